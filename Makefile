@@ -1,0 +1,96 @@
+# Everything sets itself up: python3 (3.11 or newer) and make are all that a machine needs.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+  if $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
+BIN := .venv/bin
+STAGE ?= dev
+KEEP ?=
+export PYTHONPATH := layers/common/python:.
+export SAM_CLI_TELEMETRY := 0
+export AWS_DEFAULT_REGION ?= us-east-1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help:  ## show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# --- environments ---------------------------------------------------------------------------------------------
+
+define environment
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer (with venv) was not found: install it, or run make PYTHON=/path/to/python"; exit 1; }
+	@echo "setting up $(1) (once; a few minutes)"
+	@rm -rf $(1) && $(PYTHON) -m venv $(1)
+	@$(1)/bin/python -m pip install --quiet --require-hashes -r $(2)
+	@touch $(1)/ready
+endef
+
+.venv/ready: requirements/dev.txt
+	$(call environment,.venv,requirements/dev.txt)
+
+.venv-sam/ready: requirements/sam.txt
+	$(call environment,.venv-sam,requirements/sam.txt)
+
+.venv-pipeline/ready: requirements/pipeline.txt
+	$(call environment,.venv-pipeline,requirements/pipeline.txt)
+
+# --- use ------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: .venv/ready  ## run the whole product on this machine: real data in, registered models out
+	@$(BIN)/python -m local.demo $(if $(KEEP),--keep)
+
+.PHONY: latency
+latency: .venv/ready  ## measure the time from an upload to the start of its execution, tier idle
+	@$(BIN)/python -m local.latency
+
+.PHONY: test
+test: .venv/ready  ## run the tests
+	@$(BIN)/python -m pytest -n 2 -q tests
+
+.PHONY: check
+check: .venv/ready .venv-sam/ready check-pipeline  ## lint, types, template, security, pipeline drift
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cfn-lint template.yaml
+	.venv-sam/bin/sam validate --lint
+	$(BIN)/bandit -q -c pyproject.toml -r layers functions pipeline local cli
+
+.PHONY: check-pipeline
+check-pipeline: .venv-pipeline/ready  ## say whether definition.json is what author.py writes
+	@.venv-pipeline/bin/python -W ignore pipeline/author.py --check
+
+.PHONY: pipeline
+pipeline: .venv-pipeline/ready  ## author the pipeline's definition with the SageMaker SDK
+	@.venv-pipeline/bin/python -W ignore pipeline/author.py
+
+.PHONY: format
+format: .venv/ready  ## format the code
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+# --- deploy ---------------------------------------------------------------------------------------------------
+
+.PHONY: build
+build: .venv-sam/ready  ## build the application for AWS (arm64); needs python3.13 on PATH
+	.venv-sam/bin/sam build
+
+.PHONY: deploy
+deploy: .venv-sam/ready  ## deploy what was built: make deploy STAGE=dev|staging|prod
+	.venv-sam/bin/sam deploy --config-env $(STAGE)
+
+# --- upkeep ---------------------------------------------------------------------------------------------------
+
+.PHONY: lock
+lock: .venv-lock/ready  ## pin the requirements again
+	for name in layers/common/python/requirements requirements/dev requirements/sam requirements/pipeline; do \
+	  .venv-lock/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --no-emit-trusted-host --no-header --no-annotate --allow-unsafe --strip-extras $$name.in -o $$name.txt; done
+
+.venv-lock/ready:
+	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet pip-tools && touch $@
+
+.PHONY: clean
+clean:  ## remove the environments and what was built
+	rm -rf .venv .venv-sam .venv-pipeline .venv-lock .aws-sam .local

@@ -1,0 +1,108 @@
+"""Dispatcher: one pass at each ring of the bell and each minute of the timer.
+
+The bell item's stream and the timer wake it; the pass is the same, and only the timer's measures the backlog.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from trainyard import bootstrap
+from trainyard.adapters.aws.clients import take_calls
+from trainyard.application.dispatch import PassReport, Start, Started
+from trainyard.telemetry import build_logger, count
+
+logger = build_logger("dispatcher")
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    take_calls()
+    report = bootstrap.dispatch().run_pass(now)
+    calls = take_calls()
+    for start in report.starts:
+        log_start(start)
+    log_pass(report, calls=sum(calls.values()))
+    if event.get("source") == "timer":
+        measure_backlog(report, now)
+    return {"started": sum(start.result is Started.RUNNING for start in report.starts)}
+
+
+def log_start(start: Start) -> None:
+    request = start.request
+    logger.info(
+        "request started" if start.result is Started.RUNNING else "request not started",
+        extra={
+            "request_id": request.request_id,
+            "tenant_id": request.tenant_id,
+            "tier": request.tier,
+            "attempt": request.attempt,
+            "result": start.result.value,
+            "execution_arn": request.execution_arn,
+            "detail": start.detail,
+        },
+    )
+    count("Starts", Tier=request.tier, Result=start.result.value)
+    if start.result is Started.RUNNING and request.started_at:
+        waited = (request.started_at - request.arrived_at).total_seconds()
+        count("WaitSeconds", waited, unit=MetricUnit.Seconds, Tier=request.tier)
+
+
+def log_pass(report: PassReport, *, calls: int) -> None:
+    for decision in report.waits:
+        logger.debug(
+            "request waits",
+            extra={
+                "request_id": decision.request.request_id,
+                "tenant_id": decision.queue.tenant_id,
+                "tier": decision.queue.tier,
+                "reason": decision.reason.value,
+            },
+        )
+    started = sum(start.result is Started.RUNNING for start in report.starts)
+    logger.info(
+        "dispatch pass",
+        extra={
+            "started": started,
+            "not_started": len(report.starts) - started,
+            "waits": len(report.waits),
+            "conflicts": report.conflicts,
+            "policy_version": report.policy.version,
+            "slots_used": report.snapshot.ledger.used,
+            "paused": report.snapshot.ledger.paused,
+            "calls": calls,
+        },
+    )
+    count("Passes")
+    count("PassConflicts", report.conflicts)
+    if started:
+        count("CallsPerStart", calls / started)
+
+
+def measure_backlog(report: PassReport, now: datetime) -> None:
+    """Once a minute: slots, what waits, and whether anyone waits although slots are free."""
+    dispatch = bootstrap.dispatch()
+    ledger = report.snapshot.ledger
+    backlog = dispatch.waiting_room.backlog(report.policy)
+    count("SlotsUsed", ledger.used)
+    count("SlotsLimit", report.policy.running_max)
+    for tier in report.policy.tiers:
+        waiting = backlog[tier.name]
+        oldest = waiting.oldest_arrived_at
+        wait = (now - oldest).total_seconds() if oldest else 0.0
+        used = ledger.used_by_tier.get(tier.name, 0)
+        count("TierSlotsUsed", used, Tier=tier.name)
+        count("TierSlotsLimit", tier.quota, Tier=tier.name)
+        count("Waiting", waiting.waiting, Tier=tier.name)
+        count("OldestWaitSeconds", wait, unit=MetricUnit.Seconds, Tier=tier.name)
+    count("IdleThoughWaiting", int(idle_though_waiting(report)))
+
+
+def idle_though_waiting(report: PassReport) -> bool:
+    """Tell whether a request was free to go and yet nothing was started: something is stuck."""
+    nothing_started = not any(start.result is Started.RUNNING for start in report.starts)
+    overdue = any(start.result is Started.UNKNOWN for start in report.starts)
+    stuck = any(decision.reason.name == "SLOT_FREE" for decision in report.decisions)
+    return nothing_started and (overdue or stuck)

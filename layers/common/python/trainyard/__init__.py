@@ -1,0 +1,1 @@
+"""Trainyard: an event-driven, multi-tenant training scheduler for Amazon SageMaker."""

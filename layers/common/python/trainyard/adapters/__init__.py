@@ -1,0 +1,1 @@
+"""Implementations of the ports: `aws` with boto3, `memory` without AWS."""

@@ -1,0 +1,1 @@
+"""The ports over AWS; the only place that uses boto3."""

@@ -1,0 +1,115 @@
+"""The tier queues, the dead letters and the application's event bus."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.errors import translated
+from trainyard.contracts.events import APPLICATION_SOURCE
+from trainyard.contracts.messages import training_request_body
+from trainyard.domain.requests import Request, State, Submission
+
+_BATCH = 10
+"""Messages of one SendMessageBatch (SQS developer guide, "Message quotas")."""
+
+
+class SqsTierQueues:
+    """Implements TierQueues; a tier's queue is named by a prefix and the tier."""
+
+    def __init__(self, *, prefix: str) -> None:
+        self._prefix = prefix
+
+    def send(self, submissions: Sequence[Submission]) -> set[str]:
+        unsent: set[str] = set()
+        for tier in sorted({submission.tier for submission in submissions}):
+            of_tier = [submission for submission in submissions if submission.tier == tier]
+            for start in range(0, len(of_tier), _BATCH):
+                unsent |= self._send_batch(tier, of_tier[start : start + _BATCH])
+        return unsent
+
+    def _send_batch(self, tier: str, batch: Sequence[Submission]) -> set[str]:
+        """MessageGroupId makes the standard queue fair between tenants."""
+        with translated():
+            answer = client("sqs").send_message_batch(
+                QueueUrl=_queue_url(f"{self._prefix}{tier}"),
+                Entries=[
+                    {
+                        "Id": submission.request_id,
+                        "MessageBody": training_request_body(submission),
+                        "MessageGroupId": submission.tenant_id,
+                    }
+                    for submission in batch
+                ],
+            )
+        return {failed["Id"] for failed in answer.get("Failed", [])}
+
+
+class SqsDeadLetters:
+    """Implements DeadLetters: the dead-letter queue of a source queue, reason as an attribute."""
+
+    REASON_LENGTH_MAX = 500
+
+    def __init__(self, *, queue_url: str) -> None:
+        self._queue_url = queue_url
+
+    def keep(self, body: str, reason: str) -> None:
+        attribute: dict[str, Any] = {"DataType": "String", "StringValue": reason[: self.REASON_LENGTH_MAX]}
+        with translated():
+            client("sqs").send_message(
+                QueueUrl=self._queue_url, MessageBody=body, MessageAttributes={"reason": attribute}
+            )
+
+
+DETAIL_TYPES = {
+    State.QUEUED: "Training Request Queued",
+    State.REJECTED: "Training Request Rejected",
+    State.SUPERSEDED: "Training Request Superseded",
+    State.CANCELLED: "Training Request Cancelled",
+    State.RUNNING: "Training Request Started",
+    State.SUCCEEDED: "Training Request Succeeded",
+    State.FAILED: "Training Request Failed",
+    State.STOPPED: "Training Request Stopped",
+}
+
+
+class EventBridgeAnnouncements:
+    """Implements Announcements on the application's own bus."""
+
+    def __init__(self, *, event_bus_name: str) -> None:
+        self._bus = event_bus_name
+
+    def announce(self, request: Request) -> None:
+        outcome = request.outcome
+        detail = {
+            "schema_version": 1,
+            "request_id": request.request_id,
+            "tenant_id": request.tenant_id,
+            "tier": request.tier,
+            "data_set": request.data_set,
+            "attempt": request.attempt,
+            "state": request.state.value,
+            "reason": request.reason,
+            "superseded_by": request.superseded_by,
+            "execution_arn": request.execution_arn,
+            "model_package_arn": outcome.model_package_arn if outcome else None,
+            "quality": outcome.quality if outcome else None,
+        }
+        with translated():
+            client("events").put_events(
+                Entries=[
+                    {
+                        "EventBusName": self._bus,
+                        "Source": APPLICATION_SOURCE,
+                        "DetailType": DETAIL_TYPES[request.state],
+                        "Detail": json.dumps(detail),
+                    }
+                ]
+            )
+
+
+@cache
+def _queue_url(name: str) -> str:
+    with translated():
+        return str(client("sqs").get_queue_url(QueueName=name)["QueueUrl"])

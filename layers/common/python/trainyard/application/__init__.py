@@ -1,0 +1,1 @@
+"""The use cases, each readable as numbered steps, and the ports through which they act."""

@@ -1,0 +1,56 @@
+"""Enlist: from the tier queue into the tenant's queue in the waiting room; the newest upload wins."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from trainyard.application.ports import (
+    Announcements,
+    Bell,
+    Enlisted,
+    Enlistment,
+    Policies,
+    Receipts,
+    Tenants,
+    WaitingRoom,
+)
+from trainyard.domain.requests import Request, Submission
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enlist:
+    policies: Policies
+    tenants: Tenants
+    waiting_room: WaitingRoom
+    receipts: Receipts
+    announcements: Announcements
+    bell: Bell
+
+    def enlist(self, submission: Submission, now: datetime) -> Enlisted:
+        """Queue one request, or merge it with the one of its data set that waits. Idempotent.
+
+        Raises Conflict or Throttled when it must be delivered again.
+        """
+        # 1. Into the waiting room, in one transaction.
+        enlisted = self.waiting_room.enlist(submission, self.policies.current(), now)
+        # 2. Tell the tenant; again on a redelivery, since the first telling may have failed.
+        for request in (enlisted.request, enlisted.superseded):
+            if request is not None:
+                self._tell(request, now, first_time=enlisted.kind is not Enlistment.DUPLICATE)
+        return enlisted
+
+    def ring(self, enlisted: Iterable[Enlisted], now: datetime) -> None:
+        """Ring once for a whole batch: now if anything is due, and when the last of the rest will be."""
+        due_times = [e.request.due_at for e in enlisted if e.kind in (Enlistment.QUEUED, Enlistment.REPLACED)]
+        if any(due <= now for due in due_times):
+            self.bell.ring()
+        later = [due for due in due_times if due > now]
+        if later:
+            self.bell.ring_at(max(later), now)
+
+    def _tell(self, request: Request, now: datetime, *, first_time: bool) -> None:
+        tenant = self.tenants.get(request.tenant_id)
+        if tenant is not None:
+            self.receipts.write(tenant, request, now)
+        if first_time:
+            self.announcements.announce(request)

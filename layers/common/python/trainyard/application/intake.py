@@ -1,0 +1,220 @@
+"""Intake: who is the tenant, is the arrival welcome, which tier."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from trainyard.application.ports import (
+    Announcements,
+    DataSets,
+    Policies,
+    Receipts,
+    Requests,
+    Tenants,
+    TierQueues,
+)
+from trainyard.domain.arrivals import (
+    NO_DATA_SET,
+    RetrainingAsked,
+    UploadArrived,
+    check_welcome,
+    data_set_of,
+    is_incoming,
+)
+from trainyard.domain.errors import Malformed, Refused, TrainyardError
+from trainyard.domain.names import is_data_set, request_id
+from trainyard.domain.policy import Policy
+from trainyard.domain.requests import Cause, Content, Request, State, Submission
+from trainyard.domain.tenants import Tenant
+
+
+class Verdict(StrEnum):
+    SUBMITTED = "SUBMITTED"
+    """Sent to the queue of its tier."""
+    REJECTED = "REJECTED"
+    """Refused; record and receipt say why."""
+    IGNORED = "IGNORED"
+    """Outside `incoming/`: counted, and nothing written, since a receipt would be an arrival too."""
+    UNSENT = "UNSENT"
+    """The tier queue did not take it: the arrival must be delivered again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What became of one request of an arrival."""
+
+    verdict: Verdict
+    tenant_id: str
+    tier: str
+    request_id: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A request in the making."""
+
+    tenant: Tenant
+    content: Content
+    cause: Cause
+    revision: str
+    data_set: str | None = None
+    refusal: str | None = None
+
+    @property
+    def request_id(self) -> str:
+        return request_id(
+            tenant_id=self.tenant.tenant_id,
+            bucket=self.content.bucket,
+            key=self.content.key,
+            revision=self.revision,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    account_id: str
+    tenants: Tenants
+    policies: Policies
+    data_sets: DataSets
+    tier_queues: TierQueues
+    requests: Requests
+    receipts: Receipts
+    announcements: Announcements
+
+    def receive(self, arrival: UploadArrived | RetrainingAsked, now: datetime) -> list[Judgement]:
+        """Turn an arrival into requests on the tier queues, or refuse it with a reason.
+
+        Raises Malformed when no tenant can be told. Idempotent: the same arrival names the same requests.
+        """
+        # 1. An event of another account is nobody's here.
+        if arrival.account_id != self.account_id:
+            raise Malformed(f"the event is of account {arrival.account_id}, not {self.account_id}")
+        # 2. Who is the tenant, and what is to be trained on?
+        policy = self.policies.current()
+        try:
+            candidates = list(self._candidates(arrival, now))
+        except _OutsideIncoming as outside:
+            tenant = outside.tenant
+            return [Judgement(verdict=Verdict.IGNORED, tenant_id=tenant.tenant_id, tier=tenant.tier)]
+        # 3. Is it welcome? If not, the sender is told why.
+        judgements: list[Judgement] = []
+        submissions: list[Submission] = []
+        for candidate in candidates:
+            try:
+                submissions.append(self._accept(candidate, policy))
+            except Refused as refusal:
+                judgements.append(self._reject(candidate, str(refusal), now))
+        # 4. What is welcome goes to the queue of its tier.
+        unsent = self.tier_queues.send(submissions) if submissions else set()
+        return judgements + [
+            Judgement(
+                verdict=Verdict.UNSENT if submission.request_id in unsent else Verdict.SUBMITTED,
+                tenant_id=submission.tenant_id,
+                tier=submission.tier,
+                request_id=submission.request_id,
+            )
+            for submission in submissions
+        ]
+
+    def _candidates(self, arrival: UploadArrived | RetrainingAsked, now: datetime) -> Iterator[_Candidate]:
+        if isinstance(arrival, UploadArrived):
+            return self._of_upload(arrival)
+        return self._of_retraining(arrival, now)
+
+    def _of_upload(self, upload: UploadArrived) -> Iterator[_Candidate]:
+        content = upload.content
+        tenant = self.tenants.owner_of(content.bucket, content.key)
+        if tenant is None:
+            raise Malformed(f"bucket {content.bucket} belongs to no tenant")
+        if not is_incoming(tenant, content.key):
+            raise _OutsideIncoming(tenant)
+        revision = content.version_id or f"{content.etag}/{content.sequencer}"
+        yield _Candidate(tenant=tenant, content=content, cause=Cause.UPLOAD, revision=revision)
+
+    def _of_retraining(self, asked: RetrainingAsked, now: datetime) -> Iterator[_Candidate]:
+        tenant = self.tenants.get(asked.tenant_id)
+        if tenant is None:
+            raise Malformed(f"there is no tenant {asked.tenant_id!r}")
+        if asked.data_set is not None and not is_data_set(asked.data_set):
+            raise Malformed(f"{asked.data_set!r} cannot name a data set")
+        names: Sequence[str | None] = [asked.data_set] if asked.data_set else self.data_sets.names(tenant)
+        for data_set in names or [None]:
+            content = self.data_sets.content_of(tenant, data_set) if data_set else None
+            yield _Candidate(
+                tenant=tenant,
+                content=content or _nothing(tenant, data_set, now),
+                cause=Cause.RETRAINING,
+                revision=asked.event_id,
+                data_set=data_set,
+                refusal=None if content else "retraining was asked for, but there is no data to train on",
+            )
+
+    def _accept(self, candidate: _Candidate, policy: Policy) -> Submission:
+        """Return the request to submit; raises Refused."""
+        if candidate.refusal:
+            raise Refused(candidate.refusal)
+        check_welcome(candidate.tenant, candidate.content, policy)
+        return Submission(
+            request_id=candidate.request_id,
+            tenant_id=candidate.tenant.tenant_id,
+            tier=candidate.tenant.tier,
+            data_set=data_set_of(candidate.tenant, candidate.content.key),
+            content=candidate.content,
+            cause=candidate.cause,
+        )
+
+    def _reject(self, candidate: _Candidate, reason: str, now: datetime) -> Judgement:
+        tenant = candidate.tenant
+        request = Request(
+            request_id=candidate.request_id,
+            tenant_id=tenant.tenant_id,
+            tier=tenant.tier,
+            data_set=candidate.data_set or _data_set_or_none(tenant, candidate.content.key),
+            content=candidate.content,
+            cause=candidate.cause,
+            state=State.REJECTED,
+            arrived_at=now,
+            due_at=now,
+            finished_at=now,
+            reason=reason,
+        )
+        if self.requests.add_rejected(request):
+            self.announcements.announce(request)
+        self.receipts.write(tenant, request, now)
+        return Judgement(
+            verdict=Verdict.REJECTED,
+            tenant_id=tenant.tenant_id,
+            tier=tenant.tier,
+            request_id=request.request_id,
+            reason=reason,
+        )
+
+
+class _OutsideIncoming(TrainyardError):
+    """An object of a tenant that starts nothing: the service's own output, or a stray file."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        super().__init__(f"outside incoming/ of tenant {tenant.tenant_id}")
+        self.tenant = tenant
+
+
+def _data_set_or_none(tenant: Tenant, key: str) -> str:
+    try:
+        return data_set_of(tenant, key)
+    except Refused:
+        return NO_DATA_SET
+
+
+def _nothing(tenant: Tenant, data_set: str | None, now: datetime) -> Content:
+    """Stand for the content of a data set that holds none."""
+    return Content(
+        bucket=tenant.bucket,
+        key=f"{tenant.root}incoming/{data_set or ''}",
+        version_id=None,
+        etag="",
+        sequencer="",
+        size_bytes=0,
+        event_time=now,
+    )

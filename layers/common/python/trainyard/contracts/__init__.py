@@ -1,0 +1,1 @@
+"""What crosses the edges of the service: settings, events, messages and the policy file."""

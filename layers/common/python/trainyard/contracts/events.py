@@ -1,0 +1,142 @@
+"""Events as EventBridge delivers them, and what the service makes of them.
+
+Sources: Amazon S3 user guide, "EventBridge event message structure"; SageMaker developer guide, "Events
+that Amazon SageMaker sends to EventBridge". Keys arrive raw and are never decoded.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
+from trainyard.domain.errors import Malformed
+from trainyard.domain.requests import Content
+
+APPLICATION_SOURCE = "trainyard"
+"""The `source` of events on the application's own bus."""
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+
+class _Envelope(_Event):
+    id: str = Field(min_length=1, max_length=128)
+    account: str = Field(pattern=r"^[0-9]{12}$")
+    time: AwareDatetime
+
+
+class S3Object(_Event):
+    key: str = Field(min_length=1, max_length=1024)
+    size: int = Field(default=0, ge=0)
+    etag: str = Field(default="", validation_alias=AliasChoices("etag", "eTag"))
+    version_id: str | None = Field(default=None, validation_alias=AliasChoices("version-id", "version_id"))
+    sequencer: str = Field(default="", pattern=r"^[0-9A-Fa-f]*$")
+
+
+class S3Bucket(_Event):
+    name: str = Field(min_length=3, max_length=63)
+
+
+class S3Detail(_Event):
+    bucket: S3Bucket
+    object: S3Object
+
+
+class ObjectCreated(_Envelope):
+    """An object was put, copied or completed in a bucket."""
+
+    detail_type: Literal["Object Created"] = Field(alias="detail-type")
+    source: Literal["aws.s3"]
+    detail: S3Detail
+
+    def arrived(self) -> UploadArrived:
+        uploaded = self.detail.object
+        content = Content(
+            bucket=self.detail.bucket.name,
+            key=uploaded.key,
+            version_id=uploaded.version_id,
+            etag=uploaded.etag.strip('"'),
+            sequencer=uploaded.sequencer,
+            size_bytes=uploaded.size,
+            event_time=self.time,
+        )
+        return UploadArrived(account_id=self.account, content=content)
+
+
+class RetrainingDetail(_Event):
+    tenant_id: str = Field(min_length=1, max_length=63)
+    data_set: str | None = Field(default=None, min_length=1, max_length=63)
+    """None asks for every data set of the tenant."""
+    reason: str = Field(default="", max_length=256)
+
+
+class RetrainingRequested(_Envelope):
+    """Somebody (a schedule, an alarm, an operator) asks to train again on what is there."""
+
+    detail_type: Literal["Retraining Requested"] = Field(alias="detail-type")
+    source: str
+    detail: RetrainingDetail
+
+    def arrived(self) -> RetrainingAsked:
+        return RetrainingAsked(
+            account_id=self.account,
+            event_id=self.id,
+            tenant_id=self.detail.tenant_id,
+            data_set=self.detail.data_set,
+        )
+
+
+Arrival = Annotated[ObjectCreated | RetrainingRequested, Field(discriminator="detail_type")]
+_ARRIVAL: TypeAdapter[ObjectCreated | RetrainingRequested] = TypeAdapter(Arrival)
+
+
+class ExecutionDetail(_Event):
+    display_name: str = Field(default="", alias="pipelineExecutionDisplayName")
+    status: str = Field(alias="currentPipelineExecutionStatus")
+    execution_arn: str = Field(
+        min_length=1, validation_alias=AliasChoices("pipelineExecutionArn", "execution_arn")
+    )
+    started_at: datetime | None = Field(default=None, alias="executionStartTime")
+    ended_at: datetime | None = Field(default=None, alias="executionEndTime")
+
+
+class ExecutionStatusChanged(_Envelope):
+    """A pipeline execution changed its status; carries neither parameters nor tags."""
+
+    detail_type: Literal["SageMaker Model Building Pipeline Execution Status Change"] = Field(
+        alias="detail-type"
+    )
+    source: Literal["aws.sagemaker"]
+    detail: ExecutionDetail
+
+
+class RecordStep(_Event):
+    """What the pipeline's Lambda step tells the recorder: only what it alone knows."""
+
+    request_id: str = Field(alias="RequestId", pattern=r"^[0-9a-f]{32}$")
+    attempt: int = Field(alias="Attempt", ge=1)
+    model_package_arn: str = Field(alias="ModelPackageArn", min_length=1)
+
+
+def parse_arrival(body: str) -> UploadArrived | RetrainingAsked:
+    """Return the arrival in an SQS message's body; raises Malformed, naming what is wrong."""
+    try:
+        return _ARRIVAL.validate_json(body).arrived()
+    except ValidationError as error:
+        raise Malformed(explain(error)) from error
+
+
+def parse_execution_status(body: str) -> ExecutionStatusChanged:
+    """Return the event in an SQS message's body; raises Malformed, naming what is wrong."""
+    try:
+        return ExecutionStatusChanged.model_validate_json(body)
+    except ValidationError as error:
+        raise Malformed(explain(error)) from error
+
+
+def explain(error: ValidationError) -> str:
+    """Return pydantic's findings in one line, without the input, which may be anybody's data."""
+    findings: list[Any] = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, f['loc'])) or 'event'}: {f['msg']}" for f in findings[:5])

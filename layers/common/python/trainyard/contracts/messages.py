@@ -1,0 +1,59 @@
+"""The training request as it travels through a tier queue."""
+
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from trainyard.contracts.events import explain
+from trainyard.domain.errors import Malformed
+from trainyard.domain.requests import Cause, Content, Submission
+
+
+class ContentMessage(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
+
+    bucket: str
+    key: str
+    version_id: str | None
+    etag: str
+    sequencer: str
+    size_bytes: int
+    event_time: AwareDatetime
+
+
+class TrainingRequestMessage(BaseModel):
+    """What intake has decided; enlist trusts it, since only intake may send to the tier queues."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    request_id: str = Field(pattern=r"^[0-9a-f]{32}$")
+    tenant_id: str
+    tier: str
+    data_set: str
+    cause: Cause
+    content: ContentMessage
+
+
+def training_request_body(submission: Submission) -> str:
+    """Return the SQS body that carries `submission`."""
+    return TrainingRequestMessage.model_validate(
+        {**_fields(submission), "content": ContentMessage.model_validate(submission.content)}
+    ).model_dump_json()
+
+
+def parse_training_request(body: str) -> Submission:
+    """Return what an SQS body carries; raises Malformed, naming what is wrong."""
+    try:
+        message = TrainingRequestMessage.model_validate_json(body)
+        return Submission(
+            **message.model_dump(exclude={"schema_version", "content"}),
+            content=Content(**message.content.model_dump()),
+        )
+    except ValidationError as error:
+        raise Malformed(explain(error)) from error
+
+
+def _fields(submission: Submission) -> dict[str, object]:
+    names = TrainingRequestMessage.model_fields.keys() - {"schema_version"}
+    return {name: getattr(submission, name) for name in names}

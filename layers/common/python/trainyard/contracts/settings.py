@@ -1,0 +1,46 @@
+"""What a function is told by its environment; read once, and a missing name is named."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+
+class MissingSetting(Exception):
+    """An environment variable that the function needs is not set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The names of the deployment's parts; a function is given only those it needs ("" otherwise)."""
+
+    stage: str = ""
+    account_id: str = ""
+    region: str = ""
+    scheduler_table: str = ""
+    requests_table: str = ""
+    tenants_table: str = ""
+    tier_queue_prefix: str = ""
+    dead_letter_queue_url: str = ""
+    bell_queue_url: str = ""
+    event_bus_name: str = ""
+    pipeline_name: str = ""
+    data_key_arn: str = ""
+    training_image_uri: str = ""
+    processing_image_uri: str = ""
+    tenant_bucket_prefix: str = ""
+    tenant_role_prefix: str = ""
+    tenant_group_prefix: str = ""
+    tenant_boundary_arn: str = ""
+    code_bucket: str = ""
+    schedule_group: str = ""
+    schedule_role_arn: str = ""
+    request_retention_days: str = "400"
+
+    @classmethod
+    def from_env(cls, *required: str, env: Mapping[str, str] = os.environ) -> "Settings":
+        """Read TRAINYARD_<NAME> for each field; raises MissingSetting, naming the `required` one."""
+        values = {f.name: env.get(f"TRAINYARD_{f.name.upper()}", f.default) for f in fields(cls)}
+        for name in required:
+            if not values[name]:
+                raise MissingSetting(f"set TRAINYARD_{name.upper()} in the function's environment")
+        return cls(**{name: str(value) for name, value in values.items()})

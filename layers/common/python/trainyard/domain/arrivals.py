@@ -1,0 +1,86 @@
+"""What becomes of an arrival: an upload of a tenant becomes a request, or is refused with a reason."""
+
+import re
+from dataclasses import dataclass
+
+from trainyard.domain.errors import Refused
+from trainyard.domain.names import FOLDERS, URI_LENGTH_MAX, is_data_set
+from trainyard.domain.policy import Policy
+from trainyard.domain.requests import Content
+from trainyard.domain.tenants import Tenant, TenantState
+
+INCOMING = "incoming/"
+"""The only folder below a tenant's root that starts training."""
+
+NO_DATA_SET = "_rejected"
+"""Stands for the data set of an upload that names none; cannot be the name of a real one."""
+
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadArrived:
+    """An object was created in a bucket of `account_id`."""
+
+    account_id: str
+    content: Content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainingAsked:
+    """Somebody asked to train again; `data_set` None stands for all of the tenant's."""
+
+    account_id: str
+    event_id: str
+    tenant_id: str
+    data_set: str | None
+
+
+def is_incoming(tenant: Tenant, key: str) -> bool:
+    """Tell whether a key lies in the folder that starts training."""
+    return key.startswith(tenant.root + INCOMING)
+
+
+def data_set_of(tenant: Tenant, key: str) -> str:
+    """Return the data set that an incoming key belongs to.
+
+    Raises Refused when the key names none.
+    """
+    below = key.removeprefix(tenant.root + INCOMING)
+    data_set, slash, rest = below.partition("/")
+    if not slash:
+        raise Refused(
+            f"{below!r} lies in no data set: put it into {INCOMING}<data set>/, for example "
+            f"{INCOMING}churn/data.csv"
+        )
+    if not is_data_set(data_set):
+        raise Refused(
+            f"{data_set!r} cannot name a data set: 1 to 63 letters, digits, dots, hyphens or underscores, "
+            f"starting with a letter or digit, and none of {', '.join(FOLDERS)}"
+        )
+    if not rest or key.endswith("/"):
+        raise Refused("a folder was created, not data: put a file into it")
+    return data_set
+
+
+def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
+    """Raise Refused, with the reason its sender reads, unless this upload may become a request."""
+    if tenant.state is not TenantState.ACTIVE:
+        raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.lower()}: nothing is accepted")
+    tier = policy.tier(tenant.tier)
+    if tier is None:
+        raise Refused(f"the policy has no tier {tenant.tier!r}: the operator must add it or move the tenant")
+    if _CONTROL_CHARACTERS.search(content.key):
+        raise Refused("the key holds control characters: rename the object")
+    if len(content.uri) > URI_LENGTH_MAX:
+        raise Refused(
+            f"s3://<bucket>/<key> has {len(content.uri)} characters, at most {URI_LENGTH_MAX} fit: "
+            "use a shorter key"
+        )
+    if content.size_bytes == 0:
+        raise Refused("the object is empty: upload a CSV file with a header line and rows")
+    if content.size_bytes > tier.data_bytes_max:
+        raise Refused(
+            f"the object has {content.size_bytes:,} bytes, tier {tier.name} takes at most "
+            f"{tier.data_bytes_max:,}: split it, or move to a larger tier"
+        )

@@ -1,0 +1,43 @@
+"""Errors, split by what the caller must do about them.
+
+    TrainyardError
+    ├── Refused        tell the sender; trying again cannot help
+    ├── Malformed      has no tenant or no sense: dead-letter it
+    ├── Throttled      try again later, nothing has happened
+    ├── OutcomeUnknown something may have happened: keep what was promised
+    ├── StartDelayed   SageMaker cannot start it now: back to the queue
+    ├── StartInvalid   SageMaker will never start it: the request has failed
+    └── Conflict       somebody else was faster: read again and decide again
+"""
+
+
+class TrainyardError(Exception):
+    """Something the service knows how to handle went wrong."""
+
+
+class Refused(TrainyardError):
+    """The request cannot be accepted; the message is the reason that the sender reads."""
+
+
+class Malformed(TrainyardError):
+    """The message makes no sense or belongs to no tenant, so nobody can be told."""
+
+
+class Throttled(TrainyardError):
+    """The platform asked us to slow down; the call had no effect."""
+
+
+class OutcomeUnknown(TrainyardError):
+    """The call may or may not have had an effect."""
+
+
+class StartDelayed(TrainyardError):
+    """SageMaker refused a start for want of quota, or while a deployment is under way."""
+
+
+class StartInvalid(TrainyardError):
+    """SageMaker refused a start for good; the message carries its words."""
+
+
+class Conflict(TrainyardError):
+    """A condition of a write no longer holds; nothing was written."""

@@ -1,0 +1,21 @@
+"""What SageMaker's execution statuses mean for a request."""
+
+from trainyard.domain.requests import State
+
+_STATES = {
+    "Executing": State.RUNNING,
+    "Stopping": State.RUNNING,
+    "Succeeded": State.SUCCEEDED,
+    "Failed": State.FAILED,
+    "CompletedWithFailures": State.FAILED,
+    "Stopped": State.STOPPED,
+}
+
+
+def state_for_status(status: str) -> State | None:
+    """Return the state that an execution status means, or None for a status we do not know.
+
+    An unknown status is not terminal: taking it for an end would free a slot that is still in use.
+    Statuses: SageMaker API, PipelineExecutionStatus.
+    """
+    return _STATES.get(status)

@@ -1,0 +1,129 @@
+"""Training requests and their life.
+
+    QUEUED ──► ADMITTED ──► RUNNING ──► SUCCEEDED | FAILED | STOPPED
+      ├──► SUPERSEDED | CANCELLED
+    (REJECTED at arrival)
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class State(StrEnum):
+    QUEUED = "QUEUED"
+    """Waits in its tenant queue."""
+    ADMITTED = "ADMITTED"
+    """Holds a slot; its execution is being started."""
+    RUNNING = "RUNNING"
+    """Holds a slot; its execution runs."""
+    SUCCEEDED = "SUCCEEDED"
+    """A model was registered."""
+    FAILED = "FAILED"
+    """No model; the reason is kept."""
+    STOPPED = "STOPPED"
+    """Somebody stopped the execution."""
+    SUPERSEDED = "SUPERSEDED"
+    """A newer upload of the same data set is trained on instead."""
+    CANCELLED = "CANCELLED"
+    """Taken back while it waited."""
+    REJECTED = "REJECTED"
+    """Never accepted; the reason is kept."""
+
+
+HOLDING = frozenset({State.ADMITTED, State.RUNNING})
+"""The states in which a request holds a slot."""
+
+TERMINAL = frozenset(State) - HOLDING - {State.QUEUED}
+"""The states that never change again (invariant I4)."""
+
+PROGRESS = {State.QUEUED: 0, State.ADMITTED: 1, State.RUNNING: 2} | dict.fromkeys(TERMINAL, 3)
+"""How far along a state is; within one attempt a report of less never replaces a report of more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """One content of one object: what an upload put there."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+    etag: str
+    sequencer: str
+    """Hexadecimal, comparable between events of the same key alone; "" where there is none."""
+    size_bytes: int
+    event_time: datetime
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+class Cause(StrEnum):
+    UPLOAD = "upload"
+    """Data was dropped."""
+    RETRAINING = "retraining"
+    """A schedule, an alarm or a person asked for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A request as intake accepts it and a tier queue carries it: not yet in the waiting room."""
+
+    request_id: str
+    tenant_id: str
+    tier: str
+    data_set: str
+    content: Content
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The wish to train one model on one data set of one tenant."""
+
+    request_id: str
+    tenant_id: str
+    tier: str
+    data_set: str
+    content: Content
+    cause: Cause
+    state: State
+    arrived_at: datetime
+    """When the request arrived, or the first of those it took the place of."""
+    due_at: datetime
+    """Not to be admitted before: the end of its quiet period, or of a back-off."""
+    attempt: int = 0
+    """How often it was admitted."""
+    reason: str | None = None
+    """Why it was rejected or failed, or went back to the queue."""
+    superseded_by: str | None = None
+    admitted_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    execution_arn: str | None = None
+    outcome: "Outcome | None" = None
+
+    @property
+    def holds_slot(self) -> bool:
+        return self.state in HOLDING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What is known of a finished execution; each field is None while it is unknown."""
+
+    quality: float | None = None
+    """Between 0 and 1: area under the ROC curve or balanced accuracy, or R²."""
+    quality_metric: str | None = None
+    model_package_arn: str | None = None
+    model_uri: str | None = None
+    report_uri: str | None = None
+    trained_version_id: str | None = None
+    """The object version whose bytes were really read."""
+    trained_sha256: str | None = None
+    """Over the files read, in order."""
+    trained_files: int | None = None
+    cost_usd: str | None = None
+    """A decimal number; None when the price of an instance type is unknown."""
+    failed_step: str | None = None

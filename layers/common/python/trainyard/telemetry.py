@@ -1,0 +1,22 @@
+"""Logs and metrics, set up alike in every function. No metric has a tenant dimension: each would be billed."""
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
+
+NAMESPACE = "Trainyard"
+
+
+def build_logger(function: str) -> Logger:
+    """Return the function's structured logger; keys added for a record are cleared by the next one."""
+    return Logger(service=f"trainyard-{function}", utc=True)
+
+
+def build_metrics(function: str) -> Metrics:
+    return Metrics(namespace=NAMESPACE, service=f"trainyard-{function}")
+
+
+def count(name: str, value: float = 1, *, unit: MetricUnit = MetricUnit.Count, **dimensions: str) -> None:
+    """Emit one metric with dimensions of its own, such as tier and state."""
+    with single_metric(name=name, unit=unit, value=value, namespace=NAMESPACE) as metric:
+        for dimension, text in dimensions.items():
+            metric.add_dimension(name=dimension, value=text)

@@ -1,0 +1,343 @@
+"""Author the shared pipeline with the SageMaker SDK, and write it to definition.json.
+
+    Preprocess ─► Train ─► Evaluate ─► QualityIsGoodEnough ─┬─► Register ─► Record
+                                                            └─► QualityTooLow (fails)
+
+Run by `make pipeline`, in an environment of its own: the SDK takes a gigabyte and is needed nowhere else.
+`${CodeUri}`, `${RecorderArn}` and `${Stage}` are filled in when a deployment publishes the definition.
+"""
+
+import argparse
+import difflib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+from sagemaker.core.helper.session_helper import Session
+from sagemaker.core.lambda_helper import Lambda
+from sagemaker.core.workflow.conditions import ConditionGreaterThanOrEqualTo
+from sagemaker.core.workflow.functions import Join, JsonGet
+from sagemaker.core.workflow.parameters import ParameterFloat, ParameterInteger, ParameterString
+from sagemaker.core.workflow.properties import Properties, PropertyFile
+from sagemaker.mlops.workflow.condition_step import ConditionStep
+from sagemaker.mlops.workflow.fail_step import FailStep
+from sagemaker.mlops.workflow.lambda_step import LambdaStep
+from sagemaker.mlops.workflow.pipeline import Pipeline
+from sagemaker.mlops.workflow.retry import (
+    SageMakerJobExceptionTypeEnum,
+    SageMakerJobStepRetryPolicy,
+    StepExceptionTypeEnum,
+    StepRetryPolicy,
+)
+from sagemaker.mlops.workflow.steps import ConfigurableRetryStep, StepTypeEnum
+
+DEFINITION = Path(__file__).with_name("definition.json")
+NAME = "trainyard-training"
+INPUT = "/opt/ml/processing/input"
+OUTPUT = "/opt/ml/processing/output"
+
+STRINGS = (
+    "RequestId",
+    "TenantId",
+    "TierName",
+    "DataSet",
+    "InputDataUri",
+    "ModelOutputUri",
+    "ReportOutputUri",
+    "ProcessingInstanceType",
+    "TrainingInstanceType",
+    "JobRoleArn",
+    "ModelPackageGroupName",
+    "TrainingImageUri",
+    "ProcessingImageUri",
+    "OutputKmsKeyId",
+    "Algorithm",
+    "TargetColumn",
+    "ProblemType",
+    "Hyperparameters",
+)
+INTEGERS = ("Attempt", "TrainingInstanceCount", "TrainingVolumeSizeGB", "MaxRuntimeSeconds")
+FLOATS = ("MinimumQuality",)
+
+PARAMETERS: dict[str, Any] = (
+    {name: ParameterString(name=name) for name in STRINGS}
+    | {name: ParameterInteger(name=name) for name in INTEGERS}
+    | {name: ParameterFloat(name=name) for name in FLOATS}
+)
+
+RETRY_POLICIES = [
+    StepRetryPolicy(
+        exception_types=[StepExceptionTypeEnum.SERVICE_FAULT, StepExceptionTypeEnum.THROTTLING],
+        interval_seconds=10,
+        backoff_rate=2.0,
+        max_attempts=5,
+    ),
+    SageMakerJobStepRetryPolicy(
+        exception_types=[SageMakerJobExceptionTypeEnum.RESOURCE_LIMIT],
+        failure_reason_types=[SageMakerJobExceptionTypeEnum.CAPACITY_ERROR],
+        interval_seconds=60,
+        backoff_rate=2.0,
+        max_attempts=5,
+    ),
+]
+
+
+class RequestStep(ConfigurableRetryStep):
+    """A step that carries its service request as it is.
+
+    The SDK's own job steps take neither role nor runtime from a parameter; the service does.
+    """
+
+    def __init__(self, name: str, step_type: StepTypeEnum, request: dict[str, Any], answer: str = "") -> None:
+        retried = step_type in (StepTypeEnum.PROCESSING, StepTypeEnum.TRAINING)
+        super().__init__(name, step_type, retry_policies=RETRY_POLICIES if retried else None)
+        self._request = request
+        self.property_files: list[PropertyFile] = []
+        self._properties = Properties(step_name=name, shape_name=answer) if answer else None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return self._request
+
+    @property
+    def properties(self) -> Any:
+        return self._properties
+
+    def to_request(self) -> dict[str, Any]:
+        request = dict(super().to_request())
+        if self.property_files:
+            request["PropertyFiles"] = [file.expr for file in self.property_files]
+        return request
+
+
+def build() -> Pipeline:
+    p = PARAMETERS
+    preprocess = processing_step(
+        "Preprocess",
+        arguments=["--target", p["TargetColumn"], "--problem", p["ProblemType"]],
+        inputs={"input": (p["InputDataUri"], "ManifestFile")},
+        outputs={
+            "train": joined(p["ReportOutputUri"], "prepared/train"),
+            "test": joined(p["ReportOutputUri"], "prepared/test"),
+            "profile": joined(p["ReportOutputUri"], "profile"),
+        },
+    )
+    train = training_step(joined(p["ReportOutputUri"], "prepared/train"))
+    train.add_depends_on([preprocess])
+    evaluate = processing_step(
+        "Evaluate",
+        arguments=[],
+        inputs={
+            "model": (train.properties.ModelArtifacts.S3ModelArtifacts, "S3Prefix"),
+            "test": (joined(p["ReportOutputUri"], "prepared/test"), "S3Prefix"),
+        },
+        outputs={"output": joined(p["ReportOutputUri"], "evaluation"), "deliver": p["ModelOutputUri"]},
+    )
+    evaluation = PropertyFile(name="Evaluation", output_name="output", path="evaluation.json")
+    evaluate.property_files = [evaluation]
+    quality = JsonGet(step_name=evaluate.name, property_file=evaluation, json_path="quality.value")
+    register = register_step()
+    record = LambdaStep(
+        name="Record",
+        lambda_func=Lambda(function_arn="${RecorderArn}"),
+        inputs={
+            "RequestId": p["RequestId"],
+            "Attempt": p["Attempt"],
+            "ModelPackageArn": register.properties.ModelPackageArn,
+        },
+    )
+    too_low = FailStep(
+        name="QualityTooLow",
+        error_message=Join(
+            on=" ", values=["the model's quality is", quality, "and at least", p["MinimumQuality"], "is asked for"]
+        ),
+    )
+    good_enough = ConditionStep(
+        name="QualityIsGoodEnough",
+        conditions=[ConditionGreaterThanOrEqualTo(left=quality, right=p["MinimumQuality"])],
+        if_steps=[register, record],
+        else_steps=[too_low],
+    )
+    return Pipeline(
+        name=NAME,
+        parameters=list(p.values()),
+        steps=[preprocess, train, evaluate, good_enough],
+        pipeline_experiment_config=None,
+        sagemaker_session=_OfflineSession(),
+    )
+
+
+def processing_step(
+    name: str, *, arguments: list[Any], inputs: dict[str, tuple[Any, str]], outputs: dict[str, Any]
+) -> RequestStep:
+    """Return a processing step that runs the script named like it, every directory as an argument."""
+    paths = {**{name: f"{INPUT}/{name}" for name in inputs}, **{name: f"{OUTPUT}/{name}" for name in outputs}}
+    directories = [text for label, path in paths.items() for text in (f"--{label}", path)]
+    request = {
+        "ProcessingResources": {
+            "ClusterConfig": {
+                "InstanceCount": 1,
+                "InstanceType": PARAMETERS["ProcessingInstanceType"],
+                "VolumeSizeInGB": PARAMETERS["TrainingVolumeSizeGB"],
+            }
+        },
+        "AppSpecification": {
+            "ImageUri": PARAMETERS["ProcessingImageUri"],
+            "ContainerEntrypoint": ["python3", f"{INPUT}/code/{name.lower()}.py"],
+            "ContainerArguments": [*directories, "--failure-file", "/opt/ml/output/message", *arguments],
+        },
+        "RoleArn": PARAMETERS["JobRoleArn"],
+        "StoppingCondition": {"MaxRuntimeInSeconds": PARAMETERS["MaxRuntimeSeconds"]},
+        "ProcessingInputs": [
+            processing_input("code", "${CodeUri}/steps", "S3Prefix"),
+            *(processing_input(label, uri, data_type) for label, (uri, data_type) in inputs.items()),
+        ],
+        "ProcessingOutputConfig": {
+            "KmsKeyId": PARAMETERS["OutputKmsKeyId"],
+            "Outputs": [
+                {
+                    "OutputName": label,
+                    "S3Output": {"S3Uri": uri, "LocalPath": f"{OUTPUT}/{label}", "S3UploadMode": "EndOfJob"},
+                }
+                for label, uri in outputs.items()
+            ],
+        },
+        "Tags": tags(),
+    }
+    return RequestStep(name, StepTypeEnum.PROCESSING, request)
+
+
+def processing_input(label: str, uri: Any, data_type: str) -> dict[str, Any]:
+    return {
+        "InputName": label,
+        "S3Input": {
+            "S3Uri": uri,
+            "LocalPath": f"{INPUT}/{label}",
+            "S3DataType": data_type,
+            "S3InputMode": "File",
+            "S3DataDistributionType": "FullyReplicated",
+        },
+    }
+
+
+def training_step(prepared: Any) -> RequestStep:
+    request = {
+        "AlgorithmSpecification": {
+            "TrainingImage": PARAMETERS["TrainingImageUri"],
+            "TrainingInputMode": "File",
+        },
+        "HyperParameters": {
+            "sagemaker_program": "train.py",
+            "sagemaker_submit_directory": "${CodeUri}/sourcedir.tar.gz",
+            "algorithm": PARAMETERS["Algorithm"],
+            "hyperparameters": PARAMETERS["Hyperparameters"],
+        },
+        "InputDataConfig": [
+            {
+                "ChannelName": "train",
+                "DataSource": {
+                    "S3DataSource": {
+                        "S3DataType": "S3Prefix",
+                        "S3Uri": prepared,
+                        "S3DataDistributionType": "FullyReplicated",
+                    }
+                },
+            }
+        ],
+        "OutputDataConfig": {
+            "S3OutputPath": joined(PARAMETERS["ReportOutputUri"], "training"),
+            "KmsKeyId": PARAMETERS["OutputKmsKeyId"],
+        },
+        "ResourceConfig": {
+            "InstanceType": PARAMETERS["TrainingInstanceType"],
+            "InstanceCount": PARAMETERS["TrainingInstanceCount"],
+            "VolumeSizeInGB": PARAMETERS["TrainingVolumeSizeGB"],
+        },
+        "RoleArn": PARAMETERS["JobRoleArn"],
+        "StoppingCondition": {"MaxRuntimeInSeconds": PARAMETERS["MaxRuntimeSeconds"]},
+        "Tags": tags(),
+    }
+    return RequestStep("Train", StepTypeEnum.TRAINING, request, answer="DescribeTrainingJobResponse")
+
+
+def register_step() -> RequestStep:
+    p = PARAMETERS
+    request = {
+        "ModelPackageGroupName": p["ModelPackageGroupName"],
+        "ModelApprovalStatus": "PendingManualApproval",
+        "InferenceSpecification": {
+            "Containers": [
+                {
+                    "Image": p["TrainingImageUri"],
+                    "ModelDataUrl": joined(p["ModelOutputUri"], "model.tar.gz"),
+                    "Environment": {
+                        "SAGEMAKER_PROGRAM": "inference.py",
+                        "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+                    },
+                }
+            ],
+            "SupportedContentTypes": ["text/csv", "application/jsonlines"],
+            "SupportedResponseMIMETypes": ["text/csv", "application/json"],
+        },
+        "ModelMetrics": {
+            "ModelQuality": {
+                "Statistics": {
+                    "ContentType": "application/json",
+                    "S3Uri": joined(p["ReportOutputUri"], "evaluation/evaluation.json"),
+                }
+            }
+        },
+        "CustomerMetadataProperties": {
+            "tenant": p["TenantId"],
+            "request": p["RequestId"],
+            "data_set": p["DataSet"],
+        },
+    }
+    return RequestStep("Register", StepTypeEnum.REGISTER_MODEL, request, answer="DescribeModelPackageOutput")
+
+
+def tags() -> list[dict[str, Any]]:
+    """Return the cost tags; SageMaker copies an execution's tags to its jobs by no documented rule."""
+    p = PARAMETERS
+    return [
+        {"Key": "trainyard:tenant", "Value": p["TenantId"]},
+        {"Key": "trainyard:tier", "Value": p["TierName"]},
+        {"Key": "trainyard:request", "Value": p["RequestId"]},
+        {"Key": "trainyard:dataset", "Value": p["DataSet"]},
+        {"Key": "trainyard:stage", "Value": "${Stage}"},
+    ]
+
+
+def joined(root: Any, path: str) -> Join:
+    return Join(on="/", values=[root, path])
+
+
+class _OfflineSession(Session):
+    """A session that needs neither credentials nor network: authoring makes no call."""
+
+    def __init__(self) -> None:
+        self.local_mode = False
+        self.boto_session = boto3.Session(
+            aws_access_key_id="none", aws_secret_access_key="none", region_name="us-east-1"
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="say whether definition.json is up to date")
+    arguments = parser.parse_args()
+    text = json.dumps(json.loads(build().definition()), indent=2, sort_keys=True) + "\n"
+    if not arguments.check:
+        DEFINITION.write_text(text, encoding="utf-8")
+        print(f"wrote {DEFINITION.name}")
+        return 0
+    committed = DEFINITION.read_text(encoding="utf-8").splitlines()
+    drift = list(difflib.unified_diff(committed, text.splitlines(), "committed", "authored", lineterm=""))
+    print("\n".join(drift) or f"{DEFINITION.name} is what author.py writes")
+    return 1 if drift else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Publish the step scripts and the pipeline definition to S3 when the stack is deployed.
+
+A CloudFormation custom resource, since `sam deploy` uploads SAM artefacts alone. What is published lies below
+a hash of its content: executions under way keep the scripts they began with.
+
+    code/<hash>/steps/*.py        what processing jobs read
+    code/<hash>/sourcedir.tar.gz  the same, as training jobs in script mode take it
+    code/<hash>/definition.json   the pipeline, with the deployment's names filled in
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import logging
+import tarfile
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+HERE = Path(__file__).parent
+logger = logging.getLogger()
+logger.setLevel(logging.INFO)
+
+
+def handler(event: dict[str, Any], context: Any) -> None:
+    """Answer CloudFormation; on deletion of the stack what was published is removed with the bucket."""
+    properties = event["ResourceProperties"]
+    try:
+        data = {}
+        if event["RequestType"] == "Delete":
+            empty(properties["Bucket"])
+        else:
+            data = publish(properties["Bucket"], names=properties["Names"])
+        answer(event, "SUCCESS", data)
+    except Exception as error:
+        logger.exception("publishing failed")
+        answer(event, "FAILED", {}, reason=f"{type(error).__name__}: {error}")
+
+
+def publish(bucket: str, *, names: dict[str, str]) -> dict[str, str]:
+    """Upload scripts and definition; return CodeUri and DefinitionKey. Idempotent."""
+    scripts = {path.name: path.read_bytes() for path in sorted((HERE / "steps").glob("*.py"))}
+    template = (HERE / "definition.json").read_text(encoding="utf-8")
+    digest = hashlib.sha256(repr((scripts, template, sorted(names.items()))).encode()).hexdigest()[:16]
+    prefix = f"code/{digest}"
+    objects = {f"{prefix}/steps/{name}": body for name, body in scripts.items()}
+    objects[f"{prefix}/sourcedir.tar.gz"] = packed(scripts)
+    objects[f"{prefix}/definition.json"] = filled(template, names | {"CodeUri": f"s3://{bucket}/{prefix}"})
+    s3 = boto3.client("s3")
+    for key, body in objects.items():
+        s3.put_object(Bucket=bucket, Key=key, Body=body)
+    return {"CodeUri": f"s3://{bucket}/{prefix}", "DefinitionKey": f"{prefix}/definition.json"}
+
+
+def filled(template: str, names: dict[str, str]) -> bytes:
+    """Return the definition, minified, with each ${Name} replaced; raises ValueError for one left over."""
+    for name, value in names.items():
+        template = template.replace("${" + name + "}", value)
+    if "${" in template:
+        raise ValueError(f"nothing was given for {template.split('${')[1].split('}')[0]!r}")
+    return json.dumps(json.loads(template), separators=(",", ":")).encode()
+
+
+def packed(scripts: dict[str, bytes]) -> bytes:
+    """Return the scripts as a .tar.gz that is the same for the same scripts."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        for name, body in scripts.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            archive.addfile(member, io.BytesIO(body))
+    return gzip.compress(plain.getvalue(), mtime=0)
+
+
+def empty(bucket: str) -> None:
+    """Delete every object version, so that the stack can delete the bucket."""
+    s3 = boto3.client("s3")
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        if found:
+            keys = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
+            s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+
+
+def answer(event: dict[str, Any], status: str, data: dict[str, str], reason: str = "") -> None:
+    """Tell CloudFormation; the resource keeps its id, so only the stack's deletion deletes it."""
+    body = {
+        "Status": status,
+        "Reason": reason[:4000] or "see the function's log",
+        "PhysicalResourceId": event.get("PhysicalResourceId", "published-code"),
+        **{name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")},
+        "Data": data,
+    }
+    request = urllib.request.Request(  # noqa: S310 - CloudFormation's own URL
+        event["ResponseURL"], data=json.dumps(body).encode(), headers={"content-type": ""}, method="PUT"
+    )
+    with urllib.request.urlopen(request, timeout=30):  # noqa: S310
+        pass

@@ -1,0 +1,82 @@
+"""Evaluate: let the packed model predict the rows it has never seen, and say how good it is.
+
+The model is delivered to its final place too: SageMaker puts a training job's own output below the job's
+name, and the tenant is promised models/<data set>/<request>/model.tar.gz.
+"""
+
+import argparse
+import json
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import joblib
+from common import read_csv, run
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    mean_absolute_error,
+    r2_score,
+    roc_auc_score,
+    root_mean_squared_error,
+)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(arguments.model / "model.tar.gz") as archive:
+            archive.extractall(folder, filter="data")
+        model = joblib.load(Path(folder) / "model.joblib")
+        schema = json.loads((Path(folder) / "schema.json").read_text(encoding="utf-8"))
+    table = read_csv(arguments.test / "test.csv")
+    features, target = table.drop(columns=[schema["target"]]), table[schema["target"]]
+    measure = classification if schema["problem"] == "classification" else regression
+    report = {"problem": schema["problem"], "rows": len(table), **measure(model, features, target)}
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "evaluation.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+    arguments.deliver.mkdir(parents=True, exist_ok=True)
+    shutil.copy(arguments.model / "model.tar.gz", arguments.deliver / "model.tar.gz")
+    print(f"{report['quality']['metric']} {report['quality']['value']:.3f}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("model", "test", "output", "deliver", "failure-file"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    return parser.parse_args()
+
+
+def classification(model: Any, features: Any, target: Any) -> dict[str, Any]:
+    """Quality is the area under the ROC curve for two classes, balanced accuracy for more."""
+    predicted = model.predict(features)
+    metrics = {
+        "accuracy": {"value": float(accuracy_score(target, predicted))},
+        "balanced_accuracy": {"value": float(balanced_accuracy_score(target, predicted))},
+        "f1_macro": {"value": float(f1_score(target, predicted, average="macro"))},
+    }
+    name = "balanced_accuracy"
+    if len(model.classes_) == 2 and target.nunique() == 2:
+        scores = model.predict_proba(features)[:, 1]
+        name = "roc_auc"
+        metrics[name] = {"value": float(roc_auc_score(target == model.classes_[1], scores))}
+    return {"quality": {"metric": name, **metrics[name]}, "classification_metrics": metrics}
+
+
+def regression(model: Any, features: Any, target: Any) -> dict[str, Any]:
+    """Quality is R², and not less than 0: a model worse than the mean is worth nothing."""
+    predicted = model.predict(features)
+    r2 = float(r2_score(target, predicted))
+    metrics = {
+        "r2": {"value": r2},
+        "mae": {"value": float(mean_absolute_error(target, predicted))},
+        "rmse": {"value": float(root_mean_squared_error(target, predicted))},
+    }
+    return {"quality": {"metric": "r2", "value": max(r2, 0.0)}, "regression_metrics": metrics}
+
+
+if __name__ == "__main__":
+    run(main, parse_arguments().failure_file)

@@ -1,0 +1,69 @@
+"""Train: fit the chosen algorithm on the prepared data, and save it together with its preprocessing.
+
+Script mode of the SageMaker scikit-learn container: hyperparameters come in SM_HPS, directories in
+SM_CHANNEL_TRAIN, SM_MODEL_DIR and SM_OUTPUT_DIR.
+"""
+
+import inspect
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+from common import DataError, read_csv, run
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import Pipeline
+
+SEED = 20
+
+ESTIMATORS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("gradient-boosting", "classification"): HistGradientBoostingClassifier,
+    ("gradient-boosting", "regression"): HistGradientBoostingRegressor,
+    ("linear", "classification"): LogisticRegression,
+    ("linear", "regression"): Ridge,
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "gradient-boosting": {"max_iter": 100, "early_stopping": True, "random_state": SEED},
+    "linear": {"random_state": SEED},
+}
+
+
+def main() -> None:
+    hyperparameters = json.loads(os.environ["SM_HPS"])
+    channel, model_dir = Path(os.environ["SM_CHANNEL_TRAIN"]), Path(os.environ["SM_MODEL_DIR"])
+    schema = json.loads((channel / "schema.json").read_text(encoding="utf-8"))
+    table = read_csv(channel / "train.csv")
+    preprocessor = joblib.load(channel / "preprocessor.joblib")
+
+    estimator = build_estimator(
+        hyperparameters["algorithm"], schema["problem"], hyperparameters.get("hyperparameters") or {}
+    )
+    features, target = table.drop(columns=[schema["target"]]), table[schema["target"]]
+    estimator.fit(preprocessor.transform(features), target)
+
+    model_dir.mkdir(parents=True, exist_ok=True)
+    model = Pipeline([("preprocess", preprocessor), ("estimate", estimator)])
+    joblib.dump(model, model_dir / "model.joblib")
+    shutil.copy(channel / "schema.json", model_dir / "schema.json")
+    (model_dir / "code").mkdir(exist_ok=True)
+    shutil.copy(Path(__file__).with_name("inference.py"), model_dir / "code" / "inference.py")
+    print(f"{type(estimator).__name__} fitted on {len(table)} rows")
+
+
+def build_estimator(algorithm: str, problem: str, chosen: dict[str, Any]) -> Any:
+    """Return the estimator with the tenant's hyperparameters; raises DataError for one it does not have."""
+    build = ESTIMATORS[(algorithm, problem)]
+    known = inspect.signature(build).parameters
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        raise DataError(f"{algorithm} has no hyperparameter {', '.join(unknown)}; it has {', '.join(known)}")
+    defaults = DEFAULTS[algorithm] | ({"max_iter": 1000} if build is LogisticRegression else {})
+    return build(**{**defaults, **chosen})
+
+
+if __name__ == "__main__":
+    run(main, Path(os.environ.get("SM_OUTPUT_DIR", "/opt/ml/output")) / "failure")
