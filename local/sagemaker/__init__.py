@@ -1,0 +1,1 @@
+"""SageMaker on this machine: moto keeps the registry, and pipelines really run."""

@@ -1,0 +1,293 @@
+"""Processing and training jobs as real processes, with the /opt/ml contract of SageMaker's containers.
+
+A job's /opt/ml is a directory of its own: paths below /opt/ml in arguments are mapped to it, as a mount would.
+Sources: SageMaker developer guide, "How Amazon SageMaker Processing runs your processing container image" and
+"How Amazon SageMaker runs your training image"; SageMaker training toolkit, environment variables.
+"""
+
+import json
+import math
+import os
+import shutil
+import signal
+import socket
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+
+class JobFailed(Exception):
+    """The job failed; the message is SageMaker's failure reason."""
+
+
+class JobStopped(Exception):
+    """The job was stopped."""
+
+
+@dataclass
+class Job:
+    """A processing or training job, and what Describe tells of it."""
+
+    name: str
+    arn: str
+    request: dict[str, Any]
+    status: str = "InProgress"
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    failure: str | None = None
+    exit_message: str | None = None
+    artifacts: str | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def seconds(self) -> int:
+        """Billable seconds: SageMaker rounds up."""
+        if self.started_at is None or self.ended_at is None:
+            return 0
+        return max(1, math.ceil((self.ended_at - self.started_at).total_seconds()))
+
+
+@dataclass(frozen=True)
+class JobRunner:
+    """Runs jobs on an image, reading and writing S3 as the job's role."""
+
+    home: Path
+    image_socket: Path
+    endpoint_url: str
+    region: str
+
+    def process(self, job: Job) -> None:
+        """Run a processing job; raises JobFailed or JobStopped."""
+        self._run(job, self._process)
+
+    def train(self, job: Job) -> None:
+        """Run a training job; raises JobFailed or JobStopped."""
+        self._run(job, self._train)
+
+    def _run(self, job: Job, work: Callable[[Job, Path, Any], None]) -> None:
+        root = self.home / "jobs" / job.name
+        root.mkdir(parents=True)
+        job.started_at = datetime.now(UTC)
+        try:
+            work(job, root, self._s3_as(job.request["RoleArn"], job.name))
+            job.status = "Completed"
+        except JobStopped:
+            job.status = "Stopped"
+            raise
+        except JobFailed as error:
+            job.status, job.failure = "Failed", str(error)
+            raise
+        finally:
+            job.ended_at = datetime.now(UTC)
+            shutil.rmtree(root, ignore_errors=True)
+
+    def _process(self, job: Job, root: Path, s3: Any) -> None:
+        request = job.request
+        for entry in request.get("ProcessingInputs", []):
+            source = entry["S3Input"]
+            download(s3, source["S3Uri"], source["S3DataType"], mapped(root, source["LocalPath"]))
+        for output in request["ProcessingOutputConfig"]["Outputs"]:
+            mapped(root, output["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
+        specification = request["AppSpecification"]
+        _, script = specification["ContainerEntrypoint"]
+        arguments = [str(a) for a in specification.get("ContainerArguments", [])]
+        over = [a for a in arguments if len(a) > 256]
+        if over:
+            raise JobFailed(f"ValidationException: container argument of {len(over[0])} characters, at most 256")
+        code = self._execute(job, root, script, arguments, {})
+        message = root / "opt/ml/output/message"
+        job.exit_message = message.read_text(encoding="utf-8")[:1024] if message.exists() else None
+        if code != 0:
+            raise JobFailed(f"AlgorithmError: {job.exit_message or f'See job logs for more information, exit code: {code}'}")
+        for output in request["ProcessingOutputConfig"]["Outputs"]:
+            target = output["S3Output"]
+            upload(s3, mapped(root, target["LocalPath"]), target["S3Uri"], request["ProcessingOutputConfig"].get("KmsKeyId"))
+
+    def _train(self, job: Job, root: Path, s3: Any) -> None:
+        request = job.request
+        hyperparameters = {name: str(value) for name, value in request["HyperParameters"].items()}
+        environment = {
+            "SM_MODEL_DIR": str(root / "opt/ml/model"),
+            "SM_OUTPUT_DIR": str(root / "opt/ml/output"),
+            "SM_OUTPUT_DATA_DIR": str(root / "opt/ml/output/data"),
+            "SM_HPS": json.dumps(own_hyperparameters(hyperparameters)),
+        }
+        for channel in request["InputDataConfig"]:
+            source, name = channel["DataSource"]["S3DataSource"], channel["ChannelName"]
+            directory = root / "opt/ml/input/data" / name
+            download(s3, source["S3Uri"], source["S3DataType"], directory)
+            environment[f"SM_CHANNEL_{name.upper()}"] = str(directory)
+        for directory in ("model", "output/data", "input/config", "code"):
+            (root / "opt/ml" / directory).mkdir(parents=True, exist_ok=True)
+        (root / "opt/ml/input/config/hyperparameters.json").write_text(json.dumps(hyperparameters))
+        bundle = root / "sourcedir.tar.gz"
+        fetch(s3, hyperparameters["sagemaker_submit_directory"], bundle)
+        with tarfile.open(bundle) as archive:
+            archive.extractall(root / "opt/ml/code", filter="data")
+        program = f"/opt/ml/code/{hyperparameters['sagemaker_program']}"
+        arguments = [
+            text
+            for name, value in sorted(own_hyperparameters(hyperparameters).items())
+            for text in (f"--{name}", str(value))
+        ]
+        code = self._execute(job, root, program, arguments, environment)
+        failure = root / "opt/ml/output/failure"
+        if code != 0:
+            words = failure.read_text(encoding="utf-8")[:1024] if failure.exists() else f"ExitCode {code}"
+            raise JobFailed(f"AlgorithmError: {words}")
+        self._pack_model(job, root, s3)
+
+    def _pack_model(self, job: Job, root: Path, s3: Any) -> None:
+        """Put model.tar.gz where SageMaker puts it: below the output path, in a folder of the job."""
+        output = job.request["OutputDataConfig"]
+        packed = root / "packed"
+        packed.mkdir()
+        with tarfile.open(packed / "model.tar.gz", "w:gz") as archive:
+            for path in sorted((root / "opt/ml/model").iterdir()):
+                archive.add(path, arcname=path.name)
+        uri = f"{output['S3OutputPath'].rstrip('/')}/{job.name}/output"
+        upload(s3, packed, uri, output.get("KmsKeyId"))
+        job.artifacts = f"{uri}/model.tar.gz"
+
+    def _execute(self, job: Job, root: Path, script: str, arguments: list[str], extra: Mapping[str, str]) -> int:
+        """Run a script as a process of the image, and return its exit code."""
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(root),
+            "TMPDIR": str(root),
+            "LANG": "C.UTF-8",
+            "OMP_NUM_THREADS": "1",
+            **extra,
+        }
+        log = self.home / "logs" / f"{job.name}.log"
+        log.parent.mkdir(exist_ok=True)
+        order = {
+            "script": str(mapped(root, script)),
+            "arguments": [str(mapped(root, a)) if a.startswith("/opt/ml/") else a for a in arguments],
+            "environment": environment,
+            "directory": str(root),
+            "log": str(log),
+        }
+        limit = time.monotonic() + job.request["StoppingCondition"]["MaxRuntimeInSeconds"]
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.image_socket))
+            connection.settimeout(0.1)
+            connection.sendall(json.dumps(order).encode() + b"\n")
+            return self._await_exit(job, connection, limit)
+
+    def _await_exit(self, job: Job, connection: socket.socket, limit: float) -> int:
+        received, pid, killed_for = b"", 0, ""
+        while True:
+            try:
+                part = connection.recv(4096)
+            except TimeoutError:
+                overdue = time.monotonic() > limit
+                if pid and not killed_for and (job.stop.is_set() or overdue):
+                    killed_for = "stop" if job.stop.is_set() else "time"
+                    os.killpg(pid, signal.SIGKILL)
+                continue
+            received += part
+            lines = [json.loads(line) for line in received.split(b"\n")[:-1]]
+            pid = next((line["pid"] for line in lines if "pid" in line), pid)
+            ended = next((line["exit"] for line in lines if "exit" in line), None)
+            if ended is not None:
+                return int(ended)
+            if not part:
+                if killed_for == "stop":
+                    raise JobStopped("the job was stopped")
+                if killed_for == "time":
+                    raise JobFailed("MaxRuntimeExceeded: the job ran longer than its maximum runtime")
+                return 137
+
+    def _s3_as(self, role_arn: str, session_name: str) -> Any:
+        """Return an S3 client with the role's credentials, as the job's container has them."""
+        sts = boto3.client("sts", endpoint_url=self.endpoint_url, region_name=self.region)
+        found = sts.assume_role(RoleArn=role_arn, RoleSessionName=session_name[:64])["Credentials"]
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            region_name=self.region,
+            aws_access_key_id=found["AccessKeyId"],
+            aws_secret_access_key=found["SecretAccessKey"],
+            aws_session_token=found["SessionToken"],
+        )
+
+
+def own_hyperparameters(hyperparameters: Mapping[str, str]) -> dict[str, Any]:
+    """Return the script's hyperparameters, decoded as the training toolkit does: JSON where it is JSON."""
+    return {name: decoded(value) for name, value in hyperparameters.items() if not name.startswith("sagemaker_")}
+
+
+def decoded(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
+def mapped(root: Path, path: str) -> Path:
+    """Return where a path inside the container lies on this machine."""
+    return root / path.lstrip("/")
+
+
+def split(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def fetch(s3: Any, uri: str, path: Path) -> None:
+    bucket, key = split(uri)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.write_bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    except s3.exceptions.ClientError as error:
+        raise JobFailed(f"ClientError: {error} ({uri})") from error
+
+
+def download(s3: Any, uri: str, data_type: str, directory: Path) -> None:
+    """Copy what an S3 data source names; raises JobFailed when that is nothing (as SageMaker does)."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if data_type == "ManifestFile":
+        for object_uri, name in manifest_entries(s3, uri):
+            fetch(s3, object_uri, directory / name)
+        return
+    bucket, prefix = split(uri)
+    found = [
+        item["Key"]
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        for item in page.get("Contents", [])
+    ]
+    if not found:
+        raise JobFailed(f'ClientError: No S3 objects found under S3 URL "{uri}" given in input data source.')
+    folder = prefix if prefix.endswith("/") else prefix.rpartition("/")[0] + "/"
+    for key in found:
+        name = key.removeprefix(prefix.rstrip("/") + "/") if key.startswith(prefix.rstrip("/") + "/") else key.removeprefix(folder)
+        if name and not name.endswith("/"):
+            fetch(s3, f"s3://{bucket}/{key}", directory / name)
+
+
+def manifest_entries(s3: Any, uri: str) -> list[tuple[str, str]]:
+    """Return (object URI, relative name) for each entry of a manifest file."""
+    bucket, key = split(uri)
+    manifest = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    prefix = manifest[0]["prefix"]
+    return [(prefix + name, name) for name in manifest[1:]]
+
+
+def upload(s3: Any, directory: Path, uri: str, key_id: str | None) -> None:
+    bucket, prefix = split(uri)
+    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key_id} if key_id else {}
+    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+        key = f"{prefix.rstrip('/')}/{path.relative_to(directory).as_posix()}"
+        try:
+            s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes(), **encryption)
+        except s3.exceptions.ClientError as error:
+            raise JobFailed(f"ClientError: {error} (s3://{bucket}/{key})") from error

@@ -1,0 +1,521 @@
+"""SageMaker's API on this machine: pipelines run here, the rest is moto's.
+
+What moto's own pipeline executions lack: they succeed at once and run nothing. Here StartPipelineExecution
+keeps the promise of its ClientRequestToken, the steps run as processes, Stop stops them, and status events
+go out. Faults can be planted to see what callers do: POST /_local/faults with
+{"operation", "code", "message", "times", "effect"}: effect "none" refuses, "lost" acts and answers nothing.
+"""
+
+import json
+import random
+import string
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from moto.server import DomainDispatcherApplication, create_backend_app
+
+from local.sagemaker.definition import Context, InvalidParameter, Unresolved, parameter_values
+from local.sagemaker.jobs import Job, JobFailed, JobRunner, JobStopped
+
+Environ = dict[str, Any]
+Answer = dict[str, Any]
+TERMINAL = ("Succeeded", "Failed", "Stopped")
+
+
+class ApiError(Exception):
+    """An error as the API answers it."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code, self.status = code, status
+
+
+@dataclass
+class Step:
+    """One step of an execution, as ListPipelineExecutionSteps tells it."""
+
+    name: str
+    status: str = "Executing"
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ended_at: datetime | None = None
+    failure: str | None = None
+    metadata: Answer = field(default_factory=dict)
+    job: Job | None = None
+
+    def summary(self) -> Answer:
+        answer = {
+            "StepName": self.name,
+            "StepStatus": self.status,
+            "StartTime": self.started_at.timestamp(),
+            "EndTime": self.ended_at.timestamp() if self.ended_at else None,
+            "FailureReason": self.failure,
+            "Metadata": self.metadata,
+            "AttemptCount": 1,
+        }
+        return {name: value for name, value in answer.items() if value is not None}
+
+
+@dataclass
+class Execution:
+    arn: str
+    pipeline_arn: str
+    name: str
+    given: dict[str, str]
+    definition: Mapping[str, Any]
+    status: str = "Executing"
+    failure: str | None = None
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ended_at: datetime | None = None
+    steps: list[Step] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def summary(self) -> Answer:
+        answer = {
+            "PipelineExecutionArn": self.arn,
+            "PipelineExecutionDisplayName": self.name,
+            "PipelineExecutionStatus": self.status,
+            "PipelineExecutionFailureReason": self.failure,
+            "StartTime": self.started_at.timestamp(),
+        }
+        return {name: value for name, value in answer.items() if value is not None}
+
+
+@dataclass
+class Pipeline:
+    """A pipeline; its definition is fetched when first used, since CloudFormation waits while it creates."""
+
+    name: str
+    arn: str
+    fetch: Callable[[], str]
+    role_arn: str
+
+    @property
+    def definition(self) -> str:
+        text = self.fetch()
+        self.fetch = lambda: text
+        return text
+
+
+@dataclass
+class Fault:
+    operation: str
+    code: str
+    message: str
+    times: int
+    effect: str = "none"
+
+
+class SageMakerService:
+    """A WSGI application; `emit` puts a status event on the default bus, `clients` reaches the local AWS."""
+
+    def __init__(
+        self,
+        *,
+        account_id: str,
+        region: str,
+        runner: JobRunner,
+        emit: Callable[[Answer], None],
+        client: Callable[[str], Any],
+    ) -> None:
+        self._account, self._region = account_id, region
+        self._runner, self._emit, self._client = runner, emit, client
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._lock = threading.Lock()
+        self._pipelines: dict[str, Pipeline] = {}
+        self._executions: dict[str, Execution] = {}
+        self._by_token: dict[str, str] = {}
+        self._jobs: dict[str, Job] = {}
+        self._faults: list[Fault] = []
+        self._operations: dict[str, Callable[[Answer], Answer]] = {
+            "CreatePipeline": self.create_pipeline,
+            "UpdatePipeline": self.update_pipeline,
+            "DescribePipeline": self.describe_pipeline,
+            "DeletePipeline": self.delete_pipeline,
+            "StartPipelineExecution": self.start,
+            "StopPipelineExecution": self.stop,
+            "DescribePipelineExecution": self.describe_execution,
+            "ListPipelineExecutions": self.list_executions,
+            "ListPipelineParametersForExecution": self.list_parameters,
+            "ListPipelineExecutionSteps": self.list_steps,
+            "DescribeProcessingJob": self.describe_processing_job,
+            "DescribeTrainingJob": self.describe_training_job,
+        }
+
+    # --- HTTP ---------------------------------------------------------------------------------------------
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/_local/faults":
+            self._plant(json.loads(_body(environ)))
+            return _respond(start_response, 200, {})
+        name = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+        if name not in self._operations:
+            answer: Iterable[bytes] = self._moto(environ, start_response)
+            return answer
+        request = json.loads(_body(environ) or b"{}")
+        try:
+            return _respond(start_response, 200, self._call(name, request))
+        except ApiError as error:
+            return _respond(start_response, error.status, {"__type": error.code, "message": str(error)})
+
+    def _call(self, name: str, request: Answer) -> Answer:
+        fault = self._next_fault(name)
+        if fault is None:
+            return self._operations[name](request)
+        if fault.effect == "lost":
+            self._operations[name](request)
+        raise ApiError(fault.code, fault.message, status=500 if fault.effect == "lost" else 400)
+
+    def _plant(self, faults: list[Answer]) -> None:
+        with self._lock:
+            self._faults = [Fault(**fault) for fault in faults]
+
+    def _next_fault(self, operation: str) -> Fault | None:
+        with self._lock:
+            for fault in self._faults:
+                if fault.operation == operation and fault.times > 0:
+                    fault.times -= 1
+                    return fault
+        return None
+
+    # --- pipelines ----------------------------------------------------------------------------------------
+
+    def create_pipeline(self, request: Answer) -> Answer:
+        name = request["PipelineName"]
+        if name in self._pipelines:
+            raise ApiError("ConflictException", f"Pipeline {name} already exists")
+        arn = self._arn(f"pipeline/{name}")
+        self._pipelines[name] = Pipeline(name, arn, self._definition_of(request), request["RoleArn"])
+        return {"PipelineArn": arn}
+
+    def update_pipeline(self, request: Answer) -> Answer:
+        pipeline = self._pipeline(request["PipelineName"])
+        pipeline.fetch = self._definition_of(request)
+        pipeline.role_arn = request.get("RoleArn", pipeline.role_arn)
+        return {"PipelineArn": pipeline.arn}
+
+    def delete_pipeline(self, request: Answer) -> Answer:
+        return {"PipelineArn": self._pipelines.pop(self._pipeline(request["PipelineName"]).name).arn}
+
+    def describe_pipeline(self, request: Answer) -> Answer:
+        pipeline = self._pipeline(request["PipelineName"])
+        return {
+            "PipelineArn": pipeline.arn,
+            "PipelineName": pipeline.name,
+            "PipelineDefinition": pipeline.definition,
+            "PipelineStatus": "Active",
+            "RoleArn": pipeline.role_arn,
+        }
+
+    def _definition_of(self, request: Answer) -> Callable[[], str]:
+        location = request.get("PipelineDefinitionS3Location")
+        if location is None:
+            return lambda: str(request["PipelineDefinition"])
+        return lambda: self._read(f"s3://{location['Bucket']}/{location['ObjectKey']}")
+
+    # --- executions ---------------------------------------------------------------------------------------
+
+    def start(self, request: Answer) -> Answer:
+        pipeline = self._pipeline(request["PipelineName"])
+        token = request["ClientRequestToken"]
+        definition = json.loads(pipeline.definition)
+        given = {p["Name"]: p["Value"] for p in request.get("PipelineParameters", [])}
+        try:
+            parameter_values(definition, given)
+        except InvalidParameter as error:
+            raise ApiError("ValidationException", str(error)) from error
+        with self._lock:
+            if token in self._by_token:
+                return {"PipelineExecutionArn": self._by_token[token]}
+            identity = "".join(random.choices(string.ascii_lowercase + string.digits, k=12))  # noqa: S311
+            execution = Execution(
+                arn=f"{pipeline.arn}/execution/{identity}",
+                pipeline_arn=pipeline.arn,
+                name=request.get("PipelineExecutionDisplayName", f"execution-{identity}"),
+                given=given,
+                definition=definition,
+            )
+            self._executions[execution.arn] = execution
+            self._by_token[token] = execution.arn
+        self._announce(execution, previous=None)
+        threading.Thread(target=self._run, args=(execution,), name=identity, daemon=True).start()
+        return {"PipelineExecutionArn": execution.arn}
+
+    def stop(self, request: Answer) -> Answer:
+        execution = self._execution(request["PipelineExecutionArn"])
+        if execution.status in TERMINAL:
+            raise ApiError("ValidationException", f"{execution.arn} is {execution.status}: it cannot be stopped")
+        self._move(execution, "Stopping")
+        execution.stop.set()
+        for step in execution.steps:
+            if step.job:
+                step.job.stop.set()
+        return {"PipelineExecutionArn": execution.arn}
+
+    def describe_execution(self, request: Answer) -> Answer:
+        execution = self._execution(request["PipelineExecutionArn"])
+        answer = execution.summary() | {
+            "PipelineArn": execution.pipeline_arn,
+            "CreationTime": execution.started_at.timestamp(),
+            "LastModifiedTime": (execution.ended_at or execution.started_at).timestamp(),
+            "FailureReason": execution.failure,
+        }
+        return {name: value for name, value in answer.items() if value is not None and name != "StartTime"}
+
+    def list_executions(self, request: Answer) -> Answer:
+        pipeline = self._pipeline(request["PipelineName"])
+        created_after = request.get("CreatedAfter", 0)
+        found = [
+            execution.summary()
+            for execution in list(self._executions.values())
+            if execution.pipeline_arn == pipeline.arn and execution.started_at.timestamp() > created_after
+        ]
+        found.sort(key=lambda summary: summary["StartTime"], reverse=request.get("SortOrder") != "Ascending")
+        return _page(found, request, "PipelineExecutionSummaries")
+
+    def list_parameters(self, request: Answer) -> Answer:
+        execution = self._execution(request["PipelineExecutionArn"])
+        found = [{"Name": name, "Value": value} for name, value in execution.given.items()]
+        return _page(found, request, "PipelineParameters")
+
+    def list_steps(self, request: Answer) -> Answer:
+        execution = self._execution(request["PipelineExecutionArn"])
+        return _page([step.summary() for step in execution.steps], request, "PipelineExecutionSteps")
+
+    # --- jobs ---------------------------------------------------------------------------------------------
+
+    def describe_processing_job(self, request: Answer) -> Answer:
+        job = self._job(request["ProcessingJobName"])
+        return _timed(job, "Processing") | {
+            "ProcessingJobName": job.name,
+            "ProcessingJobArn": job.arn,
+            "ProcessingJobStatus": job.status,
+            "ProcessingResources": job.request["ProcessingResources"],
+            "AppSpecification": job.request["AppSpecification"],
+            "RoleArn": job.request["RoleArn"],
+            **({"ExitMessage": job.exit_message} if job.exit_message else {}),
+        }
+
+    def describe_training_job(self, request: Answer) -> Answer:
+        job = self._job(request["TrainingJobName"])
+        artifacts = {"ModelArtifacts": {"S3ModelArtifacts": job.artifacts}} if job.artifacts else {}
+        return _timed(job, "Training") | artifacts | {
+            "TrainingJobName": job.name,
+            "TrainingJobArn": job.arn,
+            "TrainingJobStatus": job.status,
+            "SecondaryStatus": job.status,
+            "BillableTimeInSeconds": job.seconds,
+            "TrainingTimeInSeconds": job.seconds,
+            "ResourceConfig": job.request["ResourceConfig"],
+            "AlgorithmSpecification": job.request["AlgorithmSpecification"],
+            "HyperParameters": job.request["HyperParameters"],
+            "RoleArn": job.request["RoleArn"],
+        }
+
+    # --- running ------------------------------------------------------------------------------------------
+
+    def _run(self, execution: Execution) -> None:
+        """Run the steps one after another, and end the execution as SageMaker would."""
+        context = Context(
+            parameters=parameter_values(execution.definition, execution.given),
+            execution={
+                "PipelineExecutionArn": execution.arn,
+                "PipelineExecutionId": execution.arn.rpartition("/")[2],
+                "PipelineName": execution.pipeline_arn.rpartition("/")[2],
+            },
+            read_json=self._read_json,
+        )
+        try:
+            self._run_steps(execution, execution.definition["Steps"], context)
+            status = "Succeeded"
+        except JobStopped:
+            status = "Stopped"
+        except JobFailed as error:
+            status, execution.failure = "Failed", f"Step failure: One or multiple steps failed. {error}"[:1024]
+        execution.ended_at = datetime.now(UTC)
+        self._move(execution, status)
+
+    def _run_steps(self, execution: Execution, steps: list[Answer], context: Context) -> None:
+        for definition in _ordered(steps):
+            if execution.stop.is_set():
+                raise JobStopped("the execution was stopped")
+            step = Step(definition["Name"])
+            execution.steps.append(step)
+            try:
+                branch = self._run_step(execution, step, definition, context)
+                step.status = "Succeeded"
+            except JobStopped:
+                step.status = "Stopped"
+                raise
+            except Exception as error:
+                step.status = "Failed"
+                step.failure = str(error) if isinstance(error, JobFailed) else f"ClientError: {error}"
+                raise JobFailed(step.failure) from error
+            finally:
+                step.ended_at = datetime.now(UTC)
+            self._run_steps(execution, branch, context)
+
+    def _run_step(self, execution: Execution, step: Step, definition: Answer, context: Context) -> list[Answer]:
+        """Run one step; returns the steps of the branch that a condition chose."""
+        kind, arguments = definition["Type"], definition["Arguments"]
+        if kind == "Condition":
+            holds = all(context.holds(condition) for condition in arguments["Conditions"])
+            step.metadata = {"Condition": {"Outcome": "True" if holds else "False"}}
+            chosen: list[Answer] = arguments["IfSteps" if holds else "ElseSteps"]
+            return chosen
+        request = context.resolve(arguments)
+        if kind == "Processing":
+            self._run_job(execution, step, "processing-job", request, self._runner.process)
+            outputs = request["ProcessingOutputConfig"]["Outputs"]
+            uris = {output["OutputName"]: output["S3Output"]["S3Uri"] for output in outputs}
+            files = definition.get("PropertyFiles", [])
+            context.steps[step.name] = {
+                "PropertyFiles": {
+                    f["PropertyFileName"]: f"{uris[f['OutputName']]}/{f['FilePath']}" for f in files
+                }
+            }
+        elif kind == "Training":
+            job = self._run_job(execution, step, "training-job", request, self._runner.train)
+            context.steps[step.name] = self.describe_training_job({"TrainingJobName": job.name})
+        elif kind == "RegisterModel":
+            arn = self._client("sagemaker").create_model_package(**request)["ModelPackageArn"]
+            step.metadata = {"RegisterModel": {"Arn": arn}}
+            context.steps[step.name] = {"ModelPackageArn": arn}
+        elif kind == "Lambda":
+            step.metadata = {"Lambda": {"Arn": definition["FunctionArn"]}}
+            self._invoke(definition["FunctionArn"], request)
+        elif kind == "Fail":
+            step.metadata = {"Fail": {"ErrorMessage": request["ErrorMessage"]}}
+            raise JobFailed(request["ErrorMessage"])
+        else:
+            raise Unresolved(f"step type {kind}")
+        return []
+
+    def _run_job(
+        self, execution: Execution, step: Step, kind: str, request: Answer, run: Callable[[Job], None]
+    ) -> Job:
+        name = f"pipelines-{execution.arn.rpartition('/')[2]}-{step.name}-{len(self._jobs):06d}"[:63]
+        job = Job(name=name, arn=self._arn(f"{kind}/{name}"), request=request)
+        step.job = self._jobs[name] = job
+        member = "ProcessingJob" if kind == "processing-job" else "TrainingJob"
+        step.metadata = {member: {"Arn": job.arn}}
+        run(job)
+        return job
+
+    def _invoke(self, function_arn: str, payload: Answer) -> None:
+        answer = self._client("lambda").invoke(FunctionName=function_arn, Payload=json.dumps(payload).encode())
+        body = answer["Payload"].read().decode()
+        if answer.get("FunctionError"):
+            raise JobFailed(f"Lambda {function_arn} failed: {body[:500]}")
+
+    def _read_json(self, uri: str) -> Any:
+        return json.loads(self._read(uri))
+
+    def _read(self, uri: str) -> str:
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return str(self._client("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
+
+    def _move(self, execution: Execution, status: str) -> None:
+        previous, execution.status = execution.status, status
+        self._announce(execution, previous)
+
+    def _announce(self, execution: Execution, previous: str | None) -> None:
+        detail = {
+            "pipelineExecutionDescription": "",
+            "pipelineExecutionDisplayName": execution.name,
+            "currentPipelineExecutionStatus": execution.status,
+            "previousPipelineExecutionStatus": previous,
+            "executionStartTime": _iso(execution.started_at),
+            "executionEndTime": _iso(execution.ended_at) if execution.ended_at else None,
+            "pipelineArn": execution.pipeline_arn,
+            "pipelineExecutionArn": execution.arn,
+        }
+        self._emit(
+            {
+                "Source": "aws.sagemaker",
+                "DetailType": "SageMaker Model Building Pipeline Execution Status Change",
+                "Detail": json.dumps({name: value for name, value in detail.items() if value is not None}),
+                "Resources": [execution.pipeline_arn, execution.arn],
+            }
+        )
+
+    # --- look-ups -----------------------------------------------------------------------------------------
+
+    def _pipeline(self, name: str) -> Pipeline:
+        found = self._pipelines.get(name.rpartition("/")[2])
+        if found is None:
+            raise ApiError("ResourceNotFound", f"Pipeline {name} does not exist")
+        return found
+
+    def _execution(self, arn: str) -> Execution:
+        if arn not in self._executions:
+            raise ApiError("ResourceNotFound", f"Execution {arn} does not exist")
+        return self._executions[arn]
+
+    def _job(self, name: str) -> Job:
+        if name not in self._jobs:
+            raise ApiError("ValidationException", f"Requested resource not found: {name}")
+        return self._jobs[name]
+
+    def _arn(self, resource: str) -> str:
+        return f"arn:aws:sagemaker:{self._region}:{self._account}:{resource}"
+
+
+def _ordered(steps: list[Answer]) -> list[Answer]:
+    """Return steps so that each comes after those it depends on, in writing or by reference."""
+    names = {step["Name"] for step in steps}
+    done: list[Answer] = []
+    rest = list(steps)
+    while rest:
+        ready = next(s for s in rest if not _needs(s, names) - {d["Name"] for d in done})
+        done.append(ready)
+        rest.remove(ready)
+    return done
+
+
+def _needs(step: Answer, names: set[str]) -> set[str]:
+    text = json.dumps(step["Arguments"])
+    referenced = {name for name in names if f'"Steps.{name}.' in text and name != step["Name"]}
+    return referenced | set(step.get("DependsOn", []))
+
+
+def _page(found: list[Answer], request: Answer, member: str) -> Answer:
+    """Return a page of at most MaxResults (100 if not given), as the List operations do."""
+    begin, size = int(request.get("NextToken") or 0), int(request.get("MaxResults") or 100)
+    answer: Answer = {member: found[begin : begin + size]}
+    if begin + size < len(found):
+        answer["NextToken"] = str(begin + size)
+    return answer
+
+
+def _timed(job: Job, prefix: str) -> Answer:
+    times = {"CreationTime": job.created_at, f"{prefix}StartTime": job.started_at, f"{prefix}EndTime": job.ended_at}
+    answer: Answer = {name: when.timestamp() for name, when in times.items() if when is not None}
+    return answer | ({"FailureReason": job.failure} if job.failure else {})
+
+
+def _iso(when: datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _body(environ: Environ) -> bytes:
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    body: bytes = environ["wsgi.input"].read(length)
+    return body
+
+
+def _respond(start_response: Callable[..., Any], status: int, answer: Answer) -> Iterable[bytes]:
+    start_response(f"{status} {'OK' if status == 200 else 'Error'}", [("Content-Type", "application/x-amz-json-1.1")])
+    return [json.dumps(answer).encode()]
+
+
+def wait_for(path: Any, seconds: float) -> None:
+    """Wait until a file is there; raises TimeoutError."""
+    limit = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > limit:
+            raise TimeoutError(f"{path} did not appear within {seconds} s")
+        time.sleep(0.02)

@@ -1,0 +1,90 @@
+"""The local cloud's process: MiniStack, and the SageMaker server beside it.
+
+    python -m local.server HOME PORT SAGEMAKER_PORT
+
+Started by `local.cloud`, which sets the environment that both read when they are imported.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import cache
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import boto3
+from botocore.config import Config
+
+from local import mends
+from local.sagemaker.jobs import JobRunner
+from local.sagemaker.service import SageMakerService, wait_for
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+class _Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing of each request."""
+
+
+def main() -> None:
+    home, port, sagemaker_port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    region, account_id = os.environ["AWS_DEFAULT_REGION"], os.environ["MINISTACK_ACCOUNT_ID"]
+    end_with_parent()
+    image_socket = home / "image.sock"
+    image = subprocess.Popen([sys.executable, "-m", "local.sagemaker.image", str(image_socket)])
+    endpoint = f"http://127.0.0.1:{port}"
+
+    @cache
+    def client(service: str) -> Any:
+        url = f"http://127.0.0.1:{sagemaker_port}" if service == "sagemaker" else endpoint
+        return boto3.client(
+            service, endpoint_url=url, region_name=region, config=Config(max_pool_connections=50, read_timeout=120)
+        )
+
+    service = SageMakerService(
+        account_id=account_id,
+        region=region,
+        runner=JobRunner(home=home, image_socket=image_socket, endpoint_url=endpoint, region=region),
+        emit=lambda entry: mends.emit_as_aws(entry, account_id=account_id, region=region),
+        client=client,
+    )
+    server = make_server("127.0.0.1", sagemaker_port, service, server_class=_Server, handler_class=_Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    mends.mend_all(lambda: client("sagemaker"))
+    threading.Thread(target=lambda: wait_for(image_socket, 60), daemon=True).start()
+    try:
+        from ministack.app import main as serve
+
+        logging.getLogger("hypercorn.access").setLevel(logging.WARNING)
+        sys.argv = ["ministack"]
+        serve()
+    finally:
+        image.terminate()
+
+
+def end_with_parent() -> None:
+    """End when the parent does, however it ends: its side of standard input closes."""
+
+    def watch() -> None:
+        os.read(0, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(3)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
