@@ -153,7 +153,7 @@ class DynamoWaitingRoom:
 
     def snapshot(self, policy: Policy, now: datetime) -> Snapshot:
         """Read the ledger first: a finish in between only frees slots, an admission moves the version."""
-        ledger = self._ledger()
+        ledger = self.ledger()
         queues: list[TenantQueue] = []
         if not ledger.paused:
             for tier in policy.tiers:
@@ -163,7 +163,7 @@ class DynamoWaitingRoom:
                 queues += self._ready_queues(tier, free, now) if free > 0 else []
         return Snapshot(ledger=ledger, queues=tuple(queues))
 
-    def _ledger(self) -> Ledger:
+    def ledger(self) -> Ledger:
         (item,) = self._get_all((self._scheduler, {"pk": "ledger", "sk": "ledger"}))
         values = deserialized(item) if item else {}
         return Ledger(

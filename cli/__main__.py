@@ -1,0 +1,185 @@
+"""trainyard: run the service from a terminal."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+from trainyard.domain.errors import TrainyardError
+
+from cli import dlq, models, requests, service, tenants
+from cli.deployment import Deployment
+from cli.show import Answer, show
+
+EXAMPLES = """examples:
+  trainyard tenant create acme --tier premium --target churned
+  trainyard tenant create globex --tier basic --target price --algorithm linear --retrain "rate(1 day)"
+  trainyard upload acme churn.csv --data-set churn
+  trainyard requests acme
+  trainyard models list acme
+  trainyard models fetch acme 1 --to model.tar.gz
+  trainyard pause all
+  trainyard dlq list
+
+The deployment is found by its stack: --stack NAME, or TRAINYARD_STACK, else trainyard-dev. Credentials and region
+are those of the AWS SDK's environment."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trainyard", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--stack", default=os.environ.get("TRAINYARD_STACK", "trainyard-dev"), help="the deployment's stack")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _tenant_commands(commands)
+    _data_commands(commands)
+    _request_commands(commands)
+    _model_commands(commands)
+    _service_commands(commands)
+    return parser
+
+
+def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    tenant = commands.add_parser("tenant", help="create, list, show, suspend, resume tenants")
+    actions = tenant.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = actions.add_parser(
+        "create",
+        help="create a tenant, or bring it to what is asked; can be repeated",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  trainyard tenant create acme --tier premium --target churned "
+        '--data-set sales:target=revenue,problem=regression,train_on=whole-prefix --retrain "rate(1 day)"',
+    )
+    create.add_argument("tenant_id", metavar="ID", help="lower-case letters, digits, single hyphens; at most 24")
+    create.add_argument("--tier", required=True, help="a tier of the policy (trainyard policy show)")
+    create.add_argument("--target", required=True, help="the column to predict")
+    create.add_argument("--algorithm", default="gradient-boosting", choices=["gradient-boosting", "linear"])
+    create.add_argument("--problem", default="auto", choices=["auto", "classification", "regression"])
+    create.add_argument(
+        "--train-on",
+        default="newest-object",
+        choices=["newest-object", "whole-prefix"],
+        help="the newest upload alone, or everything below the data set's prefix",
+    )
+    create.add_argument("--hyperparameter", action="append", default=[], metavar="NAME=VALUE")
+    create.add_argument(
+        "--data-set",
+        action="append",
+        default=[],
+        metavar="NAME:KEY=VALUE,…",
+        help="settings of one data set that differ (target, algorithm, problem, train_on)",
+    )
+    create.add_argument("--retrain", metavar="SCHEDULE", help='for example "rate(1 day)" or "cron(0 3 * * ? *)"')
+    create.set_defaults(run=tenants.create)
+    actions.add_parser("list", help="all tenants").set_defaults(run=tenants.list_all)
+    for name, run, text in (
+        ("show", tenants.show_one, "one tenant"),
+        ("suspend", tenants.suspend, "refuse the tenant's uploads from now on"),
+        ("resume", tenants.resume, "take the tenant's uploads again"),
+    ):
+        one = actions.add_parser(name, help=text)
+        one.add_argument("tenant_id", metavar="ID")
+        one.set_defaults(run=run)
+
+
+def _data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    upload = commands.add_parser("upload", help="put a file into a tenant's incoming/ folder")
+    upload.add_argument("tenant_id", metavar="TENANT")
+    upload.add_argument("file", type=Path)
+    upload.add_argument("--data-set", help="default: the file's name without its ending")
+    upload.set_defaults(run=tenants.upload)
+    presign = commands.add_parser("presign", help="print a URL to which the tenant can PUT one object")
+    presign.add_argument("tenant_id", metavar="TENANT")
+    presign.add_argument("data_set", metavar="DATA_SET")
+    presign.add_argument("name", metavar="NAME", help="for example data.csv")
+    presign.add_argument("--minutes", type=int, default=60, help="how long it is valid (default: 60, at most 720)")
+    presign.set_defaults(run=tenants.presign)
+    retrain = commands.add_parser("retrain", help="ask for a training on the data that is there")
+    retrain.add_argument("tenant_id", metavar="TENANT")
+    retrain.add_argument("--data-set", help="default: all of them")
+    retrain.set_defaults(run=tenants.retrain)
+
+
+def _request_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    listed = commands.add_parser("requests", help="list training requests: a tenant's, or all that wait or run")
+    listed.add_argument("tenant_id", metavar="TENANT", nargs="?")
+    listed.set_defaults(run=requests.list_requests)
+    one = commands.add_parser("request", help="show one request")
+    one.add_argument("request_id", metavar="REQUEST")
+    one.set_defaults(run=requests.show_request)
+    stop = commands.add_parser("stop", help="cancel a request that waits, or stop one that runs")
+    stop.add_argument("request_id", metavar="REQUEST")
+    stop.set_defaults(run=requests.stop)
+
+
+def _model_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("models", help="list, approve and fetch a tenant's models")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listed = actions.add_parser("list", help="the versions in the tenant's model group")
+    listed.add_argument("tenant_id", metavar="TENANT")
+    listed.set_defaults(run=models.list_models)
+    for name, run, text in (
+        ("approve", models.approve, "approve a version for deployment"),
+        ("reject", models.reject, "reject a version"),
+        ("fetch", models.fetch, "download a version's model.tar.gz"),
+    ):
+        one = actions.add_parser(name, help=text)
+        one.add_argument("tenant_id", metavar="TENANT")
+        one.add_argument("version", type=int)
+        one.set_defaults(run=run)
+        if name == "fetch":
+            one.add_argument("--to", type=Path, help="default: <tenant>-<version>.tar.gz")
+
+
+def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    commands.add_parser("status", help="slots, waiting and running, by tier").set_defaults(run=service.status)
+    for name, run, text in (
+        ("pause", service.pause, "admit nothing new; what runs goes on"),
+        ("resume", service.resume, "admit again"),
+    ):
+        parser = commands.add_parser(name, help=text)
+        parser.add_argument("what", choices=["all"])
+        parser.set_defaults(run=run)
+    policy = commands.add_parser("policy", help="show or apply the policy")
+    actions = policy.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("show", help="the policy in force").set_defaults(run=service.policy_show)
+    apply = actions.add_parser("apply", help="check a policy file and put it in force")
+    apply.add_argument("file", type=Path)
+    apply.add_argument("--dry-run", action="store_true", help="check it only")
+    apply.set_defaults(run=service.policy_apply)
+    letters = commands.add_parser("dlq", help="list and redrive dead letters")
+    actions = letters.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="the dead-letter queues and their newest letters").set_defaults(run=dlq.list_letters)
+    redrive = actions.add_parser("redrive", help="send a queue's dead letters back to where they came from")
+    redrive.add_argument("queue", help="as dlq list shows it")
+    redrive.add_argument("--yes", action="store_true", help="do it; without it, only say what would be done")
+    redrive.set_defaults(run=dlq.redrive)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parsed = build_parser().parse_args(arguments)
+    try:
+        answer: Answer = parsed.run(Deployment(parsed.stack), parsed)
+    except (TrainyardError, OSError) as error:
+        return _complain(str(error))
+    except ClientError as error:
+        return _complain(f"AWS refused: {error}")
+    except BotoCoreError as error:
+        return _complain(f"AWS could not be asked: {error}")
+    if parsed.json:
+        print(json.dumps(answer.data, indent=2, default=str))
+    else:
+        show(answer)
+    return 0
+
+
+def _complain(message: str) -> int:
+    print(f"trainyard: {message}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Find a deployment's parts by its stack, and build the ports over them."""
+
+import os
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.sagemaker import SageMakerExecutions
+from trainyard.adapters.aws.tables import DynamoBell, DynamoPolicies, DynamoRequests, DynamoTenants
+from trainyard.adapters.aws.waiting_room import DynamoWaitingRoom
+from trainyard.domain.errors import Refused
+from trainyard.domain.requests import Request
+from trainyard.domain.tenants import Tenant
+
+_RETENTION = timedelta(days=400)
+
+
+class Deployment:
+    """What a stack deployed; each part is looked up once, when it is first needed."""
+
+    def __init__(self, stack: str) -> None:
+        self.stack = stack
+        if "AWS_REGION" not in os.environ and "AWS_DEFAULT_REGION" in os.environ:
+            os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"]
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        try:
+            (found,) = client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"]
+        except ClientError as error:
+            raise Refused(
+                f"there is no stack {self.stack!r} here: name it by --stack or TRAINYARD_STACK, and check region and "
+                f"credentials ({error.response['Error']['Message']})"
+            ) from error
+        return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+
+    @property
+    def tenants(self) -> DynamoTenants:
+        return DynamoTenants(tenants_table=self.outputs["TenantsTable"])
+
+    @property
+    def requests(self) -> DynamoRequests:
+        return DynamoRequests(requests_table=self.outputs["RequestsTable"], retention=_RETENTION)
+
+    @property
+    def policies(self) -> DynamoPolicies:
+        return DynamoPolicies(scheduler_table=self.outputs["SchedulerTable"])
+
+    @property
+    def bell(self) -> DynamoBell:
+        return DynamoBell(scheduler_table=self.outputs["SchedulerTable"], bell_queue_url=self.outputs["BellQueue"])
+
+    @property
+    def waiting_room(self) -> DynamoWaitingRoom:
+        return DynamoWaitingRoom(
+            scheduler_table=self.outputs["SchedulerTable"],
+            requests_table=self.outputs["RequestsTable"],
+            retention=_RETENTION,
+        )
+
+    @property
+    def executions(self) -> SageMakerExecutions:
+        return SageMakerExecutions(pipeline_name=self.outputs["PipelineName"])
+
+    def tenant(self, tenant_id: str) -> Tenant:
+        """Return a tenant; raises Refused when there is none of that id."""
+        found = self.tenants.get(tenant_id)
+        if found is None:
+            raise Refused(f"there is no tenant {tenant_id!r}; `trainyard tenant list` shows them")
+        return found
+
+    def request(self, request_id: str) -> Request:
+        """Return a request; raises Refused when there is none of that id."""
+        found = self.requests.get(request_id)
+        if found is None:
+            raise Refused(f"there is no request {request_id!r}; `trainyard requests TENANT` shows them")
+        return found
+
+    def client(self, service: str) -> Any:
+        return client(service)

@@ -1,0 +1,81 @@
+"""Dead letters: look at them, and send them back once their cause is mended."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any
+
+from trainyard.domain.errors import Refused
+
+from cli.deployment import Deployment
+from cli.show import Answer
+
+SUFFIX = "-dlq"
+SHOWN_MAX = 10
+
+
+def list_letters(deployment: Deployment, arguments: Namespace) -> Answer:
+    data = [_view(deployment, url) for url in _queues(deployment)]
+    rows = [
+        (queue["queue"], queue["letters"], letter["reason"], letter["body"][:80])
+        for queue in data
+        for letter in queue["newest"] or [{"reason": None, "body": ""}]
+    ]
+    return Answer(data=data, columns=("QUEUE", "LETTERS", "REASON", "BODY"), rows=rows)
+
+
+def redrive(deployment: Deployment, arguments: Namespace) -> Answer:
+    urls = {_name(url): url for url in _queues(deployment)}
+    if arguments.queue not in urls:
+        raise Refused(f"there is no dead-letter queue {arguments.queue!r}; there are {', '.join(urls)}")
+    if arguments.queue == f"{deployment.stack}-undelivered{SUFFIX}":
+        raise Refused("undelivered events have no queue of their own to go back to: look at them with dlq list")
+    url = urls[arguments.queue]
+    target = arguments.queue.removesuffix(SUFFIX)
+    if not arguments.yes:
+        count = _count(deployment, url)
+        return Answer(data={"would_move": count}, lines=[f"would move {count} letters to {target}; add --yes to do it"])
+    moved = sum(1 for _ in _move(deployment, url, target))
+    return Answer(data={"moved": moved}, lines=[f"moved {moved} letters to {target}"])
+
+
+def _move(deployment: Deployment, url: str, target: str) -> Iterator[str]:
+    """Move letters one by one: sent first, deleted then, so that none is lost. Stops after what was there."""
+    sqs = deployment.client("sqs")
+    target_url = sqs.get_queue_url(QueueName=target)["QueueUrl"]
+    for _ in range(_count(deployment, url)):
+        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1, VisibilityTimeout=60).get("Messages", [])
+        for message in found:
+            sqs.send_message(QueueUrl=target_url, MessageBody=message["Body"])
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            yield message["MessageId"]
+
+
+def _queues(deployment: Deployment) -> list[str]:
+    pages = deployment.client("sqs").get_paginator("list_queues")
+    urls = [url for page in pages.paginate(QueueNamePrefix=f"{deployment.stack}-") for url in page.get("QueueUrls", [])]
+    return sorted(url for url in urls if url.endswith(SUFFIX))
+
+
+def _view(deployment: Deployment, url: str) -> dict[str, Any]:
+    """Return a queue's letters; looking hides them from others for a second only."""
+    found = deployment.client("sqs").receive_message(
+        QueueUrl=url, MaxNumberOfMessages=SHOWN_MAX, VisibilityTimeout=1, MessageAttributeNames=["reason"]
+    )
+    letters = [
+        {
+            "reason": message.get("MessageAttributes", {}).get("reason", {}).get("StringValue"),
+            "body": message["Body"],
+        }
+        for message in found.get("Messages", [])
+    ]
+    return {"queue": _name(url), "letters": max(_count(deployment, url), len(letters)), "newest": letters}
+
+
+def _count(deployment: Deployment, url: str) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = deployment.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return int(found[names[0]])
+
+
+def _name(url: str) -> str:
+    return url.rpartition("/")[2]

@@ -1,0 +1,79 @@
+"""Training requests."""
+
+from argparse import Namespace
+from datetime import UTC, datetime
+from typing import Any
+
+from trainyard.domain.errors import Refused
+from trainyard.domain.receipts import receipt_of
+from trainyard.domain.requests import Request, State
+
+from cli.deployment import Deployment
+from cli.show import Answer
+
+COLUMNS = ("REQUEST", "TENANT", "TIER", "DATA SET", "STATE", "ARRIVED", "WAITED", "RAN", "QUALITY", "COST USD", "REASON")
+
+
+def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
+    if arguments.tenant_id:
+        found = deployment.requests.of_tenant(deployment.tenant(arguments.tenant_id).tenant_id)
+    else:
+        found = [r for state in (State.RUNNING, State.ADMITTED, State.QUEUED) for r in deployment.requests.active(state)]
+    return Answer(data=[view(request) for request in found], columns=COLUMNS, rows=[_row(request) for request in found])
+
+
+def show_request(deployment: Deployment, arguments: Namespace) -> Answer:
+    shown = view(deployment.request(arguments.request_id))
+    return Answer(data=shown, columns=("FIELD", "VALUE"), rows=list(shown.items()))
+
+
+def stop(deployment: Deployment, arguments: Namespace) -> Answer:
+    request = deployment.request(arguments.request_id)
+    now = datetime.now(UTC)
+    if request.state is State.QUEUED and deployment.waiting_room.cancel(request, now):
+        return Answer(data={"cancelled": request.request_id}, lines=[f"cancelled {request.request_id}: it had not started"])
+    request = deployment.request(arguments.request_id)
+    if request.state is State.RUNNING and request.execution_arn:
+        deployment.executions.stop(request.execution_arn)
+        return Answer(data={"stopping": request.request_id}, lines=[f"stopping {request.request_id}; its end follows"])
+    if request.state is State.ADMITTED:
+        raise Refused(f"request {request.request_id} is just being started: try again in a moment")
+    raise Refused(f"request {request.request_id} is {request.state} already: there is nothing to stop")
+
+
+def view(request: Request) -> dict[str, Any]:
+    """Return what the operator reads about a request."""
+    outcome = request.outcome
+    return receipt_of(request) | {
+        "tenant_id": request.tenant_id,
+        "tier": request.tier,
+        "arrived_at": request.arrived_at,
+        "due_at": request.due_at,
+        "admitted_at": request.admitted_at,
+        "started_at": request.started_at,
+        "finished_at": request.finished_at,
+        "execution_arn": request.execution_arn,
+        "cost_usd": outcome.cost_usd if outcome else None,
+        "failed_step": outcome.failed_step if outcome else None,
+    }
+
+
+def _row(request: Request) -> tuple[Any, ...]:
+    outcome = request.outcome
+    return (
+        request.request_id,
+        request.tenant_id,
+        request.tier,
+        request.data_set,
+        request.state.value,
+        request.arrived_at.strftime("%Y-%m-%d %H:%M:%S"),
+        _between(request.arrived_at, request.started_at),
+        _between(request.started_at, request.finished_at),
+        f"{outcome.quality:.3f}" if outcome and outcome.quality is not None else None,
+        outcome.cost_usd if outcome else None,
+        request.reason,
+    )
+
+
+def _between(begin: datetime | None, end: datetime | None) -> str | None:
+    return f"{(end - begin).total_seconds():.1f} s" if begin and end else None

@@ -1,0 +1,32 @@
+"""Print an answer as a table, or as lines."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found: `data` for machines, and for people a table of `columns`, or `lines`."""
+
+    data: Any
+    columns: tuple[str, ...] = ()
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+
+def show(answer: Answer) -> None:
+    console = Console()
+    if answer.columns and answer.rows:
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for column in answer.columns:
+            table.add_column(column, overflow="fold")
+        for row in answer.rows:
+            table.add_row(*("" if cell is None else str(cell) for cell in row))
+        console.print(table)
+    elif answer.columns:
+        console.print("none")
+    for line in answer.lines:
+        print(line)
