@@ -35,8 +35,8 @@ class Cloud:
     """
 
     home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="trainyard-")))
-    authorise: bool = False
-    """Whether each call is authorised against IAM policies, as AWS does."""
+    authorise: bool = True
+    """Whether each call is authorised against the IAM policies that the template and the tenants carry."""
     port: int = 0
     sagemaker_port: int = 0
     _process: subprocess.Popen[bytes] | None = None

@@ -1,5 +1,7 @@
 """What MiniStack 1.5 lacks for this template, mended one by one; each goes when its test in tests/e2e says so."""
 
+import contextvars
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +13,7 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     """Apply every mend; `sagemaker` returns a client of the SageMaker server."""
     provision_pipelines(sagemaker)
     carry_scheduled_events()
+    authorise_as_aws()
 
 
 def provision_pipelines(sagemaker: Callable[[], Any]) -> None:
@@ -62,6 +65,82 @@ def carry_scheduled_events() -> None:
         return eventbridge._put_events({"Entries": [entry]})
 
     eventbridge._invoke_target = invoke_target
+
+
+def authorise_as_aws() -> None:
+    """With authorisation on: take loopback for TLS, see a role's path and boundary, and a schedule's group.
+
+    Loopback speaks plain HTTP, which the policies rightly deny; MiniStack names roles without their path,
+    schedules always in the default group, knows no condition key iam:PermissionsBoundary, and takes SQS's batch
+    calls for actions of their own.
+    """
+    from ministack.core import iam_actions, iam_evaluator
+    from ministack.services import iam
+
+    boundary: contextvars.ContextVar[str | None] = contextvars.ContextVar("boundary", default=None)
+    extract, resolve = iam_actions.extract_resource_arn, iam_evaluator._resolve_condition_key
+    extract_action = iam_actions.extract_iam_action
+
+    def extract_iam_action(service: str, *request: Any) -> Any:
+        action = extract_action(service, *request)
+        return action.removesuffix("Batch") if service == "sqs" and action else action
+
+    def extract_resource_arn(service: str, method: str, path: str, headers: Any, body: Any, query: Any, *rest: Any) -> Any:
+        arn = extract(service, method, path, headers, body, query, *rest)
+        if service == "scheduler":
+            group = _first(query.get("groupName")) or (json.loads(body) if body else {}).get("GroupName")
+            return arn.replace(":schedule/default/", f":schedule/{group or 'default'}/")
+        if service != "iam" or ":role/" not in arn:
+            return arn
+        asked = {name: _first(values) for name, values in query.items()}
+        known = iam._roles.get(asked["RoleName"]) or {}
+        boundary.set(asked.get("PermissionsBoundary") or known.get("PermissionsBoundary"))
+        role_path = asked.get("Path") or known.get("Path") or "/"
+        return arn.replace(":role/", f":role{role_path}")
+
+    def resolve_condition_key(key: str, context: Any) -> Any:
+        if key.lower() == "aws:securetransport":
+            return "true"
+        return boundary.get() if key.lower() == "iam:permissionsboundary" else resolve(key, context)
+
+    iam_actions.extract_iam_action = extract_iam_action
+    iam_actions.extract_resource_arn = extract_resource_arn
+    iam_evaluator._resolve_condition_key = resolve_condition_key
+
+
+def _first(values: Any) -> Any:
+    return values[0] if isinstance(values, list) else values
+
+
+def assume_as_sagemaker(role_arn: str, session_name: str) -> dict[str, str]:
+    """Return credentials of a role, as SageMaker gets them: AssumeRole lets only a service assume its roles.
+
+    Raises PermissionError unless the role exists and trusts sagemaker.amazonaws.com.
+    """
+    from ministack.core.responses import request_scope
+    from ministack.services import iam, sts
+
+    account_id, role_name = role_arn.split(":")[4], role_arn.rpartition("/")[2]
+    with request_scope(account_id, "us-east-1"):
+        role = iam._roles.get(role_name)
+    if role is None or "sagemaker.amazonaws.com" not in str(role["AssumeRolePolicyDocument"]):
+        raise PermissionError(f"SageMaker cannot assume {role_arn}: it must exist and trust sagemaker.amazonaws.com")
+    digest = hashlib.sha256(f"{role_arn}/{session_name}".encode()).hexdigest()
+    session = {"SecretAccessKey": digest, "SessionToken": digest}
+    key = f"ASIA{digest[:16].upper()}"
+    sts.register_session(
+        key,
+        session
+        | {
+            "Arn": f"arn:aws:sts::{account_id}:assumed-role/{role_name}/{session_name}",
+            "UserId": f"{role_name}:{session_name}",
+        },
+    )
+    return {
+        "aws_access_key_id": key,
+        "aws_secret_access_key": session["SecretAccessKey"],
+        "aws_session_token": session["SessionToken"],
+    }
 
 
 def emit_as_aws(entry: Answer, *, account_id: str, region: str) -> None:

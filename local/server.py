@@ -53,10 +53,16 @@ def main() -> None:
             service, endpoint_url=url, region_name=region, config=Config(max_pool_connections=50, read_timeout=120)
         )
 
+    @cache
+    def client_as(service: str, role_arn: str) -> Any:
+        credentials = mends.assume_as_sagemaker(role_arn, "SageMaker")
+        return boto3.client(service, endpoint_url=endpoint, region_name=region, **credentials)
+
     service = SageMakerService(
         account_id=account_id,
         region=region,
-        runner=JobRunner(home=home, image_socket=image_socket, endpoint_url=endpoint, region=region),
+        runner=JobRunner(home=home, image_socket=image_socket, client_as=client_as),
+        client_as=client_as,
         emit=lambda entry: mends.emit_as_aws(entry, account_id=account_id, region=region),
         client=client,
     )

@@ -13,7 +13,7 @@ from trainyard import bootstrap
 from trainyard.adapters.aws.tables import DELAYED_RING
 from trainyard.application.ports import Enlisted
 from trainyard.contracts.messages import parse_training_request
-from trainyard.telemetry import build_logger, count
+from trainyard.telemetry import build_logger, count, reporting
 
 logger = build_logger("enlist")
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
@@ -33,7 +33,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         enlisted.append(result)
         report(result)
 
-    response = process_partial_response(event, record_handler=enlist, processor=processor, context=context)
+    response = process_partial_response(event, record_handler=reporting(logger, enlist), processor=processor, context=context)
     bootstrap.enlist().ring(enlisted, now)
     return dict(response)
 

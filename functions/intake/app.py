@@ -10,7 +10,7 @@ from trainyard import bootstrap
 from trainyard.application.intake import Judgement, Verdict
 from trainyard.contracts.events import parse_arrival
 from trainyard.domain.errors import Malformed, Throttled
-from trainyard.telemetry import build_logger, count
+from trainyard.telemetry import build_logger, count, reporting
 
 logger = build_logger("intake")
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
@@ -18,7 +18,7 @@ processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failu
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    return dict(process_partial_response(event, record_handler=receive, processor=processor, context=context))
+    return dict(process_partial_response(event, record_handler=reporting(logger, receive), processor=processor, context=context))
 
 
 def receive(record: SQSRecord) -> None:

@@ -12,7 +12,7 @@ from trainyard.application.record import Recorded
 from trainyard.contracts.events import RecordStep, parse_execution_status
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import Request
-from trainyard.telemetry import build_logger, count
+from trainyard.telemetry import build_logger, count, reporting
 
 logger = build_logger("recorder")
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
@@ -22,7 +22,7 @@ processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failu
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if "Records" not in event:
         return record_step(event)
-    return dict(process_partial_response(event, record_handler=settle, processor=processor, context=context))
+    return dict(process_partial_response(event, record_handler=reporting(logger, settle), processor=processor, context=context))
 
 
 def record_step(event: dict[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import boto3
-
 
 class JobFailed(Exception):
     """The job failed; the message is SageMaker's failure reason."""
@@ -61,8 +59,8 @@ class JobRunner:
 
     home: Path
     image_socket: Path
-    endpoint_url: str
-    region: str
+    client_as: Callable[[str, str], Any]
+    """Returns a client of a service with the credentials of a role."""
 
     def process(self, job: Job) -> None:
         """Run a processing job; raises JobFailed or JobStopped."""
@@ -77,7 +75,7 @@ class JobRunner:
         root.mkdir(parents=True)
         job.started_at = datetime.now(UTC)
         try:
-            work(job, root, self._s3_as(job.request["RoleArn"], job.name))
+            work(job, root, self.client_as("s3", job.request["RoleArn"]))
             job.status = "Completed"
         except JobStopped:
             job.status = "Stopped"
@@ -85,6 +83,9 @@ class JobRunner:
         except JobFailed as error:
             job.status, job.failure = "Failed", str(error)
             raise
+        except Exception as error:
+            job.status, job.failure = "Failed", f"ClientError: {error}"
+            raise JobFailed(job.failure) from error
         finally:
             job.ended_at = datetime.now(UTC)
             shutil.rmtree(root, ignore_errors=True)
@@ -206,19 +207,6 @@ class JobRunner:
                 if killed_for == "time":
                     raise JobFailed("MaxRuntimeExceeded: the job ran longer than its maximum runtime")
                 return 137
-
-    def _s3_as(self, role_arn: str, session_name: str) -> Any:
-        """Return an S3 client with the role's credentials, as the job's container has them."""
-        sts = boto3.client("sts", endpoint_url=self.endpoint_url, region_name=self.region)
-        found = sts.assume_role(RoleArn=role_arn, RoleSessionName=session_name[:64])["Credentials"]
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            region_name=self.region,
-            aws_access_key_id=found["AccessKeyId"],
-            aws_secret_access_key=found["SecretAccessKey"],
-            aws_session_token=found["SessionToken"],
-        )
 
 
 def own_hyperparameters(hyperparameters: Mapping[str, str]) -> dict[str, Any]:

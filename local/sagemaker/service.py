@@ -64,6 +64,7 @@ class Execution:
     arn: str
     pipeline_arn: str
     name: str
+    role_arn: str
     given: dict[str, str]
     definition: Mapping[str, Any]
     status: str = "Executing"
@@ -110,7 +111,10 @@ class Fault:
 
 
 class SageMakerService:
-    """A WSGI application; `emit` puts a status event on the default bus, `clients` reaches the local AWS."""
+    """A WSGI application.
+
+    `emit` puts a status event on the default bus, `client` reaches the local AWS as the deployment's engineer,
+    `client_as` with the credentials of a role: what a pipeline does itself, it does with its own role."""
 
     def __init__(
         self,
@@ -118,11 +122,12 @@ class SageMakerService:
         account_id: str,
         region: str,
         runner: JobRunner,
+        client_as: Callable[[str, str], Any],
         emit: Callable[[Answer], None],
         client: Callable[[str], Any],
     ) -> None:
         self._account, self._region = account_id, region
-        self._runner, self._emit, self._client = runner, emit, client
+        self._runner, self._emit, self._client, self._client_as = runner, emit, client, client_as
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.Lock()
         self._pipelines: dict[str, Pipeline] = {}
@@ -214,7 +219,7 @@ class SageMakerService:
         location = request.get("PipelineDefinitionS3Location")
         if location is None:
             return lambda: str(request["PipelineDefinition"])
-        return lambda: self._read(f"s3://{location['Bucket']}/{location['ObjectKey']}")
+        return lambda: _read(self._client("s3"), f"s3://{location['Bucket']}/{location['ObjectKey']}")
 
     # --- executions ---------------------------------------------------------------------------------------
 
@@ -235,6 +240,7 @@ class SageMakerService:
                 arn=f"{pipeline.arn}/execution/{identity}",
                 pipeline_arn=pipeline.arn,
                 name=request.get("PipelineExecutionDisplayName", f"execution-{identity}"),
+                role_arn=pipeline.role_arn,
                 given=given,
                 definition=definition,
             )
@@ -326,7 +332,7 @@ class SageMakerService:
                 "PipelineExecutionId": execution.arn.rpartition("/")[2],
                 "PipelineName": execution.pipeline_arn.rpartition("/")[2],
             },
-            read_json=self._read_json,
+            read_json=lambda uri: json.loads(_read(self._client_as("s3", execution.role_arn), uri)),
         )
         try:
             self._run_steps(execution, execution.definition["Steps"], context)
@@ -386,7 +392,7 @@ class SageMakerService:
             context.steps[step.name] = {"ModelPackageArn": arn}
         elif kind == "Lambda":
             step.metadata = {"Lambda": {"Arn": definition["FunctionArn"]}}
-            self._invoke(definition["FunctionArn"], request)
+            self._invoke(execution.role_arn, definition["FunctionArn"], request)
         elif kind == "Fail":
             step.metadata = {"Fail": {"ErrorMessage": request["ErrorMessage"]}}
             raise JobFailed(request["ErrorMessage"])
@@ -405,18 +411,11 @@ class SageMakerService:
         run(job)
         return job
 
-    def _invoke(self, function_arn: str, payload: Answer) -> None:
-        answer = self._client("lambda").invoke(FunctionName=function_arn, Payload=json.dumps(payload).encode())
+    def _invoke(self, role_arn: str, function_arn: str, payload: Answer) -> None:
+        answer = self._client_as("lambda", role_arn).invoke(FunctionName=function_arn, Payload=json.dumps(payload).encode())
         body = answer["Payload"].read().decode()
         if answer.get("FunctionError"):
             raise JobFailed(f"Lambda {function_arn} failed: {body[:500]}")
-
-    def _read_json(self, uri: str) -> Any:
-        return json.loads(self._read(uri))
-
-    def _read(self, uri: str) -> str:
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        return str(self._client("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
 
     def _move(self, execution: Execution, status: str) -> None:
         previous, execution.status = execution.status, status
@@ -462,6 +461,11 @@ class SageMakerService:
 
     def _arn(self, resource: str) -> str:
         return f"arn:aws:sagemaker:{self._region}:{self._account}:{resource}"
+
+
+def _read(s3: Any, uri: str) -> str:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return str(s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode())
 
 
 def _ordered(steps: list[Answer]) -> list[Answer]:

@@ -1,7 +1,10 @@
 """Logs and metrics, set up alike in every function. No metric has a tenant dimension: each would be billed."""
 
+from collections.abc import Callable
+
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 NAMESPACE = "Trainyard"
 
@@ -20,3 +23,17 @@ def count(name: str, value: float = 1, *, unit: MetricUnit = MetricUnit.Count, *
     with single_metric(name=name, unit=unit, value=value, namespace=NAMESPACE) as metric:
         for dimension, text in dimensions.items():
             metric.add_dimension(name=dimension, value=text)
+
+
+def reporting(logger: Logger, handle: Callable[[SQSRecord], None]) -> Callable[[SQSRecord], None]:
+    """Wrap a record handler so that a failure is logged and counted; the record is delivered again."""
+
+    def handle_and_report(record: SQSRecord) -> None:
+        try:
+            handle(record)
+        except Exception:
+            logger.exception("record failed, and will be delivered again", extra={"message_id": record.message_id})
+            count("RecordsFailed")
+            raise
+
+    return handle_and_report

@@ -1,0 +1,1 @@
+"""The demo: six tenants on three tiers drop real data, and get real models."""

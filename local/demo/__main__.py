@@ -1,0 +1,234 @@
+"""Run the whole product on this machine, watch it, and check what it did.
+
+    python -m local.demo [--keep]
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from local.cloud import Cloud
+from local.demo import checks
+from local.demo.scenario import Scenario, build
+from local.deploy import deploy
+
+STACK = "trainyard"
+POLICY = Path(__file__).with_name("policy.yaml")
+PATIENCE_SECONDS = 180
+STORM = 6
+"""Dispatch passes that are started at once, again and again, on top of the bell's and the timer's."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", action="store_true", help="leave the cloud up when done, until Ctrl-C")
+    keep = parser.parse_args().keep
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    began = time.monotonic()
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    try:
+        with Cloud() as cloud:
+            passed = Demo(cloud, console, began).run()
+            if keep:
+                _keep(cloud, console)
+    except KeyboardInterrupt:
+        console.print("\nstopped; nothing is left behind")
+        return 130
+    return 0 if passed else 1
+
+
+class Demo:
+    def __init__(self, cloud: Cloud, console: Console, began: float) -> None:
+        self.cloud, self.console, self.began = cloud, console, began
+        os.environ.update(cloud.environment())
+        # Imported now: the clients read the environment above when they are built.
+        from cli.deployment import Deployment
+
+        self.deployment = Deployment(STACK)
+
+    def run(self) -> bool:
+        self.say("the local cloud is up")
+        deploy(self.cloud, STACK, {"Stage": "dev"})
+        self.say("template.yaml is deployed, every call authorised by its policies")
+        scenario = build()
+        self.trainyard("policy", "apply", str(POLICY))
+        for tenant in scenario.tenants:
+            self.trainyard("tenant", "create", tenant.name, "--tier", tenant.tier, *tenant.options)
+        self.say(f"{len(scenario.tenants)} tenants are created")
+        uploads = self.drop_all(scenario)
+        self.disturb(uploads)
+        with self.live() as update:
+            self.await_rest(update)
+        self.say("all is at rest; now the checks")
+        facts = checks.gather(self.cloud, self.deployment, uploads)
+        self.console.print(checks.request_table(facts))
+        results = checks.run_all(facts)
+        for result in results:
+            mark = "[green]✓[/]" if result.passed else "[red]✗[/]"
+            self.console.print(f" {mark} {result.claim}: {result.found}")
+        passed = all(result.passed for result in results)
+        self.say("the demo " + ("held" if passed else "[red]did not hold[/]"))
+        if not passed:
+            self.console.print(self.cloud.log_tail(20))
+        return passed
+
+    def drop_all(self, scenario: Scenario) -> list[checks.Upload]:
+        s3 = self.cloud.client("s3")
+        uploads: list[checks.Upload] = []
+        for title, drops in scenario.waves:
+            for drop in drops:
+                bucket = self.deployment.tenant(drop.tenant).bucket
+                answer = s3.put_object(Bucket=bucket, Key=drop.key, Body=drop.body)
+                uploads.append(checks.Upload(drop=drop, bucket=bucket, version_id=answer["VersionId"]))
+            self.say(f"{len(drops)} objects dropped: {title}")
+            time.sleep(1)
+        return uploads
+
+    def disturb(self, uploads: list[checks.Upload]) -> None:
+        """Deliver one upload five more times, put nonsense on the queue, and ask for a retraining."""
+        sqs, queue = self.cloud.client("sqs"), self.deployment.outputs["UploadsQueue"]
+        for _ in range(5):
+            sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(_event(uploads[0])))
+        sqs.send_message(QueueUrl=queue, MessageBody='{"detail-type": "Object Created", "detail": {')
+        self.trainyard("retrain", "fern", "--data-set", "cancer")
+        self.say("one upload delivered five more times, one event cut off, one retraining asked for")
+
+    def await_rest(self, update: Any) -> None:
+        """Show progress until nothing waits or runs; raises TimeoutError naming what is stuck."""
+        limit = time.monotonic() + PATIENCE_SECONDS
+        quiet_since: float | None = None
+        while quiet_since is None or time.monotonic() - quiet_since < 2.5:
+            status = self.status()
+            update(status)
+            busy = status["busy"]
+            quiet_since = None if busy else (quiet_since or time.monotonic())
+            if time.monotonic() > limit:
+                raise TimeoutError(f"still busy after {PATIENCE_SECONDS} s: {status}\n{self.cloud.log_tail()}")
+            self.storm()
+            time.sleep(0.4)
+
+    def storm(self) -> None:
+        """Start several dispatch passes at once: limits have to hold against each other's decisions too."""
+        for _ in range(STORM if int(time.monotonic() * 2) % 4 == 0 else 0):
+            self.cloud.client("lambda").invoke(
+                FunctionName=self.deployment.outputs["DispatcherFunction"],
+                InvocationType="Event",
+                Payload=b'{"source": "storm"}',
+            )
+
+    def status(self) -> dict[str, Any]:
+        policy, room = self.deployment.policies.current(), self.deployment.waiting_room
+        ledger, backlog = room.ledger(), room.backlog(policy)
+        requests = [r for t in self.deployment.tenants.all() for r in self.deployment.requests.of_tenant(t.tenant_id)]
+        tiers = [
+            {
+                "tier": tier.name,
+                "used": ledger.used_by_tier.get(tier.name, 0),
+                "quota": tier.quota,
+                "waiting": backlog[tier.name].waiting,
+                **{
+                    state: sum(r.tier == tier.name and r.state == state for r in requests)
+                    for state in ("RUNNING", "SUCCEEDED", "FAILED", "REJECTED", "SUPERSEDED")
+                },
+            }
+            for tier in policy.tiers
+        ]
+        queued = sum(self.queued(name) for name in ("uploads", "status", *(f"tier-{t.name}" for t in policy.tiers)))
+        busy = queued + ledger.used + sum(tier["waiting"] for tier in tiers)
+        return {"tiers": tiers, "used": ledger.used, "limit": policy.running_max, "queued": queued, "busy": busy}
+
+    def queued(self, name: str) -> int:
+        url = self.deployment.outputs["UploadsQueue"].replace("-uploads", f"-{name}")
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.cloud.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        return sum(int(found[attribute]) for attribute in names)
+
+    @contextmanager
+    def live(self) -> Iterator[Any]:
+        if not self.console.is_terminal:
+            last = [0.0]
+
+            def line(status: dict[str, Any]) -> None:
+                if time.monotonic() - last[0] > 3:
+                    last[0] = time.monotonic()
+                    self.say(_status_line(status))
+
+            yield line
+            return
+        with Live(console=self.console, refresh_per_second=4, transient=True) as live:
+            yield lambda status: live.update(_status_table(status, time.monotonic() - self.began))
+
+    def trainyard(self, *arguments: str) -> None:
+        """Run the operator's command line in this process; its answer is not shown."""
+        from cli.__main__ import build_parser
+
+        parsed = build_parser().parse_args(["--stack", STACK, *arguments])
+        parsed.run(self.deployment, parsed)
+
+    def say(self, text: str) -> None:
+        self.console.print(f"[dim]{time.monotonic() - self.began:5.1f} s[/]  {text}")
+
+
+def _event(upload: checks.Upload) -> dict[str, Any]:
+    """Return an upload's event, as EventBridge delivers it."""
+    return {
+        "version": "0",
+        "id": "00000000-0000-0000-0000-000000000000",
+        "detail-type": "Object Created",
+        "source": "aws.s3",
+        "account": "123456789012",
+        "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "region": "us-east-1",
+        "resources": [f"arn:aws:s3:::{upload.bucket}"],
+        "detail": {
+            "version": "0",
+            "bucket": {"name": upload.bucket},
+            "object": {"key": upload.drop.key, "size": len(upload.drop.body), "version-id": upload.version_id},
+            "reason": "PutObject",
+        },
+    }
+
+
+def _status_line(status: dict[str, Any]) -> str:
+    tiers = "; ".join(
+        f"{t['tier']} {t['used']}/{t['quota']} slots, {t['waiting']} wait, {t['SUCCEEDED'] + t['FAILED']} done"
+        for t in status["tiers"]
+    )
+    return f"{status['used']}/{status['limit']} slots: {tiers}"
+
+
+def _status_table(status: dict[str, Any], seconds: float) -> Group:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("TIER", "SLOTS", "", "WAITING", "RUNNING", "SUCCEEDED", "FAILED", "REJECTED", "SUPERSEDED"):
+        table.add_column(column, justify="left" if column in ("TIER", "") else "right")
+    for tier in status["tiers"]:
+        bar = "[green]" + "■" * tier["used"] + "[/]" + "□" * (tier["quota"] - tier["used"])
+        states = (str(tier[s]) for s in ("RUNNING", "SUCCEEDED", "FAILED", "REJECTED", "SUPERSEDED"))
+        table.add_row(tier["tier"], f"{tier['used']}/{tier['quota']}", bar, str(tier["waiting"]), *states)
+    head = Text(f"{seconds:5.1f} s  {status['used']} of {status['limit']} slots used, {status['queued']} messages queued")
+    return Group(head, table)
+
+
+def _keep(cloud: Cloud, console: Console) -> None:
+    console.print("\nThe cloud stays up until Ctrl-C. In another terminal:\n")
+    for name, value in {**cloud.environment(), "TRAINYARD_STACK": STACK}.items():
+        console.print(f"  export {name}={value}", highlight=False)
+    console.print("  ./trainyard status\n  ./trainyard requests elm\n  aws s3 ls", highlight=False)
+    while True:
+        time.sleep(3600)
+
+if __name__ == "__main__":
+    sys.exit(main())

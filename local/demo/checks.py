@@ -1,0 +1,283 @@
+"""What the demo checks of itself, from what others recorded: SageMaker's times, S3's versions, the models."""
+
+import importlib.util
+import io
+import json
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from local.cloud import Cloud
+from local.demo.scenario import Drop
+
+
+@dataclass(frozen=True)
+class Upload:
+    drop: Drop
+    bucket: str
+    version_id: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution, as SageMaker tells it."""
+
+    request_id: str
+    tenant: str
+    tier: str
+    status: str
+    began: datetime
+    ended: datetime
+
+
+@dataclass(frozen=True)
+class Facts:
+    uploads: list[Upload]
+    requests: list[Any]
+    runs: list[Run]
+    policy: Any
+    ledger: Any
+    receipts: dict[str, dict[str, Any]]
+    predictions: dict[str, int]
+    """Request → rows that its fetched model predicted."""
+    versions: dict[str, int]
+    """Request → version of its model package."""
+    dead_letters: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Result:
+    claim: str
+    passed: bool
+    found: str = field(default="")
+
+
+def gather(cloud: Cloud, deployment: Any, uploads: list[Upload]) -> Facts:
+    requests = [r for t in deployment.tenants.all() for r in deployment.requests.of_tenant(t.tenant_id)]
+    succeeded = [r for r in requests if r.state == "SUCCEEDED"]
+    return Facts(
+        uploads=uploads,
+        requests=requests,
+        runs=list(_runs(cloud.client("sagemaker"), deployment.outputs["PipelineName"])),
+        policy=deployment.policies.current(),
+        ledger=deployment.waiting_room.ledger(),
+        receipts={r.request_id: _receipt(cloud.client("s3"), r) for r in requests},
+        predictions={r.request_id: _predict(cloud.client("s3"), r) for r in succeeded},
+        versions={
+            r.request_id: int(r.outcome.model_package_arn.rpartition("/")[2])
+            for r in succeeded
+            if r.outcome.model_package_arn
+        },
+        dead_letters=_dead_letters(cloud.client("sqs")),
+    )
+
+
+def run_all(facts: Facts) -> list[Result]:
+    return [
+        limits_held(facts),
+        one_execution_each(facts),
+        every_upload_answered(facts),
+        trained_on_claimed_content(facts),
+        models_predict(facts),
+        as_expected(facts),
+        receipts_agree(facts),
+        nothing_leaked(facts),
+    ]
+
+
+def limits_held(facts: Facts) -> Result:
+    """At no time more running than any limit: counted from the executions' own times, not from our ledger."""
+    policy = facts.policy
+    peaks = {"account": (_peak(facts.runs), policy.running_max)}
+    for tier in policy.tiers:
+        of_tier = [run for run in facts.runs if run.tier == tier.name]
+        peaks[tier.name] = (_peak(of_tier), tier.quota)
+        for tenant in sorted({run.tenant for run in of_tier}):
+            peaks[tenant] = (_peak(r for r in of_tier if r.tenant == tenant), tier.running_max_per_tenant)
+    over = {name: f"{peak} > {limit}" for name, (peak, limit) in peaks.items() if peak > limit}
+    found = ", ".join(f"{name} {peak}/{limit}" for name, (peak, limit) in peaks.items())
+    return Result("at no time more running than any limit", not over, f"peaks {found}" + (f"; OVER: {over}" if over else ""))
+
+
+def one_execution_each(facts: Facts) -> Result:
+    """One execution for each request that was not refused or superseded, and none for the others."""
+    counts = Counter(run.request_id for run in facts.runs)
+    accepted = {r.request_id for r in facts.requests if r.state not in ("REJECTED", "SUPERSEDED", "CANCELLED")}
+    wrong = {r: counts[r] for r in accepted | set(counts) if counts[r] != (1 if r in accepted else 0)}
+    return Result("one execution per accepted request", not wrong, f"{len(facts.runs)} executions, {len(accepted)} requests {wrong or ''}")
+
+
+def every_upload_answered(facts: Facts) -> Result:
+    """Each object version that was dropped became exactly one request, however often it was delivered."""
+    counts = Counter(
+        (r.content.bucket, r.content.key, r.content.version_id) for r in facts.requests if r.cause == "upload"
+    )
+    dropped = [(u.bucket, u.drop.key, u.version_id) for u in facts.uploads]
+    missing = [key for bucket, key, version in dropped if counts[(bucket, key, version)] != 1]
+    return Result("one request per upload", not missing and len(counts) == len(dropped), f"{len(dropped)} uploads {missing or ''}")
+
+
+def trained_on_claimed_content(facts: Facts) -> Result:
+    """The version whose bytes were read is the one the request names; a whole prefix counts its files."""
+    ran = [r for r in facts.requests if r.state == "SUCCEEDED"]
+    single = [r for r in ran if r.outcome.trained_files == 1]
+    wrong = [r.request_id for r in single if r.outcome.trained_version_id != r.content.version_id]
+    parts = [r.outcome.trained_files for r in ran if r.outcome.trained_files != 1]
+    newest = {(u.bucket, u.drop.key): u.version_id for u in facts.uploads}
+    stale = [r.request_id for r in single if r.content.version_id != newest[(r.content.bucket, r.content.key)]]
+    return Result(
+        "each trained on the content it claims",
+        not wrong and not stale and parts == [12],
+        f"{len(single)} by object version, {len(parts)} on {parts} files {wrong or ''} {stale or ''}",
+    )
+
+
+def models_predict(facts: Facts) -> Result:
+    succeeded = [r for r in facts.requests if r.state == "SUCCEEDED"]
+    good = [r for r in succeeded if facts.predictions.get(r.request_id, 0) > 0 and r.request_id in facts.versions]
+    return Result(
+        "each model is registered, readable and predicts",
+        len(good) == len(succeeded) > 0,
+        f"{len(good)} models, {sum(facts.predictions.values())} rows predicted from model.tar.gz",
+    )
+
+
+def as_expected(facts: Facts) -> Result:
+    """What was refused, failed or superseded is what was meant to be, each with a reason."""
+    by_upload = {(r.content.key, r.content.version_id): r for r in facts.requests if r.cause == "upload"}
+    allowed = {"SUPERSEDED": ("SUPERSEDED", "SUCCEEDED"), "MERGED": ("SUPERSEDED", "SUCCEEDED")}
+    wrong = []
+    for upload in facts.uploads:
+        request = by_upload.get((upload.drop.key, upload.version_id))
+        state = request.state.value if request else "missing"
+        if state not in allowed.get(upload.drop.expected, (upload.drop.expected,)):
+            wrong.append(f"{upload.drop.key} {state}: {request.reason if request else ''}")
+        if request and state in ("REJECTED", "FAILED") and not request.reason:
+            wrong.append(f"{upload.drop.key} has no reason")
+    retrained = [r for r in facts.requests if r.cause == "retraining"]
+    if [r.state.value for r in retrained] not in (["SUCCEEDED"], ["SUPERSEDED"]):
+        wrong.append(f"retraining {[r.state.value for r in retrained]}")
+    states = Counter(r.state.value for r in facts.requests)
+    return Result("refused, failed and superseded as meant", not wrong, f"{dict(sorted(states.items()))} {wrong or ''}")
+
+
+def receipts_agree(facts: Facts) -> Result:
+    wrong = [r.request_id for r in facts.requests if facts.receipts[r.request_id].get("state") != r.state.value]
+    return Result("each request has a receipt that tells its state", not wrong, f"{len(facts.receipts)} receipts {wrong or ''}")
+
+
+def nothing_leaked(facts: Facts) -> Result:
+    """No slot is held at rest, and the dead letters are the one event that made no sense."""
+    used = facts.ledger.used + sum(facts.ledger.used_by_tier.values())
+    return Result(
+        "no slot leaked, nothing lost", used == 0 and facts.dead_letters == {"trainyard-uploads-dlq": 1},
+        f"{used} slots held; dead letters {facts.dead_letters}",
+    )
+
+
+def request_table(facts: Facts) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    columns = ("REQUEST", "TENANT", "TIER", "DATA SET", "STATE", "WAITED", "RAN", "QUALITY", "MODEL", "COST USD", "REASON")
+    for column in columns:
+        numeric = column in ("WAITED", "RAN", "QUALITY", "MODEL", "COST USD")
+        table.add_column(column, justify="right" if numeric else "left", overflow="ellipsis", no_wrap=column != "REASON")
+    shown = [r for r in facts.requests if not (r.state == "SUPERSEDED" and r.data_set == "sales")]
+    for r in sorted(shown, key=lambda r: (r.tier, r.tenant_id, r.arrived_at)):
+        quality = f"{r.outcome.quality:.3f}" if r.outcome and r.outcome.quality is not None else ""
+        table.add_row(
+            r.request_id[:8],
+            r.tenant_id,
+            r.tier,
+            r.data_set,
+            r.state.value,
+            _seconds(r.arrived_at, r.started_at),
+            _seconds(r.started_at, r.finished_at),
+            quality,
+            f"v{facts.versions[r.request_id]}" if r.request_id in facts.versions else "",
+            (r.outcome.cost_usd if r.outcome else None) or "",
+            r.reason or "",
+        )
+    table.caption = f"{len(facts.requests) - len(shown)} more of the twelve sales parts were merged into one training"
+    return table
+
+
+def _peak(runs: Iterable[Run]) -> int:
+    """Return the most runs at one time; one that begins at the instant another ends is not beside it."""
+    moves = [(at, step) for run in runs for at, step in ((run.began, 1), (run.ended, -1))]
+    running = peak = 0
+    for _, step in sorted(moves):
+        running += step
+        peak = max(peak, running)
+    return peak
+
+
+def _runs(sagemaker: Any, pipeline: str) -> Iterable[Run]:
+    for page in sagemaker.get_paginator("list_pipeline_executions").paginate(PipelineName=pipeline):
+        for summary in page["PipelineExecutionSummaries"]:
+            arn = summary["PipelineExecutionArn"]
+            execution = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
+            listed = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)["PipelineParameters"]
+            parameters = {p["Name"]: p["Value"] for p in listed}
+            yield Run(
+                request_id=parameters["RequestId"],
+                tenant=parameters["TenantId"],
+                tier=parameters["TierName"],
+                status=execution["PipelineExecutionStatus"],
+                began=execution["CreationTime"],
+                ended=execution["LastModifiedTime"],
+            )
+
+
+def _receipt(s3: Any, request: Any) -> dict[str, Any]:
+    key = f"receipts/{request.data_set}/{request.request_id}.json"
+    try:
+        body = s3.get_object(Bucket=request.content.bucket, Key=key)["Body"].read()
+    except s3.exceptions.NoSuchKey:
+        return {}
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+def _predict(s3: Any, request: Any) -> int:
+    """Fetch the model, load it by its own inference code, and predict the first rows of the tenant's data."""
+    bucket, _, key = request.outcome.model_uri.removeprefix("s3://").partition("/")
+    archive = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    rows = pd.read_csv(io.BytesIO(s3.get_object(Bucket=request.content.bucket, Key=request.content.key)["Body"].read()))
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+            packed.extractall(folder, filter="data")
+        inference = _load(Path(folder) / "code" / "inference.py")
+        model = inference.model_fn(folder)
+        return len(inference.predict_fn(rows.head(5), model))
+
+
+def _load(path: Path) -> Any:
+    specification = importlib.util.spec_from_file_location("inference", path)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def _dead_letters(sqs: Any) -> dict[str, int]:
+    urls = [url for url in sqs.list_queues().get("QueueUrls", []) if url.endswith("-dlq")]
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    counts = {
+        url.rpartition("/")[2]: sum(
+            int(n) for n in sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"].values()
+        )
+        for url in urls
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def _seconds(begin: datetime | None, end: datetime | None) -> str:
+    return f"{(end - begin).total_seconds():.1f} s" if begin and end else ""
