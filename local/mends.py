@@ -13,6 +13,7 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     """Apply every mend; `sagemaker` returns a client of the SageMaker server."""
     provision_pipelines(sagemaker)
     carry_scheduled_events()
+    tell_object_versions()
     authorise_as_aws()
 
 
@@ -65,6 +66,28 @@ def carry_scheduled_events() -> None:
         return eventbridge._put_events({"Entries": [entry]})
 
     eventbridge._invoke_target = invoke_target
+
+
+def tell_object_versions() -> None:
+    """S3's events say nothing of the object's version, which AWS tells for versioned buckets."""
+    from ministack.services import eventbridge, s3
+
+    version: contextvars.ContextVar[str | None] = contextvars.ContextVar("version", default=None)
+    fire, dispatch = s3._fire_s3_event, eventbridge._dispatch_event
+
+    def fire_s3_event(*arguments: Any, version_id: str | None = None, **options: Any) -> None:
+        version.set(version_id)
+        fire(*arguments, version_id=version_id, **options)
+
+    def dispatch_event(event: Answer, *rest: Any) -> Any:
+        if event["Source"] == "aws.s3" and version.get():
+            detail = json.loads(event["Detail"])
+            detail["object"]["version-id"] = version.get()
+            event["Detail"] = json.dumps(detail)
+        return dispatch(event, *rest)
+
+    s3._fire_s3_event = fire_s3_event
+    eventbridge._dispatch_event = dispatch_event
 
 
 def authorise_as_aws() -> None:

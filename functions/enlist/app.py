@@ -21,7 +21,6 @@ processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failu
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    now = datetime.now(UTC)
     enlisted: list[Enlisted] = []
 
     def enlist(record: SQSRecord) -> None:
@@ -29,12 +28,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             bootstrap.bell().ring()
             return
         submission = parse_training_request(record.body)
-        result = bootstrap.enlist().enlist(submission, now)
+        result = bootstrap.enlist().enlist(submission, datetime.now(UTC))
         enlisted.append(result)
         report(result)
 
     response = process_partial_response(event, record_handler=reporting(logger, enlist), processor=processor, context=context)
-    bootstrap.enlist().ring(enlisted, now)
+    bootstrap.enlist().ring(enlisted, datetime.now(UTC))
     return dict(response)
 
 
