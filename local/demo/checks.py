@@ -51,6 +51,7 @@ class Facts:
     versions: dict[str, int]
     """Request → version of its model package."""
     dead_letters: dict[str, int]
+    resumed_at: datetime
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Result:
     found: str = field(default="")
 
 
-def gather(cloud: Cloud, deployment: Any, uploads: list[Upload]) -> Facts:
+def gather(cloud: Cloud, deployment: Any, uploads: list[Upload], resumed_at: datetime) -> Facts:
     requests = [r for t in deployment.tenants.all() for r in deployment.requests.of_tenant(t.tenant_id)]
     succeeded = [r for r in requests if r.state == "SUCCEEDED"]
     return Facts(
@@ -77,12 +78,14 @@ def gather(cloud: Cloud, deployment: Any, uploads: list[Upload]) -> Facts:
             if r.outcome.model_package_arn
         },
         dead_letters=_dead_letters(cloud.client("sqs")),
+        resumed_at=resumed_at,
     )
 
 
 def run_all(facts: Facts) -> list[Result]:
     return [
         limits_held(facts),
+        pause_held(facts),
         one_execution_each(facts),
         every_upload_answered(facts),
         trained_on_claimed_content(facts),
@@ -105,6 +108,11 @@ def limits_held(facts: Facts) -> Result:
     over = {name: f"{peak} > {limit}" for name, (peak, limit) in peaks.items() if peak > limit}
     found = ", ".join(f"{name} {peak}/{limit}" for name, (peak, limit) in peaks.items())
     return Result("at no time more running than any limit", not over, f"peaks {found}" + (f"; OVER: {over}" if over else ""))
+
+
+def pause_held(facts: Facts) -> Result:
+    early = [run.request_id for run in facts.runs if run.began < facts.resumed_at]
+    return Result("nothing started while the service was paused", not early, f"{len(early)} early starts {early or ''}")
 
 
 def one_execution_each(facts: Facts) -> Result:
