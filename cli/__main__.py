@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
-from trainyard.domain.errors import TrainyardError
 
 from cli import dlq, models, requests, service, tenants
 from cli.deployment import Deployment
 from cli.show import Answer, show
+from trainyard.domain.errors import TrainyardError
 
 EXAMPLES = """examples:
   trainyard tenant create acme --tier premium --target churned
@@ -30,9 +30,14 @@ are those of the AWS SDK's environment."""
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="trainyard", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="trainyard",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--stack", default=os.environ.get("TRAINYARD_STACK", "trainyard-dev"), help="the deployment's stack")
+    parser.add_argument(
+        "--stack", default=os.environ.get("TRAINYARD_STACK", "trainyard-dev"), help="the deployment's stack"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _tenant_commands(commands)
@@ -152,7 +157,9 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     apply.set_defaults(run=service.policy_apply)
     letters = commands.add_parser("dlq", help="list and redrive dead letters")
     actions = letters.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="the dead-letter queues and their newest letters").set_defaults(run=dlq.list_letters)
+    actions.add_parser("list", help="the dead-letter queues and their newest letters").set_defaults(
+        run=dlq.list_letters
+    )
     redrive = actions.add_parser("redrive", help="send a queue's dead letters back to where they came from")
     redrive.add_argument("queue", help="as dlq list shows it")
     redrive.add_argument("--yes", action="store_true", help="do it; without it, only say what would be done")

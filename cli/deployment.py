@@ -32,8 +32,8 @@ class Deployment:
             (found,) = client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"]
         except ClientError as error:
             raise Refused(
-                f"there is no stack {self.stack!r} here: name it by --stack or TRAINYARD_STACK, and check region and "
-                f"credentials ({error.response['Error']['Message']})"
+                f"there is no stack {self.stack!r} here: name it by --stack or TRAINYARD_STACK, check region "
+                f"and credentials ({error.response['Error']['Message']})"
             ) from error
         return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
 

@@ -4,10 +4,9 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from trainyard.domain.errors import Refused
-
 from cli.deployment import Deployment
 from cli.show import Answer
+from trainyard.domain.errors import Refused
 
 SUFFIX = "-dlq"
 SHOWN_MAX = 10
@@ -33,7 +32,9 @@ def redrive(deployment: Deployment, arguments: Namespace) -> Answer:
     target = arguments.queue.removesuffix(SUFFIX)
     if not arguments.yes:
         count = _count(deployment, url)
-        return Answer(data={"would_move": count}, lines=[f"would move {count} letters to {target}; add --yes to do it"])
+        return Answer(
+            data={"would_move": count}, lines=[f"would move {count} letters to {target}; add --yes to do it"]
+        )
     moved = sum(1 for _ in _move(deployment, url, target))
     return Answer(data={"moved": moved}, lines=[f"moved {moved} letters to {target}"])
 
@@ -52,7 +53,9 @@ def _move(deployment: Deployment, url: str, target: str) -> Iterator[str]:
 
 def _queues(deployment: Deployment) -> list[str]:
     pages = deployment.client("sqs").get_paginator("list_queues")
-    urls = [url for page in pages.paginate(QueueNamePrefix=f"{deployment.stack}-") for url in page.get("QueueUrls", [])]
+    urls = [
+        url for page in pages.paginate(QueueNamePrefix=f"{deployment.stack}-") for url in page.get("QueueUrls", [])
+    ]
     return sorted(url for url in urls if url.endswith(SUFFIX))
 
 

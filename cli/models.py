@@ -4,11 +4,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from trainyard.domain.errors import Refused
-from trainyard.domain.tenants import Tenant
-
 from cli.deployment import Deployment
 from cli.show import Answer
+from trainyard.domain.errors import Refused
+from trainyard.domain.tenants import Tenant
 
 
 def list_models(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -17,7 +16,10 @@ def list_models(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(
         data=found,
         columns=("VERSION", "STATUS", "DATA SET", "REQUEST", "CREATED", "MODEL"),
-        rows=[(v["version"], v["status"], v["data_set"], (v["request"] or "")[:12], v["created_at"], v["model_uri"]) for v in found],
+        rows=[
+            (v["version"], v["status"], v["data_set"], (v["request"] or "")[:12], v["created_at"], v["model_uri"])
+            for v in found
+        ],
     )
 
 
@@ -40,7 +42,9 @@ def fetch(deployment: Deployment, arguments: Namespace) -> Answer:
 def _decide(deployment: Deployment, arguments: Namespace, status: str) -> Answer:
     package = _find(deployment, arguments)
     deployment.client("sagemaker").update_model_package(ModelPackageArn=package["arn"], ModelApprovalStatus=status)
-    return Answer(data={"arn": package["arn"], "status": status}, lines=[f"version {arguments.version} is {status}"])
+    return Answer(
+        data={"arn": package["arn"], "status": status}, lines=[f"version {arguments.version} is {status}"]
+    )
 
 
 def _find(deployment: Deployment, arguments: Namespace) -> dict[str, Any]:
@@ -48,14 +52,19 @@ def _find(deployment: Deployment, arguments: Namespace) -> dict[str, Any]:
     for arn in _package_arns(deployment, tenant):
         if arn.rpartition("/")[2] == str(arguments.version):
             return _view(deployment, arn)
-    raise Refused(f"tenant {tenant.tenant_id} has no model version {arguments.version}; see trainyard models list {tenant.tenant_id}")
+    raise Refused(
+        f"tenant {tenant.tenant_id} has no model version {arguments.version}; "
+        f"see trainyard models list {tenant.tenant_id}"
+    )
 
 
 def _package_arns(deployment: Deployment, tenant: Tenant) -> list[str]:
     pages = deployment.client("sagemaker").get_paginator("list_model_packages")
     return [
         package["ModelPackageArn"]
-        for page in pages.paginate(ModelPackageGroupName=tenant.model_group, SortBy="CreationTime", SortOrder="Ascending")
+        for page in pages.paginate(
+            ModelPackageGroupName=tenant.model_group, SortBy="CreationTime", SortOrder="Ascending"
+        )
         for package in page["ModelPackageSummaryList"]
     ]
 

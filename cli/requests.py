@@ -4,22 +4,37 @@ from argparse import Namespace
 from datetime import UTC, datetime
 from typing import Any
 
+from cli.deployment import Deployment
+from cli.show import Answer
 from trainyard.domain.errors import Refused
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import Request, State
 
-from cli.deployment import Deployment
-from cli.show import Answer
-
-COLUMNS = ("REQUEST", "TENANT", "TIER", "DATA SET", "STATE", "ARRIVED", "WAITED", "RAN", "QUALITY", "COST USD", "REASON")
+COLUMNS = (
+    "REQUEST",
+    "TENANT",
+    "TIER",
+    "DATA SET",
+    "STATE",
+    "ARRIVED",
+    "WAITED",
+    "RAN",
+    "QUALITY",
+    "COST USD",
+    "REASON",
+)
 
 
 def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
     if arguments.tenant_id:
         found = deployment.requests.of_tenant(deployment.tenant(arguments.tenant_id).tenant_id)
     else:
-        found = [r for state in (State.RUNNING, State.ADMITTED, State.QUEUED) for r in deployment.requests.active(state)]
-    return Answer(data=[view(request) for request in found], columns=COLUMNS, rows=[_row(request) for request in found])
+        found = [
+            r for state in (State.RUNNING, State.ADMITTED, State.QUEUED) for r in deployment.requests.active(state)
+        ]
+    return Answer(
+        data=[view(request) for request in found], columns=COLUMNS, rows=[_row(request) for request in found]
+    )
 
 
 def show_request(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -31,11 +46,15 @@ def stop(deployment: Deployment, arguments: Namespace) -> Answer:
     request = deployment.request(arguments.request_id)
     now = datetime.now(UTC)
     if request.state is State.QUEUED and deployment.waiting_room.cancel(request, now):
-        return Answer(data={"cancelled": request.request_id}, lines=[f"cancelled {request.request_id}: it had not started"])
+        return Answer(
+            data={"cancelled": request.request_id}, lines=[f"cancelled {request.request_id}: it had not started"]
+        )
     request = deployment.request(arguments.request_id)
     if request.state is State.RUNNING and request.execution_arn:
         deployment.executions.stop(request.execution_arn)
-        return Answer(data={"stopping": request.request_id}, lines=[f"stopping {request.request_id}; its end follows"])
+        return Answer(
+            data={"stopping": request.request_id}, lines=[f"stopping {request.request_id}; its end follows"]
+        )
     if request.state is State.ADMITTED:
         raise Refused(f"request {request.request_id} is just being started: try again in a moment")
     raise Refused(f"request {request.request_id} is {request.state} already: there is nothing to stop")

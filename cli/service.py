@@ -4,12 +4,11 @@ from argparse import Namespace
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from cli.deployment import Deployment
+from cli.show import Answer
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import State
-
-from cli.deployment import Deployment
-from cli.show import Answer
 
 
 def status(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -39,7 +38,9 @@ def status(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def pause(deployment: Deployment, arguments: Namespace) -> Answer:
     deployment.waiting_room.set_paused(True)
-    return Answer(data={"paused": True}, lines=["paused: nothing new starts; what runs goes on, uploads still queue"])
+    return Answer(
+        data={"paused": True}, lines=["paused: nothing new starts; what runs goes on, uploads still queue"]
+    )
 
 
 def resume(deployment: Deployment, arguments: Namespace) -> Answer:

@@ -4,13 +4,12 @@ import json
 from argparse import Namespace
 from typing import Any
 
+from cli.deployment import Deployment
+from cli.show import Answer
 from trainyard.contracts.events import APPLICATION_SOURCE
 from trainyard.contracts.tenants import tenant_view
 from trainyard.domain.errors import Refused, TrainyardError
 from trainyard.domain.names import is_data_set
-
-from cli.deployment import Deployment
-from cli.show import Answer
 
 _SETTINGS = ("target", "algorithm", "problem", "train_on")
 
@@ -47,7 +46,14 @@ def list_all(deployment: Deployment, arguments: Namespace) -> Answer:
         data=views,
         columns=("TENANT", "TIER", "STATE", "ALGORITHM", "TARGET", "RETRAIN"),
         rows=[
-            (v["tenant_id"], v["tier"], v["state"], v["settings"]["algorithm"], v["settings"]["target"], v["retrain"])
+            (
+                v["tenant_id"],
+                v["tier"],
+                v["state"],
+                v["settings"]["algorithm"],
+                v["settings"]["target"],
+                v["retrain"],
+            )
             for v in views
         ],
     )
@@ -64,7 +70,9 @@ def upload(deployment: Deployment, arguments: Namespace) -> Answer:
     key = f"{tenant.root}incoming/{data_set}/{arguments.file.name}"
     deployment.client("s3").upload_file(str(arguments.file), tenant.bucket, key)
     uri = f"s3://{tenant.bucket}/{key}"
-    return Answer(data={"uri": uri}, lines=[f"uploaded {uri}", f"follow it with: trainyard requests {tenant.tenant_id}"])
+    return Answer(
+        data={"uri": uri}, lines=[f"uploaded {uri}", f"follow it with: trainyard requests {tenant.tenant_id}"]
+    )
 
 
 def presign(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -97,7 +105,9 @@ def retrain(deployment: Deployment, arguments: Namespace) -> Answer:
     )
     if answer["FailedEntryCount"]:
         raise Refused(f"the event bus refused: {answer['Entries'][0].get('ErrorMessage')}")
-    return Answer(data=answer["Entries"][0], lines=[f"asked for; follow it with: trainyard requests {tenant.tenant_id}"])
+    return Answer(
+        data=answer["Entries"][0], lines=[f"asked for; follow it with: trainyard requests {tenant.tenant_id}"]
+    )
 
 
 def _call(deployment: Deployment, action: str, tenant: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Cloud:
 
     def __enter__(self) -> Self:
         self.port, self.sagemaker_port = _free_ports(2)
-        log = open(self.home / "cloud.log", "wb")  # noqa: SIM115 - the process writes to it
+        log = open(self.home / "cloud.log", "wb")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "local.server", str(self.home), str(self.port), str(self.sagemaker_port)],
             cwd=REPOSITORY,
@@ -76,7 +76,7 @@ class Cloud:
                 endpoint_url=self.sagemaker_url if service == "sagemaker" else self.url,
                 region_name=REGION,
                 aws_access_key_id=ACCOUNT_ID,
-                aws_secret_access_key="local",
+                aws_secret_access_key="local",  # noqa: S106 - no secret
                 config=Config(max_pool_connections=50, read_timeout=180, retries={"max_attempts": 2}),
             )
         return self._clients[service]
@@ -102,10 +102,10 @@ class Cloud:
 
     def plant_faults(self, *faults: dict[str, Any]) -> None:
         """Let SageMaker calls fail: see local/sagemaker/service.py."""
-        request = urllib.request.Request(  # noqa: S310 - loopback
+        request = urllib.request.Request(
             f"{self.sagemaker_url}/_local/faults", data=json.dumps(faults).encode(), method="POST"
         )
-        with urllib.request.urlopen(request, timeout=10):  # noqa: S310
+        with urllib.request.urlopen(request, timeout=10):
             pass
 
     def log_tail(self, lines: int = 30) -> str:
@@ -114,24 +114,30 @@ class Cloud:
 
     def _server_environment(self) -> dict[str, str]:
         """The repository's code is not on the functions' path: they use the layer that was deployed."""
-        inherited = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "PYTHONPATH", "POWERTOOLS_"))}
+        inherited = {
+            n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "PYTHONPATH", "POWERTOOLS_"))
+        }
         temporary = self.home / "tmp"
         temporary.mkdir(exist_ok=True)
-        return inherited | self.environment() | {
-            "AUTH": "true" if self.authorise else "false",
-            "BIND_HOST": "127.0.0.1",
-            "GATEWAY_PORT": str(self.port),
-            "IOT_MTLS_ENABLED": "0",
-            "LAMBDA_EXECUTOR": "local",
-            "LOG_LEVEL": "WARNING",
-            "MINISTACK_ACCOUNT_ID": ACCOUNT_ID,
-            "MINISTACK_HOST": "127.0.0.1",
-            "MINISTACK_REGION": REGION,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "STATE_DIR": str(self.home / "state"),
-            "TMPDIR": str(temporary),
-        }
+        return (
+            inherited
+            | self.environment()
+            | {
+                "AUTH": "true" if self.authorise else "false",
+                "BIND_HOST": "127.0.0.1",
+                "GATEWAY_PORT": str(self.port),
+                "IOT_MTLS_ENABLED": "0",
+                "LAMBDA_EXECUTOR": "local",
+                "LOG_LEVEL": "WARNING",
+                "MINISTACK_ACCOUNT_ID": ACCOUNT_ID,
+                "MINISTACK_HOST": "127.0.0.1",
+                "MINISTACK_REGION": REGION,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "STATE_DIR": str(self.home / "state"),
+                "TMPDIR": str(temporary),
+            }
+        )
 
     def _await_ready(self, seconds: float) -> None:
         limit = time.monotonic() + seconds
@@ -146,7 +152,7 @@ class Cloud:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=2):  # noqa: S310
+            with urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=2):
                 pass
             with socket.create_connection(("127.0.0.1", self.sagemaker_port), timeout=2):
                 return True

@@ -30,7 +30,9 @@ def provision_pipelines(sagemaker: Callable[[], Any]) -> None:
         }
 
     def create(logical_id: str, properties: Answer, stack_name: str) -> tuple[str, Answer]:
-        sagemaker().create_pipeline(ClientRequestToken=f"{stack_name}-{logical_id}".ljust(32, "-"), **request(properties))
+        sagemaker().create_pipeline(
+            ClientRequestToken=f"{stack_name}-{logical_id}".ljust(32, "-"), **request(properties)
+        )
         return properties["PipelineName"], {}
 
     def update(physical_id: str, old: Answer, new: Answer, stack_name: str) -> tuple[str, Answer]:
@@ -108,7 +110,9 @@ def authorise_as_aws() -> None:
         action = extract_action(service, *request)
         return action.removesuffix("Batch") if service == "sqs" and action else action
 
-    def extract_resource_arn(service: str, method: str, path: str, headers: Any, body: Any, query: Any, *rest: Any) -> Any:
+    def extract_resource_arn(
+        service: str, method: str, path: str, headers: Any, body: Any, query: Any, *rest: Any
+    ) -> Any:
         arn = extract(service, method, path, headers, body, query, *rest)
         if service == "scheduler":
             group = _first(query.get("groupName")) or (json.loads(body) if body else {}).get("GroupName")
@@ -147,7 +151,9 @@ def assume_as_sagemaker(role_arn: str, session_name: str) -> dict[str, str]:
     with request_scope(account_id, "us-east-1"):
         role = iam._roles.get(role_name)
     if role is None or "sagemaker.amazonaws.com" not in str(role["AssumeRolePolicyDocument"]):
-        raise PermissionError(f"SageMaker cannot assume {role_arn}: it must exist and trust sagemaker.amazonaws.com")
+        raise PermissionError(
+            f"SageMaker cannot assume {role_arn}: it must exist and trust sagemaker.amazonaws.com"
+        )
     digest = hashlib.sha256(f"{role_arn}/{session_name}".encode()).hexdigest()
     session = {"SecretAccessKey": digest, "SessionToken": digest}
     key = f"ASIA{digest[:16].upper()}"

@@ -320,7 +320,9 @@ class _OfflineSession(Session):
     def __init__(self) -> None:
         self.local_mode = False
         self.boto_session = boto3.Session(
-            aws_access_key_id="none", aws_secret_access_key="none", region_name="us-east-1"
+            aws_access_key_id="none",
+            aws_secret_access_key="none",  # noqa: S106 - no secret
+            region_name="us-east-1",
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from trainyard import bootstrap
 from trainyard.adapters.aws.clients import take_calls
 from trainyard.application.dispatch import PassReport, Start, Started

@@ -9,6 +9,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from trainyard import bootstrap
 from trainyard.adapters.aws.tables import DELAYED_RING
 from trainyard.application.ports import Enlisted
@@ -32,7 +33,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         enlisted.append(result)
         report(result)
 
-    response = process_partial_response(event, record_handler=reporting(logger, enlist), processor=processor, context=context)
+    response = process_partial_response(
+        event, record_handler=reporting(logger, enlist), processor=processor, context=context
+    )
     bootstrap.enlist().ring(enlisted, datetime.now(UTC))
     return dict(response)
 

@@ -6,6 +6,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from trainyard import bootstrap
 from trainyard.application.intake import Judgement, Verdict
 from trainyard.contracts.events import parse_arrival
@@ -18,7 +19,11 @@ processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failu
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    return dict(process_partial_response(event, record_handler=reporting(logger, receive), processor=processor, context=context))
+    return dict(
+        process_partial_response(
+            event, record_handler=reporting(logger, receive), processor=processor, context=context
+        )
+    )
 
 
 def receive(record: SQSRecord) -> None:

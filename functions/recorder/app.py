@@ -7,6 +7,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from trainyard import bootstrap
 from trainyard.application.record import Recorded
 from trainyard.contracts.events import RecordStep, parse_execution_status
@@ -22,7 +23,11 @@ processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failu
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if "Records" not in event:
         return record_step(event)
-    return dict(process_partial_response(event, record_handler=reporting(logger, settle), processor=processor, context=context))
+    return dict(
+        process_partial_response(
+            event, record_handler=reporting(logger, settle), processor=processor, context=context
+        )
+    )
 
 
 def record_step(event: dict[str, Any]) -> dict[str, Any]:

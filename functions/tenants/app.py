@@ -4,6 +4,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import ValidationError
+
 from trainyard import bootstrap
 from trainyard.contracts.events import explain
 from trainyard.contracts.tenants import TenantCommand, tenant_view

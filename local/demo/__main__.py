@@ -1,6 +1,6 @@
 """Run the whole product on this machine, watch it, and check what it did.
 
-    python -m local.demo [--keep]
+python -m local.demo [--keep]
 """
 
 import argparse
@@ -149,8 +149,10 @@ class Demo:
     def status(self) -> dict[str, Any]:
         policy, room = self.deployment.policies.current(), self.deployment.waiting_room
         ledger, backlog = room.ledger(), room.backlog(policy)
-        requests = [r for t in self.deployment.tenants.all() for r in self.deployment.requests.of_tenant(t.tenant_id)]
-        tiers = [
+        requests = [
+            r for t in self.deployment.tenants.all() for r in self.deployment.requests.of_tenant(t.tenant_id)
+        ]
+        tiers: list[dict[str, Any]] = [
             {
                 "tier": tier.name,
                 "used": ledger.used_by_tier.get(tier.name, 0),
@@ -163,7 +165,9 @@ class Demo:
             }
             for tier in policy.tiers
         ]
-        queued = sum(self.queued(name) for name in ("uploads", "status", *(f"tier-{t.name}" for t in policy.tiers)))
+        queued = sum(
+            self.queued(name) for name in ("uploads", "status", *(f"tier-{t.name}" for t in policy.tiers))
+        )
         busy = queued + ledger.used + sum(tier["waiting"] for tier in tiers)
         return {"tiers": tiers, "used": ledger.used, "limit": policy.running_max, "queued": queued, "busy": busy}
 
@@ -235,7 +239,9 @@ def _status_table(status: dict[str, Any], seconds: float) -> Group:
         bar = "[green]" + "■" * tier["used"] + "[/]" + "□" * (tier["quota"] - tier["used"])
         states = (str(tier[s]) for s in ("RUNNING", "SUCCEEDED", "FAILED", "REJECTED", "SUPERSEDED"))
         table.add_row(tier["tier"], f"{tier['used']}/{tier['quota']}", bar, str(tier["waiting"]), *states)
-    head = Text(f"{seconds:5.1f} s  {status['used']} of {status['limit']} slots used, {status['queued']} messages queued")
+    head = Text(
+        f"{seconds:5.1f} s  {status['used']} of {status['limit']} slots used, {status['queued']} messages queued"
+    )
     return Group(head, table)
 
 
@@ -246,6 +252,7 @@ def _keep(cloud: Cloud, console: Console) -> None:
     console.print("  ./trainyard status\n  ./trainyard requests elm\n  aws s3 ls", highlight=False)
     while True:
         time.sleep(3600)
+
 
 if __name__ == "__main__":
     sys.exit(main())

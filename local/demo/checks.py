@@ -107,12 +107,16 @@ def limits_held(facts: Facts) -> Result:
             peaks[tenant] = (_peak(r for r in of_tier if r.tenant == tenant), tier.running_max_per_tenant)
     over = {name: f"{peak} > {limit}" for name, (peak, limit) in peaks.items() if peak > limit}
     found = ", ".join(f"{name} {peak}/{limit}" for name, (peak, limit) in peaks.items())
-    return Result("at no time more running than any limit", not over, f"peaks {found}" + (f"; OVER: {over}" if over else ""))
+    return Result(
+        "at no time more running than any limit", not over, f"peaks {found}" + (f"; OVER: {over}" if over else "")
+    )
 
 
 def pause_held(facts: Facts) -> Result:
     early = [run.request_id for run in facts.runs if run.began < facts.resumed_at]
-    return Result("nothing started while the service was paused", not early, f"{len(early)} early starts {early or ''}")
+    return Result(
+        "nothing started while the service was paused", not early, f"{len(early)} early starts {early or ''}"
+    )
 
 
 def one_execution_each(facts: Facts) -> Result:
@@ -120,7 +124,11 @@ def one_execution_each(facts: Facts) -> Result:
     counts = Counter(run.request_id for run in facts.runs)
     accepted = {r.request_id for r in facts.requests if r.state not in ("REJECTED", "SUPERSEDED", "CANCELLED")}
     wrong = {r: counts[r] for r in accepted | set(counts) if counts[r] != (1 if r in accepted else 0)}
-    return Result("one execution per accepted request", not wrong, f"{len(facts.runs)} executions, {len(accepted)} requests {wrong or ''}")
+    return Result(
+        "one execution per accepted request",
+        not wrong,
+        f"{len(facts.runs)} executions, {len(accepted)} requests {wrong or ''}",
+    )
 
 
 def every_upload_answered(facts: Facts) -> Result:
@@ -130,7 +138,11 @@ def every_upload_answered(facts: Facts) -> Result:
     )
     dropped = [(u.bucket, u.drop.key, u.version_id) for u in facts.uploads]
     missing = [key for bucket, key, version in dropped if counts[(bucket, key, version)] != 1]
-    return Result("one request per upload", not missing and len(counts) == len(dropped), f"{len(dropped)} uploads {missing or ''}")
+    return Result(
+        "one request per upload",
+        not missing and len(counts) == len(dropped),
+        f"{len(dropped)} uploads {missing or ''}",
+    )
 
 
 def trained_on_claimed_content(facts: Facts) -> Result:
@@ -174,29 +186,50 @@ def as_expected(facts: Facts) -> Result:
     if [r.state.value for r in retrained] not in (["SUCCEEDED"], ["SUPERSEDED"]):
         wrong.append(f"retraining {[r.state.value for r in retrained]}")
     states = Counter(r.state.value for r in facts.requests)
-    return Result("refused, failed and superseded as meant", not wrong, f"{dict(sorted(states.items()))} {wrong or ''}")
+    return Result(
+        "refused, failed and superseded as meant", not wrong, f"{dict(sorted(states.items()))} {wrong or ''}"
+    )
 
 
 def receipts_agree(facts: Facts) -> Result:
     wrong = [r.request_id for r in facts.requests if facts.receipts[r.request_id].get("state") != r.state.value]
-    return Result("each request has a receipt that tells its state", not wrong, f"{len(facts.receipts)} receipts {wrong or ''}")
+    return Result(
+        "each request has a receipt that tells its state",
+        not wrong,
+        f"{len(facts.receipts)} receipts {wrong or ''}",
+    )
 
 
 def nothing_leaked(facts: Facts) -> Result:
     """No slot is held at rest, and the dead letters are the one event that made no sense."""
     used = facts.ledger.used + sum(facts.ledger.used_by_tier.values())
     return Result(
-        "no slot leaked, nothing lost", used == 0 and facts.dead_letters == {"trainyard-uploads-dlq": 1},
+        "no slot leaked, nothing lost",
+        used == 0 and facts.dead_letters == {"trainyard-uploads-dlq": 1},
         f"{used} slots held; dead letters {facts.dead_letters}",
     )
 
 
 def request_table(facts: Facts) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    columns = ("REQUEST", "TENANT", "TIER", "DATA SET", "STATE", "WAITED", "RAN", "QUALITY", "MODEL", "COST USD", "REASON")
+    columns = (
+        "REQUEST",
+        "TENANT",
+        "TIER",
+        "DATA SET",
+        "STATE",
+        "WAITED",
+        "RAN",
+        "QUALITY",
+        "MODEL",
+        "COST USD",
+        "REASON",
+    )
     for column in columns:
         numeric = column in ("WAITED", "RAN", "QUALITY", "MODEL", "COST USD")
-        table.add_column(column, justify="right" if numeric else "left", overflow="ellipsis", no_wrap=column != "REASON")
+        table.add_column(
+            column, justify="right" if numeric else "left", overflow="ellipsis", no_wrap=column != "REASON"
+        )
     shown = [r for r in facts.requests if not (r.state == "SUPERSEDED" and r.data_set == "sales")]
     for r in sorted(shown, key=lambda r: (r.tier, r.tenant_id, r.arrived_at)):
         quality = f"{r.outcome.quality:.3f}" if r.outcome and r.outcome.quality is not None else ""
@@ -213,7 +246,9 @@ def request_table(facts: Facts) -> Table:
             (r.outcome.cost_usd if r.outcome else None) or "",
             r.reason or "",
         )
-    table.caption = f"{len(facts.requests) - len(shown)} more of the twelve sales parts were merged into one training"
+    table.caption = (
+        f"{len(facts.requests) - len(shown)} more of the twelve sales parts were merged into one training"
+    )
     return table
 
 
@@ -232,7 +267,9 @@ def _runs(sagemaker: Any, pipeline: str) -> Iterable[Run]:
         for summary in page["PipelineExecutionSummaries"]:
             arn = summary["PipelineExecutionArn"]
             execution = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
-            listed = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)["PipelineParameters"]
+            listed = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)[
+                "PipelineParameters"
+            ]
             parameters = {p["Name"]: p["Value"] for p in listed}
             yield Run(
                 request_id=parameters["RequestId"],
@@ -258,7 +295,9 @@ def _predict(s3: Any, request: Any) -> int:
     """Fetch the model, load it by its own inference code, and predict the first rows of the tenant's data."""
     bucket, _, key = request.outcome.model_uri.removeprefix("s3://").partition("/")
     archive = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    rows = pd.read_csv(io.BytesIO(s3.get_object(Bucket=request.content.bucket, Key=request.content.key)["Body"].read()))
+    rows = pd.read_csv(
+        io.BytesIO(s3.get_object(Bucket=request.content.bucket, Key=request.content.key)["Body"].read())
+    )
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
             packed.extractall(folder, filter="data")
@@ -269,7 +308,8 @@ def _predict(s3: Any, request: Any) -> int:
 
 def _load(path: Path) -> Any:
     specification = importlib.util.spec_from_file_location("inference", path)
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module

@@ -31,7 +31,7 @@ def churn(rows: int, seed: int) -> bytes:
             "customer_id": [f"C{number:06d}" for number in range(rows)],
             "months": months,
             "contract": contract,
-            "payment": rng.choice(["card", "transfer", "invoice", None], rows, p=[0.5, 0.3, 0.15, 0.05]),
+            "payment": rng.choice(np.array(["card", "transfer", "invoice", None]), rows, p=[0.5, 0.3, 0.15, 0.05]),
             "monthly_charge": np.where(rng.random(rows) < 0.03, np.nan, charge),
             "support_calls": calls,
             "churned": np.where(rng.random(rows) < 1 / (1 + np.exp(-score)), "yes", "no"),

@@ -76,5 +76,8 @@ def build() -> Scenario:
     )
     return Scenario(
         tenants=tenants,
-        waves=(("every tenant drops data, one in twelve parts", first), ("a re-upload, a burst, and what is refused", second)),
+        waves=(
+            ("every tenant drops data, one in twelve parts", first),
+            ("a re-upload, a burst, and what is refused", second),
+        ),
     )

@@ -1,6 +1,6 @@
 """Read a pipeline definition: parameters, references and functions, as SageMaker Pipelines does.
 
-Source: the pipeline definition JSON schema (aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema).
+Source: the JSON schema of SageMaker's model building pipeline definitions (aws-sagemaker-mlops on GitHub Pages).
 """
 
 import json
@@ -76,7 +76,9 @@ class Context:
         }
         if condition["Type"] not in compare:
             raise Unresolved(f"condition {condition['Type']}")
-        return compare[condition["Type"]](self.resolve(condition["LeftValue"]), self.resolve(condition["RightValue"]))
+        return compare[condition["Type"]](
+            self.resolve(condition["LeftValue"]), self.resolve(condition["RightValue"])
+        )
 
     def _get(self, path: str) -> Any:
         root, _, rest = path.partition(".")

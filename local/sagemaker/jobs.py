@@ -107,10 +107,17 @@ class JobRunner:
         message = root / "opt/ml/output/message"
         job.exit_message = message.read_text(encoding="utf-8")[:1024] if message.exists() else None
         if code != 0:
-            raise JobFailed(f"AlgorithmError: {job.exit_message or f'See job logs for more information, exit code: {code}'}")
+            raise JobFailed(
+                f"AlgorithmError: {job.exit_message or f'See job logs for more information, exit code: {code}'}"
+            )
         for output in request["ProcessingOutputConfig"]["Outputs"]:
             target = output["S3Output"]
-            upload(s3, mapped(root, target["LocalPath"]), target["S3Uri"], request["ProcessingOutputConfig"].get("KmsKeyId"))
+            upload(
+                s3,
+                mapped(root, target["LocalPath"]),
+                target["S3Uri"],
+                request["ProcessingOutputConfig"].get("KmsKeyId"),
+            )
 
     def _train(self, job: Job, root: Path, s3: Any) -> None:
         request = job.request
@@ -257,7 +264,11 @@ def download(s3: Any, uri: str, data_type: str, directory: Path) -> None:
         raise JobFailed(f'ClientError: No S3 objects found under S3 URL "{uri}" given in input data source.')
     folder = prefix if prefix.endswith("/") else prefix.rpartition("/")[0] + "/"
     for key in found:
-        name = key.removeprefix(prefix.rstrip("/") + "/") if key.startswith(prefix.rstrip("/") + "/") else key.removeprefix(folder)
+        name = (
+            key.removeprefix(prefix.rstrip("/") + "/")
+            if key.startswith(prefix.rstrip("/") + "/")
+            else key.removeprefix(folder)
+        )
         if name and not name.endswith("/"):
             fetch(s3, f"s3://{bucket}/{key}", directory / name)
 

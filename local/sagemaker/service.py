@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from local.sagemaker.definition import Context, InvalidParameter, Unresolved, parameter_values
 from local.sagemaker.jobs import Job, JobFailed, JobRunner, JobStopped
@@ -308,18 +308,22 @@ class SageMakerService:
     def describe_training_job(self, request: Answer) -> Answer:
         job = self._job(request["TrainingJobName"])
         artifacts = {"ModelArtifacts": {"S3ModelArtifacts": job.artifacts}} if job.artifacts else {}
-        return _timed(job, "Training") | artifacts | {
-            "TrainingJobName": job.name,
-            "TrainingJobArn": job.arn,
-            "TrainingJobStatus": job.status,
-            "SecondaryStatus": job.status,
-            "BillableTimeInSeconds": job.seconds,
-            "TrainingTimeInSeconds": job.seconds,
-            "ResourceConfig": job.request["ResourceConfig"],
-            "AlgorithmSpecification": job.request["AlgorithmSpecification"],
-            "HyperParameters": job.request["HyperParameters"],
-            "RoleArn": job.request["RoleArn"],
-        }
+        return (
+            _timed(job, "Training")
+            | artifacts
+            | {
+                "TrainingJobName": job.name,
+                "TrainingJobArn": job.arn,
+                "TrainingJobStatus": job.status,
+                "SecondaryStatus": job.status,
+                "BillableTimeInSeconds": job.seconds,
+                "TrainingTimeInSeconds": job.seconds,
+                "ResourceConfig": job.request["ResourceConfig"],
+                "AlgorithmSpecification": job.request["AlgorithmSpecification"],
+                "HyperParameters": job.request["HyperParameters"],
+                "RoleArn": job.request["RoleArn"],
+            }
+        )
 
     # --- running ------------------------------------------------------------------------------------------
 
@@ -379,9 +383,7 @@ class SageMakerService:
             uris = {output["OutputName"]: output["S3Output"]["S3Uri"] for output in outputs}
             files = definition.get("PropertyFiles", [])
             context.steps[step.name] = {
-                "PropertyFiles": {
-                    f["PropertyFileName"]: f"{uris[f['OutputName']]}/{f['FilePath']}" for f in files
-                }
+                "PropertyFiles": {f["PropertyFileName"]: f"{uris[f['OutputName']]}/{f['FilePath']}" for f in files}
             }
         elif kind == "Training":
             job = self._run_job(execution, step, "training-job", request, self._runner.train)
@@ -412,7 +414,9 @@ class SageMakerService:
         return job
 
     def _invoke(self, role_arn: str, function_arn: str, payload: Answer) -> None:
-        answer = self._client_as("lambda", role_arn).invoke(FunctionName=function_arn, Payload=json.dumps(payload).encode())
+        answer = self._client_as("lambda", role_arn).invoke(
+            FunctionName=function_arn, Payload=json.dumps(payload).encode()
+        )
         body = answer["Payload"].read().decode()
         if answer.get("FunctionError"):
             raise JobFailed(f"Lambda {function_arn} failed: {body[:500]}")
@@ -496,7 +500,11 @@ def _page(found: list[Answer], request: Answer, member: str) -> Answer:
 
 
 def _timed(job: Job, prefix: str) -> Answer:
-    times = {"CreationTime": job.created_at, f"{prefix}StartTime": job.started_at, f"{prefix}EndTime": job.ended_at}
+    times = {
+        "CreationTime": job.created_at,
+        f"{prefix}StartTime": job.started_at,
+        f"{prefix}EndTime": job.ended_at,
+    }
     answer: Answer = {name: when.timestamp() for name, when in times.items() if when is not None}
     return answer | ({"FailureReason": job.failure} if job.failure else {})
 
@@ -512,7 +520,9 @@ def _body(environ: Environ) -> bytes:
 
 
 def _respond(start_response: Callable[..., Any], status: int, answer: Answer) -> Iterable[bytes]:
-    start_response(f"{status} {'OK' if status == 200 else 'Error'}", [("Content-Type", "application/x-amz-json-1.1")])
+    start_response(
+        f"{status} {'OK' if status == 200 else 'Error'}", [("Content-Type", "application/x-amz-json-1.1")]
+    )
     return [json.dumps(answer).encode()]
 
 

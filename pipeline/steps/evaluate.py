@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-from common import read_csv, run
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -23,6 +22,8 @@ from sklearn.metrics import (
     roc_auc_score,
     root_mean_squared_error,
 )
+
+from common import read_csv, run
 
 
 def main() -> None:

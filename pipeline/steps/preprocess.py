@@ -8,12 +8,13 @@ from typing import Any
 
 import joblib
 import pandas as pd
-from common import DataError, read_csv, run
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from common import DataError, read_csv, run
 
 ROWS_MIN = 20
 CLASSES_MAX = 20

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-from common import DataError, read_csv, run
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
+
+from common import DataError, read_csv, run
 
 SEED = 20
 

@@ -76,9 +76,7 @@ def dispatch() -> Dispatch:
         executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
-        images=Images(
-            training_uri=settings.training_image_uri, processing_uri=settings.processing_image_uri
-        ),
+        images=Images(training_uri=settings.training_image_uri, processing_uri=settings.processing_image_uri),
         output_key_id=settings.data_key_arn,
     )
 

@@ -127,9 +127,7 @@ class Dispatch:
         try:
             execution_arn = self._start_execution(request, policy)
         except StartDelayed as error:
-            self.waiting_room.requeue(
-                request, due_at=now + policy.start_retry_delay, reason=str(error), now=now
-            )
+            self.waiting_room.requeue(request, due_at=now + policy.start_retry_delay, reason=str(error), now=now)
             return Start(request=request, result=Started.DELAYED, detail=str(error))
         except (StartInvalid, Refused) as error:
             self._fail(request, str(error), now)

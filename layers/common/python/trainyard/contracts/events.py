@@ -105,9 +105,7 @@ class ExecutionDetail(_Event):
 class ExecutionStatusChanged(_Envelope):
     """A pipeline execution changed its status; carries neither parameters nor tags."""
 
-    detail_type: Literal["SageMaker Model Building Pipeline Execution Status Change"] = Field(
-        alias="detail-type"
-    )
+    detail_type: Literal["SageMaker Model Building Pipeline Execution Status Change"] = Field(alias="detail-type")
     source: Literal["aws.sagemaker"]
     detail: ExecutionDetail
 

@@ -55,9 +55,7 @@ class PolicyFile(_Strict):
     def _quotas_fit(self) -> "PolicyFile":
         for name, tier in self.tiers.items():
             if tier.quota > self.running_max:
-                raise ValueError(
-                    f"tiers.{name}.quota is {tier.quota}, more than running_max {self.running_max}"
-                )
+                raise ValueError(f"tiers.{name}.quota is {tier.quota}, more than running_max {self.running_max}")
         return self
 
     def to_policy(self, version: int) -> Policy:
@@ -78,7 +76,7 @@ class _Loader(yaml.SafeLoader):
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node)
         if key in seen:
             raise Refused(f"line {key_node.start_mark.line + 1}: {key!r} stands twice")
         seen.add(key)

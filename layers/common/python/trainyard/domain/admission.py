@@ -137,9 +137,7 @@ def decide(snapshot: Snapshot, policy: Policy, *, admissions_max: int) -> list[D
             break
         request = pending[queue.tenant_id].pop(0)
         slots.take(queue)
-        admitted.append(
-            Decision(request=request, queue=queue, verdict=Verdict.ADMIT, reason=Reason.SLOT_FREE)
-        )
+        admitted.append(Decision(request=request, queue=queue, verdict=Verdict.ADMIT, reason=Reason.SLOT_FREE))
     return admitted + [
         Decision(request=request, queue=queue, verdict=Verdict.WAIT, reason=slots.reason_for(queue))
         for queue in snapshot.queues

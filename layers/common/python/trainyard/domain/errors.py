@@ -1,13 +1,13 @@
 """Errors, split by what the caller must do about them.
 
-    TrainyardError
-    ├── Refused        tell the sender; trying again cannot help
-    ├── Malformed      has no tenant or no sense: dead-letter it
-    ├── Throttled      try again later, nothing has happened
-    ├── OutcomeUnknown something may have happened: keep what was promised
-    ├── StartDelayed   SageMaker cannot start it now: back to the queue
-    ├── StartInvalid   SageMaker will never start it: the request has failed
-    └── Conflict       somebody else was faster: read again and decide again
+TrainyardError
+├── Refused        tell the sender; trying again cannot help
+├── Malformed      has no tenant or no sense: dead-letter it
+├── Throttled      try again later, nothing has happened
+├── OutcomeUnknown something may have happened: keep what was promised
+├── StartDelayed   SageMaker cannot start it now: back to the queue
+├── StartInvalid   SageMaker will never start it: the request has failed
+└── Conflict       somebody else was faster: read again and decide again
 """
 
 

@@ -1,8 +1,8 @@
 """Training requests and their life.
 
-    QUEUED ──► ADMITTED ──► RUNNING ──► SUCCEEDED | FAILED | STOPPED
-      ├──► SUPERSEDED | CANCELLED
-    (REJECTED at arrival)
+QUEUED ──► ADMITTED ──► RUNNING ──► SUCCEEDED | FAILED | STOPPED
+  ├──► SUPERSEDED | CANCELLED
+(REJECTED at arrival)
 """
 
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ _CONFIG = Config(
 @cache
 def client(service: str) -> Any:
     """Return the client of a service; the same one for every caller."""
-    built = boto3.session.Session().client(service, config=_CONFIG)  # type: ignore[call-overload]
+    built = boto3.session.Session().client(service, config=_CONFIG)
     built.meta.events.register("before-call", _count)
     return built
 

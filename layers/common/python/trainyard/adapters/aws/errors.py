@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, HTTPClientError
 
-from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled
+from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled, TrainyardError
 
 THROTTLED = frozenset(
     {
@@ -58,7 +59,7 @@ def translated() -> Iterator[None]:
         raise OutcomeUnknown(str(error)) from error
 
 
-def _cancelled(error: ClientError) -> Exception:
+def _cancelled(error: Any) -> Exception:
     """Return what a cancelled transaction means: its reasons name a code for each action."""
     reasons = error.response.get("CancellationReasons", [])
     codes = [str(reason.get("Code", "None")) for reason in reasons]
@@ -67,4 +68,4 @@ def _cancelled(error: ClientError) -> Exception:
         return Conflict("; ".join(failed))
     if any(code in THROTTLED for code in codes):
         return Throttled("; ".join(failed))
-    return error
+    return TrainyardError(f"a transaction was cancelled: {error}")

@@ -70,8 +70,7 @@ def request_from(item: Mapping[str, Any]) -> Request:
         state=State(values["state"]),
         cause=Cause(values["cause"]),
         content=Content(
-            **content
-            | {"event_time": unstamp(content["event_time"]), "size_bytes": int(content["size_bytes"])}
+            **content | {"event_time": unstamp(content["event_time"]), "size_bytes": int(content["size_bytes"])}
         ),
         outcome=_outcome(outcome) if any(value is not None for value in outcome.values()) else None,
     )

@@ -44,9 +44,11 @@ class AwsProvisioning:
     def ensure_bucket(self, tenant: Tenant) -> None:
         """A versioned, encrypted, private bucket that speaks to EventBridge and refuses plain HTTP."""
         s3, bucket = client("s3"), tenant.bucket
-        place = {} if self._region == "us-east-1" else {
-            "CreateBucketConfiguration": {"LocationConstraint": self._region}
-        }
+        place = (
+            {}
+            if self._region == "us-east-1"
+            else {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
+        )
         _create(
             lambda: s3.create_bucket(Bucket=bucket, ObjectOwnership="BucketOwnerEnforced", **place),
             exists={"BucketAlreadyOwnedByYou"},
@@ -150,7 +152,11 @@ class AwsProvisioning:
                 _allow(
                     "s3:ListBucket",
                     on=[bucket],
-                    when={"StringLike": {"s3:prefix": [f"{tenant.root}{f}/*" for f in ("incoming", "models", "reports")]}},
+                    when={
+                        "StringLike": {
+                            "s3:prefix": [f"{tenant.root}{f}/*" for f in ("incoming", "models", "reports")]
+                        }
+                    },
                 ),
                 _allow("s3:GetObject", on=[f"arn:{self._partition}:s3:::{self._code_bucket}/code/*"]),
                 _allow(
@@ -159,9 +165,17 @@ class AwsProvisioning:
                     when={"StringLike": {"s3:prefix": ["code/*"]}},
                 ),
                 _allow("kms:GenerateDataKey", "kms:Decrypt", on=[self._data_key]),
-                _allow("logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents", on=[logs]),
                 _allow(
-                    "ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage",
+                    "logs:CreateLogGroup",
+                    "logs:CreateLogStream",
+                    "logs:DescribeLogStreams",
+                    "logs:PutLogEvents",
+                    on=[logs],
+                ),
+                _allow(
+                    "ecr:BatchCheckLayerAvailability",
+                    "ecr:GetDownloadUrlForLayer",
+                    "ecr:BatchGetImage",
                     on=[_repository_arn(self._partition, image) for image in self._images],
                 ),
                 # GetAuthorizationToken knows no resources (service authorization reference, Amazon ECR).

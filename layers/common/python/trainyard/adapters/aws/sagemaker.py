@@ -12,7 +12,9 @@ from trainyard.application.ports import ExecutionReport
 from trainyard.domain.cost import StepUsage, cost_usd
 from trainyard.domain.errors import StartDelayed, StartInvalid
 
-_DELAYED = frozenset({"ResourceLimitExceeded", "ConflictException", "ResourceNotFound", "ResourceNotFoundException"})
+_DELAYED = frozenset(
+    {"ResourceLimitExceeded", "ConflictException", "ResourceNotFound", "ResourceNotFoundException"}
+)
 """Quota, or a deployment under way (SageMaker API reference, StartPipelineExecution, Errors)."""
 
 

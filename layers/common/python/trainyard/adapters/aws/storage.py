@@ -38,9 +38,7 @@ class S3DataSets:
         return [name for name in found if is_data_set(name)]
 
     def content_of(self, tenant: Tenant, data_set: str) -> Content | None:
-        newest = max(
-            self._objects(tenant, data_set), key=lambda o: (o["LastModified"], o["Key"]), default=None
-        )
+        newest = max(self._objects(tenant, data_set), key=lambda o: (o["LastModified"], o["Key"]), default=None)
         if newest is None:
             return None
         with translated():

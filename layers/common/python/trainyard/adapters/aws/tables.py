@@ -35,7 +35,8 @@ class DynamoRequests:
         return request_from(item) if item else None
 
     def add_rejected(self, request: Request) -> bool:
-        assert request.state is State.REJECTED and request.finished_at is not None
+        assert request.state is State.REJECTED
+        assert request.finished_at is not None
         expires_at = int((request.finished_at + self._retention).timestamp())
         return _put_if(
             self._table,
@@ -134,16 +135,17 @@ class DynamoTenants:
         return sorted(tenants, key=lambda tenant: tenant.tenant_id)
 
 
+_POLICY_KEY = {"pk": "policy", "sk": "policy"}
+
+
 class DynamoPolicies:
     """Implements Policies; the applied policy lives beside the ledger, as the text it was applied from."""
-
-    _KEY = {"pk": "policy", "sk": "policy"}
 
     def __init__(self, *, scheduler_table: str) -> None:
         self._table = scheduler_table
 
     def current(self) -> Policy:
-        item = _get(self._table, self._KEY)
+        item = _get(self._table, _POLICY_KEY)
         if item is None:
             return deployed_policy()
         values = deserialized(item)
@@ -152,7 +154,7 @@ class DynamoPolicies:
     def apply(self, text: str, now: datetime) -> Policy:
         """Check a policy and put it in force; raises Refused when it does not hold, Conflict when overtaken."""
         policy = parse_policy(text, version=self.current().version + 1)
-        item = self._KEY | {"text": text, "version": policy.version, "applied_at": stamp(now)}
+        item = _POLICY_KEY | {"text": text, "version": policy.version, "applied_at": stamp(now)}
         kept = _put_if(
             self._table,
             serialized(item),
@@ -190,7 +192,9 @@ class DynamoBell:
     def ring_at(self, when: datetime, now: datetime) -> None:
         delay = min(int((when - now).total_seconds()) + 1, self.DELAY_SECONDS_MAX)
         with translated():
-            client("sqs").send_message(QueueUrl=self._queue_url, MessageBody=DELAYED_RING, DelaySeconds=max(delay, 0))
+            client("sqs").send_message(
+                QueueUrl=self._queue_url, MessageBody=DELAYED_RING, DelaySeconds=max(delay, 0)
+            )
 
 
 def _get(table: str, key: dict[str, str]) -> Item | None:

@@ -92,7 +92,9 @@ class DynamoWaitingRoom:
             self._write(
                 self._put_request(request),
                 self._put_place(request, replaces=None),
-                self._update_queue(request, queue, waiting=queue.waiting + 1, ready=_min(queue.ready, _ready(request))),
+                self._update_queue(
+                    request, queue, waiting=queue.waiting + 1, ready=_min(queue.ready, _ready(request))
+                ),
             )
             return Enlisted(kind=Enlistment.QUEUED, request=request)
         return self._merge(request, waiting, queue, now)
@@ -157,9 +159,7 @@ class DynamoWaitingRoom:
         queues: list[TenantQueue] = []
         if not ledger.paused:
             for tier in policy.tiers:
-                free = min(
-                    tier.quota - ledger.used_by_tier.get(tier.name, 0), policy.running_max - ledger.used
-                )
+                free = min(tier.quota - ledger.used_by_tier.get(tier.name, 0), policy.running_max - ledger.used)
                 queues += self._ready_queues(tier, free, now) if free > 0 else []
         return Snapshot(ledger=ledger, queues=tuple(queues))
 
@@ -170,7 +170,9 @@ class DynamoWaitingRoom:
             version=int(values.get("version", 0)),
             used=int(values.get("used", 0)),
             used_by_tier={
-                name.removeprefix(_USED_IN): int(value) for name, value in values.items() if name.startswith(_USED_IN)
+                name.removeprefix(_USED_IN): int(value)
+                for name, value in values.items()
+                if name.startswith(_USED_IN)
             },
             paused=bool(values.get("paused", False)),
         )
@@ -269,7 +271,8 @@ class DynamoWaitingRoom:
         return self._update(
             self._scheduler,
             _queue_key(queue.tier, queue.tenant_id),
-            f"{'SET ready = :ready' if left else 'REMOVE ready'} ADD revision :one, running :count, waiting :minus",
+            f"{'SET ready = :ready' if left else 'REMOVE ready'} "
+            "ADD revision :one, running :count, waiting :minus",
             "revision = :revision AND running <= :running_max",
             values,
         )
@@ -290,7 +293,8 @@ class DynamoWaitingRoom:
             self._update(
                 self._requests,
                 {"request_id": request_id},
-                "SET #state = :running, activity = :running, since = :now, started_at = :now, execution_arn = :arn",
+                "SET #state = :running, activity = :running, since = :now, started_at = :now, "
+                "execution_arn = :arn",
                 "#state = :admitted AND attempt = :attempt",
                 {
                     ":running": State.RUNNING,
@@ -584,7 +588,11 @@ class DynamoWaitingRoom:
             self._scheduler,
             _queue_key(request.tier, request.tenant_id),
             f"SET {', '.join(sets)}" + (" REMOVE ready" if ready is None else ""),
-            ("revision = :revision" if queue.revision else "(attribute_not_exists(revision) OR revision = :revision)")
+            (
+                "revision = :revision"
+                if queue.revision
+                else "(attribute_not_exists(revision) OR revision = :revision)"
+            )
             + (" AND running = :was" if running is not None else ""),
             values,
         )
@@ -598,6 +606,7 @@ class DynamoWaitingRoom:
         values: Item,
         names: dict[str, str] | None = None,
     ) -> Item:
+        """Return an Update action; an expression without a condition always holds."""
         action: Item = {
             "TableName": table,
             "Key": serialized(key),
