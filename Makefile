@@ -86,7 +86,7 @@ deploy: .venv-sam/ready  ## deploy what was built: make deploy STAGE=dev|staging
 lock: .venv-lock/ready  ## pin the requirements again
 	for name in layers/common/python/requirements requirements/dev requirements/sam requirements/pipeline; do \
 	  .venv-lock/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
-	    --no-emit-trusted-host --no-header --no-annotate --allow-unsafe --strip-extras $$name.in -o $$name.txt; done
+	    --no-emit-trusted-host --no-header --no-annotate --allow-unsafe --no-strip-extras $$name.in -o $$name.txt; done
 
 .venv-lock/ready:
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet pip-tools && touch $@

@@ -60,7 +60,7 @@ def _outputs(cloud: Cloud, stack: str, waiter: str) -> dict[str, str]:
 
 def package(cloud: Cloud, path: Path) -> dict[str, Any]:
     """Return the template with each code folder uploaded and its place taken by an S3 address."""
-    template: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+    template = load_template(path)
     for name, resource in template["Resources"].items():
         member = CODE.get(resource.get("Type", "")) if not name.startswith("Fn::") else None
         if member:
@@ -70,6 +70,12 @@ def package(cloud: Cloud, path: Path) -> dict[str, Any]:
             key = _upload(cloud, zipped(folder, prefix), f"{name}.zip", as_s3=True)
             resource["Properties"][member] = key
             resource.pop("Metadata", None)
+    return template
+
+
+def load_template(path: Path) -> dict[str, Any]:
+    """Return a template with CloudFormation's short forms written out."""
+    template: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
     return template
 
 

@@ -219,8 +219,14 @@ class DynamoWaitingRoom:
         self._write(*actions)
 
     def _take_slots(self, by_tier: Counter[str], ledger: Ledger, policy: Policy) -> Item:
-        """Count the slots as taken, on condition that no limit is exceeded and nobody else admitted."""
+        """Count the slots as taken, on condition that no limit is exceeded and nobody else admitted.
+
+        Raises Conflict when they exceed a limit by themselves: a ledger that is not there yet has no count
+        that the condition could look at.
+        """
         taken = sum(by_tier.values())
+        if taken > policy.running_max or any(n > _quota(policy, tier) for tier, n in by_tier.items()):
+            raise Conflict("more slots than the limits allow")
         names = {"#version": "version", "#used": "used"}
         values: Item = {
             ":one": 1,
@@ -236,10 +242,8 @@ class DynamoWaitingRoom:
         ]
         adds = ["#version :one", "#used :taken"]
         for number, (tier_name, count) in enumerate(by_tier.items()):
-            tier = policy.tier(tier_name)
-            assert tier is not None, "decide admits only tiers of the policy"
             names[f"#tier{number}"] = f"{_USED_IN}{tier_name}"
-            values |= {f":tier{number}": count, f":tier{number}_max": tier.quota - count}
+            values |= {f":tier{number}": count, f":tier{number}_max": _quota(policy, tier_name) - count}
             conditions.append(f"(attribute_not_exists(#tier{number}) OR #tier{number} <= :tier{number}_max)")
             adds.append(f"#tier{number} :tier{number}")
         return self._update(
@@ -630,6 +634,12 @@ def _tries() -> Iterator[int]:
         if number > 1:
             time.sleep(random.uniform(0, 0.02 * 2**number))  # noqa: S311 - jitter, no secret
         yield number
+
+
+def _quota(policy: Policy, tier_name: str) -> int:
+    tier = policy.tier(tier_name)
+    assert tier is not None, "decide admits only tiers of the policy"
+    return tier.quota
 
 
 def _queued(submission: Submission, wait: Wait) -> Request:

@@ -1,0 +1,128 @@
+"""Builders with defaults: a test spells out only the fact it is about."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from trainyard.domain.policy import InstanceChoice, Policy, TierPolicy
+from trainyard.domain.requests import Cause, Content, Request, State, Submission
+from trainyard.domain.tenants import Algorithm, Tenant, TenantState, TrainingSettings
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+ACCOUNT = "123456789012"
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def tier(name: str = "basic", **changes: Any) -> TierPolicy:
+    defaults: dict[str, Any] = {
+        "quota": 2,
+        "running_max_per_tenant": 1,
+        "runtime_max": timedelta(hours=1),
+        "quality_min": 0.5,
+        "instances": (
+            InstanceChoice(
+                data_mb_max=100,
+                processing_instance_type="ml.t3.medium",
+                training_instance_type="ml.m5.large",
+                training_instance_count=1,
+                training_volume_gb=30,
+            ),
+        ),
+    }
+    return TierPolicy(name=name, **defaults | changes)
+
+
+def policy(*tiers: TierPolicy, **changes: Any) -> Policy:
+    defaults: dict[str, Any] = {
+        "version": 1,
+        "running_max": 4,
+        "quiet_period": timedelta(0),
+        "delay_max": timedelta(minutes=5),
+        "start_retry_delay": timedelta(seconds=60),
+    }
+    return Policy(tiers=tiers or (tier(),), **defaults | changes)
+
+
+def tenant(tenant_id: str = "acme", **changes: Any) -> Tenant:
+    defaults: dict[str, Any] = {
+        "state": TenantState.ACTIVE,
+        "tier": "basic",
+        "bucket": f"trainyard-t-{tenant_id}",
+        "root": "",
+        "role_arn": f"arn:aws:iam::{ACCOUNT}:role/trainyard/tenants/{tenant_id}",
+        "model_group": f"trainyard-{tenant_id}",
+        "settings": TrainingSettings(algorithm=Algorithm.LINEAR, target="y"),
+    }
+    return Tenant(tenant_id=tenant_id, **defaults | changes)
+
+
+def content(key: str = "incoming/churn/data.csv", **changes: Any) -> Content:
+    defaults: dict[str, Any] = {
+        "bucket": "trainyard-t-acme",
+        "version_id": "v1",
+        "etag": "0" * 32,
+        "sequencer": "",
+        "size_bytes": 1000,
+        "event_time": NOW,
+    }
+    return Content(key=key, **defaults | changes)
+
+
+def submission(number: int = 1, tenant_id: str = "acme", **changes: Any) -> Submission:
+    defaults: dict[str, Any] = {
+        "request_id": f"{number:032x}",
+        "tier": "basic",
+        "data_set": f"set-{number}",
+        "content": content(bucket=f"trainyard-t-{tenant_id}"),
+        "cause": Cause.UPLOAD,
+    }
+    return Submission(tenant_id=tenant_id, **defaults | changes)
+
+
+def request(number: int = 1, **changes: Any) -> Request:
+    defaults: dict[str, Any] = {
+        "request_id": f"{number:032x}",
+        "tenant_id": "acme",
+        "tier": "basic",
+        "data_set": f"set-{number}",
+        "content": content(),
+        "cause": Cause.UPLOAD,
+        "state": State.QUEUED,
+        "arrived_at": NOW,
+        "due_at": NOW,
+    }
+    return Request(**defaults | changes)
+
+
+def s3_event(**changes: Any) -> dict[str, Any]:
+    """Return an Object Created event as EventBridge delivers it; `object_…` changes the object's fields."""
+    body: dict[str, Any] = {
+        "version": "0",
+        "id": "17793124-05d4-b198-2fde-7ededc63b103",
+        "detail-type": "Object Created",
+        "source": "aws.s3",
+        "account": ACCOUNT,
+        "time": "2026-11-21T12:00:00Z",
+        "region": "us-east-1",
+        "resources": ["arn:aws:s3:::trainyard-t-acme"],
+        "detail": {
+            "version": "0",
+            "bucket": {"name": "trainyard-t-acme"},
+            "object": {
+                "key": "incoming/churn/data.csv",
+                "size": 1000,
+                "etag": "0" * 32,
+                "version-id": "v1",
+                "sequencer": "617F08299329D189",
+            },
+            "reason": "PutObject",
+        },
+    }
+    for name, value in changes.items():
+        if name.startswith("object_"):
+            body["detail"]["object"][name.removeprefix("object_").replace("_id", "-id")] = value
+        else:
+            body[name.replace("_", "-")] = value
+    return body

@@ -1,0 +1,79 @@
+import pytest
+
+from tests.build import content, policy, tenant
+from trainyard.domain.arrivals import check_welcome, data_set_of, is_incoming
+from trainyard.domain.errors import Refused
+from trainyard.domain.tenants import TenantState
+
+
+@pytest.mark.parametrize(
+    ("key", "data_set"),
+    [
+        ("incoming/churn/data.csv", "churn"),
+        ("incoming/churn/2026/11/part-0.csv", "churn"),
+        ("incoming/churn/with space +%2F ü.csv", "churn"),
+        ("incoming/a.b_c-d/x", "a.b_c-d"),
+    ],
+)
+def test_the_data_set_is_the_folder_below_incoming_and_keys_stay_raw(key: str, data_set: str) -> None:
+    assert data_set_of(tenant(), key) == data_set
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("incoming/data.csv", "lies in no data set"),
+        ("incoming/churn/", "folder was created"),
+        ("incoming/churn/sub/", "folder was created"),
+        ("incoming/receipts/x.csv", "cannot name a data set"),
+        ("incoming/my churn/x.csv", "cannot name a data set"),
+        ("incoming//x.csv", "cannot name a data set"),
+    ],
+)
+def test_a_key_that_names_no_data_set_is_refused_with_the_way_out(key: str, reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        data_set_of(tenant(), key)
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("acme/incoming/x/y", True),
+        ("acme10/incoming/x/y", False),
+        ("acme/receipts/x/y", False),
+        ("incoming/x/y", False),
+        ("acme/incoming", False),
+    ],
+)
+def test_in_a_shared_bucket_only_the_tenants_own_incoming_counts(key: str, expected: bool) -> None:
+    assert is_incoming(tenant(root="acme/"), key) is expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"size_bytes": 0}, "the object is empty"),
+        ({"size_bytes": 100 * 1024 * 1024 + 1}, "takes at most 104,857,600"),
+        ({"key": "incoming/churn/a\nb.csv"}, "control characters"),
+        ({"key": "incoming/churn/a\u2028b.csv"}, "control characters"),
+        ({"key": "incoming/churn/" + "x" * 1009}, "at most 1024 fit"),
+    ],
+)
+def test_an_object_that_cannot_be_used_is_refused_with_a_reason(changes: dict, reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        check_welcome(tenant(), content(**changes), policy())
+
+
+@pytest.mark.parametrize("state", [TenantState.SUSPENDED, TenantState.CREATING])
+def test_only_an_active_tenant_is_welcome(state: TenantState) -> None:
+    with pytest.raises(Refused, match=f"is {state.lower()}"):
+        check_welcome(tenant(state=state), content(), policy())
+
+
+def test_the_largest_object_that_fits_is_welcome() -> None:
+    check_welcome(tenant(), content(size_bytes=100 * 1024 * 1024), policy())
+
+
+def test_a_tenant_of_a_tier_that_the_policy_lacks_is_refused() -> None:
+    with pytest.raises(Refused, match="no tier 'gold'"):
+        check_welcome(tenant(tier="gold"), content(), policy())

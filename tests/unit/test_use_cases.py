@@ -1,0 +1,379 @@
+"""The use cases over the memory adapters."""
+
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.build import ACCOUNT, NOW, after, content, policy, submission, tenant, tier
+from trainyard.adapters.memory import store as memory
+from trainyard.application.dispatch import Dispatch, Started
+from trainyard.application.enlist import Enlist
+from trainyard.application.intake import Intake, Verdict
+from trainyard.application.ports import Enlistment, ExecutionReport
+from trainyard.application.record import Record, Recorded
+from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
+from trainyard.domain.errors import Malformed, OutcomeUnknown, StartDelayed, StartInvalid, Throttled
+from trainyard.domain.names import display_name
+from trainyard.domain.parameters import Images
+from trainyard.domain.policy import Policy
+from trainyard.domain.requests import Cause, Outcome, State
+from trainyard.domain.tenants import Tenant, TenantState
+
+
+@dataclass
+class World:
+    """The whole service over one store in memory."""
+
+    limits: Policy = field(default_factory=policy)
+    tenants: tuple[Tenant, ...] = (tenant(),)
+
+    def __post_init__(self) -> None:
+        self.room = memory.MemoryWaitingRoom()
+        self.queues, self.bell = memory.MemoryTierQueues(), memory.MemoryBell()
+        self.data_sets, self.executions = memory.MemoryDataSets(), memory.MemoryExecutions()
+        self.receipts, self.announcements = memory.MemoryReceipts(), memory.MemoryAnnouncements()
+        self.reports, self.results = memory.MemoryReports(), memory.MemoryResults()
+        shared: dict[str, Any] = {
+            "tenants": memory.MemoryTenants(*self.tenants),
+            "receipts": self.receipts,
+            "announcements": self.announcements,
+        }
+        policies = memory.MemoryPolicies(self.limits)
+        self.intake = Intake(
+            account_id=ACCOUNT,
+            policies=policies,
+            data_sets=self.data_sets,
+            tier_queues=self.queues,
+            requests=self.room,
+            **shared,
+        )
+        self.enlist = Enlist(policies=policies, waiting_room=self.room, bell=self.bell, **shared)
+        self.dispatch = Dispatch(
+            policies=policies,
+            waiting_room=self.room,
+            requests=self.room,
+            data_sets=self.data_sets,
+            executions=self.executions,
+            images=Images(training_uri="train:1", processing_uri="process:1"),
+            output_key_id="key",
+            **shared,
+        )
+        self.record = Record(
+            waiting_room=self.room,
+            requests=self.room,
+            reports=self.reports,
+            results=self.results,
+            bell=self.bell,
+            **shared,
+        )
+
+    def upload(self, **changes: Any) -> list[Verdict]:
+        arrival = UploadArrived(account_id=ACCOUNT, content=content(**changes))
+        return [judgement.verdict for judgement in self.intake.receive(arrival, NOW)]
+
+    def run_one(self, number: int = 1) -> str:
+        """Enlist and start one request; return its id."""
+        self.enlist.enlist(submission(number), NOW)
+        self.dispatch.run_pass(NOW)
+        return submission(number).request_id
+
+    def end(self, request_id: str, status: str = "Succeeded", attempt: int = 1, seconds: float = 60) -> Recorded:
+        recorded, _ = self.record.status_changed(
+            display_name=display_name(request_id, attempt), status=status, execution_arn="arn", now=after(seconds)
+        )
+        return recorded
+
+
+# --- intake -------------------------------------------------------------------------------------------------
+
+
+def test_an_upload_goes_to_the_queue_of_its_tenants_tier() -> None:
+    world = World()
+    assert world.upload() == [Verdict.SUBMITTED]
+    (sent,) = world.queues.sent
+    assert (sent.tenant_id, sent.tier, sent.data_set, sent.cause) == ("acme", "basic", "churn", Cause.UPLOAD)
+
+
+def test_the_same_event_five_times_names_the_same_request() -> None:
+    world = World()
+    for _ in range(5):
+        world.upload()
+    assert len({sent.request_id for sent in world.queues.sent}) == 1
+
+
+def test_a_refused_upload_is_recorded_announced_once_and_receipted() -> None:
+    world = World()
+    assert world.upload(size_bytes=0) == world.upload(size_bytes=0) == [Verdict.REJECTED]
+    (kept,) = world.room.requests.values()
+    assert (kept.state, kept.data_set) == (State.REJECTED, "churn")
+    assert "empty" in str(world.receipts.written[kept.request_id]["message"])
+    assert len(world.announcements.announced) == 1
+    assert world.queues.sent == []
+
+
+def test_an_upload_of_a_suspended_tenant_is_refused() -> None:
+    world = World(tenants=(tenant(state=TenantState.SUSPENDED),))
+    assert world.upload() == [Verdict.REJECTED]
+
+
+@pytest.mark.parametrize("key", ["receipts/churn/x.json", "models/churn/x/model.tar.gz", "stray.csv", "reports/x"])
+def test_an_object_outside_incoming_starts_nothing_and_leaves_nothing(key: str) -> None:
+    world = World()
+    assert world.upload(key=key) == [Verdict.IGNORED]
+    assert (world.queues.sent, world.room.requests, world.receipts.written) == ([], {}, {})
+
+
+def test_a_bucket_of_no_tenant_and_an_event_of_another_account_make_no_sense() -> None:
+    world = World()
+    with pytest.raises(Malformed, match="belongs to no tenant"):
+        world.upload(bucket="somebody-elses")
+    with pytest.raises(Malformed, match="account 999999999999"):
+        world.intake.receive(UploadArrived(account_id="999999999999", content=content()), NOW)
+
+
+def test_what_a_full_tier_queue_did_not_take_is_delivered_again() -> None:
+    world = World()
+    world.upload()
+    world.queues.full = {world.queues.sent[0].request_id}
+    assert world.upload() == [Verdict.UNSENT]
+
+
+def retraining(**changes: Any) -> RetrainingAsked:
+    defaults: dict[str, Any] = {"account_id": ACCOUNT, "event_id": "e1", "tenant_id": "acme", "data_set": None}
+    return RetrainingAsked(**defaults | changes)
+
+
+def test_retraining_takes_the_newest_data_of_every_data_set() -> None:
+    world = World()
+    world.data_sets.objects = {
+        ("acme", "churn"): [content(), content("incoming/churn/newer.csv")],
+        ("acme", "sales"): [content("incoming/sales/a.csv")],
+    }
+    world.intake.receive(retraining(), NOW)
+    assert [(s.data_set, s.content.key, s.cause) for s in world.queues.sent] == [
+        ("churn", "incoming/churn/newer.csv", Cause.RETRAINING),
+        ("sales", "incoming/sales/a.csv", Cause.RETRAINING),
+    ]
+
+
+def test_retraining_asked_for_twice_by_two_events_is_two_requests_and_redelivered_is_one() -> None:
+    world = World()
+    world.data_sets.objects = {("acme", "churn"): [content()]}
+    for event_id in ("e1", "e1", "e2"):
+        world.intake.receive(retraining(event_id=event_id), NOW)
+    assert len({sent.request_id for sent in world.queues.sent}) == 2
+
+
+def test_retraining_without_data_is_refused_and_of_nobody_makes_no_sense() -> None:
+    world = World()
+    (judgement,) = world.intake.receive(retraining(data_set="churn"), NOW)
+    assert judgement.verdict is Verdict.REJECTED
+    assert "no data" in str(judgement.reason)
+    with pytest.raises(Malformed, match="no tenant 'nobody'"):
+        world.intake.receive(retraining(tenant_id="nobody"), NOW)
+
+
+# --- enlist -------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_rings_the_bell_once_now_and_once_when_the_last_quiet_period_ends() -> None:
+    quiet = policy(quiet_period=policy().delay_max / 10)
+    world = World(limits=quiet)
+    enlisted = [world.enlist.enlist(submission(number), after(number)) for number in (1, 2, 3)]
+    world.enlist.ring(enlisted, after(3))
+    assert world.bell.rings == [after(33)]
+    due_now = World()
+    due_now.enlist.ring([due_now.enlist.enlist(submission(n), NOW) for n in (1, 2)], NOW)
+    assert due_now.bell.rings == [None]
+
+
+def test_duplicates_ring_no_bell_but_repeat_the_receipt_that_may_have_been_cut_off() -> None:
+    world = World()
+    world.enlist.enlist(submission(), NOW)
+    world.receipts.written.clear()
+    world.receipts._progress.clear()
+    again = world.enlist.enlist(submission(), NOW)
+    world.enlist.ring([again], NOW)
+    assert (again.kind, world.bell.rings) == (Enlistment.DUPLICATE, [])
+    assert list(world.receipts.written) == [submission().request_id]
+    assert len(world.announcements.announced) == 1
+
+
+# --- dispatch -----------------------------------------------------------------------------------------------
+
+
+def test_a_pass_fills_the_free_slots_and_leaves_the_rest_waiting() -> None:
+    world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
+    for number in range(1, 5):
+        world.enlist.enlist(submission(number), after(number))
+    report = world.dispatch.run_pass(after(10))
+    assert [start.result for start in report.starts] == [Started.RUNNING] * 2
+    assert world.room.ledger().used == 2
+    assert len(world.executions.started) == 2
+    assert len(report.waits) == 0  # a full tier is not even read
+
+
+def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_policy() -> None:
+    owner = tenant()
+    world = World(tenants=(owner, tenant("other")))
+    world.run_one()
+    ((name, parameters),) = world.executions.started.values()
+    root = f"s3://{owner.bucket}/"
+    request_id = submission().request_id
+    assert name == f"{request_id}-1"
+    assert parameters == {
+        "RequestId": request_id,
+        "Attempt": "1",
+        "TenantId": "acme",
+        "TierName": "basic",
+        "DataSet": "set-1",
+        "InputDataUri": f"{root}reports/set-1/{request_id}/input.manifest",
+        "ModelOutputUri": f"{root}models/set-1/{request_id}",
+        "ReportOutputUri": f"{root}reports/set-1/{request_id}",
+        "ProcessingInstanceType": "ml.t3.medium",
+        "TrainingInstanceType": "ml.m5.large",
+        "TrainingInstanceCount": "1",
+        "TrainingVolumeSizeGB": "30",
+        "MaxRuntimeSeconds": "3600",
+        "JobRoleArn": owner.role_arn,
+        "ModelPackageGroupName": owner.model_group,
+        "TrainingImageUri": "train:1",
+        "ProcessingImageUri": "process:1",
+        "OutputKmsKeyId": "key",
+        "Algorithm": "linear",
+        "TargetColumn": "y",
+        "ProblemType": "auto",
+        "MinimumQuality": "0.5",
+        "Hyperparameters": "{}",
+    }
+    assert not [value for value in parameters.values() if "other" in value or value == ""]
+
+
+def test_a_start_refused_for_quota_goes_back_to_the_queue_and_frees_its_slot() -> None:
+    world = World()
+    world.executions.faults = [(StartDelayed("ResourceLimitExceeded: 20 executions"), False)]
+    request_id = world.run_one()
+    kept = world.room.requests[request_id]
+    assert (kept.state, kept.due_at, world.room.ledger().used) == (State.QUEUED, after(60), 0)
+    assert "ResourceLimitExceeded" in str(kept.reason)
+    world.dispatch.run_pass(after(59))
+    assert world.executions.started == {}
+    world.dispatch.run_pass(after(60))
+    assert [name for name, _ in world.executions.started.values()] == [f"{request_id}-2"]
+
+
+def test_a_start_refused_for_good_fails_the_request_with_sagemakers_words() -> None:
+    world = World()
+    world.executions.faults = [(StartInvalid("ValidationException: no parameter X"), False)]
+    kept = world.room.requests[world.run_one()]
+    assert (kept.state, kept.reason) == (State.FAILED, "ValidationException: no parameter X")
+    assert world.room.ledger().used == 0
+    assert world.receipts.written[kept.request_id]["state"] == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("fault", "took_effect"), [(Throttled("slow down"), False), (OutcomeUnknown("timed out"), True)]
+)
+def test_after_a_throttled_or_unanswered_start_the_slot_stays_taken_and_the_token_is_the_same(
+    fault: Exception, took_effect: bool
+) -> None:
+    world = World()
+    world.executions.faults = [(fault, took_effect)]
+    kept = world.room.requests[world.run_one()]
+    assert (kept.state, world.room.ledger().used) == (State.ADMITTED, 1)
+    world.dispatch.run_pass(after(30))
+    assert world.executions.calls == 1  # not yet overdue
+    world.dispatch.run_pass(after(61))
+    assert len(world.executions.started) == 1
+    assert world.room.requests[kept.request_id].state is State.RUNNING
+
+
+def test_a_data_set_whose_objects_are_gone_fails_with_a_reason() -> None:
+    whole = replace(tenant().settings, train_on="whole-prefix")
+    world = World(tenants=(tenant(settings=whole),))
+    kept = world.room.requests[world.run_one()]
+    assert (kept.state, kept.reason) == (State.FAILED, "there is no data left below incoming/set-1/")
+
+
+# --- record -------------------------------------------------------------------------------------------------
+
+
+def test_the_end_of_an_execution_releases_its_slot_rings_the_bell_and_books_the_cost() -> None:
+    world = World()
+    world.reports.report = ExecutionReport(cost_usd=Decimal("0.25"), failed_step=None, failure=None)
+    world.results.outcome = Outcome(quality=0.9, trained_sha256="s")
+    request_id = world.run_one()
+    assert world.record.step_reached(request_id=request_id, attempt=1, model_package_arn="package/1")
+    assert world.end(request_id) is Recorded.FINISHED
+    kept = world.room.requests[request_id]
+    assert kept.outcome == Outcome(quality=0.9, trained_sha256="s", model_package_arn="package/1", cost_usd="0.25")
+    assert (kept.state, world.room.ledger().used, world.bell.rings) == (State.SUCCEEDED, 0, [None])
+    assert world.receipts.written[request_id]["state"] == "SUCCEEDED"
+
+
+def test_a_terminal_event_twice_changes_nothing_the_second_time() -> None:
+    world = World()
+    request_id = world.run_one()
+    assert [world.end(request_id), world.end(request_id, "Failed")] == [Recorded.FINISHED, Recorded.STALE]
+    assert (world.room.requests[request_id].state, world.room.ledger().used) == (State.SUCCEEDED, 0)
+
+
+def test_a_terminal_event_may_arrive_before_the_start_was_recorded() -> None:
+    world = World()
+    world.executions.faults = [(OutcomeUnknown("timed out"), True)]
+    request_id = world.run_one()
+    assert world.end(request_id) is Recorded.FINISHED
+    assert (world.room.requests[request_id].state, world.room.ledger().used) == (State.SUCCEEDED, 0)
+
+
+def test_a_failure_keeps_the_step_and_its_own_last_line() -> None:
+    world = World()
+    world.reports.report = ExecutionReport(cost_usd=None, failed_step="Preprocess", failure="no column 'y'")
+    request_id = world.run_one()
+    world.end(request_id, "Failed")
+    kept = world.room.requests[request_id]
+    assert (kept.state, kept.reason) == (State.FAILED, "Preprocess: no column 'y'")
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [("CompletedWithFailures", State.FAILED), ("Stopped", State.STOPPED), ("Succeeded", State.SUCCEEDED)],
+)
+def test_each_terminal_status_ends_the_request(status: str, state: State) -> None:
+    world = World()
+    request_id = world.run_one()
+    assert world.end(request_id, status) is Recorded.FINISHED
+    assert world.room.requests[request_id].state is state
+
+
+def test_an_unknown_status_frees_nothing() -> None:
+    world = World()
+    request_id = world.run_one()
+    assert world.end(request_id, "Hibernating") is Recorded.UNKNOWN_STATUS
+    assert world.room.ledger().used == 1
+
+
+def test_events_of_other_executions_and_attempts_change_nothing() -> None:
+    world = World()
+    request_id = world.run_one()
+    assert world.end("f" * 32) is Recorded.FOREIGN
+    assert world.end(request_id, attempt=2) is Recorded.STALE
+    recorded, _ = world.record.status_changed(
+        display_name="started-by-hand", status="Succeeded", execution_arn="arn", now=NOW
+    )
+    assert recorded is Recorded.FOREIGN
+    assert not world.record.step_reached(request_id="f" * 32, attempt=1, model_package_arn="p")
+    assert world.room.ledger().used == 1
+
+
+def test_a_freed_slot_is_used_by_the_next_pass() -> None:
+    world = World(limits=policy(tier(quota=1)))
+    first = world.run_one(1)
+    world.enlist.enlist(submission(2), NOW)
+    world.dispatch.run_pass(NOW)
+    assert len(world.executions.started) == 1
+    world.end(first)
+    world.dispatch.run_pass(after(61))
+    assert len(world.executions.started) == 2
