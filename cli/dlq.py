@@ -44,7 +44,10 @@ def _move(deployment: Deployment, url: str, target: str) -> Iterator[str]:
     sqs = deployment.client("sqs")
     target_url = sqs.get_queue_url(QueueName=target)["QueueUrl"]
     for _ in range(_count(deployment, url)):
-        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1, VisibilityTimeout=60).get("Messages", [])
+        answer = sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=1, VisibilityTimeout=60, WaitTimeSeconds=2
+        )
+        found = answer.get("Messages", [])
         for message in found:
             sqs.send_message(QueueUrl=target_url, MessageBody=message["Body"])
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
@@ -75,9 +78,10 @@ def _view(deployment: Deployment, url: str) -> dict[str, Any]:
 
 
 def _count(deployment: Deployment, url: str) -> int:
+    """Return how many letters there are, those that a look hides for a moment too."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     found = deployment.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-    return int(found[names[0]])
+    return sum(int(found[name]) for name in names)
 
 
 def _name(url: str) -> str:

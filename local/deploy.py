@@ -6,6 +6,7 @@ The template is used as it is: code folders are zipped and uploaded, their place
 import hashlib
 import io
 import json
+import uuid
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def deploy(cloud: Cloud, stack: str = "trainyard", parameters: dict[str, str] | 
     known = any(s["StackName"] == stack for s in cloudformation.describe_stacks().get("Stacks", []))
     change_set = cloudformation.create_change_set(
         StackName=stack,
-        ChangeSetName=f"change-{hashlib.sha256(body.encode()).hexdigest()[:12]}",
+        ChangeSetName=f"change-{uuid.uuid4()}",
         ChangeSetType="UPDATE" if known else "CREATE",
         TemplateURL=_upload(cloud, body.encode(), "template.json"),
         Parameters=[{"ParameterKey": n, "ParameterValue": v} for n, v in (parameters or {}).items()],

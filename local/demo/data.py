@@ -46,12 +46,12 @@ def sales(rows: int, seed: int, first_day: str = "2024-01-01") -> bytes:
     days = pd.date_range(first_day, periods=rows, freq="h")
     promotion = rng.random(rows) < 0.2
     region = rng.choice(["north", "south", "east", "west"], rows)
-    base = 220 + 90 * np.sin(2 * np.pi * days.dayofyear / 365) + 60 * (days.dayofweek >= 5)
+    base = 220 + 90 * np.sin(2 * np.pi * days.day_of_year / 365) + 60 * (days.day_of_week >= 5)
     factor = pd.Series(region).map({"north": 1.0, "south": 1.3, "east": 0.8, "west": 1.1}).to_numpy()
     revenue = base * factor * (1 + 0.35 * promotion) + rng.normal(0, 18, rows)
     table = pd.DataFrame(
         {
-            "day_of_year": days.dayofyear,
+            "day_of_year": days.day_of_year,
             "weekday": days.day_name(),
             "region": region,
             "promotion": promotion.astype(int),

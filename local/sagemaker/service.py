@@ -4,6 +4,7 @@ What moto's own pipeline executions lack: they succeed at once and run nothing. 
 keeps the promise of its ClientRequestToken, the steps run as processes, Stop stops them, and status events
 go out. Faults can be planted to see what callers do: POST /_local/faults with
 {"operation", "code", "message", "times", "effect"}: effect "none" refuses, "lost" acts and answers nothing.
+The operation "Step:<name>" fails the step of that name.
 """
 
 import json
@@ -168,10 +169,10 @@ class SageMakerService:
 
     def _call(self, name: str, request: Answer) -> Answer:
         fault = self._next_fault(name)
+        if fault is None or fault.effect == "lost":
+            answer = self._operations[name](request)
         if fault is None:
-            return self._operations[name](request)
-        if fault.effect == "lost":
-            self._operations[name](request)
+            return answer
         raise ApiError(fault.code, fault.message, status=500 if fault.effect == "lost" else 400)
 
     def _plant(self, faults: list[Answer]) -> None:
@@ -371,6 +372,9 @@ class SageMakerService:
     def _run_step(self, execution: Execution, step: Step, definition: Answer, context: Context) -> list[Answer]:
         """Run one step; returns the steps of the branch that a condition chose."""
         kind, arguments = definition["Type"], definition["Arguments"]
+        fault = self._next_fault(f"Step:{step.name}")
+        if fault is not None:
+            raise JobFailed(f"{fault.code}: {fault.message}")
         if kind == "Condition":
             holds = all(context.holds(condition) for condition in arguments["Conditions"])
             step.metadata = {"Condition": {"Outcome": "True" if holds else "False"}}

@@ -1,0 +1,150 @@
+"""One local cloud for all end-to-end tests of a worker, with the real template deployed into it."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+
+from cli.__main__ import main
+from cli.deployment import Deployment
+from local.cloud import Cloud
+from local.deploy import deploy
+from trainyard.adapters.aws import clients
+from trainyard.domain.requests import TERMINAL, Request
+
+POLICY = """
+running_max: 6
+quiet_period_seconds: 0
+delay_max_seconds: 0
+start_retry_delay_seconds: 1
+tiers:
+  basic: &tier
+    quota: 2
+    running_max_per_tenant: 2
+    runtime_max_minutes: 5
+    quality_min: 0.5
+    instances: [{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}]
+  standard: *tier
+  premium: *tier
+"""
+
+
+@dataclass
+class Yard:
+    """A deployed service, and the operator's hands on it."""
+
+    cloud: Cloud
+    outputs: dict[str, str]
+    deployment: Deployment
+
+    def run(self, *arguments: str) -> int:
+        return main(["--stack", "trainyard", *arguments])
+
+    def create(self, tenant_id: str, *options: str, tier: str = "basic") -> str:
+        assert self.run("tenant", "create", tenant_id, "--tier", tier, "--target", "target", *options) == 0
+        return self.deployment.tenant(tenant_id).bucket
+
+    def put(self, bucket: str, key: str, body: bytes) -> str:
+        return str(self.cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=body)["VersionId"])
+
+    def post(self, queue: str, *bodies: Any) -> None:
+        """Put messages straight onto one of the service's queues."""
+        url = self.outputs["UploadsQueue"].replace("-uploads", f"-{queue}")
+        for body in bodies:
+            text = body if isinstance(body, str) else json.dumps(body)
+            self.cloud.client("sqs").send_message(QueueUrl=url, MessageBody=text)
+
+    def letters(self, queue: str) -> list[tuple[str, str]]:
+        """Take the letters out of a dead-letter queue: (body, reason)."""
+        url = self.outputs["UploadsQueue"].replace("-uploads", f"-{queue}")
+        sqs, found = self.cloud.client("sqs"), []
+        while messages := sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["reason"]
+        ).get("Messages"):
+            for message in messages:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+                reason = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue", "")
+                found.append((message["Body"], reason))
+        return found
+
+    def requests(self, tenant_id: str) -> list[Request]:
+        return self.deployment.requests.of_tenant(tenant_id)
+
+    def ended(self, tenant_id: str, count: int = 1, seconds: float = 60) -> list[Request]:
+        """Wait until a tenant has `count` requests and all have ended."""
+
+        def found() -> list[Request] | None:
+            requests = self.requests(tenant_id)
+            return requests if len(requests) >= count and all(r.state in TERMINAL for r in requests) else None
+
+        return eventually(found, seconds)
+
+    def receipt(self, request: Request) -> dict[str, Any]:
+        """Wait for the receipt that tells the request's state; it is written right after the record."""
+        s3 = self.cloud.client("s3")
+        key = f"receipts/{request.data_set}/{request.request_id}.json"
+
+        def found() -> dict[str, Any] | None:
+            try:
+                receipt = json.loads(s3.get_object(Bucket=request.content.bucket, Key=key)["Body"].read())
+            except s3.exceptions.NoSuchKey:
+                return None
+            return receipt if receipt["state"] == request.state.value else None
+
+        return eventually(found)
+
+    def executions(self) -> list[dict[str, Any]]:
+        pages = self.cloud.client("sagemaker").get_paginator("list_pipeline_executions")
+        return [
+            summary
+            for page in pages.paginate(PipelineName=self.outputs["PipelineName"])
+            for summary in page["PipelineExecutionSummaries"]
+        ]
+
+    def executions_of(self, request: Request) -> list[dict[str, Any]]:
+        return [e for e in self.executions() if e["PipelineExecutionDisplayName"].startswith(request.request_id)]
+
+    def slots_used(self) -> int:
+        return self.deployment.waiting_room.ledger().used
+
+
+T = TypeVar("T")
+
+
+def eventually(find: Callable[[], T | None], seconds: float = 30) -> T:
+    """Return what `find` finds, as soon as it does; raises AssertionError after `seconds`."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        found = find()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"not within {seconds} s")
+
+
+@pytest.fixture(scope="session")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    before = dict(os.environ)
+    with Cloud() as cloud:
+        os.environ |= cloud.environment()
+        clients.client.cache_clear()
+        outputs = deploy(cloud)
+        policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
+        policy.write_text(POLICY, encoding="utf-8")
+        made = Yard(cloud, outputs, Deployment("trainyard"))
+        assert made.run("policy", "apply", str(policy)) == 0
+        yield made
+    os.environ.clear()
+    os.environ |= before
+    clients.client.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "yard" in request.fixturenames:
+        request.getfixturevalue("yard").cloud.plant_faults()

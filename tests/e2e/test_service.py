@@ -1,0 +1,417 @@
+"""The deployed service, end to end: the real template, real policies, real jobs."""
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.cloud import Cloud
+from local.demo import data
+from local.deploy import deploy
+from tests.build import s3_event
+from tests.e2e.conftest import Yard, eventually
+from trainyard.domain.requests import State
+
+WINE = data.bundled("wine")
+
+
+def event_for(bucket: str, key: str, **changes: Any) -> dict[str, Any]:
+    body = s3_event(object_key=key, **changes)
+    body["detail"]["bucket"]["name"] = bucket
+    return body
+
+
+def test_an_upload_becomes_a_registered_model_that_can_be_approved_and_fetched(
+    yard: Yard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yard.create("acme")
+    (tmp_path / "wine.csv").write_bytes(WINE)
+    assert yard.run("upload", "acme", str(tmp_path / "wine.csv")) == 0
+    (request,) = yard.ended("acme")
+    assert request.state is State.SUCCEEDED
+    assert request.outcome is not None
+    assert request.outcome.trained_version_id == request.content.version_id
+    assert request.outcome.quality is not None
+    assert request.outcome.quality > 0.8
+    assert float(request.outcome.cost_usd or 0) > 0
+    receipt = yard.receipt(request)
+    assert (receipt["state"], receipt["result"]["model_uri"]) == ("SUCCEEDED", request.outcome.model_uri)
+    capsys.readouterr()
+    assert yard.run("--json", "models", "list", "acme") == 0
+    (model,) = json.loads(capsys.readouterr().out)
+    assert (model["version"], model["status"], model["request"]) == (
+        1,
+        "PendingManualApproval",
+        request.request_id,
+    )
+    assert yard.run("models", "approve", "acme", "1") == 0
+    assert yard.run("models", "fetch", "acme", "1", "--to", str(tmp_path / "m.tar.gz")) == 0
+    assert (tmp_path / "m.tar.gz").stat().st_size > 1000
+    assert yard.run("models", "fetch", "acme", "7") == 1
+    assert "no model version 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "reason"),
+    [
+        ("unnamed", "incoming/data.csv", "lies in no data set"),
+        ("folder", "incoming/churn/", "the object is empty|a folder was created"),
+        ("spaced", "incoming/two words/data.csv", "cannot name a data set"),
+        ("newline", "incoming/churn/a\nb.csv", "control characters"),
+        ("longest", "incoming/churn/" + "k" * (1024 - len("incoming/churn/")), "at most 1024 fit"),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_rejected_with_a_receipt(
+    yard: Yard, name: str, key: str, reason: str
+) -> None:
+    bucket = yard.create(name)
+    yard.put(bucket, key, WINE)
+    (request,) = yard.ended(name)
+    assert request.state is State.REJECTED
+    assert re.search(reason, str(request.reason))
+    assert re.search(reason, yard.receipt(request)["reason"])
+
+
+def test_awkward_keys_are_trained_on_as_they_are(yard: Yard) -> None:
+    bucket = yard.create("awkward")
+    keys = ["incoming/a/with space.csv", "incoming/b/a+b%2Fc.csv", "incoming/c/kündigung 数据.csv"]
+    for key in keys:
+        yard.put(bucket, key, WINE)
+    found = yard.ended("awkward", 3)
+    assert {r.content.key: r.state for r in found} == dict.fromkeys(keys, State.SUCCEEDED)
+
+
+def test_empty_and_oversized_objects_and_suspended_tenants_are_rejected(yard: Yard) -> None:
+    bucket = yard.create("refused")
+    yard.put(bucket, "incoming/x/empty.csv", b"")
+    yard.put(bucket, "incoming/y/large.csv", b"x" * (1024 * 1024 + 1))
+    yard.ended("refused", 2)
+    assert yard.run("tenant", "suspend", "refused") == 0
+    yard.put(bucket, "incoming/z/late.csv", WINE)
+    found = {r.data_set: r for r in yard.ended("refused", 3)}
+    assert {r.state for r in found.values()} == {State.REJECTED}
+    assert "empty" in str(found["x"].reason)
+    assert "at most 1,048,576" in str(found["y"].reason)
+    assert "suspended" in str(found["z"].reason)
+
+
+def test_what_makes_no_sense_goes_to_the_dead_letters_with_a_reason(yard: Yard) -> None:
+    bucket = yard.create("sense")
+    yard.letters("uploads-dlq")
+    good = event_for(bucket, "incoming/x/y.csv")
+    yard.post(
+        "uploads",
+        "{",
+        json.dumps(good)[:-30],
+        event_for("trainyard-123456789012-t-nobody", "incoming/x/y.csv"),
+        good | {"account": "999999999999"},
+        good | {"detail-type": "Object Deleted"},
+    )
+    letters: list[tuple[str, str]] = []
+
+    def all_there() -> bool:
+        letters.extend(yard.letters("uploads-dlq"))
+        return len(letters) >= 5
+
+    eventually(all_there)
+    reasons = sorted(reason for _, reason in letters)
+    assert len(letters) == 5
+    assert all(reasons)
+    assert any("belongs to no tenant" in reason for reason in reasons)
+    assert any("account 999999999999" in reason for reason in reasons)
+    assert yard.requests("sense") == []
+
+
+def test_what_lies_outside_incoming_starts_nothing_and_leaves_nothing(yard: Yard) -> None:
+    bucket = yard.create("outside")
+    yard.put(bucket, "receipts/x/mine.json", b"{}")
+    yard.put(bucket, "stray.csv", WINE)
+    yard.post("uploads", event_for(bucket, "receipts/x/mine.json"), event_for(bucket, "stray.csv"))
+    yard.put(bucket, "incoming/after/wine.csv", WINE)
+    (only,) = yard.ended("outside")
+    assert only.data_set == "after"
+    keys = [
+        o["Key"] for o in yard.cloud.client("s3").list_objects_v2(Bucket=bucket, Prefix="receipts/")["Contents"]
+    ]
+    assert keys == [f"receipts/after/{only.request_id}.json", "receipts/x/mine.json"]
+
+
+def test_the_same_upload_delivered_five_more_times_trains_once(yard: Yard) -> None:
+    bucket = yard.create("repeated")
+    version = yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    copies = [event_for(bucket, "incoming/wine/wine.csv", object_version_id=version) for _ in range(5)]
+    yard.post("uploads", *copies)
+    (request,) = yard.ended("repeated")
+    yard.post("uploads", *copies)
+    eventually(lambda: len(yard.requests("repeated")) == 1 and yard.slots_used() == 0)
+    assert len(yard.executions_of(request)) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "body", "reason"),
+    [
+        ("Preprocess", b"a,b\n1,2\n", "there is no column 'target' to predict"),
+        ("Train", WINE, "AlgorithmError"),
+        ("Evaluate", WINE, "AlgorithmError"),
+        ("Register", WINE, "no such group"),
+        ("Record", WINE, "the function failed"),
+    ],
+)
+def test_a_pipeline_that_fails_in_a_step_names_the_step_and_its_last_line(
+    yard: Yard, step: str, body: bytes, reason: str
+) -> None:
+    name = f"fails-{step.lower()}"
+    bucket = yard.create(name)
+    if step != "Preprocess":
+        yard.cloud.plant_faults(
+            {"operation": f"Step:{step}", "code": "ClientError", "message": reason, "times": 1}
+        )
+    yard.put(bucket, "incoming/x/x.csv", body)
+    (request,) = yard.ended(name)
+    assert request.state is State.FAILED
+    assert str(request.reason).startswith(f"{step}: ")
+    assert reason in str(request.reason)
+    assert yard.receipt(request)["reason"] == request.reason
+    assert yard.slots_used() == 0
+
+
+def test_a_model_of_too_low_quality_is_not_registered(yard: Yard) -> None:
+    bucket = yard.create("poor", "--problem", "regression", "--algorithm", "linear")
+    yard.put(bucket, "incoming/diabetes/d.csv", data.bundled("diabetes"))
+    (request,) = yard.ended("poor")
+    assert request.state is State.FAILED
+    assert "the model's quality is" in str(request.reason)
+    group = yard.deployment.tenant("poor").model_group
+    packages = yard.cloud.client("sagemaker").list_model_packages(ModelPackageGroupName=group)
+    assert packages["ModelPackageSummaryList"] == []
+
+
+@pytest.mark.parametrize("code", ["ResourceLimitExceeded", "ConflictException"])
+def test_a_start_that_sagemaker_cannot_take_now_is_tried_again_later(yard: Yard, code: str) -> None:
+    name = code.lower()[:12]
+    bucket = yard.create(name)
+    yard.cloud.plant_faults({"operation": "StartPipelineExecution", "code": code, "message": "full", "times": 1})
+    yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    eventually(lambda: any(r.reason and code in r.reason for r in yard.requests(name)))
+    eventually(lambda: yard.run("resume", "all") == 0 and yard.requests(name)[0].state is not State.QUEUED)
+    (request,) = yard.ended(name)
+    assert (request.state, request.attempt, len(yard.executions_of(request))) == (State.SUCCEEDED, 2, 1)
+
+
+def test_a_throttled_start_is_tried_again_at_once_with_the_same_token(yard: Yard) -> None:
+    bucket = yard.create("throttled")
+    yard.cloud.plant_faults(
+        {"operation": "StartPipelineExecution", "code": "ThrottlingException", "message": "slow", "times": 2}
+    )
+    yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    (request,) = yard.ended("throttled")
+    assert (request.state, request.attempt, len(yard.executions_of(request))) == (State.SUCCEEDED, 1, 1)
+
+
+def test_a_start_that_took_effect_but_was_never_answered_runs_once(yard: Yard) -> None:
+    bucket = yard.create("unanswered")
+    yard.cloud.plant_faults(
+        {
+            "operation": "StartPipelineExecution",
+            "code": "InternalFailure",
+            "message": "lost",
+            "times": 2,
+            "effect": "lost",
+        }
+    )
+    yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    (request,) = yard.ended("unanswered")
+    assert (request.state, len(yard.executions_of(request)), yard.slots_used()) == (State.SUCCEEDED, 1, 0)
+
+
+def test_a_start_that_sagemaker_refuses_fails_with_its_words(yard: Yard) -> None:
+    bucket = yard.create("invalid")
+    yard.cloud.plant_faults(
+        {"operation": "StartPipelineExecution", "code": "ValidationException", "message": "bad value", "times": 1}
+    )
+    yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    (request,) = yard.ended("invalid")
+    assert (request.state, request.reason) == (State.FAILED, "ValidationException: bad value")
+    assert yard.slots_used() == 0
+
+
+def status_event(yard: Yard, name: str, status: str) -> dict[str, Any]:
+    arn = f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/{yard.outputs['PipelineName']}"
+    return {
+        "version": "0",
+        "id": "1",
+        "detail-type": "SageMaker Model Building Pipeline Execution Status Change",
+        "source": "aws.sagemaker",
+        "account": "123456789012",
+        "time": "2026-11-21T12:00:00Z",
+        "region": "us-east-1",
+        "resources": [arn],
+        "detail": {
+            "pipelineExecutionDisplayName": name,
+            "currentPipelineExecutionStatus": status,
+            "pipelineExecutionArn": f"{arn}/execution/x",
+        },
+    }
+
+
+def test_terminal_events_twice_or_of_others_change_nothing(yard: Yard) -> None:
+    bucket = yard.create("twice")
+    yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    (request,) = yard.ended("twice")
+    yard.letters("status-dlq")
+    yard.post(
+        "status",
+        status_event(yard, f"{request.request_id}-1", "Failed"),
+        status_event(yard, f"{request.request_id}-2", "Failed"),
+        status_event(yard, "started-by-hand", "Succeeded"),
+        status_event(yard, "f" * 32 + "-1", "Succeeded"),
+        status_event(yard, f"{request.request_id}-1", "Hibernating"),
+        '{"detail-type": "nonsense"}',
+    )
+    eventually(lambda: len(yard.letters("status-dlq")) == 1)
+    assert yard.requests("twice")[0].state is State.SUCCEEDED
+    assert yard.slots_used() == 0
+
+
+def test_a_data_set_in_many_parts_trains_once_on_all_of_it(yard: Yard) -> None:
+    bucket = yard.create(
+        "parts", "--data-set", "sales:target=revenue,problem=regression,train_on=whole-prefix", tier="standard"
+    )
+    yard.run("pause", "all")
+    for part in range(25):
+        yard.put(bucket, f"incoming/sales/part-{part:03d}.csv", data.sales(60, seed=part))
+    eventually(lambda: len(yard.requests("parts")) == 25)
+    yard.run("resume", "all")
+    found = yard.ended("parts", 25)
+    done = [r for r in found if r.state is State.SUCCEEDED]
+    assert {r.state for r in found} == {State.SUCCEEDED, State.SUPERSEDED}
+    assert [r.outcome.trained_files for r in done if r.outcome] == [25]
+
+
+def test_retraining_is_asked_for_by_an_event_and_by_a_schedule(yard: Yard) -> None:
+    bucket = yard.create("again", "--retrain", "rate(1 minute)")
+    schedule = yard.cloud.client("scheduler").get_schedule(GroupName="trainyard-retraining", Name="retrain-again")
+    assert schedule["ScheduleExpression"] == "rate(1 minute)"
+    yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    yard.ended("again")
+    assert yard.run("retrain", "again", "--data-set", "wine") == 0
+    yard.ended("again", 2)
+    found = yard.ended("again", 3, seconds=90)
+    assert [(r.cause.value, r.state) for r in found] == [
+        ("upload", State.SUCCEEDED),
+        ("retraining", State.SUCCEEDED),
+        ("retraining", State.SUCCEEDED),
+    ]
+    assert yard.run("tenant", "create", "again", "--tier", "basic", "--target", "target") == 0
+    names = yard.cloud.client("scheduler").list_schedules(GroupName="trainyard-retraining")["Schedules"]
+    assert "retrain-again" not in [schedule["Name"] for schedule in names]
+
+
+def test_paused_nothing_starts_and_a_waiting_request_can_be_stopped(
+    yard: Yard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = yard.create("halted")
+    assert yard.run("pause", "all") == 0
+    yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    (waiting,) = eventually(lambda: yard.requests("halted"))
+    assert yard.run("stop", waiting.request_id) == 0
+    assert yard.run("resume", "all") == 0
+    (request,) = yard.ended("halted")
+    assert (request.state, yard.executions_of(request)) == (State.CANCELLED, [])
+    capsys.readouterr()
+    assert yard.run("stop", request.request_id) == 1
+    assert "CANCELLED already" in capsys.readouterr().err
+
+
+def test_a_running_execution_can_be_stopped(yard: Yard) -> None:
+    bucket = yard.create("running")
+    yard.put(bucket, "incoming/fraud/f.csv", data.fraud(20000, seed=1).replace(b"is_fraud", b"target"))
+
+    def stopped() -> bool:
+        found = [r for r in yard.requests("running") if r.state is State.RUNNING]
+        return bool(found) and yard.run("stop", found[0].request_id) == 0
+
+    eventually(stopped)
+    (request,) = yard.ended("running")
+    assert (request.state, yard.slots_used()) == (State.STOPPED, 0)
+
+
+def test_creating_a_tenant_twice_changes_nothing_and_bad_wishes_are_refused(
+    yard: Yard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yard.create("twins")
+    first = yard.deployment.tenant("twins")
+    yard.create("twins")
+    assert yard.deployment.tenant("twins") == first
+    for wish, reason in (
+        (("ACME", "--tier", "basic", "--target", "y"), "cannot name a tenant"),
+        (("gold", "--tier", "gold", "--target", "y"), "there is no tier 'gold'; the policy has basic"),
+        (("twins", "--tier", "premium", "--target", "y"), "moving a tenant between tiers"),
+        (("x", "--tier", "basic", "--target", "y", "--retrain", "daily"), "is no schedule"),
+        (("x", "--tier", "basic", "--target", "y", "--data-set", "sales"), "write NAME:KEY=VALUE"),
+    ):
+        capsys.readouterr()
+        assert yard.run("tenant", "create", *wish) == 1
+        assert reason in capsys.readouterr().err
+
+
+def test_a_presigned_url_takes_one_upload(yard: Yard, capsys: pytest.CaptureFixture[str]) -> None:
+    yard.create("handed")
+    capsys.readouterr()
+    assert yard.run("presign", "handed", "wine", "wine.csv") == 0
+    url = capsys.readouterr().out.strip()
+    put = urllib.request.Request(url, data=WINE, method="PUT")
+    with urllib.request.urlopen(put, timeout=10) as answer:
+        assert answer.status == 200
+    (request,) = yard.ended("handed")
+    assert request.state is State.SUCCEEDED
+
+
+def test_dead_letters_are_listed_and_sent_back_once_their_cause_is_mended(
+    yard: Yard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yard.letters("uploads-dlq")
+    late = "trainyard-123456789012-t-late"
+    yard.post("uploads", event_for(late, "incoming/wine/wine.csv"))
+
+    def listed() -> bool:
+        capsys.readouterr()
+        assert yard.run("--json", "dlq", "list") == 0
+        queues = {q["queue"]: q for q in json.loads(capsys.readouterr().out)}
+        return bool(queues["trainyard-uploads-dlq"]["letters"])
+
+    eventually(listed)
+    assert yard.create("late") == late
+    yard.cloud.client("s3").put_object(Bucket=late, Key="unrelated", Body=b"")
+    assert yard.run("dlq", "redrive", "trainyard-uploads-dlq") == 0
+    assert "would move 1" in capsys.readouterr().out
+    eventually(lambda: yard.run("dlq", "redrive", "trainyard-uploads-dlq", "--yes") == 0 and yard.requests("late"))
+    (request,) = yard.ended("late")
+    assert request.state is State.FAILED  # the object the letter spoke of was never there
+    assert yard.run("dlq", "redrive", "nowhere") == 1
+
+
+def test_deploying_again_updates_the_stack_in_place(yard: Yard) -> None:
+    again = deploy(yard.cloud, parameters={"LogRetentionDays": "7"})
+    assert {name: again[name] for name in ("SchedulerTable", "TenantsTable", "PipelineName")} == {
+        name: yard.outputs[name] for name in ("SchedulerTable", "TenantsTable", "PipelineName")
+    }
+
+
+def test_two_clouds_stand_side_by_side_on_loopback_and_leave_nothing_behind() -> None:
+    with Cloud() as first, Cloud() as second:
+        assert len({first.port, first.sagemaker_port, second.port, second.sagemaker_port}) == 4
+        first.client("s3").create_bucket(Bucket="only-in-the-first")
+        assert second.client("s3").list_buckets()["Buckets"] == []
+        homes = [first.home, second.home]
+        listening = Path("/proc/net/tcp").read_text() if sys.platform == "linux" else ""
+        for port in (first.port, first.sagemaker_port):
+            assert f"00000000:{port:04X}" not in listening  # on all addresses
+    assert not [home for home in homes if home.exists()]
+    processes = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
+    assert not [line for line in processes.splitlines() if any(str(home) in line for home in homes)]

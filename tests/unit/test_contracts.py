@@ -1,0 +1,154 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.build import s3_event, submission
+from trainyard.contracts import events
+from trainyard.contracts.messages import parse_training_request, training_request_body
+from trainyard.contracts.policy_file import DEPLOYED, deployed_policy, parse_policy
+from trainyard.contracts.settings import MissingSetting, Settings
+from trainyard.contracts.tenants import TenantCommand
+from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
+from trainyard.domain.errors import Malformed, Refused
+from trainyard.domain.requests import Cause
+
+EVENTS = Path(__file__).parents[2] / "events"
+
+
+def test_an_upload_event_is_read_with_its_key_as_it_is() -> None:
+    key = "incoming/churn/a b+c%2Fd ü.csv"
+    arrival = events.parse_arrival(json.dumps(s3_event(object_key=key)))
+    assert isinstance(arrival, UploadArrived)
+    assert (arrival.content.key, arrival.content.version_id, arrival.content.size_bytes) == (key, "v1", 1000)
+
+
+def test_an_unversioned_bucket_and_the_other_spelling_of_the_entity_tag_are_read_too() -> None:
+    body = s3_event()
+    body["detail"]["object"] = {"key": "incoming/x/y", "size": 1, "eTag": '"abc"', "sequencer": "0A"}
+    arrival = events.parse_arrival(json.dumps(body))
+    assert isinstance(arrival, UploadArrived)
+    assert (arrival.content.version_id, arrival.content.etag) == (None, "abc")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{",
+        "[]",
+        json.dumps(s3_event())[:-40],
+        json.dumps(s3_event(detail_type="Object Deleted")),
+        json.dumps(s3_event(source="aws.sagemaker")),
+        json.dumps(s3_event(account="12")),
+        json.dumps(s3_event(time="yesterday")),
+        json.dumps(s3_event(detail={"bucket": {"name": "trainyard-t-acme"}})),
+        json.dumps(s3_event(object_size=-1)),
+        json.dumps(s3_event(object_sequencer="not hexadecimal")),
+        json.dumps(s3_event(object_key="x" * 1025)),
+        json.dumps(s3_event(object_key="\ud800")),
+    ],
+)
+def test_an_event_that_makes_no_sense_is_malformed(body: str) -> None:
+    with pytest.raises(Malformed):
+        events.parse_arrival(body)
+
+
+def test_a_malformed_events_reason_names_the_field_and_not_the_data() -> None:
+    with pytest.raises(Malformed, match=r"detail\.object\.size") as caught:
+        events.parse_arrival(json.dumps(s3_event(object_size=-1, object_key="incoming/secret/name.csv")))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_training_request_survives_the_tier_queue() -> None:
+    sent = submission(3, cause=Cause.RETRAINING)
+    assert parse_training_request(training_request_body(sent)) == sent
+    with pytest.raises(Malformed):
+        parse_training_request('{"schema_version": 2}')
+
+
+@pytest.mark.parametrize("path", sorted(EVENTS.glob("*.json")), ids=lambda path: path.stem)
+def test_each_example_event_is_what_its_name_says(path: Path) -> None:
+    body = path.read_text(encoding="utf-8")
+    if path.stem.startswith("execution-status"):
+        assert events.parse_execution_status(body).detail.status in ("Executing", "Succeeded", "Failed")
+    elif path.stem.startswith("record-step"):
+        assert events.RecordStep.model_validate_json(body).attempt == 1
+    elif path.stem.startswith("retraining-requested"):
+        assert isinstance(events.parse_arrival(body), RetrainingAsked)
+    elif path.stem.startswith("object-created"):
+        assert isinstance(events.parse_arrival(body), UploadArrived)
+    else:
+        with pytest.raises(Malformed):
+            events.parse_arrival(body)
+
+
+def test_there_is_an_example_of_every_event() -> None:
+    stems = {path.stem for path in EVENTS.glob("*.json")}
+    assert {"object-created", "object-deleted", "retraining-requested", "record-step"} <= stems
+    assert {"execution-status-executing", "execution-status-succeeded"} <= stems
+
+
+# --- policy -------------------------------------------------------------------------------------------------
+
+
+def test_the_deployed_policy_holds_and_names_the_templates_tiers() -> None:
+    from local.cloud import REPOSITORY
+    from local.deploy import load_template
+
+    loop = load_template(REPOSITORY / "template.yaml")["Resources"]["Fn::ForEach::TierQueues"]
+    assert [tier.name for tier in deployed_policy().tiers] == loop[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("quota: 4 ", "quota: 0 ", r"tiers\.basic\.quota: Input should be greater than or equal to 1"),
+        ("quota: 4 ", "quota: 1.5 ", r"tiers\.basic\.quota"),
+        ("quota: 4 ", "quota: 40 ", r"tiers\.basic\.quota is 40, more than running_max 20"),
+        ("quota: 4 ", "slots: 4 ", r"tiers\.basic\.slots: Extra inputs are not permitted"),
+        ("  standard:", "  basic:", r"line \d+: 'basic' stands twice"),
+        ("data_mb_max: 1024", "data_mb_max: 100", "instances must ascend in data_mb_max"),
+        ("ml.t3.medium", "t3.medium", r"instances\.0\.processing"),
+        ("tiers:", "tiers: [", "the policy is not YAML"),
+        ("quality_min: 0.5", "quality_min: 2", r"quality_min"),
+    ],
+)
+def test_a_policy_that_does_not_hold_is_refused_with_entry_and_reason(old: str, new: str, reason: str) -> None:
+    text = DEPLOYED.read_text(encoding="utf-8")
+    assert old in text
+    with pytest.raises(Refused, match=reason):
+        parse_policy(text.replace(old, new, 1), version=1)
+
+
+def test_adding_a_tier_to_the_policy_is_enough_for_admission() -> None:
+    text = DEPLOYED.read_text(encoding="utf-8")
+    basic = text[text.index("  basic:") : text.index("  standard:")]
+    added = parse_policy(text + basic.replace("basic", "platinum"), version=2)
+    assert added.tier("platinum") is not None
+
+
+# --- settings and commands ----------------------------------------------------------------------------------
+
+
+def test_a_missing_setting_is_named() -> None:
+    with pytest.raises(MissingSetting, match="TRAINYARD_SCHEDULER_TABLE"):
+        Settings.from_env("scheduler_table", env={})
+    assert Settings.from_env("stage", env={"TRAINYARD_STAGE": "dev"}).stage == "dev"
+
+
+@pytest.mark.parametrize(
+    "tenant",
+    [
+        {"tenant_id": "acme", "tier": "basic"},
+        {"tenant_id": "acme", "tier": "basic", "settings": {"target": ""}},
+        {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y", "algorithm": "magic"}},
+        {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "retrain": "every day"},
+        {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "data_sets": {"a b": {"target": "y"}}},
+        {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "surprise": 1},
+    ],
+)
+def test_a_tenant_command_that_cannot_be_meant_is_refused(tenant: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="TenantCommand"):
+        TenantCommand.model_validate({"action": "ensure", "tenant": tenant})

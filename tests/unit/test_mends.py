@@ -1,0 +1,55 @@
+"""Each mend of local/mends.py is needed: a test here fails when MiniStack no longer lacks the thing."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+from ministack.core import iam_actions, iam_evaluator
+from ministack.services import eventbridge, s3, scheduler
+from ministack.services.cloudformation import provisioners
+
+LOOK = "look whether local/mends.py can do without it"
+
+
+def test_cloudformation_does_not_know_sagemaker_pipelines() -> None:
+    assert "AWS::SageMaker::Pipeline" not in provisioners._RESOURCE_HANDLERS, LOOK
+
+
+def test_schedules_do_not_carry_source_and_type_to_a_bus() -> None:
+    sources = inspect.getsource(scheduler) + inspect.getsource(eventbridge._invoke_target)
+    assert "EventBridgeParameters" not in sources, LOOK
+
+
+def test_events_of_s3_do_not_tell_the_objects_version() -> None:
+    assert "version-id" not in inspect.getsource(s3._fire_s3_event), LOOK
+
+
+def test_authorisation_takes_batches_for_actions_of_their_own() -> None:
+    headers = {"x-amz-target": "AmazonSQS.SendMessageBatch"}
+    assert iam_actions.extract_iam_action("sqs", "POST", "/", headers, b"{}", {}) == "sqs:SendMessageBatch", LOOK
+
+
+def test_authorisation_leaves_out_role_paths_and_schedule_groups() -> None:
+    role = iam_actions.extract_resource_arn(
+        "iam", "POST", "/", {}, b"", {"RoleName": ["r"], "Path": ["/p/"]}, "us-east-1", "123456789012"
+    )
+    schedule = iam_actions.extract_resource_arn(
+        "scheduler", "POST", "/schedules/s", {}, json.dumps({"GroupName": "g"}).encode(), {}, "us-east-1", "1" * 12
+    )
+    assert role.endswith(":role/r"), LOOK
+    assert schedule.endswith(":schedule/default/s"), LOOK
+
+
+def test_authorisation_does_not_know_the_permissions_boundary() -> None:
+    assert "iam:permissionsboundary" not in inspect.getsource(iam_evaluator).lower(), LOOK
+
+
+def test_events_of_aws_services_are_refused_from_customers() -> None:
+    entry = {"Source": "aws.sagemaker", "DetailType": "x", "Detail": "{}"}
+    program = (
+        "import json; from ministack.services import eventbridge; "
+        f"print(json.loads(eventbridge._put_events({{'Entries': [{entry!r}]}})[2])['FailedEntryCount'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.split()[-1] == "1", LOOK

@@ -1,0 +1,112 @@
+"""The committed pipeline definition: what SageMaker runs is what the dispatcher starts."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local.cloud import REPOSITORY
+from local.sagemaker.definition import Context, InvalidParameter, parameter_values
+from pipeline import publish
+from tests.build import request, tenant, tier
+from trainyard.domain.parameters import Images, pipeline_parameters
+
+TEXT = (REPOSITORY / "pipeline/definition.json").read_text(encoding="utf-8")
+DEFINITION = json.loads(TEXT)
+NAMES = {"RecorderArn": "arn:recorder", "Stage": "dev", "CodeUri": "s3://code/abc"}
+
+
+def steps(found: list[dict[str, Any]] = DEFINITION["Steps"]) -> Iterator[dict[str, Any]]:
+    for step in found:
+        yield step
+        for branch in ("IfSteps", "ElseSteps"):
+            yield from steps(step["Arguments"].get(branch, []) if isinstance(step["Arguments"], dict) else [])
+
+
+def given() -> dict[str, str]:
+    images = Images(training_uri="image:1", processing_uri="image:1")
+    return pipeline_parameters(
+        request(1, attempt=1), tenant(), tier(), data_bytes=10, images=images, output_key_id="key"
+    )
+
+
+def test_the_dispatcher_gives_every_parameter_and_no_other() -> None:
+    assert {p["Name"] for p in DEFINITION["Parameters"]} == set(given())
+    assert parameter_values(DEFINITION, given())["Attempt"] == 1
+
+
+@pytest.mark.parametrize("wrong", [{"Surprise": "1"}, {"Attempt": "many"}, {"TenantId": ""}])
+def test_a_wrong_parameter_is_refused_as_sagemaker_would(wrong: dict[str, str]) -> None:
+    with pytest.raises(InvalidParameter, match=next(iter(wrong))):
+        parameter_values(DEFINITION, given() | wrong)
+
+
+def test_the_steps_are_the_ones_the_design_names() -> None:
+    assert [step["Name"] for step in steps()] == [
+        "Preprocess",
+        "Train",
+        "Evaluate",
+        "QualityIsGoodEnough",
+        "Register",
+        "Record",
+        "QualityTooLow",
+    ]
+
+
+def test_every_job_runs_as_the_tenant_tagged_encrypted_and_within_its_runtime() -> None:
+    jobs = [step["Arguments"] for step in steps() if step["Type"] in ("Processing", "Training")]
+    assert len(jobs) == 3
+    for job in jobs:
+        assert job["RoleArn"] == {"Get": "Parameters.JobRoleArn"}
+        assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": {"Get": "Parameters.MaxRuntimeSeconds"}}
+        tags = {tag["Key"] for tag in job["Tags"]}
+        assert tags == {f"trainyard:{key}" for key in ("tenant", "tier", "request", "dataset", "stage")}
+        output = job.get("OutputDataConfig") or job["ProcessingOutputConfig"]
+        assert output["KmsKeyId"] == {"Get": "Parameters.OutputKmsKeyId"}
+
+
+def test_a_model_is_registered_for_approval_in_the_tenants_group_with_its_metrics() -> None:
+    (register,) = [step["Arguments"] for step in steps() if step["Type"] == "RegisterModel"]
+    assert register["ModelApprovalStatus"] == "PendingManualApproval"
+    assert register["ModelPackageGroupName"] == {"Get": "Parameters.ModelPackageGroupName"}
+    assert "Statistics" in register["ModelMetrics"]["ModelQuality"]
+
+
+def test_what_is_published_has_every_name_filled_in_and_says_which_is_missing() -> None:
+    filled = publish.filled(TEXT, NAMES)
+    assert b"${" not in filled
+    assert b"s3://code/abc/steps" in filled
+    with pytest.raises(ValueError, match="RecorderArn"):
+        publish.filled(TEXT, {"Stage": "dev", "CodeUri": "s3://x"})
+
+
+def test_the_published_archive_is_the_same_for_the_same_scripts() -> None:
+    scripts = {"train.py": b"print()"}
+    assert publish.packed(scripts) == publish.packed(scripts)
+
+
+def test_references_and_functions_resolve() -> None:
+    context = Context(
+        parameters={"A": "s3://b", "N": 3},
+        execution={"PipelineExecutionId": "e1"},
+        read_json=lambda uri: {"quality": {"value": 0.7}, "from": uri},
+        steps={
+            "Evaluate": {"PropertyFiles": {"Evaluation": "s3://b/e.json"}},
+            "Train": {"Model": {"Uri": "s3://m"}},
+        },
+    )
+    quality = {
+        "Std:JsonGet": {
+            "PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.Evaluation"},
+            "Path": "quality.value",
+        }
+    }
+    assert context.resolve({"a": [{"Get": "Steps.Train.Model.Uri"}, quality]}) == {"a": ["s3://m", 0.7]}
+    assert (
+        context.resolve({"Std:Join": {"On": "/", "Values": [{"Get": "Parameters.A"}, {"Get": "Parameters.N"}]}})
+        == "s3://b/3"
+    )
+    condition = {"Type": "GreaterThanOrEqualTo", "LeftValue": quality, "RightValue": 0.7}
+    assert context.holds(condition)
+    assert not context.holds(condition | {"RightValue": 0.71})

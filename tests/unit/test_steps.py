@@ -1,0 +1,157 @@
+"""The step scripts, run as SageMaker runs them: as programs, with arguments and SM_* variables."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from local.cloud import REPOSITORY
+from local.demo import data
+
+STEPS = REPOSITORY / "pipeline/steps"
+
+
+@dataclass
+class Container:
+    """The directories of one run's containers."""
+
+    root: Path
+
+    def preprocess(self, *files: tuple[str, bytes], target: str = "churned", problem: str = "auto") -> str:
+        """Run the first step; returns its failure message, "" when it succeeded."""
+        for name, body in files:
+            path = self.root / "input" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(body)
+        paths = [
+            text for name in ("input", "train", "test", "profile") for text in (f"--{name}", str(self.root / name))
+        ]
+        return self._run("preprocess", *paths, "--target", target, "--problem", problem)
+
+    def train(self, algorithm: str = "linear", **chosen: object) -> str:
+        environment = {
+            "SM_HPS": json.dumps({"algorithm": algorithm, "hyperparameters": chosen}),
+            "SM_CHANNEL_TRAIN": str(self.root / "train"),
+            "SM_MODEL_DIR": str(self.root / "model"),
+            "SM_OUTPUT_DIR": str(self.root),
+        }
+        return self._run("train", **environment)
+
+    def evaluate(self) -> dict:
+        with tarfile.open(self.root / "model.tar.gz", "w:gz") as archive:
+            for path in (self.root / "model").iterdir():
+                archive.add(path, arcname=path.name)
+        folders = {
+            "model": self.root,
+            "test": self.root / "test",
+            "output": self.root / "out",
+            "deliver": self.root / "done",
+        }
+        assert self._run("evaluate", *(text for n, p in folders.items() for text in (f"--{n}", str(p)))) == ""
+        assert (self.root / "done/model.tar.gz").exists()
+        return json.loads((self.root / "out/evaluation.json").read_text())
+
+    def _run(self, step: str, *arguments: str, **environment: str) -> str:
+        failure = self.root / "failure"
+        failure.unlink(missing_ok=True)
+        given = [] if step == "train" else ["--failure-file", str(failure)]
+        done = subprocess.run(
+            [sys.executable, str(STEPS / f"{step}.py"), *arguments, *given],
+            env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **environment},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        message = failure.read_text() if failure.exists() else ""
+        assert (done.returncode == 0) == (message == ""), done.stderr
+        return message
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Container:
+    return Container(tmp_path)
+
+
+HEAD = b"a,b,churned\n"
+ROWS = b"".join(b"%d,%d,%s\n" % (n, n % 7, b"yes" if n % 3 else b"no") for n in range(40))
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"a,b\n1,2\n" * 30, "there is no column 'churned' to predict; the columns are a, b"),
+        (HEAD, "there are no rows below the header line"),
+        (HEAD + b"1,2,yes\n", "1 rows have a value for 'churned', at least 20 are needed"),
+        (HEAD + b"1,2,yes\n" * 40, "column 'churned' has one value only ('yes')"),
+        (HEAD + b'1,"2,yes\n' * 31, "has broken quotes"),
+        ((HEAD + ROWS).decode().encode("utf-16"), "is UTF-16: save it as UTF-8"),
+        ((HEAD + ROWS).replace(b"a,", b"\xe4,", 1), "is not UTF-8 (byte 0)"),
+        (b"\n \n", "is empty: a header line and rows are needed"),
+        (HEAD + ROWS + b"1,2,rare\n", "class 'rare' of column 'churned' has one row only"),
+        (b"churned\n" + b"yes\nno\n" * 20, "there is no column beside 'churned' to learn from"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_says_why(container: Container, body: bytes, reason: str) -> None:
+    assert reason in container.preprocess(("data.csv", body))
+
+
+def test_no_files_and_files_of_different_columns_say_why(container: Container) -> None:
+    (container.root / "input").mkdir()
+    assert "there is no data" in container.preprocess()
+    parts = ("a.csv", HEAD + ROWS), ("b.csv", b"a,c,churned\n" + ROWS)
+    assert "b.csv has other columns than a.csv: b, c" in container.preprocess(*parts)
+
+
+def test_a_text_target_cannot_be_a_regressions(container: Container) -> None:
+    assert "is not a number" in container.preprocess(("data.csv", HEAD + ROWS), problem="regression")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "body", "target", "metric", "at_least"),
+    [
+        ("linear", data.churn(600, seed=1), "churned", "roc_auc", 0.6),
+        ("gradient-boosting", data.bundled("wine"), "target", "balanced_accuracy", 0.8),
+        ("gradient-boosting", data.sales(900, seed=2), "revenue", "r2", 0.7),
+        ("linear", data.sales(900, seed=2), "revenue", "r2", 0.5),
+    ],
+)
+def test_both_algorithms_solve_both_problems_and_the_packed_model_predicts_raw_rows(
+    container: Container, algorithm: str, body: bytes, target: str, metric: str, at_least: float
+) -> None:
+    assert container.preprocess(("data.csv", body), target=target) == ""
+    assert container.train(algorithm) == ""
+    report = container.evaluate()
+    assert report["quality"]["metric"] == metric
+    assert report["quality"]["value"] >= at_least
+    sys.path.insert(0, str(container.root / "model/code"))
+    try:
+        import inference
+
+        model = inference.model_fn(str(container.root / "model"))
+        rows = inference.input_fn(body[:2000].rpartition(b"\n")[0], "text/csv")
+        assert len(inference.predict_fn(rows, model)) == len(rows)
+    finally:
+        sys.path.pop(0)
+
+
+def test_many_parts_are_one_table_and_what_was_read_is_told(container: Container) -> None:
+    parts = [(f"2026/part-{n}.csv", HEAD + ROWS) for n in range(5)]
+    assert container.preprocess(*parts) == ""
+    profile = json.loads((container.root / "profile/profile.json").read_text())
+    assert (profile["rows"], len(profile["files"])) == (200, 5)
+
+
+def test_missing_values_and_values_never_seen_are_taken(container: Container) -> None:
+    gaps = HEAD + ROWS.replace(b"3,3,", b",,") + b"5,,yes\n" * 3
+    assert container.preprocess(("data.csv", gaps)) == ""
+    assert container.train("gradient-boosting") == ""
+
+
+def test_an_unknown_hyperparameter_is_named(container: Container) -> None:
+    container.preprocess(("data.csv", HEAD + ROWS))
+    assert "linear has no hyperparameter depth" in container.train("linear", depth=3)

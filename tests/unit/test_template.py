@@ -1,0 +1,120 @@
+"""What the template promises, read off template.yaml itself."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local.cloud import REPOSITORY
+from local.deploy import load_template
+
+TEMPLATE = load_template(REPOSITORY / "template.yaml")
+SOURCE = (REPOSITORY / "template.yaml").read_text(encoding="utf-8")
+
+
+def resources(kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the resources of a type, those inside loops too."""
+    for name, resource in TEMPLATE["Resources"].items():
+        found = resource[2] if name.startswith("Fn::ForEach::") else {name: resource}
+        yield from ((inner, r) for inner, r in found.items() if r["Type"] == kind)
+
+
+def statements() -> Iterator[dict[str, Any]]:
+    def walk(node: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(node, dict):
+            if node.get("Effect"):
+                yield node
+            for inner in node.values():
+                yield from walk(inner)
+        elif isinstance(node, list):
+            for inner in node:
+                yield from walk(inner)
+
+    return walk(TEMPLATE)
+
+
+def test_no_policy_is_wide_but_those_that_say_why() -> None:
+    wide = [s.get("Sid") for s in statements() if s["Effect"] == "Allow" and s.get("Resource") == "*"]
+    assert wide == ["AccountDecidesByIam", "NoResourceKnown"]
+    assert "FullAccess" not in SOURCE
+    assert not [s for s in statements() if s["Effect"] == "Allow" and s["Action"] in ("*", ["*"])]
+
+
+def test_each_wide_statement_has_its_reason_beside_it() -> None:
+    lines = SOURCE.splitlines()
+    for number, line in enumerate(lines):
+        if line.strip() == "Resource: '*'":
+            assert any(above.strip().startswith("#") for above in lines[number - 10 : number]), line
+
+
+@pytest.mark.parametrize(("name", "queue"), list(resources("AWS::SQS::Queue")))
+def test_every_queue_is_encrypted_and_has_dead_letters_or_is_one(name: str, queue: dict[str, Any]) -> None:
+    properties = queue["Properties"]
+    assert properties["SqsManagedSseEnabled"] is True
+    if "RedrivePolicy" in properties:
+        assert properties["RedrivePolicy"]["maxReceiveCount"] >= 5
+        assert properties["VisibilityTimeout"] >= 6 * 30
+    else:
+        assert properties["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+@pytest.mark.parametrize(("name", "table"), list(resources("AWS::DynamoDB::Table")))
+def test_every_table_is_encrypted_recoverable_and_kept_in_prod(name: str, table: dict[str, Any]) -> None:
+    assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True}
+    assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["DeletionPolicy"] == {"Fn::If": ["IsProd", "Retain", "Delete"]}
+
+
+@pytest.mark.parametrize(("name", "rule"), list(resources("AWS::Events::Rule")))
+def test_every_rule_has_a_dead_letter_queue(name: str, rule: dict[str, Any]) -> None:
+    assert all("DeadLetterConfig" in target for target in rule["Properties"]["Targets"])
+
+
+def test_every_batch_of_messages_can_fail_in_part() -> None:
+    sources = [
+        event["Properties"]
+        for _, function in resources("AWS::Serverless::Function")
+        for event in function["Properties"].get("Events", {}).values()
+        if event["Type"] == "SQS"
+    ]
+    mappings = [mapping["Properties"] for _, mapping in resources("AWS::Lambda::EventSourceMapping")]
+    assert len(sources + mappings) == 4
+    assert all(s["FunctionResponseTypes"] == ["ReportBatchItemFailures"] for s in sources + mappings)
+
+
+def test_the_rule_matches_incoming_alone_so_that_nothing_the_service_writes_can_start_a_training() -> None:
+    pattern = TEMPLATE["Resources"]["UploadsRule"]["Properties"]["EventPattern"]
+    (prefix,) = pattern["detail"]["object"]["key"]
+    assert prefix == {"prefix": "incoming/"}
+    for written in ("receipts/churn/x.json", "models/churn/x/model.tar.gz", "reports/churn/x/evaluation.json"):
+        assert not written.startswith(prefix["prefix"])
+
+
+def test_only_the_dispatcher_may_start_the_pipeline() -> None:
+    may = [
+        name
+        for name, function in resources("AWS::Serverless::Function")
+        if "sagemaker:StartPipelineExecution" in json.dumps(function)
+    ]
+    assert may == ["DispatcherFunction"]
+
+
+def test_the_bell_wakes_the_dispatcher_and_nothing_else_does() -> None:
+    events = TEMPLATE["Resources"]["DispatcherFunction"]["Properties"]["Events"]
+    (only,) = events["Bell"]["Properties"]["FilterCriteria"]["Filters"]
+    assert json.loads(only["Pattern"]) == {"dynamodb": {"Keys": {"pk": {"S": ["bell"]}}}}
+    assert events["Timer"]["Properties"]["ScheduleExpression"] == "rate(1 minute)"
+
+
+def test_logs_are_kept_for_a_time_that_is_set() -> None:
+    (group,) = [group for _, group in resources("AWS::Logs::LogGroup")]
+    assert group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+    loop = TEMPLATE["Resources"]["Fn::ForEach::LogGroups"][1]
+    functions = {name.removesuffix("Function") for name, _ in resources("AWS::Serverless::Function")}
+    assert set(loop) == functions
+
+
+def test_no_metric_has_a_tenant_dimension() -> None:
+    for path in (REPOSITORY / "functions").rglob("*.py"):
+        assert "Tenant=" not in path.read_text(encoding="utf-8"), path
