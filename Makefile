@@ -56,7 +56,6 @@ check: .venv/ready .venv-sam/ready check-pipeline  ## lint, types, template, sec
 	$(BIN)/mypy
 	$(BIN)/cfn-lint template.yaml
 	.venv-sam/bin/sam validate --lint
-	$(BIN)/bandit -q -c pyproject.toml -r layers functions pipeline local cli
 
 .PHONY: check-pipeline
 check-pipeline: .venv-pipeline/ready  ## say whether definition.json is what author.py writes

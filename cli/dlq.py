@@ -44,9 +44,7 @@ def _move(deployment: Deployment, url: str, target: str) -> Iterator[str]:
     sqs = deployment.client("sqs")
     target_url = sqs.get_queue_url(QueueName=target)["QueueUrl"]
     for _ in range(_count(deployment, url)):
-        answer = sqs.receive_message(
-            QueueUrl=url, MaxNumberOfMessages=1, VisibilityTimeout=60, WaitTimeSeconds=2
-        )
+        answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1, VisibilityTimeout=60, WaitTimeSeconds=2)
         found = answer.get("Messages", [])
         for message in found:
             sqs.send_message(QueueUrl=target_url, MessageBody=message["Body"])

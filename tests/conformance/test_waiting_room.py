@@ -43,7 +43,7 @@ class Room:
         return [admission.request.request_id for admission in admissions]
 
     def state(self, number: int) -> Request:
-        found = self.requests.get(submission(number).request_id)
+        found: Request | None = self.requests.get(submission(number).request_id)
         assert found is not None
         return found
 

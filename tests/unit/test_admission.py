@@ -1,5 +1,6 @@
 from tests.build import after, policy, tier
 from trainyard.domain.admission import (
+    Decision,
     Ledger,
     Reason,
     Snapshot,
@@ -37,7 +38,14 @@ def admitted(
     ]
 
 
-def verdicts(queues, limits, used=None, *, paused=False, admissions_max=25):  # type: ignore[no-untyped-def]
+def verdicts(
+    queues: list[TenantQueue],
+    limits: Policy,
+    used: dict[str, int] | None = None,
+    *,
+    paused: bool = False,
+    admissions_max: int = 25,
+) -> list[Decision]:
     counts = used or {}
     ledger = Ledger(version=1, used=sum(counts.values()), used_by_tier=counts, paused=paused)
     return decide(Snapshot(ledger=ledger, queues=tuple(queues)), limits, admissions_max=admissions_max)

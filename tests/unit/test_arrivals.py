@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from tests.build import content, policy, tenant
@@ -59,7 +61,7 @@ def test_in_a_shared_bucket_only_the_tenants_own_incoming_counts(key: str, expec
         ({"key": "incoming/churn/" + "x" * 1009}, "at most 1024 fit"),
     ],
 )
-def test_an_object_that_cannot_be_used_is_refused_with_a_reason(changes: dict, reason: str) -> None:
+def test_an_object_that_cannot_be_used_is_refused_with_a_reason(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(Refused, match=reason):
         check_welcome(tenant(), content(**changes), policy())
 

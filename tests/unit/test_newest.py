@@ -1,4 +1,5 @@
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ QUIET, LONGEST = timedelta(seconds=10), timedelta(seconds=60)
         ({"key": "incoming/s/a.csv"}, {"key": "incoming/s/b.csv"}),
     ],
 )
-def test_the_second_is_newer_in_either_order_of_arrival(first: dict, second: dict) -> None:
+def test_the_second_is_newer_in_either_order_of_arrival(first: dict[str, Any], second: dict[str, Any]) -> None:
     assert is_newer(content(**second), content(**first))
     assert not is_newer(content(**first), content(**second))
 

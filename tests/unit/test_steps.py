@@ -7,6 +7,7 @@ import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ class Container:
         }
         return self._run("train", **environment)
 
-    def evaluate(self) -> dict:
+    def evaluate(self) -> dict[str, Any]:
         with tarfile.open(self.root / "model.tar.gz", "w:gz") as archive:
             for path in (self.root / "model").iterdir():
                 archive.add(path, arcname=path.name)
@@ -54,7 +55,8 @@ class Container:
         }
         assert self._run("evaluate", *(text for n, p in folders.items() for text in (f"--{n}", str(p)))) == ""
         assert (self.root / "done/model.tar.gz").exists()
-        return json.loads((self.root / "out/evaluation.json").read_text())
+        report: dict[str, Any] = json.loads((self.root / "out/evaluation.json").read_text())
+        return report
 
     def _run(self, step: str, *arguments: str, **environment: str) -> str:
         failure = self.root / "failure"
@@ -130,7 +132,7 @@ def test_both_algorithms_solve_both_problems_and_the_packed_model_predicts_raw_r
     assert report["quality"]["value"] >= at_least
     sys.path.insert(0, str(container.root / "model/code"))
     try:
-        import inference
+        import inference  # type: ignore[import-not-found]
 
         model = inference.model_fn(str(container.root / "model"))
         rows = inference.input_fn(body[:2000].rpartition(b"\n")[0], "text/csv")

@@ -19,7 +19,7 @@ from trainyard.domain.names import display_name
 from trainyard.domain.parameters import Images
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Outcome, State
-from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.domain.tenants import Tenant, TenantState, TrainOn
 
 
 @dataclass
@@ -291,7 +291,7 @@ def test_after_a_throttled_or_unanswered_start_the_slot_stays_taken_and_the_toke
 
 
 def test_a_data_set_whose_objects_are_gone_fails_with_a_reason() -> None:
-    whole = replace(tenant().settings, train_on="whole-prefix")
+    whole = replace(tenant().settings, train_on=TrainOn.WHOLE_PREFIX)
     world = World(tenants=(tenant(settings=whole),))
     kept = world.room.requests[world.run_one()]
     assert (kept.state, kept.reason) == (State.FAILED, "there is no data left below incoming/set-1/")
