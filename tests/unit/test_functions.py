@@ -1,0 +1,240 @@
+"""The handlers: parse, call one use case, report; one bad record fails alone, and nothing is lost."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.build import NOW, after, policy, request, s3_event, submission, tenant
+from trainyard import bootstrap
+from trainyard.application.dispatch import PassReport, Start, Started
+from trainyard.application.intake import Judgement, Verdict
+from trainyard.application.ports import Backlog, Enlisted, Enlistment
+from trainyard.application.record import Recorded
+from trainyard.contracts.messages import training_request_body
+from trainyard.domain.admission import Ledger, Snapshot
+from trainyard.domain.errors import Conflict, Malformed, Refused
+from trainyard.domain.requests import State
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(function: str) -> ModuleType:
+    """Import a function's handler module afresh."""
+    path = ROOT / "functions" / function / "app.py"
+    specification = importlib.util.spec_from_file_location(f"{function}_app", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@dataclass
+class Context:
+    function_name: str = "f"
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:f"
+    aws_request_id: str = "r"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 30_000
+
+
+def batch(*bodies: Any) -> dict[str, Any]:
+    return {
+        "Records": [
+            {
+                "messageId": str(number),
+                "receiptHandle": "h",
+                "body": body if isinstance(body, str) else json.dumps(body),
+                "attributes": {},
+                "messageAttributes": {},
+                "eventSource": "aws:sqs",
+                "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:q",
+                "awsRegion": "us-east-1",
+            }
+            for number, body in enumerate(bodies)
+        ]
+    }
+
+
+def failures(response: dict[str, Any]) -> list[str]:
+    return [item["itemIdentifier"] for item in response["batchItemFailures"]]
+
+
+def metrics(output: str) -> list[dict[str, Any]]:
+    """Return the metrics a handler printed, in CloudWatch's embedded format."""
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return [line for line in lines if "_aws" in line]
+
+
+class Letters:
+    def __init__(self) -> None:
+        self.kept: list[tuple[str, str]] = []
+
+    def keep(self, body: str, reason: str) -> None:
+        self.kept.append((body, reason))
+
+
+Replace = Callable[[str, Any], None]
+
+
+@pytest.fixture
+def replace_part(monkeypatch: pytest.MonkeyPatch) -> Replace:
+    return lambda name, part: monkeypatch.setattr(bootstrap, name, lambda: part)
+
+
+class IntakeStub:
+    """Answers by the key of the upload."""
+
+    def receive(self, arrival: Any, now: Any) -> list[Judgement]:
+        key = arrival.content.key
+        if "nobody" in key:
+            raise Malformed("bucket belongs to no tenant")
+        if "broken" in key:
+            raise RuntimeError("no connection")
+        verdict = Verdict.UNSENT if "full" in key else Verdict.SUBMITTED
+        return [Judgement(verdict=verdict, tenant_id="acme", tier="basic", request_id="1" * 32)]
+
+
+def test_intake_fails_only_what_must_come_again_and_keeps_what_makes_no_sense(
+    replace_part: Replace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    letters = Letters()
+    replace_part("intake", IntakeStub())
+    replace_part("dead_letters", letters)
+    keys = ["incoming/good/x", "incoming/nobody/x", "incoming/full/x", "incoming/broken/x"]
+    response = load("intake").handler(batch(*(s3_event(object_key=key) for key in keys), "{"), Context())
+    assert failures(response) == ["2", "3"]
+    assert letters.kept[0][1] == "bucket belongs to no tenant"
+    assert len(letters.kept) == 2
+    names = {m["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Name"] for m in metrics(capsys.readouterr().out)}
+    assert names == {"Arrivals", "ArrivalsMalformed", "RecordsFailed"}
+
+
+class EnlistStub:
+    def __init__(self) -> None:
+        self.rung: list[int] = []
+
+    def enlist(self, submitted: Any, now: Any) -> Enlisted:
+        if submitted.data_set == "set-2":
+            raise Conflict("overtaken")
+        return Enlisted(kind=Enlistment.QUEUED, request=request(1))
+
+    def ring(self, enlisted: list[Enlisted], now: Any) -> None:
+        self.rung.append(len(enlisted))
+
+
+class BellStub:
+    rings = 0
+
+    def ring(self) -> None:
+        BellStub.rings += 1
+
+
+def test_enlist_rings_once_for_the_batch_and_passes_a_delayed_ring_on(replace_part: Replace) -> None:
+    stub = EnlistStub()
+    replace_part("enlist", stub)
+    replace_part("bell", BellStub())
+    bodies = [training_request_body(submission(number)) for number in (1, 2, 3)]
+    response = load("enlist").handler(batch(*bodies, "ring", "nonsense"), Context())
+    assert failures(response) == ["1", "4"]
+    assert (stub.rung, BellStub.rings) == ([2], 1)
+
+
+class DispatchStub:
+    def __init__(self, *starts: Start, used: int = 0) -> None:
+        ledger = Ledger(version=1, used=used, used_by_tier={"basic": used})
+        snapshot = Snapshot(ledger=ledger, queues=())
+        self.report = PassReport(policy=policy(), snapshot=snapshot, decisions=[], starts=list(starts))
+        self.waiting_room = self
+
+    def run_pass(self, now: Any) -> PassReport:
+        return self.report
+
+    def backlog(self, limits: Any) -> dict[str, Backlog]:
+        return {"basic": Backlog(waiting=3, oldest_arrived_at=NOW)}
+
+
+def values(output: str) -> dict[str, float]:
+    found = {}
+    for metric in metrics(output):
+        name = metric["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Name"]
+        found[name] = metric[name][0]
+        assert all("tenant" not in dimension.lower() for dimension in metric)
+    return found
+
+
+def test_the_dispatcher_tells_starts_waits_and_once_a_minute_the_backlog(
+    replace_part: Replace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = request(1, state=State.RUNNING, started_at=after(12), execution_arn="arn")
+    replace_part("dispatch", DispatchStub(Start(request=running, result=Started.RUNNING), used=1))
+    app = load("dispatcher")
+    assert app.handler({"Records": []}, Context()) == {"started": 1}
+    rung = values(capsys.readouterr().out)
+    assert (rung["Starts"], rung["WaitSeconds"], rung["Passes"]) == (1, 12, 1)
+    assert "Waiting" not in rung
+    app.handler({"source": "timer"}, Context())
+    timed = values(capsys.readouterr().out)
+    assert (timed["Waiting"], timed["SlotsUsed"], timed["SlotsLimit"], timed["IdleThoughWaiting"]) == (3, 1, 4, 0)
+
+
+def test_a_start_without_an_answer_counts_as_idle_though_waiting(
+    replace_part: Replace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace_part("dispatch", DispatchStub(Start(request=request(1), result=Started.UNKNOWN)))
+    load("dispatcher").handler({"source": "timer"}, Context())
+    assert values(capsys.readouterr().out)["IdleThoughWaiting"] == 1
+
+
+class RecordStub:
+    def status_changed(self, **_: Any) -> tuple[Recorded, Any]:
+        ended = request(1, state=State.SUCCEEDED, started_at=NOW, finished_at=after(30))
+        return Recorded.FINISHED, ended
+
+    def step_reached(self, **given: Any) -> bool:
+        return bool(given["attempt"] == 1)
+
+
+def test_the_recorder_settles_events_answers_the_pipeline_and_keeps_nonsense(
+    replace_part: Replace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    letters = Letters()
+    replace_part("record", RecordStub())
+    replace_part("dead_letters", letters)
+    app = load("recorder")
+    succeeded = (ROOT / "events/execution-status-succeeded.json").read_text(encoding="utf-8")
+    assert failures(app.handler(batch(succeeded, "{}"), Context())) == []
+    assert len(letters.kept) == 1
+    assert values(capsys.readouterr().out)["RunSeconds"] == 30
+    step = json.loads((ROOT / "events/record-step.json").read_text(encoding="utf-8"))
+    assert app.handler(step, Context()) == {"recorded": True}
+    with pytest.raises(ValueError, match="RequestId"):
+        app.handler(step | {"RequestId": "short"}, Context())
+
+
+class TenantsStub:
+    def ensure(self, wish: Any) -> Any:
+        if wish.tier == "gold":
+            raise Refused("there is no tier 'gold'")
+        return tenant(wish.tenant_id)
+
+    def set_suspended(self, tenant_id: str, *, suspended: bool) -> Any:
+        return tenant(tenant_id, state="SUSPENDED" if suspended else "ACTIVE")
+
+
+def test_the_tenants_function_answers_with_the_tenant_or_the_reason(replace_part: Replace) -> None:
+    replace_part("tenant_administration", TenantsStub())
+    handler = load("tenants").handler
+    wish = {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}}
+    assert handler({"action": "ensure", "tenant": wish}, Context())["tenant"]["tenant_id"] == "acme"
+    assert "no tier" in handler({"action": "ensure", "tenant": wish | {"tier": "gold"}}, Context())["refused"]
+    assert "settings" in handler({"action": "ensure", "tenant": {"tenant_id": "a"}}, Context())["refused"]
+    assert "action" in handler({"action": "delete", "tenant": wish}, Context())["refused"]
