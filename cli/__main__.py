@@ -35,17 +35,27 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--stack", default=os.environ.get("TRAINYARD_STACK", "trainyard-dev"), help="the deployment's stack"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.set_defaults(stack=os.environ.get("TRAINYARD_STACK", "trainyard-dev"), json=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _tenant_commands(commands)
     _data_commands(commands)
     _request_commands(commands)
     _model_commands(commands)
     _service_commands(commands)
+    _add_common_options(parser)
     return parser
+
+
+def _add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Take --stack and --json before the command and behind it alike."""
+    parser.add_argument("--stack", default=argparse.SUPPRESS, help="the deployment's stack")
+    parser.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON instead of a table"
+    )
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                _add_common_options(inner)
 
 
 def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,0 +1,58 @@
+"""The command line's own part: options, clear refusals; what it does is tested end to end."""
+
+import pytest
+
+from cli.__main__ import build_parser, main
+from cli.tenants import _data_set, _hyperparameter
+from trainyard.domain.errors import Refused
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--json", "--stack", "s", "status"],
+        ["status", "--json", "--stack", "s"],
+        ["--stack", "s", "status", "--json"],
+    ],
+)
+def test_common_options_stand_before_or_behind_the_command(arguments: list[str]) -> None:
+    parsed = build_parser().parse_args(arguments)
+    assert (parsed.stack, parsed.json) == ("s", True)
+
+
+def test_the_stack_comes_from_the_environment_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINYARD_STACK", "trainyard-prod")
+    assert build_parser().parse_args(["status"]).stack == "trainyard-prod"
+    assert build_parser().parse_args(["tenant", "list", "--stack", "s"]).json is False
+
+
+def test_every_command_has_help_and_the_top_one_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["--help"], ["tenant", "create", "--help"], ["dlq", "redrive", "--help"]):
+        with pytest.raises(SystemExit) as caught:
+            main(command)
+        assert caught.value.code == 0
+    assert "trainyard upload acme churn.csv --data-set churn" in capsys.readouterr().out
+
+
+def test_a_hyperparameter_keeps_its_type() -> None:
+    pairs = [_hyperparameter(text) for text in ("max_iter=200", "alpha=0.5", "solver=lbfgs", "warm_start=true")]
+    assert dict(pairs) == {"max_iter": 200, "alpha": 0.5, "solver": "lbfgs", "warm_start": True}
+    with pytest.raises(Refused, match="write NAME=VALUE"):
+        _hyperparameter("max_iter")
+
+
+def test_a_data_sets_settings_start_from_the_tenants() -> None:
+    name, settings = _data_set(
+        "sales:target=revenue,train_on=whole-prefix", {"target": "y", "algorithm": "linear"}
+    )
+    assert (name, settings) == (
+        "sales",
+        {"target": "revenue", "algorithm": "linear", "train_on": "whole-prefix"},
+    )
+    with pytest.raises(Refused, match="write NAME:KEY=VALUE"):
+        _data_set("sales:colour=red", {})
+
+
+def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "apply", "/no/such/policy.yaml", "--dry-run"]) == 1
+    assert "/no/such/policy.yaml" in capsys.readouterr().err
