@@ -7,6 +7,7 @@ Started by `local.cloud`, which sets the environment that both read when they ar
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,7 +42,7 @@ class _Handler(WSGIRequestHandler):
 def main() -> None:
     home, port, sagemaker_port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     region, account_id = os.environ["AWS_DEFAULT_REGION"], os.environ["MINISTACK_ACCOUNT_ID"]
-    end_with_parent()
+    orphaned = end_with_parent()
     image_socket = home / "image.sock"
     image = subprocess.Popen([sys.executable, "-m", "local.sagemaker.image", str(image_socket)])
     endpoint = f"http://127.0.0.1:{port}"
@@ -78,18 +79,23 @@ def main() -> None:
         serve()
     finally:
         image.terminate()
+        if orphaned.is_set():
+            shutil.rmtree(home, ignore_errors=True)
 
 
-def end_with_parent() -> None:
-    """End when the parent does, however it ends: its side of standard input closes."""
+def end_with_parent() -> threading.Event:
+    """End when the parent does, however it ends: its side of standard input closes. Sets the event then."""
+    orphaned = threading.Event()
 
     def watch() -> None:
         os.read(0, 1)
+        orphaned.set()
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(3)
+        time.sleep(5)
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+    return orphaned
 
 
 if __name__ == "__main__":

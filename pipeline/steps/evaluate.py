@@ -55,28 +55,33 @@ def classification(model: Any, features: Any, target: Any) -> dict[str, Any]:
     """Quality is the area under the ROC curve for two classes, balanced accuracy for more."""
     predicted = model.predict(features)
     metrics = {
-        "accuracy": {"value": float(accuracy_score(target, predicted))},
-        "balanced_accuracy": {"value": float(balanced_accuracy_score(target, predicted))},
-        "f1_macro": {"value": float(f1_score(target, predicted, average="macro"))},
+        "accuracy": {"value": rounded(accuracy_score(target, predicted))},
+        "balanced_accuracy": {"value": rounded(balanced_accuracy_score(target, predicted))},
+        "f1_macro": {"value": rounded(f1_score(target, predicted, average="macro"))},
     }
     name = "balanced_accuracy"
     if len(model.classes_) == 2 and target.nunique() == 2:
         scores = model.predict_proba(features)[:, 1]
         name = "roc_auc"
-        metrics[name] = {"value": float(roc_auc_score(target == model.classes_[1], scores))}
+        metrics[name] = {"value": rounded(roc_auc_score(target == model.classes_[1], scores))}
     return {"quality": {"metric": name, **metrics[name]}, "classification_metrics": metrics}
 
 
 def regression(model: Any, features: Any, target: Any) -> dict[str, Any]:
     """Quality is R², and not less than 0: a model worse than the mean is worth nothing."""
     predicted = model.predict(features)
-    r2 = float(r2_score(target, predicted))
+    r2 = rounded(r2_score(target, predicted))
     metrics = {
         "r2": {"value": r2},
-        "mae": {"value": float(mean_absolute_error(target, predicted))},
-        "rmse": {"value": float(root_mean_squared_error(target, predicted))},
+        "mae": {"value": rounded(mean_absolute_error(target, predicted))},
+        "rmse": {"value": rounded(root_mean_squared_error(target, predicted))},
     }
     return {"quality": {"metric": "r2", "value": max(r2, 0.0)}, "regression_metrics": metrics}
+
+
+def rounded(value: Any) -> float:
+    """Return a metric to four places, as people read it."""
+    return round(float(value), 4)
 
 
 if __name__ == "__main__":

@@ -415,3 +415,13 @@ def test_two_clouds_stand_side_by_side_on_loopback_and_leave_nothing_behind() ->
     assert not [home for home in homes if home.exists()]
     processes = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
     assert not [line for line in processes.splitlines() if any(str(home) in line for home in homes)]
+
+
+def test_a_cloud_whose_parent_is_killed_ends_and_cleans_up_by_itself() -> None:
+    program = "import time\nfrom local.cloud import Cloud\nwith Cloud() as c:\n print(c.home, flush=True)\n time.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    home = Path(parent.stdout.readline().strip())
+    assert home.exists()
+    parent.kill()
+    eventually(lambda: not home.exists())

@@ -1,5 +1,6 @@
 """SageMaker: starting the shared pipeline, and reading what became of an execution."""
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -104,5 +105,5 @@ def _usages(step: dict[str, Any]) -> Iterator[StepUsage]:
     yield StepUsage(
         instance_type=cluster["InstanceType"],
         instance_count=cluster["InstanceCount"],
-        billable_seconds=round(seconds),
+        billable_seconds=math.ceil(seconds),
     )
