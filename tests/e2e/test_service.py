@@ -60,7 +60,7 @@ def test_an_upload_becomes_a_registered_model_that_can_be_approved_and_fetched(
     ("name", "key", "reason"),
     [
         ("unnamed", "incoming/data.csv", "lies in no data set"),
-        ("folder", "incoming/churn/", "the object is empty|a folder was created"),
+        ("folder", "incoming/churn/", "a folder was created"),
         ("spaced", "incoming/two words/data.csv", "cannot name a data set"),
         ("newline", "incoming/churn/a\nb.csv", "control characters"),
         ("longest", "incoming/churn/" + "k" * (1024 - len("incoming/churn/")), "at most 1024 fit"),
@@ -418,7 +418,10 @@ def test_two_clouds_stand_side_by_side_on_loopback_and_leave_nothing_behind() ->
 
 
 def test_a_cloud_whose_parent_is_killed_ends_and_cleans_up_by_itself() -> None:
-    program = "import time\nfrom local.cloud import Cloud\nwith Cloud() as c:\n print(c.home, flush=True)\n time.sleep(60)"
+    program = (
+        "import time\nfrom local.cloud import Cloud\n"
+        "with Cloud() as c:\n print(c.home, flush=True)\n time.sleep(60)"
+    )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     home = Path(parent.stdout.readline().strip())

@@ -99,6 +99,9 @@ class IntakeStub:
             raise Malformed("bucket belongs to no tenant")
         if "broken" in key:
             raise RuntimeError("no connection")
+        if "empty" in key:
+            refused = Judgement(verdict=Verdict.REJECTED, tenant_id="acme", tier="basic", reason="r", kind="empty")
+            return [refused]
         verdict = Verdict.UNSENT if "full" in key else Verdict.SUBMITTED
         return [Judgement(verdict=verdict, tenant_id="acme", tier="basic", request_id="1" * 32)]
 
@@ -109,13 +112,13 @@ def test_intake_fails_only_what_must_come_again_and_keeps_what_makes_no_sense(
     letters = Letters()
     replace_part("intake", IntakeStub())
     replace_part("dead_letters", letters)
-    keys = ["incoming/good/x", "incoming/nobody/x", "incoming/full/x", "incoming/broken/x"]
+    keys = ["incoming/good/x", "incoming/nobody/x", "incoming/full/x", "incoming/broken/x", "incoming/empty/x"]
     response = load("intake").handler(batch(*(s3_event(object_key=key) for key in keys), "{"), Context())
     assert failures(response) == ["2", "3"]
     assert letters.kept[0][1] == "bucket belongs to no tenant"
     assert len(letters.kept) == 2
     names = {m["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Name"] for m in metrics(capsys.readouterr().out)}
-    assert names == {"Arrivals", "ArrivalsMalformed", "RecordsFailed"}
+    assert names == {"Arrivals", "ArrivalsMalformed", "RecordsFailed", "Rejected"}
 
 
 class EnlistStub:

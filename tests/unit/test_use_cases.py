@@ -169,7 +169,7 @@ def test_retraining_asked_for_twice_by_two_events_is_two_requests_and_redelivere
 def test_retraining_without_data_is_refused_and_of_nobody_makes_no_sense() -> None:
     world = World()
     (judgement,) = world.intake.receive(retraining(data_set="churn"), NOW)
-    assert judgement.verdict is Verdict.REJECTED
+    assert (judgement.verdict, judgement.kind) == (Verdict.REJECTED, "no data")
     assert "no data" in str(judgement.reason)
     with pytest.raises(Malformed, match="no tenant 'nobody'"):
         world.intake.receive(retraining(tenant_id="nobody"), NOW)

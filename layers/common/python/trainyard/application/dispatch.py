@@ -1,6 +1,7 @@
 """Dispatch: one pass reads, decides, commits and starts. Only the dispatcher may start pipelines."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -163,7 +164,9 @@ class Dispatch:
             self._tell(replace(request, state=State.FAILED, reason=reason, finished_at=now), now)
 
     def _tell(self, request: Request, now: datetime) -> None:
-        tenant = self.tenants.get(request.tenant_id)
-        if tenant is not None:
-            self.receipts.write(tenant, request, now)
-        self.announcements.announce(request)
+        """Tell the tenant and the bus; a receipt that cannot be written now is at the request's next change."""
+        with suppress(Conflict, Throttled, OutcomeUnknown):
+            tenant = self.tenants.get(request.tenant_id)
+            if tenant is not None:
+                self.receipts.write(tenant, request, now)
+            self.announcements.announce(request)

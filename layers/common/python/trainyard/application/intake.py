@@ -49,6 +49,8 @@ class Judgement:
     tier: str
     request_id: str | None = None
     reason: str | None = None
+    kind: str | None = None
+    """Of the refusal, in a word or two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ class Intake:
             try:
                 submissions.append(self._accept(candidate, policy))
             except Refused as refusal:
-                judgements.append(self._reject(candidate, str(refusal), now))
+                judgements.append(self._reject(candidate, refusal, now))
         # 4. What is welcome goes to the queue of its tier.
         unsent = self.tier_queues.send(submissions) if submissions else set()
         return judgements + [
@@ -154,18 +156,19 @@ class Intake:
     def _accept(self, candidate: _Candidate, policy: Policy) -> Submission:
         """Return the request to submit; raises Refused."""
         if candidate.refusal:
-            raise Refused(candidate.refusal)
+            raise Refused(candidate.refusal, kind="no data")
+        data_set = data_set_of(candidate.tenant, candidate.content.key)
         check_welcome(candidate.tenant, candidate.content, policy)
         return Submission(
             request_id=candidate.request_id,
             tenant_id=candidate.tenant.tenant_id,
             tier=candidate.tenant.tier,
-            data_set=data_set_of(candidate.tenant, candidate.content.key),
+            data_set=data_set,
             content=candidate.content,
             cause=candidate.cause,
         )
 
-    def _reject(self, candidate: _Candidate, reason: str, now: datetime) -> Judgement:
+    def _reject(self, candidate: _Candidate, refusal: Refused, now: datetime) -> Judgement:
         tenant = candidate.tenant
         request = Request(
             request_id=candidate.request_id,
@@ -178,7 +181,7 @@ class Intake:
             arrived_at=now,
             due_at=now,
             finished_at=now,
-            reason=reason,
+            reason=str(refusal),
         )
         if self.requests.add_rejected(request):
             self.announcements.announce(request)
@@ -188,7 +191,8 @@ class Intake:
             tenant_id=tenant.tenant_id,
             tier=tenant.tier,
             request_id=request.request_id,
-            reason=reason,
+            reason=str(refusal),
+            kind=refusal.kind,
         )
 
 

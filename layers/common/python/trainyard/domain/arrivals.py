@@ -51,36 +51,44 @@ def data_set_of(tenant: Tenant, key: str) -> str:
     if not slash:
         raise Refused(
             f"{below!r} lies in no data set: put it into {INCOMING}<data set>/, for example "
-            f"{INCOMING}churn/data.csv"
+            f"{INCOMING}churn/data.csv",
+            kind="no data set",
         )
     if not is_data_set(data_set):
         raise Refused(
             f"{data_set!r} cannot name a data set: 1 to 63 letters, digits, dots, hyphens or underscores, "
-            f"starting with a letter or digit, and none of {', '.join(FOLDERS)}"
+            f"starting with a letter or digit, and none of {', '.join(FOLDERS)}",
+            kind="data set name",
         )
     if not rest or key.endswith("/"):
-        raise Refused("a folder was created, not data: put a file into it")
+        raise Refused("a folder was created, not data: put a file into it", kind="folder")
     return data_set
 
 
 def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
     """Raise Refused, with the reason its sender reads, unless this upload may become a request."""
     if tenant.state is not TenantState.ACTIVE:
-        raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.lower()}: nothing is accepted")
+        raise Refused(
+            f"tenant {tenant.tenant_id} is {tenant.state.lower()}: nothing is accepted", kind="tenant not active"
+        )
     tier = policy.tier(tenant.tier)
     if tier is None:
-        raise Refused(f"the policy has no tier {tenant.tier!r}: the operator must add it or move the tenant")
+        raise Refused(
+            f"the policy has no tier {tenant.tier!r}: the operator must add it or move the tenant", kind="tier"
+        )
     if _CONTROL_CHARACTERS.search(content.key):
-        raise Refused("the key holds control characters: rename the object")
+        raise Refused("the key holds control characters: rename the object", kind="key characters")
     if len(content.uri) > URI_LENGTH_MAX:
         raise Refused(
             f"s3://<bucket>/<key> has {len(content.uri)} characters, at most {URI_LENGTH_MAX} fit: "
-            "use a shorter key"
+            "use a shorter key",
+            kind="key length",
         )
     if content.size_bytes == 0:
-        raise Refused("the object is empty: upload a CSV file with a header line and rows")
+        raise Refused("the object is empty: upload a CSV file with a header line and rows", kind="empty")
     if content.size_bytes > tier.data_bytes_max:
         raise Refused(
             f"the object has {content.size_bytes:,} bytes, tier {tier.name} takes at most "
-            f"{tier.data_bytes_max:,}: split it, or move to a larger tier"
+            f"{tier.data_bytes_max:,}: split it, or move to a larger tier",
+            kind="too large",
         )

@@ -16,7 +16,14 @@ class TrainyardError(Exception):
 
 
 class Refused(TrainyardError):
-    """The request cannot be accepted; the message is the reason that the sender reads."""
+    """The request cannot be accepted; the message is the reason that the sender reads.
+
+    `kind` says the same in a word or two, the same for every sender, so that refusals can be counted.
+    """
+
+    def __init__(self, message: str, *, kind: str = "other") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Malformed(TrainyardError):
