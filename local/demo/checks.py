@@ -17,6 +17,7 @@ from rich.table import Table
 
 from local.cloud import Cloud
 from local.demo.scenario import Drop
+from local.sagemaker.jobs import unpack
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ def _predict(s3: Any, request: Any) -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
-            packed.extractall(folder, filter="data")
+            unpack(packed, Path(folder))
         inference = _load(Path(folder) / "code" / "inference.py")
         model = inference.model_fn(folder)
         return len(inference.predict_fn(rows.head(5), model))

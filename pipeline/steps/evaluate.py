@@ -23,14 +23,14 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from common import read_csv, run
+from common import read_csv, run, unpack
 
 
 def main() -> None:
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(arguments.model / "model.tar.gz") as archive:
-            archive.extractall(folder, filter="data")
+            unpack(archive, Path(folder))
         model = joblib.load(Path(folder) / "model.joblib")
         schema = json.loads((Path(folder) / "schema.json").read_text(encoding="utf-8"))
     table = read_csv(arguments.test / "test.csv")
