@@ -8,14 +8,15 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.queues import EventBridgeAnnouncements
 from trainyard.adapters.aws.sagemaker import SageMakerExecutions
+from trainyard.adapters.aws.storage import S3Receipts
 from trainyard.adapters.aws.tables import DynamoBell, DynamoPolicies, DynamoRequests, DynamoTenants
 from trainyard.adapters.aws.waiting_room import DynamoWaitingRoom
+from trainyard.application.stop import Stop
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
-
-_RETENTION = timedelta(days=400)
 
 
 class Deployment:
@@ -38,12 +39,16 @@ class Deployment:
         return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
 
     @property
+    def _retention(self) -> timedelta:
+        return timedelta(days=int(self.outputs["RequestRetentionDays"]))
+
+    @property
     def tenants(self) -> DynamoTenants:
         return DynamoTenants(tenants_table=self.outputs["TenantsTable"])
 
     @property
     def requests(self) -> DynamoRequests:
-        return DynamoRequests(requests_table=self.outputs["RequestsTable"], retention=_RETENTION)
+        return DynamoRequests(requests_table=self.outputs["RequestsTable"], retention=self._retention)
 
     @property
     def policies(self) -> DynamoPolicies:
@@ -58,12 +63,19 @@ class Deployment:
         return DynamoWaitingRoom(
             scheduler_table=self.outputs["SchedulerTable"],
             requests_table=self.outputs["RequestsTable"],
-            retention=_RETENTION,
+            retention=self._retention,
         )
 
     @property
-    def executions(self) -> SageMakerExecutions:
-        return SageMakerExecutions(pipeline_name=self.outputs["PipelineName"])
+    def stop(self) -> Stop:
+        return Stop(
+            tenants=self.tenants,
+            requests=self.requests,
+            waiting_room=self.waiting_room,
+            executions=SageMakerExecutions(pipeline_name=self.outputs["PipelineName"]),
+            receipts=S3Receipts(),
+            announcements=EventBridgeAnnouncements(event_bus_name=self.outputs["EventBus"]),
+        )
 
     def tenant(self, tenant_id: str) -> Tenant:
         """Return a tenant; raises Refused when there is none of that id."""

@@ -1,5 +1,6 @@
 """Dead letters: look at them, and send them back once their cause is mended."""
 
+import re
 from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
@@ -57,7 +58,8 @@ def _queues(deployment: Deployment) -> list[str]:
     urls = [
         url for page in pages.paginate(QueueNamePrefix=f"{deployment.stack}-") for url in page.get("QueueUrls", [])
     ]
-    return sorted(url for url in urls if url.endswith(SUFFIX))
+    ours = re.compile(rf"{re.escape(deployment.stack)}-(uploads|status|undelivered|tier-[a-z0-9]+){SUFFIX}")
+    return sorted(url for url in urls if ours.fullmatch(_name(url)))
 
 
 def _view(deployment: Deployment, url: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from cli.deployment import Deployment
 from cli.show import Answer
-from trainyard.domain.errors import Refused
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import Request, State
 
@@ -43,21 +42,12 @@ def show_request(deployment: Deployment, arguments: Namespace) -> Answer:
 
 
 def stop(deployment: Deployment, arguments: Namespace) -> Answer:
-    request = deployment.request(arguments.request_id)
-    now = datetime.now(UTC)
-    if request.state is State.QUEUED and deployment.waiting_room.cancel(request, now):
-        return Answer(
-            data={"cancelled": request.request_id}, lines=[f"cancelled {request.request_id}: it had not started"]
-        )
-    request = deployment.request(arguments.request_id)
-    if request.state is State.RUNNING and request.execution_arn:
-        deployment.executions.stop(request.execution_arn)
-        return Answer(
-            data={"stopping": request.request_id}, lines=[f"stopping {request.request_id}; its end follows"]
-        )
-    if request.state is State.ADMITTED:
-        raise Refused(f"request {request.request_id} is just being started: try again in a moment")
-    raise Refused(f"request {request.request_id} is {request.state} already: there is nothing to stop")
+    stopped = deployment.stop.stop(arguments.request_id, datetime.now(UTC))
+    said = "cancelled: it had not started" if stopped.state is State.CANCELLED else "stopping; its end follows"
+    return Answer(
+        data={"request_id": stopped.request_id, "state": stopped.state.value},
+        lines=[f"{stopped.request_id} {said}"],
+    )
 
 
 def view(request: Request) -> dict[str, Any]:

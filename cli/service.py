@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.contracts.policy_file import parse_policy
+from trainyard.domain.errors import Refused
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import State
 
@@ -55,11 +56,20 @@ def policy_show(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def policy_apply(deployment: Deployment, arguments: Namespace) -> Answer:
     text = arguments.file.read_text(encoding="utf-8")
+    _refuse_tiers_in_use(deployment, parse_policy(text, version=0))
     if arguments.dry_run:
         return _policy_answer(parse_policy(text, version=deployment.policies.current().version + 1))
     applied = deployment.policies.apply(text, datetime.now(UTC))
     deployment.bell.ring()
     return _policy_answer(applied)
+
+
+def _refuse_tiers_in_use(deployment: Deployment, wanted: Policy) -> None:
+    """Raise Refused, naming the tenants, when a tier would go that still has some."""
+    holders = [t.tenant_id for t in deployment.tenants.all() if wanted.tier(t.tier) is None]
+    if holders:
+        shown = ", ".join(holders[:5]) + (f" and {len(holders) - 5} more" if len(holders) > 5 else "")
+        raise Refused(f"the policy lacks the tier of {shown}: keep the tier, or remove its tenants first")
 
 
 def _policy_answer(policy: Policy) -> Answer:

@@ -116,7 +116,8 @@ def build() -> Pipeline:
     p = PARAMETERS
     preprocess = processing_step(
         "Preprocess",
-        arguments=["--target", p["TargetColumn"], "--problem", p["ProblemType"]],
+        # With "=", since a column may be called "--all".
+        arguments=[Join(on="=", values=["--target", p["TargetColumn"]]), "--problem", p["ProblemType"]],
         inputs={"input": (p["InputDataUri"], "ManifestFile")},
         outputs={
             "train": joined(p["ReportOutputUri"], "prepared/train"),

@@ -107,9 +107,7 @@ class JobRunner:
         message = root / "opt/ml/output/message"
         job.exit_message = message.read_text(encoding="utf-8")[:1024] if message.exists() else None
         if code != 0:
-            raise JobFailed(
-                f"AlgorithmError: {job.exit_message or f'See job logs for more information, exit code: {code}'}"
-            )
+            raise JobFailed(f"AlgorithmError: , exit code: {code}")  # the words are in the exit message
         for output in request["ProcessingOutputConfig"]["Outputs"]:
             target = output["S3Output"]
             upload(
@@ -150,7 +148,7 @@ class JobRunner:
         failure = root / "opt/ml/output/failure"
         if code != 0:
             words = failure.read_text(encoding="utf-8")[:1024] if failure.exists() else f"ExitCode {code}"
-            raise JobFailed(f"AlgorithmError: {words}")
+            raise JobFailed(f"AlgorithmError: {words}, exit code: {code}")
         self._pack_model(job, root, s3)
 
     def _pack_model(self, job: Job, root: Path, s3: Any) -> None:

@@ -26,30 +26,31 @@ def read_csv(path: Path) -> pd.DataFrame:
 
     Raises DataError, naming the file and what is wrong with it.
     """
-    raw = path.read_bytes()
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{path.name} is UTF-16: save it as UTF-8")
+    with path.open("rb") as raw:
+        if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise DataError(f"{path.name} is UTF-16: save it as UTF-8")
+    _check_text(path)
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
-    if not text.strip():
-        raise DataError(f"{path.name} is empty: a header line and rows are needed")
-    _check_quotes(path.name, text)
-    try:
-        table = pd.read_csv(path, encoding="utf-8-sig", low_memory=False)
+        return pd.read_csv(path, encoding="utf-8-sig", low_memory=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise DataError(f"{path.name} is not a CSV table: {' '.join(str(error).split())}") from error
-    return table
 
 
-def _check_quotes(name: str, text: str) -> None:
-    """Raise DataError where a quote is opened and never closed, which pandas takes for one huge field."""
+def _check_text(path: Path) -> None:
+    """Raise DataError for text that is not UTF-8, is empty, or opens a quote that it never closes.
+
+    pandas takes what follows such a quote for one huge field. Reads line by line, however large the file.
+    """
+    csv.field_size_limit(sys.maxsize)
     try:
-        for _ in csv.reader(text.splitlines(keepends=True), strict=True):
-            pass
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            filled = sum(1 for row in csv.reader(lines, strict=True) if any(field.strip() for field in row))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8 ({error.reason}): save it as UTF-8") from error
     except csv.Error as error:
-        raise DataError(f"{name} has broken quotes: {error}") from error
+        raise DataError(f"{path.name} has broken quotes: {error}") from error
+    if filled == 0:
+        raise DataError(f"{path.name} is empty: a header line and rows are needed")
 
 
 def unpack(archive: tarfile.TarFile, folder: Path) -> None:

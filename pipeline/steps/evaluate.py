@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import pandas as pd
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -23,7 +24,7 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from common import read_csv, run, unpack
+from common import run, unpack
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
             unpack(archive, Path(folder))
         model = joblib.load(Path(folder) / "model.joblib")
         schema = json.loads((Path(folder) / "schema.json").read_text(encoding="utf-8"))
-    table = read_csv(arguments.test / "test.csv")
+    table = pd.read_pickle(arguments.test / "test.pkl")
     features, target = table.drop(columns=[schema["target"]]), table[schema["target"]]
     measure = classification if schema["problem"] == "classification" else regression
     report = {"problem": schema["problem"], "rows": len(table), **measure(model, features, target)}

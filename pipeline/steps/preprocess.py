@@ -43,8 +43,9 @@ def main() -> None:
     schema = {"target": arguments.target, "problem": problem, **columns}
     arguments.train.mkdir(parents=True, exist_ok=True)
     arguments.test.mkdir(parents=True, exist_ok=True)
-    train.to_csv(arguments.train / "train.csv", index=False)
-    test.to_csv(arguments.test / "test.csv", index=False)
+    # Pickled, not CSV: a column's type is that of the whole table, and must be the same in every step.
+    train.to_pickle(arguments.train / "train.pkl")
+    test.to_pickle(arguments.test / "test.pkl")
     joblib.dump(preprocessor, arguments.train / "preprocessor.joblib")
     write_json(arguments.train / "schema.json", schema)
     write_json(arguments.profile / "profile.json", profile | {"rows": len(table), **schema})
@@ -62,12 +63,16 @@ def parse_arguments() -> argparse.Namespace:
 
 def describe(path: Path, root: Path) -> dict[str, Any]:
     """Return what identifies a file's content: S3's entity tag of a plain upload is its MD5."""
-    raw = path.read_bytes()
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    with path.open("rb") as raw:
+        while chunk := raw.read(1 << 20):
+            md5.update(chunk)
+            sha256.update(chunk)
     return {
         "name": str(path.relative_to(root)),
-        "bytes": len(raw),
-        "md5": hashlib.md5(raw, usedforsecurity=False).hexdigest(),
-        "sha256": hashlib.sha256(raw).hexdigest(),
+        "bytes": path.stat().st_size,
+        "md5": md5.hexdigest(),
+        "sha256": sha256.hexdigest(),
     }
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 
-from common import DataError, read_csv, run
+from common import DataError, run
 
 SEED = 20
 
@@ -37,7 +38,7 @@ def main() -> None:
     hyperparameters = json.loads(os.environ["SM_HPS"])
     channel, model_dir = Path(os.environ["SM_CHANNEL_TRAIN"]), Path(os.environ["SM_MODEL_DIR"])
     schema = json.loads((channel / "schema.json").read_text(encoding="utf-8"))
-    table = read_csv(channel / "train.csv")
+    table = pd.read_pickle(channel / "train.pkl")
     preprocessor = joblib.load(channel / "preprocessor.joblib")
 
     estimator = build_estimator(

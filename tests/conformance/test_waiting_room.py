@@ -76,6 +76,23 @@ def test_enlisting_twice_is_enlisting_once(room: Room) -> None:
     assert room.room.backlog(LIMITS)["basic"].waiting == 1
 
 
+def test_a_redelivery_still_knows_whom_it_superseded(room: Room) -> None:
+    room.enlist(1, data_set="churn")
+    for _ in range(2):
+        found = room.enlist(2, data_set="churn", content=content(event_time=after(1)))
+        assert found.superseded.request_id == submission(1).request_id
+        assert found.superseded.state is State.SUPERSEDED
+
+
+def test_an_upload_behind_a_back_off_neither_cuts_it_short_nor_is_forgotten(room: Room) -> None:
+    room.enlist(1, data_set="churn")
+    room.admit()
+    room.room.requeue(room.state(1), due_at=after(600), reason="quota", now=after(1))
+    room.enlist(2, seconds=400, data_set="churn", content=content(event_time=after(400)))
+    assert room.admissions(seconds=599)[0] == []
+    assert room.admit(seconds=600) == [submission(2).request_id]
+
+
 def test_admitting_takes_slots_and_states_together(room: Room) -> None:
     for number in (1, 2, 3):
         room.enlist(number, seconds=number)
@@ -196,23 +213,39 @@ def test_a_start_is_recorded_once_and_never_after_the_end(room: Room) -> None:
 def test_a_request_put_back_frees_its_slot_and_waits_until_it_is_due(room: Room) -> None:
     room.enlist(1)
     room.admit()
-    assert room.room.requeue(room.state(1), due_at=after(60), reason="quota", now=after(1))
+    (changed,) = room.room.requeue(room.state(1), due_at=after(60), reason="quota", now=after(1))
     kept = room.state(1)
+    assert changed == kept
     assert (kept.state, kept.reason, kept.due_at, kept.attempt) == (State.QUEUED, "quota", after(60), 1)
     assert room.used() == (0, {})
     assert room.admissions(seconds=59)[0] == []
     assert room.admit(seconds=60) == [submission(1).request_id]
     assert room.state(1).attempt == 2
-    assert not room.room.requeue(request(1, attempt=1), due_at=after(99), reason="late", now=after(61))
+    assert room.room.requeue(request(1, attempt=1), due_at=after(99), reason="late", now=after(61)) == []
 
 
 def test_a_request_put_back_behind_a_newer_upload_is_superseded(room: Room) -> None:
     room.enlist(1, data_set="churn")
     room.admit()
     room.enlist(2, seconds=1, data_set="churn", content=content(event_time=after(1)))
-    assert room.room.requeue(room.state(1), due_at=after(60), reason="quota", now=after(2))
+    (changed,) = room.room.requeue(room.state(1), due_at=after(60), reason="quota", now=after(2))
+    assert (changed.state, changed.superseded_by) == (State.SUPERSEDED, submission(2).request_id)
     assert (room.state(1).state, room.state(1).superseded_by) == (State.SUPERSEDED, submission(2).request_id)
     assert room.used() == (0, {})
+
+
+def test_a_request_put_back_takes_its_place_from_an_older_upload(room: Room) -> None:
+    room.enlist(1, data_set="churn", content=content(event_time=after(9)))
+    room.admit()
+    room.enlist(2, seconds=1, data_set="churn", content=content(event_time=after(1)))
+    changed = room.room.requeue(room.state(1), due_at=after(60), reason="quota", now=after(2))
+    assert [(r.request_id, r.state) for r in changed] == [
+        (submission(1).request_id, State.QUEUED),
+        (submission(2).request_id, State.SUPERSEDED),
+    ]
+    assert room.state(2).superseded_by == submission(1).request_id
+    assert (room.used(), room.room.backlog(LIMITS)["basic"].waiting) == ((0, {}), 1)
+    assert room.admit(seconds=60) == [submission(1).request_id]
 
 
 def test_a_waiting_request_can_be_cancelled_and_an_admitted_one_cannot(room: Room) -> None:

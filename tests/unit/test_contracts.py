@@ -147,6 +147,7 @@ def test_a_missing_setting_is_named() -> None:
         {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "retrain": "every day"},
         {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "data_sets": {"a b": {"target": "y"}}},
         {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "surprise": 1},
+        {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y", "hyperparameters": {"a": "x" * 1024}}},
     ],
 )
 def test_a_tenant_command_that_cannot_be_meant_is_refused(tenant: dict[str, Any]) -> None:

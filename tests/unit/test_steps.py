@@ -92,7 +92,7 @@ ROWS = b"".join(b"%d,%d,%s\n" % (n, n % 7, b"yes" if n % 3 else b"no") for n in 
         (HEAD + b"1,2,yes\n" * 40, "column 'churned' has one value only ('yes')"),
         (HEAD + b'1,"2,yes\n' * 31, "has broken quotes"),
         ((HEAD + ROWS).decode().encode("utf-16"), "is UTF-16: save it as UTF-8"),
-        ((HEAD + ROWS).replace(b"a,", b"\xe4,", 1), "is not UTF-8 (byte 0)"),
+        ((HEAD + ROWS).replace(b"a,", b"\xe4,", 1), "is not UTF-8 (invalid continuation byte)"),
         (b"\n \n", "is empty: a header line and rows are needed"),
         (HEAD + ROWS + b"1,2,rare\n", "class 'rare' of column 'churned' has one row only"),
         (b"churned\n" + b"yes\nno\n" * 20, "there is no column beside 'churned' to learn from"),

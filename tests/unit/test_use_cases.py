@@ -13,8 +13,9 @@ from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Intake, Verdict
 from trainyard.application.ports import Enlistment, ExecutionReport
 from trainyard.application.record import Record, Recorded
+from trainyard.application.stop import Stop
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
-from trainyard.domain.errors import Malformed, OutcomeUnknown, StartDelayed, StartInvalid, Throttled
+from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, StartDelayed, StartInvalid, Throttled
 from trainyard.domain.names import display_name
 from trainyard.domain.parameters import Images
 from trainyard.domain.policy import Policy
@@ -68,6 +69,7 @@ class World:
             bell=self.bell,
             **shared,
         )
+        self.stop = Stop(waiting_room=self.room, requests=self.room, executions=self.executions, **shared)
 
     def upload(self, **changes: Any) -> list[Verdict]:
         arrival = UploadArrived(account_id=ACCOUNT, content=content(**changes))
@@ -189,7 +191,7 @@ def test_a_batch_rings_the_bell_once_now_and_once_when_the_last_quiet_period_end
     assert due_now.bell.rings == [None]
 
 
-def test_duplicates_ring_no_bell_but_repeat_the_receipt_that_may_have_been_cut_off() -> None:
+def test_duplicates_ring_no_bell_but_tell_again_what_may_have_been_cut_off() -> None:
     world = World()
     world.enlist.enlist(submission(), NOW)
     world.receipts.written.clear()
@@ -198,7 +200,7 @@ def test_duplicates_ring_no_bell_but_repeat_the_receipt_that_may_have_been_cut_o
     world.enlist.ring([again], NOW)
     assert (again.kind, world.bell.rings) == (Enlistment.DUPLICATE, [])
     assert list(world.receipts.written) == [submission().request_id]
-    assert len(world.announcements.announced) == 1
+    assert [request.state for request in world.announcements.announced] == [State.QUEUED] * 2
 
 
 # --- dispatch -----------------------------------------------------------------------------------------------
@@ -283,11 +285,33 @@ def test_after_a_throttled_or_unanswered_start_the_slot_stays_taken_and_the_toke
     world.executions.faults = [(fault, took_effect)]
     kept = world.room.requests[world.run_one()]
     assert (kept.state, world.room.ledger().used) == (State.ADMITTED, 1)
-    world.dispatch.run_pass(after(30))
+    world.dispatch.run_pass(after(119))
     assert world.executions.calls == 1  # not yet overdue
-    world.dispatch.run_pass(after(61))
+    world.executions.faults = [] if not took_effect else [(StartInvalid("other parameters"), False)]
+    world.dispatch.run_pass(after(121))
     assert len(world.executions.started) == 1
     assert world.room.requests[kept.request_id].state is State.RUNNING
+
+
+def test_one_request_that_fails_in_an_unforeseen_way_holds_up_no_other() -> None:
+    world = World(limits=policy(tier(quota=3, running_max_per_tenant=3)))
+    for number in (1, 2, 3):
+        world.enlist.enlist(submission(number), after(number))
+    world.executions.faults = [(RuntimeError("no such bucket"), False)]
+    report = world.dispatch.run_pass(after(10))
+    assert [start.result for start in report.starts] == [Started.UNKNOWN, Started.RUNNING, Started.RUNNING]
+    assert "no such bucket" in str(report.starts[0].detail)
+    world.dispatch.run_pass(after(200))
+    assert world.room.requests[submission(1).request_id].state is State.RUNNING
+
+
+def test_a_data_set_larger_than_its_tier_takes_fails_before_it_costs_anything() -> None:
+    whole = replace(tenant().settings, train_on=TrainOn.WHOLE_PREFIX)
+    world = World(tenants=(tenant(settings=whole),))
+    world.data_sets.objects = {("acme", "set-1"): [content(size_bytes=60 * 1024 * 1024)] * 2}
+    kept = world.room.requests[world.run_one()]
+    assert (kept.state, world.executions.calls) == (State.FAILED, 0)
+    assert "takes at most" in str(kept.reason)
 
 
 def test_a_data_set_whose_objects_are_gone_fails_with_a_reason() -> None:
@@ -377,3 +401,33 @@ def test_a_freed_slot_is_used_by_the_next_pass() -> None:
     world.end(first)
     world.dispatch.run_pass(after(61))
     assert len(world.executions.started) == 2
+
+
+# --- stop ---------------------------------------------------------------------------------------------------
+
+
+def test_a_waiting_request_is_taken_back_and_its_tenant_told() -> None:
+    world = World()
+    world.enlist.enlist(submission(), NOW)
+    assert world.stop.stop(submission().request_id, after(1)).state is State.CANCELLED
+    assert world.receipts.written[submission().request_id]["state"] == "CANCELLED"
+    assert world.announcements.announced[-1].state is State.CANCELLED
+
+
+def test_a_running_request_is_asked_to_stop_and_one_that_ended_is_left() -> None:
+    world = World()
+    request_id = world.run_one()
+    assert world.stop.stop(request_id, after(1)).state is State.RUNNING
+    assert len(world.executions.stopped) == 1
+    world.end(request_id, "Stopped")
+    for identity, reason in ((request_id, "STOPPED already"), ("f" * 32, "there is no request")):
+        with pytest.raises(Refused, match=reason):
+            world.stop.stop(identity, after(2))
+
+
+def test_a_request_that_is_just_being_started_cannot_be_stopped_yet() -> None:
+    world = World()
+    world.executions.faults = [(OutcomeUnknown("timed out"), True)]
+    request_id = world.run_one()
+    with pytest.raises(Refused, match="try again in a moment"):
+        world.stop.stop(request_id, after(1))

@@ -37,8 +37,9 @@ actions of a TransactWriteItems (DynamoDB developer guide, "Service quotas")."""
 ROUNDS_MAX = 20
 """Of reading, deciding and committing in one pass; the timer and the bell bring the next pass."""
 
-START_OVERDUE = timedelta(minutes=1)
-"""After this long an admitted request is started again, with the same token."""
+START_OVERDUE = timedelta(minutes=2)
+"""After this long an admitted request's execution is looked for, and started again with the same token if there
+is none. Longer than a pass may take, so that the pass that admitted it is over."""
 
 
 class Started(StrEnum):
@@ -94,10 +95,9 @@ class Dispatch:
         Safe beside other passes: a commit holds only for the ledger that it was decided on.
         """
         policy = self.policies.current()
-        # 0. What was admitted but, as far as we know, never started: once more, with the same token.
-        starts = [
-            self._start(request, policy, now) for request in self.requests.starting_since(now - START_OVERDUE)
-        ]
+        # 0. What was admitted but, as far as we know, never started: found, or started once more.
+        overdue = self.requests.starting_since(now - START_OVERDUE)
+        starts = [self._start(request, policy, now, again=True) for request in overdue]
         conflicts = 0
         for _ in range(ROUNDS_MAX):
             # 1. Read: ledger, and the heads of the tenant queues.
@@ -123,21 +123,32 @@ class Dispatch:
         admitted = (self.requests.get(decision.request.request_id) for decision in admissions)
         return [self._start(request, policy, now) for request in admitted if request is not None]
 
-    def _start(self, request: Request, policy: Policy, now: datetime) -> Start:
-        """Start one admitted request, and settle what SageMaker answers."""
+    def _start(self, request: Request, policy: Policy, now: datetime, *, again: bool = False) -> Start:
+        """Start one admitted request, and settle what SageMaker answers.
+
+        A request that fails in an unforeseen way keeps its slot and holds up no other.
+        """
         try:
-            execution_arn = self._start_execution(request, policy)
+            return self._settle_start(request, policy, now, again=again)
+        except Exception as error:  # any one request's trouble is its own
+            return Start(request=request, result=Started.UNKNOWN, detail=f"{type(error).__name__}: {error}")
+
+    def _settle_start(self, request: Request, policy: Policy, now: datetime, *, again: bool) -> Start:
+        name = names.display_name(request.request_id, request.attempt)
+        try:
+            found = self.executions.find(name, since=request.admitted_at or now) if again else None
+            execution_arn = found or self._start_execution(request, policy)
         except StartDelayed as error:
-            self.waiting_room.requeue(request, due_at=now + policy.start_retry_delay, reason=str(error), now=now)
+            self._put_back(request, now + policy.start_retry_delay, str(error), now)
             return Start(request=request, result=Started.DELAYED, detail=str(error))
         except (StartInvalid, Refused) as error:
             self._fail(request, str(error), now)
             return Start(request=request, result=Started.FAILED, detail=str(error))
         except (Throttled, OutcomeUnknown) as error:
             return Start(request=request, result=Started.UNKNOWN, detail=str(error))
-        self.waiting_room.mark_running(request.request_id, request.attempt, execution_arn, now)
         running = replace(request, state=State.RUNNING, started_at=now, execution_arn=execution_arn)
-        self._tell(running, now)
+        if self.waiting_room.mark_running(request.request_id, request.attempt, execution_arn, now):
+            self._tell(running, now)
         return Start(request=running, result=Started.RUNNING)
 
     def _start_execution(self, request: Request, policy: Policy) -> str:
@@ -146,6 +157,11 @@ class Dispatch:
         if tenant is None or tier is None:
             raise StartInvalid(f"tenant {request.tenant_id} or tier {request.tier} no longer exists")
         data_bytes = self.data_sets.write_manifest(tenant, request)
+        if data_bytes > tier.data_bytes_max:
+            raise Refused(
+                f"the data set has {data_bytes:,} bytes in all, tier {tier.name} takes at most "
+                f"{tier.data_bytes_max:,}"
+            )
         return self.executions.start(
             name=names.display_name(request.request_id, request.attempt),
             token=names.start_token(request.request_id, request.attempt),
@@ -158,6 +174,10 @@ class Dispatch:
                 output_key_id=self.output_key_id,
             ),
         )
+
+    def _put_back(self, request: Request, due_at: datetime, reason: str, now: datetime) -> None:
+        for changed in self.waiting_room.requeue(request, due_at=due_at, reason=reason, now=now):
+            self._tell(changed, now)
 
     def _fail(self, request: Request, reason: str, now: datetime) -> None:
         if self.waiting_room.finish(request, State.FAILED, reason=reason, outcome=Outcome(), now=now):

@@ -14,7 +14,7 @@ from trainyard.application.ports import (
     Tenants,
     WaitingRoom,
 )
-from trainyard.domain.requests import Request, Submission
+from trainyard.domain.requests import Request, State, Submission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +33,10 @@ class Enlist:
         """
         # 1. Into the waiting room, in one transaction.
         enlisted = self.waiting_room.enlist(submission, self.policies.current(), now)
-        # 2. Tell the tenant; again on a redelivery, since the first telling may have failed.
+        # 2. Tell tenant and bus; again on a redelivery, since the first telling may have been cut off.
         for request in (enlisted.request, enlisted.superseded):
             if request is not None:
-                self._tell(request, now, first_time=enlisted.kind is not Enlistment.DUPLICATE)
+                self._tell(request, now)
         return enlisted
 
     def ring(self, enlisted: Iterable[Enlisted], now: datetime) -> None:
@@ -48,9 +48,9 @@ class Enlist:
         if later:
             self.bell.ring_at(max(later), now)
 
-    def _tell(self, request: Request, now: datetime, *, first_time: bool) -> None:
+    def _tell(self, request: Request, now: datetime) -> None:
         tenant = self.tenants.get(request.tenant_id)
         if tenant is not None:
             self.receipts.write(tenant, request, now)
-        if first_time:
+        if request.state in (State.QUEUED, State.SUPERSEDED):
             self.announcements.announce(request)

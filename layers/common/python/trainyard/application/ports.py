@@ -89,10 +89,11 @@ class WaitingRoom(Protocol):
         """
         ...
 
-    def requeue(self, request: Request, *, due_at: datetime, reason: str, now: datetime) -> bool:
-        """Put an ADMITTED request back and release its slot; False when it is not ADMITTED any more.
+    def requeue(self, request: Request, *, due_at: datetime, reason: str, now: datetime) -> list[Request]:
+        """Put an ADMITTED request back, and release its slot; nothing when it is not ADMITTED any more.
 
-        If a newer upload took its data set's place meanwhile, the request is SUPERSEDED instead.
+        If another upload took its data set's place meanwhile, the newer of the two keeps it, and the other is
+        SUPERSEDED. Returns the requests that changed, as they are now.
         """
         ...
 
@@ -178,6 +179,14 @@ class Executions(Protocol):
 
         Raises Throttled, StartDelayed, StartInvalid or OutcomeUnknown.
         """
+        ...
+
+    def find(self, name: str, *, since: datetime) -> str | None:
+        """Return the ARN of the execution of that display name, started since a time, or None."""
+        ...
+
+    def stop(self, execution_arn: str) -> None:
+        """Ask an execution to stop; its end comes as a status event. Idempotent."""
         ...
 
 

@@ -94,14 +94,15 @@ class Record:
         ended = replace(request, state=state, reason=reason, outcome=outcome, finished_at=now)
         # 6. A slot is free: wake the dispatcher, and tell the tenant.
         self._tell(ended, now)
-        self.announcements.announce(ended)
         return Recorded.FINISHED, ended
 
     def _tell(self, request: Request, now: datetime) -> None:
+        """Tell dispatcher, tenant and bus; at least once, since a redelivery tells again."""
         self.bell.ring()
         tenant = self.tenants.get(request.tenant_id)
         if tenant is not None:
             self.receipts.write(tenant, request, now)
+        self.announcements.announce(request)
 
     def _outcome(self, request: Request, report: ExecutionReport) -> Outcome:
         known = request.outcome or Outcome()

@@ -32,7 +32,7 @@ class InstanceEntry(_Strict):
 class TierEntry(_Strict):
     quota: int = Field(ge=1, le=10_000)
     running_max_per_tenant: int = Field(ge=1, le=10_000)
-    runtime_max_minutes: int = Field(ge=1, le=28 * 24 * 60)
+    runtime_max_minutes: int = Field(ge=1, le=12_960)  # ProcessingMaxRuntimeInSeconds ≤ 777,600
     quality_min: float = Field(default=0.0, ge=0.0, le=1.0)
     instances: list[InstanceEntry] = Field(min_length=1)
 

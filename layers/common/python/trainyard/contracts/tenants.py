@@ -1,5 +1,6 @@
 """The tenants function's commands and answers."""
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,8 @@ from trainyard.domain.names import is_data_set
 from trainyard.domain.tenants import Algorithm, Problem, Tenant, TrainingSettings, TrainOn
 
 _Column = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
+PARAMETER_LENGTH_MAX = 1024
+"""Characters of a pipeline parameter's value (SageMaker API reference, Parameter)."""
 _SCHEDULE = re.compile(r"rate\([1-9][0-9]{0,3} (minute|minutes|hour|hours|day|days)\)|cron\([^()]{9,100}\)")
 
 
@@ -23,6 +26,13 @@ class SettingsEntry(_Strict):
     problem: Problem = Problem.AUTO
     train_on: TrainOn = TrainOn.NEWEST_OBJECT
     hyperparameters: dict[str, str | int | float | bool] = Field(default_factory=dict, max_length=20)
+
+    @field_validator("hyperparameters")
+    @classmethod
+    def _fits_a_parameter(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if len(json.dumps(values, separators=(",", ":"))) > PARAMETER_LENGTH_MAX:
+            raise ValueError(f"hyperparameters take more than {PARAMETER_LENGTH_MAX} characters as JSON")
+        return values
 
     def to_settings(self) -> TrainingSettings:
         return TrainingSettings(

@@ -41,6 +41,11 @@ def is_incoming(tenant: Tenant, key: str) -> bool:
     return key.startswith(tenant.root + INCOMING)
 
 
+def has_plain_key(key: str) -> bool:
+    """Tell whether a key is free of control characters, which no manifest or parameter can carry."""
+    return _CONTROL_CHARACTERS.search(key) is None
+
+
 def data_set_of(tenant: Tenant, key: str) -> str:
     """Return the data set that an incoming key belongs to.
 
@@ -76,7 +81,7 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
         raise Refused(
             f"the policy has no tier {tenant.tier!r}: the operator must add it or move the tenant", kind="tier"
         )
-    if _CONTROL_CHARACTERS.search(content.key):
+    if not has_plain_key(content.key):
         raise Refused("the key holds control characters: rename the object", kind="key characters")
     if len(content.uri) > URI_LENGTH_MAX:
         raise Refused(

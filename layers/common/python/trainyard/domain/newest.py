@@ -43,4 +43,5 @@ def wait_after(
         return Wait(now, now + min(quiet_period, delay_max))
     if waiting.due_at <= now:
         return waiting
-    return Wait(waiting.arrived_at, min(now + quiet_period, waiting.arrived_at + delay_max))
+    quiet = min(now + quiet_period, waiting.arrived_at + delay_max)
+    return Wait(waiting.arrived_at, max(quiet, waiting.due_at))  # a back-off is not cut short

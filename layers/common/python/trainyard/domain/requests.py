@@ -98,6 +98,8 @@ class Request:
     reason: str | None = None
     """Why it was rejected or failed, or went back to the queue."""
     superseded_by: str | None = None
+    supersedes: str | None = None
+    """The request whose place it took."""
     admitted_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -10,15 +10,20 @@ from botocore.config import Config
 calls: Counter[str] = Counter()
 """Calls since the last `take_calls`, by "Service.Operation"; retries inside botocore count once."""
 
-_CONFIG = Config(
-    retries={"mode": "standard", "max_attempts": 4}, connect_timeout=2, read_timeout=10, parameter_validation=False
-)
+_CONFIG = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=2, read_timeout=10)
+_OWN_CONFIG = {
+    # Presigned URLs of other signature versions are refused by new buckets, and name the global host.
+    "s3": Config(signature_version="s3v4"),
+    # A function is waited for as long as it may run, and never called a second time in vain.
+    "lambda": Config(read_timeout=130, retries={"total_max_attempts": 1}),
+}
 
 
 @cache
 def client(service: str) -> Any:
     """Return the client of a service; the same one for every caller."""
-    built = boto3.session.Session().client(service, config=_CONFIG)
+    config = _CONFIG.merge(_OWN_CONFIG.get(service, Config()))
+    built = boto3.session.Session().client(service, config=config)
     built.meta.events.register("before-call", _count)
     return built
 

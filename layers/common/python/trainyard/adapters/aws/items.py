@@ -1,5 +1,6 @@
 """Requests and tenants as DynamoDB items, and back."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -35,7 +36,17 @@ def unstamp(text: str) -> datetime:
 
 _OUTCOME = tuple(Outcome.__dataclass_fields__)
 _TIMES = ("arrived_at", "due_at", "admitted_at", "started_at", "finished_at")
-_PLAIN = ("request_id", "tenant_id", "tier", "data_set", "attempt", "reason", "superseded_by", "execution_arn")
+_PLAIN = (
+    "request_id",
+    "tenant_id",
+    "tier",
+    "data_set",
+    "attempt",
+    "reason",
+    "superseded_by",
+    "supersedes",
+    "execution_arn",
+)
 
 
 def request_item(request: Request) -> Item:
@@ -120,7 +131,7 @@ def _settings_item(settings: TrainingSettings) -> Item:
         "target": settings.target,
         "problem": settings.problem.value,
         "train_on": settings.train_on.value,
-        "hyperparameters": dict(settings.hyperparameters),
+        "hyperparameters": json.dumps(dict(settings.hyperparameters)),  # DynamoDB knows no 1.0 beside 1
     }
 
 
@@ -130,7 +141,7 @@ def _settings_from(values: Mapping[str, Any]) -> TrainingSettings:
         target=values["target"],
         problem=Problem(values["problem"]),
         train_on=TrainOn(values["train_on"]),
-        hyperparameters=tuple((name, _number(value)) for name, value in values["hyperparameters"].items()),
+        hyperparameters=tuple(json.loads(values["hyperparameters"]).items()),
     )
 
 

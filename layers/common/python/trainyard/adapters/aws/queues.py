@@ -9,6 +9,7 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.contracts.events import APPLICATION_SOURCE
 from trainyard.contracts.messages import training_request_body
+from trainyard.domain.errors import Throttled
 from trainyard.domain.requests import Request, State, Submission
 
 _BATCH = 10
@@ -97,7 +98,7 @@ class EventBridgeAnnouncements:
             "quality": outcome.quality if outcome else None,
         }
         with translated():
-            client("events").put_events(
+            answer = client("events").put_events(
                 Entries=[
                     {
                         "EventBusName": self._bus,
@@ -107,6 +108,8 @@ class EventBridgeAnnouncements:
                     }
                 ]
             )
+        if answer["FailedEntryCount"]:
+            raise Throttled(f"the event bus refused: {answer['Entries'][0].get('ErrorMessage')}")
 
 
 @cache

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -13,10 +14,12 @@ from trainyard.application.ports import ExecutionReport
 from trainyard.domain.cost import StepUsage, cost_usd
 from trainyard.domain.errors import StartDelayed, StartInvalid
 
-_DELAYED = frozenset(
-    {"ResourceLimitExceeded", "ConflictException", "ResourceNotFound", "ResourceNotFoundException"}
-)
-"""Quota, or a deployment under way (SageMaker API reference, StartPipelineExecution, Errors)."""
+_INVALID = frozenset({"ValidationException", "ValidationError"})
+"""What no later try can mend. All else can pass: quota (ResourceLimitExceeded), a deployment under way
+(ConflictException, ResourceNotFound), rights that are being mended (AccessDenied)."""
+
+_SKEW = timedelta(minutes=5)
+"""By which SageMaker's clock may differ from ours."""
 
 
 class SageMakerExecutions:
@@ -36,10 +39,19 @@ class SageMakerExecutions:
                 )
         except ClientError as error:
             words = f"{code_of(error)}: {error.response.get('Error', {}).get('Message', '')}"
-            if code_of(error) in _DELAYED:
-                raise StartDelayed(words) from error
-            raise StartInvalid(words) from error
+            if code_of(error) in _INVALID:
+                raise StartInvalid(words) from error
+            raise StartDelayed(words) from error
         return str(answer["PipelineExecutionArn"])
+
+    def find(self, name: str, *, since: datetime) -> str | None:
+        pages = client("sagemaker").get_paginator("list_pipeline_executions")
+        with translated():
+            for page in pages.paginate(PipelineName=self._pipeline, CreatedAfter=since - _SKEW):
+                for summary in page["PipelineExecutionSummaries"]:
+                    if summary.get("PipelineExecutionDisplayName") == name:
+                        return str(summary["PipelineExecutionArn"])
+        return None
 
     def stop(self, execution_arn: str) -> None:
         """Ask an execution to stop; its end comes as a status event. Idempotent."""
@@ -53,22 +65,32 @@ class SageMakerExecutionReports:
     """Implements ExecutionReports."""
 
     def read(self, execution_arn: str) -> ExecutionReport:
-        steps = list(_steps(execution_arn))
-        failed = next((step for step in steps if step.get("StepStatus") == "Failed"), None)
+        steps = [(step, _job_of(step)) for step in _steps(execution_arn)]
+        failed = next((pair for pair in steps if pair[0].get("StepStatus") == "Failed"), None)
         return ExecutionReport(
-            cost_usd=cost_usd(usage for step in steps for usage in _usages(step)),
-            failed_step=failed["StepName"] if failed else None,
-            failure=last_line(failed.get("FailureReason", "")) if failed else None,
+            cost_usd=cost_usd(usage for _, job in steps for usage in _usages(job)),
+            failed_step=failed[0]["StepName"] if failed else None,
+            failure=_failure(*failed) if failed else None,
         )
 
 
+def _failure(step: dict[str, Any], job: dict[str, Any]) -> str:
+    """Return why a step failed, in its own words where it left any.
+
+    A processing job's words are its exit message, a training job's stand in its failure reason (SageMaker API
+    reference, DescribeProcessingJob and DescribeTrainingJob).
+    """
+    return str(job.get("ExitMessage") or last_line(step.get("FailureReason") or job.get("FailureReason") or ""))
+
+
 def last_line(reason: str) -> str:
-    """Return a step's own last error line: SageMaker puts its class in front and may add the command behind."""
-    text = re.sub(r"^ClientError: |^AlgorithmError: ", "", reason.strip())
+    """Return the last error line of a failure reason: SageMaker puts its class in front, and more behind."""
+    text = re.sub(r"^(?:(?:ClientError|AlgorithmError): )+", "", reason.strip())
     text = re.split(r"\n?Command \"", text, maxsplit=1)[0]
-    text = re.sub(r"(?:^|\n)ExecuteUserScriptError:\s*|(?:^|\n)ExitCode \d+\s*|(?:^|\n)ErrorMessage ", "\n", text)
+    text = re.sub(r"(?:^|\n)(?:ExecuteUserScriptError:|ExitCode \d+|ErrorMessage )\s*", "\n", text)
+    text = re.sub(r",? ?exit code: \d+\s*$", "", text)
     lines = [line.strip().strip('"') for line in text.strip().splitlines() if line.strip().strip('"')]
-    return lines[-1] if lines else ""
+    return lines[-1] if lines else reason.strip()
 
 
 def _steps(execution_arn: str) -> Iterator[dict[str, Any]]:
@@ -82,21 +104,25 @@ def _steps(execution_arn: str) -> Iterator[dict[str, Any]]:
         token = {"NextToken": page["NextToken"]}
 
 
-def _usages(step: dict[str, Any]) -> Iterator[StepUsage]:
-    """Yield what the job of a step used; nothing for a step without a job, or one that never began."""
+def _job_of(step: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of a step's job, {} for a step without one."""
     metadata = step.get("Metadata", {})
-    if "TrainingJob" in metadata:
-        with translated():
-            job = client("sagemaker").describe_training_job(
-                TrainingJobName=metadata["TrainingJob"]["Arn"].rpartition("/")[2]
-            )
-        seconds = job.get("BillableTimeInSeconds", 0)
-        cluster = job["ResourceConfig"]
-    elif "ProcessingJob" in metadata:
-        with translated():
-            job = client("sagemaker").describe_processing_job(
-                ProcessingJobName=metadata["ProcessingJob"]["Arn"].rpartition("/")[2]
-            )
+    sagemaker = client("sagemaker")
+    with translated():
+        if "TrainingJob" in metadata:
+            name = metadata["TrainingJob"]["Arn"].rpartition("/")[2]
+            return dict(sagemaker.describe_training_job(TrainingJobName=name))
+        if "ProcessingJob" in metadata:
+            name = metadata["ProcessingJob"]["Arn"].rpartition("/")[2]
+            return dict(sagemaker.describe_processing_job(ProcessingJobName=name))
+    return {}
+
+
+def _usages(job: dict[str, Any]) -> Iterator[StepUsage]:
+    """Yield what a job used; nothing for one that never began."""
+    if "ResourceConfig" in job:
+        seconds, cluster = job.get("BillableTimeInSeconds", 0), job["ResourceConfig"]
+    elif "ProcessingResources" in job:
         begin, end = job.get("ProcessingStartTime"), job.get("ProcessingEndTime")
         seconds = (end - begin).total_seconds() if begin and end else 0
         cluster = job["ProcessingResources"]["ClusterConfig"]

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.adapters.aws.items import stamp
-from trainyard.domain.arrivals import INCOMING
+from trainyard.domain.arrivals import INCOMING, has_plain_key
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.names import is_data_set
 from trainyard.domain.parameters import Locations
@@ -61,7 +61,11 @@ class S3DataSets:
         if tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
             sizes = {request.content.key: request.content.size_bytes}
         else:
-            sizes = {found["Key"]: found["Size"] for found in self._objects(tenant, request.data_set)}
+            sizes = {
+                found["Key"]: found["Size"]
+                for found in self._objects(tenant, request.data_set)
+                if has_plain_key(found["Key"])
+            }
         if not sizes:
             raise Refused(f"there is no data left below {INCOMING}{request.data_set}/")
         folder = f"{tenant.root}{INCOMING}{request.data_set}/"

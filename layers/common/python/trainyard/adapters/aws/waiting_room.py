@@ -80,7 +80,8 @@ class DynamoWaitingRoom:
     def _enlist_once(self, submission: Submission, policy: Policy, now: datetime) -> Enlisted:
         known, place, queue, waiting = self._read_for(submission)
         if known is not None:
-            return Enlisted(kind=Enlistment.DUPLICATE, request=known)
+            older = self._request(known.supersedes) if known.supersedes else None
+            return Enlisted(kind=Enlistment.DUPLICATE, request=known, superseded=older)
         wait = wait_after(
             now,
             quiet_period=policy.quiet_period,
@@ -104,6 +105,7 @@ class DynamoWaitingRoom:
         newer = is_newer(request.content, waiting.content)
         winner, loser = (request, waiting) if newer else (waiting, request)
         winner = replace(winner, arrived_at=request.arrived_at, due_at=request.due_at)
+        winner = replace(winner, supersedes=loser.request_id) if newer else winner
         loser = replace(loser, state=State.SUPERSEDED, superseded_by=winner.request_id, finished_at=now)
         was_head = queue.ready == _ready(waiting)
         self._write(
@@ -114,7 +116,7 @@ class DynamoWaitingRoom:
                 winner,
                 queue,
                 waiting=queue.waiting,
-                ready=self._head_after(waiting, winner) if was_head else queue.ready,
+                ready=self._head_after(waiting, winner) if was_head else _min(queue.ready, _ready(winner)),
             ),
         )
         return Enlisted(
@@ -311,46 +313,71 @@ class DynamoWaitingRoom:
             )
         )
 
-    def requeue(self, request: Request, *, due_at: datetime, reason: str, now: datetime) -> bool:
+    def requeue(self, request: Request, *, due_at: datetime, reason: str, now: datetime) -> list[Request]:
         for _ in _tries():
-            queued = replace(request, state=State.QUEUED, due_at=due_at, reason=reason, admitted_at=None)
+            queued = replace(
+                request, state=State.QUEUED, due_at=due_at, reason=reason, admitted_at=None, started_at=None
+            )
             place, item = self._get_all(
                 (self._scheduler, _place_key(request.tenant_id, request.data_set)),
                 (self._scheduler, _queue_key(request.tier, request.tenant_id)),
             )
-            if place is not None:
-                newer = str(deserialized(place)["request_id"])
-                return self._end(
-                    request, State.SUPERSEDED, reason=reason, superseded_by=newer, outcome=Outcome(), now=now
-                )
-            queue = _queue_from(item)
+            holder = self._request(str(deserialized(place)["request_id"])) if place is not None else None
             try:
-                self._write(
-                    self._put_request(queued, only_if="#state = :admitted AND attempt = :attempt"),
-                    self._put_place(queued, replaces=None),
-                    self._release_slot(request),
-                    self._update_queue(
-                        queued,
-                        queue,
-                        waiting=queue.waiting + 1,
-                        ready=_min(queue.ready, _ready(queued)),
-                        running=queue.running - 1,
-                    ),
-                )
+                if holder is not None and is_newer(holder.content, request.content):
+                    return self._give_way(request, holder, reason, now)
+                return self._take_back(queued, holder, _queue_from(item), now)
             except Conflict:
-                current = self._request(request.request_id)
-                if current is None or current.state is not State.ADMITTED or current.attempt != request.attempt:
-                    return False
-                continue
-            return True
+                if not self._is_admitted(request):
+                    return []
         raise Conflict(f"request {request.request_id} could not be put back")
+
+    def _give_way(self, request: Request, holder: Request, reason: str, now: datetime) -> list[Request]:
+        """End a request whose place a newer upload holds."""
+        ended = replace(
+            request,
+            state=State.SUPERSEDED,
+            superseded_by=holder.request_id,
+            reason=reason,
+            finished_at=now,
+        )
+        moved = self._end(ended, State.SUPERSEDED, reason=reason, outcome=Outcome(), now=now)
+        return [ended] if moved else []
+
+    def _take_back(self, queued: Request, holder: Request | None, queue: _Queue, now: datetime) -> list[Request]:
+        """Queue a request again, in the place of an older upload if one holds it. Raises Conflict."""
+        older = (
+            replace(holder, state=State.SUPERSEDED, superseded_by=queued.request_id, finished_at=now)
+            if holder is not None
+            else None
+        )
+        actions = [
+            self._put_request(queued, only_if="#state = :admitted AND attempt = :attempt"),
+            self._put_place(queued, replaces=older.request_id if older else None),
+            self._release_slot(queued),
+            self._update_queue(
+                queued,
+                queue,
+                waiting=queue.waiting + (0 if older else 1),
+                ready=_min(queue.ready, _ready(queued)),
+                running=queue.running - 1,
+            ),
+        ]
+        if older is not None:
+            actions.append(self._replace_waiting(older))
+        self._write(*actions)
+        return [queued] + ([older] if older else [])
+
+    def _is_admitted(self, request: Request) -> bool:
+        current = self._request(request.request_id)
+        return current is not None and current.state is State.ADMITTED and current.attempt == request.attempt
 
     # --- ends ---------------------------------------------------------------------------------------------
 
     def finish(
         self, request: Request, state: State, *, reason: str | None, outcome: Outcome, now: datetime
     ) -> bool:
-        return self._end(request, state, reason=reason, superseded_by=None, outcome=outcome, now=now)
+        return self._end(request, state, reason=reason, outcome=outcome, now=now)
 
     def _end(
         self,
@@ -358,7 +385,6 @@ class DynamoWaitingRoom:
         state: State,
         *,
         reason: str | None,
-        superseded_by: str | None,
         outcome: Outcome,
         now: datetime,
     ) -> bool:
@@ -367,7 +393,7 @@ class DynamoWaitingRoom:
             "state": state.value,
             "finished_at": stamp(now),
             "reason": reason,
-            "superseded_by": superseded_by,
+            "superseded_by": request.superseded_by,
             "execution_arn": request.execution_arn,
             "expires_at": self._expiry(now),
         } | outcome_values(outcome)

@@ -37,7 +37,9 @@ class MemoryWaitingRoom:
 
     def enlist(self, submission: Submission, policy: Policy, now: datetime) -> Enlisted:
         if submission.request_id in self.requests:
-            return Enlisted(kind=Enlistment.DUPLICATE, request=self.requests[submission.request_id])
+            known = self.requests[submission.request_id]
+            older = self.requests[known.supersedes] if known.supersedes else None
+            return Enlisted(kind=Enlistment.DUPLICATE, request=known, superseded=older)
         queue = self._queue(submission.tier, submission.tenant_id)
         waiting = queue.places.get(submission.data_set)
         wait = wait_after(
@@ -59,6 +61,7 @@ class MemoryWaitingRoom:
         newer = is_newer(request.content, waiting.content)
         winner, loser = (request, waiting) if newer else (waiting, request)
         winner = replace(winner, arrived_at=wait.arrived_at, due_at=wait.due_at)
+        winner = replace(winner, supersedes=loser.request_id) if newer else winner
         loser = replace(loser, state=State.SUPERSEDED, superseded_by=winner.request_id, finished_at=now)
         self.requests[loser.request_id] = loser
         self._place(queue, winner)
@@ -132,19 +135,32 @@ class MemoryWaitingRoom:
             if place is None or place.request_id != decision.request.request_id:
                 raise Conflict("the request no longer waits")
 
-    def requeue(self, request: Request, *, due_at: datetime, reason: str, now: datetime) -> bool:
+    def requeue(self, request: Request, *, due_at: datetime, reason: str, now: datetime) -> list[Request]:
         if not self._holds(request, State.ADMITTED):
-            return False
+            return []
         queue = self._queue(request.tier, request.tenant_id)
-        newer = queue.places.get(request.data_set)
-        if newer is not None:
-            ended = replace(request, state=State.SUPERSEDED, superseded_by=newer.request_id, reason=reason)
-            self._release(replace(ended, finished_at=now))
-            return True
-        self._release(request)
+        holder = queue.places.get(request.data_set)
+        if holder is not None and is_newer(holder.content, request.content):
+            ended = replace(
+                request,
+                state=State.SUPERSEDED,
+                superseded_by=holder.request_id,
+                reason=reason,
+                finished_at=now,
+            )
+            self._release(ended)
+            return [ended]
+        queued = replace(
+            request, state=State.QUEUED, due_at=due_at, reason=reason, admitted_at=None, started_at=None
+        )
+        self._release(queued)
         queue.revision += 1
-        self._place(queue, replace(request, state=State.QUEUED, due_at=due_at, reason=reason, admitted_at=None))
-        return True
+        self._place(queue, queued)
+        if holder is None:
+            return [queued]
+        older = replace(holder, state=State.SUPERSEDED, superseded_by=queued.request_id, finished_at=now)
+        self.requests[older.request_id] = older
+        return [queued, older]
 
     def mark_running(self, request_id: str, attempt: int, execution_arn: str, now: datetime) -> bool:
         request = self.requests[request_id]
@@ -335,6 +351,7 @@ class MemoryExecutions:
         """Token → display name and parameters."""
         self.faults: list[tuple[Exception, bool]] = []
         self.calls = 0
+        self.stopped: list[str] = []
 
     def start(self, *, name: str, token: str, parameters: dict[str, str]) -> str:
         self.calls += 1
@@ -345,6 +362,17 @@ class MemoryExecutions:
             raise fault
         identity = hashlib.sha256(token.encode()).hexdigest()[:12]
         return f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/{identity}"
+
+    def find(self, name: str, *, since: datetime) -> str | None:
+        return next((_arn(token) for token, (known, _) in self.started.items() if known == name), None)
+
+    def stop(self, execution_arn: str) -> None:
+        self.stopped.append(execution_arn)
+
+
+def _arn(token: str) -> str:
+    identity = hashlib.sha256(token.encode()).hexdigest()[:12]
+    return f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/{identity}"
 
 
 class MemoryReports:

@@ -1,0 +1,49 @@
+"""Stop: a request that waits is taken back, one that runs is asked to stop."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from trainyard.application.ports import Announcements, Executions, Receipts, Requests, Tenants, WaitingRoom
+from trainyard.domain.errors import Refused
+from trainyard.domain.requests import Request, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    tenants: Tenants
+    requests: Requests
+    waiting_room: WaitingRoom
+    executions: Executions
+    receipts: Receipts
+    announcements: Announcements
+
+    def stop(self, request_id: str, now: datetime) -> Request:
+        """Return the request as it is now: CANCELLED, or RUNNING until its end is reported.
+
+        Raises Refused when there is nothing to stop.
+        """
+        request = self._get(request_id)
+        # 1. Does it wait? Then it is taken back, and the tenant is told.
+        if request.state is State.QUEUED and self.waiting_room.cancel(request, now):
+            return self._tell(replace(request, state=State.CANCELLED, finished_at=now), now)
+        # 2. Does it run, perhaps since a moment ago? Then SageMaker is asked; the end comes as an event.
+        request = self._get(request_id)
+        if request.state is State.RUNNING and request.execution_arn is not None:
+            self.executions.stop(request.execution_arn)
+            return request
+        if request.state is State.ADMITTED:
+            raise Refused(f"request {request_id} is just being started: try again in a moment")
+        raise Refused(f"request {request_id} is {request.state} already: there is nothing to stop")
+
+    def _get(self, request_id: str) -> Request:
+        request = self.requests.get(request_id)
+        if request is None:
+            raise Refused(f"there is no request {request_id!r}; `trainyard requests TENANT` shows them")
+        return request
+
+    def _tell(self, request: Request, now: datetime) -> Request:
+        tenant = self.tenants.get(request.tenant_id)
+        if tenant is not None:
+            self.receipts.write(tenant, request, now)
+        self.announcements.announce(request)
+        return request

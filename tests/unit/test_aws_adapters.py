@@ -1,0 +1,277 @@
+"""What the AWS adapters make of AWS's answers, against moto or a stubbed client."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
+from botocore.stub import Stubber
+from moto import mock_aws
+
+from tests.build import NOW, after, request, tenant
+from tests.tables import create_tables
+from trainyard.adapters.aws import clients, sagemaker
+from trainyard.adapters.aws.errors import translated
+from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
+from trainyard.adapters.aws.tables import DynamoBell, DynamoPolicies, DynamoTenants
+from trainyard.contracts.policy_file import DEPLOYED
+from trainyard.domain.errors import (
+    Conflict,
+    OutcomeUnknown,
+    Refused,
+    StartDelayed,
+    StartInvalid,
+    Throttled,
+)
+from trainyard.domain.requests import State
+from trainyard.domain.tenants import Algorithm, TrainingSettings, TrainOn
+
+BUCKET = "trainyard-t-acme"
+
+
+@pytest.fixture
+def aws() -> Iterator[Any]:
+    with mock_aws():
+        clients.client.cache_clear()
+        create_tables(boto3.client("dynamodb"))
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket=BUCKET)
+        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        yield s3
+    clients.client.cache_clear()
+
+
+@pytest.fixture
+def stub() -> Iterator[Stubber]:
+    """A SageMaker client whose answers are given; requests are checked against botocore's model."""
+    clients.client.cache_clear()
+    with Stubber(clients.client("sagemaker")) as stubber:
+        yield stubber
+    clients.client.cache_clear()
+
+
+# --- errors -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (ClientError({"Error": {"Code": "ThrottlingException"}}, "x"), Throttled),
+        (ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, "x"), Conflict),
+        (
+            ClientError(
+                {
+                    "Error": {"Code": "TransactionCanceledException"},
+                    "CancellationReasons": [{"Code": "None"}, {"Code": "TransactionConflict"}],
+                },
+                "x",
+            ),
+            Conflict,
+        ),
+        (
+            ClientError({"Error": {"Code": "Odd"}, "ResponseMetadata": {"HTTPStatusCode": 500}}, "x"),
+            OutcomeUnknown,
+        ),
+        (ReadTimeoutError(endpoint_url="x"), OutcomeUnknown),
+        (ConnectTimeoutError(endpoint_url="x"), Throttled),
+        (ClientError({"Error": {"Code": "AccessDenied"}}, "x"), ClientError),
+    ],
+)
+def test_what_botocore_raises_becomes_what_the_caller_must_do(raised: Exception, expected: type) -> None:
+    with pytest.raises(expected), translated():
+        raise raised
+
+
+# --- SageMaker ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("ValidationException", StartInvalid),
+        ("ResourceLimitExceeded", StartDelayed),
+        ("ConflictException", StartDelayed),
+        ("ResourceNotFound", StartDelayed),
+        ("AccessDeniedException", StartDelayed),
+        ("ThrottlingException", Throttled),
+    ],
+)
+def test_only_what_no_later_try_can_mend_ends_a_request(stub: Stubber, code: str, expected: type) -> None:
+    for _ in range(4):
+        stub.add_client_error("start_pipeline_execution", code, "words", 400)
+    with pytest.raises(expected):
+        sagemaker.SageMakerExecutions(pipeline_name="p").start(name="n", token="t" * 32, parameters={"A": "1"})
+
+
+def test_an_execution_is_found_by_its_name_on_a_later_page(stub: Stubber) -> None:
+    pages: list[dict[str, Any]] = [
+        {"PipelineExecutionSummaries": [{"PipelineExecutionDisplayName": "other"}], "NextToken": "2"},
+        {"PipelineExecutionSummaries": [{"PipelineExecutionDisplayName": "n", "PipelineExecutionArn": "arn"}]},
+    ]
+    since = NOW - timedelta(minutes=5)
+    for number, page in enumerate(pages):
+        expected = {"PipelineName": "p", "CreatedAfter": since} | ({"NextToken": "2"} if number else {})
+        stub.add_response("list_pipeline_executions", page, expected)
+    assert sagemaker.SageMakerExecutions(pipeline_name="p").find("n", since=NOW) == "arn"
+
+
+def test_a_failed_processing_steps_own_words_are_its_exit_message(stub: Stubber) -> None:
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:processing-job/pipelines-x"
+    step = {
+        "StepName": "Preprocess",
+        "StepStatus": "Failed",
+        "FailureReason": "ClientError: AlgorithmError: , exit code: 1",
+        "Metadata": {"ProcessingJob": {"Arn": arn}},
+    }
+    job = {
+        "ProcessingJobName": "pipelines-x",
+        "ProcessingJobArn": arn,
+        "ProcessingJobStatus": "Failed",
+        "CreationTime": NOW,
+        "ProcessingStartTime": NOW,
+        "ProcessingEndTime": after(3600),
+        "ExitMessage": "there is no column 'y'",
+        "AppSpecification": {"ImageUri": "i"},
+        "ProcessingResources": {
+            "ClusterConfig": {"InstanceCount": 2, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 30}
+        },
+    }
+    stub.add_response("list_pipeline_execution_steps", {"PipelineExecutionSteps": [step]})
+    stub.add_response("describe_processing_job", job)
+    report = sagemaker.SageMakerExecutionReports().read(
+        "arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/x"
+    )
+    assert (report.failed_step, report.failure) == ("Preprocess", "there is no column 'y'")
+    assert str(report.cost_usd) == "0.230000"  # 1 h for 2 instances at 0.115
+
+
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        ("AlgorithmError: no hyperparameter depth, exit code: 1", "no hyperparameter depth"),
+        ("ClientError: AlgorithmError: boom", "boom"),
+        (
+            'AlgorithmError: ExecuteUserScriptError:\nExitCode 1\nErrorMessage "ValueError: bad"\n'
+            'Command "/usr/bin/python3 train.py", exit code: 1',
+            "ValueError: bad",
+        ),
+        (
+            "the model's quality is 0.4 and at least 0.6 is asked for",
+            "the model's quality is 0.4 and at least 0.6 is asked for",
+        ),
+    ],
+)
+def test_a_failure_reason_is_cut_down_to_its_last_line(reason: str, line: str) -> None:
+    assert sagemaker.last_line(reason) == line
+
+
+# --- S3 -----------------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_names_the_one_object_and_not_its_neighbour(aws: Any) -> None:
+    for name in ("data.csv", "data.csv.bak"):
+        aws.put_object(Bucket=BUCKET, Key=f"incoming/churn/{name}", Body=b"x" * 10)
+    asked = request(1, data_set="churn")
+    assert S3DataSets().write_manifest(tenant(), asked) == asked.content.size_bytes
+    body = aws.get_object(Bucket=BUCKET, Key=f"reports/churn/{asked.request_id}/input.manifest")["Body"].read()
+    assert json.loads(body) == [{"prefix": f"s3://{BUCKET}/incoming/churn/"}, "data.csv"]
+
+
+def test_a_whole_prefix_is_everything_below_it_but_empty_objects(aws: Any) -> None:
+    for number in range(3):
+        aws.put_object(Bucket=BUCKET, Key=f"incoming/churn/p/{number}.csv", Body=b"x" * 5)
+    aws.put_object(Bucket=BUCKET, Key="incoming/churn/", Body=b"")
+    aws.put_object(Bucket=BUCKET, Key="incoming/churn2/other.csv", Body=b"x")
+    settings = TrainingSettings(algorithm=Algorithm.LINEAR, target="y", train_on=TrainOn.WHOLE_PREFIX)
+    whole, asked = tenant(settings=settings), request(1, data_set="churn")
+    assert S3DataSets().write_manifest(whole, asked) == 15
+    body = aws.get_object(Bucket=BUCKET, Key=f"reports/churn/{asked.request_id}/input.manifest")["Body"].read()
+    assert json.loads(body)[1:] == ["p/0.csv", "p/1.csv", "p/2.csv"]
+    with pytest.raises(Refused, match="no data left"):
+        S3DataSets().write_manifest(whole, request(2, data_set="gone"))
+
+
+def test_the_newest_object_of_a_data_set_is_found_with_its_version(aws: Any) -> None:
+    aws.put_object(Bucket=BUCKET, Key="incoming/churn/b.csv", Body=b"old")
+    version = aws.put_object(Bucket=BUCKET, Key="incoming/churn/b.csv", Body=b"newer")["VersionId"]
+    found = S3DataSets().content_of(tenant(), "churn")
+    assert found is not None
+    assert (found.key, found.version_id, found.size_bytes) == ("incoming/churn/b.csv", version, 5)
+    assert S3DataSets().names(tenant()) == ["churn"]
+    assert S3DataSets().content_of(tenant(), "none") is None
+
+
+def test_a_receipt_never_goes_back(aws: Any) -> None:
+    def told() -> str:
+        key = f"receipts/set-1/{request(1).request_id}.json"
+        return str(json.loads(aws.get_object(Bucket=BUCKET, Key=key)["Body"].read())["state"])
+
+    receipts = S3Receipts()
+    for state, attempt, expected in (
+        (State.QUEUED, 0, "QUEUED"),
+        (State.RUNNING, 1, "RUNNING"),
+        (State.QUEUED, 0, "RUNNING"),
+        (State.SUCCEEDED, 1, "SUCCEEDED"),
+        (State.RUNNING, 1, "SUCCEEDED"),
+    ):
+        receipts.write(tenant(), request(1, state=state, attempt=attempt), NOW)
+        assert told() == expected
+
+
+# --- tables -------------------------------------------------------------------------------------------------
+
+
+def test_a_tenant_is_found_by_its_bucket_or_its_prefix_and_by_nothing_else(aws: Any) -> None:
+    records = DynamoTenants(tenants_table="tenants")
+    settings = TrainingSettings(
+        algorithm=Algorithm.LINEAR, target="y", hyperparameters=(("a", 1.0), ("b", 2), ("c", True))
+    )
+    silo, pooled = (
+        tenant(settings=settings, data_sets={"s": settings}),
+        tenant("acme10", bucket="pool", root="acme10/"),
+    )
+    for one in (silo, pooled):
+        records.put(one)
+    assert records.owner_of(BUCKET, "incoming/x/y") == silo
+    assert records.owner_of("pool", "acme10/incoming/x/y") == pooled
+    assert records.owner_of("pool", "acme1/incoming/x/y") is None
+    assert records.owner_of("pool", "acme10") is None
+    assert records.all() == [silo, pooled]
+    kept = records.get("acme")
+    assert kept is not None
+    assert [type(value) for _, value in kept.settings.hyperparameters] == [float, int, bool]
+
+
+def test_an_applied_policy_replaces_the_deployed_one_and_counts_up(aws: Any) -> None:
+    policies = DynamoPolicies(scheduler_table="scheduler")
+    text = DEPLOYED.read_text(encoding="utf-8")
+    assert policies.current().version == 0
+    assert policies.apply(text.replace("running_max: 20", "running_max: 30"), NOW).version == 1
+    assert (policies.current().version, policies.current().running_max) == (1, 30)
+    with pytest.raises(Refused):
+        policies.apply("tiers: {}", NOW)
+    assert policies.current().version == 1
+
+
+def test_the_bell_is_one_item_and_a_later_ring_one_delayed_message(aws: Any) -> None:
+    queue = boto3.client("sqs").create_queue(QueueName="bell")["QueueUrl"]
+    bell = DynamoBell(scheduler_table="scheduler", bell_queue_url=queue)
+    bell.ring()
+    bell.ring()
+    bell.ring_at(after(5000), NOW)
+    item = boto3.client("dynamodb").get_item(TableName="scheduler", Key={"pk": {"S": "bell"}, "sk": {"S": "bell"}})
+    assert item["Item"]["rings"] == {"N": "2"}
+    delayed = boto3.client("sqs").get_queue_attributes(
+        QueueUrl=queue, AttributeNames=["ApproximateNumberOfMessagesDelayed"]
+    )
+    assert delayed["Attributes"]["ApproximateNumberOfMessagesDelayed"] == "1"
+
+
+def test_presigned_urls_are_of_signature_version_4() -> None:
+    clients.client.cache_clear()
+    url = clients.client("s3").generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": "k"})
+    assert "X-Amz-Signature" in url
+    clients.client.cache_clear()
