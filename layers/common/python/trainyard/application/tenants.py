@@ -8,6 +8,8 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.names import TENANT_ID_LENGTH_MAX, is_tenant_id
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
 
+BUCKET_NAME_LENGTH_MAX = 63
+
 
 class Provisioning(Protocol):
     """What a tenant needs in the account; each step may be repeated."""
@@ -81,6 +83,11 @@ class TenantAdministration:
             raise Refused(
                 f"{wish.tenant_id!r} cannot name a tenant: at most {TENANT_ID_LENGTH_MAX} lower-case letters and "
                 "digits, single hyphens between them, for example acme or acme-labs"
+            )
+        if len(self.bucket_prefix + wish.tenant_id) > BUCKET_NAME_LENGTH_MAX:
+            raise Refused(
+                f"the bucket {self.bucket_prefix}{wish.tenant_id} would have more than {BUCKET_NAME_LENGTH_MAX} "
+                "characters: choose a shorter tenant id, or deploy under a shorter stack name"
             )
         policy = self.policies.current()
         if policy.tier(wish.tier) is None:

@@ -164,7 +164,7 @@ class AwsProvisioning:
                     on=[f"arn:{self._partition}:s3:::{self._code_bucket}"],
                     when={"StringLike": {"s3:prefix": ["code/*"]}},
                 ),
-                _allow("kms:GenerateDataKey", "kms:Decrypt", on=[self._data_key]),
+                _allow("kms:GenerateDataKey", "kms:Encrypt", "kms:Decrypt", on=[self._data_key]),
                 _allow(
                     "logs:CreateLogGroup",
                     "logs:CreateLogStream",
