@@ -9,31 +9,27 @@ from cli.show import Answer
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import Request, State
 
-COLUMNS = (
-    "REQUEST",
-    "TENANT",
-    "TIER",
-    "DATA SET",
-    "STATE",
-    "ARRIVED",
-    "WAITED",
-    "RAN",
-    "QUALITY",
-    "COST USD",
-    "REASON",
-)
-
 
 def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
     if arguments.tenant_id:
         found = deployment.requests.of_tenant(deployment.tenant(arguments.tenant_id).tenant_id)
+        columns: tuple[str, ...] = (
+            "REQUEST",
+            "DATA SET",
+            "STATE",
+            "WAITED",
+            "RAN",
+            "QUALITY",
+            "COST USD",
+            "REASON",
+        )
+        rows = [_result(request) for request in found]
     else:
-        found = [
-            r for state in (State.RUNNING, State.ADMITTED, State.QUEUED) for r in deployment.requests.active(state)
-        ]
-    return Answer(
-        data=[view(request) for request in found], columns=COLUMNS, rows=[_row(request) for request in found]
-    )
+        states = (State.RUNNING, State.ADMITTED, State.QUEUED)
+        found = [request for state in states for request in deployment.requests.active(state)]
+        columns = ("REQUEST", "TENANT", "TIER", "DATA SET", "STATE", "ARRIVED")
+        rows = [_activity(request) for request in found]
+    return Answer(data=[view(request) for request in found], columns=columns, rows=rows)
 
 
 def show_request(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -67,21 +63,23 @@ def view(request: Request) -> dict[str, Any]:
     }
 
 
-def _row(request: Request) -> tuple[Any, ...]:
+def _result(request: Request) -> tuple[Any, ...]:
     outcome = request.outcome
     return (
         request.request_id,
-        request.tenant_id,
-        request.tier,
         request.data_set,
         request.state.value,
-        request.arrived_at.strftime("%Y-%m-%d %H:%M:%S"),
         _between(request.arrived_at, request.started_at),
         _between(request.started_at, request.finished_at),
         f"{outcome.quality:.3f}" if outcome and outcome.quality is not None else None,
         outcome.cost_usd if outcome else None,
         request.reason,
     )
+
+
+def _activity(request: Request) -> tuple[Any, ...]:
+    arrived = request.arrived_at.strftime("%Y-%m-%d %H:%M:%S")
+    return (request.request_id, request.tenant_id, request.tier, request.data_set, request.state.value, arrived)
 
 
 def _between(begin: datetime | None, end: datetime | None) -> str | None:

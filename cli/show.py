@@ -1,10 +1,14 @@
 """Print an answer as a table, or as lines."""
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+UNBROKEN = frozenset({"REQUEST", "STATE", "TIER", "WAITED", "RAN", "QUALITY"})
+"""Columns whose cells are read, or copied, whole."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,11 @@ class Answer:
 
 
 def show(answer: Answer) -> None:
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 200)
     if answer.columns and answer.rows:
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in answer.columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN)
         for row in answer.rows:
             table.add_row(*("" if cell is None else str(cell) for cell in row))
         console.print(table)

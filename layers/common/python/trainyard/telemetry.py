@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
@@ -12,10 +12,6 @@ NAMESPACE = "Trainyard"
 def build_logger(function: str) -> Logger:
     """Return the function's structured logger; keys added for a record are cleared by the next one."""
     return Logger(service=f"trainyard-{function}", utc=True)
-
-
-def build_metrics(function: str) -> Metrics:
-    return Metrics(namespace=NAMESPACE, service=f"trainyard-{function}")
 
 
 def count(name: str, value: float = 1, *, unit: MetricUnit = MetricUnit.Count, **dimensions: str) -> None:

@@ -106,10 +106,6 @@ class Request:
     execution_arn: str | None = None
     outcome: "Outcome | None" = None
 
-    @property
-    def holds_slot(self) -> bool:
-        return self.state in HOLDING
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
