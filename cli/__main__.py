@@ -19,13 +19,16 @@ EXAMPLES = """examples:
   trainyard tenant create globex --tier basic --target price --algorithm linear --retrain "rate(1 day)"
   trainyard upload acme churn.csv --data-set churn
   trainyard requests acme
-  trainyard models list acme
+  trainyard models acme
   trainyard models fetch acme 1 --to model.tar.gz
   trainyard pause all
   trainyard dlq list
 
 The deployment is found by its stack: --stack NAME, or TRAINYARD_STACK, else trainyard-dev. Credentials and region
 are those of the AWS SDK's environment."""
+
+
+MODEL_ACTIONS = ("list", "approve", "reject", "fetch")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -177,7 +180,7 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parsed = build_parser().parse_args(arguments)
+    parsed = build_parser().parse_args(_written_out(sys.argv[1:] if arguments is None else arguments))
     try:
         answer: Answer = parsed.run(Deployment(parsed.stack), parsed)
     except (TrainyardError, OSError) as error:
@@ -191,6 +194,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         show(answer)
     return 0
+
+
+def _written_out(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with `models TENANT` written out as `models list TENANT`."""
+    written = list(arguments)
+    if "models" in written:
+        behind = written.index("models") + 1
+        if behind < len(written) and written[behind] not in (*MODEL_ACTIONS, "-h", "--help"):
+            written.insert(behind, "list")
+    return written
 
 
 def _complain(message: str) -> int:

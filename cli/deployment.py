@@ -52,7 +52,9 @@ class Deployment:
 
     @property
     def policies(self) -> DynamoPolicies:
-        return DynamoPolicies(scheduler_table=self.outputs["SchedulerTable"])
+        return DynamoPolicies(
+            scheduler_table=self.outputs["SchedulerTable"], running_max=int(self.outputs["RunningMax"])
+        )
 
     @property
     def bell(self) -> DynamoBell:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.__main__ import build_parser, main
+from cli.__main__ import _written_out, build_parser, main
 from cli.tenants import _data_set, _hyperparameter
 from trainyard.domain.errors import Refused
 
@@ -56,3 +56,17 @@ def test_a_data_sets_settings_start_from_the_tenants() -> None:
 def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policy", "apply", "/no/such/policy.yaml", "--dry-run"]) == 1
     assert "/no/such/policy.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["models", "acme"], ["models", "list", "acme"]),
+        (["--json", "models", "acme"], ["--json", "models", "list", "acme"]),
+        (["models", "fetch", "acme", "1"], ["models", "fetch", "acme", "1"]),
+        (["models", "list", "list"], ["models", "list", "list"]),
+        (["status"], ["status"]),
+    ],
+)
+def test_models_of_a_tenant_need_no_verb(given: list[str], meant: list[str]) -> None:
+    assert _written_out(given) == meant

@@ -26,7 +26,7 @@ def intake() -> Intake:
     return Intake(
         account_id=settings.account_id,
         tenants=DynamoTenants(tenants_table=settings.tenants_table),
-        policies=DynamoPolicies(scheduler_table=settings.scheduler_table),
+        policies=_policies(settings),
         data_sets=S3DataSets(),
         tier_queues=SqsTierQueues(prefix=settings.tier_queue_prefix),
         requests=_requests(settings),
@@ -46,7 +46,7 @@ def enlist() -> Enlist:
         "scheduler_table", "requests_table", "tenants_table", "bell_queue_url", "event_bus_name"
     )
     return Enlist(
-        policies=DynamoPolicies(scheduler_table=settings.scheduler_table),
+        policies=_policies(settings),
         tenants=DynamoTenants(tenants_table=settings.tenants_table),
         waiting_room=_waiting_room(settings),
         receipts=S3Receipts(),
@@ -68,7 +68,7 @@ def dispatch() -> Dispatch:
         "data_key_arn",
     )
     return Dispatch(
-        policies=DynamoPolicies(scheduler_table=settings.scheduler_table),
+        policies=_policies(settings),
         tenants=DynamoTenants(tenants_table=settings.tenants_table),
         waiting_room=_waiting_room(settings),
         requests=_requests(settings),
@@ -118,7 +118,7 @@ def tenant_administration() -> TenantAdministration:
     )
     return TenantAdministration(
         records=DynamoTenants(tenants_table=settings.tenants_table),
-        policies=DynamoPolicies(scheduler_table=settings.scheduler_table),
+        policies=_policies(settings),
         provisioning=AwsProvisioning(
             stage=settings.stage,
             account_id=settings.account_id,
@@ -149,6 +149,10 @@ def bell() -> DynamoBell:
 
 def _retention(settings: Settings) -> timedelta:
     return timedelta(days=int(settings.request_retention_days))
+
+
+def _policies(settings: Settings) -> DynamoPolicies:
+    return DynamoPolicies(scheduler_table=settings.scheduler_table, running_max=int(settings.running_max))
 
 
 def _requests(settings: Settings) -> DynamoRequests:

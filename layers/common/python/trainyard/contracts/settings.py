@@ -35,6 +35,7 @@ class Settings:
     schedule_group: str = ""
     schedule_role_arn: str = ""
     request_retention_days: str = "400"
+    running_max: str = "20"
 
     @classmethod
     def from_env(cls, *required: str, env: Mapping[str, str] = os.environ) -> "Settings":

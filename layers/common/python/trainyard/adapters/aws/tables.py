@@ -1,5 +1,6 @@
 """The records of requests, tenants and policies in DynamoDB."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -139,17 +140,24 @@ _POLICY_KEY = {"pk": "policy", "sk": "policy"}
 
 
 class DynamoPolicies:
-    """Implements Policies; the applied policy lives beside the ledger, as the text it was applied from."""
+    """Implements Policies; the applied policy lives beside the ledger, as the text it was applied from.
 
-    def __init__(self, *, scheduler_table: str) -> None:
+    `running_max` is the deployment's own ceiling: no policy in force admits more.
+    """
+
+    def __init__(self, *, scheduler_table: str, running_max: int) -> None:
         self._table = scheduler_table
+        self._running_max = running_max
 
     def current(self) -> Policy:
         item = _get(self._table, _POLICY_KEY)
         if item is None:
-            return deployed_policy()
+            return self._capped(deployed_policy())
         values = deserialized(item)
-        return parse_policy(values["text"], version=int(values["version"]))
+        return self._capped(parse_policy(values["text"], version=int(values["version"])))
+
+    def _capped(self, policy: Policy) -> Policy:
+        return replace(policy, running_max=min(policy.running_max, self._running_max))
 
     def apply(self, text: str, now: datetime) -> Policy:
         """Check a policy and put it in force; raises Refused when it does not hold, Conflict when overtaken."""
@@ -163,7 +171,7 @@ class DynamoPolicies:
         )
         if not kept:
             raise Conflict("another policy was applied meanwhile: look at it, and apply yours again")
-        return policy
+        return self._capped(policy)
 
 
 DELAYED_RING = "ring"
