@@ -66,7 +66,7 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     actions = tenant.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = actions.add_parser(
         "create",
-        help="create a tenant, or bring it to what is asked; can be repeated",
+        help="create a tenant, or bring one to exactly what is asked: options left out take their defaults",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  trainyard tenant create acme --tier premium --target churned "
         '--data-set sales:target=revenue,problem=regression,train_on=whole-prefix --retrain "rate(1 day)"',
@@ -134,7 +134,7 @@ def _request_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def _model_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("models", help="list, approve and fetch a tenant's models")
+    parser = commands.add_parser("models", help="list (models TENANT), approve and fetch a tenant's models")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listed = actions.add_parser("list", help="the versions in the tenant's model group")
     listed.add_argument("tenant_id", metavar="TENANT")
@@ -188,7 +188,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ClientError as error:
         return _complain(f"AWS refused: {error}")
     except BotoCoreError as error:
-        return _complain(f"AWS could not be asked: {error}")
+        return _complain(
+            f"AWS could not be asked: {error} Set region and credentials, or paste the exports that "
+            "`make demo KEEP=1` prints."
+        )
     if parsed.json:
         print(json.dumps(answer.data, indent=2, default=str))
     else:

@@ -63,9 +63,9 @@ def _queues(deployment: Deployment) -> list[str]:
 
 
 def _view(deployment: Deployment, url: str) -> dict[str, Any]:
-    """Return a queue's letters; looking hides them from others for a second only."""
+    """Return a queue's letters; looking hides them from nobody."""
     found = deployment.client("sqs").receive_message(
-        QueueUrl=url, MaxNumberOfMessages=SHOWN_MAX, VisibilityTimeout=1, MessageAttributeNames=["reason"]
+        QueueUrl=url, MaxNumberOfMessages=SHOWN_MAX, VisibilityTimeout=0, MessageAttributeNames=["reason"]
     )
     letters = [
         {

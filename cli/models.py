@@ -15,9 +15,9 @@ def list_models(deployment: Deployment, arguments: Namespace) -> Answer:
     found = [_view(deployment, arn) for arn in _package_arns(deployment, tenant)]
     return Answer(
         data=found,
-        columns=("VERSION", "STATUS", "DATA SET", "REQUEST", "CREATED", "MODEL"),
+        columns=("VERSION", "STATUS", "DATA SET", "REQUEST", "CREATED"),
         rows=[
-            (v["version"], v["status"], v["data_set"], (v["request"] or "")[:12], v["created_at"], v["model_uri"])
+            (v["version"], v["status"], v["data_set"], v["request"], v["created_at"].strftime("%Y-%m-%d %H:%M:%S"))
             for v in found
         ],
     )
@@ -41,7 +41,11 @@ def fetch(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def _decide(deployment: Deployment, arguments: Namespace, status: str) -> Answer:
     package = _find(deployment, arguments)
-    deployment.client("sagemaker").update_model_package(ModelPackageArn=package["arn"], ModelApprovalStatus=status)
+    deployment.client("sagemaker").update_model_package(
+        ModelPackageArn=package["arn"],
+        ModelApprovalStatus=status,
+        CustomerMetadataProperties=package["metadata"],  # as it is: an update must not lose it
+    )
     return Answer(
         data={"arn": package["arn"], "status": status}, lines=[f"version {arguments.version} is {status}"]
     )
@@ -76,6 +80,7 @@ def _view(deployment: Deployment, arn: str) -> dict[str, Any]:
         "arn": arn,
         "version": int(arn.rpartition("/")[2]),
         "status": found.get("ModelApprovalStatus"),
+        "metadata": metadata,
         "data_set": metadata.get("data_set"),
         "request": metadata.get("request"),
         "created_at": found["CreationTime"],

@@ -1,5 +1,6 @@
 """Training requests."""
 
+import json
 from argparse import Namespace
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +35,9 @@ def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def show_request(deployment: Deployment, arguments: Namespace) -> Answer:
     shown = view(deployment.request(arguments.request_id))
-    return Answer(data=shown, columns=("FIELD", "VALUE"), rows=list(shown.items()))
+    return Answer(
+        data=shown, columns=("FIELD", "VALUE"), rows=[(name, _plain(value)) for name, value in shown.items()]
+    )
 
 
 def stop(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -73,13 +76,17 @@ def _result(request: Request) -> tuple[Any, ...]:
         _between(request.started_at, request.finished_at),
         f"{outcome.quality:.3f}" if outcome and outcome.quality is not None else None,
         outcome.cost_usd if outcome else None,
-        request.reason,
+        request.reason or (f"superseded by {request.superseded_by}" if request.superseded_by else None),
     )
 
 
 def _activity(request: Request) -> tuple[Any, ...]:
     arrived = request.arrived_at.strftime("%Y-%m-%d %H:%M:%S")
     return (request.request_id, request.tenant_id, request.tier, request.data_set, request.state.value, arrived)
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict) else value
 
 
 def _between(begin: datetime | None, end: datetime | None) -> str | None:

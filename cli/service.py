@@ -58,7 +58,7 @@ def policy_apply(deployment: Deployment, arguments: Namespace) -> Answer:
     text = arguments.file.read_text(encoding="utf-8")
     _refuse_tiers_in_use(deployment, parse_policy(text, version=0))
     if arguments.dry_run:
-        return _policy_answer(parse_policy(text, version=deployment.policies.current().version + 1))
+        return _policy_answer(deployment.policies.check(text))
     applied = deployment.policies.apply(text, datetime.now(UTC))
     deployment.bell.ring()
     return _policy_answer(applied)
@@ -69,7 +69,9 @@ def _refuse_tiers_in_use(deployment: Deployment, wanted: Policy) -> None:
     holders = [t.tenant_id for t in deployment.tenants.all() if wanted.tier(t.tier) is None]
     if holders:
         shown = ", ".join(holders[:5]) + (f" and {len(holders) - 5} more" if len(holders) > 5 else "")
-        raise Refused(f"the policy lacks the tier of {shown}: keep the tier, or remove its tenants first")
+        raise Refused(
+            f"the policy lacks the tier of {shown}: keep the tier; tenants cannot be moved or removed yet"
+        )
 
 
 def _policy_answer(policy: Policy) -> Answer:

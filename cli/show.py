@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-UNBROKEN = frozenset({"REQUEST", "STATE", "TIER", "WAITED", "RAN", "QUALITY"})
+UNBROKEN = frozenset({"REQUEST", "STATUS", "STATE", "TIER", "WAITED", "RAN", "QUALITY"})
 """Columns whose cells are read, or copied, whole."""
 
 

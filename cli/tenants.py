@@ -9,7 +9,7 @@ from cli.show import Answer
 from trainyard.contracts.events import APPLICATION_SOURCE
 from trainyard.contracts.tenants import tenant_view
 from trainyard.domain.errors import Refused, TrainyardError
-from trainyard.domain.names import is_data_set
+from trainyard.domain.names import FOLDERS, is_data_set
 
 _SETTINGS = ("target", "algorithm", "problem", "train_on")
 
@@ -65,6 +65,8 @@ def show_one(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def upload(deployment: Deployment, arguments: Namespace) -> Answer:
     tenant = deployment.tenant(arguments.tenant_id)
+    if not arguments.file.is_file():
+        raise Refused(f"{arguments.file} is not a file")
     data_set = arguments.data_set or arguments.file.stem
     _check_data_set(data_set)
     key = f"{tenant.root}incoming/{data_set}/{arguments.file.name}"
@@ -154,4 +156,7 @@ def _data_set(text: str, defaults: dict[str, Any]) -> tuple[str, dict[str, Any]]
 
 def _check_data_set(name: str) -> None:
     if not is_data_set(name):
-        raise Refused(f"{name!r} cannot name a data set: letters, digits, dots, hyphens, underscores; at most 63")
+        raise Refused(
+            f"{name!r} cannot name a data set: 1 to 63 letters, digits, dots, hyphens or underscores, and none of "
+            f"{', '.join(FOLDERS)}"
+        )

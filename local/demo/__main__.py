@@ -246,10 +246,13 @@ def _status_table(status: dict[str, Any], seconds: float) -> Group:
 
 
 def _keep(cloud: Cloud, console: Console) -> None:
-    console.print("\nThe cloud stays up until Ctrl-C. In another terminal:\n")
+    console.print("\nThe cloud stays up until Ctrl-C. In another terminal, paste:\n")
     for name, value in {**cloud.environment(), "TRAINYARD_STACK": STACK}.items():
         console.print(f"  export {name}={value}", highlight=False)
-    console.print("  ./trainyard status\n  ./trainyard requests elm\n  aws s3 ls", highlight=False)
+    console.print(
+        "  ./trainyard status\n  ./trainyard requests elm\n  aws s3 ls   # if the AWS CLI is installed",
+        highlight=False,
+    )
     while True:
         time.sleep(3600)
 

@@ -207,7 +207,7 @@ def nothing_leaked(facts: Facts) -> Result:
     return Result(
         "no slot leaked, nothing lost",
         used == 0 and facts.dead_letters == {"trainyard-uploads-dlq": 1},
-        f"{used} slots held; dead letters {facts.dead_letters}",
+        f"{used} slots held; dead letters {facts.dead_letters}, the event that was cut off",
     )
 
 

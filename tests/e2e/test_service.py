@@ -50,6 +50,10 @@ def test_an_upload_becomes_a_registered_model_that_can_be_approved_and_fetched(
         request.request_id,
     )
     assert yard.run("models", "approve", "acme", "1") == 0
+    capsys.readouterr()
+    assert yard.run("models", "acme", "--json") == 0
+    (approved,) = json.loads(capsys.readouterr().out)
+    assert (approved["status"], approved["request"]) == ("Approved", request.request_id)
     assert yard.run("models", "fetch", "acme", "1", "--to", str(tmp_path / "m.tar.gz")) == 0
     assert (tmp_path / "m.tar.gz").stat().st_size > 1000
     assert yard.run("models", "fetch", "acme", "7") == 1

@@ -145,6 +145,7 @@ def test_a_missing_setting_is_named() -> None:
         {"tenant_id": "acme", "tier": "basic", "settings": {"target": ""}},
         {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y", "algorithm": "magic"}},
         {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "retrain": "every day"},
+        {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "retrain": "cron(0 3 * * * *)"},
         {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "data_sets": {"a b": {"target": "y"}}},
         {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "surprise": 1},
         {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y", "hyperparameters": {"a": "x" * 1024}}},

@@ -16,6 +16,14 @@ PARAMETER_LENGTH_MAX = 1024
 _SCHEDULE = re.compile(r"rate\([1-9][0-9]{0,3} (minute|minutes|hour|hours|day|days)\)|cron\([^()]{9,100}\)")
 
 
+def _is_schedule(text: str) -> bool:
+    """Tell whether EventBridge Scheduler takes it: of a cron's two day fields, exactly one is "?"."""
+    if _SCHEDULE.fullmatch(text) is None:
+        return False
+    fields = text.removeprefix("cron(").removesuffix(")").split()
+    return text.startswith("rate(") or (len(fields) == 6 and (fields[2] == "?") != (fields[4] == "?"))
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,7 +70,7 @@ class TenantEntry(_Strict):
     @field_validator("retrain")
     @classmethod
     def _schedule_fits(cls, schedule: str | None) -> str | None:
-        if schedule is not None and _SCHEDULE.fullmatch(schedule) is None:
+        if schedule is not None and not _is_schedule(schedule):
             raise ValueError(f"{schedule!r} is no schedule: use rate(1 day) or cron(0 3 * * ? *)")
         return schedule
 

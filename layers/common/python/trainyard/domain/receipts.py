@@ -9,7 +9,7 @@ _SENTENCES = {
     State.SUCCEEDED: "done: a model is registered and waits for approval",
     State.FAILED: "failed: {reason}",
     State.STOPPED: "stopped: {reason}",
-    State.SUPERSEDED: "a newer upload of this data set is trained on instead",
+    State.SUPERSEDED: "a newer request for this data set is trained on instead",
     State.CANCELLED: "taken back before it started",
     State.REJECTED: "refused: {reason}",
 }

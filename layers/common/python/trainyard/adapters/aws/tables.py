@@ -159,9 +159,13 @@ class DynamoPolicies:
     def _capped(self, policy: Policy) -> Policy:
         return replace(policy, running_max=min(policy.running_max, self._running_max))
 
+    def check(self, text: str) -> Policy:
+        """Return what `apply` would put in force; raises Refused when it does not hold."""
+        return self._capped(parse_policy(text, version=self.current().version + 1))
+
     def apply(self, text: str, now: datetime) -> Policy:
         """Check a policy and put it in force; raises Refused when it does not hold, Conflict when overtaken."""
-        policy = parse_policy(text, version=self.current().version + 1)
+        policy = self.check(text)
         item = _POLICY_KEY | {"text": text, "version": policy.version, "applied_at": stamp(now)}
         kept = _put_if(
             self._table,
@@ -171,7 +175,7 @@ class DynamoPolicies:
         )
         if not kept:
             raise Conflict("another policy was applied meanwhile: look at it, and apply yours again")
-        return self._capped(policy)
+        return policy
 
 
 DELAYED_RING = "ring"
