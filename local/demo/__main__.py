@@ -63,7 +63,7 @@ class Demo:
     def run(self) -> bool:
         self.say("the local cloud is up")
         deploy(self.cloud, STACK, {"Stage": "dev"})
-        self.say("template.yaml is deployed, every call authorised by its policies")
+        self.say("template.yaml is deployed; calls to all but SageMaker are authorised by its policies")
         scenario = build()
         self.trainyard("policy", "apply", str(POLICY))
         for tenant in scenario.tenants:
