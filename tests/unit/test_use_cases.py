@@ -278,7 +278,7 @@ def test_a_start_refused_for_good_fails_the_request_with_sagemakers_words() -> N
 @pytest.mark.parametrize(
     ("fault", "took_effect"), [(Throttled("slow down"), False), (OutcomeUnknown("timed out"), True)]
 )
-def test_after_a_throttled_or_unanswered_start_the_slot_stays_taken_and_the_token_is_the_same(
+def test_after_a_throttled_or_unanswered_start_the_slot_stays_taken_and_it_is_settled_later(
     fault: Exception, took_effect: bool
 ) -> None:
     world = World()
@@ -291,6 +291,18 @@ def test_after_a_throttled_or_unanswered_start_the_slot_stays_taken_and_the_toke
     world.dispatch.run_pass(after(121))
     assert len(world.executions.started) == 1
     assert world.room.requests[kept.request_id].state is State.RUNNING
+
+
+@pytest.mark.parametrize("lists_late", [False, True])
+def test_an_unanswered_start_runs_once_even_while_sagemaker_does_not_list_it_yet(lists_late: bool) -> None:
+    world = World()
+    world.executions.faults = [(OutcomeUnknown("timed out"), True)]
+    world.executions.lists_late = lists_late
+    request_id = world.run_one()
+    world.dispatch.run_pass(after(121))
+    assert [name for name, _ in world.executions.started.values()] == [f"{request_id}-1"]
+    assert world.executions.calls == (2 if lists_late else 1)
+    assert world.room.requests[request_id].state is State.RUNNING
 
 
 def test_one_request_that_fails_in_an_unforeseen_way_holds_up_no_other() -> None:

@@ -351,6 +351,8 @@ class MemoryExecutions:
         """Token → display name and parameters."""
         self.faults: list[tuple[Exception, bool]] = []
         self.calls = 0
+        self.lists_late = False
+        """Whether `find` does not see what was started yet."""
         self.stopped: list[str] = []
 
     def start(self, *, name: str, token: str, parameters: dict[str, str]) -> str:
@@ -364,6 +366,8 @@ class MemoryExecutions:
         return f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/{identity}"
 
     def find(self, name: str, *, since: datetime) -> str | None:
+        if self.lists_late:
+            return None
         return next((_arn(token) for token, (known, _) in self.started.items() if known == name), None)
 
     def stop(self, execution_arn: str) -> None:
