@@ -11,9 +11,12 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.queues import EventBridgeAnnouncements
 from trainyard.adapters.aws.sagemaker import SageMakerExecutions
 from trainyard.adapters.aws.storage import S3Receipts
-from trainyard.adapters.aws.tables import DynamoBell, DynamoPolicies, DynamoRequests, DynamoTenants
-from trainyard.adapters.aws.waiting_room import DynamoWaitingRoom
+from trainyard.adapters.aws.store import DynamoStore, rest
+from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
+from trainyard.application.policies import Policies
 from trainyard.application.stop import Stop
+from trainyard.application.waiting_room import WaitingRoom
+from trainyard.contracts.policy_file import DEPLOYED, parse_policy
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
@@ -47,13 +50,18 @@ class Deployment:
         return DynamoTenants(tenants_table=self.outputs["TenantsTable"])
 
     @property
-    def requests(self) -> DynamoRequests:
-        return DynamoRequests(requests_table=self.outputs["RequestsTable"], retention=self._retention)
+    def _store(self) -> DynamoStore:
+        return DynamoStore(
+            scheduler_table=self.outputs["SchedulerTable"], requests_table=self.outputs["RequestsTable"]
+        )
 
     @property
-    def policies(self) -> DynamoPolicies:
-        return DynamoPolicies(
-            scheduler_table=self.outputs["SchedulerTable"], running_max=int(self.outputs["RunningMax"])
+    def policies(self) -> Policies:
+        return Policies(
+            store=self._store,
+            deployed=DEPLOYED.read_text(encoding="utf-8"),
+            parse=parse_policy,
+            running_max=int(self.outputs["RunningMax"]),
         )
 
     @property
@@ -61,18 +69,13 @@ class Deployment:
         return DynamoBell(scheduler_table=self.outputs["SchedulerTable"], bell_queue_url=self.outputs["BellQueue"])
 
     @property
-    def waiting_room(self) -> DynamoWaitingRoom:
-        return DynamoWaitingRoom(
-            scheduler_table=self.outputs["SchedulerTable"],
-            requests_table=self.outputs["RequestsTable"],
-            retention=self._retention,
-        )
+    def waiting_room(self) -> WaitingRoom:
+        return WaitingRoom(store=self._store, retention=self._retention, rest=rest)
 
     @property
     def stop(self) -> Stop:
         return Stop(
             tenants=self.tenants,
-            requests=self.requests,
             waiting_room=self.waiting_room,
             executions=SageMakerExecutions(pipeline_name=self.outputs["PipelineName"]),
             receipts=S3Receipts(),
@@ -88,7 +91,7 @@ class Deployment:
 
     def request(self, request_id: str) -> Request:
         """Return a request; raises Refused when there is none of that id."""
-        found = self.requests.get(request_id)
+        found = self.waiting_room.get(request_id)
         if found is None:
             raise Refused(f"there is no request {request_id!r}; `trainyard requests TENANT` shows them")
         return found

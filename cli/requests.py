@@ -13,7 +13,7 @@ from trainyard.domain.requests import Request, State
 
 def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
     if arguments.tenant_id:
-        found = deployment.requests.of_tenant(deployment.tenant(arguments.tenant_id).tenant_id)
+        found = deployment.waiting_room.of_tenant(deployment.tenant(arguments.tenant_id).tenant_id)
         columns: tuple[str, ...] = (
             "REQUEST",
             "DATA SET",
@@ -27,7 +27,7 @@ def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
         rows = [_result(request) for request in found]
     else:
         states = (State.RUNNING, State.ADMITTED, State.QUEUED)
-        found = [request for state in states for request in deployment.requests.active(state)]
+        found = [request for state in states for request in deployment.waiting_room.active(state)]
         columns = ("REQUEST", "TENANT", "TIER", "DATA SET", "STATE", "ARRIVED")
         rows = [_activity(request) for request in found]
     return Answer(data=[view(request) for request in found], columns=columns, rows=rows)

@@ -15,7 +15,7 @@ from trainyard.domain.requests import State
 def status(deployment: Deployment, arguments: Namespace) -> Answer:
     policy, room = deployment.policies.current(), deployment.waiting_room
     ledger, backlog = room.ledger(), room.backlog(policy)
-    running = deployment.requests.active(State.RUNNING)
+    running = deployment.waiting_room.active(State.RUNNING)
     rows = [
         {
             "tier": tier.name,
@@ -56,7 +56,7 @@ def policy_show(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def policy_apply(deployment: Deployment, arguments: Namespace) -> Answer:
     text = arguments.file.read_text(encoding="utf-8")
-    _refuse_tiers_in_use(deployment, parse_policy(text, version=0))
+    _refuse_tiers_in_use(deployment, parse_policy(text, 0))
     if arguments.dry_run:
         return _policy_answer(deployment.policies.check(text))
     applied = deployment.policies.apply(text, datetime.now(UTC))

@@ -1,11 +1,20 @@
 """Builders with defaults: a test spells out only the fact it is about."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.policies import Policies
+from trainyard.application.store import Store
+from trainyard.application.waiting_room import WaitingRoom
+from trainyard.domain.newest import uploads_of
 from trainyard.domain.policy import InstanceChoice, Policy, TierPolicy
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.tenants import Algorithm, Tenant, TenantState, TrainingSettings
+
+SMALL = "ml.t3.medium ml.m5.large 1 30"
+"""The lane of small data in `tier`."""
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ACCOUNT = "123456789012"
@@ -21,28 +30,45 @@ def tier(name: str = "basic", **changes: Any) -> TierPolicy:
         "running_max_per_tenant": 1,
         "runtime_max": timedelta(hours=1),
         "quality_min": 0.5,
-        "instances": (
-            InstanceChoice(
-                data_mb_max=100,
-                processing_instance_type="ml.t3.medium",
-                training_instance_type="ml.m5.large",
-                training_instance_count=1,
-                training_volume_gb=30,
-            ),
-        ),
+        "instances": (choice(),),
     }
     return TierPolicy(name=name, **defaults | changes)
 
 
 def policy(*tiers: TierPolicy, **changes: Any) -> Policy:
     defaults: dict[str, Any] = {
-        "version": 1,
+        "version": 0,
         "running_max": 4,
         "quiet_period": timedelta(0),
         "delay_max": timedelta(minutes=5),
         "start_retry_delay": timedelta(seconds=60),
     }
     return Policy(tiers=tiers or (tier(),), **defaults | changes)
+
+
+def choice(data_mb_max: int = 100, *, instances: int = 1, training: str = "ml.m5.large") -> InstanceChoice:
+    return InstanceChoice(
+        data_mb_max=data_mb_max,
+        processing_instance_type="ml.t3.medium",
+        training_instance_type=training,
+        training_instance_count=instances,
+        training_volume_gb=30,
+    )
+
+
+def waiting_room(store: Store | None = None) -> WaitingRoom:
+    """Return a waiting room; over memory unless told otherwise."""
+    return WaitingRoom(store=store or MemoryStore(), retention=timedelta(days=30), rest=lambda _: None)
+
+
+def policies(store: Store, limits: Policy) -> Policies:
+    """Return policies of which `limits` is the one in force."""
+    return Policies(
+        store=store,
+        deployed="as built",
+        parse=lambda text, version: replace(limits, version=version),
+        running_max=10_000,
+    )
 
 
 def tenant(tenant_id: str = "acme", **changes: Any) -> Tenant:
@@ -88,6 +114,9 @@ def request(number: int = 1, **changes: Any) -> Request:
         "tier": "basic",
         "data_set": f"set-{number}",
         "content": content(),
+        "uploads": uploads_of(content()),
+        "data_bytes": 1000,
+        "lane": SMALL,
         "cause": Cause.UPLOAD,
         "state": State.QUEUED,
         "arrived_at": NOW,

@@ -9,9 +9,11 @@ TABLES = {"SchedulerTable": "scheduler", "RequestsTable": "requests", "TenantsTa
 USED = ("AttributeDefinitions", "KeySchema", "LocalSecondaryIndexes", "GlobalSecondaryIndexes", "BillingMode")
 
 
-def create_tables(dynamodb: Any) -> None:
+def create_tables(dynamodb: Any, *, prefix: str = "") -> None:
     """Create the three tables under short names."""
     resources = load_template(REPOSITORY / "template.yaml")["Resources"]
     for logical_id, name in TABLES.items():
         properties = resources[logical_id]["Properties"]
-        dynamodb.create_table(TableName=name, **{key: properties[key] for key in USED if key in properties})
+        dynamodb.create_table(
+            TableName=f"{prefix}{name}", **{key: properties[key] for key in USED if key in properties}
+        )

@@ -12,6 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from trainyard import bootstrap
 from trainyard.adapters.aws.clients import take_calls
 from trainyard.application.dispatch import PassReport, Start, Started
+from trainyard.domain.admission import Reason
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("dispatcher")
@@ -21,12 +22,13 @@ logger = build_logger("dispatcher")
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     now = datetime.now(UTC)
     take_calls()
-    report = bootstrap.dispatch().run_pass(now)
+    by_timer = event.get("source") == "timer"
+    report = bootstrap.dispatch().run_pass(now, sweep=by_timer)
     calls = take_calls()
     for start in report.starts:
         log_start(start)
     log_pass(report, calls=sum(calls.values()))
-    if event.get("source") == "timer":
+    if by_timer:
         measure_backlog(report, now)
     return {"started": sum(start.result is Started.RUNNING for start in report.starts)}
 
@@ -52,11 +54,11 @@ def log_start(start: Start) -> None:
 
 
 def log_pass(report: PassReport, *, calls: int) -> None:
-    for decision in report.waits:
+    for decision in report.plan.waits:
         logger.debug(
             "request waits",
             extra={
-                "request_id": decision.request.request_id,
+                "request_id": decision.place.request_id,
                 "tenant_id": decision.queue.tenant_id,
                 "tier": decision.queue.tier,
                 "reason": decision.reason.value,
@@ -68,7 +70,11 @@ def log_pass(report: PassReport, *, calls: int) -> None:
         extra={
             "started": started,
             "not_started": len(report.starts) - started,
-            "waits": len(report.waits),
+            "waits": len(report.plan.waits),
+            "borrowed": sum(decision.borrowed for decision in report.admissions),
+            "backfilled": sum(decision.backfilled for decision in report.admissions),
+            "saved_for": dict(report.plan.saved),
+            "reopened": report.reopened,
             "conflicts": report.conflicts,
             "policy_version": report.policy.version,
             "slots_used": report.snapshot.ledger.used,
@@ -98,6 +104,10 @@ def measure_backlog(report: PassReport, now: datetime) -> None:
         count("TierSlotsLimit", tier.quota, Tier=tier.name)
         count("Waiting", waiting.waiting, Tier=tier.name)
         count("OldestWaitSeconds", wait, unit=MetricUnit.Seconds, Tier=tier.name)
+        for reason, queues in waiting.shelved.items():
+            count("QueuesSetAside", queues, Tier=tier.name, Reason=reason)
+    if report.snapshot.partial:
+        dispatch.waiting_room.note_weights(backlog)
     count("IdleThoughWaiting", int(idle_though_waiting(report)))
 
 
@@ -105,5 +115,5 @@ def idle_though_waiting(report: PassReport) -> bool:
     """Tell whether a request was free to go and yet nothing was started: something is stuck."""
     nothing_started = not any(start.result is Started.RUNNING for start in report.starts)
     overdue = any(start.result is Started.UNKNOWN for start in report.starts)
-    stuck = any(decision.reason.name == "SLOT_FREE" for decision in report.decisions)
+    stuck = any(decision.reason is Reason.BATCH_FULL for decision in report.plan.waits)
     return nothing_started and (overdue or stuck)

@@ -4,30 +4,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
-from trainyard.application.record import Recorded
+from trainyard.application.record import Recorded, StatusEvent
 from trainyard.contracts.events import RecordStep, parse_execution_status
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import Request
-from trainyard.telemetry import build_logger, count, reporting
+from trainyard.telemetry import build_logger, count
 
 logger = build_logger("recorder")
-processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if "Records" not in event:
         return record_step(event)
-    return dict(
-        process_partial_response(
-            event, record_handler=reporting(logger, settle), processor=processor, context=context
-        )
-    )
+    return settle_batch(event["Records"])
 
 
 def record_step(event: dict[str, Any]) -> dict[str, Any]:
@@ -40,21 +33,44 @@ def record_step(event: dict[str, Any]) -> dict[str, Any]:
     return {"recorded": kept}
 
 
-def settle(record: SQSRecord) -> None:
+def settle_batch(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Settle the batch in one transaction; one by one when that fails, so that only the culprits come again."""
+    known = [(record, event) for record in records if (event := status_event(record["body"])) is not None]
     try:
-        event = parse_execution_status(record.body)
+        settle([event for _, event in known])
+        return {"batchItemFailures": []}
+    except Exception as error:  # any one event's trouble is its own
+        logger.warning("batch settled one by one", extra={"reason": f"{type(error).__name__}: {error}"})
+    failed = []
+    for record, event in known:
+        try:
+            settle([event])
+        except Exception as error:  # delivered again
+            logger.warning("will be delivered again", extra={"reason": f"{type(error).__name__}: {error}"})
+            failed.append({"itemIdentifier": record["messageId"]})
+    return {"batchItemFailures": failed}
+
+
+def status_event(body: str) -> StatusEvent | None:
+    """Return what a message says; None when it makes no sense, and is kept as a dead letter."""
+    try:
+        event = parse_execution_status(body)
     except Malformed as error:
-        bootstrap.dead_letters().keep(record.body, str(error))
+        bootstrap.dead_letters().keep(body, str(error))
         logger.warning("status event makes no sense", extra={"reason": str(error)})
         count("StatusEventsMalformed")
-        return
-    recorded, request = bootstrap.record().status_changed(
+        return None
+    return StatusEvent(
         display_name=event.detail.display_name,
         status=event.detail.status,
         execution_arn=event.detail.execution_arn,
-        now=datetime.now(UTC),
     )
-    report(recorded, request, event.detail.status)
+
+
+def settle(events: list[StatusEvent]) -> None:
+    if events:
+        for event, settled in zip(events, bootstrap.record().settle(events, datetime.now(UTC)), strict=True):
+            report(settled.recorded, settled.request, event.status)
 
 
 def report(recorded: Recorded, request: Request | None, status: str) -> None:

@@ -150,7 +150,7 @@ class Demo:
         policy, room = self.deployment.policies.current(), self.deployment.waiting_room
         ledger, backlog = room.ledger(), room.backlog(policy)
         requests = [
-            r for t in self.deployment.tenants.all() for r in self.deployment.requests.of_tenant(t.tenant_id)
+            r for t in self.deployment.tenants.all() for r in self.deployment.waiting_room.of_tenant(t.tenant_id)
         ]
         tiers: list[dict[str, Any]] = [
             {

@@ -63,7 +63,7 @@ class Result:
 
 
 def gather(cloud: Cloud, deployment: Any, uploads: list[Upload], resumed_at: datetime) -> Facts:
-    requests = [r for t in deployment.tenants.all() for r in deployment.requests.of_tenant(t.tenant_id)]
+    requests = [r for t in deployment.tenants.all() for r in deployment.waiting_room.of_tenant(t.tenant_id)]
     succeeded = [r for r in requests if r.state == "SUCCEEDED"]
     return Facts(
         uploads=uploads,

@@ -1,6 +1,7 @@
-"""One suite over every adapter of WaitingRoom, Pause and Requests: what memory promises, DynamoDB keeps."""
+"""The waiting room over every adapter of the store: what it does over memory, it does over DynamoDB."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,14 +9,15 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from tests.build import NOW, after, content, policy, request, submission, tier
+from tests.build import NOW, after, content, policy, request, submission, tier, waiting_room
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
-from trainyard.adapters.aws.tables import DynamoRequests
-from trainyard.adapters.aws.waiting_room import DynamoWaitingRoom
-from trainyard.adapters.memory.store import MemoryWaitingRoom
-from trainyard.application.ports import Enlistment
-from trainyard.domain.admission import Verdict, decide
+from trainyard.adapters.aws.store import DynamoStore
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.ports import End, Enlistment
+from trainyard.application.store import Store
+from trainyard.application.waiting_room import WaitingRoom
+from trainyard.domain.admission import Plan, Snapshot, decide
 from trainyard.domain.errors import Conflict
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Outcome, Request, State
@@ -24,26 +26,30 @@ LIMITS = policy(tier(quota=2, running_max_per_tenant=2), tier("premium", quota=2
 
 
 class Room:
-    """A waiting room and its requests, whatever keeps them."""
+    """A waiting room over some store."""
 
-    def __init__(self, room: Any, requests: Any) -> None:
-        self.room, self.requests = room, requests
+    def __init__(self, store: Store) -> None:
+        self.room: WaitingRoom = waiting_room(store)
 
     def enlist(self, number: int, *, seconds: float = 0, limits: Policy = LIMITS, **changes: Any) -> Any:
         return self.room.enlist(submission(number, **changes), limits, after(seconds))
 
-    def admissions(self, limits: Policy = LIMITS, seconds: float = 0) -> tuple[list[Any], Any]:
+    def plan(self, limits: Policy = LIMITS, seconds: float = 0) -> tuple[Plan, Snapshot]:
         snapshot = self.room.snapshot(limits, after(seconds))
-        decisions = decide(snapshot, limits, admissions_max=25)
-        return [d for d in decisions if d.verdict is Verdict.ADMIT], snapshot
+        return decide(snapshot, limits, after(seconds)), snapshot
 
     def admit(self, limits: Policy = LIMITS, seconds: float = 0) -> list[str]:
-        admissions, snapshot = self.admissions(limits, seconds)
-        self.room.commit(admissions, snapshot, limits, after(seconds))
-        return [admission.request.request_id for admission in admissions]
+        plan, snapshot = self.plan(limits, seconds)
+        done = self.room.commit(plan, snapshot, limits, after(seconds)) if plan.admissions else ()
+        return [admission.place.request_id for admission in done]
+
+    def finish(self, request: Request, state: State, **changes: Any) -> bool:
+        now = changes.pop("now", after(60))
+        (first,) = self.room.finish([End(request=request, state=state, **changes)], LIMITS, now)
+        return first
 
     def state(self, number: int) -> Request:
-        found: Request | None = self.requests.get(submission(number).request_id)
+        found: Request | None = self.room.get(submission(number).request_id)
         assert found is not None
         return found
 
@@ -52,21 +58,24 @@ class Room:
         return ledger.used, {name: used for name, used in ledger.used_by_tier.items() if used}
 
 
-@pytest.fixture(params=["memory", "moto"])
-def room(request: pytest.FixtureRequest) -> Iterator[Room]:
+@pytest.fixture(params=["memory", "moto", "ministack"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Yield an empty store of each kind; its tables are those of the template."""
     if request.param == "memory":
-        store = MemoryWaitingRoom()
-        yield Room(store, store)
-        return
-    with mock_aws():
+        yield MemoryStore()
+    elif request.param == "moto":
+        with mock_aws():
+            clients.client.cache_clear()
+            create_tables(boto3.client("dynamodb"))
+            yield DynamoStore(scheduler_table="scheduler", requests_table="requests")
         clients.client.cache_clear()
-        create_tables(boto3.client("dynamodb"))
-        retention = timedelta(days=30)
-        yield Room(
-            DynamoWaitingRoom(scheduler_table="scheduler", requests_table="requests", retention=retention),
-            DynamoRequests(requests_table="requests", retention=retention),
-        )
-    clients.client.cache_clear()
+    else:
+        yield request.getfixturevalue("ministack_store")()
+
+
+@pytest.fixture
+def room(store: Store) -> Room:
+    return Room(store)
 
 
 def test_enlisting_twice_is_enlisting_once(room: Room) -> None:
@@ -87,9 +96,9 @@ def test_a_redelivery_still_knows_whom_it_superseded(room: Room) -> None:
 def test_an_upload_behind_a_back_off_neither_cuts_it_short_nor_is_forgotten(room: Room) -> None:
     room.enlist(1, data_set="churn")
     room.admit()
-    room.room.requeue(room.state(1), due_at=after(600), reason="quota", now=after(1))
+    room.room.requeue(room.state(1), LIMITS, after(1), due_at=after(600), reason="quota")
     room.enlist(2, seconds=400, data_set="churn", content=content(event_time=after(400)))
-    assert room.admissions(seconds=599)[0] == []
+    assert room.admit(seconds=599) == []
     assert room.admit(seconds=600) == [submission(2).request_id]
 
 
@@ -106,8 +115,8 @@ def test_admitting_takes_slots_and_states_together(room: Room) -> None:
 def test_two_decisions_on_one_snapshot_cannot_both_be_committed(room: Room) -> None:
     room.enlist(1)
     room.enlist(2, tier="premium", tenant_id="other")
-    basic, snapshot = room.admissions()
-    first, second = [[d] for d in basic]
+    plan, snapshot = room.plan()
+    first, second = [replace(plan, admissions=(admission,)) for admission in plan.admissions]
     room.room.commit(first, snapshot, LIMITS, NOW)
     with pytest.raises(Conflict):
         room.room.commit(second, snapshot, LIMITS, NOW)
@@ -119,37 +128,37 @@ def test_two_decisions_on_one_snapshot_cannot_both_be_committed(room: Room) -> N
     [
         policy(tier(quota=2, running_max_per_tenant=2), running_max=1),
         policy(tier(quota=1, running_max_per_tenant=2)),
-        policy(tier(quota=2, running_max_per_tenant=1)),
+        policy(LIMITS.tiers[0], running_max=3, instance_quotas={"training/ml.m5.large": 1}),
     ],
-    ids=["account", "tier", "tenant"],
+    ids=["account", "tier", "instances"],
 )
 def test_a_commit_that_would_exceed_a_limit_changes_nothing(room: Room, lowered: Policy) -> None:
     for number in (1, 2):
         room.enlist(number)
-    admissions, snapshot = room.admissions()
-    assert len(admissions) == 2
+    plan, snapshot = room.plan()
+    assert len(plan.admissions) == 2
     with pytest.raises(Conflict):
-        room.room.commit(admissions, snapshot, lowered, NOW)
+        room.room.commit(plan, snapshot, lowered, NOW)
     assert room.used() == (0, {})
     assert room.state(1).state is State.QUEUED
 
 
 def test_a_request_replaced_after_the_snapshot_is_not_admitted(room: Room) -> None:
     room.enlist(1, data_set="churn")
-    admissions, snapshot = room.admissions()
+    plan, snapshot = room.plan()
     room.enlist(2, data_set="churn", content=content(event_time=after(9)))
     with pytest.raises(Conflict):
-        room.room.commit(admissions, snapshot, LIMITS, NOW)
+        room.room.commit(plan, snapshot, LIMITS, NOW)
     assert (room.state(1).state, room.state(2).state) == (State.SUPERSEDED, State.QUEUED)
 
 
 def test_while_paused_a_decision_made_before_holds_no_longer(room: Room) -> None:
     room.enlist(1)
-    admissions, snapshot = room.admissions()
+    plan, snapshot = room.plan()
     room.room.set_paused(True)
     with pytest.raises(Conflict):
-        room.room.commit(admissions, snapshot, LIMITS, NOW)
-    assert room.admit() == [] if room.admissions()[0] else True
+        room.room.commit(plan, snapshot, LIMITS, NOW)
+    assert room.admit() == []
     room.room.set_paused(False)
     assert room.admit() == [submission(1).request_id]
 
@@ -164,7 +173,7 @@ def test_a_newer_upload_takes_the_place_and_an_older_one_is_outdated(room: Room)
     kept = room.state(2)
     assert (kept.state, kept.arrived_at, kept.due_at) == (State.QUEUED, NOW, after(16))
     assert room.room.backlog(quiet)["basic"].waiting == 1
-    assert room.admissions(quiet, seconds=15)[0] == []
+    assert room.admit(quiet, seconds=15) == []
     assert room.admit(quiet, seconds=16) == [submission(2).request_id]
 
 
@@ -182,18 +191,18 @@ def test_after_the_head_the_next_is_found(room: Room) -> None:
         room.enlist(number, seconds=number)
     for number in (1, 2, 3):
         assert room.admit(one, seconds=9) == [submission(number).request_id]
-        assert room.admissions(one, seconds=9)[0] == []
-        room.room.finish(room.state(number), State.SUCCEEDED, reason=None, outcome=Outcome(), now=after(9))
+        assert room.admit(one, seconds=9) == []
+        room.finish(room.state(number), State.SUCCEEDED, now=after(9))
 
 
 def test_an_end_counts_once_and_only_for_its_attempt(room: Room) -> None:
     room.enlist(1)
     room.admit()
-    ended = {"reason": None, "outcome": Outcome(quality=0.75, cost_usd="0.12"), "now": after(60)}
+    ended = {"outcome": Outcome(quality=0.75, cost_usd="0.12"), "now": after(60)}
     stale = request(1, attempt=2, state=State.RUNNING)
-    assert not room.room.finish(stale, State.FAILED, **ended)
-    assert room.room.finish(room.state(1), State.SUCCEEDED, **ended)
-    assert not room.room.finish(request(1, attempt=1), State.FAILED, **ended)
+    assert not room.finish(stale, State.FAILED, **ended)
+    assert room.finish(room.state(1), State.SUCCEEDED, **ended)
+    assert not room.finish(request(1, attempt=1), State.FAILED, **ended)
     kept = room.state(1)
     assert (kept.state, kept.finished_at, kept.outcome) == (State.SUCCEEDED, after(60), ended["outcome"])
     assert room.used() == (0, {})
@@ -202,33 +211,33 @@ def test_an_end_counts_once_and_only_for_its_attempt(room: Room) -> None:
 def test_a_start_is_recorded_once_and_never_after_the_end(room: Room) -> None:
     room.enlist(1)
     room.admit()
-    assert room.room.mark_running(submission(1).request_id, 1, "arn", after(1))
-    assert not room.room.mark_running(submission(1).request_id, 1, "arn", after(2))
+    assert room.room.mark_running(room.state(1), "arn", after(1))
+    assert not room.room.mark_running(room.state(1), "arn", after(2))
     assert (room.state(1).state, room.state(1).started_at) == (State.RUNNING, after(1))
-    room.room.finish(room.state(1), State.FAILED, reason="r", outcome=Outcome(), now=after(3))
-    assert not room.room.mark_running(submission(1).request_id, 1, "arn", after(4))
+    room.finish(room.state(1), State.FAILED, reason="r", now=after(3))
+    assert not room.room.mark_running(room.state(1), "arn", after(4))
     assert room.state(1).state is State.FAILED
 
 
 def test_a_request_put_back_frees_its_slot_and_waits_until_it_is_due(room: Room) -> None:
     room.enlist(1)
     room.admit()
-    (changed,) = room.room.requeue(room.state(1), due_at=after(60), reason="quota", now=after(1))
+    (changed,) = room.room.requeue(room.state(1), LIMITS, after(1), due_at=after(60), reason="quota")
     kept = room.state(1)
     assert changed == kept
     assert (kept.state, kept.reason, kept.due_at, kept.attempt) == (State.QUEUED, "quota", after(60), 1)
     assert room.used() == (0, {})
-    assert room.admissions(seconds=59)[0] == []
+    assert room.admit(seconds=59) == []
     assert room.admit(seconds=60) == [submission(1).request_id]
     assert room.state(1).attempt == 2
-    assert room.room.requeue(request(1, attempt=1), due_at=after(99), reason="late", now=after(61)) == []
+    assert room.room.requeue(request(1, attempt=1), LIMITS, after(61), due_at=after(99), reason="late") == []
 
 
 def test_a_request_put_back_behind_a_newer_upload_is_superseded(room: Room) -> None:
     room.enlist(1, data_set="churn")
     room.admit()
     room.enlist(2, seconds=1, data_set="churn", content=content(event_time=after(1)))
-    (changed,) = room.room.requeue(room.state(1), due_at=after(60), reason="quota", now=after(2))
+    (changed,) = room.room.requeue(room.state(1), LIMITS, after(2), due_at=after(60), reason="quota")
     assert (changed.state, changed.superseded_by) == (State.SUPERSEDED, submission(2).request_id)
     assert (room.state(1).state, room.state(1).superseded_by) == (State.SUPERSEDED, submission(2).request_id)
     assert room.used() == (0, {})
@@ -238,7 +247,7 @@ def test_a_request_put_back_takes_its_place_from_an_older_upload(room: Room) -> 
     room.enlist(1, data_set="churn", content=content(event_time=after(9)))
     room.admit()
     room.enlist(2, seconds=1, data_set="churn", content=content(event_time=after(1)))
-    changed = room.room.requeue(room.state(1), due_at=after(60), reason="quota", now=after(2))
+    changed = room.room.requeue(room.state(1), LIMITS, after(2), due_at=after(60), reason="quota")
     assert [(r.request_id, r.state) for r in changed] == [
         (submission(1).request_id, State.QUEUED),
         (submission(2).request_id, State.SUPERSEDED),
@@ -258,28 +267,19 @@ def test_a_waiting_request_can_be_cancelled_and_an_admitted_one_cannot(room: Roo
     assert not room.room.cancel(room.state(2), after(5))
 
 
-def test_starts_that_are_overdue_are_found(room: Room) -> None:
-    room.enlist(1)
-    room.admit(seconds=10)
-    assert room.requests.starting_since(after(10)) == []
-    assert [r.request_id for r in room.requests.starting_since(after(11))] == [submission(1).request_id]
-    room.room.mark_running(submission(1).request_id, 1, "arn", after(12))
-    assert room.requests.starting_since(after(99)) == []
-
-
 def test_a_rejected_request_is_kept_once(room: Room) -> None:
     refused = request(7, state=State.REJECTED, reason="empty", finished_at=NOW)
-    assert room.requests.add_rejected(refused)
-    assert not room.requests.add_rejected(refused)
-    assert room.requests.get(refused.request_id) == refused
+    assert room.room.add_rejected(refused)
+    assert not room.room.add_rejected(refused)
+    assert room.room.get(refused.request_id) == refused
 
 
 def test_an_outcome_is_noted_for_its_attempt_alone(room: Room) -> None:
     room.enlist(1)
     room.admit()
     identity = submission(1).request_id
-    assert not room.requests.note_outcome(identity, 2, Outcome(quality=0.1))
-    assert room.requests.note_outcome(identity, 1, Outcome(quality=0.9, trained_files=3))
+    assert not room.room.note_outcome(identity, 2, Outcome(quality=0.1))
+    assert room.room.note_outcome(identity, 1, Outcome(quality=0.9, trained_files=3))
     assert room.state(1).outcome == Outcome(quality=0.9, trained_files=3)
 
 

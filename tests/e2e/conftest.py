@@ -72,7 +72,7 @@ class Yard:
         return found
 
     def requests(self, tenant_id: str) -> list[Request]:
-        return self.deployment.requests.of_tenant(tenant_id)
+        return self.deployment.waiting_room.of_tenant(tenant_id)
 
     def ended(self, tenant_id: str, count: int = 1, seconds: float = 60) -> list[Request]:
         """Wait until a tenant has `count` requests and all have ended."""

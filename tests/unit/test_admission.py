@@ -1,122 +1,347 @@
-from tests.build import after, policy, tier
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.build import after, choice, policy, tier
 from trainyard.domain.admission import (
     Decision,
+    Holder,
     Ledger,
+    Plan,
     Reason,
     Snapshot,
-    TenantQueue,
-    Verdict,
-    WaitingRequest,
+    WaitingQueue,
     decide,
+    entitlements,
 )
-from trainyard.domain.policy import Policy
+from trainyard.domain.policy import Policy, Repeats, TenantPolicy, Window
+from trainyard.domain.queues import LaneQueue, Place, TenantQueue, milliseconds
+
+SMALL, LARGE = str(choice().lane), str(choice(instances=4).lane)
+POOL = "training/ml.m5.large"
 
 
-def queue(tenant_id: str, *arrivals: float, tier_name: str = "basic", running: int = 0) -> TenantQueue:
-    return TenantQueue(
-        tenant_id=tenant_id,
-        tier=tier_name,
-        revision=1,
-        running=running,
-        waiting=tuple(
-            WaitingRequest(
-                request_id=f"{tenant_id}-{seconds}",
-                data_set=f"{seconds}",
-                arrived_at=after(seconds),
-                due_at=after(seconds),
-            )
-            for seconds in arrivals
-        ),
+def queue(
+    tenant_id: str,
+    *arrivals: float,
+    tier: str = "basic",
+    lane: str = SMALL,
+    due: float | None = None,
+    **changes: Any,
+) -> WaitingQueue:
+    places = tuple(
+        Place(
+            request_id=f"{tenant_id}-{seconds}",
+            data_set=f"{seconds}",
+            lane=lane,
+            arrived_at=after(seconds),
+            due_at=after(seconds if due is None else due),
+        )
+        for seconds in arrivals
+    )
+    lanes = {lane: LaneQueue(waiting=len(places), head=places[0])} if places else {}
+    changes.setdefault("units", changes.get("running", 0))
+    changes.setdefault("units_since_ms", changes["units"] * milliseconds(after(0)))
+    return WaitingQueue(
+        queue=TenantQueue(tenant_id=tenant_id, tier=tier, revision=1, lanes=lanes, **changes),
+        places={lane: places} if places else {},
     )
 
 
-def admitted(
-    queues: list[TenantQueue], limits: Policy, used: dict[str, int] | None = None, *, paused: bool = False
-) -> list[str]:
-    return [
-        d.request.request_id for d in verdicts(queues, limits, used, paused=paused) if d.verdict is Verdict.ADMIT
-    ]
-
-
-def verdicts(
-    queues: list[TenantQueue],
-    limits: Policy,
-    used: dict[str, int] | None = None,
-    *,
-    paused: bool = False,
-    admissions_max: int = 25,
-) -> list[Decision]:
+def plan(
+    *queues: WaitingQueue, limits: Policy, used: dict[str, int] | None = None, at: float = 100, **more: Any
+) -> Plan:
     counts = used or {}
-    ledger = Ledger(version=1, used=sum(counts.values()), used_by_tier=counts, paused=paused)
-    return decide(Snapshot(ledger=ledger, queues=tuple(queues)), limits, admissions_max=admissions_max)
+    pools = more.pop("pools", {})
+    holders, partial = more.pop("holders", ()), more.pop("partial", frozenset())
+    admissions_max = more.pop("admissions_max", 25)
+    ledger = Ledger(version=1, used=sum(counts.values()), used_by_tier=counts, used_by_pool=pools, **more)
+    snapshot = Snapshot(ledger=ledger, queues=queues, holders=holders, partial=partial)
+    return decide(snapshot, limits, after(at), admissions_max=admissions_max)
+
+
+def admitted(*queues: WaitingQueue, **more: Any) -> list[str]:
+    return [decision.place.request_id for decision in plan(*queues, **more).admissions]
+
+
+def reasons(*queues: WaitingQueue, **more: Any) -> dict[str, Reason]:
+    return {decision.place.request_id: decision.reason for decision in plan(*queues, **more).waits}
+
+
+# --- tiers and borrowing ------------------------------------------------------------------------------------
+
+TWO = policy(tier("basic", quota=4), tier("premium", quota=4), running_max=2)
+LENDING = policy(
+    tier("basic", quota=2, borrowing_limit=4, running_max_per_tenant=9),
+    tier("premium", quota=4, lending_limit=3, running_max_per_tenant=9),
+    running_max=6,
+)
 
 
 def test_a_free_slot_goes_to_the_request_that_arrived_first() -> None:
-    assert admitted([queue("b", 2), queue("a", 1)], policy(tier(quota=1))) == ["a-1"]
+    assert admitted(queue("b", 2), queue("a", 1), limits=policy(tier(quota=1))) == ["a-1"]
 
 
 def test_the_tier_that_uses_least_of_its_quota_goes_first() -> None:
-    tiers = policy(tier("basic", quota=4), tier("premium", quota=4), running_max=2)
-    waiting = [queue("a", 1), queue("b", 2, tier_name="premium")]
-    assert admitted(waiting, tiers, {"basic": 1}) == ["b-2"]
+    waiting = [queue("a", 1), queue("b", 2, tier="premium")]
+    assert admitted(*waiting, limits=TWO, used={"basic": 1}) == ["b-2"]
 
 
-def test_no_tier_exceeds_its_quota() -> None:
-    limits = policy(tier(quota=2, running_max_per_tenant=9))
-    assert len(admitted([queue("a", 1, 2, 3, 4)], limits)) == 2
+def test_of_tiers_that_use_as_much_the_one_served_longest_ago_goes_first() -> None:
+    waiting = [queue("a", 1), queue("b", 2, tier="premium")]
+    order = admitted(*waiting, limits=TWO, served_by_tier={"basic": 7, "premium": 5})
+    assert order == ["b-2", "a-1"]
 
 
-def test_the_account_limit_holds_across_tiers() -> None:
-    limits = policy(tier("basic", quota=4), tier("premium", quota=4), running_max=3)
-    waiting = [queue(f"a{n}", n) for n in range(4)] + [queue(f"b{n}", n, tier_name="premium") for n in range(4)]
-    assert len(admitted(waiting, limits, {"basic": 1})) == 2
+def test_neither_the_accounts_nor_the_tiers_limit_is_exceeded() -> None:
+    waiting = [queue(f"a{n}", n) for n in range(5)] + [queue(f"b{n}", n, tier="premium") for n in range(5)]
+    assert len(admitted(*waiting, limits=policy(tier(quota=2), tier("premium", quota=1)))) == 3
+    assert len(admitted(*waiting, limits=TWO)) == 2
 
 
-def test_a_tenant_at_its_cap_is_passed_over_and_blocks_nobody() -> None:
-    limits = policy(tier(quota=4, running_max_per_tenant=1))
-    found = verdicts([queue("a", 1, 2), queue("b", 3)], limits)
-    assert [(d.request.request_id, d.reason) for d in found] == [
-        ("a-1", Reason.SLOT_FREE),
-        ("b-3", Reason.SLOT_FREE),
-        ("a-2", Reason.TENANT_CAP),
-    ]
+def test_a_tier_borrows_what_another_lends_and_no_more() -> None:
+    # 2 of its own, and of premium's 4 idle slots the 3 that it lends
+    assert len(admitted(queue("a", *range(9)), limits=LENDING)) == 5
+    borrowed = [d.borrowed for d in plan(queue("a", *range(9)), limits=LENDING).admissions]
+    assert borrowed == [False, False, True, True, True]
 
 
-def test_inside_a_tier_the_tenant_with_fewer_slots_goes_first() -> None:
-    limits = policy(tier(quota=3, running_max_per_tenant=3))
-    # a holds one already; b takes two before a's next turn, though a's requests are older.
-    waiting = [queue("a", 1, 2, running=1), queue("b", 3, 4)]
-    assert admitted(waiting, limits, {"basic": 1}) == ["b-3", "a-1"]
+def test_nothing_is_lent_that_its_tier_could_use_itself() -> None:
+    # premium could use 3 of its 4 slots: 4 free - 3 reserved lends 1, and only to basic's third
+    waiting = [queue("a", *range(9)), queue("b", 1, 2, 3, tier="premium")]
+    assert sorted(admitted(*waiting, limits=LENDING)) == ["a-0", "a-1", "a-2", "b-1", "b-2", "b-3"]
+    blocked = [queue("a", *range(9)), queue("b", 1, 2, 3, tier="premium", paused=True)]
+    assert len(admitted(*blocked, limits=LENDING)) == 5, "who cannot go reserves nothing"
 
 
-def test_a_burst_of_one_tenant_does_not_delay_another() -> None:
-    limits = policy(tier(quota=2, running_max_per_tenant=2))
-    assert admitted([queue("burst", 1, 2, 3, 4, 5), queue("light", 6)], limits) == ["burst-1", "light-6"]
-
-
-def test_while_paused_nobody_goes_and_the_reason_says_so() -> None:
-    (found,) = verdicts([queue("a", 1)], policy(), paused=True)
-    assert (found.verdict, found.reason) == (Verdict.WAIT, Reason.ALL_PAUSED)
+def test_above_its_borrowing_limit_a_tier_admits_nobody() -> None:
+    found = reasons(queue("a", 1), limits=LENDING, used={"basic": 6})
+    assert found == {"a-1": Reason.ACCOUNT_LIMIT}
+    kept = reasons(
+        queue("a", 1), queue("b", 1, 2, 3, 4, tier="premium", paused=True), limits=LENDING, used={"basic": 5}
+    )
+    assert kept["a-1"] is Reason.NOTHING_TO_BORROW
 
 
 def test_a_limit_lowered_below_use_admits_nobody() -> None:
-    assert admitted([queue("a", 1)], policy(tier(quota=1)), {"basic": 3}) == []
+    assert admitted(queue("a", 1), limits=policy(tier(quota=1)), used={"basic": 3}) == []
 
 
-def test_each_wait_names_the_first_limit_in_its_way() -> None:
-    limits = policy(tier("basic", quota=2), tier("gone", quota=1), running_max=2)
-    full = verdicts([queue("a", 1)], limits, {"basic": 1, "premium": 1})
-    of_tier = verdicts([queue("a", 1)], policy(tier(quota=1)), {"basic": 1})
-    unknown = verdicts([queue("a", 1, tier_name="nowhere")], limits)
-    assert [d[0].reason for d in (full, of_tier, unknown)] == [
-        Reason.ACCOUNT_LIMIT,
-        Reason.TIER_QUOTA,
-        Reason.UNKNOWN_TIER,
-    ]
+# --- fairness inside a tier -----------------------------------------------------------------------------------
+
+ONE_SLOT = policy(tier(quota=1, running_max_per_tenant=9))
+
+
+def test_the_tenant_that_used_least_goes_first_whoever_came_first() -> None:
+    assert admitted(queue("a", 1, used_ms=500), queue("b", 2, used_ms=400), limits=ONE_SLOT) == ["b-2"]
+
+
+def test_what_runs_counts_as_it_runs_divided_by_the_weight() -> None:
+    # at 100 s: a has run for 100 s of weight 4 = 25,000 ms; b has used 30,000 ms
+    limits = policy(tier(quota=1, running_max_per_tenant=9), tenants={"a": TenantPolicy(weight=4)})
+    found = queue("a", 1, running=1), queue("b", 2, used_ms=30_000)
+    assert plan(*found, limits=limits, used={"basic": 1}).floor_by_tier["basic"] == 25_000
+
+
+def test_nobody_takes_all_slots_at_once_since_elapsed_time_is_still_nothing() -> None:
+    limits = policy(tier(quota=4, running_max_per_tenant=9))
+    waiting = [queue("a", *range(9)), queue("b", *range(50, 59))]
+    assert sorted(d[0] for d in admitted(*waiting, limits=limits)) == ["a", "a", "b", "b"]
+
+
+def test_a_tenants_weight_decides_its_share() -> None:
+    limits = policy(tier(quota=4, running_max_per_tenant=9), tenants={"a": TenantPolicy(weight=3)})
+    waiting = [queue("a", *range(9)), queue("b", *range(9))]
+    assert sorted(d[0] for d in admitted(*waiting, limits=limits)) == ["a", "a", "a", "b"]
+
+
+def test_what_a_cap_leaves_goes_to_the_others() -> None:
+    # 8 slots: b is capped at 1, so a and c share the other 7 by weight
+    assert entitlements(8, {"a": (1, 9), "b": (1, 1), "c": (1, 9)}) == {"b": 1.0, "a": 3.5, "c": 3.5}
+
+
+def test_a_burst_of_one_tenant_does_not_delay_another() -> None:
+    burst = queue("noisy", *range(90), running=1, used_ms=10)
+    assert admitted(burst, queue("quiet", 99), limits=policy(tier(quota=2)), used={"basic": 1}) == ["quiet-99"]
+
+
+def test_a_queue_that_comes_back_from_nothing_begins_at_the_least_tag_of_those_that_wait() -> None:
+    found = plan(queue("a", 1, 2, used_ms=900), queue("b", 2, used_ms=700), limits=ONE_SLOT)
+    assert found.floor_by_tier == {"basic": 900}, "b, the least, was admitted; a waits with 900"
+    assert plan(queue("b", 2, used_ms=700), limits=ONE_SLOT).floor_by_tier == {"basic": 700}
+
+
+def test_scarce_instances_are_charged_by_the_instance() -> None:
+    large = queue("a", 1, lane=LARGE)
+    assert [d.charge for d in plan(large, limits=ONE_SLOT).admissions] == [1]
+    scarce = policy(tier(quota=1), instance_quotas={POOL: 8})
+    assert [d.charge for d in plan(large, limits=scarce).admissions] == [4]
+
+
+# --- what is in the way -----------------------------------------------------------------------------------------
+
+
+def test_a_tenant_at_its_cap_is_passed_over_and_blocks_nobody() -> None:
+    limits = policy(tier(quota=3, running_max_per_tenant=1), tenants={"b": TenantPolicy(running_max=2)})
+    waiting = [queue("a", 1, 2, running=1), queue("b", 3, 4, running=1)]
+    assert admitted(*waiting, limits=limits, used={"basic": 2}) == ["b-3"]
+    assert reasons(*waiting, limits=limits, used={"basic": 2})["a-1"] is Reason.TENANT_CAP
+
+
+@pytest.mark.parametrize(
+    ("waiting", "more", "reason"),
+    [
+        (queue("a", 1), {"paused": True}, Reason.ALL_PAUSED),
+        (queue("a", 1), {"paused_tiers": frozenset({"basic"})}, Reason.TIER_PAUSED),
+        (queue("a", 1, paused=True), {}, Reason.TENANT_PAUSED),
+        (queue("a", 1, due=101), {}, Reason.NOT_DUE),
+        (queue("a", 1, tier="gone"), {}, Reason.UNKNOWN_TIER),
+        (queue("a", 1), {"used": {"basic": 2}}, Reason.TIER_QUOTA),
+        (queue("a", 1), {"used": {"other": 4}}, Reason.ACCOUNT_LIMIT),
+        (queue("a", 1), {"foreign": 4}, Reason.ACCOUNT_LIMIT),
+        (queue("a", 1), {"shrunk_to": 0, "shrunk_until": after(101)}, Reason.ACCOUNT_LIMIT),
+    ],
+    ids=lambda value: value.name if isinstance(value, Reason) else "",
+)
+def test_each_wait_names_what_is_in_its_way(waiting: WaitingQueue, more: dict[str, Any], reason: Reason) -> None:
+    found = plan(waiting, limits=policy(), **more)
+    assert (found.admissions, [wait.reason for wait in found.waits]) == ((), [reason])
+
+
+def test_a_shrunk_account_opens_again() -> None:
+    assert admitted(queue("a", 1), limits=policy(), shrunk_to=0, shrunk_until=after(100)) == ["a-1"]
+
+
+def test_in_a_maintenance_window_its_tiers_admit_nobody() -> None:
+    window = Window(begins=after(-86_400), length=timedelta(minutes=3), repeats=Repeats.DAILY, tiers=("basic",))
+    limits = policy(tier(), tier("premium"), maintenance=(window,))
+    waiting = [queue("a", 1), queue("b", 1, tier="premium")]
+    assert admitted(*waiting, limits=limits) == ["b-1"]
+    assert reasons(*waiting, limits=limits) == {"a-1": Reason.MAINTENANCE}
+    assert admitted(*waiting, limits=limits, at=180) == ["a-1", "b-1"]
+
+
+def test_starts_are_spread_over_time_and_the_next_time_is_named() -> None:
+    limits = policy(tier(quota=9), running_max=9, starts_per_second=0.5, starts_burst=2)
+    waiting = [queue(f"t{n}", 1) for n in range(5)]
+    found = plan(*waiting, limits=limits)
+    assert (len(found.admissions), found.again_at) == (2, after(102))
+    assert {wait.reason for wait in found.waits} == {Reason.START_RATE}
+    assert len(plan(*waiting, limits=limits, starts_from=after(98)).admissions) == 1
+    assert len(plan(*waiting, limits=limits, starts_from=after(0)).admissions) == 2, (
+        "a rest saves up a burst at most"
+    )
+
+
+def test_a_possible_cost_above_what_is_left_of_the_budget_waits_and_is_set_aside() -> None:
+    # worst case: (3,600 + 120) s x (2 x 0.05 + 0.115) USD/h = 0.222167 USD
+    worst = Decimal("0.222167")
+    limits = policy(tier(), tenants={"a": TenantPolicy(budget_usd=Decimal(1))})
+    fits = plan(queue("a", 1, spent_usd=1 - worst), limits=limits)
+    assert [d.reserved_usd for d in fits.admissions] == [worst]
+    over = plan(queue("a", 1, spent_usd=1 - worst, reserved_usd=Decimal("0.000001")), limits=limits)
+    assert [wait.reason for wait in over.shelved.values()] == [Reason.BUDGET]
+
+
+def test_two_admissions_of_one_pass_share_the_budget() -> None:
+    limits = policy(tier(running_max_per_tenant=2), tenants={"a": TenantPolicy(budget_usd=Decimal("0.3"))})
+    assert admitted(queue("a", 1, 2), limits=limits) == ["a-1"]
+
+
+def test_instances_are_counted_by_type_and_a_lane_without_any_holds_up_no_other() -> None:
+    other = str(choice(training="ml.m5.xlarge").lane)
+    limits = policy(tier(running_max_per_tenant=9), instance_quotas={POOL: 2})
+    mixed = WaitingQueue(
+        queue=queue("a", 1).queue, places=dict(queue("a", 1).places) | dict(queue("a", 2, lane=other).places)
+    )
+    found = plan(mixed, limits=limits, pools={POOL: 2})
+    assert [d.place.request_id for d in found.admissions] == ["a-2"]
+    assert [wait.reason for wait in found.waits] == [Reason.INSTANCE_QUOTA]
+
+
+def test_what_never_fits_waits_with_that_reason() -> None:
+    limits = policy(instance_quotas={POOL: 3})
+    assert reasons(queue("a", 1, lane=LARGE), limits=limits) == {"a-1": Reason.NEVER_FITS}
 
 
 def test_no_more_are_admitted_than_fit_one_transaction() -> None:
-    limits = policy(tier(quota=50, running_max_per_tenant=50), running_max=50)
-    found = verdicts([queue("a", *range(40))], limits, admissions_max=25)
-    assert sum(d.verdict is Verdict.ADMIT for d in found) == 25
-    assert {d.reason for d in found[25:]} == {Reason.SLOT_FREE}
+    waiting = [queue(f"t{n}", n) for n in range(9)]
+    found = plan(*waiting, limits=policy(tier(quota=9), running_max=9), admissions_max=4)
+    assert len(found.admissions) == 4
+    assert {wait.reason for wait in found.waits} == {Reason.BATCH_FULL}
+
+
+# --- saving for a large request -----------------------------------------------------------------------------
+
+HOUR = 3 * (3600 + 120)
+"""The longest run of `tier`, in seconds."""
+EIGHT = policy(
+    tier("basic", quota=8, running_max_per_tenant=8, hold_age=timedelta(seconds=60)),
+    tier("short", quota=8, running_max_per_tenant=8, runtime_max=timedelta(minutes=1)),
+    running_max=16,
+    instance_quotas={POOL: 8},
+)
+
+
+def holder(number: int, ends: float, tier: str = "basic") -> Holder:
+    return Holder(request_id=f"h{number}", tier=tier, lane=SMALL, ends_by=after(ends))
+
+
+FIVE = tuple(holder(n, 1000 + n) for n in range(5))
+
+
+def test_before_the_hold_age_small_requests_pass_a_large_one() -> None:
+    waiting = [queue("big", 50, lane=LARGE), queue("small", 60)]
+    assert admitted(*waiting, limits=EIGHT, used={"basic": 5}, pools={POOL: 5}) == ["small-60"]
+
+
+def test_after_the_hold_age_instances_are_saved_and_who_would_delay_it_waits() -> None:
+    waiting = [queue("big", 1, lane=LARGE), queue("small", 60)]
+    found = plan(*waiting, limits=EIGHT, used={"basic": 5}, pools={POOL: 5}, holders=FIVE)
+    assert found.admissions == ()
+    assert found.saved == {POOL: "big-1"}
+    assert {w.place.request_id: w.reason for w in found.waits} == {
+        "big-1": Reason.INSTANCE_QUOTA,
+        "small-60": Reason.SAVED_FOR_LARGE,
+    }
+
+
+def test_what_ends_in_time_by_its_maximum_runtime_passes() -> None:
+    # 3 free, 4 needed: it fits when the first holder ends, at 1,000 s; a short run ends by 100 + 3 x 180 s
+    waiting = [queue("big", 1, lane=LARGE), queue("small", 60, tier="short")]
+    found = plan(*waiting, limits=EIGHT, used={"basic": 5}, pools={POOL: 5}, holders=FIVE)
+    assert [(d.place.request_id, d.backfilled) for d in found.admissions] == [("small-60", True)]
+
+
+def test_what_leaves_it_enough_passes_until_it_no_longer_does() -> None:
+    # all five end at 1,000 s: then 8 are free, 4 are needed, so four long ones may pass, of which 3 fit now
+    holders = tuple(holder(n, 1000) for n in range(5))
+    waiting = [queue("big", 1, lane=LARGE), *(queue(f"s{n}", 60) for n in range(4))]
+    assert len(admitted(*waiting, limits=EIGHT, used={"basic": 5}, pools={POOL: 5}, holders=holders)) == 0
+    # … it fits at the very first end in time order, when only 4 are free: so nobody passes
+
+
+def test_the_saved_for_request_goes_first_once_it_fits() -> None:
+    waiting = [queue("big", 1, lane=LARGE, used_ms=10**9), queue("small", 60)]
+    found = admitted(*waiting, limits=EIGHT, used={"basic": 4}, pools={POOL: 4}, saved={POOL: "big-1"})
+    assert found == ["big-1"]
+
+
+def test_instances_are_saved_for_one_request_at_a_time_and_for_the_one_that_was_chosen() -> None:
+    waiting = [queue("a", 1, lane=LARGE), queue("b", 2, lane=LARGE, used_ms=5)]
+    state: dict[str, Any] = {"limits": EIGHT, "used": {"basic": 5}, "pools": {POOL: 5}, "holders": FIVE}
+    assert plan(*waiting, **state).saved == {POOL: "a-1"}
+    assert plan(*waiting, **state, saved={POOL: "b-2"}).saved == {POOL: "b-2"}
+
+
+def test_holders_that_are_not_known_are_taken_to_run_as_long_as_any_may() -> None:
+    waiting = [queue("big", 1, lane=LARGE), queue("small", 60)]
+    assert admitted(*waiting, limits=EIGHT, used={"basic": 5}, pools={POOL: 5}) == ["small-60"], HOUR
+
+
+def test_a_decision_says_of_whom_it_speaks() -> None:
+    (decision,) = plan(queue("a", 1), limits=policy()).admissions
+    assert isinstance(decision, Decision)
+    assert (decision.queue.tenant_id, decision.place.lane) == ("a", SMALL)

@@ -24,6 +24,7 @@ PURE_NEEDS = {
     "enum",
     "hashlib",
     "json",
+    "math",
     "re",
     "typing",
 }

@@ -16,8 +16,7 @@ from tests.tables import create_tables
 from trainyard.adapters.aws import clients, sagemaker
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
-from trainyard.adapters.aws.tables import DynamoBell, DynamoPolicies, DynamoTenants
-from trainyard.contracts.policy_file import DEPLOYED
+from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
 from trainyard.domain.errors import (
     Conflict,
     OutcomeUnknown,
@@ -243,24 +242,6 @@ def test_a_tenant_is_found_by_its_bucket_or_its_prefix_and_by_nothing_else(aws: 
     kept = records.get("acme")
     assert kept is not None
     assert [type(value) for _, value in kept.settings.hyperparameters] == [float, int, bool]
-
-
-def test_an_applied_policy_replaces_the_deployed_one_and_counts_up(aws: Any) -> None:
-    policies = DynamoPolicies(scheduler_table="scheduler", running_max=40)
-    text = DEPLOYED.read_text(encoding="utf-8")
-    assert policies.current().version == 0
-    assert policies.apply(text.replace("running_max: 20", "running_max: 30"), NOW).version == 1
-    assert (policies.current().version, policies.current().running_max) == (1, 30)
-    with pytest.raises(Refused):
-        policies.apply("tiers: {}", NOW)
-    assert policies.current().version == 1
-
-
-def test_no_policy_admits_more_than_the_deployment_allows(aws: Any) -> None:
-    policies = DynamoPolicies(scheduler_table="scheduler", running_max=12)
-    assert policies.current().running_max == 12
-    assert policies.apply(DEPLOYED.read_text(encoding="utf-8"), NOW).running_max == 12
-    assert policies.current().running_max == 12
 
 
 def test_the_bell_is_one_item_and_a_later_ring_one_delayed_message(aws: Any) -> None:

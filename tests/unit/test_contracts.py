@@ -7,7 +7,7 @@ import pytest
 from tests.build import s3_event, submission
 from trainyard.contracts import events
 from trainyard.contracts.messages import parse_training_request, training_request_body
-from trainyard.contracts.policy_file import DEPLOYED, deployed_policy, parse_policy
+from trainyard.contracts.policy_file import DEPLOYED, parse_policy
 from trainyard.contracts.settings import MissingSetting, Settings
 from trainyard.contracts.tenants import TenantCommand
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
@@ -98,34 +98,57 @@ def test_the_deployed_policy_holds_and_names_the_templates_tiers() -> None:
     from local.deploy import load_template
 
     loop = load_template(REPOSITORY / "template.yaml")["Resources"]["Fn::ForEach::TierQueues"]
-    assert [tier.name for tier in deployed_policy().tiers] == loop[1]
+    assert [tier.name for tier in parse_policy(DEPLOYED.read_text(encoding="utf-8"), 0).tiers] == loop[1]
+
+
+WINDOW = "{begins: 2026-12-24T22:00:00Z"
 
 
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("quota: 4 ", "quota: 0 ", r"tiers\.basic\.quota: Input should be greater than or equal to 1"),
+        (
+            "quota: 4 ",
+            "quota: 0 ",
+            r"line 12: tiers\.basic\.quota: Input should be greater than or equal to 1, got 0",
+        ),
         ("quota: 4 ", "quota: 1.5 ", r"tiers\.basic\.quota"),
-        ("quota: 4 ", "quota: 40 ", r"tiers\.basic\.quota is 40, more than running_max 20"),
-        ("quota: 4 ", "slots: 4 ", r"tiers\.basic\.slots: Extra inputs are not permitted"),
+        ("quota: 4 ", "quota: 40 ", r"line 12: tiers\.basic\.quota: is 40, more than running_max 20"),
+        ("quota: 4 ", "slots: 4 ", r"line 12: tiers\.basic\.slots: is unknown"),
         ("  standard:", "  basic:", r"line \d+: 'basic' stands twice"),
-        ("data_mb_max: 1024", "data_mb_max: 100", "instances must ascend in data_mb_max"),
+        ("data_mb_max: 1024", "data_mb_max: 100", "instances: must ascend in data_mb_max"),
         ("ml.t3.medium", "t3.medium", r"instances\.0\.processing"),
         ("tiers:", "tiers: [", "the policy is not YAML"),
         ("quality_min: 0.5", "quality_min: 2", r"quality_min"),
+        ("quota: 4 ", "quota: -4 ", r"line 12: tiers\.basic\.quota: .*got -4"),
+        ("borrowing_limit: 4", "borrowing_limit: 17", r"borrowing_limit: is 17: with the quota 4 more than"),
+        ("lending_limit: 3", "lending_limit: 4", r"lending_limit: is 4, at most 3 \(80% of the quota\)"),
+        ("running_max: 20", "running_max: 20\ninstance_quotas: {ml.m5.large: 4}", "must read training/ml"),
+        ("running_max: 20", "running_max: 20\ninstance_quotas: {training/ml.m5.large: -1}", "line 5: instance_q"),
+        ("running_max: 20", "running_max: 20\ntenants: {acme: {weight: 0}}", r"tenants\.acme\.weight: .*got 0"),
+        ("running_max: 20", "running_max: 20\ntenants: {Acme: {weight: 1}}", r"tenants\.Acme: cannot name"),
+        ("running_max: 20", "running_max: 20\ntenants: {acme: {budget_usd: 0}}", r"budget_usd: .*greater than 0"),
+        (
+            "running_max: 20",
+            f"running_max: 20\nmaintenance: [{WINDOW}, hours: 24, repeats: daily}}]",
+            "never does",
+        ),
+        ("running_max: 20", f"running_max: 20\nmaintenance: [{WINDOW}, hours: 169}}]", "must end within 168"),
+        ("running_max: 20", f"running_max: 20\nmaintenance: [{WINDOW}}}]", "hours: Field required"),
+        ("running_max: 20", f"running_max: 20\nmaintenance: [{WINDOW}, hours: 1, tiers: [gold]}}]", "names gold"),
     ],
 )
 def test_a_policy_that_does_not_hold_is_refused_with_entry_and_reason(old: str, new: str, reason: str) -> None:
     text = DEPLOYED.read_text(encoding="utf-8")
     assert old in text
     with pytest.raises(Refused, match=reason):
-        parse_policy(text.replace(old, new, 1), version=1)
+        parse_policy(text.replace(old, new, 1), 1)
 
 
 def test_adding_a_tier_to_the_policy_is_enough_for_admission() -> None:
     text = DEPLOYED.read_text(encoding="utf-8")
     basic = text[text.index("  basic:") : text.index("  standard:")]
-    added = parse_policy(text + basic.replace("basic", "platinum"), version=2)
+    added = parse_policy(text + basic.replace("basic", "platinum"), 2)
     assert added.tier("platinum") is not None
 
 

@@ -15,9 +15,9 @@ from trainyard import bootstrap
 from trainyard.application.dispatch import PassReport, Start, Started
 from trainyard.application.intake import Judgement, Verdict
 from trainyard.application.ports import Backlog, Enlisted, Enlistment
-from trainyard.application.record import Recorded
+from trainyard.application.record import Recorded, Settled
 from trainyard.contracts.messages import training_request_body
-from trainyard.domain.admission import Ledger, Snapshot
+from trainyard.domain.admission import Ledger, Plan, Snapshot
 from trainyard.domain.errors import Conflict, Malformed, Refused
 from trainyard.domain.requests import State
 
@@ -155,10 +155,11 @@ class DispatchStub:
     def __init__(self, *starts: Start, used: int = 0) -> None:
         ledger = Ledger(version=1, used=used, used_by_tier={"basic": used})
         snapshot = Snapshot(ledger=ledger, queues=())
-        self.report = PassReport(policy=policy(), snapshot=snapshot, decisions=[], starts=list(starts))
+        plan = Plan(admissions=(), waits=(), floor_by_tier={}, saved={}, starts_from=None)
+        self.report = PassReport(policy=policy(), snapshot=snapshot, plan=plan, starts=list(starts))
         self.waiting_room = self
 
-    def run_pass(self, now: Any) -> PassReport:
+    def run_pass(self, now: Any, *, sweep: bool) -> PassReport:
         return self.report
 
     def backlog(self, limits: Any) -> dict[str, Backlog]:
@@ -198,9 +199,13 @@ def test_a_start_without_an_answer_counts_as_idle_though_waiting(
 
 
 class RecordStub:
-    def status_changed(self, **_: Any) -> tuple[Recorded, Any]:
+    """Cannot settle two events at once, nor one whose status is "Stopped" at all."""
+
+    def settle(self, events: Any, now: Any) -> list[Settled]:
+        if len(events) > 1 or events[0].status == "Stopped":
+            raise Conflict("others were writing")
         ended = request(1, state=State.SUCCEEDED, started_at=NOW, finished_at=after(30))
-        return Recorded.FINISHED, ended
+        return [Settled(recorded=Recorded.FINISHED, request=ended)]
 
     def step_reached(self, **given: Any) -> bool:
         return bool(given["attempt"] == 1)
@@ -214,7 +219,8 @@ def test_the_recorder_settles_events_answers_the_pipeline_and_keeps_nonsense(
     replace_part("dead_letters", letters)
     app = load("recorder")
     succeeded = (ROOT / "events/execution-status-succeeded.json").read_text(encoding="utf-8")
-    assert failures(app.handler(batch(succeeded, "{}"), Context())) == []
+    stopped = succeeded.replace('"Succeeded"', '"Stopped"')
+    assert failures(app.handler(batch(stopped, succeeded, "{}"), Context())) == ["0"]
     assert len(letters.kept) == 1
     assert values(capsys.readouterr().out)["RunSeconds"] == 30
     step = json.loads((ROOT / "events/record-step.json").read_text(encoding="utf-8"))

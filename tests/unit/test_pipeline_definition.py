@@ -26,9 +26,7 @@ def steps(found: list[dict[str, Any]] = DEFINITION["Steps"]) -> Iterator[dict[st
 
 def given() -> dict[str, str]:
     images = Images(training_uri="image:1", processing_uri="image:1")
-    return pipeline_parameters(
-        request(1, attempt=1), tenant(), tier(), data_bytes=10, images=images, output_key_id="key"
-    )
+    return pipeline_parameters(request(1, attempt=1), tenant(), tier(), images=images, output_key_id="key")
 
 
 def test_the_dispatcher_gives_every_parameter_and_no_other() -> None:

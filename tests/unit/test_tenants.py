@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.build import policy, tier
-from trainyard.adapters.memory.store import MemoryPolicies, MemoryTenants
+from tests.build import policies, policy, tier
+from trainyard.adapters.memory.edges import MemoryTenants
+from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.tenants import TenantAdministration, Wish
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Algorithm, Tenant, TenantState, TrainingSettings
@@ -31,7 +32,7 @@ class Provisioned:
 def administration(provisioned: Provisioned, bucket_prefix: str = "t-") -> TenantAdministration:
     return TenantAdministration(
         records=MemoryTenants(),
-        policies=MemoryPolicies(policy(tier("basic"), tier("premium"))),
+        policies=policies(MemoryStore(), policy(tier("basic"), tier("premium"))),
         provisioning=provisioned,
         bucket_prefix=bucket_prefix,
         role_prefix="arn:aws:iam::123456789012:role/p/",

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.build import ACCOUNT, NOW, after, content, policy, submission, tenant, tier
-from trainyard.adapters.memory import store as memory
+from tests.build import ACCOUNT, NOW, after, content, policies, policy, submission, tenant, tier, waiting_room
+from trainyard.adapters.memory import edges as memory
+from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.dispatch import Dispatch, Started
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Intake, Verdict
@@ -19,7 +20,7 @@ from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, StartDel
 from trainyard.domain.names import display_name
 from trainyard.domain.parameters import Images
 from trainyard.domain.policy import Policy
-from trainyard.domain.requests import Cause, Outcome, State
+from trainyard.domain.requests import Cause, Outcome, Request, State
 from trainyard.domain.tenants import Tenant, TenantState, TrainOn
 
 
@@ -31,7 +32,8 @@ class World:
     tenants: tuple[Tenant, ...] = (tenant(),)
 
     def __post_init__(self) -> None:
-        self.room = memory.MemoryWaitingRoom()
+        self.store = MemoryStore()
+        self.room = waiting_room(self.store)
         self.queues, self.bell = memory.MemoryTierQueues(), memory.MemoryBell()
         self.data_sets, self.executions = memory.MemoryDataSets(), memory.MemoryExecutions()
         self.receipts, self.announcements = memory.MemoryReceipts(), memory.MemoryAnnouncements()
@@ -41,20 +43,20 @@ class World:
             "receipts": self.receipts,
             "announcements": self.announcements,
         }
-        policies = memory.MemoryPolicies(self.limits)
+        in_force = policies(self.store, self.limits)
         self.intake = Intake(
             account_id=ACCOUNT,
-            policies=policies,
+            policies=in_force,
             data_sets=self.data_sets,
             tier_queues=self.queues,
-            requests=self.room,
+            waiting_room=self.room,
             **shared,
         )
-        self.enlist = Enlist(policies=policies, waiting_room=self.room, bell=self.bell, **shared)
+        self.enlist = Enlist(policies=in_force, waiting_room=self.room, bell=self.bell, **shared)
         self.dispatch = Dispatch(
-            policies=policies,
+            policies=in_force,
             waiting_room=self.room,
-            requests=self.room,
+            bell=self.bell,
             data_sets=self.data_sets,
             executions=self.executions,
             images=Images(training_uri="train:1", processing_uri="process:1"),
@@ -62,14 +64,14 @@ class World:
             **shared,
         )
         self.record = Record(
+            policies=in_force,
             waiting_room=self.room,
-            requests=self.room,
             reports=self.reports,
             results=self.results,
             bell=self.bell,
             **shared,
         )
-        self.stop = Stop(waiting_room=self.room, requests=self.room, executions=self.executions, **shared)
+        self.stop = Stop(waiting_room=self.room, executions=self.executions, **shared)
 
     def upload(self, **changes: Any) -> list[Verdict]:
         arrival = UploadArrived(account_id=ACCOUNT, content=content(**changes))
@@ -80,6 +82,14 @@ class World:
         self.enlist.enlist(submission(number), NOW)
         self.dispatch.run_pass(NOW)
         return submission(number).request_id
+
+    def request(self, request_id: str) -> Request:
+        found = self.room.get(request_id)
+        assert found is not None
+        return found
+
+    def requests(self) -> list[Request]:
+        return [self.request(key.values[0][1]) for key in self.store.items if key.table == "requests"]
 
     def end(self, request_id: str, status: str = "Succeeded", attempt: int = 1, seconds: float = 60) -> Recorded:
         recorded, _ = self.record.status_changed(
@@ -108,7 +118,7 @@ def test_the_same_event_five_times_names_the_same_request() -> None:
 def test_a_refused_upload_is_recorded_announced_once_and_receipted() -> None:
     world = World()
     assert world.upload(size_bytes=0) == world.upload(size_bytes=0) == [Verdict.REJECTED]
-    (kept,) = world.room.requests.values()
+    (kept,) = world.requests()
     assert (kept.state, kept.data_set) == (State.REJECTED, "churn")
     assert "empty" in str(world.receipts.written[kept.request_id]["message"])
     assert len(world.announcements.announced) == 1
@@ -124,7 +134,7 @@ def test_an_upload_of_a_suspended_tenant_is_refused() -> None:
 def test_an_object_outside_incoming_starts_nothing_and_leaves_nothing(key: str) -> None:
     world = World()
     assert world.upload(key=key) == [Verdict.IGNORED]
-    assert (world.queues.sent, world.room.requests, world.receipts.written) == ([], {}, {})
+    assert (world.queues.sent, world.requests(), world.receipts.written) == ([], [], {})
 
 
 def test_a_bucket_of_no_tenant_and_an_event_of_another_account_make_no_sense() -> None:
@@ -214,7 +224,7 @@ def test_a_pass_fills_the_free_slots_and_leaves_the_rest_waiting() -> None:
     assert [start.result for start in report.starts] == [Started.RUNNING] * 2
     assert world.room.ledger().used == 2
     assert len(world.executions.started) == 2
-    assert len(report.waits) == 0  # a full tier is not even read
+    assert len(report.plan.waits) == 0  # a full tier is not even read
 
 
 def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_policy() -> None:
@@ -257,7 +267,7 @@ def test_a_start_refused_for_quota_goes_back_to_the_queue_and_frees_its_slot() -
     world = World()
     world.executions.faults = [(StartDelayed("ResourceLimitExceeded: 20 executions"), False)]
     request_id = world.run_one()
-    kept = world.room.requests[request_id]
+    kept = world.request(request_id)
     assert (kept.state, kept.due_at, world.room.ledger().used) == (State.QUEUED, after(60), 0)
     assert "ResourceLimitExceeded" in str(kept.reason)
     world.dispatch.run_pass(after(59))
@@ -269,7 +279,7 @@ def test_a_start_refused_for_quota_goes_back_to_the_queue_and_frees_its_slot() -
 def test_a_start_refused_for_good_fails_the_request_with_sagemakers_words() -> None:
     world = World()
     world.executions.faults = [(StartInvalid("ValidationException: no parameter X"), False)]
-    kept = world.room.requests[world.run_one()]
+    kept = world.request(world.run_one())
     assert (kept.state, kept.reason) == (State.FAILED, "ValidationException: no parameter X")
     assert world.room.ledger().used == 0
     assert world.receipts.written[kept.request_id]["state"] == "FAILED"
@@ -283,14 +293,14 @@ def test_after_a_throttled_or_unanswered_start_the_slot_stays_taken_and_it_is_se
 ) -> None:
     world = World()
     world.executions.faults = [(fault, took_effect)]
-    kept = world.room.requests[world.run_one()]
+    kept = world.request(world.run_one())
     assert (kept.state, world.room.ledger().used) == (State.ADMITTED, 1)
     world.dispatch.run_pass(after(119))
     assert world.executions.calls == 1  # not yet overdue
     world.executions.faults = [] if not took_effect else [(StartInvalid("other parameters"), False)]
     world.dispatch.run_pass(after(121))
     assert len(world.executions.started) == 1
-    assert world.room.requests[kept.request_id].state is State.RUNNING
+    assert world.request(kept.request_id).state is State.RUNNING
 
 
 @pytest.mark.parametrize("lists_late", [False, True])
@@ -302,7 +312,7 @@ def test_an_unanswered_start_runs_once_even_while_sagemaker_does_not_list_it_yet
     world.dispatch.run_pass(after(121))
     assert [name for name, _ in world.executions.started.values()] == [f"{request_id}-1"]
     assert world.executions.calls == (2 if lists_late else 1)
-    assert world.room.requests[request_id].state is State.RUNNING
+    assert world.request(request_id).state is State.RUNNING
 
 
 def test_one_request_that_fails_in_an_unforeseen_way_holds_up_no_other() -> None:
@@ -314,14 +324,14 @@ def test_one_request_that_fails_in_an_unforeseen_way_holds_up_no_other() -> None
     assert [start.result for start in report.starts] == [Started.UNKNOWN, Started.RUNNING, Started.RUNNING]
     assert "no such bucket" in str(report.starts[0].detail)
     world.dispatch.run_pass(after(200))
-    assert world.room.requests[submission(1).request_id].state is State.RUNNING
+    assert world.request(submission(1).request_id).state is State.RUNNING
 
 
 def test_a_data_set_larger_than_its_tier_takes_fails_before_it_costs_anything() -> None:
     whole = replace(tenant().settings, train_on=TrainOn.WHOLE_PREFIX)
     world = World(tenants=(tenant(settings=whole),))
     world.data_sets.objects = {("acme", "set-1"): [content(size_bytes=60 * 1024 * 1024)] * 2}
-    kept = world.room.requests[world.run_one()]
+    kept = world.request(world.run_one())
     assert (kept.state, world.executions.calls) == (State.FAILED, 0)
     assert "takes at most" in str(kept.reason)
 
@@ -329,7 +339,7 @@ def test_a_data_set_larger_than_its_tier_takes_fails_before_it_costs_anything() 
 def test_a_data_set_whose_objects_are_gone_fails_with_a_reason() -> None:
     whole = replace(tenant().settings, train_on=TrainOn.WHOLE_PREFIX)
     world = World(tenants=(tenant(settings=whole),))
-    kept = world.room.requests[world.run_one()]
+    kept = world.request(world.run_one())
     assert (kept.state, kept.reason) == (State.FAILED, "there is no data left below incoming/set-1/")
 
 
@@ -343,7 +353,7 @@ def test_the_end_of_an_execution_releases_its_slot_rings_the_bell_and_books_the_
     request_id = world.run_one()
     assert world.record.step_reached(request_id=request_id, attempt=1, model_package_arn="package/1")
     assert world.end(request_id) is Recorded.FINISHED
-    kept = world.room.requests[request_id]
+    kept = world.request(request_id)
     assert kept.outcome == Outcome(quality=0.9, trained_sha256="s", model_package_arn="package/1", cost_usd="0.25")
     assert (kept.state, world.room.ledger().used, world.bell.rings) == (State.SUCCEEDED, 0, [None])
     assert world.receipts.written[request_id]["state"] == "SUCCEEDED"
@@ -353,7 +363,7 @@ def test_a_terminal_event_twice_changes_nothing_the_second_time() -> None:
     world = World()
     request_id = world.run_one()
     assert [world.end(request_id), world.end(request_id, "Failed")] == [Recorded.FINISHED, Recorded.STALE]
-    assert (world.room.requests[request_id].state, world.room.ledger().used) == (State.SUCCEEDED, 0)
+    assert (world.request(request_id).state, world.room.ledger().used) == (State.SUCCEEDED, 0)
 
 
 def test_a_terminal_event_may_arrive_before_the_start_was_recorded() -> None:
@@ -361,7 +371,7 @@ def test_a_terminal_event_may_arrive_before_the_start_was_recorded() -> None:
     world.executions.faults = [(OutcomeUnknown("timed out"), True)]
     request_id = world.run_one()
     assert world.end(request_id) is Recorded.FINISHED
-    assert (world.room.requests[request_id].state, world.room.ledger().used) == (State.SUCCEEDED, 0)
+    assert (world.request(request_id).state, world.room.ledger().used) == (State.SUCCEEDED, 0)
 
 
 def test_a_failure_keeps_the_step_and_its_own_last_line() -> None:
@@ -369,7 +379,7 @@ def test_a_failure_keeps_the_step_and_its_own_last_line() -> None:
     world.reports.report = ExecutionReport(cost_usd=None, failed_step="Preprocess", failure="no column 'y'")
     request_id = world.run_one()
     world.end(request_id, "Failed")
-    kept = world.room.requests[request_id]
+    kept = world.request(request_id)
     assert (kept.state, kept.reason) == (State.FAILED, "Preprocess: no column 'y'")
 
 
@@ -381,7 +391,7 @@ def test_each_terminal_status_ends_the_request(status: str, state: State) -> Non
     world = World()
     request_id = world.run_one()
     assert world.end(request_id, status) is Recorded.FINISHED
-    assert world.room.requests[request_id].state is state
+    assert world.request(request_id).state is state
 
 
 def test_an_unknown_status_frees_nothing() -> None:

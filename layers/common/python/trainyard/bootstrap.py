@@ -7,13 +7,18 @@ from trainyard.adapters.aws.provisioning import AwsProvisioning
 from trainyard.adapters.aws.queues import EventBridgeAnnouncements, SqsDeadLetters, SqsTierQueues
 from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports, SageMakerExecutions
 from trainyard.adapters.aws.storage import S3DataSets, S3Receipts, S3Results
-from trainyard.adapters.aws.tables import DynamoBell, DynamoPolicies, DynamoRequests, DynamoTenants
-from trainyard.adapters.aws.waiting_room import DynamoWaitingRoom
+from trainyard.adapters.aws.store import DynamoStore, rest
+from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Intake
+from trainyard.application.policies import Policies
+from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record
 from trainyard.application.tenants import TenantAdministration
+from trainyard.application.waiting_room import WaitingRoom
+from trainyard.contracts.decisions import encode_pass
+from trainyard.contracts.policy_file import DEPLOYED, parse_policy
 from trainyard.contracts.settings import Settings
 from trainyard.domain.parameters import Images
 
@@ -29,7 +34,7 @@ def intake() -> Intake:
         policies=_policies(settings),
         data_sets=S3DataSets(),
         tier_queues=SqsTierQueues(prefix=settings.tier_queue_prefix),
-        requests=_requests(settings),
+        waiting_room=_waiting_room(settings),
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
     )
@@ -66,16 +71,18 @@ def dispatch() -> Dispatch:
         "training_image_uri",
         "processing_image_uri",
         "data_key_arn",
+        "bell_queue_url",
     )
     return Dispatch(
         policies=_policies(settings),
         tenants=DynamoTenants(tenants_table=settings.tenants_table),
         waiting_room=_waiting_room(settings),
-        requests=_requests(settings),
         data_sets=S3DataSets(),
         executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
+        bell=_bell(settings),
+        encode=encode_pass,
         images=Images(training_uri=settings.training_image_uri, processing_uri=settings.processing_image_uri),
         output_key_id=settings.data_key_arn,
     )
@@ -85,14 +92,25 @@ def dispatch() -> Dispatch:
 def record() -> Record:
     settings = Settings.from_env("scheduler_table", "requests_table", "tenants_table", "event_bus_name")
     return Record(
+        policies=_policies(settings),
         tenants=DynamoTenants(tenants_table=settings.tenants_table),
         waiting_room=_waiting_room(settings),
-        requests=_requests(settings),
         reports=SageMakerExecutionReports(),
         results=S3Results(),
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         bell=_bell(settings),
+    )
+
+
+@cache
+def reconcile() -> Reconcile:
+    settings = Settings.from_env("scheduler_table", "requests_table", "pipeline_name")
+    return Reconcile(
+        policies=_policies(settings),
+        waiting_room=_waiting_room(settings),
+        executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
+        record=record(),
     )
 
 
@@ -151,17 +169,18 @@ def _retention(settings: Settings) -> timedelta:
     return timedelta(days=int(settings.request_retention_days))
 
 
-def _policies(settings: Settings) -> DynamoPolicies:
-    return DynamoPolicies(scheduler_table=settings.scheduler_table, running_max=int(settings.running_max))
+def _store(settings: Settings) -> DynamoStore:
+    return DynamoStore(scheduler_table=settings.scheduler_table, requests_table=settings.requests_table)
 
 
-def _requests(settings: Settings) -> DynamoRequests:
-    return DynamoRequests(requests_table=settings.requests_table, retention=_retention(settings))
-
-
-def _waiting_room(settings: Settings) -> DynamoWaitingRoom:
-    return DynamoWaitingRoom(
-        scheduler_table=settings.scheduler_table,
-        requests_table=settings.requests_table,
-        retention=_retention(settings),
+def _policies(settings: Settings) -> Policies:
+    return Policies(
+        store=_store(settings),
+        deployed=DEPLOYED.read_text(encoding="utf-8"),
+        parse=parse_policy,
+        running_max=int(settings.running_max),
     )
+
+
+def _waiting_room(settings: Settings) -> WaitingRoom:
+    return WaitingRoom(store=_store(settings), retention=_retention(settings), rest=rest)

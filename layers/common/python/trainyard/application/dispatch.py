@@ -1,26 +1,20 @@
 """Dispatch: one pass reads, decides, commits and starts. Only the dispatcher may start pipelines."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from trainyard.application.ports import (
-    Announcements,
-    DataSets,
-    Executions,
-    Policies,
-    Receipts,
-    Requests,
-    Tenants,
-    WaitingRoom,
-)
+from trainyard.application.policies import Policies
+from trainyard.application.ports import Announcements, Bell, DataSets, End, Executions, Receipts, Tenants
+from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain import names
-from trainyard.domain.admission import Decision, Snapshot, Verdict, decide
+from trainyard.domain.admission import ENGINE_VERSION, Decision, Plan, Snapshot, decide
 from trainyard.domain.errors import (
     Conflict,
     OutcomeUnknown,
+    QuotaReached,
     Refused,
     StartDelayed,
     StartInvalid,
@@ -28,11 +22,11 @@ from trainyard.domain.errors import (
 )
 from trainyard.domain.parameters import Images, pipeline_parameters
 from trainyard.domain.policy import Policy
-from trainyard.domain.requests import Outcome, Request, State
+from trainyard.domain.requests import Request, State
 
 ADMISSIONS_MAX = 25
-"""Of one transaction: a request, its place and its tenant queue each, and the ledger, stay below the 100
-actions of a TransactWriteItems (DynamoDB developer guide, "Service quotas")."""
+"""Of one transaction: a request, its place and its tenant queue each, the ledger, and what is kept of the
+pass stay below the 100 actions of a TransactWriteItems (DynamoDB developer guide, "Service quotas")."""
 
 ROUNDS_MAX = 20
 """Of reading, deciding and committing in one pass; the timer and the bell bring the next pass."""
@@ -59,6 +53,20 @@ class Start:
     request: Request
     result: Started
     detail: str | None = None
+    adopted: bool = False
+    """An execution was found that an earlier start had left without an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptPass:
+    """What is kept of a pass: enough to decide it again."""
+
+    at: datetime
+    engine_version: int
+    policy: Policy
+    snapshot: Snapshot
+    admissions_max: int
+    plan: Plan
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,13 +75,21 @@ class PassReport:
 
     policy: Policy
     snapshot: Snapshot
-    decisions: list[Decision]
+    plan: Plan
     starts: list[Start] = field(default_factory=list)
+    admissions: list[Decision] = field(default_factory=list)
     conflicts: int = 0
+    reopened: int = 0
+    settled: bool = False
+    """Whether the last round found that nobody more may go."""
 
-    @property
-    def waits(self) -> list[Decision]:
-        return [decision for decision in self.decisions if decision.verdict is Verdict.WAIT]
+
+class _Different(Exception):
+    """The data turned out to need other instances than the request was admitted for."""
+
+    def __init__(self, data_bytes: int) -> None:
+        super().__init__(f"it has {data_bytes:,} bytes")
+        self.data_bytes = data_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,47 +97,105 @@ class Dispatch:
     policies: Policies
     tenants: Tenants
     waiting_room: WaitingRoom
-    requests: Requests
     data_sets: DataSets
     executions: Executions
     receipts: Receipts
     announcements: Announcements
+    bell: Bell
     images: Images
     output_key_id: str
+    encode: Callable[[KeptPass], bytes] | None = None
+    """How what is kept of a pass is written; None to keep nothing."""
+    engine: Callable[..., Plan] = decide
 
-    def run_pass(self, now: datetime) -> PassReport:
+    def run_pass(self, now: datetime, *, sweep: bool = True) -> PassReport:
         """Fill the free slots; returns when nobody more may go.
 
-        Safe beside other passes: a commit holds only for the ledger that it was decided on.
+        Safe beside other passes: a commit holds only for the ledger that it was decided on. With `sweep`, what
+        was cut off is taken up again, and what was set aside under another policy is looked at.
         """
         policy = self.policies.current()
-        # 0. What was admitted but, as far as we know, never started: found, or started once more.
-        overdue = self.requests.starting_since(now - START_OVERDUE)
-        starts = [self._start(request, policy, now, again=True) for request in overdue]
-        conflicts = 0
+        starts: list[Start] = []
+        reopened = 0
+        if sweep:
+            # 0. What was admitted but, as far as we know, never started: found, or started once more.
+            overdue = self._overdue(now)
+            starts = [self._start(request, policy, now, again=True) for request in overdue]
+            with suppress(Conflict):
+                reopened = self.waiting_room.reopen(policy, now)
+        report = PassReport(
+            policy=policy,
+            snapshot=Snapshot(ledger=self.waiting_room.ledger(), queues=()),
+            plan=Plan(admissions=(), waits=(), floor_by_tier={}, saved={}, starts_from=None),
+            starts=starts,
+            reopened=reopened,
+        )
         for _ in range(ROUNDS_MAX):
-            # 1. Read: ledger, and the heads of the tenant queues.
-            snapshot = self.waiting_room.snapshot(policy, now)
-            # 2. Decide, purely.
-            decisions = decide(snapshot, policy, admissions_max=ADMISSIONS_MAX)
-            admissions = [decision for decision in decisions if decision.verdict is Verdict.ADMIT]
-            if not admissions:
-                break
-            # 3. Commit: all of them admitted and their slots taken, or nothing.
             try:
-                self.waiting_room.commit(admissions, snapshot, policy, now)
+                if not self._round(report, now):
+                    report.settled = True
+                    break
             except Conflict:
-                conflicts += 1
-                continue
-            # 4. Start.
-            starts += self._start_all(admissions, policy, now)
-        return PassReport(
-            policy=policy, snapshot=snapshot, decisions=decisions, starts=starts, conflicts=conflicts
+                report.conflicts += 1
+                report.policy = self.policies.current()
+        self._after(report, now)
+        return report
+
+    def _round(self, report: PassReport, now: datetime) -> bool:
+        """Read, decide, commit and start once; False when nobody may go. Raises Conflict when overtaken."""
+        policy = report.policy
+        # 1. Read: ledger, and the heads of the tenant queues.
+        report.snapshot = snapshot = self.waiting_room.snapshot(policy, now)
+        # 2. Decide, purely.
+        report.plan = plan = self.engine(snapshot, policy, now, admissions_max=ADMISSIONS_MAX)
+        if not plan.admissions:
+            return False
+        # 3. Commit: all of them admitted and their slots taken, or nothing.
+        kept = self._kept(report, now)
+        admitted = self.waiting_room.commit(plan, snapshot, policy, now, kept=kept)
+        report.admissions += admitted
+        # 4. Start.
+        report.starts += self._start_all(admitted, policy, now)
+        return True
+
+    def _after(self, report: PassReport, now: datetime) -> None:
+        """Keep why others wait, set aside what cannot go, and see to it that the next pass comes in time."""
+        plan, snapshot = report.plan, report.snapshot
+        with suppress(Conflict):
+            if report.settled and dict(plan.saved) != dict(snapshot.ledger.saved):
+                self.waiting_room.remember_saved(plan, snapshot.ledger)
+            self.waiting_room.shelve(plan.shelved.values(), report.policy, now)
+        if plan.again_at is not None:
+            self.bell.ring_at(plan.again_at, now)
+        kept = self._kept(report, now) if report.settled and plan.waits else None
+        if kept is not None:
+            with suppress(Conflict):
+                self.waiting_room.keep(kept, snapshot.ledger, now)
+
+    def _kept(self, report: PassReport, now: datetime) -> bytes | None:
+        if self.encode is None:
+            return None
+        return self.encode(
+            KeptPass(
+                at=now,
+                engine_version=ENGINE_VERSION,
+                policy=report.policy,
+                snapshot=report.snapshot,
+                admissions_max=ADMISSIONS_MAX,
+                plan=report.plan,
+            )
         )
 
+    def _overdue(self, now: datetime) -> list[Request]:
+        """Return what was admitted long ago and is not known to run."""
+        admitted = self.waiting_room.active(State.ADMITTED)
+        old = [r.request_id for r in admitted if r.admitted_at is not None and r.admitted_at < now - START_OVERDUE]
+        current = self.waiting_room.get_all(old[:100]) if old else []
+        return [request for request in current if request.state is State.ADMITTED]
+
     def _start_all(self, admissions: Sequence[Decision], policy: Policy, now: datetime) -> list[Start]:
-        admitted = (self.requests.get(decision.request.request_id) for decision in admissions)
-        return [self._start(request, policy, now) for request in admitted if request is not None]
+        admitted = self.waiting_room.get_all([decision.place.request_id for decision in admissions])
+        return [self._start(request, policy, now) for request in admitted if request.state is State.ADMITTED]
 
     def _start(self, request: Request, policy: Policy, now: datetime, *, again: bool = False) -> Start:
         """Start one admitted request, and settle what SageMaker answers.
@@ -134,22 +208,32 @@ class Dispatch:
             return Start(request=request, result=Started.UNKNOWN, detail=f"{type(error).__name__}: {error}")
 
     def _settle_start(self, request: Request, policy: Policy, now: datetime, *, again: bool) -> Start:
-        name = names.display_name(request.request_id, request.attempt)
         try:
-            found = self.executions.find(name, since=request.admitted_at or now) if again else None
+            found = self._started_before(request, now) if again else None
             execution_arn = found or self._start_execution(request, policy)
         except StartDelayed as error:
-            self._put_back(request, now + policy.start_retry_delay, str(error), now)
+            if isinstance(error, QuotaReached):
+                with suppress(Conflict):
+                    self.waiting_room.shrink(now + policy.start_retry_delay)
+            self._put_back(request, policy, now, due_at=now + policy.start_retry_delay, reason=str(error))
+            return Start(request=request, result=Started.DELAYED, detail=str(error))
+        except _Different as error:
+            self._put_back(request, policy, now, due_at=now, reason=str(error), data_bytes=error.data_bytes)
             return Start(request=request, result=Started.DELAYED, detail=str(error))
         except (StartInvalid, Refused) as error:
-            self._fail(request, str(error), now)
+            self._fail(request, policy, str(error), now)
             return Start(request=request, result=Started.FAILED, detail=str(error))
         except (Throttled, OutcomeUnknown) as error:
             return Start(request=request, result=Started.UNKNOWN, detail=str(error))
         running = replace(request, state=State.RUNNING, started_at=now, execution_arn=execution_arn)
-        if self.waiting_room.mark_running(request.request_id, request.attempt, execution_arn, now):
+        if self.waiting_room.mark_running(request, execution_arn, now):
             self._tell(running, now)
-        return Start(request=running, result=Started.RUNNING)
+        return Start(request=running, result=Started.RUNNING, adopted=found is not None)
+
+    def _started_before(self, request: Request, now: datetime) -> str | None:
+        """Return the execution of an earlier start that was never answered, or None."""
+        name = names.display_name(request.request_id, request.attempt)
+        return self.executions.find(name, since=request.admitted_at or now)
 
     def _start_execution(self, request: Request, policy: Policy) -> str:
         tenant = self.tenants.get(request.tenant_id)
@@ -162,25 +246,38 @@ class Dispatch:
                 f"the data set has {data_bytes:,} bytes in all, tier {tier.name} takes at most "
                 f"{tier.data_bytes_max:,}"
             )
+        if tier.instance_for(data_bytes) != tier.instance_for(request.data_bytes):
+            raise _Different(data_bytes)
         return self.executions.start(
             name=names.display_name(request.request_id, request.attempt),
-            token=names.start_token(request.request_id, request.attempt),
+            token=self._token(request),
             parameters=pipeline_parameters(
-                request,
-                tenant,
-                tier,
-                data_bytes=data_bytes,
-                images=self.images,
-                output_key_id=self.output_key_id,
+                request, tenant, tier, images=self.images, output_key_id=self.output_key_id
             ),
         )
 
-    def _put_back(self, request: Request, due_at: datetime, reason: str, now: datetime) -> None:
-        for changed in self.waiting_room.requeue(request, due_at=due_at, reason=reason, now=now):
-            self._tell(changed, now)
+    def _token(self, request: Request) -> str:
+        return names.start_token(request.request_id, request.attempt)
 
-    def _fail(self, request: Request, reason: str, now: datetime) -> None:
-        if self.waiting_room.finish(request, State.FAILED, reason=reason, outcome=Outcome(), now=now):
+    def _put_back(
+        self,
+        request: Request,
+        policy: Policy,
+        now: datetime,
+        *,
+        due_at: datetime,
+        reason: str,
+        data_bytes: int | None = None,
+    ) -> None:
+        changed = self.waiting_room.requeue(
+            request, policy, now, due_at=due_at, reason=reason, data_bytes=data_bytes
+        )
+        for one in changed:
+            self._tell(one, now)
+
+    def _fail(self, request: Request, policy: Policy, reason: str, now: datetime) -> None:
+        end = End(request=request, state=State.FAILED, reason=reason)
+        if self.waiting_room.finish([end], policy, now) == [True]:
             self._tell(replace(request, state=State.FAILED, reason=reason, finished_at=now), now)
 
     def _tell(self, request: Request, now: datetime) -> None:

@@ -4,16 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from trainyard.application.policies import Policies
 from trainyard.application.ports import (
     Announcements,
     Bell,
     Enlisted,
     Enlistment,
-    Policies,
     Receipts,
     Tenants,
-    WaitingRoom,
 )
+from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain.requests import Request, State, Submission
 
 
@@ -34,14 +34,15 @@ class Enlist:
         # 1. Into the waiting room, in one transaction.
         enlisted = self.waiting_room.enlist(submission, self.policies.current(), now)
         # 2. Tell tenant and bus; again on a redelivery, since the first telling may have been cut off.
-        for request in (enlisted.request, enlisted.superseded):
+        for request in (enlisted.request, enlisted.superseded, enlisted.waiting):
             if request is not None:
                 self._tell(request, now)
         return enlisted
 
     def ring(self, enlisted: Iterable[Enlisted], now: datetime) -> None:
         """Ring once for a whole batch: now if anything is due, and when the last of the rest will be."""
-        due_times = [e.request.due_at for e in enlisted if e.kind in (Enlistment.QUEUED, Enlistment.REPLACED)]
+        waiting = [e.waiting or e.request for e in enlisted if e.kind is not Enlistment.DUPLICATE]
+        due_times = [request.due_at for request in waiting]
         if any(due <= now for due in due_times):
             self.bell.ring()
         later = [due for due in due_times if due > now]

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from trainyard.application.policies import Policies
 from trainyard.application.ports import (
     Announcements,
     DataSets,
-    Policies,
     Receipts,
-    Requests,
     Tenants,
     TierQueues,
 )
+from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain.arrivals import (
     NO_DATA_SET,
     RetrainingAsked,
@@ -81,7 +81,7 @@ class Intake:
     policies: Policies
     data_sets: DataSets
     tier_queues: TierQueues
-    requests: Requests
+    waiting_room: WaitingRoom
     receipts: Receipts
     announcements: Announcements
 
@@ -166,6 +166,7 @@ class Intake:
             data_set=data_set,
             content=candidate.content,
             cause=candidate.cause,
+            alone=candidate.cause is Cause.UPLOAD and candidate.tenant.settings_for(data_set).every_upload,
         )
 
     def _reject(self, candidate: _Candidate, refusal: Refused, now: datetime) -> Judgement:
@@ -183,7 +184,7 @@ class Intake:
             finished_at=now,
             reason=str(refusal),
         )
-        if self.requests.add_rejected(request):
+        if self.waiting_room.add_rejected(request):
             self.announcements.announce(request)
         self.receipts.write(tenant, request, now)
         return Judgement(

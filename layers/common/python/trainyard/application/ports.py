@@ -1,14 +1,12 @@
 """What the use cases need from the outside; each port small, and only what is used."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 
-from trainyard.domain.admission import Decision, Snapshot
-from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Content, Outcome, Request, State, Submission
 from trainyard.domain.tenants import Tenant
 
@@ -21,12 +19,6 @@ class Tenants(Protocol):
     def owner_of(self, bucket: str, key: str) -> Tenant | None:
         """Return the tenant in whose root the object lies, by look-up, or None."""
         ...
-
-
-class Policies(Protocol):
-    """The policy in force."""
-
-    def current(self) -> Policy: ...
 
 
 class TierQueues(Protocol):
@@ -61,7 +53,9 @@ class Enlisted:
     kind: Enlistment
     request: Request
     superseded: Request | None = None
-    """The request whose place was taken, or, when OUTDATED, the request itself."""
+    """The request whose place was taken."""
+    waiting: Request | None = None
+    """Of a merge: the request that waits now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,77 +63,23 @@ class Backlog:
     waiting: int
     oldest_arrived_at: datetime | None
     """Of the requests at the heads of their queues; None when nothing waits."""
+    weight: int = 0
+    """Of the tenants for which something waits."""
+    shelved: Mapping[str, int] = field(default_factory=dict)
+    """Reason → tenant queues set aside for it."""
 
 
-class WaitingRoom(Protocol):
-    """The tenant queues, the ledger and the requests' states, which change together or not at all."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How an attempt ended."""
 
-    def enlist(self, submission: Submission, policy: Policy, now: datetime) -> Enlisted:
-        """Queue the submission, or merge it with a waiting one of its data set. Idempotent."""
-        ...
-
-    def snapshot(self, policy: Policy, now: datetime) -> Snapshot:
-        """Return the ledger and the requests that are due, consistently read."""
-        ...
-
-    def commit(self, admissions: Sequence[Decision], snapshot: Snapshot, policy: Policy, now: datetime) -> None:
-        """Admit all of them and take their slots in one transaction.
-
-        Raises Conflict when anything they rest on has changed, or a limit would be exceeded.
-        """
-        ...
-
-    def requeue(self, request: Request, *, due_at: datetime, reason: str, now: datetime) -> list[Request]:
-        """Put an ADMITTED request back, and release its slot; nothing when it is not ADMITTED any more.
-
-        If another upload took its data set's place meanwhile, the newer of the two keeps it, and the other is
-        SUPERSEDED. Returns the requests that changed, as they are now.
-        """
-        ...
-
-    def mark_running(self, request_id: str, attempt: int, execution_arn: str, now: datetime) -> bool:
-        """Record that the execution of this attempt runs; False when the request is past that."""
-        ...
-
-    def finish(
-        self, request: Request, state: State, *, reason: str | None, outcome: Outcome, now: datetime
-    ) -> bool:
-        """End this attempt and release its slot in one transaction; False when it had ended before."""
-        ...
-
-    def cancel(self, request: Request, now: datetime) -> bool:
-        """Take a QUEUED request back; False when it does not wait any more."""
-        ...
-
-    def backlog(self, policy: Policy) -> dict[str, Backlog]:
-        """Return tier → how much waits there, due or not."""
-        ...
-
-
-class Pause(Protocol):
-    """The switch that halts all admissions."""
-
-    def set_paused(self, paused: bool) -> None:
-        """Pause or resume; a pass that decided before holds no longer. Idempotent."""
-        ...
-
-
-class Requests(Protocol):
-    """The record of each request."""
-
-    def get(self, request_id: str) -> Request | None: ...
-
-    def add_rejected(self, request: Request) -> bool:
-        """Keep a request that was refused at arrival; False when it is known already."""
-        ...
-
-    def note_outcome(self, request_id: str, attempt: int, outcome: Outcome) -> bool:
-        """Add what is known of a running attempt's outcome; False for another attempt."""
-        ...
-
-    def starting_since(self, before: datetime) -> list[Request]:
-        """Return the requests that were ADMITTED before a time and are not known to run."""
-        ...
+    request: Request
+    """As it was read: its attempt names the one that ended."""
+    state: State
+    reason: str | None = None
+    outcome: Outcome = field(default_factory=Outcome)
+    cost_usd: Decimal = Decimal(0)
+    superseded_by: str | None = None
 
 
 class Bell(Protocol):
@@ -179,6 +119,14 @@ class Executions(Protocol):
 
         Raises Throttled, StartDelayed, StartInvalid or OutcomeUnknown.
         """
+        ...
+
+    def status(self, execution_arn: str) -> str:
+        """Return the status of an execution, in SageMaker's words."""
+        ...
+
+    def running(self, *, since: datetime) -> list[str]:
+        """Return the display names of the pipeline's executions that run and were started since a time."""
         ...
 
     def find(self, name: str, *, since: datetime) -> str | None:

@@ -1,22 +1,26 @@
-"""Record: what became of an execution; the slot is released, the cost booked, the tenant told."""
+"""Record: what became of executions; slots are released, costs booked, tenants told."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
+from trainyard.application.policies import Policies
 from trainyard.application.ports import (
     Announcements,
     Bell,
+    End,
     ExecutionReport,
     ExecutionReports,
     Receipts,
-    Requests,
     Results,
     Tenants,
-    WaitingRoom,
 )
-from trainyard.domain.lifecycle import state_for_status
+from trainyard.application.waiting_room import WaitingRoom
+from trainyard.domain.lifecycle import is_passing, state_for_status
 from trainyard.domain.names import parse_display_name
+from trainyard.domain.policy import Policy
 from trainyard.domain.requests import TERMINAL, Outcome, Request, State
 
 
@@ -27,6 +31,8 @@ class Recorded(StrEnum):
     """The execution is known to run."""
     FINISHED = "FINISHED"
     """The request ended, and its slot is free."""
+    REQUEUED = "REQUEUED"
+    """It failed through no fault of its own, and waits again."""
     STALE = "STALE"
     """A duplicate, or about an attempt that is over: nothing changed."""
     FOREIGN = "FOREIGN"
@@ -36,69 +42,151 @@ class Recorded(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusEvent:
+    """What SageMaker says of an execution."""
+
+    display_name: str
+    status: str
+    execution_arn: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What one status event changed, and the request it was about if it is ours."""
+
+    recorded: Recorded
+    request: Request | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
+    policies: Policies
     tenants: Tenants
     waiting_room: WaitingRoom
-    requests: Requests
     reports: ExecutionReports
     results: Results
     receipts: Receipts
     announcements: Announcements
     bell: Bell
 
+    def settle(self, events: Sequence[StatusEvent], now: datetime) -> list[Settled]:
+        """Settle status events that came together. Idempotent, and in any order.
+
+        Raises Conflict, Throttled or OutcomeUnknown when they must all be delivered again.
+        """
+        # 1. Whose executions are they, and what do the statuses mean?
+        requests = self._requests_of(events)
+        settled = {number: self._look(event, requests, now) for number, event in enumerate(events)}
+        ended = [number for number, found in settled.items() if found.recorded is Recorded.FINISHED]
+        if ended:
+            # 2. Ended, slots released: one transaction, once.
+            policy = self.policies.current()
+            ends: dict[int, End] = {}
+            for number in ended:
+                request = settled[number].request
+                assert request is not None
+                end = self._end(request, events[number])
+                if self._goes_again(end, policy):
+                    settled[number] = self._again(end, policy, now)
+                else:
+                    ends[number] = end
+            done = self.waiting_room.finish(list(ends.values()), policy, now) if ends else []
+            for (number, end), first in zip(ends.items(), done, strict=True):
+                settled[number] = (
+                    self._ended(end, now) if first else replace(settled[number], recorded=Recorded.STALE)
+                )
+            # 3. Slots are free: wake the dispatcher.
+            self.bell.ring()
+        return [settled[number] for number in range(len(events))]
+
     def status_changed(
         self, *, display_name: str, status: str, execution_arn: str, now: datetime
     ) -> tuple[Recorded, Request | None]:
-        """Settle a status event. Idempotent, and in any order.
-
-        Returns what changed, and the request it was about if it is ours.
-        """
-        # 1. Whose execution is it?
-        name = parse_display_name(display_name)
-        request = self.requests.get(name.request_id) if name else None
-        if name is None or request is None:
-            return Recorded.FOREIGN, None
-        # 2. What does the status mean?
-        state = state_for_status(status)
-        if state is None:
-            return Recorded.UNKNOWN_STATUS, request
-        if name.attempt != request.attempt:
-            return Recorded.STALE, request
-        if request.state in TERMINAL:
-            self._tell(request, now)  # the first telling may have been cut off
-            return Recorded.STALE, request
-        # 3. Running, or ended?
-        if state is State.RUNNING:
-            moved = self.waiting_room.mark_running(name.request_id, name.attempt, execution_arn, now)
-            return (Recorded.RUNNING if moved else Recorded.STALE), request
-        return self._finish(replace(request, execution_arn=execution_arn), state, now)
+        """Settle one status event."""
+        event = StatusEvent(display_name=display_name, status=status, execution_arn=execution_arn)
+        (settled,) = self.settle([event], now)
+        return settled.recorded, settled.request
 
     def step_reached(self, *, request_id: str, attempt: int, model_package_arn: str) -> bool:
         """Keep what the pipeline's last step alone knows; False when it speaks of another attempt."""
-        request = self.requests.get(request_id)
+        request = self.waiting_room.get(request_id)
         tenant = self.tenants.get(request.tenant_id) if request else None
         if request is None or tenant is None:
             return False
         outcome = replace(self.results.read(tenant, request), model_package_arn=model_package_arn)
-        return self.requests.note_outcome(request_id, attempt, outcome)
+        return self.waiting_room.note_outcome(request_id, attempt, outcome)
 
-    def _finish(self, request: Request, state: State, now: datetime) -> tuple[Recorded, Request]:
-        # 4. What did it leave, and what did it cost?
-        assert request.execution_arn is not None
-        report = self.reports.read(request.execution_arn)
-        outcome = self._outcome(request, report)
-        reason = _reason(state, report)
-        # 5. Ended, slot released: one transaction, once.
-        if not self.waiting_room.finish(request, state, reason=reason, outcome=outcome, now=now):
-            return Recorded.STALE, request
-        ended = replace(request, state=state, reason=reason, outcome=outcome, finished_at=now)
-        # 6. A slot is free: wake the dispatcher, and tell the tenant.
+    def _requests_of(self, events: Sequence[StatusEvent]) -> dict[str, Request]:
+        names = [parse_display_name(event.display_name) for event in events]
+        ids = list(dict.fromkeys(name.request_id for name in names if name))
+        return {request.request_id: request for request in self.waiting_room.get_all(ids)} if ids else {}
+
+    def _look(self, event: StatusEvent, requests: dict[str, Request], now: datetime) -> Settled:
+        """Return what an event means; FINISHED stands for an end that is still to be written."""
+        name = parse_display_name(event.display_name)
+        request = requests.get(name.request_id) if name else None
+        if name is None or request is None:
+            return Settled(recorded=Recorded.FOREIGN)
+        state = state_for_status(event.status)
+        if state is None:
+            return Settled(recorded=Recorded.UNKNOWN_STATUS, request=request)
+        if not self._is_of(name.attempt, request):
+            return Settled(recorded=Recorded.STALE, request=request)
+        if request.state in TERMINAL:
+            self.bell.ring()
+            self._tell(request, now)  # the first telling may have been cut off
+            return Settled(recorded=Recorded.STALE, request=request)
+        if state is State.RUNNING:
+            moved = self.waiting_room.mark_running(request, event.execution_arn, now)
+            return Settled(recorded=Recorded.RUNNING if moved else Recorded.STALE, request=request)
+        return Settled(recorded=Recorded.FINISHED, request=replace(request, execution_arn=event.execution_arn))
+
+    def _is_of(self, attempt: int, request: Request) -> bool:
+        """Tell whether an event is about the request's present attempt."""
+        return attempt == request.attempt and request.state is not State.QUEUED
+
+    def _end(self, request: Request, event: StatusEvent) -> End:
+        """Return what the execution left, and what it cost."""
+        state = state_for_status(event.status)
+        assert state is not None
+        report = self.reports.read(event.execution_arn)
+        return End(
+            request=request,
+            state=state,
+            reason=_reason(state, report),
+            outcome=self._outcome(request, report),
+            cost_usd=report.cost_usd or Decimal(0),
+        )
+
+    def _goes_again(self, end: End, policy: Policy) -> bool:
+        """Tell whether a run failed for want of capacity, or by SageMaker's own fault, and may be tried again."""
+        passing = end.state is State.FAILED and is_passing(end.reason or "")
+        return passing and end.request.attempt < policy.retries.attempts_max
+
+    def _again(self, end: End, policy: Policy, now: datetime) -> Settled:
+        delay = policy.retries.delay * 2 ** (end.request.attempt - 1)
+        changed = self.waiting_room.requeue(
+            end.request,
+            policy,
+            now,
+            due_at=now + delay,
+            reason=end.reason or "",
+            cost_usd=end.cost_usd,
+        )
+        for request in changed:
+            self._tell(request, now)
+        return Settled(
+            recorded=Recorded.REQUEUED if changed else Recorded.STALE,
+            request=changed[0] if changed else end.request,
+        )
+
+    def _ended(self, end: End, now: datetime) -> Settled:
+        ended = replace(end.request, state=end.state, reason=end.reason, outcome=end.outcome, finished_at=now)
         self._tell(ended, now)
-        return Recorded.FINISHED, ended
+        return Settled(recorded=Recorded.FINISHED, request=ended)
 
     def _tell(self, request: Request, now: datetime) -> None:
-        """Tell dispatcher, tenant and bus; at least once, since a redelivery tells again."""
-        self.bell.ring()
+        """Tell tenant and bus; at least once, since a redelivery tells again."""
         tenant = self.tenants.get(request.tenant_id)
         if tenant is not None:
             self.receipts.write(tenant, request, now)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from trainyard.application.ports import Announcements, Executions, Receipts, Requests, Tenants, WaitingRoom
+from trainyard.application.ports import Announcements, Executions, Receipts, Tenants
+from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request, State
 
@@ -11,7 +12,6 @@ from trainyard.domain.requests import Request, State
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     tenants: Tenants
-    requests: Requests
     waiting_room: WaitingRoom
     executions: Executions
     receipts: Receipts
@@ -36,7 +36,7 @@ class Stop:
         raise Refused(f"request {request_id} is {request.state} already: there is nothing to stop")
 
     def _get(self, request_id: str) -> Request:
-        request = self.requests.get(request_id)
+        request = self.waiting_room.get(request_id)
         if request is None:
             raise Refused(f"there is no request {request_id!r}; `trainyard requests TENANT` shows them")
         return request

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from trainyard.application.ports import Policies
+from trainyard.application.policies import Policies
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import TENANT_ID_LENGTH_MAX, is_tenant_id
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings

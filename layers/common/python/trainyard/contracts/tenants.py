@@ -33,6 +33,7 @@ class SettingsEntry(_Strict):
     target: _Column
     problem: Problem = Problem.AUTO
     train_on: TrainOn = TrainOn.NEWEST_OBJECT
+    every_upload: bool = False
     hyperparameters: dict[str, str | int | float | bool] = Field(default_factory=dict, max_length=20)
 
     @field_validator("hyperparameters")
@@ -48,6 +49,7 @@ class SettingsEntry(_Strict):
             target=self.target,
             problem=self.problem,
             train_on=self.train_on,
+            every_upload=self.every_upload,
             hyperparameters=tuple(sorted(self.hyperparameters.items())),
         )
 
@@ -119,5 +121,6 @@ def _settings_view(settings: TrainingSettings) -> dict[str, Any]:
         "target": settings.target,
         "problem": settings.problem.value,
         "train_on": settings.train_on.value,
+        "every_upload": settings.every_upload,
         "hyperparameters": dict(settings.hyperparameters),
     }

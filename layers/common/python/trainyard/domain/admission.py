@@ -1,18 +1,27 @@
 """Admission: which waiting requests may start now, and why the others may not.
 
-    decide(snapshot, policy) → Decision per request that was looked at
+    decide(snapshot, policy, now) → Plan
 
-A slot goes to the tier below its quota that uses the least of it; inside a tier, to the tenant that holds
-the fewest slots, then to the oldest arrival. Borrowing, fair queuing by time used, and saving for large
-requests will join the rules here; nothing else admits.
+While a slot is free it goes to
+    1. a request for which instances were saved, once they suffice;
+    2. the tier below its quota that uses least of it;
+    3. a tier that may borrow, as long as what others are sure of stays free;
+and inside a tier to the tenant queue with the least (band, tag, oldest arrival). Nothing else admits.
+docs/admission.md has the reasons, the bounds and a worked example.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 
-from trainyard.domain.policy import Policy, TierPolicy
+from trainyard.domain.policy import Lane, Policy, TierPolicy
+from trainyard.domain.queues import Place, TenantQueue
+
+ENGINE_VERSION = 1
+"""Moves whenever the same snapshot could be decided in another way; a test replays recorded passes."""
 
 
 class Verdict(StrEnum):
@@ -24,47 +33,74 @@ class Reason(StrEnum):
     """Why a request was admitted, or waits."""
 
     SLOT_FREE = "a slot is free"
+    BATCH_FULL = "it goes in the next round"
+    NOT_DUE = "its quiet period or back-off is not over"
+    TURN = "others are before it"
     ACCOUNT_LIMIT = "all slots of the account are taken"
     TIER_QUOTA = "all slots of the tier are taken"
+    NOTHING_TO_BORROW = "the tier's slots are taken, and the free ones are kept for other tiers"
     TENANT_CAP = "the tenant runs as many as it may"
+    TENANT_PAUSED = "the tenant is paused"
+    TIER_PAUSED = "the tier is paused"
     ALL_PAUSED = "the service is paused"
+    BUDGET = "its possible cost exceeds what is left of the tenant's budget"
+    INSTANCE_QUOTA = "all instances of its type are taken"
+    NEVER_FITS = "it needs more instances than the quota of their type"
+    SAVED_FOR_LARGE = "instances are being saved for a large request"
+    MAINTENANCE = "a maintenance window is open"
+    START_RATE = "starts are spread over time"
     UNKNOWN_TIER = "the policy has no such tier"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """The count of taken slots."""
+    """The count of taken slots, and what one pass tells the next."""
 
     version: int
-    """Moves with every admission and pause, so that a decision holds only for what it was made on."""
-    used: int
-    used_by_tier: Mapping[str, int]
+    """Moves with every admission, pause and policy change, so that a decision holds only for what it was made
+    on; ends only subtract, and leave it alone."""
+    moves: int = 0
+    """Moves with every change of a count."""
+    policy_version: int = 0
+    used: int = 0
+    used_by_tier: Mapping[str, int] = field(default_factory=dict)
+    used_by_pool: Mapping[str, int] = field(default_factory=dict)
     paused: bool = False
+    paused_tiers: frozenset[str] = frozenset()
+    floor_by_tier: Mapping[str, int] = field(default_factory=dict)
+    """Where a queue that comes back from nothing begins: the least tag of those that wait."""
+    served_by_tier: Mapping[str, int] = field(default_factory=dict)
+    """The ledger's version at the tier's last admission."""
+    weight_by_tier: Mapping[str, int] = field(default_factory=dict)
+    """Of all queues in which something waits; at most some minutes old."""
+    saved: Mapping[str, str] = field(default_factory=dict)
+    """Instance pool → the request that instances are saved for."""
+    starts_from: datetime | None = None
+    """When the allowance of starts was last used up."""
+    foreign: int = 0
+    """Executions in the account that are not ours."""
+    shrunk_to: int | None = None
+    """Slots of the account until `shrunk_until`, since SageMaker refused more."""
+    shrunk_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingRequest:
-    """A request's place in its tenant's queue."""
+class Holder:
+    """A request that holds a slot."""
 
     request_id: str
-    data_set: str
-    arrived_at: datetime
-    due_at: datetime
+    tier: str
+    lane: str
+    ends_by: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TenantQueue:
-    """The head of a tenant's queue, and the slots the tenant holds."""
+class WaitingQueue:
+    """A tenant queue, and the first places of its lanes."""
 
-    tenant_id: str
-    tier: str
-    revision: int
-    """Moves with every change of the queue."""
-    running: int
-    waiting: tuple[WaitingRequest, ...]
-    """Requests that are due, in order; no more of them than could be admitted at once."""
-    next_up: WaitingRequest | None = None
-    """The one behind them, due or not; None when there is none."""
+    queue: TenantQueue
+    places: Mapping[str, tuple[Place, ...]]
+    """Lane → the first places, in order, due or not; all there are unless `queue.lanes` counts more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,92 +108,524 @@ class Snapshot:
     """What one dispatch pass read."""
 
     ledger: Ledger
-    queues: tuple[TenantQueue, ...]
+    queues: tuple[WaitingQueue, ...]
+    partial: frozenset[str] = frozenset()
+    """Tiers of which more queues wait than were read: those with the least tags were."""
+    holders: tuple[Holder, ...] = ()
+    """Read only when a large request has waited for long; may lack the youngest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What becomes of one waiting request, and why."""
+    """What becomes of the first request of a queue's lane, and why."""
 
-    request: WaitingRequest
+    place: Place
     queue: TenantQueue
     verdict: Verdict
     reason: Reason
+    reserved_usd: Decimal = Decimal(0)
+    charge: int = 1
+    borrowed: bool = False
+    backfilled: bool = False
+    """Passed a large request that instances are being saved for."""
 
 
-class _Slots:
-    """The slots in use while a pass hands out more; counts only upwards."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a pass is to do."""
 
-    def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
-        self._policy = policy
-        self._paused = snapshot.ledger.paused
-        self._used = snapshot.ledger.used
-        self._by_tier = dict(snapshot.ledger.used_by_tier)
-        self._by_tenant = {queue.tenant_id: queue.running for queue in snapshot.queues}
+    admissions: tuple[Decision, ...]
+    """In order."""
+    waits: tuple[Decision, ...]
+    """One for each lane of a queue in which something still waits."""
+    floor_by_tier: Mapping[str, int]
+    saved: Mapping[str, str]
+    starts_from: datetime | None
+    again_at: datetime | None = None
+    """When time alone will let more go: starts are allowed again, or a place is due."""
 
-    def held_by(self, tenant_id: str) -> int:
-        return self._by_tenant[tenant_id]
-
-    def share_used(self, tier: TierPolicy) -> float:
-        return self._by_tier.get(tier.name, 0) / tier.quota
-
-    def reason_for(self, queue: TenantQueue) -> Reason:
-        """Return SLOT_FREE, or the first limit that keeps the head of `queue` waiting."""
-        tier = self._policy.tier(queue.tier)
-        if self._paused:
-            return Reason.ALL_PAUSED
-        if tier is None:
-            return Reason.UNKNOWN_TIER
-        if self._used >= self._policy.running_max:
-            return Reason.ACCOUNT_LIMIT
-        if self._by_tier.get(tier.name, 0) >= tier.quota:
-            return Reason.TIER_QUOTA
-        if self._by_tenant[queue.tenant_id] >= tier.running_max_per_tenant:
-            return Reason.TENANT_CAP
-        return Reason.SLOT_FREE
-
-    def take(self, queue: TenantQueue) -> None:
-        self._used += 1
-        self._by_tier[queue.tier] = self._by_tier.get(queue.tier, 0) + 1
-        self._by_tenant[queue.tenant_id] += 1
+    @property
+    def shelved(self) -> dict[str, Decision]:
+        """Return queue (tenant) → why no lane of it can go, until something changes."""
+        lasting = {Reason.BUDGET, Reason.NEVER_FITS}
+        by_queue: dict[tuple[str, str], list[Decision]] = {}
+        for wait in self.waits:
+            by_queue.setdefault((wait.queue.tier, wait.queue.tenant_id), []).append(wait)
+        return {
+            key[1]: waits[0] for key, waits in by_queue.items() if all(wait.reason in lasting for wait in waits)
+        }
 
 
-def decide(snapshot: Snapshot, policy: Policy, *, admissions_max: int) -> list[Decision]:
-    """Decide for every waiting request of the snapshot: admissions first, in order, then the waits.
+def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max: int = 25) -> Plan:
+    """Decide for every queue of the snapshot; admits at most `admissions_max`.
 
-    Admits at most `admissions_max`; one that fits but exceeds it simply waits for the next round, with the
-    reason SLOT_FREE. Raises nothing: a limit that is already exceeded admits nobody.
+    Raises nothing: a limit that is already exceeded admits nobody.
     """
-    slots = _Slots(snapshot, policy)
-    pending = {queue.tenant_id: list(queue.waiting) for queue in snapshot.queues}
+    room = _Room(snapshot, policy, now)
     admitted: list[Decision] = []
     while len(admitted) < admissions_max:
-        queue = _next_queue(snapshot.queues, pending, slots, policy)
-        if queue is None:
+        decision = room.next()
+        if decision is None:
             break
-        request = pending[queue.tenant_id].pop(0)
-        slots.take(queue)
-        admitted.append(Decision(request=request, queue=queue, verdict=Verdict.ADMIT, reason=Reason.SLOT_FREE))
-    return admitted + [
-        Decision(request=request, queue=queue, verdict=Verdict.WAIT, reason=slots.reason_for(queue))
-        for queue in snapshot.queues
-        for request in pending[queue.tenant_id]
-    ]
+        room.take(decision)
+        admitted.append(decision)
+    return Plan(
+        admissions=tuple(admitted),
+        waits=tuple(room.waits()),
+        floor_by_tier=room.floors(),
+        saved=room.saved,
+        starts_from=room.starts_from,
+        again_at=room.again_at(),
+    )
 
 
-def _next_queue(
-    queues: Iterable[TenantQueue],
-    pending: Mapping[str, list[WaitingRequest]],
-    slots: _Slots,
+def entitlements(slots: float, shares: Mapping[str, tuple[int, int]]) -> dict[str, float]:
+    """Return tenant → slots, shared by weight; what a cap leaves goes to the others (water-filling).
+
+    `shares` is tenant → (weight, cap).
+    """
+    found: dict[str, float] = {}
+    left, weights = slots, sum(weight for weight, _ in shares.values())
+    for tenant_id, (weight, cap) in sorted(shares.items(), key=lambda item: item[1][1] / item[1][0]):
+        share = min(float(cap), left * weight / weights) if weights else 0.0
+        found[tenant_id] = share
+        left, weights = left - share, weights - weight
+    return found
+
+
+class _Candidate:
+    """A tenant queue while a pass hands out slots."""
+
+    def __init__(self, waiting: WaitingQueue, tier: TierPolicy, policy: Policy, now: datetime) -> None:
+        self.queue = waiting.queue
+        self.tier = tier
+        self.weight = policy.tenant(self.queue.tenant_id).weight
+        self.cap = policy.cap(tier, self.queue.tenant_id)
+        self.budget = policy.tenant(self.queue.tenant_id).budget_usd
+        self.running = self.queue.running
+        self.committed = self.queue.spent_usd + self.queue.reserved_usd
+        self.tag = self.queue.tag(now, self.weight)
+        self.entitlement = 0.0
+        self.places = {name: list(places) for name, places in waiting.places.items() if places}
+        self.unseen = {
+            name: lane.waiting - len(waiting.places.get(name, ())) for name, lane in self.queue.lanes.items()
+        }
+        self.lanes = {name: Lane.parse(name) for name in self.places}
+
+    @property
+    def band(self) -> int:
+        """Return 0 below the whole part of the entitlement, 1 below it rounded up, else 2."""
+        if self.running < math.floor(self.entitlement + 1e-9):
+            return 0
+        return 1 if self.running < math.ceil(self.entitlement - 1e-9) else 2
+
+    def reservation(self, lane: Lane) -> Decimal | None:
+        """Return what an admission reserves of the budget; None when a price that it needs is unknown."""
+        return Decimal(0) if self.budget is None else self.tier.cost_max_usd(lane)
+
+
+class _Saving:
+    """A large request that instances are saved for: nobody may delay the moment at which it will fit."""
+
+    def __init__(self, candidate: _Candidate, place: Place, capacity: Mapping[str, int]) -> None:
+        self.candidate, self.place = candidate, place
+        needed = _resources(candidate.tier, Lane.parse(place.lane))
+        self.demand = {name: units for name, units in needed.items() if name in capacity}
+        self.capacity = capacity
+        self.fits_at: datetime | None = None
+        self.free_then: dict[str, int] = {}
+
+    def plan(self, used: Mapping[str, int], holders: Iterable[Holder], policy: Policy, now: datetime) -> None:
+        """Find when it will fit, if those that hold its resources end when they must.
+
+        One that is overdue is taken to last as long again; so is what is taken by holders that we do not know.
+        """
+        free = {name: self.capacity[name] - used.get(name, 0) for name in self.demand}
+        self.fits_at, self.free_then = now, dict(free)
+        for ends_at, frees in _ends(holders, policy, now, used, self.demand):
+            if all(self.free_then[name] >= need for name, need in self.demand.items()):
+                return
+            for name, units in frees.items():
+                if name in self.free_then:
+                    self.free_then[name] += units
+            self.fits_at = ends_at
+
+    def allows(self, demand: Mapping[str, int], ends_by: datetime) -> bool:
+        """Tell whether an admission now leaves it enough at the time at which it will fit."""
+        if self.fits_at is None or ends_by <= self.fits_at:
+            return True
+        return all(
+            self.free_then[name] - demand.get(name, 0) >= need
+            for name, need in self.demand.items()
+            if name in demand
+        )
+
+    def note(self, demand: Mapping[str, int], ends_by: datetime) -> None:
+        """Count an admission that will still run when it is to fit."""
+        if self.fits_at is not None and ends_by > self.fits_at:
+            for name in self.free_then:
+                self.free_then[name] -= demand.get(name, 0)
+
+
+def _resources(tier: TierPolicy, lane: Lane) -> dict[str, int]:
+    """Return all that an admission takes: a slot of the account and of the tier, and instances."""
+    return {"slots": 1, f"tier/{tier.name}": 1} | lane.demand
+
+
+def _ends(
+    holders: Iterable[Holder],
     policy: Policy,
-) -> TenantQueue | None:
-    """Return the queue whose head goes next, or None when no head may go."""
+    now: datetime,
+    used: Mapping[str, int],
+    wanted: Iterable[str],
+) -> Iterator[tuple[datetime, dict[str, int]]]:
+    """Yield when what is taken will be free, and how much of what, in order of time."""
+    longest = max(tier.run_time_max for tier in policy.tiers)
+    unknown = {name: used.get(name, 0) for name in wanted}
+    found: list[tuple[datetime, dict[str, int]]] = []
+    for holder in holders:
+        tier = policy.tier(holder.tier)
+        frees = {"slots": 1, f"tier/{holder.tier}": 1} | Lane.parse(holder.lane).demand
+        for name in unknown:
+            unknown[name] -= frees.get(name, 0)
+        ends_at = holder.ends_by if holder.ends_by > now else now + (tier.run_time_max if tier else longest)
+        found.append((ends_at, frees))
+    found.append((now + longest, {name: units for name, units in unknown.items() if units > 0}))
+    yield from sorted(found, key=lambda end: end[0])
 
-    def order(queue: TenantQueue) -> tuple[float, int, datetime, str]:
-        tier = policy.tier(queue.tier)
-        assert tier is not None, "a queue of an unknown tier is never free to go"
-        head = pending[queue.tenant_id][0]
-        return (slots.share_used(tier), slots.held_by(queue.tenant_id), head.arrived_at, head.request_id)
 
-    free = [q for q in queues if pending[q.tenant_id] and slots.reason_for(q) is Reason.SLOT_FREE]
-    return min(free, key=order, default=None)
+class _Room:
+    """The slots and instances in use while a pass hands out more; counts only upwards."""
+
+    def __init__(self, snapshot: Snapshot, policy: Policy, now: datetime) -> None:
+        self.policy, self.now, self.ledger = policy, now, snapshot.ledger
+        ledger = snapshot.ledger
+        self.used: dict[str, int] = {"slots": ledger.used}
+        self.used |= {f"tier/{name}": used for name, used in ledger.used_by_tier.items()}
+        self.used |= ledger.used_by_pool
+        self.capacity = _capacity(ledger, policy, now)
+        self.served = dict(ledger.served_by_tier)
+        self.starts_from, self.starts_left = _allowance(ledger, policy, now)
+        self.candidates = [
+            _Candidate(waiting, tier, policy, now)
+            for waiting in snapshot.queues
+            if (tier := policy.tier(waiting.queue.tier)) is not None
+        ]
+        self.unknown = [w for w in snapshot.queues if policy.tier(w.queue.tier) is None]
+        self.tags = dict(ledger.floor_by_tier)
+        self.partial = snapshot.partial
+        for tier in policy.tiers:
+            self._entitle(tier)
+        self.savings = self._savings(snapshot.holders)
+        self.saved = {pool: saving.place.request_id for pool, saving in self.savings.items()}
+
+    # --- who goes next --------------------------------------------------------------------------------------
+
+    def next(self) -> Decision | None:
+        """Return the admission that goes next, or None when nobody may go."""
+        if self._closed() is not None:
+            return None
+        below = [tier for tier in self.policy.tiers if self._taken(tier) < tier.quota and self._open(tier)]
+        for saving in self.savings.values():
+            if saving.candidate.tier in below and self._obstacle(saving.candidate, saving.place) is None:
+                return self._admission(saving.candidate, saving.place)
+        for tier in sorted(below, key=self._need):
+            picked = self._first(tier)
+            if picked is not None:
+                return picked
+        return self._borrower()
+
+    def _borrower(self) -> Decision | None:
+        """Return the admission of a tier above its quota, where others' sure slots stay free."""
+        tiers = [
+            tier
+            for tier in self.policy.tiers
+            if tier.quota <= self._taken(tier) < tier.slots_max and self._open(tier)
+        ]
+        for tier in sorted(tiers, key=self._need):
+            if self._to_borrow(tier) >= 1:
+                picked = self._first(tier, borrowed=True)
+                if picked is not None:
+                    return picked
+        return None
+
+    def _to_borrow(self, borrower: TierPolicy) -> int:
+        """Return the free slots that no other tier is sure of."""
+        free = self.capacity["slots"] - self.used["slots"]
+        return free - sum(self._reserve(tier) for tier in self.policy.tiers if tier is not borrower)
+
+    def _reserve(self, tier: TierPolicy) -> int:
+        """Return the slots kept for a tier: those it does not lend, and those that it could use now."""
+        idle = tier.quota - self._taken(tier)
+        if idle <= 0:
+            return 0
+        return max(min(idle, max(idle - tier.lending_limit, self._could_use(tier, idle))), 0)
+
+    def _could_use(self, tier: TierPolicy, enough: int) -> int:
+        if not self._open(tier):
+            return 0
+        total = 0
+        for candidate in self._of(tier):
+            going = [name for name in candidate.places if self._head(candidate, name) is not None]
+            waiting = sum(self._due(candidate, name) for name in going)
+            total += min(waiting, candidate.cap - candidate.running)
+            if total >= enough:
+                break
+        return total
+
+    def _due(self, candidate: _Candidate, lane: str) -> int:
+        """Return how many of a lane's requests are due, taking what was not read for due."""
+        return sum(place.due_at <= self.now for place in candidate.places[lane]) + candidate.unseen[lane]
+
+    def _need(self, tier: TierPolicy) -> tuple[float, int, str]:
+        """Order tiers: least used of the quota, then the one served longest ago."""
+        return (self._taken(tier) / tier.quota, self.served.get(tier.name, -1), tier.name)
+
+    def _first(self, tier: TierPolicy, *, borrowed: bool = False) -> Decision | None:
+        """Return the admission of the tier's first queue that may go."""
+        best: tuple[tuple[int, int, datetime, str], _Candidate, Place] | None = None
+        for candidate in self._of(tier):
+            places = [place for name in candidate.places if (place := self._head(candidate, name)) is not None]
+            if places:
+                place = min(places, key=lambda p: (p.arrived_at, p.request_id))
+                key = (candidate.band, candidate.tag, place.arrived_at, candidate.queue.tenant_id)
+                if best is None or key < best[0]:
+                    best = (key, candidate, place)
+        return None if best is None else self._admission(best[1], best[2], borrowed=borrowed)
+
+    def _head(self, candidate: _Candidate, lane: str) -> Place | None:
+        """Return the first place of a lane if it may go."""
+        places = candidate.places[lane]
+        if not places or self._obstacle(candidate, places[0]) is not None:
+            return None
+        return places[0]
+
+    # --- what is in the way ---------------------------------------------------------------------------------
+
+    def _closed(self) -> Reason | None:
+        """Return why nobody at all may go."""
+        if self.ledger.paused:
+            return Reason.ALL_PAUSED
+        if self.used["slots"] >= self.capacity["slots"]:
+            return Reason.ACCOUNT_LIMIT
+        return Reason.START_RATE if self.starts_left < 1 else None
+
+    def _open(self, tier: TierPolicy) -> bool:
+        return self._shut(tier) is None
+
+    def _shut(self, tier: TierPolicy) -> Reason | None:
+        """Return why nobody of a tier may go, whatever is free."""
+        if tier.name in self.ledger.paused_tiers:
+            return Reason.TIER_PAUSED
+        return Reason.MAINTENANCE if self.policy.closed_until(tier.name, self.now) else None
+
+    def _obstacle(self, candidate: _Candidate, place: Place) -> Reason | None:
+        """Return what keeps a place of a queue from being admitted, its tier's slots aside."""
+        reason = self._own_obstacle(candidate, place)
+        if reason is not None:
+            return reason
+        demand = candidate.lanes[place.lane].demand
+        if any(self.used.get(pool, 0) + need > self._quota(pool) for pool, need in demand.items()):
+            return Reason.INSTANCE_QUOTA
+        if not all(saving.allows(*self._taking(candidate, place)) for saving in self._others(place)):
+            return Reason.SAVED_FOR_LARGE
+        return None
+
+    def _own_obstacle(self, candidate: _Candidate, place: Place) -> Reason | None:
+        """Return what in the tenant's own limits is in the way."""
+        if candidate.queue.paused:
+            return Reason.TENANT_PAUSED
+        if place.due_at > self.now:
+            return Reason.NOT_DUE
+        if self.policy.lacking(candidate.lanes[place.lane]) is not None:
+            return Reason.NEVER_FITS
+        if candidate.running >= candidate.cap:
+            return Reason.TENANT_CAP
+        if candidate.budget is not None:
+            reservation = candidate.reservation(candidate.lanes[place.lane])
+            if reservation is None or candidate.committed + reservation > candidate.budget:
+                return Reason.BUDGET
+        return None
+
+    def _quota(self, pool: str) -> float:
+        return self.capacity.get(pool, math.inf)
+
+    def _others(self, place: Place) -> Iterator[_Saving]:
+        return (s for s in self.savings.values() if s.place.request_id != place.request_id)
+
+    def _taking(self, candidate: _Candidate, place: Place) -> tuple[dict[str, int], datetime]:
+        """Return what an admission takes, and until when at the latest."""
+        return (
+            _resources(candidate.tier, candidate.lanes[place.lane]),
+            self.now + candidate.tier.run_time_max,
+        )
+
+    # --- saving for large requests --------------------------------------------------------------------------
+
+    def _savings(self, holders: tuple[Holder, ...]) -> dict[str, _Saving]:
+        """Return instance pool → the large request that its instances are saved for: the one kept, else the
+        first of a tier that has waited long; of several tiers, the oldest.
+        """
+        found: dict[str, _Saving] = {}
+        for pool, large in self._large().items():
+            kept = [pair for pair in large if pair[1].request_id == self.ledger.saved.get(pool)]
+            first = {
+                tier.name: min(pairs, key=lambda pair: (pair[0].band, pair[0].tag, pair[1].arrived_at))
+                for tier in self.policy.tiers
+                if (pairs := [pair for pair in large if pair[0].tier is tier])
+            }
+            oldest = sorted(first.values(), key=lambda pair: (pair[1].arrived_at, pair[1].request_id))
+            candidate, place = (kept or oldest)[0]
+            saving = _Saving(candidate, place, self.capacity)
+            saving.plan(self.used, holders, self.policy, self.now)
+            found[pool] = saving
+        return found
+
+    def _large(self) -> dict[str, list[tuple[_Candidate, Place]]]:
+        """Return instance pool → large requests that have waited long and that their own limits allow."""
+        found: dict[str, list[tuple[_Candidate, Place]]] = {}
+        for candidate in self.candidates:
+            for name, places in candidate.places.items():
+                lane = candidate.lanes[name]
+                pool = f"training/{lane.training}"
+                if lane.instances > 1 and pool in self.policy.instance_quotas:
+                    place = places[0]
+                    waited = self.now - place.arrived_at > candidate.tier.hold_age
+                    if waited and self._open(candidate.tier) and self._own_obstacle(candidate, place) is None:
+                        found.setdefault(pool, []).append((candidate, place))
+        return found
+
+    # --- taking ---------------------------------------------------------------------------------------------
+
+    def _admission(self, candidate: _Candidate, place: Place, *, borrowed: bool = False) -> Decision:
+        lane = candidate.lanes[place.lane]
+        reserved = candidate.reservation(lane)
+        assert reserved is not None, "without a price the budget stands in the way"
+        demand = lane.demand
+        return Decision(
+            place=place,
+            queue=candidate.queue,
+            verdict=Verdict.ADMIT,
+            reason=Reason.SLOT_FREE,
+            reserved_usd=reserved,
+            charge=self.policy.charge(lane),
+            borrowed=borrowed,
+            backfilled=any(set(demand) & set(saving.demand) for saving in self._others(place)),
+        )
+
+    def take(self, decision: Decision) -> None:
+        """Count an admission."""
+        candidate = next(c for c in self.candidates if c.queue is decision.queue)
+        place = candidate.places[decision.place.lane].pop(0)
+        taken, ends_by = self._taking(candidate, place)
+        for name, units in taken.items():
+            self.used[name] = self.used.get(name, 0) + units
+        for saving in self._others(place):
+            saving.note(taken, ends_by)
+        self.savings = {p: s for p, s in self.savings.items() if s.place.request_id != place.request_id}
+        self.saved = {pool: saving.place.request_id for pool, saving in self.savings.items()}
+        candidate.running += 1
+        candidate.committed += decision.reserved_usd
+        tier = candidate.tier
+        self.served[tier.name] = max(self.served.values(), default=self.ledger.version) + 1
+        self.tags[tier.name] = max(self.tags.get(tier.name, 0), candidate.tag)
+        if self.policy.starts_per_second is not None:
+            assert self.starts_from is not None
+            self.starts_left -= 1
+            self.starts_from += timedelta(seconds=1 / self.policy.starts_per_second)
+        if self._taken(tier) > tier.quota:
+            self._entitle(tier)
+
+    def _entitle(self, tier: TierPolicy) -> None:
+        """Share the tier's slots among the queues that want them; the others keep what they hold."""
+        wanting = [c for c in self._of(tier) if not c.queue.paused]
+        shares = {c.queue.tenant_id: (c.weight, c.cap) for c in wanting}
+        slots = max(tier.quota, self._taken(tier) + 1)
+        if tier.name in self.partial:
+            weights = max(self.ledger.weight_by_tier.get(tier.name, 0), sum(w for w, _ in shares.values()))
+            found = {name: min(cap, slots * weight / weights) for name, (weight, cap) in shares.items()}
+        else:
+            idle = self._taken(tier) - sum(c.running for c in wanting)
+            found = entitlements(max(slots - idle, 0), shares)
+        for candidate in wanting:
+            candidate.entitlement = found[candidate.queue.tenant_id]
+
+    # --- what is told ---------------------------------------------------------------------------------------
+
+    def waits(self) -> Iterator[Decision]:
+        """Yield why each lane waits in which something is left."""
+        for candidate in self.candidates:
+            for places in candidate.places.values():
+                if places:
+                    reason = self._reason(candidate, places[0])
+                    yield Decision(place=places[0], queue=candidate.queue, verdict=Verdict.WAIT, reason=reason)
+        for waiting in self.unknown:
+            for places_left in waiting.places.values():
+                for place in places_left[:1]:
+                    yield Decision(
+                        place=place, queue=waiting.queue, verdict=Verdict.WAIT, reason=Reason.UNKNOWN_TIER
+                    )
+
+    def _reason(self, candidate: _Candidate, place: Place) -> Reason:
+        """Return the first thing in the way of a place, from the tenant's own to the account's."""
+        tier = candidate.tier
+        if self.ledger.paused:
+            return Reason.ALL_PAUSED
+        reason = self._own_obstacle(candidate, place) or self._shut(tier) or self._obstacle(candidate, place)
+        if reason is not None:
+            return reason
+        closed = self._closed()
+        if closed is not None:
+            return closed
+        if self._taken(tier) < tier.quota:
+            return Reason.BATCH_FULL
+        return Reason.TIER_QUOTA if self._taken(tier) >= tier.slots_max else Reason.NOTHING_TO_BORROW
+
+    def floors(self) -> dict[str, int]:
+        """Return tier → where a queue begins that comes back from nothing."""
+        floors = dict(self.tags)
+        for tier in self.policy.tiers:
+            tags = [
+                candidate.tag
+                for candidate in self._of(tier)
+                if any(p and self._own_obstacle(candidate, p[0]) is None for p in candidate.places.values())
+            ]
+            if tags:
+                floors[tier.name] = min(tags)
+        return floors
+
+    def again_at(self) -> datetime | None:
+        """Return when time alone changes what may go."""
+        times = [p[0].due_at for c in self.candidates for p in c.places.values() if p]
+        times = [due for due in times if due > self.now]
+        if self._closed() is Reason.START_RATE and any(p for c in self.candidates for p in c.places.values()):
+            assert self.policy.starts_per_second is not None
+            times.append(self.now + timedelta(seconds=1 / self.policy.starts_per_second))
+        return min(times, default=None)
+
+    # --- parts ----------------------------------------------------------------------------------------------
+
+    def _of(self, tier: TierPolicy) -> Iterator[_Candidate]:
+        return (candidate for candidate in self.candidates if candidate.tier is tier)
+
+    def _taken(self, tier: TierPolicy) -> int:
+        return self.used.get(f"tier/{tier.name}", 0)
+
+
+def _capacity(ledger: Ledger, policy: Policy, now: datetime) -> dict[str, int]:
+    """Return what there is of each resource."""
+    slots = policy.running_max - ledger.foreign
+    if ledger.shrunk_until is not None and now < ledger.shrunk_until and ledger.shrunk_to is not None:
+        slots = min(slots, ledger.shrunk_to)
+    capacity = {"slots": slots} | {f"tier/{tier.name}": tier.quota for tier in policy.tiers}
+    return capacity | dict(policy.instance_quotas)
+
+
+def _allowance(ledger: Ledger, policy: Policy, now: datetime) -> tuple[datetime | None, float]:
+    """Return from when on starts are counted, and how many are allowed now (a token bucket)."""
+    rate = policy.starts_per_second
+    if rate is None:
+        return None, math.inf
+    full = now - timedelta(seconds=policy.starts_burst / rate)
+    starts_from = full if ledger.starts_from is None else max(ledger.starts_from, full)
+    return starts_from, (now - starts_from).total_seconds() * rate + 1e-6

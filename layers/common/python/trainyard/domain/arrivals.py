@@ -91,6 +91,14 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
         )
     if content.size_bytes == 0:
         raise Refused("the object is empty: upload a CSV file with a header line and rows", kind="empty")
+    lane = tier.instance_for(content.size_bytes).lane
+    pool = policy.lacking(lane)
+    if pool is not None:
+        raise Refused(
+            f"it would need {lane.demand[pool]} instances of {pool}, and the policy's quota is "
+            f"{policy.instance_quotas[pool]}: the operator must raise it",
+            kind="instance quota",
+        )
     if content.size_bytes > tier.data_bytes_max:
         raise Refused(
             f"the object has {content.size_bytes:,} bytes, tier {tier.name} takes at most "

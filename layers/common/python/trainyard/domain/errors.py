@@ -6,6 +6,7 @@ TrainyardError
 ├── Throttled      try again later, nothing has happened
 ├── OutcomeUnknown something may have happened: keep what was promised
 ├── StartDelayed   SageMaker cannot start it now: back to the queue
+│   └── QuotaReached   it runs as many executions as it will
 ├── StartInvalid   SageMaker will never start it: the request has failed
 └── Conflict       somebody else was faster: read again and decide again
 """
@@ -42,9 +43,20 @@ class StartDelayed(TrainyardError):
     """SageMaker refused a start for want of quota, or while a deployment is under way."""
 
 
+class QuotaReached(StartDelayed):
+    """SageMaker refused a start since the account runs as many executions as it may."""
+
+
 class StartInvalid(TrainyardError):
     """SageMaker refused a start for good; the message carries its words."""
 
 
 class Conflict(TrainyardError):
-    """A condition of a write no longer holds; nothing was written."""
+    """A condition of a write no longer holds, or others were writing; nothing was written.
+
+    `failed` holds the positions of the writes whose conditions did not hold; none when others were writing.
+    """
+
+    def __init__(self, message: str, *, failed: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.failed = failed

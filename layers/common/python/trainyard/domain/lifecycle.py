@@ -19,3 +19,15 @@ def state_for_status(status: str) -> State | None:
     Statuses: SageMaker API, PipelineExecutionStatus.
     """
     return _STATES.get(status)
+
+
+_PASSING = ("CapacityError", "ResourceLimitExceeded", "ThrottlingException", "InternalServerError")
+
+
+def is_passing(reason: str) -> bool:
+    """Tell whether a step failed for a cause that can pass: no capacity, a quota, or SageMaker's own fault.
+
+    `reason` is "<step>: <failure reason>"; SageMaker puts the class of a failure first (API reference,
+    DescribeTrainingJob, FailureReason; developer guide, "Retry Policy for Pipeline Steps").
+    """
+    return reason.partition(": ")[2].startswith(_PASSING)

@@ -1,27 +1,75 @@
-"""Newest wins: which of two uploads of a data set is trained on, and when it is due.
+"""Newest wins: which of the uploads of a data set is trained on, and when it is due.
 
-Events arrive in any order, so the comparison uses what the events say, never when they came.
+Events arrive in any order, so the comparison uses what the events say, never when they came; and it is made
+over all uploads of the waiting data set at once, since comparing two at a time is cyclic:
+
+    per key    the greatest event time, and the content of the greatest sequencer
+    winner     the key with the greatest (event time, key); its content
 """
 
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from trainyard.domain.requests import Content
+from trainyard.domain.requests import Content, KeyUploads
+
+KEYS_MAX = 50
+"""Keys of a data set that are told apart while it waits; beyond, those least recently uploaded are forgotten,
+which matters only where a key's sequencers contradict its event times."""
 
 
-def is_newer(candidate: Content, incumbent: Content) -> bool:
-    """Tell whether `candidate` is newer content of the data set than `incumbent`.
+def uploads_of(content: Content) -> tuple[KeyUploads, ...]:
+    """Return what is known after one upload."""
+    sequenced = content if content.sequencer else None
+    bare = None if content.sequencer else content
+    return (KeyUploads(key=content.key, event_time=content.event_time, sequenced=sequenced, bare=bare),)
 
-    Of one key the greater sequencer is newer (S3 user guide, "Event message structure": pad the
-    shorter one with zeros on the right and compare as text). Between keys, or where a sequencer is missing,
-    the later event time is; ties go to the greater key.
+
+def merged(first: Iterable[KeyUploads], second: Iterable[KeyUploads]) -> tuple[KeyUploads, ...]:
+    """Return what is known after both; the order in which they came makes no difference."""
+    known = {uploads.key: uploads for uploads in first}
+    for uploads in second:
+        other = known.get(uploads.key)
+        known[uploads.key] = _joined(other, uploads) if other else uploads
+    kept = sorted(known.values(), key=_rank)[-KEYS_MAX:]
+    return tuple(kept)
+
+
+def newest(uploads: Iterable[KeyUploads]) -> Content:
+    """Return the content to train on."""
+    winner = max(uploads, key=_rank)
+    if winner.sequenced is None or winner.bare is None:
+        content = winner.sequenced or winner.bare
+        assert content is not None, "a key is known by an upload"
+        return content
+    later = winner.bare.event_time > winner.sequenced.event_time
+    return winner.bare if later else winner.sequenced
+
+
+def _rank(uploads: KeyUploads) -> tuple[datetime, str]:
+    return (uploads.event_time, uploads.key)
+
+
+def _joined(first: KeyUploads, second: KeyUploads) -> KeyUploads:
+    return replace(
+        first,
+        event_time=max(first.event_time, second.event_time),
+        sequenced=max(filter(None, (first.sequenced, second.sequenced)), key=_sequence, default=None),
+        bare=max(filter(None, (first.bare, second.bare)), key=_moment, default=None),
+    )
+
+
+def _sequence(content: Content) -> tuple[str, datetime, str, str]:
+    """Order the contents of one key: pad the shorter sequencer with zeros on the right and compare as text.
+
+    Source: S3 user guide, "Event message structure". Without the zeros at their ends, texts compare just so.
     """
-    if candidate.key == incumbent.key and candidate.sequencer and incumbent.sequencer:
-        width = max(len(candidate.sequencer), len(incumbent.sequencer))
-        first, second = candidate.sequencer.ljust(width, "0"), incumbent.sequencer.ljust(width, "0")
-        if first.lower() != second.lower():
-            return first.lower() > second.lower()
-    return (candidate.event_time, candidate.key) > (incumbent.event_time, incumbent.key)
+    return (content.sequencer.lower().rstrip("0"), *_moment(content))
+
+
+def _moment(content: Content) -> tuple[datetime, str, str]:
+    return (content.event_time, content.version_id or "", content.etag)
 
 
 class Wait(NamedTuple):

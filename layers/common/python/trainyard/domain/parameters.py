@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from trainyard.domain.policy import TierPolicy
+from trainyard.domain.policy import Lane, TierPolicy
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
 
@@ -62,7 +62,6 @@ def pipeline_parameters(
     tenant: Tenant,
     tier: TierPolicy,
     *,
-    data_bytes: int,
     images: Images,
     output_key_id: str,
 ) -> dict[str, str]:
@@ -73,7 +72,7 @@ def pipeline_parameters(
     assert request.tenant_id == tenant.tenant_id, "a run belongs to one tenant"
     assert tenant.owns(request.content.uri), "a run reads from its own tenant's root alone"
     settings = tenant.settings_for(request.data_set)
-    choice = tier.instance_for(data_bytes)
+    lane = Lane.parse(request.lane)
     where = Locations.of(tenant, request)
     return {
         "RequestId": request.request_id,
@@ -84,10 +83,10 @@ def pipeline_parameters(
         "InputDataUri": where.manifest,
         "ModelOutputUri": where.models,
         "ReportOutputUri": where.reports,
-        "ProcessingInstanceType": choice.processing_instance_type,
-        "TrainingInstanceType": choice.training_instance_type,
-        "TrainingInstanceCount": str(choice.training_instance_count),
-        "TrainingVolumeSizeGB": str(choice.training_volume_gb),
+        "ProcessingInstanceType": lane.processing,
+        "TrainingInstanceType": lane.training,
+        "TrainingInstanceCount": str(lane.instances),
+        "TrainingVolumeSizeGB": str(lane.volume_gb),
         "MaxRuntimeSeconds": str(int(tier.runtime_max.total_seconds())),
         "JobRoleArn": tenant.role_arn,
         "ModelPackageGroupName": tenant.model_group,

@@ -1,7 +1,46 @@
 """The policy: how much may run at once, on what, and for how long."""
 
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple
+
+from trainyard.domain.cost import PRICES_USD_PER_HOUR
+
+STOP_GRACE = timedelta(seconds=120)
+"""SageMaker lets a job finish for so long once its maximum runtime is over (API reference, StoppingCondition)."""
+
+JOBS_OF_PROCESSING = 2
+JOBS_OF_TRAINING = 1
+"""Jobs of a run, one after the other: preprocess and evaluate process, train trains (pipeline/author.py)."""
+
+
+class Lane(NamedTuple):
+    """What a run runs on; requests of one lane need the same, so that one of them stands for all."""
+
+    processing: str
+    """Instance type."""
+    training: str
+    """Instance type."""
+    instances: int
+    """Training instances."""
+    volume_gb: int
+
+    def __str__(self) -> str:
+        return f"{self.processing} {self.training} {self.instances} {self.volume_gb}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Lane":
+        """Return the lane that `str` wrote."""
+        processing, training, instances, volume_gb = text.split(" ")
+        return cls(processing, training, int(instances), int(volume_gb))
+
+    @property
+    def demand(self) -> dict[str, int]:
+        """Return instance pool → units that a run holds from its admission to its end."""
+        return {f"training/{self.training}": self.instances, f"processing/{self.processing}": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +53,15 @@ class InstanceChoice:
     training_instance_count: int
     training_volume_gb: int
 
+    @property
+    def lane(self) -> Lane:
+        return Lane(
+            self.processing_instance_type,
+            self.training_instance_type,
+            self.training_instance_count,
+            self.training_volume_gb,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierPolicy:
@@ -21,14 +69,29 @@ class TierPolicy:
 
     name: str
     quota: int
-    """Slots: executions of this tier that may run at once."""
+    """Slots that the tier is sure of."""
+    borrowing_limit: int = 0
+    """Slots that it may take above its quota while others leave them idle."""
+    lending_limit: int = 0
+    """Slots of its own idle quota that others may take."""
     running_max_per_tenant: int
     runtime_max: timedelta
     """Of each job of a run."""
+    hold_age: timedelta = timedelta(minutes=15)
+    """After waiting this long, instances are saved for a request that needs several at once."""
     quality_min: float
     """Between 0 and 1: models below it are not registered."""
     instances: tuple[InstanceChoice, ...]
     """In ascending order of data size; the last one's size is the largest upload the tier takes."""
+
+    @property
+    def slots_max(self) -> int:
+        return self.quota + self.borrowing_limit
+
+    @property
+    def run_time_max(self) -> timedelta:
+        """The longest time from admission to the end of a run: all its jobs, each stopped at its maximum."""
+        return (JOBS_OF_PROCESSING + JOBS_OF_TRAINING) * (self.runtime_max + STOP_GRACE)
 
     @property
     def data_bytes_max(self) -> int:
@@ -40,6 +103,65 @@ class TierPolicy:
             if size_bytes <= choice.data_mb_max * 1024 * 1024:
                 return choice
         return self.instances[-1]
+
+    def cost_max_usd(self, lane: Lane) -> Decimal | None:
+        """Return what a run can cost at most, in USD, or None when a price is unknown."""
+        processing, training = (PRICES_USD_PER_HOUR.get(name) for name in (lane.processing, lane.training))
+        if processing is None or training is None:
+            return None
+        hours = Decimal(int((self.runtime_max + STOP_GRACE).total_seconds())) / 3600
+        hourly = JOBS_OF_PROCESSING * processing + JOBS_OF_TRAINING * training * lane.instances
+        return (hours * hourly).quantize(Decimal("0.000001"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantPolicy:
+    """What holds for one tenant alone."""
+
+    weight: int = 1
+    """Its share of the tier beside the others'."""
+    running_max: int | None = None
+    """Its own cap; None for the tier's."""
+    budget_usd: Decimal | None = None
+    """What its runs may cost in all, what they have reserved included; None for no bound."""
+
+
+class Repeats(StrEnum):
+    NEVER = "never"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+
+
+_PERIODS = {Repeats.DAILY: timedelta(days=1), Repeats.WEEKLY: timedelta(days=7)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A time in which nothing is admitted; what runs goes on."""
+
+    begins: datetime
+    length: timedelta
+    repeats: Repeats = Repeats.NEVER
+    tiers: tuple[str, ...] = ()
+    """Empty: all of them."""
+
+    def end_if_open(self, now: datetime, tier: str) -> datetime | None:
+        """Return when the window ends if it is open for a tier, else None."""
+        if (self.tiers and tier not in self.tiers) or now < self.begins:
+            return None
+        period = _PERIODS.get(self.repeats)
+        begun = self.begins + (now - self.begins) // period * period if period else self.begins
+        return begun + self.length if now < begun + self.length else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How often a run that failed through no fault of its own goes back to the queue."""
+
+    attempts_max: int = 3
+    """Attempts in all."""
+    delay: timedelta = timedelta(minutes=2)
+    """Before the second attempt; doubled before each further one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +177,43 @@ class Policy:
     """… or at the latest this long after the first one."""
     start_retry_delay: timedelta
     """How long a request waits after SageMaker refused its start for lack of quota."""
+    starts_per_second: float | None = None
+    """None: as fast as they come."""
+    starts_burst: int = 5
+    """Starts that may come at once after a rest."""
+    instance_quotas: Mapping[str, int] = field(default_factory=dict)
+    """Instance pool ("training/ml.m5.large") → instances that may run at once; others are not limited."""
+    tenants: Mapping[str, TenantPolicy] = field(default_factory=dict)
+    """The tenants for which something else holds."""
+    maintenance: tuple[Window, ...] = ()
+    retries: Retries = Retries()
     tiers: tuple[TierPolicy, ...]
 
     def tier(self, name: str) -> TierPolicy | None:
         """Return the tier of that name, or None."""
         return next((tier for tier in self.tiers if tier.name == name), None)
+
+    def tenant(self, tenant_id: str) -> TenantPolicy:
+        return self.tenants.get(tenant_id, _COMMON)
+
+    def cap(self, tier: TierPolicy, tenant_id: str) -> int:
+        """Return how many slots a tenant may hold."""
+        own = self.tenant(tenant_id).running_max
+        return tier.running_max_per_tenant if own is None else own
+
+    def charge(self, lane: Lane) -> int:
+        """Return the units at which a run's time is charged: its instances where they are scarce, else 1."""
+        return lane.instances if f"training/{lane.training}" in self.instance_quotas else 1
+
+    def lacking(self, lane: Lane) -> str | None:
+        """Return the instance pool whose whole quota is too small for the lane, or None."""
+        quotas = self.instance_quotas
+        return next((pool for pool, need in lane.demand.items() if need > quotas.get(pool, need)), None)
+
+    def closed_until(self, tier: str, now: datetime) -> datetime | None:
+        """Return when the maintenance of a tier ends, None when there is none now."""
+        ends = [window.end_if_open(now, tier) for window in self.maintenance]
+        return max((end for end in ends if end is not None), default=None)
+
+
+_COMMON = TenantPolicy()

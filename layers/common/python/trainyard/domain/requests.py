@@ -7,6 +7,7 @@ QUEUED ──► ADMITTED ──► RUNNING ──► SUCCEEDED | FAILED | STOPP
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 
@@ -59,6 +60,19 @@ class Content:
         return f"s3://{self.bucket}/{self.key}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyUploads:
+    """What is known of the uploads of one key while its data set waits."""
+
+    key: str
+    event_time: datetime
+    """The greatest."""
+    sequenced: Content | None
+    """The content of the greatest sequencer."""
+    bare: Content | None
+    """The latest content without a sequencer, which is what a retraining finds."""
+
+
 class Cause(StrEnum):
     UPLOAD = "upload"
     """Data was dropped."""
@@ -76,6 +90,8 @@ class Submission:
     data_set: str
     content: Content
     cause: Cause
+    alone: bool = False
+    """Trained on by itself: never merged with another upload of its data set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,14 +103,28 @@ class Request:
     tier: str
     data_set: str
     content: Content
+    """What it trains on: the newest of the uploads merged into it."""
     cause: Cause
     state: State
     arrived_at: datetime
     """When the request arrived, or the first of those it took the place of."""
     due_at: datetime
     """Not to be admitted before: the end of its quiet period, or of a back-off."""
+    alone: bool = False
+    uploads: tuple[KeyUploads, ...] = ()
+    """What was merged into it."""
+    data_bytes: int = 0
+    """The size by which its lane was chosen."""
+    lane: str = ""
+    """What it runs on (policy.Lane); kept through policy changes, since its slot is counted by it."""
     attempt: int = 0
     """How often it was admitted."""
+    charge: int = 1
+    """Units at which its time counts in fair queuing."""
+    reserved_usd: Decimal = Decimal(0)
+    """What it has reserved of its tenant's budget while it holds a slot."""
+    ends_by: datetime | None = None
+    """While it holds a slot: the latest end that its maximum runtimes allow."""
     reason: str | None = None
     """Why it was rejected or failed, or went back to the queue."""
     superseded_by: str | None = None

@@ -43,6 +43,8 @@ class TrainingSettings:
     """The column to predict."""
     problem: Problem = Problem.AUTO
     train_on: TrainOn = TrainOn.NEWEST_OBJECT
+    every_upload: bool = False
+    """Whether every upload is trained on, each on its own object version, instead of the newest alone."""
     hyperparameters: tuple[tuple[str, str | int | float | bool], ...] = ()
 
 

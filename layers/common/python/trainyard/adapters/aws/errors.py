@@ -47,7 +47,8 @@ def translated() -> Iterator[None]:
         if code == "TransactionCanceledException":
             raise _cancelled(error) from error
         if code in CONFLICT:
-            raise Conflict(str(error)) from error
+            checked = code.startswith("ConditionalCheckFailed")
+            raise Conflict(str(error), failed=(0,) if checked else ()) from error
         if code in THROTTLED:
             raise Throttled(str(error)) from error
         if int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)) >= 500:
@@ -65,7 +66,8 @@ def _cancelled(error: Any) -> Exception:
     codes = [str(reason.get("Code", "None")) for reason in reasons]
     failed = [f"action {number}: {code}" for number, code in enumerate(codes) if code != "None"]
     if any(code in CONFLICT for code in codes):
-        return Conflict("; ".join(failed))
+        checked = (n for n, code in enumerate(codes) if code.startswith("ConditionalCheckFailed"))
+        return Conflict("; ".join(failed), failed=tuple(checked))
     if any(code in THROTTLED for code in codes):
         return Throttled("; ".join(failed))
     return TrainyardError(f"a transaction was cancelled: {error}")

@@ -12,7 +12,7 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.ports import ExecutionReport
 from trainyard.domain.cost import StepUsage, cost_usd
-from trainyard.domain.errors import StartDelayed, StartInvalid
+from trainyard.domain.errors import QuotaReached, StartDelayed, StartInvalid
 
 _INVALID = frozenset({"ValidationException", "ValidationError"})
 """What no later try can mend. All else can pass: quota (ResourceLimitExceeded), a deployment under way
@@ -41,17 +41,34 @@ class SageMakerExecutions:
             words = f"{code_of(error)}: {error.response.get('Error', {}).get('Message', '')}"
             if code_of(error) in _INVALID:
                 raise StartInvalid(words) from error
+            if code_of(error) == "ResourceLimitExceeded":
+                raise QuotaReached(words) from error
             raise StartDelayed(words) from error
         return str(answer["PipelineExecutionArn"])
 
+    def status(self, execution_arn: str) -> str:
+        with translated():
+            found = client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=execution_arn)
+        return str(found["PipelineExecutionStatus"])
+
+    def running(self, *, since: datetime) -> list[str]:
+        """Return the display names of what runs; only of this pipeline, as others cannot be listed at once."""
+        return [
+            str(summary.get("PipelineExecutionDisplayName", ""))
+            for summary in self._summaries(since)
+            if summary["PipelineExecutionStatus"] in ("Executing", "Stopping")
+        ]
+
     def find(self, name: str, *, since: datetime) -> str | None:
+        found = (s for s in self._summaries(since) if s.get("PipelineExecutionDisplayName") == name)
+        return next((str(summary["PipelineExecutionArn"]) for summary in found), None)
+
+    def _summaries(self, since: datetime) -> Iterator[dict[str, Any]]:
+        """Yield the pipeline's executions started since a time."""
         pages = client("sagemaker").get_paginator("list_pipeline_executions")
         with translated():
             for page in pages.paginate(PipelineName=self._pipeline, CreatedAfter=since - _SKEW):
-                for summary in page["PipelineExecutionSummaries"]:
-                    if summary.get("PipelineExecutionDisplayName") == name:
-                        return str(summary["PipelineExecutionArn"])
-        return None
+                yield from page["PipelineExecutionSummaries"]
 
     def stop(self, execution_arn: str) -> None:
         """Ask an execution to stop; its end comes as a status event. Idempotent."""

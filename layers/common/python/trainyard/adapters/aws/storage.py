@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.adapters.aws.items import stamp
+from trainyard.application.records import stamp
 from trainyard.domain.arrivals import INCOMING, has_plain_key
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.names import is_data_set
@@ -58,6 +58,7 @@ class S3DataSets:
 
         Source: SageMaker API reference, S3DataSource, ManifestFile.
         """
+        pinned = self._pin(tenant, request) if request.alone else None
         if tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
             sizes = {request.content.key: request.content.size_bytes}
         else:
@@ -68,15 +69,35 @@ class S3DataSets:
             }
         if not sizes:
             raise Refused(f"there is no data left below {INCOMING}{request.data_set}/")
-        folder = f"{tenant.root}{INCOMING}{request.data_set}/"
+        folder = tenant.root if pinned else f"{tenant.root}{INCOMING}{request.data_set}/"
+        keys = {key: pinned if pinned and key == request.content.key else key for key in sizes}
         manifest = [
             {"prefix": f"s3://{tenant.bucket}/{folder}"},
-            *(key.removeprefix(folder) for key in sorted(sizes)),
+            *(keys[key].removeprefix(folder) for key in sorted(sizes)),
         ]
         bucket, key = _split(Locations.of(tenant, request).manifest)
         with translated():
             client("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(manifest).encode())
         return sum(sizes.values())
+
+    def _pin(self, tenant: Tenant, request: Request) -> str | None:
+        """Copy the object version that a request is about, since a manifest cannot name one; return its key.
+
+        None where the bucket keeps no versions: then what lies at the key is trained on.
+        """
+        content = request.content
+        if content.version_id is None:
+            return None
+        bucket, key = _split(f"{Locations.of(tenant, request).reports}/input/{content.key.rpartition('/')[2]}")
+        source = {"Bucket": content.bucket, "Key": content.key, "VersionId": content.version_id}
+        try:
+            with translated():
+                client("s3").copy(source, bucket, key)
+        except ClientError as error:
+            if code_of(error) in _ABSENT | {"NoSuchVersion"}:
+                raise Refused(f"version {content.version_id} of {content.key} is gone") from error
+            raise
+        return key
 
     def _objects(self, tenant: Tenant, data_set: str) -> Iterator[dict[str, Any]]:
         """Yield the objects of a data set that hold anything."""

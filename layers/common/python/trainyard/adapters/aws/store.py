@@ -1,0 +1,203 @@
+"""The store in DynamoDB."""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
+
+from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.errors import translated
+from trainyard.application.store import (
+    ACTIONS_MAX,
+    Absent,
+    AtLeast,
+    AtMost,
+    Condition,
+    Delete,
+    Is,
+    IsOr,
+    Item,
+    Key,
+    OneOf,
+    Page,
+    Put,
+    Update,
+    Write,
+)
+from trainyard.domain.errors import Throttled
+
+_serializer = TypeSerializer()
+_deserializer = TypeDeserializer()
+
+_INDEXES = {
+    "scheduler": ("scheduler", None, "pk", "sk"),
+    "ready": ("scheduler", "ready", "pk", "ready"),
+    "by-tenant": ("requests", "by-tenant", "tenant_id", "arrived_at"),
+    "by-activity": ("requests", "by-activity", "activity", "since"),
+}
+"""Index → table, its name there, partition attribute, sort attribute."""
+
+_CONSISTENT = ("scheduler", "ready")
+"""A global index cannot be read consistently, a local one can."""
+
+
+def rest(number: int) -> None:
+    """Wait before the given further try of a contended write: longer each time, and never in step."""
+    time.sleep(random.uniform(0, 0.02 * 2**number))  # noqa: S311 - jitter, no secret
+
+
+class DynamoStore:
+    """Implements Store over two tables."""
+
+    def __init__(self, *, scheduler_table: str, requests_table: str) -> None:
+        self._tables = {"scheduler": scheduler_table, "requests": requests_table}
+
+    def get(self, *keys: Key) -> list[Item | None]:
+        if len(keys) == 1:
+            return [self._get_one(keys[0])]
+        asked: dict[str, Item] = {}
+        for key in keys:
+            table = asked.setdefault(self._tables[key.table], {"ConsistentRead": True, "Keys": []})
+            table["Keys"].append(_serialized(dict(key.values)))
+        with translated():
+            answer = client("dynamodb").batch_get_item(RequestItems=asked)
+        if answer.get("UnprocessedKeys"):
+            raise Throttled("DynamoDB left keys unread")
+        found = {
+            (table, *(item[name]["S"] for name in _KEY_NAMES[self._kind(table)])): deserialized(item)
+            for table, items in answer["Responses"].items()
+            for item in items
+        }
+        return [found.get((self._tables[key.table], *(v for _, v in key.values))) for key in keys]
+
+    def _get_one(self, key: Key) -> Item | None:
+        with translated():
+            answer = client("dynamodb").get_item(
+                TableName=self._tables[key.table], Key=_serialized(dict(key.values)), ConsistentRead=True
+            )
+        return deserialized(answer["Item"]) if "Item" in answer else None
+
+    def _kind(self, table: str) -> str:
+        return next(kind for kind, name in self._tables.items() if name == table)
+
+    def query(
+        self,
+        index: str,
+        partition: str,
+        *,
+        above: str = "",
+        below: str = "\U0010ffff",
+        limit: int,
+        newest_first: bool = False,
+    ) -> Page:
+        table, name, hash_name, sort_name = _INDEXES[index]
+        options: dict[str, Any] = {"IndexName": name} if name else {}
+        # An empty text cannot be a key, so the least bound is a space.
+        values = {":partition": partition, ":above": above or " ", ":below": below}
+        with translated():
+            answer = client("dynamodb").query(
+                TableName=self._tables[table],
+                ConsistentRead=index in _CONSISTENT,
+                KeyConditionExpression="#partition = :partition AND #sort BETWEEN :above AND :below",
+                ExpressionAttributeNames={"#partition": hash_name, "#sort": sort_name},
+                ExpressionAttributeValues=_serialized(values),
+                Limit=limit + 1,
+                ScanIndexForward=not newest_first,
+                **options,
+            )
+        items = [deserialized(item) for item in answer["Items"]]
+        complete = len(items) <= limit and "LastEvaluatedKey" not in answer
+        return Page(items=items[:limit], complete=complete)
+
+    def transact(self, writes: Sequence[Write]) -> None:
+        assert 0 < len(writes) <= ACTIONS_MAX, "a transaction takes 1 to 100 actions"
+        with translated():
+            client("dynamodb").transact_write_items(
+                TransactItems=[_action(write, self._tables) for write in writes]
+            )
+
+
+_KEY_NAMES = {"scheduler": ("pk", "sk"), "requests": ("request_id",)}
+
+
+def deserialized(item: Mapping[str, Any]) -> Item:
+    return {name: _plain(_deserializer.deserialize(value)) for name, value in item.items()}
+
+
+def _plain(value: Any) -> Any:
+    return bytes(value) if isinstance(value, Binary) else value
+
+
+def _serialized(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _serializer.serialize(value) for name, value in values.items()}
+
+
+class _Names:
+    """Stand-ins for the names and values of an expression: names may be reserved, or hold any character."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        self.values: dict[str, Any] = {}
+
+    def name(self, name: str) -> str:
+        known = next((alias for alias, real in self.names.items() if real == name), None)
+        if known is None:
+            known = f"#n{len(self.names)}"
+            self.names[known] = name
+        return known
+
+    def value(self, value: Any) -> str:
+        alias = f":v{len(self.values)}"
+        self.values[alias] = value
+        return alias
+
+
+def _action(write: Write, tables: Mapping[str, str]) -> dict[str, Any]:
+    names = _Names()
+    key = _serialized(dict(write.key.values))
+    action: dict[str, Any] = {"TableName": tables[write.key.table]}
+    if write.when:
+        action["ConditionExpression"] = " AND ".join(_condition(c, names) for c in write.when)
+    match write:
+        case Put():
+            kind, action["Item"] = "Put", key | _serialized(write.item)
+        case Delete():
+            kind, action["Key"] = "Delete", key
+        case Update():
+            kind, action["Key"] = "Update", key
+            action["UpdateExpression"] = _expression(write, names)
+    if names.names:
+        action["ExpressionAttributeNames"] = names.names
+    if names.values:
+        action["ExpressionAttributeValues"] = _serialized(names.values)
+    return {kind: action}
+
+
+def _condition(condition: Condition, names: _Names) -> str:
+    name = names.name(condition.name)
+    match condition:
+        case Is():
+            return f"{name} = {names.value(condition.value)}"
+        case IsOr():
+            return f"(attribute_not_exists({name}) OR {name} = {names.value(condition.value)})"
+        case OneOf():
+            return f"{name} IN ({', '.join(map(names.value, condition.values))})"
+        case AtMost():
+            return f"(attribute_not_exists({name}) OR {name} <= {names.value(condition.value)})"
+        case AtLeast():
+            return f"{name} >= {names.value(condition.value)}"
+        case Absent():
+            return f"attribute_not_exists({name})"
+
+
+def _expression(write: Update, names: _Names) -> str:
+    parts: list[str] = []
+    if write.set:
+        parts.append("SET " + ", ".join(f"{names.name(n)} = {names.value(v)}" for n, v in write.set.items()))
+    if write.add:
+        parts.append("ADD " + ", ".join(f"{names.name(n)} {names.value(v)}" for n, v in write.add.items()))
+    if write.remove:
+        parts.append("REMOVE " + ", ".join(names.name(n) for n in write.remove))
+    return " ".join(parts)

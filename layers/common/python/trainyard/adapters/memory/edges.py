@@ -1,0 +1,155 @@
+"""The ports other than the store, in memory; each keeps what it was told."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+
+from trainyard.application.ports import ExecutionReport
+from trainyard.domain.errors import Refused
+from trainyard.domain.receipts import progress_of, receipt_of
+from trainyard.domain.requests import Content, Outcome, Request, Submission
+from trainyard.domain.tenants import Tenant, TrainOn
+
+
+class MemoryTenants:
+    def __init__(self, *tenants: Tenant) -> None:
+        self._tenants = {tenant.tenant_id: tenant for tenant in tenants}
+
+    def get(self, tenant_id: str) -> Tenant | None:
+        return self._tenants.get(tenant_id)
+
+    def owner_of(self, bucket: str, key: str) -> Tenant | None:
+        owners = [t for t in self._tenants.values() if t.bucket == bucket and key.startswith(t.root)]
+        return owners[0] if owners else None
+
+    def put(self, tenant: Tenant) -> None:
+        self._tenants[tenant.tenant_id] = tenant
+
+
+class MemoryTierQueues:
+    """Keeps what was sent; refuses the requests named in `full`."""
+
+    def __init__(self) -> None:
+        self.sent: list[Submission] = []
+        self.full: set[str] = set()
+
+    def send(self, submissions: Sequence[Submission]) -> set[str]:
+        self.sent += [s for s in submissions if s.request_id not in self.full]
+        return {s.request_id for s in submissions} & self.full
+
+
+class MemoryBell:
+    def __init__(self) -> None:
+        self.rings: list[datetime | None] = []
+        """None for a ring at once, else when."""
+
+    def ring(self) -> None:
+        self.rings.append(None)
+
+    def ring_at(self, when: datetime, now: datetime) -> None:
+        self.rings.append(when)
+
+
+class MemoryDataSets:
+    """Objects by tenant and data set, oldest first."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], list[Content]] = {}
+
+    def content_of(self, tenant: Tenant, data_set: str) -> Content | None:
+        objects = self.objects.get((tenant.tenant_id, data_set), [])
+        return objects[-1] if objects else None
+
+    def names(self, tenant: Tenant) -> list[str]:
+        return sorted(data_set for owner, data_set in self.objects if owner == tenant.tenant_id)
+
+    def write_manifest(self, tenant: Tenant, request: Request) -> int:
+        if tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
+            return request.content.size_bytes
+        objects = self.objects.get((tenant.tenant_id, request.data_set), [])
+        if not objects:
+            raise Refused(f"there is no data left below incoming/{request.data_set}/")
+        return sum(content.size_bytes for content in objects)
+
+
+class MemoryExecutions:
+    """Starts by token; `faults` are raised first, one per call, "lost" ones after they took effect."""
+
+    def __init__(self) -> None:
+        self.started: dict[str, tuple[str, dict[str, str]]] = {}
+        """Token → display name and parameters."""
+        self.faults: list[tuple[Exception, bool]] = []
+        self.calls = 0
+        self.lists_late = False
+        """Whether `find` does not see what was started yet."""
+        self.stopped: list[str] = []
+        self.statuses: dict[str, str] = {}
+        """ARN → status of what no longer runs."""
+        self.foreign: list[str] = []
+        """Display names of executions that are not ours."""
+
+    def start(self, *, name: str, token: str, parameters: dict[str, str]) -> str:
+        self.calls += 1
+        fault, lost = self.faults.pop(0) if self.faults else (None, False)
+        if fault is None or lost:
+            self.started.setdefault(token, (name, parameters))
+        if fault is not None:
+            raise fault
+        identity = hashlib.sha256(token.encode()).hexdigest()[:12]
+        return f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/{identity}"
+
+    def find(self, name: str, *, since: datetime) -> str | None:
+        if self.lists_late:
+            return None
+        return next((_arn(token) for token, (known, _) in self.started.items() if known == name), None)
+
+    def status(self, execution_arn: str) -> str:
+        return self.statuses.get(execution_arn, "Executing")
+
+    def running(self, *, since: datetime) -> list[str]:
+        return [name for name, _ in self.started.values()] + self.foreign
+
+    def stop(self, execution_arn: str) -> None:
+        self.stopped.append(execution_arn)
+
+
+def _arn(token: str) -> str:
+    identity = hashlib.sha256(token.encode()).hexdigest()[:12]
+    return f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/{identity}"
+
+
+class MemoryReports:
+    def __init__(self) -> None:
+        self.report = ExecutionReport(cost_usd=None, failed_step=None, failure=None)
+
+    def read(self, execution_arn: str) -> ExecutionReport:
+        return self.report
+
+
+class MemoryResults:
+    def __init__(self, outcome: Outcome | None = None) -> None:
+        self.outcome = outcome or Outcome()
+
+    def read(self, tenant: Tenant, request: Request) -> Outcome:
+        return self.outcome
+
+
+class MemoryReceipts:
+    """Keeps the newest receipt of each request, by the same order as the real one."""
+
+    def __init__(self) -> None:
+        self.written: dict[str, dict[str, object]] = {}
+        self._progress: dict[str, tuple[int, int]] = {}
+
+    def write(self, tenant: Tenant, request: Request, now: datetime) -> None:
+        if self._progress.get(request.request_id, (-1, -1)) < progress_of(request):
+            self._progress[request.request_id] = progress_of(request)
+            self.written[request.request_id] = receipt_of(request)
+
+
+class MemoryAnnouncements:
+    def __init__(self) -> None:
+        self.announced: list[Request] = []
+
+    def announce(self, request: Request) -> None:
+        self.announced.append(request)

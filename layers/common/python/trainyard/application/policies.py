@@ -1,0 +1,133 @@
+"""The policy in force, its history, and how another one is put in force."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from trainyard.application.records import stamp, unstamp
+from trainyard.application.store import Absent, Is, Item, Key, Put, Store, Update
+from trainyard.application.waiting_room import LEDGER
+from trainyard.domain.errors import Conflict, Refused
+from trainyard.domain.policy import Policy
+
+IN_FORCE = Key("scheduler", (("pk", "policy"), ("sk", "policy")))
+TEXT_BYTES_MAX = 300_000
+"""An item takes 400 KB (DynamoDB developer guide, "Service quotas")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyVersion:
+    """One entry of the history."""
+
+    version: int
+    applied_at: datetime | None
+    """None for the policy that the code ships with."""
+    note: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """A policy is its text; each version is kept, and the ledger names the one that admissions rest on."""
+
+    store: Store
+    deployed: str
+    """The text that the code ships with: version 0."""
+    parse: Callable[[str, int], Policy]
+    """Of a text and its version; raises Refused."""
+    running_max: int
+    """The deployment's own ceiling: no policy admits more."""
+
+    def current(self) -> Policy:
+        found = self.in_force()
+        return self._capped(self.parse(found.text, found.version))
+
+    def in_force(self) -> PolicyVersion:
+        (item,) = self.store.get(IN_FORCE)
+        return _version(item) if item else self._shipped()
+
+    def check(self, text: str) -> Policy:
+        """Return what `apply` would put in force; raises Refused when it does not hold."""
+        if len(text.encode()) > TEXT_BYTES_MAX:
+            raise Refused(f"the policy has {len(text.encode()):,} bytes, at most {TEXT_BYTES_MAX:,} fit")
+        policy = self._capped(self.parse(text, self.in_force().version + 1))
+        self._check_tiers(policy)
+        return policy
+
+    def apply(self, text: str, now: datetime, *, note: str = "") -> Policy:
+        """Put a policy in force as a whole; raises Refused when it does not hold, Conflict when overtaken."""
+        policy = self.check(text)
+        item: Item = {"text": text, "version": policy.version, "applied_at": stamp(now), "note": note}
+        before = policy.version - 1
+        overtaken = (Is("version", before),) if before else (Absent("version"),)
+        try:
+            self.store.transact(
+                [
+                    Put(IN_FORCE, item, overtaken),
+                    Put(_history_key(policy.version), item, (Absent("pk"),)),
+                    Update(LEDGER, set={"policy_version": policy.version}, add={"version": 1}),
+                ]
+            )
+        except Conflict as conflict:
+            raise Conflict("another policy was applied meanwhile: look at it, and apply yours again") from conflict
+        return policy
+
+    def rollback(self, version: int, now: datetime) -> Policy:
+        """Put an earlier version in force again, as a new version; raises Refused when there is none."""
+        found = self.version(version)
+        return self.apply(found.text, now, note=f"rolled back to version {version}")
+
+    def version(self, version: int) -> PolicyVersion:
+        """Return one version; raises Refused when there is none."""
+        if version == 0:
+            return self._shipped()
+        (item,) = self.store.get(_history_key(version))
+        if item is None:
+            raise Refused(f"there is no policy version {version}; `trainyard policy history` shows them")
+        return _version(item)
+
+    def history(self) -> list[PolicyVersion]:
+        """Return all versions, newest first."""
+        found: list[PolicyVersion] = []
+        bound = "version#~"
+        while True:
+            page = self.store.query(
+                "scheduler", "policy", above="version#", below=bound, limit=20, newest_first=True
+            )
+            found += map(_version, page.items)
+            if page.complete:
+                return [*found, self._shipped()]
+            bound = f"version#{found[-1].version - 1:08d}"
+
+    def _check_tiers(self, wanted: Policy) -> None:
+        """Raise Refused, naming what holds it, when a tier would go in which something waits or runs."""
+        (ledger,) = self.store.get(LEDGER)
+        for tier in self.current().tiers:
+            if wanted.tier(tier.name) is None:
+                running = int((ledger or {}).get(f"used_in_{tier.name}", 0))
+                waiting = self.store.query("ready", f"tier#{tier.name}", limit=5).items
+                if running or waiting:
+                    tenants = ", ".join(sorted({item["tenant_id"] for item in waiting})) or "none"
+                    raise Refused(
+                        f"tiers.{tier.name} cannot go: {running} of its requests run, and requests of these "
+                        f"tenants wait: {tenants}; let them end, or stop them (`trainyard requests` lists them)"
+                    )
+
+    def _capped(self, policy: Policy) -> Policy:
+        return replace(policy, running_max=min(policy.running_max, self.running_max))
+
+    def _shipped(self) -> PolicyVersion:
+        return PolicyVersion(version=0, applied_at=None, note="as deployed", text=self.deployed)
+
+
+def _history_key(version: int) -> Key:
+    return Key("scheduler", (("pk", "policy"), ("sk", f"version#{version:08d}")))
+
+
+def _version(item: Item) -> PolicyVersion:
+    return PolicyVersion(
+        version=int(item["version"]),
+        applied_at=unstamp(item["applied_at"]),
+        note=item["note"],
+        text=item["text"],
+    )

@@ -1,0 +1,76 @@
+"""Reconcile: what no event told. The timer's slow partner, so that a lost event costs minutes, never a slot."""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from trainyard.application.policies import Policies
+from trainyard.application.ports import Executions
+from trainyard.application.record import Record, Recorded, StatusEvent
+from trainyard.application.waiting_room import WaitingRoom
+from trainyard.domain.errors import Conflict
+from trainyard.domain.lifecycle import state_for_status
+from trainyard.domain.names import display_name, parse_display_name
+from trainyard.domain.requests import TERMINAL, Request, State
+
+UNHEARD_OF = timedelta(minutes=5)
+"""A running request of which nothing was heard for so long is asked about."""
+
+ASKED_MAX = 25
+"""Executions described in one run, longest unheard of first (DescribePipelineExecution is throttled)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Repairs:
+    """What one run put right."""
+
+    asked: int = 0
+    ended: list[Request] = field(default_factory=list)
+    """Requests whose end no event had told."""
+    recounted: dict[str, int] = field(default_factory=dict)
+    """Count of the ledger → by how much it was wrong."""
+    foreign: int = 0
+    """Executions in the account that are not ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconcile:
+    policies: Policies
+    waiting_room: WaitingRoom
+    executions: Executions
+    record: Record
+
+    def run(self, now: datetime) -> Repairs:
+        """Ask about what was not heard of, recount, and count what is not ours. Safe at any time."""
+        repairs = Repairs()
+        # 1. Executions not heard of for long: a missed end becomes an end.
+        unheard = self.waiting_room.active(State.RUNNING, limit=ASKED_MAX)
+        for request in unheard[:ASKED_MAX]:
+            if request.started_at is not None and request.started_at < now - UNHEARD_OF:
+                self._ask(request, now, repairs)
+        # 2. Holders against the ledger.
+        with suppress(Conflict):
+            repairs.recounted = self.waiting_room.recount()
+        # 3. What runs in the account and is not ours takes slots too.
+        longest = max(tier.run_time_max for tier in self.policies.current().tiers)
+        names = self.executions.running(since=now - longest)
+        repairs.foreign = sum(parse_display_name(name) is None for name in names)
+        with suppress(Conflict):
+            self.waiting_room.note_foreign(repairs.foreign)
+        return repairs
+
+    def _ask(self, request: Request, now: datetime, repairs: Repairs) -> None:
+        assert request.execution_arn is not None, "what runs has an execution"
+        repairs.asked += 1
+        status = self.executions.status(request.execution_arn)
+        if state_for_status(status) in TERMINAL:
+            event = StatusEvent(
+                display_name=display_name(request.request_id, request.attempt),
+                status=status,
+                execution_arn=request.execution_arn,
+            )
+            (settled,) = self.record.settle([event], now)
+            if settled.recorded in (Recorded.FINISHED, Recorded.REQUEUED) and settled.request:
+                repairs.ended.append(settled.request)
+        else:
+            self.waiting_room.heard_of(request, now)

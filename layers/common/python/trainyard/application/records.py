@@ -1,0 +1,185 @@
+"""Requests and tenant queues as items of the store, and back."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from trainyard.application.store import Item
+from trainyard.domain.queues import LaneQueue, Place, TenantQueue
+from trainyard.domain.requests import Cause, Content, KeyUploads, Outcome, Request, State
+
+
+def stamp(when: datetime) -> str:
+    """Return a time as text that sorts as the times do: UTC, to the microsecond."""
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def unstamp(text: str) -> datetime:
+    return datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
+
+
+_OUTCOME = tuple(field.name for field in fields(Outcome))
+_TIMES = ("arrived_at", "due_at", "admitted_at", "started_at", "finished_at", "ends_by")
+_PLAIN = (
+    "request_id",
+    "tenant_id",
+    "tier",
+    "data_set",
+    "reason",
+    "superseded_by",
+    "supersedes",
+    "execution_arn",
+    "lane",
+    "reserved_usd",
+)
+_NUMBERS = ("attempt", "data_bytes", "charge")
+
+
+def request_item(request: Request) -> Item:
+    """Return the item of a request; its outcome's fields stand beside the others."""
+    item: Item = {name: getattr(request, name) for name in _PLAIN + _NUMBERS}
+    item |= {name: stamp(when) for name in _TIMES if (when := getattr(request, name)) is not None}
+    item |= {
+        "state": request.state.value,
+        "cause": request.cause.value,
+        "alone": request.alone,
+        "content": content_item(request.content),
+        "uploads": [_uploads_item(uploads) for uploads in request.uploads],
+    }
+    item |= outcome_values(request.outcome or Outcome())
+    return {name: value for name, value in item.items() if value is not None}
+
+
+def request_from(item: Mapping[str, Any]) -> Request:
+    outcome = {name: item[name] for name in _OUTCOME if name in item}
+    known: Item = {name: item.get(name) for name in _PLAIN}
+    known |= {name: int(item.get(name, 0)) for name in _NUMBERS}
+    known |= {name: unstamp(item[name]) if name in item else None for name in _TIMES}
+    return Request(
+        **known,
+        state=State(item["state"]),
+        cause=Cause(item["cause"]),
+        alone=bool(item["alone"]),
+        content=content_from(item["content"]),
+        uploads=tuple(_uploads_from(uploads) for uploads in item["uploads"]),
+        outcome=_outcome(outcome) if outcome else None,
+    )
+
+
+def outcome_values(outcome: Outcome) -> Item:
+    """Return the known fields of an outcome, by attribute name."""
+    known = {name: getattr(outcome, name) for name in _OUTCOME if getattr(outcome, name) is not None}
+    return {name: Decimal(str(value)) if isinstance(value, float) else value for name, value in known.items()}
+
+
+def content_item(content: Content) -> Item:
+    item = {
+        "bucket": content.bucket,
+        "key": content.key,
+        "version_id": content.version_id,
+        "etag": content.etag,
+        "sequencer": content.sequencer,
+        "size_bytes": content.size_bytes,
+        "event_time": stamp(content.event_time),
+    }
+    return {name: value for name, value in item.items() if value is not None}
+
+
+def content_from(item: Mapping[str, Any]) -> Content:
+    return Content(
+        bucket=item["bucket"],
+        key=item["key"],
+        version_id=item.get("version_id"),
+        etag=item["etag"],
+        sequencer=item["sequencer"],
+        size_bytes=int(item["size_bytes"]),
+        event_time=unstamp(item["event_time"]),
+    )
+
+
+def queue_item(queue: TenantQueue) -> Item:
+    item: Item = {
+        "tenant_id": queue.tenant_id,
+        "tier": queue.tier,
+        "revision": queue.revision,
+        "running": queue.running,
+        "used_ms": queue.used_ms,
+        "units": queue.units,
+        "units_since_ms": queue.units_since_ms,
+        "spent_usd": queue.spent_usd,
+        "reserved_usd": queue.reserved_usd,
+        "paused": queue.paused,
+        "lanes": {
+            name: {"waiting": lane.waiting, "head": place_item(lane.head)} for name, lane in queue.lanes.items()
+        },
+    }
+    return item | ({"shelved_for": queue.shelved_for} if queue.shelved_for else {})
+
+
+def queue_from(item: Mapping[str, Any]) -> TenantQueue:
+    return TenantQueue(
+        tenant_id=item["tenant_id"],
+        tier=item["tier"],
+        revision=int(item["revision"]),
+        running=int(item["running"]),
+        used_ms=int(item["used_ms"]),
+        units=int(item["units"]),
+        units_since_ms=int(item["units_since_ms"]),
+        spent_usd=item["spent_usd"],
+        reserved_usd=item["reserved_usd"],
+        paused=bool(item["paused"]),
+        shelved_for=item.get("shelved_for"),
+        lanes={
+            name: LaneQueue(waiting=int(lane["waiting"]), head=place_from(lane["head"]))
+            for name, lane in item["lanes"].items()
+        },
+    )
+
+
+def place_item(place: Place) -> Item:
+    return {
+        "request_id": place.request_id,
+        "data_set": place.data_set,
+        "lane": place.lane,
+        "arrived_at": stamp(place.arrived_at),
+        "due_at": stamp(place.due_at),
+        "alone": place.alone,
+    }
+
+
+def place_from(item: Mapping[str, Any]) -> Place:
+    return Place(
+        request_id=item["request_id"],
+        data_set=item["data_set"],
+        lane=item["lane"],
+        arrived_at=unstamp(item["arrived_at"]),
+        due_at=unstamp(item["due_at"]),
+        alone=bool(item["alone"]),
+    )
+
+
+def _uploads_item(uploads: KeyUploads) -> Item:
+    item: Item = {"key": uploads.key, "event_time": stamp(uploads.event_time)}
+    item |= {"sequenced": content_item(uploads.sequenced)} if uploads.sequenced else {}
+    return item | ({"bare": content_item(uploads.bare)} if uploads.bare else {})
+
+
+def _uploads_from(item: Mapping[str, Any]) -> KeyUploads:
+    return KeyUploads(
+        key=item["key"],
+        event_time=unstamp(item["event_time"]),
+        sequenced=content_from(item["sequenced"]) if "sequenced" in item else None,
+        bare=content_from(item["bare"]) if "bare" in item else None,
+    )
+
+
+def _outcome(values: Item) -> Outcome:
+    return Outcome(**{name: _number(value) for name, value in values.items()})
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value

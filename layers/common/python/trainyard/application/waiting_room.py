@@ -1,0 +1,1033 @@
+"""The waiting room: tenant queues, ledger and requests' states, changed in one transaction each.
+
+    pk                       sk                        what
+    ledger                   ledger                    taken slots by tier and instance pool; version; pauses
+    tier#<tier>              tenant#<tenant>           a tenant queue, filed under the first of its lanes
+    tier#<tier>              tenant#<tenant>#<lane>    a copy of it for each further lane
+    places#<tier>#<tenant>   data_set#<name>           a waiting request's place (…#<request> when trained alone)
+    passes#<hour>            <time>#<version>          what a pass saw and decided, for a while
+
+The index "ready" files each lane of a tenant queue under one key, so that a pass finds the first queues of a
+lane whatever else waits:
+
+    ready|<lane>|<tag>|<arrival>|<tenant>    its first request is due
+    later|<due>|<lane>|<tenant>              it is not due yet
+    shelf|<policy version>|<tenant>          no request of the queue can go until something changes
+
+Every change of a tenant queue is read, changed purely (domain/queues.py) and written on condition that its
+revision has not moved.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TypeVar
+
+from trainyard.application.ports import Backlog, End, Enlisted, Enlistment
+from trainyard.application.records import (
+    content_item,
+    outcome_values,
+    place_from,
+    place_item,
+    queue_from,
+    queue_item,
+    request_from,
+    request_item,
+    stamp,
+    unstamp,
+)
+from trainyard.application.store import (
+    ACTIONS_MAX,
+    Absent,
+    AtLeast,
+    AtMost,
+    Condition,
+    Delete,
+    Is,
+    IsOr,
+    Item,
+    Key,
+    OneOf,
+    Put,
+    Store,
+    Update,
+    Write,
+)
+from trainyard.domain.admission import (
+    Decision,
+    Holder,
+    Ledger,
+    Plan,
+    Snapshot,
+    WaitingQueue,
+)
+from trainyard.domain.errors import Conflict
+from trainyard.domain.newest import Wait, merged, newest, uploads_of, wait_after
+from trainyard.domain.policy import Lane, Policy, TierPolicy
+from trainyard.domain.queues import Place, TenantQueue, holding, joined, left, lifted, place_of, released
+from trainyard.domain.requests import HOLDING, Outcome, Request, State, Submission
+
+TRIES_MAX = 8
+"""Of a transaction whose reads were overtaken by another writer."""
+
+PAGE_MIN = 50
+"""Tenant queues read of a tier, or of a lane, at least."""
+
+DECISIONS_KEPT = timedelta(days=14)
+
+T = TypeVar("T")
+
+LEDGER = Key("scheduler", (("pk", "ledger"), ("sk", "ledger")))
+_USED_IN, _USED_OF, _FLOOR, _SERVED, _WEIGHT = "used_in_", "used_of_", "floor_", "served_", "weight_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingRoom:
+    store: Store
+    retention: timedelta
+    """How long a request is kept after its end."""
+    rest: Callable[[int], None]
+    """Waits before the given further try of a contended write."""
+
+    # --- enlist -------------------------------------------------------------------------------------------
+
+    def enlist(self, submission: Submission, policy: Policy, now: datetime) -> Enlisted:
+        """Queue the submission, or merge it with a waiting one of its data set. Idempotent.
+
+        Raises Conflict when it must be delivered again.
+        """
+        return self._retried(lambda: self._enlist_once(submission, policy, now))
+
+    def _enlist_once(self, submission: Submission, policy: Policy, now: datetime) -> Enlisted:
+        tier = policy.tier(submission.tier)
+        if tier is None:
+            raise Conflict(f"the policy has no tier {submission.tier!r} now")
+        known, place, item, ledger_item = self.store.get(
+            request_key(submission.request_id),
+            place_key(submission.tier, submission.tenant_id, submission.data_set, _alone(submission)),
+            queue_key(submission.tier, submission.tenant_id),
+            LEDGER,
+        )
+        if known is not None:
+            return self._duplicate(request_from(known))
+        queue = _queue(item, submission.tier, submission.tenant_id)
+        waiting = self._holder(place)
+        if queue.at_rest:
+            queue = lifted(queue, ledger_from(ledger_item).floor_by_tier.get(submission.tier, 0))
+        wait = wait_after(
+            now,
+            quiet_period=policy.quiet_period,
+            delay_max=policy.delay_max,
+            waiting=Wait(waiting.arrived_at, waiting.due_at) if waiting else None,
+        )
+        request = _queued(submission, wait, tier)
+        if waiting is None:
+            self._write(
+                Put(request_key(request.request_id), self._item(request), (Absent("request_id"),)),
+                self._put_place(request, replaces=None),
+                *self._refile(queue, joined(queue, place_of(request)), now),
+            )
+            return Enlisted(kind=Enlistment.QUEUED, request=request)
+        return self._merge(request, waiting, queue, tier, now)
+
+    def _duplicate(self, known: Request) -> Enlisted:
+        older = self._request(known.supersedes) if known.supersedes else None
+        return Enlisted(kind=Enlistment.DUPLICATE, request=known, superseded=older)
+
+    def _holder(self, place: Item | None) -> Request | None:
+        """Return the request that holds a place; raises Conflict when it has just left it."""
+        if place is None:
+            return None
+        holder = self._request(place["request_id"])
+        if holder is None or holder.state is not State.QUEUED:
+            raise Conflict("the place changed hands while it was read")
+        return holder
+
+    def _merge(
+        self, request: Request, waiting: Request, queue: TenantQueue, tier: TierPolicy, now: datetime
+    ) -> Enlisted:
+        """Let the newer of two uploads of a data set keep the place; the other is superseded by it."""
+        winner, loser = settled(request, waiting, tier, now)
+        takes_over = winner.request_id == request.request_id
+        self._write(
+            Put(
+                request_key(request.request_id),
+                self._item(winner if takes_over else loser),
+                (Absent("request_id"),),
+            ),
+            Put(
+                request_key(waiting.request_id),
+                self._item(loser if takes_over else winner),
+                (Is("state", State.QUEUED.value),),
+            ),
+            self._put_place(winner, replaces=waiting.request_id),
+            *self._refile(queue, joined(self._without(queue, place_of(waiting)), place_of(winner)), now),
+        )
+        return Enlisted(
+            kind=Enlistment.REPLACED if takes_over else Enlistment.OUTDATED,
+            request=winner if takes_over else loser,
+            superseded=loser if takes_over else None,
+            waiting=winner,
+        )
+
+    # --- dispatch -----------------------------------------------------------------------------------------
+
+    def ledger(self) -> Ledger:
+        (item,) = self.store.get(LEDGER)
+        return ledger_from(item)
+
+    def snapshot(self, policy: Policy, now: datetime) -> Snapshot:
+        """Read the ledger first: an end in between only frees slots, an admission moves the version.
+
+        Reads a bounded number of queues, whatever waits. Raises Conflict when the policy has just changed.
+        """
+        ledger = self.ledger()
+        if ledger.policy_version != policy.version:
+            raise Conflict(f"policy {ledger.policy_version} is in force, not {policy.version}")
+        if ledger.paused or ledger.used >= policy.running_max:
+            return Snapshot(ledger=ledger, queues=())
+        queues: list[TenantQueue] = []
+        partial: set[str] = set()
+        for tier in policy.tiers:
+            if ledger.used_by_tier.get(tier.name, 0) < tier.slots_max and tier.name not in ledger.paused_tiers:
+                found, complete = self._first_queues(tier, now)
+                queues += found
+                partial |= set() if complete else {tier.name}
+        waiting = self._with_places(queues, policy, ledger, now)
+        return Snapshot(
+            ledger=ledger,
+            queues=tuple(waiting),
+            partial=frozenset(partial),
+            holders=self.holders() if _needs_holders(waiting, policy, now) else (),
+        )
+
+    def _first_queues(self, tier: TierPolicy, now: datetime) -> tuple[list[TenantQueue], bool]:
+        """Return the queues that a pass can concern, and whether they are all that wait in the tier.
+
+        When few wait, one read finds all. When many do, a bounded number of each lane is read in the order of
+        their tags; as many as can hold slots may come first and be unable to go, hence the limit.
+        """
+        limit = max(PAGE_MIN, tier.slots_max + PAGE_MIN // 2)
+        partition = f"tier#{tier.name}"
+        page = self.store.query("ready", partition, above="later|", below="ready|~", limit=limit)
+        items = list(page.items)
+        if not page.complete:
+            self._file_the_due(partition, now)
+            items, cursor = [], "ready|"
+            while True:
+                part = self.store.query("ready", partition, above=cursor, below="ready|~", limit=limit)
+                items += part.items
+                if part.complete:
+                    break
+                cursor = f"ready|{part.items[-1]['ready'].split('|')[1]}|~"
+        newest_first = sorted(map(queue_from, items), key=lambda queue: -queue.revision)
+        by_tenant: dict[str, TenantQueue] = {}
+        for queue in newest_first:
+            by_tenant.setdefault(queue.tenant_id, queue)
+        return [by_tenant[tenant_id] for tenant_id in sorted(by_tenant)], page.complete
+
+    def _file_the_due(self, partition: str, now: datetime) -> None:
+        """File the queues that have become due under their tags."""
+        while True:
+            page = self.store.query(
+                "ready", partition, above="later|", below=f"later|{stamp(now)}~", limit=ACTIONS_MAX // 4
+            )
+            writes: list[Write] = []
+            for queue in {item["tenant_id"]: queue_from(item) for item in page.items}.values():
+                changes = self._refile(queue, queue, now)
+                if len(writes) + len(changes) <= ACTIONS_MAX:
+                    writes += changes
+            if writes:
+                self._write(*writes)
+            if page.complete:
+                return
+
+    def _with_places(
+        self, queues: Iterable[TenantQueue], policy: Policy, ledger: Ledger, now: datetime
+    ) -> list[WaitingQueue]:
+        """Add the first places of the lanes: the heads alone where they are enough for the free slots."""
+        known = list(queues)
+        free = policy.running_max - ledger.used
+        due = sum(lane.head.due_at <= now for queue in known for lane in queue.lanes.values())
+        return [self._waiting(queue, policy, free if due < free else 1) for queue in known]
+
+    def _waiting(self, queue: TenantQueue, policy: Policy, free: int) -> WaitingQueue:
+        tier = policy.tier(queue.tier)
+        admissible = min(free, policy.cap(tier, queue.tenant_id) - queue.running) if tier else 0
+        return WaitingQueue(
+            queue=queue,
+            places={
+                name: (
+                    self._places(queue, name, limit=admissible)
+                    if lane.waiting > 1 and admissible > 1
+                    else (lane.head,)
+                )
+                for name, lane in queue.lanes.items()
+            },
+        )
+
+    def holders(self) -> tuple[Holder, ...]:
+        """Return the requests that hold a slot; may lack the youngest, and name some that have just ended."""
+        return tuple(
+            Holder(
+                request_id=request.request_id,
+                tier=request.tier,
+                lane=request.lane,
+                ends_by=request.ends_by or request.arrived_at,
+            )
+            for state in (State.ADMITTED, State.RUNNING)
+            for request in self.active(state)
+        )
+
+    def commit(
+        self, plan: Plan, snapshot: Snapshot, policy: Policy, now: datetime, *, kept: bytes | None = None
+    ) -> tuple[Decision, ...]:
+        """Admit the plan's requests and take their slots in one transaction; return those that fitted it.
+
+        Raises Conflict when anything they rest on has changed, or a limit would be exceeded. `kept` is what is
+        kept of the pass.
+        """
+        writes: list[Write] = []
+        done: list[Decision] = []
+        for group in _by_queue(plan.admissions):
+            changes = self._admit(group, policy, now)
+            if len(writes) + len(changes) + 2 > ACTIONS_MAX:
+                break
+            writes += changes
+            done += group
+        ledger = self._take_slots(done, plan, snapshot.ledger, policy)
+        self._write(ledger, *writes, *([self._kept(kept, snapshot.ledger.version, now)] if kept else []))
+        return tuple(done)
+
+    def _admit(self, group: Sequence[Decision], policy: Policy, now: datetime) -> list[Write]:
+        """Return what admits some requests of one tenant queue."""
+        before = after = group[0].queue
+        for name in {decision.place.lane for decision in group}:
+            gone = [decision.place for decision in group if decision.place.lane == name]
+            after = self._without(after, *gone)
+        for decision in group:
+            after = holding(after, charge=decision.charge, reserved_usd=decision.reserved_usd, admitted_at=now)
+        tier = policy.tier(before.tier)
+        assert tier is not None, "decide admits only tiers of the policy"
+        writes = self._refile(before, after, now)
+        for decision in group:
+            writes.append(self._admit_request(decision, tier, now))
+            writes.append(self._delete_place(before, decision.place))
+        return writes
+
+    def _admit_request(self, decision: Decision, tier: TierPolicy, now: datetime) -> Write:
+        return Update(
+            request_key(decision.place.request_id),
+            set={
+                "state": State.ADMITTED.value,
+                "activity": State.ADMITTED.value,
+                "since": stamp(now),
+                "admitted_at": stamp(now),
+                "ends_by": stamp(now + tier.run_time_max),
+                "charge": decision.charge,
+                "reserved_usd": decision.reserved_usd,
+            },
+            add={"attempt": 1},
+            remove=("reason", "execution_arn", "started_at"),
+            when=(Is("state", State.QUEUED.value),),
+        )
+
+    def _take_slots(self, admissions: Sequence[Decision], plan: Plan, ledger: Ledger, policy: Policy) -> Update:
+        """Count the slots as taken, on condition that no limit is exceeded and nobody else admitted.
+
+        Raises Conflict when they exceed a limit by themselves: a count that does not exist yet passes any bound.
+        """
+        counts = _counts((decision.queue.tier, decision.place.lane) for decision in admissions)
+        limits = _limits(policy)
+        if any(count > limits.get(name, count) for name, count in counts.items()):
+            raise Conflict("more slots than the limits allow")
+        version = ledger.version + 1
+        sets: Item = {"saved": dict(plan.saved)}
+        sets |= {f"{_FLOOR}{tier}": floor for tier, floor in plan.floor_by_tier.items()}
+        sets |= {f"{_SERVED}{decision.queue.tier}": version for decision in admissions}
+        if plan.starts_from is not None:
+            sets["starts_from"] = stamp(plan.starts_from)
+        return Update(
+            LEDGER,
+            set=sets,
+            add=counts | {"version": 1, "moves": 1},
+            when=(
+                *self._unmoved(ledger),
+                *(AtMost(name, limits[name] - count) for name, count in counts.items() if name in limits),
+            ),
+        )
+
+    def _unmoved(self, ledger: Ledger) -> tuple[Condition, ...]:
+        """Return the condition that nobody else has admitted, paused, or changed the policy."""
+        return (IsOr("version", ledger.version) if ledger.version == 0 else Is("version", ledger.version),)
+
+    def keep(self, kept: bytes, ledger: Ledger, now: datetime) -> None:
+        """Keep what a pass saw and decided that admitted nobody."""
+        self._write(self._kept(kept, ledger.version, now))
+
+    def _kept(self, kept: bytes, version: int, now: datetime) -> Put:
+        hour, moment = stamp(now)[:13], stamp(now)
+        return Put(
+            Key("scheduler", (("pk", f"passes#{hour}"), ("sk", f"{moment}#{version:010d}"))),
+            {"kept": kept, "expires_at": int((now + DECISIONS_KEPT).timestamp())},
+        )
+
+    def passes(self, hour: datetime, *, limit: int = 200) -> list[bytes]:
+        """Return what is kept of the passes of an hour, newest first."""
+        page = self.store.query("scheduler", f"passes#{stamp(hour)[:13]}", limit=limit, newest_first=True)
+        return [bytes(item["kept"]) for item in page.items]
+
+    def remember_saved(self, plan: Plan, ledger: Ledger) -> None:
+        """Note for which requests instances are saved, when a pass admits nobody. Raises Conflict."""
+        self._write(Update(LEDGER, set={"saved": dict(plan.saved)}, when=self._unmoved(ledger)))
+
+    def shelve(self, waits: Iterable[Decision], policy: Policy, now: datetime) -> None:
+        """Set queues aside that cannot go until something changes, so that no pass reads them in vain."""
+        for wait in waits:
+            shelved = replace(wait.queue, shelved_for=wait.reason.value)
+            self._write(*self._refile(wait.queue, shelved, now, policy_version=policy.version))
+
+    def reopen(self, policy: Policy, now: datetime) -> int:
+        """Bring back the queues that were set aside under an earlier policy; return how many."""
+        count = 0
+        for tier in policy.tiers:
+            page = self.store.query(
+                "ready",
+                f"tier#{tier.name}",
+                above="shelf|",
+                below=f"shelf|{policy.version - 1:010d}|~",
+                limit=PAGE_MIN,
+            )
+            for item in page.items:
+                queue = queue_from(item)
+                self._write(*self._refile(queue, replace(queue, shelved_for=None), now))
+                count += 1
+        return count
+
+    def mark_running(self, request: Request, execution_arn: str, now: datetime) -> bool:
+        """Record that the execution of this attempt runs; False when the request is past that."""
+        try:
+            self._write(
+                Update(
+                    request_key(request.request_id),
+                    set={
+                        "state": State.RUNNING.value,
+                        "activity": State.RUNNING.value,
+                        "since": stamp(now),
+                        "started_at": stamp(now),
+                        "execution_arn": execution_arn,
+                    },
+                    when=(Is("state", State.ADMITTED.value), Is("attempt", request.attempt)),
+                )
+            )
+        except Conflict as conflict:
+            if not conflict.failed:
+                raise
+            return False
+        return True
+
+    def heard_of(self, request: Request, now: datetime) -> None:
+        """Note that a running request was asked about, so that the others are asked about first."""
+        try:
+            self._write(
+                Update(
+                    request_key(request.request_id),
+                    set={"since": stamp(now)},
+                    when=(Is("state", State.RUNNING.value), Is("attempt", request.attempt)),
+                )
+            )
+        except Conflict:
+            return  # it has just ended
+
+    # --- ends ---------------------------------------------------------------------------------------------
+
+    def finish(self, ends: Sequence[End], policy: Policy, now: datetime) -> list[bool]:
+        """End attempts and release their slots in one transaction; False for each that had ended before."""
+        return self._retried(lambda: self._finish_once(ends, policy, now))
+
+    def _finish_once(self, ends: Sequence[End], policy: Policy, now: datetime) -> list[bool]:
+        current = self._requests([end.request.request_id for end in ends])
+        settling: dict[str, End] = {}
+        for end in ends:
+            known = current.get(end.request.request_id)
+            if known is not None and known.state in HOLDING and self._of_attempt(end, known):
+                settling.setdefault(known.request_id, end)
+        told = [settling.get(end.request.request_id) is end for end in ends]
+        if settling:
+            requests = [current[request_id] for request_id in settling]
+            costs = {request_id: end.cost_usd for request_id, end in settling.items()}
+            self._settle(
+                [self._end_request(end, current[request_id], now) for request_id, end in settling.items()],
+                self._give_back(requests),
+                self._released_queues(requests, costs, policy, now),
+            )
+        return told
+
+    def _of_attempt(self, end: End, known: Request) -> bool:
+        """Tell whether an end is that of the attempt that holds the slot."""
+        return end.request.attempt == known.attempt
+
+    def _settle(self, states: list[Write], ledger: Update, queues: list[Write]) -> None:
+        """Change states and counters together."""
+        self._write(*states, ledger, *queues)
+
+    def _end_request(self, end: End, known: Request, now: datetime) -> Update:
+        changes: Item = {
+            "state": end.state.value,
+            "finished_at": stamp(now),
+            "expires_at": self._expiry(now),
+        } | outcome_values(end.outcome)
+        changes |= {"reason": end.reason} if end.reason else {}
+        changes |= {"superseded_by": end.superseded_by} if end.superseded_by else {}
+        arn = end.request.execution_arn or known.execution_arn
+        changes |= {"execution_arn": arn} if arn else {}
+        return Update(
+            request_key(known.request_id),
+            set=changes,
+            remove=("activity", "since"),
+            when=(OneOf("state", tuple(state.value for state in HOLDING)), Is("attempt", known.attempt)),
+        )
+
+    def _give_back(self, requests: Iterable[Request]) -> Update:
+        counts = _counts((request.tier, request.lane) for request in requests)
+        return Update(
+            LEDGER,
+            add={name: -count for name, count in counts.items()} | {"moves": 1},
+            when=tuple(AtLeast(name, count) for name, count in counts.items()),
+        )
+
+    def _released_queues(
+        self, requests: Sequence[Request], costs: Mapping[str, Decimal], policy: Policy, now: datetime
+    ) -> list[Write]:
+        keys = list(dict.fromkeys((request.tier, request.tenant_id) for request in requests))
+        items = self.store.get(*(queue_key(tier, tenant_id) for tier, tenant_id in keys))
+        writes: list[Write] = []
+        for (tier, tenant_id), item in zip(keys, items, strict=True):
+            before = after = _queue(item, tier, tenant_id)
+            for request in requests:
+                if (request.tier, request.tenant_id) == (tier, tenant_id):
+                    after = self._released(after, request, costs[request.request_id], policy, now)
+            writes += self._refile(before, after, now)
+        return writes
+
+    def _released(
+        self, queue: TenantQueue, request: Request, cost: Decimal, policy: Policy, now: datetime
+    ) -> TenantQueue:
+        weight = policy.tenant(request.tenant_id).weight
+        return released(queue, request, now, weight=weight, cost=cost)
+
+    def requeue(
+        self,
+        request: Request,
+        policy: Policy,
+        now: datetime,
+        *,
+        due_at: datetime,
+        reason: str,
+        data_bytes: int | None = None,
+        cost_usd: Decimal = Decimal(0),
+    ) -> list[Request]:
+        """Put a request that holds a slot back, and release the slot; nothing when the attempt is over.
+
+        If another upload took its data set's place meanwhile, the newer of the two keeps it, and the other is
+        SUPERSEDED. `data_bytes` is its size where that was not known before. Returns the requests that
+        changed, as they are now.
+        """
+        return self._retried(
+            lambda: self._requeue_once(request, policy, now, due_at, reason, data_bytes, cost_usd)
+        )
+
+    def _requeue_once(
+        self,
+        request: Request,
+        policy: Policy,
+        now: datetime,
+        due_at: datetime,
+        reason: str,
+        data_bytes: int | None,
+        cost_usd: Decimal,
+    ) -> list[Request]:
+        known = self._request(request.request_id)
+        if known is None or known.state not in HOLDING or known.attempt != request.attempt:
+            return []
+        tier = policy.tier(known.tier)
+        queued = replace(
+            known,
+            state=State.QUEUED,
+            due_at=due_at,
+            reason=reason,
+            admitted_at=None,
+            started_at=None,
+            ends_by=None,
+            execution_arn=None,
+            reserved_usd=Decimal(0),
+            charge=1,
+            data_bytes=known.data_bytes if data_bytes is None else data_bytes,
+        )
+        if tier is not None and data_bytes is not None:
+            queued = replace(queued, lane=str(tier.instance_for(data_bytes).lane))
+        place, item = self.store.get(
+            place_key(known.tier, known.tenant_id, known.data_set, _alone(known)),
+            queue_key(known.tier, known.tenant_id),
+        )
+        before = _queue(item, known.tier, known.tenant_id)
+        after = self._released(before, known, cost_usd, policy, now)
+        still = (OneOf("state", tuple(state.value for state in HOLDING)), Is("attempt", known.attempt))
+        holder = self._holder(place)
+        if holder is None:
+            self._settle(
+                [Put(request_key(queued.request_id), self._item(queued), still)],
+                self._give_back([known]),
+                [
+                    self._put_place(queued, replaces=None),
+                    *self._refile(before, joined(after, place_of(queued)), now),
+                ],
+            )
+            return [queued]
+        winner, loser = settled(queued, holder, tier, now)
+        winner = replace(winner, due_at=max(queued.due_at, holder.due_at))
+        ours, theirs = (winner, loser) if winner.request_id == queued.request_id else (loser, winner)
+        self._settle(
+            [
+                Put(request_key(ours.request_id), self._item(ours), still),
+                Put(request_key(theirs.request_id), self._item(theirs), (Is("state", State.QUEUED.value),)),
+            ],
+            self._give_back([known]),
+            [
+                self._put_place(winner, replaces=holder.request_id),
+                *self._refile(before, joined(self._without(after, place_of(holder)), place_of(winner)), now),
+            ],
+        )
+        return [winner, loser] if ours is winner else [ours]
+
+    def cancel(self, request: Request, now: datetime) -> bool:
+        """Take a QUEUED request back; False when it does not wait any more."""
+        return self._retried(lambda: self._cancel_once(request, now))
+
+    def _cancel_once(self, request: Request, now: datetime) -> bool:
+        place, item = self.store.get(
+            place_key(request.tier, request.tenant_id, request.data_set, _alone(request)),
+            queue_key(request.tier, request.tenant_id),
+        )
+        if place is None or place["request_id"] != request.request_id:
+            return False
+        queue = _queue(item, request.tier, request.tenant_id)
+        held = place_from(place)
+        self._write(
+            Update(
+                request_key(request.request_id),
+                set={
+                    "state": State.CANCELLED.value,
+                    "finished_at": stamp(now),
+                    "expires_at": self._expiry(now),
+                },
+                remove=("activity", "since"),
+                when=(Is("state", State.QUEUED.value),),
+            ),
+            self._delete_place(queue, held),
+            *self._refile(queue, self._without(queue, held), now),
+        )
+        return True
+
+    # --- watch, halt and repair -----------------------------------------------------------------------------
+
+    def backlog(self, policy: Policy) -> dict[str, Backlog]:
+        """Return tier → how much waits there, due or not; reads every queue in which something waits."""
+        return {tier.name: self._backlog(tier, policy) for tier in policy.tiers}
+
+    def _backlog(self, tier: TierPolicy, policy: Policy) -> Backlog:
+        queues = {queue.tenant_id: queue for queue in self._all_queues(tier.name)}.values()
+        heads = [lane.head.arrived_at for queue in queues for lane in queue.lanes.values()]
+        reasons = [queue.shelved_for for queue in queues if queue.shelved_for]
+        return Backlog(
+            waiting=sum(queue.waiting for queue in queues),
+            oldest_arrived_at=min(heads, default=None),
+            weight=sum(policy.tenant(queue.tenant_id).weight for queue in queues),
+            shelved={reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        )
+
+    def _all_queues(self, tier: str) -> Iterator[TenantQueue]:
+        cursor = ""
+        while True:
+            page = self.store.query("ready", f"tier#{tier}", above=cursor, limit=1000)
+            yield from map(queue_from, page.items)
+            if page.complete:
+                return
+            cursor = page.items[-1]["ready"] + " "
+
+    def note_weights(self, backlog: Mapping[str, Backlog]) -> None:
+        """Keep the weight of all that wait, for passes that cannot read it all."""
+        self._write(Update(LEDGER, set={f"{_WEIGHT}{tier}": found.weight for tier, found in backlog.items()}))
+
+    def queue(self, tier: str, tenant_id: str) -> TenantQueue:
+        (item,) = self.store.get(queue_key(tier, tenant_id))
+        return _queue(item, tier, tenant_id)
+
+    def set_paused(self, paused: bool, tier: str | None = None) -> None:
+        """Pause or resume all, or one tier; a pass that decided before holds no longer. Idempotent."""
+        self._retried(lambda: self._set_paused(paused, tier))
+
+    def _set_paused(self, paused: bool, tier: str | None) -> None:
+        ledger = self.ledger()
+        tiers = ledger.paused_tiers | {tier} if paused else ledger.paused_tiers - {tier}
+        changes: Item = {"paused": paused} if tier is None else {"paused_tiers": sorted(filter(None, tiers))}
+        self._write(Update(LEDGER, set=changes, add={"version": 1}, when=self._unmoved(ledger)))
+
+    def set_tenant_paused(self, tier: str, tenant_id: str, paused: bool, now: datetime) -> None:
+        """Pause or resume one tenant; a pass that decided before holds no longer. Idempotent."""
+        self._retried(lambda: self._set_tenant_paused(tier, tenant_id, paused, now))
+
+    def _set_tenant_paused(self, tier: str, tenant_id: str, paused: bool, now: datetime) -> None:
+        queue = self.queue(tier, tenant_id)
+        if queue.paused != paused:
+            self._write(*self._refile(queue, replace(queue, paused=paused), now))
+
+    def note_foreign(self, count: int) -> None:
+        """Deduct executions that are not ours from the account's slots."""
+        ledger = self.ledger()
+        if ledger.foreign != count:
+            self._write(Update(LEDGER, set={"foreign": count}, add={"version": 1}, when=self._unmoved(ledger)))
+
+    def shrink(self, until: datetime) -> None:
+        """Take what runs now for all that SageMaker will run, until a time."""
+        ledger = self.ledger()
+        to = max(ledger.used, 1)
+        changes: Item = {"shrunk_to": to, "shrunk_until": stamp(until)}
+        self._write(Update(LEDGER, set=changes, add={"version": 1}, when=self._unmoved(ledger)))
+
+    def recount(self) -> dict[str, int]:
+        """Correct the ledger by the requests that hold a slot; return name → by how much it was wrong.
+
+        The list of holders may lag, so the ledger is corrected only when two recounts in a row, minutes apart,
+        find the same difference while nothing moved.
+        """
+        before = self.ledger()
+        counted = _counts((holder.tier, holder.lane) for holder in self.holders())
+        (item,) = self.store.get(LEDGER)
+        after = ledger_from(item)
+        wrong = _difference(counted, _ledger_counts(after))
+        if before.moves != after.moves or not wrong:
+            return {}
+        suspicion = f"{after.moves} {sorted(wrong.items())}"
+        unmoved = (IsOr("moves", after.moves),)
+        if item is None or item.get("suspicion") != suspicion:
+            self._write(Update(LEDGER, set={"suspicion": suspicion}, when=unmoved))
+            return {}
+        exact = {name: counted.get(name, 0) for name in wrong}
+        self._write(Update(LEDGER, set=exact, add={"version": 1, "moves": 1}, remove=("suspicion",), when=unmoved))
+        return wrong
+
+    # --- requests -------------------------------------------------------------------------------------------
+
+    def get(self, request_id: str) -> Request | None:
+        return self._request(request_id)
+
+    def get_all(self, request_ids: Sequence[str]) -> list[Request]:
+        """Return the requests that there are, in the order asked for; at most 100."""
+        found = self._requests(request_ids)
+        return [found[request_id] for request_id in request_ids if request_id in found]
+
+    def add_rejected(self, request: Request) -> bool:
+        """Keep a request that was refused at arrival; False when it is known already."""
+        assert request.state is State.REJECTED
+        try:
+            self._write(Put(request_key(request.request_id), self._item(request), (Absent("request_id"),)))
+        except Conflict as conflict:
+            if not conflict.failed:
+                raise
+            return False
+        return True
+
+    def note_outcome(self, request_id: str, attempt: int, outcome: Outcome) -> bool:
+        """Add what is known of a running attempt's outcome; False for another attempt."""
+        try:
+            self._write(
+                Update(request_key(request_id), set=outcome_values(outcome), when=(Is("attempt", attempt),))
+            )
+        except Conflict as conflict:
+            if not conflict.failed:
+                raise
+            return False
+        return True
+
+    def active(self, state: State, *, limit: int | None = None) -> list[Request]:
+        """Return the requests that wait, start or run, longest in that state first; may lag."""
+        return self._listed("by-activity", state.value, limit)
+
+    def of_tenant(self, tenant_id: str) -> list[Request]:
+        """Return a tenant's requests, oldest first; may lag."""
+        return self._listed("by-tenant", tenant_id, None)
+
+    def _listed(self, index: str, partition: str, limit: int | None) -> list[Request]:
+        found: list[Item] = []
+        cursor = ""
+        sort = "since" if index == "by-activity" else "arrived_at"
+        while True:
+            page = self.store.query(index, partition, above=cursor, limit=limit or 1000)
+            known = {item["request_id"] for item in found}
+            new = [item for item in page.items if item["request_id"] not in known]
+            found += new
+            if page.complete or not new or (limit and len(found) >= limit):
+                return [request_from(item) for item in found]
+            cursor = page.items[-1][sort]
+
+    # --- parts ----------------------------------------------------------------------------------------------
+
+    def _retried(self, attempt: Callable[[], T]) -> T:
+        """Try again while others are faster; raises Conflict when they stay so."""
+        for number in range(1, TRIES_MAX):
+            try:
+                return attempt()
+            except Conflict:
+                self.rest(number)
+        return attempt()
+
+    def _write(self, *writes: Write) -> None:
+        self.store.transact(writes)
+
+    def _request(self, request_id: str) -> Request | None:
+        (item,) = self.store.get(request_key(request_id))
+        return request_from(item) if item else None
+
+    def _requests(self, request_ids: Iterable[str]) -> dict[str, Request]:
+        wanted = list(dict.fromkeys(request_ids))
+        items = self.store.get(*map(request_key, wanted)) if wanted else []
+        return {item["request_id"]: request_from(item) for item in items if item is not None}
+
+    def _places(self, queue: TenantQueue, lane: str, *, limit: int) -> tuple[Place, ...]:
+        page = self.store.query(
+            "ready",
+            f"places#{queue.tier}#{queue.tenant_id}",
+            above=f"{lane}|",
+            below=f"{lane}|~",
+            limit=limit,
+        )
+        return tuple(map(place_from, page.items)) or (queue.lanes[lane].head,)
+
+    def _without(self, queue: TenantQueue, *gone: Place) -> TenantQueue:
+        """Return the queue without some places of a lane, whose next head is read if there is one."""
+        lane = gone[0].lane
+        rest: list[Place] = []
+        if queue.lanes[lane].waiting > len(gone):
+            ids = {place.request_id for place in gone}
+            found = self._places(queue, lane, limit=len(gone) + 1)
+            rest = [place for place in found if place.request_id not in ids]
+            if not rest:
+                raise Conflict("the queue moved while it was read")
+        return left(queue, gone, rest)
+
+    def _refile(
+        self, before: TenantQueue, after: TenantQueue, now: datetime, *, policy_version: int | None = None
+    ) -> list[Write]:
+        """Return what writes a tenant queue and files it in the index, if it is still as it was read."""
+        after = replace(after, revision=before.revision + 1)
+        if policy_version is None:
+            after = replace(after, shelved_for=None)
+        entries = _entries(after, now, policy_version)
+        item = queue_item(after)
+        first, *others = entries or [("", "")]
+        unchanged = Is("revision", before.revision) if before.revision else Absent("revision")
+        writes: list[Write] = [
+            Put(
+                queue_key(after.tier, after.tenant_id),
+                item | ({"ready": first[1]} if first[1] else {}),
+                (unchanged,),
+            )
+        ]
+        writes += [
+            Put(queue_key(after.tier, after.tenant_id, lane), item | {"ready": ready, "copy": True})
+            for lane, ready in others
+        ]
+        stale = set(sorted(before.lanes)[1:]) - {lane for lane, _ in others}
+        writes += [Delete(queue_key(after.tier, after.tenant_id, lane)) for lane in sorted(stale)]
+        return writes
+
+    def _put_place(self, request: Request, *, replaces: str | None) -> Put:
+        place = place_of(request)
+        ready = f"{place.lane}|{stamp(place.due_at)}|{stamp(place.arrived_at)}|{place.request_id}"
+        return Put(
+            place_key(request.tier, request.tenant_id, request.data_set, _alone(request)),
+            place_item(place) | {"ready": ready},
+            (Absent("pk"),) if replaces is None else (Is("request_id", replaces),),
+        )
+
+    def _delete_place(self, queue: TenantQueue, place: Place) -> Delete:
+        alone = place.request_id if place.alone else None
+        return Delete(
+            place_key(queue.tier, queue.tenant_id, place.data_set, alone),
+            (Is("request_id", place.request_id),),
+        )
+
+    def _item(self, request: Request) -> Item:
+        """Return a request's item, with what it is listed by while it is active, and its end of life after."""
+        item = {name: value for name, value in request_item(request).items() if name != "request_id"}
+        if request.state is State.QUEUED:
+            return item | {"activity": State.QUEUED.value, "since": stamp(request.arrived_at)}
+        return item | {"expires_at": self._expiry(request.finished_at or request.arrived_at)}
+
+    def _expiry(self, ended_at: datetime) -> int:
+        """Return the time to live, in whole seconds since 1970."""
+        return int((ended_at + self.retention).timestamp())
+
+
+def settled(request: Request, waiting: Request, tier: TierPolicy | None, now: datetime) -> tuple[Request, Request]:
+    """Return winner and loser of two requests of a data set: one that comes, and the one that waits.
+
+    The winner trains on the newest of all uploads merged into either, and takes the earlier place.
+    """
+    uploads = merged(waiting.uploads, request.uploads)
+    content, before = newest(uploads), newest(waiting.uploads)
+    ours = newest(request.uploads)
+    comes = content.key == ours.key and (content_item(content) == content_item(ours) or before.key != content.key)
+    winner, loser = (request, waiting) if comes else (waiting, request)
+    size = content.size_bytes if content != winner.content or not winner.lane else winner.data_bytes
+    lane = str(tier.instance_for(size).lane) if tier else winner.lane
+    winner = replace(
+        winner,
+        content=content,
+        uploads=uploads,
+        arrived_at=min(request.arrived_at, waiting.arrived_at),
+        due_at=request.due_at,
+        data_bytes=size,
+        lane=winner.lane if size == winner.data_bytes and winner.lane else lane,
+        supersedes=loser.request_id if comes else winner.supersedes,
+    )
+    return winner, replace(
+        loser,
+        state=State.SUPERSEDED,
+        superseded_by=winner.request_id,
+        finished_at=now,
+        admitted_at=loser.admitted_at,
+    )
+
+
+def ledger_from(item: Item | None) -> Ledger:
+    values = item or {}
+
+    def prefixed(prefix: str) -> dict[str, int]:
+        return {name.removeprefix(prefix): int(value) for name, value in values.items() if name.startswith(prefix)}
+
+    return Ledger(
+        version=int(values.get("version", 0)),
+        moves=int(values.get("moves", 0)),
+        policy_version=int(values.get("policy_version", 0)),
+        used=int(values.get("used", 0)),
+        used_by_tier=prefixed(_USED_IN),
+        used_by_pool=prefixed(_USED_OF),
+        paused=bool(values.get("paused", False)),
+        paused_tiers=frozenset(values.get("paused_tiers", ())),
+        floor_by_tier=prefixed(_FLOOR),
+        served_by_tier=prefixed(_SERVED),
+        weight_by_tier=prefixed(_WEIGHT),
+        saved=dict(values.get("saved", {})),
+        starts_from=unstamp(values["starts_from"]) if "starts_from" in values else None,
+        foreign=int(values.get("foreign", 0)),
+        shrunk_to=int(values["shrunk_to"]) if "shrunk_to" in values else None,
+        shrunk_until=unstamp(values["shrunk_until"]) if "shrunk_until" in values else None,
+    )
+
+
+def request_key(request_id: str) -> Key:
+    return Key("requests", (("request_id", request_id),))
+
+
+def queue_key(tier: str, tenant_id: str, lane: str = "") -> Key:
+    sk = f"tenant#{tenant_id}#{lane}" if lane else f"tenant#{tenant_id}"
+    return Key("scheduler", (("pk", f"tier#{tier}"), ("sk", sk)))
+
+
+def place_key(tier: str, tenant_id: str, data_set: str, alone: str | None) -> Key:
+    sk = f"data_set#{data_set}#{alone}" if alone else f"data_set#{data_set}"
+    return Key("scheduler", (("pk", f"places#{tier}#{tenant_id}"), ("sk", sk)))
+
+
+def _alone(request: Request | Submission) -> str | None:
+    return request.request_id if request.alone else None
+
+
+def _queue(item: Item | None, tier: str, tenant_id: str) -> TenantQueue:
+    return queue_from(item) if item else TenantQueue(tenant_id=tenant_id, tier=tier)
+
+
+def _queued(submission: Submission, wait: Wait, tier: TierPolicy) -> Request:
+    size = submission.content.size_bytes
+    return Request(
+        request_id=submission.request_id,
+        tenant_id=submission.tenant_id,
+        tier=submission.tier,
+        data_set=submission.data_set,
+        content=submission.content,
+        cause=submission.cause,
+        state=State.QUEUED,
+        arrived_at=wait.arrived_at,
+        due_at=wait.due_at,
+        alone=submission.alone,
+        uploads=uploads_of(submission.content),
+        data_bytes=size,
+        lane=str(tier.instance_for(size).lane),
+    )
+
+
+def _entries(queue: TenantQueue, now: datetime, policy_version: int | None) -> list[tuple[str, str]]:
+    """Return lane and index key of each entry of a tenant queue; none while it waits for nothing."""
+    if queue.paused or not queue.lanes:
+        return []
+    if policy_version is not None:
+        return [("", f"shelf|{policy_version:010d}|{queue.tenant_id}")]
+    return [(name, _entry(queue, queue.lanes[name].head, now)) for name in sorted(queue.lanes)]
+
+
+def _entry(queue: TenantQueue, head: Place, now: datetime) -> str:
+    if head.due_at > now:
+        return f"later|{stamp(head.due_at)}|{head.lane}|{queue.tenant_id}"
+    return f"ready|{head.lane}|{max(queue.used_ms, 0):020d}|{stamp(head.arrived_at)}|{queue.tenant_id}"
+
+
+def _needs_holders(waiting: Iterable[WaitingQueue], policy: Policy, now: datetime) -> bool:
+    """Tell whether a request that needs several instances may have waited too long."""
+    for queue in waiting:
+        tier = policy.tier(queue.queue.tier)
+        for places in queue.places.values():
+            if tier and Lane.parse(places[0].lane).instances > 1 and now - places[0].arrived_at > tier.hold_age:
+                return True
+    return False
+
+
+def _by_queue(decisions: Iterable[Decision]) -> list[list[Decision]]:
+    groups: dict[tuple[str, str], list[Decision]] = {}
+    for decision in decisions:
+        groups.setdefault((decision.queue.tier, decision.queue.tenant_id), []).append(decision)
+    return list(groups.values())
+
+
+def _counts(holders: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """Return the ledger's attributes → what (tier, lane) pairs take."""
+    counts: dict[str, int] = {}
+    for tier, lane in holders:
+        taken = {"used": 1, f"{_USED_IN}{tier}": 1}
+        taken |= {f"{_USED_OF}{pool}": units for pool, units in Lane.parse(lane).demand.items()}
+        for name, units in taken.items():
+            counts[name] = counts.get(name, 0) + units
+    return counts
+
+
+def _limits(policy: Policy) -> dict[str, int]:
+    """Return the ledger's attributes → what they may not exceed."""
+    limits = {"used": policy.running_max}
+    limits |= {f"{_USED_IN}{tier.name}": tier.slots_max for tier in policy.tiers}
+    return limits | {f"{_USED_OF}{pool}": quota for pool, quota in policy.instance_quotas.items()}
+
+
+def _ledger_counts(ledger: Ledger) -> dict[str, int]:
+    counts = {"used": ledger.used}
+    counts |= {f"{_USED_IN}{tier}": used for tier, used in ledger.used_by_tier.items()}
+    return counts | {f"{_USED_OF}{pool}": used for pool, used in ledger.used_by_pool.items()}
+
+
+def _difference(counted: Mapping[str, int], kept: Mapping[str, int]) -> dict[str, int]:
+    return {
+        name: kept.get(name, 0) - counted.get(name, 0)
+        for name in sorted({*counted, *kept})
+        if kept.get(name, 0) != counted.get(name, 0)
+    }

@@ -1,0 +1,159 @@
+"""Tenant queues: what a tenant has waiting and running in a tier, and what it has used.
+
+A queue has a lane per set of instances that its requests need, so that one that cannot go holds up none that
+needs others. Its tag orders the queues of a tier (start-time fair queuing, Goyal et al. 1996):
+
+    tag = used + (elapsed slot-milliseconds of what runs) / weight
+
+Only time really used counts. Estimates would let long runs hoard the slots.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from trainyard.domain.requests import Request
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def milliseconds(when: datetime) -> int:
+    """Return the milliseconds since 1970."""
+    return (when - _EPOCH) // _MILLISECOND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A waiting request's place in its lane."""
+
+    request_id: str
+    data_set: str
+    lane: str
+    arrived_at: datetime
+    due_at: datetime
+    alone: bool = False
+
+    @property
+    def order(self) -> tuple[datetime, datetime, str]:
+        return (self.due_at, self.arrived_at, self.request_id)
+
+
+def place_of(request: Request) -> Place:
+    return Place(
+        request_id=request.request_id,
+        data_set=request.data_set,
+        lane=request.lane,
+        arrived_at=request.arrived_at,
+        due_at=request.due_at,
+        alone=request.alone,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneQueue:
+    """How many requests wait in a lane, and the first of them."""
+
+    waiting: int
+    head: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantQueue:
+    """A tenant's requests in a tier, as far as admission must know them."""
+
+    tenant_id: str
+    tier: str
+    revision: int = 0
+    """Moves with every change."""
+    running: int = 0
+    """Slots held."""
+    used_ms: int = 0
+    """Slot-milliseconds used by what has ended, each divided by the weight of its time; lifted to the least
+    of the tier when the tenant comes back from nothing."""
+    units: int = 0
+    """Charged units of what runs."""
+    units_since_ms: int = 0
+    """Sum over what runs: units × time of admission."""
+    spent_usd: Decimal = Decimal(0)
+    reserved_usd: Decimal = Decimal(0)
+    paused: bool = False
+    shelved_for: str | None = None
+    """Why the whole queue is set aside: no pass looks at it until something changes."""
+    lanes: Mapping[str, LaneQueue] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> int:
+        return sum(lane.waiting for lane in self.lanes.values())
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self.lanes and self.running == 0
+
+    def tag(self, now: datetime, weight: int) -> int:
+        """Return the slot-milliseconds per weight used until now, what runs included."""
+        elapsed = max(self.units * milliseconds(now) - self.units_since_ms, 0)
+        return self.used_ms + elapsed // weight
+
+
+def lifted(queue: TenantQueue, floor: int) -> TenantQueue:
+    """Return a queue that comes back from nothing: it has no credit for the time in which it asked for none."""
+    return replace(queue, used_ms=max(queue.used_ms, floor))
+
+
+def joined(queue: TenantQueue, place: Place) -> TenantQueue:
+    """Return the queue with one more place."""
+    lane = queue.lanes.get(place.lane)
+    if lane is None:
+        grown = LaneQueue(waiting=1, head=place)
+    else:
+        grown = LaneQueue(waiting=lane.waiting + 1, head=min(lane.head, place, key=lambda p: p.order))
+    return _with_lane(queue, place.lane, grown)
+
+
+def left(queue: TenantQueue, gone: Iterable[Place], rest: Iterable[Place]) -> TenantQueue:
+    """Return the queue without some places of one lane; `rest` holds the first that stays, if any stays."""
+    places = list(gone)
+    name = places[0].lane
+    lane = queue.lanes[name]
+    waiting = lane.waiting - len(places)
+    if waiting == 0:
+        return _with_lane(queue, name, None)
+    head = min(rest, key=lambda place: place.order)
+    return _with_lane(queue, name, LaneQueue(waiting=waiting, head=head))
+
+
+def holding(queue: TenantQueue, *, charge: int, reserved_usd: Decimal, admitted_at: datetime) -> TenantQueue:
+    """Return the queue with one more slot held."""
+    return replace(
+        queue,
+        running=queue.running + 1,
+        units=queue.units + charge,
+        units_since_ms=queue.units_since_ms + charge * milliseconds(admitted_at),
+        reserved_usd=queue.reserved_usd + reserved_usd,
+    )
+
+
+def released(queue: TenantQueue, request: Request, now: datetime, *, weight: int, cost: Decimal) -> TenantQueue:
+    """Return the queue with a slot given back, its time charged and its cost booked."""
+    assert request.admitted_at is not None, "only what was admitted holds a slot"
+    assert queue.running > 0, "only a queue that holds a slot gives one back"
+    since = milliseconds(request.admitted_at)
+    used = max(milliseconds(now) - since, 0) * request.charge // weight
+    return replace(
+        queue,
+        running=queue.running - 1,
+        used_ms=queue.used_ms + used,
+        units=queue.units - request.charge,
+        units_since_ms=queue.units_since_ms - request.charge * since,
+        spent_usd=queue.spent_usd + cost,
+        reserved_usd=queue.reserved_usd - request.reserved_usd,
+        shelved_for=None,
+    )
+
+
+def _with_lane(queue: TenantQueue, name: str, lane: LaneQueue | None) -> TenantQueue:
+    others = {other: known for other, known in queue.lanes.items() if other != name}
+    return replace(queue, lanes=others | ({name: lane} if lane else {}))
