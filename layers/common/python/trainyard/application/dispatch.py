@@ -33,7 +33,11 @@ ROUNDS_MAX = 20
 
 START_OVERDUE = timedelta(minutes=2)
 """After this long an admitted request's execution is looked for, and started again with the same token if there
-is none. Longer than a pass may take, so that the pass that admitted it is over."""
+is none. Longer than a pass may take."""
+
+START_ABANDONED = timedelta(minutes=15)
+"""After this long nobody can still be starting it, whatever the clocks say, and SageMaker lists what was started:
+a request without an execution goes back to the queue."""
 
 
 class Started(StrEnum):
@@ -84,6 +88,9 @@ class PassReport:
     """Whether the last round found that nobody more may go."""
 
 
+ABANDONED = "its start was never answered"
+
+
 class _Different(Exception):
     """The data turned out to need other instances than the request was admitted for."""
 
@@ -119,8 +126,7 @@ class Dispatch:
         reopened = 0
         if sweep:
             # 0. What was admitted but, as far as we know, never started: found, or started once more.
-            overdue = self._overdue(now)
-            starts = [self._start(request, policy, now, again=True) for request in overdue]
+            starts = [self._take_up(request, policy, now) for request in self._overdue(now)]
             with suppress(Conflict):
                 reopened = self.waiting_room.reopen(policy, now)
         report = PassReport(
@@ -197,20 +203,19 @@ class Dispatch:
         admitted = self.waiting_room.get_all([decision.place.request_id for decision in admissions])
         return [self._start(request, policy, now) for request in admitted if request.state is State.ADMITTED]
 
-    def _start(self, request: Request, policy: Policy, now: datetime, *, again: bool = False) -> Start:
+    def _start(self, request: Request, policy: Policy, now: datetime) -> Start:
         """Start one admitted request, and settle what SageMaker answers.
 
         A request that fails in an unforeseen way keeps its slot and holds up no other.
         """
         try:
-            return self._settle_start(request, policy, now, again=again)
+            return self._settle_start(request, policy, now)
         except Exception as error:  # any one request's trouble is its own
-            return Start(request=request, result=Started.UNKNOWN, detail=f"{type(error).__name__}: {error}")
+            return _unknown(request, error)
 
-    def _settle_start(self, request: Request, policy: Policy, now: datetime, *, again: bool) -> Start:
+    def _settle_start(self, request: Request, policy: Policy, now: datetime) -> Start:
         try:
-            found = self._started_before(request, now) if again else None
-            execution_arn = found or self._start_execution(request, policy)
+            return self._running(request, self._start_execution(request, policy), now)
         except StartDelayed as error:
             if isinstance(error, QuotaReached):
                 with suppress(Conflict):
@@ -223,12 +228,39 @@ class Dispatch:
         except (StartInvalid, Refused) as error:
             self._fail(request, policy, str(error), now)
             return Start(request=request, result=Started.FAILED, detail=str(error))
-        except (Throttled, OutcomeUnknown) as error:
-            return Start(request=request, result=Started.UNKNOWN, detail=str(error))
+
+    def _running(
+        self, request: Request, execution_arn: str, now: datetime, *, adopted: bool = False
+    ) -> Start:
         running = replace(request, state=State.RUNNING, started_at=now, execution_arn=execution_arn)
         if self.waiting_room.mark_running(request, execution_arn, now):
             self._tell(running, now)
-        return Start(request=running, result=Started.RUNNING, adopted=found is not None)
+        return Start(request=running, result=Started.RUNNING, adopted=adopted)
+
+    # --- the sweeper ----------------------------------------------------------------------------------------
+
+    def _take_up(self, request: Request, policy: Policy, now: datetime) -> Start:
+        """Find the execution of a request whose start was cut off or never answered, or start it once more.
+
+        The pass that admitted it may still be under way, by a clock that differs. So the start is claimed
+        first, which makes void what that pass meets from now on; and a refusal that is met here settles
+        nothing, as the other start may be on its way.
+        """
+        try:
+            found = self._started_before(request, now)
+            if found is not None:
+                return self._running(request, found, now, adopted=True)
+            if self._age(request, now) > START_ABANDONED:
+                self._put_back(request, policy, now, due_at=now, reason=ABANDONED, by_start=False)
+                return Start(request=request, result=Started.DELAYED, detail=ABANDONED)
+            if not self.waiting_room.claim(request):
+                return Start(request=request, result=Started.UNKNOWN, detail="it is taken up already")
+            return self._running(request, self._start_execution(request, policy), now)
+        except Exception as error:  # any one request's trouble is its own
+            return _unknown(request, error)
+
+    def _age(self, request: Request, now: datetime) -> timedelta:
+        return now - (request.admitted_at or now)
 
     def _started_before(self, request: Request, now: datetime) -> str | None:
         """Return the execution of an earlier start that was never answered, or None."""
@@ -268,15 +300,22 @@ class Dispatch:
         due_at: datetime,
         reason: str,
         data_bytes: int | None = None,
+        by_start: bool = True,
     ) -> None:
         changed = self.waiting_room.requeue(
-            request, policy, now, due_at=due_at, reason=reason, data_bytes=data_bytes
+            request,
+            policy,
+            now,
+            due_at=due_at,
+            reason=reason,
+            data_bytes=data_bytes,
+            by_start=by_start,
         )
         for one in changed:
             self._tell(one, now)
 
     def _fail(self, request: Request, policy: Policy, reason: str, now: datetime) -> None:
-        end = End(request=request, state=State.FAILED, reason=reason)
+        end = End(request=request, state=State.FAILED, reason=reason, by_start=True)
         if self.waiting_room.finish([end], policy, now) == [True]:
             self._tell(replace(request, state=State.FAILED, reason=reason, finished_at=now), now)
 
@@ -287,3 +326,10 @@ class Dispatch:
             if tenant is not None:
                 self.receipts.write(tenant, request, now)
             self.announcements.announce(request)
+
+
+def _unknown(request: Request, error: Exception) -> Start:
+    """Return a start whose outcome is not known: the slot stays taken."""
+    expected = isinstance(error, Throttled | OutcomeUnknown)
+    detail = str(error) if expected else f"{type(error).__name__}: {error}"
+    return Start(request=request, result=Started.UNKNOWN, detail=detail)

@@ -79,7 +79,8 @@ class End:
     reason: str | None = None
     outcome: Outcome = field(default_factory=Outcome)
     cost_usd: Decimal = Decimal(0)
-    superseded_by: str | None = None
+    by_start: bool = False
+    """It could not even be started; void once the sweeper has taken the start over."""
 
 
 class Bell(Protocol):

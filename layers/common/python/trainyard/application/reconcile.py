@@ -50,7 +50,7 @@ class Reconcile:
                 self._ask(request, now, repairs)
         # 2. Holders against the ledger.
         with suppress(Conflict):
-            repairs.recounted = self.waiting_room.recount()
+            repairs.recounted = self.waiting_room.recount(now)
         # 3. What runs in the account and is not ours takes slots too.
         longest = max(tier.run_time_max for tier in self.policies.current().tiers)
         names = self.executions.running(since=now - longest)

@@ -45,6 +45,7 @@ def request_item(request: Request) -> Item:
         "state": request.state.value,
         "cause": request.cause.value,
         "alone": request.alone,
+        "claimed": request.claimed,
         "content": content_item(request.content),
         "uploads": [_uploads_item(uploads) for uploads in request.uploads],
     }
@@ -62,6 +63,7 @@ def request_from(item: Mapping[str, Any]) -> Request:
         state=State(item["state"]),
         cause=Cause(item["cause"]),
         alone=bool(item["alone"]),
+        claimed=bool(item["claimed"]),
         content=content_from(item["content"]),
         uploads=tuple(_uploads_from(uploads) for uploads in item["uploads"]),
         outcome=_outcome(outcome) if outcome else None,

@@ -74,6 +74,9 @@ TRIES_MAX = 8
 PAGE_MIN = 50
 """Tenant queues read of a tier, or of a lane, at least."""
 
+SUSPICION_AGE = timedelta(minutes=2)
+"""Between two recounts that agree: more than an index lags, less than between two runs of the reconciler."""
+
 DECISIONS_KEPT = timedelta(days=14)
 
 T = TypeVar("T")
@@ -327,6 +330,7 @@ class WaitingRoom:
                 "ends_by": stamp(now + tier.run_time_max),
                 "charge": decision.charge,
                 "reserved_usd": decision.reserved_usd,
+                "claimed": False,
             },
             add={"attempt": 1},
             remove=("reason", "execution_arn", "started_at"),
@@ -427,6 +431,26 @@ class WaitingRoom:
             return False
         return True
 
+    def claim(self, request: Request) -> bool:
+        """Take the start of an ADMITTED request over from the pass that admitted it; False when it is not free."""
+        try:
+            self._write(
+                Update(
+                    request_key(request.request_id),
+                    set={"claimed": True},
+                    when=(
+                        Is("state", State.ADMITTED.value),
+                        Is("attempt", request.attempt),
+                        Is("claimed", False),
+                    ),
+                )
+            )
+        except Conflict as conflict:
+            if not conflict.failed:
+                raise
+            return False
+        return True
+
     def heard_of(self, request: Request, now: datetime) -> None:
         """Note that a running request was asked about, so that the others are asked about first."""
         try:
@@ -466,7 +490,7 @@ class WaitingRoom:
 
     def _of_attempt(self, end: End, known: Request) -> bool:
         """Tell whether an end is that of the attempt that holds the slot."""
-        return end.request.attempt == known.attempt
+        return end.request.attempt == known.attempt and not (end.by_start and known.claimed)
 
     def _settle(self, states: list[Write], ledger: Update, queues: list[Write]) -> None:
         """Change states and counters together."""
@@ -479,14 +503,17 @@ class WaitingRoom:
             "expires_at": self._expiry(now),
         } | outcome_values(end.outcome)
         changes |= {"reason": end.reason} if end.reason else {}
-        changes |= {"superseded_by": end.superseded_by} if end.superseded_by else {}
         arn = end.request.execution_arn or known.execution_arn
         changes |= {"execution_arn": arn} if arn else {}
         return Update(
             request_key(known.request_id),
             set=changes,
             remove=("activity", "since"),
-            when=(OneOf("state", tuple(state.value for state in HOLDING)), Is("attempt", known.attempt)),
+            when=(
+                OneOf("state", tuple(state.value for state in HOLDING)),
+                Is("attempt", known.attempt),
+                Is("claimed", known.claimed),
+            ),
         )
 
     def _give_back(self, requests: Iterable[Request]) -> Update:
@@ -527,15 +554,18 @@ class WaitingRoom:
         reason: str,
         data_bytes: int | None = None,
         cost_usd: Decimal = Decimal(0),
+        by_start: bool = False,
     ) -> list[Request]:
         """Put a request that holds a slot back, and release the slot; nothing when the attempt is over.
+
+        With `by_start`, nothing either when the sweeper has taken the start over.
 
         If another upload took its data set's place meanwhile, the newer of the two keeps it, and the other is
         SUPERSEDED. `data_bytes` is its size where that was not known before. Returns the requests that
         changed, as they are now.
         """
         return self._retried(
-            lambda: self._requeue_once(request, policy, now, due_at, reason, data_bytes, cost_usd)
+            lambda: self._requeue_once(request, policy, now, due_at, reason, data_bytes, cost_usd, by_start)
         )
 
     def _requeue_once(
@@ -547,9 +577,12 @@ class WaitingRoom:
         reason: str,
         data_bytes: int | None,
         cost_usd: Decimal,
+        by_start: bool,
     ) -> list[Request]:
         known = self._request(request.request_id)
         if known is None or known.state not in HOLDING or known.attempt != request.attempt:
+            return []
+        if by_start and known.claimed:
             return []
         tier = policy.tier(known.tier)
         queued = replace(
@@ -573,7 +606,11 @@ class WaitingRoom:
         )
         before = _queue(item, known.tier, known.tenant_id)
         after = self._released(before, known, cost_usd, policy, now)
-        still = (OneOf("state", tuple(state.value for state in HOLDING)), Is("attempt", known.attempt))
+        still = (
+            OneOf("state", tuple(state.value for state in HOLDING)),
+            Is("attempt", known.attempt),
+            Is("claimed", known.claimed),
+        )
         holder = self._holder(place)
         if holder is None:
             self._settle(
@@ -696,11 +733,11 @@ class WaitingRoom:
         changes: Item = {"shrunk_to": to, "shrunk_until": stamp(until)}
         self._write(Update(LEDGER, set=changes, add={"version": 1}, when=self._unmoved(ledger)))
 
-    def recount(self) -> dict[str, int]:
+    def recount(self, now: datetime) -> dict[str, int]:
         """Correct the ledger by the requests that hold a slot; return name → by how much it was wrong.
 
-        The list of holders may lag, so the ledger is corrected only when two recounts in a row, minutes apart,
-        find the same difference while nothing moved.
+        The list of holders may lag, so the ledger is corrected only when a second recount, minutes later, finds
+        the same difference and nothing has moved since.
         """
         before = self.ledger()
         counted = _counts((holder.tier, holder.lane) for holder in self.holders())
@@ -712,10 +749,13 @@ class WaitingRoom:
         suspicion = f"{after.moves} {sorted(wrong.items())}"
         unmoved = (IsOr("moves", after.moves),)
         if item is None or item.get("suspicion") != suspicion:
-            self._write(Update(LEDGER, set={"suspicion": suspicion}, when=unmoved))
+            changes = {"suspicion": suspicion, "suspected_at": stamp(now)}
+            self._write(Update(LEDGER, set=changes, when=unmoved))
+            return {}
+        if now < unstamp(item["suspected_at"]) + SUSPICION_AGE:
             return {}
         exact = {name: counted.get(name, 0) for name in wrong}
-        self._write(Update(LEDGER, set=exact, add={"version": 1, "moves": 1}, remove=("suspicion",), when=unmoved))
+        self._write(Update(LEDGER, set=exact, add={"version": 1, "moves": 1}, remove=("suspicion", "suspected_at"), when=unmoved))
         return wrong
 
     # --- requests -------------------------------------------------------------------------------------------

@@ -123,6 +123,8 @@ class Request:
     """Units at which its time counts in fair queuing."""
     reserved_usd: Decimal = Decimal(0)
     """What it has reserved of its tenant's budget while it holds a slot."""
+    claimed: bool = False
+    """The sweeper has taken its start over: what the pass that admitted it meets no longer counts."""
     ends_by: datetime | None = None
     """While it holds a slot: the latest end that its maximum runtimes allow."""
     reason: str | None = None

@@ -5,7 +5,7 @@ before it changes anything, and lists by its eventual indexes what they knew `la
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -54,8 +54,11 @@ class MemoryStore:
         self.lag = 0
         """By how many transactions the eventual indexes are behind."""
         self._sorted: dict[str, dict[str, list[tuple[str, str, Key]]]] = {name: {} for name in _INDEXES}
-        self._unseen: list[tuple[Key, Item | None, Item | None]] = []
-        """Changes that the eventual indexes do not show yet: key, item before and after."""
+        self.lag_seconds_max = 60.0
+        """However few transactions follow, the eventual indexes catch up after this long."""
+        self.clock: Callable[[], float] = lambda: 0.0
+        self._unseen: list[tuple[float, Key, Item | None, Item | None]] = []
+        """Changes that the eventual indexes do not show yet: when, key, item before and after."""
         self._seen: dict[Key, Item] = {}
         """The requests as the eventual indexes show them."""
 
@@ -121,14 +124,17 @@ class MemoryStore:
         else:
             self.items[key] = item
         if key.table == "requests":
-            self._unseen.append((key, before, item))
+            self._unseen.append((self.clock(), key, before, item))
         else:
             self._file(key, before, item, _CONSISTENT)
 
     def _catch_up(self, lag: int) -> None:
-        """Show the eventual indexes all changes but the last `lag`."""
+        """Show the eventual indexes all changes but the last `lag`, and of these what is old."""
         due = max(len(self._unseen) - lag, 0)
-        for key, before, item in self._unseen[:due]:
+        old = self.clock() - self.lag_seconds_max
+        while due < len(self._unseen) and self._unseen[due][0] < old:
+            due += 1
+        for _, key, before, item in self._unseen[:due]:
             self._file(key, before, item, ("by-tenant", "by-activity"))
             if item is None:
                 self._seen.pop(key, None)

@@ -1,0 +1,311 @@
+"""The invariants, one checker each; a violation names the step at which it was seen."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from simulation.cloud import SageMaker
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.records import place_from, queue_from, request_from
+from trainyard.application.store import Item, Write
+from trainyard.application.waiting_room import LEDGER, ledger_from
+from trainyard.domain.admission import Ledger
+from trainyard.domain.names import parse_display_name
+from trainyard.domain.policy import Lane, Policy, TierPolicy
+from trainyard.domain.queues import Place, TenantQueue
+from trainyard.domain.requests import HOLDING, TERMINAL, Content, Request, State
+
+INVARIANTS = tuple(f"I{number}" for number in range(1, 13))
+
+
+class Violation(BaseException):
+    """An invariant does not hold; no handler of the use cases may swallow it."""
+
+    def __init__(self, invariant: str, what: str) -> None:
+        super().__init__(f"{invariant}: {what}")
+        self.invariant = invariant
+
+
+@dataclass
+class Checks:
+    """Looks at the store after every transaction, and at SageMaker after every change."""
+
+    store: MemoryStore
+    sagemaker: SageMaker
+    policy_of: Mapping[int, Policy]
+    """Version → policy; grows as policies are applied."""
+    submitted: dict[str, list[Content]] = field(default_factory=dict)
+    """Request → what was submitted under its name; a retraining delivered twice may find other data."""
+    contents: dict[str, Content] = field(default_factory=dict)
+    """Request → what was enlisted of that."""
+    ledger_before: Ledger = field(default_factory=lambda: Ledger(version=0))
+    requests: dict[str, Item] = field(default_factory=dict)
+    queues: dict[tuple[str, str], TenantQueue] = field(default_factory=dict)
+    drift: dict[str, int] = field(default_factory=dict)
+    """By how much a ledger's count was put wrong by hand."""
+    drift_repaired: int = 0
+    admissions: list[tuple[str, int]] = field(default_factory=list)
+
+    def transacted(self, writes: Sequence[Write]) -> None:
+        ledger = ledger_from(self.store.items.get(LEDGER))
+        policy = self.policy_of[ledger.policy_version]
+        left: list[str] = []
+        for write in writes:
+            if write.key.table == "requests":
+                left += self._request_changed(write)
+            elif dict(write.key.values)["pk"].startswith("tier#"):
+                self._queue_changed(write, policy)
+        self._limits(ledger, policy)
+        self._counts(ledger)
+        for request_id in left:
+            self._no_execution_without_slot(request_id)
+        self.ledger_before = ledger
+
+    def _request_changed(self, write: Write) -> list[str]:
+        """I4; returns the request if it gave its slot back."""
+        request_id = write.key.values[0][1]
+        before, after = self.requests.get(request_id), self.store.items.get(write.key)
+        assert after is not None, "requests are never deleted"
+        if before is not None and State(before["state"]) in TERMINAL:
+            changed = [n for n in ("state", "attempt", "finished_at") if before.get(n) != after.get(n)]
+            if changed:
+                raise Violation("I4", f"request {request_id} was {before['state']}: {changed} changed")
+        if before is None:
+            self._enlisted(request_id, after)
+        self.requests[request_id] = after
+        held = before is not None and State(before["state"]) in HOLDING
+        holds = State(after["state"]) in HOLDING
+        if holds and not held:
+            self.admissions.append((request_id, after["attempt"]))
+        return [request_id] if held and not holds else []
+
+    def _enlisted(self, request_id: str, item: Item) -> None:
+        request = request_from({**item, "request_id": request_id})
+        known = [content for uploads in request.uploads for content in (uploads.sequenced, uploads.bare)]
+        submitted = self.submitted.get(request_id, [])
+        taken = [content for content in submitted if content in known]
+        if submitted:
+            self.contents[request_id] = (taken or submitted)[0]
+
+    def _queue_changed(self, write: Write, policy: Policy) -> None:
+        """I1 by tenant, and I5."""
+        item = self.store.items.get(write.key)
+        if item is None or item.get("copy"):
+            return
+        queue = queue_from(item)
+        key = (queue.tier, queue.tenant_id)
+        before = self.queues.get(key, TenantQueue(tenant_id=queue.tenant_id, tier=queue.tier))
+        tier = policy.tier(queue.tier)
+        if tier and queue.running > before.running and queue.running > policy.cap(tier, queue.tenant_id):
+            raise Violation("I1", f"tenant {queue.tenant_id} holds {queue.running}, above its cap")
+        budget = policy.tenant(queue.tenant_id).budget_usd
+        committed = queue.spent_usd + queue.reserved_usd
+        if budget is not None and queue.reserved_usd > before.reserved_usd and committed > budget:
+            raise Violation("I5", f"tenant {queue.tenant_id}: {committed} of {budget} USD")
+        if queue.reserved_usd < 0 or queue.running < 0:
+            raise Violation("I2", f"tenant {queue.tenant_id} holds {queue.running}, {queue.reserved_usd} USD")
+        self.queues[key] = queue
+
+    def _limits(self, ledger: Ledger, policy: Policy) -> None:
+        """I1: no count grows above its limit, and nobody takes what others do not lend."""
+        before = self.ledger_before
+        if ledger.used > before.used and ledger.used > policy.running_max:
+            raise Violation("I1", f"account: {ledger.used} of {policy.running_max}")
+        for tier in policy.tiers:
+            used, was = ledger.used_by_tier.get(tier.name, 0), before.used_by_tier.get(tier.name, 0)
+            if used > was and used > tier.slots_max:
+                raise Violation("I1", f"tier {tier.name}: {used} of {tier.slots_max}")
+            if used > was and used > tier.quota and was >= tier.quota and not self.drift:
+                self._lending(tier, ledger, policy)
+        for pool, quota in policy.instance_quotas.items():
+            used, was = ledger.used_by_pool.get(pool, 0), before.used_by_pool.get(pool, 0)
+            if used > was and used > quota:
+                raise Violation("I1", f"{pool}: {used} of {quota}")
+
+    def _lending(self, borrower: TierPolicy, ledger: Ledger, policy: Policy) -> None:
+        kept = sum(
+            max(tier.quota - tier.lending_limit - ledger.used_by_tier.get(tier.name, 0), 0)
+            for tier in policy.tiers
+            if tier is not borrower
+        )
+        if policy.running_max - ledger.used < kept:
+            raise Violation(
+                "I1", f"tier {borrower.name} borrowed of the {kept} slots that others do not lend"
+            )
+
+    def _counts(self, ledger: Ledger) -> None:
+        """I2: the ledger and the tenant queues count the requests that hold a slot."""
+        counted: dict[str, int] = {"used": 0}
+        by_queue: dict[tuple[str, str], int] = {}
+        for item in self.requests.values():
+            if item["state"] in ("ADMITTED", "RUNNING"):
+                counted["used"] += 1
+                counted[item["tier"]] = counted.get(item["tier"], 0) + 1
+                key = (item["tier"], item["tenant_id"])
+                by_queue[key] = by_queue.get(key, 0) + 1
+                for pool, units in Lane.parse(item["lane"]).demand.items():
+                    counted[pool] = counted.get(pool, 0) + units
+        kept = {"used": ledger.used} | dict(ledger.used_by_tier) | dict(ledger.used_by_pool)
+        names = {*counted, *kept}
+        if self.drift and all(kept.get(name, 0) == counted.get(name, 0) for name in names):
+            self.drift = {}
+            self.drift_repaired += 1
+        for name in names:
+            if kept.get(name, 0) != counted.get(name, 0) + self.drift.get(name, 0):
+                raise Violation("I2", f"{name}: ledger {kept.get(name, 0)}, holders {counted.get(name, 0)}")
+        for key, queue in self.queues.items():
+            if queue.running != by_queue.get(key, 0):
+                raise Violation("I2", f"queue {key}: {queue.running}, holders {by_queue.get(key, 0)}")
+
+    # --- executions ---------------------------------------------------------------------------------------
+
+    def executed(self, name: str) -> None:
+        """I3 and I1, after an execution has begun."""
+        if len(self.sagemaker.by_name[name]) > 1:
+            raise Violation("I3", f"execution {name} was started twice")
+        parsed = parse_display_name(name)
+        assert parsed is not None
+        item = self.requests[parsed.request_id]
+        if State(item["state"]) not in HOLDING or item["attempt"] != parsed.attempt:
+            raise Violation("I1", f"execution {name} runs without a slot: {item['state']} {item['attempt']}")
+
+    def _no_execution_without_slot(self, request_id: str) -> None:
+        for execution in self.sagemaker.alive():
+            parsed = parse_display_name(execution.name)
+            if parsed is not None and parsed.request_id == request_id:
+                raise Violation("I1", f"execution {execution.name} runs on, its slot was given back")
+
+    # --- after a pass ----------------------------------------------------------------------------------------
+
+    def nobody_left_out(self, now: datetime) -> None:
+        """I9: no slot is free while a request waits that all limits allow."""
+        ledger = ledger_from(self.store.items.get(LEDGER))
+        policy = self.policy_of[ledger.policy_version]
+        shrunk = ledger.shrunk_until is not None and now < ledger.shrunk_until
+        if ledger.paused or ledger.saved or shrunk or not _starts_allowed(ledger, policy, now):
+            return
+        free = policy.running_max - ledger.foreign - ledger.used
+        if free <= 0:
+            return
+        could = {tier.name: self._could_go(tier, ledger, policy, now) for tier in policy.tiers}
+        for tier in policy.tiers:
+            used = ledger.used_by_tier.get(tier.name, 0)
+            if not could[tier.name] or used >= tier.slots_max:
+                continue
+            if used < tier.quota:
+                raise Violation("I9", f"{could[tier.name][:2]} wait, though tier {tier.name} has slots free")
+            kept = sum(
+                _reserve(other, ledger, len(could[other.name])) for other in policy.tiers if other is not tier
+            )
+            if free - kept >= 1:
+                raise Violation("I9", f"{could[tier.name][:2]} wait, though tier {tier.name} could borrow")
+
+    def _could_go(self, tier: TierPolicy, ledger: Ledger, policy: Policy, now: datetime) -> list[str]:
+        """Return the requests of a tier that their own limits allow, as many as each tenant may add."""
+        if tier.name in ledger.paused_tiers or policy.closed_until(tier.name, now):
+            return []
+        found: list[str] = []
+        for (name, tenant_id), queue in self.queues.items():
+            if name == tier.name and not queue.paused:
+                spare = policy.cap(tier, tenant_id) - queue.running
+                places = [p for p in self._places(name, tenant_id) if p.due_at <= now]
+                going = [p.request_id for p in places if _fits(p, queue, tier, ledger, policy)]
+                found += going[: max(spare, 0)]
+        return found
+
+    def _places(self, tier: str, tenant_id: str) -> Iterable[Place]:
+        for key, item in self.store.items.items():
+            if key.table == "scheduler" and key.values[0][1] == f"places#{tier}#{tenant_id}":
+                yield place_from(item)
+
+    # --- at rest ---------------------------------------------------------------------------------------------
+
+    def at_rest(self, accepted: Iterable[str]) -> None:
+        """I3, I6, I7 and I8."""
+        requests = {
+            request_id: request_from({**item, "request_id": request_id})
+            for request_id, item in self.requests.items()
+        }
+        for request_id in accepted:
+            request = requests.get(request_id)
+            if request is None or request.state not in TERMINAL:
+                raise Violation("I7", f"request {request_id} is {request.state if request else 'lost'}")
+        ledger = ledger_from(self.store.items.get(LEDGER))
+        counts: dict[str, Any] = {"used": ledger.used, **ledger.used_by_tier, **ledger.used_by_pool}
+        reserved = {key: queue.reserved_usd for key, queue in self.queues.items() if queue.reserved_usd}
+        if any(counts.values()) or reserved:
+            raise Violation("I8", f"at rest {counts}, reserved {reserved}")
+        for execution in self.sagemaker.executions.values():
+            parsed = parse_display_name(execution.name)
+            others = [
+                e
+                for e in self.sagemaker.executions.values()
+                if parsed and e is not execution and e.status == execution.status == "Succeeded"
+                if (p := parse_display_name(e.name)) and p.request_id == parsed.request_id
+            ]
+            if others:
+                raise Violation("I3", f"{execution.name} and {others[0].name} both succeeded")
+        self._newest(requests)
+
+    def _newest(self, requests: Mapping[str, Request]) -> None:
+        """I6: of all that was merged, the newest content is what its survivor trains on."""
+        groups: dict[str, list[str]] = {}
+        for request_id, request in requests.items():
+            survivor = request
+            while survivor.state is State.SUPERSEDED:
+                if survivor.superseded_by is None or survivor.superseded_by not in requests:
+                    raise Violation("I6", f"request {survivor.request_id} was superseded by nobody")
+                survivor = requests[survivor.superseded_by]
+            groups.setdefault(survivor.request_id, []).append(request_id)
+        for survivor_id, members in groups.items():
+            known = [self.contents[member] for member in members if member in self.contents]
+            if known and requests[survivor_id].content != newest_of(known):
+                raise Violation(
+                    "I6",
+                    f"request {survivor_id} trains on {requests[survivor_id].content}, "
+                    f"not on {newest_of(known)}",
+                )
+
+
+def newest_of(contents: Sequence[Content]) -> Content:
+    """Return the newest content by the words of docs/admission.md, all of them seen at once."""
+    key = max(contents, key=lambda c: (c.event_time, c.key)).key
+    of_key = [content for content in contents if content.key == key]
+
+    def moment(content: Content) -> tuple[datetime, str, str]:
+        return (content.event_time, content.version_id or "", content.etag)
+
+    sequenced = [content for content in of_key if content.sequencer]
+    bare = [content for content in of_key if not content.sequencer]
+    if not sequenced or not bare:
+        best = max(sequenced or bare, key=lambda c: (c.sequencer.lower().ljust(32, "0"), *moment(c)))
+        return best
+    first = max(sequenced, key=lambda c: (c.sequencer.lower().ljust(32, "0"), *moment(c)))
+    second = max(bare, key=moment)
+    return second if second.event_time > first.event_time else first
+
+
+def _fits(place: Place, queue: TenantQueue, tier: TierPolicy, ledger: Ledger, policy: Policy) -> bool:
+    lane = Lane.parse(place.lane)
+    for pool, need in lane.demand.items():
+        quota = policy.instance_quotas.get(pool)
+        if quota is not None and ledger.used_by_pool.get(pool, 0) + need > quota:
+            return False
+    budget = policy.tenant(queue.tenant_id).budget_usd
+    if budget is None:
+        return True
+    worst = tier.cost_max_usd(lane) or Decimal("Infinity")
+    return queue.spent_usd + queue.reserved_usd + worst <= budget
+
+
+def _reserve(tier: TierPolicy, ledger: Ledger, could_use: int) -> int:
+    idle = tier.quota - ledger.used_by_tier.get(tier.name, 0)
+    return max(min(idle, max(idle - tier.lending_limit, could_use)), 0) if idle > 0 else 0
+
+
+def _starts_allowed(ledger: Ledger, policy: Policy, now: datetime) -> bool:
+    if policy.starts_per_second is None or ledger.starts_from is None:
+        return True
+    return (now - ledger.starts_from).total_seconds() * policy.starts_per_second >= 1

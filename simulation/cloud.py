@@ -1,0 +1,211 @@
+"""What AWS does in the simulation: queues, SageMaker, and the events between them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from simulation.clock import Agenda
+from simulation.trouble import Crash, Trouble
+from trainyard.application.ports import ExecutionReport
+from trainyard.domain.errors import QuotaReached, StartDelayed, StartInvalid
+from trainyard.domain.names import parse_display_name
+
+TOKEN_MEMORY = timedelta(minutes=20)
+"""SageMaker's promise for a client token, as short as our protocol can bear."""
+LIST_LAG = timedelta(minutes=4)
+SKEW = timedelta(minutes=5)
+
+RECEIVES_MAX = 5
+VISIBILITY = 180.0
+
+
+@dataclass
+class Message:
+    body: Any
+    visible_at: datetime
+    receives: int = 0
+    deleted: bool = False
+
+
+@dataclass
+class Queue:
+    """A standard queue: at least once, in any order, with a dead-letter queue."""
+
+    name: str
+    agenda: Agenda
+    trouble: Trouble
+    consume: Callable[[list[Any]], set[int]]
+    """Handles a batch; returns the positions of those that failed."""
+    messages: list[Message] = field(default_factory=list)
+    dead: list[Message] = field(default_factory=list)
+    planned: datetime | None = None
+
+    def send(self, body: Any) -> None:
+        delay = self.trouble.random.uniform(0.01, 0.2)
+        if self.trouble.strikes("message delayed", 0.05):
+            delay = self.trouble.random.uniform(1, 600)
+        copies = 2 if self.trouble.strikes("message doubled", 0.05) else 1
+        for _ in range(copies):
+            self.messages.append(Message(body, self.agenda.now + timedelta(seconds=delay)))
+        self._plan()
+
+    def _plan(self) -> None:
+        """Plan the next delivery."""
+        if not self.messages:
+            return
+        when = max(min(message.visible_at for message in self.messages), self.agenda.now)
+        if self.planned is None or when < self.planned:
+            self.planned = when
+            self.agenda.at(when, lambda: self._deliver(when))
+
+    def _deliver(self, planned: datetime) -> None:
+        if self.planned == planned:
+            self.planned = None
+        visible = [message for message in self.messages if message.visible_at <= self.agenda.now]
+        if self.trouble.active:
+            self.trouble.random.shuffle(visible)
+        batch = visible[:10]
+        for message in batch:
+            message.receives += 1
+            message.visible_at = self.agenda.now + timedelta(seconds=VISIBILITY)
+        if batch:
+            self._handle(batch)
+        self._plan()
+
+    def _handle(self, batch: list[Message]) -> None:
+        try:
+            failed = self.consume([message.body for message in batch])
+        except (Crash, Exception):  # the whole batch comes again
+            failed = set(range(len(batch)))
+        for number, message in enumerate(batch):
+            if number not in failed and not self.trouble.strikes("message delivered again", 0.03):
+                message.deleted = True
+            elif message.receives >= RECEIVES_MAX:
+                message.deleted = True
+                self.dead.append(message)
+                self.trouble.counts["dead letter"] += 1
+        self.messages = [message for message in self.messages if not message.deleted]
+
+    def redrive(self) -> None:
+        for message in self.dead:
+            self.messages.append(Message(message.body, self.agenda.now))
+        self.dead.clear()
+        self._plan()
+
+
+@dataclass
+class Execution:
+    arn: str
+    name: str
+    token: str
+    tenant_id: str
+    tier: str
+    pools: dict[str, int]
+    started_at: datetime
+    ends_at: datetime
+    end: str
+    """The status in which it will end."""
+    status: str = "Executing"
+    failure: str | None = None
+    cost_usd: Decimal = Decimal(0)
+
+    @property
+    def alive(self) -> bool:
+        return self.status in ("Executing", "Stopping")
+
+
+@dataclass
+class SageMaker:
+    """Implements Executions and ExecutionReports, and says by events what becomes of executions."""
+
+    agenda: Agenda
+    trouble: Trouble
+    quota: int
+    run: Callable[[dict[str, str], Execution], None]
+    """Decides how long an execution lasts, how it ends and what it costs."""
+    tell: Callable[[Execution], None]
+    executions: dict[str, Execution] = field(default_factory=dict)
+    by_name: dict[str, list[Execution]] = field(default_factory=dict)
+    by_token: dict[str, Execution] = field(default_factory=dict)
+    foreign: int = 0
+    changed: Callable[[Execution], None] = lambda _: None
+
+    def start(self, *, name: str, token: str, parameters: dict[str, str]) -> str:
+        known = self.by_token.get(token)
+        if known is not None and self.agenda.now - known.started_at < TOKEN_MEMORY:
+            self.trouble.counts["token deduplicated"] += 1
+            return known.arn
+        if sum(e.alive for e in self.executions.values()) + self.foreign >= self.quota:
+            self.trouble.counts["quota reached"] += 1
+            raise QuotaReached("ResourceLimitExceeded: simulated")
+        if self.trouble.strikes("start refused for now", 0.01):
+            raise StartDelayed("ConflictException: simulated")
+        if self.trouble.strikes("start refused for good", 0.003):
+            raise StartInvalid("ValidationException: simulated")
+        return self._begin(name, token, parameters)
+
+    def _begin(self, name: str, token: str, parameters: dict[str, str]) -> str:
+        execution = Execution(
+            arn=f"arn:execution/{len(self.executions)}",
+            name=name,
+            token=token,
+            tenant_id=parameters["TenantId"],
+            tier=parameters["TierName"],
+            pools={
+                f"training/{parameters['TrainingInstanceType']}": int(parameters["TrainingInstanceCount"]),
+                f"processing/{parameters['ProcessingInstanceType']}": 1,
+            },
+            started_at=self.agenda.now,
+            ends_at=self.agenda.now,
+            end="Succeeded",
+        )
+        self.run(parameters, execution)
+        self.executions[execution.arn] = self.by_token[token] = execution
+        self.by_name.setdefault(name, []).append(execution)
+        self.agenda.at(execution.ends_at, lambda: self._finish(execution, execution.end))
+        self.changed(execution)
+        self.tell(execution)
+        return execution.arn
+
+    def _finish(self, execution: Execution, status: str) -> None:
+        if execution.alive:
+            execution.status = status
+            execution.ends_at = self.agenda.now
+            self.changed(execution)
+            self.tell(execution)
+
+    def find(self, name: str, *, since: datetime) -> str | None:
+        visible = [e for e in self.by_name.get(name, []) if self._listed(e, since)]
+        if visible:
+            self.trouble.counts["found by name"] += 1
+        return visible[0].arn if visible else None
+
+    def running(self, *, since: datetime) -> list[str]:
+        names = [e.name for e in self.executions.values() if e.alive and self._listed(e, since)]
+        return names + ["by-hand"] * self.foreign
+
+    def _listed(self, execution: Execution, since: datetime) -> bool:
+        late = self.agenda.now - execution.started_at < LIST_LAG and self.trouble.strikes("listed late", 0.5)
+        return execution.started_at >= since - SKEW and not late
+
+    def status(self, execution_arn: str) -> str:
+        return self.executions[execution_arn].status
+
+    def stop(self, execution_arn: str) -> None:
+        execution = self.executions[execution_arn]
+        if execution.status == "Executing":
+            execution.status = "Stopping"
+            self.agenda.after(20, lambda: self._finish(execution, "Stopped"))
+
+    def read(self, execution_arn: str) -> ExecutionReport:
+        execution = self.executions[execution_arn]
+        return ExecutionReport(
+            cost_usd=execution.cost_usd,
+            failed_step="train" if execution.failure else None,
+            failure=execution.failure,
+        )
+
+    def alive(self) -> list[Execution]:
+        return [e for e in self.executions.values() if e.alive and parse_display_name(e.name)]

@@ -1,0 +1,41 @@
+"""Run one seed, and say what came of it."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from simulation.checks import Violation
+from simulation.scenario import draw
+from simulation.world import World
+
+
+@dataclass
+class Result:
+    seed: int
+    steps: int = 0
+    calls: int = 0
+    starts: int = 0
+    requests: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    log: str = ""
+    """A hash of all that happened."""
+    violation: str | None = None
+    invariant: str | None = None
+
+
+def run_seed(seed: int, *, share: float = 0.15) -> Result:
+    """Run a seed to its end, or to its first violation."""
+    world = World(draw(seed), share=share)
+    result = Result(seed)
+    try:
+        world.run()
+    except Violation as violation:
+        result.invariant = violation.invariant
+        result.violation = f"seed {seed}, step {world.steps}: {violation}"
+    except Exception as error:  # a defect is a violation too
+        result.invariant = "crash"
+        result.violation = f"seed {seed}, step {world.steps}: {type(error).__name__}: {error}"
+    result.steps, result.calls = world.steps, world.trouble.calls
+    result.starts = len(world.sagemaker.executions)
+    result.requests = len(world.checks.requests)
+    result.counts, result.log = world.counts, world.log_hash.hexdigest()
+    return result

@@ -1,0 +1,230 @@
+"""Scenarios: a small service, its tenants and what happens to it, all drawn from a seed."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from random import Random
+
+from simulation.clock import BEGIN
+from trainyard.domain.policy import (
+    InstanceChoice,
+    Policy,
+    Repeats,
+    Retries,
+    TenantPolicy,
+    TierPolicy,
+    Window,
+)
+from trainyard.domain.requests import Content
+from trainyard.domain.tenants import Algorithm, Tenant, TenantState, TrainingSettings, TrainOn
+
+TIERS = ("basic", "standard", "premium")
+SMALL_MB, LARGE_MB = 10, 1000
+MB = 1024 * 1024
+POOL = "training/ml.m5.large"
+
+
+@dataclass(frozen=True)
+class Upload:
+    at: datetime
+    content: Content
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that an operator does."""
+
+    at: datetime
+    what: str
+    """"policy", "pause", "resume", "pause tenant", "resume tenant", "stop", "retrain", "foreign", "drift"."""
+    subject: str = ""
+    number: int = 0
+
+
+@dataclass
+class Scenario:
+    seed: int
+    policies: list[Policy]
+    """The first is in force from the beginning; steps bring the others."""
+    tenants: list[Tenant]
+    uploads: list[Upload]
+    steps: list[Step]
+    sagemaker_quota: int
+    outages: list[tuple[datetime, datetime]] = field(default_factory=list)
+    """Times in which the dispatcher does not run at all."""
+    skew_seconds: float = 0.0
+    index_lag: int = 0
+    hours: float = 1.5
+
+
+def choices(large: int) -> tuple[InstanceChoice, ...]:
+    """Return one small choice, and one of `large` instances of the same type."""
+    return tuple(
+        InstanceChoice(
+            data_mb_max=size,
+            processing_instance_type="ml.t3.medium",
+            training_instance_type="ml.m5.large",
+            training_instance_count=count,
+            training_volume_gb=30,
+        )
+        for size, count in ((SMALL_MB, 1), (LARGE_MB, large))
+    )
+
+
+def tenant(tenant_id: str, tier: str, random: Random) -> Tenant:
+    settings = TrainingSettings(
+        algorithm=Algorithm.LINEAR,
+        target="y",
+        train_on=random.choice([TrainOn.NEWEST_OBJECT, TrainOn.NEWEST_OBJECT, TrainOn.WHOLE_PREFIX]),
+        every_upload=random.random() < 0.15,
+    )
+    return Tenant(
+        tenant_id=tenant_id,
+        state=TenantState.ACTIVE,
+        tier=tier,
+        bucket=f"bucket-{tenant_id}",
+        root="",
+        role_arn=f"arn:role/{tenant_id}",
+        model_group=tenant_id,
+        settings=settings,
+    )
+
+
+def draw(seed: int) -> Scenario:
+    """Draw a scenario; the same seed always draws the same."""
+    random = Random(seed)
+    hours = 1.5
+    names = TIERS[: random.choice([1, 2, 2, 3])]
+    tenants = [
+        tenant(f"t{number}", random.choice(names), random) for number in range(random.choice([2, 3, 4, 6]))
+    ]
+    first = _policy(random, names, tenants)
+    policies = [first, *(_changed(first, random) for _ in range(random.choice([0, 1, 2])))]
+    scenario = Scenario(
+        seed=seed,
+        policies=policies,
+        tenants=tenants,
+        uploads=_uploads(random, tenants, hours),
+        steps=_steps(random, tenants, len(policies), hours),
+        sagemaker_quota=max(p.running_max for p in policies) + random.choice([0, 0, 3]),
+        skew_seconds=random.choice([0, 0, 60, 180]),
+        index_lag=random.choice([0, 2, 8]),
+        hours=hours,
+    )
+    if random.random() < 0.3:
+        begin = BEGIN + timedelta(minutes=random.uniform(5, 60))
+        scenario.outages.append((begin, begin + timedelta(minutes=random.uniform(3, 40))))
+    return scenario
+
+
+def _policy(random: Random, names: tuple[str, ...], tenants: list[Tenant]) -> Policy:
+    running_max = random.choice([2, 3, 4, 6])
+    tiers = []
+    for name in names:
+        quota = random.randint(1, max(1, running_max // len(names) + 1))
+        quota = min(quota, running_max)
+        tiers.append(
+            TierPolicy(
+                name=name,
+                quota=quota,
+                borrowing_limit=random.randint(0, running_max - quota),
+                lending_limit=random.randint(0, int(0.8 * quota)),
+                running_max_per_tenant=random.choice([1, 2, 4]),
+                runtime_max=timedelta(minutes=random.choice([4, 10])),
+                hold_age=timedelta(minutes=random.choice([1, 5])),
+                quality_min=0.5,
+                instances=choices(random.choice([2, 3])),
+            )
+        )
+    quotas = {POOL: random.choice([3, 4])} if random.random() < 0.6 else {}
+    windows = ()
+    if random.random() < 0.2:
+        begins = BEGIN + timedelta(minutes=random.uniform(10, 60))
+        windows = (Window(begins=begins, length=timedelta(minutes=15), repeats=Repeats.NEVER),)
+    return Policy(
+        version=0,
+        running_max=running_max,
+        quiet_period=timedelta(seconds=random.choice([0, 5, 60])),
+        delay_max=timedelta(minutes=5),
+        start_retry_delay=timedelta(seconds=60),
+        starts_per_second=random.choice([None, None, 0.05]),
+        starts_burst=2,
+        instance_quotas=quotas,
+        tenants={t.tenant_id: _tenant_policy(random) for t in tenants if random.random() < 0.4},
+        maintenance=windows,
+        retries=Retries(attempts_max=3, delay=timedelta(minutes=1)),
+        tiers=tuple(tiers),
+    )
+
+
+def _tenant_policy(random: Random) -> TenantPolicy:
+    return TenantPolicy(
+        weight=random.choice([1, 2, 3]),
+        running_max=random.choice([None, 1, 2]),
+        budget_usd=random.choice([None, Decimal("0.06"), Decimal("0.2")]),
+    )
+
+
+def _changed(policy: Policy, random: Random) -> Policy:
+    """Return a policy with other limits: raised, or lowered below what runs."""
+    running_max = max(1, policy.running_max + random.choice([-2, -1, 1, 2]))
+    tiers = []
+    for tier in policy.tiers:
+        quota = min(max(1, tier.quota + random.choice([-1, 0, 1])), running_max)
+        tiers.append(
+            replace(
+                tier,
+                quota=quota,
+                borrowing_limit=random.randint(0, running_max - quota),
+                lending_limit=random.randint(0, int(0.8 * quota)),
+            )
+        )
+    tenants = {
+        tenant_id: replace(entry, budget_usd=entry.budget_usd and entry.budget_usd + Decimal("0.1"))
+        for tenant_id, entry in policy.tenants.items()
+    }
+    return replace(policy, running_max=running_max, tiers=tuple(tiers), tenants=tenants)
+
+
+def _uploads(random: Random, tenants: list[Tenant], hours: float) -> list[Upload]:
+    found = []
+    sequence = 0
+    for number in range(random.randint(8, 26)):
+        owner = random.choice(tenants)
+        at = BEGIN + timedelta(seconds=random.uniform(0, hours * 2400))
+        if random.random() < 0.4 and found:
+            at = found[-1].at + timedelta(seconds=random.uniform(0, 20))
+        sequence += random.randint(1, 5)
+        size = random.uniform(0.1, SMALL_MB) if random.random() < 0.8 else random.uniform(SMALL_MB, LARGE_MB)
+        found.append(
+            Upload(
+                at,
+                Content(
+                    bucket=owner.bucket,
+                    key=f"incoming/set{random.choice([1, 1, 2])}/{random.choice('aab')}.csv",
+                    version_id=f"v{number}",
+                    etag=f"{number:032x}",
+                    sequencer=f"{sequence:06X}",
+                    size_bytes=int(size * MB),
+                    event_time=at.replace(microsecond=0) + timedelta(seconds=random.choice([0, 0, 0, -3, 3])),
+                ),
+            )
+        )
+    return found
+
+
+def _steps(random: Random, tenants: list[Tenant], policies: int, hours: float) -> list[Step]:
+    def some_time() -> datetime:
+        return BEGIN + timedelta(minutes=random.uniform(2, hours * 50))
+
+    steps = [Step(some_time(), "policy", number=number) for number in range(1, policies)]
+    for what, chance in (("stop", 0.5), ("stop", 0.5), ("retrain", 0.4), ("foreign", 0.3), ("drift", 0.25)):
+        if random.random() < chance:
+            steps.append(Step(some_time(), what, random.choice(tenants).tenant_id, random.randint(1, 2)))
+    for what in ("", " tenant", " tier"):
+        if random.random() < 0.2:
+            at, subject = some_time(), random.choice(tenants)
+            name = subject.tier if what == " tier" else subject.tenant_id
+            steps.append(Step(at, f"pause{what}", name))
+            steps.append(Step(at + timedelta(minutes=random.uniform(1, 15)), f"resume{what}", name))
+    return steps

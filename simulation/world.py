@@ -1,0 +1,548 @@
+"""The whole service in one thread: the real use cases over troubled ports, run by simulated queues and timers."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+from simulation.checks import Checks, Violation
+from simulation.clock import BEGIN, Agenda
+from simulation.cloud import Execution, Queue, SageMaker
+from simulation.scenario import Scenario
+from simulation.trouble import Crash, Trouble, Troubled
+from trainyard.adapters.memory.edges import (
+    MemoryAnnouncements,
+    MemoryReceipts,
+    MemoryResults,
+    MemoryTenants,
+)
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.dispatch import Dispatch, PassReport
+from trainyard.application.enlist import Enlist
+from trainyard.application.intake import Intake, Verdict
+from trainyard.application.policies import Policies
+from trainyard.application.ports import Enlisted, Enlistment
+from trainyard.application.reconcile import Reconcile
+from trainyard.application.record import Record, Recorded, StatusEvent
+from trainyard.application.stop import Stop
+from trainyard.application.store import Update, Write
+from trainyard.application.waiting_room import LEDGER, WaitingRoom
+from trainyard.contracts.decisions import encode_pass
+from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
+from trainyard.domain.errors import Malformed, Refused
+from trainyard.domain.parameters import Images
+from trainyard.domain.policy import Lane, Policy
+from trainyard.domain.requests import HOLDING, TERMINAL, Content, Request, State, Submission
+from trainyard.domain.tenants import Tenant, TrainOn
+
+ACCOUNT = "123456789012"
+DEPTH_MAX = 4
+"""Callers under way at the same time, each cut off in the middle of a call by the next."""
+DRAIN = timedelta(days=3)
+
+
+class _CheckedStore(MemoryStore):
+    """A store that is looked at after every transaction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checks: Checks | None = None
+
+    def transact(self, writes: Sequence[Write]) -> None:
+        super().transact(writes)
+        if self.checks is not None:
+            self.checks.transacted(writes)
+
+
+@dataclass
+class _DataSets:
+    """The tenants' data; a whole prefix holds more than its newest object."""
+
+    contents: dict[tuple[str, str], list[Content]] = field(default_factory=dict)
+
+    def content_of(self, tenant: Tenant, data_set: str) -> Content | None:
+        found = self.contents.get((tenant.tenant_id, data_set), [])
+        return replace(max(found, key=lambda c: c.event_time), sequencer="") if found else None
+
+    def names(self, tenant: Tenant) -> list[str]:
+        return sorted(data_set for owner, data_set in self.contents if owner == tenant.tenant_id)
+
+    def write_manifest(self, tenant: Tenant, request: Request) -> int:
+        if tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
+            return request.content.size_bytes
+        newest = {c.key: c.size_bytes for c in self.contents[tenant.tenant_id, request.data_set]}
+        return min(sum(newest.values()), 1000 * 1024 * 1024)
+
+
+class World:
+    """A scenario, and what becomes of it."""
+
+    def __init__(self, scenario: Scenario, *, share: float = 0.15, keep_log: bool = False) -> None:
+        self.scenario = scenario
+        self.random = Random(f"{scenario.seed} trouble")
+        self.agenda = Agenda()
+        self.counts: Counter[str] = Counter()
+        self.log_hash, self.log_lines = hashlib.sha256(), [] if keep_log else None
+        self.steps = self.depth = self.passes_under_way = 0
+        self.trouble = Trouble(
+            self.agenda, self.random, share, self.others_first, self.log, counts=self.counts
+        )
+        self.trouble.active = share > 0
+        self.versions: dict[int, Policy] = {}
+        self.accepted: set[str] = set()
+        self.running = True
+        self._build()
+
+    # --- the service ----------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        scenario = self.scenario
+        self.store = _CheckedStore()
+        self.sagemaker = SageMaker(
+            self.agenda, self.trouble, scenario.sagemaker_quota, self.run_of, self.tell_status
+        )
+        self.checks = Checks(self.store, self.sagemaker, self.versions)
+        self.store.checks = self.checks
+        self.store.clock = lambda: self.agenda.now.timestamp()
+        self.sagemaker.changed = self.execution_changed
+        self.versions[0] = scenario.policies[0]
+        self.texts = {"0": scenario.policies[0]}
+        self.data_sets = _DataSets()
+        self.uploads = self._queue("uploads", self.intake)
+        self.status = self._queue("status", self.recorder)
+        self.tiers = {
+            tier.name: self._queue(f"tier-{tier.name}", self.enlister) for tier in scenario.policies[0].tiers
+        }
+        self.ring_planned = False
+        store = Troubled(self.store, "store", self.trouble)
+        executions = Troubled(self.sagemaker, "sagemaker", self.trouble)
+        self.room = WaitingRoom(store=store, retention=timedelta(days=30), rest=self.rest)
+        self.policies = self._policies(store)
+        self.receipts = MemoryReceipts()
+        shared: dict[str, Any] = {
+            "tenants": Troubled(MemoryTenants(*scenario.tenants), "tenants", self.trouble),
+            "receipts": Troubled(self.receipts, "receipts", self.trouble),
+            "announcements": Troubled(MemoryAnnouncements(), "announcements", self.trouble),
+            "policies": self.policies,
+            "waiting_room": self.room,
+        }
+        bell = Troubled(self, "bell", self.trouble)
+        data_sets = Troubled(self.data_sets, "data sets", self.trouble)
+        self.intake_case = Intake(account_id=ACCOUNT, data_sets=data_sets, tier_queues=self, **shared)
+        self.enlist_case = Enlist(bell=bell, **shared)
+        self.dispatch_case = Dispatch(
+            data_sets=data_sets,
+            executions=executions,
+            bell=bell,
+            images=Images(training_uri="train:1", processing_uri="process:1"),
+            output_key_id="key",
+            encode=encode_pass if scenario.seed % 50 == 0 else None,
+            **shared,
+        )
+        self.record_case = Record(
+            reports=executions, results=Troubled(MemoryResults(), "results", self.trouble), bell=bell, **shared
+        )
+        self.reconcile_case = Reconcile(
+            policies=self.policies, waiting_room=self.room, executions=executions, record=self.record_case
+        )
+        del shared["policies"]
+        self.stop_case = Stop(executions=executions, **shared)
+
+    def _queue(self, name: str, consume: Callable[[list[Any]], set[int]]) -> Queue:
+        return Queue(name, self.agenda, self.trouble, consume)
+
+    def _policies(self, store: Any) -> Policies:
+        return Policies(
+            store=store,
+            deployed="0",
+            parse=lambda text, version: replace(self.texts[text], version=version),
+            running_max=10_000,
+        )
+
+    # --- running --------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Let everything happen, then let the trouble end, and look at what is left; raises Violation."""
+        for upload in self.scenario.uploads:
+            self.agenda.at(upload.at, lambda upload=upload: self.upload(upload.content))  # type: ignore[misc]
+        for step in self.scenario.steps:
+            self.agenda.at(step.at, lambda step=step: self.do(step))  # type: ignore[misc]
+        self._timer(60, lambda: self.dispatcher(sweep=True))
+        self._timer(300, self.reconciler)
+        end = BEGIN + timedelta(hours=self.scenario.hours)
+        while self.agenda.now < end and self.step():
+            pass
+        self.drain()
+        self.checks.at_rest(self.accepted)
+
+    def step(self) -> bool:
+        self.steps += 1
+        return self.agenda.step()
+
+    def drain(self) -> None:
+        """End all trouble, as an operator would, and go on until nothing moves any more."""
+        self.trouble.active = False
+        self.store.lag = 0
+        self.sagemaker.foreign, self.sagemaker.quota = 0, 1000
+        self.scenario.outages.clear()
+        self._generous()
+        for queue in (self.uploads, self.status, *self.tiers.values()):
+            queue.redrive()
+        operator = self._operator()
+        operator.set_paused(False)
+        for tier in self.scenario.policies[0].tiers:
+            operator.set_paused(False, tier.name)
+        for tenant in self.scenario.tenants:
+            operator.set_tenant_paused(tenant.tier, tenant.tenant_id, False, self.agenda.now)
+        end = self.agenda.now + DRAIN
+        while self.agenda.now < end and self.step():
+            if self.steps % 20 == 0 and self.at_rest():
+                break
+        self.running = False
+
+    def _generous(self) -> None:
+        """Put a policy in force that holds nothing back for ever."""
+        last = self.scenario.policies[0]
+        tiers = tuple(replace(tier, quota=4, borrowing_limit=0, lending_limit=0) for tier in last.tiers)
+        self.apply(replace(last, running_max=12, instance_quotas={}, tenants={}, maintenance=(), tiers=tiers))
+
+    def at_rest(self) -> bool:
+        known = self.checks.requests
+        return (
+            all(request_id in known for request_id in self.accepted)
+            and all(State(item["state"]) in TERMINAL for item in known.values())
+            and not self.checks.drift
+            and not any(
+                queue.messages for queue in (self.uploads, self.status, *self.tiers.values())
+            )
+        )
+
+    def _operator(self) -> WaitingRoom:
+        return WaitingRoom(store=self.store, retention=timedelta(days=30), rest=lambda _: None)
+
+    def _timer(self, seconds: float, action: Callable[[], Any]) -> None:
+        def tick() -> None:
+            self.agenda.after(seconds, tick)
+            action()
+
+        self.agenda.after(seconds, tick)
+
+    def others_first(self) -> None:
+        """In the middle of a call, let what is due happen, or another dispatcher run a pass."""
+        if self.depth >= DEPTH_MAX:
+            return
+        if self.random.random() < 0.4:
+            self.dispatcher(sweep=self.random.random() < 0.5)
+            return
+        for _ in range(self.random.randint(1, 3)):
+            upcoming = self.agenda.next_at()
+            if upcoming is not None and upcoming <= self.agenda.now + timedelta(seconds=20):
+                self.step()
+
+    def invoke(self, name: str, handler: Callable[[datetime], Any]) -> Any:
+        """Run one function's invocation by its own clock; raises what it raises."""
+        skew = self.random.uniform(-1, 1) * self.scenario.skew_seconds if self.trouble.active else 0.0
+        self.store.lag = self.scenario.index_lag if self.trouble.active else 0
+        self.log(f"{name} begins")
+        self.depth += 1
+        try:
+            return handler(self.agenda.now + timedelta(seconds=skew))
+        except Violation:
+            raise
+        except (Crash, Exception) as error:
+            self.log(f"{name} fails: {type(error).__name__}")
+            raise
+        finally:
+            self.depth -= 1
+
+    # --- functions ------------------------------------------------------------------------------------------
+
+    def intake(self, batch: list[Any]) -> set[int]:
+        return self.invoke("intake", lambda now: self._each(batch, lambda one: self._receive(one, now)))
+
+    def _receive(self, arrival: UploadArrived | RetrainingAsked, now: datetime) -> None:
+        for judgement in self.intake_case.receive(arrival, now):
+            if judgement.verdict is Verdict.UNSENT:
+                raise RuntimeError("the tier queue did not take it")
+
+    def enlister(self, batch: list[Any]) -> set[int]:
+        enlisted: list[Enlisted] = []
+
+        def handle(now: datetime) -> set[int]:
+            failed = self._each(batch, lambda one: enlisted.append(self._enlist(one, now)))
+            self.enlist_case.ring(enlisted, now)
+            return failed
+
+        return self.invoke("enlist", handle)
+
+    def _enlist(self, submission: Submission, now: datetime) -> Enlisted:
+        enlisted = self.enlist_case.enlist(submission, now)
+        if enlisted.kind in (Enlistment.REPLACED, Enlistment.OUTDATED):
+            self.counts["superseded"] += 1
+        if enlisted.kind is Enlistment.DUPLICATE:
+            self.counts["upload delivered again"] += 1
+        return enlisted
+
+    def recorder(self, batch: list[Any]) -> set[int]:
+        return self.invoke("recorder", lambda now: self._record(batch, now))
+
+    def _record(self, batch: list[StatusEvent], now: datetime) -> set[int]:
+        try:
+            self._count_settled(batch, now)
+            return set()
+        except Violation:
+            raise
+        except Exception:  # one by one, as the function does
+            return self._each(batch, lambda one: self._count_settled([one], now))
+
+    def _count_settled(self, events: list[StatusEvent], now: datetime) -> None:
+        for event, settled in zip(events, self.record_case.settle(events, now), strict=True):
+            if settled.recorded is Recorded.STALE and event.status not in ("Executing", "Stopping"):
+                self.counts["duplicate finish"] += 1
+            if settled.recorded is Recorded.REQUEUED:
+                self.counts["failed and queued again"] += 1
+
+    def _each(self, batch: list[Any], handle: Callable[[Any], None]) -> set[int]:
+        """Handle each message; return those that failed."""
+        failed: set[int] = set()
+        for number, one in enumerate(batch):
+            try:
+                handle(one)
+            except Violation:
+                raise
+            except (Malformed, Refused):
+                continue
+            except Exception:
+                failed.add(number)
+        return failed
+
+    def dispatcher(self, *, sweep: bool) -> None:
+        """Run a pass, unless the dispatcher is down."""
+        self.ring_planned = False
+        if any(begin <= self.agenda.now < end for begin, end in self.scenario.outages):
+            self.counts["dispatcher down"] += 1
+            return
+        self.passes_under_way += 1
+        self.counts[f"dispatchers side by side: {self.passes_under_way}"] += 1
+        before = sum(self.counts[name] for name in self._disturbing())
+        try:
+            self.invoke("dispatcher", lambda now: self._pass(now, sweep, before))
+        except Violation:
+            raise
+        except (Crash, Exception):
+            self.counts["pass failed"] += 1
+        finally:
+            self.passes_under_way -= 1
+
+    def _pass(self, now: datetime, sweep: bool, before: int) -> None:
+        report = self.dispatch_case.run_pass(now, sweep=sweep)
+        self._count_pass(report)
+        clean = sum(self.counts[name] for name in self._disturbing()) == before
+        if clean and sweep and report.settled and self.passes_under_way == 1:
+            self.counts["passes looked at for idle slots"] += 1
+            self.checks.nobody_left_out(now)
+
+    def _disturbing(self) -> list[str]:
+        return ["throttled", "timed out before", "timed out after", "others went first", "conflict"]
+
+    def _count_pass(self, report: PassReport) -> None:
+        self.counts["conflict lost"] += report.conflicts
+        self.counts["sweep adopted"] += sum(start.adopted for start in report.starts)
+        self.counts["set aside reopened"] += report.reopened
+        for decision in report.admissions:
+            self.counts["borrowed"] += decision.borrowed
+            self.counts["backfilled"] += decision.backfilled
+            self.counts["reclaimed"] += self._reclaims(decision.queue.tier, report)
+        for wait in report.plan.waits:
+            self.counts[f"waits: {wait.reason.name}"] += 1
+
+    def _reclaims(self, tier: str, report: PassReport) -> bool:
+        """Tell whether a tier took back a slot while another one holds more than its quota."""
+        used = report.snapshot.ledger.used_by_tier
+        return any(
+            used.get(other.name, 0) > other.quota for other in report.policy.tiers if other.name != tier
+        )
+
+    def reconciler(self) -> None:
+        try:
+            self.invoke("reconciler", self._reconcile)
+        except Violation:
+            raise
+        except (Crash, Exception):
+            self.counts["reconcile failed"] += 1
+
+    def _reconcile(self, now: datetime) -> None:
+        repairs = self.reconcile_case.run(now)
+        self.counts["ledger corrected"] += bool(repairs.recounted)
+        self.counts["missed end found"] += len(repairs.ended)
+        self.counts["foreign counted"] += repairs.foreign
+
+    # --- ports played by the world --------------------------------------------------------------------------
+
+    def send(self, submissions: Sequence[Submission]) -> set[str]:
+        """Implements TierQueues."""
+        return set(self.trouble.around("tier queues.send", lambda: self._send(submissions)))
+
+    def _send(self, submissions: Sequence[Submission]) -> set[str]:
+        for submission in submissions:
+            self.checks.submitted.setdefault(submission.request_id, []).append(submission.content)
+            self.accepted.add(submission.request_id)
+            self.tiers[submission.tier].send(submission)
+        return set()
+
+    def ring(self) -> None:
+        """Implements Bell."""
+        if not self.ring_planned and not self.trouble.strikes("ring lost", 0.1):
+            self.ring_planned = True
+            self.agenda.after(0.2, lambda: self.dispatcher(sweep=False))
+
+    def ring_at(self, when: datetime, now: datetime) -> None:
+        delay = min(max((when - now).total_seconds(), 0) + 1, 900)
+        self.agenda.after(delay, self.ring)
+
+    def rest(self, number: int) -> None:
+        self.agenda.pass_time(0.01 * 2**number)
+
+    def tell_status(self, execution: Execution) -> None:
+        """Send a status event, which may be lost, doubled or late."""
+        event = StatusEvent(
+            display_name=execution.name, status=execution.status, execution_arn=execution.arn
+        )
+        if self.trouble.strikes("event lost", 0.1):
+            return
+        copies = 2 if self.trouble.strikes("event doubled", 0.1) else 1
+        for _ in range(copies):
+            late = 86_400 if self.trouble.strikes("event a day late", 0.02) else 0
+            delay = late + self.random.uniform(0.1, 1 if not self.trouble.active else 30)
+            self.agenda.after(delay, lambda: self.status.send(event))
+
+    def execution_changed(self, execution: Execution) -> None:
+        self.checks.executed(execution.name) if execution.status == "Executing" else None
+
+    def run_of(self, parameters: dict[str, str], execution: Execution) -> None:
+        """Decide how long an execution lasts, how it ends and what it costs."""
+        policy = next(p for p in self.versions.values() if p.tier(execution.tier))
+        tier = policy.tier(execution.tier)
+        assert tier is not None
+        random = Random(f"{self.scenario.seed} {execution.name}")
+        longest = tier.run_time_max.total_seconds() - 60
+        seconds = min(random.choice([40, 200, 600, 1500]) * random.uniform(0.5, 1.5), longest)
+        lane = Lane(
+            parameters["ProcessingInstanceType"],
+            parameters["TrainingInstanceType"],
+            int(parameters["TrainingInstanceCount"]),
+            int(parameters["TrainingVolumeSizeGB"]),
+        )
+        worst = tier.cost_max_usd(lane) or Decimal(0)
+        execution.cost_usd = (worst * Decimal(str(round(seconds / longest, 3)))).quantize(Decimal("0.000001"))
+        execution.ends_at = self.agenda.now + timedelta(seconds=seconds)
+        draw = random.random()
+        if draw < 0.08:
+            execution.end, execution.failure = "Failed", "CapacityError: Unable to provision"
+        elif draw < 0.16:
+            execution.end, execution.failure = "Failed", "AlgorithmError: bad data"
+        elif draw < 0.18:
+            execution.end, execution.failure = "CompletedWithFailures", "AlgorithmError: bad data"
+
+    # --- what people do -------------------------------------------------------------------------------------
+
+    def upload(self, content: Content) -> None:
+        """Put an object, whose event may be doubled or late, but is not lost."""
+        tenant_id = content.bucket.removeprefix("bucket-")
+        data_set = content.key.split("/")[1]
+        self.data_sets.contents.setdefault((tenant_id, data_set), []).append(content)
+        arrival = UploadArrived(account_id=ACCOUNT, content=content)
+        copies = 3 if self.trouble.strikes("upload event tripled", 0.1) else 1
+        for _ in range(copies):
+            delay = 86_400 if self.trouble.strikes("upload event a day late", 0.02) else 0.1
+            self.agenda.after(delay, lambda: self.uploads.send(arrival))
+            if delay > 1:
+                self.late_uploads = True
+
+    def do(self, step: Any) -> None:
+        """Do what an operator does; tried again until it works."""
+        self.log(f"operator: {step.what} {step.subject} {step.number}")
+        try:
+            self._do(step)
+        except (Crash, Refused):
+            return
+        except Violation:
+            raise
+        except Exception:
+            self.agenda.after(30, lambda: self.do(step))
+
+    def _do(self, step: Any) -> None:
+        room, now = self._operator(), self.agenda.now
+        tenant = next((t for t in self.scenario.tenants if t.tenant_id == step.subject), None)
+        match step.what:
+            case "policy":
+                self.apply(self.scenario.policies[step.number])
+            case "pause" | "resume":
+                room.set_paused(step.what == "pause")
+            case "pause tier" | "resume tier":
+                room.set_paused(step.what == "pause tier", step.subject)
+            case "pause tenant" | "resume tenant":
+                assert tenant is not None
+                room.set_tenant_paused(tenant.tier, tenant.tenant_id, step.what == "pause tenant", now)
+                self.ring()
+            case "stop":
+                self._stop_one(step.subject)
+            case "retrain":
+                asked = RetrainingAsked(
+                    account_id=ACCOUNT, event_id=f"ask-{now}", tenant_id=step.subject, data_set=None
+                )
+                self.uploads.send(asked)
+            case "foreign":
+                self.sagemaker.foreign = step.number
+                self.counts["started by hand"] += step.number
+                self.agenda.after(1200, self._no_foreign)
+            case "drift":
+                self._drift(step.subject)
+
+    def _no_foreign(self) -> None:
+        self.sagemaker.foreign = 0
+
+    def _stop_one(self, tenant_id: str) -> None:
+        of_tenant = [
+            request_id
+            for request_id, item in self.checks.requests.items()
+            if item["tenant_id"] == tenant_id and State(item["state"]) not in TERMINAL
+        ]
+        if of_tenant:
+            stopped = self.stop_case.stop(self.random.choice(of_tenant), self.agenda.now)
+            self.counts["cancelled" if stopped.state is State.CANCELLED else "stopped"] += 1
+
+    def _drift(self, tenant_id: str) -> None:
+        """Count a slot as taken that nobody holds, as an edit by hand would."""
+        tier = next(t.tier for t in self.scenario.tenants if t.tenant_id == tenant_id)
+        self.checks.drift = {"used": 1, tier: 1}
+        self.counts["ledger put wrong by hand"] += 1
+        self.store.checks = None
+        self.store.transact([Update(LEDGER, add={"used": 1, f"used_in_{tier}": 1, "moves": 1})])
+        self.store.checks = self.checks
+        self.checks.ledger_before = self._operator().ledger()
+
+    def apply(self, policy: Policy) -> None:
+        book = self._policies(self.store)
+        version = book.in_force().version + 1
+        text = str(version)
+        self.texts[text] = policy
+        self.versions[version] = replace(policy, version=version)
+        book.apply(text, self.agenda.now)
+        self.counts["policy changed"] += 1
+        self.ring()
+
+    def log(self, line: str) -> None:
+        text = f"{self.steps} {self.agenda.now.isoformat()} {line}"
+        self.log_hash.update(text.encode())
+        if self.log_lines is not None:
+            self.log_lines.append(text)
+
+
+def holding(world: World) -> int:
+    """Return how many requests hold a slot."""
+    return sum(State(item["state"]) in HOLDING for item in world.checks.requests.values())

@@ -1,0 +1,85 @@
+"""Mutants of the protocol, each with one safeguard taken out; the simulator must catch every one of them.
+
+Switches for tests alone: nothing in the service knows of them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from itertools import count
+from typing import Any
+from unittest.mock import patch
+
+from trainyard.application import waiting_room
+from trainyard.application.dispatch import Dispatch
+from trainyard.application.reconcile import Reconcile, Repairs
+from trainyard.application.record import Record
+from trainyard.application.store import Update, Write
+from trainyard.application.waiting_room import WaitingRoom
+from trainyard.domain import admission
+from trainyard.domain.names import start_token
+from trainyard.domain.requests import Request, State
+
+Patch = tuple[Any, str, Any]
+
+
+def _in_two_writes(room: WaitingRoom, states: list[Write], ledger: Update, queues: list[Write]) -> None:
+    room._write(*states)
+    room._write(ledger, *queues)
+
+
+_fresh = count()
+
+
+def _fresh_token(dispatch: Dispatch, request: Request) -> str:
+    return f"{start_token(request.request_id, request.attempt)}-{next(_fresh)}"
+
+
+def _arrival_order(
+    request: Request, waiting: Request, tier: Any, now: datetime
+) -> tuple[Request, Request]:
+    winner = replace(request, arrived_at=min(request.arrived_at, waiting.arrived_at), supersedes=waiting.request_id)
+    loser = replace(waiting, state=State.SUPERSEDED, superseded_by=winner.request_id, finished_at=now)
+    return winner, loser
+
+
+def _all_idle(room: Any, borrower: Any) -> int:
+    return int(room.capacity["slots"] - room.used["slots"])
+
+
+MUTANTS: dict[str, list[Patch]] = {
+    "no condition on the ledger version": [(WaitingRoom, "_unmoved", lambda room, ledger: ())],
+    "a fresh token per retry": [(Dispatch, "_token", _fresh_token)],
+    "state and counter in two writes": [(WaitingRoom, "_settle", _in_two_writes)],
+    "no sweeper": [(Dispatch, "_overdue", lambda dispatch, now: [])],
+    "no reconciler": [(Reconcile, "run", lambda reconcile, now: Repairs())],
+    "start without look-up after a forgotten token": [
+        (Dispatch, "_started_before", lambda dispatch, request, now: None)
+    ],
+    "finish without its attempt condition": [
+        (Record, "_is_of", lambda record, attempt, request: True),
+        (WaitingRoom, "_of_attempt", lambda room, end, known: True),
+    ],
+    "newest by arrival order": [(waiting_room, "settled", _arrival_order)],
+    "borrow without looking at lending limits": [(admission._Room, "_to_borrow", _all_idle)],
+}
+
+
+@contextmanager
+def mutated(name: str) -> Iterator[None]:
+    """Take the safeguard of that name out."""
+    with ExitStack() as stack:
+        for owner, attribute, replacement in MUTANTS[name]:
+            stack.enter_context(patch.object(owner, attribute, replacement))
+        yield
+
+
+def first_caught(name: str, run: Callable[[int], str | None], seeds: range) -> tuple[int, str] | None:
+    """Return the first seed that catches a mutant and what it says, or None."""
+    with mutated(name):
+        for seed in seeds:
+            said = run(seed)
+            if said is not None:
+                return seed, said
+    return None
