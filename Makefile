@@ -45,6 +45,16 @@ demo: .venv/ready  ## run the whole product on this machine: real data in, regis
 latency: .venv/ready  ## measure the time from an upload to the start of its execution, tier idle
 	@$(BIN)/python -m local.latency
 
+SEEDS ?= 1000
+FAIR_SEEDS ?= 20
+.PHONY: simulate
+simulate: .venv/ready  ## simulate the scheduler under faults: make simulate SEEDS=5000
+	@$(BIN)/python -m simulation --seeds $(SEEDS)
+
+.PHONY: fairness
+fairness: .venv/ready  ## measure fair shares, starvation bounds and large requests
+	@$(BIN)/python -m simulation.fairness --seeds $(FAIR_SEEDS)
+
 .PHONY: test
 test: .venv/ready  ## run the tests
 	@$(BIN)/python -m pytest -n 2 -q tests

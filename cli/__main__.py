@@ -19,9 +19,12 @@ EXAMPLES = """examples:
   trainyard tenant create globex --tier basic --target price --algorithm linear --retrain "rate(1 day)"
   trainyard upload acme churn.csv --data-set churn
   trainyard requests acme
+  trainyard why 0f3c…
+  trainyard policy diff policy.yaml
+  trainyard simulate --policy candidate.yaml
   trainyard models acme
   trainyard models fetch acme 1 --to model.tar.gz
-  trainyard pause all
+  trainyard pause tenant acme
   trainyard dlq list
 
 The deployment is found by its stack: --stack NAME, or TRAINYARD_STACK, else trainyard-dev. Credentials and region
@@ -128,6 +131,9 @@ def _request_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     one = commands.add_parser("request", help="show one request")
     one.add_argument("request_id", metavar="REQUEST")
     one.set_defaults(run=requests.show_request)
+    why = commands.add_parser("why", help="why a request waits, who is before it, and when it may start")
+    why.add_argument("request_id", metavar="REQUEST")
+    why.set_defaults(run=requests.why)
     stop = commands.add_parser("stop", help="cancel a request that waits, or stop one that runs")
     stop.add_argument("request_id", metavar="REQUEST")
     stop.set_defaults(run=requests.stop)
@@ -159,14 +165,27 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         ("resume", service.resume, "admit again"),
     ):
         parser = commands.add_parser(name, help=text)
-        parser.add_argument("what", choices=["all"])
+        parser.add_argument("what", choices=["all", "tier", "tenant"])
+        parser.add_argument("name", nargs="?", help="of the tier or the tenant")
         parser.set_defaults(run=run)
-    policy = commands.add_parser("policy", help="show or apply the policy")
+    policy = commands.add_parser("policy", help="show, compare, apply and roll back the policy")
     actions = policy.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("show", help="the policy in force").set_defaults(run=service.policy_show)
+    shown = actions.add_parser("show", help="the policy in force, or an earlier one as text")
+    shown.add_argument("--version", type=int, help="of an earlier policy")
+    shown.add_argument("--text", action="store_true", help="as it was applied")
+    shown.set_defaults(run=service.policy_show)
+    compared = actions.add_parser("diff", help="a policy file beside the policy in force")
+    compared.add_argument("file", type=Path)
+    compared.set_defaults(run=service.policy_diff)
+    actions.add_parser("history", help="all versions, newest first").set_defaults(run=service.policy_history)
+    rolled = actions.add_parser("rollback", help="put an earlier version in force again, as a new one")
+    rolled.add_argument("version", type=int)
+    rolled.add_argument("--dry-run", action="store_true", help="check it only")
+    rolled.set_defaults(run=service.policy_rollback)
     apply = actions.add_parser("apply", help="check a policy file and put it in force")
     apply.add_argument("file", type=Path)
     apply.add_argument("--dry-run", action="store_true", help="check it only")
+    apply.add_argument("--note", default="", help="why, for the history")
     apply.set_defaults(run=service.policy_apply)
     letters = commands.add_parser("dlq", help="list and redrive dead letters")
     actions = letters.add_subparsers(dest="action", required=True, metavar="ACTION")

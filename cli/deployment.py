@@ -1,7 +1,7 @@
 """Find a deployment's parts by its stack, and build the ports over them."""
 
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -13,9 +13,11 @@ from trainyard.adapters.aws.sagemaker import SageMakerExecutions
 from trainyard.adapters.aws.storage import S3Receipts
 from trainyard.adapters.aws.store import DynamoStore, rest
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
+from trainyard.application.explain import Explain
 from trainyard.application.policies import Policies
 from trainyard.application.stop import Stop
 from trainyard.application.waiting_room import WaitingRoom
+from trainyard.contracts.decisions import decode_pass
 from trainyard.contracts.policy_file import DEPLOYED, parse_policy
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request
@@ -71,6 +73,29 @@ class Deployment:
     @property
     def waiting_room(self) -> WaitingRoom:
         return WaitingRoom(store=self._store, retention=self._retention, rest=rest)
+
+    @property
+    def explain(self) -> Explain:
+        return Explain(policies=self.policies, waiting_room=self.waiting_room)
+
+    def last_passes(self, request: Request, *, limit: int = 3) -> list[dict[str, Any]]:
+        """Return what the last kept passes said of a waiting request's lane, newest first."""
+        now = datetime.now(UTC)
+        found: list[dict[str, Any]] = []
+        for hour in (now, now - timedelta(hours=1)):
+            for kept in map(decode_pass, self.waiting_room.passes(hour, limit=20)):
+                for wait in kept.plan.waits:
+                    same = (wait.queue.tenant_id, wait.place.lane) == (request.tenant_id, request.lane)
+                    if same and len(found) < limit:
+                        found.append(
+                            {
+                                "at": kept.at.strftime("%H:%M:%S"),
+                                "reason": wait.reason.value,
+                                "policy_version": kept.policy.version,
+                                "engine_version": kept.engine_version,
+                            }
+                        )
+        return found
 
     @property
     def stop(self) -> Stop:

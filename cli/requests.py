@@ -40,6 +40,45 @@ def show_request(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
+def why(deployment: Deployment, arguments: Namespace) -> Answer:
+    found = deployment.explain.why(arguments.request_id, datetime.now(UTC))
+    request = found.request
+    passes = deployment.last_passes(request)
+    data = {
+        "request_id": request.request_id,
+        "state": request.state.value,
+        "reason": found.reason.value if found.reason else request.reason,
+        "would_let_it_go": found.cure,
+        "position": found.position,
+        "ahead": list(found.ahead),
+        "earliest_start": found.earliest,
+        "latest_start": found.latest,
+        "last_passes": passes,
+    }
+    if found.reason is None:
+        return Answer(data=data, lines=[f"it does not wait: it is {request.state.value}"])
+    rows = [
+        ("waits since", _clock(request.arrived_at)),
+        ("because", found.reason.value),
+        ("would let it go", found.cure),
+        ("position in its tier", found.position if found.position else "not within sight"),
+        ("before it", ", ".join(found.ahead) or "nobody"),
+        ("expected start", _range(found.earliest, found.latest)),
+        *((f"pass of {one['at']}", one["reason"]) for one in passes),
+    ]
+    return Answer(data=data, columns=("", "ANSWER"), rows=rows)
+
+
+def _clock(when: datetime) -> str:
+    return when.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _range(earliest: datetime | None, latest: datetime | None) -> str:
+    if earliest is None:
+        return "not while things are as they are"
+    return f"{_clock(earliest)} to {_clock(latest) if latest else 'open'}"
+
+
 def stop(deployment: Deployment, arguments: Namespace) -> Answer:
     stopped = deployment.stop.stop(arguments.request_id, datetime.now(UTC))
     said = "cancelled: it had not started" if stopped.state is State.CANCELLED else "stopping; its end follows"

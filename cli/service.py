@@ -1,5 +1,6 @@
 """The service as a whole: status, pause, policy."""
 
+import difflib
 from argparse import Namespace
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -38,20 +39,78 @@ def status(deployment: Deployment, arguments: Namespace) -> Answer:
 
 
 def pause(deployment: Deployment, arguments: Namespace) -> Answer:
-    deployment.waiting_room.set_paused(True)
+    _set_paused(deployment, arguments, paused=True)
+    what = " ".join(filter(None, (arguments.what, arguments.name)))
     return Answer(
-        data={"paused": True}, lines=["paused: nothing new starts; what runs goes on, uploads still queue"]
+        data={"paused": what}, lines=[f"paused {what}: nothing new starts; what runs goes on, uploads still queue"]
     )
 
 
 def resume(deployment: Deployment, arguments: Namespace) -> Answer:
-    deployment.waiting_room.set_paused(False)
+    _set_paused(deployment, arguments, paused=False)
     deployment.bell.ring()
-    return Answer(data={"paused": False}, lines=["resumed"])
+    what = " ".join(filter(None, (arguments.what, arguments.name)))
+    return Answer(data={"resumed": what}, lines=[f"resumed {what}"])
+
+
+def _set_paused(deployment: Deployment, arguments: Namespace, *, paused: bool) -> None:
+    room, what, name = deployment.waiting_room, arguments.what, arguments.name
+    if (what == "all") != (name is None):
+        raise Refused("say what: `all`, or `tier NAME`, or `tenant NAME`")
+    if what == "all":
+        room.set_paused(paused)
+    elif what == "tier":
+        policy = deployment.policies.current()
+        if policy.tier(name) is None:
+            raise Refused(f"there is no tier {name!r}; the policy has {', '.join(t.name for t in policy.tiers)}")
+        room.set_paused(paused, name)
+    else:
+        tenant = deployment.tenant(name)
+        room.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, datetime.now(UTC))
 
 
 def policy_show(deployment: Deployment, arguments: Namespace) -> Answer:
-    return _policy_answer(deployment.policies.current())
+    if arguments.version is None and not arguments.text:
+        return _policy_answer(deployment.policies.current())
+    book = deployment.policies
+    found = book.in_force() if arguments.version is None else book.version(arguments.version)
+    return Answer(data={"version": found.version, "text": found.text}, lines=found.text.splitlines())
+
+
+def policy_diff(deployment: Deployment, arguments: Namespace) -> Answer:
+    text = arguments.file.read_text(encoding="utf-8")
+    deployment.policies.check(text)
+    before = deployment.policies.in_force()
+    lines = list(
+        difflib.unified_diff(
+            before.text.splitlines(),
+            text.splitlines(),
+            f"version {before.version}, in force",
+            str(arguments.file),
+            lineterm="",
+            n=2,
+        )
+    )
+    return Answer(data={"from_version": before.version, "diff": lines}, lines=lines or ["no difference"])
+
+
+def policy_history(deployment: Deployment, arguments: Namespace) -> Answer:
+    found = deployment.policies.history()
+    rows = [(f.version, f.applied_at and f.applied_at.strftime("%Y-%m-%d %H:%M:%S"), f.note) for f in found]
+    return Answer(
+        data=[{"version": f.version, "applied_at": f.applied_at, "note": f.note} for f in found],
+        columns=("VERSION", "APPLIED", "NOTE"),
+        rows=rows,
+        lines=["the first is in force; `trainyard policy show --version N` prints one"],
+    )
+
+
+def policy_rollback(deployment: Deployment, arguments: Namespace) -> Answer:
+    if arguments.dry_run:
+        return _policy_answer(deployment.policies.check(deployment.policies.version(arguments.version).text))
+    applied = deployment.policies.rollback(arguments.version, datetime.now(UTC))
+    deployment.bell.ring()
+    return _policy_answer(applied)
 
 
 def policy_apply(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -59,7 +118,7 @@ def policy_apply(deployment: Deployment, arguments: Namespace) -> Answer:
     _refuse_tiers_in_use(deployment, parse_policy(text, 0))
     if arguments.dry_run:
         return _policy_answer(deployment.policies.check(text))
-    applied = deployment.policies.apply(text, datetime.now(UTC))
+    applied = deployment.policies.apply(text, datetime.now(UTC), note=arguments.note)
     deployment.bell.ring()
     return _policy_answer(applied)
 
@@ -77,9 +136,27 @@ def _refuse_tiers_in_use(deployment: Deployment, wanted: Policy) -> None:
 def _policy_answer(policy: Policy) -> Answer:
     return Answer(
         data=asdict(policy),
-        columns=("TIER", "SLOTS", "PER TENANT", "MAX RUNTIME", "MIN QUALITY", "LARGEST UPLOAD MB"),
+        columns=(
+            "TIER",
+            "SLOTS",
+            "BORROWS",
+            "LENDS",
+            "PER TENANT",
+            "MAX RUNTIME",
+            "MIN QUALITY",
+            "LARGEST UPLOAD MB",
+        ),
         rows=[
-            (t.name, t.quota, t.running_max_per_tenant, t.runtime_max, t.quality_min, t.instances[-1].data_mb_max)
+            (
+                t.name,
+                t.quota,
+                t.borrowing_limit,
+                t.lending_limit,
+                t.running_max_per_tenant,
+                t.runtime_max,
+                t.quality_min,
+                t.instances[-1].data_mb_max,
+            )
             for t in policy.tiers
         ],
         lines=[

@@ -131,9 +131,7 @@ class Checks:
             if tier is not borrower
         )
         if policy.running_max - ledger.used < kept:
-            raise Violation(
-                "I1", f"tier {borrower.name} borrowed of the {kept} slots that others do not lend"
-            )
+            raise Violation("I1", f"tier {borrower.name} borrowed of the {kept} slots that others do not lend")
 
     def _counts(self, ledger: Ledger) -> None:
         """I2: the ledger and the tenant queues count the requests that hold a slot."""
@@ -264,8 +262,7 @@ class Checks:
             if known and requests[survivor_id].content != newest_of(known):
                 raise Violation(
                     "I6",
-                    f"request {survivor_id} trains on {requests[survivor_id].content}, "
-                    f"not on {newest_of(known)}",
+                    f"request {survivor_id} trains on {requests[survivor_id].content}, not on {newest_of(known)}",
                 )
 
 
@@ -280,8 +277,7 @@ def newest_of(contents: Sequence[Content]) -> Content:
     sequenced = [content for content in of_key if content.sequencer]
     bare = [content for content in of_key if not content.sequencer]
     if not sequenced or not bare:
-        best = max(sequenced or bare, key=lambda c: (c.sequencer.lower().ljust(32, "0"), *moment(c)))
-        return best
+        return max(sequenced or bare, key=lambda c: (c.sequencer.lower().ljust(32, "0"), *moment(c)))
     first = max(sequenced, key=lambda c: (c.sequencer.lower().ljust(32, "0"), *moment(c)))
     second = max(bare, key=moment)
     return second if second.event_time > first.event_time else first

@@ -95,9 +95,7 @@ def draw(seed: int) -> Scenario:
     random = Random(seed)
     hours = 1.5
     names = TIERS[: random.choice([1, 2, 2, 3])]
-    tenants = [
-        tenant(f"t{number}", random.choice(names), random) for number in range(random.choice([2, 3, 4, 6]))
-    ]
+    tenants = [tenant(f"t{number}", random.choice(names), random) for number in range(random.choice([2, 3, 4, 6]))]
     first = _policy(random, names, tenants)
     policies = [first, *(_changed(first, random) for _ in range(random.choice([0, 1, 2])))]
     scenario = Scenario(
@@ -137,7 +135,7 @@ def _policy(random: Random, names: tuple[str, ...], tenants: list[Tenant]) -> Po
             )
         )
     quotas = {POOL: random.choice([3, 4])} if random.random() < 0.6 else {}
-    windows = ()
+    windows: tuple[Window, ...] = ()
     if random.random() < 0.2:
         begins = BEGIN + timedelta(minutes=random.uniform(10, 60))
         windows = (Window(begins=begins, length=timedelta(minutes=15), repeats=Repeats.NEVER),)
@@ -187,7 +185,7 @@ def _changed(policy: Policy, random: Random) -> Policy:
 
 
 def _uploads(random: Random, tenants: list[Tenant], hours: float) -> list[Upload]:
-    found = []
+    found: list[Upload] = []
     sequence = 0
     for number in range(random.randint(8, 26)):
         owner = random.choice(tenants)

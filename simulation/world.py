@@ -86,11 +86,10 @@ class World:
         self.random = Random(f"{scenario.seed} trouble")
         self.agenda = Agenda()
         self.counts: Counter[str] = Counter()
-        self.log_hash, self.log_lines = hashlib.sha256(), [] if keep_log else None
+        self.log_hash = hashlib.sha256()
+        self.log_lines: list[str] | None = [] if keep_log else None
         self.steps = self.depth = self.passes_under_way = 0
-        self.trouble = Trouble(
-            self.agenda, self.random, share, self.others_first, self.log, counts=self.counts
-        )
+        self.trouble = Trouble(self.agenda, self.random, share, self.others_first, self.log, counts=self.counts)
         self.trouble.active = share > 0
         self.versions: dict[int, Policy] = {}
         self.accepted: set[str] = set()
@@ -107,7 +106,7 @@ class World:
         )
         self.checks = Checks(self.store, self.sagemaker, self.versions)
         self.store.checks = self.checks
-        self.store.clock = lambda: self.agenda.now.timestamp()
+        self.store.clock = self._seconds
         self.sagemaker.changed = self.execution_changed
         self.versions[0] = scenario.policies[0]
         self.texts = {"0": scenario.policies[0]}
@@ -216,9 +215,7 @@ class World:
             all(request_id in known for request_id in self.accepted)
             and all(State(item["state"]) in TERMINAL for item in known.values())
             and not self.checks.drift
-            and not any(
-                queue.messages for queue in (self.uploads, self.status, *self.tiers.values())
-            )
+            and not any(queue.messages for queue in (self.uploads, self.status, *self.tiers.values()))
         )
 
     def _operator(self) -> WaitingRoom:
@@ -259,10 +256,13 @@ class World:
         finally:
             self.depth -= 1
 
+    def _seconds(self) -> float:
+        return self.agenda.now.timestamp()
+
     # --- functions ------------------------------------------------------------------------------------------
 
     def intake(self, batch: list[Any]) -> set[int]:
-        return self.invoke("intake", lambda now: self._each(batch, lambda one: self._receive(one, now)))
+        return set(self.invoke("intake", lambda now: self._each(batch, lambda one: self._receive(one, now))))
 
     def _receive(self, arrival: UploadArrived | RetrainingAsked, now: datetime) -> None:
         for judgement in self.intake_case.receive(arrival, now):
@@ -277,7 +277,7 @@ class World:
             self.enlist_case.ring(enlisted, now)
             return failed
 
-        return self.invoke("enlist", handle)
+        return set(self.invoke("enlist", handle))
 
     def _enlist(self, submission: Submission, now: datetime) -> Enlisted:
         enlisted = self.enlist_case.enlist(submission, now)
@@ -288,7 +288,7 @@ class World:
         return enlisted
 
     def recorder(self, batch: list[Any]) -> set[int]:
-        return self.invoke("recorder", lambda now: self._record(batch, now))
+        return set(self.invoke("recorder", lambda now: self._record(batch, now)))
 
     def _record(self, batch: list[StatusEvent], now: datetime) -> set[int]:
         try:
@@ -363,9 +363,7 @@ class World:
     def _reclaims(self, tier: str, report: PassReport) -> bool:
         """Tell whether a tier took back a slot while another one holds more than its quota."""
         used = report.snapshot.ledger.used_by_tier
-        return any(
-            used.get(other.name, 0) > other.quota for other in report.policy.tiers if other.name != tier
-        )
+        return any(used.get(other.name, 0) > other.quota for other in report.policy.tiers if other.name != tier)
 
     def reconciler(self) -> None:
         try:
@@ -409,9 +407,7 @@ class World:
 
     def tell_status(self, execution: Execution) -> None:
         """Send a status event, which may be lost, doubled or late."""
-        event = StatusEvent(
-            display_name=execution.name, status=execution.status, execution_arn=execution.arn
-        )
+        event = StatusEvent(display_name=execution.name, status=execution.status, execution_arn=execution.arn)
         if self.trouble.strikes("event lost", 0.1):
             return
         copies = 2 if self.trouble.strikes("event doubled", 0.1) else 1

@@ -3,10 +3,11 @@
 Switches for tests alone: nothing in the service knows of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from itertools import count
 from typing import Any
 from unittest.mock import patch
@@ -18,7 +19,10 @@ from trainyard.application.record import Record
 from trainyard.application.store import Update, Write
 from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain import admission
+from trainyard.domain.admission import Decision
 from trainyard.domain.names import start_token
+from trainyard.domain.policy import Policy
+from trainyard.domain.queues import TenantQueue, milliseconds, released
 from trainyard.domain.requests import Request, State
 
 Patch = tuple[Any, str, Any]
@@ -36,10 +40,10 @@ def _fresh_token(dispatch: Dispatch, request: Request) -> str:
     return f"{start_token(request.request_id, request.attempt)}-{next(_fresh)}"
 
 
-def _arrival_order(
-    request: Request, waiting: Request, tier: Any, now: datetime
-) -> tuple[Request, Request]:
-    winner = replace(request, arrived_at=min(request.arrived_at, waiting.arrived_at), supersedes=waiting.request_id)
+def _arrival_order(request: Request, waiting: Request, tier: Any, now: datetime) -> tuple[Request, Request]:
+    winner = replace(
+        request, arrived_at=min(request.arrived_at, waiting.arrived_at), supersedes=waiting.request_id
+    )
     loser = replace(waiting, state=State.SUPERSEDED, superseded_by=winner.request_id, finished_at=now)
     return winner, loser
 
@@ -66,11 +70,51 @@ MUTANTS: dict[str, list[Patch]] = {
 }
 
 
+def _factor(tenant_id: str) -> float:
+    """Return by how much a tenant's run times are wrongly estimated."""
+    return (0.1, 1.0, 10.0)[int(tenant_id[1:]) % 3]
+
+
+def _charge_estimates(
+    room: WaitingRoom, queue: TenantQueue, request: Request, cost: Decimal, policy: Policy, now: datetime
+) -> TenantQueue:
+    assert request.admitted_at is not None
+    estimated_end = request.admitted_at + (now - request.admitted_at) * _factor(request.tenant_id)
+    weight = policy.tenant(request.tenant_id).weight
+    return released(queue, request, estimated_end, weight=weight, cost=cost)
+
+
+_admit = WaitingRoom._admit
+
+
+def _lift_at_every_admission(
+    room: WaitingRoom, group: Sequence[Decision], policy: Policy, now: datetime
+) -> list[Write]:
+    """Charge the tenant nothing for what it was behind or ahead: every pick begins at the tier's time."""
+    queue = group[0].queue
+    time = room.ledger().used_by_tier.get(queue.tier, 0) + milliseconds(now)
+    level = replace(queue, used_ms=time)
+    return _admit(room, [replace(decision, queue=level) for decision in group], policy, now)
+
+
+def _ends_by_estimate(room: Any, candidate: Any, place: Any) -> tuple[dict[str, int], datetime]:
+    taken = admission._resources(candidate.tier, candidate.lanes[place.lane])
+    return taken, room.now + candidate.tier.run_time_max / 10
+
+
+FAIRNESS_MUTANTS: dict[str, list[Patch]] = {
+    "charge estimates instead of real use": [(WaitingRoom, "_released", _charge_estimates)],
+    "lift tags at every admission": [(WaitingRoom, "_admit", _lift_at_every_admission)],
+    "backfill by estimates": [(admission._Room, "_taking", _ends_by_estimate)],
+}
+"""Caught by the fairness and large-request measurements."""
+
+
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
     """Take the safeguard of that name out."""
     with ExitStack() as stack:
-        for owner, attribute, replacement in MUTANTS[name]:
+        for owner, attribute, replacement in (MUTANTS | FAIRNESS_MUTANTS)[name]:
             stack.enter_context(patch.object(owner, attribute, replacement))
         yield
 

@@ -286,7 +286,7 @@ EIGHT = policy(
 
 
 def holder(number: int, ends: float, tier: str = "basic") -> Holder:
-    return Holder(request_id=f"h{number}", tier=tier, lane=SMALL, ends_by=after(ends))
+    return Holder(request_id=f"h{number}", tenant_id="h", tier=tier, lane=SMALL, ends_by=after(ends))
 
 
 FIVE = tuple(holder(n, 1000 + n) for n in range(5))

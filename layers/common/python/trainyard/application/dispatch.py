@@ -229,9 +229,7 @@ class Dispatch:
             self._fail(request, policy, str(error), now)
             return Start(request=request, result=Started.FAILED, detail=str(error))
 
-    def _running(
-        self, request: Request, execution_arn: str, now: datetime, *, adopted: bool = False
-    ) -> Start:
+    def _running(self, request: Request, execution_arn: str, now: datetime, *, adopted: bool = False) -> Start:
         running = replace(request, state=State.RUNNING, started_at=now, execution_arn=execution_arn)
         if self.waiting_room.mark_running(request, execution_arn, now):
             self._tell(running, now)

@@ -117,7 +117,8 @@ class WaitingRoom:
         queue = _queue(item, submission.tier, submission.tenant_id)
         waiting = self._holder(place)
         if queue.at_rest:
-            queue = lifted(queue, ledger_from(ledger_item).floor_by_tier.get(submission.tier, 0))
+            floor = ledger_from(ledger_item).floor_by_tier.get(submission.tier, 0)
+            queue = lifted(queue, floor, tier.credit)
         wait = wait_after(
             now,
             quiet_period=policy.quiet_period,
@@ -270,11 +271,35 @@ class WaitingRoom:
             },
         )
 
+    def overview(self, policy: Policy, now: datetime) -> Snapshot:
+        """Return more than a pass needs: tiers that are full too, and more places of each queue."""
+        queues: list[WaitingQueue] = []
+        partial: set[str] = set()
+        for tier in policy.tiers:
+            found, complete = self._first_queues(tier, now)
+            queues += [self._looked_at(queue) for queue in found]
+            partial |= set() if complete else {tier.name}
+        return Snapshot(
+            ledger=self.ledger(), queues=tuple(queues), partial=frozenset(partial), holders=self.holders()
+        )
+
+    def waiting_queue(self, tier: str, tenant_id: str) -> WaitingQueue:
+        """Return one tenant queue with its first places, whether or not passes look at it."""
+        return self._looked_at(self.queue(tier, tenant_id))
+
+    def _looked_at(self, queue: TenantQueue) -> WaitingQueue:
+        places = {
+            name: self._places(queue, name, limit=PAGE_MIN) if lane.waiting > 1 else (lane.head,)
+            for name, lane in queue.lanes.items()
+        }
+        return WaitingQueue(queue=queue, places=places)
+
     def holders(self) -> tuple[Holder, ...]:
         """Return the requests that hold a slot; may lack the youngest, and name some that have just ended."""
         return tuple(
             Holder(
                 request_id=request.request_id,
+                tenant_id=request.tenant_id,
                 tier=request.tier,
                 lane=request.lane,
                 ends_by=request.ends_by or request.arrived_at,
@@ -755,7 +780,15 @@ class WaitingRoom:
         if now < unstamp(item["suspected_at"]) + SUSPICION_AGE:
             return {}
         exact = {name: counted.get(name, 0) for name in wrong}
-        self._write(Update(LEDGER, set=exact, add={"version": 1, "moves": 1}, remove=("suspicion", "suspected_at"), when=unmoved))
+        self._write(
+            Update(
+                LEDGER,
+                set=exact,
+                add={"version": 1, "moves": 1},
+                remove=("suspicion", "suspected_at"),
+                when=unmoved,
+            )
+        )
         return wrong
 
     # --- requests -------------------------------------------------------------------------------------------
@@ -798,6 +831,11 @@ class WaitingRoom:
     def of_tenant(self, tenant_id: str) -> list[Request]:
         """Return a tenant's requests, oldest first; may lag."""
         return self._listed("by-tenant", tenant_id, None)
+
+    def recent_of_tenant(self, tenant_id: str, *, limit: int) -> list[Request]:
+        """Return a tenant's last requests, newest first; may lag."""
+        page = self.store.query("by-tenant", tenant_id, limit=limit, newest_first=True)
+        return [request_from(item) for item in page.items]
 
     def _listed(self, index: str, partition: str, limit: int | None) -> list[Request]:
         found: list[Item] = []

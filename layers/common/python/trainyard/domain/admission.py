@@ -68,7 +68,7 @@ class Ledger:
     paused: bool = False
     paused_tiers: frozenset[str] = frozenset()
     floor_by_tier: Mapping[str, int] = field(default_factory=dict)
-    """Where a queue that comes back from nothing begins: the least tag of those that wait."""
+    """The least tag of those that wait, which never falls: what a queue with no credit and no debt has used."""
     served_by_tier: Mapping[str, int] = field(default_factory=dict)
     """The ledger's version at the tier's last admission."""
     weight_by_tier: Mapping[str, int] = field(default_factory=dict)
@@ -89,6 +89,7 @@ class Holder:
     """A request that holds a slot."""
 
     request_id: str
+    tenant_id: str
     tier: str
     lane: str
     ends_by: datetime
@@ -206,6 +207,7 @@ class _Candidate:
         self.committed = self.queue.spent_usd + self.queue.reserved_usd
         self.tag = self.queue.tag(now, self.weight)
         self.entitlement = 0.0
+        self.has_credit = False
         self.places = {name: list(places) for name, places in waiting.places.items() if places}
         self.unseen = {
             name: lane.waiting - len(waiting.places.get(name, ())) for name, lane in self.queue.lanes.items()
@@ -214,7 +216,11 @@ class _Candidate:
 
     @property
     def band(self) -> int:
-        """Return 0 below the whole part of the entitlement, 1 below it rounded up, else 2."""
+        """Return -1 with credit, up to a bit more than three times the entitlement; 0 below the whole part of the
+        entitlement, 1 below it rounded up, else 2.
+        """
+        if self.has_credit and self.running < math.ceil(3 * self.entitlement) + 2:
+            return -1
         if self.running < math.floor(self.entitlement + 1e-9):
             return 0
         return 1 if self.running < math.ceil(self.entitlement - 1e-9) else 2
@@ -547,8 +553,13 @@ class _Room:
         else:
             idle = self._taken(tier) - sum(c.running for c in wanting)
             found = entitlements(max(slots - idle, 0), shares)
+        floor = self.ledger.floor_by_tier.get(tier.name, 0)
+        least = min((candidate.tag for candidate in wanting), default=0)
         for candidate in wanting:
-            candidate.entitlement = found[candidate.queue.tenant_id]
+            ahead = max(candidate.tag - max(least, floor), 0) * candidate.weight
+            repaid = ahead / (tier.credit // timedelta(milliseconds=1))
+            candidate.entitlement = max(found[candidate.queue.tenant_id] - repaid, 0.0)
+            candidate.has_credit = candidate.tag < floor
 
     # --- what is told ---------------------------------------------------------------------------------------
 
@@ -582,8 +593,9 @@ class _Room:
         return Reason.TIER_QUOTA if self._taken(tier) >= tier.slots_max else Reason.NOTHING_TO_BORROW
 
     def floors(self) -> dict[str, int]:
-        """Return tier → where a queue begins that comes back from nothing."""
+        """Return tier → the least tag of those that wait and may go, or of what was admitted when nobody waits."""
         floors = dict(self.tags)
+        before = self.ledger.floor_by_tier
         for tier in self.policy.tiers:
             tags = [
                 candidate.tag
@@ -591,7 +603,7 @@ class _Room:
                 if any(p and self._own_obstacle(candidate, p[0]) is None for p in candidate.places.values())
             ]
             if tags:
-                floors[tier.name] = min(tags)
+                floors[tier.name] = max(min(tags), before.get(tier.name, 0))
         return floors
 
     def again_at(self) -> datetime | None:

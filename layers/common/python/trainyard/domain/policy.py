@@ -94,6 +94,11 @@ class TierPolicy:
         return (JOBS_OF_PROCESSING + JOBS_OF_TRAINING) * (self.runtime_max + STOP_GRACE)
 
     @property
+    def credit(self) -> timedelta:
+        """Slot-time that a tenant of weight 1 may save up while it leaves its share to others."""
+        return self.run_time_max
+
+    @property
     def data_bytes_max(self) -> int:
         return self.instances[-1].data_mb_max * 1024 * 1024
 

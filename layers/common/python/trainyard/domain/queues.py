@@ -98,9 +98,9 @@ class TenantQueue:
         return self.used_ms + elapsed // weight
 
 
-def lifted(queue: TenantQueue, floor: int) -> TenantQueue:
-    """Return a queue that comes back from nothing: it has no credit for the time in which it asked for none."""
-    return replace(queue, used_ms=max(queue.used_ms, floor))
+def lifted(queue: TenantQueue, floor: int, credit: timedelta) -> TenantQueue:
+    """Return a queue that comes back from nothing: of the share that it left to others it keeps a credit."""
+    return replace(queue, used_ms=max(queue.used_ms, floor - credit // _MILLISECOND))
 
 
 def joined(queue: TenantQueue, place: Place) -> TenantQueue:

@@ -105,10 +105,14 @@ class MemoryStore:
         if failed:
             raise Conflict(f"conditions failed: {[writes[n] for n in failed][:1]}", failed=failed)
         changes = [(write.key, _applied(self.items.get(write.key), write)) for write in writes]
-        assert sum(_size(item) for _, item in changes if item) <= TRANSACTION_BYTES_MAX
+        total = 0
         for key, item in changes:
             assert all(value for _, value in key.values), f"a key part is empty: {key}"
-            assert item is None or _size(item) <= ITEM_BYTES_MAX, f"the item of {key} is too large"
+            size = _size(item) if item is not None else 0
+            assert size <= ITEM_BYTES_MAX, f"the item of {key} is too large"
+            total += size
+        assert total <= TRANSACTION_BYTES_MAX, "the transaction is too large"
+        for key, item in changes:
             self._replace(key, item)
         self.transactions += 1
 
@@ -209,17 +213,16 @@ def _applied(item: Item | None, write: Write) -> Item | None:
 
 def _size(value: Any) -> int:
     """Return about the bytes of a value as DynamoDB counts them; refuses what it cannot keep."""
-    match value:
-        case str():
-            return len(value)
-        case bool():
-            return 1
-        case int() | Decimal():
-            return 9
-        case bytes():
-            return len(value)
-        case dict():
-            return 3 + sum(len(name) + 1 + _size(inner) for name, inner in value.items())
-        case list():
-            return 3 + sum(1 + _size(inner) for inner in value)
+    kind = type(value)
+    if kind in (str, bytes):
+        return len(value)
+    if kind in (int, bool, Decimal):
+        return 9
+    if kind is dict:
+        size = 3
+        for name, inner in value.items():
+            size += len(name) + 1 + _size(inner)
+        return size
+    if kind is list:
+        return 3 + sum(map(_size, value))
     raise TypeError(f"DynamoDB keeps no {type(value).__name__}: {value!r}")

@@ -1,0 +1,393 @@
+"""Measure fairness, starvation bounds and large requests on the real admission code (make fairness).
+
+Each measurement draws its load from seeds, prints what it found beside the bound that docs/admission.md
+publishes, and fails when the bound does not hold.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import pairwise
+from multiprocessing import Pool
+from random import Random
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from simulation.flow import Flow, Job, Run
+from simulation.scenario import choices
+from trainyard.domain import admission
+from trainyard.domain.admission import entitlements
+from trainyard.domain.policy import Policy, TenantPolicy, TierPolicy
+
+T = TypeVar("T")
+
+MINUTE, HOUR = 60.0, 3600.0
+JAIN_MIN = 0.98
+CYCLES = 10
+
+
+def tier(name: str, quota: int, *, cap: int, hours: float, large: int = 4, borrowing: int = 0) -> TierPolicy:
+    """Return a tier whose runs last `hours` at most."""
+    grace = timedelta(seconds=120)
+    return TierPolicy(
+        name=name,
+        quota=quota,
+        borrowing_limit=borrowing,
+        lending_limit=0,
+        running_max_per_tenant=cap,
+        runtime_max=timedelta(hours=hours) / 3 - grace,
+        hold_age=timedelta(minutes=15),
+        quality_min=0.5,
+        instances=choices(large),
+    )
+
+
+def policy(*tiers: TierPolicy, running_max: int, **changes: object) -> Policy:
+    values: dict[str, object] = {
+        "version": 0,
+        "running_max": running_max,
+        "quiet_period": timedelta(0),
+        "delay_max": timedelta(0),
+        "start_retry_delay": timedelta(seconds=60),
+        "tiers": tiers,
+    }
+    return Policy(**values | changes)  # type: ignore[arg-type]
+
+
+# --- fair shares --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Load:
+    """One tier, tenants of different weights, caps and run lengths."""
+
+    policy: Policy
+    slots: int
+    jobs: list[Job]
+    always: dict[str, tuple[int, int]]
+    """Tenants that are never without admissible work: (weight, cap)."""
+    longest: dict[str, float]
+    horizon: float
+
+
+def share_load(seed: int, *, visitors: bool, quick: bool = False) -> Load:
+    """Draw tenants that always have work, and with `visitors` newcomers and others that come and go.
+
+    `quick` leaves out the shortest runs, of which very many would be needed.
+    """
+    random = Random(f"shares {seed}")
+    minutes = [60, 240, 600] if quick else [2, 60, 240, 600, 600]
+    slots = random.choice([4, 6, 8])
+    names = [f"t{number}" for number in range(random.choice([3, 4, 5]))]
+    weights = {name: random.choice([1, 1, 2, 3]) for name in names}
+    caps = {name: random.choice([slots, slots, max(1, slots // 2)]) for name in names}
+    lengths = {name: random.choice(minutes) * MINUTE for name in names}
+    shares = {name: (weights[name], caps[name]) for name in names}
+    entitled = entitlements(slots, shares)
+    cycle = max(lengths[name] / entitled[name] for name in names)
+    horizon = 12 * cycle
+    jobs: list[Job] = []
+    for name in names:
+        done = 0.0
+        while done < 1.5 * entitled[name] * horizon * (1.0 + 0.5 * visitors):
+            seconds = random.uniform(0.2, 1.0) * lengths[name]
+            jobs.append(Job(len(jobs), 0.0, name, "basic", seconds))
+            done += seconds
+    if visitors:
+        jobs += _visits(random, horizon, cycle, len(jobs))
+    limits = policy(
+        tier("basic", slots, cap=slots, hours=10),
+        running_max=slots,
+        tenants={name: TenantPolicy(weight=weights[name], running_max=caps[name]) for name in names},
+    )
+    return Load(limits, slots, jobs, shares, lengths, horizon)
+
+
+def _visits(random: Random, horizon: float, cycle: float, first: int) -> list[Job]:
+    """Return the jobs of newcomers, and of tenants that come, use their share, and go."""
+    jobs: list[Job] = []
+    for visitor in range(6):
+        at = random.uniform(0, horizon)
+        for _ in range(random.choice([1, 3, 10])):
+            seconds = random.uniform(0.05, 0.3) * cycle
+            jobs.append(Job(first + len(jobs), at, f"v{visitor}", "basic", min(seconds, 10 * HOUR)))
+    return jobs
+
+
+def least_jain(load: Load, runs: Sequence[Run]) -> float:
+    """Return the least weighted Jain index over all sliding windows of ten cycles.
+
+    x = slot-seconds in the window ÷ entitlement; a window begins at every twentieth of a cycle.
+    """
+    names = list(load.always)
+    entitled = entitlements(load.slots, load.always)
+    cycle = max(load.longest[name] / entitled[name] for name in names)
+    step, count = cycle / 20, int(load.horizon / (cycle / 20))
+    used = {name: _used_by_step([r for r in runs if r.job.tenant_id == name], step, count) for name in names}
+    visitors = _used_by_step([r for r in runs if r.job.tenant_id not in load.always], step, count)
+    # What visitors used is not to be shared: at each moment the others are entitled to what was left.
+    shares = [entitlements(max(load.slots - taken / step, 0.01), load.always) for taken in visitors]
+    due = {name: [share[name] * step for share in shares] for name in names}
+    least = 1.0
+    for begin in range(count - CYCLES * 20 + 1):
+        window = slice(begin, begin + CYCLES * 20)
+        x = [sum(used[name][window]) / sum(due[name][window]) for name in names]
+        least = min(least, sum(x) ** 2 / (len(x) * sum(value * value for value in x)))
+    return least
+
+
+def _used_by_step(runs: Sequence[Run], step: float, count: int) -> list[float]:
+    used = [0.0] * count
+    for run in runs:
+        for number in range(int(run.starts / step), min(int(run.ends / step) + 1, count)):
+            overlap = min(run.ends, (number + 1) * step) - max(run.starts, number * step)
+            used[number] += max(overlap, 0.0)
+    return used
+
+
+def fair_shares(seed: int, *, visitors: bool, quick: bool = False) -> tuple[float, float]:
+    """Return the least Jain index, and the longest gap between two admissions of a queue that can always go,
+    as a share of the published bound.
+    """
+    load = share_load(seed, visitors=visitors, quick=quick)
+    runs = Flow(load.policy).run(load.jobs, until=load.horizon)
+    return least_jain(load, runs), longest_gap(load, runs)
+
+
+def longest_gap(load: Load, runs: Sequence[Run]) -> float:
+    """Return the longest gap ÷ c(2 + W/(wN) + W/N): c the longest run, w the weight, W the sum of all weights,
+    N the slots; of tenants whose cap is no hindrance.
+    """
+    weights = sum(load.policy.tenant(name).weight for name in {run.job.tenant_id for run in runs})
+    longest = max(run.job.seconds for run in runs)
+    worst = 0.0
+    for name, (weight, cap) in load.always.items():
+        if cap >= load.slots:
+            starts = [0.0, *(run.starts for run in runs if run.job.tenant_id == name)]
+            gap = max(later - earlier for earlier, later in pairwise(starts))
+            share = weights / load.slots
+            worst = max(worst, gap / (longest * (2 + share / weight + share)))
+    return worst
+
+
+# --- light tenants ------------------------------------------------------------------------------------------
+
+
+LIGHT_HOURS = 100
+
+
+def light_load(seed: int) -> tuple[Policy, list[Job]]:
+    """Return heavy tenants with a backlog, and a light one that asks for at most half its entitlement."""
+    random = Random(f"light {seed}")
+    slots, heavy = 8, [f"h{number}" for number in range(random.choice([3, 7]))]
+    entitled = slots / (len(heavy) + 1)
+    jobs: list[Job] = []
+    horizon = LIGHT_HOURS * HOUR
+    for name in heavy:
+        length = random.choice([20 * MINUTE, HOUR, 10 * HOUR])
+        done = 0.0
+        while done < 2 * slots * horizon / len(heavy):
+            seconds = random.uniform(0.2, 1.0) * length
+            jobs.append(Job(len(jobs), 0.0, name, "basic", seconds))
+            done += seconds
+    at, length = 0.0, random.choice([5 * MINUTE, HOUR])
+    while at < horizon:
+        at += random.expovariate(0.5 * entitled / length)
+        jobs.append(Job(len(jobs), at, "light", "basic", length))
+    return policy(tier("basic", slots, cap=slots, hours=10), running_max=slots), jobs
+
+
+def light_waits(seed: int) -> tuple[float, float]:
+    """Return the light tenant's p95 wait in seconds, and that when it is always served first."""
+    limits, jobs = light_load(seed)
+    real = _p95(Flow(limits).run(jobs, until=LIGHT_HOURS * HOUR))
+    band = admission._Candidate.band
+    assert isinstance(band, property)
+
+    def first(candidate: admission._Candidate) -> int:
+        return -1 if candidate.queue.tenant_id == "light" else int(band.__get__(candidate))
+
+    with patch.object(admission._Candidate, "band", property(first)):
+        ideal = _p95(Flow(limits).run(jobs, until=LIGHT_HOURS * HOUR))
+    return real, ideal
+
+
+def _p95(runs: Sequence[Run]) -> float:
+    waits = sorted(run.waited for run in runs if run.job.tenant_id == "light")
+    return waits[int(0.95 * (len(waits) - 1))]
+
+
+# --- a newcomer ---------------------------------------------------------------------------------------------
+
+
+def newcomer(seed: int) -> tuple[int, float, float, int]:
+    """Return by how many admissions a single request is passed that comes behind a thousand of another tenant,
+    its wait, the shortest residual run at its arrival, and the slots of the tier.
+    """
+    random = Random(f"newcomer {seed}")
+    slots = random.choice([1, 2, 4, 8])
+    jobs = [Job(n, 0.0, "many", "basic", random.uniform(2 * MINUTE, 10 * HOUR)) for n in range(1000)]
+    arrives = random.uniform(1 * HOUR, 30 * HOUR)
+    single = Job(1000, arrives, "single", "basic", MINUTE)
+    limits = policy(tier("basic", slots, cap=slots, hours=10), running_max=slots)
+    runs = Flow(limits).run([*jobs, single], until=arrives + 11 * HOUR)
+    found = next(run for run in runs if run.job is single)
+    passed = sum(arrives <= run.starts and run.turn < found.turn for run in runs)
+    residual = min(run.ends - arrives for run in runs if run.starts <= arrives < run.ends)
+    return passed, found.waited, residual, slots
+
+
+# --- large requests -----------------------------------------------------------------------------------------
+
+POOL = "training/ml.m5.large"
+LARGE_HOURS = 2.0
+
+
+def large_waits(seed: int) -> list[float]:
+    """Return the waits of requests for 4 and 8 of 8 instances among a flood of small ones on two tiers."""
+    random = Random(f"large {seed}")
+    limits = policy(
+        tier("basic", 8, cap=8, hours=LARGE_HOURS, large=4, borrowing=8),
+        tier("premium", 8, cap=8, hours=LARGE_HOURS, large=8, borrowing=8),
+        running_max=16,
+        instance_quotas={POOL: 8},
+    )
+    jobs: list[Job] = []
+    horizon = 150 * HOUR
+    at = 0.0
+    while at < horizon:
+        at += random.expovariate(8 / (0.6 * HOUR))  # more than the pool can serve
+        tenant = random.choice(["a", "b", "c", "d", "e"])
+        name = "basic" if tenant in "abc" else "premium"
+        jobs.append(Job(len(jobs), at, tenant, name, random.uniform(0.05, 0.95) * LARGE_HOURS * HOUR))
+    at = HOUR
+    while at < horizon - 10 * HOUR:
+        name = random.choice(["basic", "premium"])
+        seconds = random.uniform(0.1, 0.95) * LARGE_HOURS * HOUR
+        jobs.append(Job(len(jobs), at, f"large-{name}", name, seconds, size_mb=500))
+        at += random.uniform(5, 8) * HOUR
+    flow = Flow(limits)
+    waits = [run.waited for run in flow.run(jobs, until=horizon) if run.instances > 1]
+    return waits + [horizon - job.arrives for job in flow.refused if job.tenant_id.startswith("large")]
+
+
+LARGE_BOUND = 15 * MINUTE + LARGE_HOURS * HOUR
+
+
+# --- print --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Found:
+    """All that was measured."""
+
+    shares: list[tuple[float, float]] = field(default_factory=list)
+    visitors: list[tuple[float, float]] = field(default_factory=list)
+    light: list[tuple[float, float]] = field(default_factory=list)
+    newcomer: list[tuple[int, float, float, int]] = field(default_factory=list)
+    large: list[list[float]] = field(default_factory=list)
+
+
+MEASURES: dict[str, Callable[[int], Any]] = {
+    "shares": lambda seed: fair_shares(seed, visitors=False),
+    "visitors": lambda seed: fair_shares(seed, visitors=True),
+    "light": light_waits,
+    "newcomer": newcomer,
+    "large": large_waits,
+}
+
+
+def _run(task: tuple[str, int]) -> tuple[str, Any]:
+    name, seed = task
+    return name, MEASURES[name](seed)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="simulation.fairness", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20, help="of each measurement (default: 20)")
+    seeds = parser.parse_args().seeds
+    tasks = [(name, seed) for seed in range(seeds) for name in MEASURES]
+    found = Found()
+    with Pool() as pool:
+        done = pool.imap_unordered(_run, tasks)
+        for name, value in track(done, "measuring", total=len(tasks), console=Console(stderr=True)):
+            getattr(found, name).append(value)
+    rows = report(found)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("MEASURED", "WORST", "MEDIAN", "BOUND", ""):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(row.what, row.worst, row.median, row.bound, "✓" if row.holds else "BROKEN")
+    Console(width=130).print(table)
+    return int(not all(row.holds for row in rows))
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    worst: str
+    median: str
+    bound: str
+    holds: bool
+
+
+def report(found: Found) -> list[Row]:
+    """Return a row for each measurement."""
+    rows = []
+    kinds = ((found.shares, "nobody else"), (found.visitors, "newcomers, and tenants that come and go"))
+    for values, others in kinds:
+        jains = sorted(jain for jain, _ in values)
+        what = f"weighted Jain, every window of {CYCLES} cycles, {others} ({len(jains)} seeds)"
+        rows.append(
+            Row(what, f"{jains[0]:.4f}", f"{_median(jains):.4f}", f"at least {JAIN_MIN}", jains[0] >= JAIN_MIN)
+        )
+    gaps = sorted(gap for _, gap in (*found.shares, *found.visitors))
+    what = f"longest gap between two admissions of a queue that can always go ({len(gaps)} seeds)"
+    bound = "at most 1 x c(2 + W/(wN) + W/N)"
+    rows.append(Row(what, f"{gaps[-1]:.2f}", f"{_median(gaps):.2f}", bound, gaps[-1] <= 1))
+    excess = sorted(real - (2 * ideal + 1) for real, ideal in found.light)
+    what = f"light tenant: p95 wait less (2 x ideal + 1 s), in seconds ({len(excess)} seeds)"
+    rows.append(Row(what, f"{excess[-1]:.1f}", f"{_median(excess):.1f}", "at most 0", excess[-1] <= 0))
+    rows += _newcomer_rows(found.newcomer)
+    waits = sorted(wait / MINUTE for waits in found.large for wait in waits)
+    what = f"large requests (4 and 8 of 8 instances): wait in minutes ({len(waits)} requests)"
+    bound = f"at most {LARGE_BOUND / MINUTE:.0f}: hold age + maximum runtime"
+    rows.append(Row(what, f"{waits[-1]:.1f}", f"{_median(waits):.1f}", bound, waits[-1] <= LARGE_BOUND / MINUTE))
+    return rows
+
+
+def _newcomer_rows(found: Sequence[tuple[int, float, float, int]]) -> list[Row]:
+    passed = sorted((passed, slots) for passed, _, _, slots in found)
+    what = f"one request behind a thousand: admissions that pass it, of N slots ({len(passed)} seeds)"
+    worst, middle = passed[-1], _median(passed)
+    late = max(waited - residual for _, waited, residual, _ in found)
+    return [
+        Row(
+            what,
+            f"{worst[0]} of {worst[1]}",
+            f"{middle[0]} of {middle[1]}",
+            "at most N",
+            all(count <= slots for count, slots in passed),
+        ),
+        Row(
+            "the same request: wait less the shortest residual run, in seconds",
+            f"{late:.3f}",
+            "",
+            "at most 0",
+            late <= 0.001,
+        ),
+    ]
+
+
+def _median(values: Sequence[T]) -> T:
+    return values[len(values) // 2]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Flow: training requests through the real waiting room and the real decide, without any trouble.
+
+What-if questions and the fairness measurements run on it: arrivals and run times are given, and who starts when
+is what the service would have done, since its own code decides.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count
+
+from simulation.clock import BEGIN
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.ports import End
+from trainyard.application.waiting_room import WaitingRoom
+from trainyard.domain.admission import Plan, decide
+from trainyard.domain.policy import Policy
+from trainyard.domain.requests import Cause, Content, State, Submission
+
+MB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A training request that will arrive, and how long it will really run."""
+
+    number: int
+    arrives: float
+    """Seconds from the beginning; so are all times here."""
+    tenant_id: str
+    tier: str
+    seconds: float
+    size_mb: float = 1.0
+
+    @property
+    def request_id(self) -> str:
+        return f"{self.number:032x}"
+
+
+@dataclass(slots=True)
+class Run:
+    """What became of a job."""
+
+    job: Job
+    starts: float
+    ends: float
+    instances: int
+    borrowed: bool
+    backfilled: bool
+    turn: int
+    """The number of its admission, counted from 0."""
+
+    @property
+    def waited(self) -> float:
+        return self.starts - self.job.arrives
+
+
+@dataclass
+class Flow:
+    policy: Policy
+    engine: Callable[..., Plan] = decide
+    room: WaitingRoom = field(
+        default_factory=lambda: WaitingRoom(store=MemoryStore(), retention=timedelta(days=1), rest=lambda _: None)
+    )
+    runs: list[Run] = field(default_factory=list)
+    refused: list[Job] = field(default_factory=list)
+    """Jobs that were not admitted in the time given."""
+
+    def run(self, jobs: Sequence[Job], *, until: float = float("inf")) -> list[Run]:
+        """Let all jobs arrive and run; return the runs in the order of their starts."""
+        numbers = count()
+        events: list[tuple[float, int, Job | str]] = [(job.arrives, next(numbers), job) for job in jobs]
+        heapq.heapify(events)
+        known = {job.request_id: job for job in jobs}
+        started: set[str] = set()
+        while events and events[0][0] <= until:
+            now = events[0][0]
+            while events and events[0][0] <= now:
+                self._happen(heapq.heappop(events)[2], now)
+            for run in self._dispatch(now, known):
+                started.add(run.job.request_id)
+                heapq.heappush(events, (run.ends, next(numbers), run.job.request_id))
+            if self.again is not None:
+                heapq.heappush(events, (max(self.again, now + 0.001), next(numbers), ""))
+        self.refused = [job for job in jobs if job.request_id not in started]
+        return self.runs
+
+    again: float | None = None
+    """When time alone lets more go."""
+
+    def _happen(self, event: Job | str, now: float) -> None:
+        if isinstance(event, Job):
+            self.room.enlist(_submission(event), self.policy, _time(now))
+        elif event:
+            (request,) = self.room.get_all([event])
+            self.room.finish([End(request=request, state=State.SUCCEEDED)], self.policy, _time(now))
+
+    def _dispatch(self, now: float, known: dict[str, Job]) -> Iterable[Run]:
+        found: list[Run] = []
+        while True:
+            snapshot = self.room.snapshot(self.policy, _time(now))
+            plan = self.engine(snapshot, self.policy, _time(now))
+            self.again = None if plan.again_at is None else (plan.again_at - BEGIN).total_seconds()
+            if not plan.admissions:
+                if dict(plan.saved) != dict(snapshot.ledger.saved):
+                    self.room.remember_saved(plan, snapshot.ledger)
+                return found
+            for decision in self.room.commit(plan, snapshot, self.policy, _time(now)):
+                job = known[decision.place.request_id]
+                run = Run(
+                    job,
+                    now,
+                    now + job.seconds,
+                    int(decision.place.lane.split(" ")[2]),
+                    decision.borrowed,
+                    decision.backfilled,
+                    len(self.runs),
+                )
+                self.runs.append(run)
+                found.append(run)
+
+
+def _time(seconds: float) -> datetime:
+    return BEGIN + timedelta(seconds=seconds)
+
+
+def _submission(job: Job) -> Submission:
+    return Submission(
+        request_id=job.request_id,
+        tenant_id=job.tenant_id,
+        tier=job.tier,
+        data_set=f"set-{job.number}",
+        content=Content(
+            bucket=f"bucket-{job.tenant_id}",
+            key=f"incoming/set-{job.number}/data.csv",
+            version_id="v1",
+            etag="0" * 32,
+            sequencer="",
+            size_bytes=int(job.size_mb * MB),
+            event_time=_time(job.arrives),
+        ),
+        cause=Cause.UPLOAD,
+    )

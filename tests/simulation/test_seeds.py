@@ -1,0 +1,30 @@
+"""A short range of seeds, so that every change meets some trouble; `make simulate` runs as many as asked."""
+
+import pytest
+
+from simulation.__main__ import run_checked, summary, unreached
+from simulation.run import run_seed
+from tests.simulation.mutants import MUTANTS, first_caught
+
+SEEDS = 240
+
+
+def test_no_invariant_is_violated_and_every_kind_of_trouble_is_met() -> None:
+    total, violations = summary(run_checked(seed) for seed in range(SEEDS))
+    assert violations == []
+    assert unreached(total) == []
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_protocol_without_one_of_its_safeguards_is_caught(name: str) -> None:
+    caught = first_caught(name, lambda seed: run_seed(seed).violation, range(300))
+    assert caught is not None, "300 seeds did not notice"
+
+
+def test_a_calm_day_is_calm() -> None:
+    """Without trouble nothing is swept, missed or repaired."""
+    for seed in range(20):
+        result = run_seed(seed, share=0.0)
+        assert result.violation is None
+        coped = ("sweep adopted", "missed end found", "dead letter", "pass failed")
+        assert {name: result.counts[name] for name in coped} == dict.fromkeys(coped, 0)
