@@ -9,7 +9,7 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli import dlq, models, requests, service, tenants
+from cli import dlq, models, requests, service, simulate, tenants
 from cli.deployment import Deployment
 from cli.show import Answer, show
 from trainyard.domain.errors import TrainyardError
@@ -187,6 +187,24 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     apply.add_argument("--dry-run", action="store_true", help="check it only")
     apply.add_argument("--note", default="", help="why, for the history")
     apply.set_defaults(run=service.policy_apply)
+    what_if = commands.add_parser(
+        "simulate",
+        help="what if another policy had been in force: waits, use of slots, fairness, cost",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  trainyard simulate --policy candidate.yaml --picture what-if.svg\n"
+        "  trainyard simulate --policy candidate.yaml --history arrivals.jsonl\n"
+        "  trainyard simulate --policy candidate.yaml --generate 24 --today policy.yaml\n\n"
+        "A history has one JSON object per line: arrives_seconds, tenant, tier, run_seconds, size_mb.",
+    )
+    what_if.add_argument("--policy", type=Path, required=True, help="the candidate")
+    what_if.add_argument("--history", type=Path, help="arrivals as a file (default: what this deployment has run)")
+    what_if.add_argument("--generate", type=float, metavar="HOURS", help="draw arrivals for so many hours")
+    what_if.add_argument("--load", type=float, default=0.8, help="of each quota, when drawn (default: 0.8)")
+    what_if.add_argument("--seed", type=int, default=1, help="of what is drawn (default: 1)")
+    what_if.add_argument("--today", type=Path, help="compare with this policy (default: the one in force)")
+    what_if.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the slots in use over time")
+    what_if.add_argument("--save-history", type=Path, metavar="FILE", help="keep the arrivals")
+    what_if.set_defaults(run=simulate.simulate)
     letters = commands.add_parser("dlq", help="list and redrive dead letters")
     actions = letters.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="the dead-letter queues and their newest letters").set_defaults(

@@ -6,7 +6,7 @@ is what the service would have done, since its own code decides.
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
 
@@ -66,6 +66,9 @@ class Flow:
     runs: list[Run] = field(default_factory=list)
     refused: list[Job] = field(default_factory=list)
     """Jobs that were not admitted in the time given."""
+
+    def __post_init__(self) -> None:
+        self.policy = replace(self.policy, version=0)
 
     def run(self, jobs: Sequence[Job], *, until: float = float("inf")) -> list[Run]:
         """Let all jobs arrive and run; return the runs in the order of their starts."""

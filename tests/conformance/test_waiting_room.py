@@ -3,23 +3,35 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from tests.build import NOW, after, content, policy, request, submission, tier, waiting_room
+from tests.build import (
+    NOW,
+    after,
+    choice,
+    content,
+    policies,
+    policy,
+    request,
+    submission,
+    tier,
+    waiting_room,
+)
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.ports import End, Enlistment
-from trainyard.application.store import Store
-from trainyard.application.waiting_room import WaitingRoom
-from trainyard.domain.admission import Plan, Snapshot, decide
+from trainyard.application.store import Store, Update
+from trainyard.application.waiting_room import LEDGER, PAGE_MIN, WaitingRoom
+from trainyard.domain.admission import Plan, Reason, Snapshot, decide
 from trainyard.domain.errors import Conflict
-from trainyard.domain.policy import Policy
+from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.requests import Outcome, Request, State
 
 LIMITS = policy(tier(quota=2, running_max_per_tenant=2), tier("premium", quota=2), running_max=3)
@@ -290,3 +302,146 @@ def test_the_backlog_tells_how_much_waits_and_since_when(room: Room) -> None:
     backlog = room.room.backlog(LIMITS)
     assert (backlog["basic"].waiting, backlog["basic"].oldest_arrived_at) == (3, after(3))
     assert (backlog["premium"].waiting, backlog["premium"].oldest_arrived_at) == (0, None)
+
+
+# --- lanes, set-aside queues, batches, pauses, repair -----------------------------------------------------------
+
+TWO_LANES = policy(
+    tier(quota=4, running_max_per_tenant=4, instances=(choice(10), choice(1000, instances=2))),
+    running_max=4,
+    instance_quotas={"training/ml.m5.large": 2},
+)
+BIG = content(size_bytes=100 * 1024 * 1024)
+
+
+def test_a_request_that_needs_other_instances_is_held_up_by_none_before_it(room: Room) -> None:
+    room.enlist(1, limits=TWO_LANES, content=BIG)
+    room.enlist(2, limits=TWO_LANES, content=BIG)
+    room.enlist(3, limits=TWO_LANES)
+    assert room.admit(TWO_LANES) == [submission(1).request_id]
+    ledger = room.room.ledger()
+    assert ledger.used_by_pool == {"training/ml.m5.large": 2, "processing/ml.t3.medium": 1}
+    room.finish(room.state(1), State.SUCCEEDED)
+    wider = replace(TWO_LANES, instance_quotas={"training/ml.m5.large": 3})
+    assert sorted(room.admit(wider)) == [submission(2).request_id, submission(3).request_id]
+
+
+def test_a_queue_that_cannot_go_is_set_aside_until_the_policy_changes(room: Room) -> None:
+    poor = policy(tier(), tenants={"acme": TenantPolicy(budget_usd=Decimal("0.01"))})
+    room.enlist(1, limits=poor)
+    plan, _ = room.plan(poor)
+    room.room.shelve(plan.shelved.values(), poor, NOW)
+    assert room.plan(poor)[1].queues == ()
+    backlog = room.room.backlog(poor)["basic"]
+    assert (backlog.waiting, dict(backlog.shelved)) == (1, {Reason.BUDGET.value: 1})
+    assert room.room.reopen(poor, NOW) == 0
+    assert room.room.reopen(replace(poor, version=1), NOW) == 1
+    assert [q.queue.tenant_id for q in room.plan(poor)[1].queues] == ["acme"]
+
+
+def test_what_a_run_really_cost_replaces_what_it_reserved(room: Room) -> None:
+    budget = policy(tier(), tenants={"acme": TenantPolicy(budget_usd=Decimal(1))})
+    room.enlist(1, limits=budget)
+    room.admit(budget)
+    held = room.room.queue("basic", "acme")
+    assert (held.reserved_usd, held.spent_usd) == (Decimal("0.222167"), Decimal(0))
+    room.finish(room.state(1), State.SUCCEEDED, cost_usd=Decimal("0.05"))
+    after_run = room.room.queue("basic", "acme")
+    assert (after_run.reserved_usd, after_run.spent_usd) == (Decimal(0), Decimal("0.05"))
+
+
+def test_time_really_used_is_charged_and_nothing_else(room: Room) -> None:
+    room.enlist(1)
+    room.admit(seconds=10)
+    room.finish(room.state(1), State.SUCCEEDED, now=after(70))
+    assert room.room.queue("basic", "acme").used_ms == 60_000
+
+
+def test_ends_that_come_together_are_settled_together_and_duplicates_among_them_once(room: Room) -> None:
+    for number in (1, 2):
+        room.enlist(number, tenant_id=f"t{number}")
+    room.admit()
+    one, two = (room.state(number) for number in (1, 2))
+    ends = [End(request=r, state=State.SUCCEEDED) for r in (one, two, one)]
+    assert room.room.finish(ends, LIMITS, after(9)) == [True, True, False]
+    assert room.used() == (0, {})
+
+
+def test_a_paused_tenant_or_tier_is_passed_over_and_comes_back(room: Room) -> None:
+    room.enlist(1)
+    room.enlist(2, tenant_id="other", tier="premium")
+    room.room.set_tenant_paused("basic", "acme", True, NOW)
+    room.room.set_paused(True, "premium")
+    assert room.admit() == []
+    room.enlist(3)
+    assert room.admit() == [], "an upload does not resume it"
+    room.room.set_paused(False, "premium")
+    assert room.admit() == [submission(2).request_id]
+    room.room.set_tenant_paused("basic", "acme", False, NOW)
+    assert room.admit() == [submission(1).request_id, submission(3).request_id]
+
+
+def test_uploads_that_are_trained_on_alone_are_not_merged(room: Room) -> None:
+    for number in (1, 2):
+        room.enlist(number, seconds=number, data_set="churn", alone=True)
+    assert room.admit(seconds=9) == [submission(1).request_id, submission(2).request_id]
+
+
+def test_a_start_taken_over_makes_void_what_the_first_starter_meets(room: Room) -> None:
+    room.enlist(1)
+    room.admit()
+    first = room.state(1)
+    assert room.room.claim(first)
+    assert not room.room.claim(first)
+    assert room.room.requeue(first, LIMITS, NOW, due_at=NOW, reason="refused", by_start=True) == []
+    assert not room.finish(first, State.FAILED, by_start=True)
+    assert room.finish(first, State.SUCCEEDED)
+
+
+def test_a_count_put_wrong_by_hand_is_corrected_by_the_second_recount(room: Room, store: Store) -> None:
+    room.enlist(1)
+    room.admit()
+    store.transact([Update(LEDGER, add={"used": 2, "used_in_basic": 2})])
+    assert room.room.recount(after(0)) == {}
+    assert room.room.recount(after(60)) == {}, "too soon: the list of holders may lag"
+    assert room.room.recount(after(300)) == {"used": 2, "used_in_basic": 2}
+    assert room.used() == (1, {"basic": 1})
+
+
+def test_policies_are_versions_that_the_ledger_names(room: Room, store: Store) -> None:
+    book = policies(store, LIMITS)
+    assert book.current().version == 0
+    room.enlist(1)
+    plan, snapshot = room.plan()
+    assert book.apply("other", NOW, note="more slots").version == 1
+    with pytest.raises(Conflict):
+        room.room.commit(plan, snapshot, LIMITS, NOW)
+    with pytest.raises(Conflict):
+        room.room.snapshot(LIMITS, NOW)
+    assert book.rollback(0, after(1)).version == 2
+    told = [(version.version, version.note) for version in book.history()]
+    assert told == [(2, "rolled back to version 0"), (1, "more slots"), (0, "as deployed")]
+
+
+def test_passes_are_kept_newest_first(room: Room) -> None:
+    ledger = room.room.ledger()
+    for number in range(3):
+        room.room.keep(f"pass {number}".encode(), ledger, after(number))
+    assert room.room.passes(NOW) == [b"pass 2", b"pass 1", b"pass 0"]
+
+
+def test_of_very_many_queues_a_pass_reads_a_bounded_number_and_those_with_the_least_tags(room: Room) -> None:
+    quiet = replace(LIMITS, quiet_period=timedelta(seconds=5))
+    for number in range(PAGE_MIN + 30):
+        room.enlist(number, seconds=number / 100, tenant_id=f"t{number:03}", limits=quiet)
+    snapshot = room.room.snapshot(quiet, after(60))
+    assert (len(snapshot.queues), snapshot.partial) == (PAGE_MIN, frozenset({"basic"}))
+    assert room.admit(quiet, seconds=60) == [submission(0).request_id, submission(1).request_id]
+
+
+def test_queues_that_lack_instances_use_up_no_read_limit(room: Room) -> None:
+    taken = replace(TWO_LANES, instance_quotas={"training/ml.m5.large": 1})
+    for number in range(PAGE_MIN + 10):
+        room.enlist(number, tenant_id=f"t{number:03}", limits=taken, content=BIG)
+    room.enlist(999, seconds=1, tenant_id="zz", limits=taken)
+    assert room.admit(taken, seconds=2) == [submission(999).request_id]

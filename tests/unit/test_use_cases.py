@@ -6,17 +6,39 @@ from typing import Any
 
 import pytest
 
-from tests.build import ACCOUNT, NOW, after, content, policies, policy, submission, tenant, tier, waiting_room
+from tests.build import (
+    ACCOUNT,
+    NOW,
+    after,
+    choice,
+    content,
+    policies,
+    policy,
+    submission,
+    tenant,
+    tier,
+    waiting_room,
+)
 from trainyard.adapters.memory import edges as memory
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.dispatch import Dispatch, Started
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Intake, Verdict
+from trainyard.application.policies import Policies
 from trainyard.application.ports import Enlistment, ExecutionReport
+from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record, Recorded
 from trainyard.application.stop import Stop
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
-from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, StartDelayed, StartInvalid, Throttled
+from trainyard.domain.errors import (
+    Malformed,
+    OutcomeUnknown,
+    QuotaReached,
+    Refused,
+    StartDelayed,
+    StartInvalid,
+    Throttled,
+)
 from trainyard.domain.names import display_name
 from trainyard.domain.parameters import Images
 from trainyard.domain.policy import Policy
@@ -70,6 +92,9 @@ class World:
             results=self.results,
             bell=self.bell,
             **shared,
+        )
+        self.reconcile = Reconcile(
+            policies=in_force, waiting_room=self.room, executions=self.executions, record=self.record
         )
         self.stop = Stop(waiting_room=self.room, executions=self.executions, **shared)
 
@@ -453,3 +478,118 @@ def test_a_request_that_is_just_being_started_cannot_be_stopped_yet() -> None:
     request_id = world.run_one()
     with pytest.raises(Refused, match="try again in a moment"):
         world.stop.stop(request_id, after(1))
+
+
+# --- retries and repair -------------------------------------------------------------------------------------
+
+
+def fails(world: World, words: str) -> None:
+    world.reports.report = ExecutionReport(cost_usd=Decimal("0.01"), failed_step="train", failure=words)
+
+
+def test_a_run_that_lacked_capacity_waits_longer_each_time_and_in_the_end_fails() -> None:
+    world = World()
+    request_id = world.run_one()
+    fails(world, "CapacityError: Unable to provision requested ML compute capacity")
+    assert world.end(request_id, "Failed", seconds=60) is Recorded.REQUEUED
+    kept = world.request(request_id)
+    assert (kept.state, kept.due_at, world.room.ledger().used) == (State.QUEUED, after(60 + 120), 0)
+    world.dispatch.run_pass(after(200))
+    assert world.end(request_id, "Failed", attempt=2, seconds=300) is Recorded.REQUEUED
+    assert world.request(request_id).due_at == after(300 + 240)
+    world.dispatch.run_pass(after(600))
+    assert world.end(request_id, "Failed", attempt=3, seconds=700) is Recorded.FINISHED
+    assert "CapacityError" in str(world.request(request_id).reason)
+
+
+def test_a_run_that_failed_by_its_own_fault_is_not_tried_again() -> None:
+    world = World()
+    request_id = world.run_one()
+    fails(world, "AlgorithmError: the column 'y' is missing; not a CapacityError")
+    assert world.end(request_id, "Failed") is Recorded.FINISHED
+
+
+def test_an_end_that_no_event_told_is_found_and_one_still_running_is_left() -> None:
+    world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
+    for number in (1, 2):
+        world.run_one(number)
+    ended = str(world.request(submission(1).request_id).execution_arn)
+    world.executions.statuses[ended] = "Succeeded"
+    world.executions.foreign = ["somebody-elses"]
+    assert world.reconcile.run(after(60)).asked == 0, "heard of a minute ago"
+    repairs = world.reconcile.run(after(600))
+    assert [request.request_id for request in repairs.ended] == [submission(1).request_id]
+    assert (repairs.asked, repairs.foreign, world.room.ledger().foreign) == (2, 1, 1)
+    assert world.request(submission(2).request_id).state is State.RUNNING
+
+
+def test_after_a_refusal_for_quota_the_account_is_taken_for_full_for_a_while() -> None:
+    world = World()
+    world.executions.faults = [(QuotaReached("ResourceLimitExceeded: 20"), False)]
+    world.run_one()
+    ledger = world.room.ledger()
+    assert (ledger.shrunk_to, ledger.shrunk_until) == (1, after(60))
+
+
+def test_a_start_never_answered_goes_back_to_the_queue_once_nobody_can_be_starting_it() -> None:
+    world = World()
+    world.executions.faults = [(Throttled("slow down"), False)] * 2
+    request_id = world.run_one()
+    world.dispatch.run_pass(after(150))
+    assert world.request(request_id).claimed
+    world.dispatch.run_pass(after(600))
+    assert world.request(request_id).state is State.ADMITTED, "the slot stays taken"
+    world.dispatch.run_pass(after(1000))
+    kept = world.request(request_id)
+    assert (kept.state, kept.attempt) == (State.RUNNING, 2)
+
+
+def test_data_that_turns_out_larger_goes_back_for_the_instances_that_it_needs() -> None:
+    sizes = (choice(1), choice(100, training="ml.m5.xlarge"))
+    whole = tenant(settings=replace(tenant().settings, train_on=TrainOn.WHOLE_PREFIX))
+    world = World(limits=policy(tier(instances=sizes)), tenants=(whole,))
+    megabytes = content(size_bytes=1_000_000)
+    world.data_sets.objects["acme", "set-1"] = [megabytes] * 5
+    request_id = world.run_one()
+    kept = world.request(request_id)
+    assert (kept.state, kept.attempt, kept.data_bytes) == (State.RUNNING, 2, 5_000_000)
+    assert "ml.m5.xlarge" in kept.lane
+    assert world.room.ledger().used_by_pool["training/ml.m5.large"] == 0
+
+
+def test_every_upload_of_a_data_set_is_trained_on_where_that_is_asked_for() -> None:
+    eager = tenant(settings=replace(tenant().settings, every_upload=True))
+    world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)), tenants=(eager,))
+    for version in ("v1", "v2"):
+        world.upload(version_id=version)
+    for sent in world.queues.sent:
+        world.enlist.enlist(sent, NOW)
+    world.dispatch.run_pass(NOW)
+    assert [request.state for request in world.requests()] == [State.RUNNING, State.RUNNING]
+
+
+def test_a_request_for_instances_beyond_their_quota_is_refused_at_arrival() -> None:
+    limits = policy(tier(instances=(choice(instances=4),)), instance_quotas={"training/ml.m5.large": 3})
+    world = World(limits=limits)
+    assert world.upload() == [Verdict.REJECTED]
+    (kept,) = world.requests()
+    assert "4 instances of training/ml.m5.large, and the policy's quota is 3" in str(kept.reason)
+
+
+def test_a_tier_in_which_something_waits_cannot_be_taken_out_of_the_policy() -> None:
+    world = World()
+    world.enlist.enlist(submission(1), NOW)
+    book = policies(world.store, world.limits)
+    with pytest.raises(Refused, match=r"tiers\.basic cannot go: 0 of its requests run.*acme"):
+        _other(book).check("other")
+
+
+def _other(book: Policies) -> Policies:
+    """Return policies whose text "other" lacks the tier "basic"."""
+    parse = book.parse
+    return replace(
+        book,
+        parse=lambda text, version: (
+            policy(tier("other"), version=version) if text == "other" else parse(text, version)
+        ),
+    )

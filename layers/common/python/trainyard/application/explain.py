@@ -29,7 +29,7 @@ CURES = {
     Reason.TURN: "the requests before it",
     Reason.ACCOUNT_LIMIT: "any run that ends; or a greater running_max and SageMaker quota",
     Reason.TIER_QUOTA: "a run of the tier that ends; or a greater quota or borrowing_limit",
-    Reason.NOTHING_TO_BORROW: "a run of the tier that ends, another tier with less to do, or a greater lending_limit",
+    Reason.NOTHING_TO_BORROW: "a run of the tier that ends, or a tier with less to do; or a greater lending_limit",
     Reason.TENANT_CAP: "a run of the tenant that ends; or a greater running_max for it",
     Reason.TENANT_PAUSED: "trainyard resume tenant",
     Reason.TIER_PAUSED: "trainyard resume tier",

@@ -1,0 +1,114 @@
+"""What if another policy had been in force?"""
+
+from argparse import Namespace
+from dataclasses import asdict
+
+from cli.deployment import Deployment
+from cli.show import Answer
+from simulation.what_if import Outcome, generated, history_of, outcome, picture, read_history, write_history
+from trainyard.contracts.policy_file import DEPLOYED, parse_policy
+from trainyard.domain.errors import Refused
+from trainyard.domain.policy import Policy
+
+
+def simulate(deployment: Deployment, arguments: Namespace) -> Answer:
+    candidate = parse_policy(arguments.policy.read_text(encoding="utf-8"), 1)
+    today = _today(deployment, arguments)
+    jobs = _jobs(deployment, arguments, today)
+    if not jobs:
+        raise Refused("nothing has run yet: give arrivals by --history FILE, or --generate HOURS")
+    if arguments.save_history:
+        arguments.save_history.write_text(write_history(jobs), encoding="utf-8")
+    before, after = outcome(jobs, today), outcome(jobs, candidate)
+    if arguments.picture:
+        drawn = picture({"today": before, "candidate": after}, {"today": today, "candidate": candidate})
+        arguments.picture.write_text(drawn, encoding="utf-8")
+    rows = [_tier_row(before, after, number) for number in range(len(before.tiers))]
+    lines = [
+        "",
+        f"{len(jobs)} requests over {max(job.arrives for job in jobs) / 3600:.1f} h   (today → candidate)",
+        f"use of slots     {before.slots_use:.1%} → {after.slots_use:.1%}",
+        f"fairness         {before.jain:.3f} → {after.jain:.3f}   (Jain index of run time ÷ time in the service)",
+        f"training cost    {_usd(before)} → {_usd(after)}   (on-demand prices)",
+        f"last run ends    {before.makespan / 3600:.1f} h → {after.makespan / 3600:.1f} h",
+    ]
+    lines += _tenant_lines(before, after)
+    if arguments.picture:
+        lines.append(f"picture          {arguments.picture}")
+    return Answer(
+        data={"today": _data(before), "candidate": _data(after)},
+        columns=("TIER", "REQUESTS", "WAIT P50", "WAIT P95", "WAIT MAX", "SLOTS USED", "BORROWED", "NEVER"),
+        rows=rows,
+        lines=lines,
+    )
+
+
+def _today(deployment: Deployment, arguments: Namespace) -> Policy:
+    """Return the policy to compare with: a file, or the one in force, or that which the code ships with."""
+    if arguments.today:
+        return parse_policy(arguments.today.read_text(encoding="utf-8"), 0)
+    if arguments.history or arguments.generate:
+        try:
+            return deployment.policies.current()
+        except Exception:  # no deployment is needed to look at a file
+            return parse_policy(DEPLOYED.read_text(encoding="utf-8"), 0)
+    return deployment.policies.current()
+
+
+def _jobs(deployment: Deployment, arguments: Namespace, today: Policy) -> list:  # type: ignore[type-arg]
+    if arguments.history:
+        return read_history(arguments.history)
+    if arguments.generate:
+        return generated(today, hours=arguments.generate, seed=arguments.seed, load=arguments.load)
+    room = deployment.waiting_room
+    return history_of([r for t in deployment.tenants.all() for r in room.of_tenant(t.tenant_id)])
+
+
+def _tier_row(before: Outcome, after: Outcome, number: int) -> tuple[object, ...]:
+    old = before.tiers[number]
+    new = next((tier for tier in after.tiers if tier.tier == old.tier), None)
+    if new is None:
+        return (old.tier, old.requests)
+    return (
+        old.tier,
+        old.requests,
+        f"{_time(old.wait_p50)} → {_time(new.wait_p50)}",
+        f"{_time(old.wait_p95)} → {_time(new.wait_p95)}",
+        f"{_time(old.wait_max)} → {_time(new.wait_max)}",
+        f"{old.slots_used_mean:.1f} → {new.slots_used_mean:.1f}",
+        f"{old.borrowed} → {new.borrowed}",
+        f"{old.never_started} → {new.never_started}",
+    )
+
+
+def _tenant_lines(before: Outcome, after: Outcome) -> list[str]:
+    """Return the tenants whose waits change most."""
+    pairs = list(zip(before.tenants, after.tenants, strict=True))
+    pairs.sort(key=lambda pair: -abs(pair[1].wait_p95 - pair[0].wait_p95))
+    lines = ["", "tenants whose p95 wait changes most:"]
+    for old, new in pairs[:5]:
+        lines.append(
+            f"  {old.tenant_id:<24} {old.requests:>6} requests   {_time(old.wait_p95)} → {_time(new.wait_p95)}"
+        )
+    return lines
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _usd(found: Outcome) -> str:
+    return "unknown" if found.cost_usd is None else f"{found.cost_usd} USD"
+
+
+def _data(found: Outcome) -> dict[str, object]:
+    return {
+        "tiers": [asdict(tier) for tier in found.tiers],
+        "tenants": [asdict(tenant) for tenant in found.tenants],
+        "slots_use": found.slots_use,
+        "jain": found.jain,
+        "cost_usd": found.cost_usd,
+        "makespan_seconds": found.makespan,
+    }

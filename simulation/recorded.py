@@ -1,0 +1,51 @@
+"""Record passes of simulated days, to be decided again by later code (python -m simulation.recorded)."""
+
+import base64
+import sys
+from pathlib import Path
+
+from simulation.scenario import draw
+from simulation.world import World
+from trainyard.application.dispatch import KeptPass
+from trainyard.contracts.decisions import decode_pass, encode_pass
+from trainyard.domain.admission import ENGINE_VERSION
+
+FOLDER = Path(__file__).parent.parent / "tests/unit/recorded"
+SEEDS = range(0, 60)
+PASSES_MAX = 80
+
+
+def recorded(seed: int) -> list[bytes]:
+    """Return the passes of a seed."""
+    world = World(draw(seed))
+    found: list[bytes] = []
+
+    def keep(kept: KeptPass) -> bytes:
+        found.append(encode_pass(kept))
+        return found[-1]
+
+    object.__setattr__(world.dispatch_case, "encode", keep)
+    world.run()
+    return found
+
+
+def interest(data: bytes) -> tuple[int, int]:
+    """Order passes by how much they decide: reasons and kinds of admissions, then queues."""
+    kept = decode_pass(data)
+    kinds = {wait.reason for wait in kept.plan.waits}
+    kinds_of_admission = {(a.borrowed, a.backfilled, a.charge > 1) for a in kept.plan.admissions}
+    return (len(kinds) + 2 * len(kinds_of_admission) + 3 * len(kept.plan.saved), len(kept.snapshot.queues))
+
+
+def main() -> int:
+    passes = [data for seed in SEEDS for data in recorded(seed)]
+    passes.sort(key=interest, reverse=True)
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"engine-{ENGINE_VERSION}.txt"
+    path.write_text("".join(base64.b64encode(data).decode() + "\n" for data in passes[:PASSES_MAX]))
+    print(f"{path.name}: {min(len(passes), PASSES_MAX)} of {len(passes)} passes, {path.stat().st_size:,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""What if: the same arrivals under today's policy and under a candidate, side by side."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from simulation.flow import Flow, Job, Run
+from trainyard.domain.cost import PRICES_USD_PER_HOUR
+from trainyard.domain.errors import Refused
+from trainyard.domain.policy import Policy
+from trainyard.domain.requests import Request
+
+HORIZON_MAX = 400 * 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class TierResult:
+    """What became of a tier's requests; times in seconds."""
+
+    tier: str
+    requests: int
+    wait_p50: float
+    wait_p95: float
+    wait_max: float
+    slots_used_mean: float
+    borrowed: int
+    never_started: int
+
+
+@dataclass(frozen=True)
+class TenantResult:
+    tenant_id: str
+    requests: int
+    wait_p95: float
+    slot_hours: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A policy's day."""
+
+    runs: list[Run]
+    tiers: list[TierResult]
+    tenants: list[TenantResult]
+    slots_use: float
+    """Share of the account's slots in use while anything waits or runs."""
+    jain: float
+    """Of waits: weighted Jain index over tenants of slot-hours ÷ weight, where tenants compete."""
+    cost_usd: Decimal | None
+    makespan: float
+
+
+def history_of(requests: Sequence[Request]) -> list[Job]:
+    """Return the jobs of requests that ran; the earliest arrives at 0."""
+    ran = [r for r in requests if r.admitted_at and r.finished_at]
+    ran.sort(key=lambda request: (request.arrived_at, request.request_id))
+    first = ran[0].arrived_at if ran else None
+    return [
+        Job(
+            number,
+            (request.arrived_at - first).total_seconds(),
+            request.tenant_id,
+            request.tier,
+            max((request.finished_at - request.admitted_at).total_seconds(), 1.0),
+            request.data_bytes / 1024 / 1024,
+        )
+        for number, request in enumerate(ran)
+        if first and request.finished_at and request.admitted_at
+    ]
+
+
+def read_history(path: Path) -> list[Job]:
+    """Read one JSON object per line: arrives_seconds, tenant, tier, run_seconds, size_mb (optional).
+
+    Raises Refused, naming line and reason.
+    """
+    jobs: list[Job] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                entry: dict[str, Any] = json.loads(line)
+                job = Job(
+                    number,
+                    float(entry["arrives_seconds"]),
+                    str(entry["tenant"]),
+                    str(entry["tier"]),
+                    float(entry["run_seconds"]),
+                    float(entry.get("size_mb", 1.0)),
+                )
+            except (ValueError, KeyError, TypeError) as error:
+                raise Refused(f"{path}, line {number}: {type(error).__name__}: {error}") from error
+            if job.seconds <= 0 or job.arrives < 0 or job.arrives > HORIZON_MAX:
+                raise Refused(f"{path}, line {number}: times must be positive and within 400 days")
+            jobs.append(job)
+    return jobs
+
+
+def write_history(jobs: Sequence[Job]) -> str:
+    """Return what `read_history` reads."""
+    return "".join(
+        json.dumps(
+            {
+                "arrives_seconds": round(job.arrives, 1),
+                "tenant": job.tenant_id,
+                "tier": job.tier,
+                "run_seconds": round(job.seconds, 1),
+                "size_mb": round(job.size_mb, 3),
+            }
+        )
+        + "\n"
+        for job in jobs
+    )
+
+
+def generated(policy: Policy, *, hours: float = 24.0, seed: int = 1, load: float = 0.8) -> list[Job]:
+    """Draw a day: each tier loaded to a share of its quota, by five tenants of which the first asks for half."""
+    random = Random(f"what if {seed}")
+    jobs: list[Job] = []
+    for tier in policy.tiers:
+        at, mean = 0.0, 1800.0
+        while at < hours * 3600:
+            at += random.expovariate(load * tier.quota / mean)
+            number = 0 if random.random() < 0.5 else random.randrange(1, 5)
+            seconds = min(random.lognormvariate(7.2, 0.8), tier.run_time_max.total_seconds())
+            jobs.append(Job(len(jobs), at, f"{tier.name}-{number}", tier.name, seconds))
+    jobs.sort(key=lambda job: job.arrives)
+    return jobs
+
+
+def outcome(jobs: Sequence[Job], policy: Policy) -> Outcome:
+    """Let the jobs arrive under a policy; raises Refused when it lacks a tier."""
+    missing = sorted({job.tier for job in jobs} - {tier.name for tier in policy.tiers})
+    if missing:
+        raise Refused(f"the policy has no tier {', '.join(missing)}, which the history needs")
+    flow = Flow(policy)
+    runs = flow.run(jobs)
+    end = max((run.ends for run in runs), default=0.0)
+    busy = sum(run.ends - run.starts for run in runs)
+    tiers = [_tier_result(tier.name, runs, flow.refused, end) for tier in policy.tiers]
+    names = sorted({job.tenant_id for job in jobs})
+    tenants = [_tenant_result(name, runs) for name in names]
+    return Outcome(
+        runs=runs,
+        tiers=tiers,
+        tenants=tenants,
+        slots_use=busy / (policy.running_max * end) if end else 0.0,
+        jain=_jain([_slowdown(name, runs) for name in names]),
+        cost_usd=_cost(runs, policy),
+        makespan=end,
+    )
+
+
+def _tier_result(tier: str, runs: Sequence[Run], refused: Sequence[Job], end: float) -> TierResult:
+    of_tier = [run for run in runs if run.job.tier == tier]
+    waits = sorted(run.waited for run in of_tier)
+    return TierResult(
+        tier=tier,
+        requests=len(of_tier) + sum(job.tier == tier for job in refused),
+        wait_p50=_quantile(waits, 0.5),
+        wait_p95=_quantile(waits, 0.95),
+        wait_max=waits[-1] if waits else 0.0,
+        slots_used_mean=sum(run.ends - run.starts for run in of_tier) / end if end else 0.0,
+        borrowed=sum(run.borrowed for run in of_tier),
+        never_started=sum(job.tier == tier for job in refused),
+    )
+
+
+def _tenant_result(tenant_id: str, runs: Sequence[Run]) -> TenantResult:
+    own = [run for run in runs if run.job.tenant_id == tenant_id]
+    return TenantResult(
+        tenant_id=tenant_id,
+        requests=len(own),
+        wait_p95=_quantile(sorted(run.waited for run in own), 0.95),
+        slot_hours=sum(run.ends - run.starts for run in own) / 3600,
+    )
+
+
+def _slowdown(tenant_id: str, runs: Sequence[Run]) -> float:
+    """Return how much of the time from arrival to end a tenant's requests ran."""
+    own = [run for run in runs if run.job.tenant_id == tenant_id]
+    whole = sum(run.ends - run.job.arrives for run in own)
+    return sum(run.ends - run.starts for run in own) / whole if whole else 1.0
+
+
+def _jain(values: Sequence[float]) -> float:
+    squares = sum(value * value for value in values)
+    return sum(values) ** 2 / (len(values) * squares) if squares else 1.0
+
+
+def _cost(runs: Sequence[Run], policy: Policy) -> Decimal | None:
+    """Return what the training instances cost, on demand; None when a price is unknown."""
+    total = Decimal(0)
+    for run in runs:
+        tier = policy.tier(run.job.tier)
+        assert tier is not None, "checked before"
+        lane = tier.instance_for(int(run.job.size_mb * 1024 * 1024)).lane
+        price = PRICES_USD_PER_HOUR.get(lane.training)
+        if price is None:
+            return None
+        total += price * lane.instances * Decimal(str(round(run.ends - run.starts, 1))) / 3600
+    return total.quantize(Decimal("0.01"))
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[int(share * (len(ordered) - 1))] if ordered else 0.0
+
+
+# --- the picture --------------------------------------------------------------------------------------------
+
+_COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377")
+WIDTH, HEIGHT, LEFT, GAP = 900, 200, 60, 70
+
+
+def picture(outcomes: Mapping[str, Outcome], policies: Mapping[str, Policy]) -> str:
+    """Return an SVG: slots in use over time by tier, a panel for each policy."""
+    end = max(outcome.makespan for outcome in outcomes.values()) or 1.0
+    tallest = max(policy.running_max for policy in policies.values())
+    height = len(outcomes) * (HEIGHT + GAP) + 40
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 20} {height}" '
+        'font-family="sans-serif" font-size="13">',
+        f'<rect width="{LEFT + WIDTH + 20}" height="{height}" fill="white"/>',
+    ]
+    for number, (name, found) in enumerate(outcomes.items()):
+        top = 40 + number * (HEIGHT + GAP)
+        parts.append(_panel(name, found, policies[name], top, end, tallest))
+    names = [tier.name for tier in next(iter(policies.values())).tiers]
+    for number, name in enumerate(names):
+        x = LEFT + number * 120
+        colour = _COLOURS[number % len(_COLOURS)]
+        parts.append(f'<rect x="{x}" y="8" width="12" height="12" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 18}" y="19">{name}</text>')
+    return "\n".join([*parts, "</svg>"])
+
+
+def _panel(name: str, found: Outcome, policy: Policy, top: int, end: float, tallest: int) -> str:
+    steps = 300
+    parts = [f'<text x="{LEFT}" y="{top - 6}" font-weight="bold">{name}: slots in use</text>']
+    below = [0.0] * (steps + 1)
+    for number, tier in enumerate(policy.tiers):
+        used = _in_use([run for run in found.runs if run.job.tier == tier.name], end, steps)
+        above = [low + more for low, more in zip(below, used, strict=True)]
+        line = [(_x(n, steps), _y(value, top, tallest)) for n, value in enumerate(above)]
+        base = [(_x(n, steps), _y(value, top, tallest)) for n, value in enumerate(below)]
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (*line, *reversed(base)))
+        parts.append(f'<polygon points="{points}" fill="{_COLOURS[number % len(_COLOURS)]}"/>')
+        below = above
+    limit = _y(policy.running_max, top, tallest)
+    parts.append(
+        f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{limit:.1f}" y2="{limit:.1f}" stroke="black" '
+        'stroke-dasharray="5 4"/>'
+    )
+    parts.append(f'<text x="{LEFT - 8}" y="{limit + 4:.1f}" text-anchor="end">{policy.running_max}</text>')
+    bottom = top + HEIGHT
+    parts.append(f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{bottom}" y2="{bottom}" stroke="black"/>')
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x = LEFT + share * WIDTH
+        parts.append(f'<text x="{x:.0f}" y="{bottom + 18}" text-anchor="middle">{share * end / 3600:.1f} h</text>')
+    return "\n".join(parts)
+
+
+def _in_use(runs: Sequence[Run], end: float, steps: int) -> list[float]:
+    """Return the mean slots in use in each step of time."""
+    width = end / steps
+    used = [0.0] * (steps + 1)
+    for run in runs:
+        for number in range(int(run.starts / width), min(int(run.ends / width), steps) + 1):
+            overlap = min(run.ends, (number + 1) * width) - max(run.starts, number * width)
+            used[number] += max(overlap, 0.0) / width
+    return used
+
+
+def _x(number: int, steps: int) -> float:
+    return LEFT + number / steps * WIDTH
+
+
+def _y(value: float, top: int, tallest: int) -> float:
+    return top + HEIGHT - min(value / tallest, 1.05) * HEIGHT

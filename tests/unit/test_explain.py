@@ -1,0 +1,109 @@
+"""Why a request waits, and when it may start."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.build import after, policies, policy, submission, tier, waiting_room
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.explain import CURES, Explain, Explanation
+from trainyard.application.ports import End
+from trainyard.domain.admission import Reason, decide
+from trainyard.domain.errors import Refused
+from trainyard.domain.policy import Policy
+from trainyard.domain.requests import State
+
+LIMITS = policy(tier(quota=1), quiet_period=timedelta(0))
+
+
+class Yard:
+    def __init__(self, limits: Policy = LIMITS) -> None:
+        self.limits, self.store = limits, MemoryStore()
+        self.room = waiting_room(self.store)
+        self.explain = Explain(policies=policies(self.store, limits), waiting_room=self.room)
+
+    def enlist(self, number: int, seconds: float = 0, **changes: Any) -> str:
+        self.room.enlist(submission(number, **changes), self.limits, after(seconds))
+        return submission(number).request_id
+
+    def admit(self, seconds: float = 0) -> None:
+        snapshot = self.room.snapshot(self.limits, after(seconds))
+        plan = decide(snapshot, self.limits, after(seconds))
+        if plan.admissions:
+            self.room.commit(plan, snapshot, self.limits, after(seconds))
+
+    def end(self, request_id: str, seconds: float) -> None:
+        (request,) = self.room.get_all([request_id])
+        self.room.finish([End(request=request, state=State.SUCCEEDED)], self.limits, after(seconds))
+
+    def why(self, request_id: str, seconds: float = 10) -> Explanation:
+        return self.explain.why(request_id, after(seconds))
+
+
+def test_position_tenants_before_it_and_expected_start_follow_from_what_waits_and_runs() -> None:
+    yard = Yard()
+    for number in (1, 2, 3):
+        yard.enlist(number, seconds=number, tenant_id=f"t{number}")
+    yard.admit(seconds=3)
+    found = yard.why(submission(3).request_id)
+    assert (found.reason, found.position, found.ahead) == (Reason.TIER_QUOTA, 2, ("t2",))
+    longest = 3 * (3600 + 120)
+    assert found.earliest == after(3 + 2 * longest / 4)
+    assert found.latest == after(3 + 2 * longest)
+
+
+def test_the_range_follows_what_runs_really_took() -> None:
+    yard = Yard()
+    for number in range(6):
+        request_id = yard.enlist(number, seconds=1000 * number)
+        yard.admit(seconds=1000 * number)
+        yard.end(request_id, seconds=1000 * number + 100 * (number + 1))
+    yard.enlist(10, seconds=9000)
+    yard.admit(seconds=9000)
+    waits = yard.enlist(11, seconds=9001)
+    found = yard.why(waits, seconds=9010)
+    # runs took 100 to 600 s: a quarter took at most 200, nine tenths at most 500
+    assert (found.earliest, found.latest) == (after(9200), after(9500))
+
+
+@pytest.mark.parametrize(
+    ("limits", "halt", "reason"),
+    [
+        (LIMITS, "all", Reason.ALL_PAUSED),
+        (LIMITS, "tier", Reason.TIER_PAUSED),
+        (LIMITS, "tenant", Reason.TENANT_PAUSED),
+        (policy(tier(), quiet_period=timedelta(minutes=1)), "", Reason.NOT_DUE),
+        (LIMITS, "", Reason.SLOT_FREE),
+    ],
+)
+def test_each_reason_comes_with_what_would_let_it_go(limits: Policy, halt: str, reason: Reason) -> None:
+    yard = Yard(limits)
+    waits = yard.enlist(1)
+    if halt == "tenant":
+        yard.room.set_tenant_paused("basic", "acme", True, after(1))
+    elif halt:
+        yard.room.set_paused(True, "basic" if halt == "tier" else None)
+    found = yard.why(waits)
+    assert (found.reason, found.cure) == (reason, CURES[reason])
+    assert (found.earliest is None) == (halt != "")
+
+
+def test_one_behind_another_of_its_tenant_waits_for_its_turn() -> None:
+    yard = Yard(policy(tier(quota=2, running_max_per_tenant=1)))
+    yard.enlist(1)
+    waits = yard.enlist(2, seconds=1)
+    assert yard.why(waits).reason is Reason.TENANT_CAP
+
+
+def test_what_does_not_wait_has_no_reason_and_what_is_unknown_is_refused() -> None:
+    yard = Yard()
+    running = yard.enlist(1)
+    yard.admit()
+    assert yard.why(running).reason is None
+    with pytest.raises(Refused, match="there is no request"):
+        yard.why("0" * 32)
+
+
+def test_every_reason_has_a_cure() -> None:
+    assert set(CURES) == set(Reason)

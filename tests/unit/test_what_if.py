@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from cli.__main__ import main
+from simulation.flow import Job
+from simulation.what_if import generated, outcome, picture, read_history, write_history
+from tests.build import policy, tier
+from trainyard.contracts.policy_file import DEPLOYED
+from trainyard.domain.errors import Refused
+
+ONE = policy(tier(quota=1))
+TWO = policy(tier(quota=2, running_max_per_tenant=2))
+JOBS = [Job(n, 0.0, "acme", "basic", 600.0) for n in range(3)]
+
+
+def test_a_wider_quota_shortens_the_waits() -> None:
+    before, after = outcome(JOBS, ONE), outcome(JOBS, TWO)
+    assert [r.waited for r in before.runs] == [0, 600, 1200]
+    assert [r.waited for r in after.runs] == [0, 0, 600]
+    assert (before.makespan, after.makespan) == (1800, 1200)
+
+
+def test_a_history_that_needs_a_tier_the_candidate_lacks_is_refused() -> None:
+    with pytest.raises(Refused, match="no tier basic"):
+        outcome(JOBS, policy(tier("other")))
+
+
+def test_a_history_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text(write_history(JOBS), encoding="utf-8")
+    assert [(j.arrives, j.tenant_id, j.seconds) for j in read_history(path)] == [(0.0, "acme", 600.0)] * 3
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [("{", "line 2: JSONDecodeError"), ('{"tenant": "a"}', "line 2: KeyError"), (None, "times must be positive")],
+)
+def test_a_bad_line_of_a_history_is_named(tmp_path: Path, line: str | None, reason: str) -> None:
+    bad = line or json.dumps({"arrives_seconds": -1, "tenant": "a", "tier": "b", "run_seconds": 1})
+    path = tmp_path / "history.jsonl"
+    path.write_text(write_history(JOBS[:1]) + bad, encoding="utf-8")
+    with pytest.raises(Refused, match=reason):
+        read_history(path)
+
+
+def test_the_picture_stays_inside_its_frame() -> None:
+    outcomes = {"today": outcome(JOBS, ONE), "candidate": outcome(JOBS, TWO)}
+    root = ElementTree.fromstring(picture(outcomes, {"today": ONE, "candidate": TWO}))
+    width, height = (float(part) for part in root.attrib["viewBox"].split()[2:])
+    polygons = [element for element in root if element.tag.endswith("polygon")]
+    assert len(polygons) == 2
+    for polygon in polygons:
+        for point in polygon.attrib["points"].split():
+            x, y = map(float, point.split(","))
+            assert 0 <= x <= width
+            assert 0 <= y <= height
+
+
+def test_drawn_arrivals_are_the_same_for_the_same_seed() -> None:
+    assert generated(TWO, hours=2) == generated(TWO, hours=2)
+
+
+def test_the_command_compares_two_policies_without_a_deployment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawing = tmp_path / "what-if.svg"
+    given = ["simulate", "--policy", str(DEPLOYED), "--today", str(DEPLOYED), "--generate", "1"]
+    assert main([*given, "--picture", str(drawing)]) == 0
+    assert "use of slots" in capsys.readouterr().out
+    assert drawing.read_text(encoding="utf-8").startswith("<svg")
