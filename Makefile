@@ -55,6 +55,10 @@ simulate: .venv/ready  ## simulate the scheduler under faults: make simulate SEE
 fairness: .venv/ready  ## measure fair shares, starvation bounds and large requests
 	@$(BIN)/python -m simulation.fairness --seeds $(FAIR_SEEDS)
 
+.PHONY: contention
+contention: .venv/ready  ## let a hundred dispatchers contend on the local cloud's DynamoDB (takes a while)
+	@$(BIN)/python -m local.contention
+
 .PHONY: test
 test: .venv/ready  ## run the tests
 	@$(BIN)/python -m pytest -n 2 -q tests

@@ -85,13 +85,18 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         choices=["newest-object", "whole-prefix"],
         help="the newest upload alone, or everything below the data set's prefix",
     )
+    create.add_argument(
+        "--every-upload",
+        action="store_true",
+        help="train on every upload, each on its own version, instead of the newest alone",
+    )
     create.add_argument("--hyperparameter", action="append", default=[], metavar="NAME=VALUE")
     create.add_argument(
         "--data-set",
         action="append",
         default=[],
         metavar="NAME:KEY=VALUE,…",
-        help="settings of one data set that differ (target, algorithm, problem, train_on)",
+        help="settings of one data set that differ (target, algorithm, problem, train_on, every_upload)",
     )
     create.add_argument("--retrain", metavar="SCHEDULE", help='for example "rate(1 day)" or "cron(0 3 * * ? *)"')
     create.set_defaults(run=tenants.create)

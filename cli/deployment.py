@@ -52,7 +52,7 @@ class Deployment:
         return DynamoTenants(tenants_table=self.outputs["TenantsTable"])
 
     @property
-    def _store(self) -> DynamoStore:
+    def store(self) -> DynamoStore:
         return DynamoStore(
             scheduler_table=self.outputs["SchedulerTable"], requests_table=self.outputs["RequestsTable"]
         )
@@ -60,7 +60,7 @@ class Deployment:
     @property
     def policies(self) -> Policies:
         return Policies(
-            store=self._store,
+            store=self.store,
             deployed=DEPLOYED.read_text(encoding="utf-8"),
             parse=parse_policy,
             running_max=int(self.outputs["RunningMax"]),
@@ -72,7 +72,7 @@ class Deployment:
 
     @property
     def waiting_room(self) -> WaitingRoom:
-        return WaitingRoom(store=self._store, retention=self._retention, rest=rest)
+        return WaitingRoom(store=self.store, retention=self._retention, rest=rest)
 
     @property
     def explain(self) -> Explain:

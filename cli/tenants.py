@@ -11,7 +11,7 @@ from trainyard.contracts.tenants import tenant_view
 from trainyard.domain.errors import Refused, TrainyardError
 from trainyard.domain.names import FOLDERS, is_data_set
 
-_SETTINGS = ("target", "algorithm", "problem", "train_on")
+_SETTINGS = ("target", "algorithm", "problem", "train_on", "every_upload")
 
 
 def create(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -20,6 +20,7 @@ def create(deployment: Deployment, arguments: Namespace) -> Answer:
         "algorithm": arguments.algorithm,
         "problem": arguments.problem,
         "train_on": arguments.train_on,
+        "every_upload": arguments.every_upload,
         "hyperparameters": dict(_hyperparameter(text) for text in arguments.hyperparameter),
     }
     tenant = {

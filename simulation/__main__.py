@@ -44,6 +44,7 @@ FAULTS = (
     "started by hand",
     "dispatcher down",
     "ledger put wrong by hand",
+    "pass by older code",
 )
 """What is done to the service."""
 

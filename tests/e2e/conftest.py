@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -14,6 +15,9 @@ from cli.deployment import Deployment
 from local.cloud import Cloud
 from local.deploy import deploy
 from trainyard.adapters.aws import clients
+from trainyard.application.records import stamp
+from trainyard.application.store import Update
+from trainyard.application.waiting_room import request_key
 from trainyard.domain.requests import TERMINAL, Request
 
 POLICY = """
@@ -107,6 +111,14 @@ class Yard:
 
     def executions_of(self, request: Request) -> list[dict[str, Any]]:
         return [e for e in self.executions() if e["PipelineExecutionDisplayName"].startswith(request.request_id)]
+
+    def age(self, tenant_id: str, *, minutes: int) -> None:
+        """Let a tenant's running requests have begun some minutes earlier."""
+        for request in self.requests(tenant_id):
+            assert request.started_at is not None
+            began = stamp(request.started_at - timedelta(minutes=minutes))
+            changes = {"started_at": began, "since": began}
+            self.deployment.store.transact([Update(request_key(request.request_id), set=changes)])
 
     def slots_used(self) -> int:
         return self.deployment.waiting_room.ledger().used

@@ -332,6 +332,76 @@ def test_paused_nothing_starts_and_a_waiting_request_can_be_stopped(
     assert "CANCELLED already" in capsys.readouterr().err
 
 
+def test_why_a_request_waits_is_explained_and_a_paused_tenant_comes_back(
+    yard: Yard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = yard.create("asks")
+    assert yard.run("pause", "tenant", "asks") == 0
+    yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    (waiting,) = eventually(lambda: yard.requests("asks"))
+    capsys.readouterr()
+    assert yard.run("why", waiting.request_id, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["reason"], told["would_let_it_go"]) == ("the tenant is paused", "trainyard resume tenant")
+    assert yard.run("resume", "tenant", "asks") == 0
+    (request,) = yard.ended("asks")
+    assert request.state is State.SUCCEEDED
+    assert yard.run("pause", "tier", "gold") == 1
+    assert "there is no tier 'gold'" in capsys.readouterr().err
+
+
+def test_where_every_upload_is_trained_on_each_is_on_its_own_version(yard: Yard) -> None:
+    bucket = yard.create("eager", "--every-upload", "--algorithm", "linear")
+    assert yard.run("pause", "tenant", "eager") == 0
+    bodies = [WINE, WINE + WINE.splitlines(keepends=True)[1]]
+    versions = [yard.put(bucket, "incoming/wine/wine.csv", body) for body in bodies]
+    eventually(lambda: len(yard.requests("eager")) == 2)
+    assert yard.run("resume", "tenant", "eager") == 0
+    requests = yard.ended("eager", count=2)
+    trained = {r.content.version_id: r.outcome.trained_sha256 for r in requests if r.outcome}
+    assert set(trained) == set(versions)
+    assert len(set(trained.values())) == 2, "two contents, though only the second lies at the key"
+
+
+def test_a_policy_can_be_compared_and_rolled_back(
+    yard: Yard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = yard.deployment.policies.in_force()
+    other = tmp_path / "other.yaml"
+    other.write_text(before.text.replace("running_max: 6", "running_max: 5"), encoding="utf-8")
+    assert yard.run("policy", "diff", str(other)) == 0
+    assert "+running_max: 5" in capsys.readouterr().out
+    assert yard.run("policy", "apply", str(other), "--note", "one less") == 0
+    assert yard.deployment.policies.current().running_max == 5
+    assert yard.run("policy", "rollback", str(before.version)) == 0
+    assert yard.deployment.policies.current().running_max == 6
+    capsys.readouterr()
+    assert yard.run("policy", "history") == 0
+    assert "one less" in capsys.readouterr().out
+
+
+def test_an_end_whose_event_was_lost_is_found_by_the_reconciler(yard: Yard) -> None:
+    """The reconciler's clock runs ahead, so that the run counts as unheard of."""
+    bucket = yard.create("lost")
+    events = yard.cloud.client("events")
+    events.disable_rule(Name=yard.outputs["ExecutionStatusRule"])
+    try:
+        yard.put(bucket, "incoming/wine/wine.csv", WINE)
+
+        def ended() -> bool:
+            found = [e for r in yard.requests("lost") for e in yard.executions_of(r)]
+            return bool(found) and found[0]["PipelineExecutionStatus"] == "Succeeded"
+
+        eventually(ended, 60)
+        assert yard.requests("lost")[0].state is State.RUNNING
+        yard.age("lost", minutes=10)
+        answer = yard.cloud.client("lambda").invoke(FunctionName=yard.outputs["ReconcilerFunction"])
+        assert json.loads(answer["Payload"].read())["ended"] == 1
+    finally:
+        events.enable_rule(Name=yard.outputs["ExecutionStatusRule"])
+    assert yard.requests("lost")[0].state is State.SUCCEEDED
+
+
 def test_a_running_execution_can_be_stopped(yard: Yard) -> None:
     bucket = yard.create("running")
     yard.put(bucket, "incoming/fraud/f.csv", data.fraud(20000, seed=1).replace(b"is_fraud", b"target"))

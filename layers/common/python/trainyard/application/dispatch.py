@@ -31,6 +31,9 @@ pass stay below the 100 actions of a TransactWriteItems (DynamoDB developer guid
 ROUNDS_MAX = 20
 """Of reading, deciding and committing in one pass; the timer and the bell bring the next pass."""
 
+RESTS_GROW = 5
+"""After so many lost commits the rest before the next one grows no longer."""
+
 START_OVERDUE = timedelta(minutes=2)
 """After this long an admitted request's execution is looked for, and started again with the same token if there
 is none. Longer than a pass may take."""
@@ -143,6 +146,7 @@ class Dispatch:
                     break
             except Conflict:
                 report.conflicts += 1
+                self.waiting_room.rest(min(report.conflicts, RESTS_GROW))
                 report.policy = self.policies.current()
         self._after(report, now)
         return report

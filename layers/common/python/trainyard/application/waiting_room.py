@@ -566,6 +566,8 @@ class WaitingRoom:
     def _released(
         self, queue: TenantQueue, request: Request, cost: Decimal, policy: Policy, now: datetime
     ) -> TenantQueue:
+        if queue.running == 0:
+            raise Conflict("another end of the request was settled between the reads")
         weight = policy.tenant(request.tenant_id).weight
         return released(queue, request, now, weight=weight, cost=cost)
 
