@@ -10,7 +10,7 @@ from trainyard.application.policies import Policies
 from trainyard.application.ports import Announcements, Bell, DataSets, End, Executions, Receipts, Tenants
 from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain import names
-from trainyard.domain.admission import ENGINE_VERSION, Decision, Plan, Snapshot, decide
+from trainyard.domain.admission import ENGINE_VERSION, Decision, Ledger, Plan, Snapshot, decide
 from trainyard.domain.errors import (
     Conflict,
     OutcomeUnknown,
@@ -33,6 +33,9 @@ ROUNDS_MAX = 20
 
 RESTS_GROW = 5
 """After so many lost commits the rest before the next one grows no longer."""
+
+TIMER = timedelta(minutes=1)
+"""Between two passes at the most; what is due later needs no ring of its own."""
 
 START_OVERDUE = timedelta(minutes=2)
 """After this long an admitted request's execution is looked for, and started again with the same token if there
@@ -134,7 +137,7 @@ class Dispatch:
                 reopened = self.waiting_room.reopen(policy, now)
         report = PassReport(
             policy=policy,
-            snapshot=Snapshot(ledger=self.waiting_room.ledger(), queues=()),
+            snapshot=Snapshot(ledger=Ledger(version=0), queues=()),
             plan=Plan(admissions=(), waits=(), floor_by_tier={}, saved={}, starts_from=None),
             starts=starts,
             reopened=reopened,
@@ -175,7 +178,7 @@ class Dispatch:
             if report.settled and dict(plan.saved) != dict(snapshot.ledger.saved):
                 self.waiting_room.remember_saved(plan, snapshot.ledger)
             self.waiting_room.shelve(plan.shelved.values(), report.policy, now)
-        if plan.again_at is not None:
+        if plan.again_at is not None and plan.again_at < now + TIMER:
             self.bell.ring_at(plan.again_at, now)
         kept = self._kept(report, now) if report.settled and plan.waits else None
         if kept is not None:
