@@ -74,6 +74,15 @@ class Deployment:
     def waiting_room(self) -> WaitingRoom:
         return WaitingRoom(store=self.store, retention=self._retention, rest=rest)
 
+    def has_tier_queue(self, tier: str) -> bool:
+        name = self.outputs["UploadsQueue"].rpartition("/")[2].removesuffix("uploads") + f"tier-{tier}"
+        sqs = client("sqs")
+        try:
+            sqs.get_queue_url(QueueName=name)
+        except sqs.exceptions.QueueDoesNotExist:
+            return False
+        return True
+
     @property
     def explain(self) -> Explain:
         return Explain(policies=self.policies, waiting_room=self.waiting_room)

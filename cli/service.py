@@ -115,12 +115,23 @@ def policy_rollback(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def policy_apply(deployment: Deployment, arguments: Namespace) -> Answer:
     text = arguments.file.read_text(encoding="utf-8")
+    _refuse_tiers_without_queue(deployment, parse_policy(text, 0))
     _refuse_tiers_in_use(deployment, parse_policy(text, 0))
     if arguments.dry_run:
         return _policy_answer(deployment.policies.check(text))
     applied = deployment.policies.apply(text, datetime.now(UTC), note=arguments.note)
     deployment.bell.ring()
     return _policy_answer(applied)
+
+
+def _refuse_tiers_without_queue(deployment: Deployment, wanted: Policy) -> None:
+    """Raise Refused when a tier has no queue in this deployment: its tenants' uploads would go nowhere."""
+    missing = [tier.name for tier in wanted.tiers if not deployment.has_tier_queue(tier.name)]
+    if missing:
+        raise Refused(
+            f"there is no queue for tier {', '.join(missing)}: add it to TierQueues in template.yaml and "
+            "deploy, then apply the policy"
+        )
 
 
 def _refuse_tiers_in_use(deployment: Deployment, wanted: Policy) -> None:

@@ -37,6 +37,7 @@ from trainyard.domain.policy import Policy
 SPEED = 60.0
 """Seconds of the service's clocks that pass in a second."""
 TENANTS = 25
+STORM_EVERY = 30
 
 LIMITS = policy(
     tier("basic", quota=8, borrowing_limit=4, lending_limit=4, running_max_per_tenant=2, instances=(choice(),)),
@@ -131,7 +132,8 @@ class Contest:
         self.reconcile = Reconcile(
             policies=book, waiting_room=self.room, executions=self.executions, record=self.record
         )
-        self.over = threading.Event()
+        self.over, self.storm = threading.Event(), threading.Event()
+        self.dispatchers = 0
         self.counts: Counter[str] = Counter()
 
     def now(self) -> datetime:
@@ -145,7 +147,7 @@ class Contest:
             self.room.enlist(one, self.limits, self.now())
 
     def dispatcher(self, number: int) -> None:
-        """Run passes, sweeping now and then, until all is done; as many at once as the local cloud can bear."""
+        """Run passes, sweeping now and then, until all is done: of its own, and with all others in each storm."""
         random = Random(number)  # noqa: S311
         while not self.over.is_set():
             try:
@@ -154,7 +156,7 @@ class Contest:
                 self.counts["passes"] += 1
             except TrainyardError as error:
                 self.counts[type(error).__name__] += 1
-            self.over.wait(random.uniform(0, 10.0))
+            self.storm.wait(random.uniform(0, 0.4 * self.dispatchers))
 
     def recorder(self) -> None:
         while not self.over.is_set():
@@ -177,6 +179,10 @@ class Contest:
                 self.counts["missed ends found"] += len(self.reconcile.run(self.now()).ended)
 
     def run(self, dispatchers: int, console: Console) -> None:
+        """Run all at once at the beginning, and again every STORM_EVERY seconds; in between a few at a time, since
+        the local cloud answers some hundred calls a second.
+        """
+        self.dispatchers = dispatchers
         threads = [threading.Thread(target=self.dispatcher, args=(n,)) for n in range(dispatchers)]
         threads += [threading.Thread(target=self.recorder) for _ in range(4)]
         threads.append(threading.Thread(target=self.reconciler))
@@ -186,6 +192,11 @@ class Contest:
         with console.status("dispatching") as status:
             while time.monotonic() < limit:
                 time.sleep(1)
+                if int(time.monotonic() - self.began) % STORM_EVERY == 0:
+                    self.storm.set()
+                    time.sleep(0.1)
+                    self.storm.clear()
+                    self.counts["storms"] += 1
                 done, used = len(self.executions.names), self.room.ledger().used
                 status.update(f"{done} of {self.requests} started, {used} slots held")
                 if not console.is_terminal and int(time.monotonic()) % 15 == 0:
@@ -194,6 +205,7 @@ class Contest:
                 if done == self.requests and idle:
                     break
         self.over.set()
+        self.storm.set()
         for thread in threads:
             thread.join()
 
@@ -232,7 +244,8 @@ def tell(contest: Contest, dispatchers: int, seconds: float, console: Console) -
     leaked = contest.room.ledger().used
     executions = contest.executions.names
     console.print(
-        f"{dispatchers} dispatchers, {contest.requests} requests, {contest.counts['passes']:,} passes, "
+        f"{dispatchers} dispatchers, all at once {contest.counts['storms'] + 1} times, "
+        f"{contest.requests} requests, {contest.counts['passes']:,} passes, "
         f"{contest.counts['conflicts']:,} commits lost to another dispatcher, {contest.executions.lost} "
         f"completion events lost, {contest.counts['missed ends found']} of them found by the reconciler, "
         f"{seconds:.0f} s"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.build import policies, policy, tier
+from tests.build import NOW, policies, policy, submission, tier, waiting_room
 from trainyard.adapters.memory.edges import MemoryTenants
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.tenants import TenantAdministration, Wish
@@ -30,9 +30,11 @@ class Provisioned:
 
 
 def administration(provisioned: Provisioned, bucket_prefix: str = "t-") -> TenantAdministration:
+    store = MemoryStore()
     return TenantAdministration(
         records=MemoryTenants(),
-        policies=policies(MemoryStore(), policy(tier("basic"), tier("premium"))),
+        policies=policies(store, policy(tier("basic"), tier("premium"))),
+        waiting_room=waiting_room(store),
         provisioning=provisioned,
         bucket_prefix=bucket_prefix,
         role_prefix="arn:aws:iam::123456789012:role/p/",
@@ -94,3 +96,11 @@ def test_a_wish_that_cannot_be_met_is_refused_before_anything_is_made(wished: Wi
 def test_nobody_can_be_suspended_who_is_not_there() -> None:
     with pytest.raises(Refused, match="there is no tenant 'nobody'"):
         administration(Provisioned()).set_suspended("nobody", suspended=True)
+
+
+def test_a_tenant_whose_requests_wait_cannot_move_and_is_told_what_holds_it() -> None:
+    tenants = administration(Provisioned())
+    tenants.ensure(wish())
+    tenants.waiting_room.enlist(submission(1), policy(tier("basic")), NOW)
+    with pytest.raises(Refused, match="on tier basic; 1 of its requests wait there, and 0 run; moving"):
+        tenants.ensure(wish(tier_name="premium"))

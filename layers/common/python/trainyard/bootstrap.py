@@ -122,6 +122,7 @@ def tenant_administration() -> TenantAdministration:
         "region",
         "tenants_table",
         "scheduler_table",
+        "requests_table",
         "tenant_bucket_prefix",
         "tenant_role_prefix",
         "tenant_group_prefix",
@@ -137,6 +138,7 @@ def tenant_administration() -> TenantAdministration:
     return TenantAdministration(
         records=DynamoTenants(tenants_table=settings.tenants_table),
         policies=_policies(settings),
+        waiting_room=_waiting_room(settings),
         provisioning=AwsProvisioning(
             stage=settings.stage,
             account_id=settings.account_id,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from trainyard.application.policies import Policies
+from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import TENANT_ID_LENGTH_MAX, is_tenant_id
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
@@ -40,6 +41,7 @@ class Wish:
 class TenantAdministration:
     records: TenantRecords
     policies: Policies
+    waiting_room: WaitingRoom
     provisioning: Provisioning
     bucket_prefix: str
     role_prefix: str
@@ -94,9 +96,11 @@ class TenantAdministration:
             tiers = ", ".join(tier.name for tier in policy.tiers)
             raise Refused(f"there is no tier {wish.tier!r}; the policy has {tiers}")
         if known is not None and known.tier != wish.tier:
+            queue = self.waiting_room.queue(known.tier, known.tenant_id)
+            held = f"; {queue.waiting} of its requests wait there, and {queue.running} run"
             raise Refused(
-                f"tenant {wish.tenant_id} is on tier {known.tier}; moving a tenant between tiers is not "
-                "supported yet"
+                f"tenant {wish.tenant_id} is on tier {known.tier}{held if not queue.at_rest else ''}; moving a "
+                "tenant between tiers is not supported yet"
             )
 
     def _tenant(self, wish: Wish) -> Tenant:
