@@ -72,10 +72,16 @@ class SageMakerExecutions:
 
     def stop(self, execution_arn: str) -> None:
         """Ask an execution to stop; its end comes as a status event. Idempotent."""
-        with translated():
-            client("sagemaker").stop_pipeline_execution(
-                PipelineExecutionArn=execution_arn, ClientRequestToken=f"stop-{execution_arn[-64:]:->64}"[-128:]
-            )
+        token = f"stop-{execution_arn[-64:]:->64}"[-128:]
+        try:
+            with translated():
+                client("sagemaker").stop_pipeline_execution(
+                    PipelineExecutionArn=execution_arn, ClientRequestToken=token
+                )
+        except ClientError as error:
+            if code_of(error) not in _INVALID:
+                raise
+            return  # it has ended, and its event is on its way
 
 
 class SageMakerExecutionReports:
