@@ -106,8 +106,11 @@ def policy_history(deployment: Deployment, arguments: Namespace) -> Answer:
 
 
 def policy_rollback(deployment: Deployment, arguments: Namespace) -> Answer:
+    text = deployment.policies.version(arguments.version).text
+    _refuse_tiers_without_queue(deployment, parse_policy(text, 0))
+    _refuse_tiers_in_use(deployment, parse_policy(text, 0))
     if arguments.dry_run:
-        return _policy_answer(deployment.policies.check(deployment.policies.version(arguments.version).text))
+        return _policy_answer(deployment.policies.check(text))
     applied = deployment.policies.rollback(arguments.version, datetime.now(UTC))
     deployment.bell.ring()
     return _policy_answer(applied)

@@ -182,6 +182,8 @@ class Checks:
         ledger = ledger_from(self.store.items.get(LEDGER))
         policy = self.policy_of[ledger.policy_version]
         shrunk = ledger.shrunk_until is not None and now < ledger.shrunk_until
+        if ledger.saved:
+            self._saved_goes(ledger, policy, now)
         if ledger.paused or ledger.saved or shrunk or not _starts_allowed(ledger, policy, now):
             return
         free = policy.running_max - ledger.foreign - ledger.used
@@ -199,6 +201,18 @@ class Checks:
             )
             if free - kept >= 1:
                 raise Violation("I9", f"{could[tier.name][:2]} wait, though tier {tier.name} could borrow")
+
+    def _saved_goes(self, ledger: Ledger, policy: Policy, now: datetime) -> None:
+        """I9: of the requests that instances are saved for, none waits that fits while its tier has slots."""
+        if ledger.paused or policy.running_max - ledger.foreign - ledger.used < 1:
+            return
+        if not _starts_allowed(ledger, policy, now) or (ledger.shrunk_until and now < ledger.shrunk_until):
+            return
+        for tier in policy.tiers:
+            if ledger.used_by_tier.get(tier.name, 0) < tier.quota:
+                going = set(self._could_go(tier, ledger, policy, now)) & set(ledger.saved.values())
+                if going:
+                    raise Violation("I9", f"{sorted(going)[:2]} wait, though what was saved suffices")
 
     def _could_go(self, tier: TierPolicy, ledger: Ledger, policy: Policy, now: datetime) -> list[str]:
         """Return the requests of a tier that their own limits allow, as many as each tenant may add."""

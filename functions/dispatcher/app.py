@@ -3,6 +3,7 @@
 The bell item's stream and the timer wake it; the pass is the same, and only the timer's measures the backlog.
 """
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +14,13 @@ from trainyard import bootstrap
 from trainyard.adapters.aws.clients import take_calls
 from trainyard.application.dispatch import PassReport, Start, Started
 from trainyard.domain.admission import Reason
+from trainyard.domain.errors import Conflict
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("dispatcher")
+
+NEEDED_MILLIS = 25_000
+"""For one more round: a transaction and up to 25 starts. What is left waits for the next pass."""
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -23,7 +28,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     now = datetime.now(UTC)
     take_calls()
     by_timer = event.get("source") == "timer"
-    report = bootstrap.dispatch().run_pass(now, sweep=by_timer)
+    report = bootstrap.dispatch().run_pass(
+        now, sweep=by_timer, out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
+    )
     calls = take_calls()
     for start in report.starts:
         log_start(start)
@@ -91,7 +98,7 @@ def log_pass(report: PassReport, *, calls: int) -> None:
 def measure_backlog(report: PassReport, now: datetime) -> None:
     """Once a minute: slots, what waits, and whether anyone waits although slots are free."""
     dispatch = bootstrap.dispatch()
-    ledger = report.snapshot.ledger
+    ledger = report.snapshot.ledger if report.settled else dispatch.waiting_room.ledger()
     backlog = dispatch.waiting_room.backlog(report.policy)
     count("SlotsUsed", ledger.used)
     count("SlotsLimit", report.policy.running_max)
@@ -107,7 +114,8 @@ def measure_backlog(report: PassReport, now: datetime) -> None:
         for reason, queues in waiting.shelved.items():
             count("QueuesSetAside", queues, Tier=tier.name, Reason=reason)
     if report.snapshot.partial:
-        dispatch.waiting_room.note_weights(backlog)
+        with suppress(Conflict):
+            dispatch.waiting_room.note_weights(backlog)
     count("IdleThoughWaiting", int(idle_though_waiting(report)))
 
 

@@ -24,10 +24,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
                 "state": request.state.value,
             },
         )
+    for request_id, detail in repairs.failed.items():
+        logger.warning("could not be asked about", extra={"request_id": request_id, "detail": detail})
     if repairs.recounted:
         logger.error("the ledger was wrong, and is corrected", extra={"by": repairs.recounted})
     logger.info("reconciled", extra={"asked": repairs.asked, "foreign": repairs.foreign})
     count("EndsMissed", len(repairs.ended))
+    count("AsksFailed", len(repairs.failed))
     count("LedgerCorrected", int(bool(repairs.recounted)))
     count("ForeignExecutions", repairs.foreign)
     return {"ended": len(repairs.ended), "recounted": repairs.recounted}

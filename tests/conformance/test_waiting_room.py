@@ -30,7 +30,7 @@ from trainyard.application.ports import End, Enlistment
 from trainyard.application.store import Store, Update
 from trainyard.application.waiting_room import LEDGER, PAGE_MIN, WaitingRoom
 from trainyard.domain.admission import Plan, Reason, Snapshot, decide
-from trainyard.domain.errors import Conflict
+from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.requests import Outcome, Request, State
 
@@ -334,9 +334,12 @@ def test_a_queue_that_cannot_go_is_set_aside_until_the_policy_changes(room: Room
     assert room.plan(poor)[1].queues == ()
     backlog = room.room.backlog(poor)["basic"]
     assert (backlog.waiting, dict(backlog.shelved)) == (1, {Reason.BUDGET.value: 1})
-    assert room.room.reopen(poor, NOW) == 0
-    assert room.room.reopen(replace(poor, version=1), NOW) == 1
-    assert [q.queue.tenant_id for q in room.plan(poor)[1].queues] == ["acme"]
+    assert room.room.reopen(poor, after(60)) == 0
+    assert room.room.reopen(replace(poor, version=1), after(60)) == 1
+    found = room.plan(poor)[1].queues
+    assert [waiting.queue.tenant_id for waiting in found] == ["acme"]
+    room.room.shelve(room.plan(poor)[0].shelved.values(), poor, NOW)
+    assert room.room.reopen(poor, after(20 * 60)) == 1, "prices may have changed with the code"
 
 
 def test_what_a_run_really_cost_replaces_what_it_reserved(room: Room) -> None:
@@ -445,3 +448,35 @@ def test_queues_that_lack_instances_use_up_no_read_limit(room: Room) -> None:
         room.enlist(number, tenant_id=f"t{number:03}", limits=taken, content=BIG)
     room.enlist(999, seconds=1, tenant_id="zz", limits=taken)
     assert room.admit(taken, seconds=2) == [submission(999).request_id]
+
+
+def test_for_a_large_request_of_a_full_tier_instances_are_saved_too(room: Room) -> None:
+    basic = tier(quota=1, hold_age=timedelta(seconds=10), instances=(choice(10), choice(1000, instances=2)))
+    limits = policy(basic, running_max=4, instance_quotas={"training/ml.m5.large": 2})
+    room.enlist(1, limits=limits)
+    assert room.admit(limits) == [submission(1).request_id]
+    room.enlist(2, tenant_id="large", limits=limits, content=BIG)
+    plan, _ = room.plan(limits, seconds=60)
+    assert plan.saved == {"training/ml.m5.large": submission(2).request_id}
+
+
+def test_a_queue_and_its_places_read_at_different_times_are_read_again(room: Room) -> None:
+    room.enlist(1)
+    plan, snapshot = room.plan()
+    (first,) = plan.admissions
+    twice = replace(plan, admissions=(first, replace(first, place=replace(first.place, request_id="x"))))
+    with pytest.raises(Conflict):
+        room.room.commit(twice, snapshot, LIMITS, NOW)
+
+
+def test_what_a_paused_tenant_has_waiting_counts_and_holds_its_tier_in_the_policy(
+    room: Room, store: Store
+) -> None:
+    room.enlist(1)
+    room.room.set_tenant_paused("basic", "acme", True, NOW)
+    assert room.room.backlog(LIMITS)["basic"].waiting == 1
+    book = policies(store, LIMITS)
+    gone = replace(LIMITS, tiers=LIMITS.tiers[1:])
+    book = replace(book, parse=lambda text, version: replace(gone if text == "gone" else LIMITS, version=version))
+    with pytest.raises(Refused, match=r"tiers\.basic cannot go.*acme"):
+        book.check("gone")

@@ -341,6 +341,20 @@ def test_holders_that_are_not_known_are_taken_to_run_as_long_as_any_may() -> Non
     assert admitted(*waiting, limits=EIGHT, used={"basic": 5}, pools={POOL: 5}) == ["small-60"], HOUR
 
 
+def test_of_two_large_requests_that_both_fit_the_older_takes_the_only_slot() -> None:
+    other = str(choice(instances=4, training="ml.m5.xlarge").lane)
+    limits = policy(
+        tier(quota=1, hold_age=timedelta(seconds=10)), instance_quotas={POOL: 4, "training/ml.m5.xlarge": 4}
+    )
+    waiting = [queue("a", 2, lane=LARGE), queue("b", 1, lane=other), queue("c", 3)]
+    assert admitted(*waiting, limits=limits) == ["b-1"]
+
+
+def test_while_the_account_is_full_it_is_remembered_for_whom_instances_are_saved() -> None:
+    found = plan(limits=EIGHT, used={"basic": 16}, saved={POOL: "big-1"})
+    assert found.saved == {POOL: "big-1"}
+
+
 def test_a_decision_says_of_whom_it_speaks() -> None:
     (decision,) = plan(queue("a", 1), limits=policy()).admissions
     assert isinstance(decision, Decision)

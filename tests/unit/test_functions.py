@@ -156,10 +156,11 @@ class DispatchStub:
         ledger = Ledger(version=1, used=used, used_by_tier={"basic": used})
         snapshot = Snapshot(ledger=ledger, queues=())
         plan = Plan(admissions=(), waits=(), floor_by_tier={}, saved={}, starts_from=None)
-        self.report = PassReport(policy=policy(), snapshot=snapshot, plan=plan, starts=list(starts))
+        self.report = PassReport(policy=policy(), snapshot=snapshot, plan=plan, starts=list(starts), settled=True)
         self.waiting_room = self
 
-    def run_pass(self, now: Any, *, sweep: bool) -> PassReport:
+    def run_pass(self, now: Any, *, sweep: bool, out_of_time: Any) -> PassReport:
+        assert not out_of_time()
         return self.report
 
     def backlog(self, limits: Any) -> dict[str, Backlog]:

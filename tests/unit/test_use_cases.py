@@ -541,7 +541,58 @@ def test_a_start_never_answered_goes_back_to_the_queue_once_nobody_can_be_starti
     assert world.request(request_id).state is State.ADMITTED, "the slot stays taken"
     world.dispatch.run_pass(after(1000))
     kept = world.request(request_id)
-    assert (kept.state, kept.attempt) == (State.RUNNING, 2)
+    assert (kept.state, kept.due_at, kept.failures) == (State.QUEUED, after(1000 + 120), 1)
+    world.dispatch.run_pass(after(1200))
+    assert (world.request(request_id).state, world.request(request_id).attempt) == (State.RUNNING, 2)
+
+
+def test_a_start_that_never_works_fails_in_the_end_and_frees_its_slot() -> None:
+    world = World()
+    world.executions.faults = [(RuntimeError("no such bucket"), False)] * 50
+    request_id = world.run_one()
+    for minute in range(1, 120):
+        world.dispatch.run_pass(after(60 * minute))
+    kept = world.request(request_id)
+    assert (kept.state, kept.failures, world.room.ledger().used) == (State.FAILED, 2, 0)
+    assert "never answered" in str(kept.reason)
+
+
+def test_a_pass_that_is_out_of_time_leaves_the_rest_to_the_next() -> None:
+    world = World()
+    world.enlist.enlist(submission(1), NOW)
+    report = world.dispatch.run_pass(NOW, out_of_time=lambda: True)
+    assert (report.settled, report.starts) == (False, [])
+
+
+def test_an_execution_that_cannot_be_asked_about_holds_up_no_other() -> None:
+    world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
+    for number in (1, 2):
+        world.run_one(number)
+    gone, ended = (str(world.request(submission(number).request_id).execution_arn) for number in (1, 2))
+    world.executions.statuses[ended] = "Succeeded"
+    status = world.executions.status
+
+    def ask(execution_arn: str) -> str:
+        if execution_arn == gone:
+            raise RuntimeError("ResourceNotFound")
+        return status(execution_arn)
+
+    world.executions.status = ask  # type: ignore[method-assign]
+    repairs = world.reconcile.run(after(600))
+    assert list(repairs.failed) == [submission(1).request_id]
+    assert [request.request_id for request in repairs.ended] == [submission(2).request_id]
+
+
+def test_refused_starts_use_up_no_retries() -> None:
+    world = World()
+    world.executions.faults = [(StartDelayed("ConflictException"), False)] * 3
+    request_id = world.run_one()
+    for minute in (2, 4, 6):
+        world.dispatch.run_pass(after(60 * minute))
+    assert world.request(request_id).attempt == 4
+    fails(world, "CapacityError: none left")
+    assert world.end(request_id, "Failed", attempt=4, seconds=600) is Recorded.REQUEUED
+    assert world.request(request_id).due_at == after(600 + 120)
 
 
 def test_data_that_turns_out_larger_goes_back_for_the_instances_that_it_needs() -> None:

@@ -94,7 +94,7 @@ class PassReport:
     """Whether the last round found that nobody more may go."""
 
 
-ABANDONED = "its start was never answered"
+ABANDONED = "its start was never answered; the dispatcher's log says what was in the way"
 
 
 class _Different(Exception):
@@ -121,8 +121,10 @@ class Dispatch:
     """How what is kept of a pass is written; None to keep nothing."""
     engine: Callable[..., Plan] = decide
 
-    def run_pass(self, now: datetime, *, sweep: bool = True) -> PassReport:
-        """Fill the free slots; returns when nobody more may go.
+    def run_pass(
+        self, now: datetime, *, sweep: bool = True, out_of_time: Callable[[], bool] = lambda: False
+    ) -> PassReport:
+        """Fill the free slots; returns when nobody more may go, or when it is `out_of_time`.
 
         Safe beside other passes: a commit holds only for the ledger that it was decided on. With `sweep`, what
         was cut off is taken up again, and what was set aside under another policy is looked at.
@@ -132,7 +134,7 @@ class Dispatch:
         reopened = 0
         if sweep:
             # 0. What was admitted but, as far as we know, never started: found, or started once more.
-            starts = [self._take_up(request, policy, now) for request in self._overdue(now)]
+            starts = [self._take_up(request, policy, now) for request in self._overdue(now) if not out_of_time()]
             with suppress(Conflict):
                 reopened = self.waiting_room.reopen(policy, now)
         report = PassReport(
@@ -143,6 +145,8 @@ class Dispatch:
             reopened=reopened,
         )
         for _ in range(ROUNDS_MAX):
+            if out_of_time():
+                break
             try:
                 if not self._round(report, now):
                     report.settled = True
@@ -224,10 +228,10 @@ class Dispatch:
         try:
             return self._running(request, self._start_execution(request, policy), now)
         except StartDelayed as error:
+            self._put_back(request, policy, now, due_at=now + policy.start_retry_delay, reason=str(error))
             if isinstance(error, QuotaReached):
                 with suppress(Conflict):
                     self.waiting_room.shrink(now + policy.start_retry_delay)
-            self._put_back(request, policy, now, due_at=now + policy.start_retry_delay, reason=str(error))
             return Start(request=request, result=Started.DELAYED, detail=str(error))
         except _Different as error:
             self._put_back(request, policy, now, due_at=now, reason=str(error), data_bytes=error.data_bytes)
@@ -256,13 +260,23 @@ class Dispatch:
             if found is not None:
                 return self._running(request, found, now, adopted=True)
             if self._age(request, now) > START_ABANDONED:
-                self._put_back(request, policy, now, due_at=now, reason=ABANDONED, by_start=False)
-                return Start(request=request, result=Started.DELAYED, detail=ABANDONED)
+                return self._abandon(request, policy, now)
             if not self.waiting_room.claim(request):
                 return Start(request=request, result=Started.UNKNOWN, detail="it is taken up already")
             return self._running(request, self._start_execution(request, policy), now)
         except Exception as error:  # any one request's trouble is its own
             return _unknown(request, error)
+
+    def _abandon(self, request: Request, policy: Policy, now: datetime) -> Start:
+        """Put a request back whose start was never answered; one that never can be started fails in the end."""
+        if request.failures + 1 >= policy.retries.attempts_max:
+            self._fail(request, policy, ABANDONED, now, by_start=False)
+            return Start(request=request, result=Started.FAILED, detail=ABANDONED)
+        due_at = now + policy.retries.delay * 2**request.failures
+        changed = self.waiting_room.requeue(request, policy, now, due_at=due_at, reason=ABANDONED, failed=True)
+        for one in changed:
+            self._tell(one, now)
+        return Start(request=request, result=Started.DELAYED, detail=ABANDONED)
 
     def _age(self, request: Request, now: datetime) -> timedelta:
         return now - (request.admitted_at or now)
@@ -305,7 +319,6 @@ class Dispatch:
         due_at: datetime,
         reason: str,
         data_bytes: int | None = None,
-        by_start: bool = True,
     ) -> None:
         changed = self.waiting_room.requeue(
             request,
@@ -314,13 +327,15 @@ class Dispatch:
             due_at=due_at,
             reason=reason,
             data_bytes=data_bytes,
-            by_start=by_start,
+            by_start=True,
         )
         for one in changed:
             self._tell(one, now)
 
-    def _fail(self, request: Request, policy: Policy, reason: str, now: datetime) -> None:
-        end = End(request=request, state=State.FAILED, reason=reason, by_start=True)
+    def _fail(
+        self, request: Request, policy: Policy, reason: str, now: datetime, *, by_start: bool = True
+    ) -> None:
+        end = End(request=request, state=State.FAILED, reason=reason, by_start=by_start)
         if self.waiting_room.finish([end], policy, now) == [True]:
             self._tell(replace(request, state=State.FAILED, reason=reason, finished_at=now), now)
 

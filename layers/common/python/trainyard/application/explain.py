@@ -168,7 +168,8 @@ def look_ahead(
                 before.append(decision.queue.tenant_id)
             holder = _holder(decision, policy, now)
             running[holder.request_id] = (now + durations[decision.queue.tier], holder)
-        snapshot = _after(snapshot, plan.admissions, plan.saved, policy, now)
+        ledger = replace(snapshot.ledger, starts_from=plan.starts_from, floor_by_tier=dict(plan.floor_by_tier))
+        snapshot = _after(replace(snapshot, ledger=ledger), plan.admissions, plan.saved, policy, now)
         times = [end for end, _ in running.values()] + ([plan.again_at] if plan.again_at else [])
         if not times:
             return None

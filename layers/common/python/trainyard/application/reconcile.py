@@ -8,7 +8,7 @@ from trainyard.application.policies import Policies
 from trainyard.application.ports import Executions
 from trainyard.application.record import Record, Recorded, StatusEvent
 from trainyard.application.waiting_room import WaitingRoom
-from trainyard.domain.errors import Conflict
+from trainyard.domain.errors import Conflict, TrainyardError
 from trainyard.domain.lifecycle import state_for_status
 from trainyard.domain.names import display_name, parse_display_name
 from trainyard.domain.requests import TERMINAL, Request, State
@@ -27,6 +27,8 @@ class Repairs:
     asked: int = 0
     ended: list[Request] = field(default_factory=list)
     """Requests whose end no event had told."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Request → what went wrong when its execution was asked about; the others are asked about first now."""
     recounted: dict[str, int] = field(default_factory=dict)
     """Count of the ledger → by how much it was wrong."""
     foreign: int = 0
@@ -47,7 +49,12 @@ class Reconcile:
         unheard = self.waiting_room.active(State.RUNNING, limit=ASKED_MAX)
         for request in unheard[:ASKED_MAX]:
             if request.started_at is not None and request.started_at < now - UNHEARD_OF:
-                self._ask(request, now, repairs)
+                try:
+                    self._ask(request, now, repairs)
+                except Exception as error:  # any one execution's trouble is its own
+                    repairs.failed[request.request_id] = f"{type(error).__name__}: {error}"
+                    with suppress(TrainyardError):
+                        self.waiting_room.heard_of(request, now)
         # 2. Holders against the ledger.
         with suppress(Conflict):
             repairs.recounted = self.waiting_room.recount(now)

@@ -161,10 +161,10 @@ class Record:
     def _goes_again(self, end: End, policy: Policy) -> bool:
         """Tell whether a run failed for want of capacity, or by SageMaker's own fault, and may be tried again."""
         passing = end.state is State.FAILED and is_passing(end.reason or "")
-        return passing and end.request.attempt < policy.retries.attempts_max
+        return passing and end.request.failures + 1 < policy.retries.attempts_max
 
     def _again(self, end: End, policy: Policy, now: datetime) -> Settled:
-        delay = policy.retries.delay * 2 ** (end.request.attempt - 1)
+        delay = policy.retries.delay * 2**end.request.failures
         changed = self.waiting_room.requeue(
             end.request,
             policy,
@@ -172,6 +172,7 @@ class Record:
             due_at=now + delay,
             reason=end.reason or "",
             cost_usd=end.cost_usd,
+            failed=True,
         )
         for request in changed:
             self._tell(request, now)

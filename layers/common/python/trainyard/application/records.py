@@ -34,7 +34,7 @@ _PLAIN = (
     "lane",
     "reserved_usd",
 )
-_NUMBERS = ("attempt", "data_bytes", "charge")
+_NUMBERS = ("attempt", "data_bytes", "charge", "failures")
 
 
 def request_item(request: Request) -> Item:

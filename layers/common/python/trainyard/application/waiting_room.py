@@ -13,6 +13,7 @@ lane whatever else waits:
     ready|<lane>|<tag>|<arrival>|<tenant>    its first request is due
     later|<due>|<lane>|<tenant>              it is not due yet
     shelf|<policy version>|<tenant>          no request of the queue can go until something changes
+    held|<tenant>                            the tenant is paused
 
 Every change of a tenant queue is read, changed purely (domain/queues.py) and written on condition that its
 revision has not moved.
@@ -76,6 +77,9 @@ PAGE_MIN = 50
 
 SUSPICION_AGE = timedelta(minutes=2)
 """Between two recounts that agree: more than an index lags, less than between two runs of the reconciler."""
+
+REOPEN_MINUTES = 20
+"""How often all queues that were set aside are looked at again."""
 
 DECISIONS_KEPT = timedelta(days=14)
 
@@ -194,7 +198,8 @@ class WaitingRoom:
         queues: list[TenantQueue] = []
         partial: set[str] = set()
         for tier in policy.tiers:
-            if ledger.used_by_tier.get(tier.name, 0) < tier.slots_max and tier.name not in ledger.paused_tiers:
+            full = ledger.used_by_tier.get(tier.name, 0) >= tier.slots_max
+            if tier.name not in ledger.paused_tiers and (not full or _has_large(tier, policy)):
                 found, complete = self._first_queues(tier, now)
                 queues += found
                 partial |= set() if complete else {tier.name}
@@ -263,7 +268,7 @@ class WaitingRoom:
             queue=queue,
             places={
                 name: (
-                    self._places(queue, name, limit=admissible)
+                    self._places(queue, name, limit=min(admissible, lane.waiting))
                     if lane.waiting > 1 and admissible > 1
                     else (lane.head,)
                 )
@@ -289,7 +294,9 @@ class WaitingRoom:
 
     def _looked_at(self, queue: TenantQueue) -> WaitingQueue:
         places = {
-            name: self._places(queue, name, limit=PAGE_MIN) if lane.waiting > 1 else (lane.head,)
+            name: self._places(queue, name, limit=min(PAGE_MIN, lane.waiting))
+            if lane.waiting > 1
+            else (lane.head,)
             for name, lane in queue.lanes.items()
         }
         return WaitingQueue(queue=queue, places=places)
@@ -418,14 +425,18 @@ class WaitingRoom:
             self._write(*self._refile(wait.queue, shelved, now, policy_version=policy.version))
 
     def reopen(self, policy: Policy, now: datetime) -> int:
-        """Bring back the queues that were set aside under an earlier policy; return how many."""
+        """Bring back the queues that were set aside under an earlier policy; return how many.
+
+        Now and then those of this policy too: a deployment may have changed prices, or the policy it ships with.
+        """
         count = 0
+        newest = policy.version if now.minute % REOPEN_MINUTES == 0 else policy.version - 1
         for tier in policy.tiers:
             page = self.store.query(
                 "ready",
                 f"tier#{tier.name}",
                 above="shelf|",
-                below=f"shelf|{policy.version - 1:010d}|~",
+                below=f"shelf|{newest:010d}|~",
                 limit=PAGE_MIN,
             )
             for item in page.items:
@@ -582,17 +593,20 @@ class WaitingRoom:
         data_bytes: int | None = None,
         cost_usd: Decimal = Decimal(0),
         by_start: bool = False,
+        failed: bool = False,
     ) -> list[Request]:
         """Put a request that holds a slot back, and release the slot; nothing when the attempt is over.
 
-        With `by_start`, nothing either when the sweeper has taken the start over.
+        With `by_start`, nothing either when the sweeper has taken the start over. `failed` counts as a failure.
 
         If another upload took its data set's place meanwhile, the newer of the two keeps it, and the other is
         SUPERSEDED. `data_bytes` is its size where that was not known before. Returns the requests that
         changed, as they are now.
         """
         return self._retried(
-            lambda: self._requeue_once(request, policy, now, due_at, reason, data_bytes, cost_usd, by_start)
+            lambda: self._requeue_once(
+                request, policy, now, due_at, reason, data_bytes, cost_usd, by_start, failed
+            )
         )
 
     def _requeue_once(
@@ -605,6 +619,7 @@ class WaitingRoom:
         data_bytes: int | None,
         cost_usd: Decimal,
         by_start: bool,
+        failed: bool,
     ) -> list[Request]:
         known = self._request(request.request_id)
         if known is None or known.state not in HOLDING or known.attempt != request.attempt:
@@ -623,6 +638,7 @@ class WaitingRoom:
             execution_arn=None,
             reserved_usd=Decimal(0),
             charge=1,
+            failures=known.failures + failed,
             data_bytes=known.data_bytes if data_bytes is None else data_bytes,
         )
         if tier is not None and data_bytes is not None:
@@ -889,6 +905,8 @@ class WaitingRoom:
         """Return the queue without some places of a lane, whose next head is read if there is one."""
         lane = gone[0].lane
         rest: list[Place] = []
+        if lane not in queue.lanes or queue.lanes[lane].waiting < len(gone):
+            raise Conflict("the queue and its places were read at different times")
         if queue.lanes[lane].waiting > len(gone):
             ids = {place.request_id for place in gone}
             found = self._places(queue, lane, limit=len(gone) + 1)
@@ -1051,8 +1069,10 @@ def _queued(submission: Submission, wait: Wait, tier: TierPolicy) -> Request:
 
 def _entries(queue: TenantQueue, now: datetime, policy_version: int | None) -> list[tuple[str, str]]:
     """Return lane and index key of each entry of a tenant queue; none while it waits for nothing."""
-    if queue.paused or not queue.lanes:
+    if not queue.lanes:
         return []
+    if queue.paused:
+        return [("", f"held|{queue.tenant_id}")]
     if policy_version is not None:
         return [("", f"shelf|{policy_version:010d}|{queue.tenant_id}")]
     return [(name, _entry(queue, queue.lanes[name].head, now)) for name in sorted(queue.lanes)]
@@ -1062,6 +1082,12 @@ def _entry(queue: TenantQueue, head: Place, now: datetime) -> str:
     if head.due_at > now:
         return f"later|{stamp(head.due_at)}|{head.lane}|{queue.tenant_id}"
     return f"ready|{head.lane}|{max(queue.used_ms, 0):020d}|{stamp(head.arrived_at)}|{queue.tenant_id}"
+
+
+def _has_large(tier: TierPolicy, policy: Policy) -> bool:
+    """Tell whether instances may have to be saved for a request of the tier, even while its slots are taken."""
+    lanes = [choice.lane for choice in tier.instances]
+    return any(lane.instances > 1 and f"training/{lane.training}" in policy.instance_quotas for lane in lanes)
 
 
 def _needs_holders(waiting: Iterable[WaitingQueue], policy: Policy, now: datetime) -> bool:

@@ -146,15 +146,13 @@ class Plan:
     """When time alone will let more go: starts are allowed again, or a place is due."""
 
     @property
-    def shelved(self) -> dict[str, Decision]:
-        """Return queue (tenant) → why no lane of it can go, until something changes."""
+    def shelved(self) -> dict[tuple[str, str], Decision]:
+        """Return queue (tier and tenant) → why no lane of it can go, until something changes."""
         lasting = {Reason.BUDGET, Reason.NEVER_FITS}
         by_queue: dict[tuple[str, str], list[Decision]] = {}
         for wait in self.waits:
             by_queue.setdefault((wait.queue.tier, wait.queue.tenant_id), []).append(wait)
-        return {
-            key[1]: waits[0] for key, waits in by_queue.items() if all(wait.reason in lasting for wait in waits)
-        }
+        return {key: waits[0] for key, waits in by_queue.items() if all(wait.reason in lasting for wait in waits)}
 
 
 def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max: int = 25) -> Plan:
@@ -324,6 +322,8 @@ class _Room:
             self._entitle(tier)
         self.savings = self._savings(snapshot.holders)
         self.saved = {pool: saving.place.request_id for pool, saving in self.savings.items()}
+        if self._closed() in (Reason.ALL_PAUSED, Reason.ACCOUNT_LIMIT):
+            self.saved = dict(ledger.saved)  # nothing was read that could change it
 
     # --- who goes next --------------------------------------------------------------------------------------
 
@@ -457,7 +457,11 @@ class _Room:
         return self.capacity.get(pool, math.inf)
 
     def _others(self, place: Place) -> Iterator[_Saving]:
-        return (s for s in self.savings.values() if s.place.request_id != place.request_id)
+        """Yield the large requests that an admission must not delay: all, or for one of them those before it."""
+        for saving in self.savings.values():
+            if saving.place.request_id == place.request_id:
+                return
+            yield saving
 
     def _taking(self, candidate: _Candidate, place: Place) -> tuple[dict[str, int], datetime]:
         """Return what an admission takes, and until when at the latest."""
@@ -485,7 +489,8 @@ class _Room:
             saving = _Saving(candidate, place, self.capacity)
             saving.plan(self.used, holders, self.policy, self.now)
             found[pool] = saving
-        return found
+        ranked = sorted(found.items(), key=lambda item: (item[1].place.arrived_at, item[1].place.request_id))
+        return dict(ranked)
 
     def _large(self) -> dict[str, list[tuple[_Candidate, Place]]]:
         """Return instance pool → large requests that have waited long and that their own limits allow."""

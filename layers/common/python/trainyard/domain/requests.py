@@ -119,6 +119,8 @@ class Request:
     """What it runs on (policy.Lane); kept through policy changes, since its slot is counted by it."""
     attempt: int = 0
     """How often it was admitted."""
+    failures: int = 0
+    """Attempts that failed through no fault of its own."""
     charge: int = 1
     """Units at which its time counts in fair queuing."""
     reserved_usd: Decimal = Decimal(0)

@@ -1,6 +1,7 @@
 """The tenants' buckets: data sets, results and receipts."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ from trainyard.domain.requests import Content, Outcome, Request
 from trainyard.domain.tenants import Tenant, TrainOn
 
 _ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+COPY_BYTES_MAX = 5 * 1024**3
+"""Of a copy in one call (S3 API reference, CopyObject)."""
+
 _OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 
@@ -67,6 +71,8 @@ class S3DataSets:
                 for found in self._objects(tenant, request.data_set)
                 if has_plain_key(found["Key"])
             }
+        if pinned:
+            sizes[request.content.key] = request.content.size_bytes
         if not sizes:
             raise Refused(f"there is no data left below {INCOMING}{request.data_set}/")
         folder = tenant.root if pinned else f"{tenant.root}{INCOMING}{request.data_set}/"
@@ -88,11 +94,16 @@ class S3DataSets:
         content = request.content
         if content.version_id is None:
             return None
+        if content.size_bytes > COPY_BYTES_MAX:
+            raise Refused(
+                f"the object has {content.size_bytes:,} bytes; where every upload is trained on, at most "
+                f"{COPY_BYTES_MAX:,} can be: train on the newest alone, or split it"
+            )
         bucket, key = _split(f"{Locations.of(tenant, request).reports}/input/{content.key.rpartition('/')[2]}")
         source = {"Bucket": content.bucket, "Key": content.key, "VersionId": content.version_id}
         try:
             with translated():
-                client("s3").copy(source, bucket, key)
+                client("s3").copy_object(CopySource=source, Bucket=bucket, Key=key)
         except ClientError as error:
             if code_of(error) in _ABSENT | {"NoSuchVersion"}:
                 raise Refused(f"version {content.version_id} of {content.key} is gone") from error
@@ -117,7 +128,7 @@ class S3Results:
         quality = evaluation.get("quality", {})
         files = profile.get("files", [])
         return Outcome(
-            quality=quality.get("value"),
+            quality=_finite(quality.get("value")),
             quality_metric=quality.get("metric"),
             model_uri=where.model if evaluation else None,
             report_uri=where.reports,
@@ -209,6 +220,11 @@ def _read_json(uri: str) -> dict[str, Any] | None:
         if code_of(error) in _ABSENT:
             return None
         raise
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number that a table can keep; a score of too few rows is none."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _split(uri: str) -> tuple[str, str]:
