@@ -1,6 +1,6 @@
 """A hundred dispatchers at once on the local cloud's DynamoDB (make contention).
 
-A thousand requests; every completion event is delivered twice, one in ten is lost; a reconcile period is 5 seconds.
+A thousand requests; every completion event comes twice, one in ten never; a reconcile period is 5 seconds.
 Prints overshoot, leaked slots after the last reconcile period, and executions per request, and fails unless they
 are 0, 0 and 1.
 """
