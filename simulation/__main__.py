@@ -46,6 +46,7 @@ FAULTS = (
     "dispatcher down",
     "ledger put wrong by hand",
     "pass by older code",
+    "down after a lost start",
 )
 """What is done to the service."""
 

@@ -37,6 +37,8 @@ class Trouble:
     others: Callable[[], None] = lambda: None
     """Lets what is due happen in the middle of a call."""
     log: Callable[[str], None] = lambda _: None
+    lost: Callable[[str], None] = lambda _: None
+    """Told of each call that took effect and was never answered."""
     active: bool = True
     calls: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -52,9 +54,9 @@ class Trouble:
             kind = "throttled"
         self.counts[kind] += 1
         self.log(f"{name}: {kind}")
-        return self._strike(kind, call)
+        return self._strike(kind, name, call)
 
-    def _strike(self, kind: str, call: Callable[[], Any]) -> Any:
+    def _strike(self, kind: str, name: str, call: Callable[[], Any]) -> Any:
         match kind:
             case "throttled":
                 raise Throttled("simulated")
@@ -62,11 +64,13 @@ class Trouble:
                 raise OutcomeUnknown("simulated, without effect")
             case "timed out after":
                 call()
+                self.lost(name)
                 raise OutcomeUnknown("simulated, with effect")
             case "crashed before":
                 raise Crash
             case "crashed after":
                 call()
+                self.lost(name)
                 raise Crash
             case "others went first":
                 self.others()

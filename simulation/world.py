@@ -92,9 +92,12 @@ class World:
         self.steps = self.depth = self.passes_under_way = 0
         self.trouble = Trouble(self.agenda, self.random, share, self.others_first, self.log, counts=self.counts)
         self.trouble.active = share > 0
+        self.trouble.lost = self.answer_lost
         self.versions: dict[int, Policy] = {}
         self.accepted: set[str] = set()
         self.running = True
+        self.unheard: set[str] = set()
+        """Executions whose first event is lost as well."""
         self._build()
 
     # --- the service ----------------------------------------------------------------------------------------
@@ -262,6 +265,13 @@ class World:
     def _seconds(self) -> float:
         return self.agenda.now.timestamp()
 
+    def answer_lost(self, name: str) -> None:
+        """After a start that nobody heard of, not even by its event, the dispatcher may stay down for long."""
+        if name == "sagemaker.start" and self.trouble.strikes("down after a lost start", 0.6):
+            begin = self.agenda.now
+            self.unheard.add(list(self.sagemaker.executions)[-1])
+            self.scenario.outages.append((begin, begin + timedelta(minutes=self.random.uniform(14, 20))))
+
     # --- functions ------------------------------------------------------------------------------------------
 
     def intake(self, batch: list[Any]) -> set[int]:
@@ -423,7 +433,11 @@ class World:
         for _ in range(copies):
             late = 86_400 if self.trouble.strikes("event a day late", 0.02) else 0
             delay = late + self.random.uniform(0.1, 1 if not self.trouble.active else 30)
-            self.agenda.after(delay, lambda: self.status.send(event))
+            self.agenda.after(delay, lambda: self._deliver(event))
+
+    def _deliver(self, event: StatusEvent) -> None:
+        if event.execution_arn not in self.unheard or event.status != "Executing":
+            self.status.send(event)
 
     def execution_changed(self, execution: Execution) -> None:
         self.checks.executed(execution.name) if execution.status == "Executing" else None

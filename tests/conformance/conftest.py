@@ -7,9 +7,14 @@ from itertools import count
 import pytest
 
 from local.cloud import Cloud
-from tests.tables import create_tables
+from tests.tables import create_tables, without_cloud
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore
+
+
+@pytest.fixture(autouse=True)
+def _no_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    yield from without_cloud(monkeypatch)
 
 
 @pytest.fixture(scope="session")
