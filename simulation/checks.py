@@ -46,7 +46,6 @@ class Checks:
     drift: dict[str, int] = field(default_factory=dict)
     """By how much a ledger's count was put wrong by hand."""
     drift_repaired: int = 0
-    admissions: list[tuple[str, int]] = field(default_factory=list)
 
     def transacted(self, writes: Sequence[Write]) -> None:
         ledger = ledger_from(self.store.items.get(LEDGER))
@@ -77,8 +76,6 @@ class Checks:
         self.requests[request_id] = after
         held = before is not None and State(before["state"]) in HOLDING
         holds = State(after["state"]) in HOLDING
-        if holds and not held:
-            self.admissions.append((request_id, after["attempt"]))
         return [request_id] if held and not holds else []
 
     def _enlisted(self, request_id: str, item: Item) -> None:

@@ -479,8 +479,6 @@ class World:
         for _ in range(copies):
             delay = 86_400 if self.trouble.strikes("upload event a day late", 0.02) else 0.1
             self.agenda.after(delay, lambda: self.uploads.send(arrival))
-            if delay > 1:
-                self.late_uploads = True
 
     def do(self, step: Any) -> None:
         """Do what an operator does; tried again until it works."""

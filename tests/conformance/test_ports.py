@@ -258,11 +258,10 @@ def test_an_execution_starts_once_for_a_token_is_found_by_its_name_and_can_be_st
     port.stop(other)
 
 
+@pytest.mark.parametrize("executions", ["ministack"], indirect=True)  # in memory, parameters are not looked at
 def test_a_parameter_that_sagemaker_does_not_know_is_refused_for_good(
     executions: tuple[Any, Callable[[], datetime]],
 ) -> None:
     port, _ = executions
-    if not isinstance(port, SageMakerExecutions):
-        pytest.skip("the simulations take the parameters that the dispatcher gives; a unit test checks those")
     with pytest.raises(StartInvalid):
         port.start(name=f"{3:032x}-1", token="t" * 40, parameters=PARAMETERS | {"Surprise": "1"})
