@@ -9,7 +9,7 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli import dlq, models, requests, service, simulate, tenants
+from cli import algorithms, dlq, models, requests, service, simulate, tenants
 from cli.deployment import Deployment
 from cli.show import Answer, show
 from trainyard.domain.errors import TrainyardError
@@ -17,6 +17,9 @@ from trainyard.domain.errors import TrainyardError
 EXAMPLES = """examples:
   trainyard tenant create acme --tier premium --target churned
   trainyard tenant create globex --tier basic --target price --algorithm linear --retrain "rate(1 day)"
+  trainyard tenant move globex --tier premium
+  trainyard tenant delete globex
+  trainyard algorithm list
   trainyard upload acme churn.csv --data-set churn
   trainyard requests acme
   trainyard why 0f3c…
@@ -44,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(stack=os.environ.get("TRAINYARD_STACK", "trainyard-dev"), json=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _tenant_commands(commands)
+    _algorithm_commands(commands)
     _data_commands(commands)
     _request_commands(commands)
     _model_commands(commands)
@@ -65,11 +69,11 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    tenant = commands.add_parser("tenant", help="create, list, show, suspend, resume tenants")
+    tenant = commands.add_parser("tenant", help="create, change, move, check and delete tenants")
     actions = tenant.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = actions.add_parser(
         "create",
-        help="create a tenant, or bring one to exactly what is asked: options left out take their defaults",
+        help="create a tenant; run again, it makes whole what a failed run left",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  trainyard tenant create acme --tier premium --target churned "
         '--data-set sales:target=revenue,problem=regression,train_on=whole-prefix --retrain "rate(1 day)"',
@@ -77,38 +81,106 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     create.add_argument("tenant_id", metavar="ID", help="lower-case letters, digits, single hyphens; at most 24")
     create.add_argument("--tier", required=True, help="a tier of the policy (trainyard policy show)")
     create.add_argument("--target", required=True, help="the column to predict")
-    create.add_argument("--algorithm", default="gradient-boosting", choices=["gradient-boosting", "linear"])
-    create.add_argument("--problem", default="auto", choices=["auto", "classification", "regression"])
-    create.add_argument(
-        "--train-on",
-        default="newest-object",
-        choices=["newest-object", "whole-prefix"],
-        help="the newest upload alone, or everything below the data set's prefix",
+    _tenant_options(create)
+    create.set_defaults(run=tenants.create)
+    update = actions.add_parser(
+        "update",
+        help="change what a tenant trains, its schedule, limits, key or account; what is not named stays",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='example:\n  trainyard tenant update acme --algorithm linear --retrain "" --budget-usd 500',
     )
-    create.add_argument(
+    update.add_argument("tenant_id", metavar="ID")
+    update.add_argument("--target", help="the column to predict")
+    _tenant_options(update)
+    update.set_defaults(run=tenants.update)
+    moved = actions.add_parser(
+        "move", help="move a tenant to another tier, and out of the pool where that tier has buckets"
+    )
+    moved.add_argument("tenant_id", metavar="ID")
+    moved.add_argument("--tier", required=True, help="a tier of the policy (trainyard policy show)")
+    moved.set_defaults(run=tenants.move)
+    deleted = actions.add_parser("delete", help="show all that a tenant has; with --yes, delete it")
+    deleted.add_argument("tenant_id", metavar="ID")
+    deleted.add_argument("--yes", action="store_true", help="do it; without it, only say what would go")
+    deleted.add_argument("--purge", action="store_true", help="forget its record, its requests and its costs too")
+    deleted.set_defaults(run=tenants.delete)
+    checked = actions.add_parser("check", help="what was changed or removed behind the service's back")
+    checked.add_argument("tenant_id", metavar="ID", nargs="?", help="default: all tenants")
+    checked.set_defaults(run=tenants.check)
+    scoped = actions.add_parser("credentials", help="credentials that reach one tenant's data alone, for minutes")
+    scoped.add_argument("tenant_id", metavar="ID")
+    scoped.add_argument(
+        "--purpose", choices=["upload", "read"], default="upload", help="put data, or read results"
+    )
+    scoped.add_argument("--minutes", type=int, default=15, help="how long they are valid (15 to 60)")
+    scoped.set_defaults(run=tenants.credentials)
+    actions.add_parser("list", help="all tenants").set_defaults(run=tenants.list_all)
+    for name, run, text in (
+        ("show", tenants.show_one, "one tenant"),
+        ("suspend", tenants.suspend, "refuse the tenant's uploads, and admit none of its requests"),
+        ("resume", tenants.resume, "take the tenant's uploads, and admit its requests, again"),
+        ("repair", tenants.repair, "make again what has gone or was changed"),
+    ):
+        one = actions.add_parser(name, help=text)
+        one.add_argument("tenant_id", metavar="ID")
+        one.set_defaults(run=run)
+
+
+def _tenant_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--algorithm", help="of the catalogue (trainyard algorithm list)")
+    parser.add_argument("--problem", choices=["auto", "classification", "regression"])
+    parser.add_argument(
+        "--train-on",
+        choices=["newest-object", "whole-prefix"],
+        help="the newest upload alone (default), or everything below the data set's prefix",
+    )
+    parser.add_argument(
         "--every-upload",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="train on every upload, each on its own version, instead of the newest alone",
     )
-    create.add_argument("--hyperparameter", action="append", default=[], metavar="NAME=VALUE")
-    create.add_argument(
+    parser.add_argument("--hyperparameter", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
         "--data-set",
         action="append",
         default=[],
         metavar="NAME:KEY=VALUE,…",
         help="settings of one data set that differ (target, algorithm, problem, train_on, every_upload)",
     )
-    create.add_argument("--retrain", metavar="SCHEDULE", help='for example "rate(1 day)" or "cron(0 3 * * ? *)"')
-    create.set_defaults(run=tenants.create)
-    actions.add_parser("list", help="all tenants").set_defaults(run=tenants.list_all)
-    for name, run, text in (
-        ("show", tenants.show_one, "one tenant"),
-        ("suspend", tenants.suspend, "refuse the tenant's uploads from now on"),
-        ("resume", tenants.resume, "take the tenant's uploads again"),
-    ):
-        one = actions.add_parser(name, help=text)
-        one.add_argument("tenant_id", metavar="ID")
-        one.set_defaults(run=run)
+    parser.add_argument(
+        "--retrain", metavar="SCHEDULE", help='"rate(1 day)" or "cron(0 3 * * ? *)"; "" for none any more'
+    )
+    parser.add_argument("--kms-key", metavar="ARN", help="the tenant's own key, by which results are encrypted")
+    parser.add_argument(
+        "--account", metavar="ACCOUNT", help="the tenant's own AWS account: puts data, reads results"
+    )
+    parser.add_argument("--weight", type=int, help="its share beside others of its tier (policy: tenants)")
+    parser.add_argument("--running-max", type=int, help="its own cap of running trainings")
+    parser.add_argument("--budget-usd", type=float, help="what its trainings may cost")
+
+
+def _algorithm_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("algorithm", help="the algorithms that tenants may choose")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="the catalogue").set_defaults(run=algorithms.list_all)
+    shown = actions.add_parser("show", help="one algorithm, and what its hyperparameters may be")
+    shown.add_argument("name")
+    shown.set_defaults(run=algorithms.show_one)
+    registered = actions.add_parser(
+        "register",
+        help="put an algorithm into the catalogue, or change it",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  trainyard algorithm register neighbours.yaml --scripts neighbours/\n\n"
+        "The file names it and says what may be set (docs/tenants.md); the folder holds its train.py, and any "
+        "other step script that differs from the shipped ones.",
+    )
+    registered.add_argument("file", type=Path)
+    registered.add_argument("--scripts", type=Path, help="a folder with its own step scripts")
+    registered.add_argument("--dry-run", action="store_true", help="check it only")
+    registered.set_defaults(run=algorithms.register)
+    removed = actions.add_parser("remove", help="take an algorithm out of the catalogue")
+    removed.add_argument("name")
+    removed.set_defaults(run=algorithms.remove)
 
 
 def _data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -9,8 +9,9 @@ from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.errors import Refused
-from trainyard.domain.policy import Policy
+from trainyard.domain.policy import MB, Policy
 from trainyard.domain.requests import State
+from trainyard.domain.tenants import TenantState
 
 
 def status(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -139,11 +140,13 @@ def _refuse_tiers_without_queue(deployment: Deployment, wanted: Policy) -> None:
 
 def _refuse_tiers_in_use(deployment: Deployment, wanted: Policy) -> None:
     """Raise Refused, naming the tenants, when a tier would go that still has some."""
-    holders = [t.tenant_id for t in deployment.tenants.all() if wanted.tier(t.tier) is None]
+    gone = TenantState.DELETED
+    known = deployment.tenants.all()
+    holders = [t.tenant_id for t in known if t.state is not gone and wanted.tier(t.tier) is None]
     if holders:
         shown = ", ".join(holders[:5]) + (f" and {len(holders) - 5} more" if len(holders) > 5 else "")
         raise Refused(
-            f"the policy lacks the tier of {shown}: keep the tier; tenants cannot be moved or removed yet"
+            f"the policy lacks the tier of {shown}: keep the tier, or move them first (`trainyard tenant move`)"
         )
 
 
@@ -169,7 +172,7 @@ def _policy_answer(policy: Policy) -> Answer:
                 t.running_max_per_tenant,
                 t.runtime_max,
                 t.quality_min,
-                t.instances[-1].data_mb_max,
+                policy.data_bytes_max(t, "") // MB,
             )
             for t in policy.tiers
         ],

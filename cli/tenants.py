@@ -5,55 +5,144 @@ from argparse import Namespace
 from typing import Any
 
 from cli.deployment import Deployment
+from cli.machines import run
 from cli.show import Answer
+from trainyard.adapters.aws.credentials import scoped_credentials
 from trainyard.contracts.events import APPLICATION_SOURCE
 from trainyard.contracts.tenants import tenant_view
-from trainyard.domain.errors import Refused, TrainyardError
+from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, is_data_set
+from trainyard.domain.tenants import Change, TenantState
 
 _SETTINGS = ("target", "algorithm", "problem", "train_on", "every_upload")
+_PLAIN = ("tier", *_SETTINGS, "retrain", "kms_key", "account", "weight", "running_max", "budget_usd")
 
 
 def create(deployment: Deployment, arguments: Namespace) -> Answer:
-    settings = {
-        "target": arguments.target,
-        "algorithm": arguments.algorithm,
-        "problem": arguments.problem,
-        "train_on": arguments.train_on,
-        "every_upload": arguments.every_upload,
-        "hyperparameters": dict(_hyperparameter(text) for text in arguments.hyperparameter),
-    }
-    tenant = {
-        "tenant_id": arguments.tenant_id,
-        "tier": arguments.tier,
-        "settings": settings,
-        "data_sets": dict(_data_set(text, settings) for text in arguments.data_set),
-        "retrain": arguments.retrain,
-    }
-    return _tenant_answer(_call(deployment, "ensure", tenant))
+    return _changed(deployment, Change.CREATE, arguments)
+
+
+def update(deployment: Deployment, arguments: Namespace) -> Answer:
+    return _changed(deployment, Change.UPDATE, arguments)
+
+
+def repair(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Create the tenant once more, asking for nothing new: what has gone is made again."""
+    return _changed(deployment, Change.CREATE, arguments)
+
+
+def move(deployment: Deployment, arguments: Namespace) -> Answer:
+    return _changed(deployment, Change.MOVE, arguments)
 
 
 def suspend(deployment: Deployment, arguments: Namespace) -> Answer:
-    return _tenant_answer(_call(deployment, "suspend", {"tenant_id": arguments.tenant_id}))
+    return _changed(deployment, Change.SUSPEND, arguments)
 
 
 def resume(deployment: Deployment, arguments: Namespace) -> Answer:
-    return _tenant_answer(_call(deployment, "resume", {"tenant_id": arguments.tenant_id}))
+    return _changed(deployment, Change.RESUME, arguments)
+
+
+def delete(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Say what would go; with --yes, let it go."""
+    tenant = {"name": arguments.tenant_id}
+    if not arguments.yes:
+        told = run(deployment, Change.DELETE, {"tenant": tenant, "dry_run": True}, quiet=True)
+        if not told["known"]:
+            return Answer(data=told, lines=[told["progress"]])
+        return Answer(
+            data=told,
+            columns=("WOULD GO", "WHAT"),
+            rows=list(told["would_go"].items()),
+            lines=[
+                "nothing was deleted; add --yes to delete it, and --purge to forget its record and requests too"
+            ],
+        )
+    told = run(deployment, Change.DELETE, {"tenant": tenant, "purge": arguments.purge})
+    return Answer(data=told, lines=[told["progress"]])
+
+
+def check(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Show what was changed behind the service's back."""
+    names = [arguments.tenant_id] if arguments.tenant_id else [t.tenant_id for t in deployment.tenants.all()]
+    live = [name for name in names if arguments.tenant_id or _is_live(deployment, name)]
+    findings = [(name, finding) for name in live for finding in _drift(deployment, name)]
+    return Answer(
+        data=[{"tenant": name, "drift": finding} for name, finding in findings],
+        columns=("TENANT", "DRIFT"),
+        rows=list(findings),
+        lines=[f"trainyard tenant repair {name}" for name in dict.fromkeys(name for name, _ in findings)],
+    )
+
+
+def credentials(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Print credentials that reach one tenant's data alone, as exports."""
+    found = scoped_credentials(
+        deployment.tenant(arguments.tenant_id),
+        access_role_arn=deployment.outputs["TenantAccessRoleArn"],
+        data_key_arn=deployment.outputs["DataKeyArn"],
+        upload=arguments.purpose == "upload",
+        minutes=arguments.minutes,
+    )
+    names = {
+        "AWS_ACCESS_KEY_ID": found.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": found.secret_access_key,
+        "AWS_SESSION_TOKEN": found.session_token,
+    }
+    return Answer(
+        data=names | {"expires_at": found.expires_at.isoformat()},
+        lines=[f"export {name}={value}" for name, value in names.items()]
+        + [f"# until {found.expires_at:%H:%M:%S}Z"],
+    )
+
+
+def _changed(deployment: Deployment, change: Change, arguments: Namespace) -> Answer:
+    told = run(deployment, change, {"tenant": _entry(arguments)})
+    return _tenant_answer(tenant_view(deployment.tenant(arguments.tenant_id)) | {"told": told})
+
+
+def _entry(arguments: Namespace) -> dict[str, Any]:
+    """Return the tenant as it is asked for: what was not given is left to what it is, or to the defaults."""
+    given = vars(arguments)
+    entry: dict[str, Any] = {"name": arguments.tenant_id}
+    entry |= {name: given[name] for name in _PLAIN if given.get(name) is not None}
+    if given.get("hyperparameter"):
+        entry["hyperparameters"] = dict(_hyperparameter(text) for text in arguments.hyperparameter)
+    if given.get("data_set"):
+        entry["data_sets"] = dict(_data_set(text) for text in arguments.data_set)
+    return entry
+
+
+def _is_live(deployment: Deployment, tenant_id: str) -> bool:
+    return deployment.tenant(tenant_id).state not in (TenantState.DELETED, TenantState.DELETING)
+
+
+def _drift(deployment: Deployment, tenant_id: str) -> list[str]:
+    answer = deployment.client("lambda").invoke(
+        FunctionName=deployment.outputs["TenantsFunction"],
+        Payload=json.dumps({"step": "Drift", "tenant": {"name": tenant_id}}).encode(),
+    )
+    body = json.loads(answer["Payload"].read())
+    if answer.get("FunctionError"):
+        raise Refused(str(body.get("errorMessage", body)))
+    return [str(line) for line in body["drift"]]
 
 
 def list_all(deployment: Deployment, arguments: Namespace) -> Answer:
     views = [tenant_view(tenant) for tenant in deployment.tenants.all()]
     return Answer(
         data=views,
-        columns=("TENANT", "TIER", "STATE", "ALGORITHM", "TARGET", "RETRAIN"),
+        columns=("TENANT", "TIER", "STATE", "STORAGE", "ALGORITHM", "TARGET", "RETRAIN", "UNDER WAY"),
         rows=[
             (
                 v["tenant_id"],
                 v["tier"],
                 v["state"],
+                v["storage"],
                 v["settings"]["algorithm"],
                 v["settings"]["target"],
                 v["retrain"],
+                v["under_way"] and (v["under_way"]["failure"] or v["under_way"]["change"]),
             )
             for v in views
         ],
@@ -113,21 +202,6 @@ def retrain(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def _call(deployment: Deployment, action: str, tenant: dict[str, Any]) -> dict[str, Any]:
-    """Let the tenants function act; raises Refused with its reason."""
-    answer = deployment.client("lambda").invoke(
-        FunctionName=deployment.outputs["TenantsFunction"],
-        Payload=json.dumps({"action": action, "tenant": tenant}).encode(),
-    )
-    body = json.loads(answer["Payload"].read())
-    if answer.get("FunctionError"):
-        raise TrainyardError(f"the tenants function failed; run it again. {body.get('errorMessage', body)}")
-    if "refused" in body:
-        raise Refused(body["refused"])
-    settled: dict[str, Any] = body["tenant"]
-    return settled
-
-
 def _tenant_answer(view: dict[str, Any]) -> Answer:
     shown = [(name, json.dumps(value) if isinstance(value, dict) else value) for name, value in view.items()]
     return Answer(data=view, columns=("FIELD", "VALUE"), rows=list(shown))
@@ -143,7 +217,7 @@ def _hyperparameter(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _data_set(text: str, defaults: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _data_set(text: str) -> tuple[str, dict[str, Any]]:
     name, colon, rest = text.partition(":")
     pairs = [part.partition("=") for part in rest.split(",")] if colon else []
     wrong = [part[0] for part in pairs if part[0] not in _SETTINGS or not part[2]]
@@ -152,7 +226,7 @@ def _data_set(text: str, defaults: dict[str, Any]) -> tuple[str, dict[str, Any]]
             f"--data-set {text!r}: write NAME:KEY=VALUE,… with keys {', '.join(_SETTINGS)}, for example "
             "sales:target=revenue,train_on=whole-prefix"
         )
-    return name, defaults | {key: value for key, _, value in pairs}
+    return name, {key: value for key, _, value in pairs}
 
 
 def _check_data_set(name: str) -> None:

@@ -31,7 +31,7 @@ from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record, StatusEvent
 from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain.errors import TrainyardError
-from trainyard.domain.parameters import Images
+from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Policy
 
 RECONCILE_EVERY = 5.0
@@ -48,6 +48,8 @@ LIMITS = policy(
     running_max=16,
     instance_quotas={"training/ml.m5.large": 16},
 )
+
+DEFAULTS = Defaults(training_image_uri="train:1", processing_image_uri="process:1", code_uri="code", key_arn="key")
 
 
 @dataclass
@@ -127,8 +129,7 @@ class Contest:
             data_sets=edges.MemoryDataSets(),
             executions=self.executions,
             bell=bell,
-            images=Images(training_uri="train:1", processing_uri="process:1"),
-            output_key_id="key",
+            defaults=DEFAULTS,
             **shared,
         )
         self.record = Record(reports=edges.MemoryReports(), results=edges.MemoryResults(), bell=bell, **shared)

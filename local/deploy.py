@@ -19,6 +19,7 @@ CODE = {
     "AWS::Serverless::Function": "CodeUri",
     "AWS::Serverless::LayerVersion": "ContentUri",
 }
+MACHINE = "AWS::Serverless::StateMachine"
 ARTIFACTS = "local-artifacts"
 
 
@@ -71,6 +72,11 @@ def package(cloud: Cloud, path: Path) -> dict[str, Any]:
             key = _upload(cloud, zipped(folder, prefix), f"{name}.zip", as_s3=True)
             resource["Properties"][member] = key
             resource.pop("Metadata", None)
+        elif not name.startswith("Fn::") and resource["Type"] == MACHINE:
+            # CloudFormation reads YAML too (AWS::StepFunctions::StateMachine S3Location); MiniStack only JSON.
+            machine = yaml.safe_load((path.parent / resource["Properties"]["DefinitionUri"]).read_text("utf-8"))
+            body = json.dumps(machine).encode()
+            resource["Properties"]["DefinitionUri"] = _upload(cloud, body, f"{name}.json", as_s3=True)
     return template
 
 

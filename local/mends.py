@@ -3,7 +3,9 @@
 import contextvars
 import hashlib
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 Answer = dict[str, Any]
@@ -15,6 +17,8 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     carry_scheduled_events()
     tell_object_versions()
     authorise_as_aws()
+    put_variables_in_place()
+    name_task_errors()
 
 
 def provision_pipelines(sagemaker: Callable[[], Any]) -> None:
@@ -133,6 +137,87 @@ def authorise_as_aws() -> None:
     iam_actions.extract_iam_action = extract_iam_action
     iam_actions.extract_resource_arn = extract_resource_arn
     iam_evaluator._resolve_condition_key = resolve_condition_key
+
+
+def put_variables_in_place() -> None:
+    """With authorisation on: policies may hold ${aws:PrincipalTag/…}, and aws:PrincipalArn is the role's ARN.
+
+    MiniStack knows the tags, but compares the variables as they are written; and gives the session's ARN. An
+    absent tag matches no resource and no text (IAM user guide, "IAM policy elements: Variables and tags").
+    """
+    from ministack.core import iam_evaluator
+    from ministack.services import iam
+
+    first_match, resolve = iam_evaluator._first_match, iam_evaluator._resolve_condition_key
+
+    def resolve_condition_key(key: str, context: Any) -> Any:
+        if key.lower() == "aws:principalarn" and ":assumed-role/" in context.principal_arn:
+            role = iam._roles.get(context.principal_arn.split("/")[1])
+            return role["Arn"] if role else context.principal_arn
+        return resolve(key, context)
+
+    def match(context: Any, statements: list[Any], effect: str) -> Any:
+        placed = [_placed(statement, context, resolve_condition_key) for statement in statements]
+        return first_match(context, placed, effect)
+
+    iam_evaluator._first_match = match
+    iam_evaluator._resolve_condition_key = resolve_condition_key
+
+
+def _placed(statement: Any, context: Any, resolve: Callable[[str, Any], Any]) -> Any:
+    """Return a statement with its policy variables replaced."""
+
+    def value(match: re.Match[str]) -> str:
+        found = resolve(match[1], context)
+        return str(found) if found is not None else "\x00"  # in no ARN and no text
+
+    def placed(text: Any) -> Any:
+        if isinstance(text, list):
+            return [placed(one) for one in text]
+        return _VARIABLE.sub(value, text) if isinstance(text, str) else text
+
+    conditions = {
+        operator: {key: placed(expected) for key, expected in keys.items()}
+        for operator, keys in (statement.conditions or {}).items()
+    }
+    return replace(
+        statement,
+        resources=placed(statement.resources),
+        not_resources=placed(statement.not_resources),
+        conditions=conditions,
+    )
+
+
+_VARIABLE = re.compile(r"\$\{(aws:[^}]+)\}")
+
+
+def name_task_errors() -> None:
+    """A failed function's error reaches Step Functions as "Runtime.HandlerError", not by its class: name it.
+
+    The worker keeps the class alone in its log's traceback, whose last line reads "<class>: <message>".
+    """
+    from ministack.services import lambda_svc
+
+    execute = lambda_svc._execute_function_with_config_scope
+
+    def execute_and_name(*arguments: Any, **options: Any) -> Any:
+        result = execute(*arguments, **options)
+        body = result.get("body")
+        if result.get("error") and isinstance(body, dict) and body.get("errorType") == "Runtime.HandlerError":
+            body["errorType"] = _error_class(str(result.get("log", "")), str(body.get("errorMessage", "")))
+        return result
+
+    lambda_svc._execute_function_with_config_scope = execute_and_name
+
+
+def _error_class(log: str, message: str) -> str:
+    """Return the class in a traceback's last line; that of no class where there is none."""
+    first = (message.splitlines() or [""])[0]
+    for line in reversed(log.splitlines()):
+        name, colon, rest = line.partition(": ")
+        if colon and rest == first and re.fullmatch(r"[\w.]+", name):
+            return name.rpartition(".")[2]
+    return "Runtime.HandlerError"
 
 
 def _first(values: Any) -> Any:

@@ -22,7 +22,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import boto3
 from botocore.config import Config
 
-from local import mends
+from local import faults, mends
 from local.sagemaker.jobs import JobRunner
 from local.sagemaker.service import SageMakerService, wait_for
 
@@ -70,6 +70,7 @@ def main() -> None:
     server = make_server("127.0.0.1", sagemaker_port, service, server_class=_Server, handler_class=_Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     mends.mend_all(lambda: client("sagemaker"))
+    faults.plant_in_tasks(service.next_fault)
     threading.Thread(target=lambda: wait_for(image_socket, 60), daemon=True).start()
     try:
         from ministack.app import main as serve

@@ -4,7 +4,7 @@
                                                             └─► QualityTooLow (fails)
 
 Run by `make pipeline`, in an environment of its own: the SDK takes a gigabyte and is needed nowhere else.
-`${CodeUri}`, `${RecorderArn}` and `${Stage}` are filled in when a deployment publishes the definition.
+`${RecorderArn}` and `${Stage}` are filled in when a deployment publishes the definition.
 """
 
 import argparse
@@ -52,11 +52,13 @@ STRINGS = (
     "ModelPackageGroupName",
     "TrainingImageUri",
     "ProcessingImageUri",
+    "CodeUri",
     "OutputKmsKeyId",
     "Algorithm",
     "TargetColumn",
     "ProblemType",
     "Hyperparameters",
+    "QualityMetric",
 )
 INTEGERS = ("Attempt", "TrainingInstanceCount", "TrainingVolumeSizeGB", "MaxRuntimeSeconds")
 FLOATS = ("MinimumQuality",)
@@ -129,7 +131,7 @@ def build() -> Pipeline:
     train.add_depends_on([preprocess])
     evaluate = processing_step(
         "Evaluate",
-        arguments=[],
+        arguments=["--metric", p["QualityMetric"]],
         inputs={
             "model": (train.properties.ModelArtifacts.S3ModelArtifacts, "S3Prefix"),
             "test": (joined(p["ReportOutputUri"], "prepared/test"), "S3Prefix"),
@@ -192,7 +194,7 @@ def processing_step(
         "RoleArn": PARAMETERS["JobRoleArn"],
         "StoppingCondition": {"MaxRuntimeInSeconds": PARAMETERS["MaxRuntimeSeconds"]},
         "ProcessingInputs": [
-            processing_input("code", "${CodeUri}/steps", "S3Prefix"),
+            processing_input("code", joined(PARAMETERS["CodeUri"], "steps"), "S3Prefix"),
             *(processing_input(label, uri, data_type) for label, (uri, data_type) in inputs.items()),
         ],
         "ProcessingOutputConfig": {
@@ -231,7 +233,7 @@ def training_step(prepared: Any) -> RequestStep:
         },
         "HyperParameters": {
             "sagemaker_program": "train.py",
-            "sagemaker_submit_directory": "${CodeUri}/sourcedir.tar.gz",
+            "sagemaker_submit_directory": joined(PARAMETERS["CodeUri"], "sourcedir.tar.gz"),
             "algorithm": PARAMETERS["Algorithm"],
             "hyperparameters": PARAMETERS["Hyperparameters"],
         },

@@ -21,6 +21,8 @@ from typing import Any
 import boto3
 
 HERE = Path(__file__).parent
+Vpc = dict[str, list[str]]
+"""As SageMaker has it: Subnets and SecurityGroupIds."""
 logger = logging.getLogger()
 logger.setLevel(logging.INFO)
 
@@ -33,26 +35,42 @@ def handler(event: dict[str, Any], context: Any) -> None:
         if event["RequestType"] == "Delete":
             empty(properties["Bucket"])
         else:
-            data = publish(properties["Bucket"], names=properties["Names"])
+            data = publish(properties["Bucket"], names=properties["Names"], vpc=properties.get("Vpc"))
         answer(event, "SUCCESS", data)
     except Exception as error:
         logger.exception("publishing failed")
         answer(event, "FAILED", {}, reason=f"{type(error).__name__}: {error}")
 
 
-def publish(bucket: str, *, names: dict[str, str]) -> dict[str, str]:
+def publish(bucket: str, *, names: dict[str, str], vpc: Vpc | None = None) -> dict[str, str]:
     """Upload scripts and definition; return CodeUri and DefinitionKey. Idempotent."""
     scripts = {path.name: path.read_bytes() for path in sorted((HERE / "steps").glob("*.py"))}
-    template = (HERE / "definition.json").read_text(encoding="utf-8")
+    template = in_vpc((HERE / "definition.json").read_text(encoding="utf-8"), vpc)
     digest = hashlib.sha256(repr((scripts, template, sorted(names.items()))).encode()).hexdigest()[:16]
     prefix = f"code/{digest}"
     objects = {f"{prefix}/steps/{name}": body for name, body in scripts.items()}
     objects[f"{prefix}/sourcedir.tar.gz"] = packed(scripts)
-    objects[f"{prefix}/definition.json"] = filled(template, names | {"CodeUri": f"s3://{bucket}/{prefix}"})
+    objects[f"{prefix}/definition.json"] = filled(template, names)
     s3 = boto3.client("s3")
     for key, body in objects.items():
         s3.put_object(Bucket=bucket, Key=key, Body=body)
     return {"CodeUri": f"s3://{bucket}/{prefix}", "DefinitionKey": f"{prefix}/definition.json"}
+
+
+def in_vpc(template: str, vpc: Vpc | None) -> str:
+    """Return the definition with its jobs in a VPC, where there is one; raises ValueError for half of one."""
+    if vpc is None:
+        return template
+    for name in ("Subnets", "SecurityGroupIds"):
+        if not any(vpc.get(name, [])):
+            raise ValueError(f"jobs in a VPC need both SubnetIds and SecurityGroupIds, and {name} are missing")
+    definition = json.loads(template)
+    for step in definition["Steps"]:
+        if step["Type"] == "Training":
+            step["Arguments"]["VpcConfig"] = vpc
+        elif step["Type"] == "Processing":
+            step["Arguments"]["NetworkConfig"] = {"VpcConfig": vpc}
+    return json.dumps(definition)
 
 
 def filled(template: str, names: dict[str, str]) -> bytes:

@@ -6,8 +6,8 @@ from decimal import Decimal
 from random import Random
 
 from simulation.clock import BEGIN
+from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.policy import (
-    InstanceChoice,
     Policy,
     Repeats,
     Retries,
@@ -16,7 +16,7 @@ from trainyard.domain.policy import (
     Window,
 )
 from trainyard.domain.requests import Content
-from trainyard.domain.tenants import Algorithm, Tenant, TenantState, TrainingSettings, TrainOn
+from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings, TrainOn
 
 TIERS = ("basic", "standard", "premium")
 SMALL_MB, LARGE_MB = 10, 1000
@@ -75,7 +75,7 @@ def choices(large: int) -> tuple[InstanceChoice, ...]:
 
 def tenant(tenant_id: str, tier: str, random: Random) -> Tenant:
     settings = TrainingSettings(
-        algorithm=Algorithm.LINEAR,
+        algorithm="linear",
         target="y",
         train_on=random.choice([TrainOn.NEWEST_OBJECT, TrainOn.NEWEST_OBJECT, TrainOn.WHOLE_PREFIX]),
         every_upload=random.random() < 0.15,

@@ -197,7 +197,7 @@ def _cost(runs: Sequence[Run], policy: Policy) -> Decimal | None:
     for run in runs:
         tier = policy.tier(run.job.tier)
         assert tier is not None, "checked before"
-        lane = tier.instance_for(int(run.job.size_mb * 1024 * 1024)).lane
+        lane = policy.lane_for(tier, "", int(run.job.size_mb * 1024 * 1024))
         price = PRICES_USD_PER_HOUR.get(lane.training)
         if price is None:
             return None

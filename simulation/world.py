@@ -18,6 +18,7 @@ from trainyard.adapters.memory.edges import (
     MemoryAnnouncements,
     MemoryReceipts,
     MemoryResults,
+    MemoryRoles,
     MemoryTenants,
 )
 from trainyard.adapters.memory.store import MemoryStore
@@ -35,7 +36,7 @@ from trainyard.contracts.decisions import encode_pass
 from trainyard.domain.admission import Plan, Snapshot, decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed, Refused
-from trainyard.domain.parameters import Images
+from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Lane, Policy
 from trainyard.domain.requests import TERMINAL, Content, Request, State, Submission
 from trainyard.domain.tenants import Tenant, TrainOn
@@ -57,6 +58,9 @@ class _CheckedStore(MemoryStore):
         super().transact(writes)
         if self.checks is not None:
             self.checks.transacted(writes)
+
+
+DEFAULTS = Defaults(training_image_uri="train:1", processing_image_uri="process:1", code_uri="code", key_arn="key")
 
 
 @dataclass
@@ -136,13 +140,12 @@ class World:
         bell = Troubled(self, "bell", self.trouble)
         data_sets = Troubled(self.data_sets, "data sets", self.trouble)
         self.intake_case = Intake(account_id=ACCOUNT, data_sets=data_sets, tier_queues=self, **shared)
-        self.enlist_case = Enlist(bell=bell, **shared)
+        self.enlist_case = Enlist(bell=bell, roles=MemoryRoles(), **shared)
         self.dispatch_case = Dispatch(
             data_sets=data_sets,
             executions=executions,
             bell=bell,
-            images=Images(training_uri="train:1", processing_uri="process:1"),
-            output_key_id="key",
+            defaults=DEFAULTS,
             encode=encode_pass if scenario.seed % 50 == 0 else None,
             **shared,
         )

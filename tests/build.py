@@ -8,16 +8,26 @@ from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.policies import Policies
 from trainyard.application.store import Store
 from trainyard.application.waiting_room import WaitingRoom
+from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.newest import uploads_of
-from trainyard.domain.policy import InstanceChoice, Policy, TierPolicy
+from trainyard.domain.parameters import Defaults
+from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
-from trainyard.domain.tenants import Algorithm, Tenant, TenantState, TrainingSettings
+from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
 
 SMALL = "ml.t3.medium ml.m5.large 1 30"
 """The lane of small data in `tier`."""
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ACCOUNT = "123456789012"
+
+
+DEFAULTS = Defaults(
+    training_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/train:1",
+    processing_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/process:1",
+    code_uri="s3://code/code/1",
+    key_arn="arn:aws:kms:us-east-1:123456789012:key/1",
+)
 
 
 def after(seconds: float) -> datetime:
@@ -79,7 +89,7 @@ def tenant(tenant_id: str = "acme", **changes: Any) -> Tenant:
         "root": "",
         "role_arn": f"arn:aws:iam::{ACCOUNT}:role/trainyard/tenants/{tenant_id}",
         "model_group": f"trainyard-{tenant_id}",
-        "settings": TrainingSettings(algorithm=Algorithm.LINEAR, target="y"),
+        "settings": TrainingSettings(algorithm="linear", target="y"),
     }
     return Tenant(tenant_id=tenant_id, **defaults | changes)
 

@@ -1,38 +1,118 @@
-"""Tenants: the operator's requests about a tenant, each repeatable."""
+"""Tenants: the tasks of the state machines, each repeatable; and the roles of pooled tenants.
 
+A task that cannot be done raises Refused, which the state machines do not retry; anything else they do.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import ValidationError
 
 from trainyard import bootstrap
+from trainyard.application.tenants import Answer, Step
 from trainyard.contracts.events import explain
-from trainyard.contracts.tenants import TenantCommand, tenant_view
+from trainyard.contracts.tenants import StepCommand
 from trainyard.domain.errors import Refused
-from trainyard.telemetry import build_logger
+from trainyard.domain.tenants import Change
+from trainyard.telemetry import build_logger, count
 
 logger = build_logger("tenants")
+TIME_KEPT_MS = 60_000
+"""Left for the last page of roles when the time of an invocation runs out."""
 
 
 @logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answer {"tenant": …}, or {"refused": reason} when the command cannot be carried out."""
+def handler(event: dict[str, Any], context: LambdaContext) -> Answer:
+    """Carry out one step, and answer what the state machine is to know of it."""
     try:
-        command = TenantCommand.model_validate(event)
-        tenant = run(command)
+        command = StepCommand.model_validate(event)
     except ValidationError as error:
-        return {"refused": explain(error)}
+        raise Refused(explain(error)) from None
+    step = command.to_step(datetime.now(UTC))
+    names = {"change": step.change.value, "step": command.step, "tenant_id": step.wish.tenant_id}
+    logger.append_keys(**names)
+    if command.step == "RemoveIdleRoles":
+        return remove_idle_roles(step, context)
+    try:
+        answer = action(command)(step)
     except Refused as refusal:
-        logger.info("refused", extra={"reason": str(refusal)})
-        return {"refused": str(refusal)}
-    logger.info("tenant settled", extra={"tenant_id": tenant["tenant_id"], "action": command.action})
-    return {"tenant": tenant}
+        logger.info("step refused", extra={"reason": str(refusal)})
+        raise
+    logger.info("step done", extra={"answer": answer})
+    return answer
 
 
-def run(command: TenantCommand) -> dict[str, Any]:
-    administration = bootstrap.tenant_administration()
-    if command.action == "ensure":
-        return tenant_view(administration.ensure(command.tenant.to_wish()))
-    return tenant_view(
-        administration.set_suspended(command.tenant.tenant_id, suspended=command.action == "suspend")
-    )
+def action(command: StepCommand) -> Callable[[Step], Answer]:
+    """Return what carries a step out; raises Refused for one that there is not."""
+    if command.step == "Failed":
+        return bootstrap.tenant_desk().note_failure
+    onboarding = bootstrap.onboarding()
+    if command.step == "RoleForRequest":
+        return onboarding.role_for_request
+    if command.step == "Drift":
+        return onboarding.drift
+    steps: dict[str, Callable[[Step], Answer]] = {}
+    match command.change:
+        case Change.CREATE | Change.UPDATE | Change.SUSPEND | Change.RESUME:
+            steps = {
+                "Record": onboarding.record,
+                "Check": onboarding.check,
+                "Storage": onboarding.storage,
+                "Role": onboarding.role,
+                "ModelGroup": onboarding.model_group,
+                "Schedule": onboarding.schedule,
+                "Limits": onboarding.limits,
+                "Activate": onboarding.activate,
+                "Update": onboarding.update,
+                "Suspend": onboarding.suspend,
+                "Resume": onboarding.resume,
+            }
+        case Change.MOVE:
+            moving = bootstrap.moving()
+            steps = {
+                "Begin": moving.begin,
+                "AwaitRuns": moving.await_runs,
+                "Storage": moving.storage,
+                "Copy": moving.copy,
+                "Verify": moving.verify,
+                "Switch": moving.switch,
+                "Resubmit": moving.resubmit,
+                "CatchUp": moving.catch_up,
+                "RemoveOld": moving.remove_old,
+                "Finish": moving.finish,
+            }
+        case Change.DELETE:
+            leaving = bootstrap.leaving()
+            steps = {
+                "Inventory": leaving.inventory,
+                "Begin": leaving.begin,
+                "Cancel": leaving.cancel,
+                "StopRuns": leaving.stop_runs,
+                "Endpoints": leaving.endpoints,
+                "Models": leaving.models,
+                "Schedule": leaving.schedule,
+                "Objects": leaving.objects,
+                "Storage": leaving.storage,
+                "Role": leaving.role,
+                "Forget": leaving.forget,
+            }
+    if command.step not in steps:
+        raise Refused(f"there is no step {command.step!r} of {command.change}; it has {', '.join(steps)}")
+    return steps[command.step]
+
+
+def remove_idle_roles(step: Step, context: LambdaContext) -> Answer:
+    """Remove the roles of pooled tenants that were idle for long, as many as the time allows."""
+    idle_for = timedelta(days=bootstrap.pooled_role_idle_days())
+    removed: list[str] = []
+    while True:
+        answer = bootstrap.onboarding().remove_idle_roles(step, idle_for=idle_for)
+        removed += answer["removed"]
+        if not answer["left"] or context.get_remaining_time_in_millis() < TIME_KEPT_MS:
+            break
+        step = replace(step, cursor=answer["cursor"])
+    count("IdleRolesRemoved", len(removed))
+    return {"removed": removed, "left": answer["left"]}

@@ -4,7 +4,8 @@ What moto's own pipeline executions lack: they succeed at once and run nothing. 
 keeps the promise of its ClientRequestToken, the steps run as processes, Stop stops them, and status events
 go out. Faults can be planted to see what callers do: POST /_local/faults with
 {"operation", "code", "message", "times", "effect"}: effect "none" refuses, "lost" acts and answers nothing.
-The operation "Step:<name>" fails the step of that name.
+The operation "Step:<name>" fails the pipeline's step of that name, and "Task:<change>:<step>" the task of a
+tenant's state machine.
 """
 
 import json
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.sagemaker.models import sagemaker_backends
 
 from local.sagemaker.definition import Context, InvalidParameter, Unresolved, parameter_values
 from local.sagemaker.jobs import Job, JobFailed, JobRunner, JobStopped
@@ -149,6 +151,11 @@ class SageMakerService:
             "ListPipelineExecutionSteps": self.list_steps,
             "DescribeProcessingJob": self.describe_processing_job,
             "DescribeTrainingJob": self.describe_training_job,
+            "StopProcessingJob": lambda request: self.stop_job(request["ProcessingJobName"]),
+            "StopTrainingJob": lambda request: self.stop_job(request["TrainingJobName"]),
+            "ListTags": self.list_tags,
+            "DeleteModelPackage": self.delete_model_package,
+            "DeleteModelPackageGroup": self.delete_model_package_group,
         }
 
     # --- HTTP ---------------------------------------------------------------------------------------------
@@ -168,7 +175,7 @@ class SageMakerService:
             return _respond(start_response, error.status, {"__type": error.code, "message": str(error)})
 
     def _call(self, name: str, request: Answer) -> Answer:
-        fault = self._next_fault(name)
+        fault = self.next_fault(name)
         if fault is None or fault.effect == "lost":
             answer = self._operations[name](request)
         if fault is None:
@@ -179,7 +186,7 @@ class SageMakerService:
         with self._lock:
             self._faults = [Fault(**fault) for fault in faults]
 
-    def _next_fault(self, operation: str) -> Fault | None:
+    def next_fault(self, operation: str) -> Fault | None:
         with self._lock:
             for fault in self._faults:
                 if fault.operation == operation and fault.times > 0:
@@ -326,6 +333,40 @@ class SageMakerService:
             }
         )
 
+    def stop_job(self, name: str) -> Answer:
+        self._job(name).stop.set()
+        return {}
+
+    def list_tags(self, request: Answer) -> Answer:
+        """Of jobs; of all else moto tells."""
+        arn = request["ResourceArn"]
+        job = next((job for job in list(self._jobs.values()) if job.arn == arn), None)
+        if job is not None:
+            return {"Tags": job.request.get("Tags", [])}
+        return {"Tags": self._backend().list_tags(arn)[0]}
+
+    # --- model packages, which moto cannot delete ---------------------------------------------------------
+
+    def delete_model_package(self, request: Answer) -> Answer:
+        arn = request["ModelPackageName"]
+        if self._backend().model_packages.pop(arn, None) is None:
+            raise ApiError("ValidationException", f"Model package {arn} does not exist")
+        return {}
+
+    def delete_model_package_group(self, request: Answer) -> Answer:
+        name, backend = request["ModelPackageGroupName"], self._backend()
+        if name not in backend.model_package_groups:
+            raise ApiError("ValidationException", f"ModelPackageGroup {name} does not exist")
+        if any(package.model_package_group_name == name for package in backend.model_packages.values()):
+            raise ApiError(
+                "ConflictException", f"Model Package Group {name} has model packages: delete them first"
+            )
+        del backend.model_package_groups[name]
+        return {}
+
+    def _backend(self) -> Any:
+        return sagemaker_backends[self._account][self._region]
+
     # --- running ------------------------------------------------------------------------------------------
 
     def _run(self, execution: Execution) -> None:
@@ -372,7 +413,7 @@ class SageMakerService:
     def _run_step(self, execution: Execution, step: Step, definition: Answer, context: Context) -> list[Answer]:
         """Run one step; returns the steps of the branch that a condition chose."""
         kind, arguments = definition["Type"], definition["Arguments"]
-        fault = self._next_fault(f"Step:{step.name}")
+        fault = self.next_fault(f"Step:{step.name}")
         if fault is not None:
             raise JobFailed(f"{fault.code}: {fault.message}")
         if kind == "Condition":
@@ -414,8 +455,23 @@ class SageMakerService:
         step.job = self._jobs[name] = job
         member = "ProcessingJob" if kind == "processing-job" else "TrainingJob"
         step.metadata = {member: {"Arn": job.arn}}
+        self._announce_job(job, member)
         run(job)
         return job
+
+    def _announce_job(self, job: Job, member: str) -> None:
+        """Tell that a job has begun; of processing jobs it is not documented that role and tags are told."""
+        told = {"RoleArn": job.request["RoleArn"], "Tags": {t["Key"]: t["Value"] for t in job.request["Tags"]}}
+        detail = {f"{member}Name": job.name, f"{member}Arn": job.arn, f"{member}Status": "InProgress"}
+        kind = "Training" if member == "TrainingJob" else "Processing"
+        self._emit(
+            {
+                "Source": "aws.sagemaker",
+                "DetailType": f"SageMaker {kind} Job State Change",
+                "Detail": json.dumps(detail | (told if kind == "Training" else {})),
+                "Resources": [job.arn],
+            }
+        )
 
     def _invoke(self, role_arn: str, function_arn: str, payload: Answer) -> None:
         answer = self._client_as("lambda", role_arn).invoke(

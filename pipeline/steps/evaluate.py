@@ -24,7 +24,7 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from common import run, unpack
+from common import DataError, run, unpack
 
 
 def main() -> None:
@@ -37,7 +37,10 @@ def main() -> None:
     table = pd.read_pickle(arguments.test / "test.pkl")
     features, target = table.drop(columns=[schema["target"]]), table[schema["target"]]
     measure = classification if schema["problem"] == "classification" else regression
-    report = {"problem": schema["problem"], "rows": len(table), **measure(model, features, target)}
+    measured = measure(model, features, target)
+    if arguments.metric != "auto":
+        measured["quality"] = chosen(measured, arguments.metric)
+    report = {"problem": schema["problem"], "rows": len(table), **measured}
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "evaluation.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
     arguments.deliver.mkdir(parents=True, exist_ok=True)
@@ -49,7 +52,16 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("model", "test", "output", "deliver", "failure-file"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--metric", default="auto")
     return parser.parse_args()
+
+
+def chosen(measured: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the metric that the algorithm is judged by; raises DataError, naming those that there are."""
+    metrics = measured.get("classification_metrics") or measured["regression_metrics"]
+    if name not in metrics:
+        raise DataError(f"the quality metric {name!r} was not measured; there are {', '.join(metrics)}")
+    return {"metric": name, **metrics[name]}
 
 
 def classification(model: Any, features: Any, target: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ ESTIMATORS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "gradient-boosting": {"max_iter": 100, "early_stopping": True, "random_state": SEED},
-    "linear": {"random_state": SEED},
+    "linear": {"max_iter": 1000, "random_state": SEED},
 }
 
 
@@ -59,12 +59,15 @@ def main() -> None:
 def build_estimator(algorithm: str, problem: str, chosen: dict[str, Any]) -> Any:
     """Return the estimator with the tenant's hyperparameters; raises DataError for one it does not have."""
     build = ESTIMATORS[(algorithm, problem)]
+    if "regularization" in chosen and algorithm == "linear":
+        strength = chosen["regularization"]
+        named = {"C": 1 / strength} if build is LogisticRegression else {"alpha": strength}
+        chosen = {name: value for name, value in chosen.items() if name != "regularization"} | named
     known = inspect.signature(build).parameters
     unknown = sorted(set(chosen) - set(known))
     if unknown:
         raise DataError(f"{algorithm} has no hyperparameter {', '.join(unknown)}; it has {', '.join(known)}")
-    defaults = DEFAULTS[algorithm] | ({"max_iter": 1000} if build is LogisticRegression else {})
-    return build(**{**defaults, **chosen})
+    return build(**{**DEFAULTS[algorithm], **chosen})
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -16,7 +16,7 @@ from moto import mock_aws
 from simulation.clock import Agenda
 from simulation.cloud import RECEIVES_MAX, Queue, SageMaker
 from simulation.trouble import Trouble
-from tests.build import NOW, content, request, submission, tenant, tier
+from tests.build import DEFAULTS, NOW, content, policy, request, submission, tenant, tier
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.queues import SqsTierQueues
@@ -25,8 +25,8 @@ from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
 from trainyard.adapters.aws.tables import DynamoTenants
 from trainyard.adapters.memory import edges
 from trainyard.contracts.messages import parse_training_request
-from trainyard.domain.errors import Refused, StartInvalid
-from trainyard.domain.parameters import Images, pipeline_parameters
+from trainyard.domain.errors import Conflict, Refused, StartInvalid
+from trainyard.domain.parameters import pipeline_parameters
 from trainyard.domain.requests import State
 from trainyard.domain.tenants import TrainOn
 
@@ -78,8 +78,9 @@ def test_a_tenant_is_found_by_its_bucket_or_its_prefix_and_by_nothing_else(place
     records: Any = (
         edges.MemoryTenants() if place.in_memory else DynamoTenants(tenants_table=f"{place.name}-tenants")
     )
-    for one in (silo, pooled):
-        records.put(one)
+    silo, pooled = records.put(silo), records.put(pooled)
+    with pytest.raises(Conflict):
+        records.put(replace(silo, revision=0))
     assert records.owner_of(place.bucket, "incoming/x/y") == records.get("acme") == silo
     assert records.owner_of("pool", "acme10/incoming/x/y") == pooled
     assert records.owner_of("pool", "acme1/incoming/x/y") is None
@@ -205,8 +206,8 @@ PARAMETERS = pipeline_parameters(
     request(1, attempt=1),
     tenant(),
     tier(),
-    images=Images(training_uri="i:1", processing_uri="i:1"),
-    output_key_id="k",
+    policy().algorithm("linear"),
+    defaults=DEFAULTS,
 )
 
 

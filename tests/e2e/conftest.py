@@ -49,7 +49,8 @@ class Yard:
         return main(["--stack", "trainyard", *arguments])
 
     def create(self, tenant_id: str, *options: str, tier: str = "basic") -> str:
-        assert self.run("tenant", "create", tenant_id, "--tier", tier, "--target", "target", *options) == 0
+        target = () if "--target" in options else ("--target", "target")
+        assert self.run("tenant", "create", tenant_id, "--tier", tier, *target, *options) == 0
         return self.deployment.tenant(tenant_id).bucket
 
     def put(self, bucket: str, key: str, body: bytes) -> str:

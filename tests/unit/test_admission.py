@@ -16,10 +16,10 @@ from trainyard.domain.admission import (
     decide,
     entitlements,
 )
-from trainyard.domain.policy import Policy, Repeats, TenantPolicy, Window
+from trainyard.domain.policy import Lane, Policy, Repeats, TenantPolicy, Window
 from trainyard.domain.queues import LaneQueue, Place, TenantQueue, milliseconds
 
-SMALL, LARGE = str(choice().lane), str(choice(instances=4).lane)
+SMALL, LARGE = str(Lane.of(choice())), str(Lane.of(choice(instances=4)))
 POOL = "training/ml.m5.large"
 
 
@@ -251,7 +251,7 @@ def test_two_admissions_of_one_pass_share_the_budget() -> None:
 
 
 def test_instances_are_counted_by_type_and_a_lane_without_any_holds_up_no_other() -> None:
-    other = str(choice(training="ml.m5.xlarge").lane)
+    other = str(Lane.of(choice(training="ml.m5.xlarge")))
     limits = policy(tier(running_max_per_tenant=9), instance_quotas={POOL: 2})
     mixed = WaitingQueue(
         queue=queue("a", 1).queue, places=dict(queue("a", 1).places) | dict(queue("a", 2, lane=other).places)
@@ -342,7 +342,7 @@ def test_holders_that_are_not_known_are_taken_to_run_as_long_as_any_may() -> Non
 
 
 def test_of_two_large_requests_that_both_fit_the_older_takes_the_only_slot() -> None:
-    other = str(choice(instances=4, training="ml.m5.xlarge").lane)
+    other = str(Lane.of(choice(instances=4, training="ml.m5.xlarge")))
     limits = policy(
         tier(quota=1, hold_age=timedelta(seconds=10)), instance_quotas={POOL: 4, "training/ml.m5.xlarge": 4}
     )

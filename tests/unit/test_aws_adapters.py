@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -26,7 +27,7 @@ from trainyard.domain.errors import (
     Throttled,
 )
 from trainyard.domain.requests import State
-from trainyard.domain.tenants import Algorithm, TrainingSettings, TrainOn
+from trainyard.domain.tenants import TrainingSettings, TrainOn
 
 BUCKET = "trainyard-t-acme"
 
@@ -184,7 +185,7 @@ def test_a_whole_prefix_is_everything_below_it_but_empty_objects(aws: Any) -> No
         aws.put_object(Bucket=BUCKET, Key=f"incoming/churn/p/{number}.csv", Body=b"x" * 5)
     aws.put_object(Bucket=BUCKET, Key="incoming/churn/", Body=b"")
     aws.put_object(Bucket=BUCKET, Key="incoming/churn2/other.csv", Body=b"x")
-    settings = TrainingSettings(algorithm=Algorithm.LINEAR, target="y", train_on=TrainOn.WHOLE_PREFIX)
+    settings = TrainingSettings(algorithm="linear", target="y", train_on=TrainOn.WHOLE_PREFIX)
     whole, asked = tenant(settings=settings), request(1, data_set="churn")
     assert S3DataSets().write_manifest(whole, asked) == 15
     body = aws.get_object(Bucket=BUCKET, Key=f"reports/churn/{asked.request_id}/input.manifest")["Body"].read()
@@ -226,14 +227,15 @@ def test_a_receipt_never_goes_back(aws: Any) -> None:
 def test_a_tenant_is_found_by_its_bucket_or_its_prefix_and_by_nothing_else(aws: Any) -> None:
     records = DynamoTenants(tenants_table="tenants")
     settings = TrainingSettings(
-        algorithm=Algorithm.LINEAR, target="y", hyperparameters=(("a", 1.0), ("b", 2), ("c", True))
+        algorithm="linear", target="y", hyperparameters=(("a", 1.0), ("b", 2), ("c", True))
     )
     silo, pooled = (
         tenant(settings=settings, data_sets={"s": settings}),
         tenant("acme10", bucket="pool", root="acme10/"),
     )
-    for one in (silo, pooled):
-        records.put(one)
+    silo, pooled = records.put(silo), records.put(pooled)
+    with pytest.raises(Conflict):
+        records.put(replace(silo, revision=0))
     assert records.owner_of(BUCKET, "incoming/x/y") == silo
     assert records.owner_of("pool", "acme10/incoming/x/y") == pooled
     assert records.owner_of("pool", "acme1/incoming/x/y") is None

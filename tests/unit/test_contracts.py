@@ -9,7 +9,7 @@ from trainyard.contracts import events
 from trainyard.contracts.messages import parse_training_request, training_request_body
 from trainyard.contracts.policy_file import DEPLOYED, parse_policy
 from trainyard.contracts.settings import MissingSetting, Settings
-from trainyard.contracts.tenants import TenantCommand
+from trainyard.contracts.tenants import StepCommand
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed, Refused
 from trainyard.domain.requests import Cause
@@ -162,18 +162,22 @@ def test_a_missing_setting_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "tenant",
+    ("given", "reason"),
     [
-        {"tenant_id": "acme", "tier": "basic"},
-        {"tenant_id": "acme", "tier": "basic", "settings": {"target": ""}},
-        {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y", "algorithm": "magic"}},
-        {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "retrain": "every day"},
-        {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "retrain": "cron(0 3 * * * *)"},
-        {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "data_sets": {"a b": {"target": "y"}}},
-        {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}, "surprise": 1},
-        {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y", "hyperparameters": {"a": "x" * 1024}}},
+        ({}, "name"),
+        ({"target": ""}, "target"),
+        ({"algorithm": "Magic!"}, "algorithm"),
+        ({"retrain": "every day"}, "no schedule"),
+        ({"retrain": "cron(0 3 * * * *)"}, "no schedule"),
+        ({"data_sets": {"a b": {"target": "y"}}}, "cannot name a data set"),
+        ({"surprise": 1}, "surprise"),
+        ({"hyperparameters": {"a": "x" * 1024}}, "1024 characters"),
+        ({"kms_key": "alias/mine"}, "kms_key"),
+        ({"account": "12"}, "account"),
+        ({"budget_usd": -1}, "budget_usd"),
     ],
 )
-def test_a_tenant_command_that_cannot_be_meant_is_refused(tenant: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="TenantCommand"):
-        TenantCommand.model_validate({"action": "ensure", "tenant": tenant})
+def test_a_tenant_that_cannot_be_meant_is_refused(given: dict[str, Any], reason: str) -> None:
+    tenant = ({"name": "acme", "tier": "basic"} if given else {}) | given
+    with pytest.raises(ValueError, match=reason):
+        StepCommand.model_validate({"step": "Record", "tenant": tenant})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.build import NOW, after, policy, request, s3_event, submission, tenant
+from tests.build import NOW, after, policy, request, s3_event, submission
 from trainyard import bootstrap
 from trainyard.application.dispatch import PassReport, Start, Started
 from trainyard.application.intake import Judgement, Verdict
@@ -230,21 +230,17 @@ def test_the_recorder_settles_events_answers_the_pipeline_and_keeps_nonsense(
         app.handler(step | {"RequestId": "short"}, Context())
 
 
-class TenantsStub:
-    def ensure(self, wish: Any) -> Any:
-        if wish.tier == "gold":
-            raise Refused("there is no tier 'gold'")
-        return tenant(wish.tenant_id)
-
-    def set_suspended(self, tenant_id: str, *, suspended: bool) -> Any:
-        return tenant(tenant_id, state="SUSPENDED" if suspended else "ACTIVE")
+class OnboardingStub:
+    def __getattr__(self, step: str) -> Any:
+        return lambda asked: {"name": asked.wish.tenant_id}
 
 
-def test_the_tenants_function_answers_with_the_tenant_or_the_reason(replace_part: Replace) -> None:
-    replace_part("tenant_administration", TenantsStub())
+def test_the_tenants_function_takes_a_step_or_raises_the_reason(replace_part: Replace) -> None:
+    replace_part("onboarding", OnboardingStub())
     handler = load("tenants").handler
-    wish = {"tenant_id": "acme", "tier": "basic", "settings": {"target": "y"}}
-    assert handler({"action": "ensure", "tenant": wish}, Context())["tenant"]["tenant_id"] == "acme"
-    assert "no tier" in handler({"action": "ensure", "tenant": wish | {"tier": "gold"}}, Context())["refused"]
-    assert "settings" in handler({"action": "ensure", "tenant": {"tenant_id": "a"}}, Context())["refused"]
-    assert "action" in handler({"action": "delete", "tenant": wish}, Context())["refused"]
+    asked = {"change": "create", "step": "Record", "run": "r", "tenant": {"name": "acme", "target": "y"}}
+    assert handler(asked, Context()) == {"name": "acme"}
+    with pytest.raises(Refused, match="there is no step 'Dance' of create; it has Record"):
+        handler(asked | {"step": "Dance"}, Context())
+    with pytest.raises(Refused, match=r"tenant\.surprise"):
+        handler(asked | {"tenant": {"name": "acme", "surprise": 1}}, Context())

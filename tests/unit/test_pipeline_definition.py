@@ -9,12 +9,12 @@ import pytest
 from local.cloud import REPOSITORY
 from local.sagemaker.definition import Context, InvalidParameter, parameter_values
 from pipeline import publish
-from tests.build import request, tenant, tier
-from trainyard.domain.parameters import Images, pipeline_parameters
+from tests.build import DEFAULTS, policy, request, tenant, tier
+from trainyard.domain.parameters import pipeline_parameters
 
 TEXT = (REPOSITORY / "pipeline/definition.json").read_text(encoding="utf-8")
 DEFINITION = json.loads(TEXT)
-NAMES = {"RecorderArn": "arn:recorder", "Stage": "dev", "CodeUri": "s3://code/abc"}
+NAMES = {"RecorderArn": "arn:recorder", "Stage": "dev"}
 
 
 def steps(found: list[dict[str, Any]] = DEFINITION["Steps"]) -> Iterator[dict[str, Any]]:
@@ -25,8 +25,8 @@ def steps(found: list[dict[str, Any]] = DEFINITION["Steps"]) -> Iterator[dict[st
 
 
 def given() -> dict[str, str]:
-    images = Images(training_uri="image:1", processing_uri="image:1")
-    return pipeline_parameters(request(1, attempt=1), tenant(), tier(), images=images, output_key_id="key")
+    linear = policy().algorithm("linear")
+    return pipeline_parameters(request(1, attempt=1), tenant(), tier(), linear, defaults=DEFAULTS)
 
 
 def test_the_dispatcher_gives_every_parameter_and_no_other() -> None:
@@ -74,9 +74,8 @@ def test_a_model_is_registered_for_approval_in_the_tenants_group_with_its_metric
 def test_what_is_published_has_every_name_filled_in_and_says_which_is_missing() -> None:
     filled = publish.filled(TEXT, NAMES)
     assert b"${" not in filled
-    assert b"s3://code/abc/steps" in filled
     with pytest.raises(ValueError, match="RecorderArn"):
-        publish.filled(TEXT, {"Stage": "dev", "CodeUri": "s3://x"})
+        publish.filled(TEXT, {"Stage": "dev"})
 
 
 def test_the_published_archive_is_the_same_for_the_same_scripts() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.build import (
     ACCOUNT,
+    DEFAULTS,
     NOW,
     after,
     choice,
@@ -40,7 +41,6 @@ from trainyard.domain.errors import (
     Throttled,
 )
 from trainyard.domain.names import display_name
-from trainyard.domain.parameters import Images
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Outcome, Request, State
 from trainyard.domain.tenants import Tenant, TenantState, TrainOn
@@ -57,6 +57,7 @@ class World:
         self.store = MemoryStore()
         self.room = waiting_room(self.store)
         self.queues, self.bell = memory.MemoryTierQueues(), memory.MemoryBell()
+        self.roles = memory.MemoryRoles()
         self.data_sets, self.executions = memory.MemoryDataSets(), memory.MemoryExecutions()
         self.receipts, self.announcements = memory.MemoryReceipts(), memory.MemoryAnnouncements()
         self.reports, self.results = memory.MemoryReports(), memory.MemoryResults()
@@ -74,15 +75,14 @@ class World:
             waiting_room=self.room,
             **shared,
         )
-        self.enlist = Enlist(policies=in_force, waiting_room=self.room, bell=self.bell, **shared)
+        self.enlist = Enlist(policies=in_force, waiting_room=self.room, bell=self.bell, roles=self.roles, **shared)
         self.dispatch = Dispatch(
             policies=in_force,
             waiting_room=self.room,
             bell=self.bell,
             data_sets=self.data_sets,
             executions=self.executions,
-            images=Images(training_uri="train:1", processing_uri="process:1"),
-            output_key_id="key",
+            defaults=DEFAULTS,
             **shared,
         )
         self.record = Record(
@@ -276,14 +276,16 @@ def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_poli
         "MaxRuntimeSeconds": "3600",
         "JobRoleArn": owner.role_arn,
         "ModelPackageGroupName": owner.model_group,
-        "TrainingImageUri": "train:1",
-        "ProcessingImageUri": "process:1",
-        "OutputKmsKeyId": "key",
+        "TrainingImageUri": DEFAULTS.training_image_uri,
+        "ProcessingImageUri": DEFAULTS.processing_image_uri,
+        "CodeUri": DEFAULTS.code_uri,
+        "OutputKmsKeyId": DEFAULTS.key_arn,
         "Algorithm": "linear",
+        "QualityMetric": "auto",
         "TargetColumn": "y",
         "ProblemType": "auto",
         "MinimumQuality": "0.5",
-        "Hyperparameters": "{}",
+        "Hyperparameters": '{"regularization":1.0,"max_iter":1000}',
     }
     assert not [value for value in parameters.values() if "other" in value or value == ""]
 

@@ -3,24 +3,32 @@
 from datetime import timedelta
 from functools import cache
 
+from trainyard.adapters.aws.estate import Estate
+from trainyard.adapters.aws.machines import LambdaTenantRoles, StepFunctionsRuns
+from trainyard.adapters.aws.migration import S3Migration
 from trainyard.adapters.aws.provisioning import AwsProvisioning
 from trainyard.adapters.aws.queues import EventBridgeAnnouncements, SqsDeadLetters, SqsTierQueues
-from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports, SageMakerExecutions
+from trainyard.adapters.aws.removal import AwsRemoval
+from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports, SageMakerExecutions, SageMakerJobs
 from trainyard.adapters.aws.storage import S3DataSets, S3Receipts, S3Results
 from trainyard.adapters.aws.store import DynamoStore, rest
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.enlist import Enlist
+from trainyard.application.guard import Guard
 from trainyard.application.intake import Intake
+from trainyard.application.leaving import Leaving
+from trainyard.application.moving import Moving
+from trainyard.application.onboarding import Onboarding
 from trainyard.application.policies import Policies
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record
-from trainyard.application.tenants import TenantAdministration
+from trainyard.application.tenants import Names, TenantDesk
 from trainyard.application.waiting_room import WaitingRoom
 from trainyard.contracts.decisions import encode_pass
-from trainyard.contracts.policy_file import DEPLOYED, parse_policy
+from trainyard.contracts.policy_file import DEPLOYED, parse_policy, with_entry
 from trainyard.contracts.settings import Settings
-from trainyard.domain.parameters import Images
+from trainyard.domain.parameters import Defaults, images_of
 
 
 @cache
@@ -48,7 +56,12 @@ def dead_letters() -> SqsDeadLetters:
 @cache
 def enlist() -> Enlist:
     settings = Settings.from_env(
-        "scheduler_table", "requests_table", "tenants_table", "bell_queue_url", "event_bus_name"
+        "scheduler_table",
+        "requests_table",
+        "tenants_table",
+        "bell_queue_url",
+        "event_bus_name",
+        "tenants_function",
     )
     return Enlist(
         policies=_policies(settings),
@@ -57,6 +70,7 @@ def enlist() -> Enlist:
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         bell=_bell(settings),
+        roles=LambdaTenantRoles(function_name=settings.tenants_function),
     )
 
 
@@ -71,6 +85,7 @@ def dispatch() -> Dispatch:
         "training_image_uri",
         "processing_image_uri",
         "data_key_arn",
+        "code_uri",
         "bell_queue_url",
     )
     return Dispatch(
@@ -83,8 +98,7 @@ def dispatch() -> Dispatch:
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         bell=_bell(settings),
         encode=encode_pass,
-        images=Images(training_uri=settings.training_image_uri, processing_uri=settings.processing_image_uri),
-        output_key_id=settings.data_key_arn,
+        defaults=_defaults(settings),
     )
 
 
@@ -114,47 +128,125 @@ def reconcile() -> Reconcile:
     )
 
 
+TENANT_SETTINGS = (
+    "account_id",
+    "region",
+    "tenants_table",
+    "scheduler_table",
+    "requests_table",
+    "event_bus_name",
+    "pipeline_name",
+    "tier_queue_prefix",
+    "tenant_bucket_prefix",
+    "pool_bucket",
+    "tenant_role_prefix",
+    "tenant_roles",
+    "tenant_group_prefix",
+    "tenant_boundary_arn",
+    "code_bucket",
+    "data_key_arn",
+    "training_image_uri",
+    "processing_image_uri",
+    "schedule_group",
+    "schedule_role_arn",
+)
+
+
 @cache
-def tenant_administration() -> TenantAdministration:
-    settings = Settings.from_env(
-        "stage",
-        "account_id",
-        "region",
-        "tenants_table",
-        "scheduler_table",
-        "requests_table",
-        "tenant_bucket_prefix",
-        "tenant_role_prefix",
-        "tenant_group_prefix",
-        "tenant_boundary_arn",
-        "code_bucket",
-        "data_key_arn",
-        "training_image_uri",
-        "processing_image_uri",
-        "event_bus_name",
-        "schedule_group",
-        "schedule_role_arn",
-    )
-    return TenantAdministration(
+def tenant_desk() -> TenantDesk:
+    settings = Settings.from_env(*TENANT_SETTINGS)
+    return TenantDesk(
         records=DynamoTenants(tenants_table=settings.tenants_table),
         policies=_policies(settings),
         waiting_room=_waiting_room(settings),
-        provisioning=AwsProvisioning(
-            stage=settings.stage,
-            account_id=settings.account_id,
-            region=settings.region,
-            boundary_arn=settings.tenant_boundary_arn,
-            code_bucket=settings.code_bucket,
-            data_key_arn=settings.data_key_arn,
-            image_uris=(settings.training_image_uri, settings.processing_image_uri),
-            event_bus_name=settings.event_bus_name,
-            schedule_group=settings.schedule_group,
-            schedule_role_arn=settings.schedule_role_arn,
-            retain_data=settings.stage == "prod",
+        runs=StepFunctionsRuns(),
+        announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
+        names=Names(
+            bucket_prefix=settings.tenant_bucket_prefix,
+            pool_bucket=settings.pool_bucket,
+            role_prefix=settings.tenant_role_prefix,
+            group_prefix=settings.tenant_group_prefix,
         ),
-        bucket_prefix=settings.tenant_bucket_prefix,
-        role_prefix=settings.tenant_role_prefix,
-        group_prefix=settings.tenant_group_prefix,
+        with_limits=lambda text, tenant_id, limits: with_entry(text, "tenants", tenant_id, limits),
+    )
+
+
+@cache
+def onboarding() -> Onboarding:
+    return Onboarding(desk=tenant_desk(), provisioning=_provisioning(), removal=AwsRemoval(estate=_estate()))
+
+
+@cache
+def moving() -> Moving:
+    settings = Settings.from_env(*TENANT_SETTINGS)
+    return Moving(
+        desk=tenant_desk(),
+        provisioning=_provisioning(),
+        removal=AwsRemoval(estate=_estate()),
+        migration=S3Migration(estate=_estate()),
+        data_sets=S3DataSets(),
+        tier_queues=SqsTierQueues(prefix=settings.tier_queue_prefix),
+    )
+
+
+@cache
+def leaving() -> Leaving:
+    settings = Settings.from_env(*TENANT_SETTINGS)
+    return Leaving(
+        desk=tenant_desk(),
+        removal=AwsRemoval(estate=_estate()),
+        executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
+    )
+
+
+@cache
+def guard() -> Guard:
+    settings = Settings.from_env("tenant_role_prefix")
+    return Guard(jobs=SageMakerJobs(), role_prefix=settings.tenant_role_prefix)
+
+
+def pooled_role_idle_days() -> int:
+    return int(Settings.from_env().pooled_role_idle_days)
+
+
+@cache
+def _provisioning() -> AwsProvisioning:
+    settings = Settings.from_env(*TENANT_SETTINGS)
+    policies, defaults = _policies(settings), _defaults(settings)
+    return AwsProvisioning(
+        estate=_estate(),
+        images=lambda tenant: images_of(tenant, policies.current(), defaults),
+        in_vpc=settings.subnet_ids != "",
+    )
+
+
+@cache
+def _estate() -> Estate:
+    settings = Settings.from_env(*TENANT_SETTINGS)
+    return Estate(
+        stage=settings.stage,
+        partition=settings.partition,
+        account_id=settings.account_id,
+        region=settings.region,
+        boundary_arn=settings.tenant_boundary_arn,
+        tenant_roles=settings.tenant_roles,
+        pool_bucket=settings.pool_bucket,
+        code_bucket=settings.code_bucket,
+        data_key_arn=settings.data_key_arn,
+        result_readers=tuple(filter(None, settings.result_readers.split(","))),
+        event_bus_name=settings.event_bus_name,
+        schedule_group=settings.schedule_group,
+        schedule_role_arn=settings.schedule_role_arn,
+        retain_data=settings.stage == "prod",
+    )
+
+
+def _defaults(settings: Settings) -> Defaults:
+    return Defaults(
+        training_image_uri=settings.training_image_uri,
+        processing_image_uri=settings.processing_image_uri,
+        code_uri=settings.code_uri,
+        key_arn=settings.data_key_arn,
     )
 
 

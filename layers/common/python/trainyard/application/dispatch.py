@@ -20,7 +20,7 @@ from trainyard.domain.errors import (
     StartInvalid,
     Throttled,
 )
-from trainyard.domain.parameters import Images, pipeline_parameters
+from trainyard.domain.parameters import Defaults, pipeline_parameters
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request, State
 
@@ -115,8 +115,7 @@ class Dispatch:
     receipts: Receipts
     announcements: Announcements
     bell: Bell
-    images: Images
-    output_key_id: str
+    defaults: Defaults
     encode: Callable[[KeptPass], bytes] | None = None
     """How what is kept of a pass is written; None to keep nothing."""
     engine: Callable[..., Plan] = decide
@@ -292,18 +291,20 @@ class Dispatch:
         if tenant is None or tier is None:
             raise StartInvalid(f"tenant {request.tenant_id} or tier {request.tier} no longer exists")
         data_bytes = self.data_sets.write_manifest(tenant, request)
-        if data_bytes > tier.data_bytes_max:
+        largest = policy.data_bytes_max(tier, request.algorithm)
+        if data_bytes > largest:
             raise Refused(
-                f"the data set has {data_bytes:,} bytes in all, tier {tier.name} takes at most "
-                f"{tier.data_bytes_max:,}"
+                f"the data set has {data_bytes:,} bytes in all, tier {tier.name} takes at most {largest:,}"
             )
-        if tier.instance_for(data_bytes) != tier.instance_for(request.data_bytes):
+        sizes = (data_bytes, request.data_bytes)
+        if len({policy.lane_for(tier, request.algorithm, size) for size in sizes}) > 1:
             raise _Different(data_bytes)
+        algorithm = tenant.settings_for(request.data_set).algorithm
         return self.executions.start(
             name=names.display_name(request.request_id, request.attempt),
             token=self._token(request),
             parameters=pipeline_parameters(
-                request, tenant, tier, images=self.images, output_key_id=self.output_key_id
+                request, tenant, tier, policy.algorithm(algorithm), defaults=self.defaults
             ),
         )
 

@@ -166,6 +166,7 @@ class Intake:
             data_set=data_set,
             content=candidate.content,
             cause=candidate.cause,
+            algorithm=candidate.tenant.settings_for(data_set).algorithm,
             alone=candidate.cause is Cause.UPLOAD and candidate.tenant.settings_for(data_set).every_upload,
         )
 

@@ -46,6 +46,8 @@ class Enlistment(StrEnum):
     """A newer upload of its data set waits already; it is superseded."""
     DUPLICATE = "DUPLICATE"
     """It was enlisted before; nothing changed."""
+    REFUSED = "REFUSED"
+    """Its tenant has gone or moved since it was accepted; its record says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,14 @@ class End:
     cost_usd: Decimal = Decimal(0)
     by_start: bool = False
     """It could not even be started; void once the sweeper has taken the start over."""
+
+
+class TenantRoles(Protocol):
+    """The roles of pooled tenants, which are made when they are first needed."""
+
+    def make(self, tenant_id: str) -> None:
+        """Make the role. Idempotent; raises Throttled when it must be asked for again."""
+        ...
 
 
 class Bell(Protocol):

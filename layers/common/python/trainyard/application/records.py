@@ -32,6 +32,7 @@ _PLAIN = (
     "supersedes",
     "execution_arn",
     "lane",
+    "algorithm",
     "reserved_usd",
 )
 _NUMBERS = ("attempt", "data_bytes", "charge", "failures")
@@ -55,7 +56,7 @@ def request_item(request: Request) -> Item:
 
 def request_from(item: Mapping[str, Any]) -> Request:
     outcome = {name: item[name] for name in _OUTCOME if name in item}
-    known: Item = {name: item.get(name) for name in _PLAIN}
+    known: Item = {"algorithm": ""} | {name: item[name] for name in _PLAIN if name in item}
     known |= {name: int(item.get(name, 0)) for name in _NUMBERS}
     known |= {name: unstamp(item[name]) if name in item else None for name in _TIMES}
     return Request(

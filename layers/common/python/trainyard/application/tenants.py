@@ -1,118 +1,325 @@
-"""Tenants: created by steps that can be repeated, so that a broken creation is simply run again."""
+"""Tenants: what every change of a tenant shares — who may change it, what is asked, what must hold.
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+A change is a run of a state machine (statemachines/) whose tasks are the steps in onboarding, moving and leaving.
+Every step may be repeated. One change of a tenant is under way at a time: its record names the run, and the run
+is alive as long as Step Functions says so, so that a run that was cut off locks nobody out.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any, Protocol
 
 from trainyard.application.policies import Policies
 from trainyard.application.waiting_room import WaitingRoom
-from trainyard.domain.errors import Refused
-from trainyard.domain.names import TENANT_ID_LENGTH_MAX, is_tenant_id
-from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
+from trainyard.domain.errors import InProgress, Refused
+from trainyard.domain.names import tenant_id_objection
+from trainyard.domain.policy import Policy, Storage, TierPolicy
+from trainyard.domain.tenants import Change, Operation, RoleState, Tenant, TenantState, TrainingSettings
 
 BUCKET_NAME_LENGTH_MAX = 63
 
-
-class Provisioning(Protocol):
-    """What a tenant needs in the account; each step may be repeated."""
-
-    def ensure_bucket(self, tenant: Tenant) -> None: ...
-    def ensure_role(self, tenant: Tenant) -> None: ...
-    def ensure_model_group(self, tenant: Tenant) -> None: ...
-    def ensure_schedule(self, tenant: Tenant) -> None: ...
+Answer = dict[str, Any]
+"""What a step tells its state machine: JSON."""
 
 
 class TenantRecords(Protocol):
     def get(self, tenant_id: str) -> Tenant | None: ...
-    def put(self, tenant: Tenant) -> None: ...
+    def owner_of(self, bucket: str, key: str) -> Tenant | None: ...
+    def put(self, tenant: Tenant) -> Tenant: ...
+    def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]: ...
+    def forget_location(self, tenant: Tenant) -> None: ...
+    def purge(self, tenant: Tenant) -> None: ...
+
+
+class Provisioning(Protocol):
+    """What a tenant needs in the account; each step may be repeated, and makes good what has gone."""
+
+    def ensure_storage(self, tenant: Tenant, *, opened: bool = True) -> None:
+        """With its own bucket: make it; its uploads are announced only once it is `opened`."""
+        ...
+
+    def ensure_role(self, tenant: Tenant) -> None: ...
+    def ensure_model_group(self, tenant: Tenant) -> None: ...
+    def ensure_schedule(self, tenant: Tenant) -> None: ...
+    def drift(self, tenant: Tenant) -> list[str]:
+        """Return what is not as it should be, a line each."""
+        ...
+
+
+class Removal(Protocol):
+    """What takes a tenant's things away; each may be repeated, and does a bounded part of a long work."""
+
+    def inventory(self, tenant: Tenant) -> dict[str, int | str]: ...
+    def remove_endpoints(self, tenant: Tenant) -> bool:
+        """Remove endpoints, their configurations, and models; True when some are left for another call."""
+        ...
+
+    def remove_models(self, tenant: Tenant) -> tuple[int, bool]:
+        """Remove model packages, then the group; how many, and whether some are left."""
+        ...
+
+    def remove_schedule(self, tenant: Tenant) -> None: ...
+    def remove_objects(self, tenant: Tenant) -> tuple[int, bool]:
+        """Remove object versions and unfinished uploads below the root; how many, and whether some are left."""
+        ...
+
+    def remove_storage(self, tenant: Tenant) -> None: ...
+    def remove_role(self, tenant: Tenant) -> None: ...
+
+
+class Migration(Protocol):
+    """Copies a tenant's objects from one root to another."""
+
+    def copy(self, source: Tenant, target: Tenant, *, after: str | None) -> tuple[int, str | None]:
+        """Copy what is missing or differs, from behind a key; how many objects, and where to go on."""
+        ...
+
+    def differences(self, source: Tenant, target: Tenant) -> list[str]:
+        """Return the keys below the source's root that the target lacks or holds otherwise."""
+        ...
+
+    def repoint_models(self, source: Tenant, target: Tenant) -> None:
+        """Let the registered models name the target's objects."""
+        ...
+
+
+class Runs(Protocol):
+    """The state machines' executions."""
+
+    def alive(self, run: str) -> bool:
+        """Tell whether any step of a run may still be under way."""
+        ...
+
+
+class TenantAnnouncements(Protocol):
+    def announce_tenant(self, tenant: Tenant, what: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the operator asks for."""
+    """What is asked of a tenant; what is not given stays as it is, or takes its default."""
 
     tenant_id: str
-    tier: str
-    settings: TrainingSettings
-    data_sets: dict[str, TrainingSettings]
-    retrain_schedule: str | None
+    tier: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of TrainingSettings."""
+    data_sets: Mapping[str, Mapping[str, Any]] | None = None
+    """Data set → the fields in which its settings differ."""
+    retrain: str | None = None
+    """"" for no schedule."""
+    key_arn: str | None = None
+    """"" for none of its own."""
+    account_id: str | None = None
+    """"" for none."""
+    limits: Mapping[str, Any] | None = None
+    """Weight, cap and budget, as the policy's tenants entry has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TenantAdministration:
-    records: TenantRecords
-    policies: Policies
-    waiting_room: WaitingRoom
-    provisioning: Provisioning
+class Step:
+    """One task of a run."""
+
+    change: Change
+    run: str
+    wish: Wish
+    at: datetime
+    purge: bool = False
+    """Of a deletion: whether the record and the requests go too."""
+    cursor: str | None = None
+    """Where a long work goes on."""
+    error: str | None = None
+    """What failed, for the step that notes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What the tenants' things are called in this deployment."""
+
     bucket_prefix: str
+    pool_bucket: str
     role_prefix: str
     """ARN of a role up to its name, path included: "arn:aws:iam::<account>:role/<path>/<stack>-"."""
     group_prefix: str
 
-    def ensure(self, wish: Wish) -> Tenant:
-        """Create the tenant, or bring the existing one to what is asked; running it twice changes nothing.
+    def located(self, tenant: Tenant, storage: Storage) -> Tenant:
+        """Return the tenant with its data where that kind of storage has it."""
+        if storage is Storage.POOL:
+            return replace(tenant, bucket=self.pool_bucket, root=f"{tenant.tenant_id}/")
+        return replace(tenant, bucket=f"{self.bucket_prefix}{tenant.tenant_id}", root="")
 
-        Raises Refused when the wish cannot be met.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantDesk:
+    """Who may change a tenant, and what it is to become."""
+
+    records: TenantRecords
+    policies: Policies
+    waiting_room: WaitingRoom
+    runs: Runs
+    announcements: TenantAnnouncements
+    names: Names
+    with_limits: Callable[[str, str, Mapping[str, Any] | None], str]
+    """Puts a tenant's entry into the text of a policy, or takes it out."""
+
+    # --- one change at a time ---------------------------------------------------------------------------------
+
+    def claim(self, step: Step, tenant: Tenant, **changes: Any) -> Tenant:
+        """Note that the run changes the tenant, and write `changes`; nothing when it has done both before.
+
+        Raises InProgress while another change is under way.
         """
-        # 1. Can it be?
-        known = self.records.get(wish.tenant_id)
-        self._check(wish, known)
-        tenant = self._tenant(wish)
-        # 2. The record first: what is half made can be found, and made whole by another run.
-        if known is None:
-            self.records.put(tenant)
-        # 3. What it needs.
-        self.provisioning.ensure_role(tenant)
-        self.provisioning.ensure_model_group(tenant)
-        self.provisioning.ensure_bucket(tenant)
-        self.provisioning.ensure_schedule(tenant)
-        # 4. Open for uploads; a suspended tenant stays so.
-        state = TenantState.SUSPENDED if known and known.state is TenantState.SUSPENDED else TenantState.ACTIVE
-        ready = replace(tenant, state=state)
-        self.records.put(ready)
-        return ready
+        operation = tenant.operation
+        others = operation is not None and operation.run != step.run and operation.failure is None
+        if operation is not None and others and self.runs.alive(operation.run):
+            raise InProgress(
+                f"{operation.change} of tenant {tenant.tenant_id} is under way ({operation.run}): wait for its "
+                "end, or stop that execution, and run this again"
+            )
+        mine = operation if operation is not None and operation.run == step.run else None
+        again = operation.was_paused if operation is not None and operation.change is step.change else False
+        wanted = replace(
+            tenant,
+            **changes,
+            operation=mine
+            if mine is not None and mine.failure is None
+            else Operation(change=step.change, run=step.run, was_paused=again),
+        )
+        return tenant if wanted == tenant else self.records.put(wanted)
 
-    def set_suspended(self, tenant_id: str, suspended: bool) -> Tenant:
-        """Refuse, or take again, what the tenant uploads; raises Refused when there is no such tenant."""
-        known = self.records.get(tenant_id)
-        if known is None:
+    def held(self, step: Step) -> Tenant:
+        """Return the tenant that the run has claimed; raises Refused when another has taken over."""
+        tenant = self.known(step.wish.tenant_id)
+        if tenant.operation is None or tenant.operation.run != step.run:
+            raise Refused(f"another change of tenant {tenant.tenant_id} has taken over; nothing more is done here")
+        return tenant
+
+    def done(self, tenant: Tenant, what: str | None, **changes: Any) -> Tenant:
+        """Let go of the tenant, and tell the bus `what` became of it."""
+        settled = self.records.put(replace(tenant, operation=None, **changes))
+        if what is not None:
+            self.announcements.announce_tenant(settled, what)
+        return settled
+
+    def note_failure(self, step: Step) -> Answer:
+        """Note what failed in the record, and answer what to do about it."""
+        tenant = self.records.get(step.wish.tenant_id)
+        reason = step.error or "unknown"
+        if tenant is not None and tenant.operation is not None and tenant.operation.run == step.run:
+            self.records.put(replace(tenant, operation=replace(tenant.operation, failure=reason[:500])))
+        told = f"{step.change} of tenant {step.wish.tenant_id} failed: {reason}"
+        begun = tenant is not None and tenant.state is not TenantState.DELETED
+        return {"cause": f"{told}. {_way_out(step)}" if begun else told}
+
+    def known(self, tenant_id: str) -> Tenant:
+        """Return the tenant; raises Refused when there is none of that id."""
+        tenant = self.records.get(tenant_id)
+        if tenant is None or tenant.state is TenantState.DELETED:
             raise Refused(f"there is no tenant {tenant_id!r}; `trainyard tenant list` shows them")
-        changed = replace(known, state=TenantState.SUSPENDED if suspended else TenantState.ACTIVE)
-        self.records.put(changed)
-        return changed
+        return tenant
 
-    def _check(self, wish: Wish, known: Tenant | None) -> None:
-        if not is_tenant_id(wish.tenant_id):
-            raise Refused(
-                f"{wish.tenant_id!r} cannot name a tenant: at most {TENANT_ID_LENGTH_MAX} lower-case letters and "
-                "digits, single hyphens between them, for example acme or acme-labs"
-            )
-        if len(self.bucket_prefix + wish.tenant_id) > BUCKET_NAME_LENGTH_MAX:
-            raise Refused(
-                f"the bucket {self.bucket_prefix}{wish.tenant_id} would have more than {BUCKET_NAME_LENGTH_MAX} "
-                "characters: choose a shorter tenant id, or deploy under a shorter stack name"
-            )
+    # --- what it is to become ---------------------------------------------------------------------------------
+
+    def wanted(self, wish: Wish, known: Tenant | None) -> Tenant:
+        """Return the tenant as it is wished for; raises Refused when it cannot be."""
+        objection = tenant_id_objection(wish.tenant_id)
+        if objection is not None:
+            raise Refused(objection)
         policy = self.policies.current()
-        if policy.tier(wish.tier) is None:
-            tiers = ", ".join(tier.name for tier in policy.tiers)
-            raise Refused(f"there is no tier {wish.tier!r}; the policy has {tiers}")
-        if known is not None and known.tier != wish.tier:
-            queue = self.waiting_room.queue(known.tier, known.tenant_id)
-            held = f"; {queue.waiting} of its requests wait there, and {queue.running} run"
-            raise Refused(
-                f"tenant {wish.tenant_id} is on tier {known.tier}{held if not queue.at_rest else ''}; moving a "
-                "tenant between tiers is not supported yet"
-            )
+        tier = self.tier(policy, wish.tier or (known.tier if known else ""))
+        base = known or self._new(wish, tier)
+        settings = changed(base.settings, wish.settings)
+        data_sets = base.data_sets
+        if wish.data_sets is not None:
+            data_sets = {name: changed(settings, given) for name, given in wish.data_sets.items()}
+        tenant = replace(
+            base,
+            settings=settings,
+            data_sets=data_sets,
+            retrain_schedule=_given(wish.retrain, base.retrain_schedule),
+            key_arn=_given(wish.key_arn, base.key_arn),
+            account_id=_given(wish.account_id, base.account_id),
+        )
+        self._check(tenant, policy)
+        return tenant
 
-    def _tenant(self, wish: Wish) -> Tenant:
-        return Tenant(
+    def tier(self, policy: Policy, name: str) -> TierPolicy:
+        found = policy.tier(name)
+        if found is None:
+            names = ", ".join(tier.name for tier in policy.tiers)
+            raise Refused(f"there is no tier {name!r}; the policy has {names}")
+        return found
+
+    def set_limits(self, tenant_id: str, limits: Mapping[str, Any] | None, now: datetime) -> None:
+        """Write a tenant's weight, cap and budget into the policy, as a version of its own; None removes them.
+
+        Raises Refused when the policy does not hold, Conflict when another was applied meanwhile.
+        """
+        text = self.policies.in_force().text
+        after = self.with_limits(text, tenant_id, limits)
+        if after != text:
+            self.policies.apply(after, now, note=f"limits of tenant {tenant_id}")
+
+    def _new(self, wish: Wish, tier: TierPolicy) -> Tenant:
+        if not wish.settings.get("target"):
+            raise Refused("the target is missing: name the column that the tenant's models predict")
+        tenant = Tenant(
             tenant_id=wish.tenant_id,
             state=TenantState.CREATING,
-            tier=wish.tier,
-            bucket=f"{self.bucket_prefix}{wish.tenant_id}",
+            tier=tier.name,
+            bucket="",
             root="",
-            role_arn=f"{self.role_prefix}{wish.tenant_id}",
-            model_group=f"{self.group_prefix}{wish.tenant_id}",
-            settings=wish.settings,
-            data_sets=wish.data_sets,
-            retrain_schedule=wish.retrain_schedule,
+            role_arn=f"{self.names.role_prefix}{wish.tenant_id}",
+            model_group=f"{self.names.group_prefix}{wish.tenant_id}",
+            settings=TrainingSettings(algorithm="gradient-boosting", target=""),
+            role=RoleState.NONE if tier.storage is Storage.POOL else RoleState.MADE,
         )
+        return self.names.located(tenant, tier.storage)
+
+    def _check(self, tenant: Tenant, policy: Policy) -> None:
+        if len(tenant.bucket) > BUCKET_NAME_LENGTH_MAX:
+            raise Refused(
+                f"the bucket {tenant.bucket} would have more than {BUCKET_NAME_LENGTH_MAX} characters: choose a "
+                "shorter tenant id, or deploy under a shorter stack name"
+            )
+        for settings in (tenant.settings, *tenant.data_sets.values()):
+            policy.algorithm(settings.algorithm).chosen(dict(settings.hyperparameters))
+        if tenant.account_id and tenant.pooled:
+            raise Refused(
+                "access for the tenant's own account needs a bucket of its own, and its tier keeps data in the "
+                "pool: choose a tier with storage: silo, or hand out credentials (`trainyard tenant credentials`)"
+            )
+
+
+def changed(settings: TrainingSettings, given: Mapping[str, Any]) -> TrainingSettings:
+    """Return the settings with what is given; another algorithm leaves the hyperparameters of the old behind."""
+    if given.get("algorithm", settings.algorithm) != settings.algorithm:
+        given = {"hyperparameters": (), **given}
+    return replace(settings, **given)
+
+
+PROGRESS = frozenset({"state", "operation", "revision", "role", "removing_since", "spent_usd"})
+"""The fields of a record that tell how far it has come, not what was asked for."""
+
+
+def differing(one: Tenant, other: Tenant) -> list[str]:
+    """Return the names of the fields in which two records ask for different things."""
+    names = [f.name for f in fields(Tenant) if f.name not in PROGRESS]
+    return [name for name in names if getattr(one, name) != getattr(other, name)]
+
+
+def _given(wanted: str | None, before: str | None) -> str | None:
+    return before if wanted is None else wanted or None
+
+
+def _way_out(step: Step) -> str:
+    name = step.wish.tenant_id
+    again = (
+        f"Mend the cause and run it again: what is done already is not done twice (`trainyard tenant show {name}`)"
+    )
+    undo = {
+        Change.CREATE: f", or undo it with `trainyard tenant delete {name}`",
+        Change.UPDATE: f", or go back with `trainyard tenant repair {name}`: the record has what held before",
+        Change.MOVE: f", or go back by moving it to the tier that `trainyard tenant show {name}` tells",
+    }
+    return again + undo.get(step.change, "")

@@ -67,7 +67,7 @@ from trainyard.domain.errors import Conflict
 from trainyard.domain.newest import Wait, merged, newest, uploads_of, wait_after
 from trainyard.domain.policy import Lane, Policy, TierPolicy
 from trainyard.domain.queues import Place, TenantQueue, holding, joined, left, lifted, place_of, released
-from trainyard.domain.requests import HOLDING, Outcome, Request, State, Submission
+from trainyard.domain.requests import HOLDING, TERMINAL, Outcome, Request, State, Submission
 
 TRIES_MAX = 8
 """Of a transaction whose reads were overtaken by another writer."""
@@ -99,14 +99,19 @@ class WaitingRoom:
 
     # --- enlist -------------------------------------------------------------------------------------------
 
-    def enlist(self, submission: Submission, policy: Policy, now: datetime) -> Enlisted:
+    def enlist(
+        self, submission: Submission, policy: Policy, now: datetime, *, not_before: datetime | None = None
+    ) -> Enlisted:
         """Queue the submission, or merge it with a waiting one of its data set. Idempotent.
 
-        Raises Conflict when it must be delivered again.
+        It is due `not_before` a time at which what it needs will be there. Raises Conflict when it must be
+        delivered again.
         """
-        return self._retried(lambda: self._enlist_once(submission, policy, now))
+        return self._retried(lambda: self._enlist_once(submission, policy, now, not_before or now))
 
-    def _enlist_once(self, submission: Submission, policy: Policy, now: datetime) -> Enlisted:
+    def _enlist_once(
+        self, submission: Submission, policy: Policy, now: datetime, not_before: datetime
+    ) -> Enlisted:
         tier = policy.tier(submission.tier)
         if tier is None:
             raise Conflict(f"the policy has no tier {submission.tier!r} now")
@@ -129,7 +134,8 @@ class WaitingRoom:
             delay_max=policy.delay_max,
             waiting=Wait(waiting.arrived_at, waiting.due_at) if waiting else None,
         )
-        request = _queued(submission, wait, tier)
+        wait = wait._replace(due_at=max(wait.due_at, not_before))
+        request = _queued(submission, wait, policy, tier)
         if waiting is None:
             self._write(
                 Put(request_key(request.request_id), self._item(request), (Absent("request_id"),)),
@@ -137,7 +143,7 @@ class WaitingRoom:
                 *self._refile(queue, joined(queue, place_of(request)), now),
             )
             return Enlisted(kind=Enlistment.QUEUED, request=request)
-        return self._merge(request, waiting, queue, tier, now)
+        return self._merge(request, waiting, queue, policy, now)
 
     def _duplicate(self, known: Request) -> Enlisted:
         older = self._request(known.supersedes) if known.supersedes else None
@@ -153,10 +159,10 @@ class WaitingRoom:
         return holder
 
     def _merge(
-        self, request: Request, waiting: Request, queue: TenantQueue, tier: TierPolicy, now: datetime
+        self, request: Request, waiting: Request, queue: TenantQueue, policy: Policy, now: datetime
     ) -> Enlisted:
         """Let the newer of two uploads of a data set keep the place; the other is superseded by it."""
-        winner, loser = settled(request, waiting, tier, now)
+        winner, loser = settled(request, waiting, policy, now)
         takes_over = winner.request_id == request.request_id
         self._write(
             Put(
@@ -642,7 +648,7 @@ class WaitingRoom:
             data_bytes=known.data_bytes if data_bytes is None else data_bytes,
         )
         if tier is not None and data_bytes is not None:
-            queued = replace(queued, lane=str(tier.instance_for(data_bytes).lane))
+            queued = replace(queued, lane=str(policy.lane_for(tier, known.algorithm, data_bytes)))
         place, item = self.store.get(
             place_key(known.tier, known.tenant_id, known.data_set, _alone(known)),
             queue_key(known.tier, known.tenant_id),
@@ -665,7 +671,7 @@ class WaitingRoom:
                 ],
             )
             return [queued]
-        winner, loser = settled(queued, holder, tier, now)
+        winner, loser = settled(queued, holder, policy, now)
         winner = replace(winner, due_at=max(queued.due_at, holder.due_at))
         ours, theirs = (winner, loser) if winner.request_id == queued.request_id else (loser, winner)
         self._settle(
@@ -681,11 +687,11 @@ class WaitingRoom:
         )
         return [winner, loser] if ours is winner else [ours]
 
-    def cancel(self, request: Request, now: datetime) -> bool:
+    def cancel(self, request: Request, now: datetime, *, reason: str | None = None) -> bool:
         """Take a QUEUED request back; False when it does not wait any more."""
-        return self._retried(lambda: self._cancel_once(request, now))
+        return self._retried(lambda: self._cancel_once(request, now, reason))
 
-    def _cancel_once(self, request: Request, now: datetime) -> bool:
+    def _cancel_once(self, request: Request, now: datetime, reason: str | None) -> bool:
         place, item = self.store.get(
             place_key(request.tier, request.tenant_id, request.data_set, _alone(request)),
             queue_key(request.tier, request.tenant_id),
@@ -701,7 +707,8 @@ class WaitingRoom:
                     "state": State.CANCELLED.value,
                     "finished_at": stamp(now),
                     "expires_at": self._expiry(now),
-                },
+                }
+                | ({"reason": reason} if reason else {}),
                 remove=("activity", "since"),
                 when=(Is("state", State.QUEUED.value),),
             ),
@@ -762,6 +769,29 @@ class WaitingRoom:
         queue = self.queue(tier, tenant_id)
         if queue.paused != paused:
             self._write(*self._refile(queue, replace(queue, paused=paused), now))
+
+    def waiting_of(self, tier: str, tenant_id: str, *, limit: int = 100) -> list[Request]:
+        """Return the first of a tenant's waiting requests in a tier, as they are now."""
+        page = self.store.query("scheduler", f"places#{tier}#{tenant_id}", limit=limit)
+        return self.get_all([item["request_id"] for item in page.items])
+
+    def holding_of(self, tenant_id: str) -> list[Request]:
+        """Return a tenant's requests that hold a slot; may lag."""
+        states = (State.ADMITTED, State.RUNNING)
+        return [request for state in states for request in self.active(state) if request.tenant_id == tenant_id]
+
+    def forget_queue(self, tier: str, tenant_id: str) -> bool:
+        """Remove a tenant's queue from a tier; False while anything waits or runs there. Idempotent."""
+        queue = self.queue(tier, tenant_id)
+        if not queue.at_rest:
+            return False
+        if queue.revision:
+            self._write(Delete(queue_key(tier, tenant_id), (Is("revision", queue.revision),)))
+        return True
+
+    def forget_request(self, request: Request) -> None:
+        """Remove an ended request for good."""
+        self._write(Delete(request_key(request.request_id), (OneOf("state", tuple(s.value for s in TERMINAL)),)))
 
     def note_foreign(self, count: int) -> None:
         """Deduct executions that are not ours from the account's slots."""
@@ -969,7 +999,7 @@ class WaitingRoom:
         return int((ended_at + self.retention).timestamp())
 
 
-def settled(request: Request, waiting: Request, tier: TierPolicy | None, now: datetime) -> tuple[Request, Request]:
+def settled(request: Request, waiting: Request, policy: Policy, now: datetime) -> tuple[Request, Request]:
     """Return winner and loser of two requests of a data set: one that comes, and the one that waits.
 
     The winner trains on the newest of all uploads merged into either, and takes the earlier place.
@@ -980,7 +1010,8 @@ def settled(request: Request, waiting: Request, tier: TierPolicy | None, now: da
     comes = content.key == ours.key and (content_item(content) == content_item(ours) or before.key != content.key)
     winner, loser = (request, waiting) if comes else (waiting, request)
     size = content.size_bytes if content != winner.content or not winner.lane else winner.data_bytes
-    lane = str(tier.instance_for(size).lane) if tier else winner.lane
+    tier = policy.tier(winner.tier)
+    lane = str(policy.lane_for(tier, winner.algorithm, size)) if tier else winner.lane
     winner = replace(
         winner,
         content=content,
@@ -1048,7 +1079,7 @@ def _queue(item: Item | None, tier: str, tenant_id: str) -> TenantQueue:
     return queue_from(item) if item else TenantQueue(tenant_id=tenant_id, tier=tier)
 
 
-def _queued(submission: Submission, wait: Wait, tier: TierPolicy) -> Request:
+def _queued(submission: Submission, wait: Wait, policy: Policy, tier: TierPolicy) -> Request:
     size = submission.content.size_bytes
     return Request(
         request_id=submission.request_id,
@@ -1063,7 +1094,8 @@ def _queued(submission: Submission, wait: Wait, tier: TierPolicy) -> Request:
         alone=submission.alone,
         uploads=uploads_of(submission.content),
         data_bytes=size,
-        lane=str(tier.instance_for(size).lane),
+        algorithm=submission.algorithm,
+        lane=str(policy.lane_for(tier, submission.algorithm, size)),
     )
 
 
@@ -1086,7 +1118,8 @@ def _entry(queue: TenantQueue, head: Place, now: datetime) -> str:
 
 def _has_large(tier: TierPolicy, policy: Policy) -> bool:
     """Tell whether instances may have to be saved for a request of the tier, even while its slots are taken."""
-    lanes = [choice.lane for choice in tier.instances]
+    known = [choice for algorithm in policy.algorithms.values() for choice in algorithm.instances]
+    lanes = [Lane.of(choice) for choice in (*tier.instances, *known)]
     return any(lane.instances > 1 and f"training/{lane.training}" in policy.instance_quotas for lane in lanes)
 
 

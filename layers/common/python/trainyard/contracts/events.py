@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from trainyard.application.guard import JobKind, JobStarted
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import Content
@@ -116,6 +117,50 @@ class RecordStep(_Event):
     request_id: str = Field(alias="RequestId", pattern=r"^[0-9a-f]{32}$")
     attempt: int = Field(alias="Attempt", ge=1)
     model_package_arn: str = Field(alias="ModelPackageArn", min_length=1)
+
+
+class TrainingJobDetail(_Event):
+    name: str = Field(alias="TrainingJobName")
+    arn: str = Field(alias="TrainingJobArn")
+    role_arn: str | None = Field(default=None, alias="RoleArn")
+    tags: dict[str, str] | None = Field(default=None, alias="Tags")
+
+
+class ProcessingJobDetail(_Event):
+    name: str = Field(alias="ProcessingJobName")
+    arn: str = Field(alias="ProcessingJobArn")
+    role_arn: str | None = Field(default=None, alias="RoleArn")
+    tags: dict[str, str] | None = Field(default=None, alias="Tags")
+
+
+class TrainingJobChanged(_Envelope):
+    """A training job changed its status; the event carries its role and its tags."""
+
+    detail_type: Literal["SageMaker Training Job State Change"] = Field(alias="detail-type")
+    source: Literal["aws.sagemaker"]
+    detail: TrainingJobDetail
+
+
+class ProcessingJobChanged(_Envelope):
+    """A processing job changed its status; that the event carries role and tags is not documented."""
+
+    detail_type: Literal["SageMaker Processing Job State Change"] = Field(alias="detail-type")
+    source: Literal["aws.sagemaker"]
+    detail: ProcessingJobDetail
+
+
+JobChanged = Annotated[TrainingJobChanged | ProcessingJobChanged, Field(discriminator="detail_type")]
+_JOB: TypeAdapter[TrainingJobChanged | ProcessingJobChanged] = TypeAdapter(JobChanged)
+
+
+def parse_job_status(event: Any) -> JobStarted:
+    """Return the job that an event is about; raises Malformed, naming what is wrong."""
+    try:
+        changed = _JOB.validate_python(event)
+    except ValidationError as error:
+        raise Malformed(explain(error)) from error
+    kind = JobKind.TRAINING if isinstance(changed, TrainingJobChanged) else JobKind.PROCESSING
+    return JobStarted(kind=kind, **changed.detail.model_dump())
 
 
 def parse_arrival(body: str) -> UploadArrived | RetrainingAsked:

@@ -32,6 +32,7 @@ class TrainingRequestMessage(BaseModel):
     tier: str
     data_set: str
     cause: Cause
+    algorithm: str = ""
     alone: bool = False
     content: ContentMessage
 

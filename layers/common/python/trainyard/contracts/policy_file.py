@@ -1,6 +1,7 @@
 """The policy as a file: YAML, checked before anything is done with it; what is wrong is told by its line."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -10,13 +11,14 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_tenant_id
 from trainyard.domain.policy import (
-    InstanceChoice,
     Policy,
     Repeats,
     Retries,
+    Storage,
     TenantPolicy,
     TierPolicy,
     Window,
@@ -29,6 +31,11 @@ LENDING_SHARE_MAX = 0.8
 """Of a quota: who lends everything waits for the longest borrowed run."""
 
 _InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+_ImageUri = Annotated[
+    str, Field(pattern=r"^[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.[a-z.]+/[a-z0-9._/-]+([:@][A-Za-z0-9._:-]+)?$")
+]
+_AlgorithmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+_HyperparameterName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 _TierName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
 _Slots = Annotated[int, Field(ge=0, le=10_000, strict=True)]
 _SomeSlots = Annotated[int, Field(ge=1, le=10_000, strict=True)]
@@ -55,7 +62,45 @@ class InstanceEntry(_Strict):
     volume_gb: int = Field(default=30, ge=1, le=16384)
 
 
+class HyperparameterEntry(_Strict):
+    kind: Kind
+    default: bool | int | float | str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: list[str] = Field(default_factory=list, max_length=50)
+
+    def to_hyperparameter(self) -> Hyperparameter:
+        return Hyperparameter(**self.model_dump(exclude={"choices"}), choices=tuple(self.choices))
+
+
+class AlgorithmEntry(_Strict):
+    description: str = Field(default="", max_length=256)
+    training_image: _ImageUri | None = None
+    processing_image: _ImageUri | None = None
+    code: str | None = Field(default=None, pattern=r"^s3://[a-z0-9.-]{3,63}/[A-Za-z0-9._/-]{1,200}$")
+    hyperparameters: dict[_HyperparameterName, HyperparameterEntry] = Field(default_factory=dict, max_length=50)
+    instances: list[InstanceEntry] = Field(default_factory=list)
+    suffixes: list[Annotated[str, Field(pattern=r"^\.[a-z0-9.]{1,15}$")]] = Field(default_factory=list)
+    input_format: str = Field(default="csv", pattern=r"^[a-z0-9-]{1,32}$")
+    quality_metric: str = Field(default="auto", pattern=r"^[a-z0-9_]{1,64}$")
+
+    def to_algorithm(self, name: str) -> Algorithm:
+        return Algorithm(
+            name=name,
+            description=self.description,
+            training_image_uri=self.training_image,
+            processing_image_uri=self.processing_image,
+            code_uri=self.code,
+            hyperparameters={key: entry.to_hyperparameter() for key, entry in self.hyperparameters.items()},
+            instances=tuple(map(_instances, self.instances)),
+            suffixes=tuple(self.suffixes),
+            input_format=self.input_format,
+            quality_metric=self.quality_metric,
+        )
+
+
 class TierEntry(_Strict):
+    storage: Storage = Storage.SILO
     quota: _SomeSlots
     borrowing_limit: _Slots = 0
     lending_limit: _Slots = 0
@@ -95,6 +140,7 @@ class PolicyFile(_Strict):
     tiers: dict[_TierName, TierEntry] = Field(min_length=1)
     instance_quotas: dict[str, _Slots] = Field(default_factory=dict)
     tenants: dict[str, TenantEntry] = Field(default_factory=dict)
+    algorithms: dict[_AlgorithmName, AlgorithmEntry] = Field(default_factory=dict)
     maintenance: list[WindowEntry] = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -111,6 +157,8 @@ class PolicyFile(_Strict):
         for tenant_id in self.tenants:
             if not is_tenant_id(tenant_id):
                 raise _Misplaced(("tenants", tenant_id), "cannot name a tenant")
+        for name, algorithm in self.algorithms.items():
+            _check_algorithm(name, algorithm)
         for number, window in enumerate(self.maintenance):
             _check_window(number, window, self.tiers)
         return self
@@ -143,6 +191,7 @@ class PolicyFile(_Strict):
             retries=Retries(
                 attempts_max=self.retries.attempts_max, delay=timedelta(seconds=self.retries.delay_seconds)
             ),
+            algorithms={name: entry.to_algorithm(name) for name, entry in self.algorithms.items()},
             tiers=tuple(_tier(name, entry) for name, entry in self.tiers.items()),
         )
 
@@ -162,9 +211,23 @@ def _check_tier(name: str, tier: TierEntry, running_max: int) -> None:
             f"is {tier.lending_limit}, at most {int(LENDING_SHARE_MAX * tier.quota)} "
             f"({LENDING_SHARE_MAX:.0%} of the quota) may be lent",
         )
-    sizes = [entry.data_mb_max for entry in tier.instances]
+    _check_instances(path, tier.instances)
+
+
+def _check_instances(path: tuple[str | int, ...], instances: Sequence[InstanceEntry]) -> None:
+    sizes = [entry.data_mb_max for entry in instances]
     if sizes != sorted(set(sizes)):
         raise _Misplaced((*path, "instances"), f"must ascend in data_mb_max, got {sizes}")
+
+
+def _check_algorithm(name: str, entry: AlgorithmEntry) -> None:
+    path = ("algorithms", name)
+    _check_instances(path, entry.instances)
+    for key, hyperparameter in entry.hyperparameters.items():
+        default = hyperparameter.default
+        objection = None if default is None else hyperparameter.to_hyperparameter().objection(default)
+        if objection is not None:
+            raise _Misplaced((*path, "hyperparameters", key, "default"), objection)
 
 
 def _check_window(number: int, window: WindowEntry, tiers: Iterable[str]) -> None:
@@ -257,14 +320,59 @@ def _tier(name: str, entry: TierEntry) -> TierPolicy:
         runtime_max=timedelta(minutes=entry.runtime_max_minutes),
         hold_age=timedelta(minutes=entry.hold_age_minutes),
         quality_min=entry.quality_min,
-        instances=tuple(
-            InstanceChoice(
-                data_mb_max=choice.data_mb_max,
-                processing_instance_type=choice.processing,
-                training_instance_type=choice.training,
-                training_instance_count=choice.count,
-                training_volume_gb=choice.volume_gb,
-            )
-            for choice in entry.instances
-        ),
+        storage=entry.storage,
+        instances=tuple(map(_instances, entry.instances)),
     )
+
+
+def _instances(entry: InstanceEntry) -> InstanceChoice:
+    return InstanceChoice(
+        data_mb_max=entry.data_mb_max,
+        processing_instance_type=entry.processing,
+        training_instance_type=entry.training,
+        training_instance_count=entry.count,
+        training_volume_gb=entry.volume_gb,
+    )
+
+
+def with_entry(text: str, section: str, name: str, values: Mapping[str, Any] | None) -> str:
+    """Return a policy's text with one entry of a section put in, or out (None); the other lines stay as they are.
+
+    Raises Refused when the text is no policy.
+    """
+    validate_policy_file(text)
+    lines = text.splitlines()
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert isinstance(root, yaml.MappingNode), "checked above"
+    found = next(((key, value) for key, value in root.value if key.value == section), None)
+    entry = [] if values is None else _entry_lines(name, values)
+    if found is None:
+        return text if not entry else "\n".join([*lines, "", f"{section}:", *entry]) + "\n"
+    key, node = found
+    if node.flow_style or not isinstance(node, yaml.MappingNode):
+        entries = (yaml.safe_load(text) or {}).get(section) or {}
+        kept = {other: value for other, value in entries.items() if other != name}
+        block = [line for other, value in kept.items() for line in _entry_lines(other, value)] + entry
+        replaced = [f"{section}:", *block] if block else []
+        lines[key.start_mark.line : node.end_mark.line + 1] = replaced
+        return "\n".join(lines) + "\n"
+    known = next(((k, v) for k, v in node.value if k.value == name), None)
+    if known is not None:
+        last = known[1].end_mark.line + (1 if known[1].end_mark.column else 0)
+        while last > known[0].start_mark.line + 1 and not lines[last - 1].strip():
+            last -= 1
+        if values is None and len(node.value) == 1:
+            lines[key.start_mark.line : last] = []
+        else:
+            lines[known[0].start_mark.line : last] = entry
+    elif entry:
+        indent = " " * node.value[0][0].start_mark.column
+        lines[key.start_mark.line + 1 : key.start_mark.line + 1] = [indent + line[2:] for line in entry]
+    return "\n".join(lines) + "\n"
+
+
+def _entry_lines(name: str, values: Mapping[str, Any]) -> list[str]:
+    """Return an entry as one line of YAML's flow style, so that it can be found and replaced."""
+    plain = json.loads(json.dumps(values, default=str))
+    body = yaml.safe_dump(plain, default_flow_style=True, width=10**6, sort_keys=False).strip()
+    return [f"  {json.dumps(name) if not name.isidentifier() else name}: {body}"]

@@ -1,16 +1,21 @@
-"""The tenants function's commands and answers."""
+"""What may be asked of a tenant, and the steps of the state machines that carry it out."""
 
 import json
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from trainyard.application.tenants import Wish
+from trainyard.application.tenants import Step, Wish
 from trainyard.domain.names import is_data_set
-from trainyard.domain.tenants import Algorithm, Problem, Tenant, TrainingSettings, TrainOn
+from trainyard.domain.tenants import Change, Operation, Problem, Tenant, TrainingSettings, TrainOn
 
 _Column = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
+_KEY = r"^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$"
+_AlgorithmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 PARAMETER_LENGTH_MAX = 1024
 """Characters of a pipeline parameter's value (SageMaker API reference, Parameter)."""
 _SCHEDULE = re.compile(r"rate\([1-9][0-9]{0,3} (minute|minutes|hour|hours|day|days)\)|cron\([^()]{9,100}\)")
@@ -28,43 +33,53 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SettingsEntry(_Strict):
-    algorithm: Algorithm = Algorithm.GRADIENT_BOOSTING
-    target: _Column
-    problem: Problem = Problem.AUTO
-    train_on: TrainOn = TrainOn.NEWEST_OBJECT
-    every_upload: bool = False
-    hyperparameters: dict[str, str | int | float | bool] = Field(default_factory=dict, max_length=20)
+class DataSetEntry(_Strict):
+    """Settings of one data set; what is not given is as the tenant's."""
+
+    target: _Column | None = None
+    algorithm: _AlgorithmName | None = None
+    problem: Problem | None = None
+    train_on: TrainOn | None = None
+    every_upload: bool | None = None
+    hyperparameters: dict[str, str | int | float | bool] | None = Field(default=None, max_length=50)
 
     @field_validator("hyperparameters")
     @classmethod
-    def _fits_a_parameter(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _fits_a_parameter(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
         if len(json.dumps(values, separators=(",", ":"))) > PARAMETER_LENGTH_MAX:
             raise ValueError(f"hyperparameters take more than {PARAMETER_LENGTH_MAX} characters as JSON")
         return values
 
-    def to_settings(self) -> TrainingSettings:
-        return TrainingSettings(
-            algorithm=self.algorithm,
-            target=self.target,
-            problem=self.problem,
-            train_on=self.train_on,
-            every_upload=self.every_upload,
-            hyperparameters=tuple(sorted(self.hyperparameters.items())),
-        )
+    def to_changes(self) -> dict[str, Any]:
+        """Return the given fields, as TrainingSettings has them."""
+        given = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not None}
+        if self.hyperparameters is not None:
+            given["hyperparameters"] = tuple(sorted(self.hyperparameters.items()))
+        return given
 
 
-class TenantEntry(_Strict):
-    tenant_id: str = Field(max_length=63)
-    tier: str = ""
-    settings: SettingsEntry | None = None
-    data_sets: dict[str, SettingsEntry] = Field(default_factory=dict, max_length=50)
+SETTINGS = tuple(name for name in DataSetEntry.model_fields if name != "hyperparameters")
+LIMITS = ("weight", "running_max", "budget_usd")
+
+
+class TenantEntry(DataSetEntry):
+    """A tenant as people and machines ask for it: {"tenant": {"name": …, "tier": …, "target": …}}."""
+
+    name: str = Field(max_length=256)
+    tier: str | None = None
+    data_sets: dict[str, DataSetEntry] | None = Field(default=None, max_length=50)
     retrain: str | None = None
+    """"" for no schedule."""
+    kms_key: Annotated[str, Field(pattern=_KEY)] | None = None
+    account: Annotated[str, Field(pattern=r"^([0-9]{12})?$")] | None = None
+    weight: int | None = Field(default=None, ge=1, le=1000)
+    running_max: int | None = Field(default=None, ge=1, le=10_000)
+    budget_usd: Decimal | None = Field(default=None, gt=0, le=Decimal("100000000"))
 
     @field_validator("data_sets")
     @classmethod
-    def _names_fit(cls, data_sets: dict[str, SettingsEntry]) -> dict[str, SettingsEntry]:
-        for name in data_sets:
+    def _names_fit(cls, data_sets: dict[str, DataSetEntry] | None) -> dict[str, DataSetEntry] | None:
+        for name in data_sets or {}:
             if not is_data_set(name):
                 raise ValueError(f"{name!r} cannot name a data set")
         return data_sets
@@ -72,31 +87,58 @@ class TenantEntry(_Strict):
     @field_validator("retrain")
     @classmethod
     def _schedule_fits(cls, schedule: str | None) -> str | None:
-        if schedule is not None and not _is_schedule(schedule):
+        if schedule and not _is_schedule(schedule):
             raise ValueError(f"{schedule!r} is no schedule: use rate(1 day) or cron(0 3 * * ? *)")
         return schedule
 
     def to_wish(self) -> Wish:
-        assert self.settings is not None, "checked by the command"
+        limits = {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
         return Wish(
-            tenant_id=self.tenant_id,
+            tenant_id=self.name,
             tier=self.tier,
-            settings=self.settings.to_settings(),
-            data_sets={name: entry.to_settings() for name, entry in self.data_sets.items()},
-            retrain_schedule=self.retrain,
+            settings=self.to_changes(),
+            data_sets=None
+            if self.data_sets is None
+            else {name: entry.to_changes() for name, entry in self.data_sets.items()},
+            retrain=self.retrain,
+            key_arn=self.kms_key,
+            account_id=self.account,
+            limits=limits or None,
         )
 
 
-class TenantCommand(_Strict):
-    action: Literal["ensure", "suspend", "resume"]
-    tenant: TenantEntry
+class StepCommand(_Strict):
+    """One task of a state machine, or of a timer: see statemachines/."""
 
-    @field_validator("tenant")
-    @classmethod
-    def _complete(cls, tenant: TenantEntry, info: Any) -> TenantEntry:
-        if info.data.get("action") == "ensure" and tenant.settings is None:
-            raise ValueError("settings are missing: at least the target column")
-        return tenant
+    change: Change | None = None
+    step: str
+    run: str = ""
+    tenant: TenantEntry = TenantEntry(name="")
+    purge: bool = False
+    cursor: str | None = None
+    error: dict[str, Any] | None = None
+
+    def to_step(self, now: datetime) -> Step:
+        return Step(
+            change=self.change or Change.CREATE,
+            run=self.run,
+            wish=self.tenant.to_wish(),
+            at=now,
+            purge=self.purge,
+            cursor=self.cursor,
+            error=_told(self.error) if self.error else None,
+        )
+
+
+def _told(error: Mapping[str, Any]) -> str:
+    """Return what a caught error says: a failed task's cause is the function's error as JSON."""
+    cause = str(error.get("Cause", ""))
+    try:
+        message = str(json.loads(cause)["errorMessage"])
+    except (ValueError, KeyError, TypeError):
+        message = cause
+    name = str(error.get("Error", ""))
+    return message if name in ("Refused", "InProgress") else f"{name}: {message}"
 
 
 def tenant_view(tenant: Tenant) -> dict[str, Any]:
@@ -105,19 +147,31 @@ def tenant_view(tenant: Tenant) -> dict[str, Any]:
         "tenant_id": tenant.tenant_id,
         "state": tenant.state.value,
         "tier": tenant.tier,
+        "storage": "pool" if tenant.pooled else "silo",
         "bucket": tenant.bucket,
         "upload_to": f"s3://{tenant.bucket}/{tenant.root}incoming/<data set>/",
+        "results_at": f"s3://{tenant.bucket}/{tenant.root}",
         "role_arn": tenant.role_arn,
+        "role": tenant.role.value,
         "model_group": tenant.model_group,
         "settings": _settings_view(tenant.settings),
         "data_sets": {name: _settings_view(settings) for name, settings in tenant.data_sets.items()},
         "retrain": tenant.retrain_schedule,
+        "kms_key": tenant.key_arn,
+        "account": tenant.account_id,
+        "under_way": _operation_view(tenant.operation),
     }
+
+
+def _operation_view(operation: Operation | None) -> dict[str, Any] | None:
+    if operation is None:
+        return None
+    return {"change": operation.change.value, "run": operation.run, "failure": operation.failure}
 
 
 def _settings_view(settings: TrainingSettings) -> dict[str, Any]:
     return {
-        "algorithm": settings.algorithm.value,
+        "algorithm": settings.algorithm,
         "target": settings.target,
         "problem": settings.problem.value,
         "train_on": settings.train_on.value,

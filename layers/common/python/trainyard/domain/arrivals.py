@@ -91,7 +91,14 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
         )
     if content.size_bytes == 0:
         raise Refused("the object is empty: upload a CSV file with a header line and rows", kind="empty")
-    lane = tier.instance_for(content.size_bytes).lane
+    algorithm = policy.algorithm(tenant.settings_for(data_set_of(tenant, content.key)).algorithm)
+    if not algorithm.reads(content.key):
+        raise Refused(
+            f"{algorithm.name} reads {algorithm.input_format} from objects that end in "
+            f"{' or '.join(algorithm.suffixes)}: rename or convert it",
+            kind="format",
+        )
+    lane = policy.lane_for(tier, algorithm.name, content.size_bytes)
     pool = policy.lacking(lane)
     if pool is not None:
         raise Refused(
@@ -99,9 +106,10 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
             f"{policy.instance_quotas[pool]}: the operator must raise it",
             kind="instance quota",
         )
-    if content.size_bytes > tier.data_bytes_max:
+    largest = policy.data_bytes_max(tier, algorithm.name)
+    if content.size_bytes > largest:
         raise Refused(
             f"the object has {content.size_bytes:,} bytes, tier {tier.name} takes at most "
-            f"{tier.data_bytes_max:,}: split it, or move to a larger tier",
+            f"{largest:,}: split it, or move to a larger tier",
             kind="too large",
         )

@@ -7,6 +7,7 @@ TrainyardError
 ├── OutcomeUnknown something may have happened: keep what was promised
 ├── StartDelayed   SageMaker cannot start it now: back to the queue
 │   └── QuotaReached   it runs as many executions as it will
+├── InProgress     another change of the tenant is under way: wait for it
 ├── StartInvalid   SageMaker will never start it: the request has failed
 └── Conflict       somebody else was faster: read again and decide again
 """
@@ -45,6 +46,10 @@ class StartDelayed(TrainyardError):
 
 class QuotaReached(StartDelayed):
     """SageMaker refused a start since the account runs as many executions as it may."""
+
+
+class InProgress(TrainyardError):
+    """Another change of the same tenant is under way."""
 
 
 class StartInvalid(TrainyardError):

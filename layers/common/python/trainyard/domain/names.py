@@ -12,6 +12,9 @@ TENANT_ID_LENGTH_MAX = 24
 """Keeps bucket (63), role (64) and model group (63) names within their limits."""
 
 DATA_SET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+RESERVED = frozenset({"pool", "code", "training", "tenants", "all", "trainyard"})
+"""Would be taken for a part of the service in names derived from them."""
+
 FOLDERS = ("incoming", "models", "reports", "receipts")
 """The four folders of a tenant's root; no data set may bear their names."""
 
@@ -23,7 +26,22 @@ _DISPLAY_NAME = re.compile(r"(?P<request_id>[0-9a-f]{32})-(?P<attempt>[1-9][0-9]
 
 def is_tenant_id(text: str) -> bool:
     """Tell whether `text` can name a tenant: lower-case letters, digits and single inner hyphens."""
-    return len(text) <= TENANT_ID_LENGTH_MAX and TENANT_ID.fullmatch(text) is not None
+    return len(text) <= TENANT_ID_LENGTH_MAX and TENANT_ID.fullmatch(text) is not None and text not in RESERVED
+
+
+def tenant_id_objection(text: str) -> str | None:
+    """Return why `text` cannot name a tenant, and what could; None when it can."""
+    if is_tenant_id(text):
+        return None
+    rule = (
+        f"at most {TENANT_ID_LENGTH_MAX} lower-case letters and digits, single hyphens between them, for example "
+        "acme or acme-labs"
+    )
+    if text in RESERVED:
+        return f"{text!r} is reserved for the service: choose another name, {rule}"
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:TENANT_ID_LENGTH_MAX].strip("-")
+    hint = f"; {plain} would do, if it is not another tenant's" if is_tenant_id(plain) else ""
+    return f"{text!r} cannot name a tenant: {rule}{hint}"
 
 
 def is_data_set(text: str) -> bool:

@@ -3,17 +3,23 @@
 import json
 from dataclasses import dataclass
 
-from trainyard.domain.policy import Lane, TierPolicy
+from trainyard.domain.algorithms import Algorithm
+from trainyard.domain.errors import Refused
+from trainyard.domain.policy import Lane, Policy, TierPolicy
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Images:
-    """The container images of a deployment."""
+class Defaults:
+    """What a deployment gives runs whose algorithm or tenant has nothing of its own."""
 
-    training_uri: str
-    processing_uri: str
+    training_image_uri: str
+    processing_image_uri: str
+    code_uri: str
+    """Where the step scripts were published."""
+    key_arn: str
+    """Of the KMS key by which outputs are encrypted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,20 +63,30 @@ class Locations:
         return f"{self.reports}/profile/profile.json"
 
 
+def images_of(tenant: Tenant, policy: Policy, defaults: Defaults) -> tuple[str, ...]:
+    """Return the container images that the tenant's jobs pull."""
+    names = {settings.algorithm for settings in (tenant.settings, *tenant.data_sets.values())}
+    algorithms = [policy.catalogue[name] for name in sorted(names) if name in policy.catalogue]
+    own = {uri for a in algorithms for uri in (a.training_image_uri, a.processing_image_uri) if uri}
+    return tuple(sorted(own | {defaults.training_image_uri, defaults.processing_image_uri}))
+
+
 def pipeline_parameters(
     request: Request,
     tenant: Tenant,
     tier: TierPolicy,
+    algorithm: Algorithm,
     *,
-    images: Images,
-    output_key_id: str,
+    defaults: Defaults,
 ) -> dict[str, str]:
     """Return name → value of every parameter of the shared pipeline; no value is empty.
 
-    Nothing here comes from the upload but its own location, which lies inside the tenant's root.
+    Nothing here comes from the upload but its own location, which lies inside the tenant's root. Raises Refused
+    when that is no longer so, or when the catalogue no longer offers what the tenant has chosen.
     """
     assert request.tenant_id == tenant.tenant_id, "a run belongs to one tenant"
-    assert tenant.owns(request.content.uri), "a run reads from its own tenant's root alone"
+    if not tenant.owns(request.content.uri):
+        raise Refused("its data lies outside the tenant's root, which has moved since: upload it again")
     settings = tenant.settings_for(request.data_set)
     lane = Lane.parse(request.lane)
     where = Locations.of(tenant, request)
@@ -90,12 +106,14 @@ def pipeline_parameters(
         "MaxRuntimeSeconds": str(int(tier.runtime_max.total_seconds())),
         "JobRoleArn": tenant.role_arn,
         "ModelPackageGroupName": tenant.model_group,
-        "TrainingImageUri": images.training_uri,
-        "ProcessingImageUri": images.processing_uri,
-        "OutputKmsKeyId": output_key_id,
-        "Algorithm": settings.algorithm.value,
+        "TrainingImageUri": algorithm.training_image_uri or defaults.training_image_uri,
+        "ProcessingImageUri": algorithm.processing_image_uri or defaults.processing_image_uri,
+        "CodeUri": algorithm.code_uri or defaults.code_uri,
+        "OutputKmsKeyId": tenant.key_arn or defaults.key_arn,
+        "Algorithm": algorithm.name,
+        "QualityMetric": algorithm.quality_metric,
         "TargetColumn": settings.target,
         "ProblemType": settings.problem.value,
         "MinimumQuality": str(tier.quality_min),
-        "Hyperparameters": json.dumps(dict(settings.hyperparameters), separators=(",", ":")),
+        "Hyperparameters": json.dumps(algorithm.chosen(dict(settings.hyperparameters)), separators=(",", ":")),
     }

@@ -7,10 +7,14 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
+from trainyard.domain.algorithms import BUILT_IN, Algorithm, InstanceChoice
 from trainyard.domain.cost import PRICES_USD_PER_HOUR
+from trainyard.domain.errors import Refused
 
 STOP_GRACE = timedelta(seconds=120)
 """SageMaker lets a job finish for so long once its maximum runtime is over (API reference, StoppingCondition)."""
+
+MB = 1024 * 1024
 
 JOBS_OF_PROCESSING = 2
 JOBS_OF_TRAINING = 1
@@ -37,30 +41,28 @@ class Lane(NamedTuple):
         processing, training, instances, volume_gb = text.split(" ")
         return cls(processing, training, int(instances), int(volume_gb))
 
+    @classmethod
+    def of(cls, choice: InstanceChoice) -> "Lane":
+        return cls(
+            choice.processing_instance_type,
+            choice.training_instance_type,
+            choice.training_instance_count,
+            choice.training_volume_gb,
+        )
+
     @property
     def demand(self) -> dict[str, int]:
         """Return instance pool → units that a run holds from its admission to its end."""
         return {f"training/{self.training}": self.instances, f"processing/{self.processing}": 1}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceChoice:
-    """What a run gets when its data is no larger than `data_mb_max`."""
+class Storage(StrEnum):
+    """Where the data of a tier's tenants lies."""
 
-    data_mb_max: int
-    processing_instance_type: str
-    training_instance_type: str
-    training_instance_count: int
-    training_volume_gb: int
-
-    @property
-    def lane(self) -> Lane:
-        return Lane(
-            self.processing_instance_type,
-            self.training_instance_type,
-            self.training_instance_count,
-            self.training_volume_gb,
-        )
+    SILO = "silo"
+    """Each tenant has a bucket of its own."""
+    POOL = "pool"
+    """Each tenant has a prefix of the shared bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,8 @@ class TierPolicy:
     """After waiting this long, instances are saved for a request that needs several at once."""
     quality_min: float
     """Between 0 and 1: models below it are not registered."""
+    storage: Storage = Storage.SILO
+    """Of the tenants that are created on the tier."""
     instances: tuple[InstanceChoice, ...]
     """In ascending order of data size; the last one's size is the largest upload the tier takes."""
 
@@ -97,17 +101,6 @@ class TierPolicy:
     def credit(self) -> timedelta:
         """Slot-time that a tenant of weight 1 may save up while it leaves its share to others."""
         return self.run_time_max
-
-    @property
-    def data_bytes_max(self) -> int:
-        return self.instances[-1].data_mb_max * 1024 * 1024
-
-    def instance_for(self, size_bytes: int) -> InstanceChoice:
-        """Return the smallest choice that holds `size_bytes`; the largest when none does."""
-        for choice in self.instances:
-            if size_bytes <= choice.data_mb_max * 1024 * 1024:
-                return choice
-        return self.instances[-1]
 
     def cost_max_usd(self, lane: Lane) -> Decimal | None:
         """Return what a run can cost at most, in USD, or None when a price is unknown."""
@@ -192,7 +185,39 @@ class Policy:
     """The tenants for which something else holds."""
     maintenance: tuple[Window, ...] = ()
     retries: Retries = Retries()
+    algorithms: Mapping[str, Algorithm] = field(default_factory=dict)
+    """Name → algorithm, beside the built-in ones."""
     tiers: tuple[TierPolicy, ...]
+
+    @property
+    def catalogue(self) -> dict[str, Algorithm]:
+        """Return name → algorithm of all that tenants may choose."""
+        return {algorithm.name: algorithm for algorithm in BUILT_IN} | dict(self.algorithms)
+
+    def algorithm(self, name: str) -> Algorithm:
+        """Return the algorithm of that name; raises Refused, naming those that there are."""
+        found = self.catalogue.get(name)
+        if found is None:
+            raise Refused(
+                f"there is no algorithm {name!r}; the catalogue has {', '.join(sorted(self.catalogue))}",
+                kind="algorithm",
+            )
+        return found
+
+    def choices(self, tier: TierPolicy, algorithm: str) -> tuple[InstanceChoice, ...]:
+        """Return the instances that runs of an algorithm get: its own, else the tier's."""
+        known = self.catalogue.get(algorithm)
+        return known.instances if known is not None and known.instances else tier.instances
+
+    def lane_for(self, tier: TierPolicy, algorithm: str, size_bytes: int) -> Lane:
+        """Return the lane of the smallest choice that holds `size_bytes`; of the largest when none does."""
+        choices = self.choices(tier, algorithm)
+        fitting = (choice for choice in choices if size_bytes <= choice.data_mb_max * MB)
+        return Lane.of(next(fitting, choices[-1]))
+
+    def data_bytes_max(self, tier: TierPolicy, algorithm: str) -> int:
+        """Return the largest upload that is taken."""
+        return self.choices(tier, algorithm)[-1].data_mb_max * MB
 
     def tier(self, name: str) -> TierPolicy | None:
         """Return the tier of that name, or None."""

@@ -90,6 +90,8 @@ class Submission:
     data_set: str
     content: Content
     cause: Cause
+    algorithm: str = ""
+    """By which its instances are chosen."""
     alone: bool = False
     """Trained on by itself: never merged with another upload of its data set."""
 
@@ -115,6 +117,7 @@ class Request:
     """What was merged into it."""
     data_bytes: int = 0
     """The size by which its lane was chosen."""
+    algorithm: str = ""
     lane: str = ""
     """What it runs on (policy.Lane); kept through policy changes, since its slot is counted by it."""
     attempt: int = 0

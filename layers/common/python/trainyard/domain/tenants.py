@@ -1,6 +1,8 @@
 """The tenant's record: from it, and from the policy, every parameter of a run derives."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 
@@ -10,14 +12,43 @@ class TenantState(StrEnum):
     ACTIVE = "ACTIVE"
     """Uploads are accepted."""
     SUSPENDED = "SUSPENDED"
-    """Uploads are refused, and told so."""
+    """Uploads are refused, and told so; what waits is not admitted."""
+    DELETING = "DELETING"
+    """Some of what the tenant had may be gone; nothing is accepted any more."""
+    DELETED = "DELETED"
+    """Nothing is left but this record."""
 
 
-class Algorithm(StrEnum):
-    GRADIENT_BOOSTING = "gradient-boosting"
-    """Histogram gradient boosting: the default; takes missing values and bent relations."""
-    LINEAR = "linear"
-    """Logistic or ridge regression: fast, and readable coefficients."""
+class RoleState(StrEnum):
+    MADE = "MADE"
+    NONE = "NONE"
+    """Of a pooled tenant: made at its next request."""
+    REMOVING = "REMOVING"
+    """Of a pooled tenant that was idle for long."""
+
+
+class Change(StrEnum):
+    """What may be done to a tenant; each by a state machine of its own."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    MOVE = "move"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A change of the tenant that is under way, or failed half-way."""
+
+    change: Change
+    run: str
+    """ARN of the state machine's execution."""
+    failure: str | None = None
+    """What failed, once it has."""
+    was_paused: bool = False
+    """Of a move: whether an operator had paused the tenant before."""
 
 
 class Problem(StrEnum):
@@ -38,7 +69,8 @@ class TrainOn(StrEnum):
 class TrainingSettings:
     """How a data set is trained on."""
 
-    algorithm: Algorithm
+    algorithm: str
+    """Of the catalogue."""
     target: str
     """The column to predict."""
     problem: Problem = Problem.AUTO
@@ -65,6 +97,23 @@ class Tenant:
     """Settings of data sets that differ from `settings`."""
     retrain_schedule: str | None = None
     """An EventBridge Scheduler expression, such as "rate(1 day)"."""
+    role: RoleState = RoleState.MADE
+    removing_since: datetime | None = None
+    """Of a role that is being removed."""
+    key_arn: str | None = None
+    """The tenant's own KMS key, by which its results are encrypted; None for the deployment's."""
+    account_id: str | None = None
+    """The tenant's own AWS account, which may put data and read results; None for no such access."""
+    spent_usd: Decimal = Decimal(0)
+    """By what was deleted since: the cost of its runs, kept when the tenant goes."""
+    operation: Operation | None = None
+    revision: int = 0
+    """Counts the writes of the record; a write holds only for the revision that was read."""
+
+    @property
+    def pooled(self) -> bool:
+        """Tell whether the tenant's data lies below a prefix of the shared bucket."""
+        return self.root != ""
 
     def settings_for(self, data_set: str) -> TrainingSettings:
         return self.data_sets.get(data_set, self.settings)

@@ -7,7 +7,17 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
-from trainyard.domain.tenants import Algorithm, Problem, Tenant, TenantState, TrainingSettings, TrainOn
+from trainyard.application.records import stamp, unstamp
+from trainyard.domain.tenants import (
+    Change,
+    Operation,
+    Problem,
+    RoleState,
+    Tenant,
+    TenantState,
+    TrainingSettings,
+    TrainOn,
+)
 
 Item = dict[str, Any]
 _serializer = TypeSerializer()
@@ -36,6 +46,13 @@ def tenant_item(tenant: Tenant) -> Item:
             "settings": _settings_item(tenant.settings),
             "data_sets": {name: _settings_item(settings) for name, settings in tenant.data_sets.items()},
             "retrain_schedule": tenant.retrain_schedule,
+            "role": tenant.role.value,
+            "removing_since": stamp(tenant.removing_since) if tenant.removing_since else None,
+            "key_arn": tenant.key_arn,
+            "account_id": tenant.account_id,
+            "spent_usd": tenant.spent_usd,
+            "operation": _operation_item(tenant.operation),
+            "revision": tenant.revision,
         }
     )
 
@@ -53,12 +70,42 @@ def tenant_from(item: Mapping[str, Any]) -> Tenant:
         settings=_settings_from(values["settings"]),
         data_sets={name: _settings_from(settings) for name, settings in values["data_sets"].items()},
         retrain_schedule=values.get("retrain_schedule"),
+        role=RoleState(values.get("role", RoleState.MADE)),
+        removing_since=unstamp(values["removing_since"]) if "removing_since" in values else None,
+        key_arn=values.get("key_arn"),
+        account_id=values.get("account_id"),
+        spent_usd=values.get("spent_usd", Decimal(0)),
+        operation=_operation_from(values.get("operation")),
+        revision=int(values.get("revision", 0)),
+    )
+
+
+def _operation_item(operation: Operation | None) -> Item | None:
+    if operation is None:
+        return None
+    item = {
+        "change": operation.change.value,
+        "run": operation.run,
+        "failure": operation.failure,
+        "was_paused": operation.was_paused,
+    }
+    return {name: value for name, value in item.items() if value is not None}
+
+
+def _operation_from(values: Mapping[str, Any] | None) -> Operation | None:
+    if values is None:
+        return None
+    return Operation(
+        change=Change(values["change"]),
+        run=values["run"],
+        failure=values.get("failure"),
+        was_paused=bool(values["was_paused"]),
     )
 
 
 def _settings_item(settings: TrainingSettings) -> Item:
     return {
-        "algorithm": settings.algorithm.value,
+        "algorithm": settings.algorithm,
         "target": settings.target,
         "problem": settings.problem.value,
         "train_on": settings.train_on.value,
@@ -69,7 +116,7 @@ def _settings_item(settings: TrainingSettings) -> Item:
 
 def _settings_from(values: Mapping[str, Any]) -> TrainingSettings:
     return TrainingSettings(
-        algorithm=Algorithm(values["algorithm"]),
+        algorithm=values["algorithm"],
         target=values["target"],
         problem=Problem(values["problem"]),
         train_on=TrainOn(values["train_on"]),

@@ -1,262 +1,298 @@
 """What a tenant needs, made by steps that can be repeated: each ensures, none assumes."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.adapters.aws.estate import Document, Estate
 from trainyard.contracts.events import APPLICATION_SOURCE
-from trainyard.domain.tenants import Tenant
+from trainyard.domain.errors import Refused
+from trainyard.domain.tenants import RoleState, Tenant
+
+ABSENT = frozenset(
+    {
+        "404",
+        "NoSuchBucket",
+        "NoSuchBucketPolicy",
+        "NoSuchEntity",
+        "NotFound",
+        "NotFoundException",
+        "ResourceNotFound",
+        "ResourceNotFoundException",
+        "ValidationException",
+    }
+)
+"""SageMaker says "ValidationException" of what there is not."""
+
+BLOCKED = {
+    "BlockPublicAcls": True,
+    "IgnorePublicAcls": True,
+    "BlockPublicPolicy": True,
+    "RestrictPublicBuckets": True,
+}
+GRANTED = ["Encrypt", "Decrypt", "GenerateDataKey", "DescribeKey"]
 
 
 class AwsProvisioning:
     """Implements Provisioning."""
 
-    def __init__(
-        self,
-        *,
-        stage: str,
-        account_id: str,
-        region: str,
-        boundary_arn: str,
-        code_bucket: str,
-        data_key_arn: str,
-        image_uris: tuple[str, ...],
-        event_bus_name: str,
-        schedule_group: str,
-        schedule_role_arn: str,
-        retain_data: bool,
-    ) -> None:
-        self._stage = stage
-        self._account = account_id
-        self._region = region
-        self._boundary = boundary_arn
-        self._code_bucket = code_bucket
-        self._data_key = data_key_arn
-        self._images = image_uris
-        self._bus = event_bus_name
-        self._schedule_group = schedule_group
-        self._schedule_role = schedule_role_arn
-        self._retain_data = retain_data
+    def __init__(self, *, estate: Estate, images: Callable[[Tenant], tuple[str, ...]], in_vpc: bool) -> None:
+        """`images` returns the container images that a tenant's jobs pull."""
+        self._estate, self._images, self._in_vpc = estate, images, in_vpc
 
-    def ensure_bucket(self, tenant: Tenant) -> None:
-        """A versioned, encrypted, private bucket that speaks to EventBridge and refuses plain HTTP."""
+    # --- storage ----------------------------------------------------------------------------------------------
+
+    def ensure_storage(self, tenant: Tenant, *, opened: bool = True) -> None:
+        """A versioned, encrypted, private bucket; a pooled tenant's prefix needs nothing but its record.
+
+        Raises Refused when the bucket is somebody else's.
+        """
+        if tenant.pooled:
+            return
         s3, bucket = client("s3"), tenant.bucket
-        place = (
-            {}
-            if self._region == "us-east-1"
-            else {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
-        )
-        _create(
-            lambda: s3.create_bucket(Bucket=bucket, ObjectOwnership="BucketOwnerEnforced", **place),
-            exists={"BucketAlreadyOwnedByYou"},
-        )
+        region = self._estate.region
+        place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        try:
+            _create(
+                lambda: s3.create_bucket(Bucket=bucket, ObjectOwnership="BucketOwnerEnforced", **place),
+                exists={"BucketAlreadyOwnedByYou"},
+            )
+        except ClientError as error:
+            if code_of(error) != "BucketAlreadyExists":
+                raise
+            raise Refused(
+                f"the bucket {bucket} belongs to another AWS account: choose another tenant id, or deploy under "
+                "another stack name"
+            ) from error
         with translated():
-            s3.put_public_access_block(
-                Bucket=bucket,
-                PublicAccessBlockConfiguration={
-                    "BlockPublicAcls": True,
-                    "IgnorePublicAcls": True,
-                    "BlockPublicPolicy": True,
-                    "RestrictPublicBuckets": True,
-                },
-            )
+            s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCKED)
             s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-            s3.put_bucket_encryption(
-                Bucket=bucket,
-                ServerSideEncryptionConfiguration={
-                    "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
-                },
-            )
-            s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(_bucket_policy(self._partition, bucket)))
+            encryption = {
+                "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"},
+                "BucketKeyEnabled": True,
+            }
+            s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [encryption]})
+            s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(self._estate.bucket_policy(tenant)))
             s3.put_bucket_lifecycle_configuration(
-                Bucket=bucket, LifecycleConfiguration={"Rules": _lifecycle(self._retain_data)}
+                Bucket=bucket, LifecycleConfiguration={"Rules": self._estate.lifecycle()}
             )
-            s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": self._tags(tenant)})
+            s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": self._estate.tags(tenant)})
             # Last, so that no upload is announced before the rest holds.
-            s3.put_bucket_notification_configuration(
-                Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
-            )
+            told: Document = {"EventBridgeConfiguration": {}} if opened else {}
+            s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=told)
+
+    # --- role -------------------------------------------------------------------------------------------------
 
     def ensure_role(self, tenant: Tenant) -> None:
         """The role of the tenant's jobs: reads its own data, writes its own results, and nothing else."""
         iam = client("iam")
-        path, _, name = tenant.role_arn.partition(":role")[2].rpartition("/")
-        _create(
+        path, name = role_path_and_name(tenant)
+        trust = json.dumps(self._estate.trust())
+        made = _create(
             lambda: iam.create_role(
                 RoleName=name,
-                Path=f"{path}/",
-                AssumeRolePolicyDocument=json.dumps(self._trust()),
-                PermissionsBoundary=self._boundary,
+                Path=path,
+                AssumeRolePolicyDocument=trust,
+                PermissionsBoundary=self._estate.boundary_arn,
                 Description=f"Training jobs of tenant {tenant.tenant_id}",
-                Tags=self._tags(tenant),
+                Tags=self._estate.tags(tenant),
             ),
             exists={"EntityAlreadyExists"},
         )
         with translated():
-            iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(self._trust()))
+            if not made:
+                iam.update_assume_role_policy(RoleName=name, PolicyDocument=trust)
+                iam.put_role_permissions_boundary(RoleName=name, PermissionsBoundary=self._estate.boundary_arn)
+                iam.tag_role(RoleName=name, Tags=self._estate.tags(tenant))
             iam.put_role_policy(
-                RoleName=name, PolicyName="own-data", PolicyDocument=json.dumps(self.role_policy(tenant))
+                RoleName=name, PolicyName="own-data", PolicyDocument=json.dumps(self._role_policy(tenant))
             )
+        if tenant.key_arn:
+            self._lend_key(tenant)
+
+    def _lend_key(self, tenant: Tenant) -> None:
+        """Grant the use of the tenant's own key: to its role, and to those that read its results for it.
+
+        The same name and terms return the grant that there is (KMS API reference, CreateGrant).
+        """
+        lent = [(tenant.role_arn, GRANTED), *((reader, ["Decrypt"]) for reader in self._estate.result_readers)]
+        try:
+            with translated():
+                for grantee, operations in lent:
+                    client("kms").create_grant(
+                        KeyId=tenant.key_arn,
+                        GranteePrincipal=grantee,
+                        Operations=operations,
+                        Name=grant_name(tenant),
+                    )
+        except ClientError as error:
+            if code_of(error) not in ABSENT | {"AccessDeniedException", "DisabledException"}:
+                raise
+            raise Refused(
+                f"the key {tenant.key_arn} cannot be lent to the tenant's jobs: it must exist in this Region, and "
+                f"its policy must let this account create grants ({error.response['Error']['Message']})"
+            ) from error
+
+    def _role_policy(self, tenant: Tenant) -> Document:
+        return self._estate.role_policy(tenant, self._images(tenant), in_vpc=self._in_vpc)
+
+    # --- models and schedule ----------------------------------------------------------------------------------
 
     def ensure_model_group(self, tenant: Tenant) -> None:
         """The model package group; versions cannot carry tags, so the group does."""
+        sagemaker = client("sagemaker")
         _create(
-            lambda: client("sagemaker").create_model_package_group(
+            lambda: sagemaker.create_model_package_group(
                 ModelPackageGroupName=tenant.model_group,
                 ModelPackageGroupDescription=f"Models of tenant {tenant.tenant_id}",
-                Tags=self._tags(tenant),
+                Tags=self._estate.tags(tenant),
             ),
             exists={"ValidationException", "ConflictException"},
-            exists_if=lambda: client("sagemaker").describe_model_package_group(
-                ModelPackageGroupName=tenant.model_group
-            ),
+            exists_if=lambda: sagemaker.describe_model_package_group(ModelPackageGroupName=tenant.model_group),
         )
 
     def ensure_schedule(self, tenant: Tenant) -> None:
         """The schedule that asks for retraining, or none."""
-        scheduler, name = client("scheduler"), f"retrain-{tenant.tenant_id}"
-        if tenant.retrain_schedule is None:
-            _delete(lambda: scheduler.delete_schedule(Name=name, GroupName=self._schedule_group))
+        scheduler = client("scheduler")
+        schedule = self._schedule(tenant)
+        if schedule is None:
+            remove(
+                lambda: scheduler.delete_schedule(
+                    Name=schedule_name(tenant), GroupName=self._estate.schedule_group
+                )
+            )
             return
-        schedule: dict[str, Any] = {
-            "Name": name,
-            "GroupName": self._schedule_group,
-            "ScheduleExpression": tenant.retrain_schedule,
-            # Schedules with a rate align: spread ten thousand tenants over a quarter of an hour.
-            "FlexibleTimeWindow": {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 15},
-            "Target": {
-                "Arn": f"arn:{self._partition}:events:{self._region}:{self._account}:event-bus/{self._bus}",
-                "RoleArn": self._schedule_role,
-                "Input": json.dumps({"tenant_id": tenant.tenant_id, "reason": "schedule"}),
-                "EventBridgeParameters": {"DetailType": "Retraining Requested", "Source": APPLICATION_SOURCE},
-            },
-        }
         made = _create(lambda: scheduler.create_schedule(**schedule), exists={"ConflictException"})
         if not made:
             with translated():
                 scheduler.update_schedule(**schedule)
 
-    def role_policy(self, tenant: Tenant) -> dict[str, Any]:
-        """Return what the tenant's jobs may do; prefixes end in "/", so that acme does not match acme10."""
-        bucket = f"arn:{self._partition}:s3:::{tenant.bucket}"
-        root = f"{bucket}/{tenant.root}"
-        logs = f"arn:{self._partition}:logs:{self._region}:{self._account}:log-group:/aws/sagemaker/*"
+    def _schedule(self, tenant: Tenant) -> dict[str, Any] | None:
+        if tenant.retrain_schedule is None:
+            return None
+        estate = self._estate
+        bus = (
+            f"arn:{estate.partition}:events:{estate.region}:{estate.account_id}:event-bus/{estate.event_bus_name}"
+        )
         return {
-            "Version": "2012-10-17",
-            "Statement": [
-                _allow("s3:GetObject", "s3:GetObjectVersion", on=[f"{root}incoming/*"]),
-                _allow("s3:GetObject", "s3:PutObject", on=[f"{root}models/*", f"{root}reports/*"]),
-                _allow(
-                    "s3:ListBucket",
-                    on=[bucket],
-                    when={
-                        "StringLike": {
-                            "s3:prefix": [f"{tenant.root}{f}/*" for f in ("incoming", "models", "reports")]
-                        }
-                    },
-                ),
-                _allow("s3:GetObject", on=[f"arn:{self._partition}:s3:::{self._code_bucket}/code/*"]),
-                _allow(
-                    "s3:ListBucket",
-                    on=[f"arn:{self._partition}:s3:::{self._code_bucket}"],
-                    when={"StringLike": {"s3:prefix": ["code/*"]}},
-                ),
-                _allow("kms:GenerateDataKey", "kms:Encrypt", "kms:Decrypt", on=[self._data_key]),
-                _allow(
-                    "logs:CreateLogGroup",
-                    "logs:CreateLogStream",
-                    "logs:DescribeLogStreams",
-                    "logs:PutLogEvents",
-                    on=[logs],
-                ),
-                _allow(
-                    "ecr:BatchCheckLayerAvailability",
-                    "ecr:GetDownloadUrlForLayer",
-                    "ecr:BatchGetImage",
-                    on=[_repository_arn(self._partition, image) for image in self._images],
-                ),
-                # GetAuthorizationToken knows no resources (service authorization reference, Amazon ECR).
-                _allow("ecr:GetAuthorizationToken", on=["*"]),
-                # PutMetricData knows no resources; the namespace narrows it.
-                _allow(
-                    "cloudwatch:PutMetricData",
-                    on=["*"],
-                    when={"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "aws/sagemaker/*"]}},
-                ),
-            ],
+            "Name": schedule_name(tenant),
+            "GroupName": estate.schedule_group,
+            "ScheduleExpression": tenant.retrain_schedule,
+            # Schedules with a rate align: spread ten thousand tenants over a quarter of an hour.
+            "FlexibleTimeWindow": {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 15},
+            "Target": {
+                "Arn": bus,
+                "RoleArn": estate.schedule_role_arn,
+                "Input": json.dumps({"tenant_id": tenant.tenant_id, "reason": "schedule"}),
+                "EventBridgeParameters": {"DetailType": "Retraining Requested", "Source": APPLICATION_SOURCE},
+            },
         }
 
-    def _trust(self) -> dict[str, Any]:
-        return {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": {"Service": "sagemaker.amazonaws.com"},
-                    "Action": "sts:AssumeRole",
-                    "Condition": {"StringEquals": {"aws:SourceAccount": self._account}},
-                }
-            ],
+    # --- drift ------------------------------------------------------------------------------------------------
+
+    def drift(self, tenant: Tenant) -> list[str]:
+        found = [] if tenant.pooled else self._bucket_drift(tenant)
+        if tenant.role is RoleState.MADE:
+            found += self._role_drift(tenant)
+        group = looked_up(
+            lambda: client("sagemaker").describe_model_package_group(ModelPackageGroupName=tenant.model_group)
+        )
+        found += [] if group else [f"the model group {tenant.model_group} is gone"]
+        return found + self._schedule_drift(tenant)
+
+    def _bucket_drift(self, tenant: Tenant) -> list[str]:
+        s3, bucket = client("s3"), tenant.bucket
+        if looked_up(lambda: s3.get_bucket_versioning(Bucket=bucket)) is None:
+            return [f"the bucket {bucket} is gone"]
+        policy = looked_up(lambda: s3.get_bucket_policy(Bucket=bucket))
+        versioning = s3.get_bucket_versioning(Bucket=bucket).get("Status")
+        told = s3.get_bucket_notification_configuration(Bucket=bucket)
+        block = looked_up(lambda: s3.get_public_access_block(Bucket=bucket)) or {}
+        same = policy is not None and json.loads(policy["Policy"]) == self._estate.bucket_policy(tenant)
+        checks = {
+            f"the policy of bucket {bucket} is not as it was made": same,
+            f"bucket {bucket} keeps no versions": versioning == "Enabled",
+            f"bucket {bucket} announces no uploads": "EventBridgeConfiguration" in told,
+            f"bucket {bucket} does not block public access": block.get("PublicAccessBlockConfiguration")
+            == BLOCKED,
         }
+        return [finding for finding, holds in checks.items() if not holds]
 
-    def _tags(self, tenant: Tenant) -> list[dict[str, str]]:
-        return [
-            {"Key": "trainyard:tenant", "Value": tenant.tenant_id},
-            {"Key": "trainyard:tier", "Value": tenant.tier},
-            {"Key": "trainyard:stage", "Value": self._stage},
-        ]
-
-    @property
-    def _partition(self) -> str:
-        return self._data_key.split(":")[1]
-
-
-def _allow(*actions: str, on: list[str], when: dict[str, Any] | None = None) -> dict[str, Any]:
-    statement: dict[str, Any] = {"Effect": "Allow", "Action": list(actions), "Resource": on}
-    return statement | ({"Condition": when} if when else {})
-
-
-def _repository_arn(partition: str, image_uri: str) -> str:
-    """Return the ARN of the repository of <account>.dkr.ecr.<region>.amazonaws.com/<name>:<tag>."""
-    host, _, name = image_uri.partition("/")
-    account, _, _, region, *_ = host.split(".")
-    return f"arn:{partition}:ecr:{region}:{account}:repository/{name.partition(':')[0].partition('@')[0]}"
-
-
-def _bucket_policy(partition: str, bucket: str) -> dict[str, Any]:
-    arn = f"arn:{partition}:s3:::{bucket}"
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Sid": "TlsOnly",
-                "Effect": "Deny",
-                "Principal": "*",
-                "Action": "s3:*",
-                "Resource": [arn, f"{arn}/*"],
-                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-            }
-        ],
-    }
-
-
-def _lifecycle(retain_data: bool) -> list[dict[str, Any]]:
-    days = 365 if retain_data else 30
-    return [
-        {
-            "ID": "old-versions",
-            "Status": "Enabled",
-            "Filter": {"Prefix": ""},
-            "NoncurrentVersionExpiration": {"NoncurrentDays": days},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+    def _role_drift(self, tenant: Tenant) -> list[str]:
+        iam = client("iam")
+        _, name = role_path_and_name(tenant)
+        role = looked_up(lambda: iam.get_role(RoleName=name))
+        if role is None:
+            return [f"the role {name} is gone"]
+        own = looked_up(lambda: iam.get_role_policy(RoleName=name, PolicyName="own-data"))
+        named = iam.list_role_policies(RoleName=name)["PolicyNames"]
+        attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+        boundary = role["Role"].get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
+        tags = {tag["Key"]: tag["Value"] for tag in role["Role"].get("Tags", [])}
+        checks = {
+            f"the policy of role {name} is not as it was made": own is not None
+            and _decoded(own["PolicyDocument"]) == self._role_policy(tenant),
+            f"role {name} has policies that are not ours": set(named) <= {"own-data"} and not attached,
+            f"role {name} can be assumed by others than SageMaker": _decoded(
+                role["Role"]["AssumeRolePolicyDocument"]
+            )
+            == self._estate.trust(),
+            f"role {name} has lost its permissions boundary": boundary == self._estate.boundary_arn,
+            f"role {name} is tagged as another tenant's": tags.get("trainyard:tenant") == tenant.tenant_id,
         }
-    ]
+        return [finding for finding, holds in checks.items() if not holds]
+
+    def _schedule_drift(self, tenant: Tenant) -> list[str]:
+        name = schedule_name(tenant)
+        found = looked_up(
+            lambda: client("scheduler").get_schedule(Name=name, GroupName=self._estate.schedule_group)
+        )
+        expression = found["ScheduleExpression"] if found else None
+        if expression == tenant.retrain_schedule:
+            return []
+        return [f"the schedule {name} reads {expression}, not {tenant.retrain_schedule}"]
 
 
-def _create(call: Any, *, exists: set[str], exists_if: Any = None) -> bool:
+def role_path_and_name(tenant: Tenant) -> tuple[str, str]:
+    path, _, name = tenant.role_arn.partition(":role")[2].rpartition("/")
+    return f"{path}/", name
+
+
+def schedule_name(tenant: Tenant) -> str:
+    return f"retrain-{tenant.tenant_id}"
+
+
+def grant_name(tenant: Tenant) -> str:
+    return f"trainyard-{tenant.tenant_id}"
+
+
+def remove(call: Callable[[], Any]) -> bool:
+    """Remove something; False when it was not there."""
+    return looked_up(call) is not None
+
+
+def looked_up(call: Callable[[], Any]) -> Any:
+    """Return what there is, or None where there is nothing."""
+    try:
+        with translated():
+            return call() or {}
+    except ClientError as error:
+        if code_of(error) in ABSENT:
+            return None
+        raise
+
+
+def _decoded(document: Any) -> Document:
+    """Return a policy document, which botocore has parsed already."""
+    decoded: Document = json.loads(document) if isinstance(document, str) else document
+    return decoded
+
+
+def _create(call: Callable[[], Any], *, exists: set[str], exists_if: Callable[[], Any] | None = None) -> bool:
     """Make something; False when it exists already. `exists_if` confirms it where the code is ambiguous."""
     try:
         with translated():
@@ -269,12 +305,3 @@ def _create(call: Any, *, exists: set[str], exists_if: Any = None) -> bool:
                 exists_if()
         return False
     return True
-
-
-def _delete(call: Any) -> None:
-    try:
-        with translated():
-            call()
-    except ClientError as error:
-        if code_of(error) != "ResourceNotFoundException":
-            raise

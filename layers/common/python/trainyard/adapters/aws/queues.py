@@ -11,6 +11,7 @@ from trainyard.contracts.events import APPLICATION_SOURCE
 from trainyard.contracts.messages import training_request_body
 from trainyard.domain.errors import Throttled
 from trainyard.domain.requests import Request, State, Submission
+from trainyard.domain.tenants import Tenant
 
 _BATCH = 10
 """Messages of one SendMessageBatch (SQS developer guide, "Message quotas")."""
@@ -108,6 +109,32 @@ class EventBridgeAnnouncements:
                     }
                 ]
             )
+        self._checked(answer)
+
+    def announce_tenant(self, tenant: Tenant, what: str) -> None:
+        """Tell what became of a tenant: Created, Updated, Suspended, Resumed, Moved or Deleted."""
+        detail = {
+            "schema_version": 1,
+            "tenant_id": tenant.tenant_id,
+            "tier": tenant.tier,
+            "state": tenant.state.value,
+            "bucket": tenant.bucket,
+            "root": tenant.root,
+        }
+        with translated():
+            answer = client("events").put_events(
+                Entries=[
+                    {
+                        "EventBusName": self._bus,
+                        "Source": APPLICATION_SOURCE,
+                        "DetailType": f"Tenant {what}",
+                        "Detail": json.dumps(detail),
+                    }
+                ]
+            )
+        self._checked(answer)
+
+    def _checked(self, answer: dict[str, Any]) -> None:
         if answer["FailedEntryCount"]:
             raise Throttled(f"the event bus refused: {answer['Entries'][0].get('ErrorMessage')}")
 

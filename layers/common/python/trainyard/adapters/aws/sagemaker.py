@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.application.guard import JobFacts, JobKind, JobStarted
 from trainyard.application.ports import ExecutionReport
 from trainyard.domain.cost import StepUsage, cost_usd
 from trainyard.domain.errors import QuotaReached, StartDelayed, StartInvalid
@@ -156,3 +157,29 @@ def _usages(job: dict[str, Any]) -> Iterator[StepUsage]:
         instance_count=cluster["InstanceCount"],
         billable_seconds=math.ceil(seconds),
     )
+
+
+class SageMakerJobs:
+    """Implements Jobs."""
+
+    def facts(self, job: JobStarted) -> JobFacts:
+        sagemaker = client("sagemaker")
+        with translated():
+            if job.kind is JobKind.TRAINING:
+                role_arn = sagemaker.describe_training_job(TrainingJobName=job.name)["RoleArn"]
+            else:
+                role_arn = sagemaker.describe_processing_job(ProcessingJobName=job.name)["RoleArn"]
+            tags = sagemaker.list_tags(ResourceArn=job.arn)["Tags"]
+        return JobFacts(role_arn=role_arn, tags={tag["Key"]: tag["Value"] for tag in tags})
+
+    def stop(self, job: JobStarted) -> None:
+        sagemaker = client("sagemaker")
+        try:
+            with translated():
+                if job.kind is JobKind.TRAINING:
+                    sagemaker.stop_training_job(TrainingJobName=job.name)
+                else:
+                    sagemaker.stop_processing_job(ProcessingJobName=job.name)
+        except ClientError as error:
+            if code_of(error) != "ValidationException":  # it has ended already
+                raise

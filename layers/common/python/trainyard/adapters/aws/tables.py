@@ -1,12 +1,13 @@
 """The tenants' records and the bell in DynamoDB."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.items import Item, deserialized, serialized, tenant_from, tenant_item
-from trainyard.domain.tenants import Tenant
+from trainyard.domain.tenants import Tenant, TenantState
 
 
 class DynamoTenants:
@@ -32,30 +33,69 @@ class DynamoTenants:
                 return self.get(deserialized(item)["tenant_id"])
         return None
 
-    def put(self, tenant: Tenant) -> None:
-        """Write the record; its location is written first, since a record without one is never found."""
-        location = f"{tenant.bucket}/{tenant.root}" if tenant.root else tenant.bucket
+    def put(self, tenant: Tenant) -> Tenant:
+        """Write the record on condition that nobody has since it was read; return it with its new revision.
+
+        Its location is written first, since a record without one is never found. Raises Conflict.
+        """
+        after = replace(tenant, revision=tenant.revision + 1)
+        before = "attribute_not_exists(revision)" if tenant.revision == 0 else "revision = :before"
+        values = {} if tenant.revision == 0 else {":before": tenant.revision}
+        if tenant.state is not TenantState.DELETED:
+            self._put({"pk": _location(tenant), "tenant_id": tenant.tenant_id})
         with translated():
             client("dynamodb").put_item(
                 TableName=self._table,
-                Item=serialized({"pk": f"location#{location}", "tenant_id": tenant.tenant_id}),
+                Item=tenant_item(after) | serialized({"pk": f"tenant#{tenant.tenant_id}"}),
+                ConditionExpression=before,
+                **({"ExpressionAttributeValues": serialized(values)} if values else {}),
             )
-            client("dynamodb").put_item(
+        return after
+
+    def forget_location(self, tenant: Tenant) -> None:
+        """Let uploads there belong to nobody. Idempotent."""
+        self._delete(_location(tenant))
+
+    def purge(self, tenant: Tenant) -> None:
+        """Remove the record itself. Idempotent."""
+        self._delete(f"tenant#{tenant.tenant_id}")
+
+    def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]:
+        """Return some tenants, in no order, and where to go on; None at the end."""
+        start = {"ExclusiveStartKey": serialized({"pk": after})} if after else {}
+        with translated():
+            found = client("dynamodb").scan(
                 TableName=self._table,
-                Item=tenant_item(tenant) | serialized({"pk": f"tenant#{tenant.tenant_id}"}),
+                Limit=2 * limit,  # a location beside each record
+                FilterExpression="begins_with(pk, :tenant)",
+                ExpressionAttributeValues=serialized({":tenant": "tenant#"}),
+                **start,
             )
+        last = found.get("LastEvaluatedKey")
+        return [tenant_from(item) for item in found["Items"]], deserialized(last)["pk"] if last else None
+
+    def _put(self, item: Item) -> None:
+        with translated():
+            client("dynamodb").put_item(TableName=self._table, Item=serialized(item))
+
+    def _delete(self, pk: str) -> None:
+        with translated():
+            client("dynamodb").delete_item(TableName=self._table, Key=serialized({"pk": pk}))
 
     def all(self) -> list[Tenant]:
         """Return every tenant, by id; reads the whole table, so it is for operators alone."""
-        pages = client("dynamodb").get_paginator("scan")
-        with translated():
-            found = pages.paginate(
-                TableName=self._table,
-                FilterExpression="begins_with(pk, :tenant)",
-                ExpressionAttributeValues=serialized({":tenant": "tenant#"}),
-            )
-            tenants = [tenant_from(item) for page in found for item in page["Items"]]
+        tenants: list[Tenant] = []
+        after: str | None = None
+        while True:
+            found, after = self.page(after=after, limit=1000)
+            tenants += found
+            if after is None:
+                break
         return sorted(tenants, key=lambda tenant: tenant.tenant_id)
+
+
+def _location(tenant: Tenant) -> str:
+    return f"location#{tenant.bucket}/{tenant.root}" if tenant.root else f"location#{tenant.bucket}"
 
 
 DELAYED_RING = "ring"

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from trainyard.application.ports import ExecutionReport
-from trainyard.domain.errors import Refused
+from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.receipts import progress_of, receipt_of
 from trainyard.domain.requests import Content, Outcome, Request, Submission
 from trainyard.domain.tenants import Tenant, TrainOn
@@ -22,8 +23,22 @@ class MemoryTenants:
         owners = [t for t in self._tenants.values() if t.bucket == bucket and key.startswith(t.root)]
         return owners[0] if owners else None
 
-    def put(self, tenant: Tenant) -> None:
-        self._tenants[tenant.tenant_id] = tenant
+    def put(self, tenant: Tenant) -> Tenant:
+        known = self._tenants.get(tenant.tenant_id)
+        if (known.revision if known else 0) != tenant.revision:
+            raise Conflict(f"the record of tenant {tenant.tenant_id} changed meanwhile")
+        after = replace(tenant, revision=tenant.revision + 1)
+        self._tenants[tenant.tenant_id] = after
+        return after
+
+    def forget_location(self, tenant: Tenant) -> None:
+        """Locations are the records' own here."""
+
+    def purge(self, tenant: Tenant) -> None:
+        self._tenants.pop(tenant.tenant_id, None)
+
+    def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]:
+        return list(self._tenants.values()), None
 
 
 class MemoryTierQueues:
@@ -48,6 +63,14 @@ class MemoryBell:
 
     def ring_at(self, when: datetime, now: datetime) -> None:
         self.rings.append(when)
+
+
+class MemoryRoles:
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def make(self, tenant_id: str) -> None:
+        self.made.append(tenant_id)
 
 
 class MemoryDataSets:

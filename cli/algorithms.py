@@ -1,0 +1,140 @@
+"""The catalogue of algorithms: part of the policy, and changed as a version of it."""
+
+import hashlib
+import json
+from argparse import Namespace
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cli.deployment import Deployment
+from cli.show import Answer
+from pipeline.publish import packed
+from trainyard.contracts.policy_file import parse_policy, with_entry
+from trainyard.domain.algorithms import Algorithm
+from trainyard.domain.errors import Refused
+from trainyard.domain.tenants import Tenant
+
+SHIPPED_STEPS = Path(__file__).parent.parent / "pipeline" / "steps"
+
+
+def list_all(deployment: Deployment, arguments: Namespace) -> Answer:
+    catalogue = deployment.policies.current().catalogue
+    return Answer(
+        data=[asdict(algorithm) for algorithm in catalogue.values()],
+        columns=("ALGORITHM", "READS", "JUDGED BY", "SCRIPTS", "HYPERPARAMETERS", "DESCRIPTION"),
+        rows=[_row(algorithm) for algorithm in catalogue.values()],
+    )
+
+
+def show_one(deployment: Deployment, arguments: Namespace) -> Answer:
+    algorithm = deployment.policies.current().algorithm(arguments.name)
+    return Answer(
+        data=asdict(algorithm),
+        columns=("HYPERPARAMETER", "DEFAULT", "MAY BE"),
+        rows=[(name, known.default, str(known)) for name, known in algorithm.hyperparameters.items()],
+        lines=[f"{name}: {value}" for name, value in _facts(algorithm).items()],
+    )
+
+
+def register(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Put an algorithm into the catalogue; its scripts, where it has own ones, beside the shipped ones."""
+    entry = _read(arguments.file)
+    name = str(entry.pop("name", ""))
+    if arguments.scripts is not None:
+        entry["code"] = _code_uri(deployment, _scripts(arguments.scripts))
+    text = with_entry(deployment.policies.in_force().text, "algorithms", name, entry)
+    algorithm = deployment.policies.check(text).algorithms.get(name)
+    if algorithm is None:
+        raise Refused(f"{arguments.file} gives the algorithm no name: write name: my-algorithm")
+    if not arguments.dry_run:
+        if arguments.scripts is not None:
+            _publish(deployment, _scripts(arguments.scripts), str(entry["code"]))
+        deployment.policies.apply(text, datetime.now(UTC), note=f"algorithm {name}")
+    users = [tenant.tenant_id for tenant in deployment.tenants.all() if name in _chosen(tenant)]
+    advice = [f"repair its tenants, whose roles name the images: trainyard tenant repair {u}" for u in users[:5]]
+    done = "would be registered" if arguments.dry_run else "registered"
+    return Answer(data=asdict(algorithm), lines=[f"{name} {done}", *advice])
+
+
+def remove(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Take an algorithm out of the catalogue, unless a tenant has chosen it."""
+    policy = deployment.policies.current()
+    if arguments.name not in policy.algorithms:
+        raise Refused(
+            f"{arguments.name!r} was not registered; {', '.join(sorted(policy.algorithms)) or 'none'} was"
+        )
+    text = with_entry(deployment.policies.in_force().text, "algorithms", arguments.name, None)
+    left = parse_policy(text, 0).catalogue
+    users = [t.tenant_id for t in deployment.tenants.all() if arguments.name in _chosen(t)]
+    if users and arguments.name not in left:
+        raise Refused(
+            f"{len(users)} tenants have chosen it, among them {', '.join(users[:3])}: let them choose "
+            "another first (`trainyard tenant update`)"
+        )
+    deployment.policies.apply(text, datetime.now(UTC), note=f"algorithm {arguments.name} removed")
+    return Answer(data={"removed": arguments.name}, lines=[f"{arguments.name} removed"])
+
+
+def _chosen(tenant: Tenant) -> set[str]:
+    return {settings.algorithm for settings in (tenant.settings, *tenant.data_sets.values())}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        entry = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise Refused(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(entry, dict):
+        raise Refused(
+            f"{file} describes no algorithm: write name, description, hyperparameters, … (docs/tenants.md)"
+        )
+    return entry
+
+
+def _scripts(folder: Path) -> dict[str, bytes]:
+    """Return the step scripts of an algorithm: its own, and the shipped ones where it has none."""
+    own = {path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))} if folder.is_dir() else {}
+    if not own:
+        raise Refused(f"--scripts {folder}: there is no *.py in it")
+    return {path.name: path.read_bytes() for path in sorted(SHIPPED_STEPS.glob("*.py"))} | own
+
+
+def _code_uri(deployment: Deployment, scripts: dict[str, bytes]) -> str:
+    digest = hashlib.sha256(json.dumps({n: hashlib.sha256(b).hexdigest() for n, b in scripts.items()}).encode())
+    return f"s3://{deployment.outputs['CodeBucket']}/code/{digest.hexdigest()[:16]}"
+
+
+def _publish(deployment: Deployment, scripts: dict[str, bytes], uri: str) -> None:
+    """Upload scripts as pipeline/publish.py does for the shipped ones, below a hash of their content."""
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    objects = {f"{prefix}/steps/{name}": body for name, body in scripts.items()}
+    objects[f"{prefix}/sourcedir.tar.gz"] = packed(scripts)
+    for key, body in objects.items():
+        deployment.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+
+
+def _facts(algorithm: Algorithm) -> dict[str, str]:
+    return {
+        "description": algorithm.description,
+        "training image": algorithm.training_image_uri or "the deployment's",
+        "processing image": algorithm.processing_image_uri or "the deployment's",
+        "scripts": algorithm.code_uri or "the deployment's",
+        "reads": f"{algorithm.input_format} ({', '.join(algorithm.suffixes) or 'any name'})",
+        "judged by": algorithm.quality_metric,
+        "instances": ", ".join(c.training_instance_type for c in algorithm.instances) or "the tier's",
+    }
+
+
+def _row(algorithm: Algorithm) -> tuple[str, ...]:
+    return (
+        algorithm.name,
+        algorithm.input_format,
+        algorithm.quality_metric,
+        "own" if algorithm.code_uri else "shipped",
+        ", ".join(algorithm.hyperparameters),
+        algorithm.description,
+    )

@@ -1,0 +1,62 @@
+"""Run a tenant's state machine, show how far it has come, and return what it tells."""
+
+import json
+import re
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from cli.deployment import Deployment
+from trainyard.domain.errors import Refused
+from trainyard.domain.tenants import Change
+
+LOOKS_PER_SECOND = 2
+
+
+def run(deployment: Deployment, change: Change, payload: dict[str, Any], *, quiet: bool = False) -> dict[str, Any]:
+    """Start a run and follow it to its end; raises Refused with the reason that a failed run gives.
+
+    Interrupted, only the following ends: the run goes on, and its record tells of it.
+    """
+    name = payload["tenant"]["name"]
+    machines = deployment.client("stepfunctions")
+    started = machines.start_execution(
+        stateMachineArn=f"{deployment.outputs['TenantMachines']}{change.value}",
+        name=f"{_plain(name)}-{uuid.uuid4().hex[:12]}",
+        input=json.dumps(payload),
+    )["executionArn"]
+    seen, told = 0, ""
+    while True:
+        found = machines.describe_execution(executionArn=started)
+        for number, line in _news(machines, started, after=seen):
+            seen = number
+            if line != told and not quiet:
+                print(f"{change} {name}: {line}", file=sys.stderr)
+            told = line
+        if found["status"] != "RUNNING":
+            break
+        time.sleep(1 / LOOKS_PER_SECOND)
+    if found["status"] != "SUCCEEDED":
+        raise Refused(found.get("cause") or f"the run ended as {found['status']}: {started}")
+    output: dict[str, Any] = json.loads(found["output"])
+    return output
+
+
+def _news(machines: Any, run_arn: str, *, after: int) -> Iterator[tuple[int, str]]:
+    """Yield the number of each new event that tells something, and what it tells."""
+    recent = machines.get_execution_history(executionArn=run_arn, reverseOrder=True, maxResults=100)["events"]
+    for event in reversed(recent):
+        exited = event.get("stateExitedEventDetails")
+        if event["id"] > after and exited is not None:
+            output = json.loads(exited.get("output") or "{}")
+            told = output.get("result") if isinstance(output.get("result"), dict) else output
+            progress = told.get("progress") if isinstance(told, dict) else None
+            if event["type"] == "TaskStateExited":
+                yield event["id"], str(progress or f"{exited['name']} done")
+
+
+def _plain(name: str) -> str:
+    """Return a part of an execution's name: letters, digits and hyphens, and not too long."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", name)[:60] or "tenant"

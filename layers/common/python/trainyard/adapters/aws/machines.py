@@ -1,0 +1,47 @@
+"""The state machines that change tenants, and what else the tenants function is asked for."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from botocore.exceptions import ClientError
+
+from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.domain.errors import Throttled
+
+STEP_MAX = timedelta(minutes=3)
+"""A step that was under way when its run was stopped ends within the function's limit, two minutes."""
+
+
+class StepFunctionsRuns:
+    """Implements Runs."""
+
+    def alive(self, run: str) -> bool:
+        try:
+            with translated():
+                found = client("stepfunctions").describe_execution(executionArn=run)
+        except ClientError as error:
+            if code_of(error) in ("ExecutionDoesNotExist", "InvalidArn"):
+                return False
+            raise
+        if found["status"] in ("RUNNING", "PENDING_REDRIVE"):
+            return True
+        cut_off = found["status"] in ("ABORTED", "TIMED_OUT")
+        return cut_off and datetime.now(UTC) < found["stopDate"] + STEP_MAX
+
+
+class LambdaTenantRoles:
+    """Implements TenantRoles: the tenants function alone may make roles."""
+
+    def __init__(self, *, function_name: str) -> None:
+        self._function = function_name
+
+    def make(self, tenant_id: str) -> None:
+        with translated():
+            answer = client("lambda").invoke(
+                FunctionName=self._function,
+                Payload=json.dumps({"step": "RoleForRequest", "tenant": {"name": tenant_id}}).encode(),
+            )
+        if answer.get("FunctionError"):
+            body = json.loads(answer["Payload"].read())
+            raise Throttled(f"the role of tenant {tenant_id} was not made: {body.get('errorMessage', body)}")

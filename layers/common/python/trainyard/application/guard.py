@@ -1,0 +1,71 @@
+"""Guard: role and tag of a job must name the same tenant.
+
+The dispatcher derives both from one record (domain/parameters.py). Whoever else may start the pipeline, or make
+jobs that pass a tenant's role, could choose them apart: such a job is stopped as soon as it has begun.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+TENANT_TAG = "trainyard:tenant"
+
+
+class JobKind(StrEnum):
+    TRAINING = "training"
+    PROCESSING = "processing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarted:
+    """A job has begun; what the event does not carry is None."""
+
+    kind: JobKind
+    name: str
+    arn: str
+    role_arn: str | None
+    tags: Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFacts:
+    role_arn: str
+    tags: Mapping[str, str]
+
+
+class Jobs(Protocol):
+    def facts(self, job: JobStarted) -> JobFacts: ...
+    def stop(self, job: JobStarted) -> None:
+        """Stop a job; one that has ended already is no error."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    jobs: Jobs
+    role_prefix: str
+    """ARN of a tenant's role up to the tenant's id."""
+
+    def check(self, job: JobStarted) -> str | None:
+        """Stop the job if its role and tag disagree; return why, or None. Idempotent."""
+        # 1. Its role and tags; asked for where the event does not tell.
+        if job.role_arn is None or not job.tags:
+            facts = self.jobs.facts(job)
+        else:
+            facts = JobFacts(role_arn=job.role_arn, tags=job.tags)
+        # 2. Do they agree?
+        reason = disagreement(facts, self.role_prefix)
+        # 3. If not, it ends here.
+        if reason is not None:
+            self.jobs.stop(job)
+        return reason
+
+
+def disagreement(facts: JobFacts, role_prefix: str) -> str | None:
+    """Return in what role and tag disagree; None when they agree, or the job is no tenant's."""
+    of_role = facts.role_arn.removeprefix(role_prefix) if facts.role_arn.startswith(role_prefix) else None
+    of_tag = facts.tags.get(TENANT_TAG)
+    if of_role is None or of_role == of_tag:
+        return None
+    return f"it runs as tenant {of_role} and is tagged as {of_tag or 'none'}"

@@ -1,0 +1,211 @@
+"""Onboarding: the steps that create a tenant, bring it up to date, suspend and resume it.
+
+    create    record (CREATING) → storage → role → model group → schedule → limits → ACTIVE, event
+    update    check → storage → role → schedule → limits → record, event
+    suspend   record (SUSPENDED), queue held, event
+    resume    record (ACTIVE), queue released, event
+
+A step derives what it makes from the record and the wish. An update writes the record last, so that until then
+`repair` (create, asking for nothing new) brings back what held before.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from trainyard.application.tenants import (
+    Answer,
+    Provisioning,
+    Removal,
+    Step,
+    TenantDesk,
+    differing,
+)
+from trainyard.domain.errors import InProgress, Refused
+from trainyard.domain.tenants import RoleState, Tenant, TenantState
+
+STEP_MAX = timedelta(minutes=3)
+"""No step takes longer: the function's limit is two minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Onboarding:
+    desk: TenantDesk
+    provisioning: Provisioning
+    removal: Removal
+
+    # --- create -----------------------------------------------------------------------------------------------
+
+    def record(self, step: Step) -> Answer:
+        """Write the record first: what is half made can be found, and made whole by another run."""
+        known = self.desk.records.get(step.wish.tenant_id)
+        if known is not None and known.state is TenantState.DELETING:
+            raise Refused(
+                f"tenant {known.tenant_id} is being deleted: finish that first "
+                f"(`trainyard tenant delete {known.tenant_id}`)"
+            )
+        gone = known is not None and known.state is TenantState.DELETED
+        if known is None or gone:
+            wanted = self.desk.wanted(step.wish, None)
+            if known is not None:
+                wanted = replace(wanted, revision=known.revision, spent_usd=known.spent_usd)
+            return _told(self.desk.claim(step, wanted))
+        if step.wish.tier is not None and step.wish.tier != known.tier:
+            raise Refused(
+                f"tenant {known.tenant_id} exists already, on tier {known.tier}: "
+                f"`trainyard tenant move {known.tenant_id} --tier {step.wish.tier}` moves it"
+            )
+        wanted = self.desk.wanted(step.wish, known)
+        others = differing(wanted, known)
+        if known.state is not TenantState.CREATING and others:
+            raise Refused(
+                f"tenant {known.tenant_id} exists already, with another {', '.join(others)}: "
+                f"`trainyard tenant update {known.tenant_id}` changes it"
+            )
+        return _told(self.desk.claim(step, wanted))
+
+    def storage(self, step: Step) -> Answer:
+        self.provisioning.ensure_storage(self._tenant(step))
+        return {}
+
+    def role(self, step: Step) -> Answer:
+        """In the pool a role is made at the first request, so that IAM's quota bounds active tenants."""
+        tenant = self._tenant(step)
+        if tenant.role is RoleState.NONE:
+            return {"role": "made at the first request"}
+        self.provisioning.ensure_role(tenant)
+        return {"role": tenant.role_arn}
+
+    def model_group(self, step: Step) -> Answer:
+        self.provisioning.ensure_model_group(self._tenant(step))
+        return {}
+
+    def schedule(self, step: Step) -> Answer:
+        self.provisioning.ensure_schedule(self._tenant(step))
+        return {}
+
+    def limits(self, step: Step) -> Answer:
+        self.desk.held(step)
+        if step.wish.limits is not None:
+            self.desk.set_limits(step.wish.tenant_id, step.wish.limits or None, step.at)
+        return {}
+
+    def activate(self, step: Step) -> Answer:
+        """Open for uploads; a suspended tenant that is only repaired stays so."""
+        tenant = self.desk.held(step)
+        new = tenant.state is TenantState.CREATING
+        state = TenantState.ACTIVE if new else tenant.state
+        return _told(self.desk.done(tenant, "Created" if new else None, state=state))
+
+    # --- update -----------------------------------------------------------------------------------------------
+
+    def check(self, step: Step) -> Answer:
+        known = self.desk.known(step.wish.tenant_id)
+        if step.wish.tier is not None and step.wish.tier != known.tier:
+            raise Refused(f"an update moves no tenant: `trainyard tenant move {known.tenant_id}` does")
+        _settled(known)
+        self.desk.wanted(step.wish, known)
+        self.desk.claim(step, known)
+        return {}
+
+    def update(self, step: Step) -> Answer:
+        known = self.desk.held(step)
+        wanted = self.desk.wanted(step.wish, known)
+        what = None if wanted == known and step.wish.limits is None else "Updated"
+        return _told(self.desk.done(wanted, what))
+
+    # --- suspend and resume -----------------------------------------------------------------------------------
+
+    def suspend(self, step: Step) -> Answer:
+        return self._set_state(step, TenantState.SUSPENDED, "Suspended")
+
+    def resume(self, step: Step) -> Answer:
+        return self._set_state(step, TenantState.ACTIVE, "Resumed")
+
+    def _set_state(self, step: Step, state: TenantState, what: str) -> Answer:
+        known = self.desk.known(step.wish.tenant_id)
+        _settled(known)
+        tenant = self.desk.claim(step, known, state=state)
+        suspended = state is TenantState.SUSPENDED
+        self.desk.waiting_room.set_tenant_paused(tenant.tier, tenant.tenant_id, suspended, step.at)
+        return _told(self.desk.done(tenant, what if known.state is not state else None))
+
+    # --- roles of pooled tenants ------------------------------------------------------------------------------
+
+    def role_for_request(self, step: Step) -> Answer:
+        """Make a pooled tenant's role when a request of it comes. Idempotent.
+
+        Raises InProgress while it is being removed.
+        """
+        tenant = self.desk.known(step.wish.tenant_id)
+        since = tenant.removing_since
+        if tenant.role is RoleState.REMOVING and since is not None and step.at < since + STEP_MAX:
+            raise InProgress(f"the role of tenant {tenant.tenant_id} is being removed: ask again in a moment")
+        if tenant.role is not RoleState.MADE:
+            self.provisioning.ensure_role(tenant)
+            self.desk.records.put(replace(tenant, role=RoleState.MADE, removing_since=None))
+        return {"role": tenant.role_arn}
+
+    def remove_idle_roles(self, step: Step, *, idle_for: timedelta) -> Answer:
+        """Remove the roles of pooled tenants that asked for nothing for long; some at a time, from a cursor."""
+        tenants, cursor = self.desk.records.page(after=step.cursor)
+        idle = [tenant for tenant in tenants if self._is_idle(tenant, step, idle_for)]
+        for tenant in idle:
+            self._remove_role(tenant, step.at)
+        removed = [tenant.tenant_id for tenant in idle]
+        return {"removed": removed, "cursor": cursor, "left": cursor is not None}
+
+    def _is_idle(self, tenant: Tenant, step: Step, idle_for: timedelta) -> bool:
+        if not tenant.pooled or tenant.role is RoleState.NONE or tenant.operation is not None:
+            return False
+        if not self.desk.waiting_room.queue(tenant.tier, tenant.tenant_id).at_rest:
+            return False
+        last = self.desk.waiting_room.recent_of_tenant(tenant.tenant_id, limit=1)
+        return not last or last[0].arrived_at < step.at - idle_for
+
+    def _remove_role(self, tenant: Tenant, now: datetime) -> None:
+        """The record is marked first: a request that comes meanwhile waits, then makes the role anew."""
+        marked = self.desk.records.put(replace(tenant, role=RoleState.REMOVING, removing_since=now))
+        self.removal.remove_role(marked)
+        self.desk.records.put(replace(marked, role=RoleState.NONE, removing_since=None))
+
+    # --- drift ------------------------------------------------------------------------------------------------
+
+    def drift(self, step: Step) -> Answer:
+        """Return what was changed or removed behind our back; `repair` puts it right."""
+        tenant = self.desk.known(step.wish.tenant_id)
+        owner = self.desk.records.owner_of(tenant.bucket, f"{tenant.root}incoming/")
+        lost = [] if owner is not None and owner.tenant_id == tenant.tenant_id else ["its uploads find no owner"]
+        return {"name": tenant.tenant_id, "drift": [*lost, *self.provisioning.drift(tenant)]}
+
+    # --- parts ------------------------------------------------------------------------------------------------
+
+    def _tenant(self, step: Step) -> Tenant:
+        """Return the tenant as the run wants it."""
+        return self.desk.wanted(step.wish, self.desk.held(step))
+
+
+def _settled(tenant: Tenant) -> None:
+    """Raise Refused unless the tenant is whole."""
+    if tenant.state in (TenantState.CREATING, TenantState.DELETING):
+        verb = "create" if tenant.state is TenantState.CREATING else "delete"
+        raise Refused(
+            f"tenant {tenant.tenant_id} is {tenant.state.lower()}: finish that first "
+            f"(`trainyard tenant {verb} {tenant.tenant_id}`)"
+        )
+
+
+def _told(tenant: Tenant) -> Answer:
+    """Return what a run tells of the tenant: where to drop data, and where results are."""
+    root = f"s3://{tenant.bucket}/{tenant.root}"
+    return {
+        "name": tenant.tenant_id,
+        "state": tenant.state.value,
+        "tier": tenant.tier,
+        "drop_data_at": f"{root}incoming/<data set>/",
+        "read_results_at": {
+            "models": f"{root}models/<data set>/<request>/model.tar.gz",
+            "reports": f"{root}reports/<data set>/<request>/",
+            "receipts": f"{root}receipts/<data set>/<request>.json",
+        },
+        "model_group": tenant.model_group,
+    }

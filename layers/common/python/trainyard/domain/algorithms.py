@@ -1,0 +1,136 @@
+"""The catalogue: the algorithms that the provider offers, and what a tenant may choose of each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from trainyard.domain.errors import Refused
+
+Value = str | int | float | bool
+
+
+class Kind(StrEnum):
+    """Of a hyperparameter's values."""
+
+    INTEGER = "integer"
+    NUMBER = "number"
+    TEXT = "text"
+    BOOLEAN = "boolean"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hyperparameter:
+    """What a tenant may set one hyperparameter to."""
+
+    kind: Kind
+    default: Value | None = None
+    """None: the algorithm's own."""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def objection(self, value: Value) -> str | None:
+        """Return why a value cannot be taken, None when it can."""
+        if not self._is_of_kind(value):
+            return f"{value!r} is no {self.kind}; it must be {self}"
+        if self.choices and value not in self.choices:
+            return f"{value!r} is not offered; it must be {self}"
+        below = self.minimum is not None and not isinstance(value, str) and value < self.minimum
+        above = self.maximum is not None and not isinstance(value, str) and value > self.maximum
+        return f"{value!r} is out of bounds; it must be {self}" if below or above else None
+
+    def _is_of_kind(self, value: Value) -> bool:
+        if self.kind is Kind.BOOLEAN or isinstance(value, bool):
+            return self.kind is Kind.BOOLEAN and isinstance(value, bool)
+        if self.kind is Kind.TEXT:
+            return isinstance(value, str)
+        return isinstance(value, int) or (self.kind is Kind.NUMBER and isinstance(value, float))
+
+    def __str__(self) -> str:
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if self.kind is Kind.BOOLEAN:
+            return "true or false"
+        low, high = (f"{bound:g}" if bound is not None else "" for bound in (self.minimum, self.maximum))
+        noun = {Kind.INTEGER: "a whole number", Kind.NUMBER: "a number", Kind.TEXT: "text"}[self.kind]
+        bounds = f" from {low} to {high}" if low and high else f" of at least {low}" if low else ""
+        return noun + (bounds or (f" of at most {high}" if high else ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceChoice:
+    """What a run gets when its data is no larger than `data_mb_max`."""
+
+    data_mb_max: int
+    processing_instance_type: str
+    training_instance_type: str
+    training_instance_count: int
+    training_volume_gb: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """One algorithm of the catalogue. All of them run in the one shared pipeline; these are its parameters."""
+
+    name: str
+    description: str = ""
+    training_image_uri: str | None = None
+    """None for the deployment's; an own container keeps SageMaker's contract below /opt/ml."""
+    processing_image_uri: str | None = None
+    code_uri: str | None = None
+    """Where its step scripts were published (s3://…/code/<hash>); None for the deployment's."""
+    hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
+    instances: tuple[InstanceChoice, ...] = ()
+    """By size of the data, ascending; empty for the tier's own."""
+    suffixes: tuple[str, ...] = ()
+    """Of the keys it reads, such as ".csv"; empty for any."""
+    input_format: str = "csv"
+    quality_metric: str = "auto"
+    """By which a model is judged against the tier's `quality_min`; "auto" leaves it to the evaluation."""
+
+    def chosen(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Return every hyperparameter of a run: the defaults, and what the tenant has chosen.
+
+        Raises Refused, naming what is allowed.
+        """
+        for name, value in values.items():
+            known = self.hyperparameters.get(name)
+            if known is None:
+                offered = ", ".join(sorted(self.hyperparameters)) or "none"
+                raise Refused(f"{self.name} has no hyperparameter {name!r}; it has {offered}")
+            objection = known.objection(value)
+            if objection is not None:
+                raise Refused(f"hyperparameter {name} of {self.name}: {objection}")
+        defaults = {
+            name: known.default for name, known in self.hyperparameters.items() if known.default is not None
+        }
+        return {**defaults, **values}
+
+    def reads(self, key: str) -> bool:
+        """Tell whether an object of that key can be in the algorithm's format."""
+        return not self.suffixes or key.lower().endswith(self.suffixes)
+
+
+BUILT_IN = (
+    Algorithm(
+        name="gradient-boosting",
+        description="Histogram gradient boosting: takes missing values and bent relations",
+        hyperparameters={
+            "max_iter": Hyperparameter(kind=Kind.INTEGER, default=100, minimum=1, maximum=5000),
+            "learning_rate": Hyperparameter(kind=Kind.NUMBER, default=0.1, minimum=0.001, maximum=1),
+            "max_leaf_nodes": Hyperparameter(kind=Kind.INTEGER, default=31, minimum=2, maximum=1024),
+            "min_samples_leaf": Hyperparameter(kind=Kind.INTEGER, default=20, minimum=1, maximum=10_000),
+            "l2_regularization": Hyperparameter(kind=Kind.NUMBER, default=0.0, minimum=0, maximum=1000),
+            "early_stopping": Hyperparameter(kind=Kind.BOOLEAN, default=True),
+        },
+    ),
+    Algorithm(
+        name="linear",
+        description="Logistic or ridge regression: fast, and readable coefficients",
+        hyperparameters={
+            "regularization": Hyperparameter(kind=Kind.NUMBER, default=1.0, minimum=1e-6, maximum=1e6),
+            "max_iter": Hyperparameter(kind=Kind.INTEGER, default=1000, minimum=1, maximum=100_000),
+        },
+    ),
+)
+"""In force beside those of the policy, which may replace them by name."""
