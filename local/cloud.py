@@ -108,6 +108,16 @@ class Cloud:
         with urllib.request.urlopen(request, timeout=10):
             pass
 
+    def credentials_of(self, role_arn: str) -> dict[str, str]:
+        """Return credentials of a role that a service may assume, as arguments of boto3.client."""
+        request = urllib.request.Request(
+            f"{self.sagemaker_url}/_local/credentials",
+            data=json.dumps({"role_arn": role_arn}).encode(),
+            method="POST",
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return dict(json.loads(answer.read()))
+
     def log_tail(self, lines: int = 30) -> str:
         text = (self.home / "cloud.log").read_text(errors="replace")
         return "\n".join(text.splitlines()[-lines:])

@@ -97,16 +97,17 @@ def tell_object_versions() -> None:
 
 
 def authorise_as_aws() -> None:
-    """With authorisation on: take loopback for TLS, see a role's path and boundary, and a schedule's group.
+    """With authorisation on: take loopback for TLS, see a role's path and boundary, a schedule's group, a grant.
 
     Loopback speaks plain HTTP, which the policies rightly deny; MiniStack names roles without their path,
-    schedules always in the default group, knows no condition key iam:PermissionsBoundary, and takes SQS's batch
-    calls for actions of their own.
+    schedules always in the default group, knows no condition keys iam:PermissionsBoundary and kms:Grant…, and
+    takes SQS's batch calls for actions of their own.
     """
     from ministack.core import iam_actions, iam_evaluator
     from ministack.services import iam
 
     boundary: contextvars.ContextVar[str | None] = contextvars.ContextVar("boundary", default=None)
+    grant: contextvars.ContextVar[Answer] = contextvars.ContextVar("grant", default=_NO_GRANT)
     extract, resolve = iam_actions.extract_resource_arn, iam_evaluator._resolve_condition_key
     extract_action = iam_actions.extract_iam_action
 
@@ -118,6 +119,14 @@ def authorise_as_aws() -> None:
         service: str, method: str, path: str, headers: Any, body: Any, query: Any, *rest: Any
     ) -> Any:
         arn = extract(service, method, path, headers, body, query, *rest)
+        if service == "kms":
+            asked = json.loads(body) if body else {}
+            told = {
+                "kms:granteeprincipal": asked.get("GranteePrincipal"),
+                "kms:grantoperations": asked.get("Operations"),
+            }
+            grant.set({name: value for name, value in told.items() if value is not None})
+            return arn
         if service == "scheduler":
             group = _first(query.get("groupName")) or (json.loads(body) if body else {}).get("GroupName")
             return arn.replace(":schedule/default/", f":schedule/{group or 'default'}/")
@@ -132,6 +141,8 @@ def authorise_as_aws() -> None:
     def resolve_condition_key(key: str, context: Any) -> Any:
         if key.lower() == "aws:securetransport":
             return "true"
+        if key.lower().startswith("kms:grant"):
+            return grant.get().get(key.lower())
         return boundary.get() if key.lower() == "iam:permissionsboundary" else resolve(key, context)
 
     iam_actions.extract_iam_action = extract_iam_action
@@ -188,6 +199,7 @@ def _placed(statement: Any, context: Any, resolve: Callable[[str, Any], Any]) ->
     )
 
 
+_NO_GRANT: Answer = {}
 _VARIABLE = re.compile(r"\$\{(aws:[^}]+)\}")
 
 
@@ -224,10 +236,10 @@ def _first(values: Any) -> Any:
     return values[0] if isinstance(values, list) else values
 
 
-def assume_as_sagemaker(role_arn: str, session_name: str) -> dict[str, str]:
-    """Return credentials of a role, as SageMaker gets them: AssumeRole lets only a service assume its roles.
+def assume_as_service(role_arn: str, session_name: str, trusted: str = ".amazonaws.com") -> dict[str, str]:
+    """Return credentials of a role, as a service gets them: AssumeRole lets only a service assume its roles.
 
-    Raises PermissionError unless the role exists and trusts sagemaker.amazonaws.com.
+    Raises PermissionError unless the role exists and trusts the service.
     """
     from ministack.core.responses import request_scope
     from ministack.services import iam, sts
@@ -235,10 +247,8 @@ def assume_as_sagemaker(role_arn: str, session_name: str) -> dict[str, str]:
     account_id, role_name = role_arn.split(":")[4], role_arn.rpartition("/")[2]
     with request_scope(account_id, "us-east-1"):
         role = iam._roles.get(role_name)
-    if role is None or "sagemaker.amazonaws.com" not in str(role["AssumeRolePolicyDocument"]):
-        raise PermissionError(
-            f"SageMaker cannot assume {role_arn}: it must exist and trust sagemaker.amazonaws.com"
-        )
+    if role is None or trusted not in str(role["AssumeRolePolicyDocument"]):
+        raise PermissionError(f"{session_name} cannot assume {role_arn}: it must exist and trust {trusted}")
     digest = hashlib.sha256(f"{role_arn}/{session_name}".encode()).hexdigest()
     session = {"SecretAccessKey": digest, "SessionToken": digest}
     key = f"ASIA{digest[:16].upper()}"

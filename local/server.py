@@ -56,7 +56,7 @@ def main() -> None:
 
     @cache
     def client_as(service: str, role_arn: str) -> Any:
-        credentials = mends.assume_as_sagemaker(role_arn, "SageMaker")
+        credentials = mends.assume_as_service(role_arn, "SageMaker", trusted="sagemaker.amazonaws.com")
         return boto3.client(service, endpoint_url=endpoint, region_name=region, **credentials)
 
     service = SageMakerService(
@@ -66,6 +66,7 @@ def main() -> None:
         client_as=client_as,
         emit=lambda entry: mends.emit_as_aws(entry, account_id=account_id, region=region),
         client=client,
+        assume=lambda role_arn: mends.assume_as_service(role_arn, "Test"),
     )
     server = make_server("127.0.0.1", sagemaker_port, service, server_class=_Server, handler_class=_Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -117,7 +117,8 @@ class SageMakerService:
     """A WSGI application.
 
     `emit` puts a status event on the default bus, `client` reaches the local AWS as the deployment's engineer,
-    `client_as` with the credentials of a role: what a pipeline does itself, it does with its own role."""
+    `client_as` with the credentials of a role: what a pipeline does itself, it does with its own role.
+    POST /_local/credentials with {"role_arn"} answers what `assume` gives: how a service acts as that role."""
 
     def __init__(
         self,
@@ -128,10 +129,12 @@ class SageMakerService:
         client_as: Callable[[str, str], Any],
         emit: Callable[[Answer], None],
         client: Callable[[str], Any],
+        assume: Callable[[str], Answer],
     ) -> None:
         self._account, self._region = account_id, region
         self._runner, self._emit, self._client, self._client_as = runner, emit, client, client_as
         self._moto = DomainDispatcherApplication(create_backend_app)
+        self._assume = assume
         self._lock = threading.Lock()
         self._pipelines: dict[str, Pipeline] = {}
         self._executions: dict[str, Execution] = {}
@@ -154,6 +157,7 @@ class SageMakerService:
             "StopProcessingJob": lambda request: self.stop_job(request["ProcessingJobName"]),
             "StopTrainingJob": lambda request: self.stop_job(request["TrainingJobName"]),
             "ListTags": self.list_tags,
+            "UpdateModelPackage": self.update_model_package,
             "DeleteModelPackage": self.delete_model_package,
             "DeleteModelPackageGroup": self.delete_model_package_group,
         }
@@ -161,6 +165,8 @@ class SageMakerService:
     # --- HTTP ---------------------------------------------------------------------------------------------
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/_local/credentials":
+            return _respond(start_response, 200, self._assume(json.loads(_body(environ))["role_arn"]))
         if environ["PATH_INFO"] == "/_local/faults":
             self._plant(json.loads(_body(environ)))
             return _respond(start_response, 200, {})
@@ -345,7 +351,22 @@ class SageMakerService:
             return {"Tags": job.request.get("Tags", [])}
         return {"Tags": self._backend().list_tags(arn)[0]}
 
-    # --- model packages, which moto cannot delete ---------------------------------------------------------
+    # --- model packages: moto deletes none, and leaves what they infer with as it was ---------------------
+
+    def update_model_package(self, request: Answer) -> Answer:
+        specification = request.pop("InferenceSpecification", None)
+        if specification is not None:
+            self._backend().model_packages[request["ModelPackageArn"]].inference_specification = specification
+        if "ModelApprovalStatus" in request:
+            self._backend().update_model_package(
+                model_package_arn=request["ModelPackageArn"],
+                model_approval_status=request["ModelApprovalStatus"],
+                approval_description=request.get("ApprovalDescription"),
+                customer_metadata_properties=request.get("CustomerMetadataProperties"),
+                customer_metadata_properties_to_remove=[],
+                additional_inference_specifications_to_add=None,
+            )
+        return {"ModelPackageArn": request["ModelPackageArn"]}
 
     def delete_model_package(self, request: Answer) -> Answer:
         arn = request["ModelPackageName"]

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,7 +34,13 @@ tiers:
     quality_min: 0.5
     instances: [{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}]
   standard: *tier
-  premium: *tier
+  premium:
+    storage: pool
+    quota: 2
+    running_max_per_tenant: 2
+    runtime_max_minutes: 5
+    quality_min: 0.5
+    instances: [{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}]
 """
 
 
@@ -55,6 +62,33 @@ class Yard:
 
     def put(self, bucket: str, key: str, body: bytes) -> str:
         return str(self.cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=body)["VersionId"])
+
+    def drop(self, tenant_id: str, key: str, body: bytes) -> None:
+        """Put an object below a tenant's root, wherever that is."""
+        tenant = self.deployment.tenant(tenant_id)
+        self.cloud.client("s3").put_object(Bucket=tenant.bucket, Key=tenant.root + key, Body=body)
+
+    def start(self, change: str, payload: dict[str, Any]) -> str:
+        """Start a run of a state machine; return its ARN."""
+        name = f"{uuid.uuid4()}"
+        machine = f"{self.outputs['TenantMachines']}{change}"
+        machines = self.cloud.client("stepfunctions")
+        answer = machines.start_execution(stateMachineArn=machine, name=name, input=json.dumps(payload))
+        return str(answer["executionArn"])
+
+    def finished(self, run: str) -> dict[str, Any]:
+        """Wait for a run to end: {status, output, cause}."""
+
+        def found() -> dict[str, Any] | None:
+            answer = self.cloud.client("stepfunctions").describe_execution(executionArn=run)
+            return dict(answer) if answer["status"] != "RUNNING" else None
+
+        answer = eventually(found, 60)
+        return {
+            "status": answer["status"],
+            "output": json.loads(answer.get("output") or "null"),
+            "cause": answer.get("cause"),
+        }
 
     def post(self, queue: str, *bodies: Any) -> None:
         """Put messages straight onto one of the service's queues."""
@@ -91,7 +125,8 @@ class Yard:
     def receipt(self, request: Request) -> dict[str, Any]:
         """Wait for the receipt that tells the request's state; it is written right after the record."""
         s3 = self.cloud.client("s3")
-        key = f"receipts/{request.data_set}/{request.request_id}.json"
+        root = self.deployment.tenant(request.tenant_id).root
+        key = f"{root}receipts/{request.data_set}/{request.request_id}.json"
 
         def found() -> dict[str, Any] | None:
             try:

@@ -206,7 +206,7 @@ class Town:
         """Return all that can be seen, but for the counts of writes."""
         tenants, _ = self.records.page()
         return {
-            "records": [replace(tenant, revision=0, removing_since=None) for tenant in tenants],
+            "records": [replace(tenant, revision=0, settled_by=None) for tenant in tenants],
             "things": sorted(self.account.things),
             "objects": {root: found for root, found in self.account.objects.items() if found},
             "limits": self.limits,

@@ -87,6 +87,8 @@ class Leaving:
 
     def forget(self, step: Step) -> Answer:
         """Keep the record with what its runs have cost; with `purge` nothing at all, requests included."""
+        if step.purge and self._find(step) is None:
+            return _gone(step, "nothing is kept")
         tenant = self.desk.held(step)
         room = self.desk.waiting_room
         queue = room.queue(tenant.tier, tenant.tenant_id)
@@ -104,7 +106,7 @@ class Leaving:
         self.desk.records.forget_location(tenant)
         gone = self.desk.done(
             tenant,
-            "Deleted",
+            "Deleted" if tenant.state is TenantState.DELETING else None,
             state=TenantState.DELETED,
             spent_usd=spent,
             role=RoleState.NONE if tenant.pooled else RoleState.MADE,
@@ -112,10 +114,14 @@ class Leaving:
         if step.purge:
             self.desk.records.purge(gone)
         kept = "nothing is kept" if step.purge else "the record is kept, with its costs"
-        return {"progress": f"{tenant.tenant_id} is deleted; {kept}", "left": False, "spent_usd": str(spent)}
+        return _gone(step, kept)
 
     def _find(self, step: Step) -> Tenant | None:
         return self.desk.records.get(step.wish.tenant_id)
+
+
+def _gone(step: Step, kept: str) -> Answer:
+    return {"progress": f"{step.wish.tenant_id} is deleted; {kept}", "left": False}
 
 
 def _part(count: int, what: str, *, left: bool) -> Answer:

@@ -129,8 +129,10 @@ class Moving:
     def finish(self, step: Step) -> Answer:
         """Release the tenant, its old queues forgotten; an operator's own pause stays."""
         tenant = self.desk.held(step)
-        paused = tenant.operation is not None and tenant.operation.was_paused
-        paused = paused or tenant.state is TenantState.SUSPENDED
+        told = {"progress": f"{tenant.tenant_id} is on tier {tenant.tier}", "bucket": tenant.bucket}
+        if tenant.operation is None:
+            return told
+        paused = tenant.operation.was_paused or tenant.state is TenantState.SUSPENDED
         room = self.desk.waiting_room
         spent = tenant.spent_usd
         for tier in self.desk.policies.current().tiers:
@@ -142,7 +144,7 @@ class Moving:
                     room.set_tenant_paused(tier.name, tenant.tenant_id, False, step.at)
         room.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, step.at)
         self.desk.done(tenant, "Moved", spent_usd=spent)
-        return {"progress": f"{tenant.tenant_id} is on tier {tenant.tier}", "bucket": tenant.bucket}
+        return told
 
     # --- parts ------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from trainyard.application.tenants import (
     TenantDesk,
     differing,
 )
-from trainyard.domain.errors import InProgress, Refused
+from trainyard.domain.errors import Foreign, InProgress, Refused
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 
 STEP_MAX = timedelta(minutes=3)
@@ -64,7 +64,14 @@ class Onboarding:
         return _told(self.desk.claim(step, wanted))
 
     def storage(self, step: Step) -> Answer:
-        self.provisioning.ensure_storage(self._tenant(step))
+        try:
+            self.provisioning.ensure_storage(self._tenant(step))
+        except Foreign:
+            # What is not the tenant's is not to be taken away with it.
+            tenant = self.desk.held(step)
+            self.desk.records.forget_location(tenant)
+            self.desk.records.put(replace(tenant, bucket=""))
+            raise
         return {}
 
     def role(self, step: Step) -> Answer:

@@ -188,15 +188,19 @@ class TenantDesk:
         return tenant if wanted == tenant else self.records.put(wanted)
 
     def held(self, step: Step) -> Tenant:
-        """Return the tenant that the run has claimed; raises Refused when another has taken over."""
-        tenant = self.known(step.wish.tenant_id)
-        if tenant.operation is None or tenant.operation.run != step.run:
-            raise Refused(f"another change of tenant {tenant.tenant_id} has taken over; nothing more is done here")
+        """Return the tenant that the run has claimed, or just let go; raises Refused when another took over."""
+        tenant = self.records.get(step.wish.tenant_id)
+        run = tenant and (tenant.operation.run if tenant.operation else tenant.settled_by)
+        if tenant is None or run != step.run:
+            raise Refused(
+                f"another change of tenant {step.wish.tenant_id} has taken over; nothing more is done here"
+            )
         return tenant
 
     def done(self, tenant: Tenant, what: str | None, **changes: Any) -> Tenant:
         """Let go of the tenant, and tell the bus `what` became of it."""
-        settled = self.records.put(replace(tenant, operation=None, **changes))
+        run = tenant.operation.run if tenant.operation else tenant.settled_by
+        settled = self.records.put(replace(tenant, operation=None, settled_by=run, **changes))
         if what is not None:
             self.announcements.announce_tenant(settled, what)
         return settled
@@ -228,6 +232,7 @@ class TenantDesk:
         policy = self.policies.current()
         tier = self.tier(policy, wish.tier or (known.tier if known else ""))
         base = known or self._new(wish, tier)
+        base = base if base.bucket else self.names.located(base, tier.storage)
         settings = changed(base.settings, wish.settings)
         data_sets = base.data_sets
         if wish.data_sets is not None:
@@ -298,7 +303,7 @@ def changed(settings: TrainingSettings, given: Mapping[str, Any]) -> TrainingSet
     return replace(settings, **given)
 
 
-PROGRESS = frozenset({"state", "operation", "revision", "role", "removing_since", "spent_usd"})
+PROGRESS = frozenset({"state", "operation", "settled_by", "revision", "role", "removing_since", "spent_usd"})
 """The fields of a record that tell how far it has come, not what was asked for."""
 
 

@@ -375,4 +375,5 @@ def _entry_lines(name: str, values: Mapping[str, Any]) -> list[str]:
     """Return an entry as one line of YAML's flow style, so that it can be found and replaced."""
     plain = json.loads(json.dumps(values, default=str))
     body = yaml.safe_dump(plain, default_flow_style=True, width=10**6, sort_keys=False).strip()
-    return [f"  {json.dumps(name) if not name.isidentifier() else name}: {body}"]
+    plain_name = yaml.safe_load(name) == name  # neither a number nor one of YAML's words
+    return [f"  {name if plain_name else json.dumps(name)}: {body}"]

@@ -107,6 +107,8 @@ class Tenant:
     spent_usd: Decimal = Decimal(0)
     """By what was deleted since: the cost of its runs, kept when the tenant goes."""
     operation: Operation | None = None
+    settled_by: str | None = None
+    """The run that carried out the last change; its last step may be repeated."""
     revision: int = 0
     """Counts the writes of the record; a write holds only for the revision that was read."""
 

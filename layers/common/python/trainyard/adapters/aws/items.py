@@ -52,6 +52,7 @@ def tenant_item(tenant: Tenant) -> Item:
             "account_id": tenant.account_id,
             "spent_usd": tenant.spent_usd,
             "operation": _operation_item(tenant.operation),
+            "settled_by": tenant.settled_by,
             "revision": tenant.revision,
         }
     )
@@ -76,6 +77,7 @@ def tenant_from(item: Mapping[str, Any]) -> Tenant:
         account_id=values.get("account_id"),
         spent_usd=values.get("spent_usd", Decimal(0)),
         operation=_operation_from(values.get("operation")),
+        settled_by=values.get("settled_by"),
         revision=int(values.get("revision", 0)),
     )
 

@@ -10,7 +10,7 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.adapters.aws.estate import Document, Estate
 from trainyard.contracts.events import APPLICATION_SOURCE
-from trainyard.domain.errors import Refused
+from trainyard.domain.errors import Foreign, Refused
 from trainyard.domain.tenants import RoleState, Tenant
 
 ABSENT = frozenset(
@@ -64,7 +64,7 @@ class AwsProvisioning:
         except ClientError as error:
             if code_of(error) != "BucketAlreadyExists":
                 raise
-            raise Refused(
+            raise Foreign(
                 f"the bucket {bucket} belongs to another AWS account: choose another tenant id, or deploy under "
                 "another stack name"
             ) from error

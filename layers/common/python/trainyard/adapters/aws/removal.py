@@ -139,11 +139,13 @@ class AwsRemoval:
                     yield [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
 
     def _has_bucket(self, tenant: Tenant) -> bool:
-        return looked_up(lambda: client("s3").head_bucket(Bucket=tenant.bucket)) is not None
+        return (
+            tenant.bucket != "" and looked_up(lambda: client("s3").head_bucket(Bucket=tenant.bucket)) is not None
+        )
 
     def remove_storage(self, tenant: Tenant) -> None:
         """Remove the tenant's own bucket; of the pool only the objects were the tenant's."""
-        if not tenant.pooled:
+        if tenant.bucket and not tenant.pooled:
             remove(lambda: client("s3").delete_bucket(Bucket=tenant.bucket))
 
     def remove_role(self, tenant: Tenant) -> None:
@@ -151,14 +153,11 @@ class AwsRemoval:
         _, name = role_path_and_name(tenant)
         if tenant.key_arn:
             self._revoke(tenant)
-        try:
-            with translated():
-                policies = iam.list_role_policies(RoleName=name)["PolicyNames"]
-                attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
-        except ClientError as error:
-            if code_of(error) in ABSENT:
-                return
-            raise
+        if looked_up(lambda: iam.get_role(RoleName=name)) is None:
+            return
+        with translated():
+            policies = iam.list_role_policies(RoleName=name)["PolicyNames"]
+            attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
         for policy in policies:
             remove(lambda policy=policy: iam.delete_role_policy(RoleName=name, PolicyName=policy))  # type: ignore[misc]
         for policy in attached:

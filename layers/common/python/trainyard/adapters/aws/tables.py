@@ -41,7 +41,7 @@ class DynamoTenants:
         after = replace(tenant, revision=tenant.revision + 1)
         before = "attribute_not_exists(revision)" if tenant.revision == 0 else "revision = :before"
         values = {} if tenant.revision == 0 else {":before": tenant.revision}
-        if tenant.state is not TenantState.DELETED:
+        if tenant.bucket and tenant.state is not TenantState.DELETED:
             self._put({"pk": _location(tenant), "tenant_id": tenant.tenant_id})
         with translated():
             client("dynamodb").put_item(

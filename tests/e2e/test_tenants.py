@@ -1,0 +1,532 @@
+"""Tenants end to end: created, changed, moved, checked and deleted by the deployed state machines."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from local.cloud import REGION
+from local.demo import data
+from tests.e2e.conftest import Yard, eventually
+from trainyard.domain.requests import State
+from trainyard.domain.tenants import RoleState, TenantState
+
+WINE = data.bundled("wine")
+CREATE = ("Record", "Storage", "Role", "ModelGroup", "Schedule", "Limits", "Activate")
+DELETE = (
+    "Begin",
+    "Cancel",
+    "StopRuns",
+    "Endpoints",
+    "Models",
+    "Schedule",
+    "Objects",
+    "Storage",
+    "Role",
+    "Forget",
+)
+Capture = pytest.CaptureFixture[str]
+
+
+def account(yard: Yard, tenant_id: str) -> dict[str, Any]:
+    """Return all that the account holds of a tenant, as text in which its id reads TENANT."""
+    cloud = yard.cloud
+    s3, iam, bucket = cloud.client("s3"), cloud.client("iam"), f"trainyard-123456789012-t-{tenant_id}"
+    role, group = f"trainyard-{tenant_id}", f"trainyard-{tenant_id}"
+
+    def told(call: Callable[[], Any]) -> Any:
+        try:
+            answer = call()
+        except ClientError:
+            return None
+        for noise in ("ResponseMetadata", "CreationTime", "CreationDate", "LastModificationDate"):
+            answer.pop(noise, None)
+        return answer
+
+    def of_role() -> Any:
+        found = iam.get_role(RoleName=role)["Role"]
+        return {
+            name: found.get(name) for name in ("Arn", "AssumeRolePolicyDocument", "PermissionsBoundary", "Tags")
+        }
+
+    record = yard.deployment.tenants.get(tenant_id)
+    found = {
+        "record": record
+        and (record.state, record.tier, record.bucket, record.settings, record.role, record.operation),
+        "location": told(lambda: {"owner": yard.deployment.tenants.owner_of(bucket, "incoming/x/y") is not None}),
+        "policy": told(lambda: s3.get_bucket_policy(Bucket=bucket)),
+        "versioning": told(lambda: s3.get_bucket_versioning(Bucket=bucket)),
+        "encryption": told(lambda: s3.get_bucket_encryption(Bucket=bucket)),
+        "block": told(lambda: s3.get_public_access_block(Bucket=bucket)),
+        "lifecycle": told(lambda: s3.get_bucket_lifecycle_configuration(Bucket=bucket)),
+        "notification": told(lambda: s3.get_bucket_notification_configuration(Bucket=bucket)),
+        "tags": told(lambda: s3.get_bucket_tagging(Bucket=bucket)),
+        "role": told(of_role),
+        "role policy": told(lambda: iam.get_role_policy(RoleName=role, PolicyName="own-data")),
+        "group": told(lambda: cloud.client("sagemaker").describe_model_package_group(ModelPackageGroupName=group)),
+        "schedule": told(
+            lambda: cloud.client("scheduler").get_schedule(
+                GroupName="trainyard-retraining", Name=f"retrain-{tenant_id}"
+            )
+        ),
+        "limits": re.findall(rf"^ +{tenant_id}: .*$", yard.deployment.policies.in_force().text, re.MULTILINE),
+    }
+    return dict(json.loads(re.sub(rf"\b{tenant_id}\b", "TENANT", json.dumps(found, default=str))))
+
+
+def wish(tenant_id: str) -> dict[str, Any]:
+    return {
+        "tenant": {
+            "name": tenant_id,
+            "tier": "basic",
+            "target": "target",
+            "algorithm": "linear",
+            "retrain": "rate(1 day)",
+            "weight": 2,
+        }
+    }
+
+
+# --- create ------------------------------------------------------------------------------------------------------
+
+
+def test_a_machine_creates_a_tenant_and_tells_where_to_drop_data_and_read_results(yard: Yard) -> None:
+    first = yard.finished(yard.start("create", wish("onboarded")))
+    assert first["status"] == "SUCCEEDED"
+    bucket = "s3://trainyard-123456789012-t-onboarded"
+    assert first["output"]["drop_data_at"] == f"{bucket}/incoming/<data set>/"
+    assert first["output"]["read_results_at"]["receipts"] == f"{bucket}/receipts/<data set>/<request>.json"
+    before = account(yard, "onboarded")
+    assert None not in before.values()
+    assert yard.finished(yard.start("create", wish("onboarded")))["output"] == first["output"]
+    assert account(yard, "onboarded") == before
+
+
+@pytest.mark.parametrize(("number", "step"), list(enumerate(CREATE)))
+def test_a_creation_disturbed_at_any_task_ends_as_an_undisturbed_one_when_run_again(
+    yard: Yard, number: int, step: str
+) -> None:
+    """Odd tasks fail after they have taken effect, even ones before."""
+    if yard.deployment.tenants.get("calm") is None:
+        assert yard.finished(yard.start("create", wish("calm")))["status"] == "SUCCEEDED"
+    name, effect = f"shaken-{number}", ("none", "lost")[number % 2]
+    yard.cloud.plant_faults(
+        {"operation": f"Task:create:{step}", "code": "Broken", "message": "it broke", "times": 6, "effect": effect}
+    )
+    failed = yard.finished(yard.start("create", wish(name)))
+    assert failed["status"] == "FAILED"
+    assert "Broken: it broke" in failed["cause"]
+    known = yard.deployment.tenants.get(name)
+    if known is not None:
+        assert "Mend the cause and run it again" in failed["cause"]
+        assert step == "Activate" or known.state is TenantState.CREATING
+    yard.cloud.plant_faults()
+    assert yard.finished(yard.start("create", wish(name)))["status"] == "SUCCEEDED"
+    assert account(yard, name) == account(yard, "calm")
+
+
+def test_a_task_that_fails_twice_is_tried_again_by_itself(yard: Yard) -> None:
+    yard.cloud.plant_faults({"operation": "Task:create:Storage", "code": "Slow", "message": "slow", "times": 2})
+    assert yard.finished(yard.start("create", wish("hiccup")))["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ("Acme", "acme would do"),
+        ("acme.labs", "acme-labs would do"),
+        ("acmé", "cannot name a tenant"),
+        ("a" * 25, "at most 24"),
+        ("pool", "reserved"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_at_once(yard: Yard, wanted: str, reason: str, capsys: Capture) -> None:
+    assert yard.run("tenant", "create", wanted, "--tier", "basic", "--target", "y") == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_a_bucket_of_another_account_is_told_apart(yard: Yard, capsys: Capture) -> None:
+    other = boto3.client(
+        "s3",
+        endpoint_url=yard.cloud.url,
+        region_name=REGION,
+        aws_access_key_id="999999999999",
+        aws_secret_access_key="other",
+    )
+    other.create_bucket(Bucket="trainyard-123456789012-t-squatted")
+    assert yard.run("tenant", "create", "squatted", "--tier", "basic", "--target", "y") == 1
+    assert "belongs to another AWS account" in capsys.readouterr().err
+    assert yard.run("tenant", "delete", "squatted", "--yes") == 0
+    assert other.head_bucket(Bucket="trainyard-123456789012-t-squatted")
+
+
+# --- update, suspend, drift --------------------------------------------------------------------------------------
+
+
+def test_an_update_changes_what_is_named_and_nothing_else(yard: Yard, capsys: Capture) -> None:
+    yard.create("changing", "--retrain", "rate(1 day)", "--hyperparameter", "max_iter=50")
+    options = (
+        "--algorithm",
+        "linear",
+        "--hyperparameter",
+        "regularization=2.0",
+        "--weight",
+        "4",
+        "--budget-usd",
+        "9",
+    )
+    assert yard.run("tenant", "update", "changing", *options) == 0
+    tenant = yard.deployment.tenant("changing")
+    assert (tenant.settings.algorithm, tenant.settings.target) == ("linear", "target")
+    assert (dict(tenant.settings.hyperparameters), tenant.retrain_schedule) == (
+        {"regularization": 2.0},
+        "rate(1 day)",
+    )
+    limits = yard.deployment.policies.current().tenant("changing")
+    assert (limits.weight, float(limits.budget_usd or 0)) == (4, 9.0)
+    before = account(yard, "changing")
+    assert yard.run("tenant", "update", "changing", *options) == 0
+    assert account(yard, "changing") == before
+    capsys.readouterr()
+    assert yard.run("tenant", "update", "changing", "--hyperparameter", "depth=3") == 1
+    assert "linear has no hyperparameter 'depth'; it has max_iter, regularization" in capsys.readouterr().err
+    assert yard.run("tenant", "update", "changing", "--hyperparameter", "regularization=0") == 1
+    assert "from 1e-06 to 1e+06" in capsys.readouterr().err
+
+
+def test_what_waits_of_a_suspended_tenant_goes_on_when_it_is_resumed(yard: Yard) -> None:
+    yard.create("waiting")
+    assert yard.run("pause", "tenant", "waiting") == 0
+    yard.drop("waiting", "incoming/wine/wine.csv", WINE)
+    eventually(lambda: yard.requests("waiting"))
+    for _ in range(2):
+        assert yard.run("tenant", "suspend", "waiting") == 0
+    assert yard.requests("waiting")[0].state is State.QUEUED
+    assert yard.run("tenant", "resume", "waiting") == 0
+    (request,) = yard.ended("waiting")
+    assert request.state is State.SUCCEEDED
+
+
+def test_what_was_removed_behind_our_back_is_told_and_made_again(yard: Yard, capsys: Capture) -> None:
+    yard.create("drifted", "--retrain", "rate(1 day)")
+    whole = account(yard, "drifted")
+    bucket, cloud = yard.deployment.tenant("drifted").bucket, yard.cloud
+    capsys.readouterr()
+    assert yard.run("tenant", "check", "drifted") == 0
+    assert capsys.readouterr().out.startswith("none")
+    cloud.client("iam").delete_role_policy(RoleName="trainyard-drifted", PolicyName="own-data")
+    cloud.client("iam").delete_role(RoleName="trainyard-drifted")
+    cloud.client("s3").delete_bucket_policy(Bucket=bucket)
+    cloud.client("s3").put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    cloud.client("scheduler").delete_schedule(GroupName="trainyard-retraining", Name="retrain-drifted")
+    assert yard.run("--json", "tenant", "check", "drifted") == 0
+    found = [line["drift"] for line in json.loads(capsys.readouterr().out)]
+    for part in ("role trainyard-drifted is gone", "the policy of bucket", "announces no uploads", "schedule"):
+        assert any(part in line for line in found), (part, found)
+    assert yard.run("tenant", "repair", "drifted") == 0
+    assert account(yard, "drifted") == whole
+
+
+def test_a_role_that_somebody_widened_is_told(yard: Yard, capsys: Capture) -> None:
+    yard.create("widened")
+    wide = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    iam = yard.cloud.client("iam")
+    iam.put_role_policy(RoleName="trainyard-widened", PolicyName="more", PolicyDocument=json.dumps(wide))
+    capsys.readouterr()
+    assert yard.run("tenant", "check", "widened") == 0
+    assert "policies that are not ours" in capsys.readouterr().out
+
+
+# --- pool --------------------------------------------------------------------------------------------------------
+
+
+def test_a_pooled_tenant_has_the_same_contract_and_a_role_from_its_first_request_on(yard: Yard) -> None:
+    yard.create("swimmer", tier="premium")
+    tenant, iam = yard.deployment.tenant("swimmer"), yard.cloud.client("iam")
+    assert (tenant.root, tenant.role) == ("swimmer/", RoleState.NONE)
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_role(RoleName="trainyard-swimmer")
+    yard.drop("swimmer", "incoming/wine/wine.csv", WINE)
+    (request,) = yard.ended("swimmer")
+    assert request.state is State.SUCCEEDED
+    assert request.outcome is not None
+    assert str(request.outcome.model_uri).startswith("s3://trainyard-123456789012-pool/swimmer/models/wine/")
+    assert yard.receipt(request)["state"] == "SUCCEEDED"
+    assert yard.deployment.tenant("swimmer").role is RoleState.MADE
+    assert iam.get_role(RoleName="trainyard-swimmer")
+
+
+def test_a_move_out_of_the_pool_takes_data_models_and_waiting_requests_along(yard: Yard) -> None:
+    yard.create("mover", tier="premium")
+    yard.create("mover-2", tier="premium")
+    yard.drop("mover-2", "incoming/other/o.csv", WINE)
+    yard.drop("mover", "incoming/wine/wine.csv", WINE)
+    yard.ended("mover")
+    yard.ended("mover-2")
+    assert yard.run("pause", "tenant", "mover") == 0
+    yard.drop("mover", "incoming/later/wine.csv", WINE)
+    eventually(lambda: len(yard.requests("mover")) == 2)
+    assert yard.run("resume", "tenant", "mover") == 0
+    yard.ended("mover", 2)
+    assert yard.run("tenant", "suspend", "mover") == 0
+    assert yard.run("tenant", "move", "mover", "--tier", "basic") == 0
+    moved = yard.deployment.tenant("mover")
+    assert (moved.tier, moved.bucket, moved.state) == (
+        "basic",
+        "trainyard-123456789012-t-mover",
+        TenantState.SUSPENDED,
+    )
+    s3, sagemaker = yard.cloud.client("s3"), yard.cloud.client("sagemaker")
+    pool = s3.list_object_versions(Bucket=yard.outputs["PoolBucket"], Prefix="mover/")
+    assert not pool.get("Versions")
+    neighbour = s3.list_objects_v2(Bucket=yard.outputs["PoolBucket"], Prefix="mover-2/")
+    assert neighbour["KeyCount"] > 1
+    for summary in sagemaker.list_model_packages(ModelPackageGroupName=moved.model_group)[
+        "ModelPackageSummaryList"
+    ]:
+        found = sagemaker.describe_model_package(ModelPackageName=summary["ModelPackageArn"])
+        url = found["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        assert bucket == moved.bucket
+        assert s3.head_object(Bucket=bucket, Key=key)["ContentLength"] > 0
+    assert len(yard.requests("mover")) == 2, "what was copied is no upload"
+    assert yard.run("tenant", "resume", "mover") == 0
+    yard.drop("mover", "incoming/wine/wine.csv", WINE + WINE.splitlines(keepends=True)[1])
+    assert yard.ended("mover", 3)[-1].state is State.SUCCEEDED
+
+
+def test_a_move_between_tiers_asks_for_what_waits_once_more(yard: Yard) -> None:
+    yard.create("climber")
+    assert yard.run("pause", "tenant", "climber") == 0
+    yard.drop("climber", "incoming/wine/wine.csv", WINE)
+    eventually(lambda: yard.requests("climber"))
+    assert yard.run("tenant", "move", "climber", "--tier", "standard") == 0
+    assert yard.run("tenant", "move", "climber", "--tier", "standard") == 0
+    assert yard.deployment.waiting_room.queue("standard", "climber").paused
+    eventually(lambda: len(yard.requests("climber")) == 2)
+    assert yard.run("resume", "tenant", "climber") == 0
+    found = {(r.tier, r.state) for r in yard.ended("climber", 2)}
+    assert found == {("basic", State.CANCELLED), ("standard", State.SUCCEEDED)}
+
+
+# --- own key, own account, credentials ---------------------------------------------------------------------------
+
+
+def test_a_tenants_own_key_is_lent_by_grants_and_taken_back(yard: Yard, capsys: Capture) -> None:
+    kms = yard.cloud.client("kms")
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    yard.create("keyed", "--kms-key", key)
+
+    def grantees() -> set[str]:
+        return {g["GranteePrincipal"].rpartition("/")[2] for g in kms.list_grants(KeyId=key)["Grants"]}
+
+    assert "trainyard-keyed" in grantees()
+    granted = len(kms.list_grants(KeyId=key)["Grants"])
+    assert yard.run("tenant", "repair", "keyed") == 0
+    assert len(kms.list_grants(KeyId=key)["Grants"]) == granted
+    yard.drop("keyed", "incoming/wine/wine.csv", WINE)
+    (request,) = yard.ended("keyed")
+    assert request.state is State.SUCCEEDED
+    arn = str(request.execution_arn)
+    listed = yard.cloud.client("sagemaker").list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)
+    assert {"Name": "OutputKmsKeyId", "Value": key} in listed["PipelineParameters"]
+    assert yard.run("tenant", "delete", "keyed", "--yes") == 0
+    assert grantees() == set()
+    capsys.readouterr()
+    gone = key.rpartition("/")[0] + "/00000000-0000-0000-0000-000000000000"
+    assert yard.run("tenant", "create", "keyless", "--tier", "basic", "--target", "y", "--kms-key", gone) == 1
+    assert "cannot be lent" in capsys.readouterr().err
+
+
+# --- algorithms --------------------------------------------------------------------------------------------------
+
+NEIGHBOURS = """
+name: neighbours
+description: Votes of the nearest rows
+hyperparameters:
+  neighbours: {kind: integer, default: 5, minimum: 1, maximum: 50}
+  weighting: {kind: text, choices: [uniform, distance]}
+suffixes: [.csv]
+quality_metric: balanced_accuracy
+instances:
+  - {data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.xlarge}
+"""
+TRAIN = """
+import train
+from sklearn.neighbors import KNeighborsClassifier
+
+def build_estimator(algorithm, problem, chosen):
+    return KNeighborsClassifier(n_neighbors=chosen["neighbours"], weights=chosen.get("weighting", "uniform"))
+"""
+
+
+def test_a_registered_algorithm_trains_with_its_own_script_in_the_one_pipeline(
+    yard: Yard, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "neighbours.yaml").write_text(NEIGHBOURS, encoding="utf-8")
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    shipped = (Path(__file__).parents[2] / "pipeline/steps/train.py").read_text(encoding="utf-8")
+    head, _, tail = shipped.partition("def build_estimator(")
+    own = TRAIN.replace("import train\n", "") + "\n\nif __name__" + tail.partition("\nif __name__")[2]
+    (scripts / "train.py").write_text(head + own, encoding="utf-8")
+    register = ("algorithm", "register", str(tmp_path / "neighbours.yaml"), "--scripts", str(scripts))
+    assert yard.run(*register, "--dry-run") == 0
+    assert "neighbours" not in yard.deployment.policies.current().catalogue
+    assert yard.run(*register) == 0
+    assert yard.run("algorithm", "list") == 0
+    capsys.readouterr()
+    assert (
+        yard.run("tenant", "create", "knn", "--tier", "basic", "--target", "target", "--algorithm", "nearest") == 1
+    )
+    assert "the catalogue has gradient-boosting, linear, neighbours" in capsys.readouterr().err
+    yard.create("knn", "--algorithm", "neighbours", "--hyperparameter", "neighbours=3")
+    yard.drop("knn", "incoming/wine/wine.csv", WINE)
+    yard.drop("knn", "incoming/wine2/wine.parquet", WINE)
+    done, refused = sorted(yard.ended("knn", 2), key=lambda r: r.data_set)
+    assert (done.state, refused.state) == (State.SUCCEEDED, State.REJECTED)
+    assert "reads csv from objects that end in .csv" in str(refused.reason)
+    assert done.outcome is not None
+    assert (done.outcome.quality_metric, done.lane.split()[1]) == ("balanced_accuracy", "ml.m5.xlarge")
+    pipelines = yard.cloud.client("sagemaker").describe_pipeline(PipelineName=yard.outputs["PipelineName"])
+    assert str(done.execution_arn).startswith(pipelines["PipelineArn"])
+    assert yard.run("algorithm", "remove", "neighbours") == 1
+    assert "knn" in capsys.readouterr().err
+    assert yard.run("tenant", "update", "knn", "--algorithm", "linear") == 0
+    assert yard.run("algorithm", "remove", "neighbours") == 0
+
+
+# --- delete ------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_lists_what_would_go_and_an_unknown_tenant_is_no_error(yard: Yard, capsys: Capture) -> None:
+    yard.create("listed")
+    before = account(yard, "listed")
+    assert yard.run("tenant", "delete", "listed") == 0
+    assert "nothing was deleted" in capsys.readouterr().out
+    assert account(yard, "listed") == before
+    for arguments in (("unknown",), ("unknown", "--yes")):
+        assert yard.run("tenant", "delete", *arguments) == 0
+        assert "there is no tenant unknown" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "step"), list(enumerate(DELETE)))
+def test_a_deletion_disturbed_at_any_task_leaves_nothing_when_run_again(
+    yard: Yard, number: int, step: str
+) -> None:
+    name, effect = f"leaving-{number}", ("none", "lost")[number % 2]
+    assert yard.finished(yard.start("create", wish(name)))["status"] == "SUCCEEDED"
+    yard.drop(name, "receipts/x/1.json", b"{}")
+    yard.cloud.plant_faults(
+        {"operation": f"Task:delete:{step}", "code": "Broken", "message": "it broke", "times": 6, "effect": effect}
+    )
+    failed = yard.finished(yard.start("delete", {"tenant": {"name": name}}))
+    assert (failed["status"], "Broken: it broke" in failed["cause"]) == ("FAILED", True)
+    yard.cloud.plant_faults()
+    assert yard.finished(yard.start("delete", {"tenant": {"name": name}}))["status"] == "SUCCEEDED"
+    left = account(yard, name)
+    assert left.pop("record")[0] == "DELETED"
+    assert left.pop("location") == {"owner": False}
+    assert left.pop("limits") == []
+    assert set(left.values()) == {None}
+
+
+def test_a_deletion_takes_models_endpoints_runs_and_all_versions_and_no_neighbours(yard: Yard) -> None:
+    sagemaker, s3 = yard.cloud.client("sagemaker"), yard.cloud.client("s3")
+    bucket = yard.create("acme-x", "--running-max", "1")
+    yard.create("acme-x1")
+    yard.drop("acme-x", "incoming/wine/wine.csv", WINE)
+    yard.ended("acme-x")
+    slow = ("--hyperparameter", "max_iter=5000", "--hyperparameter", "early_stopping=false")
+    assert yard.run("tenant", "update", "acme-x", *slow) == 0
+    for owner in ("acme-x", "acme-x1"):
+        tags = [{"Key": "trainyard:tenant", "Value": owner}, {"Key": "trainyard:stage", "Value": "dev"}]
+        model = f"model-{owner}"
+        sagemaker.create_model(
+            ModelName=model,
+            ExecutionRoleArn=yard.deployment.tenant(owner).role_arn,
+            PrimaryContainer={"Image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/i:1"},
+            Tags=tags,
+        )
+        variant = {
+            "VariantName": "v",
+            "ModelName": model,
+            "InitialInstanceCount": 1,
+            "InstanceType": "ml.t2.medium",
+            "InitialVariantWeight": 1.0,
+        }
+        sagemaker.create_endpoint_config(EndpointConfigName=f"e-{owner}", ProductionVariants=[variant], Tags=tags)
+        sagemaker.create_endpoint(EndpointName=f"e-{owner}", EndpointConfigName=f"e-{owner}", Tags=tags)
+    for number in range(120):
+        s3.put_object(Bucket=bucket, Key=f"receipts/x/{number % 60}.json", Body=b"{}")
+    s3.delete_object(Bucket=bucket, Key="receipts/x/1.json")
+    s3.create_multipart_upload(Bucket=bucket, Key="incoming/half/x")
+    yard.drop("acme-x", "incoming/fraud/f.csv", data.fraud(20000, seed=1).replace(b"is_fraud", b"target"))
+    eventually(lambda: any(r.state is State.RUNNING for r in yard.requests("acme-x")))
+    yard.drop("acme-x", "incoming/more/wine.csv", WINE)
+    eventually(lambda: {State.RUNNING, State.QUEUED} <= {r.state for r in yard.requests("acme-x")})
+    assert yard.run("tenant", "delete", "acme-x", "--yes") == 0
+    states = {r.data_set: r.state for r in yard.requests("acme-x")}
+    assert states == {"wine": State.SUCCEEDED, "fraud": State.STOPPED, "more": State.CANCELLED}
+    assert [e["EndpointName"] for e in sagemaker.list_endpoints()["Endpoints"]] == ["e-acme-x1"]
+    assert [c["EndpointConfigName"] for c in sagemaker.list_endpoint_configs()["EndpointConfigs"]] == ["e-acme-x1"]
+    assert [m["ModelName"] for m in sagemaker.list_models()["Models"]] == ["model-acme-x1"]
+    with pytest.raises(s3.exceptions.ClientError):
+        s3.head_bucket(Bucket=bucket)
+    record = yard.deployment.tenants.get("acme-x")
+    assert record is not None
+    assert (record.state, record.spent_usd > 0) == (TenantState.DELETED, True)
+    assert account(yard, "acme-x1")["role"] is not None
+    yard.create("acme-x")
+    assert yard.run("tenant", "delete", "acme-x", "--yes", "--purge") == 0
+    assert (yard.deployment.tenants.get("acme-x"), yard.requests("acme-x")) == (None, [])
+
+
+def test_a_deletion_waits_for_a_creation_that_runs(yard: Yard) -> None:
+    """A creation held up in a task; the deletion is asked for meanwhile, and follows it."""
+    yard.cloud.plant_faults({"operation": "Task:create:Schedule", "code": "Slow", "message": "slow", "times": 5})
+    creating = yard.start("create", wish("hasty"))
+    eventually(lambda: yard.deployment.tenants.get("hasty"))
+    deleting = yard.start("delete", {"tenant": {"name": "hasty"}})
+    assert yard.finished(creating)["status"] == "SUCCEEDED"
+    assert yard.finished(deleting)["status"] == "SUCCEEDED"
+    record = yard.deployment.tenants.get("hasty")
+    assert record is not None
+    assert record.state is TenantState.DELETED
+    assert account(yard, "hasty")["role"] is None
+
+
+# --- guard -------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_whose_role_and_tag_name_different_tenants_is_stopped(yard: Yard) -> None:
+    """Somebody with the right to start the pipeline lets it run as one tenant, tagged as another."""
+    yard.create("lender")
+    yard.create("borrower")
+    yard.drop("borrower", "incoming/fraud/f.csv", data.fraud(20000, seed=1).replace(b"is_fraud", b"target"))
+    (honest,) = yard.ended("borrower")
+    assert honest.state is State.SUCCEEDED
+    sagemaker = yard.cloud.client("sagemaker")
+    listed = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=str(honest.execution_arn))
+    parameters = {p["Name"]: p["Value"] for p in listed["PipelineParameters"]}
+    parameters["TenantId"] = "lender"
+    started = sagemaker.start_pipeline_execution(
+        PipelineName=yard.outputs["PipelineName"],
+        PipelineParameters=[{"Name": name, "Value": value} for name, value in parameters.items()],
+        ClientRequestToken="x" * 32,
+    )["PipelineExecutionArn"]
+
+    def ended() -> str | None:
+        status = str(
+            sagemaker.describe_pipeline_execution(PipelineExecutionArn=started)["PipelineExecutionStatus"]
+        )
+        return status if status != "Executing" else None
+
+    assert eventually(ended, 60) in ("Stopped", "Failed")
+    steps = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=started)["PipelineExecutionSteps"]
+    assert {step["StepName"]: step["StepStatus"] for step in steps}.get("Register") is None

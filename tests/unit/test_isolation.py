@@ -1,0 +1,456 @@
+"""The isolation matrix, policy by policy: each layer by itself denies what is another tenant's.
+
+So a layer that is weakened shows, though the others still hold. What the local cloud does not enforce is here
+too: PassRole, the conditions on jobs, the boundary, session tags. tests/e2e/test_isolation.py has the same
+matrix against a deployed service.
+"""
+
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.build import ACCOUNT, tenant
+from tests.evaluator import (
+    ACCESS_ROLE,
+    CODE,
+    DATA_KEY,
+    ESTATE,
+    POOL,
+    ROLES,
+    STACK,
+    Call,
+    Document,
+    decision,
+    template,
+)
+from trainyard.adapters.aws.estate import session_policy
+from trainyard.domain.names import is_tenant_id
+from trainyard.domain.tenants import Tenant
+
+NEIGHBOURS = ("acme", "acme1", "acme10", "acme-labs", "ac", "a")
+IMPOSTERS = ("acme-", "ACME", "acme.", "acm", "incoming", "")
+"""Prefixes beside the neighbours' that nobody owns, and that look like a neighbour's."""
+
+READS = ("s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging", "s3:GetObjectAttributes", "s3:GetObjectAcl")
+WRITES = (
+    "s3:PutObject",  # multipart uploads and copies are authorised as this
+    "s3:DeleteObject",
+    "s3:DeleteObjectVersion",
+    "s3:PutObjectTagging",
+    "s3:PutObjectAcl",
+    "s3:AbortMultipartUpload",
+    "s3:RestoreObject",
+)
+KEYS = ("incoming/x/data.csv", "models/x/1/model.tar.gz", "reports/x/1/evaluation.json", "receipts/x/1.json")
+IMAGES = (f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/sklearn:1",)
+YARD = template()
+BOUNDARY = YARD.policy("TenantBoundary")
+POOL_POLICY = YARD.policy("PoolBucketPolicy")
+ACCESS = YARD.policy("TenantAccessRole")
+PIPELINE = YARD.policy("PipelineRole")
+
+
+def silo(name: str, **changes: Any) -> Tenant:
+    return tenant(name, bucket=f"{STACK}-{ACCOUNT}-t-{name}", role_arn=f"{ROLES}{STACK}-{name}", **changes)
+
+
+def pooled(name: str) -> Tenant:
+    return tenant(name, bucket=POOL, root=f"{name}/", role_arn=f"{ROLES}{STACK}-{name}")
+
+
+OWNERS = {"silo": silo, "pool": pooled}
+
+
+def role_policy(owner: Tenant) -> Document:
+    return ESTATE.role_policy(owner, IMAGES, in_vpc=False)
+
+
+def own(owner: Tenant, action: str, resource: str, **keys: Any) -> Call:
+    """Return a call by a tenant's role."""
+    return Call(
+        principal=owner.role_arn,
+        action=action,
+        resource=resource,
+        keys=keys,
+        tags={"trainyard:tenant": owner.tenant_id},
+    )
+
+
+def on_objects(owner: Tenant, root: str) -> Iterator[Call]:
+    for action in (*READS, *WRITES):
+        for key in KEYS:
+            yield own(owner, action, f"{root}{key}")
+
+
+def on_listing(owner: Tenant, bucket: str, prefix: str) -> Iterator[Call]:
+    for action in ("s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads"):
+        for folder in ("", "incoming/", "models/"):
+            yield own(owner, action, f"arn:aws:s3:::{bucket}", **{"s3:prefix": f"{prefix}{folder}"})
+
+
+def foreign(kind: str) -> Iterator[Call]:
+    """Yield every call of every tenant's role on every other tenant's root, and on those of imposters."""
+    for name in NEIGHBOURS:
+        owner = OWNERS[kind](name)
+        for other in (*NEIGHBOURS, *(IMPOSTERS if kind == "pool" else ())):
+            if other == name:
+                continue
+            there = OWNERS[kind](other) if is_tenant_id(other) else pooled(other)
+            yield from on_objects(owner, f"arn:aws:s3:::{there.bucket}/{there.root}")
+            yield from on_listing(owner, there.bucket, there.root)
+
+
+LAYERS: dict[str, tuple[str, Any, bool]] = {
+    "the role of a tenant with a bucket": ("silo", lambda call: role_policy(_caller(call, silo)), False),
+    "the boundary of a tenant with a bucket": ("silo", lambda call: BOUNDARY, False),
+    "the policy of a bucket": ("silo", lambda call: ESTATE.bucket_policy(_target(call)), True),
+    "the role of a pooled tenant": ("pool", lambda call: role_policy(_caller(call, pooled)), False),
+    "the boundary of a pooled tenant": ("pool", lambda call: BOUNDARY, False),
+    "the policy of the pool": ("pool", lambda call: POOL_POLICY, True),
+}
+
+
+def _caller(call: Call, build: Any) -> Tenant:
+    found: Tenant = build(call.principal.removeprefix(f"{ROLES}{STACK}-"))
+    return found
+
+
+def _target(call: Call) -> Tenant:
+    return silo(call.resource.removeprefix(f"arn:aws:s3:::{STACK}-{ACCOUNT}-t-").partition("/")[0])
+
+
+def let_through(layer: str, change: Any = lambda document: document) -> tuple[int, list[Call]]:
+    """Return how many calls one layer was asked about, and those that it does not deny by itself.
+
+    A role or a boundary denies by allowing nothing; a bucket's policy must deny.
+    """
+    kind, document_for, is_resource = LAYERS[layer]
+    denials = ("Deny",) if is_resource else ("Deny", "ImplicitDeny")
+    calls = list(foreign(kind))
+    passed = [
+        call
+        for call in calls
+        if decision(call, change(document_for(call)), resource_policy=is_resource) not in denials
+    ]
+    return len(calls), passed
+
+
+def test_every_layer_denies_every_tenant_every_other_tenants_root_by_itself(
+    record_property: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {layer: let_through(layer) for layer in LAYERS}
+    with capsys.disabled():
+        print(f"\nisolation, policy by policy: {sum(size for size, _ in sizes.values()):,} calls, all denied")
+    assert {layer: passed for layer, (_, passed) in sizes.items() if passed} == {}
+    assert all(size > 1000 for size, _ in sizes.values())
+
+
+def _without_slash(document: Document) -> Document:
+    """Weaken prefixes as a careless edit would: acme/* becomes acme*."""
+    return dict(json.loads(json.dumps(document).replace('/*"', '*"')))
+
+
+def _tag_forgotten(document: Document) -> Document:
+    return dict(json.loads(json.dumps(document).replace("${aws:PrincipalTag/trainyard:tenant}", "*")))
+
+
+def _without(sid: str) -> Any:
+    def change(document: Document) -> Document:
+        kept = [s for s in document["Statement"] if s.get("Sid") != sid]
+        assert len(kept) < len(document["Statement"])
+        return document | {"Statement": kept}
+
+    return change
+
+
+def _wide(document: Document) -> Document:
+    wide = copy.deepcopy(document)
+    wide["Statement"].append({"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{STACK}-*"})
+    return wide
+
+
+@pytest.mark.parametrize(
+    ("layer", "weaken"),
+    [
+        ("the role of a tenant with a bucket", _wide),
+        ("the boundary of a tenant with a bucket", _tag_forgotten),
+        ("the policy of a bucket", _without("NoOtherTenant")),
+        ("the role of a pooled tenant", _wide),
+        ("the boundary of a pooled tenant", _tag_forgotten),
+        ("the boundary of a pooled tenant", _without_slash),
+        ("the policy of the pool", _without("NoOtherTenant")),
+        ("the policy of the pool", _without("NoOtherTenantsList")),
+        ("the policy of the pool", _tag_forgotten),
+    ],
+)
+def test_a_weakened_policy_shows_in_the_matrix(layer: str, weaken: Any) -> None:
+    assert let_through(layer, weaken)[1]
+
+
+@pytest.mark.parametrize("build", [silo, pooled])
+def test_a_tenant_reads_what_it_drops_and_writes_its_results_and_nothing_else(build: Any) -> None:
+    owner = build("acme")
+    root = f"arn:aws:s3:::{owner.bucket}/{owner.root}"
+    may = {
+        call.action + " " + call.resource.removeprefix(root).partition("/")[0]
+        for call in on_objects(owner, root)
+        if decision(call, role_policy(owner)) == "Allow" and decision(call, BOUNDARY) == "Allow"
+    }
+    assert may == {
+        "s3:GetObject incoming",
+        "s3:GetObjectVersion incoming",
+        "s3:GetObject models",
+        "s3:PutObject models",
+        "s3:GetObject reports",
+        "s3:PutObject reports",
+    }
+    document = ESTATE.bucket_policy(owner) if build is silo else POOL_POLICY
+    for call in on_objects(owner, root):
+        assert decision(call, document, resource_policy=True) != "Deny", call
+    listing = own(
+        owner, "s3:ListBucket", f"arn:aws:s3:::{owner.bucket}", **{"s3:prefix": f"{owner.root}incoming/x/"}
+    )
+    assert {decision(listing, role_policy(owner)), decision(listing, BOUNDARY)} == {"Allow"}
+
+
+def test_a_role_without_its_tag_reaches_nothing_in_the_pool() -> None:
+    untagged = [replace(call, tags={}) for call in on_objects(pooled("acme"), f"arn:aws:s3:::{POOL}/acme/")]
+    assert {decision(call, POOL_POLICY, resource_policy=True) for call in untagged} == {"Deny"}
+    assert {decision(call, BOUNDARY) for call in untagged} == {"ImplicitDeny"}
+
+
+def test_a_tenants_role_can_do_nothing_outside_s3_its_key_its_logs_and_its_images() -> None:
+    owner = silo("acme")
+    for action, resource in (
+        ("dynamodb:GetItem", f"arn:aws:dynamodb:us-east-1:{ACCOUNT}:table/{STACK}-TenantsTable"),
+        ("dynamodb:Query", f"arn:aws:dynamodb:us-east-1:{ACCOUNT}:table/{STACK}-RequestsTable/index/by-tenant"),
+        ("sqs:SendMessage", f"arn:aws:sqs:us-east-1:{ACCOUNT}:{STACK}-tier-premium"),
+        ("sagemaker:StartPipelineExecution", f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{STACK}-training"),
+        ("sagemaker:CreateTrainingJob", f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:training-job/x"),
+        ("sagemaker:CreateModelPackage", f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model-package/{STACK}-acme/1"),
+        ("iam:PassRole", owner.role_arn),
+        ("iam:TagRole", owner.role_arn),
+        ("sts:AssumeRole", f"{ROLES}{STACK}-acme1"),
+        ("sts:AssumeRole", ACCESS_ROLE),
+        ("kms:Decrypt", f"arn:aws:kms:us-east-1:{ACCOUNT}:key/another"),
+        ("kms:CreateGrant", DATA_KEY),
+        ("ecr:BatchGetImage", f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository/another"),
+        ("logs:GetLogEvents", f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/aws/sagemaker/TrainingJobs:x"),
+        ("logs:FilterLogEvents", f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/trainyard/{STACK}/Tenants"),
+        ("s3:PutObject", f"arn:aws:s3:::{CODE}/code/1/steps/train.py"),
+        ("s3:PutBucketPolicy", f"arn:aws:s3:::{owner.bucket}"),
+        ("ec2:CreateNetworkInterface", "*"),
+    ):
+        assert decision(own(owner, action, resource), role_policy(owner)) == "ImplicitDeny", action
+    own_image = f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository/sklearn"
+    assert decision(own(owner, "ecr:BatchGetImage", own_image), role_policy(owner)) == "Allow"
+
+
+def test_only_sagemaker_may_act_as_a_tenant() -> None:
+    (statement,) = ESTATE.trust()["Statement"]
+    assert statement["Principal"] == {"Service": "sagemaker.amazonaws.com"}
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+
+
+# --- keys and accounts -------------------------------------------------------------------------------------------
+
+KEY_ID, CUSTOMER = (
+    "s3:x-amz-server-side-encryption-aws-kms-key-id",
+    "s3:x-amz-server-side-encryption-customer-algorithm",
+)
+OWN_KEY = "arn:aws:kms:us-east-1:222222222222:key/own"
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, "ImplicitDeny"),
+        ({KEY_ID: DATA_KEY}, "ImplicitDeny"),
+        ({KEY_ID: "arn:aws:kms:us-east-1:999999999999:key/foreign"}, "Deny"),
+        ({CUSTOMER: "AES256"}, "Deny"),
+    ],
+)
+def test_a_put_that_names_a_foreign_key_is_denied(keys: dict[str, str], expected: str) -> None:
+    put = own(silo("acme"), "s3:PutObject", f"arn:aws:s3:::{silo('acme').bucket}/incoming/x/d.csv", **keys)
+    assert decision(put, ESTATE.bucket_policy(silo("acme")), resource_policy=True) == expected
+    swim = own(pooled("acme"), "s3:PutObject", f"arn:aws:s3:::{POOL}/acme/incoming/x/d.csv", **keys)
+    assert decision(swim, POOL_POLICY, resource_policy=True) == expected
+
+
+def test_a_tenant_with_a_key_of_its_own_uses_that_key_alone() -> None:
+    keyed = silo("acme", key_arn=OWN_KEY)
+    put = own(keyed, "s3:PutObject", f"arn:aws:s3:::{keyed.bucket}/models/x/m", **{KEY_ID: DATA_KEY})
+    assert decision(put, ESTATE.bucket_policy(keyed), resource_policy=True) == "Deny"
+    for key, expected in ((OWN_KEY, "Allow"), (DATA_KEY, "ImplicitDeny")):
+        assert decision(own(keyed, "kms:GenerateDataKey", key), role_policy(keyed)) == expected
+
+
+def test_the_tenants_own_account_puts_data_and_reads_results_and_no_other_account_does() -> None:
+    owner = silo("acme", account_id="222222222222")
+    document = ESTATE.bucket_policy(owner)
+
+    def says(account: str, action: str, key: str, **keys: Any) -> str:
+        resource = f"arn:aws:s3:::{owner.bucket}" + (f"/{key}" if key else "")
+        call = Call(principal=f"arn:aws:iam::{account}:root", action=action, resource=resource, keys=keys)
+        return decision(call, document, resource_policy=True)
+
+    assert says("222222222222", "s3:PutObject", "incoming/x/d.csv") == "Allow"
+    assert {says("222222222222", "s3:GetObject", key) for key in KEYS[1:]} == {"Allow"}
+    assert says("222222222222", "s3:ListBucket", "", **{"s3:prefix": "models/x/"}) == "Allow"
+    for action, key in (
+        ("s3:GetObject", KEYS[0]),
+        ("s3:PutObject", KEYS[1]),
+        ("s3:DeleteObject", KEYS[0]),
+        ("s3:PutBucketPolicy", ""),
+    ):
+        assert says("222222222222", action, key) == "ImplicitDeny"
+    for action, key in (("s3:PutObject", KEYS[0]), ("s3:GetObject", KEYS[1])):
+        assert says("333333333333", action, key) == "ImplicitDeny"
+    assert len(str(document)) < 4000, "20 KB is the limit, and no list of tenants grows it"
+
+
+# --- credentials that are handed out -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", [silo, pooled])
+@pytest.mark.parametrize("upload", [True, False])
+def test_handed_out_credentials_reach_one_tenant_by_the_role_and_by_the_session_alone(
+    build: Any, upload: bool
+) -> None:
+    owner = build("acme")
+    session = session_policy(owner, partition="aws", data_key_arn=DATA_KEY, upload=upload)
+    assert len(str(session).replace(" ", "")) < 2048, "the limit of a session policy"
+    for name in (*NEIGHBOURS, *(IMPOSTERS if build is pooled else ())):
+        there = build(name) if is_tenant_id(name) else pooled(name)
+        root = f"arn:aws:s3:::{there.bucket}/{there.root}"
+        calls = [*on_objects(owner, root), *on_listing(owner, there.bucket, there.root)]
+        for call in calls:
+            asked = replace(call, principal=ACCESS_ROLE)
+            by_role, by_session = decision(asked, ACCESS), decision(asked, session)
+            if name != "acme":
+                assert (by_role, by_session) == ("ImplicitDeny", "ImplicitDeny"), call
+            elif by_role == by_session == "Allow" and not call.action.startswith("s3:List"):
+                folder = call.resource.removeprefix(root).partition("/")[0]
+                writes = call.action in ("s3:PutObject", "s3:AbortMultipartUpload")
+                assert (folder == "incoming") == upload, call
+                assert writes == upload, call
+
+
+# --- the pipeline's role -----------------------------------------------------------------------------------------
+
+JOB = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:training-job/pipelines-abc-Train-1"
+TAGS = ("tenant", "tier", "request", "dataset", "stage")
+GOOD: dict[str, Any] = {f"aws:RequestTag/trainyard:{tag}": "x" for tag in TAGS} | {
+    "sagemaker:InstanceTypes": ["ml.m5.large"],
+    "sagemaker:MaxRuntimeInSeconds": "3600",
+    "sagemaker:OutputKmsKey": DATA_KEY,
+}
+
+
+def job(document: Document, action: str = "sagemaker:CreateTrainingJob", **keys: Any) -> str:
+    call = Call(principal=f"arn:aws:iam::{ACCOUNT}:role/pipeline", action=action, resource=JOB, keys=keys)
+    return decision(call, document)
+
+
+@pytest.mark.parametrize("action", ["sagemaker:CreateTrainingJob", "sagemaker:CreateProcessingJob"])
+def test_jobs_are_made_only_tagged_bounded_encrypted_and_on_allowed_instances(action: str) -> None:
+    resource = JOB if "Training" in action else JOB.replace("training-job", "processing-job")
+
+    def says(**changes: Any) -> str:
+        keys = {name: value for name, value in (GOOD | changes).items() if value is not None}
+        return decision(
+            Call(principal="arn:aws:iam::1:role/p", action=action, resource=resource, keys=keys), PIPELINE
+        )
+
+    assert says() == "Allow"
+    for name in GOOD:
+        assert says(**{name: None}) == "ImplicitDeny", name
+    assert says(**{"sagemaker:InstanceTypes": ["ml.p4d.24xlarge"]}) == "ImplicitDeny"
+    assert says(**{"sagemaker:InstanceTypes": ["ml.m5.large", "ml.p4d.24xlarge"]}) == "ImplicitDeny"
+    assert says(**{"sagemaker:MaxRuntimeInSeconds": "43201"}) == "ImplicitDeny"
+
+
+def test_with_a_vpc_a_job_without_subnets_or_without_security_groups_is_denied() -> None:
+    document = template(SubnetIds="subnet-1,subnet-2", SecurityGroupIds="sg-1").policy("PipelineRole")
+    placed = GOOD | {"sagemaker:VpcSubnets": ["subnet-1"], "sagemaker:VpcSecurityGroupIds": ["sg-1"]}
+    assert job(document, **placed) == "Allow"
+    for missing in ("sagemaker:VpcSubnets", "sagemaker:VpcSecurityGroupIds"):
+        assert job(document, **{name: value for name, value in placed.items() if name != missing}) == "Deny"
+    assert job(document, **placed | {"sagemaker:VpcSubnets": ["subnet-1", "subnet-9"]}) == "Deny"
+    assert job(document, **placed | {"sagemaker:VpcSecurityGroupIds": ["sg-9"]}) == "Deny"
+    in_vpc = ESTATE.role_policy(silo("acme"), IMAGES, in_vpc=True)
+    boundary = template(SubnetIds="subnet-1", SecurityGroupIds="sg-1").policy("TenantBoundary")
+    interface = own(silo("acme"), "ec2:CreateNetworkInterface", "*")
+    assert {decision(interface, in_vpc), decision(interface, boundary)} == {"Allow"}
+
+
+def test_the_pipeline_lends_tenants_roles_to_sagemaker_and_no_other_role_to_anybody() -> None:
+    def says(role: str, service: str) -> str:
+        keys = {"iam:PassedToService": service}
+        call = Call(principal="arn:aws:iam::1:role/p", action="iam:PassRole", resource=role, keys=keys)
+        return decision(call, PIPELINE)
+
+    assert says(f"{ROLES}{STACK}-acme", "sagemaker.amazonaws.com") == "Allow"
+    assert says(f"{ROLES}{STACK}-acme", "lambda.amazonaws.com") == "ImplicitDeny"
+    for other in ("role/admin", f"role/trainyard/{STACK}/x", f"role/trainyard/{STACK}-2/tenants/{STACK}-2-acme"):
+        assert says(f"arn:aws:iam::{ACCOUNT}:{other}", "sagemaker.amazonaws.com") == "ImplicitDeny"
+
+
+# --- the functions' roles ----------------------------------------------------------------------------------------
+
+PASSES = {
+    "iam:PassRole": {"TenantsFunction": "ScheduleRole"},
+    "sagemaker:StartPipelineExecution": {"DispatcherFunction": ""},
+    "sagemaker:CreateTrainingJob": {},
+    "iam:CreateRole": {"TenantsFunction": ""},
+    "iam:AttachRolePolicy": {},
+    "iam:CreateUser": {},
+    "iam:DeleteRolePermissionsBoundary": {},
+    "s3:PutBucketPolicy": {"TenantsFunction": ""},
+    "s3:DeleteObject": {"TenantsFunction": "", "PublisherFunction": "code"},
+    "kms:ScheduleKeyDeletion": {},
+    "kms:PutKeyPolicy": {},
+    "dynamodb:DeleteTable": {},
+    "sqs:DeleteQueue": {},
+    "sts:AssumeRole": {},
+}
+RESOURCES = {
+    "iam": (f"{ROLES}{STACK}-acme", f"arn:aws:iam::{ACCOUNT}:role/admin"),
+    "s3": (f"arn:aws:s3:::{STACK}-{ACCOUNT}-t-acme", f"arn:aws:s3:::{STACK}-{ACCOUNT}-t-acme/incoming/x/d.csv"),
+    "sagemaker": (f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{STACK}-training", JOB),
+    "kms": (DATA_KEY,),
+    "dynamodb": (f"arn:aws:any:us-east-1:{ACCOUNT}:TenantsTable",),
+    "sqs": (f"arn:aws:sqs:us-east-1:{ACCOUNT}:{STACK}-tier-basic",),
+    "sts": (f"{ROLES}{STACK}-acme", ACCESS_ROLE),
+}
+
+
+@pytest.mark.parametrize("function", YARD.functions())
+def test_no_function_can_do_more_than_its_duty(function: str) -> None:
+    document = YARD.policy(function)
+    for action, may in PASSES.items():
+        for resource in RESOURCES[action.partition(":")[0]]:
+            keys = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+            says = decision(
+                Call(principal="arn:aws:iam::1:role/f", action=action, resource=resource, keys=keys), document
+            )
+            if says == "Allow":
+                assert function in may, f"{function} may {action} on {resource}"
+
+
+def test_roles_of_tenants_are_made_only_within_the_boundary() -> None:
+    document = YARD.policy("TenantsFunction")
+
+    def says(action: str, role: str, **keys: str) -> str:
+        call = Call(principal="arn:aws:iam::1:role/f", action=action, resource=role, keys=keys)
+        return decision(call, document)
+
+    bounded = {"iam:PermissionsBoundary": f"{STACK}-TenantBoundary"}
+    for action in ("iam:CreateRole", "iam:PutRolePolicy", "iam:PutRolePermissionsBoundary"):
+        assert says(action, f"{ROLES}{STACK}-acme", **bounded) == "Allow"
+        assert says(action, f"{ROLES}{STACK}-acme") == "ImplicitDeny"
+        assert says(action, f"arn:aws:iam::{ACCOUNT}:role/admin", **bounded) == "ImplicitDeny"
