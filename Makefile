@@ -59,6 +59,15 @@ fairness: .venv/ready  ## measure fair shares, starvation bounds and large reque
 contention: .venv/ready  ## let a hundred dispatchers contend on the local cloud's DynamoDB (takes a while)
 	@$(BIN)/python -m local.contention
 
+TENANTS ?= 1000
+.PHONY: onboarding
+onboarding: .venv/ready  ## measure onboarding of a thousand pooled tenants, and a large deletion (takes a while)
+	@$(BIN)/python -m local.onboarding --tenants $(TENANTS)
+
+.PHONY: isolation
+isolation: .venv/ready  ## run the isolation matrix, policy by policy and against a deployed service
+	@$(BIN)/python -m pytest -q tests/unit/test_isolation.py tests/e2e/test_isolation.py
+
 .PHONY: test
 test: .venv/ready  ## run the tests
 	@$(BIN)/python -m pytest -n 2 -q tests
@@ -92,6 +101,12 @@ build: .venv-sam/ready  ## build the application for AWS (arm64); needs python3.
 .PHONY: deploy
 deploy: .venv-sam/ready  ## deploy what was built: make deploy STAGE=dev|staging|prod
 	.venv-sam/bin/sam deploy --config-env $(STAGE)
+
+DATA ?=
+YES ?=
+.PHONY: teardown
+teardown: .venv/ready  ## show what a deployment has made, with YES=1 remove it: make teardown STAGE=dev YES=1 DATA=delete
+	@./trainyard --stack trainyard-$(STAGE) teardown $(if $(YES),--yes) $(if $(filter delete,$(DATA)),--delete-data)
 
 # --- upkeep ---------------------------------------------------------------------------------------------------
 

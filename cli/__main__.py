@@ -9,7 +9,7 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli import algorithms, dlq, models, requests, service, simulate, tenants
+from cli import algorithms, dlq, models, requests, service, simulate, teardown, tenants
 from cli.deployment import Deployment
 from cli.show import Answer, show
 from trainyard.domain.errors import TrainyardError
@@ -282,6 +282,14 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     what_if.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the slots in use over time")
     what_if.add_argument("--save-history", type=Path, metavar="FILE", help="keep the arrivals")
     what_if.set_defaults(run=simulate.simulate)
+    removed = commands.add_parser(
+        "teardown", help="show all that this deployment has made; with --yes, remove it and the stack"
+    )
+    removed.add_argument("--yes", action="store_true", help="do it; without it, only say what would go")
+    removed.add_argument(
+        "--delete-data", action="store_true", help="delete the tenants with their data, models and records too"
+    )
+    removed.set_defaults(run=teardown.teardown)
     letters = commands.add_parser("dlq", help="list and redrive dead letters")
     actions = letters.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="the dead-letter queues and their newest letters").set_defaults(

@@ -12,6 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import ValidationError
 
 from trainyard import bootstrap
+from trainyard.adapters.aws.clients import take_calls
 from trainyard.application.tenants import Answer, Step
 from trainyard.contracts.events import explain
 from trainyard.contracts.tenants import StepCommand
@@ -39,9 +40,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Answer:
     try:
         answer = action(command)(step)
     except Refused as refusal:
-        logger.info("step refused", extra={"reason": str(refusal)})
+        logger.info("step refused", extra={"reason": str(refusal), "calls": sum(take_calls().values())})
         raise
-    logger.info("step done", extra={"answer": answer})
+    logger.info("step done", extra={"answer": answer, "calls": sum(take_calls().values())})
     return answer
 
 

@@ -21,7 +21,7 @@ from local.cloud import REGION
 from tests.e2e.conftest import Yard
 from trainyard.domain.tenants import Tenant
 
-SILO = ("acme", "acme1", "acme10", "acme-labs", "ac")
+SILO = ("corp", "corp1", "corp10", "corp-labs", "co")
 POOL = ("pond", "pond1", "pond10", "pond-labs", "po")
 IMPOSTERS = ("pond-/", "POND/", "pon/", "/", "pond1", "pond.")
 KEYS = ("incoming/x/data.csv", "models/x/1/model.tar.gz", "reports/x/1/evaluation.json", "receipts/x/1.json")
@@ -157,7 +157,7 @@ def test_credentials_that_are_handed_out_reach_one_tenant_and_one_purpose(
     yard: Yard, neighbourhood: Neighbourhood, capsys: pytest.CaptureFixture[str]
 ) -> None:
     callers = {}
-    for name in ("acme", "pond"):
+    for name in ("corp", "pond"):
         tenant = neighbourhood.tenants[name]
         for purpose in ("upload", "read"):
             capsys.readouterr()
@@ -180,7 +180,7 @@ def test_credentials_that_are_handed_out_reach_one_tenant_and_one_purpose(
     with capsys.disabled():
         print(f"\nisolation, handed-out credentials: {count:,} attempts, all denied")
     assert passed == []
-    assert yard.run("tenant", "credentials", "acme", "--minutes", "5") == 1
+    assert yard.run("tenant", "credentials", "corp", "--minutes", "5") == 1
     assert "choose between 15 and 60" in capsys.readouterr().err
     sts = yard.cloud.client("sts")
     untagged = {"RoleArn": yard.outputs["TenantAccessRoleArn"], "RoleSessionName": "mallory"}
@@ -194,7 +194,7 @@ def test_the_matrix_is_not_empty_words_when_every_layer_is_weakened_it_fails(
 ) -> None:
     """One layer alone holds the others out (tests/unit/test_isolation.py weakens each of them by itself)."""
     iam, owner = yard.cloud.client("iam"), yard.cloud.client("s3")
-    caller, victim = neighbourhood.tenants["acme"], neighbourhood.tenants["acme1"]
+    caller, victim = neighbourhood.tenants["corp"], neighbourhood.tenants["corp1"]
     everything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
 
@@ -203,15 +203,15 @@ def test_the_matrix_is_not_empty_words_when_every_layer_is_weakened_it_fails(
         return not denied(partial(as_caller.get_object, Bucket=victim.bucket, Key=KEYS[0]))
 
     try:
-        iam.put_role_policy(RoleName="trainyard-acme", PolicyName="more", PolicyDocument=policy)
+        iam.put_role_policy(RoleName="trainyard-corp", PolicyName="more", PolicyDocument=policy)
         assert not steal(), "the boundary and the bucket's policy hold"
-        iam.delete_role_permissions_boundary(RoleName="trainyard-acme")
+        iam.delete_role_permissions_boundary(RoleName="trainyard-corp")
         assert not steal(), "the bucket's policy holds"
         owner.delete_bucket_policy(Bucket=victim.bucket)
         assert steal()
     finally:
-        iam.delete_role_policy(RoleName="trainyard-acme", PolicyName="more")
-        for name in ("acme", "acme1"):
+        iam.delete_role_policy(RoleName="trainyard-corp", PolicyName="more")
+        for name in ("corp", "corp1"):
             assert yard.run("tenant", "repair", name) == 0
     assert not steal()
 
@@ -271,7 +271,7 @@ def test_no_function_reaches_what_its_duty_does_not_need(
         (arn,) = {arn for role, arn in roles.items() if role.startswith(starts)}
         credentials = yard.cloud.credentials_of(arn)
         as_function = s3(yard, **credentials)
-        for owner in (neighbourhood.tenants["acme"], neighbourhood.tenants["pond"]):
+        for owner in (neighbourhood.tenants["corp"], neighbourhood.tenants["pond"]):
             for verb, key in forbidden:
                 at = {"Bucket": owner.bucket, "Key": owner.root + key}
                 more = {"Body": b"x"} if verb == "put" else {}
@@ -280,12 +280,12 @@ def test_no_function_reaches_what_its_duty_does_not_need(
                 assert denied(call, **at, **more), f"{name} may {verb} {at}"
         for service, call_name, arguments in (
             ("iam", "create_user", {"UserName": "mallory"}),
-            ("iam", "delete_role", {"RoleName": "trainyard-acme"}),
+            ("iam", "delete_role", {"RoleName": "trainyard-corp"}),
             ("sqs", "purge_queue", {"QueueUrl": yard.outputs["UploadsQueue"]}),
             ("dynamodb", "delete_table", {"TableName": yard.outputs["TenantsTable"]}),
             ("dynamodb", "scan", {"TableName": yard.outputs["RequestsTable"]}),
             ("kms", "schedule_key_deletion", {"KeyId": yard.outputs["DataKeyArn"]}),
-            ("s3", "delete_bucket", {"Bucket": neighbourhood.tenants["acme"].bucket}),
+            ("s3", "delete_bucket", {"Bucket": neighbourhood.tenants["corp"].bucket}),
         ):
             client = boto3.client(service, endpoint_url=yard.cloud.url, region_name=REGION, **credentials)
             with pytest.raises(ClientError, match=r"AccessDenied|not authorized"):

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from tests.build import NOW, after, policies, policy, request, submission, tier, waiting_room
-from trainyard.adapters.memory.edges import MemoryDataSets, MemoryExecutions, MemoryTenants, MemoryTierQueues
+from trainyard.adapters.memory.edges import (
+    MemoryBell,
+    MemoryDataSets,
+    MemoryExecutions,
+    MemoryTenants,
+    MemoryTierQueues,
+)
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.leaving import Leaving
 from trainyard.application.moving import Moving
@@ -130,6 +136,7 @@ class Town:
         self.alive: set[str] = set()
         self.told: list[str] = []
         self.limits: dict[str, Any] = {}
+        self.bell = MemoryBell()
         self.queues, self.executions, self.data = MemoryTierQueues(), MemoryExecutions(), MemoryDataSets()
         self.policy = policy(
             *self.tiers,
@@ -153,7 +160,7 @@ class Town:
             with_limits=self.with_limits,
         )
         self.desk = desk
-        self.onboarding = Onboarding(desk=desk, provisioning=self.account, removal=self.account)
+        self.onboarding = Onboarding(desk=desk, provisioning=self.account, removal=self.account, bell=self.bell)
         self.leaving = Leaving(desk=desk, removal=self.account, executions=self.executions)
         self.moving = Moving(
             desk=desk,
@@ -162,6 +169,7 @@ class Town:
             migration=self.account,
             data_sets=self.data,
             tier_queues=self.queues,
+            bell=self.bell,
         )
 
     def with_limits(self, text: str, tenant_id: str, limits: Any) -> str:

@@ -43,7 +43,7 @@ from trainyard.domain.errors import (
 from trainyard.domain.names import display_name
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Outcome, Request, State
-from trainyard.domain.tenants import Tenant, TenantState, TrainOn
+from trainyard.domain.tenants import RoleState, Tenant, TenantState, TrainOn
 
 
 @dataclass
@@ -646,3 +646,42 @@ def _other(book: Policies) -> Policies:
             policy(tier("other"), version=version) if text == "other" else parse(text, version)
         ),
     )
+
+
+# --- tenants that go, move, or have no role yet ------------------------------------------------------------------
+
+
+def test_a_pooled_tenants_role_is_made_before_its_first_request_waits_and_time_is_left_for_it() -> None:
+    owner = tenant(bucket="pool", root="acme/", role=RoleState.NONE)
+    world = World(tenants=(owner,))
+    one = submission(content=content("acme/incoming/set-1/d.csv", bucket="pool"))
+    enlisted = world.enlist.enlist(one, NOW)
+    assert (enlisted.kind, world.roles.made) == (Enlistment.QUEUED, ["acme"])
+    assert enlisted.request.due_at == after(15)
+
+
+@pytest.mark.parametrize(
+    ("owner", "reason"),
+    [
+        (tenant("other"), "has been deleted since"),
+        (tenant(state=TenantState.DELETING), "has been deleted since"),
+        (tenant(state=TenantState.DELETED), "has been deleted since"),
+        (tenant(bucket="elsewhere"), "has moved since"),
+    ],
+)
+def test_a_request_whose_tenant_has_gone_or_moved_is_refused_and_nothing_waits(owner: Tenant, reason: str) -> None:
+    world = World(tenants=(owner,))
+    for _ in range(2):
+        enlisted = world.enlist.enlist(submission(), NOW)
+        assert enlisted.kind is Enlistment.REFUSED
+    kept = world.request(enlisted.request.request_id)
+    assert kept.state is State.REJECTED
+    assert reason in str(kept.reason)
+    assert len(world.announcements.announced) == 1
+    assert world.room.queue("basic", "acme").at_rest
+
+
+def test_a_request_is_enlisted_in_the_tier_that_its_tenant_has_moved_to() -> None:
+    limits = policy(tier("basic"), tier("premium"))
+    world = World(limits=limits, tenants=(tenant(tier="premium"),))
+    assert world.enlist.enlist(submission(tier="basic"), NOW).request.tier == "premium"

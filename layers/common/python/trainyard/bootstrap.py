@@ -173,7 +173,9 @@ def tenant_desk() -> TenantDesk:
 
 @cache
 def onboarding() -> Onboarding:
-    return Onboarding(desk=tenant_desk(), provisioning=_provisioning(), removal=AwsRemoval(estate=_estate()))
+    return Onboarding(
+        desk=tenant_desk(), provisioning=_provisioning(), removal=AwsRemoval(estate=_estate()), bell=bell()
+    )
 
 
 @cache
@@ -186,6 +188,7 @@ def moving() -> Moving:
         migration=S3Migration(estate=_estate()),
         data_sets=S3DataSets(),
         tier_queues=SqsTierQueues(prefix=settings.tier_queue_prefix),
+        bell=bell(),
     )
 
 

@@ -9,7 +9,7 @@ that is copied to the new one, where it is announced as any upload is.
 
 from dataclasses import dataclass, replace
 
-from trainyard.application.ports import DataSets, TierQueues
+from trainyard.application.ports import Bell, DataSets, TierQueues
 from trainyard.application.tenants import Answer, Migration, Provisioning, Removal, Step, TenantDesk
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.names import request_id
@@ -28,6 +28,7 @@ class Moving:
     migration: Migration
     data_sets: DataSets
     tier_queues: TierQueues
+    bell: Bell
 
     def begin(self, step: Step) -> Answer:
         """Let nothing of the tenant's start in the old tier any more."""
@@ -144,6 +145,7 @@ class Moving:
                     room.set_tenant_paused(tier.name, tenant.tenant_id, False, step.at)
         room.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, step.at)
         self.desk.done(tenant, "Moved", spent_usd=spent)
+        self.bell.ring()
         return told
 
     # --- parts ------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ A step derives what it makes from the record and the wish. An update writes the 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from trainyard.application.ports import Bell
 from trainyard.application.tenants import (
     Answer,
     Provisioning,
@@ -32,6 +33,7 @@ class Onboarding:
     desk: TenantDesk
     provisioning: Provisioning
     removal: Removal
+    bell: Bell
 
     # --- create -----------------------------------------------------------------------------------------------
 
@@ -134,6 +136,8 @@ class Onboarding:
         tenant = self.desk.claim(step, known, state=state)
         suspended = state is TenantState.SUSPENDED
         self.desk.waiting_room.set_tenant_paused(tenant.tier, tenant.tenant_id, suspended, step.at)
+        if not suspended:
+            self.bell.ring()
         return _told(self.desk.done(tenant, what if known.state is not state else None))
 
     # --- roles of pooled tenants ------------------------------------------------------------------------------

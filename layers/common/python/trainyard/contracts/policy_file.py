@@ -356,19 +356,26 @@ def with_entry(text: str, section: str, name: str, values: Mapping[str, Any] | N
         replaced = [f"{section}:", *block] if block else []
         lines[key.start_mark.line : node.end_mark.line + 1] = replaced
         return "\n".join(lines) + "\n"
-    known = next(((k, v) for k, v in node.value if k.value == name), None)
-    if known is not None:
-        last = known[1].end_mark.line + (1 if known[1].end_mark.column else 0)
-        while last > known[0].start_mark.line + 1 and not lines[last - 1].strip():
+    indent = " " * node.value[0][0].start_mark.column
+    entry = [indent + line.lstrip() for line in entry]
+    starts = [k.start_mark.line for k, _ in node.value]
+    ends = [*starts[1:], _line_after(root, key, len(lines))]
+    known = next((number for number, (k, _) in enumerate(node.value) if k.value == name), None)
+    if known is None:
+        lines[starts[0] : starts[0]] = entry
+    else:
+        last = ends[known]
+        while last > starts[known] + 1 and lines[last - 1].lstrip()[:1] in ("", "#"):
             last -= 1
-        if values is None and len(node.value) == 1:
-            lines[key.start_mark.line : last] = []
-        else:
-            lines[known[0].start_mark.line : last] = entry
-    elif entry:
-        indent = " " * node.value[0][0].start_mark.column
-        lines[key.start_mark.line + 1 : key.start_mark.line + 1] = [indent + line[2:] for line in entry]
+        alone = not entry and len(starts) == 1
+        lines[key.start_mark.line if alone else starts[known] : last] = entry
     return "\n".join(lines) + "\n"
+
+
+def _line_after(root: yaml.MappingNode, key: yaml.Node, end: int) -> int:
+    """Return the line at which the next section begins."""
+    later = [k.start_mark.line for k, _ in root.value if k.start_mark.line > key.start_mark.line]
+    return min(later, default=end)
 
 
 def _entry_lines(name: str, values: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,141 @@
+"""Teardown: remove what was made outside the stack, the stack, and what it keeps: nothing that costs stays."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from cli.deployment import Deployment
+from cli.machines import run
+from cli.show import Answer
+from trainyard.domain.errors import Refused
+from trainyard.domain.tenants import Change, Tenant, TenantState
+
+KEY_WINDOW_DAYS = 7
+"""The shortest that KMS lets a key wait for its deletion; it costs nothing meanwhile."""
+
+STACK_MINUTES_MAX = 60
+TABLES = ("SchedulerTable", "RequestsTable", "TenantsTable")
+ABSENT = frozenset(
+    {"404", "NoSuchBucket", "ResourceNotFoundException", "NotFoundException", "KMSInvalidStateException"}
+)
+
+
+def teardown(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Say what would go; with --yes let it go, and with --delete-data the tenants' data and records too.
+
+    Can be run again after any failure, until the stack itself is gone.
+    """
+    outputs = dict(deployment.outputs)
+    tenants = [tenant for tenant in deployment.tenants.all() if tenant.state is not TenantState.DELETED]
+    plan = _plan(deployment, outputs, tenants)
+    if not arguments.yes:
+        lines = ["nothing was removed; add --yes to remove it, and --delete-data to remove the tenants' data too"]
+        return Answer(data=plan, columns=("WOULD GO", "WHAT"), rows=list(plan.items()), lines=lines)
+    if not arguments.delete_data and (tenants or _objects(deployment, outputs["PoolBucket"])):
+        raise Refused(
+            f"{len(tenants)} tenants still have data, models and records: add --delete-data to delete all of it, "
+            "or take it away first (`trainyard tenant delete` tells of each what there is)"
+        )
+    # 1. Nothing new starts.
+    deployment.waiting_room.set_paused(True)
+    # 2. Tenants: their data, models, roles, schedules; each by the machine that deletes one.
+    for number, tenant in enumerate(tenants, start=1):
+        _say(f"tenant {tenant.tenant_id} ({number} of {len(tenants)})")
+        run(deployment, Change.DELETE, {"tenant": {"name": tenant.tenant_id}, "purge": True}, quiet=True)
+    # 3. What lies in the stack's buckets, which CloudFormation would stumble over.
+    for name in ("PoolBucket", "CodeBucket"):
+        _say(f"objects of {outputs[name]}: {_empty(deployment, outputs[name]):,} versions")
+    # 4. The stack.
+    _say(f"stack {deployment.stack}")
+    _delete_stack(deployment)
+    # 5. What the stack keeps when it is deleted: tables and pool in prod, the key always.
+    kept = _remove_kept(deployment, outputs) if arguments.delete_data else _kept(outputs)
+    return Answer(
+        data={"removed": plan, "kept": kept},
+        lines=[
+            f"{deployment.stack} is gone",
+            *(f"kept: {line}" for line in kept),
+            "not ours to delete: the logs of jobs (/aws/sagemaker/…), and the bucket in which sam keeps artefacts",
+        ],
+    )
+
+
+def _plan(deployment: Deployment, outputs: dict[str, str], tenants: list[Tenant]) -> dict[str, Any]:
+    schedules = [tenant for tenant in tenants if tenant.retrain_schedule]
+    return {
+        "tenants": len(tenants),
+        "buckets of their own": len([tenant for tenant in tenants if tenant.bucket and not tenant.pooled]),
+        "roles": len([tenant for tenant in tenants if tenant.role != "NONE"]),
+        "schedules": len(schedules),
+        "object versions in the pool": _objects(deployment, outputs["PoolBucket"]),
+        "published scripts": _objects(deployment, outputs["CodeBucket"]),
+        "stack": deployment.stack,
+        "with --delete-data": "tables, pool and key, where the stack keeps them",
+    }
+
+
+def _objects(deployment: Deployment, bucket: str) -> int:
+    pages = deployment.client("s3").get_paginator("list_object_versions").paginate(Bucket=bucket)
+    return sum(len(page.get("Versions", [])) + len(page.get("DeleteMarkers", [])) for page in pages)
+
+
+def _empty(deployment: Deployment, bucket: str) -> int:
+    s3, count = deployment.client("s3"), 0
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        keys = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
+        if keys:
+            s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+            count += len(keys)
+    return count
+
+
+def _delete_stack(deployment: Deployment) -> None:
+    """Raises Refused, naming what CloudFormation could not delete."""
+    cloudformation = deployment.client("cloudformation")
+    (found,) = cloudformation.describe_stacks(StackName=deployment.stack)["Stacks"]
+    cloudformation.delete_stack(StackName=found["StackId"])
+    waiter = cloudformation.get_waiter("stack_delete_complete")
+    try:
+        waiter.wait(StackName=found["StackId"], WaiterConfig={"Delay": 2, "MaxAttempts": STACK_MINUTES_MAX * 30})
+    except Exception as error:
+        events = cloudformation.describe_stack_events(StackName=found["StackId"])["StackEvents"]
+        failed = [
+            f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"
+            for event in events
+            if event["ResourceStatus"] == "DELETE_FAILED"
+        ]
+        raise Refused(f"the stack could not be deleted; run this again. {'; '.join(failed[:5])}") from error
+
+
+def _kept(outputs: dict[str, str]) -> list[str]:
+    key = f"{outputs['DataKeyArn']} (a dollar a month): it opens what was encrypted by it"
+    tables = [outputs[name] for name in TABLES] if outputs["Stage"] == "prod" else []
+    return [key, *tables]
+
+
+def _remove_kept(deployment: Deployment, outputs: dict[str, str]) -> list[str]:
+    dynamodb, s3, kms = (deployment.client(name) for name in ("dynamodb", "s3", "kms"))
+    for name in TABLES:
+        _gone(lambda name=name: dynamodb.delete_table(TableName=outputs[name]))  # type: ignore[misc]
+    for name in ("PoolBucket", "CodeBucket"):
+        _gone(lambda name=name: s3.delete_bucket(Bucket=outputs[name]))  # type: ignore[misc]
+    window = {"KeyId": outputs["DataKeyArn"], "PendingWindowInDays": KEY_WINDOW_DAYS}
+    _gone(lambda: kms.schedule_key_deletion(**window))
+    return [f"{outputs['DataKeyArn']}, until its deletion in {KEY_WINDOW_DAYS} days; it costs nothing till then"]
+
+
+def _gone(call: Callable[[], Any]) -> None:
+    """Delete something that may be gone already."""
+    try:
+        call()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ABSENT:
+            raise
+
+
+def _say(text: str) -> None:
+    print(f"teardown: {text}", file=sys.stderr)

@@ -1,0 +1,155 @@
+"""Measure onboarding and leaving on the local cloud: one tenant, a thousand in the pool, 5,000 objects deleted.
+
+    python -m local.onboarding [--tenants 1000] [--objects 5000] [--at-once 4]
+
+Calls are those that the tenants function makes of AWS, as its log counts them; beside them a tenant costs one
+StartExecution and seven state transitions with a task each. Seconds are this machine's, which answers some 150
+calls a second in all; state machines wait a five-hundredth of their time.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from local.cloud import Cloud
+from local.demo import data
+from local.deploy import deploy
+
+POLICY = """
+running_max: 20
+quiet_period_seconds: 0
+delay_max_seconds: 0
+tiers:
+  basic:
+    quota: 4
+    running_max_per_tenant: 1
+    runtime_max_minutes: 5
+    storage: pool
+    instances: [{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}]
+  premium:
+    quota: 4
+    running_max_per_tenant: 1
+    runtime_max_minutes: 5
+    instances: [{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}]
+"""
+UPLOADERS = 10
+
+
+@dataclass
+class Yard:
+    cloud: Cloud
+    outputs: dict[str, str]
+
+    def run(self, change: str, payload: dict[str, Any]) -> float:
+        """Run a state machine to its end; return its seconds. Raises RuntimeError when it fails."""
+        machines, began = self.cloud.client("stepfunctions"), time.monotonic()
+        arn = machines.start_execution(
+            stateMachineArn=f"{self.outputs['TenantMachines']}{change}", input=json.dumps(payload)
+        )["executionArn"]
+        while (found := machines.describe_execution(executionArn=arn))["status"] == "RUNNING":
+            time.sleep(0.1)
+        if found["status"] != "SUCCEEDED":
+            raise RuntimeError(f"{change} failed: {found.get('cause')}")
+        return time.monotonic() - began
+
+    def create(self, name: str, tier: str) -> float:
+        return self.run("create", {"tenant": {"name": name, "tier": tier, "target": "target"}})
+
+    def calls(self, prefix: str) -> int:
+        """Return the calls that the function's log counts for the tenants whose id begins so."""
+        pages = self.cloud.client("logs").get_paginator("filter_log_events")
+        lines = [
+            json.loads(event["message"])
+            for page in pages.paginate(logGroupName="/trainyard/trainyard/Tenants")
+            for event in page["events"]
+            if event["message"].startswith("{") and '"calls"' in event["message"]
+        ]
+        return sum(line["calls"] for line in lines if str(line.get("tenant_id", "")).startswith(prefix))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tenants", type=int, default=1000, help="in the pool (default: 1000)")
+    parser.add_argument("--objects", type=int, default=5000, help="of the tenant that is deleted (default: 5000)")
+    parser.add_argument("--at-once", type=int, default=4, help="runs side by side (default: 4)")
+    arguments = parser.parse_args()
+    with Cloud() as cloud:
+        os.environ.update(cloud.environment())
+        from cli.__main__ import build_parser
+        from cli.deployment import Deployment
+
+        yard = Yard(cloud, deploy(cloud))
+        deployment = Deployment("trainyard")
+        with tempfile.TemporaryDirectory() as folder:
+            policy = Path(folder) / "policy.yaml"
+            policy.write_text(POLICY, encoding="utf-8")
+            parsed = build_parser().parse_args(["--stack", "trainyard", "policy", "apply", str(policy)])
+            parsed.run(deployment, parsed)
+        one_tenant(yard)
+        many_tenants(yard, deployment, arguments.tenants, arguments.at_once)
+        many_objects(yard, deployment, arguments.objects)
+    return 0
+
+
+def one_tenant(yard: Yard) -> None:
+    yard.create("warmup", "basic")
+    for name, tier, storage in (("alone", "basic", "in the pool"), ("apart", "premium", "with a bucket")):
+        seconds = yard.create(name, tier)
+        print(f"one tenant {storage}: {yard.calls(name)} calls, {seconds:.1f} s")
+
+
+def many_tenants(yard: Yard, deployment: Any, count: int, at_once: int) -> None:
+    """Create them, then let some drop data: one rule serves them all, and roles are made for those alone."""
+    began = time.monotonic()
+    with Progress(transient=True) as progress, ThreadPoolExecutor(at_once) as pool:
+        bar = progress.add_task(f"{count:,} tenants", total=count)
+        for _ in pool.map(lambda number: yard.create(f"many-{number}", "basic"), range(count)):
+            progress.advance(bar)
+    seconds = time.monotonic() - began
+    calls = yard.calls("many-")
+    print(
+        f"{count:,} tenants in the pool: {calls / count:.1f} calls and {seconds / count:.2f} s each, "
+        f"{seconds:.0f} s in all, {at_once} at once"
+    )
+    for number in range(0, count, max(count // UPLOADERS, 1)):
+        key = f"many-{number}/incoming/wine/wine.csv"
+        yard.cloud.client("s3").put_object(Bucket=yard.outputs["PoolBucket"], Key=key, Body=data.bundled("wine"))
+    limit = time.monotonic() + 120
+    while time.monotonic() < limit:
+        states = [r.state.value for n in range(count) for r in deployment.waiting_room.of_tenant(f"many-{n}")]
+        if len(states) >= UPLOADERS and set(states) == {"SUCCEEDED"}:
+            break
+        time.sleep(2)
+    rules = yard.cloud.client("events").list_rules()["Rules"]
+    roles = [r for r in yard.cloud.client("iam").list_roles()["Roles"] if "/tenants/" in r["Path"]]
+    mine = [r for r in roles if r["RoleName"].startswith("trainyard-many-")]
+    print(
+        f"{len(states)} of them dropped data: {states.count('SUCCEEDED')} models; {len(mine)} roles for {count:,} "
+        f"tenants; {len([r for r in rules if 'Uploads' in r['Name']])} rule for uploads"
+    )
+
+
+def many_objects(yard: Yard, deployment: Any, count: int) -> None:
+    yard.create("hoarder", "premium")
+    bucket = deployment.tenant("hoarder").bucket
+    s3 = yard.cloud.client("s3")
+    with ThreadPoolExecutor(8) as pool:
+        list(
+            pool.map(lambda n: s3.put_object(Bucket=bucket, Key=f"receipts/x/{n}.json", Body=b"{}"), range(count))
+        )
+    before = yard.calls("hoarder")
+    seconds = yard.run("delete", {"tenant": {"name": "hoarder"}})
+    print(f"delete of a tenant with {count:,} objects: {yard.calls('hoarder') - before} calls, {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Teardown: of a deployment with tenants in the pool and apart, nothing is left."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.deployment import Deployment
+from local.cloud import Cloud
+from local.deploy import ARTIFACTS, deploy
+from tests.e2e.conftest import POLICY, Yard
+from trainyard.adapters.aws import clients
+
+
+@pytest.fixture
+def doomed(tmp_path: Path) -> Iterator[Yard]:
+    """A deployment of its own, since it does not outlive its test."""
+    before = dict(os.environ)
+    with Cloud() as cloud:
+        os.environ |= cloud.environment()
+        clients.client.cache_clear()
+        made = Yard(cloud, deploy(cloud), Deployment("trainyard"))
+        (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
+        assert made.run("policy", "apply", str(tmp_path / "policy.yaml")) == 0
+        yield made
+    os.environ.clear()
+    os.environ |= before
+    clients.client.cache_clear()
+
+
+def left(cloud: Cloud) -> dict[str, list[str]]:
+    """Return what there is that costs money, or stands in the way of another deployment."""
+    names = {
+        "stacks": [
+            s["StackName"]
+            for s in cloud.client("cloudformation").describe_stacks()["Stacks"]
+            if s["StackStatus"] != "DELETE_COMPLETE"
+        ],
+        "buckets": [b["Name"] for b in cloud.client("s3").list_buckets()["Buckets"] if b["Name"] != ARTIFACTS],
+        "tables": cloud.client("dynamodb").list_tables()["TableNames"],
+        "queues": cloud.client("sqs").list_queues().get("QueueUrls", []),
+        "roles": [r["RoleName"] for r in cloud.client("iam").list_roles()["Roles"]],
+        "schedules": [s["Name"] for s in cloud.client("scheduler").list_schedules()["Schedules"]],
+        "machines": [m["name"] for m in cloud.client("stepfunctions").list_state_machines()["stateMachines"]],
+        "functions": [f["FunctionName"] for f in cloud.client("lambda").list_functions()["Functions"]],
+        "groups": [
+            g["ModelPackageGroupName"]
+            for g in cloud.client("sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
+        ],
+        "keys": [
+            key["KeyId"]
+            for key in cloud.client("kms").list_keys()["Keys"]
+            if cloud.client("kms").describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"] == "Enabled"
+        ],
+    }
+    return {what: found for what, found in names.items() if found}
+
+
+def test_teardown_asks_for_data_explicitly_and_leaves_nothing(
+    doomed: Yard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doomed.create("apart", "--retrain", "rate(1 day)")
+    doomed.create("swimmer", tier="premium")
+    doomed.drop("swimmer", "incoming/x/d.csv", b"target,a\n1,2\n")
+    doomed.ended("swimmer")
+    before = left(doomed.cloud)
+    capsys.readouterr()
+    assert doomed.run("teardown") == 0
+    assert "nothing was removed" in capsys.readouterr().out
+    assert doomed.run("teardown", "--yes") == 1
+    assert "2 tenants still have data" in capsys.readouterr().err
+    assert left(doomed.cloud) == before
+    assert doomed.run("teardown", "--yes", "--delete-data") == 0
+    assert "trainyard is gone" in capsys.readouterr().out
+    assert left(doomed.cloud) == {}

@@ -1,0 +1,120 @@
+"""The catalogue: what a tenant may choose, and how entries are put into the policy's text."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.build import DEFAULTS, content, policy, tenant, tier
+from trainyard.contracts.policy_file import DEPLOYED, parse_policy, with_entry
+from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind
+from trainyard.domain.arrivals import check_welcome
+from trainyard.domain.errors import Refused
+from trainyard.domain.parameters import images_of
+from trainyard.domain.tenants import TrainingSettings
+
+SHIPPED = DEPLOYED.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("known", "value", "objection"),
+    [
+        (Hyperparameter(kind=Kind.INTEGER, minimum=1, maximum=5), 5, None),
+        (Hyperparameter(kind=Kind.INTEGER, minimum=1, maximum=5), 6, "6 is out of bounds"),
+        (Hyperparameter(kind=Kind.INTEGER, minimum=1), 0, "a whole number of at least 1"),
+        (Hyperparameter(kind=Kind.INTEGER), True, "True is no integer"),
+        (Hyperparameter(kind=Kind.INTEGER), 1.5, "1.5 is no integer"),
+        (Hyperparameter(kind=Kind.NUMBER, maximum=1), 1, None),
+        (Hyperparameter(kind=Kind.NUMBER, maximum=1), 1.01, "a number of at most 1"),
+        (Hyperparameter(kind=Kind.NUMBER), "1", "'1' is no number"),
+        (Hyperparameter(kind=Kind.TEXT, choices=("a", "b")), "c", "one of a, b"),
+        (Hyperparameter(kind=Kind.TEXT), 7, "7 is no text"),
+        (Hyperparameter(kind=Kind.BOOLEAN), 1, "true or false"),
+        (Hyperparameter(kind=Kind.BOOLEAN), False, None),
+    ],
+)
+def test_a_value_is_taken_or_the_allowed_ones_are_named(
+    known: Hyperparameter, value: Any, objection: str | None
+) -> None:
+    said = known.objection(value)
+    assert said is None if objection is None else objection in str(said)
+
+
+def test_defaults_hold_where_nothing_is_chosen_and_an_unknown_name_is_told_the_known_ones() -> None:
+    boosting = policy().algorithm("gradient-boosting")
+    chosen = boosting.chosen({"max_iter": 50})
+    assert (chosen["max_iter"], chosen["learning_rate"]) == (50, 0.1)
+    with pytest.raises(Refused, match="it has early_stopping, l2_regularization, learning_rate"):
+        boosting.chosen({"depth": 3})
+    with pytest.raises(Refused, match="the catalogue has gradient-boosting, linear"):
+        policy().algorithm("magic")
+
+
+def test_an_algorithms_own_instances_come_before_the_tiers_and_its_formats_are_asked_for() -> None:
+    large = InstanceChoice(
+        data_mb_max=1,
+        processing_instance_type="ml.t3.medium",
+        training_instance_type="ml.g5.xlarge",
+        training_instance_count=2,
+        training_volume_gb=50,
+    )
+    limits = policy(
+        algorithms={
+            "deep": Algorithm(name="deep", instances=(large,), suffixes=(".csv",), training_image_uri="own:1")
+        }
+    )
+    assert limits.lane_for(tier(), "deep", 10).training == "ml.g5.xlarge"
+    assert limits.lane_for(tier(), "linear", 10).training == "ml.m5.large"
+    settings = TrainingSettings(algorithm="deep", target="y")
+    owner = tenant(settings=settings)
+    check_welcome(owner, content(), limits)
+    with pytest.raises(Refused, match=r"deep reads csv from objects that end in \.csv"):
+        check_welcome(owner, content("incoming/x/data.parquet"), limits)
+    with pytest.raises(Refused, match="at most 1,048,576"):
+        check_welcome(owner, content(size_bytes=2_000_000), limits)
+    assert "own:1" in images_of(owner, limits, DEFAULTS)
+    assert "own:1" not in images_of(tenant(), limits, DEFAULTS)
+
+
+def test_entries_are_put_in_replaced_and_taken_out_and_all_else_stays_as_it_was() -> None:
+    text = SHIPPED
+    for name, values in (("acme", {"weight": 3}), ("acme-1", {"running_max": 2}), ("123", {"budget_usd": "9.50"})):
+        text = with_entry(text, "tenants", name, values)
+    text = with_entry(text, "tenants", "acme", {"weight": 5})
+    found = parse_policy(text, 1)
+    assert {name: found.tenant(name).weight for name in ("acme", "acme-1", "other")} == {
+        "acme": 5,
+        "acme-1": 1,
+        "other": 1,
+    }
+    assert str(found.tenant("123").budget_usd) == "9.50"
+    assert all(line in text for line in SHIPPED.splitlines()), "comments stay"
+    for name in ("acme", "123", "acme-1", "nobody"):
+        text = with_entry(text, "tenants", name, None)
+    assert yaml.safe_load(text) == yaml.safe_load(SHIPPED)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "tenants: {a: {weight: 2}, b: {weight: 3}}",
+        "tenants:\n  a: {weight: 2}\n  b:\n    weight: 3\n",
+        "tenants:\n    a:\n        weight: 2  # two\n\n    b: {weight: 3}\n\n# the end",
+    ],
+)
+def test_however_a_section_is_written_an_entry_finds_its_place(section: str) -> None:
+    text = f"{SHIPPED}\n{section}\nmaintenance: []\n"
+    for name, expected in (("a", (7, 3, 1)), ("b", (2, 7, 1)), ("c", (2, 3, 7))):
+        found = parse_policy(with_entry(text, "tenants", name, {"weight": 7}), 1)
+        assert tuple(found.tenant(one).weight for one in "abc") == expected
+    for name, left in (("a", [1, 3]), ("b", [2, 1])):
+        found = parse_policy(with_entry(text, "tenants", name, None), 1)
+        assert [found.tenant(one).weight for one in "ab"] == left
+
+
+def test_an_algorithm_that_contradicts_itself_is_told_by_its_line() -> None:
+    entry = {"hyperparameters": {"depth": {"kind": "integer", "default": 9, "maximum": 5}}}
+    with pytest.raises(Refused, match=r"algorithms\.mine\.hyperparameters\.depth\.default: 9 is out of bounds"):
+        parse_policy(with_entry(SHIPPED, "algorithms", "mine", entry), 1)
+    with pytest.raises(Refused, match="training_image"):
+        parse_policy(with_entry(SHIPPED, "algorithms", "mine", {"training_image": "docker.io/x"}), 1)

@@ -1,0 +1,80 @@
+"""The state machines, read off their files: each task retried and caught, each wait bounded, each step known."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from trainyard import bootstrap
+from trainyard.contracts.tenants import StepCommand
+from trainyard.domain.tenants import Change
+
+FOLDER = Path(__file__).parents[2] / "statemachines"
+MACHINES = {path.name.partition(".")[0]: yaml.safe_load(path.read_text("utf-8")) for path in FOLDER.iterdir()}
+HISTORY_MAX = 25_000
+"""Events of one execution (Step Functions developer guide, "Quotas")."""
+EVENTS_PER_ROUND = 9
+
+
+def tasks() -> Iterator[Any]:
+    for machine, definition in MACHINES.items():
+        for name, state in definition["States"].items():
+            if state["Type"] == "Task":
+                yield pytest.param(machine, name, state, id=f"{machine}-{name}")
+
+
+def test_there_is_a_machine_for_every_change() -> None:
+    assert set(MACHINES) == {change.value for change in Change}
+
+
+@pytest.mark.parametrize(("machine", "name", "state"), tasks())
+def test_every_task_is_bounded_retried_with_jitter_and_caught(
+    machine: str, name: str, state: dict[str, Any]
+) -> None:
+    assert state["Parameters"]["change"] == machine
+    assert state["Parameters"]["step"] == name
+    assert 120 < state["TimeoutSeconds"] <= 180, "longer than the function may run"
+    last = state["Retry"][-1]
+    assert last["ErrorEquals"] == ["States.ALL"]
+    assert (last["JitterStrategy"], last["BackoffRate"]) == ("FULL", 2)
+    assert last["MaxAttempts"] <= 5
+    if name != "Failed":
+        assert state["Retry"][0] == {"ErrorEquals": ["Refused"], "MaxAttempts": 0}
+        assert state["Catch"] == [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Failed"}]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_run_ends_before_its_history_is_full(machine: str) -> None:
+    definition = MACHINES[machine]
+    waits = [state["Seconds"] for state in definition["States"].values() if state["Type"] == "Wait"]
+    if waits:
+        assert definition["TimeoutSeconds"] / min(waits) * EVENTS_PER_ROUND < HISTORY_MAX
+    assert definition["TimeoutSeconds"] <= 48 * 3600
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_state_is_reached_and_leads_somewhere(machine: str) -> None:
+    states = MACHINES[machine]["States"]
+    named = {MACHINES[machine]["StartAt"], *re.findall(r"'(?:Next|Default)': '(\w+)'", str(states))}
+    assert named == set(states)
+    assert all({"Next", "End", "Choices"} & set(s) or s["Type"] in ("Succeed", "Fail") for s in states.values())
+
+
+@pytest.mark.parametrize(("machine", "name", "state"), tasks())
+def test_the_tenants_function_knows_every_step(
+    machine: str, name: str, state: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.unit.test_functions import load
+
+    for part in ("tenant_desk", "onboarding", "moving", "leaving"):
+        monkeypatch.setattr(bootstrap, part, Anything)
+    command = StepCommand.model_validate({"change": machine, "step": name, "tenant": {"name": "acme"}})
+    assert load("tenants").action(command)
+
+
+class Anything:
+    def __getattr__(self, name: str) -> Any:
+        return name
