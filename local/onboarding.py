@@ -13,8 +13,9 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ UPLOADERS = 10
 class Yard:
     cloud: Cloud
     outputs: dict[str, str]
+    counted: Counter[str] = field(default_factory=Counter)
+    read: set[str] = field(default_factory=set)
+    read_until: int = 0
+    """Milliseconds since 1970."""
 
     def run(self, change: str, payload: dict[str, Any]) -> float:
         """Run a state machine to its end; return its seconds. Raises RuntimeError when it fails."""
@@ -66,14 +71,28 @@ class Yard:
 
     def calls(self, prefix: str) -> int:
         """Return the calls that the function's log counts for the tenants whose id begins so."""
-        pages = self.cloud.client("logs").get_paginator("filter_log_events")
-        lines = [
-            json.loads(event["message"])
-            for page in pages.paginate(logGroupName="/trainyard/trainyard/Tenants")
-            for event in page["events"]
-            if event["message"].startswith("{") and '"calls"' in event["message"]
-        ]
-        return sum(line["calls"] for line in lines if str(line.get("tenant_id", "")).startswith(prefix))
+        self._read_on()
+        return sum(count for tenant_id, count in self.counted.items() if tenant_id.startswith(prefix))
+
+    def _read_on(self) -> None:
+        """Count what was logged since the last look; an answer holds the first ten thousand lines of a time."""
+        while True:
+            found = self.cloud.client("logs").filter_log_events(
+                logGroupName="/trainyard/trainyard/Tenants", startTime=self.read_until
+            )["events"]
+            new = [event for event in found if _identity(event) not in self.read]
+            for event in new:
+                self.read.add(_identity(event))
+                self.read_until = max(self.read_until, event["timestamp"])
+                if event["message"].startswith("{") and '"calls"' in event["message"]:
+                    line = json.loads(event["message"])
+                    self.counted[str(line.get("tenant_id"))] += int(line["calls"])
+            if not new:
+                return
+
+
+def _identity(event: dict[str, Any]) -> str:
+    return f"{event['timestamp']} {event['message']}"
 
 
 def main() -> int:
