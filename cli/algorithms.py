@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from cli.deployment import Deployment
+from cli.service import refuse_what_jobs_may_not
 from cli.show import Answer
 from pipeline.publish import packed
 from trainyard.contracts.policy_file import parse_policy, with_entry
@@ -50,6 +51,7 @@ def register(deployment: Deployment, arguments: Namespace) -> Answer:
     algorithm = deployment.policies.check(text).algorithms.get(name)
     if algorithm is None:
         raise Refused(f"{arguments.file} gives the algorithm no name: write name: my-algorithm")
+    refuse_what_jobs_may_not(deployment, parse_policy(text, 0))
     if not arguments.dry_run:
         if arguments.scripts is not None:
             _publish(deployment, _scripts(arguments.scripts), str(entry["code"]))

@@ -1,6 +1,7 @@
 """The service as a whole: status, pause, policy."""
 
 import difflib
+import fnmatch
 from argparse import Namespace
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -110,6 +111,7 @@ def policy_rollback(deployment: Deployment, arguments: Namespace) -> Answer:
     text = deployment.policies.version(arguments.version).text
     _refuse_tiers_without_queue(deployment, parse_policy(text, 0))
     _refuse_tiers_in_use(deployment, parse_policy(text, 0))
+    refuse_what_jobs_may_not(deployment, parse_policy(text, 0))
     if arguments.dry_run:
         return _policy_answer(deployment.policies.check(text))
     applied = deployment.policies.rollback(arguments.version, datetime.now(UTC))
@@ -121,11 +123,33 @@ def policy_apply(deployment: Deployment, arguments: Namespace) -> Answer:
     text = arguments.file.read_text(encoding="utf-8")
     _refuse_tiers_without_queue(deployment, parse_policy(text, 0))
     _refuse_tiers_in_use(deployment, parse_policy(text, 0))
+    refuse_what_jobs_may_not(deployment, parse_policy(text, 0))
     if arguments.dry_run:
         return _policy_answer(deployment.policies.check(text))
     applied = deployment.policies.apply(text, datetime.now(UTC), note=arguments.note)
     deployment.bell.ring()
     return _policy_answer(applied)
+
+
+def refuse_what_jobs_may_not(deployment: Deployment, wanted: Policy) -> None:
+    """Raise Refused for instance types or runtimes that the pipeline's role would deny, run after run."""
+    allowed = deployment.outputs["JobInstanceTypes"].split(",")
+    longest = int(deployment.outputs["JobRuntimeMaxSeconds"])
+    by_algorithm = [algorithm.instances for algorithm in wanted.algorithms.values()]
+    choices = [c for known in (*(tier.instances for tier in wanted.tiers), *by_algorithm) for c in known]
+    types = {name for c in choices for name in (c.processing_instance_type, c.training_instance_type)}
+    denied = sorted(name for name in types if not any(fnmatch.fnmatchcase(name, one) for one in allowed))
+    if denied:
+        raise Refused(
+            f"jobs may not run on {', '.join(denied)}: this deployment allows {', '.join(allowed)} "
+            "(its parameter JobInstanceTypes)"
+        )
+    for tier in wanted.tiers:
+        if tier.runtime_max.total_seconds() > longest:
+            raise Refused(
+                f"tiers.{tier.name}.runtime_max_minutes: jobs may run {longest // 60} minutes at most in this "
+                "deployment (its parameter JobRuntimeMaxSeconds)"
+            )
 
 
 def _refuse_tiers_without_queue(deployment: Deployment, wanted: Policy) -> None:

@@ -4,6 +4,8 @@ python -m local.demo [--keep]
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import signal
@@ -96,9 +98,10 @@ class Demo:
         uploads: list[checks.Upload] = []
         for title, drops in scenario.waves:
             for drop in drops:
-                bucket = self.deployment.tenant(drop.tenant).bucket
-                answer = s3.put_object(Bucket=bucket, Key=drop.key, Body=drop.body)
-                uploads.append(checks.Upload(drop=drop, bucket=bucket, version_id=answer["VersionId"]))
+                tenant = self.deployment.tenant(drop.tenant)
+                at = {"Bucket": tenant.bucket, "Key": tenant.root + drop.key}
+                version_id = s3.put_object(**at, Body=drop.body)["VersionId"]
+                uploads.append(checks.Upload(drop, tenant.bucket, at["Key"], version_id))
             self.say(f"{len(drops)} objects dropped: {title}")
             time.sleep(0.5)
         return uploads
@@ -193,11 +196,12 @@ class Demo:
             yield lambda status: live.update(_status_table(status, time.monotonic() - self.began))
 
     def trainyard(self, *arguments: str) -> None:
-        """Run the operator's command line in this process; its answer is not shown."""
+        """Run the operator's command line in this process; neither its answer nor its progress is shown."""
         from cli.__main__ import build_parser
 
         parsed = build_parser().parse_args(["--stack", STACK, *arguments])
-        parsed.run(self.deployment, parsed)
+        with contextlib.redirect_stderr(io.StringIO()):
+            parsed.run(self.deployment, parsed)
 
     def say(self, text: str) -> None:
         self.console.print(f"[dim]{time.monotonic() - self.began:5.1f} s[/]  {text}")
@@ -217,7 +221,7 @@ def _event(upload: checks.Upload) -> dict[str, Any]:
         "detail": {
             "version": "0",
             "bucket": {"name": upload.bucket},
-            "object": {"key": upload.drop.key, "size": len(upload.drop.body), "version-id": upload.version_id},
+            "object": {"key": upload.key, "size": len(upload.drop.body), "version-id": upload.version_id},
             "reason": "PutObject",
         },
     }

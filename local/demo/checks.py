@@ -24,6 +24,7 @@ from local.sagemaker.jobs import unpack
 class Upload:
     drop: Drop
     bucket: str
+    key: str
     version_id: str
 
 
@@ -137,7 +138,7 @@ def every_upload_answered(facts: Facts) -> Result:
     counts = Counter(
         (r.content.bucket, r.content.key, r.content.version_id) for r in facts.requests if r.cause == "upload"
     )
-    dropped = [(u.bucket, u.drop.key, u.version_id) for u in facts.uploads]
+    dropped = [(u.bucket, u.key, u.version_id) for u in facts.uploads]
     missing = [key for bucket, key, version in dropped if counts[(bucket, key, version)] != 1]
     return Result(
         "one request per upload",
@@ -152,7 +153,7 @@ def trained_on_claimed_content(facts: Facts) -> Result:
     single = [r for r in ran if r.outcome.trained_files == 1]
     wrong = [r.request_id for r in single if r.outcome.trained_version_id != r.content.version_id]
     parts = [r.outcome.trained_files for r in ran if r.outcome.trained_files != 1]
-    newest = {(u.bucket, u.drop.key): u.version_id for u in facts.uploads}
+    newest = {(u.bucket, u.key): u.version_id for u in facts.uploads}
     stale = [r.request_id for r in single if r.content.version_id != newest[(r.content.bucket, r.content.key)]]
     return Result(
         "each trained on the content it claims",
@@ -177,7 +178,7 @@ def as_expected(facts: Facts) -> Result:
     allowed = {"SUPERSEDED": ("SUPERSEDED", "SUCCEEDED"), "MERGED": ("SUPERSEDED", "SUCCEEDED")}
     wrong = []
     for upload in facts.uploads:
-        request = by_upload.get((upload.drop.key, upload.version_id))
+        request = by_upload.get((upload.key, upload.version_id))
         state = request.state.value if request else "missing"
         if state not in allowed.get(upload.drop.expected, (upload.drop.expected,)):
             wrong.append(f"{upload.drop.key} {state}: {request.reason if request else ''}")
@@ -283,7 +284,8 @@ def _runs(sagemaker: Any, pipeline: str) -> Iterable[Run]:
 
 
 def _receipt(s3: Any, request: Any) -> dict[str, Any]:
-    key = f"receipts/{request.data_set}/{request.request_id}.json"
+    root = request.content.key.partition("incoming/")[0]
+    key = f"{root}receipts/{request.data_set}/{request.request_id}.json"
     try:
         body = s3.get_object(Bucket=request.content.bucket, Key=key)["Body"].read()
     except s3.exceptions.NoSuchKey:

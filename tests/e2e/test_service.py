@@ -381,6 +381,20 @@ def test_a_policy_can_be_compared_and_rolled_back(
     assert "one less" in capsys.readouterr().out
 
 
+def test_a_policy_that_asks_for_what_jobs_may_not_have_is_refused(
+    yard: Yard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = yard.deployment.policies.in_force().text
+    for before, after, reason in (
+        ("training: ml.m5.large", "training: ml.p4d.24xlarge", "jobs may not run on ml.p4d.24xlarge"),
+        ("runtime_max_minutes: 5", "runtime_max_minutes: 721", "720 minutes at most"),
+    ):
+        other = tmp_path / "other.yaml"
+        other.write_text(text.replace(before, after), encoding="utf-8")
+        assert yard.run("policy", "apply", str(other)) == 1
+        assert reason in capsys.readouterr().err
+
+
 def test_an_end_whose_event_was_lost_is_found_by_the_reconciler(yard: Yard) -> None:
     """The reconciler's clock runs ahead, so that the run counts as unheard of."""
     bucket = yard.create("lost")

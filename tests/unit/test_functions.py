@@ -238,7 +238,7 @@ class OnboardingStub:
 def test_the_tenants_function_takes_a_step_or_raises_the_reason(replace_part: Replace) -> None:
     replace_part("onboarding", OnboardingStub())
     handler = load("tenants").handler
-    asked = {"change": "create", "step": "Record", "run": "r", "tenant": {"name": "acme", "target": "y"}}
+    asked = json.loads((ROOT / "events/tenant-step.json").read_text(encoding="utf-8"))
     assert handler(asked, Context()) == {"name": "acme"}
     with pytest.raises(Refused, match="there is no step 'Dance' of create; it has Record"):
         handler(asked | {"step": "Dance"}, Context())

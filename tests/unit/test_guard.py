@@ -1,6 +1,8 @@
 """The guard: a job whose role and tag name different tenants is stopped, and no other."""
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from trainyard.application.guard import Guard, JobFacts, JobKind, JobStarted
 from trainyard.contracts.events import parse_job_status
 from trainyard.domain.errors import Malformed
 
+EVENTS = Path(__file__).parents[2] / "events"
 PREFIX = f"arn:aws:iam::{ACCOUNT}:role/trainyard/yard/tenants/yard-"
 
 
@@ -50,20 +53,14 @@ def test_a_job_is_stopped_when_role_and_tag_disagree(
 
 
 def test_events_of_both_kinds_are_read_and_others_refused() -> None:
-    event = {
-        "id": "1",
-        "account": ACCOUNT,
-        "time": "2026-11-21T12:00:00Z",
-        "source": "aws.sagemaker",
-        "detail-type": "SageMaker Training Job State Change",
-        "detail": {"TrainingJobName": "t", "TrainingJobArn": "a", "RoleArn": "r", "Tags": {"x": "y"}},
-    }
-    read = parse_job_status(event)
-    assert (read.kind, read.name, read.role_arn, read.tags) == (JobKind.TRAINING, "t", "r", {"x": "y"})
-    processing = event | {
-        "detail-type": "SageMaker Processing Job State Change",
-        "detail": {"ProcessingJobName": "p", "ProcessingJobArn": "a"},
-    }
-    assert parse_job_status(processing).kind is JobKind.PROCESSING
+    training, processing = (
+        json.loads((EVENTS / f"{name}-job-in-progress.json").read_text(encoding="utf-8"))
+        for name in ("training", "processing")
+    )
+    read = parse_job_status(training)
+    assert (read.kind, read.name) == (JobKind.TRAINING, "pipelines-abcdefghijkl-Train-000001")
+    assert (str(read.role_arn).rpartition("-")[2], (read.tags or {})["trainyard:tenant"]) == ("acme", "acme")
+    other = parse_job_status(processing)
+    assert (other.kind, other.role_arn, other.tags) == (JobKind.PROCESSING, None, None)
     with pytest.raises(Malformed):
-        parse_job_status(event | {"detail-type": "SageMaker Transform Job State Change"})
+        parse_job_status(training | {"detail-type": "SageMaker Transform Job State Change"})

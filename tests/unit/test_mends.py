@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import eventbridge, s3, scheduler
+from ministack.services import eventbridge, lambda_svc, s3, scheduler
 from ministack.services.cloudformation import provisioners
 
 LOOK = "look whether local/mends.py can do without it"
@@ -43,6 +43,33 @@ def test_authorisation_leaves_out_role_paths_and_schedule_groups() -> None:
 
 def test_authorisation_does_not_know_the_permissions_boundary() -> None:
     assert "iam:permissionsboundary" not in inspect.getsource(iam_evaluator).lower(), LOOK
+
+
+def test_policy_variables_are_compared_as_they_are_written_and_a_principal_is_its_session() -> None:
+    program = (
+        "from ministack.core import iam_evaluator as e; "
+        "c = e.EvalContext('arn:aws:sts::1:assumed-role/r/s', 'AssumedRole', '1', 's3:GetObject', "
+        "'arn:aws:s3:::b/acme/x', '', principal_keys={'aws:principaltag/t': 'acme'}); "
+        "r = 'arn:aws:s3:::b/${aws:PrincipalTag/t}/*'; "
+        "p = e.parse_policy_document({'Statement': {'Effect': 'Allow', 'Action': 's3:*', 'Resource': r}}); "
+        "print(e.evaluate(c, [p]).decision, e._resolve_condition_key('aws:PrincipalArn', c))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.split()[-2:] == ["ImplicitDeny", "arn:aws:sts::1:assumed-role/r/s"], LOOK
+
+
+def test_authorisation_does_not_know_the_terms_of_a_grant() -> None:
+    assert "granteeprincipal" not in inspect.getsource(iam_evaluator).lower(), LOOK
+    assert "granteeprincipal" not in inspect.getsource(iam_actions).lower(), LOOK
+
+
+def test_a_failed_functions_class_is_lost_on_its_way_to_step_functions() -> None:
+    assert 'error_type = "Runtime.HandlerError"' in inspect.getsource(lambda_svc), LOOK
+
+
+def test_state_machines_written_in_yaml_are_not_read() -> None:
+    source = inspect.getsource(provisioners._sfn_definition) if hasattr(provisioners, "_sfn_definition") else ""
+    assert "yaml.safe_load" not in source, LOOK
 
 
 def test_events_of_aws_services_are_refused_from_customers() -> None:

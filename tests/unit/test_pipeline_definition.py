@@ -78,6 +78,20 @@ def test_what_is_published_has_every_name_filled_in_and_says_which_is_missing() 
         publish.filled(TEXT, {"Stage": "dev"})
 
 
+def test_jobs_run_in_a_vpc_where_there_is_one() -> None:
+    vpc = {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    placed = json.loads(publish.in_vpc(TEXT, vpc))["Steps"]
+    for step in placed:
+        if step["Type"] == "Training":
+            assert step["Arguments"]["VpcConfig"] == vpc
+        elif step["Type"] == "Processing":
+            assert step["Arguments"]["NetworkConfig"] == {"VpcConfig": vpc}
+    assert publish.in_vpc(TEXT, None) == TEXT
+    for half in ({"Subnets": ["subnet-1"], "SecurityGroupIds": [""]}, {"SecurityGroupIds": ["sg-1"]}):
+        with pytest.raises(ValueError, match="need both SubnetIds and SecurityGroupIds"):
+            publish.in_vpc(TEXT, half)
+
+
 def test_the_published_archive_is_the_same_for_the_same_scripts() -> None:
     scripts = {"train.py": b"print()"}
     assert publish.packed(scripts) == publish.packed(scripts)
