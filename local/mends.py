@@ -19,6 +19,7 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     authorise_as_aws()
     put_variables_in_place()
     name_task_errors()
+    tell_encryption_keys()
 
 
 def provision_pipelines(sagemaker: Callable[[], Any]) -> None:
@@ -201,6 +202,22 @@ def _placed(statement: Any, context: Any, resolve: Callable[[str, Any], Any]) ->
 
 _NO_GRANT: Answer = {}
 _VARIABLE = re.compile(r"\$\{(aws:[^}]+)\}")
+
+
+def tell_encryption_keys() -> None:
+    """With authorisation on: a bucket's policy may ask by which key an object is to be encrypted."""
+    from ministack.core import iam_actions
+
+    told = ("x-amz-server-side-encryption-aws-kms-key-id", "x-amz-server-side-encryption-customer-algorithm")
+    context = iam_actions.s3_service_context
+
+    def s3_service_context(action: str, query: Any, path: str = "", headers: Any = None) -> Answer:
+        named = {
+            f"s3:{name}": headers[name] for name in told if action == "s3:PutObject" and (headers or {}).get(name)
+        }
+        return dict(context(action, query, path, headers)) | named
+
+    iam_actions.s3_service_context = s3_service_context
 
 
 def name_task_errors() -> None:

@@ -174,6 +174,10 @@ def test_credentials_that_are_handed_out_reach_one_tenant_and_one_purpose(
             got = {"Bucket": tenant.bucket, "Key": f"{tenant.root}{KEYS[1]}"}
             read = {"Bucket": tenant.bucket, "Key": f"{tenant.root}{KEYS[0]}"}
             assert denied(as_caller.put_object, **put) == (purpose == "read")
+            if purpose == "upload":
+                foreign = "arn:aws:kms:us-east-1:999999999999:key/11111111-2222-3333-4444-555555555555"
+                assert denied(as_caller.put_object, **put, ServerSideEncryption="aws:kms", SSEKMSKeyId=foreign)
+                assert denied(as_caller.put_object, **put, SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32)
             assert denied(as_caller.get_object, **got) == (purpose == "upload")
             assert denied(as_caller.get_object, **read)
     count, passed = run_matrix(neighbourhood, callers)

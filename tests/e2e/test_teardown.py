@@ -1,5 +1,6 @@
 """Teardown: of a deployment with tenants in the pool and apart, nothing is left."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from local.deploy import ARTIFACTS, deploy
 from tests.e2e.conftest import POLICY, Yard
 from trainyard.adapters.aws import clients
 
+VPC = {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"}
+
 
 @pytest.fixture
 def doomed(tmp_path: Path) -> Iterator[Yard]:
@@ -20,7 +23,7 @@ def doomed(tmp_path: Path) -> Iterator[Yard]:
     with Cloud() as cloud:
         os.environ |= cloud.environment()
         clients.client.cache_clear()
-        made = Yard(cloud, deploy(cloud), Deployment("trainyard"))
+        made = Yard(cloud, deploy(cloud, parameters=VPC), Deployment("trainyard"))
         (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
         assert made.run("policy", "apply", str(tmp_path / "policy.yaml")) == 0
         yield made
@@ -57,13 +60,20 @@ def left(cloud: Cloud) -> dict[str, list[str]]:
     return {what: found for what, found in names.items() if found}
 
 
-def test_teardown_asks_for_data_explicitly_and_leaves_nothing(
+def test_a_deployment_in_a_vpc_asks_for_data_explicitly_and_leaves_nothing(
     doomed: Yard, capsys: pytest.CaptureFixture[str]
 ) -> None:
     doomed.create("apart", "--retrain", "rate(1 day)")
     doomed.create("swimmer", tier="premium")
     doomed.drop("swimmer", "incoming/x/d.csv", b"target,a\n1,2\n")
     doomed.ended("swimmer")
+    pipeline = doomed.cloud.client("sagemaker").describe_pipeline(PipelineName=doomed.outputs["PipelineName"])
+    placed = {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
+    assert (
+        pipeline["PipelineDefinition"].count(json.dumps({"VpcConfig": placed}, separators=(",", ":"))[1:-1]) == 3
+    )
+    role = doomed.cloud.client("iam").get_role_policy(RoleName="trainyard-apart", PolicyName="own-data")
+    assert "ec2:CreateNetworkInterface" in str(role["PolicyDocument"])
     before = left(doomed.cloud)
     capsys.readouterr()
     assert doomed.run("teardown") == 0

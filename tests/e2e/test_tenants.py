@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +315,28 @@ def test_a_move_between_tiers_asks_for_what_waits_once_more(yard: Yard) -> None:
     assert found == {("basic", State.CANCELLED), ("standard", State.SUCCEEDED)}
 
 
+def test_the_bus_tells_what_becomes_of_a_tenant(yard: Yard) -> None:
+    events, sqs = yard.cloud.client("events"), yard.cloud.client("sqs")
+    queue = sqs.create_queue(QueueName="told")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    pattern = {"source": ["trainyard"], "detail": {"tenant_id": ["heard"]}}
+    bus = yard.outputs["EventBus"]
+    events.put_rule(Name="told", EventBusName=bus, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="told", EventBusName=bus, Targets=[{"Id": "told", "Arn": arn}])
+    yard.create("heard")
+    for change in (("suspend",), ("resume",), ("move", "--tier", "standard"), ("delete", "--yes")):
+        assert yard.run("tenant", change[0], "heard", *change[1:]) == 0
+    told: list[str] = []
+
+    def all_told() -> bool:
+        found = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
+        told.extend(json.loads(message["Body"])["detail-type"] for message in found)
+        return len(told) == 5
+
+    eventually(all_told)
+    assert sorted(told) == [f"Tenant {what}" for what in ("Created", "Deleted", "Moved", "Resumed", "Suspended")]
+
+
 # --- own key, own account, credentials ---------------------------------------------------------------------------
 
 
@@ -462,8 +485,8 @@ def test_a_deletion_takes_models_endpoints_runs_and_all_versions_and_no_neighbou
         }
         sagemaker.create_endpoint_config(EndpointConfigName=f"e-{owner}", ProductionVariants=[variant], Tags=tags)
         sagemaker.create_endpoint(EndpointName=f"e-{owner}", EndpointConfigName=f"e-{owner}", Tags=tags)
-    for number in range(120):
-        s3.put_object(Bucket=bucket, Key=f"receipts/x/{number % 60}.json", Body=b"{}")
+    with ThreadPoolExecutor(8) as pool:  # more than a page of versions
+        list(pool.map(lambda n: s3.put_object(Bucket=bucket, Key=f"receipts/x/{n % 600}.json"), range(1100)))
     s3.delete_object(Bucket=bucket, Key="receipts/x/1.json")
     s3.create_multipart_upload(Bucket=bucket, Key="incoming/half/x")
     yard.drop("acme-x", "incoming/fraud/f.csv", data.fraud(20000, seed=1).replace(b"is_fraud", b"target"))

@@ -67,6 +67,10 @@ def test_a_failed_functions_class_is_lost_on_its_way_to_step_functions() -> None
     assert 'error_type = "Runtime.HandlerError"' in inspect.getsource(lambda_svc), LOOK
 
 
+def test_authorisation_does_not_know_the_keys_of_an_object() -> None:
+    assert "encryption-aws-kms-key-id" not in inspect.getsource(iam_actions), LOOK
+
+
 def test_state_machines_written_in_yaml_are_not_read() -> None:
     source = inspect.getsource(provisioners._sfn_definition) if hasattr(provisioners, "_sfn_definition") else ""
     assert "yaml.safe_load" not in source, LOOK

@@ -30,7 +30,7 @@ def test_there_is_a_machine_for_every_change() -> None:
     assert set(MACHINES) == {change.value for change in Change}
 
 
-@pytest.mark.parametrize(("machine", "name", "state"), tasks())
+@pytest.mark.parametrize(("machine", "name", "state"), list(tasks()))
 def test_every_task_is_bounded_retried_with_jitter_and_caught(
     machine: str, name: str, state: dict[str, Any]
 ) -> None:
@@ -63,7 +63,7 @@ def test_every_state_is_reached_and_leads_somewhere(machine: str) -> None:
     assert all({"Next", "End", "Choices"} & set(s) or s["Type"] in ("Succeed", "Fail") for s in states.values())
 
 
-@pytest.mark.parametrize(("machine", "name", "state"), tasks())
+@pytest.mark.parametrize(("machine", "name", "state"), list(tasks()))
 def test_the_tenants_function_knows_every_step(
     machine: str, name: str, state: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
