@@ -154,6 +154,11 @@ def _tenant_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--account", metavar="ACCOUNT", help="the tenant's own AWS account: puts data, reads results"
     )
+    parser.add_argument(
+        "--clear-limits",
+        action="store_true",
+        help="take away its own weight, cap and budget, but for those named here",
+    )
     parser.add_argument("--weight", type=int, help="its share beside others of its tier (policy: tenants)")
     parser.add_argument("--running-max", type=int, help="its own cap of running trainings")
     parser.add_argument("--budget-usd", type=float, help="what its trainings may cost")

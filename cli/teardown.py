@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -88,7 +89,11 @@ def _empty(deployment: Deployment, bucket: str) -> int:
         found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         keys = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
         if keys:
-            s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+            errors = s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True}).get("Errors", [])
+            if errors:
+                raise Refused(
+                    f"{errors[0]['Key']} in {bucket} cannot be deleted ({errors[0]['Code']}): run it again"
+                )
             count += len(keys)
     return count
 
@@ -113,28 +118,34 @@ def _delete_stack(deployment: Deployment) -> None:
 
 def _kept(outputs: dict[str, str]) -> list[str]:
     key = f"{outputs['DataKeyArn']} (a dollar a month): it opens what was encrypted by it"
-    tables = [outputs[name] for name in TABLES] if outputs["Stage"] == "prod" else []
-    return [key, *tables]
+    in_prod = [outputs[name] for name in (*TABLES, "PoolBucket")] if outputs["Stage"] == "prod" else []
+    return [key, *in_prod]
 
 
 def _remove_kept(deployment: Deployment, outputs: dict[str, str]) -> list[str]:
+    """Remove what outlives the stack; return what could not be, to be removed by hand, since the stack is gone."""
     dynamodb, s3, kms = (deployment.client(name) for name in ("dynamodb", "s3", "kms"))
-    for name in TABLES:
-        _gone(lambda name=name: dynamodb.delete_table(TableName=outputs[name]))  # type: ignore[misc]
-    for name in ("PoolBucket", "CodeBucket"):
-        _gone(lambda name=name: s3.delete_bucket(Bucket=outputs[name]))  # type: ignore[misc]
-    window = {"KeyId": outputs["DataKeyArn"], "PendingWindowInDays": KEY_WINDOW_DAYS}
-    _gone(lambda: kms.schedule_key_deletion(**window))
-    return [f"{outputs['DataKeyArn']}, until its deletion in {KEY_WINDOW_DAYS} days; it costs nothing till then"]
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        *((outputs[name], partial(dynamodb.delete_table, TableName=outputs[name])) for name in TABLES),
+        *(
+            (outputs[name], partial(s3.delete_bucket, Bucket=outputs[name]))
+            for name in ("PoolBucket", "CodeBucket")
+        ),
+    ]
+    left = [f"{name}: {reason}; delete it by hand" for name, call in calls if (reason := _gone(call))]
+    key, window = outputs["DataKeyArn"], KEY_WINDOW_DAYS
+    reason = _gone(partial(kms.schedule_key_deletion, KeyId=key, PendingWindowInDays=window))
+    told = f"{reason}; schedule its deletion by hand" if reason else f"it goes in {window} days, and costs nothing"
+    return [*left, f"{key}: {told}"]
 
 
-def _gone(call: Callable[[], Any]) -> None:
-    """Delete something that may be gone already."""
+def _gone(call: Callable[[], Any]) -> str | None:
+    """Delete something that may be gone already; return why it is not."""
     try:
         call()
     except ClientError as error:
-        if error.response["Error"]["Code"] not in ABSENT:
-            raise
+        return None if error.response["Error"]["Code"] in ABSENT else str(error)
+    return None
 
 
 def _say(text: str) -> None:

@@ -9,7 +9,7 @@ from cli.machines import run
 from cli.show import Answer
 from trainyard.adapters.aws.credentials import scoped_credentials
 from trainyard.contracts.events import APPLICATION_SOURCE
-from trainyard.contracts.tenants import tenant_view
+from trainyard.contracts.tenants import LIMITS, tenant_view
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, is_data_set
 from trainyard.domain.tenants import Change, TenantState
@@ -105,6 +105,8 @@ def _entry(arguments: Namespace) -> dict[str, Any]:
     """Return the tenant as it is asked for: what was not given is left to what it is, or to the defaults."""
     given = vars(arguments)
     entry: dict[str, Any] = {"name": arguments.tenant_id}
+    if given.get("clear_limits"):
+        entry |= dict.fromkeys(LIMITS)
     entry |= {name: given[name] for name in _PLAIN if given.get(name) is not None}
     if given.get("hyperparameter"):
         entry["hyperparameters"] = dict(_hyperparameter(text) for text in arguments.hyperparameter)

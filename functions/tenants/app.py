@@ -1,11 +1,10 @@
-"""Tenants: the tasks of the state machines, each repeatable; and the roles of pooled tenants.
+"""Tenants: the tasks of the state machines, each repeatable.
 
 A task that cannot be done raises Refused, which the state machines do not retry; anything else they do.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -18,11 +17,9 @@ from trainyard.contracts.events import explain
 from trainyard.contracts.tenants import StepCommand
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Change
-from trainyard.telemetry import build_logger, count
+from trainyard.telemetry import build_logger
 
 logger = build_logger("tenants")
-TIME_KEPT_MS = 60_000
-"""Left for the last page of roles when the time of an invocation runs out."""
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -35,8 +32,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Answer:
     step = command.to_step(datetime.now(UTC))
     names = {"change": step.change.value, "step": command.step, "tenant_id": step.wish.tenant_id}
     logger.append_keys(**names)
-    if command.step == "RemoveIdleRoles":
-        return remove_idle_roles(step, context)
     try:
         answer = action(command)(step)
     except Refused as refusal:
@@ -51,8 +46,6 @@ def action(command: StepCommand) -> Callable[[Step], Answer]:
     if command.step == "Failed":
         return bootstrap.tenant_desk().note_failure
     onboarding = bootstrap.onboarding()
-    if command.step == "RoleForRequest":
-        return onboarding.role_for_request
     if command.step == "Drift":
         return onboarding.drift
     steps: dict[str, Callable[[Step], Answer]] = {}
@@ -103,17 +96,3 @@ def action(command: StepCommand) -> Callable[[Step], Answer]:
     if command.step not in steps:
         raise Refused(f"there is no step {command.step!r} of {command.change}; it has {', '.join(steps)}")
     return steps[command.step]
-
-
-def remove_idle_roles(step: Step, context: LambdaContext) -> Answer:
-    """Remove the roles of pooled tenants that were idle for long, as many as the time allows."""
-    idle_for = timedelta(days=bootstrap.pooled_role_idle_days())
-    removed: list[str] = []
-    while True:
-        answer = bootstrap.onboarding().remove_idle_roles(step, idle_for=idle_for)
-        removed += answer["removed"]
-        if not answer["left"] or context.get_remaining_time_in_millis() < TIME_KEPT_MS:
-            break
-        step = replace(step, cursor=answer["cursor"])
-    count("IdleRolesRemoved", len(removed))
-    return {"removed": removed, "left": answer["left"]}

@@ -50,8 +50,8 @@ def neighbourhood(yard: Yard) -> Neighbourhood:
     for name in (*SILO, *POOL):
         yard.create(name, tier="premium" if name in POOL else "basic")
         if name in POOL:
-            payload = json.dumps({"step": "RoleForRequest", "tenant": {"name": name}}).encode()
-            function = yard.outputs["TenantsFunction"]
+            payload = json.dumps({"make": name}).encode()
+            function = yard.outputs["RolesFunction"]
             answer = yard.cloud.client("lambda").invoke(FunctionName=function, Payload=payload)
             assert "FunctionError" not in answer
         tenants[name] = yard.deployment.tenant(name)
@@ -221,7 +221,8 @@ def test_the_matrix_is_not_empty_words_when_every_layer_is_weakened_it_fails(
 
 
 def test_a_tenants_own_account_puts_data_and_reads_results(yard: Yard) -> None:
-    bucket = yard.create("federal", "--account", "222222222222")
+    key = yard.cloud.client("kms").create_key()["KeyMetadata"]["Arn"]
+    bucket = yard.create("federal", "--account", "222222222222", "--kms-key", key)
     yard.run("pause", "tenant", "federal")
     for key in KEYS:
         yard.cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=BODY)
@@ -259,6 +260,7 @@ DUTIES: dict[str, tuple[tuple[str, str], ...]] = {
     "Dispatcher": (("get", KEYS[1]), ("put", KEYS[0]), ("put", KEYS[1]), ("delete", KEYS[0])),
     "Recorder": (("get", KEYS[0]), ("get", KEYS[1]), ("put", KEYS[2]), ("delete", KEYS[2])),
     "Reconciler": (("get", KEYS[0]), ("put", KEYS[2]), ("delete", KEYS[2])),
+    "Roles": tuple((verb, key) for verb in ("get", "put", "delete") for key in KEYS),
     "Guard": tuple((verb, key) for verb in ("get", "put", "delete") for key in KEYS),
     "Publisher": tuple((verb, key) for verb in ("get", "put", "delete") for key in KEYS),
     "Pipeline": (("get", KEYS[0]), ("put", KEYS[1]), ("put", KEYS[2]), ("delete", KEYS[1])),

@@ -190,6 +190,9 @@ def test_an_update_changes_what_is_named_and_nothing_else(yard: Yard, capsys: Ca
     )
     limits = yard.deployment.policies.current().tenant("changing")
     assert (limits.weight, float(limits.budget_usd or 0)) == (4, 9.0)
+    assert yard.run("tenant", "update", "changing", "--clear-limits", "--weight", "4") == 0
+    assert yard.deployment.policies.current().tenant("changing").budget_usd is None
+    assert yard.run("tenant", "update", "changing", *options) == 0
     before = account(yard, "changing")
     assert yard.run("tenant", "update", "changing", *options) == 0
     assert account(yard, "changing") == before
@@ -364,6 +367,33 @@ def test_a_tenants_own_key_is_lent_by_grants_and_taken_back(yard: Yard, capsys: 
     gone = key.rpartition("/")[0] + "/00000000-0000-0000-0000-000000000000"
     assert yard.run("tenant", "create", "keyless", "--tier", "basic", "--target", "y", "--kms-key", gone) == 1
     assert "cannot be lent" in capsys.readouterr().err
+
+
+def test_a_dry_run_that_is_not_in_so_many_words_deletes_nothing(yard: Yard) -> None:
+    yard.create("worded")
+    before = account(yard, "worded")
+    for said in ({"dry_run": "true"}, {"dry_run": 1}, {"purge": "no"}):
+        ended = yard.finished(yard.start("delete", {"tenant": {"name": "worded"}, **said}))
+        assert ended["status"] == "FAILED"
+        assert "nothing was done" in str(ended["cause"])
+    assert account(yard, "worded") == before
+
+
+def test_roles_of_idle_pooled_tenants_are_removed_and_others_kept(yard: Yard) -> None:
+    yard.create("idle", tier="premium")
+    yard.create("busy", tier="premium")
+    functions = yard.cloud.client("lambda")
+    for name in ("idle", "busy"):
+        functions.invoke(FunctionName=yard.outputs["RolesFunction"], Payload=json.dumps({"make": name}).encode())
+    assert yard.run("pause", "tenant", "busy") == 0
+    yard.drop("busy", "incoming/wine/wine.csv", WINE)
+    eventually(lambda: yard.requests("busy"))
+    answer = functions.invoke(FunctionName=yard.outputs["RolesFunction"], Payload=b"{}")
+    removed = json.loads(answer["Payload"].read())["removed"]
+    assert "idle" in removed
+    assert "busy" not in removed
+    roles = [r["RoleName"] for r in yard.cloud.client("iam").list_roles()["Roles"]]
+    assert ("trainyard-idle" in roles, "trainyard-busy" in roles) == (False, True)
 
 
 # --- algorithms --------------------------------------------------------------------------------------------------

@@ -290,7 +290,7 @@ def test_a_tenant_with_a_key_of_its_own_uses_that_key_alone() -> None:
 
 
 def test_the_tenants_own_account_puts_data_and_reads_results_and_no_other_account_does() -> None:
-    owner = silo("acme", account_id="222222222222")
+    owner = silo("acme", account_id="222222222222", key_arn=OWN_KEY)
     document = ESTATE.bucket_policy(owner)
 
     def says(account: str, action: str, key: str, **keys: Any) -> str:
@@ -406,7 +406,7 @@ PASSES = {
     "iam:PassRole": {"TenantsFunction": "ScheduleRole"},
     "sagemaker:StartPipelineExecution": {"DispatcherFunction": ""},
     "sagemaker:CreateTrainingJob": {},
-    "iam:CreateRole": {"TenantsFunction": ""},
+    "iam:CreateRole": {"TenantsFunction": "", "RolesFunction": ""},
     "iam:AttachRolePolicy": {},
     "iam:CreateUser": {},
     "iam:DeleteRolePermissionsBoundary": {},
@@ -442,8 +442,9 @@ def test_no_function_can_do_more_than_its_duty(function: str) -> None:
                 assert function in may, f"{function} may {action} on {resource}"
 
 
-def test_roles_of_tenants_are_made_only_within_the_boundary() -> None:
-    document = YARD.policy("TenantsFunction")
+@pytest.mark.parametrize("function", ["TenantsFunction", "RolesFunction"])
+def test_roles_of_tenants_are_made_only_within_the_boundary(function: str) -> None:
+    document = YARD.policy(function)
 
     def says(action: str, role: str, **keys: str) -> str:
         call = Call(principal="arn:aws:iam::1:role/f", action=action, resource=role, keys=keys)

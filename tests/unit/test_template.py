@@ -66,6 +66,24 @@ def test_every_queue_is_encrypted_and_has_dead_letters_or_is_one(name: str, queu
         assert properties["MessageRetentionPeriod"] == 14 * 24 * 3600
 
 
+def test_every_queue_and_bucket_of_the_stack_refuses_plain_http() -> None:
+    guarded = {
+        json.dumps(found, sort_keys=True)
+        for _, policy in resources("AWS::SQS::QueuePolicy")
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if statement["Sid"] == "TlsOnly" and statement["Effect"] == "Deny"
+        for found in statement["Resource"]
+    }
+    assert len(guarded) == len(list(resources("AWS::SQS::Queue")))
+    buckets = {name for name, _ in resources("AWS::S3::Bucket")}
+    closed = {
+        policy["Properties"]["Bucket"]["Ref"]
+        for _, policy in resources("AWS::S3::BucketPolicy")
+        if any(s.get("Sid") == "TlsOnly" for s in policy["Properties"]["PolicyDocument"]["Statement"])
+    }
+    assert closed == buckets
+
+
 @pytest.mark.parametrize(("name", "table"), list(resources("AWS::DynamoDB::Table")))
 def test_every_table_is_encrypted_recoverable_and_kept_in_prod(name: str, table: dict[str, Any]) -> None:
     assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True}

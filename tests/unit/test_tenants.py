@@ -1,12 +1,14 @@
 """Tenants: every change of one, over an account in memory, with each step failing in turn."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from tests.build import NOW, after, policies, policy, request, submission, tier, waiting_room
+from tests.build import NOW, after, content, policies, policy, request, submission, tier, waiting_room
 from trainyard.adapters.memory.edges import (
     MemoryBell,
     MemoryDataSets,
@@ -18,6 +20,7 @@ from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.leaving import Leaving
 from trainyard.application.moving import Moving
 from trainyard.application.onboarding import Onboarding
+from trainyard.application.roles import PooledRoles
 from trainyard.application.tenants import Names, Step, TenantDesk, Wish
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, Kind
 from trainyard.domain.errors import InProgress, Refused
@@ -40,6 +43,7 @@ DELETE = (
 )
 MOVE_UNTIL = ("begin", "await_runs", "storage", "copy", "verify")
 MOVE_FROM = ("switch", "resubmit", "catch_up", "remove_old", "finish")
+MOVE_ALONE = ("begin", "await_runs", "switch", "resubmit", "finish")
 MOVE = MOVE_UNTIL + MOVE_FROM
 
 
@@ -48,8 +52,9 @@ class Account:
     """What there is of tenants in an account; stands for provisioning, removal and migration alike."""
 
     things: set[str] = field(default_factory=set)
-    objects: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Root → key → content."""
+    objects: dict[str, dict[str, tuple[str, timedelta]]] = field(default_factory=dict)
+    """Root → key → content, and when it was written after NOW."""
+    clock: timedelta = timedelta(days=-1)
     opened: set[str] = field(default_factory=set)
 
     def ensure_storage(self, tenant: Tenant, *, opened: bool = True) -> None:
@@ -59,6 +64,8 @@ class Account:
 
     def ensure_role(self, tenant: Tenant) -> None:
         self.things.add(f"role {tenant.tenant_id} of {tenant.bucket}/{tenant.root}")
+        if tenant.key_arn:
+            self.things.add(f"grants on {tenant.key_arn} to {tenant.tenant_id}")
 
     def ensure_model_group(self, tenant: Tenant) -> None:
         self.things.add(f"group {tenant.tenant_id}")
@@ -84,13 +91,18 @@ class Account:
     def remove_schedule(self, tenant: Tenant) -> None:
         self.things = {thing for thing in self.things if not thing.startswith(f"schedule {tenant.tenant_id} ")}
 
-    def remove_objects(self, tenant: Tenant) -> tuple[int, bool]:
+    def remove_objects(self, tenant: Tenant, *, before: datetime | None = None) -> tuple[int, bool]:
         """One at a time."""
         objects = self.objects.get(tenant.bucket + "/" + tenant.root, {})
-        if not objects:
-            return 0, False
-        objects.pop(min(objects))
+        old = [key for key, (_, when) in sorted(objects.items()) if before is None or NOW + when < before]
+        if not old:
+            return 0, bool(objects)
+        objects.pop(old[0])
         return 1, bool(objects)
+
+    def take_back_key(self, tenant: Tenant) -> str | None:
+        self.things.discard(f"grants on {tenant.key_arn} to {tenant.tenant_id}")
+        return None
 
     def remove_storage(self, tenant: Tenant) -> None:
         self.things.discard(f"bucket {tenant.bucket}")
@@ -98,19 +110,42 @@ class Account:
     def remove_role(self, tenant: Tenant) -> None:
         self.things = {thing for thing in self.things if not thing.startswith(f"role {tenant.tenant_id} ")}
 
-    def copy(self, source: Tenant, target: Tenant, *, after: str | None) -> tuple[int, str | None]:
+    def copy(
+        self, source: Tenant, target: Tenant, *, after: str | None, late: bool = False
+    ) -> tuple[int, str | None]:
         """One at a time."""
         there = self.objects.setdefault(target.bucket + "/" + target.root, {})
-        for key, content in sorted(self.objects.get(source.bucket + "/" + source.root, {}).items()):
-            if key > (after or "") and there.get(key) != content:
-                there[key] = content
+        for key in self.differences(source, target, late=late):
+            if key > (after or ""):
+                there[key] = (self.objects[source.bucket + "/" + source.root][key][0], self.tick())
                 return 1, key
         return 0, None
 
-    def differences(self, source: Tenant, target: Tenant) -> list[str]:
+    def copy_last(self, source: Tenant, target: Tenant, keys: Sequence[str]) -> None:
+        there = self.objects.setdefault(target.bucket + "/" + target.root, {})
+        for key in keys:
+            there[key] = (self.objects[source.bucket + "/" + source.root][key][0], self.tick())
+
+    def differences(self, source: Tenant, target: Tenant, *, late: bool) -> list[str]:
         there = self.objects.get(target.bucket + "/" + target.root, {})
         here = self.objects.get(source.bucket + "/" + source.root, {})
-        return [key for key, content in here.items() if there.get(key) != content]
+
+        def lacks(key: str) -> bool:
+            if key not in there:
+                return True
+            return here[key][1] > there[key][1] if late else here[key][0] != there[key][0]
+
+        return [key for key in sorted(here) if lacks(key)]
+
+    def put(self, root: str, key: str, content: str) -> None:
+        self.objects.setdefault(root, {})[key] = (content, self.tick())
+
+    def contents(self, root: str) -> dict[str, str]:
+        return {key: content for key, (content, _) in self.objects.get(root, {}).items()}
+
+    def tick(self) -> timedelta:
+        self.clock += timedelta(seconds=2)
+        return self.clock
 
     def repoint_models(self, source: Tenant, target: Tenant) -> None:
         """No models here."""
@@ -158,8 +193,12 @@ class Town:
             announcements=self,
             names=Names(bucket_prefix="t-", pool_bucket="pool", role_prefix="role/", group_prefix="g-"),
             with_limits=self.with_limits,
+            limits_in=lambda text, tenant_id: self.limits.get(tenant_id, {}),
         )
         self.desk = desk
+        self.roles = PooledRoles(
+            records=self.records, waiting_room=self.room, provisioning=self.account, removal=self.account
+        )
         self.onboarding = Onboarding(desk=desk, provisioning=self.account, removal=self.account, bell=self.bell)
         self.leaving = Leaving(desk=desk, removal=self.account, executions=self.executions)
         self.moving = Moving(
@@ -263,7 +302,8 @@ def test_a_deletion_that_fails_at_any_step_leaves_nothing_when_it_is_run_again(
     town.create("acme1", tier_name=tier_name)
     neighbour = town.state()
     tenant = town.desk.known("acme")
-    town.account.objects[f"{tenant.bucket}/{tenant.root}"] = {"incoming/x/1": "a", "incoming/x/2": "b"}
+    for key in ("incoming/x/1", "incoming/x/2"):
+        town.account.put(f"{tenant.bucket}/{tenant.root}", key, "a")
     with pytest.raises(ConnectionError):
         town.run(Change.DELETE, DELETE, bare(), run="first", breaks=breaks)
     town.run(Change.DELETE, DELETE, bare(), run="second")
@@ -304,7 +344,7 @@ def test_a_deletion_cancels_what_waits_and_stops_what_runs_and_keeps_what_it_has
     town.create()
     for number in (1, 2):
         town.room.enlist(submission(number, algorithm="linear"), town.policy, NOW)
-    with pytest.raises(Refused, match="wait again"):
+    with pytest.raises(Refused, match="wait or run again"):
         town.run(Change.DELETE, ("begin", "forget"), bare(), run="hasty")
     town.run(Change.DELETE, DELETE, bare(), run="delete")
     assert {r.state for r in town.room.of_tenant("acme")} == {State.CANCELLED}
@@ -435,40 +475,76 @@ def test_what_has_gone_is_told_and_made_again_by_creating_once_more() -> None:
 
 # --- roles of the pool -------------------------------------------------------------------------------------------
 
+IDLE = timedelta(days=30)
+
+
+def idle_after(town: Town, days: float) -> list[str]:
+    def failed(tenant: Tenant, error: Exception) -> None:
+        raise error
+
+    return town.roles.remove_idle(after(days * 86_400), idle_for=IDLE, failed=failed)[0]
+
 
 def test_a_pooled_tenants_role_is_made_at_its_first_request_and_removed_when_long_idle() -> None:
     town = Town()
     town.create(tier_name="shared")
     assert town.desk.known("acme").role is RoleState.NONE
     assert not [thing for thing in town.account.things if thing.startswith("role")]
-
-    def step(days: float = 0) -> Step:
-        return Step(change=Change.CREATE, run="", wish=bare(), at=after(days * 86_400))
-
     for _ in range(2):
-        town.onboarding.role_for_request(step())
+        town.roles.make("acme", NOW)
     assert "role acme of pool/acme/" in town.account.things
-    town.room.enlist(submission(1), replace(town.policy, tiers=town.policy.tiers), NOW)
-    idle = timedelta(days=30)
-    assert town.onboarding.remove_idle_roles(step(29), idle_for=idle)["removed"] == []
+    town.room.enlist(submission(1, tier="shared"), town.policy, NOW)
+    assert idle_after(town, 31) == [], "something waits"
     (waiting,) = town.room.of_tenant("acme")
     town.room.cancel(waiting, NOW)
-    assert town.onboarding.remove_idle_roles(step(29), idle_for=idle)["removed"] == []
-    assert town.onboarding.remove_idle_roles(step(31), idle_for=idle)["removed"] == ["acme"]
+    assert idle_after(town, 29) == []
+    assert idle_after(town, 31) == ["acme"]
     assert town.desk.known("acme").role is RoleState.NONE
-    town.onboarding.role_for_request(step(31))
+    town.roles.make("acme", NOW)
     assert town.desk.known("acme").role is RoleState.MADE
 
 
 def test_a_role_that_is_being_removed_is_asked_for_again_and_taken_over_when_that_was_cut_off() -> None:
     town = Town()
     town.create(tier_name="shared")
-    tenant = town.desk.known("acme")
-    town.records.put(replace(tenant, role=RoleState.REMOVING, removing_since=NOW))
+    town.records.put(replace(town.desk.known("acme"), role=RoleState.REMOVING, removing_since=NOW))
     with pytest.raises(InProgress, match="is being removed"):
-        town.onboarding.role_for_request(Step(change=Change.CREATE, run="", wish=bare(), at=after(10)))
-    town.onboarding.role_for_request(Step(change=Change.CREATE, run="", wish=bare(), at=after(300)))
+        town.roles.make("acme", after(10))
+    town.roles.make("acme", after(300))
     assert town.desk.known("acme").role is RoleState.MADE
+
+
+def test_a_request_that_comes_while_a_role_is_found_idle_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    town = Town()
+    town.create(tier_name="shared")
+    town.roles.make("acme", NOW)
+    put = town.records.put
+
+    def put_and_enlist(tenant: Tenant) -> Tenant:
+        if tenant.role is RoleState.REMOVING:
+            town.room.enlist(submission(1, tier="shared"), town.policy, NOW)
+        return put(tenant)
+
+    monkeypatch.setattr(town.records, "put", put_and_enlist)
+    assert idle_after(town, 31) == []
+    assert town.desk.known("acme").role is RoleState.MADE
+    assert "role acme of pool/acme/" in town.account.things
+
+
+def test_a_tenant_that_goes_gets_no_role_and_a_failing_one_holds_up_no_other() -> None:
+    town = Town()
+    for name in ("acme", "globex"):
+        town.create(name, tier_name="shared")
+        town.roles.make(name, NOW)
+    town.run(Change.DELETE, DELETE[:1], bare(), run="delete")
+    with pytest.raises(Refused, match="takes no requests"):
+        town.roles.make("acme", NOW)
+    told: list[str] = []
+    town.account.remove_role = lambda tenant: (_ for _ in ()).throw(OSError("no"))  # type: ignore[method-assign]
+    removed, left = town.roles.remove_idle(
+        after(90 * 86_400), idle_for=IDLE, failed=lambda tenant, error: told.append(tenant.tenant_id)
+    )
+    assert (removed, left, told) == ([], False, ["globex"])
 
 
 def wish_to_move(tier_name: str) -> Wish:
@@ -486,7 +562,7 @@ def test_what_waits_is_asked_for_again_in_the_new_tier_and_taken_back_in_the_old
     content = submission(1).content
     one = submission(1, content=replace(content, bucket=tenant.bucket))
     town.room.enlist(one, town.policy, NOW)
-    town.run(Change.MOVE, ("begin", "await_runs", "switch", "resubmit", "finish"), wish_to_move("premium"))
+    town.run(Change.MOVE, MOVE_ALONE, wish_to_move("premium"))
     (sent,) = town.queues.sent
     assert (sent.tier, sent.content, sent.data_set) == ("premium", one.content, one.data_set)
     assert [r.state for r in town.room.of_tenant("acme")] == [State.CANCELLED]
@@ -499,12 +575,13 @@ def test_what_waits_is_asked_for_again_in_the_new_tier_and_taken_back_in_the_old
 def test_a_move_out_of_the_pool_that_fails_at_any_step_loses_nothing_and_can_be_run_again(breaks: str) -> None:
     town = Town()
     town.create(tier_name="shared")
-    objects = {"incoming/x/1": "a", "incoming/x/2": "b", "models/x/m": "c"}
-    town.account.objects["pool/acme/"] = dict(objects)
-    town.account.objects["pool/acme1/"] = {"incoming/x/1": "the neighbour's"}
+    for key in ("incoming/x/1", "incoming/x/2", "models/x/m"):
+        town.account.put("pool/acme/", key, f"{key} of old")
+    town.account.put("pool/acme1/", "incoming/x/1", "the neighbour's")
+    objects = town.account.contents("pool/acme/")
 
     def kept() -> bool:
-        places = [town.account.objects.get(place, {}) for place in ("pool/acme/", "t-acme/")]
+        places = [town.account.contents(place) for place in ("pool/acme/", "t-acme/")]
         return all(any(place.get(key) == content for place in places) for key, content in objects.items())
 
     with pytest.raises(ConnectionError):
@@ -512,21 +589,210 @@ def test_a_move_out_of_the_pool_that_fails_at_any_step_loses_nothing_and_can_be_
     assert kept()
     assert "t-acme" not in town.account.opened or breaks in MOVE_FROM, "what is copied is not announced"
     if breaks not in MOVE_FROM:
-        town.account.objects["pool/acme/"]["incoming/x/2"] = objects["incoming/x/2"] = "uploaded meanwhile"
+        town.account.put("pool/acme/", "incoming/x/2", "uploaded meanwhile")
+        objects["incoming/x/2"] = "uploaded meanwhile"
     town.run(Change.MOVE, MOVE, wish_to_move("basic"), run="second")
     assert kept()
-    assert town.account.objects["t-acme/"] == objects
-    assert town.account.objects["pool/acme/"] == {}
-    assert town.account.objects["pool/acme1/"] == {"incoming/x/1": "the neighbour's"}
+    assert town.account.contents("t-acme/") == objects
+    assert town.account.contents("pool/acme/") == {}
+    assert town.account.contents("pool/acme1/") == {"incoming/x/1": "the neighbour's"}
     moved = town.desk.known("acme")
     assert (moved.tier, moved.bucket, moved.root, moved.role) == ("basic", "t-acme", "", RoleState.MADE)
     assert not town.room.queue("basic", "acme").paused
 
 
+def test_what_is_newer_at_the_new_place_is_not_overwritten_and_what_came_late_to_the_old_is_copied() -> None:
+    town = Town()
+    town.create(tier_name="shared")
+    for key in ("incoming/x/1", "incoming/x/2"):
+        town.account.put("pool/acme/", key, "old")
+    town.run(Change.MOVE, MOVE[:7], wish_to_move("basic"))
+    town.account.put("t-acme/", "incoming/x/1", "newer, at the new place")
+    town.account.put("pool/acme/", "incoming/x/2", "late, at the old place")
+    town.account.put("pool/acme/", "incoming/x/3", "late and new")
+    town.run(Change.MOVE, MOVE[7:], wish_to_move("basic"))
+    assert town.account.contents("t-acme/") == {
+        "incoming/x/1": "newer, at the new place",
+        "incoming/x/2": "late, at the old place",
+        "incoming/x/3": "late and new",
+    }
+    assert town.account.contents("pool/acme/") == {}
+
+
+def test_what_comes_while_old_objects_are_removed_is_neither_lost_nor_removed() -> None:
+    town = Town()
+    town.create(tier_name="shared")
+    town.account.put("pool/acme/", "incoming/x/1", "old")
+    town.run(Change.MOVE, MOVE[:8], wish_to_move("basic"))
+    step = Step(change=Change.MOVE, run="run", wish=wish_to_move("basic"), at=NOW)
+    town.account.clock = timedelta(0)  # from here on, uploads are younger than the step
+    differences = town.account.differences
+
+    def and_an_upload(source: Tenant, target: Tenant, *, late: bool) -> list[str]:
+        found = differences(source, target, late=late)
+        town.account.put("pool/acme/", "incoming/x/1", "between the looks")
+        return found
+
+    town.account.differences = and_an_upload  # type: ignore[method-assign]
+    assert town.moving.remove_old(step)["left"] is True
+    town.account.differences = differences  # type: ignore[method-assign]
+    assert town.account.contents("pool/acme/") == {"incoming/x/1": "between the looks"}
+    assert town.moving.remove_old(step)["late"] is True
+
+
+def test_what_came_since_a_move_began_is_asked_for_once_more_since_its_event_may_have_met_the_switch() -> None:
+    town = Town()
+    town.create(tier_name="shared")
+    town.account.put("pool/acme/", "incoming/set-1/d.csv", "old")
+    came = content("acme/incoming/set-1/d.csv", bucket="pool", event_time=after(1))
+    there = content("incoming/set-1/d.csv", bucket="t-acme", event_time=after(5))
+    quiet = content("acme/incoming/set-2/d.csv", bucket="pool", event_time=after(-9000))
+
+    class Data:
+        def names(self, tenant: Tenant) -> list[str]:
+            return ["set-1", "set-2"]
+
+        def content_of(self, tenant: Tenant, name: str) -> Any:
+            found = {"set-1": came, "set-2": quiet} if tenant.pooled else {"set-1": there, "set-2": there}
+            return found[name]
+
+    moving = replace(town.moving, data_sets=Data())  # type: ignore[arg-type]
+    town.run(Change.MOVE, MOVE[:2], wish_to_move("basic"))
+    town.run(Change.MOVE, MOVE[5:7], wish_to_move("basic"))
+    step = Step(change=Change.MOVE, run="run", wish=wish_to_move("basic"), at=NOW)
+    for _ in range(2):
+        while moving.catch_up(step)["left"]:
+            pass
+    assert [(s.data_set, s.content) for s in town.queues.sent] == [("set-1", there)] * 2
+    assert len({s.request_id for s in town.queues.sent}) == 1, "asked for twice, it is one request"
+
+
+def test_a_failed_move_is_finished_or_the_tenant_goes_and_a_deletion_finds_both_places_and_tiers() -> None:
+    town = Town()
+    town.create(tier_name="shared")
+    town.account.put("pool/acme/", "incoming/x/1", "a")
+    town.room.enlist(submission(1, tier="shared"), town.policy, NOW)
+    with pytest.raises(ConnectionError):
+        town.run(Change.MOVE, MOVE, wish_to_move("basic"), run="move", breaks="copy")
+    for change, steps in (
+        (Change.SUSPEND, ("suspend",)),
+        (Change.UPDATE, ("check",)),
+        (Change.CREATE, ("record",)),
+    ):
+        with pytest.raises(Refused, match="a move of tenant acme has failed half-way"):
+            town.run(change, (name,), bare(), run=f"{change}")
+    town.run(Change.DELETE, DELETE, bare(), run="delete")
+    assert (town.account.contents("pool/acme/"), town.account.contents("t-acme/")) == ({}, {})
+    assert not [thing for thing in town.account.things if thing.endswith(" t-acme")]
+    assert {r.state for r in town.room.of_tenant("acme")} == {State.CANCELLED}
+    assert town.room.queue("shared", "acme").revision == 0
+
+
+def test_a_move_back_releases_a_tenant_whose_move_has_failed() -> None:
+    town = Town()
+    town.create(tier_name="shared")
+    with pytest.raises(ConnectionError):
+        town.run(Change.MOVE, MOVE, wish_to_move("basic"), run="move", breaks="await_runs")
+    town.run(Change.MOVE, MOVE_ALONE, wish_to_move("shared"), run="back")
+    tenant = town.desk.known("acme")
+    assert (tenant.tier, tenant.bucket, tenant.operation) == ("shared", "pool", None)
+    assert not town.room.queue("shared", "acme").paused
+
+
+def test_a_pooled_tenant_inherits_nothing_of_an_earlier_one_of_its_id() -> None:
+    town = Town()
+    town.create(tier_name="shared")
+    town.run(Change.DELETE, DELETE, bare(), run="delete", purge=True)
+    town.account.put("pool/acme/", "incoming/x/1", "put by a credential that outlived the tenant")
+    town.create(tier_name="shared")
+    assert town.account.contents("pool/acme/") == {}
+
+
+# --- limits and keys ---------------------------------------------------------------------------------------------
+
+
+def test_limits_that_are_not_named_stay_and_one_can_be_taken_away() -> None:
+    town = Town()
+    town.create(limits={"weight": 3, "running_max": 2})
+    steps = ("check", "storage", "role", "schedule", "limits", "update")
+    town.run(Change.UPDATE, steps, bare(limits={"budget_usd": 10}))
+    assert town.limits["acme"] == {"weight": 3, "running_max": 2, "budget_usd": 10}
+    town.run(Change.UPDATE, steps, bare(limits={"running_max": None}), run="again")
+    assert town.limits["acme"] == {"weight": 3, "budget_usd": 10}
+
+
+def test_what_a_tenant_has_spent_goes_along_with_it_and_is_kept_once_when_it_goes() -> None:
+    town = Town()
+    town.create()
+    queue = town.room.queue("basic", "acme")
+    spent = replace(queue, spent_usd=Decimal("7.25"))
+    town.store.transact(town.room._refile(queue, spent, NOW))
+    town.run(Change.MOVE, MOVE_ALONE, wish_to_move("premium"))
+    assert town.room.queue("premium", "acme").spent_usd == Decimal("7.25")
+    town.run(Change.DELETE, DELETE[:-1], bare(), run="delete")
+    object.__setattr__(town.leaving.desk, "waiting_room", Forgetful(town.room))
+    with pytest.raises(ConnectionError):
+        town.run(Change.DELETE, ("forget",), bare(), run="delete")
+    object.__setattr__(town.leaving.desk, "waiting_room", town.room)
+    town.run(Change.DELETE, ("forget",), bare(), run="delete")
+    gone = town.records.page()[0][0]
+    assert (gone.state, gone.spent_usd) == (TenantState.DELETED, Decimal("7.25"))
+    assert town.room.queue("premium", "acme").revision == 0
+
+
+class Forgetful:
+    """A waiting room that is cut off before it forgets a queue."""
+
+    def __init__(self, room: Any) -> None:
+        self._room = room
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._room, name)
+
+    def forget_queue(self, tier: str, tenant_id: str) -> bool:
+        raise ConnectionError
+
+
+def test_grants_on_a_key_that_is_no_longer_the_tenants_are_taken_back() -> None:
+    town = Town()
+    town.create(key_arn="arn:key/one")
+    assert "grants on arn:key/one to acme" in town.account.things
+    steps = ("check", "storage", "role", "schedule", "limits", "update")
+    town.run(Change.UPDATE, steps, bare(key_arn="arn:key/two"))
+    assert [thing for thing in town.account.things if thing.startswith("grants")] == [
+        "grants on arn:key/two to acme"
+    ]
+    with pytest.raises(Refused, match="name a --kms-key"):
+        town.create("globex", account_id="123456789012")
+
+
+def test_an_event_is_told_again_rather_than_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    town = Town()
+    town.create()
+    put = town.records.put
+    writes: list[Tenant] = []
+
+    def put_but_once(tenant: Tenant) -> Tenant:
+        writes.append(tenant)
+        if len(writes) == 2:
+            raise ConnectionError
+        return put(tenant)
+
+    monkeypatch.setattr(town.records, "put", put_but_once)
+    with pytest.raises(ConnectionError):
+        town.run(Change.SUSPEND, ("suspend",), bare(), run="s")
+    town.run(Change.SUSPEND, ("suspend",), bare(), run="s")
+    assert town.told == ["Created", "Suspended", "Suspended"]
+    assert town.desk.known("acme").state is TenantState.SUSPENDED
+
+
+# --- moves that cannot be ----------------------------------------------------------------------------------------
+
+
 def test_objects_that_were_not_copied_as_they_are_stop_a_move_before_anything_is_switched() -> None:
     town = Town()
     town.create(tier_name="shared")
-    town.account.objects["pool/acme/"] = {"models/x/m": "c"}
+    town.account.put("pool/acme/", "models/x/m", "c")
     with pytest.raises(Refused, match="1 objects were not copied"):
         town.run(Change.MOVE, ("begin", "await_runs", "storage", "verify", "switch"), wish_to_move("basic"))
     assert town.desk.known("acme").bucket == "pool"
@@ -543,5 +809,5 @@ def test_uploads_that_are_each_trained_on_wait_through_no_move() -> None:
 def test_a_tenant_with_a_bucket_keeps_it_on_a_tier_of_the_pool() -> None:
     town = Town()
     town.create()
-    town.run(Change.MOVE, ("begin", "await_runs", "switch", "resubmit", "finish"), wish_to_move("shared"))
+    town.run(Change.MOVE, MOVE_ALONE, wish_to_move("shared"))
     assert (town.desk.known("acme").tier, town.desk.known("acme").bucket) == ("shared", "t-acme")

@@ -23,10 +23,11 @@ from trainyard.application.onboarding import Onboarding
 from trainyard.application.policies import Policies
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record
+from trainyard.application.roles import PooledRoles
 from trainyard.application.tenants import Names, TenantDesk
 from trainyard.application.waiting_room import WaitingRoom
 from trainyard.contracts.decisions import encode_pass
-from trainyard.contracts.policy_file import DEPLOYED, parse_policy, with_entry
+from trainyard.contracts.policy_file import DEPLOYED, entry_of, parse_policy, with_entry
 from trainyard.contracts.settings import Settings
 from trainyard.domain.parameters import Defaults, images_of
 
@@ -61,7 +62,7 @@ def enlist() -> Enlist:
         "tenants_table",
         "bell_queue_url",
         "event_bus_name",
-        "tenants_function",
+        "roles_function",
     )
     return Enlist(
         policies=_policies(settings),
@@ -70,7 +71,7 @@ def enlist() -> Enlist:
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         bell=_bell(settings),
-        roles=LambdaTenantRoles(function_name=settings.tenants_function),
+        roles=LambdaTenantRoles(function_name=settings.roles_function),
     )
 
 
@@ -168,6 +169,7 @@ def tenant_desk() -> TenantDesk:
             group_prefix=settings.tenant_group_prefix,
         ),
         with_limits=lambda text, tenant_id, limits: with_entry(text, "tenants", tenant_id, limits),
+        limits_in=lambda text, tenant_id: entry_of(text, "tenants", tenant_id),
     )
 
 
@@ -175,6 +177,17 @@ def tenant_desk() -> TenantDesk:
 def onboarding() -> Onboarding:
     return Onboarding(
         desk=tenant_desk(), provisioning=_provisioning(), removal=AwsRemoval(estate=_estate()), bell=bell()
+    )
+
+
+@cache
+def pooled_roles() -> PooledRoles:
+    settings = Settings.from_env(*TENANT_SETTINGS)
+    return PooledRoles(
+        records=DynamoTenants(tenants_table=settings.tenants_table),
+        waiting_room=_waiting_room(settings),
+        provisioning=_provisioning(),
+        removal=AwsRemoval(estate=_estate()),
     )
 
 
@@ -233,10 +246,10 @@ def _estate() -> Estate:
         region=settings.region,
         boundary_arn=settings.tenant_boundary_arn,
         tenant_roles=settings.tenant_roles,
-        pool_bucket=settings.pool_bucket,
         code_bucket=settings.code_bucket,
         data_key_arn=settings.data_key_arn,
         result_readers=tuple(filter(None, settings.result_readers.split(","))),
+        result_movers=tuple(filter(None, settings.result_movers.split(","))),
         event_bus_name=settings.event_bus_name,
         schedule_group=settings.schedule_group,
         schedule_role_arn=settings.schedule_role_arn,

@@ -51,7 +51,12 @@ class Enlist:
         # 3. Into the waiting room, in one transaction.
         submission = replace(submission, tier=tenant.tier)
         enlisted = self.waiting_room.enlist(submission, self.policies.current(), now, not_before=not_before)
-        # 4. Tell tenant and bus; again on a redelivery, since the first telling may have been cut off.
+        # 4. The role may have been removed as idle just before the request stood in the queue.
+        if tenant.pooled and tenant.role is RoleState.MADE:
+            current = self.tenants.get(tenant.tenant_id)
+            if current is not None and current.role is not RoleState.MADE:
+                self.roles.make(tenant.tenant_id)
+        # 5. Tell tenant and bus; again on a redelivery, since the first telling may have been cut off.
         for request in (enlisted.request, enlisted.superseded, enlisted.waiting):
             if request is not None:
                 self._tell(request, tenant, now)

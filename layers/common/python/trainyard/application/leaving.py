@@ -1,9 +1,10 @@
-"""Leaving: the steps that take away all that a tenant had, whatever of it there is.
+"""Leaving: the steps that take away all that a tenant had, whatever of it there is, and wherever it is.
 
     begin (DELETING) → cancel what waits → stop what runs, and wait → endpoints, models → model packages, group →
     schedule → objects, all versions → storage → role → record (DELETED, with its costs) or nothing
 
-A step that does a bounded part of a long work answers `left`: the state machine calls it again.
+A step that does a bounded part of a long work answers `left`: the state machine calls it again. A move that
+failed half-way leaves data in two places, and queues in two tiers: all of them are looked at.
 """
 
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from dataclasses import dataclass
 from trainyard.application.ports import Executions
 from trainyard.application.tenants import Answer, Removal, Step, TenantDesk
 from trainyard.domain.errors import Refused
+from trainyard.domain.policy import Storage
+from trainyard.domain.queues import TenantQueue
 from trainyard.domain.requests import State
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 
 CANCELLED_AT_ONCE = 25
 FORGOTTEN_AT_ONCE = 200
+REASON = "the tenant is being deleted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +31,13 @@ class Leaving:
     def inventory(self, step: Step) -> Answer:
         """Return what a deletion would take away; changes nothing."""
         tenant = self._find(step)
-        if tenant is None:
+        if tenant is None or tenant.state is TenantState.DELETED:
             return {"known": False, "progress": f"there is no tenant {step.wish.tenant_id}: nothing would go"}
-        queue = self.desk.waiting_room.queue(tenant.tier, tenant.tenant_id)
-        held = {"requests_waiting": queue.waiting, "requests_running": queue.running}
+        queues = self._queues(tenant)
+        held = {
+            "requests_waiting": sum(queue.waiting for queue in queues),
+            "requests_running": sum(queue.running for queue in queues),
+        }
         return {"known": True, "would_go": held | self.removal.inventory(tenant)}
 
     def begin(self, step: Step) -> Answer:
@@ -39,31 +46,28 @@ class Leaving:
         if tenant is None or (tenant.state is TenantState.DELETED and not step.purge):
             return {"known": False, "progress": f"there is no tenant {step.wish.tenant_id}: nothing to delete"}
         tenant = self.desk.claim(step, tenant, state=TenantState.DELETING)
-        self.desk.waiting_room.set_tenant_paused(tenant.tier, tenant.tenant_id, True, step.at)
+        for queue in self._queues(tenant):
+            self.desk.waiting_room.set_tenant_paused(queue.tier, tenant.tenant_id, True, step.at)
         return {"known": True, "progress": f"{tenant.tenant_id} takes no more uploads"}
 
     def cancel(self, step: Step) -> Answer:
-        tenant = self.desk.held(step)
-        waiting = self.desk.waiting_room.waiting_of(tenant.tier, tenant.tenant_id, limit=CANCELLED_AT_ONCE)
-        for request in waiting:
-            self.desk.waiting_room.cancel(request, step.at, reason="the tenant is being deleted")
-        return _part(len(waiting), "requests cancelled", left=len(waiting) == CANCELLED_AT_ONCE)
+        cancelled = self._cancel(self.desk.held(step), step)
+        return _part(cancelled, "requests cancelled", left=cancelled > 0)
 
     def stop_runs(self, step: Step) -> Answer:
-        """Ask what runs to stop; `left` until all of it has ended."""
+        """Ask what runs to stop; `left` until all of it has ended. What a retry puts back is cancelled."""
         tenant = self.desk.held(step)
         for request in self.desk.waiting_room.holding_of(tenant.tenant_id):
             if request.state is State.RUNNING and request.execution_arn is not None:
                 self.executions.stop(request.execution_arn)
-        queue = self.desk.waiting_room.queue(tenant.tier, tenant.tenant_id)
-        # What was put back to the queue meanwhile, by a retry, goes the way of the others.
-        for request in self.desk.waiting_room.waiting_of(tenant.tier, tenant.tenant_id, limit=CANCELLED_AT_ONCE):
-            self.desk.waiting_room.cancel(request, step.at, reason="the tenant is being deleted")
-        return _part(queue.running, "requests still run", left=not queue.at_rest)
+        self._cancel(tenant, step)
+        queues = self._queues(tenant)
+        left = any(not queue.at_rest for queue in queues)
+        return _part(sum(queue.running for queue in queues), "requests still run", left=left)
 
     def endpoints(self, step: Step) -> Answer:
         left = self.removal.remove_endpoints(self.desk.held(step))
-        return {"progress": "endpoints and models removed", "left": left}
+        return {"progress": "endpoints are going" if left else "endpoints and models removed", "left": left}
 
     def models(self, step: Step) -> Answer:
         removed, left = self.removal.remove_models(self.desk.held(step))
@@ -74,26 +78,37 @@ class Leaving:
         return {"progress": "schedule removed"}
 
     def objects(self, step: Step) -> Answer:
-        removed, left = self.removal.remove_objects(self.desk.held(step))
-        return _part(removed, "object versions removed", left=left)
+        count = 0
+        for place in self._places(self.desk.held(step)):
+            removed, left = self.removal.remove_objects(place)
+            count += removed
+            if left:
+                return _part(count, "object versions removed", left=True)
+        return _part(count, "object versions removed", left=False)
 
     def storage(self, step: Step) -> Answer:
-        self.removal.remove_storage(self.desk.held(step))
+        for place in self._places(self.desk.held(step)):
+            self.removal.remove_storage(place)
         return {"progress": "storage removed"}
 
     def role(self, step: Step) -> Answer:
-        self.removal.remove_role(self.desk.held(step))
-        return {"progress": "role removed"}
+        tenant = self.desk.held(step)
+        refused = self.removal.take_back_key(tenant)
+        self.removal.remove_role(tenant)
+        return {"progress": f"role removed; {refused}" if refused else "role removed"}
 
     def forget(self, step: Step) -> Answer:
-        """Keep the record with what its runs have cost; with `purge` nothing at all, requests included."""
+        """Keep the record with what its runs have cost; with `purge` nothing at all, requests included.
+
+        The sum is written before the queues that hold its parts are removed, and once.
+        """
         if step.purge and self._find(step) is None:
             return _gone(step, "nothing is kept")
         tenant = self.desk.held(step)
-        room = self.desk.waiting_room
-        queue = room.queue(tenant.tier, tenant.tenant_id)
-        if not queue.at_rest:
-            raise Refused(f"{queue.waiting} requests of {tenant.tenant_id} wait again, and {queue.running} run")
+        room, queues = self.desk.waiting_room, self._queues(tenant)
+        busy = [queue for queue in queues if not queue.at_rest]
+        if busy:
+            raise Refused(f"requests of {tenant.tenant_id} wait or run again on tier {busy[0].tier}")
         if step.purge:
             ended = room.recent_of_tenant(tenant.tenant_id, limit=FORGOTTEN_AT_ONCE)
             for request in ended:
@@ -101,23 +116,45 @@ class Leaving:
             if len(ended) == FORGOTTEN_AT_ONCE:
                 return _part(len(ended), "requests forgotten", left=True)
         self.desk.set_limits(tenant.tenant_id, None, step.at)
-        spent = tenant.spent_usd + queue.spent_usd
-        room.forget_queue(tenant.tier, tenant.tenant_id)
-        self.desk.records.forget_location(tenant)
-        gone = self.desk.done(
-            tenant,
-            "Deleted" if tenant.state is TenantState.DELETING else None,
-            state=TenantState.DELETED,
-            spent_usd=spent,
-            role=RoleState.NONE if tenant.pooled else RoleState.MADE,
-        )
+        if tenant.state is not TenantState.DELETED:
+            tenant = self.desk.done(
+                tenant,
+                "Deleted",
+                state=TenantState.DELETED,
+                spent_usd=tenant.spent_usd + sum(queue.spent_usd for queue in queues),
+                role=RoleState.NONE if tenant.pooled else RoleState.MADE,
+            )
+        for queue in queues:
+            room.forget_queue(queue.tier, tenant.tenant_id)
+        for place in self._places(tenant):
+            self.desk.records.forget_location(place)
         if step.purge:
-            self.desk.records.purge(gone)
-        kept = "nothing is kept" if step.purge else "the record is kept, with its costs"
-        return _gone(step, kept)
+            self.desk.records.purge(tenant)
+        return _gone(step, "nothing is kept" if step.purge else "the record is kept, with its costs")
+
+    # --- parts ------------------------------------------------------------------------------------------------
 
     def _find(self, step: Step) -> Tenant | None:
         return self.desk.records.get(step.wish.tenant_id)
+
+    def _queues(self, tenant: Tenant) -> list[TenantQueue]:
+        """Return the tenant's queue in its tier, and any that a move has left in another."""
+        tiers = {tenant.tier, *(tier.name for tier in self.desk.policies.current().tiers)}
+        found = [self.desk.waiting_room.queue(tier, tenant.tenant_id) for tier in sorted(tiers)]
+        return [queue for queue in found if queue.revision or queue.tier == tenant.tier]
+
+    def _cancel(self, tenant: Tenant, step: Step) -> int:
+        count = 0
+        for queue in self._queues(tenant):
+            waiting = self.desk.waiting_room.waiting_of(queue.tier, tenant.tenant_id, limit=CANCELLED_AT_ONCE)
+            for request in waiting:
+                count += self.desk.waiting_room.cancel(request, step.at, reason=REASON)
+        return count
+
+    def _places(self, tenant: Tenant) -> list[Tenant]:
+        """Return the tenant as it is, and as it would lie elsewhere: a move may have left data there."""
+        found = [tenant, *(self.desk.names.located(tenant, storage) for storage in Storage)]
+        return list({(place.bucket, place.root): place for place in found}.values())
 
 
 def _gone(step: Step, kept: str) -> Answer:

@@ -3,21 +3,24 @@
     begin (queue held) → what runs ends → [storage → copy → verify] → switch → what waits is asked for again
       → [late uploads copied → old objects removed] → done (queue released)
 
-Uploads are taken all the while. Until the switch they wait in the old tier; what comes to the old place after
-that is copied to the new one, where it is announced as any upload is.
+Uploads are taken all the while. Until the switch they wait in the old tier. What comes to the old place after
+that is copied to the new one; and what came since the beginning is asked for once more there, since its event
+may have met the switch. The queue is held until the end, so that all this merges into one request per data set.
 """
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from trainyard.application.ports import Bell, DataSets, TierQueues
 from trainyard.application.tenants import Answer, Migration, Provisioning, Removal, Step, TenantDesk
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
-from trainyard.domain.requests import Request, Submission
+from trainyard.domain.requests import Cause, Content, Request, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 
 RESUBMITTED_AT_ONCE = 25
+CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,23 +39,16 @@ class Moving:
         if tenant.state not in (TenantState.ACTIVE, TenantState.SUSPENDED):
             raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.lower()}: finish that first")
         target = self._target(step, tenant)
-        if target.tier == tenant.tier and target.bucket == tenant.bucket and tenant.operation is None:
-            return {"needed": False, "progress": f"{tenant.tenant_id} is on tier {tenant.tier} already"}
-        policy = self.desk.policies.current()
-        for settings in (tenant.settings, *tenant.data_sets.values()):
-            policy.algorithm(settings.algorithm)
-        queue = self.desk.waiting_room.queue(tenant.tier, tenant.tenant_id)
-        fresh = tenant.operation is None
-        tenant = self.desk.claim(step, tenant)
-        if fresh and queue.paused and tenant.operation is not None:
-            tenant = self.desk.records.put(replace(tenant, operation=replace(tenant.operation, was_paused=True)))
-        self.desk.waiting_room.set_tenant_paused(tenant.tier, tenant.tenant_id, True, step.at)
         relocates = self._relocates(tenant, target)
-        return {
-            "needed": True,
-            "relocates": relocates,
-            "progress": f"{tenant.tenant_id} starts nothing more on tier {tenant.tier}",
-        }
+        same = (target.tier, target.bucket) == (tenant.tier, tenant.bucket)
+        if same and not relocates and tenant.operation is None and not self._old_tiers(tenant):
+            return {"needed": False, "progress": f"{tenant.tenant_id} is on tier {tenant.tier} already"}
+        room = self.desk.waiting_room
+        paused = room.queue(tenant.tier, tenant.tenant_id).paused
+        tenant = self.desk.claim(step, tenant, was_paused=paused)
+        room.set_tenant_paused(tenant.tier, tenant.tenant_id, True, step.at)
+        progress = f"{tenant.tenant_id} starts nothing more on tier {tenant.tier}"
+        return {"needed": True, "relocates": relocates, "progress": progress}
 
     def await_runs(self, step: Step) -> Answer:
         tenant = self.desk.held(step)
@@ -68,16 +64,25 @@ class Moving:
         return {"progress": f"bucket {target.bucket} made"}
 
     def copy(self, step: Step) -> Answer:
+        """Copy; and at the end the newest object of each data set once more, so that it is the newest there."""
         source = self.desk.held(step)
-        count, cursor = self.migration.copy(source, self._target(step, source), after=step.cursor)
+        target = self._target(step, source)
+        if target.bucket == source.bucket:
+            return {"progress": "copied before", "cursor": None, "left": False}
+        count, cursor = self.migration.copy(source, target, after=step.cursor)
+        if cursor is None:
+            found = [self.data_sets.content_of(source, name) for name in self.data_sets.names(source)]
+            keys = [content.key.removeprefix(source.root) for content in found if content is not None]
+            self.migration.copy_last(source, target, keys)
         return {"progress": f"{count:,} objects copied", "cursor": cursor, "left": cursor is not None}
 
     def verify(self, step: Step) -> Answer:
         """Raises Refused, naming some, when objects differ: nothing has been switched or deleted then."""
         source = self.desk.held(step)
-        late = [key for key in self.migration.differences(source, self._target(step, source)) if not _is_late(key)]
-        if late:
-            raise Refused(f"{len(late):,} objects were not copied as they are, among them {', '.join(late[:3])}")
+        found = self.migration.differences(source, self._target(step, source), late=False)
+        wrong = [key for key in found if not _is_late(key)]
+        if wrong:
+            raise Refused(f"{len(wrong):,} objects were not copied as they are, among them {', '.join(wrong[:3])}")
         return {"progress": "every object is there"}
 
     def switch(self, step: Step) -> Answer:
@@ -98,53 +103,48 @@ class Moving:
         """Ask for what waits once more in the new tier, then take it back in the old one."""
         tenant = self.desk.held(step)
         count = 0
-        for tier in self.desk.policies.current().tiers:
-            if tier.name == tenant.tier:
-                continue
-            for request in self.desk.waiting_room.waiting_of(
-                tier.name, tenant.tenant_id, limit=RESUBMITTED_AT_ONCE
-            ):
-                self._resubmit(request, tenant)
-                self.desk.waiting_room.cancel(request, step.at, reason=f"asked for again on tier {tenant.tier}")
+        room = self.desk.waiting_room
+        for tier in self._old_tiers(tenant):
+            for request in room.waiting_of(tier, tenant.tenant_id, limit=RESUBMITTED_AT_ONCE):
+                again = self._resubmit(request, tenant)
+                reason = f"asked for again on tier {tenant.tier}" if again else "its data is gone"
+                room.cancel(request, step.at, reason=reason)
                 count += 1
         return {"progress": f"{count} waiting requests moved", "left": count > 0}
 
     def catch_up(self, step: Step) -> Answer:
-        """Copy what came to the old place meanwhile; the new bucket announces it."""
+        """Copy what came to the old place meanwhile, but over nothing that is newer at the new one."""
         tenant = self.desk.held(step)
-        count, cursor = self.migration.copy(self._old(tenant), tenant, after=step.cursor)
+        old = self._old(tenant)
+        count, cursor = self.migration.copy(old, tenant, after=step.cursor, late=True)
+        if cursor is None:
+            self._ask_again(tenant, old)
         return {"progress": f"{count:,} late objects copied", "cursor": cursor, "left": cursor is not None}
 
     def remove_old(self, step: Step) -> Answer:
-        """Remove what lies at the old place, once the new one holds all of it."""
+        """Remove what lies at the old place and was there before the new one was seen to hold all of it."""
         tenant = self.desk.held(step)
         old = self._old(tenant)
-        missing = self.migration.differences(old, tenant)
-        if missing:
-            raise Refused(f"{len(missing):,} objects came late, among them {missing[0]}: run the move again")
-        removed, left = self.removal.remove_objects(old)
+        if self.migration.differences(old, tenant, late=True):
+            return {"progress": "more has come to the old place", "late": True, "left": False}
+        removed, left = self.removal.remove_objects(old, before=step.at)
         if not left:
             self.desk.records.forget_location(old)
-        return {"progress": f"{removed:,} old object versions removed", "left": left}
+        return {"progress": f"{removed:,} old object versions removed", "late": False, "left": left}
 
     def finish(self, step: Step) -> Answer:
-        """Release the tenant, its old queues forgotten; an operator's own pause stays."""
+        """Release the tenant; what it has spent goes along with it, and an operator's own pause stays."""
         tenant = self.desk.held(step)
         told = {"progress": f"{tenant.tenant_id} is on tier {tenant.tier}", "bucket": tenant.bucket}
         if tenant.operation is None:
             return told
         paused = tenant.operation.was_paused or tenant.state is TenantState.SUSPENDED
         room = self.desk.waiting_room
-        spent = tenant.spent_usd
-        for tier in self.desk.policies.current().tiers:
-            if tier.name != tenant.tier:
-                old = room.queue(tier.name, tenant.tenant_id)
-                if old.revision and room.forget_queue(tier.name, tenant.tenant_id):
-                    spent += old.spent_usd
-                elif old.revision:
-                    room.set_tenant_paused(tier.name, tenant.tenant_id, False, step.at)
+        for tier in self._old_tiers(tenant):
+            if not room.carry_over(tier, tenant.tier, tenant.tenant_id, step.at):
+                room.set_tenant_paused(tier, tenant.tenant_id, False, step.at)
         room.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, step.at)
-        self.desk.done(tenant, "Moved", spent_usd=spent)
+        self.desk.done(tenant, "Moved")
         self.bell.ring()
         return told
 
@@ -177,28 +177,47 @@ class Moving:
                 "or stop them (`trainyard stop`), and run the move again"
             )
 
-    def _resubmit(self, request: Request, tenant: Tenant) -> None:
+    def _old_tiers(self, tenant: Tenant) -> list[str]:
+        """Return the other tiers in which the tenant still has a queue."""
+        tiers = [tier.name for tier in self.desk.policies.current().tiers if tier.name != tenant.tier]
+        return [tier for tier in tiers if self.desk.waiting_room.queue(tier, tenant.tenant_id).revision]
+
+    def _resubmit(self, request: Request, tenant: Tenant) -> bool:
+        """Ask for a waiting request in the new tier and place; False when its data is gone."""
+        content: Content | None = request.content
+        if not tenant.owns(request.content.uri):
+            content = self.data_sets.content_of(tenant, request.data_set)
+        if content is None:
+            return False
+        revision = f"{request.request_id} on {tenant.tier}"
+        self._submit(tenant, request.data_set, content, revision, cause=request.cause, alone=request.alone)
+        return True
+
+    def _ask_again(self, tenant: Tenant, old: Tenant) -> None:
+        """Ask for the data sets to which anything came since the move began; for each content once."""
+        begun_at = tenant.operation.begun_at if tenant.operation else None
+        for name in self.data_sets.names(old):
+            there, here = self.data_sets.content_of(old, name), self.data_sets.content_of(tenant, name)
+            came = there is not None and begun_at is not None and there.event_time >= begun_at - CLOCKS_DIFFER
+            if there is not None and here is not None and came:
+                revision = f"moved with {there.version_id or there.etag}"
+                self._submit(tenant, name, here, revision, cause=Cause.RETRAINING)
+
+    def _submit(
+        self, tenant: Tenant, data_set: str, content: Content, revision: str, *, cause: Cause, alone: bool = False
+    ) -> None:
         """Raises Throttled when the tier's queue does not take it."""
-        content = request.content
-        if not tenant.owns(content.uri):
-            found = self.data_sets.content_of(tenant, request.data_set)
-            if found is None:
-                return
-            content = found
         submission = Submission(
             request_id=request_id(
-                tenant_id=tenant.tenant_id,
-                bucket=content.bucket,
-                key=content.key,
-                revision=f"{request.request_id} on {tenant.tier}",
+                tenant_id=tenant.tenant_id, bucket=content.bucket, key=content.key, revision=revision
             ),
             tenant_id=tenant.tenant_id,
             tier=tenant.tier,
-            data_set=request.data_set,
+            data_set=data_set,
             content=content,
-            cause=request.cause,
-            algorithm=request.algorithm,
-            alone=request.alone,
+            cause=cause,
+            algorithm=tenant.settings_for(data_set).algorithm,
+            alone=alone,
         )
         if self.tier_queues.send([submission]):
             raise Throttled(f"the queue of tier {tenant.tier} did not take request {submission.request_id}")

@@ -10,7 +10,6 @@ A step derives what it makes from the record and the wish. An update writes the 
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 
 from trainyard.application.ports import Bell
 from trainyard.application.tenants import (
@@ -21,11 +20,8 @@ from trainyard.application.tenants import (
     TenantDesk,
     differing,
 )
-from trainyard.domain.errors import Foreign, InProgress, Refused
+from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
-
-STEP_MAX = timedelta(minutes=3)
-"""No step takes longer: the function's limit is two minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +62,11 @@ class Onboarding:
         return _told(self.desk.claim(step, wanted))
 
     def storage(self, step: Step) -> Answer:
-        try:
-            self.provisioning.ensure_storage(self._tenant(step))
-        except Foreign:
-            # What is not the tenant's is not to be taken away with it.
-            tenant = self.desk.held(step)
-            self.desk.records.forget_location(tenant)
-            self.desk.records.put(replace(tenant, bucket=""))
-            raise
+        """Of an earlier tenant of that id nothing is taken over: what came to its prefix since goes first."""
+        tenant = self._tenant(step)
+        if tenant.pooled and tenant.state is TenantState.CREATING and self.removal.remove_objects(tenant)[1]:
+            raise Throttled("objects of an earlier tenant of that id are being removed: once more in a moment")
+        self.provisioning.ensure_storage(tenant)
         return {}
 
     def role(self, step: Step) -> Answer:
@@ -119,6 +112,8 @@ class Onboarding:
     def update(self, step: Step) -> Answer:
         known = self.desk.held(step)
         wanted = self.desk.wanted(step.wish, known)
+        if known.key_arn and known.key_arn != wanted.key_arn:
+            self.removal.take_back_key(known)
         what = None if wanted == known and step.wish.limits is None else "Updated"
         return _told(self.desk.done(wanted, what))
 
@@ -133,51 +128,15 @@ class Onboarding:
     def _set_state(self, step: Step, state: TenantState, what: str) -> Answer:
         known = self.desk.known(step.wish.tenant_id)
         _settled(known)
-        tenant = self.desk.claim(step, known, state=state)
         suspended = state is TenantState.SUSPENDED
-        self.desk.waiting_room.set_tenant_paused(tenant.tier, tenant.tenant_id, suspended, step.at)
+        if known.state is not state or known.operation is not None:
+            known = self.desk.claim(step, known)
+        self.desk.waiting_room.set_tenant_paused(known.tier, known.tenant_id, suspended, step.at)
         if not suspended:
             self.bell.ring()
-        return _told(self.desk.done(tenant, what if known.state is not state else None))
-
-    # --- roles of pooled tenants ------------------------------------------------------------------------------
-
-    def role_for_request(self, step: Step) -> Answer:
-        """Make a pooled tenant's role when a request of it comes. Idempotent.
-
-        Raises InProgress while it is being removed.
-        """
-        tenant = self.desk.known(step.wish.tenant_id)
-        since = tenant.removing_since
-        if tenant.role is RoleState.REMOVING and since is not None and step.at < since + STEP_MAX:
-            raise InProgress(f"the role of tenant {tenant.tenant_id} is being removed: ask again in a moment")
-        if tenant.role is not RoleState.MADE:
-            self.provisioning.ensure_role(tenant)
-            self.desk.records.put(replace(tenant, role=RoleState.MADE, removing_since=None))
-        return {"role": tenant.role_arn}
-
-    def remove_idle_roles(self, step: Step, *, idle_for: timedelta) -> Answer:
-        """Remove the roles of pooled tenants that asked for nothing for long; some at a time, from a cursor."""
-        tenants, cursor = self.desk.records.page(after=step.cursor)
-        idle = [tenant for tenant in tenants if self._is_idle(tenant, step, idle_for)]
-        for tenant in idle:
-            self._remove_role(tenant, step.at)
-        removed = [tenant.tenant_id for tenant in idle]
-        return {"removed": removed, "cursor": cursor, "left": cursor is not None}
-
-    def _is_idle(self, tenant: Tenant, step: Step, idle_for: timedelta) -> bool:
-        if not tenant.pooled or tenant.role is RoleState.NONE or tenant.operation is not None:
-            return False
-        if not self.desk.waiting_room.queue(tenant.tier, tenant.tenant_id).at_rest:
-            return False
-        last = self.desk.waiting_room.recent_of_tenant(tenant.tenant_id, limit=1)
-        return not last or last[0].arrived_at < step.at - idle_for
-
-    def _remove_role(self, tenant: Tenant, now: datetime) -> None:
-        """The record is marked first: a request that comes meanwhile waits, then makes the role anew."""
-        marked = self.desk.records.put(replace(tenant, role=RoleState.REMOVING, removing_since=now))
-        self.removal.remove_role(marked)
-        self.desk.records.put(replace(marked, role=RoleState.NONE, removing_since=None))
+        if known.operation is not None:
+            known = self.desk.done(known, what, state=state)
+        return _told(known)
 
     # --- drift ------------------------------------------------------------------------------------------------
 

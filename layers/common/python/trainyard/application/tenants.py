@@ -5,7 +5,7 @@ Every step may be repeated. One change of a tenant is under way at a time: its r
 is alive as long as Step Functions says so, so that a run that was cut off locks nobody out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -30,6 +30,11 @@ class TenantRecords(Protocol):
     def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]: ...
     def forget_location(self, tenant: Tenant) -> None: ...
     def purge(self, tenant: Tenant) -> None: ...
+    def cursor(self) -> str | None:
+        """Return where the last look at all tenants ended."""
+        ...
+
+    def put_cursor(self, cursor: str | None) -> None: ...
 
 
 class Provisioning(Protocol):
@@ -60,23 +65,38 @@ class Removal(Protocol):
         ...
 
     def remove_schedule(self, tenant: Tenant) -> None: ...
-    def remove_objects(self, tenant: Tenant) -> tuple[int, bool]:
-        """Remove object versions and unfinished uploads below the root; how many, and whether some are left."""
+    def remove_objects(self, tenant: Tenant, *, before: datetime | None = None) -> tuple[int, bool]:
+        """Remove object versions and unfinished uploads below the root; how many, and whether some are left.
+
+        Only versions written `before` a time, where one is given; of a bucket that is not ours, nothing.
+        """
         ...
 
     def remove_storage(self, tenant: Tenant) -> None: ...
     def remove_role(self, tenant: Tenant) -> None: ...
+    def take_back_key(self, tenant: Tenant) -> str | None:
+        """Revoke what was granted on the tenant's own key; returns why, where that is not allowed any more."""
+        ...
 
 
 class Migration(Protocol):
     """Copies a tenant's objects from one root to another."""
 
-    def copy(self, source: Tenant, target: Tenant, *, after: str | None) -> tuple[int, str | None]:
-        """Copy what is missing or differs, from behind a key; how many objects, and where to go on."""
+    def copy(
+        self, source: Tenant, target: Tenant, *, after: str | None, late: bool = False
+    ) -> tuple[int, str | None]:
+        """Copy what is missing or differs, from behind a key; how many objects, and where to go on.
+
+        `late`, only what is missing or newer: the target lives already.
+        """
         ...
 
-    def differences(self, source: Tenant, target: Tenant) -> list[str]:
-        """Return the keys below the source's root that the target lacks or holds otherwise."""
+    def copy_last(self, source: Tenant, target: Tenant, keys: Sequence[str]) -> None:
+        """Copy some keys so that they are newer at the target than all that was copied before."""
+        ...
+
+    def differences(self, source: Tenant, target: Tenant, *, late: bool) -> list[str]:
+        """Return the keys of the source that the target lacks or holds otherwise; `late`, lacks or holds older."""
         ...
 
     def repoint_models(self, source: Tenant, target: Tenant) -> None:
@@ -161,13 +181,16 @@ class TenantDesk:
     names: Names
     with_limits: Callable[[str, str, Mapping[str, Any] | None], str]
     """Puts a tenant's entry into the text of a policy, or takes it out."""
+    limits_in: Callable[[str, str], Mapping[str, Any]]
+    """Reads a tenant's entry in the text of a policy."""
 
     # --- one change at a time ---------------------------------------------------------------------------------
 
-    def claim(self, step: Step, tenant: Tenant, **changes: Any) -> Tenant:
+    def claim(self, step: Step, tenant: Tenant, *, was_paused: bool = False, **changes: Any) -> Tenant:
         """Note that the run changes the tenant, and write `changes`; nothing when it has done both before.
 
-        Raises InProgress while another change is under way.
+        What an earlier run of the same change had noted stays. Raises InProgress while another change is under
+        way, Refused when a move has failed: it must come to its end first, or the tenant must go.
         """
         operation = tenant.operation
         others = operation is not None and operation.run != step.run and operation.failure is None
@@ -176,15 +199,16 @@ class TenantDesk:
                 f"{operation.change} of tenant {tenant.tenant_id} is under way ({operation.run}): wait for its "
                 "end, or stop that execution, and run this again"
             )
-        mine = operation if operation is not None and operation.run == step.run else None
-        again = operation.was_paused if operation is not None and operation.change is step.change else False
-        wanted = replace(
-            tenant,
-            **changes,
-            operation=mine
-            if mine is not None and mine.failure is None
-            else Operation(change=step.change, run=step.run, was_paused=again),
-        )
+        moving = operation is not None and operation.change is Change.MOVE
+        if moving and step.change not in (Change.MOVE, Change.DELETE):
+            raise Refused(
+                f"a move of tenant {tenant.tenant_id} has failed half-way: run it again, or move it back "
+                "(`trainyard tenant move`), or delete the tenant"
+            )
+        noted = Operation(change=step.change, run=step.run, was_paused=was_paused, begun_at=step.at)
+        if operation is not None and operation.change is step.change:
+            noted = replace(operation, run=step.run, failure=None)
+        wanted = replace(tenant, **changes, operation=noted)
         return tenant if wanted == tenant else self.records.put(wanted)
 
     def held(self, step: Step) -> Tenant:
@@ -198,12 +222,12 @@ class TenantDesk:
         return tenant
 
     def done(self, tenant: Tenant, what: str | None, **changes: Any) -> Tenant:
-        """Let go of the tenant, and tell the bus `what` became of it."""
+        """Tell the bus `what` becomes of the tenant, and let go of it; told twice rather than never."""
         run = tenant.operation.run if tenant.operation else tenant.settled_by
-        settled = self.records.put(replace(tenant, operation=None, settled_by=run, **changes))
+        settled = replace(tenant, operation=None, settled_by=run, **changes)
         if what is not None:
             self.announcements.announce_tenant(settled, what)
-        return settled
+        return self.records.put(settled)
 
     def note_failure(self, step: Step) -> Answer:
         """Note what failed in the record, and answer what to do about it."""
@@ -232,7 +256,6 @@ class TenantDesk:
         policy = self.policies.current()
         tier = self.tier(policy, wish.tier or (known.tier if known else ""))
         base = known or self._new(wish, tier)
-        base = base if base.bucket else self.names.located(base, tier.storage)
         settings = changed(base.settings, wish.settings)
         data_sets = base.data_sets
         if wish.data_sets is not None:
@@ -256,12 +279,18 @@ class TenantDesk:
         return found
 
     def set_limits(self, tenant_id: str, limits: Mapping[str, Any] | None, now: datetime) -> None:
-        """Write a tenant's weight, cap and budget into the policy, as a version of its own; None removes them.
+        """Write what is given of a tenant's weight, cap and budget into the policy, as a version of its own.
+
+        A value of None removes that one, None for `limits` removes all.
 
         Raises Refused when the policy does not hold, Conflict when another was applied meanwhile.
         """
         text = self.policies.in_force().text
-        after = self.with_limits(text, tenant_id, limits)
+        merged: dict[str, Any] | None = None
+        if limits is not None:
+            entry = {**self.limits_in(text, tenant_id), **limits}
+            merged = {name: value for name, value in entry.items() if value is not None} or None
+        after = self.with_limits(text, tenant_id, merged)
         if after != text:
             self.policies.apply(after, now, note=f"limits of tenant {tenant_id}")
 
@@ -293,6 +322,11 @@ class TenantDesk:
             raise Refused(
                 "access for the tenant's own account needs a bucket of its own, and its tier keeps data in the "
                 "pool: choose a tier with storage: silo, or hand out credentials (`trainyard tenant credentials`)"
+            )
+        if tenant.account_id and not tenant.key_arn:
+            raise Refused(
+                "the tenant's own account cannot open results that the deployment's key encrypts: name a "
+                "--kms-key whose policy lets that account decrypt"
             )
 
 

@@ -789,6 +789,24 @@ class WaitingRoom:
             self._write(Delete(queue_key(tier, tenant_id), (Is("revision", queue.revision),)))
         return True
 
+    def carry_over(self, tier: str, to_tier: str, tenant_id: str, now: datetime) -> bool:
+        """Remove a tenant's queue from a tier; what it has spent counts in another from now on.
+
+        False while anything waits or runs there. Idempotent.
+        """
+        return self._retried(lambda: self._carry_over(tier, to_tier, tenant_id, now))
+
+    def _carry_over(self, tier: str, to_tier: str, tenant_id: str, now: datetime) -> bool:
+        old, new = self.queue(tier, tenant_id), self.queue(to_tier, tenant_id)
+        if not old.at_rest:
+            return False
+        if old.revision:
+            after = replace(new, spent_usd=new.spent_usd + old.spent_usd)
+            self._write(
+                Delete(queue_key(tier, tenant_id), (Is("revision", old.revision),)), *self._refile(new, after, now)
+            )
+        return True
+
     def forget_request(self, request: Request) -> None:
         """Remove an ended request for good."""
         self._write(Delete(request_key(request.request_id), (OneOf("state", tuple(s.value for s in TERMINAL)),)))

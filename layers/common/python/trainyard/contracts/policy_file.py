@@ -335,6 +335,12 @@ def _instances(entry: InstanceEntry) -> InstanceChoice:
     )
 
 
+def entry_of(text: str, section: str, name: str) -> Mapping[str, Any]:
+    """Return one entry of a section of a policy's text, {} where there is none."""
+    found: Mapping[str, Any] = (yaml.safe_load(text).get(section) or {}).get(name) or {}
+    return found
+
+
 def with_entry(text: str, section: str, name: str, values: Mapping[str, Any] | None) -> str:
     """Return a policy's text with one entry of a section put in, or out (None); the other lines stay as they are.
 

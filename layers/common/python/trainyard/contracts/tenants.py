@@ -92,7 +92,7 @@ class TenantEntry(DataSetEntry):
         return schedule
 
     def to_wish(self) -> Wish:
-        limits = {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
+        limits = {name: getattr(self, name) for name in LIMITS if name in self.model_fields_set}
         return Wish(
             tenant_id=self.name,
             tier=self.tier,

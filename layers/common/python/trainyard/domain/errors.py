@@ -2,7 +2,6 @@
 
 TrainyardError
 ├── Refused        tell the sender; trying again cannot help
-│   └── Foreign    the name is taken by somebody outside this account
 ├── Malformed      has no tenant or no sense: dead-letter it
 ├── Throttled      try again later, nothing has happened
 ├── OutcomeUnknown something may have happened: keep what was promised
@@ -27,10 +26,6 @@ class Refused(TrainyardError):
     def __init__(self, message: str, *, kind: str = "other") -> None:
         super().__init__(message)
         self.kind = kind
-
-
-class Foreign(Refused):
-    """What was to be made exists already, and belongs to another account."""
 
 
 class Malformed(TrainyardError):

@@ -47,6 +47,7 @@ class Operation:
     """ARN of the state machine's execution."""
     failure: str | None = None
     """What failed, once it has."""
+    begun_at: datetime | None = None
     was_paused: bool = False
     """Of a move: whether an operator had paused the tenant before."""
 

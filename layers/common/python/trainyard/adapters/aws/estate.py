@@ -25,11 +25,12 @@ class Estate:
     boundary_arn: str
     tenant_roles: str
     """ARN pattern of all tenants' roles: "arn:aws:iam::<account>:role/<path>/*"."""
-    pool_bucket: str
     code_bucket: str
     data_key_arn: str
     result_readers: tuple[str, ...]
-    """Roles that read what the tenants' own keys encrypt."""
+    """Roles that read what the tenants' own keys encrypt …"""
+    result_movers: tuple[str, ...]
+    """… and those that copy it when a tenant moves."""
     event_bus_name: str
     schedule_group: str
     schedule_role_arn: str

@@ -89,6 +89,7 @@ def _operation_item(operation: Operation | None) -> Item | None:
         "change": operation.change.value,
         "run": operation.run,
         "failure": operation.failure,
+        "begun_at": stamp(operation.begun_at) if operation.begun_at else None,
         "was_paused": operation.was_paused,
     }
     return {name: value for name, value in item.items() if value is not None}
@@ -101,6 +102,7 @@ def _operation_from(values: Mapping[str, Any] | None) -> Operation | None:
         change=Change(values["change"]),
         run=values["run"],
         failure=values.get("failure"),
+        begun_at=unstamp(values["begun_at"]) if "begun_at" in values else None,
         was_paused=bool(values["was_paused"]),
     )
 

@@ -31,7 +31,7 @@ class StepFunctionsRuns:
 
 
 class LambdaTenantRoles:
-    """Implements TenantRoles: the tenants function alone may make roles."""
+    """Implements TenantRoles: the roles function makes them."""
 
     def __init__(self, *, function_name: str) -> None:
         self._function = function_name
@@ -40,7 +40,7 @@ class LambdaTenantRoles:
         with translated():
             answer = client("lambda").invoke(
                 FunctionName=self._function,
-                Payload=json.dumps({"step": "RoleForRequest", "tenant": {"name": tenant_id}}).encode(),
+                Payload=json.dumps({"make": tenant_id}).encode(),
             )
         if answer.get("FunctionError"):
             body = json.loads(answer["Payload"].read())

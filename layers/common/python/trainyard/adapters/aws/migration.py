@@ -1,6 +1,7 @@
 """Copies a tenant's objects from the pool into a bucket of its own."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trainyard.adapters.aws.clients import client
@@ -9,7 +10,10 @@ from trainyard.adapters.aws.estate import Estate
 from trainyard.domain.tenants import Tenant
 
 OBJECTS_AT_ONCE = 500
-"""Copied in one call of the function, whose limit is two minutes."""
+"""Looked at in one call of the function …"""
+
+SECONDS_AT_ONCE = 60
+"""… whose limit is two minutes; one object takes what it takes."""
 
 RESULTS = ("models/", "reports/")
 Found = dict[str, Any]
@@ -21,16 +25,38 @@ class S3Migration:
     def __init__(self, *, estate: Estate) -> None:
         self._estate = estate
 
-    def copy(self, source: Tenant, target: Tenant, *, after: str | None) -> tuple[int, str | None]:
-        there = dict(self._objects(target))
-        count = 0
-        for seen, (key, found) in enumerate(self._objects(source, after=after), start=1):
-            if not _same(key, found, there.get(key)):
+    def copy(
+        self, source: Tenant, target: Tenant, *, after: str | None, late: bool = False
+    ) -> tuple[int, str | None]:
+        count, limit = 0, time.monotonic() + SECONDS_AT_ONCE
+        for seen, (key, found, there) in enumerate(self._pairs(source, target, after=after), start=1):
+            if _lacks(key, found, there, late=late):
                 self._copy(source, target, key)
                 count += 1
-            if seen == OBJECTS_AT_ONCE:
+            if seen == OBJECTS_AT_ONCE or time.monotonic() > limit:
                 return count, key
         return count, None
+
+    def copy_last(self, source: Tenant, target: Tenant, keys: Sequence[str]) -> None:
+        """S3 tells times to the second: what is copied after more than one is newer."""
+        if keys:
+            time.sleep(1.1)
+        for key in keys:
+            self._copy(source, target, key)
+
+    def differences(self, source: Tenant, target: Tenant, *, late: bool) -> list[str]:
+        return [key for key, found, there in self._pairs(source, target) if _lacks(key, found, there, late=late)]
+
+    def _pairs(
+        self, source: Tenant, target: Tenant, *, after: str | None = None
+    ) -> Iterator[tuple[str, Found, Found | None]]:
+        """Yield keys of the source, what lies there, and what lies at the target; both are listed in one order."""
+        others = self._objects(target, after=after)
+        other = next(others, None)
+        for key, found in self._objects(source, after=after):
+            while other is not None and other[0].encode() < key.encode():
+                other = next(others, None)
+            yield key, found, other[1] if other is not None and other[0] == key else None
 
     def _copy(self, source: Tenant, target: Tenant, key: str) -> None:
         """Results stay encrypted by the tenant's key; objects above 5 GB are copied in parts."""
@@ -43,10 +69,6 @@ class S3Migration:
                 target.root + key,
                 ExtraArgs=encrypted if results else None,
             )
-
-    def differences(self, source: Tenant, target: Tenant) -> list[str]:
-        there = dict(self._objects(target))
-        return [key for key, found in self._objects(source) if not _same(key, found, there.get(key))]
 
     def _objects(self, tenant: Tenant, *, after: str | None = None) -> Iterator[tuple[str, Found]]:
         """Yield keys below the root and what lies there, in their order."""
@@ -77,6 +99,15 @@ class S3Migration:
 def _moved(container: dict[str, Any], old: str, new: str) -> dict[str, Any]:
     url = container.get("ModelDataUrl", "")
     return container | ({"ModelDataUrl": new + url.removeprefix(old)} if url.startswith(old) else {})
+
+
+def _lacks(key: str, found: Found, other: Found | None, *, late: bool) -> bool:
+    """Tell whether the target lacks an object: has it not, or otherwise; `late`, has it not, or an older one."""
+    if other is None or not late:
+        return not _same(key, found, other)
+    if found["LastModified"] == other["LastModified"]:
+        return not _same(key, found, other)
+    return bool(found["LastModified"] > other["LastModified"])
 
 
 def _same(key: str, found: Found, other: Found | None) -> bool:

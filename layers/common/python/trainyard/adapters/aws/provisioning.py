@@ -1,6 +1,7 @@
 """What a tenant needs, made by steps that can be repeated: each ensures, none assumes."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.adapters.aws.estate import Document, Estate
 from trainyard.contracts.events import APPLICATION_SOURCE
-from trainyard.domain.errors import Foreign, Refused
+from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import RoleState, Tenant
 
 ABSENT = frozenset(
@@ -23,10 +24,10 @@ ABSENT = frozenset(
         "NotFoundException",
         "ResourceNotFound",
         "ResourceNotFoundException",
-        "ValidationException",
     }
 )
-"""SageMaker says "ValidationException" of what there is not."""
+_ABSENT_IN_WORDS = re.compile(r"does not exist|could not find|not found", re.IGNORECASE)
+"""SageMaker says ValidationException of what there is not, as of much else."""
 
 BLOCKED = {
     "BlockPublicAcls": True,
@@ -64,7 +65,7 @@ class AwsProvisioning:
         except ClientError as error:
             if code_of(error) != "BucketAlreadyExists":
                 raise
-            raise Foreign(
+            raise Refused(
                 f"the bucket {bucket} belongs to another AWS account: choose another tenant id, or deploy under "
                 "another stack name"
             ) from error
@@ -120,6 +121,7 @@ class AwsProvisioning:
         The same name and terms return the grant that there is (KMS API reference, CreateGrant).
         """
         lent = [(tenant.role_arn, GRANTED), *((reader, ["Decrypt"]) for reader in self._estate.result_readers)]
+        lent += [(mover, ["Decrypt", "GenerateDataKey"]) for mover in self._estate.result_movers]
         try:
             with translated():
                 for grantee, operations in lent:
@@ -130,7 +132,7 @@ class AwsProvisioning:
                         Name=grant_name(tenant),
                     )
         except ClientError as error:
-            if code_of(error) not in ABSENT | {"AccessDeniedException", "DisabledException"}:
+            if not is_absent(error) and code_of(error) not in ("AccessDeniedException", "DisabledException"):
                 raise
             raise Refused(
                 f"the key {tenant.key_arn} cannot be lent to the tenant's jobs: it must exist in this Region, and "
@@ -275,13 +277,20 @@ def remove(call: Callable[[], Any]) -> bool:
     return looked_up(call) is not None
 
 
+def is_absent(error: ClientError) -> bool:
+    """Tell whether AWS means that the thing is not there."""
+    if code_of(error) == "ValidationException":
+        return _ABSENT_IN_WORDS.search(str(error.response["Error"].get("Message", ""))) is not None
+    return code_of(error) in ABSENT
+
+
 def looked_up(call: Callable[[], Any]) -> Any:
     """Return what there is, or None where there is nothing."""
     try:
         with translated():
             return call() or {}
     except ClientError as error:
-        if code_of(error) in ABSENT:
+        if is_absent(error):
             return None
         raise
 

@@ -1,6 +1,9 @@
 """Takes away what a tenant had; each step may be repeated, and does a bounded part of a long work."""
 
 from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -9,21 +12,26 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.adapters.aws.estate import TENANT_TAG, Estate
 from trainyard.adapters.aws.provisioning import (
-    ABSENT,
     grant_name,
+    is_absent,
     looked_up,
     remove,
     role_path_and_name,
     schedule_name,
 )
-from trainyard.domain.errors import Refused
+from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.tenants import Tenant
 
 PAGES_AT_ONCE = 20
 """Of a thousand object versions each; a page takes about a second, the function's limit is two minutes."""
 
+PAGES_COUNTED = 50
+"""By a dry run."""
+
 PACKAGES_AT_ONCE = 100
 """DeleteModelPackage is throttled at a few a second."""
+
+PASSING = frozenset({"InternalError", "SlowDown", "ServiceUnavailable", "OperationAborted"})
 
 DEPLOYED = (
     # What, how it is listed, its name, its ARN, how it is deleted; in the order in which they hold each other.
@@ -45,8 +53,9 @@ class AwsRemoval:
             what: len(list(self._deployed(tenant, lister, key, kind))) for what, lister, key, kind in DEPLOYED
         }
         counts["model packages"] = len(list(self._packages(tenant)))
-        versions = list(self._versions(tenant)) if self._has_bucket(tenant) else []
-        counts["object versions"] = sum(len(page) for page in versions)
+        pages = self._versions(tenant) if self._has_bucket(tenant) else iter(())
+        seen = [len(page) for page in islice(pages, PAGES_COUNTED)]
+        counts["object versions"] = sum(seen) if len(seen) < PAGES_COUNTED else f"{sum(seen):,} or more"
         counts["storage"] = f"s3://{tenant.bucket}/{tenant.root}"
         counts["role"] = tenant.role_arn
         counts["schedule"] = tenant.retrain_schedule or "none"
@@ -55,11 +64,20 @@ class AwsRemoval:
     # --- what was deployed ------------------------------------------------------------------------------------
 
     def remove_endpoints(self, tenant: Tenant) -> bool:
+        """An endpoint that is being made or updated cannot be deleted yet, and holds the others."""
         sagemaker = client("sagemaker")
         for _, lister, key, kind in DEPLOYED:
+            waiting = False
             for name in self._deployed(tenant, lister, key, kind):
-                delete = getattr(sagemaker, f"delete_{_snake(kind)}")
-                remove(lambda delete=delete, kind=kind, name=name: delete(**{f"{kind}Name": name}))  # type: ignore[misc]
+                delete = partial(getattr(sagemaker, f"delete_{_snake(kind)}"), **{f"{kind}Name": name})
+                try:
+                    remove(delete)
+                except ClientError as error:
+                    if code_of(error) != "ValidationException":
+                        raise
+                    waiting = True
+            if waiting:
+                return True
         return False
 
     def _deployed(self, tenant: Tenant, lister: str, key: str, kind: str) -> Iterator[str]:
@@ -85,7 +103,7 @@ class AwsRemoval:
         for arn in self._packages(tenant):
             if count == PACKAGES_AT_ONCE:
                 return count, True
-            remove(lambda arn=arn: sagemaker.delete_model_package(ModelPackageName=arn))  # type: ignore[misc]
+            remove(partial(sagemaker.delete_model_package, ModelPackageName=arn))
             count += 1
         remove(lambda: sagemaker.delete_model_package_group(ModelPackageGroupName=tenant.model_group))
         return count, False
@@ -97,7 +115,7 @@ class AwsRemoval:
                 for page in pages.paginate(ModelPackageGroupName=tenant.model_group):
                     yield from [summary["ModelPackageArn"] for summary in page["ModelPackageSummaryList"]]
         except ClientError as error:
-            if code_of(error) not in ABSENT:
+            if not is_absent(error):
                 raise
 
     # --- the rest ---------------------------------------------------------------------------------------------
@@ -109,79 +127,91 @@ class AwsRemoval:
             )
         )
 
-    def remove_objects(self, tenant: Tenant) -> tuple[int, bool]:
+    def remove_objects(self, tenant: Tenant, *, before: datetime | None = None) -> tuple[int, bool]:
         if not self._has_bucket(tenant):
             return 0, False
-        s3, count = client("s3"), 0
-        for number, page in enumerate(self._versions(tenant)):
+        s3, count, kept = client("s3"), 0, False
+        for number, found in enumerate(self._versions(tenant)):
             if number == PAGES_AT_ONCE:
                 return count, True
-            with translated():
-                answer = s3.delete_objects(Bucket=tenant.bucket, Delete={"Objects": page, "Quiet": True})
-            if answer.get("Errors"):
-                first = answer["Errors"][0]
-                raise Refused(f"{first['Key']} cannot be deleted: {first.get('Message', first['Code'])}")
-            count += len(page)
+            page = [item for item in found if before is None or item["LastModified"] < before]
+            kept = kept or len(page) < len(found)
+            if page:
+                keys = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in page]
+                with translated():
+                    answer = s3.delete_objects(Bucket=tenant.bucket, Delete={"Objects": keys, "Quiet": True})
+                _check(answer.get("Errors", []))
+                count += len(keys)
         with translated():
             uploads = s3.get_paginator("list_multipart_uploads")
-            for found in uploads.paginate(Bucket=tenant.bucket, Prefix=tenant.root):
-                for upload in found.get("Uploads", []):
+            for listed in uploads.paginate(Bucket=tenant.bucket, Prefix=tenant.root):
+                for upload in listed.get("Uploads", []):
                     s3.abort_multipart_upload(Bucket=tenant.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        return count, False
+        return count, kept
 
-    def _versions(self, tenant: Tenant) -> Iterator[list[dict[str, str]]]:
+    def _versions(self, tenant: Tenant) -> Iterator[list[dict[str, Any]]]:
         """Yield pages of object versions and delete markers."""
         pages = client("s3").get_paginator("list_object_versions")
         with translated():
             for page in pages.paginate(Bucket=tenant.bucket, Prefix=tenant.root):
                 found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
                 if found:
-                    yield [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
+                    yield found
 
     def _has_bucket(self, tenant: Tenant) -> bool:
-        return (
-            tenant.bucket != "" and looked_up(lambda: client("s3").head_bucket(Bucket=tenant.bucket)) is not None
-        )
+        """Tell whether the tenant's bucket is there, and ours: the head of somebody else's is forbidden to us."""
+        try:
+            return looked_up(lambda: client("s3").head_bucket(Bucket=tenant.bucket)) is not None
+        except ClientError as error:
+            if code_of(error) == "403":
+                return False
+            raise
 
     def remove_storage(self, tenant: Tenant) -> None:
         """Remove the tenant's own bucket; of the pool only the objects were the tenant's."""
-        if tenant.bucket and not tenant.pooled:
+        if not tenant.pooled and self._has_bucket(tenant):
             remove(lambda: client("s3").delete_bucket(Bucket=tenant.bucket))
 
     def remove_role(self, tenant: Tenant) -> None:
         iam = client("iam")
         _, name = role_path_and_name(tenant)
-        if tenant.key_arn:
-            self._revoke(tenant)
         if looked_up(lambda: iam.get_role(RoleName=name)) is None:
             return
         with translated():
             policies = iam.list_role_policies(RoleName=name)["PolicyNames"]
             attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
         for policy in policies:
-            remove(lambda policy=policy: iam.delete_role_policy(RoleName=name, PolicyName=policy))  # type: ignore[misc]
+            remove(partial(iam.delete_role_policy, RoleName=name, PolicyName=policy))
         for policy in attached:
-            arn = policy["PolicyArn"]
-            remove(lambda arn=arn: iam.detach_role_policy(RoleName=name, PolicyArn=arn))  # type: ignore[misc]
+            remove(partial(iam.detach_role_policy, RoleName=name, PolicyArn=policy["PolicyArn"]))
         remove(lambda: iam.delete_role(RoleName=name))
 
-    def _revoke(self, tenant: Tenant) -> None:
+    def take_back_key(self, tenant: Tenant) -> str | None:
+        if tenant.key_arn is None:
+            return None
         kms = client("kms")
         try:
             with translated():
-                grants: list[Any] = [
-                    grant
-                    for page in kms.get_paginator("list_grants").paginate(KeyId=tenant.key_arn)
-                    for grant in page["Grants"]
-                ]
+                pages = kms.get_paginator("list_grants").paginate(KeyId=tenant.key_arn)
+                grants = [grant for page in pages for grant in page["Grants"]]
+                for grant in grants:
+                    if grant.get("Name") == grant_name(tenant):
+                        remove(partial(kms.revoke_grant, KeyId=tenant.key_arn, GrantId=grant["GrantId"]))
         except ClientError as error:
-            if code_of(error) in ABSENT:
-                return
-            raise
-        for grant in grants:
-            if grant.get("Name") == grant_name(tenant):
-                grant_id = grant["GrantId"]
-                remove(lambda grant_id=grant_id: kms.revoke_grant(KeyId=tenant.key_arn, GrantId=grant_id))  # type: ignore[misc]
+            if is_absent(error):
+                return None
+            if code_of(error) != "AccessDeniedException":
+                raise
+            return f"the grants on {tenant.key_arn} could not be revoked: its policy lets us no more"
+        return None
+
+
+def _check(errors: list[dict[str, str]]) -> None:
+    """Raise Throttled for objects that a further try can delete, Refused for the others."""
+    if errors:
+        first = errors[0]
+        told = f"{first['Key']} cannot be deleted: {first.get('Message') or first['Code']}"
+        raise Throttled(told) if first["Code"] in PASSING else Refused(told)
 
 
 def _snake(kind: str) -> str:

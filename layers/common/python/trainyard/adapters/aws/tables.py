@@ -34,22 +34,25 @@ class DynamoTenants:
         return None
 
     def put(self, tenant: Tenant) -> Tenant:
-        """Write the record on condition that nobody has since it was read; return it with its new revision.
+        """Write the record and its location, on condition that nobody has since it was read.
 
-        Its location is written first, since a record without one is never found. Raises Conflict.
+        Returns the record with its new revision; raises Conflict.
         """
         after = replace(tenant, revision=tenant.revision + 1)
-        before = "attribute_not_exists(revision)" if tenant.revision == 0 else "revision = :before"
-        values = {} if tenant.revision == 0 else {":before": tenant.revision}
-        if tenant.bucket and tenant.state is not TenantState.DELETED:
-            self._put({"pk": _location(tenant), "tenant_id": tenant.tenant_id})
+        record: dict[str, Any] = {
+            "TableName": self._table,
+            "Item": tenant_item(after) | serialized({"pk": f"tenant#{tenant.tenant_id}"}),
+            "ConditionExpression": "attribute_not_exists(revision)",
+        }
+        if tenant.revision:
+            record["ConditionExpression"] = "revision = :before"
+            record["ExpressionAttributeValues"] = serialized({":before": tenant.revision})
+        writes = [{"Put": record}]
+        if tenant.state is not TenantState.DELETED:
+            location = serialized({"pk": _location(tenant), "tenant_id": tenant.tenant_id})
+            writes.append({"Put": {"TableName": self._table, "Item": location}})
         with translated():
-            client("dynamodb").put_item(
-                TableName=self._table,
-                Item=tenant_item(after) | serialized({"pk": f"tenant#{tenant.tenant_id}"}),
-                ConditionExpression=before,
-                **({"ExpressionAttributeValues": serialized(values)} if values else {}),
-            )
+            client("dynamodb").transact_write_items(TransactItems=writes)
         return after
 
     def forget_location(self, tenant: Tenant) -> None:
@@ -59,6 +62,15 @@ class DynamoTenants:
     def purge(self, tenant: Tenant) -> None:
         """Remove the record itself. Idempotent."""
         self._delete(f"tenant#{tenant.tenant_id}")
+
+    def cursor(self) -> str | None:
+        item = _get(self._table, {"pk": "cursor"})
+        return deserialized(item).get("after") if item else None
+
+    def put_cursor(self, cursor: str | None) -> None:
+        item = serialized({"pk": "cursor", "after": cursor})
+        with translated():
+            client("dynamodb").put_item(TableName=self._table, Item=item)
 
     def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]:
         """Return some tenants, in no order, and where to go on; None at the end."""
@@ -73,10 +85,6 @@ class DynamoTenants:
             )
         last = found.get("LastEvaluatedKey")
         return [tenant_from(item) for item in found["Items"]], deserialized(last)["pk"] if last else None
-
-    def _put(self, item: Item) -> None:
-        with translated():
-            client("dynamodb").put_item(TableName=self._table, Item=serialized(item))
 
     def _delete(self, pk: str) -> None:
         with translated():

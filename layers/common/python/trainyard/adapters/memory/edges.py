@@ -31,6 +31,12 @@ class MemoryTenants:
         self._tenants[tenant.tenant_id] = after
         return after
 
+    def cursor(self) -> str | None:
+        return None
+
+    def put_cursor(self, cursor: str | None) -> None:
+        """There is one page of them here."""
+
     def forget_location(self, tenant: Tenant) -> None:
         """Locations are the records' own here."""
 

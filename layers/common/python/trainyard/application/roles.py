@@ -1,0 +1,79 @@
+"""Roles of pooled tenants: made at their first request, removed when long idle, so that IAM's quota bounds those
+who are active."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from trainyard.application.tenants import Provisioning, Removal, TenantRecords
+from trainyard.application.waiting_room import WaitingRoom
+from trainyard.domain.errors import InProgress, Refused
+from trainyard.domain.tenants import RoleState, Tenant, TenantState
+
+REMOVAL_MAX = timedelta(minutes=3)
+"""A removal that was cut off is taken over after so long: more than a function may run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PooledRoles:
+    records: TenantRecords
+    waiting_room: WaitingRoom
+    provisioning: Provisioning
+    removal: Removal
+
+    def make(self, tenant_id: str, now: datetime) -> None:
+        """Make a pooled tenant's role. Idempotent.
+
+        Raises InProgress while it is being removed, Refused for a tenant that takes no requests.
+        """
+        tenant = self.records.get(tenant_id)
+        if tenant is None or tenant.state not in (TenantState.ACTIVE, TenantState.SUSPENDED):
+            raise Refused(f"tenant {tenant_id} takes no requests: it gets no role")
+        since = tenant.removing_since
+        if tenant.role is RoleState.REMOVING and since is not None and now < since + REMOVAL_MAX:
+            raise InProgress(f"the role of tenant {tenant_id} is being removed: ask again in a moment")
+        if tenant.role is not RoleState.MADE:
+            self.provisioning.ensure_role(tenant)
+            self.records.put(replace(tenant, role=RoleState.MADE, removing_since=None))
+
+    def remove_idle(
+        self, now: datetime, *, idle_for: timedelta, failed: Callable[[Tenant, Exception], None]
+    ) -> tuple[list[str], bool]:
+        """Look at some tenants, from where the last look ended; remove the roles of those idle for long.
+
+        Returns whose were removed, and whether tenants are left to look at. One that fails holds up no other.
+        """
+        tenants, cursor = self.records.page(after=self.records.cursor())
+        removed = []
+        for tenant in tenants:
+            try:
+                if self._is_idle(tenant, now, idle_for) and self._remove(tenant, now):
+                    removed.append(tenant.tenant_id)
+            except Exception as error:  # any one tenant's trouble is its own
+                failed(tenant, error)
+        self.records.put_cursor(cursor)
+        return removed, cursor is not None
+
+    def _is_idle(self, tenant: Tenant, now: datetime, idle_for: timedelta) -> bool:
+        if not tenant.pooled or tenant.role is RoleState.NONE or tenant.operation is not None:
+            return False
+        if not self._at_rest(tenant):
+            return False
+        last = self.waiting_room.recent_of_tenant(tenant.tenant_id, limit=1)
+        return not last or last[0].arrived_at < now - idle_for
+
+    def _at_rest(self, tenant: Tenant) -> bool:
+        return self.waiting_room.queue(tenant.tier, tenant.tenant_id).at_rest
+
+    def _remove(self, tenant: Tenant, now: datetime) -> bool:
+        """The record is marked first: a request that comes from then on asks for the role, and waits.
+
+        One that came just before is seen in the queue, and keeps the role.
+        """
+        marked = self.records.put(replace(tenant, role=RoleState.REMOVING, removing_since=now))
+        if not self._at_rest(tenant):
+            self.records.put(replace(marked, role=RoleState.MADE, removing_since=None))
+            return False
+        self.removal.remove_role(marked)
+        self.records.put(replace(marked, role=RoleState.NONE, removing_since=None))
+        return True
