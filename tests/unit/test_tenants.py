@@ -674,11 +674,8 @@ def test_a_failed_move_is_finished_or_the_tenant_goes_and_a_deletion_finds_both_
     town.room.enlist(submission(1, tier="shared"), town.policy, NOW)
     with pytest.raises(ConnectionError):
         town.run(Change.MOVE, MOVE, wish_to_move("basic"), run="move", breaks="copy")
-    for change, steps in (
-        (Change.SUSPEND, ("suspend",)),
-        (Change.UPDATE, ("check",)),
-        (Change.CREATE, ("record",)),
-    ):
+    first = {Change.SUSPEND: "suspend", Change.UPDATE: "check", Change.CREATE: "record"}
+    for change, name in first.items():
         with pytest.raises(Refused, match="a move of tenant acme has failed half-way"):
             town.run(change, (name,), bare(), run=f"{change}")
     town.run(Change.DELETE, DELETE, bare(), run="delete")
