@@ -4,7 +4,7 @@
 
 Calls are those that the tenants function makes of AWS, as its log counts them; beside them a tenant costs one
 StartExecution and seven state transitions with a task each. Seconds are this machine's, which answers some 150
-calls a second in all; state machines wait a five-hundredth of their time.
+calls a second in all; state machines wait a two-thousandth of their time.
 """
 
 import argparse

@@ -293,6 +293,8 @@ def test_no_function_reaches_what_its_duty_does_not_need(
             ("kms", "schedule_key_deletion", {"KeyId": yard.outputs["DataKeyArn"]}),
             ("s3", "delete_bucket", {"Bucket": neighbourhood.tenants["corp"].bucket}),
         ):
+            if (name, call_name) == ("Roles", "delete_role"):
+                continue  # its duty
             client = boto3.client(service, endpoint_url=yard.cloud.url, region_name=REGION, **credentials)
             with pytest.raises(ClientError, match=r"AccessDenied|not authorized"):
                 getattr(client, call_name)(**arguments)

@@ -24,8 +24,9 @@ from trainyard.application.roles import PooledRoles
 from trainyard.application.tenants import Names, Step, TenantDesk, Wish
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, Kind
 from trainyard.domain.errors import InProgress, Refused
+from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
-from trainyard.domain.requests import State
+from trainyard.domain.requests import Cause, State
 from trainyard.domain.tenants import Change, RoleState, Tenant, TenantState
 
 CREATE = ("record", "storage", "role", "model_group", "schedule", "limits", "activate")
@@ -640,21 +641,24 @@ def test_what_comes_while_old_objects_are_removed_is_neither_lost_nor_removed() 
     assert town.moving.remove_old(step)["late"] is True
 
 
-def test_what_came_since_a_move_began_is_asked_for_once_more_since_its_event_may_have_met_the_switch() -> None:
+def test_an_upload_whose_event_met_the_switch_is_asked_for_once_more_and_others_are_not() -> None:
     town = Town()
     town.create(tier_name="shared")
     town.account.put("pool/acme/", "incoming/set-1/d.csv", "old")
     came = content("acme/incoming/set-1/d.csv", bucket="pool", event_time=after(1))
     there = content("incoming/set-1/d.csv", bucket="t-acme", event_time=after(5))
     quiet = content("acme/incoming/set-2/d.csv", bucket="pool", event_time=after(-9000))
+    heard = content("acme/incoming/set-3/d.csv", bucket="pool", event_time=after(1), version_id="v3")
+    known = request_id(tenant_id="acme", bucket="pool", key=heard.key, revision="v3")
+    town.room.enlist(replace(submission(3, tier="shared", content=heard), request_id=known), town.policy, NOW)
 
     class Data:
         def names(self, tenant: Tenant) -> list[str]:
-            return ["set-1", "set-2"]
+            return ["set-1", "set-2", "set-3"]
 
         def content_of(self, tenant: Tenant, name: str) -> Any:
-            found = {"set-1": came, "set-2": quiet} if tenant.pooled else {"set-1": there, "set-2": there}
-            return found[name]
+            found = {"set-1": came, "set-2": quiet, "set-3": heard}
+            return found[name] if tenant.pooled else there
 
     moving = replace(town.moving, data_sets=Data())  # type: ignore[arg-type]
     town.run(Change.MOVE, MOVE[:2], wish_to_move("basic"))
@@ -663,8 +667,9 @@ def test_what_came_since_a_move_began_is_asked_for_once_more_since_its_event_may
     for _ in range(2):
         while moving.catch_up(step)["left"]:
             pass
-    assert [(s.data_set, s.content) for s in town.queues.sent] == [("set-1", there)] * 2
-    assert len({s.request_id for s in town.queues.sent}) == 1, "asked for twice, it is one request"
+    asked = [s for s in town.queues.sent if s.cause is Cause.RETRAINING]
+    assert [(s.data_set, s.content) for s in asked] == [("set-1", there)] * 2
+    assert len({s.request_id for s in asked}) == 1, "asked for twice, it is one request"
 
 
 def test_a_failed_move_is_finished_or_the_tenant_goes_and_a_deletion_finds_both_places_and_tiers() -> None:

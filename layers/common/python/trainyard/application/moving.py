@@ -4,8 +4,8 @@
       → [late uploads copied → old objects removed] → done (queue released)
 
 Uploads are taken all the while. Until the switch they wait in the old tier. What comes to the old place after
-that is copied to the new one; and what came since the beginning is asked for once more there, since its event
-may have met the switch. The queue is held until the end, so that all this merges into one request per data set.
+that is copied to the new one; and an upload whose event met the switch is asked for once more there. The queue is
+held until the end, so that all this merges into one request per data set.
 """
 
 from dataclasses import dataclass, replace
@@ -16,11 +16,12 @@ from trainyard.application.tenants import Answer, Migration, Provisioning, Remov
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
-from trainyard.domain.requests import Cause, Content, Request, Submission
+from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 
 RESUBMITTED_AT_ONCE = 25
-CLOCKS_DIFFER = timedelta(minutes=5)
+EVENTS_LATE = timedelta(minutes=30)
+"""An event that fails is delivered five times, three minutes apart; longer than all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,14 +195,21 @@ class Moving:
         return True
 
     def _ask_again(self, tenant: Tenant, old: Tenant) -> None:
-        """Ask for the data sets to which anything came since the move began; for each content once."""
+        """Ask for the data sets whose newest upload to the old place met the switch; for each content once."""
         begun_at = tenant.operation.begun_at if tenant.operation else None
         for name in self.data_sets.names(old):
             there, here = self.data_sets.content_of(old, name), self.data_sets.content_of(tenant, name)
-            came = there is not None and begun_at is not None and there.event_time >= begun_at - CLOCKS_DIFFER
-            if there is not None and here is not None and came:
-                revision = f"moved with {there.version_id or there.etag}"
-                self._submit(tenant, name, here, revision, cause=Cause.RETRAINING)
+            if there is None or here is None or begun_at is None or there.event_time < begun_at - EVENTS_LATE:
+                continue
+            revision = there.version_id or there.etag
+            if not self._was_heard_of(tenant, there, revision):
+                self._submit(tenant, name, here, f"moved with {revision}", cause=Cause.RETRAINING)
+
+    def _was_heard_of(self, tenant: Tenant, content: Content, revision: str) -> bool:
+        """Tell whether the event of an upload has become a request that was not refused."""
+        named = request_id(tenant_id=tenant.tenant_id, bucket=content.bucket, key=content.key, revision=revision)
+        request = self.desk.waiting_room.get(named)
+        return request is not None and request.state is not State.REJECTED
 
     def _submit(
         self, tenant: Tenant, data_set: str, content: Content, revision: str, *, cause: Cause, alone: bool = False
