@@ -114,7 +114,9 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )
     scoped.add_argument("--minutes", type=int, default=15, help="how long they are valid (15 to 60)")
     scoped.set_defaults(run=tenants.credentials)
-    actions.add_parser("list", help="all tenants").set_defaults(run=tenants.list_all)
+    listed = actions.add_parser("list", help="all tenants")
+    listed.add_argument("--all", action="store_true", help="those that were deleted too")
+    listed.set_defaults(run=tenants.list_all)
     for name, run, text in (
         ("show", tenants.show_one, "one tenant"),
         ("suspend", tenants.suspend, "refuse the tenant's uploads, and admit none of its requests"),
@@ -157,7 +159,7 @@ def _tenant_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clear-limits",
         action="store_true",
-        help="take away its own weight, cap and budget, but for those named here",
+        help="take away its own weight, cap and budget, but those named here",
     )
     parser.add_argument("--weight", type=int, help="its share beside others of its tier (policy: tenants)")
     parser.add_argument("--running-max", type=int, help="its own cap of running trainings")

@@ -49,12 +49,16 @@ def _news(machines: Any, run_arn: str, *, after: int) -> Iterator[tuple[int, str
     recent = machines.get_execution_history(executionArn=run_arn, reverseOrder=True, maxResults=100)["events"]
     for event in reversed(recent):
         exited = event.get("stateExitedEventDetails")
-        if event["id"] > after and exited is not None:
+        if event["id"] > after and event["type"] == "TaskStateExited" and exited is not None:
             output = json.loads(exited.get("output") or "{}")
-            told = output.get("result") if isinstance(output.get("result"), dict) else output
-            progress = told.get("progress") if isinstance(told, dict) else None
-            if event["type"] == "TaskStateExited":
-                yield event["id"], str(progress or f"{exited['name']} done")
+            if "error" not in output:
+                told = [
+                    part for part in (output.get("result"), output.get("begun"), output) if isinstance(part, dict)
+                ]
+                progress = next(
+                    (part["progress"] for part in told if "progress" in part), f"{exited['name']} done"
+                )
+                yield event["id"], str(progress)
 
 
 def _plain(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 from typing import Any
 
 from cli.deployment import Deployment
@@ -98,7 +99,8 @@ def credentials(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def _changed(deployment: Deployment, change: Change, arguments: Namespace) -> Answer:
     told = run(deployment, change, {"tenant": _entry(arguments)})
-    return _tenant_answer(tenant_view(deployment.tenant(arguments.tenant_id)) | {"told": told})
+    answer = _tenant_answer(tenant_view(deployment.tenant(arguments.tenant_id)))
+    return replace(answer, data=answer.data | {"told": told})
 
 
 def _entry(arguments: Namespace) -> dict[str, Any]:
@@ -131,7 +133,8 @@ def _drift(deployment: Deployment, tenant_id: str) -> list[str]:
 
 
 def list_all(deployment: Deployment, arguments: Namespace) -> Answer:
-    views = [tenant_view(tenant) for tenant in deployment.tenants.all()]
+    known = deployment.tenants.all()
+    views = [tenant_view(t) for t in known if arguments.all or t.state is not TenantState.DELETED]
     return Answer(
         data=views,
         columns=("TENANT", "TIER", "STATE", "STORAGE", "ALGORITHM", "TARGET", "RETRAIN", "UNDER WAY"),
