@@ -71,6 +71,7 @@ def action(command: StepCommand) -> Callable[[Step], Answer]:
                 "AwaitRuns": moving.await_runs,
                 "Storage": moving.storage,
                 "Copy": moving.copy,
+                "CopyLast": moving.copy_last,
                 "Verify": moving.verify,
                 "Switch": moving.switch,
                 "Resubmit": moving.resubmit,

@@ -226,14 +226,14 @@ def test_a_batch_rings_the_bell_once_now_and_once_when_the_last_quiet_period_end
     assert due_now.bell.rings == [None]
 
 
-def test_duplicates_ring_no_bell_but_tell_again_what_may_have_been_cut_off() -> None:
+def test_a_duplicate_rings_and_tells_again_what_may_have_been_cut_off() -> None:
     world = World()
     world.enlist.enlist(submission(), NOW)
     world.receipts.written.clear()
     world.receipts._progress.clear()
     again = world.enlist.enlist(submission(), NOW)
     world.enlist.ring([again], NOW)
-    assert (again.kind, world.bell.rings) == (Enlistment.DUPLICATE, [])
+    assert (again.kind, world.bell.rings) == (Enlistment.DUPLICATE, [None])
     assert list(world.receipts.written) == [submission().request_id]
     assert [request.state for request in world.announcements.announced] == [State.QUEUED] * 2
 

@@ -44,7 +44,7 @@ class Enlist:
         if refusal is not None or tenant is None:
             return self._refuse(submission, refusal or "", now)
         # 2. A pooled tenant's role is made at its first request, and takes a moment to be known everywhere.
-        not_before = None
+        not_before = tenant.role_since + ROLE_PROPAGATES if tenant.role_since else None
         if tenant.role is not RoleState.MADE:
             self.roles.make(tenant.tenant_id)
             not_before = now + ROLE_PROPAGATES
@@ -82,9 +82,8 @@ class Enlist:
 
     def ring(self, enlisted: Iterable[Enlisted], now: datetime) -> None:
         """Ring once for a whole batch: now if anything is due, and when the last of the rest will be."""
-        idle = (Enlistment.DUPLICATE, Enlistment.REFUSED)
-        waiting = [e.waiting or e.request for e in enlisted if e.kind not in idle]
-        due_times = [request.due_at for request in waiting]
+        waiting = [e.waiting or e.request for e in enlisted]
+        due_times = [request.due_at for request in waiting if request.state is State.QUEUED]
         if any(due <= now for due in due_times):
             self.bell.ring()
         later = [due for due in due_times if due > now]

@@ -7,11 +7,12 @@ A step that does a bounded part of a long work answers `left`: the state machine
 failed half-way leaves data in two places, and queues in two tiers: all of them are looked at.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from trainyard.application.ports import Executions
 from trainyard.application.tenants import Answer, Removal, Step, TenantDesk
-from trainyard.domain.errors import Refused
+from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Storage
 from trainyard.domain.queues import TenantQueue
 from trainyard.domain.requests import State
@@ -44,6 +45,8 @@ class Leaving:
         """Let nothing more in; an unknown tenant is no error, since its deletion may have been run before."""
         tenant = self._find(step)
         if tenant is None or (tenant.state is TenantState.DELETED and not step.purge):
+            if tenant is not None:
+                self._clear(tenant)
             return {"known": False, "progress": f"there is no tenant {step.wish.tenant_id}: nothing to delete"}
         tenant = self.desk.claim(step, tenant, state=TenantState.DELETING)
         for queue in self._queues(tenant):
@@ -112,7 +115,8 @@ class Leaving:
         if step.purge:
             ended = room.recent_of_tenant(tenant.tenant_id, limit=FORGOTTEN_AT_ONCE)
             for request in ended:
-                room.forget_request(request)
+                with suppress(Conflict):  # listed still, forgotten already
+                    room.forget_request(request)
             if len(ended) == FORGOTTEN_AT_ONCE:
                 return _part(len(ended), "requests forgotten", left=True)
         self.desk.set_limits(tenant.tenant_id, None, step.at)
@@ -124,10 +128,7 @@ class Leaving:
                 spent_usd=tenant.spent_usd + sum(queue.spent_usd for queue in queues),
                 role=RoleState.NONE if tenant.pooled else RoleState.MADE,
             )
-        for queue in queues:
-            room.forget_queue(queue.tier, tenant.tenant_id)
-        for place in self._places(tenant):
-            self.desk.records.forget_location(place)
+        self._clear(tenant)
         if step.purge:
             self.desk.records.purge(tenant)
         return _gone(step, "nothing is kept" if step.purge else "the record is kept, with its costs")
@@ -136,6 +137,13 @@ class Leaving:
 
     def _find(self, step: Step) -> Tenant | None:
         return self.desk.records.get(step.wish.tenant_id)
+
+    def _clear(self, tenant: Tenant) -> None:
+        """Remove what points to a tenant that is gone. Idempotent."""
+        for queue in self._queues(tenant):
+            self.desk.waiting_room.forget_queue(queue.tier, tenant.tenant_id)
+        for place in self._places(tenant):
+            self.desk.records.forget_location(place)
 
     def _queues(self, tenant: Tenant) -> list[TenantQueue]:
         """Return the tenant's queue in its tier, and any that a move has left in another."""

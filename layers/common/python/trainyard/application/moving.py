@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from trainyard.application.ports import Bell, DataSets, TierQueues
+from trainyard.application.records import stamp, unstamp
 from trainyard.application.tenants import Answer, Migration, Provisioning, Removal, Step, TenantDesk
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.names import request_id
@@ -20,8 +21,11 @@ from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 
 RESUBMITTED_AT_ONCE = 25
-EVENTS_LATE = timedelta(minutes=30)
-"""An event that fails is delivered five times, three minutes apart; longer than all of them."""
+LAST_AT_ONCE = 20
+"""Data sets whose newest object is copied in one call of the function."""
+
+UPLOAD_TAKES_MAX = timedelta(days=8)
+"""An upload in parts bears the time at which it began; the bucket breaks it off after a week."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +69,25 @@ class Moving:
         return {"progress": f"bucket {target.bucket} made"}
 
     def copy(self, step: Step) -> Answer:
-        """Copy; and at the end the newest object of each data set once more, so that it is the newest there."""
         source = self.desk.held(step)
         target = self._target(step, source)
         if target.bucket == source.bucket:
             return {"progress": "copied before", "cursor": None, "left": False}
         count, cursor = self.migration.copy(source, target, after=step.cursor)
-        if cursor is None:
-            found = [self.data_sets.content_of(source, name) for name in self.data_sets.names(source)]
-            keys = [content.key.removeprefix(source.root) for content in found if content is not None]
-            self.migration.copy_last(source, target, keys)
         return {"progress": f"{count:,} objects copied", "cursor": cursor, "left": cursor is not None}
+
+    def copy_last(self, step: Step) -> Answer:
+        """Copy the newest object of each data set once more, so that it is the newest at the new place too."""
+        source = self.desk.held(step)
+        target = self._target(step, source)
+        names = sorted(self.data_sets.names(source)) if target.bucket != source.bucket else []
+        names = [name for name in names if step.cursor is None or name > step.cursor]
+        some = names[:LAST_AT_ONCE]
+        found = [self.data_sets.content_of(source, name) for name in some]
+        keys = [content.key.removeprefix(source.root) for content in found if content is not None]
+        self.migration.copy_last(source, target, keys)
+        cursor = some[-1] if len(names) > len(some) else None
+        return {"progress": f"{len(keys)} newest objects copied", "cursor": cursor, "left": cursor is not None}
 
     def verify(self, step: Step) -> Answer:
         """Raises Refused, naming some, when objects differ: nothing has been switched or deleted then."""
@@ -93,7 +105,9 @@ class Moving:
         if target.bucket != tenant.bucket:
             self._refuse_alone(tenant)
             self.migration.repoint_models(tenant, target)
-            target = replace(target, role=RoleState.MADE)
+            target = replace(target, role=RoleState.MADE, role_since=step.at)
+        # Held in the new tier as in the old, until the end.
+        self.desk.waiting_room.set_tenant_paused(target.tier, tenant.tenant_id, True, step.at)
         if (target.tier, target.bucket) != (tenant.tier, tenant.bucket):
             target = self.desk.records.put(target)
         self.provisioning.ensure_role(target) if target.role is RoleState.MADE else None
@@ -102,36 +116,42 @@ class Moving:
 
     def resubmit(self, step: Step) -> Answer:
         """Ask for what waits once more in the new tier, then take it back in the old one."""
-        tenant = self.desk.held(step)
-        count = 0
-        room = self.desk.waiting_room
-        for tier in self._old_tiers(tenant):
-            for request in room.waiting_of(tier, tenant.tenant_id, limit=RESUBMITTED_AT_ONCE):
-                again = self._resubmit(request, tenant)
-                reason = f"asked for again on tier {tenant.tier}" if again else "its data is gone"
-                room.cancel(request, step.at, reason=reason)
-                count += 1
+        count = self._resubmit_all(self.desk.held(step), step)
         return {"progress": f"{count} waiting requests moved", "left": count > 0}
 
     def catch_up(self, step: Step) -> Answer:
-        """Copy what came to the old place meanwhile, but over nothing that is newer at the new one."""
+        """Copy what came to the old place meanwhile, but over nothing that was written at the new one since."""
         tenant = self.desk.held(step)
-        old = self._old(tenant)
+        old = self._left_behind(tenant)
         count, cursor = self.migration.copy(old, tenant, after=step.cursor, late=True)
         if cursor is None:
-            self._ask_again(tenant, old)
+            self._resubmit_all(tenant, step)
+            self._ask_again(tenant, old, step)
         return {"progress": f"{count:,} late objects copied", "cursor": cursor, "left": cursor is not None}
 
     def remove_old(self, step: Step) -> Answer:
-        """Remove what lies at the old place and was there before the new one was seen to hold all of it."""
+        """Remove what lies at the old place and was there before the new one was seen to hold all of it.
+
+        The cursor is that time: once removal has begun, older versions show, which are not to be copied. Uploads
+        in parts bear the time at which they began, so those under way are broken off first.
+        """
         tenant = self.desk.held(step)
-        old = self._old(tenant)
+        old = self._left_behind(tenant)
+        if step.cursor is None:
+            self.removal.abort_uploads(old)
+            if self.migration.differences(old, tenant, late=True):
+                return _removal("more has come to the old place", late=True)
+            before = step.at.replace(microsecond=0) - timedelta(seconds=1)  # S3 tells whole seconds
+        else:
+            before = unstamp(step.cursor)
+        removed, left = self.removal.remove_objects(old, before=before)
+        told = f"{removed:,} old object versions removed"
+        if left:
+            return _removal(told, cursor=stamp(before))
         if self.migration.differences(old, tenant, late=True):
-            return {"progress": "more has come to the old place", "late": True, "left": False}
-        removed, left = self.removal.remove_objects(old, before=step.at)
-        if not left:
-            self.desk.records.forget_location(old)
-        return {"progress": f"{removed:,} old object versions removed", "late": False, "left": left}
+            return _removal(told, late=True)
+        self.desk.records.forget_location(old)
+        return _removal(told)
 
     def finish(self, step: Step) -> Answer:
         """Release the tenant; what it has spent goes along with it, and an operator's own pause stays."""
@@ -141,6 +161,7 @@ class Moving:
             return told
         paused = tenant.operation.was_paused or tenant.state is TenantState.SUSPENDED
         room = self.desk.waiting_room
+        self._resubmit_all(tenant, step)
         for tier in self._old_tiers(tenant):
             if not room.carry_over(tier, tenant.tier, tenant.tenant_id, step.at):
                 room.set_tenant_paused(tier, tenant.tenant_id, False, step.at)
@@ -168,6 +189,15 @@ class Moving:
     def _old(self, tenant: Tenant) -> Tenant:
         return self.desk.names.located(tenant, Storage.POOL)
 
+    def _left_behind(self, tenant: Tenant) -> Tenant:
+        """Return the tenant as it lay before the switch; raises Refused when it lies there still."""
+        if tenant.pooled:
+            raise Refused(
+                f"{tenant.tenant_id} is in the pool still, since the policy's storage of tier {tenant.tier} has "
+                "changed meanwhile: run the move again"
+            )
+        return self._old(tenant)
+
     def _refuse_alone(self, tenant: Tenant) -> None:
         """An upload that is to be trained on by its version cannot wait through a move: a copy has another."""
         waiting = self.desk.waiting_room.waiting_of(tenant.tier, tenant.tenant_id, limit=100)
@@ -183,6 +213,17 @@ class Moving:
         tiers = [tier.name for tier in self.desk.policies.current().tiers if tier.name != tenant.tier]
         return [tier for tier in tiers if self.desk.waiting_room.queue(tier, tenant.tenant_id).revision]
 
+    def _resubmit_all(self, tenant: Tenant, step: Step) -> int:
+        """Move some of what waits in other tiers; return how many."""
+        room, count = self.desk.waiting_room, 0
+        for tier in self._old_tiers(tenant):
+            for request in room.waiting_of(tier, tenant.tenant_id, limit=RESUBMITTED_AT_ONCE):
+                again = self._resubmit(request, tenant)
+                reason = f"asked for again on tier {tenant.tier}" if again else "its data is gone"
+                room.cancel(request, step.at, reason=reason)
+                count += 1
+        return count
+
     def _resubmit(self, request: Request, tenant: Tenant) -> bool:
         """Ask for a waiting request in the new tier and place; False when its data is gone."""
         content: Content | None = request.content
@@ -194,22 +235,23 @@ class Moving:
         self._submit(tenant, request.data_set, content, revision, cause=request.cause, alone=request.alone)
         return True
 
-    def _ask_again(self, tenant: Tenant, old: Tenant) -> None:
+    def _ask_again(self, tenant: Tenant, old: Tenant, step: Step) -> None:
         """Ask for the data sets whose newest upload to the old place met the switch; for each content once."""
-        begun_at = tenant.operation.begun_at if tenant.operation else None
         for name in self.data_sets.names(old):
             there, here = self.data_sets.content_of(old, name), self.data_sets.content_of(tenant, name)
-            if there is None or here is None or begun_at is None or there.event_time < begun_at - EVENTS_LATE:
+            if there is None or here is None or there.event_time < step.at - UPLOAD_TAKES_MAX:
                 continue
             revision = there.version_id or there.etag
             if not self._was_heard_of(tenant, there, revision):
                 self._submit(tenant, name, here, f"moved with {revision}", cause=Cause.RETRAINING)
 
     def _was_heard_of(self, tenant: Tenant, content: Content, revision: str) -> bool:
-        """Tell whether the event of an upload has become a request that was not refused."""
+        """Tell whether the event of an upload has become a request that has run, runs, or waits in its place."""
         named = request_id(tenant_id=tenant.tenant_id, bucket=content.bucket, key=content.key, revision=revision)
         request = self.desk.waiting_room.get(named)
-        return request is not None and request.state is not State.REJECTED
+        if request is None or request.state is State.REJECTED:
+            return False
+        return request.state is not State.QUEUED or tenant.owns(request.content.uri)
 
     def _submit(
         self, tenant: Tenant, data_set: str, content: Content, revision: str, *, cause: Cause, alone: bool = False
@@ -229,6 +271,10 @@ class Moving:
         )
         if self.tier_queues.send([submission]):
             raise Throttled(f"the queue of tier {tenant.tier} did not take request {submission.request_id}")
+
+
+def _removal(progress: str, *, late: bool = False, cursor: str | None = None) -> Answer:
+    return {"progress": progress, "late": late, "left": cursor is not None, "cursor": cursor}
 
 
 def _is_late(key: str) -> bool:

@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 from trainyard.application.tenants import Provisioning, Removal, TenantRecords
 from trainyard.application.waiting_room import WaitingRoom
-from trainyard.domain.errors import InProgress, Refused
+from trainyard.domain.errors import Conflict, InProgress, Refused
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
+
+TRIES_MAX = 4
 
 REMOVAL_MAX = timedelta(minutes=3)
 """A removal that was cut off is taken over after so long: more than a function may run."""
@@ -22,19 +24,27 @@ class PooledRoles:
     removal: Removal
 
     def make(self, tenant_id: str, now: datetime) -> None:
-        """Make a pooled tenant's role. Idempotent.
+        """Make a pooled tenant's role. Idempotent, and safe beside others that make it.
 
-        Raises InProgress while it is being removed, Refused for a tenant that takes no requests.
+        Raises InProgress while it is being removed, Refused for a tenant that takes no requests, Conflict when
+        its record keeps changing.
         """
-        tenant = self.records.get(tenant_id)
-        if tenant is None or tenant.state not in (TenantState.ACTIVE, TenantState.SUSPENDED):
-            raise Refused(f"tenant {tenant_id} takes no requests: it gets no role")
-        since = tenant.removing_since
-        if tenant.role is RoleState.REMOVING and since is not None and now < since + REMOVAL_MAX:
-            raise InProgress(f"the role of tenant {tenant_id} is being removed: ask again in a moment")
-        if tenant.role is not RoleState.MADE:
+        for _ in range(TRIES_MAX):
+            tenant = self.records.get(tenant_id)
+            if tenant is None or tenant.state not in (TenantState.ACTIVE, TenantState.SUSPENDED):
+                raise Refused(f"tenant {tenant_id} takes no requests: it gets no role")
+            if tenant.role is RoleState.MADE:
+                return
+            since = tenant.role_since
+            if tenant.role is RoleState.REMOVING and since is not None and now < since + REMOVAL_MAX:
+                raise InProgress(f"the role of tenant {tenant_id} is being removed: ask again in a moment")
             self.provisioning.ensure_role(tenant)
-            self.records.put(replace(tenant, role=RoleState.MADE, removing_since=None))
+            try:
+                self.records.put(replace(tenant, role=RoleState.MADE, role_since=now))
+                return
+            except Conflict:
+                continue
+        raise Conflict(f"the record of tenant {tenant_id} keeps changing")
 
     def remove_idle(
         self, now: datetime, *, idle_for: timedelta, failed: Callable[[Tenant, Exception], None]
@@ -70,10 +80,10 @@ class PooledRoles:
 
         One that came just before is seen in the queue, and keeps the role.
         """
-        marked = self.records.put(replace(tenant, role=RoleState.REMOVING, removing_since=now))
+        marked = self.records.put(replace(tenant, role=RoleState.REMOVING, role_since=now))
         if not self._at_rest(tenant):
-            self.records.put(replace(marked, role=RoleState.MADE, removing_since=None))
+            self.records.put(replace(marked, role=RoleState.MADE, role_since=None))
             return False
         self.removal.remove_role(marked)
-        self.records.put(replace(marked, role=RoleState.NONE, removing_since=None))
+        self.records.put(replace(marked, role=RoleState.NONE, role_since=None))
         return True

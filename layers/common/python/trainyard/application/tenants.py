@@ -68,10 +68,11 @@ class Removal(Protocol):
     def remove_objects(self, tenant: Tenant, *, before: datetime | None = None) -> tuple[int, bool]:
         """Remove object versions and unfinished uploads below the root; how many, and whether some are left.
 
-        Only versions written `before` a time, where one is given; of a bucket that is not ours, nothing.
+        Where a time is given, only versions written `before` it; of a bucket that is not ours, nothing.
         """
         ...
 
+    def abort_uploads(self, tenant: Tenant) -> None: ...
     def remove_storage(self, tenant: Tenant) -> None: ...
     def remove_role(self, tenant: Tenant) -> None: ...
     def take_back_key(self, tenant: Tenant) -> str | None:
@@ -87,7 +88,7 @@ class Migration(Protocol):
     ) -> tuple[int, str | None]:
         """Copy what is missing or differs, from behind a key; how many objects, and where to go on.
 
-        `late`, only what is missing or newer: the target lives already.
+        `late`, nothing that the target itself was given since: it lives already.
         """
         ...
 
@@ -96,7 +97,7 @@ class Migration(Protocol):
         ...
 
     def differences(self, source: Tenant, target: Tenant, *, late: bool) -> list[str]:
-        """Return the keys of the source that the target lacks or holds otherwise; `late`, lacks or holds older."""
+        """Return the keys of the source that the target lacks or holds otherwise; `late` as in `copy`."""
         ...
 
     def repoint_models(self, source: Tenant, target: Tenant) -> None:
@@ -337,7 +338,7 @@ def changed(settings: TrainingSettings, given: Mapping[str, Any]) -> TrainingSet
     return replace(settings, **given)
 
 
-PROGRESS = frozenset({"state", "operation", "settled_by", "revision", "role", "removing_since", "spent_usd"})
+PROGRESS = frozenset({"state", "operation", "settled_by", "revision", "role", "role_since", "spent_usd"})
 """The fields of a record that tell how far it has come, not what was asked for."""
 
 

@@ -99,8 +99,8 @@ class Tenant:
     retrain_schedule: str | None = None
     """An EventBridge Scheduler expression, such as "rate(1 day)"."""
     role: RoleState = RoleState.MADE
-    removing_since: datetime | None = None
-    """Of a role that is being removed."""
+    role_since: datetime | None = None
+    """Since when the role of a pooled tenant is so."""
     key_arn: str | None = None
     """The tenant's own KMS key, by which its results are encrypted; None for the deployment's."""
     account_id: str | None = None

@@ -16,6 +16,10 @@ SECONDS_AT_ONCE = 60
 """… whose limit is two minutes; one object takes what it takes."""
 
 RESULTS = ("models/", "reports/")
+COPIED = "trainyard-copied-version"
+"""Metadata of a copy: the version it is of."""
+
+HEADERS = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType")
 Found = dict[str, Any]
 
 
@@ -30,7 +34,7 @@ class S3Migration:
     ) -> tuple[int, str | None]:
         count, limit = 0, time.monotonic() + SECONDS_AT_ONCE
         for seen, (key, found, there) in enumerate(self._pairs(source, target, after=after), start=1):
-            if _lacks(key, found, there, late=late):
+            if self._lacks(source, target, key, found, there, late=late):
                 self._copy(source, target, key)
                 count += 1
             if seen == OBJECTS_AT_ONCE or time.monotonic() > limit:
@@ -45,7 +49,11 @@ class S3Migration:
             self._copy(source, target, key)
 
     def differences(self, source: Tenant, target: Tenant, *, late: bool) -> list[str]:
-        return [key for key, found, there in self._pairs(source, target) if _lacks(key, found, there, late=late)]
+        return [
+            key
+            for key, found, there in self._pairs(source, target)
+            if self._lacks(source, target, key, found, there, late=late)
+        ]
 
     def _pairs(
         self, source: Tenant, target: Tenant, *, after: str | None = None
@@ -59,25 +67,65 @@ class S3Migration:
             yield key, found, other[1] if other is not None and other[0] == key else None
 
     def _copy(self, source: Tenant, target: Tenant, key: str) -> None:
-        """Results stay encrypted by the tenant's key; objects above 5 GB are copied in parts."""
-        encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._estate.key_arns(target)[0]}
-        results = key.startswith(RESULTS)
+        """Copy one version, and note at the copy which. Results stay encrypted by the tenant's key.
+
+        In parts where it is large, which keeps no tags, and takes what it takes.
+        """
+        s3 = client("s3")
+        at = {"Bucket": source.bucket, "Key": source.root + key}
         with translated():
-            client("s3").copy(
-                {"Bucket": source.bucket, "Key": source.root + key},
+            head = s3.head_object(**at)
+            kept = {name: head[name] for name in HEADERS if head.get(name)}
+            noted = {**head.get("Metadata", {}), COPIED: head.get("VersionId", "")}
+            encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._estate.key_arns(target)[0]}
+            s3.copy(
+                at | ({"VersionId": head["VersionId"]} if "VersionId" in head else {}),
                 target.bucket,
                 target.root + key,
-                ExtraArgs=encrypted if results else None,
+                ExtraArgs={"Metadata": noted, "MetadataDirective": "REPLACE"}
+                | kept
+                | (encrypted if key.startswith(RESULTS) else {}),
             )
+
+    def _lacks(
+        self, source: Tenant, target: Tenant, key: str, found: Found, other: Found | None, *, late: bool
+    ) -> bool:
+        """Tell whether the target lacks an object as it is at the source; `late`, unless it has one of its own.
+
+        No run changes results meanwhile: their sizes are enough. Of uploads, a hash of the content tells where
+        the entity tag is one; else the version that was noted at the copy. Times would not: an upload in parts
+        bears the time at which it began.
+        """
+        if other is None:
+            return True
+        same_size = found["Size"] == other["Size"]
+        if same_size and (key.startswith(RESULTS) or found["ETag"] == other["ETag"]):
+            return False
+        if not same_size and not late:
+            return True
+        return self._gives_way(source, target, key, found, other)
+
+    def _gives_way(self, source: Tenant, target: Tenant, key: str, found: Found, other: Found) -> bool:
+        """Tell whether what lies at the target is a copy of another version, or an older upload."""
+        s3 = client("s3")
+        with translated():
+            there = s3.head_object(Bucket=target.bucket, Key=target.root + key)
+            copied = there.get("Metadata", {}).get(COPIED)
+            if copied is None:
+                return bool(found["LastModified"] > other["LastModified"])
+            here = s3.head_object(Bucket=source.bucket, Key=source.root + key)
+        return bool(copied != here.get("VersionId", ""))
 
     def _objects(self, tenant: Tenant, *, after: str | None = None) -> Iterator[tuple[str, Found]]:
         """Yield keys below the root and what lies there, in their order."""
-        start = {"StartAfter": tenant.root + after} if after else {}
+        start = {"StartAfter": tenant.root + after} if after is not None else {}
         with translated():
             pages = client("s3").get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=tenant.bucket, Prefix=tenant.root, **start):
                 for found in page.get("Contents", []):
-                    yield found["Key"].removeprefix(tenant.root), found
+                    key = found["Key"].removeprefix(tenant.root)
+                    if key:  # the console makes a root an object when it "creates the folder"
+                        yield key, found
 
     def repoint_models(self, source: Tenant, target: Tenant) -> None:
         sagemaker = client("sagemaker")
@@ -99,25 +147,3 @@ class S3Migration:
 def _moved(container: dict[str, Any], old: str, new: str) -> dict[str, Any]:
     url = container.get("ModelDataUrl", "")
     return container | ({"ModelDataUrl": new + url.removeprefix(old)} if url.startswith(old) else {})
-
-
-def _lacks(key: str, found: Found, other: Found | None, *, late: bool) -> bool:
-    """Tell whether the target lacks an object: has it not, or otherwise; `late`, has it not, or an older one."""
-    if other is None or not late:
-        return not _same(key, found, other)
-    if found["LastModified"] == other["LastModified"]:
-        return not _same(key, found, other)
-    return bool(found["LastModified"] > other["LastModified"])
-
-
-def _same(key: str, found: Found, other: Found | None) -> bool:
-    """Compare sizes; and entity tags where they are a hash of the content, else times.
-
-    Encrypted by a KMS key, or uploaded in parts, an object has a tag that says nothing of its content.
-    """
-    if other is None or found["Size"] != other["Size"]:
-        return False
-    tags = (found["ETag"], other["ETag"])
-    if key.startswith(RESULTS) or any("-" in tag for tag in tags):
-        return bool(other["LastModified"] >= found["LastModified"])
-    return bool(tags[0] == tags[1])

@@ -81,7 +81,7 @@ class AwsRemoval:
         return False
 
     def _deployed(self, tenant: Tenant, lister: str, key: str, kind: str) -> Iterator[str]:
-        """Yield the names of what is tagged as the tenant's.
+        """Yield the names of what is tagged as the tenant's, in this stage.
 
         Listed by a part of the name, which the names of the tenant's things hold; decided by the tag, since the
         names of acme10 hold acme too.
@@ -92,7 +92,8 @@ class AwsRemoval:
             found = [item for page in pages for item in page[key]]
         for item in found:
             tags = sagemaker.list_tags(ResourceArn=item[f"{kind}Arn"])["Tags"]
-            if {"Key": TENANT_TAG, "Value": tenant.tenant_id} in tags:
+            of_tenant = {"Key": TENANT_TAG, "Value": tenant.tenant_id} in tags
+            if of_tenant and {"Key": "trainyard:stage", "Value": self._estate.stage} in tags:
                 yield item[f"{kind}Name"]
 
     # --- what was registered ----------------------------------------------------------------------------------
@@ -128,33 +129,46 @@ class AwsRemoval:
         )
 
     def remove_objects(self, tenant: Tenant, *, before: datetime | None = None) -> tuple[int, bool]:
+        """Versions first: a delete marker that went before them would bring an old one back."""
         if not self._has_bucket(tenant):
             return 0, False
-        s3, count, kept = client("s3"), 0, False
-        for number, found in enumerate(self._versions(tenant)):
-            if number == PAGES_AT_ONCE:
-                return count, True
-            page = [item for item in found if before is None or item["LastModified"] < before]
-            kept = kept or len(page) < len(found)
-            if page:
-                keys = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in page]
+        count, pages = 0, 0
+        for kind in ("Versions", "DeleteMarkers"):
+            for found in self._versions(tenant, kind):
+                keys = [
+                    {"Key": item["Key"], "VersionId": item["VersionId"]}
+                    for item in found
+                    if before is None or item["LastModified"] < before
+                ]
+                if not keys:
+                    continue
+                if pages == PAGES_AT_ONCE:
+                    return count, True
                 with translated():
-                    answer = s3.delete_objects(Bucket=tenant.bucket, Delete={"Objects": keys, "Quiet": True})
+                    answer = client("s3").delete_objects(
+                        Bucket=tenant.bucket, Delete={"Objects": keys, "Quiet": True}
+                    )
                 _check(answer.get("Errors", []))
-                count += len(keys)
+                pages, count = pages + 1, count + len(keys)
+        if before is None:
+            self.abort_uploads(tenant)
+        return count, False
+
+    def abort_uploads(self, tenant: Tenant) -> None:
+        s3 = client("s3")
         with translated():
-            uploads = s3.get_paginator("list_multipart_uploads")
-            for listed in uploads.paginate(Bucket=tenant.bucket, Prefix=tenant.root):
+            for listed in s3.get_paginator("list_multipart_uploads").paginate(
+                Bucket=tenant.bucket, Prefix=tenant.root
+            ):
                 for upload in listed.get("Uploads", []):
                     s3.abort_multipart_upload(Bucket=tenant.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        return count, kept
 
-    def _versions(self, tenant: Tenant) -> Iterator[list[dict[str, Any]]]:
-        """Yield pages of object versions and delete markers."""
+    def _versions(self, tenant: Tenant, *kinds: str) -> Iterator[list[dict[str, Any]]]:
+        """Yield pages of object versions, of delete markers, or of both."""
         pages = client("s3").get_paginator("list_object_versions")
         with translated():
             for page in pages.paginate(Bucket=tenant.bucket, Prefix=tenant.root):
-                found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+                found = [item for kind in kinds or ("Versions", "DeleteMarkers") for item in page.get(kind, [])]
                 if found:
                     yield found
 
