@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -13,9 +13,13 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from tests.build import NOW, after, request, tenant
+from tests.evaluator import ESTATE
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients, sagemaker
 from trainyard.adapters.aws.errors import translated
+from trainyard.adapters.aws.migration import S3Migration
+from trainyard.adapters.aws.provisioning import is_absent
+from trainyard.adapters.aws.removal import AwsRemoval, _check
 from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
 from trainyard.domain.errors import (
@@ -265,3 +269,80 @@ def test_presigned_urls_are_of_signature_version_4() -> None:
     url = clients.client("s3").generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": "k"})
     assert "X-Amz-Signature" in url
     clients.client.cache_clear()
+
+
+# --- moves and removals ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def places(aws: Any) -> tuple[Any, Any]:
+    """Two roots of one tenant, with versions: below a prefix of a pool, and in a bucket."""
+    for bucket in ("pool", "own"):
+        aws.create_bucket(Bucket=bucket)
+        aws.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    return tenant(bucket="pool", root="acme/"), tenant(bucket="own")
+
+
+def test_a_copy_gives_way_to_another_version_and_what_was_put_at_the_new_place_to_nothing_older(
+    aws: Any, places: tuple[Any, Any]
+) -> None:
+    old, new = places
+    migration = S3Migration(estate=ESTATE)
+    for key in ("acme/", "acme/incoming/x/a", "acme/incoming/x/b", "acme/models/x/m", "acme1/incoming/x/a"):
+        aws.put_object(Bucket="pool", Key=key, Body=b"old", ContentType="text/csv", Metadata={"mine": "1"})
+    assert migration.copy(old, new, after=None) == (3, None)
+    assert migration.differences(old, new, late=False) == []
+    copied = aws.head_object(Bucket="own", Key="incoming/x/a")
+    assert (copied["ContentType"], copied["Metadata"]["mine"]) == ("text/csv", "1")
+    assert aws.head_object(Bucket="own", Key="models/x/m")["ServerSideEncryption"] == "aws:kms"
+    aws.put_object(Bucket="own", Key="incoming/x/a", Body=b"the tenant's, at the new place")
+    aws.put_object(Bucket="pool", Key="acme/incoming/x/b", Body=b"new")
+    aws.put_object(Bucket="pool", Key="acme/incoming/x/c", Body=b"late")
+    assert migration.differences(old, new, late=True) == ["incoming/x/b", "incoming/x/c"]
+    assert migration.copy(old, new, after=None, late=True) == (2, None)
+    assert migration.differences(old, new, late=True) == []
+    assert aws.get_object(Bucket="own", Key="incoming/x/a")["Body"].read() == b"the tenant's, at the new place"
+    assert migration.copy(old, new, after="incoming/x/b", late=True) == (0, None)
+
+
+def test_versions_go_before_markers_only_before_a_time_and_never_of_a_neighbour(
+    aws: Any, places: tuple[Any, Any]
+) -> None:
+    old, _ = places
+    removal = AwsRemoval(estate=ESTATE)
+    for body in (b"1", b"2"):
+        aws.put_object(Bucket="pool", Key="acme/incoming/x/a", Body=body)
+        aws.put_object(Bucket="pool", Key="acme1/incoming/x/a", Body=body)
+    aws.delete_object(Bucket="pool", Key="acme/incoming/x/a")
+    aws.create_multipart_upload(Bucket="pool", Key="acme/incoming/x/half")
+    early, late = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
+    assert removal.remove_objects(old, before=early) == (0, False)
+    assert removal.remove_objects(old, before=late) == (3, False)
+    assert len(aws.list_multipart_uploads(Bucket="pool").get("Uploads", [])) == 1
+    assert removal.remove_objects(old) == (0, False)
+    assert aws.list_multipart_uploads(Bucket="pool").get("Uploads", []) == []
+    left = aws.list_object_versions(Bucket="pool")
+    assert {v["Key"] for v in left["Versions"]} == {"acme1/incoming/x/a"}
+    assert len(left["Versions"]) == 2
+    assert removal.remove_objects(tenant(bucket="nobody-has-this")) == (0, False)
+
+
+def test_of_what_cannot_be_deleted_now_a_further_try_is_made_and_of_the_rest_none() -> None:
+    with pytest.raises(Throttled, match="k cannot be deleted: slow"):
+        _check([{"Key": "k", "Code": "SlowDown", "Message": "slow"}])
+    with pytest.raises(Refused, match="k cannot be deleted: AccessDenied"):
+        _check([{"Key": "k", "Code": "AccessDenied"}])
+    _check([])
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "absent"),
+    [
+        ("ValidationException", "Could not find model package", True),
+        ("ValidationException", "Cannot update in-progress endpoint", False),
+        ("NoSuchEntity", "", True),
+        ("AccessDenied", "", False),
+    ],
+)
+def test_what_is_not_there_is_told_from_what_cannot_be_done(code: str, message: str, absent: bool) -> None:
+    assert is_absent(ClientError({"Error": {"Code": code, "Message": message}}, "Any")) is absent
