@@ -133,7 +133,7 @@ def policy_apply(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def refuse_what_jobs_may_not(deployment: Deployment, wanted: Policy) -> None:
     """Raise Refused for instance types or runtimes that the pipeline's role would deny, run after run."""
-    allowed = deployment.outputs["JobInstanceTypes"].split(",")
+    allowed = deployment.outputs["AllowedInstanceTypes"].split(",")
     longest = int(deployment.outputs["JobRuntimeMaxSeconds"])
     by_algorithm = [algorithm.instances for algorithm in wanted.algorithms.values()]
     choices = [c for known in (*(tier.instances for tier in wanted.tiers), *by_algorithm) for c in known]

@@ -236,6 +236,17 @@ def test_what_was_removed_behind_our_back_is_told_and_made_again(yard: Yard, cap
     assert account(yard, "drifted") == whole
 
 
+def test_a_bucket_that_was_removed_by_hand_is_told_and_made_again(yard: Yard, capsys: Capture) -> None:
+    bucket = yard.create("razed")
+    whole = account(yard, "razed")
+    yard.cloud.client("s3").delete_bucket(Bucket=bucket)
+    capsys.readouterr()
+    assert yard.run("tenant", "check", "razed") == 0
+    assert f"the bucket {bucket} is gone" in " ".join(capsys.readouterr().out.split())
+    assert yard.run("tenant", "repair", "razed") == 0
+    assert account(yard, "razed") == whole
+
+
 def test_a_role_that_somebody_widened_is_told(yard: Yard, capsys: Capture) -> None:
     yard.create("widened")
     wide = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}

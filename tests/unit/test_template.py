@@ -144,3 +144,9 @@ def test_logs_are_kept_for_a_time_that_is_set() -> None:
 def test_no_metric_has_a_tenant_dimension() -> None:
     for path in (REPOSITORY / "functions").rglob("*.py"):
         assert "Tenant=" not in path.read_text(encoding="utf-8"), path
+
+
+def test_no_output_bears_the_name_of_a_list_parameter_which_sam_build_cannot_take() -> None:
+    lists = {name for name, parameter in TEMPLATE["Parameters"].items() if "List" in parameter["Type"]}
+    assert lists
+    assert lists & set(TEMPLATE["Outputs"]) == set()
