@@ -455,3 +455,16 @@ def test_roles_of_tenants_are_made_only_within_the_boundary(function: str) -> No
         assert says(action, f"{ROLES}{STACK}-acme", **bounded) == "Allow"
         assert says(action, f"{ROLES}{STACK}-acme") == "ImplicitDeny"
         assert says(action, f"arn:aws:iam::{ACCOUNT}:role/admin", **bounded) == "ImplicitDeny"
+
+
+def test_no_policy_comes_near_its_limit() -> None:
+    """10,240 characters for a role's inline policies, 6,144 for a managed one (IAM quotas), white space left out."""
+
+    def size(document: Document) -> int:
+        return len(json.dumps(document, separators=(",", ":")))
+
+    assert max(size(YARD.policy(function)) for function in YARD.functions()) < 8_000
+    assert size(PIPELINE) < 8_000
+    assert size(BOUNDARY) < 4_000
+    assert size(ESTATE.role_policy(silo("a" * 24), IMAGES * 10, in_vpc=True)) < 8_000
+    assert max(size(POOL_POLICY), size(ESTATE.bucket_policy(silo("acme")))) < 10_000
