@@ -458,7 +458,7 @@ def test_roles_of_tenants_are_made_only_within_the_boundary(function: str) -> No
 
 
 def test_no_policy_comes_near_its_limit() -> None:
-    """10,240 characters for a role's inline policies, 6,144 for a managed one (IAM quotas), white space left out."""
+    """10,240 characters for a role's inline policies, 6,144 for a managed one (IAM quotas), spaces left out."""
 
     def size(document: Document) -> int:
         return len(json.dumps(document, separators=(",", ":")))
