@@ -681,6 +681,16 @@ def test_a_request_whose_tenant_has_gone_or_moved_is_refused_and_nothing_waits(o
     assert world.room.queue("basic", "acme").at_rest
 
 
+def test_a_run_reads_nothing_outside_its_tenants_root_even_if_it_was_admitted() -> None:
+    world = World()
+    stray = submission(content=content(bucket="another-tenants"))
+    world.room.enlist(stray, world.limits, NOW)
+    world.dispatch.run_pass(NOW)
+    kept = world.request(stray.request_id)
+    assert (kept.state, world.executions.started) == (State.FAILED, {})
+    assert "outside the tenant's root" in str(kept.reason)
+
+
 def test_a_request_is_enlisted_in_the_tier_that_its_tenant_has_moved_to() -> None:
     limits = policy(tier("basic"), tier("premium"))
     world = World(limits=limits, tenants=(tenant(tier="premium"),))
