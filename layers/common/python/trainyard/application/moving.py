@@ -110,7 +110,8 @@ class Moving:
         self.desk.waiting_room.set_tenant_paused(target.tier, tenant.tenant_id, True, step.at)
         if (target.tier, target.bucket) != (tenant.tier, tenant.bucket):
             target = self.desk.records.put(target)
-        self.provisioning.ensure_role(target) if target.role is RoleState.MADE else None
+        if target.role is RoleState.MADE:
+            self.provisioning.ensure_role(target)
         self.provisioning.ensure_storage(target)
         return {"progress": f"{tenant.tenant_id} is on tier {target.tier}, in {target.bucket}"}
 
