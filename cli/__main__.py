@@ -163,7 +163,14 @@ def _tenant_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weight", type=int, help="its share beside others of its tier (policy: tenants)")
     parser.add_argument("--running-max", type=int, help="its own cap of running trainings")
-    parser.add_argument("--budget-usd", type=float, help="what its trainings may cost")
+    parser.add_argument("--budget-usd", metavar="USD", help="what its trainings of a month may cost")
+    parser.add_argument(
+        "--budget-mode",
+        choices=["hard", "soft"],
+        help="never overspent (default), or reserving what nine of ten trainings cost",
+    )
+    parser.add_argument("--buyer-account", metavar="ACCOUNT", help="by which it bought on AWS Marketplace")
+    parser.add_argument("--license", metavar="ARN", help="its AWS Marketplace licence")
 
 
 def _algorithm_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -13,6 +13,7 @@ from trainyard.adapters.aws.sagemaker import SageMakerExecutions
 from trainyard.adapters.aws.storage import S3Receipts
 from trainyard.adapters.aws.store import DynamoStore, rest
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
+from trainyard.application.book import Book
 from trainyard.application.explain import Explain
 from trainyard.application.policies import Policies
 from trainyard.application.stop import Stop
@@ -54,15 +55,25 @@ class Deployment:
     @property
     def store(self) -> DynamoStore:
         return DynamoStore(
-            scheduler_table=self.outputs["SchedulerTable"], requests_table=self.outputs["RequestsTable"]
+            scheduler_table=self.outputs["SchedulerTable"],
+            requests_table=self.outputs["RequestsTable"],
+            record_table=self.outputs["RecordTable"],
         )
+
+    @property
+    def region(self) -> str:
+        return str(client("dynamodb").meta.region_name)
+
+    @property
+    def book(self) -> Book:
+        return Book(store=self.store)
 
     @property
     def policies(self) -> Policies:
         return Policies(
             store=self.store,
             deployed=DEPLOYED.read_text(encoding="utf-8"),
-            parse=parse_policy,
+            parse=lambda text, version: parse_policy(text, version, self.region),
             running_max=int(self.outputs["RunningMax"]),
         )
 

@@ -18,7 +18,8 @@ KEY_WINDOW_DAYS = 7
 """The shortest that KMS lets a key wait for its deletion; it costs nothing meanwhile."""
 
 STACK_MINUTES_MAX = 60
-TABLES = ("SchedulerTable", "RequestsTable", "TenantsTable")
+TABLES = ("SchedulerTable", "RequestsTable", "RecordTable", "TenantsTable")
+BUCKETS = ("PoolBucket", "CodeBucket", "BillingBucket")
 ABSENT = frozenset(
     {"404", "NoSuchBucket", "ResourceNotFoundException", "NotFoundException", "KMSInvalidStateException"}
 )
@@ -47,7 +48,7 @@ def teardown(deployment: Deployment, arguments: Namespace) -> Answer:
         _say(f"tenant {tenant.tenant_id} ({number} of {len(tenants)})")
         run(deployment, Change.DELETE, {"tenant": {"name": tenant.tenant_id}, "purge": True}, quiet=True)
     # 3. What lies in the stack's buckets, which CloudFormation would stumble over.
-    for name in ("PoolBucket", "CodeBucket"):
+    for name in BUCKETS if arguments.delete_data or outputs["Stage"] != "prod" else ("PoolBucket", "CodeBucket"):
         _say(f"objects of {outputs[name]}: {_empty(deployment, outputs[name]):,} versions")
     # 4. The stack.
     _say(f"stack {deployment.stack}")
@@ -73,8 +74,9 @@ def _plan(deployment: Deployment, outputs: dict[str, str], tenants: list[Tenant]
         "schedules": len(schedules),
         "object versions in the pool": _objects(deployment, outputs["PoolBucket"]),
         "published scripts": _objects(deployment, outputs["CodeBucket"]),
+        "usage exports": _objects(deployment, outputs["BillingBucket"]),
         "stack": deployment.stack,
-        "with --delete-data": "tables, pool and key, where the stack keeps them",
+        "with --delete-data": "tables, pool, exports and key, where the stack keeps them",
     }
 
 
@@ -118,7 +120,9 @@ def _delete_stack(deployment: Deployment) -> None:
 
 def _kept(outputs: dict[str, str]) -> list[str]:
     key = f"{outputs['DataKeyArn']} (a dollar a month): it opens what was encrypted by it"
-    in_prod = [outputs[name] for name in (*TABLES, "PoolBucket")] if outputs["Stage"] == "prod" else []
+    in_prod = (
+        [outputs[name] for name in (*TABLES, "PoolBucket", "BillingBucket")] if outputs["Stage"] == "prod" else []
+    )
     return [key, *in_prod]
 
 
@@ -127,10 +131,7 @@ def _remove_kept(deployment: Deployment, outputs: dict[str, str]) -> list[str]:
     dynamodb, s3, kms = (deployment.client(name) for name in ("dynamodb", "s3", "kms"))
     calls: list[tuple[str, Callable[[], Any]]] = [
         *((outputs[name], partial(dynamodb.delete_table, TableName=outputs[name])) for name in TABLES),
-        *(
-            (outputs[name], partial(s3.delete_bucket, Bucket=outputs[name]))
-            for name in ("PoolBucket", "CodeBucket")
-        ),
+        *((outputs[name], partial(s3.delete_bucket, Bucket=outputs[name])) for name in BUCKETS),
     ]
     left = [f"{name}: {reason}; delete it by hand" for name, call in calls if (reason := _gone(call))]
     key, window = outputs["DataKeyArn"], KEY_WINDOW_DAYS

@@ -16,7 +16,19 @@ from trainyard.domain.names import FOLDERS, is_data_set
 from trainyard.domain.tenants import Change, TenantState
 
 _SETTINGS = ("target", "algorithm", "problem", "train_on", "every_upload")
-_PLAIN = ("tier", *_SETTINGS, "retrain", "kms_key", "account", "weight", "running_max", "budget_usd")
+_PLAIN = (
+    "tier",
+    *_SETTINGS,
+    "retrain",
+    "kms_key",
+    "account",
+    "buyer_account",
+    "license",
+    "weight",
+    "running_max",
+    "budget_usd",
+    "budget_mode",
+)
 
 
 def create(deployment: Deployment, arguments: Namespace) -> Answer:

@@ -229,7 +229,7 @@ def main() -> int:
         os.environ |= cloud.environment()
         clients.client.cache_clear()
         create_tables(cloud.client("dynamodb"))
-        store = DynamoStore(scheduler_table="scheduler", requests_table="requests")
+        store = DynamoStore(scheduler_table="scheduler", requests_table="requests", record_table="record")
         contest = Contest(store, arguments.requests, LIMITS)
         with console.status(f"enlisting {arguments.requests} requests"):
             contest.enlist()

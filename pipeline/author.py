@@ -69,6 +69,8 @@ PARAMETERS: dict[str, Any] = (
     | {name: ParameterFloat(name=name) for name in FLOATS}
 )
 
+# A step is tried again only while its job could not be made, which costs nothing. A job that fails for want of
+# capacity ends the execution: the request goes back to the queue, its slot to others, and no job is paid twice.
 RETRY_POLICIES = [
     StepRetryPolicy(
         exception_types=[StepExceptionTypeEnum.SERVICE_FAULT, StepExceptionTypeEnum.THROTTLING],
@@ -78,7 +80,6 @@ RETRY_POLICIES = [
     ),
     SageMakerJobStepRetryPolicy(
         exception_types=[SageMakerJobExceptionTypeEnum.RESOURCE_LIMIT],
-        failure_reason_types=[SageMakerJobExceptionTypeEnum.CAPACITY_ERROR],
         interval_seconds=60,
         backoff_rate=2.0,
         max_attempts=5,

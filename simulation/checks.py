@@ -2,18 +2,24 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
+from itertools import takewhile
+from math import floor
 from typing import Any
 
-from simulation.cloud import SageMaker
+from simulation.cloud import SageMaker, SimulatedJob, used
 from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.book import execution_from
 from trainyard.application.records import place_from, queue_from, request_from
 from trainyard.application.store import Item, Write
 from trainyard.application.waiting_room import LEDGER, ledger_from
 from trainyard.domain.admission import Ledger
+from trainyard.domain.budgets import Account, reservation
+from trainyard.domain.executions import month_of
 from trainyard.domain.names import parse_display_name
-from trainyard.domain.policy import Lane, Policy, TierPolicy
+from trainyard.domain.policy import Budget, BudgetMode, Lane, Policy, TierPolicy
 from trainyard.domain.queues import Place, TenantQueue
 from trainyard.domain.requests import HOLDING, TERMINAL, Content, Request, State
 
@@ -46,6 +52,8 @@ class Checks:
     drift: dict[str, int] = field(default_factory=dict)
     """By how much a ledger's count was put wrong by hand."""
     drift_repaired: int = 0
+    afforded: dict[tuple[str, str], Decimal] = field(default_factory=dict)
+    """Who and month → the most that was committed when anything was admitted."""
 
     def transacted(self, writes: Sequence[Write]) -> None:
         ledger = ledger_from(self.store.items.get(LEDGER))
@@ -97,13 +105,34 @@ class Checks:
         tier = policy.tier(queue.tier)
         if tier and queue.running > before.running and queue.running > policy.cap(tier, queue.tenant_id):
             raise Violation("I1", f"tenant {queue.tenant_id} holds {queue.running}, above its cap")
-        budget = policy.tenant(queue.tenant_id).budget_usd
+        grown = queue.running > before.running
         committed = queue.spent_usd + queue.reserved_usd
-        if budget is not None and queue.reserved_usd > before.reserved_usd and committed > budget:
-            raise Violation("I5", f"tenant {queue.tenant_id}: {committed} of {budget} USD")
+        self._afford(
+            f"tenant {queue.tenant_id}", queue.month, committed, policy.tenant(queue.tenant_id).budget, grown
+        )
         if queue.reserved_usd < 0 or queue.running < 0:
             raise Violation("I2", f"tenant {queue.tenant_id} holds {queue.running}, {queue.reserved_usd} USD")
         self.queues[key] = queue
+
+    def _afford(self, who: str, month: str, committed: Decimal, budget: Budget | None, grown: bool) -> None:
+        """I5: what is spent and reserved of a month stays within the budget when anything is admitted; within a
+        hard one it stays ever after.
+        """
+        if budget is None:
+            self.afforded.pop((who, month), None)
+            return
+        if grown and committed > budget.limit_usd:
+            raise Violation("I5", f"{who}: {committed} of {budget.limit_usd} USD in {month}")
+        known = self.afforded.get((who, month), committed)
+        self.afforded[who, month] = max(known, committed) if grown else known
+        if (
+            budget.mode is BudgetMode.HARD
+            and committed > self.afforded[who, month]
+            and committed > budget.limit_usd
+        ):
+            raise Violation(
+                "I5", f"{who}: {committed} in {month}, admitted up to {known}, of {budget.limit_usd} USD"
+            )
 
     def _limits(self, ledger: Ledger, policy: Policy) -> None:
         """I1: no count grows above its limit, and nobody takes what others do not lend."""
@@ -116,6 +145,9 @@ class Checks:
                 raise Violation("I1", f"tier {tier.name}: {used} of {tier.slots_max}")
             if used > was and used > tier.quota and was >= tier.quota and not self.drift:
                 self._lending(tier, ledger, policy)
+            name, grown = f"{ledger.month} {tier.name}", used > was
+            committed = ledger.spent_in.get(name, Decimal(0)) + ledger.reserved_in.get(name, Decimal(0))
+            self._afford(f"tier {tier.name}", ledger.month, committed, tier.budget, grown)
         for pool, quota in policy.instance_quotas.items():
             used, was = ledger.used_by_pool.get(pool, 0), before.used_by_pool.get(pool, 0)
             if used > was and used > quota:
@@ -219,8 +251,16 @@ class Checks:
         for (name, tenant_id), queue in self.queues.items():
             if name == tier.name and not queue.paused:
                 spare = policy.cap(tier, tenant_id) - queue.running
-                places = [p for p in self._places(name, tenant_id) if p.due_at <= now]
-                going = [p.request_id for p in places if _fits(p, queue, tier, ledger, policy)]
+                places = sorted(
+                    (p for p in self._places(name, tenant_id) if p.due_at <= now), key=lambda p: p.order
+                )
+                going = [
+                    place.request_id
+                    for lane in queue.lanes
+                    for place in _affordable(
+                        [place for place in places if place.lane == lane], queue, tier, ledger, policy, now
+                    )
+                ]
                 found += going[: max(spare, 0)]
         return found
 
@@ -243,7 +283,8 @@ class Checks:
                 raise Violation("I7", f"request {request_id} is {request.state if request else 'lost'}")
         ledger = ledger_from(self.store.items.get(LEDGER))
         counts: dict[str, Any] = {"used": ledger.used, **ledger.used_by_tier, **ledger.used_by_pool}
-        reserved = {key: queue.reserved_usd for key, queue in self.queues.items() if queue.reserved_usd}
+        reserved = {str(key): queue.reserved_usd for key, queue in self.queues.items() if queue.reserved_usd}
+        reserved |= {name: usd for name, usd in ledger.reserved_in.items() if usd}
         if any(counts.values()) or reserved:
             raise Violation("I8", f"at rest {counts}, reserved {reserved}")
         for execution in self.sagemaker.executions.values():
@@ -257,6 +298,59 @@ class Checks:
             if others:
                 raise Violation("I3", f"{execution.name} and {others[0].name} both succeeded")
         self._newest(requests)
+        self._booked(requests)
+
+    def _softly(self, tenant_id: str, tier: str) -> bool:
+        """Tell whether a run may have been admitted on soft budgets."""
+        budgets = [policy.tenant(tenant_id).budget for policy in self.policy_of.values()]
+        budgets += [found.budget for policy in self.policy_of.values() if (found := policy.tier(tier))]
+        return any(budget is not None and budget.mode is BudgetMode.SOFT for budget in budgets)
+
+    @property
+    def owed(self) -> list[str]:
+        """Return what is still to be done after a transaction."""
+        keys = [dict(key.values) for key in self.store.items if key.table == "record"]
+        return [values["sk"] for values in keys if values["pk"] == "todo"]
+
+    def _booked(self, requests: Mapping[str, Request]) -> None:
+        """I5: every execution is booked once, at its cost, in its month; computed from SageMaker's side alone."""
+        expected: dict[tuple[str, str], Decimal] = {}
+        records = {
+            (r.request_id, r.attempt): r
+            for key, item in self.store.items.items()
+            if key.table == "record" and dict(key.values)["pk"].startswith("request#")
+            for r in [execution_from(item)]
+        }
+        for execution in self.sagemaker.executions.values():
+            parsed = parse_display_name(execution.name)
+            assert parsed is not None
+            record = records.pop((parsed.request_id, parsed.attempt), None)
+            if record is None:
+                raise Violation("I5", f"execution {execution.name} was never booked")
+            cost = sum((_job_cost(job, seconds) for job, _, seconds in used(execution)), Decimal(0))
+            if record.cost_usd != cost or record.unknown or not record.settled:
+                raise Violation("I5", f"execution {execution.name} cost {cost}, booked {record.cost_usd}")
+            if (
+                record.reserved_usd
+                and cost > record.reserved_usd
+                and not self._softly(record.tenant_id, record.tier)
+            ):
+                raise Violation("I5", f"execution {execution.name} cost {cost}, reserved {record.reserved_usd}")
+            near = {month_of(execution.started_at + timedelta(minutes=m)) for m in (-45, 0, 5)}
+            if record.month not in near:
+                raise Violation("I5", f"execution {execution.name} was booked in {record.month}")
+            key = (record.month, record.tenant_id)
+            expected[key] = expected.get(key, Decimal(0)) + cost
+        if records:
+            raise Violation("I5", f"{sorted(records)[:2]} were booked and never ran")
+        booked: dict[tuple[str, str], Decimal] = {}
+        for item_key, item in self.store.items.items():
+            values = dict(item_key.values)
+            if item_key.table == "record" and values["pk"].startswith("month#"):
+                owner = (values["pk"][6:], values["sk"].split("#")[0])
+                booked[owner] = booked.get(owner, Decimal(0)) + item.get("usd", Decimal(0))
+        if {k: v for k, v in booked.items() if v} != {k: v for k, v in expected.items() if v}:
+            raise Violation("I5", f"booked {booked}, cost {expected}")
 
     def _newest(self, requests: Mapping[str, Request]) -> None:
         """I6: of all that was merged, the newest content is what its survivor trains on."""
@@ -294,17 +388,36 @@ def newest_of(contents: Sequence[Content]) -> Content:
     return second if second.event_time > first.event_time else first
 
 
-def _fits(place: Place, queue: TenantQueue, tier: TierPolicy, ledger: Ledger, policy: Policy) -> bool:
+def _affordable(
+    places: Sequence[Place], queue: TenantQueue, tier: TierPolicy, ledger: Ledger, policy: Policy, now: datetime
+) -> list[Place]:
+    """Return the first of a lane's places that fit: none passes another of its tenant."""
+    return list(takewhile(lambda place: _fits(place, queue, tier, ledger, policy, now), places))
+
+
+def _fits(
+    place: Place, queue: TenantQueue, tier: TierPolicy, ledger: Ledger, policy: Policy, now: datetime
+) -> bool:
     lane = Lane.parse(place.lane)
     for pool, need in lane.demand.items():
         quota = policy.instance_quotas.get(pool)
         if quota is not None and ledger.used_by_pool.get(pool, 0) + need > quota:
             return False
-    budget = policy.tenant(queue.tenant_id).budget_usd
-    if budget is None:
-        return True
-    worst = tier.cost_max_usd(lane) or Decimal("Infinity")
-    return queue.spent_usd + queue.reserved_usd + worst <= budget
+    month = max(ledger.month, month_of(now))
+    name = f"{month} {tier.name}"
+    shared = ledger.spent_in.get(name, Decimal(0)) + ledger.reserved_in.get(name, Decimal(0))
+    accounts = [(policy.tenant(queue.tenant_id).budget, queue.committed_usd(month)), (tier.budget, shared)]
+    known = [Account(budget, committed) for budget, committed in accounts if budget is not None]
+    reserved = reservation(lane, tier, policy.prices, known, job_seconds=place.job_seconds, usd_p90=place.usd_p90)
+    return reserved is not None
+
+
+def _job_cost(job: SimulatedJob, seconds: int) -> Decimal:
+    """Return what a job costs, by list price and volume, to a millionth of a dollar."""
+    hourly = {"ml.m5.large": Fraction("0.115"), "ml.t3.medium": Fraction("0.05")}[job.instance_type]
+    volume = Fraction("0.14") * job.volume_gb / 730
+    millionths = (hourly + volume) * job.instance_count * seconds / 3600 * 10**6
+    return Decimal(floor(millionths + Fraction(1, 2))).scaleb(-6)
 
 
 def _reserve(tier: TierPolicy, ledger: Ledger, could_use: int) -> int:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
+BEGIN = datetime(2026, 1, 31, 23, 20, tzinfo=UTC)
+"""Shortly before a month turns, so that budgets do in every scenario."""
+
 Action = Callable[[], None]
 
 

@@ -1,16 +1,17 @@
 """What AWS does in the simulation: queues, SageMaker, and the events between them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from simulation.clock import Agenda
 from simulation.trouble import Crash, Trouble
 from trainyard.application.ports import ExecutionReport
 from trainyard.domain.errors import QuotaReached, StartDelayed, StartInvalid
+from trainyard.domain.executions import JobFacts, StepFacts
 from trainyard.domain.names import parse_display_name
+from trainyard.domain.prices import JobKind
 
 TOKEN_MEMORY = timedelta(minutes=20)
 """SageMaker's promise for a client token, as short as our protocol can bear."""
@@ -95,6 +96,19 @@ class Queue:
         self._plan()
 
 
+@dataclass(frozen=True)
+class SimulatedJob:
+    """One of an execution's jobs, which run one after the other."""
+
+    step: str
+    kind: JobKind
+    instance_type: str
+    instance_count: int
+    volume_gb: int
+    seconds: int
+    """That it runs unless it is stopped."""
+
+
 @dataclass
 class Execution:
     arn: str
@@ -109,7 +123,7 @@ class Execution:
     """The status in which it will end."""
     status: str = "Executing"
     failure: str | None = None
-    cost_usd: Decimal = Decimal(0)
+    jobs: tuple["SimulatedJob", ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -200,12 +214,55 @@ class SageMaker:
             self.agenda.after(20, lambda: self._finish(execution, "Stopped"))
 
     def read(self, execution_arn: str) -> ExecutionReport:
+        """Tell what an execution did; soon after its end, at times, not yet all of it."""
         execution = self.executions[execution_arn]
+        steps: list[StepFacts] = []
+        for job, begin, seconds in used(execution):
+            steps.append(_facts(execution, job, begin, seconds))
+        fresh = self.agenda.now - execution.ends_at < timedelta(minutes=3)
+        if steps and fresh and self.trouble.strikes("report incomplete", 0.2):
+            job_facts = steps[-1].job
+            assert job_facts is not None
+            late = replace(job_facts, status="InProgress", ended_at=None, billable_seconds=None)
+            steps[-1] = replace(steps[-1], job=late)
         return ExecutionReport(
-            cost_usd=execution.cost_usd,
+            steps=tuple(steps),
+            started_at=execution.started_at,
+            ended_at=execution.ends_at,
             failed_step="train" if execution.failure else None,
             failure=execution.failure,
         )
 
     def alive(self) -> list[Execution]:
         return [e for e in self.executions.values() if e.alive and parse_display_name(e.name)]
+
+
+def used(execution: Execution) -> Iterator[tuple[SimulatedJob, datetime, int]]:
+    """Yield the jobs that began, when, and the seconds they ran: until the execution's end at most."""
+    begin = execution.started_at
+    for job in execution.jobs:
+        seconds = min(job.seconds, int((execution.ends_at - begin).total_seconds()))
+        if seconds <= 0:
+            return
+        yield job, begin, seconds
+        begin += timedelta(seconds=seconds)
+
+
+def _facts(execution: Execution, job: SimulatedJob, begin: datetime, seconds: int) -> StepFacts:
+    training = job.kind is JobKind.TRAINING
+    return StepFacts(
+        name=job.step,
+        kind=job.kind.value.capitalize(),
+        status="Succeeded",
+        job=JobFacts(
+            kind=job.kind,
+            arn=f"{execution.arn}/{job.step}",
+            status="Completed",
+            instance_type=job.instance_type,
+            instance_count=job.instance_count,
+            volume_gb=job.volume_gb,
+            started_at=begin,
+            ended_at=begin + timedelta(seconds=seconds),
+            billable_seconds=seconds if training else None,
+        ),
+    )

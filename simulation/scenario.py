@@ -8,6 +8,8 @@ from random import Random
 from simulation.clock import BEGIN
 from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.policy import (
+    Budget,
+    BudgetMode,
     Policy,
     Repeats,
     Retries,
@@ -15,6 +17,7 @@ from trainyard.domain.policy import (
     TierPolicy,
     Window,
 )
+from trainyard.domain.prices import JobKind, Prices
 from trainyard.domain.requests import Content
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings, TrainOn
 
@@ -22,6 +25,16 @@ TIERS = ("basic", "standard", "premium")
 SMALL_MB, LARGE_MB = 10, 1000
 MB = 1024 * 1024
 POOL = "training/ml.m5.large"
+
+PRICES = Prices(
+    version="simulated",
+    region="us-east-1",
+    hourly={
+        JobKind.TRAINING: {"ml.m5.large": Decimal("0.115")},
+        JobKind.PROCESSING: {"ml.t3.medium": Decimal("0.05")},
+    },
+    volume_gb_month={JobKind.TRAINING: Decimal("0.14"), JobKind.PROCESSING: Decimal("0.14")},
+)
 
 
 @dataclass(frozen=True)
@@ -131,10 +144,11 @@ def _policy(random: Random, names: tuple[str, ...], tenants: list[Tenant]) -> Po
                 borrowing_limit=random.randint(0, running_max - quota),
                 lending_limit=random.randint(0, int(0.8 * quota)),
                 running_max_per_tenant=random.choice([1, 2, 4]),
-                runtime_max=timedelta(minutes=random.choice([4, 10])),
+                runtime_max=timedelta(minutes=random.choice([4, 10, 30])),
                 hold_age=timedelta(minutes=random.choice([1, 5])),
                 quality_min=0.5,
                 instances=choices(random.choice([2, 3])),
+                budget=_budget(random, "0.3", "0.8", "2") if random.random() < 0.3 else None,
             )
         )
     quotas = {POOL: random.choice([3, 4])} if random.random() < 0.6 else {}
@@ -154,6 +168,7 @@ def _policy(random: Random, names: tuple[str, ...], tenants: list[Tenant]) -> Po
         tenants={t.tenant_id: _tenant_policy(random) for t in tenants if random.random() < 0.4},
         maintenance=windows,
         retries=Retries(attempts_max=3, delay=timedelta(minutes=1)),
+        prices=PRICES,
         tiers=tuple(tiers),
     )
 
@@ -162,8 +177,18 @@ def _tenant_policy(random: Random) -> TenantPolicy:
     return TenantPolicy(
         weight=random.choice([1, 2, 3]),
         running_max=random.choice([None, 1, 2]),
-        budget_usd=random.choice([None, Decimal("0.06"), Decimal("0.2")]),
+        budget=_budget(random, "0.06", "0.2", "0.6"),
     )
+
+
+def _budget(random: Random, *amounts: str) -> Budget | None:
+    limit = random.choice([None, *amounts])
+    mode = random.choice([BudgetMode.HARD, BudgetMode.HARD, BudgetMode.SOFT])
+    return None if limit is None else Budget(Decimal(limit), mode)
+
+
+def _raised(budget: Budget | None, by: str) -> Budget | None:
+    return budget and replace(budget, limit_usd=budget.limit_usd + Decimal(by))
 
 
 def _changed(policy: Policy, random: Random) -> Policy:
@@ -178,10 +203,11 @@ def _changed(policy: Policy, random: Random) -> Policy:
                 quota=quota,
                 borrowing_limit=random.randint(0, running_max - quota),
                 lending_limit=random.randint(0, int(0.8 * quota)),
+                budget=_raised(tier.budget, "0.2"),
             )
         )
     tenants = {
-        tenant_id: replace(entry, budget_usd=entry.budget_usd and entry.budget_usd + Decimal("0.1"))
+        tenant_id: replace(entry, budget=_raised(entry.budget, "0.1"))
         for tenant_id, entry in policy.tenants.items()
     }
     return replace(policy, running_max=running_max, tiers=tuple(tiers), tenants=tenants)

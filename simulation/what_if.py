@@ -9,9 +9,9 @@ from random import Random
 from typing import Any
 
 from simulation.flow import Flow, Job, Run
-from trainyard.domain.cost import PRICES_USD_PER_HOUR
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import Policy
+from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import Request
 
 HORIZON_MAX = 400 * 24 * 3600.0
@@ -198,7 +198,7 @@ def _cost(runs: Sequence[Run], policy: Policy) -> Decimal | None:
         tier = policy.tier(run.job.tier)
         assert tier is not None, "checked before"
         lane = policy.lane_for(tier, "", int(run.job.size_mb * 1024 * 1024))
-        price = PRICES_USD_PER_HOUR.get(lane.training)
+        price = policy.prices.hourly.get(JobKind.TRAINING, {}).get(lane.training)
         if price is None:
             return None
         total += price * lane.instances * Decimal(str(round(run.ends - run.starts, 1))) / 3600

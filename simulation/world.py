@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from random import Random
 from typing import Any
 
 from simulation.checks import Checks, Violation
 from simulation.clock import BEGIN, Agenda
-from simulation.cloud import Execution, Queue, SageMaker
-from simulation.scenario import Scenario
+from simulation.cloud import Execution, Queue, SageMaker, SimulatedJob
+from simulation.scenario import PRICES, Scenario
 from simulation.trouble import Crash, Trouble, Troubled
 from trainyard.adapters.memory.edges import (
     MemoryAnnouncements,
@@ -22,9 +21,11 @@ from trainyard.adapters.memory.edges import (
     MemoryTenants,
 )
 from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.book import Book
 from trainyard.application.dispatch import Dispatch, PassReport
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Intake, Verdict
+from trainyard.application.owed import Owed
 from trainyard.application.policies import Policies
 from trainyard.application.ports import Enlisted, Enlistment
 from trainyard.application.reconcile import Reconcile
@@ -38,6 +39,7 @@ from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed, Refused
 from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Lane, Policy
+from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import TERMINAL, Content, Request, State, Submission
 from trainyard.domain.tenants import Tenant, TrainOn
 
@@ -150,7 +152,19 @@ class World:
             **shared,
         )
         self.record_case = Record(
-            reports=executions, results=Troubled(MemoryResults(), "results", self.trouble), bell=bell, **shared
+            reports=executions,
+            results=Troubled(MemoryResults(), "results", self.trouble),
+            bell=bell,
+            prices=PRICES,
+            **shared,
+        )
+        self.owed_case = Owed(
+            policies=self.policies,
+            waiting_room=self.room,
+            book=Book(store=store),
+            reports=executions,
+            announcements=shared["announcements"],
+            prices=PRICES,
         )
         self.reconcile_case = Reconcile(
             policies=self.policies, waiting_room=self.room, executions=executions, record=self.record_case
@@ -213,7 +227,9 @@ class World:
     def _generous(self) -> None:
         """Put a policy in force that holds nothing back for ever."""
         last = self.scenario.policies[0]
-        tiers = tuple(replace(tier, quota=4, borrowing_limit=0, lending_limit=0) for tier in last.tiers)
+        tiers = tuple(
+            replace(tier, quota=4, borrowing_limit=0, lending_limit=0, budget=None) for tier in last.tiers
+        )
         self.apply(replace(last, running_max=12, instance_quotas={}, tenants={}, maintenance=(), tiers=tiers))
 
     def at_rest(self) -> bool:
@@ -222,6 +238,7 @@ class World:
             all(request_id in known for request_id in self.accepted)
             and all(State(item["state"]) in TERMINAL for item in known.values())
             and not self.checks.drift
+            and not self.checks.owed
             and not any(queue.messages for queue in (self.uploads, self.status, *self.tiers.values()))
         )
 
@@ -400,6 +417,9 @@ class World:
         self.counts["ledger corrected"] += bool(repairs.recounted)
         self.counts["missed end found"] += len(repairs.ended)
         self.counts["foreign counted"] += repairs.foreign
+        paid = self.owed_case.pay(now)
+        self.counts["record put right"] += len(paid.corrected)
+        self.counts["told of money"] += len(paid.told)
 
     # --- ports played by the world --------------------------------------------------------------------------
 
@@ -446,22 +466,35 @@ class World:
         self.checks.executed(execution.name) if execution.status == "Executing" else None
 
     def run_of(self, parameters: dict[str, str], execution: Execution) -> None:
-        """Decide how long an execution lasts, how it ends and what it costs."""
-        policy = next(p for p in self.versions.values() if p.tier(execution.tier))
-        tier = policy.tier(execution.tier)
-        assert tier is not None
+        """Decide how long an execution's jobs last, and how it ends; what runs too long is stopped."""
         random = Random(f"{self.scenario.seed} {execution.name}")
-        longest = tier.run_time_max.total_seconds() - 60
-        seconds = min(random.choice([40, 200, 600, 1500]) * random.uniform(0.5, 1.5), longest)
+        limit = int(parameters["MaxRuntimeSeconds"])
+        wanted = random.choice([40, 200, 600, 1500, 6000]) * random.uniform(0.5, 1.5)
         lane = Lane(
             parameters["ProcessingInstanceType"],
             parameters["TrainingInstanceType"],
             int(parameters["TrainingInstanceCount"]),
             int(parameters["TrainingVolumeSizeGB"]),
         )
-        worst = tier.cost_max_usd(lane) or Decimal(0)
-        execution.cost_usd = (worst * Decimal(str(round(seconds / longest, 3)))).quantize(Decimal("0.000001"))
-        execution.ends_at = self.agenda.now + timedelta(seconds=seconds)
+        processing = (JobKind.PROCESSING, lane.processing, 1, lane.volume_gb)
+        training = (JobKind.TRAINING, lane.training, lane.instances, lane.volume_gb)
+        jobs: list[SimulatedJob] = []
+        for step, job, share in (
+            ("preprocess", processing, 0.15),
+            ("train", training, 0.7),
+            ("evaluate", processing, 0.15),
+        ):
+            seconds = max(int(wanted * share), 1)
+            overdue = seconds > limit
+            jobs.append(SimulatedJob(step, *job, seconds=limit + random.randint(0, 119) if overdue else seconds))
+            if overdue:
+                execution.end, execution.failure = "Failed", "MaxRuntimeExceeded: simulated"
+                self.counts["stopped at its maximum runtime"] += 1
+                break
+        execution.jobs = tuple(jobs)
+        execution.ends_at = self.agenda.now + timedelta(seconds=sum(job.seconds for job in jobs))
+        if execution.failure:
+            return
         draw = random.random()
         if draw < 0.08:
             execution.end, execution.failure = "Failed", "CapacityError: Unable to provision"

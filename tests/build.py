@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from trainyard.adapters.memory.store import MemoryStore
@@ -9,9 +10,11 @@ from trainyard.application.policies import Policies
 from trainyard.application.store import Store
 from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain.algorithms import InstanceChoice
+from trainyard.domain.executions import ExecutionRecord, JobFacts, StepFacts, StepRecord
 from trainyard.domain.newest import uploads_of
 from trainyard.domain.parameters import Defaults
-from trainyard.domain.policy import Policy, TierPolicy
+from trainyard.domain.policy import Budget, BudgetMode, Policy, TierPolicy
+from trainyard.domain.prices import JobKind, Prices
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
 
@@ -34,6 +37,76 @@ def after(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
+PRICES = Prices(
+    version="2026-11-21",
+    region="us-east-1",
+    hourly={
+        JobKind.TRAINING: {"ml.m5.large": Decimal("0.115"), "ml.m5.xlarge": Decimal("0.23")},
+        JobKind.PROCESSING: {"ml.t3.medium": Decimal("0.05"), "ml.m5.large": Decimal("0.115")},
+    },
+    volume_gb_month={JobKind.TRAINING: Decimal("0.14"), JobKind.PROCESSING: Decimal("0.14")},
+    storage_gb_month=Decimal("0.023"),
+    scheduler_per_execution=Decimal("0.0001"),
+)
+
+
+def hard(limit: str) -> Budget:
+    return Budget(Decimal(limit), BudgetMode.HARD)
+
+
+def soft(limit: str) -> Budget:
+    return Budget(Decimal(limit), BudgetMode.SOFT)
+
+
+def job(**changes: Any) -> JobFacts:
+    """Return a training job that ran for an hour on one ml.m5.large."""
+    defaults: dict[str, Any] = {
+        "kind": JobKind.TRAINING,
+        "arn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/pipelines-x-Train",
+        "status": "Completed",
+        "instance_type": "ml.m5.large",
+        "instance_count": 1,
+        "volume_gb": 30,
+        "started_at": NOW,
+        "ended_at": NOW + timedelta(hours=1),
+        "billable_seconds": 3600,
+    }
+    return JobFacts(**defaults | changes)
+
+
+def step(name: str = "Train", **changes: Any) -> StepFacts:
+    return StepFacts(**{"name": name, "kind": "Training", "status": "Succeeded", "job": job(), **changes})
+
+
+def execution(of: Request, cost: str = "0.05", **changes: Any) -> ExecutionRecord:
+    """Return the record of a request's attempt: one training job at that cost."""
+    usd = Decimal(cost)
+    defaults: dict[str, Any] = {
+        "request_id": of.request_id,
+        "attempt": of.attempt,
+        "tenant_id": of.tenant_id,
+        "tier": of.tier,
+        "data_set": of.data_set,
+        "algorithm": of.algorithm or "linear",
+        "lane": of.lane,
+        "month": of.month or "2026-11",
+        "execution_arn": "arn:execution/1",
+        "state": State.SUCCEEDED,
+        "admitted_at": of.admitted_at or NOW,
+        "started_at": NOW,
+        "ended_at": NOW + timedelta(minutes=10),
+        "recorded_at": NOW + timedelta(minutes=10),
+        "steps": (StepRecord(step=step(), seconds=3600, cost_usd=usd),),
+        "cost_usd": usd,
+        "unknown": 0,
+        "price_version": PRICES.version,
+        "settled": True,
+        "reserved_usd": of.reserved_usd,
+        "data_bytes": of.data_bytes,
+    }
+    return ExecutionRecord(**defaults | changes)
+
+
 def tier(name: str = "basic", **changes: Any) -> TierPolicy:
     defaults: dict[str, Any] = {
         "quota": 2,
@@ -52,6 +125,7 @@ def policy(*tiers: TierPolicy, **changes: Any) -> Policy:
         "quiet_period": timedelta(0),
         "delay_max": timedelta(minutes=5),
         "start_retry_delay": timedelta(seconds=60),
+        "prices": PRICES,
     }
     return Policy(tiers=tiers or (tier(),), **defaults | changes)
 

@@ -126,8 +126,8 @@ class Written:
         return {name: self._value(value) for name, value in node.items()}
 
     def _holds(self, condition: str) -> bool:
-        assert condition == "HasVpc", condition
-        return bool(self._parameters["SubnetIds"])
+        parameter = {"HasVpc": "SubnetIds", "HasMetering": "MarketplaceDimension"}[condition]
+        return bool(self._parameters[parameter])
 
     def _ref(self, name: str) -> Any:
         pseudo = {

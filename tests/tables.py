@@ -9,12 +9,17 @@ from local.cloud import REPOSITORY
 from local.deploy import load_template
 from trainyard.adapters.aws import clients
 
-TABLES = {"SchedulerTable": "scheduler", "RequestsTable": "requests", "TenantsTable": "tenants"}
+TABLES = {
+    "SchedulerTable": "scheduler",
+    "RequestsTable": "requests",
+    "RecordTable": "record",
+    "TenantsTable": "tenants",
+}
 USED = ("AttributeDefinitions", "KeySchema", "LocalSecondaryIndexes", "GlobalSecondaryIndexes", "BillingMode")
 
 
 def create_tables(dynamodb: Any, *, prefix: str = "") -> None:
-    """Create the three tables under short names."""
+    """Create the tables under short names."""
     resources = load_template(REPOSITORY / "template.yaml")["Resources"]
     for logical_id, name in TABLES.items():
         properties = resources[logical_id]["Properties"]

@@ -1,4 +1,4 @@
-"""Reconciler: every few minutes, what no event told: missed ends, counts that drifted, executions not ours."""
+"""Reconciler: every few minutes, what no event told, and what is owed: docs/architecture.md."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -29,8 +29,34 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if repairs.recounted:
         logger.error("the ledger was wrong, and is corrected", extra={"by": repairs.recounted})
     logger.info("reconciled", extra={"asked": repairs.asked, "foreign": repairs.foreign})
+    pay()
     count("EndsMissed", len(repairs.ended))
     count("AsksFailed", len(repairs.failed))
     count("LedgerCorrected", int(bool(repairs.recounted)))
     count("ForeignExecutions", repairs.foreign)
     return {"ended": len(repairs.ended), "recounted": repairs.recounted}
+
+
+def pay() -> None:
+    """Do what transactions left owed: budgets and unusual hours told, incomplete records read again."""
+    paid = bootstrap.owed().pay(datetime.now(UTC))
+    for todo in paid.told:
+        logger.warning("told of money", extra={"what": todo.what, **{n: str(v) for n, v in todo.values.items()}})
+        count("CostAnomalies" if todo.what == "pace" else "BudgetThresholdsCrossed")
+    for execution in paid.corrected:
+        logger.info(
+            "record put right",
+            extra={
+                "request_id": execution.request_id,
+                "tenant_id": execution.tenant_id,
+                "tier": execution.tier,
+                "attempt": execution.attempt,
+                "cost_usd": str(execution.cost_usd),
+                "unknown": execution.unknown,
+            },
+        )
+    for name, detail in paid.failed.items():
+        logger.warning("owed still", extra={"name_of_it": name, "detail": detail})
+    count("RecordsCorrected", len(paid.corrected))
+    count("RecordsGivenUp", len(paid.given_up))
+    count("OwedFailed", len(paid.failed))

@@ -83,11 +83,16 @@ def report(recorded: Recorded, request: Request | None, status: str) -> None:
             "state": request.state.value,
             "attempt": request.attempt,
             "reason": request.reason,
+            "cost_usd": request.outcome.cost_usd if request.outcome else None,
         }
     logger.info("execution status", extra=extra)
     count("StatusEvents", Recorded=recorded.value)
     if recorded is Recorded.FINISHED and request is not None:
         count("Finished", Tier=request.tier, State=request.state.value)
+        outcome = request.outcome
+        if outcome is not None and outcome.cost_usd is not None:
+            count("CostUsd", float(outcome.cost_usd), Tier=request.tier)
+            count("CostUnknown", outcome.cost_unknown or 0, Tier=request.tier)
         if request.started_at and request.finished_at:
             ran = (request.finished_at - request.started_at).total_seconds()
             count("RunSeconds", ran, unit=MetricUnit.Seconds, Tier=request.tier)

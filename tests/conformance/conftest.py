@@ -41,4 +41,5 @@ _numbers = count()
 def _empty_store(cloud: Cloud) -> DynamoStore:
     prefix = f"conformance-{os.getpid()}-{next(_numbers)}-"
     create_tables(cloud.client("dynamodb"), prefix=prefix)
-    return DynamoStore(scheduler_table=f"{prefix}scheduler", requests_table=f"{prefix}requests")
+    names = {f"{name}_table": f"{prefix}{name}" for name in ("scheduler", "requests", "record")}
+    return DynamoStore(**names)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,8 @@ from tests.build import (
     after,
     choice,
     content,
+    execution,
+    hard,
     policies,
     policy,
     request,
@@ -79,7 +81,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         with mock_aws():
             clients.client.cache_clear()
             create_tables(boto3.client("dynamodb"))
-            yield DynamoStore(scheduler_table="scheduler", requests_table="requests")
+            yield DynamoStore(scheduler_table="scheduler", requests_table="requests", record_table="record")
         clients.client.cache_clear()
     else:
         yield request.getfixturevalue("ministack_store")()
@@ -327,10 +329,10 @@ def test_a_request_that_needs_other_instances_is_held_up_by_none_before_it(room:
 
 
 def test_a_queue_that_cannot_go_is_set_aside_until_the_policy_changes(room: Room) -> None:
-    poor = policy(tier(), tenants={"acme": TenantPolicy(budget_usd=Decimal("0.01"))})
+    poor = policy(tier(), tenants={"acme": TenantPolicy(budget=hard("0.01"))})
     room.enlist(1, limits=poor)
     plan, _ = room.plan(poor)
-    room.room.shelve(plan.shelved.values(), poor, NOW)
+    room.room.shelve(plan.shelved.values(), poor, NOW, plan.month)
     assert room.plan(poor)[1].queues == ()
     backlog = room.room.backlog(poor)["basic"]
     assert (backlog.waiting, dict(backlog.shelved)) == (1, {Reason.BUDGET.value: 1})
@@ -338,17 +340,20 @@ def test_a_queue_that_cannot_go_is_set_aside_until_the_policy_changes(room: Room
     assert room.room.reopen(replace(poor, version=1), after(60)) == 1
     found = room.plan(poor)[1].queues
     assert [waiting.queue.tenant_id for waiting in found] == ["acme"]
-    room.room.shelve(room.plan(poor)[0].shelved.values(), poor, NOW)
+    room.room.shelve(room.plan(poor)[0].shelved.values(), poor, NOW, "2026-11")
     assert room.room.reopen(poor, after(20 * 60)) == 1, "prices may have changed with the code"
+    room.room.shelve(room.plan(poor)[0].shelved.values(), poor, NOW, "2026-11")
+    december = datetime(2026, 12, 1, 0, 1, tzinfo=UTC)
+    assert room.room.reopen(poor, december) == 1, "the month has turned"
 
 
 def test_what_a_run_really_cost_replaces_what_it_reserved(room: Room) -> None:
-    budget = policy(tier(), tenants={"acme": TenantPolicy(budget_usd=Decimal(1))})
+    budget = policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))})
     room.enlist(1, limits=budget)
     room.admit(budget)
     held = room.room.queue("basic", "acme")
-    assert (held.reserved_usd, held.spent_usd) == (Decimal("0.222167"), Decimal(0))
-    room.finish(room.state(1), State.SUCCEEDED, cost_usd=Decimal("0.05"))
+    assert (held.reserved_usd, held.spent_usd) == (Decimal("0.240003"), Decimal(0))
+    room.finish(room.state(1), State.SUCCEEDED, execution=execution(room.state(1), "0.05"))
     after_run = room.room.queue("basic", "acme")
     assert (after_run.reserved_usd, after_run.spent_usd) == (Decimal(0), Decimal("0.05"))
 

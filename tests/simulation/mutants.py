@@ -14,14 +14,16 @@ from unittest.mock import patch
 
 from trainyard.application import waiting_room
 from trainyard.application.dispatch import Dispatch
+from trainyard.application.owed import Owed, Paid
 from trainyard.application.reconcile import Reconcile, Repairs
 from trainyard.application.record import Record
 from trainyard.application.store import Update, Write
 from trainyard.application.waiting_room import WaitingRoom
-from trainyard.domain import admission
+from trainyard.domain import admission, queues
 from trainyard.domain.admission import Decision
+from trainyard.domain.budgets import Reservation, reservation
 from trainyard.domain.names import start_token
-from trainyard.domain.policy import Policy
+from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import TenantQueue, milliseconds, released
 from trainyard.domain.requests import Request, State
 
@@ -52,6 +54,22 @@ def _all_idle(room: Any, borrower: Any) -> int:
     return int(room.capacity["slots"] - room.used["slots"])
 
 
+def _reserve_nothing(lane: Any, tier: TierPolicy, *given: Any, **named: Any) -> Reservation:
+    return Reservation(Decimal(0), tier.runtime_max)
+
+
+def _reserve_without_stopping(lane: Any, tier: TierPolicy, *given: Any, **named: Any) -> Reservation | None:
+    found = reservation(lane, tier, *given, **named)
+    return found and Reservation(found.usd, tier.runtime_max)
+
+
+def _book_afterwards(room: WaitingRoom, states: list[Write], ledger: Update, queues: list[Write]) -> None:
+    book = [write for write in queues if write.key.table == "record"]
+    room._write(*states, ledger, *(write for write in queues if write.key.table != "record"))
+    if book:
+        room._write(*book)
+
+
 MUTANTS: dict[str, list[Patch]] = {
     "no condition on the ledger version": [(WaitingRoom, "_unmoved", lambda room, ledger: ())],
     "a fresh token per retry": [(Dispatch, "_token", _fresh_token)],
@@ -67,6 +85,15 @@ MUTANTS: dict[str, list[Patch]] = {
     ],
     "newest by arrival order": [(waiting_room, "settled", _arrival_order)],
     "borrow without looking at lending limits": [(admission._Room, "_to_borrow", _all_idle)],
+    "reserve nothing": [(admission, "reservation", _reserve_nothing)],
+    "reserve, but let a run last as long as its tier allows": [
+        (admission, "reservation", _reserve_without_stopping)
+    ],
+    "book in a write of its own": [(WaitingRoom, "_settle", _book_afterwards)],
+    "never read an incomplete report again": [(Owed, "pay", lambda owed, now: Paid())],
+    "forget what a month has reserved when it turns back": [
+        (queues, "in_month", lambda queue, month: replace(queue, month=month, reserved_usd=Decimal(0)))
+    ],
 }
 
 
@@ -88,13 +115,13 @@ _admit = WaitingRoom._admit
 
 
 def _lift_at_every_admission(
-    room: WaitingRoom, group: Sequence[Decision], policy: Policy, now: datetime
+    room: WaitingRoom, group: Sequence[Decision], policy: Policy, now: datetime, month: str
 ) -> list[Write]:
     """Charge the tenant nothing for what it was behind or ahead: every pick begins at the tier's time."""
     queue = group[0].queue
     time = room.ledger().used_by_tier.get(queue.tier, 0) + milliseconds(now)
     level = replace(queue, used_ms=time)
-    return _admit(room, [replace(decision, queue=level) for decision in group], policy, now)
+    return _admit(room, [replace(decision, queue=level) for decision in group], policy, now, month)
 
 
 def _ends_by_estimate(room: Any, candidate: Any, place: Any) -> tuple[dict[str, int], datetime]:

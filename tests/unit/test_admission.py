@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.build import after, choice, policy, tier
+from tests.build import after, choice, hard, policy, tier
 from trainyard.domain.admission import (
     Decision,
     Holder,
@@ -236,17 +236,19 @@ def test_starts_are_spread_over_time_and_the_next_time_is_named() -> None:
 
 
 def test_a_possible_cost_above_what_is_left_of_the_budget_waits_and_is_set_aside() -> None:
-    # worst case: (3,600 + 120) s x (2 x 0.05 + 0.115) USD/h = 0.222167 USD
-    worst = Decimal("0.222167")
-    limits = policy(tier(), tenants={"a": TenantPolicy(budget_usd=Decimal(1))})
-    fits = plan(queue("a", 1, spent_usd=1 - worst), limits=limits)
+    # worst case: (3,600 + 120) s x (2 x 0.05 + 0.115 + 3 x 30 GB x 0.14/730) USD/h = 0.240002 USD,
+    # each of three jobs rounded up to a millionth.
+    worst = Decimal("0.240003")
+    limits = policy(tier(), tenants={"a": TenantPolicy(budget=hard("1"))})
+    fits = plan(queue("a", 1, month="2026-11", spent_usd=1 - worst), limits=limits)
     assert [d.reserved_usd for d in fits.admissions] == [worst]
-    over = plan(queue("a", 1, spent_usd=1 - worst, reserved_usd=Decimal("0.000001")), limits=limits)
+    little = Decimal("0.000001")
+    over = plan(queue("a", 1, month="2026-11", spent_usd=1 - worst, reserved_usd=little), limits=limits)
     assert [wait.reason for wait in over.shelved.values()] == [Reason.BUDGET]
 
 
 def test_two_admissions_of_one_pass_share_the_budget() -> None:
-    limits = policy(tier(running_max_per_tenant=2), tenants={"a": TenantPolicy(budget_usd=Decimal("0.3"))})
+    limits = policy(tier(running_max_per_tenant=2), tenants={"a": TenantPolicy(budget=hard("0.3"))})
     assert admitted(queue("a", 1, 2), limits=limits) == ["a-1"]
 
 

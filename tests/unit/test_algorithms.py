@@ -87,7 +87,9 @@ def test_entries_are_put_in_replaced_and_taken_out_and_all_else_stays_as_it_was(
         "acme-1": 1,
         "other": 1,
     }
-    assert str(found.tenant("123").budget_usd) == "9.50"
+    budget = found.tenant("123").budget
+    assert budget is not None
+    assert str(budget.limit_usd) == "9.50"
     assert all(line in text for line in SHIPPED.splitlines()), "comments stay"
     for name in ("acme", "123", "acme-1", "nobody"):
         text = with_entry(text, "tenants", name, None)

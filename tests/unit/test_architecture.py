@@ -22,6 +22,8 @@ PURE_NEEDS = {
     "datetime",
     "decimal",
     "enum",
+    "itertools",
+    "statistics",
     "hashlib",
     "json",
     "math",

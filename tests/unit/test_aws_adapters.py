@@ -30,6 +30,8 @@ from trainyard.domain.errors import (
     StartInvalid,
     Throttled,
 )
+from trainyard.domain.executions import JobFacts
+from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import State
 from trainyard.domain.tenants import TrainingSettings, TrainOn
 
@@ -149,7 +151,16 @@ def test_a_failed_processing_steps_own_words_are_its_exit_message(stub: Stubber)
         "arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/x"
     )
     assert (report.failed_step, report.failure) == ("Preprocess", "there is no column 'y'")
-    assert str(report.cost_usd) == "0.230000"  # 1 h for 2 instances at 0.115
+    assert report.steps[0].job == JobFacts(
+        kind=JobKind.PROCESSING,
+        arn=arn,
+        status="Failed",
+        instance_type="ml.m5.large",
+        instance_count=2,
+        volume_gb=30,
+        started_at=NOW,
+        ended_at=after(3600),
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.build import ACCOUNT
-from trainyard.application.guard import Guard, JobFacts, JobKind, JobStarted
+from trainyard.application.guard import Guard, JobIdentity, JobStarted
 from trainyard.contracts.events import parse_job_status
 from trainyard.domain.errors import Malformed
+from trainyard.domain.prices import JobKind
 
 EVENTS = Path(__file__).parents[2] / "events"
 PREFIX = f"arn:aws:iam::{ACCOUNT}:role/trainyard/yard/tenants/yard-"
@@ -17,10 +18,10 @@ PREFIX = f"arn:aws:iam::{ACCOUNT}:role/trainyard/yard/tenants/yard-"
 
 @dataclass
 class Jobs:
-    known: JobFacts
+    known: JobIdentity
     stopped: list[str] = field(default_factory=list)
 
-    def facts(self, job: JobStarted) -> JobFacts:
+    def facts(self, job: JobStarted) -> JobIdentity:
         return self.known
 
     def stop(self, job: JobStarted) -> None:
@@ -43,7 +44,7 @@ def test_a_job_is_stopped_when_role_and_tag_disagree(
     role: str, tag: str | None, stopped: bool, told: bool
 ) -> None:
     tags = {"trainyard:tenant": tag} if tag else {}
-    jobs = Jobs(JobFacts(role_arn=role, tags=tags))
+    jobs = Jobs(JobIdentity(role_arn=role, tags=tags))
     started = JobStarted(
         kind=JobKind.TRAINING, name="j", arn="a", role_arn=role if told else None, tags=tags if told else None
     )

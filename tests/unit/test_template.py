@@ -43,6 +43,8 @@ def test_no_policy_is_wide_but_those_that_say_why() -> None:
         "NoResourceKnown",
         "JobsInTheVpc",
         "DeliverLogsAndTraces",
+        "ActivateCostTags",
+        "MeterUsage",
     ]
     assert "FullAccess" not in SOURCE
     assert not [s for s in statements() if s["Effect"] == "Allow" and s["Action"] in ("*", ["*"])]

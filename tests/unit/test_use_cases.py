@@ -1,7 +1,6 @@
 """The use cases over the memory adapters."""
 
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,11 +9,13 @@ from tests.build import (
     ACCOUNT,
     DEFAULTS,
     NOW,
+    PRICES,
     after,
     choice,
     content,
     policies,
     policy,
+    step,
     submission,
     tenant,
     tier,
@@ -91,6 +92,7 @@ class World:
             reports=self.reports,
             results=self.results,
             bell=self.bell,
+            prices=PRICES,
             **shared,
         )
         self.reconcile = Reconcile(
@@ -375,13 +377,16 @@ def test_a_data_set_whose_objects_are_gone_fails_with_a_reason() -> None:
 
 def test_the_end_of_an_execution_releases_its_slot_rings_the_bell_and_books_the_cost() -> None:
     world = World()
-    world.reports.report = ExecutionReport(cost_usd=Decimal("0.25"), failed_step=None, failure=None)
+    world.reports.report = ExecutionReport(steps=(step(),))
     world.results.outcome = Outcome(quality=0.9, trained_sha256="s")
     request_id = world.run_one()
     assert world.record.step_reached(request_id=request_id, attempt=1, model_package_arn="package/1")
     assert world.end(request_id) is Recorded.FINISHED
     kept = world.request(request_id)
-    assert kept.outcome == Outcome(quality=0.9, trained_sha256="s", model_package_arn="package/1", cost_usd="0.25")
+    # An hour at 0.115 USD, and 30 GB at 0.14 USD per 730 hours.
+    assert kept.outcome == Outcome(
+        quality=0.9, trained_sha256="s", model_package_arn="package/1", cost_usd="0.120753"
+    )
     assert (kept.state, world.room.ledger().used, world.bell.rings) == (State.SUCCEEDED, 0, [None])
     assert world.receipts.written[request_id]["state"] == "SUCCEEDED"
 
@@ -403,7 +408,7 @@ def test_a_terminal_event_may_arrive_before_the_start_was_recorded() -> None:
 
 def test_a_failure_keeps_the_step_and_its_own_last_line() -> None:
     world = World()
-    world.reports.report = ExecutionReport(cost_usd=None, failed_step="Preprocess", failure="no column 'y'")
+    world.reports.report = ExecutionReport(failed_step="Preprocess", failure="no column 'y'")
     request_id = world.run_one()
     world.end(request_id, "Failed")
     kept = world.request(request_id)
@@ -486,7 +491,7 @@ def test_a_request_that_is_just_being_started_cannot_be_stopped_yet() -> None:
 
 
 def fails(world: World, words: str) -> None:
-    world.reports.report = ExecutionReport(cost_usd=Decimal("0.01"), failed_step="train", failure=words)
+    world.reports.report = ExecutionReport(steps=(step(),), failed_step="train", failure=words)
 
 
 def test_a_run_that_lacked_capacity_waits_longer_each_time_and_in_the_end_fails() -> None:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from functools import cache
 
+from trainyard.adapters.aws.billing import AwsMarketplace, CostExplorerTags, S3StatementFiles, S3UsageFiles
 from trainyard.adapters.aws.estate import Estate
 from trainyard.adapters.aws.machines import LambdaTenantRoles, StepFunctionsRuns
 from trainyard.adapters.aws.migration import S3Migration
@@ -13,21 +14,28 @@ from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports, SageMake
 from trainyard.adapters.aws.storage import S3DataSets, S3Receipts, S3Results
 from trainyard.adapters.aws.store import DynamoStore, rest
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
+from trainyard.application.book import Book
+from trainyard.application.cost_tags import TagActivation
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.enlist import Enlist
 from trainyard.application.guard import Guard
 from trainyard.application.intake import Intake
 from trainyard.application.leaving import Leaving
+from trainyard.application.metering import Metering
 from trainyard.application.moving import Moving
 from trainyard.application.onboarding import Onboarding
+from trainyard.application.owed import Owed
 from trainyard.application.policies import Policies
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record
 from trainyard.application.roles import PooledRoles
+from trainyard.application.statements import MonthlyStatements, Statements
 from trainyard.application.tenants import Names, TenantDesk
+from trainyard.application.usage import Usage
 from trainyard.application.waiting_room import WaitingRoom
 from trainyard.contracts.decisions import encode_pass
 from trainyard.contracts.policy_file import DEPLOYED, entry_of, parse_policy, with_entry
+from trainyard.contracts.price_file import prices_of
 from trainyard.contracts.settings import Settings
 from trainyard.domain.parameters import Defaults, images_of
 
@@ -35,7 +43,13 @@ from trainyard.domain.parameters import Defaults, images_of
 @cache
 def intake() -> Intake:
     settings = Settings.from_env(
-        "account_id", "scheduler_table", "requests_table", "tenants_table", "tier_queue_prefix", "event_bus_name"
+        "account_id",
+        "scheduler_table",
+        "requests_table",
+        "record_table",
+        "tenants_table",
+        "tier_queue_prefix",
+        "event_bus_name",
     )
     return Intake(
         account_id=settings.account_id,
@@ -59,6 +73,7 @@ def enlist() -> Enlist:
     settings = Settings.from_env(
         "scheduler_table",
         "requests_table",
+        "record_table",
         "tenants_table",
         "bell_queue_url",
         "event_bus_name",
@@ -80,6 +95,7 @@ def dispatch() -> Dispatch:
     settings = Settings.from_env(
         "scheduler_table",
         "requests_table",
+        "record_table",
         "tenants_table",
         "event_bus_name",
         "pipeline_name",
@@ -105,7 +121,9 @@ def dispatch() -> Dispatch:
 
 @cache
 def record() -> Record:
-    settings = Settings.from_env("scheduler_table", "requests_table", "tenants_table", "event_bus_name")
+    settings = Settings.from_env(
+        "scheduler_table", "requests_table", "record_table", "tenants_table", "event_bus_name"
+    )
     return Record(
         policies=_policies(settings),
         tenants=DynamoTenants(tenants_table=settings.tenants_table),
@@ -115,12 +133,72 @@ def record() -> Record:
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         bell=_bell(settings),
+        prices=prices_of(settings.region),
     )
 
 
 @cache
+def owed() -> Owed:
+    settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "event_bus_name")
+    return Owed(
+        policies=_policies(settings),
+        waiting_room=_waiting_room(settings),
+        book=Book(store=_store(settings)),
+        reports=SageMakerExecutionReports(),
+        announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
+        prices=prices_of(settings.region),
+    )
+
+
+@cache
+def book() -> Book:
+    return Book(store=_store(Settings.from_env("scheduler_table", "requests_table", "record_table")))
+
+
+@cache
+def tenants() -> DynamoTenants:
+    return DynamoTenants(tenants_table=Settings.from_env("tenants_table").tenants_table)
+
+
+@cache
+def usage() -> Usage:
+    settings = Settings.from_env("account_id", "region", "stage", "billing_bucket")
+    return Usage(
+        book=book(),
+        files=S3UsageFiles(bucket=settings.billing_bucket),
+        account_id=settings.account_id,
+        region=settings.region,
+        stage=settings.stage,
+    )
+
+
+@cache
+def statements() -> Statements:
+    return Statements(book=book(), files=S3StatementFiles())
+
+
+@cache
+def monthly_statements() -> MonthlyStatements:
+    return MonthlyStatements(book=book(), tenants=tenants(), statements=statements())
+
+
+@cache
+def tag_activation() -> TagActivation:
+    return TagActivation(book=book(), tags=CostExplorerTags())
+
+
+@cache
+def metering() -> Metering | None:
+    """Return what tells the Marketplace; None where no dimension is named."""
+    dimension = Settings.from_env().marketplace_dimension
+    if not dimension:
+        return None
+    return Metering(book=book(), tenants=tenants(), marketplace=AwsMarketplace(dimension=dimension))
+
+
+@cache
 def reconcile() -> Reconcile:
-    settings = Settings.from_env("scheduler_table", "requests_table", "pipeline_name")
+    settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "pipeline_name")
     return Reconcile(
         policies=_policies(settings),
         waiting_room=_waiting_room(settings),
@@ -135,6 +213,7 @@ TENANT_SETTINGS = (
     "tenants_table",
     "scheduler_table",
     "requests_table",
+    "record_table",
     "event_bus_name",
     "pipeline_name",
     "tier_queue_prefix",
@@ -212,6 +291,7 @@ def leaving() -> Leaving:
         desk=tenant_desk(),
         removal=AwsRemoval(estate=_estate()),
         executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
+        book=Book(store=_store(settings)),
     )
 
 
@@ -280,14 +360,18 @@ def _retention(settings: Settings) -> timedelta:
 
 
 def _store(settings: Settings) -> DynamoStore:
-    return DynamoStore(scheduler_table=settings.scheduler_table, requests_table=settings.requests_table)
+    return DynamoStore(
+        scheduler_table=settings.scheduler_table,
+        requests_table=settings.requests_table,
+        record_table=settings.record_table,
+    )
 
 
 def _policies(settings: Settings) -> Policies:
     return Policies(
         store=_store(settings),
         deployed=DEPLOYED.read_text(encoding="utf-8"),
-        parse=parse_policy,
+        parse=lambda text, version: parse_policy(text, version, settings.region),
         running_max=int(settings.running_max),
     )
 

@@ -180,7 +180,7 @@ class Dispatch:
         with suppress(Conflict):
             if report.settled and dict(plan.saved) != dict(snapshot.ledger.saved):
                 self.waiting_room.remember_saved(plan, snapshot.ledger)
-            self.waiting_room.shelve(plan.shelved.values(), report.policy, now)
+            self.waiting_room.shelve(plan.shelved.values(), report.policy, now, plan.month)
         if plan.again_at is not None and plan.again_at < now + TIMER:
             self.bell.ring_at(plan.again_at, now)
         kept = self._kept(report, now) if report.settled and plan.waits else None

@@ -4,23 +4,29 @@ The same decide that admits is asked again and again, on a copy of what waits, w
 as they are expected to: by the shortest and by the longest that is likely.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from trainyard.application.policies import Policies
 from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain.admission import Decision, Holder, Ledger, Reason, Snapshot, WaitingQueue, decide
+from trainyard.domain.budgets import cost_max_usd, overshoot_usd
 from trainyard.domain.errors import Refused
-from trainyard.domain.policy import Lane, Policy
+from trainyard.domain.executions import month_of
+from trainyard.domain.policy import Budget, Lane, Policy, TierPolicy
 from trainyard.domain.queues import TenantQueue, holding, left
-from trainyard.domain.requests import Request, State
+from trainyard.domain.requests import Estimate, Request, State
 
 LOOKED_AHEAD = 400
 """Admissions that are looked ahead at most."""
 
-TENANTS_ASKED = 5
-"""Tenants of a tier whose last runs tell how long runs take."""
+ASKED_AT_ONCE = 100
+"""Requests that are read in one call."""
+
+Durations = Callable[[str, str], timedelta]
+"""Request and tier → how long its run is taken to last."""
 
 CURES = {
     Reason.SLOT_FREE: "nothing: the next pass admits it",
@@ -34,7 +40,9 @@ CURES = {
     Reason.TENANT_PAUSED: "trainyard resume tenant",
     Reason.TIER_PAUSED: "trainyard resume tier",
     Reason.ALL_PAUSED: "trainyard resume all",
-    Reason.BUDGET: "a greater budget_usd, or a run of the tenant that ends below what it reserved",
+    Reason.BUDGET: "a greater budget_usd, the next month, or a run of the tenant that costs less than it reserved",
+    Reason.TIER_BUDGET: "a greater budget_usd of the tier, the next month, or a run that costs less than reserved",
+    Reason.PRICE_UNKNOWN: "a price table that has the instance type: `trainyard prices update`, and deploy",
     Reason.INSTANCE_QUOTA: "a run on such instances that ends; or a greater instance quota",
     Reason.NEVER_FITS: "a greater instance quota in the policy: as it is, it never can start",
     Reason.SAVED_FOR_LARGE: "the large request that instances are being saved for",
@@ -58,6 +66,21 @@ class Explanation:
     earliest: datetime | None
     latest: datetime | None
     """When it can be expected to start; None when nothing that is under way lets it go."""
+    accounts: tuple["BudgetAccount", ...] = ()
+    """The budgets that it falls under."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetAccount:
+    """A budget, and how it stands."""
+
+    whose: str
+    month: str
+    budget: Budget
+    spent_usd: Decimal
+    reserved_usd: Decimal
+    overshoot_usd: Decimal | None
+    """By how much it can be overspent at most; None when a price is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +98,9 @@ class Explain:
         policy = self.policies.current()
         snapshot = self._snapshot(request, policy, now)
         reason = self._reason(request, snapshot, policy, now)
-        soon, late = self._durations(snapshot, policy)
-        first = look_ahead(snapshot, policy, now, request_id, soon)
-        last = look_ahead(snapshot, policy, now, request_id, late)
+        expected = self._expected(snapshot)
+        first = look_ahead(snapshot, policy, now, request_id, _durations(expected, policy, soon=True))
+        last = look_ahead(snapshot, policy, now, request_id, _durations(expected, policy, soon=False))
         return Explanation(
             request=request,
             reason=reason,
@@ -86,7 +109,34 @@ class Explain:
             ahead=() if last is None else tuple(last.before[:5]),
             earliest=first.at if first else None,
             latest=last.at if last else None,
+            accounts=tuple(self.accounts(request.tenant_id, request.tier, policy, now)),
         )
+
+    def accounts(self, tenant_id: str, tier_name: str, policy: Policy, now: datetime) -> Iterator[BudgetAccount]:
+        """Yield the budgets that a tenant's requests in a tier fall under, and how they stand."""
+        ledger, queue = self.waiting_room.ledger(), self.waiting_room.queue(tier_name, tenant_id)
+        month = max(ledger.month, month_of(now))
+        own, tier = policy.tenant(tenant_id).budget, policy.tier(tier_name)
+        if own is not None and tier is not None:
+            current = queue.month == month
+            yield BudgetAccount(
+                whose=f"tenant {tenant_id}",
+                month=month,
+                budget=own,
+                spent_usd=queue.spent_usd if current else Decimal(0),
+                reserved_usd=queue.reserved_usd if current else Decimal(0),
+                overshoot_usd=_overshoot(own, tier, policy.cap(tier, tenant_id), policy),
+            )
+        if tier is not None and tier.budget is not None:
+            name = f"{month} {tier_name}"
+            yield BudgetAccount(
+                whose=f"tier {tier_name}",
+                month=month,
+                budget=tier.budget,
+                spent_usd=ledger.spent_in.get(name, Decimal(0)),
+                reserved_usd=ledger.reserved_in.get(name, Decimal(0)),
+                overshoot_usd=_overshoot(tier.budget, tier, tier.slots_max, policy),
+            )
 
     def _snapshot(self, request: Request, policy: Policy, now: datetime) -> Snapshot:
         """Return all that may come before the request: its own queue too, even if no pass looks at it."""
@@ -108,26 +158,38 @@ class Explain:
         lasting = blocking not in (Reason.BATCH_FULL, Reason.SLOT_FREE)
         return blocking if first or lasting else Reason.TURN
 
-    def _durations(self, snapshot: Snapshot, policy: Policy) -> tuple[dict[str, timedelta], dict[str, timedelta]]:
-        """Return tier → a short run and tier → a long one: a quarter and nine tenths of those that its tenants
-        had lately were shorter. Where too few are known: a quarter of the longest possible, and that itself.
-        """
-        longest = {tier.name: tier.run_time_max for tier in policy.tiers}
-        seen = {name: self._seen(name, snapshot) for name in longest}
-        short = {name: _quantile(seen.get(name, []), 0.25, longest[name] / 4) for name in longest}
-        long = {name: _quantile(seen.get(name, []), 0.9, longest[name]) for name in longest}
-        return short, long
+    def _expected(self, snapshot: Snapshot) -> dict[str, Estimate]:
+        """Return request → how long its run is expected to take, of all that hold a slot or may come soon."""
+        ids = [holder.request_id for holder in snapshot.holders]
+        ids += [place.request_id for w in snapshot.queues for places in w.places.values() for place in places]
+        found: dict[str, Estimate] = {}
+        for begin in range(0, min(len(ids), LOOKED_AHEAD), ASKED_AT_ONCE):
+            part = self.waiting_room.get_all(list(dict.fromkeys(ids[begin : begin + ASKED_AT_ONCE])))
+            found |= {request.request_id: request.expected for request in part if request.expected}
+        return found
 
-    def _seen(self, tier: str, snapshot: Snapshot) -> list[timedelta]:
-        """Return how long the last runs of some of a tier's tenants took."""
-        names = [holder.tenant_id for holder in snapshot.holders if holder.tier == tier]
-        names += [waiting.queue.tenant_id for waiting in snapshot.queues if waiting.queue.tier == tier]
-        recent = [
-            request
-            for tenant_id in list(dict.fromkeys(names))[:TENANTS_ASKED]
-            for request in self.waiting_room.recent_of_tenant(tenant_id, limit=20)
-        ]
-        return [r.finished_at - r.admitted_at for r in recent if r.finished_at and r.admitted_at]
+
+def _durations(expected: Mapping[str, Estimate], policy: Policy, *, soon: bool) -> Durations:
+    """Return how long runs are taken to last: as long as nine of ten at most, or as much less than the median as
+    that is more. Where nothing is known: a quarter of the longest possible, and that itself.
+    """
+
+    def duration(request_id: str, tier_name: str) -> timedelta:
+        tier, known = policy.tier(tier_name), expected.get(request_id)
+        if known is None:
+            longest = tier.run_time_max if tier else timedelta(0)
+            return longest / 4 if soon else longest
+        late = timedelta(seconds=max(known.seconds_p90, 1))
+        return timedelta(seconds=known.seconds**2 / late.total_seconds()) if soon else late
+
+    return duration
+
+
+def _overshoot(budget: Budget, tier: TierPolicy, running_max: int, policy: Policy) -> Decimal | None:
+    """Return by how much a budget can be overspent at most: by the dearest runs, all at once, beyond nothing."""
+    worst = [cost_max_usd(Lane.of(choice), tier.runtime_max, policy.prices) for choice in tier.instances]
+    dearest = None if None in worst else max(cost for cost in worst if cost is not None)
+    return overshoot_usd(budget, running_max, dearest, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +202,17 @@ class Ahead:
 
 
 def look_ahead(
-    snapshot: Snapshot, policy: Policy, now: datetime, request_id: str, durations: Mapping[str, timedelta]
+    snapshot: Snapshot, policy: Policy, now: datetime, request_id: str, duration: Durations
 ) -> Ahead | None:
-    """Return when a request starts if all runs last `durations` (tier → time), or None when it does not."""
+    """Return when a request starts if all runs last as long as is said, or None when it does not."""
     running = {
-        holder.request_id: (max(now, holder.ends_by - _longest(holder, policy) + durations[holder.tier]), holder)
+        holder.request_id: (
+            max(now, holder.admitted_at + duration(holder.request_id, holder.tier))
+            if holder.admitted_at is not None
+            else holder.ends_by,
+            holder,
+        )
         for holder in snapshot.holders
-        if holder.tier in durations
     }
     before: list[str] = []
     tier = next(
@@ -167,7 +233,7 @@ def look_ahead(
             if decision.queue.tier == tier:
                 before.append(decision.queue.tenant_id)
             holder = _holder(decision, policy, now)
-            running[holder.request_id] = (now + durations[decision.queue.tier], holder)
+            running[holder.request_id] = (now + duration(holder.request_id, holder.tier), holder)
         ledger = replace(snapshot.ledger, starts_from=plan.starts_from, floor_by_tier=dict(plan.floor_by_tier))
         snapshot = _after(replace(snapshot, ledger=ledger), plan.admissions, plan.saved, policy, now)
         times = [end for end, _ in running.values()] + ([plan.again_at] if plan.again_at else [])
@@ -250,22 +316,12 @@ def _holder(decision: Decision, policy: Policy, now: datetime) -> Holder:
         tier=decision.queue.tier,
         lane=decision.place.lane,
         ends_by=now + tier.run_time_max,
+        admitted_at=now,
     )
-
-
-def _longest(holder: Holder, policy: Policy) -> timedelta:
-    tier = policy.tier(holder.tier)
-    return tier.run_time_max if tier else timedelta(0)
 
 
 def _is_of(queue: TenantQueue, request: Request) -> bool:
     return (queue.tier, queue.tenant_id) == (request.tier, request.tenant_id)
-
-
-def _quantile(seen: Sequence[timedelta], share: float, otherwise: timedelta) -> timedelta:
-    """Return a quantile of what was seen; `otherwise` when that is too little."""
-    ordered = sorted(seen)
-    return ordered[int(share * (len(ordered) - 1))] if len(ordered) >= 5 else otherwise
 
 
 def _not_waiting(request: Request) -> Explanation:

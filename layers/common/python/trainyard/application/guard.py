@@ -6,15 +6,11 @@ jobs that pass a tenant's role, could choose them apart: such a job is stopped a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
+from trainyard.domain.prices import JobKind
+
 TENANT_TAG = "trainyard:tenant"
-
-
-class JobKind(StrEnum):
-    TRAINING = "training"
-    PROCESSING = "processing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +25,13 @@ class JobStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobFacts:
+class JobIdentity:
     role_arn: str
     tags: Mapping[str, str]
 
 
 class Jobs(Protocol):
-    def facts(self, job: JobStarted) -> JobFacts: ...
+    def facts(self, job: JobStarted) -> JobIdentity: ...
     def stop(self, job: JobStarted) -> None:
         """Stop a job; one that has ended already is no error."""
         ...
@@ -53,7 +49,7 @@ class Guard:
         if job.role_arn is None or not job.tags:
             facts = self.jobs.facts(job)
         else:
-            facts = JobFacts(role_arn=job.role_arn, tags=job.tags)
+            facts = JobIdentity(role_arn=job.role_arn, tags=job.tags)
         # 2. Do they agree?
         reason = disagreement(facts, self.role_prefix)
         # 3. If not, it ends here.
@@ -62,7 +58,7 @@ class Guard:
         return reason
 
 
-def disagreement(facts: JobFacts, role_prefix: str) -> str | None:
+def disagreement(facts: JobIdentity, role_prefix: str) -> str | None:
     """Return in what role and tag disagree; None when they agree, or the job is no tenant's."""
     of_role = facts.role_arn.removeprefix(role_prefix) if facts.role_arn.startswith(role_prefix) else None
     of_tag = facts.tags.get(TENANT_TAG)

@@ -10,6 +10,7 @@ failed half-way leaves data in two places, and queues in two tiers: all of them 
 from contextlib import suppress
 from dataclasses import dataclass
 
+from trainyard.application.book import Book
 from trainyard.application.ports import Executions
 from trainyard.application.tenants import Answer, Removal, Step, TenantDesk
 from trainyard.domain.errors import Conflict, Refused
@@ -28,6 +29,7 @@ class Leaving:
     desk: TenantDesk
     removal: Removal
     executions: Executions
+    book: Book
 
     def inventory(self, step: Step) -> Answer:
         """Return what a deletion would take away; changes nothing."""
@@ -101,10 +103,7 @@ class Leaving:
         return {"progress": f"role removed; {refused}" if refused else "role removed"}
 
     def forget(self, step: Step) -> Answer:
-        """Keep the record with what its runs have cost; with `purge` nothing at all, requests included.
-
-        The sum is written before the queues that hold its parts are removed, and once.
-        """
+        """Keep the record, and the book of what its runs have cost; with `purge` nothing at all."""
         if step.purge and self._find(step) is None:
             return _gone(step, "nothing is kept")
         tenant = self.desk.held(step)
@@ -119,19 +118,20 @@ class Leaving:
                     room.forget_request(request)
             if len(ended) == FORGOTTEN_AT_ONCE:
                 return _part(len(ended), "requests forgotten", left=True)
+            if self.book.forget(tenant.tenant_id, step.at):
+                return _part(0, "records are being forgotten", left=True)
         self.desk.set_limits(tenant.tenant_id, None, step.at)
         if tenant.state is not TenantState.DELETED:
             tenant = self.desk.done(
                 tenant,
                 "Deleted",
                 state=TenantState.DELETED,
-                spent_usd=tenant.spent_usd + sum(queue.spent_usd for queue in queues),
                 role=RoleState.NONE if tenant.pooled else RoleState.MADE,
             )
         self._clear(tenant)
         if step.purge:
             self.desk.records.purge(tenant)
-        return _gone(step, "nothing is kept" if step.purge else "the record is kept, with its costs")
+        return _gone(step, "nothing is kept" if step.purge else "its record is kept, and what it has cost")
 
     # --- parts ------------------------------------------------------------------------------------------------
 

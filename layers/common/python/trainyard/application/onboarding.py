@@ -45,7 +45,7 @@ class Onboarding:
         if known is None or gone:
             wanted = self.desk.wanted(step.wish, None)
             if known is not None:
-                wanted = replace(wanted, revision=known.revision, spent_usd=known.spent_usd)
+                wanted = replace(wanted, revision=known.revision)
             return _told(self.desk.claim(step, wanted))
         if step.wish.tier is not None and step.wish.tier != known.tier:
             raise Refused(
@@ -92,9 +92,14 @@ class Onboarding:
         return {}
 
     def activate(self, step: Step) -> Answer:
-        """Open for uploads; a suspended tenant that is only repaired stays so."""
+        """Open for uploads; a suspended tenant that is only repaired stays so.
+
+        What an earlier tenant of that id has spent this month counts: no budget is renewed by leaving.
+        """
         tenant = self.desk.held(step)
         new = tenant.state is TenantState.CREATING
+        if new:
+            self.desk.waiting_room.take_up_month(tenant.tier, tenant.tenant_id, step.at)
         state = TenantState.ACTIVE if new else tenant.state
         return _told(self.desk.done(tenant, "Created" if new else None, state=state))
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
+from trainyard.domain.executions import ExecutionRecord, StepFacts
 from trainyard.domain.requests import Content, Outcome, Request, State, Submission
 from trainyard.domain.tenants import Tenant
 
@@ -80,7 +80,8 @@ class End:
     state: State
     reason: str | None = None
     outcome: Outcome = field(default_factory=Outcome)
-    cost_usd: Decimal = Decimal(0)
+    execution: ExecutionRecord | None = None
+    """What ran, and what it cost; None when nothing was started."""
     by_start: bool = False
     """It could not even be started; void once the sweeper has taken the start over."""
 
@@ -153,13 +154,19 @@ class Executions(Protocol):
 class ExecutionReport:
     """What SageMaker knows of a finished execution."""
 
-    cost_usd: Decimal | None
-    failed_step: str | None
-    failure: str | None
+    steps: tuple[StepFacts, ...] = ()
+    started_at: datetime | None = None
+    """Of its first step."""
+    ended_at: datetime | None = None
+    """Of its last."""
+    failed_step: str | None = None
+    failure: str | None = None
 
 
 class ExecutionReports(Protocol):
-    def read(self, execution_arn: str) -> ExecutionReport: ...
+    def read(self, execution_arn: str) -> ExecutionReport:
+        """Return what is known of an execution; what is missing is None, and never guessed."""
+        ...
 
 
 class Results(Protocol):
@@ -182,3 +189,7 @@ class Announcements(Protocol):
     """Events on the application's own bus."""
 
     def announce(self, request: Request) -> None: ...
+
+    def tell(self, what: str, values: Mapping[str, Any]) -> None:
+        """Tell of money: a "budget" threshold that was reached, or an hour above the usual "pace"."""
+        ...

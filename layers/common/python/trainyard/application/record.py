@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
 
 from trainyard.application.policies import Policies
@@ -18,10 +17,14 @@ from trainyard.application.ports import (
     Tenants,
 )
 from trainyard.application.waiting_room import WaitingRoom
+from trainyard.domain.executions import ExecutionRecord, month_of, priced, total
 from trainyard.domain.lifecycle import is_passing, state_for_status
 from trainyard.domain.names import parse_display_name
+from trainyard.domain.parameters import Locations
 from trainyard.domain.policy import Policy
+from trainyard.domain.prices import Prices
 from trainyard.domain.requests import TERMINAL, Outcome, Request, State
+from trainyard.domain.tenants import Tenant
 
 
 class Recorded(StrEnum):
@@ -68,6 +71,7 @@ class Record:
     receipts: Receipts
     announcements: Announcements
     bell: Bell
+    prices: Prices
 
     def settle(self, events: Sequence[StatusEvent], now: datetime) -> list[Settled]:
         """Settle status events that came together. Idempotent, and in any order.
@@ -85,7 +89,7 @@ class Record:
             for number in ended:
                 request = settled[number].request
                 assert request is not None
-                end = self._end(request, events[number])
+                end = self._end(request, events[number], now)
                 if self._goes_again(end, policy):
                     settled[number] = self._again(end, policy, now)
                 else:
@@ -145,18 +149,30 @@ class Record:
         """Tell whether an event is about the request's present attempt."""
         return attempt == request.attempt and request.state is not State.QUEUED
 
-    def _end(self, request: Request, event: StatusEvent) -> End:
-        """Return what the execution left, and what it cost."""
+    def _end(self, request: Request, event: StatusEvent, now: datetime) -> End:
+        """Return what the execution did, what it left, and what it cost."""
         state = state_for_status(event.status)
         assert state is not None
         report = self.reports.read(event.execution_arn)
-        return End(
-            request=request,
+        reason = _reason(state, report)
+        tenant = self.tenants.get(request.tenant_id)
+        outcome = self._outcome(request, tenant)
+        execution = replace(
+            executed(request, report, self.prices, now),
             state=state,
-            reason=_reason(state, report),
-            outcome=self._outcome(request, report),
-            cost_usd=report.cost_usd or Decimal(0),
+            reason=reason,
+            failed_step=report.failed_step,
+            model_package_arn=outcome.model_package_arn,
+            model_uri=outcome.model_uri,
+            report_uri=Locations.of(tenant, request).reports if tenant else None,
         )
+        outcome = replace(
+            outcome,
+            cost_usd=str(execution.cost_usd),
+            cost_unknown=execution.unknown or None,
+            failed_step=report.failed_step,
+        )
+        return End(request=request, state=state, reason=reason, outcome=outcome, execution=execution)
 
     def _goes_again(self, end: End, policy: Policy) -> bool:
         """Tell whether a run failed for want of capacity, or by SageMaker's own fault, and may be tried again."""
@@ -171,7 +187,7 @@ class Record:
             now,
             due_at=now + delay,
             reason=end.reason or "",
-            cost_usd=end.cost_usd,
+            execution=end.execution,
             failed=True,
         )
         for request in changed:
@@ -193,14 +209,47 @@ class Record:
             self.receipts.write(tenant, request, now)
         self.announcements.announce(request)
 
-    def _outcome(self, request: Request, report: ExecutionReport) -> Outcome:
+    def _outcome(self, request: Request, tenant: Tenant | None) -> Outcome:
         known = request.outcome or Outcome()
-        tenant = self.tenants.get(request.tenant_id)
         if tenant is not None and known.trained_sha256 is None:
             found = self.results.read(tenant, request)
             known = replace(found, model_package_arn=known.model_package_arn)
-        cost = None if report.cost_usd is None else str(report.cost_usd)
-        return replace(known, cost_usd=cost, failed_step=report.failed_step)
+        return known
+
+
+def executed(request: Request, report: ExecutionReport, prices: Prices, now: datetime) -> ExecutionRecord:
+    """Return the record of a request's present attempt, how it ended aside.
+
+    What SageMaker does not say of it is taken from the request; an end that it does not say is now.
+    """
+    steps = tuple(priced(step, prices) for step in report.steps)
+    cost, unknown = total(steps)
+    expected = request.expected
+    return ExecutionRecord(
+        request_id=request.request_id,
+        attempt=request.attempt,
+        tenant_id=request.tenant_id,
+        tier=request.tier,
+        data_set=request.data_set,
+        algorithm=request.algorithm or "unknown",
+        lane=request.lane,
+        month=request.month or month_of(request.admitted_at or now),
+        execution_arn=request.execution_arn or "",
+        state=request.state,
+        admitted_at=request.admitted_at or now,
+        started_at=report.started_at or request.started_at,
+        ended_at=report.ended_at or now,
+        recorded_at=now,
+        steps=steps,
+        cost_usd=cost,
+        unknown=unknown,
+        price_version=prices.version,
+        settled=all(step.settled for step in steps),
+        reserved_usd=request.reserved_usd,
+        data_bytes=request.data_bytes,
+        expected_seconds=expected.seconds if expected else None,
+        expected_usd=expected.usd if expected else None,
+    )
 
 
 def _reason(state: State, report: ExecutionReport) -> str | None:

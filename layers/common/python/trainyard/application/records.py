@@ -1,4 +1,4 @@
-"""Requests and tenant queues as items of the store, and back."""
+"""Requests, tenant queues and executions as items of the store, and back."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -8,7 +8,7 @@ from typing import Any
 
 from trainyard.application.store import Item
 from trainyard.domain.queues import LaneQueue, Place, TenantQueue
-from trainyard.domain.requests import Cause, Content, KeyUploads, Outcome, Request, State
+from trainyard.domain.requests import Basis, Cause, Content, Entry, Estimate, KeyUploads, Outcome, Request, State
 
 
 def stamp(when: datetime) -> str:
@@ -34,6 +34,7 @@ _PLAIN = (
     "lane",
     "algorithm",
     "reserved_usd",
+    "month",
 )
 _NUMBERS = ("attempt", "data_bytes", "charge", "failures")
 
@@ -49,6 +50,10 @@ def request_item(request: Request) -> Item:
         "claimed": request.claimed,
         "content": content_item(request.content),
         "uploads": [_uploads_item(uploads) for uploads in request.uploads],
+        "owner": owner(request.tenant_id, request.data_set),
+        "history": [entry_text(entry) for entry in request.history],
+        "runtime_max_seconds": request.runtime_max_seconds,
+        "expected": estimate_item(request.expected) if request.expected else None,
     }
     item |= outcome_values(request.outcome or Outcome())
     return {name: value for name, value in item.items() if value is not None}
@@ -56,7 +61,7 @@ def request_item(request: Request) -> Item:
 
 def request_from(item: Mapping[str, Any]) -> Request:
     outcome = {name: item[name] for name in _OUTCOME if name in item}
-    known: Item = {"algorithm": ""} | {name: item[name] for name in _PLAIN if name in item}
+    known: Item = {"algorithm": "", "month": ""} | {name: item[name] for name in _PLAIN if name in item}
     known |= {name: int(item.get(name, 0)) for name in _NUMBERS}
     known |= {name: unstamp(item[name]) if name in item else None for name in _TIMES}
     return Request(
@@ -67,7 +72,43 @@ def request_from(item: Mapping[str, Any]) -> Request:
         claimed=bool(item["claimed"]),
         content=content_from(item["content"]),
         uploads=tuple(_uploads_from(uploads) for uploads in item["uploads"]),
+        history=tuple(map(_entry_from, item.get("history", ()))),
+        runtime_max_seconds=int(item["runtime_max_seconds"]) if "runtime_max_seconds" in item else None,
+        expected=estimate_from(item["expected"]) if "expected" in item else None,
         outcome=_outcome(outcome) if outcome else None,
+    )
+
+
+def owner(tenant_id: str, data_set: str) -> str:
+    """Return under what the requests of a data set are listed: no tenant id holds a slash."""
+    return f"{tenant_id}/{data_set}"
+
+
+def entry_text(entry: Entry) -> str:
+    """Return an entry of a request's life as one text: time, state, cause."""
+    return f"{stamp(entry.at)} {entry.state.value} {entry.cause}".rstrip()
+
+
+def _entry_from(text: str) -> Entry:
+    at, state, *cause = text.split(" ", 2)
+    return Entry(unstamp(at), State(state), cause[0] if cause else "")
+
+
+def estimate_item(estimate: Estimate) -> Item:
+    item: Item = {name: getattr(estimate, name) for name in ("seconds", "seconds_p90", "job_seconds", "runs")}
+    item |= {name: getattr(estimate, name) for name in ("usd", "usd_p90") if getattr(estimate, name) is not None}
+    return item | {"basis": estimate.basis.value}
+
+
+def estimate_from(item: Mapping[str, Any]) -> Estimate:
+    return Estimate(
+        seconds=int(item["seconds"]),
+        seconds_p90=int(item["seconds_p90"]),
+        job_seconds=int(item["job_seconds"]),
+        usd=item.get("usd"),
+        usd_p90=item.get("usd_p90"),
+        basis=Basis(item["basis"]),
+        runs=int(item["runs"]),
     )
 
 
@@ -111,8 +152,10 @@ def queue_item(queue: TenantQueue) -> Item:
         "used_ms": queue.used_ms,
         "units": queue.units,
         "units_since_ms": queue.units_since_ms,
+        "month": queue.month,
         "spent_usd": queue.spent_usd,
         "reserved_usd": queue.reserved_usd,
+        "warned": queue.warned,
         "paused": queue.paused,
         "lanes": {
             name: {"waiting": lane.waiting, "head": place_item(lane.head)} for name, lane in queue.lanes.items()
@@ -130,6 +173,8 @@ def queue_from(item: Mapping[str, Any]) -> TenantQueue:
         used_ms=int(item["used_ms"]),
         units=int(item["units"]),
         units_since_ms=int(item["units_since_ms"]),
+        month=item.get("month", ""),
+        warned=int(item.get("warned", 0)),
         spent_usd=item["spent_usd"],
         reserved_usd=item["reserved_usd"],
         paused=bool(item["paused"]),
@@ -142,7 +187,9 @@ def queue_from(item: Mapping[str, Any]) -> TenantQueue:
 
 
 def place_item(place: Place) -> Item:
-    return {
+    known: Item = {"job_seconds": place.job_seconds} if place.job_seconds else {}
+    known |= {"usd_p90": place.usd_p90} if place.usd_p90 is not None else {}
+    return known | {
         "request_id": place.request_id,
         "data_set": place.data_set,
         "lane": place.lane,
@@ -160,6 +207,8 @@ def place_from(item: Mapping[str, Any]) -> Place:
         arrived_at=unstamp(item["arrived_at"]),
         due_at=unstamp(item["due_at"]),
         alone=bool(item["alone"]),
+        job_seconds=int(item.get("job_seconds", 0)),
+        usd_p90=item.get("usd_p90"),
     )
 
 

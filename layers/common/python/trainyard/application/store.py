@@ -6,6 +6,7 @@ that the waiting room's protocol is written once, and what is simulated is what 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Protocol
 
 Item = dict[str, Any]
@@ -18,7 +19,7 @@ ACTIONS_MAX = 100
 @dataclass(frozen=True, slots=True)
 class Key:
     table: str
-    """"scheduler" or "requests"."""
+    """"scheduler", "requests" or "record"."""
     values: tuple[tuple[str, str], ...]
     """Attribute and value of each part."""
 
@@ -85,11 +86,13 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Change some attributes of an item, or create it; sums count from nothing."""
+    """Change some attributes of an item, or create it; sums and lists begin with nothing."""
 
     key: Key
     set: Mapping[str, Any] = field(default_factory=dict)
-    add: Mapping[str, int] = field(default_factory=dict)
+    add: Mapping[str, int | Decimal] = field(default_factory=dict)
+    append: Mapping[str, list[Any]] = field(default_factory=dict)
+    """Attribute → what is put at the end of the list that it is."""
     remove: tuple[str, ...] = ()
     when: tuple[Condition, ...] = ()
 
@@ -128,8 +131,9 @@ class Store(Protocol):
     ) -> Page:
         """Return the items of a partition whose sort key lies between two texts, in its order.
 
-        Indexes: "scheduler" (the table itself), "ready" (consistent), "by-tenant" and "by-activity" (they may
-        lag behind the table).
+        Indexes: "scheduler" and "record" (the tables themselves) and "ready" are consistent; "by-tenant" and
+        "by-activity" may lag behind the table; so may "by-data-set", "executions-of-tenant" and
+        "executions-of-day", which give the keys of their items and no more.
         """
         ...
 

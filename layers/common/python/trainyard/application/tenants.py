@@ -133,6 +133,10 @@ class Wish:
     """"" for none of its own."""
     account_id: str | None = None
     """"" for none."""
+    buyer_account: str | None = None
+    """"" for none."""
+    license_arn: str | None = None
+    """"" for none."""
     limits: Mapping[str, Any] | None = None
     """Weight, cap and budget, as the policy's tenants entry has them."""
 
@@ -268,6 +272,8 @@ class TenantDesk:
             retrain_schedule=_given(wish.retrain, base.retrain_schedule),
             key_arn=_given(wish.key_arn, base.key_arn),
             account_id=_given(wish.account_id, base.account_id),
+            buyer_account=_given(wish.buyer_account, base.buyer_account),
+            license_arn=_given(wish.license_arn, base.license_arn),
         )
         self._check(tenant, policy)
         return tenant
@@ -338,7 +344,7 @@ def changed(settings: TrainingSettings, given: Mapping[str, Any]) -> TrainingSet
     return replace(settings, **given)
 
 
-PROGRESS = frozenset({"state", "operation", "settled_by", "revision", "role", "role_since", "spent_usd"})
+PROGRESS = frozenset({"state", "operation", "settled_by", "revision", "role", "role_since"})
 """The fields of a record that tell how far it has come, not what was asked for."""
 
 

@@ -12,7 +12,7 @@ lane whatever else waits:
 
     ready|<lane>|<tag>|<arrival>|<tenant>    its first request is due
     later|<due>|<lane>|<tenant>              it is not due yet
-    shelf|<policy version>|<tenant>          no request of the queue can go until something changes
+    shelf|<policy version>|<month>|<tenant>  no request of the queue can go until something changes
     held|<tenant>                            the tenant is paused
 
 Every change of a tenant queue is read, changed purely (domain/queues.py) and written on condition that its
@@ -20,14 +20,25 @@ revision has not moved.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
+from trainyard.application.book import (
+    Book,
+    booking_keys,
+    bookings,
+    budget_todo,
+    correction,
+    past_from,
+    past_key,
+)
 from trainyard.application.ports import Backlog, End, Enlisted, Enlistment
 from trainyard.application.records import (
     content_item,
+    entry_text,
     outcome_values,
     place_from,
     place_item,
@@ -63,11 +74,14 @@ from trainyard.domain.admission import (
     Snapshot,
     WaitingQueue,
 )
+from trainyard.domain.budgets import level
 from trainyard.domain.errors import Conflict
+from trainyard.domain.estimates import PastRun, estimate
+from trainyard.domain.executions import ExecutionRecord, month_of
 from trainyard.domain.newest import Wait, merged, newest, uploads_of, wait_after
-from trainyard.domain.policy import Lane, Policy, TierPolicy
-from trainyard.domain.queues import Place, TenantQueue, holding, joined, left, lifted, place_of, released
-from trainyard.domain.requests import HOLDING, TERMINAL, Outcome, Request, State, Submission
+from trainyard.domain.policy import Lane, Policy, TierPolicy, run_time
+from trainyard.domain.queues import Place, TenantQueue, holding, in_month, joined, left, lifted, place_of, released
+from trainyard.domain.requests import HOLDING, TERMINAL, Entry, Outcome, Request, State, Submission, noted
 
 TRIES_MAX = 8
 """Of a transaction whose reads were overtaken by another writer."""
@@ -78,15 +92,26 @@ PAGE_MIN = 50
 SUSPICION_AGE = timedelta(minutes=2)
 """Between two recounts that agree: more than an index lags, less than between two runs of the reconciler."""
 
+REOPENED_MAX = 400
+"""Queues of a tier that are brought back in one pass."""
+
 REOPEN_MINUTES = 20
 """How often all queues that were set aside are looked at again."""
 
 DECISIONS_KEPT = timedelta(days=14)
 
+ENDS_MAX = 10
+"""Of one transaction: each touches its request, its execution, its month, its past, its tenant's queue and pace,
+and at times a copy of the queue or a thing owed; the ledger comes once."""
+
 T = TypeVar("T")
 
 LEDGER = Key("scheduler", (("pk", "ledger"), ("sk", "ledger")))
 _USED_IN, _USED_OF, _FLOOR, _SERVED, _WEIGHT = "used_in_", "used_of_", "floor_", "served_", "weight_"
+_SPENT, _RESERVED = "spent_", "reserved_"
+
+MONEY_KEPT = timedelta(days=70)
+"""How long the ledger keeps what a month has spent: longer than any run of it can last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +140,12 @@ class WaitingRoom:
         tier = policy.tier(submission.tier)
         if tier is None:
             raise Conflict(f"the policy has no tier {submission.tier!r} now")
-        known, place, item, ledger_item = self.store.get(
+        known, place, item, ledger_item, past = self.store.get(
             request_key(submission.request_id),
             place_key(submission.tier, submission.tenant_id, submission.data_set, _alone(submission)),
             queue_key(submission.tier, submission.tenant_id),
             LEDGER,
+            past_key(submission.tenant_id, submission.data_set),
         )
         if known is not None:
             return self._duplicate(request_from(known))
@@ -135,7 +161,7 @@ class WaitingRoom:
             waiting=Wait(waiting.arrived_at, waiting.due_at) if waiting else None,
         )
         wait = wait._replace(due_at=max(wait.due_at, not_before))
-        request = _queued(submission, wait, policy, tier)
+        request = _expected(_queued(submission, wait, policy, tier, now), past_from(past), policy)
         if waiting is None:
             self._write(
                 Put(request_key(request.request_id), self._item(request), (Absent("request_id"),)),
@@ -143,7 +169,7 @@ class WaitingRoom:
                 *self._refile(queue, joined(queue, place_of(request)), now),
             )
             return Enlisted(kind=Enlistment.QUEUED, request=request)
-        return self._merge(request, waiting, queue, policy, now)
+        return self._merge(request, waiting, queue, past_from(past), policy, now)
 
     def _duplicate(self, known: Request) -> Enlisted:
         older = self._request(known.supersedes) if known.supersedes else None
@@ -159,10 +185,17 @@ class WaitingRoom:
         return holder
 
     def _merge(
-        self, request: Request, waiting: Request, queue: TenantQueue, policy: Policy, now: datetime
+        self,
+        request: Request,
+        waiting: Request,
+        queue: TenantQueue,
+        past: Sequence[PastRun],
+        policy: Policy,
+        now: datetime,
     ) -> Enlisted:
         """Let the newer of two uploads of a data set keep the place; the other is superseded by it."""
         winner, loser = settled(request, waiting, policy, now)
+        winner = _expected(winner, past, policy)
         takes_over = winner.request_id == request.request_id
         self._write(
             Put(
@@ -316,6 +349,7 @@ class WaitingRoom:
                 tier=request.tier,
                 lane=request.lane,
                 ends_by=request.ends_by or request.arrived_at,
+                admitted_at=request.admitted_at,
             )
             for state in (State.ADMITTED, State.RUNNING)
             for request in self.active(state)
@@ -332,32 +366,39 @@ class WaitingRoom:
         writes: list[Write] = []
         done: list[Decision] = []
         for group in _by_queue(plan.admissions):
-            changes = self._admit(group, policy, now)
+            changes = self._admit(group, policy, now, plan.month)
             if len(writes) + len(changes) + 2 > ACTIONS_MAX:
                 break
             writes += changes
             done += group
-        ledger = self._take_slots(done, plan, snapshot.ledger, policy)
+        ledger = self._take_slots(done, plan, snapshot.ledger, policy, now)
         self._write(ledger, *writes, *([self._kept(kept, snapshot.ledger.version, now)] if kept else []))
         return tuple(done)
 
-    def _admit(self, group: Sequence[Decision], policy: Policy, now: datetime) -> list[Write]:
-        """Return what admits some requests of one tenant queue."""
+    def _admit(self, group: Sequence[Decision], policy: Policy, now: datetime, month: str) -> list[Write]:
+        """Return what admits some requests of one tenant queue, on the account of a month."""
         before = after = group[0].queue
         for name in {decision.place.lane for decision in group}:
             gone = [decision.place for decision in group if decision.place.lane == name]
             after = self._without(after, *gone)
         for decision in group:
-            after = holding(after, charge=decision.charge, reserved_usd=decision.reserved_usd, admitted_at=now)
+            after = holding(
+                after,
+                charge=decision.charge,
+                reserved_usd=decision.reserved_usd,
+                admitted_at=now,
+                month=month,
+            )
         tier = policy.tier(before.tier)
         assert tier is not None, "decide admits only tiers of the policy"
         writes = self._refile(before, after, now)
         for decision in group:
-            writes.append(self._admit_request(decision, tier, now))
+            writes.append(self._admit_request(decision, tier, now, month))
             writes.append(self._delete_place(before, decision.place))
         return writes
 
-    def _admit_request(self, decision: Decision, tier: TierPolicy, now: datetime) -> Write:
+    def _admit_request(self, decision: Decision, tier: TierPolicy, now: datetime, month: str) -> Write:
+        runtime_max = decision.runtime_max or tier.runtime_max
         return Update(
             request_key(decision.place.request_id),
             set={
@@ -365,17 +406,22 @@ class WaitingRoom:
                 "activity": State.ADMITTED.value,
                 "since": stamp(now),
                 "admitted_at": stamp(now),
-                "ends_by": stamp(now + tier.run_time_max),
+                "ends_by": stamp(now + run_time(runtime_max)),
                 "charge": decision.charge,
                 "reserved_usd": decision.reserved_usd,
+                "runtime_max_seconds": int(runtime_max.total_seconds()),
+                "month": month,
                 "claimed": False,
             },
             add={"attempt": 1},
+            append=_append(State.ADMITTED, now),
             remove=("reason", "execution_arn", "started_at"),
             when=(Is("state", State.QUEUED.value),),
         )
 
-    def _take_slots(self, admissions: Sequence[Decision], plan: Plan, ledger: Ledger, policy: Policy) -> Update:
+    def _take_slots(
+        self, admissions: Sequence[Decision], plan: Plan, ledger: Ledger, policy: Policy, now: datetime
+    ) -> Update:
         """Count the slots as taken, on condition that no limit is exceeded and nobody else admitted.
 
         Raises Conflict when they exceed a limit by themselves: a count that does not exist yet passes any bound.
@@ -385,7 +431,11 @@ class WaitingRoom:
         if any(count > limits.get(name, count) for name, count in counts.items()):
             raise Conflict("more slots than the limits allow")
         version = ledger.version + 1
-        sets: Item = {"saved": dict(plan.saved)}
+        sets: Item = {"saved": dict(plan.saved), "month": plan.month}
+        reserved: dict[str, Decimal] = {}
+        for decision in admissions:
+            name = f"{_RESERVED}{plan.month} {decision.queue.tier}"
+            reserved[name] = reserved.get(name, Decimal(0)) + decision.reserved_usd
         sets |= {f"{_FLOOR}{tier}": floor for tier, floor in plan.floor_by_tier.items()}
         sets |= {f"{_SERVED}{decision.queue.tier}": version for decision in admissions}
         if plan.starts_from is not None:
@@ -393,7 +443,8 @@ class WaitingRoom:
         return Update(
             LEDGER,
             set=sets,
-            add=counts | {"version": 1, "moves": 1},
+            add={**counts, **{name: usd for name, usd in reserved.items() if usd}, "version": 1, "moves": 1},
+            remove=_forgotten(ledger, month_of(now - MONEY_KEPT)),
             when=(
                 *self._unmoved(ledger),
                 *(AtMost(name, limits[name] - count) for name, count in counts.items() if name in limits),
@@ -424,31 +475,28 @@ class WaitingRoom:
         """Note for which requests instances are saved, when a pass admits nobody. Raises Conflict."""
         self._write(Update(LEDGER, set={"saved": dict(plan.saved)}, when=self._unmoved(ledger)))
 
-    def shelve(self, waits: Iterable[Decision], policy: Policy, now: datetime) -> None:
+    def shelve(self, waits: Iterable[Decision], policy: Policy, now: datetime, month: str) -> None:
         """Set queues aside that cannot go until something changes, so that no pass reads them in vain."""
         for wait in waits:
             shelved = replace(wait.queue, shelved_for=wait.reason.value)
-            self._write(*self._refile(wait.queue, shelved, now, policy_version=policy.version))
+            self._write(*self._refile(wait.queue, shelved, now, shelf=_shelf(policy.version, month)))
 
     def reopen(self, policy: Policy, now: datetime) -> int:
-        """Bring back the queues that were set aside under an earlier policy; return how many.
+        """Bring back queues that were set aside under an earlier policy, or in an earlier month; return how many.
 
-        Now and then those of this policy too: a deployment may have changed prices, or the policy it ships with.
+        Now and then all of them: a deployment may have changed prices, or the policy it ships with.
         """
         count = 0
-        newest = policy.version if now.minute % REOPEN_MINUTES == 0 else policy.version - 1
+        newest = "~" if now.minute % REOPEN_MINUTES == 0 else _shelf(policy.version, month_of(now))
         for tier in policy.tiers:
             page = self.store.query(
-                "ready",
-                f"tier#{tier.name}",
-                above="shelf|",
-                below=f"shelf|{newest:010d}|~",
-                limit=PAGE_MIN,
+                "ready", f"tier#{tier.name}", above="shelf|", below=f"shelf|{newest}", limit=REOPENED_MAX
             )
             for item in page.items:
                 queue = queue_from(item)
-                self._write(*self._refile(queue, replace(queue, shelved_for=None), now))
-                count += 1
+                with suppress(Conflict):  # another pass, or an end, was faster
+                    self._write(*self._refile(queue, replace(queue, shelved_for=None), now))
+                    count += 1
         return count
 
     def mark_running(self, request: Request, execution_arn: str, now: datetime) -> bool:
@@ -464,6 +512,7 @@ class WaitingRoom:
                         "started_at": stamp(now),
                         "execution_arn": execution_arn,
                     },
+                    append=_append(State.RUNNING, now),
                     when=(Is("state", State.ADMITTED.value), Is("attempt", request.attempt)),
                 )
             )
@@ -513,6 +562,8 @@ class WaitingRoom:
         return self._retried(lambda: self._finish_once(ends, policy, now))
 
     def _finish_once(self, ends: Sequence[End], policy: Policy, now: datetime) -> list[bool]:
+        if len(ends) > ENDS_MAX:
+            return [told for part in _parts(ends) for told in self._finish_once(part, policy, now)]
         current = self._requests([end.request.request_id for end in ends])
         settling: dict[str, End] = {}
         for end in ends:
@@ -522,11 +573,13 @@ class WaitingRoom:
         told = [settling.get(end.request.request_id) is end for end in ends]
         if settling:
             requests = [current[request_id] for request_id in settling]
-            costs = {request_id: end.cost_usd for request_id, end in settling.items()}
+            executions = {
+                request_id: end.execution for request_id, end in settling.items() if end.execution is not None
+            }
             self._settle(
                 [self._end_request(end, current[request_id], now) for request_id, end in settling.items()],
-                self._give_back(requests),
-                self._released_queues(requests, costs, policy, now),
+                self._give_back(requests, executions),
+                self._released_queues(requests, executions, policy, now),
             )
         return told
 
@@ -543,6 +596,8 @@ class WaitingRoom:
             "state": end.state.value,
             "finished_at": stamp(now),
             "expires_at": self._expiry(now),
+            "activity": ended_on(end.state, known.tier, now),
+            "since": stamp(now),
         } | outcome_values(end.outcome)
         changes |= {"reason": end.reason} if end.reason else {}
         arn = end.request.execution_arn or known.execution_arn
@@ -550,7 +605,7 @@ class WaitingRoom:
         return Update(
             request_key(known.request_id),
             set=changes,
-            remove=("activity", "since"),
+            append=_append(end.state, now, end.reason or ""),
             when=(
                 OneOf("state", tuple(state.value for state in HOLDING)),
                 Is("attempt", known.attempt),
@@ -558,27 +613,46 @@ class WaitingRoom:
             ),
         )
 
-    def _give_back(self, requests: Iterable[Request]) -> Update:
+    def _give_back(self, requests: Sequence[Request], executions: Mapping[str, ExecutionRecord]) -> Update:
+        """Return what gives slots and reservations back, and books costs on the tier's account."""
         counts = _counts((request.tier, request.lane) for request in requests)
+        money: dict[str, Decimal] = {}
+        for request in requests:
+            account = f"{request.month} {request.tier}"
+            spent = spent_usd(executions.get(request.request_id))
+            for name, usd in ((f"{_RESERVED}{account}", -request.reserved_usd), (f"{_SPENT}{account}", spent)):
+                money[name] = money.get(name, Decimal(0)) + usd
         return Update(
             LEDGER,
-            add={name: -count for name, count in counts.items()} | {"moves": 1},
+            add={
+                **{name: -count for name, count in counts.items()},
+                **{name: usd for name, usd in money.items() if usd},
+                "moves": 1,
+            },
             when=tuple(AtLeast(name, count) for name, count in counts.items()),
         )
 
     def _released_queues(
-        self, requests: Sequence[Request], costs: Mapping[str, Decimal], policy: Policy, now: datetime
+        self,
+        requests: Sequence[Request],
+        executions: Mapping[str, ExecutionRecord],
+        policy: Policy,
+        now: datetime,
     ) -> list[Write]:
-        keys = list(dict.fromkeys((request.tier, request.tenant_id) for request in requests))
-        items = self.store.get(*(queue_key(tier, tenant_id) for tier, tenant_id in keys))
+        """Return what releases the queues' slots, and books what ran."""
+        owners = list(dict.fromkeys((request.tier, request.tenant_id) for request in requests))
+        keys = [queue_key(*owner) for owner in owners] + booking_keys(executions.values())
+        found = dict(zip(keys, self.store.get(*keys), strict=True))
         writes: list[Write] = []
-        for (tier, tenant_id), item in zip(keys, items, strict=True):
-            before = after = _queue(item, tier, tenant_id)
+        for tier, tenant_id in owners:
+            before = after = _queue(found[queue_key(tier, tenant_id)], tier, tenant_id)
             for request in requests:
                 if (request.tier, request.tenant_id) == (tier, tenant_id):
-                    after = self._released(after, request, costs[request.request_id], policy, now)
-            writes += self._refile(before, after, now)
-        return writes
+                    spent = spent_usd(executions.get(request.request_id))
+                    after = self._released(after, request, spent, policy, now)
+            after, owed = _warned(after, policy, now)
+            writes += [*self._refile(before, after, now), *owed]
+        return writes + bookings(list(executions.values()), found, now, self._expiry(now))
 
     def _released(
         self, queue: TenantQueue, request: Request, cost: Decimal, policy: Policy, now: datetime
@@ -597,11 +671,12 @@ class WaitingRoom:
         due_at: datetime,
         reason: str,
         data_bytes: int | None = None,
-        cost_usd: Decimal = Decimal(0),
+        execution: ExecutionRecord | None = None,
         by_start: bool = False,
         failed: bool = False,
     ) -> list[Request]:
-        """Put a request that holds a slot back, and release the slot; nothing when the attempt is over.
+        """Put a request that holds a slot back, release the slot and book its execution, if there was one;
+        nothing when the attempt is over.
 
         With `by_start`, nothing either when the sweeper has taken the start over. `failed` counts as a failure.
 
@@ -611,7 +686,7 @@ class WaitingRoom:
         """
         return self._retried(
             lambda: self._requeue_once(
-                request, policy, now, due_at, reason, data_bytes, cost_usd, by_start, failed
+                request, policy, now, due_at, reason, data_bytes, execution, by_start, failed
             )
         )
 
@@ -623,7 +698,7 @@ class WaitingRoom:
         due_at: datetime,
         reason: str,
         data_bytes: int | None,
-        cost_usd: Decimal,
+        execution: ExecutionRecord | None,
         by_start: bool,
         failed: bool,
     ) -> list[Request]:
@@ -643,18 +718,25 @@ class WaitingRoom:
             ends_by=None,
             execution_arn=None,
             reserved_usd=Decimal(0),
+            runtime_max_seconds=None,
             charge=1,
+            history=noted(known, State.QUEUED, now, reason),
             failures=known.failures + failed,
             data_bytes=known.data_bytes if data_bytes is None else data_bytes,
         )
         if tier is not None and data_bytes is not None:
             queued = replace(queued, lane=str(policy.lane_for(tier, known.algorithm, data_bytes)))
-        place, item = self.store.get(
-            place_key(known.tier, known.tenant_id, known.data_set, _alone(known)),
-            queue_key(known.tier, known.tenant_id),
-        )
+        executions = [] if execution is None else [execution]
+        slot, past = queue_key(known.tier, known.tenant_id), past_key(known.tenant_id, known.data_set)
+        where = place_key(known.tier, known.tenant_id, known.data_set, _alone(known))
+        keys = list(dict.fromkeys([where, slot, past, *booking_keys(executions)]))
+        found = dict(zip(keys, self.store.get(*keys), strict=True))
+        place, item = found[where], found[slot]
         before = _queue(item, known.tier, known.tenant_id)
-        after = self._released(before, known, cost_usd, policy, now)
+        after, owed = _warned(self._released(before, known, spent_usd(execution), policy, now), policy, now)
+        owed += bookings(executions, found, now, self._expiry(now))
+        queued = _expected(queued, past_from(found[past]), policy)
+        gives_back = self._give_back([known], {e.request_id: e for e in executions})
         still = (
             OneOf("state", tuple(state.value for state in HOLDING)),
             Is("attempt", known.attempt),
@@ -664,28 +746,51 @@ class WaitingRoom:
         if holder is None:
             self._settle(
                 [Put(request_key(queued.request_id), self._item(queued), still)],
-                self._give_back([known]),
+                gives_back,
                 [
                     self._put_place(queued, replaces=None),
                     *self._refile(before, joined(after, place_of(queued)), now),
+                    *owed,
                 ],
             )
             return [queued]
         winner, loser = settled(queued, holder, policy, now)
         winner = replace(winner, due_at=max(queued.due_at, holder.due_at))
+        winner = _expected(winner, past_from(found[past]), policy)
         ours, theirs = (winner, loser) if winner.request_id == queued.request_id else (loser, winner)
         self._settle(
             [
                 Put(request_key(ours.request_id), self._item(ours), still),
                 Put(request_key(theirs.request_id), self._item(theirs), (Is("state", State.QUEUED.value),)),
             ],
-            self._give_back([known]),
+            gives_back,
             [
                 self._put_place(winner, replaces=holder.request_id),
                 *self._refile(before, joined(self._without(after, place_of(holder)), place_of(winner)), now),
+                *owed,
             ],
         )
         return [winner, loser] if ours is winner else [ours]
+
+    def put_right(
+        self, before: ExecutionRecord, after: ExecutionRecord, policy: Policy, now: datetime, *, final: bool
+    ) -> None:
+        """Correct the record of an execution, and every account on which it was booked; `final` when it is owed
+        no more. Raises Conflict when it has been corrected meanwhile.
+        """
+        key = queue_key(before.tier, before.tenant_id)
+        (item,) = self.store.get(key)
+        change = spent_usd(after) - spent_usd(before)
+        ended_at = max(before.recorded_at, before.ended_at)
+        writes = correction(before, after, self._expiry(ended_at), final=final)
+        if change:
+            writes.append(Update(LEDGER, add={f"{_SPENT}{before.month} {before.tier}": change, "moves": 1}))
+        queue = _queue(item, before.tier, before.tenant_id)
+        if change and item is not None and queue.month == before.month:
+            changed = replace(queue, spent_usd=queue.spent_usd + change)
+            changed, owed = _warned(changed, policy, now)
+            writes += [*self._refile(queue, changed, now), *owed]
+        self._write(*writes)
 
     def cancel(self, request: Request, now: datetime, *, reason: str | None = None) -> bool:
         """Take a QUEUED request back; False when it does not wait any more."""
@@ -707,9 +812,11 @@ class WaitingRoom:
                     "state": State.CANCELLED.value,
                     "finished_at": stamp(now),
                     "expires_at": self._expiry(now),
+                    "activity": ended_on(State.CANCELLED, request.tier, now),
+                    "since": stamp(now),
                 }
                 | ({"reason": reason} if reason else {}),
-                remove=("activity", "since"),
+                append=_append(State.CANCELLED, now, reason or ""),
                 when=(Is("state", State.QUEUED.value),),
             ),
             self._delete_place(queue, held),
@@ -801,11 +908,25 @@ class WaitingRoom:
         if not old.at_rest:
             return False
         if old.revision:
-            after = replace(new, spent_usd=new.spent_usd + old.spent_usd)
+            after = in_month(new, old.month)
+            if old.month == after.month:
+                after = replace(
+                    after, spent_usd=after.spent_usd + old.spent_usd, warned=max(after.warned, old.warned)
+                )
             self._write(
                 Delete(queue_key(tier, tenant_id), (Is("revision", old.revision),)), *self._refile(new, after, now)
             )
         return True
+
+    def take_up_month(self, tier: str, tenant_id: str, now: datetime) -> None:
+        """Let what a tenant has spent this month by the book count in a queue that is new. Idempotent."""
+        self._retried(lambda: self._take_up_month(tier, tenant_id, now))
+
+    def _take_up_month(self, tier: str, tenant_id: str, now: datetime) -> None:
+        queue, month = self.queue(tier, tenant_id), max(self.ledger().month, month_of(now))
+        spent = sum((totals.usd for totals in Book(store=self.store).totals(month, tenant_id)), Decimal(0))
+        if spent and not queue.revision:
+            self._write(*self._refile(queue, replace(in_month(queue, month), spent_usd=spent), now))
 
     def forget_request(self, request: Request) -> None:
         """Remove an ended request for good."""
@@ -964,13 +1085,13 @@ class WaitingRoom:
         return left(queue, gone, rest)
 
     def _refile(
-        self, before: TenantQueue, after: TenantQueue, now: datetime, *, policy_version: int | None = None
+        self, before: TenantQueue, after: TenantQueue, now: datetime, *, shelf: str | None = None
     ) -> list[Write]:
         """Return what writes a tenant queue and files it in the index, if it is still as it was read."""
         after = replace(after, revision=before.revision + 1)
-        if policy_version is None:
+        if shelf is None:
             after = replace(after, shelved_for=None)
-        entries = _entries(after, now, policy_version)
+        entries = _entries(after, now, shelf)
         item = queue_item(after)
         first, *others = entries or [("", "")]
         unchanged = Is("revision", before.revision) if before.revision else Absent("revision")
@@ -1010,7 +1131,12 @@ class WaitingRoom:
         item = {name: value for name, value in request_item(request).items() if name != "request_id"}
         if request.state is State.QUEUED:
             return item | {"activity": State.QUEUED.value, "since": stamp(request.arrived_at)}
-        return item | {"expires_at": self._expiry(request.finished_at or request.arrived_at)}
+        ended = request.finished_at or request.arrived_at
+        return item | {
+            "expires_at": self._expiry(ended),
+            "activity": ended_on(request.state, request.tier, ended),
+            "since": stamp(ended),
+        }
 
     def _expiry(self, ended_at: datetime) -> int:
         """Return the time to live, in whole seconds since 1970."""
@@ -1046,6 +1172,7 @@ def settled(request: Request, waiting: Request, policy: Policy, now: datetime) -
         superseded_by=winner.request_id,
         finished_at=now,
         admitted_at=loser.admitted_at,
+        history=noted(loser, State.SUPERSEDED, now, f"by {winner.request_id}"),
     )
 
 
@@ -1059,6 +1186,9 @@ def ledger_from(item: Item | None) -> Ledger:
         version=int(values.get("version", 0)),
         moves=int(values.get("moves", 0)),
         policy_version=int(values.get("policy_version", 0)),
+        month=str(values.get("month", "")),
+        spent_in={n.removeprefix(_SPENT): Decimal(v) for n, v in values.items() if n.startswith(_SPENT)},
+        reserved_in={n.removeprefix(_RESERVED): Decimal(v) for n, v in values.items() if n.startswith(_RESERVED)},
         used=int(values.get("used", 0)),
         used_by_tier=prefixed(_USED_IN),
         used_by_pool=prefixed(_USED_OF),
@@ -1097,7 +1227,7 @@ def _queue(item: Item | None, tier: str, tenant_id: str) -> TenantQueue:
     return queue_from(item) if item else TenantQueue(tenant_id=tenant_id, tier=tier)
 
 
-def _queued(submission: Submission, wait: Wait, policy: Policy, tier: TierPolicy) -> Request:
+def _queued(submission: Submission, wait: Wait, policy: Policy, tier: TierPolicy, now: datetime) -> Request:
     size = submission.content.size_bytes
     return Request(
         request_id=submission.request_id,
@@ -1114,17 +1244,70 @@ def _queued(submission: Submission, wait: Wait, policy: Policy, tier: TierPolicy
         data_bytes=size,
         algorithm=submission.algorithm,
         lane=str(policy.lane_for(tier, submission.algorithm, size)),
+        history=(Entry(now, State.QUEUED, submission.cause.value),),
     )
 
 
-def _entries(queue: TenantQueue, now: datetime, policy_version: int | None) -> list[tuple[str, str]]:
+def _expected(request: Request, past: Sequence[PastRun], policy: Policy) -> Request:
+    """Return a request with what its run is expected to take and to cost."""
+    tier = policy.tier(request.tier)
+    if tier is None or not request.lane:
+        return request
+    lane = Lane.parse(request.lane)
+    return replace(request, expected=estimate(past, request.data_bytes, tier, lane, policy.prices))
+
+
+def spent_usd(execution: ExecutionRecord | None) -> Decimal:
+    """Return what an execution takes of its budgets: what it cost, or where that is not all known, as much as it
+    had reserved.
+    """
+    if execution is None:
+        return Decimal(0)
+    return max(execution.cost_usd, execution.reserved_usd) if execution.unknown else execution.cost_usd
+
+
+def _warned(queue: TenantQueue, policy: Policy, now: datetime) -> tuple[TenantQueue, list[Write]]:
+    """Return the queue, and what is owed if its spending has reached a threshold that was not told yet."""
+    budget = policy.tenant(queue.tenant_id).budget
+    reached = level(queue.spent_usd, budget, policy.thresholds)
+    if budget is None or reached <= queue.warned:
+        return replace(queue, warned=reached), []
+    values = {"spent_usd": queue.spent_usd, "budget_usd": budget.limit_usd}
+    owed = budget_todo(queue.tenant_id, queue.tier, queue.month, reached, values, now)
+    return replace(queue, warned=reached), [owed]
+
+
+def ended_on(state: State, tier: str, when: datetime) -> str:
+    """Return under what ended requests are listed: by day, so that no partition of the index is hot."""
+    return f"{tier} {state.value} {stamp(when)[:10]}"
+
+
+def _append(state: State, at: datetime, cause: str = "") -> dict[str, list[str]]:
+    return {"history": [entry_text(Entry(at, state, cause))]}
+
+
+def _forgotten(ledger: Ledger, month: str) -> tuple[str, ...]:
+    """Return the ledger's attributes about months before one."""
+    spent = [f"{_SPENT}{name}" for name in ledger.spent_in if name[:7] < month]
+    return tuple(spent + [f"{_RESERVED}{name}" for name in ledger.reserved_in if name[:7] < month])
+
+
+def _shelf(policy_version: int, month: str) -> str:
+    return f"{policy_version:010d}|{month}"
+
+
+def _parts(ends: Sequence[End]) -> list[Sequence[End]]:
+    return [ends[begin : begin + ENDS_MAX] for begin in range(0, len(ends), ENDS_MAX)]
+
+
+def _entries(queue: TenantQueue, now: datetime, shelf: str | None) -> list[tuple[str, str]]:
     """Return lane and index key of each entry of a tenant queue; none while it waits for nothing."""
     if not queue.lanes:
         return []
     if queue.paused:
         return [("", f"held|{queue.tenant_id}")]
-    if policy_version is not None:
-        return [("", f"shelf|{policy_version:010d}|{queue.tenant_id}")]
+    if shelf is not None:
+        return [("", f"shelf|{shelf}|{queue.tenant_id}")]
     return [(name, _entry(queue, queue.lanes[name].head, now)) for name in sorted(queue.lanes)]
 
 

@@ -4,14 +4,15 @@ Sources: Amazon S3 user guide, "EventBridge event message structure"; SageMaker 
 that Amazon SageMaker sends to EventBridge". Keys arrive raw and are never decoded.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from trainyard.application.guard import JobKind, JobStarted
+from trainyard.application.guard import JobStarted
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed
+from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import Content
 
 APPLICATION_SOURCE = "trainyard"
@@ -117,6 +118,18 @@ class RecordStep(_Event):
     request_id: str = Field(alias="RequestId", pattern=r"^[0-9a-f]{32}$")
     attempt: int = Field(alias="Attempt", ge=1)
     model_package_arn: str = Field(alias="ModelPackageArn", min_length=1)
+
+
+class StatementAsked(_Event):
+    tenant: str = Field(min_length=1, max_length=64)
+    month: str | None = Field(default=None, pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$")
+
+
+class BillingCommand(_Event):
+    """What the billing function is asked for; nothing means all that is due."""
+
+    statement: StatementAsked | None = None
+    export: date | None = None
 
 
 class TrainingJobDetail(_Event):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -9,12 +10,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from trainyard.contracts.price_file import prices_of
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_tenant_id
 from trainyard.domain.policy import (
+    Budget,
+    BudgetMode,
     Policy,
     Repeats,
     Retries,
@@ -23,6 +35,7 @@ from trainyard.domain.policy import (
     TierPolicy,
     Window,
 )
+from trainyard.domain.prices import NO_PRICES, Prices
 
 DEPLOYED = Path(__file__).parent.parent / "policy.yaml"
 """The policy that the code ships with; in force until an operator applies another one."""
@@ -39,6 +52,22 @@ _HyperparameterName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63
 _TierName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
 _Slots = Annotated[int, Field(ge=0, le=10_000, strict=True)]
 _SomeSlots = Annotated[int, Field(ge=1, le=10_000, strict=True)]
+
+
+def _in_dollars(value: Any) -> Any:
+    """Refuse an amount that names a currency, or none at all."""
+    if isinstance(value, str) and not value.replace(".", "", 1).strip().isdigit():
+        raise ValueError(f"must be an amount of US dollars, such as 500 or 9.50, got {value!r}")
+    if value == 0:
+        raise ValueError("must be greater than 0: to let nothing run, pause the tenant or the tier")
+    return value
+
+
+BudgetUsd = Annotated[
+    Decimal, BeforeValidator(_in_dollars), Field(gt=0, le=Decimal("100000000"), allow_inf_nan=False)
+]
+"""Of a month."""
+
 _PERIOD_HOURS = {Repeats.NEVER: 7 * 24, Repeats.DAILY: 24, Repeats.WEEKLY: 7 * 24}
 
 
@@ -108,13 +137,16 @@ class TierEntry(_Strict):
     runtime_max_minutes: int = Field(ge=1, le=12_960)  # ProcessingMaxRuntimeInSeconds ≤ 777,600
     hold_age_minutes: float = Field(default=15, ge=0, le=1440)
     quality_min: float = Field(default=0.0, ge=0.0, le=1.0)
+    budget_usd: BudgetUsd | None = None
+    budget_mode: BudgetMode = BudgetMode.HARD
     instances: list[InstanceEntry] = Field(min_length=1)
 
 
 class TenantEntry(_Strict):
     weight: int = Field(default=1, ge=1, le=1000, strict=True)
     running_max: _SomeSlots | None = None
-    budget_usd: Decimal | None = Field(default=None, gt=0, le=Decimal("100000000"))
+    budget_usd: BudgetUsd | None = None
+    budget_mode: BudgetMode = BudgetMode.HARD
 
 
 class WindowEntry(_Strict):
@@ -142,6 +174,9 @@ class PolicyFile(_Strict):
     tenants: dict[str, TenantEntry] = Field(default_factory=dict)
     algorithms: dict[_AlgorithmName, AlgorithmEntry] = Field(default_factory=dict)
     maintenance: list[WindowEntry] = Field(default_factory=list)
+    budget_thresholds: list[Annotated[int, Field(ge=1, le=1000, strict=True)]] = Field(
+        default=[50, 80, 100], max_length=10
+    )
 
     @model_validator(mode="after")
     def _agrees(self) -> "PolicyFile":
@@ -159,11 +194,14 @@ class PolicyFile(_Strict):
                 raise _Misplaced(("tenants", tenant_id), "cannot name a tenant")
         for name, algorithm in self.algorithms.items():
             _check_algorithm(name, algorithm)
+        if self.budget_thresholds != sorted(set(self.budget_thresholds)):
+            raise _Misplaced(("budget_thresholds",), f"must ascend, got {self.budget_thresholds}")
         for number, window in enumerate(self.maintenance):
             _check_window(number, window, self.tiers)
         return self
 
-    def to_policy(self, version: int) -> Policy:
+    def to_policy(self, version: int, prices: Prices = NO_PRICES) -> Policy:
+        """Return the policy, with the prices of the instances that it names."""
         return Policy(
             version=version,
             running_max=self.running_max,
@@ -175,7 +213,9 @@ class PolicyFile(_Strict):
             instance_quotas=dict(self.instance_quotas),
             tenants={
                 tenant_id: TenantPolicy(
-                    weight=entry.weight, running_max=entry.running_max, budget_usd=entry.budget_usd
+                    weight=entry.weight,
+                    running_max=entry.running_max,
+                    budget=_budget(entry.budget_usd, entry.budget_mode),
                 )
                 for tenant_id, entry in self.tenants.items()
             },
@@ -192,8 +232,26 @@ class PolicyFile(_Strict):
                 attempts_max=self.retries.attempts_max, delay=timedelta(seconds=self.retries.delay_seconds)
             ),
             algorithms={name: entry.to_algorithm(name) for name, entry in self.algorithms.items()},
+            thresholds=tuple(self.budget_thresholds),
+            prices=_named(prices, self),
             tiers=tuple(_tier(name, entry) for name, entry in self.tiers.items()),
         )
+
+
+def _budget(limit_usd: Decimal | None, mode: BudgetMode) -> Budget | None:
+    return None if limit_usd is None else Budget(limit_usd, mode)
+
+
+def _named(prices: Prices, policy: PolicyFile) -> Prices:
+    """Return the prices of the instances that a policy names, since it is kept with each pass."""
+    choices = [entry for tier in policy.tiers.values() for entry in tier.instances]
+    choices += [entry for algorithm in policy.algorithms.values() for entry in algorithm.instances]
+    names = {entry.processing for entry in choices} | {entry.training for entry in choices}
+    hourly = {
+        kind: {name: price for name, price in table.items() if name in names}
+        for kind, table in prices.hourly.items()
+    }
+    return replace(prices, hourly=hourly)
 
 
 def _check_tier(name: str, tier: TierEntry, running_max: int) -> None:
@@ -261,9 +319,9 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 
 @lru_cache(maxsize=8)
-def parse_policy(text: str, version: int) -> Policy:
-    """Return the policy in a YAML text; raises Refused, naming line, entry and reason."""
-    return validate_policy_file(text).to_policy(version)
+def parse_policy(text: str, version: int, region: str = "") -> Policy:
+    """Return the policy in a YAML text, with a region's prices; raises Refused, naming line, entry and reason."""
+    return validate_policy_file(text).to_policy(version, prices_of(region) if region else NO_PRICES)
 
 
 def validate_policy_file(text: str) -> PolicyFile:
@@ -321,6 +379,7 @@ def _tier(name: str, entry: TierEntry) -> TierPolicy:
         hold_age=timedelta(minutes=entry.hold_age_minutes),
         quality_min=entry.quality_min,
         storage=entry.storage,
+        budget=_budget(entry.budget_usd, entry.budget_mode),
         instances=tuple(map(_instances, entry.instances)),
     )
 

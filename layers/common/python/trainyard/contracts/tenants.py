@@ -4,17 +4,19 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from trainyard.application.tenants import Step, Wish
+from trainyard.contracts.policy_file import BudgetUsd
 from trainyard.domain.names import is_data_set
+from trainyard.domain.policy import BudgetMode
 from trainyard.domain.tenants import Change, Operation, Problem, Tenant, TrainingSettings, TrainOn
 
 _Column = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
 _KEY = r"^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$"
+_LICENSE = r"^(arn:aws[a-z-]*:license-manager:[a-z0-9-]*:[0-9]{0,12}:license:[A-Za-z0-9-]+)?$"
 _AlgorithmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 PARAMETER_LENGTH_MAX = 1024
 """Characters of a pipeline parameter's value (SageMaker API reference, Parameter)."""
@@ -59,7 +61,7 @@ class DataSetEntry(_Strict):
 
 
 SETTINGS = tuple(name for name in DataSetEntry.model_fields if name != "hyperparameters")
-LIMITS = ("weight", "running_max", "budget_usd")
+LIMITS = ("weight", "running_max", "budget_usd", "budget_mode")
 
 
 class TenantEntry(DataSetEntry):
@@ -72,9 +74,12 @@ class TenantEntry(DataSetEntry):
     """"" for no schedule."""
     kms_key: Annotated[str, Field(pattern=_KEY)] | None = None
     account: Annotated[str, Field(pattern=r"^([0-9]{12})?$")] | None = None
+    buyer_account: Annotated[str, Field(pattern=r"^([0-9]{12})?$")] | None = None
+    license: Annotated[str, Field(pattern=_LICENSE)] | None = None
     weight: int | None = Field(default=None, ge=1, le=1000)
     running_max: int | None = Field(default=None, ge=1, le=10_000)
-    budget_usd: Decimal | None = Field(default=None, gt=0, le=Decimal("100000000"))
+    budget_usd: BudgetUsd | None = None
+    budget_mode: BudgetMode | None = None
 
     @field_validator("data_sets")
     @classmethod
@@ -103,6 +108,8 @@ class TenantEntry(DataSetEntry):
             retrain=self.retrain,
             key_arn=self.kms_key,
             account_id=self.account,
+            buyer_account=self.buyer_account,
+            license_arn=self.license,
             limits=limits or None,
         )
 

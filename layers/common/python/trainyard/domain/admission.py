@@ -17,10 +17,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from trainyard.domain.budgets import Account, Reservation, reservation
+from trainyard.domain.executions import month_of
 from trainyard.domain.policy import Lane, Policy, TierPolicy
 from trainyard.domain.queues import Place, TenantQueue
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Moves whenever the same snapshot could be decided in another way; a test replays recorded passes."""
 
 
@@ -43,7 +45,9 @@ class Reason(StrEnum):
     TENANT_PAUSED = "the tenant is paused"
     TIER_PAUSED = "the tier is paused"
     ALL_PAUSED = "the service is paused"
-    BUDGET = "its possible cost exceeds what is left of the tenant's budget"
+    BUDGET = "its possible cost exceeds what is left of the tenant's budget of the month"
+    TIER_BUDGET = "its possible cost exceeds what is left of the tier's budget of the month"
+    PRICE_UNKNOWN = "there is a budget, and the price of an instance that it needs is unknown"
     INSTANCE_QUOTA = "all instances of its type are taken"
     NEVER_FITS = "it needs more instances than the quota of their type"
     SAVED_FOR_LARGE = "instances are being saved for a large request"
@@ -62,6 +66,8 @@ class Ledger:
     moves: int = 0
     """Moves with every change of a count."""
     policy_version: int = 0
+    month: str = ""
+    """The month to whose budgets admissions belong; it never goes back, whatever a clock says."""
     used: int = 0
     used_by_tier: Mapping[str, int] = field(default_factory=dict)
     used_by_pool: Mapping[str, int] = field(default_factory=dict)
@@ -77,6 +83,10 @@ class Ledger:
     """Instance pool → the request that instances are saved for."""
     starts_from: datetime | None = None
     """When the allowance of starts was last used up."""
+    spent_in: Mapping[str, Decimal] = field(default_factory=dict)
+    """Month and tier ("2026-11 basic") → what its runs have cost, in USD."""
+    reserved_in: Mapping[str, Decimal] = field(default_factory=dict)
+    """The same → what its runs have reserved."""
     foreign: int = 0
     """Executions in the account that are not ours."""
     shrunk_to: int | None = None
@@ -93,6 +103,7 @@ class Holder:
     tier: str
     lane: str
     ends_by: datetime
+    admitted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +136,8 @@ class Decision:
     verdict: Verdict
     reason: Reason
     reserved_usd: Decimal = Decimal(0)
+    runtime_max: timedelta | None = None
+    """Of each of its jobs; None for the tier's."""
     charge: int = 1
     borrowed: bool = False
     backfilled: bool = False
@@ -142,13 +155,15 @@ class Plan:
     floor_by_tier: Mapping[str, int]
     saved: Mapping[str, str]
     starts_from: datetime | None
+    month: str = ""
+    """To whose budgets the admissions belong."""
     again_at: datetime | None = None
     """When time alone will let more go: starts are allowed again, or a place is due."""
 
     @property
     def shelved(self) -> dict[tuple[str, str], Decision]:
         """Return queue (tier and tenant) → why no lane of it can go, until something changes."""
-        lasting = {Reason.BUDGET, Reason.NEVER_FITS}
+        lasting = {Reason.BUDGET, Reason.PRICE_UNKNOWN, Reason.NEVER_FITS}
         by_queue: dict[tuple[str, str], list[Decision]] = {}
         for wait in self.waits:
             by_queue.setdefault((wait.queue.tier, wait.queue.tenant_id), []).append(wait)
@@ -174,6 +189,7 @@ def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max:
         floor_by_tier=room.floors(),
         saved=room.saved,
         starts_from=room.starts_from,
+        month=room.month,
         again_at=room.again_at(),
     )
 
@@ -195,14 +211,14 @@ def entitlements(slots: float, shares: Mapping[str, tuple[int, int]]) -> dict[st
 class _Candidate:
     """A tenant queue while a pass hands out slots."""
 
-    def __init__(self, waiting: WaitingQueue, tier: TierPolicy, policy: Policy, now: datetime) -> None:
+    def __init__(self, waiting: WaitingQueue, tier: TierPolicy, policy: Policy, now: datetime, month: str) -> None:
         self.queue = waiting.queue
         self.tier = tier
         self.weight = policy.tenant(self.queue.tenant_id).weight
         self.cap = policy.cap(tier, self.queue.tenant_id)
-        self.budget = policy.tenant(self.queue.tenant_id).budget_usd
+        self.budget = policy.tenant(self.queue.tenant_id).budget
         self.running = self.queue.running
-        self.committed = self.queue.spent_usd + self.queue.reserved_usd
+        self.committed = self.queue.committed_usd(month)
         self.tag = self.queue.tag(now, self.weight)
         self.entitlement = 0.0
         self.has_credit = False
@@ -223,9 +239,9 @@ class _Candidate:
             return 0
         return 1 if self.running < math.ceil(self.entitlement - 1e-9) else 2
 
-    def reservation(self, lane: Lane) -> Decimal | None:
-        """Return what an admission reserves of the budget; None when a price that it needs is unknown."""
-        return Decimal(0) if self.budget is None else self.tier.cost_max_usd(lane)
+    def account(self) -> list[Account]:
+        """Return the tenant's own budget, if it has one, and what of it is taken."""
+        return [] if self.budget is None else [Account(self.budget, self.committed)]
 
 
 class _Saving:
@@ -310,8 +326,10 @@ class _Room:
         self.capacity = _capacity(ledger, policy, now)
         self.served = dict(ledger.served_by_tier)
         self.starts_from, self.starts_left = _allowance(ledger, policy, now)
+        self.month = max(ledger.month, month_of(now))
+        self.committed = {tier.name: _committed(ledger, tier.name, self.month) for tier in policy.tiers}
         self.candidates = [
-            _Candidate(waiting, tier, policy, now)
+            _Candidate(waiting, tier, policy, now, self.month)
             for waiting in snapshot.queues
             if (tier := policy.tier(waiting.queue.tier)) is not None
         ]
@@ -447,11 +465,29 @@ class _Room:
             return Reason.NEVER_FITS
         if candidate.running >= candidate.cap:
             return Reason.TENANT_CAP
-        if candidate.budget is not None:
-            reservation = candidate.reservation(candidate.lanes[place.lane])
-            if reservation is None or candidate.committed + reservation > candidate.budget:
-                return Reason.BUDGET
-        return None
+        return self._unaffordable(candidate, place)
+
+    def _unaffordable(self, candidate: _Candidate, place: Place) -> Reason | None:
+        """Return which budget is in the way."""
+        own, shared = candidate.account(), self._tier_account(candidate.tier)
+        if self._reservation(candidate, place, own + shared) is not None:
+            return None
+        if candidate.lanes[place.lane].rates(self.policy.prices) is None:
+            return Reason.PRICE_UNKNOWN
+        return Reason.BUDGET if self._reservation(candidate, place, own) is None else Reason.TIER_BUDGET
+
+    def _reservation(self, candidate: _Candidate, place: Place, accounts: list[Account]) -> Reservation | None:
+        return reservation(
+            candidate.lanes[place.lane],
+            candidate.tier,
+            self.policy.prices,
+            accounts,
+            job_seconds=place.job_seconds,
+            usd_p90=place.usd_p90,
+        )
+
+    def _tier_account(self, tier: TierPolicy) -> list[Account]:
+        return [] if tier.budget is None else [Account(tier.budget, self.committed[tier.name])]
 
     def _quota(self, pool: str) -> float:
         return self.capacity.get(pool, math.inf)
@@ -510,15 +546,17 @@ class _Room:
 
     def _admission(self, candidate: _Candidate, place: Place, *, borrowed: bool = False) -> Decision:
         lane = candidate.lanes[place.lane]
-        reserved = candidate.reservation(lane)
-        assert reserved is not None, "without a price the budget stands in the way"
+        accounts = candidate.account() + self._tier_account(candidate.tier)
+        reserved = self._reservation(candidate, place, accounts)
+        assert reserved is not None, "what cannot be afforded has an obstacle"
         demand = lane.demand
         return Decision(
             place=place,
             queue=candidate.queue,
             verdict=Verdict.ADMIT,
             reason=Reason.SLOT_FREE,
-            reserved_usd=reserved,
+            reserved_usd=reserved.usd,
+            runtime_max=reserved.runtime_max if accounts else None,
             charge=self.policy.charge(lane),
             borrowed=borrowed,
             backfilled=any(set(demand) & set(saving.demand) for saving in self._others(place)),
@@ -538,6 +576,7 @@ class _Room:
         candidate.running += 1
         candidate.committed += decision.reserved_usd
         tier = candidate.tier
+        self.committed[tier.name] += decision.reserved_usd
         self.served[tier.name] = max(self.served.values(), default=self.ledger.version) + 1
         self.tags[tier.name] = max(self.tags.get(tier.name, 0), candidate.tag)
         if self.policy.starts_per_second is not None:
@@ -636,6 +675,12 @@ def _capacity(ledger: Ledger, policy: Policy, now: datetime) -> dict[str, int]:
         slots = min(slots, ledger.shrunk_to)
     capacity = {"slots": slots} | {f"tier/{tier.name}": tier.quota for tier in policy.tiers}
     return capacity | dict(policy.instance_quotas)
+
+
+def _committed(ledger: Ledger, tier: str, month: str) -> Decimal:
+    """Return what a tier has spent and reserved of a month."""
+    name = f"{month} {tier}"
+    return ledger.spent_in.get(name, Decimal(0)) + ledger.reserved_in.get(name, Decimal(0))
 
 
 def _allowance(ledger: Ledger, policy: Policy, now: datetime) -> tuple[datetime | None, float]:

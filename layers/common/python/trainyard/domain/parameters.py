@@ -103,7 +103,7 @@ def pipeline_parameters(
         "TrainingInstanceType": lane.training,
         "TrainingInstanceCount": str(lane.instances),
         "TrainingVolumeSizeGB": str(lane.volume_gb),
-        "MaxRuntimeSeconds": str(int(tier.runtime_max.total_seconds())),
+        "MaxRuntimeSeconds": str(request.runtime_max_seconds or int(tier.runtime_max.total_seconds())),
         "JobRoleArn": tenant.role_arn,
         "ModelPackageGroupName": tenant.model_group,
         "TrainingImageUri": algorithm.training_image_uri or defaults.training_image_uri,

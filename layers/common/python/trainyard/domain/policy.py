@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from trainyard.domain.algorithms import BUILT_IN, Algorithm, InstanceChoice
-from trainyard.domain.cost import PRICES_USD_PER_HOUR
 from trainyard.domain.errors import Refused
+from trainyard.domain.prices import NO_PRICES, JobKind, Prices
 
 STOP_GRACE = timedelta(seconds=120)
 """SageMaker lets a job finish for so long once its maximum runtime is over (API reference, StoppingCondition)."""
@@ -55,6 +55,29 @@ class Lane(NamedTuple):
         """Return instance pool → units that a run holds from its admission to its end."""
         return {f"training/{self.training}": self.instances, f"processing/{self.processing}": 1}
 
+    def rates(self, prices: Prices) -> tuple[Decimal, ...] | None:
+        """Return USD per second of each job of a run, or None when a price is unknown."""
+        processing = prices.cost(JobKind.PROCESSING, self.processing, 1, self.volume_gb, seconds=1)
+        training = prices.cost(JobKind.TRAINING, self.training, self.instances, self.volume_gb, seconds=1)
+        if processing is None or training is None:
+            return None
+        return (processing,) * JOBS_OF_PROCESSING + (training,) * JOBS_OF_TRAINING
+
+
+class BudgetMode(StrEnum):
+    HARD = "hard"
+    """Never overspent: a run that takes much longer than it should is stopped."""
+    SOFT = "soft"
+    """Reserves what nine of ten runs cost at most; no run is stopped for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent in a month."""
+
+    limit_usd: Decimal
+    mode: BudgetMode = BudgetMode.HARD
+
 
 class Storage(StrEnum):
     """Where the data of a tier's tenants lies."""
@@ -87,6 +110,8 @@ class TierPolicy:
     """Of the tenants that are created on the tier."""
     instances: tuple[InstanceChoice, ...]
     """In ascending order of data size; the last one's size is the largest upload the tier takes."""
+    budget: Budget | None = None
+    """Of all its tenants together, beside their own; None for no bound."""
 
     @property
     def slots_max(self) -> int:
@@ -95,21 +120,12 @@ class TierPolicy:
     @property
     def run_time_max(self) -> timedelta:
         """The longest time from admission to the end of a run: all its jobs, each stopped at its maximum."""
-        return (JOBS_OF_PROCESSING + JOBS_OF_TRAINING) * (self.runtime_max + STOP_GRACE)
+        return run_time(self.runtime_max)
 
     @property
     def credit(self) -> timedelta:
         """Slot-time that a tenant of weight 1 may save up while it leaves its share to others."""
         return self.run_time_max
-
-    def cost_max_usd(self, lane: Lane) -> Decimal | None:
-        """Return what a run can cost at most, in USD, or None when a price is unknown."""
-        processing, training = (PRICES_USD_PER_HOUR.get(name) for name in (lane.processing, lane.training))
-        if processing is None or training is None:
-            return None
-        hours = Decimal(int((self.runtime_max + STOP_GRACE).total_seconds())) / 3600
-        hourly = JOBS_OF_PROCESSING * processing + JOBS_OF_TRAINING * training * lane.instances
-        return (hours * hourly).quantize(Decimal("0.000001"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +136,8 @@ class TenantPolicy:
     """Its share of the tier beside the others'."""
     running_max: int | None = None
     """Its own cap; None for the tier's."""
-    budget_usd: Decimal | None = None
-    """What its runs may cost in all, what they have reserved included; None for no bound."""
+    budget: Budget | None = None
+    """What its runs of a month may cost; None for no bound."""
 
 
 class Repeats(StrEnum):
@@ -187,6 +203,10 @@ class Policy:
     retries: Retries = Retries()
     algorithms: Mapping[str, Algorithm] = field(default_factory=dict)
     """Name → algorithm, beside the built-in ones."""
+    thresholds: tuple[int, ...] = (50, 80, 100)
+    """Percent of a budget at which its spending is told."""
+    prices: Prices = NO_PRICES
+    """Of the instances that it names."""
     tiers: tuple[TierPolicy, ...]
 
     @property
@@ -247,3 +267,8 @@ class Policy:
 
 
 _COMMON = TenantPolicy()
+
+
+def run_time(runtime_max: timedelta) -> timedelta:
+    """Return the longest time of a run whose jobs are each stopped at so much."""
+    return (JOBS_OF_PROCESSING + JOBS_OF_TRAINING) * (runtime_max + STOP_GRACE)

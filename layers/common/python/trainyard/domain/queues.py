@@ -34,6 +34,10 @@ class Place:
     arrived_at: datetime
     due_at: datetime
     alone: bool = False
+    job_seconds: int = 0
+    """How long its longest job is expected to take; 0 where nobody knows."""
+    usd_p90: Decimal | None = None
+    """What nine of ten such runs cost at most, where that is known."""
 
     @property
     def order(self) -> tuple[datetime, datetime, str]:
@@ -48,6 +52,8 @@ def place_of(request: Request) -> Place:
         arrived_at=request.arrived_at,
         due_at=request.due_at,
         alone=request.alone,
+        job_seconds=request.expected.job_seconds if request.expected else 0,
+        usd_p90=request.expected.usd_p90 if request.expected else None,
     )
 
 
@@ -76,8 +82,12 @@ class TenantQueue:
     """Charged units of what runs."""
     units_since_ms: int = 0
     """Sum over what runs: units × time of admission."""
+    month: str = ""
+    """To which what follows belongs; it never goes back, whatever a clock says."""
     spent_usd: Decimal = Decimal(0)
     reserved_usd: Decimal = Decimal(0)
+    warned: int = 0
+    """The greatest threshold of its budget, in percent, that its tenant has been told of this month."""
     paused: bool = False
     shelved_for: str | None = None
     """Why the whole queue is set aside: no pass looks at it until something changes."""
@@ -91,6 +101,10 @@ class TenantQueue:
     def at_rest(self) -> bool:
         """Whether nothing waits and nothing runs."""
         return not self.lanes and self.running == 0
+
+    def committed_usd(self, month: str) -> Decimal:
+        """Return what is spent and reserved of a month, or of the queue's own if that is a later one."""
+        return self.spent_usd + self.reserved_usd if month <= self.month else Decimal(0)
 
     def tag(self, now: datetime, weight: int) -> int:
         """Return the slot-milliseconds per weight used until now, what runs included."""
@@ -125,8 +139,18 @@ def left(queue: TenantQueue, gone: Iterable[Place], rest: Iterable[Place]) -> Te
     return _with_lane(queue, name, LaneQueue(waiting=waiting, head=head))
 
 
-def holding(queue: TenantQueue, *, charge: int, reserved_usd: Decimal, admitted_at: datetime) -> TenantQueue:
-    """Return the queue with one more slot held."""
+def in_month(queue: TenantQueue, month: str) -> TenantQueue:
+    """Return the queue with the month turned; the same when its own is as late."""
+    if month <= queue.month:
+        return queue
+    return replace(queue, month=month, spent_usd=Decimal(0), reserved_usd=Decimal(0), warned=0)
+
+
+def holding(
+    queue: TenantQueue, *, charge: int, reserved_usd: Decimal, admitted_at: datetime, month: str = ""
+) -> TenantQueue:
+    """Return the queue with one more slot held, and its reservation booked in the month."""
+    queue = in_month(queue, month)
     return replace(
         queue,
         running=queue.running + 1,
@@ -142,14 +166,18 @@ def released(queue: TenantQueue, request: Request, now: datetime, *, weight: int
     assert queue.running > 0, "only a queue that holds a slot gives one back"
     since = milliseconds(request.admitted_at)
     used = max(milliseconds(now) - since, 0) * request.charge // weight
+    if request.month == queue.month:
+        queue = replace(
+            queue,
+            spent_usd=queue.spent_usd + cost,
+            reserved_usd=queue.reserved_usd - request.reserved_usd,
+        )
     return replace(
         queue,
         running=queue.running - 1,
         used_ms=queue.used_ms + used,
         units=queue.units - request.charge,
         units_since_ms=queue.units_since_ms - request.charge * since,
-        spent_usd=queue.spent_usd + cost,
-        reserved_usd=queue.reserved_usd - request.reserved_usd,
         shelved_for=None,
     )
 

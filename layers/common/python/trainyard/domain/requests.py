@@ -10,6 +10,9 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+HISTORY_BEGIN, HISTORY_END = 5, 30
+"""Entries of a long life that are kept: its first and its last."""
+
 
 class State(StrEnum):
     QUEUED = "QUEUED"
@@ -73,6 +76,41 @@ class KeyUploads:
     """The latest content without a sequencer, which is what a retraining finds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A state that a request came into."""
+
+    at: datetime
+    state: State
+    cause: str = ""
+    """Why, where there is more to say than the state does."""
+
+
+class Basis(StrEnum):
+    """What an estimate rests on."""
+
+    HISTORY = "history"
+    COLD = "size and tier"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a run is expected to take and to cost (domain/estimates.py)."""
+
+    seconds: int
+    """As often less as more."""
+    seconds_p90: int
+    """Less in nine of ten runs."""
+    job_seconds: int
+    """Of its longest job."""
+    usd: Decimal | None
+    """None when a price is unknown."""
+    usd_p90: Decimal | None
+    basis: Basis
+    runs: int
+    """How many past runs it rests on."""
+
+
 class Cause(StrEnum):
     UPLOAD = "upload"
     """Data was dropped."""
@@ -127,7 +165,15 @@ class Request:
     charge: int = 1
     """Units at which its time counts in fair queuing."""
     reserved_usd: Decimal = Decimal(0)
-    """What it has reserved of its tenant's budget while it holds a slot."""
+    """What it has reserved of its budgets while it holds a slot."""
+    month: str = ""
+    """In which it was admitted last, "2026-11": its run belongs to this month's budget and bill."""
+    runtime_max_seconds: int | None = None
+    """Of each of its jobs, while it holds a slot: its reservation follows from it. None for its tier's."""
+    expected: Estimate | None = None
+    """What its run was expected to take and to cost when it was enlisted."""
+    history: tuple[Entry, ...] = ()
+    """Its life so far, oldest first; of a long one the middle is left out."""
     claimed: bool = False
     """The sweeper has taken its start over: what the pass that admitted it meets no longer counts."""
     ends_by: datetime | None = None
@@ -160,5 +206,15 @@ class Outcome:
     """Over the files read, in order."""
     trained_files: int | None = None
     cost_usd: str | None = None
-    """A decimal number; None when the price of an instance type is unknown."""
+    """A decimal number: what is known of it."""
+    cost_unknown: int | None = None
+    """Steps of which the cost is unknown."""
     failed_step: str | None = None
+
+
+def noted(request: Request, state: State, at: datetime, cause: str = "") -> tuple[Entry, ...]:
+    """Return the life of a request with one more state; the middle of a long one is left out."""
+    history = (*request.history, Entry(at, state, cause))
+    if len(history) <= HISTORY_BEGIN + HISTORY_END:
+        return history
+    return history[:HISTORY_BEGIN] + history[-HISTORY_END:]

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
 
 
@@ -105,8 +104,10 @@ class Tenant:
     """The tenant's own KMS key, by which its results are encrypted; None for the deployment's."""
     account_id: str | None = None
     """The tenant's own AWS account, which may put data and read results; None for no such access."""
-    spent_usd: Decimal = Decimal(0)
-    """By what was deleted since: the cost of its runs, kept when the tenant goes."""
+    buyer_account: str | None = None
+    """The AWS account by which the tenant bought the service on AWS Marketplace; None if it did not."""
+    license_arn: str | None = None
+    """The licence that goes with it."""
     operation: Operation | None = None
     settled_by: str | None = None
     """The run that carried out the last change; its last step may be repeated."""

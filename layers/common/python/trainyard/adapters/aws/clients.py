@@ -20,10 +20,10 @@ _OWN_CONFIG = {
 
 
 @cache
-def client(service: str) -> Any:
-    """Return the client of a service; the same one for every caller."""
+def client(service: str, region: str | None = None) -> Any:
+    """Return the client of a service, in the environment's region if none is named; the same for every caller."""
     config = _CONFIG.merge(_OWN_CONFIG.get(service, Config()))
-    built = boto3.session.Session().client(service, config=config)
+    built = boto3.session.Session().client(service, region_name=region, config=config)
     built.meta.events.register("before-call", _count)
     return built
 

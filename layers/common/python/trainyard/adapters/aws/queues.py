@@ -1,7 +1,8 @@
 """The tier queues, the dead letters and the application's event bus."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -75,6 +76,21 @@ DETAIL_TYPES = {
     State.STOPPED: "Training Request Stopped",
 }
 
+COST_DETAIL_TYPES = {
+    "budget": "Budget Threshold Crossed",
+    "tier budget": "Budget Threshold Crossed",
+    "pace": "Cost Anomaly Detected",
+}
+
+_PRIVATE = frozenset({"what", "since"})
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a value as JSON has it: amounts of money as texts, so that no cent is lost."""
+    if name.endswith("_usd"):
+        return str(value)
+    return int(value) if isinstance(value, Decimal) else value
+
 
 class EventBridgeAnnouncements:
     """Implements Announcements on the application's own bus."""
@@ -128,6 +144,22 @@ class EventBridgeAnnouncements:
                         "EventBusName": self._bus,
                         "Source": APPLICATION_SOURCE,
                         "DetailType": f"Tenant {what}",
+                        "Detail": json.dumps(detail),
+                    }
+                ]
+            )
+        self._checked(answer)
+
+    def tell(self, what: str, values: Mapping[str, Any]) -> None:
+        """Tell of money: a budget's threshold, or an unusual hour."""
+        detail = {"schema_version": 1} | {n: _plain(n, value) for n, value in values.items() if n not in _PRIVATE}
+        with translated():
+            answer = client("events").put_events(
+                Entries=[
+                    {
+                        "EventBusName": self._bus,
+                        "Source": APPLICATION_SOURCE,
+                        "DetailType": COST_DETAIL_TYPES[what],
                         "Detail": json.dumps(detail),
                     }
                 ]

@@ -1,6 +1,5 @@
 """SageMaker: starting the shared pipeline, and reading what became of an execution."""
 
-import math
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -10,10 +9,11 @@ from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.application.guard import JobFacts, JobKind, JobStarted
+from trainyard.application.guard import JobIdentity, JobStarted
 from trainyard.application.ports import ExecutionReport
-from trainyard.domain.cost import StepUsage, cost_usd
 from trainyard.domain.errors import QuotaReached, StartDelayed, StartInvalid
+from trainyard.domain.executions import JobFacts, StepFacts
+from trainyard.domain.prices import JobKind
 
 _INVALID = frozenset({"ValidationException", "ValidationError"})
 """What no later try can mend. All else can pass: quota (ResourceLimitExceeded), a deployment under way
@@ -89,10 +89,12 @@ class SageMakerExecutionReports:
     """Implements ExecutionReports."""
 
     def read(self, execution_arn: str) -> ExecutionReport:
-        steps = [(step, _job_of(step)) for step in _steps(execution_arn)]
-        failed = next((pair for pair in steps if pair[0].get("StepStatus") == "Failed"), None)
+        found = [(step, *_job_of(step)) for step in _steps(execution_arn)]
+        failed = next(((step, job) for step, job, _ in found if step.get("StepStatus") == "Failed"), None)
         return ExecutionReport(
-            cost_usd=cost_usd(usage for _, job in steps for usage in _usages(job)),
+            steps=tuple(_facts(step, job, missing) for step, job, missing in found),
+            started_at=min((step["StartTime"] for step, *_ in found if step.get("StartTime")), default=None),
+            ended_at=max((step["EndTime"] for step, *_ in found if step.get("EndTime")), default=None),
             failed_step=failed[0]["StepName"] if failed else None,
             failure=_failure(*failed) if failed else None,
         )
@@ -121,48 +123,82 @@ def _steps(execution_arn: str) -> Iterator[dict[str, Any]]:
     token: dict[str, str] = {}
     while True:
         with translated():
-            page = client("sagemaker").list_pipeline_execution_steps(PipelineExecutionArn=execution_arn, **token)
+            page = client("sagemaker").list_pipeline_execution_steps(
+                PipelineExecutionArn=execution_arn, SortOrder="Ascending", **token
+            )
         yield from page["PipelineExecutionSteps"]
         if not page.get("NextToken"):
             return
         token = {"NextToken": page["NextToken"]}
 
 
-def _job_of(step: dict[str, Any]) -> dict[str, Any]:
-    """Return the description of a step's job, {} for a step without one."""
+def _job_of(step: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return the description of a step's job, {} where there is none, and whether SageMaker has forgotten it."""
     metadata = step.get("Metadata", {})
     sagemaker = client("sagemaker")
-    with translated():
-        if "TrainingJob" in metadata:
-            name = metadata["TrainingJob"]["Arn"].rpartition("/")[2]
-            return dict(sagemaker.describe_training_job(TrainingJobName=name))
-        if "ProcessingJob" in metadata:
-            name = metadata["ProcessingJob"]["Arn"].rpartition("/")[2]
-            return dict(sagemaker.describe_processing_job(ProcessingJobName=name))
-    return {}
+    try:
+        with translated():
+            if "TrainingJob" in metadata:
+                name = metadata["TrainingJob"]["Arn"].rpartition("/")[2]
+                return dict(sagemaker.describe_training_job(TrainingJobName=name)), False
+            if "ProcessingJob" in metadata:
+                name = metadata["ProcessingJob"]["Arn"].rpartition("/")[2]
+                return dict(sagemaker.describe_processing_job(ProcessingJobName=name)), False
+    except ClientError as error:
+        if code_of(error) not in _GONE:
+            raise
+        return {}, True
+    return {}, False
 
 
-def _usages(job: dict[str, Any]) -> Iterator[StepUsage]:
-    """Yield what a job used; nothing for one that never began."""
+_GONE = frozenset({"ResourceNotFound", "ValidationException"})
+"""What Describe answers of a job that it does not know (SageMaker API reference; ValidationException with
+"Requested resource not found" for training jobs)."""
+
+
+def _facts(step: dict[str, Any], job: dict[str, Any], missing: bool) -> StepFacts:
+    return StepFacts(
+        name=step["StepName"],
+        kind=next(iter(step.get("Metadata", {})), "").removesuffix("Job"),
+        status=step.get("StepStatus", ""),
+        started_at=step.get("StartTime"),
+        ended_at=step.get("EndTime"),
+        failure=_failure(step, job) if step.get("StepStatus") == "Failed" else None,
+        job=_job_facts(job),
+        job_missing=missing,
+    )
+
+
+def _job_facts(job: dict[str, Any]) -> JobFacts | None:
+    """Return what a step's job was and used; None for a step without one."""
     if "ResourceConfig" in job:
-        seconds, cluster = job.get("BillableTimeInSeconds", 0), job["ResourceConfig"]
+        kind, cluster, prefix = JobKind.TRAINING, job["ResourceConfig"], "Training"
     elif "ProcessingResources" in job:
-        begin, end = job.get("ProcessingStartTime"), job.get("ProcessingEndTime")
-        seconds = (end - begin).total_seconds() if begin and end else 0
-        cluster = job["ProcessingResources"]["ClusterConfig"]
+        kind, cluster, prefix = JobKind.PROCESSING, job["ProcessingResources"]["ClusterConfig"], "Processing"
     else:
-        return
-    yield StepUsage(
+        return None
+    artifacts = job.get("ModelArtifacts", {})
+    return JobFacts(
+        kind=kind,
+        arn=job[f"{prefix}JobArn"],
+        status=job[f"{prefix}JobStatus"],
         instance_type=cluster["InstanceType"],
         instance_count=cluster["InstanceCount"],
-        billable_seconds=math.ceil(seconds),
+        volume_gb=cluster["VolumeSizeInGB"],
+        started_at=job.get(f"{prefix}StartTime"),
+        ended_at=job.get(f"{prefix}EndTime"),
+        billable_seconds=job.get("BillableTimeInSeconds"),
+        training_seconds=job.get("TrainingTimeInSeconds"),
+        spot=bool(job.get("EnableManagedSpotTraining", False)),
+        metrics=tuple((metric["MetricName"], metric["Value"]) for metric in job.get("FinalMetricDataList", ())),
+        artifact_uri=artifacts.get("S3ModelArtifacts"),
     )
 
 
 class SageMakerJobs:
     """Implements Jobs."""
 
-    def facts(self, job: JobStarted) -> JobFacts:
+    def facts(self, job: JobStarted) -> JobIdentity:
         sagemaker = client("sagemaker")
         with translated():
             if job.kind is JobKind.TRAINING:
@@ -170,7 +206,7 @@ class SageMakerJobs:
             else:
                 role_arn = sagemaker.describe_processing_job(ProcessingJobName=job.name)["RoleArn"]
             tags = sagemaker.list_tags(ResourceArn=job.arn)["Tags"]
-        return JobFacts(role_arn=role_arn, tags={tag["Key"]: tag["Value"] for tag in tags})
+        return JobIdentity(role_arn=role_arn, tags={tag["Key"]: tag["Value"] for tag in tags})
 
     def stop(self, job: JobStarted) -> None:
         sagemaker = client("sagemaker")

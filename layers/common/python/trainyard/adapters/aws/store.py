@@ -36,10 +36,14 @@ _INDEXES = {
     "ready": ("scheduler", "ready", "pk", "ready"),
     "by-tenant": ("requests", "by-tenant", "tenant_id", "arrived_at"),
     "by-activity": ("requests", "by-activity", "activity", "since"),
+    "by-data-set": ("requests", "by-data-set", "owner", "arrived_at"),
+    "record": ("record", None, "pk", "sk"),
+    "executions-of-tenant": ("record", "of-tenant", "tenant_id", "admitted_at"),
+    "executions-of-day": ("record", "of-day", "recorded_on", "recorded_at"),
 }
 """Index → table, its name there, partition attribute, sort attribute."""
 
-_CONSISTENT = ("scheduler", "ready")
+_CONSISTENT = ("scheduler", "ready", "record")
 """A global index cannot be read consistently, a local one can."""
 
 
@@ -49,10 +53,10 @@ def rest(number: int) -> None:
 
 
 class DynamoStore:
-    """Implements Store over two tables."""
+    """Implements Store over three tables."""
 
-    def __init__(self, *, scheduler_table: str, requests_table: str) -> None:
-        self._tables = {"scheduler": scheduler_table, "requests": requests_table}
+    def __init__(self, *, scheduler_table: str, requests_table: str, record_table: str) -> None:
+        self._tables = {"scheduler": scheduler_table, "requests": requests_table, "record": record_table}
 
     def get(self, *keys: Key) -> list[Item | None]:
         if len(keys) == 1:
@@ -119,7 +123,7 @@ class DynamoStore:
             )
 
 
-_KEY_NAMES = {"scheduler": ("pk", "sk"), "requests": ("request_id",)}
+_KEY_NAMES = {"scheduler": ("pk", "sk"), "requests": ("request_id",), "record": ("pk", "sk")}
 
 
 def deserialized(item: Mapping[str, Any]) -> Item:
@@ -194,8 +198,12 @@ def _condition(condition: Condition, names: _Names) -> str:
 
 def _expression(write: Update, names: _Names) -> str:
     parts: list[str] = []
-    if write.set:
-        parts.append("SET " + ", ".join(f"{names.name(n)} = {names.value(v)}" for n, v in write.set.items()))
+    sets = [f"{names.name(n)} = {names.value(v)}" for n, v in write.set.items()]
+    for n, v in write.append.items():
+        empty = names.value([])
+        sets.append(f"{names.name(n)} = list_append(if_not_exists({names.name(n)}, {empty}), {names.value(v)})")
+    if sets:
+        parts.append("SET " + ", ".join(sets))
     if write.add:
         parts.append("ADD " + ", ".join(f"{names.name(n)} {names.value(v)}" for n, v in write.add.items()))
     if write.remove:

@@ -1,9 +1,10 @@
 """The ports other than the store, in memory; each keeps what it was told."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from trainyard.application.ports import ExecutionReport
 from trainyard.domain.errors import Conflict, Refused
@@ -149,7 +150,7 @@ def _arn(token: str) -> str:
 
 class MemoryReports:
     def __init__(self) -> None:
-        self.report = ExecutionReport(cost_usd=None, failed_step=None, failure=None)
+        self.report = ExecutionReport()
 
     def read(self, execution_arn: str) -> ExecutionReport:
         return self.report
@@ -180,5 +181,10 @@ class MemoryAnnouncements:
     def __init__(self) -> None:
         self.announced: list[Request] = []
 
+        self.told: list[tuple[str, dict[str, Any]]] = []
+
     def announce(self, request: Request) -> None:
         self.announced.append(request)
+
+    def tell(self, what: str, values: Mapping[str, Any]) -> None:
+        self.told.append((what, dict(values)))

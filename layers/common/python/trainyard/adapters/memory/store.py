@@ -39,10 +39,15 @@ _INDEXES = {
     "ready": ("scheduler", "pk", "ready"),
     "by-tenant": ("requests", "tenant_id", "arrived_at"),
     "by-activity": ("requests", "activity", "since"),
+    "by-data-set": ("requests", "owner", "arrived_at"),
+    "record": ("record", "pk", "sk"),
+    "executions-of-tenant": ("record", "tenant_id", "admitted_at"),
+    "executions-of-day": ("record", "recorded_on", "recorded_at"),
 }
 """Index → table, partition attribute, sort attribute."""
 
-_CONSISTENT = ("scheduler", "ready")
+_CONSISTENT = ("scheduler", "ready", "record")
+_KEYS_ONLY = ("by-data-set", "executions-of-tenant", "executions-of-day")
 
 
 class MemoryStore:
@@ -60,7 +65,7 @@ class MemoryStore:
         self._unseen: list[tuple[float, Key, Item | None, Item | None]] = []
         """Changes that the eventual indexes do not show yet: when, key, item before and after."""
         self._seen: dict[Key, Item] = {}
-        """The requests as the eventual indexes show them."""
+        """Requests and record as the eventual indexes show them."""
 
     def get(self, *keys: Key) -> list[Item | None]:
         assert 0 < len(keys) <= KEYS_MAX, "a batch reads 1 to 100 items"
@@ -93,7 +98,7 @@ class MemoryStore:
             read += _size(item)
             if read > READ_BYTES_MAX:
                 break
-            items.append(item)
+            items.append(_projected(item, index, key) if index in _KEYS_ONLY else item)
         return Page(items=items, complete=len(items) == len(found))
 
     def transact(self, writes: Sequence[Write]) -> None:
@@ -127,10 +132,9 @@ class MemoryStore:
             self.items.pop(key, None)
         else:
             self.items[key] = item
-        if key.table == "requests":
+        if key.table in ("requests", "record"):
             self._unseen.append((self.clock(), key, before, item))
-        else:
-            self._file(key, before, item, _CONSISTENT)
+        self._file(key, before, item, _CONSISTENT)
 
     def _catch_up(self, lag: int) -> None:
         """Show the eventual indexes all changes but the last `lag`, and of these what is old."""
@@ -139,7 +143,7 @@ class MemoryStore:
         while due < len(self._unseen) and self._unseen[due][0] < old:
             due += 1
         for _, key, before, item in self._unseen[:due]:
-            self._file(key, before, item, ("by-tenant", "by-activity"))
+            self._file(key, before, item, _EVENTUAL)
             if item is None:
                 self._seen.pop(key, None)
             else:
@@ -163,6 +167,14 @@ class MemoryStore:
 
 
 _FIRST = Key("", ())
+_EVENTUAL = tuple(name for name in _INDEXES if name not in _CONSISTENT)
+
+
+def _projected(item: Item, index: str, key: Key) -> Item:
+    """Return what an index of keys alone gives of an item."""
+    _, partition, sort = _INDEXES[index]
+    kept = {partition, sort, *(name for name, _ in key.values)}
+    return {name: value for name, value in item.items() if name in kept}
 
 
 def _entry(key: Key, item: Item | None, partition: str, sort: str) -> tuple[str, tuple[str, str, Key]] | None:
@@ -172,7 +184,7 @@ def _entry(key: Key, item: Item | None, partition: str, sort: str) -> tuple[str,
     values = {**item, **dict(key.values)}
     if partition not in values or sort not in values:
         return None
-    return values[partition], (values[sort], key.values[-1][1], key)
+    return values[partition], (values[sort], " ".join(value for _, value in key.values), key)
 
 
 def _true(condition: Condition, key: Key, item: Item | None) -> bool:
@@ -199,13 +211,15 @@ def _applied(item: Item | None, write: Write) -> Item | None:
         case Put(_, new):
             return dict(new)
         case Update():
-            named = [*write.set, *write.add, *write.remove]
+            named = [*write.set, *write.add, *write.append, *write.remove]
             assert len(named) == len(set(named)), "an update names each attribute once"
             changed = dict(item or {})
             for name, value in write.set.items():
                 changed[name] = value
             for name, number in write.add.items():
                 changed[name] = changed.get(name, 0) + number
+            for name, more in write.append.items():
+                changed[name] = [*changed.get(name, []), *more]
             for name in write.remove:
                 changed.pop(name, None)
             return changed

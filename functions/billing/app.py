@@ -1,0 +1,96 @@
+"""Billing: each hour what is due of exports, cost tags, statements and the Marketplace's metering.
+
+Asked with {"statement": {"tenant": …, "month": …}} or {"export": "2026-11-20"}, it writes that one.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from trainyard import bootstrap
+from trainyard.contracts.events import BillingCommand
+from trainyard.domain.errors import Refused
+from trainyard.domain.executions import month_of
+from trainyard.telemetry import build_logger, count
+
+logger = build_logger("billing")
+
+NEEDED_MILLIS = 30_000
+"""For one more statement, and to end in order."""
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    command = BillingCommand.model_validate(event)
+    now = datetime.now(UTC)
+    if command.statement is not None:
+        return {"statement": write_statement(command.statement.tenant, command.statement.month, now)}
+    if command.export is not None:
+        return {"export": bootstrap.usage().export(command.export.isoformat())}
+    return hourly(now, lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS)
+
+
+def hourly(now: datetime, out_of_time: Callable[[], bool]) -> dict[str, Any]:
+    """Do what is due; what fails is tried again in an hour, and the rest is done.
+
+    Raises RuntimeError, naming what failed.
+    """
+    done: dict[str, Any] = {}
+    failed: list[str] = []
+    tasks: dict[str, Callable[[], Any]] = {
+        "metering": lambda: meter(now),
+        "exports": lambda: export(now),
+        "cost tags": lambda: activate_tags(now),
+        "statements": lambda: write_statements(now, out_of_time),
+    }
+    for name, task in tasks.items():
+        try:
+            done[name] = task()
+        except Exception:
+            logger.exception("not done; tried again in an hour", extra={"task": name})
+            failed.append(name)
+    count("BillingTasksFailed", len(failed))
+    if failed:
+        raise RuntimeError(f"not done: {', '.join(failed)}; the log says why")
+    return done
+
+
+def export(now: datetime) -> list[str]:
+    written = bootstrap.usage().export_until(now)
+    logger.info("usage exported", extra={"files": written})
+    return written
+
+
+def activate_tags(now: datetime) -> dict[str, str]:
+    states = bootstrap.tag_activation().run_daily(now)
+    if states:
+        logger.info("cost allocation tags", extra={"states": {n: state.value for n, state in states.items()}})
+    return {name: state.value for name, state in states.items()}
+
+
+def write_statements(now: datetime, out_of_time: Callable[[], bool]) -> int:
+    written = bootstrap.monthly_statements().write_due(now, out_of_time)
+    logger.info("statements written", extra={"statements": written})
+    return written
+
+
+def write_statement(tenant_id: str, month: str | None, now: datetime) -> str:
+    tenant = bootstrap.tenants().get(tenant_id)
+    if tenant is None:
+        raise Refused(f"there is no tenant {tenant_id!r}")
+    return bootstrap.statements().write(tenant, month or month_of(now), now)
+
+
+def meter(now: datetime) -> dict[str, Any] | None:
+    """Tell the Marketplace; None where that is off."""
+    metering = bootstrap.metering()
+    if metering is None:
+        return None
+    metered = metering.run(now)
+    units = sum(record.units for record in metered.sent)
+    logger.info("metered", extra={"sent": len(metered.sent), "units": units, "left": metered.left})
+    count("MeterUnits", units)
+    count("MeterRecordsLeft", len(metered.left))
+    return {"sent": len(metered.sent), "units": units, "left": metered.left}

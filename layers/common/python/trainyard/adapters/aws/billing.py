@@ -1,0 +1,211 @@
+"""Money's edges: the billing bucket, statements, AWS Marketplace, Cost Explorer and the Price List."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import IO, Any
+
+from botocore.exceptions import ClientError
+
+from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.application.cost_tags import TagsRefused
+from trainyard.application.metering import Answer, MeterRecord
+from trainyard.domain.errors import Refused
+from trainyard.domain.executions import month_begins, next_month
+from trainyard.domain.prices import JobKind
+from trainyard.domain.tenants import Tenant
+
+USAGE = "usage"
+"""Prefix of the exports in the billing bucket; the table in template.yaml reads it."""
+
+RECORDS_MAX = 25
+"""Of one BatchMeterUsage (API reference)."""
+
+_REFUSED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"})
+
+
+class S3UsageFiles:
+    """Implements UsageFiles; a day is a partition."""
+
+    def __init__(self, *, bucket: str) -> None:
+        self._bucket = bucket
+
+    def put(self, day: str, rows: IO[bytes]) -> str:
+        key = f"{USAGE}/day={day}/usage.csv.gz"
+        with translated():
+            client("s3").upload_fileobj(rows, self._bucket, key, ExtraArgs={"ContentType": "application/gzip"})
+        return f"s3://{self._bucket}/{key}"
+
+
+class S3StatementFiles:
+    """Implements StatementFiles."""
+
+    def put(self, tenant: Tenant, key: str, page: str) -> str:
+        with translated():
+            client("s3").put_object(
+                Bucket=tenant.bucket, Key=key, Body=page.encode(), ContentType="text/html; charset=utf-8"
+            )
+        return f"s3://{tenant.bucket}/{key}"
+
+
+class AwsMarketplace:
+    """Implements Marketplace: a usage dimension of products that use concurrent agreements.
+
+    Since June 2026 records name the buyer's account and licence (API reference, BatchMeterUsage).
+    """
+
+    def __init__(self, *, dimension: str) -> None:
+        self._dimension = dimension
+
+    def send(self, records: Sequence[MeterRecord]) -> dict[str, Answer]:
+        answers: dict[str, Answer] = {}
+        for begin in range(0, len(records), RECORDS_MAX):
+            part = records[begin : begin + RECORDS_MAX]
+            by_license = {record.license_arn: record.tenant_id for record in part}
+            answers |= dict.fromkeys(by_license.values(), Answer.UNPROCESSED)
+            with translated():
+                answer = client("meteringmarketplace").batch_meter_usage(
+                    UsageRecords=[
+                        {
+                            "Timestamp": record.hour,
+                            "CustomerAWSAccountId": record.account_id,
+                            "LicenseArn": record.license_arn,
+                            "Dimension": self._dimension,
+                            "Quantity": record.units,
+                        }
+                        for record in part
+                    ]
+                )
+            for result in answer["Results"]:
+                answers[by_license[result["UsageRecord"]["LicenseArn"]]] = Answer(result["Status"])
+        return answers
+
+
+class CostExplorerTags:
+    """Implements CostTags."""
+
+    def states(self, names: Sequence[str]) -> Mapping[str, bool]:
+        found: dict[str, bool] = {}
+        token: dict[str, str] = {}
+        while True:
+            answer = _refused_or(
+                lambda token=token: client("ce").list_cost_allocation_tags(
+                    TagKeys=list(names), Type="UserDefined", **token
+                )
+            )
+            found |= {tag["TagKey"]: tag["Status"] == "Active" for tag in answer["CostAllocationTags"]}
+            if not answer.get("NextToken"):
+                return found
+            token = {"NextToken": answer["NextToken"]}
+
+    def activate(self, names: Sequence[str]) -> Mapping[str, str]:
+        wanted = [{"TagKey": name, "Status": "Active"} for name in names]
+        answer = _refused_or(
+            lambda: client("ce").update_cost_allocation_tags_status(CostAllocationTagsStatus=wanted)
+        )
+        return {error["TagKey"]: error["Message"] for error in answer.get("Errors", [])}
+
+
+def billed_by_tenant(month: str, stage: str) -> dict[str, Decimal]:
+    """Return tenant → what Cost Explorer says its SageMaker jobs of a month cost, in USD.
+
+    Unblended, of the jobs that carry our tags. Raises Refused with AWS's words when it cannot be asked, or when
+    it answers in another currency.
+    """
+    found: dict[str, Decimal] = {}
+    token: dict[str, str] = {}
+    while True:
+        try:
+            answer = client("ce").get_cost_and_usage(
+                TimePeriod={
+                    "Start": month_begins(month).strftime("%Y-%m-%d"),
+                    "End": month_begins(next_month(month)).strftime("%Y-%m-%d"),
+                },
+                Granularity="MONTHLY",
+                Metrics=["UnblendedCost"],
+                Filter={
+                    "And": [
+                        {"Dimensions": {"Key": "SERVICE", "Values": ["Amazon SageMaker"]}},
+                        {"Tags": {"Key": "trainyard:stage", "Values": [stage]}},
+                    ]
+                },
+                GroupBy=[{"Type": "TAG", "Key": "trainyard:tenant"}],
+                **token,
+            )
+        except ClientError as error:
+            raise Refused(f"Cost Explorer does not answer: {code_of(error)}: {error}") from error
+        for period in answer["ResultsByTime"]:
+            for group in period["Groups"]:
+                tenant_id = group["Keys"][0].partition("$")[2]
+                cost = group["Metrics"]["UnblendedCost"]
+                if cost["Unit"] != "USD":
+                    raise Refused(f"Cost Explorer answers in {cost['Unit']}; the record is kept in USD")
+                found[tenant_id] = found.get(tenant_id, Decimal(0)) + Decimal(cost["Amount"])
+        if not answer.get("NextPageToken"):
+            return found
+        token = {"NextPageToken": answer["NextPageToken"]}
+
+
+def list_prices(region: str) -> dict[JobKind, dict[str, Decimal]]:
+    """Return kind of job → instance type → USD per hour, on demand, as the Price List API has them.
+
+    Raises Refused when one type has two prices, or none is found at all.
+    """
+    return {kind: _prices_of(kind, region) for kind in JobKind}
+
+
+def _prices_of(kind: JobKind, region: str) -> dict[str, Decimal]:
+    found: dict[str, Decimal] = {}
+    for product in _products(region, kind.value.capitalize()):
+        attributes = product["product"]["attributes"]
+        name = attributes.get("instanceName") or attributes.get("instanceType", "").rpartition("-")[0]
+        price = _hourly(product)
+        if not name.startswith("ml.") or price is None or price <= 0:
+            continue
+        if found.setdefault(name, price) != price:
+            raise Refused(f"the Price List has two prices of {name} for {kind.value}: {found[name]} and {price}")
+    if not found:
+        raise Refused(f"the Price List has no {kind.value} instances in region {region!r}")
+    return found
+
+
+def _products(region: str, component: str) -> Iterator[dict[str, Any]]:
+    """Yield the products of one component of SageMaker.
+
+    The API answers in us-east-1 and two other regions (Billing user guide, "Price List Query API").
+    """
+    filters = {"productFamily": "ML Instance", "regionCode": region, "component": component}
+    token: dict[str, str] = {}
+    while True:
+        with translated():
+            page = client("pricing", "us-east-1").get_products(
+                ServiceCode="AmazonSageMaker",
+                Filters=[{"Type": "TERM_MATCH", "Field": n, "Value": v} for n, v in filters.items()],
+                **token,
+            )
+        yield from (json.loads(text) for text in page["PriceList"])
+        if not page.get("NextToken"):
+            return
+        token = {"NextToken": page["NextToken"]}
+
+
+def _hourly(product: dict[str, Any]) -> Decimal | None:
+    """Return USD per hour on demand; None for what is priced in another way."""
+    for term in product.get("terms", {}).get("OnDemand", {}).values():
+        for dimension in term["priceDimensions"].values():
+            if dimension["unit"] in ("Hrs", "hours", "Hours") and "USD" in dimension["pricePerUnit"]:
+                return Decimal(dimension["pricePerUnit"]["USD"])
+    return None
+
+
+def _refused_or(call: Any) -> dict[str, Any]:
+    """Make a call; raises TagsRefused when this account may not."""
+    try:
+        answer: dict[str, Any] = call()
+        return answer
+    except ClientError as error:
+        message = str(error.response.get("Error", {}).get("Message", ""))
+        if code_of(error) in _REFUSED or "linked account" in message.lower():
+            raise TagsRefused(message) from error
+        raise

@@ -1,0 +1,475 @@
+"""The book of record: what every execution did and cost, what each month came to, and what is still to be done.
+
+    pk                    sk                                    what
+    request#<request>     attempt#<attempt>                     an execution; kept as long as its request
+    month#<month>         <tenant>#<tier>#<data set>#<algorithm>  the month's totals; kept for good
+    past#<tenant>         <data set>                            its last runs, from which the next is estimated
+    pace#<tenant>         hours                                 what its last hours came to
+    todo                  <what>#…                              what is owed: to tell, to read again
+
+An execution is booked in the transaction that ends its attempt, so that it is neither lost nor booked twice. The
+index "executions-of-tenant" lists executions by tenant and time of admission, "executions-of-day" by the time at
+which they were booked, or put right.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from trainyard.application.records import stamp, unstamp
+from trainyard.application.store import Absent, Delete, Is, Item, Key, Put, Store, Update, Write
+from trainyard.domain.estimates import PastRun, remembered
+from trainyard.domain.executions import (
+    ExecutionRecord,
+    JobFacts,
+    StepFacts,
+    StepRecord,
+    month_of,
+    next_month,
+)
+from trainyard.domain.pace import Pace, booked, is_unusual
+from trainyard.domain.prices import JobKind
+from trainyard.domain.requests import State
+
+BOOKS_BEGIN = "2026-01"
+"""Before this month there was no book."""
+
+FORGOTTEN_AT_ONCE = 90
+"""Items: a transaction takes 100."""
+
+PAGE = 100
+"""Items read at once (BatchGetItem takes 100)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What a tenant's runs of one data set by one algorithm came to in a month."""
+
+    month: str
+    tenant_id: str
+    tier: str
+    data_set: str
+    algorithm: str
+    executions: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    stopped: int = 0
+    usd: Decimal = Decimal(0)
+    """The sum of what is known."""
+    saved_usd: Decimal = Decimal(0)
+    """By spot instances."""
+    unknown: int = 0
+    """Steps of which the cost is unknown."""
+    seconds: int = 0
+    """Billable, summed over steps and instances."""
+    data_bytes: int = 0
+    """The size of the data set when it was trained on last."""
+
+
+_COUNTS = ("executions", "succeeded", "failed", "stopped", "unknown", "seconds")
+_ENDS = {State.SUCCEEDED: "succeeded", State.FAILED: "failed", State.STOPPED: "stopped"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Todo:
+    """Something owed: it was decided in a transaction, and is done after it, at least once."""
+
+    name: str
+    what: str
+    """"settle": read an execution again; "budget": tell of a threshold; "pace": tell of an unusual hour."""
+    values: Mapping[str, Any]
+
+
+# --- booking: what a transaction that ends attempts writes ------------------------------------------------------
+
+
+def booking_keys(executions: Iterable[ExecutionRecord]) -> list[Key]:
+    """Return what must be read to book them."""
+    keys: dict[Key, None] = {}
+    for execution in executions:
+        keys |= {past_key(execution.tenant_id, execution.data_set): None, pace_key(execution.tenant_id): None}
+    return list(keys)
+
+
+def bookings(
+    executions: Sequence[ExecutionRecord], found: Mapping[Key, Item | None], now: datetime, expires_at: int
+) -> list[Write]:
+    """Return what books executions, each once; `found` is what booking_keys named."""
+    writes: list[Write] = []
+    totals: dict[Key, list[ExecutionRecord]] = {}
+    pasts: dict[Key, list[PastRun]] = {}
+    spent: dict[Key, Decimal] = {}
+    for execution in executions:
+        writes.append(
+            Put(
+                execution_key(execution.request_id, execution.attempt),
+                execution_item(execution) | {"expires_at": expires_at},
+                (Absent("pk"),),
+            )
+        )
+        totals.setdefault(totals_key(execution), []).append(execution)
+        pace = pace_key(execution.tenant_id)
+        spent[pace] = spent.get(pace, Decimal(0)) + execution.cost_usd
+        if execution.state is State.SUCCEEDED and execution.settled and not execution.unknown:
+            pasts.setdefault(past_key(execution.tenant_id, execution.data_set), []).append(past_run(execution))
+        if not execution.settled:
+            writes.append(_todo("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
+    writes += [_add_totals(key, booked_now) for key, booked_now in totals.items()]
+    writes += [_remember(key, runs, found.get(key)) for key, runs in pasts.items()]
+    for key, usd in spent.items():
+        writes += _keep_pace(key, usd, found.get(key), now)
+    return writes
+
+
+def budget_todo(
+    tenant_id: str, tier: str, month: str, percent: int, values: Mapping[str, Any], now: datetime
+) -> Put:
+    """Return what is owed when spending reaches a threshold."""
+    about = {"tenant_id": tenant_id, "tier": tier, "month": month, "percent": percent, **values}
+    return _todo("budget", f"{tenant_id}#{month}#{percent}", about, now)
+
+
+def _todo(what: str, name: str, values: Mapping[str, Any], now: datetime) -> Put:
+    return Put(
+        Key("record", (("pk", "todo"), ("sk", f"{what}#{name}"))), {"what": what, "since": stamp(now), **values}
+    )
+
+
+def _about(execution: ExecutionRecord) -> Item:
+    return {
+        "request_id": execution.request_id,
+        "attempt": execution.attempt,
+        "tenant_id": execution.tenant_id,
+        "tier": execution.tier,
+    }
+
+
+def _add_totals(key: Key, executions: Sequence[ExecutionRecord], sign: int = 1) -> Update:
+    add: dict[str, int | Decimal] = dict.fromkeys((*_COUNTS, "usd", "saved_usd"), 0)
+    for execution in executions:
+        for name, amount in _amounts(execution).items():
+            add[name] += sign * amount
+    return Update(key, set={"data_bytes": executions[-1].data_bytes}, add={n: v for n, v in add.items() if v})
+
+
+def _amounts(execution: ExecutionRecord) -> dict[str, int | Decimal]:
+    steps = execution.steps
+    instances = [step.step.job.instance_count if step.step.job else 1 for step in steps]
+    return {
+        "executions": 1,
+        _ENDS[execution.state]: 1,
+        "usd": execution.cost_usd,
+        "saved_usd": sum((step.saved_usd for step in steps), Decimal(0)),
+        "unknown": execution.unknown,
+        "seconds": sum((step.seconds or 0) * count for step, count in zip(steps, instances, strict=True)),
+    }
+
+
+def past_run(execution: ExecutionRecord) -> PastRun:
+    return PastRun(
+        seconds=execution.seconds,
+        job_seconds=execution.job_seconds,
+        usd=execution.cost_usd,
+        data_bytes=execution.data_bytes,
+        lane=execution.lane,
+    )
+
+
+def _remember(key: Key, runs: Sequence[PastRun], item: Item | None) -> Put:
+    past = past_from(item)
+    for run in runs:
+        past = remembered(past, run)
+    lines = [[run.seconds, run.job_seconds, run.usd, run.data_bytes, run.lane] for run in past]
+    return Put(key, {"runs": lines, "revision": _revision(item) + 1}, (_unmoved(item),))
+
+
+def _keep_pace(key: Key, usd: Decimal, item: Item | None, now: datetime) -> list[Write]:
+    pace = booked(pace_from(item), usd, now)
+    unusual = is_unusual(pace) and not pace.told
+    pace = replace(pace, told=pace.told or unusual)
+    kept = {"hour": pace.hour, "usd": pace.usd, "past": list(pace.past), "told": pace.told}
+    writes: list[Write] = [Put(key, kept | {"revision": _revision(item) + 1}, (_unmoved(item),))]
+    if unusual:
+        tenant_id = key.values[0][1].removeprefix("pace#")
+        about = {"tenant_id": tenant_id, "hour": pace.hour, "usd": pace.usd, "usual_usd": pace.usual_max_usd}
+        writes.append(_todo("pace", f"{tenant_id}#{pace.hour}", about, now))
+    return writes
+
+
+def _revision(item: Item | None) -> int:
+    return int(item["revision"]) if item else 0
+
+
+def _unmoved(item: Item | None) -> Is | Absent:
+    return Is("revision", _revision(item)) if item else Absent("pk")
+
+
+def correction(before: ExecutionRecord, after: ExecutionRecord, expires_at: int, *, final: bool) -> list[Write]:
+    """Return what puts a record right: itself, and the month by the difference; `final` strikes the todo."""
+    assert after.revision == before.revision + 1, "a correction follows what it corrects"
+    old, new = _amounts(before), _amounts(after)
+    change = {name: new[name] - old[name] for name in new if new[name] != old[name]}
+    unmoved = Is("revision", before.revision)
+    writes: list[Write] = [
+        Put(
+            execution_key(after.request_id, after.attempt),
+            execution_item(after) | {"expires_at": expires_at},
+            (unmoved,),
+        )
+    ]
+    if change:
+        writes.append(Update(totals_key(after), add=change))
+    if final:
+        writes.append(Delete(_todo_key(f"settle#{after.request_id}#{after.attempt}")))
+    return writes
+
+
+# --- the book ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """What is recorded, to be asked; and how a record is put right."""
+
+    store: Store
+
+    def executions(self, request_id: str) -> list[ExecutionRecord]:
+        """Return the executions of a request, first attempt first."""
+        page = self.store.query("record", f"request#{request_id}", limit=PAGE)
+        return list(map(execution_from, page.items))
+
+    def executions_of_tenant(self, tenant_id: str, begin: datetime, end: datetime) -> Iterator[ExecutionRecord]:
+        """Yield a tenant's executions admitted between two times, oldest first; may lag."""
+        return self._listed("executions-of-tenant", tenant_id, "admitted_at", stamp(begin), stamp(end))
+
+    def executions_of_month(
+        self, tenant_id: str, month: str, begin: datetime, end: datetime
+    ) -> list[ExecutionRecord]:
+        """Return a tenant's executions that belong to a month; the times bound it, with room for clocks."""
+        room = timedelta(hours=1)
+        found = self.executions_of_tenant(tenant_id, begin - room, end + room)
+        return [execution for execution in found if execution.month == month]
+
+    def executions_of_day(self, day: str) -> Iterator[ExecutionRecord]:
+        """Yield what was booked or put right on a day, "2026-11-21", in this order; may lag."""
+        return self._listed("executions-of-day", day, "recorded_at", "", "~")
+
+    def totals(self, month: str, tenant_id: str | None = None) -> Iterator[Totals]:
+        """Yield a month's totals: of one tenant, or of all, in the order of their names."""
+        cursor, below = (f"{tenant_id}#", f"{tenant_id}#~") if tenant_id else ("", "~")
+        while True:
+            page = self.store.query("record", f"month#{month}", above=cursor, below=below, limit=1000)
+            yield from map(totals_from, page.items)
+            if page.complete:
+                return
+            cursor = page.items[-1]["sk"] + " "
+
+    def past(self, tenant_id: str, data_set: str) -> tuple[PastRun, ...]:
+        (item,) = self.store.get(past_key(tenant_id, data_set))
+        return past_from(item)
+
+    def pace(self, tenant_id: str) -> Pace:
+        (item,) = self.store.get(pace_key(tenant_id))
+        return pace_from(item)
+
+    def todos(self, *, limit: int = PAGE) -> list[Todo]:
+        """Return what is owed."""
+        page = self.store.query("record", "todo", limit=limit)
+        return [
+            Todo(
+                name=item["sk"], what=item["what"], values={k: v for k, v in item.items() if k not in ("pk", "sk")}
+            )
+            for item in page.items
+        ]
+
+    def done(self, todo: Todo) -> None:
+        """Strike what was owed. Idempotent."""
+        self.store.transact([Delete(_todo_key(todo.name))])
+
+    def forget(self, tenant_id: str, now: datetime) -> bool:
+        """Remove all that is recorded of a tenant, some of it at a time; True while something is left."""
+        found = self.store.query("executions-of-tenant", tenant_id, limit=FORGOTTEN_AT_ONCE)
+        keys = [Key("record", (("pk", item["pk"]), ("sk", item["sk"]))) for item in found.items]
+        if not keys:
+            months = [BOOKS_BEGIN]
+            while months[-1] < month_of(now):
+                months.append(next_month(months[-1]))
+            keys += [totals_key_of(totals) for month in months for totals in self.totals(month, tenant_id)]
+            past = self.store.query("record", f"past#{tenant_id}", limit=FORGOTTEN_AT_ONCE)
+            keys += [past_key(tenant_id, item["sk"]) for item in past.items]
+            keys += [pace_key(tenant_id), note_key(f"meter#{tenant_id}")]
+        part = keys[:FORGOTTEN_AT_ONCE]
+        self.store.transact([Delete(key) for key in part])
+        return bool(found.items) or len(keys) > len(part)
+
+    def note(self, name: str, values: Mapping[str, Any]) -> None:
+        """Keep something that the book's keepers must remember, under a name."""
+        self.store.transact([Put(note_key(name), dict(values))])
+
+    def noted(self, name: str) -> Item | None:
+        (item,) = self.store.get(note_key(name))
+        return item
+
+    def _listed(self, index: str, partition: str, sort: str, above: str, below: str) -> Iterator[ExecutionRecord]:
+        cursor, seen = above, set[tuple[str, str]]()
+        while True:
+            page = self.store.query(index, partition, above=cursor, below=below, limit=PAGE)
+            keys = [(item["pk"], item["sk"]) for item in page.items]
+            new = [key for key in keys if key not in seen]
+            if new:
+                found = self.store.get(*(Key("record", (("pk", pk), ("sk", sk))) for pk, sk in new))
+                yield from (execution_from(item) for item in found if item is not None)
+            if page.complete or not new:
+                return
+            seen = set(keys)
+            cursor = page.items[-1][sort]
+
+
+def execution_key(request_id: str, attempt: int) -> Key:
+    return Key("record", (("pk", f"request#{request_id}"), ("sk", f"attempt#{attempt:04d}")))
+
+
+def totals_key(execution: ExecutionRecord) -> Key:
+    parts = (execution.tenant_id, execution.tier, execution.data_set, execution.algorithm)
+    return Key("record", (("pk", f"month#{execution.month}"), ("sk", "#".join(parts))))
+
+
+def totals_key_of(totals: Totals) -> Key:
+    parts = (totals.tenant_id, totals.tier, totals.data_set, totals.algorithm)
+    return Key("record", (("pk", f"month#{totals.month}"), ("sk", "#".join(parts))))
+
+
+def past_key(tenant_id: str, data_set: str) -> Key:
+    return Key("record", (("pk", f"past#{tenant_id}"), ("sk", data_set)))
+
+
+def pace_key(tenant_id: str) -> Key:
+    return Key("record", (("pk", f"pace#{tenant_id}"), ("sk", "hours")))
+
+
+def note_key(name: str) -> Key:
+    return Key("record", (("pk", "note"), ("sk", name)))
+
+
+def _todo_key(name: str) -> Key:
+    return Key("record", (("pk", "todo"), ("sk", name)))
+
+
+# --- items ------------------------------------------------------------------------------------------------------
+
+_TIMES = ("admitted_at", "started_at", "ended_at", "recorded_at")
+_EXECUTION = tuple(f.name for f in fields(ExecutionRecord) if f.name not in (*_TIMES, "steps", "state"))
+_STEP = ("name", "kind", "status", "failure", "job_missing")
+_JOB = tuple(f.name for f in fields(JobFacts) if f.name not in ("kind", "started_at", "ended_at", "metrics"))
+
+
+def execution_item(execution: ExecutionRecord) -> Item:
+    """Return the item of an execution, without its key; what is None is left out."""
+    item: Item = {name: getattr(execution, name) for name in _EXECUTION}
+    item |= {name: stamp(when) for name in _TIMES if (when := getattr(execution, name)) is not None}
+    item |= {
+        "state": execution.state.value,
+        "recorded_on": stamp(execution.recorded_at)[:10],
+        "steps": [_step_item(step) for step in execution.steps],
+    }
+    return {name: value for name, value in item.items() if value is not None}
+
+
+def execution_from(item: Mapping[str, Any]) -> ExecutionRecord:
+    known: Item = {name: _whole(item[name]) for name in _EXECUTION if name in item}
+    known |= {name: unstamp(item[name]) if name in item else None for name in _TIMES}
+    known |= {name: item[name] for name in ("cost_usd", "reserved_usd", "expected_usd") if name in item}
+    return ExecutionRecord(**known, state=State(item["state"]), steps=tuple(map(_step_from, item["steps"])))
+
+
+def _step_item(record: StepRecord) -> Item:
+    step, job = record.step, record.step.job
+    item: Item = {name: value for name in _STEP if (value := getattr(step, name)) not in (None, False)}
+    item |= _times(step.started_at, step.ended_at)
+    item |= {"seconds": record.seconds} if record.seconds is not None else {}
+    item |= {"cost_usd": record.cost_usd} if record.cost_usd is not None else {}
+    item |= {"saved_usd": record.saved_usd} if record.saved_usd else {}
+    item |= {"flags": list(record.flags)} if record.flags else {}
+    item |= {} if record.settled else {"settled": False}
+    if job is not None:
+        kept: Item = {name: value for name in _JOB if (value := getattr(job, name)) not in (None, False)}
+        kept |= {"kind": job.kind.value} | _times(job.started_at, job.ended_at)
+        kept |= {"metrics": [[name, Decimal(str(value))] for name, value in job.metrics]} if job.metrics else {}
+        item["job"] = kept
+    return item
+
+
+def _step_from(item: Mapping[str, Any]) -> StepRecord:
+    job = item.get("job")
+    facts = None
+    if job is not None:
+        facts = JobFacts(
+            **{name: _whole(job[name]) for name in _JOB if name in job},
+            kind=JobKind(job["kind"]),
+            started_at=_time(job.get("started_at")),
+            ended_at=_time(job.get("ended_at")),
+            metrics=tuple((name, float(value)) for name, value in job.get("metrics", ())),
+        )
+    step = StepFacts(
+        **{name: item[name] for name in _STEP if name in item},
+        started_at=_time(item.get("started_at")),
+        ended_at=_time(item.get("ended_at")),
+        job=facts,
+    )
+    return StepRecord(
+        step=step,
+        seconds=int(item["seconds"]) if "seconds" in item else None,
+        cost_usd=item.get("cost_usd"),
+        saved_usd=item.get("saved_usd", Decimal(0)),
+        flags=tuple(item.get("flags", ())),
+        settled=bool(item.get("settled", True)),
+    )
+
+
+def totals_from(item: Mapping[str, Any]) -> Totals:
+    tenant_id, tier, data_set, algorithm = item["sk"].split("#")
+    return Totals(
+        month=item["pk"].removeprefix("month#"),
+        tenant_id=tenant_id,
+        tier=tier,
+        data_set=data_set,
+        algorithm=algorithm,
+        usd=Decimal(item.get("usd", 0)),
+        saved_usd=Decimal(item.get("saved_usd", 0)),
+        data_bytes=int(item.get("data_bytes", 0)),
+        **{name: int(item.get(name, 0)) for name in _COUNTS},
+    )
+
+
+def past_from(item: Item | None) -> tuple[PastRun, ...]:
+    lines = item["runs"] if item else []
+    return tuple(
+        PastRun(int(seconds), int(job), Decimal(usd), int(size), str(lane))
+        for seconds, job, usd, size, lane in lines
+    )
+
+
+def pace_from(item: Item | None) -> Pace:
+    if item is None:
+        return Pace()
+    return Pace(
+        hour=item["hour"],
+        usd=Decimal(item["usd"]),
+        past=tuple(map(Decimal, item["past"])),
+        told=bool(item["told"]),
+    )
+
+
+def _times(begin: datetime | None, end: datetime | None) -> Item:
+    found = {"started_at": begin, "ended_at": end}
+    return {name: stamp(when.astimezone(UTC)) for name, when in found.items() if when is not None}
+
+
+def _time(text: str | None) -> datetime | None:
+    return unstamp(text) if text else None
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value

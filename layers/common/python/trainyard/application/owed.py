@@ -1,0 +1,107 @@
+"""Owed: what transactions left to be done after them, done at least once, however often a function is cut off.
+
+A threshold that spending reached, an hour that left the usual range: told on the bus. An execution whose jobs were
+not all told of when it ended: read again, and its record put right.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from trainyard.application.book import Book, Todo
+from trainyard.application.policies import Policies
+from trainyard.application.ports import Announcements, ExecutionReports
+from trainyard.application.records import unstamp
+from trainyard.application.waiting_room import WaitingRoom
+from trainyard.domain.budgets import level
+from trainyard.domain.errors import Conflict
+from trainyard.domain.executions import ExecutionRecord, corrected, priced
+from trainyard.domain.prices import Prices
+
+GIVEN_UP = timedelta(days=3)
+"""After so long what SageMaker does not say of a job it never will: the record keeps its flags."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Paid:
+    """What one run has done."""
+
+    told: list[Todo] = field(default_factory=list)
+    corrected: list[ExecutionRecord] = field(default_factory=list)
+    given_up: list[ExecutionRecord] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """What is owed still → what went wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    policies: Policies
+    waiting_room: WaitingRoom
+    book: Book
+    reports: ExecutionReports
+    announcements: Announcements
+    prices: Prices
+
+    def pay(self, now: datetime) -> Paid:
+        """Do what is owed. Safe at any time, and beside itself."""
+        paid = Paid()
+        for todo in self.book.todos():
+            try:
+                self._pay(todo, now, paid)
+            except Exception as error:  # any one thing's trouble is its own
+                paid.failed[todo.name] = f"{type(error).__name__}: {error}"
+        self._watch_tiers(paid)
+        return paid
+
+    def _watch_tiers(self, paid: Paid) -> None:
+        """Tell of the thresholds that tiers' spending has reached; a tenant's are found as its runs end."""
+        policy = self.policies.current()
+        if all(tier.budget is None for tier in policy.tiers):
+            return
+        ledger = self.waiting_room.ledger()
+        for tier in policy.tiers:
+            spent = ledger.spent_in.get(f"{ledger.month} {tier.name}", Decimal(0))
+            reached = level(spent, tier.budget, policy.thresholds)
+            name = f"told#{tier.name}"
+            noted = self.book.noted(name) or {}
+            told = int(noted["percent"]) if noted.get("month") == ledger.month else 0
+            if tier.budget is None or reached <= told:
+                continue
+            values = {
+                "tier": tier.name,
+                "month": ledger.month,
+                "percent": reached,
+                "spent_usd": spent,
+                "budget_usd": tier.budget.limit_usd,
+            }
+            self.announcements.tell("budget", values)
+            self.book.note(name, {"month": ledger.month, "percent": reached})
+            paid.told.append(Todo(name=name, what="budget", values=values))
+
+    def _pay(self, todo: Todo, now: datetime, paid: Paid) -> None:
+        if todo.what == "settle":
+            self._read_again(todo, now, paid)
+            return
+        self.announcements.tell(todo.what, todo.values)
+        self.book.done(todo)
+        paid.told.append(todo)
+
+    def _read_again(self, todo: Todo, now: datetime, paid: Paid) -> None:
+        """Put the record of an execution right, once SageMaker says more than it did."""
+        attempt = int(todo.values["attempt"])
+        found = self.book.executions(todo.values["request_id"])
+        before = next((execution for execution in found if execution.attempt == attempt), None)
+        if before is None:
+            self.book.done(todo)  # forgotten with its tenant
+            return
+        report = self.reports.read(before.execution_arn)
+        after = corrected(before, [priced(step, self.prices) for step in report.steps], now)
+        late = now - unstamp(todo.values["since"]) > GIVEN_UP
+        if late and not after.settled:
+            after = replace(after, settled=True)  # with its flags, and its cost unknown
+            paid.given_up.append(after)
+        if after.settled:
+            with suppress(Conflict):  # another run was faster, or an end came between: the next run sees
+                self.waiting_room.put_right(before, after, self.policies.current(), now, final=True)
+                paid.corrected.append(after)

@@ -1,0 +1,163 @@
+"""Statements: what a tenant's month came to, as a page of HTML in the tenant's own storage."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from html import escape
+from typing import Protocol
+
+from trainyard.application.book import Book
+from trainyard.application.ports import Tenants
+from trainyard.domain.executions import ExecutionRecord, apportioned, days_in, month_begins, month_of, next_month
+from trainyard.domain.tenants import Tenant, TenantState
+
+FOLDER = "reports/_statements"
+"""Of the tenant's root; no data set's name begins so."""
+
+DUE_DAY = 4
+"""Of a month: records of the last one are put right for three days at most (application/owed.py)."""
+
+
+class StatementFiles(Protocol):
+    def put(self, tenant: Tenant, key: str, page: str) -> str:
+        """Write a page below the tenant's root; return where."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statements:
+    book: Book
+    files: StatementFiles
+
+    def write(self, tenant: Tenant, month: str, now: datetime) -> str:
+        """Write a tenant's statement of a month, as it stands; return where. Idempotent."""
+        key = f"{tenant.root}{FOLDER}/{month}.html"
+        return self.files.put(tenant, key, statement(tenant.tenant_id, month, self.executions(tenant, month), now))
+
+    def executions(self, tenant: Tenant, month: str) -> list[ExecutionRecord]:
+        begin, end = month_begins(month), month_begins(next_month(month))
+        return self.book.executions_of_month(tenant.tenant_id, month, begin, end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthlyStatements:
+    """Every tenant's statement of the month that is over, once its late corrections are in."""
+
+    book: Book
+    tenants: Tenants
+    statements: Statements
+
+    def write_due(self, now: datetime, out_of_time: Callable[[], bool] = lambda: False) -> int:
+        """Write what is due; return how many. Goes on in its next run where it ran out of time. Idempotent."""
+        month = month_of(month_begins(month_of(now)) - timedelta(days=1))
+        noted = self.book.noted("statements") or {}
+        if now.day < DUE_DAY or noted.get("complete") == month:
+            return 0
+        after = str(noted["after"]) if noted.get("month") == month else ""
+        written = 0
+        for tenant_id in dict.fromkeys(totals.tenant_id for totals in self.book.totals(month)):
+            if tenant_id <= after:
+                continue
+            if out_of_time():
+                self.book.note("statements", {"month": month, "after": after})
+                return written
+            tenant = self.tenants.get(tenant_id)
+            if tenant is not None and tenant.state is not TenantState.DELETED:
+                self.statements.write(tenant, month, now)
+                written += 1
+            after = tenant_id
+        self.book.note("statements", {"month": month, "after": after, "complete": month})
+        return written
+
+
+def statement(tenant_id: str, month: str, executions: Sequence[ExecutionRecord], now: datetime) -> str:
+    """Return the page: the total, a picture of cost by day, cost by data set, and every training."""
+    total = sum((execution.cost_usd for execution in executions), Decimal(0))
+    unknown = sum(execution.unknown for execution in executions)
+    over = now >= month_begins(next_month(month))
+    data_sets = sorted({execution.data_set for execution in executions})
+    shares = [_sum(e for e in executions if e.data_set == name) for name in data_sets]
+    rows = "".join(
+        f"<tr><td>{escape(name)}<td class=n>{sum(e.data_set == name for e in executions)}<td class=n>{cents}"
+        for name, cents in zip(data_sets, apportioned(shares), strict=True)
+    )
+    note = (
+        f"<p class=w>The cost of {unknown} step{'s' if unknown > 1 else ''} is not known yet, and not in these "
+        "amounts.</p>"
+        if unknown
+        else ""
+    )
+    runs = list(zip(executions, apportioned([e.cost_usd for e in executions]), strict=True))
+    trainings = "".join(_training(execution, cents) for execution, cents in runs)
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{escape(tenant_id)}, {month}</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #223; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+h1 {{ font-size: 1.5rem; margin-bottom: 0 }} h2 {{ font-size: 1.1rem; margin-top: 2rem }}
+table {{ border-collapse: collapse; width: 100% }} th, td {{ text-align: left; padding: .25rem .75rem .25rem 0;
+  border-bottom: 1px solid #dde; vertical-align: top }} .n {{ text-align: right; white-space: nowrap }}
+.t {{ font-size: 2rem; margin: .5rem 0 }} .w {{ background: #fff3d6; padding: .5rem .75rem }} .s {{ color: #667 }}
+svg {{ width: 100%; height: auto }} svg text {{ font: 11px system-ui, sans-serif; fill: #556 }}
+</style>
+<h1>Trainings of {escape(tenant_id)}</h1>
+<p class=s>{month}, {"the whole month" if over else "so far"}; as of {now:%Y-%m-%d %H:%M} UTC</p>
+<p class=t>{apportioned([total])[0]} USD</p>{note}
+<h2>Cost by day</h2>
+{picture(month, executions)}
+<h2>Cost by data set</h2>
+<table><tr><th>Data set<th class=n>Trainings<th class=n>USD{rows}
+<tr><th>Total<th class=n>{len(executions)}<th class=n>{apportioned([total])[0]}</table>
+<h2>Trainings</h2>
+<table><tr><th>Admitted (UTC)<th>Data set<th>Algorithm<th>Ended<th class=n>Minutes<th class=n>USD<th>Model
+{trainings}
+</table>
+<p class=s>A training counts in the month in which it was admitted. Amounts are estimates at list prices: what
+instances and their volumes cost, each training rounded so that all add up to the total.</p>
+</html>
+"""
+
+
+def picture(month: str, executions: Sequence[ExecutionRecord]) -> str:
+    """Return bars of what each day's trainings cost, as SVG; the day is that of their end."""
+    days = [f"{month}-{number:02d}" for number in range(1, days_in(month) + 1)]
+    usd = [float(_sum(e for e in executions if e.day == day)) for day in days]
+    top = max(usd, default=0.0) or 1.0
+    width, height, left, base = 900, 220, 56, 190
+    step = (width - left) / len(days)
+    bars = "".join(
+        f'<rect x="{left + number * step + 2:.1f}" y="{base - value / top * 160:.1f}" width="{step - 4:.1f}" '
+        f'height="{value / top * 160:.1f}" fill="#4477aa"><title>{day}: {value:.2f} USD</title></rect>'
+        for number, (day, value) in enumerate(zip(days, usd, strict=True))
+        if value
+    )
+    labels = "".join(
+        f'<text x="{left + number * step + step / 2:.1f}" y="{base + 16}" text-anchor="middle">{number + 1}</text>'
+        for number in range(len(days))
+        if number % 2 == 0
+    )
+    lines = "".join(
+        f'<path d="M{left} {base - 160 * share:.0f}H{width}" stroke="#dde"/>'
+        f'<text x="{left - 6}" y="{base - 160 * share + 4:.0f}" text-anchor="end">{top * share:.2f}</text>'
+        for share in (0, 0.5, 1)
+    )
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Cost in USD by day of {month}">'
+        f"{lines}{bars}{labels}</svg>"
+    )
+
+
+def _training(execution: ExecutionRecord, cents: Decimal) -> str:
+    ended = execution.state.value.lower() + (f": {execution.reason}" if execution.reason else "")
+    version = (execution.model_package_arn or "").rpartition("/")[2]
+    cost = f"{cents}" + (" + unknown" if execution.unknown else "")
+    return (
+        f"<tr><td>{execution.admitted_at:%Y-%m-%d %H:%M}<td>{escape(execution.data_set)}"
+        f"<td>{escape(execution.algorithm)}<td>{escape(ended)}<td class=n>{execution.seconds / 60:.1f}"
+        f"<td class=n>{cost}<td>{escape(version)}"
+    )
+
+
+def _sum(executions: Iterable[ExecutionRecord]) -> Decimal:
+    return sum((execution.cost_usd for execution in executions), Decimal(0))

@@ -1,0 +1,209 @@
+"""Usage: what was booked on a day, as rows of the FinOps Open Cost and Usage Specification (FOCUS 1.0).
+
+A row is what one job used. The columns that begin with "x_" are ours, as the specification has it. What is
+exported never changes any more, so that each job is in one file, however often a day is exported.
+"""
+
+import csv
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, Protocol
+
+from trainyard.application.book import Book
+from trainyard.domain.executions import ExecutionRecord, StepRecord, month_begins, next_month
+from trainyard.domain.prices import rounded
+
+COLUMNS = (
+    "BillingAccountId",
+    "BillingCurrency",
+    "BillingPeriodStart",
+    "BillingPeriodEnd",
+    "ChargePeriodStart",
+    "ChargePeriodEnd",
+    "ChargeCategory",
+    "ChargeClass",
+    "ChargeDescription",
+    "ChargeFrequency",
+    "BilledCost",
+    "EffectiveCost",
+    "ListCost",
+    "ContractedCost",
+    "ListUnitPrice",
+    "PricingCategory",
+    "PricingQuantity",
+    "PricingUnit",
+    "ConsumedQuantity",
+    "ConsumedUnit",
+    "InvoiceIssuerName",
+    "ProviderName",
+    "PublisherName",
+    "RegionId",
+    "ResourceId",
+    "ResourceName",
+    "ResourceType",
+    "ServiceCategory",
+    "ServiceName",
+    "SkuId",
+    "SubAccountId",
+    "SubAccountName",
+    "Tags",
+    "x_Tier",
+    "x_DataSet",
+    "x_Algorithm",
+    "x_RequestId",
+    "x_Attempt",
+    "x_Step",
+    "x_State",
+    "x_CostUnknown",
+    "x_PriceVersion",
+    "x_RecordedAt",
+)
+
+MEMORY_MAX = 32 * 1024 * 1024
+"""Of a day's rows; what is more waits on the disk."""
+
+AFTER_MIDNIGHT = timedelta(minutes=30)
+"""More than an index lags, or clocks differ."""
+
+DAYS_AT_ONCE = 31
+"""That one run catches up at most."""
+
+
+class UsageFiles(Protocol):
+    """The billing bucket."""
+
+    def put(self, day: str, rows: IO[bytes]) -> str:
+        """Write a day's rows, whatever was there before; return where."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    book: Book
+    files: UsageFiles
+    account_id: str
+    region: str
+    stage: str
+
+    def export_until(self, now: datetime, *, first: date | None = None) -> list[str]:
+        """Export all days that are over and were not exported yet, from the `first`; return where.
+
+        Idempotent: a day's file is written again as it was. A day is over a while after midnight, when indexes
+        show all of it.
+        """
+        noted = self.book.noted("export")
+        day = first or (date.fromisoformat(noted["until"]) + timedelta(days=1) if noted else _yesterday(now))
+        written: list[str] = []
+        while day <= _yesterday(now) and len(written) < DAYS_AT_ONCE:
+            written.append(self.export(day.isoformat()))
+            if first is None:
+                self.book.note("export", {"until": day.isoformat()})
+            day += timedelta(days=1)
+        return written
+
+    def export(self, day: str) -> str:
+        """Write the rows of a day; return where. Idempotent."""
+        with SpooledTemporaryFile(max_size=MEMORY_MAX) as file:
+            write_rows(file, self.rows(self.book.executions_of_day(day)))
+            file.seek(0)
+            return self.files.put(day, file)
+
+    def rows(self, executions: Iterable[ExecutionRecord]) -> Iterator[dict[str, Any]]:
+        """Yield a row for each job of the executions that are settled."""
+        for execution in executions:
+            if execution.settled:
+                for record in execution.steps:
+                    if record.step.job is not None or record.cost_usd is None:
+                        yield self._row(execution, record)
+
+    def _row(self, execution: ExecutionRecord, record: StepRecord) -> dict[str, Any]:
+        job = record.step.job
+        begin = job.started_at if job and job.started_at else execution.admitted_at
+        end = job.ended_at if job and job.ended_at else execution.ended_at
+        hours = _hours(record)
+        cost = "" if record.cost_usd is None else str(record.cost_usd)
+        kind = job.kind.value if job else record.step.kind
+        return {
+            "BillingAccountId": self.account_id,
+            "BillingCurrency": "USD",
+            "BillingPeriodStart": _time(month_begins(execution.month)),
+            "BillingPeriodEnd": _time(month_begins(next_month(execution.month))),
+            "ChargePeriodStart": _time(begin),
+            "ChargePeriodEnd": _time(max(begin, end)),
+            "ChargeCategory": "Usage",
+            "ChargeClass": "",
+            "ChargeDescription": f"{record.step.name} of {execution.data_set}: {kind} job",
+            "ChargeFrequency": "Usage-Based",
+            "BilledCost": cost,
+            "EffectiveCost": cost,
+            "ListCost": cost,
+            "ContractedCost": cost,
+            "ListUnitPrice": str(rounded(record.cost_usd / hours)) if record.cost_usd and hours else "",
+            "PricingCategory": "Dynamic" if job and job.spot else "Standard",
+            "PricingQuantity": "" if hours is None else f"{hours:.6f}",
+            "PricingUnit": "Hours",
+            "ConsumedQuantity": "" if hours is None else f"{hours:.6f}",
+            "ConsumedUnit": "Hours",
+            "InvoiceIssuerName": "AWS",
+            "ProviderName": "AWS",
+            "PublisherName": "AWS",
+            "RegionId": self.region,
+            "ResourceId": job.arn if job else "",
+            "ResourceName": job.arn.rpartition("/")[2] if job else "",
+            "ResourceType": f"{kind.capitalize()} job",
+            "ServiceCategory": "AI and Machine Learning",
+            "ServiceName": "Amazon SageMaker AI",
+            "SkuId": f"{kind}/{job.instance_type}" if job else "",
+            "SubAccountId": execution.tenant_id,
+            "SubAccountName": execution.tenant_id,
+            "Tags": json.dumps(execution.tags | {"trainyard:stage": self.stage}, separators=(",", ":")),
+            "x_Tier": execution.tier,
+            "x_DataSet": execution.data_set,
+            "x_Algorithm": execution.algorithm,
+            "x_RequestId": execution.request_id,
+            "x_Attempt": execution.attempt,
+            "x_Step": record.step.name,
+            "x_State": execution.state.value,
+            "x_CostUnknown": str(record.cost_usd is None).lower(),
+            "x_PriceVersion": execution.price_version,
+            "x_RecordedAt": _time(execution.recorded_at),
+        }
+
+
+def write_rows(file: IO[bytes], rows: Iterable[dict[str, Any]]) -> None:
+    """Write gzipped CSV with a header; the same rows always give the same bytes."""
+    with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+        lines = _Lines(packed)
+        writer = csv.DictWriter(lines, fieldnames=COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+class _Lines:
+    """Takes text, and writes it as UTF-8."""
+
+    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(text.encode())
+
+
+def _hours(record: StepRecord) -> Decimal | None:
+    """Return the hours of instances that a step used; None while that is unknown."""
+    job = record.step.job
+    return None if job is None or record.seconds is None else Decimal(record.seconds * job.instance_count) / 3600
+
+
+def _time(when: datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _yesterday(now: datetime) -> date:
+    """Return the last day that is over."""
+    return (now - AFTER_MIDNIGHT).date() - timedelta(days=1)

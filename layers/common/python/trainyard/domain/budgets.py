@@ -1,0 +1,107 @@
+"""Budgets: what may be spent in a month, and what an admission reserves of it.
+
+A hard budget is never overspent: a run is admitted only if spent + reserved + its reservation stays within, and
+its jobs get a maximum runtime by which it cannot cost more than it has reserved. A soft one reserves what nine of
+ten such runs cost at most, and can be overshot by what its running runs may cost beyond that.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
+from trainyard.domain.policy import STOP_GRACE, Budget, BudgetMode, Lane, TierPolicy
+from trainyard.domain.prices import Prices, rounded_up
+
+RUNTIME_MIN = timedelta(minutes=1)
+"""Below it a job is not worth starting."""
+
+MARGIN = 3
+"""How much longer than expected a run may take before it is stopped for its budget's sake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A budget, and what of it is taken."""
+
+    budget: Budget
+    committed_usd: Decimal
+    """Spent and reserved."""
+
+    @property
+    def left_usd(self) -> Decimal:
+        return self.budget.limit_usd - self.committed_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    usd: Decimal
+    runtime_max: timedelta
+    """Of each job of the run."""
+
+
+def cost_max_usd(lane: Lane, runtime_max: timedelta, prices: Prices) -> Decimal | None:
+    """Return what a run can cost at most: each job to the end of its stop's grace, volumes included.
+
+    Lack of capacity is not tried again within a run (pipeline/author.py), so no job is paid twice.
+    """
+    rates = lane.rates(prices)
+    seconds = int((runtime_max + STOP_GRACE).total_seconds())
+    return None if rates is None else sum((rounded_up(rate * seconds) for rate in rates), Decimal(0))
+
+
+def reservation(
+    lane: Lane,
+    tier: TierPolicy,
+    prices: Prices,
+    accounts: Iterable[Account],
+    *,
+    job_seconds: int = 0,
+    usd_p90: Decimal | None = None,
+) -> Reservation | None:
+    """Return what an admission reserves of every budget it falls under, or None when that does not fit.
+
+    `job_seconds` is how long the longest of its jobs is expected to take, 0 when nobody knows; `usd_p90` what
+    nine of ten such runs cost at most. Without any budget nothing is reserved.
+    """
+    known = list(accounts)
+    if not known:
+        return Reservation(Decimal(0), tier.runtime_max)
+    rates = lane.rates(prices)
+    worst = cost_max_usd(lane, tier.runtime_max, prices)
+    if rates is None or worst is None:
+        return None
+    left = min(account.left_usd for account in known)
+    if all(account.budget.mode is BudgetMode.SOFT for account in known):
+        wanted = worst if usd_p90 is None else min(usd_p90, worst)
+        return Reservation(wanted, tier.runtime_max) if wanted <= left else None
+    rate = sum(rates, Decimal(0))
+    wanted = min(worst, max(rate * MARGIN * job_seconds, left / 2)) if job_seconds else worst
+    if wanted > left:
+        return None
+    if wanted == worst:
+        return Reservation(worst, tier.runtime_max)
+    # One second less, since each job's cost is rounded up.
+    runtime_max = timedelta(seconds=int(wanted / rate) - 1) - STOP_GRACE
+    usd = cost_max_usd(lane, runtime_max, prices)
+    if runtime_max < max(RUNTIME_MIN, timedelta(seconds=job_seconds)) or usd is None or usd > left:
+        return None
+    return Reservation(usd, runtime_max)
+
+
+def overshoot_usd(
+    budget: Budget, running_max: int, worst_usd: Decimal | None, usd_p90: Decimal | None
+) -> Decimal | None:
+    """Return by how much a budget can be overspent at most; None when a price is unknown."""
+    if budget.mode is BudgetMode.HARD:
+        return Decimal(0)
+    if worst_usd is None:
+        return None
+    return running_max * max(worst_usd - (usd_p90 or Decimal(0)), Decimal(0))
+
+
+def level(spent_usd: Decimal, budget: Budget | None, thresholds: Sequence[int]) -> int:
+    """Return the greatest threshold, in percent, that spending has reached; 0 for none."""
+    if budget is None:
+        return 0
+    return max((one for one in thresholds if spent_usd * 100 >= budget.limit_usd * one), default=0)

@@ -1,0 +1,124 @@
+"""Estimates: how long a run will take and what it will cost, from what its data set's runs have taken.
+
+They serve expected starts, the reservations of budgets, and people. Fairness never asks them: it charges what was
+really used.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import combinations
+from statistics import median
+
+from trainyard.domain.policy import JOBS_OF_PROCESSING, JOBS_OF_TRAINING, MB, Lane, TierPolicy
+from trainyard.domain.prices import Prices, rounded_up
+from trainyard.domain.requests import Basis, Estimate
+
+RUNS_KEPT = 16
+"""Of a data set: the last ones, so that what has changed is soon forgotten."""
+
+RUNS_NEEDED = 3
+"""Before history is trusted; below it a run counts as the first of its kind."""
+
+COLD_SECONDS = 240
+"""What each job of a run spends on getting its instances, and its image, where nothing else is known."""
+
+COLD_SECONDS_PER_MB = 0.5
+"""By how much each job of a run is longer for each MB of data, where nothing else is known."""
+
+SPREAD = 2.0
+"""By how much a run without history is taken to last longer than expected, once in ten times."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run that succeeded."""
+
+    seconds: int
+    """From its admission to its end."""
+    job_seconds: int
+    """Of its longest job."""
+    usd: Decimal
+    data_bytes: int
+    lane: str
+
+
+def estimate(past: Sequence[PastRun], data_bytes: int, tier: TierPolicy, lane: Lane, prices: Prices) -> Estimate:
+    """Return what a run on so much data is expected to take and to cost.
+
+    Robust: the line through the past runs of the same instances is the median of the slopes between any two of
+    them (Theil-Sen), which three outliers of ten do not move; with data of one size it is the plain median.
+    """
+    alike = [run for run in past if run.lane == str(lane)]
+    if len(alike) < RUNS_NEEDED:
+        return _cold(data_bytes, tier, lane, prices, len(alike))
+    longest = int(tier.run_time_max.total_seconds())
+    sizes = [run.data_bytes for run in alike]
+    seconds, p90 = _line(sizes, [run.seconds for run in alike], data_bytes)
+    jobs, _ = _line(sizes, [run.job_seconds for run in alike], data_bytes)
+    usd, usd_p90 = _line(sizes, [float(run.usd) for run in alike], data_bytes)
+    return Estimate(
+        seconds=min(round(seconds), longest),
+        seconds_p90=min(round(p90), longest),
+        job_seconds=min(round(jobs), int(tier.runtime_max.total_seconds())),
+        usd=rounded_up(Decimal(usd)),
+        usd_p90=rounded_up(Decimal(usd_p90)),
+        basis=Basis.HISTORY,
+        runs=len(alike),
+    )
+
+
+def remembered(past: Sequence[PastRun], run: PastRun) -> tuple[PastRun, ...]:
+    """Return the past runs with one more, the oldest forgotten."""
+    return (*past, run)[-RUNS_KEPT:]
+
+
+def error(expected: float, actual: float) -> float:
+    """Return by what share of the actual an estimate was off: 0 is exact, 1 is as much again."""
+    return abs(expected - actual) / actual if actual else 0.0
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return a quantile of some values, between neighbours in proportion; raises ValueError without any."""
+    if not values:
+        raise ValueError("no values")
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def _line(sizes: Sequence[int], values: Sequence[float], size: int) -> tuple[float, float]:
+    """Return the value at a size by the robust line, and what nine of ten runs stay below."""
+    slopes = [
+        (v2 - v1) / (s2 - s1)
+        for (s1, v1), (s2, v2) in combinations(zip(sizes, values, strict=True), 2)
+        if s1 != s2
+    ]
+    slope = max(median(slopes), 0.0) if slopes else 0.0
+    begin = median(value - slope * known for known, value in zip(sizes, values, strict=True))
+    middle = max(begin + slope * size, 0.0)
+    shares = [
+        value / fitted for known, value in zip(sizes, values, strict=True) if (fitted := begin + slope * known) > 0
+    ]
+    return middle, middle * max(quantile(shares, 0.9), 1.0) if shares else middle
+
+
+def _cold(data_bytes: int, tier: TierPolicy, lane: Lane, prices: Prices, runs: int) -> Estimate:
+    """Return what is expected of a run without history, from its size and its tier."""
+    limit = int(tier.runtime_max.total_seconds())
+    job = min(round(COLD_SECONDS + COLD_SECONDS_PER_MB * data_bytes / MB), limit)
+    late = min(round(job * SPREAD), limit)
+    jobs = JOBS_OF_PROCESSING + JOBS_OF_TRAINING
+    rates = lane.rates(prices)
+    rate = None if rates is None else sum(rates, Decimal(0))
+    return Estimate(
+        seconds=jobs * job,
+        seconds_p90=jobs * late,
+        job_seconds=job,
+        usd=None if rate is None else rounded_up(rate * job),
+        usd_p90=None if rate is None else rounded_up(rate * late),
+        basis=Basis.COLD,
+        runs=runs,
+    )

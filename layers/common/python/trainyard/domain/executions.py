@@ -1,0 +1,252 @@
+"""Executions as the record keeps them: steps, what each used, and what that cost."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from trainyard.domain.prices import JobKind, Prices, rounded
+from trainyard.domain.requests import State
+
+FREE_STEPS = frozenset({"", "Training", "Processing", "Condition", "Fail", "Lambda", "RegisterModel", "Model"})
+"""Types of steps that cost nothing by themselves: they run no job, or never got one ("" and the jobs' own)."""
+
+STEP_MOVES = frozenset({"Starting", "Executing", "Stopping"})
+"""Statuses of a step that has not ended (SageMaker API reference, PipelineExecutionStep)."""
+
+JOB_ENDED = frozenset({"Completed", "Failed", "Stopped"})
+"""Statuses of training and processing jobs that do not change again (SageMaker API reference)."""
+
+SKEW_SECONDS = 1.0
+"""By which a job's end may lie before its start, as clocks are read, without being worth a flag."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFacts:
+    """What SageMaker says of a step's job; None is what it does not say."""
+
+    kind: JobKind
+    arn: str
+    status: str
+    instance_type: str
+    instance_count: int
+    volume_gb: int
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    billable_seconds: int | None = None
+    """Training only; of spot instances less than the training took."""
+    training_seconds: int | None = None
+    spot: bool = False
+    metrics: tuple[tuple[str, float], ...] = ()
+    artifact_uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFacts:
+    """What SageMaker says of a step."""
+
+    name: str
+    kind: str
+    """Its type, as the pipeline's definition calls it; the service's own word where that is not known."""
+    status: str
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    failure: str | None = None
+    job: JobFacts | None = None
+    job_missing: bool = False
+    """It has a job that SageMaker knows nothing of any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """A step and what it cost."""
+
+    step: StepFacts
+    seconds: int | None
+    """Billable, of each instance; None while that is unknown, 0 for a step that runs no job."""
+    cost_usd: Decimal | None
+    """None where seconds or price are unknown: unknown is not nothing."""
+    saved_usd: Decimal = Decimal(0)
+    """What spot instances saved."""
+    flags: tuple[str, ...] = ()
+    """What is odd about it."""
+    settled: bool = True
+    """Whether it can no longer change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRecord:
+    """One execution: an attempt of a request, from its admission to its end."""
+
+    request_id: str
+    attempt: int
+    tenant_id: str
+    tier: str
+    data_set: str
+    algorithm: str
+    lane: str
+    month: str
+    """In which it was admitted, "2026-11": to this month's budget and bill it belongs."""
+    execution_arn: str
+    state: State
+    """How it ended; a request that goes back to the queue has executions that FAILED."""
+    admitted_at: datetime
+    started_at: datetime | None
+    ended_at: datetime
+    recorded_at: datetime
+    steps: tuple[StepRecord, ...]
+    cost_usd: Decimal
+    """The sum of what is known."""
+    unknown: int
+    """Steps of which the cost is unknown."""
+    price_version: str
+    settled: bool
+    """Whether all its steps are; else it is read again."""
+    reserved_usd: Decimal = Decimal(0)
+    data_bytes: int = 0
+    reason: str | None = None
+    failed_step: str | None = None
+    model_package_arn: str | None = None
+    model_uri: str | None = None
+    report_uri: str | None = None
+    expected_seconds: int | None = None
+    expected_usd: Decimal | None = None
+    revision: int = 0
+    """Moves when it is put right."""
+
+    @property
+    def day(self) -> str:
+        """Return the day on which it ended, "2026-11-21", within the month it belongs to."""
+        ended = self.ended_at.astimezone(UTC).strftime("%Y-%m-%d")
+        first, last = f"{self.month}-01", f"{self.month}-{days_in(self.month):02d}"
+        return min(max(ended, first), last)
+
+    @property
+    def seconds(self) -> int:
+        """Return how long it ran, from its admission on."""
+        return max(int((self.ended_at - self.admitted_at).total_seconds()), 0)
+
+    @property
+    def job_seconds(self) -> int:
+        """Return how long its longest job ran."""
+        return max((step.seconds or 0 for step in self.steps), default=0)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return tuple(f"{step.step.name}: {flag}" for step in self.steps for flag in step.flags)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Return the cost tags that its jobs carry, but the stage's, which a deployment's all share."""
+        return {
+            "trainyard:tenant": self.tenant_id,
+            "trainyard:tier": self.tier,
+            "trainyard:request": self.request_id,
+            "trainyard:dataset": self.data_set,
+        }
+
+
+def month_of(when: datetime) -> str:
+    """Return the month of a time, "2026-11", in UTC."""
+    return when.astimezone(UTC).strftime("%Y-%m")
+
+
+def next_month(month: str) -> str:
+    year, number = int(month[:4]), int(month[5:])
+    return f"{year + number // 12:04d}-{number % 12 + 1:02d}"
+
+
+def days_in(month: str) -> int:
+    return (month_begins(next_month(month)) - month_begins(month)).days
+
+
+def month_begins(month: str) -> datetime:
+    """Return when a month begins; raises ValueError for what is no month."""
+    return datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+
+
+def priced(step: StepFacts, prices: Prices) -> StepRecord:
+    """Return a step with what it cost."""
+    job = step.job
+    if job is None:
+        return _without_job(step)
+    seconds, flags = billable_seconds(job)
+    settled = job.status in JOB_ENDED and seconds is not None
+    if job.status not in JOB_ENDED:
+        flags += (f"its job is still {job.status}",)
+    used = seconds or 0
+    usd = prices.cost(job.kind, job.instance_type, job.instance_count, job.volume_gb, used)
+    if usd is None:
+        flags += (f"the price of {job.instance_type} for {job.kind.value} is unknown",)
+    cost = None if usd is None or seconds is None else rounded(usd)
+    saved = Decimal(0)
+    if job.spot and usd and job.training_seconds is not None:
+        saved = max(rounded(usd * job.training_seconds / used) - rounded(usd), Decimal(0))
+    return StepRecord(step=step, seconds=seconds, cost_usd=cost, saved_usd=saved, flags=flags, settled=settled)
+
+
+def _without_job(step: StepFacts) -> StepRecord:
+    if step.job_missing:
+        return StepRecord(step=step, seconds=None, cost_usd=None, flags=("SageMaker no longer knows its job",))
+    if step.kind in FREE_STEPS:
+        settled = step.status not in STEP_MOVES
+        return StepRecord(step=step, seconds=0, cost_usd=Decimal(0), settled=settled)
+    return StepRecord(step=step, seconds=None, cost_usd=None, flags=(f"its type {step.kind!r} is unknown",))
+
+
+def billable_seconds(job: JobFacts) -> tuple[int | None, tuple[str, ...]]:
+    """Return the billable seconds of a job, and what is odd about them.
+
+    Training: as SageMaker says. Processing: from its start to its end, rounded up. A job that ended before it
+    began used nothing; one whose times are missing used nobody knows what (SageMaker API reference,
+    DescribeTrainingJob and DescribeProcessingJob).
+    """
+    begin, end = job.started_at, job.ended_at
+    flags: tuple[str, ...] = ()
+    if begin is not None and end is not None and (begin - end).total_seconds() > SKEW_SECONDS:
+        flags = (f"it ended at {end:%Y-%m-%dT%H:%M:%SZ}, before it began",)
+    if job.kind is JobKind.TRAINING and job.billable_seconds is not None:
+        if job.billable_seconds < 0:
+            return 0, (*flags, f"its billable seconds are {job.billable_seconds}")
+        return job.billable_seconds, flags
+    if begin is None and job.status in JOB_ENDED:
+        return 0, flags  # it never got an instance
+    if begin is None or end is None:
+        return None, (*flags, "when it began or ended is not told")
+    return max(math.ceil((end - begin).total_seconds()), 0), flags
+
+
+def total(records: Iterable[StepRecord]) -> tuple[Decimal, int]:
+    """Return the sum of what is known, and how many steps' cost is not."""
+    costs = [record.cost_usd for record in records]
+    return sum((cost for cost in costs if cost is not None), Decimal(0)), costs.count(None)
+
+
+def apportioned(amounts: Sequence[Decimal], places: int = 2) -> list[Decimal]:
+    """Return amounts rounded so that they add up to their rounded sum (largest remainder).
+
+    None is further than one unit of the last place from what it was.
+    """
+    unit = Decimal(1).scaleb(-places)
+    whole = sum(amounts, Decimal(0)).quantize(unit)
+    floors = [(amount // unit) * unit for amount in amounts]
+    left = int((whole - sum(floors, Decimal(0))) / unit)
+    order = sorted(range(len(amounts)), key=lambda i: (floors[i] - amounts[i], i))
+    for number in order[:left]:
+        floors[number] += unit
+    return [floor.quantize(unit) for floor in floors]
+
+
+def corrected(before: ExecutionRecord, steps: Sequence[StepRecord], now: datetime) -> ExecutionRecord:
+    """Return a record with its steps as they are known now."""
+    cost, unknown = total(steps)
+    return replace(
+        before,
+        steps=tuple(steps),
+        cost_usd=cost,
+        unknown=unknown,
+        settled=all(step.settled for step in steps),
+        recorded_at=now,
+        revision=before.revision + 1,
+    )
