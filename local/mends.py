@@ -14,6 +14,7 @@ Answer = dict[str, Any]
 def mend_all(sagemaker: Callable[[], Any]) -> None:
     """Apply every mend; `sagemaker` returns a client of the SageMaker server."""
     provision_pipelines(sagemaker)
+    provision_named_queries()
     carry_scheduled_events()
     tell_object_versions()
     authorise_as_aws()
@@ -48,6 +49,29 @@ def provision_pipelines(sagemaker: Callable[[], Any]) -> None:
         sagemaker().delete_pipeline(PipelineName=physical_id, ClientRequestToken=physical_id.ljust(32, "-"))
 
     provisioners._RESOURCE_HANDLERS["AWS::SageMaker::Pipeline"] = {
+        "create": create,
+        "update": update,
+        "delete": delete,
+    }
+
+
+def provision_named_queries() -> None:
+    """CloudFormation refuses a stack with an AWS::Athena::NamedQuery, though Athena here keeps such queries."""
+    from ministack.services import athena
+    from ministack.services.cloudformation import provisioners
+
+    def create(logical_id: str, properties: Answer, stack_name: str) -> tuple[str, Answer]:
+        _, _, body = athena._create_named_query(properties)
+        return str(json.loads(body)["NamedQueryId"]), {}
+
+    def update(physical_id: str, old: Answer, new: Answer, stack_name: str) -> tuple[str, Answer]:
+        delete(physical_id, old)
+        return create("", new, stack_name)
+
+    def delete(physical_id: str, properties: Answer) -> None:
+        athena._delete_named_query({"NamedQueryId": physical_id})
+
+    provisioners._RESOURCE_HANDLERS["AWS::Athena::NamedQuery"] = {
         "create": create,
         "update": update,
         "delete": delete,

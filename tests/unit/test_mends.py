@@ -16,6 +16,10 @@ def test_cloudformation_does_not_know_sagemaker_pipelines() -> None:
     assert "AWS::SageMaker::Pipeline" not in provisioners._RESOURCE_HANDLERS, LOOK
 
 
+def test_cloudformation_does_not_know_athenas_named_queries() -> None:
+    assert "AWS::Athena::NamedQuery" not in provisioners._RESOURCE_HANDLERS, LOOK
+
+
 def test_schedules_do_not_carry_source_and_type_to_a_bus() -> None:
     sources = inspect.getsource(scheduler) + inspect.getsource(eventbridge._invoke_target)
     assert "EventBridgeParameters" not in sources, LOOK
