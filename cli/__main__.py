@@ -5,14 +5,17 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli import algorithms, dlq, models, requests, service, simulate, teardown, tenants
+from cli import algorithms, costs, dlq, halt, models, prices, requests, service, simulate, teardown, tenants
 from cli.deployment import Deployment
 from cli.show import Answer, show
+from trainyard.application.reports import By
 from trainyard.domain.errors import TrainyardError
+from trainyard.domain.requests import State
 
 EXAMPLES = """examples:
   trainyard tenant create acme --tier premium --target churned
@@ -27,6 +30,9 @@ EXAMPLES = """examples:
   trainyard simulate --policy candidate.yaml
   trainyard models acme
   trainyard models fetch acme 1 --to model.tar.gz
+  trainyard costs --by tier --month 2026-11
+  trainyard costs budgets
+  trainyard halt tenant acme
   trainyard pause tenant acme
   trainyard dlq list
 
@@ -35,6 +41,7 @@ are those of the AWS SDK's environment."""
 
 
 MODEL_ACTIONS = ("list", "approve", "reject", "fetch")
+COST_ACTIONS = ("report", "budgets", "estimates", "statement", "export", "tags", "reconcile")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -52,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     _request_commands(commands)
     _model_commands(commands)
     _service_commands(commands)
+    _cost_commands(commands)
     _add_common_options(parser)
     return parser
 
@@ -218,8 +226,16 @@ def _data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
 def _request_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     listed = commands.add_parser("requests", help="list training requests: a tenant's, or all that wait or run")
     listed.add_argument("tenant_id", metavar="TENANT", nargs="?")
+    listed.add_argument("--state", choices=[state.value for state in State], help="only those in a state")
+    listed.add_argument("--tier", help="only those of a tier")
+    listed.add_argument("--data-set", help="only those of one data set of the tenant")
+    listed.add_argument(
+        "--since", metavar="DAY", help="2026-11-20: of a tenant those that arrived since, else ended"
+    )
+    listed.add_argument("--until", metavar="DAY", help="the last day")
+    listed.add_argument("--limit", type=int, default=200, help="show the last so many (default: 200)")
     listed.set_defaults(run=requests.list_requests)
-    one = commands.add_parser("request", help="show one request")
+    one = commands.add_parser("request", help="show one request: its life, and what each attempt did and cost")
     one.add_argument("request_id", metavar="REQUEST")
     one.set_defaults(run=requests.show_request)
     why = commands.add_parser("why", help="why a request waits, who is before it, and when it may start")
@@ -315,6 +331,64 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     redrive.set_defaults(run=dlq.redrive)
 
 
+def _cost_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "costs",
+        help="what trainings cost (costs --by tenant), budgets, estimates, statements, the bill beside it",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  trainyard costs\n  trainyard costs --by data-set --tenant acme --month 2026-11\n"
+        "  trainyard costs --by month --since 2026-01\n  trainyard costs budgets\n"
+        "  trainyard costs statement acme --month 2026-11\n  trainyard costs reconcile --month 2026-10",
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    report = actions.add_parser(
+        "report", help="by tenant, tier, data set, algorithm or month; `costs` alone does it"
+    )
+    report.add_argument("--by", choices=[by.value for by in By], default=By.TENANT.value)
+    report.add_argument("--tenant", help="of one tenant")
+    report.add_argument("--month", help="2026-11 (default: this month)")
+    report.add_argument("--since", metavar="MONTH", help="the first month, of several")
+    report.set_defaults(run=costs.report)
+    budgets = actions.add_parser("budgets", help="budgets of tenants and tiers, and how they stand")
+    budgets.add_argument("tenant", metavar="TENANT", nargs="?")
+    budgets.set_defaults(run=costs.budgets)
+    estimates = actions.add_parser("estimates", help="how far estimates were off")
+    estimates.add_argument("tenant", metavar="TENANT", nargs="?")
+    estimates.add_argument("--month", help="2026-11 (default: this month)")
+    estimates.set_defaults(run=costs.estimates)
+    statement = actions.add_parser("statement", help="write a tenant's statement into its storage, as HTML")
+    statement.add_argument("tenant", metavar="TENANT")
+    statement.add_argument("--month", help="2026-11 (default: this month)")
+    statement.set_defaults(run=costs.statement)
+    exported = actions.add_parser("export", help="write a day's usage into the billing bucket again")
+    exported.add_argument("day", metavar="DAY", help="2026-11-20")
+    exported.set_defaults(run=costs.export)
+    actions.add_parser("tags", help="whether the bill shows our cost tags").set_defaults(run=costs.tags)
+    reconcile = actions.add_parser("reconcile", help="what was booked beside what Cost Explorer says was billed")
+    reconcile.add_argument("--month", help="2026-11 (default: this month)")
+    reconcile.set_defaults(run=costs.reconcile)
+    table = commands.add_parser("prices", help="the price table")
+    actions = table.add_subparsers(dest="action", required=True, metavar="ACTION")
+    shown = actions.add_parser("show", help="the prices of a region")
+    shown.set_defaults(run=prices.show)
+    updated = actions.add_parser("update", help="read the list prices of a region into the table")
+    updated.add_argument("--dry-run", action="store_true", help="show what would change")
+    updated.add_argument(
+        "--volume-gb-month", type=Decimal, metavar="USD", help="of jobs' volumes; needed for a new region"
+    )
+    updated.set_defaults(run=prices.update)
+    for one in (shown, updated):
+        one.add_argument("--region", help="default: the environment's")
+        one.add_argument("--file", type=Path, default=prices.DEFAULT_FILE, help="default: the shipped table")
+    halted = commands.add_parser(
+        "halt", help="the kill switch: show what runs; with --yes start nothing new, and stop what runs"
+    )
+    halted.add_argument("what", choices=["all", "tenant"])
+    halted.add_argument("name", nargs="?", help="of the tenant")
+    halted.add_argument("--yes", action="store_true", help="do it; without it, only say what would be stopped")
+    halted.set_defaults(run=halt.halt)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(_written_out(sys.argv[1:] if arguments is None else arguments))
     try:
@@ -336,8 +410,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _written_out(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with `models TENANT` written out as `models list TENANT`."""
+    """Return the arguments with `models TENANT` written out as `models list TENANT`, `costs` as `costs report`."""
     written = list(arguments)
+    if "costs" in written:
+        behind = written.index("costs") + 1
+        if behind == len(written) or written[behind] not in (*COST_ACTIONS, "-h", "--help"):
+            written.insert(behind, "report")
     if "models" in written:
         behind = written.index("models") + 1
         if behind < len(written) and written[behind] not in (*MODEL_ACTIONS, "-h", "--help"):

@@ -2,42 +2,132 @@
 
 import json
 from argparse import Namespace
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cli.deployment import Deployment
 from cli.show import Answer
+from trainyard.application.explain import BudgetAccount
+from trainyard.domain.errors import Refused
+from trainyard.domain.executions import ExecutionRecord
 from trainyard.domain.receipts import receipt_of
-from trainyard.domain.requests import Request, State
+from trainyard.domain.requests import TERMINAL, Basis, Estimate, Outcome, Request, State
 
 
 def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
+    """List a tenant's requests, or those of all tenants: what waits or runs, or what a filter names."""
+    if arguments.data_set and not arguments.tenant_id:
+        raise Refused("--data-set needs a tenant: `trainyard requests TENANT --data-set NAME`")
+    since, until = _day(arguments.since), _day(arguments.until)
     if arguments.tenant_id:
-        found = deployment.waiting_room.of_tenant(deployment.tenant(arguments.tenant_id).tenant_id)
-        columns: tuple[str, ...] = (
-            "REQUEST",
-            "DATA SET",
-            "STATE",
-            "WAITED",
-            "RAN",
-            "QUALITY",
-            "COST USD",
-            "REASON",
-        )
-        rows = [_result(request) for request in found]
+        found = _of_tenant(deployment, arguments, since, until)
     else:
-        states = (State.RUNNING, State.ADMITTED, State.QUEUED)
-        found = [request for state in states for request in deployment.waiting_room.active(state)]
-        columns = ("REQUEST", "TENANT", "TIER", "DATA SET", "STATE", "ARRIVED")
-        rows = [_activity(request) for request in found]
-    return Answer(data=[view(request) for request in found], columns=columns, rows=rows)
+        found = list(_of_all(deployment, arguments, since, until))
+    wanted = [
+        request
+        for request in found
+        if (arguments.state is None or request.state.value == arguments.state)
+        and (arguments.tier is None or request.tier == arguments.tier)
+    ]
+    shown = wanted[-arguments.limit :]
+    lines = [f"the last {len(shown)} of {len(wanted)}; --limit shows more"] if len(shown) < len(wanted) else []
+    return Answer(
+        data=[view(request) for request in shown],
+        columns=COLUMNS if arguments.tenant_id else ("TENANT", "TIER", *COLUMNS),
+        rows=[_result(r) if arguments.tenant_id else (r.tenant_id, r.tier, *_result(r)) for r in shown],
+        lines=lines,
+    )
+
+
+COLUMNS = ("REQUEST", "DATA SET", "STATE", "ARRIVED", "WAITED", "RAN", "QUALITY", "COST USD", "REASON")
+DAYS_MAX = 92
+"""Over which ended requests of all tenants are listed at most."""
+
+
+def _of_tenant(
+    deployment: Deployment, arguments: Namespace, since: datetime | None, until: datetime | None
+) -> list[Request]:
+    room, tenant_id = deployment.waiting_room, deployment.tenant(arguments.tenant_id).tenant_id
+    end = until + timedelta(days=1) if until else None
+    if arguments.data_set:
+        return room.of_data_set(tenant_id, arguments.data_set, since=since, until=end)
+    return room.of_tenant(tenant_id, since=since, until=end)
+
+
+def _of_all(
+    deployment: Deployment, arguments: Namespace, since: datetime | None, until: datetime | None
+) -> Iterator[Request]:
+    """Yield what waits or runs; what has ended only when a state, a tier or a day is named."""
+    room, policy = deployment.waiting_room, deployment.policies.current()
+    active = [State.RUNNING, State.ADMITTED, State.QUEUED]
+    for state in active:
+        if arguments.state in (None, state.value):
+            yield from room.active(state)
+    named = arguments.tier or since or until or (arguments.state and State(arguments.state) in TERMINAL)
+    if not named:
+        return
+    last = until or datetime.now(UTC)
+    first = since or last
+    days = (last.date() - first.date()).days + 1
+    if not 0 < days <= DAYS_MAX:
+        raise Refused(f"--since and --until span {days} days; 1 to {DAYS_MAX} can be listed")
+    tiers = [arguments.tier] if arguments.tier else [tier.name for tier in policy.tiers]
+    states = [s for s in sorted(TERMINAL) if arguments.state in (None, s.value)]
+    for number in range(days):
+        day = (first + timedelta(days=number)).strftime("%Y-%m-%d")
+        for tier in tiers:
+            for state in states:
+                yield from room.ended(tier, state, day)
+
+
+def _day(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise Refused(f"{text!r} is no day: write it as 2026-11-20") from None
 
 
 def show_request(deployment: Deployment, arguments: Namespace) -> Answer:
-    shown = view(deployment.request(arguments.request_id))
-    return Answer(
-        data=shown, columns=("FIELD", "VALUE"), rows=[(name, _plain(value)) for name, value in shown.items()]
-    )
+    """Show a request, its whole life, and what each of its executions did and cost."""
+    request = deployment.request(arguments.request_id)
+    executions = deployment.book.executions(request.request_id)
+    data = view(request) | {
+        "expected": asdict(request.expected) if request.expected else None,
+        "history": [asdict(entry) for entry in request.history],
+        "executions": [asdict(execution) | {"tags": execution.tags} for execution in executions],
+    }
+    rows = [(name, _plain(value)) for name, value in view(request).items() if value is not None]
+    if request.expected is not None:
+        rows.append(("expected", _expectation(request.expected)))
+    rows += [
+        (f"{entry.at:%Y-%m-%d %H:%M:%S}", f"{entry.state} {entry.cause}".strip()) for entry in request.history
+    ]
+    for execution in executions:
+        rows += [(f"attempt {execution.attempt}", line) for line in _told(execution)]
+    return Answer(data=data, columns=("FIELD", "VALUE"), rows=rows)
+
+
+def _told(execution: ExecutionRecord) -> Iterator[str]:
+    """Yield what an execution did, a line for each step."""
+    unknown = f", and {execution.unknown} steps of unknown cost" if execution.unknown else ""
+    again = "" if execution.settled else "; not all of it is known yet"
+    yield f"{execution.state.value.lower()}, {execution.cost_usd} USD in {execution.month}{unknown}{again}"
+    for record in execution.steps:
+        job = record.step.job
+        used = f", {job.instance_count} x {job.instance_type}, {record.seconds} s" if job else ""
+        cost = "unknown" if record.cost_usd is None else f"{record.cost_usd} USD"
+        flags = f" ({'; '.join(record.flags)})" if record.flags else ""
+        yield f"{record.step.name}: {record.step.status.lower()}{used}, {cost}{flags}"
+
+
+def _expectation(expected: Estimate) -> str:
+    cost = "" if expected.usd is None else f", {expected.usd} USD (90 %: below {expected.usd_p90})"
+    runs = f"{expected.runs} runs" if expected.basis is Basis.HISTORY else "data size and tier"
+    return f"{expected.seconds} s (90 %: below {expected.seconds_p90}){cost}; from {runs}"
 
 
 def why(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -53,6 +143,8 @@ def why(deployment: Deployment, arguments: Namespace) -> Answer:
         "ahead": list(found.ahead),
         "earliest_start": found.earliest,
         "latest_start": found.latest,
+        "expected": asdict(request.expected) if request.expected else None,
+        "budgets": [asdict(account) for account in found.accounts],
         "last_passes": passes,
     }
     if found.reason is None:
@@ -64,9 +156,19 @@ def why(deployment: Deployment, arguments: Namespace) -> Answer:
         ("position in its tier", found.position if found.position else "not within sight"),
         ("before it", ", ".join(found.ahead) or "nobody"),
         ("expected start", _range(found.earliest, found.latest)),
+        *(("expected run", _expectation(expected)) for expected in (request.expected,) if expected),
+        *((f"budget of {account.whose}", _standing(account)) for account in found.accounts),
         *((f"pass of {one['at']}", one["reason"]) for one in passes),
     ]
     return Answer(data=data, columns=("", "ANSWER"), rows=rows)
+
+
+def _standing(account: BudgetAccount) -> str:
+    left = account.budget.limit_usd - account.spent_usd - account.reserved_usd
+    return (
+        f"{account.spent_usd:.2f} spent, {account.reserved_usd:.2f} reserved, {left:.2f} left of "
+        f"{account.budget.limit_usd:.2f} USD in {account.month} ({account.budget.mode})"
+    )
 
 
 def _clock(when: datetime) -> str:
@@ -111,17 +213,19 @@ def _result(request: Request) -> tuple[Any, ...]:
         request.request_id,
         request.data_set,
         request.state.value,
+        request.arrived_at.strftime("%m-%d %H:%M:%S"),
         _between(request.arrived_at, request.started_at),
         _between(request.started_at, request.finished_at),
         f"{outcome.quality:.3f}" if outcome and outcome.quality is not None else None,
-        outcome.cost_usd if outcome else None,
+        _cost(outcome),
         request.reason or (f"superseded by {request.superseded_by}" if request.superseded_by else None),
     )
 
 
-def _activity(request: Request) -> tuple[Any, ...]:
-    arrived = request.arrived_at.strftime("%Y-%m-%d %H:%M:%S")
-    return (request.request_id, request.tenant_id, request.tier, request.data_set, request.state.value, arrived)
+def _cost(outcome: Outcome | None) -> str | None:
+    if outcome is None or outcome.cost_usd is None:
+        return None
+    return f"{outcome.cost_usd} + {outcome.cost_unknown} unknown" if outcome.cost_unknown else outcome.cost_usd
 
 
 def _plain(value: Any) -> Any:

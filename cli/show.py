@@ -7,7 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-UNBROKEN = frozenset({"REQUEST", "STATUS", "STATE", "TIER", "WAITED", "RAN", "QUALITY"})
+UNBROKEN = frozenset(
+    {"REQUEST", "STATUS", "STATE", "TIER", "ARRIVED", "WAITED", "RAN", "QUALITY", "COST USD", "USD", "MONTH"}
+)
 """Columns whose cells are read, or copied, whole."""
 
 

@@ -37,6 +37,8 @@ class Cloud:
     home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="trainyard-")))
     authorise: bool = True
     """Whether each call is authorised against the IAM policies that the template and the tenants carry."""
+    generated: int | None = None
+    """A seed from which run times and ends of jobs are drawn, and events lost and doubled; None to run jobs."""
     port: int = 0
     sagemaker_port: int = 0
     _process: subprocess.Popen[bytes] | None = None
@@ -149,6 +151,7 @@ class Cloud:
                 "STATE_DIR": str(self.home / "state"),
                 "TMPDIR": str(temporary),
             }
+            | ({} if self.generated is None else {"TRAINYARD_LOCAL_GENERATED": str(self.generated)})
         )
 
     def _await_ready(self, seconds: float) -> None:

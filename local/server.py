@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -23,6 +24,7 @@ import boto3
 from botocore.config import Config
 
 from local import faults, mends
+from local.sagemaker.generated import GeneratedJobs, LossyEvents
 from local.sagemaker.jobs import JobRunner
 from local.sagemaker.service import SageMakerService, wait_for
 
@@ -59,12 +61,17 @@ def main() -> None:
         credentials = mends.assume_as_service(role_arn, "SageMaker", trusted="sagemaker.amazonaws.com")
         return boto3.client(service, endpoint_url=endpoint, region_name=region, **credentials)
 
+    emit: Callable[[dict[str, Any]], None] = partial(mends.emit_as_aws, account_id=account_id, region=region)
+    runner: JobRunner | GeneratedJobs = JobRunner(home=home, image_socket=image_socket, client_as=client_as)
+    seed = os.environ.get("TRAINYARD_LOCAL_GENERATED")
+    if seed is not None:
+        runner, emit = GeneratedJobs(int(seed), client_as), LossyEvents(int(seed), emit)
     service = SageMakerService(
         account_id=account_id,
         region=region,
-        runner=JobRunner(home=home, image_socket=image_socket, client_as=client_as),
+        runner=runner,
         client_as=client_as,
-        emit=lambda entry: mends.emit_as_aws(entry, account_id=account_id, region=region),
+        emit=emit,
         client=client,
         assume=lambda role_arn: mends.assume_as_service(role_arn, "Test"),
     )

@@ -43,6 +43,8 @@ class Job:
     failure: str | None = None
     exit_message: str | None = None
     artifacts: str | None = None
+    told_from: float = 0.0
+    """Until this moment (time.monotonic) Describe says that it runs, though it may have ended."""
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -283,6 +285,12 @@ def manifest_entries(s3: Any, uri: str) -> list[tuple[str, str]]:
     manifest = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
     prefix = manifest[0]["prefix"]
     return [(prefix + name, name) for name in manifest[1:]]
+
+
+def upload_text(s3: Any, text: str, uri: str, key_id: str | None) -> None:
+    bucket, key = split(uri)
+    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key_id} if key_id else {}
+    s3.put_object(Bucket=bucket, Key=key, Body=text.encode(), **encryption)
 
 
 def upload(s3: Any, directory: Path, uri: str, key_id: str | None) -> None:

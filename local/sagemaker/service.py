@@ -14,7 +14,7 @@ import string
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from moto.sagemaker.models import sagemaker_backends
 
 from local.sagemaker.definition import Context, InvalidParameter, Unresolved, parameter_values
+from local.sagemaker.generated import GeneratedJobs
 from local.sagemaker.jobs import Job, JobFailed, JobRunner, JobStopped
 
 Environ = dict[str, Any]
@@ -125,7 +126,7 @@ class SageMakerService:
         *,
         account_id: str,
         region: str,
-        runner: JobRunner,
+        runner: JobRunner | GeneratedJobs,
         client_as: Callable[[str, str], Any],
         emit: Callable[[Answer], None],
         client: Callable[[str], Any],
@@ -308,7 +309,7 @@ class SageMakerService:
     # --- jobs ---------------------------------------------------------------------------------------------
 
     def describe_processing_job(self, request: Answer) -> Answer:
-        job = self._job(request["ProcessingJobName"])
+        job = _as_told(self._job(request["ProcessingJobName"]))
         return _timed(job, "Processing") | {
             "ProcessingJobName": job.name,
             "ProcessingJobArn": job.arn,
@@ -320,7 +321,9 @@ class SageMakerService:
         }
 
     def describe_training_job(self, request: Answer) -> Answer:
-        job = self._job(request["TrainingJobName"])
+        return self._training(_as_told(self._job(request["TrainingJobName"])))
+
+    def _training(self, job: Job) -> Answer:
         artifacts = {"ModelArtifacts": {"S3ModelArtifacts": job.artifacts}} if job.artifacts else {}
         return (
             _timed(job, "Training")
@@ -330,8 +333,8 @@ class SageMakerService:
                 "TrainingJobArn": job.arn,
                 "TrainingJobStatus": job.status,
                 "SecondaryStatus": job.status,
-                "BillableTimeInSeconds": job.seconds,
-                "TrainingTimeInSeconds": job.seconds,
+                **({"BillableTimeInSeconds": job.seconds} if job.ended_at else {}),
+                **({"TrainingTimeInSeconds": job.seconds} if job.ended_at else {}),
                 "ResourceConfig": job.request["ResourceConfig"],
                 "AlgorithmSpecification": job.request["AlgorithmSpecification"],
                 "HyperParameters": job.request["HyperParameters"],
@@ -428,7 +431,7 @@ class SageMakerService:
                 step.failure = str(error) if isinstance(error, JobFailed) else f"ClientError: {error}"
                 raise JobFailed(step.failure) from error
             finally:
-                step.ended_at = datetime.now(UTC)
+                step.ended_at = step.job.ended_at if step.job and step.job.ended_at else datetime.now(UTC)
             self._run_steps(execution, branch, context)
 
     def _run_step(self, execution: Execution, step: Step, definition: Answer, context: Context) -> list[Answer]:
@@ -453,7 +456,7 @@ class SageMakerService:
             }
         elif kind == "Training":
             job = self._run_job(execution, step, "training-job", request, self._runner.train)
-            context.steps[step.name] = self.describe_training_job({"TrainingJobName": job.name})
+            context.steps[step.name] = self._training(job)
         elif kind == "RegisterModel":
             arn = self._client("sagemaker").create_model_package(**request)["ModelPackageArn"]
             step.metadata = {"RegisterModel": {"Arn": arn}}
@@ -478,6 +481,7 @@ class SageMakerService:
         step.metadata = {member: {"Arn": job.arn}}
         self._announce_job(job, member)
         run(job)
+        step.started_at = job.started_at or step.started_at
         return job
 
     def _announce_job(self, job: Job, member: str) -> None:
@@ -578,6 +582,13 @@ def _page(found: list[Answer], request: Answer, member: str) -> Answer:
     if begin + size < len(found):
         answer["NextToken"] = str(begin + size)
     return answer
+
+
+def _as_told(job: Job) -> Job:
+    """Return a job as Describe tells of it: that it has ended, it may tell late."""
+    if job.ended_at is None or time.monotonic() >= job.told_from:
+        return job
+    return replace(job, status="InProgress", ended_at=None, failure=None, artifacts=None)
 
 
 def _timed(job: Job, prefix: str) -> Answer:

@@ -40,6 +40,7 @@ from trainyard.application.records import (
     content_item,
     entry_text,
     outcome_values,
+    owner,
     place_from,
     place_item,
     queue_from,
@@ -91,6 +92,9 @@ PAGE_MIN = 50
 
 SUSPICION_AGE = timedelta(minutes=2)
 """Between two recounts that agree: more than an index lags, less than between two runs of the reconciler."""
+
+LISTED_AT_ONCE = 100
+"""Keys of an index; BatchGetItem takes 100."""
 
 REOPENED_MAX = 400
 """Queues of a tier that are brought back in one pass."""
@@ -1015,21 +1019,49 @@ class WaitingRoom:
         """Return the requests that wait, start or run, longest in that state first; may lag."""
         return self._listed("by-activity", state.value, limit)
 
-    def of_tenant(self, tenant_id: str) -> list[Request]:
-        """Return a tenant's requests, oldest first; may lag."""
-        return self._listed("by-tenant", tenant_id, None)
+    def of_tenant(
+        self, tenant_id: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[Request]:
+        """Return a tenant's requests that arrived between two times, oldest first; may lag."""
+        above, below = stamp(since) if since else "", stamp(until) if until else "~"
+        return self._listed("by-tenant", tenant_id, None, above=above, below=below)
+
+    def of_data_set(
+        self, tenant_id: str, data_set: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[Request]:
+        """Return the requests of a data set that arrived between two times, oldest first; may lag."""
+        found: list[Request] = []
+        cursor, seen = stamp(since) if since else "", set[str]()
+        below = stamp(until) if until else "~"
+        while True:
+            page = self.store.query(
+                "by-data-set", owner(tenant_id, data_set), above=cursor, below=below, limit=LISTED_AT_ONCE
+            )
+            ids = [item["request_id"] for item in page.items if item["request_id"] not in seen]
+            found += self.get_all(ids) if ids else []
+            if page.complete or not ids:
+                return found
+            seen = set(ids)
+            cursor = page.items[-1]["arrived_at"]
+
+    def ended(self, tier: str, state: State, day: str, *, limit: int | None = None) -> list[Request]:
+        """Return the requests of a tier that came to an end in a state on a day, "2026-11-21"; may lag."""
+        assert state in TERMINAL
+        return self._listed("by-activity", f"{tier} {state.value} {day}", limit)
 
     def recent_of_tenant(self, tenant_id: str, *, limit: int) -> list[Request]:
         """Return a tenant's last requests, newest first; may lag."""
         page = self.store.query("by-tenant", tenant_id, limit=limit, newest_first=True)
         return [request_from(item) for item in page.items]
 
-    def _listed(self, index: str, partition: str, limit: int | None) -> list[Request]:
+    def _listed(
+        self, index: str, partition: str, limit: int | None, *, above: str = "", below: str = "~"
+    ) -> list[Request]:
         found: list[Item] = []
-        cursor = ""
+        cursor = above
         sort = "since" if index == "by-activity" else "arrived_at"
         while True:
-            page = self.store.query(index, partition, above=cursor, limit=limit or 1000)
+            page = self.store.query(index, partition, above=cursor, below=below, limit=limit or 1000)
             known = {item["request_id"] for item in found}
             new = [item for item in page.items if item["request_id"] not in known]
             found += new

@@ -1,0 +1,262 @@
+"""What trainings cost: reports, budgets, estimates, statements, exports, and the bill beside it."""
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from cli.deployment import Deployment
+from cli.show import Answer
+from trainyard.adapters.aws.billing import billed_by_tenant
+from trainyard.application.cost_tags import COST_TAGS, TagState, payers_command
+from trainyard.application.reports import By, CostRow, cost_report, differences, estimate_errors
+from trainyard.contracts.price_file import prices_of
+from trainyard.domain.errors import Refused
+from trainyard.domain.executions import ExecutionRecord, days_in, month_begins, month_of, next_month
+
+
+def report(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Show what trainings cost."""
+    first, last = _months(arguments)
+    found = [t for month in _between(first, last) for t in deployment.book.totals(month, arguments.tenant)]
+    made = cost_report(found, By(arguments.by), prices_of(deployment.region))
+    lines = []
+    if made.total.unknown:
+        lines.append(
+            f"the cost of {made.total.unknown} steps is unknown, and not in the amounts: `trainyard prices show` "
+            "tells which prices are known"
+        )
+    lines.append("STORAGE and SCHEDULER are attributed by rule (docs/costs.md), and not in USD")
+    return Answer(
+        data={
+            "from": first,
+            "to": last,
+            "by": made.by.value,
+            "rows": [asdict(row) for row in made.rows],
+            "total": asdict(made.total),
+        },
+        columns=(
+            arguments.by.upper(),
+            "RUNS",
+            "SUCCEEDED",
+            "FAILED",
+            "STOPPED",
+            "INSTANCE HOURS",
+            "USD",
+            "UNKNOWN",
+            "STORAGE",
+            "SCHEDULER",
+        ),
+        rows=[_cells(row) for row in (*made.rows, made.total)] if made.rows else [],
+        lines=lines if made.rows else [f"no training was booked from {first} to {last}"],
+    )
+
+
+def _cells(row: CostRow) -> tuple[Any, ...]:
+    return (
+        row.name,
+        row.executions,
+        row.succeeded,
+        row.failed,
+        row.stopped,
+        f"{row.instance_hours:.2f}",
+        f"{row.cents:,}",
+        row.unknown or None,
+        _amount(row.storage_usd, 4),
+        _amount(row.scheduler_usd, 4),
+    )
+
+
+def budgets(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Show the budgets of tenants and tiers, and how they stand."""
+    policy, now = deployment.policies.current(), datetime.now(UTC)
+    names = [arguments.tenant] if arguments.tenant else sorted(n for n, t in policy.tenants.items() if t.budget)
+    accounts = {
+        account.whose: account
+        for name in names
+        if (tenant := deployment.tenants.get(name)) is not None
+        for account in deployment.explain.accounts(name, tenant.tier, policy, now)
+    }
+    for tier in policy.tiers:
+        accounts |= {a.whose: a for a in deployment.explain.accounts("", tier.name, policy, now)}
+    if arguments.tenant and not names_of(accounts):
+        raise Refused(
+            f"tenant {arguments.tenant} has no budget: `trainyard tenant update … --budget-usd` sets one"
+        )
+    found = list(accounts.values())
+    return Answer(
+        data=[asdict(account) for account in found],
+        columns=("BUDGET OF", "MONTH", "MODE", "LIMIT", "SPENT", "RESERVED", "LEFT", "USED", "MAY OVERSHOOT BY"),
+        rows=[
+            (
+                account.whose,
+                account.month,
+                account.budget.mode.value,
+                f"{account.budget.limit_usd:,.2f}",
+                f"{account.spent_usd:,.2f}",
+                f"{account.reserved_usd:,.2f}",
+                f"{account.budget.limit_usd - account.spent_usd - account.reserved_usd:,.2f}",
+                f"{account.spent_usd / account.budget.limit_usd:.0%}",
+                _amount(account.overshoot_usd, 2),
+            )
+            for account in found
+        ],
+    )
+
+
+def names_of(accounts: dict[str, Any]) -> list[str]:
+    return [whose for whose in accounts if whose.startswith("tenant ")]
+
+
+def estimates(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Show how far estimates were off."""
+    month = _month(arguments.month)
+    executions = list(_executions(deployment, arguments.tenant, month))
+    errors = estimate_errors(executions)
+    if errors.seconds_median is None:
+        return Answer(data=asdict(errors), lines=[f"no run that succeeded in {month} had an estimate"])
+    return Answer(
+        data=asdict(errors) | {"month": month},
+        columns=("ESTIMATE OF", "RUNS", "ERROR, MEDIAN", "ERROR, P90"),
+        rows=[
+            ("duration", errors.runs, f"{errors.seconds_median:.0%}", f"{errors.seconds_p90:.0%}"),
+            ("cost", errors.runs, _share(errors.usd_median), _share(errors.usd_p90)),
+        ],
+        lines=["errors are shares of what runs really took; only runs that succeeded count"],
+    )
+
+
+def _executions(deployment: Deployment, tenant_id: str | None, month: str) -> Iterator[ExecutionRecord]:
+    """Yield a month's executions: a tenant's, or all by the days on which they were booked."""
+    begin, end = month_begins(month), month_begins(next_month(month))
+    if tenant_id is not None:
+        yield from deployment.book.executions_of_month(tenant_id, month, begin, end)
+        return
+    for number in range(days_in(month)):
+        yield from deployment.book.executions_of_day((begin + timedelta(days=number)).strftime("%Y-%m-%d"))
+
+
+def statement(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Write a tenant's statement into its storage."""
+    deployment.tenant(arguments.tenant)
+    month = _month(arguments.month)
+    told = _ask(deployment, {"statement": {"tenant": arguments.tenant, "month": month}})
+    return Answer(data=told, lines=[told["statement"]])
+
+
+def export(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Export a day again."""
+    try:
+        day = date.fromisoformat(arguments.day)
+    except ValueError:
+        raise Refused(f"{arguments.day!r} is no day: write it as 2026-11-20") from None
+    told = _ask(deployment, {"export": day.isoformat()})
+    return Answer(data=told, lines=[told["export"]])
+
+
+def tags(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Show how the cost allocation tags stand."""
+    noted = deployment.book.noted("cost tags")
+    if noted is None:
+        return Answer(
+            data={"states": {}},
+            lines=[
+                "not tried yet: the billing function tries once a day",
+                f"the payer can type: {payers_command()}",
+            ],
+        )
+    states = noted["states"]
+    open_ones = [name for name in COST_TAGS if states.get(name) not in (TagState.ACTIVE, TagState.ACTIVATED)]
+    lines = [f"tried at {noted['at'][:19]}Z"] + ([noted["why"]] if noted["why"] else [])
+    if open_ones:
+        lines.append(f"the account that pays activates them by: {payers_command(open_ones)}")
+    return Answer(
+        data={
+            "at": noted["at"],
+            "states": states,
+            "why": noted["why"],
+            "payers_command": payers_command(open_ones),
+        },
+        columns=("TAG", "ON THE BILL"),
+        rows=[(name, states.get(name)) for name in COST_TAGS],
+        lines=lines,
+    )
+
+
+def reconcile(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Show what was booked beside what Cost Explorer says was billed."""
+    month = _month(arguments.month)
+    billed = billed_by_tenant(month, deployment.outputs["Stage"])
+    found = differences(deployment.book.totals(month), billed)
+    rows = [
+        (
+            one.tenant_id,
+            f"{one.booked_usd:,.2f}",
+            f"{one.billed_usd:,.2f}",
+            f"{one.usd:+,.2f}",
+            None if one.share is None else f"{one.share:+.1%}",
+        )
+        for one in found
+    ]
+    booked, bill = (sum((getattr(one, n) for one in found), Decimal(0)) for n in ("booked_usd", "billed_usd"))
+    return Answer(
+        data={
+            "month": month,
+            "tenants": [asdict(one) | {"difference_usd": one.usd} for one in found],
+            "booked_usd": booked,
+            "billed_usd": bill,
+        },
+        columns=("TENANT", "BOOKED USD", "BILLED USD", "DIFFERENCE", "OF THE BILL"),
+        rows=[*rows, ("total", f"{booked:,.2f}", f"{bill:,.2f}", f"{bill - booked:+,.2f}", None)] if rows else [],
+        lines=[
+            "billed is unblended: savings plans, credits and taxes make it differ from list prices; a run that "
+            "began before the month's end is booked in its month, and billed in both"
+        ],
+    )
+
+
+def _ask(deployment: Deployment, command: dict[str, Any]) -> dict[str, Any]:
+    """Ask the billing function; raises Refused with its words."""
+    answer = deployment.client("lambda").invoke(
+        FunctionName=deployment.outputs["BillingFunction"], Payload=json.dumps(command).encode()
+    )
+    body: dict[str, Any] = json.loads(answer["Payload"].read())
+    if answer.get("FunctionError"):
+        raise Refused(str(body.get("errorMessage", body)))
+    return body
+
+
+def _months(arguments: Namespace) -> tuple[str, str]:
+    last = _month(arguments.month)
+    first = _month(arguments.since) if arguments.since else last
+    if first > last:
+        raise Refused(f"--since {first} lies behind --month {last}")
+    return first, last
+
+
+def _month(text: str | None) -> str:
+    """Return a month; this one if none is given. Raises Refused for what is no month."""
+    if text is None:
+        return month_of(datetime.now(UTC))
+    try:
+        return month_of(month_begins(text))
+    except ValueError:
+        raise Refused(f"{text!r} is no month: write it as 2026-11") from None
+
+
+def _between(first: str, last: str) -> Iterator[str]:
+    month = first
+    while month <= last:
+        yield month
+        month = next_month(month)
+
+
+def _amount(usd: Decimal | None, places: int) -> str:
+    return "unknown" if usd is None else f"{usd:,.{places}f}"
+
+
+def _share(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.0%}"

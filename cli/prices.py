@@ -1,0 +1,98 @@
+"""The price table: what is known, and how it is brought up to date."""
+
+import json
+from argparse import Namespace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from cli.deployment import Deployment
+from cli.show import Answer
+from trainyard.adapters.aws.billing import list_prices
+from trainyard.contracts.price_file import SHIPPED, PriceFile, parse_prices, write_prices
+from trainyard.domain.errors import Refused
+from trainyard.domain.prices import JobKind
+
+SOURCE = "AWS Price List API, AmazonSageMaker, on demand; volumes, storage and scheduler written down by hand"
+
+
+def show(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Show the prices of a region, and which instances of the policy lack one."""
+    table = _table(arguments)
+    region = arguments.region or deployment.region
+    found = table.regions.get(region)
+    if found is None:
+        raise Refused(
+            f"the price table has no prices of {region}, so every cost there is unknown; it has "
+            f"{', '.join(sorted(table.regions))}: `trainyard prices update --region {region}` adds it"
+        )
+    names = sorted({*found.training, *found.processing})
+    return Answer(
+        data={"version": table.version, "region": region} | found.model_dump(mode="json"),
+        columns=("INSTANCE", "TRAINING USD/H", "PROCESSING USD/H"),
+        rows=[(name, found.training.get(name), found.processing.get(name)) for name in names],
+        lines=[
+            f"version {table.version}, {table.source}",
+            f"volumes: {found.training_volume_gb_month} USD per GB and month of training, "
+            f"{found.processing_volume_gb_month} of processing",
+        ],
+    )
+
+
+def update(deployment: Deployment, arguments: Namespace) -> Answer:
+    """Read the list prices of a region, and write them into the table; a deployment puts them in force."""
+    table = _table(arguments)
+    region = arguments.region or deployment.region
+    known = table.regions.get(region)
+    if known is None and arguments.volume_gb_month is None:
+        raise Refused(
+            f"the table does not have {region} yet: name what a GB of a job's volume costs there a month by "
+            "--volume-gb-month (SageMaker AI pricing page)"
+        )
+    hourly = {kind.value: prices for kind, prices in list_prices(region).items()}
+    volume = arguments.volume_gb_month
+    others = {
+        "training_volume_gb_month": volume or (known and known.training_volume_gb_month),
+        "processing_volume_gb_month": volume or (known and known.processing_volume_gb_month),
+        "storage_gb_month": known.storage_gb_month if known else Decimal("0.023"),
+        "scheduler_per_execution": known.scheduler_per_execution if known else Decimal("0.0001"),
+    }
+    made = {
+        "version": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "currency": "USD",
+        "source": SOURCE,
+        "regions": {
+            **{name: prices.model_dump(mode="json") for name, prices in table.regions.items()},
+            region: {**hourly, **others},
+        },
+    }
+    after = parse_prices(json.dumps(made, default=str))
+    rows = _changes(table, after, region)
+    if not arguments.dry_run:
+        arguments.file.write_text(write_prices(after), encoding="utf-8")
+    said = "nothing was written" if arguments.dry_run else f"wrote {arguments.file}: deploy to put it in force"
+    return Answer(
+        data={"version": after.version, "region": region, "changes": [list(row) for row in rows]},
+        columns=("INSTANCE", "FOR", "WAS", "IS"),
+        rows=list(rows),
+        lines=[f"{len(rows)} prices of {region} changed; {said}"],
+    )
+
+
+def _changes(before: PriceFile, after: PriceFile, region: str) -> list[tuple[str, str, str, str]]:
+    rows: list[tuple[str, str, str, str]] = []
+    for kind in JobKind:
+        old: dict[str, Decimal] = getattr(before.regions.get(region), kind.value, {})
+        new: dict[str, Decimal] = getattr(after.regions[region], kind.value)
+        rows += [
+            (name, kind.value, str(old.get(name, "unknown")), str(new.get(name, "gone")))
+            for name in sorted({*old, *new})
+            if old.get(name) != new.get(name)
+        ]
+    return rows
+
+
+def _table(arguments: Namespace) -> PriceFile:
+    return parse_prices(arguments.file.read_text(encoding="utf-8"))
+
+
+DEFAULT_FILE = SHIPPED

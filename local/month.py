@@ -1,0 +1,380 @@
+"""A month of generated executions on the local cloud, and its books beside a recomputation from SageMaker alone.
+
+    python -m local.month [--runs 500] [--seed 1]
+
+The service is the deployed one, all of it; jobs' run times and ends are drawn (local/sagemaker/generated.py), with
+failures, retries for want of capacity, runs that are stopped, runs that outlive their maximum, reports that come
+late, and status events that are lost or doubled. The recomputation asks SageMaker for every job and its tags, and
+prices it by the shipped table with fractions: none of the service's code takes part.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil, floor
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from cli.__main__ import main as trainyard
+from cli.deployment import Deployment
+from local.cloud import REPOSITORY, Cloud
+from local.deploy import deploy
+from local.sagemaker.generated import HANGS
+from trainyard import bootstrap
+from trainyard.adapters.aws import clients
+from trainyard.application.records import stamp
+from trainyard.application.reports import estimate_errors
+from trainyard.application.store import Is, Item, Update
+from trainyard.application.waiting_room import request_key
+from trainyard.domain.errors import Conflict
+from trainyard.domain.executions import ExecutionRecord, month_of
+from trainyard.domain.requests import Request, State
+
+POLICY = """
+running_max: 40
+quiet_period_seconds: 0
+delay_max_seconds: 0
+start_retry_delay_seconds: 1
+retries: {attempts_max: 3, delay_seconds: 1}
+tiers:
+  basic:
+    quota: 20
+    running_max_per_tenant: 5
+    runtime_max_minutes: 60
+    quality_min: 0.5
+    instances: &instances
+      - {data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}
+      - {data_mb_max: 10, processing: ml.m5.xlarge, training: ml.m5.2xlarge, count: 2, volume_gb: 50}
+  premium:
+    quota: 20
+    running_max_per_tenant: 5
+    runtime_max_minutes: 60
+    quality_min: 0.5
+    storage: pool
+    budget_usd: 400
+    budget_mode: soft
+    instances: *instances
+"""
+TENANTS = 10
+DATA_SETS = 5
+BUDGET = Decimal("1.00")
+"""Of one tenant: less than its runs would cost."""
+SETTLE_SECONDS = 240
+
+
+@dataclass
+class Month:
+    """What a month came to."""
+
+    recomputed: dict[str, Fraction] = field(default_factory=dict)
+    """Tenant → USD, from SageMaker's side alone."""
+    booked: dict[str, Decimal] = field(default_factory=dict)
+    """Tenant → USD, as `trainyard costs --json` says."""
+    executions: Counter[str] = field(default_factory=Counter)
+    """Status → executions."""
+    records: list[ExecutionRecord] = field(default_factory=list)
+    requests: Counter[str] = field(default_factory=Counter)
+    items: dict[str, list[Item]] = field(default_factory=dict)
+    """Table → its items."""
+    missed: int = 0
+    """Ends that no event told."""
+    corrected: int = 0
+    budget_spent: Decimal = Decimal(0)
+
+    @property
+    def wrong(self) -> list[str]:
+        """Return what does not agree; nothing, if all does."""
+        found = [
+            f"{tenant}: booked {self.booked.get(tenant, 0)}, cost {float(self.recomputed.get(tenant, 0)):.6f}"
+            for tenant in sorted({*self.recomputed, *self.booked})
+            if _millionths(self.booked.get(tenant, Decimal(0))) != _millionths(self.recomputed.get(tenant, 0))
+        ]
+        if len(self.records) != self.executions.total():
+            found.append(f"{len(self.records)} records of {self.executions.total()} executions")
+        if self.budget_spent > BUDGET:
+            found.append(f"the budgeted tenant spent {self.budget_spent} of {BUDGET} USD")
+        left = {state: n for state, n in self.requests.items() if state in ("ADMITTED", "RUNNING")}
+        return [*found, *(f"{n} requests are {state}" for state, n in left.items())]
+
+
+def _millionths(usd: Decimal | Fraction | int) -> int:
+    return floor(Fraction(usd) * 10**6 + Fraction(1, 2))
+
+
+def run(runs: int, seed: int, progress: Progress | None = None) -> Month:
+    """Generate a month of about so many executions, and compare its books."""
+    with Cloud(generated=seed) as cloud, _environment(cloud), tempfile.TemporaryDirectory() as folder:
+        outputs = deploy(cloud)
+        policy = Path(folder) / "policy.yaml"
+        policy.write_text(POLICY, encoding="utf-8")
+        _trainyard("policy", "apply", str(policy))
+        yard = Deployment("trainyard")
+        tenants = [f"tenant{number}" for number in range(TENANTS)]
+        for number, tenant in enumerate(tenants):
+            options = ("--budget-usd", str(BUDGET)) if number == 0 else ()
+            _trainyard(
+                "tenant", "create", tenant, "--tier", ("basic", "premium")[number % 2], "--target", "y", *options
+            )
+        month = Month()
+        task = progress.add_task("executions", total=runs) if progress is not None else None
+        rounds = ceil(runs / (TENANTS * DATA_SETS))
+        dropped = 0
+        for number in range(rounds):
+            dropped += _drop(cloud, yard, tenants, number, runs - dropped)
+            _await_enlisted(yard, tenants, dropped)
+            _settle(yard, outputs, cloud, month)
+            if progress is not None and task is not None:
+                progress.update(task, completed=len(_executions(cloud, outputs)))
+        _compare(cloud, yard, outputs, month)
+        return month
+
+
+def _drop(cloud: Cloud, yard: Deployment, tenants: list[str], number: int, left: int) -> int:
+    """Drop data into as many data sets as are left; return how many."""
+    count = 0
+    for tenant in tenants:
+        for data_set in range(DATA_SETS):
+            if count < left:
+                name = f"{HANGS}-{number}" if data_set == 0 and tenant.endswith("3") else f"set{data_set}"
+                size = 2_000_000 if data_set == 4 else 1_000
+                root = yard.tenant(tenant)
+                cloud.client("s3").put_object(
+                    Bucket=root.bucket,
+                    Key=f"{root.root}incoming/{name}/data.csv",
+                    Body=b"y\n" + b"1\n" * (size // 2),
+                )
+                count += 1
+    return count
+
+
+def _await_enlisted(yard: Deployment, tenants: list[str], count: int) -> None:
+    """Wait until every drop is a request; raises TimeoutError."""
+    limit = time.monotonic() + SETTLE_SECONDS
+    while sum(len(yard.waiting_room.of_tenant(tenant)) for tenant in tenants) < count:
+        if time.monotonic() > limit:
+            raise TimeoutError(f"not all of {count} drops became requests; `trainyard dlq list` may say why")
+        time.sleep(0.5)
+
+
+def _settle(yard: Deployment, outputs: dict[str, str], cloud: Cloud, month: Month) -> None:
+    """Wait until nothing moves: stop what hangs, find what no event told, take back what no budget allows."""
+    with _function_environment(cloud, outputs["ReconcilerFunction"]):
+        reconcile, owed = bootstrap.reconcile(), bootstrap.owed()
+    limit, quiet = time.monotonic() + SETTLE_SECONDS, 0
+    while quiet < 3 and time.monotonic() < limit:
+        time.sleep(0.5)
+        room = yard.waiting_room
+        moving = [r for state in (State.ADMITTED, State.RUNNING) for r in room.active(state)]
+        for request in moving:
+            if request.state is State.RUNNING and request.data_set.startswith(HANGS):
+                with contextlib.suppress(Exception):  # it has ended
+                    yard.stop.stop(request.request_id, datetime.now(UTC))
+            _age(yard, request)
+        # As the timer does, but at once: what runs was made minutes older.
+        month.missed += len(reconcile.run(datetime.now(UTC)).ended)
+        month.corrected += len(owed.pay(datetime.now(UTC)).corrected)
+        waiting = room.active(State.QUEUED)
+        budgeted = [r for r in waiting if r.tenant_id == "tenant0"]
+        quiet = quiet + 1 if not moving and len(budgeted) == len(waiting) and not yard.book.todos() else 0
+    for request in yard.waiting_room.active(State.QUEUED):
+        yard.stop.stop(request.request_id, datetime.now(UTC))
+
+
+def _age(yard: Deployment, request: Request) -> None:
+    """Let a running request have begun some minutes earlier, so that it is asked about."""
+    if request.state is State.RUNNING and request.started_at is not None:
+        began = stamp(request.started_at - timedelta(minutes=10))
+        with contextlib.suppress(Conflict):  # it has just ended
+            running = (Is("state", State.RUNNING.value), Is("attempt", request.attempt))
+            changes = {"started_at": began, "since": began}
+            yard.store.transact([Update(request_key(request.request_id), set=changes, when=running)])
+
+
+def _compare(cloud: Cloud, yard: Deployment, outputs: dict[str, str], month: Month) -> None:
+    prices = json.loads((REPOSITORY / "layers/common/python/trainyard/prices.json").read_text(encoding="utf-8"))
+    region = prices["regions"]["us-east-1"]
+    sagemaker = cloud.client("sagemaker")
+    for summary in _executions(cloud, outputs):
+        month.executions[summary["PipelineExecutionStatus"]] += 1
+        pages = sagemaker.get_paginator("list_pipeline_execution_steps")
+        arn = summary["PipelineExecutionArn"]
+        for step in (
+            s for page in pages.paginate(PipelineExecutionArn=arn) for s in page["PipelineExecutionSteps"]
+        ):
+            job = _job(sagemaker, step)
+            if job is not None:
+                tenant, usd = _cost(sagemaker, job, region)
+                month.recomputed[tenant] = month.recomputed.get(tenant, Fraction(0)) + usd
+    report = json.loads(_trainyard("costs", "--by", "tenant", "--json"))
+    month.booked = {row["name"]: Decimal(row["usd"]) for row in report["rows"]}
+    cents = sum(Decimal(row["cents"]) for row in report["rows"])
+    assert cents == Decimal(report["total"]["cents"]), "the rows add up to the cent"
+    for day in (datetime.now(UTC) - timedelta(days=1), datetime.now(UTC)):
+        month.records += yard.book.executions_of_day(day.strftime("%Y-%m-%d"))
+    for tenant in (f"tenant{number}" for number in range(TENANTS)):
+        month.requests.update(request.state.value for request in yard.waiting_room.of_tenant(tenant))
+    queue = yard.waiting_room.queue("basic", "tenant0")
+    month.budget_spent = queue.spent_usd + queue.reserved_usd
+    for table in ("RequestsTable", "RecordTable", "SchedulerTable"):
+        pages = cloud.client("dynamodb").get_paginator("scan").paginate(TableName=outputs[table])
+        month.items[table] = [item for page in pages for item in page["Items"]]
+
+
+def _executions(cloud: Cloud, outputs: dict[str, str]) -> list[dict[str, Any]]:
+    pages = cloud.client("sagemaker").get_paginator("list_pipeline_executions")
+    found = pages.paginate(PipelineName=outputs["PipelineName"])
+    return [summary for page in found for summary in page["PipelineExecutionSummaries"]]
+
+
+def _job(sagemaker: Any, step: dict[str, Any]) -> dict[str, Any] | None:
+    for member, describe, name in (
+        ("TrainingJob", sagemaker.describe_training_job, "TrainingJobName"),
+        ("ProcessingJob", sagemaker.describe_processing_job, "ProcessingJobName"),
+    ):
+        if member in step.get("Metadata", {}):
+            return dict(describe(**{name: step["Metadata"][member]["Arn"].rpartition("/")[2]}))
+    return None
+
+
+def _cost(sagemaker: Any, job: dict[str, Any], region: dict[str, Any]) -> tuple[str, Fraction]:
+    """Return whose a job is, by its tags, and what it costs, to a millionth of a dollar."""
+    training = "TrainingJobArn" in job
+    kind, prefix = ("training", "Training") if training else ("processing", "Processing")
+    cluster = job["ResourceConfig"] if training else job["ProcessingResources"]["ClusterConfig"]
+    if training:
+        seconds = job["BillableTimeInSeconds"]
+    elif f"{prefix}StartTime" in job:
+        seconds = ceil((job["ProcessingEndTime"] - job["ProcessingStartTime"]).total_seconds())
+    else:
+        seconds = 0
+    hourly = Fraction(region[kind][cluster["InstanceType"]])
+    volume = Fraction(region[f"{kind}_volume_gb_month"]) * cluster["VolumeSizeInGB"] / 730
+    usd = (hourly + volume) * cluster["InstanceCount"] * seconds / 3600
+    tags = {t["Key"]: t["Value"] for t in sagemaker.list_tags(ResourceArn=job[f"{prefix}JobArn"])["Tags"]}
+    return tags["trainyard:tenant"], Fraction(_millionths(usd), 10**6)
+
+
+@contextlib.contextmanager
+def _environment(cloud: Cloud) -> Any:
+    before = dict(os.environ)
+    os.environ |= cloud.environment()
+    clients.client.cache_clear()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
+        clients.client.cache_clear()
+
+
+@contextlib.contextmanager
+def _function_environment(cloud: Cloud, function: str) -> Any:
+    """Read a function's settings, so that its use case can be built here and run at another time."""
+    before = dict(os.environ)
+    found = cloud.client("lambda").get_function_configuration(FunctionName=function)
+    os.environ |= found["Environment"]["Variables"]
+    for built in (bootstrap.reconcile, bootstrap.record, bootstrap.owed):
+        built.cache_clear()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
+
+
+def _trainyard(*arguments: str) -> str:
+    """Run the operator's command line; return what it printed. Raises RuntimeError when it complains."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = trainyard(["--stack", "trainyard", *arguments])
+    if code:
+        raise RuntimeError(f"trainyard {' '.join(arguments)}: {err.getvalue()}")
+    return out.getvalue()
+
+
+def item_bytes(value: Any) -> int:
+    """Return about what DynamoDB counts for a value in its own notation (developer guide, "Item sizes")."""
+    ((kind, inner),) = value.items()
+    if kind in ("S", "B"):
+        return len(inner.encode() if isinstance(inner, str) else inner)
+    if kind == "N":
+        return len(inner) // 2 + 2
+    if kind in ("BOOL", "NULL"):
+        return 1
+    if kind == "M":
+        return 3 + sum(len(name) + item_bytes(one) + 1 for name, one in inner.items())
+    return 3 + sum(item_bytes(one) + 1 for one in inner)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="local.month", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    with Progress(console=console) as progress:
+        month = run(arguments.runs, arguments.seed, progress)
+    _tell(console, month)
+    for line in month.wrong:
+        console.print(f"[red]✗[/red] {line}")
+    if not month.wrong:
+        console.print("✓ booked and recomputed agree for every tenant, to a millionth of a dollar")
+    return 1 if month.wrong else 0
+
+
+def _tell(console: Console, month: Month) -> None:
+    table = Table("TENANT", "BOOKED USD", "RECOMPUTED USD", box=None, pad_edge=False)
+    for tenant in sorted({*month.booked, *month.recomputed}):
+        recomputed = Decimal(_millionths(month.recomputed.get(tenant, 0))).scaleb(-6)
+        table.add_row(tenant, f"{month.booked.get(tenant, Decimal(0)):.6f}", f"{recomputed:.6f}")
+    console.print(table)
+    attempts = Counter(record.attempt for record in month.records)
+    console.print(
+        f"{month.executions.total()} executions in {month_of(datetime.now(UTC))}: {dict(month.executions)}"
+    )
+    console.print(
+        f"{month.requests.total()} requests: {dict(month.requests)}; attempts {dict(sorted(attempts.items()))}"
+    )
+    console.print(f"{month.missed} ends that no event told, {month.corrected} records put right")
+    console.print(f"budget of tenant0: {month.budget_spent} of {BUDGET} USD")
+    for basis, records in _by_basis(month.records).items():
+        errors = estimate_errors(records)
+        if errors.seconds_median is not None and errors.usd_median is not None:
+            console.print(
+                f"estimates from {basis}: {errors.runs} runs; duration off by {errors.seconds_median:.0%} (p50), "
+                f"{errors.seconds_p90:.0%} (p90); cost by {errors.usd_median:.0%}, {errors.usd_p90:.0%}"
+            )
+    count = month.executions.total() or 1
+    for name, items in month.items.items():
+        size = sum(sum(len(n) + item_bytes(v) for n, v in item.items()) for item in items)
+        console.print(f"{name}: {len(items)} items, {size / count:,.0f} bytes per execution")
+
+
+def _by_basis(records: list[ExecutionRecord]) -> dict[str, list[ExecutionRecord]]:
+    """Return what estimates rested on → executions: a data set's first runs, and those with history."""
+    seen: Counter[tuple[str, str]] = Counter()
+    found: dict[str, list[ExecutionRecord]] = {"size and tier": [], "history": []}
+    for record in sorted(records, key=lambda r: r.admitted_at):
+        if record.state is State.SUCCEEDED:
+            key = (record.tenant_id, record.data_set)
+            found["history" if seen[key] >= 3 else "size and tier"].append(record)
+            seen[key] += 1
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
