@@ -59,6 +59,12 @@ fairness: .venv/ready  ## measure fair shares, starvation bounds and large reque
 contention: .venv/ready  ## let a hundred dispatchers contend on the local cloud's DynamoDB (takes a while)
 	@$(BIN)/python -m local.contention
 
+RUNS ?= 500
+MONTH_SEED ?= 1
+.PHONY: month
+month: .venv/ready  ## generate a month of executions on the local cloud, and compare its books with SageMaker's side
+	@$(BIN)/python -m local.month --runs $(RUNS) --seed $(MONTH_SEED)
+
 TENANTS ?= 1000
 .PHONY: onboarding
 onboarding: .venv/ready  ## measure onboarding of a thousand pooled tenants, and a large deletion (takes a while)
@@ -70,7 +76,7 @@ isolation: .venv/ready  ## run the isolation matrix, policy by policy and agains
 
 .PHONY: test
 test: .venv/ready  ## run the tests
-	@$(BIN)/python -m pytest -n 2 -q tests
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -q tests
 
 .PHONY: check
 check: .venv/ready .venv-sam/ready check-pipeline  ## lint, types, template, security, pipeline drift

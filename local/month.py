@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -36,13 +37,18 @@ from local.deploy import deploy
 from local.sagemaker.generated import HANGS
 from trainyard import bootstrap
 from trainyard.adapters.aws import clients
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.ports import End, ExecutionReport
+from trainyard.application.record import executed
 from trainyard.application.records import stamp
 from trainyard.application.reports import estimate_errors
-from trainyard.application.store import Is, Item, Update
-from trainyard.application.waiting_room import request_key
+from trainyard.application.store import Is, Item, Update, Write
+from trainyard.application.waiting_room import WaitingRoom, request_key
+from trainyard.contracts.policy_file import parse_policy
+from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import ExecutionRecord, month_of
-from trainyard.domain.requests import Request, State
+from trainyard.domain.requests import Cause, Content, Request, State, Submission
 
 POLICY = """
 running_max: 40
@@ -306,6 +312,47 @@ def _trainyard(*arguments: str) -> str:
     return out.getvalue()
 
 
+def writes_of_a_life() -> Counter[str]:
+    """Return step → items that one request's life writes when nothing goes wrong: counted over the same code."""
+    counted: Counter[str] = Counter()
+    stage = ""
+
+    class Counting(MemoryStore):
+        def transact(self, writes: Sequence[Write]) -> None:
+            counted[stage] += len(writes)
+            super().transact(writes)
+
+    policy, now = parse_policy(POLICY, 0, "us-east-1"), datetime.now(UTC)
+    room = WaitingRoom(store=Counting(), retention=timedelta(days=1), rest=lambda _: None)
+    content = Content(
+        bucket="b", key="incoming/churn/a", version_id="1", etag="", sequencer="", size_bytes=1, event_time=now
+    )
+    stage = "enlist"
+    room.enlist(
+        Submission(
+            request_id="0" * 32,
+            tenant_id="tenant0",
+            tier="basic",
+            data_set="churn",
+            content=content,
+            cause=Cause.UPLOAD,
+        ),
+        policy,
+        now,
+    )
+    stage = "admit"
+    snapshot = room.snapshot(policy, now)
+    room.commit(decide(snapshot, policy, now), snapshot, policy, now)
+    stage = "run"
+    (request,) = room.active(State.ADMITTED)
+    room.mark_running(request, "arn", now)
+    stage = "end"
+    report = ExecutionReport(ended_at=now + timedelta(minutes=9))
+    record = replace(executed(request, report, policy.prices, now), state=State.SUCCEEDED)
+    room.finish([End(request=request, state=State.SUCCEEDED, execution=record)], policy, now)
+    return counted
+
+
 def item_bytes(value: Any) -> int:
     """Return about what DynamoDB counts for a value in its own notation (developer guide, "Item sizes")."""
     ((kind, inner),) = value.items()
@@ -358,6 +405,8 @@ def _tell(console: Console, month: Month) -> None:
                 f"estimates from {basis}: {errors.runs} runs; duration off by {errors.seconds_median:.0%} (p50), "
                 f"{errors.seconds_p90:.0%} (p90); cost by {errors.usd_median:.0%}, {errors.usd_p90:.0%}"
             )
+    writes = writes_of_a_life()
+    console.print(f"items written per execution: {sum(writes.values())} ({dict(writes)}), index entries apart")
     count = month.executions.total() or 1
     for name, items in month.items.items():
         size = sum(sum(len(n) + item_bytes(v) for n, v in item.items()) for item in items)

@@ -1,15 +1,19 @@
-"""A local cloud whose DynamoDB the conformance suite also runs over."""
+"""The stores that the conformance suite runs over, and a local cloud for one of them."""
 
 import os
 from collections.abc import Callable, Iterator
 from itertools import count
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from local.cloud import Cloud
 from tests.tables import create_tables, without_cloud
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +37,21 @@ def ministack_store(
     clients.client.cache_clear()
     yield lambda: _empty_store(ministack_cloud)
     clients.client.cache_clear()
+
+
+@pytest.fixture(params=["memory", "moto", "ministack"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Yield an empty store of each kind; its tables are those of the template."""
+    if request.param == "memory":
+        yield MemoryStore()
+    elif request.param == "moto":
+        with mock_aws():
+            clients.client.cache_clear()
+            create_tables(boto3.client("dynamodb"))
+            yield DynamoStore(scheduler_table="scheduler", requests_table="requests", record_table="record")
+        clients.client.cache_clear()
+    else:
+        yield request.getfixturevalue("ministack_store")()
 
 
 _numbers = count()

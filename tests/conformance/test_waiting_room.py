@@ -1,14 +1,11 @@
 """The waiting room over every adapter of the store: what it does over memory, it does over DynamoDB."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from tests.build import (
     NOW,
@@ -24,10 +21,6 @@ from tests.build import (
     tier,
     waiting_room,
 )
-from tests.tables import create_tables
-from trainyard.adapters.aws import clients
-from trainyard.adapters.aws.store import DynamoStore
-from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.ports import End, Enlistment
 from trainyard.application.store import Store, Update
 from trainyard.application.waiting_room import LEDGER, PAGE_MIN, WaitingRoom
@@ -70,21 +63,6 @@ class Room:
     def used(self) -> tuple[int, dict[str, int]]:
         ledger = self.room.ledger()
         return ledger.used, {name: used for name, used in ledger.used_by_tier.items() if used}
-
-
-@pytest.fixture(params=["memory", "moto", "ministack"])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """Yield an empty store of each kind; its tables are those of the template."""
-    if request.param == "memory":
-        yield MemoryStore()
-    elif request.param == "moto":
-        with mock_aws():
-            clients.client.cache_clear()
-            create_tables(boto3.client("dynamodb"))
-            yield DynamoStore(scheduler_table="scheduler", requests_table="requests", record_table="record")
-        clients.client.cache_clear()
-    else:
-        yield request.getfixturevalue("ministack_store")()
 
 
 @pytest.fixture

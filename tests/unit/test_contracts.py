@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from tests.build import s3_event, submission
 from trainyard.contracts import events
@@ -68,11 +69,14 @@ def test_a_training_request_survives_the_tier_queue() -> None:
         parse_training_request('{"schema_version": 2}')
 
 
+KNOWN = {"Executing", "Succeeded", "Failed"}
+
+
 @pytest.mark.parametrize("path", sorted(EVENTS.glob("*.json")), ids=lambda path: path.stem)
 def test_each_example_event_is_what_its_name_says(path: Path) -> None:
     body = path.read_text(encoding="utf-8")
     if path.stem.startswith("execution-status"):
-        assert events.parse_execution_status(body).detail.status in ("Executing", "Succeeded", "Failed")
+        assert events.parse_execution_status(body).detail.status in KNOWN | {"Perplexed"}
     elif path.stem.startswith("record-step"):
         assert events.RecordStep.model_validate_json(body).attempt == 1
     elif path.stem.startswith("retraining-requested"):
@@ -102,6 +106,7 @@ def test_the_deployed_policy_holds_and_names_the_templates_tiers() -> None:
 
 
 WINDOW = "{begins: 2026-12-24T22:00:00Z"
+TENANTS = "running_max: 20\ntenants: "
 
 
 @pytest.mark.parametrize(
@@ -127,7 +132,27 @@ WINDOW = "{begins: 2026-12-24T22:00:00Z"
         ("running_max: 20", "running_max: 20\ninstance_quotas: {training/ml.m5.large: -1}", "line 5: instance_q"),
         ("running_max: 20", "running_max: 20\ntenants: {acme: {weight: 0}}", r"tenants\.acme\.weight: .*got 0"),
         ("running_max: 20", "running_max: 20\ntenants: {Acme: {weight: 1}}", r"tenants\.Acme: cannot name"),
-        ("running_max: 20", "running_max: 20\ntenants: {acme: {budget_usd: 0}}", r"budget_usd: .*greater than 0"),
+        (
+            "running_max: 20",
+            TENANTS + "{acme: {budget_usd: 0}}",
+            r"budget_usd: .*greater than 0: to",
+        ),
+        ("running_max: 20", TENANTS + "{acme: {budget_usd: -5}}", r"budget_usd: .*greater than 0"),
+        (
+            "running_max: 20",
+            TENANTS + "{acme: {budget_usd: 5 EUR}}",
+            r"of US dollars.*got '5 EUR'",
+        ),
+        ("running_max: 20", TENANTS + "{acme: {budget_usd: .nan}}", r"budget_usd"),
+        ("running_max: 20", TENANTS + "{acme: {budget_eur: 5}}", r"budget_eur: is unknown"),
+        (
+            "running_max: 20",
+            TENANTS + "{acme: {budget_mode: lax}}",
+            r"budget_mode: .*'hard' or 'soft'",
+        ),
+        ("quota: 4 ", "budget_usd: 0.0\n    quota: 4 ", r"tiers\.basic\.budget_usd: .*greater than 0"),
+        ("running_max: 20", "running_max: 20\nbudget_thresholds: [80, 50]", r"budget_thresholds: must ascend"),
+        ("running_max: 20", "running_max: 20\nbudget_thresholds: [0]", r"budget_thresholds"),
         (
             "running_max: 20",
             f"running_max: 20\nmaintenance: [{WINDOW}, hours: 24, repeats: daily}}]",
@@ -181,3 +206,22 @@ def test_a_tenant_that_cannot_be_meant_is_refused(given: dict[str, Any], reason:
     tenant = ({"name": "acme", "tier": "basic"} if given else {}) | given
     with pytest.raises(ValueError, match=reason):
         StepCommand.model_validate({"step": "Record", "tenant": tenant})
+
+
+@pytest.mark.parametrize("name", ["odd-times", "unknown", "failed", "succeeded", "executing"])
+def test_a_status_event_is_read_whatever_its_times_say(name: str) -> None:
+    event = events.parse_execution_status((EVENTS / f"execution-status-{name}.json").read_text(encoding="utf-8"))
+    assert event.detail.execution_arn.endswith("/execution/abcdefghijkl")
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [
+        ("budget-threshold-crossed", events.BudgetThresholdCrossed),
+        ("cost-anomaly-detected", events.CostAnomalyDetected),
+    ],
+)
+def test_what_is_told_of_money_follows_its_schema(name: str, schema: type[BaseModel]) -> None:
+    detail = json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))["detail"]
+    told = schema.model_validate(detail)
+    assert json.loads(told.model_dump_json(exclude_none=True)) == detail

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.build import NOW, after, policy, request, s3_event, submission
+from tests.build import NOW, after, execution, policy, request, s3_event, submission
 from trainyard import bootstrap
+from trainyard.application.book import Todo
 from trainyard.application.dispatch import PassReport, Start, Started
 from trainyard.application.intake import Judgement, Verdict
+from trainyard.application.owed import Paid
 from trainyard.application.ports import Backlog, Enlisted, Enlistment
+from trainyard.application.reconcile import Repairs
 from trainyard.application.record import Recorded, Settled
 from trainyard.contracts.messages import training_request_body
 from trainyard.domain.admission import Ledger, Plan, Snapshot
@@ -244,3 +247,69 @@ def test_the_tenants_function_takes_a_step_or_raises_the_reason(replace_part: Re
         handler(asked | {"step": "Dance"}, Context())
     with pytest.raises(Refused, match=r"tenant\.surprise"):
         handler(asked | {"tenant": {"name": "acme", "surprise": 1}}, Context())
+
+
+def test_what_the_reconciler_pays_is_told_and_counted(
+    replace_part: Replace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    todo = Todo(name="budget#acme", what="budget", values={"percent": 80})
+    unusual = Todo(name="pace#acme", what="pace", values={"usd": "9"})
+    record = execution(request(1))
+    paid = Paid(told=[todo, unusual], corrected=[record], given_up=[record], failed={"settle#1#1": "away"})
+    replace_part("reconcile", Standing(run=Repairs()))
+    replace_part("owed", Standing(pay=paid))
+    load("reconciler").handler({}, Context())
+    found = values(capsys.readouterr().out)
+    assert {name: found[name] for name in ("BudgetThresholdsCrossed", "CostAnomalies", "OwedFailed")} == {
+        "BudgetThresholdsCrossed": 1,
+        "CostAnomalies": 1,
+        "OwedFailed": 1,
+    }
+    assert (found["RecordsCorrected"], found["RecordsGivenUp"]) == (1, 1)
+
+
+def test_of_what_is_due_hourly_one_failure_holds_up_no_other_and_is_counted(
+    replace_part: Replace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace_part("metering", None)
+    replace_part("usage", Standing(export_until=ConnectionError("S3 is away")))
+    replace_part("tag_activation", Standing(run_daily={}))
+    monthly = Standing(write_due=3)
+    replace_part("monthly_statements", monthly)
+    with pytest.raises(RuntimeError, match="not done: exports"):
+        load("billing").handler({}, Context())
+    assert monthly.asked == ["write_due"], "the task after the failed one"
+    assert values(capsys.readouterr().out)["BillingTasksFailed"] == 1
+
+
+def test_the_billing_function_writes_what_it_is_asked_for_and_refuses_what_makes_no_sense(
+    replace_part: Replace,
+) -> None:
+    replace_part("usage", Standing(export=lambda day: f"s3://billing/{day}"))
+    replace_part("tenants", Standing(get=None))
+    handler = load("billing").handler
+    assert handler({"export": "2026-11-20"}, Context()) == {"export": "s3://billing/2026-11-20"}
+    with pytest.raises(Refused, match="there is no tenant 'nobody'"):
+        handler({"statement": {"tenant": "nobody", "month": "2026-11"}}, Context())
+    for wrong in ({"export": "soon"}, {"statement": {"tenant": "acme", "month": "2026-13"}}):
+        with pytest.raises(ValueError, match="validation error"):
+            handler(wrong, Context())
+
+
+class Standing:
+    """Stands for a use case: each method answers as it is told to, or raises it."""
+
+    def __init__(self, **answers: Any) -> None:
+        self._answers = answers
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        answer = self._answers[name]
+        self.asked.append(name)
+
+        def method(*given: Any, **named: Any) -> Any:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer(*given, **named) if callable(answer) else answer
+
+        return method

@@ -10,6 +10,7 @@ from local.cloud import REPOSITORY
 from local.sagemaker.definition import Context, InvalidParameter, parameter_values
 from pipeline import publish
 from tests.build import DEFAULTS, policy, request, tenant, tier
+from trainyard.application.cost_tags import COST_TAGS
 from trainyard.domain.parameters import pipeline_parameters
 
 TEXT = (REPOSITORY / "pipeline/definition.json").read_text(encoding="utf-8")
@@ -58,10 +59,37 @@ def test_every_job_runs_as_the_tenant_tagged_encrypted_and_within_its_runtime() 
     for job in jobs:
         assert job["RoleArn"] == {"Get": "Parameters.JobRoleArn"}
         assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": {"Get": "Parameters.MaxRuntimeSeconds"}}
-        tags = {tag["Key"] for tag in job["Tags"]}
-        assert tags == {f"trainyard:{key}" for key in ("tenant", "tier", "request", "dataset", "stage")}
         output = job.get("OutputDataConfig") or job["ProcessingOutputConfig"]
         assert output["KmsKeyId"] == {"Get": "Parameters.OutputKmsKeyId"}
+
+
+RUNS_NO_JOB = frozenset({"Condition", "Fail", "Lambda", "RegisterModel", "Model", "Callback"})
+
+
+def untagged(found: list[dict[str, Any]]) -> list[str]:
+    """Return the steps that may create a job and lack a cost tag: all but those known to run none."""
+    return [
+        step["Name"]
+        for step in steps(found)
+        if step["Type"] not in RUNS_NO_JOB
+        and not {tag["Key"] for tag in step["Arguments"].get("Tags", ())} >= set(COST_TAGS)
+    ]
+
+
+def test_every_step_that_creates_a_job_carries_every_cost_tag() -> None:
+    assert untagged(DEFINITION["Steps"]) == []
+    tags = DEFINITION["Steps"][0]["Arguments"]["Tags"]
+    tuning = {"Name": "Tune", "Type": "Tuning", "Arguments": {"Tags": tags[1:]}}
+    branch = {"Name": "If", "Type": "Condition", "Arguments": {"IfSteps": [tuning], "ElseSteps": []}}
+    assert untagged([branch]) == ["Tune"]
+
+
+def test_no_job_is_tried_again_that_may_have_been_paid() -> None:
+    """Reservations count each job once: what failed for want of capacity goes back to the queue instead."""
+    for step in steps():
+        for retried in step.get("RetryPolicies", []):
+            kinds = set(retried["ExceptionType"])
+            assert kinds <= {"Step.SERVICE_FAULT", "Step.THROTTLING", "SageMaker.RESOURCE_LIMIT"}, step["Name"]
 
 
 def test_a_model_is_registered_for_approval_in_the_tenants_group_with_its_metrics() -> None:

@@ -4,7 +4,8 @@ Sources: Amazon S3 user guide, "EventBridge event message structure"; SageMaker 
 that Amazon SageMaker sends to EventBridge". Keys arrive raw and are never decoded.
 """
 
-from datetime import date, datetime
+from datetime import date
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -95,13 +96,13 @@ _ARRIVAL: TypeAdapter[ObjectCreated | RetrainingRequested] = TypeAdapter(Arrival
 
 
 class ExecutionDetail(_Event):
+    """Its times are left out: they may be missing or wrong, and the jobs' own are asked for (ExecutionReports)."""
+
     display_name: str = Field(default="", alias="pipelineExecutionDisplayName")
     status: str = Field(alias="currentPipelineExecutionStatus")
     execution_arn: str = Field(
         min_length=1, validation_alias=AliasChoices("pipelineExecutionArn", "execution_arn")
     )
-    started_at: datetime | None = Field(default=None, alias="executionStartTime")
-    ended_at: datetime | None = Field(default=None, alias="executionEndTime")
 
 
 class ExecutionStatusChanged(_Envelope):
@@ -130,6 +131,30 @@ class BillingCommand(_Event):
 
     statement: StatementAsked | None = None
     export: date | None = None
+
+
+class BudgetThresholdCrossed(_Event):
+    """Told on the application's bus: what a tenant, or a tier when none is named, has spent of its budget."""
+
+    schema_version: Literal[1] = 1
+    tenant_id: str | None = None
+    tier: str
+    month: str = Field(pattern=r"^[0-9]{4}-[0-9]{2}$")
+    percent: int = Field(ge=1)
+    """The threshold that was reached."""
+    spent_usd: Decimal
+    budget_usd: Decimal
+
+
+class CostAnomalyDetected(_Event):
+    """Told on the application's bus: what a tenant's runs that ended within an hour came to, and usually do."""
+
+    schema_version: Literal[1] = 1
+    tenant_id: str
+    hour: str = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}$")
+    usd: Decimal
+    usual_usd: Decimal
+    """That nine of ten of its hours stay below."""
 
 
 class TrainingJobDetail(_Event):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 from trainyard.domain.prices import JobKind, Prices, rounded
 from trainyard.domain.requests import State
@@ -224,12 +224,12 @@ def total(records: Iterable[StepRecord]) -> tuple[Decimal, int]:
 
 
 def apportioned(amounts: Sequence[Decimal], places: int = 2) -> list[Decimal]:
-    """Return amounts rounded so that they add up to their rounded sum (largest remainder).
+    """Return amounts rounded so that they add up to their sum, rounded half up (largest remainder).
 
     None is further than one unit of the last place from what it was.
     """
     unit = Decimal(1).scaleb(-places)
-    whole = sum(amounts, Decimal(0)).quantize(unit)
+    whole = sum(amounts, Decimal(0)).quantize(unit, rounding=ROUND_HALF_UP)
     floors = [(amount // unit) * unit for amount in amounts]
     left = int((whole - sum(floors, Decimal(0))) / unit)
     order = sorted(range(len(amounts)), key=lambda i: (floors[i] - amounts[i], i))

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from functools import cache
 from typing import Any
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
-from trainyard.contracts.events import APPLICATION_SOURCE
+from trainyard.contracts.events import APPLICATION_SOURCE, BudgetThresholdCrossed, CostAnomalyDetected
 from trainyard.contracts.messages import training_request_body
 from trainyard.domain.errors import Throttled
 from trainyard.domain.requests import Request, State, Submission
@@ -76,20 +75,10 @@ DETAIL_TYPES = {
     State.STOPPED: "Training Request Stopped",
 }
 
-COST_DETAIL_TYPES = {
-    "budget": "Budget Threshold Crossed",
-    "tier budget": "Budget Threshold Crossed",
-    "pace": "Cost Anomaly Detected",
+MONEY_EVENTS: Mapping[str, tuple[str, type[BudgetThresholdCrossed | CostAnomalyDetected]]] = {
+    "budget": ("Budget Threshold Crossed", BudgetThresholdCrossed),
+    "pace": ("Cost Anomaly Detected", CostAnomalyDetected),
 }
-
-_PRIVATE = frozenset({"what", "since"})
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Return a value as JSON has it: amounts of money as texts, so that no cent is lost."""
-    if name.endswith("_usd"):
-        return str(value)
-    return int(value) if isinstance(value, Decimal) else value
 
 
 class EventBridgeAnnouncements:
@@ -152,15 +141,16 @@ class EventBridgeAnnouncements:
 
     def tell(self, what: str, values: Mapping[str, Any]) -> None:
         """Tell of money: a budget's threshold, or an unusual hour."""
-        detail = {"schema_version": 1} | {n: _plain(n, value) for n, value in values.items() if n not in _PRIVATE}
+        kind, schema = MONEY_EVENTS[what]
+        detail = schema.model_validate(dict(values)).model_dump_json(exclude_none=True)
         with translated():
             answer = client("events").put_events(
                 Entries=[
                     {
                         "EventBusName": self._bus,
                         "Source": APPLICATION_SOURCE,
-                        "DetailType": COST_DETAIL_TYPES[what],
-                        "Detail": json.dumps(detail),
+                        "DetailType": kind,
+                        "Detail": detail,
                     }
                 ]
             )

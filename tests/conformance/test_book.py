@@ -1,0 +1,130 @@
+"""The book over every adapter of the store: what it books and finds over memory, it does over DynamoDB."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from tests.build import PRICES, after, execution, hard, job, policy, step, submission, tier, waiting_room
+from trainyard.application.book import Book, Todo
+from trainyard.application.ports import End
+from trainyard.application.store import Is, Key, Put, Store, Update
+from trainyard.domain.admission import decide
+from trainyard.domain.errors import Conflict
+from trainyard.domain.executions import StepRecord, corrected, priced
+from trainyard.domain.policy import TenantPolicy
+from trainyard.domain.requests import Request, State
+
+LIMITS = policy(
+    tier(quota=4, running_max_per_tenant=4), tenants={"acme": TenantPolicy(budget=hard("1"))}, running_max=4
+)
+EARLY = StepRecord(
+    step=step(job=job(status="Stopping", ended_at=None, billable_seconds=None)),
+    seconds=None,
+    cost_usd=None,
+    settled=False,
+)
+
+
+def admitted(store: Store, number: int, **changes: str) -> Request:
+    room = waiting_room(store)
+    room.enlist(submission(number, **changes), LIMITS, after(0))
+    snapshot = room.snapshot(LIMITS, after(0))
+    room.commit(decide(snapshot, LIMITS, after(0)), snapshot, LIMITS, after(0))
+    found = room.get(submission(number).request_id)
+    assert found is not None
+    return found
+
+
+def test_lists_grow_and_decimals_are_summed_exactly(store: Store) -> None:
+    key = Key("record", (("pk", "a"), ("sk", "b")))
+    for part in (["one"], ["two", "three"]):
+        store.transact([Update(key, append={"list": part}, add={"usd": Decimal("0.1"), "count": 1})])
+    (item,) = store.get(key)
+    assert item is not None
+    assert (item["list"], item["usd"], int(item["count"])) == (["one", "two", "three"], Decimal("0.2"), 2)
+    with pytest.raises(Conflict):
+        store.transact([Put(key, {"list": []}, (Is("usd", Decimal("0.3")),))])
+
+
+def test_an_index_of_keys_gives_keys_alone(store: Store) -> None:
+    request = admitted(store, 1)
+    record = execution(request)
+    waiting_room(store).finish([End(request=request, state=State.SUCCEEDED, execution=record)], LIMITS, after(60))
+    listed = {
+        "by-data-set": ("acme/set-1", {"owner", "arrived_at", "request_id"}),
+        "executions-of-tenant": ("acme", {"tenant_id", "admitted_at", "pk", "sk"}),
+        "executions-of-day": ("2026-11-21", {"recorded_on", "recorded_at", "pk", "sk"}),
+    }
+    for index, (partition, names) in listed.items():
+        (item,) = store.query(index, partition, limit=9).items
+        assert set(item) == names, index
+
+
+def test_an_end_is_booked_found_and_put_right(store: Store) -> None:
+    room, book = waiting_room(store), Book(store=store)
+    request = admitted(store, 1)
+    record = execution(request, "0", steps=(EARLY,), unknown=1, settled=False)
+    for told in (True, False):
+        end = End(request=request, state=State.SUCCEEDED, execution=record)
+        assert room.finish([end], LIMITS, after(60)) == [told]
+    assert book.executions(request.request_id) == [record]
+    assert [todo.what for todo in book.todos()] == ["settle"]
+    after_all = corrected(record, [priced(step(), PRICES)], after(300))
+    room.put_right(record, after_all, LIMITS, after(300), final=True)
+    with pytest.raises(Conflict):
+        room.put_right(record, after_all, LIMITS, after(301), final=True)
+    begin = datetime(2026, 11, 1, tzinfo=UTC)
+    assert book.executions_of_month("acme", "2026-11", begin, begin + timedelta(days=30)) == [after_all]
+    assert list(book.executions_of_day("2026-11-21")) == [after_all]
+    (totals,) = book.totals("2026-11", "acme")
+    assert (totals.usd, totals.unknown, totals.succeeded) == (Decimal("0.120753"), 0, 1)
+    assert room.queue("basic", "acme").spent_usd == Decimal("0.120753")
+    assert [run.usd for run in book.past("acme", "set-1")] == [], "it was not settled when it ended"
+    assert book.todos() == []
+
+
+def test_a_threshold_is_owed_until_it_is_done(store: Store) -> None:
+    room, book = waiting_room(store), Book(store=store)
+    request = admitted(store, 1)
+    room.finish(
+        [End(request=request, state=State.SUCCEEDED, execution=execution(request, "0.55"))], LIMITS, after(60)
+    )
+    (todo,) = book.todos()
+    assert (todo.what, int(todo.values["percent"]), todo.values["spent_usd"]) == ("budget", 50, Decimal("0.55"))
+    for _ in range(2):
+        book.done(todo)
+    assert book.todos() == []
+    assert isinstance(todo, Todo)
+
+
+def test_requests_are_listed_by_what_became_of_them(store: Store) -> None:
+    room = waiting_room(store)
+    request = admitted(store, 1, data_set="churn")
+    ended = replace(execution(request), state=State.FAILED)
+    room.finish([End(request=request, state=State.FAILED, reason="x", execution=ended)], LIMITS, after(60))
+    assert [r.request_id for r in room.ended("basic", State.FAILED, "2026-11-21")] == [request.request_id]
+    assert [r.request_id for r in room.of_data_set("acme", "churn", since=after(-5))] == [request.request_id]
+    assert room.of_data_set("acme", "churn", since=after(5)) == []
+    assert [entry.state for entry in room.of_tenant("acme")[0].history] == [
+        State.QUEUED,
+        State.ADMITTED,
+        State.FAILED,
+    ]
+    assert room.active(State.RUNNING) == []
+
+
+def test_what_is_noted_is_there_and_a_tenant_can_be_forgotten(store: Store) -> None:
+    room, book = waiting_room(store), Book(store=store)
+    for number in (1, 2, 3):
+        request = admitted(store, number)
+        end = End(request=request, state=State.SUCCEEDED, execution=execution(request, "0.01"))
+        room.finish([end], LIMITS, after(60))
+    book.note("x", {"at": "now", "states": {"a": "b"}})
+    assert book.noted("x") is not None
+    assert book.noted("y") is None
+    while book.forget("acme", after(90)):
+        pass
+    assert list(book.totals("2026-11")) == []
+    assert book.executions(submission(1).request_id) == []

@@ -1,0 +1,550 @@
+"""The book of record: every execution once, its month, what it owes; and what is made of it."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import IO, Any
+
+import pytest
+
+from tests.build import NOW, PRICES, after, execution, hard, job, policies, policy, step, submission, tenant, tier
+from tests.build import waiting_room as room_over
+from trainyard.adapters.memory.edges import MemoryAnnouncements, MemoryReports, MemoryTenants
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.book import Book, Totals, execution_from, execution_item
+from trainyard.application.cost_tags import COST_TAGS, TagActivation, TagsRefused, TagState, payers_command
+from trainyard.application.metering import Answer, Metering, MeterRecord
+from trainyard.application.owed import GIVEN_UP, Owed
+from trainyard.application.ports import End, ExecutionReport
+from trainyard.application.reports import UNTAGGED, By, cost_report, differences
+from trainyard.application.statements import FOLDER, MonthlyStatements, Statements, statement
+from trainyard.application.usage import COLUMNS, Usage
+from trainyard.domain.admission import decide
+from trainyard.domain.executions import ExecutionRecord, StepRecord, priced
+from trainyard.domain.policy import Policy, TenantPolicy
+from trainyard.domain.prices import JobKind
+from trainyard.domain.requests import Request, State
+from trainyard.domain.tenants import Tenant, TenantState
+
+LIMITS = policy(tier(quota=4, running_max_per_tenant=4), running_max=9)
+WAITING = replace(job(), status="Stopping", ended_at=None, billable_seconds=None)
+
+
+class Yard:
+    """A waiting room with its book, in which runs end as a test says."""
+
+    def __init__(self, limits: Policy = LIMITS) -> None:
+        self.limits, self.store = limits, MemoryStore()
+        self.room, self.book = room_over(self.store), Book(store=self.store)
+        self.reports, self.announcements = MemoryReports(), MemoryAnnouncements()
+        self.owed = Owed(
+            policies=policies(self.store, limits),
+            waiting_room=self.room,
+            book=self.book,
+            reports=self.reports,
+            announcements=self.announcements,
+            prices=PRICES,
+        )
+        self.number = 0
+
+    def admit(self, seconds: float = 0, **changes: Any) -> Request:
+        """Enlist one more request, and admit it."""
+        self.number += 1
+        self.room.enlist(submission(self.number, **changes), self.limits, after(seconds))
+        snapshot = self.room.snapshot(self.limits, after(seconds))
+        plan = decide(snapshot, self.limits, after(seconds))
+        self.room.commit(plan, snapshot, self.limits, after(seconds))
+        found = self.room.get(submission(self.number).request_id)
+        assert found is not None
+        assert found.state is State.ADMITTED, plan.waits
+        return found
+
+    def run(self, usd: str = "0.05", seconds: float = 60, **changes: Any) -> ExecutionRecord:
+        """Let one more request run to its end."""
+        begun = changes.pop("begun", 0.0)
+        request = self.admit(begun, **{k: changes.pop(k) for k in ("tenant_id", "data_set") if k in changes})
+        when = after(begun + seconds)
+        record = execution(request, usd, **{"ended_at": when, "recorded_at": when} | changes)
+        assert self.end(request, record, begun + seconds)
+        return record
+
+    def end(self, request: Request, record: ExecutionRecord, seconds: float = 60) -> bool:
+        ends = [End(request=request, state=record.state, execution=record)]
+        return self.room.finish(ends, self.limits, after(seconds)) == [True]
+
+    def totals(self, month: str = "2026-11", tenant_id: str | None = None) -> list[Totals]:
+        return list(self.book.totals(month, tenant_id))
+
+
+def test_an_execution_is_written_and_read_back_as_it_was() -> None:
+    steps = (
+        priced(step(job=job(metrics=(("loss", 0.25),), artifact_uri="s3://m", spot=True)), PRICES),
+        priced(step("Strange", kind="Transform", job=None), PRICES),
+        StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False, flags=("it runs",)),
+    )
+    made = execution(
+        Yard().admit(), steps=steps, unknown=2, settled=False, reason="x", expected_seconds=5, revision=3
+    )
+    key = {"pk": "request#1", "sk": "attempt#0001"}
+    assert execution_from(execution_item(made) | key) == made
+
+
+def test_an_end_books_its_execution_its_month_its_past_and_its_pace_once() -> None:
+    yard = Yard()
+    request = yard.admit()
+    record = execution(request, "0.07", ended_at=after(60))
+    assert yard.end(request, record)
+    assert not yard.end(request, record), "the second of two recorders"
+    assert yard.book.executions(request.request_id) == [record]
+    (totals,) = yard.totals()
+    assert (totals.usd, totals.executions, totals.succeeded) == (Decimal("0.07"), 1, 1)
+    assert [run.usd for run in yard.book.past("acme", "set-1")] == [Decimal("0.07")]
+    assert yard.book.pace("acme").usd == Decimal("0.07")
+    assert yard.room.ledger().spent_in == {"2026-11 basic": Decimal("0.07")}
+
+
+def test_an_attempt_that_goes_back_to_the_queue_is_booked_too() -> None:
+    yard = Yard()
+    request = yard.admit()
+    failed = execution(request, "0.01", state=State.FAILED, reason="Train: CapacityError")
+    yard.room.requeue(
+        request, LIMITS, after(60), due_at=after(60), reason="CapacityError", execution=failed, failed=True
+    )
+    assert yard.room.requeue(request, LIMITS, after(61), due_at=after(61), reason="again", execution=failed) == []
+    (totals,) = yard.totals()
+    assert (totals.executions, totals.failed, totals.usd) == (1, 1, Decimal("0.01"))
+    assert yard.book.past("acme", "set-1") == (), "nothing is learnt from what failed"
+    life = yard.room.get(request.request_id)
+    assert life is not None
+    assert [(entry.state, entry.cause) for entry in life.history] == [
+        (State.QUEUED, "upload"),
+        (State.ADMITTED, ""),
+        (State.QUEUED, "CapacityError"),
+    ]
+
+
+def test_many_ends_at_once_are_booked_in_parts() -> None:
+    yard = Yard(policy(tier(quota=40, running_max_per_tenant=40), running_max=40))
+    requests = [yard.admit(tenant_id=f"t{number}") for number in range(25)]
+    ends = [End(request=r, state=State.SUCCEEDED, execution=execution(r, "0.01")) for r in requests]
+    assert yard.room.finish(ends, yard.limits, after(60)) == [True] * 25
+    assert sum(totals.usd for totals in yard.totals()) == Decimal("0.25")
+
+
+def test_a_long_life_keeps_its_begin_and_its_end() -> None:
+    yard = Yard()
+    request = yard.admit()
+    for number in range(60):
+        yard.room.requeue(request, LIMITS, after(number), due_at=after(number), reason=f"try {number}")
+        snapshot = yard.room.snapshot(LIMITS, after(number))
+        yard.room.commit(decide(snapshot, LIMITS, after(number)), snapshot, LIMITS, after(number))
+        found = yard.room.get(request.request_id)
+        assert found is not None
+        request = found
+    assert len(request.history) <= 37
+    assert request.history[0].cause == "upload"
+    assert request.history[-2].cause == "try 59"
+
+
+# --- what is owed -------------------------------------------------------------------------------------------
+
+
+def test_a_record_that_came_early_is_put_right_with_all_that_was_booked() -> None:
+    yard = Yard(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
+    request = yard.admit()
+    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
+    record = execution(request, "0", steps=(early,), unknown=1, settled=False)
+    yard.end(request, record)
+    reserved = request.reserved_usd
+    assert yard.room.queue("basic", "acme").spent_usd == reserved, "as much as it may have cost"
+    yard.reports.report = ExecutionReport(steps=(step(job=WAITING),))
+    assert yard.owed.pay(after(300)).corrected == [], "SageMaker says no more than it did"
+    yard.reports.report = ExecutionReport(steps=(step(),))
+    paid = yard.owed.pay(after(600))
+    cost = Decimal("0.120753")
+    assert [one.cost_usd for one in paid.corrected] == [cost]
+    (kept,) = yard.book.executions(request.request_id)
+    assert (kept.cost_usd, kept.unknown, kept.settled, kept.revision) == (cost, 0, True, 1)
+    (totals,) = yard.totals()
+    assert (totals.usd, totals.unknown, totals.executions) == (cost, 0, 1)
+    assert yard.room.queue("basic", "acme").spent_usd == cost
+    assert yard.room.ledger().spent_in == {"2026-11 basic": cost}
+    assert (yard.book.todos(), yard.owed.pay(after(900)).corrected) == ([], [])
+
+
+def test_what_sagemaker_never_says_is_given_up_with_its_flags_and_never_costs_nothing() -> None:
+    yard = Yard()
+    request = yard.admit()
+    forgotten = step(job=None, job_missing=True)
+    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
+    yard.end(request, execution(request, "0", steps=(early,), unknown=1, settled=False))
+    yard.reports.report = ExecutionReport(steps=(step(job=WAITING),))
+    yard.owed.pay(after(60) + GIVEN_UP - timedelta(minutes=5))
+    assert yard.book.todos()
+    paid = yard.owed.pay(after(70) + GIVEN_UP)
+    assert (len(paid.given_up), yard.book.todos()) == (1, [])
+    (totals,) = yard.totals()
+    assert (totals.usd, totals.unknown) == (Decimal(0), 1)
+    assert priced(forgotten, PRICES).settled, "a job that is gone is not waited for"
+
+
+def test_one_thing_that_fails_holds_up_no_other() -> None:
+    yard = Yard(policy(tier(quota=3, running_max_per_tenant=3), tenants={"acme": TenantPolicy(budget=hard("1"))}))
+    request = yard.admit()
+    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
+    yard.end(request, execution(request, "0", steps=(early,), unknown=1, settled=False))
+    yard.run("0.6", begun=100)
+
+    def gone(execution_arn: str) -> ExecutionReport:
+        raise ConnectionError("SageMaker is away")
+
+    yard.reports.read = gone  # type: ignore[method-assign]
+    paid = yard.owed.pay(after(300))
+    assert list(paid.failed.values()) == ["ConnectionError: SageMaker is away"]
+    assert [todo.what for todo in paid.told] == ["budget"]
+
+
+def test_thresholds_are_told_once_each_and_again_in_the_next_month() -> None:
+    yard = Yard(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
+    told: list[int] = []
+    for number, usd in enumerate(("0.3", "0.3", "0.1", "0.15")):
+        yard.run(usd, begun=1000.0 * number)
+        yard.owed.pay(after(1000 * number + 500))
+        told = [int(values["percent"]) for what, values in yard.announcements.told if what == "budget"]
+    assert told == [50, 80]
+    values = yard.announcements.told[0][1]
+    assert (values["tenant_id"], values["month"], values["spent_usd"]) == ("acme", "2026-11", Decimal("0.6"))
+    december = (datetime(2026, 12, 1, 9, tzinfo=UTC) - NOW).total_seconds()
+    yard.run("0.5", begun=december, month="2026-12")
+    yard.owed.pay(after(december + 100))
+    assert yard.announcements.told[-1][1]["month"] == "2026-12"
+    assert yard.room.queue("basic", "acme").spent_usd == Decimal("0.5")
+
+
+def test_a_tiers_threshold_is_told_once() -> None:
+    yard = Yard(policy(tier(quota=4, running_max_per_tenant=4, budget=hard("1")), running_max=4))
+    yard.run("0.3", tenant_id="a")
+    yard.run("0.3", tenant_id="b", begun=200)
+    for _ in range(2):
+        yard.owed.pay(after(300))
+    ((_, values),) = yard.announcements.told
+    assert (values["tier"], values["percent"], values["spent_usd"]) == ("basic", 50, Decimal("0.6"))
+
+
+def test_an_unusual_hour_is_told_once() -> None:
+    yard = Yard()
+    for number in range(8):
+        yard.run("1", begun=3600.0 * number)
+    for number in range(6):
+        yard.run("2", begun=3600.0 * 9 + 100 * number)
+        yard.owed.pay(after(3600 * 9 + 100 * number + 90))
+    found = [values for what, values in yard.announcements.told if what == "pace"]
+    assert len(found) == 1
+    assert found[0]["usd"] > 3
+
+
+# --- queries ------------------------------------------------------------------------------------------------
+
+
+def test_requests_are_found_by_tenant_and_time_by_state_by_data_set_and_by_tier() -> None:
+    yard = Yard()
+    yard.run(data_set="churn")
+    yard.run(begun=100, data_set="sales", state=State.FAILED)
+    yard.run(begun=200, tenant_id="other", data_set="churn")
+    room = yard.room
+    assert [r.data_set for r in room.of_tenant("acme", since=after(50))] == ["sales"]
+    assert [r.data_set for r in room.of_tenant("acme", until=after(50))] == ["churn"]
+    assert [r.request_id for r in room.of_data_set("acme", "churn")] == [submission(1).request_id]
+    assert [r.data_set for r in room.ended("basic", State.FAILED, "2026-11-21")] == ["sales"]
+    assert len(room.ended("basic", State.SUCCEEDED, "2026-11-21")) == 2
+    assert room.ended("basic", State.SUCCEEDED, "2026-11-20") == []
+    assert room.ended("premium", State.SUCCEEDED, "2026-11-21") == []
+
+
+def test_executions_are_listed_by_tenant_and_month_and_by_day_over_many_pages() -> None:
+    yard = Yard()
+    for number in range(230):
+        yard.run("0.01", begun=100.0 * number)
+    begin = datetime(2026, 11, 1, tzinfo=UTC)
+    found = yard.book.executions_of_month("acme", "2026-11", begin, begin + timedelta(days=30))
+    assert len({record.request_id for record in found}) == 230
+    assert [r.admitted_at for r in found] == sorted(r.admitted_at for r in found)
+    assert (
+        len(list(yard.book.executions_of_day("2026-11-21"))) + len(list(yard.book.executions_of_day("2026-11-22")))
+        == 230
+    )
+
+
+def test_what_an_earlier_tenant_of_the_id_spent_this_month_counts() -> None:
+    yard = Yard()
+    yard.run("0.4")
+    assert yard.room.forget_queue("basic", "acme")
+    yard.room.take_up_month("basic", "acme", after(500))
+    yard.room.take_up_month("basic", "acme", after(500))
+    assert yard.room.queue("basic", "acme").spent_usd == Decimal("0.4")
+    yard.room.take_up_month("basic", "never", after(500))
+    assert yard.room.queue("basic", "never").revision == 0
+
+
+def test_a_tenant_can_be_forgotten_and_no_other_is() -> None:
+    yard = Yard()
+    for number in range(200):
+        yard.run("0.01", begun=100.0 * number, data_set=f"set{number % 120}")
+    yard.run("0.5", tenant_id="other", begun=50_000)
+    calls = 1
+    while yard.book.forget("acme", after(90_000)):
+        calls += 1
+    assert (yard.totals(tenant_id="acme"), yard.book.executions(submission(1).request_id)) == ([], [])
+    assert yard.book.past("acme", "set7") == ()
+    assert [t.usd for t in yard.totals()] == [Decimal("0.5")]
+    assert calls < 12
+
+
+# --- reports ------------------------------------------------------------------------------------------------
+
+
+def total(tenant_id: str, usd: str, **changes: Any) -> Totals:
+    defaults: dict[str, Any] = {"tier": "basic", "data_set": "churn", "algorithm": "linear", "executions": 1}
+    return Totals(month="2026-11", tenant_id=tenant_id, usd=Decimal(usd), **defaults | changes)
+
+
+def test_a_report_has_rows_that_add_up_to_the_cent_and_what_is_attributed_apart() -> None:
+    gb = 1024**3
+    found = [
+        total("a", "0.005", data_bytes=10 * gb),
+        total("a", "0.005", tier="premium", data_bytes=4 * gb),
+        total("b", "0.005", unknown=2),
+        total("c", "1.334999"),
+    ]
+    made = cost_report(found, By.TENANT, PRICES)
+    assert [row.name for row in made.rows] == ["c", "a", "b"]
+    assert sum(row.cents for row in made.rows) == made.total.cents == Decimal("1.35")
+    assert made.total.unknown == 2
+    (a,) = [row for row in made.rows if row.name == "a"]
+    assert a.storage_usd == 10 * Decimal("0.023"), "a data set is stored once"
+    assert (a.scheduler_usd, a.executions) == (Decimal("0.0002"), 2)
+    for by in By:
+        again = cost_report(found, by, PRICES)
+        assert sum(row.cents for row in again.rows) == Decimal("1.35")
+        assert sum((row.storage_usd or 0) for row in again.rows) == 10 * Decimal("0.023")
+
+
+def test_booked_and_billed_are_compared_tenant_by_tenant() -> None:
+    found = differences([total("a", "10"), total("b", "1")], {"a": Decimal("11"), "": Decimal("0.5")})
+    assert [(one.tenant_id, one.usd) for one in found] == [
+        ("a", Decimal(1)),
+        ("b", Decimal(-1)),
+        (UNTAGGED, Decimal("0.5")),
+    ]
+    assert found[1].share is None
+
+
+# --- usage out ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Files:
+    kept: dict[str, bytes] = field(default_factory=dict)
+
+    def put(self, day: str, rows: IO[bytes]) -> str:
+        self.kept[day] = rows.read()
+        return f"s3://billing/usage/day={day}"
+
+
+def rows_of(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(gzip.decompress(data).decode())))
+
+
+def usage_of(yard: Yard) -> tuple[Usage, Files]:
+    files = Files()
+    return Usage(book=yard.book, files=files, account_id="1" * 12, region="us-east-1", stage="dev"), files
+
+
+def test_a_day_is_exported_as_focus_rows_the_same_bytes_each_time() -> None:
+    yard = Yard()
+    yard.run("0.120753", steps=(priced(step(), PRICES),))
+    strange = priced(step("Strange", kind="Transform", job=None), PRICES)
+    yard.run("0", begun=100, steps=(strange, priced(step("Free", kind="Condition", job=None), PRICES)), unknown=1)
+    usage, files = usage_of(yard)
+    assert usage.export("2026-11-21") == "s3://billing/usage/day=2026-11-21"
+    first = files.kept["2026-11-21"]
+    usage.export("2026-11-21")
+    assert files.kept["2026-11-21"] == first
+    train, unknown = rows_of(first)
+    assert tuple(train) == COLUMNS
+    assert (train["BilledCost"], train["ConsumedQuantity"], train["ListUnitPrice"]) == (
+        "0.120753",
+        "1.000000",
+        "0.120753",
+    )
+    assert (train["SubAccountId"], train["BillingPeriodStart"]) == ("acme", "2026-11-01T00:00:00Z")
+    assert json.loads(train["Tags"])["trainyard:stage"] == "dev"
+    assert (unknown["BilledCost"], unknown["x_CostUnknown"]) == ("", "true")
+
+
+def test_each_day_is_exported_once_it_is_over_and_late_records_on_the_day_they_are_put_right() -> None:
+    yard = Yard()
+    yard.run("0.1")
+    request = yard.admit(seconds=100)
+    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
+    yard.end(
+        request, execution(request, "0", steps=(early,), unknown=1, settled=False, recorded_at=after(150)), 150
+    )
+    usage, files = usage_of(yard)
+    midnight = datetime(2026, 11, 22, tzinfo=UTC)
+    assert usage.export_until(midnight + timedelta(minutes=10), first=date(2026, 11, 21)) == []
+    assert len(usage.export_until(midnight + timedelta(hours=1))) == 1
+    assert len(rows_of(files.kept["2026-11-21"])) == 1, "what is not settled is not exported"
+    yard.reports.report = ExecutionReport(steps=(step(),))
+    yard.owed.pay(midnight + timedelta(hours=2))
+    assert usage.export_until(midnight + timedelta(hours=3)) == []
+    assert len(usage.export_until(midnight + timedelta(days=2, hours=1))) == 2
+    assert [row["x_RequestId"] for row in rows_of(files.kept["2026-11-22"])] == [request.request_id]
+    assert rows_of(files.kept["2026-11-23"]) == []
+
+
+# --- statements ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Pages:
+    written: dict[str, str] = field(default_factory=dict)
+
+    def put(self, tenant: Tenant, key: str, page: str) -> str:
+        self.written[f"{tenant.bucket}/{key}"] = page
+        return key
+
+
+def test_a_statement_adds_up_names_every_training_and_escapes_what_others_wrote() -> None:
+    yard = Yard()
+    records = [yard.run("0.333", begun=600.0 * n, ended_at=after(86_400 * n), data_set="churn") for n in range(4)]
+    bad = yard.run("0.333", begun=9000, data_set="sales", state=State.FAILED, reason="<script>alert(1)</script>")
+    page = statement("acme", "2026-11", [*records, bad], after(0))
+    assert "1.67 USD" in page, "1.665 is rounded half up"
+    assert page.count("<tr><td>2026-11") == 5
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("<rect") == 4, "a bar for each day with cost; the last run shares the first one's"
+
+
+def test_last_months_statements_are_written_when_they_are_due_and_go_on_where_time_ran_out() -> None:
+    yard, pages = Yard(), Pages()
+    for number in range(3):
+        yard.run("0.1", begun=100.0 * number, tenant_id=f"t{number}")
+    known = MemoryTenants(tenant("t0"), tenant("t1", state=TenantState.DELETED), tenant("t2"))
+    monthly = MonthlyStatements(book=yard.book, tenants=known, statements=Statements(book=yard.book, files=pages))
+    assert monthly.write_due(datetime(2026, 12, 3, 23, tzinfo=UTC)) == 0, "late corrections are still coming in"
+    looks = iter([False, True])
+    due = datetime(2026, 12, 4, 1, tzinfo=UTC)
+    assert monthly.write_due(due, lambda: next(looks)) == 1
+    assert monthly.write_due(due + timedelta(hours=1)) == 1
+    assert monthly.write_due(due + timedelta(hours=2)) == 0
+    assert sorted(pages.written) == [f"trainyard-t-t{n}/{FOLDER}/2026-11.html" for n in (0, 2)]
+
+
+# --- metering and tags --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Market:
+    sent: list[MeterRecord] = field(default_factory=list)
+    answers: list[Answer | Exception] = field(default_factory=list)
+
+    def send(self, records: Sequence[MeterRecord]) -> dict[str, Answer]:
+        answer = self.answers.pop(0) if self.answers else Answer.SUCCESS
+        self.sent += records
+        if isinstance(answer, Exception):
+            raise answer
+        return {record.tenant_id: answer for record in records}
+
+
+def metering_of(yard: Yard) -> tuple[Metering, Market]:
+    market = Market()
+    buyer = tenant(buyer_account="2" * 12, license_arn="arn:aws:license-manager::1:license:l-1")
+    return Metering(book=yard.book, tenants=MemoryTenants(buyer, tenant("other")), marketplace=market), market
+
+
+def test_whole_cents_are_metered_once_an_hour_and_their_fractions_later() -> None:
+    yard = Yard()
+    metering, market = metering_of(yard)
+    yard.run("0.127")
+    yard.run("9", tenant_id="other", begun=100)
+    assert [record.units for record in metering.run(after(300)).sent] == [12]
+    yard.run("0.004", begun=400)
+    assert metering.run(after(500)).sent == [], "this hour has its record"
+    assert [record.units for record in metering.run(after(4000)).sent] == [1]
+    assert {record.tenant_id for record in market.sent} == {"acme"}, "who did not buy there is not told of"
+    assert [record.hour.hour for record in market.sent] == [12, 13]
+
+
+@pytest.mark.parametrize("lost", [ConnectionError("cut off"), Answer.UNPROCESSED])
+def test_a_record_that_may_not_have_arrived_is_sent_again_as_it_was(lost: Answer | Exception) -> None:
+    yard = Yard()
+    metering, market = metering_of(yard)
+    yard.run("0.5")
+    market.answers = [lost, Answer.DUPLICATE]
+    if isinstance(lost, Exception):
+        with pytest.raises(ConnectionError):
+            metering.run(after(300))
+    else:
+        assert metering.run(after(300)).left == {"acme": "Unprocessed"}
+    yard.run("0.3", begun=400)
+    assert len(metering.run(after(7300)).sent) == 1
+    assert market.sent[0] == market.sent[1], "the same hour, the same units"
+    assert [record.units for record in metering.run(after(7400)).sent] == [30]
+
+
+@dataclass
+class Bill:
+    active: dict[str, bool]
+    refusal: Exception | None = None
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def states(self, names: Sequence[str]) -> dict[str, bool]:
+        if self.refusal:
+            raise self.refusal
+        return {name: self.active[name] for name in names if name in self.active}
+
+    def activate(self, names: Sequence[str]) -> dict[str, str]:
+        self.active |= {name: True for name in names if name not in self.errors}
+        return self.errors
+
+
+def test_cost_tags_are_activated_as_soon_as_the_bill_knows_them_and_once_a_day() -> None:
+    book = Yard().book
+    bill = Bill({COST_TAGS[0]: False, COST_TAGS[1]: True})
+    activation = TagActivation(book=book, tags=bill)
+    found = activation.run_daily(NOW)
+    assert [found[name] for name in COST_TAGS[:3]] == [TagState.ACTIVATED, TagState.ACTIVE, TagState.UNUSED]
+    assert activation.run_daily(after(3600)) == {}
+    assert activation.run_daily(after(86_400))[COST_TAGS[0]] is TagState.ACTIVE
+    bill.errors = {COST_TAGS[2]: "no such tag"}
+    bill.active[COST_TAGS[2]] = False
+    assert activation.run(after(90_000))[COST_TAGS[2]] is TagState.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("refusal", "state"),
+    [(TagsRefused("a linked account may not"), TagState.REFUSED), (ConnectionError("away"), TagState.FAILED)],
+)
+def test_where_only_the_payer_may_its_command_is_at_hand(refusal: Exception, state: TagState) -> None:
+    book = Yard().book
+    found = TagActivation(book=book, tags=Bill({}, refusal)).run(NOW)
+    assert set(found.values()) == {state}
+    noted = book.noted("cost tags")
+    assert noted is not None
+    assert str(refusal) in noted["why"]
+    assert payers_command(COST_TAGS[:1]).endswith("TagKey=trainyard:tenant,Status=Active")
+
+
+def test_a_processing_step_is_exported_with_its_kind() -> None:
+    yard = Yard()
+    made = priced(step("Preprocess", job=job(kind=JobKind.PROCESSING, instance_type="ml.t3.medium")), PRICES)
+    record = execution(yard.admit(), steps=(made,))
+    (row,) = usage_of(yard)[0].rows([record])
+    assert (row["SkuId"], row["ResourceType"]) == ("processing/ml.t3.medium", "Processing job")
