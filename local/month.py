@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ from rich.table import Table
 
 from cli.__main__ import main as trainyard
 from cli.deployment import Deployment
-from local.cloud import REPOSITORY, Cloud
+from local.cloud import Cloud
 from local.deploy import deploy
+from local.recomputed import executions_of, millionths, recomputed
 from local.sagemaker.generated import HANGS
 from trainyard import bootstrap
 from trainyard.adapters.aws import clients
@@ -107,7 +108,7 @@ class Month:
         found = [
             f"{tenant}: booked {self.booked.get(tenant, 0)}, cost {float(self.recomputed.get(tenant, 0)):.6f}"
             for tenant in sorted({*self.recomputed, *self.booked})
-            if _millionths(self.booked.get(tenant, Decimal(0))) != _millionths(self.recomputed.get(tenant, 0))
+            if millionths(self.booked.get(tenant, Decimal(0))) != millionths(self.recomputed.get(tenant, 0))
         ]
         if len(self.records) != self.executions.total():
             found.append(f"{len(self.records)} records of {self.executions.total()} executions")
@@ -115,10 +116,6 @@ class Month:
             found.append(f"the budgeted tenant spent {self.budget_spent} of {BUDGET} USD")
         left = {state: n for state, n in self.requests.items() if state in ("ADMITTED", "RUNNING")}
         return [*found, *(f"{n} requests are {state}" for state, n in left.items())]
-
-
-def _millionths(usd: Decimal | Fraction | int) -> int:
-    return floor(Fraction(usd) * 10**6 + Fraction(1, 2))
 
 
 def run(runs: int, seed: int, progress: Progress | None = None) -> Month:
@@ -144,7 +141,9 @@ def run(runs: int, seed: int, progress: Progress | None = None) -> Month:
             _await_enlisted(yard, tenants, dropped)
             _settle(yard, outputs, cloud, month)
             if progress is not None and task is not None:
-                progress.update(task, completed=len(_executions(cloud, outputs)))
+                progress.update(
+                    task, completed=len(executions_of(cloud.client("sagemaker"), outputs["PipelineName"]))
+                )
         _compare(cloud, yard, outputs, month)
         return month
 
@@ -211,20 +210,9 @@ def _age(yard: Deployment, request: Request) -> None:
 
 
 def _compare(cloud: Cloud, yard: Deployment, outputs: dict[str, str], month: Month) -> None:
-    prices = json.loads((REPOSITORY / "layers/common/python/trainyard/prices.json").read_text(encoding="utf-8"))
-    region = prices["regions"]["us-east-1"]
-    sagemaker = cloud.client("sagemaker")
-    for summary in _executions(cloud, outputs):
-        month.executions[summary["PipelineExecutionStatus"]] += 1
-        pages = sagemaker.get_paginator("list_pipeline_execution_steps")
-        arn = summary["PipelineExecutionArn"]
-        for step in (
-            s for page in pages.paginate(PipelineExecutionArn=arn) for s in page["PipelineExecutionSteps"]
-        ):
-            job = _job(sagemaker, step)
-            if job is not None:
-                tenant, usd = _cost(sagemaker, job, region)
-                month.recomputed[tenant] = month.recomputed.get(tenant, Fraction(0)) + usd
+    sagemaker, pipeline = cloud.client("sagemaker"), outputs["PipelineName"]
+    month.recomputed = recomputed(sagemaker, pipeline)
+    month.executions.update(one["PipelineExecutionStatus"] for one in executions_of(sagemaker, pipeline))
     report = json.loads(_trainyard("costs", "--by", "tenant", "--json"))
     month.booked = {row["name"]: Decimal(row["usd"]) for row in report["rows"]}
     cents = sum(Decimal(row["cents"]) for row in report["rows"])
@@ -238,40 +226,6 @@ def _compare(cloud: Cloud, yard: Deployment, outputs: dict[str, str], month: Mon
     for table in ("RequestsTable", "RecordTable", "SchedulerTable"):
         pages = cloud.client("dynamodb").get_paginator("scan").paginate(TableName=outputs[table])
         month.items[table] = [item for page in pages for item in page["Items"]]
-
-
-def _executions(cloud: Cloud, outputs: dict[str, str]) -> list[dict[str, Any]]:
-    pages = cloud.client("sagemaker").get_paginator("list_pipeline_executions")
-    found = pages.paginate(PipelineName=outputs["PipelineName"])
-    return [summary for page in found for summary in page["PipelineExecutionSummaries"]]
-
-
-def _job(sagemaker: Any, step: dict[str, Any]) -> dict[str, Any] | None:
-    for member, describe, name in (
-        ("TrainingJob", sagemaker.describe_training_job, "TrainingJobName"),
-        ("ProcessingJob", sagemaker.describe_processing_job, "ProcessingJobName"),
-    ):
-        if member in step.get("Metadata", {}):
-            return dict(describe(**{name: step["Metadata"][member]["Arn"].rpartition("/")[2]}))
-    return None
-
-
-def _cost(sagemaker: Any, job: dict[str, Any], region: dict[str, Any]) -> tuple[str, Fraction]:
-    """Return whose a job is, by its tags, and what it costs, to a millionth of a dollar."""
-    training = "TrainingJobArn" in job
-    kind, prefix = ("training", "Training") if training else ("processing", "Processing")
-    cluster = job["ResourceConfig"] if training else job["ProcessingResources"]["ClusterConfig"]
-    if training:
-        seconds = job["BillableTimeInSeconds"]
-    elif f"{prefix}StartTime" in job:
-        seconds = ceil((job["ProcessingEndTime"] - job["ProcessingStartTime"]).total_seconds())
-    else:
-        seconds = 0
-    hourly = Fraction(region[kind][cluster["InstanceType"]])
-    volume = Fraction(region[f"{kind}_volume_gb_month"]) * cluster["VolumeSizeInGB"] / 730
-    usd = (hourly + volume) * cluster["InstanceCount"] * seconds / 3600
-    tags = {t["Key"]: t["Value"] for t in sagemaker.list_tags(ResourceArn=job[f"{prefix}JobArn"])["Tags"]}
-    return tags["trainyard:tenant"], Fraction(_millionths(usd), 10**6)
 
 
 @contextlib.contextmanager
@@ -386,7 +340,7 @@ def main() -> int:
 def _tell(console: Console, month: Month) -> None:
     table = Table("TENANT", "BOOKED USD", "RECOMPUTED USD", box=None, pad_edge=False)
     for tenant in sorted({*month.booked, *month.recomputed}):
-        recomputed = Decimal(_millionths(month.recomputed.get(tenant, 0))).scaleb(-6)
+        recomputed = Decimal(millionths(month.recomputed.get(tenant, 0))).scaleb(-6)
         table.add_row(tenant, f"{month.booked.get(tenant, Decimal(0)):.6f}", f"{recomputed:.6f}")
     console.print(table)
     attempts = Counter(record.attempt for record in month.records)

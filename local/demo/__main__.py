@@ -254,7 +254,8 @@ def _keep(cloud: Cloud, console: Console) -> None:
     for name, value in {**cloud.environment(), "TRAINYARD_STACK": STACK}.items():
         console.print(f"  export {name}={value}", highlight=False)
     console.print(
-        "  ./trainyard status\n  ./trainyard requests elm\n  aws s3 ls   # if the AWS CLI is installed",
+        "  ./trainyard status\n  ./trainyard requests elm\n  ./trainyard costs\n"
+        "  aws s3 ls   # if the AWS CLI is installed",
         highlight=False,
     )
     while True:

@@ -8,7 +8,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from rich.table import Table
 
 from local.cloud import Cloud
 from local.demo.scenario import Drop
+from local.recomputed import millionths, recomputed
 from local.sagemaker.jobs import unpack
+from trainyard.domain.executions import month_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,10 @@ class Facts:
     versions: dict[str, int]
     """Request → version of its model package."""
     dead_letters: dict[str, int]
+    booked: dict[str, Decimal]
+    """Tenant → USD in the book of record."""
+    recomputed: dict[str, Fraction]
+    """The same, from SageMaker's jobs and their tags."""
     resumed_at: datetime
 
 
@@ -80,6 +88,8 @@ def gather(cloud: Cloud, deployment: Any, uploads: list[Upload], resumed_at: dat
             if r.outcome.model_package_arn
         },
         dead_letters=_dead_letters(cloud.client("sqs")),
+        booked=_booked(deployment),
+        recomputed=recomputed(cloud.client("sagemaker"), deployment.outputs["PipelineName"]),
         resumed_at=resumed_at,
     )
 
@@ -95,6 +105,7 @@ def run_all(facts: Facts) -> list[Result]:
         as_expected(facts),
         receipts_agree(facts),
         nothing_leaked(facts),
+        books_agree(facts),
     ]
 
 
@@ -212,6 +223,17 @@ def nothing_leaked(facts: Facts) -> Result:
     )
 
 
+def books_agree(facts: Facts) -> Result:
+    ours = {tenant: millionths(usd) for tenant, usd in facts.booked.items()}
+    theirs = {tenant: millionths(usd) for tenant, usd in facts.recomputed.items()}
+    total = sum(facts.booked.values(), Decimal(0))
+    return Result(
+        "each tenant's book says what its jobs cost by SageMaker",
+        ours == theirs and total > 0,
+        f"{total} USD of {len(ours)} tenants, recomputed to a millionth",
+    )
+
+
 def request_table(facts: Facts) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     columns = (
@@ -252,6 +274,13 @@ def request_table(facts: Facts) -> Table:
         f"{len(facts.requests) - len(shown)} more of the twelve sales parts were merged into one training"
     )
     return table
+
+
+def _booked(deployment: Any) -> dict[str, Decimal]:
+    found: dict[str, Decimal] = {}
+    for totals in deployment.book.totals(month_of(datetime.now(UTC))):
+        found[totals.tenant_id] = found.get(totals.tenant_id, Decimal(0)) + totals.usd
+    return found
 
 
 def _peak(runs: Iterable[Run]) -> int:

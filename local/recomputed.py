@@ -1,0 +1,62 @@
+"""What trainings cost, recomputed from SageMaker's side alone: none of the service's code takes part."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil, floor
+from typing import Any
+
+from local.cloud import REGION, REPOSITORY
+
+PRICES = REPOSITORY / "layers/common/python/trainyard/prices.json"
+
+
+def millionths(usd: Decimal | Fraction | int) -> int:
+    """Return an amount in millionths of a dollar, rounded half up."""
+    return floor(Fraction(usd) * 10**6 + Fraction(1, 2))
+
+
+def executions_of(sagemaker: Any, pipeline: str) -> list[dict[str, Any]]:
+    pages = sagemaker.get_paginator("list_pipeline_executions").paginate(PipelineName=pipeline)
+    return [summary for page in pages for summary in page["PipelineExecutionSummaries"]]
+
+
+def recomputed(sagemaker: Any, pipeline: str) -> dict[str, Fraction]:
+    """Return tenant → USD of every job of the pipeline's executions, each rounded to a millionth."""
+    region = json.loads(PRICES.read_text(encoding="utf-8"))["regions"][REGION]
+    found: dict[str, Fraction] = {}
+    for summary in executions_of(sagemaker, pipeline):
+        for job in _jobs(sagemaker, summary["PipelineExecutionArn"]):
+            tenant, usd = _cost(sagemaker, job, region)
+            found[tenant] = found.get(tenant, Fraction(0)) + usd
+    return found
+
+
+def _jobs(sagemaker: Any, execution_arn: str) -> Iterator[dict[str, Any]]:
+    pages = sagemaker.get_paginator("list_pipeline_execution_steps").paginate(PipelineExecutionArn=execution_arn)
+    for step in (step for page in pages for step in page["PipelineExecutionSteps"]):
+        metadata = step.get("Metadata", {})
+        for member in ("TrainingJob", "ProcessingJob"):
+            if member in metadata:
+                name = metadata[member]["Arn"].rpartition("/")[2]
+                describe = getattr(sagemaker, f"describe_{member.removesuffix('Job').lower()}_job")
+                yield dict(describe(**{f"{member}Name": name}))
+
+
+def _cost(sagemaker: Any, job: dict[str, Any], region: dict[str, Any]) -> tuple[str, Fraction]:
+    """Return whose a job is, by its tags, and what it costs."""
+    training = "TrainingJobArn" in job
+    kind, prefix = ("training", "Training") if training else ("processing", "Processing")
+    cluster = job["ResourceConfig"] if training else job["ProcessingResources"]["ClusterConfig"]
+    if training:
+        seconds = job["BillableTimeInSeconds"]
+    elif f"{prefix}StartTime" in job:
+        seconds = ceil((job["ProcessingEndTime"] - job["ProcessingStartTime"]).total_seconds())
+    else:
+        seconds = 0
+    hourly = Fraction(region[kind][cluster["InstanceType"]])
+    volume = Fraction(region[f"{kind}_volume_gb_month"]) * cluster["VolumeSizeInGB"] / 730
+    usd = (hourly + volume) * cluster["InstanceCount"] * seconds / 3600
+    tags = {t["Key"]: t["Value"] for t in sagemaker.list_tags(ResourceArn=job[f"{prefix}JobArn"])["Tags"]}
+    return tags["trainyard:tenant"], Fraction(millionths(usd), 10**6)
