@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+import boto3
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
@@ -62,7 +63,8 @@ class Deployment:
 
     @property
     def region(self) -> str:
-        return str(client("dynamodb").meta.region_name)
+        """Return the region whose prices hold; that of the shipped table where the environment names none."""
+        return os.environ.get("AWS_REGION") or boto3.session.Session().region_name or "us-east-1"
 
     @property
     def book(self) -> Book:

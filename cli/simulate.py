@@ -12,7 +12,7 @@ from trainyard.domain.policy import Policy
 
 
 def simulate(deployment: Deployment, arguments: Namespace) -> Answer:
-    candidate = parse_policy(arguments.policy.read_text(encoding="utf-8"), 1)
+    candidate = parse_policy(arguments.policy.read_text(encoding="utf-8"), 1, deployment.region)
     today = _today(deployment, arguments)
     jobs = _jobs(deployment, arguments, today)
     if not jobs:
@@ -46,12 +46,12 @@ def simulate(deployment: Deployment, arguments: Namespace) -> Answer:
 def _today(deployment: Deployment, arguments: Namespace) -> Policy:
     """Return the policy to compare with: a file, or the one in force, or that which the code ships with."""
     if arguments.today:
-        return parse_policy(arguments.today.read_text(encoding="utf-8"), 0)
+        return parse_policy(arguments.today.read_text(encoding="utf-8"), 0, deployment.region)
     if arguments.history or arguments.generate:
         try:
             return deployment.policies.current()
         except Exception:  # no deployment is needed to look at a file
-            return parse_policy(DEPLOYED.read_text(encoding="utf-8"), 0)
+            return parse_policy(DEPLOYED.read_text(encoding="utf-8"), 0, deployment.region)
     return deployment.policies.current()
 
 

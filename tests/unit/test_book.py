@@ -426,7 +426,7 @@ def test_a_statement_adds_up_names_every_training_and_escapes_what_others_wrote(
     bad = yard.run("0.333", begun=9000, data_set="sales", state=State.FAILED, reason="<script>alert(1)</script>")
     page = statement("acme", "2026-11", [*records, bad], after(0))
     assert "1.67 USD" in page, "1.665 is rounded half up"
-    assert page.count("<tr><td>2026-11") == 5
+    assert page.count("<tr><td class=k>2026-11") == 5
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert page.count("<rect") == 4, "a bar for each day with cost; the last run shares the first one's"

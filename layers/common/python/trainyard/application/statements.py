@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from html import escape
+from math import floor, log10
 from typing import Protocol
 
 from trainyard.application.book import Book
@@ -97,7 +98,8 @@ def statement(tenant_id: str, month: str, executions: Sequence[ExecutionRecord],
 body {{ font: 15px/1.5 system-ui, sans-serif; color: #223; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
 h1 {{ font-size: 1.5rem; margin-bottom: 0 }} h2 {{ font-size: 1.1rem; margin-top: 2rem }}
 table {{ border-collapse: collapse; width: 100% }} th, td {{ text-align: left; padding: .25rem .75rem .25rem 0;
-  border-bottom: 1px solid #dde; vertical-align: top }} .n {{ text-align: right; white-space: nowrap }}
+  border-bottom: 1px solid #dde; vertical-align: top }} .n, .k {{ white-space: nowrap }}
+.n {{ text-align: right }}
 .t {{ font-size: 2rem; margin: .5rem 0 }} .w {{ background: #fff3d6; padding: .5rem .75rem }} .s {{ color: #667 }}
 svg {{ width: 100%; height: auto }} svg text {{ font: 11px system-ui, sans-serif; fill: #556 }}
 </style>
@@ -123,7 +125,7 @@ def picture(month: str, executions: Sequence[ExecutionRecord]) -> str:
     """Return bars of what each day's trainings cost, as SVG; the day is that of their end."""
     days = [f"{month}-{number:02d}" for number in range(1, days_in(month) + 1)]
     usd = [float(_sum(e for e in executions if e.day == day)) for day in days]
-    top = max(usd, default=0.0) or 1.0
+    top = _rounded_up(max(usd, default=0.0))
     width, height, left, base = 900, 220, 56, 190
     step = (width - left) / len(days)
     bars = "".join(
@@ -139,7 +141,7 @@ def picture(month: str, executions: Sequence[ExecutionRecord]) -> str:
     )
     lines = "".join(
         f'<path d="M{left} {base - 160 * share:.0f}H{width}" stroke="#dde"/>'
-        f'<text x="{left - 6}" y="{base - 160 * share + 4:.0f}" text-anchor="end">{top * share:.2f}</text>'
+        f'<text x="{left - 6}" y="{base - 160 * share + 4:.0f}" text-anchor="end">{top * share:g}</text>'
         for share in (0, 0.5, 1)
     )
     return (
@@ -148,13 +150,21 @@ def picture(month: str, executions: Sequence[ExecutionRecord]) -> str:
     )
 
 
+def _rounded_up(value: float) -> float:
+    """Return the next 1, 2 or 5 times a power of ten; 1 for nothing."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** floor(log10(value))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
+
+
 def _training(execution: ExecutionRecord, cents: Decimal) -> str:
     ended = execution.state.value.lower() + (f": {execution.reason}" if execution.reason else "")
     version = (execution.model_package_arn or "").rpartition("/")[2]
     cost = f"{cents}" + (" + unknown" if execution.unknown else "")
     return (
-        f"<tr><td>{execution.admitted_at:%Y-%m-%d %H:%M}<td>{escape(execution.data_set)}"
-        f"<td>{escape(execution.algorithm)}<td>{escape(ended)}<td class=n>{execution.seconds / 60:.1f}"
+        f"<tr><td class=k>{execution.admitted_at:%Y-%m-%d %H:%M}<td class=k>{escape(execution.data_set)}"
+        f"<td class=k>{escape(execution.algorithm)}<td>{escape(ended)}<td class=n>{execution.seconds / 60:.1f}"
         f"<td class=n>{cost}<td>{escape(version)}"
     )
 
