@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -233,7 +233,7 @@ def _request_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         "--since", metavar="DAY", help="2026-11-20: of a tenant those that arrived since, else ended"
     )
     listed.add_argument("--until", metavar="DAY", help="the last day")
-    listed.add_argument("--limit", type=int, default=200, help="show the last so many (default: 200)")
+    listed.add_argument("--limit", type=_some, default=200, help="show the last so many (default: 200)")
     listed.set_defaults(run=requests.list_requests)
     one = commands.add_parser("request", help="show one request: its life, and what each attempt did and cost")
     one.add_argument("request_id", metavar="REQUEST")
@@ -374,7 +374,7 @@ def _cost_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     updated = actions.add_parser("update", help="read the list prices of a region into the table")
     updated.add_argument("--dry-run", action="store_true", help="show what would change")
     updated.add_argument(
-        "--volume-gb-month", type=Decimal, metavar="USD", help="of jobs' volumes; needed for a new region"
+        "--volume-gb-month", type=_price, metavar="USD", help="of jobs' volumes; needed for a new region"
     )
     updated.set_defaults(run=prices.update)
     for one in (shown, updated):
@@ -387,6 +387,24 @@ def _cost_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     halted.add_argument("name", nargs="?", help="of the tenant")
     halted.add_argument("--yes", action="store_true", help="do it; without it, only say what would be stopped")
     halted.set_defaults(run=halt.halt)
+
+
+def _some(text: str) -> int:
+    """Return a whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def _price(text: str) -> Decimal:
+    """Return a price in US dollars."""
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        price = Decimal(0)
+    if not price.is_finite() or price <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no price: write it as 0.14")
+    return price
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,17 +11,23 @@ from typing import Any
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.adapters.aws.billing import billed_by_tenant
+from trainyard.application.book import BOOKS_BEGIN
 from trainyard.application.cost_tags import COST_TAGS, TagState, payers_command
+from trainyard.application.explain import BudgetAccount
 from trainyard.application.reports import By, CostRow, cost_report, differences, estimate_errors
 from trainyard.contracts.price_file import prices_of
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord, days_in, month_begins, month_of, next_month
+from trainyard.domain.policy import Policy
+from trainyard.domain.prices import shown
 
 
 def report(deployment: Deployment, arguments: Namespace) -> Answer:
     """Show what trainings cost."""
     first, last = _months(arguments)
     found = [t for month in _between(first, last) for t in deployment.book.totals(month, arguments.tenant)]
+    if arguments.tenant and not found:
+        deployment.tenant(arguments.tenant)  # a tenant that is gone may still have cost something
     made = cost_report(found, By(arguments.by), prices_of(deployment.region))
     lines = []
     if made.total.unknown:
@@ -29,7 +35,7 @@ def report(deployment: Deployment, arguments: Namespace) -> Answer:
             f"the cost of {made.total.unknown} steps is unknown, and not in the amounts: `trainyard prices show` "
             "tells which prices are known"
         )
-    lines.append("STORAGE and SCHEDULER are attributed by rule (docs/costs.md), and not in USD")
+    lines.append("STORAGE and SCHEDULER are US dollars too, by rule (docs/costs.md), and not in the column USD")
     return Answer(
         data={
             "from": first,
@@ -38,21 +44,17 @@ def report(deployment: Deployment, arguments: Namespace) -> Answer:
             "rows": [asdict(row) for row in made.rows],
             "total": asdict(made.total),
         },
-        columns=(
-            arguments.by.upper(),
-            "RUNS",
-            "SUCCEEDED",
-            "FAILED",
-            "STOPPED",
-            "INSTANCE HOURS",
-            "USD",
-            "UNKNOWN",
-            "STORAGE",
-            "SCHEDULER",
-        ),
+        columns=(arguments.by.upper(), *COLUMNS) if made.rows else (),
         rows=[_cells(row) for row in (*made.rows, made.total)] if made.rows else [],
-        lines=lines if made.rows else [f"no training was booked from {first} to {last}"],
+        lines=lines if made.rows else [_nothing(first, last)],
     )
+
+
+COLUMNS = ("RUNS", "SUCCEEDED", "FAILED", "STOPPED", "INSTANCE HOURS", "USD", "UNKNOWN", "STORAGE", "SCHEDULER")
+
+
+def _nothing(first: str, last: str) -> str:
+    return f"no training was booked in {first}" + ("" if first == last else f" to {last}")
 
 
 def _cells(row: CostRow) -> tuple[Any, ...]:
@@ -63,30 +65,26 @@ def _cells(row: CostRow) -> tuple[Any, ...]:
         row.failed,
         row.stopped,
         f"{row.instance_hours:.2f}",
-        f"{row.cents:,}",
+        f"{row.shown_usd:,}",
         row.unknown or None,
-        _amount(row.storage_usd, 4),
-        _amount(row.scheduler_usd, 4),
+        _amount(row.storage_usd),
+        _amount(row.scheduler_usd),
     )
 
 
 def budgets(deployment: Deployment, arguments: Namespace) -> Answer:
     """Show the budgets of tenants and tiers, and how they stand."""
     policy, now = deployment.policies.current(), datetime.now(UTC)
-    names = [arguments.tenant] if arguments.tenant else sorted(n for n, t in policy.tenants.items() if t.budget)
-    accounts = {
-        account.whose: account
-        for name in names
-        if (tenant := deployment.tenants.get(name)) is not None
-        for account in deployment.explain.accounts(name, tenant.tier, policy, now)
-    }
-    for tier in policy.tiers:
-        accounts |= {a.whose: a for a in deployment.explain.accounts("", tier.name, policy, now)}
-    if arguments.tenant and not names_of(accounts):
-        raise Refused(
-            f"tenant {arguments.tenant} has no budget: `trainyard tenant update … --budget-usd` sets one"
-        )
-    found = list(accounts.values())
+    if arguments.tenant:
+        owner = deployment.tenant(arguments.tenant)
+        found = list(deployment.explain.accounts(owner.tenant_id, owner.tier, policy, now))
+        if not found:
+            raise Refused(
+                f"neither tenant {owner.tenant_id} nor its tier {owner.tier} has a budget: "
+                "`trainyard tenant update … --budget-usd` sets one"
+            )
+    else:
+        found = list(_all_accounts(deployment, policy, now))
     return Answer(
         data=[asdict(account) for account in found],
         columns=("BUDGET OF", "MONTH", "MODE", "LIMIT", "SPENT", "RESERVED", "LEFT", "USED", "MAY OVERSHOOT BY"),
@@ -95,20 +93,27 @@ def budgets(deployment: Deployment, arguments: Namespace) -> Answer:
                 account.whose,
                 account.month,
                 account.budget.mode.value,
-                f"{account.budget.limit_usd:,.2f}",
-                f"{account.spent_usd:,.2f}",
-                f"{account.reserved_usd:,.2f}",
-                f"{account.budget.limit_usd - account.spent_usd - account.reserved_usd:,.2f}",
+                shown(account.budget.limit_usd),
+                shown(account.spent_usd),
+                shown(account.reserved_usd),
+                shown(account.budget.limit_usd - account.spent_usd - account.reserved_usd),
                 f"{account.spent_usd / account.budget.limit_usd:.0%}",
-                _amount(account.overshoot_usd, 2),
+                _amount(account.overshoot_usd),
             )
             for account in found
         ],
     )
 
 
-def names_of(accounts: dict[str, Any]) -> list[str]:
-    return [whose for whose in accounts if whose.startswith("tenant ")]
+def _all_accounts(deployment: Deployment, policy: Policy, now: datetime) -> Iterator[BudgetAccount]:
+    """Yield the budgets of all tenants that have one, then those of tiers."""
+    for tenant_id in sorted(name for name, limits in policy.tenants.items() if limits.budget):
+        tenant = deployment.tenants.get(tenant_id)
+        if tenant is not None:
+            own = deployment.explain.accounts(tenant_id, tenant.tier, policy, now)
+            yield from (account for account in own if account.whose.startswith("tenant "))
+    for tier in policy.tiers:
+        yield from deployment.explain.accounts("", tier.name, policy, now)
 
 
 def estimates(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -122,7 +127,7 @@ def estimates(deployment: Deployment, arguments: Namespace) -> Answer:
         data=asdict(errors) | {"month": month},
         columns=("ESTIMATE OF", "RUNS", "ERROR, MEDIAN", "ERROR, P90"),
         rows=[
-            ("duration", errors.runs, f"{errors.seconds_median:.0%}", f"{errors.seconds_p90:.0%}"),
+            ("duration", errors.runs, _share(errors.seconds_median), _share(errors.seconds_p90)),
             ("cost", errors.runs, _share(errors.usd_median), _share(errors.usd_p90)),
         ],
         lines=["errors are shares of what runs really took; only runs that succeeded count"],
@@ -153,8 +158,11 @@ def export(deployment: Deployment, arguments: Namespace) -> Answer:
         day = date.fromisoformat(arguments.day)
     except ValueError:
         raise Refused(f"{arguments.day!r} is no day: write it as 2026-11-20") from None
+    if not f"{BOOKS_BEGIN}-01" <= day.isoformat() <= datetime.now(UTC).strftime("%Y-%m-%d"):
+        raise Refused(f"{day} is not in the books: they begin with {BOOKS_BEGIN}, and end today")
     told = _ask(deployment, {"export": day.isoformat()})
-    return Answer(data=told, lines=[told["export"]])
+    over = day.isoformat() < datetime.now(UTC).strftime("%Y-%m-%d")
+    return Answer(data=told, lines=[told["export"]] + ([] if over else ["the day is not over: so far"]))
 
 
 def tags(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -242,9 +250,12 @@ def _month(text: str | None) -> str:
     if text is None:
         return month_of(datetime.now(UTC))
     try:
-        return month_of(month_begins(text))
+        month = month_of(month_begins(text))
     except ValueError:
         raise Refused(f"{text!r} is no month: write it as 2026-11") from None
+    if not BOOKS_BEGIN <= month <= month_of(datetime.now(UTC)):
+        raise Refused(f"{month} is not in the books: they begin with {BOOKS_BEGIN}, and end with this month")
+    return month
 
 
 def _between(first: str, last: str) -> Iterator[str]:
@@ -254,9 +265,11 @@ def _between(first: str, last: str) -> Iterator[str]:
         month = next_month(month)
 
 
-def _amount(usd: Decimal | None, places: int) -> str:
-    return "unknown" if usd is None else f"{usd:,.{places}f}"
+def _amount(usd: Decimal | None) -> str:
+    return "unknown" if usd is None else shown(usd)
 
 
 def _share(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.0%}"
+    if value is None:
+        return "unknown"
+    return f"{value:.0%}" if value < 10 else f"{value:,.0f} times"

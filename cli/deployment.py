@@ -108,7 +108,7 @@ class Deployment:
             for kept in map(decode_pass, self.waiting_room.passes(hour, limit=20)):
                 for wait in kept.plan.waits:
                     same = (wait.queue.tenant_id, wait.place.lane) == (request.tenant_id, request.lane)
-                    if same and len(found) < limit:
+                    if same and kept.at >= request.arrived_at and len(found) < limit:
                         found.append(
                             {
                                 "at": kept.at.strftime("%H:%M:%S"),

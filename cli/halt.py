@@ -26,25 +26,31 @@ def halt(deployment: Deployment, arguments: Namespace) -> Answer:
             data={"would_stop": [request.request_id for request in held]},
             columns=("REQUEST", "TENANT", "TIER", "DATA SET", "STATE"),
             rows=[(r.request_id, r.tenant_id, r.tier, r.data_set, r.state.value) for r in held],
-            lines=[f"nothing was stopped; add --yes to stop these {len(held)}, and start nothing new of {whose}"],
+            lines=[
+                f"nothing was stopped; add --yes to stop these {len(held)}, and start nothing new of {whose}"
+                if held
+                else f"nothing of {whose} runs; add --yes to start nothing new"
+            ],
         )
     _pause(deployment, arguments.name)
     stopped: set[str] = set()
+    asked: set[str] = set()
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
-        held = [r for r in _holding(deployment, arguments.name) if r.request_id not in stopped]
+        held = [r for r in _holding(deployment, arguments.name) if r.request_id not in asked]
         for request in held:
             if request.state is State.RUNNING:
                 with suppress(Refused):  # it has just ended
                     deployment.stop.stop(request.request_id, datetime.now(UTC))
-                stopped.add(request.request_id)
+                    stopped.add(request.request_id)
+                asked.add(request.request_id)
                 print(f"halt: {len(stopped)} stopped", file=sys.stderr)
         if not any(request.state is State.ADMITTED for request in held) or time.monotonic() > deadline:
             break
         time.sleep(1)
     left = [r.request_id for r in held if r.state is State.ADMITTED]
     back = "trainyard resume all" if arguments.name is None else f"trainyard resume tenant {arguments.name}"
-    lines = [f"{len(stopped)} trainings of {whose} are being stopped; nothing new starts until `{back}`"]
+    lines = [f"{len(stopped)} of the trainings of {whose} are being stopped; nothing new starts until `{back}`"]
     if left:
         lines.append(f"{len(left)} were just being started, and run: stop them by this command once more")
     return Answer(data={"stopped": sorted(stopped), "starting": left}, lines=lines)

@@ -39,7 +39,7 @@ def run(deployment: Deployment, change: Change, payload: dict[str, Any], *, quie
             break
         time.sleep(1 / LOOKS_PER_SECOND)
     if found["status"] != "SUCCEEDED":
-        raise Refused(found.get("cause") or f"the run ended as {found['status']}: {started}")
+        raise Refused(_words(found.get("cause")) or f"the run ended as {found['status']}: {started}")
     output: dict[str, Any] = json.loads(found["output"])
     return output
 
@@ -59,6 +59,15 @@ def _news(machines: Any, run_arn: str, *, after: int) -> Iterator[tuple[int, str
                     (part["progress"] for part in told if "progress" in part), f"{exited['name']} done"
                 )
                 yield event["id"], str(progress)
+
+
+def _words(cause: str | None) -> str | None:
+    """Return what a failed task said, without the JSON around it."""
+    try:
+        told = json.loads(cause or "")
+    except json.JSONDecodeError:
+        return cause
+    return str(told["errorMessage"]) if isinstance(told, dict) and "errorMessage" in told else cause
 
 
 def _plain(name: str) -> str:

@@ -12,6 +12,7 @@ from cli.show import Answer
 from trainyard.application.explain import BudgetAccount
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord
+from trainyard.domain.prices import shown
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import TERMINAL, Basis, Estimate, Outcome, Request, State
 
@@ -20,7 +21,11 @@ def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
     """List a tenant's requests, or those of all tenants: what waits or runs, or what a filter names."""
     if arguments.data_set and not arguments.tenant_id:
         raise Refused("--data-set needs a tenant: `trainyard requests TENANT --data-set NAME`")
+    if arguments.tier and deployment.policies.current().tier(arguments.tier) is None:
+        raise Refused(f"there is no tier {arguments.tier!r}; `trainyard policy show` shows them")
     since, until = _day(arguments.since), _day(arguments.until)
+    if since and until and since > until:
+        raise Refused(f"--since {arguments.since} lies behind --until {arguments.until}")
     if arguments.tenant_id:
         found = _of_tenant(deployment, arguments, since, until)
     else:
@@ -69,7 +74,7 @@ def _of_all(
     if not named:
         return
     last = until or datetime.now(UTC)
-    first = since or last
+    first = since or last.replace(day=1)
     days = (last.date() - first.date()).days + 1
     if not 0 < days <= DAYS_MAX:
         raise Refused(f"--since and --until span {days} days; 1 to {DAYS_MAX} can be listed")
@@ -86,9 +91,12 @@ def _day(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
         raise Refused(f"{text!r} is no day: write it as 2026-11-20") from None
+    if not 2000 <= day.year < 2200:
+        raise Refused(f"{text!r} is too far off")
+    return day
 
 
 def show_request(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -144,6 +152,7 @@ def why(deployment: Deployment, arguments: Namespace) -> Answer:
         "earliest_start": found.earliest,
         "latest_start": found.latest,
         "expected": asdict(request.expected) if request.expected else None,
+        "needs_usd": found.needs_usd,
         "budgets": [asdict(account) for account in found.accounts],
         "last_passes": passes,
     }
@@ -157,6 +166,7 @@ def why(deployment: Deployment, arguments: Namespace) -> Answer:
         ("before it", ", ".join(found.ahead) or "nobody"),
         ("expected start", _range(found.earliest, found.latest)),
         *(("expected run", _expectation(expected)) for expected in (request.expected,) if expected),
+        *(("needs", f"{shown(usd)} USD left of each budget") for usd in (found.needs_usd,) if usd),
         *((f"budget of {account.whose}", _standing(account)) for account in found.accounts),
         *((f"pass of {one['at']}", one["reason"]) for one in passes),
     ]
@@ -166,8 +176,8 @@ def why(deployment: Deployment, arguments: Namespace) -> Answer:
 def _standing(account: BudgetAccount) -> str:
     left = account.budget.limit_usd - account.spent_usd - account.reserved_usd
     return (
-        f"{account.spent_usd:.2f} spent, {account.reserved_usd:.2f} reserved, {left:.2f} left of "
-        f"{account.budget.limit_usd:.2f} USD in {account.month} ({account.budget.mode})"
+        f"{shown(account.spent_usd)} spent, {shown(account.reserved_usd)} reserved, {shown(left)} left of "
+        f"{shown(account.budget.limit_usd)} USD in {account.month} ({account.budget.mode})"
     )
 
 

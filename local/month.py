@@ -48,7 +48,7 @@ from trainyard.application.waiting_room import WaitingRoom, request_key
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict
-from trainyard.domain.executions import ExecutionRecord, month_of
+from trainyard.domain.executions import ExecutionRecord, StepFacts, month_of
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
 
 POLICY = """
@@ -77,6 +77,7 @@ tiers:
     instances: *instances
 """
 TENANTS = 10
+FREE = StepFacts(name="Train", kind="Training", status="Succeeded")
 DATA_SETS = 5
 BUDGET = Decimal("1.00")
 """Of one tenant: less than its runs would cost."""
@@ -215,8 +216,8 @@ def _compare(cloud: Cloud, yard: Deployment, outputs: dict[str, str], month: Mon
     month.executions.update(one["PipelineExecutionStatus"] for one in executions_of(sagemaker, pipeline))
     report = json.loads(_trainyard("costs", "--by", "tenant", "--json"))
     month.booked = {row["name"]: Decimal(row["usd"]) for row in report["rows"]}
-    cents = sum(Decimal(row["cents"]) for row in report["rows"])
-    assert cents == Decimal(report["total"]["cents"]), "the rows add up to the cent"
+    shown = sum(Decimal(row["shown_usd"]) for row in report["rows"])
+    assert shown == Decimal(report["total"]["shown_usd"]), "the rows add up"
     for day in (datetime.now(UTC) - timedelta(days=1), datetime.now(UTC)):
         month.records += yard.book.executions_of_day(day.strftime("%Y-%m-%d"))
     for tenant in (f"tenant{number}" for number in range(TENANTS)):
@@ -302,7 +303,7 @@ def writes_of_a_life() -> Counter[str]:
     room.mark_running(request, "arn", now)
     stage = "end"
     report = ExecutionReport(ended_at=now + timedelta(minutes=9))
-    record = replace(executed(request, report, policy.prices, now), state=State.SUCCEEDED)
+    record = executed(request, replace(report, steps=(FREE,)), policy.prices, now, State.SUCCEEDED)
     room.finish([End(request=request, state=State.SUCCEEDED, execution=record)], policy, now)
     return counted
 

@@ -47,6 +47,8 @@ FAULTS = (
     "ledger put wrong by hand",
     "pass by older code",
     "down after a lost start",
+    "report incomplete",
+    "stopped at its maximum runtime",
 )
 """What is done to the service."""
 
@@ -64,6 +66,9 @@ REACHED = (
     "superseded",
     "backfilled",
     "waits: BUDGET",
+    "waits: TIER_BUDGET",
+    "record put right",
+    "told of money",
     "waits: SAVED_FOR_LARGE",
     "waits: INSTANCE_QUOTA",
     "waits: MAINTENANCE",

@@ -148,7 +148,7 @@ def _policy(random: Random, names: tuple[str, ...], tenants: list[Tenant]) -> Po
                 hold_age=timedelta(minutes=random.choice([1, 5])),
                 quality_min=0.5,
                 instances=choices(random.choice([2, 3])),
-                budget=_budget(random, "0.3", "0.8", "2") if random.random() < 0.3 else None,
+                budget=_budget(random, "0.1", "0.25", "0.8") if random.random() < 0.5 else None,
             )
         )
     quotas = {POOL: random.choice([3, 4])} if random.random() < 0.6 else {}

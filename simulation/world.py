@@ -256,13 +256,14 @@ class World:
         """In the middle of a call, let what is due happen, or another dispatcher run a pass."""
         if self.depth >= DEPTH_MAX:
             return
-        if self.random.random() < 0.4:
+        what = self.random.random()
+        if what > 0.3:
+            for _ in range(self.random.randint(1, 3)):
+                upcoming = self.agenda.next_at()
+                if upcoming is not None and upcoming <= self.agenda.now + timedelta(seconds=20):
+                    self.step()
+        if what < 0.6:  # at times on what has just been enlisted, or has just ended
             self.dispatcher(sweep=self.random.random() < 0.5)
-            return
-        for _ in range(self.random.randint(1, 3)):
-            upcoming = self.agenda.next_at()
-            if upcoming is not None and upcoming <= self.agenda.now + timedelta(seconds=20):
-                self.step()
 
     def invoke(self, name: str, handler: Callable[[datetime], Any]) -> Any:
         """Run one function's invocation by its own clock; raises what it raises."""

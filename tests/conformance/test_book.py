@@ -12,7 +12,7 @@ from trainyard.application.ports import End
 from trainyard.application.store import Is, Key, Put, Store, Update
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict
-from trainyard.domain.executions import StepRecord, corrected, priced
+from trainyard.domain.executions import StepRecord, corrected
 from trainyard.domain.policy import TenantPolicy
 from trainyard.domain.requests import Request, State
 
@@ -54,8 +54,8 @@ def test_an_index_of_keys_gives_keys_alone(store: Store) -> None:
     waiting_room(store).finish([End(request=request, state=State.SUCCEEDED, execution=record)], LIMITS, after(60))
     listed = {
         "by-data-set": ("acme/set-1", {"owner", "arrived_at", "request_id"}),
-        "executions-of-tenant": ("acme", {"tenant_id", "admitted_at", "pk", "sk"}),
-        "executions-of-day": ("2026-11-21", {"recorded_on", "recorded_at", "pk", "sk"}),
+        "executions-of-tenant": ("acme", {"tenant_id", "admitted", "pk", "sk"}),
+        "executions-of-day": ("2026-11-21", {"recorded_on", "recorded", "pk", "sk"}),
     }
     for index, (partition, names) in listed.items():
         (item,) = store.query(index, partition, limit=9).items
@@ -71,17 +71,17 @@ def test_an_end_is_booked_found_and_put_right(store: Store) -> None:
         assert room.finish([end], LIMITS, after(60)) == [told]
     assert book.executions(request.request_id) == [record]
     assert [todo.what for todo in book.todos()] == ["settle"]
-    after_all = corrected(record, [priced(step(), PRICES)], after(300))
-    room.put_right(record, after_all, LIMITS, after(300), final=True)
+    after_all = corrected(record, [step()], PRICES, after(300))
+    room.put_right(record, after_all, LIMITS, after(300))
     with pytest.raises(Conflict):
-        room.put_right(record, after_all, LIMITS, after(301), final=True)
+        room.put_right(record, after_all, LIMITS, after(301))
     begin = datetime(2026, 11, 1, tzinfo=UTC)
     assert book.executions_of_month("acme", "2026-11", begin, begin + timedelta(days=30)) == [after_all]
     assert list(book.executions_of_day("2026-11-21")) == [after_all]
     (totals,) = book.totals("2026-11", "acme")
     assert (totals.usd, totals.unknown, totals.succeeded) == (Decimal("0.120753"), 0, 1)
     assert room.queue("basic", "acme").spent_usd == Decimal("0.120753")
-    assert [run.usd for run in book.past("acme", "set-1")] == [], "it was not settled when it ended"
+    assert [run.usd for run in book.past("acme", "set-1")] == [Decimal("0.120753")]
     assert book.todos() == []
 
 

@@ -319,7 +319,11 @@ def test_a_queue_that_cannot_go_is_set_aside_until_the_policy_changes(room: Room
     found = room.plan(poor)[1].queues
     assert [waiting.queue.tenant_id for waiting in found] == ["acme"]
     room.room.shelve(room.plan(poor)[0].shelved.values(), poor, NOW, "2026-11")
-    assert room.room.reopen(poor, after(20 * 60)) == 1, "prices may have changed with the code"
+    newer = replace(poor, prices=replace(poor.prices, version="2026-12-24"))
+    assert room.room.reopen(newer, after(60)) == 1, "prices have changed with the code"
+    room.room.shelve(room.plan(poor)[0].shelved.values(), poor, NOW, "2026-11")
+    turns = [room.room.reopen(poor, after(1200 * turn)) for turn in range(36)]
+    assert sum(turns) == 1, "some of all are looked at in turn"
     room.room.shelve(room.plan(poor)[0].shelved.values(), poor, NOW, "2026-11")
     december = datetime(2026, 12, 1, 0, 1, tzinfo=UTC)
     assert room.room.reopen(poor, december) == 1, "the month has turned"
@@ -377,8 +381,8 @@ def test_a_start_taken_over_makes_void_what_the_first_starter_meets(room: Room) 
     room.enlist(1)
     room.admit()
     first = room.state(1)
-    assert room.room.claim(first)
-    assert not room.room.claim(first)
+    assert room.room.claim(first, after(200))
+    assert not room.room.claim(first, after(201))
     assert room.room.requeue(first, LIMITS, NOW, due_at=NOW, reason="refused", by_start=True) == []
     assert not room.finish(first, State.FAILED, by_start=True)
     assert room.finish(first, State.SUCCEEDED)
@@ -463,3 +467,20 @@ def test_what_a_paused_tenant_has_waiting_counts_and_holds_its_tier_in_the_polic
     book = replace(book, parse=lambda text, version: replace(gone if text == "gone" else LIMITS, version=version))
     with pytest.raises(Refused, match=r"tiers\.basic cannot go.*acme"):
         book.check("gone")
+
+
+def test_a_queue_set_aside_for_its_tiers_budget_comes_back_when_there_is_enough(room: Room) -> None:
+    shared = policy(tier(quota=4, running_max_per_tenant=4, budget=hard("0.06")), running_max=4)
+    room.enlist(1, limits=shared)
+    room.enlist(2, seconds=1, tenant_id="other", limits=shared)
+    assert room.admit(shared, seconds=2) == [submission(1).request_id]
+    plan, _ = room.plan(shared, seconds=3)
+    room.room.shelve(plan.shelved.values(), shared, after(3), plan.month)
+    assert room.plan(shared, seconds=4)[1].queues == ()
+    assert room.room.reopen(shared, after(60)) == 0
+    ended = room.state(1)
+    room.room.finish(
+        [End(request=ended, state=State.SUCCEEDED, execution=execution(ended, "0.01"))], shared, after(90)
+    )
+    assert room.room.reopen(shared, after(120)) == 1
+    assert room.admit(shared, seconds=121) == [submission(2).request_id]

@@ -165,7 +165,7 @@ def test_two_prices_of_one_instance_or_none_at_all_are_refused(stubbed: Callable
 
 
 def record(number: int) -> MeterRecord:
-    return MeterRecord(f"t{number}", "2" * 12, f"arn:aws:license-manager::1:license:l-{number}", NOW, number)
+    return MeterRecord("2" * 12, f"arn:aws:license-manager::1:license:l-{number}", NOW, number)
 
 
 def usage(number: int) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def test_records_are_sent_25_at_a_time_and_what_is_not_answered_is_sent_again(
         {"UsageRecords": [usage(25)]},
     )
     found = billing.AwsMarketplace(dimension="cents").send([record(n) for n in range(26)])
-    assert [found[f"t{n}"] for n in (0, 1, 2, 3, 24, 25)] == [
+    assert [found[record(n).license_arn] for n in (0, 1, 2, 3, 24, 25)] == [
         Answer.SUCCESS,
         Answer.NOT_SUBSCRIBED,
         Answer.DUPLICATE,
@@ -200,3 +200,14 @@ def test_records_are_sent_25_at_a_time_and_what_is_not_answered_is_sent_again(
         Answer.UNPROCESSED,
         Answer.SUCCESS,
     ]
+
+
+def test_one_record_that_is_refused_holds_up_no_other(stubbed: Callable[[str], Stubber]) -> None:
+    stub = stubbed("meteringmarketplace")
+    stub.add_client_error("batch_meter_usage", "TimestampOutOfBoundsException", "too old")
+    stub.add_client_error("batch_meter_usage", "TimestampOutOfBoundsException", "too old")
+    done = {"Results": [{"UsageRecord": usage(1), "Status": "Success"}], "UnprocessedRecords": []}
+    stub.add_response("batch_meter_usage", done, {"UsageRecords": [usage(1)]})
+    stub.add_client_error("batch_meter_usage", "ThrottlingException", "slow down")
+    found = billing.AwsMarketplace(dimension="cents").send([record(n) for n in range(3)])
+    assert list(found.values()) == [Answer.REFUSED, Answer.SUCCESS, Answer.UNPROCESSED]

@@ -6,13 +6,28 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import IO, Any
 
 import pytest
 
-from tests.build import NOW, PRICES, after, execution, hard, job, policies, policy, step, submission, tenant, tier
+from tests.build import (
+    NOW,
+    PRICES,
+    after,
+    choice,
+    content,
+    execution,
+    hard,
+    job,
+    policies,
+    policy,
+    step,
+    submission,
+    tenant,
+    tier,
+)
 from tests.build import waiting_room as room_over
 from trainyard.adapters.memory.edges import MemoryAnnouncements, MemoryReports, MemoryTenants
 from trainyard.adapters.memory.store import MemoryStore
@@ -21,6 +36,7 @@ from trainyard.application.cost_tags import COST_TAGS, TagActivation, TagsRefuse
 from trainyard.application.metering import Answer, Metering, MeterRecord
 from trainyard.application.owed import GIVEN_UP, Owed
 from trainyard.application.ports import End, ExecutionReport
+from trainyard.application.records import request_from, request_item
 from trainyard.application.reports import UNTAGGED, By, cost_report, differences
 from trainyard.application.statements import FOLDER, MonthlyStatements, Statements, statement
 from trainyard.application.usage import COLUMNS, Usage
@@ -323,14 +339,14 @@ def test_a_report_has_rows_that_add_up_to_the_cent_and_what_is_attributed_apart(
     ]
     made = cost_report(found, By.TENANT, PRICES)
     assert [row.name for row in made.rows] == ["c", "a", "b"]
-    assert sum(row.cents for row in made.rows) == made.total.cents == Decimal("1.35")
+    assert sum(row.shown_usd for row in made.rows) == made.total.shown_usd == Decimal("1.35")
     assert made.total.unknown == 2
     (a,) = [row for row in made.rows if row.name == "a"]
     assert a.storage_usd == 10 * Decimal("0.023"), "a data set is stored once"
     assert (a.scheduler_usd, a.executions) == (Decimal("0.0002"), 2)
     for by in By:
         again = cost_report(found, by, PRICES)
-        assert sum(row.cents for row in again.rows) == Decimal("1.35")
+        assert sum(row.shown_usd for row in again.rows) == Decimal("1.35")
         assert sum((row.storage_usd or 0) for row in again.rows) == 10 * Decimal("0.023")
 
 
@@ -397,7 +413,8 @@ def test_each_day_is_exported_once_it_is_over_and_late_records_on_the_day_they_a
     )
     usage, files = usage_of(yard)
     midnight = datetime(2026, 11, 22, tzinfo=UTC)
-    assert usage.export_until(midnight + timedelta(minutes=10), first=date(2026, 11, 21)) == []
+    yard.book.note("export", {"until": "2026-11-20"})
+    assert usage.export_until(midnight + timedelta(minutes=10)) == []
     assert len(usage.export_until(midnight + timedelta(hours=1))) == 1
     assert len(rows_of(files.kept["2026-11-21"])) == 1, "what is not settled is not exported"
     yard.reports.report = ExecutionReport(steps=(step(),))
@@ -450,6 +467,9 @@ def test_last_months_statements_are_written_when_they_are_due_and_go_on_where_ti
 # --- metering and tags --------------------------------------------------------------------------------------
 
 
+LICENCE = "arn:aws:license-manager::1:license:l-1"
+
+
 @dataclass
 class Market:
     sent: list[MeterRecord] = field(default_factory=list)
@@ -460,26 +480,53 @@ class Market:
         self.sent += records
         if isinstance(answer, Exception):
             raise answer
-        return {record.tenant_id: answer for record in records}
+        return {record.license_arn: answer for record in records}
 
 
 def metering_of(yard: Yard) -> tuple[Metering, Market]:
+    """Return metering that has seen the licence before anything was booked."""
     market = Market()
-    buyer = tenant(buyer_account="2" * 12, license_arn="arn:aws:license-manager::1:license:l-1")
-    return Metering(book=yard.book, tenants=MemoryTenants(buyer, tenant("other")), marketplace=market), market
+    bought = {"buyer_account": "2" * 12, "license_arn": LICENCE}
+    known = MemoryTenants(tenant(**bought), tenant("sister", **bought), tenant("other"))
+    metering = Metering(book=yard.book, tenants=known, marketplace=market)
+    yard.book.note(f"meter#{LICENCE}", {"told": {}})
+    return metering, market
 
 
-def test_whole_cents_are_metered_once_an_hour_and_their_fractions_later() -> None:
+def test_whole_cents_of_a_licence_are_metered_once_an_hour_and_their_fractions_later() -> None:
     yard = Yard()
     metering, market = metering_of(yard)
     yard.run("0.127")
+    yard.run("0.10", tenant_id="sister", begun=50)
     yard.run("9", tenant_id="other", begun=100)
-    assert [record.units for record in metering.run(after(300)).sent] == [12]
+    assert [record.units for record in metering.run(after(300)).sent] == [22]
     yard.run("0.004", begun=400)
     assert metering.run(after(500)).sent == [], "this hour has its record"
     assert [record.units for record in metering.run(after(4000)).sent] == [1]
-    assert {record.tenant_id for record in market.sent} == {"acme"}, "who did not buy there is not told of"
+    assert {record.license_arn for record in market.sent} == {LICENCE}, "who did not buy there is not told of"
     assert [record.hour.hour for record in market.sent] == [12, 13]
+
+
+def test_what_was_booked_before_the_licence_is_not_told() -> None:
+    yard = Yard()
+    yard.run("5")
+    market = Market()
+    bought = MemoryTenants(tenant(buyer_account="2" * 12, license_arn=LICENCE))
+    metering = Metering(book=yard.book, tenants=bought, marketplace=market)
+    assert metering.run(after(300)).sent == []
+    yard.run("0.5", begun=400)
+    assert [record.units for record in metering.run(after(500)).sent] == [50]
+
+
+def test_a_run_across_the_months_end_is_told_in_the_next() -> None:
+    yard = Yard()
+    metering, _ = metering_of(yard)
+    december = (datetime(2026, 12, 1, 9, 30, tzinfo=UTC) - NOW).total_seconds()
+    yard.run("0.2")
+    metering.run(after(300))
+    yard.run("5", begun=december, month="2026-11")
+    assert [record.units for record in metering.run(after(december + 300)).sent] == [500]
+    assert metering.run(after(december + 7200)).sent == []
 
 
 @pytest.mark.parametrize("lost", [ConnectionError("cut off"), Answer.UNPROCESSED])
@@ -487,16 +534,39 @@ def test_a_record_that_may_not_have_arrived_is_sent_again_as_it_was(lost: Answer
     yard = Yard()
     metering, market = metering_of(yard)
     yard.run("0.5")
-    market.answers = [lost, Answer.DUPLICATE]
+    market.answers = [lost]
     if isinstance(lost, Exception):
         with pytest.raises(ConnectionError):
             metering.run(after(300))
     else:
-        assert metering.run(after(300)).left == {"acme": "Unprocessed"}
+        assert metering.run(after(300)).left == {LICENCE: "Unprocessed"}
     yard.run("0.3", begun=400)
     assert len(metering.run(after(7300)).sent) == 1
     assert market.sent[0] == market.sent[1], "the same hour, the same units"
     assert [record.units for record in metering.run(after(7400)).sent] == [30]
+
+
+@pytest.mark.parametrize("answer", [Answer.NOT_SUBSCRIBED, Answer.DUPLICATE, Answer.REFUSED])
+def test_what_a_refused_record_held_is_told_by_a_later_one(answer: Answer) -> None:
+    yard = Yard()
+    metering, market = metering_of(yard)
+    yard.run("0.5")
+    market.answers = [answer]
+    assert metering.run(after(300)).left == {LICENCE: answer.value}
+    assert metering.run(after(400)).sent == [], "not in the same hour"
+    yard.run("0.3", begun=500)
+    (record,) = metering.run(after(4000)).sent
+    assert (record.units, record.hour.hour) == (80, 13)
+
+
+def test_a_record_too_old_to_be_taken_is_neither_sent_for_ever_nor_told_twice() -> None:
+    yard = Yard()
+    metering, market = metering_of(yard)
+    yard.run("0.5")
+    market.answers = [Answer.UNPROCESSED]
+    metering.run(after(300))
+    yard.run("0.2", begun=90_000)
+    assert [record.units for record in metering.run(after(90_100)).sent] == [20]
 
 
 @dataclass
@@ -548,3 +618,111 @@ def test_a_processing_step_is_exported_with_its_kind() -> None:
     record = execution(yard.admit(), steps=(made,))
     (row,) = usage_of(yard)[0].rows([record])
     assert (row["SkuId"], row["ResourceType"]) == ("processing/ml.t3.medium", "Processing job")
+
+
+# --- accounts that move -------------------------------------------------------------------------------------
+
+
+def early_record(yard: Yard) -> tuple[Request, ExecutionRecord]:
+    """Let a run end of which not all is known."""
+    request = yard.admit()
+    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
+    record = execution(request, "0", steps=(early,), unknown=1, settled=False)
+    yard.end(request, record)
+    yard.reports.report = ExecutionReport(steps=(step(),))
+    return request, record
+
+
+def test_a_correction_finds_the_account_of_a_tenant_that_has_moved() -> None:
+    limits = policy(tier(), tier("premium"), tenants={"acme": TenantPolicy(budget=hard("1"))})
+    yard = Yard(limits)
+    early_record(yard)
+    assert yard.room.carry_over("basic", "premium", "acme", after(100))
+    yard.owed.pay(after(300))
+    assert yard.room.queue("premium", "acme").spent_usd == Decimal("0.120753")
+    assert yard.room.queue("basic", "acme").revision == 0
+
+
+def test_a_correction_after_leaving_and_coming_back_takes_nothing_twice() -> None:
+    yard = Yard(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
+    request, _ = early_record(yard)
+    yard.room.forget_queue("basic", "acme")
+    yard.room.take_up_month("basic", "acme", after(100))
+    assert yard.room.queue("basic", "acme").spent_usd == request.reserved_usd
+    yard.owed.pay(after(300))
+    assert yard.room.queue("basic", "acme").spent_usd == Decimal("0.120753")
+
+
+def test_who_books_nothing_owes_nothing() -> None:
+    """The dispatcher may not write the book: a lowered budget must not make its refusals fail."""
+    yard = Yard(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
+    yard.run("0.6")
+    for todo in yard.book.todos():
+        yard.book.done(todo)
+    request = yard.admit(seconds=100)
+    lowered = policy(tier(), tenants={"acme": TenantPolicy(budget=hard("0.5"))})
+    yard.room.requeue(request, lowered, after(101), due_at=after(101), reason="quota", by_start=True)
+    assert yard.book.todos() == []
+
+
+def test_what_was_written_before_budgets_had_months_counts_in_the_first() -> None:
+    yard = Yard(policy(tier(quota=2, running_max_per_tenant=2), tenants={"acme": TenantPolicy(budget=hard("1"))}))
+    request = yard.admit()
+    queue = yard.room.queue("basic", "acme")
+    old = replace(queue, month="", spent_usd=Decimal("0.5"))
+    yard.store.transact(yard.room._refile(queue, old, NOW))
+    without = {name: value for name, value in request_item(request).items() if name not in ("month", "history")}
+    assert request_from(without).month == "2026-11"
+    yard.admit(seconds=10)
+    held = yard.room.queue("basic", "acme")
+    assert (held.month, held.spent_usd) == ("2026-11", Decimal("0.5"))
+    assert yard.book.todos() == []
+
+
+def test_ends_that_need_more_than_one_transaction_are_split() -> None:
+    lanes = tuple(choice(size) for size in range(1, 9))
+    lanes = tuple(replace(one, training_volume_gb=30 + number) for number, one in enumerate(lanes))
+    wide = policy(tier(quota=90, running_max_per_tenant=1, instances=lanes), running_max=90)
+    yard = Yard(wide)
+    requests = []
+    for tenant_number in range(10):
+        requests.append(yard.admit(tenant_id=f"t{tenant_number}"))
+        for lane in range(8):
+            yard.number += 1
+            size = content(size_bytes=(lane + 1) * 1024 * 1024 - 1)
+            waits = submission(yard.number, tenant_id=f"t{tenant_number}", content=size)
+            yard.room.enlist(waits, wide, after(1))
+    ends = [End(request=r, state=State.SUCCEEDED, execution=execution(r, "0.01")) for r in requests]
+    assert yard.room.finish(ends, wide, after(60)) == [True] * 10
+    assert sum(totals.executions for totals in yard.totals()) == 10
+
+
+def test_a_hundred_executions_of_one_moment_are_all_listed() -> None:
+    yard = Yard(policy(tier(quota=200, running_max_per_tenant=1), running_max=200))
+    for number in range(150):
+        request = yard.admit(tenant_id="acme" if number == 0 else f"t{number}")
+        yard.end(request, execution(request, "0.01", tenant_id="acme", recorded_at=after(9), admitted_at=NOW))
+    assert len(list(yard.book.executions_of_day("2026-11-21"))) == 150
+    assert len(list(yard.book.executions_of_tenant("acme", NOW, after(1)))) == 150
+
+
+def test_a_metric_that_is_no_number_is_kept() -> None:
+    made = execution(Yard().admit(), steps=(priced(step(job=job(metrics=(("a", 1e-300), ("b", 2.5)))), PRICES),))
+    item = execution_item(made)
+    assert execution_from(item) == made
+    odd = replace(made.steps[0].step.job or job(), metrics=(("loss", float("nan")),))
+    kept = execution_from(execution_item(replace(made, steps=(priced(step(job=odd), PRICES),))))
+    assert repr((kept.steps[0].step.job or job()).metrics) == "(('loss', nan),)"
+
+
+def test_a_todo_that_always_fails_is_given_up_in_the_end() -> None:
+    yard = Yard()
+    early_record(yard)
+
+    def gone(execution_arn: str) -> ExecutionReport:
+        raise ConnectionError("there is no such pipeline")
+
+    yard.reports.read = gone  # type: ignore[method-assign]
+    assert yard.owed.pay(after(300)).failed
+    assert len(yard.owed.pay(after(400) + GIVEN_UP).given_up) == 1
+    assert yard.book.todos() == []

@@ -14,6 +14,7 @@ from trainyard.domain.budgets import (
     Account,
     Reservation,
     cost_max_usd,
+    least_usd,
     level,
     overshoot_usd,
     reservation,
@@ -49,6 +50,15 @@ def test_a_known_run_reserves_three_times_its_length_or_half_of_what_is_left() -
     assert 3 * 200 < (thrice.runtime_max + STOP_GRACE).total_seconds() < 780
     assert reserve(hard("10"), job_seconds=200) == Reservation(WORST, timedelta(hours=1)), "half of it is plenty"
     assert reserve(hard("0.03"), job_seconds=600) is None, "the run itself would not fit"
+
+
+def test_what_must_be_left_is_exactly_enough() -> None:
+    for known in (0, 45, 200, 1000, 5000):
+        for budget in (hard, soft):
+            needed = least_usd(LANE, TIER, PRICES, [Account(budget("1"), Decimal(0))], job_seconds=known)
+            assert needed is not None
+            assert reserve(budget(str(needed)), job_seconds=known) is not None
+            assert reserve(budget(str(needed - Decimal("0.000001"))), job_seconds=known) is None
 
 
 def test_a_run_can_never_cost_more_than_it_reserved() -> None:
@@ -107,7 +117,8 @@ def test_a_tiers_budget_is_shared_by_its_tenants_and_holds_up_no_other_tier() ->
     found = plan(queue("a", 1), queue("b", 1), queue("c", 1, tier="premium"), limits=shared)
     assert sorted(d.place.request_id for d in found.admissions) == ["a-1", "c-1"]
     assert [wait.reason for wait in found.waits] == [Reason.TIER_BUDGET]
-    assert found.shelved == {}, "money of the tier comes back by others' ends, which reopen no queue"
+    ((key, aside),) = found.shelved.items()
+    assert (key, aside.needs_usd) == (("basic", "b"), WORST), "it comes back once so much is left"
 
 
 def test_without_a_price_a_budget_admits_nothing_and_says_so() -> None:

@@ -137,7 +137,7 @@ TENANTS = "running_max: 20\ntenants: "
             TENANTS + "{acme: {budget_usd: 0}}",
             r"budget_usd: .*greater than 0: to",
         ),
-        ("running_max: 20", TENANTS + "{acme: {budget_usd: -5}}", r"budget_usd: .*greater than 0"),
+        ("running_max: 20", TENANTS + "{acme: {budget_usd: -5}}", r"budget_usd: .*greater than 0: to let nothing"),
         (
             "running_max: 20",
             TENANTS + "{acme: {budget_usd: 5 EUR}}",

@@ -1,6 +1,7 @@
 """What a job costs, whatever SageMaker says of it; and prices as a file."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
@@ -14,8 +15,9 @@ from trainyard.application.ports import ExecutionReport
 from trainyard.application.record import executed
 from trainyard.contracts.price_file import SHIPPED, parse_prices, prices_of, write_prices
 from trainyard.domain.errors import Refused
-from trainyard.domain.executions import apportioned, days_in, month_of, next_month, priced
+from trainyard.domain.executions import apportioned, corrected, days_in, month_of, next_month, priced
 from trainyard.domain.prices import JobKind
+from trainyard.domain.requests import State
 
 PROCESSING: dict[str, Any] = {
     "kind": JobKind.PROCESSING,
@@ -50,9 +52,10 @@ def test_spot_costs_what_is_billed_and_says_what_it_saved() -> None:
         (job(**PROCESSING, started_at=None, ended_at=None, status="InProgress"), None, "not told", False),
         (job(**PROCESSING, ended_at=None, status="Completed"), None, "not told", False),
         (job(**PROCESSING, started_at=None, ended_at=None, status="Failed"), 0, "", True),
-        (job(**PROCESSING, ended_at=NOW - timedelta(hours=1)), 0, "before it began", True),
+        (job(**PROCESSING, started_at=None, ended_at=None, status="Completed"), None, "not told", False),
+        (job(**PROCESSING, ended_at=NOW - timedelta(hours=1)), None, "before it began", True),
         (job(ended_at=NOW - timedelta(hours=1)), 3600, "before it began", True),
-        (job(billable_seconds=-5), 0, "billable seconds are -5", True),
+        (job(billable_seconds=-5), None, "billable seconds are -5", True),
         (job(status="Stopping"), 3600, "still Stopping", False),
         (job(status="Perplexed"), 3600, "still Perplexed", False),
     ],
@@ -97,11 +100,29 @@ def test_a_job_that_sagemaker_has_forgotten_is_flagged() -> None:
 def test_a_record_keeps_what_is_known_and_counts_what_is_not() -> None:
     running = request(1, attempt=2, admitted_at=NOW, month="2026-10")
     strange = step("Strange", kind="Transform", job=None)
-    made = executed(running, ExecutionReport(steps=(step(), strange)), PRICES, after(9))
+    made = executed(running, ExecutionReport(steps=(step(), strange)), PRICES, after(9), State.SUCCEEDED)
     assert (made.cost_usd, made.unknown, made.month, made.attempt) == (Decimal("0.120753"), 1, "2026-10", 2)
     assert (made.ended_at, made.price_version) == (after(9), PRICES.version)
     assert made.flags == ("Strange: its type 'Transform' is unknown",)
     assert made.tags["trainyard:tenant"] == "acme"
+
+
+def test_a_success_without_steps_is_not_yet_the_whole_of_it() -> None:
+    running = request(1, attempt=1, admitted_at=NOW)
+    states = (State.SUCCEEDED, State.FAILED, State.STOPPED)
+    found = [executed(running, ExecutionReport(), PRICES, after(9), state).settled for state in states]
+    assert found == [False, True, True]
+
+
+def test_a_correction_keeps_what_was_settled_and_drops_nothing() -> None:
+    known, early = priced(step("Preprocess"), PRICES), priced(step(job=job(status="Stopping")), PRICES)
+    before = execution(request(1), steps=(known, early), settled=False)
+    dearer = replace(PRICES, version="2027-01-01", hourly={JobKind.TRAINING: {"ml.m5.large": Decimal(9)}})
+    after_all = corrected(before, [step("Preprocess", job=None), step(), step("Late", job=job())], dearer, NOW)
+    assert [record.step.name for record in after_all.steps] == ["Preprocess", "Train", "Late"]
+    assert after_all.steps[0] is known
+    assert (after_all.settled, after_all.price_version) == (True, "2027-01-01")
+    assert corrected(before, [], PRICES, NOW).cost_usd == known.cost_usd + early.cost_usd  # type: ignore[operator]
 
 
 def test_an_end_outside_its_month_is_shown_at_its_edge() -> None:

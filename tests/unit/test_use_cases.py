@@ -547,9 +547,11 @@ def test_a_start_never_answered_goes_back_to_the_queue_once_nobody_can_be_starti
     world.dispatch.run_pass(after(600))
     assert world.request(request_id).state is State.ADMITTED, "the slot stays taken"
     world.dispatch.run_pass(after(1000))
+    assert world.request(request_id).state is State.ADMITTED, "15 minutes after the last start, not the first"
+    world.dispatch.run_pass(after(1100))
     kept = world.request(request_id)
-    assert (kept.state, kept.due_at, kept.failures) == (State.QUEUED, after(1000 + 120), 1)
-    world.dispatch.run_pass(after(1200))
+    assert (kept.state, kept.due_at, kept.failures) == (State.QUEUED, after(1100 + 120), 1)
+    world.dispatch.run_pass(after(1300))
     assert (world.request(request_id).state, world.request(request_id).attempt) == (State.RUNNING, 2)
 
 

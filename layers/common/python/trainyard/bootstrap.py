@@ -301,6 +301,10 @@ def guard() -> Guard:
     return Guard(jobs=SageMakerJobs(), role_prefix=settings.tenant_role_prefix)
 
 
+def retention_days() -> int:
+    return int(Settings.from_env().request_retention_days)
+
+
 def pooled_role_idle_days() -> int:
     return int(Settings.from_env().pooled_role_idle_days)
 

@@ -39,6 +39,9 @@ BOOKS_BEGIN = "2026-01"
 FORGOTTEN_AT_ONCE = 90
 """Items: a transaction takes 100."""
 
+TODOS_MAX = 1000
+"""Read at once."""
+
 PAGE = 100
 """Items read at once (BatchGetItem takes 100)."""
 
@@ -58,6 +61,8 @@ class Totals:
     stopped: int = 0
     usd: Decimal = Decimal(0)
     """The sum of what is known."""
+    charged_usd: Decimal = Decimal(0)
+    """What budgets were charged: for a run of which not all is known, as much as it had reserved."""
     saved_usd: Decimal = Decimal(0)
     """By spot instances."""
     unknown: int = 0
@@ -112,7 +117,7 @@ def bookings(
         totals.setdefault(totals_key(execution), []).append(execution)
         pace = pace_key(execution.tenant_id)
         spent[pace] = spent.get(pace, Decimal(0)) + execution.cost_usd
-        if execution.state is State.SUCCEEDED and execution.settled and not execution.unknown:
+        if _teaches(execution):
             pasts.setdefault(past_key(execution.tenant_id, execution.data_set), []).append(past_run(execution))
         if not execution.settled:
             writes.append(_todo("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
@@ -128,7 +133,7 @@ def budget_todo(
 ) -> Put:
     """Return what is owed when spending reaches a threshold."""
     about = {"tenant_id": tenant_id, "tier": tier, "month": month, "percent": percent, **values}
-    return _todo("budget", f"{tenant_id}#{month}#{percent}", about, now)
+    return _todo("budget", f"{tenant_id}#{tier}#{month}#{percent}", about, now)
 
 
 def _todo(what: str, name: str, values: Mapping[str, Any], now: datetime) -> Put:
@@ -146,11 +151,11 @@ def _about(execution: ExecutionRecord) -> Item:
     }
 
 
-def _add_totals(key: Key, executions: Sequence[ExecutionRecord], sign: int = 1) -> Update:
-    add: dict[str, int | Decimal] = dict.fromkeys((*_COUNTS, "usd", "saved_usd"), 0)
+def _add_totals(key: Key, executions: Sequence[ExecutionRecord]) -> Update:
+    add: dict[str, int | Decimal] = dict.fromkeys((*_COUNTS, "usd", "charged_usd", "saved_usd"), 0)
     for execution in executions:
         for name, amount in _amounts(execution).items():
-            add[name] += sign * amount
+            add[name] += amount
     return Update(key, set={"data_bytes": executions[-1].data_bytes}, add={n: v for n, v in add.items() if v})
 
 
@@ -161,10 +166,16 @@ def _amounts(execution: ExecutionRecord) -> dict[str, int | Decimal]:
         "executions": 1,
         _ENDS[execution.state]: 1,
         "usd": execution.cost_usd,
+        "charged_usd": execution.charged_usd,
         "saved_usd": sum((step.saved_usd for step in steps), Decimal(0)),
         "unknown": execution.unknown,
         "seconds": sum((step.seconds or 0) * count for step, count in zip(steps, instances, strict=True)),
     }
+
+
+def _teaches(execution: ExecutionRecord) -> bool:
+    """Tell whether estimates may rest on a run: nothing is learnt from one that failed, or is not all known."""
+    return execution.state is State.SUCCEEDED and execution.settled and not execution.unknown
 
 
 def past_run(execution: ExecutionRecord) -> PastRun:
@@ -206,8 +217,17 @@ def _unmoved(item: Item | None) -> Is | Absent:
     return Is("revision", _revision(item)) if item else Absent("pk")
 
 
-def correction(before: ExecutionRecord, after: ExecutionRecord, expires_at: int, *, final: bool) -> list[Write]:
-    """Return what puts a record right: itself, and the month by the difference; `final` strikes the todo."""
+def correction(
+    before: ExecutionRecord,
+    after: ExecutionRecord,
+    found: Mapping[Key, Item | None],
+    now: datetime,
+    expires_at: int,
+) -> list[Write]:
+    """Return what puts a record right: itself, and by the difference all that was booked of it.
+
+    `found` is what booking_keys named; what was owed is struck.
+    """
     assert after.revision == before.revision + 1, "a correction follows what it corrects"
     old, new = _amounts(before), _amounts(after)
     change = {name: new[name] - old[name] for name in new if new[name] != old[name]}
@@ -221,9 +241,13 @@ def correction(before: ExecutionRecord, after: ExecutionRecord, expires_at: int,
     ]
     if change:
         writes.append(Update(totals_key(after), add=change))
-    if final:
-        writes.append(Delete(_todo_key(f"settle#{after.request_id}#{after.attempt}")))
-    return writes
+    if _teaches(after):
+        key = past_key(after.tenant_id, after.data_set)
+        writes.append(_remember(key, [past_run(after)], found.get(key)))
+    if after.cost_usd != before.cost_usd:
+        key = pace_key(after.tenant_id)
+        writes += _keep_pace(key, after.cost_usd - before.cost_usd, found.get(key), now)
+    return [*writes, Delete(_todo_key(f"settle#{after.request_id}#{after.attempt}"))]
 
 
 # --- the book ---------------------------------------------------------------------------------------------------
@@ -242,7 +266,7 @@ class Book:
 
     def executions_of_tenant(self, tenant_id: str, begin: datetime, end: datetime) -> Iterator[ExecutionRecord]:
         """Yield a tenant's executions admitted between two times, oldest first; may lag."""
-        return self._listed("executions-of-tenant", tenant_id, "admitted_at", stamp(begin), stamp(end))
+        return self._listed("executions-of-tenant", tenant_id, "admitted", stamp(begin), stamp(end))
 
     def executions_of_month(
         self, tenant_id: str, month: str, begin: datetime, end: datetime
@@ -254,7 +278,7 @@ class Book:
 
     def executions_of_day(self, day: str) -> Iterator[ExecutionRecord]:
         """Yield what was booked or put right on a day, "2026-11-21", in this order; may lag."""
-        return self._listed("executions-of-day", day, "recorded_at", "", "~")
+        return self._listed("executions-of-day", day, "recorded", "", "~")
 
     def totals(self, month: str, tenant_id: str | None = None) -> Iterator[Totals]:
         """Yield a month's totals: of one tenant, or of all, in the order of their names."""
@@ -274,15 +298,11 @@ class Book:
         (item,) = self.store.get(pace_key(tenant_id))
         return pace_from(item)
 
-    def todos(self, *, limit: int = PAGE) -> list[Todo]:
-        """Return what is owed."""
-        page = self.store.query("record", "todo", limit=limit)
-        return [
-            Todo(
-                name=item["sk"], what=item["what"], values={k: v for k, v in item.items() if k not in ("pk", "sk")}
-            )
-            for item in page.items
-        ]
+    def todos(self) -> list[Todo]:
+        """Return what is owed, the longest owed first."""
+        page = self.store.query("record", "todo", limit=TODOS_MAX)
+        found = [Todo(name=item["sk"], what=item["what"], values=_values(item)) for item in page.items]
+        return sorted(found, key=lambda todo: str(todo.values["since"]))
 
     def done(self, todo: Todo) -> None:
         """Strike what was owed. Idempotent."""
@@ -296,10 +316,10 @@ class Book:
             months = [BOOKS_BEGIN]
             while months[-1] < month_of(now):
                 months.append(next_month(months[-1]))
-            keys += [totals_key_of(totals) for month in months for totals in self.totals(month, tenant_id)]
+            keys += [totals_key(totals) for month in months for totals in self.totals(month, tenant_id)]
             past = self.store.query("record", f"past#{tenant_id}", limit=FORGOTTEN_AT_ONCE)
             keys += [past_key(tenant_id, item["sk"]) for item in past.items]
-            keys += [pace_key(tenant_id), note_key(f"meter#{tenant_id}")]
+            keys.append(pace_key(tenant_id))
         part = keys[:FORGOTTEN_AT_ONCE]
         self.store.transact([Delete(key) for key in part])
         return bool(found.items) or len(keys) > len(part)
@@ -313,32 +333,24 @@ class Book:
         return item
 
     def _listed(self, index: str, partition: str, sort: str, above: str, below: str) -> Iterator[ExecutionRecord]:
-        cursor, seen = above, set[tuple[str, str]]()
+        cursor = above
         while True:
             page = self.store.query(index, partition, above=cursor, below=below, limit=PAGE)
-            keys = [(item["pk"], item["sk"]) for item in page.items]
-            new = [key for key in keys if key not in seen]
-            if new:
-                found = self.store.get(*(Key("record", (("pk", pk), ("sk", sk))) for pk, sk in new))
-                yield from (execution_from(item) for item in found if item is not None)
-            if page.complete or not new:
+            keys = [Key("record", (("pk", item["pk"]), ("sk", item["sk"]))) for item in page.items]
+            if keys:
+                yield from (execution_from(item) for item in self.store.get(*keys) if item is not None)
+            if page.complete:
                 return
-            seen = set(keys)
-            cursor = page.items[-1][sort]
+            cursor = page.items[-1][sort] + " "
 
 
 def execution_key(request_id: str, attempt: int) -> Key:
     return Key("record", (("pk", f"request#{request_id}"), ("sk", f"attempt#{attempt:04d}")))
 
 
-def totals_key(execution: ExecutionRecord) -> Key:
-    parts = (execution.tenant_id, execution.tier, execution.data_set, execution.algorithm)
-    return Key("record", (("pk", f"month#{execution.month}"), ("sk", "#".join(parts))))
-
-
-def totals_key_of(totals: Totals) -> Key:
-    parts = (totals.tenant_id, totals.tier, totals.data_set, totals.algorithm)
-    return Key("record", (("pk", f"month#{totals.month}"), ("sk", "#".join(parts))))
+def totals_key(of: ExecutionRecord | Totals) -> Key:
+    parts = (of.tenant_id, of.tier, of.data_set, of.algorithm)
+    return Key("record", (("pk", f"month#{of.month}"), ("sk", "#".join(parts))))
 
 
 def past_key(tenant_id: str, data_set: str) -> Key:
@@ -371,7 +383,9 @@ def execution_item(execution: ExecutionRecord) -> Item:
     item |= {name: stamp(when) for name in _TIMES if (when := getattr(execution, name)) is not None}
     item |= {
         "state": execution.state.value,
+        "admitted": f"{stamp(execution.admitted_at)}#{execution.request_id}#{execution.attempt:04d}",
         "recorded_on": stamp(execution.recorded_at)[:10],
+        "recorded": f"{stamp(execution.recorded_at)}#{execution.request_id}#{execution.attempt:04d}",
         "steps": [_step_item(step) for step in execution.steps],
     }
     return {name: value for name, value in item.items() if value is not None}
@@ -396,7 +410,8 @@ def _step_item(record: StepRecord) -> Item:
     if job is not None:
         kept: Item = {name: value for name in _JOB if (value := getattr(job, name)) not in (None, False)}
         kept |= {"kind": job.kind.value} | _times(job.started_at, job.ended_at)
-        kept |= {"metrics": [[name, Decimal(str(value))] for name, value in job.metrics]} if job.metrics else {}
+        # As texts: a number may be none that DynamoDB takes.
+        kept |= {"metrics": [[name, repr(value)] for name, value in job.metrics]} if job.metrics else {}
         item["job"] = kept
     return item
 
@@ -437,6 +452,7 @@ def totals_from(item: Mapping[str, Any]) -> Totals:
         data_set=data_set,
         algorithm=algorithm,
         usd=Decimal(item.get("usd", 0)),
+        charged_usd=Decimal(item.get("charged_usd", 0)),
         saved_usd=Decimal(item.get("saved_usd", 0)),
         data_bytes=int(item.get("data_bytes", 0)),
         **{name: int(item.get(name, 0)) for name in _COUNTS},
@@ -449,6 +465,10 @@ def past_from(item: Item | None) -> tuple[PastRun, ...]:
         PastRun(int(seconds), int(job), Decimal(usd), int(size), str(lane))
         for seconds, job, usd, size, lane in lines
     )
+
+
+def _values(item: Item) -> Item:
+    return {name: value for name, value in item.items() if name not in ("pk", "sk")}
 
 
 def pace_from(item: Item | None) -> Pace:

@@ -134,8 +134,8 @@ class Dispatch:
         if sweep:
             # 0. What was admitted but, as far as we know, never started: found, or started once more.
             starts = [self._take_up(request, policy, now) for request in self._overdue(now) if not out_of_time()]
-            with suppress(Conflict):
-                reopened = self.waiting_room.reopen(policy, now)
+            with suppress(Conflict, Throttled, OutcomeUnknown):
+                reopened = self.waiting_room.reopen(policy, now, out_of_time=out_of_time)
         report = PassReport(
             policy=policy,
             snapshot=Snapshot(ledger=Ledger(version=0), queues=()),
@@ -147,7 +147,7 @@ class Dispatch:
             if out_of_time():
                 break
             try:
-                if not self._round(report, now):
+                if not self._round(report, now) and not self._made_room(report, now):
                     report.settled = True
                     break
             except Conflict:
@@ -173,6 +173,14 @@ class Dispatch:
         # 4. Start.
         report.starts += self._start_all(admitted, policy, now)
         return True
+
+    def _made_room(self, report: PassReport, now: datetime) -> bool:
+        """Set aside what cannot go where more waits than was read; True when others can be looked at now."""
+        plan, snapshot = report.plan, report.snapshot
+        shelved = [one for one in plan.shelved.values() if one.queue.tier in snapshot.partial]
+        if shelved:
+            self.waiting_room.shelve(shelved, report.policy, now, plan.month)
+        return bool(shelved)
 
     def _after(self, report: PassReport, now: datetime) -> None:
         """Keep why others wait, set aside what cannot go, and see to it that the next pass comes in time."""
@@ -260,7 +268,7 @@ class Dispatch:
                 return self._running(request, found, now, adopted=True)
             if self._age(request, now) > START_ABANDONED:
                 return self._abandon(request, policy, now)
-            if not self.waiting_room.claim(request):
+            if not self.waiting_room.claim(request, now):
                 return Start(request=request, result=Started.UNKNOWN, detail="it is taken up already")
             return self._running(request, self._start_execution(request, policy), now)
         except Exception as error:  # any one request's trouble is its own
@@ -278,7 +286,8 @@ class Dispatch:
         return Start(request=request, result=Started.DELAYED, detail=ABANDONED)
 
     def _age(self, request: Request, now: datetime) -> timedelta:
-        return now - (request.admitted_at or now)
+        """Return how long ago it was started last, if it was."""
+        return now - (request.claimed_at or request.admitted_at or now)
 
     def _started_before(self, request: Request, now: datetime) -> str | None:
         """Return the execution of an earlier start that was never answered, or None."""

@@ -68,6 +68,8 @@ class Explanation:
     """When it can be expected to start; None when nothing that is under way lets it go."""
     accounts: tuple["BudgetAccount", ...] = ()
     """The budgets that it falls under."""
+    needs_usd: Decimal | None = None
+    """What must be left of them for it to go, where that is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,7 @@ class Explain:
             return _not_waiting(request)
         policy = self.policies.current()
         snapshot = self._snapshot(request, policy, now)
-        reason = self._reason(request, snapshot, policy, now)
+        reason, needs_usd = self._reason(request, snapshot, policy, now)
         expected = self._expected(snapshot)
         first = look_ahead(snapshot, policy, now, request_id, _durations(expected, policy, soon=True))
         last = look_ahead(snapshot, policy, now, request_id, _durations(expected, policy, soon=False))
@@ -110,6 +112,7 @@ class Explain:
             earliest=first.at if first else None,
             latest=last.at if last else None,
             accounts=tuple(self.accounts(request.tenant_id, request.tier, policy, now)),
+            needs_usd=needs_usd,
         )
 
     def accounts(self, tenant_id: str, tier_name: str, policy: Policy, now: datetime) -> Iterator[BudgetAccount]:
@@ -146,17 +149,21 @@ class Explain:
             snapshot = replace(snapshot, queues=(*snapshot.queues, own))
         return snapshot
 
-    def _reason(self, request: Request, snapshot: Snapshot, policy: Policy, now: datetime) -> Reason:
+    def _reason(
+        self, request: Request, snapshot: Snapshot, policy: Policy, now: datetime
+    ) -> tuple[Reason, Decimal | None]:
+        """Return why a request waits, and what must be left of its budgets where that is why."""
         plan = decide(snapshot, policy, now)
         if any(decision.place.request_id == request.request_id for decision in plan.admissions):
-            return Reason.SLOT_FREE
+            return Reason.SLOT_FREE, None
         if request.due_at > now:
-            return Reason.NOT_DUE
+            return Reason.NOT_DUE, None
         own = [d for d in plan.waits if _is_of(d.queue, request) and d.place.lane == request.lane]
         blocking = next((d.reason for d in own), Reason.TURN)
+        needs = next((d.reserved_usd for d in own if d.reserved_usd), None)
         first = any(d.place.request_id == request.request_id for d in own)
         lasting = blocking not in (Reason.BATCH_FULL, Reason.SLOT_FREE)
-        return blocking if first or lasting else Reason.TURN
+        return (blocking, needs) if first or lasting else (Reason.TURN, None)
 
     def _expected(self, snapshot: Snapshot) -> dict[str, Estimate]:
         """Return request → how long its run is expected to take, of all that hold a slot or may come soon."""
@@ -186,8 +193,9 @@ def _durations(expected: Mapping[str, Estimate], policy: Policy, *, soon: bool) 
 
 
 def _overshoot(budget: Budget, tier: TierPolicy, running_max: int, policy: Policy) -> Decimal | None:
-    """Return by how much a budget can be overspent at most: by the dearest runs, all at once, beyond nothing."""
-    worst = [cost_max_usd(Lane.of(choice), tier.runtime_max, policy.prices) for choice in tier.instances]
+    """Return by how much a budget can be overspent at most: as many of the dearest runs as may, all at once."""
+    choices = [choice for name in ("", *policy.catalogue) for choice in policy.choices(tier, name)]
+    worst = [cost_max_usd(Lane.of(choice), tier.runtime_max, policy.prices) for choice in choices]
     dearest = None if None in worst else max(cost for cost in worst if cost is not None)
     return overshoot_usd(budget, running_max, dearest, None)
 
@@ -235,7 +243,7 @@ def look_ahead(
             holder = _holder(decision, policy, now)
             running[holder.request_id] = (now + duration(holder.request_id, holder.tier), holder)
         ledger = replace(snapshot.ledger, starts_from=plan.starts_from, floor_by_tier=dict(plan.floor_by_tier))
-        snapshot = _after(replace(snapshot, ledger=ledger), plan.admissions, plan.saved, policy, now)
+        snapshot = _after(replace(snapshot, ledger=ledger), plan.admissions, plan.saved, policy, now, plan.month)
         times = [end for end, _ in running.values()] + ([plan.again_at] if plan.again_at else [])
         if not times:
             return None
@@ -252,13 +260,18 @@ def _after(
     saved: Mapping[str, str],
     policy: Policy,
     now: datetime,
+    month: str,
 ) -> Snapshot:
     """Return what a snapshot is once some were admitted."""
     ledger, holders = snapshot.ledger, list(snapshot.holders)
     queues = {(w.queue.tier, w.queue.tenant_id): w for w in snapshot.queues}
     for decision in admissions:
         key = (decision.queue.tier, decision.queue.tenant_id)
-        queues[key] = _without(queues[key], decision, now)
+        queues[key] = _without(queues[key], decision, now, month)
+        account = f"{month} {decision.queue.tier}"
+        reserved = dict(ledger.reserved_in)
+        reserved[account] = reserved.get(account, Decimal(0)) + decision.reserved_usd
+        ledger = replace(ledger, month=month, reserved_in=reserved)
         holder = _holder(decision, policy, now)
         holders.append(holder)
         ledger = _counted(ledger, holder, 1)
@@ -270,7 +283,7 @@ def _after(
     return replace(snapshot, ledger=replace(ledger, saved=saved), queues=kept, holders=tuple(holders))
 
 
-def _without(waiting: WaitingQueue, decision: Decision, now: datetime) -> WaitingQueue:
+def _without(waiting: WaitingQueue, decision: Decision, now: datetime, month: str) -> WaitingQueue:
     lane = decision.place.lane
     rest = tuple(p for p in waiting.places[lane] if p.request_id != decision.place.request_id)
     if rest:
@@ -278,7 +291,7 @@ def _without(waiting: WaitingQueue, decision: Decision, now: datetime) -> Waitin
     else:
         others = {name: known for name, known in waiting.queue.lanes.items() if name != lane}
         queue = replace(waiting.queue, lanes=others)
-    held = holding(queue, charge=decision.charge, reserved_usd=decision.reserved_usd, admitted_at=now)
+    held = holding(queue, charge=decision.charge, reserved_usd=decision.reserved_usd, admitted_at=now, month=month)
     return WaitingQueue(queue=held, places=dict(waiting.places) | {lane: rest})
 
 

@@ -1,7 +1,9 @@
 """Metering: what tenants that bought through AWS Marketplace have used, told to it hour by hour.
 
-A unit is a cent of what their runs cost. What is told is written down first, so that a run that was cut off sends
-the same record again, which the Marketplace takes once; fractions of a cent are told with the cent they complete.
+A unit is a cent of what the runs of a licence's tenants cost. What is told is written down first, so that a run
+that was cut off sends the same record again, which the Marketplace takes once; fractions of a cent are told with
+the cent they complete. What a refused record held is told by a later one. Metering begins with the first run that
+sees a licence: what was booked before is not told.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +16,13 @@ from typing import Protocol
 from trainyard.application.book import Book
 from trainyard.application.ports import Tenants
 from trainyard.application.records import stamp, unstamp
-from trainyard.domain.executions import month_of
+from trainyard.domain.executions import month_begins, month_of
 
 CENT = Decimal("0.01")
 
-LAST_MONTH_UNTIL = timedelta(hours=5)
-"""Into a month the last one is told of; an hour later the Marketplace takes it no more (BatchMeterUsage)."""
+TAKEN_FOR = timedelta(hours=20)
+"""An hour's record is sent again for so long; the Marketplace takes it for 24 hours (API reference,
+BatchMeterUsage)."""
 
 
 class Answer(StrEnum):
@@ -28,13 +31,15 @@ class Answer(StrEnum):
     SUCCESS = "Success"
     NOT_SUBSCRIBED = "CustomerNotSubscribed"
     DUPLICATE = "DuplicateRecord"
+    """Another quantity was told of the hour before: not honoured."""
+    REFUSED = "Refused"
+    """The record is invalid: licence, customer, dimension or time."""
     UNPROCESSED = "Unprocessed"
-    """To be sent again."""
+    """To be sent again as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeterRecord:
-    tenant_id: str
     account_id: str
     """The buyer's AWS account."""
     license_arn: str
@@ -44,7 +49,7 @@ class MeterRecord:
 
 class Marketplace(Protocol):
     def send(self, records: Sequence[MeterRecord]) -> dict[str, Answer]:
-        """Send records; return tenant → what was answered."""
+        """Send records, one per licence; return licence → what was answered. One refused holds up no other."""
         ...
 
 
@@ -52,7 +57,7 @@ class Marketplace(Protocol):
 class Metered:
     sent: list[MeterRecord] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
-    """Tenant → why its record was not taken; it is sent again in the next run."""
+    """Licence → why its record was not taken; it is told of again in the next run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,54 +67,75 @@ class Metering:
     marketplace: Marketplace
 
     def run(self, now: datetime) -> Metered:
-        """Tell what was booked since the last run. Idempotent by hour and customer."""
+        """Tell what was booked since the last run. Idempotent by hour and licence."""
         done = Metered()
         records: dict[str, MeterRecord] = {}
-        for tenant_id, units in self._booked(now).items():
-            tenant = self.tenants.get(tenant_id)
-            if tenant is None or tenant.buyer_account is None or tenant.license_arn is None:
-                continue
-            record = self._owed(tenant_id, units, tenant.buyer_account, tenant.license_arn, now)
+        for (account_id, license_arn), booked in self._booked(now).items():
+            record = self._owed(account_id, license_arn, booked, now)
             if record is not None:
-                records[tenant_id] = record
-        for tenant_id, answer in (self.marketplace.send(list(records.values())) if records else {}).items():
-            if answer in (Answer.SUCCESS, Answer.DUPLICATE):
-                self._sent(tenant_id)
-                done.sent.append(records[tenant_id])
+                records[license_arn] = record
+        for license_arn, answer in (self.marketplace.send(list(records.values())) if records else {}).items():
+            if answer is Answer.SUCCESS:
+                done.sent.append(records[license_arn])
             else:
-                done.left[tenant_id] = answer.value
+                done.left[license_arn] = answer.value
+            if answer is not Answer.UNPROCESSED:
+                self._settle(license_arn, told=answer is Answer.SUCCESS)
         return done
 
-    def _booked(self, now: datetime) -> dict[str, dict[str, int]]:
-        """Return tenant → month → whole cents booked, of this month and, early in it, of the last."""
-        months = sorted({month_of(now), month_of(now - LAST_MONTH_UNTIL)})
-        usd: dict[str, dict[str, Decimal]] = {}
-        for month in months:
+    def _booked(self, now: datetime) -> dict[tuple[str, str], dict[str, int]]:
+        """Return buyer and licence → month → whole cents booked, of this month and the last: its last runs end in
+        this one, and records are put right.
+        """
+        usd: dict[tuple[str, str], dict[str, Decimal]] = {}
+        last = month_of(month_begins(month_of(now)) - timedelta(days=1))
+        known: dict[str, tuple[str, str] | None] = {}
+        for month in (last, month_of(now)):
             for totals in self.book.totals(month):
-                of_tenant = usd.setdefault(totals.tenant_id, {})
-                of_tenant[month] = of_tenant.get(month, Decimal(0)) + totals.usd
+                if totals.tenant_id not in known:
+                    known[totals.tenant_id] = self._licence_of(totals.tenant_id)
+                licence = known[totals.tenant_id]
+                if licence is not None:
+                    of_licence = usd.setdefault(licence, {})
+                    of_licence[month] = of_licence.get(month, Decimal(0)) + totals.usd
         return {
-            tenant_id: {month: int(amount // CENT) for month, amount in of_month.items()}
-            for tenant_id, of_month in usd.items()
+            licence: {month: int(amount // CENT) for month, amount in of_month.items()}
+            for licence, of_month in usd.items()
         }
 
+    def _licence_of(self, tenant_id: str) -> tuple[str, str] | None:
+        tenant = self.tenants.get(tenant_id)
+        if tenant is None or tenant.buyer_account is None or tenant.license_arn is None:
+            return None
+        return tenant.buyer_account, tenant.license_arn
+
     def _owed(
-        self, tenant_id: str, booked: Mapping[str, int], account_id: str, license_arn: str, now: datetime
+        self, account_id: str, license_arn: str, booked: Mapping[str, int], now: datetime
     ) -> MeterRecord | None:
-        """Return what is to be told of a tenant, as it was written down; None when that is nothing."""
-        noted = self.book.noted(f"meter#{tenant_id}") or {"told": {}}
+        """Return what is to be told of a licence, as it was written down; None when that is nothing."""
+        noted = self.book.noted(f"meter#{license_arn}")
+        if noted is None:
+            self.book.note(f"meter#{license_arn}", {"told": dict(booked)})
+            return None
         told = {month: int(units) for month, units in noted["told"].items()}
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        if "pending" in noted and now - unstamp(noted["hour"]) > TAKEN_FOR:
+            # Whether it arrived will not be known any more; told twice would be worse than not at all.
+            self._settle(license_arn, told=True)
+            noted = {"told": noted["then"], "hour": noted["hour"]}
+            told = {month: int(units) for month, units in noted["told"].items()}
         if "pending" not in noted:
             units = sum(max(count - told.get(month, 0), 0) for month, count in booked.items())
-            hour = now.replace(minute=0, second=0, microsecond=0)
             if units == 0 or noted.get("hour") == stamp(hour):
                 return None  # nothing, or this hour has its record already
-            kept = {month: max(count, told.get(month, 0)) for month, count in booked.items()}
-            noted = {"told": told, "then": kept, "pending": units, "hour": stamp(hour)}
-            self.book.note(f"meter#{tenant_id}", noted)
-        return MeterRecord(tenant_id, account_id, license_arn, unstamp(noted["hour"]), int(noted["pending"]))
+            then = {month: max(count, told.get(month, 0)) for month, count in booked.items()}
+            noted = {"told": told, "then": then, "pending": units, "hour": stamp(hour)}
+            self.book.note(f"meter#{license_arn}", noted)
+        return MeterRecord(account_id, license_arn, unstamp(noted["hour"]), int(noted["pending"]))
 
-    def _sent(self, tenant_id: str) -> None:
-        noted = self.book.noted(f"meter#{tenant_id}")
+    def _settle(self, license_arn: str, *, told: bool) -> None:
+        """Note that a record was taken; or that it was refused, and what it held is still to be told."""
+        noted = self.book.noted(f"meter#{license_arn}")
         if noted is not None and "pending" in noted:
-            self.book.note(f"meter#{tenant_id}", {"told": noted["then"], "hour": noted["hour"]})
+            kept = noted["then"] if told else noted["told"]
+            self.book.note(f"meter#{license_arn}", {"told": kept, "hour": noted["hour"]})

@@ -11,12 +11,12 @@ from decimal import Decimal
 
 from trainyard.application.book import Book, Todo
 from trainyard.application.policies import Policies
-from trainyard.application.ports import Announcements, ExecutionReports
+from trainyard.application.ports import Announcements, ExecutionReport, ExecutionReports
 from trainyard.application.records import unstamp
 from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain.budgets import level
 from trainyard.domain.errors import Conflict
-from trainyard.domain.executions import ExecutionRecord, corrected, priced
+from trainyard.domain.executions import ExecutionRecord, corrected
 from trainyard.domain.prices import Prices
 
 GIVEN_UP = timedelta(days=3)
@@ -51,7 +51,10 @@ class Owed:
                 self._pay(todo, now, paid)
             except Exception as error:  # any one thing's trouble is its own
                 paid.failed[todo.name] = f"{type(error).__name__}: {error}"
-        self._watch_tiers(paid)
+        try:
+            self._watch_tiers(paid)
+        except Exception as error:  # told at the next run
+            paid.failed["budgets of tiers"] = f"{type(error).__name__}: {error}"
         return paid
 
     def _watch_tiers(self, paid: Paid) -> None:
@@ -95,13 +98,18 @@ class Owed:
         if before is None:
             self.book.done(todo)  # forgotten with its tenant
             return
-        report = self.reports.read(before.execution_arn)
-        after = corrected(before, [priced(step, self.prices) for step in report.steps], now)
         late = now - unstamp(todo.values["since"]) > GIVEN_UP
+        try:
+            report = self.reports.read(before.execution_arn)
+        except Exception:
+            if not late:
+                raise
+            report = ExecutionReport()  # it is no longer known at all
+        after = corrected(before, report.steps, self.prices, now)
         if late and not after.settled:
             after = replace(after, settled=True)  # with its flags, and its cost unknown
             paid.given_up.append(after)
         if after.settled:
             with suppress(Conflict):  # another run was faster, or an end came between: the next run sees
-                self.waiting_room.put_right(before, after, self.policies.current(), now, final=True)
+                self.waiting_room.put_right(before, after, self.policies.current(), now)
                 paid.corrected.append(after)

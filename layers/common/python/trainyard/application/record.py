@@ -17,7 +17,7 @@ from trainyard.application.ports import (
     Tenants,
 )
 from trainyard.application.waiting_room import WaitingRoom
-from trainyard.domain.executions import ExecutionRecord, month_of, priced, total
+from trainyard.domain.executions import ExecutionRecord, is_settled, month_of, priced, total
 from trainyard.domain.lifecycle import is_passing, state_for_status
 from trainyard.domain.names import parse_display_name
 from trainyard.domain.parameters import Locations
@@ -158,8 +158,7 @@ class Record:
         tenant = self.tenants.get(request.tenant_id)
         outcome = self._outcome(request, tenant)
         execution = replace(
-            executed(request, report, self.prices, now),
-            state=state,
+            executed(request, report, self.prices, now, state),
             reason=reason,
             failed_step=report.failed_step,
             model_package_arn=outcome.model_package_arn,
@@ -217,8 +216,10 @@ class Record:
         return known
 
 
-def executed(request: Request, report: ExecutionReport, prices: Prices, now: datetime) -> ExecutionRecord:
-    """Return the record of a request's present attempt, how it ended aside.
+def executed(
+    request: Request, report: ExecutionReport, prices: Prices, now: datetime, state: State
+) -> ExecutionRecord:
+    """Return the record of a request's present attempt that ended in a state.
 
     What SageMaker does not say of it is taken from the request; an end that it does not say is now.
     """
@@ -235,7 +236,7 @@ def executed(request: Request, report: ExecutionReport, prices: Prices, now: dat
         lane=request.lane,
         month=request.month or month_of(request.admitted_at or now),
         execution_arn=request.execution_arn or "",
-        state=request.state,
+        state=state,
         admitted_at=request.admitted_at or now,
         started_at=report.started_at or request.started_at,
         ended_at=report.ended_at or now,
@@ -244,7 +245,7 @@ def executed(request: Request, report: ExecutionReport, prices: Prices, now: dat
         cost_usd=cost,
         unknown=unknown,
         price_version=prices.version,
-        settled=all(step.settled for step in steps),
+        settled=is_settled(steps, state),
         reserved_usd=request.reserved_usd,
         data_bytes=request.data_bytes,
         expected_seconds=expected.seconds if expected else None,

@@ -21,7 +21,7 @@ def unstamp(text: str) -> datetime:
 
 
 _OUTCOME = tuple(field.name for field in fields(Outcome))
-_TIMES = ("arrived_at", "due_at", "admitted_at", "started_at", "finished_at", "ends_by")
+_TIMES = ("arrived_at", "due_at", "admitted_at", "started_at", "finished_at", "ends_by", "claimed_at")
 _PLAIN = (
     "request_id",
     "tenant_id",
@@ -61,7 +61,10 @@ def request_item(request: Request) -> Item:
 
 def request_from(item: Mapping[str, Any]) -> Request:
     outcome = {name: item[name] for name in _OUTCOME if name in item}
-    known: Item = {"algorithm": "", "month": ""} | {name: item[name] for name in _PLAIN if name in item}
+    admitted_at = str(item.get("admitted_at", ""))
+    known: Item = {"algorithm": "", "month": admitted_at[:7]} | {
+        name: item[name] for name in _PLAIN if name in item
+    }
     known |= {name: int(item.get(name, 0)) for name in _NUMBERS}
     known |= {name: unstamp(item[name]) if name in item else None for name in _TIMES}
     return Request(

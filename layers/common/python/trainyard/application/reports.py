@@ -13,7 +13,7 @@ from enum import StrEnum
 from trainyard.application.book import Totals
 from trainyard.domain.estimates import error, quantile
 from trainyard.domain.executions import ExecutionRecord, apportioned
-from trainyard.domain.prices import Prices
+from trainyard.domain.prices import Prices, places_for, rounded
 from trainyard.domain.requests import State
 
 GB = 1024**3
@@ -50,8 +50,8 @@ class CostRow:
     instance_hours: Decimal = Decimal(0)
     usd: Decimal = Decimal(0)
     """Exact, to a millionth."""
-    cents: Decimal = Decimal(0)
-    """To the cent, so that all rows add up to the total's."""
+    shown_usd: Decimal = Decimal(0)
+    """Rounded so that all rows add up to the total's: to the cent, or finer where all is below a dollar."""
     unknown: int = 0
     """Steps of which the cost is unknown, and not in the amounts."""
     saved_usd: Decimal = Decimal(0)
@@ -77,9 +77,9 @@ def cost_report(found: Iterable[Totals], by: By, prices: Prices) -> CostReport:
     stored = _stored_bytes(totals)
     rows = [_row(name, members, stored, prices) for name, members in groups.items()]
     rows.sort(key=lambda row: row.name if by is By.MONTH else (-row.usd, row.name))
-    cents = apportioned([row.usd for row in rows])
-    rows = [replace(row, cents=amount) for row, amount in zip(rows, cents, strict=True)]
-    total = replace(_row("total", totals, stored, prices), cents=sum(cents, Decimal("0.00")))
+    shown = apportioned([row.usd for row in rows], places_for(sum(row.usd for row in rows)))
+    rows = [replace(row, shown_usd=amount) for row, amount in zip(rows, shown, strict=True)]
+    total = replace(_row("total", totals, stored, prices), shown_usd=sum(shown, Decimal("0.00")))
     return CostReport(by=by, rows=tuple(rows), total=total)
 
 
@@ -96,11 +96,11 @@ def _row(name: str, members: Sequence[Totals], stored: Mapping[int, int], prices
         succeeded=sum(one.succeeded for one in members),
         failed=sum(one.failed for one in members),
         stopped=sum(one.stopped for one in members),
-        instance_hours=Decimal(sum(one.seconds for one in members)) / 3600,
+        instance_hours=rounded(Decimal(sum(one.seconds for one in members)) / 3600),
         usd=sum((one.usd for one in members), Decimal(0)),
         unknown=sum(one.unknown for one in members),
         saved_usd=sum((one.saved_usd for one in members), Decimal(0)),
-        storage_usd=None if per_gb is None else Decimal(size) / GB * per_gb,
+        storage_usd=None if per_gb is None else rounded(Decimal(size) / GB * per_gb),
         scheduler_usd=None if per_execution is None else executions * per_execution,
     )
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from trainyard.application.book import Book
 from trainyard.application.ports import Tenants
 from trainyard.domain.executions import ExecutionRecord, apportioned, days_in, month_begins, month_of, next_month
+from trainyard.domain.prices import places_for, shown
 from trainyard.domain.tenants import Tenant, TenantState
 
 FOLDER = "reports/_statements"
@@ -75,13 +76,14 @@ class MonthlyStatements:
 def statement(tenant_id: str, month: str, executions: Sequence[ExecutionRecord], now: datetime) -> str:
     """Return the page: the total, a picture of cost by day, cost by data set, and every training."""
     total = sum((execution.cost_usd for execution in executions), Decimal(0))
+    places = places_for(total)
     unknown = sum(execution.unknown for execution in executions)
     over = now >= month_begins(next_month(month))
     data_sets = sorted({execution.data_set for execution in executions})
     shares = [_sum(e for e in executions if e.data_set == name) for name in data_sets]
     rows = "".join(
         f"<tr><td>{escape(name)}<td class=n>{sum(e.data_set == name for e in executions)}<td class=n>{cents}"
-        for name, cents in zip(data_sets, apportioned(shares), strict=True)
+        for name, cents in zip(data_sets, apportioned(shares, places), strict=True)
     )
     note = (
         f"<p class=w>The cost of {unknown} step{'s' if unknown > 1 else ''} is not known yet, and not in these "
@@ -89,7 +91,7 @@ def statement(tenant_id: str, month: str, executions: Sequence[ExecutionRecord],
         if unknown
         else ""
     )
-    runs = list(zip(executions, apportioned([e.cost_usd for e in executions]), strict=True))
+    runs = list(zip(executions, apportioned([e.cost_usd for e in executions], places), strict=True))
     trainings = "".join(_training(execution, cents) for execution, cents in runs)
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{escape(tenant_id)}, {month}</title>
@@ -105,12 +107,12 @@ svg {{ width: 100%; height: auto }} svg text {{ font: 11px system-ui, sans-serif
 </style>
 <h1>Trainings of {escape(tenant_id)}</h1>
 <p class=s>{month}, {"the whole month" if over else "so far"}; as of {now:%Y-%m-%d %H:%M} UTC</p>
-<p class=t>{apportioned([total])[0]} USD</p>{note}
+<p class=t>{shown(total)} USD</p>{note}
 <h2>Cost by day</h2>
 {picture(month, executions)}
 <h2>Cost by data set</h2>
 <table><tr><th>Data set<th class=n>Trainings<th class=n>USD{rows}
-<tr><th>Total<th class=n>{len(executions)}<th class=n>{apportioned([total])[0]}</table>
+<tr><th>Total<th class=n>{len(executions)}<th class=n>{shown(total)}</table>
 <h2>Trainings</h2>
 <table><tr><th>Admitted (UTC)<th>Data set<th>Algorithm<th>Ended<th class=n>Minutes<th class=n>USD<th>Model
 {trainings}
@@ -130,7 +132,8 @@ def picture(month: str, executions: Sequence[ExecutionRecord]) -> str:
     step = (width - left) / len(days)
     bars = "".join(
         f'<rect x="{left + number * step + 2:.1f}" y="{base - value / top * 160:.1f}" width="{step - 4:.1f}" '
-        f'height="{value / top * 160:.1f}" fill="#4477aa"><title>{day}: {value:.2f} USD</title></rect>'
+        f'height="{value / top * 160:.1f}" fill="#4477aa">'
+        f"<title>{day}: {shown(Decimal(str(value)))} USD</title></rect>"
         for number, (day, value) in enumerate(zip(days, usd, strict=True))
         if value
     )

@@ -90,26 +90,27 @@ class Usage:
     region: str
     stage: str
 
-    def export_until(self, now: datetime, *, first: date | None = None) -> list[str]:
-        """Export all days that are over and were not exported yet, from the `first`; return where.
+    def export_until(self, now: datetime) -> list[str]:
+        """Export all days that are over and were not exported yet, at first the last one; return where.
 
         Idempotent: a day's file is written again as it was. A day is over a while after midnight, when indexes
         show all of it.
         """
         noted = self.book.noted("export")
-        day = first or (date.fromisoformat(noted["until"]) + timedelta(days=1) if noted else _yesterday(now))
+        day = date.fromisoformat(noted["until"]) + timedelta(days=1) if noted else _yesterday(now)
         written: list[str] = []
         while day <= _yesterday(now) and len(written) < DAYS_AT_ONCE:
             written.append(self.export(day.isoformat()))
-            if first is None:
-                self.book.note("export", {"until": day.isoformat()})
+            self.book.note("export", {"until": day.isoformat()})
             day += timedelta(days=1)
         return written
 
     def export(self, day: str) -> str:
         """Write the rows of a day; return where. Idempotent."""
         with SpooledTemporaryFile(max_size=MEMORY_MAX) as file:
-            write_rows(file, self.rows(self.book.executions_of_day(day)))
+            # One that is put right while the day is read belongs to the day of its correction.
+            booked = (e for e in self.book.executions_of_day(day) if e.recorded_at.strftime("%Y-%m-%d") == day)
+            write_rows(file, self.rows(booked))
             file.seek(0)
             return self.files.put(day, file)
 

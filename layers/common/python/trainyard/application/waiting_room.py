@@ -12,7 +12,8 @@ lane whatever else waits:
 
     ready|<lane>|<tag>|<arrival>|<tenant>    its first request is due
     later|<due>|<lane>|<tenant>              it is not due yet
-    shelf|<policy version>|<month>|<tenant>  no request of the queue can go until something changes
+    shelf|<policy version>|<prices>|<month>|<tenant>    no request of the queue can go until something changes
+    wants|<policy version>|<prices>|<month>|<needs>|<tenant>    … or its tier's budget has so much left
     held|<tenant>                            the tenant is paused
 
 Every change of a tenant queue is read, changed purely (domain/queues.py) and written on condition that its
@@ -72,6 +73,8 @@ from trainyard.domain.admission import (
     Holder,
     Ledger,
     Plan,
+    Reason,
+    Shelved,
     Snapshot,
     WaitingQueue,
 )
@@ -96,8 +99,8 @@ SUSPICION_AGE = timedelta(minutes=2)
 LISTED_AT_ONCE = 100
 """Keys of an index; BatchGetItem takes 100."""
 
-REOPENED_MAX = 400
-"""Queues of a tier that are brought back in one pass."""
+REOPENED_MAX = 200
+"""Queues of a tier that are brought back in one pass, for each reason."""
 
 REOPEN_MINUTES = 20
 """How often all queues that were set aside are looked at again."""
@@ -105,8 +108,8 @@ REOPEN_MINUTES = 20
 DECISIONS_KEPT = timedelta(days=14)
 
 ENDS_MAX = 10
-"""Of one transaction: each touches its request, its execution, its month, its past, its tenant's queue and pace,
-and at times a copy of the queue or a thing owed; the ledger comes once."""
+"""Of one transaction: each touches its request, its execution, its month, its past, its tenant's queue and pace;
+the ledger comes once. Fewer where queues have copies for further lanes."""
 
 T = TypeVar("T")
 
@@ -419,7 +422,7 @@ class WaitingRoom:
             },
             add={"attempt": 1},
             append=_append(State.ADMITTED, now),
-            remove=("reason", "execution_arn", "started_at"),
+            remove=("reason", "execution_arn", "started_at", "claimed_at"),
             when=(Is("state", State.QUEUED.value),),
         )
 
@@ -479,28 +482,42 @@ class WaitingRoom:
         """Note for which requests instances are saved, when a pass admits nobody. Raises Conflict."""
         self._write(Update(LEDGER, set={"saved": dict(plan.saved)}, when=self._unmoved(ledger)))
 
-    def shelve(self, waits: Iterable[Decision], policy: Policy, now: datetime, month: str) -> None:
+    def shelve(self, shelved: Iterable[Shelved], policy: Policy, now: datetime, month: str) -> None:
         """Set queues aside that cannot go until something changes, so that no pass reads them in vain."""
-        for wait in waits:
-            shelved = replace(wait.queue, shelved_for=wait.reason.value)
-            self._write(*self._refile(wait.queue, shelved, now, shelf=_shelf(policy.version, month)))
+        for one in shelved:
+            queue = replace(one.queue, shelved_for=one.reason.value)
+            shelf = _shelf(policy, month, one.needs_usd)
+            self._write(*self._refile(one.queue, queue, now, shelf=shelf))
 
-    def reopen(self, policy: Policy, now: datetime) -> int:
-        """Bring back queues that were set aside under an earlier policy, or in an earlier month; return how many.
+    def reopen(self, policy: Policy, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> int:
+        """Bring back queues that were set aside under an earlier policy, earlier prices, or in an earlier month,
+        and those for which a tier's budget has enough again; return how many.
 
-        Now and then all of them: a deployment may have changed prices, or the policy it ships with.
+        Now and then some of all, in turn: a deployment may have changed the policy it ships with.
         """
-        count = 0
-        newest = "~" if now.minute % REOPEN_MINUTES == 0 else _shelf(policy.version, month_of(now))
+        ledger = self.ledger()
+        month = max(ledger.month, month_of(now))
+        found: dict[Key, TenantQueue] = {}
         for tier in policy.tiers:
-            page = self.store.query(
-                "ready", f"tier#{tier.name}", above="shelf|", below=f"shelf|{newest}", limit=REOPENED_MAX
-            )
-            for item in page.items:
-                queue = queue_from(item)
-                with suppress(Conflict):  # another pass, or an end, was faster
-                    self._write(*self._refile(queue, replace(queue, shelved_for=None), now))
-                    count += 1
+            ranges = [("shelf|", f"shelf|{_shelf(policy, month)}"), ("wants|", f"wants|{_shelf(policy, month)}")]
+            if tier.budget is not None:
+                name = f"{month} {tier.name}"
+                taken = ledger.spent_in.get(name, Decimal(0)) + ledger.reserved_in.get(name, Decimal(0))
+                left = max(tier.budget.limit_usd - taken, Decimal(0))
+                ranges.append((f"wants|{_shelf(policy, month)}|", f"wants|{_shelf(policy, month, left)}|~"))
+            if now.minute % REOPEN_MINUTES == 0:
+                turn = _ALPHABET[(int(now.timestamp()) // (60 * REOPEN_MINUTES)) % len(_ALPHABET)]
+                ranges.append((f"shelf|{_shelf(policy, month)}|{turn}", f"shelf|{_shelf(policy, month)}|{turn}~"))
+            for above, below in ranges:
+                page = self.store.query("ready", f"tier#{tier.name}", above=above, below=below, limit=REOPENED_MAX)
+                found |= {queue_key(tier.name, item["tenant_id"]): queue_from(item) for item in page.items}
+        count = 0
+        for queue in found.values():
+            if out_of_time():
+                break
+            with suppress(Conflict):  # another pass, or an end, was faster
+                self._write(*self._refile(queue, replace(queue, shelved_for=None), now))
+                count += 1
         return count
 
     def mark_running(self, request: Request, execution_arn: str, now: datetime) -> bool:
@@ -526,13 +543,13 @@ class WaitingRoom:
             return False
         return True
 
-    def claim(self, request: Request) -> bool:
+    def claim(self, request: Request, now: datetime) -> bool:
         """Take the start of an ADMITTED request over from the pass that admitted it; False when it is not free."""
         try:
             self._write(
                 Update(
                     request_key(request.request_id),
-                    set={"claimed": True},
+                    set={"claimed": True, "claimed_at": stamp(now)},
                     when=(
                         Is("state", State.ADMITTED.value),
                         Is("attempt", request.attempt),
@@ -567,7 +584,7 @@ class WaitingRoom:
 
     def _finish_once(self, ends: Sequence[End], policy: Policy, now: datetime) -> list[bool]:
         if len(ends) > ENDS_MAX:
-            return [told for part in _parts(ends) for told in self._finish_once(part, policy, now)]
+            return [told for part in _parts(ends, ENDS_MAX) for told in self._finish_once(part, policy, now)]
         current = self._requests([end.request.request_id for end in ends])
         settling: dict[str, End] = {}
         for end in ends:
@@ -580,11 +597,12 @@ class WaitingRoom:
             executions = {
                 request_id: end.execution for request_id, end in settling.items() if end.execution is not None
             }
-            self._settle(
-                [self._end_request(end, current[request_id], now) for request_id, end in settling.items()],
-                self._give_back(requests, executions),
-                self._released_queues(requests, executions, policy, now),
-            )
+            states: list[Write] = [self._end_request(end, current[id_], now) for id_, end in settling.items()]
+            queues = self._released_queues(requests, executions, policy, now)
+            if len(states) + len(queues) + 1 > ACTIONS_MAX:
+                half = (len(ends) + 1) // 2
+                return [one for part in _parts(ends, half) for one in self._finish_once(part, policy, now)]
+            self._settle(states, self._give_back(requests, executions), queues)
         return told
 
     def _of_attempt(self, end: End, known: Request) -> bool:
@@ -654,7 +672,7 @@ class WaitingRoom:
                 if (request.tier, request.tenant_id) == (tier, tenant_id):
                     spent = spent_usd(executions.get(request.request_id))
                     after = self._released(after, request, spent, policy, now)
-            after, owed = _warned(after, policy, now)
+            after, owed = _warned(before, after, policy, now)
             writes += [*self._refile(before, after, now), *owed]
         return writes + bookings(list(executions.values()), found, now, self._expiry(now))
 
@@ -720,6 +738,7 @@ class WaitingRoom:
             admitted_at=None,
             started_at=None,
             ends_by=None,
+            claimed_at=None,
             execution_arn=None,
             reserved_usd=Decimal(0),
             runtime_max_seconds=None,
@@ -737,7 +756,8 @@ class WaitingRoom:
         found = dict(zip(keys, self.store.get(*keys), strict=True))
         place, item = found[where], found[slot]
         before = _queue(item, known.tier, known.tenant_id)
-        after, owed = _warned(self._released(before, known, spent_usd(execution), policy, now), policy, now)
+        after = self._released(before, known, spent_usd(execution), policy, now)
+        after, owed = _warned(before, after, policy, now)
         owed += bookings(executions, found, now, self._expiry(now))
         queued = _expected(queued, past_from(found[past]), policy)
         gives_back = self._give_back([known], {e.request_id: e for e in executions})
@@ -776,24 +796,25 @@ class WaitingRoom:
         )
         return [winner, loser] if ours is winner else [ours]
 
-    def put_right(
-        self, before: ExecutionRecord, after: ExecutionRecord, policy: Policy, now: datetime, *, final: bool
-    ) -> None:
-        """Correct the record of an execution, and every account on which it was booked; `final` when it is owed
-        no more. Raises Conflict when it has been corrected meanwhile.
+    def put_right(self, before: ExecutionRecord, after: ExecutionRecord, policy: Policy, now: datetime) -> None:
+        """Correct the record of an execution, and every account on which it was booked.
+
+        Its tenant may have moved since. Raises Conflict when it has been corrected meanwhile.
         """
-        key = queue_key(before.tier, before.tenant_id)
-        (item,) = self.store.get(key)
-        change = spent_usd(after) - spent_usd(before)
+        tiers = list(dict.fromkeys([before.tier, *(tier.name for tier in policy.tiers)]))
+        queues = [queue_key(tier, before.tenant_id) for tier in tiers]
+        keys = queues + booking_keys([after])
+        found = dict(zip(keys, self.store.get(*keys), strict=True))
         ended_at = max(before.recorded_at, before.ended_at)
-        writes = correction(before, after, self._expiry(ended_at), final=final)
+        writes = correction(before, after, found, now, self._expiry(ended_at))
+        change = after.charged_usd - before.charged_usd
         if change:
             writes.append(Update(LEDGER, add={f"{_SPENT}{before.month} {before.tier}": change, "moves": 1}))
-        queue = _queue(item, before.tier, before.tenant_id)
-        if change and item is not None and queue.month == before.month:
-            changed = replace(queue, spent_usd=queue.spent_usd + change)
-            changed, owed = _warned(changed, policy, now)
-            writes += [*self._refile(queue, changed, now), *owed]
+            held = [queue_from(item) for key in queues if (item := found[key]) is not None]
+            queue = next((queue for queue in held if queue.month == before.month), None)
+            if queue is not None:
+                changed, owed = _warned(queue, replace(queue, spent_usd=queue.spent_usd + change), policy, now)
+                writes += [*self._refile(queue, changed, now), *owed]
         self._write(*writes)
 
     def cancel(self, request: Request, now: datetime, *, reason: str | None = None) -> bool:
@@ -928,7 +949,8 @@ class WaitingRoom:
 
     def _take_up_month(self, tier: str, tenant_id: str, now: datetime) -> None:
         queue, month = self.queue(tier, tenant_id), max(self.ledger().month, month_of(now))
-        spent = sum((totals.usd for totals in Book(store=self.store).totals(month, tenant_id)), Decimal(0))
+        totals = Book(store=self.store).totals(month, tenant_id)
+        spent = sum((one.charged_usd for one in totals), Decimal(0))
         if spent and not queue.revision:
             self._write(*self._refile(queue, replace(in_month(queue, month), spent_usd=spent), now))
 
@@ -1290,23 +1312,28 @@ def _expected(request: Request, past: Sequence[PastRun], policy: Policy) -> Requ
 
 
 def spent_usd(execution: ExecutionRecord | None) -> Decimal:
-    """Return what an execution takes of its budgets: what it cost, or where that is not all known, as much as it
-    had reserved.
+    """Return what an attempt takes of its budgets: nothing when nothing was started."""
+    return Decimal(0) if execution is None else execution.charged_usd
+
+
+def _warned(
+    before: TenantQueue, after: TenantQueue, policy: Policy, now: datetime
+) -> tuple[TenantQueue, list[Write]]:
+    """Return the queue, and what is owed if its spending has reached a threshold that was not told yet.
+
+    Only who books spending looks: others may not write what is owed. A threshold is told again when spending
+    reaches it anew, because the budget was raised meanwhile.
     """
-    if execution is None:
-        return Decimal(0)
-    return max(execution.cost_usd, execution.reserved_usd) if execution.unknown else execution.cost_usd
-
-
-def _warned(queue: TenantQueue, policy: Policy, now: datetime) -> tuple[TenantQueue, list[Write]]:
-    """Return the queue, and what is owed if its spending has reached a threshold that was not told yet."""
-    budget = policy.tenant(queue.tenant_id).budget
-    reached = level(queue.spent_usd, budget, policy.thresholds)
-    if budget is None or reached <= queue.warned:
-        return replace(queue, warned=reached), []
-    values = {"spent_usd": queue.spent_usd, "budget_usd": budget.limit_usd}
-    owed = budget_todo(queue.tenant_id, queue.tier, queue.month, reached, values, now)
-    return replace(queue, warned=reached), [owed]
+    budget = policy.tenant(after.tenant_id).budget
+    if budget is None or not after.month or (after.month, after.spent_usd) == (before.month, before.spent_usd):
+        return after, []
+    reached = level(after.spent_usd, budget, policy.thresholds)
+    if reached <= after.warned:
+        raised = level(before.spent_usd, budget, policy.thresholds) < before.warned
+        return (replace(after, warned=reached) if raised and before.month == after.month else after), []
+    values = {"spent_usd": after.spent_usd, "budget_usd": budget.limit_usd}
+    owed = budget_todo(after.tenant_id, after.tier, after.month, reached, values, now)
+    return replace(after, warned=reached), [owed]
 
 
 def ended_on(state: State, tier: str, when: datetime) -> str:
@@ -1324,12 +1351,18 @@ def _forgotten(ledger: Ledger, month: str) -> tuple[str, ...]:
     return tuple(spent + [f"{_RESERVED}{name}" for name in ledger.reserved_in if name[:7] < month])
 
 
-def _shelf(policy_version: int, month: str) -> str:
-    return f"{policy_version:010d}|{month}"
+def _shelf(policy: Policy, month: str, needs_usd: Decimal | None = None) -> str:
+    """Return under what a queue is set aside: what must change before it can go, each part growing with it."""
+    shelf = f"{policy.version:010d}|{policy.prices.version}|{month}"
+    return shelf if needs_usd is None else f"{shelf}|{int(needs_usd.scaleb(6)):015d}"
 
 
-def _parts(ends: Sequence[End]) -> list[Sequence[End]]:
-    return [ends[begin : begin + ENDS_MAX] for begin in range(0, len(ends), ENDS_MAX)]
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+"""With what tenant ids begin."""
+
+
+def _parts(ends: Sequence[End], size: int) -> list[Sequence[End]]:
+    return [ends[begin : begin + size] for begin in range(0, len(ends), size)]
 
 
 def _entries(queue: TenantQueue, now: datetime, shelf: str | None) -> list[tuple[str, str]]:
@@ -1339,7 +1372,8 @@ def _entries(queue: TenantQueue, now: datetime, shelf: str | None) -> list[tuple
     if queue.paused:
         return [("", f"held|{queue.tenant_id}")]
     if shelf is not None:
-        return [("", f"shelf|{shelf}|{queue.tenant_id}")]
+        wants = queue.shelved_for == Reason.TIER_BUDGET.value
+        return [("", f"{'wants' if wants else 'shelf'}|{shelf}|{queue.tenant_id}")]
     return [(name, _entry(queue, queue.lanes[name].head, now)) for name in sorted(queue.lanes)]
 
 

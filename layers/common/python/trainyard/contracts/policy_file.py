@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,15 +56,19 @@ _SomeSlots = Annotated[int, Field(ge=1, le=10_000, strict=True)]
 
 def _in_dollars(value: Any) -> Any:
     """Refuse an amount that names a currency, or none at all."""
-    if isinstance(value, str) and not value.replace(".", "", 1).strip().isdigit():
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite():
         raise ValueError(f"must be an amount of US dollars, such as 500 or 9.50, got {value!r}")
-    if value == 0:
+    if amount <= 0:
         raise ValueError("must be greater than 0: to let nothing run, pause the tenant or the tier")
     return value
 
 
 BudgetUsd = Annotated[
-    Decimal, BeforeValidator(_in_dollars), Field(gt=0, le=Decimal("100000000"), allow_inf_nan=False)
+    Decimal, BeforeValidator(_in_dollars), Field(ge=Decimal("0.000001"), le=100_000_000, allow_inf_nan=False)
 ]
 """Of a month."""
 
@@ -196,6 +200,9 @@ class PolicyFile(_Strict):
             _check_algorithm(name, algorithm)
         if self.budget_thresholds != sorted(set(self.budget_thresholds)):
             raise _Misplaced(("budget_thresholds",), f"must ascend, got {self.budget_thresholds}")
+        for tenant_id, tenant in self.tenants.items():
+            if tenant.budget_usd is None and "budget_mode" in tenant.model_fields_set:
+                raise _Misplaced(("tenants", tenant_id, "budget_mode"), "says nothing without a budget_usd")
         for number, window in enumerate(self.maintenance):
             _check_window(number, window, self.tiers)
         return self
@@ -346,7 +353,7 @@ def _finding(root: yaml.Node | None, found: dict[str, Any]) -> str:
     if found["type"] == "extra_forbidden":
         message = "is unknown: is it misspelt?"
     elif "input" in found and isinstance(found["input"], str | int | float) and not isinstance(cause, _Misplaced):
-        message += f", got {found['input']!r}"
+        message += "" if ", got " in message else f", got {found['input']!r}"
     return f"line {_line(root, path)}: {'.'.join(map(str, path)) or 'policy'}: {message}"
 
 

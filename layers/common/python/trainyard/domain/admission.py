@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from trainyard.domain.budgets import Account, Reservation, reservation
+from trainyard.domain.budgets import Account, Reservation, least_usd, reservation
 from trainyard.domain.executions import month_of
 from trainyard.domain.policy import Lane, Policy, TierPolicy
 from trainyard.domain.queues import Place, TenantQueue
@@ -45,8 +45,8 @@ class Reason(StrEnum):
     TENANT_PAUSED = "the tenant is paused"
     TIER_PAUSED = "the tier is paused"
     ALL_PAUSED = "the service is paused"
-    BUDGET = "its possible cost exceeds what is left of the tenant's budget of the month"
-    TIER_BUDGET = "its possible cost exceeds what is left of the tier's budget of the month"
+    BUDGET = "what it would reserve exceeds what is left of the tenant's budget of the month"
+    TIER_BUDGET = "what it would reserve exceeds what is left of the tier's budget of the month"
     PRICE_UNKNOWN = "there is a budget, and the price of an instance that it needs is unknown"
     INSTANCE_QUOTA = "all instances of its type are taken"
     NEVER_FITS = "it needs more instances than the quota of their type"
@@ -136,12 +136,23 @@ class Decision:
     verdict: Verdict
     reason: Reason
     reserved_usd: Decimal = Decimal(0)
+    """What it reserves of its budgets; of one that waits for them, what must be left for it to go."""
     runtime_max: timedelta | None = None
     """Of each of its jobs; None for the tier's."""
     charge: int = 1
     borrowed: bool = False
     backfilled: bool = False
     """Passed a large request that instances are being saved for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelved:
+    """A queue to be set aside."""
+
+    queue: TenantQueue
+    reason: Reason
+    needs_usd: Decimal | None = None
+    """What its tier's budget must have left before any of it can go, where that is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,13 +172,25 @@ class Plan:
     """When time alone will let more go: starts are allowed again, or a place is due."""
 
     @property
-    def shelved(self) -> dict[tuple[str, str], Decision]:
+    def shelved(self) -> dict[tuple[str, str], Shelved]:
         """Return queue (tier and tenant) → why no lane of it can go, until something changes."""
-        lasting = {Reason.BUDGET, Reason.PRICE_UNKNOWN, Reason.NEVER_FITS}
+        lasting = {Reason.BUDGET, Reason.TIER_BUDGET, Reason.PRICE_UNKNOWN, Reason.NEVER_FITS}
         by_queue: dict[tuple[str, str], list[Decision]] = {}
         for wait in self.waits:
             by_queue.setdefault((wait.queue.tier, wait.queue.tenant_id), []).append(wait)
-        return {key: waits[0] for key, waits in by_queue.items() if all(wait.reason in lasting for wait in waits)}
+        return {
+            key: _set_aside(waits)
+            for key, waits in by_queue.items()
+            if all(wait.reason in lasting for wait in waits)
+        }
+
+
+def _set_aside(waits: list[Decision]) -> Shelved:
+    by_tier = [wait for wait in waits if wait.reason is Reason.TIER_BUDGET]
+    if not by_tier:
+        return Shelved(queue=waits[0].queue, reason=waits[0].reason)
+    needs = min(wait.reserved_usd for wait in by_tier)
+    return Shelved(queue=waits[0].queue, reason=Reason.TIER_BUDGET, needs_usd=needs)
 
 
 def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max: int = 25) -> Plan:
@@ -206,6 +229,9 @@ def entitlements(slots: float, shares: Mapping[str, tuple[int, int]]) -> dict[st
         found[tenant_id] = share
         left, weights = left - share, weights - weight
     return found
+
+
+_UNAFFORDABLE = frozenset({Reason.BUDGET, Reason.TIER_BUDGET})
 
 
 class _Candidate:
@@ -486,6 +512,20 @@ class _Room:
             usd_p90=place.usd_p90,
         )
 
+    def _needs_usd(self, candidate: _Candidate, place: Place) -> Decimal:
+        """Return what must be left of the budgets that are in a place's way for it to go."""
+        accounts = candidate.account() + self._tier_account(candidate.tier)
+        needed = least_usd(
+            candidate.lanes[place.lane],
+            candidate.tier,
+            self.policy.prices,
+            accounts,
+            job_seconds=place.job_seconds,
+            usd_p90=place.usd_p90,
+        )
+        assert needed is not None, "prices are known where a budget is in the way"
+        return needed
+
     def _tier_account(self, tier: TierPolicy) -> list[Account]:
         return [] if tier.budget is None else [Account(tier.budget, self.committed[tier.name])]
 
@@ -613,7 +653,14 @@ class _Room:
             for places in candidate.places.values():
                 if places:
                     reason = self._reason(candidate, places[0])
-                    yield Decision(place=places[0], queue=candidate.queue, verdict=Verdict.WAIT, reason=reason)
+                    needs = self._needs_usd(candidate, places[0]) if reason in _UNAFFORDABLE else Decimal(0)
+                    yield Decision(
+                        place=places[0],
+                        queue=candidate.queue,
+                        verdict=Verdict.WAIT,
+                        reason=reason,
+                        reserved_usd=needs,
+                    )
         for waiting in self.unknown:
             for places_left in waiting.places.values():
                 for place in places_left[:1]:

@@ -67,26 +67,56 @@ def reservation(
     known = list(accounts)
     if not known:
         return Reservation(Decimal(0), tier.runtime_max)
-    rates = lane.rates(prices)
-    worst = cost_max_usd(lane, tier.runtime_max, prices)
-    if rates is None or worst is None:
-        return None
+    least = least_usd(lane, tier, prices, known, job_seconds=job_seconds, usd_p90=usd_p90)
     left = min(account.left_usd for account in known)
-    if all(account.budget.mode is BudgetMode.SOFT for account in known):
-        wanted = worst if usd_p90 is None else min(usd_p90, worst)
-        return Reservation(wanted, tier.runtime_max) if wanted <= left else None
-    rate = sum(rates, Decimal(0))
-    wanted = min(worst, max(rate * MARGIN * job_seconds, left / 2)) if job_seconds else worst
-    if wanted > left:
+    if least is None or least > left:
         return None
-    if wanted == worst:
+    worst = cost_max_usd(lane, tier.runtime_max, prices)
+    assert worst is not None, "prices are known"
+    if _soft(known):
+        return Reservation(least, tier.runtime_max)
+    wanted = max(least, left / 2)
+    if wanted >= worst:
         return Reservation(worst, tier.runtime_max)
-    # One second less, since each job's cost is rounded up.
-    runtime_max = timedelta(seconds=int(wanted / rate) - 1) - STOP_GRACE
-    usd = cost_max_usd(lane, runtime_max, prices)
-    if runtime_max < max(RUNTIME_MIN, timedelta(seconds=job_seconds)) or usd is None or usd > left:
-        return None
-    return Reservation(usd, runtime_max)
+    return _shortened(lane, wanted, prices) if wanted > least else _shortened(lane, least, prices)
+
+
+def least_usd(
+    lane: Lane,
+    tier: TierPolicy,
+    prices: Prices,
+    accounts: Iterable[Account],
+    *,
+    job_seconds: int = 0,
+    usd_p90: Decimal | None = None,
+) -> Decimal | None:
+    """Return what must be left of each budget for a run to be admitted; None when a price is unknown."""
+    worst = cost_max_usd(lane, tier.runtime_max, prices)
+    if worst is None or not (known := list(accounts)):
+        return None if worst is None else Decimal(0)
+    if _soft(known):
+        return worst if usd_p90 is None else min(usd_p90, worst)
+    if not job_seconds:
+        return worst
+    jobs = max(timedelta(seconds=MARGIN * job_seconds), RUNTIME_MIN + STOP_GRACE)
+    least = cost_max_usd(lane, jobs - STOP_GRACE, prices)
+    assert least is not None, "prices are known"
+    return min(worst, least)
+
+
+def _shortened(lane: Lane, usd: Decimal, prices: Prices) -> Reservation:
+    """Return the longest runs' reservation that costs no more than an amount."""
+    rates = lane.rates(prices)
+    assert rates is not None, "prices are known"
+    runtime_max = timedelta(seconds=int(usd / sum(rates, Decimal(0)))) - STOP_GRACE
+    while (cost := cost_max_usd(lane, runtime_max, prices)) is not None and cost > usd:
+        runtime_max -= timedelta(seconds=1)  # each job's cost is rounded up
+    assert cost is not None, "prices are known"
+    return Reservation(cost, runtime_max)
+
+
+def _soft(accounts: Iterable[Account]) -> bool:
+    return all(account.budget.mode is BudgetMode.SOFT for account in accounts)
 
 
 def overshoot_usd(

@@ -116,6 +116,13 @@ class ExecutionRecord:
     """Moves when it is put right."""
 
     @property
+    def charged_usd(self) -> Decimal:
+        """Return what budgets are charged: what it cost, or where that is not all known, as much as it had
+        reserved.
+        """
+        return max(self.cost_usd, self.reserved_usd) if self.unknown else self.cost_usd
+
+    @property
     def day(self) -> str:
         """Return the day on which it ended, "2026-11-21", within the month it belongs to."""
         ended = self.ended_at.astimezone(UTC).strftime("%Y-%m-%d")
@@ -172,7 +179,8 @@ def priced(step: StepFacts, prices: Prices) -> StepRecord:
     if job is None:
         return _without_job(step)
     seconds, flags = billable_seconds(job)
-    settled = job.status in JOB_ENDED and seconds is not None
+    told = seconds is not None or (job.started_at is not None and job.ended_at is not None)
+    settled = job.status in JOB_ENDED and told
     if job.status not in JOB_ENDED:
         flags += (f"its job is still {job.status}",)
     used = seconds or 0
@@ -198,22 +206,25 @@ def _without_job(step: StepFacts) -> StepRecord:
 def billable_seconds(job: JobFacts) -> tuple[int | None, tuple[str, ...]]:
     """Return the billable seconds of a job, and what is odd about them.
 
-    Training: as SageMaker says. Processing: from its start to its end, rounded up. A job that ended before it
-    began used nothing; one whose times are missing used nobody knows what (SageMaker API reference,
-    DescribeTrainingJob and DescribeProcessingJob).
+    Training: as SageMaker says. Processing: from its start to its end, rounded up. Where times are missing or run
+    backwards nobody knows; only a job that failed or was stopped before it began used nothing (SageMaker API
+    reference, DescribeTrainingJob and DescribeProcessingJob).
     """
     begin, end = job.started_at, job.ended_at
     flags: tuple[str, ...] = ()
-    if begin is not None and end is not None and (begin - end).total_seconds() > SKEW_SECONDS:
+    backwards = begin is not None and end is not None and (begin - end).total_seconds() > SKEW_SECONDS
+    if backwards:
         flags = (f"it ended at {end:%Y-%m-%dT%H:%M:%SZ}, before it began",)
     if job.kind is JobKind.TRAINING and job.billable_seconds is not None:
         if job.billable_seconds < 0:
-            return 0, (*flags, f"its billable seconds are {job.billable_seconds}")
+            return None, (*flags, f"its billable seconds are {job.billable_seconds}")
         return job.billable_seconds, flags
-    if begin is None and job.status in JOB_ENDED:
+    if begin is None and job.status in ("Failed", "Stopped"):
         return 0, flags  # it never got an instance
     if begin is None or end is None:
         return None, (*flags, "when it began or ended is not told")
+    if backwards:
+        return None, flags
     return max(math.ceil((end - begin).total_seconds()), 0), flags
 
 
@@ -238,15 +249,30 @@ def apportioned(amounts: Sequence[Decimal], places: int = 2) -> list[Decimal]:
     return [floor.quantize(unit) for floor in floors]
 
 
-def corrected(before: ExecutionRecord, steps: Sequence[StepRecord], now: datetime) -> ExecutionRecord:
-    """Return a record with its steps as they are known now."""
+def corrected(
+    before: ExecutionRecord, found: Sequence[StepFacts], prices: Prices, now: datetime
+) -> ExecutionRecord:
+    """Return a record with what was not settled as it is known now; what was settled stays as it is."""
+    known = {record.step.name: record for record in before.steps}
+    named = {step.name: step for step in found}
+    steps = [
+        record if record.settled or name not in named else priced(named[name], prices)
+        for name, record in known.items()
+    ]
+    steps += [priced(step, prices) for name, step in named.items() if name not in known]
     cost, unknown = total(steps)
     return replace(
         before,
         steps=tuple(steps),
         cost_usd=cost,
         unknown=unknown,
-        settled=all(step.settled for step in steps),
+        price_version=prices.version,
+        settled=is_settled(steps, before.state),
         recorded_at=now,
         revision=before.revision + 1,
     )
+
+
+def is_settled(steps: Sequence[StepRecord], state: State) -> bool:
+    """Tell whether steps can no longer change; that a run which succeeded had none is not yet the whole of it."""
+    return all(step.settled for step in steps) and (bool(steps) or state is not State.SUCCEEDED)

@@ -60,3 +60,14 @@ def rounded(usd: Decimal) -> Decimal:
 def rounded_up(usd: Decimal) -> Decimal:
     """Return an amount to a millionth of a dollar, never less than it is."""
     return usd.quantize(MILLIONTH, rounding=ROUND_CEILING)
+
+
+def places_for(usd: Decimal | int) -> int:
+    """Return to how many places amounts are shown that come to so much: cents, or finer below a dollar."""
+    return 2 if usd >= 1 or not usd else 6
+
+
+def shown(usd: Decimal) -> str:
+    """Return an amount as people read it: to the cent, rounded half up, or finer below a dollar."""
+    unit = Decimal(1).scaleb(-places_for(abs(usd)))
+    return f"{usd.quantize(unit, rounding=ROUND_HALF_UP):,}"

@@ -104,7 +104,7 @@ class TenantQueue:
 
     def committed_usd(self, month: str) -> Decimal:
         """Return what is spent and reserved of a month, or of the queue's own if that is a later one."""
-        return self.spent_usd + self.reserved_usd if month <= self.month else Decimal(0)
+        return self.spent_usd + self.reserved_usd if month <= self.month or not self.month else Decimal(0)
 
     def tag(self, now: datetime, weight: int) -> int:
         """Return the slot-milliseconds per weight used until now, what runs included."""
@@ -143,6 +143,8 @@ def in_month(queue: TenantQueue, month: str) -> TenantQueue:
     """Return the queue with the month turned; the same when its own is as late."""
     if month <= queue.month:
         return queue
+    if not queue.month:  # written before budgets had months: what it holds counts in the first that comes
+        return replace(queue, month=month)
     return replace(queue, month=month, spent_usd=Decimal(0), reserved_usd=Decimal(0), warned=0)
 
 
@@ -166,6 +168,7 @@ def released(queue: TenantQueue, request: Request, now: datetime, *, weight: int
     assert queue.running > 0, "only a queue that holds a slot gives one back"
     since = milliseconds(request.admitted_at)
     used = max(milliseconds(now) - since, 0) * request.charge // weight
+    queue = queue if queue.month else in_month(queue, request.month)
     if request.month == queue.month:
         queue = replace(
             queue,

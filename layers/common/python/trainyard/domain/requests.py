@@ -176,6 +176,8 @@ class Request:
     """Its life so far, oldest first; of a long one the middle is left out."""
     claimed: bool = False
     """The sweeper has taken its start over: what the pass that admitted it meets no longer counts."""
+    claimed_at: datetime | None = None
+    """When it did, and started it once more."""
     ends_by: datetime | None = None
     """While it holds a slot: the latest end that its maximum runtimes allow."""
     reason: str | None = None

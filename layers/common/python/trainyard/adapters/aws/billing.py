@@ -62,24 +62,47 @@ class AwsMarketplace:
         answers: dict[str, Answer] = {}
         for begin in range(0, len(records), RECORDS_MAX):
             part = records[begin : begin + RECORDS_MAX]
-            by_license = {record.license_arn: record.tenant_id for record in part}
-            answers |= dict.fromkeys(by_license.values(), Answer.UNPROCESSED)
-            with translated():
-                answer = client("meteringmarketplace").batch_meter_usage(
-                    UsageRecords=[
-                        {
-                            "Timestamp": record.hour,
-                            "CustomerAWSAccountId": record.account_id,
-                            "LicenseArn": record.license_arn,
-                            "Dimension": self._dimension,
-                            "Quantity": record.units,
-                        }
-                        for record in part
-                    ]
-                )
-            for result in answer["Results"]:
-                answers[by_license[result["UsageRecord"]["LicenseArn"]]] = Answer(result["Status"])
+            try:
+                answers |= self._send(part)
+            except ClientError:  # one that is invalid makes all of a call be refused
+                for record in part:
+                    answers |= self._send_alone(record)
         return answers
+
+    def _send_alone(self, record: MeterRecord) -> dict[str, Answer]:
+        try:
+            return self._send([record])
+        except ClientError as error:
+            refused = code_of(error) in _INVALID_RECORD
+            return {record.license_arn: Answer.REFUSED if refused else Answer.UNPROCESSED}
+
+    def _send(self, part: Sequence[MeterRecord]) -> dict[str, Answer]:
+        answers = {record.license_arn: Answer.UNPROCESSED for record in part}
+        answer = client("meteringmarketplace").batch_meter_usage(
+            UsageRecords=[
+                {
+                    "Timestamp": record.hour,
+                    "CustomerAWSAccountId": record.account_id,
+                    "LicenseArn": record.license_arn,
+                    "Dimension": self._dimension,
+                    "Quantity": record.units,
+                }
+                for record in part
+            ]
+        )
+        return answers | {r["UsageRecord"]["LicenseArn"]: Answer(r["Status"]) for r in answer["Results"]}
+
+
+_INVALID_RECORD = frozenset(
+    {
+        "InvalidCustomerIdentifierException",
+        "InvalidLicenseException",
+        "InvalidUsageDimensionException",
+        "InvalidUsageAllocationsException",
+        "TimestampOutOfBoundsException",
+    }
+)
+"""Of one record; all else may pass (API reference, BatchMeterUsage)."""
 
 
 class CostExplorerTags:
@@ -134,7 +157,7 @@ def billed_by_tenant(month: str, stage: str) -> dict[str, Decimal]:
                 **token,
             )
         except ClientError as error:
-            raise Refused(f"Cost Explorer does not answer: {code_of(error)}: {error}") from error
+            raise Refused(_unanswered("Cost Explorer", "ce:GetCostAndUsage", error)) from error
         for period in answer["ResultsByTime"]:
             for group in period["Groups"]:
                 tenant_id = group["Keys"][0].partition("$")[2]
@@ -178,12 +201,14 @@ def _products(region: str, component: str) -> Iterator[dict[str, Any]]:
     filters = {"productFamily": "ML Instance", "regionCode": region, "component": component}
     token: dict[str, str] = {}
     while True:
-        with translated():
+        try:
             page = client("pricing", "us-east-1").get_products(
                 ServiceCode="AmazonSageMaker",
                 Filters=[{"Type": "TERM_MATCH", "Field": n, "Value": v} for n, v in filters.items()],
                 **token,
             )
+        except ClientError as error:
+            raise Refused(_unanswered("The Price List", "pricing:GetProducts", error)) from error
         yield from (json.loads(text) for text in page["PriceList"])
         if not page.get("NextToken"):
             return
@@ -197,6 +222,12 @@ def _hourly(product: dict[str, Any]) -> Decimal | None:
             if dimension["unit"] in ("Hrs", "hours", "Hours") and "USD" in dimension["pricePerUnit"]:
                 return Decimal(dimension["pricePerUnit"]["USD"])
     return None
+
+
+def _unanswered(service: str, right: str, error: ClientError) -> str:
+    words = error.response.get("Error", {}).get("Message") or "no reason was given"
+    told = f"{service} does not answer ({code_of(error)}: {words})"
+    return f"{told}. It needs {right}, and AWS itself: a local cloud has none"
 
 
 def _refused_or(call: Any) -> dict[str, Any]:

@@ -38,8 +38,8 @@ _INDEXES = {
     "by-activity": ("requests", "by-activity", "activity", "since"),
     "by-data-set": ("requests", "by-data-set", "owner", "arrived_at"),
     "record": ("record", None, "pk", "sk"),
-    "executions-of-tenant": ("record", "of-tenant", "tenant_id", "admitted_at"),
-    "executions-of-day": ("record", "of-day", "recorded_on", "recorded_at"),
+    "executions-of-tenant": ("record", "of-tenant", "tenant_id", "admitted"),
+    "executions-of-day": ("record", "of-day", "recorded_on", "recorded"),
 }
 """Index → table, its name there, partition attribute, sort attribute."""
 

@@ -41,8 +41,8 @@ _INDEXES = {
     "by-activity": ("requests", "activity", "since"),
     "by-data-set": ("requests", "owner", "arrived_at"),
     "record": ("record", "pk", "sk"),
-    "executions-of-tenant": ("record", "tenant_id", "admitted_at"),
-    "executions-of-day": ("record", "recorded_on", "recorded_at"),
+    "executions-of-tenant": ("record", "tenant_id", "admitted"),
+    "executions-of-day": ("record", "recorded_on", "recorded"),
 }
 """Index → table, partition attribute, sort attribute."""
 
