@@ -1,6 +1,8 @@
 """The use cases over the memory adapters."""
 
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from tests.build import (
     after,
     choice,
     content,
+    hard,
     policies,
     policy,
     step,
@@ -42,7 +45,7 @@ from trainyard.domain.errors import (
     Throttled,
 )
 from trainyard.domain.names import display_name
-from trainyard.domain.policy import Policy
+from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.requests import Cause, Outcome, Request, State
 from trainyard.domain.tenants import RoleState, Tenant, TenantState, TrainOn
 
@@ -702,3 +705,41 @@ def test_a_request_is_enlisted_in_the_tier_that_its_tenant_has_moved_to() -> Non
     limits = policy(tier("basic"), tier("premium"))
     world = World(limits=limits, tenants=(tenant(tier="premium"),))
     assert world.enlist.enlist(submission(tier="basic"), NOW).request.tier == "premium"
+
+
+# --- budgets ------------------------------------------------------------------------------------------------
+
+
+def test_a_run_on_a_budget_gets_the_maximum_runtime_that_it_has_reserved() -> None:
+    world = World(limits=policy(tenants={"acme": TenantPolicy(budget=hard("0.06"))}))
+    kept = world.request(world.run_one())
+    ((_, parameters),) = world.executions.started.values()
+    runtime = int(parameters["MaxRuntimeSeconds"])
+    assert (runtime, kept.runtime_max_seconds) == (runtime, runtime)
+    assert 60 < runtime < 3600, "less than the tier's hour"
+    assert kept.reserved_usd <= Decimal("0.06")
+    assert kept.ends_by == NOW + 3 * timedelta(seconds=runtime + 120)
+
+
+def test_those_that_no_budget_allows_hold_up_nobody_however_many_they_are() -> None:
+    """A pass reads a bounded number of queues; what cannot go is set aside until one that can is seen."""
+    poor = {f"poor{number:03d}": TenantPolicy(budget=hard("0.000001")) for number in range(200)}
+    limits = policy(tier(quota=4), tenants=poor)
+    world = World(limits=limits, tenants=tuple(tenant(name) for name in [*poor, "rich"]))
+    for number, name in enumerate([*poor, "rich"]):
+        world.enlist.enlist(submission(number, tenant_id=name), after(number * 0.001))
+    report = world.dispatch.run_pass(after(1))
+    assert [start.request.tenant_id for start in report.starts] == ["rich"]
+
+
+def test_a_spent_budget_of_a_tier_hides_no_request_that_it_still_allows() -> None:
+    small, large = choice(100), choice(200, instances=4)
+    limits = policy(tier(quota=4, budget=hard("0.06"), instances=(small, large)))
+    names = [f"t{number:03d}" for number in range(120)]
+    world = World(limits=limits, tenants=tuple(tenant(name) for name in [*names, "z"]))
+    for number, name in enumerate(names):
+        big = content(bucket=f"trainyard-t-{name}", size_bytes=150 * 1024 * 1024)
+        world.enlist.enlist(submission(number, tenant_id=name, content=big), after(number * 0.001))
+    world.enlist.enlist(submission(900, tenant_id="z"), after(1))
+    report = world.dispatch.run_pass(after(2))
+    assert [start.request.tenant_id for start in report.starts] == ["z"]
