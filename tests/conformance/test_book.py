@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from tests.build import PRICES, after, execution, hard, job, policy, step, submission, tier, waiting_room
-from trainyard.application.book import Book, Todo
+from trainyard.application.book import Book, Todo, booking_keys, bookings
 from trainyard.application.ports import End
 from trainyard.application.store import Is, Key, Put, Store, Update
 from trainyard.domain.admission import decide
@@ -128,3 +128,12 @@ def test_what_is_noted_is_there_and_a_tenant_can_be_forgotten(store: Store) -> N
         pass
     assert list(book.totals("2026-11")) == []
     assert book.executions(submission(1).request_id) == []
+
+
+def test_a_record_is_never_written_over_another(store: Store) -> None:
+    record = execution(admitted(store, 1))
+    keys = booking_keys([record])
+    store.transact(bookings([record], dict(zip(keys, store.get(*keys), strict=True)), after(60), 1))
+    again = bookings([record], dict(zip(keys, store.get(*keys), strict=True)), after(61), 1)
+    with pytest.raises(Conflict):
+        store.transact(again)

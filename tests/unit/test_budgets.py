@@ -48,6 +48,9 @@ def test_a_known_run_reserves_three_times_its_length_or_half_of_what_is_left() -
     assert thrice is not None
     assert thrice.usd <= Decimal("0.05"), "half of what is left is more than three times the run"
     assert 3 * 200 < (thrice.runtime_max + STOP_GRACE).total_seconds() < 780
+    exactly = reserve(hard("0.06"), job_seconds=200)
+    assert exactly is not None
+    assert exactly.runtime_max == timedelta(seconds=3 * 200) - STOP_GRACE, "more than half of what is left"
     assert reserve(hard("10"), job_seconds=200) == Reservation(WORST, timedelta(hours=1)), "half of it is plenty"
     assert reserve(hard("0.03"), job_seconds=600) is None, "the run itself would not fit"
 
