@@ -36,6 +36,7 @@ from trainyard.application.cost_tags import COST_TAGS, TagActivation, TagsRefuse
 from trainyard.application.metering import Answer, Metering, MeterRecord
 from trainyard.application.owed import GIVEN_UP, Owed
 from trainyard.application.ports import End, ExecutionReport
+from trainyard.application.record import executed
 from trainyard.application.records import request_from, request_item
 from trainyard.application.reports import UNTAGGED, By, cost_report, differences
 from trainyard.application.statements import FOLDER, MonthlyStatements, Statements, statement
@@ -189,8 +190,23 @@ def test_a_record_that_came_early_is_put_right_with_all_that_was_booked() -> Non
     (totals,) = yard.totals()
     assert (totals.usd, totals.unknown, totals.executions) == (cost, 0, 1)
     assert yard.room.queue("basic", "acme").spent_usd == cost
+    told = yard.room.get(request.request_id)
+    assert told is not None
+    assert told.outcome is not None
+    assert (told.outcome.cost_usd, told.outcome.cost_unknown) == (str(cost), 0)
     assert yard.room.ledger().spent_in == {"2026-11 basic": cost}
     assert (yard.book.todos(), yard.owed.pay(after(900)).corrected) == ([], [])
+
+
+def test_a_success_of_which_no_step_is_told_costs_its_budgets_what_it_reserved() -> None:
+    yard = Yard(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
+    request = yard.admit()
+    record = executed(request, ExecutionReport(), PRICES, after(60), State.SUCCEEDED)
+    yard.end(request, record)
+    assert yard.room.queue("basic", "acme").spent_usd == request.reserved_usd > 0
+    yard.owed.pay(after(90) + GIVEN_UP)
+    (totals,) = yard.totals()
+    assert (totals.unknown, totals.charged_usd) == (1, request.reserved_usd)
 
 
 def test_what_sagemaker_never_says_is_given_up_with_its_flags_and_never_costs_nothing() -> None:

@@ -92,9 +92,9 @@ def test_a_soft_budget_reserves_what_nine_of_ten_runs_cost_and_stops_none() -> N
     assert reserve(soft("1"), usd_p90=Decimal("0.02")) == Reservation(Decimal("0.02"), timedelta(hours=1))
     assert reserve(soft("0.01"), usd_p90=Decimal("0.02")) is None
     assert reserve(soft("1")) == Reservation(WORST, timedelta(hours=1))
-    assert overshoot_usd(soft("1"), 3, WORST, Decimal("0.04")) == 3 * (WORST - Decimal("0.04"))
-    assert overshoot_usd(hard("1"), 3, WORST, None) == 0
-    assert overshoot_usd(soft("1"), 3, None, None) is None
+    assert overshoot_usd(soft("1"), 3, WORST) == 3 * WORST
+    assert overshoot_usd(hard("1"), 3, WORST) == 0
+    assert overshoot_usd(soft("1"), 3, None) is None
 
 
 def test_of_two_budgets_both_must_have_enough_and_a_hard_one_decides() -> None:

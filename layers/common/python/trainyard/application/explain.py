@@ -197,7 +197,7 @@ def _overshoot(budget: Budget, tier: TierPolicy, running_max: int, policy: Polic
     choices = [choice for name in ("", *policy.catalogue) for choice in policy.choices(tier, name)]
     worst = [cost_max_usd(Lane.of(choice), tier.runtime_max, policy.prices) for choice in choices]
     dearest = None if None in worst else max(cost for cost in worst if cost is not None)
-    return overshoot_usd(budget, running_max, dearest, None)
+    return overshoot_usd(budget, running_max, dearest)
 
 
 @dataclass(frozen=True, slots=True)

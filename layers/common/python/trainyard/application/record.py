@@ -224,7 +224,7 @@ def executed(
     What SageMaker does not say of it is taken from the request; an end that it does not say is now.
     """
     steps = tuple(priced(step, prices) for step in report.steps)
-    cost, unknown = total(steps)
+    cost, unknown = total(steps, state)
     expected = request.expected
     return ExecutionRecord(
         request_id=request.request_id,

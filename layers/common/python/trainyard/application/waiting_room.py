@@ -807,6 +807,11 @@ class WaitingRoom:
         found = dict(zip(keys, self.store.get(*keys), strict=True))
         ended_at = max(before.recorded_at, before.ended_at)
         writes = correction(before, after, found, now, self._expiry(ended_at))
+        request = self._request(before.request_id)
+        if request is not None and request.attempt == after.attempt and request.state in TERMINAL:
+            outcome = Outcome(cost_usd=str(after.cost_usd), cost_unknown=after.unknown)
+            same = (Is("attempt", after.attempt), Is("state", request.state.value))
+            writes.append(Update(request_key(request.request_id), set=outcome_values(outcome), when=same))
         change = after.charged_usd - before.charged_usd
         if change:
             writes.append(Update(LEDGER, add={f"{_SPENT}{before.month} {before.tier}": change, "moves": 1}))

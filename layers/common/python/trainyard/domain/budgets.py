@@ -78,7 +78,7 @@ def reservation(
     wanted = max(least, left / 2)
     if wanted >= worst:
         return Reservation(worst, tier.runtime_max)
-    return _shortened(lane, wanted, prices) if wanted > least else _shortened(lane, least, prices)
+    return _shortened(lane, wanted, prices)
 
 
 def least_usd(
@@ -119,15 +119,13 @@ def _soft(accounts: Iterable[Account]) -> bool:
     return all(account.budget.mode is BudgetMode.SOFT for account in accounts)
 
 
-def overshoot_usd(
-    budget: Budget, running_max: int, worst_usd: Decimal | None, usd_p90: Decimal | None
-) -> Decimal | None:
-    """Return by how much a budget can be overspent at most; None when a price is unknown."""
+def overshoot_usd(budget: Budget, running_max: int, worst_usd: Decimal | None) -> Decimal | None:
+    """Return by how much a budget can be overspent at most, if as many runs as may cost the most that one can;
+    None when a price is unknown.
+    """
     if budget.mode is BudgetMode.HARD:
         return Decimal(0)
-    if worst_usd is None:
-        return None
-    return running_max * max(worst_usd - (usd_p90 or Decimal(0)), Decimal(0))
+    return None if worst_usd is None else running_max * worst_usd
 
 
 def level(spent_usd: Decimal, budget: Budget | None, thresholds: Sequence[int]) -> int:

@@ -1,7 +1,7 @@
 """Executions as the record keeps them: steps, what each used, and what that cost."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -120,7 +120,8 @@ class ExecutionRecord:
         """Return what budgets are charged: what it cost, or where that is not all known, as much as it had
         reserved.
         """
-        return max(self.cost_usd, self.reserved_usd) if self.unknown else self.cost_usd
+        all_known = self.settled and not self.unknown
+        return self.cost_usd if all_known else max(self.cost_usd, self.reserved_usd)
 
     @property
     def day(self) -> str:
@@ -228,10 +229,11 @@ def billable_seconds(job: JobFacts) -> tuple[int | None, tuple[str, ...]]:
     return max(math.ceil((end - begin).total_seconds()), 0), flags
 
 
-def total(records: Iterable[StepRecord]) -> tuple[Decimal, int]:
-    """Return the sum of what is known, and how many steps' cost is not."""
+def total(records: Sequence[StepRecord], state: State) -> tuple[Decimal, int]:
+    """Return the sum of what is known, and how many steps' cost is not; a success without steps lacks one."""
     costs = [record.cost_usd for record in records]
-    return sum((cost for cost in costs if cost is not None), Decimal(0)), costs.count(None)
+    missing = not costs and state is State.SUCCEEDED
+    return sum((cost for cost in costs if cost is not None), Decimal(0)), costs.count(None) + missing
 
 
 def apportioned(amounts: Sequence[Decimal], places: int = 2) -> list[Decimal]:
@@ -260,7 +262,7 @@ def corrected(
         for name, record in known.items()
     ]
     steps += [priced(step, prices) for name, step in named.items() if name not in known]
-    cost, unknown = total(steps)
+    cost, unknown = total(steps, before.state)
     return replace(
         before,
         steps=tuple(steps),
