@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -23,6 +24,7 @@ from tests.build import (
     job,
     policies,
     policy,
+    soft,
     step,
     submission,
     tenant,
@@ -33,7 +35,7 @@ from trainyard.adapters.memory.edges import MemoryAnnouncements, MemoryReports, 
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.book import Book, Totals, execution_from, execution_item
 from trainyard.application.cost_tags import COST_TAGS, TagActivation, TagsRefused, TagState, payers_command
-from trainyard.application.metering import Answer, Metering, MeterRecord
+from trainyard.application.metering import Answer, Metering, MeterRecord, licence_given
 from trainyard.application.owed import GIVEN_UP, Owed
 from trainyard.application.ports import End, ExecutionReport
 from trainyard.application.record import executed
@@ -256,6 +258,16 @@ def test_thresholds_are_told_once_each_and_again_in_the_next_month() -> None:
     yard.owed.pay(after(december + 100))
     assert yard.announcements.told[-1][1]["month"] == "2026-12"
     assert yard.room.queue("basic", "acme").spent_usd == Decimal("0.5")
+
+
+def test_a_raised_budget_that_is_spent_at_once_is_told_again() -> None:
+    yard = Yard(policy(tier(), tenants={"acme": TenantPolicy(budget=soft("1"))}))
+    yard.run("1")
+    yard.limits = policy(tier(), tenants={"acme": TenantPolicy(budget=soft("2"))})
+    yard.run("1", begun=1000)
+    yard.owed.pay(after(2000))
+    assert [int(values["percent"]) for _, values in yard.announcements.told] == [100]
+    assert yard.room.queue("basic", "acme").warned == 100
 
 
 def test_a_tiers_threshold_is_told_once() -> None:
@@ -505,7 +517,8 @@ def metering_of(yard: Yard) -> tuple[Metering, Market]:
     bought = {"buyer_account": "2" * 12, "license_arn": LICENCE}
     known = MemoryTenants(tenant(**bought), tenant("sister", **bought), tenant("other"))
     metering = Metering(book=yard.book, tenants=known, marketplace=market)
-    yard.book.note(f"meter#{LICENCE}", {"told": {}})
+    for tenant_id in ("acme", "sister"):
+        licence_given(yard.book, tenant_id, LICENCE, NOW)
     return metering, market
 
 
@@ -529,6 +542,8 @@ def test_what_was_booked_before_the_licence_is_not_told() -> None:
     market = Market()
     bought = MemoryTenants(tenant(buyer_account="2" * 12, license_arn=LICENCE))
     metering = Metering(book=yard.book, tenants=bought, marketplace=market)
+    for _ in range(2):
+        licence_given(yard.book, "acme", LICENCE, after(200))
     assert metering.run(after(300)).sent == []
     yard.run("0.5", begun=400)
     assert [record.units for record in metering.run(after(500)).sent] == [50]
@@ -575,14 +590,49 @@ def test_what_a_refused_record_held_is_told_by_a_later_one(answer: Answer) -> No
     assert (record.units, record.hour.hour) == (80, 13)
 
 
-def test_a_record_too_old_to_be_taken_is_neither_sent_for_ever_nor_told_twice() -> None:
+@pytest.mark.parametrize(
+    ("answers", "units"),
+    [
+        ([Answer.UNPROCESSED], 70),
+        ([ConnectionError("cut off")], 20),
+        ([ConnectionError("x"), Answer.UNPROCESSED], 20),
+    ],
+)
+def test_what_is_too_old_to_be_taken_is_told_again_unless_it_may_have_arrived(
+    answers: list[Answer | Exception], units: int
+) -> None:
     yard = Yard()
     metering, market = metering_of(yard)
     yard.run("0.5")
-    market.answers = [Answer.UNPROCESSED]
-    metering.run(after(300))
+    market.answers = list(answers)
+    for number in range(len(answers)):
+        with suppress(ConnectionError):
+            metering.run(after(300 + number))
     yard.run("0.2", begun=90_000)
-    assert [record.units for record in metering.run(after(90_100)).sent] == [20]
+    assert [record.units for record in metering.run(after(90_100)).sent] == [units]
+
+
+def test_one_refused_late_after_it_may_have_arrived_is_not_told_twice() -> None:
+    yard = Yard()
+    metering, market = metering_of(yard)
+    yard.run("0.5")
+    market.answers = [ConnectionError("cut off"), Answer.REFUSED]
+    with pytest.raises(ConnectionError):
+        metering.run(after(300))
+    assert metering.run(after(4000)).left == {LICENCE: "Refused"}
+    assert metering.run(after(8000)).sent == []
+
+
+def test_tenants_that_share_a_licence_may_come_and_go() -> None:
+    yard = Yard()
+    metering, _ = metering_of(yard)
+    yard.run("0.5")
+    yard.run("1", tenant_id="sister", begun=50)
+    assert [record.units for record in metering.run(after(300)).sent] == [150]
+    while yard.book.forget("sister", after(400)):
+        pass
+    yard.run("0.3", begun=500)
+    assert [record.units for record in metering.run(after(4000)).sent] == [30]
 
 
 @dataclass

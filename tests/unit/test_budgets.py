@@ -170,3 +170,12 @@ def test_a_month_is_utc(when: datetime) -> None:
 
     assert month_of(when) == "2026-11"
     assert month_of(datetime.fromisoformat("2026-11-30T23:30:00-05:00")) == "2026-12"
+
+
+def test_which_budget_is_in_the_way_is_told_by_what_is_left_of_it() -> None:
+    mixed = policy(tier(budget=hard("100")), tenants={"a": TenantPolicy(budget=soft("0.2"))})
+    (wait,) = plan(queue("a", 1), limits=mixed).waits
+    assert (wait.reason, wait.reserved_usd) == (Reason.BUDGET, WORST)
+    spent = policy(tier(budget=hard("0.1")), tenants={"a": TenantPolicy(budget=soft("9"))})
+    (wait,) = plan(queue("a", 1), limits=spent).waits
+    assert wait.reason is Reason.TIER_BUDGET

@@ -319,7 +319,7 @@ class Book:
             keys += [totals_key(totals) for month in months for totals in self.totals(month, tenant_id)]
             past = self.store.query("record", f"past#{tenant_id}", limit=FORGOTTEN_AT_ONCE)
             keys += [past_key(tenant_id, item["sk"]) for item in past.items]
-            keys.append(pace_key(tenant_id))
+            keys += [pace_key(tenant_id), note_key(f"licence#{tenant_id}")]
         part = keys[:FORGOTTEN_AT_ONCE]
         self.store.transact([Delete(key) for key in part])
         return bool(found.items) or len(keys) > len(part)

@@ -147,14 +147,14 @@ class Dispatch:
             if out_of_time():
                 break
             try:
-                if not self._round(report, now) and not self._made_room(report, now):
+                if not self._round(report, now) and not self._made_room(report, now, out_of_time):
                     report.settled = True
                     break
             except Conflict:
                 report.conflicts += 1
                 self.waiting_room.rest(min(report.conflicts, RESTS_GROW))
                 report.policy = self.policies.current()
-        self._after(report, now)
+        self._after(report, now, out_of_time)
         return report
 
     def _round(self, report: PassReport, now: datetime) -> bool:
@@ -174,21 +174,23 @@ class Dispatch:
         report.starts += self._start_all(admitted, policy, now)
         return True
 
-    def _made_room(self, report: PassReport, now: datetime) -> bool:
+    def _made_room(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> bool:
         """Set aside what cannot go where more waits than was read; True when others can be looked at now."""
         plan, snapshot = report.plan, report.snapshot
         shelved = [one for one in plan.shelved.values() if one.queue.tier in snapshot.partial]
         if shelved:
-            self.waiting_room.shelve(shelved, report.policy, now, plan.month)
+            self.waiting_room.shelve(shelved, report.policy, now, plan.month, out_of_time=out_of_time)
         return bool(shelved)
 
-    def _after(self, report: PassReport, now: datetime) -> None:
+    def _after(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> None:
         """Keep why others wait, set aside what cannot go, and see to it that the next pass comes in time."""
         plan, snapshot = report.plan, report.snapshot
         with suppress(Conflict):
             if report.settled and dict(plan.saved) != dict(snapshot.ledger.saved):
                 self.waiting_room.remember_saved(plan, snapshot.ledger)
-            self.waiting_room.shelve(plan.shelved.values(), report.policy, now, plan.month)
+            self.waiting_room.shelve(
+                plan.shelved.values(), report.policy, now, plan.month, out_of_time=out_of_time
+            )
         if plan.again_at is not None and plan.again_at < now + TIMER:
             self.bell.ring_at(plan.again_at, now)
         kept = self._kept(report, now) if report.settled and plan.waits else None

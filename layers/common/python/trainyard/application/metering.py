@@ -2,8 +2,8 @@
 
 A unit is a cent of what the runs of a licence's tenants cost. What is told is written down first, so that a run
 that was cut off sends the same record again, which the Marketplace takes once; fractions of a cent are told with
-the cent they complete. What a refused record held is told by a later one. Metering begins with the first run that
-sees a licence: what was booked before is not told.
+the cent they complete. What a refused record held is told by a later one; of one that may have arrived, nothing is
+told twice. Metering of a tenant begins when it is given its licence: what was booked before is not told.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from typing import Protocol
 from trainyard.application.book import Book
 from trainyard.application.ports import Tenants
 from trainyard.application.records import stamp, unstamp
+from trainyard.application.store import Item
 from trainyard.domain.executions import month_begins, month_of
 
 CENT = Decimal("0.01")
@@ -70,22 +71,30 @@ class Metering:
         """Tell what was booked since the last run. Idempotent by hour and licence."""
         done = Metered()
         records: dict[str, MeterRecord] = {}
+        unsure: dict[str, bool] = {}
         for (account_id, license_arn), booked in self._booked(now).items():
-            record = self._owed(account_id, license_arn, booked, now)
-            if record is not None:
-                records[license_arn] = record
+            noted = self._owed(license_arn, booked, now)
+            if "pending" in noted:
+                unsure[license_arn] = bool(noted.get("unsure", False))
+                self._note(license_arn, {**noted, "unsure": True})  # until it is answered
+                units, hour = int(noted["pending"]), unstamp(noted["hour"])
+                records[license_arn] = MeterRecord(account_id, license_arn, hour, units)
         for license_arn, answer in (self.marketplace.send(list(records.values())) if records else {}).items():
             if answer is Answer.SUCCESS:
                 done.sent.append(records[license_arn])
             else:
                 done.left[license_arn] = answer.value
-            if answer is not Answer.UNPROCESSED:
-                self._settle(license_arn, told=answer is Answer.SUCCESS)
+            if answer is Answer.UNPROCESSED:
+                self._answered(license_arn, unsure[license_arn])
+            else:
+                # One that may have arrived before, and is refused now, is not told twice.
+                refused_late = answer is Answer.REFUSED and unsure[license_arn]
+                self._settle(license_arn, told=answer is Answer.SUCCESS or refused_late)
         return done
 
     def _booked(self, now: datetime) -> dict[tuple[str, str], dict[str, int]]:
-        """Return buyer and licence → month → whole cents booked, of this month and the last: its last runs end in
-        this one, and records are put right.
+        """Return buyer and licence → month and tenant → whole cents booked, of this month and the last: its last
+        runs end in this one, and records are put right.
         """
         usd: dict[tuple[str, str], dict[str, Decimal]] = {}
         last = month_of(month_begins(month_of(now)) - timedelta(days=1))
@@ -96,11 +105,12 @@ class Metering:
                     known[totals.tenant_id] = self._licence_of(totals.tenant_id)
                 licence = known[totals.tenant_id]
                 if licence is not None:
+                    name = f"{month} {totals.tenant_id}"
                     of_licence = usd.setdefault(licence, {})
-                    of_licence[month] = of_licence.get(month, Decimal(0)) + totals.usd
+                    of_licence[name] = of_licence.get(name, Decimal(0)) + totals.usd
         return {
-            licence: {month: int(amount // CENT) for month, amount in of_month.items()}
-            for licence, of_month in usd.items()
+            licence: {name: int(amount // CENT) for name, amount in amounts.items()}
+            for licence, amounts in usd.items()
         }
 
     def _licence_of(self, tenant_id: str) -> tuple[str, str] | None:
@@ -109,33 +119,65 @@ class Metering:
             return None
         return tenant.buyer_account, tenant.license_arn
 
-    def _owed(
-        self, account_id: str, license_arn: str, booked: Mapping[str, int], now: datetime
-    ) -> MeterRecord | None:
-        """Return what is to be told of a licence, as it was written down; None when that is nothing."""
-        noted = self.book.noted(f"meter#{license_arn}")
-        if noted is None:
-            self.book.note(f"meter#{license_arn}", {"told": dict(booked)})
-            return None
-        told = {month: int(units) for month, units in noted["told"].items()}
-        hour = now.replace(minute=0, second=0, microsecond=0)
-        if "pending" in noted and now - unstamp(noted["hour"]) > TAKEN_FOR:
-            # Whether it arrived will not be known any more; told twice would be worse than not at all.
-            self._settle(license_arn, told=True)
-            noted = {"told": noted["then"], "hour": noted["hour"]}
-            told = {month: int(units) for month, units in noted["told"].items()}
-        if "pending" not in noted:
-            units = sum(max(count - told.get(month, 0), 0) for month, count in booked.items())
-            if units == 0 or noted.get("hour") == stamp(hour):
-                return None  # nothing, or this hour has its record already
-            then = {month: max(count, told.get(month, 0)) for month, count in booked.items()}
-            noted = {"told": told, "then": then, "pending": units, "hour": stamp(hour)}
-            self.book.note(f"meter#{license_arn}", noted)
-        return MeterRecord(account_id, license_arn, unstamp(noted["hour"]), int(noted["pending"]))
+    def _owed(self, license_arn: str, booked: Mapping[str, int], now: datetime) -> Item:
+        """Return what is noted of a licence; with "pending" what is to be told of it."""
+        noted = self.book.noted(_name(license_arn)) or {"told": {}}
+        if "pending" in noted:
+            if now - unstamp(noted["hour"]) <= TAKEN_FOR:
+                return noted
+            # It is not taken any more. If it may have arrived, told twice would be worse than not at all.
+            noted = self._settle(license_arn, told=bool(noted.get("unsure", False)))
+        told = {name: int(units) for name, units in noted["told"].items() if name in booked}
+        told |= {name: self._before(name, license_arn) for name in booked if name not in told}
+        units = sum(max(count - told[name], 0) for name, count in booked.items())
+        hour = stamp(now.replace(minute=0, second=0, microsecond=0))
+        if units == 0 or noted.get("hour") == hour:
+            return noted  # nothing, or this hour has its record already
+        then = {name: max(count, told[name]) for name, count in booked.items()}
+        noted = {"told": told, "then": then, "pending": units, "hour": hour}
+        self._note(license_arn, noted)
+        return noted
 
-    def _settle(self, license_arn: str, *, told: bool) -> None:
+    def _before(self, name: str, license_arn: str) -> int:
+        """Return what a tenant had booked in a month before it had the licence."""
+        month, tenant_id = name.split(" ")
+        since = self.book.noted(licence_note(tenant_id)) or {}
+        return int(since["booked"].get(month, 0)) if since.get("license") == license_arn else 0
+
+    def _settle(self, license_arn: str, *, told: bool) -> Item:
         """Note that a record was taken; or that it was refused, and what it held is still to be told."""
-        noted = self.book.noted(f"meter#{license_arn}")
+        noted = self.book.noted(_name(license_arn)) or {"told": {}}
+        if "pending" in noted:
+            noted = {"told": noted["then"] if told else noted["told"], "hour": noted["hour"]}
+            self._note(license_arn, noted)
+        return noted
+
+    def _answered(self, license_arn: str, unsure: bool) -> None:
+        """Note that a record was not taken this time; whether an earlier one arrived is as unsure as before."""
+        noted = self.book.noted(_name(license_arn))
         if noted is not None and "pending" in noted:
-            kept = noted["then"] if told else noted["told"]
-            self.book.note(f"meter#{license_arn}", {"told": kept, "hour": noted["hour"]})
+            self._note(license_arn, {**noted, "unsure": unsure})
+
+    def _note(self, license_arn: str, values: Item) -> None:
+        self.book.note(_name(license_arn), values)
+
+
+def licence_given(book: Book, tenant_id: str, license_arn: str, now: datetime) -> None:
+    """Note what a tenant had booked when it was given a licence: that is not told. Idempotent."""
+    noted = book.noted(licence_note(tenant_id))
+    if noted is not None and noted["license"] == license_arn:
+        return
+    last = month_of(month_begins(month_of(now)) - timedelta(days=1))
+    booked = {
+        month: sum((t.usd for t in book.totals(month, tenant_id)), Decimal(0)) for month in (last, month_of(now))
+    }
+    cents = {month: int(usd // CENT) for month, usd in booked.items()}
+    book.note(licence_note(tenant_id), {"license": license_arn, "booked": cents})
+
+
+def licence_note(tenant_id: str) -> str:
+    return f"licence#{tenant_id}"
+
+
+def _name(license_arn: str) -> str:
+    return f"meter#{license_arn}"

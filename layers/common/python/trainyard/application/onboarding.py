@@ -11,6 +11,8 @@ A step derives what it makes from the record and the wish. An update writes the 
 
 from dataclasses import dataclass, replace
 
+from trainyard.application.book import Book
+from trainyard.application.metering import licence_given
 from trainyard.application.ports import Bell
 from trainyard.application.tenants import (
     Answer,
@@ -100,6 +102,7 @@ class Onboarding:
         new = tenant.state is TenantState.CREATING
         if new:
             self.desk.waiting_room.take_up_month(tenant.tier, tenant.tenant_id, step.at)
+        self._note_licence(tenant, step)
         state = TenantState.ACTIVE if new else tenant.state
         return _told(self.desk.done(tenant, "Created" if new else None, state=state))
 
@@ -120,7 +123,14 @@ class Onboarding:
         if known.key_arn and known.key_arn != wanted.key_arn:
             self.removal.take_back_key(known)
         what = None if wanted == known and step.wish.limits is None else "Updated"
+        self._note_licence(wanted, step)
         return _told(self.desk.done(wanted, what))
+
+    def _note_licence(self, tenant: Tenant, step: Step) -> None:
+        """Let metering begin with the licence: what was booked before is not told."""
+        if tenant.license_arn is not None:
+            book = Book(store=self.desk.waiting_room.store)
+            licence_given(book, tenant.tenant_id, tenant.license_arn, step.at)
 
     # --- suspend and resume -----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ lane whatever else waits:
 
     ready|<lane>|<tag>|<arrival>|<tenant>    its first request is due
     later|<due>|<lane>|<tenant>              it is not due yet
-    shelf|<policy version>|<prices>|<month>|<tenant>    no request of the queue can go until something changes
+    shelf|<policy version>|<prices>|<month>|<turn>|<tenant>     no request can go until something changes
     wants|<policy version>|<prices>|<month>|<needs>|<tenant>    … or its tier's budget has so much left
     held|<tenant>                            the tenant is paused
 
@@ -20,6 +20,7 @@ Every change of a tenant queue is read, changed purely (domain/queues.py) and wr
 revision has not moved.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -73,7 +74,6 @@ from trainyard.domain.admission import (
     Holder,
     Ledger,
     Plan,
-    Reason,
     Shelved,
     Snapshot,
     WaitingQueue,
@@ -101,9 +101,6 @@ LISTED_AT_ONCE = 100
 
 REOPENED_MAX = 200
 """Queues of a tier that are brought back in one pass, for each reason."""
-
-REOPEN_MINUTES = 20
-"""How often all queues that were set aside are looked at again."""
 
 DECISIONS_KEPT = timedelta(days=14)
 
@@ -482,33 +479,35 @@ class WaitingRoom:
         """Note for which requests instances are saved, when a pass admits nobody. Raises Conflict."""
         self._write(Update(LEDGER, set={"saved": dict(plan.saved)}, when=self._unmoved(ledger)))
 
-    def shelve(self, shelved: Iterable[Shelved], policy: Policy, now: datetime, month: str) -> None:
+    def shelve(
+        self,
+        shelved: Iterable[Shelved],
+        policy: Policy,
+        now: datetime,
+        month: str,
+        *,
+        out_of_time: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Set queues aside that cannot go until something changes, so that no pass reads them in vain."""
         for one in shelved:
+            if out_of_time():
+                return
             queue = replace(one.queue, shelved_for=one.reason.value)
-            shelf = _shelf(policy, month, one.needs_usd)
-            self._write(*self._refile(one.queue, queue, now, shelf=shelf))
+            shelf = _shelf(policy, month, one)
+            with suppress(Conflict):  # it has changed meanwhile, and is looked at again
+                self._write(*self._refile(one.queue, queue, now, shelf=shelf))
 
     def reopen(self, policy: Policy, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> int:
-        """Bring back queues that were set aside under an earlier policy, earlier prices, or in an earlier month,
-        and those for which a tier's budget has enough again; return how many.
+        """Bring back queues that were set aside under another policy, other prices, or in another month, and those
+        for which a tier's budget has enough again; return how many.
 
-        Now and then some of all, in turn: a deployment may have changed the policy it ships with.
+        And some of all in turn: a deployment may have changed the policy it ships with.
         """
         ledger = self.ledger()
         month = max(ledger.month, month_of(now))
         found: dict[Key, TenantQueue] = {}
         for tier in policy.tiers:
-            ranges = [("shelf|", f"shelf|{_shelf(policy, month)}"), ("wants|", f"wants|{_shelf(policy, month)}")]
-            if tier.budget is not None:
-                name = f"{month} {tier.name}"
-                taken = ledger.spent_in.get(name, Decimal(0)) + ledger.reserved_in.get(name, Decimal(0))
-                left = max(tier.budget.limit_usd - taken, Decimal(0))
-                ranges.append((f"wants|{_shelf(policy, month)}|", f"wants|{_shelf(policy, month, left)}|~"))
-            if now.minute % REOPEN_MINUTES == 0:
-                turn = _ALPHABET[(int(now.timestamp()) // (60 * REOPEN_MINUTES)) % len(_ALPHABET)]
-                ranges.append((f"shelf|{_shelf(policy, month)}|{turn}", f"shelf|{_shelf(policy, month)}|{turn}~"))
-            for above, below in ranges:
+            for above, below in _reopened(tier, policy, month, ledger, now):
                 page = self.store.query("ready", f"tier#{tier.name}", above=above, below=below, limit=REOPENED_MAX)
                 found |= {queue_key(tier.name, item["tenant_id"]): queue_from(item) for item in page.items}
         count = 0
@@ -584,7 +583,7 @@ class WaitingRoom:
 
     def _finish_once(self, ends: Sequence[End], policy: Policy, now: datetime) -> list[bool]:
         if len(ends) > ENDS_MAX:
-            return [told for part in _parts(ends, ENDS_MAX) for told in self._finish_once(part, policy, now)]
+            return [told for part in _parts(ends, ENDS_MAX) for told in self.finish(part, policy, now)]
         current = self._requests([end.request.request_id for end in ends])
         settling: dict[str, End] = {}
         for end in ends:
@@ -599,9 +598,9 @@ class WaitingRoom:
             }
             states: list[Write] = [self._end_request(end, current[id_], now) for id_, end in settling.items()]
             queues = self._released_queues(requests, executions, policy, now)
-            if len(states) + len(queues) + 1 > ACTIONS_MAX:
+            if len(states) + len(queues) + 1 > ACTIONS_MAX and len(ends) > 1:
                 half = (len(ends) + 1) // 2
-                return [one for part in _parts(ends, half) for one in self._finish_once(part, policy, now)]
+                return [one for part in _parts(ends, half) for one in self.finish(part, policy, now)]
             self._settle(states, self._give_back(requests, executions), queues)
         return told
 
@@ -1333,9 +1332,11 @@ def _warned(
     if budget is None or not after.month or (after.month, after.spent_usd) == (before.month, before.spent_usd):
         return after, []
     reached = level(after.spent_usd, budget, policy.thresholds)
-    if reached <= after.warned:
-        raised = level(before.spent_usd, budget, policy.thresholds) < before.warned
-        return (replace(after, warned=reached) if raised and before.month == after.month else after), []
+    told = after.warned
+    if before.month == after.month:  # the budget may have been raised since
+        told = min(told, level(before.spent_usd, budget, policy.thresholds))
+    if reached <= told:
+        return after, []
     values = {"spent_usd": after.spent_usd, "budget_usd": budget.limit_usd}
     owed = budget_todo(after.tenant_id, after.tier, after.month, reached, values, now)
     return replace(after, warned=reached), [owed]
@@ -1356,14 +1357,39 @@ def _forgotten(ledger: Ledger, month: str) -> tuple[str, ...]:
     return tuple(spent + [f"{_RESERVED}{name}" for name in ledger.reserved_in if name[:7] < month])
 
 
-def _shelf(policy: Policy, month: str, needs_usd: Decimal | None = None) -> str:
-    """Return under what a queue is set aside: what must change before it can go, each part growing with it."""
-    shelf = f"{policy.version:010d}|{policy.prices.version}|{month}"
-    return shelf if needs_usd is None else f"{shelf}|{int(needs_usd.scaleb(6)):015d}"
+def _shelf(policy: Policy, month: str, shelved: Shelved) -> str:
+    """Return under what a queue is set aside: what must change before it can go."""
+    if shelved.needs_usd is not None:
+        return f"wants|{_present(policy, month)}|{_millionths(shelved.needs_usd)}|{shelved.queue.tenant_id}"
+    tenant_id = shelved.queue.tenant_id
+    turn = hashlib.sha256(tenant_id.encode()).hexdigest()[:2]
+    return f"shelf|{_present(policy, month)}|{turn}|{tenant_id}"
 
 
-_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
-"""With what tenant ids begin."""
+def _present(policy: Policy, month: str) -> str:
+    return f"{policy.version:010d}|{policy.prices.version}|{month}"
+
+
+def _millionths(usd: Decimal) -> str:
+    return f"{max(int(usd.scaleb(6)), 0):015d}"
+
+
+def _reopened(
+    tier: TierPolicy, policy: Policy, month: str, ledger: Ledger, now: datetime
+) -> Iterator[tuple[str, str]]:
+    """Yield the ranges of the index in which queues stand that may go again."""
+    present = _present(policy, month)
+    for kind in ("shelf", "wants"):
+        yield f"{kind}|", f"{kind}|{present}|"
+        yield f"{kind}|{present}|~", f"{kind}|~"
+    if tier.budget is None:
+        yield f"wants|{present}|", f"wants|{present}|~"
+    else:
+        account = f"{month} {tier.name}"
+        taken = ledger.spent_in.get(account, Decimal(0)) + ledger.reserved_in.get(account, Decimal(0))
+        yield f"wants|{present}|", f"wants|{present}|{_millionths(tier.budget.limit_usd - taken)}|~"
+    turn = int(now.timestamp()) // 60 % 256
+    yield f"shelf|{present}|{turn:02x}|", f"shelf|{present}|{turn:02x}|~"
 
 
 def _parts(ends: Sequence[End], size: int) -> list[Sequence[End]]:
@@ -1377,8 +1403,7 @@ def _entries(queue: TenantQueue, now: datetime, shelf: str | None) -> list[tuple
     if queue.paused:
         return [("", f"held|{queue.tenant_id}")]
     if shelf is not None:
-        wants = queue.shelved_for == Reason.TIER_BUDGET.value
-        return [("", f"{'wants' if wants else 'shelf'}|{shelf}|{queue.tenant_id}")]
+        return [("", shelf)]
     return [(name, _entry(queue, queue.lanes[name].head, now)) for name in sorted(queue.lanes)]
 
 

@@ -500,7 +500,8 @@ class _Room:
             return None
         if candidate.lanes[place.lane].rates(self.policy.prices) is None:
             return Reason.PRICE_UNKNOWN
-        return Reason.BUDGET if self._reservation(candidate, place, own) is None else Reason.TIER_BUDGET
+        short = shared and self._needs_usd(candidate, place) > shared[0].left_usd
+        return Reason.TIER_BUDGET if short and self._reservation(candidate, place, own) else Reason.BUDGET
 
     def _reservation(self, candidate: _Candidate, place: Place, accounts: list[Account]) -> Reservation | None:
         return reservation(
