@@ -44,6 +44,7 @@ from trainyard.application.reports import UNTAGGED, By, cost_report, differences
 from trainyard.application.statements import FOLDER, MonthlyStatements, Statements, statement
 from trainyard.application.usage import COLUMNS, Usage
 from trainyard.domain.admission import decide
+from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import ExecutionRecord, StepRecord, priced
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.prices import JobKind
@@ -278,6 +279,40 @@ def test_a_tiers_threshold_is_told_once() -> None:
         yard.owed.pay(after(300))
     ((_, values),) = yard.announcements.told
     assert (values["tier"], values["percent"], values["spent_usd"]) == ("basic", 50, Decimal("0.6"))
+
+
+@pytest.mark.parametrize("by", ["end", "requeue", "correction"])
+def test_what_costs_more_than_was_reserved_undoes_decisions_on_a_tiers_budget(by: str) -> None:
+    basic = tier(quota=4, running_max_per_tenant=4, budget=soft("1"))
+    yard = Yard(policy(basic, running_max=4))
+    ended = yard.run("0.1", begun=-500)
+    request = yard.admit()
+    yard.room.enlist(submission(99, tenant_id="other"), yard.limits, after(1))
+    snapshot = yard.room.snapshot(yard.limits, after(1))
+    plan = decide(snapshot, yard.limits, after(1))
+    assert plan.admissions
+    if by == "end":
+        assert yard.end(request, execution(request, "0.8"))
+    elif by == "requeue":
+        failed = execution(request, "0.8", state=State.FAILED)
+        yard.room.requeue(
+            request, yard.limits, after(2), due_at=after(2), reason="x", execution=failed, failed=True
+        )
+    else:
+        dearer = replace(ended, cost_usd=Decimal("0.8"), revision=ended.revision + 1)
+        yard.room.put_right(ended, dearer, yard.limits, after(2))
+    with pytest.raises(Conflict):
+        yard.room.commit(plan, snapshot, yard.limits, after(3))
+
+
+def test_an_end_that_leaves_a_budget_more_undoes_no_decision() -> None:
+    yard = Yard(policy(tier(quota=4, running_max_per_tenant=4, budget=hard("1")), running_max=4))
+    request = yard.admit()
+    yard.room.enlist(submission(99, tenant_id="other"), yard.limits, after(1))
+    snapshot = yard.room.snapshot(yard.limits, after(1))
+    plan = decide(snapshot, yard.limits, after(1))
+    assert yard.end(request, execution(request, "0.2"))
+    assert yard.room.commit(plan, snapshot, yard.limits, after(3))
 
 
 def test_an_unusual_hour_is_told_once() -> None:

@@ -229,7 +229,7 @@ class WaitingRoom:
         return ledger_from(item)
 
     def snapshot(self, policy: Policy, now: datetime) -> Snapshot:
-        """Read the ledger first: an end in between only frees slots, an admission moves the version.
+        """Read the ledger first: an end in between only frees slots and money; what takes any moves the version.
 
         Reads a bounded number of queues, whatever waits. Raises Conflict when the policy has just changed.
         """
@@ -601,7 +601,7 @@ class WaitingRoom:
             if len(states) + len(queues) + 1 > ACTIONS_MAX and len(ends) > 1:
                 half = (len(ends) + 1) // 2
                 return [one for part in _parts(ends, half) for one in self.finish(part, policy, now)]
-            self._settle(states, self._give_back(requests, executions), queues)
+            self._settle(states, self._give_back(requests, executions, policy), queues)
         return told
 
     def _of_attempt(self, end: End, known: Request) -> bool:
@@ -634,13 +634,20 @@ class WaitingRoom:
             ),
         )
 
-    def _give_back(self, requests: Sequence[Request], executions: Mapping[str, ExecutionRecord]) -> Update:
-        """Return what gives slots and reservations back, and books costs on the tier's account."""
+    def _give_back(
+        self, requests: Sequence[Request], executions: Mapping[str, ExecutionRecord], policy: Policy
+    ) -> Update:
+        """Return what gives slots and reservations back, and books costs on the tier's account.
+
+        Where less comes back than was spent, what others decided on the account before does not hold any more.
+        """
         counts = _counts((request.tier, request.lane) for request in requests)
         money: dict[str, Decimal] = {}
+        taken: dict[str, Decimal] = {}
         for request in requests:
             account = f"{request.month} {request.tier}"
             spent = spent_usd(executions.get(request.request_id))
+            taken[request.tier] = taken.get(request.tier, Decimal(0)) + spent - request.reserved_usd
             for name, usd in ((f"{_RESERVED}{account}", -request.reserved_usd), (f"{_SPENT}{account}", spent)):
                 money[name] = money.get(name, Decimal(0)) + usd
         return Update(
@@ -648,7 +655,7 @@ class WaitingRoom:
             add={
                 **{name: -count for name, count in counts.items()},
                 **{name: usd for name, usd in money.items() if usd},
-                "moves": 1,
+                **_moved(policy, taken),
             },
             when=tuple(AtLeast(name, count) for name, count in counts.items()),
         )
@@ -759,7 +766,7 @@ class WaitingRoom:
         after, owed = _warned(before, after, policy, now)
         owed += bookings(executions, found, now, self._expiry(now))
         queued = _expected(queued, past_from(found[past]), policy)
-        gives_back = self._give_back([known], {e.request_id: e for e in executions})
+        gives_back = self._give_back([known], {e.request_id: e for e in executions}, policy)
         still = (
             OneOf("state", tuple(state.value for state in HOLDING)),
             Is("attempt", known.attempt),
@@ -813,7 +820,8 @@ class WaitingRoom:
             writes.append(Update(request_key(request.request_id), set=outcome_values(outcome), when=same))
         change = after.charged_usd - before.charged_usd
         if change:
-            writes.append(Update(LEDGER, add={f"{_SPENT}{before.month} {before.tier}": change, "moves": 1}))
+            spent = {f"{_SPENT}{before.month} {before.tier}": change}
+            writes.append(Update(LEDGER, add={**spent, **_moved(policy, {before.tier: change})}))
             held = [queue_from(item) for key in queues if (item := found[key]) is not None]
             queue = next((queue for queue in held if queue.month == before.month), None)
             if queue is not None:
@@ -1349,6 +1357,14 @@ def ended_on(state: State, tier: str, when: datetime) -> str:
 
 def _append(state: State, at: datetime, cause: str = "") -> dict[str, list[str]]:
     return {"history": [entry_text(Entry(at, state, cause))]}
+
+
+def _moved(policy: Policy, taken: Mapping[str, Decimal]) -> dict[str, int]:
+    """Return the ledger's counters that move when so much is taken of tiers' money, or given back: the version,
+    which passes rely on, only when a budget has less left than they saw.
+    """
+    less = any(usd > 0 and (tier := policy.tier(name)) and tier.budget for name, usd in taken.items())
+    return {"moves": 1, "version": 1} if less else {"moves": 1}
 
 
 def _forgotten(ledger: Ledger, month: str) -> tuple[str, ...]:
