@@ -32,7 +32,7 @@ from trainyard.application.intake import Intake, Verdict
 from trainyard.application.policies import Policies
 from trainyard.application.ports import Enlistment, ExecutionReport
 from trainyard.application.reconcile import Reconcile
-from trainyard.application.record import Record, Recorded
+from trainyard.application.record import Record, Recorded, StatusEvent
 from trainyard.application.stop import Stop
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import (
@@ -122,10 +122,9 @@ class World:
         return [self.request(key.values[0][1]) for key in self.store.items if key.table == "requests"]
 
     def end(self, request_id: str, status: str = "Succeeded", attempt: int = 1, seconds: float = 60) -> Recorded:
-        recorded, _ = self.record.status_changed(
-            display_name=display_name(request_id, attempt), status=status, execution_arn="arn", now=after(seconds)
-        )
-        return recorded
+        event = StatusEvent(display_name=display_name(request_id, attempt), status=status, execution_arn="arn")
+        (settled,) = self.record.settle([event], after(seconds))
+        return settled.recorded
 
 
 # --- intake -------------------------------------------------------------------------------------------------
@@ -441,10 +440,10 @@ def test_events_of_other_executions_and_attempts_change_nothing() -> None:
     request_id = world.run_one()
     assert world.end("f" * 32) is Recorded.FOREIGN
     assert world.end(request_id, attempt=2) is Recorded.STALE
-    recorded, _ = world.record.status_changed(
-        display_name="started-by-hand", status="Succeeded", execution_arn="arn", now=NOW
+    (settled,) = world.record.settle(
+        [StatusEvent(display_name="started-by-hand", status="Succeeded", execution_arn="arn")], NOW
     )
-    assert recorded is Recorded.FOREIGN
+    assert settled.recorded is Recorded.FOREIGN
     assert not world.record.step_reached(request_id="f" * 32, attempt=1, model_package_arn="p")
     assert world.room.ledger().used == 1
 

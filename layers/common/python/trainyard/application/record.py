@@ -103,14 +103,6 @@ class Record:
             self.bell.ring()
         return [settled[number] for number in range(len(events))]
 
-    def status_changed(
-        self, *, display_name: str, status: str, execution_arn: str, now: datetime
-    ) -> tuple[Recorded, Request | None]:
-        """Settle one status event."""
-        event = StatusEvent(display_name=display_name, status=status, execution_arn=execution_arn)
-        (settled,) = self.settle([event], now)
-        return settled.recorded, settled.request
-
     def step_reached(self, *, request_id: str, attempt: int, model_package_arn: str) -> bool:
         """Keep what the pipeline's last step alone knows; False when it speaks of another attempt."""
         request = self.waiting_room.get(request_id)
