@@ -161,7 +161,9 @@ def queue_item(queue: TenantQueue) -> Item:
         "warned": queue.warned,
         "paused": queue.paused,
         "lanes": {
-            name: {"waiting": lane.waiting, "head": place_item(lane.head)} for name, lane in queue.lanes.items()
+            name: {"waiting": lane.waiting, "head": place_item(lane.head)}
+            | ({"behind": [place_item(place) for place in lane.behind]} if lane.behind else {})
+            for name, lane in queue.lanes.items()
         },
     }
     return item | ({"shelved_for": queue.shelved_for} if queue.shelved_for else {})
@@ -183,7 +185,11 @@ def queue_from(item: Mapping[str, Any]) -> TenantQueue:
         paused=bool(item["paused"]),
         shelved_for=item.get("shelved_for"),
         lanes={
-            name: LaneQueue(waiting=int(lane["waiting"]), head=place_from(lane["head"]))
+            name: LaneQueue(
+                waiting=int(lane["waiting"]),
+                head=place_from(lane["head"]),
+                behind=tuple(map(place_from, lane.get("behind", ()))),
+            )
             for name, lane in item["lanes"].items()
         },
     )

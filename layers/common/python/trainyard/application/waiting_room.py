@@ -84,7 +84,19 @@ from trainyard.domain.estimates import PastRun, estimate
 from trainyard.domain.executions import ExecutionRecord, month_of
 from trainyard.domain.newest import Wait, merged, newest, uploads_of, wait_after
 from trainyard.domain.policy import Lane, Policy, TierPolicy, run_time
-from trainyard.domain.queues import Place, TenantQueue, holding, in_month, joined, left, lifted, place_of, released
+from trainyard.domain.queues import (
+    FRONT_MAX,
+    Place,
+    TenantQueue,
+    holding,
+    in_month,
+    joined,
+    left,
+    lifted,
+    place_of,
+    released,
+    staying,
+)
 from trainyard.domain.requests import HOLDING, TERMINAL, Entry, Outcome, Request, State, Submission, noted
 
 TRIES_MAX = 8
@@ -298,11 +310,12 @@ class WaitingRoom:
     def _with_places(
         self, queues: Iterable[TenantQueue], policy: Policy, ledger: Ledger, now: datetime
     ) -> list[WaitingQueue]:
-        """Add the first places of the lanes: the heads alone where they are enough for the free slots."""
+        """Add the first places of the lanes: those that the queues know where they are enough for the free slots."""
         known = list(queues)
         free = policy.running_max - ledger.used
-        due = sum(lane.head.due_at <= now for queue in known for lane in queue.lanes.values())
-        return [self._waiting(queue, policy, free if due < free else 1) for queue in known]
+        fronts = [place for queue in known for lane in queue.lanes.values() for place in lane.front]
+        enough = sum(place.due_at <= now for place in fronts) >= free
+        return [self._waiting(queue, policy, 1 if enough else free) for queue in known]
 
     def _waiting(self, queue: TenantQueue, policy: Policy, free: int) -> WaitingQueue:
         tier = policy.tier(queue.tier)
@@ -311,9 +324,9 @@ class WaitingRoom:
             queue=queue,
             places={
                 name: (
-                    self._places(queue, name, limit=min(admissible, lane.waiting))
-                    if lane.waiting > 1 and admissible > 1
-                    else (lane.head,)
+                    lane.front
+                    if lane.whole or len(lane.front) >= admissible
+                    else self._places(queue, name, limit=min(admissible, lane.waiting))
                 )
                 for name, lane in queue.lanes.items()
             },
@@ -337,9 +350,7 @@ class WaitingRoom:
 
     def _looked_at(self, queue: TenantQueue) -> WaitingQueue:
         places = {
-            name: self._places(queue, name, limit=min(PAGE_MIN, lane.waiting))
-            if lane.waiting > 1
-            else (lane.head,)
+            name: lane.front if lane.whole else self._places(queue, name, limit=min(PAGE_MIN, lane.waiting))
             for name, lane in queue.lanes.items()
         }
         return WaitingQueue(queue=queue, places=places)
@@ -1137,14 +1148,14 @@ class WaitingRoom:
         return tuple(map(place_from, page.items)) or (queue.lanes[lane].head,)
 
     def _without(self, queue: TenantQueue, *gone: Place) -> TenantQueue:
-        """Return the queue without some places of a lane, whose next head is read if there is one."""
+        """Return the queue without some places of a lane; reads who is next where the queue does not say."""
         lane = gone[0].lane
         rest: list[Place] = []
         if lane not in queue.lanes or queue.lanes[lane].waiting < len(gone):
             raise Conflict("the queue and its places were read at different times")
-        if queue.lanes[lane].waiting > len(gone):
+        if queue.lanes[lane].waiting > len(gone) and not staying(queue, gone):
             ids = {place.request_id for place in gone}
-            found = self._places(queue, lane, limit=len(gone) + 1)
+            found = self._places(queue, lane, limit=len(gone) + FRONT_MAX)
             rest = [place for place in found if place.request_id not in ids]
             if not rest:
                 raise Conflict("the queue moved while it was read")

@@ -15,6 +15,9 @@ from decimal import Decimal
 
 from trainyard.domain.requests import Request
 
+FRONT_MAX = 12
+"""Places of a lane that stand in the queue's own item: about 2 KB of it."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -59,10 +62,24 @@ def place_of(request: Request) -> Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneQueue:
-    """How many requests wait in a lane, and the first of them."""
+    """How many requests wait in a lane, and the first of them.
+
+    A few stand in the queue's own item, so that nobody has to look for the next one at each admission.
+    """
 
     waiting: int
     head: Place
+    behind: tuple[Place, ...] = ()
+    """Those right behind the head, in order; all there are, or some."""
+
+    @property
+    def front(self) -> tuple[Place, ...]:
+        return (self.head, *self.behind)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the front is all that waits."""
+        return len(self.front) == self.waiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,22 +138,34 @@ def joined(queue: TenantQueue, place: Place) -> TenantQueue:
     """Return the queue with one more place."""
     lane = queue.lanes.get(place.lane)
     if lane is None:
-        grown = LaneQueue(waiting=1, head=place)
-    else:
-        grown = LaneQueue(waiting=lane.waiting + 1, head=min(lane.head, place, key=lambda p: p.order))
-    return _with_lane(queue, place.lane, grown)
+        return _with_lane(queue, place.lane, _lane(1, [place]))
+    front = list(lane.front)
+    if lane.whole or place.order < front[-1].order:
+        front = sorted([*front, place], key=lambda p: p.order)
+    return _with_lane(queue, place.lane, _lane(lane.waiting + 1, front))
 
 
-def left(queue: TenantQueue, gone: Iterable[Place], rest: Iterable[Place]) -> TenantQueue:
-    """Return the queue without some places of one lane; `rest` holds the first that stays, if any stays."""
+def left(queue: TenantQueue, gone: Iterable[Place], rest: Iterable[Place] = ()) -> TenantQueue:
+    """Return the queue without some places of one lane; `rest` holds the first that stay, in order, where the
+    queue itself does not know them (`staying`).
+    """
     places = list(gone)
     name = places[0].lane
-    lane = queue.lanes[name]
-    waiting = lane.waiting - len(places)
+    waiting = queue.lanes[name].waiting - len(places)
     if waiting == 0:
         return _with_lane(queue, name, None)
-    head = min(rest, key=lambda place: place.order)
-    return _with_lane(queue, name, LaneQueue(waiting=waiting, head=head))
+    return _with_lane(queue, name, _lane(waiting, staying(queue, places) or list(rest)))
+
+
+def staying(queue: TenantQueue, gone: Iterable[Place]) -> list[Place]:
+    """Return the first places of a lane that stay when some are gone, as far as the queue itself knows them."""
+    places = list(gone)
+    ids = {place.request_id for place in places}
+    return [place for place in queue.lanes[places[0].lane].front if place.request_id not in ids]
+
+
+def _lane(waiting: int, front: list[Place]) -> LaneQueue:
+    return LaneQueue(waiting=waiting, head=front[0], behind=tuple(front[1:FRONT_MAX]))
 
 
 def in_month(queue: TenantQueue, month: str) -> TenantQueue:
