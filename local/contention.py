@@ -66,7 +66,7 @@ class Executions:
     peaks: Counter[str] = field(default_factory=Counter)
     lost: int = 0
 
-    def start(self, *, name: str, token: str, parameters: dict[str, str]) -> str:
+    def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         dimensions = ["account", f"tier {parameters['TierName']}", f"tenant {parameters['TenantId']}"]
         with self.lock:
             if token in self.by_token:

@@ -296,8 +296,8 @@ def writes_of_a_life() -> Counter[str]:
         now,
     )
     stage = "admit"
-    snapshot = room.snapshot(policy, now)
-    room.commit(decide(snapshot, policy, now), snapshot, policy, now)
+    sight = room.look(policy, now)
+    room.commit(decide(sight.snapshot, policy, now), sight, policy, now)
     stage = "run"
     (request,) = room.active(State.ADMITTED)
     room.mark_running(request, "arn", now)

@@ -63,6 +63,7 @@ REACHED = (
     "failed and queued again",
     "borrowed",
     "reclaimed",
+    "admitted by what rings named",
     "superseded",
     "backfilled",
     "waits: BUDGET",

@@ -119,6 +119,7 @@ class Execution:
     pools: dict[str, int]
     started_at: datetime
     ends_at: datetime
+    description: str
     end: str
     """The status in which it will end."""
     status: str = "Executing"
@@ -146,7 +147,7 @@ class SageMaker:
     foreign: int = 0
     changed: Callable[[Execution], None] = lambda _: None
 
-    def start(self, *, name: str, token: str, parameters: dict[str, str]) -> str:
+    def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         known = self.by_token.get(token)
         if known is not None and self.agenda.now - known.started_at < TOKEN_MEMORY:
             self.trouble.counts["token deduplicated"] += 1
@@ -158,9 +159,9 @@ class SageMaker:
             raise StartDelayed("ConflictException: simulated")
         if self.trouble.strikes("start refused for good", 0.003):
             raise StartInvalid("ValidationException: simulated")
-        return self._begin(name, token, parameters)
+        return self._begin(name, token, description, parameters)
 
-    def _begin(self, name: str, token: str, parameters: dict[str, str]) -> str:
+    def _begin(self, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         execution = Execution(
             arn=f"arn:execution/{len(self.executions)}",
             name=name,
@@ -173,6 +174,7 @@ class SageMaker:
             },
             started_at=self.agenda.now,
             ends_at=self.agenda.now,
+            description=description,
             end="Succeeded",
         )
         self.run(parameters, execution)

@@ -12,7 +12,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
 from trainyard.adapters.aws.clients import take_calls
+from trainyard.adapters.aws.items import deserialized
 from trainyard.application.dispatch import PassReport, Start, Started
+from trainyard.application.waiting_room import Ring, ring_from
 from trainyard.domain.admission import Reason
 from trainyard.domain.errors import Conflict
 from trainyard.telemetry import build_logger, count
@@ -29,7 +31,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     take_calls()
     by_timer = event.get("source") == "timer"
     report = bootstrap.dispatch().run_pass(
-        now, sweep=by_timer, out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
+        now,
+        rings=rings_in(event),
+        sweep=by_timer,
+        out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS,
     )
     calls = take_calls()
     for start in report.starts:
@@ -38,6 +43,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if by_timer:
         measure_backlog(report, now)
     return {"started": sum(start.result is Started.RUNNING for start in report.starts)}
+
+
+def rings_in(event: dict[str, Any]) -> list[Ring]:
+    """Return the rings of the bell among the records of a stream."""
+    images = [record["dynamodb"].get("NewImage", {}) for record in event.get("Records", ())]
+    return [ring_from(deserialized(image)) for image in images if "rings" in image]
 
 
 def log_start(start: Start) -> None:

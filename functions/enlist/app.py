@@ -1,4 +1,4 @@
-"""Enlist: from the tier queues into the waiting room; then the bell is rung once for the batch.
+"""Enlist: from the tier queues into the waiting room, a batch at a time; then the bell is rung once.
 
 The delayed bell's queue comes here too: its message rings the bell when a quiet period has ended.
 """
@@ -6,38 +6,51 @@ The delayed bell's queue comes here too: its message rings the bell when a quiet
 from datetime import UTC, datetime
 from typing import Any
 
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
 from trainyard.adapters.aws.tables import DELAYED_RING
 from trainyard.application.ports import Enlisted
 from trainyard.contracts.messages import parse_training_request
-from trainyard.telemetry import build_logger, count, reporting
+from trainyard.domain.requests import Submission
+from trainyard.telemetry import build_logger, count
 
 logger = build_logger("enlist")
-processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    enlisted: list[Enlisted] = []
+    """Answer which messages must be delivered again."""
+    failed: dict[str, Exception] = {}
+    submissions: dict[str, Submission] = {}
+    for record in event["Records"]:
+        try:
+            if record["body"] == DELAYED_RING:
+                bootstrap.bell().ring()
+            else:
+                submissions[record["messageId"]] = parse_training_request(record["body"])
+        except Exception as error:  # any one message's trouble is its own
+            failed[record["messageId"]] = error
+    for message_id, enlisted in zip(submissions, enlist(list(submissions.values())), strict=True):
+        if isinstance(enlisted, Enlisted):
+            report(enlisted)
+        else:
+            failed[message_id] = enlisted
+    for message_id, error in failed.items():
+        logger.error(
+            "record failed, and will be delivered again", exc_info=error, extra={"message_id": message_id}
+        )
+        count("RecordsFailed")
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
-    def enlist(record: SQSRecord) -> None:
-        if record.body == DELAYED_RING:
-            bootstrap.bell().ring()
-            return
-        submission = parse_training_request(record.body)
-        result = bootstrap.enlist().enlist(submission, datetime.now(UTC))
-        enlisted.append(result)
-        report(result)
 
-    response = process_partial_response(
-        event, record_handler=reporting(logger, enlist), processor=processor, context=context
-    )
-    bootstrap.enlist().ring(enlisted, datetime.now(UTC))
-    return dict(response)
+def enlist(submissions: list[Submission]) -> list[Enlisted | Exception]:
+    if not submissions:
+        return []
+    try:
+        return bootstrap.enlist().enlist_batch(submissions, datetime.now(UTC))
+    except Exception as error:  # nothing of the batch is known to be done
+        return [error] * len(submissions)
 
 
 def report(enlisted: Enlisted) -> None:

@@ -64,6 +64,7 @@ def status_event(body: str) -> StatusEvent | None:
         display_name=event.detail.display_name,
         status=event.detail.status,
         execution_arn=event.detail.execution_arn,
+        description=event.detail.description,
     )
 
 

@@ -68,6 +68,7 @@ class Execution:
     arn: str
     pipeline_arn: str
     name: str
+    description: str
     role_arn: str
     given: dict[str, str]
     definition: Mapping[str, Any]
@@ -255,6 +256,7 @@ class SageMakerService:
                 arn=f"{pipeline.arn}/execution/{identity}",
                 pipeline_arn=pipeline.arn,
                 name=request.get("PipelineExecutionDisplayName", f"execution-{identity}"),
+                description=request.get("PipelineExecutionDescription", ""),
                 role_arn=pipeline.role_arn,
                 given=given,
                 definition=definition,
@@ -512,7 +514,7 @@ class SageMakerService:
 
     def _announce(self, execution: Execution, previous: str | None) -> None:
         detail = {
-            "pipelineExecutionDescription": "",
+            "pipelineExecutionDescription": execution.description,
             "pipelineExecutionDisplayName": execution.name,
             "currentPipelineExecutionStatus": execution.status,
             "previousPipelineExecutionStatus": previous,

@@ -48,11 +48,14 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         with mock_aws():
             clients.client.cache_clear()
             create_tables(boto3.client("dynamodb"))
-            yield DynamoStore(scheduler_table="scheduler", requests_table="requests", record_table="record")
+            names = {f"{name}_table": name for name in TABLES}
+            yield DynamoStore(**names)
         clients.client.cache_clear()
     else:
         yield request.getfixturevalue("ministack_store")()
 
+
+TABLES = ("scheduler", "requests", "record", "tenants")
 
 _numbers = count()
 
@@ -60,5 +63,5 @@ _numbers = count()
 def _empty_store(cloud: Cloud) -> DynamoStore:
     prefix = f"conformance-{os.getpid()}-{next(_numbers)}-"
     create_tables(cloud.client("dynamodb"), prefix=prefix)
-    names = {f"{name}_table": f"{prefix}{name}" for name in ("scheduler", "requests", "record")}
+    names = {f"{name}_table": f"{prefix}{name}" for name in TABLES}
     return DynamoStore(**names)

@@ -30,8 +30,8 @@ EARLY = StepRecord(
 def admitted(store: Store, number: int, **changes: str) -> Request:
     room = waiting_room(store)
     room.enlist(submission(number, **changes), LIMITS, after(0))
-    snapshot = room.snapshot(LIMITS, after(0))
-    room.commit(decide(snapshot, LIMITS, after(0)), snapshot, LIMITS, after(0))
+    sight = room.look(LIMITS, after(0))
+    room.commit(decide(sight.snapshot, LIMITS, after(0)), sight, LIMITS, after(0))
     found = room.get(submission(number).request_id)
     assert found is not None
     return found

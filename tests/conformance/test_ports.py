@@ -247,9 +247,9 @@ def test_an_execution_starts_once_for_a_token_is_found_by_its_name_and_can_be_st
     port, now = executions
     begin = now()
     token = "trainyard-token-of-more-than-32-characters"
-    first = port.start(name=f"{1:032x}-1", token=token, parameters=PARAMETERS)
-    assert port.start(name=f"{1:032x}-1", token=token, parameters=PARAMETERS) == first
-    other = port.start(name=f"{2:032x}-1", token=f"{token}-2", parameters=PARAMETERS)
+    first = port.start(name=f"{1:032x}-1", token=token, description="d", parameters=PARAMETERS)
+    assert port.start(name=f"{1:032x}-1", token=token, description="d", parameters=PARAMETERS) == first
+    other = port.start(name=f"{2:032x}-1", token=f"{token}-2", description="d", parameters=PARAMETERS)
     assert other != first
     assert port.find(f"{1:032x}-1", since=begin) == first
     assert port.find(f"{1:032x}-2", since=begin) is None
@@ -265,4 +265,4 @@ def test_a_parameter_that_sagemaker_does_not_know_is_refused_for_good(
 ) -> None:
     port, _ = executions
     with pytest.raises(StartInvalid):
-        port.start(name=f"{3:032x}-1", token="t" * 40, parameters=PARAMETERS | {"Surprise": "1"})
+        port.start(name=f"{3:032x}-1", token="t" * 40, description="d", parameters=PARAMETERS | {"Surprise": "1"})

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import pytest
@@ -23,10 +24,24 @@ from tests.build import (
 )
 from trainyard.application.ports import End, Enlistment
 from trainyard.application.store import Store, Update
-from trainyard.application.waiting_room import LEDGER, PAGE_MIN, WaitingRoom
-from trainyard.domain.admission import Plan, Reason, Snapshot, decide
+from trainyard.application.waiting_room import (
+    BELL,
+    BY_END,
+    BY_PASS,
+    LEDGER,
+    NOBODY,
+    PAGE_MIN,
+    SOMEBODY,
+    Ring,
+    Sight,
+    WaitingRoom,
+    Wish,
+    ring_from,
+)
+from trainyard.domain.admission import Plan, Reason, decide
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Policy, TenantPolicy
+from trainyard.domain.queues import FRONT_MAX
 from trainyard.domain.requests import Outcome, Request, State
 
 LIMITS = policy(tier(quota=2, running_max_per_tenant=2), tier("premium", quota=2), running_max=3)
@@ -41,13 +56,15 @@ class Room:
     def enlist(self, number: int, *, seconds: float = 0, limits: Policy = LIMITS, **changes: Any) -> Any:
         return self.room.enlist(submission(number, **changes), limits, after(seconds))
 
-    def plan(self, limits: Policy = LIMITS, seconds: float = 0) -> tuple[Plan, Snapshot]:
-        snapshot = self.room.snapshot(limits, after(seconds))
-        return decide(snapshot, limits, after(seconds)), snapshot
+    def plan(self, limits: Policy = LIMITS, seconds: float = 0) -> tuple[Plan, Sight]:
+        sight = self.room.look(limits, after(seconds))
+        return decide(sight.snapshot, limits, after(seconds)), sight
 
     def admit(self, limits: Policy = LIMITS, seconds: float = 0) -> list[str]:
-        plan, snapshot = self.plan(limits, seconds)
-        done = self.room.commit(plan, snapshot, limits, after(seconds)) if plan.admissions else ()
+        plan, sight = self.plan(limits, seconds)
+        if not plan.admissions:
+            return []
+        done = self.room.commit(plan, sight, limits, after(seconds)).admissions
         return [admission.place.request_id for admission in done]
 
     def finish(self, request: Request, state: State, **changes: Any) -> bool:
@@ -107,11 +124,11 @@ def test_admitting_takes_slots_and_states_together(room: Room) -> None:
 def test_two_decisions_on_one_snapshot_cannot_both_be_committed(room: Room) -> None:
     room.enlist(1)
     room.enlist(2, tier="premium", tenant_id="other")
-    plan, snapshot = room.plan()
+    plan, sight = room.plan()
     first, second = [replace(plan, admissions=(admission,)) for admission in plan.admissions]
-    room.room.commit(first, snapshot, LIMITS, NOW)
+    room.room.commit(first, sight, LIMITS, NOW)
     with pytest.raises(Conflict):
-        room.room.commit(second, snapshot, LIMITS, NOW)
+        room.room.commit(second, sight, LIMITS, NOW)
     assert room.used()[0] == 1
 
 
@@ -127,29 +144,29 @@ def test_two_decisions_on_one_snapshot_cannot_both_be_committed(room: Room) -> N
 def test_a_commit_that_would_exceed_a_limit_changes_nothing(room: Room, lowered: Policy) -> None:
     for number in (1, 2):
         room.enlist(number)
-    plan, snapshot = room.plan()
+    plan, sight = room.plan()
     assert len(plan.admissions) == 2
     with pytest.raises(Conflict):
-        room.room.commit(plan, snapshot, lowered, NOW)
+        room.room.commit(plan, sight, lowered, NOW)
     assert room.used() == (0, {})
     assert room.state(1).state is State.QUEUED
 
 
 def test_a_request_replaced_after_the_snapshot_is_not_admitted(room: Room) -> None:
     room.enlist(1, data_set="churn")
-    plan, snapshot = room.plan()
+    plan, sight = room.plan()
     room.enlist(2, data_set="churn", content=content(event_time=after(9)))
     with pytest.raises(Conflict):
-        room.room.commit(plan, snapshot, LIMITS, NOW)
+        room.room.commit(plan, sight, LIMITS, NOW)
     assert (room.state(1).state, room.state(2).state) == (State.SUPERSEDED, State.QUEUED)
 
 
 def test_while_paused_a_decision_made_before_holds_no_longer(room: Room) -> None:
     room.enlist(1)
-    plan, snapshot = room.plan()
+    plan, sight = room.plan()
     room.room.set_paused(True)
     with pytest.raises(Conflict):
-        room.room.commit(plan, snapshot, LIMITS, NOW)
+        room.room.commit(plan, sight, LIMITS, NOW)
     assert room.admit() == []
     room.room.set_paused(False)
     assert room.admit() == [submission(1).request_id]
@@ -311,12 +328,12 @@ def test_a_queue_that_cannot_go_is_set_aside_until_the_policy_changes(room: Room
     room.enlist(1, limits=poor)
     plan, _ = room.plan(poor)
     room.room.shelve(plan.shelved.values(), poor, NOW, plan.month)
-    assert room.plan(poor)[1].queues == ()
+    assert room.plan(poor)[1].snapshot.queues == ()
     backlog = room.room.backlog(poor)["basic"]
     assert (backlog.waiting, dict(backlog.shelved)) == (1, {Reason.BUDGET.value: 1})
     assert room.room.reopen(poor, after(60)) == 0
     assert room.room.reopen(replace(poor, version=1), after(60)) == 1
-    found = room.plan(poor)[1].queues
+    found = room.plan(poor)[1].snapshot.queues
     assert [waiting.queue.tenant_id for waiting in found] == ["acme"]
     room.room.shelve(room.plan(poor)[0].shelved.values(), poor, NOW, "2026-11")
     newer = replace(poor, prices=replace(poor.prices, version="2026-12-24"))
@@ -402,10 +419,10 @@ def test_policies_are_versions_that_the_ledger_names(room: Room, store: Store) -
     book = policies(store, LIMITS)
     assert book.current().version == 0
     room.enlist(1)
-    plan, snapshot = room.plan()
+    plan, sight = room.plan()
     assert book.apply("other", NOW, note="more slots").version == 1
     with pytest.raises(Conflict):
-        room.room.commit(plan, snapshot, LIMITS, NOW)
+        room.room.commit(plan, sight, LIMITS, NOW)
     with pytest.raises(Conflict):
         room.room.snapshot(LIMITS, NOW)
     assert book.rollback(0, after(1)).version == 2
@@ -424,7 +441,7 @@ def test_of_very_many_queues_a_pass_reads_a_bounded_number_and_those_with_the_le
     quiet = replace(LIMITS, quiet_period=timedelta(seconds=5))
     for number in range(PAGE_MIN + 30):
         room.enlist(number, seconds=number / 100, tenant_id=f"t{number:03}", limits=quiet)
-    snapshot = room.room.snapshot(quiet, after(60))
+    snapshot = room.room.look(quiet, after(60)).snapshot
     assert (len(snapshot.queues), snapshot.partial) == (PAGE_MIN, frozenset({"basic"}))
     assert room.admit(quiet, seconds=60) == [submission(0).request_id, submission(1).request_id]
 
@@ -449,11 +466,11 @@ def test_for_a_large_request_of_a_full_tier_instances_are_saved_too(room: Room) 
 
 def test_a_queue_and_its_places_read_at_different_times_are_read_again(room: Room) -> None:
     room.enlist(1)
-    plan, snapshot = room.plan()
+    plan, sight = room.plan()
     (first,) = plan.admissions
     twice = replace(plan, admissions=(first, replace(first, place=replace(first.place, request_id="x"))))
     with pytest.raises(Conflict):
-        room.room.commit(twice, snapshot, LIMITS, NOW)
+        room.room.commit(twice, sight, LIMITS, NOW)
 
 
 def test_what_a_paused_tenant_has_waiting_counts_and_holds_its_tier_in_the_policy(
@@ -476,7 +493,7 @@ def test_a_queue_set_aside_for_its_tiers_budget_comes_back_when_there_is_enough(
     assert room.admit(shared, seconds=2) == [submission(1).request_id]
     plan, _ = room.plan(shared, seconds=3)
     room.room.shelve(plan.shelved.values(), shared, after(3), plan.month)
-    assert room.plan(shared, seconds=4)[1].queues == ()
+    assert room.plan(shared, seconds=4)[1].snapshot.queues == ()
     assert room.room.reopen(shared, after(60)) == 0
     ended = room.state(1)
     room.room.finish(
@@ -484,3 +501,190 @@ def test_a_queue_set_aside_for_its_tiers_budget_comes_back_when_there_is_enough(
     )
     assert room.room.reopen(shared, after(120)) == 1
     assert room.admit(shared, seconds=121) == [submission(2).request_id]
+
+
+# --- few calls ----------------------------------------------------------------------------------------------
+
+
+class Counting:
+    """A store, and how often it was called."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.calls = store, 0
+
+    def __getattr__(self, name: str) -> Any:
+        def called(*given: Any, **named: Any) -> Any:
+            self.calls += 1
+            return getattr(self.store, name)(*given, **named)
+
+        return called
+
+
+def wishes(*submissions: Any) -> list[Wish]:
+    return [Wish(submission=one, not_before=NOW) for one in submissions]
+
+
+def enlist_all(room: Room, *submissions: Any) -> tuple[list[Any], bool]:
+    found = room.room.seen_for(submissions)
+    return room.room.enlist_all(wishes(*submissions), found, LIMITS, NOW)
+
+
+def test_the_front_of_a_lane_is_always_the_first_of_its_places(room: Room) -> None:
+    random = Random(3)
+    wide = policy(tier(quota=40, running_max_per_tenant=40), running_max=40)
+    waiting: list[int] = []
+    for number in range(60):
+        if waiting and random.random() < 0.4:
+            gone = waiting.pop(random.randrange(len(waiting)))
+            assert room.room.cancel(room.state(gone), NOW)
+        else:
+            room.enlist(number, seconds=random.uniform(0, 999), limits=wide)
+            waiting.append(number)
+        lanes = room.room.queue("basic", "acme").lanes
+        if waiting:
+            (lane,) = lanes.values()
+            order = sorted((room.state(n) for n in waiting), key=lambda r: (r.due_at, r.arrived_at, r.request_id))
+            ids = [one.request_id for one in order]
+            assert [place.request_id for place in lane.front] == ids[: len(lane.front)]
+            assert lane.waiting == len(waiting)
+            assert len(lane.front) <= FRONT_MAX
+        else:
+            assert not lanes
+
+
+def test_what_a_pass_knows_after_its_commit_is_what_it_would_read(room: Room) -> None:
+    limits = policy(tier(quota=2, running_max_per_tenant=2), tier("premium", quota=2), running_max=9)
+    for number in range(4):
+        room.enlist(number, tenant_id=f"t{number % 2}", limits=limits)
+    room.enlist(9, tier="premium", tenant_id="other", limits=limits)
+    plan, sight = room.plan(limits)
+    after_commit = room.room.commit(replace(plan, admissions=plan.admissions[:2]), sight, limits, NOW).sight
+    assert after_commit is not None
+    assert after_commit.snapshot == room.room.look(limits, NOW).snapshot
+    assert after_commit.ledger == {
+        n: v for n, v in room.room.look(limits, NOW).ledger.items() if n in after_commit.ledger
+    }
+
+
+def test_a_batch_is_enlisted_in_one_read_and_one_transaction_that_rings(room: Room, store: Store) -> None:
+    many = [submission(n, tenant_id=f"t{n % 3}") for n in range(10)]
+    counting = Counting(store)
+    enlisted, rung = enlist_all(Room(counting), *many)
+    assert ([one.kind for one in enlisted], rung, counting.calls) == ([Enlistment.QUEUED] * 10, True, 2)
+    assert [room.state(n).state for n in range(10)] == [State.QUEUED] * 10
+    assert [room.room.queue("basic", f"t{n}").waiting for n in range(3)] == [4, 3, 3]
+
+
+def test_of_a_batch_what_is_known_or_of_one_data_set_is_merged_as_ever(room: Room) -> None:
+    room.enlist(1)
+    newer = submission(3, data_set="churn", content=content(event_time=after(9)))
+    enlisted, rung = enlist_all(room, submission(1), submission(2, data_set="churn"), newer, submission(4))
+    kinds = [one.kind for one in enlisted]
+    assert kinds == [Enlistment.DUPLICATE, Enlistment.QUEUED, Enlistment.REPLACED, Enlistment.QUEUED]
+    assert not rung
+    assert [room.state(n).state for n in (1, 2, 3, 4)] == [
+        State.QUEUED,
+        State.SUPERSEDED,
+        State.QUEUED,
+        State.QUEUED,
+    ]
+
+
+def test_many_of_one_tenant_are_enlisted_in_several_transactions(room: Room) -> None:
+    enlisted, _ = enlist_all(room, *(submission(n) for n in range(90)))
+    assert {one.kind for one in enlisted} == {Enlistment.QUEUED}
+    queue = room.room.queue("basic", "acme")
+    assert (queue.waiting, queue.revision) == (90, 3)
+
+
+def test_a_ring_that_names_all_that_waits_is_enough_for_a_pass(room: Room, store: Store) -> None:
+    room.enlist(1)
+    assert room.admit() == [submission(1).request_id]  # nothing is left: all was heard
+    enlist_all(room, submission(2, tier="premium", tenant_id="other"))
+    (bell,) = store.get(BELL)
+    assert bell is not None
+    counting = Counting(store)
+    seen = Room(counting).room.look(LIMITS, NOW, [ring_from(bell)])
+    assert counting.calls == 1
+    assert [waiting.queue.tenant_id for waiting in seen.snapshot.queues] == ["other"]
+    committed = room.room.commit(decide(seen.snapshot, LIMITS, NOW), seen, LIMITS, NOW)
+    assert committed.requests[submission(2).request_id] == room.state(2)
+
+
+def test_rings_that_do_not_name_all_that_waits_are_not_relied_on(room: Room, store: Store) -> None:
+    def told(*rings: Ring) -> list[str]:
+        return [one.queue.tenant_id for one in room.room.look(LIMITS, NOW, rings).snapshot.queues]
+
+    enlist_all(room, submission(1))
+    (bell,) = store.get(BELL)
+    assert bell is not None
+    ring = ring_from(bell)
+    enlist_all(room, submission(2, tenant_id="other"))
+    assert told(ring) == ["acme", "other"]  # the second ring is missing
+    room.admit()
+    room.finish(room.state(1), State.SUCCEEDED)
+    room.enlist(3, tenant_id="third")  # without a ring yet
+    store.transact([Update(BELL, add={"rings": 1}, remove=("hints",))])
+    (bell,) = store.get(BELL)
+    assert bell is not None
+    assert "third" in told(ring_from(bell))  # a ring that names nothing
+
+
+def test_an_end_wakes_a_pass_only_while_somebody_waits(room: Room, store: Store) -> None:
+    def ledger() -> tuple[Any, Any]:
+        (item,) = store.get(LEDGER)
+        assert item is not None
+        return item.get("by"), item.get("waiting")
+
+    for number in (1, 2, 3):
+        room.enlist(number)
+    room.admit()
+    assert ledger() == (BY_PASS, SOMEBODY)
+    room.finish(room.state(1), State.SUCCEEDED)
+    assert ledger() == (BY_END, SOMEBODY)
+    assert room.admit() == [submission(3).request_id]
+    assert ledger() == (BY_PASS, NOBODY)
+    room.finish(room.state(2), State.SUCCEEDED)
+    assert ledger() == (BY_END, NOBODY)
+
+
+def test_that_somebody_waits_is_noted_only_if_no_end_came_in_between(room: Room) -> None:
+    room.enlist(1)
+    room.admit()
+    seen = room.room.look(LIMITS, NOW)
+    room.finish(room.state(1), State.SUCCEEDED)  # it wakes nobody
+    with pytest.raises(Conflict):
+        room.room.note_waiting(seen)
+
+
+def test_ends_of_many_tenants_are_settled_together_and_wake_once(room: Room, store: Store) -> None:
+    wide = policy(tier(quota=60, running_max_per_tenant=60), running_max=60)
+    for number in range(50):
+        room.enlist(number, tenant_id=f"t{number % 7}", limits=wide)
+    while room.admit(wide):
+        pass
+    counting = Counting(store)
+    ends = [End(request=room.state(number), state=State.SUCCEEDED) for number in range(50)]
+    assert Room(counting).room.finish(ends, wide, after(9)) == [True] * 50
+    assert counting.calls <= 9  # three transactions, and two reads for each
+    assert room.used() == (0, {})
+    assert room.room.finish(ends, wide, after(9)) == [False] * 50
+
+
+def test_starts_are_recorded_together_but_for_those_that_have_ended(room: Room) -> None:
+    wide = policy(tier(quota=9, running_max_per_tenant=9), running_max=9)
+    for number in range(4):
+        room.enlist(number, limits=wide)
+    room.admit(wide)
+    admitted = [room.state(number) for number in range(4)]
+    room.finish(admitted[2], State.SUCCEEDED)
+    pairs = [(one, f"arn/{one.request_id}") for one in admitted]
+    assert room.room.mark_all_running(pairs, NOW) == {one.request_id for one in admitted} - {
+        admitted[2].request_id
+    }
+    assert [room.state(n).state for n in range(4)] == [
+        State.RUNNING,
+        State.RUNNING,
+        State.SUCCEEDED,
+        State.RUNNING,
+    ]

@@ -18,7 +18,7 @@ from trainyard.application.owed import Owed, Paid
 from trainyard.application.reconcile import Reconcile, Repairs
 from trainyard.application.record import Record
 from trainyard.application.store import Update, Write
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.waiting_room import Sight, WaitingRoom
 from trainyard.domain import admission, queues
 from trainyard.domain.admission import Decision
 from trainyard.domain.budgets import Reservation, reservation
@@ -115,13 +115,13 @@ _admit = WaitingRoom._admit
 
 
 def _lift_at_every_admission(
-    room: WaitingRoom, group: Sequence[Decision], policy: Policy, now: datetime, month: str
-) -> list[Write]:
+    room: WaitingRoom, group: Sequence[Decision], policy: Policy, now: datetime, month: str, sight: Sight
+) -> tuple[TenantQueue, list[Write]]:
     """Charge the tenant nothing for what it was behind or ahead: every pick begins at the tier's time."""
     queue = group[0].queue
     time = room.ledger().used_by_tier.get(queue.tier, 0) + milliseconds(now)
     level = replace(queue, used_ms=time)
-    return _admit(room, [replace(decision, queue=level) for decision in group], policy, now, month)
+    return _admit(room, [replace(decision, queue=level) for decision in group], policy, now, month, sight)
 
 
 def _ends_by_estimate(room: Any, candidate: Any, place: Any) -> tuple[dict[str, int], datetime]:

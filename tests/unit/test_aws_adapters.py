@@ -109,7 +109,9 @@ def test_only_what_no_later_try_can_mend_ends_a_request(stub: Stubber, code: str
     for _ in range(4):
         stub.add_client_error("start_pipeline_execution", code, "words", 400)
     with pytest.raises(expected):
-        sagemaker.SageMakerExecutions(pipeline_name="p").start(name="n", token="t" * 32, parameters={"A": "1"})
+        sagemaker.SageMakerExecutions(pipeline_name="p").start(
+            name="n", token="t" * 32, description="d", parameters={"A": "1"}
+        )
 
 
 def test_an_execution_is_found_by_its_name_on_a_later_page(stub: Stubber) -> None:

@@ -76,9 +76,9 @@ class Yard:
         """Enlist one more request, and admit it."""
         self.number += 1
         self.room.enlist(submission(self.number, **changes), self.limits, after(seconds))
-        snapshot = self.room.snapshot(self.limits, after(seconds))
-        plan = decide(snapshot, self.limits, after(seconds))
-        self.room.commit(plan, snapshot, self.limits, after(seconds))
+        sight = self.room.look(self.limits, after(seconds))
+        plan = decide(sight.snapshot, self.limits, after(seconds))
+        self.room.commit(plan, sight, self.limits, after(seconds))
         found = self.room.get(submission(self.number).request_id)
         assert found is not None
         assert found.state is State.ADMITTED, plan.waits
@@ -161,8 +161,8 @@ def test_a_long_life_keeps_its_begin_and_its_end() -> None:
     request = yard.admit()
     for number in range(60):
         yard.room.requeue(request, LIMITS, after(number), due_at=after(number), reason=f"try {number}")
-        snapshot = yard.room.snapshot(LIMITS, after(number))
-        yard.room.commit(decide(snapshot, LIMITS, after(number)), snapshot, LIMITS, after(number))
+        sight = yard.room.look(LIMITS, after(number))
+        yard.room.commit(decide(sight.snapshot, LIMITS, after(number)), sight, LIMITS, after(number))
         found = yard.room.get(request.request_id)
         assert found is not None
         request = found
@@ -288,8 +288,8 @@ def test_what_costs_more_than_was_reserved_undoes_decisions_on_a_tiers_budget(by
     ended = yard.run("0.1", begun=-500)
     request = yard.admit()
     yard.room.enlist(submission(99, tenant_id="other"), yard.limits, after(1))
-    snapshot = yard.room.snapshot(yard.limits, after(1))
-    plan = decide(snapshot, yard.limits, after(1))
+    sight = yard.room.look(yard.limits, after(1))
+    plan = decide(sight.snapshot, yard.limits, after(1))
     assert plan.admissions
     if by == "end":
         assert yard.end(request, execution(request, "0.8"))
@@ -302,17 +302,17 @@ def test_what_costs_more_than_was_reserved_undoes_decisions_on_a_tiers_budget(by
         dearer = replace(ended, cost_usd=Decimal("0.8"), revision=ended.revision + 1)
         yard.room.put_right(ended, dearer, yard.limits, after(2))
     with pytest.raises(Conflict):
-        yard.room.commit(plan, snapshot, yard.limits, after(3))
+        yard.room.commit(plan, sight, yard.limits, after(3))
 
 
 def test_an_end_that_leaves_a_budget_more_undoes_no_decision() -> None:
     yard = Yard(policy(tier(quota=4, running_max_per_tenant=4, budget=hard("1")), running_max=4))
     request = yard.admit()
     yard.room.enlist(submission(99, tenant_id="other"), yard.limits, after(1))
-    snapshot = yard.room.snapshot(yard.limits, after(1))
-    plan = decide(snapshot, yard.limits, after(1))
+    sight = yard.room.look(yard.limits, after(1))
+    plan = decide(sight.snapshot, yard.limits, after(1))
     assert yard.end(request, execution(request, "0.2"))
-    assert yard.room.commit(plan, snapshot, yard.limits, after(3))
+    assert yard.room.commit(plan, sight, yard.limits, after(3))
 
 
 def test_an_unusual_hour_is_told_once() -> None:

@@ -28,10 +28,10 @@ class Yard:
         return submission(number).request_id
 
     def admit(self, seconds: float = 0) -> None:
-        snapshot = self.room.snapshot(self.limits, after(seconds))
-        plan = decide(snapshot, self.limits, after(seconds))
+        sight = self.room.look(self.limits, after(seconds))
+        plan = decide(sight.snapshot, self.limits, after(seconds))
         if plan.admissions:
-            self.room.commit(plan, snapshot, self.limits, after(seconds))
+            self.room.commit(plan, sight, self.limits, after(seconds))
 
     def end(self, request_id: str, seconds: float) -> None:
         (request,) = self.room.get_all([request_id])

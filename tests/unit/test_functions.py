@@ -19,6 +19,7 @@ from trainyard.application.owed import Paid
 from trainyard.application.ports import Backlog, Enlisted, Enlistment
 from trainyard.application.reconcile import Repairs
 from trainyard.application.record import Recorded, Settled
+from trainyard.application.waiting_room import Hint
 from trainyard.contracts.messages import training_request_body
 from trainyard.domain.admission import Ledger, Plan, Snapshot
 from trainyard.domain.errors import Conflict, Malformed, Refused
@@ -125,16 +126,9 @@ def test_intake_fails_only_what_must_come_again_and_keeps_what_makes_no_sense(
 
 
 class EnlistStub:
-    def __init__(self) -> None:
-        self.rung: list[int] = []
-
-    def enlist(self, submitted: Any, now: Any) -> Enlisted:
-        if submitted.data_set == "set-2":
-            raise Conflict("overtaken")
-        return Enlisted(kind=Enlistment.QUEUED, request=request(1))
-
-    def ring(self, enlisted: list[Enlisted], now: Any) -> None:
-        self.rung.append(len(enlisted))
+    def enlist_batch(self, submissions: list[Any], now: Any) -> list[Any]:
+        done = Enlisted(kind=Enlistment.QUEUED, request=request(1))
+        return [Conflict("overtaken") if one.data_set == "set-2" else done for one in submissions]
 
 
 class BellStub:
@@ -144,14 +138,26 @@ class BellStub:
         BellStub.rings += 1
 
 
-def test_enlist_rings_once_for_the_batch_and_passes_a_delayed_ring_on(replace_part: Replace) -> None:
-    stub = EnlistStub()
-    replace_part("enlist", stub)
+def test_enlist_takes_a_batch_together_and_passes_a_delayed_ring_on(replace_part: Replace) -> None:
+    replace_part("enlist", EnlistStub())
     replace_part("bell", BellStub())
     bodies = [training_request_body(submission(number)) for number in (1, 2, 3)]
     response = load("enlist").handler(batch(*bodies, "ring", "nonsense"), Context())
-    assert failures(response) == ["1", "4"]
-    assert (stub.rung, BellStub.rings) == ([2], 1)
+    assert sorted(failures(response)) == ["1", "4"]
+    assert BellStub.rings == 1
+
+
+def test_the_dispatcher_reads_the_rings_among_the_records_of_the_stream() -> None:
+    hint = f"basic acme {'1' * 32}"
+    images = [
+        {"rings": {"N": "7"}, "hints": {"L": [{"S": hint}]}},
+        {"rings": {"N": "8"}},
+        {"by": {"S": "end"}},
+    ]
+    event = {"Records": [{"dynamodb": {"NewImage": image}} for image in images]}
+    named, bare = load("dispatcher").rings_in(event)
+    assert (named.number, named.hints) == (7, (Hint("basic", "acme", "1" * 32),))
+    assert (bare.number, bare.hints) == (8, None)
 
 
 class DispatchStub:
@@ -162,7 +168,7 @@ class DispatchStub:
         self.report = PassReport(policy=policy(), snapshot=snapshot, plan=plan, starts=list(starts), settled=True)
         self.waiting_room = self
 
-    def run_pass(self, now: Any, *, sweep: bool, out_of_time: Any) -> PassReport:
+    def run_pass(self, now: Any, *, rings: Any, sweep: bool, out_of_time: Any) -> PassReport:
         assert not out_of_time()
         return self.report
 

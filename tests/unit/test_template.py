@@ -9,6 +9,7 @@ import pytest
 
 from local.cloud import REPOSITORY
 from local.deploy import load_template
+from trainyard.application.waiting_room import BELL, BY_END, LEDGER, SOMEBODY
 
 TEMPLATE = load_template(REPOSITORY / "template.yaml")
 SOURCE = (REPOSITORY / "template.yaml").read_text(encoding="utf-8")
@@ -128,10 +129,17 @@ def test_only_the_dispatcher_may_start_the_pipeline() -> None:
     assert may == ["DispatcherFunction"]
 
 
-def test_the_bell_wakes_the_dispatcher_and_nothing_else_does() -> None:
+def test_the_bell_and_ends_while_somebody_waits_wake_the_dispatcher_and_nothing_else_does() -> None:
     events = TEMPLATE["Resources"]["DispatcherFunction"]["Properties"]["Events"]
-    (only,) = events["Bell"]["Properties"]["FilterCriteria"]["Filters"]
-    assert json.loads(only["Pattern"]) == {"dynamodb": {"Keys": {"pk": {"S": ["bell"]}}}}
+    bell, ledger = [
+        json.loads(one["Pattern"]) for one in events["Bell"]["Properties"]["FilterCriteria"]["Filters"]
+    ]
+    assert bell == {"dynamodb": {"Keys": {"pk": {"S": [BELL.values[0][1]]}}}}
+    ended = {"by": {"S": [BY_END]}, "waiting": {"S": [SOMEBODY]}}
+    assert ledger == {"dynamodb": {"Keys": {"pk": {"S": [LEDGER.values[0][1]]}}, "NewImage": ended}}
+    assert TEMPLATE["Resources"]["SchedulerTable"]["Properties"]["StreamSpecification"] == {
+        "StreamViewType": "NEW_IMAGE"
+    }
     assert events["Timer"]["Properties"]["ScheduleExpression"] == "rate(1 minute)"
 
 

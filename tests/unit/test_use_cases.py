@@ -34,6 +34,8 @@ from trainyard.application.ports import Enlistment, ExecutionReport
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record, Recorded, StatusEvent
 from trainyard.application.stop import Stop
+from trainyard.application.waiting_room import BELL, BY_END, LEDGER, Hint, ring_from
+from trainyard.domain.admission import Reason
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import (
     Malformed,
@@ -66,7 +68,7 @@ class World:
         self.receipts, self.announcements = memory.MemoryReceipts(), memory.MemoryAnnouncements()
         self.reports, self.results = memory.MemoryReports(), memory.MemoryResults()
         shared: dict[str, Any] = {
-            "tenants": memory.MemoryTenants(*self.tenants),
+            "tenants": memory.MemoryTenants(*self.tenants, store=self.store),
             "receipts": self.receipts,
             "announcements": self.announcements,
         }
@@ -222,12 +224,14 @@ def test_retraining_without_data_is_refused_and_of_nobody_makes_no_sense() -> No
 def test_a_batch_rings_the_bell_once_now_and_once_when_the_last_quiet_period_ends() -> None:
     quiet = policy(quiet_period=policy().delay_max / 10)
     world = World(limits=quiet)
-    enlisted = [world.enlist.enlist(submission(number), after(number)) for number in (1, 2, 3)]
-    world.enlist.ring(enlisted, after(3))
+    world.enlist.enlist_batch([submission(number) for number in (1, 2, 3)], after(3))
     assert world.bell.rings == [after(33)]
     due_now = World()
-    due_now.enlist.ring([due_now.enlist.enlist(submission(n), NOW) for n in (1, 2)], NOW)
-    assert due_now.bell.rings == [None]
+    due_now.enlist.enlist_batch([submission(n) for n in (1, 2)], NOW)
+    assert due_now.bell.rings == []
+    ring = ring_from(due_now.store.items[BELL])  # in the transaction that enlisted them
+    assert ring.number == 1
+    assert ring.hints == tuple(Hint("basic", "acme", submission(n).request_id) for n in (1, 2))
 
 
 def test_a_duplicate_rings_and_tells_again_what_may_have_been_cut_off() -> None:
@@ -236,7 +240,6 @@ def test_a_duplicate_rings_and_tells_again_what_may_have_been_cut_off() -> None:
     world.receipts.written.clear()
     world.receipts._progress.clear()
     again = world.enlist.enlist(submission(), NOW)
-    world.enlist.ring([again], NOW)
     assert (again.kind, world.bell.rings) == (Enlistment.DUPLICATE, [None])
     assert list(world.receipts.written) == [submission().request_id]
     assert [request.state for request in world.announcements.announced] == [State.QUEUED] * 2
@@ -253,7 +256,8 @@ def test_a_pass_fills_the_free_slots_and_leaves_the_rest_waiting() -> None:
     assert [start.result for start in report.starts] == [Started.RUNNING] * 2
     assert world.room.ledger().used == 2
     assert len(world.executions.started) == 2
-    assert len(report.plan.waits) == 0  # a full tier is not even read
+    assert [wait.reason for wait in report.plan.waits] == [Reason.TENANT_CAP]
+    assert world.dispatch.run_pass(after(11)).plan.waits == ()  # a full tier is not even read
 
 
 def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_policy() -> None:
@@ -389,7 +393,8 @@ def test_the_end_of_an_execution_releases_its_slot_rings_the_bell_and_books_the_
     assert kept.outcome == Outcome(
         quality=0.9, trained_sha256="s", model_package_arn="package/1", cost_usd="0.120753"
     )
-    assert (kept.state, world.room.ledger().used, world.bell.rings) == (State.SUCCEEDED, 0, [None])
+    assert (kept.state, world.room.ledger().used) == (State.SUCCEEDED, 0)
+    assert world.store.items[LEDGER]["by"] == BY_END  # which the stream tells the dispatcher
     assert world.receipts.written[request_id]["state"] == "SUCCEEDED"
 
 

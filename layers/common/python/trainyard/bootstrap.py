@@ -14,6 +14,7 @@ from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports, SageMake
 from trainyard.adapters.aws.storage import S3DataSets, S3Receipts, S3Results
 from trainyard.adapters.aws.store import DynamoStore, rest
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
+from trainyard.adapters.aws.threads import beside_each_other
 from trainyard.application.book import Book
 from trainyard.application.cost_tags import TagActivation
 from trainyard.application.dispatch import Dispatch
@@ -87,6 +88,7 @@ def enlist() -> Enlist:
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         bell=_bell(settings),
         roles=LambdaTenantRoles(function_name=settings.roles_function),
+        at_once=beside_each_other,
     )
 
 
@@ -115,6 +117,7 @@ def dispatch() -> Dispatch:
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         bell=_bell(settings),
         encode=encode_pass,
+        at_once=beside_each_other,
         defaults=_defaults(settings),
     )
 
@@ -134,6 +137,7 @@ def record() -> Record:
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         bell=_bell(settings),
         prices=prices_of(settings.region),
+        at_once=beside_each_other,
     )
 
 
@@ -368,6 +372,7 @@ def _store(settings: Settings) -> DynamoStore:
         scheduler_table=settings.scheduler_table,
         requests_table=settings.requests_table,
         record_table=settings.record_table,
+        tenants_table=settings.tenants_table,
     )
 
 

@@ -1,14 +1,24 @@
 """Dispatch: one pass reads, decides, commits and starts. Only the dispatcher may start pipelines."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from trainyard.application.policies import Policies
-from trainyard.application.ports import Announcements, Bell, DataSets, End, Executions, Receipts, Tenants
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.ports import (
+    Announcements,
+    AtOnce,
+    Bell,
+    DataSets,
+    End,
+    Executions,
+    Receipts,
+    Tenants,
+)
+from trainyard.application.waiting_room import Committed, Ring, Sight, Subject, WaitingRoom
 from trainyard.domain import names
 from trainyard.domain.admission import ENGINE_VERSION, Decision, Ledger, Plan, Snapshot, decide
 from trainyard.domain.errors import (
@@ -23,10 +33,12 @@ from trainyard.domain.errors import (
 from trainyard.domain.parameters import Defaults, pipeline_parameters
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request, State
+from trainyard.domain.tenants import Tenant
 
-ADMISSIONS_MAX = 25
-"""Of one transaction: a request, its place and its tenant queue each, the ledger, and what is kept of the
-pass stay below the 100 actions of a TransactWriteItems (DynamoDB developer guide, "Service quotas")."""
+ADMISSIONS_MAX = 48
+"""Of one transaction: request and place of each, the tenants' queues, the ledger, and what is kept of the pass
+stay below the 100 actions of a TransactWriteItems (DynamoDB developer guide, "Service quotas"); what does not fit
+goes in the next round."""
 
 ROUNDS_MAX = 20
 """Of reading, deciding and committing in one pass; the timer and the bell bring the next pass."""
@@ -67,6 +79,12 @@ class Start:
     """An execution was found that an earlier start had left without an answer."""
 
 
+class _Begun(NamedTuple):
+    start: Start
+    execution_arn: str | None
+    """Of what runs, but is not recorded yet."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptPass:
     """What is kept of a pass: enough to decide it again."""
@@ -90,6 +108,8 @@ class PassReport:
     admissions: list[Decision] = field(default_factory=list)
     conflicts: int = 0
     reopened: int = 0
+    hinted: bool = False
+    """Whether it read what rings named, and no more."""
     settled: bool = False
     """Whether the last round found that nobody more may go."""
 
@@ -119,16 +139,23 @@ class Dispatch:
     encode: Callable[[KeptPass], bytes] | None = None
     """How what is kept of a pass is written; None to keep nothing."""
     engine: Callable[..., Plan] = decide
+    at_once: AtOnce = map
 
     def run_pass(
-        self, now: datetime, *, sweep: bool = True, out_of_time: Callable[[], bool] = lambda: False
+        self,
+        now: datetime,
+        *,
+        rings: Sequence[Ring] = (),
+        sweep: bool = True,
+        out_of_time: Callable[[], bool] = lambda: False,
     ) -> PassReport:
         """Fill the free slots; returns when nobody more may go, or when it is `out_of_time`.
 
         Safe beside other passes: a commit holds only for the ledger that it was decided on. With `sweep`, what
-        was cut off is taken up again, and what was set aside under another policy is looked at.
+        was cut off is taken up again, what was set aside under another policy is looked at, and all that waits
+        is read, whatever the `rings` that it answers say.
         """
-        policy = self.policies.current()
+        policy = self.policies.current() if sweep else self.policies.last_read()
         starts: list[Start] = []
         reopened = 0
         if sweep:
@@ -143,13 +170,25 @@ class Dispatch:
             starts=starts,
             reopened=reopened,
         )
+        sight: Sight | None = None
+        heard = None if sweep else rings
         for _ in range(ROUNDS_MAX):
             if out_of_time():
                 break
             try:
-                if not self._round(report, now) and not self._made_room(report, now, out_of_time):
+                # 1. Read: ledger, and the heads of the tenant queues; what a commit has left is known.
+                seen = sight or self.waiting_room.look(report.policy, now, heard)
+                sight = None
+                report.hinted |= bool(seen.requests)
+                committed = self._round(report, seen, now)
+                if committed is None:
+                    if self._made_room(report, now, out_of_time):
+                        heard = None
+                        continue
+                    self._note_waiting(report, seen)
                     report.settled = True
                     break
+                sight = committed.sight
             except Conflict:
                 report.conflicts += 1
                 self.waiting_room.rest(min(report.conflicts, RESTS_GROW))
@@ -157,22 +196,27 @@ class Dispatch:
         self._after(report, now, out_of_time)
         return report
 
-    def _round(self, report: PassReport, now: datetime) -> bool:
-        """Read, decide, commit and start once; False when nobody may go. Raises Conflict when overtaken."""
+    def _round(self, report: PassReport, sight: Sight, now: datetime) -> Committed | None:
+        """Decide, commit and start once; None when nobody may go. Raises Conflict when overtaken."""
         policy = report.policy
-        # 1. Read: ledger, and the heads of the tenant queues.
-        report.snapshot = snapshot = self.waiting_room.snapshot(policy, now)
+        report.snapshot = sight.snapshot
         # 2. Decide, purely.
-        report.plan = plan = self.engine(snapshot, policy, now, admissions_max=ADMISSIONS_MAX)
+        report.plan = plan = self.engine(sight.snapshot, policy, now, admissions_max=ADMISSIONS_MAX)
         if not plan.admissions:
-            return False
+            return None
         # 3. Commit: all of them admitted and their slots taken, or nothing.
-        kept = self._kept(report, now)
-        admitted = self.waiting_room.commit(plan, snapshot, policy, now, kept=kept)
-        report.admissions += admitted
-        # 4. Start.
-        report.starts += self._start_all(admitted, policy, now)
-        return True
+        committed = self.waiting_room.commit(plan, sight, policy, now, kept=self._kept(report, now))
+        report.admissions += committed.admissions
+        # 4. Start; what goes back to the queue may be due at once.
+        starts = self._start_all(committed, sight.tenants, policy, now)
+        report.starts += starts
+        went_back = any(start.result is Started.DELAYED for start in starts)
+        return replace(committed, sight=None) if went_back else committed
+
+    def _note_waiting(self, report: PassReport, sight: Sight) -> None:
+        """Let the next end wake a pass, if something waits or may. Raises Conflict when one came in between."""
+        if sight.rings is None or sight.snapshot.queues:
+            self.waiting_room.note_waiting(sight)
 
     def _made_room(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> bool:
         """Set aside what cannot go where more waits than was read; True when others can be looked at now."""
@@ -193,7 +237,7 @@ class Dispatch:
             )
         if plan.again_at is not None and plan.again_at < now + TIMER:
             self.bell.ring_at(plan.again_at, now)
-        kept = self._kept(report, now) if report.settled and plan.waits else None
+        kept = self._kept(report, now) if report.settled and plan.waits and not report.admissions else None
         if kept is not None:
             with suppress(Conflict):
                 self.waiting_room.keep(kept, snapshot.ledger, now)
@@ -219,35 +263,55 @@ class Dispatch:
         current = self.waiting_room.get_all(old[:100]) if old else []
         return [request for request in current if request.state is State.ADMITTED]
 
-    def _start_all(self, admissions: Sequence[Decision], policy: Policy, now: datetime) -> list[Start]:
-        admitted = self.waiting_room.get_all([decision.place.request_id for decision in admissions])
-        return [self._start(request, policy, now) for request in admitted if request.state is State.ADMITTED]
+    def _start_all(
+        self, committed: Committed, tenants: Mapping[str, Tenant], policy: Policy, now: datetime
+    ) -> list[Start]:
+        """Start what was admitted, and record in one transaction what runs."""
+        ids = [decision.place.request_id for decision in committed.admissions]
+        owners = {decision.queue.tenant_id for decision in committed.admissions}
+        unread = [request_id for request_id in ids if request_id not in committed.requests]
+        unknown = sorted(owners - set(tenants))
+        found, more = self.waiting_room.requests_and_tenants(unread, unknown)
+        known = {**committed.requests, **{request.request_id: request for request in found}}
+        tenants = {**tenants, **more}
+        admitted = [known[i] for i in ids if i in known and known[i].state is State.ADMITTED]
+        begun = list(self.at_once(lambda r: self._begin(r, tenants.get(r.tenant_id), policy, now), admitted))
+        running = [(start.request, arn) for start, arn in begun if arn]
+        try:
+            moved = self.waiting_room.mark_all_running(running, now) if running else set()
+        except Exception as error:  # they run, and their events will say so
+            return [_unknown(start.request, error) if arn else start for start, arn in begun]
+        told = [start.request for start, arn in begun if arn and start.request.request_id in moved]
+        list(self.at_once(lambda request: self._tell(request, now, tenants.get(request.tenant_id)), told))
+        return [start for start, _ in begun]
 
-    def _start(self, request: Request, policy: Policy, now: datetime) -> Start:
-        """Start one admitted request, and settle what SageMaker answers.
+    def _begin(self, request: Request, tenant: Tenant | None, policy: Policy, now: datetime) -> "_Begun":
+        """Start one admitted request and settle a refusal; return its execution's ARN if it runs.
 
         A request that fails in an unforeseen way keeps its slot and holds up no other.
         """
         try:
-            return self._settle_start(request, policy, now)
+            return self._settle_start(request, tenant, policy, now)
         except Exception as error:  # any one request's trouble is its own
-            return _unknown(request, error)
+            return _Begun(_unknown(request, error), None)
 
-    def _settle_start(self, request: Request, policy: Policy, now: datetime) -> Start:
+    def _settle_start(self, request: Request, tenant: Tenant | None, policy: Policy, now: datetime) -> "_Begun":
         try:
-            return self._running(request, self._start_execution(request, policy), now)
+            arn = self._start_execution(request, tenant, policy)
+            running = replace(request, state=State.RUNNING, started_at=now, execution_arn=arn)
+            return _Begun(Start(request=running, result=Started.RUNNING), arn)
         except StartDelayed as error:
             self._put_back(request, policy, now, due_at=now + policy.start_retry_delay, reason=str(error))
             if isinstance(error, QuotaReached):
                 with suppress(Conflict):
                     self.waiting_room.shrink(now + policy.start_retry_delay)
-            return Start(request=request, result=Started.DELAYED, detail=str(error))
+            return _Begun(Start(request=request, result=Started.DELAYED, detail=str(error)), None)
         except _Different as error:
             self._put_back(request, policy, now, due_at=now, reason=str(error), data_bytes=error.data_bytes)
-            return Start(request=request, result=Started.DELAYED, detail=str(error))
+            return _Begun(Start(request=request, result=Started.DELAYED, detail=str(error)), None)
         except (StartInvalid, Refused) as error:
             self._fail(request, policy, str(error), now)
-            return Start(request=request, result=Started.FAILED, detail=str(error))
+            return _Begun(Start(request=request, result=Started.FAILED, detail=str(error)), None)
 
     def _running(self, request: Request, execution_arn: str, now: datetime, *, adopted: bool = False) -> Start:
         running = replace(request, state=State.RUNNING, started_at=now, execution_arn=execution_arn)
@@ -272,7 +336,8 @@ class Dispatch:
                 return self._abandon(request, policy, now)
             if not self.waiting_room.claim(request, now):
                 return Start(request=request, result=Started.UNKNOWN, detail="it is taken up already")
-            return self._running(request, self._start_execution(request, policy), now)
+            tenant = self.tenants.get(request.tenant_id)
+            return self._running(request, self._start_execution(request, tenant, policy), now)
         except Exception as error:  # any one request's trouble is its own
             return _unknown(request, error)
 
@@ -296,8 +361,7 @@ class Dispatch:
         name = names.display_name(request.request_id, request.attempt)
         return self.executions.find(name, since=request.admitted_at or now)
 
-    def _start_execution(self, request: Request, policy: Policy) -> str:
-        tenant = self.tenants.get(request.tenant_id)
+    def _start_execution(self, request: Request, tenant: Tenant | None, policy: Policy) -> str:
         tier = policy.tier(request.tier)
         if tenant is None or tier is None:
             raise StartInvalid(f"tenant {request.tenant_id} or tier {request.tier} no longer exists")
@@ -314,6 +378,7 @@ class Dispatch:
         return self.executions.start(
             name=names.display_name(request.request_id, request.attempt),
             token=self._token(request),
+            description=Subject(request.tier, request.tenant_id, request.data_set).text,
             parameters=pipeline_parameters(
                 request, tenant, tier, policy.algorithm(algorithm), defaults=self.defaults
             ),
@@ -351,10 +416,10 @@ class Dispatch:
         if self.waiting_room.finish([end], policy, now) == [True]:
             self._tell(replace(request, state=State.FAILED, reason=reason, finished_at=now), now)
 
-    def _tell(self, request: Request, now: datetime) -> None:
+    def _tell(self, request: Request, now: datetime, tenant: Tenant | None = None) -> None:
         """Tell the tenant and the bus; a receipt that cannot be written now is at the request's next change."""
         with suppress(Conflict, Throttled, OutcomeUnknown):
-            tenant = self.tenants.get(request.tenant_id)
+            tenant = tenant or self.tenants.get(request.tenant_id)
             if tenant is not None:
                 self.receipts.write(tenant, request, now)
             self.announcements.announce(request)

@@ -1,12 +1,13 @@
 """Enlist: from the tier queue into the tenant's queue in the waiting room; the newest upload wins."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from trainyard.application.policies import Policies
 from trainyard.application.ports import (
     Announcements,
+    AtOnce,
     Bell,
     Enlisted,
     Enlistment,
@@ -14,7 +15,8 @@ from trainyard.application.ports import (
     TenantRoles,
     Tenants,
 )
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.tenant_records import tenant_from, tenant_key
+from trainyard.application.waiting_room import Found, WaitingRoom, Wish, policy_version
 from trainyard.domain.requests import Request, State, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 
@@ -32,35 +34,77 @@ class Enlist:
     announcements: Announcements
     bell: Bell
     roles: TenantRoles
+    at_once: AtOnce = map
 
     def enlist(self, submission: Submission, now: datetime) -> Enlisted:
-        """Queue one request, or merge it with the one of its data set that waits. Idempotent.
+        """Enlist one request, and ring; raises Conflict or Throttled when it must be delivered again."""
+        (enlisted,) = self.enlist_batch([submission], now)
+        if isinstance(enlisted, Exception):
+            raise enlisted
+        return enlisted
 
-        Raises Conflict or Throttled when it must be delivered again.
+    def enlist_batch(self, submissions: Sequence[Submission], now: datetime) -> list[Enlisted | Exception]:
+        """Queue requests, or merge each with the one of its data set that waits, and ring once. Idempotent.
+
+        An error stands for what must be delivered again. Raises Throttled or OutcomeUnknown when that is all.
         """
-        # 1. Is there still such a tenant, in that place? It may have gone, or moved, since the upload.
-        tenant = self.tenants.get(submission.tenant_id)
+        # 1. Read all that is needed: the tenants, and what stands where the requests will.
+        found = self.waiting_room.seen_for(submissions)
+        tenants = {one.tenant_id: _tenant(found, one.tenant_id) for one in submissions}
+        done: dict[int, Enlisted | Exception] = {}
+        wishes: dict[int, Wish] = {}
+        for number, submission in enumerate(submissions):
+            try:
+                wish = self._wish(submission, tenants[submission.tenant_id], now)
+                if isinstance(wish, Wish):
+                    wishes[number] = wish
+                else:
+                    done[number] = wish
+            except Exception as error:  # any one request's trouble is its own
+                done[number] = error
+        # 2. Into the waiting room, in as few transactions as they fit.
+        policy = self.policies.at(policy_version(found))
+        enlisted, rung = self.waiting_room.enlist_all(list(wishes.values()), found, policy, now)
+        done |= dict(zip(wishes, enlisted, strict=True))
+        # 3. Wake the dispatcher.
+        results = [done[number] for number in range(len(submissions))]
+        self._ring([one for one in results if isinstance(one, Enlisted)], now, rung=rung)
+        # 4. Tell tenants and bus; again on a redelivery, since the first telling may have been cut off.
+        pairs = zip(results, (tenants[one.tenant_id] for one in submissions), strict=True)
+        return list(self.at_once(lambda pair: self._told(*pair, now), pairs))
+
+    def _wish(self, submission: Submission, tenant: Tenant | None, now: datetime) -> Wish | Enlisted:
+        """Return what is to be enlisted; what is refused is recorded."""
+        # Is there still such a tenant, in that place? It may have gone, or moved, since the upload.
         refusal = _refusal(tenant, submission)
         if refusal is not None or tenant is None:
             return self._refuse(submission, refusal or "", now)
-        # 2. A pooled tenant's role is made at its first request, and takes a moment to be known everywhere.
-        not_before = tenant.role_since + ROLE_PROPAGATES if tenant.role_since else None
+        # A pooled tenant's role is made at its first request, and takes a moment to be known everywhere.
+        not_before = tenant.role_since + ROLE_PROPAGATES if tenant.role_since else now
         if tenant.role is not RoleState.MADE:
             self.roles.make(tenant.tenant_id)
             not_before = now + ROLE_PROPAGATES
-        # 3. Into the waiting room, in one transaction.
-        submission = replace(submission, tier=tenant.tier)
-        enlisted = self.waiting_room.enlist(submission, self.policies.current(), now, not_before=not_before)
-        # 4. The role may have been removed as idle just before the request stood in the queue.
+        return Wish(submission=replace(submission, tier=tenant.tier), not_before=not_before)
+
+    def _keep_role(self, tenant: Tenant) -> None:
+        """Make a role again that was removed as idle just before the request stood in the queue."""
         if tenant.pooled and tenant.role is RoleState.MADE:
             current = self.tenants.get(tenant.tenant_id)
             if current is not None and current.role is not RoleState.MADE:
                 self.roles.make(tenant.tenant_id)
-        # 5. Tell tenant and bus; again on a redelivery, since the first telling may have been cut off.
-        for request in (enlisted.request, enlisted.superseded, enlisted.waiting):
-            if request is not None:
-                self._tell(request, tenant, now)
-        return enlisted
+
+    def _told(self, one: Enlisted | Exception, tenant: Tenant | None, now: datetime) -> Enlisted | Exception:
+        """Tell of what was enlisted; return it, or why it must be told again."""
+        if tenant is None or not isinstance(one, Enlisted):
+            return one
+        try:
+            self._keep_role(tenant)
+            for request in (one.request, one.superseded, one.waiting):
+                if request is not None:
+                    self._tell(request, tenant, now)
+        except Exception as error:  # it is enlisted; a redelivery tells
+            return error
+        return one
 
     def _refuse(self, submission: Submission, reason: str, now: datetime) -> Enlisted:
         request = Request(
@@ -80,11 +124,11 @@ class Enlist:
             self.announcements.announce(request)
         return Enlisted(kind=Enlistment.REFUSED, request=request)
 
-    def ring(self, enlisted: Iterable[Enlisted], now: datetime) -> None:
+    def _ring(self, enlisted: Iterable[Enlisted], now: datetime, *, rung: bool) -> None:
         """Ring once for a whole batch: now if anything is due, and when the last of the rest will be."""
         waiting = [e.waiting or e.request for e in enlisted]
         due_times = [request.due_at for request in waiting if request.state is State.QUEUED]
-        if any(due <= now for due in due_times):
+        if not rung and any(due <= now for due in due_times):
             self.bell.ring()
         later = [due for due in due_times if due > now]
         if later:
@@ -94,6 +138,11 @@ class Enlist:
         self.receipts.write(tenant, request, now)
         if request.state in (State.QUEUED, State.SUPERSEDED):
             self.announcements.announce(request)
+
+
+def _tenant(found: Found, tenant_id: str) -> Tenant | None:
+    item = found[tenant_key(tenant_id)]
+    return tenant_from(item) if item else None
 
 
 def _refusal(tenant: Tenant | None, submission: Submission) -> str | None:

@@ -1,7 +1,7 @@
 """The policy in force, its history, and how another one is put in force."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from trainyard.application.records import stamp, unstamp
@@ -37,10 +37,25 @@ class Policies:
     """Of a text and its version; raises Refused."""
     running_max: int
     """The deployment's own ceiling: no policy admits more."""
+    _read: dict[int, Policy] = field(default_factory=dict)
+    """The version that was read last: what a version says never changes."""
 
     def current(self) -> Policy:
+        """Return the policy in force, as it is now."""
         found = self.in_force()
-        return self._capped(self.parse(found.text, found.version))
+        if found.version not in self._read:
+            policy = self._capped(self.parse(found.text, found.version))
+            self._read.clear()
+            self._read[found.version] = policy
+        return self._read[found.version]
+
+    def last_read(self) -> Policy:
+        """Return the policy that was in force when it was read last: for who is told when it no longer is."""
+        return next(iter(self._read.values()), None) or self.current()
+
+    def at(self, version: int) -> Policy:
+        """Return a version that the ledger names; the one in force where that is known no longer."""
+        return self._read.get(version) or self.current()
 
     def in_force(self) -> PolicyVersion:
         (item,) = self.store.get(IN_FORCE)

@@ -1,14 +1,23 @@
 """What the use cases need from the outside; each port small, and only what is used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from trainyard.domain.executions import ExecutionRecord, StepFacts
 from trainyard.domain.requests import Content, Outcome, Request, State, Submission
 from trainyard.domain.tenants import Tenant
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class AtOnce(Protocol):
+    """Does something for each of some, one after the other or beside each other, and returns what it gave."""
+
+    def __call__(self, do: Callable[[A], B], each: Iterable[A], /) -> Iterable[B]: ...
 
 
 class Tenants(Protocol):
@@ -126,8 +135,10 @@ class DataSets(Protocol):
 class Executions(Protocol):
     """SageMaker's pipeline executions."""
 
-    def start(self, *, name: str, token: str, parameters: dict[str, str]) -> str:
+    def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         """Start the shared pipeline, and return the execution's ARN. Idempotent by `token`.
+
+        Its status events carry the description.
 
         Raises Throttled, StartDelayed, StartInvalid or OutcomeUnknown.
         """

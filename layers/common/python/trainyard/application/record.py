@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from trainyard.application.policies import Policies
 from trainyard.application.ports import (
     Announcements,
+    AtOnce,
     Bell,
     End,
     ExecutionReport,
@@ -16,7 +18,18 @@ from trainyard.application.ports import (
     Results,
     Tenants,
 )
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.records import request_from
+from trainyard.application.store import Key
+from trainyard.application.tenant_records import tenant_from, tenant_key
+from trainyard.application.waiting_room import (
+    LEDGER,
+    Found,
+    Subject,
+    WaitingRoom,
+    end_keys,
+    policy_version,
+    request_key,
+)
 from trainyard.domain.executions import ExecutionRecord, is_settled, month_of, priced, total
 from trainyard.domain.lifecycle import is_passing, state_for_status
 from trainyard.domain.names import parse_display_name
@@ -51,6 +64,8 @@ class StatusEvent:
     display_name: str
     status: str
     execution_arn: str
+    description: str = ""
+    """Whose it is; only where to look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +87,7 @@ class Record:
     announcements: Announcements
     bell: Bell
     prices: Prices
+    at_once: AtOnce = map
 
     def settle(self, events: Sequence[StatusEvent], now: datetime) -> list[Settled]:
         """Settle status events that came together. Idempotent, and in any order.
@@ -79,28 +95,25 @@ class Record:
         Raises Conflict, Throttled or OutcomeUnknown when they must all be delivered again.
         """
         # 1. Whose executions are they, and what do the statuses mean?
-        requests = self._requests_of(events)
+        found = self.waiting_room.read(_keys_of(events))
+        requests = {item["request_id"]: request_from(item) for k, item in found.items() if _is_request(k) and item}
         settled = {number: self._look(event, requests, now) for number, event in enumerate(events)}
-        ended = [number for number, found in settled.items() if found.recorded is Recorded.FINISHED]
+        ended = [number for number, one in settled.items() if one.recorded is Recorded.FINISHED]
         if ended:
-            # 2. Ended, slots released: one transaction, once.
-            policy = self.policies.current()
-            ends: dict[int, End] = {}
-            for number in ended:
-                request = settled[number].request
-                assert request is not None
-                end = self._end(request, events[number], now)
-                if self._goes_again(end, policy):
-                    settled[number] = self._again(end, policy, now)
-                else:
-                    ends[number] = end
-            done = self.waiting_room.finish(list(ends.values()), policy, now) if ends else []
-            for (number, end), first in zip(ends.items(), done, strict=True):
-                settled[number] = (
-                    self._ended(end, now) if first else replace(settled[number], recorded=Recorded.STALE)
-                )
-            # 3. Slots are free: wake the dispatcher.
-            self.bell.ring()
+            # 2. What did they do, and what did it cost?
+            policy = self.policies.at(policy_version(found))
+            abouts = [_About(settled[number].request, events[number], found) for number in ended]
+            every = dict(zip(ended, self.at_once(lambda about: self._end(about, now), abouts), strict=True))
+            # 3. Ended, slots released, dispatcher woken: in one transaction for many, once.
+            ends = {number: end for number, end in every.items() if not self._goes_again(end, policy)}
+            for number in every.keys() - ends.keys():
+                settled[number] = self._again(every[number], policy, now)
+            done = self.waiting_room.finish(list(ends.values()), policy, now, found) if ends else []
+            told = [number for number, first in zip(ends, done, strict=True) if first]
+            settled |= {n: replace(settled[n], recorded=Recorded.STALE) for n in ends.keys() - set(told)}
+            # 4. Tell tenants and bus.
+            results = self.at_once(lambda number: self._ended(ends[number], found, now), told)
+            settled |= dict(zip(told, results, strict=True))
         return [settled[number] for number in range(len(events))]
 
     def step_reached(self, *, request_id: str, attempt: int, model_package_arn: str) -> bool:
@@ -111,11 +124,6 @@ class Record:
             return False
         outcome = replace(self.results.read(tenant, request), model_package_arn=model_package_arn)
         return self.waiting_room.note_outcome(request_id, attempt, outcome)
-
-    def _requests_of(self, events: Sequence[StatusEvent]) -> dict[str, Request]:
-        names = [parse_display_name(event.display_name) for event in events]
-        ids = list(dict.fromkeys(name.request_id for name in names if name))
-        return {request.request_id: request for request in self.waiting_room.get_all(ids)} if ids else {}
 
     def _look(self, event: StatusEvent, requests: dict[str, Request], now: datetime) -> Settled:
         """Return what an event means; FINISHED stands for an end that is still to be written."""
@@ -141,13 +149,15 @@ class Record:
         """Tell whether an event is about the request's present attempt."""
         return attempt == request.attempt and request.state is not State.QUEUED
 
-    def _end(self, request: Request, event: StatusEvent, now: datetime) -> End:
+    def _end(self, about: "_About", now: datetime) -> End:
         """Return what the execution did, what it left, and what it cost."""
+        request, event = about.request, about.event
+        assert request is not None, "an end is a request's"
         state = state_for_status(event.status)
         assert state is not None
         report = self.reports.read(event.execution_arn)
         reason = _reason(state, report)
-        tenant = self.tenants.get(request.tenant_id)
+        tenant = self._tenant(request.tenant_id, about.found)
         outcome = self._outcome(request, tenant)
         execution = replace(
             executed(request, report, self.prices, now, state),
@@ -188,14 +198,19 @@ class Record:
             request=changed[0] if changed else end.request,
         )
 
-    def _ended(self, end: End, now: datetime) -> Settled:
+    def _ended(self, end: End, found: Found, now: datetime) -> Settled:
         ended = replace(end.request, state=end.state, reason=end.reason, outcome=end.outcome, finished_at=now)
-        self._tell(ended, now)
+        self._tell(ended, now, self._tenant(ended.tenant_id, found))
         return Settled(recorded=Recorded.FINISHED, request=ended)
 
-    def _tell(self, request: Request, now: datetime) -> None:
+    def _tenant(self, tenant_id: str, found: Found) -> Tenant | None:
+        """Return a tenant as it was read along, or read it."""
+        item = found.get(tenant_key(tenant_id))
+        return tenant_from(item) if item else self.tenants.get(tenant_id)
+
+    def _tell(self, request: Request, now: datetime, tenant: Tenant | None = None) -> None:
         """Tell tenant and bus; at least once, since a redelivery tells again."""
-        tenant = self.tenants.get(request.tenant_id)
+        tenant = tenant or self.tenants.get(request.tenant_id)
         if tenant is not None:
             self.receipts.write(tenant, request, now)
         self.announcements.announce(request)
@@ -206,6 +221,30 @@ class Record:
             found = self.results.read(tenant, request)
             known = replace(found, model_package_arn=known.model_package_arn)
         return known
+
+
+class _About(NamedTuple):
+    """An end that is to be looked at, and what was read."""
+
+    request: Request | None
+    event: StatusEvent
+    found: Found
+
+
+def _keys_of(events: Sequence[StatusEvent]) -> list[Key]:
+    """Return what settling events needs to know: ledger, requests, and what their descriptions lead to."""
+    keys: dict[Key, None] = {LEDGER: None}
+    for event in events:
+        name, subject = parse_display_name(event.display_name), Subject.parse(event.description)
+        if name is not None:
+            keys[request_key(name.request_id)] = None
+            if subject is not None:
+                keys |= dict.fromkeys((*end_keys(subject), tenant_key(subject.tenant_id)))
+    return list(keys)
+
+
+def _is_request(key: Key) -> bool:
+    return key.table == "requests"
 
 
 def executed(

@@ -19,7 +19,7 @@ ACTIONS_MAX = 100
 @dataclass(frozen=True, slots=True)
 class Key:
     table: str
-    """"scheduler", "requests" or "record"."""
+    """"scheduler", "requests", "record" or "tenants"."""
     values: tuple[tuple[str, str], ...]
     """Attribute and value of each part."""
 
@@ -104,6 +104,31 @@ class Delete:
 
 
 Write = Put | Update | Delete
+
+READ_AT_ONCE = 100
+"""Keys of one BatchGetItem (DynamoDB API reference)."""
+
+
+def applied(item: Item | None, write: Write) -> Item | None:
+    """Return what a write makes of an item, its conditions aside; None when there is none after it."""
+    match write:
+        case Delete():
+            return None
+        case Put(_, new):
+            return dict(new)
+        case Update():
+            named = [*write.set, *write.add, *write.append, *write.remove]
+            assert len(named) == len(set(named)), "an update names each attribute once"
+            changed = dict(item or {})
+            for name, value in write.set.items():
+                changed[name] = value
+            for name, number in write.add.items():
+                changed[name] = changed.get(name, 0) + number
+            for name, more in write.append.items():
+                changed[name] = [*changed.get(name, []), *more]
+            for name in write.remove:
+                changed.pop(name, None)
+            return changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,11 @@ lane whatever else waits:
 
 Every change of a tenant queue is read, changed purely (domain/queues.py) and written on condition that its
 revision has not moved.
+
+The stream of this table wakes the dispatcher for two items alone: the bell, which is rung when something was
+enlisted, and the ledger when an end has changed it while something waits. The last pass that left nothing waiting
+notes in the ledger how often the bell had been rung (`heard`). So a ring that says what was enlisted needs no look
+at the queues in a pass that knows of all rings since; and an end wakes nobody when nobody waits.
 """
 
 import hashlib
@@ -26,7 +31,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trainyard.application.book import (
     Book,
@@ -34,6 +39,7 @@ from trainyard.application.book import (
     bookings,
     budget_todo,
     correction,
+    pace_key,
     past_from,
     past_key,
 )
@@ -54,6 +60,7 @@ from trainyard.application.records import (
 )
 from trainyard.application.store import (
     ACTIONS_MAX,
+    READ_AT_ONCE,
     Absent,
     AtLeast,
     AtMost,
@@ -68,7 +75,9 @@ from trainyard.application.store import (
     Store,
     Update,
     Write,
+    applied,
 )
+from trainyard.application.tenant_records import tenant_from, tenant_key
 from trainyard.domain.admission import (
     Decision,
     Holder,
@@ -79,7 +88,7 @@ from trainyard.domain.admission import (
     WaitingQueue,
 )
 from trainyard.domain.budgets import level
-from trainyard.domain.errors import Conflict
+from trainyard.domain.errors import Conflict, TrainyardError
 from trainyard.domain.estimates import PastRun, estimate
 from trainyard.domain.executions import ExecutionRecord, month_of
 from trainyard.domain.newest import Wait, merged, newest, uploads_of, wait_after
@@ -98,6 +107,7 @@ from trainyard.domain.queues import (
     staying,
 )
 from trainyard.domain.requests import HOLDING, TERMINAL, Entry, Outcome, Request, State, Submission, noted
+from trainyard.domain.tenants import Tenant
 
 TRIES_MAX = 8
 """Of a transaction whose reads were overtaken by another writer."""
@@ -116,18 +126,105 @@ REOPENED_MAX = 200
 
 DECISIONS_KEPT = timedelta(days=14)
 
-ENDS_MAX = 10
-"""Of one transaction: each touches its request, its execution, its month, its past, its tenant's queue and pace;
-the ledger comes once. Fewer where queues have copies for further lanes."""
+ENDS_MAX = 22
+"""Of one transaction: each touches its request, its execution, its month and its past; a tenant's queue and pace
+come once for all of its ends, the ledger once. Fewer where that is more than a transaction takes."""
+
+TOGETHER_MAX = 40
+"""Requests of one tenant that are enlisted in one transaction: each touches itself and its place."""
+
+HINTS_MAX = 20
+"""Requests that a ring of the bell names."""
 
 T = TypeVar("T")
 
 LEDGER = Key("scheduler", (("pk", "ledger"), ("sk", "ledger")))
+BELL = Key("scheduler", (("pk", "bell"), ("sk", "bell")))
 _USED_IN, _USED_OF, _FLOOR, _SERVED, _WEIGHT = "used_in_", "used_of_", "floor_", "served_", "weight_"
 _SPENT, _RESERVED = "spent_", "reserved_"
 
+SOMEBODY, NOBODY = "somebody", "nobody"
+"""What the ledger says of who waits: nobody, when the last pass left nobody waiting."""
+BY_PASS, BY_END, BY_PART = "pass", "end", "part of an end"
+"""Who changed the ledger last; the stream wakes the dispatcher for an end while somebody waits."""
+
+LANES_MAX = 4
+"""Items of a tenant queue that are reckoned with where transactions are packed: itself, and copies for lanes."""
+
 MONEY_KEPT = timedelta(days=70)
 """How long the ledger keeps what a month has spent: longer than any run of it can last."""
+
+
+Found = dict[Key, Item | None]
+"""What was read of some keys, all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A submission that is to be enlisted, and from when on it may go."""
+
+    submission: Submission
+    not_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose an execution is, as its description says; only where to look, as the request alone is believed."""
+
+    tier: str
+    tenant_id: str
+    data_set: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.tier} {self.tenant_id} {self.data_set}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Subject | None":
+        parts = text.split(" ")
+        return cls(*parts) if len(parts) == 3 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a ring of the bell says was enlisted."""
+
+    tier: str
+    tenant_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """A ring of the bell, as the table's stream shows it."""
+
+    number: int
+    hints: tuple[Hint, ...] | None
+    """All that was enlisted; None where anything may have changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What a pass has read, and what it needs beside the snapshot to commit and to start."""
+
+    snapshot: Snapshot
+    ledger: Item
+    rings: int | None
+    """How often the bell had been rung before all that waits was read; None where not all was."""
+    requests: Mapping[str, Item]
+    """Those that were read along, by id."""
+    tenants: Mapping[str, Tenant]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """What a commit has admitted."""
+
+    admissions: tuple[Decision, ...]
+    requests: Mapping[str, Request]
+    """Those of them that were read before, as they are now."""
+    sight: Sight | None
+    """What a pass would read now, nobody else's changes aside; None where it must be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,26 +247,109 @@ class WaitingRoom:
         """
         return self._retried(lambda: self._enlist_once(submission, policy, now, not_before or now))
 
-    def _enlist_once(
-        self, submission: Submission, policy: Policy, now: datetime, not_before: datetime
-    ) -> Enlisted:
+    def enlist_all(
+        self, wishes: Sequence[Wish], found: Found, policy: Policy, now: datetime
+    ) -> tuple[list[Enlisted | TrainyardError], bool]:
+        """Enlist submissions, in as few transactions as they fit; `found` is what `seen_for` read.
+
+        Returns what became of each, an error where it must be delivered again, and whether the bell was rung.
+        """
+        done: dict[int, Enlisted | TrainyardError] = {}
+        plain = self._plain(wishes, found, policy)
+        parts = list(_packed(wishes, plain))
+        rung = False
+        for part in parts:
+            alone = len(parts) == 1 and len(part) == len(wishes)
+            try:
+                together, rung = self._enlist_together([wishes[n] for n in part], found, policy, now, ring=alone)
+                done |= dict(zip(part, together, strict=True))
+            except Conflict:  # somebody else's change; each by itself, as it is now
+                rung = False
+            except TrainyardError as error:
+                done |= dict.fromkeys(part, error)
+        for number, wish in enumerate(wishes):
+            if number not in done:
+                try:
+                    done[number] = self.enlist(wish.submission, policy, now, not_before=wish.not_before)
+                except TrainyardError as error:
+                    done[number] = error
+        return [done[number] for number in range(len(wishes))], rung
+
+    def seen_for(self, submissions: Sequence[Submission]) -> Found:
+        """Read what enlisting needs to know: ledger, tenants, and what stands where they will."""
+        keys: dict[Key, None] = {LEDGER: None}
+        for one in submissions:
+            keys |= dict.fromkeys((tenant_key(one.tenant_id), *_enlist_keys(one)))
+        return self.read(keys)
+
+    def read(self, keys: Iterable[Key]) -> Found:
+        """Read some items, at most a hundred at once."""
+        wanted = list(keys)
+        found: Found = {}
+        for begin in range(0, len(wanted), READ_AT_ONCE):
+            part = wanted[begin : begin + READ_AT_ONCE]
+            found |= dict(zip(part, self.store.get(*part), strict=True))
+        return found
+
+    def _plain(self, wishes: Sequence[Wish], found: Found, policy: Policy) -> list[int]:
+        """Return the positions of those that are new, and the only ones of their data sets."""
+        taken: set[Key] = set()
+        plain: list[int] = []
+        for number, wish in enumerate(wishes):
+            keys = _enlist_keys(wish.submission)
+            request, place, *_ = keys
+            known = all(key in found for key in keys)  # its tenant may be in another tier by now
+            new = known and found[request] is None and found[place] is None and not taken & {request, place}
+            if new and policy.tier(wish.submission.tier) is not None:
+                plain.append(number)
+            taken |= {request, place}
+        return plain
+
+    def _enlist_together(
+        self, wishes: Sequence[Wish], found: Found, policy: Policy, now: datetime, *, ring: bool
+    ) -> tuple[list[Enlisted], bool]:
+        """Enlist new requests in one transaction; with `ring`, the bell is rung in it if any of them is due."""
+        ledger = ledger_from(found[LEDGER])
+        before: dict[Key, TenantQueue] = {}
+        after: dict[Key, TenantQueue] = {}
+        writes: list[Write] = []
+        requests: list[Request] = []
+        for wish in wishes:
+            one = wish.submission
+            key, tier = queue_key(one.tier, one.tenant_id), policy.tier(one.tier)
+            assert tier is not None, "the policy has the tier of what is plain"
+            if key not in before:
+                before[key] = _queue(found[key], one.tier, one.tenant_id)
+                floor = ledger.floor_by_tier.get(one.tier, 0)
+                at_rest = before[key].at_rest
+                after[key] = lifted(before[key], floor, tier.credit) if at_rest else before[key]
+            request = self._request_of(one, None, found, policy, now, wish.not_before)
+            after[key] = joined(after[key], place_of(request))
+            requests.append(request)
+            writes.append(Put(request_key(request.request_id), self._item(request), (Absent("request_id"),)))
+            writes.append(self._put_place(request, replaces=None))
+        for key, queue in after.items():
+            writes += self._refile(before[key], queue, now)
+        due = any(request.due_at <= now for request in requests)
+        if ring and due:
+            writes.append(_ring(requests))
+        self._write(*writes)
+        for key, queue in after.items():  # for the next transaction about them
+            found[key] = queue_item(replace(queue, revision=before[key].revision + 1, shelved_for=None))
+        return [Enlisted(kind=Enlistment.QUEUED, request=request) for request in requests], ring and due
+
+    def _request_of(
+        self,
+        submission: Submission,
+        waiting: Request | None,
+        found: Found,
+        policy: Policy,
+        now: datetime,
+        not_before: datetime,
+    ) -> Request:
+        """Return what a submission becomes that joins its queue now, another of its data set waiting or none."""
         tier = policy.tier(submission.tier)
-        if tier is None:
-            raise Conflict(f"the policy has no tier {submission.tier!r} now")
-        known, place, item, ledger_item, past = self.store.get(
-            request_key(submission.request_id),
-            place_key(submission.tier, submission.tenant_id, submission.data_set, _alone(submission)),
-            queue_key(submission.tier, submission.tenant_id),
-            LEDGER,
-            past_key(submission.tenant_id, submission.data_set),
-        )
-        if known is not None:
-            return self._duplicate(request_from(known))
-        queue = _queue(item, submission.tier, submission.tenant_id)
-        waiting = self._holder(place)
-        if queue.at_rest:
-            floor = ledger_from(ledger_item).floor_by_tier.get(submission.tier, 0)
-            queue = lifted(queue, floor, tier.credit)
+        assert tier is not None, "it was looked for"
         wait = wait_after(
             now,
             quiet_period=policy.quiet_period,
@@ -177,7 +357,26 @@ class WaitingRoom:
             waiting=Wait(waiting.arrived_at, waiting.due_at) if waiting else None,
         )
         wait = wait._replace(due_at=max(wait.due_at, not_before))
-        request = _expected(_queued(submission, wait, policy, tier, now), past_from(past), policy)
+        past = past_from(found[past_key(submission.tenant_id, submission.data_set)])
+        return _expected(_queued(submission, wait, policy, tier, now), past, policy)
+
+    def _enlist_once(
+        self, submission: Submission, policy: Policy, now: datetime, not_before: datetime
+    ) -> Enlisted:
+        tier = policy.tier(submission.tier)
+        if tier is None:
+            raise Conflict(f"the policy has no tier {submission.tier!r} now")
+        keys = _enlist_keys(submission)
+        found = self.read([*keys, LEDGER])
+        known, place, item, past = (found[key] for key in keys)
+        if known is not None:
+            return self._duplicate(request_from(known))
+        queue = _queue(item, submission.tier, submission.tenant_id)
+        waiting = self._holder(place)
+        if queue.at_rest:
+            floor = ledger_from(found[LEDGER]).floor_by_tier.get(submission.tier, 0)
+            queue = lifted(queue, floor, tier.credit)
+        request = self._request_of(submission, waiting, found, policy, now, not_before)
         if waiting is None:
             self._write(
                 Put(request_key(request.request_id), self._item(request), (Absent("request_id"),)),
@@ -241,30 +440,63 @@ class WaitingRoom:
         return ledger_from(item)
 
     def snapshot(self, policy: Policy, now: datetime) -> Snapshot:
-        """Read the ledger first: an end in between only frees slots and money; what takes any moves the version.
+        return self.look(policy, now).snapshot
 
-        Reads a bounded number of queues, whatever waits. Raises Conflict when the policy has just changed.
+    def look(self, policy: Policy, now: datetime, rings: Sequence[Ring] | None = None) -> Sight:
+        """Read what a pass must know; reads a bounded number of queues, whatever waits.
+
+        With `rings` that tell of all that was enlisted since nothing waited, reads what they name and no more.
+        The ledger is read first: an end in between only frees slots and money; what takes any moves the version.
+        Raises Conflict when the policy has just changed.
         """
-        ledger = self.ledger()
+        hints = [hint for ring in rings or () for hint in ring.hints or ()]
+        found = self.read(dict.fromkeys((LEDGER, BELL, *(key for hint in hints for key in _hint_keys(hint)))))
+        ledger = ledger_from(found[LEDGER])
+        rung = int((found[BELL] or {}).get("rings", 0))
         if ledger.policy_version != policy.version:
             raise Conflict(f"policy {ledger.policy_version} is in force, not {policy.version}")
-        if ledger.paused or ledger.used >= policy.running_max:
-            return Snapshot(ledger=ledger, queues=())
         queues: list[TenantQueue] = []
         partial: set[str] = set()
-        for tier in policy.tiers:
-            full = ledger.used_by_tier.get(tier.name, 0) >= tier.slots_max
-            if tier.name not in ledger.paused_tiers and (not full or _has_large(tier, policy)):
-                found, complete = self._first_queues(tier, now)
-                queues += found
-                partial |= set() if complete else {tier.name}
+        whole = True
+        if rings is not None and _told_of_all(ledger, rung, rings):
+            queues = _hinted_queues(hints, found)
+        elif ledger.paused or ledger.used >= policy.running_max:
+            whole = False
+        else:
+            for tier in policy.tiers:
+                full = ledger.used_by_tier.get(tier.name, 0) >= tier.slots_max
+                if tier.name not in ledger.paused_tiers and (not full or _has_large(tier, policy)):
+                    first, complete = self._first_queues(tier, now)
+                    queues += first
+                    partial |= set() if complete else {tier.name}
+                else:
+                    whole = False
         waiting = self._with_places(queues, policy, ledger, now)
-        return Snapshot(
+        snapshot = Snapshot(
             ledger=ledger,
             queues=tuple(waiting),
             partial=frozenset(partial),
             holders=self.holders() if _needs_holders(waiting, policy, now) else (),
         )
+        requests = {hint.request_id: found[request_key(hint.request_id)] for hint in hints}
+        tenants = {hint.tenant_id: found[tenant_key(hint.tenant_id)] for hint in hints}
+        return Sight(
+            snapshot=snapshot,
+            ledger=found[LEDGER] or {},
+            rings=rung if whole and not partial else None,
+            requests={name: item for name, item in requests.items() if item},
+            tenants={name: tenant_from(item) for name, item in tenants.items() if item},
+        )
+
+    def requests_and_tenants(
+        self, request_ids: Iterable[str], tenant_ids: Iterable[str]
+    ) -> tuple[list[Request], dict[str, Tenant]]:
+        """Return requests in the order asked for, and tenants by id; those that there are."""
+        wanted, owners = list(map(request_key, request_ids)), list(map(tenant_key, tenant_ids))
+        found = self.read(dict.fromkeys((*wanted, *owners))) if wanted or owners else {}
+        tenants = [tenant_from(item) for key in owners if (item := found[key])]
+        requests = [request_from(item) for key in wanted if (item := found[key])]
+        return requests, {tenant.tenant_id: tenant for tenant in tenants}
 
     def _first_queues(self, tier: TierPolicy, now: datetime) -> tuple[list[TenantQueue], bool]:
         """Return the queues that a pass can concern, and whether they are all that wait in the tier.
@@ -310,7 +542,7 @@ class WaitingRoom:
     def _with_places(
         self, queues: Iterable[TenantQueue], policy: Policy, ledger: Ledger, now: datetime
     ) -> list[WaitingQueue]:
-        """Add the first places of the lanes: those that the queues know where they are enough for the free slots."""
+        """Add the first places of the lanes: those the queues know where they are enough for the free slots."""
         known = list(queues)
         free = policy.running_max - ledger.used
         fronts = [place for queue in known for lane in queue.lanes.values() for place in lane.front]
@@ -371,27 +603,72 @@ class WaitingRoom:
         )
 
     def commit(
-        self, plan: Plan, snapshot: Snapshot, policy: Policy, now: datetime, *, kept: bytes | None = None
-    ) -> tuple[Decision, ...]:
-        """Admit the plan's requests and take their slots in one transaction; return those that fitted it.
+        self, plan: Plan, sight: Sight, policy: Policy, now: datetime, *, kept: bytes | None = None
+    ) -> Committed:
+        """Admit the plan's requests and take their slots in one transaction; those that fit it.
 
         Raises Conflict when anything they rest on has changed, or a limit would be exceeded. `kept` is what is
         kept of the pass.
         """
+        snapshot = sight.snapshot
         writes: list[Write] = []
         done: list[Decision] = []
+        after: dict[tuple[str, str], TenantQueue] = {}
         for group in _by_queue(plan.admissions):
-            changes = self._admit(group, policy, now, plan.month)
+            queue, changes = self._admit(group, policy, now, plan.month, sight)
             if len(writes) + len(changes) + 2 > ACTIONS_MAX:
                 break
             writes += changes
             done += group
-        ledger = self._take_slots(done, plan, snapshot.ledger, policy, now)
+            after[queue.tier, queue.tenant_id] = queue
+        left_over = (after.get((w.queue.tier, w.queue.tenant_id), w.queue) for w in snapshot.queues)
+        quiet = sight.rings is not None and not any(queue.lanes for queue in left_over)
+        heard = {"heard": sight.rings, "waiting": NOBODY} if quiet else {"waiting": SOMEBODY}
+        ledger = self._take_slots(done, plan, snapshot.ledger, policy, now, heard)
         self._write(ledger, *writes, *([self._kept(kept, snapshot.ledger.version, now)] if kept else []))
-        return tuple(done)
+        changed = {
+            write.key: applied(sight.requests[write.key.values[0][1]], write)
+            for write in writes
+            if write.key.table == "requests" and write.key.values[0][1] in sight.requests
+        }
+        return Committed(
+            admissions=tuple(done),
+            requests={item["request_id"]: request_from(item) for item in changed.values() if item},
+            sight=self._sight_after(sight, ledger, after, policy, now),
+        )
 
-    def _admit(self, group: Sequence[Decision], policy: Policy, now: datetime, month: str) -> list[Write]:
-        """Return what admits some requests of one tenant queue, on the account of a month."""
+    def _sight_after(
+        self,
+        sight: Sight,
+        ledger: Update,
+        after: Mapping[tuple[str, str], TenantQueue],
+        policy: Policy,
+        now: datetime,
+    ) -> Sight | None:
+        """Return what a pass would read after a commit; None where more waits than was read."""
+        if sight.snapshot.partial or sight.snapshot.holders:
+            return None
+        item = applied(sight.ledger, ledger) or {}
+        known = ledger_from(item)
+        kept = [
+            waiting
+            for waiting in sight.snapshot.queues
+            if (waiting.queue.tier, waiting.queue.tenant_id) not in after
+        ]
+        changed = [queue for queue in after.values() if queue.lanes]
+        waiting = [*kept, *self._with_places(changed, policy, known, now)]
+        waiting.sort(key=lambda one: (one.queue.tier, one.queue.tenant_id))
+        snapshot = replace(sight.snapshot, ledger=known, queues=tuple(waiting))
+        if _needs_holders(waiting, policy, now):
+            return None
+        return replace(sight, snapshot=snapshot, ledger=item, requests={})
+
+    def _admit(
+        self, group: Sequence[Decision], policy: Policy, now: datetime, month: str, sight: Sight
+    ) -> tuple[TenantQueue, list[Write]]:
+        """Return a tenant queue after some of its requests were admitted on the account of a month, and what
+        admits them.
+        """
         before = after = group[0].queue
         for name in {decision.place.lane for decision in group}:
             gone = [decision.place for decision in group if decision.place.lane == name]
@@ -408,12 +685,17 @@ class WaitingRoom:
         assert tier is not None, "decide admits only tiers of the policy"
         writes = self._refile(before, after, now)
         for decision in group:
-            writes.append(self._admit_request(decision, tier, now, month))
+            read_along = sight.requests.get(decision.place.request_id)
+            writes.append(self._admit_request(decision, tier, now, month, read_along))
             writes.append(self._delete_place(before, decision.place))
-        return writes
+        return replace(after, revision=before.revision + 1, shelved_for=None), writes
 
-    def _admit_request(self, decision: Decision, tier: TierPolicy, now: datetime, month: str) -> Write:
+    def _admit_request(
+        self, decision: Decision, tier: TierPolicy, now: datetime, month: str, read_along: Item | None
+    ) -> Write:
+        """Return what admits a request; one that was read before must still train on the same."""
         runtime_max = decision.runtime_max or tier.runtime_max
+        same = (Is("content", read_along["content"]),) if read_along else ()
         return Update(
             request_key(decision.place.request_id),
             set={
@@ -431,11 +713,17 @@ class WaitingRoom:
             add={"attempt": 1},
             append=_append(State.ADMITTED, now),
             remove=("reason", "execution_arn", "started_at", "claimed_at"),
-            when=(Is("state", State.QUEUED.value),),
+            when=(Is("state", State.QUEUED.value), *same),
         )
 
     def _take_slots(
-        self, admissions: Sequence[Decision], plan: Plan, ledger: Ledger, policy: Policy, now: datetime
+        self,
+        admissions: Sequence[Decision],
+        plan: Plan,
+        ledger: Ledger,
+        policy: Policy,
+        now: datetime,
+        heard: Item,
     ) -> Update:
         """Count the slots as taken, on condition that no limit is exceeded and nobody else admitted.
 
@@ -446,7 +734,7 @@ class WaitingRoom:
         if any(count > limits.get(name, count) for name, count in counts.items()):
             raise Conflict("more slots than the limits allow")
         version = ledger.version + 1
-        sets: Item = {"saved": dict(plan.saved), "month": plan.month}
+        sets: Item = {"saved": dict(plan.saved), "month": plan.month, "by": BY_PASS, **heard}
         reserved: dict[str, Decimal] = {}
         for decision in admissions:
             name = f"{_RESERVED}{plan.month} {decision.queue.tier}"
@@ -459,7 +747,7 @@ class WaitingRoom:
             LEDGER,
             set=sets,
             add={**counts, **{name: usd for name, usd in reserved.items() if usd}, "version": 1, "moves": 1},
-            remove=_forgotten(ledger, month_of(now - MONEY_KEPT)),
+            remove=(*_forgotten(ledger, month_of(now - MONEY_KEPT)), *(() if "heard" in heard else ("heard",))),
             when=(
                 *self._unmoved(ledger),
                 *(AtMost(name, limits[name] - count) for name, count in counts.items() if name in limits),
@@ -488,7 +776,19 @@ class WaitingRoom:
 
     def remember_saved(self, plan: Plan, ledger: Ledger) -> None:
         """Note for which requests instances are saved, when a pass admits nobody. Raises Conflict."""
-        self._write(Update(LEDGER, set={"saved": dict(plan.saved)}, when=self._unmoved(ledger)))
+        changes = {"saved": dict(plan.saved), "by": BY_PASS}
+        self._write(Update(LEDGER, set=changes, when=self._unmoved(ledger)))
+
+    def note_waiting(self, sight: Sight) -> None:
+        """Note that something waits, or may, so that the next end wakes a pass.
+
+        Raises Conflict when an end came in between, which woke nobody: then it is to be looked at again.
+        """
+        if sight.ledger.get("waiting") != SOMEBODY:
+            ledger = sight.snapshot.ledger
+            unmoved = (*self._unmoved(ledger), IsOr("moves", ledger.moves))
+            changes = {"waiting": SOMEBODY, "by": BY_PASS}
+            self._write(Update(LEDGER, set=changes, remove=("heard",), when=unmoved))
 
     def shelve(
         self,
@@ -533,25 +833,27 @@ class WaitingRoom:
     def mark_running(self, request: Request, execution_arn: str, now: datetime) -> bool:
         """Record that the execution of this attempt runs; False when the request is past that."""
         try:
-            self._write(
-                Update(
-                    request_key(request.request_id),
-                    set={
-                        "state": State.RUNNING.value,
-                        "activity": State.RUNNING.value,
-                        "since": stamp(now),
-                        "started_at": stamp(now),
-                        "execution_arn": execution_arn,
-                    },
-                    append=_append(State.RUNNING, now),
-                    when=(Is("state", State.ADMITTED.value), Is("attempt", request.attempt)),
-                )
-            )
+            self._write(_runs(request, execution_arn, now))
         except Conflict as conflict:
             if not conflict.failed:
                 raise
             return False
         return True
+
+    def mark_all_running(self, started: Sequence[tuple[Request, str]], now: datetime) -> set[str]:
+        """Record that these attempts run, and their ARNs; return the ids of those that were not past that."""
+        left = {request.request_id: (request, arn) for request, arn in started}
+        while len(left) > 1:
+            writes = [_runs(request, arn, now) for request, arn in left.values()]
+            try:
+                self._write(*writes)
+                return set(left)
+            except Conflict as conflict:
+                past = {writes[number].key.values[0][1] for number in conflict.failed}
+                if not past:  # somebody else's transaction
+                    break
+                left = {name: one for name, one in left.items() if name not in past}
+        return {name for name, (request, arn) in left.items() if self.mark_running(request, arn, now)}
 
     def claim(self, request: Request, now: datetime) -> bool:
         """Take the start of an ADMITTED request over from the pass that admitted it; False when it is not free."""
@@ -588,14 +890,31 @@ class WaitingRoom:
 
     # --- ends ---------------------------------------------------------------------------------------------
 
-    def finish(self, ends: Sequence[End], policy: Policy, now: datetime) -> list[bool]:
-        """End attempts and release their slots in one transaction; False for each that had ended before."""
-        return self._retried(lambda: self._finish_once(ends, policy, now))
+    def finish(self, ends: Sequence[End], policy: Policy, now: datetime, found: Found | None = None) -> list[bool]:
+        """End attempts and release their slots, a transaction for some at a time; the last wakes the dispatcher.
 
-    def _finish_once(self, ends: Sequence[End], policy: Policy, now: datetime) -> list[bool]:
-        if len(ends) > ENDS_MAX:
-            return [told for part in _parts(ends, ENDS_MAX) for told in self.finish(part, policy, now)]
-        current = self._requests([end.request.request_id for end in ends])
+        False for each that had ended before. `found` is what was read of them already (`end_keys`).
+        """
+        order = sorted(range(len(ends)), key=lambda n: (ends[n].request.tier, ends[n].request.tenant_id))
+        told: dict[int, bool] = {}
+        for part in _parts(order, ENDS_MAX):
+            some = [ends[number] for number in part]
+            told |= dict(zip(part, self._finish(some, policy, now, found, part[-1] == order[-1]), strict=True))
+            touched = {key for end in some for key in end_keys(end.request)}
+            found = None if found is None else {key: item for key, item in found.items() if key not in touched}
+        return [told[number] for number in range(len(ends))]
+
+    def _finish(
+        self, ends: Sequence[End], policy: Policy, now: datetime, found: Found | None, last: bool
+    ) -> list[bool]:
+        tries = [found]  # what was read before is good for one try
+        return self._retried(lambda: self._finish_once(ends, policy, now, tries.pop() if tries else None, last))
+
+    def _finish_once(
+        self, ends: Sequence[End], policy: Policy, now: datetime, found: Found | None, last: bool
+    ) -> list[bool]:
+        known_items = self._known([request_key(end.request.request_id) for end in ends], found)
+        current = {item["request_id"]: request_from(item) for item in known_items.values() if item}
         settling: dict[str, End] = {}
         for end in ends:
             known = current.get(end.request.request_id)
@@ -608,12 +927,21 @@ class WaitingRoom:
                 request_id: end.execution for request_id, end in settling.items() if end.execution is not None
             }
             states: list[Write] = [self._end_request(end, current[id_], now) for id_, end in settling.items()]
-            queues = self._released_queues(requests, executions, policy, now)
+            queues, waits = self._released_queues(requests, executions, policy, now, found)
             if len(states) + len(queues) + 1 > ACTIONS_MAX and len(ends) > 1:
                 half = (len(ends) + 1) // 2
-                return [one for part in _parts(ends, half) for one in self.finish(part, policy, now)]
-            self._settle(states, self._give_back(requests, executions, policy), queues)
+                first = self._finish(ends[:half], policy, now, None, False)
+                return first + self._finish(ends[half:], policy, now, None, last)
+            ledger = self._give_back(requests, executions, policy, waits=waits, last=last)
+            self._settle(states, ledger, queues)
         return told
+
+    def _known(self, keys: Sequence[Key], found: Found | None) -> Found:
+        """Return what was read of some keys, or read it."""
+        wanted = dict.fromkeys(keys)
+        if found is not None and all(key in found for key in wanted):
+            return {key: found[key] for key in wanted}
+        return self.read(wanted)
 
     def _of_attempt(self, end: End, known: Request) -> bool:
         """Tell whether an end is that of the attempt that holds the slot."""
@@ -646,11 +974,18 @@ class WaitingRoom:
         )
 
     def _give_back(
-        self, requests: Sequence[Request], executions: Mapping[str, ExecutionRecord], policy: Policy
+        self,
+        requests: Sequence[Request],
+        executions: Mapping[str, ExecutionRecord],
+        policy: Policy,
+        *,
+        waits: bool,
+        last: bool = True,
     ) -> Update:
         """Return what gives slots and reservations back, and books costs on the tier's account.
 
         Where less comes back than was spent, what others decided on the account before does not hold any more.
+        With `waits`, something waits in the queues that it is about. The `last` of some wakes the dispatcher.
         """
         counts = _counts((request.tier, request.lane) for request in requests)
         money: dict[str, Decimal] = {}
@@ -663,11 +998,13 @@ class WaitingRoom:
                 money[name] = money.get(name, Decimal(0)) + usd
         return Update(
             LEDGER,
+            set={"by": BY_END if last else BY_PART} | ({"waiting": SOMEBODY} if waits else {}),
             add={
                 **{name: -count for name, count in counts.items()},
                 **{name: usd for name, usd in money.items() if usd},
                 **_moved(policy, taken),
             },
+            remove=("heard",) if waits else (),
             when=tuple(AtLeast(name, count) for name, count in counts.items()),
         )
 
@@ -677,12 +1014,13 @@ class WaitingRoom:
         executions: Mapping[str, ExecutionRecord],
         policy: Policy,
         now: datetime,
-    ) -> list[Write]:
-        """Return what releases the queues' slots, and books what ran."""
+        read: Found | None,
+    ) -> tuple[list[Write], bool]:
+        """Return what releases the queues' slots and books what ran, and whether anything waits in the queues."""
         owners = list(dict.fromkeys((request.tier, request.tenant_id) for request in requests))
-        keys = [queue_key(*owner) for owner in owners] + booking_keys(executions.values())
-        found = dict(zip(keys, self.store.get(*keys), strict=True))
+        found = self._known([queue_key(*owner) for owner in owners] + booking_keys(executions.values()), read)
         writes: list[Write] = []
+        waits = False
         for tier, tenant_id in owners:
             before = after = _queue(found[queue_key(tier, tenant_id)], tier, tenant_id)
             for request in requests:
@@ -691,7 +1029,8 @@ class WaitingRoom:
                     after = self._released(after, request, spent, policy, now)
             after, owed = _warned(before, after, policy, now)
             writes += [*self._refile(before, after, now), *owed]
-        return writes + bookings(list(executions.values()), found, now, self._expiry(now))
+            waits = waits or bool(after.lanes)
+        return writes + bookings(list(executions.values()), found, now, self._expiry(now)), waits
 
     def _released(
         self, queue: TenantQueue, request: Request, cost: Decimal, policy: Policy, now: datetime
@@ -777,7 +1116,7 @@ class WaitingRoom:
         after, owed = _warned(before, after, policy, now)
         owed += bookings(executions, found, now, self._expiry(now))
         queued = _expected(queued, past_from(found[past]), policy)
-        gives_back = self._give_back([known], {e.request_id: e for e in executions}, policy)
+        gives_back = self._give_back([known], {e.request_id: e for e in executions}, policy, waits=True)
         still = (
             OneOf("state", tuple(state.value for state in HOLDING)),
             Is("attempt", known.attempt),
@@ -832,7 +1171,14 @@ class WaitingRoom:
         change = after.charged_usd - before.charged_usd
         if change:
             spent = {f"{_SPENT}{before.month} {before.tier}": change}
-            writes.append(Update(LEDGER, add={**spent, **_moved(policy, {before.tier: change})}))
+            writes.append(
+                Update(
+                    LEDGER,
+                    set={"by": BY_END, "waiting": SOMEBODY},
+                    add={**spent, **_moved(policy, {before.tier: change})},
+                    remove=("heard",),
+                )
+            )
             held = [queue_from(item) for key in queues if (item := found[key]) is not None]
             queue = next((queue for queue in held if queue.month == before.month), None)
             if queue is not None:
@@ -1253,6 +1599,11 @@ def settled(request: Request, waiting: Request, policy: Policy, now: datetime) -
     )
 
 
+def policy_version(found: Found) -> int:
+    """Return the version of the policy that the ledger names."""
+    return int((found[LEDGER] or {}).get("policy_version", 0))
+
+
 def ledger_from(item: Item | None) -> Ledger:
     values = item or {}
 
@@ -1263,6 +1614,7 @@ def ledger_from(item: Item | None) -> Ledger:
         version=int(values.get("version", 0)),
         moves=int(values.get("moves", 0)),
         policy_version=int(values.get("policy_version", 0)),
+        heard=int(values["heard"]) if "heard" in values else None,
         month=str(values.get("month", "")),
         spent_in={n.removeprefix(_SPENT): Decimal(v) for n, v in values.items() if n.startswith(_SPENT)},
         reserved_in={n.removeprefix(_RESERVED): Decimal(v) for n, v in values.items() if n.startswith(_RESERVED)},
@@ -1279,6 +1631,93 @@ def ledger_from(item: Item | None) -> Ledger:
         foreign=int(values.get("foreign", 0)),
         shrunk_to=int(values["shrunk_to"]) if "shrunk_to" in values else None,
         shrunk_until=unstamp(values["shrunk_until"]) if "shrunk_until" in values else None,
+    )
+
+
+def ring_from(item: Mapping[str, Any]) -> Ring:
+    """Return what the bell's item says of its last ring."""
+    hints = item.get("hints")
+    return Ring(
+        number=int(item["rings"]),
+        hints=None if hints is None else tuple(Hint(*text.split(" ")) for text in hints),
+    )
+
+
+def _ring(requests: Sequence[Request]) -> Update:
+    """Return what rings the bell, saying what was enlisted unless that is too much."""
+    hints = [f"{request.tier} {request.tenant_id} {request.request_id}" for request in requests]
+    if len(hints) > HINTS_MAX:
+        return Update(BELL, add={"rings": 1}, remove=("hints",))
+    return Update(BELL, set={"hints": hints}, add={"rings": 1})
+
+
+def _told_of_all(ledger: Ledger, rung: int, rings: Sequence[Ring]) -> bool:
+    """Tell whether rings name all that can wait: nothing waited once, and each ring since is among them."""
+    told = {ring.number for ring in rings if ring.hints is not None}
+    return ledger.heard is not None and all(number in told for number in range(ledger.heard + 1, rung + 1))
+
+
+def _hint_keys(hint: Hint) -> tuple[Key, ...]:
+    return (queue_key(hint.tier, hint.tenant_id), request_key(hint.request_id), tenant_key(hint.tenant_id))
+
+
+def _hinted_queues(hints: Sequence[Hint], found: Found) -> list[TenantQueue]:
+    """Return the queues that are named and in which something waits that passes look at."""
+    items = [found[key] for key in dict.fromkeys(queue_key(hint.tier, hint.tenant_id) for hint in hints)]
+    queues = [queue_from(item) for item in items if item]
+    queues = [queue for queue in queues if queue.lanes and not queue.paused and not queue.shelved_for]
+    return sorted(queues, key=lambda queue: (queue.tier, queue.tenant_id))
+
+
+def _enlist_keys(submission: Submission) -> tuple[Key, Key, Key, Key]:
+    """Return where request, place, queue and past of a submission stand."""
+    return (
+        request_key(submission.request_id),
+        place_key(submission.tier, submission.tenant_id, submission.data_set, _alone(submission)),
+        queue_key(submission.tier, submission.tenant_id),
+        past_key(submission.tenant_id, submission.data_set),
+    )
+
+
+def _packed(wishes: Sequence[Wish], plain: Sequence[int]) -> Iterator[list[int]]:
+    """Yield positions of wishes that fit one transaction each; a tenant's together where they do."""
+
+    def owner_of(number: int) -> tuple[str, str]:
+        return (wishes[number].submission.tier, wishes[number].submission.tenant_id)
+
+    part: list[int] = []
+    actions = 1  # the bell
+    for number in sorted(plain, key=owner_of):
+        first = not part or owner_of(part[-1]) != owner_of(number)
+        needed = 2 + (LANES_MAX if first else 0)
+        if part and (actions + needed > ACTIONS_MAX or len(part) >= TOGETHER_MAX):
+            yield part
+            part, actions, needed = [], 1, 2 + LANES_MAX
+        part.append(number)
+        actions += needed
+    if part:
+        yield part
+
+
+def end_keys(about: Request | Subject) -> tuple[Key, ...]:
+    """Return what `finish` must know of an end, its request aside."""
+    tenant_id = about.tenant_id
+    return (queue_key(about.tier, tenant_id), past_key(tenant_id, about.data_set), pace_key(tenant_id))
+
+
+def _runs(request: Request, execution_arn: str, now: datetime) -> Update:
+    """Return what records that the execution of an attempt runs."""
+    return Update(
+        request_key(request.request_id),
+        set={
+            "state": State.RUNNING.value,
+            "activity": State.RUNNING.value,
+            "since": stamp(now),
+            "started_at": stamp(now),
+            "execution_arn": execution_arn,
+        },
+        append=_append(State.RUNNING, now),
+        when=(Is("state", State.ADMITTED.value), Is("attempt", request.attempt)),
     )
 
 
@@ -1419,8 +1858,8 @@ def _reopened(
     yield f"shelf|{present}|{turn:02x}|", f"shelf|{present}|{turn:02x}|~"
 
 
-def _parts(ends: Sequence[End], size: int) -> list[Sequence[End]]:
-    return [ends[begin : begin + size] for begin in range(0, len(ends), size)]
+def _parts(whole: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [whole[begin : begin + size] for begin in range(0, len(whole), size)]
 
 
 def _entries(queue: TenantQueue, now: datetime, shelf: str | None) -> list[tuple[str, str]]:

@@ -99,6 +99,7 @@ class ExecutionDetail(_Event):
     """Its times are left out: they may be missing or wrong, and the jobs' own are asked for (ExecutionReports)."""
 
     display_name: str = Field(default="", alias="pipelineExecutionDisplayName")
+    description: str = Field(default="", alias="pipelineExecutionDescription")
     status: str = Field(alias="currentPipelineExecutionStatus")
     execution_arn: str = Field(
         min_length=1, validation_alias=AliasChoices("pipelineExecutionArn", "execution_arn")

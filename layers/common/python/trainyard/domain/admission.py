@@ -66,6 +66,9 @@ class Ledger:
     moves: int = 0
     """Moves with every change of a count."""
     policy_version: int = 0
+    heard: int | None = None
+    """The count of the bell's rings up to which all was looked at and nothing was left waiting; None when
+    something may wait."""
     month: str = ""
     """The month to whose budgets admissions belong; it never goes back, whatever a clock says."""
     used: int = 0

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import boto3
@@ -30,10 +31,15 @@ def client(service: str, region: str | None = None) -> Any:
 
 def take_calls() -> Counter[str]:
     """Return the counted calls, and begin again at nothing."""
-    taken = Counter(calls)
-    calls.clear()
-    return taken
+    with _counting:
+        taken = Counter(calls)
+        calls.clear()
+        return taken
 
 
 def _count(model: Any, **_: Any) -> None:
-    calls[f"{model.service_model.service_id}.{model.name}"] += 1
+    with _counting:
+        calls[f"{model.service_model.service_id}.{model.name}"] += 1
+
+
+_counting = Lock()

@@ -29,12 +29,13 @@ class SageMakerExecutions:
     def __init__(self, *, pipeline_name: str) -> None:
         self._pipeline = pipeline_name
 
-    def start(self, *, name: str, token: str, parameters: dict[str, str]) -> str:
+    def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         try:
             with translated():
                 answer = client("sagemaker").start_pipeline_execution(
                     PipelineName=self._pipeline,
                     PipelineExecutionDisplayName=name,
+                    PipelineExecutionDescription=description,
                     ClientRequestToken=token,
                     PipelineParameters=[{"Name": n, "Value": value} for n, value in parameters.items()],
                 )

@@ -53,10 +53,17 @@ def rest(number: int) -> None:
 
 
 class DynamoStore:
-    """Implements Store over three tables."""
+    """Implements Store over four tables."""
 
-    def __init__(self, *, scheduler_table: str, requests_table: str, record_table: str) -> None:
-        self._tables = {"scheduler": scheduler_table, "requests": requests_table, "record": record_table}
+    def __init__(
+        self, *, scheduler_table: str, requests_table: str, record_table: str, tenants_table: str = ""
+    ) -> None:
+        self._tables = {
+            "scheduler": scheduler_table,
+            "requests": requests_table,
+            "record": record_table,
+            "tenants": tenants_table,
+        }
 
     def get(self, *keys: Key) -> list[Item | None]:
         if len(keys) == 1:
@@ -123,7 +130,12 @@ class DynamoStore:
             )
 
 
-_KEY_NAMES = {"scheduler": ("pk", "sk"), "requests": ("request_id",), "record": ("pk", "sk")}
+_KEY_NAMES = {
+    "scheduler": ("pk", "sk"),
+    "requests": ("request_id",),
+    "record": ("pk", "sk"),
+    "tenants": ("pk",),
+}
 
 
 def deserialized(item: Mapping[str, Any]) -> Item:

@@ -6,7 +6,8 @@ from typing import Any
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
-from trainyard.adapters.aws.items import Item, deserialized, serialized, tenant_from, tenant_item
+from trainyard.adapters.aws.items import Item, deserialized, serialized
+from trainyard.application.tenant_records import tenant_from, tenant_item
 from trainyard.domain.tenants import Tenant, TenantState
 
 
@@ -23,7 +24,7 @@ class DynamoTenants:
 
     def get(self, tenant_id: str) -> Tenant | None:
         item = _get(self._table, {"pk": f"tenant#{tenant_id}"})
-        return tenant_from(item) if item else None
+        return tenant_from(deserialized(item)) if item else None
 
     def owner_of(self, bucket: str, key: str) -> Tenant | None:
         first, slash, _ = key.partition("/")
@@ -41,7 +42,7 @@ class DynamoTenants:
         after = replace(tenant, revision=tenant.revision + 1)
         record: dict[str, Any] = {
             "TableName": self._table,
-            "Item": tenant_item(after) | serialized({"pk": f"tenant#{tenant.tenant_id}"}),
+            "Item": serialized(tenant_item(after) | {"pk": f"tenant#{tenant.tenant_id}"}),
             "ConditionExpression": "attribute_not_exists(revision)",
         }
         if tenant.revision:
@@ -84,7 +85,9 @@ class DynamoTenants:
                 **start,
             )
         last = found.get("LastEvaluatedKey")
-        return [tenant_from(item) for item in found["Items"]], deserialized(last)["pk"] if last else None
+        return [tenant_from(deserialized(item)) for item in found["Items"]], deserialized(last)[
+            "pk"
+        ] if last else None
 
     def _delete(self, pk: str) -> None:
         with translated():
@@ -111,7 +114,10 @@ DELAYED_RING = "ring"
 
 
 class DynamoBell:
-    """Implements Bell: one small item whose change, seen by a filtered stream, wakes the dispatcher."""
+    """Implements Bell: one small item whose change, seen by a filtered stream, wakes the dispatcher.
+
+    A ring without hints (application/waiting_room.py) may be for any queue.
+    """
 
     DELAY_SECONDS_MAX = 900
     """Of an SQS message (SQS developer guide, "Message quotas")."""
@@ -125,7 +131,7 @@ class DynamoBell:
             client("dynamodb").update_item(
                 TableName=self._table,
                 Key=serialized({"pk": "bell", "sk": "bell"}),
-                UpdateExpression="ADD rings :one",
+                UpdateExpression="ADD rings :one REMOVE hints",
                 ExpressionAttributeValues=serialized({":one": 1}),
             )
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.ports import ExecutionReport
+from trainyard.application.tenant_records import tenant_item, tenant_key
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.receipts import progress_of, receipt_of
 from trainyard.domain.requests import Content, Outcome, Request, Submission
@@ -14,8 +16,18 @@ from trainyard.domain.tenants import Tenant, TrainOn
 
 
 class MemoryTenants:
-    def __init__(self, *tenants: Tenant) -> None:
-        self._tenants = {tenant.tenant_id: tenant for tenant in tenants}
+    """The tenants' records, which stand in a store too where one is given."""
+
+    def __init__(self, *tenants: Tenant, store: MemoryStore | None = None) -> None:
+        self._tenants: dict[str, Tenant] = {}
+        self._store = store
+        for tenant in tenants:
+            self._keep(tenant)
+
+    def _keep(self, tenant: Tenant) -> None:
+        self._tenants[tenant.tenant_id] = tenant
+        if self._store is not None:
+            self._store.items[tenant_key(tenant.tenant_id)] = tenant_item(tenant)
 
     def get(self, tenant_id: str) -> Tenant | None:
         return self._tenants.get(tenant_id)
@@ -29,7 +41,7 @@ class MemoryTenants:
         if (known.revision if known else 0) != tenant.revision:
             raise Conflict(f"the record of tenant {tenant.tenant_id} changed meanwhile")
         after = replace(tenant, revision=tenant.revision + 1)
-        self._tenants[tenant.tenant_id] = after
+        self._keep(after)
         return after
 
     def cursor(self) -> str | None:
@@ -43,6 +55,8 @@ class MemoryTenants:
 
     def purge(self, tenant: Tenant) -> None:
         self._tenants.pop(tenant.tenant_id, None)
+        if self._store is not None:
+            self._store.items.pop(tenant_key(tenant.tenant_id), None)
 
     def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]:
         return list(self._tenants.values()), None
@@ -118,7 +132,7 @@ class MemoryExecutions:
         self.foreign: list[str] = []
         """Display names of executions that are not ours."""
 
-    def start(self, *, name: str, token: str, parameters: dict[str, str]) -> str:
+    def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         self.calls += 1
         fault, lost = self.faults.pop(0) if self.faults else (None, False)
         if fault is None or lost:

@@ -15,16 +15,14 @@ from trainyard.application.store import (
     AtLeast,
     AtMost,
     Condition,
-    Delete,
     Is,
     IsOr,
     Item,
     Key,
     OneOf,
     Page,
-    Put,
-    Update,
     Write,
+    applied,
 )
 from trainyard.domain.errors import Conflict
 
@@ -66,6 +64,8 @@ class MemoryStore:
         """Changes that the eventual indexes do not show yet: when, key, item before and after."""
         self._seen: dict[Key, Item] = {}
         """Requests and record as the eventual indexes show them."""
+        self.stream: Callable[[Key, Item], None] = lambda _key, _item: None
+        """Told of each item of the scheduler's table that was written, as it is then."""
 
     def get(self, *keys: Key) -> list[Item | None]:
         assert 0 < len(keys) <= KEYS_MAX, "a batch reads 1 to 100 items"
@@ -109,7 +109,7 @@ class MemoryStore:
         )
         if failed:
             raise Conflict(f"conditions failed: {[writes[n] for n in failed][:1]}", failed=failed)
-        changes = [(write.key, _applied(self.items.get(write.key), write)) for write in writes]
+        changes = [(write.key, applied(self.items.get(write.key), write)) for write in writes]
         total = 0
         for key, item in changes:
             assert all(value for _, value in key.values), f"a key part is empty: {key}"
@@ -120,6 +120,9 @@ class MemoryStore:
         for key, item in changes:
             self._replace(key, item)
         self.transactions += 1
+        for key, item in changes:
+            if item is not None and key.table == "scheduler":
+                self.stream(key, item)
 
     # --- parts --------------------------------------------------------------------------------------------
 
@@ -202,27 +205,6 @@ def _true(condition: Condition, key: Key, item: Item | None) -> bool:
             return name in values and bool(values[name] >= bound)
         case Absent(name):
             return name not in values
-
-
-def _applied(item: Item | None, write: Write) -> Item | None:
-    match write:
-        case Delete():
-            return None
-        case Put(_, new):
-            return dict(new)
-        case Update():
-            named = [*write.set, *write.add, *write.append, *write.remove]
-            assert len(named) == len(set(named)), "an update names each attribute once"
-            changed = dict(item or {})
-            for name, value in write.set.items():
-                changed[name] = value
-            for name, number in write.add.items():
-                changed[name] = changed.get(name, 0) + number
-            for name, more in write.append.items():
-                changed[name] = [*changed.get(name, []), *more]
-            for name in write.remove:
-                changed.pop(name, None)
-            return changed
 
 
 def _size(value: Any) -> int:
