@@ -9,8 +9,8 @@ from cli.deployment import Deployment
 from cli.machines import run
 from cli.show import Answer
 from trainyard.adapters.aws.credentials import scoped_credentials
-from trainyard.contracts.events import APPLICATION_SOURCE
 from trainyard.contracts.tenants import LIMITS, tenant_view
+from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, is_data_set
 from trainyard.domain.tenants import Change, TenantState

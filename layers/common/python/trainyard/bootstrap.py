@@ -1,48 +1,51 @@
-"""Build the use case of each function from its settings; once, and when first needed."""
+"""Build the use case of each function from its settings; once, and when first needed.
+
+What a function does not need it does not import: imports are the larger part of a cold start.
+"""
+
+from __future__ import annotations
 
 from datetime import timedelta
 from functools import cache
+from typing import TYPE_CHECKING
 
-from trainyard.adapters.aws.billing import AwsMarketplace, CostExplorerTags, S3StatementFiles, S3UsageFiles
-from trainyard.adapters.aws.estate import Estate
-from trainyard.adapters.aws.machines import LambdaTenantRoles, StepFunctionsRuns
-from trainyard.adapters.aws.migration import S3Migration
-from trainyard.adapters.aws.provisioning import AwsProvisioning
-from trainyard.adapters.aws.queues import EventBridgeAnnouncements, SqsDeadLetters, SqsTierQueues
-from trainyard.adapters.aws.removal import AwsRemoval
-from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports, SageMakerExecutions, SageMakerJobs
-from trainyard.adapters.aws.storage import S3DataSets, S3Receipts, S3Results
-from trainyard.adapters.aws.store import DynamoStore, rest
-from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
-from trainyard.adapters.aws.threads import beside_each_other
-from trainyard.application.book import Book
-from trainyard.application.cost_tags import TagActivation
-from trainyard.application.dispatch import Dispatch
-from trainyard.application.enlist import Enlist
-from trainyard.application.guard import Guard
-from trainyard.application.intake import Intake
-from trainyard.application.leaving import Leaving
-from trainyard.application.metering import Metering
-from trainyard.application.moving import Moving
-from trainyard.application.onboarding import Onboarding
-from trainyard.application.owed import Owed
-from trainyard.application.policies import Policies
-from trainyard.application.reconcile import Reconcile
-from trainyard.application.record import Record
-from trainyard.application.roles import PooledRoles
-from trainyard.application.statements import MonthlyStatements, Statements
-from trainyard.application.tenants import Names, TenantDesk
-from trainyard.application.usage import Usage
-from trainyard.application.waiting_room import WaitingRoom
-from trainyard.contracts.decisions import encode_pass
-from trainyard.contracts.policy_file import DEPLOYED, entry_of, parse_policy, with_entry
-from trainyard.contracts.price_file import prices_of
 from trainyard.contracts.settings import Settings
-from trainyard.domain.parameters import Defaults, images_of
+
+if TYPE_CHECKING:
+    from trainyard.adapters.aws.estate import Estate
+    from trainyard.adapters.aws.provisioning import AwsProvisioning
+    from trainyard.adapters.aws.queues import SqsDeadLetters
+    from trainyard.adapters.aws.store import DynamoStore
+    from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
+    from trainyard.application.book import Book
+    from trainyard.application.cost_tags import TagActivation
+    from trainyard.application.dispatch import Dispatch, KeptPass
+    from trainyard.application.enlist import Enlist
+    from trainyard.application.guard import Guard
+    from trainyard.application.intake import Intake
+    from trainyard.application.leaving import Leaving
+    from trainyard.application.metering import Metering
+    from trainyard.application.moving import Moving
+    from trainyard.application.onboarding import Onboarding
+    from trainyard.application.owed import Owed
+    from trainyard.application.policies import Policies
+    from trainyard.application.reconcile import Reconcile
+    from trainyard.application.record import Record
+    from trainyard.application.roles import PooledRoles
+    from trainyard.application.statements import MonthlyStatements, Statements
+    from trainyard.application.tenants import TenantDesk
+    from trainyard.application.usage import Usage
+    from trainyard.application.waiting_room import WaitingRoom
+    from trainyard.domain.parameters import Defaults
 
 
 @cache
 def intake() -> Intake:
+    from trainyard.adapters.aws.queues import EventBridgeAnnouncements, SqsTierQueues
+    from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
+    from trainyard.adapters.aws.tables import DynamoTenants
+    from trainyard.application.intake import Intake
+
     settings = Settings.from_env(
         "account_id",
         "scheduler_table",
@@ -66,11 +69,20 @@ def intake() -> Intake:
 
 @cache
 def dead_letters() -> SqsDeadLetters:
+    from trainyard.adapters.aws.queues import SqsDeadLetters
+
     return SqsDeadLetters(queue_url=Settings.from_env("dead_letter_queue_url").dead_letter_queue_url)
 
 
 @cache
 def enlist() -> Enlist:
+    from trainyard.adapters.aws.machines import LambdaTenantRoles
+    from trainyard.adapters.aws.queues import EventBridgeAnnouncements
+    from trainyard.adapters.aws.storage import S3Receipts
+    from trainyard.adapters.aws.tables import DynamoTenants
+    from trainyard.adapters.aws.threads import beside_each_other
+    from trainyard.application.enlist import Enlist
+
     settings = Settings.from_env(
         "scheduler_table",
         "requests_table",
@@ -94,6 +106,13 @@ def enlist() -> Enlist:
 
 @cache
 def dispatch() -> Dispatch:
+    from trainyard.adapters.aws.queues import EventBridgeAnnouncements
+    from trainyard.adapters.aws.sagemaker import SageMakerExecutions
+    from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
+    from trainyard.adapters.aws.tables import DynamoTenants
+    from trainyard.adapters.aws.threads import beside_each_other
+    from trainyard.application.dispatch import Dispatch
+
     settings = Settings.from_env(
         "scheduler_table",
         "requests_table",
@@ -116,7 +135,7 @@ def dispatch() -> Dispatch:
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         bell=_bell(settings),
-        encode=encode_pass,
+        encode=_encode_pass,
         at_once=beside_each_other,
         defaults=_defaults(settings),
     )
@@ -124,6 +143,14 @@ def dispatch() -> Dispatch:
 
 @cache
 def record() -> Record:
+    from trainyard.adapters.aws.queues import EventBridgeAnnouncements
+    from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports
+    from trainyard.adapters.aws.storage import S3Receipts, S3Results
+    from trainyard.adapters.aws.tables import DynamoTenants
+    from trainyard.adapters.aws.threads import beside_each_other
+    from trainyard.application.record import Record
+    from trainyard.contracts.price_file import prices_of
+
     settings = Settings.from_env(
         "scheduler_table", "requests_table", "record_table", "tenants_table", "event_bus_name"
     )
@@ -143,6 +170,12 @@ def record() -> Record:
 
 @cache
 def owed() -> Owed:
+    from trainyard.adapters.aws.queues import EventBridgeAnnouncements
+    from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports
+    from trainyard.application.book import Book
+    from trainyard.application.owed import Owed
+    from trainyard.contracts.price_file import prices_of
+
     settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "event_bus_name")
     return Owed(
         policies=_policies(settings),
@@ -156,16 +189,23 @@ def owed() -> Owed:
 
 @cache
 def book() -> Book:
+    from trainyard.application.book import Book
+
     return Book(store=_store(Settings.from_env("scheduler_table", "requests_table", "record_table")))
 
 
 @cache
 def tenants() -> DynamoTenants:
+    from trainyard.adapters.aws.tables import DynamoTenants
+
     return DynamoTenants(tenants_table=Settings.from_env("tenants_table").tenants_table)
 
 
 @cache
 def usage() -> Usage:
+    from trainyard.adapters.aws.billing import S3UsageFiles
+    from trainyard.application.usage import Usage
+
     settings = Settings.from_env("account_id", "region", "stage", "billing_bucket")
     return Usage(
         book=book(),
@@ -178,22 +218,33 @@ def usage() -> Usage:
 
 @cache
 def statements() -> Statements:
+    from trainyard.adapters.aws.billing import S3StatementFiles
+    from trainyard.application.statements import Statements
+
     return Statements(book=book(), files=S3StatementFiles())
 
 
 @cache
 def monthly_statements() -> MonthlyStatements:
+    from trainyard.application.statements import MonthlyStatements
+
     return MonthlyStatements(book=book(), tenants=tenants(), statements=statements())
 
 
 @cache
 def tag_activation() -> TagActivation:
+    from trainyard.adapters.aws.billing import CostExplorerTags
+    from trainyard.application.cost_tags import TagActivation
+
     return TagActivation(book=book(), tags=CostExplorerTags())
 
 
 @cache
 def metering() -> Metering | None:
     """Return what tells the Marketplace; None where no dimension is named."""
+    from trainyard.adapters.aws.billing import AwsMarketplace
+    from trainyard.application.metering import Metering
+
     dimension = Settings.from_env().marketplace_dimension
     if not dimension:
         return None
@@ -202,6 +253,9 @@ def metering() -> Metering | None:
 
 @cache
 def reconcile() -> Reconcile:
+    from trainyard.adapters.aws.sagemaker import SageMakerExecutions
+    from trainyard.application.reconcile import Reconcile
+
     settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "pipeline_name")
     return Reconcile(
         policies=_policies(settings),
@@ -238,6 +292,12 @@ TENANT_SETTINGS = (
 
 @cache
 def tenant_desk() -> TenantDesk:
+    from trainyard.adapters.aws.machines import StepFunctionsRuns
+    from trainyard.adapters.aws.queues import EventBridgeAnnouncements
+    from trainyard.adapters.aws.tables import DynamoTenants
+    from trainyard.application.tenants import Names, TenantDesk
+    from trainyard.contracts.policy_file import entry_of, with_entry
+
     settings = Settings.from_env(*TENANT_SETTINGS)
     return TenantDesk(
         records=DynamoTenants(tenants_table=settings.tenants_table),
@@ -258,6 +318,9 @@ def tenant_desk() -> TenantDesk:
 
 @cache
 def onboarding() -> Onboarding:
+    from trainyard.adapters.aws.removal import AwsRemoval
+    from trainyard.application.onboarding import Onboarding
+
     return Onboarding(
         desk=tenant_desk(), provisioning=_provisioning(), removal=AwsRemoval(estate=_estate()), bell=bell()
     )
@@ -265,6 +328,10 @@ def onboarding() -> Onboarding:
 
 @cache
 def pooled_roles() -> PooledRoles:
+    from trainyard.adapters.aws.removal import AwsRemoval
+    from trainyard.adapters.aws.tables import DynamoTenants
+    from trainyard.application.roles import PooledRoles
+
     settings = Settings.from_env(*TENANT_SETTINGS)
     return PooledRoles(
         records=DynamoTenants(tenants_table=settings.tenants_table),
@@ -276,6 +343,12 @@ def pooled_roles() -> PooledRoles:
 
 @cache
 def moving() -> Moving:
+    from trainyard.adapters.aws.migration import S3Migration
+    from trainyard.adapters.aws.queues import SqsTierQueues
+    from trainyard.adapters.aws.removal import AwsRemoval
+    from trainyard.adapters.aws.storage import S3DataSets
+    from trainyard.application.moving import Moving
+
     settings = Settings.from_env(*TENANT_SETTINGS)
     return Moving(
         desk=tenant_desk(),
@@ -290,6 +363,11 @@ def moving() -> Moving:
 
 @cache
 def leaving() -> Leaving:
+    from trainyard.adapters.aws.removal import AwsRemoval
+    from trainyard.adapters.aws.sagemaker import SageMakerExecutions
+    from trainyard.application.book import Book
+    from trainyard.application.leaving import Leaving
+
     settings = Settings.from_env(*TENANT_SETTINGS)
     return Leaving(
         desk=tenant_desk(),
@@ -301,6 +379,9 @@ def leaving() -> Leaving:
 
 @cache
 def guard() -> Guard:
+    from trainyard.adapters.aws.sagemaker import SageMakerJobs
+    from trainyard.application.guard import Guard
+
     settings = Settings.from_env("tenant_role_prefix")
     return Guard(jobs=SageMakerJobs(), role_prefix=settings.tenant_role_prefix)
 
@@ -315,6 +396,9 @@ def pooled_role_idle_days() -> int:
 
 @cache
 def _provisioning() -> AwsProvisioning:
+    from trainyard.adapters.aws.provisioning import AwsProvisioning
+    from trainyard.domain.parameters import images_of
+
     settings = Settings.from_env(*TENANT_SETTINGS)
     policies, defaults = _policies(settings), _defaults(settings)
     return AwsProvisioning(
@@ -326,6 +410,8 @@ def _provisioning() -> AwsProvisioning:
 
 @cache
 def _estate() -> Estate:
+    from trainyard.adapters.aws.estate import Estate
+
     settings = Settings.from_env(*TENANT_SETTINGS)
     return Estate(
         stage=settings.stage,
@@ -345,7 +431,15 @@ def _estate() -> Estate:
     )
 
 
+def _encode_pass(kept: KeptPass) -> bytes:
+    from trainyard.contracts.decisions import encode_pass
+
+    return encode_pass(kept)
+
+
 def _defaults(settings: Settings) -> Defaults:
+    from trainyard.domain.parameters import Defaults
+
     return Defaults(
         training_image_uri=settings.training_image_uri,
         processing_image_uri=settings.processing_image_uri,
@@ -355,6 +449,8 @@ def _defaults(settings: Settings) -> Defaults:
 
 
 def _bell(settings: Settings) -> DynamoBell:
+    from trainyard.adapters.aws.tables import DynamoBell
+
     return DynamoBell(scheduler_table=settings.scheduler_table, bell_queue_url=settings.bell_queue_url)
 
 
@@ -368,6 +464,8 @@ def _retention(settings: Settings) -> timedelta:
 
 
 def _store(settings: Settings) -> DynamoStore:
+    from trainyard.adapters.aws.store import DynamoStore
+
     return DynamoStore(
         scheduler_table=settings.scheduler_table,
         requests_table=settings.requests_table,
@@ -377,6 +475,9 @@ def _store(settings: Settings) -> DynamoStore:
 
 
 def _policies(settings: Settings) -> Policies:
+    from trainyard.application.policies import Policies
+    from trainyard.contracts.policy_file import DEPLOYED, parse_policy
+
     return Policies(
         store=_store(settings),
         deployed=DEPLOYED.read_text(encoding="utf-8"),
@@ -386,4 +487,7 @@ def _policies(settings: Settings) -> Policies:
 
 
 def _waiting_room(settings: Settings) -> WaitingRoom:
+    from trainyard.adapters.aws.store import rest
+    from trainyard.application.waiting_room import WaitingRoom
+
     return WaitingRoom(store=_store(settings), retention=_retention(settings), rest=rest)

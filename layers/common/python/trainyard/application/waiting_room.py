@@ -818,6 +818,8 @@ class WaitingRoom:
         month = max(ledger.month, month_of(now))
         found: dict[Key, TenantQueue] = {}
         for tier in policy.tiers:
+            if not self.store.query("ready", f"tier#{tier.name}", above="shelf|", below="wants|~", limit=1).items:
+                continue
             for above, below in _reopened(tier, policy, month, ledger, now):
                 page = self.store.query("ready", f"tier#{tier.name}", above=above, below=below, limit=REOPENED_MAX)
                 found |= {queue_key(tier.name, item["tenant_id"]): queue_from(item) for item in page.items}

@@ -4,6 +4,7 @@ Sources: Amazon S3 user guide, "EventBridge event message structure"; SageMaker 
 that Amazon SageMaker sends to EventBridge". Keys arrive raw and are never decoded.
 """
 
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -16,12 +17,11 @@ from trainyard.domain.errors import Malformed
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import Content
 
-APPLICATION_SOURCE = "trainyard"
-"""The `source` of events on the application's own bus."""
-
 
 class _Event(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+    """Built when it is first used: a function reads one or two of them."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, defer_build=True)
 
 
 class _Envelope(_Event):
@@ -156,6 +156,12 @@ class CostAnomalyDetected(_Event):
     usd: Decimal
     usual_usd: Decimal
     """That nine of ten of its hours stay below."""
+
+
+def money_event(what: str, values: Mapping[str, Any]) -> str:
+    """Return the detail of what is told of money, "budget" or "pace", as JSON."""
+    schema = BudgetThresholdCrossed if what == "budget" else CostAnomalyDetected
+    return schema.model_validate(dict(values)).model_dump_json(exclude_none=True)
 
 
 class TrainingJobDetail(_Event):

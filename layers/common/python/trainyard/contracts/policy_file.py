@@ -308,7 +308,11 @@ def _check_window(number: int, window: WindowEntry, tiers: Iterable[str]) -> Non
         raise _Misplaced((*path, "tiers"), f"names {', '.join(unknown)}, which is no tier of this policy")
 
 
-class _Loader(yaml.SafeLoader):
+_Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""In C where there is libyaml: the shipped policy is read at each cold start."""
+
+
+class _Loader(_Base):  # type: ignore[misc, valid-type]
     """Refuses duplicate keys, of which plain YAML silently keeps the last."""
 
 
@@ -319,7 +323,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         if key in seen:
             raise Refused(f"line {key_node.start_mark.line + 1}: {key!r} stands twice")
         seen.add(key)
-    return loader.construct_mapping(node, deep=True)
+    mapping: dict[Any, Any] = loader.construct_mapping(node, deep=True)
+    return mapping
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)

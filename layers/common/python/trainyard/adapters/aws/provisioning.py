@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.adapters.aws.estate import Document, Estate
-from trainyard.contracts.events import APPLICATION_SOURCE
+from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import RoleState, Tenant
 

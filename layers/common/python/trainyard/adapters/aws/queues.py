@@ -7,8 +7,7 @@ from typing import Any
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
-from trainyard.contracts.events import APPLICATION_SOURCE, BudgetThresholdCrossed, CostAnomalyDetected
-from trainyard.contracts.messages import training_request_body
+from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.errors import Throttled
 from trainyard.domain.requests import Request, State, Submission
 from trainyard.domain.tenants import Tenant
@@ -33,6 +32,8 @@ class SqsTierQueues:
 
     def _send_batch(self, tier: str, batch: Sequence[Submission]) -> set[str]:
         """MessageGroupId makes the standard queue fair between tenants."""
+        from trainyard.contracts.messages import training_request_body
+
         with translated():
             answer = client("sqs").send_message_batch(
                 QueueUrl=_queue_url(f"{self._prefix}{tier}"),
@@ -75,10 +76,7 @@ DETAIL_TYPES = {
     State.STOPPED: "Training Request Stopped",
 }
 
-MONEY_EVENTS: Mapping[str, tuple[str, type[BudgetThresholdCrossed | CostAnomalyDetected]]] = {
-    "budget": ("Budget Threshold Crossed", BudgetThresholdCrossed),
-    "pace": ("Cost Anomaly Detected", CostAnomalyDetected),
-}
+MONEY_EVENTS = {"budget": "Budget Threshold Crossed", "pace": "Cost Anomaly Detected"}
 
 
 class EventBridgeAnnouncements:
@@ -141,15 +139,16 @@ class EventBridgeAnnouncements:
 
     def tell(self, what: str, values: Mapping[str, Any]) -> None:
         """Tell of money: a budget's threshold, or an unusual hour."""
-        kind, schema = MONEY_EVENTS[what]
-        detail = schema.model_validate(dict(values)).model_dump_json(exclude_none=True)
+        from trainyard.contracts.events import money_event
+
+        detail = money_event(what, values)
         with translated():
             answer = client("events").put_events(
                 Entries=[
                     {
                         "EventBusName": self._bus,
                         "Source": APPLICATION_SOURCE,
-                        "DetailType": kind,
+                        "DetailType": MONEY_EVENTS[what],
                         "Detail": detail,
                     }
                 ]

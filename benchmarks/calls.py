@@ -1,0 +1,254 @@
+"""AWS calls of an execution's scheduling life, counted at the AWS SDK.
+
+The use cases run over the local cloud's DynamoDB with the adapters that run on AWS, invoked as the template wires them:
+requests in batches of a hundred, ends in batches of fifty, a pass for each thing that wakes the dispatcher. What is
+counted is enlisting, the bell, passes, commits, starts, recording the starts, and ends. Counted apart: receipts,
+announcements, manifests and the look-ups of costs. What event sources poll is Lambda's, not ours. In bursts, a thousand
+requests of thirty tenants in three tiers wait for a hundred slots, and runs end together; one by one, each comes when
+nothing else waits or runs.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from benchmarks.compare import Load, policy
+from benchmarks.designs.ours import DEFAULTS, PRICES
+from local.cloud import Cloud
+from tests.tables import create_tables
+from trainyard.adapters.aws import clients
+from trainyard.adapters.aws.store import DynamoStore
+from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
+from trainyard.adapters.memory import edges
+from trainyard.application.dispatch import Dispatch
+from trainyard.application.enlist import Enlist
+from trainyard.application.policies import Policies
+from trainyard.application.ports import ExecutionReport
+from trainyard.application.record import Record, StatusEvent
+from trainyard.application.waiting_room import (
+    BELL,
+    BY_END,
+    LEDGER,
+    SOMEBODY,
+    Ring,
+    WaitingRoom,
+    ring_from,
+)
+from trainyard.domain.executions import JobFacts, StepFacts
+from trainyard.domain.names import display_name
+from trainyard.domain.prices import JobKind
+from trainyard.domain.requests import Cause, Content, Submission
+from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
+
+SLOTS, TENANTS, REQUESTS, ALONE = 100, 30, 1000, 40
+ENLISTED_AT_ONCE, SETTLED_AT_ONCE = 100, 50
+TIERS = ("basic", "standard", "premium")
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Per execution."""
+
+    how: str
+    executions: int
+    scheduling: float
+    by_operation: dict[str, float]
+    lists: float
+    apart: dict[str, float]
+    """Counted by the port that makes them: times per execution."""
+
+
+class _Counted:
+    """A port whose calls are counted, apart from scheduling."""
+
+    def __init__(self, port: Any, name: str, counts: Counter[str]) -> None:
+        self._port, self._name, self._counts = port, name, counts
+
+    def __getattr__(self, method: str) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
+            self._counts[f"{self._name}.{method}"] += 1
+            return getattr(self._port, method)(*given, **named)
+
+        return call
+
+
+@dataclass
+class Reports:
+    """Implements ExecutionReports: each execution ran one job of a minute."""
+
+    now: datetime
+
+    def read(self, execution_arn: str) -> ExecutionReport:
+        job = JobFacts(
+            kind=JobKind.TRAINING,
+            arn=execution_arn,
+            status="Completed",
+            instance_type="ml.m5.large",
+            instance_count=1,
+            volume_gb=30,
+            started_at=self.now,
+            ended_at=self.now + timedelta(minutes=1),
+            billable_seconds=60,
+        )
+        return ExecutionReport(steps=(StepFacts(name="t", kind="Training", status="Succeeded", job=job),))
+
+
+@dataclass
+class Service:
+    """The use cases, and what has been counted."""
+
+    store: DynamoStore
+    apart: Counter[str] = field(default_factory=Counter)
+    counted: Counter[str] = field(default_factory=Counter)
+    heard: int = 0
+    running: list[Submission] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        limits = policy(Load(SLOTS, 0.0, [], {"basic": 50, "standard": 30, "premium": 20}))
+        room = WaitingRoom(store=self.store, retention=timedelta(days=30), rest=lambda _: None)
+        tenants = DynamoTenants(tenants_table="tenants")
+        for number in range(TENANTS):
+            tenants.put(_tenant(number))
+        self.executions = edges.MemoryExecutions()
+        self.reports = Reports(datetime.now(UTC))
+        shared: dict[str, Any] = {
+            "policies": Policies(store=self.store, deployed="", parse=lambda *_: limits, running_max=10**6),
+            "tenants": _Counted(tenants, "tenants", self.apart),
+            "waiting_room": room,
+            "receipts": _Counted(edges.MemoryReceipts(), "receipts", self.apart),
+            "announcements": _Counted(edges.MemoryAnnouncements(), "announcements", self.apart),
+            "bell": DynamoBell(scheduler_table="scheduler", bell_queue_url=""),
+        }
+        self.enlist = Enlist(roles=edges.MemoryRoles(), **shared)
+        data_sets = _Counted(edges.MemoryDataSets(), "manifests", self.apart)
+        self.dispatch = Dispatch(data_sets=data_sets, executions=self.executions, defaults=DEFAULTS, **shared)
+        reports = _Counted(self.reports, "cost look-ups", self.apart)
+        results = _Counted(edges.MemoryResults(), "results", self.apart)
+        self.record = Record(reports=reports, results=results, prices=PRICES, **shared)
+
+    def submit(self, submissions: list[Submission]) -> None:
+        self._count(lambda: self.enlist.enlist_batch(submissions, datetime.now(UTC)))
+        (bell,) = self.store.get(BELL)
+        if bell is not None and int(bell["rings"]) > self.heard:
+            self.heard = int(bell["rings"])
+            self.run_pass([ring_from(bell)])
+
+    def end(self, ended: list[Submission]) -> None:
+        before = datetime.now(UTC)
+        events = [
+            StatusEvent(
+                display_name=display_name(one.request_id, 1),
+                status="Succeeded",
+                execution_arn=one.request_id,
+                description=f"{one.tier} {one.tenant_id} {one.data_set}",
+            )
+            for one in ended
+        ]
+        self._count(lambda: self.record.settle(events, before))
+        (ledger,) = self.store.get(LEDGER)
+        if ledger is not None and (ledger.get("by"), ledger.get("waiting")) == (BY_END, SOMEBODY):
+            self.run_pass([])
+
+    def run_pass(self, rings: list[Ring]) -> None:
+        starts = self.executions.calls
+        self._count(lambda: self.dispatch.run_pass(datetime.now(UTC), rings=rings, sweep=False))
+        self.counted["SageMaker.StartPipelineExecution"] += self.executions.calls - starts
+
+    def _count(self, do: Callable[[], Any]) -> None:
+        clients.take_calls()
+        do()
+        self.counted += clients.take_calls()
+
+    def taken(self, how: str, executions: int) -> Calls:
+        """Return what was counted, and begin again."""
+        per = {name: count / executions for name, count in sorted(self.counted.items())}
+        apart = {name: count / executions for name, count in sorted(self.apart.items())}
+        calls = Calls(how, executions, sum(per.values()), per, per.get("SageMaker.ListPipelineExecutions", 0.0), apart)
+        self.counted.clear()
+        self.apart.clear()
+        return calls
+
+
+def measure(progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> list[Calls]:
+    with _tables() as store:
+        service = Service(store)
+        requests = [_submission(number) for number in range(REQUESTS)]
+        steps = list(range(REQUESTS // ENLISTED_AT_ONCE + REQUESTS // SETTLED_AT_ONCE + ALONE))
+        ended: list[Submission] = []
+        done = 0
+        for step in progress(steps):
+            if step < REQUESTS // ENLISTED_AT_ONCE:
+                service.submit(requests[step * ENLISTED_AT_ONCE : (step + 1) * ENLISTED_AT_ONCE])
+            elif done < REQUESTS:
+                if not ended:
+                    ended = _running(service, requests)
+                batch, ended = ended[:SETTLED_AT_ONCE], ended[SETTLED_AT_ONCE:]
+                service.end(batch)
+                done += len(batch)
+                if done == REQUESTS:
+                    bursts = service.taken("in bursts", REQUESTS)
+            else:
+                one = _submission(REQUESTS + step)
+                service.submit([one])
+                service.end([one])
+        return [bursts, service.taken("one by one", ALONE)]
+
+
+def _running(service: Service, requests: list[Submission]) -> list[Submission]:
+    """Return what runs, in the order of its starts."""
+    by_id = {one.request_id: one for one in requests}
+    active = service.store.query("by-activity", "RUNNING", limit=SLOTS)
+    assert active.items, "nothing runs although something waits"
+    return [by_id[item["request_id"]] for item in active.items]
+
+
+@contextmanager
+def _tables() -> Iterator[DynamoStore]:
+    before = dict(os.environ)
+    with Cloud(authorise=False) as cloud:
+        os.environ |= cloud.environment()
+        clients.client.cache_clear()
+        create_tables(cloud.client("dynamodb"))
+        names = {f"{name}_table": name for name in ("scheduler", "requests", "record", "tenants")}
+        yield DynamoStore(**names)
+    os.environ.clear()
+    os.environ |= before
+    clients.client.cache_clear()
+
+
+def _tenant(number: int) -> Tenant:
+    name = f"t{number}"
+    return Tenant(
+        tenant_id=name,
+        state=TenantState.ACTIVE,
+        tier=TIERS[number % 3],
+        bucket=f"bucket-{name}",
+        root="",
+        role_arn="arn:role",
+        model_group="group",
+        settings=TrainingSettings(algorithm="linear", target="y"),
+    )
+
+
+def _submission(number: int) -> Submission:
+    owner = number % TENANTS
+    return Submission(
+        request_id=f"{number:032x}",
+        tenant_id=f"t{owner}",
+        tier=TIERS[owner % 3],
+        data_set=f"set-{number}",
+        content=Content(
+            bucket=f"bucket-t{owner}",
+            key=f"incoming/set-{number}/data.csv",
+            version_id="v1",
+            etag="0" * 32,
+            sequencer="",
+            size_bytes=1000,
+            event_time=datetime.now(UTC),
+        ),
+        cause=Cause.UPLOAD,
+    )

@@ -1,0 +1,178 @@
+"""Cold starts: what a new process takes to import a function and to answer its first event.
+
+Each function is run in a new process with the environment that the template gives it, against the local cloud, the
+layer compiled as `sam build` leaves it. Beside it the floor: a new process that imports the AWS SDK and builds the
+same clients, and nothing else. Both are measured in CPU time, alternately, since waiting for the local cloud says
+nothing of AWS; the ratio is of their medians.
+"""
+
+import compileall
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from local.cloud import REPOSITORY, Cloud
+from local.deploy import deploy
+
+LAYER = REPOSITORY / "layers" / "common" / "python"
+FUNCTIONS = ("intake", "enlist", "dispatcher", "recorder", "reconciler", "guard", "billing", "tenants", "roles")
+
+CHILD = """
+import json, resource, sys, time
+begin = time.process_time()
+{work}
+print(json.dumps({{"cpu": time.process_time() - begin, "services": {services},
+                   "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}}), file=sys.stderr)
+"""
+FUNCTION = """
+import boto3.session
+asked, build = [], boto3.session.Session.client
+def client(self, name, *given, **named):
+    asked.append(name)
+    return build(self, name, *given, **named)
+boto3.session.Session.client = client
+import app
+class Context:
+    function_name = memory_limit_in_mb = aws_request_id = invoked_function_arn = "local"
+    def get_remaining_time_in_millis(self): return 50000
+try:
+    app.handler(json.loads(sys.argv[1]), Context())
+except Exception as error:
+    if type(error).__name__ not in {accepted}: raise
+services = sorted(set(asked))
+"""
+FLOOR = """
+import boto3
+from botocore.config import Config
+for service in json.loads(sys.argv[1]):
+    boto3.session.Session().client(service, config=Config(retries={"mode": "standard", "max_attempts": 4}))
+"""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Medians over the trials."""
+
+    function: str
+    cpu_ms: float
+    floor_ms: float
+    spread_ms: float
+    """Between the fastest and the slowest trial."""
+    memory_mb: float
+    floor_mb: float
+    services: list[str]
+
+    @property
+    def ratio(self) -> float:
+        return self.cpu_ms / self.floor_ms
+
+
+def measure(trials: int = 7, progress: Callable[[Iterable[str]], Iterable[str]] = iter) -> list[Start]:
+    with tempfile.TemporaryDirectory() as folder, Cloud() as cloud:
+        layer = Path(folder) / "layer"
+        shutil.copytree(LAYER / "trainyard", layer / "trainyard")
+        code = Path(folder) / "functions"
+        shutil.copytree(REPOSITORY / "functions", code)
+        for built in (layer, code):
+            compileall.compile_dir(str(built), quiet=2, invalidation_mode=_UNCHECKED)
+        deploy(cloud)
+        return [_measured(name, cloud, layer, code, trials) for name in progress(FUNCTIONS)]
+
+
+_UNCHECKED = __import__("py_compile").PycInvalidationMode.UNCHECKED_HASH
+
+
+def _measured(name: str, cloud: Cloud, layer: Path, code: Path, trials: int) -> Start:
+    environment = _environment(name, cloud) | {"PYTHONPATH": f"{layer}:{code / name}"}
+    event = json.dumps(_event(name))
+    work = FUNCTION.replace("{accepted}", repr(("Refused",)))
+    services = "services"
+    ours: list[dict[str, Any]] = []
+    floor: list[dict[str, Any]] = []
+    for _ in range(trials + 1):
+        ours.append(_child(CHILD.format(work=work, services=services), event, environment))
+        floor.append(_child(CHILD.format(work=FLOOR, services="[]"), json.dumps(ours[0]["services"]), environment))
+    ours, floor = ours[1:], floor[1:]  # the first reads the files from the disk
+    cpus = [one["cpu"] * 1000 for one in ours]
+    return Start(
+        function=name,
+        cpu_ms=median(cpus),
+        floor_ms=median(one["cpu"] * 1000 for one in floor),
+        spread_ms=max(cpus) - min(cpus),
+        memory_mb=median(one["mb"] for one in ours),
+        floor_mb=median(one["mb"] for one in floor),
+        services=ours[0]["services"],
+    )
+
+
+def _child(script: str, argument: str, environment: dict[str, str]) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", script, argument], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"a function failed:\n{done.stderr[-2000:]}")
+    return dict(json.loads(done.stderr.strip().splitlines()[-1]))
+
+
+def _environment(name: str, cloud: Cloud) -> dict[str, str]:
+    function = next(
+        one
+        for page in cloud.client("lambda").get_paginator("list_functions").paginate()
+        for one in page["Functions"]
+        if f"{name}function" in one["FunctionName"].lower()
+    )
+    own: dict[str, str] = function["Environment"]["Variables"]
+    return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | cloud.environment() | own
+
+
+def _event(name: str) -> dict[str, Any]:
+    def read(file: str) -> dict[str, Any]:
+        return dict(json.loads((REPOSITORY / "events" / f"{file}.json").read_text(encoding="utf-8")))
+
+    def batch(body: str) -> dict[str, Any]:
+        return {"Records": [{"messageId": "1", "body": body, "eventSource": "aws:sqs"}]}
+
+    events: dict[str, Callable[[], dict[str, Any]]] = {
+        "intake": lambda: batch(json.dumps(read("object-created"))),
+        "enlist": lambda: batch(_request()),
+        "dispatcher": lambda: {"source": "timer"},
+        "recorder": lambda: batch(json.dumps(read("execution-status-succeeded"))),
+        "guard": lambda: read("training-job-in-progress"),
+        "tenants": lambda: read("tenant-step"),
+    }
+    return events.get(name, dict)()
+
+
+def _request() -> str:
+    content = {
+        "bucket": "b",
+        "key": "incoming/churn/data.csv",
+        "version_id": "1",
+        "etag": "e",
+        "sequencer": "0",
+        "size_bytes": 1000,
+        "event_time": "2026-11-21T00:00:00Z",
+    }
+    return json.dumps(
+        {
+            "request_id": "0" * 32,
+            "tenant_id": "nobody",
+            "tier": "basic",
+            "data_set": "churn",
+            "cause": "upload",
+            "content": content,
+        }
+    )
+
+
+def layer_bytes() -> int:
+    """Return the bytes of our own code in the layer."""
+    return sum(path.stat().st_size for path in (LAYER / "trainyard").rglob("*.py"))

@@ -1,0 +1,247 @@
+"""The designs, on the same work, with the same latencies and the same faults.
+
+Work of a size N, in three tiers of 50, 30 and 20 % of the slots: in basic four tenants of unequal weights and
+run lengths have a backlog all the time, and one asks for little; standard is loaded to six tenths by six
+tenants; premium is idle for every other half hour and overloaded by a fifth in between. After the horizon
+nothing more arrives, trouble ends, and an hour is left to everybody to run what waits.
+"""
+
+from collections import Counter as Counts
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+from benchmarks.designs.batch import Batch
+from benchmarks.designs.blog import Blog
+from benchmarks.designs.counter import Counter
+from benchmarks.designs.ours import CHOICE, Ours
+from benchmarks.designs.round_robin import RoundRobin
+from benchmarks.designs.semaphore import Semaphore
+from benchmarks.yard import CALM, TROUBLED, Faults, Yard
+from simulation.flow import Job
+from trainyard.domain.policy import Policy, TenantPolicy, TierPolicy
+
+SHARES = {"basic": 0.5, "standard": 0.3, "premium": 0.2}
+BACKLOG = {"deep-1": (1, 120.0), "deep-2": (1, 300.0), "deep-3": (2, 600.0), "deep-4": (3, 900.0)}
+"""Tenant of basic → weight and mean seconds of a run."""
+LONGEST = 3600.0
+HORIZONS = {20: 4 * 3600.0, 200: 3 * 3600.0, 2000: 1.5 * 3600.0}
+DRAIN_SECONDS = 3600.0
+DESIGNS = ("trainyard", "blog", "counter", "semaphore", "batch", "round robin")
+
+
+@dataclass(frozen=True)
+class Load:
+    slots: int
+    horizon: float
+    jobs: list[Job]
+    quotas: dict[str, int]
+
+    @property
+    def tenants(self) -> list[tuple[str, str]]:
+        return sorted({(job.tenant_id, job.tier) for job in self.jobs})
+
+
+def load(slots: int, seed: int) -> Load:
+    """Draw the work of a size."""
+    random = Random(f"work {slots} {seed}")
+    horizon = HORIZONS[slots]
+    quotas = {tier: max(1, round(share * slots)) for tier, share in SHARES.items()}
+    jobs: list[Job] = []
+
+    def add(at: float, tenant: str, tier: str, mean: float) -> float:
+        seconds = min(max(random.lognormvariate(0, 0.5) * mean * 0.88, 20.0), LONGEST)
+        jobs.append(Job(len(jobs), at, tenant, tier, seconds))
+        return seconds
+
+    weights = sum(weight for weight, _ in BACKLOG.values())
+    for tenant, (weight, mean) in BACKLOG.items():
+        # What a fair share of all slots that basic may hold could run, and as much again.
+        wanted, done, at = 2.0 * slots * weight / weights * horizon, 0.0, 0.0
+        while done < wanted:
+            done += add(at, tenant, "basic", mean)
+            at += 0.02
+    for tier, tenants, rate, length in (
+        ("basic", ["light"], 0.05 * quotas["basic"], 180.0),
+        ("standard", [f"s{n}" for n in range(6)], 0.6 * quotas["standard"], 400.0),
+        ("premium", [f"p{n}" for n in range(4)], 1.2 * quotas["premium"], 300.0),
+    ):
+        at = 0.0
+        while at < horizon:
+            at += random.expovariate(rate / length)
+            if tier != "premium" or int(at / 1800) % 2:
+                add(at, random.choice(tenants), tier, length)
+    jobs.sort(key=lambda job: (job.arrives, job.number))
+    return Load(slots, horizon, jobs, quotas)
+
+
+def policy(work: Load) -> Policy:
+    tiers = tuple(
+        TierPolicy(
+            name=tier,
+            quota=quota,
+            borrowing_limit=work.slots - quota,
+            lending_limit=int(0.8 * quota),
+            running_max_per_tenant=work.slots,
+            runtime_max=timedelta(seconds=LONGEST),
+            hold_age=timedelta(minutes=15),
+            quality_min=0.5,
+            instances=(CHOICE,),
+        )
+        for tier, quota in work.quotas.items()
+    )
+    return Policy(
+        version=0,
+        running_max=work.slots,
+        quiet_period=timedelta(0),
+        delay_max=timedelta(0),
+        start_retry_delay=timedelta(seconds=60),
+        tiers=tiers,
+        tenants={tenant: TenantPolicy(weight=weight) for tenant, (weight, _) in BACKLOG.items()},
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one design did with one load."""
+
+    design: str
+    slots: int
+    troubled: bool
+    seed: int
+    use: float
+    """Share of the slots' time in which they ran something, from the first tenth of the horizon to its end."""
+    waits: dict[str, tuple[float, float, float]]
+    """Tier → p50, p95 and longest wait in seconds, of tenants without a backlog."""
+    jain: float
+    """Weighted Jain index of the slot time of basic's backlogged tenants."""
+    overshoot: int
+    """Executions above the account's slots, at the worst moment."""
+    tier_overshoot: int
+    """… above what a tier may run at most."""
+    leaked: int
+    """Slots counted as taken that nothing runs in, at rest (or the other way round)."""
+    doubled: int
+    """Executions of a request beyond the first."""
+    lost: int
+    """Requests that never ran and do not wait."""
+    stuck: int
+    """Requests that still wait at the end although slots are free."""
+    starts: int
+    calls_per_start: float
+    lists_per_start: float
+    calls: dict[str, int]
+    read_units: float
+    write_units: float
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def build(design: str, yard: Yard, work: Load) -> Any:
+    weights = {tenant: weight for tenant, (weight, _) in BACKLOG.items()}
+    quotas = work.quotas
+    makers: dict[str, Callable[[], Any]] = {
+        "trainyard": lambda: Ours(yard, policy(work), work.tenants),
+        "blog": lambda: Blog(yard, quotas, LONGEST),
+        "counter": lambda: Counter(yard, quotas),
+        "semaphore": lambda: Semaphore(yard, quotas),
+        "batch": lambda: Batch(yard, quotas, weights),
+        "round robin": lambda: RoundRobin(yard, quotas, weights),
+    }
+    return makers[design]()
+
+
+def run(design: str, slots: int, troubled: bool, seed: int) -> Result:
+    """Let a design do a load's work."""
+    work = load(slots, seed)
+    yard = Yard(faults=TROUBLED if troubled else CALM, seed=seed)
+    service = build(design, yard, work)
+    for job in work.jobs:
+        yard.agenda.after(job.arrives, lambda job=job: service.submit(job))  # type: ignore[misc]
+    yard.run_until(work.horizon)
+    counted = Counts(yard.calls)
+    ran = list(yard.executions)
+    units = (service.store.read_units, service.store.write_units) if isinstance(service, Ours) else (0.0, 0.0)
+    if isinstance(service, Semaphore):
+        service.settle()
+        counted = Counts(yard.calls)
+    yard.faults, yard.troubled = Faults(), False
+    yard.run_until(work.horizon + DRAIN_SECONDS)
+    return measured(design, work, yard, service, troubled, seed, counted, ran, units)
+
+
+def measured(
+    design: str,
+    work: Load,
+    yard: Yard,
+    service: Any,
+    troubled: bool,
+    seed: int,
+    counted: Counts[str],
+    ran: list[Any],
+    units: tuple[float, float],
+) -> Result:
+    begin, end = 0.1 * work.horizon, work.horizon
+    zero = yard.agenda.now - timedelta(seconds=work.horizon + DRAIN_SECONDS)
+
+    def within(execution: Any) -> float:
+        first: float = (execution.begins - zero).total_seconds()
+        last: float = (execution.ends - zero).total_seconds()
+        return max(min(last, end) - max(first, begin), 0.0)
+
+    used: dict[str, float] = defaultdict(float)
+    for execution in ran:
+        used[execution.job.tenant_id] += within(execution)
+    shares = [used[tenant] / weight for tenant, (weight, _) in BACKLOG.items()]
+    first: dict[int, Any] = {}
+    for execution in yard.executions:
+        first.setdefault(execution.job.number, execution)
+    waits = {
+        tier: _waits(
+            [
+                (first[job.number].begins - zero).total_seconds() - job.arrives
+                if job.number in first
+                else work.horizon + DRAIN_SECONDS - job.arrives
+                for job in work.jobs
+                if job.tier == tier and job.tenant_id not in BACKLOG
+            ]
+        )
+        for tier in work.quotas
+    }
+    waiting = service.waiting()
+    borrowing = design == "trainyard"
+    tier_over = max(yard.peaks[tier] - (work.slots if borrowing else quota) for tier, quota in work.quotas.items())
+    starts = len(ran)
+    never = len(work.jobs) - len(first)
+    free = any(yard.running[tier] < quota for tier, quota in work.quotas.items())
+    return Result(
+        design=design,
+        slots=work.slots,
+        troubled=troubled,
+        seed=seed,
+        use=sum(used.values()) / (work.slots * (end - begin)),
+        waits=waits,
+        jain=sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares)),
+        overshoot=max(yard.peaks[""] - work.slots, 0),
+        tier_overshoot=max(tier_over, 0),
+        leaked=service.leaked(),
+        doubled=len(yard.executions) - len(first),
+        lost=max(never - waiting, 0),
+        stuck=waiting if free and yard.running[""] == 0 else 0,
+        starts=starts,
+        calls_per_start=sum(counted.values()) / max(starts, 1),
+        lists_per_start=counted["sagemaker:ListPipelineExecutions"] / max(starts, 1),
+        calls=dict(sorted(counted.items())),
+        read_units=units[0],
+        write_units=units[1],
+    )
+
+
+def _waits(waits: list[float]) -> tuple[float, float, float]:
+    ordered = sorted(waits)
+    last = len(ordered) - 1
+    return (round(ordered[int(0.5 * last)], 1), round(ordered[int(0.95 * last)], 1), round(ordered[-1], 1))

@@ -1,0 +1,74 @@
+"""AWS Batch with a fair-share policy, as documented: service jobs, a queue and a capacity for each tier.
+
+AWS Batch user guide, "Fair-share scheduling": the share with the least aggregate usage goes next; usage is the
+compute time of running and recently ended jobs within the share decay time, times the weight factor (here one
+divided by the tenant's weight). No compute is reserved for inactive shares. Batch is a managed service, of whose
+inside nothing is documented: it is taken to schedule once a second, to learn of an end at once, and never to
+fail. Fair-share queues do not lend: quota shares do, of which a queue has twenty at most, and then there is no
+fair share between tenants. It runs training jobs and not pipelines.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+
+from benchmarks.yard import Yard
+from simulation.flow import Job
+from trainyard.domain.errors import OutcomeUnknown, Throttled
+
+DECAY_SECONDS = 3600.0
+SCHEDULE_SECONDS = 1.0
+
+
+class Batch:
+    def __init__(self, yard: Yard, quotas: Mapping[str, int], weights: Mapping[str, int]) -> None:
+        self.yard, self.quotas, self.weights = yard, quotas, weights
+        self.jobs: dict[str, dict[str, deque[Job]]] = {tier: {} for tier in quotas}
+        self.running: dict[str, list[tuple[str, float, float]]] = {tier: [] for tier in quotas}
+        """Tier → tenant, begin and end of what runs or ended within the decay time."""
+        yard.every(SCHEDULE_SECONDS, self.schedule)
+
+    def submit(self, job: Job) -> None:
+        def send() -> None:
+            while True:  # with a client token, until it is answered
+                try:
+                    self.yard.call("batch:SubmitServiceJob")
+                    return
+                except (Throttled, OutcomeUnknown):
+                    continue
+
+        self.yard.invoke(send)
+        self.jobs[job.tier].setdefault(job.tenant_id, deque()).append(job)
+
+    def schedule(self) -> None:
+        now = self.yard.seconds
+        for tier, quota in self.quotas.items():
+            recent = self.running[tier] = [r for r in self.running[tier] if r[2] > now - DECAY_SECONDS]
+            free = quota - sum(end > now for _, _, end in recent)
+            waiting = {tenant: jobs for tenant, jobs in self.jobs[tier].items() if jobs}
+            if free <= 0 or not waiting:
+                continue
+            usage = dict.fromkeys(waiting, 0.0)
+            for tenant, begin, end in recent:
+                if tenant in usage:
+                    usage[tenant] += min(end, now) - max(begin, now - DECAY_SECONDS)
+            shares = {tenant: used / self.weights.get(tenant, 1) for tenant, used in usage.items()}
+            picked = dict.fromkeys(waiting, 0)
+            while free > 0 and waiting:
+                tenant = min(waiting, key=lambda t: (shares[t], picked[t] / self.weights.get(t, 1), t))
+                job = waiting[tenant].popleft()
+                picked[tenant] += 1
+                if not waiting[tenant]:
+                    del waiting[tenant]
+                shares[tenant] += SCHEDULE_SECONDS / self.weights.get(tenant, 1)
+                self.yard.troubled, troubled = False, self.yard.troubled
+                self.yard.calls["sagemaker:StartPipelineExecution"] -= 1  # Batch's own
+                self.yard.start(f"{tier}-{job.number}", f"token {job.number}", job)
+                self.yard.spent, self.yard.troubled = 0.0, troubled
+                recent.append((tenant, now, now + job.seconds))
+                free -= 1
+
+    def waiting(self) -> int:
+        return sum(len(jobs) for tenants in self.jobs.values() for jobs in tenants.values())
+
+    def leaked(self) -> int:
+        return 0

@@ -1,0 +1,357 @@
+"""Trainyard: its own use cases over the store in memory, invoked as the template wires them.
+
+Requests and ends are gathered for a second and taken up in batches; the bell and the ledger's stream wake the
+dispatcher, one pass at a time; the timer wakes it each minute, the reconciler every five.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from benchmarks.yard import Execution, Queue, Yard
+from simulation.flow import Job
+from trainyard.adapters.memory.edges import (
+    MemoryAnnouncements,
+    MemoryDataSets,
+    MemoryReceipts,
+    MemoryResults,
+    MemoryRoles,
+    MemoryTenants,
+)
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.dispatch import Dispatch
+from trainyard.application.enlist import Enlist
+from trainyard.application.policies import Policies
+from trainyard.application.ports import ExecutionReport
+from trainyard.application.reconcile import Reconcile
+from trainyard.application.record import Record, StatusEvent
+from trainyard.application.store import Item, Key, Page, Update, Write
+from trainyard.application.waiting_room import (
+    BELL,
+    BY_END,
+    LEDGER,
+    SOMEBODY,
+    Ring,
+    WaitingRoom,
+    ring_from,
+)
+from trainyard.domain.algorithms import InstanceChoice
+from trainyard.domain.errors import Conflict
+from trainyard.domain.executions import JobFacts, StepFacts
+from trainyard.domain.parameters import Defaults
+from trainyard.domain.policy import Policy
+from trainyard.domain.prices import JobKind, Prices
+from trainyard.domain.requests import Cause, Content, Submission
+from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
+
+WINDOW_SECONDS = 1.0
+STREAM_SECONDS = 0.25
+PRICES = Prices(
+    version="bench",
+    region="us-east-1",
+    hourly={
+        JobKind.TRAINING: {"ml.m5.large": Decimal("0.115")},
+        JobKind.PROCESSING: {"ml.t3.medium": Decimal("0.05")},
+    },
+    volume_gb_month={JobKind.TRAINING: Decimal("0.14"), JobKind.PROCESSING: Decimal("0.14")},
+)
+DEFAULTS = Defaults(training_image_uri="i", processing_image_uri="i", code_uri="s3://code/x", key_arn="arn:key")
+CHOICE = InstanceChoice(
+    data_mb_max=1000,
+    processing_instance_type="ml.t3.medium",
+    training_instance_type="ml.m5.large",
+    training_instance_count=1,
+    training_volume_gb=30,
+)
+
+
+@dataclass
+class Metered:
+    """A store whose calls take time, are counted, and are billed as DynamoDB bills them."""
+
+    store: MemoryStore
+    yard: Yard
+    read_units: float = 0.0
+    write_units: float = 0.0
+
+    def get(self, *keys: Key) -> list[Item | None]:
+        operation = "dynamodb:GetItem" if len(keys) == 1 else "dynamodb:BatchGetItem"
+        self.read_units += len(keys)  # consistent, of 4 KB at most
+        return list(self.yard.call(operation, lambda: self.store.get(*keys)))
+
+    def query(self, index: str, partition: str, **options: Any) -> Page:
+        page: Page = self.yard.call("dynamodb:Query", lambda: self.store.query(index, partition, **options))
+        self.read_units += max(1.0, sum(map(_kilobytes, page.items)) / 4)
+        return page
+
+    def transact(self, writes: Sequence[Write]) -> None:
+        self.yard.call("dynamodb:TransactWriteItems", lambda: self.store.transact(writes))
+        for write in writes:
+            size = max(1, -(-int(_kilobytes(self.store.items.get(write.key) or {}) * 1000) // 1000))
+            self.write_units += 2 * size
+
+
+def _kilobytes(item: Item) -> float:
+    return len(repr(item)) / 1024
+
+
+class Poller(NamedTuple):
+    """An event source mapping."""
+
+    name: str
+    queue: Queue
+    most: int
+    handle: Callable[[list[Any]], set[int]]
+
+
+@dataclass
+class Ours:
+    """Implements Executions and ExecutionReports too."""
+
+    yard: Yard
+    policy: Policy
+    tenants: Sequence[tuple[str, str]]
+    """Tenant and tier."""
+    rings: list[Ring] = field(default_factory=list)
+    woken: bool = False
+    planned: dict[str, datetime] = field(default_factory=dict)
+    free_at: dict[str, datetime] = field(default_factory=dict)
+    """Function → when it can be invoked again."""
+
+    def __post_init__(self) -> None:
+        yard = self.yard
+        self.memory = MemoryStore()
+        self.memory.clock = self.clock
+        self.memory.stream = self.streamed
+        self.store = Metered(self.memory, yard)
+        self.jobs: dict[str, Job] = {}
+        self.room = WaitingRoom(store=self.store, retention=timedelta(days=30), rest=self.rest)
+        self.queues = {tier.name: Queue(yard, 370.0) for tier in self.policy.tiers}
+        self.status_queue = Queue(yard, 190.0)
+        known = MemoryTenants(*(_tenant(name, tier) for name, tier in self.tenants), store=self.memory)
+        shared: dict[str, Any] = {
+            "policies": Policies(
+                store=self.store, deployed="", parse=lambda _text, _version: self.policy, running_max=10**6
+            ),
+            "tenants": known,
+            "waiting_room": self.room,
+            "receipts": MemoryReceipts(),
+            "announcements": MemoryAnnouncements(),
+            "bell": self,
+            "at_once": yard.at_once,
+        }
+        self.enlist = Enlist(roles=MemoryRoles(), **shared)
+        self.dispatch = Dispatch(data_sets=MemoryDataSets(), executions=self, defaults=DEFAULTS, **shared)
+        self.record = Record(reports=self, results=MemoryResults(), prices=PRICES, **shared)
+        self.reconciler = Reconcile(
+            policies=shared["policies"], waiting_room=self.room, executions=self, record=self.record
+        )
+        yard.ended = self.end
+        yard.every(60.0, lambda: self._pass(sweep=True))
+        yard.every(300.0, self._reconcile)
+
+    def clock(self) -> float:
+        return self.yard.now.timestamp()
+
+    # --- wiring ---------------------------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        self.jobs[job.request_id] = job
+        queue = self.queues[job.tier]
+        queue.send(_submission(job, self.yard.now))
+        self._plan(Poller(job.tier, queue, 100, self._enlist), WINDOW_SECONDS)
+
+    def end(self, execution: Execution) -> None:
+        event = StatusEvent(
+            display_name=execution.name,
+            status="Succeeded",
+            execution_arn=execution.arn,
+            description=execution.description,
+        )
+        self.status_queue.send(event)
+        self._plan(Poller("status", self.status_queue, 50, self._settle), WINDOW_SECONDS)
+
+    def _plan(self, poller: "Poller", seconds: float) -> None:
+        """Let Lambda poll a queue a while from now, unless it does before."""
+        when = self.yard.agenda.now + timedelta(seconds=seconds)
+        if self.planned.get(poller.name, when) >= when:
+            self.planned[poller.name] = when
+            self.yard.agenda.at(when, lambda: self._take(poller, when))
+
+    def _take(self, poller: "Poller", planned: datetime) -> None:
+        """Take a batch, one invocation at a time; what failed comes again when it is visible."""
+        if self.planned.get(poller.name) != planned:
+            return
+        del self.planned[poller.name]
+        now, queue, name = self.yard.agenda.now, poller.queue, poller.name
+        if self.free_at.get(name, now) > now:
+            self._plan(poller, (self.free_at[name] - now).total_seconds())
+            return
+        batch = queue.receive(poller.most)
+        if not batch:
+            return
+        failed = set(range(len(batch)))
+
+        def invoke() -> None:
+            nonlocal failed
+            try:
+                failed = poller.handle([message.body for message in batch])
+            except Conflict:
+                return
+
+        took = self.yard.invoke(invoke)
+        self.free_at[name] = now + timedelta(seconds=took)
+        for number, message in enumerate(batch):
+            if number not in failed:
+                queue.drop(message)
+        if failed:
+            self._plan(Poller(f"{name} again", queue, poller.most, poller.handle), queue.visibility)
+        if len(batch) == poller.most:
+            self._plan(poller, took)
+
+    def _enlist(self, batch: list[Submission]) -> set[int]:
+        results = self.enlist.enlist_batch(batch, self.yard.now)
+        return {number for number, result in enumerate(results) if isinstance(result, Exception)}
+
+    def _settle(self, batch: list[StatusEvent]) -> set[int]:
+        try:
+            self.record.settle(batch, self.yard.now)
+            return set()
+        except Exception:  # one by one, as the function does
+            failed = set()
+            for number, event in enumerate(batch):
+                try:
+                    self.record.settle([event], self.yard.now)
+                except Exception:
+                    failed.add(number)
+            return failed
+
+    def streamed(self, key: Key, item: Item) -> None:
+        ended = key == LEDGER and (item.get("by"), item.get("waiting")) == (BY_END, SOMEBODY)
+        if key == BELL:
+            self.rings.append(ring_from(item))
+        if (key == BELL or ended) and not self.woken:
+            self.woken = True
+            self.yard.agenda.at(self.yard.now + timedelta(seconds=STREAM_SECONDS), self._woken)
+
+    def _woken(self) -> None:
+        now = self.yard.agenda.now
+        if self.free_at.get("dispatch", now) > now:
+            self.yard.agenda.at(self.free_at["dispatch"], self._woken)
+            return
+        self.woken = False
+        took = self.yard.invoke(lambda: self._pass(sweep=False))
+        self.free_at["dispatch"] = now + timedelta(seconds=took)
+
+    def _pass(self, *, sweep: bool) -> None:
+        rings, self.rings = self.rings, []
+        limit = self.yard.spent + 35.0
+        self.dispatch.run_pass(
+            self.yard.now, rings=rings, sweep=sweep, out_of_time=lambda: self.yard.spent > limit
+        )
+
+    def _reconcile(self) -> None:
+        self.reconciler.run(self.yard.now)
+
+    def rest(self, number: int) -> None:
+        self.yard.spent += 0.01 * 2**number
+
+    # --- ports ----------------------------------------------------------------------------------------------
+
+    def ring(self) -> None:
+        self.yard.call(
+            "dynamodb:UpdateItem",
+            lambda: self.memory.transact([Update(BELL, add={"rings": 1}, remove=("hints",))]),
+        )
+        self.store.write_units += 1
+
+    def ring_at(self, when: datetime, now: datetime) -> None:
+        self.yard.call("sqs:SendMessage")
+        self.yard.agenda.at(max(when, self.yard.now), self._ring_now)
+
+    def _ring_now(self) -> None:
+        self.yard.invoke(self.ring)
+
+    def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
+        return self.yard.start(name, token, self.jobs[parameters["RequestId"]], description).arn
+
+    def status(self, execution_arn: str) -> str:
+        return "Succeeded" if self.yard.describe(self._execution(execution_arn)) else "Executing"
+
+    def running(self, *, since: datetime) -> list[str]:
+        return [e.name for e in self.yard.listed(since) if e.runs_at(self.yard.now)]
+
+    def find(self, name: str, *, since: datetime) -> str | None:
+        return next((e.arn for e in self.yard.listed(since) if e.name == name), None)
+
+    def stop(self, execution_arn: str) -> None:
+        raise AssertionError("nothing is stopped here")
+
+    def read(self, execution_arn: str) -> ExecutionReport:
+        """Tell what an execution did: a cost look-up, which the comparison leaves out."""
+        execution = self._execution(execution_arn)
+        seconds = max(int(execution.job.seconds), 1)
+        job = JobFacts(
+            kind=JobKind.TRAINING,
+            arn=execution_arn,
+            status="Completed",
+            instance_type="ml.m5.large",
+            instance_count=1,
+            volume_gb=30,
+            started_at=execution.begins,
+            ended_at=execution.begins + timedelta(seconds=seconds),
+            billable_seconds=seconds,
+        )
+        step = StepFacts(name="train", kind="Training", status="Succeeded", job=job)
+        return ExecutionReport(steps=(step,), started_at=execution.begins, ended_at=execution.ends)
+
+    def _execution(self, arn: str) -> Execution:
+        return self.yard.executions[int(arn.rpartition("/")[2])]
+
+    # --- what is left ---------------------------------------------------------------------------------------
+
+    def waiting(self) -> int:
+        requests = {k.values[0][1]: item for k, item in self.memory.items.items() if k.table == "requests"}
+        queued = sum(item["state"] == "QUEUED" for item in requests.values())
+        sent: set[str] = {message.body.request_id for queue in self.queues.values() for message in queue.messages}
+        return int(queued) + len(sent - requests.keys())
+
+    def leaked(self) -> int:
+        ledger = self.room.ledger()
+        return sum(
+            ledger.used_by_tier.get(tier.name, 0) - self.yard.running[tier.name] for tier in self.policy.tiers
+        )
+
+
+def _tenant(name: str, tier: str) -> Tenant:
+    return Tenant(
+        tenant_id=name,
+        state=TenantState.ACTIVE,
+        tier=tier,
+        bucket=f"bucket-{name}",
+        root="",
+        role_arn="arn:role",
+        model_group="group",
+        settings=TrainingSettings(algorithm="linear", target="y"),
+    )
+
+
+def _submission(job: Job, now: datetime) -> Submission:
+    return Submission(
+        request_id=job.request_id,
+        tenant_id=job.tenant_id,
+        tier=job.tier,
+        data_set=f"set-{job.number}",
+        content=Content(
+            bucket=f"bucket-{job.tenant_id}",
+            key=f"incoming/set-{job.number}/data.csv",
+            version_id="v1",
+            etag="0" * 32,
+            sequencer="",
+            size_bytes=1000,
+            event_time=now,
+        ),
+        cause=Cause.UPLOAD,
+    )

@@ -1,0 +1,103 @@
+"""A semaphore of Step Functions: each request is a state machine that polls for a slot, then for its run's end.
+
+AWS Compute blog, "Controlling concurrency in distributed systems using AWS Step Functions": a conditional update
+takes the lock with its owner's name; who does not get it waits three seconds and tries again; the owner gives it
+back, and a clean-up by events does when the owner died. There is no integration that waits for a pipeline, so
+the end is polled for, every thirty seconds. Standard workflows repeat a step whose answer is lost, with the same
+input, so nothing is started twice. Who waits is served in no order: whoever polls first. The polls of n that
+wait are drawn at once: the next one comes after an exponential time of mean 3 / n seconds.
+"""
+
+from collections.abc import Mapping
+
+from benchmarks.yard import Execution, Yard
+from simulation.flow import Job
+
+POLL_SECONDS, END_POLL_SECONDS = 3.0, 30.0
+POLLS_PER_SECOND_MAX = 1000.0
+"""Writes of one DynamoDB item, the failed ones too (developer guide, "Partitions")."""
+TRANSITIONS_OF_A_POLL, TRANSITIONS_OF_A_RUN, TRANSITIONS_OF_AN_END_POLL = 3, 6, 3
+
+
+class Semaphore:
+    def __init__(self, yard: Yard, quotas: Mapping[str, int]) -> None:
+        self.yard, self.quotas = yard, quotas
+        self.waiting_in: dict[str, list[Job]] = {tier: [] for tier in quotas}
+        self.owners: dict[str, set[int]] = {tier: set() for tier in quotas}
+        self.planned = dict.fromkeys(quotas, False)
+        self.counted_until = dict.fromkeys(quotas, 0.0)
+        self.polls = 0.0
+
+    def submit(self, job: Job) -> None:
+        self._count_polls(job.tier)
+        self.waiting_in[job.tier].append(job)
+        self.yard.calls["states:StateTransition"] += TRANSITIONS_OF_A_RUN
+        self._plan(job.tier)
+
+    def _count_polls(self, tier: str) -> None:
+        """Count the polls of those that wait since they were counted last: an update, and a look who owns it."""
+        now = self.yard.seconds
+        rate = min(len(self.waiting_in[tier]) / POLL_SECONDS, POLLS_PER_SECOND_MAX)
+        polls = rate * (now - self.counted_until[tier])
+        self.counted_until[tier] = now
+        self.polls += polls
+
+    def settle(self) -> None:
+        """Count what was polled until now."""
+        for tier in self.quotas:
+            self._count_polls(tier)
+        whole = int(self.polls)
+        self.polls -= whole
+        self.yard.calls["dynamodb:UpdateItem"] += whole
+        self.yard.calls["dynamodb:GetItem"] += whole
+        self.yard.calls["states:StateTransition"] += TRANSITIONS_OF_A_POLL * whole
+
+    def _plan(self, tier: str) -> None:
+        waiting, free = self.waiting_in[tier], self.quotas[tier] - len(self.owners[tier])
+        if waiting and free > 0 and not self.planned[tier]:
+            self.planned[tier] = True
+            rate = min(len(waiting) / POLL_SECONDS, POLLS_PER_SECOND_MAX)
+            self.yard.agenda.after(self.yard.random.expovariate(rate), lambda: self._acquire(tier))
+
+    def _acquire(self, tier: str) -> None:
+        self.planned[tier] = False
+        self._count_polls(tier)
+        waiting = self.waiting_in[tier]
+        if waiting and len(self.owners[tier]) < self.quotas[tier]:
+            job = waiting.pop(self.yard.random.randrange(len(waiting)))
+            self.owners[tier].add(job.number)
+            self.yard.calls["dynamodb:UpdateItem"] += 1
+            self._start(job)
+        self._plan(tier)
+
+    def _start(self, job: Job) -> None:
+        found: list[Execution] = []
+
+        def start() -> None:
+            found.append(self.yard.start(f"{job.tier}-{job.number}", f"token {job.number}", job))
+
+        self.yard.invoke(start)
+        if found:
+            self.yard.agenda.after(END_POLL_SECONDS, lambda: self._look(found[0]))
+        else:  # the step is repeated
+            self.yard.agenda.after(2.0, lambda: self._start(job))
+
+    def _look(self, execution: Execution) -> None:
+        ended: list[bool] = []
+        self.yard.calls["states:StateTransition"] += TRANSITIONS_OF_AN_END_POLL
+        self.yard.invoke(lambda: ended.append(self.yard.describe(execution)))
+        if ended == [True]:
+            tier = execution.job.tier
+            self._count_polls(tier)
+            self.yard.calls["dynamodb:UpdateItem"] += 1
+            self.owners[tier].discard(execution.job.number)
+            self._plan(tier)
+        else:
+            self.yard.agenda.after(END_POLL_SECONDS, lambda: self._look(execution))
+
+    def waiting(self) -> int:
+        return sum(map(len, self.waiting_in.values()))
+
+    def leaked(self) -> int:
+        self.settle()
+        return sum(len(owners) - self.yard.running[tier] for tier, owners in self.owners.items())

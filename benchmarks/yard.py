@@ -1,0 +1,252 @@
+"""The yard: virtual time, a simulated SageMaker and SQS, latencies and faults; the same for every design.
+
+An invocation happens at one moment of the agenda; what it calls takes time, which it spends by itself: what it
+starts begins later by that much, and it is not free again before. Calls are counted by their AWS operation.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from simulation.clock import BEGIN, Agenda
+from simulation.flow import Job
+from trainyard.domain.errors import OutcomeUnknown, Throttled
+
+LATENCY = {
+    "sagemaker:StartPipelineExecution": 0.150,
+    "sagemaker:ListPipelineExecutions": 0.120,
+    "sagemaker:DescribePipelineExecution": 0.060,
+    "batch:SubmitServiceJob": 0.060,
+    "dynamodb:GetItem": 0.004,
+    "dynamodb:BatchGetItem": 0.010,
+    "dynamodb:Query": 0.008,
+    "dynamodb:UpdateItem": 0.006,
+    "dynamodb:TransactWriteItems": 0.020,
+    "sqs:ReceiveMessage": 0.012,
+    "sqs:DeleteMessage": 0.010,
+    "sqs:SendMessage": 0.010,
+}
+"""Seconds, about what these calls take within a Region; assumptions, the same for all designs."""
+
+EVENT_SECONDS = (0.3, 1.5)
+"""From a change of an execution's status to the event's arrival."""
+
+
+class Crash(BaseException):
+    """The invocation is killed."""
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Shares of calls, and of events, that go wrong."""
+
+    throttled: float = 0.0
+    """Refused, without effect."""
+    unanswered: float = 0.0
+    """Done, but the caller is never told."""
+    crashed: float = 0.0
+    """After the call the caller is killed."""
+    events_lost: float = 0.0
+    events_doubled: float = 0.0
+    messages_doubled: float = 0.0
+
+
+CALM = Faults()
+TROUBLED = Faults(0.01, 0.01, 0.003, 0.02, 0.02, 0.01)
+
+
+@dataclass
+class Execution:
+    """A pipeline execution of a job."""
+
+    arn: str
+    name: str
+    job: Job
+    begins: datetime
+    ends: datetime
+    description: str = ""
+
+    def runs_at(self, now: datetime) -> bool:
+        return self.begins <= now < self.ends
+
+
+@dataclass
+class Message:
+    body: Any
+    visible_at: datetime
+    deleted: bool = False
+
+
+@dataclass
+class Yard:
+    """What the designs run in."""
+
+    faults: Faults
+    seed: int
+    agenda: Agenda = field(default_factory=Agenda)
+    calls: Counter[str] = field(default_factory=Counter)
+    spent: float = 0.0
+    """Seconds of the present invocation."""
+    executions: list[Execution] = field(default_factory=list)
+    ended: Callable[[Execution], None] = lambda _: None
+    """Told of each end, by an event that may be lost or come twice."""
+    running: Counter[str] = field(default_factory=Counter)
+    """Tier → executions; "" → all."""
+    peaks: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.random = Random(f"yard {self.seed}")
+        self._by_token: dict[str, Execution] = {}
+        self.troubled = self.faults != CALM
+
+    # --- time and calls -----------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> datetime:
+        """The time of the present invocation."""
+        return self.agenda.now + timedelta(seconds=self.spent)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return (self.now - BEGIN).total_seconds()
+
+    def invoke(self, do: Callable[[], Any]) -> float:
+        """Run an invocation now, and return how long it took; it may crash, or fail."""
+        before, self.spent = self.spent, 0.0
+        try:
+            do()
+        except (Crash, Throttled, OutcomeUnknown):
+            pass
+        finally:
+            took, self.spent = self.spent, before
+        return took
+
+    def call(self, operation: str, effect: Callable[[], Any] = lambda: None, times: int = 1) -> Any:
+        """Call AWS; raises Throttled, OutcomeUnknown or Crash now and then."""
+        self.calls[operation] += times
+        self.spent += LATENCY[operation] * times
+        if not self.troubled:
+            return effect()
+        draw, faults = self.random.random(), self.faults
+        if draw < faults.throttled:
+            raise Throttled("simulated")
+        done = effect()
+        if draw < faults.throttled + faults.unanswered:
+            raise OutcomeUnknown("simulated")
+        if draw < faults.throttled + faults.unanswered + faults.crashed:
+            raise Crash
+        return done
+
+    def at_once(self, do: Callable[[Any], Any], each: Sequence[Any]) -> list[Any]:
+        """Do something for each of some, eight beside each other."""
+        begin, lanes, results = self.spent, [self.spent] * 8, []
+        for one in each:
+            lane = lanes.index(min(lanes))
+            self.spent = lanes[lane]
+            results.append(do(one))
+            lanes[lane] = self.spent
+        self.spent = max(lanes, default=begin)
+        return results
+
+    def every(self, seconds: float, do: Callable[[], None]) -> None:
+        """Invoke something at regular times, whether or not the last one is over."""
+
+        def tick() -> None:
+            self.agenda.after(seconds, tick)
+            self.invoke(do)
+
+        self.agenda.after(seconds, tick)
+
+    def run_until(self, seconds: float) -> None:
+        end = BEGIN + timedelta(seconds=seconds)
+        while (upcoming := self.agenda.next_at()) is not None and upcoming <= end:
+            self.agenda.step()
+        self.agenda.now = max(self.agenda.now, end)
+
+    # --- SageMaker ----------------------------------------------------------------------------------------
+
+    def start(self, name: str, token: str, job: Job, description: str = "") -> Execution:
+        """StartPipelineExecution; the same token starts nothing a second time."""
+        found: Execution = self.call(
+            "sagemaker:StartPipelineExecution", lambda: self._begin(name, token, job, description)
+        )
+        return found
+
+    def _begin(self, name: str, token: str, job: Job, description: str) -> Execution:
+        if token in self._by_token:
+            return self._by_token[token]
+        ends = self.now + timedelta(seconds=job.seconds)
+        arn = f"arn/{len(self.executions)}"
+        execution = Execution(arn, name, job, self.now, ends, description)
+        self.executions.append(execution)
+        self._by_token[token] = execution
+        self.agenda.at(execution.begins, lambda: self._count(execution, 1))
+        self.agenda.at(execution.ends, lambda: self._end(execution))
+        return execution
+
+    def _count(self, execution: Execution, change: int) -> None:
+        for name in ("", execution.job.tier):
+            self.running[name] += change
+            self.peaks[name] = max(self.peaks[name], self.running[name])
+
+    def _end(self, execution: Execution) -> None:
+        self._count(execution, -1)
+        if self.troubled and self.random.random() < self.faults.events_lost:
+            return
+        copies = 2 if self.troubled and self.random.random() < self.faults.events_doubled else 1
+        for _ in range(copies):
+            self.agenda.after(self.random.uniform(*EVENT_SECONDS), lambda: self.ended(execution))
+
+    def listed(self, since: datetime) -> list[Execution]:
+        """ListPipelineExecutions, a page of a hundred at a time: all that began since a time."""
+        found = [e for e in self.executions if since <= e.begins <= self.now]
+        self.call("sagemaker:ListPipelineExecutions", times=max(1, -(-len(found) // 100)))
+        return found
+
+    def describe(self, execution: Execution) -> bool:
+        """DescribePipelineExecution; tells whether it has ended."""
+        return bool(self.call("sagemaker:DescribePipelineExecution", lambda: execution.ends <= self.now))
+
+
+@dataclass
+class Queue:
+    """An SQS queue in the order of arrival: at least once, and a message that is not deleted comes again."""
+
+    yard: Yard
+    visibility: float
+    messages: list[Message] = field(default_factory=list)
+
+    def send(self, body: Any) -> None:
+        copies = 1
+        if self.yard.troubled and self.yard.random.random() < self.yard.faults.messages_doubled:
+            copies = 2
+        self.messages += [Message(body, self.yard.now) for _ in range(copies)]
+
+    def receive(self, most: int = 10) -> list[Message]:
+        now = self.yard.now
+        found: list[Message] = []
+        for message in self.messages:
+            if message.visible_at <= now:
+                found.append(message)
+                if len(found) == most:
+                    break
+        for message in found:
+            message.visible_at = now + timedelta(seconds=self.visibility)
+        return found
+
+    def poll(self, most: int = 10) -> list[Message]:
+        """ReceiveMessage of ten at most, by the design itself."""
+        found: list[Message] = self.yard.call("sqs:ReceiveMessage", lambda: self.receive(most))
+        return found
+
+    def delete(self, message: Message) -> None:
+        self.yard.call("sqs:DeleteMessage", lambda: self.drop(message))
+
+    def drop(self, message: Message) -> None:
+        if not message.deleted:
+            message.deleted = True
+            self.messages.remove(message)  # it is one of the first
