@@ -1,11 +1,11 @@
 """AWS calls of an execution's scheduling life, counted at the AWS SDK.
 
-The use cases run over the local cloud's DynamoDB with the adapters that run on AWS, invoked as the template wires them:
-requests in batches of a hundred, ends in batches of fifty, a pass for each thing that wakes the dispatcher. What is
+The use cases run over the local cloud's DynamoDB with the adapters that run on AWS, invoked as the template
+wires them: requests and ends in batches of a hundred, a pass for each thing that wakes the dispatcher. What is
 counted is enlisting, the bell, passes, commits, starts, recording the starts, and ends. Counted apart: receipts,
-announcements, manifests and the look-ups of costs. What event sources poll is Lambda's, not ours. In bursts, a thousand
-requests of thirty tenants in three tiers wait for a hundred slots, and runs end together; one by one, each comes when
-nothing else waits or runs.
+announcements, manifests and the look-ups of costs. What event sources poll is Lambda's, not ours. In bursts, a
+thousand requests of thirty tenants in three tiers wait for a hundred slots, and runs end together; one by one,
+each comes when nothing else waits or runs.
 """
 
 import os
@@ -45,7 +45,7 @@ from trainyard.domain.requests import Cause, Content, Submission
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
 
 SLOTS, TENANTS, REQUESTS, ALONE = 100, 30, 1000, 40
-ENLISTED_AT_ONCE, SETTLED_AT_ONCE = 100, 50
+ENLISTED_AT_ONCE, SETTLED_AT_ONCE = 100, 100
 TIERS = ("basic", "standard", "premium")
 
 
@@ -167,7 +167,9 @@ class Service:
         """Return what was counted, and begin again."""
         per = {name: count / executions for name, count in sorted(self.counted.items())}
         apart = {name: count / executions for name, count in sorted(self.apart.items())}
-        calls = Calls(how, executions, sum(per.values()), per, per.get("SageMaker.ListPipelineExecutions", 0.0), apart)
+        calls = Calls(
+            how, executions, sum(per.values()), per, per.get("SageMaker.ListPipelineExecutions", 0.0), apart
+        )
         self.counted.clear()
         self.apart.clear()
         return calls
@@ -177,24 +179,19 @@ def measure(progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> list[C
     with _tables() as store:
         service = Service(store)
         requests = [_submission(number) for number in range(REQUESTS)]
-        steps = list(range(REQUESTS // ENLISTED_AT_ONCE + REQUESTS // SETTLED_AT_ONCE + ALONE))
-        ended: list[Submission] = []
-        done = 0
-        for step in progress(steps):
-            if step < REQUESTS // ENLISTED_AT_ONCE:
-                service.submit(requests[step * ENLISTED_AT_ONCE : (step + 1) * ENLISTED_AT_ONCE])
-            elif done < REQUESTS:
-                if not ended:
-                    ended = _running(service, requests)
-                batch, ended = ended[:SETTLED_AT_ONCE], ended[SETTLED_AT_ONCE:]
-                service.end(batch)
-                done += len(batch)
-                if done == REQUESTS:
-                    bursts = service.taken("in bursts", REQUESTS)
-            else:
-                one = _submission(REQUESTS + step)
-                service.submit([one])
-                service.end([one])
+        batches = REQUESTS // ENLISTED_AT_ONCE
+        for number in progress(range(batches)):
+            service.submit(requests[number * ENLISTED_AT_ONCE : (number + 1) * ENLISTED_AT_ONCE])
+        ended = 0
+        while ended < REQUESTS:
+            batch = _running(service, requests)[:SETTLED_AT_ONCE]
+            service.end(batch)
+            ended += len(batch)
+        bursts = service.taken("in bursts", REQUESTS)
+        for number in progress(range(ALONE)):
+            one = _submission(REQUESTS + number)
+            service.submit([one])
+            service.end([one])
         return [bursts, service.taken("one by one", ALONE)]
 
 

@@ -627,5 +627,8 @@ class World:
 def older_decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max: int = 25) -> Plan:
     """Decide as the code before did, which knew no borrowing and admitted one at a time."""
     plan = decide(snapshot, policy, now, admissions_max=admissions_max)
-    own = [admission for admission in plan.admissions if not admission.borrowed]
-    return replace(plan, admissions=tuple(own[:1]), saved={})
+    own = [admission for admission in plan.admissions if not admission.borrowed][:1]
+    left_out = {one.queue.tenant_id for one in plan.admissions if one not in own}
+    # Why others of these queues wait rests on admissions that it does not make.
+    waits = [wait for wait in plan.waits if wait.queue.tenant_id not in left_out]
+    return replace(plan, admissions=tuple(own), waits=tuple(waits), saved={})

@@ -171,7 +171,7 @@ class Ours:
             description=execution.description,
         )
         self.status_queue.send(event)
-        self._plan(Poller("status", self.status_queue, 50, self._settle), WINDOW_SECONDS)
+        self._plan(Poller("status", self.status_queue, 100, self._settle), WINDOW_SECONDS)
 
     def _plan(self, poller: "Poller", seconds: float) -> None:
         """Let Lambda poll a queue a while from now, unless it does before."""

@@ -40,6 +40,9 @@ ADMISSIONS_MAX = 48
 stay below the 100 actions of a TransactWriteItems (DynamoDB developer guide, "Service quotas"); what does not fit
 goes in the next round."""
 
+RECORDED_AT_ONCE = 50
+"""Starts: what a pass has begun is recorded once there are more, and at its end."""
+
 ROUNDS_MAX = 20
 """Of reading, deciding and committing in one pass; the timer and the bell bring the next pass."""
 
@@ -81,8 +84,9 @@ class Start:
 
 class _Begun(NamedTuple):
     start: Start
-    execution_arn: str | None
+    execution_arn: str | None = None
     """Of what runs, but is not recorded yet."""
+    tenant: Tenant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +109,8 @@ class PassReport:
     snapshot: Snapshot
     plan: Plan
     starts: list[Start] = field(default_factory=list)
+    unrecorded: list["_Begun"] = field(default_factory=list)
+    """What was started since the starts were recorded last."""
     admissions: list[Decision] = field(default_factory=list)
     conflicts: int = 0
     reopened: int = 0
@@ -170,8 +176,18 @@ class Dispatch:
             starts=starts,
             reopened=reopened,
         )
+        try:
+            self._rounds(report, None if sweep else rings, now, out_of_time)
+        finally:
+            self._record(report, now)
+        self._after(report, now, out_of_time)
+        return report
+
+    def _rounds(
+        self, report: PassReport, heard: Sequence[Ring] | None, now: datetime, out_of_time: Callable[[], bool]
+    ) -> None:
+        """Read, decide, commit and start until nobody more may go."""
         sight: Sight | None = None
-        heard = None if sweep else rings
         for _ in range(ROUNDS_MAX):
             if out_of_time():
                 break
@@ -193,8 +209,6 @@ class Dispatch:
                 report.conflicts += 1
                 self.waiting_room.rest(min(report.conflicts, RESTS_GROW))
                 report.policy = self.policies.current()
-        self._after(report, now, out_of_time)
-        return report
 
     def _round(self, report: PassReport, sight: Sight, now: datetime) -> Committed | None:
         """Decide, commit and start once; None when nobody may go. Raises Conflict when overtaken."""
@@ -208,9 +222,11 @@ class Dispatch:
         committed = self.waiting_room.commit(plan, sight, policy, now, kept=self._kept(report, now))
         report.admissions += committed.admissions
         # 4. Start; what goes back to the queue may be due at once.
-        starts = self._start_all(committed, sight.tenants, policy, now)
-        report.starts += starts
-        went_back = any(start.result is Started.DELAYED for start in starts)
+        begun = self._start_all(committed, sight.tenants, policy, now)
+        report.unrecorded += begun
+        if len(report.unrecorded) > RECORDED_AT_ONCE:
+            self._record(report, now)
+        went_back = any(one.start.result is Started.DELAYED for one in begun)
         return replace(committed, sight=None) if went_back else committed
 
     def _note_waiting(self, report: PassReport, sight: Sight) -> None:
@@ -265,8 +281,8 @@ class Dispatch:
 
     def _start_all(
         self, committed: Committed, tenants: Mapping[str, Tenant], policy: Policy, now: datetime
-    ) -> list[Start]:
-        """Start what was admitted, and record in one transaction what runs."""
+    ) -> list["_Begun"]:
+        """Start what was admitted."""
         ids = [decision.place.request_id for decision in committed.admissions]
         owners = {decision.queue.tenant_id for decision in committed.admissions}
         unread = [request_id for request_id in ids if request_id not in committed.requests]
@@ -275,15 +291,22 @@ class Dispatch:
         known = {**committed.requests, **{request.request_id: request for request in found}}
         tenants = {**tenants, **more}
         admitted = [known[i] for i in ids if i in known and known[i].state is State.ADMITTED]
-        begun = list(self.at_once(lambda r: self._begin(r, tenants.get(r.tenant_id), policy, now), admitted))
-        running = [(start.request, arn) for start, arn in begun if arn]
+        return list(self.at_once(lambda r: self._begin(r, tenants.get(r.tenant_id), policy, now), admitted))
+
+    def _record(self, report: PassReport, now: datetime) -> None:
+        """Record in one transaction what has been started, and tell of it; the sweeper finds what is not."""
+        begun, report.unrecorded = report.unrecorded, []
+        running = [(start.request, arn) for start, arn, _ in begun if arn]
         try:
             moved = self.waiting_room.mark_all_running(running, now) if running else set()
-        except Exception as error:  # they run, and their events will say so
-            return [_unknown(start.request, error) if arn else start for start, arn in begun]
-        told = [start.request for start, arn in begun if arn and start.request.request_id in moved]
-        list(self.at_once(lambda request: self._tell(request, now, tenants.get(request.tenant_id)), told))
-        return [start for start, _ in begun]
+        except Exception as error:  # they run, and will be found
+            report.starts += [
+                _unknown(one.start.request, error) if one.execution_arn else one.start for one in begun
+            ]
+            return
+        report.starts += [one.start for one in begun]
+        told = [one for one in begun if one.execution_arn and one.start.request.request_id in moved]
+        list(self.at_once(lambda one: self._tell(one.start.request, now, one.tenant), told))
 
     def _begin(self, request: Request, tenant: Tenant | None, policy: Policy, now: datetime) -> "_Begun":
         """Start one admitted request and settle a refusal; return its execution's ARN if it runs.
@@ -293,25 +316,25 @@ class Dispatch:
         try:
             return self._settle_start(request, tenant, policy, now)
         except Exception as error:  # any one request's trouble is its own
-            return _Begun(_unknown(request, error), None)
+            return _Begun(_unknown(request, error))
 
     def _settle_start(self, request: Request, tenant: Tenant | None, policy: Policy, now: datetime) -> "_Begun":
         try:
             arn = self._start_execution(request, tenant, policy)
             running = replace(request, state=State.RUNNING, started_at=now, execution_arn=arn)
-            return _Begun(Start(request=running, result=Started.RUNNING), arn)
+            return _Begun(Start(request=running, result=Started.RUNNING), arn, tenant)
         except StartDelayed as error:
             self._put_back(request, policy, now, due_at=now + policy.start_retry_delay, reason=str(error))
             if isinstance(error, QuotaReached):
                 with suppress(Conflict):
                     self.waiting_room.shrink(now + policy.start_retry_delay)
-            return _Begun(Start(request=request, result=Started.DELAYED, detail=str(error)), None)
+            return _Begun(Start(request=request, result=Started.DELAYED, detail=str(error)))
         except _Different as error:
             self._put_back(request, policy, now, due_at=now, reason=str(error), data_bytes=error.data_bytes)
-            return _Begun(Start(request=request, result=Started.DELAYED, detail=str(error)), None)
+            return _Begun(Start(request=request, result=Started.DELAYED, detail=str(error)))
         except (StartInvalid, Refused) as error:
             self._fail(request, policy, str(error), now)
-            return _Begun(Start(request=request, result=Started.FAILED, detail=str(error)), None)
+            return _Begun(Start(request=request, result=Started.FAILED, detail=str(error)))
 
     def _running(self, request: Request, execution_arn: str, now: datetime, *, adopted: bool = False) -> Start:
         running = replace(request, state=State.RUNNING, started_at=now, execution_arn=execution_arn)

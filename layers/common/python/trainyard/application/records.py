@@ -162,7 +162,7 @@ def queue_item(queue: TenantQueue) -> Item:
         "paused": queue.paused,
         "lanes": {
             name: {"waiting": lane.waiting, "head": place_item(lane.head)}
-            | ({"behind": [place_item(place) for place in lane.behind]} if lane.behind else {})
+            | ({"behind": [_place_text(place) for place in lane.behind]} if lane.behind else {})
             for name, lane in queue.lanes.items()
         },
     }
@@ -188,10 +188,31 @@ def queue_from(item: Mapping[str, Any]) -> TenantQueue:
             name: LaneQueue(
                 waiting=int(lane["waiting"]),
                 head=place_from(lane["head"]),
-                behind=tuple(map(place_from, lane.get("behind", ()))),
+                behind=tuple(_place_in(name, text) for text in lane.get("behind", ())),
             )
             for name, lane in item["lanes"].items()
         },
+    )
+
+
+def _place_text(place: Place) -> str:
+    """Return a place as short as it can be: a queue's item holds many, and is billed by the kilobyte."""
+    usd = "" if place.usd_p90 is None else str(place.usd_p90)
+    times = f"{stamp(place.arrived_at)}|{stamp(place.due_at)}"
+    return f"{place.request_id}|{place.data_set}|{times}|{int(place.alone)}|{place.job_seconds}|{usd}"
+
+
+def _place_in(lane: str, text: str) -> Place:
+    request_id, data_set, arrived_at, due_at, alone, job_seconds, usd = text.split("|")
+    return Place(
+        request_id=request_id,
+        data_set=data_set,
+        lane=lane,
+        arrived_at=unstamp(arrived_at),
+        due_at=unstamp(due_at),
+        alone=alone == "1",
+        job_seconds=int(job_seconds),
+        usd_p90=Decimal(usd) if usd else None,
     )
 
 

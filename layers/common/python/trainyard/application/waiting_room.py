@@ -126,12 +126,9 @@ REOPENED_MAX = 200
 
 DECISIONS_KEPT = timedelta(days=14)
 
-ENDS_MAX = 22
+ENDS_MAX = 24
 """Of one transaction: each touches its request, its execution, its month and its past; a tenant's queue and pace
 come once for all of its ends, the ledger once. Fewer where that is more than a transaction takes."""
-
-TOGETHER_MAX = 40
-"""Requests of one tenant that are enlisted in one transaction: each touches itself and its place."""
 
 HINTS_MAX = 20
 """Requests that a ring of the bell names."""
@@ -148,8 +145,8 @@ SOMEBODY, NOBODY = "somebody", "nobody"
 BY_PASS, BY_END, BY_PART = "pass", "end", "part of an end"
 """Who changed the ledger last; the stream wakes the dispatcher for an end while somebody waits."""
 
-LANES_MAX = 4
-"""Items of a tenant queue that are reckoned with where transactions are packed: itself, and copies for lanes."""
+OF_AN_END, OF_ITS_TENANT = 4, 3
+"""Items that an end touches, and its tenant's queue and pace, where transactions are packed."""
 
 MONEY_KEPT = timedelta(days=70)
 """How long the ledger keeps what a month has spent: longer than any run of it can last."""
@@ -252,21 +249,29 @@ class WaitingRoom:
     ) -> tuple[list[Enlisted | TrainyardError], bool]:
         """Enlist submissions, in as few transactions as they fit; `found` is what `seen_for` read.
 
+        They are taken for new, and the only ones of their data sets, until a transaction says that they are not.
         Returns what became of each, an error where it must be delivered again, and whether the bell was rung.
         """
         done: dict[int, Enlisted | TrainyardError] = {}
-        plain = self._plain(wishes, found, policy)
-        parts = list(_packed(wishes, plain))
+        parts = list(_packed(wishes, self._plain(wishes, found, policy), found, policy))
         rung = False
         for part in parts:
-            alone = len(parts) == 1 and len(part) == len(wishes)
-            try:
-                together, rung = self._enlist_together([wishes[n] for n in part], found, policy, now, ring=alone)
-                done |= dict(zip(part, together, strict=True))
-            except Conflict:  # somebody else's change; each by itself, as it is now
-                rung = False
-            except TrainyardError as error:
-                done |= dict.fromkeys(part, error)
+            last = part is parts[-1] and sum(map(len, parts)) == len(wishes)
+            left = part
+            while left:
+                try:
+                    some = [wishes[number] for number in left]
+                    together, rung = self._enlist_together(some, found, policy, now, ring=last)
+                    done |= dict(zip(left, together, strict=True))
+                    break
+                except Conflict as conflict:
+                    known = {number // 2 for number in conflict.failed if number < 2 * len(left)}
+                    if not known or any(number >= 2 * len(left) for number in conflict.failed):
+                        break  # somebody else's change: each by itself, as it is now
+                    left = [number for place, number in enumerate(left) if place not in known]
+                except TrainyardError as error:
+                    done |= dict.fromkeys(left, error)
+                    break
         for number, wish in enumerate(wishes):
             if number not in done:
                 try:
@@ -279,7 +284,8 @@ class WaitingRoom:
         """Read what enlisting needs to know: ledger, tenants, and what stands where they will."""
         keys: dict[Key, None] = {LEDGER: None}
         for one in submissions:
-            keys |= dict.fromkeys((tenant_key(one.tenant_id), *_enlist_keys(one)))
+            _, _, queue, past = _enlist_keys(one)
+            keys |= dict.fromkeys((tenant_key(one.tenant_id), queue, past))
         return self.read(keys)
 
     def read(self, keys: Iterable[Key]) -> Found:
@@ -292,15 +298,14 @@ class WaitingRoom:
         return found
 
     def _plain(self, wishes: Sequence[Wish], found: Found, policy: Policy) -> list[int]:
-        """Return the positions of those that are new, and the only ones of their data sets."""
+        """Return the positions of those that can be new, and the only ones of their data sets."""
         taken: set[Key] = set()
         plain: list[int] = []
         for number, wish in enumerate(wishes):
             keys = _enlist_keys(wish.submission)
-            request, place, *_ = keys
-            known = all(key in found for key in keys)  # its tenant may be in another tier by now
-            new = known and found[request] is None and found[place] is None and not taken & {request, place}
-            if new and policy.tier(wish.submission.tier) is not None:
+            request, place, queue, _ = keys
+            known = queue in found  # its tenant may be in another tier by now
+            if known and not taken & {request, place} and policy.tier(wish.submission.tier) is not None:
                 plain.append(number)
             taken |= {request, place}
         return plain
@@ -899,11 +904,9 @@ class WaitingRoom:
         """
         order = sorted(range(len(ends)), key=lambda n: (ends[n].request.tier, ends[n].request.tenant_id))
         told: dict[int, bool] = {}
-        for part in _parts(order, ENDS_MAX):
+        for part in _packed_ends(order, ends):
             some = [ends[number] for number in part]
             told |= dict(zip(part, self._finish(some, policy, now, found, part[-1] == order[-1]), strict=True))
-            touched = {key for end in some for key in end_keys(end.request)}
-            found = None if found is None else {key: item for key, item in found.items() if key not in touched}
         return [told[number] for number in range(len(ends))]
 
     def _finish(
@@ -936,6 +939,8 @@ class WaitingRoom:
                 return first + self._finish(ends[half:], policy, now, None, last)
             ledger = self._give_back(requests, executions, policy, waits=waits, last=last)
             self._settle(states, ledger, queues)
+            if found is not None:  # for the next transaction about the same tenants
+                found |= {one.key: one.item for one in queues if isinstance(one, Put) and one.key in found}
         return told
 
     def _known(self, keys: Sequence[Key], found: Found | None) -> Found:
@@ -1136,6 +1141,8 @@ class WaitingRoom:
                 ],
             )
             return [queued]
+        if holder.request_id == queued.request_id:
+            raise Conflict("somebody else put it back between the reads")
         winner, loser = settled(queued, holder, policy, now)
         winner = replace(winner, due_at=max(queued.due_at, holder.due_at))
         winner = _expected(winner, past_from(found[past]), policy)
@@ -1681,20 +1688,42 @@ def _enlist_keys(submission: Submission) -> tuple[Key, Key, Key, Key]:
     )
 
 
-def _packed(wishes: Sequence[Wish], plain: Sequence[int]) -> Iterator[list[int]]:
+def _packed(wishes: Sequence[Wish], plain: Sequence[int], found: Found, policy: Policy) -> Iterator[list[int]]:
     """Yield positions of wishes that fit one transaction each; a tenant's together where they do."""
 
-    def owner_of(number: int) -> tuple[str, str]:
-        return (wishes[number].submission.tier, wishes[number].submission.tenant_id)
+    def queue_of(number: int) -> Key:
+        return queue_key(wishes[number].submission.tier, wishes[number].submission.tenant_id)
 
     part: list[int] = []
-    actions = 1  # the bell
-    for number in sorted(plain, key=owner_of):
-        first = not part or owner_of(part[-1]) != owner_of(number)
-        needed = 2 + (LANES_MAX if first else 0)
-        if part and (actions + needed > ACTIONS_MAX or len(part) >= TOGETHER_MAX):
+    actions, items = 1, set[tuple[Key, str]]()  # the bell
+    for number in sorted(plain, key=lambda number: queue_of(number).values):
+        one, key = wishes[number].submission, queue_of(number)
+        tier = policy.tier(one.tier)
+        assert tier is not None, "the policy has the tier of what is plain"
+        lanes = {str(policy.lane_for(tier, one.algorithm, one.content.size_bytes))}
+        touched = {(key, lane) for lane in lanes | set((found[key] or {}).get("lanes", ()))}
+        needed = 2 + len(touched - items)
+        if part and actions + needed > ACTIONS_MAX:
             yield part
-            part, actions, needed = [], 1, 2 + LANES_MAX
+            part, actions, items, needed = [], 1, set(), 2 + len(touched)
+        part.append(number)
+        actions += needed
+        items |= touched
+    if part:
+        yield part
+
+
+def _packed_ends(order: Sequence[int], ends: Sequence[End]) -> Iterator[list[int]]:
+    """Yield positions of ends that are expected to fit one transaction each."""
+    part: list[int] = []
+    actions = 1  # the ledger
+    for number in order:
+        tenant_id = ends[number].request.tenant_id
+        first = not part or ends[part[-1]].request.tenant_id != tenant_id
+        needed = OF_AN_END + (OF_ITS_TENANT if first else 0)
+        if part and (actions + needed > ACTIONS_MAX or len(part) == ENDS_MAX):
+            yield part
+            part, actions, needed = [], 1, OF_AN_END + OF_ITS_TENANT
         part.append(number)
         actions += needed
     if part:

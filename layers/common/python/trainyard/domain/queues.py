@@ -15,8 +15,8 @@ from decimal import Decimal
 
 from trainyard.domain.requests import Request
 
-FRONT_MAX = 12
-"""Places of a lane that stand in the queue's own item: about 2 KB of it."""
+FRONT_MAX = 40
+"""Places of a lane that stand in the queue's own item: 4 KB of it at most."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
