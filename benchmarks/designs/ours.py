@@ -130,7 +130,7 @@ class Ours:
         self.room = WaitingRoom(store=self.store, retention=timedelta(days=30), rest=self.rest)
         self.queues = {tier.name: Queue(yard, 370.0) for tier in self.policy.tiers}
         self.status_queue = Queue(yard, 190.0)
-        known = MemoryTenants(*(_tenant(name, tier) for name, tier in self.tenants), store=self.memory)
+        known = MemoryTenants(*(tenant_named(name, tier) for name, tier in self.tenants), store=self.memory)
         shared: dict[str, Any] = {
             "policies": Policies(
                 store=self.store, deployed="", parse=lambda _text, _version: self.policy, running_max=10**6
@@ -325,7 +325,7 @@ class Ours:
         )
 
 
-def _tenant(name: str, tier: str) -> Tenant:
+def tenant_named(name: str, tier: str) -> Tenant:
     return Tenant(
         tenant_id=name,
         state=TenantState.ACTIVE,

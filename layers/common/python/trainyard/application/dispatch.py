@@ -205,6 +205,9 @@ class Dispatch:
                     report.settled = True
                     break
                 sight = committed.sight
+                if sight is None and committed.full:
+                    report.settled = True
+                    break
             except Conflict:
                 report.conflicts += 1
                 self.waiting_room.rest(min(report.conflicts, RESTS_GROW))

@@ -222,6 +222,8 @@ class Committed:
     """Those of them that were read before, as they are now."""
     sight: Sight | None
     """What a pass would read now, nobody else's changes aside; None where it must be read."""
+    full: bool
+    """Whether all slots of the account, or of all tiers, are taken now, as far as it knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -514,8 +516,11 @@ class WaitingRoom:
         page = self.store.query("ready", partition, above="later|", below="ready|~", limit=limit)
         items = list(page.items)
         if not page.complete:
-            self._file_the_due(partition, now)
-            items, cursor = [], "ready|"
+            if items[0]["ready"].startswith("ready|"):  # nothing is to be filed, and the first lane is read
+                cursor = f"ready|{items[-1]['ready'].split('|')[1]}|~"
+            else:
+                self._file_the_due(partition, now)
+                items, cursor = [], "ready|"
             while True:
                 part = self.store.query("ready", partition, above=cursor, below="ready|~", limit=limit)
                 items += part.items
@@ -640,6 +645,7 @@ class WaitingRoom:
             admissions=tuple(done),
             requests={item["request_id"]: request_from(item) for item in changed.values() if item},
             sight=self._sight_after(sight, ledger, after, policy, now),
+            full=_full(ledger_from(applied(sight.ledger, ledger)), policy),
         )
 
     def _sight_after(
@@ -1908,6 +1914,12 @@ def _entry(queue: TenantQueue, head: Place, now: datetime) -> str:
     if head.due_at > now:
         return f"later|{stamp(head.due_at)}|{head.lane}|{queue.tenant_id}"
     return f"ready|{head.lane}|{max(queue.used_ms, 0):020d}|{stamp(head.arrived_at)}|{queue.tenant_id}"
+
+
+def _full(ledger: Ledger, policy: Policy) -> bool:
+    tiers = policy.tiers
+    full = all(ledger.used_by_tier.get(tier.name, 0) >= tier.slots_max for tier in tiers)
+    return ledger.used >= policy.running_max or (full and not any(_has_large(tier, policy) for tier in tiers))
 
 
 def _has_large(tier: TierPolicy, policy: Policy) -> bool:

@@ -1,0 +1,212 @@
+"""What a pass costs however much waits: calls, items and kilobytes read, and CPU time without the store's.
+
+The real waiting room over the store in memory, filled by enlisting; one tier of twenty slots of which five are
+free. A pass that the bell wakes fills them. Measured side by side in one process: the same pass with 10², 10⁴
+and 10⁶ waiting requests of 10, 10³ and 10⁵ tenants, several times each; the slots are given back in between.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from typing import Any
+
+from benchmarks.designs.ours import CHOICE, DEFAULTS, tenant_named
+from trainyard.adapters.memory import edges
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.dispatch import Dispatch
+from trainyard.application.policies import Policies
+from trainyard.application.ports import End
+from trainyard.application.store import Item, Key, Page, Write
+from trainyard.application.waiting_room import BELL, WaitingRoom, Wish
+from trainyard.domain.policy import Policy, TierPolicy
+from trainyard.domain.requests import Cause, Content, State, Submission
+
+SIZES = ((100, 10), (10_000, 1_000), (1_000_000, 100_000))
+"""Waiting requests, tenants."""
+SLOTS, FREE = 20, 5
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+ETAG = "f" * 32
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Medians over the trials."""
+
+    waiting: int
+    tenants: int
+    calls: int
+    items: int
+    kilobytes: float
+    cpu_ms: float
+    spread_ms: float
+    trials: int
+
+
+@dataclass
+class Counting:
+    """A store, and what was read of it."""
+
+    store: MemoryStore
+    calls: int = 0
+    items: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    """Spent in the store, and on counting."""
+
+    def get(self, *keys: Key) -> list[Item | None]:
+        found: list[Item | None] = self._timed(lambda: self.store.get(*keys))
+        return found
+
+    def query(self, *given: Any, **named: Any) -> Page:
+        page: Page = self._timed(lambda: self.store.query(*given, **named))
+        return page
+
+    def transact(self, writes: Sequence[Write]) -> None:
+        self._timed(lambda: self.store.transact(writes))
+
+    def _timed(self, call: Callable[[], Any]) -> Any:
+        began = time.process_time()
+        answer = call()
+        items = answer.items if isinstance(answer, Page) else [item for item in answer or () if item]
+        self.calls += 1
+        self.items += len(items)
+        self.bytes += sum(len(repr(item)) for item in items)
+        self.seconds += time.process_time() - began
+        return answer
+
+
+def measure(trials: int = 9, progress: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> list[Pass]:
+    return [_measured(waiting, tenants, trials) for waiting, tenants in progress(SIZES)]
+
+
+def _measured(waiting: int, tenants: int, trials: int) -> Pass:
+    store = MemoryStore()
+    limits = _policy()
+    filled(store, limits, waiting, tenants)
+    counting = Counting(store)
+    room = WaitingRoom(store=counting, retention=timedelta(days=1), rest=lambda _: None)
+    names = {name: tenant_named(name, "basic") for name in ("t0",)}
+    dispatch = Dispatch(
+        policies=Policies(store=counting, deployed="", parse=lambda *_: limits, running_max=SLOTS),
+        tenants=edges.MemoryTenants(*names.values(), store=store),
+        waiting_room=room,
+        data_sets=edges.MemoryDataSets(),
+        executions=edges.MemoryExecutions(),
+        receipts=edges.MemoryReceipts(),
+        announcements=edges.MemoryAnnouncements(),
+        bell=edges.MemoryBell(),
+        defaults=DEFAULTS,
+    )
+    dispatch.run_pass(NOW, sweep=False)  # all slots are taken
+    gc.collect()
+    gc.freeze()  # else the collector walks a million items within some passes
+    seen: list[tuple[int, int, int, float]] = []
+    for trial in range(trials + 2):
+        now = NOW + timedelta(seconds=10 * (trial + 1))
+        running = room.active(State.RUNNING, limit=FREE)[:FREE]
+        room.finish([End(request=request, state=State.SUCCEEDED) for request in running], limits, now)
+        counting.calls = counting.items = counting.bytes = 0
+        counting.seconds = 0.0
+        began = time.process_time()
+        report = dispatch.run_pass(now, sweep=False)
+        spent = time.process_time() - began - counting.seconds
+        assert len(report.admissions) == FREE, "the pass fills the free slots"
+        seen.append((counting.calls, counting.items, counting.bytes, 1000 * spent))
+    gc.unfreeze()
+    seen = seen[2:]
+    times = [one[3] for one in seen]
+    return Pass(
+        waiting=waiting,
+        tenants=tenants,
+        calls=int(median(one[0] for one in seen)),
+        items=int(median(one[1] for one in seen)),
+        kilobytes=round(median(one[2] for one in seen) / 1024, 1),
+        cpu_ms=round(median(times), 2),
+        spread_ms=round(max(times) - min(times), 2),
+        trials=trials,
+    )
+
+
+def filled(store: MemoryStore, limits: Policy, waiting: int, tenants: int) -> None:
+    """Let so many requests of so many tenants wait, evenly.
+
+    A first tenant's are enlisted; the others' are copies of them under other names, which is what enlisting would
+    leave, and faster.
+    """
+    room = WaitingRoom(store=store, retention=timedelta(days=1), rest=lambda _: None)
+    each = waiting // tenants
+    submissions = [submission(number, "t0") for number in range(each)]
+    edges.MemoryTenants(tenant_named("t0", "basic"), store=store)
+    wishes = [Wish(submission=one, not_before=NOW) for one in submissions]
+    room.enlist_all(wishes, room.seen_for(submissions), limits, NOW)
+    models = [(key, item) for key, item in store.items.items() if key != BELL]
+    for number in range(1, tenants):
+        for key, item in models:
+            store._replace(Key(key.table, _renamed(key.values, number, each)), _renamed(item, number, each))
+
+
+def _renamed(value: Any, number: int, each: int) -> Any:
+    """Return a part of the first tenant's items as it is for another."""
+    kind = type(value)
+    if kind is str:
+        if len(value) == 32 and value.isalnum() and value != ETAG:
+            return f"{int(value, 16) + number * each:032x}"
+        return _text(value, number, each)
+    if kind is dict:
+        return {name: _renamed(inner, number, each) for name, inner in value.items()}
+    if kind in (list, tuple):
+        return kind(_renamed(inner, number, each) for inner in value)
+    return value
+
+
+def _text(value: str, number: int, each: int) -> str:
+    if value.count("|") == 6:  # a place behind the head
+        request_id, rest = value.split("|", 1)
+        return f"{int(request_id, 16) + number * each:032x}|{rest}"
+    if value == "t0" or value.endswith(("#t0", "|t0", "-t0")):
+        return f"{value[:-2]}t{number}"
+    return value
+
+
+def submission(number: int, tenant_id: str) -> Submission:
+    return Submission(
+        request_id=f"{number:032x}",
+        tenant_id=tenant_id,
+        tier="basic",
+        data_set=f"set-{number}",
+        content=Content(
+            bucket=f"bucket-{tenant_id}",
+            key=f"incoming/set-{number}/data.csv",
+            version_id="v1",
+            etag=ETAG,
+            sequencer="",
+            size_bytes=1000,
+            event_time=NOW,
+        ),
+        cause=Cause.UPLOAD,
+    )
+
+
+def _policy() -> Policy:
+    basic = TierPolicy(
+        name="basic",
+        quota=SLOTS,
+        borrowing_limit=0,
+        lending_limit=0,
+        running_max_per_tenant=SLOTS,
+        runtime_max=timedelta(hours=1),
+        hold_age=timedelta(minutes=15),
+        quality_min=0.5,
+        instances=(CHOICE,),
+    )
+    return Policy(
+        version=0,
+        running_max=SLOTS,
+        quiet_period=timedelta(0),
+        delay_max=timedelta(0),
+        start_retry_delay=timedelta(seconds=60),
+        tiers=(basic,),
+    )
