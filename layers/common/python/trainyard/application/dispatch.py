@@ -230,7 +230,7 @@ class Dispatch:
         if len(report.unrecorded) > RECORDED_AT_ONCE:
             self._record(report, now)
         went_back = any(one.start.result is Started.DELAYED for one in begun)
-        return replace(committed, sight=None) if went_back else committed
+        return replace(committed, sight=None, full=False) if went_back else committed
 
     def _note_waiting(self, report: PassReport, sight: Sight) -> None:
         """Let the next end wake a pass, if something waits or may. Raises Conflict when one came in between."""
