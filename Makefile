@@ -65,6 +65,11 @@ MONTH_SEED ?= 1
 month: .venv/ready  ## generate a month of executions on the local cloud, and compare its books with SageMaker's side
 	@$(BIN)/python -m local.month --runs $(RUNS) --seed $(MONTH_SEED)
 
+ONLY ?=
+.PHONY: bench
+bench: .venv/ready  ## measure speed and cost beside what others do, and write docs/performance.md (takes a while)
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
 TENANTS ?= 1000
 .PHONY: onboarding
 onboarding: .venv/ready  ## measure onboarding of a thousand pooled tenants, and a large deletion (takes a while)

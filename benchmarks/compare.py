@@ -30,6 +30,17 @@ BACKLOG = {"deep-1": (1, 120.0), "deep-2": (1, 300.0), "deep-3": (2, 600.0), "de
 LONGEST = 3600.0
 HORIZONS = {20: 4 * 3600.0, 200: 3 * 3600.0, 2000: 1.5 * 3600.0}
 DRAIN_SECONDS = 3600.0
+LAST_LOOKS, LOOK_SECONDS = 30, 31.0
+MEMORY_GB = 0.5
+USD = {
+    "read unit": 0.125e-6,
+    "write unit": 0.625e-6,
+    "SQS request": 0.40e-6,
+    "state transition": 25e-6,
+    "invocation": 0.20e-6,
+    "GB-second": 13.3334e-6,
+}
+"""List prices of us-east-1, arm64, on demand (AWS price pages, 2026)."""
 DESIGNS = ("trainyard", "blog", "counter", "semaphore", "batch", "round robin")
 
 
@@ -134,8 +145,8 @@ class Result:
     calls_per_start: float
     lists_per_start: float
     calls: dict[str, int]
-    read_units: float
-    write_units: float
+    usd: dict[str, float]
+    """AWS service → USD per 1,000 starts, of the scheduler itself."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -163,15 +174,34 @@ def run(design: str, slots: int, troubled: bool, seed: int) -> Result:
     for job in work.jobs:
         yard.agenda.after(job.arrives, lambda job=job: service.submit(job))  # type: ignore[misc]
     yard.run_until(work.horizon)
-    counted = Counts(yard.calls)
-    ran = list(yard.executions)
-    units = (service.store.read_units, service.store.write_units) if isinstance(service, Ours) else (0.0, 0.0)
     if isinstance(service, Semaphore):
         service.settle()
-        counted = Counts(yard.calls)
+    ran = list(yard.executions)
+    billed = bill(design, yard, service, len(ran))
+    counted = Counts(yard.calls)
     yard.faults, yard.troubled = Faults(), False
-    yard.run_until(work.horizon + DRAIN_SECONDS)
-    return measured(design, work, yard, service, troubled, seed, counted, ran, units)
+    yard.run_until(work.horizon + DRAIN_SECONDS - LAST_LOOKS * LOOK_SECONDS)
+    leaked = []
+    for look in range(LAST_LOOKS):  # what is on its way is no leak
+        yard.run_until(work.horizon + DRAIN_SECONDS - (LAST_LOOKS - 1 - look) * LOOK_SECONDS)
+        leaked.append(abs(service.leaked()))
+    return measured(design, work, yard, service, troubled, seed, counted, ran, min(leaked), billed)
+
+
+def bill(design: str, yard: Yard, service: Any, starts: int) -> dict[str, float]:
+    """Return AWS service → USD per 1,000 starts, by what was counted and list prices."""
+    calls = yard.calls
+    read, write = float(calls["dynamodb:GetItem"]), float(calls["dynamodb:UpdateItem"])
+    if isinstance(service, Ours):
+        read, write = service.store.read_units, service.store.write_units
+    usd = {
+        "DynamoDB": read * USD["read unit"] + write * USD["write unit"],
+        "SQS": sum(n for name, n in calls.items() if name.startswith("sqs:")) * USD["SQS request"],
+        "Step Functions": calls["states:StateTransition"] * USD["state transition"],
+    }
+    if design in ("trainyard", "blog", "counter"):
+        usd["Lambda"] = yard.invocations * USD["invocation"] + yard.busy * MEMORY_GB * USD["GB-second"]
+    return {name: round(1000 * amount / max(starts, 1), 5) for name, amount in usd.items() if amount}
 
 
 def measured(
@@ -183,7 +213,8 @@ def measured(
     seed: int,
     counted: Counts[str],
     ran: list[Any],
-    units: tuple[float, float],
+    leaked: int,
+    billed: dict[str, float],
 ) -> Result:
     begin, end = 0.1 * work.horizon, work.horizon
     zero = yard.agenda.now - timedelta(seconds=work.horizon + DRAIN_SECONDS)
@@ -228,7 +259,7 @@ def measured(
         jain=sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares)),
         overshoot=max(yard.peaks[""] - work.slots, 0),
         tier_overshoot=max(tier_over, 0),
-        leaked=service.leaked(),
+        leaked=leaked,
         doubled=len(yard.executions) - len(first),
         lost=max(never - waiting, 0),
         stuck=waiting if free and yard.running[""] == 0 else 0,
@@ -236,8 +267,7 @@ def measured(
         calls_per_start=sum(counted.values()) / max(starts, 1),
         lists_per_start=counted["sagemaker:ListPipelineExecutions"] / max(starts, 1),
         calls=dict(sorted(counted.items())),
-        read_units=units[0],
-        write_units=units[1],
+        usd=billed,
     )
 
 

@@ -90,6 +90,9 @@ class Yard:
     calls: Counter[str] = field(default_factory=Counter)
     spent: float = 0.0
     """Seconds of the present invocation."""
+    invocations: int = 0
+    busy: float = 0.0
+    """Seconds of all invocations."""
     executions: list[Execution] = field(default_factory=list)
     ended: Callable[[Execution], None] = lambda _: None
     """Told of each end, by an event that may be lost or come twice."""
@@ -123,6 +126,8 @@ class Yard:
             pass
         finally:
             took, self.spent = self.spent, before
+        self.invocations += 1
+        self.busy += took
         return took
 
     def call(self, operation: str, effect: Callable[[], Any] = lambda: None, times: int = 1) -> Any:

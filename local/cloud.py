@@ -39,6 +39,8 @@ class Cloud:
     """Whether each call is authorised against the IAM policies that the template and the tenants carry."""
     generated: int | None = None
     """A seed from which run times and ends of jobs are drawn, and events lost and doubled; None to run jobs."""
+    steady: float | None = None
+    """Seconds that each job takes, without doing anything; None to run jobs."""
     port: int = 0
     sagemaker_port: int = 0
     _process: subprocess.Popen[bytes] | None = None
@@ -152,6 +154,7 @@ class Cloud:
                 "TMPDIR": str(temporary),
             }
             | ({} if self.generated is None else {"TRAINYARD_LOCAL_GENERATED": str(self.generated)})
+            | ({} if self.steady is None else {"TRAINYARD_LOCAL_STEADY": str(self.steady)})
         )
 
     def _await_ready(self, seconds: float) -> None:

@@ -24,7 +24,7 @@ import boto3
 from botocore.config import Config
 
 from local import faults, mends
-from local.sagemaker.generated import GeneratedJobs, LossyEvents
+from local.sagemaker.generated import GeneratedJobs, LossyEvents, SteadyJobs
 from local.sagemaker.jobs import JobRunner
 from local.sagemaker.service import SageMakerService, wait_for
 
@@ -66,6 +66,9 @@ def main() -> None:
     seed = os.environ.get("TRAINYARD_LOCAL_GENERATED")
     if seed is not None:
         runner, emit = GeneratedJobs(int(seed), client_as), LossyEvents(int(seed), emit)
+    steady = os.environ.get("TRAINYARD_LOCAL_STEADY")
+    if steady is not None:
+        runner = SteadyJobs(float(steady), client_as)
     service = SageMakerService(
         account_id=account_id,
         region=region,

@@ -101,7 +101,9 @@ class GeneratedJobs:
     def _evaluate(self, job: Job) -> None:
         """Leave the report that the pipeline's condition reads; one in twenty models is not good enough."""
         request = next(tag["Value"] for tag in job.request["Tags"] if tag["Key"] == "trainyard:request")
-        value = 0.2 if self._draw(request, "quality").random() < 0.05 else 0.9
+        self._write_quality(job, 0.2 if self._draw(request, "quality").random() < 0.05 else 0.9)
+
+    def _write_quality(self, job: Job, value: float) -> None:
         output = next(o for o in job.request["ProcessingOutputConfig"]["Outputs"] if o["OutputName"] == "output")
         s3 = self.client_as("s3", job.request["RoleArn"])
         report = json.dumps({"quality": {"metric": "drawn", "value": value}})
@@ -111,6 +113,24 @@ class GeneratedJobs:
             f"{output['S3Output']['S3Uri']}/evaluation.json",
             job.request["ProcessingOutputConfig"].get("KmsKeyId"),
         )
+
+
+class SteadyJobs(GeneratedJobs):
+    """Jobs that take a given time, a fifth more or less, and succeed: for measuring schedulers."""
+
+    def __init__(self, seconds: float, client_as: Callable[[str, str], Any]) -> None:
+        super().__init__(0, client_as)
+        self.seconds = seconds
+
+    def _run(self, job: Job, what: str, base: float) -> None:
+        request = next(tag["Value"] for tag in job.request["Tags"] if tag["Key"] == "trainyard:request")
+        job.started_at = datetime.now(UTC)
+        stopped = job.stop.wait(self.seconds * self._draw(request, what).uniform(0.8, 1.2))
+        seconds = (datetime.now(UTC) - job.started_at).total_seconds()
+        self._end(job, request, "Stopped" if stopped else "Completed", seconds, None)
+
+    def _evaluate(self, job: Job) -> None:
+        self._write_quality(job, 0.9)
 
 
 @dataclass

@@ -1,0 +1,22 @@
+"""The operator's command line, against a stack of the local cloud."""
+
+import contextlib
+import io
+import os
+
+from cli.__main__ import build_parser
+from cli.deployment import Deployment
+from local.cloud import Cloud
+from trainyard.adapters.aws import clients
+
+
+def trainyard(cloud: Cloud, stack: str, *arguments: str) -> Deployment:
+    """Run a command, if one is given; return the deployment."""
+    os.environ |= cloud.environment()
+    clients.client.cache_clear()
+    deployment = Deployment(stack)
+    if arguments:
+        parsed = build_parser().parse_args(["--stack", stack, *arguments])
+        with contextlib.redirect_stdout(io.StringIO()):
+            parsed.run(deployment, parsed)
+    return deployment
