@@ -97,8 +97,8 @@ class Executions:
     def status(self, execution_arn: str) -> str:
         return self.statuses[execution_arn]
 
-    def running(self, *, since: datetime) -> list[str]:
-        return []
+    def running(self, *, since: datetime) -> dict[str, str]:
+        return {}
 
     def find(self, name: str, *, since: datetime) -> str | None:
         arn = f"arn:{name}"

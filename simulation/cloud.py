@@ -19,6 +19,7 @@ LIST_LAG = timedelta(minutes=4)
 SKEW = timedelta(minutes=5)
 
 RECEIVES_MAX = 5
+BY_HAND = "arn:by-hand/"
 VISIBILITY = 180.0
 
 
@@ -198,15 +199,18 @@ class SageMaker:
             self.trouble.counts["found by name"] += 1
         return visible[0].arn if visible else None
 
-    def running(self, *, since: datetime) -> list[str]:
-        names = [e.name for e in self.executions.values() if e.alive and self._listed(e, since)]
-        return names + ["by-hand"] * self.foreign
+    def running(self, *, since: datetime) -> dict[str, str]:
+        ours = {e.arn: e.name for e in self.executions.values() if e.alive and self._listed(e, since)}
+        return ours | {f"{BY_HAND}{number}": "by-hand" for number in range(self.foreign)}
 
     def _listed(self, execution: Execution, since: datetime) -> bool:
         late = self.agenda.now - execution.started_at < LIST_LAG and self.trouble.strikes("listed late", 0.5)
         return execution.started_at >= since - SKEW and not late
 
     def status(self, execution_arn: str) -> str:
+        if execution_arn.startswith(BY_HAND):
+            runs = int(execution_arn.removeprefix(BY_HAND)) < self.foreign
+            return "Executing" if runs else "Succeeded"
         return self.executions[execution_arn].status
 
     def stop(self, execution_arn: str) -> None:

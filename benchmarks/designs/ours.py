@@ -206,10 +206,9 @@ class Ours:
         for number, message in enumerate(batch):
             if number not in failed:
                 queue.drop(message)
-        if failed:
-            self._plan(Poller(f"{name} again", queue, poller.most, poller.handle), queue.visibility)
-        if len(batch) == poller.most:
-            self._plan(poller, took)
+        if queue.messages:
+            visible = (min(message.visible_at for message in queue.messages) - now).total_seconds()
+            self._plan(poller, max(visible, took))
 
     def _enlist(self, batch: list[Submission]) -> set[int]:
         results = self.enlist.enlist_batch(batch, self.yard.now)
@@ -280,8 +279,8 @@ class Ours:
     def status(self, execution_arn: str) -> str:
         return "Succeeded" if self.yard.describe(self._execution(execution_arn)) else "Executing"
 
-    def running(self, *, since: datetime) -> list[str]:
-        return [e.name for e in self.yard.listed(since) if e.runs_at(self.yard.now)]
+    def running(self, *, since: datetime) -> dict[str, str]:
+        return {e.arn: e.name for e in self.yard.listed(since) if e.runs_at(self.yard.now)}
 
     def find(self, name: str, *, since: datetime) -> str | None:
         return next((e.arn for e in self.yard.listed(since) if e.name == name), None)

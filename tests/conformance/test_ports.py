@@ -254,7 +254,7 @@ def test_an_execution_starts_once_for_a_token_is_found_by_its_name_and_can_be_st
     assert port.find(f"{1:032x}-1", since=begin) == first
     assert port.find(f"{1:032x}-2", since=begin) is None
     assert port.status(first) in ("Executing", "Failed", "Succeeded")
-    assert set(port.running(since=begin)) <= {f"{1:032x}-1", f"{2:032x}-1"}
+    assert set(port.running(since=begin).values()) <= {f"{1:032x}-1", f"{2:032x}-1"}
     port.stop(other)
     port.stop(other)
 

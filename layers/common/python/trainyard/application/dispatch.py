@@ -224,13 +224,13 @@ class Dispatch:
         # 3. Commit: all of them admitted and their slots taken, or nothing.
         committed = self.waiting_room.commit(plan, sight, policy, now, kept=self._kept(report, now))
         report.admissions += committed.admissions
-        # 4. Start; what goes back to the queue may be due at once.
+        # 4. Start; what goes back, or fails, leaves its slot to others.
         begun = self._start_all(committed, sight.tenants, policy, now)
         report.unrecorded += begun
         if len(report.unrecorded) > RECORDED_AT_ONCE:
             self._record(report, now)
-        went_back = any(one.start.result is Started.DELAYED for one in begun)
-        return replace(committed, sight=None, full=False) if went_back else committed
+        freed = any(one.start.result in (Started.DELAYED, Started.FAILED) for one in begun)
+        return replace(committed, sight=None, full=False) if freed else committed
 
     def _note_waiting(self, report: PassReport, sight: Sight) -> None:
         """Let the next end wake a pass, if something waits or may. Raises Conflict when one came in between."""
@@ -360,12 +360,19 @@ class Dispatch:
                 return self._running(request, found, now, adopted=True)
             if self._age(request, now) > START_ABANDONED:
                 return self._abandon(request, policy, now)
-            if not self.waiting_room.claim(request, now):
+            if self._under_way(request, now) or not self.waiting_room.claim(request, now):
                 return Start(request=request, result=Started.UNKNOWN, detail="it is taken up already")
             tenant = self.tenants.get(request.tenant_id)
             return self._running(request, self._start_execution(request, tenant, policy), now)
         except Exception as error:  # any one request's trouble is its own
             return _unknown(request, error)
+
+    def _under_way(self, request: Request, now: datetime) -> bool:
+        """Tell whether it was taken up a short while ago; or so long ago that a token may be forgotten."""
+        if request.claimed_at is None:
+            return False
+        fresh = now - request.claimed_at < START_OVERDUE
+        return fresh or now - (request.admitted_at or now) > START_ABANDONED
 
     def _abandon(self, request: Request, policy: Policy, now: datetime) -> Start:
         """Put a request back whose start was never answered; one that never can be started fails in the end."""

@@ -148,8 +148,8 @@ class Executions(Protocol):
         """Return the status of an execution, in SageMaker's words."""
         ...
 
-    def running(self, *, since: datetime) -> list[str]:
-        """Return the display names of the pipeline's executions that run and were started since a time."""
+    def running(self, *, since: datetime) -> dict[str, str]:
+        """Return ARN → display name of the pipeline's executions that run and were started since a time."""
         ...
 
     def find(self, name: str, *, since: datetime) -> str | None:

@@ -16,8 +16,11 @@ from trainyard.domain.requests import TERMINAL, Request, State
 UNHEARD_OF = timedelta(minutes=5)
 """A running request of which nothing was heard for so long is asked about."""
 
-ASKED_MAX = 25
+ASKED_MAX = 100
 """Executions described in one run, longest unheard of first (DescribePipelineExecution is throttled)."""
+
+LISTED_AGAIN = timedelta(minutes=15)
+"""Before the last look: a list may lack the youngest."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,12 +62,19 @@ class Reconcile:
         with suppress(Conflict):
             repairs.recounted = self.waiting_room.recount(now)
         # 3. What runs in the account and is not ours takes slots too.
-        longest = max(tier.run_time_max for tier in self.policies.current().tiers)
-        names = self.executions.running(since=now - longest)
-        repairs.foreign = sum(parse_display_name(name) is None for name in names)
+        known, looked_at = self.waiting_room.foreign()
+        foreign = {arn for arn in known if state_for_status(self.executions.status(arn)) not in TERMINAL}
+        foreign |= self._foreign_since(looked_at - LISTED_AGAIN if looked_at else None, now)
+        repairs.foreign = len(foreign)
         with suppress(Conflict):
-            self.waiting_room.note_foreign(repairs.foreign)
+            self.waiting_room.note_foreign(sorted(foreign), now)
         return repairs
+
+    def _foreign_since(self, since: datetime | None, now: datetime) -> set[str]:
+        """Return what runs, is not ours and was started since a time; since the longest run when none is known."""
+        longest = max(tier.run_time_max for tier in self.policies.current().tiers)
+        running = self.executions.running(since=max(since or now - longest, now - longest))
+        return {arn for arn, name in running.items() if parse_display_name(name) is None}
 
     def _ask(self, request: Request, now: datetime, repairs: Repairs) -> None:
         assert request.execution_arn is not None, "what runs has an execution"

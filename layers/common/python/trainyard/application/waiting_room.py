@@ -2,6 +2,8 @@
 
     pk                       sk                        what
     ledger                   ledger                    taken slots by tier and instance pool; version; pauses
+    bell                     bell                      how often it was rung, and for what
+    foreign                  foreign                   executions that are not ours
     tier#<tier>              tenant#<tenant>           a tenant queue, filed under the first of its lanes
     tier#<tier>              tenant#<tenant>#<lane>    a copy of it for each further lane
     places#<tier>#<tenant>   data_set#<name>           a waiting request's place (…#<request> when trained alone)
@@ -137,6 +139,9 @@ T = TypeVar("T")
 
 LEDGER = Key("scheduler", (("pk", "ledger"), ("sk", "ledger")))
 BELL = Key("scheduler", (("pk", "bell"), ("sk", "bell")))
+FOREIGN = Key("scheduler", (("pk", "foreign"), ("sk", "foreign")))
+FOREIGN_MAX = 1000
+"""Executions that are not ours, of which the ARNs are kept: what one item holds."""
 _USED_IN, _USED_OF, _FLOOR, _SERVED, _WEIGHT = "used_in_", "used_of_", "floor_", "served_", "weight_"
 _SPENT, _RESERVED = "spent_", "reserved_"
 
@@ -869,7 +874,12 @@ class WaitingRoom:
         return {name for name, (request, arn) in left.items() if self.mark_running(request, arn, now)}
 
     def claim(self, request: Request, now: datetime) -> bool:
-        """Take the start of an ADMITTED request over from the pass that admitted it; False when it is not free."""
+        """Take the start of an ADMITTED request over from who had it when it was read; False when another was
+        faster.
+        """
+        free = Is("claimed", False)
+        if request.claimed_at is not None:
+            free = Is("claimed_at", stamp(request.claimed_at))
         try:
             self._write(
                 Update(
@@ -878,7 +888,7 @@ class WaitingRoom:
                     when=(
                         Is("state", State.ADMITTED.value),
                         Is("attempt", request.attempt),
-                        Is("claimed", False),
+                        free,
                     ),
                 )
             )
@@ -1342,11 +1352,19 @@ class WaitingRoom:
         """Remove an ended request for good."""
         self._write(Delete(request_key(request.request_id), (OneOf("state", tuple(s.value for s in TERMINAL)),)))
 
-    def note_foreign(self, count: int) -> None:
+    def foreign(self) -> tuple[list[str], datetime | None]:
+        """Return the ARNs of the executions that are not ours as they were known last, and when that was."""
+        (item,) = self.store.get(FOREIGN)
+        return (list(item["arns"]), unstamp(item["looked_at"])) if item else ([], None)
+
+    def note_foreign(self, arns: Sequence[str], now: datetime) -> None:
         """Deduct executions that are not ours from the account's slots."""
         ledger = self.ledger()
-        if ledger.foreign != count:
-            self._write(Update(LEDGER, set={"foreign": count}, add={"version": 1}, when=self._unmoved(ledger)))
+        writes: list[Write] = [Put(FOREIGN, {"arns": list(arns)[:FOREIGN_MAX], "looked_at": stamp(now)})]
+        if ledger.foreign != len(arns):
+            changes = {"foreign": len(arns), "by": BY_PASS}
+            writes.append(Update(LEDGER, set=changes, add={"version": 1}, when=self._unmoved(ledger)))
+        self._write(*writes)
 
     def shrink(self, until: datetime) -> None:
         """Take what runs now for all that SageMaker will run, until a time."""

@@ -53,13 +53,13 @@ class SageMakerExecutions:
             found = client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=execution_arn)
         return str(found["PipelineExecutionStatus"])
 
-    def running(self, *, since: datetime) -> list[str]:
-        """Return the display names of what runs; only of this pipeline, as others cannot be listed at once."""
-        return [
-            str(summary.get("PipelineExecutionDisplayName", ""))
+    def running(self, *, since: datetime) -> dict[str, str]:
+        """Return what runs of this pipeline; others' executions cannot be listed at once."""
+        return {
+            str(summary["PipelineExecutionArn"]): str(summary.get("PipelineExecutionDisplayName", ""))
             for summary in self._summaries(since)
             if summary["PipelineExecutionStatus"] in ("Executing", "Stopping")
-        ]
+        }
 
     def find(self, name: str, *, since: datetime) -> str | None:
         found = (s for s in self._summaries(since) if s.get("PipelineExecutionDisplayName") == name)

@@ -150,8 +150,9 @@ class MemoryExecutions:
     def status(self, execution_arn: str) -> str:
         return self.statuses.get(execution_arn, "Executing")
 
-    def running(self, *, since: datetime) -> list[str]:
-        return [name for name, _ in self.started.values()] + self.foreign
+    def running(self, *, since: datetime) -> dict[str, str]:
+        ours = {_arn(token): name for token, (name, _) in self.started.items()}
+        return ours | {f"arn/{name}": name for name in self.foreign}
 
     def stop(self, execution_arn: str) -> None:
         self.stopped.append(execution_arn)
