@@ -82,19 +82,14 @@ class Metered:
         return list(self.yard.call(operation, lambda: self.store.get(*keys)))
 
     def query(self, index: str, partition: str, **options: Any) -> Page:
+        before = self.store.bytes_queried
         page: Page = self.yard.call("dynamodb:Query", lambda: self.store.query(index, partition, **options))
-        self.read_units += max(1.0, sum(map(_kilobytes, page.items)) / 4)
+        self.read_units += max(1.0, (self.store.bytes_queried - before) / 4096)
         return page
 
     def transact(self, writes: Sequence[Write]) -> None:
         self.yard.call("dynamodb:TransactWriteItems", lambda: self.store.transact(writes))
-        for write in writes:
-            size = max(1, -(-int(_kilobytes(self.store.items.get(write.key) or {}) * 1000) // 1000))
-            self.write_units += 2 * size
-
-
-def _kilobytes(item: Item) -> float:
-    return len(repr(item)) / 1024
+        self.write_units += sum(2 * max(1, -(-self.store.bytes_of[write.key] // 1024)) for write in writes)
 
 
 class Poller(NamedTuple):

@@ -547,19 +547,32 @@ def test_after_a_refusal_for_quota_the_account_is_taken_for_full_for_a_while() -
 
 def test_a_start_never_answered_goes_back_to_the_queue_once_nobody_can_be_starting_it() -> None:
     world = World()
-    world.executions.faults = [(Throttled("slow down"), False)] * 2
+    world.executions.faults = [(Throttled("slow down"), False)] * 3
     request_id = world.run_one()
     world.dispatch.run_pass(after(150))
     assert world.request(request_id).claimed
     world.dispatch.run_pass(after(600))
     assert world.request(request_id).state is State.ADMITTED, "the slot stays taken"
-    world.dispatch.run_pass(after(1000))
+    world.dispatch.run_pass(after(1400))
+    assert world.executions.calls == 3, "its token may soon be forgotten"
     assert world.request(request_id).state is State.ADMITTED, "15 minutes after the last start, not the first"
-    world.dispatch.run_pass(after(1100))
+    world.dispatch.run_pass(after(1550))
     kept = world.request(request_id)
-    assert (kept.state, kept.due_at, kept.failures) == (State.QUEUED, after(1100 + 120), 1)
-    world.dispatch.run_pass(after(1300))
+    assert (kept.state, kept.due_at, kept.failures) == (State.QUEUED, after(1550 + 120), 1)
+    world.dispatch.run_pass(after(1700))
     assert (world.request(request_id).state, world.request(request_id).attempt) == (State.RUNNING, 2)
+
+
+def test_a_start_that_was_taken_up_and_failed_again_is_taken_up_once_more() -> None:
+    world = World()
+    world.executions.faults = [(Throttled("slow down"), False)] * 2
+    request_id = world.run_one()
+    world.dispatch.run_pass(after(150))
+    world.dispatch.run_pass(after(200))
+    assert world.executions.calls == 2, "who took it up may still be at it"
+    world.dispatch.run_pass(after(280))
+    kept = world.request(request_id)
+    assert (kept.state, kept.attempt, len(world.executions.started)) == (State.RUNNING, 1, 1)
 
 
 def test_a_start_that_never_works_fails_in_the_end_and_frees_its_slot() -> None:

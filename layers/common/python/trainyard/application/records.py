@@ -17,7 +17,7 @@ def stamp(when: datetime) -> str:
 
 
 def unstamp(text: str) -> datetime:
-    return datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
+    return datetime.fromisoformat(text)
 
 
 _OUTCOME = tuple(field.name for field in fields(Outcome))

@@ -53,6 +53,9 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.items: dict[Key, Item] = {}
+        self.bytes_of: dict[Key, int] = {}
+        """What each item takes, about, as DynamoDB counts it."""
+        self.bytes_queried = 0
         self.transactions = 0
         self.lag = 0
         """By how many transactions the eventual indexes are behind."""
@@ -95,10 +98,11 @@ class MemoryStore:
         read = 0
         for _, _, key in found[:limit]:
             item = self._with_key(key, source[key])
-            read += _size(item)
+            read += self.bytes_of.get(key, 0)
             if read > READ_BYTES_MAX:
                 break
             items.append(_projected(item, index, key) if index in _KEYS_ONLY else item)
+        self.bytes_queried += read
         return Page(items=items, complete=len(items) == len(found))
 
     def transact(self, writes: Sequence[Write]) -> None:
@@ -113,7 +117,7 @@ class MemoryStore:
         total = 0
         for key, item in changes:
             assert all(value for _, value in key.values), f"a key part is empty: {key}"
-            size = _size(item) if item is not None else 0
+            size = self.bytes_of[key] = _size(item) if item is not None else 0
             assert size <= ITEM_BYTES_MAX, f"the item of {key} is too large"
             total += size
         assert total <= TRANSACTION_BYTES_MAX, "the transaction is too large"
