@@ -65,6 +65,16 @@ MONTH_SEED ?= 1
 month: .venv/ready  ## generate a month of executions on the local cloud, and compare its books with SageMaker's side
 	@$(BIN)/python -m local.month --runs $(RUNS) --seed $(MONTH_SEED)
 
+MINUTES ?= 60
+.PHONY: soak
+soak: .venv/ready  ## let the local cloud run while its workers are killed: make soak MINUTES=60
+	@$(BIN)/python -m local.soak --minutes $(MINUTES)
+
+REQUESTS ?= 1000000
+.PHONY: day
+day: .venv/ready  ## simulate a day of 100,000 tenants, a million requests and 2,000 slots (takes a while)
+	@$(BIN)/python -m benchmarks.day --requests $(REQUESTS)
+
 ONLY ?=
 .PHONY: bench
 bench: .venv/ready  ## measure speed and cost beside what others do, and write docs/performance.md (takes a while)

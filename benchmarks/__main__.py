@@ -95,15 +95,10 @@ def _designs(show: Bar) -> Any:
     ]
     tasks.sort(key=lambda task: (task[0] != "trainyard", -task[1]))
     with get_context("spawn").Pool(2) as pool:
-        done = _stepped(show, len(tasks))(pool.imap_unordered(_design, tasks))
+        done = _stepped(show, len(tasks))(pool.imap_unordered(compare.run_task, tasks))
         found = list(done)
     order = {design: number for number, design in enumerate(compare.DESIGNS)}
     return sorted(found, key=lambda one: (one["slots"], one["troubled"], order[one["design"]]))
-
-
-def _design(task: tuple[str, int, bool]) -> dict[str, Any]:
-    design, slots, troubled = task
-    return compare.run(design, slots, troubled, seed=1).as_json()
 
 
 def _calls(show: Bar) -> Any:

@@ -188,6 +188,12 @@ def run(design: str, slots: int, troubled: bool, seed: int) -> Result:
     return measured(design, work, yard, service, troubled, seed, counted, ran, min(leaked), billed)
 
 
+def run_task(task: tuple[str, int, bool]) -> dict[str, Any]:
+    """Let a design, of so many slots, with faults or without, do its work: for a pool of processes."""
+    design, slots, troubled = task
+    return run(design, slots, troubled, seed=1).as_json()
+
+
 def bill(design: str, yard: Yard, service: Any, starts: int) -> dict[str, float]:
     """Return AWS service → USD per 1,000 starts, by what was counted and list prices."""
     calls = yard.calls

@@ -72,6 +72,11 @@ class Cloud:
             _end_group(self._process)
         shutil.rmtree(self.home, ignore_errors=True)
 
+    @property
+    def process_id(self) -> int:
+        assert self._process is not None, "the cloud is up"
+        return self._process.pid
+
     def client(self, service: str) -> Any:
         """Return a boto3 client of a service in this cloud."""
         if service not in self._clients:

@@ -1,0 +1,219 @@
+"""A day of a large provider: 100,000 tenants, a million requests, 2,000 slots in some accounts (make day).
+
+    python -m benchmarks.day [--requests 1000000] [--tenants 100000] [--cells 4] [--hours 24]
+
+Each account is a cell: a service of its own with a share of the tenants, slots and requests, simulated in a
+process of its own; nothing is shared between them. Tenants ask by a law of few that ask much and many that ask
+little, more by day than by night, in three tiers; runs take two minutes on average, so that the slots suffice,
+barely, at noon.
+Printed are use, waits, calls, what DynamoDB bills and which item is written most.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from math import pi, sin
+from multiprocessing import Pool
+from random import Random
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.compare import SHARES, bill, policy
+from benchmarks.compare import Load as Work
+from benchmarks.designs.ours import Ours
+from benchmarks.yard import CALM, Yard
+from simulation.flow import Job
+from trainyard.application.store import Key, Write
+
+RUN_SECONDS = 110.0
+SLOTS = 2000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one account's day came to."""
+
+    tenants: int
+    active: int
+    requests: int
+    started: int
+    use: float
+    waits: dict[str, tuple[float, float, float]]
+    """Tier → p50, p99 and longest in seconds."""
+    over: int
+    left: int
+    calls: dict[str, int]
+    usd_per_1000: float
+    hottest: list[tuple[str, float]]
+    """Item, or kind of items → writes a second in its busiest minute."""
+    items: int
+    seconds: float
+
+
+def run_cell(task: tuple[int, int, int, int, float]) -> Cell:
+    number, tenants, requests, slots, hours = task
+    began = time.monotonic()
+    random = Random(f"day {number}")
+    jobs = _jobs(random, tenants, requests, hours * 3600)
+    quotas = {tier: round(share * slots) for tier, share in SHARES.items()}
+    work = Work(slots, hours * 3600, jobs, quotas)
+    yard = Yard(faults=CALM, seed=number)
+    service = Ours(yard, policy(work), work.tenants)
+    busiest = _watched(service, yard)
+    for job in jobs:
+        yard.agenda.after(job.arrives, lambda job=job: service.submit(job))  # type: ignore[misc]
+    yard.run_until(hours * 3600)
+    started = list(yard.executions)
+    used = sum((min(e.ends, yard.agenda.now) - e.begins).total_seconds() for e in started)
+    zero = yard.agenda.now - timedelta(hours=hours)
+    waits: dict[str, list[float]] = {tier: [] for tier in SHARES}
+    for execution in started:
+        waits[execution.job.tier].append((execution.begins - zero).total_seconds() - execution.job.arrives)
+    return Cell(
+        tenants=tenants,
+        active=len(work.tenants),
+        requests=len(jobs),
+        started=len(started),
+        use=used / (slots * hours * 3600),
+        waits={tier: _quantiles(found) for tier, found in waits.items()},
+        over=max(yard.peaks[""] - slots, 0),
+        left=service.waiting(),
+        calls=dict(yard.calls),
+        usd_per_1000=sum(bill("trainyard", yard, service, len(started)).values()),
+        hottest=busiest(),
+        items=len(service.memory.items),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _jobs(random: Random, tenants: int, requests: int, seconds: float) -> list[Job]:
+    """Draw the requests of a day: of who, when, and how long they run."""
+    tiers = list(SHARES)
+    of_tier = {f"t{n}": random.choices(tiers, list(SHARES.values()))[0] for n in range(tenants)}
+    names = list(of_tier)
+    weights = [random.paretovariate(1.2) for _ in names]
+    owners = random.choices(names, weights, k=requests)
+    jobs = []
+    for number, owner in enumerate(owners):
+        at = _time_of_day(random, seconds)
+        length = min(random.lognormvariate(0, 0.6) * RUN_SECONDS * 0.83, 3600.0)
+        jobs.append(Job(number, at, owner, of_tier[owner], max(length, 20.0)))
+    jobs.sort(key=lambda job: job.arrives)
+    return jobs
+
+
+def _time_of_day(random: Random, seconds: float) -> float:
+    """Draw a time, twice as likely at noon as at midnight."""
+    while True:
+        at = random.uniform(0, seconds)
+        if random.uniform(0, 1.5) < 1 - 0.5 * sin(2 * pi * at / seconds + pi / 2):
+            return at
+
+
+def _watched(service: Ours, yard: Yard) -> Any:
+    """Count the writes of each kind of item by minute; returns what tells the busiest minutes."""
+    minutes: dict[str, Counter[int]] = {}
+    transact = service.memory.transact
+
+    def counted(writes: list[Write]) -> None:
+        transact(writes)
+        minute = int(yard.seconds // 60)
+        for write in writes:
+            minutes.setdefault(_kind(write.key), Counter())[minute] += 1
+
+    service.memory.transact = counted  # type: ignore[method-assign, assignment]
+
+    def busiest() -> list[tuple[str, float]]:
+        found = [(kind, max(counts.values()) / 60) for kind, counts in minutes.items()]
+        return sorted(found, key=lambda one: -one[1])[:8]
+
+    return busiest
+
+
+def _kind(key: Key) -> str:
+    """Return the item, or what partition items of a kind share."""
+    first = key.values[0][1]
+    if key.table == "requests":
+        return "requests (one each)"
+    if key.table == "record":
+        return f"record: {first.partition('#')[0]}" + (" (one partition)" if first.startswith("month") else "")
+    return first if first.startswith("tier#") else first.partition("#")[0]
+
+
+def _quantiles(waits: list[float]) -> tuple[float, float, float]:
+    ordered = sorted(waits)
+    last = len(ordered) - 1
+    return (round(ordered[last // 2], 1), round(ordered[int(0.99 * last)], 1), round(ordered[-1], 1))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.day", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--requests", type=int, default=1_000_000, help="in all (default: a million)")
+    parser.add_argument("--tenants", type=int, default=100_000, help="in all (default: 100,000)")
+    parser.add_argument("--cells", type=int, default=4, help="accounts (default: 4)")
+    parser.add_argument("--hours", type=float, default=24.0, help="of the day (default: 24)")
+    parser.add_argument("--json", action="store_true", help="print the cells as JSON")
+    given = parser.parse_args()
+    cells = given.cells
+    scale = given.hours / 24
+    tasks = [
+        (n, given.tenants // cells, int(given.requests * scale) // cells, SLOTS // cells, given.hours)
+        for n in range(cells)
+    ]
+    with Pool() as pool:
+        done = pool.imap_unordered(run_cell, tasks)
+        found = list(track(done, "cells", total=cells, console=Console(stderr=True)))
+    if given.json:
+        sys.stdout.write(json.dumps([asdict(cell) for cell in found], indent=1) + "\n")
+    else:
+        _print(found, given.hours)
+    return int(any(cell.over or cell.left > cell.requests // 50 for cell in found))
+
+
+def _print(cells: list[Cell], hours: float) -> None:
+    requests, started = sum(c.requests for c in cells), sum(c.started for c in cells)
+    calls = sum(sum(c.calls.values()) for c in cells)
+    usd = sum(c.usd_per_1000 * c.started for c in cells) / 1000
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("A DAY", "ALL CELLS", "WORST CELL"):
+        table.add_column(column)
+    rows = [
+        ("tenants, of which asked", f"{sum(c.tenants for c in cells):,}, {sum(c.active for c in cells):,}", ""),
+        ("requests, started", f"{requests:,}, {started:,}", f"{max(c.left for c in cells):,} wait at the end"),
+        ("use of slots", f"{sum(c.use for c in cells) / len(cells):.1%}", f"{max(c.use for c in cells):.1%}"),
+        ("executions above the limit", str(sum(c.over for c in cells)), str(max(c.over for c in cells))),
+        ("calls per start", f"{calls / started:.2f}", f"{calls / hours / 3600:,.0f} a second in all"),
+        ("the scheduler's own cost, USD", f"{usd:.2f}", f"{usd / hours * 24 * 30:,.0f} a month"),
+        *((f"wait in {tier}: p50 · p99 · longest, s", "", _worst(cells, tier)) for tier in SHARES),
+        *((f"writes a second, busiest minute: {kind}", "", f"{rate:.1f}") for kind, rate in _hottest(cells)),
+        ("items in the tables", f"{sum(c.items for c in cells):,}", f"{max(c.items for c in cells):,}"),
+        ("simulated in, s", "", f"{max(c.seconds for c in cells):,.0f}"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    Console(width=120).print(table)
+
+
+def _worst(cells: list[Cell], tier: str) -> str:
+    return " · ".join(f"{max(cell.waits[tier][n] for cell in cells):,.1f}" for n in range(3))
+
+
+def _hottest(cells: list[Cell]) -> list[tuple[str, float]]:
+    rates: dict[str, float] = {}
+    for cell in cells:
+        for kind, rate in cell.hottest:
+            rates[kind] = max(rates.get(kind, 0.0), rate)
+    return sorted(rates.items(), key=lambda one: -one[1])[:8]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

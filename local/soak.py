@@ -1,0 +1,268 @@
+"""Soak: traffic on the local cloud while Lambda's workers are killed and SageMaker stops answering (make soak).
+
+    python -m local.soak [--minutes 60] [--seed 1]
+
+The real template, in real time. Some data sets are dropped each second, by the seed; jobs do nothing for a
+second and succeed. Every few seconds a worker process of some function is killed in the midst of whatever it
+does; now and then SageMaker refuses or swallows some calls. When the time is over the killing ends, and all
+that was dropped has to end: each upload one request, each request one success, each attempt one execution, no
+slot held, nothing in the dead letters. Memory and open files of the cloud's process are looked at all along:
+the growth of what the service itself keeps (requests, records) is taken off by looking at the functions'
+workers, which keep nothing.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from local.cloud import Cloud
+from local.deploy import deploy
+
+STACK, TENANTS = "trainyard", 4
+DROPS_PER_SECOND, KILL_SECONDS, SHAKE_SECONDS = 0.7, 6.0, 20.0
+TIMER_SECONDS = {"Dispatcher": 20.0, "Reconciler": 30.0}
+"""The local cloud keeps no such schedules; these are invoked more often than on AWS, as runs are shorter."""
+DRAIN_SECONDS = 1500
+"""Messages of a killed worker come again after six minutes."""
+POLICY = """
+running_max: 6
+quiet_period_seconds: 0
+delay_max_seconds: 0
+start_retry_delay_seconds: 5
+tiers:
+  basic: &tier
+    quota: 3
+    running_max_per_tenant: 3
+    runtime_max_minutes: 2
+    instances: [{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}]
+  premium: *tier
+"""
+STARTS = ("StartPipelineExecution", "DescribePipelineExecution", "ListPipelineExecutionSteps")
+
+
+@dataclass
+class Soak:
+    cloud: Cloud
+    seed: int
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+    """Tenant and data set."""
+    kills: Counter[str] = field(default_factory=Counter)
+    shakes: int = 0
+    memory_mb: list[float] = field(default_factory=list)
+    """Of the largest worker, now and then."""
+    files: list[int] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.random = Random(f"soak {self.seed}")  # noqa: S311 - a load, no secret
+
+    def run(self, seconds: float, progress: Progress) -> list[str]:
+        """Soak for so long; return what is wrong at the end."""
+        from benchmarks.console import trainyard
+
+        self.outputs = deploy(self.cloud, STACK)
+        with TemporaryDirectory() as folder:
+            policy = Path(folder) / "policy.yaml"
+            policy.write_text(POLICY, encoding="utf-8")
+            trainyard(self.cloud, STACK, "policy", "apply", str(policy))
+        for number in range(TENANTS):
+            tier = ("basic", "premium")[number % 2]
+            trainyard(self.cloud, STACK, "tenant", "create", f"t{number}", "--tier", tier, "--target", "y")
+        self.yard = trainyard(self.cloud, STACK)
+        self.roots = {f"t{n}": self.yard.tenant(f"t{n}") for n in range(TENANTS)}
+        timers = [threading.Thread(target=self._timer, args=one, daemon=True) for one in TIMER_SECONDS.items()]
+        for timer in timers:
+            timer.start()
+        self._soak(seconds, progress)
+        self.cloud.plant_faults()
+        self._drain(progress)
+        self.over.set()
+        return self._wrong()
+
+    def _soak(self, seconds: float, progress: Progress) -> None:
+        task = progress.add_task("soaking", total=seconds)
+        began = time.monotonic()
+        kill = shake = look = began
+        while (now := time.monotonic()) < began + seconds:
+            self._drop()
+            if now >= kill:
+                kill = now + self.random.uniform(0.5, 1.5) * KILL_SECONDS
+                self._kill()
+            if now >= shake:
+                shake = now + self.random.uniform(0.5, 1.5) * SHAKE_SECONDS
+                self._shake()
+            if now >= look:
+                look = now + max(seconds / 40, 2)
+                self._look()
+            progress.update(task, completed=now - began)
+            time.sleep(self.random.expovariate(DROPS_PER_SECOND))
+        progress.update(task, completed=seconds)
+
+    def _drop(self) -> None:
+        tenant, name = f"t{self.random.randrange(TENANTS)}", f"set{len(self.dropped)}"
+        root = self.roots[tenant]
+        key = f"{root.root}incoming/{name}/data.csv"
+        self.cloud.client("s3").put_object(Bucket=root.bucket, Key=key, Body=b"y\n" + b"1\n" * 100)
+        self.dropped.append((tenant, name))
+
+    def _kill(self) -> None:
+        """Kill a worker of one of the functions, whatever it does."""
+        workers = list(_workers(self.cloud))
+        if workers:
+            process, name = self.random.choice(workers)
+            try:
+                os.kill(process, signal.SIGKILL)
+                self.kills[name] += 1
+            except ProcessLookupError:
+                return
+
+    def _shake(self) -> None:
+        """Let SageMaker refuse some calls, and act on others without an answer."""
+        self.shakes += 1
+        faults: list[dict[str, Any]] = [
+            {"operation": name, "code": "InternalFailure", "message": "soak", "times": times, "effect": effect}
+            for name in STARTS
+            for times, effect in ((self.random.randrange(4), "none"), (self.random.randrange(3), "lost"))
+        ]
+        self.cloud.plant_faults(*faults)
+
+    def _look(self) -> None:
+        sizes = [_memory_mb(process) for process, _ in _workers(self.cloud)]
+        self.memory_mb.append(max(sizes, default=0.0))
+        self.files.append(sum(_open_files(process) for process, _ in _workers(self.cloud)))
+
+    def _timer(self, name: str, seconds: float) -> None:
+        functions = self.cloud.client("lambda")
+        arn = next(
+            one["FunctionName"]
+            for one in functions.list_functions()["Functions"]
+            if one["FunctionName"].startswith(f"{STACK}-{name}")
+        )
+        while not self.over.wait(seconds):
+            functions.invoke(FunctionName=arn, InvocationType="Event", Payload=b'{"source": "timer"}')
+
+    def _drain(self, progress: Progress) -> None:
+        task = progress.add_task("draining", total=len(self.dropped))
+        limit = time.monotonic() + DRAIN_SECONDS
+        while time.monotonic() < limit:
+            ended = sum(request.finished_at is not None for request in self._requests())
+            progress.update(task, completed=ended)
+            if ended >= len(self.dropped) and self.yard.waiting_room.ledger().used == 0:
+                return
+            time.sleep(2)
+
+    def _requests(self) -> list[Any]:
+        return [request for tenant in self.roots for request in self.yard.waiting_room.of_tenant(tenant)]
+
+    def _wrong(self) -> list[str]:
+        wrong: list[str] = []
+        requests = self._requests()
+        found = Counter((request.tenant_id, request.data_set) for request in requests)
+        wrong += [f"{tenant}/{name} is no request" for tenant, name in self.dropped if not found[tenant, name]]
+        wrong += [f"{one} is {count} requests" for one, count in found.items() if count > 1]
+        states = Counter(request.state.value for request in requests)
+        wrong += [f"{count} requests are {state}" for state, count in states.items() if state != "SUCCEEDED"]
+        executions = self._executions()
+        wrong += [f"{name}: {count} executions" for name, count in executions.items() if count > 1]
+        ledger = self.yard.waiting_room.ledger()
+        if ledger.used:
+            wrong.append(f"{ledger.used} slots are held by nobody")
+        dead = self._dead_letters()
+        wrong += [f"{count} dead letters in {name}" for name, count in dead.items() if count]
+        quarter = max(len(self.memory_mb) // 4, 1)
+        for name, series in (("memory", self.memory_mb), ("open files", self.files)):
+            early, late = max(series[:quarter], default=0), max(series[-quarter:], default=0)
+            if late > 1.3 * early + 5:
+                wrong.append(f"{name} of the workers grew from {early:.0f} to {late:.0f}")
+        return wrong
+
+    def _executions(self) -> Counter[str]:
+        pages = self.cloud.client("sagemaker").get_paginator("list_pipeline_executions")
+        return Counter(
+            summary["PipelineExecutionDisplayName"]
+            for page in pages.paginate(PipelineName=self.outputs["PipelineName"])
+            for summary in page["PipelineExecutionSummaries"]
+        )
+
+    def _dead_letters(self) -> dict[str, int]:
+        sqs = self.cloud.client("sqs")
+        found = {}
+        for url in sqs.list_queues(QueueNamePrefix=STACK).get("QueueUrls", ()):
+            if url.endswith(("-dlq", "-undelivered")):
+                attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+                count = int(attributes["Attributes"]["ApproximateNumberOfMessages"])
+                found[url.rpartition("/")[2]] = count
+        return found
+
+
+def _workers(cloud: Cloud) -> Any:
+    """Yield the processes that run functions, and which."""
+    server = cloud.process_id
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != server:
+            try:
+                status = (entry / "status").read_text()
+                environment = (entry / "environ").read_bytes()
+            except OSError:  # it has just ended
+                continue
+            if f"PPid:\t{server}\n" in status and b"AWS_LAMBDA_FUNCTION_NAME=" in environment:
+                name = environment.split(b"AWS_LAMBDA_FUNCTION_NAME=")[1].split(b"\0")[0].decode()
+                yield int(entry.name), name.removeprefix(f"{STACK}-").partition("Function")[0]
+
+
+def _memory_mb(process: int) -> float:
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
+
+
+def _open_files(process: int) -> int:
+    try:
+        return len(list(Path(f"/proc/{process}/fd").iterdir()))
+    except OSError:
+        return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m local.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=60.0, help="of traffic (default: 60)")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    console = Console()
+    columns = (TextColumn("{task.description:10}"), BarColumn(), TimeElapsedColumn())
+    with Cloud(steady=1.0) as cloud, Progress(*columns, console=Console(stderr=True)) as progress:
+        soak = Soak(cloud, given.seed)
+        wrong = soak.run(given.minutes * 60, progress)
+    console.print(
+        f"{len(soak.dropped)} drops, {sum(soak.kills.values())} workers killed ({dict(soak.kills)}), "
+        f"SageMaker shaken {soak.shakes} times"
+    )
+    if soak.memory_mb:
+        console.print(
+            f"memory of the largest worker {soak.memory_mb[0]:.0f} → {soak.memory_mb[-1]:.0f} MB, "
+            f"open files of all {soak.files[0]} → {soak.files[-1]}"
+        )
+    for line in wrong:
+        console.print(f"[red]wrong[/red]: {line}")
+    console.print("nothing lost, nothing doubled" if not wrong else f"{len(wrong)} things are wrong")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
