@@ -123,12 +123,13 @@ class Service:
             "announcements": _Counted(edges.MemoryAnnouncements(), "announcements", self.apart),
             "bell": DynamoBell(scheduler_table="scheduler", bell_queue_url=""),
         }
+        without_bell = {name: part for name, part in shared.items() if name != "bell"}
         self.enlist = Enlist(roles=edges.MemoryRoles(), **shared)
         data_sets = _Counted(edges.MemoryDataSets(), "manifests", self.apart)
         self.dispatch = Dispatch(data_sets=data_sets, executions=self.executions, defaults=DEFAULTS, **shared)
         reports = _Counted(self.reports, "cost look-ups", self.apart)
         results = _Counted(edges.MemoryResults(), "results", self.apart)
-        self.record = Record(reports=reports, results=results, prices=PRICES, **shared)
+        self.record = Record(reports=reports, results=results, prices=PRICES, **without_bell)
 
     def submit(self, submissions: list[Submission]) -> None:
         self._count(lambda: self.enlist.enlist_batch(submissions, datetime.now(UTC)))

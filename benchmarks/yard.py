@@ -1,7 +1,8 @@
 """The yard: virtual time, a simulated SageMaker and SQS, latencies and faults; the same for every design.
 
 An invocation happens at one moment of the agenda; what it calls takes time, which it spends by itself: what it
-starts begins later by that much, and it is not free again before. Calls are counted by their AWS operation.
+starts begins later by that much, and it is not free again before; what it looks at is as it was when it began.
+Calls are counted by their AWS operation.
 """
 
 from collections import Counter
@@ -208,13 +209,13 @@ class Yard:
 
     def listed(self, since: datetime) -> list[Execution]:
         """ListPipelineExecutions, a page of a hundred at a time: all that began since a time."""
-        found = [e for e in self.executions if since <= e.begins <= self.now]
+        found = [e for e in self.executions if since <= e.begins <= self.agenda.now]
         self.call("sagemaker:ListPipelineExecutions", times=max(1, -(-len(found) // 100)))
         return found
 
     def describe(self, execution: Execution) -> bool:
         """DescribePipelineExecution; tells whether it has ended."""
-        return bool(self.call("sagemaker:DescribePipelineExecution", lambda: execution.ends <= self.now))
+        return bool(self.call("sagemaker:DescribePipelineExecution", lambda: execution.ends <= self.agenda.now))
 
 
 @dataclass

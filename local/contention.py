@@ -100,9 +100,8 @@ class Executions:
     def running(self, *, since: datetime) -> dict[str, str]:
         return {}
 
-    def find(self, name: str, *, since: datetime) -> str | None:
-        arn = f"arn:{name}"
-        return arn if arn in self.statuses else None
+    def started(self, *, since: datetime) -> dict[str, str]:
+        return {arn.removeprefix("arn:"): arn for arn in self.statuses}
 
     def stop(self, execution_arn: str) -> None:
         raise AssertionError("nothing is stopped here")
@@ -132,7 +131,7 @@ class Contest:
             defaults=DEFAULTS,
             **shared,
         )
-        self.record = Record(reports=edges.MemoryReports(), results=edges.MemoryResults(), bell=bell, **shared)
+        self.record = Record(reports=edges.MemoryReports(), results=edges.MemoryResults(), **shared)
         self.reconcile = Reconcile(
             policies=book, waiting_room=self.room, executions=self.executions, record=self.record
         )

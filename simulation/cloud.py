@@ -193,11 +193,8 @@ class SageMaker:
             self.changed(execution)
             self.tell(execution)
 
-    def find(self, name: str, *, since: datetime) -> str | None:
-        visible = [e for e in self.by_name.get(name, []) if self._listed(e, since)]
-        if visible:
-            self.trouble.counts["found by name"] += 1
-        return visible[0].arn if visible else None
+    def started(self, *, since: datetime) -> dict[str, str]:
+        return {e.name: e.arn for e in self.executions.values() if self._listed(e, since)}
 
     def running(self, *, since: datetime) -> dict[str, str]:
         ours = {e.arn: e.name for e in self.executions.values() if e.alive and self._listed(e, since)}

@@ -164,7 +164,6 @@ class World:
         self.record_case = Record(
             reports=executions,
             results=Troubled(MemoryResults(), "results", self.trouble),
-            bell=bell,
             prices=PRICES,
             **shared,
         )
@@ -334,21 +333,20 @@ class World:
     def recorder(self, batch: list[Any]) -> set[int]:
         return set(self.invoke("recorder", lambda now: self._record(batch, now)))
 
-    def _record(self, batch: list[StatusEvent], now: datetime) -> set[int]:
-        try:
-            self._count_settled(batch, now)
-            return set()
-        except Violation:
-            raise
-        except Exception:  # one by one, as the function does
-            return self._each(batch, lambda one: self._count_settled([one], now))
-
-    def _count_settled(self, events: list[StatusEvent], now: datetime) -> None:
-        for event, settled in zip(events, self.record_case.settle(events, now), strict=True):
+    def _record(self, events: list[StatusEvent], now: datetime) -> set[int]:
+        failed: set[int] = set()
+        results = self.record_case.settle(events, now)
+        for number, (event, settled) in enumerate(zip(events, results, strict=True)):
+            if isinstance(settled, AssertionError):
+                raise Violation("assertion", f"recorder: {settled}")
+            if isinstance(settled, Exception):
+                failed.add(number)
+                continue
             if settled.recorded is Recorded.STALE and event.status not in ("Executing", "Stopping"):
                 self.counts["duplicate finish"] += 1
             if settled.recorded is Recorded.REQUEUED:
                 self.counts["failed and queued again"] += 1
+        return failed
 
     def _each(self, batch: list[Any], handle: Callable[[Any], None]) -> set[int]:
         """Handle each message; return those that failed."""

@@ -29,7 +29,7 @@ class Blog:
     def run_pass(self) -> None:
         listed = self.yard.listed(self.yard.now - timedelta(seconds=self.longest))
         for tier, quota in self.quotas.items():
-            free = quota - sum(e.runs_at(self.yard.now) for e in listed if e.job.tier == tier)
+            free = quota - sum(e.runs_at(self.yard.agenda.now) for e in listed if e.job.tier == tier)
             while free > 0 and (batch := self.queues[tier].poll(min(free, 10))):
                 for message in batch:
                     self._start(tier, message)

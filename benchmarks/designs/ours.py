@@ -137,9 +137,10 @@ class Ours:
             "bell": self,
             "at_once": yard.at_once,
         }
+        without_bell = {name: part for name, part in shared.items() if name != "bell"}
         self.enlist = Enlist(roles=MemoryRoles(), **shared)
         self.dispatch = Dispatch(data_sets=MemoryDataSets(), executions=self, defaults=DEFAULTS, **shared)
-        self.record = Record(reports=self, results=MemoryResults(), prices=PRICES, **shared)
+        self.record = Record(reports=self, results=MemoryResults(), prices=PRICES, **without_bell)
         self.reconciler = Reconcile(
             policies=shared["policies"], waiting_room=self.room, executions=self, record=self.record
         )
@@ -210,17 +211,8 @@ class Ours:
         return {number for number, result in enumerate(results) if isinstance(result, Exception)}
 
     def _settle(self, batch: list[StatusEvent]) -> set[int]:
-        try:
-            self.record.settle(batch, self.yard.now)
-            return set()
-        except Exception:  # one by one, as the function does
-            failed = set()
-            for number, event in enumerate(batch):
-                try:
-                    self.record.settle([event], self.yard.now)
-                except Exception:
-                    failed.add(number)
-            return failed
+        results = self.record.settle(batch, self.yard.now)
+        return {number for number, result in enumerate(results) if isinstance(result, Exception)}
 
     def streamed(self, key: Key, item: Item) -> None:
         ended = key == LEDGER and (item.get("by"), item.get("waiting")) == (BY_END, SOMEBODY)
@@ -275,10 +267,10 @@ class Ours:
         return "Succeeded" if self.yard.describe(self._execution(execution_arn)) else "Executing"
 
     def running(self, *, since: datetime) -> dict[str, str]:
-        return {e.arn: e.name for e in self.yard.listed(since) if e.runs_at(self.yard.now)}
+        return {e.arn: e.name for e in self.yard.listed(since) if e.runs_at(self.yard.agenda.now)}
 
-    def find(self, name: str, *, since: datetime) -> str | None:
-        return next((e.arn for e in self.yard.listed(since) if e.name == name), None)
+    def started(self, *, since: datetime) -> dict[str, str]:
+        return {e.name: e.arn for e in self.yard.listed(since)}
 
     def stop(self, execution_arn: str) -> None:
         raise AssertionError("nothing is stopped here")

@@ -7,7 +7,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
-from trainyard.application.record import Recorded, StatusEvent
+from trainyard.application.record import Recorded, Settled, StatusEvent
 from trainyard.contracts.events import RecordStep, parse_execution_status
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import Request
@@ -34,19 +34,16 @@ def record_step(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def settle_batch(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Settle the batch in one transaction; one by one when that fails, so that only the culprits come again."""
+    """Settle the batch together; answer which messages must be delivered again."""
     known = [(record, event) for record in records if (event := status_event(record["body"])) is not None]
-    try:
-        settle([event for _, event in known])
-        return {"batchItemFailures": []}
-    except Exception as error:  # any one event's trouble is its own
-        logger.warning("batch settled one by one", extra={"reason": f"{type(error).__name__}: {error}"})
+    results = settle([event for _, event in known])
     failed = []
-    for record, event in known:
-        try:
-            settle([event])
-        except Exception as error:  # delivered again
-            logger.warning("will be delivered again", extra={"reason": f"{type(error).__name__}: {error}"})
+    for (record, event), settled in zip(known, results, strict=True):
+        if isinstance(settled, Settled):
+            report(settled.recorded, settled.request, event.status)
+        else:
+            reason = f"{type(settled).__name__}: {settled}"
+            logger.warning("will be delivered again", extra={"reason": reason}, exc_info=settled)
             failed.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failed}
 
@@ -68,10 +65,13 @@ def status_event(body: str) -> StatusEvent | None:
     )
 
 
-def settle(events: list[StatusEvent]) -> None:
-    if events:
-        for event, settled in zip(events, bootstrap.record().settle(events, datetime.now(UTC)), strict=True):
-            report(settled.recorded, settled.request, event.status)
+def settle(events: list[StatusEvent]) -> list[Settled | Exception]:
+    if not events:
+        return []
+    try:
+        return bootstrap.record().settle(events, datetime.now(UTC))
+    except Exception as error:  # nothing of the batch is known to be done
+        return [error] * len(events)
 
 
 def report(recorded: Recorded, request: Request | None, status: str) -> None:

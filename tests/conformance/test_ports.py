@@ -251,8 +251,9 @@ def test_an_execution_starts_once_for_a_token_is_found_by_its_name_and_can_be_st
     assert port.start(name=f"{1:032x}-1", token=token, description="d", parameters=PARAMETERS) == first
     other = port.start(name=f"{2:032x}-1", token=f"{token}-2", description="d", parameters=PARAMETERS)
     assert other != first
-    assert port.find(f"{1:032x}-1", since=begin) == first
-    assert port.find(f"{1:032x}-2", since=begin) is None
+    started = port.started(since=begin)
+    assert started[f"{1:032x}-1"] == first
+    assert f"{1:032x}-2" not in started
     assert port.status(first) in ("Executing", "Failed", "Succeeded")
     assert set(port.running(since=begin).values()) <= {f"{1:032x}-1", f"{2:032x}-1"}
     port.stop(other)

@@ -44,6 +44,7 @@ from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.queues import FRONT_MAX
 from trainyard.domain.requests import Outcome, Request, State
 
+SIZES = (choice(10), choice(50, training="ml.m5.xlarge"), choice(100, training="ml.m5.2xlarge"))
 LIMITS = policy(tier(quota=2, running_max_per_tenant=2), tier("premium", quota=2), running_max=3)
 
 
@@ -424,7 +425,7 @@ def test_policies_are_versions_that_the_ledger_names(room: Room, store: Store) -
     with pytest.raises(Conflict):
         room.room.commit(plan, sight, LIMITS, NOW)
     with pytest.raises(Conflict):
-        room.room.snapshot(LIMITS, NOW)
+        room.room.look(LIMITS, NOW)
     assert book.rollback(0, after(1)).version == 2
     told = [(version.version, version.note) for version in book.history()]
     assert told == [(2, "rolled back to version 0"), (1, "more slots"), (0, "as deployed")]
@@ -688,3 +689,76 @@ def test_starts_are_recorded_together_but_for_those_that_have_ended(room: Room) 
         State.SUCCEEDED,
         State.RUNNING,
     ]
+
+
+# --- what a review found --------------------------------------------------------------------------------------
+
+
+def test_more_of_one_tenant_than_a_transaction_takes_are_admitted_in_several(room: Room) -> None:
+    wide = policy(tier(quota=60, running_max_per_tenant=60, instances=SIZES), running_max=60)
+    for number in range(60):
+        room.enlist(number, limits=wide, content=content(size_bytes=(number % 3) * 40_000_000 + 1000))
+    done: list[str] = []
+    for _ in range(4):
+        sight = room.room.look(wide, after(100))
+        plan = decide(sight.snapshot, wide, after(100), admissions_max=48)
+        if plan.admissions:
+            admitted = room.room.commit(plan, sight, wide, after(100)).admissions
+            assert admitted, "a commit admits somebody"
+            done += [decision.place.request_id for decision in admitted]
+    assert len(set(done)) == 60
+
+
+def test_a_batch_of_many_lanes_fits_its_transactions(room: Room) -> None:
+    wide = policy(tier(quota=4, running_max_per_tenant=4, instances=SIZES), running_max=4)
+    sizes = [1_000, 41_000_000, 81_000_000] + [1_000] * 97
+    many = [submission(n, content=content(size_bytes=size)) for n, size in enumerate(sizes)]
+    found = room.room.seen_for(many)
+    enlisted, rung = room.room.enlist_all(wishes(*many), found, wide, NOW)
+    assert ({one.kind for one in enlisted}, rung) == ({Enlistment.QUEUED}, True)  # type: ignore[union-attr]
+    assert room.room.queue("basic", "acme").waiting == 100
+
+
+def test_a_ring_names_all_that_a_batch_enlisted_or_nothing(room: Room, store: Store) -> None:
+    enlist_all(room, *(submission(n, tenant_id=f"t{n}") for n in range(50)))
+    (bell,) = store.get(BELL)
+    assert bell is not None
+    assert ring_from(bell).hints is None  # in two transactions, and too many to name
+    enlist_all(room, *(submission(100 + n, tenant_id=f"t{n}") for n in range(3)))
+    (bell,) = store.get(BELL)
+    assert bell is not None
+    assert [hint.request_id for hint in ring_from(bell).hints or ()] == [
+        submission(100 + n).request_id for n in range(3)
+    ]
+
+
+def test_an_end_that_comes_before_somebody_is_left_waiting_undoes_the_commit(room: Room) -> None:
+    room.enlist(1)
+    room.admit()  # nobody waits: an end wakes nobody
+    for number in (2, 3):
+        room.enlist(number)
+    plan, sight = room.plan()
+    room.finish(room.state(1), State.SUCCEEDED)
+    with pytest.raises(Conflict):
+        room.room.commit(plan, sight, LIMITS, NOW)
+    assert room.admit() == [submission(2).request_id, submission(3).request_id]
+
+
+def test_what_goes_back_to_the_queue_meanwhile_undoes_a_commit_that_leaves_nobody(room: Room) -> None:
+    room.enlist(1)
+    room.admit()
+    room.enlist(2, tier="premium", tenant_id="other")
+    plan, sight = room.plan()
+    room.room.requeue(room.state(1), LIMITS, NOW, due_at=after(60), reason="throttled")
+    with pytest.raises(Conflict):
+        room.room.commit(plan, sight, LIMITS, NOW)
+    assert room.admit() == [submission(2).request_id]
+    assert room.room.ledger().heard is None
+
+
+def test_a_pass_that_no_ring_woke_reads_all_that_waits(room: Room) -> None:
+    room.enlist(1)
+    room.admit()
+    room.enlist(2, tier="premium", tenant_id="other")  # without a ring
+    seen = room.room.look(LIMITS, NOW, [])
+    assert [waiting.queue.tenant_id for waiting in seen.snapshot.queues] == ["other"]

@@ -77,7 +77,7 @@ MUTANTS: dict[str, list[Patch]] = {
     "no sweeper": [(Dispatch, "_overdue", lambda dispatch, now: [])],
     "no reconciler": [(Reconcile, "run", lambda reconcile, now: Repairs())],
     "start without look-up after a forgotten token": [
-        (Dispatch, "_started_before", lambda dispatch, request, now: None)
+        (Dispatch, "_started_before", lambda dispatch, overdue, now: {})
     ],
     "finish without its attempt condition": [
         (Record, "_is_of", lambda record, attempt, request: True),

@@ -1,7 +1,8 @@
 """What the AWS adapters make of AWS's answers, against moto or a stubbed client."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,7 +22,10 @@ from trainyard.adapters.aws.migration import S3Migration
 from trainyard.adapters.aws.provisioning import is_absent
 from trainyard.adapters.aws.removal import AwsRemoval, _check
 from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
+from trainyard.adapters.aws.store import DynamoStore
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
+from trainyard.adapters.aws.threads import beside_each_other
+from trainyard.application.store import Key
 from trainyard.domain.errors import (
     Conflict,
     OutcomeUnknown,
@@ -56,6 +60,24 @@ def stub() -> Iterator[Stubber]:
     clients.client.cache_clear()
     with Stubber(clients.client("sagemaker")) as stubber:
         yield stubber
+    clients.client.cache_clear()
+
+
+@pytest.fixture
+def stub_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Stubber]]:
+    """Yield what makes a client of a service whose answers are given."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    clients.client.cache_clear()
+    stubbers: list[Stubber] = []
+
+    def make(service: str) -> Stubber:
+        stubbers.append(Stubber(clients.client(service)))
+        stubbers[-1].activate()
+        return stubbers[-1]
+
+    yield make
+    for stubber in stubbers:
+        stubber.deactivate()
     clients.client.cache_clear()
 
 
@@ -116,14 +138,20 @@ def test_only_what_no_later_try_can_mend_ends_a_request(stub: Stubber, code: str
 
 def test_an_execution_is_found_by_its_name_on_a_later_page(stub: Stubber) -> None:
     pages: list[dict[str, Any]] = [
-        {"PipelineExecutionSummaries": [{"PipelineExecutionDisplayName": "other"}], "NextToken": "2"},
+        {
+            "PipelineExecutionSummaries": [
+                {"PipelineExecutionDisplayName": "other", "PipelineExecutionArn": "arn/other"}
+            ],
+            "NextToken": "2",
+        },
         {"PipelineExecutionSummaries": [{"PipelineExecutionDisplayName": "n", "PipelineExecutionArn": "arn"}]},
     ]
     since = NOW - timedelta(minutes=5)
     for number, page in enumerate(pages):
         expected = {"PipelineName": "p", "CreatedAfter": since} | ({"NextToken": "2"} if number else {})
         stub.add_response("list_pipeline_executions", page, expected)
-    assert sagemaker.SageMakerExecutions(pipeline_name="p").find("n", since=NOW) == "arn"
+    found = sagemaker.SageMakerExecutions(pipeline_name="p").started(since=NOW)
+    assert found["n"] == "arn"
 
 
 def test_a_failed_processing_steps_own_words_are_its_exit_message(stub: Stubber) -> None:
@@ -269,12 +297,50 @@ def test_the_bell_is_one_item_and_a_later_ring_one_delayed_message(aws: Any) -> 
     bell.ring()
     bell.ring()
     bell.ring_at(after(5000), NOW)
-    item = boto3.client("dynamodb").get_item(TableName="scheduler", Key={"pk": {"S": "bell"}, "sk": {"S": "bell"}})
+    item = boto3.client("dynamodb").get_item(
+        TableName="scheduler", Key={"pk": {"S": "ledger"}, "sk": {"S": "bell"}}
+    )
     assert item["Item"]["rings"] == {"N": "2"}
     delayed = boto3.client("sqs").get_queue_attributes(
         QueueUrl=queue, AttributeNames=["ApproximateNumberOfMessagesDelayed"]
     )
     assert delayed["Attributes"]["ApproximateNumberOfMessagesDelayed"] == "1"
+
+
+def test_a_ring_waits_for_transactions_that_ring_too(stub_of: Any) -> None:
+    stub = stub_of("dynamodb")
+    for _ in range(3):
+        stub.add_client_error("update_item", "TransactionConflictException", "under way", 400)
+    stub.add_response("update_item", {})
+    DynamoBell(scheduler_table="scheduler", bell_queue_url="").ring()
+    stub.assert_no_pending_responses()
+
+
+def test_what_dynamodb_leaves_unread_is_asked_for_again(stub_of: Any) -> None:
+    stub = stub_of("dynamodb")
+    one, two = ({"request_id": {"S": name}} for name in ("1", "2"))
+    left = {"requests": {"Keys": [two], "ConsistentRead": True}}
+    stub.add_response("batch_get_item", {"Responses": {"requests": [one]}, "UnprocessedKeys": left})
+    stub.add_response("batch_get_item", {"Responses": {"requests": [two]}}, {"RequestItems": left})
+    store = DynamoStore(scheduler_table="scheduler", requests_table="requests", record_table="record")
+    found = store.get(*(Key("requests", (("request_id", name),)) for name in ("1", "2")))
+    assert found == [{"request_id": "1"}, {"request_id": "2"}]
+
+
+def test_all_are_done_beside_each_other_before_an_error_is_raised() -> None:
+    done: list[int] = []
+
+    def do(number: int) -> int:
+        if number == 0:
+            raise ValueError("the first")
+        time.sleep(0.01)
+        done.append(number)
+        return number
+
+    with pytest.raises(ValueError, match="the first"):
+        beside_each_other(do, range(20))
+    assert sorted(done) == list(range(1, 20))
+    assert beside_each_other(lambda number: -number, range(3)) == [0, -1, -2]
 
 
 def test_presigned_urls_are_of_signature_version_4() -> None:

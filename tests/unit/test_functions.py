@@ -209,13 +209,12 @@ def test_a_start_without_an_answer_counts_as_idle_though_waiting(
 
 
 class RecordStub:
-    """Cannot settle two events at once, nor one whose status is "Stopped" at all."""
+    """Cannot settle an event whose status is "Stopped"."""
 
-    def settle(self, events: Any, now: Any) -> list[Settled]:
-        if len(events) > 1 or events[0].status == "Stopped":
-            raise Conflict("others were writing")
+    def settle(self, events: Any, now: Any) -> list[Settled | Exception]:
         ended = request(1, state=State.SUCCEEDED, started_at=NOW, finished_at=after(30))
-        return [Settled(recorded=Recorded.FINISHED, request=ended)]
+        done = Settled(recorded=Recorded.FINISHED, request=ended)
+        return [Conflict("others were writing") if one.status == "Stopped" else done for one in events]
 
     def step_reached(self, **given: Any) -> bool:
         return bool(given["attempt"] == 1)

@@ -134,9 +134,11 @@ def test_the_bell_and_ends_while_somebody_waits_wake_the_dispatcher_and_nothing_
     bell, ledger = [
         json.loads(one["Pattern"]) for one in events["Bell"]["Properties"]["FilterCriteria"]["Filters"]
     ]
-    assert bell == {"dynamodb": {"Keys": {"pk": {"S": [BELL.values[0][1]]}}}}
+    keys = [{name: {"S": [value]} for name, value in key.values} for key in (BELL, LEDGER)]
+    assert bell == {"dynamodb": {"Keys": keys[0]}}
     ended = {"by": {"S": [BY_END]}, "waiting": {"S": [SOMEBODY]}}
-    assert ledger == {"dynamodb": {"Keys": {"pk": {"S": [LEDGER.values[0][1]]}}, "NewImage": ended}}
+    assert ledger == {"dynamodb": {"Keys": keys[1], "NewImage": ended}}
+    assert BELL.values[0] == LEDGER.values[0], "one shard of the stream shows both"
     assert TEMPLATE["Resources"]["SchedulerTable"]["Properties"]["StreamSpecification"] == {
         "StreamViewType": "NEW_IMAGE"
     }

@@ -26,16 +26,17 @@ from tests.build import (
 )
 from trainyard.adapters.memory import edges as memory
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application.dispatch import Dispatch, Started
+from trainyard.application.dispatch import Dispatch, KeptPass, Started
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Intake, Verdict
 from trainyard.application.policies import Policies
-from trainyard.application.ports import Enlistment, ExecutionReport
+from trainyard.application.ports import Enlisted, Enlistment, ExecutionReport
 from trainyard.application.reconcile import Reconcile
-from trainyard.application.record import Record, Recorded, StatusEvent
+from trainyard.application.record import Record, Recorded, Settled, StatusEvent
 from trainyard.application.stop import Stop
 from trainyard.application.waiting_room import BELL, BY_END, LEDGER, Hint, ring_from
-from trainyard.domain.admission import Reason
+from trainyard.contracts.decisions import decode_pass, encode_pass
+from trainyard.domain.admission import Reason, decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import (
     Malformed,
@@ -96,7 +97,6 @@ class World:
             waiting_room=self.room,
             reports=self.reports,
             results=self.results,
-            bell=self.bell,
             prices=PRICES,
             **shared,
         )
@@ -126,6 +126,7 @@ class World:
     def end(self, request_id: str, status: str = "Succeeded", attempt: int = 1, seconds: float = 60) -> Recorded:
         event = StatusEvent(display_name=display_name(request_id, attempt), status=status, execution_arn="arn")
         (settled,) = self.record.settle([event], after(seconds))
+        assert isinstance(settled, Settled), settled
         return settled.recorded
 
 
@@ -255,7 +256,7 @@ def test_a_pass_fills_the_free_slots_and_leaves_the_rest_waiting() -> None:
     report = world.dispatch.run_pass(after(10))
     assert [start.result for start in report.starts] == [Started.RUNNING] * 2
     assert world.room.ledger().used == 2
-    assert len(world.executions.started) == 2
+    assert len(world.executions.by_token) == 2
     assert [wait.reason for wait in report.plan.waits] == [Reason.TENANT_CAP]
     assert world.dispatch.run_pass(after(11)).plan.waits == ()  # a full tier is not even read
 
@@ -264,7 +265,7 @@ def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_poli
     owner = tenant()
     world = World(tenants=(owner, tenant("other")))
     world.run_one()
-    ((name, parameters),) = world.executions.started.values()
+    ((name, parameters),) = world.executions.by_token.values()
     root = f"s3://{owner.bucket}/"
     request_id = submission().request_id
     assert name == f"{request_id}-1"
@@ -306,9 +307,9 @@ def test_a_start_refused_for_quota_goes_back_to_the_queue_and_frees_its_slot() -
     assert (kept.state, kept.due_at, world.room.ledger().used) == (State.QUEUED, after(60), 0)
     assert "ResourceLimitExceeded" in str(kept.reason)
     world.dispatch.run_pass(after(59))
-    assert world.executions.started == {}
+    assert world.executions.by_token == {}
     world.dispatch.run_pass(after(60))
-    assert [name for name, _ in world.executions.started.values()] == [f"{request_id}-2"]
+    assert [name for name, _ in world.executions.by_token.values()] == [f"{request_id}-2"]
 
 
 def test_a_start_refused_for_good_fails_the_request_with_sagemakers_words() -> None:
@@ -334,7 +335,7 @@ def test_after_a_throttled_or_unanswered_start_the_slot_stays_taken_and_it_is_se
     assert world.executions.calls == 1  # not yet overdue
     world.executions.faults = [] if not took_effect else [(StartInvalid("other parameters"), False)]
     world.dispatch.run_pass(after(121))
-    assert len(world.executions.started) == 1
+    assert len(world.executions.by_token) == 1
     assert world.request(kept.request_id).state is State.RUNNING
 
 
@@ -345,7 +346,7 @@ def test_an_unanswered_start_runs_once_even_while_sagemaker_does_not_list_it_yet
     world.executions.lists_late = lists_late
     request_id = world.run_one()
     world.dispatch.run_pass(after(121))
-    assert [name for name, _ in world.executions.started.values()] == [f"{request_id}-1"]
+    assert [name for name, _ in world.executions.by_token.values()] == [f"{request_id}-1"]
     assert world.executions.calls == (2 if lists_late else 1)
     assert world.request(request_id).state is State.RUNNING
 
@@ -448,6 +449,7 @@ def test_events_of_other_executions_and_attempts_change_nothing() -> None:
     (settled,) = world.record.settle(
         [StatusEvent(display_name="started-by-hand", status="Succeeded", execution_arn="arn")], NOW
     )
+    assert isinstance(settled, Settled)
     assert settled.recorded is Recorded.FOREIGN
     assert not world.record.step_reached(request_id="f" * 32, attempt=1, model_package_arn="p")
     assert world.room.ledger().used == 1
@@ -458,10 +460,10 @@ def test_a_freed_slot_is_used_by_the_next_pass() -> None:
     first = world.run_one(1)
     world.enlist.enlist(submission(2), NOW)
     world.dispatch.run_pass(NOW)
-    assert len(world.executions.started) == 1
+    assert len(world.executions.by_token) == 1
     world.end(first)
     world.dispatch.run_pass(after(61))
-    assert len(world.executions.started) == 2
+    assert len(world.executions.by_token) == 2
 
 
 # --- stop ---------------------------------------------------------------------------------------------------
@@ -572,7 +574,7 @@ def test_a_start_that_was_taken_up_and_failed_again_is_taken_up_once_more() -> N
     assert world.executions.calls == 2, "who took it up may still be at it"
     world.dispatch.run_pass(after(280))
     kept = world.request(request_id)
-    assert (kept.state, kept.attempt, len(world.executions.started)) == (State.RUNNING, 1, 1)
+    assert (kept.state, kept.attempt, len(world.executions.by_token)) == (State.RUNNING, 1, 1)
 
 
 def test_a_start_that_never_works_fails_in_the_end_and_frees_its_slot() -> None:
@@ -714,7 +716,7 @@ def test_a_run_reads_nothing_outside_its_tenants_root_even_if_it_was_admitted() 
     world.room.enlist(stray, world.limits, NOW)
     world.dispatch.run_pass(NOW)
     kept = world.request(stray.request_id)
-    assert (kept.state, world.executions.started) == (State.FAILED, {})
+    assert (kept.state, world.executions.by_token) == (State.FAILED, {})
     assert "outside the tenant's root" in str(kept.reason)
 
 
@@ -730,7 +732,7 @@ def test_a_request_is_enlisted_in_the_tier_that_its_tenant_has_moved_to() -> Non
 def test_a_run_on_a_budget_gets_the_maximum_runtime_that_it_has_reserved() -> None:
     world = World(limits=policy(tenants={"acme": TenantPolicy(budget=hard("0.06"))}))
     kept = world.request(world.run_one())
-    ((_, parameters),) = world.executions.started.values()
+    ((_, parameters),) = world.executions.by_token.values()
     runtime = int(parameters["MaxRuntimeSeconds"])
     assert (runtime, kept.runtime_max_seconds) == (runtime, runtime)
     assert 60 < runtime < 3600, "less than the tier's hour"
@@ -760,3 +762,70 @@ def test_a_spent_budget_of_a_tier_hides_no_request_that_it_still_allows() -> Non
     world.enlist.enlist(submission(900, tenant_id="z"), after(1))
     report = world.dispatch.run_pass(after(2))
     assert [start.request.tenant_id for start in report.starts] == ["z"]
+
+
+def test_what_is_kept_of_a_pass_never_outgrows_an_item() -> None:
+    wide = policy(tier(quota=4, running_max_per_tenant=4), running_max=4)
+    world = World(limits=wide, tenants=tuple(tenant(f"t{n}", bucket=f"bucket-{n}") for n in range(60)))
+    encoded: list[bytes] = []
+
+    def encode(kept: KeptPass) -> bytes:
+        encoded.append(encode_pass(kept))
+        return encoded[-1]
+
+    for number in range(60):
+        owner = f"t{number}"
+        many = [
+            submission(100 * number + n, tenant_id=owner, content=content(bucket=f"bucket-{number}"))
+            for n in range(45)
+        ]
+        world.enlist.enlist_batch(many, after(number))
+    report = replace(world.dispatch, encode=encode).run_pass(after(100))
+    assert len(report.admissions) == 4
+    assert max(map(len, encoded)) < 200_000
+    kept = decode_pass(encoded[0])
+    assert decide(kept.snapshot, kept.policy, kept.at, admissions_max=kept.admissions_max) == kept.plan
+
+
+def test_a_pass_is_not_kept_rather_than_fail_for_its_record() -> None:
+    world = World()
+    world.enlist.enlist(submission(1), NOW)
+    report = replace(world.dispatch, encode=lambda _: b"x" * 350_000).run_pass(after(1))
+    assert len(report.admissions) == 1
+
+
+def test_one_end_that_cannot_be_looked_at_holds_up_no_other() -> None:
+    world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
+    ids = [world.run_one(number) for number in (1, 2)]
+    read = world.reports.read
+
+    def fails_for_the_first(execution_arn: str) -> ExecutionReport:
+        if execution_arn == "arn/1":
+            raise Throttled("DescribeProcessingJob")
+        return read(execution_arn)
+
+    world.reports.read = fails_for_the_first  # type: ignore[method-assign]
+    events = [
+        StatusEvent(display_name=display_name(one, 1), status="Succeeded", execution_arn=f"arn/{n}")
+        for n, one in enumerate(ids, 1)
+    ]
+    first, second = world.record.settle(events, after(60))
+    assert isinstance(first, Throttled)
+    assert isinstance(second, Settled)
+    assert (second.recorded, world.room.ledger().used) == (Recorded.FINISHED, 1)
+
+
+def test_the_role_of_a_tenant_is_made_once_for_a_batch_and_a_failure_holds_up_no_other() -> None:
+    poor = tenant("poor", role=RoleState.NONE, bucket="bucket-poor")
+    world = World(tenants=(tenant(), poor))
+    asked: list[str] = []
+
+    def make(tenant_id: str) -> None:
+        asked.append(tenant_id)
+        raise Throttled("IAM")
+
+    world.roles.make = make  # type: ignore[method-assign]
+    batch = [submission(n, tenant_id="poor", content=content(bucket="bucket-poor")) for n in (1, 2)]
+    results = world.enlist.enlist_batch([*batch, submission(3)], NOW)
+    assert asked == ["poor"]
+    assert [type(one) for one in results] == [Throttled, Throttled, Enlisted]

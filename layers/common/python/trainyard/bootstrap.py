@@ -162,7 +162,6 @@ def record() -> Record:
         results=S3Results(),
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
-        bell=_bell(settings),
         prices=prices_of(settings.region),
         at_once=beside_each_other,
     )

@@ -32,6 +32,7 @@ from trainyard.domain.errors import (
 )
 from trainyard.domain.parameters import Defaults, pipeline_parameters
 from trainyard.domain.policy import Policy
+from trainyard.domain.queues import TenantQueue
 from trainyard.domain.requests import Request, State
 from trainyard.domain.tenants import Tenant
 
@@ -39,6 +40,9 @@ ADMISSIONS_MAX = 48
 """Of one transaction: request and place of each, the tenants' queues, the ledger, and what is kept of the pass
 stay below the 100 actions of a TransactWriteItems (DynamoDB developer guide, "Service quotas"); what does not fit
 goes in the next round."""
+
+KEPT_BYTES_MAX = 300_000
+"""Of what is kept of a pass: an item takes 400 KB, and no pass may fail for its own record."""
 
 RECORDED_AT_ONCE = 50
 """Starts: what a pass has begun is recorded once there are more, and at its end."""
@@ -166,7 +170,7 @@ class Dispatch:
         reopened = 0
         if sweep:
             # 0. What was admitted but, as far as we know, never started: found, or started once more.
-            starts = [self._take_up(request, policy, now) for request in self._overdue(now) if not out_of_time()]
+            starts = self._take_up_all(policy, now, out_of_time)
             with suppress(Conflict, Throttled, OutcomeUnknown):
                 reopened = self.waiting_room.reopen(policy, now, out_of_time=out_of_time)
         report = PassReport(
@@ -195,7 +199,7 @@ class Dispatch:
                 # 1. Read: ledger, and the heads of the tenant queues; what a commit has left is known.
                 seen = sight or self.waiting_room.look(report.policy, now, heard)
                 sight = None
-                report.hinted |= bool(seen.requests)
+                report.hinted |= seen.told
                 committed = self._round(report, seen, now)
                 if committed is None:
                     if self._made_room(report, now, out_of_time):
@@ -249,8 +253,9 @@ class Dispatch:
         """Keep why others wait, set aside what cannot go, and see to it that the next pass comes in time."""
         plan, snapshot = report.plan, report.snapshot
         with suppress(Conflict):
-            if report.settled and dict(plan.saved) != dict(snapshot.ledger.saved):
+            if report.settled and not plan.admissions and dict(plan.saved) != dict(snapshot.ledger.saved):
                 self.waiting_room.remember_saved(plan, snapshot.ledger)
+        with suppress(Conflict):
             self.waiting_room.shelve(
                 plan.shelved.values(), report.policy, now, plan.month, out_of_time=out_of_time
             )
@@ -262,18 +267,19 @@ class Dispatch:
                 self.waiting_room.keep(kept, snapshot.ledger, now)
 
     def _kept(self, report: PassReport, now: datetime) -> bytes | None:
+        """Return what is kept of a pass; nothing of one that saw more than an item holds."""
         if self.encode is None:
             return None
-        return self.encode(
-            KeptPass(
-                at=now,
-                engine_version=ENGINE_VERSION,
-                policy=report.policy,
-                snapshot=report.snapshot,
-                admissions_max=ADMISSIONS_MAX,
-                plan=report.plan,
-            )
+        kept = KeptPass(
+            at=now,
+            engine_version=ENGINE_VERSION,
+            policy=report.policy,
+            snapshot=_slim(report.snapshot),
+            admissions_max=ADMISSIONS_MAX,
+            plan=_slim_plan(report.plan),
         )
+        encoded = self.encode(kept)
+        return encoded if len(encoded) <= KEPT_BYTES_MAX else None
 
     def _overdue(self, now: datetime) -> list[Request]:
         """Return what was admitted long ago and is not known to run."""
@@ -309,7 +315,12 @@ class Dispatch:
             return
         report.starts += [one.start for one in begun]
         told = [one for one in begun if one.execution_arn and one.start.request.request_id in moved]
-        list(self.at_once(lambda one: self._tell(one.start.request, now, one.tenant), told))
+        list(self.at_once(lambda one: self._tell_any(one.start.request, now, one.tenant), told))
+
+    def _tell_any(self, request: Request, now: datetime, tenant: Tenant | None) -> None:
+        """Tell of a start; any one tenant's trouble is its own, and its next change tells it."""
+        with suppress(Exception):
+            self._tell(request, now, tenant)
 
     def _begin(self, request: Request, tenant: Tenant | None, policy: Policy, now: datetime) -> "_Begun":
         """Start one admitted request and settle a refusal; return its execution's ARN if it runs.
@@ -347,7 +358,22 @@ class Dispatch:
 
     # --- the sweeper ----------------------------------------------------------------------------------------
 
-    def _take_up(self, request: Request, policy: Policy, now: datetime) -> Start:
+    def _take_up_all(self, policy: Policy, now: datetime, out_of_time: Callable[[], bool]) -> list[Start]:
+        """Take up what was admitted long ago and is not known to run."""
+        overdue = self._overdue(now)
+        if not overdue:
+            return []
+        try:
+            started = self._started_before(overdue, now)
+        except Exception as error:  # the next pass looks again
+            return [_unknown(request, error) for request in overdue]
+
+        def take_up(request: Request) -> Start | None:
+            return None if out_of_time() else self._take_up(request, started, policy, now)
+
+        return [start for start in self.at_once(take_up, overdue) if start is not None]
+
+    def _take_up(self, request: Request, started: Mapping[str, str], policy: Policy, now: datetime) -> Start:
         """Find the execution of a request whose start was cut off or never answered, or start it once more.
 
         The pass that admitted it may still be under way, by a clock that differs. So the start is claimed
@@ -355,7 +381,7 @@ class Dispatch:
         nothing, as the other start may be on its way.
         """
         try:
-            found = self._started_before(request, now)
+            found = started.get(names.display_name(request.request_id, request.attempt))
             if found is not None:
                 return self._running(request, found, now, adopted=True)
             if self._age(request, now) > START_ABANDONED:
@@ -389,10 +415,9 @@ class Dispatch:
         """Return how long ago it was started last, if it was."""
         return now - (request.claimed_at or request.admitted_at or now)
 
-    def _started_before(self, request: Request, now: datetime) -> str | None:
-        """Return the execution of an earlier start that was never answered, or None."""
-        name = names.display_name(request.request_id, request.attempt)
-        return self.executions.find(name, since=request.admitted_at or now)
+    def _started_before(self, overdue: Sequence[Request], now: datetime) -> Mapping[str, str]:
+        """Return display name → execution of all that earlier starts may have left without an answer."""
+        return self.executions.started(since=min(request.admitted_at or now for request in overdue))
 
     def _start_execution(self, request: Request, tenant: Tenant | None, policy: Policy) -> str:
         tier = policy.tier(request.tier)
@@ -456,6 +481,24 @@ class Dispatch:
             if tenant is not None:
                 self.receipts.write(tenant, request, now)
             self.announcements.announce(request)
+
+
+def _slim(snapshot: Snapshot) -> Snapshot:
+    """Return a snapshot without what stands in it twice: the fronts of lanes beside their places."""
+    queues = (replace(one, queue=_headed(one.queue)) for one in snapshot.queues)
+    return replace(snapshot, queues=tuple(queues))
+
+
+def _slim_plan(plan: Plan) -> Plan:
+    return replace(
+        plan,
+        admissions=tuple(replace(one, queue=_headed(one.queue)) for one in plan.admissions),
+        waits=tuple(replace(one, queue=_headed(one.queue)) for one in plan.waits),
+    )
+
+
+def _headed(queue: TenantQueue) -> TenantQueue:
+    return replace(queue, lanes={name: replace(lane, behind=()) for name, lane in queue.lanes.items()})
 
 
 def _unknown(request: Request, error: Exception) -> Start:

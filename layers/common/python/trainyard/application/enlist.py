@@ -1,6 +1,7 @@
 """Enlist: from the tier queue into the tenant's queue in the waiting room; the newest upload wins."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -17,6 +18,7 @@ from trainyard.application.ports import (
 )
 from trainyard.application.tenant_records import tenant_from, tenant_key
 from trainyard.application.waiting_room import Found, WaitingRoom, Wish, policy_version
+from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled
 from trainyard.domain.requests import Request, State, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 
@@ -51,11 +53,14 @@ class Enlist:
         # 1. Read all that is needed: the tenants, and what stands where the requests will.
         found = self.waiting_room.seen_for(submissions)
         tenants = {one.tenant_id: _tenant(found, one.tenant_id) for one in submissions}
+        unmade = self._make_roles(tenants.values())
         done: dict[int, Enlisted | Exception] = {}
         wishes: dict[int, Wish] = {}
         for number, submission in enumerate(submissions):
             try:
-                wish = self._wish(submission, tenants[submission.tenant_id], now)
+                wish = unmade.get(submission.tenant_id) or self._wish(
+                    submission, tenants[submission.tenant_id], now
+                )
                 if isinstance(wish, Wish):
                     wishes[number] = wish
                 else:
@@ -82,9 +87,22 @@ class Enlist:
         # A pooled tenant's role is made at its first request, and takes a moment to be known everywhere.
         not_before = tenant.role_since + ROLE_PROPAGATES if tenant.role_since else now
         if tenant.role is not RoleState.MADE:
-            self.roles.make(tenant.tenant_id)
             not_before = now + ROLE_PROPAGATES
         return Wish(submission=replace(submission, tier=tenant.tier), not_before=not_before)
+
+    def _make_roles(self, tenants: Iterable[Tenant | None]) -> dict[str, Exception]:
+        """Make the roles that are lacking, once each; return tenant → why one could not be made."""
+        gone = (TenantState.DELETING, TenantState.DELETED)
+        lacking = {t.tenant_id for t in tenants if t and t.role is not RoleState.MADE and t.state not in gone}
+        made = self.at_once(self._made, sorted(lacking))
+        return {tenant_id: error for tenant_id, error in zip(sorted(lacking), made, strict=True) if error}
+
+    def _made(self, tenant_id: str) -> Exception | None:
+        try:
+            self.roles.make(tenant_id)
+        except Exception as error:  # any one tenant's trouble is its own
+            return error
+        return None
 
     def _keep_role(self, tenant: Tenant) -> None:
         """Make a role again that was removed as idle just before the request stood in the queue."""
@@ -129,7 +147,8 @@ class Enlist:
         waiting = [e.waiting or e.request for e in enlisted]
         due_times = [request.due_at for request in waiting if request.state is State.QUEUED]
         if not rung and any(due <= now for due in due_times):
-            self.bell.ring()
+            with suppress(Conflict, Throttled, OutcomeUnknown):  # the timer's pass comes
+                self.bell.ring()
         later = [due for due in due_times if due > now]
         if later:
             self.bell.ring_at(max(later), now)

@@ -152,8 +152,8 @@ class Executions(Protocol):
         """Return ARN → display name of the pipeline's executions that run and were started since a time."""
         ...
 
-    def find(self, name: str, *, since: datetime) -> str | None:
-        """Return the ARN of the execution of that display name, started since a time, or None."""
+    def started(self, *, since: datetime) -> dict[str, str]:
+        """Return display name → ARN of all that was started since a time."""
         ...
 
     def stop(self, execution_arn: str) -> None:

@@ -8,7 +8,7 @@ from trainyard.application.policies import Policies
 from trainyard.application.ports import Executions
 from trainyard.application.record import Record, Recorded, StatusEvent
 from trainyard.application.waiting_room import WaitingRoom
-from trainyard.domain.errors import Conflict, TrainyardError
+from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.lifecycle import state_for_status
 from trainyard.domain.names import display_name, parse_display_name
 from trainyard.domain.requests import TERMINAL, Request, State
@@ -16,7 +16,7 @@ from trainyard.domain.requests import TERMINAL, Request, State
 UNHEARD_OF = timedelta(minutes=5)
 """A running request of which nothing was heard for so long is asked about."""
 
-ASKED_MAX = 100
+ASKED_MAX = 50
 """Executions described in one run, longest unheard of first (DescribePipelineExecution is throttled)."""
 
 LISTED_AGAIN = timedelta(minutes=15)
@@ -63,12 +63,21 @@ class Reconcile:
             repairs.recounted = self.waiting_room.recount(now)
         # 3. What runs in the account and is not ours takes slots too.
         known, looked_at = self.waiting_room.foreign()
-        foreign = {arn for arn in known if state_for_status(self.executions.status(arn)) not in TERMINAL}
+        foreign = {arn for arn in known if self._still_runs(arn)}
         foreign |= self._foreign_since(looked_at - LISTED_AGAIN if looked_at else None, now)
         repairs.foreign = len(foreign)
         with suppress(Conflict):
             self.waiting_room.note_foreign(sorted(foreign), now)
         return repairs
+
+    def _still_runs(self, execution_arn: str) -> bool:
+        """Tell whether an execution may still run: of one that cannot be asked about, only while that can pass."""
+        try:
+            return state_for_status(self.executions.status(execution_arn)) not in TERMINAL
+        except (Throttled, OutcomeUnknown):
+            return True
+        except Exception:  # SageMaker knows it no longer
+            return False
 
     def _foreign_since(self, since: datetime | None, now: datetime) -> set[str]:
         """Return what runs, is not ours and was started since a time; since the longest run when none is known."""
@@ -87,6 +96,8 @@ class Reconcile:
                 execution_arn=request.execution_arn,
             )
             (settled,) = self.record.settle([event], now)
+            if isinstance(settled, Exception):
+                raise settled
             if settled.recorded in (Recorded.FINISHED, Recorded.REQUEUED) and settled.request:
                 repairs.ended.append(settled.request)
         else:

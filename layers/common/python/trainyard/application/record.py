@@ -1,16 +1,15 @@
 """Record: what became of executions; slots are released, costs booked, tenants told."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from trainyard.application.policies import Policies
 from trainyard.application.ports import (
     Announcements,
     AtOnce,
-    Bell,
     End,
     ExecutionReport,
     ExecutionReports,
@@ -30,6 +29,7 @@ from trainyard.application.waiting_room import (
     policy_version,
     request_key,
 )
+from trainyard.domain.errors import TrainyardError
 from trainyard.domain.executions import ExecutionRecord, is_settled, month_of, priced, total
 from trainyard.domain.lifecycle import is_passing, state_for_status
 from trainyard.domain.names import parse_display_name
@@ -38,6 +38,9 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.prices import Prices
 from trainyard.domain.requests import TERMINAL, Outcome, Request, State
 from trainyard.domain.tenants import Tenant
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Recorded(StrEnum):
@@ -85,36 +88,69 @@ class Record:
     results: Results
     receipts: Receipts
     announcements: Announcements
-    bell: Bell
     prices: Prices
     at_once: AtOnce = map
 
-    def settle(self, events: Sequence[StatusEvent], now: datetime) -> list[Settled]:
+    def settle(self, events: Sequence[StatusEvent], now: datetime) -> list[Settled | Exception]:
         """Settle status events that came together. Idempotent, and in any order.
 
-        Raises Conflict, Throttled or OutcomeUnknown when they must all be delivered again.
+        An error stands for what must be delivered again. Raises Throttled or OutcomeUnknown when that is all.
         """
         # 1. Whose executions are they, and what do the statuses mean?
         found = self.waiting_room.read(_keys_of(events))
         requests = {item["request_id"]: request_from(item) for k, item in found.items() if _is_request(k) and item}
-        settled = {number: self._look(event, requests, now) for number, event in enumerate(events)}
-        ended = [number for number, one in settled.items() if one.recorded is Recorded.FINISHED]
+        results: dict[int, Settled | Exception] = {}
+        ended: dict[int, _About] = {}
+        for number, event in enumerate(events):
+            seen = self._tried(lambda event: self._look(event, requests, now), event)
+            results[number] = seen
+            if isinstance(seen, Settled) and seen.recorded is Recorded.FINISHED and seen.request:
+                ended[number] = _About(seen.request, event, found)
         if ended:
             # 2. What did they do, and what did it cost?
             policy = self.policies.at(policy_version(found))
-            abouts = [_About(settled[number].request, events[number], found) for number in ended]
-            every = dict(zip(ended, self.at_once(lambda about: self._end(about, now), abouts), strict=True))
+            looked = self.at_once(lambda about: self._tried(lambda a: self._end(a, now), about), ended.values())
+            ends: dict[int, End] = {}
+            for number, end in zip(ended, looked, strict=True):
+                if isinstance(end, Exception):
+                    results[number] = end
+                elif self._goes_again(end, policy):
+                    results[number] = self._tried(lambda end: self._again(end, policy, now), end)
+                else:
+                    ends[number] = end
             # 3. Ended, slots released, dispatcher woken: in one transaction for many, once.
-            ends = {number: end for number, end in every.items() if not self._goes_again(end, policy)}
-            for number in every.keys() - ends.keys():
-                settled[number] = self._again(every[number], policy, now)
-            done = self.waiting_room.finish(list(ends.values()), policy, now, found) if ends else []
-            told = [number for number, first in zip(ends, done, strict=True) if first]
-            settled |= {n: replace(settled[n], recorded=Recorded.STALE) for n in ends.keys() - set(told)}
+            finished = self._finished(ends, policy, now, found)
+            stale = [number for number, first in finished.items() if first is False]
+            results |= {n: Settled(recorded=Recorded.STALE, request=ends[n].request) for n in stale}
+            results |= {n: error for n, error in finished.items() if isinstance(error, Exception)}
             # 4. Tell tenants and bus.
-            results = self.at_once(lambda number: self._ended(ends[number], found, now), told)
-            settled |= dict(zip(told, results, strict=True))
-        return [settled[number] for number in range(len(events))]
+            told = [number for number, first in finished.items() if first is True]
+            done = self.at_once(
+                lambda number: self._tried(lambda n: self._ended(ends[n], found, now), number), told
+            )
+            results |= dict(zip(told, done, strict=True))
+        return [results[number] for number in range(len(events))]
+
+    def _tried(self, do: Callable[[A], B], one: A) -> B | Exception:
+        """Return what it gives, or the error: any one event's trouble is its own."""
+        try:
+            return do(one)
+        except Exception as error:
+            return error
+
+    def _finished(
+        self, ends: Mapping[int, End], policy: Policy, now: datetime, found: Found
+    ) -> dict[int, bool | Exception]:
+        """End attempts together, or each by itself where that fails; an error for what must come again."""
+        if not ends:
+            return {}
+        try:
+            return dict(zip(ends, self.waiting_room.finish(list(ends.values()), policy, now, found), strict=True))
+        except TrainyardError:
+            return {
+                number: self._tried(lambda end: self.waiting_room.finish([end], policy, now)[0], end)
+                for number, end in ends.items()
+            }
 
     def step_reached(self, *, request_id: str, attempt: int, model_package_arn: str) -> bool:
         """Keep what the pipeline's last step alone knows; False when it speaks of another attempt."""
@@ -137,7 +173,6 @@ class Record:
         if not self._is_of(name.attempt, request):
             return Settled(recorded=Recorded.STALE, request=request)
         if request.state in TERMINAL:
-            self.bell.ring()
             self._tell(request, now)  # the first telling may have been cut off
             return Settled(recorded=Recorded.STALE, request=request)
         if state is State.RUNNING:
@@ -152,7 +187,6 @@ class Record:
     def _end(self, about: "_About", now: datetime) -> End:
         """Return what the execution did, what it left, and what it cost."""
         request, event = about.request, about.event
-        assert request is not None, "an end is a request's"
         state = state_for_status(event.status)
         assert state is not None
         report = self.reports.read(event.execution_arn)
@@ -226,7 +260,7 @@ class Record:
 class _About(NamedTuple):
     """An end that is to be looked at, and what was read."""
 
-    request: Request | None
+    request: Request
     event: StatusEvent
     found: Found
 

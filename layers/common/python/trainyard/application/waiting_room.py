@@ -2,7 +2,7 @@
 
     pk                       sk                        what
     ledger                   ledger                    taken slots by tier and instance pool; version; pauses
-    bell                     bell                      how often it was rung, and for what
+    ledger                   bell                      how often it was rung, and for what
     foreign                  foreign                   executions that are not ours
     tier#<tier>              tenant#<tenant>           a tenant queue, filed under the first of its lanes
     tier#<tier>              tenant#<tenant>#<lane>    a copy of it for each further lane
@@ -132,13 +132,17 @@ ENDS_MAX = 24
 """Of one transaction: each touches its request, its execution, its month and its past; a tenant's queue and pace
 come once for all of its ends, the ledger once. Fewer where that is more than a transaction takes."""
 
+TRIES_TOGETHER = 2
+"""Further tries of a batch that another transaction was in the way of, before each goes by itself."""
+
 HINTS_MAX = 20
 """Requests that a ring of the bell names."""
 
 T = TypeVar("T")
 
 LEDGER = Key("scheduler", (("pk", "ledger"), ("sk", "ledger")))
-BELL = Key("scheduler", (("pk", "bell"), ("sk", "bell")))
+BELL = Key("scheduler", (("pk", "ledger"), ("sk", "bell")))
+"""Beside the ledger, so that one shard of the stream shows both, and passes come one after the other."""
 FOREIGN = Key("scheduler", (("pk", "foreign"), ("sk", "foreign")))
 FOREIGN_MAX = 1000
 """Executions that are not ours, of which the ARNs are kept: what one item holds."""
@@ -147,7 +151,7 @@ _SPENT, _RESERVED = "spent_", "reserved_"
 
 SOMEBODY, NOBODY = "somebody", "nobody"
 """What the ledger says of who waits: nobody, when the last pass left nobody waiting."""
-BY_PASS, BY_END, BY_PART = "pass", "end", "part of an end"
+BY_PASS, BY_END = "pass", "end"
 """Who changed the ledger last; the stream wakes the dispatcher for an end while somebody waits."""
 
 OF_AN_END, OF_ITS_TENANT = 4, 3
@@ -155,6 +159,10 @@ OF_AN_END, OF_ITS_TENANT = 4, 3
 
 MONEY_KEPT = timedelta(days=70)
 """How long the ledger keeps what a month has spent: longer than any run of it can last."""
+
+
+class _TooMany(Exception):
+    """More than one transaction takes."""
 
 
 Found = dict[Key, Item | None]
@@ -216,6 +224,8 @@ class Sight:
     requests: Mapping[str, Item]
     """Those that were read along, by id."""
     tenants: Mapping[str, Tenant]
+    told: bool = False
+    """Whether rings named all that waits, and no more was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,14 +274,20 @@ class WaitingRoom:
         rung = False
         for part in parts:
             last = part is parts[-1] and sum(map(len, parts)) == len(wishes)
-            left = part
+            left, tries = part, 0
             while left:
                 try:
                     some = [wishes[number] for number in left]
-                    together, rung = self._enlist_together(some, found, policy, now, ring=last)
+                    before = [one.request for one in done.values() if isinstance(one, Enlisted)]
+                    ring = before if last and len(left) == len(part) else None
+                    together, rung = self._enlist_together(some, found, policy, now, ring=ring)
                     done |= dict(zip(left, together, strict=True))
                     break
                 except Conflict as conflict:
+                    if not conflict.failed and tries < TRIES_TOGETHER:  # another transaction is under way
+                        tries += 1
+                        self.rest(tries)
+                        continue
                     known = {number // 2 for number in conflict.failed if number < 2 * len(left)}
                     if not known or any(number >= 2 * len(left) for number in conflict.failed):
                         break  # somebody else's change: each by itself, as it is now
@@ -283,6 +299,7 @@ class WaitingRoom:
             if number not in done:
                 try:
                     done[number] = self.enlist(wish.submission, policy, now, not_before=wish.not_before)
+                    rung = False  # a ring before it does not name it
                 except TrainyardError as error:
                     done[number] = error
         return [done[number] for number in range(len(wishes))], rung
@@ -318,9 +335,17 @@ class WaitingRoom:
         return plain
 
     def _enlist_together(
-        self, wishes: Sequence[Wish], found: Found, policy: Policy, now: datetime, *, ring: bool
+        self,
+        wishes: Sequence[Wish],
+        found: Found,
+        policy: Policy,
+        now: datetime,
+        *,
+        ring: Sequence[Request] | None,
     ) -> tuple[list[Enlisted], bool]:
-        """Enlist new requests in one transaction; with `ring`, the bell is rung in it if any of them is due."""
+        """Enlist new requests in one transaction. With `ring`, which may be empty, the bell is rung in it if any
+        of them is due, or of those that were enlisted before it.
+        """
         ledger = ledger_from(found[LEDGER])
         before: dict[Key, TenantQueue] = {}
         after: dict[Key, TenantQueue] = {}
@@ -342,13 +367,16 @@ class WaitingRoom:
             writes.append(self._put_place(request, replaces=None))
         for key, queue in after.items():
             writes += self._refile(before[key], queue, now)
-        due = any(request.due_at <= now for request in requests)
-        if ring and due:
-            writes.append(_ring(requests))
+        every = [*(ring or ()), *requests]
+        rings = ring is not None and any(request.due_at <= now for request in every)
+        if rings:
+            writes.append(_ring(every))
+        if len(writes) > ACTIONS_MAX:
+            raise Conflict("more than a transaction takes")
         self._write(*writes)
         for key, queue in after.items():  # for the next transaction about them
             found[key] = queue_item(replace(queue, revision=before[key].revision + 1, shelved_for=None))
-        return [Enlisted(kind=Enlistment.QUEUED, request=request) for request in requests], ring and due
+        return [Enlisted(kind=Enlistment.QUEUED, request=request) for request in requests], rings
 
     def _request_of(
         self,
@@ -451,9 +479,6 @@ class WaitingRoom:
         (item,) = self.store.get(LEDGER)
         return ledger_from(item)
 
-    def snapshot(self, policy: Policy, now: datetime) -> Snapshot:
-        return self.look(policy, now).snapshot
-
     def look(self, policy: Policy, now: datetime, rings: Sequence[Ring] | None = None) -> Sight:
         """Read what a pass must know; reads a bounded number of queues, whatever waits.
 
@@ -462,6 +487,8 @@ class WaitingRoom:
         Raises Conflict when the policy has just changed.
         """
         hints = [hint for ring in rings or () for hint in ring.hints or ()]
+        if len(hints) > 2 * HINTS_MAX:
+            hints, rings = [], None
         found = self.read(dict.fromkeys((LEDGER, BELL, *(key for hint in hints for key in _hint_keys(hint)))))
         ledger = ledger_from(found[LEDGER])
         rung = int((found[BELL] or {}).get("rings", 0))
@@ -470,7 +497,8 @@ class WaitingRoom:
         queues: list[TenantQueue] = []
         partial: set[str] = set()
         whole = True
-        if rings is not None and _told_of_all(ledger, rung, rings):
+        told = rings is not None and _told_of_all(ledger, rung, rings)
+        if told:
             queues = _hinted_queues(hints, found)
         elif ledger.paused or ledger.used >= policy.running_max:
             whole = False
@@ -498,6 +526,7 @@ class WaitingRoom:
             rings=rung if whole and not partial else None,
             requests={name: item for name, item in requests.items() if item},
             tenants={name: tenant_from(item) for name, item in tenants.items() if item},
+            told=told,
         )
 
     def requests_and_tenants(
@@ -629,8 +658,12 @@ class WaitingRoom:
         writes: list[Write] = []
         done: list[Decision] = []
         after: dict[tuple[str, str], TenantQueue] = {}
-        for group in _by_queue(plan.admissions):
+        for whole in _by_queue(plan.admissions):
+            group = whole
             queue, changes = self._admit(group, policy, now, plan.month, sight)
+            while not writes and len(changes) + 2 > ACTIONS_MAX:  # more of one tenant than a transaction takes
+                group = group[: len(group) - (len(changes) + 3 - ACTIONS_MAX) // 2 - 1]
+                queue, changes = self._admit(group, policy, now, plan.month, sight)
             if len(writes) + len(changes) + 2 > ACTIONS_MAX:
                 break
             writes += changes
@@ -639,7 +672,7 @@ class WaitingRoom:
         left_over = (after.get((w.queue.tier, w.queue.tenant_id), w.queue) for w in snapshot.queues)
         quiet = sight.rings is not None and not any(queue.lanes for queue in left_over)
         heard = {"heard": sight.rings, "waiting": NOBODY} if quiet else {"waiting": SOMEBODY}
-        ledger = self._take_slots(done, plan, snapshot.ledger, policy, now, heard)
+        ledger = self._take_slots(done, plan, sight, policy, now, heard)
         self._write(ledger, *writes, *([self._kept(kept, snapshot.ledger.version, now)] if kept else []))
         changed = {
             write.key: applied(sight.requests[write.key.values[0][1]], write)
@@ -711,7 +744,7 @@ class WaitingRoom:
     ) -> Write:
         """Return what admits a request; one that was read before must still train on the same."""
         runtime_max = decision.runtime_max or tier.runtime_max
-        same = (Is("content", read_along["content"]),) if read_along else ()
+        same = tuple(Is(name, read_along[name]) for name in ("content", "attempt")) if read_along else ()
         return Update(
             request_key(decision.place.request_id),
             set={
@@ -736,7 +769,7 @@ class WaitingRoom:
         self,
         admissions: Sequence[Decision],
         plan: Plan,
-        ledger: Ledger,
+        sight: Sight,
         policy: Policy,
         now: datetime,
         heard: Item,
@@ -745,6 +778,7 @@ class WaitingRoom:
 
         Raises Conflict when they exceed a limit by themselves: a count that does not exist yet passes any bound.
         """
+        ledger = sight.snapshot.ledger
         counts = _counts((decision.queue.tier, decision.place.lane) for decision in admissions)
         limits = _limits(policy)
         if any(count > limits.get(name, count) for name, count in counts.items()):
@@ -766,6 +800,7 @@ class WaitingRoom:
             remove=(*_forgotten(ledger, month_of(now - MONEY_KEPT)), *(() if "heard" in heard else ("heard",))),
             when=(
                 *self._unmoved(ledger),
+                *_undisturbed(sight, heard),
                 *(AtMost(name, limits[name] - count) for name, count in counts.items() if name in limits),
             ),
         )
@@ -804,7 +839,7 @@ class WaitingRoom:
             ledger = sight.snapshot.ledger
             unmoved = (*self._unmoved(ledger), IsOr("moves", ledger.moves))
             changes = {"waiting": SOMEBODY, "by": BY_PASS}
-            self._write(Update(LEDGER, set=changes, remove=("heard",), when=unmoved))
+            self._write(Update(LEDGER, set=changes, add={"stirred": 1}, remove=("heard",), when=unmoved))
 
     def shelve(
         self,
@@ -914,7 +949,7 @@ class WaitingRoom:
     # --- ends ---------------------------------------------------------------------------------------------
 
     def finish(self, ends: Sequence[End], policy: Policy, now: datetime, found: Found | None = None) -> list[bool]:
-        """End attempts and release their slots, a transaction for some at a time; the last wakes the dispatcher.
+        """End attempts and release their slots, a transaction for some at a time; each wakes the dispatcher.
 
         False for each that had ended before. `found` is what was read of them already (`end_keys`).
         """
@@ -922,18 +957,20 @@ class WaitingRoom:
         told: dict[int, bool] = {}
         for part in _packed_ends(order, ends):
             some = [ends[number] for number in part]
-            told |= dict(zip(part, self._finish(some, policy, now, found, part[-1] == order[-1]), strict=True))
+            told |= dict(zip(part, self._finish(some, policy, now, found), strict=True))
         return [told[number] for number in range(len(ends))]
 
     def _finish(
-        self, ends: Sequence[End], policy: Policy, now: datetime, found: Found | None, last: bool
+        self, ends: Sequence[End], policy: Policy, now: datetime, found: Found | None = None
     ) -> list[bool]:
         tries = [found]  # what was read before is good for one try
-        return self._retried(lambda: self._finish_once(ends, policy, now, tries.pop() if tries else None, last))
+        try:
+            return self._retried(lambda: self._finish_once(ends, policy, now, tries.pop() if tries else None))
+        except _TooMany:
+            half = (len(ends) + 1) // 2
+            return self._finish(ends[:half], policy, now) + self._finish(ends[half:], policy, now)
 
-    def _finish_once(
-        self, ends: Sequence[End], policy: Policy, now: datetime, found: Found | None, last: bool
-    ) -> list[bool]:
+    def _finish_once(self, ends: Sequence[End], policy: Policy, now: datetime, found: Found | None) -> list[bool]:
         known_items = self._known([request_key(end.request.request_id) for end in ends], found)
         current = {item["request_id"]: request_from(item) for item in known_items.values() if item}
         settling: dict[str, End] = {}
@@ -950,10 +987,8 @@ class WaitingRoom:
             states: list[Write] = [self._end_request(end, current[id_], now) for id_, end in settling.items()]
             queues, waits = self._released_queues(requests, executions, policy, now, found)
             if len(states) + len(queues) + 1 > ACTIONS_MAX and len(ends) > 1:
-                half = (len(ends) + 1) // 2
-                first = self._finish(ends[:half], policy, now, None, False)
-                return first + self._finish(ends[half:], policy, now, None, last)
-            ledger = self._give_back(requests, executions, policy, waits=waits, last=last)
+                raise _TooMany
+            ledger = self._give_back(requests, executions, policy, waits=waits)
             self._settle(states, ledger, queues)
             if found is not None:  # for the next transaction about the same tenants
                 found |= {one.key: one.item for one in queues if isinstance(one, Put) and one.key in found}
@@ -1003,12 +1038,11 @@ class WaitingRoom:
         policy: Policy,
         *,
         waits: bool,
-        last: bool = True,
     ) -> Update:
         """Return what gives slots and reservations back, and books costs on the tier's account.
 
         Where less comes back than was spent, what others decided on the account before does not hold any more.
-        With `waits`, something waits in the queues that it is about. The `last` of some wakes the dispatcher.
+        With `waits`, something waits in the queues that it is about.
         """
         counts = _counts((request.tier, request.lane) for request in requests)
         money: dict[str, Decimal] = {}
@@ -1021,8 +1055,9 @@ class WaitingRoom:
                 money[name] = money.get(name, Decimal(0)) + usd
         return Update(
             LEDGER,
-            set={"by": BY_END if last else BY_PART} | ({"waiting": SOMEBODY} if waits else {}),
+            set={"by": BY_END} | ({"waiting": SOMEBODY} if waits else {}),
             add={
+                **({"stirred": 1} if waits else {}),
                 **{name: -count for name, count in counts.items()},
                 **{name: usd for name, usd in money.items() if usd},
                 **_moved(policy, taken),
@@ -1200,7 +1235,7 @@ class WaitingRoom:
                 Update(
                     LEDGER,
                     set={"by": BY_END, "waiting": SOMEBODY},
-                    add={**spent, **_moved(policy, {before.tier: change})},
+                    add={**spent, **_moved(policy, {before.tier: change}), "stirred": 1},
                     remove=("heard",),
                 )
             )
@@ -1271,7 +1306,8 @@ class WaitingRoom:
 
     def note_weights(self, backlog: Mapping[str, Backlog]) -> None:
         """Keep the weight of all that wait, for passes that cannot read it all."""
-        self._write(Update(LEDGER, set={f"{_WEIGHT}{tier}": found.weight for tier, found in backlog.items()}))
+        weights = {f"{_WEIGHT}{tier}": found.weight for tier, found in backlog.items()}
+        self._write(Update(LEDGER, set={**weights, "by": BY_PASS}))
 
     def queue(self, tier: str, tenant_id: str) -> TenantQueue:
         (item,) = self.store.get(queue_key(tier, tenant_id))
@@ -1285,6 +1321,7 @@ class WaitingRoom:
         ledger = self.ledger()
         tiers = ledger.paused_tiers | {tier} if paused else ledger.paused_tiers - {tier}
         changes: Item = {"paused": paused} if tier is None else {"paused_tiers": sorted(filter(None, tiers))}
+        changes["by"] = BY_PASS
         self._write(Update(LEDGER, set=changes, add={"version": 1}, when=self._unmoved(ledger)))
 
     def set_tenant_paused(self, tier: str, tenant_id: str, paused: bool, now: datetime) -> None:
@@ -1370,7 +1407,7 @@ class WaitingRoom:
         """Take what runs now for all that SageMaker will run, until a time."""
         ledger = self.ledger()
         to = max(ledger.used, 1)
-        changes: Item = {"shrunk_to": to, "shrunk_until": stamp(until)}
+        changes: Item = {"shrunk_to": to, "shrunk_until": stamp(until), "by": BY_PASS}
         self._write(Update(LEDGER, set=changes, add={"version": 1}, when=self._unmoved(ledger)))
 
     def recount(self, now: datetime) -> dict[str, int]:
@@ -1389,7 +1426,7 @@ class WaitingRoom:
         suspicion = f"{after.moves} {sorted(wrong.items())}"
         unmoved = (IsOr("moves", after.moves),)
         if item is None or item.get("suspicion") != suspicion:
-            changes = {"suspicion": suspicion, "suspected_at": stamp(now)}
+            changes = {"suspicion": suspicion, "suspected_at": stamp(now), "by": BY_PASS}
             self._write(Update(LEDGER, set=changes, when=unmoved))
             return {}
         if now < unstamp(item["suspected_at"]) + SUSPICION_AGE:
@@ -1398,7 +1435,7 @@ class WaitingRoom:
         self._write(
             Update(
                 LEDGER,
-                set=exact,
+                set={**exact, "by": BY_PASS},
                 add={"version": 1, "moves": 1},
                 remove=("suspicion", "suspected_at"),
                 when=unmoved,
@@ -1687,7 +1724,19 @@ def _ring(requests: Sequence[Request]) -> Update:
 def _told_of_all(ledger: Ledger, rung: int, rings: Sequence[Ring]) -> bool:
     """Tell whether rings name all that can wait: nothing waited once, and each ring since is among them."""
     told = {ring.number for ring in rings if ring.hints is not None}
-    return ledger.heard is not None and all(number in told for number in range(ledger.heard + 1, rung + 1))
+    heard = ledger.heard
+    return heard is not None and heard < rung and all(number in told for number in range(heard + 1, rung + 1))
+
+
+def _undisturbed(sight: Sight, heard: Item) -> tuple[Condition, ...]:
+    """Return the condition under which a commit may say whether somebody waits.
+
+    That nobody does: nothing went back to the queues since they were read. That somebody does, when nobody did: no
+    end came since, which would have woken a pass.
+    """
+    if heard["waiting"] == NOBODY:
+        return (IsOr("stirred", int(sight.ledger.get("stirred", 0))),)
+    return () if sight.ledger.get("waiting") == SOMEBODY else (IsOr("moves", sight.snapshot.ledger.moves),)
 
 
 def _hint_keys(hint: Hint) -> tuple[Key, ...]:
@@ -1719,20 +1768,23 @@ def _packed(wishes: Sequence[Wish], plain: Sequence[int], found: Found, policy: 
         return queue_key(wishes[number].submission.tier, wishes[number].submission.tenant_id)
 
     part: list[int] = []
-    actions, items = 1, set[tuple[Key, str]]()  # the bell
+    lanes: dict[Key, set[str]] = {}
+    counted: dict[Key, int] = {}
+    """Queue → the items of it that the part writes."""
+    actions = 1  # the bell
     for number in sorted(plain, key=lambda number: queue_of(number).values):
         one, key = wishes[number].submission, queue_of(number)
         tier = policy.tier(one.tier)
         assert tier is not None, "the policy has the tier of what is plain"
-        lanes = {str(policy.lane_for(tier, one.algorithm, one.content.size_bytes))}
-        touched = {(key, lane) for lane in lanes | set((found[key] or {}).get("lanes", ()))}
-        needed = 2 + len(touched - items)
+        known = lanes.setdefault(key, set((found[key] or {}).get("lanes", ())))
+        known.add(str(policy.lane_for(tier, one.algorithm, one.content.size_bytes)))
+        needed = 2 + len(known) - counted.get(key, 0)
         if part and actions + needed > ACTIONS_MAX:
             yield part
-            part, actions, items, needed = [], 1, set(), 2 + len(touched)
+            part, actions, counted, needed = [], 1, {}, 2 + len(known)
         part.append(number)
         actions += needed
-        items |= touched
+        counted[key] = len(known)
     if part:
         yield part
 

@@ -61,9 +61,11 @@ class SageMakerExecutions:
             if summary["PipelineExecutionStatus"] in ("Executing", "Stopping")
         }
 
-    def find(self, name: str, *, since: datetime) -> str | None:
-        found = (s for s in self._summaries(since) if s.get("PipelineExecutionDisplayName") == name)
-        return next((str(summary["PipelineExecutionArn"]) for summary in found), None)
+    def started(self, *, since: datetime) -> dict[str, str]:
+        return {
+            str(summary.get("PipelineExecutionDisplayName", "")): str(summary["PipelineExecutionArn"])
+            for summary in self._summaries(since)
+        }
 
     def _summaries(self, since: datetime) -> Iterator[dict[str, Any]]:
         """Yield the pipeline's executions started since a time."""

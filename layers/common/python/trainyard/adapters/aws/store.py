@@ -47,6 +47,10 @@ _CONSISTENT = ("scheduler", "ready", "record")
 """A global index cannot be read consistently, a local one can."""
 
 
+READS_TRIED = 4
+"""Of a batch of which DynamoDB leaves a part unread, for its throughput or its size."""
+
+
 def rest(number: int) -> None:
     """Wait before the given further try of a contended write: longer each time, and never in step."""
     time.sleep(random.uniform(0, 0.02 * 2**number))  # noqa: S311 - jitter, no secret
@@ -72,15 +76,19 @@ class DynamoStore:
         for key in keys:
             table = asked.setdefault(self._tables[key.table], {"ConsistentRead": True, "Keys": []})
             table["Keys"].append(_serialized(dict(key.values)))
-        with translated():
-            answer = client("dynamodb").batch_get_item(RequestItems=asked)
-        if answer.get("UnprocessedKeys"):
-            raise Throttled("DynamoDB left keys unread")
-        found = {
-            (table, *(item[name]["S"] for name in _KEY_NAMES[self._kind(table)])): deserialized(item)
-            for table, items in answer["Responses"].items()
-            for item in items
-        }
+        found: dict[tuple[str, ...], Item] = {}
+        for number in range(1, READS_TRIED + 1):
+            with translated():
+                answer = client("dynamodb").batch_get_item(RequestItems=asked)
+            for table, items in answer["Responses"].items():
+                names = _KEY_NAMES[self._kind(table)]
+                found |= {(table, *(item[name]["S"] for name in names)): deserialized(item) for item in items}
+            asked = answer.get("UnprocessedKeys")
+            if not asked:
+                break
+            if number == READS_TRIED:
+                raise Throttled("DynamoDB left keys unread")
+            rest(number)
         return [found.get((self._tables[key.table], *(v for _, v in key.values))) for key in keys]
 
     def _get_one(self, key: Key) -> Item | None:

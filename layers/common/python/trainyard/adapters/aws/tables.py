@@ -7,7 +7,10 @@ from typing import Any
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.items import Item, deserialized, serialized
+from trainyard.adapters.aws.store import rest
 from trainyard.application.tenant_records import tenant_from, tenant_item
+from trainyard.application.waiting_room import BELL
+from trainyard.domain.errors import Conflict
 from trainyard.domain.tenants import Tenant, TenantState
 
 
@@ -126,11 +129,25 @@ class DynamoBell:
         self._table = scheduler_table
         self._queue_url = bell_queue_url
 
+    RINGS_TRIED = 5
+    """While transactions that ring it are under way."""
+
     def ring(self) -> None:
+        for number in range(1, self.RINGS_TRIED + 1):
+            try:
+                self._ring()
+            except Conflict:
+                if number == self.RINGS_TRIED:
+                    raise
+                rest(number)
+            else:
+                break
+
+    def _ring(self) -> None:
         with translated():
             client("dynamodb").update_item(
                 TableName=self._table,
-                Key=serialized({"pk": "bell", "sk": "bell"}),
+                Key=serialized(dict(BELL.values)),
                 UpdateExpression="ADD rings :one REMOVE hints",
                 ExpressionAttributeValues=serialized({":one": 1}),
             )

@@ -1,7 +1,7 @@
 """Calls beside each other: AWS answers many at once, and each takes tens of milliseconds."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -13,9 +13,13 @@ THREADS = 8
 
 
 def beside_each_other(do: Callable[[A], B], each: Iterable[A], /) -> list[B]:
-    """Implements AtOnce; raises the first error when all have ended."""
+    """Implements AtOnce; all are done, and then the first error is raised."""
     some = list(each)
-    return [do(one) for one in some] if len(some) < 2 else list(_pool().map(do, some))
+    if len(some) < 2:
+        return [do(one) for one in some]
+    futures = [_pool().submit(do, one) for one in some]
+    wait(futures)
+    return [future.result() for future in futures]
 
 
 @cache

@@ -120,7 +120,7 @@ class MemoryExecutions:
     """Starts by token; `faults` are raised first, one per call, "lost" ones after they took effect."""
 
     def __init__(self) -> None:
-        self.started: dict[str, tuple[str, dict[str, str]]] = {}
+        self.by_token: dict[str, tuple[str, dict[str, str]]] = {}
         """Token → display name and parameters."""
         self.faults: list[tuple[Exception, bool]] = []
         self.calls = 0
@@ -136,22 +136,22 @@ class MemoryExecutions:
         self.calls += 1
         fault, lost = self.faults.pop(0) if self.faults else (None, False)
         if fault is None or lost:
-            self.started.setdefault(token, (name, parameters))
+            self.by_token.setdefault(token, (name, parameters))
         if fault is not None:
             raise fault
         identity = hashlib.sha256(token.encode()).hexdigest()[:12]
         return f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/{identity}"
 
-    def find(self, name: str, *, since: datetime) -> str | None:
+    def started(self, *, since: datetime) -> dict[str, str]:
         if self.lists_late:
-            return None
-        return next((_arn(token) for token, (known, _) in self.started.items() if known == name), None)
+            return {}
+        return {name: _arn(token) for token, (name, _) in self.by_token.items()}
 
     def status(self, execution_arn: str) -> str:
         return self.statuses.get(execution_arn, "Executing")
 
     def running(self, *, since: datetime) -> dict[str, str]:
-        ours = {_arn(token): name for token, (name, _) in self.started.items()}
+        ours = {_arn(token): name for token, (name, _) in self.by_token.items()}
         return ours | {f"arn/{name}": name for name in self.foreign}
 
     def stop(self, execution_arn: str) -> None:
