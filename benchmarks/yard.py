@@ -6,7 +6,7 @@ Calls are counted by their AWS operation.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
@@ -31,6 +31,9 @@ LATENCY = {
     "sqs:SendMessage": 0.010,
 }
 """Seconds, about what these calls take within a Region; assumptions, the same for all designs."""
+
+SETTLED = timedelta(seconds=60)
+"""After its end an execution's slot should be free: the slowest design looks every half minute."""
 
 EVENT_SECONDS = (0.3, 1.5)
 """From a change of an execution's status to the event's arrival."""
@@ -198,6 +201,13 @@ class Yard:
         for name in ("", execution.job.tier):
             self.running[name] += change
             self.peaks[name] = max(self.peaks[name], self.running[name])
+
+    def amiss(self, held: Mapping[str, int]) -> int:
+        """Return by how much the slots held by tier differ from what runs, or has just ended."""
+        now = self.agenda.now
+        recent = Counter(e.job.tier for e in self.executions[-4000:] if now - SETTLED < e.ends <= now)
+        over = sum(max(held[tier] - self.running[tier] - recent[tier], 0) for tier in held)
+        return over + sum(max(self.running[tier] - held[tier], 0) for tier in held)
 
     def _end(self, execution: Execution) -> None:
         self._count(execution, -1)

@@ -74,4 +74,4 @@ class Counter:
 
     def leaked(self) -> int:
         """Return by how much the counters differ from what runs."""
-        return sum(abs(count - self.yard.running[tier]) for tier, count in self.counts.items())
+        return self.yard.amiss(self.counts)

@@ -305,10 +305,8 @@ class Ours:
         return int(queued) + len(sent - requests.keys())
 
     def leaked(self) -> int:
-        ledger = self.room.ledger()
-        return sum(
-            ledger.used_by_tier.get(tier.name, 0) - self.yard.running[tier.name] for tier in self.policy.tiers
-        )
+        held = self.room.ledger().used_by_tier
+        return self.yard.amiss({tier.name: held.get(tier.name, 0) for tier in self.policy.tiers})
 
 
 def tenant_named(name: str, tier: str) -> Tenant:

@@ -72,4 +72,4 @@ class RoundRobin:
         return sum(len(jobs) for tenants in self.jobs.values() for jobs in tenants.values())
 
     def leaked(self) -> int:
-        return sum(held - self.yard.running[tier] for tier, held in self.held.items())
+        return self.yard.amiss(self.held)

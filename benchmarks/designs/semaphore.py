@@ -100,4 +100,4 @@ class Semaphore:
 
     def leaked(self) -> int:
         self.settle()
-        return sum(len(owners) - self.yard.running[tier] for tier, owners in self.owners.items())
+        return self.yard.amiss({tier: len(owners) for tier, owners in self.owners.items()})

@@ -1,0 +1,79 @@
+"""The benches run, mean what they say, and the page is what they found."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compare, report
+from benchmarks.yard import CALM, TROUBLED, Crash, Faults, Yard
+from simulation.flow import Job
+from trainyard.domain.errors import OutcomeUnknown, Throttled
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("troubled", [False, True], ids=["calm", "with faults"])
+@pytest.mark.parametrize("design", compare.DESIGNS)
+def test_each_design_does_the_work(design: str, troubled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(compare.HORIZONS, 20, 2400.0)
+    found = compare.run(design, 20, troubled, seed=2)
+    assert found.starts > 50
+    assert 0.4 < found.use <= 1.0
+    assert found.lost == 0
+    if design == "trainyard":
+        assert (found.overshoot, found.tier_overshoot, found.leaked, found.doubled) == (0, 0, 0, 0)
+
+
+def test_the_counter_overshoots_and_the_blog_doubles_when_answers_are_lost() -> None:
+    """The faults that the others are said to suffer from are there to be suffered."""
+    counter, blog = (compare.run(design, 20, True, seed=1) for design in ("counter", "blog"))
+    assert counter.overshoot > 0
+    assert blog.doubled > 0
+
+
+def test_the_page_is_what_the_result_says() -> None:
+    result = json.loads((ROOT / "benchmarks/result.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    assert page == report.document(result), "python -m benchmarks --render"
+    assert report.unexpected(result) == []
+
+
+def test_what_lies_outside_of_its_range_is_told() -> None:
+    result = json.loads((ROOT / "benchmarks/result.json").read_text(encoding="utf-8"))
+    ours = next(one for one in result["designs"] if one["design"] == "trainyard")
+    ours["leaked"] = 3
+    result["calls"][0]["scheduling"] = 1.4
+    assert [line.partition(":")[0] for line in report.unexpected(result)] == [
+        "designs, trainyard.leaked",
+        "calls, in bursts",
+    ]
+
+
+def test_a_call_takes_time_is_counted_and_goes_wrong_as_often_as_it_is_said_to() -> None:
+    calm = Yard(faults=CALM, seed=1)
+    took = calm.invoke(lambda: calm.call("dynamodb:GetItem", times=3))
+    assert (round(took, 3), calm.calls["dynamodb:GetItem"]) == (0.012, 3)
+    wrong = Yard(faults=Faults(throttled=0.1, unanswered=0.1, crashed=0.1), seed=1)
+    found: dict[type, int] = {}
+    for _ in range(3000):
+        try:
+            wrong.call("dynamodb:GetItem")
+        except (Crash, Throttled, OutcomeUnknown) as error:
+            found[type(error)] = found.get(type(error), 0) + 1
+    assert {kind: 250 < count < 350 for kind, count in found.items()} == {
+        Crash: True,
+        Throttled: True,
+        OutcomeUnknown: True,
+    }
+
+
+def test_the_same_token_starts_nothing_a_second_time_and_an_end_frees_what_it_took() -> None:
+    yard = Yard(faults=CALM, seed=1)
+    job = Job(1, 0.0, "t", "basic", 30.0)
+    assert yard.start("n", "token", job) is yard.start("n", "token", job)
+    yard.run_until(10)
+    assert (yard.running[""], len(yard.listed(yard.agenda.now.replace(year=2025)))) == (1, 1)
+    yard.run_until(40)
+    assert (yard.running[""], yard.peaks["basic"]) == (0, 1)
+    assert TROUBLED.events_lost > 0
