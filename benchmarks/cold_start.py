@@ -1,9 +1,9 @@
 """Cold starts: what a new process takes to import a function and to answer its first event.
 
-Each function is run in a new process with the environment that the template gives it, against the local cloud, the
-layer compiled to bytecode, which `sam build` does not do yet. Beside it the floor: a new process that imports the AWS SDK and builds the
-same clients, and nothing else. Both are measured in CPU time, alternately, since waiting for the local cloud says
-nothing of AWS; the ratio is of their medians.
+Each function is run in a new process with the environment that the template gives it, against the local cloud,
+the layer compiled to bytecode, which `sam build` does not do yet. Beside it the floor: a new process that
+imports the AWS SDK and builds the same clients, and nothing else. Both are measured in CPU time, alternately,
+since waiting for the local cloud says nothing of AWS; the ratio is of their medians.
 """
 
 import compileall
