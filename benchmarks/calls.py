@@ -17,8 +17,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks.compare import Load, policy
-from benchmarks.designs.ours import DEFAULTS, PRICES
+from benchmarks.designs.ours import DEFAULTS, PRICES, report_of, tenant_named
 from local.cloud import Cloud
+from simulation.flow import Job, submission_of
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore
@@ -38,11 +39,8 @@ from trainyard.application.waiting_room import (
     WaitingRoom,
     ring_from,
 )
-from trainyard.domain.executions import JobFacts, StepFacts
 from trainyard.domain.names import display_name
-from trainyard.domain.prices import JobKind
-from trainyard.domain.requests import Cause, Content, Submission
-from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
+from trainyard.domain.requests import Submission
 
 SLOTS, TENANTS, REQUESTS, ALONE = 100, 30, 1000, 40
 ENLISTED_AT_ONCE, SETTLED_AT_ONCE = 100, 100
@@ -83,18 +81,7 @@ class Reports:
     now: datetime
 
     def read(self, execution_arn: str) -> ExecutionReport:
-        job = JobFacts(
-            kind=JobKind.TRAINING,
-            arn=execution_arn,
-            status="Completed",
-            instance_type="ml.m5.large",
-            instance_count=1,
-            volume_gb=30,
-            started_at=self.now,
-            ended_at=self.now + timedelta(minutes=1),
-            billable_seconds=60,
-        )
-        return ExecutionReport(steps=(StepFacts(name="t", kind="Training", status="Succeeded", job=job),))
+        return report_of(execution_arn, self.now, 60)
 
 
 @dataclass
@@ -112,7 +99,7 @@ class Service:
         room = WaitingRoom(store=self.store, retention=timedelta(days=30), rest=lambda _: None)
         tenants = DynamoTenants(tenants_table="tenants")
         for number in range(TENANTS):
-            tenants.put(_tenant(number))
+            tenants.put(tenant_named(f"t{number}", TIERS[number % 3]))
         self.executions = edges.MemoryExecutions()
         self.reports = Reports(datetime.now(UTC))
         shared: dict[str, Any] = {
@@ -218,35 +205,6 @@ def _tables() -> Iterator[DynamoStore]:
     clients.client.cache_clear()
 
 
-def _tenant(number: int) -> Tenant:
-    name = f"t{number}"
-    return Tenant(
-        tenant_id=name,
-        state=TenantState.ACTIVE,
-        tier=TIERS[number % 3],
-        bucket=f"bucket-{name}",
-        root="",
-        role_arn="arn:role",
-        model_group="group",
-        settings=TrainingSettings(algorithm="linear", target="y"),
-    )
-
-
 def _submission(number: int) -> Submission:
     owner = number % TENANTS
-    return Submission(
-        request_id=f"{number:032x}",
-        tenant_id=f"t{owner}",
-        tier=TIERS[owner % 3],
-        data_set=f"set-{number}",
-        content=Content(
-            bucket=f"bucket-t{owner}",
-            key=f"incoming/set-{number}/data.csv",
-            version_id="v1",
-            etag="0" * 32,
-            sequencer="",
-            size_bytes=1000,
-            event_time=datetime.now(UTC),
-        ),
-        cause=Cause.UPLOAD,
-    )
+    return submission_of(Job(number, 0.0, f"t{owner}", TIERS[owner % 3], 60.0), datetime.now(UTC))

@@ -26,6 +26,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from benchmarks.designs.ours import CHOICE, DEFAULTS, tenant_named
+from simulation.flow import Job, submission_of
 from trainyard.adapters.memory import edges
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.dispatch import Dispatch
@@ -44,7 +45,7 @@ from trainyard.application.waiting_room import (
 )
 from trainyard.domain.errors import Conflict
 from trainyard.domain.policy import Policy, TenantPolicy, TierPolicy
-from trainyard.domain.requests import Cause, Content, State, Submission
+from trainyard.domain.requests import State, Submission
 
 COHORTS, QUEUES, QUOTA, BORROWING = 5, 6, 20, 100
 CLASSES = {"small": (350, 1, 0.2, 0.1), "medium": (100, 5, 0.5, 0.5), "large": (50, 20, 1.0, 1.2)}
@@ -257,22 +258,9 @@ def _kind_of(request_id: str) -> str:
 
 
 def _submission(number: int, tier: str, kind: str) -> Submission:
-    return Submission(
-        request_id=f"{_KINDS.index(kind):02x}{number:030x}",
-        tenant_id=f"{tier}-{kind}",
-        tier=tier,
-        data_set=f"set-{number}",
-        content=Content(
-            bucket=f"bucket-{tier}-{kind}",
-            key=f"incoming/set-{number}/data.csv",
-            version_id="v1",
-            etag="0" * 32,
-            sequencer="",
-            size_bytes=CLASSES[kind][1] * MB,
-            event_time=_now(),
-        ),
-        cause=Cause.UPLOAD,
-    )
+    _, units, seconds, _ = CLASSES[kind]
+    job = Job(number, 0.0, f"{tier}-{kind}", tier, seconds, size_mb=units)
+    return replace(submission_of(job, _now()), request_id=f"{_KINDS.index(kind):02x}{number:030x}")
 
 
 def _policy() -> Policy:

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.designs.ours import CHOICE, DEFAULTS, tenant_named
+from simulation.flow import Job, submission_of
 from trainyard.adapters.memory import edges
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.dispatch import Dispatch
@@ -22,13 +23,14 @@ from trainyard.application.ports import End
 from trainyard.application.store import Item, Key, Page, Write
 from trainyard.application.waiting_room import BELL, WaitingRoom, Wish
 from trainyard.domain.policy import Policy, TierPolicy
-from trainyard.domain.requests import Cause, Content, State, Submission
+from trainyard.domain.requests import State
 
 SIZES = ((100, 10), (10_000, 1_000), (1_000_000, 100_000))
 """Waiting requests, tenants."""
 SLOTS, FREE = 20, 5
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
-ETAG = "f" * 32
+ETAG = "0" * 32
+"""Of all content here: no id, though as long as one."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def filled(store: MemoryStore, limits: Policy, waiting: int, tenants: int) -> No
     """
     room = WaitingRoom(store=store, retention=timedelta(days=1), rest=lambda _: None)
     each = waiting // tenants
-    submissions = [submission(number, "t0") for number in range(each)]
+    submissions = [submission_of(Job(number, 0.0, "t0", "basic", 60.0), NOW) for number in range(1, each + 1)]
     edges.MemoryTenants(tenant_named("t0", "basic"), store=store)
     wishes = [Wish(submission=one, not_before=NOW) for one in submissions]
     room.enlist_all(wishes, room.seen_for(submissions), limits, NOW)
@@ -169,25 +171,6 @@ def _text(value: str, number: int, each: int) -> str:
     if value == "t0" or value.endswith(("#t0", "|t0", "-t0")):
         return f"{value[:-2]}t{number}"
     return value
-
-
-def submission(number: int, tenant_id: str) -> Submission:
-    return Submission(
-        request_id=f"{number:032x}",
-        tenant_id=tenant_id,
-        tier="basic",
-        data_set=f"set-{number}",
-        content=Content(
-            bucket=f"bucket-{tenant_id}",
-            key=f"incoming/set-{number}/data.csv",
-            version_id="v1",
-            etag=ETAG,
-            sequencer="",
-            size_bytes=1000,
-            event_time=NOW,
-        ),
-        cause=Cause.UPLOAD,
-    )
 
 
 def _policy() -> Policy:

@@ -94,7 +94,7 @@ class Flow:
 
     def _happen(self, event: Job | str, now: float) -> None:
         if isinstance(event, Job):
-            self.room.enlist(_submission(event), self.policy, _time(now))
+            self.room.enlist(submission_of(event, _time(event.arrives)), self.policy, _time(now))
         elif event:
             (request,) = self.room.get_all([event])
             self.room.finish([End(request=request, state=State.SUCCEEDED)], self.policy, _time(now))
@@ -129,7 +129,8 @@ def _time(seconds: float) -> datetime:
     return BEGIN + timedelta(seconds=seconds)
 
 
-def _submission(job: Job) -> Submission:
+def submission_of(job: Job, arrived_at: datetime) -> Submission:
+    """Return the upload that asks for a job."""
     return Submission(
         request_id=job.request_id,
         tenant_id=job.tenant_id,
@@ -142,7 +143,7 @@ def _submission(job: Job) -> Submission:
             etag="0" * 32,
             sequencer="",
             size_bytes=int(job.size_mb * MB),
-            event_time=_time(job.arrives),
+            event_time=arrived_at,
         ),
         cause=Cause.UPLOAD,
     )

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from benchmarks.yard import Execution, Queue, Yard
-from simulation.flow import Job
+from simulation.flow import Job, submission_of
 from trainyard.adapters.memory.edges import (
     MemoryAnnouncements,
     MemoryDataSets,
@@ -43,7 +43,7 @@ from trainyard.domain.executions import JobFacts, StepFacts
 from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import JobKind, Prices
-from trainyard.domain.requests import Cause, Content, Submission
+from trainyard.domain.requests import Submission
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
 
 WINDOW_SECONDS = 1.0
@@ -156,7 +156,7 @@ class Ours:
     def submit(self, job: Job) -> None:
         self.jobs[job.request_id] = job
         queue = self.queues[job.tier]
-        queue.send(_submission(job, self.yard.now))
+        queue.send(submission_of(job, self.yard.now))
         self._plan(Poller(job.tier, queue, 100, self._enlist), WINDOW_SECONDS)
 
     def end(self, execution: Execution) -> None:
@@ -278,20 +278,7 @@ class Ours:
     def read(self, execution_arn: str) -> ExecutionReport:
         """Tell what an execution did: a cost look-up, which the comparison leaves out."""
         execution = self._execution(execution_arn)
-        seconds = max(int(execution.job.seconds), 1)
-        job = JobFacts(
-            kind=JobKind.TRAINING,
-            arn=execution_arn,
-            status="Completed",
-            instance_type="ml.m5.large",
-            instance_count=1,
-            volume_gb=30,
-            started_at=execution.begins,
-            ended_at=execution.begins + timedelta(seconds=seconds),
-            billable_seconds=seconds,
-        )
-        step = StepFacts(name="train", kind="Training", status="Succeeded", job=job)
-        return ExecutionReport(steps=(step,), started_at=execution.begins, ended_at=execution.ends)
+        return report_of(execution_arn, execution.begins, max(int(execution.job.seconds), 1))
 
     def _execution(self, arn: str) -> Execution:
         return self.yard.executions[int(arn.rpartition("/")[2])]
@@ -322,20 +309,19 @@ def tenant_named(name: str, tier: str) -> Tenant:
     )
 
 
-def _submission(job: Job, now: datetime) -> Submission:
-    return Submission(
-        request_id=job.request_id,
-        tenant_id=job.tenant_id,
-        tier=job.tier,
-        data_set=f"set-{job.number}",
-        content=Content(
-            bucket=f"bucket-{job.tenant_id}",
-            key=f"incoming/set-{job.number}/data.csv",
-            version_id="v1",
-            etag="0" * 32,
-            sequencer="",
-            size_bytes=1000,
-            event_time=now,
-        ),
-        cause=Cause.UPLOAD,
+def report_of(execution_arn: str, begins: datetime, seconds: int) -> ExecutionReport:
+    """Return what SageMaker tells of an execution whose one job trained for so long."""
+    ends = begins + timedelta(seconds=seconds)
+    job = JobFacts(
+        kind=JobKind.TRAINING,
+        arn=execution_arn,
+        status="Completed",
+        instance_type="ml.m5.large",
+        instance_count=1,
+        volume_gb=30,
+        started_at=begins,
+        ended_at=ends,
+        billable_seconds=seconds,
     )
+    step = StepFacts(name="train", kind="Training", status="Succeeded", job=job)
+    return ExecutionReport(steps=(step,), started_at=begins, ended_at=ends)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, report
+from benchmarks import compare, passes, report
 from benchmarks.yard import CALM, TROUBLED, Crash, Faults, Yard
 from simulation.flow import Job
 from trainyard.domain.errors import OutcomeUnknown, Throttled
@@ -66,6 +66,11 @@ def test_a_call_takes_time_is_counted_and_goes_wrong_as_often_as_it_is_said_to()
         Throttled: True,
         OutcomeUnknown: True,
     }
+
+
+def test_a_pass_reads_no_more_of_a_thousand_waiting_requests_than_of_ten_thousand() -> None:
+    some, many = (passes._measured(waiting, waiting // 10, 1) for waiting in (1_000, 10_000))
+    assert (some.calls, some.items) == (many.calls, many.items)
 
 
 def test_the_same_token_starts_nothing_a_second_time_and_an_end_frees_what_it_took() -> None:
