@@ -196,13 +196,13 @@ def _tables() -> Iterator[DynamoStore]:
     before = dict(os.environ)
     with Cloud(authorise=False) as cloud:
         os.environ |= cloud.environment()
-        clients.client.cache_clear()
+        clients.forget()
         create_tables(cloud.client("dynamodb"))
         names = {f"{name}_table": name for name in ("scheduler", "requests", "record", "tenants")}
         yield DynamoStore(**names)
     os.environ.clear()
     os.environ |= before
-    clients.client.cache_clear()
+    clients.forget()
 
 
 def _submission(number: int) -> Submission:

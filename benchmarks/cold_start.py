@@ -54,8 +54,9 @@ services = sorted(set(asked))
 FLOOR = """
 import boto3
 from botocore.config import Config
+session = boto3.session.Session()
 for service in json.loads(sys.argv[1]):
-    boto3.session.Session().client(service, config=Config(retries={"mode": "standard", "max_attempts": 4}))
+    session.client(service, config=Config(retries={"mode": "standard", "max_attempts": 4}))
 """
 
 

@@ -13,7 +13,7 @@ from trainyard.adapters.aws import clients
 def trainyard(cloud: Cloud, stack: str, *arguments: str) -> Deployment:
     """Run a command, if one is given; return the deployment."""
     os.environ |= cloud.environment()
-    clients.client.cache_clear()
+    clients.forget()
     deployment = Deployment(stack)
     if arguments:
         parsed = build_parser().parse_args(["--stack", stack, *arguments])

@@ -15,7 +15,7 @@ from trainyard.application.book import BOOKS_BEGIN
 from trainyard.application.cost_tags import COST_TAGS, TagState, payers_command
 from trainyard.application.explain import BudgetAccount
 from trainyard.application.reports import By, CostRow, cost_report, differences, estimate_errors
-from trainyard.contracts.price_file import prices_of
+from trainyard.contracts.shipped_prices import prices_of
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord, days_in, month_begins, month_of, next_month
 from trainyard.domain.policy import Policy

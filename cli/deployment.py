@@ -20,7 +20,8 @@ from trainyard.application.policies import Policies
 from trainyard.application.stop import Stop
 from trainyard.application.waiting_room import WaitingRoom
 from trainyard.contracts.decisions import decode_pass
-from trainyard.contracts.policy_file import DEPLOYED, parse_policy
+from trainyard.contracts.policy_file import parse_policy
+from trainyard.contracts.policy_form import DEPLOYED
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant

@@ -8,7 +8,8 @@ from decimal import Decimal
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.adapters.aws.billing import list_prices
-from trainyard.contracts.price_file import SHIPPED, PriceFile, parse_prices, write_prices
+from trainyard.contracts.price_file import PriceFile, parse_prices, write_prices
+from trainyard.contracts.shipped_prices import SHIPPED
 from trainyard.domain.errors import Refused
 from trainyard.domain.prices import JobKind
 

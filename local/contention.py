@@ -226,7 +226,7 @@ def main() -> int:
     console = Console()
     with Cloud() as cloud:
         os.environ |= cloud.environment()
-        clients.client.cache_clear()
+        clients.forget()
         create_tables(cloud.client("dynamodb"))
         store = DynamoStore(scheduler_table="scheduler", requests_table="requests", record_table="record")
         contest = Contest(store, arguments.requests, LIMITS)

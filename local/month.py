@@ -233,13 +233,13 @@ def _compare(cloud: Cloud, yard: Deployment, outputs: dict[str, str], month: Mon
 def _environment(cloud: Cloud) -> Any:
     before = dict(os.environ)
     os.environ |= cloud.environment()
-    clients.client.cache_clear()
+    clients.forget()
     try:
         yield
     finally:
         os.environ.clear()
         os.environ |= before
-        clients.client.cache_clear()
+        clients.forget()
 
 
 @contextlib.contextmanager

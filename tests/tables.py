@@ -32,6 +32,6 @@ def without_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep a local cloud that end-to-end tests of the same process use out of a test's way."""
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SAGEMAKER"):
         monkeypatch.delenv(name, raising=False)
-    clients.client.cache_clear()
+    clients.forget()
     yield
-    clients.client.cache_clear()
+    clients.forget()

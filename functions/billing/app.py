@@ -10,7 +10,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
-from trainyard.contracts.events import BillingCommand
+from trainyard.contracts.money import BillingCommand
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_of
 from trainyard.telemetry import build_logger, count

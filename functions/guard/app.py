@@ -5,7 +5,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
-from trainyard.contracts.events import parse_job_status
+from trainyard.contracts.jobs import parse_job_status
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("guard")

@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
 from trainyard.application.intake import Judgement, Verdict
-from trainyard.contracts.events import parse_arrival
+from trainyard.contracts.arrivals import parse_arrival
 from trainyard.domain.errors import Malformed, Throttled
 from trainyard.telemetry import build_logger, count, reporting
 

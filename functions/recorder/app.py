@@ -8,7 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
 from trainyard.application.record import Recorded, Settled, StatusEvent
-from trainyard.contracts.events import RecordStep, parse_execution_status
+from trainyard.contracts.statuses import RecordStep, parse_execution_status
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import Request
 from trainyard.telemetry import build_logger, count

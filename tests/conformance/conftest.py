@@ -34,9 +34,9 @@ def ministack_store(
     """Yield what makes an empty store in the cloud's DynamoDB."""
     for name, value in ministack_cloud.environment().items():
         monkeypatch.setenv(name, value)
-    clients.client.cache_clear()
+    clients.forget()
     yield lambda: _empty_store(ministack_cloud)
-    clients.client.cache_clear()
+    clients.forget()
 
 
 @pytest.fixture(params=["memory", "moto", "ministack"])
@@ -46,11 +46,11 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         yield MemoryStore()
     elif request.param == "moto":
         with mock_aws():
-            clients.client.cache_clear()
+            clients.forget()
             create_tables(boto3.client("dynamodb"))
             names = {f"{name}_table": name for name in TABLES}
             yield DynamoStore(**names)
-        clients.client.cache_clear()
+        clients.forget()
     else:
         yield request.getfixturevalue("ministack_store")()
 

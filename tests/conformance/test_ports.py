@@ -61,16 +61,16 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         return
     if made.kind == "moto":
         with mock_aws():
-            clients.client.cache_clear()
+            clients.forget()
             create_tables(boto3.client("dynamodb"), prefix=f"{made.name}-")
             yield made
     else:
         for name, value in request.getfixturevalue("ministack_cloud").environment().items():
             monkeypatch.setenv(name, value)
-        clients.client.cache_clear()
+        clients.forget()
         create_tables(clients.client("dynamodb"), prefix=f"{made.name}-")
         yield made
-    clients.client.cache_clear()
+    clients.forget()
 
 
 def test_a_tenant_is_found_by_its_bucket_or_its_prefix_and_by_nothing_else(place: Place) -> None:
@@ -225,7 +225,7 @@ def executions(
     else:
         for name, value in request.getfixturevalue("ministack_cloud").environment().items():
             monkeypatch.setenv(name, value)
-        clients.client.cache_clear()
+        clients.forget()
         name = f"conformance-{next(_numbers)}"
         clients.client("sagemaker").create_pipeline(
             PipelineName=name,
@@ -234,7 +234,7 @@ def executions(
             ClientRequestToken="t" * 32,
         )
         yield SageMakerExecutions(pipeline_name=name), lambda: datetime.now(UTC)
-        clients.client.cache_clear()
+        clients.forget()
 
 
 def _an_hour(parameters: dict[str, str], execution: Any) -> None:

@@ -179,7 +179,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     before = dict(os.environ)
     with Cloud() as cloud:
         os.environ |= cloud.environment()
-        clients.client.cache_clear()
+        clients.forget()
         outputs = deploy(cloud)
         policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
         policy.write_text(POLICY, encoding="utf-8")
@@ -188,7 +188,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
         yield made
     os.environ.clear()
     os.environ |= before
-    clients.client.cache_clear()
+    clients.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -22,14 +22,14 @@ def doomed(tmp_path: Path) -> Iterator[Yard]:
     before = dict(os.environ)
     with Cloud() as cloud:
         os.environ |= cloud.environment()
-        clients.client.cache_clear()
+        clients.forget()
         made = Yard(cloud, deploy(cloud, parameters=VPC), Deployment("trainyard"))
         (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
         assert made.run("policy", "apply", str(tmp_path / "policy.yaml")) == 0
         yield made
     os.environ.clear()
     os.environ |= before
-    clients.client.cache_clear()
+    clients.forget()
 
 
 def left(cloud: Cloud) -> dict[str, list[str]]:

@@ -45,29 +45,29 @@ BUCKET = "trainyard-t-acme"
 @pytest.fixture
 def aws() -> Iterator[Any]:
     with mock_aws():
-        clients.client.cache_clear()
+        clients.forget()
         create_tables(boto3.client("dynamodb"))
         s3 = boto3.client("s3")
         s3.create_bucket(Bucket=BUCKET)
         s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
         yield s3
-    clients.client.cache_clear()
+    clients.forget()
 
 
 @pytest.fixture
 def stub() -> Iterator[Stubber]:
     """A SageMaker client whose answers are given; requests are checked against botocore's model."""
-    clients.client.cache_clear()
+    clients.forget()
     with Stubber(clients.client("sagemaker")) as stubber:
         yield stubber
-    clients.client.cache_clear()
+    clients.forget()
 
 
 @pytest.fixture
 def stub_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Stubber]]:
     """Yield what makes a client of a service whose answers are given."""
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    clients.client.cache_clear()
+    clients.forget()
     stubbers: list[Stubber] = []
 
     def make(service: str) -> Stubber:
@@ -78,7 +78,7 @@ def stub_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Stubber
     yield make
     for stubber in stubbers:
         stubber.deactivate()
-    clients.client.cache_clear()
+    clients.forget()
 
 
 # --- errors -------------------------------------------------------------------------------------------------
@@ -344,10 +344,10 @@ def test_all_are_done_beside_each_other_before_an_error_is_raised() -> None:
 
 
 def test_presigned_urls_are_of_signature_version_4() -> None:
-    clients.client.cache_clear()
+    clients.forget()
     url = clients.client("s3").generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": "k"})
     assert "X-Amz-Signature" in url
-    clients.client.cache_clear()
+    clients.forget()
 
 
 # --- moves and removals ------------------------------------------------------------------------------------------

@@ -6,10 +6,13 @@ import pytest
 from pydantic import BaseModel
 
 from tests.build import s3_event, submission
-from trainyard.contracts import events
+from trainyard.contracts.arrivals import parse_arrival
 from trainyard.contracts.messages import parse_training_request, training_request_body
-from trainyard.contracts.policy_file import DEPLOYED, parse_policy
+from trainyard.contracts.money import BudgetThresholdCrossed, CostAnomalyDetected
+from trainyard.contracts.policy_file import parse_policy
+from trainyard.contracts.policy_form import DEPLOYED
 from trainyard.contracts.settings import MissingSetting, Settings
+from trainyard.contracts.statuses import RecordStep, parse_execution_status
 from trainyard.contracts.tenants import StepCommand
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed, Refused
@@ -20,7 +23,7 @@ EVENTS = Path(__file__).parents[2] / "events"
 
 def test_an_upload_event_is_read_with_its_key_as_it_is() -> None:
     key = "incoming/churn/a b+c%2Fd ü.csv"
-    arrival = events.parse_arrival(json.dumps(s3_event(object_key=key)))
+    arrival = parse_arrival(json.dumps(s3_event(object_key=key)))
     assert isinstance(arrival, UploadArrived)
     assert (arrival.content.key, arrival.content.version_id, arrival.content.size_bytes) == (key, "v1", 1000)
 
@@ -28,7 +31,7 @@ def test_an_upload_event_is_read_with_its_key_as_it_is() -> None:
 def test_an_unversioned_bucket_and_the_other_spelling_of_the_entity_tag_are_read_too() -> None:
     body = s3_event()
     body["detail"]["object"] = {"key": "incoming/x/y", "size": 1, "eTag": '"abc"', "sequencer": "0A"}
-    arrival = events.parse_arrival(json.dumps(body))
+    arrival = parse_arrival(json.dumps(body))
     assert isinstance(arrival, UploadArrived)
     assert (arrival.content.version_id, arrival.content.etag) == (None, "abc")
 
@@ -53,12 +56,12 @@ def test_an_unversioned_bucket_and_the_other_spelling_of_the_entity_tag_are_read
 )
 def test_an_event_that_makes_no_sense_is_malformed(body: str) -> None:
     with pytest.raises(Malformed):
-        events.parse_arrival(body)
+        parse_arrival(body)
 
 
 def test_a_malformed_events_reason_names_the_field_and_not_the_data() -> None:
     with pytest.raises(Malformed, match=r"detail\.object\.size") as caught:
-        events.parse_arrival(json.dumps(s3_event(object_size=-1, object_key="incoming/secret/name.csv")))
+        parse_arrival(json.dumps(s3_event(object_size=-1, object_key="incoming/secret/name.csv")))
     assert "secret" not in str(caught.value)
 
 
@@ -76,16 +79,16 @@ KNOWN = {"Executing", "Succeeded", "Failed"}
 def test_each_example_event_is_what_its_name_says(path: Path) -> None:
     body = path.read_text(encoding="utf-8")
     if path.stem.startswith("execution-status"):
-        assert events.parse_execution_status(body).detail.status in KNOWN | {"Perplexed"}
+        assert parse_execution_status(body).detail.status in KNOWN | {"Perplexed"}
     elif path.stem.startswith("record-step"):
-        assert events.RecordStep.model_validate_json(body).attempt == 1
+        assert RecordStep.model_validate_json(body).attempt == 1
     elif path.stem.startswith("retraining-requested"):
-        assert isinstance(events.parse_arrival(body), RetrainingAsked)
+        assert isinstance(parse_arrival(body), RetrainingAsked)
     elif path.stem.startswith("object-created"):
-        assert isinstance(events.parse_arrival(body), UploadArrived)
+        assert isinstance(parse_arrival(body), UploadArrived)
     else:
         with pytest.raises(Malformed):
-            events.parse_arrival(body)
+            parse_arrival(body)
 
 
 def test_there_is_an_example_of_every_event() -> None:
@@ -210,15 +213,15 @@ def test_a_tenant_that_cannot_be_meant_is_refused(given: dict[str, Any], reason:
 
 @pytest.mark.parametrize("name", ["odd-times", "unknown", "failed", "succeeded", "executing"])
 def test_a_status_event_is_read_whatever_its_times_say(name: str) -> None:
-    event = events.parse_execution_status((EVENTS / f"execution-status-{name}.json").read_text(encoding="utf-8"))
+    event = parse_execution_status((EVENTS / f"execution-status-{name}.json").read_text(encoding="utf-8"))
     assert event.detail.execution_arn.endswith("/execution/abcdefghijkl")
 
 
 @pytest.mark.parametrize(
     ("name", "schema"),
     [
-        ("budget-threshold-crossed", events.BudgetThresholdCrossed),
-        ("cost-anomaly-detected", events.CostAnomalyDetected),
+        ("budget-threshold-crossed", BudgetThresholdCrossed),
+        ("cost-anomaly-detected", CostAnomalyDetected),
     ],
 )
 def test_what_is_told_of_money_follows_its_schema(name: str, schema: type[BaseModel]) -> None:

@@ -13,7 +13,8 @@ import pytest
 from tests.build import NOW, PRICES, after, execution, job, request, step
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.record import executed
-from trainyard.contracts.price_file import SHIPPED, parse_prices, prices_of, write_prices
+from trainyard.contracts.price_file import parse_prices, write_prices
+from trainyard.contracts.shipped_prices import SHIPPED, prices_of
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import apportioned, corrected, days_in, month_of, next_month, priced
 from trainyard.domain.prices import JobKind
@@ -144,7 +145,8 @@ def test_rounded_amounts_add_up_to_the_rounded_sum_and_none_is_a_cent_off() -> N
 
 
 def test_the_shipped_table_is_whole_and_prices_what_the_shipped_policy_names() -> None:
-    from trainyard.contracts.policy_file import DEPLOYED, parse_policy
+    from trainyard.contracts.policy_file import parse_policy
+    from trainyard.contracts.policy_form import DEPLOYED
     from trainyard.domain.policy import Lane
 
     policy = parse_policy(DEPLOYED.read_text(encoding="utf-8"), 0, "us-east-1")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.build import ACCOUNT
 from trainyard.application.guard import Guard, JobIdentity, JobStarted
-from trainyard.contracts.events import parse_job_status
+from trainyard.contracts.jobs import parse_job_status
 from trainyard.domain.errors import Malformed
 from trainyard.domain.prices import JobKind
 

@@ -8,7 +8,7 @@ from cli.__main__ import main
 from simulation.flow import Job
 from simulation.what_if import generated, outcome, picture, read_history, write_history
 from tests.build import policy, tier
-from trainyard.contracts.policy_file import DEPLOYED
+from trainyard.contracts.policy_form import DEPLOYED
 from trainyard.domain.errors import Refused
 
 ONE = policy(tier(quota=1))

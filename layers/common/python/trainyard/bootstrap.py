@@ -127,7 +127,7 @@ def dispatch() -> Dispatch:
         "bell_queue_url",
     )
     return Dispatch(
-        policies=_policies(settings),
+        policies=_policies(settings, keeps=True),
         tenants=DynamoTenants(tenants_table=settings.tenants_table),
         waiting_room=_waiting_room(settings),
         data_sets=S3DataSets(),
@@ -149,7 +149,7 @@ def record() -> Record:
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.adapters.aws.threads import beside_each_other
     from trainyard.application.record import Record
-    from trainyard.contracts.price_file import prices_of
+    from trainyard.contracts.shipped_prices import prices_of
 
     settings = Settings.from_env(
         "scheduler_table", "requests_table", "record_table", "tenants_table", "event_bus_name"
@@ -173,7 +173,7 @@ def owed() -> Owed:
     from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports
     from trainyard.application.book import Book
     from trainyard.application.owed import Owed
-    from trainyard.contracts.price_file import prices_of
+    from trainyard.contracts.shipped_prices import prices_of
 
     settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "event_bus_name")
     return Owed(
@@ -473,14 +473,17 @@ def _store(settings: Settings) -> DynamoStore:
     )
 
 
-def _policies(settings: Settings) -> Policies:
+def _policies(settings: Settings, *, keeps: bool = False) -> Policies:
     from trainyard.application.policies import Policies
-    from trainyard.contracts.policy_file import DEPLOYED, parse_policy
+    from trainyard.contracts.policy_form import DEPLOYED, CheckedValues
 
+    form = CheckedValues(region=settings.region)
     return Policies(
         store=_store(settings),
         deployed=DEPLOYED.read_text(encoding="utf-8"),
-        parse=lambda text, version: parse_policy(text, version, settings.region),
+        parse=form.parse,
+        form=form,
+        keeps=keeps,
         running_max=int(settings.running_max),
     )
 

@@ -1,16 +1,20 @@
 """The policy in force, its history, and how another one is put in force."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Protocol
 
 from trainyard.application.records import stamp, unstamp
 from trainyard.application.store import Absent, Is, Item, Key, Put, Store, Update
 from trainyard.application.waiting_room import LEDGER
-from trainyard.domain.errors import Conflict, Refused
+from trainyard.domain.errors import Conflict, OutcomeUnknown, Refused, Throttled
 from trainyard.domain.policy import Policy
 
 IN_FORCE = Key("scheduler", (("pk", "policy"), ("sk", "policy")))
+KEPT = Key("scheduler", (("pk", "policy"), ("sk", "values")))
+"""What the text in force says, checked; see `KeptForm`."""
 TEXT_BYTES_MAX = 300_000
 """An item takes 400 KB (DynamoDB developer guide, "Service quotas")."""
 
@@ -26,6 +30,18 @@ class PolicyVersion:
     text: str
 
 
+class KeptForm(Protocol):
+    """A checked policy in a form that is read faster than its text is checked."""
+
+    def kept(self, text: str) -> bytes:
+        """Return what is kept of a text; raises Refused."""
+        ...
+
+    def read(self, kept: bytes, text: str, version: int) -> Policy | None:
+        """Return the policy; None when what was kept is of another text."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
     """A policy is its text; each version is kept, and the ledger names the one that admissions rest on."""
@@ -35,6 +51,10 @@ class Policies:
     """The text that the code ships with: version 0."""
     parse: Callable[[str, int], Policy]
     """Of a text and its version; raises Refused."""
+    form: KeptForm | None = None
+    """How what was read of the text in force is kept; None to read the text each time."""
+    keeps: bool = False
+    """Whether this one writes what is kept, or only reads it."""
     running_max: int
     """The deployment's own ceiling: no policy admits more."""
     _read: dict[int, Policy] = field(default_factory=dict)
@@ -44,7 +64,7 @@ class Policies:
         """Return the policy in force, as it is now."""
         found = self.in_force()
         if found.version not in self._read:
-            policy = self._capped(self.parse(found.text, found.version))
+            policy = self._capped(self._policy(found))
             self._read.clear()
             self._read[found.version] = policy
         return self._read[found.version]
@@ -60,6 +80,19 @@ class Policies:
     def in_force(self) -> PolicyVersion:
         (item,) = self.store.get(IN_FORCE)
         return _version(item) if item else self._shipped()
+
+    def _policy(self, found: PolicyVersion) -> Policy:
+        if self.form is None:
+            return self.parse(found.text, found.version)
+        (item,) = self.store.get(KEPT)
+        policy = self.form.read(bytes(item["values"]), found.text, found.version) if item else None
+        if policy is not None:
+            return policy
+        policy = self.parse(found.text, found.version)
+        if self.keeps:
+            with suppress(Conflict, Throttled, OutcomeUnknown):  # the next one keeps it
+                self.store.transact([Put(KEPT, {"values": self.form.kept(found.text)})])
+        return policy
 
     def check(self, text: str) -> Policy:
         """Return what `apply` would put in force; raises Refused when it does not hold."""

@@ -2,11 +2,8 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
@@ -20,25 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from trainyard.contracts.price_file import prices_of
-from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind
+from trainyard.contracts.policy_form import hyperparameter_of, policy_of
+from trainyard.domain.algorithms import Hyperparameter, Kind
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_tenant_id
-from trainyard.domain.policy import (
-    Budget,
-    BudgetMode,
-    Policy,
-    Repeats,
-    Retries,
-    Storage,
-    TenantPolicy,
-    TierPolicy,
-    Window,
-)
-from trainyard.domain.prices import NO_PRICES, Prices
-
-DEPLOYED = Path(__file__).parent.parent / "policy.yaml"
-"""The policy that the code ships with; in force until an operator applies another one."""
+from trainyard.domain.policy import BudgetMode, Policy, Repeats, Storage
 
 LENDING_SHARE_MAX = 0.8
 """Of a quota: who lends everything waits for the longest borrowed run."""
@@ -103,7 +86,7 @@ class HyperparameterEntry(_Strict):
     choices: list[str] = Field(default_factory=list, max_length=50)
 
     def to_hyperparameter(self) -> Hyperparameter:
-        return Hyperparameter(**self.model_dump(exclude={"choices"}), choices=tuple(self.choices))
+        return hyperparameter_of(self.model_dump(mode="json"))
 
 
 class AlgorithmEntry(_Strict):
@@ -116,20 +99,6 @@ class AlgorithmEntry(_Strict):
     suffixes: list[Annotated[str, Field(pattern=r"^\.[a-z0-9.]{1,15}$")]] = Field(default_factory=list)
     input_format: str = Field(default="csv", pattern=r"^[a-z0-9-]{1,32}$")
     quality_metric: str = Field(default="auto", pattern=r"^[a-z0-9_]{1,64}$")
-
-    def to_algorithm(self, name: str) -> Algorithm:
-        return Algorithm(
-            name=name,
-            description=self.description,
-            training_image_uri=self.training_image,
-            processing_image_uri=self.processing_image,
-            code_uri=self.code,
-            hyperparameters={key: entry.to_hyperparameter() for key, entry in self.hyperparameters.items()},
-            instances=tuple(map(_instances, self.instances)),
-            suffixes=tuple(self.suffixes),
-            input_format=self.input_format,
-            quality_metric=self.quality_metric,
-        )
 
 
 class TierEntry(_Strict):
@@ -207,59 +176,6 @@ class PolicyFile(_Strict):
             _check_window(number, window, self.tiers)
         return self
 
-    def to_policy(self, version: int, prices: Prices = NO_PRICES) -> Policy:
-        """Return the policy, with the prices of the instances that it names."""
-        return Policy(
-            version=version,
-            running_max=self.running_max,
-            quiet_period=timedelta(seconds=self.quiet_period_seconds),
-            delay_max=timedelta(seconds=self.delay_max_seconds),
-            start_retry_delay=timedelta(seconds=self.start_retry_delay_seconds),
-            starts_per_second=self.starts_per_second,
-            starts_burst=self.starts_burst,
-            instance_quotas=dict(self.instance_quotas),
-            tenants={
-                tenant_id: TenantPolicy(
-                    weight=entry.weight,
-                    running_max=entry.running_max,
-                    budget=_budget(entry.budget_usd, entry.budget_mode),
-                )
-                for tenant_id, entry in self.tenants.items()
-            },
-            maintenance=tuple(
-                Window(
-                    begins=entry.begins,
-                    length=timedelta(hours=entry.hours),
-                    repeats=entry.repeats,
-                    tiers=tuple(entry.tiers),
-                )
-                for entry in self.maintenance
-            ),
-            retries=Retries(
-                attempts_max=self.retries.attempts_max, delay=timedelta(seconds=self.retries.delay_seconds)
-            ),
-            algorithms={name: entry.to_algorithm(name) for name, entry in self.algorithms.items()},
-            thresholds=tuple(self.budget_thresholds),
-            prices=_named(prices, self),
-            tiers=tuple(_tier(name, entry) for name, entry in self.tiers.items()),
-        )
-
-
-def _budget(limit_usd: Decimal | None, mode: BudgetMode) -> Budget | None:
-    return None if limit_usd is None else Budget(limit_usd, mode)
-
-
-def _named(prices: Prices, policy: PolicyFile) -> Prices:
-    """Return the prices of the instances that a policy names, since it is kept with each pass."""
-    choices = [entry for tier in policy.tiers.values() for entry in tier.instances]
-    choices += [entry for algorithm in policy.algorithms.values() for entry in algorithm.instances]
-    names = {entry.processing for entry in choices} | {entry.training for entry in choices}
-    hourly = {
-        kind: {name: price for name, price in table.items() if name in names}
-        for kind, table in prices.hourly.items()
-    }
-    return replace(prices, hourly=hourly)
-
 
 def _check_tier(name: str, tier: TierEntry, running_max: int) -> None:
     path = ("tiers", name)
@@ -333,7 +249,12 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 @lru_cache(maxsize=8)
 def parse_policy(text: str, version: int, region: str = "") -> Policy:
     """Return the policy in a YAML text, with a region's prices; raises Refused, naming line, entry and reason."""
-    return validate_policy_file(text).to_policy(version, prices_of(region) if region else NO_PRICES)
+    return policy_of(checked_values(text), version, region)
+
+
+def checked_values(text: str) -> dict[str, Any]:
+    """Return what a YAML text says, with every default; raises as `parse_policy`."""
+    return validate_policy_file(text).model_dump(mode="json")
 
 
 def validate_policy_file(text: str) -> PolicyFile:
@@ -378,32 +299,6 @@ def _line(node: yaml.Node | None, path: tuple[str | int, ...]) -> int:
             break
         node = child
     return line
-
-
-def _tier(name: str, entry: TierEntry) -> TierPolicy:
-    return TierPolicy(
-        name=name,
-        quota=entry.quota,
-        borrowing_limit=entry.borrowing_limit,
-        lending_limit=entry.lending_limit,
-        running_max_per_tenant=entry.running_max_per_tenant,
-        runtime_max=timedelta(minutes=entry.runtime_max_minutes),
-        hold_age=timedelta(minutes=entry.hold_age_minutes),
-        quality_min=entry.quality_min,
-        storage=entry.storage,
-        budget=_budget(entry.budget_usd, entry.budget_mode),
-        instances=tuple(map(_instances, entry.instances)),
-    )
-
-
-def _instances(entry: InstanceEntry) -> InstanceChoice:
-    return InstanceChoice(
-        data_mb_max=entry.data_mb_max,
-        processing_instance_type=entry.processing,
-        training_instance_type=entry.training,
-        training_instance_count=entry.count,
-        training_volume_gb=entry.volume_gb,
-    )
 
 
 def entry_of(text: str, section: str, name: str) -> Mapping[str, Any]:

@@ -2,17 +2,11 @@
 
 import json
 from decimal import Decimal
-from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainyard.domain.errors import Refused
-from trainyard.domain.prices import NO_PRICES, JobKind, Prices
-
-SHIPPED = Path(__file__).parent.parent / "prices.json"
-"""The price table that the code ships with; `trainyard prices update` writes it."""
 
 _InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 _Price = Annotated[Decimal, Field(gt=0, le=Decimal(10_000), allow_inf_nan=False)]
@@ -39,23 +33,6 @@ class PriceFile(_Strict):
     source: str = ""
     regions: dict[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")], RegionPrices]
 
-    def to_prices(self, region: str) -> Prices:
-        """Return the prices of a region; all unknown when the table does not have it."""
-        found = self.regions.get(region)
-        if found is None:
-            return NO_PRICES
-        return Prices(
-            version=self.version,
-            region=region,
-            hourly={JobKind.TRAINING: dict(found.training), JobKind.PROCESSING: dict(found.processing)},
-            volume_gb_month={
-                JobKind.TRAINING: found.training_volume_gb_month,
-                JobKind.PROCESSING: found.processing_volume_gb_month,
-            },
-            storage_gb_month=found.storage_gb_month,
-            scheduler_per_execution=found.scheduler_per_execution,
-        )
-
 
 def parse_prices(text: str) -> PriceFile:
     """Return the table in a JSON text; raises Refused, naming each bad entry and what is wrong with it."""
@@ -77,9 +54,3 @@ def _finding(found: dict[str, Any]) -> str:
 def write_prices(table: PriceFile) -> str:
     """Return the table as the file has it."""
     return json.dumps(table.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
-
-
-@cache
-def prices_of(region: str) -> Prices:
-    """Return the shipped prices of a region; all unknown when the table does not have it."""
-    return parse_prices(SHIPPED.read_text(encoding="utf-8")).to_prices(region)

@@ -24,9 +24,16 @@ _OWN_CONFIG = {
 def client(service: str, region: str | None = None) -> Any:
     """Return the client of a service, in the environment's region if none is named; the same for every caller."""
     config = _CONFIG.merge(_OWN_CONFIG.get(service, Config()))
-    built = boto3.session.Session().client(service, region_name=region, config=config)
+    with _building:
+        built = _session().client(service, region_name=region, config=config)
     built.meta.events.register("before-call", _count)
     return built
+
+
+def forget() -> None:
+    """Build all anew when needed next: for who has changed the environment."""
+    client.cache_clear()
+    _session.cache_clear()
 
 
 def take_calls() -> Counter[str]:
@@ -42,4 +49,11 @@ def _count(model: Any, **_: Any) -> None:
         calls[f"{model.service_model.service_id}.{model.name}"] += 1
 
 
-_counting = Lock()
+@cache
+def _session() -> boto3.session.Session:
+    """Return the one session, which reads once what all clients need: the regions and the services of AWS."""
+    return boto3.session.Session()
+
+
+_building, _counting = Lock(), Lock()
+"""Building clients is not safe in threads (boto3 guide, "Multithreading"); using them is."""

@@ -139,7 +139,7 @@ class EventBridgeAnnouncements:
 
     def tell(self, what: str, values: Mapping[str, Any]) -> None:
         """Tell of money: a budget's threshold, or an unusual hour."""
-        from trainyard.contracts.events import money_event
+        from trainyard.contracts.money import money_event
 
         detail = money_event(what, values)
         with translated():

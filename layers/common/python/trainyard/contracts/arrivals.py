@@ -1,0 +1,86 @@
+"""Events that ask for training: of an upload, or by somebody.
+
+Source: Amazon S3 user guide, "EventBridge event message structure". Keys arrive raw and are never decoded.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
+
+from trainyard.contracts.events import Envelope, Event, explain
+from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
+from trainyard.domain.errors import Malformed
+from trainyard.domain.requests import Content
+
+
+class S3Object(Event):
+    key: str = Field(min_length=1, max_length=1024)
+    size: int = Field(default=0, ge=0)
+    etag: str = Field(default="", validation_alias=AliasChoices("etag", "eTag"))
+    version_id: str | None = Field(default=None, validation_alias=AliasChoices("version-id", "version_id"))
+    sequencer: str = Field(default="", pattern=r"^[0-9A-Fa-f]*$")
+
+
+class S3Bucket(Event):
+    name: str = Field(min_length=3, max_length=63)
+
+
+class S3Detail(Event):
+    bucket: S3Bucket
+    object: S3Object
+
+
+class ObjectCreated(Envelope):
+    """An object was put, copied or completed in a bucket."""
+
+    detail_type: Literal["Object Created"] = Field(alias="detail-type")
+    source: Literal["aws.s3"]
+    detail: S3Detail
+
+    def arrived(self) -> UploadArrived:
+        uploaded = self.detail.object
+        content = Content(
+            bucket=self.detail.bucket.name,
+            key=uploaded.key,
+            version_id=uploaded.version_id,
+            etag=uploaded.etag.strip('"'),
+            sequencer=uploaded.sequencer,
+            size_bytes=uploaded.size,
+            event_time=self.time,
+        )
+        return UploadArrived(account_id=self.account, content=content)
+
+
+class RetrainingDetail(Event):
+    tenant_id: str = Field(min_length=1, max_length=63)
+    data_set: str | None = Field(default=None, min_length=1, max_length=63)
+    """None asks for every data set of the tenant."""
+    reason: str = Field(default="", max_length=256)
+
+
+class RetrainingRequested(Envelope):
+    """Somebody (a schedule, an alarm, an operator) asks to train again on what is there."""
+
+    detail_type: Literal["Retraining Requested"] = Field(alias="detail-type")
+    source: str
+    detail: RetrainingDetail
+
+    def arrived(self) -> RetrainingAsked:
+        return RetrainingAsked(
+            account_id=self.account,
+            event_id=self.id,
+            tenant_id=self.detail.tenant_id,
+            data_set=self.detail.data_set,
+        )
+
+
+Arrival = Annotated[ObjectCreated | RetrainingRequested, Field(discriminator="detail_type")]
+_ARRIVAL: TypeAdapter[ObjectCreated | RetrainingRequested] = TypeAdapter(Arrival)
+
+
+def parse_arrival(body: str) -> UploadArrived | RetrainingAsked:
+    """Return the arrival in an SQS message's body; raises Malformed, naming what is wrong."""
+    try:
+        return _ARRIVAL.validate_json(body).arrived()
+    except ValidationError as error:
+        raise Malformed(explain(error)) from error

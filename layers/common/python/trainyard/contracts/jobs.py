@@ -1,0 +1,57 @@
+"""Events that tell of a job.
+
+Source: SageMaker developer guide, "Events that Amazon SageMaker sends to EventBridge".
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from trainyard.application.guard import JobStarted
+from trainyard.contracts.events import Envelope, Event, explain
+from trainyard.domain.errors import Malformed
+from trainyard.domain.prices import JobKind
+
+
+class TrainingJobDetail(Event):
+    name: str = Field(alias="TrainingJobName")
+    arn: str = Field(alias="TrainingJobArn")
+    role_arn: str | None = Field(default=None, alias="RoleArn")
+    tags: dict[str, str] | None = Field(default=None, alias="Tags")
+
+
+class ProcessingJobDetail(Event):
+    name: str = Field(alias="ProcessingJobName")
+    arn: str = Field(alias="ProcessingJobArn")
+    role_arn: str | None = Field(default=None, alias="RoleArn")
+    tags: dict[str, str] | None = Field(default=None, alias="Tags")
+
+
+class TrainingJobChanged(Envelope):
+    """A training job changed its status; the event carries its role and its tags."""
+
+    detail_type: Literal["SageMaker Training Job State Change"] = Field(alias="detail-type")
+    source: Literal["aws.sagemaker"]
+    detail: TrainingJobDetail
+
+
+class ProcessingJobChanged(Envelope):
+    """A processing job changed its status; that the event carries role and tags is not documented."""
+
+    detail_type: Literal["SageMaker Processing Job State Change"] = Field(alias="detail-type")
+    source: Literal["aws.sagemaker"]
+    detail: ProcessingJobDetail
+
+
+JobChanged = Annotated[TrainingJobChanged | ProcessingJobChanged, Field(discriminator="detail_type")]
+_JOB: TypeAdapter[TrainingJobChanged | ProcessingJobChanged] = TypeAdapter(JobChanged)
+
+
+def parse_job_status(event: Any) -> JobStarted:
+    """Return the job that an event is about; raises Malformed, naming what is wrong."""
+    try:
+        changed = _JOB.validate_python(event)
+    except ValidationError as error:
+        raise Malformed(explain(error)) from error
+    kind = JobKind.TRAINING if isinstance(changed, TrainingJobChanged) else JobKind.PROCESSING
+    return JobStarted(kind=kind, **changed.detail.model_dump())

@@ -1,0 +1,52 @@
+"""What the billing function is asked for, and what is told of budgets and spending."""
+
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import Field
+
+from trainyard.contracts.events import Event
+
+
+class StatementAsked(Event):
+    tenant: str = Field(min_length=1, max_length=64)
+    month: str | None = Field(default=None, pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$")
+
+
+class BillingCommand(Event):
+    """What the billing function is asked for; nothing means all that is due."""
+
+    statement: StatementAsked | None = None
+    export: date | None = None
+
+
+class BudgetThresholdCrossed(Event):
+    """Told on the application's bus: what a tenant, or a tier when none is named, has spent of its budget."""
+
+    schema_version: Literal[1] = 1
+    tenant_id: str | None = None
+    tier: str
+    month: str = Field(pattern=r"^[0-9]{4}-[0-9]{2}$")
+    percent: int = Field(ge=1)
+    """The threshold that was reached."""
+    spent_usd: Decimal
+    budget_usd: Decimal
+
+
+class CostAnomalyDetected(Event):
+    """Told on the application's bus: what a tenant's runs that ended within an hour came to, and usually do."""
+
+    schema_version: Literal[1] = 1
+    tenant_id: str
+    hour: str = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}$")
+    usd: Decimal
+    usual_usd: Decimal
+    """That nine of ten of its hours stay below."""
+
+
+def money_event(what: str, values: Mapping[str, Any]) -> str:
+    """Return the detail of what is told of money, "budget" or "pace", as JSON."""
+    schema = BudgetThresholdCrossed if what == "budget" else CostAnomalyDetected
+    return schema.model_validate(dict(values)).model_dump_json(exclude_none=True)

@@ -1,0 +1,180 @@
+"""A checked policy as plain values: read at each cold start, without the schema that checked it.
+
+The schema (`policy_file`) takes longer to import and to build than everything else that a function needs of a
+policy. So the values that it let pass are kept beside the text, under a digest of it, and read from there.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from trainyard.contracts.shipped_prices import prices_of
+from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind
+from trainyard.domain.policy import (
+    Budget,
+    BudgetMode,
+    Policy,
+    Repeats,
+    Retries,
+    Storage,
+    TenantPolicy,
+    TierPolicy,
+    Window,
+)
+from trainyard.domain.prices import NO_PRICES, Prices
+
+DEPLOYED = Path(__file__).parent.parent / "policy.yaml"
+"""The policy that the code ships with; in force until an operator applies another one."""
+
+FORM = 1
+"""Of the values; another number whenever they change, so that older and newer code leave each other's alone."""
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CheckedValues:
+    """The kept form: the checked values as JSON, compressed."""
+
+    region: str
+    """Whose prices the policies carry."""
+
+    def parse(self, text: str, version: int) -> Policy:
+        """Return the policy in a text; raises Refused."""
+        from trainyard.contracts.policy_file import parse_policy
+
+        return parse_policy(text, version, self.region)
+
+    def kept(self, text: str) -> bytes:
+        """Return what is kept of a text; raises Refused."""
+        from trainyard.contracts.policy_file import checked_values
+
+        document = {"of": _digest(text), "values": checked_values(text)}
+        return zlib.compress(json.dumps(document, separators=(",", ":")).encode())
+
+    def read(self, kept: bytes, text: str, version: int) -> Policy | None:
+        """Return the policy; None when what was kept is of another text, or of another form."""
+        document = json.loads(zlib.decompress(kept))
+        return policy_of(document["values"], version, self.region) if document["of"] == _digest(text) else None
+
+
+def _digest(text: str) -> str:
+    return sha256(f"{FORM}\n{text}".encode()).hexdigest()
+
+
+def policy_of(values: Values, version: int, region: str = "") -> Policy:
+    """Return the policy that checked values stand for, with a region's prices of the instances that it names."""
+    algorithms = {name: _algorithm(name, entry) for name, entry in values["algorithms"].items()}
+    tiers = tuple(_tier(name, entry) for name, entry in values["tiers"].items())
+    choices = [choice for tier in tiers for choice in tier.instances]
+    choices += [choice for algorithm in algorithms.values() for choice in algorithm.instances]
+    return Policy(
+        version=version,
+        running_max=values["running_max"],
+        quiet_period=timedelta(seconds=values["quiet_period_seconds"]),
+        delay_max=timedelta(seconds=values["delay_max_seconds"]),
+        start_retry_delay=timedelta(seconds=values["start_retry_delay_seconds"]),
+        starts_per_second=values["starts_per_second"],
+        starts_burst=values["starts_burst"],
+        instance_quotas=dict(values["instance_quotas"]),
+        tenants={
+            tenant_id: TenantPolicy(
+                weight=entry["weight"], running_max=entry["running_max"], budget=_budget(entry)
+            )
+            for tenant_id, entry in values["tenants"].items()
+        },
+        maintenance=tuple(map(_window, values["maintenance"])),
+        retries=Retries(
+            attempts_max=values["retries"]["attempts_max"],
+            delay=timedelta(seconds=values["retries"]["delay_seconds"]),
+        ),
+        algorithms=algorithms,
+        thresholds=tuple(values["budget_thresholds"]),
+        prices=_of(choices, prices_of(region)) if region else NO_PRICES,
+        tiers=tiers,
+    )
+
+
+def _of(choices: Sequence[InstanceChoice], prices: Prices) -> Prices:
+    """Return the prices of some instances only, since a policy is kept with each pass."""
+    names = {choice.processing_instance_type for choice in choices}
+    names |= {choice.training_instance_type for choice in choices}
+    hourly = {
+        kind: {name: price for name, price in table.items() if name in names}
+        for kind, table in prices.hourly.items()
+    }
+    return replace(prices, hourly=hourly)
+
+
+def _tier(name: str, entry: Values) -> TierPolicy:
+    return TierPolicy(
+        name=name,
+        quota=entry["quota"],
+        borrowing_limit=entry["borrowing_limit"],
+        lending_limit=entry["lending_limit"],
+        running_max_per_tenant=entry["running_max_per_tenant"],
+        runtime_max=timedelta(minutes=entry["runtime_max_minutes"]),
+        hold_age=timedelta(minutes=entry["hold_age_minutes"]),
+        quality_min=entry["quality_min"],
+        storage=Storage(entry["storage"]),
+        budget=_budget(entry),
+        instances=_instances(entry["instances"]),
+    )
+
+
+def _algorithm(name: str, entry: Values) -> Algorithm:
+    return Algorithm(
+        name=name,
+        description=entry["description"],
+        training_image_uri=entry["training_image"],
+        processing_image_uri=entry["processing_image"],
+        code_uri=entry["code"],
+        hyperparameters={key: hyperparameter_of(value) for key, value in entry["hyperparameters"].items()},
+        instances=_instances(entry["instances"]),
+        suffixes=tuple(entry["suffixes"]),
+        input_format=entry["input_format"],
+        quality_metric=entry["quality_metric"],
+    )
+
+
+def hyperparameter_of(entry: Values) -> Hyperparameter:
+    return Hyperparameter(
+        kind=Kind(entry["kind"]),
+        default=entry["default"],
+        minimum=entry["minimum"],
+        maximum=entry["maximum"],
+        choices=tuple(entry["choices"]),
+    )
+
+
+def _instances(entries: Sequence[Values]) -> tuple[InstanceChoice, ...]:
+    return tuple(
+        InstanceChoice(
+            data_mb_max=entry["data_mb_max"],
+            processing_instance_type=entry["processing"],
+            training_instance_type=entry["training"],
+            training_instance_count=entry["count"],
+            training_volume_gb=entry["volume_gb"],
+        )
+        for entry in entries
+    )
+
+
+def _budget(entry: Values) -> Budget | None:
+    limit = entry["budget_usd"]
+    return None if limit is None else Budget(Decimal(limit), BudgetMode(entry["budget_mode"]))
+
+
+def _window(entry: Values) -> Window:
+    return Window(
+        begins=datetime.fromisoformat(entry["begins"]),
+        length=timedelta(hours=entry["hours"]),
+        repeats=Repeats(entry["repeats"]),
+        tiers=tuple(entry["tiers"]),
+    )

@@ -1,0 +1,46 @@
+"""Events that tell of an execution.
+
+Source: SageMaker developer guide, "Events that Amazon SageMaker sends to EventBridge".
+"""
+
+from typing import Literal
+
+from pydantic import AliasChoices, Field, ValidationError
+
+from trainyard.contracts.events import Envelope, Event, explain
+from trainyard.domain.errors import Malformed
+
+
+class ExecutionDetail(Event):
+    """Its times are left out: they may be missing or wrong, and the jobs' own are asked for (ExecutionReports)."""
+
+    display_name: str = Field(default="", alias="pipelineExecutionDisplayName")
+    description: str = Field(default="", alias="pipelineExecutionDescription")
+    status: str = Field(alias="currentPipelineExecutionStatus")
+    execution_arn: str = Field(
+        min_length=1, validation_alias=AliasChoices("pipelineExecutionArn", "execution_arn")
+    )
+
+
+class ExecutionStatusChanged(Envelope):
+    """A pipeline execution changed its status; carries neither parameters nor tags."""
+
+    detail_type: Literal["SageMaker Model Building Pipeline Execution Status Change"] = Field(alias="detail-type")
+    source: Literal["aws.sagemaker"]
+    detail: ExecutionDetail
+
+
+class RecordStep(Event):
+    """What the pipeline's Lambda step tells the recorder: only what it alone knows."""
+
+    request_id: str = Field(alias="RequestId", pattern=r"^[0-9a-f]{32}$")
+    attempt: int = Field(alias="Attempt", ge=1)
+    model_package_arn: str = Field(alias="ModelPackageArn", min_length=1)
+
+
+def parse_execution_status(body: str) -> ExecutionStatusChanged:
+    """Return the event in an SQS message's body; raises Malformed, naming what is wrong."""
+    try:
+        return ExecutionStatusChanged.model_validate_json(body)
+    except ValidationError as error:
+        raise Malformed(explain(error)) from error

@@ -1,0 +1,133 @@
+"""What a cold start rests on: a policy that need not be checked again, imports left out, bytecode in the layer."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tests.build import NOW
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.policies import KEPT, Policies
+from trainyard.contracts import policy_form
+from trainyard.contracts.policy_file import parse_policy
+from trainyard.contracts.policy_form import DEPLOYED, CheckedValues
+from trainyard.contracts.settings import Settings
+from trainyard.domain.policy import Policy
+
+ROOT = Path(__file__).parents[2]
+LAYER = ROOT / "layers/common/python"
+SHIPPED = DEPLOYED.read_text(encoding="utf-8")
+FULL = f"""{SHIPPED}
+instance_quotas: {{training/ml.m5.large: 4}}
+budget_thresholds: [10, 90]
+retries: {{attempts_max: 2, delay_seconds: 7.5}}
+tenants:
+  acme: {{weight: 3, running_max: 2, budget_usd: 9.50, budget_mode: soft}}
+  "42": {{budget_usd: 0.000001}}
+maintenance:
+  - {{begins: "2026-11-22T02:00:00+01:00", hours: 1.5, repeats: weekly, tiers: [basic]}}
+algorithms:
+  forest:
+    description: Trees
+    training_image: 123456789012.dkr.ecr.us-east-1.amazonaws.com/forest:1
+    code: s3://code-bucket/code/abc
+    suffixes: [.parquet]
+    input_format: parquet
+    quality_metric: f1
+    instances: [{{data_mb_max: 10, processing: ml.g5.xlarge, training: ml.g5.2xlarge, count: 2}}]
+    hyperparameters:
+      depth: {{kind: integer, default: 3, minimum: 1, maximum: 9}}
+      rate: {{kind: number, default: 1.0, maximum: .inf}}
+      mode: {{kind: text, default: "1", choices: ["1", b]}}
+      warm: {{kind: boolean, default: true}}
+"""
+FORM = CheckedValues(region="us-east-1")
+
+
+@pytest.mark.parametrize("text", [SHIPPED, FULL], ids=["shipped", "full"])
+def test_what_is_kept_of_a_policy_is_that_policy(text: str) -> None:
+    parsed = parse_policy(text, 7, "us-east-1")
+    kept = FORM.read(FORM.kept(text), text, 7)
+    assert kept == parsed
+    assert repr(kept) == repr(parsed), "1, 1.0 and True are equal, and not the same"
+    assert parsed.prices.hourly, "prices come along"
+
+
+def test_what_is_kept_of_another_text_or_in_another_form_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = FORM.kept(SHIPPED)
+    assert FORM.read(kept, FULL, 1) is None
+    monkeypatch.setattr(policy_form, "FORM", policy_form.FORM + 1)
+    assert FORM.read(kept, SHIPPED, 1) is None
+
+
+def _policies(store: MemoryStore, parsed: list[str], *, keeps: bool) -> Policies:
+    def parse(text: str, version: int) -> Policy:
+        parsed.append(text)
+        return FORM.parse(text, version)
+
+    return Policies(store=store, deployed=SHIPPED, parse=parse, form=FORM, keeps=keeps, running_max=15)
+
+
+def test_the_policy_in_force_is_checked_once_for_all_functions() -> None:
+    store, parsed = MemoryStore(), list[str]()
+    reader = _policies(store, parsed, keeps=False).current()
+    assert store.get(KEPT) == [None], "who may only read the table keeps nothing"
+    keeper = _policies(store, parsed, keeps=True).current()
+    assert len(parsed) == 2
+    assert _policies(store, parsed, keeps=False).current() == reader == keeper
+    assert reader.running_max == 15, "capped by the deployment, however it is read"
+    assert len(parsed) == 2, "what was kept is read"
+
+
+def test_another_policy_is_checked_anew() -> None:
+    store, parsed = MemoryStore(), list[str]()
+    _policies(store, parsed, keeps=True).current()
+    _policies(store, parsed, keeps=False).apply(SHIPPED + "\ninstance_quotas: {training/ml.m5.large: 3}\n", NOW)
+    parsed.clear()
+    again = _policies(store, parsed, keeps=True).current()
+    assert again.instance_quotas == {"training/ml.m5.large": 3}
+    assert len(parsed) == 1
+    assert _policies(store, parsed, keeps=True).current() == again
+    assert len(parsed) == 1
+
+
+@pytest.mark.parametrize(("function", "use_case"), [("dispatcher", "dispatch"), ("reconciler", "reconcile")])
+def test_a_function_that_reads_no_event_needs_no_schema(function: str, use_case: str) -> None:
+    script = f"""
+import sys
+import app
+from trainyard import bootstrap
+form = bootstrap.{use_case}().policies.form
+assert form.read(bytes.fromhex(sys.argv[1]), open(sys.argv[2], encoding="utf-8").read(), 1) is not None
+print(sorted({{name.split(".")[0] for name in sys.modules}} & {{"pydantic", "pydantic_core", "yaml"}}))
+"""
+    settings = {f"TRAINYARD_{field.name.upper()}": "1" for field in fields(Settings)}
+    settings |= {"TRAINYARD_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
+    environment = os.environ | settings | {"PYTHONPATH": f"{LAYER}{os.pathsep}{ROOT / 'functions' / function}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, FORM.kept(SHIPPED).hex(), str(DEPLOYED)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_layer_has_bytecode_that_outlives_packaging(tmp_path: Path) -> None:
+    subprocess.run(
+        ["make", "-s", "bytecode", f"ARTIFACTS_DIR={tmp_path}", f"PYTHON={sys.executable}"],
+        cwd=LAYER,
+        check=True,
+    )
+    sources = sorted((tmp_path / "python").rglob("*.py"))
+    assert len(sources) == len(list((LAYER / "trainyard").rglob("*.py")))
+    for source in sources:
+        code = Path(importlib.util.cache_from_source(str(source))).read_bytes()
+        assert int.from_bytes(code[4:8], "little") == 0b01, f"{source.name}: of a hash, and never compared"
+    shipped = {path.name for path in (tmp_path / "python/trainyard").iterdir()}
+    assert {"policy.yaml", "prices.json"} <= shipped
