@@ -13,7 +13,7 @@ from trainyard.adapters.aws.tables import DELAYED_RING
 from trainyard.application.ports import Enlisted
 from trainyard.contracts.messages import parse_training_request
 from trainyard.domain.requests import Submission
-from trainyard.telemetry import build_logger, count
+from trainyard.telemetry import build_logger, count, told_again
 
 logger = build_logger("enlist")
 
@@ -36,12 +36,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             report(enlisted)
         else:
             failed[message_id] = enlisted
-    for message_id, error in failed.items():
-        logger.error(
-            "record failed, and will be delivered again", exc_info=error, extra={"message_id": message_id}
-        )
-        count("RecordsFailed")
-    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+    return told_again(logger, failed)
 
 
 def enlist(submissions: list[Submission]) -> list[Enlisted | Exception]:

@@ -3,36 +3,36 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
 from trainyard.application.intake import Judgement, Verdict
 from trainyard.contracts.arrivals import parse_arrival
 from trainyard.domain.errors import Malformed, Throttled
-from trainyard.telemetry import build_logger, count, reporting
+from trainyard.telemetry import build_logger, count, told_again
 
 logger = build_logger("intake")
-processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    return dict(
-        process_partial_response(
-            event, record_handler=reporting(logger, receive), processor=processor, context=context
-        )
-    )
+    """Answer which messages must be delivered again."""
+    failed: dict[str, Exception] = {}
+    for record in event["Records"]:
+        try:
+            receive(record["messageId"], record["body"])
+        except Exception as error:  # any one message's trouble is its own
+            failed[record["messageId"]] = error
+    return told_again(logger, failed)
 
 
-def receive(record: SQSRecord) -> None:
+def receive(message_id: str, body: str) -> None:
     """Take one arrival; what makes no sense goes straight to the dead letters, with the reason."""
     try:
-        judgements = bootstrap.intake().receive(parse_arrival(record.body), datetime.now(UTC))
+        judgements = bootstrap.intake().receive(parse_arrival(body), datetime.now(UTC))
     except Malformed as error:
-        bootstrap.dead_letters().keep(record.body, str(error))
-        logger.warning("arrival makes no sense", extra={"message_id": record.message_id, "reason": str(error)})
+        bootstrap.dead_letters().keep(body, str(error))
+        logger.warning("arrival makes no sense", extra={"message_id": message_id, "reason": str(error)})
         count("ArrivalsMalformed")
         return
     for judgement in judgements:

@@ -1,15 +1,10 @@
 """Logs and metrics, set up alike in every function. No metric has a tenant dimension: each would be billed."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
-
-if TYPE_CHECKING:
-    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 NAMESPACE = "Trainyard"
 
@@ -26,15 +21,11 @@ def count(name: str, value: float = 1, *, unit: MetricUnit = MetricUnit.Count, *
             metric.add_dimension(name=dimension, value=text)
 
 
-def reporting(logger: Logger, handle: Callable[[SQSRecord], None]) -> Callable[[SQSRecord], None]:
-    """Wrap a record handler so that a failure is logged and counted; the record is delivered again."""
-
-    def handle_and_report(record: SQSRecord) -> None:
-        try:
-            handle(record)
-        except Exception:
-            logger.exception("record failed, and will be delivered again", extra={"message_id": record.message_id})
-            count("RecordsFailed")
-            raise
-
-    return handle_and_report
+def told_again(logger: Logger, failed: Mapping[str, Exception]) -> dict[str, Any]:
+    """Log and count the messages of a batch that failed; return the answer by which SQS delivers them again."""
+    for message_id, error in failed.items():
+        logger.error(
+            "record failed, and will be delivered again", exc_info=error, extra={"message_id": message_id}
+        )
+        count("RecordsFailed")
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
