@@ -70,6 +70,11 @@ MINUTES ?= 60
 soak: .venv/ready  ## let the local cloud run while its workers are killed: make soak MINUTES=60
 	@$(BIN)/python -m local.soak --minutes $(MINUTES)
 
+UPLOADS ?= 100000
+.PHONY: storm
+storm: .venv/ready  ## upload 100,000 times for 1,000 tenants, and look for each (takes a while)
+	@$(BIN)/python -m benchmarks.storm --uploads $(UPLOADS)
+
 REQUESTS ?= 1000000
 .PHONY: day
 day: .venv/ready  ## simulate a day of 100,000 tenants, a million requests and 2,000 slots (takes a while)

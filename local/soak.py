@@ -28,6 +28,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local.cloud import Cloud
 from local.deploy import deploy
+from local.workers import memory_mb, open_files, workers
 
 STACK, TENANTS = "trainyard", 4
 DROPS_PER_SECOND, KILL_SECONDS, SHAKE_SECONDS = 0.7, 6.0, 20.0
@@ -120,9 +121,9 @@ class Soak:
 
     def _kill(self) -> None:
         """Kill a worker of one of the functions, whatever it does."""
-        workers = list(_workers(self.cloud))
-        if workers:
-            process, name = self.random.choice(workers)
+        alive = list(workers(self.cloud, STACK))
+        if alive:
+            process, name = self.random.choice(alive)
             try:
                 os.kill(process, signal.SIGKILL)
                 self.kills[name] += 1
@@ -140,9 +141,9 @@ class Soak:
         self.cloud.plant_faults(*faults)
 
     def _look(self) -> None:
-        workers = [process for process, _ in _workers(self.cloud)]
-        self.memory_mb.append(max(map(_memory_mb, workers), default=0.0))
-        self.files.append(max(map(_open_files, workers), default=0))
+        alive = [process for process, _ in workers(self.cloud, STACK)]
+        self.memory_mb.append(max(map(memory_mb, alive), default=0.0))
+        self.files.append(max(map(open_files, alive), default=0))
 
     def _timer(self, name: str, seconds: float) -> None:
         functions = self.cloud.client("lambda")
@@ -208,36 +209,6 @@ class Soak:
                 count = int(attributes["Attributes"]["ApproximateNumberOfMessages"])
                 found[url.rpartition("/")[2]] = count
         return found
-
-
-def _workers(cloud: Cloud) -> Any:
-    """Yield the processes that run functions, and which."""
-    server = cloud.process_id
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != server:
-            try:
-                status = (entry / "status").read_text()
-                environment = (entry / "environ").read_bytes()
-            except OSError:  # it has just ended
-                continue
-            if f"PPid:\t{server}\n" in status and b"AWS_LAMBDA_FUNCTION_NAME=" in environment:
-                name = environment.split(b"AWS_LAMBDA_FUNCTION_NAME=")[1].split(b"\0")[0].decode()
-                yield int(entry.name), name.removeprefix(f"{STACK}-").partition("Function")[0]
-
-
-def _memory_mb(process: int) -> float:
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
-
-
-def _open_files(process: int) -> int:
-    try:
-        return len(list(Path(f"/proc/{process}/fd").iterdir()))
-    except OSError:
-        return 0
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.book import Book
 from trainyard.application.dispatch import Dispatch, PassReport
 from trainyard.application.enlist import Enlist
-from trainyard.application.intake import Intake, Verdict
+from trainyard.application.intake import Arrival, Intake, Verdict
 from trainyard.application.owed import Owed
 from trainyard.application.policies import Policies
 from trainyard.application.ports import Enlisted, Enlistment
@@ -305,12 +305,16 @@ class World:
     # --- functions ------------------------------------------------------------------------------------------
 
     def intake(self, batch: list[Any]) -> set[int]:
-        return set(self.invoke("intake", lambda now: self._each(batch, lambda one: self._receive(one, now))))
+        return set(self.invoke("intake", lambda now: self._receive(batch, now)))
 
-    def _receive(self, arrival: UploadArrived | RetrainingAsked, now: datetime) -> None:
-        for judgement in self.intake_case.receive(arrival, now):
-            if judgement.verdict is Verdict.UNSENT:
-                raise RuntimeError("the tier queue did not take it")
+    def _receive(self, batch: list[Arrival], now: datetime) -> set[int]:
+        failed: set[int] = set()
+        for number, result in enumerate(self.intake_case.receive(batch, now)):
+            if isinstance(result, AssertionError):
+                raise Violation("assertion", f"intake: {result}")
+            if isinstance(result, Exception) or any(one.verdict is Verdict.UNSENT for one in result):
+                failed.add(number)
+        return failed
 
     def enlister(self, batch: list[Any]) -> set[int]:
         return set(self.invoke("enlist", lambda now: self._enlist(batch, now)))

@@ -6,7 +6,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
-from trainyard.application.intake import Judgement, Verdict
+from trainyard.application.intake import Arrival, Judgement, Verdict
 from trainyard.contracts.arrivals import parse_arrival
 from trainyard.domain.errors import Malformed, Throttled
 from trainyard.telemetry import build_logger, count, told_again
@@ -17,27 +17,49 @@ logger = build_logger("intake")
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer which messages must be delivered again."""
+    bodies = {record["messageId"]: record["body"] for record in event["Records"]}
     failed: dict[str, Exception] = {}
-    for record in event["Records"]:
+    for message_id, result in receive(bodies).items():
         try:
-            receive(record["messageId"], record["body"])
+            settle(message_id, bodies[message_id], result)
         except Exception as error:  # any one message's trouble is its own
-            failed[record["messageId"]] = error
+            failed[message_id] = error
     return told_again(logger, failed)
 
 
-def receive(message_id: str, body: str) -> None:
-    """Take one arrival; what makes no sense goes straight to the dead letters, with the reason."""
-    try:
-        judgements = bootstrap.intake().receive(parse_arrival(body), datetime.now(UTC))
-    except Malformed as error:
-        bootstrap.dead_letters().keep(body, str(error))
-        logger.warning("arrival makes no sense", extra={"message_id": message_id, "reason": str(error)})
+def receive(bodies: dict[str, str]) -> dict[str, list[Judgement] | Exception]:
+    """Take the arrivals of a batch together; return what became of each message."""
+    results: dict[str, list[Judgement] | Exception] = {}
+    arrivals: dict[str, Arrival] = {}
+    for message_id, body in bodies.items():
+        try:
+            arrivals[message_id] = parse_arrival(body)
+        except Malformed as error:
+            results[message_id] = error
+    if arrivals:
+        try:
+            judged = bootstrap.intake().receive(list(arrivals.values()), datetime.now(UTC))
+        except Exception as error:  # nothing of the batch is known to be done
+            judged = [error] * len(arrivals)
+        results |= zip(arrivals, judged, strict=True)
+    return results
+
+
+def settle(message_id: str, body: str, result: list[Judgement] | Exception) -> None:
+    """Report what became of a message; what makes no sense goes straight to the dead letters, with the reason.
+
+    Raises what must be delivered again.
+    """
+    if isinstance(result, Malformed):
+        bootstrap.dead_letters().keep(body, str(result))
+        logger.warning("arrival makes no sense", extra={"message_id": message_id, "reason": str(result)})
         count("ArrivalsMalformed")
         return
-    for judgement in judgements:
+    if isinstance(result, Exception):
+        raise result
+    for judgement in result:
         report(judgement)
-    if any(judgement.verdict is Verdict.UNSENT for judgement in judgements):
+    if any(judgement.verdict is Verdict.UNSENT for judgement in result):
         raise Throttled("a tier queue did not take a request")
 
 

@@ -28,7 +28,7 @@ from trainyard.adapters.memory import edges as memory
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.dispatch import Dispatch, KeptPass, Started
 from trainyard.application.enlist import Enlist
-from trainyard.application.intake import Intake, Verdict
+from trainyard.application.intake import Arrival, Intake, Judgement, Verdict
 from trainyard.application.policies import Policies
 from trainyard.application.ports import Enlisted, Enlistment, ExecutionReport
 from trainyard.application.reconcile import Reconcile
@@ -107,7 +107,14 @@ class World:
 
     def upload(self, **changes: Any) -> list[Verdict]:
         arrival = UploadArrived(account_id=ACCOUNT, content=content(**changes))
-        return [judgement.verdict for judgement in self.intake.receive(arrival, NOW)]
+        return [judgement.verdict for judgement in self.receive(arrival)]
+
+    def receive(self, arrival: Arrival) -> list[Judgement]:
+        """Let one arrival come alone; raises what it must be delivered again for."""
+        (result,) = self.intake.receive([arrival], NOW)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def run_one(self, number: int = 1) -> str:
         """Enlist and start one request; return its id."""
@@ -174,7 +181,23 @@ def test_a_bucket_of_no_tenant_and_an_event_of_another_account_make_no_sense() -
     with pytest.raises(Malformed, match="belongs to no tenant"):
         world.upload(bucket="somebody-elses")
     with pytest.raises(Malformed, match="account 999999999999"):
-        world.intake.receive(UploadArrived(account_id="999999999999", content=content()), NOW)
+        world.receive(UploadArrived(account_id="999999999999", content=content()))
+
+
+def test_each_arrival_of_a_batch_stands_alone_and_one_that_came_twice_is_sent_once() -> None:
+    world = World()
+    good, foreign, odd = (
+        UploadArrived(account_id=account, content=content(**changes))
+        for account, changes in (
+            (ACCOUNT, {}),
+            ("999999999999", {}),
+            (ACCOUNT, {"key": "models/x.csv"}),
+        )
+    )
+    results = world.intake.receive([good, foreign, retraining(tenant_id="nobody"), odd, good], NOW)
+    told = [type(one).__name__ if isinstance(one, Exception) else [j.verdict for j in one] for one in results]
+    assert told == [[Verdict.SUBMITTED], "Malformed", "Malformed", [Verdict.IGNORED], [Verdict.SUBMITTED]]
+    assert len(world.queues.sent) == 1
 
 
 def test_what_a_full_tier_queue_did_not_take_is_delivered_again() -> None:
@@ -195,7 +218,7 @@ def test_retraining_takes_the_newest_data_of_every_data_set() -> None:
         ("acme", "churn"): [content(), content("incoming/churn/newer.csv")],
         ("acme", "sales"): [content("incoming/sales/a.csv")],
     }
-    world.intake.receive(retraining(), NOW)
+    world.receive(retraining())
     assert [(s.data_set, s.content.key, s.cause) for s in world.queues.sent] == [
         ("churn", "incoming/churn/newer.csv", Cause.RETRAINING),
         ("sales", "incoming/sales/a.csv", Cause.RETRAINING),
@@ -206,17 +229,17 @@ def test_retraining_asked_for_twice_by_two_events_is_two_requests_and_redelivere
     world = World()
     world.data_sets.objects = {("acme", "churn"): [content()]}
     for event_id in ("e1", "e1", "e2"):
-        world.intake.receive(retraining(event_id=event_id), NOW)
+        world.receive(retraining(event_id=event_id))
     assert len({sent.request_id for sent in world.queues.sent}) == 2
 
 
 def test_retraining_without_data_is_refused_and_of_nobody_makes_no_sense() -> None:
     world = World()
-    (judgement,) = world.intake.receive(retraining(data_set="churn"), NOW)
+    (judgement,) = world.receive(retraining(data_set="churn"))
     assert (judgement.verdict, judgement.kind) == (Verdict.REJECTED, "no data")
     assert "no data" in str(judgement.reason)
     with pytest.raises(Malformed, match="no tenant 'nobody'"):
-        world.intake.receive(retraining(tenant_id="nobody"), NOW)
+        world.receive(retraining(tenant_id="nobody"))
 
 
 # --- enlist -------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Intake: who is the tenant, is the arrival welcome, which tier."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -27,6 +27,8 @@ from trainyard.domain.names import is_data_set, request_id
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.tenants import Tenant
+
+Arrival = UploadArrived | RetrainingAsked
 
 
 class Verdict(StrEnum):
@@ -85,49 +87,60 @@ class Intake:
     receipts: Receipts
     announcements: Announcements
 
-    def receive(self, arrival: UploadArrived | RetrainingAsked, now: datetime) -> list[Judgement]:
-        """Turn an arrival into requests on the tier queues, or refuse it with a reason.
+    def receive(self, arrivals: Sequence[Arrival], now: datetime) -> list[list[Judgement] | Exception]:
+        """Turn arrivals into requests on the tier queues, or refuse them with a reason; each stands alone.
 
-        Raises Malformed when no tenant can be told. Idempotent: the same arrival names the same requests.
+        Returns what became of each in their order, or why it must be delivered again; Malformed when no tenant can
+        be told. Idempotent: the same arrival names the same requests.
         """
+        # 1. What holds, and whose are the uploads? Asked once for all.
+        policy = self.policies.current()
+        uploads = [arrival for arrival in arrivals if isinstance(arrival, UploadArrived)]
+        owners = self.tenants.owners_of([(upload.content.bucket, upload.content.key) for upload in uploads])
+        owner = dict(zip(map(id, uploads), owners, strict=True))
+        # 2. Who is welcome? Who is not is told why.
+        judged: list[list[Judgement | Submission] | Exception] = []
+        for arrival in arrivals:
+            try:
+                judged.append(self._judge(arrival, owner.get(id(arrival)), policy, now))
+            except Exception as error:  # any one arrival's trouble is its own
+                judged.append(error)
+        # 3. What is welcome goes to the queues of the tiers; once, however often it has arrived.
+        welcome = [one for told in judged if isinstance(told, list) for one in told if isinstance(one, Submission)]
+        unsent = (
+            self.tier_queues.send(list({one.request_id: one for one in welcome}.values())) if welcome else set()
+        )
+        return [told if isinstance(told, Exception) else [_told(one, unsent) for one in told] for told in judged]
+
+    def _judge(
+        self, arrival: Arrival, owner: Tenant | None, policy: Policy, now: datetime
+    ) -> list[Judgement | Submission]:
+        """Return what is welcome of an arrival, and what became of the rest; raises Malformed."""
         # 1. An event of another account is nobody's here.
         if arrival.account_id != self.account_id:
             raise Malformed(f"the event is of account {arrival.account_id}, not {self.account_id}")
-        # 2. Who is the tenant, and what is to be trained on?
-        policy = self.policies.current()
+        # 2. What is to be trained on?
         try:
-            candidates = list(self._candidates(arrival, now))
+            candidates = list(self._candidates(arrival, owner, now))
         except _OutsideIncoming as outside:
             tenant = outside.tenant
             return [Judgement(verdict=Verdict.IGNORED, tenant_id=tenant.tenant_id, tier=tenant.tier)]
-        # 3. Is it welcome? If not, the sender is told why.
-        judgements: list[Judgement] = []
-        submissions: list[Submission] = []
+        # 3. Is it welcome?
+        judged: list[Judgement | Submission] = []
         for candidate in candidates:
             try:
-                submissions.append(self._accept(candidate, policy))
+                judged.append(self._accept(candidate, policy))
             except Refused as refusal:
-                judgements.append(self._reject(candidate, refusal, now))
-        # 4. What is welcome goes to the queue of its tier.
-        unsent = self.tier_queues.send(submissions) if submissions else set()
-        return judgements + [
-            Judgement(
-                verdict=Verdict.UNSENT if submission.request_id in unsent else Verdict.SUBMITTED,
-                tenant_id=submission.tenant_id,
-                tier=submission.tier,
-                request_id=submission.request_id,
-            )
-            for submission in submissions
-        ]
+                judged.append(self._reject(candidate, refusal, now))
+        return judged
 
-    def _candidates(self, arrival: UploadArrived | RetrainingAsked, now: datetime) -> Iterator[_Candidate]:
+    def _candidates(self, arrival: Arrival, owner: Tenant | None, now: datetime) -> Iterator[_Candidate]:
         if isinstance(arrival, UploadArrived):
-            return self._of_upload(arrival)
+            return self._of_upload(arrival, owner)
         return self._of_retraining(arrival, now)
 
-    def _of_upload(self, upload: UploadArrived) -> Iterator[_Candidate]:
+    def _of_upload(self, upload: UploadArrived, tenant: Tenant | None) -> Iterator[_Candidate]:
         content = upload.content
-        tenant = self.tenants.owner_of(content.bucket, content.key)
         if tenant is None:
             raise Malformed(f"bucket {content.bucket} belongs to no tenant")
         if not is_incoming(tenant, content.key):
@@ -204,6 +217,17 @@ class _OutsideIncoming(TrainyardError):
     def __init__(self, tenant: Tenant) -> None:
         super().__init__(f"outside incoming/ of tenant {tenant.tenant_id}")
         self.tenant = tenant
+
+
+def _told(judged: Judgement | Submission, unsent: Collection[str]) -> Judgement:
+    if isinstance(judged, Judgement):
+        return judged
+    return Judgement(
+        verdict=Verdict.UNSENT if judged.request_id in unsent else Verdict.SUBMITTED,
+        tenant_id=judged.tenant_id,
+        tier=judged.tier,
+        request_id=judged.request_id,
+    )
 
 
 def _data_set_or_none(tenant: Tenant, key: str) -> str:

@@ -25,8 +25,8 @@ class Tenants(Protocol):
 
     def get(self, tenant_id: str) -> Tenant | None: ...
 
-    def owner_of(self, bucket: str, key: str) -> Tenant | None:
-        """Return the tenant in whose root the object lies, by look-up, or None."""
+    def owners_of(self, objects: Sequence[tuple[str, str]]) -> list[Tenant | None]:
+        """Return the tenant in whose root each object (bucket, key) lies, by look-up, or None."""
         ...
 
 

@@ -1,5 +1,6 @@
 """The tenants' records and the bell in DynamoDB."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.items import Item, deserialized, serialized
-from trainyard.adapters.aws.store import rest
+from trainyard.adapters.aws.store import DynamoStore, rest
+from trainyard.application.store import READ_AT_ONCE, Key
 from trainyard.application.tenant_records import tenant_from, tenant_item
 from trainyard.application.waiting_room import BELL
 from trainyard.domain.errors import Conflict
@@ -24,18 +26,35 @@ class DynamoTenants:
 
     def __init__(self, *, tenants_table: str) -> None:
         self._table = tenants_table
+        self._store = DynamoStore(
+            scheduler_table="", requests_table="", record_table="", tenants_table=tenants_table
+        )
 
     def get(self, tenant_id: str) -> Tenant | None:
         item = _get(self._table, {"pk": f"tenant#{tenant_id}"})
         return tenant_from(deserialized(item)) if item else None
 
     def owner_of(self, bucket: str, key: str) -> Tenant | None:
-        first, slash, _ = key.partition("/")
-        for location in (bucket, f"{bucket}/{first}/" if slash else None):
-            item = _get(self._table, {"pk": f"location#{location}"}) if location else None
-            if item is not None:
-                return self.get(deserialized(item)["tenant_id"])
-        return None
+        return self.owners_of([(bucket, key)])[0]
+
+    def owners_of(self, objects: Sequence[tuple[str, str]]) -> list[Tenant | None]:
+        """Two calls for up to fifty objects: their locations, and the records of those found there."""
+        places = [_locations(bucket, key) for bucket, key in objects]
+        found = self._items({pk for pks in places for pk in pks})
+        ids = [next((found[pk]["tenant_id"] for pk in pks if pk in found), None) for pks in places]
+        records = self._items({f"tenant#{tenant_id}" for tenant_id in ids if tenant_id is not None})
+        owners = {pk: tenant_from(item) for pk, item in records.items()}
+        return [owners.get(f"tenant#{tenant_id}") for tenant_id in ids]
+
+    def _items(self, pks: Collection[str]) -> dict[str, Item]:
+        """Return those items that there are."""
+        keys = [Key("tenants", (("pk", pk),)) for pk in sorted(pks)]
+        found: dict[str, Item] = {}
+        for start in range(0, len(keys), READ_AT_ONCE):
+            asked = keys[start : start + READ_AT_ONCE]
+            items = zip(asked, self._store.get(*asked), strict=True)
+            found |= {key.values[0][1]: item for key, item in items if item is not None}
+        return found
 
     def put(self, tenant: Tenant) -> Tenant:
         """Write the record and its location, on condition that nobody has since it was read.
@@ -106,6 +125,12 @@ class DynamoTenants:
             if after is None:
                 break
         return sorted(tenants, key=lambda tenant: tenant.tenant_id)
+
+
+def _locations(bucket: str, key: str) -> list[str]:
+    """Return where an object may lie: in a tenant's bucket, or below a tenant's prefix of a shared one."""
+    first, slash, _ = key.partition("/")
+    return [f"location#{bucket}"] + ([f"location#{bucket}/{first}/"] if slash else [])
 
 
 def _location(tenant: Tenant) -> str:

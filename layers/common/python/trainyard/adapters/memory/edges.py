@@ -36,6 +36,9 @@ class MemoryTenants:
         owners = [t for t in self._tenants.values() if t.bucket == bucket and key.startswith(t.root)]
         return owners[0] if owners else None
 
+    def owners_of(self, objects: Sequence[tuple[str, str]]) -> list[Tenant | None]:
+        return [self.owner_of(bucket, key) for bucket, key in objects]
+
     def put(self, tenant: Tenant) -> Tenant:
         known = self._tenants.get(tenant.tenant_id)
         if (known.revision if known else 0) != tenant.revision:
