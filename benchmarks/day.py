@@ -14,12 +14,12 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from math import pi, sin
 from multiprocessing import Pool
 from random import Random
-from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -51,8 +51,8 @@ class Cell:
     left: int
     calls: dict[str, int]
     usd_per_1000: float
-    hottest: list[tuple[str, float]]
-    """Item, or kind of items → writes a second in its busiest minute."""
+    hottest: dict[str, float]
+    """Item or partition → writes a second in its busiest minute."""
     items: int
     seconds: float
 
@@ -66,7 +66,7 @@ def run_cell(task: tuple[int, int, int, int, float]) -> Cell:
     work = Work(slots, hours * 3600, jobs, quotas)
     yard = Yard(faults=CALM, seed=number)
     service = Ours(yard, policy(work), work.tenants)
-    busiest = _watched(service, yard)
+    heat = Heat(service, yard)
     for job in jobs:
         yard.agenda.after(job.arrives, lambda job=job: service.submit(job))  # type: ignore[misc]
     yard.run_until(hours * 3600)
@@ -87,7 +87,7 @@ def run_cell(task: tuple[int, int, int, int, float]) -> Cell:
         left=service.waiting(),
         calls=dict(yard.calls),
         usd_per_1000=sum(bill("trainyard", yard, service, len(started)).values()),
-        hottest=busiest(),
+        hottest=heat.busiest(),
         items=len(service.memory.items),
         seconds=time.monotonic() - began,
     )
@@ -117,34 +117,46 @@ def _time_of_day(random: Random, seconds: float) -> float:
             return at
 
 
-def _watched(service: Ours, yard: Yard) -> Any:
-    """Count the writes of each kind of item by minute; returns what tells the busiest minutes."""
-    minutes: dict[str, Counter[int]] = {}
-    transact = service.memory.transact
+class Heat:
+    """How often the items and partitions are written that many writes share, in their busiest minute."""
 
-    def counted(writes: list[Write]) -> None:
-        transact(writes)
-        minute = int(yard.seconds // 60)
+    def __init__(self, service: Ours, yard: Yard) -> None:
+        self._transact, self._yard = service.memory.transact, yard
+        self._minute, self._counts = -1, Counter[tuple[str, str]]()
+        self._busiest: dict[str, int] = {}
+        service.memory.transact = self._counted  # type: ignore[method-assign]
+
+    def _counted(self, writes: Sequence[Write]) -> None:
+        self._transact(writes)
+        if int(self._yard.seconds // 60) != self._minute:
+            self._turn()
+            self._minute = int(self._yard.seconds // 60)
         for write in writes:
-            minutes.setdefault(_kind(write.key), Counter())[minute] += 1
+            self._counts.update(_shared(write.key))
 
-    service.memory.transact = counted  # type: ignore[method-assign, assignment]
+    def _turn(self) -> None:
+        for (kind, _), count in self._counts.items():
+            self._busiest[kind] = max(self._busiest.get(kind, 0), count)
+        self._counts.clear()
 
-    def busiest() -> list[tuple[str, float]]:
-        found = [(kind, max(counts.values()) / 60) for kind, counts in minutes.items()]
-        return sorted(found, key=lambda one: -one[1])[:8]
+    def busiest(self) -> dict[str, float]:
+        """Return kind → writes a second of the busiest of the kind in its busiest minute."""
+        self._turn()
+        return {kind: count / 60 for kind, count in self._busiest.items()}
 
-    return busiest
 
-
-def _kind(key: Key) -> str:
-    """Return the item, or what partition items of a kind share."""
-    first = key.values[0][1]
-    if key.table == "requests":
-        return "requests (one each)"
-    if key.table == "record":
-        return f"record: {first.partition('#')[0]}" + (" (one partition)" if first.startswith("month") else "")
-    return first if first.startswith("tier#") else first.partition("#")[0]
+def _shared(key: Key) -> Iterator[tuple[str, str]]:
+    """Yield the kind and the name of what other writes change too."""
+    partition, *sort = (value for _, value in key.values)
+    if partition == "ledger":
+        yield f"the {sort[0]} (an item)", sort[0]
+    elif key.table == "scheduler" and partition.startswith("tier#"):
+        yield "a tier's queues (a partition)", partition
+        yield "a tenant's queue (an item)", partition + sort[0]
+    elif key.table == "scheduler" and partition.startswith("places#"):
+        yield "a queue's places (a partition)", partition
+    elif key.table == "record" and partition.startswith("month#"):
+        yield "a month's totals (a partition)", partition
 
 
 def _quantiles(waits: list[float]) -> tuple[float, float, float]:
@@ -195,6 +207,7 @@ def _print(cells: list[Cell], hours: float) -> None:
         ("the scheduler's own cost, USD", f"{usd:.2f}", f"{usd / hours * 24 * 30:,.0f} a month"),
         *((f"wait in {tier}: p50 · p99 · longest, s", "", _worst(cells, tier)) for tier in SHARES),
         *((f"writes a second, busiest minute: {kind}", "", f"{rate:.1f}") for kind, rate in _hottest(cells)),
+        ("calls a second, busiest cell", "", f"{max(sum(c.calls.values()) for c in cells) / hours / 3600:,.0f}"),
         ("items in the tables", f"{sum(c.items for c in cells):,}", f"{max(c.items for c in cells):,}"),
         ("simulated in, s", "", f"{max(c.seconds for c in cells):,.0f}"),
     ]
@@ -208,11 +221,9 @@ def _worst(cells: list[Cell], tier: str) -> str:
 
 
 def _hottest(cells: list[Cell]) -> list[tuple[str, float]]:
-    rates: dict[str, float] = {}
-    for cell in cells:
-        for kind, rate in cell.hottest:
-            rates[kind] = max(rates.get(kind, 0.0), rate)
-    return sorted(rates.items(), key=lambda one: -one[1])[:8]
+    kinds = {kind for cell in cells for kind in cell.hottest}
+    rates = [(kind, max(cell.hottest.get(kind, 0.0) for cell in cells)) for kind in kinds]
+    return sorted(rates, key=lambda one: -one[1])
 
 
 if __name__ == "__main__":
