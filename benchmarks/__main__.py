@@ -18,12 +18,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import calls, cold_start, compare, kueue, latency, passes, report
+from benchmarks import calls, cold_start, compare, kueue, latency, passes, report, storm
 from local.cloud import REPOSITORY
 
 RESULT = REPOSITORY / "benchmarks" / "result.json"
-BENCHES = ("designs", "calls", "passes", "kueue", "latency", "cold starts")
-SIZES = (20, 200, 2000)
+BENCHES = ("designs", "calls", "passes", "kueue", "latency", "cold starts", "storm")
+SEEDS = {20: (1, 2, 3), 200: (1, 2, 3), 2000: (1,)}
+"""Slots → seeds of the designs' work."""
+STORM = (1000, 50)
+"""Uploads and tenants of the storm here; `make storm` has a hundred times as many."""
 
 Bar = Callable[[float], None]
 
@@ -91,13 +94,19 @@ def _stepped(show: Bar, total: int) -> Callable[[Iterable[Any]], Iterable[Any]]:
 
 def _designs(show: Bar) -> Any:
     tasks = [
-        (design, slots, troubled) for slots in SIZES for troubled in (False, True) for design in compare.DESIGNS
+        (design, slots, troubled, seed)
+        for slots, seeds in SEEDS.items()
+        for troubled in (False, True)
+        for design in compare.DESIGNS
+        for seed in seeds
     ]
     tasks.sort(key=lambda task: (task[0] != "trainyard", -task[1]))
+    trials: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     with get_context("spawn").Pool(2) as pool:
-        done = _stepped(show, len(tasks))(pool.imap_unordered(compare.run_task, tasks))
-        found = list(done)
+        for one in _stepped(show, len(tasks))(pool.imap_unordered(compare.run_task, tasks)):
+            trials.setdefault((one["slots"], one["troubled"], one["design"]), []).append(one)
     order = {design: number for number, design in enumerate(compare.DESIGNS)}
+    found = [compare.together(some) for some in trials.values()]
     return sorted(found, key=lambda one: (one["slots"], one["troubled"], order[one["design"]]))
 
 
@@ -142,9 +151,15 @@ def _cold_starts(show: Bar) -> Any:
     found = cold_start.measure(5, _stepped(show, len(cold_start.FUNCTIONS)))
     return {
         "functions": [asdict(one) | {"ratio": round(one.ratio, 2)} for one in found],
-        "layer_kilobytes": round(cold_start.layer_bytes() / 1024),
+        "layer": asdict(cold_start.layer()),
         "python": sys.version.split()[0],
     }
+
+
+def _storm(show: Bar) -> Any:
+    found = storm.run(*STORM, 1, show)
+    memory = {"first_mb": found.first_mb, "last_mb": found.last_mb}
+    return {name: value for name, value in asdict(found).items() if name != "memory_mb"} | memory
 
 
 MEASURES: dict[str, Callable[[Bar], Any]] = {
@@ -154,6 +169,7 @@ MEASURES: dict[str, Callable[[Bar], Any]] = {
     "kueue": _kueue,
     "latency": _latency,
     "cold starts": _cold_starts,
+    "storm": _storm,
 }
 
 if __name__ == "__main__":

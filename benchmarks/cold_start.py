@@ -1,12 +1,11 @@
 """Cold starts: what a new process takes to import a function and to answer its first event.
 
 Each function is run in a new process with the environment that the template gives it, against the local cloud,
-the layer compiled to bytecode, which `sam build` does not do yet. Beside it the floor: a new process that
+the layer with bytecode, as `sam build` makes it, and the handler without. Beside it the floor: a new process that
 imports the AWS SDK and builds the same clients, and nothing else. Both are measured in CPU time, alternately,
 since waiting for the local cloud says nothing of AWS; the ratio is of their medians.
 """
 
-import compileall
 import json
 import os
 import shutil
@@ -80,26 +79,23 @@ class Start:
 
 def measure(trials: int = 7, progress: Callable[[Iterable[str]], Iterable[str]] = iter) -> list[Start]:
     with tempfile.TemporaryDirectory() as folder, Cloud() as cloud:
-        layer = Path(folder) / "layer"
-        shutil.copytree(LAYER / "trainyard", layer / "trainyard")
-        code = Path(folder) / "functions"
-        shutil.copytree(REPOSITORY / "functions", code)
-        for built in (layer, code):
-            compileall.compile_dir(str(built), quiet=2, invalidation_mode=_UNCHECKED)
+        _make("bytecode", Path(folder))
+        layer = Path(folder) / "python"
+        code = shutil.copytree(REPOSITORY / "functions", f"{folder}/functions", ignore=_no_bytecode)
         deploy(cloud)
         _child(  # as the timer does each minute: it keeps what the policy says
             CHILD.format(work=FUNCTION.replace("{accepted}", "()"), services="services", memory=MEMORY),
             json.dumps(_event("dispatcher")),
-            _environment("dispatcher", cloud) | {"PYTHONPATH": f"{layer}:{code / 'dispatcher'}"},
+            _environment("dispatcher", cloud) | {"PYTHONPATH": f"{layer}:{code}/dispatcher"},
         )
         return [_measured(name, cloud, layer, code, trials) for name in progress(FUNCTIONS)]
 
 
-_UNCHECKED = __import__("py_compile").PycInvalidationMode.UNCHECKED_HASH
+_no_bytecode = shutil.ignore_patterns("__pycache__")
 
 
-def _measured(name: str, cloud: Cloud, layer: Path, code: Path, trials: int) -> Start:
-    environment = _environment(name, cloud) | {"PYTHONPATH": f"{layer}:{code / name}"}
+def _measured(name: str, cloud: Cloud, layer: Path, code: str, trials: int) -> Start:
+    environment = _environment(name, cloud) | {"PYTHONPATH": f"{layer}:{code}/{name}"}
     event = json.dumps(_event(name))
     work = FUNCTION.replace("{accepted}", repr(("Refused",)))
     services = "services"
@@ -144,7 +140,8 @@ def _environment(name: str, cloud: Cloud) -> dict[str, str]:
         if f"{name}function" in one["FunctionName"].lower()
     )
     own: dict[str, str] = function["Environment"]["Variables"]
-    return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | cloud.environment() | own
+    base = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return base | cloud.environment() | own
 
 
 def _event(name: str) -> dict[str, Any]:
@@ -187,6 +184,38 @@ def _request() -> str:
     )
 
 
-def layer_bytes() -> int:
-    """Return the bytes of our own code in the layer."""
-    return sum(path.stat().st_size for path in (LAYER / "trainyard").rglob("*.py"))
+@dataclass(frozen=True)
+class Layer:
+    """Megabytes of the layer, as `sam build` makes it."""
+
+    own_mb: float
+    own_bytecode_mb: float
+    mb: float
+    bytecode_mb: float
+    zipped_mb: float
+
+
+def layer() -> Layer:
+    """Build the layer, packages for Lambda's Python and processor included, and weigh it."""
+    with tempfile.TemporaryDirectory() as folder:
+        _make("build-CommonLayer", Path(folder))
+        built = Path(folder) / "python"
+        zipped = Path(shutil.make_archive(f"{folder}/layer", "zip", built))
+        return Layer(
+            own_mb=_megabytes(built / "trainyard", bytecode=False),
+            own_bytecode_mb=_megabytes(built / "trainyard", bytecode=True),
+            mb=_megabytes(built, bytecode=False),
+            bytecode_mb=_megabytes(built, bytecode=True),
+            zipped_mb=round(zipped.stat().st_size / 1e6, 2),
+        )
+
+
+def _make(target: str, folder: Path) -> None:
+    """Run the layer's own Makefile, with this Python."""
+    command = ["make", "-s", "-C", str(LAYER), target, f"ARTIFACTS_DIR={folder}", f"PYTHON={sys.executable}"]
+    subprocess.run(command, check=True)
+
+
+def _megabytes(folder: Path, *, bytecode: bool) -> float:
+    files = [path for path in folder.rglob("*") if path.is_file() and (path.suffix == ".pyc") is bytecode]
+    return round(sum(path.stat().st_size for path in files) / 1e6, 2)

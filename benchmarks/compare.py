@@ -8,10 +8,11 @@ nothing more arrives, trouble ends, and an hour is left to everybody to run what
 
 from collections import Counter as Counts
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from random import Random
+from statistics import fmean
 from typing import Any
 
 from benchmarks.designs.batch import Batch
@@ -188,10 +189,41 @@ def run(design: str, slots: int, troubled: bool, seed: int) -> Result:
     return measured(design, work, yard, service, troubled, seed, counted, ran, min(leaked), billed)
 
 
-def run_task(task: tuple[str, int, bool]) -> dict[str, Any]:
-    """Let a design, of so many slots, with faults or without, do its work: for a pool of processes."""
-    design, slots, troubled = task
-    return run(design, slots, troubled, seed=1).as_json()
+def run_task(task: tuple[str, int, bool, int]) -> dict[str, Any]:
+    """Let a design, of so many slots, with faults or without, do the work of a seed: for a pool of processes."""
+    design, slots, troubled, seed = task
+    return run(design, slots, troubled, seed).as_json()
+
+
+def together(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the means over the seeds of one design, size and trouble; of what must not happen, the worst."""
+
+    def over(name: str, combine: Callable[[list[float]], float]) -> float:
+        return combine([one[name] for one in trials])
+
+    uses = [one["use"] for one in trials]
+    return {
+        **{name: trials[0][name] for name in ("design", "slots", "troubled")},
+        "seeds": sorted(one["seed"] for one in trials),
+        "use_spread": max(uses) - min(uses),
+        **{name: over(name, fmean) for name in ("use", "jain", "starts", "calls_per_start", "lists_per_start")},
+        **{name: over(name, max) for name in WORST},
+        "waits": {tier: _means([one["waits"][tier] for one in trials]) for tier in SHARES},
+        **{name: _mean_of(name, trials) for name in ("calls", "usd")},
+    }
+
+
+def _means(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [fmean(column) for column in zip(*rows, strict=True)]
+
+
+WORST = ("overshoot", "tier_overshoot", "leaked", "doubled", "lost", "stuck")
+"""Of each the worst trial is shown."""
+
+
+def _mean_of(name: str, trials: Sequence[dict[str, Any]]) -> dict[str, float]:
+    keys = {key for one in trials for key in one[name]}
+    return {key: round(fmean(one[name].get(key, 0) for one in trials), 5) for key in sorted(keys)}
 
 
 def bill(design: str, yard: Yard, service: Any, starts: int) -> dict[str, float]:

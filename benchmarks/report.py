@@ -41,6 +41,9 @@ def sheets(result: Result) -> Iterator[Sheet]:
         yield _latency(result["latency"])
     if "cold starts" in result:
         yield _cold_starts(result["cold starts"])
+        yield _layer(result["cold starts"]["layer"])
+    if "storm" in result:
+        yield _storm(result["storm"])
 
 
 def _designs(title: str, found: Sequence[Mapping[str, Any]]) -> Sheet:
@@ -58,7 +61,7 @@ def _designs(title: str, found: Sequence[Mapping[str, Any]]) -> Sheet:
     rows = [
         (
             one["design"],
-            f"{one['use']:.1%}",
+            f"{one['use']:.1%}" + (f" ± {one['use_spread'] / 2:.1%}" if len(one["seeds"]) > 1 else ""),
             f"{one['jain']:.3f}",
             *(" · ".join(f"{wait:,.0f}" for wait in one["waits"][tier]) for tier in compare.SHARES),
             str(max(one["overshoot"], one["tier_overshoot"])),
@@ -158,6 +161,25 @@ def _cold_starts(found: Mapping[str, Any]) -> Sheet:
     return Sheet(f"Cold starts, to the end of the first event (Python {found['python']})", columns, rows)
 
 
+def _layer(found: Mapping[str, Any]) -> Sheet:
+    rows = [
+        ("own code", f"{found['own_mb']:.2f}", f"{found['own_bytecode_mb']:.2f}", ""),
+        ("whole layer", f"{found['mb']:.1f}", f"{found['bytecode_mb']:.1f}", f"{found['zipped_mb']:.1f}"),
+    ]
+    return Sheet("The layer, in MB", ("", "without bytecode", "bytecode", "zipped, with both"), rows)
+
+
+def _storm(found: Mapping[str, Any]) -> Sheet:
+    columns = ("uploads", "tenants", "data sets", "wait", "superseded", "lost", "wrong", "dead letters")
+    row = tuple(
+        f"{found[name]:,}"
+        for name in ("uploads", "tenants", "data_sets", "waiting", "superseded", "lost", "wrong", "dead_letters")
+    )
+    rate = f"{found['uploads'] / found['seconds']:.0f}"
+    memory = f"{found['first_mb']:.0f} → {found['last_mb']:.0f}"
+    return Sheet("Upload storm", (*columns, "uploads/s", "MB of the largest worker"), [(*row, rate, memory)])
+
+
 def tables(result: Result, console: Console) -> None:
     for sheet in sheets(result):
         table = Table(title=sheet.title, title_justify="left", box=None, header_style="bold", pad_edge=False)
@@ -245,6 +267,11 @@ def _figures(result: Result) -> dict[tuple[str, str], float]:
         figures |= {("latency", name): bell[name] for name in ("p50", "p99", "use")}
     if "cold starts" in result:
         figures["cold starts", "slowest ratio"] = max(o["ratio"] for o in result["cold starts"]["functions"])
+        figures["cold starts", "layer zipped MB"] = result["cold starts"]["layer"]["zipped_mb"]
+    if "storm" in result:
+        found = result["storm"]
+        figures["storm", "lost, wrong or dead"] = found["lost"] + found["wrong"] + found["dead_letters"]
+        figures["storm", "memory last / first"] = found["last_mb"] / found["first_mb"]
     return figures
 
 
