@@ -32,6 +32,12 @@ from benchmarks.yard import CALM, Yard
 from simulation.flow import Job
 from trainyard.application.store import Key, Write
 
+BESIDE = {
+    "S3, three receipts and a manifest": 4 * 5e-6,
+    "EventBridge, three announcements": 3 * 1e-6,
+    "SQS, upload, request and end, each sent, taken and deleted": 9 * 0.4e-6,
+}
+"""Per request; as often as `make bench` counts them, by list prices of us-east-1 (AWS price pages, 2026)."""
 RUN_SECONDS = 110.0
 SLOTS = 2000
 
@@ -201,10 +207,23 @@ def _print(cells: list[Cell], hours: float) -> None:
     rows = [
         ("tenants, of which asked", f"{sum(c.tenants for c in cells):,}, {sum(c.active for c in cells):,}", ""),
         ("requests, started", f"{requests:,}, {started:,}", f"{max(c.left for c in cells):,} wait at the end"),
+        (
+            "starts a second, mean",
+            f"{started / hours / 3600:.1f}",
+            f"{max(c.started for c in cells) / hours / 3600:.1f}",
+        ),
         ("use of slots", f"{sum(c.use for c in cells) / len(cells):.1%}", f"{max(c.use for c in cells):.1%}"),
         ("executions above the limit", str(sum(c.over for c in cells)), str(max(c.over for c in cells))),
         ("calls per start", f"{calls / started:.2f}", f"{calls / hours / 3600:,.0f} a second in all"),
-        ("the scheduler's own cost, USD", f"{usd:.2f}", f"{usd / hours * 24 * 30:,.0f} a month"),
+        ("USD: functions, tables", f"{usd:.2f}", f"{usd / hours * 24 * 30:,.0f} a month in all"),
+        *(
+            (
+                f"USD: {what}",
+                f"{requests * price:.2f}",
+                f"{requests * price / hours * 24 * 30:,.0f} a month in all",
+            )
+            for what, price in BESIDE.items()
+        ),
         *((f"wait in {tier}: p50 · p99 · longest, s", "", _worst(cells, tier)) for tier in SHARES),
         *((f"writes a second, busiest minute: {kind}", "", f"{rate:.1f}") for kind, rate in _hottest(cells)),
         ("calls a second, busiest cell", "", f"{max(sum(c.calls.values()) for c in cells) / hours / 3600:,.0f}"),
