@@ -164,7 +164,6 @@ def test_the_same_upload_delivered_five_more_times_trains_once(yard: Yard) -> No
         ("Train", WINE, "AlgorithmError"),
         ("Evaluate", WINE, "AlgorithmError"),
         ("Register", WINE, "no such group"),
-        ("Record", WINE, "the function failed"),
     ],
 )
 def test_a_pipeline_that_fails_in_a_step_names_the_step_and_its_last_line(
@@ -182,6 +181,20 @@ def test_a_pipeline_that_fails_in_a_step_names_the_step_and_its_last_line(
     assert str(request.reason).startswith(f"{step}: ")
     assert reason in str(request.reason)
     assert yard.receipt(request)["reason"] == request.reason
+    assert yard.slots_used() == 0
+
+
+def test_a_run_that_could_only_not_tell_of_its_end_has_succeeded(yard: Yard) -> None:
+    bucket = yard.create("untold")
+    yard.cloud.plant_faults({"operation": "Step:Record", "code": "ClientError", "message": "killed", "times": 1})
+    yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    (request,) = yard.ended("untold")
+    (model,) = yard.cloud.client("sagemaker").list_model_packages(
+        ModelPackageGroupName=yard.deployment.tenant("untold").model_group
+    )["ModelPackageSummaryList"]
+    assert (request.state, request.reason, request.attempt) == (State.SUCCEEDED, None, 1)
+    assert request.outcome is not None
+    assert request.outcome.model_package_arn == model["ModelPackageArn"]
     assert yard.slots_used() == 0
 
 

@@ -181,6 +181,7 @@ def test_a_failed_processing_steps_own_words_are_its_exit_message(stub: Stubber)
         "arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/x"
     )
     assert (report.failed_step, report.failure) == ("Preprocess", "there is no column 'y'")
+    assert report.model_package_arn is None
     assert report.steps[0].job == JobFacts(
         kind=JobKind.PROCESSING,
         arn=arn,
@@ -191,6 +192,19 @@ def test_a_failed_processing_steps_own_words_are_its_exit_message(stub: Stubber)
         started_at=NOW,
         ended_at=after(3600),
     )
+
+
+def test_what_a_run_has_registered_is_read_off_its_steps(stub: Stubber) -> None:
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:model-package/g/1"
+    steps = [
+        {"StepName": "Register", "StepStatus": "Succeeded", "Metadata": {"RegisterModel": {"Arn": arn}}},
+        {"StepName": "Record", "StepStatus": "Failed", "FailureReason": "killed"},
+    ]
+    stub.add_response("list_pipeline_execution_steps", {"PipelineExecutionSteps": steps})
+    report = sagemaker.SageMakerExecutionReports().read(
+        "arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/x"
+    )
+    assert (report.model_package_arn, report.failed_step) == (arn, "Record")
 
 
 @pytest.mark.parametrize(

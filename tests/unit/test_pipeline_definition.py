@@ -11,6 +11,7 @@ from local.sagemaker.definition import Context, InvalidParameter, parameter_valu
 from pipeline import publish
 from tests.build import DEFAULTS, policy, request, tenant, tier
 from trainyard.application.cost_tags import COST_TAGS
+from trainyard.domain.lifecycle import TELLING_STEP
 from trainyard.domain.parameters import pipeline_parameters
 
 TEXT = (REPOSITORY / "pipeline/definition.json").read_text(encoding="utf-8")
@@ -51,6 +52,7 @@ def test_the_steps_are_the_ones_the_design_names() -> None:
         "Record",
         "QualityTooLow",
     ]
+    assert [step["Name"] for step in steps() if step["Type"] == "Lambda"] == [TELLING_STEP]
 
 
 def test_every_job_runs_as_the_tenant_tagged_encrypted_and_within_its_runtime() -> None:

@@ -446,6 +446,17 @@ def test_a_failure_keeps_the_step_and_its_own_last_line() -> None:
     assert (kept.state, kept.reason) == (State.FAILED, "Preprocess: no column 'y'")
 
 
+def test_a_run_whose_last_step_could_not_tell_of_it_has_succeeded() -> None:
+    world = World()
+    world.reports.report = ExecutionReport(failed_step="Record", failure="killed", model_package_arn="arn:model")
+    request_id = world.run_one()
+    world.end(request_id, "Failed")
+    kept = world.request(request_id)
+    assert (kept.state, kept.reason) == (State.SUCCEEDED, None)
+    assert kept.outcome is not None
+    assert (kept.outcome.model_package_arn, kept.outcome.failed_step) == ("arn:model", None)
+
+
 @pytest.mark.parametrize(
     ("status", "state"),
     [("CompletedWithFailures", State.FAILED), ("Stopped", State.STOPPED), ("Succeeded", State.SUCCEEDED)],

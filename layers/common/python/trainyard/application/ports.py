@@ -172,6 +172,8 @@ class ExecutionReport:
     """Of its last."""
     failed_step: str | None = None
     failure: str | None = None
+    model_package_arn: str | None = None
+    """Of the model that it registered."""
 
 
 class ExecutionReports(Protocol):

@@ -31,7 +31,7 @@ from trainyard.application.waiting_room import (
 )
 from trainyard.domain.errors import TrainyardError
 from trainyard.domain.executions import ExecutionRecord, is_settled, month_of, priced, total
-from trainyard.domain.lifecycle import is_passing, state_for_status
+from trainyard.domain.lifecycle import end_of, is_passing, state_for_status
 from trainyard.domain.names import parse_display_name
 from trainyard.domain.parameters import Locations
 from trainyard.domain.policy import Policy
@@ -187,16 +187,18 @@ class Record:
     def _end(self, about: "_About", now: datetime) -> End:
         """Return what the execution did, what it left, and what it cost."""
         request, event = about.request, about.event
-        state = state_for_status(event.status)
-        assert state is not None
         report = self.reports.read(event.execution_arn)
+        state = end_of(event.status, report.failed_step)
+        assert state is not None, "looked at before"
+        failed_step = report.failed_step if state is State.FAILED else None
         reason = _reason(state, report)
         tenant = self._tenant(request.tenant_id, about.found)
         outcome = self._outcome(request, tenant)
+        outcome = replace(outcome, model_package_arn=outcome.model_package_arn or report.model_package_arn)
         execution = replace(
             executed(request, report, self.prices, now, state),
             reason=reason,
-            failed_step=report.failed_step,
+            failed_step=failed_step,
             model_package_arn=outcome.model_package_arn,
             model_uri=outcome.model_uri,
             report_uri=Locations.of(tenant, request).reports if tenant else None,
@@ -205,7 +207,7 @@ class Record:
             outcome,
             cost_usd=str(execution.cost_usd),
             cost_unknown=execution.unknown or None,
-            failed_step=report.failed_step,
+            failed_step=failed_step,
         )
         return End(request=request, state=state, reason=reason, outcome=outcome, execution=execution)
 

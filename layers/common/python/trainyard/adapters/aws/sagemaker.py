@@ -100,7 +100,14 @@ class SageMakerExecutionReports:
             ended_at=max((step["EndTime"] for step, *_ in found if step.get("EndTime")), default=None),
             failed_step=failed[0]["StepName"] if failed else None,
             failure=_failure(*failed) if failed else None,
+            model_package_arn=next((arn for step, *_ in found if (arn := _registered(step))), None),
         )
+
+
+def _registered(step: dict[str, Any]) -> str | None:
+    """Return what a step has registered (SageMaker API reference, PipelineExecutionStepMetadata)."""
+    arn: str | None = step.get("Metadata", {}).get("RegisterModel", {}).get("Arn")
+    return arn
 
 
 def _failure(step: dict[str, Any], job: dict[str, Any]) -> str:
