@@ -3,9 +3,7 @@
 Each function is run in a new process with the environment that the template gives it, against the local cloud,
 the layer with bytecode, as `sam build` makes it, and the handler without. Beside it the floor: a new process that
 imports the AWS SDK and builds the same clients, and nothing else. Both are measured in CPU time, alternately,
-since waiting for the local cloud says nothing of AWS; the ratio is of their medians. Where a function may start
-from a snapshot (the parameter SnapStart), what is left to do after the snapshot is measured too: the first event
-of a process that has built all that Lambda would keep. What Lambda takes to restore it cannot be measured here.
+since waiting for the local cloud says nothing of AWS; the ratio is of their medians.
 """
 
 import json
@@ -25,16 +23,13 @@ from local.deploy import deploy
 
 LAYER = REPOSITORY / "layers" / "common" / "python"
 FUNCTIONS = ("intake", "enlist", "dispatcher", "recorder", "reconciler", "guard", "billing", "tenants", "roles")
-SNAPPED = ("intake", "enlist", "dispatcher", "recorder")
-"""Those that start from a snapshot where the parameter SnapStart says so."""
 
 CHILD = """
 import json, sys, time
 begin = time.process_time()
 {work}
-end = time.process_time()
-print(json.dumps({{"cpu": end - begin, "event": end - mark, "services": {services}, "mb": {memory}}}),
-      file=sys.stderr)
+print(json.dumps({{"cpu": time.process_time() - begin, "services": {services},
+                   "mb": {memory}}}), file=sys.stderr)
 """
 MEMORY = "int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) / 1024"
 """The most that the process had in memory, as Linux tells it."""
@@ -46,7 +41,6 @@ def client(self, name, *given, **named):
     return build(self, name, *given, **named)
 boto3.session.Session.client = client
 import app
-mark = time.process_time()
 class Context:
     function_name = memory_limit_in_mb = aws_request_id = invoked_function_arn = "local"
     def get_remaining_time_in_millis(self): return 50000
@@ -57,7 +51,6 @@ except Exception as error:
 services = sorted(set(asked))
 """
 FLOOR = """
-mark = begin
 import boto3
 from botocore.config import Config
 session = boto3.session.Session()
@@ -75,8 +68,6 @@ class Start:
     floor_ms: float
     spread_ms: float
     """Between the fastest and the slowest trial."""
-    restored_ms: float | None
-    """Of the first event alone, after what SnapStart keeps; None for functions that have none."""
     memory_mb: float
     floor_mb: float
     services: list[str]
@@ -107,12 +98,11 @@ def _measured(name: str, cloud: Cloud, layer: Path, code: str, trials: int) -> S
     environment = _environment(name, cloud) | {"PYTHONPATH": f"{layer}:{code}/{name}"}
     event = json.dumps(_event(name))
     work = FUNCTION.replace("{accepted}", repr(("Refused",)))
-    script = CHILD.format(work=work, services="services", memory=MEMORY)
-    restored: list[dict[str, Any]] = []
+    services = "services"
     ours: list[dict[str, Any]] = []
     floor: list[dict[str, Any]] = []
     for _ in range(trials + 1):
-        ours.append(_child(script, event, environment))
+        ours.append(_child(CHILD.format(work=work, services=services, memory=MEMORY), event, environment))
         floor.append(
             _child(
                 CHILD.format(work=FLOOR, services="[]", memory=MEMORY),
@@ -120,16 +110,13 @@ def _measured(name: str, cloud: Cloud, layer: Path, code: str, trials: int) -> S
                 environment,
             )
         )
-        if name in SNAPPED:
-            restored.append(_child(script, event, environment | {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}))
-    ours, floor, restored = ours[1:], floor[1:], restored[1:]  # the first reads the files from the disk
+    ours, floor = ours[1:], floor[1:]  # the first reads the files from the disk
     cpus = [one["cpu"] * 1000 for one in ours]
     return Start(
         function=name,
         cpu_ms=median(cpus),
         floor_ms=median(one["cpu"] * 1000 for one in floor),
         spread_ms=max(cpus) - min(cpus),
-        restored_ms=median(one["event"] * 1000 for one in restored) if restored else None,
         memory_mb=median(one["mb"] for one in ours),
         floor_mb=median(one["mb"] for one in floor),
         services=ours[0]["services"],

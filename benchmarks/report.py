@@ -151,18 +151,13 @@ def _cold_starts(found: Mapping[str, Any]) -> Sheet:
             f"{one['floor_ms']:.0f}",
             f"{one['ratio']:.2f}",
             f"{one['spread_ms']:.0f}",
-            f"{one['restored_ms']:.0f}" if one["restored_ms"] is not None else "",
-            f"{one['restored_ms'] / one['floor_ms']:.2f}" if one["restored_ms"] is not None else "",
             f"{one['memory_mb']:.0f}",
             f"{one['floor_mb']:.0f}",
             ", ".join(one["services"]) or "none",
         )
         for one in found["functions"]
     ]
-    columns = (
-        *("function", "CPU ms", "floor ms", "ratio", "spread ms"),
-        *("after a snapshot, ms", "ratio", "memory MB", "floor MB", "clients built"),
-    )
+    columns = ("function", "CPU ms", "floor ms", "ratio", "spread ms", "memory MB", "floor MB", "clients built")
     return Sheet(f"Cold starts, to the end of the first event (Python {found['python']})", columns, rows)
 
 
@@ -272,9 +267,6 @@ def _figures(result: Result) -> dict[tuple[str, str], float]:
         figures |= {("latency", name): bell[name] for name in ("p50", "p99", "use")}
     if "cold starts" in result:
         figures["cold starts", "slowest ratio"] = max(o["ratio"] for o in result["cold starts"]["functions"])
-        figures["cold starts", "slowest ratio after a snapshot"] = max(
-            (o["restored_ms"] or 0) / o["floor_ms"] for o in result["cold starts"]["functions"]
-        )
         figures["cold starts", "layer zipped MB"] = result["cold starts"]["layer"]["zipped_mb"]
     if "storm" in result:
         found = result["storm"]

@@ -20,7 +20,6 @@ from trainyard.domain.errors import Conflict
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("dispatcher")
-bootstrap.prepare(bootstrap.dispatch, "dynamodb", "sagemaker")
 
 NEEDED_MILLIS = 25_000
 """For one more round: a transaction and up to 25 starts. What is left waits for the next pass."""

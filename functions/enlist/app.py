@@ -16,7 +16,6 @@ from trainyard.domain.requests import Submission
 from trainyard.telemetry import build_logger, count, told_again
 
 logger = build_logger("enlist")
-bootstrap.prepare(bootstrap.enlist, "dynamodb")
 
 
 @logger.inject_lambda_context(clear_state=True)

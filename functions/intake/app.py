@@ -12,7 +12,6 @@ from trainyard.domain.errors import Malformed, Throttled
 from trainyard.telemetry import build_logger, count, told_again
 
 logger = build_logger("intake")
-bootstrap.prepare(bootstrap.intake, "dynamodb", "sqs", "s3")
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -14,7 +14,6 @@ from trainyard.domain.requests import Request
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("recorder")
-bootstrap.prepare(bootstrap.record, "dynamodb", "sagemaker", "s3")
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.build import NOW
-from trainyard import bootstrap
-from trainyard.adapters.aws import clients
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.policies import KEPT, Policies
 from trainyard.contracts import policy_form
@@ -118,17 +116,6 @@ print(sorted({{name.split(".")[0] for name in sys.modules}} & {{"pydantic", "pyd
         check=False,
     )
     assert done.stdout.strip() == "[]", done.stderr
-
-
-def test_what_a_snapshot_keeps_is_built_while_it_is_taken() -> None:
-    built: list[str] = []
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(clients, "client", built.append)
-        bootstrap.prepare(lambda: built.append("part"), "dynamodb")
-        assert built == [], "everywhere else the first event builds what it needs"
-        patched.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
-        bootstrap.prepare(lambda: built.append("part"), "dynamodb")
-    assert built == ["part", "dynamodb"]
 
 
 def test_the_layer_has_bytecode_that_outlives_packaging(tmp_path: Path) -> None:

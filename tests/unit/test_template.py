@@ -120,17 +120,6 @@ def test_the_rule_matches_incoming_alone_so_that_nothing_the_service_writes_can_
         assert not fnmatch.fnmatchcase(f"acme/{written}", "*/incoming/*")
 
 
-@pytest.mark.parametrize("name", ["Intake", "Enlist", "Dispatcher", "Recorder"])
-def test_what_may_start_from_a_snapshot_is_called_by_its_alias(name: str) -> None:
-    """SAM points its own events at the alias. A snapshot is of a version, and paid for while that stands."""
-    function = TEMPLATE["Resources"][f"{name}Function"]["Properties"]
-    assert function["SnapStart"]["ApplyOn"] == {"Fn::If": ["HasSnapStart", "PublishedVersions", "None"]}
-    assert (function["AutoPublishAlias"], function["VersionDeletionPolicy"]) == ("live", "Delete")
-    assert function["AutoPublishAliasAllProperties"], "or a new layer would not be in the snapshot"
-    apart = [mapping["Properties"]["FunctionName"] for _, mapping in resources("AWS::Lambda::EventSourceMapping")]
-    assert {"Ref": f"{name}Function"} not in apart
-
-
 def test_only_the_dispatcher_may_start_the_pipeline() -> None:
     may = [
         name

@@ -5,8 +5,6 @@ What a function does not need it does not import: imports are the larger part of
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING
@@ -39,16 +37,6 @@ if TYPE_CHECKING:
     from trainyard.application.usage import Usage
     from trainyard.application.waiting_room import WaitingRoom
     from trainyard.domain.parameters import Defaults
-
-
-def prepare(part: Callable[[], object], *services: str) -> None:
-    """Build what the first event needs, if Lambda is about to take a snapshot (SnapStart): a part, and clients."""
-    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-        from trainyard.adapters.aws.clients import client
-
-        part()
-        for service in services:
-            client(service)
 
 
 @cache

@@ -1,8 +1,8 @@
 """The store in DynamoDB."""
 
+import random
 import time
 from collections.abc import Mapping, Sequence
-from random import SystemRandom
 from typing import Any
 
 from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
@@ -51,13 +51,9 @@ READS_TRIED = 4
 """Of a batch of which DynamoDB leaves a part unread, for its throughput or its size."""
 
 
-_random = SystemRandom()
-"""Functions that start from one snapshot would otherwise all draw the same numbers."""
-
-
 def rest(number: int) -> None:
     """Wait before the given further try of a contended write: longer each time, and never in step."""
-    time.sleep(_random.uniform(0, 0.02 * 2**number))
+    time.sleep(random.uniform(0, 0.02 * 2**number))  # noqa: S311 - jitter, no secret
 
 
 class DynamoStore:
