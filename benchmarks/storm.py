@@ -114,6 +114,7 @@ class _Yard:
         self.put: list[Upload] = []
         self.newest: dict[tuple[str, str], str] = {}
         self.room, self.over = threading.Event(), threading.Event()
+        self.trouble: Exception | None = None
 
     def run(self) -> Storm:
         self.outputs = deploy(self.cloud, STACK)
@@ -133,6 +134,8 @@ class _Yard:
         finally:
             self.over.set()
             watch.join()
+        if self.trouble is not None:
+            raise self.trouble
         return self.storm
 
     def _make_tenants(self) -> None:
@@ -161,6 +164,13 @@ class _Yard:
 
     def _watch(self) -> None:
         """Stop the uploads while too many are under way; note how much memory the workers have."""
+        try:
+            self._watched()
+        except Exception as error:
+            self.trouble = error
+            self.room.set()  # nobody waits for a watch that is over
+
+    def _watched(self) -> None:
         while not self.over.wait(LOOK_SECONDS):
             under_way = self._messages(UPLOAD_QUEUES)
             (self.room.set if under_way < AHEAD else self.room.clear)()

@@ -44,7 +44,7 @@ from trainyard.application.waiting_room import (
 from trainyard.contracts.decisions import encode_pass
 from trainyard.domain.admission import Plan, Snapshot, decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
-from trainyard.domain.errors import Malformed, Refused
+from trainyard.domain.errors import Malformed, Refused, TrainyardError
 from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Lane, Policy
 from trainyard.domain.prices import JobKind
@@ -438,16 +438,19 @@ class World:
 
     # --- ports played by the world --------------------------------------------------------------------------
 
-    def send(self, submissions: Sequence[Submission]) -> set[str]:
+    def send(self, submissions: Sequence[Submission]) -> dict[str, str]:
         """Implements TierQueues."""
-        return set(self.trouble.around("tier queues.send", lambda: self._send(submissions)))
+        try:
+            self.trouble.around("tier queues.send", lambda: self._send(submissions))
+        except TrainyardError as error:
+            return dict.fromkeys((submission.request_id for submission in submissions), str(error))
+        return {}
 
-    def _send(self, submissions: Sequence[Submission]) -> set[str]:
+    def _send(self, submissions: Sequence[Submission]) -> None:
         for submission in submissions:
             self.checks.submitted.setdefault(submission.request_id, []).append(submission.content)
             self.accepted.add(submission.request_id)
             self.tiers[submission.tier].send(submission)
-        return set()
 
     def ring(self) -> None:
         """Implements Bell."""

@@ -59,8 +59,9 @@ def settle(message_id: str, body: str, result: list[Judgement] | Exception) -> N
         raise result
     for judgement in result:
         report(judgement)
-    if any(judgement.verdict is Verdict.UNSENT for judgement in result):
-        raise Throttled("a tier queue did not take a request")
+    unsent = next((judgement for judgement in result if judgement.verdict is Verdict.UNSENT), None)
+    if unsent is not None:
+        raise Throttled(f"the queue of tier {unsent.tier} did not take a request: {unsent.reason}")
 
 
 def report(judgement: Judgement) -> None:

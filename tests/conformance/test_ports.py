@@ -85,6 +85,16 @@ def test_a_tenant_is_found_by_its_bucket_or_its_prefix_and_by_nothing_else(place
     assert records.owner_of("pool", "acme10/incoming/x/y") == pooled
     assert records.owner_of("pool", "acme1/incoming/x/y") is None
     assert records.owner_of("pool", "acme10") is None
+    several = [
+        (place.bucket, "incoming/a"),
+        ("pool", "acme1/x"),
+        ("pool", "acme10/x"),
+        (place.bucket, "b"),
+        ("no", "x"),
+    ]
+    assert records.owners_of(several) == [silo, None, pooled, silo, None]
+    assert records.owners_of(several * 30) == [silo, None, pooled, silo, None] * 30
+    assert records.owners_of([]) == []
     assert records.get("nobody") is None
 
 
@@ -149,11 +159,14 @@ def test_more_submissions_than_a_batch_holds_all_arrive_at_the_queue_of_their_ti
             place.client("sqs").create_queue(QueueName=f"{place.name}-{name}")["QueueUrl"]
             for name in ("basic", "premium")
         ]
-    assert queues.send(sent) == set()
+    assert queues.send(sent) == {}
     arrived = (
         queues.sent if place.in_memory else [parse_training_request(b) for u in urls for b in _drained(place, u)]
     )
     assert sorted(arrived, key=lambda s: s.request_id) == sent
+    if not place.in_memory:
+        astray, more = submission(30, tier="astray"), submission(31, tier="premium")
+        assert list(queues.send([astray, more])) == [astray.request_id], "a tier without a queue stops no other"
 
 
 def _drained(place: Place, url: str) -> Iterator[str]:

@@ -1,22 +1,29 @@
 """What a cold start rests on: a policy that need not be checked again, imports left out, bytecode in the layer."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+import zlib
 from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from tests.build import NOW
 from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application import policies
 from trainyard.application.policies import KEPT, Policies
+from trainyard.application.store import Put
 from trainyard.contracts import policy_form
-from trainyard.contracts.policy_file import parse_policy
+from trainyard.contracts.policy_file import PolicyFile, parse_policy
 from trainyard.contracts.policy_form import DEPLOYED, CheckedValues
 from trainyard.contracts.settings import Settings
-from trainyard.domain.policy import Policy
+from trainyard.domain.policy import Budget, BudgetMode, Policy, Retries
 
 ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "layers/common/python"
@@ -51,17 +58,56 @@ FORM = CheckedValues(region="us-east-1")
 @pytest.mark.parametrize("text", [SHIPPED, FULL], ids=["shipped", "full"])
 def test_what_is_kept_of_a_policy_is_that_policy(text: str) -> None:
     parsed = parse_policy(text, 7, "us-east-1")
-    kept = FORM.read(FORM.kept(text), text, 7)
+    kept = FORM.read(FORM.kept(text), 7)
     assert kept == parsed
     assert repr(kept) == repr(parsed), "1, 1.0 and True are equal, and not the same"
     assert parsed.prices.hourly, "prices come along"
 
 
-def test_what_is_kept_of_another_text_or_in_another_form_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = FORM.kept(SHIPPED)
-    assert FORM.read(kept, FULL, 1) is None
+def test_every_value_of_a_policy_outlives_being_kept() -> None:
+    kept = FORM.read(FORM.kept(FULL), 7)
+    assert kept is not None
+    acme, number = kept.tenant("acme"), kept.tenant("42")
+    assert (acme.weight, acme.running_max) == (3, 2)
+    assert acme.budget == Budget(Decimal("9.50"), BudgetMode.SOFT)
+    assert number.budget == Budget(Decimal("0.000001"), BudgetMode.HARD)
+    assert kept.retries == Retries(attempts_max=2, delay=timedelta(seconds=7.5))
+    (window,) = kept.maintenance
+    assert (window.begins, window.length) == (datetime(2026, 11, 22, 1, tzinfo=UTC), timedelta(hours=1.5))
+    forest = kept.algorithms["forest"].hyperparameters
+    assert forest["rate"].maximum == float("inf")
+    assert (forest["mode"].default, forest["warm"].default, forest["depth"].default) == ("1", True, 3)
+
+
+def test_another_text_or_another_form_is_kept_under_another_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = FORM.digest(SHIPPED)
+    assert FORM.digest(FULL) != before
     monkeypatch.setattr(policy_form, "FORM", policy_form.FORM + 1)
-    assert FORM.read(kept, SHIPPED, 1) is None
+    assert FORM.digest(SHIPPED) != before
+
+
+def test_a_schema_that_changes_makes_another_form() -> None:
+    schema = json.dumps(PolicyFile.model_json_schema(), sort_keys=True)
+    assert (policy_form.FORM, sha256(schema.encode()).hexdigest()[:12]) == (1, "f9f2e30ef6e0"), (
+        "the schema has changed: what older code kept would be read as if it had not. "
+        "Raise policy_form.FORM, and write the new pair here"
+    )
+
+
+@pytest.mark.parametrize("damaged", [b"", b"x", zlib.compress(b"["), zlib.compress(b"{}"), zlib.compress(b"3")])
+def test_what_cannot_be_read_counts_as_not_kept(damaged: bytes) -> None:
+    store, parsed = MemoryStore(), list[str]()
+    store.transact([Put(KEPT, {"of": FORM.digest(SHIPPED), "values": damaged})])
+    assert _policies(store, parsed, keeps=True).current().version == 0
+    assert _policies(store, parsed, keeps=False).current().version == 0
+    assert len(parsed) == 1, "and is mended"
+
+
+def test_what_would_not_fit_an_item_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, parsed = MemoryStore(), list[str]()
+    monkeypatch.setattr(policies, "KEPT_BYTES_MAX", 100)
+    assert _policies(store, parsed, keeps=True).current().version == 0
+    assert store.get(KEPT) == [None]
 
 
 def _policies(store: MemoryStore, parsed: list[str], *, keeps: bool) -> Policies:
@@ -102,14 +148,14 @@ import sys
 import app
 from trainyard import bootstrap
 form = bootstrap.{use_case}().policies.form
-assert form.read(bytes.fromhex(sys.argv[1]), open(sys.argv[2], encoding="utf-8").read(), 1) is not None
+assert form.read(bytes.fromhex(sys.argv[1]), 1) is not None
 print(sorted({{name.split(".")[0] for name in sys.modules}} & {{"pydantic", "pydantic_core", "yaml"}}))
 """
     settings = {f"TRAINYARD_{field.name.upper()}": "1" for field in fields(Settings)}
     settings |= {"TRAINYARD_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
     environment = os.environ | settings | {"PYTHONPATH": f"{LAYER}{os.pathsep}{ROOT / 'functions' / function}"}
     done = subprocess.run(
-        [sys.executable, "-c", script, FORM.kept(SHIPPED).hex(), str(DEPLOYED)],
+        [sys.executable, "-c", script, FORM.kept(SHIPPED).hex()],
         env=environment,
         capture_output=True,
         text=True,

@@ -127,6 +127,20 @@ def test_intake_fails_only_what_must_come_again_and_keeps_what_makes_no_sense(
     assert names == {"Arrivals", "ArrivalsMalformed", "RecordsFailed", "Rejected"}
 
 
+def test_intake_delivers_a_batch_again_of_which_nothing_is_known(replace_part: Replace) -> None:
+    class Broken:
+        def receive(self, arrivals: list[Any], now: Any) -> list[Any]:
+            raise Conflict("no connection")
+
+    letters = Letters()
+    replace_part("intake", Broken())
+    replace_part("dead_letters", letters)
+    keys = ["incoming/a/x", "incoming/b/x"]
+    response = load("intake").handler(batch(*(s3_event(object_key=key) for key in keys), "{"), Context())
+    assert failures(response) == ["0", "1"]
+    assert len(letters.kept) == 1, "what makes no sense is kept all the same"
+
+
 class EnlistStub:
     def enlist_batch(self, submissions: list[Any], now: Any) -> list[Any]:
         done = Enlisted(kind=Enlistment.QUEUED, request=request(1))

@@ -1,5 +1,6 @@
 """The use cases over the memory adapters."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -194,10 +195,42 @@ def test_each_arrival_of_a_batch_stands_alone_and_one_that_came_twice_is_sent_on
             (ACCOUNT, {"key": "models/x.csv"}),
         )
     )
-    results = world.intake.receive([good, foreign, retraining(tenant_id="nobody"), odd, good], NOW)
+    again = UploadArrived(account_id=ACCOUNT, content=content())
+    results = world.intake.receive([good, foreign, retraining(tenant_id="nobody"), odd, again], NOW)
     told = [type(one).__name__ if isinstance(one, Exception) else [j.verdict for j in one] for one in results]
     assert told == [[Verdict.SUBMITTED], "Malformed", "Malformed", [Verdict.IGNORED], [Verdict.SUBMITTED]]
     assert len(world.queues.sent) == 1
+
+
+def test_an_upload_whose_tenant_cannot_be_read_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    whose: Callable[[Any], Any] = world.intake.tenants.owners_of
+
+    def owners_of(objects: Any) -> Any:
+        if any("unreadable" in key for _, key in objects):
+            raise ValueError("a state that this code does not know")
+        return whose(objects)
+
+    monkeypatch.setattr(world.intake.tenants, "owners_of", owners_of)
+    keys = ("incoming/churn/data.csv", "incoming/unreadable/data.csv")
+    arrivals = [UploadArrived(account_id=ACCOUNT, content=content(key)) for key in keys]
+    good, bad = world.intake.receive(arrivals, NOW)
+    assert isinstance(bad, ValueError)
+    assert not isinstance(good, Exception)
+    assert [judgement.verdict for judgement in good] == [Verdict.SUBMITTED]
+
+
+def test_uploads_are_sent_before_a_retraining_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    sent: list[int] = []
+
+    def names(_: Tenant) -> list[str]:
+        sent.append(len(world.queues.sent))
+        return []
+
+    monkeypatch.setattr(world.data_sets, "names", names)
+    world.intake.receive([retraining(), UploadArrived(account_id=ACCOUNT, content=content())], NOW)
+    assert sent == [1]
 
 
 def test_what_a_full_tier_queue_did_not_take_is_delivered_again() -> None:

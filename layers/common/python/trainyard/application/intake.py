@@ -1,6 +1,6 @@
 """Intake: who is the tenant, is the arrival welcome, which tier."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -29,6 +29,7 @@ from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.tenants import Tenant
 
 Arrival = UploadArrived | RetrainingAsked
+Owners = Mapping[int, Tenant | Exception | None]
 
 
 class Verdict(StrEnum):
@@ -95,27 +96,54 @@ class Intake:
         """
         # 1. What holds, and whose are the uploads? Asked once for all.
         policy = self.policies.current()
-        uploads = [arrival for arrival in arrivals if isinstance(arrival, UploadArrived)]
-        owners = self.tenants.owners_of([(upload.content.bucket, upload.content.key) for upload in uploads])
-        owner = dict(zip(map(id, uploads), owners, strict=True))
-        # 2. Who is welcome? Who is not is told why.
-        judged: list[list[Judgement | Submission] | Exception] = []
-        for arrival in arrivals:
+        uploads = {n: arrival for n, arrival in enumerate(arrivals) if isinstance(arrival, UploadArrived)}
+        owners = self._owners(uploads)
+        # 2. Uploads together; then each retraining by itself, since it may look at many data sets.
+        results = self._take(uploads, owners, policy, now)
+        for number, arrival in enumerate(arrivals):
+            if number not in uploads:
+                results |= self._take({number: arrival}, owners, policy, now)
+        return [results[number] for number in range(len(arrivals))]
+
+    def _owners(self, uploads: Mapping[int, UploadArrived]) -> dict[int, Tenant | Exception | None]:
+        """Return whose each upload is, asked together, or one by one where that fails."""
+        places = {number: (upload.content.bucket, upload.content.key) for number, upload in uploads.items()}
+        try:
+            return dict(zip(places, self.tenants.owners_of(list(places.values())), strict=True))
+        except Exception:
+            owners: dict[int, Tenant | Exception | None] = {}
+            for number, place in places.items():
+                try:
+                    (owners[number],) = self.tenants.owners_of([place])
+                except Exception as error:  # any one upload's trouble is its own
+                    owners[number] = error
+            return owners
+
+    def _take(
+        self, arrivals: Mapping[int, Arrival], owners: Owners, policy: Policy, now: datetime
+    ) -> dict[int, list[Judgement] | Exception]:
+        # 1. Who is welcome? Who is not is told why.
+        judged: dict[int, list[Judgement | Submission] | Exception] = {}
+        for number, arrival in arrivals.items():
             try:
-                judged.append(self._judge(arrival, owner.get(id(arrival)), policy, now))
+                judged[number] = self._judge(arrival, owners.get(number), policy, now)
             except Exception as error:  # any one arrival's trouble is its own
-                judged.append(error)
-        # 3. What is welcome goes to the queues of the tiers; once, however often it has arrived.
-        welcome = [one for told in judged if isinstance(told, list) for one in told if isinstance(one, Submission)]
-        unsent = (
-            self.tier_queues.send(list({one.request_id: one for one in welcome}.values())) if welcome else set()
-        )
-        return [told if isinstance(told, Exception) else [_told(one, unsent) for one in told] for told in judged]
+                judged[number] = error
+        # 2. What is welcome goes to the queues of the tiers; once, however often it has arrived.
+        found = (one for told in judged.values() if not isinstance(told, Exception) for one in told)
+        welcome = {one.request_id: one for one in found if isinstance(one, Submission)}
+        unsent = self.tier_queues.send(list(welcome.values())) if welcome else {}
+        return {
+            number: told if isinstance(told, Exception) else [_told(one, unsent) for one in told]
+            for number, told in judged.items()
+        }
 
     def _judge(
-        self, arrival: Arrival, owner: Tenant | None, policy: Policy, now: datetime
+        self, arrival: Arrival, owner: Tenant | Exception | None, policy: Policy, now: datetime
     ) -> list[Judgement | Submission]:
         """Return what is welcome of an arrival, and what became of the rest; raises Malformed."""
+        if isinstance(owner, Exception):
+            raise owner
         # 1. An event of another account is nobody's here.
         if arrival.account_id != self.account_id:
             raise Malformed(f"the event is of account {arrival.account_id}, not {self.account_id}")
@@ -219,7 +247,7 @@ class _OutsideIncoming(TrainyardError):
         self.tenant = tenant
 
 
-def _told(judged: Judgement | Submission, unsent: Collection[str]) -> Judgement:
+def _told(judged: Judgement | Submission, unsent: Mapping[str, str]) -> Judgement:
     if isinstance(judged, Judgement):
         return judged
     return Judgement(
@@ -227,6 +255,7 @@ def _told(judged: Judgement | Submission, unsent: Collection[str]) -> Judgement:
         tenant_id=judged.tenant_id,
         tier=judged.tier,
         request_id=judged.request_id,
+        reason=unsent.get(judged.request_id),
     )
 
 

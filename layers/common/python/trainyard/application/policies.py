@@ -9,12 +9,13 @@ from typing import Protocol
 from trainyard.application.records import stamp, unstamp
 from trainyard.application.store import Absent, Is, Item, Key, Put, Store, Update
 from trainyard.application.waiting_room import LEDGER
-from trainyard.domain.errors import Conflict, OutcomeUnknown, Refused, Throttled
+from trainyard.domain.errors import Conflict, Refused, TrainyardError
 from trainyard.domain.policy import Policy
 
 IN_FORCE = Key("scheduler", (("pk", "policy"), ("sk", "policy")))
 KEPT = Key("scheduler", (("pk", "policy"), ("sk", "values")))
-"""What the text in force says, checked; see `KeptForm`."""
+"""What the text in force says, checked: {of: digest of the text, values: see `KeptForm`}."""
+KEPT_BYTES_MAX = 350_000
 TEXT_BYTES_MAX = 300_000
 """An item takes 400 KB (DynamoDB developer guide, "Service quotas")."""
 
@@ -33,12 +34,16 @@ class PolicyVersion:
 class KeptForm(Protocol):
     """A checked policy in a form that is read faster than its text is checked."""
 
+    def digest(self, text: str) -> str:
+        """Return under what a text is kept: another one for another text, and for another form."""
+        ...
+
     def kept(self, text: str) -> bytes:
         """Return what is kept of a text; raises Refused."""
         ...
 
-    def read(self, kept: bytes, text: str, version: int) -> Policy | None:
-        """Return the policy; None when what was kept is of another text."""
+    def read(self, kept: bytes, version: int) -> Policy | None:
+        """Return the policy; None when what was kept cannot be read."""
         ...
 
 
@@ -84,14 +89,18 @@ class Policies:
     def _policy(self, found: PolicyVersion) -> Policy:
         if self.form is None:
             return self.parse(found.text, found.version)
+        digest = self.form.digest(found.text)
         (item,) = self.store.get(KEPT)
-        policy = self.form.read(bytes(item["values"]), found.text, found.version) if item else None
-        if policy is not None:
-            return policy
+        if item is not None and item.get("of") == digest:
+            policy = self.form.read(bytes(item["values"]), found.version)
+            if policy is not None:
+                return policy
         policy = self.parse(found.text, found.version)
         if self.keeps:
-            with suppress(Conflict, Throttled, OutcomeUnknown):  # the next one keeps it
-                self.store.transact([Put(KEPT, {"values": self.form.kept(found.text)})])
+            kept = self.form.kept(found.text)
+            if len(kept) <= KEPT_BYTES_MAX:
+                with suppress(TrainyardError):  # the next one keeps it
+                    self.store.transact([Put(KEPT, {"of": digest, "values": kept})])
         return policy
 
     def check(self, text: str) -> Policy:

@@ -33,8 +33,8 @@ class Tenants(Protocol):
 class TierQueues(Protocol):
     """The durable front door of the tiers."""
 
-    def send(self, submissions: Sequence[Submission]) -> set[str]:
-        """Send them to the queues of their tiers; return the request ids that could not be sent."""
+    def send(self, submissions: Sequence[Submission]) -> dict[str, str]:
+        """Send them to the queues of their tiers; return request id → reason of those that could not be sent."""
         ...
 
 

@@ -51,21 +51,22 @@ class CheckedValues:
 
         return parse_policy(text, version, self.region)
 
+    def digest(self, text: str) -> str:
+        """Return under what a text is kept."""
+        return sha256(f"{FORM}\n{text}".encode()).hexdigest()
+
     def kept(self, text: str) -> bytes:
         """Return what is kept of a text; raises Refused."""
         from trainyard.contracts.policy_file import checked_values
 
-        document = {"of": _digest(text), "values": checked_values(text)}
-        return zlib.compress(json.dumps(document, separators=(",", ":")).encode())
+        return zlib.compress(json.dumps(checked_values(text), separators=(",", ":")).encode())
 
-    def read(self, kept: bytes, text: str, version: int) -> Policy | None:
-        """Return the policy; None when what was kept is of another text, or of another form."""
-        document = json.loads(zlib.decompress(kept))
-        return policy_of(document["values"], version, self.region) if document["of"] == _digest(text) else None
-
-
-def _digest(text: str) -> str:
-    return sha256(f"{FORM}\n{text}".encode()).hexdigest()
+    def read(self, kept: bytes, version: int) -> Policy | None:
+        """Return the policy; None when what was kept cannot be read."""
+        try:
+            return policy_of(json.loads(zlib.decompress(kept)), version, self.region)
+        except (zlib.error, ValueError, LookupError, TypeError):
+            return None
 
 
 def policy_of(values: Values, version: int, region: str = "") -> Policy:

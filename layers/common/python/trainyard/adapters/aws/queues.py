@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.domain.announcements import APPLICATION_SOURCE
-from trainyard.domain.errors import Throttled
+from trainyard.domain.errors import Throttled, TrainyardError
 from trainyard.domain.requests import Request, State, Submission
 from trainyard.domain.tenants import Tenant
 
@@ -22,15 +24,20 @@ class SqsTierQueues:
     def __init__(self, *, prefix: str) -> None:
         self._prefix = prefix
 
-    def send(self, submissions: Sequence[Submission]) -> set[str]:
-        unsent: set[str] = set()
+    def send(self, submissions: Sequence[Submission]) -> dict[str, str]:
+        """Each batch stands alone: a tier without a queue, or one that is throttled, stops no other."""
+        unsent: dict[str, str] = {}
         for tier in sorted({submission.tier for submission in submissions}):
             of_tier = [submission for submission in submissions if submission.tier == tier]
             for start in range(0, len(of_tier), _BATCH):
-                unsent |= self._send_batch(tier, of_tier[start : start + _BATCH])
+                batch = of_tier[start : start + _BATCH]
+                try:
+                    unsent |= self._send_batch(tier, batch)
+                except (ClientError, TrainyardError) as error:
+                    unsent |= dict.fromkeys((submission.request_id for submission in batch), str(error))
         return unsent
 
-    def _send_batch(self, tier: str, batch: Sequence[Submission]) -> set[str]:
+    def _send_batch(self, tier: str, batch: Sequence[Submission]) -> dict[str, str]:
         """MessageGroupId makes the standard queue fair between tenants."""
         from trainyard.contracts.messages import training_request_body
 
@@ -46,7 +53,7 @@ class SqsTierQueues:
                     for submission in batch
                 ],
             )
-        return {failed["Id"] for failed in answer.get("Failed", [])}
+        return {failed["Id"]: failed.get("Message", failed["Code"]) for failed in answer.get("Failed", [])}
 
 
 class SqsDeadLetters:

@@ -72,9 +72,9 @@ class MemoryTierQueues:
         self.sent: list[Submission] = []
         self.full: set[str] = set()
 
-    def send(self, submissions: Sequence[Submission]) -> set[str]:
+    def send(self, submissions: Sequence[Submission]) -> dict[str, str]:
         self.sent += [s for s in submissions if s.request_id not in self.full]
-        return {s.request_id for s in submissions} & self.full
+        return {s.request_id: "full" for s in submissions if s.request_id in self.full}
 
 
 class MemoryBell:
