@@ -3,7 +3,8 @@
 Each function is run in a new process with the environment that the template gives it, against the local cloud,
 the layer with bytecode, as `sam build` makes it, and the handler without. Beside it the floor: a new process that
 imports the AWS SDK and builds the same clients, and nothing else. Both are measured in CPU time, alternately,
-since waiting for the local cloud says nothing of AWS; the ratio is of their medians.
+since waiting for the local cloud says nothing of AWS; the ratio is of their medians. Of the functions that start
+often the first event is measured alone too, in a process that has imported and built all that it needs.
 """
 
 import json
@@ -28,8 +29,9 @@ CHILD = """
 import json, sys, time
 begin = time.process_time()
 {work}
-print(json.dumps({{"cpu": time.process_time() - begin, "services": {services},
-                   "mb": {memory}}}), file=sys.stderr)
+end = time.process_time()
+print(json.dumps({{"cpu": end - begin, "event": end - mark, "services": {services}, "mb": {memory}}}),
+      file=sys.stderr)
 """
 MEMORY = "int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) / 1024"
 """The most that the process had in memory, as Linux tells it."""
@@ -41,6 +43,8 @@ def client(self, name, *given, **named):
     return build(self, name, *given, **named)
 boto3.session.Session.client = client
 import app
+{built}
+mark = time.process_time()
 class Context:
     function_name = memory_limit_in_mb = aws_request_id = invoked_function_arn = "local"
     def get_remaining_time_in_millis(self): return 50000
@@ -50,7 +54,16 @@ except Exception as error:
     if type(error).__name__ not in {accepted}: raise
 services = sorted(set(asked))
 """
+BUILT = """
+from trainyard import bootstrap
+from trainyard.adapters.aws.clients import client
+bootstrap.{part}()
+for service in {services}: client(service)
+"""
+PARTS = {"intake": "intake", "enlist": "enlist", "dispatcher": "dispatch", "recorder": "record"}
+"""The functions that start often, and what each builds."""
 FLOOR = """
+mark = begin
 import boto3
 from botocore.config import Config
 session = boto3.session.Session()
@@ -68,6 +81,8 @@ class Start:
     floor_ms: float
     spread_ms: float
     """Between the fastest and the slowest trial."""
+    event_ms: float | None
+    """Of the first event alone, in a process that has built all before: what a snapshot would leave to do."""
     memory_mb: float
     floor_mb: float
     services: list[str]
@@ -84,7 +99,7 @@ def measure(trials: int = 7, progress: Callable[[Iterable[str]], Iterable[str]] 
         code = shutil.copytree(REPOSITORY / "functions", f"{folder}/functions", ignore=_no_bytecode)
         deploy(cloud)
         _child(  # as the timer does each minute: it keeps what the policy says
-            CHILD.format(work=FUNCTION.replace("{accepted}", "()"), services="services", memory=MEMORY),
+            _script(accepted=()),
             json.dumps(_event("dispatcher")),
             _environment("dispatcher", cloud) | {"PYTHONPATH": f"{layer}:{code}/dispatcher"},
         )
@@ -97,30 +112,34 @@ _no_bytecode = shutil.ignore_patterns("__pycache__")
 def _measured(name: str, cloud: Cloud, layer: Path, code: str, trials: int) -> Start:
     environment = _environment(name, cloud) | {"PYTHONPATH": f"{layer}:{code}/{name}"}
     event = json.dumps(_event(name))
-    work = FUNCTION.replace("{accepted}", repr(("Refused",)))
-    services = "services"
     ours: list[dict[str, Any]] = []
     floor: list[dict[str, Any]] = []
+    ready: list[dict[str, Any]] = []
     for _ in range(trials + 1):
-        ours.append(_child(CHILD.format(work=work, services=services, memory=MEMORY), event, environment))
-        floor.append(
-            _child(
-                CHILD.format(work=FLOOR, services="[]", memory=MEMORY),
-                json.dumps(ours[0]["services"]),
-                environment,
-            )
-        )
-    ours, floor = ours[1:], floor[1:]  # the first reads the files from the disk
+        ours.append(_child(_script(), event, environment))
+        services = ours[0]["services"]
+        bare = CHILD.format(work=FLOOR, services="[]", memory=MEMORY)
+        floor.append(_child(bare, json.dumps(services), environment))
+        if name in PARTS:
+            built = BUILT.format(part=PARTS[name], services=services)
+            ready.append(_child(_script(built), event, environment))
+    ours, floor, ready = ours[1:], floor[1:], ready[1:]  # the first reads the files from the disk
     cpus = [one["cpu"] * 1000 for one in ours]
     return Start(
         function=name,
         cpu_ms=median(cpus),
         floor_ms=median(one["cpu"] * 1000 for one in floor),
         spread_ms=max(cpus) - min(cpus),
+        event_ms=median(one["event"] * 1000 for one in ready) if ready else None,
         memory_mb=median(one["mb"] for one in ours),
         floor_mb=median(one["mb"] for one in floor),
         services=ours[0]["services"],
     )
+
+
+def _script(built: str = "", accepted: tuple[str, ...] = ("Refused",)) -> str:
+    work = FUNCTION.replace("{accepted}", repr(accepted)).replace("{built}", built)
+    return CHILD.format(work=work, services="services", memory=MEMORY)
 
 
 def _child(script: str, argument: str, environment: dict[str, str]) -> dict[str, Any]:

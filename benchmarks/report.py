@@ -151,13 +151,17 @@ def _cold_starts(found: Mapping[str, Any]) -> Sheet:
             f"{one['floor_ms']:.0f}",
             f"{one['ratio']:.2f}",
             f"{one['spread_ms']:.0f}",
+            f"{one['event_ms']:.0f}" if one["event_ms"] is not None else "",
             f"{one['memory_mb']:.0f}",
             f"{one['floor_mb']:.0f}",
             ", ".join(one["services"]) or "none",
         )
         for one in found["functions"]
     ]
-    columns = ("function", "CPU ms", "floor ms", "ratio", "spread ms", "memory MB", "floor MB", "clients built")
+    columns = (
+        *("function", "CPU ms", "floor ms", "ratio", "spread ms", "event alone ms"),
+        *("memory MB", "floor MB", "clients built"),
+    )
     return Sheet(f"Cold starts, to the end of the first event (Python {found['python']})", columns, rows)
 
 
