@@ -7,7 +7,7 @@ second and succeed. Every few seconds a worker process of some function is kille
 does; now and then SageMaker refuses or swallows some calls. When the time is over the killing ends, and all
 that was dropped has to end: each upload one request, each request one success, each attempt one execution, no
 slot held, nothing in the dead letters. Memory and open files of the functions' workers, which keep nothing
-between invocations, are looked at all along and must not grow.
+between invocations, and the number of unfinished requests are looked at all along and must not grow.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from local.deploy import deploy
 from local.workers import memory_mb, open_files, workers
 
 STACK, TENANTS = "trainyard", 4
-DROPS_PER_SECOND, KILL_SECONDS, SHAKE_SECONDS = 0.7, 6.0, 20.0
+DROPS_PER_SECOND, KILL_SECONDS, SHAKE_SECONDS = 0.5, 6.0, 20.0
 TIMER_SECONDS = {"Dispatcher": 20.0, "Reconciler": 30.0}
 """The local cloud keeps no such schedules; these are invoked more often than on AWS, as runs are shorter."""
 DRAIN_SECONDS = 1500
@@ -65,6 +65,8 @@ class Soak:
     """Of the largest worker, now and then."""
     files: list[int] = field(default_factory=list)
     """Open ones of the worker that has most."""
+    unfinished: list[int] = field(default_factory=list)
+    """Requests that wait or run."""
     over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -144,6 +146,7 @@ class Soak:
         alive = [process for process, _ in workers(self.cloud, STACK)]
         self.memory_mb.append(max(map(memory_mb, alive), default=0.0))
         self.files.append(max(map(open_files, alive), default=0))
+        self.unfinished.append(sum(request.finished_at is None for request in self._requests()))
 
     def _timer(self, name: str, seconds: float) -> None:
         functions = self.cloud.client("lambda")
@@ -184,12 +187,16 @@ class Soak:
         dead = self._dead_letters()
         wrong += [f"{count} dead letters in {name}" for name, count in dead.items() if count]
         quarter = max(len(self.memory_mb) // 4, 1)
-        for name, series in (("memory", self.memory_mb), ("open files", self.files)):
+        for name, series, leeway in (
+            ("memory of the workers", self.memory_mb, 5),
+            ("open files of the workers", self.files, 5),
+            ("unfinished requests", self.unfinished, 30),
+        ):
             if len(series) < LOOKS_MIN:  # too short to tell growth from warming up
                 continue
             early, late = max(series[:quarter], default=0), max(series[-quarter:], default=0)
-            if late > 1.3 * early + 5:
-                wrong.append(f"{name} of the workers grew from {early:.0f} to {late:.0f}")
+            if late > 1.3 * early + leeway:
+                wrong.append(f"{name} grew from {early:.0f} to {late:.0f}")
         return wrong
 
     def _executions(self) -> Counter[str]:
@@ -230,7 +237,8 @@ def main() -> int:
     if soak.memory_mb:
         console.print(
             f"memory of the largest worker {soak.memory_mb[0]:.0f} → {soak.memory_mb[-1]:.0f} MB, "
-            f"open files of the one with most {soak.files[0]} → {soak.files[-1]}"
+            f"open files of the one with most {soak.files[0]} → {soak.files[-1]}, "
+            f"unfinished requests at most {max(soak.unfinished)}"
         )
     for line in wrong:
         console.print(f"[red]wrong[/red]: {line}")
