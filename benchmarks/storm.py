@@ -130,6 +130,8 @@ class _Yard:
         try:
             with ThreadPoolExecutor(UPLOADERS) as pool:
                 list(pool.map(self._upload_of, self._shares()))
+            if self.trouble is not None:
+                raise self.trouble
             self._judge(self._await_all())
         finally:
             self.over.set()
@@ -157,6 +159,8 @@ class _Yard:
         s3, bucket = self.cloud.client("s3"), self.outputs["PoolBucket"]
         for tenant, data_set in share:
             self.room.wait()
+            if self.trouble is not None:
+                return
             key = f"{tenant}/incoming/{data_set}/data.csv"
             version = s3.put_object(Bucket=bucket, Key=key, Body=b"y\n1\n")["VersionId"]
             self.put.append((tenant, data_set, version))

@@ -67,6 +67,7 @@ class Soak:
     """Open ones of the worker that has most."""
     unfinished: list[int] = field(default_factory=list)
     """Requests that wait or run."""
+    missed: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -156,7 +157,10 @@ class Soak:
             if one["FunctionName"].startswith(f"{STACK}-{name}")
         )
         while not self.over.wait(seconds):
-            functions.invoke(FunctionName=arn, InvocationType="Event", Payload=b'{"source": "timer"}')
+            try:
+                functions.invoke(FunctionName=arn, InvocationType="Event", Payload=b'{"source": "timer"}')
+            except Exception as error:
+                self.missed.append(f"the timer of {name} did not come through: {error}")
 
     def _drain(self, progress: Progress) -> None:
         task = progress.add_task("draining", total=len(self.dropped))
@@ -172,7 +176,7 @@ class Soak:
         return [request for tenant in self.roots for request in self.yard.waiting_room.of_tenant(tenant)]
 
     def _wrong(self) -> list[str]:
-        wrong: list[str] = []
+        wrong = list(self.missed)
         requests = self._requests()
         found = Counter((request.tenant_id, request.data_set) for request in requests)
         wrong += [f"{tenant}/{name} is no request" for tenant, name in self.dropped if not found[tenant, name]]
@@ -240,6 +244,8 @@ def main() -> int:
             f"open files of the one with most {soak.files[0]} → {soak.files[-1]}, "
             f"unfinished requests at most {max(soak.unfinished)}"
         )
+    if len(soak.memory_mb) < LOOKS_MIN:
+        console.print("too short to tell growth from warming up: memory, files and waiting were not judged")
     for line in wrong:
         console.print(f"[red]wrong[/red]: {line}")
     console.print("nothing lost, nothing doubled" if not wrong else f"{len(wrong)} things are wrong")

@@ -10,7 +10,8 @@ from trainyard import bootstrap
 from trainyard.application.record import Recorded, Settled, StatusEvent
 from trainyard.contracts.statuses import RecordStep, parse_execution_status
 from trainyard.domain.errors import Malformed
-from trainyard.domain.requests import Request
+from trainyard.domain.lifecycle import state_for_status
+from trainyard.domain.requests import Request, State
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("recorder")
@@ -24,7 +25,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def record_step(event: dict[str, Any]) -> dict[str, Any]:
-    """Answer the pipeline's Lambda step; a malformed call fails the step, which names the reason."""
+    """Answer the pipeline's Lambda step; a malformed call fails the step, and an alarm tells of many."""
     step = RecordStep.model_validate(event)
     kept = bootstrap.record().step_reached(
         request_id=step.request_id, attempt=step.attempt, model_package_arn=step.model_package_arn
@@ -74,6 +75,11 @@ def settle(events: list[StatusEvent]) -> list[Settled | Exception]:
         return [error] * len(events)
 
 
+def is_untold(status: str, state: State) -> bool:
+    """Tell whether a run has succeeded that SageMaker takes for failed."""
+    return state is State.SUCCEEDED and state_for_status(status) is State.FAILED
+
+
 def report(recorded: Recorded, request: Request | None, status: str) -> None:
     extra: dict[str, Any] = {"recorded": recorded.value, "status": status}
     if request is not None:
@@ -87,6 +93,9 @@ def report(recorded: Recorded, request: Request | None, status: str) -> None:
             "cost_usd": request.outcome.cost_usd if request.outcome else None,
         }
     logger.info("execution status", extra=extra)
+    if recorded is Recorded.FINISHED and request is not None and is_untold(status, request.state):
+        logger.warning("the pipeline's last step failed; its run has succeeded", extra=extra)
+        count("RunsUntold")
     count("StatusEvents", Recorded=recorded.value)
     if recorded is Recorded.FINISHED and request is not None:
         count("Finished", Tier=request.tier, State=request.state.value)

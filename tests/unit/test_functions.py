@@ -247,7 +247,10 @@ def test_the_recorder_settles_events_answers_the_pipeline_and_keeps_nonsense(
     stopped = succeeded.replace('"Succeeded"', '"Stopped"')
     assert failures(app.handler(batch(stopped, succeeded, "{}"), Context())) == ["0"]
     assert len(letters.kept) == 1
-    assert values(capsys.readouterr().out)["RunSeconds"] == 30
+    told = values(capsys.readouterr().out)
+    assert (told["RunSeconds"], "RunsUntold" in told) == (30, False)
+    assert failures(app.handler(batch(succeeded.replace('"Succeeded"', '"Failed"')), Context())) == []
+    assert values(capsys.readouterr().out)["RunsUntold"] == 1, "what SageMaker takes for failed has succeeded"
     step = json.loads((ROOT / "events/record-step.json").read_text(encoding="utf-8"))
     assert app.handler(step, Context()) == {"recorded": True}
     with pytest.raises(ValueError, match="RequestId"):

@@ -491,6 +491,25 @@ def test_a_run_whose_last_step_could_not_tell_of_it_has_succeeded() -> None:
 
 
 @pytest.mark.parametrize(
+    ("failed_step", "arn", "state"),
+    [
+        (None, "arn:model", State.SUCCEEDED),  # the failure of the last step is not listed yet
+        ("Record", None, State.FAILED),  # nothing says that a model was registered
+        (None, None, State.FAILED),
+        ("Train", "arn:model", State.FAILED),
+    ],
+)
+def test_a_failed_run_has_succeeded_only_if_its_model_is_registered(
+    failed_step: str | None, arn: str | None, state: State
+) -> None:
+    world = World()
+    world.reports.report = ExecutionReport(failed_step=failed_step, model_package_arn=arn)
+    request_id = world.run_one()
+    world.end(request_id, "Failed")
+    assert world.request(request_id).state is state
+
+
+@pytest.mark.parametrize(
     ("status", "state"),
     [("CompletedWithFailures", State.FAILED), ("Stopped", State.STOPPED), ("Succeeded", State.SUCCEEDED)],
 )

@@ -22,7 +22,7 @@ from trainyard.domain.arrivals import (
     data_set_of,
     is_incoming,
 )
-from trainyard.domain.errors import Malformed, Refused, TrainyardError
+from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled, TrainyardError
 from trainyard.domain.names import is_data_set, request_id
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
@@ -110,6 +110,8 @@ class Intake:
         places = {number: (upload.content.bucket, upload.content.key) for number, upload in uploads.items()}
         try:
             return dict(zip(places, self.tenants.owners_of(list(places.values())), strict=True))
+        except (Throttled, OutcomeUnknown):
+            raise  # for one as for all
         except Exception:
             owners: dict[int, Tenant | Exception | None] = {}
             for number, place in places.items():

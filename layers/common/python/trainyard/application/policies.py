@@ -9,7 +9,7 @@ from typing import Protocol
 from trainyard.application.records import stamp, unstamp
 from trainyard.application.store import Absent, Is, Item, Key, Put, Store, Update
 from trainyard.application.waiting_room import LEDGER
-from trainyard.domain.errors import Conflict, Refused, TrainyardError
+from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Policy
 
 IN_FORCE = Key("scheduler", (("pk", "policy"), ("sk", "policy")))
@@ -42,8 +42,8 @@ class KeptForm(Protocol):
         """Return what is kept of a text; raises Refused."""
         ...
 
-    def read(self, kept: bytes, version: int) -> Policy | None:
-        """Return the policy; None when what was kept cannot be read."""
+    def read(self, kept: bytes, version: int) -> Policy:
+        """Return the policy; raises whatever, when what was kept is damaged."""
         ...
 
 
@@ -90,16 +90,15 @@ class Policies:
         if self.form is None:
             return self.parse(found.text, found.version)
         digest = self.form.digest(found.text)
-        (item,) = self.store.get(KEPT)
-        if item is not None and item.get("of") == digest:
-            policy = self.form.read(bytes(item["values"]), found.version)
-            if policy is not None:
-                return policy
+        with suppress(Exception):  # what cannot be read counts as not kept
+            (item,) = self.store.get(KEPT)
+            if item is not None and item["of"] == digest:
+                return self.form.read(bytes(item["values"]), found.version)
         policy = self.parse(found.text, found.version)
         if self.keeps:
-            kept = self.form.kept(found.text)
-            if len(kept) <= KEPT_BYTES_MAX:
-                with suppress(TrainyardError):  # the next one keeps it
+            with suppress(Exception):  # the next one keeps it
+                kept = self.form.kept(found.text)
+                if len(kept) <= KEPT_BYTES_MAX:
                     self.store.transact([Put(KEPT, {"of": digest, "values": kept})])
         return policy
 

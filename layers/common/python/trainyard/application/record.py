@@ -188,13 +188,13 @@ class Record:
         """Return what the execution did, what it left, and what it cost."""
         request, event = about.request, about.event
         report = self.reports.read(event.execution_arn)
-        state = end_of(event.status, report.failed_step)
-        assert state is not None, "looked at before"
-        failed_step = report.failed_step if state is State.FAILED else None
-        reason = _reason(state, report)
         tenant = self._tenant(request.tenant_id, about.found)
         outcome = self._outcome(request, tenant)
         outcome = replace(outcome, model_package_arn=outcome.model_package_arn or report.model_package_arn)
+        state = end_of(event.status, report.failed_step, registered=outcome.model_package_arn is not None)
+        assert state is not None, "looked at before"
+        failed_step = report.failed_step if state is State.FAILED else None
+        reason = _reason(state, report)
         execution = replace(
             executed(request, report, self.prices, now, state),
             reason=reason,

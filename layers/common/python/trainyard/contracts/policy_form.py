@@ -61,12 +61,9 @@ class CheckedValues:
 
         return zlib.compress(json.dumps(checked_values(text), separators=(",", ":")).encode())
 
-    def read(self, kept: bytes, version: int) -> Policy | None:
-        """Return the policy; None when what was kept cannot be read."""
-        try:
-            return policy_of(json.loads(zlib.decompress(kept)), version, self.region)
-        except (zlib.error, ValueError, LookupError, TypeError):
-            return None
+    def read(self, kept: bytes, version: int) -> Policy:
+        """Return the policy; raises whatever, when what was kept is damaged."""
+        return policy_of(json.loads(zlib.decompress(kept)), version, self.region)
 
 
 def policy_of(values: Values, version: int, region: str = "") -> Policy:

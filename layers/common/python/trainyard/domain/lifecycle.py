@@ -25,14 +25,16 @@ TELLING_STEP = "Record"
 """The pipeline's last step, which tells what can be read off the other steps too."""
 
 
-def end_of(status: str, failed_step: str | None) -> State | None:
-    """Return what a status means of a run whose step failed, if one did.
+def end_of(status: str, failed_step: str | None, *, registered: bool) -> State | None:
+    """Return what a status means of a run: whose step failed, as far as is known, and whether it has a model.
 
-    A run that has done all its work and could only not tell of it has succeeded: training again would cost as much
-    again, and SageMaker tries no Lambda step twice (developer guide, "Retry Policy for Pipeline Steps").
+    A run that has registered its model and could only not tell of it has succeeded: training again would cost as
+    much again, and SageMaker tries no Lambda step twice (developer guide, "Retry Policy for Pipeline Steps"). The
+    failure of that step may not be listed yet; no other one comes after registering.
     """
     state = state_for_status(status)
-    return State.SUCCEEDED if state is State.FAILED and failed_step == TELLING_STEP else state
+    only_telling = registered and failed_step in (None, TELLING_STEP)
+    return State.SUCCEEDED if state is State.FAILED and only_telling else state
 
 
 _PASSING = ("CapacityError", "ResourceLimitExceeded", "ThrottlingException", "InternalServerError")
