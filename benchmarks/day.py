@@ -1,20 +1,20 @@
 """A day of a large provider: 100,000 tenants, a million requests, 2,000 slots in some accounts (make day).
 
-    python -m benchmarks.day [--requests 1000000] [--tenants 100000] [--cells 4] [--hours 24]
+    python -m benchmarks.day [--requests 1000000] [--tenants 100000] [--cells 20] [--hours 24]
 
 Each account is a cell: a service of its own with a share of the tenants, slots and requests, simulated in a
 process of its own; nothing is shared between them. Tenants ask by a law of few that ask much and many that ask
 little, more by day than by night, in three tiers; runs take two minutes on average, so that the slots suffice,
 barely, at noon.
-Printed are use, waits, calls, what DynamoDB bills and which item is written most.
+Printed are use, waits, calls, costs, and which items and partitions take most of what one can take.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from math import pi, sin
@@ -25,19 +25,23 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.compare import SHARES, bill, policy
+from benchmarks.compare import MEMORY_GB, SHARES, bill, policy
 from benchmarks.compare import Load as Work
 from benchmarks.designs.ours import Ours
 from benchmarks.yard import CALM, Yard
 from simulation.flow import Job
-from trainyard.application.store import Key, Write
+from trainyard.application.store import Key
 
 BESIDE = {
     "S3, three receipts and a manifest": 4 * 5e-6,
     "EventBridge, three announcements": 3 * 1e-6,
+    "S3, a listing of the data set, and six reads": 5e-6 + 6 * 0.4e-6,
     "SQS, upload, request and end, each sent, taken and deleted": 9 * 0.4e-6,
+    "DynamoDB, the tenant read at upload, request and start": 3 * 0.125e-6,
+    "Lambda, intake and the guard of three jobs, 100 ms each": 4 * (0.2e-6 + 0.1 * MEMORY_GB * 13.3334e-6),
 }
-"""Per request; as often as `make bench` counts them, by list prices of us-east-1 (AWS price pages, 2026)."""
+"""Per request; as often as `make bench` counts them, or once for each event where it does not; list prices of
+us-east-1 (AWS price pages, 2026)."""
 RUN_SECONDS = 110.0
 SLOTS = 2000
 
@@ -58,7 +62,7 @@ class Cell:
     calls: dict[str, int]
     usd_per_1000: float
     hottest: dict[str, float]
-    """Item or partition → writes a second in its busiest minute."""
+    """Item or partition → write units a second in its busiest minute; a partition takes 1,000."""
     items: int
     seconds: float
 
@@ -124,31 +128,30 @@ def _time_of_day(random: Random, seconds: float) -> float:
 
 
 class Heat:
-    """How often the items and partitions are written that many writes share, in their busiest minute."""
+    """What the writes of a minute take of the items and partitions that many of them share, at most."""
 
     def __init__(self, service: Ours, yard: Yard) -> None:
-        self._transact, self._yard = service.memory.transact, yard
-        self._minute, self._counts = -1, Counter[tuple[str, str]]()
-        self._busiest: dict[str, int] = {}
-        service.memory.transact = self._counted  # type: ignore[method-assign]
+        self._yard = yard
+        self._minute, self._units = -1, defaultdict[tuple[str, str], float](float)
+        self._busiest: dict[str, float] = {}
+        service.store.written = self._written
 
-    def _counted(self, writes: Sequence[Write]) -> None:
-        self._transact(writes)
+    def _written(self, key: Key, units: float) -> None:
         if int(self._yard.seconds // 60) != self._minute:
             self._turn()
             self._minute = int(self._yard.seconds // 60)
-        for write in writes:
-            self._counts.update(_shared(write.key))
+        for shared in _shared(key):
+            self._units[shared] += units
 
     def _turn(self) -> None:
-        for (kind, _), count in self._counts.items():
-            self._busiest[kind] = max(self._busiest.get(kind, 0), count)
-        self._counts.clear()
+        for (kind, _), units in self._units.items():
+            self._busiest[kind] = max(self._busiest.get(kind, 0.0), units)
+        self._units.clear()
 
     def busiest(self) -> dict[str, float]:
-        """Return kind → writes a second of the busiest of the kind in its busiest minute."""
+        """Return kind → write units a second of the busiest of the kind in its busiest minute."""
         self._turn()
-        return {kind: count / 60 for kind, count in self._busiest.items()}
+        return {kind: units / 60 for kind, units in self._busiest.items()}
 
 
 def _shared(key: Key) -> Iterator[tuple[str, str]]:
@@ -177,7 +180,7 @@ def main() -> int:
     )
     parser.add_argument("--requests", type=int, default=1_000_000, help="in all (default: a million)")
     parser.add_argument("--tenants", type=int, default=100_000, help="in all (default: 100,000)")
-    parser.add_argument("--cells", type=int, default=4, help="accounts (default: 4)")
+    parser.add_argument("--cells", type=int, default=20, help="accounts (default: 20)")
     parser.add_argument("--hours", type=float, default=24.0, help="of the day (default: 24)")
     parser.add_argument("--json", action="store_true", help="print the cells as JSON")
     given = parser.parse_args()
@@ -201,11 +204,16 @@ def _print(cells: list[Cell], hours: float) -> None:
     requests, started = sum(c.requests for c in cells), sum(c.started for c in cells)
     calls = sum(sum(c.calls.values()) for c in cells)
     usd = sum(c.usd_per_1000 * c.started for c in cells) / 1000
+    beside = requests * sum(BESIDE.values())
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("A DAY", "ALL CELLS", "WORST CELL"):
         table.add_column(column)
     rows = [
-        ("tenants, of which asked", f"{sum(c.tenants for c in cells):,}, {sum(c.active for c in cells):,}", ""),
+        (
+            "tenants, of which asked",
+            f"{sum(c.tenants for c in cells):,}, {sum(c.active for c in cells):,}",
+            f"{max(c.tenants for c in cells):,}, {max(c.active for c in cells):,}",
+        ),
         ("requests, started", f"{requests:,}, {started:,}", f"{max(c.left for c in cells):,} wait at the end"),
         (
             "starts a second, mean",
@@ -224,8 +232,9 @@ def _print(cells: list[Cell], hours: float) -> None:
             )
             for what, price in BESIDE.items()
         ),
+        ("USD: all of these", f"{usd + beside:.2f}", f"{(usd + beside) / hours * 24 * 30:,.0f} a month in all"),
         *((f"wait in {tier}: p50 · p99 · longest, s", "", _worst(cells, tier)) for tier in SHARES),
-        *((f"writes a second, busiest minute: {kind}", "", f"{rate:.1f}") for kind, rate in _hottest(cells)),
+        *((f"write units a second, busiest minute: {kind}", "", f"{rate:.1f}") for kind, rate in _hottest(cells)),
         ("calls a second, busiest cell", "", f"{max(sum(c.calls.values()) for c in cells) / hours / 3600:,.0f}"),
         ("items in the tables", f"{sum(c.items for c in cells):,}", f"{max(c.items for c in cells):,}"),
         ("simulated in, s", "", f"{max(c.seconds for c in cells):,.0f}"),

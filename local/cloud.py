@@ -111,9 +111,15 @@ class Cloud:
 
     def plant_faults(self, *faults: dict[str, Any]) -> None:
         """Let SageMaker calls fail: see local/sagemaker/service.py."""
-        request = urllib.request.Request(
-            f"{self.sagemaker_url}/_local/faults", data=json.dumps(faults).encode(), method="POST"
-        )
+        self._tell_sagemaker("faults", faults)
+
+    def kill_sagemaker(self, seconds: float) -> None:
+        """Let SageMaker answer nothing for so long, and tell nobody what ends meanwhile."""
+        self._tell_sagemaker("outage", {"seconds": seconds})
+
+    def _tell_sagemaker(self, what: str, body: Any) -> None:
+        url = f"{self.sagemaker_url}/_local/{what}"
+        request = urllib.request.Request(url, data=json.dumps(body).encode(), method="POST")
         with urllib.request.urlopen(request, timeout=10):
             pass
 

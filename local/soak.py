@@ -4,10 +4,11 @@
 
 The real template, in real time. Some data sets are dropped each second, by the seed; jobs do nothing for a
 second and succeed. Every few seconds a worker process of some function is killed in the midst of whatever it
-does; now and then SageMaker refuses or swallows some calls. When the time is over the killing ends, and all
-that was dropped has to end: each upload one request, each request one success, each attempt one execution, no
-slot held, nothing in the dead letters. Memory and open files of the functions' workers, which keep nothing
-between invocations, and the number of unfinished requests are looked at all along and must not grow.
+does; now and then SageMaker refuses or swallows some calls, or is killed: for some seconds it answers nobody,
+and what ends meanwhile is told to nobody. When the time is over the killing ends, and all that was dropped has
+to end: each upload one request, each request one success, each attempt one execution, no slot held, nothing in
+the dead letters. Memory and open files of the functions' workers, which keep nothing between invocations, and
+the number of unfinished requests are looked at all along and must not grow.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from local.deploy import deploy
 from local.workers import memory_mb, open_files, workers
 
 STACK, TENANTS = "trainyard", 4
-DROPS_PER_SECOND, KILL_SECONDS, SHAKE_SECONDS = 0.5, 6.0, 20.0
+DROPS_PER_SECOND, KILL_SECONDS, SHAKE_SECONDS, OUTAGE_SECONDS = 0.5, 6.0, 20.0, 45.0
 TIMER_SECONDS = {"Dispatcher": 20.0, "Reconciler": 30.0}
 """The local cloud keeps no such schedules; these are invoked more often than on AWS, as runs are shorter."""
 DRAIN_SECONDS = 1500
@@ -61,6 +62,7 @@ class Soak:
     """Tenant and data set."""
     kills: Counter[str] = field(default_factory=Counter)
     shakes: int = 0
+    outages: int = 0
     memory_mb: list[float] = field(default_factory=list)
     """Of the largest worker, now and then."""
     files: list[int] = field(default_factory=list)
@@ -100,6 +102,7 @@ class Soak:
         task = progress.add_task("soaking", total=seconds)
         began = time.monotonic()
         kill = shake = look = began
+        outage = began + OUTAGE_SECONDS / 2
         while (now := time.monotonic()) < began + seconds:
             self._drop()
             if now >= kill:
@@ -108,6 +111,10 @@ class Soak:
             if now >= shake:
                 shake = now + self.random.uniform(0.5, 1.5) * SHAKE_SECONDS
                 self._shake()
+            if now >= outage:
+                outage = now + self.random.uniform(0.5, 1.5) * OUTAGE_SECONDS
+                self.outages += 1
+                self.cloud.kill_sagemaker(self.random.uniform(2, 10))
             if now >= look:
                 look = now + max(seconds / 40, 2)
                 self._look()
@@ -236,7 +243,7 @@ def main() -> int:
         wrong = soak.run(given.minutes * 60, progress)
     console.print(
         f"{len(soak.dropped)} drops, {sum(soak.kills.values())} workers killed ({dict(soak.kills)}), "
-        f"SageMaker shaken {soak.shakes} times"
+        f"SageMaker shaken {soak.shakes} times and killed {soak.outages} times"
     )
     if soak.memory_mb:
         console.print(

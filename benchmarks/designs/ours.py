@@ -20,7 +20,7 @@ from trainyard.adapters.memory.edges import (
     MemoryRoles,
     MemoryTenants,
 )
-from trainyard.adapters.memory.store import MemoryStore
+from trainyard.adapters.memory.store import INDEXES, KEYS_ONLY, MemoryStore
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.enlist import Enlist
 from trainyard.application.policies import Policies
@@ -46,6 +46,8 @@ from trainyard.domain.prices import JobKind, Prices
 from trainyard.domain.requests import Submission
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
 
+LOCAL = ("ready",)
+"""Indexes that share their table's partitions."""
 WINDOW_SECONDS = 1.0
 STREAM_SECONDS = 0.25
 PRICES = Prices(
@@ -75,6 +77,8 @@ class Metered:
     yard: Yard
     read_units: float = 0.0
     write_units: float = 0.0
+    written: Callable[[Key, float], None] = lambda _key, _units: None
+    """Told of each write and what it takes of its partition, in write units a second."""
 
     def get(self, *keys: Key) -> list[Item | None]:
         operation = "dynamodb:GetItem" if len(keys) == 1 else "dynamodb:BatchGetItem"
@@ -88,8 +92,36 @@ class Metered:
         return page
 
     def transact(self, writes: Sequence[Write]) -> None:
+        """Write, and bill the larger of each item before and after twice, its entries in indexes once."""
+        before = [(self.store.items.get(write.key), self._kilobytes(write.key)) for write in writes]
         self.yard.call("dynamodb:TransactWriteItems", lambda: self.store.transact(writes))
-        self.write_units += sum(2 * max(1, -(-self.store.bytes_of[write.key] // 1024)) for write in writes)
+        for write, (item, kilobytes) in zip(writes, before, strict=True):
+            table = 2 * max(kilobytes, self._kilobytes(write.key), 1)
+            local, others = self._of_indexes(write.key, item, kilobytes)
+            self.write_units += table + local + others
+            self.written(write.key, table + local)
+
+    def _kilobytes(self, key: Key) -> int:
+        return -(-self.store.bytes_of.get(key, 0) // 1024)
+
+    def _of_indexes(self, key: Key, before: Item | None, kilobytes: int) -> tuple[int, int]:
+        """Return the units of an item's entries: in the local index, in the others.
+
+        An entry whose keys change is deleted and put; one that stays is billed where what it holds changes
+        (DynamoDB developer guide, "Write capacity units" of secondary indexes).
+        """
+        after = self.store.items.get(key)
+        units = {True: 0, False: 0}
+        for name, (table, *names) in INDEXES.items():
+            if table != key.table or name == table:
+                continue
+            old, new = _index_key(key, before, names), _index_key(key, after, names)
+            old_size, new_size = (1, 1) if name in KEYS_ONLY else (kilobytes, self._kilobytes(key))
+            if old == new:
+                units[name in LOCAL] += max(old_size, new_size) if old and name not in KEYS_ONLY else 0
+            else:
+                units[name in LOCAL] += (old_size if old else 0) + (new_size if new else 0)
+        return units[True], units[False]
 
 
 class Poller(NamedTuple):
@@ -252,6 +284,7 @@ class Ours:
             lambda: self.memory.transact([Update(BELL, add={"rings": 1}, remove=("hints",))]),
         )
         self.store.write_units += 1
+        self.store.written(BELL, 1)
 
     def ring_at(self, when: datetime, now: datetime) -> None:
         self.yard.call("sqs:SendMessage")
@@ -294,6 +327,12 @@ class Ours:
     def leaked(self) -> int:
         held = self.room.ledger().used_by_tier
         return self.yard.amiss({tier.name: held.get(tier.name, 0) for tier in self.policy.tiers})
+
+
+def _index_key(key: Key, item: Item | None, names: Sequence[str]) -> tuple[str, ...]:
+    """Return an item's keys in an index; none when it is not in it."""
+    values = {} if item is None else {**item, **dict(key.values)}
+    return tuple(values[name] for name in names) if all(name in values for name in names) else ()
 
 
 def tenant_named(name: str, tier: str) -> Tenant:

@@ -120,7 +120,9 @@ class SageMakerService:
 
     `emit` puts a status event on the default bus, `client` reaches the local AWS as the deployment's engineer,
     `client_as` with the credentials of a role: what a pipeline does itself, it does with its own role.
-    POST /_local/credentials with {"role_arn"} answers what `assume` gives: how a service acts as that role."""
+    POST /_local/credentials with {"role_arn"} answers what `assume` gives: how a service acts as that role.
+    POST /_local/outage with {"seconds"} kills it for so long: it answers 503, and events meanwhile are lost; what
+    it has stored and what runs is there afterwards."""
 
     def __init__(
         self,
@@ -134,7 +136,8 @@ class SageMakerService:
         assume: Callable[[str], Answer],
     ) -> None:
         self._account, self._region = account_id, region
-        self._runner, self._emit, self._client, self._client_as = runner, emit, client, client_as
+        self._runner, self._client, self._client_as = runner, client, client_as
+        self._emit_now = emit
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._assume = assume
         self._lock = threading.Lock()
@@ -143,6 +146,7 @@ class SageMakerService:
         self._by_token: dict[str, str] = {}
         self._jobs: dict[str, Job] = {}
         self._faults: list[Fault] = []
+        self._down_until = 0.0
         self._operations: dict[str, Callable[[Answer], Answer]] = {
             "CreatePipeline": self.create_pipeline,
             "UpdatePipeline": self.update_pipeline,
@@ -172,7 +176,13 @@ class SageMakerService:
         if environ["PATH_INFO"] == "/_local/faults":
             self._plant(json.loads(_body(environ)))
             return _respond(start_response, 200, {})
+        if environ["PATH_INFO"] == "/_local/outage":
+            self._down_until = time.monotonic() + json.loads(_body(environ))["seconds"]
+            return _respond(start_response, 200, {})
         name = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+        if self._down and name in self._operations:
+            _body(environ)
+            return _respond(start_response, 503, {"__type": "ServiceUnavailable", "message": "an outage"})
         if name not in self._operations:
             answer: Iterable[bytes] = self._moto(environ, start_response)
             return answer
@@ -189,6 +199,14 @@ class SageMakerService:
         if fault is None:
             return answer
         raise ApiError(fault.code, fault.message, status=500 if fault.effect == "lost" else 400)
+
+    @property
+    def _down(self) -> bool:
+        return time.monotonic() < self._down_until
+
+    def _emit(self, entry: Answer) -> None:
+        if not self._down:
+            self._emit_now(entry)
 
     def _plant(self, faults: list[Answer]) -> None:
         with self._lock:

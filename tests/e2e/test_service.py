@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from local.cloud import Cloud
 from local.demo import data
@@ -244,6 +245,16 @@ def test_a_start_that_took_effect_but_was_never_answered_runs_once(yard: Yard) -
     )
     yard.put(bucket, "incoming/wine/wine.csv", WINE)
     (request,) = yard.ended("unanswered")
+    assert (request.state, len(yard.executions_of(request)), yard.slots_used()) == (State.SUCCEEDED, 1, 0)
+
+
+def test_what_waits_while_sagemaker_is_down_is_started_when_it_is_back(yard: Yard) -> None:
+    bucket = yard.create("down")
+    yard.cloud.kill_sagemaker(4)
+    yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    with pytest.raises(ClientError, match="an outage"):
+        yard.executions()
+    (request,) = yard.ended("down")
     assert (request.state, len(yard.executions_of(request)), yard.slots_used()) == (State.SUCCEEDED, 1, 0)
 
 

@@ -32,7 +32,7 @@ READ_BYTES_MAX = 1_000_000
 KEYS_MAX = 100
 """DynamoDB developer guide, "Service, account, and table quotas"; BatchGetItem."""
 
-_INDEXES = {
+INDEXES = {
     "scheduler": ("scheduler", "pk", "sk"),
     "ready": ("scheduler", "pk", "ready"),
     "by-tenant": ("requests", "tenant_id", "arrived_at"),
@@ -45,7 +45,8 @@ _INDEXES = {
 """Index → table, partition attribute, sort attribute."""
 
 _CONSISTENT = ("scheduler", "ready", "record")
-_KEYS_ONLY = ("by-data-set", "executions-of-tenant", "executions-of-day")
+KEYS_ONLY = ("by-data-set", "executions-of-tenant", "executions-of-day")
+"""Indexes that hold nothing but keys; the others hold whole items."""
 
 
 class MemoryStore:
@@ -59,7 +60,7 @@ class MemoryStore:
         self.transactions = 0
         self.lag = 0
         """By how many transactions the eventual indexes are behind."""
-        self._sorted: dict[str, dict[str, list[tuple[str, str, Key]]]] = {name: {} for name in _INDEXES}
+        self._sorted: dict[str, dict[str, list[tuple[str, str, Key]]]] = {name: {} for name in INDEXES}
         self.lag_seconds_max = 60.0
         """However few transactions follow, the eventual indexes catch up after this long."""
         self.clock: Callable[[], float] = lambda: 0.0
@@ -101,7 +102,7 @@ class MemoryStore:
             read += self.bytes_of.get(key, 0)
             if read > READ_BYTES_MAX:
                 break
-            items.append(_projected(item, index, key) if index in _KEYS_ONLY else item)
+            items.append(_projected(item, index, key) if index in KEYS_ONLY else item)
         self.bytes_queried += read
         return Page(items=items, complete=len(items) == len(found))
 
@@ -159,7 +160,7 @@ class MemoryStore:
 
     def _file(self, key: Key, before: Item | None, after: Item | None, indexes: Sequence[str]) -> None:
         for name in indexes:
-            table, partition, sort = _INDEXES[name]
+            table, partition, sort = INDEXES[name]
             if table == key.table:
                 old, new = _entry(key, before, partition, sort), _entry(key, after, partition, sort)
                 if old != new:
@@ -174,12 +175,12 @@ class MemoryStore:
 
 
 _FIRST = Key("", ())
-_EVENTUAL = tuple(name for name in _INDEXES if name not in _CONSISTENT)
+_EVENTUAL = tuple(name for name in INDEXES if name not in _CONSISTENT)
 
 
 def _projected(item: Item, index: str, key: Key) -> Item:
     """Return what an index of keys alone gives of an item."""
-    _, partition, sort = _INDEXES[index]
+    _, partition, sort = INDEXES[index]
     kept = {partition, sort, *(name for name, _ in key.values)}
     return {name: value for name, value in item.items() if name in kept}
 
