@@ -3,8 +3,8 @@
     python -m local.soak [--minutes 60] [--seed 1]
 
 The real template, in real time. Some data sets are dropped each second, by the seed; jobs do nothing for a
-second and succeed. Every few seconds a worker process of some function is killed in the midst of whatever it
-does; now and then SageMaker refuses or swallows some calls, or is killed: for some seconds it answers nobody,
+second and succeed. Now and then a worker process of some function is killed in the midst of whatever it
+does; at times SageMaker refuses or swallows some calls, or is killed: for some seconds it answers nobody,
 and what ends meanwhile is told to nobody. When the time is over the killing ends, and all that was dropped has
 to end: each upload one request, each request one success, each attempt one execution, no slot held, nothing in
 the dead letters. Memory and open files of the functions' workers, which keep nothing between invocations, and
@@ -32,20 +32,22 @@ from local.deploy import deploy
 from local.workers import memory_mb, open_files, workers
 
 STACK, TENANTS = "trainyard", 4
-DROPS_PER_SECOND, KILL_SECONDS, SHAKE_SECONDS, OUTAGE_SECONDS = 0.5, 6.0, 20.0, 45.0
+DROPS_PER_SECOND, KILL_SECONDS, SHAKE_SECONDS, OUTAGE_SECONDS = 0.5, 20.0, 20.0, 240.0
+"""An end that nobody was told of holds its slot for five minutes, and a batch whose recorder was killed for three:
+with more of either the slots would not do, and what waits would grow. A short soak has more of both."""
 TIMER_SECONDS = {"Dispatcher": 20.0, "Reconciler": 30.0}
 """The local cloud keeps no such schedules; these are invoked more often than on AWS, as runs are shorter."""
 DRAIN_SECONDS = 1500
 """Messages of a killed worker come again after six minutes."""
 POLICY = """
-running_max: 6
+running_max: 24
 quiet_period_seconds: 0
 delay_max_seconds: 0
 start_retry_delay_seconds: 5
 tiers:
   basic: &tier
-    quota: 3
-    running_max_per_tenant: 3
+    quota: 12
+    running_max_per_tenant: 12
     runtime_max_minutes: 2
     instances: [{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}]
   premium: *tier
@@ -102,17 +104,18 @@ class Soak:
         task = progress.add_task("soaking", total=seconds)
         began = time.monotonic()
         kill = shake = look = began
-        outage = began + OUTAGE_SECONDS / 2
+        kill_every, outage_every = min(KILL_SECONDS, seconds / 10), min(OUTAGE_SECONDS, seconds / 2)
+        outage = began + outage_every / 2
         while (now := time.monotonic()) < began + seconds:
             self._drop()
             if now >= kill:
-                kill = now + self.random.uniform(0.5, 1.5) * KILL_SECONDS
+                kill = now + self.random.uniform(0.5, 1.5) * kill_every
                 self._kill()
             if now >= shake:
                 shake = now + self.random.uniform(0.5, 1.5) * SHAKE_SECONDS
                 self._shake()
             if now >= outage:
-                outage = now + self.random.uniform(0.5, 1.5) * OUTAGE_SECONDS
+                outage = now + self.random.uniform(0.5, 1.5) * outage_every
                 self.outages += 1
                 self.cloud.kill_sagemaker(self.random.uniform(2, 10))
             if now >= look:

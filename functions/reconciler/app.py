@@ -10,10 +10,15 @@ from trainyard.telemetry import build_logger, count
 
 logger = build_logger("reconciler")
 
+NEEDED_MILLIS = 60_000
+"""For what comes after the asking: the recount, what is not ours, and what is owed."""
+
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    repairs = bootstrap.reconcile().run(datetime.now(UTC))
+    repairs = bootstrap.reconcile().run(
+        datetime.now(UTC), out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
+    )
     for request in repairs.ended:
         logger.warning(
             "an end that no event told",

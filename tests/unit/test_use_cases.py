@@ -626,6 +626,20 @@ def test_an_end_that_no_event_told_is_found_and_one_still_running_is_left() -> N
     assert world.request(submission(2).request_id).state is State.RUNNING
 
 
+def test_a_reconciler_without_time_asks_no_more_and_counts_all_the_same() -> None:
+    world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
+    for number in (1, 2):
+        world.run_one(number)
+    world.executions.foreign = ["somebody-elses"]
+    times = iter([False, True, False, True])
+    repairs = world.reconcile.run(after(600), out_of_time=lambda: next(times))
+    assert (repairs.asked, repairs.ended, repairs.foreign) == (1, [], 1)
+    for number in (1, 2):
+        world.executions.statuses[str(world.request(submission(number).request_id).execution_arn)] = "Succeeded"
+    (ended,) = world.reconcile.run(after(601), out_of_time=lambda: next(times)).ended
+    assert ended.request_id == submission(2).request_id, "it was the one not asked about"
+
+
 def test_after_a_refusal_for_quota_the_account_is_taken_for_full_for_a_while() -> None:
     world = World()
     world.executions.faults = [(QuotaReached("ResourceLimitExceeded: 20"), False)]

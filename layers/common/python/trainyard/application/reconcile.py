@@ -1,5 +1,6 @@
 """Reconcile: what no event told. The timer's slow partner, so that a lost event costs minutes, never a slot."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -45,12 +46,17 @@ class Reconcile:
     executions: Executions
     record: Record
 
-    def run(self, now: datetime) -> Repairs:
-        """Ask about what was not heard of, recount, and count what is not ours. Safe at any time."""
+    def run(self, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> Repairs:
+        """Ask about what was not heard of, recount, and count what is not ours. Safe at any time.
+
+        What it has no time to ask about is asked about next time; the rest is done in any case.
+        """
         repairs = Repairs()
         # 1. Executions not heard of for long: a missed end becomes an end.
         unheard = self.waiting_room.active(State.RUNNING, limit=ASKED_MAX)
         for request in unheard[:ASKED_MAX]:
+            if out_of_time():
+                break
             if request.started_at is not None and request.started_at < now - UNHEARD_OF:
                 try:
                     self._ask(request, now, repairs)
