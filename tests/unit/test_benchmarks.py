@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compare, passes, report
+from benchmarks.designs.ours import Metered
 from benchmarks.yard import CALM, TROUBLED, Crash, Faults, Yard
 from simulation.flow import Job
+from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.store import Key, Put, Update, Write
 from trainyard.domain.errors import OutcomeUnknown, Throttled
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +74,29 @@ def test_a_call_takes_time_is_counted_and_goes_wrong_as_often_as_it_is_said_to()
 def test_a_pass_reads_no_more_of_a_thousand_waiting_requests_than_of_ten_thousand() -> None:
     some, many = (passes._measured(waiting, waiting // 10, 1) for waiting in (1_000, 10_000))
     assert (some.calls, some.items) == (many.calls, many.items)
+
+
+def test_writes_are_billed_with_their_entries_in_indexes() -> None:
+    """Twice in a transaction, by kilobytes; an entry whose keys change is deleted and put."""
+    store = Metered(MemoryStore(), Yard(faults=CALM, seed=1))
+    queue = Key("scheduler", (("pk", "tier#basic"), ("sk", "tenant#t")))
+    past = Key("scheduler", (("pk", "past"), ("sk", "t")))
+    run = Key("record", (("pk", "run"), ("sk", "1")))
+    partition: list[float] = []
+    store.written = lambda _key, units: partition.append(units)
+
+    def units(write: Write) -> float:
+        before = store.write_units
+        store.transact([write])
+        return store.write_units - before
+
+    assert units(Put(past, {"text": "x" * 1500})) == 2 * 2  # in no index
+    assert units(Put(queue, {"ready": "a", "n": 1})) == 2 + 1
+    assert units(Update(queue, set={"ready": "b"})) == 2 + 2
+    assert units(Update(queue, set={"n": 2})) == 2 + 1
+    assert units(Put(run, {"tenant_id": "t", "admitted": "1", "text": "x" * 2000})) == 2 * 2 + 1
+    assert units(Update(run, set={"text": "y"})) == 2 * 2  # what it was is larger; an index of keys is unchanged
+    assert partition == [4, 3, 4, 3, 4, 4]
 
 
 def test_the_same_token_starts_nothing_a_second_time_and_an_end_frees_what_it_took() -> None:
