@@ -40,14 +40,14 @@ TIMER_SECONDS = {"Dispatcher": 20.0, "Reconciler": 30.0}
 DRAIN_SECONDS = 1500
 """Messages of a killed worker come again after six minutes."""
 POLICY = """
-running_max: 24
+running_max: 30
 quiet_period_seconds: 0
 delay_max_seconds: 0
 start_retry_delay_seconds: 5
 tiers:
   basic: &tier
-    quota: 12
-    running_max_per_tenant: 12
+    quota: 15
+    running_max_per_tenant: 15
     runtime_max_minutes: 2
     instances: [{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}]
   premium: *tier
@@ -81,7 +81,7 @@ class Soak:
         """Soak for so long; return what is wrong at the end."""
         from benchmarks.console import trainyard
 
-        self.outputs = deploy(self.cloud, STACK)
+        self.outputs = deploy(self.cloud, STACK, {"RunningMax": "30"})
         with TemporaryDirectory() as folder:
             policy = Path(folder) / "policy.yaml"
             policy.write_text(POLICY, encoding="utf-8")

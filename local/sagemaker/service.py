@@ -198,7 +198,8 @@ class SageMakerService:
             answer = self._operations[name](request)
         if fault is None:
             return answer
-        raise ApiError(fault.code, fault.message, status=500 if fault.effect == "lost" else 400)
+        broken = fault.effect == "lost" or fault.code == "InternalFailure"
+        raise ApiError(fault.code, fault.message, status=500 if broken else 400)
 
     @property
     def _down(self) -> bool:
