@@ -32,8 +32,8 @@ from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.enlist import Enlist
 from trainyard.application.policies import Policies
-from trainyard.application.ports import End, Hint
-from trainyard.application.store import Item, Key, Page, Write
+from trainyard.application.ports import End
+from trainyard.application.store import Item, Key, Page, Update, Write
 from trainyard.application.waiting_room import (
     BELL,
     BY_END,
@@ -41,7 +41,6 @@ from trainyard.application.waiting_room import (
     SOMEBODY,
     Ring,
     WaitingRoom,
-    ring_for,
     ring_from,
 )
 from trainyard.domain.errors import Conflict
@@ -205,11 +204,11 @@ class Service:
         if key == BELL or ended:
             self.woken.set()
 
-    def ring(self, hints: Sequence[Hint] = ()) -> None:
-        self.store.transact([ring_for(hints)])
+    def ring(self) -> None:
+        self.store.transact([Update(BELL, add={"rings": 1}, remove=("hints",))])
 
-    def ring_at(self, when: datetime, now: datetime, hints: Sequence[Hint] = ()) -> None:
-        threading.Timer(max((when - now).total_seconds(), 0), self.ring, (hints,)).start()
+    def ring_at(self, when: datetime, now: datetime) -> None:
+        threading.Timer(max((when - now).total_seconds(), 0), self.ring).start()
 
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         request_id = parameters["RequestId"]

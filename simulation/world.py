@@ -27,7 +27,7 @@ from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Arrival, Intake, Verdict
 from trainyard.application.owed import Owed
 from trainyard.application.policies import Policies
-from trainyard.application.ports import Enlisted, Enlistment, Hint
+from trainyard.application.ports import Enlisted, Enlistment
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record, Recorded, StatusEvent
 from trainyard.application.stop import Stop
@@ -39,7 +39,6 @@ from trainyard.application.waiting_room import (
     SOMEBODY,
     Ring,
     WaitingRoom,
-    ring_for,
     ring_from,
 )
 from trainyard.contracts.decisions import encode_pass
@@ -453,9 +452,9 @@ class World:
             self.accepted.add(submission.request_id)
             self.tiers[submission.tier].send(submission)
 
-    def ring(self, hints: Sequence[Hint] = ()) -> None:
+    def ring(self) -> None:
         """Implements Bell."""
-        self.store.transact([ring_for(hints)])
+        self.store.transact([Update(BELL, add={"rings": 1}, remove=("hints",))])
 
     def streamed(self, key: Key, item: Item) -> None:
         """Wake the dispatcher by what the table's stream shows, as the template filters it."""
@@ -467,12 +466,9 @@ class World:
                 self.ring_planned = True
                 self.agenda.after(0.2, lambda: self.dispatcher(sweep=False))
 
-    def ring_at(self, when: datetime, now: datetime, hints: Sequence[Hint] = ()) -> None:
+    def ring_at(self, when: datetime, now: datetime) -> None:
         delay = min(max((when - now).total_seconds(), 0) + 1, 900)
-        if not self.trouble.strikes("delayed ring lost", 0.02):
-            self.agenda.after(delay, lambda: self.ring(hints))
-        if self.trouble.strikes("delayed ring doubled", 0.02):
-            self.agenda.after(delay + 30, lambda: self.ring(hints))
+        self.agenda.after(delay, self.ring)
 
     def rest(self, number: int) -> None:
         self.agenda.pass_time(0.01 * 2**number)

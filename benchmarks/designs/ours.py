@@ -24,10 +24,10 @@ from trainyard.adapters.memory.store import INDEXES, KEYS_ONLY, MemoryStore
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.enlist import Enlist
 from trainyard.application.policies import Policies
-from trainyard.application.ports import ExecutionReport, Hint
+from trainyard.application.ports import ExecutionReport
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record, StatusEvent
-from trainyard.application.store import Item, Key, Page, Write
+from trainyard.application.store import Item, Key, Page, Update, Write
 from trainyard.application.waiting_room import (
     BELL,
     BY_END,
@@ -35,7 +35,6 @@ from trainyard.application.waiting_room import (
     SOMEBODY,
     Ring,
     WaitingRoom,
-    ring_for,
     ring_from,
 )
 from trainyard.domain.algorithms import InstanceChoice
@@ -279,17 +278,20 @@ class Ours:
 
     # --- ports ----------------------------------------------------------------------------------------------
 
-    def ring(self, hints: Sequence[Hint] = ()) -> None:
-        self.yard.call("dynamodb:UpdateItem", lambda: self.memory.transact([ring_for(hints)]))
+    def ring(self) -> None:
+        self.yard.call(
+            "dynamodb:UpdateItem",
+            lambda: self.memory.transact([Update(BELL, add={"rings": 1}, remove=("hints",))]),
+        )
         self.store.write_units += 1
         self.store.written(BELL, 1)
 
-    def ring_at(self, when: datetime, now: datetime, hints: Sequence[Hint] = ()) -> None:
+    def ring_at(self, when: datetime, now: datetime) -> None:
         self.yard.call("sqs:SendMessage")
-        self.yard.agenda.at(max(when, self.yard.now), lambda: self._ring_now(hints))
+        self.yard.agenda.at(max(when, self.yard.now), self._ring_now)
 
-    def _ring_now(self, hints: Sequence[Hint]) -> None:
-        self.yard.invoke(lambda: self.ring(hints))
+    def _ring_now(self) -> None:
+        self.yard.invoke(self.ring)
 
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         return self.yard.start(name, token, self.jobs[parameters["RequestId"]], description).arn

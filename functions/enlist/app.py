@@ -9,7 +9,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
-from trainyard.adapters.aws.tables import ring_in
+from trainyard.adapters.aws.tables import DELAYED_RING
 from trainyard.application.ports import Enlisted
 from trainyard.contracts.messages import parse_training_request
 from trainyard.domain.requests import Submission
@@ -25,11 +25,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     submissions: dict[str, Submission] = {}
     for record in event["Records"]:
         try:
-            hints = ring_in(record["body"])
-            if hints is None:
-                submissions[record["messageId"]] = parse_training_request(record["body"])
+            if record["body"] == DELAYED_RING:
+                bootstrap.bell().ring()
             else:
-                bootstrap.bell().ring(hints)
+                submissions[record["messageId"]] = parse_training_request(record["body"])
         except Exception as error:  # any one message's trouble is its own
             failed[record["messageId"]] = error
     for message_id, enlisted in zip(submissions, enlist(list(submissions.values())), strict=True):

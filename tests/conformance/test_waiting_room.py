@@ -22,7 +22,7 @@ from tests.build import (
     tier,
     waiting_room,
 )
-from trainyard.application.ports import End, Enlisted, Enlistment
+from trainyard.application.ports import End, Enlistment
 from trainyard.application.store import Store, Update
 from trainyard.application.waiting_room import (
     BELL,
@@ -36,8 +36,6 @@ from trainyard.application.waiting_room import (
     Sight,
     WaitingRoom,
     Wish,
-    hint_of,
-    ring_for,
     ring_from,
 )
 from trainyard.domain.admission import Plan, Reason, decide
@@ -612,25 +610,6 @@ def test_a_ring_that_names_all_that_waits_is_enough_for_a_pass(room: Room, store
     assert [waiting.queue.tenant_id for waiting in seen.snapshot.queues] == ["other"]
     committed = room.room.commit(decide(seen.snapshot, LIMITS, NOW), seen, LIMITS, NOW)
     assert committed.requests[submission(2).request_id] == room.state(2)
-
-
-def test_a_ring_at_the_end_of_a_quiet_period_is_enough_for_a_pass(room: Room, store: Store) -> None:
-    quiet = replace(LIMITS, quiet_period=timedelta(seconds=10), delay_max=timedelta(minutes=5))
-    room.enlist(1)
-    assert room.admit() == [submission(1).request_id]  # nothing is left: all was heard
-    wish = Wish(submission=submission(2, tier="premium", tenant_id="other"), not_before=NOW)
-    found = room.room.seen_for([wish.submission])
-    (enlisted,), rung = room.room.enlist_all([wish], found, quiet, NOW)
-    assert isinstance(enlisted, Enlisted)
-    assert not rung
-    store.transact([ring_for([hint_of(enlisted.request)])])  # as the delayed message does
-    (bell,) = store.get(BELL)
-    assert bell is not None
-    for seconds, admitted in ((9, []), (10, [submission(2).request_id])):
-        counting = Counting(store)
-        seen = Room(counting).room.look(quiet, after(seconds), [ring_from(bell)])
-        plan = decide(seen.snapshot, quiet, after(seconds))
-        assert (counting.calls, [one.place.request_id for one in plan.admissions]) == (1, admitted)
 
 
 def test_rings_that_do_not_name_all_that_waits_are_not_relied_on(room: Room, store: Store) -> None:

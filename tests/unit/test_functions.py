@@ -12,14 +12,14 @@ import pytest
 
 from tests.build import NOW, after, execution, policy, request, s3_event, submission
 from trainyard import bootstrap
-from trainyard.adapters.aws.tables import delayed_ring
 from trainyard.application.book import Todo
 from trainyard.application.dispatch import PassReport, Start, Started
 from trainyard.application.intake import Judgement, Verdict
 from trainyard.application.owed import Paid
-from trainyard.application.ports import Backlog, Enlisted, Enlistment, Hint
+from trainyard.application.ports import Backlog, Enlisted, Enlistment
 from trainyard.application.reconcile import Repairs
 from trainyard.application.record import Recorded, Settled
+from trainyard.application.waiting_room import Hint
 from trainyard.contracts.messages import training_request_body
 from trainyard.domain.admission import Ledger, Plan, Snapshot
 from trainyard.domain.errors import Conflict, Malformed, Refused
@@ -148,23 +148,19 @@ class EnlistStub:
 
 
 class BellStub:
-    def __init__(self) -> None:
-        self.rings: list[list[Hint]] = []
+    rings = 0
 
-    def ring(self, hints: Any) -> None:
-        self.rings.append(hints)
+    def ring(self) -> None:
+        BellStub.rings += 1
 
 
 def test_enlist_takes_a_batch_together_and_passes_a_delayed_ring_on(replace_part: Replace) -> None:
     replace_part("enlist", EnlistStub())
-    bell = BellStub()
-    replace_part("bell", bell)
+    replace_part("bell", BellStub())
     bodies = [training_request_body(submission(number)) for number in (1, 2, 3)]
-    hint = Hint("basic", "acme", "1" * 32)
-    rings = [delayed_ring([]), delayed_ring([hint]), delayed_ring([hint] * 21)]
-    response = load("enlist").handler(batch(*bodies, *rings, "nonsense", "ring\nnonsense"), Context())
-    assert sorted(failures(response)) == ["1", "6", "7"]
-    assert bell.rings == [[], [hint], []]
+    response = load("enlist").handler(batch(*bodies, "ring", "nonsense"), Context())
+    assert sorted(failures(response)) == ["1", "4"]
+    assert BellStub.rings == 1
 
 
 def test_the_dispatcher_reads_the_rings_among_the_records_of_the_stream() -> None:

@@ -31,11 +31,11 @@ from trainyard.application.dispatch import Dispatch, KeptPass, Started
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Arrival, Intake, Judgement, Verdict
 from trainyard.application.policies import Policies
-from trainyard.application.ports import Enlisted, Enlistment, ExecutionReport, Hint
+from trainyard.application.ports import Enlisted, Enlistment, ExecutionReport
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record, Recorded, Settled, StatusEvent
 from trainyard.application.stop import Stop
-from trainyard.application.waiting_room import BELL, BY_END, LEDGER, ring_from
+from trainyard.application.waiting_room import BELL, BY_END, LEDGER, Hint, ring_from
 from trainyard.contracts.decisions import decode_pass, encode_pass
 from trainyard.domain.admission import Reason, decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
@@ -283,7 +283,6 @@ def test_a_batch_rings_the_bell_once_now_and_once_when_the_last_quiet_period_end
     world = World(limits=quiet)
     world.enlist.enlist_batch([submission(number) for number in (1, 2, 3)], after(3))
     assert world.bell.rings == [after(33)]
-    assert world.bell.hints == [tuple(Hint("basic", "acme", submission(n).request_id) for n in (1, 2, 3))]
     due_now = World()
     due_now.enlist.enlist_batch([submission(n) for n in (1, 2)], NOW)
     assert due_now.bell.rings == []

@@ -17,7 +17,7 @@ from trainyard.application.ports import (
     Tenants,
 )
 from trainyard.application.tenant_records import tenant_from, tenant_key
-from trainyard.application.waiting_room import Found, WaitingRoom, Wish, hint_of, policy_version
+from trainyard.application.waiting_room import Found, WaitingRoom, Wish, policy_version
 from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled
 from trainyard.domain.requests import Request, State, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
@@ -144,14 +144,14 @@ class Enlist:
 
     def _ring(self, enlisted: Iterable[Enlisted], now: datetime, *, rung: bool) -> None:
         """Ring once for a whole batch: now if anything is due, and when the last of the rest will be."""
-        waiting = [request for e in enlisted if (request := e.waiting or e.request).state is State.QUEUED]
-        if not rung and any(request.due_at <= now for request in waiting):
+        waiting = [e.waiting or e.request for e in enlisted]
+        due_times = [request.due_at for request in waiting if request.state is State.QUEUED]
+        if not rung and any(due <= now for due in due_times):
             with suppress(Conflict, Throttled, OutcomeUnknown):  # the timer's pass comes
                 self.bell.ring()
-        later = [request for request in waiting if request.due_at > now]
+        later = [due for due in due_times if due > now]
         if later:
-            last = max(request.due_at for request in later)
-            self.bell.ring_at(last, now, list(map(hint_of, later)))
+            self.bell.ring_at(max(later), now)
 
     def _tell(self, request: Request, tenant: Tenant, now: datetime) -> None:
         self.receipts.write(tenant, request, now)

@@ -103,32 +103,12 @@ class TenantRoles(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """A request that a ring of the bell is for; its text is three words."""
-
-    tier: str
-    tenant_id: str
-    request_id: str
-
-    @classmethod
-    def of(cls, text: str) -> "Hint":
-        return cls(*text.split(" "))
-
-    def __str__(self) -> str:
-        return f"{self.tier} {self.tenant_id} {self.request_id}"
-
-
 class Bell(Protocol):
-    """Wakes the dispatcher; nothing depends on it.
+    """Wakes the dispatcher; nothing depends on it."""
 
-    A ring says what it is for: all that was enlisted, or has become due, since the ring before. One without hints
-    may be for anything.
-    """
+    def ring(self) -> None: ...
 
-    def ring(self, hints: Sequence[Hint] = ()) -> None: ...
-
-    def ring_at(self, when: datetime, now: datetime, hints: Sequence[Hint] = ()) -> None:
+    def ring_at(self, when: datetime, now: datetime) -> None:
         """Ring again at a time no more than 15 minutes off, give or take a second."""
         ...
 

@@ -45,7 +45,7 @@ from trainyard.application.book import (
     past_from,
     past_key,
 )
-from trainyard.application.ports import Backlog, End, Enlisted, Enlistment, Hint
+from trainyard.application.ports import Backlog, End, Enlisted, Enlistment
 from trainyard.application.records import (
     content_item,
     entry_text,
@@ -196,12 +196,21 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Hint:
+    """What a ring of the bell says was enlisted."""
+
+    tier: str
+    tenant_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ring:
     """A ring of the bell, as the table's stream shows it."""
 
     number: int
     hints: tuple[Hint, ...] | None
-    """All that was enlisted or has become due; None where anything may have changed."""
+    """All that was enlisted; None where anything may have changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,7 +370,7 @@ class WaitingRoom:
         every = [*(ring or ()), *requests]
         rings = ring is not None and any(request.due_at <= now for request in every)
         if rings:
-            writes.append(ring_for(list(map(hint_of, every))))
+            writes.append(_ring(every))
         if len(writes) > ACTIONS_MAX:
             raise Conflict("more than a transaction takes")
         self._write(*writes)
@@ -1700,19 +1709,16 @@ def ring_from(item: Mapping[str, Any]) -> Ring:
     hints = item.get("hints")
     return Ring(
         number=int(item["rings"]),
-        hints=None if hints is None else tuple(map(Hint.of, hints)),
+        hints=None if hints is None else tuple(Hint(*text.split(" ")) for text in hints),
     )
 
 
-def ring_for(hints: Sequence[Hint]) -> Update:
-    """Return what rings the bell, saying what for unless that is too much."""
-    if not 0 < len(hints) <= HINTS_MAX:
+def _ring(requests: Sequence[Request]) -> Update:
+    """Return what rings the bell, saying what was enlisted unless that is too much."""
+    hints = [f"{request.tier} {request.tenant_id} {request.request_id}" for request in requests]
+    if len(hints) > HINTS_MAX:
         return Update(BELL, add={"rings": 1}, remove=("hints",))
-    return Update(BELL, set={"hints": list(map(str, hints))}, add={"rings": 1})
-
-
-def hint_of(request: Request) -> Hint:
-    return Hint(request.tier, request.tenant_id, request.request_id)
+    return Update(BELL, set={"hints": hints}, add={"rings": 1})
 
 
 def _told_of_all(ledger: Ledger, rung: int, rings: Sequence[Ring]) -> bool:

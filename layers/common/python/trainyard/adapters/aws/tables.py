@@ -9,10 +9,9 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.items import Item, deserialized, serialized
 from trainyard.adapters.aws.store import DynamoStore, rest
-from trainyard.application.ports import Hint
 from trainyard.application.store import READ_AT_ONCE, Key
 from trainyard.application.tenant_records import tenant_from, tenant_item
-from trainyard.application.waiting_room import BELL, HINTS_MAX
+from trainyard.application.waiting_room import BELL
 from trainyard.domain.errors import Conflict
 from trainyard.domain.tenants import Tenant, TenantState
 
@@ -138,18 +137,8 @@ def _location(tenant: Tenant) -> str:
     return f"location#{tenant.bucket}/{tenant.root}" if tenant.root else f"location#{tenant.bucket}"
 
 
-_DELAYED_RING = "ring"
-
-
-def delayed_ring(hints: Sequence[Hint]) -> str:
-    """Return the message that rings the bell when its delay is over: a word, and a line for each hint."""
-    return "\n".join((_DELAYED_RING, *map(str, hints if len(hints) <= HINTS_MAX else ())))
-
-
-def ring_in(message: str) -> list[Hint] | None:
-    """Return what a delayed ring is for, empty for anything; None when the message is none."""
-    word, *hints = message.split("\n")
-    return list(map(Hint.of, hints)) if word == _DELAYED_RING else None
+DELAYED_RING = "ring"
+"""The message that rings the bell when its delay is over."""
 
 
 class DynamoBell:
@@ -168,10 +157,10 @@ class DynamoBell:
     RINGS_TRIED = 5
     """While transactions that ring it are under way."""
 
-    def ring(self, hints: Sequence[Hint] = ()) -> None:
+    def ring(self) -> None:
         for number in range(1, self.RINGS_TRIED + 1):
             try:
-                self._ring(hints)
+                self._ring()
             except Conflict:
                 if number == self.RINGS_TRIED:
                     raise
@@ -179,21 +168,20 @@ class DynamoBell:
             else:
                 break
 
-    def _ring(self, hints: Sequence[Hint]) -> None:
-        named = {":hints": list(map(str, hints))} if 0 < len(hints) <= HINTS_MAX else {}
+    def _ring(self) -> None:
         with translated():
             client("dynamodb").update_item(
                 TableName=self._table,
                 Key=serialized(dict(BELL.values)),
-                UpdateExpression="ADD rings :one " + ("SET hints = :hints" if named else "REMOVE hints"),
-                ExpressionAttributeValues=serialized({":one": 1} | named),
+                UpdateExpression="ADD rings :one REMOVE hints",
+                ExpressionAttributeValues=serialized({":one": 1}),
             )
 
-    def ring_at(self, when: datetime, now: datetime, hints: Sequence[Hint] = ()) -> None:
+    def ring_at(self, when: datetime, now: datetime) -> None:
         delay = min(int((when - now).total_seconds()) + 1, self.DELAY_SECONDS_MAX)
         with translated():
             client("sqs").send_message(
-                QueueUrl=self._queue_url, MessageBody=delayed_ring(hints), DelaySeconds=max(delay, 0)
+                QueueUrl=self._queue_url, MessageBody=DELAYED_RING, DelaySeconds=max(delay, 0)
             )
 
 

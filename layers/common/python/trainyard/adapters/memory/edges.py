@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application.ports import ExecutionReport, Hint
+from trainyard.application.ports import ExecutionReport
 from trainyard.application.tenant_records import tenant_item, tenant_key
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.receipts import progress_of, receipt_of
@@ -81,16 +81,12 @@ class MemoryBell:
     def __init__(self) -> None:
         self.rings: list[datetime | None] = []
         """None for a ring at once, else when."""
-        self.hints: list[tuple[Hint, ...]] = []
-        """What each was for."""
 
-    def ring(self, hints: Sequence[Hint] = ()) -> None:
+    def ring(self) -> None:
         self.rings.append(None)
-        self.hints.append(tuple(hints))
 
-    def ring_at(self, when: datetime, now: datetime, hints: Sequence[Hint] = ()) -> None:
+    def ring_at(self, when: datetime, now: datetime) -> None:
         self.rings.append(when)
-        self.hints.append(tuple(hints))
 
 
 class MemoryRoles:
