@@ -5,14 +5,15 @@ wires them: requests and ends in batches of a hundred, a pass for each thing tha
 counted is enlisting, the bell, passes, commits, starts, recording the starts, and ends. Counted apart: receipts,
 announcements, manifests and the look-ups of costs. What event sources poll is Lambda's, not ours. In bursts, a
 thousand requests of thirty tenants in three tiers wait for a hundred slots, and runs end together; one by one,
-each comes when nothing else waits or runs.
+each comes when nothing else waits or runs; and so once more with the quiet period of the policy that is shipped,
+at whose end a delayed message rings the bell.
 """
 
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,6 +44,7 @@ from trainyard.domain.names import display_name
 from trainyard.domain.requests import Submission
 
 SLOTS, TENANTS, REQUESTS, ALONE = 100, 30, 1000, 40
+QUIET = timedelta(seconds=10)
 ENLISTED_AT_ONCE, SETTLED_AT_ONCE = 100, 100
 TIERS = ("basic", "standard", "premium")
 
@@ -84,11 +86,19 @@ class Reports:
         return report_of(execution_arn, self.now, 60)
 
 
+class AtOnce(DynamoBell):
+    """Rings without the delay; what is enlisted is dated back by it."""
+
+    DELAY_SECONDS_MAX = 0
+
+
 @dataclass
 class Service:
     """The use cases, and what has been counted."""
 
     store: DynamoStore
+    cloud: Cloud
+    quiet: timedelta = timedelta(0)
     apart: Counter[str] = field(default_factory=Counter)
     counted: Counter[str] = field(default_factory=Counter)
     heard: int = 0
@@ -96,10 +106,12 @@ class Service:
 
     def __post_init__(self) -> None:
         limits = policy(Load(SLOTS, 0.0, [], {"basic": 50, "standard": 30, "premium": 20}))
+        limits = replace(limits, quiet_period=self.quiet, delay_max=3 * self.quiet)
+        self.sqs = self.cloud.client("sqs")
+        self.bells = self.sqs.create_queue(QueueName="bells")["QueueUrl"]
+        self.bell = AtOnce(scheduler_table="scheduler", bell_queue_url=self.bells)
         room = WaitingRoom(store=self.store, retention=timedelta(days=30), rest=lambda _: None)
         tenants = DynamoTenants(tenants_table="tenants")
-        for number in range(TENANTS):
-            tenants.put(tenant_named(f"t{number}", TIERS[number % 3]))
         self.executions = edges.MemoryExecutions()
         self.reports = Reports(datetime.now(UTC))
         shared: dict[str, Any] = {
@@ -108,7 +120,7 @@ class Service:
             "waiting_room": room,
             "receipts": _Counted(edges.MemoryReceipts(), "receipts", self.apart),
             "announcements": _Counted(edges.MemoryAnnouncements(), "announcements", self.apart),
-            "bell": DynamoBell(scheduler_table="scheduler", bell_queue_url=""),
+            "bell": self.bell,
         }
         without_bell = {name: part for name, part in shared.items() if name != "bell"}
         self.enlist = Enlist(roles=edges.MemoryRoles(), **shared)
@@ -119,7 +131,10 @@ class Service:
         self.record = Record(reports=reports, results=results, prices=PRICES, **without_bell)
 
     def submit(self, submissions: list[Submission]) -> None:
-        self._count(lambda: self.enlist.enlist_batch(submissions, datetime.now(UTC)))
+        self._count(lambda: self.enlist.enlist_batch(submissions, datetime.now(UTC) - 2 * self.quiet))
+        for message in self.sqs.receive_message(QueueUrl=self.bells).get("Messages", ()) if self.quiet else ():
+            self._count(self.bell.ring)
+            self.sqs.delete_message(QueueUrl=self.bells, ReceiptHandle=message["ReceiptHandle"])
         (bell,) = self.store.get(BELL)
         if bell is not None and int(bell["rings"]) > self.heard:
             self.heard = int(bell["rings"])
@@ -164,8 +179,10 @@ class Service:
 
 
 def measure(progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> list[Calls]:
-    with _tables() as store:
-        service = Service(store)
+    with _tables() as (store, cloud):
+        for number in range(TENANTS):
+            DynamoTenants(tenants_table="tenants").put(tenant_named(f"t{number}", TIERS[number % 3]))
+        service = Service(store, cloud)
         requests = [_submission(number) for number in range(REQUESTS)]
         batches = REQUESTS // ENLISTED_AT_ONCE
         for number in progress(range(batches)):
@@ -176,11 +193,21 @@ def measure(progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> list[C
             service.end(batch)
             ended += len(batch)
         bursts = service.taken("in bursts", REQUESTS)
-        for number in progress(range(ALONE)):
-            one = _submission(REQUESTS + number)
-            service.submit([one])
-            service.end([one])
-        return [bursts, service.taken("one by one", ALONE)]
+        alone = _one_by_one(service, REQUESTS, progress)
+        quiet = Service(store, cloud, quiet=QUIET, heard=service.heard)
+        return [
+            bursts,
+            service.taken("one by one", alone),
+            quiet.taken("one by one, quiet period", _one_by_one(quiet, REQUESTS + alone, progress)),
+        ]
+
+
+def _one_by_one(service: Service, first: int, progress: Callable[[Iterable[int]], Iterable[int]]) -> int:
+    for number in progress(range(first, first + ALONE)):
+        one = _submission(number)
+        service.submit([one])
+        service.end([one])
+    return ALONE
 
 
 def _running(service: Service, requests: list[Submission]) -> list[Submission]:
@@ -192,14 +219,14 @@ def _running(service: Service, requests: list[Submission]) -> list[Submission]:
 
 
 @contextmanager
-def _tables() -> Iterator[DynamoStore]:
+def _tables() -> Iterator[tuple[DynamoStore, Cloud]]:
     before = dict(os.environ)
     with Cloud(authorise=False) as cloud:
         os.environ |= cloud.environment()
         clients.forget()
         create_tables(cloud.client("dynamodb"))
         names = {f"{name}_table": name for name in ("scheduler", "requests", "record", "tenants")}
-        yield DynamoStore(**names)
+        yield DynamoStore(**names), cloud
     os.environ.clear()
     os.environ |= before
     clients.forget()

@@ -468,7 +468,10 @@ class World:
 
     def ring_at(self, when: datetime, now: datetime) -> None:
         delay = min(max((when - now).total_seconds(), 0) + 1, 900)
-        self.agenda.after(delay, self.ring)
+        if not self.trouble.strikes("delayed ring lost", 0.02):
+            self.agenda.after(delay, self.ring)
+        if self.trouble.strikes("delayed ring doubled", 0.02):
+            self.agenda.after(delay + 30, self.ring)
 
     def rest(self, number: int) -> None:
         self.agenda.pass_time(0.01 * 2**number)

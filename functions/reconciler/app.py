@@ -16,6 +16,13 @@ NEEDED_MILLIS = 60_000
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    try:
+        return reconcile(context)
+    finally:
+        pay()
+
+
+def reconcile(context: LambdaContext) -> dict[str, Any]:
     repairs = bootstrap.reconcile().run(
         datetime.now(UTC), out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
     )
@@ -34,7 +41,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if repairs.recounted:
         logger.error("the ledger was wrong, and is corrected", extra={"by": repairs.recounted})
     logger.info("reconciled", extra={"asked": repairs.asked, "foreign": repairs.foreign})
-    pay()
     count("EndsMissed", len(repairs.ended))
     count("AsksFailed", len(repairs.failed))
     count("LedgerCorrected", int(bool(repairs.recounted)))

@@ -292,6 +292,21 @@ def test_what_the_reconciler_pays_is_told_and_counted(
     assert (found["RecordsCorrected"], found["RecordsGivenUp"]) == (1, 1)
 
 
+def test_the_reconciler_asks_while_it_has_time_and_pays_even_if_it_cannot_look(replace_part: Replace) -> None:
+    out_of_time: list[bool] = []
+
+    def run(_now: Any, **named: Any) -> Repairs:
+        out_of_time.append(named["out_of_time"]())
+        raise Conflict("SageMaker is away")
+
+    owed = Standing(pay=Paid())
+    replace_part("reconcile", Standing(run=run))
+    replace_part("owed", owed)
+    with pytest.raises(Conflict, match="away"):
+        load("reconciler").handler({}, Context())  # with half a minute left
+    assert (out_of_time, owed.asked) == ([True], ["pay"])
+
+
 def test_of_what_is_due_hourly_one_failure_holds_up_no_other_and_is_counted(
     replace_part: Replace, capsys: pytest.CaptureFixture[str]
 ) -> None:

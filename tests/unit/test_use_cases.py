@@ -630,13 +630,21 @@ def test_a_reconciler_without_time_asks_no_more_and_counts_all_the_same() -> Non
     for number in (1, 2):
         world.run_one(number)
     world.executions.foreign = ["somebody-elses"]
-    times = iter([False, True, False, True])
-    repairs = world.reconcile.run(after(600), out_of_time=lambda: next(times))
+
+    def time_for_one() -> Callable[[], bool]:
+        asked = iter([False])
+        return lambda: next(asked, True)
+
+    repairs = world.reconcile.run(after(600), out_of_time=time_for_one())
     assert (repairs.asked, repairs.ended, repairs.foreign) == (1, [], 1)
     for number in (1, 2):
         world.executions.statuses[str(world.request(submission(number).request_id).execution_arn)] = "Succeeded"
-    (ended,) = world.reconcile.run(after(601), out_of_time=lambda: next(times)).ended
+    (ended,) = world.reconcile.run(after(601), out_of_time=time_for_one()).ended
     assert ended.request_id == submission(2).request_id, "it was the one not asked about"
+    world.executions.foreign = []
+    world.executions.statuses["arn/somebody-elses"] = "Succeeded"
+    assert world.reconcile.run(after(602), out_of_time=lambda: True).foreign == 1
+    assert world.reconcile.run(after(603)).foreign == 0
 
 
 def test_after_a_refusal_for_quota_the_account_is_taken_for_full_for_a_while() -> None:

@@ -49,7 +49,7 @@ class Reconcile:
     def run(self, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> Repairs:
         """Ask about what was not heard of, recount, and count what is not ours. Safe at any time.
 
-        What it has no time to ask about is asked about next time; the rest is done in any case.
+        What it has no time to ask about is asked about next time, and until then taken for what it was.
         """
         repairs = Repairs()
         # 1. Executions not heard of for long: a missed end becomes an end.
@@ -69,7 +69,7 @@ class Reconcile:
             repairs.recounted = self.waiting_room.recount(now)
         # 3. What runs in the account and is not ours takes slots too.
         known, looked_at = self.waiting_room.foreign()
-        foreign = {arn for arn in known if self._still_runs(arn)}
+        foreign = {arn for arn in known if out_of_time() or self._still_runs(arn)}
         foreign |= self._foreign_since(looked_at - LISTED_AGAIN if looked_at else None, now)
         repairs.foreign = len(foreign)
         with suppress(Conflict):
