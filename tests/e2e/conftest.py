@@ -149,11 +149,11 @@ class Yard:
         return [e for e in self.executions() if e["PipelineExecutionDisplayName"].startswith(request.request_id)]
 
     def age(self, tenant_id: str, *, minutes: int) -> None:
-        """Let a tenant's running requests have begun some minutes earlier."""
+        """Let a tenant's requests have been admitted, and have begun if they have, some minutes earlier."""
         for request in self.requests(tenant_id):
-            assert request.started_at is not None
-            began = stamp(request.started_at - timedelta(minutes=minutes))
-            changes = {"started_at": began, "since": began}
+            assert request.admitted_at is not None
+            began = stamp((request.started_at or request.admitted_at) - timedelta(minutes=minutes))
+            changes = {"started_at" if request.started_at else "admitted_at": began, "since": began}
             self.deployment.store.transact([Update(request_key(request.request_id), set=changes)])
 
     def slots_used(self) -> int:

@@ -248,12 +248,22 @@ def test_a_start_that_took_effect_but_was_never_answered_runs_once(yard: Yard) -
     assert (request.state, len(yard.executions_of(request)), yard.slots_used()) == (State.SUCCEEDED, 1, 0)
 
 
-def test_what_waits_while_sagemaker_is_down_is_started_when_it_is_back(yard: Yard) -> None:
+def test_what_was_admitted_while_sagemaker_is_down_is_started_when_it_is_back(yard: Yard) -> None:
+    """After two minutes, and the request is let be as old, the timer's pass takes it up."""
     bucket = yard.create("down")
-    yard.cloud.kill_sagemaker(4)
-    yard.put(bucket, "incoming/wine/wine.csv", WINE)
-    with pytest.raises(ClientError, match="an outage"):
-        yard.executions()
+    yard.cloud.kill_sagemaker(600)
+    try:
+        yard.put(bucket, "incoming/wine/wine.csv", WINE)
+        eventually(lambda: [r for r in yard.requests("down") if r.state is State.ADMITTED])
+        with pytest.raises(ClientError, match="an outage"):
+            yard.executions()
+        assert yard.requests("down")[0].state is State.ADMITTED
+        assert yard.slots_used() == 1
+    finally:
+        yard.cloud.kill_sagemaker(0)
+    yard.age("down", minutes=3)
+    timer = {"FunctionName": yard.outputs["DispatcherFunction"], "Payload": b'{"source": "timer"}'}
+    yard.cloud.client("lambda").invoke(**timer)
     (request,) = yard.ended("down")
     assert (request.state, len(yard.executions_of(request)), yard.slots_used()) == (State.SUCCEEDED, 1, 0)
 
