@@ -132,7 +132,8 @@ class Service:
 
     def submit(self, submissions: list[Submission]) -> None:
         self._count(lambda: self.enlist.enlist_batch(submissions, datetime.now(UTC) - 2 * self.quiet))
-        for message in self.sqs.receive_message(QueueUrl=self.bells).get("Messages", ()) if self.quiet else ():
+        if self.quiet:
+            (message,) = self.sqs.receive_message(QueueUrl=self.bells, WaitTimeSeconds=5)["Messages"]
             self._count(self.bell.ring)
             self.sqs.delete_message(QueueUrl=self.bells, ReceiptHandle=message["ReceiptHandle"])
         (bell,) = self.store.get(BELL)
@@ -168,6 +169,7 @@ class Service:
 
     def taken(self, how: str, executions: int) -> Calls:
         """Return what was counted, and begin again."""
+        assert self.counted["SageMaker.StartPipelineExecution"] == executions, "each was started, and once"
         per = {name: count / executions for name, count in sorted(self.counted.items())}
         apart = {name: count / executions for name, count in sorted(self.apart.items())}
         calls = Calls(

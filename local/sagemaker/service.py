@@ -121,8 +121,8 @@ class SageMakerService:
     `emit` puts a status event on the default bus, `client` reaches the local AWS as the deployment's engineer,
     `client_as` with the credentials of a role: what a pipeline does itself, it does with its own role.
     POST /_local/credentials with {"role_arn"} answers what `assume` gives: how a service acts as that role.
-    POST /_local/outage with {"seconds"} kills it for so long: it answers 503, and events meanwhile are lost; what
-    it has stored and what runs is there afterwards."""
+    POST /_local/outage with {"seconds"} kills it for so long: what it answers itself (not moto) it refuses with
+    503, and events are lost; what it has stored and what runs is there afterwards."""
 
     def __init__(
         self,
