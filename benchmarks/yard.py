@@ -29,6 +29,7 @@ LATENCY = {
     "sqs:ReceiveMessage": 0.012,
     "sqs:DeleteMessage": 0.010,
     "sqs:SendMessage": 0.010,
+    "sqs:ChangeMessageVisibilityBatch": 0.010,
 }
 """Seconds, about what these calls take within a Region; assumptions, the same for all designs."""
 
@@ -82,6 +83,7 @@ class Message:
     body: Any
     visible_at: datetime
     deleted: bool = False
+    received: int = 0
 
 
 @dataclass
@@ -252,6 +254,7 @@ class Queue:
                     break
         for message in found:
             message.visible_at = now + timedelta(seconds=self.visibility)
+            message.received += 1
         return found
 
     def poll(self, most: int = 10) -> list[Message]:

@@ -5,13 +5,15 @@ dispatcher, one pass at a time; the timer wakes it each minute, the reconciler e
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from benchmarks.yard import Execution, Queue, Yard
+from benchmarks.yard import Execution, Message, Queue, Yard
 from simulation.flow import Job, submission_of
+from trainyard.adapters.aws.queues import SqsRedelivery
 from trainyard.adapters.memory.edges import (
     MemoryAnnouncements,
     MemoryDataSets,
@@ -156,7 +158,7 @@ class Ours:
         self.jobs: dict[str, Job] = {}
         self.room = WaitingRoom(store=self.store, retention=timedelta(days=30), rest=self.rest)
         self.queues = {tier.name: Queue(yard, 370.0) for tier in self.policy.tiers}
-        self.status_queue = Queue(yard, 190.0)
+        self.status_queue = Queue(yard, 370.0)
         known = MemoryTenants(*(tenant_named(name, tier) for name, tier in self.tenants), store=self.memory)
         shared: dict[str, Any] = {
             "policies": Policies(
@@ -224,10 +226,9 @@ class Ours:
 
         def invoke() -> None:
             nonlocal failed
-            try:
+            with suppress(Conflict):
                 failed = poller.handle([message.body for message in batch])
-            except Conflict:
-                return
+            self._come_soon([batch[number] for number in failed])
 
         took = self.yard.invoke(invoke)
         self.free_at[name] = now + timedelta(seconds=took)
@@ -237,6 +238,15 @@ class Ours:
         if queue.messages:
             visible = (min(message.visible_at for message in queue.messages) - now).total_seconds()
             self._plan(poller, max(visible, took))
+
+    def _come_soon(self, failed: list[Message]) -> None:
+        """Let what failed come again before it is visible, as the functions do."""
+        for begin in range(0, len(failed), 10):
+            self.yard.call("sqs:ChangeMessageVisibilityBatch")
+            for message in failed[begin : begin + 10]:
+                if message.received <= len(SqsRedelivery.SECONDS):
+                    seconds = SqsRedelivery.SECONDS[message.received - 1]
+                    message.visible_at = self.yard.now + timedelta(seconds=seconds)
 
     def _enlist(self, batch: list[Submission]) -> set[int]:
         results = self.enlist.enlist_batch(batch, self.yard.now)

@@ -36,6 +36,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             report(enlisted)
         else:
             failed[message_id] = enlisted
+    if failed:
+        bootstrap.redelivery().soon([one for one in event["Records"] if one["messageId"] in failed])
     return told_again(logger, failed)
 
 

@@ -24,6 +24,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             settle(message_id, bodies[message_id], result)
         except Exception as error:  # any one message's trouble is its own
             failed[message_id] = error
+    if failed:
+        bootstrap.redelivery().soon([one for one in event["Records"] if one["messageId"] in failed])
     return told_again(logger, failed)
 
 

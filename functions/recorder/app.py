@@ -38,15 +38,17 @@ def settle_batch(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Settle the batch together; answer which messages must be delivered again."""
     known = [(record, event) for record in records if (event := status_event(record["body"])) is not None]
     results = settle([event for _, event in known])
-    failed = []
+    failed: list[dict[str, Any]] = []
     for (record, event), settled in zip(known, results, strict=True):
         if isinstance(settled, Settled):
             report(settled.recorded, settled.request, event.status)
         else:
             reason = f"{type(settled).__name__}: {settled}"
             logger.warning("will be delivered again", extra={"reason": reason}, exc_info=settled)
-            failed.append({"itemIdentifier": record["messageId"]})
-    return {"batchItemFailures": failed}
+            failed.append(record)
+    if failed:
+        bootstrap.redelivery().soon(failed)
+    return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in failed]}
 
 
 def status_event(body: str) -> StatusEvent | None:

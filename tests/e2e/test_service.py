@@ -451,6 +451,16 @@ def test_an_end_whose_event_was_lost_is_found_by_the_reconciler(yard: Yard) -> N
     assert yard.requests("lost")[0].state is State.SUCCEEDED
 
 
+def test_an_end_that_could_not_be_looked_up_is_looked_up_again_soon(yard: Yard) -> None:
+    """Before the queue lets its message come again, after six minutes."""
+    bucket = yard.create("throttled-end")
+    operation = "ListPipelineExecutionSteps"
+    yard.cloud.plant_faults({"operation": operation, "code": "ThrottlingException", "message": "slow", "times": 6})
+    yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    (request,) = yard.ended("throttled-end", seconds=120)
+    assert (request.state, yard.slots_used()) == (State.SUCCEEDED, 0)
+
+
 def test_a_running_execution_can_be_stopped(yard: Yard) -> None:
     slow = ("--hyperparameter", "max_iter=5000", "--hyperparameter", "early_stopping=false")
     bucket = yard.create("running", *slow)

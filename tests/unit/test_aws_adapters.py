@@ -20,6 +20,7 @@ from trainyard.adapters.aws import clients, sagemaker
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.migration import S3Migration
 from trainyard.adapters.aws.provisioning import is_absent
+from trainyard.adapters.aws.queues import SqsRedelivery
 from trainyard.adapters.aws.removal import AwsRemoval, _check
 from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
 from trainyard.adapters.aws.store import DynamoStore
@@ -328,6 +329,29 @@ def test_a_ring_waits_for_transactions_that_ring_too(stub_of: Any) -> None:
     stub.add_response("update_item", {})
     DynamoBell(scheduler_table="scheduler", bell_queue_url="").ring()
     stub.assert_no_pending_responses()
+
+
+def test_what_failed_comes_again_soon_and_later_each_time(aws: Any) -> None:
+    sqs = boto3.client("sqs")
+    url = sqs.create_queue(QueueName="work", Attributes={"VisibilityTimeout": "370"})["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    asked: list[dict[str, Any]] = []
+    clients.client("sqs").meta.events.register(
+        "provide-client-params.sqs.ChangeMessageVisibilityBatch", lambda params, **_: asked.append(params)
+    )
+    records = []
+    for number in range(12):
+        sqs.send_message(QueueUrl=url, MessageBody=str(number))
+        (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
+        received = {"ApproximateReceiveCount": str(1 + number % 4)}
+        handle = message["ReceiptHandle"]
+        records.append({"receiptHandle": handle, "eventSourceARN": arn, "attributes": received})
+    gone = {**records[0], "eventSourceARN": f"{arn}-that-is-gone"}
+    SqsRedelivery().soon([*records, gone])
+    assert [len(batch["Entries"]) for batch in asked] == [9]
+    for entry in asked[0]["Entries"]:
+        seconds = (15, 60, 240)[int(entry["Id"]) % 4]
+        assert 0.5 * seconds - 1 <= entry["VisibilityTimeout"] <= 1.5 * seconds
 
 
 def test_what_dynamodb_leaves_unread_is_asked_for_again(stub_of: Any) -> None:

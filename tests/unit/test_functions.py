@@ -55,9 +55,9 @@ def batch(*bodies: Any) -> dict[str, Any]:
         "Records": [
             {
                 "messageId": str(number),
-                "receiptHandle": "h",
+                "receiptHandle": f"h{number}",
                 "body": body if isinstance(body, str) else json.dumps(body),
-                "attributes": {},
+                "attributes": {"ApproximateReceiveCount": "1"},
                 "messageAttributes": {},
                 "eventSource": "aws:sqs",
                 "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:q",
@@ -94,6 +94,19 @@ def replace_part(monkeypatch: pytest.MonkeyPatch) -> Replace:
     return lambda name, part: monkeypatch.setattr(bootstrap, name, lambda: part)
 
 
+@pytest.fixture(autouse=True)
+def come_soon(replace_part: Replace) -> list[str]:
+    """The messages that were made to come again before their visibility ends."""
+    found: list[str] = []
+
+    class Redelivery:
+        def soon(self, records: list[dict[str, Any]]) -> None:
+            found.extend(record["messageId"] for record in records)
+
+    replace_part("redelivery", Redelivery())
+    return found
+
+
 class IntakeStub:
     """Answers by the key of the upload."""
 
@@ -113,14 +126,14 @@ class IntakeStub:
 
 
 def test_intake_fails_only_what_must_come_again_and_keeps_what_makes_no_sense(
-    replace_part: Replace, capsys: pytest.CaptureFixture[str]
+    replace_part: Replace, come_soon: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     letters = Letters()
     replace_part("intake", IntakeStub())
     replace_part("dead_letters", letters)
     keys = ["incoming/good/x", "incoming/nobody/x", "incoming/full/x", "incoming/broken/x", "incoming/empty/x"]
     response = load("intake").handler(batch(*(s3_event(object_key=key) for key in keys), "{"), Context())
-    assert failures(response) == ["2", "3"]
+    assert failures(response) == come_soon == ["2", "3"]
     assert "bucket belongs to no tenant" in [reason for _, reason in letters.kept]
     assert len(letters.kept) == 2
     names = {m["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Name"] for m in metrics(capsys.readouterr().out)}
@@ -154,12 +167,14 @@ class BellStub:
         BellStub.rings += 1
 
 
-def test_enlist_takes_a_batch_together_and_passes_a_delayed_ring_on(replace_part: Replace) -> None:
+def test_enlist_takes_a_batch_together_and_passes_a_delayed_ring_on(
+    replace_part: Replace, come_soon: list[str]
+) -> None:
     replace_part("enlist", EnlistStub())
     replace_part("bell", BellStub())
     bodies = [training_request_body(submission(number)) for number in (1, 2, 3)]
     response = load("enlist").handler(batch(*bodies, "ring", "nonsense"), Context())
-    assert sorted(failures(response)) == ["1", "4"]
+    assert sorted(failures(response)) == come_soon == ["1", "4"]
     assert BellStub.rings == 1
 
 
@@ -237,7 +252,7 @@ class RecordStub:
 
 
 def test_the_recorder_settles_events_answers_the_pipeline_and_keeps_nonsense(
-    replace_part: Replace, capsys: pytest.CaptureFixture[str]
+    replace_part: Replace, come_soon: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     letters = Letters()
     replace_part("record", RecordStub())
@@ -245,7 +260,7 @@ def test_the_recorder_settles_events_answers_the_pipeline_and_keeps_nonsense(
     app = load("recorder")
     succeeded = (ROOT / "events/execution-status-succeeded.json").read_text(encoding="utf-8")
     stopped = succeeded.replace('"Succeeded"', '"Stopped"')
-    assert failures(app.handler(batch(stopped, succeeded, "{}"), Context())) == ["0"]
+    assert failures(app.handler(batch(stopped, succeeded, "{}"), Context())) == come_soon == ["0"]
     assert len(letters.kept) == 1
     told = values(capsys.readouterr().out)
     assert (told["RunSeconds"], "RunsUntold" in told) == (30, False)

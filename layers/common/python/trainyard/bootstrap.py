@@ -14,7 +14,7 @@ from trainyard.contracts.settings import Settings
 if TYPE_CHECKING:
     from trainyard.adapters.aws.estate import Estate
     from trainyard.adapters.aws.provisioning import AwsProvisioning
-    from trainyard.adapters.aws.queues import SqsDeadLetters
+    from trainyard.adapters.aws.queues import SqsDeadLetters, SqsRedelivery
     from trainyard.adapters.aws.store import DynamoStore
     from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
     from trainyard.application.book import Book
@@ -72,6 +72,13 @@ def dead_letters() -> SqsDeadLetters:
     from trainyard.adapters.aws.queues import SqsDeadLetters
 
     return SqsDeadLetters(queue_url=Settings.from_env("dead_letter_queue_url").dead_letter_queue_url)
+
+
+@cache
+def redelivery() -> SqsRedelivery:
+    from trainyard.adapters.aws.queues import SqsRedelivery
+
+    return SqsRedelivery()
 
 
 @cache

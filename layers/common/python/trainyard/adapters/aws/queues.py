@@ -1,8 +1,11 @@
 """The tier queues, the dead letters and the application's event bus."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
+from random import uniform
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -70,6 +73,33 @@ class SqsDeadLetters:
             client("sqs").send_message(
                 QueueUrl=self._queue_url, MessageBody=body, MessageAttributes={"reason": attribute}
             )
+
+
+class SqsRedelivery:
+    """Lets messages that failed come again before their visibility ends.
+
+    After 15 s, a minute and four minutes, give or take a half, as what was throttled together would come together;
+    then when the queue lets them, so that no short outage makes dead letters of them.
+    """
+
+    SECONDS = (15, 60, 240)
+
+    def soon(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Best effort, by the records of an event source: where it fails, they come when the queue lets them."""
+        entries: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for number, record in enumerate(records):
+            received = int(record["attributes"]["ApproximateReceiveCount"])
+            if received <= len(self.SECONDS):
+                seconds = int(self.SECONDS[received - 1] * uniform(0.5, 1.5))  # noqa: S311 - no secret
+                handle = record["receiptHandle"]
+                again = {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
+                entries[record["eventSourceARN"].rpartition(":")[2]].append(again)
+        for queue, of_queue in entries.items():
+            for start in range(0, len(of_queue), _BATCH):
+                with suppress(ClientError, TrainyardError), translated():
+                    client("sqs").change_message_visibility_batch(
+                        QueueUrl=_queue_url(queue), Entries=of_queue[start : start + _BATCH]
+                    )
 
 
 DETAIL_TYPES = {
