@@ -18,7 +18,7 @@ TOKEN_MEMORY = timedelta(minutes=20)
 LIST_LAG = timedelta(minutes=4)
 SKEW = timedelta(minutes=5)
 
-RECEIVES_MAX = 5
+RECEIVES_MAX = 8
 BY_HAND = "arn:by-hand/"
 VISIBILITY = 180.0
 

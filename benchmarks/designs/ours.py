@@ -40,7 +40,7 @@ from trainyard.application.waiting_room import (
     ring_from,
 )
 from trainyard.domain.algorithms import InstanceChoice
-from trainyard.domain.errors import Conflict
+from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled
 from trainyard.domain.executions import JobFacts, StepFacts
 from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Policy
@@ -226,9 +226,11 @@ class Ours:
 
         def invoke() -> None:
             nonlocal failed
-            with suppress(Conflict):
-                failed = poller.handle([message.body for message in batch])
-            self._come_soon([batch[number] for number in failed])
+            found = failed
+            with suppress(Conflict, Throttled, OutcomeUnknown):
+                found = poller.handle([message.body for message in batch])
+            self._come_soon([batch[number] for number in found])
+            failed = found
 
         took = self.yard.invoke(invoke)
         self.free_at[name] = now + timedelta(seconds=took)
@@ -240,13 +242,18 @@ class Ours:
             self._plan(poller, max(visible, took))
 
     def _come_soon(self, failed: list[Message]) -> None:
-        """Let what failed come again before it is visible, as the functions do."""
-        for begin in range(0, len(failed), 10):
-            self.yard.call("sqs:ChangeMessageVisibilityBatch")
-            for message in failed[begin : begin + 10]:
-                if message.received <= len(SqsRedelivery.SECONDS):
-                    seconds = SqsRedelivery.SECONDS[message.received - 1]
-                    message.visible_at = self.yard.now + timedelta(seconds=seconds)
+        """Let what failed come again before it is visible, as the functions do, unless a call fails."""
+        early = [message for message in failed if message.received <= len(SqsRedelivery.SECONDS)]
+
+        def change(some: list[Message]) -> None:
+            for message in some:
+                seconds = SqsRedelivery.SECONDS[message.received - 1] * self.yard.random.uniform(0.5, 1.5)
+                message.visible_at = self.yard.now + timedelta(seconds=seconds)
+
+        with suppress(Throttled, OutcomeUnknown):
+            for begin in range(0, len(early), 10):
+                some = early[begin : begin + 10]
+                self.yard.call("sqs:ChangeMessageVisibilityBatch", lambda some=some: change(some))  # type: ignore[misc]
 
     def _enlist(self, batch: list[Submission]) -> set[int]:
         results = self.enlist.enlist_batch(batch, self.yard.now)

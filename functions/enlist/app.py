@@ -11,9 +11,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from trainyard import bootstrap
 from trainyard.adapters.aws.tables import DELAYED_RING
 from trainyard.application.ports import Enlisted
+from trainyard.batches import told_again
 from trainyard.contracts.messages import parse_training_request
 from trainyard.domain.requests import Submission
-from trainyard.telemetry import build_logger, count, told_again
+from trainyard.telemetry import build_logger, count
 
 logger = build_logger("enlist")
 
@@ -36,9 +37,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             report(enlisted)
         else:
             failed[message_id] = enlisted
-    if failed:
-        bootstrap.redelivery().soon([one for one in event["Records"] if one["messageId"] in failed])
-    return told_again(logger, failed)
+    return told_again(logger, event["Records"], failed)
 
 
 def enlist(submissions: list[Submission]) -> list[Enlisted | Exception]:

@@ -7,9 +7,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
 from trainyard.application.intake import Arrival, Judgement, Verdict
+from trainyard.batches import told_again
 from trainyard.contracts.arrivals import parse_arrival
 from trainyard.domain.errors import Malformed, Throttled
-from trainyard.telemetry import build_logger, count, told_again
+from trainyard.telemetry import build_logger, count
 
 logger = build_logger("intake")
 
@@ -24,9 +25,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             settle(message_id, bodies[message_id], result)
         except Exception as error:  # any one message's trouble is its own
             failed[message_id] = error
-    if failed:
-        bootstrap.redelivery().soon([one for one in event["Records"] if one["messageId"] in failed])
-    return told_again(logger, failed)
+    return told_again(logger, event["Records"], failed)
 
 
 def receive(bodies: dict[str, str]) -> dict[str, list[Judgement] | Exception]:

@@ -10,14 +10,17 @@ from trainyard.telemetry import build_logger, count
 
 logger = build_logger("reconciler")
 
-NEEDED_MILLIS = 60_000
-"""For what comes after the asking: the recount, what is not ours, and what is owed."""
+NEEDED_MILLIS = 80_000
+"""For a call that hangs, with its attempts, and for what comes after: the recount and what is owed."""
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         return reconcile(context)
+    except Exception:
+        logger.exception("could not look")
+        raise
     finally:
         pay()
 

@@ -8,6 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
 from trainyard.application.record import Recorded, Settled, StatusEvent
+from trainyard.batches import told_again
 from trainyard.contracts.statuses import RecordStep, parse_execution_status
 from trainyard.domain.errors import Malformed
 from trainyard.domain.lifecycle import state_for_status
@@ -38,17 +39,13 @@ def settle_batch(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Settle the batch together; answer which messages must be delivered again."""
     known = [(record, event) for record in records if (event := status_event(record["body"])) is not None]
     results = settle([event for _, event in known])
-    failed: list[dict[str, Any]] = []
+    failed: dict[str, Exception] = {}
     for (record, event), settled in zip(known, results, strict=True):
         if isinstance(settled, Settled):
             report(settled.recorded, settled.request, event.status)
         else:
-            reason = f"{type(settled).__name__}: {settled}"
-            logger.warning("will be delivered again", extra={"reason": reason}, exc_info=settled)
-            failed.append(record)
-    if failed:
-        bootstrap.redelivery().soon(failed)
-    return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in failed]}
+            failed[record["messageId"]] = settled
+    return told_again(logger, records, failed)
 
 
 def status_event(body: str) -> StatusEvent | None:

@@ -336,7 +336,7 @@ def test_what_failed_comes_again_soon_and_later_each_time(aws: Any) -> None:
     url = sqs.create_queue(QueueName="work", Attributes={"VisibilityTimeout": "370"})["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     asked: list[dict[str, Any]] = []
-    clients.client("sqs").meta.events.register(
+    clients.client("sqs", hurried=True).meta.events.register(
         "provide-client-params.sqs.ChangeMessageVisibilityBatch", lambda params, **_: asked.append(params)
     )
     records = []
@@ -347,7 +347,8 @@ def test_what_failed_comes_again_soon_and_later_each_time(aws: Any) -> None:
         handle = message["ReceiptHandle"]
         records.append({"receiptHandle": handle, "eventSourceARN": arn, "attributes": received})
     gone = {**records[0], "eventSourceARN": f"{arn}-that-is-gone"}
-    SqsRedelivery().soon([*records, gone])
+    with pytest.raises(ClientError, match="GetQueueUrl"):
+        SqsRedelivery().soon([*records, gone])
     assert [len(batch["Entries"]) for batch in asked] == [9]
     for entry in asked[0]["Entries"]:
         seconds = (15, 60, 240)[int(entry["Id"]) % 4]

@@ -140,6 +140,17 @@ def test_intake_fails_only_what_must_come_again_and_keeps_what_makes_no_sense(
     assert names == {"Arrivals", "ArrivalsMalformed", "RecordsFailed", "Rejected"}
 
 
+def test_a_batch_is_answered_for_even_if_what_failed_cannot_be_made_to_come_soon(
+    replace_part: Replace, caplog: pytest.LogCaptureFixture
+) -> None:
+    replace_part("intake", IntakeStub())
+    replace_part("redelivery", Standing(soon=RuntimeError("no credentials")))
+    keys = ["incoming/good/x", "incoming/full/x"]
+    response = load("intake").handler(batch(*(s3_event(object_key=key) for key in keys)), Context())
+    assert failures(response) == ["1"]
+    assert "records come no sooner" in caplog.text
+
+
 def test_intake_delivers_a_batch_again_of_which_nothing_is_known(replace_part: Replace) -> None:
     class Broken:
         def receive(self, arrivals: list[Any], now: Any) -> list[Any]:

@@ -63,10 +63,29 @@ def test_every_queue_is_encrypted_and_has_dead_letters_or_is_one(name: str, queu
     properties = queue["Properties"]
     assert properties["SqsManagedSseEnabled"] is True
     if "RedrivePolicy" in properties:
-        assert properties["RedrivePolicy"]["maxReceiveCount"] >= 5
+        assert properties["RedrivePolicy"]["maxReceiveCount"] >= 8
         assert properties["VisibilityTimeout"] >= 6 * 30
     else:
         assert properties["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+def test_whoever_takes_messages_may_make_those_that_failed_come_soon() -> None:
+    taken = 0
+    for name, function in resources("AWS::Serverless::Function"):
+        events = function["Properties"].get("Events", {}).values()
+        queues = [event["Properties"]["Queue"] for event in events if event["Type"] == "SQS"]
+        if queues:
+            (allowed,) = (
+                one
+                for policy in function["Properties"]["Policies"]
+                for one in policy["Statement"]
+                if one["Sid"] == "TakeUpAgainSoon"
+            )
+            assert allowed["Action"] == ["sqs:GetQueueUrl", "sqs:ChangeMessageVisibility"]
+            found = allowed["Resource"] if isinstance(allowed["Resource"], list) else [allowed["Resource"]]
+            assert [queue for queue in queues if queue not in found and "Tier" not in str(queue)] == [], name
+            taken += len(queues)
+    assert taken >= 3
 
 
 def test_every_queue_and_bucket_of_the_stack_refuses_plain_http() -> None:

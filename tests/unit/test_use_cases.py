@@ -625,11 +625,12 @@ def test_an_end_that_no_event_told_is_found_and_one_still_running_is_left() -> N
     assert world.request(submission(2).request_id).state is State.RUNNING
 
 
-def test_a_reconciler_without_time_asks_no_more_and_counts_all_the_same() -> None:
+def test_a_reconciler_without_time_asks_no_more_and_counts_what_it_knows() -> None:
     world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
     for number in (1, 2):
         world.run_one(number)
     world.executions.foreign = ["somebody-elses"]
+    assert world.reconcile.run(after(60)).foreign == 1
 
     def time_for_one() -> Callable[[], bool]:
         asked = iter([False])
@@ -641,10 +642,10 @@ def test_a_reconciler_without_time_asks_no_more_and_counts_all_the_same() -> Non
         world.executions.statuses[str(world.request(submission(number).request_id).execution_arn)] = "Succeeded"
     (ended,) = world.reconcile.run(after(601), out_of_time=time_for_one()).ended
     assert ended.request_id == submission(2).request_id, "it was the one not asked about"
-    world.executions.foreign = []
+    world.executions.foreign = ["another", "and-another"]
     world.executions.statuses["arn/somebody-elses"] = "Succeeded"
     assert world.reconcile.run(after(602), out_of_time=lambda: True).foreign == 1
-    assert world.reconcile.run(after(603)).foreign == 0
+    assert world.reconcile.run(after(603)).foreign == 2
 
 
 def test_after_a_refusal_for_quota_the_account_is_taken_for_full_for_a_while() -> None:

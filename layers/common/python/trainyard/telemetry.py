@@ -1,8 +1,5 @@
 """Logs and metrics, set up alike in every function. No metric has a tenant dimension: each would be billed."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
@@ -19,13 +16,3 @@ def count(name: str, value: float = 1, *, unit: MetricUnit = MetricUnit.Count, *
     with single_metric(name=name, unit=unit, value=value, namespace=NAMESPACE) as metric:
         for dimension, text in dimensions.items():
             metric.add_dimension(name=dimension, value=text)
-
-
-def told_again(logger: Logger, failed: Mapping[str, Exception]) -> dict[str, Any]:
-    """Log and count the messages of a batch that failed; return the answer by which SQS delivers them again."""
-    for message_id, error in failed.items():
-        logger.error(
-            "record failed, and will be delivered again", exc_info=error, extra={"message_id": message_id}
-        )
-        count("RecordsFailed")
-    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

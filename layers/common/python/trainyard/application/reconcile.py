@@ -70,6 +70,9 @@ class Reconcile:
         # 3. What runs in the account and is not ours takes slots too.
         known, looked_at = self.waiting_room.foreign()
         foreign = {arn for arn in known if out_of_time() or self._still_runs(arn)}
+        if out_of_time():
+            repairs.foreign = len(known)
+            return repairs
         foreign |= self._foreign_since(looked_at - LISTED_AGAIN if looked_at else None, now)
         repairs.foreign = len(foreign)
         with suppress(Conflict):

@@ -20,10 +20,16 @@ _OWN_CONFIG = {
 }
 
 
+_HURRIED = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
+
+
 @cache
-def client(service: str, region: str | None = None) -> Any:
-    """Return the client of a service, in the environment's region if none is named; the same for every caller."""
-    config = _CONFIG.merge(_OWN_CONFIG.get(service, Config()))
+def client(service: str, region: str | None = None, *, hurried: bool = False) -> Any:
+    """Return the client of a service, in the environment's region if none is named; the same for every caller.
+
+    One that is `hurried` tries once, for seconds: for what may as well not be done.
+    """
+    config = _CONFIG.merge(_HURRIED if hurried else _OWN_CONFIG.get(service, Config()))
     with _building:
         built = _session().client(service, region_name=region, config=config)
     built.meta.events.register("before-call", _count)

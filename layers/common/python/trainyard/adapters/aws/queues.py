@@ -3,7 +3,6 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from random import uniform
 from typing import Any
@@ -79,13 +78,13 @@ class SqsRedelivery:
     """Lets messages that failed come again before their visibility ends.
 
     After 15 s, a minute and four minutes, give or take a half, as what was throttled together would come together;
-    then when the queue lets them, so that no short outage makes dead letters of them.
+    then when the queue lets them, so that no outage of minutes makes dead letters of them.
     """
 
     SECONDS = (15, 60, 240)
 
     def soon(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Best effort, by the records of an event source: where it fails, they come when the queue lets them."""
+        """Ask so of the records of an event source, in seconds at most; raises what the first failure is."""
         entries: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for number, record in enumerate(records):
             received = int(record["attributes"]["ApproximateReceiveCount"])
@@ -96,10 +95,12 @@ class SqsRedelivery:
                 entries[record["eventSourceARN"].rpartition(":")[2]].append(again)
         for queue, of_queue in entries.items():
             for start in range(0, len(of_queue), _BATCH):
-                with suppress(ClientError, TrainyardError), translated():
-                    client("sqs").change_message_visibility_batch(
-                        QueueUrl=_queue_url(queue), Entries=of_queue[start : start + _BATCH]
+                with translated():
+                    answer = client("sqs", hurried=True).change_message_visibility_batch(
+                        QueueUrl=_queue_url(queue, hurried=True), Entries=of_queue[start : start + _BATCH]
                     )
+                if answer.get("Failed"):
+                    raise Throttled(f"{queue}: {answer['Failed'][0].get('Message', answer['Failed'][0]['Code'])}")
 
 
 DETAIL_TYPES = {
@@ -198,6 +199,6 @@ class EventBridgeAnnouncements:
 
 
 @cache
-def _queue_url(name: str) -> str:
+def _queue_url(name: str, *, hurried: bool = False) -> str:
     with translated():
-        return str(client("sqs").get_queue_url(QueueName=name)["QueueUrl"])
+        return str(client("sqs", hurried=hurried).get_queue_url(QueueName=name)["QueueUrl"])

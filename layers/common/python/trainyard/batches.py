@@ -1,0 +1,29 @@
+"""What the functions answer of a batch of messages: those that failed are delivered again."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from trainyard import bootstrap
+from trainyard.telemetry import count
+
+
+def told_again(
+    logger: Logger, records: Sequence[Mapping[str, Any]], failed: Mapping[str, Exception]
+) -> dict[str, Any]:
+    """Log and count the messages that failed, by id; return the answer by which SQS delivers them again.
+
+    They are made to come soon. Where that fails they come when their queue lets them: what else was done stands.
+    """
+    for message_id, error in failed.items():
+        logger.error(
+            "record failed, and will be delivered again", exc_info=error, extra={"message_id": message_id}
+        )
+        count("RecordsFailed")
+    if failed:
+        try:
+            bootstrap.redelivery().soon([one for one in records if one["messageId"] in failed])
+        except Exception as error:  # whatever it is, the batch is done
+            logger.warning("failed records come no sooner than their queue lets them", exc_info=error)
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
