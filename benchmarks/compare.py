@@ -29,7 +29,7 @@ SHARES = {"basic": 0.5, "standard": 0.3, "premium": 0.2}
 BACKLOG = {"deep-1": (1, 120.0), "deep-2": (1, 300.0), "deep-3": (2, 600.0), "deep-4": (3, 900.0)}
 """Tenant of basic → weight and mean seconds of a run."""
 LONGEST = 3600.0
-HORIZONS = {20: 4 * 3600.0, 200: 3 * 3600.0, 2000: 1.5 * 3600.0}
+HORIZONS = {20: 4 * 3600.0, 200: 3 * 3600.0, 2000: 1.25 * 3600.0}
 DRAIN_SECONDS = 3600.0
 LAST_LOOKS, LOOK_SECONDS = 30, 31.0
 MEMORY_GB = 0.5
