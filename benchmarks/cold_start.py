@@ -47,7 +47,7 @@ import app
 mark = time.process_time()
 class Context:
     function_name = memory_limit_in_mb = aws_request_id = invoked_function_arn = "local"
-    def get_remaining_time_in_millis(self): return 50000
+    def get_remaining_time_in_millis(self): return 110000
 try:
     app.handler(json.loads(sys.argv[1]), Context())
 except Exception as error:
