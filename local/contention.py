@@ -21,10 +21,11 @@ from typing import Any
 from rich.console import Console
 
 from local.cloud import Cloud
-from tests.build import choice, policies, policy, submission, tenant, tier
+from tests.build import PRICES, choice, policies, policy, submission, tenant, tier
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore, rest
+from trainyard.adapters.aws.tables import DynamoTenants
 from trainyard.adapters.memory import edges
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.reconcile import Reconcile
@@ -117,9 +118,12 @@ class Contest:
         book = policies(store, limits)
         tiers = {f"t{n}": "basic" if n % 2 else "premium" for n in range(TENANTS)}
         self.tenants = [tenant(name, tier=tier_name) for name, tier_name in tiers.items()]
+        tenants = DynamoTenants(tenants_table="tenants")
+        for one in self.tenants:
+            tenants.put(one)
         shared: dict[str, Any] = {
             "policies": book,
-            "tenants": edges.MemoryTenants(*self.tenants),
+            "tenants": tenants,
             "waiting_room": self.room,
             "receipts": edges.MemoryReceipts(),
             "announcements": edges.MemoryAnnouncements(),
@@ -131,7 +135,7 @@ class Contest:
             defaults=DEFAULTS,
             **shared,
         )
-        self.record = Record(reports=edges.MemoryReports(), results=edges.MemoryResults(), **shared)
+        self.record = Record(reports=edges.MemoryReports(), results=edges.MemoryResults(), prices=PRICES, **shared)
         self.reconcile = Reconcile(
             policies=book, waiting_room=self.room, executions=self.executions, record=self.record
         )
@@ -228,8 +232,8 @@ def main() -> int:
         os.environ |= cloud.environment()
         clients.forget()
         create_tables(cloud.client("dynamodb"))
-        store = DynamoStore(scheduler_table="scheduler", requests_table="requests", record_table="record")
-        contest = Contest(store, arguments.requests, LIMITS)
+        names = {f"{name}_table": name for name in ("scheduler", "requests", "record", "tenants")}
+        contest = Contest(DynamoStore(**names), arguments.requests, LIMITS)
         with console.status(f"enlisting {arguments.requests} requests"):
             contest.enlist()
         begin = time.monotonic()
