@@ -200,5 +200,6 @@ class EventBridgeAnnouncements:
 
 @cache
 def _queue_url(name: str, *, hurried: bool = False) -> str:
+    sqs = client("sqs", hurried=True) if hurried else client("sqs")  # the one that the caller has built
     with translated():
-        return str(client("sqs", hurried=hurried).get_queue_url(QueueName=name)["QueueUrl"])
+        return str(sqs.get_queue_url(QueueName=name)["QueueUrl"])
