@@ -9,7 +9,6 @@ STAGE ?= dev
 KEEP ?=
 export PYTHONPATH := layers/common/python:.
 export SAM_CLI_TELEMETRY := 0
-export AWS_DEFAULT_REGION ?= us-east-1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
@@ -107,12 +106,14 @@ check: .venv/ready .venv-sam/ready check-pipeline  ## lint, types, template, sec
 	.venv-sam/bin/sam validate --lint
 
 .PHONY: check-pipeline
-check-pipeline: .venv-pipeline/ready  ## say whether definition.json is what author.py writes
+check-pipeline: .venv-pipeline/ready  ## say whether definition.json and the registries are what the SDK writes
 	@.venv-pipeline/bin/python -W ignore pipeline/author.py --check
+	@.venv-pipeline/bin/python -W ignore pipeline/registries.py --check
 
 .PHONY: pipeline
-pipeline: .venv-pipeline/ready  ## author the pipeline's definition with the SageMaker SDK
+pipeline: .venv-pipeline/ready  ## author the pipeline's definition and the registries with the SageMaker SDK
 	@.venv-pipeline/bin/python -W ignore pipeline/author.py
+	@.venv-pipeline/bin/python -W ignore pipeline/registries.py
 
 .PHONY: format
 format: .venv/ready  ## format the code
@@ -125,8 +126,9 @@ build: .venv-sam/ready  ## build the application for AWS (arm64); needs python3.
 	.venv-sam/bin/sam build
 
 .PHONY: deploy
-deploy: .venv-sam/ready  ## deploy what was built: make deploy STAGE=dev|staging|prod
-	.venv-sam/bin/sam deploy --config-env $(STAGE)
+deploy: .venv/ready .venv-sam/ready  ## say account and Region, and deploy what was built: make deploy STAGE=dev|staging|prod
+	@region=$$($(BIN)/python -m cli.region trainyard-$(STAGE)) && \
+	  .venv-sam/bin/sam deploy --config-env $(STAGE) --region "$$region"
 
 DATA ?=
 YES ?=

@@ -1,13 +1,12 @@
 """Find a deployment's parts by its stack, and build the ports over them."""
 
-import os
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-import boto3
 from botocore.exceptions import ClientError
 
+from cli.region import settle_region
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.queues import EventBridgeAnnouncements
 from trainyard.adapters.aws.sagemaker import SageMakerExecutions
@@ -32,17 +31,21 @@ class Deployment:
 
     def __init__(self, stack: str) -> None:
         self.stack = stack
-        if "AWS_REGION" not in os.environ and "AWS_DEFAULT_REGION" in os.environ:
-            os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"]
+
+    @cached_property
+    def region(self) -> str:
+        """Return the Region of the stack, by whose prices it is counted; raises Refused without one."""
+        return settle_region()
 
     @cached_property
     def outputs(self) -> dict[str, str]:
+        region = self.region
         try:
             (found,) = client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"]
         except ClientError as error:
             raise Refused(
-                f"there is no stack {self.stack!r} here: name it by --stack or TRAINYARD_STACK, check region "
-                f"and credentials ({error.response['Error']['Message']})"
+                f"there is no stack {self.stack!r} in {region}: name it by --stack or TRAINYARD_STACK, check "
+                f"AWS_REGION and credentials ({error.response['Error']['Message']})"
             ) from error
         return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
 
@@ -61,11 +64,6 @@ class Deployment:
             requests_table=self.outputs["RequestsTable"],
             record_table=self.outputs["RecordTable"],
         )
-
-    @property
-    def region(self) -> str:
-        """Return the region whose prices hold; that of the shipped table where the environment names none."""
-        return os.environ.get("AWS_REGION") or boto3.session.Session().region_name or "us-east-1"
 
     @property
     def book(self) -> Book:
@@ -145,4 +143,5 @@ class Deployment:
         return found
 
     def client(self, service: str) -> Any:
+        settle_region()
         return client(service)

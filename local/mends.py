@@ -21,6 +21,8 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     put_variables_in_place()
     name_task_errors()
     tell_encryption_keys()
+    let_rules_send_by_queue_policy()
+    refuse_queue_policies_of_several_queues()
 
 
 def provision_pipelines(sagemaker: Callable[[], Any]) -> None:
@@ -271,6 +273,88 @@ def _error_class(log: str, message: str) -> str:
         if colon and rest == first and re.fullmatch(r"[\w.]+", name):
             return name.rpartition(".")[2]
     return "Runtime.HandlerError"
+
+
+def let_rules_send_by_queue_policy() -> None:
+    """With authorisation on: a rule reaches a queue only if the queue's policy lets that very rule send to it.
+
+    AWS drops the event otherwise (EventBridge user guide, "Using resource-based policies: Amazon SQS permissions").
+    """
+    from ministack.services import eventbridge, sqs
+
+    invoke = eventbridge._invoke_target
+
+    def invoke_target(target: Answer, event: Answer, rule: Answer, *rest: Any, **options: Any) -> Any:
+        arn, rule_arn = str(target.get("Arn", "")), str(rule.get("Arn", ""))
+        if ":sqs:" in arn and rule_arn:
+            account = rule_arn.split(":")[4]
+            if not sqs.queue_policy_allows(arn, "events.amazonaws.com", rule_arn, account):
+                eventbridge.logger.error("%s may not send to %s: the event is dropped", rule_arn, arn)
+                return None
+        return invoke(target, event, rule, *rest, **options)
+
+    eventbridge._invoke_target = invoke_target
+
+
+def refuse_queue_policies_of_several_queues() -> None:
+    """SQS takes a policy only if each statement names one resource.
+
+    Source: SQS developer guide, "Special information for SQS policies": each policy must cover only a single queue.
+    """
+    from ministack.services.cloudformation import provisioners
+
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::SQS::QueuePolicy"]
+    create, update = handlers["create"], handlers["update"]
+
+    def checked(properties: Answer) -> None:
+        for statement in properties["PolicyDocument"]["Statement"]:
+            if isinstance(statement["Resource"], list):
+                raise ValueError("Invalid value for the parameter Policy.")
+
+    def create_checked(logical_id: str, properties: Answer, stack_name: str) -> Any:
+        checked(properties)
+        return create(logical_id, properties, stack_name)
+
+    def update_checked(physical_id: str, old: Answer, new: Answer, stack_name: str) -> Any:
+        checked(new)
+        return update(physical_id, old, new, stack_name)
+
+    provisioners._RESOURCE_HANDLERS["AWS::SQS::QueuePolicy"] = handlers | {
+        "create": create_checked,
+        "update": update_checked,
+    }
+
+
+def denial(role_arn: str, action: str, resource: str, keys: Answer, *, region: str) -> str | None:
+    """Return in AWS's words why a role may not do something; None where it may, or where nothing is authorised.
+
+    `keys` are condition keys as AWS names them. What a service does on a role's behalf it does by this.
+    """
+    from ministack import app
+    from ministack.core import iam_evaluator
+    from ministack.core.responses import request_scope
+
+    if not app.AUTH:
+        return None
+    account_id, role_name = role_arn.split(":")[4], role_arn.rpartition("/")[2]
+    with request_scope(account_id, region):
+        context = iam_evaluator.EvalContext(
+            principal_arn=f"arn:aws:sts::{account_id}:assumed-role/{role_name}/SageMaker",
+            principal_type="AssumedRole",
+            principal_account=account_id,
+            action=action,
+            resource_arn=resource,
+            region=region,
+            secure_transport=True,
+            service_context={name.lower(): value for name, value in keys.items()},
+        )
+        policies = iam_evaluator._gather_role_policies(role_name, account_id)
+        if iam_evaluator.evaluate(context, policies).decision == "Allow":
+            return None
+    return (
+        f"User: arn:aws:sts::{account_id}:assumed-role/{role_name}/SageMaker is not authorized to perform: "
+        f"{action} on resource: {resource} because no identity-based policy allows the {action} action"
+    )
 
 
 def _first(values: Any) -> Any:

@@ -77,6 +77,7 @@ def main() -> None:
         emit=emit,
         client=client,
         assume=lambda role_arn: mends.assume_as_service(role_arn, "Test"),
+        denial=lambda *call: mends.denial(*call, region=region),
     )
     server = make_server("127.0.0.1", sagemaker_port, service, server_class=_Server, handler_class=_Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -120,6 +120,7 @@ class SageMakerService:
 
     `emit` puts a status event on the default bus, `client` reaches the local AWS as the deployment's engineer,
     `client_as` with the credentials of a role: what a pipeline does itself, it does with its own role.
+    `denial` tells why a role may not do something: (role, action, resource, condition keys) → AWS's words or None.
     POST /_local/credentials with {"role_arn"} answers what `assume` gives: how a service acts as that role.
     POST /_local/outage with {"seconds"} kills it for so long: what it answers itself (not moto) it refuses with
     503, and events are lost; what it has stored and what runs is there afterwards."""
@@ -134,12 +135,13 @@ class SageMakerService:
         emit: Callable[[Answer], None],
         client: Callable[[str], Any],
         assume: Callable[[str], Answer],
+        denial: Callable[[str, str, str, Answer], str | None] = lambda *_: None,
     ) -> None:
         self._account, self._region = account_id, region
         self._runner, self._client, self._client_as = runner, client, client_as
         self._emit_now = emit
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._assume = assume
+        self._assume, self._denial = assume, denial
         self._lock = threading.Lock()
         self._pipelines: dict[str, Pipeline] = {}
         self._executions: dict[str, Execution] = {}
@@ -479,7 +481,7 @@ class SageMakerService:
             job = self._run_job(execution, step, "training-job", request, self._runner.train)
             context.steps[step.name] = self._training(job)
         elif kind == "RegisterModel":
-            arn = self._client("sagemaker").create_model_package(**request)["ModelPackageArn"]
+            arn = self._register(execution, request)
             step.metadata = {"RegisterModel": {"Arn": arn}}
             context.steps[step.name] = {"ModelPackageArn": arn}
         elif kind == "Lambda":
@@ -499,15 +501,61 @@ class SageMakerService:
         job = Job(name=name, arn=self._arn(f"{kind}/{name}"), request=request)
         step.job = self._jobs[name] = job
         member = "ProcessingJob" if kind == "processing-job" else "TrainingJob"
+        self._check_job(execution.role_arn, member, job)
         step.metadata = {member: {"Arn": job.arn}}
         self._announce_job(job, member)
         run(job)
         step.started_at = job.started_at or step.started_at
         return job
 
+    def _check_job(self, role_arn: str, member: str, job: Job) -> None:
+        """Let a job be made only as the pipeline's role may make it, with the condition keys that SageMaker gives.
+
+        Source: service authorization reference, Amazon SageMaker, CreateProcessingJob and CreateTrainingJob.
+        """
+        request = job.request
+        cluster = request.get("ResourceConfig") or request["ProcessingResources"]["ClusterConfig"]
+        output = request.get("OutputDataConfig") or request["ProcessingOutputConfig"]
+        vpc = request.get("VpcConfig") or request.get("NetworkConfig", {}).get("VpcConfig") or {}
+        tags = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in request["Tags"]}
+        keys: Answer = {
+            **tags,
+            "aws:TagKeys": [tag["Key"] for tag in request["Tags"]],
+            "sagemaker:InstanceTypes": [cluster["InstanceType"]],
+            "sagemaker:MaxRuntimeInSeconds": str(request["StoppingCondition"]["MaxRuntimeInSeconds"]),
+            "sagemaker:OutputKmsKey": output.get("KmsKeyId"),
+            "sagemaker:VpcSubnets": vpc.get("Subnets"),
+            "sagemaker:VpcSecurityGroupIds": vpc.get("SecurityGroupIds"),
+        }
+        given = {name: value for name, value in keys.items() if value is not None}
+        self._allow(role_arn, f"Create{member}", job.arn, given)
+        self._allow(role_arn, "AddTags", job.arn, given)
+        passed = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+        words = self._denial(role_arn, "iam:PassRole", request["RoleArn"], passed)
+        if words:
+            raise JobFailed(f"ClientError: Failed to invoke sagemaker:Create{member}. Error Details: {words}")
+
+    def _register(self, execution: Execution, request: Answer) -> str:
+        """Register a model as Pipelines does: it creates the group even where there is one, and tags both."""
+        group = request["ModelPackageGroupName"]
+        group_arn, package_arn = self._arn(f"model-package-group/{group}"), self._arn(f"model-package/{group}/1")
+        for action, resource in (
+            ("CreateModelPackageGroup", group_arn),
+            ("AddTags", group_arn),
+            ("CreateModelPackage", package_arn),
+            ("AddTags", package_arn),
+        ):
+            self._allow(execution.role_arn, action, resource, {})
+        return str(self._client("sagemaker").create_model_package(**request)["ModelPackageArn"])
+
+    def _allow(self, role_arn: str, action: str, resource: str, keys: Answer) -> None:
+        words = self._denial(role_arn, f"sagemaker:{action}", resource, keys)
+        if words:
+            raise JobFailed(f"ClientError: Failed to invoke sagemaker:{action}. Error Details: {words}")
+
     def _announce_job(self, job: Job, member: str) -> None:
         """Tell that a job has begun; of processing jobs it is not documented that role and tags are told."""
-        told = {"RoleArn": job.request["RoleArn"], "Tags": {t["Key"]: t["Value"] for t in job.request["Tags"]}}
+        told = {"RoleArn": job.request["RoleArn"], "Tags": job.request["Tags"]}  # a list, as its schema has it
         detail = {f"{member}Name": job.name, f"{member}Arn": job.arn, f"{member}Status": "InProgress"}
         kind = "Training" if member == "TrainingJob" else "Processing"
         self._emit(

@@ -53,6 +53,36 @@ def test_a_job_is_stopped_when_role_and_tag_disagree(
     assert jobs.stopped == (["j"] if stopped else [])
 
 
+@pytest.mark.parametrize(
+    ("tags", "read"),
+    [
+        (
+            [{"Key": "trainyard:tenant", "Value": "acme"}, {"Key": "a", "Value": ""}],
+            {"trainyard:tenant": "acme", "a": ""},
+        ),
+        ({"trainyard:tenant": "acme"}, {"trainyard:tenant": "acme"}),
+        ([], {}),
+        ({}, {}),
+        (None, None),
+        ("acme", None),
+        (["acme"], None),
+        ([{"Key": ["x"]}], None),
+        ([{"Key": "trainyard:tenant"}], None),
+        ({"trainyard:tenant": 1}, None),
+    ],
+)
+def test_tags_are_read_as_schema_and_guide_have_them_and_asked_for_where_they_are_neither(
+    tags: object, read: dict[str, str] | None
+) -> None:
+    event = json.loads((EVENTS / "training-job-in-progress.json").read_text(encoding="utf-8"))
+    event["detail"]["Tags"] = tags
+    job = parse_job_status(event)
+    assert job.tags == read
+    jobs = Jobs(JobIdentity(role_arn=f"{PREFIX}acme", tags={"trainyard:tenant": "acme1"}))
+    Guard(jobs=jobs, role_prefix=PREFIX).check(job)
+    assert jobs.stopped == ([] if read and "trainyard:tenant" in read else ["pipelines-abcdefghijkl-Train-000001"])
+
+
 def test_events_of_both_kinds_are_read_and_others_refused() -> None:
     training, processing = (
         json.loads((EVENTS / f"{name}-job-in-progress.json").read_text(encoding="utf-8"))

@@ -88,3 +88,11 @@ def test_events_of_aws_services_are_refused_from_customers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.split()[-1] == "1", LOOK
+
+
+def test_rules_reach_queues_whatever_the_queues_policies_say() -> None:
+    assert "queue_policy_allows" not in inspect.getsource(eventbridge), LOOK
+
+
+def test_queue_policies_of_several_queues_are_taken() -> None:
+    assert "Invalid value for the parameter Policy" not in inspect.getsource(provisioners), LOOK

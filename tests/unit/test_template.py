@@ -9,6 +9,7 @@ import pytest
 
 from local.cloud import REPOSITORY
 from local.deploy import load_template
+from tests.transformed import transformed
 from trainyard.application.waiting_room import BELL, BY_END, LEDGER, SOMEBODY
 
 TEMPLATE = load_template(REPOSITORY / "template.yaml")
@@ -88,15 +89,88 @@ def test_whoever_takes_messages_may_make_those_that_failed_come_soon() -> None:
     assert taken >= 3
 
 
-def test_every_queue_and_bucket_of_the_stack_refuses_plain_http() -> None:
-    guarded = {
-        json.dumps(found, sort_keys=True)
-        for _, policy in resources("AWS::SQS::QueuePolicy")
-        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
-        if statement["Sid"] == "TlsOnly" and statement["Effect"] == "Deny"
-        for found in statement["Resource"]
-    }
-    assert len(guarded) == len(list(resources("AWS::SQS::Queue")))
+def test_every_queue_has_one_policy_which_names_that_queue_alone_and_refuses_plain_http() -> None:
+    """SQS takes no statement that names several resources."""
+    written = transformed()["Resources"]
+    queues = {name for name, resource in written.items() if resource["Type"] == "AWS::SQS::Queue"}
+    guarded: list[str] = []
+    for resource in written.values():
+        if resource["Type"] == "AWS::SQS::QueuePolicy":
+            (url,) = resource["Properties"]["Queues"]
+            queue = url["Ref"] if "Ref" in url else url["Fn::GetAtt"][0]
+            statements = resource["Properties"]["PolicyDocument"]["Statement"]
+            assert all(s["Resource"] == {"Fn::GetAtt": [queue, "Arn"]} for s in statements), queue
+            assert any(s["Sid"] == "TlsOnly" and s["Effect"] == "Deny" for s in statements), queue
+            guarded.append(queue)
+    assert sorted(guarded) == sorted(queues)
+
+
+def test_only_the_rules_that_feed_a_queue_may_send_to_it() -> None:
+    written = transformed()["Resources"]
+    feeding: dict[str, set[str]] = {}
+    for name, resource in written.items():
+        if resource["Type"] == "AWS::Events::Rule":
+            for target in resource["Properties"]["Targets"]:
+                for arn in (target["Arn"], target["DeadLetterConfig"]["Arn"]):
+                    if arn["Fn::GetAtt"][0].endswith("Queue"):
+                        feeding.setdefault(arn["Fn::GetAtt"][0], set()).add(name)
+    allowed: dict[str, set[str]] = {}
+    for resource in written.values():
+        if resource["Type"] == "AWS::SQS::QueuePolicy":
+            for statement in resource["Properties"]["PolicyDocument"]["Statement"]:
+                if statement["Effect"] == "Allow":
+                    sources = statement["Condition"]["ArnEquals"]["aws:SourceArn"]
+                    queue = statement["Resource"]["Fn::GetAtt"][0]
+                    allowed[queue] = {source["Fn::GetAtt"][0] for source in sources}
+    assert allowed == feeding
+    assert set(allowed) == {"UploadsQueue", "StatusQueue", "UndeliveredQueue"}
+
+
+NAMED_WITHIN_THE_STACK = ("Custom::PublishedCode", "AWS::Athena::NamedQuery", "AWS::Lambda::Alias")
+"""A query of the stack's work group, an alias of one of its functions."""
+VERSIONED = ("AWS::Lambda::Version", "AWS::Lambda::LayerVersion")
+"""Another creation is another version."""
+
+
+def test_every_name_carries_the_stacks_so_that_stages_stand_side_by_side() -> None:
+    """What SAM names by the logical id collides with the next stage in the same account and Region."""
+    named = 0
+    for logical_id, resource in transformed()["Resources"].items():
+        for member, value in resource.get("Properties", {}).items():
+            is_name = (member == "Name" or member.endswith("Name")) and member != "MetricName"
+            if not is_name or resource["Type"] in NAMED_WITHIN_THE_STACK:
+                continue
+            refers = isinstance(value, dict) and value.get("Ref") in transformed()["Resources"]
+            assert refers or "AWS::StackName" in json.dumps(value), f"{logical_id}.{member} is {value}"
+            named += 1
+    assert named > 40
+
+
+def test_metrics_alarms_and_dashboard_speak_of_one_stack() -> None:
+    namespace = "Trainyard/${AWS::StackName}"
+    variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    assert variables["POWERTOOLS_METRICS_NAMESPACE"] == {"Fn::Sub": namespace}
+    own = 0
+    for name, alarm in resources("AWS::CloudWatch::Alarm"):
+        if alarm["Properties"]["Namespace"] not in ("AWS/SQS", "AWS/Lambda"):
+            assert alarm["Properties"]["Namespace"] == {"Fn::Sub": namespace}, name
+            own += 1
+    assert own >= 7
+    dashboard = TEMPLATE["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    written = json.loads(dashboard.replace("${AWS::StackName}", "yard").replace("${AWS::Region}", "us-east-1"))
+    text = json.dumps(written)
+    assert text.count("Trainyard") == text.count("Trainyard/yard") > 10
+    assert "{Trainyard" not in text, "SEARCH takes a namespace with other signs than letters in quotes alone"
+
+
+def test_what_bears_a_name_of_its_own_and_is_kept_does_not_outlive_a_failed_first_deployment() -> None:
+    """What a failed creation has left behind blocks the next creation of the same name."""
+    for name, resource in transformed()["Resources"].items():
+        policy = json.dumps(resource.get("DeletionPolicy", ""))
+        assert '"Retain"' not in policy or resource["Type"] in VERSIONED, name
+
+
+def test_every_bucket_of_the_stack_refuses_plain_http() -> None:
     buckets = {name for name, _ in resources("AWS::S3::Bucket")}
     closed = {
         policy["Properties"]["Bucket"]["Ref"]
@@ -110,7 +184,7 @@ def test_every_queue_and_bucket_of_the_stack_refuses_plain_http() -> None:
 def test_every_table_is_encrypted_recoverable_and_kept_in_prod(name: str, table: dict[str, Any]) -> None:
     assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True}
     assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    assert table["DeletionPolicy"] == {"Fn::If": ["IsProd", "Retain", "Delete"]}
+    assert table["DeletionPolicy"] == {"Fn::If": ["IsProd", "RetainExceptOnCreate", "Delete"]}
 
 
 @pytest.mark.parametrize(("name", "rule"), list(resources("AWS::Events::Rule")))

@@ -5,7 +5,7 @@ Source: SageMaker developer guide, "Events that Amazon SageMaker sends to EventB
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from trainyard.application.guard import JobStarted
 from trainyard.contracts.events import Envelope, Event, explain
@@ -13,18 +13,35 @@ from trainyard.domain.errors import Malformed
 from trainyard.domain.prices import JobKind
 
 
+def _tags(told: Any) -> Any:
+    """Return tags by key: the event's schema has a list of {Key, Value}, the developer guide's sample a mapping.
+
+    None for anything else, as for an event without tags: then SageMaker is asked.
+    """
+    if isinstance(told, list):
+        pairs = [(str(tag.get("Key")), tag.get("Value")) for tag in told if isinstance(tag, dict)]
+        told = dict(pairs) if len(pairs) == len(told) else None
+    if not isinstance(told, dict):
+        return None
+    texts = all(isinstance(text, str) for pair in told.items() for text in pair)
+    return told if texts else None
+
+
+Tags = Annotated[dict[str, str] | None, BeforeValidator(_tags)]
+
+
 class TrainingJobDetail(Event):
     name: str = Field(alias="TrainingJobName")
     arn: str = Field(alias="TrainingJobArn")
     role_arn: str | None = Field(default=None, alias="RoleArn")
-    tags: dict[str, str] | None = Field(default=None, alias="Tags")
+    tags: Tags = Field(default=None, alias="Tags")
 
 
 class ProcessingJobDetail(Event):
     name: str = Field(alias="ProcessingJobName")
     arn: str = Field(alias="ProcessingJobArn")
     role_arn: str | None = Field(default=None, alias="RoleArn")
-    tags: dict[str, str] | None = Field(default=None, alias="Tags")
+    tags: Tags = Field(default=None, alias="Tags")
 
 
 class TrainingJobChanged(Envelope):
