@@ -278,7 +278,7 @@ def _error_class(log: str, message: str) -> str:
 def let_rules_send_by_queue_policy() -> None:
     """With authorisation on: a rule reaches a queue only if the queue's policy lets that very rule send to it.
 
-    AWS drops the event otherwise (EventBridge user guide, "Using resource-based policies: Amazon SQS permissions").
+    AWS drops the event otherwise (EventBridge user guide, "Using resource-based policies", Amazon SQS).
     """
     from ministack.services import eventbridge, sqs
 
@@ -299,7 +299,7 @@ def let_rules_send_by_queue_policy() -> None:
 def refuse_queue_policies_of_several_queues() -> None:
     """SQS takes a policy only if each statement names one resource.
 
-    Source: SQS developer guide, "Special information for SQS policies": each policy must cover only a single queue.
+    Source: SQS developer guide, "Special information for SQS policies": a policy must cover only a single queue.
     """
     from ministack.services.cloudformation import provisioners
 

@@ -10,9 +10,12 @@ Run by `make pipeline`, in an environment of its own: the SDK takes a gigabyte a
 import argparse
 import difflib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")  # the SDK makes a client while it is imported
 
 import boto3
 from sagemaker.core.helper.session_helper import Session
@@ -26,8 +29,6 @@ from sagemaker.mlops.workflow.fail_step import FailStep
 from sagemaker.mlops.workflow.lambda_step import LambdaStep
 from sagemaker.mlops.workflow.pipeline import Pipeline
 from sagemaker.mlops.workflow.retry import (
-    SageMakerJobExceptionTypeEnum,
-    SageMakerJobStepRetryPolicy,
     StepExceptionTypeEnum,
     StepRetryPolicy,
 )
@@ -69,18 +70,13 @@ PARAMETERS: dict[str, Any] = (
     | {name: ParameterFloat(name=name) for name in FLOATS}
 )
 
-# A step is tried again only while its job could not be made, which costs nothing. A job that fails for want of
-# capacity ends the execution: the request goes back to the queue, its slot to others, and no job is paid twice.
+# A step is tried again for minutes only, while SageMaker itself is at fault or was asked too often, which costs
+# nothing. A job quota that is used up and a lack of capacity end the execution: the request goes back to the
+# queue, its slot to others, and no job is paid twice (docs/decisions/0017).
 RETRY_POLICIES = [
     StepRetryPolicy(
         exception_types=[StepExceptionTypeEnum.SERVICE_FAULT, StepExceptionTypeEnum.THROTTLING],
         interval_seconds=10,
-        backoff_rate=2.0,
-        max_attempts=5,
-    ),
-    SageMakerJobStepRetryPolicy(
-        exception_types=[SageMakerJobExceptionTypeEnum.RESOURCE_LIMIT],
-        interval_seconds=60,
         backoff_rate=2.0,
         max_attempts=5,
     ),

@@ -208,6 +208,20 @@ def test_what_a_run_has_registered_is_read_off_its_steps(stub: Stubber) -> None:
     assert (report.model_package_arn, report.failed_step) == (arn, "Record")
 
 
+FAILED = "ClientError: Failed to invoke sagemaker:"
+TRAILER = (
+    "Retry not appropriate on execution of step with PipelineExecutionArn "
+    "arn:aws:sagemaker:eu-west-1:999999999999:pipeline/p/execution/cos5h1n0dv8j and StepId Train. No retry policy "
+    "configured for the exception type SAGEMAKER_RESOURCE_LIMIT."
+)
+QUOTA = (
+    "The account-level service limit 'ml.m5.large for processing job usage' is 4 Instances, with current "
+    "utilization of 4 Instances and a request delta of 1 Instances. Please contact AWS support to request an "
+    "increase for this limit."
+)
+"""As recorded on real accounts; numbers and names are made up."""
+
+
 @pytest.mark.parametrize(
     ("reason", "line"),
     [
@@ -218,6 +232,8 @@ def test_what_a_run_has_registered_is_read_off_its_steps(stub: Stubber) -> None:
             'Command "/usr/bin/python3 train.py", exit code: 1',
             "ValueError: bad",
         ),
+        (f"{FAILED}CreateProcessingJob. Error Details: {QUOTA} {TRAILER}", QUOTA),
+        (f"{FAILED}CreateTrainingJob. Error Details: {QUOTA}\n{TRAILER}", QUOTA),
         (
             "the model's quality is 0.4 and at least 0.6 is asked for",
             "the model's quality is 0.4 and at least 0.6 is asked for",

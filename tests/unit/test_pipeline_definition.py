@@ -91,7 +91,7 @@ def test_no_job_is_tried_again_that_may_have_been_paid() -> None:
     for step in steps():
         for retried in step.get("RetryPolicies", []):
             kinds = set(retried["ExceptionType"])
-            assert kinds <= {"Step.SERVICE_FAULT", "Step.THROTTLING", "SageMaker.RESOURCE_LIMIT"}, step["Name"]
+            assert kinds <= {"Step.SERVICE_FAULT", "Step.THROTTLING"}, step["Name"]
 
 
 def test_a_model_is_registered_for_approval_in_the_tenants_group_with_its_metrics() -> None:

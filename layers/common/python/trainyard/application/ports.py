@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from trainyard.domain.executions import ExecutionRecord, StepFacts
+from trainyard.domain.failures import FailureCause
 from trainyard.domain.requests import Content, Outcome, Request, State, Submission
 from trainyard.domain.tenants import Tenant
 
@@ -91,6 +92,8 @@ class End:
     outcome: Outcome = field(default_factory=Outcome)
     execution: ExecutionRecord | None = None
     """What ran, and what it cost; None when nothing was started."""
+    passes: bool = False
+    """It failed for a cause that passes, and may be tried again."""
     by_start: bool = False
     """It could not even be started; void once the sweeper has taken the start over."""
 
@@ -172,6 +175,8 @@ class ExecutionReport:
     """Of its last."""
     failed_step: str | None = None
     failure: str | None = None
+    cause: FailureCause | None = None
+    """Of the failure; None where it follows from the words of `failure` alone."""
     model_package_arn: str | None = None
     """Of the model that it registered."""
 

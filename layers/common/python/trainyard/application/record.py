@@ -31,7 +31,8 @@ from trainyard.application.waiting_room import (
 )
 from trainyard.domain.errors import TrainyardError
 from trainyard.domain.executions import ExecutionRecord, is_settled, month_of, priced, total
-from trainyard.domain.lifecycle import end_of, is_passing, state_for_status
+from trainyard.domain.failures import cause_of
+from trainyard.domain.lifecycle import end_of, state_for_status
 from trainyard.domain.names import parse_display_name
 from trainyard.domain.parameters import Locations
 from trainyard.domain.policy import Policy
@@ -209,12 +210,18 @@ class Record:
             cost_unknown=execution.unknown or None,
             failed_step=failed_step,
         )
-        return End(request=request, state=state, reason=reason, outcome=outcome, execution=execution)
+        return End(
+            request=request,
+            state=state,
+            reason=reason,
+            outcome=outcome,
+            execution=execution,
+            passes=state is State.FAILED and (report.cause or cause_of(report.failure or "")).passes,
+        )
 
     def _goes_again(self, end: End, policy: Policy) -> bool:
         """Tell whether a run failed for want of capacity, or by SageMaker's own fault, and may be tried again."""
-        passing = end.state is State.FAILED and is_passing(end.reason or "")
-        return passing and end.request.failures + 1 < policy.retries.attempts_max
+        return end.passes and end.request.failures + 1 < policy.retries.attempts_max
 
     def _again(self, end: End, policy: Policy, now: datetime) -> Settled:
         delay = policy.retries.delay * 2**end.request.failures

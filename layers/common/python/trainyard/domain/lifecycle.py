@@ -35,15 +35,3 @@ def end_of(status: str, failed_step: str | None, *, registered: bool) -> State |
     state = state_for_status(status)
     only_telling = registered and failed_step in (None, TELLING_STEP)
     return State.SUCCEEDED if state is State.FAILED and only_telling else state
-
-
-_PASSING = ("CapacityError", "ResourceLimitExceeded", "ThrottlingException", "InternalServerError")
-
-
-def is_passing(reason: str) -> bool:
-    """Tell whether a step failed for a cause that can pass: no capacity, a quota, or SageMaker's own fault.
-
-    `reason` is "<step>: <failure reason>"; SageMaker puts the class of a failure first (API reference,
-    DescribeTrainingJob, FailureReason; developer guide, "Retry Policy for Pipeline Steps").
-    """
-    return reason.partition(": ")[2].startswith(_PASSING)

@@ -13,6 +13,7 @@ from trainyard.application.guard import JobIdentity, JobStarted
 from trainyard.application.ports import ExecutionReport
 from trainyard.domain.errors import QuotaReached, StartDelayed, StartInvalid
 from trainyard.domain.executions import JobFacts, StepFacts
+from trainyard.domain.failures import cause_of, without_trailer
 from trainyard.domain.prices import JobKind
 
 _INVALID = frozenset({"ValidationException", "ValidationError"})
@@ -100,6 +101,7 @@ class SageMakerExecutionReports:
             ended_at=max((step["EndTime"] for step, *_ in found if step.get("EndTime")), default=None),
             failed_step=failed[0]["StepName"] if failed else None,
             failure=_failure(*failed) if failed else None,
+            cause=cause_of(_service_words(*failed)) if failed else None,
             model_package_arn=next((arn for step, *_ in found if (arn := _registered(step))), None),
         )
 
@@ -116,12 +118,21 @@ def _failure(step: dict[str, Any], job: dict[str, Any]) -> str:
     A processing job's words are its exit message, a training job's stand in its failure reason (SageMaker API
     reference, DescribeProcessingJob and DescribeTrainingJob).
     """
-    return str(job.get("ExitMessage") or last_line(step.get("FailureReason") or job.get("FailureReason") or ""))
+    return str(job.get("ExitMessage") or last_line(_service_words(step, job)))
+
+
+def _service_words(step: dict[str, Any], job: dict[str, Any]) -> str:
+    """Return what SageMaker says of a failed step, whole."""
+    return str(step.get("FailureReason") or job.get("FailureReason") or "")
 
 
 def last_line(reason: str) -> str:
-    """Return the last error line of a failure reason: SageMaker puts its class in front, and more behind."""
-    text = re.sub(r"^(?:(?:ClientError|AlgorithmError): )+", "", reason.strip())
+    """Return the last error line of a failure reason: SageMaker puts its class in front, and more behind.
+
+    Of a call that Pipelines could not make only the called service's words are left.
+    """
+    text = re.sub(r"^(?:(?:ClientError|AlgorithmError): )+", "", without_trailer(reason))
+    text = re.sub(r"^Failed to invoke sagemaker:\w+\. Error Details: ", "", text)
     text = re.split(r"\n?Command \"", text, maxsplit=1)[0]
     text = re.sub(r"(?:^|\n)(?:ExecuteUserScriptError:|ExitCode \d+|ErrorMessage )\s*", "\n", text)
     text = re.sub(r",? ?exit code: \d+\s*$", "", text)

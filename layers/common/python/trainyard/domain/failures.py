@@ -1,0 +1,68 @@
+"""Why a run failed: by its own fault, or for a cause that passes; read off SageMaker's words.
+
+SageMaker tells of a failed step in prose. Where the job could not be made the prose carries the service's own
+words and, behind them, a trailer that names the exception type; both were recorded on real accounts:
+
+    ClientError: Failed to invoke sagemaker:CreateTrainingJob. Error Details: The account-level service limit
+    'ml.m5.large for training job usage' is 0 Instances, … Retry not appropriate on execution of step with
+    PipelineExecutionArn <arn> and StepId <name>. No retry policy configured for the exception type
+    SAGEMAKER_RESOURCE_LIMIT.
+"""
+
+import re
+from enum import StrEnum
+
+
+class FailureCause(StrEnum):
+    """Whose fault a failure is. Exception types: SageMaker developer guide, "Retry Policy for Pipeline Steps"."""
+
+    RUN = "run"
+    """The run's own: its data, its script, its settings. Trying again would fail again."""
+    RESOURCE_LIMIT = "resource limit"
+    """A quota of the account is used up."""
+    CAPACITY = "capacity"
+    """SageMaker has no such instance now."""
+    INTERNAL = "internal error"
+    """SageMaker's own fault."""
+    THROTTLING = "throttling"
+    """SageMaker was asked too often."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether a later attempt may succeed unchanged."""
+        return self is not FailureCause.RUN
+
+
+_PHRASES = {
+    FailureCause.RESOURCE_LIMIT: r"SAGEMAKER_RESOURCE_LIMIT|ResourceLimitExceeded|account-level service limit",
+    FailureCause.CAPACITY: (
+        r"SAGEMAKER_CAPACITY_ERROR|CapacityError|InsufficientCapacity|"
+        r"Unable to provision requested ML compute capacity"
+    ),
+    FailureCause.INTERNAL: (
+        r"SAGEMAKER_JOB_INTERNAL_ERROR|Step\.SERVICE_FAULT|InternalServerE|InternalFailure|ServiceUnavailable|"
+        r"We encountered an internal error"
+    ),
+    FailureCause.THROTTLING: r"Step\.THROTTLING|ThrottlingException|TooManyRequests|Rate exceeded",
+}
+_CAUSES = {cause: re.compile(phrases, re.IGNORECASE) for cause, phrases in _PHRASES.items()}
+_SCRIPTS_OWN = re.compile(r"AlgorithmError\b")
+"""Behind this class come the words of the job's own script, which may say anything."""
+_TRAILER = re.compile(
+    r"\s*Retry not appropriate on execution of step with PipelineExecutionArn \S+ and StepId \S+"
+    r"(?:\s*No retry policy configured for the exception type \S+)?"
+)
+
+
+def cause_of(words: str) -> FailureCause:
+    """Return whose fault a failure is, by SageMaker's words wherever they stand in the text.
+
+    The words of a script, which follow "AlgorithmError", say nothing of it.
+    """
+    service = _SCRIPTS_OWN.split(words, maxsplit=1)[0]
+    return next((cause for cause, phrases in _CAUSES.items() if phrases.search(service)), FailureCause.RUN)
+
+
+def without_trailer(words: str) -> str:
+    """Return a failure reason without what Pipelines adds of its retries, which names the account's pipeline."""
+    return _TRAILER.sub("", words).strip()

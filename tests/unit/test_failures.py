@@ -1,0 +1,46 @@
+"""Whose fault a failure is, by the words of SageMaker that are documented or were recorded on real accounts."""
+
+import pytest
+
+from trainyard.domain.failures import FailureCause, cause_of, without_trailer
+
+TRAILER = (
+    "Retry not appropriate on execution of step with PipelineExecutionArn "
+    "arn:aws:sagemaker:eu-west-1:999999999999:pipeline/p/execution/x and StepId Train."
+)
+NO_POLICY = "No retry policy configured for the exception type {}."
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("CapacityError: Unable to provision requested ML compute capacity. Please retry.", FailureCause.CAPACITY),
+        ("ClientError: Unable to provision requested ML compute capacity.", FailureCause.CAPACITY),
+        ("InternalServerError: We encountered an internal error. Please try again.", FailureCause.INTERNAL),
+        (
+            "ClientError: Failed to invoke sagemaker:CreateTrainingJob. Error Details: Rate exceeded",
+            FailureCause.THROTTLING,
+        ),
+        ("ResourceLimitExceeded: The account-level service limit is 0", FailureCause.RESOURCE_LIMIT),
+        (f"Something new. {TRAILER} {NO_POLICY.format('SAGEMAKER_CAPACITY_ERROR')}", FailureCause.CAPACITY),
+        (f"Something new.\n{TRAILER} {NO_POLICY.format('SAGEMAKER_RESOURCE_LIMIT')}", FailureCause.RESOURCE_LIMIT),
+        (f"Something new. {TRAILER} {NO_POLICY.format('SAGEMAKER_JOB_INTERNAL_ERROR')}", FailureCause.INTERNAL),
+        (f"Something new. {TRAILER} {NO_POLICY.format('Step.THROTTLING')}", FailureCause.THROTTLING),
+        (f"Something new. {TRAILER} {NO_POLICY.format('Step.SERVICE_FAULT')}", FailureCause.INTERNAL),
+        ("AlgorithmError: CapacityError: Rate exceeded, exit code: 1", FailureCause.RUN),
+        ("ClientError: AlgorithmError: ResourceLimitExceeded", FailureCause.RUN),
+        ("ClientError: No S3 objects found under S3 URL", FailureCause.RUN),
+        ("", FailureCause.RUN),
+    ],
+)
+def test_a_cause_is_told_by_type_and_phrase_wherever_they_stand_but_not_by_a_scripts_words(
+    words: str, cause: FailureCause
+) -> None:
+    assert cause_of(words) is cause
+    assert cause.passes is (cause is not FailureCause.RUN)
+
+
+@pytest.mark.parametrize("between", [" ", "\n"])
+@pytest.mark.parametrize("ending", ["", " " + NO_POLICY.format("SAGEMAKER_RESOURCE_LIMIT")])
+def test_what_is_told_of_retries_names_the_account_and_goes(between: str, ending: str) -> None:
+    assert without_trailer(f"The limit is 0.{between}{TRAILER}{ending}") == "The limit is 0."
