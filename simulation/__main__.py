@@ -49,6 +49,10 @@ FAULTS = (
     "down after a lost start",
     "report incomplete",
     "stopped at its maximum runtime",
+    "page cut short",
+    "page empty",
+    "batch read torn",
+    "index behind",
 )
 """What is done to the service."""
 

@@ -67,6 +67,8 @@ class Scenario:
     """Times in which the dispatcher does not run at all."""
     skew_seconds: float = 0.0
     index_lag: int = 0
+    index_lag_seconds: float = 60.0
+    """However few transactions follow, a global index catches up after this long."""
     older_code: bool = False
     """Whether a deployment is under way: some passes are made by the code before."""
     hours: float = 1.5
@@ -122,6 +124,7 @@ def draw(seed: int) -> Scenario:
         sagemaker_quota=max(p.running_max for p in policies) + random.choice([0, 0, 3]),
         skew_seconds=random.choice([0, 0, 60, 180]),
         index_lag=random.choice([0, 2, 8]),
+        index_lag_seconds=Random(f"{seed} index").choice([5.0, 60.0, 900.0]),
         older_code=random.random() < 0.25,
         hours=hours,
     )

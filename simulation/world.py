@@ -55,6 +55,8 @@ ACCOUNT = "123456789012"
 DEPTH_MAX = 4
 """Callers under way at the same time, each cut off in the middle of a call by the next."""
 DRAIN = timedelta(days=3)
+PAGES_CUT, READS_TORN = 0.05, 0.003
+"""Shares of the pages that end early, and of the items of a batch before which others write."""
 
 
 class _CheckedStore(MemoryStore):
@@ -125,6 +127,10 @@ class World:
         self.checks = Checks(self.store, self.sagemaker, self.versions)
         self.store.checks = self.checks
         self.store.clock = self._seconds
+        self.store.lag_seconds_max = scenario.index_lag_seconds
+        self.store.met = self.counts
+        self.store.unkind = lambda what: self.trouble.active and self.random.random() < PAGES_CUT
+        self.store.between_reads = self.torn_read
         self.store.stream = self.streamed
         self.sagemaker.changed = self.execution_changed
         self.versions[0] = scenario.policies[0]
@@ -260,6 +266,12 @@ class World:
             action()
 
         self.agenda.after(seconds, tick)
+
+    def torn_read(self) -> None:
+        """Between two items of a batch, let what is due write: a batch is no snapshot."""
+        if self.trouble.active and self.random.random() < READS_TORN:
+            self.counts["batch read torn"] += 1
+            self.others_first()
 
     def others_first(self) -> None:
         """In the middle of a call, let what is due happen, or another dispatcher run a pass."""

@@ -42,7 +42,9 @@ def queue(
         for seconds in arrivals
     )
     lanes = {lane: LaneQueue(waiting=len(places), head=places[0])} if places else {}
-    changes.setdefault("units", changes.get("running", 0))
+    running = changes.pop("running", 0)
+    changes["holders"] = tuple(f"{tenant_id}-held-{number}" for number in range(running))
+    changes.setdefault("units", running)
     changes.setdefault("units_since_ms", changes["units"] * milliseconds(after(0)))
     return WaitingQueue(
         queue=TenantQueue(tenant_id=tenant_id, tier=tier, revision=1, lanes=lanes, **changes),

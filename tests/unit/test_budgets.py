@@ -140,7 +140,7 @@ def test_the_month_turns_and_no_clock_turns_it_back() -> None:
 
 
 def test_a_turn_of_the_month_leaves_what_was_reserved_to_its_own() -> None:
-    held = holding(queue("a").queue, charge=1, reserved_usd=Decimal("0.2"), admitted_at=NOW, month="2026-11")
+    held = holding(queue("a").queue, "r", charge=1, reserved_usd=Decimal("0.2"), admitted_at=NOW, month="2026-11")
     turned = in_month(held, "2026-12")
     assert (turned.month, turned.running) == ("2026-12", 1)
     assert turned.reserved_usd == turned.spent_usd == Decimal(0)

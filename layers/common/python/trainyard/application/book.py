@@ -16,10 +16,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from trainyard.application.records import stamp, unstamp
-from trainyard.application.store import Absent, Delete, Is, Item, Key, Put, Store, Update, Write
+from trainyard.application.store import Absent, Delete, Is, Item, Key, Put, Store, Update, Write, listed
 from trainyard.domain.estimates import PastRun, remembered
 from trainyard.domain.executions import (
     ExecutionRecord,
@@ -261,12 +262,11 @@ class Book:
 
     def executions(self, request_id: str) -> list[ExecutionRecord]:
         """Return the executions of a request, first attempt first."""
-        page = self.store.query("record", f"request#{request_id}", limit=PAGE)
-        return list(map(execution_from, page.items))
+        return list(map(execution_from, listed(self.store, "record", f"request#{request_id}", page=PAGE)))
 
     def executions_of_tenant(self, tenant_id: str, begin: datetime, end: datetime) -> Iterator[ExecutionRecord]:
         """Yield a tenant's executions admitted between two times, oldest first; may lag."""
-        return self._listed("executions-of-tenant", tenant_id, "admitted", stamp(begin), stamp(end))
+        return self._listed("executions-of-tenant", tenant_id, stamp(begin), stamp(end))
 
     def executions_of_month(
         self, tenant_id: str, month: str, begin: datetime, end: datetime
@@ -278,17 +278,12 @@ class Book:
 
     def executions_of_day(self, day: str) -> Iterator[ExecutionRecord]:
         """Yield what was booked or put right on a day, "2026-11-21", in this order; may lag."""
-        return self._listed("executions-of-day", day, "recorded", "", "~")
+        return self._listed("executions-of-day", day, "", "~")
 
     def totals(self, month: str, tenant_id: str | None = None) -> Iterator[Totals]:
         """Yield a month's totals: of one tenant, or of all, in the order of their names."""
-        cursor, below = (f"{tenant_id}#", f"{tenant_id}#~") if tenant_id else ("", "~")
-        while True:
-            page = self.store.query("record", f"month#{month}", above=cursor, below=below, limit=1000)
-            yield from map(totals_from, page.items)
-            if page.complete:
-                return
-            cursor = page.items[-1]["sk"] + " "
+        above, below = (f"{tenant_id}#", f"{tenant_id}#~") if tenant_id else ("", "~")
+        return map(totals_from, listed(self.store, "record", f"month#{month}", above=above, below=below))
 
     def past(self, tenant_id: str, data_set: str) -> tuple[PastRun, ...]:
         (item,) = self.store.get(past_key(tenant_id, data_set))
@@ -300,8 +295,8 @@ class Book:
 
     def todos(self) -> list[Todo]:
         """Return what is owed, the longest owed first."""
-        page = self.store.query("record", "todo", limit=TODOS_MAX)
-        found = [Todo(name=item["sk"], what=item["what"], values=_values(item)) for item in page.items]
+        items = islice(listed(self.store, "record", "todo", page=TODOS_MAX), TODOS_MAX)
+        found = [Todo(name=item["sk"], what=item["what"], values=_values(item)) for item in items]
         return sorted(found, key=lambda todo: str(todo.values["since"]))
 
     def done(self, todo: Todo) -> None:
@@ -310,19 +305,20 @@ class Book:
 
     def forget(self, tenant_id: str, now: datetime) -> bool:
         """Remove all that is recorded of a tenant, some of it at a time; True while something is left."""
-        found = self.store.query("executions-of-tenant", tenant_id, limit=FORGOTTEN_AT_ONCE)
-        keys = [Key("record", (("pk", item["pk"]), ("sk", item["sk"]))) for item in found.items]
+        executions = listed(self.store, "executions-of-tenant", tenant_id, page=FORGOTTEN_AT_ONCE)
+        found = list(islice(executions, FORGOTTEN_AT_ONCE))
+        keys = [Key("record", (("pk", item["pk"]), ("sk", item["sk"]))) for item in found]
         if not keys:
             months = [BOOKS_BEGIN]
             while months[-1] < month_of(now):
                 months.append(next_month(months[-1]))
             keys += [totals_key(totals) for month in months for totals in self.totals(month, tenant_id)]
-            past = self.store.query("record", f"past#{tenant_id}", limit=FORGOTTEN_AT_ONCE)
-            keys += [past_key(tenant_id, item["sk"]) for item in past.items]
+            past = listed(self.store, "record", f"past#{tenant_id}", page=FORGOTTEN_AT_ONCE)
+            keys += [past_key(tenant_id, item["sk"]) for item in islice(past, FORGOTTEN_AT_ONCE)]
             keys += [pace_key(tenant_id), note_key(f"licence#{tenant_id}")]
         part = keys[:FORGOTTEN_AT_ONCE]
         self.store.transact([Delete(key) for key in part])
-        return bool(found.items) or len(keys) > len(part)
+        return bool(found) or len(keys) > len(part)
 
     def note(self, name: str, values: Mapping[str, Any]) -> None:
         """Keep something that the book's keepers must remember, under a name."""
@@ -332,16 +328,10 @@ class Book:
         (item,) = self.store.get(note_key(name))
         return item
 
-    def _listed(self, index: str, partition: str, sort: str, above: str, below: str) -> Iterator[ExecutionRecord]:
-        cursor = above
-        while True:
-            page = self.store.query(index, partition, above=cursor, below=below, limit=PAGE)
-            keys = [Key("record", (("pk", item["pk"]), ("sk", item["sk"]))) for item in page.items]
-            if keys:
-                yield from (execution_from(item) for item in self.store.get(*keys) if item is not None)
-            if page.complete:
-                return
-            cursor = page.items[-1][sort] + " "
+    def _listed(self, index: str, partition: str, above: str, below: str) -> Iterator[ExecutionRecord]:
+        items = listed(self.store, index, partition, above=above, below=below, page=PAGE)
+        while part := [Key("record", (("pk", one["pk"]), ("sk", one["sk"]))) for one in islice(items, PAGE)]:
+            yield from (execution_from(item) for item in self.store.get(*part) if item is not None)
 
 
 def execution_key(request_id: str, attempt: int) -> Key:

@@ -291,14 +291,21 @@ def _without(waiting: WaitingQueue, decision: Decision, now: datetime, month: st
     else:
         others = {name: known for name, known in waiting.queue.lanes.items() if name != lane}
         queue = replace(waiting.queue, lanes=others)
-    held = holding(queue, charge=decision.charge, reserved_usd=decision.reserved_usd, admitted_at=now, month=month)
+    held = holding(
+        queue,
+        decision.place.request_id,
+        charge=decision.charge,
+        reserved_usd=decision.reserved_usd,
+        admitted_at=now,
+        month=month,
+    )
     return WaitingQueue(queue=held, places=dict(waiting.places) | {lane: rest})
 
 
 def _released(snapshot: Snapshot, holder: Holder, policy: Policy) -> Snapshot:
     """Return what a snapshot is once a run has ended; the fair shares of its tenant are left as they are."""
     queues = tuple(
-        replace(w, queue=replace(w.queue, running=max(w.queue.running - 1, 0)))
+        replace(w, queue=replace(w.queue, holders=tuple(h for h in w.queue.holders if h != holder.request_id)))
         if w.queue.tier == holder.tier and holder.tenant_id == w.queue.tenant_id
         else w
         for w in snapshot.queues

@@ -62,7 +62,7 @@ class Leaving:
     def stop_runs(self, step: Step) -> Answer:
         """Ask what runs to stop; `left` until all of it has ended. What a retry puts back is cancelled."""
         tenant = self.desk.held(step)
-        for request in self.desk.waiting_room.holding_of(tenant.tenant_id):
+        for request in self.desk.waiting_room.held_by(tenant.tenant_id):
             if request.state is State.RUNNING and request.execution_arn is not None:
                 self.executions.stop(request.execution_arn)
         self._cancel(tenant, step)

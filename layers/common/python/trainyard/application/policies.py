@@ -4,10 +4,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from typing import Protocol
 
 from trainyard.application.records import stamp, unstamp
-from trainyard.application.store import Absent, Is, Item, Key, Put, Store, Update
+from trainyard.application.store import Absent, Is, Item, Key, Put, Store, Update, listed
 from trainyard.application.waiting_room import LEDGER
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Policy
@@ -144,16 +145,10 @@ class Policies:
 
     def history(self) -> list[PolicyVersion]:
         """Return all versions, newest first."""
-        found: list[PolicyVersion] = []
-        bound = "version#~"
-        while True:
-            page = self.store.query(
-                "scheduler", "policy", above="version#", below=bound, limit=20, newest_first=True
-            )
-            found += map(_version, page.items)
-            if page.complete:
-                return [*found, self._shipped()]
-            bound = f"version#{found[-1].version - 1:08d}"
+        items = listed(
+            self.store, "scheduler", "policy", above="version#", below="version#~", page=20, newest_first=True
+        )
+        return [*map(_version, items), self._shipped()]
 
     def _check_tiers(self, wanted: Policy) -> None:
         """Raise Refused, naming what holds it, when a tier would go in which something waits or runs."""
@@ -161,7 +156,7 @@ class Policies:
         for tier in self.current().tiers:
             if wanted.tier(tier.name) is None:
                 running = int((ledger or {}).get(f"used_in_{tier.name}", 0))
-                waiting = self.store.query("ready", f"tier#{tier.name}", limit=5).items
+                waiting = list(islice(listed(self.store, "ready", f"tier#{tier.name}", page=5), 5))
                 if running or waiting:
                     tenants = ", ".join(sorted({item["tenant_id"] for item in waiting})) or "none"
                     raise Refused(

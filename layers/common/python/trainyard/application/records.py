@@ -87,9 +87,13 @@ def owner(tenant_id: str, data_set: str) -> str:
     return f"{tenant_id}/{data_set}"
 
 
+CAUSE_MAX = 200
+"""Characters of why a state was come into that its history keeps; the request's reason has them all."""
+
+
 def entry_text(entry: Entry) -> str:
-    """Return an entry of a request's life as one text: time, state, cause."""
-    return f"{stamp(entry.at)} {entry.state.value} {entry.cause}".rstrip()
+    """Return an entry of a request's life as one text: time, state, cause; a long cause is cut."""
+    return f"{stamp(entry.at)} {entry.state.value} {entry.cause[:CAUSE_MAX]}".rstrip()
 
 
 def _entry_from(text: str) -> Entry:
@@ -151,7 +155,7 @@ def queue_item(queue: TenantQueue) -> Item:
         "tenant_id": queue.tenant_id,
         "tier": queue.tier,
         "revision": queue.revision,
-        "running": queue.running,
+        "holders": list(queue.holders),
         "used_ms": queue.used_ms,
         "units": queue.units,
         "units_since_ms": queue.units_since_ms,
@@ -174,7 +178,7 @@ def queue_from(item: Mapping[str, Any]) -> TenantQueue:
         tenant_id=item["tenant_id"],
         tier=item["tier"],
         revision=int(item["revision"]),
-        running=int(item["running"]),
+        holders=tuple(item["holders"]),
         used_ms=int(item["used_ms"]),
         units=int(item["units"]),
         units_since_ms=int(item["units_since_ms"]),
@@ -243,18 +247,25 @@ def place_from(item: Mapping[str, Any]) -> Place:
 
 
 def _uploads_item(uploads: KeyUploads) -> Item:
+    """Return what is known of a key's uploads; the key, which may be long, stands in it once."""
     item: Item = {"key": uploads.key, "event_time": stamp(uploads.event_time)}
-    item |= {"sequenced": content_item(uploads.sequenced)} if uploads.sequenced else {}
-    return item | ({"bare": content_item(uploads.bare)} if uploads.bare else {})
+    for name, content in (("sequenced", uploads.sequenced), ("bare", uploads.bare)):
+        if content is not None:
+            item[name] = {part: value for part, value in content_item(content).items() if part != "key"}
+    return item
 
 
 def _uploads_from(item: Mapping[str, Any]) -> KeyUploads:
     return KeyUploads(
         key=item["key"],
         event_time=unstamp(item["event_time"]),
-        sequenced=content_from(item["sequenced"]) if "sequenced" in item else None,
-        bare=content_from(item["bare"]) if "bare" in item else None,
+        sequenced=_content_of(item, "sequenced"),
+        bare=_content_of(item, "bare"),
     )
+
+
+def _content_of(uploads: Mapping[str, Any], name: str) -> Content | None:
+    return content_from({"key": uploads["key"], **uploads[name]}) if name in uploads else None
 
 
 def _outcome(values: Item) -> Outcome:

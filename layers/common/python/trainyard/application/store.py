@@ -4,7 +4,7 @@ Small enough for two adapters to keep the same promises (DynamoDB, and memory fo
 that the waiting room's protocol is written once, and what is simulated is what runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
@@ -131,12 +131,78 @@ def applied(item: Item | None, write: Write) -> Item | None:
             return changed
 
 
+ITEM_BYTES_MAX = 400 * 1024
+TRANSACTION_BYTES_MAX = 4 * 1024 * 1024
+PAGE_BYTES_MAX = 1024 * 1024
+"""Of an item, of all items of a transaction, and of what a query reads before it answers with a cursor (DynamoDB
+developer guide, "Service quotas"; API reference, Query)."""
+
+DIGITS_MAX = 38
+EXPONENT_MAX, EXPONENT_MIN = 125, -130
+"""Of a number: significant digits, and the powers of ten between which it lies (DynamoDB developer guide,
+"Supported data types")."""
+
+
+def bytes_of(value: Any) -> int:
+    """Return the bytes of an item or a value as DynamoDB counts them; the key counts too.
+
+    Source: DynamoDB developer guide, "Item sizes and formats".
+    """
+    kind = type(value)
+    if kind is str:
+        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+    if kind is bool:
+        return 1
+    if kind in (int, Decimal):
+        return _bytes_of_number(value)
+    if kind is dict:
+        return 3 + sum(bytes_of(name) + 1 + bytes_of(inner) for name, inner in value.items())
+    if kind is list:
+        return 3 + sum(1 + bytes_of(inner) for inner in value)
+    return len(value)
+
+
+def _bytes_of_number(number: int | Decimal) -> int:
+    digits = len(str(abs(number))) if isinstance(number, int) else len(number.as_tuple().digits)
+    return min((digits + 1) // 2 + 1 + (number < 0), 21)
+
+
+CHANGED_BYTES = 40 * 1024
+"""What an item is taken to have that is changed without being read: the most that a request can have."""
+
+
+def bytes_written(write: "Write") -> int:
+    """Return the bytes that a write adds to a transaction, at most."""
+    match write:
+        case Put(key, item):
+            return bytes_of(dict(key.values)) + bytes_of(item)
+        case Update():
+            return CHANGED_BYTES
+        case Delete():
+            return bytes_of(dict(write.key.values))
+
+
+def fits_one_transaction(writes: "Sequence[Write]") -> bool:
+    """Tell whether DynamoDB takes writes together, by their number and by their bytes."""
+    return len(writes) <= ACTIONS_MAX and sum(map(bytes_written, writes)) <= TRANSACTION_BYTES_MAX
+
+
+Cursor = Mapping[str, str]
+"""Where a listing goes on: what the adapter needs, and nobody else reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
+    """Some of a range: as many as were asked for, or fewer, or none; only the cursor says whether more is left."""
+
     items: list[Item]
     """With their keys."""
-    complete: bool
-    """Whether nothing is left in the range."""
+    cursor: Cursor | None
+    """None when nothing is left in the range."""
+
+    @property
+    def complete(self) -> bool:
+        return self.cursor is None
 
 
 class Store(Protocol):
@@ -153,12 +219,14 @@ class Store(Protocol):
         below: str = "\U0010ffff",
         limit: int,
         newest_first: bool = False,
+        after: Cursor | None = None,
     ) -> Page:
-        """Return the items of a partition whose sort key lies between two texts, in its order.
+        """Return the items of a partition whose sort key lies between two texts, in its order, from a cursor on.
 
-        Indexes: "scheduler" and "record" (the tables themselves) and "ready" are consistent; "by-tenant" and
-        "by-activity" may lag behind the table; so may "by-data-set", "executions-of-tenant" and
-        "executions-of-day", which give the keys of their items and no more.
+        A page may end early, whatever the limit (`listed` goes on). Indexes: "scheduler" and "record" (the tables
+        themselves), "ready" and "holding" are consistent; "by-tenant" and "by-activity" may lag behind the table;
+        so may "by-data-set", "executions-of-tenant" and "executions-of-day", which give the keys of their items
+        and no more.
         """
         ...
 
@@ -169,3 +237,25 @@ class Store(Protocol):
         OutcomeUnknown when that cannot be told.
         """
         ...
+
+
+def listed(
+    store: Store,
+    index: str,
+    partition: str,
+    *,
+    above: str = "",
+    below: str = "\U0010ffff",
+    page: int = 1000,
+    newest_first: bool = False,
+) -> Iterator[Item]:
+    """Yield all items of a range, page by page; each page is read when its first item is wanted."""
+    cursor: Cursor | None = None
+    while True:
+        found = store.query(
+            index, partition, above=above, below=below, limit=page, newest_first=newest_first, after=cursor
+        )
+        yield from found.items
+        cursor = found.cursor
+        if cursor is None:
+            return

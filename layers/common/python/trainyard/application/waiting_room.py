@@ -18,6 +18,9 @@ lane whatever else waits:
     wants|<policy version>|<prices>|<month>|<needs>|<tenant>    … or its tier's budget has so much left
     held|<tenant>                            the tenant is paused
 
+The index "holding" lists the queues whose tenants hold slots, with the requests that do. Like the table itself it is
+read consistently: who holds a slot never follows from an index that lags.
+
 Every change of a tenant queue is read, changed purely (domain/queues.py) and written on condition that its
 revision has not moved.
 
@@ -33,6 +36,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any, TypeVar
 
 from trainyard.application.book import (
@@ -63,6 +67,7 @@ from trainyard.application.records import (
 from trainyard.application.store import (
     ACTIONS_MAX,
     READ_AT_ONCE,
+    TRANSACTION_BYTES_MAX,
     Absent,
     AtLeast,
     AtMost,
@@ -78,6 +83,9 @@ from trainyard.application.store import (
     Update,
     Write,
     applied,
+    bytes_of,
+    fits_one_transaction,
+    listed,
 )
 from trainyard.application.tenant_records import tenant_from, tenant_key
 from trainyard.domain.admission import (
@@ -105,8 +113,10 @@ from trainyard.domain.queues import (
     left,
     lifted,
     place_of,
+    rebuilt,
     released,
     staying,
+    trimmed,
 )
 from trainyard.domain.requests import HOLDING, TERMINAL, Entry, Outcome, Request, State, Submission, noted
 from trainyard.domain.tenants import Tenant
@@ -117,8 +127,8 @@ TRIES_MAX = 8
 PAGE_MIN = 50
 """Tenant queues read of a tier, or of a lane, at least."""
 
-SUSPICION_AGE = timedelta(minutes=2)
-"""Between two recounts that agree: more than an index lags, less than between two runs of the reconciler."""
+RECOUNTS_TRIED = 5
+"""Of a recount while slots are taken and given back: what was counted holds only if nothing moved meanwhile."""
 
 LISTED_AT_ONCE = 100
 """Keys of an index; BatchGetItem takes 100."""
@@ -134,6 +144,12 @@ come once for all of its ends, the ledger once. Fewer where that is more than a 
 
 TRIES_TOGETHER = 2
 """Further tries of a batch that another transaction was in the way of, before each goes by itself."""
+
+ENLISTED_BYTES = 16 * 1024
+"""What one more submission adds to a transaction, about: its request, its place, and its part of its queue."""
+
+RECOUNTED_MAX = 5
+"""Queues that one recount puts right; the next one goes on."""
 
 HINTS_MAX = 20
 """Requests that a ring of the bell names."""
@@ -371,7 +387,7 @@ class WaitingRoom:
         rings = ring is not None and any(request.due_at <= now for request in every)
         if rings:
             writes.append(_ring(every))
-        if len(writes) > ACTIONS_MAX:
+        if not fits_one_transaction(writes):
             raise Conflict("more than a transaction takes")
         self._write(*writes)
         for key, queue in after.items():  # for the next transaction about them
@@ -548,24 +564,34 @@ class WaitingRoom:
         limit = max(PAGE_MIN, tier.slots_max + PAGE_MIN // 2)
         partition = f"tier#{tier.name}"
         page = self.store.query("ready", partition, above="later|", below="ready|~", limit=limit)
-        items = list(page.items)
-        if not page.complete:
-            if items[0]["ready"].startswith("ready|"):  # nothing is to be filed, and the first lane is read
-                cursor = f"ready|{items[-1]['ready'].split('|')[1]}|~"
-            else:
+        items, complete = page.items, page.complete
+        if not complete:
+            if not items or not items[0]["ready"].startswith("ready|"):
                 self._file_the_due(partition, now)
-                items, cursor = [], "ready|"
-            while True:
-                part = self.store.query("ready", partition, above=cursor, below="ready|~", limit=limit)
-                items += part.items
-                if part.complete:
-                    break
-                cursor = f"ready|{part.items[-1]['ready'].split('|')[1]}|~"
+            items, complete = self._first_of_each_lane(partition, limit)
         newest_first = sorted(map(queue_from, items), key=lambda queue: -queue.revision)
         by_tenant: dict[str, TenantQueue] = {}
         for queue in newest_first:
             by_tenant.setdefault(queue.tenant_id, queue)
-        return [by_tenant[tenant_id] for tenant_id in sorted(by_tenant)], page.complete
+        return [by_tenant[tenant_id] for tenant_id in sorted(by_tenant)], complete
+
+    def _first_of_each_lane(self, partition: str, limit: int) -> tuple[list[Item], bool]:
+        """Return the first queues that are due in each lane, at most `limit` of each, and whether they are all."""
+        found: list[Item] = []
+        above: str | None = "ready|"
+        complete = True
+        while above is not None:
+            counts: dict[str, int] = {}
+            items = listed(self.store, "ready", partition, above=above, below="ready|~", page=limit)
+            above = None
+            for item in items:
+                lane = item["ready"].split("|")[1]
+                counts[lane] = counts.get(lane, 0) + 1
+                if counts[lane] > limit:  # the rest of the lane is passed over
+                    above, complete = f"ready|{lane}|~", False
+                    break
+                found.append(item)
+        return found, complete
 
     def _file_the_due(self, partition: str, now: datetime) -> None:
         """File the queues that have become due under their tags."""
@@ -576,7 +602,7 @@ class WaitingRoom:
             writes: list[Write] = []
             for queue in {item["tenant_id"]: queue_from(item) for item in page.items}.values():
                 changes = self._refile(queue, queue, now)
-                if len(writes) + len(changes) <= ACTIONS_MAX:
+                if fits_one_transaction([*writes, *changes]):
                     writes += changes
             if writes:
                 self._write(*writes)
@@ -632,7 +658,7 @@ class WaitingRoom:
         return WaitingQueue(queue=queue, places=places)
 
     def holders(self) -> tuple[Holder, ...]:
-        """Return the requests that hold a slot; may lack the youngest, and name some that have just ended."""
+        """Return the requests that hold a slot, as passes and explanations know them."""
         return tuple(
             Holder(
                 request_id=request.request_id,
@@ -642,9 +668,34 @@ class WaitingRoom:
                 ends_by=request.ends_by or request.arrived_at,
                 admitted_at=request.admitted_at,
             )
-            for state in (State.ADMITTED, State.RUNNING)
-            for request in self.active(state)
+            for request in self.held()
         )
+
+    def held(self) -> list[Request]:
+        """Return the requests that hold a slot, by tier and tenant; read consistently, so that none is lacking.
+
+        What ends or is admitted while they are read may be among them or not.
+        """
+        holding = self._holding_queues(self.ledger())
+        ids = [request_id for queue in holding for request_id in queue["holders"]]
+        found = (request for part in _parts(ids, READ_AT_ONCE) for request in self.get_all(part))
+        return [request for request in found if request.state in HOLDING]
+
+    def held_by(self, tenant_id: str) -> list[Request]:
+        """Return the requests of a tenant that hold a slot, in whatever tier; as `held` does."""
+        queues = self._read_queues((tier, tenant_id) for tier in self.ledger().used_by_tier)
+        ids = [request_id for queue in queues for request_id in queue.holders]
+        found = (request for part in _parts(ids, READ_AT_ONCE) for request in self.get_all(part))
+        return [request for request in found if request.state in HOLDING]
+
+    def _holding_queues(self, ledger: Ledger) -> list[Item]:
+        """Return tier, tenant and holders of the queues that hold slots, of tiers that are no more too."""
+        tiers = sorted(ledger.used_by_tier)
+        return [item for tier in tiers for item in listed(self.store, "holding", f"tier#{tier}")]
+
+    def _read_queues(self, owners: Iterable[tuple[str, str]]) -> list[TenantQueue]:
+        items = self.read(dict.fromkeys(queue_key(*owner) for owner in owners))
+        return [queue_from(item) for item in items.values() if item]
 
     def commit(
         self, plan: Plan, sight: Sight, policy: Policy, now: datetime, *, kept: bytes | None = None
@@ -655,16 +706,18 @@ class WaitingRoom:
         kept of the pass.
         """
         snapshot = sight.snapshot
+        keeps = [self._kept(kept, snapshot.ledger.version, now)] if kept else []
+        others: list[Write] = [Update(LEDGER), *keeps]
         writes: list[Write] = []
         done: list[Decision] = []
         after: dict[tuple[str, str], TenantQueue] = {}
         for whole in _by_queue(plan.admissions):
             group = whole
             queue, changes = self._admit(group, policy, now, plan.month, sight)
-            while not writes and len(changes) + 2 > ACTIONS_MAX:  # more of one tenant than a transaction takes
-                group = group[: len(group) - (len(changes) + 3 - ACTIONS_MAX) // 2 - 1]
+            while not writes and len(group) > 1 and not fits_one_transaction([*others, *changes]):
+                group = group[: (len(group) + 1) // 2]  # more of one tenant than a transaction takes
                 queue, changes = self._admit(group, policy, now, plan.month, sight)
-            if len(writes) + len(changes) + 2 > ACTIONS_MAX:
+            if writes and not fits_one_transaction([*others, *writes, *changes]):
                 break
             writes += changes
             done += group
@@ -673,7 +726,7 @@ class WaitingRoom:
         quiet = sight.rings is not None and not any(queue.lanes for queue in left_over)
         heard = {"heard": sight.rings, "waiting": NOBODY} if quiet else {"waiting": SOMEBODY}
         ledger = self._take_slots(done, plan, sight, policy, now, heard)
-        self._write(ledger, *writes, *([self._kept(kept, snapshot.ledger.version, now)] if kept else []))
+        self._write(ledger, *writes, *keeps)
         changed = {
             write.key: applied(sight.requests[write.key.values[0][1]], write)
             for write in writes
@@ -725,6 +778,7 @@ class WaitingRoom:
         for decision in group:
             after = holding(
                 after,
+                decision.place.request_id,
                 charge=decision.charge,
                 reserved_usd=decision.reserved_usd,
                 admitted_at=now,
@@ -822,8 +876,8 @@ class WaitingRoom:
 
     def passes(self, hour: datetime, *, limit: int = 200) -> list[bytes]:
         """Return what is kept of the passes of an hour, newest first."""
-        page = self.store.query("scheduler", f"passes#{stamp(hour)[:13]}", limit=limit, newest_first=True)
-        return [bytes(item["kept"]) for item in page.items]
+        items = listed(self.store, "scheduler", f"passes#{stamp(hour)[:13]}", page=limit, newest_first=True)
+        return [bytes(item["kept"]) for item in islice(items, limit)]
 
     def remember_saved(self, plan: Plan, ledger: Ledger) -> None:
         """Note for which requests instances are saved, when a pass admits nobody. Raises Conflict."""
@@ -869,11 +923,14 @@ class WaitingRoom:
         month = max(ledger.month, month_of(now))
         found: dict[Key, TenantQueue] = {}
         for tier in policy.tiers:
-            if not self.store.query("ready", f"tier#{tier.name}", above="shelf|", below="wants|~", limit=1).items:
+            partition = f"tier#{tier.name}"
+            page = self.store.query("ready", partition, above="shelf|", below="wants|~", limit=1)
+            if page.complete and not page.items:
                 continue
             for above, below in _reopened(tier, policy, month, ledger, now):
-                page = self.store.query("ready", f"tier#{tier.name}", above=above, below=below, limit=REOPENED_MAX)
-                found |= {queue_key(tier.name, item["tenant_id"]): queue_from(item) for item in page.items}
+                items = listed(self.store, "ready", partition, above=above, below=below, page=REOPENED_MAX)
+                for item in islice(items, REOPENED_MAX):
+                    found[queue_key(tier.name, item["tenant_id"])] = queue_from(item)
         count = 0
         for queue in found.values():
             if out_of_time():
@@ -986,9 +1043,9 @@ class WaitingRoom:
             }
             states: list[Write] = [self._end_request(end, current[id_], now) for id_, end in settling.items()]
             queues, waits = self._released_queues(requests, executions, policy, now, found)
-            if len(states) + len(queues) + 1 > ACTIONS_MAX and len(ends) > 1:
-                raise _TooMany
             ledger = self._give_back(requests, executions, policy, waits=waits)
+            if len(ends) > 1 and not fits_one_transaction([*states, ledger, *queues]):
+                raise _TooMany
             self._settle(states, ledger, queues)
             if found is not None:  # for the next transaction about the same tenants
                 found |= {one.key: one.item for one in queues if isinstance(one, Put) and one.key in found}
@@ -1093,7 +1150,7 @@ class WaitingRoom:
     def _released(
         self, queue: TenantQueue, request: Request, cost: Decimal, policy: Policy, now: datetime
     ) -> TenantQueue:
-        if queue.running == 0:
+        if request.request_id not in queue.holders:
             raise Conflict("another end of the request was settled between the reads")
         weight = policy.tenant(request.tenant_id).weight
         return released(queue, request, now, weight=weight, cost=cost)
@@ -1296,13 +1353,7 @@ class WaitingRoom:
         )
 
     def _all_queues(self, tier: str) -> Iterator[TenantQueue]:
-        cursor = ""
-        while True:
-            page = self.store.query("ready", f"tier#{tier}", above=cursor, limit=1000)
-            yield from map(queue_from, page.items)
-            if page.complete:
-                return
-            cursor = page.items[-1]["ready"] + " "
+        return map(queue_from, listed(self.store, "ready", f"tier#{tier}"))
 
     def note_weights(self, backlog: Mapping[str, Backlog]) -> None:
         """Keep the weight of all that wait, for passes that cannot read it all."""
@@ -1335,13 +1386,8 @@ class WaitingRoom:
 
     def waiting_of(self, tier: str, tenant_id: str, *, limit: int = 100) -> list[Request]:
         """Return the first of a tenant's waiting requests in a tier, as they are now."""
-        page = self.store.query("scheduler", f"places#{tier}#{tenant_id}", limit=limit)
-        return self.get_all([item["request_id"] for item in page.items])
-
-    def holding_of(self, tenant_id: str) -> list[Request]:
-        """Return a tenant's requests that hold a slot; may lag."""
-        states = (State.ADMITTED, State.RUNNING)
-        return [request for state in states for request in self.active(state) if request.tenant_id == tenant_id]
+        items = listed(self.store, "scheduler", f"places#{tier}#{tenant_id}", page=limit)
+        return self.get_all([item["request_id"] for item in islice(items, limit)])
 
     def forget_queue(self, tier: str, tenant_id: str) -> bool:
         """Remove a tenant's queue from a tier; False while anything waits or runs there. Idempotent."""
@@ -1413,34 +1459,44 @@ class WaitingRoom:
     def recount(self, now: datetime) -> dict[str, int]:
         """Correct the ledger by the requests that hold a slot; return name → by how much it was wrong.
 
-        The list of holders may lag, so the ledger is corrected only when a second recount, minutes later, finds
-        the same difference and nothing has moved since.
+        Only what is proved counts. The queues that hold slots, and each of their holders, are read consistently;
+        if the ledger has not moved meanwhile, no admission and no end came in between, and what was read is how it
+        is. Where it keeps moving nothing is corrected: the next run tries again.
         """
-        before = self.ledger()
-        counted = _counts((holder.tier, holder.lane) for holder in self.holders())
-        (item,) = self.store.get(LEDGER)
-        after = ledger_from(item)
-        wrong = _difference(counted, _ledger_counts(after))
-        if before.moves != after.moves or not wrong:
+        for _ in range(RECOUNTS_TRIED):
+            before = self.ledger()
+            holding = self._holding_queues(before)
+            requests = [
+                request
+                for part in _parts([holder for queue in holding for holder in queue["holders"]], READ_AT_ONCE)
+                for request in self.get_all(part)
+                if request.state in HOLDING
+            ]
+            after = self.ledger()
+            if before.moves == after.moves:
+                break
+        else:
             return {}
-        suspicion = f"{after.moves} {sorted(wrong.items())}"
-        unmoved = (IsOr("moves", after.moves),)
-        if item is None or item.get("suspicion") != suspicion:
-            changes = {"suspicion": suspicion, "suspected_at": stamp(now), "by": BY_PASS}
-            self._write(Update(LEDGER, set=changes, when=unmoved))
+        wrong = _difference(_counts((request.tier, request.lane) for request in requests), _ledger_counts(after))
+        held = {request.request_id for request in requests}
+        stale = [queue for queue in holding if not held.issuperset(queue["holders"])]
+        if not wrong and not stale:
             return {}
-        if now < unstamp(item["suspected_at"]) + SUSPICION_AGE:
-            return {}
-        exact = {name: counted.get(name, 0) for name in wrong}
-        self._write(
-            Update(
-                LEDGER,
-                set={**exact, "by": BY_PASS},
-                add={"version": 1, "moves": 1},
-                remove=("suspicion", "suspected_at"),
-                when=unmoved,
-            )
+        kept = _ledger_counts(after)
+        exact = {name: kept.get(name, 0) - count for name, count in wrong.items()}
+        ledger = Update(
+            LEDGER,
+            set={**exact, "by": BY_END, "waiting": SOMEBODY},
+            add={"version": 1, "moves": 1, "stirred": 1},
+            remove=("heard",),
+            when=(IsOr("moves", after.moves),),
         )
+        mended = [
+            write
+            for queue in self._read_queues((queue["tier"], queue["tenant_id"]) for queue in stale[:RECOUNTED_MAX])
+            for write in self._refile(queue, rebuilt(queue, [r for r in requests if _is_of(queue, r)]), now)
+        ]
+        self._write(ledger, *mended)
         return wrong
 
     # --- requests -------------------------------------------------------------------------------------------
@@ -1491,19 +1547,12 @@ class WaitingRoom:
         self, tenant_id: str, data_set: str, *, since: datetime | None = None, until: datetime | None = None
     ) -> list[Request]:
         """Return the requests of a data set that arrived between two times, oldest first; may lag."""
-        found: list[Request] = []
-        cursor, seen = stamp(since) if since else "", set[str]()
-        below = stamp(until) if until else "~"
-        while True:
-            page = self.store.query(
-                "by-data-set", owner(tenant_id, data_set), above=cursor, below=below, limit=LISTED_AT_ONCE
-            )
-            ids = [item["request_id"] for item in page.items if item["request_id"] not in seen]
-            found += self.get_all(ids) if ids else []
-            if page.complete or not ids:
-                return found
-            seen = set(ids)
-            cursor = page.items[-1]["arrived_at"]
+        above, below = stamp(since) if since else "", stamp(until) if until else "~"
+        items = listed(
+            self.store, "by-data-set", owner(tenant_id, data_set), above=above, below=below, page=LISTED_AT_ONCE
+        )
+        ids = [item["request_id"] for item in items]
+        return [request for part in _parts(ids, LISTED_AT_ONCE) for request in self.get_all(part)]
 
     def ended(self, tier: str, state: State, day: str, *, limit: int | None = None) -> list[Request]:
         """Return the requests of a tier that came to an end in a state on a day, "2026-11-21"; may lag."""
@@ -1512,23 +1561,14 @@ class WaitingRoom:
 
     def recent_of_tenant(self, tenant_id: str, *, limit: int) -> list[Request]:
         """Return a tenant's last requests, newest first; may lag."""
-        page = self.store.query("by-tenant", tenant_id, limit=limit, newest_first=True)
-        return [request_from(item) for item in page.items]
+        items = listed(self.store, "by-tenant", tenant_id, page=limit, newest_first=True)
+        return [request_from(item) for item in islice(items, limit)]
 
     def _listed(
         self, index: str, partition: str, limit: int | None, *, above: str = "", below: str = "~"
     ) -> list[Request]:
-        found: list[Item] = []
-        cursor = above
-        sort = "since" if index == "by-activity" else "arrived_at"
-        while True:
-            page = self.store.query(index, partition, above=cursor, below=below, limit=limit or 1000)
-            known = {item["request_id"] for item in found}
-            new = [item for item in page.items if item["request_id"] not in known]
-            found += new
-            if page.complete or not new or (limit and len(found) >= limit):
-                return [request_from(item) for item in found]
-            cursor = page.items[-1][sort]
+        items = listed(self.store, index, partition, above=above, below=below, page=limit or 1000)
+        return [request_from(item) for item in islice(items, limit)]
 
     # --- parts ----------------------------------------------------------------------------------------------
 
@@ -1554,14 +1594,9 @@ class WaitingRoom:
         return {item["request_id"]: request_from(item) for item in items if item is not None}
 
     def _places(self, queue: TenantQueue, lane: str, *, limit: int) -> tuple[Place, ...]:
-        page = self.store.query(
-            "ready",
-            f"places#{queue.tier}#{queue.tenant_id}",
-            above=f"{lane}|",
-            below=f"{lane}|~",
-            limit=limit,
-        )
-        return tuple(map(place_from, page.items)) or (queue.lanes[lane].head,)
+        places = f"places#{queue.tier}#{queue.tenant_id}"
+        items = listed(self.store, "ready", places, above=f"{lane}|", below=f"{lane}|~", page=limit)
+        return tuple(map(place_from, islice(items, limit))) or (queue.lanes[lane].head,)
 
     def _without(self, queue: TenantQueue, *gone: Place) -> TenantQueue:
         """Return the queue without some places of a lane; reads who is next where the queue does not say."""
@@ -1581,20 +1616,16 @@ class WaitingRoom:
         self, before: TenantQueue, after: TenantQueue, now: datetime, *, shelf: str | None = None
     ) -> list[Write]:
         """Return what writes a tenant queue and files it in the index, if it is still as it was read."""
-        after = replace(after, revision=before.revision + 1)
+        after = trimmed(replace(after, revision=before.revision + 1))
         if shelf is None:
             after = replace(after, shelved_for=None)
         entries = _entries(after, now, shelf)
         item = queue_item(after)
         first, *others = entries or [("", "")]
         unchanged = Is("revision", before.revision) if before.revision else Absent("revision")
-        writes: list[Write] = [
-            Put(
-                queue_key(after.tier, after.tenant_id),
-                item | ({"ready": first[1]} if first[1] else {}),
-                (unchanged,),
-            )
-        ]
+        filed = {"ready": first[1]} if first[1] else {}
+        filed |= {"holding": after.tenant_id} if after.holders else {}
+        writes: list[Write] = [Put(queue_key(after.tier, after.tenant_id), item | filed, (unchanged,))]
         writes += [
             Put(queue_key(after.tier, after.tenant_id, lane), item | {"ready": ready, "copy": True})
             for lane, ready in others
@@ -1771,7 +1802,8 @@ def _packed(wishes: Sequence[Wish], plain: Sequence[int], found: Found, policy: 
     lanes: dict[Key, set[str]] = {}
     counted: dict[Key, int] = {}
     """Queue → the items of it that the part writes."""
-    actions = 1  # the bell
+    actions, size = 1, 0  # the bell
+    base = {key: bytes_of(item) for key, item in found.items() if item and "lanes" in item}
     for number in sorted(plain, key=lambda number: queue_of(number).values):
         one, key = wishes[number].submission, queue_of(number)
         tier = policy.tier(one.tier)
@@ -1779,11 +1811,14 @@ def _packed(wishes: Sequence[Wish], plain: Sequence[int], found: Found, policy: 
         known = lanes.setdefault(key, set((found[key] or {}).get("lanes", ())))
         known.add(str(policy.lane_for(tier, one.algorithm, one.content.size_bytes)))
         needed = 2 + len(known) - counted.get(key, 0)
-        if part and actions + needed > ACTIONS_MAX:
+        taken = ENLISTED_BYTES + (len(known) - counted.get(key, 0)) * base.get(key, 0)
+        if part and (actions + needed > ACTIONS_MAX or size + taken > TRANSACTION_BYTES_MAX):
             yield part
-            part, actions, counted, needed = [], 1, {}, 2 + len(known)
+            part, actions, size, counted, needed = [], 1, 0, {}, 2 + len(known)
+            taken = ENLISTED_BYTES + len(known) * base.get(key, 0)
         part.append(number)
         actions += needed
+        size += taken
         counted[key] = len(known)
     if part:
         yield part
@@ -2007,6 +2042,10 @@ def _needs_holders(waiting: Iterable[WaitingQueue], policy: Policy, now: datetim
             if tier and Lane.parse(places[0].lane).instances > 1 and now - places[0].arrived_at > tier.hold_age:
                 return True
     return False
+
+
+def _is_of(queue: TenantQueue, request: Request) -> bool:
+    return (queue.tier, queue.tenant_id) == (request.tier, request.tenant_id)
 
 
 def _by_queue(decisions: Iterable[Decision]) -> list[list[Decision]]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from trainyard.domain.requests import Content, KeyUploads
 
-KEYS_MAX = 50
+KEYS_MAX = 16
 """Keys of a data set that are told apart while it waits; beyond, those least recently uploaded are forgotten,
 which matters only where a key's sequencers contradict its event times."""
 

@@ -16,7 +16,8 @@ from decimal import Decimal
 from trainyard.domain.requests import Request
 
 FRONT_MAX = 40
-"""Places of a lane that stand in the queue's own item: 4 KB of it at most."""
+"""Places that stand in the queue's own item, shared among its lanes: some 8 KB at most. A queue is written once
+for each of its lanes, and a transaction takes 4 MB."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -90,8 +91,9 @@ class TenantQueue:
     tier: str
     revision: int = 0
     """Moves with every change."""
-    running: int = 0
-    """Slots held."""
+    holders: tuple[str, ...] = ()
+    """The requests that hold a slot: written with the ledger in one transaction, so that all who hold one can be
+    listed as they are, and no count has to rest on an index that lags."""
     used_ms: int = 0
     """Slot-milliseconds used by what has ended, each divided by the weight of its time; lifted to the least
     of the tier when the tenant comes back from nothing."""
@@ -111,13 +113,18 @@ class TenantQueue:
     lanes: Mapping[str, LaneQueue] = field(default_factory=dict)
 
     @property
+    def running(self) -> int:
+        """Return the slots held."""
+        return len(self.holders)
+
+    @property
     def waiting(self) -> int:
         return sum(lane.waiting for lane in self.lanes.values())
 
     @property
     def at_rest(self) -> bool:
         """Whether nothing waits and nothing runs."""
-        return not self.lanes and self.running == 0
+        return not self.lanes and not self.holders
 
     def committed_usd(self, month: str) -> Decimal:
         """Return what is spent and reserved of a month, or of the queue's own if that is a later one."""
@@ -178,13 +185,20 @@ def in_month(queue: TenantQueue, month: str) -> TenantQueue:
 
 
 def holding(
-    queue: TenantQueue, *, charge: int, reserved_usd: Decimal, admitted_at: datetime, month: str = ""
+    queue: TenantQueue,
+    request_id: str,
+    *,
+    charge: int,
+    reserved_usd: Decimal,
+    admitted_at: datetime,
+    month: str = "",
 ) -> TenantQueue:
     """Return the queue with one more slot held, and its reservation booked in the month."""
+    assert request_id not in queue.holders, "a request holds one slot"
     queue = in_month(queue, month)
     return replace(
         queue,
-        running=queue.running + 1,
+        holders=(*queue.holders, request_id),
         units=queue.units + charge,
         units_since_ms=queue.units_since_ms + charge * milliseconds(admitted_at),
         reserved_usd=queue.reserved_usd + reserved_usd,
@@ -194,7 +208,7 @@ def holding(
 def released(queue: TenantQueue, request: Request, now: datetime, *, weight: int, cost: Decimal) -> TenantQueue:
     """Return the queue with a slot given back, its time charged and its cost booked."""
     assert request.admitted_at is not None, "only what was admitted holds a slot"
-    assert queue.running > 0, "only a queue that holds a slot gives one back"
+    assert request.request_id in queue.holders, "only what holds a slot gives one back"
     since = milliseconds(request.admitted_at)
     used = max(milliseconds(now) - since, 0) * request.charge // weight
     queue = queue if queue.month else in_month(queue, request.month)
@@ -206,12 +220,34 @@ def released(queue: TenantQueue, request: Request, now: datetime, *, weight: int
         )
     return replace(
         queue,
-        running=queue.running - 1,
+        holders=tuple(holder for holder in queue.holders if holder != request.request_id),
         used_ms=queue.used_ms + used,
         units=queue.units - request.charge,
         units_since_ms=queue.units_since_ms - request.charge * since,
         shelved_for=None,
     )
+
+
+def rebuilt(queue: TenantQueue, holders: Iterable[Request]) -> TenantQueue:
+    """Return the queue as it is when these requests, and no others, hold its slots."""
+    held = list(holders)
+    assert all(request.admitted_at is not None for request in held), "only what was admitted holds a slot"
+    return replace(
+        queue,
+        holders=tuple(request.request_id for request in held),
+        units=sum(request.charge for request in held),
+        units_since_ms=sum(
+            request.charge * milliseconds(request.admitted_at) for request in held if request.admitted_at
+        ),
+        reserved_usd=sum((r.reserved_usd for r in held if r.month == queue.month), Decimal(0)),
+    )
+
+
+def trimmed(queue: TenantQueue) -> TenantQueue:
+    """Return the queue as it is kept: with so many places of each lane that all lanes together stay bounded."""
+    each = max(FRONT_MAX // max(len(queue.lanes), 1), 1)
+    lanes = {name: replace(lane, behind=lane.behind[: each - 1]) for name, lane in queue.lanes.items()}
+    return replace(queue, lanes=lanes)
 
 
 def _with_lane(queue: TenantQueue, name: str, lane: LaneQueue | None) -> TenantQueue:

@@ -15,6 +15,7 @@ from trainyard.application.store import (
     AtLeast,
     AtMost,
     Condition,
+    Cursor,
     Delete,
     Is,
     IsOr,
@@ -34,6 +35,7 @@ _deserializer = TypeDeserializer()
 _INDEXES = {
     "scheduler": ("scheduler", None, "pk", "sk"),
     "ready": ("scheduler", "ready", "pk", "ready"),
+    "holding": ("scheduler", "holding", "pk", "holding"),
     "by-tenant": ("requests", "by-tenant", "tenant_id", "arrived_at"),
     "by-activity": ("requests", "by-activity", "activity", "since"),
     "by-data-set": ("requests", "by-data-set", "owner", "arrived_at"),
@@ -43,12 +45,12 @@ _INDEXES = {
 }
 """Index → table, its name there, partition attribute, sort attribute."""
 
-_CONSISTENT = ("scheduler", "ready", "record")
+_CONSISTENT = ("scheduler", "ready", "holding", "record")
 """A global index cannot be read consistently, a local one can."""
 
 
 READS_TRIED = 4
-"""Of a batch of which DynamoDB leaves a part unread, for its throughput or its size."""
+"""Of a batch of which nothing is read, for want of throughput; what is left out for its size is asked for anew."""
 
 
 def rest(number: int) -> None:
@@ -77,18 +79,19 @@ class DynamoStore:
             table = asked.setdefault(self._tables[key.table], {"ConsistentRead": True, "Keys": []})
             table["Keys"].append(_serialized(dict(key.values)))
         found: dict[tuple[str, ...], Item] = {}
-        for number in range(1, READS_TRIED + 1):
+        number = 0
+        while asked:
             with translated():
                 answer = client("dynamodb").batch_get_item(RequestItems=asked)
             for table, items in answer["Responses"].items():
                 names = _KEY_NAMES[self._kind(table)]
                 found |= {(table, *(item[name]["S"] for name in names)): deserialized(item) for item in items}
-            asked = answer.get("UnprocessedKeys")
-            if not asked:
-                break
+            asked = answer.get("UnprocessedKeys") or {}
+            number = 0 if any(answer["Responses"].values()) else number + 1
             if number == READS_TRIED:
                 raise Throttled("DynamoDB left keys unread")
-            rest(number)
+            if number:
+                rest(number)
         return [found.get((self._tables[key.table], *(v for _, v in key.values))) for key in keys]
 
     def _get_one(self, key: Key) -> Item | None:
@@ -110,9 +113,12 @@ class DynamoStore:
         below: str = "\U0010ffff",
         limit: int,
         newest_first: bool = False,
+        after: Cursor | None = None,
     ) -> Page:
         table, name, hash_name, sort_name = _INDEXES[index]
         options: dict[str, Any] = {"IndexName": name} if name else {}
+        if after is not None:
+            options["ExclusiveStartKey"] = _serialized(after)
         # An empty text cannot be a key, so the least bound is a space.
         values = {":partition": partition, ":above": above or " ", ":below": below}
         with translated():
@@ -127,8 +133,11 @@ class DynamoStore:
                 **options,
             )
         items = [deserialized(item) for item in answer["Items"]]
-        complete = len(items) <= limit and "LastEvaluatedKey" not in answer
-        return Page(items=items[:limit], complete=complete)
+        last = deserialized(answer["LastEvaluatedKey"]) if "LastEvaluatedKey" in answer else None
+        if len(items) > limit:  # one more was asked for, so that a page that is just full says whether it is all
+            items = items[:limit]
+            last = {part: items[-1][part] for part in (hash_name, sort_name, *_KEY_NAMES[table])}
+        return Page(items=items, cursor=last)
 
     def transact(self, writes: Sequence[Write]) -> None:
         assert 0 < len(writes) <= ACTIONS_MAX, "a transaction takes 1 to 100 actions"

@@ -1,20 +1,32 @@
 """The store in memory: no kinder than DynamoDB, so that what works here works there.
 
-It keeps DynamoDB's limits (actions, one action per item, sizes, no empty keys, no floats), checks every condition
-before it changes anything, and lists by its eventual indexes what they knew `lag` transactions ago.
+It keeps DynamoDB's limits (actions, one action per item, bytes of items, transactions and pages, digits of
+numbers, no empty keys, no floats), checks every condition before it changes anything, and lists by its eventual
+indexes what they knew `lag` transactions ago. Where `unkind` says so, a page ends early, or is empty and still
+says that more is left; and `between_reads` lets others write between two items of a batch, which is no snapshot.
+`met` counts all of it.
 """
 
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
 from trainyard.application.store import (
     ACTIONS_MAX,
+    DIGITS_MAX,
+    EXPONENT_MAX,
+    EXPONENT_MIN,
+    ITEM_BYTES_MAX,
+    PAGE_BYTES_MAX,
+    READ_AT_ONCE,
+    TRANSACTION_BYTES_MAX,
     Absent,
     AtLeast,
     AtMost,
     Condition,
+    Cursor,
     Is,
     IsOr,
     Item,
@@ -23,18 +35,17 @@ from trainyard.application.store import (
     Page,
     Write,
     applied,
+    bytes_of,
 )
 from trainyard.domain.errors import Conflict
 
-ITEM_BYTES_MAX = 400_000
-TRANSACTION_BYTES_MAX = 4_000_000
-READ_BYTES_MAX = 1_000_000
-KEYS_MAX = 100
-"""DynamoDB developer guide, "Service, account, and table quotas"; BatchGetItem."""
+KEY_BYTES_MAX, SORT_BYTES_MAX = 2048, 1024
+"""Of a partition key and of a sort key (DynamoDB developer guide, "Service quotas")."""
 
 INDEXES = {
     "scheduler": ("scheduler", "pk", "sk"),
     "ready": ("scheduler", "pk", "ready"),
+    "holding": ("scheduler", "pk", "holding"),
     "by-tenant": ("requests", "tenant_id", "arrived_at"),
     "by-activity": ("requests", "activity", "since"),
     "by-data-set": ("requests", "owner", "arrived_at"),
@@ -44,9 +55,13 @@ INDEXES = {
 }
 """Index → table, partition attribute, sort attribute."""
 
-_CONSISTENT = ("scheduler", "ready", "record")
+_CONSISTENT = ("scheduler", "ready", "holding", "record")
 KEYS_ONLY = ("by-data-set", "executions-of-tenant", "executions-of-day")
 """Indexes that hold nothing but keys; the others hold whole items."""
+
+
+_Entry = tuple[str, str, Key]
+"""Sort value, the key's text, key."""
 
 
 class MemoryStore:
@@ -55,12 +70,14 @@ class MemoryStore:
     def __init__(self) -> None:
         self.items: dict[Key, Item] = {}
         self.bytes_of: dict[Key, int] = {}
-        """What each item takes, about, as DynamoDB counts it."""
+        """What each item takes."""
         self.bytes_queried = 0
         self.transactions = 0
+        self.met: Counter[str] = Counter()
+        """How often each unkindness was met."""
         self.lag = 0
         """By how many transactions the eventual indexes are behind."""
-        self._sorted: dict[str, dict[str, list[tuple[str, str, Key]]]] = {name: {} for name in INDEXES}
+        self._sorted: dict[str, dict[str, list[_Entry]]] = {name: {} for name in INDEXES}
         self.lag_seconds_max = 60.0
         """However few transactions follow, the eventual indexes catch up after this long."""
         self.clock: Callable[[], float] = lambda: 0.0
@@ -70,11 +87,20 @@ class MemoryStore:
         """Requests and record as the eventual indexes show them."""
         self.stream: Callable[[Key, Item], None] = lambda _key, _item: None
         """Told of each item of the scheduler's table that was written, as it is then."""
+        self.unkind: Callable[[str], bool] = lambda _what: False
+        """Tells whether a page is "cut short" or "empty" now."""
+        self.between_reads: Callable[[], None] = lambda: None
+        """Called between two items of a batch."""
 
     def get(self, *keys: Key) -> list[Item | None]:
-        assert 0 < len(keys) <= KEYS_MAX, "a batch reads 1 to 100 items"
+        assert 0 < len(keys) <= READ_AT_ONCE, "a batch reads 1 to 100 items"
         assert len(set(keys)) == len(keys), "a batch reads each item once"
-        return [self._with_key(key, self.items[key]) if key in self.items else None for key in keys]
+        found: list[Item | None] = []
+        for number, key in enumerate(keys):
+            if number:
+                self.between_reads()
+            found.append(self._with_key(key, self.items[key]) if key in self.items else None)
+        return found
 
     def query(
         self,
@@ -85,26 +111,53 @@ class MemoryStore:
         below: str = "\U0010ffff",
         limit: int,
         newest_first: bool = False,
+        after: Cursor | None = None,
     ) -> Page:
         if index not in _CONSISTENT:
+            if self.lag and self._unseen:
+                self.met["index behind"] += 1
             self._catch_up(self.lag)
         source = self.items if index in _CONSISTENT else self._seen
         entries = self._sorted[index].get(partition, [])
         first = bisect_left(entries, (above, "", _FIRST))
         last = bisect_right(entries, (below, "\U0010ffff", _FIRST))
-        found = entries[first:last]
-        if newest_first:
-            found = found[::-1]
+        if after is not None:
+            sort, text = after["sort"], after["key"]
+            if newest_first:
+                last = bisect_left(entries, (sort, text), hi=last, key=_order)
+            else:
+                first = bisect_right(entries, (sort, text), lo=first, key=_order)
+        found = entries[first:last][::-1] if newest_first else entries[first:last]
+        return self._page(index, source, found, limit, after)
+
+    def _page(
+        self,
+        index: str,
+        source: dict[Key, Item],
+        found: Sequence[_Entry],
+        limit: int,
+        after: Cursor | None,
+    ) -> Page:
         items: list[Item] = []
         read = 0
-        for _, _, key in found[:limit]:
+        if found and after is not None and self.unkind("page empty"):
+            self.met["page empty"] += 1
+            return Page(items=[], cursor=after)
+        cut = len(found) > 1 and self.unkind("page cut short")
+        for _, _, key in found[: 1 if cut else limit]:
             item = self._with_key(key, source[key])
-            read += self.bytes_of.get(key, 0)
-            if read > READ_BYTES_MAX:
+            item = _projected(item, index, key) if index in KEYS_ONLY else item
+            read += bytes_of(item)
+            if read > PAGE_BYTES_MAX:
+                self.met["page of 1 MB"] += 1
                 break
-            items.append(_projected(item, index, key) if index in KEYS_ONLY else item)
+            items.append(item)
+        self.met["page cut short"] += cut
         self.bytes_queried += read
-        return Page(items=items, complete=len(items) == len(found))
+        if len(items) == len(found):
+            return Page(items=items, cursor=None)
+        sort, text, _ = found[len(items) - 1]
+        return Page(items=items, cursor={"sort": sort, "key": text})
 
     def transact(self, writes: Sequence[Write]) -> None:
         assert 0 < len(writes) <= ACTIONS_MAX, "a transaction takes 1 to 100 actions"
@@ -117,11 +170,15 @@ class MemoryStore:
         changes = [(write.key, applied(self.items.get(write.key), write)) for write in writes]
         total = 0
         for key, item in changes:
-            assert all(value for _, value in key.values), f"a key part is empty: {key}"
-            size = self.bytes_of[key] = _size(item) if item is not None else 0
-            assert size <= ITEM_BYTES_MAX, f"the item of {key} is too large"
+            _check_key(key)
+            size = 0
+            if item is not None:
+                _check(item)
+                size = bytes_of(self._with_key(key, item)) - 3  # the item itself is no map
+            assert size <= ITEM_BYTES_MAX, f"the item of {key} has {size:,} bytes"
+            self.bytes_of[key] = size
             total += size
-        assert total <= TRANSACTION_BYTES_MAX, "the transaction is too large"
+        assert total <= TRANSACTION_BYTES_MAX, f"the transaction has {total:,} bytes"
         for key, item in changes:
             self._replace(key, item)
         self.transactions += 1
@@ -175,6 +232,12 @@ class MemoryStore:
 
 
 _FIRST = Key("", ())
+
+
+def _order(entry: _Entry) -> tuple[str, str]:
+    return entry[:2]
+
+
 _EVENTUAL = tuple(name for name in INDEXES if name not in _CONSISTENT)
 
 
@@ -212,18 +275,33 @@ def _true(condition: Condition, key: Key, item: Item | None) -> bool:
             return name not in values
 
 
-def _size(value: Any) -> int:
-    """Return about the bytes of a value as DynamoDB counts them; refuses what it cannot keep."""
+def _check_key(key: Key) -> None:
+    """Refuse a key that DynamoDB refuses."""
+    for number, (_, value) in enumerate(key.values):
+        assert value, f"a key part is empty: {key}"
+        assert bytes_of(value) <= (SORT_BYTES_MAX if number else KEY_BYTES_MAX), f"a key part is too long: {key}"
+
+
+def _check(value: Any) -> None:
+    """Refuse what DynamoDB, or boto3 when it reads it back, refuses."""
     kind = type(value)
-    if kind in (str, bytes):
-        return len(value)
-    if kind in (int, bool, Decimal):
-        return 9
     if kind is dict:
-        size = 3
-        for name, inner in value.items():
-            size += len(name) + 1 + _size(inner)
-        return size
-    if kind is list:
-        return 3 + sum(map(_size, value))
-    raise TypeError(f"DynamoDB keeps no {type(value).__name__}: {value!r}")
+        for inner in value.values():
+            _check(inner)
+    elif kind is list:
+        for inner in value:
+            _check(inner)
+    elif kind in (int, Decimal):
+        _check_number(Decimal(value))
+    elif kind not in (str, bytes, bool):
+        raise TypeError(f"DynamoDB keeps no {type(value).__name__}: {value!r}")
+
+
+def _check_number(number: Decimal) -> None:
+    """DynamoDB answers numbers without an exponent, and boto3 reads no more than 38 digits (boto3 issue 2500)."""
+    assert number.is_finite(), f"DynamoDB keeps no {number}"
+    if number:
+        digits, power = len(number.as_tuple().digits), number.adjusted()
+        assert digits <= DIGITS_MAX, f"a number of {digits} digits: {number}"
+        assert EXPONENT_MIN <= power <= EXPONENT_MAX, f"a number beyond what DynamoDB keeps: {number}"
+        assert power < DIGITS_MAX, f"a number that boto3 does not read back: {number}"
