@@ -1,7 +1,6 @@
 """The kill switch: nothing new starts, and what runs is stopped."""
 
 import sys
-import time
 from argparse import Namespace
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -9,10 +8,7 @@ from datetime import UTC, datetime
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.domain.errors import Refused
-from trainyard.domain.requests import Request, State
-
-WAIT_SECONDS = 60
-"""For what is just being started, which cannot be stopped before it runs."""
+from trainyard.domain.requests import Request
 
 
 def halt(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -33,27 +29,17 @@ def halt(deployment: Deployment, arguments: Namespace) -> Answer:
             ],
         )
     _pause(deployment, arguments.name)
-    stopped: set[str] = set()
-    asked: set[str] = set()
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        held = [r for r in _holding(deployment, arguments.name) if r.request_id not in asked]
-        for request in held:
-            if request.state is State.RUNNING:
-                with suppress(Refused):  # it has just ended
-                    deployment.stop.stop(request.request_id, datetime.now(UTC))
-                    stopped.add(request.request_id)
-                asked.add(request.request_id)
-                print(f"halt: {len(stopped)} stopped", file=sys.stderr)
-        if not any(request.state is State.ADMITTED for request in held) or time.monotonic() > deadline:
-            break
-        time.sleep(1)
-    left = [r.request_id for r in held if r.state is State.ADMITTED]
+    stopped: list[str] = []
+    for request in _holding(deployment, arguments.name):
+        with suppress(Refused):  # it has just ended
+            deployment.stop.stop(request.request_id, datetime.now(UTC))
+            stopped.append(request.request_id)
+        print(f"halt: {len(stopped)} asked to stop", file=sys.stderr)
     back = "trainyard resume all" if arguments.name is None else f"trainyard resume tenant {arguments.name}"
-    lines = [f"{len(stopped)} of the trainings of {whose} are being stopped; nothing new starts until `{back}`"]
-    if left:
-        lines.append(f"{len(left)} were just being started, and run: stop them by this command once more")
-    return Answer(data={"stopped": sorted(stopped), "starting": left}, lines=lines)
+    return Answer(
+        data={"stopped": sorted(stopped)},
+        lines=[f"{len(stopped)} trainings of {whose} are being stopped; nothing new starts until `{back}`"],
+    )
 
 
 def _pause(deployment: Deployment, name: str | None) -> None:
@@ -65,10 +51,7 @@ def _pause(deployment: Deployment, name: str | None) -> None:
 
 
 def _holding(deployment: Deployment, name: str | None) -> list[Request]:
-    room = deployment.waiting_room
-    if name is not None:
-        deployment.tenant(name)
-    listed = [request for state in (State.ADMITTED, State.RUNNING) for request in room.active(state)]
-    wanted = [request.request_id for request in listed if name is None or request.tenant_id == name]
-    found = [r for begin in range(0, len(wanted), 100) for r in room.get_all(wanted[begin : begin + 100])]
-    return [request for request in found if request.state in (State.ADMITTED, State.RUNNING)]
+    if name is None:
+        return deployment.waiting_room.held()
+    deployment.tenant(name)
+    return deployment.waiting_room.held_by(name)

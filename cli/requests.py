@@ -193,7 +193,10 @@ def _range(earliest: datetime | None, latest: datetime | None) -> str:
 
 def stop(deployment: Deployment, arguments: Namespace) -> Answer:
     stopped = deployment.stop.stop(arguments.request_id, datetime.now(UTC))
-    said = "cancelled: it had not started" if stopped.state is State.CANCELLED else "stopping; its end follows"
+    said = {
+        State.CANCELLED: "cancelled: it had not started",
+        State.ADMITTED: "is just being started: it will be stopped within some minutes",
+    }.get(stopped.state, "stopping; its end follows")
     return Answer(
         data={"request_id": stopped.request_id, "state": stopped.state.value},
         lines=[f"{stopped.request_id} {said}"],

@@ -18,7 +18,7 @@ from trainyard.domain.tenants import TenantState
 def status(deployment: Deployment, arguments: Namespace) -> Answer:
     policy, room = deployment.policies.current(), deployment.waiting_room
     ledger, backlog = room.ledger(), room.backlog(policy)
-    running = deployment.waiting_room.active(State.RUNNING)
+    running = [request for request in deployment.waiting_room.held() if request.state is State.RUNNING]
     rows = [
         {
             "tier": tier.name,

@@ -53,6 +53,8 @@ FAULTS = (
     "page empty",
     "batch read torn",
     "index behind",
+    "end forged",
+    "retried by hand",
 )
 """What is done to the service."""
 
@@ -84,6 +86,8 @@ REACHED = (
     "cancelled",
     "stopped",
     "dead letter",
+    "forged end refused",
+    "retry by hand noted",
     "policy changed",
     "dispatchers side by side: 4",
     "passes looked at for idle slots",

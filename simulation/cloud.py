@@ -146,6 +146,8 @@ class SageMaker:
     by_name: dict[str, list[Execution]] = field(default_factory=dict)
     by_token: dict[str, Execution] = field(default_factory=dict)
     foreign: int = 0
+    retried: dict[str, datetime] = field(default_factory=dict)
+    """Executions that somebody has let go on by hand → until when they run."""
     changed: Callable[[Execution], None] = lambda _: None
 
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
@@ -153,7 +155,8 @@ class SageMaker:
         if known is not None and self.agenda.now - known.started_at < TOKEN_MEMORY:
             self.trouble.counts["token deduplicated"] += 1
             return known.arn
-        if sum(e.alive for e in self.executions.values()) + self.foreign >= self.quota:
+        by_hand = self.foreign + len(self._still_retried())
+        if sum(e.alive for e in self.executions.values()) + by_hand >= self.quota:
             self.trouble.counts["quota reached"] += 1
             raise QuotaReached("ResourceLimitExceeded: simulated")
         if self.trouble.strikes("start refused for now", 0.01):
@@ -198,7 +201,11 @@ class SageMaker:
 
     def running(self, *, since: datetime) -> dict[str, str]:
         ours = {e.arn: e.name for e in self.executions.values() if e.alive and self._listed(e, since)}
+        ours |= {arn: self.executions[arn].name for arn in self._still_retried()}
         return ours | {f"{BY_HAND}{number}": "by-hand" for number in range(self.foreign)}
+
+    def _still_retried(self) -> list[str]:
+        return [arn for arn, until in self.retried.items() if until > self.agenda.now]
 
     def _listed(self, execution: Execution, since: datetime) -> bool:
         late = self.agenda.now - execution.started_at < LIST_LAG and self.trouble.strikes("listed late", 0.5)
@@ -208,6 +215,8 @@ class SageMaker:
         if execution_arn.startswith(BY_HAND):
             runs = int(execution_arn.removeprefix(BY_HAND)) < self.foreign
             return "Executing" if runs else "Succeeded"
+        if execution_arn in self._still_retried():
+            return "Executing"
         return self.executions[execution_arn].status
 
     def stop(self, execution_arn: str) -> None:
@@ -234,6 +243,7 @@ class SageMaker:
             ended_at=execution.ends_at,
             failed_step="train" if execution.failure else None,
             failure=execution.failure,
+            status=execution.status,
         )
 
     def alive(self) -> list[Execution]:

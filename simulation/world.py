@@ -223,6 +223,7 @@ class World:
         self.trouble.active = False
         self.store.lag = 0
         self.sagemaker.foreign, self.sagemaker.quota = 0, 1000
+        self.sagemaker.retried.clear()
         self.scenario.outages.clear()
         self._generous()
         for queue in (self.uploads, self.status, *self.tiers.values()):
@@ -356,10 +357,12 @@ class World:
             if isinstance(settled, AssertionError):
                 raise Violation("assertion", f"recorder: {settled}")
             if isinstance(settled, Exception):
+                self.counts["forged end refused"] += "SageMaker says" in str(settled)
                 failed.add(number)
                 continue
             if settled.recorded is Recorded.STALE and event.status not in ("Executing", "Stopping"):
                 self.counts["duplicate finish"] += 1
+            self.counts["retry by hand noted"] += settled.recorded is Recorded.UNMANAGED
             if settled.recorded is Recorded.REQUEUED:
                 self.counts["failed and queued again"] += 1
         return failed
@@ -443,6 +446,7 @@ class World:
         repairs = self.reconcile_case.run(now)
         self.counts["ledger corrected"] += bool(repairs.recounted)
         self.counts["missed end found"] += len(repairs.ended)
+        self.counts["slot released"] += len(repairs.released)
         self.counts["foreign counted"] += repairs.foreign
         paid = self.owed_case.pay(now)
         self.counts["record put right"] += len(paid.corrected)
@@ -506,12 +510,47 @@ class World:
             delay = late + self.random.uniform(0.1, 1 if not self.trouble.active else 30)
             self.agenda.after(delay, lambda: self._deliver(event))
 
+    def forged(self, execution: Execution) -> None:
+        """While an execution runs, somebody says that it has ended: that frees no slot."""
+        if execution.status == "Executing" and self.trouble.strikes("end forged", 0.05):
+            forged = StatusEvent(
+                display_name=execution.name,
+                status="Succeeded",
+                execution_arn=execution.arn,
+                description=execution.description,
+            )
+            self.agenda.after(self.random.uniform(1, 600), lambda: self._forge(execution, forged))
+
+    def _forge(self, execution: Execution, event: StatusEvent) -> None:
+        if execution.alive:
+            self.status.send(event)
+
+    def retried(self, execution: Execution) -> None:
+        """Somebody lets a failed execution go on by hand (RetryPipelineExecution), under its own ARN and name."""
+        if execution.status == "Failed" and self.trouble.strikes("retried by hand", 0.1):
+            self.agenda.after(self.random.uniform(30, 600), lambda: self._retry(execution))
+
+    def _retry(self, execution: Execution) -> None:
+        """SageMaker tells of it, unless that is lost; the execution itself, and its cost, stay as they were."""
+        if not self.trouble.active:
+            return
+        until = self.agenda.now + timedelta(seconds=self.random.uniform(300, 1200))
+        self.sagemaker.retried[execution.arn] = until
+        event = StatusEvent(
+            display_name=execution.name, status="Executing", execution_arn=execution.arn, previous="Failed"
+        )
+        if not self.trouble.strikes("event lost", 0.3):
+            self.agenda.after(self.random.uniform(0.1, 30), lambda: self.status.send(event))
+
     def _deliver(self, event: StatusEvent) -> None:
         if event.execution_arn not in self.unheard or event.status != "Executing":
             self.status.send(event)
 
     def execution_changed(self, execution: Execution) -> None:
-        self.checks.executed(execution.name) if execution.status == "Executing" else None
+        if execution.status == "Executing":
+            self.checks.executed(execution.name)
+        self.forged(execution)
+        self.retried(execution)
 
     def run_of(self, parameters: dict[str, str], execution: Execution) -> None:
         """Decide how long an execution's jobs last, and how it ends; what runs too long is stopped."""

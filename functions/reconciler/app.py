@@ -6,6 +6,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
+from trainyard.domain.requests import Request
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("reconciler")
@@ -30,15 +31,11 @@ def reconcile(context: LambdaContext) -> dict[str, Any]:
         datetime.now(UTC), out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
     )
     for request in repairs.ended:
-        logger.warning(
-            "an end that no event told",
-            extra={
-                "request_id": request.request_id,
-                "tenant_id": request.tenant_id,
-                "tier": request.tier,
-                "state": request.state.value,
-            },
-        )
+        logger.warning("an end that no event told", extra=described(request))
+    for request in repairs.released:
+        logger.error("a slot was released without an end", extra=described(request) | {"reason": request.reason})
+    for request in repairs.overdue:
+        logger.error("an execution runs longer than it ever may", extra=described(request))
     for request_id, detail in repairs.failed.items():
         logger.warning("could not be asked about", extra={"request_id": request_id, "detail": detail})
     if repairs.recounted:
@@ -46,9 +43,21 @@ def reconcile(context: LambdaContext) -> dict[str, Any]:
     logger.info("reconciled", extra={"asked": repairs.asked, "foreign": repairs.foreign})
     count("EndsMissed", len(repairs.ended))
     count("AsksFailed", len(repairs.failed))
+    count("SlotsReleased", len(repairs.released))
+    count("ExecutionsOverdue", len(repairs.overdue))
     count("LedgerCorrected", int(bool(repairs.recounted)))
     count("ForeignExecutions", repairs.foreign)
     return {"ended": len(repairs.ended), "recounted": repairs.recounted}
+
+
+def described(request: Request) -> dict[str, Any]:
+    return {
+        "request_id": request.request_id,
+        "tenant_id": request.tenant_id,
+        "tier": request.tier,
+        "state": request.state.value,
+        "execution_arn": request.execution_arn,
+    }
 
 
 def pay() -> None:

@@ -62,6 +62,7 @@ def status_event(body: str) -> StatusEvent | None:
         status=event.detail.status,
         execution_arn=event.detail.execution_arn,
         description=event.detail.description,
+        previous=event.detail.previous,
     )
 
 

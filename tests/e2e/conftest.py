@@ -97,6 +97,24 @@ class Yard:
             text = body if isinstance(body, str) else json.dumps(body)
             self.cloud.client("sqs").send_message(QueueUrl=url, MessageBody=text)
 
+    def listen(self, name: str, pattern: dict[str, Any]) -> str:
+        """Let a rule on the service's bus send what matches to a queue of its own; return the queue's URL."""
+        sqs, events, bus = self.cloud.client("sqs"), self.cloud.client("events"), self.outputs["EventBus"]
+        url = str(sqs.create_queue(QueueName=name)["QueueUrl"])
+        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        rule = events.put_rule(Name=name, EventBusName=bus, EventPattern=json.dumps(pattern))["RuleArn"]
+        allowed = {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": arn,
+            "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+        events.put_targets(Rule=name, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
+        return url
+
     def letters(self, queue: str) -> list[tuple[str, str]]:
         """Take the letters out of a dead-letter queue: (body, reason)."""
         url = self.outputs["UploadsQueue"].replace("-uploads", f"-{queue}")

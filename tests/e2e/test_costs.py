@@ -122,12 +122,9 @@ def test_a_threshold_that_spending_reaches_is_told_on_the_bus(yard: Yard) -> Non
     bucket = yard.create("spender")
     yard.put(bucket, "incoming/wine/wine.csv", WINE)
     yard.ended("spender")
-    events, sqs, bus = yard.cloud.client("events"), yard.cloud.client("sqs"), yard.outputs["EventBus"]
-    url = sqs.create_queue(QueueName="told-of-money")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    pattern = json.dumps({"detail-type": ["Budget Threshold Crossed"], "detail": {"tenant_id": ["spender"]}})
-    events.put_rule(Name="money", EventBusName=bus, EventPattern=pattern)
-    events.put_targets(Rule="money", EventBusName=bus, Targets=[{"Id": "q", "Arn": arn}])
+    sqs = yard.cloud.client("sqs")
+    pattern = {"detail-type": ["Budget Threshold Crossed"], "detail": {"tenant_id": ["spender"]}}
+    url = yard.listen("told-of-money", pattern)
     # The next training is admitted under a large budget, and ends under one that both together exceed; where it
     # ends before the update does, another one follows.
     found: list[Any] = []

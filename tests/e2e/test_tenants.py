@@ -332,13 +332,8 @@ def test_a_move_between_tiers_asks_for_what_waits_once_more(yard: Yard) -> None:
 
 
 def test_the_bus_tells_what_becomes_of_a_tenant(yard: Yard) -> None:
-    events, sqs = yard.cloud.client("events"), yard.cloud.client("sqs")
-    queue = sqs.create_queue(QueueName="told")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    pattern = {"source": ["trainyard"], "detail": {"tenant_id": ["heard"]}}
-    bus = yard.outputs["EventBus"]
-    events.put_rule(Name="told", EventBusName=bus, EventPattern=json.dumps(pattern))
-    events.put_targets(Rule="told", EventBusName=bus, Targets=[{"Id": "told", "Arn": arn}])
+    sqs = yard.cloud.client("sqs")
+    queue = yard.listen("told", {"source": ["trainyard"], "detail": {"tenant_id": ["heard"]}})
     yard.create("heard")
     for change in (("suspend",), ("resume",), ("move", "--tier", "standard"), ("delete", "--yes")):
         assert yard.run("tenant", change[0], "heard", *change[1:]) == 0
@@ -583,6 +578,7 @@ def test_a_job_whose_role_and_tag_name_different_tenants_is_stopped(yard: Yard) 
     listed = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=str(honest.execution_arn))
     parameters = {p["Name"]: p["Value"] for p in listed["PipelineParameters"]}
     parameters["TenantId"] = "lender"
+    parameters["Hyperparameters"] = json.dumps({"max_iter": 5000, "early_stopping": False})  # until it is stopped
     started = sagemaker.start_pipeline_execution(
         PipelineName=yard.outputs["PipelineName"],
         PipelineParameters=[{"Name": name, "Value": value} for name, value in parameters.items()],

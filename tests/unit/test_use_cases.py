@@ -27,6 +27,7 @@ from tests.build import (
 )
 from trainyard.adapters.memory import edges as memory
 from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application import reconcile
 from trainyard.application.dispatch import Dispatch, KeptPass, Started
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Arrival, Intake, Judgement, Verdict
@@ -574,12 +575,46 @@ def test_a_running_request_is_asked_to_stop_and_one_that_ended_is_left() -> None
             world.stop.stop(identity, after(2))
 
 
-def test_a_request_that_is_just_being_started_cannot_be_stopped_yet() -> None:
+def test_a_request_that_is_just_being_started_is_stopped_once_its_execution_is_found() -> None:
     world = World()
     world.executions.faults = [(OutcomeUnknown("timed out"), True)]
     request_id = world.run_one()
-    with pytest.raises(Refused, match="try again in a moment"):
-        world.stop.stop(request_id, after(1))
+    assert world.stop.stop(request_id, after(1)).state is State.ADMITTED
+    assert world.executions.stopped == []
+    world.dispatch.run_pass(after(150))
+    assert world.request(request_id).state is State.RUNNING
+    assert world.executions.stopped == [world.request(request_id).execution_arn]
+    assert world.executions.calls == 1, "it was not started once more"
+    world.end(request_id, "Stopped", seconds=160)
+    assert world.request(request_id).state is State.STOPPED
+
+
+def test_a_start_that_is_recorded_after_somebody_wanted_it_stopped_is_left_to_the_sweeper() -> None:
+    world = World()
+    start = world.executions.start
+
+    def stopped_meanwhile(**named: Any) -> str:
+        arn = start(**named)
+        world.stop.stop(submission(1).request_id, NOW)
+        return arn
+
+    world.executions.start = stopped_meanwhile  # type: ignore[method-assign]
+    request_id = world.run_one()
+    assert world.request(request_id).state is State.ADMITTED
+    world.dispatch.run_pass(after(150))
+    assert world.executions.stopped == [world.request(request_id).execution_arn]
+
+
+def test_what_is_to_be_stopped_and_never_ran_ends_as_stopped() -> None:
+    world = World()
+    world.executions.faults = [(Throttled("slow down"), False)] * 9
+    request_id = world.run_one()
+    world.stop.stop(request_id, after(1))
+    world.dispatch.run_pass(after(1000))
+    kept = world.request(request_id)
+    assert (kept.state, kept.reason, world.room.ledger().used) == (State.STOPPED, "it was asked to stop", 0)
+    assert world.receipts.written[request_id]["state"] == "STOPPED"
+    assert world.executions.by_token == {}
 
 
 # --- retries and repair -------------------------------------------------------------------------------------
@@ -621,11 +656,11 @@ def test_an_end_that_no_event_told_is_found_and_one_still_running_is_left() -> N
     assert world.reconcile.run(after(60)).asked == 0, "heard of a minute ago"
     repairs = world.reconcile.run(after(600))
     assert [request.request_id for request in repairs.ended] == [submission(1).request_id]
-    assert (repairs.asked, repairs.foreign, world.room.ledger().foreign) == (2, 1, 1)
+    assert (repairs.asked, repairs.foreign, world.room.ledger().foreign) == (1, 1, 1)
     assert world.request(submission(2).request_id).state is State.RUNNING
 
 
-def test_a_reconciler_without_time_asks_no_more_and_counts_what_it_knows() -> None:
+def test_a_reconciler_without_time_asks_no_more_and_counts_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
     for number in (1, 2):
         world.run_one(number)
@@ -633,19 +668,20 @@ def test_a_reconciler_without_time_asks_no_more_and_counts_what_it_knows() -> No
     assert world.reconcile.run(after(60)).foreign == 1
 
     def time_for_one() -> Callable[[], bool]:
-        asked = iter([False])
+        asked = iter([False, False])
         return lambda: next(asked, True)
 
-    repairs = world.reconcile.run(after(600), out_of_time=time_for_one())
+    arns = [str(world.request(submission(number).request_id).execution_arn) for number in (1, 2)]
+    monkeypatch.setattr(reconcile, "ASKED_TOGETHER", 1)
+    repairs = world.reconcile.run(after(4000), out_of_time=time_for_one())
     assert (repairs.asked, repairs.ended, repairs.foreign) == (1, [], 1)
-    for number in (1, 2):
-        world.executions.statuses[str(world.request(submission(number).request_id).execution_arn)] = "Succeeded"
-    (ended,) = world.reconcile.run(after(601), out_of_time=time_for_one()).ended
+    world.executions.statuses |= dict.fromkeys(arns, "Succeeded")
+    (ended,) = world.reconcile.run(after(4001), out_of_time=time_for_one()).ended
     assert ended.request_id == submission(2).request_id, "it was the one not asked about"
     world.executions.foreign = ["another", "and-another"]
     world.executions.statuses["arn/somebody-elses"] = "Succeeded"
-    assert world.reconcile.run(after(602), out_of_time=lambda: True).foreign == 1
-    assert world.reconcile.run(after(603)).foreign == 2
+    assert world.reconcile.run(after(4002), out_of_time=lambda: True).foreign == 1
+    assert world.reconcile.run(after(4003)).foreign == 2
 
 
 def test_after_a_refusal_for_quota_the_account_is_taken_for_full_for_a_while() -> None:
@@ -718,7 +754,7 @@ def test_an_execution_that_cannot_be_asked_about_holds_up_no_other() -> None:
         return status(execution_arn)
 
     world.executions.status = ask  # type: ignore[method-assign]
-    repairs = world.reconcile.run(after(600))
+    repairs = world.reconcile.run(after(3500))  # the older ones are asked about one by one
     assert list(repairs.failed) == [submission(1).request_id]
     assert [request.request_id for request in repairs.ended] == [submission(2).request_id]
 
@@ -909,7 +945,7 @@ def test_one_end_that_cannot_be_looked_at_holds_up_no_other() -> None:
     read = world.reports.read
 
     def fails_for_the_first(execution_arn: str) -> ExecutionReport:
-        if execution_arn == "arn/1":
+        if execution_arn == world.request(ids[0]).execution_arn:
             raise Throttled("DescribeProcessingJob")
         return read(execution_arn)
 

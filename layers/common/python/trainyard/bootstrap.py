@@ -260,6 +260,7 @@ def metering() -> Metering | None:
 @cache
 def reconcile() -> Reconcile:
     from trainyard.adapters.aws.sagemaker import SageMakerExecutions
+    from trainyard.adapters.aws.threads import beside_each_other
     from trainyard.application.reconcile import Reconcile
 
     settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "pipeline_name")
@@ -268,6 +269,7 @@ def reconcile() -> Reconcile:
         waiting_room=_waiting_room(settings),
         executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
         record=record(),
+        at_once=beside_each_other,
     )
 
 

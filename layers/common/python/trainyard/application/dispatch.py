@@ -124,6 +124,7 @@ class PassReport:
     """Whether the last round found that nobody more may go."""
 
 
+HELD_BACK = "it was paused, or is to be stopped, before it was started"
 ABANDONED = "its start was never answered; the dispatcher's log says what was in the way"
 
 
@@ -383,15 +384,32 @@ class Dispatch:
         try:
             found = started.get(names.display_name(request.request_id, request.attempt))
             if found is not None:
-                return self._running(request, found, now, adopted=True)
+                return self._adopt(request, found, now)
+            held_back = request.stop_asked_at is not None or self._held_back(request)
             if self._age(request, now) > START_ABANDONED:
-                return self._abandon(request, policy, now)
+                return self._abandon(request, policy, now, failed=not held_back)
+            if held_back:
+                return Start(request=request, result=Started.UNKNOWN, detail=HELD_BACK)
             if self._under_way(request, now) or not self.waiting_room.claim(request, now):
                 return Start(request=request, result=Started.UNKNOWN, detail="it is taken up already")
             tenant = self.tenants.get(request.tenant_id)
             return self._running(request, self._start_execution(request, tenant, policy), now)
         except Exception as error:  # any one request's trouble is its own
             return _unknown(request, error)
+
+    def _adopt(self, request: Request, execution_arn: str, now: datetime) -> Start:
+        """Record that an execution runs which an earlier start has left; stop it if somebody wants it stopped."""
+        start = self._running(request, execution_arn, now, adopted=True)
+        if request.stop_asked_at is not None:
+            self.executions.stop(execution_arn)
+        return start
+
+    def _held_back(self, request: Request) -> bool:
+        """Tell whether all, its tier or its tenant was paused since it was admitted: then nothing starts."""
+        ledger = self.waiting_room.ledger()
+        if ledger.paused or request.tier in ledger.paused_tiers:
+            return True
+        return self.waiting_room.queue(request.tier, request.tenant_id).paused
 
     def _under_way(self, request: Request, now: datetime) -> bool:
         """Tell whether it was taken up a short while ago; or so long ago that a token may be forgotten."""
@@ -400,13 +418,16 @@ class Dispatch:
         fresh = now - request.claimed_at < START_OVERDUE
         return fresh or now - (request.admitted_at or now) > START_ABANDONED
 
-    def _abandon(self, request: Request, policy: Policy, now: datetime) -> Start:
-        """Put a request back whose start was never answered; one that never can be started fails in the end."""
-        if request.failures + 1 >= policy.retries.attempts_max:
+    def _abandon(self, request: Request, policy: Policy, now: datetime, *, failed: bool) -> Start:
+        """Put a request back whose start was never answered; one that never can be started fails in the end.
+
+        Where it has not `failed`, but was held back, that is not counted.
+        """
+        if failed and request.failures + 1 >= policy.retries.attempts_max:
             self._fail(request, policy, ABANDONED, now, by_start=False)
             return Start(request=request, result=Started.FAILED, detail=ABANDONED)
         due_at = now + policy.retries.delay * 2**request.failures
-        changed = self.waiting_room.requeue(request, policy, now, due_at=due_at, reason=ABANDONED, failed=True)
+        changed = self.waiting_room.requeue(request, policy, now, due_at=due_at, reason=ABANDONED, failed=failed)
         for one in changed:
             self._tell(one, now)
         return Start(request=request, result=Started.DELAYED, detail=ABANDONED)

@@ -148,7 +148,7 @@ class Executions(Protocol):
         ...
 
     def status(self, execution_arn: str) -> str:
-        """Return the status of an execution, in SageMaker's words."""
+        """Return the status of an execution, in SageMaker's words; raises ExecutionGone when it knows none."""
         ...
 
     def running(self, *, since: datetime) -> dict[str, str]:
@@ -179,11 +179,16 @@ class ExecutionReport:
     """Of the failure; None where it follows from the words of `failure` alone."""
     model_package_arn: str | None = None
     """Of the model that it registered."""
+    status: str | None = None
+    """The execution's, in SageMaker's words; None where its steps alone show that it has ended."""
 
 
 class ExecutionReports(Protocol):
     def read(self, execution_arn: str) -> ExecutionReport:
-        """Return what is known of an execution; what is missing is None, and never guessed."""
+        """Return what is known of an execution; what is missing is None, and never guessed.
+
+        Raises ExecutionGone when SageMaker does not know it.
+        """
         ...
 
 
@@ -191,7 +196,7 @@ class Results(Protocol):
     """What a run left in the tenant's root."""
 
     def read(self, tenant: Tenant, request: Request) -> Outcome:
-        """Return what the run's reports say; fields stay None where a report is missing."""
+        """Return what the run's reports say; fields stay None where a report is missing or cannot be read."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
@@ -29,7 +29,7 @@ from trainyard.application.waiting_room import (
     policy_version,
     request_key,
 )
-from trainyard.domain.errors import TrainyardError
+from trainyard.domain.errors import OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.executions import ExecutionRecord, is_settled, month_of, priced, total
 from trainyard.domain.failures import cause_of
 from trainyard.domain.lifecycle import end_of, state_for_status
@@ -42,6 +42,12 @@ from trainyard.domain.tenants import Tenant
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+REPORT_AWAITED = timedelta(hours=1)
+"""After the latest end that its maximum runtimes allow: so long SageMaker's own words on an execution are waited
+for."""
+
+NO_REPORT = "SageMaker tells nothing of the execution any more"
 
 
 class Recorded(StrEnum):
@@ -57,6 +63,8 @@ class Recorded(StrEnum):
     """A duplicate, or about an attempt that is over: nothing changed."""
     FOREIGN = "FOREIGN"
     """An execution that is not ours: nothing changed."""
+    UNMANAGED = "UNMANAGED"
+    """An execution of ours runs on that holds no slot: somebody has retried it. It counts against the account."""
     UNKNOWN_STATUS = "UNKNOWN_STATUS"
     """A status we do not know: nothing changed, and an alarm."""
 
@@ -70,6 +78,8 @@ class StatusEvent:
     execution_arn: str
     description: str = ""
     """Whose it is; only where to look."""
+    previous: str | None = None
+    """The status before, where it is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +169,7 @@ class Record:
         tenant = self.tenants.get(request.tenant_id) if request else None
         if request is None or tenant is None:
             return False
-        outcome = replace(self.results.read(tenant, request), model_package_arn=model_package_arn)
+        outcome = replace(self._outcome(request, tenant), model_package_arn=model_package_arn)
         return self.waiting_room.note_outcome(request_id, attempt, outcome)
 
     def _look(self, event: StatusEvent, requests: dict[str, Request], now: datetime) -> Settled:
@@ -171,6 +181,11 @@ class Record:
         state = state_for_status(event.status)
         if state is None:
             return Settled(recorded=Recorded.UNKNOWN_STATUS, request=request)
+        if state is State.RUNNING and state_for_status(event.previous or "") in TERMINAL:
+            if request.state is State.RUNNING and self._is_of(name.attempt, request):
+                return Settled(recorded=Recorded.STALE, request=request)  # its end has not been recorded yet
+            self.waiting_room.add_foreign(event.execution_arn, now)
+            return Settled(recorded=Recorded.UNMANAGED, request=request)
         if not self._is_of(name.attempt, request):
             return Settled(recorded=Recorded.STALE, request=request)
         if request.state in TERMINAL:
@@ -179,31 +194,67 @@ class Record:
         if state is State.RUNNING:
             moved = self.waiting_room.mark_running(request, event.execution_arn, now)
             return Settled(recorded=Recorded.RUNNING if moved else Recorded.STALE, request=request)
-        return Settled(recorded=Recorded.FINISHED, request=replace(request, execution_arn=event.execution_arn))
+        arn = request.execution_arn or event.execution_arn
+        return Settled(recorded=Recorded.FINISHED, request=replace(request, execution_arn=arn))
 
     def _is_of(self, attempt: int, request: Request) -> bool:
         """Tell whether an event is about the request's present attempt."""
         return attempt == request.attempt and request.state is not State.QUEUED
 
     def _end(self, about: "_About", now: datetime) -> End:
-        """Return what the execution did, what it left, and what it cost."""
+        """Return what the execution did, what it left, and what it cost.
+
+        That it has ended is not believed of a message alone: what SageMaker says of its own execution, whose ARN
+        we know, must agree. Raises OutcomeUnknown when it does not; then the message comes again, and in the end
+        is kept as a dead letter.
+        """
         request, event = about.request, about.event
-        report = self.reports.read(event.execution_arn)
-        tenant = self._tenant(request.tenant_id, about.found)
+        report = self._report(request, now)
+        if report is not None and report.status is not None and state_for_status(report.status) not in TERMINAL:
+            raise OutcomeUnknown(f"a message says {event.status}, SageMaker says {report.status}")
+        return self.ending(request, event.status, report, now, self._tenant(request.tenant_id, about.found))
+
+    def _report(self, request: Request, now: datetime) -> ExecutionReport | None:
+        """Return what SageMaker knows of an execution; None when it never will tell.
+
+        What passes is waited for, but not for longer than the run could have lasted.
+        """
+        assert request.execution_arn is not None, "it was looked at before"
+        try:
+            return self.reports.read(request.execution_arn)
+        except (Throttled, OutcomeUnknown):
+            if request.ends_by is None or now < request.ends_by + REPORT_AWAITED:
+                raise
+        except Exception:  # the execution has gone, or may not be looked at: its end is known all the same
+            return None
+        return None
+
+    def ending(
+        self, request: Request, status: str, report: ExecutionReport | None, now: datetime, tenant: Tenant | None
+    ) -> End:
+        """Return the end of an attempt with a terminal status; of an execution without a report what it cost is
+        unknown, and it is charged what it had reserved.
+        """
+        known = report or ExecutionReport()
         outcome = self._outcome(request, tenant)
-        outcome = replace(outcome, model_package_arn=outcome.model_package_arn or report.model_package_arn)
-        state = end_of(event.status, report.failed_step, registered=outcome.model_package_arn is not None)
+        outcome = replace(outcome, model_package_arn=outcome.model_package_arn or known.model_package_arn)
+        state = end_of(status, known.failed_step, registered=outcome.model_package_arn is not None)
         assert state is not None, "looked at before"
-        failed_step = report.failed_step if state is State.FAILED else None
-        reason = _reason(state, report)
+        passes = state is State.FAILED and (known.cause or cause_of(known.failure or "")).passes
+        if passes and request.stop_asked_at is not None:
+            state, passes = State.STOPPED, False
+        failed_step = known.failed_step if state is State.FAILED else None
+        reason = _reason(state, known) if report or state is not State.FAILED else NO_REPORT
         execution = replace(
-            executed(request, report, self.prices, now, state),
+            executed(request, known, self.prices, now, state),
             reason=reason,
             failed_step=failed_step,
             model_package_arn=outcome.model_package_arn,
             model_uri=outcome.model_uri,
             report_uri=Locations.of(tenant, request).reports if tenant else None,
         )
+        if report is None:
+            execution = replace(execution, unknown=max(execution.unknown, 1), settled=False)
         outcome = replace(
             outcome,
             cost_usd=str(execution.cost_usd),
@@ -211,13 +262,19 @@ class Record:
             failed_step=failed_step,
         )
         return End(
-            request=request,
-            state=state,
-            reason=reason,
-            outcome=outcome,
-            execution=execution,
-            passes=state is State.FAILED and (report.cause or cause_of(report.failure or "")).passes,
+            request=request, state=state, reason=reason, outcome=outcome, execution=execution, passes=passes
         )
+
+    def release(self, request: Request, reason: str, now: datetime) -> Settled:
+        """End an attempt of which no end will be told, and release its slot."""
+        end = self.ending(request, "Failed", None, now, self.tenants.get(request.tenant_id))
+        stopped = request.stop_asked_at is not None
+        end = replace(end, state=State.STOPPED if stopped else State.FAILED, reason=reason, passes=False)
+        assert end.execution is not None, "it was started"
+        end = replace(end, execution=replace(end.execution, state=end.state, reason=reason))
+        if self.waiting_room.finish([end], self.policies.current(), now) != [True]:
+            return Settled(recorded=Recorded.STALE, request=request)
+        return self._ended(end, {}, now)
 
     def _goes_again(self, end: End, policy: Policy) -> bool:
         """Tell whether a run failed for want of capacity, or by SageMaker's own fault, and may be tried again."""
@@ -236,10 +293,10 @@ class Record:
         )
         for request in changed:
             self._tell(request, now)
-        return Settled(
-            recorded=Recorded.REQUEUED if changed else Recorded.STALE,
-            request=changed[0] if changed else end.request,
-        )
+        if not changed:
+            return Settled(recorded=Recorded.STALE, request=end.request)
+        stopped = changed[0].state is State.STOPPED
+        return Settled(recorded=Recorded.FINISHED if stopped else Recorded.REQUEUED, request=changed[0])
 
     def _ended(self, end: End, found: Found, now: datetime) -> Settled:
         ended = replace(end.request, state=end.state, reason=end.reason, outcome=end.outcome, finished_at=now)
@@ -259,11 +316,15 @@ class Record:
         self.announcements.announce(request)
 
     def _outcome(self, request: Request, tenant: Tenant | None) -> Outcome:
+        """Return what the run left, as far as it can be read: no end waits for what a tenant's own job wrote."""
         known = request.outcome or Outcome()
-        if tenant is not None and known.trained_sha256 is None:
+        if tenant is None or known.trained_sha256 is not None:
+            return known
+        try:
             found = self.results.read(tenant, request)
-            known = replace(found, model_package_arn=known.model_package_arn)
-        return known
+        except Exception as error:  # whatever lies there
+            found = Outcome(unread=f"the results were not read: {type(error).__name__}")
+        return replace(found, model_package_arn=known.model_package_arn)
 
 
 class _About(NamedTuple):

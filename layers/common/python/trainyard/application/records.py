@@ -21,7 +21,17 @@ def unstamp(text: str) -> datetime:
 
 
 _OUTCOME = tuple(field.name for field in fields(Outcome))
-_TIMES = ("arrived_at", "due_at", "admitted_at", "started_at", "finished_at", "ends_by", "claimed_at")
+_TIMES = (
+    "arrived_at",
+    "due_at",
+    "admitted_at",
+    "started_at",
+    "finished_at",
+    "ends_by",
+    "claimed_at",
+    "heard_at",
+    "stop_asked_at",
+)
 _PLAIN = (
     "request_id",
     "tenant_id",
@@ -122,7 +132,18 @@ def estimate_from(item: Mapping[str, Any]) -> Estimate:
 def outcome_values(outcome: Outcome) -> Item:
     """Return the known fields of an outcome, by attribute name."""
     known = {name: getattr(outcome, name) for name in _OUTCOME if getattr(outcome, name) is not None}
-    return {name: Decimal(str(value)) if isinstance(value, float) else value for name, value in known.items()}
+    return {name: _decimal(value) if isinstance(value, float) else value for name, value in known.items()}
+
+
+NUMBER_MAX, NUMBER_MIN = 1e30, 1e-100
+"""Sizes between which a number is kept: DynamoDB takes more, but boto3 gives back 38 digits and no more."""
+
+
+def _decimal(value: float) -> Decimal:
+    """Return a finite number as a table keeps it and its SDK gives it back; what is larger or smaller is cut."""
+    if abs(value) < NUMBER_MIN:
+        return Decimal(0)
+    return Decimal(str(max(min(value, NUMBER_MAX), -NUMBER_MAX)))
 
 
 def content_item(content: Content) -> Item:

@@ -18,7 +18,7 @@ class Stop:
     announcements: Announcements
 
     def stop(self, request_id: str, now: datetime) -> Request:
-        """Return the request as it is now: CANCELLED, or RUNNING until its end is reported.
+        """Return the request as it is now: CANCELLED, or ADMITTED or RUNNING until its end is reported.
 
         Raises Refused when there is nothing to stop.
         """
@@ -26,14 +26,16 @@ class Stop:
         # 1. Does it wait? Then it is taken back, and the tenant is told.
         if request.state is State.QUEUED and self.waiting_room.cancel(request, now):
             return self._tell(replace(request, state=State.CANCELLED, finished_at=now), now)
-        # 2. Does it run, perhaps since a moment ago? Then SageMaker is asked; the end comes as an event.
+        # 2. Does it hold a slot? Then that it is to stop is kept with it, whatever ends it before SageMaker does.
+        request = self._get(request_id)
+        if not self.waiting_room.ask_to_stop(request, now):
+            raise Refused(f"request {request_id} is {request.state} already: there is nothing to stop")
+        # 3. Does it run, perhaps since a moment ago? Then SageMaker is asked; the end comes as an event. What is
+        # just being started is stopped by the sweeper.
         request = self._get(request_id)
         if request.state is State.RUNNING and request.execution_arn is not None:
             self.executions.stop(request.execution_arn)
-            return request
-        if request.state is State.ADMITTED:
-            raise Refused(f"request {request_id} is just being started: try again in a moment")
-        raise Refused(f"request {request_id} is {request.state} already: there is nothing to stop")
+        return request
 
     def _get(self, request_id: str) -> Request:
         request = self.waiting_room.get(request_id)

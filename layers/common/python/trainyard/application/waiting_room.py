@@ -18,8 +18,8 @@ lane whatever else waits:
     wants|<policy version>|<prices>|<month>|<needs>|<tenant>    … or its tier's budget has so much left
     held|<tenant>                            the tenant is paused
 
-The index "holding" lists the queues whose tenants hold slots, with the requests that do. Like the table itself it is
-read consistently: who holds a slot never follows from an index that lags.
+The index "holding" lists the queues whose tenants hold slots, with the requests that do. Like the table itself it
+is read consistently: who holds a slot never follows from an index that lags.
 
 Every change of a tenant queue is read, changed purely (domain/queues.py) and written on condition that its
 revision has not moved.
@@ -164,6 +164,8 @@ FOREIGN_MAX = 1000
 """Executions that are not ours, of which the ARNs are kept: what one item holds."""
 _USED_IN, _USED_OF, _FLOOR, _SERVED, _WEIGHT = "used_in_", "used_of_", "floor_", "served_", "weight_"
 _SPENT, _RESERVED = "spent_", "reserved_"
+
+STOP_ASKED = "it was asked to stop"
 
 SOMEBODY, NOBODY = "somebody", "nobody"
 """What the ledger says of who waits: nobody, when the last pass left nobody waiting."""
@@ -815,7 +817,7 @@ class WaitingRoom:
             },
             add={"attempt": 1},
             append=_append(State.ADMITTED, now),
-            remove=("reason", "execution_arn", "started_at", "claimed_at"),
+            remove=("reason", "execution_arn", "started_at", "claimed_at", "heard_at", "stop_asked_at"),
             when=(Is("state", State.QUEUED.value), *same),
         )
 
@@ -990,13 +992,32 @@ class WaitingRoom:
             return False
         return True
 
+    def ask_to_stop(self, request: Request, now: datetime) -> bool:
+        """Note that somebody wants an attempt stopped, so that it is not tried again; False when it is over."""
+        try:
+            self._write(
+                Update(
+                    request_key(request.request_id),
+                    set={"stop_asked_at": stamp(now)},
+                    when=(
+                        OneOf("state", tuple(state.value for state in HOLDING)),
+                        Is("attempt", request.attempt),
+                    ),
+                )
+            )
+        except Conflict as conflict:
+            if not conflict.failed:
+                raise
+            return False
+        return True
+
     def heard_of(self, request: Request, now: datetime) -> None:
         """Note that a running request was asked about, so that the others are asked about first."""
         try:
             self._write(
                 Update(
                     request_key(request.request_id),
-                    set={"since": stamp(now)},
+                    set={"heard_at": stamp(now)},
                     when=(Is("state", State.RUNNING.value), Is("attempt", request.attempt)),
                 )
             )
@@ -1169,7 +1190,7 @@ class WaitingRoom:
         failed: bool = False,
     ) -> list[Request]:
         """Put a request that holds a slot back, release the slot and book its execution, if there was one;
-        nothing when the attempt is over.
+        nothing when the attempt is over. One that somebody has asked to stop is STOPPED instead.
 
         With `by_start`, nothing either when the sweeper has taken the start over. `failed` counts as a failure.
 
@@ -1200,6 +1221,8 @@ class WaitingRoom:
             return []
         if by_start and known.claimed:
             return []
+        if known.stop_asked_at is not None:
+            return self._stop_once(known, policy, now, execution)
         tier = policy.tier(known.tier)
         queued = replace(
             known,
@@ -1210,6 +1233,7 @@ class WaitingRoom:
             started_at=None,
             ends_by=None,
             claimed_at=None,
+            heard_at=None,
             execution_arn=None,
             reserved_usd=Decimal(0),
             runtime_max_seconds=None,
@@ -1236,6 +1260,7 @@ class WaitingRoom:
             OneOf("state", tuple(state.value for state in HOLDING)),
             Is("attempt", known.attempt),
             Is("claimed", known.claimed),
+            Absent("stop_asked_at"),
         )
         holder = self._holder(place)
         if holder is None:
@@ -1268,6 +1293,16 @@ class WaitingRoom:
             ],
         )
         return [winner, loser] if ours is winner else [ours]
+
+    def _stop_once(
+        self, known: Request, policy: Policy, now: datetime, execution: ExecutionRecord | None
+    ) -> list[Request]:
+        """End an attempt that somebody has asked to stop, and that would otherwise be tried again."""
+        ran = replace(execution, state=State.STOPPED) if execution else None
+        end = End(request=known, state=State.STOPPED, reason=STOP_ASKED, execution=ran)
+        if self._finish_once([end], policy, now, None) != [True]:
+            return []
+        return [replace(known, state=State.STOPPED, reason=STOP_ASKED, finished_at=now)]
 
     def put_right(self, before: ExecutionRecord, after: ExecutionRecord, policy: Policy, now: datetime) -> None:
         """Correct the record of an execution, and every account on which it was booked.
@@ -1440,8 +1475,14 @@ class WaitingRoom:
         (item,) = self.store.get(FOREIGN)
         return (list(item["arns"]), unstamp(item["looked_at"])) if item else ([], None)
 
+    def add_foreign(self, execution_arn: str, now: datetime) -> None:
+        """Deduct one more execution that holds no slot; the reconciler sees when it has ended. Idempotent."""
+        known, looked_at = self.foreign()
+        if execution_arn not in known:
+            self.note_foreign([*known, execution_arn], looked_at or now)
+
     def note_foreign(self, arns: Sequence[str], now: datetime) -> None:
-        """Deduct executions that are not ours from the account's slots."""
+        """Deduct executions that hold no slot of ours from the account's slots."""
         ledger = self.ledger()
         writes: list[Write] = [Put(FOREIGN, {"arns": list(arns)[:FOREIGN_MAX], "looked_at": stamp(now)})]
         if ledger.foreign != len(arns):
@@ -1848,7 +1889,12 @@ def end_keys(about: Request | Subject) -> tuple[Key, ...]:
 
 
 def _runs(request: Request, execution_arn: str, now: datetime) -> Update:
-    """Return what records that the execution of an attempt runs."""
+    """Return what records that the execution of an attempt runs.
+
+    Only of one that nobody has asked to stop since it was read: what is to be stopped is left to the sweeper,
+    which reads it anew and stops it.
+    """
+    unasked = () if request.stop_asked_at else (Absent("stop_asked_at"),)
     return Update(
         request_key(request.request_id),
         set={
@@ -1859,7 +1905,7 @@ def _runs(request: Request, execution_arn: str, now: datetime) -> Update:
             "execution_arn": execution_arn,
         },
         append=_append(State.RUNNING, now),
-        when=(Is("state", State.ADMITTED.value), Is("attempt", request.attempt)),
+        when=(Is("state", State.ADMITTED.value), Is("attempt", request.attempt), *unasked),
     )
 
 

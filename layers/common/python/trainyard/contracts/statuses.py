@@ -17,6 +17,7 @@ class ExecutionDetail(Event):
     display_name: str = Field(default="", alias="pipelineExecutionDisplayName")
     description: str = Field(default="", alias="pipelineExecutionDescription")
     status: str = Field(alias="currentPipelineExecutionStatus")
+    previous: str | None = Field(default=None, alias="previousPipelineExecutionStatus")
     execution_arn: str = Field(
         min_length=1, validation_alias=AliasChoices("pipelineExecutionArn", "execution_arn")
     )

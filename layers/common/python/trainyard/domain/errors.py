@@ -7,6 +7,7 @@ TrainyardError
 ├── OutcomeUnknown something may have happened: keep what was promised
 ├── StartDelayed   SageMaker cannot start it now: back to the queue
 │   └── QuotaReached   it runs as many executions as it will
+├── ExecutionGone  SageMaker does not know the execution (any more)
 ├── InProgress     another change of the tenant is under way: wait for it
 ├── StartInvalid   SageMaker will never start it: the request has failed
 └── Conflict       somebody else was faster: read again and decide again
@@ -46,6 +47,10 @@ class StartDelayed(TrainyardError):
 
 class QuotaReached(StartDelayed):
     """SageMaker refused a start since the account runs as many executions as it may."""
+
+
+class ExecutionGone(TrainyardError):
+    """SageMaker does not know an execution: it was deleted with its pipeline, or never was."""
 
 
 class InProgress(TrainyardError):

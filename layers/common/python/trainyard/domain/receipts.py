@@ -49,5 +49,6 @@ def receipt_of(request: Request) -> dict[str, object]:
             "model_package_arn": outcome.model_package_arn,
             "trained_version_id": outcome.trained_version_id,
             "trained_sha256": outcome.trained_sha256,
+            "unread": outcome.unread,
         }
     return receipt

@@ -188,6 +188,10 @@ class Request:
     admitted_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    heard_at: datetime | None = None
+    """When SageMaker said last that its execution runs on."""
+    stop_asked_at: datetime | None = None
+    """When somebody asked to stop it while it held a slot: it is not tried again, whatever ends it."""
     execution_arn: str | None = None
     outcome: "Outcome | None" = None
 
@@ -212,6 +216,9 @@ class Outcome:
     cost_unknown: int | None = None
     """Steps of which the cost is unknown."""
     failed_step: str | None = None
+    unread: str | None = None
+    """Which results could not be read, and why: they are the tenant's scripts', and an end does not wait for them.
+    """
 
 
 def noted(request: Request, state: State, at: datetime, cause: str = "") -> tuple[Entry, ...]:

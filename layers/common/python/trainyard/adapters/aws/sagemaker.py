@@ -1,7 +1,8 @@
 """SageMaker: starting the shared pipeline, and reading what became of an execution."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,9 +12,10 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.guard import JobIdentity, JobStarted
 from trainyard.application.ports import ExecutionReport
-from trainyard.domain.errors import QuotaReached, StartDelayed, StartInvalid
+from trainyard.domain.errors import ExecutionGone, QuotaReached, StartDelayed, StartInvalid
 from trainyard.domain.executions import JobFacts, StepFacts
 from trainyard.domain.failures import cause_of, without_trailer
+from trainyard.domain.lifecycle import TELLING_STEP
 from trainyard.domain.prices import JobKind
 
 _INVALID = frozenset({"ValidationException", "ValidationError"})
@@ -50,9 +52,7 @@ class SageMakerExecutions:
         return str(answer["PipelineExecutionArn"])
 
     def status(self, execution_arn: str) -> str:
-        with translated():
-            found = client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=execution_arn)
-        return str(found["PipelineExecutionStatus"])
+        return _status(execution_arn)
 
     def running(self, *, since: datetime) -> dict[str, str]:
         """Return what runs of this pipeline; others' executions cannot be listed at once."""
@@ -89,11 +89,49 @@ class SageMakerExecutions:
             return  # it has ended, and its event is on its way
 
 
+def _status(execution_arn: str) -> str:
+    with _gone(), translated():
+        found = client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=execution_arn)
+    return str(found["PipelineExecutionStatus"])
+
+
+@contextmanager
+def _gone() -> Iterator[None]:
+    """Raise ExecutionGone where SageMaker says that it does not know an execution."""
+    try:
+        yield
+    except ClientError as error:
+        words = str(error.response.get("Error", {}).get("Message", ""))
+        if code_of(error) == "ResourceNotFound" or (
+            code_of(error) == "ValidationException" and "does not exist" in words
+        ):
+            raise ExecutionGone(words) from error
+        raise
+
+
+_MOVING = frozenset({"Starting", "Executing", "Stopping"})
+"""Statuses of a step that has not ended (SageMaker API reference, PipelineExecutionStep)."""
+
+
+def _shows_an_end(steps: Sequence[dict[str, Any]]) -> bool:
+    """Tell whether steps show by themselves that their execution has ended: the steps of ours run one by one.
+
+    Either one has failed or was stopped, or the last one is done; and none moves.
+    """
+    statuses = [step.get("StepStatus") for step in steps]
+    if not statuses or _MOVING.intersection(map(str, statuses)):
+        return False
+    last_is_done = any(s["StepName"] == TELLING_STEP and s.get("StepStatus") == "Succeeded" for s in steps)
+    return last_is_done or "Failed" in statuses or "Stopped" in statuses
+
+
 class SageMakerExecutionReports:
     """Implements ExecutionReports."""
 
     def read(self, execution_arn: str) -> ExecutionReport:
-        found = [(step, *_job_of(step)) for step in _steps(execution_arn)]
+        with _gone():
+            steps = list(_steps(execution_arn))
+        found = [(step, *_job_of(step)) for step in steps]
         failed = next(((step, job) for step, job, _ in found if step.get("StepStatus") == "Failed"), None)
         return ExecutionReport(
             steps=tuple(_facts(step, job, missing) for step, job, missing in found),
@@ -103,6 +141,7 @@ class SageMakerExecutionReports:
             failure=_failure(*failed) if failed else None,
             cause=cause_of(_service_words(*failed)) if failed else None,
             model_package_arn=next((arn for step, *_ in found if (arn := _registered(step))), None),
+            status=None if _shows_an_end(steps) else _status(execution_arn),
         )
 
 
@@ -166,13 +205,13 @@ def _job_of(step: dict[str, Any]) -> tuple[dict[str, Any], bool]:
                 name = metadata["ProcessingJob"]["Arn"].rpartition("/")[2]
                 return dict(sagemaker.describe_processing_job(ProcessingJobName=name)), False
     except ClientError as error:
-        if code_of(error) not in _GONE:
+        if code_of(error) not in _NO_JOB:
             raise
         return {}, True
     return {}, False
 
 
-_GONE = frozenset({"ResourceNotFound", "ValidationException"})
+_NO_JOB = frozenset({"ResourceNotFound", "ValidationException"})
 """What Describe answers of a job that it does not know (SageMaker API reference; ValidationException with
 "Requested resource not found" for training jobs)."""
 

@@ -1,11 +1,10 @@
 """The tenants' buckets: data sets, results and receipts."""
 
 import json
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -13,7 +12,7 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.records import stamp
 from trainyard.domain.arrivals import INCOMING, has_plain_key
-from trainyard.domain.errors import Conflict, Refused
+from trainyard.domain.errors import Conflict, Malformed, Refused, TrainyardError
 from trainyard.domain.names import is_data_set
 from trainyard.domain.parameters import Locations
 from trainyard.domain.receipts import progress_of, receipt_of
@@ -118,44 +117,80 @@ class S3DataSets:
                 yield from (found for found in page.get("Contents", []) if found["Size"] > 0)
 
 
+RESULT_BYTES_MAX = 1024 * 1024
+"""Of a report that is read; ours have some kilobytes."""
+
+
 class S3Results:
-    """Implements Results."""
+    """Implements Results. Tries once, for seconds: an end does not wait for what a tenant's own job wrote."""
 
     def read(self, tenant: Tenant, request: Request) -> Outcome:
+        from trainyard.contracts.results import parse_evaluation, parse_profile
+
         where = Locations.of(tenant, request)
-        evaluation = _read_json(where.evaluation) or {}
-        profile = _read_json(where.profile) or {}
-        quality = evaluation.get("quality", {})
-        files = profile.get("files", [])
+        unread: list[str] = []
+        evaluation = _report(where.evaluation, parse_evaluation, unread)
+        profile = _report(where.profile, parse_profile, unread)
+        digests = [file.md5 for file in profile.files] if profile else []
         return Outcome(
-            quality=_finite(quality.get("value")),
-            quality_metric=quality.get("metric"),
+            quality=evaluation.quality.value if evaluation else None,
+            quality_metric=evaluation.quality.metric if evaluation else None,
             model_uri=where.model if evaluation else None,
             report_uri=where.reports,
-            trained_version_id=self._version_read(request.content, files),
-            trained_sha256=profile.get("sha256"),
-            trained_files=len(files) or None,
+            trained_version_id=self._version_read(request.content, digests),
+            trained_sha256=profile.sha256 if profile else None,
+            trained_files=len(digests) or None,
+            unread="; ".join(unread) or None,
         )
 
-    def _version_read(self, content: Content, files: list[dict[str, Any]]) -> str | None:
+    def _version_read(self, content: Content, digests: list[str]) -> str | None:
         """Return the object version that the run read, or None where that cannot be told.
 
         A single file's MD5 is its entity tag, unless it was uploaded in parts or encrypted with a KMS key.
         """
-        if len(files) != 1:
+        if len(digests) != 1:
             return None
-        if files[0]["md5"] == content.etag:
+        if digests[0] == content.etag:
             return content.version_id
-        with translated():
-            found = client("s3").list_object_versions(Bucket=content.bucket, Prefix=content.key, MaxKeys=100)
+        try:
+            with translated():
+                found = client("s3", hurried=True).list_object_versions(
+                    Bucket=content.bucket, Prefix=content.key, MaxKeys=100
+                )
+        except (ClientError, TrainyardError):
+            return None
         return next(
             (
                 str(version["VersionId"])
                 for version in found.get("Versions", [])
-                if version["Key"] == content.key and version["ETag"].strip('"') == files[0]["md5"]
+                if version["Key"] == content.key and version["ETag"].strip('"') == digests[0]
             ),
             None,
         )
+
+
+R = TypeVar("R")
+
+
+def _report(uri: str, parse: Callable[[bytes], R], unread: list[str]) -> R | None:
+    """Return what a report says; None where there is none, or where it cannot be read: then notes why."""
+    bucket, key = _split(uri)
+    name = key.rpartition("/")[2]
+    try:
+        with translated():
+            stream = client("s3", hurried=True).get_object(Bucket=bucket, Key=key)["Body"]
+            body = stream.read(RESULT_BYTES_MAX + 1)
+            stream.close()
+        if len(body) > RESULT_BYTES_MAX:
+            raise Malformed(f"it has more than {RESULT_BYTES_MAX:,} bytes")
+        return parse(body)
+    except ClientError as error:
+        if code_of(error) in _ABSENT:
+            return None
+        unread.append(f"{name} was not read: {code_of(error)}")
+    except TrainyardError as error:
+        unread.append(f"{name} was not read: {str(error)[:200]}")
+    return None
 
 
 class S3Receipts:
@@ -208,23 +243,6 @@ def _head(bucket: str, key: str) -> dict[str, Any] | None:
         if code_of(error) in _ABSENT:
             return None
         raise
-
-
-def _read_json(uri: str) -> dict[str, Any] | None:
-    bucket, key = _split(uri)
-    try:
-        with translated():
-            body: dict[str, Any] = json.loads(client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
-            return body
-    except ClientError as error:
-        if code_of(error) in _ABSENT:
-            return None
-        raise
-
-
-def _finite(value: float | None) -> float | None:
-    """Return a number that a table can keep; a score of too few rows is none."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -119,6 +119,9 @@ class MemoryDataSets:
         return sum(content.size_bytes for content in objects)
 
 
+RUNS = ("Executing", "Stopping")
+
+
 class MemoryExecutions:
     """Starts by token; `faults` are raised first, one per call, "lost" ones after they took effect."""
 
@@ -155,7 +158,8 @@ class MemoryExecutions:
 
     def running(self, *, since: datetime) -> dict[str, str]:
         ours = {_arn(token): name for token, (name, _) in self.by_token.items()}
-        return ours | {f"arn/{name}": name for name in self.foreign}
+        known = ours | {f"arn/{name}": name for name in self.foreign}
+        return {arn: name for arn, name in known.items() if self.statuses.get(arn, "Executing") in RUNS}
 
     def stop(self, execution_arn: str) -> None:
         self.stopped.append(execution_arn)

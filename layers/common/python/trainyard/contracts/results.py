@@ -1,0 +1,69 @@
+"""What a run's scripts write of its results: read by a schema, since some of those scripts are not the provider's.
+
+`evaluation.json` and `profile.json` lie in the tenant's root. Whatever stands there, an end does not wait for it.
+"""
+
+import math
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from trainyard.contracts.events import explain
+from trainyard.domain.errors import Malformed
+
+QUALITY_MAX = 1e30
+"""The largest size of a quality that is kept: a number that DynamoDB and its SDK take and give back."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._²-]{0,63}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{1,128}$")]
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+
+def _known(value: Any) -> Any:
+    """Return a score, or None for one that could not be computed, as of too few rows."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Quality(_Report):
+    metric: Name
+    value: Annotated[float | None, BeforeValidator(_known)] = Field(default=None, ge=-QUALITY_MAX, le=QUALITY_MAX)
+
+
+class Evaluation(_Report):
+    """How good the model is."""
+
+    quality: Quality
+
+
+class TrainedFile(_Report):
+    md5: Digest
+
+
+class Profile(_Report):
+    """What the run has read."""
+
+    sha256: Digest
+    files: list[TrainedFile] = Field(min_length=1)
+
+
+R = TypeVar("R", bound=_Report)
+
+
+def parse_evaluation(body: bytes) -> Evaluation:
+    """Return what an evaluation says; raises Malformed, naming what is wrong."""
+    return _parsed(Evaluation, body)
+
+
+def parse_profile(body: bytes) -> Profile:
+    """Return what a profile says; raises Malformed, naming what is wrong."""
+    return _parsed(Profile, body)
+
+
+def _parsed(report: type[R], body: bytes) -> R:
+    try:
+        return report.model_validate_json(body)
+    except ValidationError as error:
+        raise Malformed(explain(error)) from error
