@@ -11,6 +11,7 @@ from cli.show import Answer
 from trainyard.adapters.aws.credentials import scoped_credentials
 from trainyard.contracts.tenants import LIMITS, tenant_view
 from trainyard.domain.announcements import APPLICATION_SOURCE
+from trainyard.domain.arrivals import is_data
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, is_data_set
 from trainyard.domain.tenants import Change, TenantState
@@ -177,6 +178,7 @@ def upload(deployment: Deployment, arguments: Namespace) -> Answer:
     data_set = arguments.data_set or arguments.file.stem
     _check_data_set(data_set)
     key = f"{tenant.root}incoming/{data_set}/{arguments.file.name}"
+    _check_name(arguments.file.name)
     deployment.client("s3").upload_file(str(arguments.file), tenant.bucket, key)
     uri = f"s3://{tenant.bucket}/{key}"
     return Answer(
@@ -189,6 +191,7 @@ def presign(deployment: Deployment, arguments: Namespace) -> Answer:
     _check_data_set(arguments.data_set)
     if not 1 <= arguments.minutes <= 720:
         raise Refused(f"--minutes is {arguments.minutes}: choose between 1 and 720")
+    _check_name(arguments.name)
     key = f"{tenant.root}incoming/{arguments.data_set}/{arguments.name}"
     url = deployment.client("s3").generate_presigned_url(
         "put_object", Params={"Bucket": tenant.bucket, "Key": key}, ExpiresIn=arguments.minutes * 60
@@ -244,6 +247,15 @@ def _data_set(text: str) -> tuple[str, dict[str, Any]]:
             "sales:target=revenue,train_on=whole-prefix"
         )
     return name, {key: value for key, _, value in pairs}
+
+
+def _check_name(name: str) -> None:
+    """Raise Refused for a name whose upload would start nothing."""
+    if not is_data(name, ""):
+        raise Refused(
+            f"{name!r} would start no training: names that begin with _ or ., or end in .crc, are taken for "
+            "markers of the tool that wrote the data; and no part of a name may be empty, . or .."
+        )
 
 
 def _check_data_set(name: str) -> None:

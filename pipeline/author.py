@@ -45,6 +45,7 @@ STRINGS = (
     "TierName",
     "DataSet",
     "InputDataUri",
+    "InputBytes",
     "ModelOutputUri",
     "ReportOutputUri",
     "ProcessingInstanceType",
@@ -118,6 +119,8 @@ def build() -> Pipeline:
         # With "=", since a column may be called "--all".
         arguments=[Join(on="=", values=["--target", p["TargetColumn"]]), "--problem", p["ProblemType"]],
         inputs={"input": (p["InputDataUri"], "ManifestFile")},
+        # What was checked at the start is what is read, or nothing is.
+        environment={"INPUT_BYTES": p["InputBytes"]},
         outputs={
             "train": joined(p["ReportOutputUri"], "prepared/train"),
             "test": joined(p["ReportOutputUri"], "prepared/test"),
@@ -170,7 +173,12 @@ def build() -> Pipeline:
 
 
 def processing_step(
-    name: str, *, arguments: list[Any], inputs: dict[str, tuple[Any, str]], outputs: dict[str, Any]
+    name: str,
+    *,
+    arguments: list[Any],
+    inputs: dict[str, tuple[Any, str]],
+    outputs: dict[str, Any],
+    environment: dict[str, Any] | None = None,
 ) -> RequestStep:
     """Return a processing step that runs the script named like it, every directory as an argument."""
     paths = {**{name: f"{INPUT}/{name}" for name in inputs}, **{name: f"{OUTPUT}/{name}" for name in outputs}}
@@ -188,6 +196,7 @@ def processing_step(
             "ContainerEntrypoint": ["python3", f"{INPUT}/code/{name.lower()}.py"],
             "ContainerArguments": [*directories, "--failure-file", "/opt/ml/output/message", *arguments],
         },
+        **({"Environment": environment} if environment else {}),
         "RoleArn": PARAMETERS["JobRoleArn"],
         "StoppingCondition": {"MaxRuntimeInSeconds": PARAMETERS["MaxRuntimeSeconds"]},
         "ProcessingInputs": [

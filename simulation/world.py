@@ -157,7 +157,9 @@ class World:
         }
         bell = Troubled(self, "bell", self.trouble)
         data_sets = Troubled(self.data_sets, "data sets", self.trouble)
-        self.intake_case = Intake(account_id=ACCOUNT, data_sets=data_sets, tier_queues=self, **shared)
+        self.intake_case = Intake(
+            account_id=ACCOUNT, data_sets=data_sets, tier_queues=self, retrainings=self, **shared
+        )
         self.enlist_case = Enlist(bell=bell, roles=MemoryRoles(), **shared)
         self.dispatch_case = Dispatch(
             data_sets=data_sets,
@@ -453,6 +455,11 @@ class World:
         self.counts["told of money"] += len(paid.told)
 
     # --- ports played by the world --------------------------------------------------------------------------
+
+    def ask(self, asked: Sequence[RetrainingAsked]) -> None:
+        """Let the retrainings of all data sets arrive one by one."""
+        for one in asked:
+            self.uploads.send(one)
 
     def send(self, submissions: Sequence[Submission]) -> dict[str, str]:
         """Implements TierQueues."""

@@ -72,6 +72,7 @@ def report(judgement: Judgement) -> None:
         "tier": judgement.tier,
         "verdict": judgement.verdict.value,
         "reason": judgement.reason,
+        "ignored_as": judgement.ignored_as,
     }
     logger.info("arrival judged", extra={name: value for name, value in extra.items() if value is not None})
     count("Arrivals", Tier=judgement.tier, Verdict=judgement.verdict.value)

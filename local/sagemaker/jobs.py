@@ -105,7 +105,8 @@ class JobRunner:
         over = [a for a in arguments if len(a) > 256]
         if over:
             raise JobFailed(f"ValidationException: container argument of {len(over[0])} characters, at most 256")
-        code = self._execute(job, root, script, arguments, {})
+        environment = {name: str(value) for name, value in request.get("Environment", {}).items()}
+        code = self._execute(job, root, script, arguments, environment)
         message = root / "opt/ml/output/message"
         job.exit_message = message.read_text(encoding="utf-8")[:1024] if message.exists() else None
         if code != 0:
@@ -258,7 +259,7 @@ def download(s3: Any, uri: str, data_type: str, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if data_type == "ManifestFile":
         for object_uri, name in manifest_entries(s3, uri):
-            fetch(s3, object_uri, directory / name)
+            fetch(s3, object_uri, contained(directory, name))
         return
     bucket, prefix = split(uri)
     found = [
@@ -276,7 +277,15 @@ def download(s3: Any, uri: str, data_type: str, directory: Path) -> None:
             else key.removeprefix(folder)
         )
         if name and not name.endswith("/"):
-            fetch(s3, f"s3://{bucket}/{key}", directory / name)
+            fetch(s3, f"s3://{bucket}/{key}", contained(directory, name))
+
+
+def contained(directory: Path, name: str) -> Path:
+    """Return where an object of a tenant lies on this machine; raises JobFailed for a name leading elsewhere."""
+    path = (directory / name).resolve()
+    if not path.is_relative_to(directory.resolve()):
+        raise JobFailed(f"ClientError: {name!r} lies outside of its channel")
+    return path
 
 
 def manifest_entries(s3: Any, uri: str) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ SageMaker scikit-learn container sets them, and nothing here knows about AWS.
 import csv
 import sys
 import tarfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,16 +61,26 @@ def unpack(archive: tarfile.TarFile, folder: Path) -> None:
 
 
 def run(step: Callable[[], None], failure_file: Path) -> None:
-    """Run a step; on failure leave its last error line where SageMaker looks for it, and exit with 1."""
+    """Run a step; on failure leave its last error line where SageMaker looks for it, and exit with 1.
+
+    What it tells goes to receipts, logs and a bus, and stays there longer than the data: it names places and
+    counts, never values of rows. So of an unforeseen error neither message nor traceback holds the error's own
+    words, in which libraries quote what they could not read.
+    """
     try:
         step()
     except DataError as error:
         _fail(str(error), failure_file)
     except Exception as error:
-        import traceback
-
-        traceback.print_exc()
-        _fail(f"{type(error).__name__}: {' '.join(str(error).split())}", failure_file)
+        frames = traceback.extract_tb(error.__traceback__)
+        for frame in frames:
+            print(f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}", file=sys.stderr)
+        ours = [frame for frame in frames if Path(frame.filename).parent == Path(__file__).parent] or frames
+        where = f"{Path(ours[-1].filename).name}, line {ours[-1].lineno}" if ours else "the step"
+        _fail(
+            f"unforeseen {type(error).__name__} in {where}: the job's log has the calls that led there",
+            failure_file,
+        )
 
 
 def _fail(message: str, failure_file: Path) -> None:

@@ -31,7 +31,8 @@ def predict_fn(rows: pd.DataFrame, model: Any) -> list[Any]:
     return predictions
 
 
-def output_fn(predictions: list[Any], accept: str) -> str:
+def output_fn(predictions: list[Any], accept: str) -> tuple[str, str]:
+    """Return body and content type: the container takes the type from here, and says text/html otherwise."""
     if accept.startswith("text/csv"):
-        return "\n".join(str(value) for value in predictions)
-    return json.dumps({"predictions": predictions})
+        return "\n".join(str(value) for value in predictions), "text/csv"
+    return json.dumps({"predictions": predictions}), "application/json"

@@ -3,6 +3,8 @@
 import argparse
 import hashlib
 import json
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ SEED = 20
 def main() -> None:
     arguments = parse_arguments()
     files = sorted(path for path in arguments.input.rglob("*") if path.is_file())
+    check_size(files, os.environ.get("INPUT_BYTES"))
     profile = {"files": [describe(path, arguments.input) for path in files]}
     profile["sha256"] = hashlib.sha256("".join(f["sha256"] for f in profile["files"]).encode()).hexdigest()
     write_json(arguments.profile / "profile.json", profile)
@@ -61,6 +64,16 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check_size(files: list[Path], checked: str | None) -> None:
+    """Raise DataError when other data lies there than was checked when the run was started."""
+    read = sum(path.stat().st_size for path in files)
+    if checked is not None and read != int(checked):
+        raise DataError(
+            f"the data changed while the run was started: {int(checked):,} bytes were checked, {read:,} were "
+            "read; a later upload is trained on by a request of its own"
+        )
+
+
 def describe(path: Path, root: Path) -> dict[str, Any]:
     """Return what identifies a file's content: S3's entity tag of a plain upload is its MD5."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
@@ -83,16 +96,22 @@ def read_all(files: list[Path]) -> pd.DataFrame:
     tables = [read_csv(path) for path in files]
     for path, table in zip(files, tables, strict=True):
         if list(table.columns) != list(tables[0].columns):
-            odd = sorted(set(map(str, table.columns)) ^ set(map(str, tables[0].columns)))
-            raise DataError(f"{path.name} has other columns than {files[0].name}: {', '.join(odd) or 'order'}")
+            ours, others = set(map(str, table.columns)), set(map(str, tables[0].columns))
+            differ = f"it lacks {len(others - ours)} of them and has {len(ours - others)} of its own"
+            order = "they are the same in another order"
+            raise DataError(
+                f"{path.name} has other columns than {files[0].name}: {differ if ours != others else order}"
+            )
     return pd.concat(tables, ignore_index=True)
 
 
 def clean(table: pd.DataFrame, target: str) -> pd.DataFrame:
     """Return the rows that have a target; raises DataError when there is no such column or no rows."""
     if target not in table.columns:
-        shown = ", ".join(map(str, table.columns[:20]))
-        raise DataError(f"there is no column {target!r} to predict; the columns are {shown}")
+        names = [str(column).strip() for column in table.columns]
+        near = get_close_matches(target, names, n=3, cutoff=0.75)
+        meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; is there a header line?"
+        raise DataError(f"there is no column {target!r} to predict among the {len(table.columns)} columns{meant}")
     if table.empty:
         raise DataError("there are no rows below the header line")
     rows = table.dropna(subset=[target])
@@ -115,12 +134,12 @@ def check_learnable(table: pd.DataFrame, target: str, problem: str) -> None:
     if len(table.columns) < 2:
         raise DataError(f"there is no column beside {target!r} to learn from")
     if values.nunique() < 2:
-        raise DataError(f"column {target!r} has one value only ({values.iloc[0]!r}): there is nothing to learn")
+        raise DataError(f"column {target!r} has one value only: there is nothing to learn")
     if problem == "regression" and not pd.api.types.is_numeric_dtype(values):
         raise DataError(f"column {target!r} is not a number, so it cannot be a regression's target")
     if problem == "classification" and values.value_counts().min() < 2:
-        rare = values.value_counts().idxmin()
-        raise DataError(f"class {rare!r} of column {target!r} has one row only: at least two are needed")
+        rare = int((values.value_counts() < 2).sum())
+        raise DataError(f"{rare} of the classes of column {target!r} have one row only: at least two are needed")
 
 
 def split(table: pd.DataFrame, target: str, problem: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -76,8 +76,11 @@ class World:
             "announcements": self.announcements,
         }
         in_force = policies(self.store, self.limits)
+        self.retrainings = memory.MemoryRetrainings()
+        self.retrainings.arrive = lambda asked: self.intake.receive([asked], NOW)
         self.intake = Intake(
             account_id=ACCOUNT,
+            retrainings=self.retrainings,
             policies=in_force,
             data_sets=self.data_sets,
             tier_queues=self.queues,
@@ -333,6 +336,7 @@ def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_poli
         "TierName": "basic",
         "DataSet": "set-1",
         "InputDataUri": f"{root}reports/set-1/{request_id}/input.manifest",
+        "InputBytes": "1000",
         "ModelOutputUri": f"{root}models/set-1/{request_id}",
         "ReportOutputUri": f"{root}reports/set-1/{request_id}",
         "ProcessingInstanceType": "ml.t3.medium",

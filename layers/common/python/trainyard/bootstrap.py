@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @cache
 def intake() -> Intake:
-    from trainyard.adapters.aws.queues import EventBridgeAnnouncements, SqsTierQueues
+    from trainyard.adapters.aws.queues import EventBridgeAnnouncements, SqsRetrainings, SqsTierQueues
     from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.application.intake import Intake
@@ -53,6 +53,7 @@ def intake() -> Intake:
         "record_table",
         "tenants_table",
         "tier_queue_prefix",
+        "uploads_queue_url",
         "event_bus_name",
     )
     return Intake(
@@ -61,6 +62,7 @@ def intake() -> Intake:
         policies=_policies(settings),
         data_sets=S3DataSets(),
         tier_queues=SqsTierQueues(prefix=settings.tier_queue_prefix),
+        retrainings=SqsRetrainings(queue_url=settings.uploads_queue_url),
         waiting_room=_waiting_room(settings),
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),

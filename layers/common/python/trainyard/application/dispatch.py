@@ -23,6 +23,7 @@ from trainyard.domain import names
 from trainyard.domain.admission import ENGINE_VERSION, Decision, Ledger, Plan, Snapshot, decide
 from trainyard.domain.errors import (
     Conflict,
+    DataUnavailable,
     OutcomeUnknown,
     QuotaReached,
     Refused,
@@ -338,6 +339,8 @@ class Dispatch:
             arn = self._start_execution(request, tenant, policy)
             running = replace(request, state=State.RUNNING, started_at=now, execution_arn=arn)
             return _Begun(Start(request=running, result=Started.RUNNING), arn, tenant)
+        except DataUnavailable as error:
+            return _Begun(self._without_data(request, policy, str(error), now))
         except StartDelayed as error:
             self._put_back(request, policy, now, due_at=now + policy.start_retry_delay, reason=str(error))
             if isinstance(error, QuotaReached):
@@ -350,6 +353,15 @@ class Dispatch:
         except (StartInvalid, Refused) as error:
             self._fail(request, policy, str(error), now)
             return _Begun(Start(request=request, result=Started.FAILED, detail=str(error)))
+
+    def _without_data(self, request: Request, policy: Policy, reason: str, now: datetime) -> Start:
+        """Put a request back whose data cannot be looked at; where that does not pass it fails in the end."""
+        if request.failures + 1 >= policy.retries.attempts_max:
+            self._fail(request, policy, reason, now)
+            return Start(request=request, result=Started.FAILED, detail=reason)
+        due_at = now + policy.retries.delay * 2**request.failures
+        self._put_back(request, policy, now, due_at=due_at, reason=reason, failed=True)
+        return Start(request=request, result=Started.DELAYED, detail=reason)
 
     def _running(self, request: Request, execution_arn: str, now: datetime, *, adopted: bool = False) -> Start:
         running = replace(request, state=State.RUNNING, started_at=now, execution_arn=execution_arn)
@@ -459,7 +471,12 @@ class Dispatch:
             token=self._token(request),
             description=Subject(request.tier, request.tenant_id, request.data_set).text,
             parameters=pipeline_parameters(
-                request, tenant, tier, policy.algorithm(algorithm), defaults=self.defaults
+                request,
+                tenant,
+                tier,
+                policy.algorithm(algorithm),
+                defaults=self.defaults,
+                data_bytes=data_bytes,
             ),
         )
 
@@ -475,6 +492,7 @@ class Dispatch:
         due_at: datetime,
         reason: str,
         data_bytes: int | None = None,
+        failed: bool = False,
     ) -> None:
         changed = self.waiting_room.requeue(
             request,
@@ -484,6 +502,7 @@ class Dispatch:
             reason=reason,
             data_bytes=data_bytes,
             by_start=True,
+            failed=failed,
         )
         for one in changed:
             self._tell(one, now)

@@ -18,7 +18,9 @@ from trainyard.application.ports import (
 )
 from trainyard.application.tenant_records import tenant_from, tenant_key
 from trainyard.application.waiting_room import Found, WaitingRoom, Wish, policy_version
-from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled
+from trainyard.domain.arrivals import INCOMING, is_data, is_incoming
+from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Throttled
+from trainyard.domain.names import is_data_set
 from trainyard.domain.requests import Request, State, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 
@@ -81,6 +83,7 @@ class Enlist:
     def _wish(self, submission: Submission, tenant: Tenant | None, now: datetime) -> Wish | Enlisted:
         """Return what is to be enlisted; what is refused is recorded."""
         # Is there still such a tenant, in that place? It may have gone, or moved, since the upload.
+        check_submission(tenant, submission)
         refusal = _refusal(tenant, submission)
         if refusal is not None or tenant is None:
             return self._refuse(submission, refusal or "", now)
@@ -162,6 +165,16 @@ class Enlist:
 def _tenant(found: Found, tenant_id: str) -> Tenant | None:
     item = found[tenant_key(tenant_id)]
     return tenant_from(item) if item else None
+
+
+def check_submission(tenant: Tenant | None, submission: Submission) -> None:
+    """Raise Malformed for what intake cannot have decided: a message that somebody else has put on the queue."""
+    if not is_data_set(submission.data_set):
+        raise Malformed(f"{submission.data_set!r} cannot name a data set")
+    if tenant is not None and tenant.owns(submission.content.uri):
+        key = submission.content.key
+        if not is_incoming(tenant, key) or not is_data(key, tenant.root + INCOMING):
+            raise Malformed("its key is none that a job could read below incoming/")
 
 
 def _refusal(tenant: Tenant | None, submission: Submission) -> str | None:

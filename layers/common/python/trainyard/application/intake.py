@@ -1,7 +1,7 @@
 """Intake: who is the tenant, is the arrival welcome, which tier."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -10,17 +10,20 @@ from trainyard.application.ports import (
     Announcements,
     DataSets,
     Receipts,
+    Retrainings,
     Tenants,
     TierQueues,
 )
 from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain.arrivals import (
+    INCOMING,
     NO_DATA_SET,
     RetrainingAsked,
     UploadArrived,
     check_welcome,
     data_set_of,
     is_incoming,
+    is_marker,
 )
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled, TrainyardError
 from trainyard.domain.names import is_data_set, request_id
@@ -38,7 +41,10 @@ class Verdict(StrEnum):
     REJECTED = "REJECTED"
     """Refused; record and receipt say why."""
     IGNORED = "IGNORED"
-    """Outside `incoming/`: counted, and nothing written, since a receipt would be an arrival too."""
+    """No data: outside `incoming/`, where a receipt would be an arrival too, or a marker of the tool that wrote
+    the data. Counted, and nothing written."""
+    SPREAD = "SPREAD"
+    """A retraining of all data sets became one of each, which come as messages of their own."""
     UNSENT = "UNSENT"
     """The tier queue did not take it: the arrival must be delivered again."""
 
@@ -54,6 +60,8 @@ class Judgement:
     reason: str | None = None
     kind: str | None = None
     """Of the refusal, in a word or two."""
+    ignored_as: str | None = None
+    """Why it is no data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +92,7 @@ class Intake:
     policies: Policies
     data_sets: DataSets
     tier_queues: TierQueues
+    retrainings: Retrainings
     waiting_room: WaitingRoom
     receipts: Receipts
     announcements: Announcements
@@ -149,13 +158,20 @@ class Intake:
         # 1. An event of another account is nobody's here.
         if arrival.account_id != self.account_id:
             raise Malformed(f"the event is of account {arrival.account_id}, not {self.account_id}")
-        # 2. What is to be trained on?
+        # 2. All data sets are asked for one by one: what is asked for must not depend on how many there are.
+        if isinstance(arrival, RetrainingAsked) and arrival.data_set is None:
+            spread = self._spread(arrival)
+            if spread is not None:
+                return [spread]
+        # 3. What is to be trained on?
         try:
             candidates = list(self._candidates(arrival, owner, now))
-        except _OutsideIncoming as outside:
-            tenant = outside.tenant
-            return [Judgement(verdict=Verdict.IGNORED, tenant_id=tenant.tenant_id, tier=tenant.tier)]
-        # 3. Is it welcome?
+        except _NoData as no_data:
+            tenant, kind = no_data.tenant, no_data.kind
+            return [
+                Judgement(verdict=Verdict.IGNORED, tenant_id=tenant.tenant_id, tier=tenant.tier, ignored_as=kind)
+            ]
+        # 4. Is it welcome?
         judged: list[Judgement | Submission] = []
         for candidate in candidates:
             try:
@@ -163,6 +179,23 @@ class Intake:
             except Refused as refusal:
                 judged.append(self._reject(candidate, refusal, now))
         return judged
+
+    def _spread(self, asked: RetrainingAsked) -> Judgement | None:
+        """Ask for each of a tenant's data sets by itself; None when it has none. Idempotent: each is named by the
+        event that asked for all. Raises Malformed for more than can be asked for at once.
+        """
+        tenant = self._tenant(asked.tenant_id)
+        names = self.data_sets.names(tenant)
+        if not names:
+            return None
+        self.retrainings.ask([replace(asked, data_set=name) for name in names])
+        return Judgement(verdict=Verdict.SPREAD, tenant_id=tenant.tenant_id, tier=tenant.tier)
+
+    def _tenant(self, tenant_id: str) -> Tenant:
+        tenant = self.tenants.get(tenant_id)
+        if tenant is None:
+            raise Malformed(f"there is no tenant {tenant_id!r}")
+        return tenant
 
     def _candidates(self, arrival: Arrival, owner: Tenant | None, now: datetime) -> Iterator[_Candidate]:
         if isinstance(arrival, UploadArrived):
@@ -174,27 +207,25 @@ class Intake:
         if tenant is None:
             raise Malformed(f"bucket {content.bucket} belongs to no tenant")
         if not is_incoming(tenant, content.key):
-            raise _OutsideIncoming(tenant)
+            raise _NoData(tenant, "outside incoming/")
+        if is_marker(content.key.removeprefix(tenant.root + INCOMING)):
+            raise _NoData(tenant, "a marker")
         revision = content.version_id or f"{content.etag}/{content.sequencer}"
         yield _Candidate(tenant=tenant, content=content, cause=Cause.UPLOAD, revision=revision)
 
     def _of_retraining(self, asked: RetrainingAsked, now: datetime) -> Iterator[_Candidate]:
-        tenant = self.tenants.get(asked.tenant_id)
-        if tenant is None:
-            raise Malformed(f"there is no tenant {asked.tenant_id!r}")
+        tenant = self._tenant(asked.tenant_id)
         if asked.data_set is not None and not is_data_set(asked.data_set):
             raise Malformed(f"{asked.data_set!r} cannot name a data set")
-        names: Sequence[str | None] = [asked.data_set] if asked.data_set else self.data_sets.names(tenant)
-        for data_set in names or [None]:
-            content = self.data_sets.content_of(tenant, data_set) if data_set else None
-            yield _Candidate(
-                tenant=tenant,
-                content=content or _nothing(tenant, data_set, now),
-                cause=Cause.RETRAINING,
-                revision=asked.event_id,
-                data_set=data_set,
-                refusal=None if content else "retraining was asked for, but there is no data to train on",
-            )
+        content = self.data_sets.content_of(tenant, asked.data_set) if asked.data_set else None
+        yield _Candidate(
+            tenant=tenant,
+            content=content or _nothing(tenant, asked.data_set, now),
+            cause=Cause.RETRAINING,
+            revision=asked.event_id,
+            data_set=asked.data_set,
+            refusal=None if content else "retraining was asked for, but there is no data to train on",
+        )
 
     def _accept(self, candidate: _Candidate, policy: Policy) -> Submission:
         """Return the request to submit; raises Refused."""
@@ -241,12 +272,12 @@ class Intake:
         )
 
 
-class _OutsideIncoming(TrainyardError):
-    """An object of a tenant that starts nothing: the service's own output, or a stray file."""
+class _NoData(TrainyardError):
+    """An object of a tenant that starts nothing: the service's own output, a stray file, or a marker."""
 
-    def __init__(self, tenant: Tenant) -> None:
-        super().__init__(f"outside incoming/ of tenant {tenant.tenant_id}")
-        self.tenant = tenant
+    def __init__(self, tenant: Tenant, kind: str) -> None:
+        super().__init__(f"{kind}, of tenant {tenant.tenant_id}")
+        self.tenant, self.kind = tenant, kind
 
 
 def _told(judged: Judgement | Submission, unsent: Mapping[str, str]) -> Judgement:

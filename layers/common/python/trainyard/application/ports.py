@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
+from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.executions import ExecutionRecord, StepFacts
 from trainyard.domain.failures import FailureCause
 from trainyard.domain.requests import Content, Outcome, Request, State, Submission
@@ -36,6 +37,15 @@ class TierQueues(Protocol):
 
     def send(self, submissions: Sequence[Submission]) -> dict[str, str]:
         """Send them to the queues of their tiers; return request id → reason of those that could not be sent."""
+        ...
+
+
+class Retrainings(Protocol):
+    """The way in, for a retraining that becomes several."""
+
+    def ask(self, asked: Sequence[RetrainingAsked]) -> None:
+        """Let each arrive by itself; raises Throttled when not all of them were taken, and all must be asked
+        again."""
         ...
 
 
@@ -120,17 +130,21 @@ class DataSets(Protocol):
     """The tenants' data."""
 
     def content_of(self, tenant: Tenant, data_set: str) -> Content | None:
-        """Return the newest object of a data set, or None when there is none."""
+        """Return the newest object of a data set that is data, or None when there is none.
+
+        Raises Refused when it has more objects than can be listed.
+        """
         ...
 
     def names(self, tenant: Tenant) -> list[str]:
-        """Return the data sets that hold any object."""
+        """Return the data sets that hold any object; raises Malformed when there are more than can be listed."""
         ...
 
     def write_manifest(self, tenant: Tenant, request: Request) -> int:
-        """Write down what the run trains on, and return its size in bytes.
+        """Write down what the run trains on, as it is now, and return its size in bytes.
 
-        Raises Refused when there is nothing.
+        Raises Refused when there is nothing, or more than can be listed; DataUnavailable when the storage does not
+        answer in time, or does not let it be read.
         """
         ...
 

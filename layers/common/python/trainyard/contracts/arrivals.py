@@ -3,6 +3,8 @@
 Source: Amazon S3 user guide, "EventBridge event message structure". Keys arrive raw and are never decoded.
 """
 
+import json
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
@@ -72,6 +74,20 @@ class RetrainingRequested(Envelope):
             tenant_id=self.detail.tenant_id,
             data_set=self.detail.data_set,
         )
+
+
+def retraining_body(asked: RetrainingAsked, now: datetime) -> str:
+    """Return the SQS body that carries a retraining of one data set, as if an event had asked for it alone."""
+    return json.dumps(
+        {
+            "id": asked.event_id,
+            "account": asked.account_id,
+            "time": now.isoformat(),
+            "source": "trainyard",
+            "detail-type": "Retraining Requested",
+            "detail": {"tenant_id": asked.tenant_id, "data_set": asked.data_set},
+        }
+    )
 
 
 Arrival = Annotated[ObjectCreated | RetrainingRequested, Field(discriminator="detail_type")]

@@ -12,27 +12,27 @@ from trainyard.domain.requests import Cause, Content, Submission
 class ContentMessage(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
 
-    bucket: str
-    key: str
-    version_id: str | None
-    etag: str
-    sequencer: str
-    size_bytes: int
+    bucket: str = Field(min_length=3, max_length=63)
+    key: str = Field(min_length=1, max_length=1024)
+    version_id: str | None = Field(max_length=1024)
+    etag: str = Field(max_length=1024)
+    sequencer: str = Field(pattern=r"^[0-9A-Fa-f]{0,64}$")
+    size_bytes: int = Field(ge=0, lt=2**53)
     event_time: AwareDatetime
 
 
 class TrainingRequestMessage(BaseModel):
-    """What intake has decided; enlist trusts it, since only intake may send to the tier queues."""
+    """What intake has decided. Enlist checks it again: whoever the account lets send can put one on a queue."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     request_id: str = Field(pattern=r"^[0-9a-f]{32}$")
-    tenant_id: str
-    tier: str
-    data_set: str
+    tenant_id: str = Field(pattern=r"^[a-z0-9](-?[a-z0-9])*$", max_length=24)
+    tier: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    data_set: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     cause: Cause
-    algorithm: str = ""
+    algorithm: str = Field(default="", max_length=64)
     alone: bool = False
     content: ContentMessage
 

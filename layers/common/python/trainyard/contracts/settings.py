@@ -22,6 +22,7 @@ class Settings:
     tenants_table: str = ""
     tier_queue_prefix: str = ""
     dead_letter_queue_url: str = ""
+    uploads_queue_url: str = ""
     bell_queue_url: str = ""
     event_bus_name: str = ""
     pipeline_name: str = ""

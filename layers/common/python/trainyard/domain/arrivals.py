@@ -46,6 +46,38 @@ def has_plain_key(key: str) -> bool:
     return _CONTROL_CHARACTERS.search(key) is None
 
 
+def names_a_path(key: str) -> bool:
+    """Tell whether each segment of a key names something, so that it is the same place as a path on a job's disk.
+
+    S3 takes `a/../b`, `a/./b` and `a//b` for keys like others; a file system takes them for other places.
+    """
+    return not any(segment in ("", ".", "..") for segment in key.split("/"))
+
+
+def is_marker(key: str) -> bool:
+    """Tell whether an object is a marker of the tool that wrote the data, and no data.
+
+    Names that begin with "_" or "." are hidden to Spark, Hive and Hadoop, which write them (`_SUCCESS`,
+    `_committed_…`, `_temporary/…`, `.part-0.csv.crc`); `.DS_Store` and `._data.csv` are macOS's.
+    """
+    *folders, name = key.split("/")
+    return name.endswith(".crc") or any(
+        segment[:1] in ("_", ".") and segment[:2] != ".." for segment in [*folders, name]
+    )
+
+
+def is_data(key: str, folder: str) -> bool:
+    """Tell whether the key of an object below a data set's folder is one that a run can read."""
+    below = key.removeprefix(folder)
+    return (
+        bool(below)
+        and not below.endswith("/")
+        and has_plain_key(key)
+        and names_a_path(below)
+        and not is_marker(below)
+    )
+
+
 def data_set_of(tenant: Tenant, key: str) -> str:
     """Return the data set that an incoming key belongs to.
 
@@ -83,6 +115,8 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
         )
     if not has_plain_key(content.key):
         raise Refused("the key holds control characters: rename the object", kind="key characters")
+    if not names_a_path(content.key):
+        raise Refused('the key has a segment that is empty, "." or "..": rename the object', kind="key segments")
     if len(content.uri) > URI_LENGTH_MAX:
         raise Refused(
             f"s3://<bucket>/<key> has {len(content.uri)} characters, at most {URI_LENGTH_MAX} fit: "

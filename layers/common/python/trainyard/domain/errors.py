@@ -6,6 +6,7 @@ TrainyardError
 ├── Throttled      try again later, nothing has happened
 ├── OutcomeUnknown something may have happened: keep what was promised
 ├── StartDelayed   SageMaker cannot start it now: back to the queue
+│   ├── DataUnavailable  its data cannot be looked at now: counted, and in the end the request fails
 │   └── QuotaReached   it runs as many executions as it will
 ├── ExecutionGone  SageMaker does not know the execution (any more)
 ├── InProgress     another change of the tenant is under way: wait for it
@@ -43,6 +44,10 @@ class OutcomeUnknown(TrainyardError):
 
 class StartDelayed(TrainyardError):
     """SageMaker refused a start for want of quota, or while a deployment is under way."""
+
+
+class DataUnavailable(StartDelayed):
+    """The storage of the data did not answer in time, or did not let it be looked at; nothing was started."""
 
 
 class QuotaReached(StartDelayed):

@@ -78,8 +78,11 @@ def pipeline_parameters(
     algorithm: Algorithm,
     *,
     defaults: Defaults,
+    data_bytes: int | None = None,
 ) -> dict[str, str]:
     """Return name → value of every parameter of the shared pipeline; no value is empty.
+
+    `data_bytes` is the size of what its manifest names, looked up last; the run reads that, or nothing.
 
     Nothing here comes from the upload but its own location, which lies inside the tenant's root. Raises Refused
     when that is no longer so, or when the catalogue no longer offers what the tenant has chosen.
@@ -97,6 +100,7 @@ def pipeline_parameters(
         "TierName": tier.name,
         "DataSet": request.data_set,
         "InputDataUri": where.manifest,
+        "InputBytes": str(request.data_bytes if data_bytes is None else data_bytes),
         "ModelOutputUri": where.models,
         "ReportOutputUri": where.reports,
         "ProcessingInstanceType": lane.processing,

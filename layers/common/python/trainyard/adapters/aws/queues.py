@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from random import uniform
 from typing import Any
@@ -12,6 +13,7 @@ from botocore.exceptions import ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.domain.announcements import APPLICATION_SOURCE
+from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Throttled, TrainyardError
 from trainyard.domain.requests import Request, State, Submission
 from trainyard.domain.tenants import Tenant
@@ -56,6 +58,27 @@ class SqsTierQueues:
                 ],
             )
         return {failed["Id"]: failed.get("Message", failed["Code"]) for failed in answer.get("Failed", [])}
+
+
+class SqsRetrainings:
+    """Implements Retrainings: onto the queue from which intake takes them one by one."""
+
+    def __init__(self, *, queue_url: str) -> None:
+        self._queue_url = queue_url
+
+    def ask(self, asked: Sequence[RetrainingAsked]) -> None:
+        from trainyard.contracts.arrivals import retraining_body
+
+        now = datetime.now(UTC)
+        for start in range(0, len(asked), _BATCH):
+            entries = [
+                {"Id": str(number), "MessageBody": retraining_body(one, now)}
+                for number, one in enumerate(asked[start : start + _BATCH])
+            ]
+            with translated():
+                answer = client("sqs").send_message_batch(QueueUrl=self._queue_url, Entries=entries)
+            if answer.get("Failed"):
+                raise Throttled(f"the uploads queue did not take all: {answer['Failed'][0]['Code']}")
 
 
 class SqsDeadLetters:

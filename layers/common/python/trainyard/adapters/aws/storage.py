@@ -1,7 +1,8 @@
 """The tenants' buckets: data sets, results and receipts."""
 
 import json
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -11,8 +12,16 @@ from botocore.exceptions import ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.records import stamp
-from trainyard.domain.arrivals import INCOMING, has_plain_key
-from trainyard.domain.errors import Conflict, Malformed, Refused, TrainyardError
+from trainyard.domain.arrivals import INCOMING, is_data
+from trainyard.domain.errors import (
+    Conflict,
+    DataUnavailable,
+    Malformed,
+    OutcomeUnknown,
+    Refused,
+    Throttled,
+    TrainyardError,
+)
 from trainyard.domain.names import is_data_set
 from trainyard.domain.parameters import Locations
 from trainyard.domain.receipts import progress_of, receipt_of
@@ -26,22 +35,43 @@ COPY_BYTES_MAX = 5 * 1024**3
 _OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 
+OBJECTS_MAX = 10_000
+"""Of a data set that is trained on as a whole: what a manifest names, and a pass lists in time."""
+
+DATA_SETS_MAX = 5_000
+"""Of a tenant, where all are asked for at once."""
+
+LISTED_SECONDS_MAX = 4.0
+"""For all calls that find out what a run trains on: a pass starts many, and none may wait for one tenant's
+storage."""
+
+_DENIED = frozenset({"AccessDenied", "InvalidObjectState", "AllAccessDisabled", "NoSuchBucket", "403"})
+"""What S3 answers of data that it does not let be read, as it is now; and all that KMS answers (`KMS.…`)."""
+
+
 class S3DataSets:
-    """Implements DataSets."""
+    """Implements DataSets. Its calls for a run are hurried: storage that is slow or denied holds up no other
+    tenant."""
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
 
     def names(self, tenant: Tenant) -> list[str]:
         prefix = f"{tenant.root}{INCOMING}"
         pages = client("s3").get_paginator("list_objects_v2")
+        found: list[str] = []
         with translated():
-            found = [
-                folder["Prefix"].removeprefix(prefix).rstrip("/")
-                for page in pages.paginate(Bucket=tenant.bucket, Prefix=prefix, Delimiter="/")
-                for folder in page.get("CommonPrefixes", [])
-            ]
+            for page in pages.paginate(Bucket=tenant.bucket, Prefix=prefix, Delimiter="/"):
+                found += [
+                    folder["Prefix"].removeprefix(prefix).rstrip("/") for folder in page.get("CommonPrefixes", [])
+                ]
+                if len(found) > DATA_SETS_MAX:
+                    raise Malformed(f"more than {DATA_SETS_MAX:,} data sets: ask for them by name")
         return [name for name in found if is_data_set(name)]
 
     def content_of(self, tenant: Tenant, data_set: str) -> Content | None:
-        newest = max(self._objects(tenant, data_set), key=lambda o: (o["LastModified"], o["Key"]), default=None)
+        objects = self._objects(tenant, data_set, hurried=False)
+        newest = max(objects, key=lambda o: (o["LastModified"], o["Key"]), default=None)
         if newest is None:
             return None
         with translated():
@@ -59,16 +89,28 @@ class S3DataSets:
     def write_manifest(self, tenant: Tenant, request: Request) -> int:
         """A manifest names each object exactly; a prefix would also match `data.csv.bak`.
 
-        Source: SageMaker API reference, S3DataSource, ManifestFile.
+        It cannot name a version: what lies at the keys when the job reads them is what counts, so its size is
+        looked up here, and the job compares. Source: SageMaker API reference, S3DataSource, ManifestFile.
         """
+        try:
+            return self._write_manifest(tenant, request)
+        except (Throttled, OutcomeUnknown) as error:
+            raise DataUnavailable(f"the data could not be looked at: {error}") from error
+        except ClientError as error:
+            code = code_of(error)
+            if code in _DENIED or code.startswith("KMS."):
+                raise DataUnavailable(f"the data cannot be read: {code}") from error
+            raise
+
+    def _write_manifest(self, tenant: Tenant, request: Request) -> int:
         pinned = self._pin(tenant, request) if request.alone else None
-        if tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
+        if pinned and tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
             sizes = {request.content.key: request.content.size_bytes}
+        elif tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
+            sizes = self._newest(tenant, request)
         else:
             sizes = {
-                found["Key"]: found["Size"]
-                for found in self._objects(tenant, request.data_set)
-                if has_plain_key(found["Key"])
+                found["Key"]: found["Size"] for found in self._objects(tenant, request.data_set, hurried=True)
             }
         if pinned:
             sizes[request.content.key] = request.content.size_bytes
@@ -82,8 +124,22 @@ class S3DataSets:
         ]
         bucket, key = _split(Locations.of(tenant, request).manifest)
         with translated():
-            client("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(manifest).encode())
+            client("s3", hurried=True).put_object(Bucket=bucket, Key=key, Body=json.dumps(manifest).encode())
         return sum(sizes.values())
+
+    def _newest(self, tenant: Tenant, request: Request) -> dict[str, int]:
+        """Return the key that a run reads, and the size of what lies there now; nothing where nothing does."""
+        key = request.content.key
+        if not is_data(key, f"{tenant.root}{INCOMING}{request.data_set}/"):
+            raise Refused("the key cannot be read by a job: rename the object, and upload it again")
+        try:
+            with translated():
+                head = client("s3", hurried=True).head_object(Bucket=tenant.bucket, Key=key)
+        except ClientError as error:
+            if code_of(error) in _ABSENT:
+                return {}
+            raise
+        return {key: int(head["ContentLength"])}
 
     def _pin(self, tenant: Tenant, request: Request) -> str | None:
         """Copy the object version that a request is about, since a manifest cannot name one; return its key.
@@ -109,12 +165,31 @@ class S3DataSets:
             raise
         return key
 
-    def _objects(self, tenant: Tenant, data_set: str) -> Iterator[dict[str, Any]]:
-        """Yield the objects of a data set that hold anything."""
-        pages = client("s3").get_paginator("list_objects_v2")
+    def _objects(self, tenant: Tenant, data_set: str, *, hurried: bool) -> list[dict[str, Any]]:
+        """Return the objects of a data set that are data and hold anything.
+
+        Raises Refused for more than a run takes, Throttled when they are not listed in time.
+        """
+        folder = f"{tenant.root}{INCOMING}{data_set}/"
+        pages = client("s3", hurried=hurried).get_paginator("list_objects_v2")
+        begin, listed = self._monotonic(), 0
+        found: list[dict[str, Any]] = []
         with translated():
-            for page in pages.paginate(Bucket=tenant.bucket, Prefix=f"{tenant.root}{INCOMING}{data_set}/"):
-                yield from (found for found in page.get("Contents", []) if found["Size"] > 0)
+            for page in pages.paginate(Bucket=tenant.bucket, Prefix=folder):
+                objects = page.get("Contents", [])
+                listed += len(objects)
+                found += [one for one in objects if one["Size"] > 0 and is_data(one["Key"], folder)]
+                if listed > OBJECTS_MAX:
+                    raise Refused(
+                        f"more than {OBJECTS_MAX:,} objects lie below {INCOMING}{data_set}/: "
+                        "pack them into fewer, or split the data set",
+                        kind="too many objects",
+                    )
+                if hurried and page.get("IsTruncated") and self._monotonic() - begin > LISTED_SECONDS_MAX:
+                    raise Throttled(
+                        f"its {listed:,} objects so far took more than {LISTED_SECONDS_MAX:g} s to list"
+                    )
+        return found
 
 
 RESULT_BYTES_MAX = 1024 * 1024

@@ -1,7 +1,7 @@
 """The ports other than the store, in memory; each keeps what it was told."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.tenant_records import tenant_item, tenant_key
+from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.receipts import progress_of, receipt_of
 from trainyard.domain.requests import Content, Outcome, Request, Submission
@@ -75,6 +76,19 @@ class MemoryTierQueues:
     def send(self, submissions: Sequence[Submission]) -> dict[str, str]:
         self.sent += [s for s in submissions if s.request_id not in self.full]
         return {s.request_id: "full" for s in submissions if s.request_id in self.full}
+
+
+class MemoryRetrainings:
+    """Keeps what was asked, or lets it arrive at once where it was told how."""
+
+    def __init__(self) -> None:
+        self.asked: list[RetrainingAsked] = []
+        self.arrive: Callable[[RetrainingAsked], object] = lambda _: None
+
+    def ask(self, asked: Sequence[RetrainingAsked]) -> None:
+        for one in asked:
+            self.asked.append(one)
+            self.arrive(one)
 
 
 class MemoryBell:

@@ -1,0 +1,242 @@
+"""Storage that is slow, endless, denied or archived costs its tenant its own runs, and nobody else anything."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+from moto import mock_aws
+
+from tests.build import ACCOUNT, NOW, after, content, policy, request, submission, tenant, tier
+from tests.tables import without_cloud
+from tests.unit.test_use_cases import World
+from trainyard.adapters.aws import storage
+from trainyard.adapters.aws.storage import S3DataSets
+from trainyard.application.intake import Verdict
+from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
+from trainyard.domain.errors import DataUnavailable, Malformed, Refused
+from trainyard.domain.requests import Content, Request, State
+from trainyard.domain.tenants import Tenant, TrainingSettings, TrainOn
+
+BUCKET = "trainyard-t-acme"
+WHOLE = tenant(settings=TrainingSettings(algorithm="linear", target="y", train_on=TrainOn.WHOLE_PREFIX))
+TWO = policy(tier(quota=4, running_max_per_tenant=4), running_max=4)
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for _ in without_cloud(monkeypatch):
+        with mock_aws():
+            client = boto3.client("s3")
+            client.create_bucket(Bucket=BUCKET)
+            client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+            yield client
+
+
+class Broken:
+    """S3 that answers the given calls with an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, *_: Any, **__: Any) -> "Broken":
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        def fail(**_: Any) -> Any:
+            raise self.error
+
+        return self if name == "get_paginator" else fail
+
+
+def refused(code: str, status: int = 403) -> ClientError:
+    words: Any = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(words, "HeadObject")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refused("AccessDenied"),
+        refused("403"),
+        refused("InvalidObjectState"),
+        refused("NoSuchBucket", 404),
+        refused("KMS.DisabledException", 400),
+        refused("SlowDown", 503),
+        refused("InternalError", 500),
+        ReadTimeoutError(endpoint_url="s3"),
+    ],
+)
+@pytest.mark.parametrize("owner", [tenant(), WHOLE])
+def test_data_that_cannot_be_looked_at_gives_its_slot_back_at_once_and_fails_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, owner: Tenant
+) -> None:
+    world = World(limits=TWO, tenants=(owner, tenant("other")))
+    monkeypatch.setattr(storage, "client", Broken(error))
+    broken = S3DataSets()
+
+    class DataSets:
+        def write_manifest(self, whose: Tenant, one: Request) -> int:
+            return broken.write_manifest(whose, one) if whose.tenant_id == "acme" else one.data_bytes
+
+    world.dispatch = replace(world.dispatch, data_sets=DataSets())  # type: ignore[arg-type]
+    world.enlist.enlist(submission(1), NOW)
+    world.enlist.enlist(submission(2, tenant_id="other"), NOW)
+    world.dispatch.run_pass(NOW)
+    assert (world.request(submission(1).request_id).state, world.room.ledger().used) == (State.QUEUED, 1)
+    assert world.request(submission(2).request_id).state is State.RUNNING
+    for minute in (3, 10, 20, 40):
+        world.dispatch.run_pass(after(60 * minute))
+    ended = world.request(submission(1).request_id)
+    assert (ended.state, ended.failures, world.room.ledger().used) == (State.FAILED, 2, 1)
+    assert "the data c" in str(ended.reason)
+    assert len(world.executions.by_token) == 1
+
+
+def test_a_listing_without_end_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    class Endless:
+        def __call__(self, *_: Any, **__: Any) -> "Endless":
+            return self
+
+        def get_paginator(self, _: str) -> "Endless":
+            return self
+
+        def paginate(self, **_: Any) -> Iterator[dict[str, Any]]:
+            while True:
+                clock[0] += 0.9
+                yield {"Contents": [{"Key": "incoming/set-1/a.csv", "Size": 1}], "IsTruncated": True}
+
+    monkeypatch.setattr(storage, "client", Endless())
+    with pytest.raises(DataUnavailable, match="took more than 4 s to list"):
+        S3DataSets(monotonic=lambda: clock[0]).write_manifest(WHOLE, request(1))
+    assert clock[0] < 10
+
+
+def test_a_data_set_of_more_objects_than_a_run_takes_is_refused(monkeypatch: pytest.MonkeyPatch, s3: Any) -> None:
+    monkeypatch.setattr(storage, "OBJECTS_MAX", 5)
+    for number in range(6):
+        s3.put_object(Bucket=BUCKET, Key=f"incoming/set-1/{number}.csv", Body=b"x")
+    with pytest.raises(Refused, match="more than 5 objects lie below incoming/set-1/"):
+        S3DataSets().write_manifest(WHOLE, request(1))
+    with pytest.raises(Refused, match="more than 5 objects"):
+        S3DataSets().content_of(WHOLE, "set-1")
+
+
+def test_more_data_sets_than_can_be_asked_for_at_once_are_a_dead_letter(
+    monkeypatch: pytest.MonkeyPatch, s3: Any
+) -> None:
+    monkeypatch.setattr(storage, "DATA_SETS_MAX", 2)
+    for number in range(3):
+        s3.put_object(Bucket=BUCKET, Key=f"incoming/set-{number}/a.csv", Body=b"x")
+    with pytest.raises(Malformed, match="more than 2 data sets"):
+        S3DataSets().names(tenant())
+
+
+def test_markers_are_in_no_manifest_and_are_never_the_newest(s3: Any) -> None:
+    for name in ("a.csv", "_SUCCESS", "_committed_1", ".a.csv.crc", "b/.DS_Store", "../c.csv", "d//e.csv"):
+        s3.put_object(Bucket=BUCKET, Key=f"incoming/set-1/{name}", Body=b"12345")
+    assert S3DataSets().write_manifest(WHOLE, request(1)) == 5
+    key = f"reports/set-1/{request(1).request_id}/input.manifest"
+    assert b'"a.csv"]' in s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    found = S3DataSets().content_of(tenant(), "set-1")
+    assert found is not None
+    assert found.key == "incoming/set-1/a.csv"
+
+
+# --- what is checked is what is read --------------------------------------------------------------------------
+
+
+def test_what_was_refused_as_too_large_is_not_trained_on(s3: Any) -> None:
+    limits = policy(tier(instances=(replace(tier().instances[0], data_mb_max=1),)))
+    world = World(limits=limits)
+
+    def upload(size: int, second: int) -> Verdict:
+        key = "incoming/churn/data.csv"
+        version = s3.put_object(Bucket=BUCKET, Key=key, Body=b"x" * size)["VersionId"]
+        sequencer = f"{second:016X}"
+        one = content(key, version_id=version, size_bytes=size, sequencer=sequencer, event_time=after(second))
+        return world.receive(UploadArrived(account_id=ACCOUNT, content=one))[0].verdict
+
+    assert upload(1000, 1) is Verdict.SUBMITTED
+    world.enlist.enlist(world.queues.sent[0], after(1))
+    assert upload(5 * 1024 * 1024, 2) is Verdict.REJECTED
+    replace(world.dispatch, data_sets=S3DataSets()).run_pass(after(60))
+    assert world.executions.by_token == {}
+    (failed,) = [r for r in world.requests() if r.state is State.FAILED]
+    assert "5,242,880 bytes in all" in str(failed.reason)
+
+
+def test_a_run_is_told_the_size_of_what_was_looked_up_last(s3: Any) -> None:
+    world = World()
+    s3.put_object(Bucket=BUCKET, Key="incoming/churn/data.csv", Body=b"x" * 700)
+    one = replace(submission(1), data_set="churn")
+    world.enlist.enlist(one, NOW)
+    replace(world.dispatch, data_sets=S3DataSets()).run_pass(NOW)
+    ((_, parameters),) = world.executions.by_token.values()
+    assert parameters["InputBytes"] == "700"
+
+
+def test_an_object_that_has_gone_costs_no_job(s3: Any) -> None:
+    world = World()
+    world.dispatch = replace(world.dispatch, data_sets=S3DataSets())
+    world.enlist.enlist(replace(submission(1), data_set="churn"), NOW)
+    world.dispatch.run_pass(NOW)
+    assert world.executions.by_token == {}
+    assert "no data left" in str(world.request(submission(1).request_id).reason)
+
+
+# --- many data sets -------------------------------------------------------------------------------------------
+
+
+def test_a_retraining_of_a_thousand_data_sets_is_asked_for_one_by_one() -> None:
+    """So that it does not matter how many fit into one invocation."""
+    world = World()
+    world.retrainings.arrive = lambda _: None
+    names = [f"set-{number}" for number in range(1000)]
+    world.data_sets.objects = {("acme", name): [content(f"incoming/{name}/d.csv")] for name in names}
+    looked: list[str] = []
+    look = world.data_sets.content_of
+
+    def content_of(owner: Tenant, data_set: str) -> Content | None:
+        looked.append(data_set)
+        return look(owner, data_set)
+
+    world.data_sets.content_of = content_of  # type: ignore[method-assign, assignment]
+    asked = RetrainingAsked(account_id=ACCOUNT, event_id="e1", tenant_id="acme", data_set=None)
+    assert [judgement.verdict for judgement in world.receive(asked)] == [Verdict.SPREAD]
+    assert (looked, len(world.retrainings.asked)) == ([], 1000)
+    for one in world.retrainings.asked * 2:
+        world.receive(one)
+    assert len({sent.request_id for sent in world.queues.sent}) == 1000, "asked for again, they are the same"
+
+
+def test_a_retraining_of_a_tenant_without_data_is_told_so() -> None:
+    world = World()
+    asked = RetrainingAsked(account_id=ACCOUNT, event_id="e1", tenant_id="acme", data_set=None)
+    (judgement,) = world.receive(asked)
+    assert (judgement.verdict, judgement.kind) == (Verdict.REJECTED, "no data")
+
+
+# --- forged messages ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data_set": "../../x"},
+        {"data_set": "incoming"},
+        {"content": content("incoming/../code/preprocess.py")},
+        {"content": content("incoming/churn/../../code/preprocess.py")},
+        {"content": content("models/churn/x.csv")},
+        {"content": content("incoming/churn/_SUCCESS")},
+    ],
+)
+def test_a_message_that_intake_cannot_have_sent_is_not_enlisted(changes: dict[str, Any]) -> None:
+    world = World()
+    with pytest.raises(Malformed):
+        world.enlist.enlist(submission(1, **changes), NOW)
+    assert world.room.get(submission(1).request_id) is None
