@@ -79,12 +79,16 @@ REQUESTS ?= 1000000
 day: .venv/ready  ## simulate a day of 100,000 tenants, a million requests and 2,000 slots (takes a while)
 	@$(BIN)/python -m benchmarks.day --requests $(REQUESTS)
 
+TENANTS ?= 1000
+.PHONY: sweep-cost
+sweep-cost: .venv/ready  ## say what looking for uploads of which no event told costs: make sweep-cost TENANTS=10000
+	@$(BIN)/python -m benchmarks.sweep --tenants $(TENANTS)
+
 ONLY ?=
 .PHONY: bench
 bench: .venv/ready  ## measure speed and cost beside what others do, and write docs/performance.md (takes a while)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
-TENANTS ?= 1000
 .PHONY: onboarding
 onboarding: .venv/ready  ## measure onboarding of a thousand pooled tenants, and a large deletion (takes a while)
 	@$(BIN)/python -m local.onboarding --tenants $(TENANTS)

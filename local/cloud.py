@@ -117,6 +117,10 @@ class Cloud:
         """Let SageMaker answer nothing for so long, and tell nobody what ends meanwhile."""
         self._tell_sagemaker("outage", {"seconds": seconds})
 
+    def lose_uploads(self, share: float) -> None:
+        """Swallow a share of S3's events from now on."""
+        self._tell_sagemaker("uploads", {"lost": share})
+
     def _tell_sagemaker(self, what: str, body: Any) -> None:
         url = f"{self.sagemaker_url}/_local/{what}"
         request = urllib.request.Request(url, data=json.dumps(body).encode(), method="POST")

@@ -3,6 +3,7 @@
 import contextvars
 import hashlib
 import json
+import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,7 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     tell_encryption_keys()
     let_rules_send_by_queue_policy()
     refuse_queue_policies_of_several_queues()
+    swallow_uploads()
 
 
 def provision_pipelines(sagemaker: Callable[[], Any]) -> None:
@@ -121,6 +123,29 @@ def tell_object_versions() -> None:
 
     s3._fire_s3_event = fire_s3_event
     eventbridge._dispatch_event = dispatch_event
+
+
+_lost_share = 0.0
+"""Of S3's events, that are swallowed."""
+
+
+def lose_uploads(share: float) -> None:
+    """Swallow a share of S3's events from now on, as AWS does in a bucket's first minutes, and may at any time."""
+    global _lost_share  # noqa: PLW0603 - the server's one switch
+    _lost_share = share
+
+
+def swallow_uploads() -> None:
+    """Let S3's events be lost where `lose_uploads` says so; here they never are."""
+    from ministack.services import s3
+
+    fire = s3._fire_s3_event
+
+    def fire_or_lose(*arguments: Any, **options: Any) -> None:
+        if random.random() >= _lost_share:  # noqa: S311 - a fault, no secret
+            fire(*arguments, **options)
+
+    s3._fire_s3_event = fire_or_lose
 
 
 def authorise_as_aws() -> None:

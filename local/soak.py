@@ -5,13 +5,14 @@
 The real template, in real time. Some data sets are dropped each second, by the seed; jobs do nothing for a
 second and succeed. Now and then a worker process of some function is killed in the midst of whatever it
 does; at times SageMaker refuses or swallows some calls, or is killed: for some seconds it answers nobody,
-and what ends meanwhile is told to nobody. When the time is over the killing ends, and all that was dropped has
-to end: each upload one request, each request one success, each attempt one execution, no slot held, nothing in
-the dead letters. Memory and open files of the functions' workers, which keep nothing between invocations, and
-the number of unfinished requests are looked at all along and must not grow.
+and what ends meanwhile is told to nobody. A fifth of S3's events is swallowed all along. When the time is over the
+killing ends, and all that was dropped has to end: each upload one request, each request one success, each attempt
+one execution, no slot held, nothing in the dead letters. Memory and open files of the functions' workers, which
+keep nothing between invocations, and the number of unfinished requests are looked at all along and must not grow.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -35,7 +36,7 @@ STACK, TENANTS = "trainyard", 4
 DROPS_PER_SECOND, KILL_SECONDS, SHAKE_SECONDS, OUTAGE_SECONDS = 0.5, 20.0, 20.0, 240.0
 """An end that nobody was told of holds its slot for five minutes, and a batch whose recorder was killed for three:
 with more of either the slots would not do, and what waits would grow. A short soak has more of both."""
-TIMER_SECONDS = {"Dispatcher": 20.0, "Reconciler": 30.0}
+TIMER_SECONDS = {"Dispatcher": 20.0, "Reconciler": 30.0, "Intake": 30.0}
 """The local cloud keeps no such schedules; these are invoked more often than on AWS, as runs are shorter."""
 DRAIN_SECONDS = 1500
 """Messages of a killed worker come again after six minutes."""
@@ -54,6 +55,10 @@ tiers:
 """
 LOOKS_MIN = 32
 STARTS = ("StartPipelineExecution", "DescribePipelineExecution", "ListPipelineExecutionSteps")
+
+
+UPLOADS_LOST = 0.2
+"""Share of S3's events that are swallowed: the sweep finds their uploads."""
 
 
 @dataclass
@@ -94,8 +99,10 @@ class Soak:
         timers = [threading.Thread(target=self._timer, args=one, daemon=True) for one in TIMER_SECONDS.items()]
         for timer in timers:
             timer.start()
+        self.cloud.lose_uploads(UPLOADS_LOST)
         self._soak(seconds, progress)
         self.cloud.plant_faults()
+        self.cloud.lose_uploads(0.0)
         self._drain(progress)
         self.over.set()
         return self._wrong()
@@ -168,7 +175,9 @@ class Soak:
         )
         while not self.over.wait(seconds):
             try:
-                functions.invoke(FunctionName=arn, InvocationType="Event", Payload=b'{"source": "timer"}')
+                source = "sweep" if name == "Intake" else "timer"
+                payload = json.dumps({"source": source}).encode()
+                functions.invoke(FunctionName=arn, InvocationType="Event", Payload=payload)
             except Exception as error:
                 self.missed.append(f"the timer of {name} did not come through: {error}")
 
@@ -246,7 +255,8 @@ def main() -> int:
         wrong = soak.run(given.minutes * 60, progress)
     console.print(
         f"{len(soak.dropped)} drops, {sum(soak.kills.values())} workers killed ({dict(soak.kills)}), "
-        f"SageMaker shaken {soak.shakes} times and killed {soak.outages} times"
+        f"SageMaker shaken {soak.shakes} times and killed {soak.outages} times, "
+        f"{UPLOADS_LOST:.0%} of S3's events swallowed"
     )
     if soak.memory_mb:
         console.print(

@@ -14,10 +14,15 @@ from trainyard.telemetry import build_logger, count
 
 logger = build_logger("intake")
 
+NEEDED_MILLIS = 20_000
+"""For one more tenant: ten pages of its objects, and what is found."""
+
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answer which messages must be delivered again."""
+    """Answer which messages must be delivered again; for the timer, look for uploads of which no event told."""
+    if event.get("source") == "sweep":
+        return sweep(context)
     bodies = {record["messageId"]: record["body"] for record in event["Records"]}
     failed: dict[str, Exception] = {}
     for message_id, result in receive(bodies).items():
@@ -26,6 +31,20 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         except Exception as error:  # any one message's trouble is its own
             failed[message_id] = error
     return told_again(logger, event["Records"], failed)
+
+
+def sweep(context: LambdaContext) -> dict[str, Any]:
+    swept = bootstrap.lost_uploads().run(
+        datetime.now(UTC), out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
+    )
+    for content in swept.found:
+        logger.warning("an upload that no event told", extra={"bucket": content.bucket, "key": content.key})
+    for tenant_id, detail in swept.failed.items():
+        logger.warning("uploads could not be looked for", extra={"tenant_id": tenant_id, "detail": detail})
+    logger.info("looked for lost uploads", extra={"tenants": swept.tenants, "objects": swept.objects})
+    count("UploadsUntold", len(swept.found))
+    count("SweepsFailed", len(swept.failed))
+    return {"found": len(swept.found), "tenants": swept.tenants, "objects": swept.objects}
 
 
 def receive(bodies: dict[str, str]) -> dict[str, list[Judgement] | Exception]:

@@ -122,6 +122,7 @@ class SageMakerService:
     `client_as` with the credentials of a role: what a pipeline does itself, it does with its own role.
     `denial` tells why a role may not do something: (role, action, resource, condition keys) → AWS's words or None.
     POST /_local/credentials with {"role_arn"} answers what `assume` gives: how a service acts as that role.
+    POST /_local/uploads with {"lost"} swallows that share of S3's events.
     POST /_local/outage with {"seconds"} kills it for so long: what it answers itself (not moto) it refuses with
     503, and events are lost; what it has stored and what runs is there afterwards."""
 
@@ -136,12 +137,13 @@ class SageMakerService:
         client: Callable[[str], Any],
         assume: Callable[[str], Answer],
         denial: Callable[[str, str, str, Answer], str | None] = lambda *_: None,
+        lose_uploads: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._account, self._region = account_id, region
         self._runner, self._client, self._client_as = runner, client, client_as
         self._emit_now = emit
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._assume, self._denial = assume, denial
+        self._assume, self._denial, self._lose_uploads = assume, denial, lose_uploads
         self._lock = threading.Lock()
         self._pipelines: dict[str, Pipeline] = {}
         self._executions: dict[str, Execution] = {}
@@ -177,6 +179,9 @@ class SageMakerService:
             return _respond(start_response, 200, self._assume(json.loads(_body(environ))["role_arn"]))
         if environ["PATH_INFO"] == "/_local/faults":
             self._plant(json.loads(_body(environ)))
+            return _respond(start_response, 200, {})
+        if environ["PATH_INFO"] == "/_local/uploads":
+            self._lose_uploads(json.loads(_body(environ))["lost"])
             return _respond(start_response, 200, {})
         if environ["PATH_INFO"] == "/_local/outage":
             self._down_until = time.monotonic() + json.loads(_body(environ))["seconds"]

@@ -429,6 +429,26 @@ def test_a_policy_that_asks_for_what_jobs_may_not_have_is_refused(
         assert reason in capsys.readouterr().err
 
 
+def test_an_upload_of_which_s3_tells_nothing_becomes_a_request(yard: Yard) -> None:
+    """As in the first minutes of a bucket, and at any time."""
+    bucket = yard.create("untold-upload")
+    yard.cloud.lose_uploads(1.0)
+    try:
+        yard.put(bucket, "incoming/wine/wine.csv", WINE)
+        yard.put(bucket, "incoming/wine/_SUCCESS", b"x")
+        yard.put(bucket, "incoming/empty/empty.csv", b"")
+    finally:
+        yard.cloud.lose_uploads(0.0)
+    assert yard.requests("untold-upload") == []
+    functions = yard.cloud.client("lambda")
+    for found in (2, 0):
+        answer = functions.invoke(FunctionName=yard.outputs["IntakeFunction"], Payload=b'{"source": "sweep"}')
+        told = json.loads(answer["Payload"].read())
+        assert (told.get("found"), "errorMessage" in told) == (found, False), told
+        requests = yard.ended("untold-upload", count=2)
+    assert sorted(request.state for request in requests) == [State.REJECTED, State.SUCCEEDED]
+
+
 def test_an_end_whose_event_was_lost_is_found_by_the_reconciler(yard: Yard) -> None:
     """The reconciler's clock runs ahead, so that the run counts as unheard of."""
     bucket = yard.create("lost")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trainyard.application.guard import Guard
     from trainyard.application.intake import Intake
     from trainyard.application.leaving import Leaving
+    from trainyard.application.lost_uploads import LostUploads
     from trainyard.application.metering import Metering
     from trainyard.application.moving import Moving
     from trainyard.application.onboarding import Onboarding
@@ -66,6 +67,22 @@ def intake() -> Intake:
         waiting_room=_waiting_room(settings),
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
+    )
+
+
+@cache
+def lost_uploads() -> LostUploads:
+    from trainyard.adapters.aws.storage import S3Uploads
+    from trainyard.application.lost_uploads import LostUploads
+
+    settings = Settings.from_env("account_id", "scheduler_table", "requests_table", "record_table")
+    return LostUploads(
+        account_id=settings.account_id,
+        store=_store(settings),
+        tenants=tenants(),
+        uploads=S3Uploads(),
+        waiting_room=_waiting_room(settings),
+        intake=intake(),
     )
 
 

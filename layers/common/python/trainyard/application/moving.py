@@ -11,6 +11,7 @@ held until the end, so that all this merges into one request per data set.
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from trainyard.application.lost_uploads import note_young
 from trainyard.application.ports import Bell, DataSets, TierQueues
 from trainyard.application.records import stamp, unstamp
 from trainyard.application.tenants import Answer, Migration, Provisioning, Removal, Step, TenantDesk
@@ -105,7 +106,9 @@ class Moving:
         if target.bucket != tenant.bucket:
             self._refuse_alone(tenant)
             self.migration.repoint_models(tenant, target)
-            target = replace(target, role=RoleState.MADE, role_since=step.at)
+            target = replace(target, role=RoleState.MADE, role_since=step.at, watched_from=step.at)
+            # S3 may not tell of the first uploads to a bucket whose events have just been let through.
+            note_young(self.desk.waiting_room.store, tenant.tenant_id, step.at)
         # Held in the new tier as in the old, until the end.
         self.desk.waiting_room.set_tenant_paused(target.tier, tenant.tenant_id, True, step.at)
         if (target.tier, target.bucket) != (tenant.tier, tenant.bucket):

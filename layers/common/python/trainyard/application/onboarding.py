@@ -12,6 +12,7 @@ A step derives what it makes from the record and the wish. An update writes the 
 from dataclasses import dataclass, replace
 
 from trainyard.application.book import Book
+from trainyard.application.lost_uploads import note_young
 from trainyard.application.metering import licence_given
 from trainyard.application.ports import Bell
 from trainyard.application.tenants import (
@@ -103,8 +104,12 @@ class Onboarding:
         if new:
             self.desk.waiting_room.take_up_month(tenant.tier, tenant.tenant_id, step.at)
         self._note_licence(tenant, step)
-        state = TenantState.ACTIVE if new else tenant.state
-        return _told(self.desk.done(tenant, "Created" if new else None, state=state))
+        if not new:
+            return _told(self.desk.done(tenant, None))
+        # S3 may not tell of the first uploads to a new bucket.
+        note_young(self.desk.waiting_room.store, tenant.tenant_id, step.at)
+        begun = tenant.operation.begun_at if tenant.operation else None
+        return _told(self.desk.done(tenant, "Created", state=TenantState.ACTIVE, watched_from=begun or step.at))
 
     # --- update -----------------------------------------------------------------------------------------------
 

@@ -108,6 +108,8 @@ class Tenant:
     """The AWS account by which the tenant bought the service on AWS Marketplace; None if it did not."""
     license_arn: str | None = None
     """The licence that goes with it."""
+    watched_from: datetime | None = None
+    """Since when its uploads are looked for where it lies now: what is older was copied there, or is nobody's."""
     operation: Operation | None = None
     settled_by: str | None = None
     """The run that carried out the last change; its last step may be repeated."""

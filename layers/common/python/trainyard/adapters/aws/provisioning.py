@@ -70,6 +70,9 @@ class AwsProvisioning:
                 "another stack name"
             ) from error
         with translated():
+            # First, since it takes minutes until events come; to nobody else it is open yet.
+            told: Document = {"EventBridgeConfiguration": {}} if opened else {}
+            s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=told)
             s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCKED)
             s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
             encryption = {
@@ -82,9 +85,6 @@ class AwsProvisioning:
                 Bucket=bucket, LifecycleConfiguration={"Rules": self._estate.lifecycle()}
             )
             s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": self._estate.tags(tenant)})
-            # Last, so that no upload is announced before the rest holds.
-            told: Document = {"EventBridgeConfiguration": {}} if opened else {}
-            s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=told)
 
     # --- role -------------------------------------------------------------------------------------------------
 

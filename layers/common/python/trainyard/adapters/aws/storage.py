@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.records import stamp
-from trainyard.domain.arrivals import INCOMING, is_data
+from trainyard.domain.arrivals import INCOMING, is_data, is_marker
 from trainyard.domain.errors import (
     Conflict,
     DataUnavailable,
@@ -190,6 +190,38 @@ class S3DataSets:
                         f"its {listed:,} objects so far took more than {LISTED_SECONDS_MAX:g} s to list"
                     )
         return found
+
+
+class S3Uploads:
+    """Implements Uploads: by version, since a request is named by the version that its event tells."""
+
+    def page(self, tenant: Tenant, *, since: datetime, after: str | None) -> tuple[list[Content], str | None]:
+        folder = f"{tenant.root}{INCOMING}"
+        markers = dict(zip(("KeyMarker", "VersionIdMarker"), json.loads(after), strict=True)) if after else {}
+        with translated():
+            found = client("s3").list_object_versions(Bucket=tenant.bucket, Prefix=folder, **markers)
+        contents = [
+            Content(
+                bucket=tenant.bucket,
+                key=version["Key"],
+                version_id=version["VersionId"],
+                etag=version["ETag"].strip('"'),
+                sequencer="",
+                size_bytes=version["Size"],
+                event_time=version["LastModified"].astimezone(UTC),
+            )
+            for version in found.get("Versions", [])
+            if self._counts(tenant, version, folder, since)
+        ]
+        if not found.get("IsTruncated"):
+            return contents, None
+        return contents, json.dumps([found["NextKeyMarker"], found["NextVersionIdMarker"]])
+
+    def _counts(self, tenant: Tenant, version: dict[str, Any], folder: str, since: datetime) -> bool:
+        data_set = version["Key"].removeprefix(folder).partition("/")[0]
+        wanted = version["IsLatest"] or tenant.settings_for(data_set).every_upload
+        lies_there = version["VersionId"] != "null" and version["LastModified"] >= since.replace(microsecond=0)
+        return wanted and lies_there and not is_marker(version["Key"].removeprefix(folder))
 
 
 RESULT_BYTES_MAX = 1024 * 1024

@@ -1,0 +1,171 @@
+"""Lost uploads: objects below `incoming/` of which no event told become requests all the same.
+
+S3 takes some minutes until EventBridge hears of a bucket, and tells later of nothing that came before (S3 user
+guide, "Enabling Amazon EventBridge"); and an event can be lost at any time. So the buckets themselves are looked
+at:
+
+    young     every few minutes, while a tenant's bucket is new: its events may not come yet
+    all       a few tenants a run, from where the last run ended, for ever
+
+An object is known if the request that its event names is: both are named by the object's version.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from trainyard.application.intake import Intake
+from trainyard.application.records import stamp, unstamp
+from trainyard.application.store import READ_AT_ONCE, Key, Put, Store, listed
+from trainyard.application.waiting_room import WaitingRoom
+from trainyard.domain.arrivals import UploadArrived
+from trainyard.domain.names import request_id
+from trainyard.domain.requests import Content
+from trainyard.domain.tenants import Tenant, TenantState
+
+YOUNG_FOR = timedelta(hours=1)
+"""S3 speaks of some five minutes until events come."""
+
+LOOKED_BACK = timedelta(days=30)
+"""What is older has been looked at before; its request may have reached the end of its retention (45 days at
+least)."""
+
+TENANTS_A_RUN = 10
+"""About so many are looked at beside the young ones."""
+
+PAGES_A_RUN = 10
+"""Of a tenant's objects, a thousand versions each; what is left is looked at in the next run."""
+
+ARRIVALS_TOGETHER = 10
+
+_YOUNG = "young"
+_CURSOR = Key("scheduler", (("pk", "sweep"), ("sk", "cursor")))
+
+
+class Uploads(Protocol):
+    """What lies below the tenants' `incoming/`."""
+
+    def page(self, tenant: Tenant, *, since: datetime, after: str | None) -> tuple[list[Content], str | None]:
+        """Return some object versions that are data and were written since a time, and where to go on; None at the
+        end. Of a data set that is trained on as its newest content only what lies there now.
+        """
+        ...
+
+
+class TenantPages(Protocol):
+    def get(self, tenant_id: str) -> Tenant | None: ...
+    def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Sweep:
+    """What one run has looked at."""
+
+    tenants: int = 0
+    objects: int = 0
+    found: list[Content] = field(default_factory=list)
+    """Of which no event had told."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Tenant → what went wrong; it is looked at again next time around."""
+
+
+def note_young(store: Store, tenant_id: str, now: datetime) -> None:
+    """Let a tenant's bucket be looked at every few minutes for a while. Idempotent."""
+    until = now + YOUNG_FOR
+    item = {"until": stamp(until), "expires_at": int(until.timestamp())}
+    store.transact([Put(Key("scheduler", (("pk", _YOUNG), ("sk", tenant_id))), item)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostUploads:
+    account_id: str
+    store: Store
+    tenants: TenantPages
+    uploads: Uploads
+    waiting_room: WaitingRoom
+    intake: Intake
+
+    def run(self, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> Sweep:
+        """Look at the young buckets, and at some of all; what no event told arrives now. Safe at any time.
+
+        One tenant that fails holds up no other.
+        """
+        sweep = Sweep()
+        # 1. The young ones, each from its beginning.
+        young: set[str] = set()
+        for tenant in self._young(now):
+            if out_of_time():
+                return sweep
+            self._look(tenant, None, now, sweep)
+            young.add(tenant.tenant_id)
+        # 2. Some of all, from where the last run ended.
+        (item,) = self.store.get(_CURSOR)
+        state = item or {}
+        after, done, objects = state.get("after"), int(state.get("done", 0)), state.get("objects")
+        tenants, following = self.tenants.page(after=after, limit=TENANTS_A_RUN)
+        for number, tenant in enumerate(tenants):
+            if number < done or tenant.tenant_id in young:
+                continue
+            if out_of_time():
+                self._keep(after, number, objects)
+                return sweep
+            objects = self._look(tenant, objects, now, sweep)
+            if objects is not None:
+                self._keep(after, number, objects)
+                return sweep
+        self._keep(following, 0, None)
+        return sweep
+
+    def _young(self, now: datetime) -> Iterator[Tenant]:
+        for item in listed(self.store, "scheduler", _YOUNG):
+            if unstamp(item["until"]) > now:
+                tenant = self.tenants.get(item["sk"])
+                if tenant is not None:
+                    yield tenant
+
+    def _look(self, tenant: Tenant, after: str | None, now: datetime, sweep: Sweep) -> str | None:
+        """Look at a tenant's objects from a place on; return where to go on, None at the end."""
+        if tenant.state is not TenantState.ACTIVE:
+            return None
+        sweep.tenants += 1
+        since = max(now - LOOKED_BACK, tenant.watched_from or now - LOOKED_BACK)
+        try:
+            for _ in range(PAGES_A_RUN):
+                contents, after = self.uploads.page(tenant, since=since, after=after)
+                sweep.objects += len(contents)
+                self._arrive(self._unheard_of(tenant, contents), now, tenant, sweep)
+                if after is None:
+                    return None
+        except Exception as error:  # any one tenant's trouble is its own
+            sweep.failed[tenant.tenant_id] = f"{type(error).__name__}: {error}"
+            return None
+        return after
+
+    def _unheard_of(self, tenant: Tenant, contents: Sequence[Content]) -> list[Content]:
+        """Return the contents whose events have not become requests, nor refusals."""
+        named = {
+            request_id(
+                tenant_id=tenant.tenant_id, bucket=one.bucket, key=one.key, revision=one.version_id or ""
+            ): one
+            for one in contents
+        }
+        ids = list(named)
+        for begin in range(0, len(ids), READ_AT_ONCE):
+            for request in self.waiting_room.get_all(ids[begin : begin + READ_AT_ONCE]):
+                del named[request.request_id]
+        return list(named.values())
+
+    def _arrive(self, contents: Sequence[Content], now: datetime, tenant: Tenant, sweep: Sweep) -> None:
+        for begin in range(0, len(contents), ARRIVALS_TOGETHER):
+            part = contents[begin : begin + ARRIVALS_TOGETHER]
+            arrivals = [UploadArrived(account_id=self.account_id, content=content) for content in part]
+            for content, result in zip(part, self.intake.receive(arrivals, now), strict=True):
+                if isinstance(result, Exception):
+                    sweep.failed[tenant.tenant_id] = f"{type(result).__name__}: {result}"
+                else:
+                    sweep.found.append(content)
+
+    def _keep(self, after: str | None, done: int, objects: str | None) -> None:
+        place = {"after": after, "done": done, "objects": objects}
+        self.store.transact([Put(_CURSOR, {name: value for name, value in place.items() if value is not None})])

@@ -1,0 +1,217 @@
+"""An upload of which no event tells becomes a request all the same."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from tests.build import ACCOUNT, NOW, after, content, tenant
+from tests.tables import without_cloud
+from tests.unit.test_use_cases import World
+from trainyard.adapters.aws.storage import S3Uploads
+from trainyard.application import lost_uploads
+from trainyard.application.lost_uploads import LostUploads, note_young
+from trainyard.domain.arrivals import UploadArrived
+from trainyard.domain.requests import Content, State
+from trainyard.domain.tenants import Tenant, TenantState
+
+BUCKET = "trainyard-t-acme"
+
+
+class MemoryUploads:
+    """Objects by tenant; a page has two."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, list[Content]] = {}
+        self.calls: list[tuple[str, str | None]] = []
+        self.broken: set[str] = set()
+
+    def page(self, tenant: Tenant, *, since: datetime, after: str | None) -> tuple[list[Content], str | None]:
+        self.calls.append((tenant.tenant_id, after))
+        if tenant.tenant_id in self.broken:
+            raise PermissionError("AccessDenied")
+        begin = int(after or 0)
+        contents = [one for one in self.contents.get(tenant.tenant_id, []) if one.event_time >= since]
+        return contents[begin : begin + 2], str(begin + 2) if begin + 2 < len(contents) else None
+
+
+class MemoryPages:
+    """The tenants, three a page."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def get(self, tenant_id: str) -> Tenant | None:
+        return self.world.intake.tenants.get(tenant_id)
+
+    def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]:
+        begin = int(after or 0)
+        return list(self.world.tenants[begin : begin + 3]), str(begin + 3) if begin + 3 < len(
+            self.world.tenants
+        ) else None
+
+
+def build(*names: str) -> tuple[World, LostUploads, MemoryUploads]:
+    world, uploads = World(tenants=tuple(map(tenant, names))), MemoryUploads()
+    lost = LostUploads(
+        account_id=ACCOUNT,
+        store=world.store,
+        tenants=MemoryPages(world),
+        uploads=uploads,
+        waiting_room=world.room,
+        intake=world.intake,
+    )
+    return world, lost, uploads
+
+
+def upload(name: str, number: int, **changes: Any) -> Content:
+    return content(
+        f"incoming/set-{number}/d.csv", bucket=f"trainyard-t-{name}", version_id=f"v{number}", **changes
+    )
+
+
+def test_an_upload_of_which_no_event_told_is_sent_and_one_that_is_known_is_not() -> None:
+    world, lost, uploads = build("acme")
+    told, untold = upload("acme", 1), upload("acme", 2)
+    uploads.contents["acme"] = [told, untold]
+    world.receive(UploadArrived(account_id=ACCOUNT, content=told))
+    world.enlist.enlist(world.queues.sent[0], NOW)
+    sweep = lost.run(after(60))
+    assert (sweep.found, sweep.objects) == ([untold], 2)
+    assert [sent.content.key for sent in world.queues.sent] == [told.key, untold.key]
+    world.enlist.enlist(world.queues.sent[1], after(61))
+    assert lost.run(after(120)).found == []
+
+
+def test_the_event_of_a_found_upload_that_comes_after_all_names_the_same_request() -> None:
+    world, lost, uploads = build("acme")
+    uploads.contents["acme"] = [upload("acme", 1)]
+    lost.run(after(60))
+    world.receive(UploadArrived(account_id=ACCOUNT, content=replace(upload("acme", 1), sequencer="AB")))
+    assert len({sent.request_id for sent in world.queues.sent}) == 1
+
+
+def test_a_found_upload_that_is_not_welcome_is_refused_once_with_its_receipt() -> None:
+    world, lost, uploads = build("acme")
+    uploads.contents["acme"] = [upload("acme", 1, size_bytes=0)]
+    assert len(lost.run(after(60)).found) == 1
+    (refused,) = world.requests()
+    assert refused.state is State.REJECTED
+    assert lost.run(after(120)).found == []
+
+
+def test_what_was_copied_to_a_tenants_place_before_its_uploads_were_watched_there_is_no_upload() -> None:
+    world, lost, uploads = build()
+    moved = tenant(watched_from=after(100))
+    world.tenants, world.intake.tenants._tenants["acme"] = (moved,), moved  # type: ignore[attr-defined]
+    uploads.contents["acme"] = [upload("acme", 1, event_time=after(99)), upload("acme", 2, event_time=after(101))]
+    assert [found.key for found in lost.run(after(200)).found] == ["incoming/set-2/d.csv"]
+
+
+def test_what_is_older_than_a_request_is_kept_is_left_alone() -> None:
+    _, lost, uploads = build("acme")
+    uploads.contents["acme"] = [upload("acme", 1, event_time=NOW - timedelta(days=31))]
+    assert lost.run(NOW).found == []
+
+
+def test_all_tenants_are_looked_at_in_turn_and_all_their_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lost_uploads, "PAGES_A_RUN", 2)
+    names = [f"t{number}" for number in range(7)]
+    world, lost, uploads = build(*names)
+    for name in names:
+        uploads.contents[name] = [upload(name, number) for number in range(9)]
+    found: list[Content] = []
+    for run in range(40):
+        found += lost.run(after(300 * run)).found
+        for sent in world.queues.sent:
+            world.enlist.enlist(sent, after(300 * run))
+        world.queues.sent.clear()
+    assert len(found) == len({(one.bucket, one.key) for one in found}) == 63
+
+
+def test_a_run_without_time_goes_on_where_it_ended() -> None:
+    _, lost, uploads = build("a", "b", "c", "d")
+
+    def time_for(count: int) -> Callable[[], bool]:
+        left = iter([False] * count)
+        return lambda: next(left, True)
+
+    for expected in ("a", "b", "c", "d", "a"):
+        uploads.calls.clear()
+        lost.run(NOW, out_of_time=time_for(1))
+        assert [name for name, _ in uploads.calls] == [expected]
+
+
+def test_a_tenant_whose_storage_fails_holds_up_no_other() -> None:
+    _, lost, uploads = build("a", "b", "c")
+    uploads.broken = {"b"}
+    sweep = lost.run(NOW)
+    assert [name for name, _ in uploads.calls] == ["a", "b", "c"]
+    assert list(sweep.failed) == ["b"]
+
+
+def test_a_young_bucket_is_looked_at_in_each_run_for_an_hour() -> None:
+    _, lost, uploads = build("a", "b", "c", "d", "e")
+    lost.run(NOW)
+    note_young(lost.store, "a", NOW)
+    for seconds, looked in ((300, ["a", "d", "e"]), (600, ["a", "b", "c"]), (3700, ["d", "e"])):
+        uploads.calls.clear()
+        lost.run(after(seconds))
+        assert [name for name, _ in uploads.calls] == looked
+
+
+def test_a_tenant_that_is_suspended_or_going_is_left_alone() -> None:
+    _, lost, uploads = build()
+    lost.tenants.world.tenants = tuple(  # type: ignore[attr-defined]
+        tenant(f"t{number}", state=state)
+        for number, state in enumerate((TenantState.SUSPENDED, TenantState.DELETING, TenantState.DELETED))
+    )
+    lost.run(NOW)
+    assert uploads.calls == []
+
+
+# --- S3 -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for _ in without_cloud(monkeypatch):
+        with mock_aws():
+            client = boto3.client("s3")
+            client.create_bucket(Bucket=BUCKET)
+            client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+            yield client
+
+
+def all_of(owner: Tenant, since: datetime) -> list[Content]:
+    found: list[Content] = []
+    after: str | None = None
+    while True:
+        contents, after = S3Uploads().page(owner, since=since, after=after)
+        found += contents
+        if after is None:
+            return found
+
+
+def test_of_a_key_what_lies_there_now_counts_and_markers_do_not(s3: Any) -> None:
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    s3.put_object(Bucket=BUCKET, Key="incoming/a/d.csv", Body=b"old")
+    version = s3.put_object(Bucket=BUCKET, Key="incoming/a/d.csv", Body=b"newer")["VersionId"]
+    for key in ("incoming/a/_SUCCESS", "models/x", "receipts/a/b.json"):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
+    s3.put_object(Bucket=BUCKET, Key="incoming/gone/d.csv", Body=b"x")
+    s3.delete_object(Bucket=BUCKET, Key="incoming/gone/d.csv")
+    (found,) = all_of(tenant(), since)
+    assert (found.key, found.version_id, found.size_bytes) == ("incoming/a/d.csv", version, 5)
+    assert all_of(tenant(), datetime.now(UTC) + timedelta(minutes=1)) == []
+
+
+def test_where_every_upload_is_trained_on_every_version_counts(s3: Any) -> None:
+    for body in (b"1", b"22"):
+        s3.put_object(Bucket=BUCKET, Key="incoming/a/d.csv", Body=body)
+    eager = tenant(settings=replace(tenant().settings, every_upload=True))
+    assert len(all_of(eager, datetime.now(UTC) - timedelta(minutes=1))) == 2
