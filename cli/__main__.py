@@ -81,7 +81,7 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     actions = tenant.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = actions.add_parser(
         "create",
-        help="create a tenant; run again, it makes whole what a failed run left",
+        help="create a tenant; run again after a failure, it goes on where that run ended",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  trainyard tenant create acme --tier premium --target churned "
         '--data-set sales:target=revenue,problem=regression,train_on=whole-prefix --retrain "rate(1 day)"',

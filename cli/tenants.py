@@ -41,8 +41,8 @@ def update(deployment: Deployment, arguments: Namespace) -> Answer:
 
 
 def repair(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Create the tenant once more, asking for nothing new: what has gone is made again."""
-    return _changed(deployment, Change.CREATE, arguments)
+    """Make again what has gone, or was changed."""
+    return _changed(deployment, Change.CREATE, arguments, repair=True)
 
 
 def move(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -110,8 +110,8 @@ def credentials(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def _changed(deployment: Deployment, change: Change, arguments: Namespace) -> Answer:
-    told = run(deployment, change, {"tenant": _entry(arguments)})
+def _changed(deployment: Deployment, change: Change, arguments: Namespace, *, repair: bool = False) -> Answer:
+    told = run(deployment, change, {"tenant": _entry(arguments) | ({"repair": True} if repair else {})})
     answer = _tenant_answer(tenant_view(deployment.tenant(arguments.tenant_id)))
     return replace(answer, data=answer.data | {"told": told})
 

@@ -25,6 +25,7 @@ ACCESS_ROLE = f"arn:aws:iam::{ACCOUNT}:role/trainyard/{STACK}/{STACK}-TenantAcce
 Document = dict[str, Any]
 
 ESTATE = Estate(
+    stack=STACK,
     stage="dev",
     partition="aws",
     account_id=ACCOUNT,

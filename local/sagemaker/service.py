@@ -169,6 +169,7 @@ class SageMakerService:
             "ListTags": self.list_tags,
             "UpdateModelPackage": self.update_model_package,
             "DeleteModelPackage": self.delete_model_package,
+            "CreateModelPackageGroup": self.create_model_package_group,
             "DeleteModelPackageGroup": self.delete_model_package_group,
         }
 
@@ -404,6 +405,17 @@ class SageMakerService:
         if self._backend().model_packages.pop(arn, None) is None:
             raise ApiError("ValidationException", f"Model package {arn} does not exist")
         return {}
+
+    def create_model_package_group(self, request: Answer) -> Answer:
+        """moto writes over a group that is there, with its tags."""
+        name, backend = request["ModelPackageGroupName"], self._backend()
+        if name in backend.model_package_groups:
+            arn = backend.model_package_groups[name].arn
+            raise ApiError("ValidationException", f"Model Package Group already exists: {arn}")
+        arn = backend.create_model_package_group(
+            name, request.get("ModelPackageGroupDescription", ""), request.get("Tags")
+        )
+        return {"ModelPackageGroupArn": arn}
 
     def delete_model_package_group(self, request: Answer) -> Answer:
         name, backend = request["ModelPackageGroupName"], self._backend()

@@ -51,9 +51,10 @@ class Yard:
     cloud: Cloud
     outputs: dict[str, str]
     deployment: Deployment
+    stack: str = "trainyard"
 
     def run(self, *arguments: str) -> int:
-        return main(["--stack", "trainyard", *arguments])
+        return main(["--stack", self.stack, *arguments])
 
     def create(self, tenant_id: str, *options: str, tier: str = "basic") -> str:
         target = () if "--target" in options else ("--target", "target")

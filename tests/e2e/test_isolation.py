@@ -207,14 +207,14 @@ def test_the_matrix_is_not_empty_words_when_every_layer_is_weakened_it_fails(
         return not denied(partial(as_caller.get_object, Bucket=victim.bucket, Key=KEYS[0]))
 
     try:
-        iam.put_role_policy(RoleName="trainyard-corp", PolicyName="more", PolicyDocument=policy)
+        iam.put_role_policy(RoleName="trainyard--corp", PolicyName="more", PolicyDocument=policy)
         assert not steal(), "the boundary and the bucket's policy hold"
-        iam.delete_role_permissions_boundary(RoleName="trainyard-corp")
+        iam.delete_role_permissions_boundary(RoleName="trainyard--corp")
         assert not steal(), "the bucket's policy holds"
         owner.delete_bucket_policy(Bucket=victim.bucket)
         assert steal()
     finally:
-        iam.delete_role_policy(RoleName="trainyard-corp", PolicyName="more")
+        iam.delete_role_policy(RoleName="trainyard--corp", PolicyName="more")
         for name in ("corp", "corp1"):
             assert yard.run("tenant", "repair", name) == 0
     assert not steal()
@@ -286,7 +286,7 @@ def test_no_function_reaches_what_its_duty_does_not_need(
                 assert denied(call, **at, **more), f"{name} may {verb} {at}"
         for service, call_name, arguments in (
             ("iam", "create_user", {"UserName": "mallory"}),
-            ("iam", "delete_role", {"RoleName": "trainyard-corp"}),
+            ("iam", "delete_role", {"RoleName": "trainyard--corp"}),
             ("sqs", "purge_queue", {"QueueUrl": yard.outputs["UploadsQueue"]}),
             ("dynamodb", "delete_table", {"TableName": yard.outputs["TenantsTable"]}),
             ("dynamodb", "scan", {"TableName": yard.outputs["RequestsTable"]}),

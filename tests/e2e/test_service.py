@@ -495,21 +495,31 @@ def test_a_running_execution_can_be_stopped(yard: Yard) -> None:
     assert (request.state, yard.slots_used()) == (State.STOPPED, 0)
 
 
-def test_creating_a_tenant_twice_changes_nothing_and_bad_wishes_are_refused(
-    yard: Yard, capsys: pytest.CaptureFixture[str]
-) -> None:
-    yard.create("twins")
+def test_a_name_that_is_taken_and_bad_wishes_are_refused(yard: Yard, capsys: pytest.CaptureFixture[str]) -> None:
+    yard.create("twins", "--budget-usd", "500")
     first = yard.deployment.tenant("twins")
-    yard.create("twins")
-    again = yard.deployment.tenant("twins")
-    assert replace(again, revision=0, settled_by=None) == replace(first, revision=0, settled_by=None)
+    for again in (
+        ("twins", "--tier", "basic", "--target", "target"),
+        ("twins", "--tier", "premium", "--target", "y"),
+        ("twins", "--tier", "basic", "--target", "target", "--budget-usd", "0.01", "--running-max", "1"),
+    ):
+        capsys.readouterr()
+        assert yard.run("tenant", "create", *again) == 1
+        said = capsys.readouterr().err
+        assert "the name twins is taken: choose another" in said
+        assert "basic" not in said.replace("create twins", "")
+        assert "delete" not in said
+        assert yard.deployment.tenant("twins") == first
+    limits = yard.deployment.policies.current().tenant("twins")
+    assert limits.budget is not None
+    assert limits.budget.limit_usd == 500
+    assert limits.running_max is None
+    assert yard.run("tenant", "repair", "twins") == 0
+    repaired = yard.deployment.tenant("twins")
+    assert replace(repaired, revision=0, settled_by=None) == replace(first, revision=0, settled_by=None)
     for wish, reason in (
         (("ACME", "--tier", "basic", "--target", "y"), "cannot name a tenant"),
         (("gold", "--tier", "gold", "--target", "y"), "there is no tier 'gold'; the policy has basic"),
-        (
-            ("twins", "--tier", "premium", "--target", "y"),
-            "exists already, on tier basic: `trainyard tenant move twins --tier premium`",
-        ),
         (("x", "--tier", "basic", "--target", "y", "--retrain", "daily"), "is no schedule"),
         (("x", "--tier", "basic", "--target", "y", "--data-set", "sales"), "write NAME:KEY=VALUE"),
     ):

@@ -72,7 +72,7 @@ def test_a_deployment_in_a_vpc_asks_for_data_explicitly_and_leaves_nothing(
     assert (
         pipeline["PipelineDefinition"].count(json.dumps({"VpcConfig": placed}, separators=(",", ":"))[1:-1]) == 3
     )
-    role = doomed.cloud.client("iam").get_role_policy(RoleName="trainyard-apart", PolicyName="own-data")
+    role = doomed.cloud.client("iam").get_role_policy(RoleName="trainyard--apart", PolicyName="own-data")
     assert "ec2:CreateNetworkInterface" in str(role["PolicyDocument"])
     before = left(doomed.cloud)
     capsys.readouterr()

@@ -40,7 +40,7 @@ def account(yard: Yard, tenant_id: str) -> dict[str, Any]:
     """Return all that the account holds of a tenant, as text in which its id reads TENANT."""
     cloud = yard.cloud
     s3, iam, bucket = cloud.client("s3"), cloud.client("iam"), f"trainyard-123456789012-t-{tenant_id}"
-    role, group = f"trainyard-{tenant_id}", f"trainyard-{tenant_id}"
+    role, group = f"trainyard--{tenant_id}", f"trainyard--{tenant_id}"
 
     def told(call: Callable[[], Any]) -> Any:
         try:
@@ -106,7 +106,11 @@ def test_a_machine_creates_a_tenant_and_tells_where_to_drop_data_and_read_result
     assert first["output"]["read_results_at"]["receipts"] == f"{bucket}/receipts/<data set>/<request>.json"
     before = account(yard, "onboarded")
     assert None not in before.values()
-    assert yard.finished(yard.start("create", wish("onboarded")))["output"] == first["output"]
+    taken = yard.finished(yard.start("create", wish("onboarded")))
+    assert taken["status"] == "FAILED"
+    assert taken["cause"].endswith("the name onboarded is taken: choose another")
+    repair = {"tenant": {"name": "onboarded", "repair": True}}
+    assert yard.finished(yard.start("create", repair))["output"] == first["output"]
     assert account(yard, "onboarded") == before
 
 
@@ -126,7 +130,7 @@ def test_a_creation_disturbed_at_any_task_ends_as_an_undisturbed_one_when_run_ag
     assert "Broken: it broke" in failed["cause"]
     known = yard.deployment.tenants.get(name)
     if known is not None:
-        assert "Mend the cause and run it again" in failed["cause"]
+        assert "Fix the cause and run it again" in failed["cause"]
         assert step == "Activate" or known.state is TenantState.CREATING
     yard.cloud.plant_faults()
     assert yard.finished(yard.start("create", wish(name)))["status"] == "SUCCEEDED"
@@ -225,14 +229,14 @@ def test_what_was_removed_behind_our_back_is_told_and_made_again(yard: Yard, cap
     capsys.readouterr()
     assert yard.run("tenant", "check", "drifted") == 0
     assert capsys.readouterr().out.startswith("none")
-    cloud.client("iam").delete_role_policy(RoleName="trainyard-drifted", PolicyName="own-data")
-    cloud.client("iam").delete_role(RoleName="trainyard-drifted")
+    cloud.client("iam").delete_role_policy(RoleName="trainyard--drifted", PolicyName="own-data")
+    cloud.client("iam").delete_role(RoleName="trainyard--drifted")
     cloud.client("s3").delete_bucket_policy(Bucket=bucket)
     cloud.client("s3").put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
     cloud.client("scheduler").delete_schedule(GroupName="trainyard-retraining", Name="retrain-drifted")
     assert yard.run("--json", "tenant", "check", "drifted") == 0
     found = [line["drift"] for line in json.loads(capsys.readouterr().out)]
-    for part in ("role trainyard-drifted is gone", "the policy of bucket", "announces no uploads", "schedule"):
+    for part in ("role trainyard--drifted is gone", "the policy of bucket", "announces no uploads", "schedule"):
         assert any(part in line for line in found), (part, found)
     assert yard.run("tenant", "repair", "drifted") == 0
     assert account(yard, "drifted") == whole
@@ -253,7 +257,7 @@ def test_a_role_that_somebody_widened_is_told(yard: Yard, capsys: Capture) -> No
     yard.create("widened")
     wide = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
     iam = yard.cloud.client("iam")
-    iam.put_role_policy(RoleName="trainyard-widened", PolicyName="more", PolicyDocument=json.dumps(wide))
+    iam.put_role_policy(RoleName="trainyard--widened", PolicyName="more", PolicyDocument=json.dumps(wide))
     capsys.readouterr()
     assert yard.run("tenant", "check", "widened") == 0
     assert "policies that are not ours" in capsys.readouterr().out
@@ -267,7 +271,7 @@ def test_a_pooled_tenant_has_the_same_contract_and_a_role_from_its_first_request
     tenant, iam = yard.deployment.tenant("swimmer"), yard.cloud.client("iam")
     assert (tenant.root, tenant.role) == ("swimmer/", RoleState.NONE)
     with pytest.raises(iam.exceptions.NoSuchEntityException):
-        iam.get_role(RoleName="trainyard-swimmer")
+        iam.get_role(RoleName="trainyard--swimmer")
     yard.drop("swimmer", "incoming/wine/wine.csv", WINE)
     (request,) = yard.ended("swimmer")
     assert request.state is State.SUCCEEDED
@@ -275,7 +279,7 @@ def test_a_pooled_tenant_has_the_same_contract_and_a_role_from_its_first_request
     assert str(request.outcome.model_uri).startswith("s3://trainyard-123456789012-pool/swimmer/models/wine/")
     assert yard.receipt(request)["state"] == "SUCCEEDED"
     assert yard.deployment.tenant("swimmer").role is RoleState.MADE
-    assert iam.get_role(RoleName="trainyard-swimmer")
+    assert iam.get_role(RoleName="trainyard--swimmer")
 
 
 def test_a_move_out_of_the_pool_takes_data_models_and_waiting_requests_along(yard: Yard) -> None:
@@ -359,7 +363,7 @@ def test_a_tenants_own_key_is_lent_by_grants_and_taken_back(yard: Yard, capsys: 
     def grantees() -> set[str]:
         return {g["GranteePrincipal"].rpartition("/")[2] for g in kms.list_grants(KeyId=key)["Grants"]}
 
-    assert "trainyard-keyed" in grantees()
+    assert "trainyard--keyed" in grantees()
     granted = len(kms.list_grants(KeyId=key)["Grants"])
     assert yard.run("tenant", "repair", "keyed") == 0
     assert len(kms.list_grants(KeyId=key)["Grants"]) == granted
@@ -401,7 +405,7 @@ def test_roles_of_idle_pooled_tenants_are_removed_and_others_kept(yard: Yard) ->
     assert "idle" in removed
     assert "busy" not in removed
     roles = [r["RoleName"] for r in yard.cloud.client("iam").list_roles()["Roles"]]
-    assert ("trainyard-idle" in roles, "trainyard-busy" in roles) == (False, True)
+    assert ("trainyard--idle" in roles, "trainyard--busy" in roles) == (False, True)
 
 
 # --- algorithms --------------------------------------------------------------------------------------------------
@@ -506,7 +510,8 @@ def test_a_deletion_takes_models_endpoints_runs_and_all_versions_and_no_neighbou
     slow = ("--hyperparameter", "max_iter=5000", "--hyperparameter", "early_stopping=false")
     assert yard.run("tenant", "update", "acme-x", *slow) == 0
     for owner in ("acme-x", "acme-x1"):
-        tags = [{"Key": "trainyard:tenant", "Value": owner}, {"Key": "trainyard:stage", "Value": "dev"}]
+        mark = {"trainyard:tenant": owner, "trainyard:stack": "trainyard", "trainyard:stage": "dev"}
+        tags = [{"Key": key, "Value": value} for key, value in mark.items()]
         model = f"model-{owner}"
         sagemaker.create_model(
             ModelName=model,

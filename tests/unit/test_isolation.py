@@ -55,11 +55,11 @@ PIPELINE = YARD.policy("PipelineRole")
 
 
 def silo(name: str, **changes: Any) -> Tenant:
-    return tenant(name, bucket=f"{STACK}-{ACCOUNT}-t-{name}", role_arn=f"{ROLES}{STACK}-{name}", **changes)
+    return tenant(name, bucket=f"{STACK}-{ACCOUNT}-t-{name}", role_arn=f"{ROLES}{STACK}--{name}", **changes)
 
 
 def pooled(name: str) -> Tenant:
-    return tenant(name, bucket=POOL, root=f"{name}/", role_arn=f"{ROLES}{STACK}-{name}")
+    return tenant(name, bucket=POOL, root=f"{name}/", role_arn=f"{ROLES}{STACK}--{name}")
 
 
 OWNERS = {"silo": silo, "pool": pooled}
@@ -115,7 +115,7 @@ LAYERS: dict[str, tuple[str, Any, bool]] = {
 
 
 def _caller(call: Call, build: Any) -> Tenant:
-    found: Tenant = build(call.principal.removeprefix(f"{ROLES}{STACK}-"))
+    found: Tenant = build(call.principal.removeprefix(f"{ROLES}{STACK}--"))
     return found
 
 
@@ -231,10 +231,10 @@ def test_a_tenants_role_can_do_nothing_outside_s3_its_key_its_logs_and_its_image
         ("sqs:SendMessage", f"arn:aws:sqs:us-east-1:{ACCOUNT}:{STACK}-tier-premium"),
         ("sagemaker:StartPipelineExecution", f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{STACK}-training"),
         ("sagemaker:CreateTrainingJob", f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:training-job/x"),
-        ("sagemaker:CreateModelPackage", f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model-package/{STACK}-acme/1"),
+        ("sagemaker:CreateModelPackage", f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model-package/{STACK}--acme/1"),
         ("iam:PassRole", owner.role_arn),
         ("iam:TagRole", owner.role_arn),
-        ("sts:AssumeRole", f"{ROLES}{STACK}-acme1"),
+        ("sts:AssumeRole", f"{ROLES}{STACK}--acme1"),
         ("sts:AssumeRole", ACCESS_ROLE),
         ("kms:Decrypt", f"arn:aws:kms:us-east-1:{ACCOUNT}:key/another"),
         ("kms:CreateGrant", DATA_KEY),
@@ -394,8 +394,8 @@ def test_the_pipeline_lends_tenants_roles_to_sagemaker_and_no_other_role_to_anyb
         call = Call(principal="arn:aws:iam::1:role/p", action="iam:PassRole", resource=role, keys=keys)
         return decision(call, PIPELINE)
 
-    assert says(f"{ROLES}{STACK}-acme", "sagemaker.amazonaws.com") == "Allow"
-    assert says(f"{ROLES}{STACK}-acme", "lambda.amazonaws.com") == "ImplicitDeny"
+    assert says(f"{ROLES}{STACK}--acme", "sagemaker.amazonaws.com") == "Allow"
+    assert says(f"{ROLES}{STACK}--acme", "lambda.amazonaws.com") == "ImplicitDeny"
     for other in ("role/admin", f"role/trainyard/{STACK}/x", f"role/trainyard/{STACK}-2/tenants/{STACK}-2-acme"):
         assert says(f"arn:aws:iam::{ACCOUNT}:{other}", "sagemaker.amazonaws.com") == "ImplicitDeny"
 
@@ -419,13 +419,13 @@ PASSES = {
     "sts:AssumeRole": {},
 }
 RESOURCES = {
-    "iam": (f"{ROLES}{STACK}-acme", f"arn:aws:iam::{ACCOUNT}:role/admin"),
+    "iam": (f"{ROLES}{STACK}--acme", f"arn:aws:iam::{ACCOUNT}:role/admin"),
     "s3": (f"arn:aws:s3:::{STACK}-{ACCOUNT}-t-acme", f"arn:aws:s3:::{STACK}-{ACCOUNT}-t-acme/incoming/x/d.csv"),
     "sagemaker": (f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{STACK}-training", JOB),
     "kms": (DATA_KEY,),
     "dynamodb": (f"arn:aws:any:us-east-1:{ACCOUNT}:TenantsTable",),
     "sqs": (f"arn:aws:sqs:us-east-1:{ACCOUNT}:{STACK}-tier-basic",),
-    "sts": (f"{ROLES}{STACK}-acme", ACCESS_ROLE),
+    "sts": (f"{ROLES}{STACK}--acme", ACCESS_ROLE),
 }
 
 
@@ -452,8 +452,8 @@ def test_roles_of_tenants_are_made_only_within_the_boundary(function: str) -> No
 
     bounded = {"iam:PermissionsBoundary": f"{STACK}-TenantBoundary"}
     for action in ("iam:CreateRole", "iam:PutRolePolicy", "iam:PutRolePermissionsBoundary"):
-        assert says(action, f"{ROLES}{STACK}-acme", **bounded) == "Allow"
-        assert says(action, f"{ROLES}{STACK}-acme") == "ImplicitDeny"
+        assert says(action, f"{ROLES}{STACK}--acme", **bounded) == "Allow"
+        assert says(action, f"{ROLES}{STACK}--acme") == "ImplicitDeny"
         assert says(action, f"arn:aws:iam::{ACCOUNT}:role/admin", **bounded) == "ImplicitDeny"
 
 

@@ -64,7 +64,7 @@ def run(denial: Denial) -> tuple[str, dict[str, str]]:
     for name, value in KEYS.items():
         text = text.replace(f"${{{name}}}", value)
     service.create_pipeline({"PipelineName": "p", "PipelineDefinition": text, "RoleArn": ROLE})
-    owner = tenant(model_group=f"{STACK}-acme", role_arn=f"{ROLES}{STACK}-acme")
+    owner = tenant(model_group=f"{STACK}--acme", role_arn=f"{ROLES}{STACK}--acme")
     defaults = Defaults(
         training_image_uri=DEFAULTS.training_image_uri,
         processing_image_uri=DEFAULTS.processing_image_uri,

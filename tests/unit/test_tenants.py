@@ -256,6 +256,10 @@ class Town:
     def create(self, tenant_id: str = "acme", tier_name: str = "basic", **given: Any) -> dict[str, Any]:
         return self.run(Change.CREATE, CREATE, wish(tenant_id, tier_name, **given), run=f"create {tenant_id}")
 
+    def repair(self, tenant_id: str = "acme", tier_name: str | None = None, **given: Any) -> dict[str, Any]:
+        wanted = replace(bare(tenant_id, **given), tier=tier_name, repair=True)
+        return self.run(Change.CREATE, CREATE, wanted, run="repair")
+
     def state(self) -> dict[str, Any]:
         """Return all that can be seen, but for the counts of writes."""
         tenants, _ = self.records.page()
@@ -322,12 +326,33 @@ def test_a_deletion_that_fails_at_any_step_leaves_nothing_when_it_is_run_again(
     assert town.told == ["Created", "Created", "Deleted"]
 
 
-def test_creating_and_deleting_twice_changes_nothing_the_second_time() -> None:
+def test_a_taken_name_is_refused_in_the_same_words_and_its_tenant_is_neither_told_nor_changed() -> None:
+    town = Town()
+    town.create(limits={"weight": 3})
+    town.create("globex", tier_name="shared")
+    first = town.state()
+    for name in ("acme", "globex"):
+        for given in ({}, {"tier_name": "premium"}, {"limits": {"budget_usd": 0}}, {"retrain": "rate(1 day)"}):
+            with pytest.raises(Refused) as refused:
+                town.create(name, **given)
+            assert str(refused.value) == f"the name {name} is taken: choose another"
+            step = Step(change=Change.CREATE, run="stranger", wish=wish(name), at=NOW, error=str(refused.value))
+            assert town.desk.note_failure(step)["cause"] == f"create of tenant {name} failed: {refused.value}"
+    assert town.state() == first
+    town.alive.add("create initech")
+    town.run(Change.CREATE, CREATE[:3], wish("initech", "basic"), run="create initech")
+    first = town.state()
+    with pytest.raises(Refused, match="the name initech is taken"):
+        town.run(Change.CREATE, CREATE, wish("initech", "basic"), run="stranger")
+    town.alive.clear()
+    with pytest.raises(Refused, match="the name initech is taken"):
+        town.run(Change.CREATE, CREATE, wish("initech", "premium"), run="stranger")
+    assert town.state() == first
+
+
+def test_deleting_twice_changes_nothing_the_second_time() -> None:
     town = Town()
     town.create()
-    first = town.state()
-    town.create()
-    assert town.state() == first
     assert town.told == ["Created"]
     for _ in range(2):
         answer = town.run(Change.DELETE, DELETE, bare(), run="delete")
@@ -377,8 +402,10 @@ def test_a_change_waits_while_another_is_alive_and_takes_over_when_it_is_not() -
     town.run(Change.DELETE, DELETE[:2], bare(), run="delete")
     with pytest.raises(Refused, match="another change"):
         town.run(Change.CREATE, ("model_group",), wish("acme", "basic"), run="create acme")
-    with pytest.raises(Refused, match="is being deleted"):
+    with pytest.raises(Refused, match="is taken"):
         town.create()
+    with pytest.raises(Refused, match="is being deleted"):
+        town.repair()
 
 
 @pytest.mark.parametrize(
@@ -415,13 +442,18 @@ def test_a_wish_that_cannot_be_met_is_refused_and_leaves_nothing(given: dict[str
     assert (town.account.things, town.records.page()[0]) == (set(), [])
 
 
-def test_another_creation_of_a_tenant_points_to_move_and_update() -> None:
+def test_a_repair_changes_nothing_and_makes_no_tenant() -> None:
     town = Town()
+    with pytest.raises(Refused, match="there is no tenant 'acme' to repair"):
+        town.repair()
     town.create()
-    with pytest.raises(Refused, match="trainyard tenant move acme --tier premium"):
-        town.create(tier_name="premium")
-    with pytest.raises(Refused, match=r"another settings.*trainyard tenant update acme"):
-        town.create(settings={"target": "z", "algorithm": "linear"})
+    for given, other in (
+        ({"tier_name": "premium"}, "tier or limit"),
+        ({"limits": {"weight": 3}}, "tier or limit"),
+        ({"settings": {"target": "z", "algorithm": "linear"}}, "settings"),
+    ):
+        with pytest.raises(Refused, match=rf"another {other} is asked for.*trainyard tenant update acme"):
+            town.repair(**given)
 
 
 # --- update, suspend, drift --------------------------------------------------------------------------------------
@@ -445,7 +477,7 @@ def test_an_update_that_fails_can_be_run_again_or_gone_back_from(breaks: str) ->
             town.run(Change.UPDATE, steps, bare(**given), run="broken", breaks=breaks)
     again.run(Change.UPDATE, steps, bare(**given), run="again")
     assert again.state() == undisturbed.state()
-    back.run(Change.CREATE, CREATE, bare(), run="repair")
+    back.repair()
     assert back.state() | {"limits": {}} == before
     tenant = again.desk.known("acme")
     assert (tenant.settings.algorithm, tenant.settings.target, tenant.settings.hyperparameters) == (
@@ -461,7 +493,7 @@ def test_suspended_nothing_of_the_tenant_is_admitted_until_it_is_resumed() -> No
     town.room.enlist(submission(1), town.policy, NOW)
     town.run(Change.SUSPEND, ("suspend",), bare())
     assert town.room.queue("basic", "acme").paused
-    town.create()
+    town.repair()
     assert town.desk.known("acme").state is TenantState.SUSPENDED
     town.run(Change.RESUME, ("resume",), bare())
     town.run(Change.RESUME, ("resume",), bare())
@@ -469,14 +501,14 @@ def test_suspended_nothing_of_the_tenant_is_admitted_until_it_is_resumed() -> No
     assert town.told == ["Created", "Suspended", "Resumed"]
 
 
-def test_what_has_gone_is_told_and_made_again_by_creating_once_more() -> None:
+def test_what_has_gone_is_told_and_made_again_by_a_repair() -> None:
     town = Town()
     town.create()
     whole = town.state()
     town.account.things.discard("group acme")
     step = Step(change=Change.CREATE, run="", wish=bare(), at=NOW)
     assert town.onboarding.drift(step)["drift"] == ["the model group is gone"]
-    town.run(Change.CREATE, CREATE, bare(), run="repair")
+    town.repair()
     assert town.state() == whole
 
 
@@ -702,7 +734,7 @@ def test_a_failed_move_is_finished_or_the_tenant_goes_and_a_deletion_finds_both_
     first = {Change.SUSPEND: "suspend", Change.UPDATE: "check", Change.CREATE: "record"}
     for change, name in first.items():
         with pytest.raises(Refused, match="a move of tenant acme has failed half-way"):
-            town.run(change, (name,), bare(), run=f"{change}")
+            town.run(change, (name,), bare(repair=change is Change.CREATE), run=f"{change}")
     town.run(Change.DELETE, DELETE, bare(), run="delete")
     assert (town.account.contents("pool/acme/"), town.account.contents("t-acme/")) == ({}, {})
     assert not [thing for thing in town.account.things if thing.endswith(" t-acme")]

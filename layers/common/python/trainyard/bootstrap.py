@@ -293,6 +293,7 @@ def reconcile() -> Reconcile:
 
 
 TENANT_SETTINGS = (
+    "stack",
     "account_id",
     "region",
     "tenants_table",
@@ -441,6 +442,7 @@ def _estate() -> Estate:
 
     settings = Settings.from_env(*TENANT_SETTINGS)
     return Estate(
+        stack=settings.stack,
         stage=settings.stage,
         partition=settings.partition,
         account_id=settings.account_id,

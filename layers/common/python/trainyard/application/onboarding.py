@@ -37,32 +37,47 @@ class Onboarding:
     # --- create -----------------------------------------------------------------------------------------------
 
     def record(self, step: Step) -> Answer:
-        """Write the record first: what is half made can be found, and made whole by another run."""
+        """Write the record first: what is half made can be found, and made whole by another run.
+
+        Whoever lets people choose names, such as a sign-up form, may hand on what they ask for: a name that is
+        taken is refused in the same words whosever it is, and nothing of its tenant is told or changed.
+        """
         known = self.desk.records.get(step.wish.tenant_id)
-        if known is not None and known.state is TenantState.DELETING:
+        if known is None or known.state is TenantState.DELETED:
+            if step.wish.repair:
+                raise Refused(f"there is no tenant {step.wish.tenant_id!r} to repair")
+            wanted = self.desk.wanted(step.wish, None)
+            return _told(self.desk.claim(step, replace(wanted, revision=known.revision if known else 0)))
+        if step.wish.repair:
+            return _told(self.desk.claim(step, self._repaired(step, known)))
+        if known.state is not TenantState.CREATING or not self._may_finish(step, known):
+            raise Refused(f"the name {step.wish.tenant_id} is taken: choose another")
+        return _told(self.desk.claim(step, self.desk.wanted(step.wish, known)))
+
+    def _repaired(self, step: Step, known: Tenant) -> Tenant:
+        """Return the tenant as it is to be made whole: as its record has it; raises Refused for any other wish."""
+        if known.state is TenantState.DELETING:
             raise Refused(
                 f"tenant {known.tenant_id} is being deleted: finish that first "
                 f"(`trainyard tenant delete {known.tenant_id}`)"
             )
-        gone = known is not None and known.state is TenantState.DELETED
-        if known is None or gone:
-            wanted = self.desk.wanted(step.wish, None)
-            if known is not None:
-                wanted = replace(wanted, revision=known.revision)
-            return _told(self.desk.claim(step, wanted))
-        if step.wish.tier is not None and step.wish.tier != known.tier:
-            raise Refused(
-                f"tenant {known.tenant_id} exists already, on tier {known.tier}: "
-                f"`trainyard tenant move {known.tenant_id} --tier {step.wish.tier}` moves it"
-            )
         wanted = self.desk.wanted(step.wish, known)
         others = differing(wanted, known)
-        if known.state is not TenantState.CREATING and others:
+        if others or step.wish.limits is not None or step.wish.tier not in (None, known.tier):
             raise Refused(
-                f"tenant {known.tenant_id} exists already, with another {', '.join(others)}: "
+                f"a repair changes nothing, and another {', '.join(others) or 'tier or limit'} is asked for: "
                 f"`trainyard tenant update {known.tenant_id}` changes it"
             )
-        return _told(self.desk.claim(step, wanted))
+        return wanted
+
+    def _may_finish(self, step: Step, known: Tenant) -> bool:
+        """Tell whether a run may go on with a creation that has begun: its own, or one that has failed, on the
+        same tier.
+        """
+        operation = known.operation
+        own = operation is not None and operation.run == step.run
+        failed = operation is None or operation.failure is not None or not self.desk.runs.alive(operation.run)
+        return (own or failed) and step.wish.tier in (None, known.tier)
 
     def storage(self, step: Step) -> Answer:
         """Of an earlier tenant of that id nothing is taken over: what came to its prefix since goes first."""

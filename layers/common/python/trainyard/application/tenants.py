@@ -139,6 +139,8 @@ class Wish:
     """"" for none."""
     limits: Mapping[str, Any] | None = None
     """Weight, cap and budget, as the policy's tenants entry has them."""
+    repair: bool = False
+    """Whether a creation makes whole a tenant that is there, and changes nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,8 +243,8 @@ class TenantDesk:
         if tenant is not None and tenant.operation is not None and tenant.operation.run == step.run:
             self.records.put(replace(tenant, operation=replace(tenant.operation, failure=reason[:500])))
         told = f"{step.change} of tenant {step.wish.tenant_id} failed: {reason}"
-        begun = tenant is not None and tenant.state is not TenantState.DELETED
-        return {"cause": f"{told}. {_way_out(step)}" if begun else told}
+        ours = tenant is not None and tenant.operation is not None and tenant.operation.run == step.run
+        return {"cause": f"{told}. {_way_out(step, tenant)}" if ours and tenant else told}
 
     def known(self, tenant_id: str) -> Tenant:
         """Return the tenant; raises Refused when there is none of that id."""
@@ -358,13 +360,16 @@ def _given(wanted: str | None, before: str | None) -> str | None:
     return before if wanted is None else wanted or None
 
 
-def _way_out(step: Step) -> str:
+def _way_out(step: Step, tenant: Tenant) -> str:
+    """Return what to do about a failed change; only to the run that made a tenant is its deletion offered."""
     name = step.wish.tenant_id
     again = (
-        f"Mend the cause and run it again: what is done already is not done twice (`trainyard tenant show {name}`)"
+        f"Fix the cause and run it again: what is done already is not done twice (`trainyard tenant show {name}`)"
     )
     undo = {
-        Change.CREATE: f", or undo it with `trainyard tenant delete {name}`",
+        Change.CREATE: f", or undo it with `trainyard tenant delete {name}`"
+        if tenant.state is TenantState.CREATING
+        else "",
         Change.UPDATE: f", or go back with `trainyard tenant repair {name}`: the record has what held before",
         Change.MOVE: f", or go back by moving it to the tier that `trainyard tenant show {name}` tells",
     }

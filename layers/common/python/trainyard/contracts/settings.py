@@ -13,6 +13,7 @@ class MissingSetting(Exception):
 class Settings:
     """The names of the deployment's parts; a function is given only those it needs ("" otherwise)."""
 
+    stack: str = ""
     stage: str = ""
     account_id: str = ""
     region: str = ""

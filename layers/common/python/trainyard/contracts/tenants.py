@@ -80,6 +80,8 @@ class TenantEntry(DataSetEntry):
     running_max: int | None = Field(default=None, ge=1, le=10_000)
     budget_usd: BudgetUsd | None = None
     budget_mode: BudgetMode | None = None
+    repair: bool = False
+    """Of a creation: make whole the tenant that there is, and change nothing else."""
 
     @field_validator("data_sets")
     @classmethod
@@ -111,6 +113,7 @@ class TenantEntry(DataSetEntry):
             buyer_account=self.buyer_account,
             license_arn=self.license,
             limits=limits or None,
+            repair=self.repair,
         )
 
 

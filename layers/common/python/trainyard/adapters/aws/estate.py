@@ -5,6 +5,7 @@ root; the boundary (template.yaml) and the pool's bucket policy go by the role's
 away every tenant role but one. Prefixes end in "/", so that acme does not match acme10.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estate:
+    stack: str
     stage: str
     partition: str
     account_id: str
@@ -43,8 +45,23 @@ class Estate:
         return [
             {"Key": TENANT_TAG, "Value": tenant.tenant_id},
             {"Key": "trainyard:tier", "Value": tenant.tier},
+            {"Key": "trainyard:stack", "Value": self.stack},
             {"Key": "trainyard:stage", "Value": self.stage},
         ]
+
+    def is_ours(self, tenant: Tenant, tags: Iterable[Mapping[str, str]]) -> bool:
+        """Tell whether tags say that a thing is this tenant's, of this stack and stage.
+
+        A name alone says it of nothing: stack `yard` with tenant `prod-acme`, and stack `yard-prod` with tenant
+        `acme`, may come to the same name.
+        """
+        of = {tag["Key"]: tag["Value"] for tag in tags}
+        wanted = {tag["Key"]: tag["Value"] for tag in self.tags(tenant) if tag["Key"] != "trainyard:tier"}
+        return wanted.items() <= of.items()
+
+    def grant_name(self, tenant: Tenant) -> str:
+        """Return the name of the grants on a tenant's own key, which other stacks may use too."""
+        return f"{self.stack}--{tenant.tenant_id}"
 
     def trust(self) -> Document:
         """Only SageMaker, and only for this account, may act as a tenant."""

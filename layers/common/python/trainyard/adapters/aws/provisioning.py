@@ -20,6 +20,7 @@ ABSENT = frozenset(
         "NoSuchBucket",
         "NoSuchBucketPolicy",
         "NoSuchEntity",
+        "NoSuchTagSet",
         "NotFound",
         "NotFoundException",
         "ResourceNotFound",
@@ -69,8 +70,11 @@ class AwsProvisioning:
                 f"the bucket {bucket} belongs to another AWS account: choose another tenant id, or deploy under "
                 "another stack name"
             ) from error
+        if not owns_bucket(self._estate, tenant):
+            raise Refused(_not_ours(f"bucket {bucket}"))
         with translated():
-            # First, since it takes minutes until events come; to nobody else it is open yet.
+            s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": self._estate.tags(tenant)})
+            # Before the rest, since it takes minutes until events come; to nobody else it is open yet.
             told: Document = {"EventBridgeConfiguration": {}} if opened else {}
             s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=told)
             s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCKED)
@@ -84,7 +88,6 @@ class AwsProvisioning:
             s3.put_bucket_lifecycle_configuration(
                 Bucket=bucket, LifecycleConfiguration={"Rules": self._estate.lifecycle()}
             )
-            s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": self._estate.tags(tenant)})
 
     # --- role -------------------------------------------------------------------------------------------------
 
@@ -104,6 +107,11 @@ class AwsProvisioning:
             ),
             exists={"EntityAlreadyExists"},
         )
+        if not made:
+            with translated():
+                role = iam.get_role(RoleName=name)["Role"]
+            if not self._estate.is_ours(tenant, role.get("Tags", [])):
+                raise Refused(_not_ours(f"role {name}"))
         with translated():
             if not made:
                 iam.update_assume_role_policy(RoleName=name, PolicyDocument=trust)
@@ -129,7 +137,7 @@ class AwsProvisioning:
                         KeyId=tenant.key_arn,
                         GranteePrincipal=grantee,
                         Operations=operations,
-                        Name=grant_name(tenant),
+                        Name=self._estate.grant_name(tenant),
                     )
         except ClientError as error:
             if not is_absent(error) and code_of(error) not in ("AccessDeniedException", "DisabledException"):
@@ -147,7 +155,7 @@ class AwsProvisioning:
     def ensure_model_group(self, tenant: Tenant) -> None:
         """The model package group; versions cannot carry tags, so the group does."""
         sagemaker = client("sagemaker")
-        _create(
+        made = _create(
             lambda: sagemaker.create_model_package_group(
                 ModelPackageGroupName=tenant.model_group,
                 ModelPackageGroupDescription=f"Models of tenant {tenant.tenant_id}",
@@ -156,6 +164,8 @@ class AwsProvisioning:
             exists={"ValidationException", "ConflictException"},
             exists_if=lambda: sagemaker.describe_model_package_group(ModelPackageGroupName=tenant.model_group),
         )
+        if not made and not self._estate.is_ours(tenant, group_tags(tenant)):
+            raise Refused(_not_ours(f"model group {tenant.model_group}"))
 
     def ensure_schedule(self, tenant: Tenant) -> None:
         """The schedule that asks for retraining, or none."""
@@ -234,7 +244,6 @@ class AwsProvisioning:
         named = iam.list_role_policies(RoleName=name)["PolicyNames"]
         attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
         boundary = role["Role"].get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
-        tags = {tag["Key"]: tag["Value"] for tag in role["Role"].get("Tags", [])}
         checks = {
             f"the policy of role {name} is not as it was made": own is not None
             and _decoded(own["PolicyDocument"]) == self._role_policy(tenant),
@@ -244,7 +253,9 @@ class AwsProvisioning:
             )
             == self._estate.trust(),
             f"role {name} has lost its permissions boundary": boundary == self._estate.boundary_arn,
-            f"role {name} is tagged as another tenant's": tags.get("trainyard:tenant") == tenant.tenant_id,
+            f"role {name} is tagged as another tenant's": self._estate.is_ours(
+                tenant, role["Role"].get("Tags", [])
+            ),
         }
         return [finding for finding, holds in checks.items() if not holds]
 
@@ -268,8 +279,34 @@ def schedule_name(tenant: Tenant) -> str:
     return f"retrain-{tenant.tenant_id}"
 
 
-def grant_name(tenant: Tenant) -> str:
-    return f"trainyard-{tenant.tenant_id}"
+def owns_bucket(estate: Estate, tenant: Tenant) -> bool:
+    """Tell whether the bucket, which is there, is the tenant's by its tags.
+
+    One whose creation was cut off bears no tags yet, and nothing is in it.
+    """
+    s3 = client("s3")
+    tagging = looked_up(lambda: s3.get_bucket_tagging(Bucket=tenant.bucket))
+    if tagging and tagging.get("TagSet"):
+        return estate.is_ours(tenant, tagging["TagSet"])
+    with translated():
+        listing = s3.list_object_versions(Bucket=tenant.bucket, MaxKeys=1)
+    return not (listing.get("Versions") or listing.get("DeleteMarkers"))
+
+
+def group_tags(tenant: Tenant) -> list[dict[str, str]]:
+    """Return the tags of a tenant's model group, which is there."""
+    sagemaker = client("sagemaker")
+    with translated():
+        found = sagemaker.describe_model_package_group(ModelPackageGroupName=tenant.model_group)
+        tags: list[dict[str, str]] = sagemaker.list_tags(ResourceArn=found["ModelPackageGroupArn"])["Tags"]
+    return tags
+
+
+def _not_ours(what: str) -> str:
+    return (
+        f"the {what} is there already, and its tags say that it is not this tenant's of this deployment: choose "
+        "another tenant id, or remove it if it is left over"
+    )
 
 
 def remove(call: Callable[[], Any]) -> bool:

@@ -10,11 +10,12 @@ from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.adapters.aws.estate import TENANT_TAG, Estate
+from trainyard.adapters.aws.estate import Estate
 from trainyard.adapters.aws.provisioning import (
-    grant_name,
+    group_tags,
     is_absent,
     looked_up,
+    owns_bucket,
     remove,
     role_path_and_name,
     schedule_name,
@@ -92,8 +93,7 @@ class AwsRemoval:
             found = [item for page in pages for item in page[key]]
         for item in found:
             tags = sagemaker.list_tags(ResourceArn=item[f"{kind}Arn"])["Tags"]
-            of_tenant = {"Key": TENANT_TAG, "Value": tenant.tenant_id} in tags
-            if of_tenant and {"Key": "trainyard:stage", "Value": self._estate.stage} in tags:
+            if self._estate.is_ours(tenant, tags):
                 yield item[f"{kind}Name"]
 
     # --- what was registered ----------------------------------------------------------------------------------
@@ -106,10 +106,18 @@ class AwsRemoval:
                 return count, True
             remove(partial(sagemaker.delete_model_package, ModelPackageName=arn))
             count += 1
-        remove(lambda: sagemaker.delete_model_package_group(ModelPackageGroupName=tenant.model_group))
+        if self._has_group(tenant):
+            remove(lambda: sagemaker.delete_model_package_group(ModelPackageGroupName=tenant.model_group))
         return count, False
 
+    def _has_group(self, tenant: Tenant) -> bool:
+        """Tell whether the model group is there, and by its tags the tenant's."""
+        tags = looked_up(lambda: group_tags(tenant))
+        return tags is not None and self._estate.is_ours(tenant, tags)
+
     def _packages(self, tenant: Tenant) -> Iterator[str]:
+        if not self._has_group(tenant):
+            return
         pages = client("sagemaker").get_paginator("list_model_packages")
         try:
             with translated():
@@ -174,12 +182,15 @@ class AwsRemoval:
 
     def _has_bucket(self, tenant: Tenant) -> bool:
         """Tell whether the tenant's bucket is there, and ours: the head of somebody else's is forbidden to us."""
+        s3 = client("s3")
         try:
-            return looked_up(lambda: client("s3").head_bucket(Bucket=tenant.bucket)) is not None
+            if looked_up(lambda: s3.head_bucket(Bucket=tenant.bucket)) is None:
+                return False
         except ClientError as error:
             if code_of(error) == "403":
                 return False
             raise
+        return tenant.pooled or owns_bucket(self._estate, tenant)
 
     def remove_storage(self, tenant: Tenant) -> None:
         """Remove the tenant's own bucket; of the pool only the objects were the tenant's."""
@@ -189,7 +200,8 @@ class AwsRemoval:
     def remove_role(self, tenant: Tenant) -> None:
         iam = client("iam")
         _, name = role_path_and_name(tenant)
-        if looked_up(lambda: iam.get_role(RoleName=name)) is None:
+        role = looked_up(lambda: iam.get_role(RoleName=name))
+        if role is None or not self._estate.is_ours(tenant, role["Role"].get("Tags", [])):
             return
         with translated():
             policies = iam.list_role_policies(RoleName=name)["PolicyNames"]
@@ -209,7 +221,7 @@ class AwsRemoval:
                 pages = kms.get_paginator("list_grants").paginate(KeyId=tenant.key_arn)
                 grants = [grant for page in pages for grant in page["Grants"]]
                 for grant in grants:
-                    if grant.get("Name") == grant_name(tenant):
+                    if grant.get("Name") == self._estate.grant_name(tenant):
                         remove(partial(kms.revoke_grant, KeyId=tenant.key_arn, GrantId=grant["GrantId"]))
         except ClientError as error:
             if is_absent(error):
