@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cli import algorithms, costs, dlq, halt, models, prices, requests, service, simulate, teardown, tenants
 from cli.deployment import Deployment
 from cli.show import Answer, show
+from cli.text import say
 from trainyard.application.reports import By
 from trainyard.domain.errors import TrainyardError
 from trainyard.domain.requests import State
@@ -442,7 +443,7 @@ def _written_out(arguments: Sequence[str]) -> list[str]:
 
 
 def _complain(message: str) -> int:
-    print(f"trainyard: {message}", file=sys.stderr)
+    say(f"trainyard: {message}")
     return 1
 
 

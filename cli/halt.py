@@ -1,12 +1,12 @@
 """The kill switch: nothing new starts, and what runs is stopped."""
 
-import sys
 from argparse import Namespace
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from cli.deployment import Deployment
 from cli.show import Answer
+from cli.text import say
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request
 
@@ -34,7 +34,7 @@ def halt(deployment: Deployment, arguments: Namespace) -> Answer:
         with suppress(Refused):  # it has just ended
             deployment.stop.stop(request.request_id, datetime.now(UTC))
             stopped.append(request.request_id)
-        print(f"halt: {len(stopped)} asked to stop", file=sys.stderr)
+        say(f"halt: {len(stopped)} asked to stop")
     back = "trainyard resume all" if arguments.name is None else f"trainyard resume tenant {arguments.name}"
     return Answer(
         data={"stopped": sorted(stopped)},

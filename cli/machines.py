@@ -2,13 +2,13 @@
 
 import json
 import re
-import sys
 import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 from cli.deployment import Deployment
+from cli.text import say
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Change
 
@@ -33,7 +33,7 @@ def run(deployment: Deployment, change: Change, payload: dict[str, Any], *, quie
         for number, line in _news(machines, started, after=seen):
             seen = number
             if line != told and not quiet:
-                print(f"{change} {name}: {line}", file=sys.stderr)
+                say(f"{change} {name}: {line}")
             told = line
         if found["status"] != "RUNNING":
             break

@@ -6,6 +6,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from cli.text import printable, show_line
 
 UNBROKEN = frozenset(
     {"REQUEST", "STATUS", "STATE", "TIER", "ARRIVED", "WAITED", "RAN", "QUALITY", "COST USD", "USD", "MONTH"}
@@ -30,9 +33,10 @@ def show(answer: Answer) -> None:
         for column in answer.columns:
             table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN)
         for row in answer.rows:
-            table.add_row(*("" if cell is None else str(cell) for cell in row))
+            # As Text, since rich reads "[/x]" in a str as its own markup.
+            table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
         console.print(table)
     elif answer.columns:
         console.print("none")
     for line in answer.lines:
-        print(line)
+        show_line(line)

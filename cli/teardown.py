@@ -1,6 +1,5 @@
 """Teardown: remove what was made outside the stack, the stack, and what it keeps: nothing that costs stays."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +10,7 @@ from botocore.exceptions import ClientError
 from cli.deployment import Deployment
 from cli.machines import run
 from cli.show import Answer
+from cli.text import say
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Change, Tenant, TenantState
 
@@ -150,4 +150,4 @@ def _gone(call: Callable[[], Any]) -> str | None:
 
 
 def _say(text: str) -> None:
-    print(f"teardown: {text}", file=sys.stderr)
+    say(f"teardown: {text}")

@@ -1,0 +1,140 @@
+"""What is stored of tenants' making is shown by every command, and controls no terminal."""
+
+import argparse
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.__main__ import build_parser
+from tests.e2e.conftest import POLICY, Yard, eventually
+from tests.e2e.test_tenants import WINE
+from trainyard.application.store import Update
+from trainyard.application.waiting_room import request_key
+
+HOSTILE = "[/x][bold]\x9b31m\u202e\x1b]0;owned\x07\r\u2028[link=file:///etc]"
+STORABLE = re.sub(r"[\x00-\x1f]", "", HOSTILE)
+"""Of a tenant's settings, whose schema takes no such characters."""
+
+ALGORITHM = """
+name: odd
+description: "[/x][bold]\\u202e"
+hyperparameters:
+  "neighbours": {kind: integer, default: 5, minimum: 1, maximum: 50}
+"""
+
+
+def leaves(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    deeper = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not deeper:
+        yield words
+    for name, child in (deeper[0].choices if deeper else {}).items():
+        yield from leaves(child, (*words, name))
+
+
+def harmful(text: str) -> set[str]:
+    return {c for c in text if c != "\n" and unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}}
+
+
+def outcome(yard: Yard, *arguments: str) -> int:
+    """Return a command's exit code; argparse leaves by its own way."""
+    try:
+        return yard.run(*arguments)
+    except SystemExit as left:
+        return int(left.code or 0)
+
+
+def test_every_command_shows_hostile_text_as_text(
+    yard: Yard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = yard.create("hostile", "--target", STORABLE)
+    yard.put(bucket, "incoming/wine/wine.csv", WINE)
+    yard.put(bucket, "incoming/[/x]\u202e/data.csv", WINE)
+    requests = yard.ended("hostile", 2)
+    for request in requests:
+        spoilt = {"reason": HOSTILE, "data_set": HOSTILE, "algorithm": HOSTILE}
+        yard.deployment.store.transact([Update(request_key(request.request_id), set=spoilt)])
+    yard.post("uploads", {"detail": HOSTILE})
+
+    def letter() -> bool:
+        capsys.readouterr()
+        assert yard.run("--json", "dlq", "list") == 0
+        return any(
+            q["queue"] == "trainyard-uploads-dlq" and q["letters"] for q in json.loads(capsys.readouterr().out)
+        )
+
+    eventually(letter)
+    (policy := tmp_path / "policy.yaml").write_text(POLICY + "# [/x]\u202e[bold]\n", encoding="utf-8")
+    (file := tmp_path / "odd.yaml").write_text(ALGORITHM, encoding="utf-8")
+    (data := tmp_path / f"{STORABLE.replace('/', '')}.csv").write_bytes(WINE)
+    (one, another) = (request.request_id for request in requests)
+    month = "2026-11"
+    given: dict[str, list[tuple[str, ...]]] = {
+        "policy apply": [(str(policy), "--note", HOSTILE), (HOSTILE,)],
+        "algorithm register": [(str(file),)],
+        "tenant list": [("--all",)],
+        "tenant show": [("hostile",), (HOSTILE,)],
+        "tenant check": [("hostile",)],
+        "tenant create": [
+            ("hostile-2", "--tier", HOSTILE, "--target", "y"),
+            (HOSTILE, "--tier", "basic", "--target", "y"),
+        ],
+        "tenant update": [("hostile", "--algorithm", HOSTILE), ("hostile", "--retrain", HOSTILE)],
+        "tenant move": [("hostile", "--tier", HOSTILE)],
+        "tenant credentials": [("hostile",), (HOSTILE,)],
+        "tenant suspend": [("hostile",)],
+        "tenant resume": [("hostile",)],
+        "tenant repair": [("hostile",)],
+        "tenant delete": [("hostile",), (HOSTILE,)],
+        "algorithm list": [()],
+        "algorithm show": [("odd",), (HOSTILE,)],
+        "algorithm remove": [("odd",), (HOSTILE,)],
+        "upload": [("hostile", str(data)), ("hostile", str(data), "--data-set", HOSTILE)],
+        "presign": [("hostile", "--data-set", "x", "--name", HOSTILE)],
+        "retrain": [("hostile", "--data-set", HOSTILE)],
+        "requests": [("hostile",), (HOSTILE,), ("hostile", "--data-set", HOSTILE)],
+        "request": [(one,), (another,), (HOSTILE,)],
+        "why": [(one,), (another,), (HOSTILE,)],
+        "stop": [(one,), (HOSTILE,)],
+        "models list": [("hostile",), (HOSTILE,)],
+        "models approve": [("hostile", "7")],
+        "models reject": [("hostile", "7")],
+        "models fetch": [("hostile", "7", "--to", str(tmp_path))],
+        "status": [()],
+        "pause": [("tenant", HOSTILE), ("tier", HOSTILE)],
+        "resume": [("tenant", HOSTILE)],
+        "policy show": [(), ("--text",)],
+        "policy diff": [(str(policy),)],
+        "policy history": [()],
+        "policy rollback": [("1", "--dry-run")],
+        "simulate": [(str(policy), "--generate", "1h")],
+        "teardown": [()],
+        "dlq list": [()],
+        "dlq redrive": [("trainyard-uploads-dlq",), (HOSTILE,)],
+        "costs report": [("--tenant", "hostile"), ("--by", "data-set")],
+        "costs budgets": [()],
+        "costs estimates": [("--month", month)],
+        "costs statement": [("hostile",)],
+        "costs export": [("2026-11-25",), (HOSTILE,)],
+        "costs tags": [()],
+        "costs reconcile": [()],
+        "prices show": [()],
+        "prices update": [("--dry-run", "--file", HOSTILE)],
+        "halt": [("tenant", "hostile"), ("tenant", HOSTILE)],
+    }
+    commands = {" ".join(words): words for words in leaves(build_parser())}
+    assert given.keys() == commands.keys(), "a new command joins"
+    shown = ""
+    for name, choices in given.items():
+        for arguments in choices:
+            capsys.readouterr()
+            assert outcome(yard, *commands[name], *arguments) in (0, 1, 2), (name, arguments)
+            said = "".join(capsys.readouterr())
+            assert not harmful(said), (name, arguments, said)
+            shown += said
+    assert "[/x][bold]" in shown, "shown as it is"
+    assert r"\u202e" in shown
+    assert yard.run("policy", "rollback", "1") == 0
