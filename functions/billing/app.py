@@ -79,8 +79,17 @@ def activate_tags(now: datetime) -> dict[str, str]:
 
 
 def write_statements(now: datetime, out_of_time: Callable[[], bool]) -> int:
-    written = bootstrap.monthly_statements().write_due(now, out_of_time)
+    """Raises RuntimeError after the rest is written, where a tenant's could not be."""
+    failures: list[str] = []
+
+    def failed(tenant_id: str, error: Exception) -> None:
+        logger.error("no statement; tried again in an hour", extra={"tenant_id": tenant_id}, exc_info=error)
+        failures.append(tenant_id)
+
+    written = bootstrap.monthly_statements().write_due(now, out_of_time, failed)
     logger.info("statements written", extra={"statements": written})
+    if failures:
+        raise RuntimeError(f"no statement for {len(failures)} tenants, {', '.join(failures[:5])} first")
     return written
 
 

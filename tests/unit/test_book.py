@@ -41,7 +41,7 @@ from trainyard.application.ports import End, ExecutionReport
 from trainyard.application.record import executed
 from trainyard.application.records import request_from, request_item
 from trainyard.application.reports import UNTAGGED, By, cost_report, differences
-from trainyard.application.statements import FOLDER, MonthlyStatements, Statements, statement
+from trainyard.application.statements import FAILURES_MAX, FOLDER, MonthlyStatements, Statements, statement
 from trainyard.application.usage import COLUMNS, Usage
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict
@@ -525,6 +525,69 @@ def test_last_months_statements_are_written_when_they_are_due_and_go_on_where_ti
     assert monthly.write_due(due + timedelta(hours=1)) == 1
     assert monthly.write_due(due + timedelta(hours=2)) == 0
     assert sorted(pages.written) == [f"trainyard-t-t{n}/{FOLDER}/2026-11.html" for n in (0, 2)]
+
+
+@dataclass
+class PagesBut(Pages):
+    """Storage in which one tenant's pages cannot be written."""
+
+    denied: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+
+    def put(self, tenant: Tenant, key: str, page: str) -> str:
+        self.asked.append(tenant.tenant_id)
+        if tenant.tenant_id in self.denied:
+            raise PermissionError(tenant.tenant_id)
+        return Pages.put(self, tenant, key, page)
+
+
+def test_a_statement_that_cannot_be_written_keeps_no_other_tenant_from_its_own() -> None:
+    yard, pages = Yard(), PagesBut(denied={"t0"})
+    for number in range(3):
+        yard.run("0.1", begun=100.0 * number, tenant_id=f"t{number}")
+    known = MemoryTenants(*(tenant(f"t{number}") for number in range(3)))
+    monthly = MonthlyStatements(book=yard.book, tenants=known, statements=Statements(book=yard.book, files=pages))
+    due, failed = datetime(2026, 12, 4, 1, tzinfo=UTC), []
+
+    def write(hours: int, looks: int = 99) -> int:
+        left = iter([False] * looks + [True])
+        return monthly.write_due(
+            due + timedelta(hours=hours), lambda: next(left), lambda name, error: failed.append(name)
+        )
+
+    assert write(0, looks=2) == 1
+    assert write(1) == 1
+    assert (pages.asked, failed) == (["t0", "t1", "t2"], ["t0"])
+    assert write(2) == 0
+    assert pages.asked[3:] == failed[1:] == ["t0"], "it alone is tried again, and none is written twice"
+    assert write(3, looks=0) == 0
+    pages.denied.clear()
+    assert write(4) == 1
+    assert write(5) == 0
+    assert pages.asked[4:] == ["t0"]
+
+
+def test_statements_that_fail_for_ever_are_given_up_in_a_week_and_where_all_fail_the_next_run_begins_anew() -> (
+    None
+):
+    yard, pages = Yard(), PagesBut(denied={"t0"})
+    yard.run("0.1", begun=0, tenant_id="t0")
+    known = MemoryTenants(tenant("t0"))
+    monthly = MonthlyStatements(book=yard.book, tenants=known, statements=Statements(book=yard.book, files=pages))
+    for day in (4, 10, 11, 12, 13):
+        monthly.write_due(datetime(2026, 12, day, tzinfo=UTC))
+    assert pages.asked == ["t0"] * 3
+    many = Yard()
+    for number in range(FAILURES_MAX + 1):
+        many.run("0.1", begun=100.0 * number, tenant_id=f"t{number:03}")
+    everyone = [tenant(f"t{number:03}") for number in range(FAILURES_MAX + 1)]
+    away = PagesBut(denied={one.tenant_id for one in everyone})
+    statements = Statements(book=many.book, files=away)
+    monthly = MonthlyStatements(book=many.book, tenants=MemoryTenants(*everyone), statements=statements)
+    with pytest.raises(PermissionError):
+        monthly.write_due(datetime(2026, 12, 4, 1, tzinfo=UTC))
+    away.denied.clear()
+    assert monthly.write_due(datetime(2026, 12, 4, 2, tzinfo=UTC)) == FAILURES_MAX + 1
 
 
 # --- metering and tags --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from tests.build import NOW, PRICES, SMALL, after, execution, request, tier
 from trainyard.application.reports import estimate_errors
+from trainyard.domain.budgets import cost_max_usd
 from trainyard.domain.estimates import RUNS_KEPT, PastRun, error, estimate, quantile, remembered
 from trainyard.domain.executions import ExecutionRecord
 from trainyard.domain.pace import HOURS_NEEDED, Pace, booked, is_unusual
@@ -46,6 +47,14 @@ def test_an_estimate_grows_with_the_data_as_the_runs_did() -> None:
     runs = [past(100 + 10 * size, size * MB) for size in (1, 2, 3, 5, 8, 13)]
     found = estimate(runs, 20 * MB, tier(), LANE, PRICES)
     assert abs(found.seconds - 300) <= 1
+
+
+def test_an_estimate_goes_beyond_no_maximum_of_the_tier() -> None:
+    runs = [past(600 + size, size * MB, usd=f"{0.05 * size}") for size in (1, 2, 3)]
+    found = estimate(runs, 10**7 * MB, tier(), LANE, PRICES)
+    worst = cost_max_usd(LANE, tier().runtime_max, PRICES)
+    assert (found.usd, found.usd_p90, found.seconds) == (worst, worst, tier().run_time_max.total_seconds())
+    assert (estimate(runs, MB, tier(), LANE, NO_PRICES).usd or 0) > 0, "what runs cost is known without prices"
 
 
 def test_runs_on_other_instances_do_not_count_and_two_are_too_few() -> None:

@@ -21,6 +21,13 @@ DUE_DAY = 4
 """Of a month: records of the last one are put right for three days at most (application/owed.py)."""
 
 
+TRIED_UNTIL_DAY = 11
+"""Of the month: a statement that could not be written until then is asked for (`trainyard costs statement`)."""
+
+FAILURES_MAX = 200
+"""More fail of a common cause."""
+
+
 class StatementFiles(Protocol):
     def put(self, tenant: Tenant, key: str, page: str) -> str:
         """Write a page below the tenant's root; return where."""
@@ -50,27 +57,52 @@ class MonthlyStatements:
     tenants: Tenants
     statements: Statements
 
-    def write_due(self, now: datetime, out_of_time: Callable[[], bool] = lambda: False) -> int:
-        """Write what is due; return how many. Goes on in its next run where it ran out of time. Idempotent."""
+    def write_due(
+        self,
+        now: datetime,
+        out_of_time: Callable[[], bool] = lambda: False,
+        failed: Callable[[str, Exception], None] = lambda tenant_id, error: None,
+    ) -> int:
+        """Write what is due; return how many. Goes on in its next run where it ran out of time. Idempotent.
+
+        One that cannot be written is told to `failed` and holds up no other: it is tried again in each run until
+        TRIED_UNTIL_DAY. Where FAILURES_MAX fail, it is no tenant's own trouble: raises the last error, and the
+        next run begins where this one did.
+        """
         month = month_of(month_begins(month_of(now)) - timedelta(days=1))
         noted = self.book.noted("statements") or {}
         if now.day < DUE_DAY or noted.get("complete") == month:
             return 0
-        after = str(noted["after"]) if noted.get("month") == month else ""
-        written = 0
-        for tenant_id in dict.fromkeys(totals.tenant_id for totals in self.book.totals(month)):
-            if tenant_id <= after:
-                continue
+        same = noted.get("month") == month
+        after, passed = (str(noted.get("after", "")), bool(noted.get("passed"))) if same else ("", False)
+        late = [str(name) for name in noted.get("late", ())] if same else []
+        ids = list(dict.fromkeys(totals.tenant_id for totals in self.book.totals(month)))
+        due = late if passed else [tenant_id for tenant_id in ids if tenant_id > after]
+        written, failures = 0, [] if passed else late
+        for number, tenant_id in enumerate(due):
             if out_of_time():
-                self.book.note("statements", {"month": month, "after": after})
+                rest = failures + due[number:] if passed else failures
+                self.book.note("statements", {"month": month, "after": after, "late": rest, "passed": passed})
                 return written
-            tenant = self.tenants.get(tenant_id)
-            if tenant is not None and tenant.state is not TenantState.DELETED:
-                self.statements.write(tenant, month, now)
-                written += 1
+            try:
+                written += self._write(tenant_id, month, now)
+            except Exception as error:  # any one tenant's trouble is its own
+                failed(tenant_id, error)
+                failures = [*failures, tenant_id]
+                if len(failures) > FAILURES_MAX:
+                    raise
             after = tenant_id
-        self.book.note("statements", {"month": month, "after": after, "complete": month})
+        noted = {"month": month, "after": after, "late": failures, "passed": True}
+        over = not failures or now.day >= TRIED_UNTIL_DAY
+        self.book.note("statements", noted | ({"complete": month} if over else {}))
         return written
+
+    def _write(self, tenant_id: str, month: str, now: datetime) -> bool:
+        tenant = self.tenants.get(tenant_id)
+        if tenant is None or tenant.state is TenantState.DELETED:
+            return False
+        self.statements.write(tenant, month, now)
+        return True
 
 
 def statement(tenant_id: str, month: str, executions: Sequence[ExecutionRecord], now: datetime) -> str:

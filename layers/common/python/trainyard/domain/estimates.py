@@ -10,6 +10,7 @@ from decimal import Decimal
 from itertools import combinations
 from statistics import median
 
+from trainyard.domain.budgets import cost_max_usd
 from trainyard.domain.policy import JOBS_OF_PROCESSING, JOBS_OF_TRAINING, MB, Lane, TierPolicy
 from trainyard.domain.prices import Prices, rounded_up
 from trainyard.domain.requests import Basis, Estimate
@@ -47,7 +48,8 @@ def estimate(past: Sequence[PastRun], data_bytes: int, tier: TierPolicy, lane: L
     """Return what a run on so much data is expected to take and to cost.
 
     Robust: the line through the past runs of the same instances is the median of the slopes between any two of
-    them (Theil-Sen), which three outliers of ten do not move; with data of one size it is the plain median.
+    them (Theil-Sen), which three outliers of ten do not move; with data of one size it is the plain median. It
+    goes beyond no maximum of the tier's: a line through small data says nothing certain of large ones.
     """
     alike = [run for run in past if run.lane == str(lane)]
     if len(alike) < RUNS_NEEDED:
@@ -57,12 +59,14 @@ def estimate(past: Sequence[PastRun], data_bytes: int, tier: TierPolicy, lane: L
     seconds, p90 = _line(sizes, [run.seconds for run in alike], data_bytes)
     jobs, _ = _line(sizes, [run.job_seconds for run in alike], data_bytes)
     usd, usd_p90 = _line(sizes, [float(run.usd) for run in alike], data_bytes)
+    worst = cost_max_usd(lane, tier.runtime_max, prices)
+    most = Decimal("Infinity") if worst is None else worst
     return Estimate(
         seconds=min(round(seconds), longest),
         seconds_p90=min(round(p90), longest),
         job_seconds=min(round(jobs), int(tier.runtime_max.total_seconds())),
-        usd=rounded_up(Decimal(usd)),
-        usd_p90=rounded_up(Decimal(usd_p90)),
+        usd=min(rounded_up(Decimal(usd)), most),
+        usd_p90=min(rounded_up(Decimal(usd_p90)), most),
         basis=Basis.HISTORY,
         runs=len(alike),
     )
