@@ -18,26 +18,42 @@ help:  ## show what can be made
 # --- environments ---------------------------------------------------------------------------------------------
 
 define environment
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer (with venv) was not found: install it, or run make PYTHON=/path/to/python"; exit 1; }
+	@test -n "$(3)" || { echo "Python 3.11 or newer (with venv) was not found: install it, or run make PYTHON=/path/to/python"; exit 1; }
 	@echo "setting up $(1) (once; a few minutes)"
-	@rm -rf $(1) && $(PYTHON) -m venv $(1)
+	@rm -rf $(1) && $(3) -m venv $(1)
 	@$(1)/bin/python -m pip install --quiet --require-hashes -r $(2)
 	@touch $(1)/ready
 endef
 
 .venv/ready: requirements/dev.txt
-	$(call environment,.venv,requirements/dev.txt)
+	$(call environment,.venv,requirements/dev.txt,$(PYTHON))
 
 .venv-sam/ready: requirements/sam.txt
-	$(call environment,.venv-sam,requirements/sam.txt)
+	$(call environment,.venv-sam,requirements/sam.txt,$(PYTHON))
 
 .venv-pipeline/ready: requirements/pipeline.txt
-	$(call environment,.venv-pipeline,requirements/pipeline.txt)
+	$(call environment,.venv-pipeline,requirements/pipeline.txt,$(PYTHON))
+
+# SageMaker's scikit-learn image has Python 3.12: only there can its libraries be had in its versions.
+PYTHON_OF_IMAGE ?= $(shell for p in python3.12 "$$HOME"/.pyenv/versions/3.12.*/bin/python3.12; do \
+  if "$$p" -c 'import venv, ensurepip' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
+
+.PHONY: steps
+ifeq ($(PYTHON_OF_IMAGE),)
+steps:
+	@echo "WARNING: Python 3.12 was not found: the step scripts run with other versions of pandas and scikit-learn" >&2
+	@echo "than SageMaker's image has. Install Python 3.12, or run make PYTHON_OF_IMAGE=/path/to/python3.12." >&2
+else
+steps: .venv-steps/ready
+endif
+
+.venv-steps/ready: requirements/steps.txt
+	$(call environment,.venv-steps,requirements/steps.txt,$(PYTHON_OF_IMAGE))
 
 # --- use ------------------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: .venv/ready  ## run the whole product on this machine: real data in, registered models out
+demo: .venv/ready steps  ## run the whole product on this machine: real data in, registered models out
 	@$(BIN)/python -m local.demo $(if $(KEEP),--keep)
 
 .PHONY: latency
@@ -66,7 +82,7 @@ month: .venv/ready  ## generate a month of executions on the local cloud, and co
 
 MINUTES ?= 60
 .PHONY: soak
-soak: .venv/ready  ## let the local cloud run while its workers are killed: make soak MINUTES=60
+soak: .venv/ready steps  ## let the local cloud run while its workers are killed: make soak MINUTES=60
 	@$(BIN)/python -m local.soak --minutes $(MINUTES)
 
 UPLOADS ?= 100000
@@ -94,11 +110,11 @@ onboarding: .venv/ready  ## measure onboarding of a thousand pooled tenants, and
 	@$(BIN)/python -m local.onboarding --tenants $(TENANTS)
 
 .PHONY: isolation
-isolation: .venv/ready  ## run the isolation matrix, policy by policy and against a deployed service
+isolation: .venv/ready steps  ## run the isolation matrix, policy by policy and against a deployed service
 	@$(BIN)/python -m pytest -q tests/unit/test_isolation.py tests/e2e/test_isolation.py
 
 .PHONY: test
-test: .venv/ready  ## run the tests
+test: .venv/ready steps  ## run the tests
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -q tests
 
 .PHONY: check
@@ -147,10 +163,15 @@ lock: .venv-lock/ready  ## pin the requirements again
 	for name in layers/common/python/requirements requirements/dev requirements/sam requirements/pipeline; do \
 	  .venv-lock/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --no-emit-trusted-host --no-header --no-annotate --allow-unsafe --no-strip-extras $$name.in -o $$name.txt; done
+	test -n "$(PYTHON_OF_IMAGE)" || { echo "requirements/steps.txt is pinned with Python 3.12 alone: it was not found"; exit 1; }
+	@$(PYTHON_OF_IMAGE) -m venv .venv-lock/steps && .venv-lock/steps/bin/python -m pip install --quiet pip-tools
+	.venv-lock/steps/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --no-header --no-annotate --allow-unsafe --no-strip-extras requirements/steps.in \
+	  -o requirements/steps.txt
 
 .venv-lock/ready:
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet pip-tools && touch $@
 
 .PHONY: clean
 clean:  ## remove the environments and what was built
-	rm -rf .venv .venv-sam .venv-pipeline .venv-lock .aws-sam .local
+	rm -rf .venv .venv-sam .venv-pipeline .venv-steps .venv-lock .aws-sam .local

@@ -25,6 +25,7 @@ from botocore.config import Config
 
 from local import faults, mends
 from local.sagemaker.generated import GeneratedJobs, LossyEvents, SteadyJobs
+from local.sagemaker.interpreter import interpreter
 from local.sagemaker.jobs import JobRunner
 from local.sagemaker.service import SageMakerService, wait_for
 
@@ -46,7 +47,8 @@ def main() -> None:
     region, account_id = os.environ["AWS_DEFAULT_REGION"], os.environ["MINISTACK_ACCOUNT_ID"]
     orphaned = end_with_parent()
     image_socket = home / "image.sock"
-    image = subprocess.Popen([sys.executable, "-m", "local.sagemaker.image", str(image_socket)])
+    script = Path(__file__).with_name("sagemaker") / "image.py"
+    image = subprocess.Popen([interpreter(), str(script), str(image_socket)])
     endpoint = f"http://127.0.0.1:{port}"
 
     @cache

@@ -1,6 +1,9 @@
 """Set before anything is imported: Powertools reads its environment when a handler module is."""
 
 import os
+from typing import Any
+
+from local.sagemaker.interpreter import described, is_images
 
 os.environ |= {
     "POWERTOOLS_METRICS_NAMESPACE": "Trainyard",
@@ -13,3 +16,13 @@ os.environ |= {
 }
 for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SAGEMAKER", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
     os.environ.pop(name, None)
+
+
+def pytest_report_header() -> str:
+    return described()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say it at the end too, where a quiet run prints no header."""
+    if not is_images():
+        terminalreporter.write_line(described(), yellow=True)

@@ -26,6 +26,7 @@ from local.cloud import Cloud
 from local.demo import checks
 from local.demo.scenario import Scenario, build
 from local.deploy import deploy
+from local.sagemaker import interpreter
 
 STACK = "trainyard"
 POLICY = Path(__file__).with_name("policy.yaml")
@@ -43,6 +44,7 @@ def main() -> int:
     began = time.monotonic()
     console = Console(width=None if sys.stdout.isatty() else 150)
     try:
+        console.print(interpreter.described())
         with Cloud() as cloud:
             passed = Demo(cloud, console, began).run()
             if keep:

@@ -1,8 +1,8 @@
 """What the demo checks of itself, from what others recorded: SageMaker's times, S3's versions, the models."""
 
-import importlib.util
 import io
 import json
+import subprocess
 import tarfile
 import tempfile
 from collections import Counter
@@ -14,12 +14,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.table import Table
 
-from local.cloud import Cloud
+from local.cloud import REPOSITORY, Cloud
 from local.demo.scenario import Drop
 from local.recomputed import millionths, recomputed
+from local.sagemaker.interpreter import interpreter
 from local.sagemaker.jobs import unpack
 from trainyard.domain.executions import month_of
 
@@ -81,7 +81,7 @@ def gather(cloud: Cloud, deployment: Any, uploads: list[Upload], resumed_at: dat
         policy=deployment.policies.current(),
         ledger=deployment.waiting_room.ledger(),
         receipts={r.request_id: _receipt(cloud.client("s3"), r) for r in requests},
-        predictions={r.request_id: _predict(cloud.client("s3"), r) for r in succeeded},
+        predictions=_predictions(cloud.client("s3"), succeeded),
         versions={
             r.request_id: int(r.outcome.model_package_arn.rpartition("/")[2])
             for r in succeeded
@@ -323,28 +323,29 @@ def _receipt(s3: Any, request: Any) -> dict[str, Any]:
     return found
 
 
-def _predict(s3: Any, request: Any) -> int:
-    """Fetch the model, load it by its own inference code, and predict the first rows of the tenant's data."""
-    bucket, _, key = request.outcome.model_uri.removeprefix("s3://").partition("/")
-    archive = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    rows = pd.read_csv(
-        io.BytesIO(s3.get_object(Bucket=request.content.bucket, Key=request.content.key)["Body"].read())
-    )
+def _predictions(s3: Any, requests: Iterable[Any]) -> dict[str, int]:
+    """Fetch each model, load it by its own inference code, and predict the first rows of the tenant's data."""
+    jobs: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
-            unpack(packed, Path(folder))
-        inference = _load(Path(folder) / "code" / "inference.py")
-        model = inference.model_fn(folder)
-        return len(inference.predict_fn(rows.head(5), model))
-
-
-def _load(path: Path) -> Any:
-    specification = importlib.util.spec_from_file_location("inference", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+        for request in requests:
+            bucket, _, key = request.outcome.model_uri.removeprefix("s3://").partition("/")
+            archive = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            model, data = Path(folder) / request.request_id, Path(folder) / f"{request.request_id}.csv"
+            with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+                unpack(packed, model)
+            at = {"Bucket": request.content.bucket, "Key": request.content.key}
+            data.write_bytes(s3.get_object(**at)["Body"].read())
+            jobs[request.request_id] = {"model": str(model), "data": str(data)}
+        done = subprocess.run(
+            [interpreter(), str(REPOSITORY / "local/sagemaker/predict.py")],
+            input=json.dumps(list(jobs.values())),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise RuntimeError(f"the models do not predict: {done.stderr[-2000:]}")
+    return dict(zip(jobs, json.loads(done.stdout), strict=True))
 
 
 def _dead_letters(sqs: Any) -> dict[str, int]:

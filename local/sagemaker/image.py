@@ -3,7 +3,7 @@
 Importing scikit-learn takes longer than most of the demo's trainings; a real container pays that once per
 instance, this one once per image. A job is a process of its own, with its own directory and environment.
 
-    python -m local.sagemaker.image SOCKET        serves until it is terminated
+    python image.py SOCKET                        serves until it is terminated
     request  {"script", "arguments", "environment", "directory", "log"}   one JSON line
     answer   {"pid": n}, and at the end {"exit": code}; a killed job just closes the connection
 """

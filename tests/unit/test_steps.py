@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from local.cloud import REPOSITORY
 from local.demo import data
+from local.sagemaker.interpreter import interpreter
 
 STEPS = REPOSITORY / "pipeline/steps"
 
@@ -73,7 +73,7 @@ class Container:
         failure.unlink(missing_ok=True)
         given = [] if step == "train" else ["--failure-file", str(failure)]
         done = subprocess.run(
-            [sys.executable, str(STEPS / f"{step}.py"), *arguments, *given],
+            [interpreter(), str(STEPS / f"{step}.py"), *arguments, *given],
             env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **environment},
             check=False,
             capture_output=True,
@@ -83,6 +83,18 @@ class Container:
         self.said = done.stdout + done.stderr
         assert (done.returncode == 0) == (message == ""), done.stderr
         return message
+
+
+PREDICT = """
+import json, sys
+sys.path.insert(0, sys.argv[1] + "/code")
+import inference
+rows = inference.input_fn(sys.stdin.buffer.read(), "text/csv")
+predictions = inference.predict_fn(rows, inference.model_fn(sys.argv[1]))
+answers = [inference.output_fn(predictions, kind) for kind in ("text/csv", "application/json")]
+print(json.dumps([len(rows), *answers]))
+"""
+"""What the inference container does with a request, in one program."""
 
 
 @pytest.fixture
@@ -194,19 +206,16 @@ def test_both_algorithms_solve_both_problems_and_the_packed_model_predicts_raw_r
     report = container.evaluate()
     assert report["quality"]["metric"] == metric
     assert report["quality"]["value"] >= at_least
-    sys.path.insert(0, str(container.root / "model/code"))
-    try:
-        import inference  # type: ignore[import-not-found]
-
-        model = inference.model_fn(str(container.root / "model"))
-        rows = inference.input_fn(body[:2000].rpartition(b"\n")[0], "text/csv")
-        predictions = inference.predict_fn(rows, model)
-        assert len(predictions) == len(rows)
-        assert inference.output_fn(predictions, "text/csv")[1] == "text/csv"
-        body_of, kind = inference.output_fn(predictions, "application/json")
-        assert (len(json.loads(body_of)["predictions"]), kind) == (len(rows), "application/json")
-    finally:
-        sys.path.pop(0)
+    done = subprocess.run(
+        [interpreter(), "-W", "error", "-c", PREDICT, str(container.root / "model")],
+        input=body[:2000].rpartition(b"\n")[0],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows, (lines, kind), (document, kind_of_document) = json.loads(done.stdout)
+    assert (len(lines.splitlines()), kind) == (rows, "text/csv")
+    assert (len(json.loads(document)["predictions"]), kind_of_document) == (rows, "application/json")
 
 
 def test_many_parts_are_one_table_and_what_was_read_is_told(container: Container) -> None:

@@ -192,6 +192,19 @@ def test_every_rule_has_a_dead_letter_queue(name: str, rule: dict[str, Any]) -> 
     assert all("DeadLetterConfig" in target for target in rule["Properties"]["Targets"])
 
 
+def test_no_flood_of_messages_takes_the_concurrency_that_dispatcher_and_recorder_need() -> None:
+    mappings = [r for r in transformed()["Resources"].values() if r["Type"] == "AWS::Lambda::EventSourceMapping"]
+    from_queues = [m["Properties"] for m in mappings if "ScalingConfig" in m["Properties"] or _of_queue(m)]
+    most = [properties["ScalingConfig"]["MaximumConcurrency"] for properties in from_queues]
+    assert len(most) == 6
+    assert all(count >= 2 for count in most), "Lambda takes nothing lower"
+    assert sum(most) == 32, "docs/scale.md names it"
+
+
+def _of_queue(mapping: dict[str, Any]) -> bool:
+    return "Queue" in str(mapping["Properties"]["EventSourceArn"])
+
+
 def test_every_batch_of_messages_can_fail_in_part() -> None:
     sources = [
         event["Properties"]
