@@ -1,0 +1,141 @@
+"""Each condition of the protocol's writes that a race alone needs: what happens between a read and its write."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.build import NOW, after, execution, hard, policy, submission, tier
+from tests.conformance.test_waiting_room import LIMITS, Room
+from trainyard.application.ports import End
+from trainyard.application.store import Item, Store, Update, Write
+from trainyard.application.waiting_room import LEDGER, request_key
+from trainyard.domain.errors import Conflict
+from trainyard.domain.requests import State
+
+
+class Interrupted:
+    """A store in which something else is done between the first read and the first write."""
+
+    def __init__(self, store: Store, meanwhile: Callable[[], object]) -> None:
+        self._store, self._meanwhile = store, [meanwhile]
+        self.get, self.query = store.get, store.query
+
+    def transact(self, writes: Sequence[Write]) -> None:
+        if self._meanwhile:
+            self._meanwhile.pop()()
+        self._store.transact(writes)
+
+
+@pytest.fixture
+def room(store: Store) -> Room:
+    return Room(store)
+
+
+def test_an_end_met_by_a_starter_is_void_when_its_start_is_taken_over_meanwhile(room: Room, store: Store) -> None:
+    room.enlist(1)
+    room.admit()
+    first = room.state(1)
+    room.room = replace(room.room, store=Interrupted(store, lambda: Room(store).room.claim(first, after(200))))
+    end = End(request=first, state=State.FAILED, reason="refused", by_start=True)
+    assert room.room.finish([end], LIMITS, after(201)) == [False]
+    assert (room.state(1).state, room.state(1).claimed) == (State.ADMITTED, True)
+    assert room.used() == (1, {"basic": 1})
+
+
+def test_a_starter_puts_nothing_back_of_which_the_start_is_taken_over_meanwhile(room: Room, store: Store) -> None:
+    room.enlist(1)
+    room.admit()
+    first = room.state(1)
+    room.room = replace(room.room, store=Interrupted(store, lambda: Room(store).room.claim(first, after(200))))
+    late: dict[str, Any] = {"due_at": after(300), "reason": "refused for now", "by_start": True}
+    assert room.room.requeue(first, LIMITS, after(201), **late) == []
+    assert (room.state(1).state, room.state(1).claimed) == (State.ADMITTED, True)
+    assert room.used() == (1, {"basic": 1})
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["finish", "requeue"])
+def test_what_ends_an_attempt_leaves_the_next_one_alone(room: Room, store: Store, ends: bool) -> None:
+    room.enlist(1)
+    room.admit()
+    first = room.state(1)
+
+    def next_attempt() -> None:
+        other = Room(store)
+        other.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+        assert other.admit(seconds=2) == [first.request_id]
+
+    room.room = replace(room.room, store=Interrupted(store, next_attempt))
+    if ends:
+        assert room.room.finish([End(request=first, state=State.FAILED)], LIMITS, after(3)) == [False]
+    else:
+        assert room.room.requeue(first, LIMITS, after(3), due_at=after(9), reason="capacity") == []
+    assert (room.state(1).state, room.state(1).attempt) == (State.ADMITTED, 2)
+    assert room.used() == (1, {"basic": 1})
+
+
+def test_a_start_is_taken_over_of_the_attempt_that_was_read_alone(room: Room) -> None:
+    room.enlist(1)
+    room.admit()
+    first = room.state(1)
+    room.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+    assert room.admit(seconds=2) == [first.request_id]
+    assert not room.room.claim(first, after(200))
+    assert room.room.claim(room.state(1), after(200))
+
+
+@pytest.mark.parametrize("torn", ["content", "attempt"])
+def test_a_commit_on_a_torn_read_admits_nothing(room: Room, store: Store, torn: str) -> None:
+    """A batch of reads is no snapshot: the queue can be newer than a request read beside it. What the dispatcher
+    starts is made of that request: of older content, or with the token of an earlier attempt.
+    """
+    room.enlist(1)
+    plan, sight = room.plan()
+    item = sight.requests.get(submission(1).request_id) or store.get(request_key(submission(1).request_id))[0]
+    assert item is not None
+    older: dict[str, Item] = {
+        "content": item["content"] | {"etag": "of an older upload"},
+        "attempt": item["attempt"] + 1,
+    }
+    seen = replace(sight, requests={submission(1).request_id: item | {torn: older[torn]}})
+    with pytest.raises(Conflict):
+        room.room.commit(plan, seen, LIMITS, NOW)
+    assert room.used() == (0, {})
+    whole = replace(sight, requests={submission(1).request_id: item})
+    assert room.room.commit(plan, whole, LIMITS, NOW).admissions
+
+
+def test_what_was_decided_before_sagemaker_took_no_more_holds_no_longer(room: Room) -> None:
+    room.enlist(1)
+    plan, sight = room.plan()
+    room.room.shrink(after(600))
+    with pytest.raises(Conflict):
+        room.room.commit(plan, sight, LIMITS, NOW)
+    assert room.used() == (0, {})
+
+
+def test_what_was_decided_before_a_tiers_budget_had_less_left_holds_no_longer(room: Room) -> None:
+    limits = policy(tier(quota=2, running_max_per_tenant=2, budget=hard("100")), running_max=3)
+    room.enlist(1, limits=limits)
+    room.admit(limits)
+    ended = room.state(1)
+    record = execution(ended, "0.05")
+    assert room.room.finish([End(request=ended, state=State.SUCCEEDED, execution=record)], limits, after(60)) == [
+        True
+    ]
+    room.enlist(2, limits=limits)
+    plan, sight = room.plan(limits, 61)
+    assert plan.admissions
+    dearer = execution(ended, "99", revision=record.revision + 1)
+    room.room.put_right(record, dearer, limits, after(62))
+    with pytest.raises(Conflict):
+        room.room.commit(plan, sight, limits, after(63))
+
+
+def test_what_was_decided_before_a_count_was_put_right_holds_no_longer(room: Room, store: Store) -> None:
+    room.enlist(1)
+    plan, sight = room.plan()
+    store.transact([Update(LEDGER, add={"used": 2, "used_in_basic": 2, "moves": 1})])
+    with pytest.raises(Conflict):
+        room.room.commit(plan, sight, policy(tier(quota=2, running_max_per_tenant=2), running_max=2), NOW)
