@@ -308,6 +308,12 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     what_if.add_argument("--history", type=Path, help="arrivals as a file (default: what this deployment has run)")
     what_if.add_argument("--generate", type=float, metavar="HOURS", help="draw arrivals for so many hours")
     what_if.add_argument("--load", type=float, default=0.8, help="of each quota, when drawn (default: 0.8)")
+    what_if.add_argument(
+        "--per-hour",
+        type=float,
+        metavar="N",
+        help="draw so many requests an hour for each tier, whatever its quota",
+    )
     what_if.add_argument("--seed", type=int, default=1, help="of what is drawn (default: 1)")
     what_if.add_argument("--today", type=Path, help="compare with this policy (default: the one in force)")
     what_if.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the slots in use over time")

@@ -60,7 +60,13 @@ def _jobs(deployment: Deployment, arguments: Namespace, today: Policy) -> list: 
     if arguments.history:
         return read_history(arguments.history)
     if arguments.generate:
-        return generated(today, hours=arguments.generate, seed=arguments.seed, load=arguments.load)
+        return generated(
+            today,
+            hours=arguments.generate,
+            seed=arguments.seed,
+            load=arguments.load,
+            per_hour=arguments.per_hour,
+        )
     room = deployment.waiting_room
     return history_of([r for t in deployment.tenants.all() for r in room.of_tenant(t.tenant_id)])
 

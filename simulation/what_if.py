@@ -116,14 +116,18 @@ def write_history(jobs: Sequence[Job]) -> str:
     )
 
 
-def generated(policy: Policy, *, hours: float = 24.0, seed: int = 1, load: float = 0.8) -> list[Job]:
-    """Draw a day: each tier loaded to a share of its quota, by five tenants of which the first asks for half."""
+def generated(
+    policy: Policy, *, hours: float = 24.0, seed: int = 1, load: float = 0.8, per_hour: float | None = None
+) -> list[Job]:
+    """Draw a day: each tier loaded to a share of its quota, or by so many requests `per_hour` whatever its quota,
+    of five tenants of which the first asks for half.
+    """
     random = Random(f"what if {seed}")
     jobs: list[Job] = []
     for tier in policy.tiers:
         at, mean = 0.0, 1800.0
         while at < hours * 3600:
-            at += random.expovariate(load * tier.quota / mean)
+            at += random.expovariate(load * tier.quota / mean if per_hour is None else per_hour / 3600)
             number = 0 if random.random() < 0.5 else random.randrange(1, 5)
             seconds = min(random.lognormvariate(7.2, 0.8), tier.run_time_max.total_seconds())
             jobs.append(Job(len(jobs), at, f"{tier.name}-{number}", tier.name, seconds))

@@ -9,8 +9,8 @@ import pytest
 from tests.build import NOW, after, execution, hard, policy, submission, tier
 from tests.conformance.test_waiting_room import LIMITS, Room
 from trainyard.application.ports import End
-from trainyard.application.store import Item, Store, Update, Write
-from trainyard.application.waiting_room import LEDGER, request_key
+from trainyard.application.store import Item, Key, Store, Update, Write
+from trainyard.application.waiting_room import LEDGER, place_key, request_key
 from trainyard.domain.errors import Conflict
 from trainyard.domain.requests import State
 
@@ -75,6 +75,45 @@ def test_what_ends_an_attempt_leaves_the_next_one_alone(room: Room, store: Store
     assert room.used() == (1, {"basic": 1})
 
 
+@pytest.mark.parametrize("how", ["finish", "requeue"])
+@pytest.mark.parametrize("now", [State.ADMITTED, State.QUEUED], ids=["next-attempt", "put-back"])
+def test_what_ends_an_attempt_on_a_torn_read_ends_nothing_else(
+    room: Room, store: Store, how: str, now: State
+) -> None:
+    """The request is read as it was, and the queue beside it as it is: its revision objects to nothing."""
+    for number in (1, 2):
+        room.enlist(number)
+    room.admit()
+    first = room.state(1)
+    key = request_key(first.request_id)
+    (before,) = store.get(key)
+    room.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+    if now is State.ADMITTED:
+        assert room.admit(seconds=2) == [first.request_id]
+    held = room.used()
+    assert before is not None
+    torn = replace(room.room, store=Torn(store, key, before))
+    if how == "finish":
+        assert torn.finish([End(request=first, state=State.FAILED)], LIMITS, after(3)) == [False]
+    else:
+        assert torn.requeue(first, LIMITS, after(3), due_at=after(9), reason="capacity") == []
+    assert (room.state(1).state, room.used()) == (now, held)
+
+
+class Torn:
+    """A store whose first read of an item is of an earlier moment than that of what is read beside it."""
+
+    def __init__(self, store: Store, key: Key, earlier: Item | None) -> None:
+        self._store, self._key, self._earlier = store, key, [earlier]
+        self.query, self.transact = store.query, store.transact
+
+    def get(self, *keys: Key) -> list[Item | None]:
+        items = self._store.get(*keys)
+        if self._key in keys and self._earlier:
+            items[keys.index(self._key)] = self._earlier.pop()
+        return items
+
+
 def test_a_start_is_taken_over_of_the_attempt_that_was_read_alone(room: Room) -> None:
     room.enlist(1)
     room.admit()
@@ -124,7 +163,7 @@ def test_what_was_decided_before_a_tiers_budget_had_less_left_holds_no_longer(ro
     assert room.room.finish([End(request=ended, state=State.SUCCEEDED, execution=record)], limits, after(60)) == [
         True
     ]
-    room.enlist(2, limits=limits)
+    room.enlist(2, limits=limits, tenant_id="other")
     plan, sight = room.plan(limits, 61)
     assert plan.admissions
     dearer = execution(ended, "99", revision=record.revision + 1)
@@ -139,3 +178,55 @@ def test_what_was_decided_before_a_count_was_put_right_holds_no_longer(room: Roo
     store.transact([Update(LEDGER, add={"used": 2, "used_in_basic": 2, "moves": 1})])
     with pytest.raises(Conflict):
         room.room.commit(plan, sight, policy(tier(quota=2, running_max_per_tenant=2), running_max=2), NOW)
+
+
+def test_one_that_is_asked_to_stop_while_it_is_put_back_is_stopped(room: Room, store: Store) -> None:
+    room.enlist(1)
+    room.admit()
+    first = room.state(1)
+    asks = Interrupted(store, lambda: Room(store).room.ask_to_stop(first, after(1)))
+    racing = replace(room.room, store=asks)
+    (changed,) = racing.requeue(first, LIMITS, after(2), due_at=after(9), reason="capacity")
+    assert (changed.state, room.state(1).state, room.used()) == (State.STOPPED, State.STOPPED, (0, {}))
+
+
+def test_two_uploads_of_a_tenant_at_once_both_wait(room: Room, store: Store) -> None:
+    racing = Room(store)
+    racing.room = replace(room.room, store=Interrupted(store, lambda: room.enlist(1, data_set="one")))
+    racing.enlist(2, data_set="two")
+    assert {r.data_set for r in room.room.waiting_of("basic", "acme")} == {"one", "two"}
+    assert room.room.backlog(LIMITS)["basic"].waiting == 2
+    assert len(room.admit(seconds=5)) == 2
+
+
+def test_an_upload_whose_data_set_was_read_as_free_takes_no_others_place(room: Room, store: Store) -> None:
+    room.enlist(1, data_set="churn")
+    racing = Room(store)
+    place = place_key("basic", "acme", "churn", None)
+    racing.room = replace(room.room, store=Torn(store, place, None))
+    racing.enlist(2, data_set="churn", seconds=1)
+    assert room.state(1).state is State.SUPERSEDED
+    assert room.admit(seconds=5) == [submission(2).request_id]
+
+
+def test_a_place_that_was_read_of_another_request_admits_nothing(room: Room, store: Store) -> None:
+    room.enlist(1, data_set="churn")
+    plan, sight = room.plan()
+    place = place_key("basic", "acme", "churn", None)
+    store.transact([Update(place, set={"request_id": submission(2).request_id})])
+    with pytest.raises(Conflict):
+        room.room.commit(plan, sight, LIMITS, NOW)
+    assert room.used() == (0, {})
+
+
+def test_no_count_falls_below_what_others_hold(room: Room, store: Store) -> None:
+    """A count that was lowered by hand is put right first: below zero it would admit more than the limit."""
+    room.enlist(1)
+    room.admit()
+    store.transact([Update(LEDGER, add={"used": -1, "used_in_basic": -1})])
+    with pytest.raises(Conflict):
+        room.finish(room.state(1), State.SUCCEEDED)
+    assert room.room.ledger().used == 0
+    room.room.recount(after(0))
+    assert room.finish(room.state(1), State.SUCCEEDED)
+    assert room.used() == (0, {})

@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -8,6 +9,7 @@ from cli.__main__ import main
 from simulation.flow import Job
 from simulation.what_if import generated, outcome, picture, read_history, write_history
 from tests.build import policy, tier
+from trainyard.contracts.policy_file import parse_policy
 from trainyard.contracts.policy_form import DEPLOYED
 from trainyard.domain.errors import Refused
 
@@ -44,6 +46,20 @@ def test_a_bad_line_of_a_history_is_named(tmp_path: Path, line: str | None, reas
     path.write_text(write_history(JOBS[:1]) + bad, encoding="utf-8")
     with pytest.raises(Refused, match=reason):
         read_history(path)
+
+
+@pytest.mark.parametrize("per_hour", [8, 12])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_at_equal_load_a_higher_tier_does_not_wait_longer(seed: int, per_hour: float) -> None:
+    """What the shipped policy promises to those who pay for it."""
+    shipped = parse_policy(DEPLOYED.read_text(encoding="utf-8"), 1, "us-east-1")
+    tiers = outcome(generated(shipped, hours=24, seed=seed, per_hour=per_hour), shipped).tiers
+    assert [found.tier for found in tiers] == ["basic", "standard", "premium"]
+    assert all(found.requests > 60 for found in tiers)
+    for lower, higher in pairwise(tiers):
+        for wait in ("wait_p50", "wait_p95"):
+            assert round(getattr(higher, wait)) <= round(getattr(lower, wait)), (higher.tier, wait)
+    assert tiers[0].wait_p95 > tiers[2].wait_p95, "there is something to wait for"
 
 
 def test_the_picture_stays_inside_its_frame() -> None:
