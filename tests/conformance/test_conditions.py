@@ -76,7 +76,9 @@ def test_what_ends_an_attempt_leaves_the_next_one_alone(room: Room, store: Store
 
 
 @pytest.mark.parametrize("how", ["finish", "requeue"])
-@pytest.mark.parametrize("now", [State.ADMITTED, State.QUEUED], ids=["next-attempt", "put-back"])
+@pytest.mark.parametrize(
+    "now", [State.ADMITTED, State.QUEUED, State.SUCCEEDED], ids=["next-attempt", "put-back", "ended"]
+)
 def test_what_ends_an_attempt_on_a_torn_read_ends_nothing_else(
     room: Room, store: Store, how: str, now: State
 ) -> None:
@@ -87,7 +89,10 @@ def test_what_ends_an_attempt_on_a_torn_read_ends_nothing_else(
     first = room.state(1)
     key = request_key(first.request_id)
     (before,) = store.get(key)
-    room.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+    if now is State.SUCCEEDED:
+        room.finish(first, State.SUCCEEDED)
+    else:
+        room.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
     if now is State.ADMITTED:
         assert room.admit(seconds=2) == [first.request_id]
     held = room.used()
@@ -155,21 +160,35 @@ def test_what_was_decided_before_sagemaker_took_no_more_holds_no_longer(room: Ro
 
 
 def test_what_was_decided_before_a_tiers_budget_had_less_left_holds_no_longer(room: Room) -> None:
-    limits = policy(tier(quota=2, running_max_per_tenant=2, budget=hard("100")), running_max=3)
+    limits = policy(tier(quota=1, running_max_per_tenant=1, budget=hard("100")), running_max=1)
     room.enlist(1, limits=limits)
     room.admit(limits)
     ended = room.state(1)
     record = execution(ended, "0.05")
-    assert room.room.finish([End(request=ended, state=State.SUCCEEDED, execution=record)], limits, after(60)) == [
-        True
-    ]
-    room.enlist(2, limits=limits, tenant_id="other")
+    end = End(request=ended, state=State.SUCCEEDED, execution=record)
+    assert room.room.finish([end], limits, after(60)) == [True]
+    for number in (2, 3):  # more than can go, so that the commit rests on no end that came in between
+        room.enlist(number, limits=limits, tenant_id="other")
+    room.room.note_waiting(room.plan(limits, 61)[1])
     plan, sight = room.plan(limits, 61)
-    assert plan.admissions
+    assert len(plan.admissions) == 1
     dearer = execution(ended, "99", revision=record.revision + 1)
     room.room.put_right(record, dearer, limits, after(62))
     with pytest.raises(Conflict):
         room.room.commit(plan, sight, limits, after(63))
+
+
+def test_what_sagemaker_takes_is_not_noted_by_a_count_that_has_changed(room: Room, store: Store) -> None:
+    for number in (1, 2):
+        room.enlist(number)
+
+    def admit() -> None:
+        assert room.admit()
+
+    racing = replace(room.room, store=Interrupted(store, admit))
+    with pytest.raises(Conflict):
+        racing.shrink(after(600))
+    assert room.room.ledger().shrunk_to != 1
 
 
 def test_what_was_decided_before_a_count_was_put_right_holds_no_longer(room: Room, store: Store) -> None:
@@ -230,3 +249,109 @@ def test_no_count_falls_below_what_others_hold(room: Room, store: Store) -> None
     room.room.recount(after(0))
     assert room.finish(room.state(1), State.SUCCEEDED)
     assert room.used() == (0, {})
+
+
+def test_a_redelivery_that_was_read_as_unknown_undoes_no_end(room: Room, store: Store) -> None:
+    room.enlist(1, data_set="churn", seconds=1)
+    room.admit(seconds=1)
+    assert room.finish(room.state(1), State.SUCCEEDED)
+    room.enlist(2, data_set="churn")
+    racing = Room(store)
+    racing.room = replace(room.room, store=Torn(store, request_key(submission(1).request_id), None))
+    racing.enlist(1, data_set="churn", seconds=1)
+    assert room.state(1).state is State.SUCCEEDED
+    assert room.state(2).state is State.QUEUED
+
+
+@pytest.mark.parametrize("how", ["merge", "requeue"])
+def test_a_request_that_was_changed_by_hand_is_not_written_over(room: Room, store: Store, how: str) -> None:
+    """Queue and place say that it waits; only its own item knows better."""
+    if how == "requeue":
+        room.enlist(1, data_set="churn")
+        room.admit()
+    room.enlist(2, data_set="churn", seconds=5)
+    key = request_key(submission(2).request_id)
+    by_hand = Interrupted(store, lambda: store.transact([Update(key, set={"state": State.CANCELLED.value})]))
+    racing = Room(store)
+    racing.room = replace(room.room, store=by_hand)
+    late: dict[str, Any] = {"due_at": after(9), "reason": "capacity"}
+    acts: dict[str, Callable[[], object]] = {
+        "merge": lambda: racing.enlist(3, data_set="churn", seconds=9),
+        "requeue": lambda: racing.room.requeue(room.state(1), LIMITS, after(9), **late),
+    }
+    with pytest.raises(Conflict):
+        acts[how]()
+    assert room.state(2).state is State.CANCELLED
+
+
+def test_a_stop_is_noted_of_the_attempt_that_was_read_alone(room: Room) -> None:
+    room.enlist(1)
+    room.admit()
+    first = room.state(1)
+    room.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+    assert not room.room.ask_to_stop(first, after(2))
+    assert room.admit(seconds=2) == [first.request_id]
+    assert not room.room.ask_to_stop(first, after(3))
+    assert room.state(1).stop_asked_at is None
+    assert room.room.ask_to_stop(room.state(1), after(4))
+
+
+def test_that_a_request_was_asked_about_is_noted_of_its_running_attempt_alone(room: Room) -> None:
+    room.enlist(1)
+    room.admit()
+    first = room.state(1)
+    room.room.heard_of(first, after(1))
+    assert room.state(1).heard_at is None, "it does not run yet"
+    room.room.mark_running(first, "arn:execution/1", after(1))
+    room.room.requeue(first, LIMITS, after(2), due_at=after(2), reason="capacity")
+    room.admit(seconds=3)
+    room.room.mark_running(room.state(1), "arn:execution/2", after(3))
+    room.room.heard_of(first, after(4))
+    assert room.state(1).heard_at is None, "another attempt runs"
+    room.room.heard_of(room.state(1), after(5))
+    assert room.state(1).heard_at == after(5)
+
+
+def test_a_start_that_has_been_recorded_meanwhile_is_not_taken_over(room: Room) -> None:
+    room.enlist(1)
+    room.admit()
+    first = room.state(1)
+    room.room.mark_running(first, "arn:execution/1", after(1))
+    assert not room.room.claim(first, after(200))
+    assert not room.state(1).claimed
+
+
+def test_a_cost_that_is_put_right_brings_no_forgotten_request_back(room: Room, store: Store) -> None:
+    room.enlist(1)
+    room.admit()
+    ended = room.state(1)
+    record = execution(ended, "0.05")
+    end = End(request=ended, state=State.SUCCEEDED, execution=record)
+    assert room.room.finish([end], LIMITS, after(60)) == [True]
+    forgets = Interrupted(store, lambda: room.room.forget_request(room.state(1)))
+    dearer = execution(ended, "0.07", revision=record.revision + 1)
+    with pytest.raises(Conflict):
+        replace(room.room, store=forgets).put_right(record, dearer, LIMITS, after(90))
+    assert room.room.get(ended.request_id) is None
+
+
+def test_what_a_pass_saves_instances_for_is_noted_only_if_nobody_admitted_meanwhile(room: Room) -> None:
+    room.enlist(1)
+    plan, sight = room.plan()
+    assert room.admit()
+    with pytest.raises(Conflict):
+        room.room.remember_saved(plan, sight.snapshot.ledger)
+
+
+@pytest.mark.parametrize("how", ["finish", "requeue"])
+def test_an_end_that_somebody_wrote_by_hand_stands(room: Room, store: Store, how: str) -> None:
+    room.enlist(1)
+    room.admit()
+    first = room.state(1)
+    by_hand = Update(request_key(first.request_id), set={"state": State.CANCELLED.value})
+    racing = replace(room.room, store=Interrupted(store, lambda: store.transact([by_hand])))
+    if how == "finish":
+        assert racing.finish([End(request=first, state=State.FAILED)], LIMITS, after(3)) == [False]
+    else:
+        assert racing.requeue(first, LIMITS, after(3), due_at=after(9), reason="capacity") == []
+    assert room.state(1).state is State.CANCELLED

@@ -892,10 +892,9 @@ class WaitingRoom:
         Raises Conflict when an end came in between, which woke nobody: then it is to be looked at again.
         """
         if sight.ledger.get("waiting") != SOMEBODY:
-            ledger = sight.snapshot.ledger
-            unmoved = (*self._unmoved(ledger), IsOr("moves", ledger.moves))
             changes = {"waiting": SOMEBODY, "by": BY_PASS}
-            self._write(Update(LEDGER, set=changes, add={"stirred": 1}, remove=("heard",), when=unmoved))
+            no_end_since = (IsOr("moves", sight.snapshot.ledger.moves),)
+            self._write(Update(LEDGER, set=changes, add={"stirred": 1}, remove=("heard",), when=no_end_since))
 
     def shelve(
         self,
