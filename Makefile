@@ -117,6 +117,10 @@ isolation: .venv/ready steps  ## run the isolation matrix, policy by policy and 
 test: .venv/ready steps  ## run the tests
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -q tests
 
+.PHONY: mutants
+mutants: .venv/ready  ## take each condition of a write away, and look whether a test fails (takes a while)
+	@$(BIN)/python -m tests.mutants
+
 .PHONY: check
 check: .venv/ready .venv-sam/ready check-pipeline  ## lint, types, template, security, pipeline drift
 	$(BIN)/ruff check .

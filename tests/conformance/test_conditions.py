@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.build import NOW, after, execution, hard, policy, submission, tier
-from tests.conformance.test_waiting_room import LIMITS, Room
+from tests.build import NOW, after, execution, hard, policies, policy, submission, tier
+from tests.conformance.test_waiting_room import LIMITS, Room, enlist_all
+from trainyard.application.policies import IN_FORCE, _history_key
 from trainyard.application.ports import End
-from trainyard.application.store import Item, Key, Store, Update, Write
+from trainyard.application.store import Item, Key, Put, Store, Update, Write
 from trainyard.application.waiting_room import LEDGER, place_key, request_key
 from trainyard.domain.errors import Conflict
-from trainyard.domain.requests import State
+from trainyard.domain.requests import Outcome, State
 
 
 class Interrupted:
@@ -355,3 +356,167 @@ def test_an_end_that_somebody_wrote_by_hand_stands(room: Room, store: Store, how
     else:
         assert racing.requeue(first, LIMITS, after(3), due_at=after(9), reason="capacity") == []
     assert room.state(1).state is State.CANCELLED
+
+
+def test_an_end_that_wakes_nobody_undoes_a_commit_that_leaves_others_waiting(room: Room) -> None:
+    room.enlist(1, tenant_id="other")
+    room.admit()  # nobody waits: an end wakes nobody
+    for number in (2, 3, 4):
+        room.enlist(number)
+    plan, sight = room.plan()
+    room.finish(room.state(1), State.SUCCEEDED)
+    with pytest.raises(Conflict):
+        room.room.commit(plan, sight, LIMITS, NOW)
+
+
+def test_a_start_is_recorded_of_its_attempt_alone(room: Room) -> None:
+    room.enlist(1)
+    room.admit()
+    first = room.state(1)
+    room.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+    room.admit(seconds=2)
+    assert not room.room.mark_running(first, "arn:execution/1", after(3))
+    assert (room.state(1).state, room.state(1).execution_arn) == (State.ADMITTED, None)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_redelivery_of_what_has_ended_starts_nothing_though_its_place_is_free(
+    room: Room, store: Store, together: bool
+) -> None:
+    room.enlist(1)
+    room.admit()
+    room.finish(room.state(1), State.SUCCEEDED)
+    if together:
+        enlist_all(room, submission(1))
+    else:
+        racing = Room(store)
+        racing.room = replace(room.room, store=Torn(store, request_key(submission(1).request_id), None))
+        racing.enlist(1)
+    assert room.state(1).state is State.SUCCEEDED
+    assert room.admit(seconds=9) == []
+
+
+def test_a_request_that_somebody_cancelled_by_hand_is_not_admitted(room: Room, store: Store) -> None:
+    room.enlist(1)
+    plan, sight = room.plan()
+    key = request_key(submission(1).request_id)
+    store.transact([Update(key, set={"state": State.CANCELLED.value})])
+    with pytest.raises(Conflict):
+        room.room.commit(plan, replace(sight, requests={}), LIMITS, NOW)
+    assert (room.state(1).state, room.used()) == (State.CANCELLED, (0, {}))
+
+
+@pytest.mark.parametrize("changed", [{"attempt": 2}, {"state": "RUNNING"}], ids=["attempt", "state"])
+def test_a_cost_is_put_right_of_the_attempt_and_end_that_were_read(
+    room: Room, store: Store, changed: dict[str, Any]
+) -> None:
+    room.enlist(1)
+    room.admit()
+    ended = room.state(1)
+    record = execution(ended, "0.05")
+    assert room.room.finish([End(request=ended, state=State.SUCCEEDED, execution=record)], LIMITS, after(60)) == [
+        True
+    ]
+    update = Update(request_key(ended.request_id), set=changed)
+    racing = replace(room.room, store=Interrupted(store, lambda: store.transact([update])))
+    with pytest.raises(Conflict):
+        racing.put_right(record, execution(ended, "0.07", revision=record.revision + 1), LIMITS, after(90))
+
+
+@pytest.mark.parametrize("meanwhile", ["first", "next", "history"])
+def test_a_policy_is_put_in_force_on_what_was_read_alone_and_writes_over_no_version(
+    store: Store, meanwhile: str
+) -> None:
+    known, text = policies(store, LIMITS), "a policy"
+    before = 0 if meanwhile == "first" else known.apply(text, NOW).version
+    item = {"text": text, "version": before + 1, "applied_at": "by hand", "note": ""}
+    key = _history_key(before + 1) if meanwhile == "history" else IN_FORCE
+    racing = replace(known, store=Interrupted(store, lambda: store.transact([Put(key, item)])))
+    with pytest.raises(Conflict, match="another policy was applied meanwhile"):
+        racing.apply(text, after(1))
+    (kept,) = store.get(key)
+    assert kept is not None
+    assert kept["applied_at"] == "by hand"
+
+
+def test_a_request_that_is_over_by_hand_is_not_cancelled(room: Room, store: Store) -> None:
+    room.enlist(1)
+    key = request_key(submission(1).request_id)
+    store.transact([Update(key, set={"state": State.SUPERSEDED.value})])
+    with pytest.raises(Conflict):
+        room.room.cancel(room.state(1), after(1))
+    assert room.state(1).state is State.SUPERSEDED
+
+
+def test_two_tiers_that_are_paused_at_once_are_both_paused(room: Room, store: Store) -> None:
+    room.enlist(1)
+    room.admit()
+    racing = replace(room.room, store=Interrupted(store, lambda: room.room.set_paused(True, "premium")))
+    racing.set_paused(True, "basic")
+    assert room.room.ledger().paused_tiers == {"basic", "premium"}
+
+
+@pytest.mark.parametrize("how", ["forget", "carry over"])
+def test_a_queue_in_which_something_is_put_meanwhile_is_not_removed(room: Room, store: Store, how: str) -> None:
+    room.enlist(1)
+    assert room.room.cancel(room.state(1), after(1))
+    racing = replace(room.room, store=Interrupted(store, lambda: room.enlist(2)))
+    if how == "forget":
+        with pytest.raises(Conflict):
+            racing.forget_queue("basic", "acme")
+    else:
+        assert racing.carry_over("basic", "premium", "acme", after(2)) is False
+    assert room.admit(seconds=5) == [submission(2).request_id]
+
+
+def test_a_request_that_is_not_over_is_not_forgotten(room: Room) -> None:
+    room.enlist(1)
+    with pytest.raises(Conflict):
+        room.room.forget_request(room.state(1))
+    assert room.state(1).state is State.QUEUED
+
+
+def test_what_runs_besides_is_not_noted_on_a_ledger_that_has_moved(room: Room, store: Store) -> None:
+    room.enlist(1)
+    room.admit()
+    racing = replace(room.room, store=Interrupted(store, lambda: room.room.shrink(after(60))))
+    with pytest.raises(Conflict):
+        racing.note_foreign(["arn:execution/of-others"], after(1))
+    assert room.room.foreign() == ([], None)
+
+
+def test_a_rejection_or_an_outcome_writes_over_nothing(room: Room) -> None:
+    room.enlist(1)
+    room.admit()
+    assert not room.room.add_rejected(replace(room.state(1), state=State.REJECTED))
+    first = room.state(1)
+    room.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+    room.admit(seconds=2)
+    assert not room.room.note_outcome(first.request_id, 1, Outcome(quality=0.9))
+    assert (room.state(1).state, room.state(1).outcome) == (State.ADMITTED, None)
+
+
+def test_a_count_is_put_right_by_what_held_then_only_if_nothing_moved_since(room: Room, store: Store) -> None:
+    for number in (1, 2):
+        room.enlist(number)
+    store.transact([Update(LEDGER, add={"used": 1, "used_in_basic": 1})])
+
+    def admit() -> None:
+        assert len(room.admit()) == 1
+
+    with pytest.raises(Conflict):
+        replace(room.room, store=Interrupted(store, admit)).recount(after(9))
+    assert room.used() == (2, {"basic": 2})
+    room.room.recount(after(10))
+    assert room.used() == (1, {"basic": 1})
+
+
+def test_a_place_that_was_given_to_another_by_hand_is_not_taken_over(room: Room, store: Store) -> None:
+    room.enlist(1, data_set="churn")
+    place = place_key("basic", "acme", "churn", None)
+    by_hand = Update(place, set={"request_id": "another"})
+    racing = Room(store)
+    racing.room = replace(room.room, store=Interrupted(store, lambda: store.transact([by_hand])))
+    with pytest.raises(Conflict):
+        racing.enlist(2, data_set="churn", seconds=9)
+    assert room.room.get(submission(2).request_id) is None

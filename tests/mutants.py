@@ -1,0 +1,155 @@
+"""Take away each condition of each write of the protocol, one at a time, and look whether a test fails.
+
+    python -m tests.mutants [--only waiting_room]
+
+A copy of the repository is changed, in a temporary directory; the tests are those of the protocol over the store
+in memory. Prints each mutant that survives, and how many of how many did; fails when any did.
+"""
+
+import argparse
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+from local.cloud import REPOSITORY
+
+APPLICATION = "layers/common/python/trainyard/application"
+CONDITIONS = frozenset({"Is", "IsOr", "AtMost", "AtLeast", "Absent", "OneOf"})
+TESTS = (
+    "tests/conformance",
+    "tests/unit/test_ends.py",
+    "tests/unit/test_use_cases.py",
+    "tests/unit/test_book.py",
+    "tests/unit/test_tenants.py",
+)
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Mutant:
+    file: str
+    line: int
+    gone: str
+    source: str
+
+
+def mutants(file: str, source: str) -> Iterator[Mutant]:
+    """Return the source without each condition in turn."""
+    tree = ast.parse(source)
+    lines = source.encode().splitlines(keepends=True)
+    starts = [sum(map(len, lines[:number])) for number in range(len(lines) + 1)]
+
+    def without(node: ast.expr, instead: str) -> Mutant:
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        begin = starts[node.lineno - 1] + node.col_offset
+        end = starts[node.end_lineno - 1] + node.end_col_offset
+        text = source.encode()
+        gone = " ".join(text[begin:end].decode().split())
+        return Mutant(file, node.lineno, gone, (text[:begin] + instead.encode() + text[end:]).decode())
+
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        named = {
+            target.id
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign)
+            and not isinstance(node.value, ast.Tuple)
+            and _makes_condition(node.value)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(function):
+            if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load):
+                for element in node.elts:
+                    if _is_condition(element, named):
+                        yield without(element, "*()")
+            elif isinstance(node, ast.keyword) and node.arg == "when" and not isinstance(node.value, ast.Tuple):
+                yield without(node.value, "()")
+
+
+def _is_condition(element: ast.expr, named: set[str]) -> bool:
+    if isinstance(element, ast.Starred):
+        return _makes_condition(element.value) or "_un" in ast.unparse(element) or ast.unparse(element) == "*same"
+    return _is_call(element) or (isinstance(element, ast.Name) and element.id in named)
+
+
+def _makes_condition(node: ast.expr) -> bool:
+    return any(_is_call(inner) for inner in ast.walk(node)) and not any(
+        isinstance(inner, ast.Call) and ast.unparse(inner.func) in ("Update", "Put", "Delete")
+        for inner in ast.walk(node)
+    )
+
+
+def _is_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CONDITIONS
+
+
+@contextmanager
+def copies(count: int) -> Iterator["SimpleQueue[Path]"]:
+    """Yield so many copies of the repository, to change."""
+    free: SimpleQueue[Path] = SimpleQueue()
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(count):
+            copy = Path(folder) / str(number)
+            left_out = shutil.ignore_patterns(".venv*", ".git", ".aws-sam", "*_cache", "__pycache__")
+            shutil.copytree(REPOSITORY, copy, ignore=left_out)
+            free.put(copy)
+        yield free
+
+
+def survives(mutant: Mutant, free: "SimpleQueue[Path]") -> bool:
+    copy = free.get()
+    path = copy / APPLICATION / mutant.file
+    before = path.read_text(encoding="utf-8")
+    try:
+        path.write_text(mutant.source, encoding="utf-8")
+        over_memory = ("-k", "not moto and not ministack")
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *over_memory, *TESTS],
+            cwd=copy,
+            env=os.environ | {"PYTHONPATH": f"{copy}/layers/common/python:{copy}", "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"{mutant.file}:{mutant.line}: {done.stdout.decode()[-2000:]}")
+        return done.returncode == 0
+    finally:
+        path.write_text(before, encoding="utf-8")
+        free.put(copy)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="a part of a file's name")
+    only = parser.parse_args().only
+    files = sorted(path for path in (REPOSITORY / APPLICATION).glob("*.py") if only in path.name)
+    made = [m for path in files for m in mutants(path.name, path.read_text(encoding="utf-8"))]
+    if not made:
+        parser.error(f"no file of {APPLICATION} whose name holds {only!r} has a condition")
+    alive = 0
+    with copies(WORKERS) as free, ThreadPoolExecutor(WORKERS) as pool:
+        for number, (mutant, survived) in enumerate(
+            zip(made, pool.map(lambda one: survives(one, free), made), strict=True), 1
+        ):
+            alive += survived
+            if survived or sys.stdout.isatty():
+                word = "SURVIVES" if survived else "fails"
+                print(f"{number}/{len(made)} {word} {mutant.file}:{mutant.line} {mutant.gone}", flush=True)
+    print(f"{alive} of {len(made)} conditions are needed by no test")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
