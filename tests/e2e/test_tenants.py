@@ -364,6 +364,11 @@ def test_a_tenants_own_key_is_lent_by_grants_and_taken_back(yard: Yard, capsys: 
         return {g["GranteePrincipal"].rpartition("/")[2] for g in kms.list_grants(KeyId=key)["Grants"]}
 
     assert "trainyard--keyed" in grantees()
+    operations = {
+        g["GranteePrincipal"].rpartition("/")[2]: g["Operations"] for g in kms.list_grants(KeyId=key)["Grants"]
+    }
+    (dispatcher,) = [name for name in operations if "DispatcherFunctionRole" in name]
+    assert sorted(operations[dispatcher]) == ["Decrypt", "GenerateDataKey"], "it copies versions to be trained on"
     granted = len(kms.list_grants(KeyId=key)["Grants"])
     assert yard.run("tenant", "repair", "keyed") == 0
     assert len(kms.list_grants(KeyId=key)["Grants"]) == granted
@@ -379,6 +384,22 @@ def test_a_tenants_own_key_is_lent_by_grants_and_taken_back(yard: Yard, capsys: 
     gone = key.rpartition("/")[0] + "/00000000-0000-0000-0000-000000000000"
     assert yard.run("tenant", "create", "keyless", "--tier", "basic", "--target", "y", "--kms-key", gone) == 1
     assert "cannot be lent" in capsys.readouterr().err
+
+
+def test_a_version_to_be_trained_on_is_copied_with_the_tenants_own_key(yard: Yard) -> None:
+    kms, s3 = yard.cloud.client("kms"), yard.cloud.client("s3")
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    bucket = yard.create("keyed-each", "--kms-key", key, "--every-upload", "--algorithm", "linear")
+    s3.put_object(
+        Bucket=bucket, Key="incoming/wine/wine.csv", Body=WINE, ServerSideEncryption="aws:kms", SSEKMSKeyId=key
+    )
+    (request,) = yard.ended("keyed-each")
+    assert (request.state, request.reason) == (State.SUCCEEDED, None)
+    copies = [
+        o["Key"] for o in s3.list_objects_v2(Bucket=bucket, Prefix="reports/")["Contents"] if "/input/" in o["Key"]
+    ]
+    assert [s3.head_object(Bucket=bucket, Key=name).get("SSEKMSKeyId") for name in copies] == [key]
+    assert yard.run("tenant", "delete", "keyed-each", "--yes") == 0
 
 
 def test_a_dry_run_that_is_not_in_so_many_words_deletes_nothing(yard: Yard) -> None:

@@ -144,7 +144,8 @@ class S3DataSets:
     def _pin(self, tenant: Tenant, request: Request) -> str | None:
         """Copy the object version that a request is about, since a manifest cannot name one; return its key.
 
-        None where the bucket keeps no versions: then what lies at the key is trained on.
+        None where the bucket keeps no versions: then what lies at the key is trained on. The copy of a tenant with
+        a key of its own is encrypted with that key, as its results are.
         """
         content = request.content
         if content.version_id is None:
@@ -156,9 +157,10 @@ class S3DataSets:
             )
         bucket, key = _split(f"{Locations.of(tenant, request).reports}/input/{content.key.rpartition('/')[2]}")
         source = {"Bucket": content.bucket, "Key": content.key, "VersionId": content.version_id}
+        encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": tenant.key_arn} if tenant.key_arn else {}
         try:
             with translated():
-                client("s3").copy_object(CopySource=source, Bucket=bucket, Key=key)
+                client("s3").copy_object(CopySource=source, Bucket=bucket, Key=key, **encrypted)
         except ClientError as error:
             if code_of(error) in _ABSENT | {"NoSuchVersion"}:
                 raise Refused(f"version {content.version_id} of {content.key} is gone") from error
