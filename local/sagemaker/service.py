@@ -155,6 +155,7 @@ class SageMakerService:
             "CreatePipeline": self.create_pipeline,
             "UpdatePipeline": self.update_pipeline,
             "DescribePipeline": self.describe_pipeline,
+            "ListPipelines": self.list_pipelines,
             "DeletePipeline": self.delete_pipeline,
             "StartPipelineExecution": self.start,
             "StopPipelineExecution": self.stop,
@@ -247,6 +248,17 @@ class SageMakerService:
 
     def delete_pipeline(self, request: Answer) -> Answer:
         return {"PipelineArn": self._pipelines.pop(self._pipeline(request["PipelineName"]).name).arn}
+
+    def list_pipelines(self, request: Answer) -> Answer:
+        """Return the pipelines by name, a page at a time."""
+        names = sorted(name for name in self._pipelines if name > request.get("NextToken", ""))
+        page = names[: request.get("MaxResults", 10)]
+        answer: Answer = {
+            "PipelineSummaries": [
+                {"PipelineName": name, "PipelineArn": self._pipelines[name].arn} for name in page
+            ]
+        }
+        return answer | ({"NextToken": page[-1]} if len(names) > len(page) else {})
 
     def describe_pipeline(self, request: Answer) -> Answer:
         pipeline = self._pipeline(request["PipelineName"])

@@ -46,6 +46,17 @@ def test_two_stages_share_no_name_and_what_is_removed_from_one_stays_in_the_othe
     assert prod.run("tenant", "delete", "acme", "--yes", "--purge") == 0
 
 
+def test_there_is_one_pipeline_however_many_tenants_there_are(yard: Yard) -> None:
+    """SageMaker's quota of pipelines bounds designs that make one for each tenant."""
+    for number in range(5):
+        yard.create(f"one-of-many-{number}", tier="basic" if number % 2 else "premium")
+    yard.drop("one-of-many-1", "incoming/wine/wine.csv", WINE)
+    yard.ended("one-of-many-1")
+    pages = yard.cloud.client("sagemaker").get_paginator("list_pipelines").paginate(PipelineNamePrefix="trainyard")
+    names = [summary["PipelineName"] for page in pages for summary in page["PipelineSummaries"]]
+    assert names == ["trainyard-training"]
+
+
 def test_what_bears_a_tenants_name_and_another_stacks_tags_is_neither_taken_over_nor_removed(
     yard: Yard, capsys: pytest.CaptureFixture[str]
 ) -> None:
