@@ -202,6 +202,16 @@ def test_records_are_sent_25_at_a_time_and_what_is_not_answered_is_sent_again(
     ]
 
 
+def test_an_sdk_that_is_older_than_licences_is_told_before_anything_is_noted(
+    stubbed: Callable[[str], Stubber], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda's runtime brings an SDK of its own, some months old."""
+    model = stubbed("meteringmarketplace").client.meta.service_model
+    monkeypatch.delitem(model._service_description["shapes"]["UsageRecord"]["members"], "LicenseArn")
+    with pytest.raises(Refused, match=r"knows no LicenseArn.*add a newer boto3"):
+        billing.AwsMarketplace(dimension="cents")
+
+
 def test_one_record_that_is_refused_holds_up_no_other(stubbed: Callable[[str], Stubber]) -> None:
     stub = stubbed("meteringmarketplace")
     stub.add_client_error("batch_meter_usage", "TimestampOutOfBoundsException", "too old")

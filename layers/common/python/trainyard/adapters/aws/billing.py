@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import IO, Any
 
+import botocore
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
@@ -52,11 +53,19 @@ class S3StatementFiles:
 class AwsMarketplace:
     """Implements Marketplace: a usage dimension of products that use concurrent agreements.
 
-    Since June 2026 records name the buyer's account and licence (API reference, BatchMeterUsage).
+    Since June 2026 records name the buyer's account and licence (API reference, BatchMeterUsage). Raises Refused
+    where the SDK is older: before anything is noted as sent, which it could not be.
     """
 
     def __init__(self, *, dimension: str) -> None:
         self._dimension = dimension
+        model = client("meteringmarketplace").meta.service_model.shape_for("UsageRecord")
+        if "LicenseArn" not in model.members:
+            raise Refused(
+                f"the AWS SDK of this runtime (botocore {botocore.__version__}) knows no LicenseArn, by which "
+                "usage is metered: add a newer boto3 to layers/common/python/requirements.in, run make lock, "
+                "and deploy"
+            )
 
     def send(self, records: Sequence[MeterRecord]) -> dict[str, Answer]:
         answers: dict[str, Answer] = {}
