@@ -95,6 +95,12 @@ def test_a_tenant_is_found_by_its_bucket_or_its_prefix_and_by_nothing_else(place
     assert records.owners_of(several) == [silo, None, pooled, silo, None]
     assert records.owners_of(several * 30) == [silo, None, pooled, silo, None] * 30
     assert records.owners_of([]) == []
+    assert records.claim_key("arn:key/1", "acme") == records.claim_key("arn:key/1", "acme") == "acme"
+    assert records.claim_key("arn:key/1", "acme10") == "acme"
+    assert records.claim_key("arn:key/1", "acme10", instead_of="another") == "acme"
+    assert records.claim_key("arn:key/1", "acme10", instead_of="acme") == "acme10"
+    assert records.claim_key("arn:key/1", "acme") == "acme10"
+    assert {found.tenant_id for found in records.page()[0]} == {"acme", "acme10"}
     assert records.get("nobody") is None
 
 

@@ -820,6 +820,24 @@ def test_grants_on_a_key_that_is_no_longer_the_tenants_are_taken_back() -> None:
         town.create("globex", account_id="123456789012")
 
 
+@pytest.mark.parametrize("tier_name", ["basic", "shared"])
+def test_no_two_tenants_have_one_key(tier_name: str) -> None:
+    town = Town()
+    town.create(key_arn="arn:key/one")
+    with pytest.raises(Refused, match="the key arn:key/one is in use here already") as refused:
+        town.create("globex", tier_name, key_arn="arn:key/one")
+    assert "acme" not in str(refused.value)
+    assert not [thing for thing in town.account.things if thing == "grants on arn:key/one to globex"]
+    steps = ("check", "storage", "role", "schedule", "limits", "update")
+    town.run(Change.UPDATE, steps, bare(key_arn="arn:key/two"))
+    town.create("globex", tier_name, key_arn="arn:key/one")
+    with pytest.raises(Refused, match="in use here already"):
+        town.run(Change.UPDATE, steps, bare(key_arn="arn:key/one"), run="back")
+    town.run(Change.DELETE, DELETE, bare("globex"), run="delete")
+    town.run(Change.UPDATE, steps, bare(key_arn="arn:key/one"), run="back again")
+    assert town.desk.known("acme").key_arn == "arn:key/one"
+
+
 def test_an_event_is_told_again_rather_than_never(monkeypatch: pytest.MonkeyPatch) -> None:
     town = Town()
     town.create()

@@ -90,6 +90,7 @@ class Onboarding:
     def role(self, step: Step) -> Answer:
         """In the pool a role is made at the first request, so that IAM's quota bounds active tenants."""
         tenant = self._tenant(step)
+        self.desk.claim_key(tenant)
         if tenant.role is RoleState.NONE:
             return {"role": "made at the first request"}
         self.provisioning.ensure_role(tenant)

@@ -8,6 +8,7 @@ is alive as long as Step Functions says so, so that a run that was cut off locks
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from trainyard.application.policies import Policies
@@ -28,6 +29,10 @@ class TenantRecords(Protocol):
     def owner_of(self, bucket: str, key: str) -> Tenant | None: ...
     def put(self, tenant: Tenant) -> Tenant: ...
     def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]: ...
+    def claim_key(self, key_arn: str, tenant_id: str, *, instead_of: str | None = None) -> str:
+        """Note that a KMS key is a tenant's; return whose it is. `instead_of` names who has it no more."""
+        ...
+
     def forget_location(self, tenant: Tenant) -> None: ...
     def purge(self, tenant: Tenant) -> None: ...
     def cursor(self) -> str | None:
@@ -245,6 +250,26 @@ class TenantDesk:
         told = f"{step.change} of tenant {step.wish.tenant_id} failed: {reason}"
         ours = tenant is not None and tenant.operation is not None and tenant.operation.run == step.run
         return {"cause": f"{told}. {_way_out(step, tenant)}" if ours and tenant else told}
+
+    def claim_key(self, tenant: Tenant) -> None:
+        """Let no two tenants have one key; raises Refused. Idempotent.
+
+        A tenant that is gone, or has another key by now, has it no more: nothing needs to be given back.
+        """
+        if tenant.key_arn is None:
+            return
+        claim = partial(self.records.claim_key, tenant.key_arn, tenant.tenant_id)
+        holder = claim()
+        if holder == tenant.tenant_id:
+            return
+        other = self.records.get(holder)
+        gone = other is None or other.state is TenantState.DELETED
+        if other is not None and not gone and (other.key_arn == tenant.key_arn or other.operation is not None):
+            raise Refused(f"the key {tenant.key_arn} is in use here already: name a key of the tenant's own")
+        if claim(instead_of=holder) != tenant.tenant_id:
+            raise Refused(
+                f"the key {tenant.key_arn} is being given to another tenant: name a key of the tenant's own"
+            )
 
     def known(self, tenant_id: str) -> Tenant:
         """Return the tenant; raises Refused when there is none of that id."""

@@ -86,6 +86,25 @@ class DynamoTenants:
         """Remove the record itself. Idempotent."""
         self._delete(f"tenant#{tenant.tenant_id}")
 
+    def claim_key(self, key_arn: str, tenant_id: str, *, instead_of: str | None = None) -> str:
+        """Note that a KMS key is a tenant's; return whose it is. `instead_of` names who has it no more."""
+        pk = f"key#{key_arn}"
+        names = {":tenant": tenant_id, ":before": instead_of or tenant_id}
+        try:
+            with translated():
+                client("dynamodb").put_item(
+                    TableName=self._table,
+                    Item=serialized({"pk": pk, "tenant_id": tenant_id}),
+                    ConditionExpression="attribute_not_exists(pk) OR tenant_id IN (:tenant, :before)",
+                    ExpressionAttributeValues=serialized(names),
+                )
+        except Conflict as conflict:
+            item = _get(self._table, {"pk": pk})
+            if not conflict.failed or item is None:
+                raise
+            return str(deserialized(item)["tenant_id"])
+        return tenant_id
+
     def cursor(self) -> str | None:
         item = _get(self._table, {"pk": "cursor"})
         return deserialized(item).get("after") if item else None

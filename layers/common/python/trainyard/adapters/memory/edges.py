@@ -21,6 +21,7 @@ class MemoryTenants:
 
     def __init__(self, *tenants: Tenant, store: MemoryStore | None = None) -> None:
         self._tenants: dict[str, Tenant] = {}
+        self._keys: dict[str, str] = {}
         self._store = store
         for tenant in tenants:
             self._keep(tenant)
@@ -47,6 +48,11 @@ class MemoryTenants:
         after = replace(tenant, revision=tenant.revision + 1)
         self._keep(after)
         return after
+
+    def claim_key(self, key_arn: str, tenant_id: str, *, instead_of: str | None = None) -> str:
+        if self._keys.get(key_arn) in (None, instead_of):
+            self._keys[key_arn] = tenant_id
+        return self._keys[key_arn]
 
     def cursor(self) -> str | None:
         return None
