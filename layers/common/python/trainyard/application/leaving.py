@@ -22,6 +22,7 @@ from trainyard.domain.tenants import RoleState, Tenant, TenantState
 CANCELLED_AT_ONCE = 25
 FORGOTTEN_AT_ONCE = 200
 REASON = "the tenant is being deleted"
+PURGED = "its record, its requests and what they cost are forgotten (docs/tenants.md: what stays elsewhere)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +104,9 @@ class Leaving:
         return {"progress": f"role removed; {refused}" if refused else "role removed"}
 
     def forget(self, step: Step) -> Answer:
-        """Keep the record, and the book of what its runs have cost; with `purge` nothing at all."""
+        """Keep the record, and the book of what its runs have cost; with `purge` neither."""
         if step.purge and self._find(step) is None:
-            return _gone(step, "nothing is kept")
+            return _gone(step, PURGED)
         tenant = self.desk.held(step)
         room, queues = self.desk.waiting_room, self._queues(tenant)
         busy = [queue for queue in queues if not queue.at_rest]
@@ -131,7 +132,7 @@ class Leaving:
         self._clear(tenant)
         if step.purge:
             self.desk.records.purge(tenant)
-        return _gone(step, "nothing is kept" if step.purge else "its record is kept, and what it has cost")
+        return _gone(step, PURGED if step.purge else "its record is kept, and what it has cost")
 
     # --- parts ------------------------------------------------------------------------------------------------
 
