@@ -25,6 +25,7 @@ from local.cloud import REPOSITORY
 APPLICATION = "layers/common/python/trainyard/application"
 CONDITIONS = frozenset({"Is", "IsOr", "AtMost", "AtLeast", "Absent", "OneOf"})
 TESTS = (
+    "tests/unit/test_conditions.py",
     "tests/conformance",
     "tests/unit/test_ends.py",
     "tests/unit/test_use_cases.py",

@@ -1,4 +1,7 @@
-"""Each condition of the protocol's writes that a race alone needs: what happens between a read and its write."""
+"""Each condition of the protocol's writes that a race alone needs: what happens between a read and its write.
+
+Over the store in memory: that the others take each kind of condition as it does, tests/conformance shows.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,6 +11,7 @@ import pytest
 
 from tests.build import NOW, after, execution, hard, policies, policy, submission, tier
 from tests.conformance.test_waiting_room import LIMITS, Room, enlist_all
+from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.policies import IN_FORCE, _history_key
 from trainyard.application.ports import End
 from trainyard.application.store import Item, Key, Put, Store, Update, Write
@@ -27,6 +31,11 @@ class Interrupted:
         if self._meanwhile:
             self._meanwhile.pop()()
         self._store.transact(writes)
+
+
+@pytest.fixture
+def store() -> Store:
+    return MemoryStore()
 
 
 @pytest.fixture
