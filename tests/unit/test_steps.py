@@ -2,8 +2,13 @@
 
 import json
 import os
+import socket
 import subprocess
 import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +27,8 @@ class Container:
     """The directories of one run's containers."""
 
     root: Path
+    image: Path
+    """The socket of the image that runs the steps."""
 
     said: str = ""
     """What the last step printed, which is its job's log."""
@@ -72,16 +79,19 @@ class Container:
         failure = self.root / "failure"
         failure.unlink(missing_ok=True)
         given = [] if step == "train" else ["--failure-file", str(failure)]
-        done = subprocess.run(
-            [interpreter(), str(STEPS / f"{step}.py"), *arguments, *given],
-            env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **environment},
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        log = self.root / "log"
+        log.unlink(missing_ok=True)
+        job = {
+            "script": str(STEPS / f"{step}.py"),
+            "arguments": [*arguments, *given],
+            "environment": {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **environment},
+            "directory": str(self.root),
+            "log": str(log),
+        }
+        code = run_in(self.image, job)
         message = failure.read_text() if failure.exists() else ""
-        self.said = done.stdout + done.stderr
-        assert (done.returncode == 0) == (message == ""), done.stderr
+        self.said = log.read_text()
+        assert (code == 0) == (message == ""), self.said
         return message
 
 
@@ -97,9 +107,41 @@ print(json.dumps([len(rows), *answers]))
 """What the inference container does with a request, in one program."""
 
 
+@pytest.fixture(scope="session")
+def image() -> Iterator[Path]:
+    """The local cloud's image: importing scikit-learn anew takes longer than most steps."""
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
+        socket_path = Path(folder) / "image"
+        process = subprocess.Popen([interpreter(), str(REPOSITORY / "local/sagemaker/image.py"), str(socket_path)])
+        try:
+            limit = time.monotonic() + 60
+            while not socket_path.exists():
+                assert process.poll() is None, "the image ended"
+                assert time.monotonic() < limit, "the image does not start"
+                time.sleep(0.05)
+            yield socket_path
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def run_in(image: Path, job: dict[str, Any]) -> int:
+    """Run a program in a process of the image; return its exit code."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        for _ in range(100):
+            with suppress(ConnectionRefusedError):  # bound, and not listening yet
+                connection.connect(str(image))
+                break
+            time.sleep(0.05)
+        with connection.makefile("rw") as stream:
+            print(json.dumps(job), file=stream, flush=True)
+            stream.readline()
+            return int(json.loads(stream.readline())["exit"])
+
+
 @pytest.fixture
-def container(tmp_path: Path) -> Container:
-    return Container(tmp_path)
+def container(tmp_path: Path, image: Path) -> Container:
+    return Container(tmp_path, image)
 
 
 HEAD = b"a,b,churned\n"
