@@ -4,7 +4,7 @@ And nothing but an end, or the proof that none will come, gives a slot back.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from random import Random
@@ -13,10 +13,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto import mock_aws
 
 from tests.build import NOW, PRICES, after, policies, policy, step, submission, tenant, tier, waiting_room
-from tests.tables import create_tables, without_cloud
+from tests.tables import create_tables
 from tests.unit.test_use_cases import World
 from trainyard.adapters.aws import storage
 from trainyard.adapters.aws.storage import S3Results
@@ -37,15 +36,6 @@ BUCKET = "trainyard-t-acme"
 TWO = policy(tier(quota=2, running_max_per_tenant=2), running_max=2)
 EVALUATION = '{"quality": {"metric": "auc", "value": 0.9}}'
 PROFILE = '{"sha256": "ab", "files": [{"md5": "cd"}]}'
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for _ in without_cloud(monkeypatch):
-        with mock_aws():
-            client = boto3.client("s3")
-            client.create_bucket(Bucket=BUCKET)
-            yield client
 
 
 def ended_with(s3: Any, evaluation: bytes | None, profile: bytes | None) -> tuple[World, Request, Recorded]:

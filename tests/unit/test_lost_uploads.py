@@ -1,16 +1,13 @@
 """An upload of which no event tells becomes a request all the same."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from tests.build import ACCOUNT, NOW, after, content, tenant
-from tests.tables import without_cloud
 from tests.unit.test_use_cases import World
 from trainyard.adapters.aws.storage import S3Uploads
 from trainyard.application import lost_uploads
@@ -175,16 +172,6 @@ def test_a_tenant_that_is_suspended_or_going_is_left_alone() -> None:
 
 
 # --- S3 -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for _ in without_cloud(monkeypatch):
-        with mock_aws():
-            client = boto3.client("s3")
-            client.create_bucket(Bucket=BUCKET)
-            client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-            yield client
 
 
 def all_of(owner: Tenant, since: datetime) -> list[Content]:

@@ -4,13 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
-from moto import mock_aws
 
 from tests.build import ACCOUNT, NOW, after, content, policy, request, submission, tenant, tier
-from tests.tables import without_cloud
 from tests.unit.test_use_cases import World
 from trainyard.adapters.aws import storage
 from trainyard.adapters.aws.storage import S3DataSets
@@ -23,16 +20,6 @@ from trainyard.domain.tenants import Tenant, TrainingSettings, TrainOn
 BUCKET = "trainyard-t-acme"
 WHOLE = tenant(settings=TrainingSettings(algorithm="linear", target="y", train_on=TrainOn.WHOLE_PREFIX))
 TWO = policy(tier(quota=4, running_max_per_tenant=4), running_max=4)
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for _ in without_cloud(monkeypatch):
-        with mock_aws():
-            client = boto3.client("s3")
-            client.create_bucket(Bucket=BUCKET)
-            client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-            yield client
 
 
 class Broken:
