@@ -161,7 +161,11 @@ def _tenant_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retrain", metavar="SCHEDULE", help='"rate(1 day)" or "cron(0 3 * * ? *)"; "" for none any more'
     )
-    parser.add_argument("--kms-key", metavar="ARN", help="the tenant's own key, by which results are encrypted")
+    parser.add_argument(
+        "--kms-key",
+        metavar="ARN",
+        help="the tenant's own key, which encrypts its results; in this account tagged trainyard:lend=STACK",
+    )
     parser.add_argument(
         "--account", metavar="ACCOUNT", help="the tenant's own AWS account: puts data, reads results"
     )

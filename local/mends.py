@@ -21,6 +21,7 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     authorise_as_aws()
     put_variables_in_place()
     name_task_errors()
+    tell_condition_keys()
     tell_encryption_keys()
     let_rules_send_by_queue_policy()
     refuse_queue_policies_of_several_queues()
@@ -217,6 +218,8 @@ def put_variables_in_place() -> None:
         if key.lower() == "aws:principalarn" and ":assumed-role/" in context.principal_arn:
             role = iam._roles.get(context.principal_arn.split("/")[1])
             return role["Arn"] if role else context.principal_arn
+        if key.lower() == "aws:resourceaccount" and key.lower() in context.service_context:
+            return context.service_context[key.lower()]  # a bucket of another account; its ARN does not tell
         return resolve(key, context)
 
     def match(context: Any, statements: list[Any], effect: str) -> Any:
@@ -269,6 +272,63 @@ def tell_encryption_keys() -> None:
         return dict(context(action, query, path, headers)) | named
 
     iam_actions.s3_service_context = s3_service_context
+
+
+def tell_condition_keys() -> None:
+    """With authorisation on: give the keys by which policies narrow writes to tables, events and keys.
+
+    A transaction is authorised item by item (DynamoDB developer guide, "Using IAM with transactions"), and each of
+    its items has its own leading key.
+    """
+    from ministack.core import iam_actions, iam_evaluator
+
+    leading: contextvars.ContextVar[list[list[str]]] = contextvars.ContextVar("leading")
+    enforce, checks = iam_evaluator.enforce, iam_actions.dynamodb_transaction_checks
+    tables, tags = iam_actions.dynamodb_service_context, iam_actions.request_tag_context
+
+    def transaction_checks(action: str, body: bytes, *rest: Any) -> Any:
+        found = checks(action, body, *rest)
+        if found:
+            items = [item for entry in json.loads(body)["TransactItems"] for item in entry.values()]
+            leading.set([_leading_keys(item) for item in items])
+        return found
+
+    def enforce_with_leading_key(*call: Any, service_context: Any = None, **options: Any) -> Any:
+        told = dict(service_context or {})
+        if "dynamodb:EnclosingOperation" in told and leading.get([]):
+            told["dynamodb:LeadingKeys"] = leading.get().pop(0)
+        return enforce(*call, service_context=told, **options)
+
+    def dynamodb_service_context(body: bytes) -> Answer:
+        asked = json.loads(body or b"{}")
+        told = {"dynamodb:LeadingKeys": _leading_keys(asked), "dynamodb:ReturnValues": asked.get("ReturnValues")}
+        told["dynamodb:Attributes"] = _attributes(asked)
+        return dict(tables(body)) | {name: value for name, value in told.items() if value}
+
+    def request_tag_context(service: str, action: str, body: Any, *rest: Any) -> Any:
+        told = dict(tags(service, action, body, *rest) or {})
+        if action == "events:PutEvents":
+            entries = json.loads(body)["Entries"]
+            told["events:source"] = [entry["Source"] for entry in entries]
+            told["events:detail-type"] = [entry["DetailType"] for entry in entries]
+        return told
+
+    iam_actions.dynamodb_transaction_checks = transaction_checks
+    iam_actions.dynamodb_service_context = dynamodb_service_context
+    iam_actions.request_tag_context = request_tag_context
+    iam_evaluator.enforce = enforce_with_leading_key
+
+
+def _leading_keys(asked: Answer) -> list[str]:
+    """Return the partition key of the item that a write names, by the names that the template's tables have."""
+    item = asked.get("Key") or asked.get("Item") or {}
+    return [item[name]["S"] for name in ("pk", "request_id") if name in item][:1]
+
+
+def _attributes(asked: Answer) -> list[str]:
+    """Return the attributes that a write names: of its item or key, and in its expressions."""
+    named = [*(asked.get("Key") or {}), *(asked.get("Item") or {})]
+    return sorted({*named, *(asked.get("ExpressionAttributeNames") or {}).values()})
 
 
 def name_task_errors() -> None:
@@ -380,6 +440,40 @@ def denial(role_arn: str, action: str, resource: str, keys: Answer, *, region: s
         f"User: arn:aws:sts::{account_id}:assumed-role/{role_name}/SageMaker is not authorized to perform: "
         f"{action} on resource: {resource} because no identity-based policy allows the {action} action"
     )
+
+
+def trusts(role_arn: str, source_arn: str, *, region: str) -> bool:
+    """Tell whether a role's trust lets SageMaker assume it on behalf of a job or a pipeline.
+
+    True for every role where nothing is authorised.
+    """
+    from ministack import app
+    from ministack.core import iam_evaluator
+    from ministack.core.responses import request_scope
+    from ministack.services import iam
+
+    if not app.AUTH:
+        return True
+    account_id, role_name = role_arn.split(":")[4], role_arn.rpartition("/")[2]
+    with request_scope(account_id, region):
+        role = iam._roles.get(role_name)
+        if role is None:
+            return False
+        trust = role["AssumeRolePolicyDocument"]
+        statements = (json.loads(trust) if isinstance(trust, str) else trust)["Statement"]
+        context = iam_evaluator.EvalContext(
+            principal_arn=f"arn:aws:iam::{account_id}:sagemaker.amazonaws.com",
+            principal_type="Service",
+            principal_account=account_id,
+            action="sts:AssumeRole",
+            resource_arn=role_arn,
+            region=region,
+            secure_transport=True,
+            service_context={"aws:sourceaccount": source_arn.split(":")[4], "aws:sourcearn": source_arn},
+        )
+        document = {"Statement": [{"Resource": "*"} | statement for statement in statements]}
+        found = iam_evaluator.evaluate_resource_policy(document, context, service="sagemaker.amazonaws.com")
+    return bool(found.decision == "Allow")
 
 
 def _first(values: Any) -> Any:

@@ -80,6 +80,7 @@ def main() -> None:
         client=client,
         assume=lambda role_arn: mends.assume_as_service(role_arn, "Test"),
         denial=lambda *call: mends.denial(*call, region=region),
+        trusts=lambda *call: mends.trusts(*call, region=region),
         lose_uploads=mends.lose_uploads,
     )
     server = make_server("127.0.0.1", sagemaker_port, service, server_class=_Server, handler_class=_Handler)

@@ -21,6 +21,7 @@ DATA_KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/data"
 POOL = f"{STACK}-{ACCOUNT}-pool"
 CODE = f"{STACK}-{ACCOUNT}-code"
 ROLES = f"arn:aws:iam::{ACCOUNT}:role/trainyard/{STACK}/tenants/"
+POOLED_ROLES = f"{ROLES}pool/"
 ACCESS_ROLE = f"arn:aws:iam::{ACCOUNT}:role/trainyard/{STACK}/{STACK}-TenantAccessRole"
 Document = dict[str, Any]
 
@@ -98,7 +99,10 @@ class Written:
         properties = self._source["Resources"][name]["Properties"]
         if "PolicyDocument" in properties:
             return dict(self._value(properties["PolicyDocument"]))
-        documents = [p.get("PolicyDocument", p) for p in properties["Policies"] if isinstance(p, dict)]
+        shared = [p["Ref"] for p in properties["Policies"] if isinstance(p, dict) and "Ref" in p]
+        shared += [arn["Ref"] for arn in properties.get("ManagedPolicyArns", [])]
+        documents = [self._source["Resources"][name]["Properties"]["PolicyDocument"] for name in shared]
+        documents += [p.get("PolicyDocument", p) for p in properties["Policies"] if "Ref" not in p]
         statements = [s for document in documents for s in self._value(document)["Statement"]]
         return {"Version": "2012-10-17", "Statement": statements}
 

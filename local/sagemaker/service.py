@@ -121,6 +121,7 @@ class SageMakerService:
     `emit` puts a status event on the default bus, `client` reaches the local AWS as the deployment's engineer,
     `client_as` with the credentials of a role: what a pipeline does itself, it does with its own role.
     `denial` tells why a role may not do something: (role, action, resource, condition keys) → AWS's words or None.
+    `trusts` tells whether a role lets SageMaker assume it for a job or a pipeline: (role, ARN of the job).
     POST /_local/credentials with {"role_arn"} answers what `assume` gives: how a service acts as that role.
     POST /_local/uploads with {"lost"} swallows that share of S3's events.
     POST /_local/outage with {"seconds"} kills it for so long: what it answers itself (not moto) it refuses with
@@ -137,13 +138,15 @@ class SageMakerService:
         client: Callable[[str], Any],
         assume: Callable[[str], Answer],
         denial: Callable[[str, str, str, Answer], str | None] = lambda *_: None,
+        trusts: Callable[[str, str], bool] = lambda *_: True,
         lose_uploads: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._account, self._region = account_id, region
         self._runner, self._client, self._client_as = runner, client, client_as
         self._emit_now = emit
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._assume, self._denial, self._lose_uploads = assume, denial, lose_uploads
+        self._assume, self._denial, self._trusts = assume, denial, trusts
+        self._lose_uploads = lose_uploads
         self._lock = threading.Lock()
         self._pipelines: dict[str, Pipeline] = {}
         self._executions: dict[str, Execution] = {}
@@ -457,6 +460,7 @@ class SageMakerService:
             read_json=lambda uri: json.loads(_read(self._client_as("s3", execution.role_arn), uri)),
         )
         try:
+            self._check_trust(execution.role_arn, execution.arn)
             self._run_steps(execution, execution.definition["Steps"], context)
             status = "Succeeded"
         except JobStopped:
@@ -563,6 +567,14 @@ class SageMakerService:
         words = self._denial(role_arn, "iam:PassRole", request["RoleArn"], passed)
         if words:
             raise JobFailed(f"ClientError: Failed to invoke sagemaker:Create{member}. Error Details: {words}")
+        self._check_trust(request["RoleArn"], job.arn)
+
+    def _check_trust(self, role_arn: str, source_arn: str) -> None:
+        if not self._trusts(role_arn, source_arn):
+            raise JobFailed(
+                f"ClientError: Could not assume role {role_arn}. Please ensure that the role exists and allows "
+                "principal 'sagemaker.amazonaws.com' to assume the role."
+            )
 
     def _register(self, execution: Execution, request: Answer) -> str:
         """Register a model as Pipelines does: it creates the group even where there is one, and tags both."""

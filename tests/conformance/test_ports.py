@@ -28,7 +28,7 @@ from trainyard.contracts.messages import parse_training_request
 from trainyard.domain.errors import Conflict, Refused, StartInvalid
 from trainyard.domain.parameters import pipeline_parameters
 from trainyard.domain.requests import State
-from trainyard.domain.tenants import TrainOn
+from trainyard.domain.tenants import RoleState, TrainOn
 
 DEFINITION = Path(__file__).parents[2] / "pipeline/definition.json"
 _numbers = count()
@@ -71,6 +71,22 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         create_tables(clients.client("dynamodb"), prefix=f"{made.name}-")
         yield made
     clients.forget()
+
+
+def test_of_a_record_the_role_changes_alone_and_only_where_nobody_has_changed_it(place: Place) -> None:
+    records: Any = (
+        edges.MemoryTenants() if place.in_memory else DynamoTenants(tenants_table=f"{place.name}-tenants")
+    )
+    before = records.put(tenant("roled", bucket="pool", root="roled/"))
+    now = NOW
+    marked = records.put_role(before, RoleState.REMOVING, now)
+    expected = replace(before, role=RoleState.REMOVING, role_since=now, revision=before.revision + 1)
+    assert marked == expected == records.get("roled")
+    with pytest.raises(Conflict):
+        records.put_role(before, RoleState.MADE, now)
+    gone = records.put_role(marked, RoleState.NONE, None)
+    assert gone == replace(expected, role=RoleState.NONE, role_since=None, revision=marked.revision + 1)
+    assert records.get("roled") == gone
 
 
 def test_a_tenant_is_found_by_its_bucket_or_its_prefix_and_by_nothing_else(place: Place) -> None:

@@ -61,6 +61,11 @@ class Yard:
         assert self.run("tenant", "create", tenant_id, "--tier", tier, *target, *options) == 0
         return self.deployment.tenant(tenant_id).bucket
 
+    def lent_key(self) -> str:
+        """Make a KMS key that may be lent to a tenant's jobs; return its ARN."""
+        lent = [{"TagKey": "trainyard:lend", "TagValue": self.stack}]
+        return str(self.cloud.client("kms").create_key(Tags=lent)["KeyMetadata"]["Arn"])
+
     def put(self, bucket: str, key: str, body: bytes) -> str:
         return str(self.cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=body)["VersionId"])
 

@@ -271,7 +271,7 @@ def test_a_pooled_tenant_has_the_same_contract_and_a_role_from_its_first_request
     tenant, iam = yard.deployment.tenant("swimmer"), yard.cloud.client("iam")
     assert (tenant.root, tenant.role) == ("swimmer/", RoleState.NONE)
     with pytest.raises(iam.exceptions.NoSuchEntityException):
-        iam.get_role(RoleName="trainyard--swimmer")
+        iam.get_role(RoleName="trainyard.pool--swimmer")
     yard.drop("swimmer", "incoming/wine/wine.csv", WINE)
     (request,) = yard.ended("swimmer")
     assert request.state is State.SUCCEEDED
@@ -279,7 +279,7 @@ def test_a_pooled_tenant_has_the_same_contract_and_a_role_from_its_first_request
     assert str(request.outcome.model_uri).startswith("s3://trainyard-123456789012-pool/swimmer/models/wine/")
     assert yard.receipt(request)["state"] == "SUCCEEDED"
     assert yard.deployment.tenant("swimmer").role is RoleState.MADE
-    assert iam.get_role(RoleName="trainyard--swimmer")
+    assert iam.get_role(RoleName="trainyard.pool--swimmer")
 
 
 def test_a_move_out_of_the_pool_takes_data_models_and_waiting_requests_along(yard: Yard) -> None:
@@ -357,7 +357,7 @@ def test_the_bus_tells_what_becomes_of_a_tenant(yard: Yard) -> None:
 
 def test_a_tenants_own_key_is_lent_by_grants_and_taken_back(yard: Yard, capsys: Capture) -> None:
     kms = yard.cloud.client("kms")
-    key = kms.create_key()["KeyMetadata"]["Arn"]
+    key = yard.lent_key()
     yard.create("keyed", "--kms-key", key)
 
     def grantees() -> set[str]:
@@ -387,8 +387,8 @@ def test_a_tenants_own_key_is_lent_by_grants_and_taken_back(yard: Yard, capsys: 
 
 
 def test_a_version_to_be_trained_on_is_copied_with_the_tenants_own_key(yard: Yard) -> None:
-    kms, s3 = yard.cloud.client("kms"), yard.cloud.client("s3")
-    key = kms.create_key()["KeyMetadata"]["Arn"]
+    s3 = yard.cloud.client("s3")
+    key = yard.lent_key()
     bucket = yard.create("keyed-each", "--kms-key", key, "--every-upload", "--algorithm", "linear")
     s3.put_object(
         Bucket=bucket, Key="incoming/wine/wine.csv", Body=WINE, ServerSideEncryption="aws:kms", SSEKMSKeyId=key
@@ -426,7 +426,7 @@ def test_roles_of_idle_pooled_tenants_are_removed_and_others_kept(yard: Yard) ->
     assert "idle" in removed
     assert "busy" not in removed
     roles = [r["RoleName"] for r in yard.cloud.client("iam").list_roles()["Roles"]]
-    assert ("trainyard--idle" in roles, "trainyard--busy" in roles) == (False, True)
+    assert ("trainyard.pool--idle" in roles, "trainyard.pool--busy" in roles) == (False, True)
 
 
 # --- algorithms --------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from trainyard.domain.errors import Malformed
 from trainyard.domain.prices import JobKind
 
 EVENTS = Path(__file__).parents[2] / "events"
-PREFIX = f"arn:aws:iam::{ACCOUNT}:role/trainyard/yard/tenants/yard-"
+PREFIX = f"arn:aws:iam::{ACCOUNT}:role/trainyard/yard/tenants/yard--"
+POOLED = f"arn:aws:iam::{ACCOUNT}:role/trainyard/yard/tenants/pool/yard.pool--"
 
 
 @dataclass
@@ -36,6 +37,8 @@ class Jobs:
         (f"{PREFIX}acme", "acme1", True),
         (f"{PREFIX}acme1", "acme", True),
         (f"{PREFIX}acme", None, True),
+        (f"{POOLED}acme", "acme", False),
+        (f"{POOLED}acme", "acme1", True),
         (f"arn:aws:iam::{ACCOUNT}:role/other", "acme", False),
         (f"arn:aws:iam::{ACCOUNT}:role/other", None, False),
     ],
@@ -48,7 +51,7 @@ def test_a_job_is_stopped_when_role_and_tag_disagree(
     started = JobStarted(
         kind=JobKind.TRAINING, name="j", arn="a", role_arn=role if told else None, tags=tags if told else None
     )
-    reason = Guard(jobs=jobs, role_prefix=PREFIX).check(started)
+    reason = Guard(jobs=jobs, role_prefixes=(PREFIX, POOLED)).check(started)
     assert (reason is not None) == stopped
     assert jobs.stopped == (["j"] if stopped else [])
 
@@ -79,7 +82,7 @@ def test_tags_are_read_as_schema_and_guide_have_them_and_asked_for_where_they_ar
     job = parse_job_status(event)
     assert job.tags == read
     jobs = Jobs(JobIdentity(role_arn=f"{PREFIX}acme", tags={"trainyard:tenant": "acme1"}))
-    Guard(jobs=jobs, role_prefix=PREFIX).check(job)
+    Guard(jobs=jobs, role_prefixes=(PREFIX, POOLED)).check(job)
     assert jobs.stopped == ([] if read and "trainyard:tenant" in read else ["pipelines-abcdefghijkl-Train-000001"])
 
 

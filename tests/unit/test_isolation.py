@@ -20,6 +20,7 @@ from tests.evaluator import (
     DATA_KEY,
     ESTATE,
     POOL,
+    POOLED_ROLES,
     ROLES,
     STACK,
     Call,
@@ -59,7 +60,7 @@ def silo(name: str, **changes: Any) -> Tenant:
 
 
 def pooled(name: str) -> Tenant:
-    return tenant(name, bucket=POOL, root=f"{name}/", role_arn=f"{ROLES}{STACK}--{name}")
+    return tenant(name, bucket=POOL, root=f"{name}/", role_arn=f"{POOLED_ROLES}{STACK}.pool--{name}")
 
 
 OWNERS = {"silo": silo, "pool": pooled}
@@ -115,7 +116,7 @@ LAYERS: dict[str, tuple[str, Any, bool]] = {
 
 
 def _caller(call: Call, build: Any) -> Tenant:
-    found: Tenant = build(call.principal.removeprefix(f"{ROLES}{STACK}--"))
+    found: Tenant = build(call.principal.rpartition("--")[2])
     return found
 
 
@@ -253,7 +254,10 @@ def test_a_tenants_role_can_do_nothing_outside_s3_its_key_its_logs_and_its_image
 def test_only_sagemaker_may_act_as_a_tenant() -> None:
     (statement,) = ESTATE.trust()["Statement"]
     assert statement["Principal"] == {"Service": "sagemaker.amazonaws.com"}
-    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    assert statement["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": ACCOUNT},
+        "ArnLike": {"aws:SourceArn": f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:*"},
+    }
 
 
 # --- keys and accounts -------------------------------------------------------------------------------------------
@@ -340,6 +344,9 @@ def test_handed_out_credentials_reach_one_tenant_by_the_role_and_by_the_session_
                 assert writes == upload, call
 
 
+AS_FUNCTION = f"arn:aws:iam::{ACCOUNT}:role/any"
+
+
 # --- the pipeline's role -----------------------------------------------------------------------------------------
 
 JOB = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:training-job/pipelines-abc-Train-1"
@@ -362,9 +369,7 @@ def test_jobs_are_made_only_tagged_bounded_encrypted_and_on_allowed_instances(ac
 
     def says(**changes: Any) -> str:
         keys = {name: value for name, value in (GOOD | changes).items() if value is not None}
-        return decision(
-            Call(principal="arn:aws:iam::1:role/p", action=action, resource=resource, keys=keys), PIPELINE
-        )
+        return decision(Call(principal=AS_FUNCTION, action=action, resource=resource, keys=keys), PIPELINE)
 
     assert says() == "Allow"
     for name in GOOD:
@@ -391,7 +396,7 @@ def test_with_a_vpc_a_job_without_subnets_or_without_security_groups_is_denied()
 def test_the_pipeline_lends_tenants_roles_to_sagemaker_and_no_other_role_to_anybody() -> None:
     def says(role: str, service: str) -> str:
         keys = {"iam:PassedToService": service}
-        call = Call(principal="arn:aws:iam::1:role/p", action="iam:PassRole", resource=role, keys=keys)
+        call = Call(principal=AS_FUNCTION, action="iam:PassRole", resource=role, keys=keys)
         return decision(call, PIPELINE)
 
     assert says(f"{ROLES}{STACK}--acme", "sagemaker.amazonaws.com") == "Allow"
@@ -435,9 +440,7 @@ def test_no_function_can_do_more_than_its_duty(function: str) -> None:
     for action, may in PASSES.items():
         for resource in RESOURCES[action.partition(":")[0]]:
             keys = {"iam:PassedToService": "sagemaker.amazonaws.com"}
-            says = decision(
-                Call(principal="arn:aws:iam::1:role/f", action=action, resource=resource, keys=keys), document
-            )
+            says = decision(Call(principal=AS_FUNCTION, action=action, resource=resource, keys=keys), document)
             if says == "Allow":
                 assert function in may, f"{function} may {action} on {resource}"
 
@@ -447,14 +450,184 @@ def test_roles_of_tenants_are_made_only_within_the_boundary(function: str) -> No
     document = YARD.policy(function)
 
     def says(action: str, role: str, **keys: str) -> str:
-        call = Call(principal="arn:aws:iam::1:role/f", action=action, resource=role, keys=keys)
+        call = Call(principal=AS_FUNCTION, action=action, resource=role, keys=keys)
         return decision(call, document)
 
     bounded = {"iam:PermissionsBoundary": f"{STACK}-TenantBoundary"}
+    own = f"{POOLED_ROLES}{STACK}.pool--acme" if function == "RolesFunction" else f"{ROLES}{STACK}--acme"
     for action in ("iam:CreateRole", "iam:PutRolePolicy", "iam:PutRolePermissionsBoundary"):
-        assert says(action, f"{ROLES}{STACK}--acme", **bounded) == "Allow"
-        assert says(action, f"{ROLES}{STACK}--acme") == "ImplicitDeny"
+        assert says(action, own, **bounded) == "Allow"
+        assert says(action, own) == "ImplicitDeny"
         assert says(action, f"arn:aws:iam::{ACCOUNT}:role/admin", **bounded) == "ImplicitDeny"
+
+
+# What somebody who controls a function's code could do: (label, action, resource, condition keys).
+SCHEDULER = f"arn:aws:any:us-east-1:{ACCOUNT}:SchedulerTable"
+TENANTS = f"arn:aws:any:us-east-1:{ACCOUNT}:TenantsTable"
+BUS = f"arn:aws:any:us-east-1:{ACCOUNT}:EventBus"
+THEIR_KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/not-lent"
+LENT_KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/lent"
+SILO_DATA = f"arn:aws:s3:::{STACK}-{ACCOUNT}-t-acme/incoming/x/data.csv"
+POOL_DATA = f"arn:aws:s3:::{POOL}/acme10/incoming/x/data.csv"
+
+
+def published(detail_type: str, source: str = "trainyard") -> dict[str, Any]:
+    return {"events:source": [source], "events:detail-type": [detail_type]}
+
+
+def grant(role: str) -> dict[str, Any]:
+    return {"kms:GranteePrincipal": role, "kms:GrantOperations": ["Decrypt"]}
+
+
+PROBES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "write the policy": ("dynamodb:PutItem", SCHEDULER, {"dynamodb:LeadingKeys": ["policy"]}),
+    "write what the policy says": ("dynamodb:PutItem", SCHEDULER, {"dynamodb:LeadingKeys": ["policy-values"]}),
+    "write the ledger": ("dynamodb:UpdateItem", SCHEDULER, {"dynamodb:LeadingKeys": ["ledger"]}),
+    "write a tenant's record": ("dynamodb:PutItem", TENANTS, {"dynamodb:LeadingKeys": ["tenant#acme"]}),
+    "write where a tenant's data lies": (
+        "dynamodb:UpdateItem",
+        TENANTS,
+        {"dynamodb:LeadingKeys": ["tenant#acme"], "dynamodb:Attributes": ["pk", "bucket", "revision"]},
+    ),
+    "ask for a retraining": ("events:PutEvents", BUS, published("Retraining Requested")),
+    "say that a tenant is deleted": ("events:PutEvents", BUS, published("Tenant Deleted")),
+    "say that a request has ended": ("events:PutEvents", BUS, published("Training Request Succeeded")),
+    "speak for another application": ("events:PutEvents", BUS, published("Training Request Rejected", "other")),
+    "lend a key that is not to be lent": (
+        "kms:CreateGrant",
+        THEIR_KEY,
+        {"aws:ResourceTag/other": "x", **grant(f"{POOLED_ROLES}{STACK}.pool--acme10")},
+    ),
+    "lend a lendable key to a bucket's tenant": (
+        "kms:CreateGrant",
+        LENT_KEY,
+        {"aws:ResourceTag/trainyard:lend": STACK, **grant(f"{ROLES}{STACK}--acme")},
+    ),
+    "decrypt with the data key outside S3": ("kms:Decrypt", DATA_KEY, {}),
+    "read data of a tenant with a bucket": ("s3:GetObject", SILO_DATA, {}),
+    "read data of a pooled tenant": ("s3:GetObject", POOL_DATA, {}),
+    "read a bucket that another account has taken": (
+        "s3:GetObject",
+        SILO_DATA,
+        {"aws:ResourceAccount": "999999999999"},
+    ),
+    "start the pipeline": (
+        "sagemaker:StartPipelineExecution",
+        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{STACK}-training",
+        {},
+    ),
+}
+
+
+def directly(function: str) -> set[str]:
+    document = YARD.policy(function)
+    return {
+        label
+        for label, (action, resource, keys) in PROBES.items()
+        if decision(Call(principal=AS_FUNCTION, action=action, resource=resource, keys=keys), document) == "Allow"
+    }
+
+
+def through_roles(function: str) -> set[str]:
+    """Return what a function reaches through roles whose trust or policy it may write, or that it may assume.
+
+    It can give such a role any policy and any tag, so what remains are the boundary, which it cannot take away,
+    and the policies of the buckets.
+    """
+    document = YARD.policy(function)
+    reached: set[str] = set()
+    roles = {f"{ROLES}{STACK}--acme": silo("acme"), f"{POOLED_ROLES}{STACK}.pool--acme10": pooled("acme10")}
+    roles |= {f"{POOLED_ROLES}{STACK}.pool--acme": pooled("acme")}
+    for role, owner in roles.items():
+        bounded = {"iam:PermissionsBoundary": f"{STACK}-TenantBoundary"}
+        taken = [
+            decision(Call(principal=AS_FUNCTION, action=action, resource=role, keys=bounded), document)
+            for action in ("iam:CreateRole", "iam:UpdateAssumeRolePolicy", "sts:AssumeRole")
+        ]
+        if "Allow" not in taken:
+            continue
+        for label, (action, resource, keys) in PROBES.items():
+            for tag in ("acme", "acme10"):
+                call = Call(
+                    principal=role, action=action, resource=resource, keys=keys, tags={"trainyard:tenant": tag}
+                )
+                bucket = ESTATE.bucket_policy(silo("acme")) if resource == SILO_DATA else POOL_POLICY
+                denied = decision(call, bucket, resource_policy=True) == "Deny" if ":s3:::" in resource else False
+                if decision(call, BOUNDARY) == "Allow" and not denied:
+                    reached.add(label)
+        assert owner.role_arn == role
+    return reached
+
+
+SILO_READ, POOL_READ = "read data of a tenant with a bucket", "read data of a pooled tenant"
+UPLOADS = {SILO_READ, POOL_READ}
+REACH: dict[str, tuple[set[str], set[str]]] = {
+    # function: (what it reaches by itself, what it reaches through roles that it may write)
+    "IntakeFunction": (UPLOADS, set()),
+    "EnlistFunction": ({"write the ledger", "say that a request has ended"}, set()),
+    "DispatcherFunction": (
+        UPLOADS
+        | {
+            "write the ledger",
+            "write what the policy says",
+            "say that a request has ended",
+            "start the pipeline",
+        },
+        set(),
+    ),
+    "RecorderFunction": ({"write the ledger", "say that a request has ended"}, set()),
+    "ReconcilerFunction": ({"write the ledger", "say that a request has ended"}, set()),
+    "TenantsFunction": (
+        UPLOADS
+        | {
+            "write the policy",
+            "write the ledger",
+            "write a tenant's record",
+            "say that a tenant is deleted",
+            "lend a lendable key to a bucket's tenant",
+        },
+        UPLOADS | {"decrypt with the data key outside S3"},
+    ),
+    # Of the roles of the pool it is the master; to a tenant with a bucket of its own it does not come.
+    "RolesFunction": (set(), {POOL_READ, "decrypt with the data key outside S3"}),
+    "GuardFunction": (set(), set()),
+    "BillingFunction": (set(), set()),
+    "PublisherFunction": (set(), set()),
+}
+
+
+@pytest.mark.parametrize("function", YARD.functions())
+def test_what_a_function_reaches_by_itself_and_through_roles_that_it_may_write(function: str) -> None:
+    assert (directly(function), through_roles(function)) == REACH[function]
+
+
+def test_every_probe_is_one_that_some_policy_would_let_through() -> None:
+    """A probe that names the wrong action or resource is denied to everybody, and would show nothing."""
+    everything = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
+    }
+    reached = set().union(*(directly(f) | through_roles(f) for f in YARD.functions()))
+    assert set(PROBES) - reached == {
+        "write where a tenant's data lies",
+        "ask for a retraining",
+        "speak for another application",
+        "lend a key that is not to be lent",
+        "read a bucket that another account has taken",
+    }
+    for action, resource, keys in PROBES.values():
+        call = Call(principal=AS_FUNCTION, action=action, resource=resource, keys=keys)
+        assert decision(call, everything) == "Allow"
+    # Those that nobody reaches are denied by the condition alone: without it somebody would.
+    for function, label, change in (
+        ("EnlistFunction", "speak for another application", {"events:source": ["trainyard"]}),
+        ("TenantsFunction", "lend a key that is not to be lent", {"aws:ResourceTag/trainyard:lend": STACK}),
+        ("IntakeFunction", "read a bucket that another account has taken", {"aws:ResourceAccount": ACCOUNT}),
+        ("RolesFunction", "write where a tenant's data lies", {"dynamodb:Attributes": ["pk", "role", "revision"]}),
+    ):
+        action, resource, keys = PROBES[label]
+        call = Call(principal=AS_FUNCTION, action=action, resource=resource, keys=keys | change)
+        assert decision(call, YARD.policy(function)) == "Allow", label
 
 
 def test_no_policy_comes_near_its_limit() -> None:

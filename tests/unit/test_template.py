@@ -59,6 +59,24 @@ def test_each_wide_statement_has_its_reason_beside_it() -> None:
             assert any(above.strip().startswith("#") for above in lines[number - 18 : number]), line
 
 
+def test_whatever_a_service_may_do_it_may_do_for_this_stacks_sources_alone() -> None:
+    by_services = [s for s in statements() if "Service" in s.get("Principal", {})]
+    assert len(by_services) >= 7
+    for statement in by_services:
+        keys = {key for conditions in statement["Condition"].values() for key in conditions}
+        assert "aws:SourceArn" in keys, statement
+
+
+def test_every_role_is_denied_the_buckets_of_other_accounts() -> None:
+    with_s3 = [
+        name
+        for kind in ("AWS::Serverless::Function", "AWS::IAM::Role")
+        for name, resource in resources(kind)
+        if "s3:" in json.dumps(resource) and "OwnBucketsOnly" not in json.dumps(resource)
+    ]
+    assert with_s3 == []
+
+
 @pytest.mark.parametrize(("name", "queue"), list(resources("AWS::SQS::Queue")))
 def test_every_queue_is_encrypted_and_has_dead_letters_or_is_one(name: str, queue: dict[str, Any]) -> None:
     properties = queue["Properties"]
@@ -79,7 +97,7 @@ def test_whoever_takes_messages_may_make_those_that_failed_come_soon() -> None:
             (allowed,) = (
                 one
                 for policy in function["Properties"]["Policies"]
-                for one in policy["Statement"]
+                for one in policy.get("Statement", [])
                 if one["Sid"] == "TakeUpAgainSoon"
             )
             assert allowed["Action"] == ["sqs:GetQueueUrl", "sqs:ChangeMessageVisibility"]

@@ -196,7 +196,13 @@ class Town:
             waiting_room=self.room,
             runs=Runs(self.alive),
             announcements=self,
-            names=Names(bucket_prefix="t-", pool_bucket="pool", role_prefix="role/", group_prefix="g-"),
+            names=Names(
+                bucket_prefix="t-",
+                pool_bucket="pool",
+                role_prefix="role/",
+                pooled_role_prefix="role/pool/",
+                group_prefix="g-",
+            ),
             with_limits=self.with_limits,
             limits_in=lambda text, tenant_id: self.limits.get(tenant_id, {}),
         )

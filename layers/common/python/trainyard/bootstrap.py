@@ -306,6 +306,7 @@ TENANT_SETTINGS = (
     "tenant_bucket_prefix",
     "pool_bucket",
     "tenant_role_prefix",
+    "pooled_role_prefix",
     "tenant_roles",
     "tenant_group_prefix",
     "tenant_boundary_arn",
@@ -337,6 +338,7 @@ def tenant_desk() -> TenantDesk:
             bucket_prefix=settings.tenant_bucket_prefix,
             pool_bucket=settings.pool_bucket,
             role_prefix=settings.tenant_role_prefix,
+            pooled_role_prefix=settings.pooled_role_prefix,
             group_prefix=settings.tenant_group_prefix,
         ),
         with_limits=lambda text, tenant_id, limits: with_entry(text, "tenants", tenant_id, limits),
@@ -410,8 +412,9 @@ def guard() -> Guard:
     from trainyard.adapters.aws.sagemaker import SageMakerJobs
     from trainyard.application.guard import Guard
 
-    settings = Settings.from_env("tenant_role_prefix")
-    return Guard(jobs=SageMakerJobs(), role_prefix=settings.tenant_role_prefix)
+    settings = Settings.from_env("tenant_role_prefix", "pooled_role_prefix")
+    prefixes = (settings.tenant_role_prefix, settings.pooled_role_prefix)
+    return Guard(jobs=SageMakerJobs(), role_prefixes=prefixes)
 
 
 def retention_days() -> int:

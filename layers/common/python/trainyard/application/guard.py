@@ -40,8 +40,8 @@ class Jobs(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
     jobs: Jobs
-    role_prefix: str
-    """ARN of a tenant's role up to the tenant's id."""
+    role_prefixes: tuple[str, ...]
+    """What the ARNs of tenants' roles begin with, up to the tenant's id."""
 
     def check(self, job: JobStarted) -> str | None:
         """Stop the job if its role and tag disagree; return why, or None. Idempotent."""
@@ -51,16 +51,17 @@ class Guard:
         else:
             facts = JobIdentity(role_arn=job.role_arn, tags=job.tags)
         # 2. Do they agree?
-        reason = disagreement(facts, self.role_prefix)
+        reason = disagreement(facts, self.role_prefixes)
         # 3. If not, it ends here.
         if reason is not None:
             self.jobs.stop(job)
         return reason
 
 
-def disagreement(facts: JobIdentity, role_prefix: str) -> str | None:
+def disagreement(facts: JobIdentity, role_prefixes: tuple[str, ...]) -> str | None:
     """Return in what role and tag disagree; None when they agree, or the job is no tenant's."""
-    of_role = facts.role_arn.removeprefix(role_prefix) if facts.role_arn.startswith(role_prefix) else None
+    arn = facts.role_arn
+    of_role = next((arn.removeprefix(prefix) for prefix in role_prefixes if arn.startswith(prefix)), None)
     of_tag = facts.tags.get(TENANT_TAG)
     if of_role is None or of_role == of_tag:
         return None

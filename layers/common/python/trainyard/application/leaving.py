@@ -100,7 +100,8 @@ class Leaving:
     def role(self, step: Step) -> Answer:
         tenant = self.desk.held(step)
         refused = self.removal.take_back_key(tenant)
-        self.removal.remove_role(tenant)
+        for place in self._places(tenant):
+            self.removal.remove_role(place)
         return {"progress": f"role removed; {refused}" if refused else "role removed"}
 
     def forget(self, step: Step) -> Answer:

@@ -154,6 +154,7 @@ class Moving:
             return _removal(told, cursor=stamp(before))
         if self.migration.differences(old, tenant, late=True):
             return _removal(told, late=True)
+        self.removal.remove_role(old)
         self.desk.records.forget_location(old)
         return _removal(told)
 

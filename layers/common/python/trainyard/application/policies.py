@@ -14,8 +14,9 @@ from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Policy
 
 IN_FORCE = Key("scheduler", (("pk", "policy"), ("sk", "policy")))
-KEPT = Key("scheduler", (("pk", "policy"), ("sk", "values")))
-"""What the text in force says, checked: {of: digest of the text, values: see `KeptForm`}."""
+KEPT = Key("scheduler", (("pk", "policy-values"), ("sk", "values")))
+"""What the text in force says, checked: {of: digest of the text, values: see `KeptForm`}. Under a key of its own,
+so that who writes it may not write the policy (template.yaml)."""
 KEPT_BYTES_MAX = 350_000
 TEXT_BYTES_MAX = 300_000
 """An item takes 400 KB (DynamoDB developer guide, "Service quotas")."""

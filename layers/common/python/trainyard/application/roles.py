@@ -2,7 +2,7 @@
 who are active."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from trainyard.application.tenants import Provisioning, Removal, TenantRecords
@@ -40,7 +40,7 @@ class PooledRoles:
                 raise InProgress(f"the role of tenant {tenant_id} is being removed: ask again in a moment")
             self.provisioning.ensure_role(tenant)
             try:
-                self.records.put(replace(tenant, role=RoleState.MADE, role_since=now))
+                self.records.put_role(tenant, RoleState.MADE, now)
                 return
             except Conflict:
                 continue
@@ -80,10 +80,10 @@ class PooledRoles:
 
         One that came just before is seen in the queue, and keeps the role.
         """
-        marked = self.records.put(replace(tenant, role=RoleState.REMOVING, role_since=now))
+        marked = self.records.put_role(tenant, RoleState.REMOVING, now)
         if not self._at_rest(tenant):
-            self.records.put(replace(marked, role=RoleState.MADE, role_since=None))
+            self.records.put_role(marked, RoleState.MADE, None)
             return False
         self.removal.remove_role(marked)
-        self.records.put(replace(marked, role=RoleState.NONE, role_since=None))
+        self.records.put_role(marked, RoleState.NONE, None)
         return True

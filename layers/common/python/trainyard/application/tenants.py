@@ -28,6 +28,10 @@ class TenantRecords(Protocol):
     def get(self, tenant_id: str) -> Tenant | None: ...
     def owner_of(self, bucket: str, key: str) -> Tenant | None: ...
     def put(self, tenant: Tenant) -> Tenant: ...
+    def put_role(self, tenant: Tenant, role: RoleState, since: datetime | None) -> Tenant:
+        """Change what the record says of the role alone; raises Conflict when the record has changed."""
+        ...
+
     def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]: ...
     def claim_key(self, key_arn: str, tenant_id: str, *, instead_of: str | None = None) -> str:
         """Note that a KMS key is a tenant's; return whose it is. `instead_of` names who has it no more."""
@@ -171,14 +175,19 @@ class Names:
     bucket_prefix: str
     pool_bucket: str
     role_prefix: str
-    """ARN of a role up to its name, path included: "arn:aws:iam::<account>:role/<path>/<stack>-"."""
+    """ARN of a role up to the tenant's id: "arn:aws:iam::<account>:role/trainyard/<stack>/tenants/<stack>--"."""
+    pooled_role_prefix: str
+    """The same for tenants of the pool, whose roles have a path of their own: ".../tenants/pool/<stack>.pool--".
+    """
     group_prefix: str
 
     def located(self, tenant: Tenant, storage: Storage) -> Tenant:
-        """Return the tenant with its data where that kind of storage has it."""
+        """Return the tenant with its data, and the role of its jobs, where that kind of storage has them."""
+        name = tenant.tenant_id
         if storage is Storage.POOL:
-            return replace(tenant, bucket=self.pool_bucket, root=f"{tenant.tenant_id}/")
-        return replace(tenant, bucket=f"{self.bucket_prefix}{tenant.tenant_id}", root="")
+            role_arn = f"{self.pooled_role_prefix}{name}"
+            return replace(tenant, bucket=self.pool_bucket, root=f"{name}/", role_arn=role_arn)
+        return replace(tenant, bucket=f"{self.bucket_prefix}{name}", root="", role_arn=f"{self.role_prefix}{name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,7 +346,7 @@ class TenantDesk:
             tier=tier.name,
             bucket="",
             root="",
-            role_arn=f"{self.names.role_prefix}{wish.tenant_id}",
+            role_arn="",
             model_group=f"{self.names.group_prefix}{wish.tenant_id}",
             settings=TrainingSettings(algorithm="gradient-boosting", target=""),
             role=RoleState.NONE if tier.storage is Storage.POOL else RoleState.MADE,

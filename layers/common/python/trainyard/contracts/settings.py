@@ -32,6 +32,7 @@ class Settings:
     processing_image_uri: str = ""
     tenant_bucket_prefix: str = ""
     tenant_role_prefix: str = ""
+    pooled_role_prefix: str = ""
     tenant_group_prefix: str = ""
     tenant_boundary_arn: str = ""
     code_bucket: str = ""

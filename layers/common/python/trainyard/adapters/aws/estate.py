@@ -64,13 +64,21 @@ class Estate:
         return f"{self.stack}--{tenant.tenant_id}"
 
     def trust(self) -> Document:
-        """Only SageMaker, and only for this account, may act as a tenant."""
+        """Only SageMaker, and only for what it runs in this account and Region, may act as a tenant.
+
+        Source: SageMaker developer guide, "Cross-service confused deputy prevention".
+        """
         return _document(
             {
                 "Effect": "Allow",
                 "Principal": {"Service": "sagemaker.amazonaws.com"},
                 "Action": "sts:AssumeRole",
-                "Condition": {"StringEquals": {"aws:SourceAccount": self.account_id}},
+                "Condition": {
+                    "StringEquals": {"aws:SourceAccount": self.account_id},
+                    "ArnLike": {
+                        "aws:SourceArn": f"arn:{self.partition}:sagemaker:{self.region}:{self.account_id}:*"
+                    },
+                },
             }
         )
 

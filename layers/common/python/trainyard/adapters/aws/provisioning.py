@@ -36,6 +36,9 @@ BLOCKED = {
     "BlockPublicPolicy": True,
     "RestrictPublicBuckets": True,
 }
+LEND_TAG = "trainyard:lend"
+"""A key of the deployment's own account is lent to tenants' jobs only if this tag names the stack (template.yaml).
+"""
 GRANTED = ["Encrypt", "Decrypt", "GenerateDataKey", "DescribeKey"]
 
 
@@ -143,8 +146,9 @@ class AwsProvisioning:
             if not is_absent(error) and code_of(error) not in ("AccessDeniedException", "DisabledException"):
                 raise
             raise Refused(
-                f"the key {tenant.key_arn} cannot be lent to the tenant's jobs: it must exist in this Region, and "
-                f"its policy must let this account create grants ({error.response['Error']['Message']})"
+                f"the key {tenant.key_arn} cannot be lent to the tenant's jobs: it must exist in this Region, its "
+                "policy must let this account create grants, and a key of this account needs the tag "
+                f"{LEND_TAG} = {self._estate.stack} ({error.response['Error']['Message']})"
             ) from error
 
     def _role_policy(self, tenant: Tenant) -> Document:

@@ -13,7 +13,7 @@ from trainyard.application.store import READ_AT_ONCE, Key
 from trainyard.application.tenant_records import tenant_from, tenant_item
 from trainyard.application.waiting_room import BELL
 from trainyard.domain.errors import Conflict
-from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.domain.tenants import RoleState, Tenant, TenantState
 
 
 class DynamoTenants:
@@ -76,6 +76,29 @@ class DynamoTenants:
             writes.append({"Put": {"TableName": self._table, "Item": location}})
         with translated():
             client("dynamodb").transact_write_items(TransactItems=writes)
+        return after
+
+    def put_role(self, tenant: Tenant, role: RoleState, since: datetime | None) -> Tenant:
+        """Change what the record says of the role, and nothing else, on condition that nobody has changed it.
+
+        Returns the record with its new revision; raises Conflict. Who makes roles may write no more of it than
+        these attributes (template.yaml).
+        """
+        after = replace(tenant, role=role, role_since=since, revision=tenant.revision + 1)
+        item = tenant_item(after)
+        changes = {name: item[name] for name in ("role", "role_since", "revision") if name in item}
+        expression = "SET " + ", ".join(f"#{name} = :{name}" for name in changes)
+        with translated():
+            client("dynamodb").update_item(
+                TableName=self._table,
+                Key=serialized({"pk": f"tenant#{tenant.tenant_id}"}),
+                UpdateExpression=expression if since else f"{expression} REMOVE #role_since",
+                ConditionExpression="#revision = :before",
+                ExpressionAttributeNames={f"#{name}": name for name in ("role", "role_since", "revision")},
+                ExpressionAttributeValues=serialized(
+                    {f":{name}": value for name, value in changes.items()} | {":before": tenant.revision}
+                ),
+            )
         return after
 
     def forget_location(self, tenant: Tenant) -> None:

@@ -13,7 +13,7 @@ from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.receipts import progress_of, receipt_of
 from trainyard.domain.requests import Content, Outcome, Request, Submission
-from trainyard.domain.tenants import Tenant, TrainOn
+from trainyard.domain.tenants import RoleState, Tenant, TrainOn
 
 
 class MemoryTenants:
@@ -48,6 +48,9 @@ class MemoryTenants:
         after = replace(tenant, revision=tenant.revision + 1)
         self._keep(after)
         return after
+
+    def put_role(self, tenant: Tenant, role: RoleState, since: datetime | None) -> Tenant:
+        return self.put(replace(tenant, role=role, role_since=since))
 
     def claim_key(self, key_arn: str, tenant_id: str, *, instead_of: str | None = None) -> str:
         if self._keys.get(key_arn) in (None, instead_of):
