@@ -126,6 +126,8 @@ def _facts(algorithm: Algorithm) -> dict[str, str]:
         "processing image": algorithm.processing_image_uri or "the deployment's",
         "scripts": algorithm.code_uri or "the deployment's",
         "reads": f"{algorithm.input_format} ({', '.join(algorithm.suffixes) or 'any name'})",
+        "network": "none" if algorithm.network_isolation else "as the deployment's jobs have it",
+        "traffic between containers": "encrypted" if algorithm.traffic_encryption else "not encrypted",
         "judged by": algorithm.quality_metric,
         "instances": ", ".join(c.training_instance_type for c in algorithm.instances) or "the tier's",
     }

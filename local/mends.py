@@ -448,32 +448,37 @@ def trusts(role_arn: str, source_arn: str, *, region: str) -> bool:
     True for every role where nothing is authorised.
     """
     from ministack import app
-    from ministack.core import iam_evaluator
     from ministack.core.responses import request_scope
     from ministack.services import iam
 
     if not app.AUTH:
         return True
-    account_id, role_name = role_arn.split(":")[4], role_arn.rpartition("/")[2]
-    with request_scope(account_id, region):
-        role = iam._roles.get(role_name)
-        if role is None:
-            return False
-        trust = role["AssumeRolePolicyDocument"]
-        statements = (json.loads(trust) if isinstance(trust, str) else trust)["Statement"]
-        context = iam_evaluator.EvalContext(
-            principal_arn=f"arn:aws:iam::{account_id}:sagemaker.amazonaws.com",
-            principal_type="Service",
-            principal_account=account_id,
-            action="sts:AssumeRole",
-            resource_arn=role_arn,
-            region=region,
-            secure_transport=True,
-            service_context={"aws:sourceaccount": source_arn.split(":")[4], "aws:sourcearn": source_arn},
-        )
-        document = {"Statement": [{"Resource": "*"} | statement for statement in statements]}
-        found = iam_evaluator.evaluate_resource_policy(document, context, service="sagemaker.amazonaws.com")
-    return bool(found.decision == "Allow")
+    with request_scope(role_arn.split(":")[4], region):
+        role = iam._roles.get(role_arn.rpartition("/")[2])
+    if role is None:
+        return False
+    trust = role["AssumeRolePolicyDocument"]
+    return trust_lets(json.loads(trust) if isinstance(trust, str) else trust, role_arn, source_arn)
+
+
+def trust_lets(trust: Answer, role_arn: str, source_arn: str) -> bool:
+    """Tell whether a trust policy lets SageMaker assume its role for the job or pipeline of that ARN."""
+    from ministack.core import iam_evaluator
+
+    account_id = role_arn.split(":")[4]
+    context = iam_evaluator.EvalContext(
+        principal_arn=f"arn:aws:iam::{account_id}:sagemaker.amazonaws.com",
+        principal_type="Service",
+        principal_account=account_id,
+        action="sts:AssumeRole",
+        resource_arn=role_arn,
+        region=source_arn.split(":")[3],
+        secure_transport=True,
+        service_context={"aws:sourceaccount": source_arn.split(":")[4], "aws:sourcearn": source_arn},
+    )
+    document = {"Statement": [{"Resource": "*"} | statement for statement in trust["Statement"]]}
+    judged = iam_evaluator.evaluate_resource_policy(document, context, service="sagemaker.amazonaws.com")
+    return bool(judged.decision == "Allow")
 
 
 def _first(values: Any) -> Any:

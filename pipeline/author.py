@@ -22,7 +22,7 @@ from sagemaker.core.helper.session_helper import Session
 from sagemaker.core.lambda_helper import Lambda
 from sagemaker.core.workflow.conditions import ConditionGreaterThanOrEqualTo
 from sagemaker.core.workflow.functions import Join, JsonGet
-from sagemaker.core.workflow.parameters import ParameterFloat, ParameterInteger, ParameterString
+from sagemaker.core.workflow.parameters import ParameterBoolean, ParameterFloat, ParameterInteger, ParameterString
 from sagemaker.core.workflow.properties import Properties, PropertyFile
 from sagemaker.mlops.workflow.condition_step import ConditionStep
 from sagemaker.mlops.workflow.fail_step import FailStep
@@ -64,11 +64,13 @@ STRINGS = (
 )
 INTEGERS = ("Attempt", "TrainingInstanceCount", "TrainingVolumeSizeGB", "MaxRuntimeSeconds")
 FLOATS = ("MinimumQuality",)
+BOOLEANS = ("NetworkIsolation", "TrafficEncryption")
 
 PARAMETERS: dict[str, Any] = (
     {name: ParameterString(name=name) for name in STRINGS}
     | {name: ParameterInteger(name=name) for name in INTEGERS}
     | {name: ParameterFloat(name=name) for name in FLOATS}
+    | {name: ParameterBoolean(name=name) for name in BOOLEANS}
 )
 
 # A step is tried again for minutes only, while SageMaker itself is at fault or was asked too often, which costs
@@ -203,6 +205,10 @@ def processing_step(
             processing_input("code", joined(PARAMETERS["CodeUri"], "steps"), "S3Prefix"),
             *(processing_input(label, uri, data_type) for label, (uri, data_type) in inputs.items()),
         ],
+        "NetworkConfig": {
+            "EnableNetworkIsolation": PARAMETERS["NetworkIsolation"],
+            "EnableInterContainerTrafficEncryption": PARAMETERS["TrafficEncryption"],
+        },
         "ProcessingOutputConfig": {
             "KmsKeyId": PARAMETERS["OutputKmsKeyId"],
             "Outputs": [
@@ -239,21 +245,14 @@ def training_step(prepared: Any) -> RequestStep:
         },
         "HyperParameters": {
             "sagemaker_program": "train.py",
-            "sagemaker_submit_directory": joined(PARAMETERS["CodeUri"], "sourcedir.tar.gz"),
+            # From a channel, since a container without network cannot fetch it.
+            "sagemaker_submit_directory": "/opt/ml/input/data/code/sourcedir.tar.gz",
             "algorithm": PARAMETERS["Algorithm"],
             "hyperparameters": PARAMETERS["Hyperparameters"],
         },
         "InputDataConfig": [
-            {
-                "ChannelName": "train",
-                "DataSource": {
-                    "S3DataSource": {
-                        "S3DataType": "S3Prefix",
-                        "S3Uri": prepared,
-                        "S3DataDistributionType": "FullyReplicated",
-                    }
-                },
-            }
+            channel("train", prepared),
+            channel("code", joined(PARAMETERS["CodeUri"], "sourcedir.tar.gz")),
         ],
         "OutputDataConfig": {
             "S3OutputPath": joined(PARAMETERS["ReportOutputUri"], "training"),
@@ -264,11 +263,18 @@ def training_step(prepared: Any) -> RequestStep:
             "InstanceCount": PARAMETERS["TrainingInstanceCount"],
             "VolumeSizeInGB": PARAMETERS["TrainingVolumeSizeGB"],
         },
+        "EnableNetworkIsolation": PARAMETERS["NetworkIsolation"],
+        "EnableInterContainerTrafficEncryption": PARAMETERS["TrafficEncryption"],
         "RoleArn": PARAMETERS["JobRoleArn"],
         "StoppingCondition": {"MaxRuntimeInSeconds": PARAMETERS["MaxRuntimeSeconds"]},
         "Tags": tags(),
     }
     return RequestStep("Train", StepTypeEnum.TRAINING, request, answer="DescribeTrainingJobResponse")
+
+
+def channel(name: str, uri: Any) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
 def register_step() -> RequestStep:

@@ -69,7 +69,7 @@ def in_vpc(template: str, vpc: Vpc | None) -> str:
         if step["Type"] == "Training":
             step["Arguments"]["VpcConfig"] = vpc
         elif step["Type"] == "Processing":
-            step["Arguments"]["NetworkConfig"] = {"VpcConfig": vpc}
+            step["Arguments"]["NetworkConfig"]["VpcConfig"] = vpc
     return json.dumps(definition)
 
 

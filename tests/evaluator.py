@@ -106,6 +106,10 @@ class Written:
         statements = [s for document in documents for s in self._value(document)["Statement"]]
         return {"Version": "2012-10-17", "Statement": statements}
 
+    def trust(self, name: str) -> Document:
+        """Return the trust policy of a role, by its logical name."""
+        return dict(self._value(self._source["Resources"][name]["Properties"]["AssumeRolePolicyDocument"]))
+
     def functions(self) -> list[str]:
         kinds = {name: r["Type"] for name, r in self._source["Resources"].items() if "Type" in r}
         return [name for name, kind in kinds.items() if kind == "AWS::Serverless::Function"]

@@ -33,9 +33,18 @@ def parameter_values(definition: Mapping[str, Any], given: Mapping[str, str]) ->
     return values
 
 
+def _truth(raw: Any) -> bool:
+    if str(raw).lower() not in ("true", "false"):
+        raise ValueError(raw)
+    return str(raw).lower() == "true"
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {"String": str, "Integer": int, "Float": float, "Boolean": _truth}
+
+
 def _typed(name: str, kind: str, raw: Any) -> Any:
     try:
-        return {"String": str, "Integer": int, "Float": float, "Boolean": bool}[kind](raw)
+        return _READERS[kind](raw)
     except ValueError as error:
         raise InvalidParameter(f"Pipeline parameter {name} is not of type {kind}: {raw!r}") from error
 

@@ -137,8 +137,7 @@ class JobRunner:
         for directory in ("model", "output/data", "input/config", "code"):
             (root / "opt/ml" / directory).mkdir(parents=True, exist_ok=True)
         (root / "opt/ml/input/config/hyperparameters.json").write_text(json.dumps(hyperparameters))
-        bundle = root / "sourcedir.tar.gz"
-        fetch(s3, hyperparameters["sagemaker_submit_directory"], bundle)
+        bundle = self._bundle(request, hyperparameters["sagemaker_submit_directory"], root, s3)
         with tarfile.open(bundle) as archive:
             unpack(archive, root / "opt/ml/code")
         program = f"/opt/ml/code/{hyperparameters['sagemaker_program']}"
@@ -153,6 +152,18 @@ class JobRunner:
             words = failure.read_text(encoding="utf-8")[:1024] if failure.exists() else f"ExitCode {code}"
             raise JobFailed(f"AlgorithmError: {words}, exit code: {code}")
         self._pack_model(job, root, s3)
+
+    def _bundle(self, request: Mapping[str, Any], directory: str, root: Path, s3: Any) -> Path:
+        """Return where the scripts lie: in a channel, or fetched from S3 by the container, which needs a network.
+
+        Source: SageMaker developer guide, "Run training and inference containers in internet-free mode".
+        """
+        if not directory.startswith("s3://"):
+            return mapped(root, directory)
+        if request.get("EnableNetworkIsolation"):
+            raise JobFailed(f"AlgorithmError: Could not connect to the endpoint of {directory}, exit code: 1")
+        fetch(s3, directory, root / "sourcedir.tar.gz")
+        return root / "sourcedir.tar.gz"
 
     def _pack_model(self, job: Job, root: Path, s3: Any) -> None:
         """Put model.tar.gz where SageMaker puts it: below the output path, in a folder of the job."""

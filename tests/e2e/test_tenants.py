@@ -438,6 +438,7 @@ hyperparameters:
   neighbours: {kind: integer, default: 5, minimum: 1, maximum: 50}
   weighting: {kind: text, choices: [uniform, distance]}
 suffixes: [.csv]
+network_isolation: true
 quality_metric: balanced_accuracy
 instances:
   - {data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.xlarge}
@@ -481,6 +482,10 @@ def test_a_registered_algorithm_trains_with_its_own_script_in_the_one_pipeline(
     assert (done.outcome.quality_metric, done.lane.split()[1]) == ("balanced_accuracy", "ml.m5.xlarge")
     pipelines = yard.cloud.client("sagemaker").describe_pipeline(PipelineName=yard.outputs["PipelineName"])
     assert str(done.execution_arn).startswith(pipelines["PipelineArn"])
+    parameters = yard.cloud.client("sagemaker").list_pipeline_parameters_for_execution(
+        PipelineExecutionArn=done.execution_arn
+    )["PipelineParameters"]
+    assert {"Name": "NetworkIsolation", "Value": "True"} in parameters
     assert yard.run("algorithm", "remove", "neighbours") == 1
     assert "knn" in capsys.readouterr().err
     assert yard.run("tenant", "update", "knn", "--algorithm", "linear") == 0

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.build import DEFAULTS, content, policy, tenant, tier
+from tests.build import DEFAULTS, content, policy, request, tenant, tier
 from trainyard.contracts.policy_file import parse_policy, with_entry
 from trainyard.contracts.policy_form import DEPLOYED
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind
 from trainyard.domain.arrivals import check_welcome
 from trainyard.domain.errors import Refused
-from trainyard.domain.parameters import images_of
+from trainyard.domain.parameters import images_of, pipeline_parameters
 from trainyard.domain.tenants import TrainingSettings
 
 SHIPPED = DEPLOYED.read_text(encoding="utf-8")
@@ -113,6 +113,38 @@ def test_however_a_section_is_written_an_entry_finds_its_place(section: str) -> 
     for name, left in (("a", [1, 3]), ("b", [2, 1])):
         found = parse_policy(with_entry(text, "tenants", name, None), 1)
         assert [found.tenant(one).weight for one in "ab"] == left
+
+
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/knn:1"
+
+
+@pytest.mark.parametrize(
+    ("entry", "isolated", "encrypted"),
+    [
+        ({}, False, False),
+        ({"training_image": IMAGE}, True, True),
+        ({"processing_image": IMAGE}, True, True),
+        ({"training_image": IMAGE, "network_isolation": False}, False, True),
+        ({"training_image": IMAGE, "traffic_encryption": False}, True, False),
+        ({"network_isolation": True}, True, False),
+        ({"traffic_encryption": True}, False, True),
+    ],
+)
+def test_an_image_of_somebody_elses_has_no_network_unless_the_catalogue_says_so(
+    entry: dict[str, Any], isolated: bool, encrypted: bool
+) -> None:
+    text = with_entry(SHIPPED, "algorithms", "mine", entry)
+    algorithm = parse_policy(text, 1).algorithms["mine"]
+    assert (algorithm.network_isolation, algorithm.traffic_encryption) == (isolated, encrypted)
+    owner = tenant(settings=TrainingSettings(algorithm="mine", target="y"))
+    parameters = pipeline_parameters(request(), owner, tier(), algorithm, defaults=DEFAULTS)
+    assert (parameters["NetworkIsolation"], parameters["TrafficEncryption"]) == (str(isolated), str(encrypted))
+
+
+@pytest.mark.parametrize("value", ["yes", 1, "true"])
+def test_what_is_neither_true_nor_false_is_refused_for_the_network(value: object) -> None:
+    with pytest.raises(Refused, match="network_isolation"):
+        parse_policy(with_entry(SHIPPED, "algorithms", "mine", {"network_isolation": value}), 1)
 
 
 def test_an_algorithm_that_contradicts_itself_is_told_by_its_line() -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from local.cloud import REPOSITORY
+from local.mends import trust_lets
 from local.sagemaker.jobs import Job
 from local.sagemaker.service import SageMakerService
 from tests.build import ACCOUNT, DEFAULTS, policy, request, tenant, tier
-from tests.evaluator import DATA_KEY, ROLES, STACK, Call, decision, template
+from tests.evaluator import DATA_KEY, ESTATE, ROLES, STACK, Call, decision, template
 from trainyard.domain.parameters import Defaults, pipeline_parameters
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/{STACK}-PipelineRole"
@@ -45,9 +46,10 @@ class Clients:
 
 
 Denial = Callable[[str, str, str, dict[str, Any]], str | None]
+Trusts = Callable[[str, str], bool]
 
 
-def run(denial: Denial) -> tuple[str, dict[str, str]]:
+def run(denial: Denial, trusts: Trusts = lambda *_: True) -> tuple[str, dict[str, str]]:
     """Run the shipped pipeline; return the execution's status, and step → failure."""
     clients = Clients()
     service = SageMakerService(
@@ -59,6 +61,7 @@ def run(denial: Denial) -> tuple[str, dict[str, str]]:
         client=lambda _: clients,
         assume=lambda _: {},
         denial=denial,
+        trusts=trusts,
     )
     text = (REPOSITORY / "pipeline" / "definition.json").read_text(encoding="utf-8")
     for name, value in KEYS.items():
@@ -127,6 +130,24 @@ def test_without_any_one_of_these_rights_the_run_fails_and_says_which(action: st
     status, failures = run(by_policy({**document, "Statement": [*document["Statement"], denied]}, []))
     assert status == "Failed"
     assert f"is not authorized to perform: {action}" in str(failures)
+
+
+def test_roles_trust_sagemaker_for_what_it_runs_in_this_account_and_region_alone() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def trusts(role_arn: str, source_arn: str) -> bool:
+        asked.append((role_arn, source_arn))
+        trust = template().trust("PipelineRole") if role_arn == ROLE else ESTATE.trust()
+        return trust_lets(trust, role_arn, source_arn)
+
+    assert run(lambda *_: None, trusts)[0] == "Succeeded"
+    assert len(asked) == 4, "the pipeline's role, and the tenant's for each job"
+    for role_arn, source_arn in tuple(asked):
+        assert not trusts(role_arn, source_arn.replace(ACCOUNT, "999999999999"))
+        assert not trusts(role_arn, source_arn.replace(":us-east-1:", ":eu-west-1:"))
+    assert not trust_lets(template().trust("PipelineRole"), ROLE, asked[1][1]), "no job runs as the pipeline"
+    status, failures = run(lambda *_: None, lambda role_arn, _: role_arn == ROLE)
+    assert (status, "Could not assume role" in str(failures)) == ("Failed", True)
 
 
 def test_registering_needs_tags_on_group_and_package_alike() -> None:

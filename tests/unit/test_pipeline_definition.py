@@ -63,6 +63,9 @@ def test_every_job_runs_as_the_tenant_tagged_encrypted_and_within_its_runtime() 
         assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": {"Get": "Parameters.MaxRuntimeSeconds"}}
         output = job.get("OutputDataConfig") or job["ProcessingOutputConfig"]
         assert output["KmsKeyId"] == {"Get": "Parameters.OutputKmsKeyId"}
+        network = job.get("NetworkConfig") or job
+        assert network["EnableNetworkIsolation"] == {"Get": "Parameters.NetworkIsolation"}
+        assert network["EnableInterContainerTrafficEncryption"] == {"Get": "Parameters.TrafficEncryption"}
 
 
 RUNS_NO_JOB = frozenset({"Condition", "Fail", "Lambda", "RegisterModel", "Model", "Callback"})
@@ -115,7 +118,7 @@ def test_jobs_run_in_a_vpc_where_there_is_one() -> None:
         if step["Type"] == "Training":
             assert step["Arguments"]["VpcConfig"] == vpc
         elif step["Type"] == "Processing":
-            assert step["Arguments"]["NetworkConfig"] == {"VpcConfig": vpc}
+            assert step["Arguments"]["NetworkConfig"]["VpcConfig"] == vpc
     assert publish.in_vpc(TEXT, None) == TEXT
     for half in ({"Subnets": ["subnet-1"], "SecurityGroupIds": [""]}, {"SecurityGroupIds": ["sg-1"]}):
         with pytest.raises(ValueError, match="need both SubnetIds and SecurityGroupIds"):

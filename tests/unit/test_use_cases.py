@@ -352,6 +352,8 @@ def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_poli
         "OutputKmsKeyId": DEFAULTS.key_arn,
         "Algorithm": "linear",
         "QualityMetric": "auto",
+        "NetworkIsolation": "False",
+        "TrafficEncryption": "False",
         "TargetColumn": "y",
         "ProblemType": "auto",
         "MinimumQuality": "0.5",

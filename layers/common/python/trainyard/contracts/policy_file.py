@@ -99,6 +99,8 @@ class AlgorithmEntry(_Strict):
     suffixes: list[Annotated[str, Field(pattern=r"^\.[a-z0-9.]{1,15}$")]] = Field(default_factory=list)
     input_format: str = Field(default="csv", pattern=r"^[a-z0-9-]{1,32}$")
     quality_metric: str = Field(default="auto", pattern=r"^[a-z0-9_]{1,64}$")
+    network_isolation: bool | None = Field(default=None, strict=True)
+    traffic_encryption: bool | None = Field(default=None, strict=True)
 
 
 class TierEntry(_Strict):

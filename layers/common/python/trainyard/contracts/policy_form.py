@@ -32,7 +32,7 @@ from trainyard.domain.prices import NO_PRICES, Prices
 DEPLOYED = Path(__file__).parent.parent / "policy.yaml"
 """The policy that the code ships with; in force until an operator applies another one."""
 
-FORM = 1
+FORM = 2
 """Of the values; another number whenever they change, so that older and newer code leave each other's alone."""
 
 Values = Mapping[str, Any]
@@ -127,6 +127,7 @@ def _tier(name: str, entry: Values) -> TierPolicy:
 
 
 def _algorithm(name: str, entry: Values) -> Algorithm:
+    foreign = bool(entry["training_image"] or entry["processing_image"])
     return Algorithm(
         name=name,
         description=entry["description"],
@@ -138,7 +139,14 @@ def _algorithm(name: str, entry: Values) -> Algorithm:
         suffixes=tuple(entry["suffixes"]),
         input_format=entry["input_format"],
         quality_metric=entry["quality_metric"],
+        # What runs in an image of somebody else's is trusted with a tenant's data, and with no way out.
+        network_isolation=_given(entry["network_isolation"], foreign),
+        traffic_encryption=_given(entry["traffic_encryption"], foreign),
     )
+
+
+def _given(value: bool | None, otherwise: bool) -> bool:
+    return otherwise if value is None else value
 
 
 def hyperparameter_of(entry: Values) -> Hyperparameter:

@@ -85,6 +85,10 @@ class Algorithm:
     suffixes: tuple[str, ...] = ()
     """Of the keys it reads, such as ".csv"; empty for any."""
     input_format: str = "csv"
+    network_isolation: bool = False
+    """Whether its containers reach no network at all: their data comes and goes by channels."""
+    traffic_encryption: bool = False
+    """Whether what the containers of one job say to each other is encrypted."""
     quality_metric: str = "auto"
     """By which a model is judged against the tier's `quality_min`; "auto" leaves it to the evaluation."""
 

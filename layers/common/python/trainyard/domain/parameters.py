@@ -116,6 +116,8 @@ def pipeline_parameters(
         "OutputKmsKeyId": tenant.key_arn or defaults.key_arn,
         "Algorithm": algorithm.name,
         "QualityMetric": algorithm.quality_metric,
+        "NetworkIsolation": str(algorithm.network_isolation),  # "True", as the SDK gives truth values
+        "TrafficEncryption": str(algorithm.traffic_encryption),
         "TargetColumn": settings.target,
         "ProblemType": settings.problem.value,
         "MinimumQuality": str(tier.quality_min),
