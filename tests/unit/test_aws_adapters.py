@@ -17,6 +17,7 @@ from tests.build import NOW, after, request, tenant
 from tests.evaluator import ESTATE
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients, sagemaker
+from trainyard.adapters.aws import migration as migration_module
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.migration import S3Migration
 from trainyard.adapters.aws.provisioning import is_absent
@@ -418,23 +419,28 @@ def places(aws: Any) -> tuple[Any, Any]:
 
 
 def test_a_copy_gives_way_to_another_version_and_what_was_put_at_the_new_place_to_nothing_older(
-    aws: Any, places: tuple[Any, Any]
+    aws: Any, places: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = places
     migration = S3Migration(estate=ESTATE)
     for key in ("acme/", "acme/incoming/x/a", "acme/incoming/x/b", "acme/models/x/m", "acme1/incoming/x/a"):
         aws.put_object(Bucket="pool", Key=key, Body=b"old", ContentType="text/csv", Metadata={"mine": "1"})
     assert migration.copy(old, new, after=None) == (3, None)
-    assert migration.differences(old, new, late=False) == []
+    assert migration.differences(old, new, after=None, late=False) == ([], None)
     copied = aws.head_object(Bucket="own", Key="incoming/x/a")
     assert (copied["ContentType"], copied["Metadata"]["mine"]) == ("text/csv", "1")
     assert aws.head_object(Bucket="own", Key="models/x/m")["ServerSideEncryption"] == "aws:kms"
     aws.put_object(Bucket="own", Key="incoming/x/a", Body=b"the tenant's, at the new place")
     aws.put_object(Bucket="pool", Key="acme/incoming/x/b", Body=b"new")
     aws.put_object(Bucket="pool", Key="acme/incoming/x/c", Body=b"late")
-    assert migration.differences(old, new, late=True) == ["incoming/x/b", "incoming/x/c"]
+    assert migration.differences(old, new, after=None, late=True) == (["incoming/x/b", "incoming/x/c"], None)
+    assert migration.differences(old, new, after="incoming/x/b", late=True) == (["incoming/x/c"], None)
+    with monkeypatch.context() as context:
+        context.setattr(migration_module, "COMPARED_AT_ONCE", 2)
+        assert migration.differences(old, new, after=None, late=True) == (["incoming/x/b"], "incoming/x/b")
+        assert migration.differences(old, new, after="incoming/x/b", late=True) == (["incoming/x/c"], "models/x/m")
     assert migration.copy(old, new, after=None, late=True) == (2, None)
-    assert migration.differences(old, new, late=True) == []
+    assert migration.differences(old, new, after=None, late=True) == ([], None)
     assert aws.get_object(Bucket="own", Key="incoming/x/a")["Body"].read() == b"the tenant's, at the new place"
     assert migration.copy(old, new, after="incoming/x/b", late=True) == (0, None)
 

@@ -120,7 +120,7 @@ class Account:
     ) -> tuple[int, str | None]:
         """One at a time."""
         there = self.objects.setdefault(target.bucket + "/" + target.root, {})
-        for key in self.differences(source, target, late=late):
+        for key in self.lacking(source, target, late=late):
             if key > (after or ""):
                 there[key] = (self.objects[source.bucket + "/" + source.root][key][0], self.tick())
                 return 1, key
@@ -131,7 +131,17 @@ class Account:
         for key in keys:
             there[key] = (self.objects[source.bucket + "/" + source.root][key][0], self.tick())
 
-    def differences(self, source: Tenant, target: Tenant, *, late: bool) -> list[str]:
+    def differences(
+        self, source: Tenant, target: Tenant, *, after: str | None, late: bool
+    ) -> tuple[list[str], str | None]:
+        """One at a time."""
+        keys = sorted(
+            key for key in self.objects.get(source.bucket + "/" + source.root, {}) if key > (after or "")
+        )
+        lacking = [key for key in self.lacking(source, target, late=late) if key in keys[:1]]
+        return lacking, keys[0] if len(keys) > 1 else None
+
+    def lacking(self, source: Tenant, target: Tenant, *, late: bool) -> list[str]:
         there = self.objects.get(target.bucket + "/" + target.root, {})
         here = self.objects.get(source.bucket + "/" + source.root, {})
 
@@ -689,8 +699,8 @@ def test_what_comes_while_old_objects_are_removed_is_neither_lost_nor_removed() 
     town.account.clock = timedelta(0)  # from here on, uploads are younger than the step
     differences = town.account.differences
 
-    def and_an_upload(source: Tenant, target: Tenant, *, late: bool) -> list[str]:
-        found = differences(source, target, late=late)
+    def and_an_upload(source: Tenant, target: Tenant, **options: Any) -> tuple[list[str], str | None]:
+        found = differences(source, target, **options)
         town.account.put("pool/acme/", "incoming/x/1", "between the looks")
         return found
 

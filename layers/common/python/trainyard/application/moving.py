@@ -91,13 +91,18 @@ class Moving:
         return {"progress": f"{len(keys)} newest objects copied", "cursor": cursor, "left": cursor is not None}
 
     def verify(self, step: Step) -> Answer:
-        """Raises Refused, naming some, when objects differ: nothing has been switched or deleted then."""
+        """Compare some objects, from where the last call ended.
+
+        Raises Refused, naming some, when they differ: nothing has been switched or deleted then.
+        """
         source = self.desk.held(step)
-        found = self.migration.differences(source, self._target(step, source), late=False)
-        wrong = [key for key in found if not _is_late(key)]
+        target = self._target(step, source)
+        differing, cursor = self.migration.differences(source, target, after=step.cursor, late=False)
+        wrong = [key for key in differing if not _is_late(key)]
         if wrong:
             raise Refused(f"{len(wrong):,} objects were not copied as they are, among them {', '.join(wrong[:3])}")
-        return {"progress": "every object is there"}
+        progress = "every object is there" if cursor is None else "more objects are to be compared"
+        return {"progress": progress, "cursor": cursor, "left": cursor is not None}
 
     def switch(self, step: Step) -> Answer:
         """From here on the tenant is on the new tier and in the new place."""
@@ -136,23 +141,30 @@ class Moving:
     def remove_old(self, step: Step) -> Answer:
         """Remove what lies at the old place and was there before the new one was seen to hold all of it.
 
-        The cursor is that time: once removal has begun, older versions show, which are not to be copied. Uploads
-        in parts bear the time at which they began, so those under way are broken off first.
+        The cursor is that time, with the last key while objects are still compared: once removal has begun, older
+        versions show, which are not to be copied. Uploads in parts bear the time at which they began, so those
+        under way are broken off first.
         """
         tenant = self.desk.held(step)
         old = self._left_behind(tenant)
+        began, comparing, after = (step.cursor or "").partition(" ")
         if step.cursor is None:
             self.removal.abort_uploads(old)
-            if self.migration.differences(old, tenant, late=True):
-                return _removal("more has come to the old place", late=True)
             before = step.at.replace(microsecond=0) - timedelta(seconds=1)  # S3 tells whole seconds
         else:
-            before = unstamp(step.cursor)
+            before = unstamp(began)
+        if step.cursor is None or comparing:
+            differing, cursor = self.migration.differences(old, tenant, after=after or None, late=True)
+            if differing:
+                return _removal("more has come to the old place", late=True)
+            if cursor is not None:
+                return _removal("more objects are to be compared", cursor=f"{stamp(before)} {cursor}")
         removed, left = self.removal.remove_objects(old, before=before)
         told = f"{removed:,} old object versions removed"
         if left:
             return _removal(told, cursor=stamp(before))
-        if self.migration.differences(old, tenant, late=True):
+        differing, cursor = self.migration.differences(old, tenant, after=None, late=True)
+        if differing or cursor is not None:
             return _removal(told, late=True)
         self.removal.remove_role(old)
         self.desk.records.forget_location(old)

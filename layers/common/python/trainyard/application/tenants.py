@@ -105,8 +105,12 @@ class Migration(Protocol):
         """Copy some keys so that they are newer at the target than all that was copied before."""
         ...
 
-    def differences(self, source: Tenant, target: Tenant, *, late: bool) -> list[str]:
-        """Return the keys of the source that the target lacks or holds otherwise; `late` as in `copy`."""
+    def differences(
+        self, source: Tenant, target: Tenant, *, after: str | None, late: bool
+    ) -> tuple[list[str], str | None]:
+        """Compare some objects of the source, from behind a key; which the target lacks or holds otherwise, and
+        where to go on. `late` as in `copy`.
+        """
         ...
 
     def repoint_models(self, source: Tenant, target: Tenant) -> None:

@@ -10,7 +10,10 @@ from trainyard.adapters.aws.estate import Estate
 from trainyard.domain.tenants import Tenant
 
 OBJECTS_AT_ONCE = 500
-"""Looked at in one call of the function …"""
+"""Looked at in one call of the function that copies them."""
+
+COMPARED_AT_ONCE = 20_000
+"""The same where objects are only listed …"""
 
 SECONDS_AT_ONCE = 60
 """… whose limit is two minutes; one object takes what it takes."""
@@ -48,12 +51,16 @@ class S3Migration:
         for key in keys:
             self._copy(source, target, key)
 
-    def differences(self, source: Tenant, target: Tenant, *, late: bool) -> list[str]:
-        return [
-            key
-            for key, found, there in self._pairs(source, target)
-            if self._lacks(source, target, key, found, there, late=late)
-        ]
+    def differences(
+        self, source: Tenant, target: Tenant, *, after: str | None, late: bool
+    ) -> tuple[list[str], str | None]:
+        lacking, limit = [], time.monotonic() + SECONDS_AT_ONCE
+        for seen, (key, found, there) in enumerate(self._pairs(source, target, after=after), start=1):
+            if self._lacks(source, target, key, found, there, late=late):
+                lacking.append(key)
+            if seen == COMPARED_AT_ONCE or time.monotonic() > limit:
+                return lacking, key
+        return lacking, None
 
     def _pairs(
         self, source: Tenant, target: Tenant, *, after: str | None = None
