@@ -16,11 +16,13 @@ from simulation.trouble import Crash, Trouble, Troubled
 from trainyard.adapters.memory.edges import (
     MemoryAnnouncements,
     MemoryReceipts,
+    MemoryRefusedUploads,
     MemoryResults,
     MemoryRoles,
     MemoryTenants,
 )
 from trainyard.adapters.memory.store import MemoryStore
+from trainyard.application.arrival_limits import ArrivalLimits
 from trainyard.application.book import Book
 from trainyard.application.dispatch import Dispatch, PassReport
 from trainyard.application.enlist import Enlist
@@ -158,7 +160,13 @@ class World:
         bell = Troubled(self, "bell", self.trouble)
         data_sets = Troubled(self.data_sets, "data sets", self.trouble)
         self.intake_case = Intake(
-            account_id=ACCOUNT, data_sets=data_sets, tier_queues=self, retrainings=self, **shared
+            account_id=ACCOUNT,
+            data_sets=data_sets,
+            tier_queues=self,
+            retrainings=self,
+            arrival_limits=ArrivalLimits(store),
+            refused_uploads=MemoryRefusedUploads(),
+            **shared,
         )
         self.enlist_case = Enlist(bell=bell, roles=MemoryRoles(), **shared)
         self.dispatch_case = Dispatch(

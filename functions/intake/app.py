@@ -95,5 +95,7 @@ def report(judgement: Judgement) -> None:
     }
     logger.info("arrival judged", extra={name: value for name, value in extra.items() if value is not None})
     count("Arrivals", Tier=judgement.tier, Verdict=judgement.verdict.value)
+    if judgement.verdict is Verdict.DEFERRED:
+        count("UploadsDeferred")
     if judgement.kind is not None:
         count("Rejected", Tier=judgement.tier, Reason=judgement.kind)

@@ -17,6 +17,7 @@ from local.demo import data
 from local.deploy import deploy
 from tests.build import s3_event
 from tests.e2e.conftest import Yard, eventually
+from trainyard.adapters.aws.storage import REFUSED_TAG
 from trainyard.domain.requests import State
 
 WINE = data.bundled("wine")
@@ -104,6 +105,15 @@ def test_empty_and_oversized_objects_and_suspended_tenants_are_rejected(yard: Ya
     assert "empty" in str(found["x"].reason)
     assert "at most 1,048,576" in str(found["y"].reason)
     assert "suspended" in str(found["z"].reason)
+    s3 = yard.cloud.client("s3")
+
+    def tags(key: str) -> list[dict[str, str]]:
+        return list(s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"])
+
+    assert tags("incoming/x/empty.csv") == tags("incoming/y/large.csv") == [REFUSED_TAG]
+    assert tags("incoming/z/late.csv") == [], "the tenant may be resumed"
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert [rule["Expiration"] for rule in rules if rule["Filter"].get("Tag") == REFUSED_TAG] == [{"Days": 7}]
 
 
 def test_what_makes_no_sense_goes_to_the_dead_letters_with_a_reason(yard: Yard) -> None:

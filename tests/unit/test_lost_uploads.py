@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.build import ACCOUNT, NOW, after, content, tenant
+from tests.build import ACCOUNT, NOW, after, content, policy, tenant
 from tests.unit.test_use_cases import World
-from trainyard.adapters.aws.storage import S3Uploads
+from trainyard.adapters.aws.storage import REFUSED_TAG, S3RefusedUploads, S3Uploads
 from trainyard.application import lost_uploads
-from trainyard.application.lost_uploads import LostUploads, note_young
+from trainyard.application.lost_uploads import LostUploads
+from trainyard.application.young_buckets import note_young
 from trainyard.domain.arrivals import UploadArrived
 from trainyard.domain.requests import Content, State
 from trainyard.domain.tenants import Tenant, TenantState
@@ -52,8 +53,8 @@ class MemoryPages:
         ) else None
 
 
-def build(*names: str) -> tuple[World, LostUploads, MemoryUploads]:
-    world, uploads = World(tenants=tuple(map(tenant, names))), MemoryUploads()
+def build(*names: str, **limits: Any) -> tuple[World, LostUploads, MemoryUploads]:
+    world, uploads = World(limits=policy(**limits), tenants=tuple(map(tenant, names))), MemoryUploads()
     lost = LostUploads(
         account_id=ACCOUNT,
         store=world.store,
@@ -90,6 +91,24 @@ def test_the_event_of_a_found_upload_that_comes_after_all_names_the_same_request
     lost.run(after(60))
     world.receive(UploadArrived(account_id=ACCOUNT, content=replace(upload("acme", 1), sequencer="AB")))
     assert len({sent.request_id for sent in world.queues.sent}) == 1
+
+
+def test_uploads_above_the_limit_are_found_again_once_the_hour_is_over() -> None:
+    world, lost, uploads = build("acme", uploads_per_hour=2)
+    uploads.contents["acme"] = [upload("acme", number) for number in range(5)]
+    for one in uploads.contents["acme"]:
+        world.receive(UploadArrived(account_id=ACCOUNT, content=one))
+    keys: set[str] = set()
+    for hour in range(4):
+        for number in range(2):
+            lost.run(after(3600 * hour + 300 * number))
+        for sent in world.queues.sent:
+            world.enlist.enlist(sent, after(3600 * hour))
+        keys |= {sent.content.key for sent in world.queues.sent}
+        world.queues.sent.clear()
+        if hour == 0:
+            assert len(keys) == 2
+    assert len(keys) == 5
 
 
 def test_a_found_upload_that_is_not_welcome_is_refused_once_with_its_receipt() -> None:
@@ -202,3 +221,21 @@ def test_where_every_upload_is_trained_on_every_version_counts(s3: Any) -> None:
         s3.put_object(Bucket=BUCKET, Key="incoming/a/d.csv", Body=body)
     eager = tenant(settings=replace(tenant().settings, every_upload=True))
     assert len(all_of(eager, datetime.now(UTC) - timedelta(minutes=1))) == 2
+
+
+def test_what_is_refused_is_tagged_beside_the_tenants_own_tags_version_by_version(s3: Any) -> None:
+    key = "incoming/a/d.csv"
+    own = [{"Key": f"mine-{number}", "Value": "x"} for number in range(10)]
+    tagging = "&".join(f"{tag['Key']}=x" for tag in own)
+    refused = s3.put_object(Bucket=BUCKET, Key=key, Body=b"", Tagging="mine=1")["VersionId"]
+    full = s3.put_object(Bucket=BUCKET, Key=key, Body=b"", Tagging=tagging)["VersionId"]
+    newest = s3.put_object(Bucket=BUCKET, Key=key, Body=b"good")["VersionId"]
+
+    def tags(version: str) -> list[dict[str, str]]:
+        return list(s3.get_object_tagging(Bucket=BUCKET, Key=key, VersionId=version)["TagSet"])
+
+    for version in (refused, full, full, "gone"):
+        S3RefusedUploads().let_expire(content(key, bucket=BUCKET, version_id=version))
+    assert tags(refused) == [{"Key": "mine", "Value": "1"}, REFUSED_TAG]
+    assert tags(full) == [*own[:9], REFUSED_TAG]
+    assert tags(newest) == []

@@ -1,8 +1,8 @@
 """The use cases over the memory adapters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -28,6 +28,7 @@ from tests.build import (
 from trainyard.adapters.memory import edges as memory
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application import reconcile
+from trainyard.application.arrival_limits import ArrivalLimits
 from trainyard.application.dispatch import Dispatch, KeptPass, Started
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Arrival, Intake, Judgement, Verdict
@@ -36,11 +37,13 @@ from trainyard.application.ports import Enlisted, Enlistment, ExecutionReport
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record, Recorded, Settled, StatusEvent
 from trainyard.application.stop import Stop
+from trainyard.application.store import Write
 from trainyard.application.waiting_room import BELL, BY_END, LEDGER, Hint, ring_from
 from trainyard.contracts.decisions import decode_pass, encode_pass
 from trainyard.domain.admission import Reason, decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import (
+    Conflict,
     Malformed,
     OutcomeUnknown,
     QuotaReached,
@@ -76,6 +79,7 @@ class World:
             "announcements": self.announcements,
         }
         in_force = policies(self.store, self.limits)
+        self.refused_uploads = memory.MemoryRefusedUploads()
         self.retrainings = memory.MemoryRetrainings()
         self.retrainings.arrive = lambda asked: self.intake.receive([asked], NOW)
         self.intake = Intake(
@@ -85,6 +89,8 @@ class World:
             data_sets=self.data_sets,
             tier_queues=self.queues,
             waiting_room=self.room,
+            arrival_limits=ArrivalLimits(self.store),
+            refused_uploads=self.refused_uploads,
             **shared,
         )
         self.enlist = Enlist(policies=in_force, waiting_room=self.room, bell=self.bell, roles=self.roles, **shared)
@@ -167,11 +173,69 @@ def test_a_refused_upload_is_recorded_announced_once_and_receipted() -> None:
     assert "empty" in str(world.receipts.written[kept.request_id]["message"])
     assert len(world.announcements.announced) == 1
     assert world.queues.sent == []
+    assert {(one.key, one.version_id) for one in world.refused_uploads.expiring} == {
+        ("incoming/churn/data.csv", "v1")
+    }
+
+
+def test_data_for_which_a_retraining_is_refused_does_not_expire() -> None:
+    world = World()
+    world.data_sets.objects["acme", "churn"] = [content(size_bytes=10**12)]
+    (judgement,) = world.receive(
+        RetrainingAsked(account_id=ACCOUNT, event_id="e", tenant_id="acme", data_set="churn")
+    )
+    assert (judgement.verdict, judgement.kind) == (Verdict.REJECTED, "too large")
+    assert world.refused_uploads.expiring == []
+
+
+def test_uploads_above_a_tenants_limit_wait_and_cost_nobody_else_anything() -> None:
+    limits = policy(uploads_per_hour=2, tenants={"big": TenantPolicy(uploads_per_hour=3)})
+    world = World(limits=limits, tenants=(tenant("acme"), tenant("calm"), tenant("big")))
+
+    def judged(name: str, number: int, now: datetime = NOW, *, key: str = "") -> Verdict:
+        key = key or f"incoming/set-{number}/d.csv"
+        arrival = UploadArrived(account_id=ACCOUNT, content=content(key, bucket=f"trainyard-t-{name}"))
+        (result,) = world.intake.receive([arrival], now)
+        assert not isinstance(result, Exception)
+        return result[0].verdict
+
+    assert [judged("acme", n) for n in range(4)] == [Verdict.SUBMITTED] * 2 + [Verdict.DEFERRED] * 2
+    assert [judged("calm", n) for n in range(2)] == [Verdict.SUBMITTED] * 2
+    assert [judged("big", n) for n in range(4)] == [Verdict.SUBMITTED] * 3 + [Verdict.DEFERRED]
+    assert judged("acme", 0, key="models/x") is Verdict.IGNORED
+    assert len(world.receipts.written) == len(world.announcements.announced) == 0, "nothing is written for each"
+    assert judged("acme", 5, after(3600)) is Verdict.SUBMITTED
+    (young,) = world.store.query("scheduler", "young", limit=10).items[:1]
+    assert young["sk"] == "acme"
+
+
+def test_a_limit_is_counted_once_a_batch_and_its_failure_is_everybodys_to_try_again() -> None:
+    world = World(limits=policy(uploads_per_hour=5))
+    batch = [UploadArrived(account_id=ACCOUNT, content=content(f"incoming/s-{n}/d.csv")) for n in range(3)]
+    first, second = world.intake.receive(batch, NOW), world.intake.receive(batch, NOW)
+    assert [r[0].verdict for r in first if isinstance(r, list)] == [Verdict.SUBMITTED] * 3
+    assert [r[0].verdict for r in second if isinstance(r, list)] == [Verdict.DEFERRED] * 3
+    with pytest.raises(Throttled):
+        replace(world.intake, arrival_limits=ArrivalLimits(_Throttling())).receive(batch, NOW)
+
+
+class _Throttling(MemoryStore):
+    def transact(self, writes: Sequence[Write]) -> None:
+        raise Throttled("slow down")
+
+
+def test_while_others_count_a_tenants_uploads_they_are_admitted() -> None:
+    class Contended(MemoryStore):
+        def transact(self, writes: Sequence[Write]) -> None:
+            raise Conflict("others were writing")
+
+    assert ArrivalLimits(Contended()).admit("acme", 1, limit=1, now=NOW)
 
 
 def test_an_upload_of_a_suspended_tenant_is_refused() -> None:
     world = World(tenants=(tenant(state=TenantState.SUSPENDED),))
     assert world.upload() == [Verdict.REJECTED]
+    assert world.refused_uploads.expiring == [], "the tenant may be resumed"
 
 
 @pytest.mark.parametrize("key", ["receipts/churn/x.json", "models/churn/x/model.tar.gz", "stray.csv", "reports/x"])

@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 @cache
 def intake() -> Intake:
     from trainyard.adapters.aws.queues import EventBridgeAnnouncements, SqsRetrainings, SqsTierQueues
-    from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
+    from trainyard.adapters.aws.storage import S3DataSets, S3Receipts, S3RefusedUploads
     from trainyard.adapters.aws.tables import DynamoTenants
+    from trainyard.application.arrival_limits import ArrivalLimits
     from trainyard.application.intake import Intake
 
     settings = Settings.from_env(
@@ -67,6 +68,8 @@ def intake() -> Intake:
         waiting_room=_waiting_room(settings),
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
+        arrival_limits=ArrivalLimits(_store(settings)),
+        refused_uploads=S3RefusedUploads(),
     )
 
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
+from trainyard.application.arrival_limits import ArrivalLimits
 from trainyard.application.policies import Policies
 from trainyard.application.ports import (
     Announcements,
@@ -31,6 +33,28 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.tenants import Tenant
 
+NEVER_TRAINED_ON = frozenset(
+    {
+        "data set name",
+        "empty",
+        "format",
+        "key characters",
+        "key length",
+        "key segments",
+        "no data set",
+        "too large",
+    }
+)
+"""Refusals of what the object itself is: it expires. What a tenant's state or the policy refuses stays, since both
+may change."""
+
+
+class RefusedUploads(Protocol):
+    def let_expire(self, content: Content) -> None:
+        """Let storage remove a refused object after a while (docs/tenants.md); one that has gone is no error."""
+        ...
+
+
 Arrival = UploadArrived | RetrainingAsked
 Owners = Mapping[int, Tenant | Exception | None]
 
@@ -43,6 +67,8 @@ class Verdict(StrEnum):
     IGNORED = "IGNORED"
     """No data: outside `incoming/`, where a receipt would be an arrival too, or a marker of the tool that wrote
     the data. Counted, and nothing written."""
+    DEFERRED = "DEFERRED"
+    """More than its tenant may upload in an hour: it is looked for again later."""
     SPREAD = "SPREAD"
     """A retraining of all data sets became one of each, which come as messages of their own."""
     UNSENT = "UNSENT"
@@ -96,6 +122,8 @@ class Intake:
     waiting_room: WaitingRoom
     receipts: Receipts
     announcements: Announcements
+    arrival_limits: ArrivalLimits
+    refused_uploads: RefusedUploads
 
     def receive(self, arrivals: Sequence[Arrival], now: datetime) -> list[list[Judgement] | Exception]:
         """Turn arrivals into requests on the tier queues, or refuse them with a reason; each stands alone.
@@ -107,10 +135,13 @@ class Intake:
         policy = self.policies.current()
         uploads = {n: arrival for n, arrival in enumerate(arrivals) if isinstance(arrival, UploadArrived)}
         owners = self._owners(uploads)
-        # 2. Uploads together; then each retraining by itself, since it may look at many data sets.
-        results = self._take(uploads, owners, policy, now)
+        # 2. Who uploads more than it may in an hour waits: what is above the limit is looked for again later.
+        results: dict[int, list[Judgement] | Exception] = {**self._deferred(uploads, owners, policy, now)}
+        uploads = {number: upload for number, upload in uploads.items() if number not in results}
+        # 3. Uploads together; then each retraining by itself, since it may look at many data sets.
+        results |= self._take(uploads, owners, policy, now)
         for number, arrival in enumerate(arrivals):
-            if number not in uploads:
+            if number not in results:
                 results |= self._take({number: arrival}, owners, policy, now)
         return [results[number] for number in range(len(arrivals))]
 
@@ -129,6 +160,24 @@ class Intake:
                 except Exception as error:  # any one upload's trouble is its own
                     owners[number] = error
             return owners
+
+    def _deferred(
+        self, uploads: Mapping[int, UploadArrived], owners: Owners, policy: Policy, now: datetime
+    ) -> dict[int, list[Judgement]]:
+        """Count each tenant's uploads, and return what becomes of those above its limit."""
+        of_tenants: dict[str, list[tuple[int, Tenant]]] = {}
+        for number, upload in uploads.items():
+            owner = owners.get(number)
+            if isinstance(owner, Tenant) and is_incoming(owner, upload.content.key):
+                of_tenants.setdefault(owner.tenant_id, []).append((number, owner))
+        deferred: dict[int, list[Judgement]] = {}
+        for tenant_id, numbered in of_tenants.items():
+            limit = policy.uploads_per_hour_of(tenant_id)
+            if not self.arrival_limits.admit(tenant_id, len(numbered), limit=limit, now=now):
+                for number, tenant in numbered:
+                    judgement = Judgement(verdict=Verdict.DEFERRED, tenant_id=tenant_id, tier=tenant.tier)
+                    deferred[number] = [judgement]
+        return deferred
 
     def _take(
         self, arrivals: Mapping[int, Arrival], owners: Owners, policy: Policy, now: datetime
@@ -262,6 +311,8 @@ class Intake:
         if self.waiting_room.add_rejected(request):
             self.announcements.announce(request)
         self.receipts.write(tenant, request, now)
+        if candidate.cause is Cause.UPLOAD and refusal.kind in NEVER_TRAINED_ON:
+            self.refused_uploads.let_expire(candidate.content)
         return Judgement(
             verdict=Verdict.REJECTED,
             tenant_id=tenant.tenant_id,

@@ -15,17 +15,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from trainyard.application.intake import Intake
-from trainyard.application.records import stamp, unstamp
+from trainyard.application.intake import Intake, Verdict
+from trainyard.application.records import unstamp
 from trainyard.application.store import READ_AT_ONCE, Key, Put, Store, listed
 from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.young_buckets import YOUNG
 from trainyard.domain.arrivals import UploadArrived
 from trainyard.domain.names import request_id
 from trainyard.domain.requests import Content
 from trainyard.domain.tenants import Tenant, TenantState
-
-YOUNG_FOR = timedelta(hours=1)
-"""S3 speaks of some five minutes until events come."""
 
 LOOKED_BACK = timedelta(days=30)
 """What is older has been looked at before; its request may have reached the end of its retention (45 days at
@@ -39,7 +37,6 @@ PAGES_A_RUN = 10
 
 ARRIVALS_TOGETHER = 10
 
-_YOUNG = "young"
 _CURSOR = Key("scheduler", (("pk", "sweep"), ("sk", "cursor")))
 
 
@@ -68,13 +65,6 @@ class Sweep:
     """Of which no event had told."""
     failed: dict[str, str] = field(default_factory=dict)
     """Tenant → what went wrong; it is looked at again next time around."""
-
-
-def note_young(store: Store, tenant_id: str, now: datetime) -> None:
-    """Let a tenant's bucket be looked at every few minutes for a while. Idempotent."""
-    until = now + YOUNG_FOR
-    item = {"until": stamp(until), "expires_at": int(until.timestamp())}
-    store.transact([Put(Key("scheduler", (("pk", _YOUNG), ("sk", tenant_id))), item)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +108,7 @@ class LostUploads:
         return sweep
 
     def _young(self, now: datetime) -> Iterator[Tenant]:
-        for item in listed(self.store, "scheduler", _YOUNG):
+        for item in listed(self.store, "scheduler", YOUNG):
             if unstamp(item["until"]) > now:
                 tenant = self.tenants.get(item["sk"])
                 if tenant is not None:
@@ -163,7 +153,7 @@ class LostUploads:
             for content, result in zip(part, self.intake.receive(arrivals, now), strict=True):
                 if isinstance(result, Exception):
                     sweep.failed[tenant.tenant_id] = f"{type(result).__name__}: {result}"
-                else:
+                elif all(judgement.verdict is not Verdict.DEFERRED for judgement in result):
                     sweep.found.append(content)
 
     def _keep(self, after: str | None, done: int, objects: str | None) -> None:

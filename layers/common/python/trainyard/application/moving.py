@@ -11,10 +11,10 @@ held until the end, so that all this merges into one request per data set.
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from trainyard.application.lost_uploads import note_young
 from trainyard.application.ports import Bell, DataSets, TierQueues
 from trainyard.application.records import stamp, unstamp
 from trainyard.application.tenants import Answer, Migration, Provisioning, Removal, Step, TenantDesk
+from trainyard.application.young_buckets import note_young
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage

@@ -12,7 +12,6 @@ A step derives what it makes from the record and the wish. An update writes the 
 from dataclasses import dataclass, replace
 
 from trainyard.application.book import Book
-from trainyard.application.lost_uploads import note_young
 from trainyard.application.metering import licence_given
 from trainyard.application.ports import Bell
 from trainyard.application.tenants import (
@@ -23,6 +22,7 @@ from trainyard.application.tenants import (
     TenantDesk,
     differing,
 )
+from trainyard.application.young_buckets import note_young
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 

@@ -30,6 +30,7 @@ _InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 _ImageUri = Annotated[
     str, Field(pattern=r"^[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.[a-z.]+/[a-z0-9._/-]+([:@][A-Za-z0-9._:-]+)?$")
 ]
+_Uploads = Annotated[int, Field(ge=1, le=10_000_000, strict=True)]
 _AlgorithmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 _HyperparameterName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 _TierName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
@@ -122,6 +123,7 @@ class TenantEntry(_Strict):
     running_max: _SomeSlots | None = None
     budget_usd: BudgetUsd | None = None
     budget_mode: BudgetMode = BudgetMode.HARD
+    uploads_per_hour: _Uploads | None = None
 
 
 class WindowEntry(_Strict):
@@ -145,6 +147,7 @@ class PolicyFile(_Strict):
     starts_burst: int = Field(default=5, ge=1, le=1000)
     retries: RetriesEntry = RetriesEntry()
     tiers: dict[_TierName, TierEntry] = Field(min_length=1)
+    uploads_per_hour: _Uploads = 10_000
     instance_quotas: dict[str, _Slots] = Field(default_factory=dict)
     tenants: dict[str, TenantEntry] = Field(default_factory=dict)
     algorithms: dict[_AlgorithmName, AlgorithmEntry] = Field(default_factory=dict)

@@ -32,7 +32,7 @@ from trainyard.domain.prices import NO_PRICES, Prices
 DEPLOYED = Path(__file__).parent.parent / "policy.yaml"
 """The policy that the code ships with; in force until an operator applies another one."""
 
-FORM = 2
+FORM = 3
 """Of the values; another number whenever they change, so that older and newer code leave each other's alone."""
 
 Values = Mapping[str, Any]
@@ -80,10 +80,14 @@ def policy_of(values: Values, version: int, region: str = "") -> Policy:
         start_retry_delay=timedelta(seconds=values["start_retry_delay_seconds"]),
         starts_per_second=values["starts_per_second"],
         starts_burst=values["starts_burst"],
+        uploads_per_hour=values["uploads_per_hour"],
         instance_quotas=dict(values["instance_quotas"]),
         tenants={
             tenant_id: TenantPolicy(
-                weight=entry["weight"], running_max=entry["running_max"], budget=_budget(entry)
+                weight=entry["weight"],
+                running_max=entry["running_max"],
+                budget=_budget(entry),
+                uploads_per_hour=entry["uploads_per_hour"],
             )
             for tenant_id, entry in values["tenants"].items()
         },

@@ -138,6 +138,8 @@ class TenantPolicy:
     """Its own cap; None for the tier's."""
     budget: Budget | None = None
     """What its runs of a month may cost; None for no bound."""
+    uploads_per_hour: int | None = None
+    """How many of its uploads are taken up in an hour; None for what holds for all."""
 
 
 class Repeats(StrEnum):
@@ -203,6 +205,8 @@ class Policy:
     retries: Retries = Retries()
     algorithms: Mapping[str, Algorithm] = field(default_factory=dict)
     """Name → algorithm, beside the built-in ones."""
+    uploads_per_hour: int = 10_000
+    """Of a tenant, that are taken up; more of them wait."""
     thresholds: tuple[int, ...] = (50, 80, 100)
     """Percent of a budget at which its spending is told."""
     prices: Prices = NO_PRICES
@@ -245,6 +249,10 @@ class Policy:
 
     def tenant(self, tenant_id: str) -> TenantPolicy:
         return self.tenants.get(tenant_id, _COMMON)
+
+    def uploads_per_hour_of(self, tenant_id: str) -> int:
+        own = self.tenant(tenant_id).uploads_per_hour
+        return self.uploads_per_hour if own is None else own
 
     def cap(self, tier: TierPolicy, tenant_id: str) -> int:
         """Return how many slots a tenant may hold."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trainyard.adapters.aws.storage import REFUSED_TAG
 from trainyard.domain.tenants import Tenant
 
 TENANT_TAG = "trainyard:tenant"
@@ -161,7 +162,14 @@ class Estate:
                 "Filter": {"Prefix": ""},
                 "NoncurrentVersionExpiration": {"NoncurrentDays": 365 if self.retain_data else 30},
                 "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
-            }
+            },
+            {
+                "ID": "refused-uploads",
+                "Status": "Enabled",
+                "Filter": {"Tag": REFUSED_TAG},
+                "Expiration": {"Days": 7},
+                "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+            },
         ]
 
 

@@ -49,6 +49,31 @@ _DENIED = frozenset({"AccessDenied", "InvalidObjectState", "AllAccessDisabled", 
 """What S3 answers of data that it does not let be read, as it is now; and all that KMS answers (`KMS.…`)."""
 
 
+REFUSED_TAG = {"Key": "trainyard:refused", "Value": "true"}
+"""What the buckets' lifecycle rules remove after a week (adapters/aws/estate.py, template.yaml)."""
+
+TAGS_MAX = 10
+"""Of an object (S3 user guide, "Categorizing your storage using tags")."""
+
+
+class S3RefusedUploads:
+    """Implements RefusedUploads by a tag, beside the tenant's own ones."""
+
+    def let_expire(self, content: Content) -> None:
+        s3 = client("s3")
+        at = {"Bucket": content.bucket, "Key": content.key}
+        if content.version_id:
+            at["VersionId"] = content.version_id
+        try:
+            with translated():
+                tags = s3.get_object_tagging(**at)["TagSet"]
+                # The last of ten tags makes room: the object is about to go.
+                own = [tag for tag in tags if tag["Key"] != REFUSED_TAG["Key"]][: TAGS_MAX - 1]
+                s3.put_object_tagging(**at, Tagging={"TagSet": [*own, REFUSED_TAG]})
+        except ClientError:  # gone, or denied for good: it was told to be refused all the same
+            return
+
+
 class S3DataSets:
     """Implements DataSets. Its calls for a run are hurried: storage that is slow or denied holds up no other
     tenant."""

@@ -209,6 +209,16 @@ class MemoryResults:
         return self.outcome
 
 
+class MemoryRefusedUploads:
+    """Keeps what may expire."""
+
+    def __init__(self) -> None:
+        self.expiring: list[Content] = []
+
+    def let_expire(self, content: Content) -> None:
+        self.expiring.append(content)
+
+
 class MemoryReceipts:
     """Keeps the newest receipt of each request, by the same order as the real one."""
 

@@ -1,0 +1,45 @@
+"""Arrival limits: how many uploads of a tenant become requests in an hour.
+
+What is above the limit is put off, not refused: its bucket is looked through for uploads that became no request
+(application/lost_uploads.py), so that they are taken up at the limit's rate. Of a data set that is trained on as
+its newest object, a flood of a million uploads costs the reading of their events, and becomes one request.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from trainyard.application.store import AtMost, Key, Store, Update
+from trainyard.application.young_buckets import note_young
+from trainyard.domain.errors import Conflict
+
+KEPT_FOR = timedelta(hours=2)
+TRIES_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalLimits:
+    store: Store
+
+    def admit(self, tenant_id: str, count: int, *, limit: int, now: datetime) -> bool:
+        """Count some uploads of a tenant; False, and its bucket is looked through soon, when they are too many.
+
+        Counts again what is delivered again. While others count the same tenant's, some pass uncounted: the limit
+        bounds a flood, and need not be exact.
+        """
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        key = Key("scheduler", (("pk", f"arrivals#{tenant_id}"), ("sk", f"{hour:%Y-%m-%dT%H}")))
+        counted = Update(
+            key,
+            add={"uploads": count},
+            set={"expires_at": int((hour + KEPT_FOR).timestamp())},
+            when=(AtMost("uploads", limit - count),),
+        )
+        for _ in range(TRIES_MAX):
+            try:
+                self.store.transact([counted])
+                return True
+            except Conflict as conflict:
+                if conflict.failed:
+                    note_young(self.store, tenant_id, now)
+                    return False
+        return True
