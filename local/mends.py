@@ -172,6 +172,9 @@ def authorise_as_aws() -> None:
         service: str, method: str, path: str, headers: Any, body: Any, query: Any, *rest: Any
     ) -> Any:
         arn = extract(service, method, path, headers, body, query, *rest)
+        if service == "logs" and arn == "*" and _operation(headers) == "DescribeLogGroups":
+            region, account_id = rest
+            return f"arn:aws:logs:{region}:{account_id}:log-group::log-stream:*"  # as AWS's denials name it
         if service == "kms":
             asked = json.loads(body) if body else {}
             told = {
@@ -252,6 +255,10 @@ def _placed(statement: Any, context: Any, resolve: Callable[[str, Any], Any]) ->
         not_resources=placed(statement.not_resources),
         conditions=conditions,
     )
+
+
+def _operation(headers: Answer) -> str:
+    return str(headers.get("x-amz-target", "")).rpartition(".")[2]
 
 
 _NO_GRANT: Answer = {}

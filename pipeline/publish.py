@@ -6,6 +6,9 @@ a hash of its content: executions under way keep the scripts they began with.
     code/<hash>/steps/*.py        what processing jobs read
     code/<hash>/sourcedir.tar.gz  the same, as training jobs in script mode take it
     code/<hash>/definition.json   the pipeline, with the deployment's names filled in
+
+It also bounds how long the logs of jobs are kept. SageMaker's log groups are the account's: one that somebody has
+set a time for is left as it is.
 """
 
 import gzip
@@ -15,6 +18,7 @@ import json
 import logging
 import tarfile
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
             empty(properties["Bucket"])
         else:
             data = publish(properties["Bucket"], names=properties["Names"], vpc=properties.get("Vpc"))
+            bound_job_logs(int(properties["JobLogDays"]))
         answer(event, "SUCCESS", data)
     except Exception as error:
         logger.exception("publishing failed")
@@ -55,6 +60,20 @@ def publish(bucket: str, *, names: dict[str, str], vpc: Vpc | None = None) -> di
     for key, body in objects.items():
         s3.put_object(Bucket=bucket, Key=key, Body=body)
     return {"CodeUri": f"s3://{bucket}/{prefix}", "DefinitionKey": f"{prefix}/definition.json"}
+
+
+JOB_LOGS = ("/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs")
+
+
+def bound_job_logs(days: int) -> None:
+    """Let SageMaker's log groups of jobs keep so many days, where they keep all for ever. Idempotent."""
+    logs = boto3.client("logs")
+    for name in JOB_LOGS:
+        with suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_group(logGroupName=name)
+        groups = logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+        if not any("retentionInDays" in group for group in groups if group["logGroupName"] == name):
+            logs.put_retention_policy(logGroupName=name, retentionInDays=days)
 
 
 def in_vpc(template: str, vpc: Vpc | None) -> str:

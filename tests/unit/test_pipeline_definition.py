@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from local.cloud import REPOSITORY
 from local.sagemaker.definition import Context, InvalidParameter, parameter_values
@@ -154,3 +156,16 @@ def test_references_and_functions_resolve() -> None:
     condition = {"Type": "GreaterThanOrEqualTo", "LeftValue": quality, "RightValue": 0.7}
     assert context.holds(condition)
     assert not context.holds(condition | {"RightValue": 0.71})
+
+
+def test_logs_of_jobs_are_kept_for_a_time_unless_the_account_has_set_another() -> None:
+    with mock_aws():
+        logs = boto3.client("logs", region_name="us-east-1")
+        theirs, ours = publish.JOB_LOGS
+        logs.create_log_group(logGroupName=theirs)
+        logs.put_retention_policy(logGroupName=theirs, retentionInDays=365)
+        logs.create_log_group(logGroupName=f"{ours}Elsewhere")
+        for _ in range(2):
+            publish.bound_job_logs(30)
+        kept = {g["logGroupName"]: g.get("retentionInDays") for g in logs.describe_log_groups()["logGroups"]}
+        assert kept == {theirs: 365, ours: 30, f"{ours}Elsewhere": None}

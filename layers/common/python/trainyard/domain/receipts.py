@@ -1,5 +1,7 @@
 """The receipt: what a tenant reads about its request, beside its data."""
 
+import re
+
 from trainyard.domain.requests import PROGRESS, Request, State
 
 _SENTENCES = {
@@ -20,9 +22,21 @@ def progress_of(request: Request) -> tuple[int, int]:
     return (request.attempt, PROGRESS[request.state])
 
 
+_OF_THE_ACCOUNT = re.compile(r"\barn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:[0-9]{12}:[^\s,;'\"]*")
+_REGISTRY = re.compile(r"\b[0-9]{12}(?=\.dkr\.ecr\.)")
+
+
+def without_account(text: str | None) -> str | None:
+    """Return a reason without the ARNs and registries in it, which name the account and the service's own parts.
+
+    SageMaker's words have them, as in "User: arn:aws:sts::<account>:assumed-role/… is not authorized to …".
+    """
+    return text and _REGISTRY.sub("…", _OF_THE_ACCOUNT.sub("arn:…", text))
+
+
 def receipt_of(request: Request) -> dict[str, object]:
     """Return what the tenant may know; nothing in it names another tenant or the service's own parts."""
-    outcome = request.outcome
+    outcome, reason = request.outcome, without_account(request.reason)
     receipt: dict[str, object] = {
         "schema_version": 1,
         "request_id": request.request_id,
@@ -35,8 +49,8 @@ def receipt_of(request: Request) -> dict[str, object]:
         },
         "cause": request.cause.value,
         "state": request.state.value,
-        "message": _SENTENCES[request.state].format(reason=request.reason),
-        "reason": request.reason,
+        "message": _SENTENCES[request.state].format(reason=reason),
+        "reason": reason,
         "superseded_by": request.superseded_by,
         "attempt": request.attempt,
     }
@@ -49,6 +63,6 @@ def receipt_of(request: Request) -> dict[str, object]:
             "model_package_arn": outcome.model_package_arn,
             "trained_version_id": outcome.trained_version_id,
             "trained_sha256": outcome.trained_sha256,
-            "unread": outcome.unread,
+            "unread": without_account(outcome.unread),
         }
     return receipt

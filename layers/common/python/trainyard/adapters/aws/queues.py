@@ -15,6 +15,7 @@ from trainyard.adapters.aws.errors import translated
 from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Throttled, TrainyardError
+from trainyard.domain.receipts import without_account
 from trainyard.domain.requests import Request, State, Submission
 from trainyard.domain.tenants import Tenant
 
@@ -156,7 +157,7 @@ class EventBridgeAnnouncements:
             "data_set": request.data_set,
             "attempt": request.attempt,
             "state": request.state.value,
-            "reason": request.reason,
+            "reason": without_account(request.reason),
             "superseded_by": request.superseded_by,
             "execution_arn": request.execution_arn,
             "model_package_arn": outcome.model_package_arn if outcome else None,

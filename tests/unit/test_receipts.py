@@ -1,0 +1,44 @@
+"""The receipt and the bus tell a tenant why, and nothing of the account."""
+
+import pytest
+
+from tests.build import request
+from trainyard.domain.receipts import receipt_of, without_account
+from trainyard.domain.requests import State
+
+DENIED = (
+    "User: arn:aws:sts::123456789012:assumed-role/trainyard--acme/SageMaker is not authorized to perform: "
+    "s3:GetObject on resource: arn:aws:s3:::trainyard-123456789012-t-acme/incoming/x/d.csv because …"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (None, None),
+        ("", ""),
+        ("the object is empty", "the object is empty"),
+        (
+            DENIED,
+            "User: arn:… is not authorized to perform: s3:GetObject on resource: "
+            "arn:aws:s3:::trainyard-123456789012-t-acme/incoming/x/d.csv because …",
+        ),
+        (
+            "Could not assume role arn:aws-cn:iam::123456789012:role/trainyard/trainyard/tenants/trainyard--acme.",
+            "Could not assume role arn:…",
+        ),
+        (
+            "Cannot find image '123456789012.dkr.ecr.eu-west-1.amazonaws.com/knn:3'",
+            "Cannot find image '….dkr.ecr.eu-west-1.amazonaws.com/knn:3'",
+        ),
+        ("no arn: 123456789012 rows", "no arn: 123456789012 rows"),
+    ],
+)
+def test_a_reason_is_told_without_the_accounts_arns_and_registries(said: str | None, told: str | None) -> None:
+    assert without_account(said) == told
+
+
+def test_a_receipt_names_no_role_of_the_service() -> None:
+    receipt = receipt_of(request(state=State.FAILED, reason=DENIED))
+    assert "assumed-role" not in str(receipt)
+    assert "not authorized" in str(receipt["message"])
