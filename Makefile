@@ -156,6 +156,21 @@ deploy: .venv/ready .venv-sam/ready  ## say account and Region, and deploy what 
 
 DATA ?=
 YES ?=
+FROM ?=
+
+.PHONY: aws-check
+aws-check: .venv/ready .venv-sam/ready  ## look at an account before anything is made in it: make aws-check STAGE=dev
+	@$(BIN)/python -m smoke check --stage $(STAGE)
+
+.PHONY: aws-smoke
+aws-smoke: .venv/ready .venv-sam/ready  ## say what the smoke suite would do in an account, with YES=1 do it
+	@$(BIN)/python -m smoke run --stage $(STAGE) $(if $(YES),--yes) $(if $(FROM),--from $(FROM))
+
+.PHONY: smoke
+smoke: .venv/ready steps  ## run preflight and smoke suite in the local cloud, which skips what it cannot show
+	@$(BIN)/python -m smoke check --local
+	@$(BIN)/python -m smoke run --local
+
 .PHONY: teardown
 teardown: .venv/ready  ## show what a deployment has made, with YES=1 remove it: make teardown STAGE=dev YES=1 DATA=delete
 	@./trainyard --stack trainyard-$(STAGE) teardown $(if $(YES),--yes) $(if $(filter delete,$(DATA)),--delete-data)

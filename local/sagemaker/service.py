@@ -115,6 +115,35 @@ class Fault:
     effect: str = "none"
 
 
+PROCESSING_TOLD = (
+    "AppSpecification",
+    "Environment",
+    "NetworkConfig",
+    "ProcessingInputs",
+    "ProcessingOutputConfig",
+    "ProcessingResources",
+    "RoleArn",
+    "StoppingCondition",
+)
+TRAINING_TOLD = (
+    "AlgorithmSpecification",
+    "EnableInterContainerTrafficEncryption",
+    "EnableNetworkIsolation",
+    "HyperParameters",
+    "InputDataConfig",
+    "OutputDataConfig",
+    "ResourceConfig",
+    "RoleArn",
+    "StoppingCondition",
+    "VpcConfig",
+)
+"""Of a job's request what Describe… gives back (SageMaker API reference)."""
+
+
+def _of_request(job: Job, names: tuple[str, ...]) -> Answer:
+    return {name: job.request[name] for name in names if name in job.request}
+
+
 class SageMakerService:
     """A WSGI application.
 
@@ -358,9 +387,7 @@ class SageMakerService:
             "ProcessingJobName": job.name,
             "ProcessingJobArn": job.arn,
             "ProcessingJobStatus": job.status,
-            "ProcessingResources": job.request["ProcessingResources"],
-            "AppSpecification": job.request["AppSpecification"],
-            "RoleArn": job.request["RoleArn"],
+            **_of_request(job, PROCESSING_TOLD),
             **({"ExitMessage": job.exit_message} if job.exit_message else {}),
         }
 
@@ -379,10 +406,7 @@ class SageMakerService:
                 "SecondaryStatus": job.status,
                 **({"BillableTimeInSeconds": job.seconds} if job.ended_at else {}),
                 **({"TrainingTimeInSeconds": job.seconds} if job.ended_at else {}),
-                "ResourceConfig": job.request["ResourceConfig"],
-                "AlgorithmSpecification": job.request["AlgorithmSpecification"],
-                "HyperParameters": job.request["HyperParameters"],
-                "RoleArn": job.request["RoleArn"],
+                **_of_request(job, TRAINING_TOLD),
             }
         )
 

@@ -1,5 +1,8 @@
 """Whose fault a failure is, by the words of SageMaker that are documented or were recorded on real accounts."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from trainyard.domain.failures import FailureCause, cause_of, without_trailer
@@ -44,3 +47,14 @@ def test_a_cause_is_told_by_type_and_phrase_wherever_they_stand_but_not_by_a_scr
 @pytest.mark.parametrize("ending", ["", " " + NO_POLICY.format("SAGEMAKER_RESOURCE_LIMIT")])
 def test_what_is_told_of_retries_names_the_account_and_goes(between: str, ending: str) -> None:
     assert without_trailer(f"The limit is 0.{between}{TRAILER}{ending}") == "The limit is 0."
+
+
+WORDS = sorted((Path(__file__).parents[1] / "data/words").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", WORDS, ids=[path.stem for path in WORDS])
+def test_words_that_were_kept_of_real_accounts_are_taken_for_what_they_were(path: Path) -> None:
+    """Written by the smoke suite (docs/aws.md): copy its words-*.json here."""
+    words = json.loads(path.read_text(encoding="utf-8"))
+    assert words["steps"], "what is kept has a failed step"
+    assert {cause_of(reason) for reason in words["steps"].values()} == {FailureCause(words["cause"])}

@@ -1,0 +1,1 @@
+"""What an account's owner runs before and after the first deployment: a preflight, and a smoke suite."""

@@ -1,0 +1,17 @@
+"""What the suite uploads: small tables, generated."""
+
+import random
+
+WORKS, BAD_TARGET, NO_HEADER, NO_PATTERN = "works", "missing-column", "headerless", "low-quality"
+
+
+def table(kind: str, rows: int = 200) -> bytes:
+    """Return a CSV whose column "target" follows from the others, or what goes wrong in a way that is known."""
+    draw = random.Random(7)  # noqa: S311 - data, no secret
+    lines = []
+    for _ in range(rows):
+        size, weight = draw.uniform(0, 10), draw.uniform(0, 10)
+        target = draw.choice("ab") if kind == NO_PATTERN else ("a" if size > weight else "b")
+        lines.append(f"{size:.3f},{weight:.3f},{target}")
+    head = {BAD_TARGET: ["size,weight,label"], NO_HEADER: []}.get(kind, ["size,weight,target"])
+    return ("\n".join([*head, *lines]) + "\n").encode()

@@ -1,0 +1,286 @@
+"""Steps that try what must not be: a mismatched job, another tenant's data, runs beyond limits, lost events."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from smoke.deployed import POOLED, SILO
+from smoke.place import Suite
+from smoke.steps import Step, StepFailed, eventually
+from smoke.training import JOBS_OF_A_RUN, RUN_SECONDS_MAX, await_end, request_of, upload
+from trainyard.adapters.aws.credentials import Credentials, scoped_credentials
+from trainyard.application.records import stamp
+from trainyard.application.store import Update
+from trainyard.application.waiting_room import request_key
+from trainyard.domain.requests import TERMINAL, Request, State
+
+ENDED = ("Succeeded", "Failed", "Stopped", "CompletedWithFailures")
+HELD = (State.ADMITTED, State.RUNNING)
+
+
+def _last_success(suite: Suite) -> Request:
+    """Return a run of the tenant with a bucket whose parameters can be used again."""
+    requests = suite.deployment.waiting_room.of_tenant(SILO)
+    found = next((r for r in requests if r.state is State.SUCCEEDED and r.execution_arn), None)
+    if found is None:
+        raise StepFailed(f"no run of {SILO} has succeeded yet: run the step one-file first")
+    return found
+
+
+def guard(suite: Suite) -> list[str]:
+    sagemaker, earlier = suite.client("sagemaker"), _last_success(suite)
+    told = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=earlier.execution_arn)
+    parameters = {one["Name"]: one["Value"] for one in told["PipelineParameters"]} | {
+        "TenantId": POOLED,
+        "Hyperparameters": json.dumps({"max_iter": 5000, "early_stopping": False}),  # until it is stopped
+    }
+    with _listening(suite) as queue:
+        execution = sagemaker.start_pipeline_execution(
+            PipelineName=suite.deployment.outputs["PipelineName"],
+            PipelineExecutionDisplayName="smoke-mismatch",
+            ClientRequestToken=uuid.uuid4().hex,
+            PipelineParameters=[{"Name": name, "Value": value} for name, value in parameters.items()],
+        )["PipelineExecutionArn"]
+        status, seconds = eventually(lambda: _ended(suite, execution), RUN_SECONDS_MAX, "its end")
+        events = _taken(suite, queue)
+    kept = suite.keep("job-events", events)
+    if status == "Succeeded":
+        raise StepFailed(f"{execution} ran as {SILO}, tagged as {POOLED}, and nobody stopped it")
+    return [f"a job that ran as {SILO} and was tagged as {POOLED} was stopped: {status} after {seconds:g} s", kept]
+
+
+def _ended(suite: Suite, execution: str) -> str | None:
+    told = suite.client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=execution)
+    status = str(told["PipelineExecutionStatus"])
+    return status if status in ENDED else None
+
+
+@contextmanager
+def _listening(suite: Suite) -> Iterator[str]:
+    """Let SageMaker's events of jobs go to a queue, too; yields its URL."""
+    sqs, events, name = suite.client("sqs"), suite.client("events"), f"{suite.stack}-smoke-{uuid.uuid4().hex[:8]}"
+    url = str(sqs.create_queue(QueueName=name)["QueueUrl"])
+    try:
+        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        pattern = {
+            "source": ["aws.sagemaker"],
+            "detail-type": ["SageMaker Training Job State Change", "SageMaker Processing Job State Change"],
+        }
+        rule = events.put_rule(Name=name, EventPattern=json.dumps(pattern))["RuleArn"]
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": arn,
+            "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
+        }
+        document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": document})
+        events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn}])
+        yield url
+    finally:
+        events.remove_targets(Rule=name, Ids=["queue"])
+        events.delete_rule(Name=name)
+        sqs.delete_queue(QueueUrl=url)
+
+
+def _taken(suite: Suite, url: str) -> list[Any]:
+    sqs, bodies = suite.client("sqs"), []
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=2).get("Messages"):
+        for message in messages:
+            bodies.append(json.loads(message["Body"]))
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    return bodies
+
+
+def retried_by_hand(suite: Suite) -> list[str]:
+    failed = next(r for r in suite.deployment.waiting_room.of_tenant(SILO) if r.state is State.FAILED)
+    sagemaker = suite.client("sagemaker")
+    sagemaker.retry_pipeline_execution(
+        PipelineExecutionArn=failed.execution_arn, ClientRequestToken=uuid.uuid4().hex.ljust(32, "-")
+    )
+    logs, group = suite.client("logs"), f"/trainyard/{suite.stack}/Recorder"
+    begun = int(time.time() * 1000)
+
+    def told() -> Any:
+        return logs.filter_log_events(logGroupName=group, startTime=begun, filterPattern="UNMANAGED")["events"]
+
+    events, seconds = eventually(told, 900, "the recorder's line of a run that nobody manages", every=10)
+    return [f"told after {seconds:g} s", suite.keep("retried-by-hand", events)]
+
+
+def isolation(suite: Suite) -> list[str]:
+    count = 0
+    for own, other in ((SILO, POOLED), (POOLED, SILO)):
+        there, here = suite.deployment.tenant(other), suite.deployment.tenant(own)
+        for is_upload in (True, False):
+            s3 = _as(suite, own, upload_data=is_upload)
+            for folder in ("incoming", "models", "reports", "receipts"):
+                key = f"{there.root}{folder}/first/data.csv"
+                for attempt in (
+                    lambda: s3.put_object(Bucket=there.bucket, Key=key, Body=b"x"),  # noqa: B023
+                    lambda: s3.get_object(Bucket=there.bucket, Key=key),  # noqa: B023
+                    lambda: s3.list_objects_v2(Bucket=there.bucket, Prefix=f"{there.root}{folder}/"),  # noqa: B023
+                ):
+                    _denied(attempt, f"{own} on {other}: {key}")
+                    count += 1
+        # What is its own it reaches; so that a denial of everything does not pass for isolation.
+        listed = _as(suite, own, upload_data=False).list_objects_v2(
+            Bucket=here.bucket, Prefix=f"{here.root}receipts/"
+        )
+        if not listed.get("KeyCount"):
+            raise StepFailed(f"{own} does not see its own receipts")
+    return [f"{count} attempts with handed-out credentials on the other tenant's data, all denied"]
+
+
+def _as(suite: Suite, tenant_id: str, *, upload_data: bool) -> Any:
+    outputs = suite.deployment.outputs
+    found: Credentials = scoped_credentials(
+        suite.deployment.tenant(tenant_id),
+        access_role_arn=outputs["TenantAccessRoleArn"],
+        data_key_arn=outputs["DataKeyArn"],
+        upload=upload_data,
+        minutes=15,
+    )
+    return boto3.client(
+        "s3",
+        aws_access_key_id=found.access_key_id,
+        aws_secret_access_key=found.secret_access_key,
+        aws_session_token=found.session_token,
+    )
+
+
+def _denied(attempt: Any, what: str) -> None:
+    try:
+        attempt()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("AccessDenied", "403"):
+            return
+        raise StepFailed(f"{what}: {error}") from error
+    raise StepFailed(f"{what} was let through")
+
+
+def stop(suite: Suite) -> list[str]:
+    for _ in range(3):
+        uploaded = upload(suite, SILO, "stopped")
+
+        def begun() -> Request | None:
+            request = request_of(suite, SILO, uploaded)  # noqa: B023
+            return request if request is not None and request.state not in (State.QUEUED, State.ADMITTED) else None
+
+        request, _ = eventually(begun, 900, "its start", every=0.2)
+        if request.state is State.RUNNING:
+            suite.operator("stop", request.request_id)
+            ended = await_end(suite, SILO, uploaded)
+            if ended.state is State.STOPPED:
+                return [f"{ended.request_id} was stopped: {ended.reason}"]
+    raise StepFailed("three runs had ended before they could be stopped")
+
+
+def lost_event(suite: Suite) -> list[str]:
+    outputs, events = suite.deployment.outputs, suite.client("events")
+    rule = outputs["ExecutionStatusRule"]
+    events.disable_rule(Name=rule)
+    try:
+        uploaded = upload(suite, SILO, "untold")
+
+        def over() -> Request | None:
+            request = request_of(suite, SILO, uploaded)
+            ended = request is not None and request.execution_arn and _ended(suite, request.execution_arn)
+            return request if ended else None
+
+        request, _ = eventually(over, RUN_SECONDS_MAX, "the end in SageMaker")
+        if request.state in TERMINAL:
+            raise StepFailed("the end was recorded, though no event told")
+        if suite.place.local:  # an account is waited for instead: the reconciler asks after five minutes
+            _date_back(suite, request, minutes=10)
+
+        def repaired() -> Request | None:
+            suite.client("lambda").invoke(FunctionName=outputs["ReconcilerFunction"], Payload=b"{}")
+            found = request_of(suite, SILO, uploaded)
+            return found if found is not None and found.state in TERMINAL else None
+
+        found, seconds = eventually(repaired, 900, "the reconciler's repair", every=5)
+    finally:
+        events.enable_rule(Name=rule)
+    return [f"with the rule off, the reconciler recorded {found.state} after {seconds:g} s"]
+
+
+def _date_back(suite: Suite, request: Request, *, minutes: int) -> None:
+    began = stamp((request.started_at or request.arrived_at) - timedelta(minutes=minutes))
+    changes = {"started_at": began, "since": began}
+    suite.deployment.store.transact([Update(request_key(request.request_id), set=changes)])
+
+
+def limits(suite: Suite) -> list[str]:
+    cap, count, most = 2, 5, 0
+    uploads = [upload(suite, SILO, f"burst-{number}") for number in range(count)]
+
+    def all_ended() -> bool:
+        nonlocal most
+        requests = [request_of(suite, SILO, uploaded) for uploaded in uploads]
+        most = max(most, sum(r is not None and r.state in HELD for r in requests))
+        return all(r is not None and r.state in TERMINAL for r in requests)
+
+    _, seconds = eventually(all_ended, 2 * RUN_SECONDS_MAX, "the end of the burst", every=0.5)
+    if most > cap:
+        raise StepFailed(f"{most} runs of one tenant at once, {cap} are allowed")
+    return [f"{count} uploads at once: at most {most} ran at a time, all ended after {seconds:g} s"]
+
+
+STEPS: tuple[Step[Suite], ...] = (
+    Step(
+        name="guard",
+        does="start the pipeline by hand with one tenant's role and another's tag; keep the events of its jobs",
+        means="such a job runs to its end: compare the kept events with contracts/jobs.py.",
+        run=guard,
+        minutes=12,
+        jobs=1,
+    ),
+    Step(
+        name="retried-by-hand",
+        does="retry a failed execution in SageMaker, past the queue, and wait until it is told",
+        means="its event does not name the earlier status: the pattern of ExecutionStatusRule.",
+        run=retried_by_hand,
+        on_aws_alone="the local SageMaker retries no executions",
+        minutes=15,
+        jobs=1,
+    ),
+    Step(
+        name="isolation",
+        does="try the other tenant's data with handed-out credentials, each folder, each way",
+        means="one tenant reaches another's data: do not let tenants in. docs/security.md names the layers.",
+        run=isolation,
+    ),
+    Step(
+        name="stop",
+        does="stop a run by `trainyard stop`",
+        means="a stop is not carried to SageMaker, or its end not back.",
+        run=stop,
+        minutes=10,
+        jobs=3 * JOBS_OF_A_RUN,
+    ),
+    Step(
+        name="lost-event",
+        does="switch off the rule that tells of ends, and let the reconciler find one",
+        means="a lost event would hold a slot: the reconciler's log. The rule is on again.",
+        run=lost_event,
+        minutes=20,
+        jobs=JOBS_OF_A_RUN,
+    ),
+    Step(
+        name="limits",
+        does="upload five data sets at once, and count what runs beside each other",
+        means="a limit does not hold: `trainyard status`, and the dispatcher's log.",
+        run=limits,
+        minutes=40,
+        jobs=5 * JOBS_OF_A_RUN,
+    ),
+)

@@ -1,0 +1,99 @@
+"""The last steps: a move, deletions, the teardown, and a look for what is left."""
+
+from smoke.deployed import POOLED, SILO
+from smoke.place import Suite, status_of
+from smoke.steps import Step, StepFailed
+
+
+def move(suite: Suite) -> list[str]:
+    before = suite.deployment.tenant(POOLED)
+    suite.operator("tenant", "move", POOLED, "--tier", "basic")
+    after = suite.deployment.tenant(POOLED)
+    sagemaker = suite.client("sagemaker")
+    for package in sagemaker.list_model_packages(ModelPackageGroupName=after.model_group)[
+        "ModelPackageSummaryList"
+    ]:
+        found = sagemaker.describe_model_package(ModelPackageName=package["ModelPackageArn"])
+        url = found["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
+        if not url.startswith(f"s3://{after.bucket}/"):
+            raise StepFailed(f"{package['ModelPackageArn']} is still at {url}")
+    left = suite.client("s3").list_objects_v2(Bucket=before.bucket, Prefix=before.root).get("KeyCount")
+    if left or after.bucket == before.bucket:
+        raise StepFailed(f"{left} objects are left in {before.bucket}/{before.root}")
+    return [f"{POOLED} is in {after.bucket}, its models with it, and nothing is left in the pool"]
+
+
+def delete(suite: Suite) -> list[str]:
+    plan = suite.operator("tenant", "delete", SILO)
+    if suite.deployment.tenants.get(SILO) is None:
+        raise StepFailed("a dry run has deleted the tenant")
+    suite.operator("tenant", "delete", SILO, "--yes", "--purge")
+    if suite.deployment.tenants.get(SILO) is not None:
+        raise StepFailed(f"the record of {SILO} is still there")
+    return [*plan.splitlines()[:3], f"{SILO} is gone, its record too"]
+
+
+def teardown(suite: Suite) -> list[str]:
+    suite.notes["key"] = suite.deployment.outputs["DataKeyArn"]
+    printed = suite.operator("teardown", "--yes", "--delete-data")
+    if status_of(suite.stack) is not None:
+        raise StepFailed(f"the stack is {status_of(suite.stack)}")
+    return [line for line in printed.splitlines() if line.strip()]
+
+
+def leftovers(suite: Suite) -> list[str]:
+    """Look for whatever bears the stack's name."""
+    left = []
+    for bucket in suite.client("s3").list_buckets()["Buckets"]:
+        if bucket["Name"].startswith(f"{suite.stack}-{suite.account_id}-"):
+            left.append(f"bucket {bucket['Name']}")
+    for page in suite.client("iam").get_paginator("list_roles").paginate(PathPrefix=f"/trainyard/{suite.stack}/"):
+        left += [f"role {role['RoleName']}" for role in page["Roles"]]
+    urls = suite.client("sqs").list_queues(QueueNamePrefix=f"{suite.stack}-").get("QueueUrls", [])
+    left += [f"queue {url.rpartition('/')[2]}" for url in urls]
+    for page in suite.client("dynamodb").get_paginator("list_tables").paginate():
+        left += [f"table {name}" for name in page["TableNames"] if name.startswith(f"{suite.stack}-")]
+    groups = suite.client("sagemaker").list_model_package_groups(NameContains=suite.stack, MaxResults=100)
+    left += [
+        f"model group {group['ModelPackageGroupName']}"
+        for group in groups["ModelPackageGroupSummaryList"]
+        if group["ModelPackageGroupName"].startswith(f"{suite.stack}--")
+    ]
+    logs = suite.client("logs").describe_log_groups(logGroupNamePrefix=f"/trainyard/{suite.stack}/")["logGroups"]
+    left += [f"log group {group['logGroupName']}" for group in logs]
+    schedules = suite.client("scheduler").list_schedules(NamePrefix=f"{suite.stack}-")["Schedules"]
+    left += [f"schedule {schedule['Name']}" for schedule in schedules]
+    if left:
+        raise StepFailed(f"{len(left)} things are left: {', '.join(left[:10])}")
+    return ["nothing bears the stack's name; the logs of jobs stay as long as the account keeps them"]
+
+
+STEPS: tuple[Step[Suite], ...] = (
+    Step(
+        name="move",
+        does="move the pooled tenant into a bucket of its own, and look at its models and the old place",
+        means="`trainyard tenant show` names the step that failed; nothing was deleted before all was compared.",
+        run=move,
+        minutes=75,
+    ),
+    Step(
+        name="delete",
+        does="delete the tenant with a bucket, first as a dry run",
+        means="the state machine names the call that was denied; run it again after the cause is gone.",
+        run=delete,
+        minutes=5,
+    ),
+    Step(
+        name="teardown",
+        does="remove the other tenants, the stack, and what the stack would keep",
+        means="CloudFormation names what it could not delete; run `make teardown` again.",
+        run=teardown,
+        minutes=15,
+    ),
+    Step(
+        name="leftovers",
+        does="look for buckets, roles, queues, tables, model groups, logs and schedules with the stack's name",
+        means="what is named costs money or blocks the next deployment: remove it by hand.",
+        run=leftovers,
+    ),
+)

@@ -1,0 +1,186 @@
+"""Where a suite runs: in an account, by sam, or in the local cloud."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import uuid
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from botocore.exceptions import ClientError
+
+from cli.__main__ import main as command_line
+from cli.deployment import Deployment
+from local.cloud import Cloud
+from local.deploy import deploy as deploy_locally
+from smoke.steps import StepFailed
+from trainyard.adapters.aws.clients import client
+from trainyard.contracts.policy_file import parse_policy
+from trainyard.contracts.policy_form import DEPLOYED
+from trainyard.domain.policy import Policy
+
+REPOSITORY = Path(__file__).parents[1]
+SAM = REPOSITORY / ".venv-sam/bin/sam"
+
+
+class Place(Protocol):
+    local: bool
+
+    def deploy(self, stack: str, stage: str) -> None:
+        """Create or update the stack; raises StepFailed with what CloudFormation says."""
+        ...
+
+    def changes(self, stack: str, stage: str) -> list[str]:
+        """Return what a deployment would change, without deploying."""
+        ...
+
+
+class AnAccount:
+    """Implements Place by sam, with the credentials and the Region of the environment."""
+
+    local = False
+
+    def deploy(self, stack: str, stage: str) -> None:
+        _sam(stack, stage)
+
+    def changes(self, stack: str, stage: str) -> list[str]:
+        cloudformation = client("cloudformation")
+        new = status_of(stack) is None
+        _sam(stack, stage, "--no-execute-changeset")
+        summaries = cloudformation.list_change_sets(StackName=stack)["Summaries"]
+        if not summaries:
+            return []
+        newest = max(summaries, key=lambda summary: summary["CreationTime"])
+        found = cloudformation.describe_change_set(ChangeSetName=newest["ChangeSetId"])
+        cloudformation.delete_change_set(ChangeSetName=newest["ChangeSetId"])
+        if new:  # a stack that has only been looked at stays in review until it is deleted
+            cloudformation.delete_stack(StackName=stack)
+        return [_told(change) for change in found.get("Changes", [])]
+
+
+def _sam(stack: str, stage: str, *options: str) -> None:
+    """Run `sam build`, then `sam deploy`; raises StepFailed with the end of what they print."""
+    _printed([str(SAM), "build"])
+    command = [
+        str(SAM),
+        "deploy",
+        "--config-env",
+        stage,
+        "--stack-name",
+        stack,
+        "--region",
+        os.environ["AWS_REGION"],
+    ]
+    command += ["--no-confirm-changeset", "--no-fail-on-empty-changeset", *options]
+    _printed(command)
+
+
+def _printed(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise StepFailed("\n".join((done.stdout + done.stderr).splitlines()[-30:]))
+
+
+def _told(change: dict[str, Any]) -> str:
+    resource = change["ResourceChange"]
+    return f"{resource['Action']} {resource['LogicalResourceId']}"
+
+
+@dataclass
+class ALocalCloud:
+    """Implements Place in the local cloud; `with` keeps it up."""
+
+    cloud: Cloud
+    local = True
+
+    def deploy(self, stack: str, stage: str) -> None:
+        try:
+            deploy_locally(self.cloud, stack, {"Stage": stage})
+        except RuntimeError as error:
+            raise StepFailed(str(error)) from error
+
+    def changes(self, stack: str, stage: str) -> list[str]:
+        cloudformation, new = client("cloudformation"), status_of(stack) is None
+        change_set = cloudformation.create_change_set(
+            StackName=stack,
+            ChangeSetName=f"change-{uuid.uuid4()}",
+            ChangeSetType="CREATE" if new else "UPDATE",
+            TemplateURL=packaged(self.cloud),
+            Parameters=[{"ParameterKey": "Stage", "ParameterValue": stage}],
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+        )
+        found = cloudformation.describe_change_set(ChangeSetName=change_set["Id"])
+        cloudformation.delete_change_set(ChangeSetName=change_set["Id"])
+        if new:
+            cloudformation.delete_stack(StackName=stack)
+        return [_told(change) for change in found.get("Changes", [])]
+
+
+def packaged(cloud: Cloud) -> str:
+    """Upload the template with its code, and return its address."""
+    from local.deploy import ARTIFACTS, _upload, package
+
+    cloud.client("s3").create_bucket(Bucket=ARTIFACTS)
+    return _upload(cloud, json.dumps(package(cloud, REPOSITORY / "template.yaml")).encode(), "template.json")
+
+
+def status_of(stack: str) -> str | None:
+    """Return a stack's status; None where there is none."""
+    try:
+        (found,) = client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ValidationError":
+            return None
+        raise
+    return None if found["StackStatus"] == "DELETE_COMPLETE" else str(found["StackStatus"])
+
+
+@dataclass(kw_only=True)
+class Suite:
+    """What the steps share."""
+
+    place: Place
+    stack: str
+    stage: str
+    account_id: str
+    region: str
+    evidence: Path
+    """Folder for what AWS said, word for word."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What one step leaves to another; a step that is run by itself finds it out again."""
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        return Deployment(self.stack)
+
+    @property
+    def shipped_policy(self) -> Policy:
+        return parse_policy(DEPLOYED.read_text(encoding="utf-8"), 0, self.region)
+
+    @property
+    def patience(self) -> float:
+        """How much longer than the local cloud an account is waited for."""
+        return 1.0 if self.place.local else 10.0
+
+    def client(self, service: str) -> Any:
+        return client(service)
+
+    def operator(self, *arguments: str) -> str:
+        """Run a command of `trainyard`; return what it prints. Raises StepFailed with it when it fails."""
+        printed, complained = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complained):
+            code = command_line(["--stack", self.stack, *arguments])
+        if code:
+            raise StepFailed(f"trainyard {' '.join(arguments)}: {complained.getvalue().strip()}")
+        return printed.getvalue()
+
+    def keep(self, name: str, value: Any) -> str:
+        """Save something word for word; return a line that says where."""
+        self.evidence.mkdir(parents=True, exist_ok=True)
+        path = self.evidence / f"{name}.json"
+        path.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+        return f"kept word for word: {path}"

@@ -1,0 +1,269 @@
+"""Steps with tenants and their data: onboarding, one file to its model, and each way to fail."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from smoke.data import BAD_TARGET, NO_HEADER, NO_PATTERN, WORKS, table
+from smoke.deployed import POOLED, SILO, STRICT
+from smoke.place import Suite
+from smoke.steps import Step, StepFailed, eventually
+from trainyard.domain.errors import Refused
+from trainyard.domain.requests import TERMINAL, Request, State
+from trainyard.domain.tenants import Tenant, TenantState
+
+RUN_SECONDS_MAX = 1800
+JOBS_OF_A_RUN = 3
+
+
+def onboard(suite: Suite) -> list[str]:
+    _create(suite, SILO, "basic", "--retrain", "rate(30 days)")
+    _create(suite, POOLED, "premium")
+    drift = suite.operator("tenant", "check", SILO) + suite.operator("tenant", "check", POOLED)
+    if SILO in drift or POOLED in drift:
+        raise StepFailed(drift)
+    sagemaker, group = suite.client("sagemaker"), suite.deployment.tenant(SILO).model_group
+    try:
+        sagemaker.create_model_package_group(ModelPackageGroupName=group)
+        raise StepFailed(f"the model group {group} was made twice")
+    except sagemaker.exceptions.ClientError as error:
+        said = suite.keep("group-exists", error.response["Error"])
+    return [f"{SILO} has a bucket, {POOLED} a prefix of the pool, and neither differs from its record", said]
+
+
+def _create(suite: Suite, name: str, tier: str, *options: str) -> None:
+    """Create a tenant, or make it whole where an earlier run of the suite has made it."""
+    try:
+        made = suite.deployment.tenant(name).state is not TenantState.DELETED
+    except Refused:
+        made = False
+    if made:
+        suite.operator("tenant", "repair", name)
+    else:
+        suite.operator("tenant", "create", name, "--tier", tier, "--target", "target", *options)
+
+
+def upload(suite: Suite, tenant_id: str, data_set: str, kind: str = WORKS) -> tuple[str, str]:
+    """Put a table; return key and version, by which its request is known."""
+    tenant = suite.deployment.tenant(tenant_id)
+    key = f"{tenant.root}incoming/{data_set}/data.csv"
+    answer = suite.client("s3").put_object(Bucket=tenant.bucket, Key=key, Body=table(kind))
+    return key, str(answer["VersionId"])
+
+
+def request_of(suite: Suite, tenant_id: str, uploaded: tuple[str, str]) -> Request | None:
+    requests = suite.deployment.waiting_room.of_tenant(tenant_id)
+    return next((r for r in requests if (r.content.key, r.content.version_id) == uploaded), None)
+
+
+def await_end(suite: Suite, tenant_id: str, uploaded: tuple[str, str]) -> Request:
+    def ended() -> Request | None:
+        request = request_of(suite, tenant_id, uploaded)
+        return request if request is not None and request.state in TERMINAL else None
+
+    request, _ = eventually(ended, RUN_SECONDS_MAX, f"the end of {uploaded[0]}")
+    assert isinstance(request, Request)
+    return request
+
+
+def one_file(suite: Suite) -> list[str]:
+    lines = []
+    # The first upload to a bucket whose events may not come yet, and one to the pool.
+    uploaded = {name: upload(suite, name, "first") for name in (SILO, POOLED)}
+    for name in (SILO, POOLED):
+        request, _ = eventually(lambda: request_of(suite, name, uploaded[name]), 1200, f"a request of {name}")  # noqa: B023
+        delay = (request.arrived_at - request.content.event_time).total_seconds()
+        lines.append(f"{name}: upload → request after {delay:.0f} s")
+    for name in (SILO, POOLED):
+        request = await_end(suite, name, uploaded[name])
+        if request.state is not State.SUCCEEDED:
+            raise StepFailed(f"{name}: {request.state}, {request.reason}")
+        lines += _checked(suite, suite.deployment.tenant(name), request)
+    return lines
+
+
+def _checked(suite: Suite, tenant: Tenant, request: Request) -> list[str]:
+    """Compare a run's jobs, model, receipt and cost with what they should be; raises StepFailed."""
+    sagemaker, names = suite.client("sagemaker"), []
+    for job in jobs_of(suite, str(request.execution_arn)):
+        arn = job.get("TrainingJobArn") or job["ProcessingJobArn"]
+        names.append(arn.rpartition("/")[2])
+        tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]}
+        output = job.get("OutputDataConfig") or job["ProcessingOutputConfig"]
+        wanted = (tenant.role_arn, tenant.tenant_id, tenant.key_arn or suite.deployment.outputs["DataKeyArn"])
+        seen = (job["RoleArn"], tags.get("trainyard:tenant"), output.get("KmsKeyId"))
+        if seen != wanted:
+            raise StepFailed(f"{arn}: role, tenant and key are {seen}, not {wanted}")
+    outcome = request.outcome
+    if outcome is None or outcome.model_package_arn is None or len(names) != JOBS_OF_A_RUN:
+        raise StepFailed(f"{len(names)} jobs, and no model in the record: {outcome}")
+    sagemaker.describe_model_package(ModelPackageName=outcome.model_package_arn)
+    key = f"{tenant.root}receipts/{request.data_set}/{request.request_id}.json"
+    receipt = suite.client("s3").get_object(Bucket=tenant.bucket, Key=key)["Body"].read()
+    if b"SUCCEEDED" not in receipt:
+        raise StepFailed(f"the receipt says {receipt.decode('utf-8', 'replace')[:300]}")
+    if outcome.cost_usd is None or outcome.cost_unknown:
+        raise StepFailed(f"the cost of the run is not known: {outcome}")
+    return [f"{tenant.tenant_id}: {outcome.model_package_arn}, quality {outcome.quality}, {outcome.cost_usd} USD"]
+
+
+def jobs_of(suite: Suite, execution_arn: str) -> Iterator[dict[str, Any]]:
+    """Yield what SageMaker tells of each job of an execution."""
+    sagemaker = suite.client("sagemaker")
+    for step in steps_of(suite, execution_arn):
+        for kind, describe in (
+            ("ProcessingJob", sagemaker.describe_processing_job),
+            ("TrainingJob", sagemaker.describe_training_job),
+        ):
+            arn = step.get("Metadata", {}).get(kind, {}).get("Arn")
+            if arn:
+                yield describe(**{f"{kind}Name": arn.rpartition("/")[2]})
+
+
+def steps_of(suite: Suite, execution_arn: str) -> list[dict[str, Any]]:
+    answer = suite.client("sagemaker").list_pipeline_execution_steps(PipelineExecutionArn=execution_arn)
+    return list(answer["PipelineExecutionSteps"])
+
+
+def failures(suite: Suite) -> list[str]:
+    _create(suite, STRICT, "standard")
+    lines = []
+    cases = ((SILO, BAD_TARGET), (SILO, NO_HEADER), (STRICT, NO_PATTERN))
+    uploaded = {kind: upload(suite, name, kind, kind) for name, kind in cases}
+    for name, kind in cases:
+        request = await_end(suite, name, uploaded[kind])
+        if request.state is not State.FAILED:
+            raise StepFailed(f"{kind}: {request.state}, {request.reason}")
+        words = words_of(suite, str(request.execution_arn), cause="run", told=request.reason)
+        lines += [f"{kind}: {request.reason}", suite.keep(f"words-{kind}", words)]
+    return lines
+
+
+def words_of(suite: Suite, execution_arn: str, *, cause: str, told: str | None) -> dict[str, Any]:
+    """Return what SageMaker said of a failed run, what it is to be taken for, and what the tenant was told.
+
+    As tests/data/words/ has it.
+    """
+    steps = [step for step in steps_of(suite, execution_arn) if step.get("FailureReason")]
+    jobs = [
+        {name: job.get(name) for name in ("FailureReason", "ExitMessage") if job.get(name)}
+        for job in jobs_of(suite, execution_arn)
+    ]
+    return {
+        "cause": cause,
+        "steps": {step["StepName"]: step["FailureReason"] for step in steps},
+        "jobs": [job for job in jobs if job],
+        "told": told,
+    }
+
+
+def no_quota(suite: Suite) -> list[str]:
+    """Let a run ask for an instance type of which the account may have none."""
+    quotas = suite.client("service-quotas").get_paginator("list_service_quotas")
+    ending = " for training job usage"
+    allowed = suite.deployment.outputs["AllowedInstanceTypes"].split(",")
+    none = [
+        quota["QuotaName"].removesuffix(ending)
+        for page in quotas.paginate(ServiceCode="sagemaker")
+        for quota in page["Quotas"]
+        if quota["QuotaName"].endswith(ending) and quota["Value"] == 0
+    ]
+    chosen = next((name for name in none if any(name.startswith(one.rstrip("*")) for one in allowed)), None)
+    if chosen is None:
+        raise StepFailed(f"every instance type of {allowed} has a quota: nothing to look at")
+    policy = suite.evidence / "no-quota.yaml"
+    before = suite.evidence / "policy.yaml"
+    policy.write_text(before.read_text("utf-8").replace("training: ml.m5.large", f"training: {chosen}"), "utf-8")
+    suite.operator("policy", "apply", str(policy), "--note", "an instance type without quota")
+    try:
+        uploaded = upload(suite, SILO, "no-quota")
+
+        def again() -> Request | None:
+            request = request_of(suite, SILO, uploaded)
+            return request if request is not None and request.attempt > 1 else None
+
+        request, seconds = eventually(again, RUN_SECONDS_MAX, "the second attempt")
+        suite.operator("stop", request.request_id)
+    finally:
+        suite.operator("policy", "apply", str(before), "--note", "smoke suite")
+    executions = suite.client("sagemaker").list_pipeline_executions(
+        PipelineName=suite.deployment.outputs["PipelineName"], SortBy="CreationTime", SortOrder="Descending"
+    )["PipelineExecutionSummaries"]
+    first = next(
+        summary["PipelineExecutionArn"]
+        for summary in executions
+        if str(summary.get("PipelineExecutionDisplayName", "")).startswith(request.request_id)
+        and summary["PipelineExecutionStatus"] == "Failed"
+    )
+    words = words_of(suite, first, cause="resource limit", told=request.reason)
+    kept = suite.keep("words-no-quota", words)
+    return [f"{chosen}: the request went back to the queue after {seconds:g} s", kept]
+
+
+def own_key(suite: Suite) -> list[str]:
+    kms, name = suite.client("kms"), "smoke-key"
+    key = (
+        suite.notes.get("key")
+        or kms.create_key(
+            Description=f"{suite.stack}: smoke suite",
+            Tags=[{"TagKey": "trainyard:lend", "TagValue": suite.stack}],
+        )["KeyMetadata"]["Arn"]
+    )
+    suite.notes["key"] = key
+    try:
+        time.sleep(0 if suite.place.local else 300)  # KMS takes minutes until a tag authorises
+        _create(suite, name, "basic", "--kms-key", key)
+        request = await_end(suite, name, upload(suite, name, "first"))
+        if request.state is not State.SUCCEEDED:
+            raise StepFailed(f"{request.state}: {request.reason}")
+        lines = _checked(suite, suite.deployment.tenant(name), request)
+        suite.operator("tenant", "delete", name, "--yes", "--purge")
+    finally:
+        kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
+    return [*lines, "the key goes in seven days"]
+
+
+STEPS: tuple[Step[Suite], ...] = (
+    Step(
+        name="onboard",
+        does="create a tenant with a bucket and one in the pool; ask SageMaker for a model group that is there",
+        means="the state machine's last state names the call that was denied; so does `trainyard tenant show`.",
+        run=onboard,
+        minutes=3,
+    ),
+    Step(
+        name="one-file",
+        does="upload one small file for each, and follow it to its model: tags, roles, keys, receipt, cost",
+        means="an upload without a request: the events of a bucket may take minutes, and the sweep every five; a "
+        "failed run: its reason, and `trainyard show`; SageMaker may assume roles under another aws:SourceArn.",
+        run=one_file,
+        minutes=25,
+        jobs=2 * JOBS_OF_A_RUN,
+    ),
+    Step(
+        name="failures",
+        does="let runs fail: a missing column, no header, a model that is too bad; keep SageMaker's words",
+        means="a failure is told in other words than domain/failures.py expects: compare what was kept.",
+        run=failures,
+        minutes=20,
+        jobs=5,
+    ),
+    Step(
+        name="no-quota",
+        does="ask for an instance type whose quota is 0, see the request go back to its queue, keep the words",
+        means="a run that waits for quota would fail for good, or hold its slot: domain/failures.py.",
+        run=no_quota,
+        on_aws_alone="the local cloud has no quotas",
+        minutes=15,
+        jobs=2,
+    ),
+    Step(
+        name="own-key",
+        does="create a KMS key, lend it to a tenant by grants alone, and train with it",
+        means="a job's role needs more than a grant, or KMS does not read the tag: adapters/aws/provisioning.py.",
+        run=own_key,
+        on_aws_alone="the local cloud does not ask KMS for leave",
+        minutes=25,
+        jobs=JOBS_OF_A_RUN,
+    ),
+)
