@@ -425,7 +425,15 @@ class World:
             self.checks.nobody_left_out(now)
 
     def _disturbing(self) -> list[str]:
-        return ["throttled", "timed out before", "timed out after", "others went first", "conflict"]
+        """Return what lets others in, or a call fail, while a pass looks: what it saw then no longer holds."""
+        return [
+            "throttled",
+            "timed out before",
+            "timed out after",
+            "others went first",
+            "conflict",
+            "batch read torn",
+        ]
 
     def _count_pass(self, report: PassReport) -> None:
         self.counts["conflict lost"] += report.conflicts

@@ -13,11 +13,11 @@ from tests.build import NOW, after, execution, hard, policies, policy, submissio
 from tests.conformance.test_waiting_room import LIMITS, Room, enlist_all
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.policies import IN_FORCE, _history_key
-from trainyard.application.ports import End
+from trainyard.application.ports import End, Enlistment
 from trainyard.application.store import Item, Key, Put, Store, Update, Write
 from trainyard.application.waiting_room import LEDGER, place_key, request_key
 from trainyard.domain.errors import Conflict
-from trainyard.domain.requests import Outcome, State
+from trainyard.domain.requests import Outcome, Request, State
 
 
 class Interrupted:
@@ -529,3 +529,52 @@ def test_a_place_that_was_given_to_another_by_hand_is_not_taken_over(room: Room,
     with pytest.raises(Conflict):
         racing.enlist(2, data_set="churn", seconds=9)
     assert room.room.get(submission(2).request_id) is None
+
+
+# --- a batch is no snapshot --------------------------------------------------------------------------------------
+
+
+def between(store: MemoryStore, meanwhile: Callable[[], object]) -> None:
+    """Let something be done once, between two items of the next batch that is read."""
+
+    def once() -> None:
+        store.between_reads = lambda: None
+        meanwhile()
+
+    store.between_reads = once
+
+
+def test_a_message_that_is_handled_twice_at_once_does_not_meet_itself_in_its_place() -> None:
+    store = MemoryStore()
+    room, beside = Room(store), Room(store)
+    between(store, lambda: beside.room.enlist(submission(1), LIMITS, NOW))
+    enlisted = room.room.enlist(submission(1), LIMITS, NOW)
+    assert enlisted.kind is Enlistment.DUPLICATE
+    assert room.state(1).state is State.QUEUED
+
+
+class ReadBeside(MemoryStore):
+    """Before its next read that is a batch, something else is done once."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def get(self, *keys: Key) -> list[Item | None]:
+        if len(keys) > 1 and self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        return super().get(*keys)
+
+
+def test_a_run_that_is_put_back_twice_at_once_does_not_meet_itself_in_its_place() -> None:
+    store = ReadBeside()
+    room, beside = Room(store), Room(store)
+    room.enlist(1)
+    room.admit()
+    first = room.state(1)
+
+    def put_back(by: Room) -> list[Request]:
+        return by.room.requeue(first, LIMITS, NOW, due_at=after(60), reason="no capacity")
+
+    store.meanwhile = lambda: put_back(beside)
+    assert put_back(room) == []
+    assert (room.state(1).state, room.used()[0]) == (State.QUEUED, 0)

@@ -430,7 +430,7 @@ class WaitingRoom:
         if known is not None:
             return self._duplicate(request_from(known))
         queue = _queue(item, submission.tier, submission.tenant_id)
-        waiting = self._holder(place)
+        waiting = self._holder(place, submission.request_id)
         if queue.at_rest:
             floor = ledger_from(found[LEDGER]).floor_by_tier.get(submission.tier, 0)
             queue = lifted(queue, floor, tier.credit)
@@ -448,10 +448,16 @@ class WaitingRoom:
         older = self._request(known.supersedes) if known.supersedes else None
         return Enlisted(kind=Enlistment.DUPLICATE, request=known, superseded=older)
 
-    def _holder(self, place: Item | None) -> Request | None:
-        """Return the request that holds a place; raises Conflict when it has just left it."""
+    def _holder(self, place: Item | None, comer: str) -> Request | None:
+        """Return the request that holds a place which another is to come to.
+
+        Raises Conflict when it has just left it, or when the comer has it: a message that was delivered twice, or
+        an end, is handled beside this.
+        """
         if place is None:
             return None
+        if place["request_id"] == comer:
+            raise Conflict("the request has come to its place meanwhile")
         holder = self._request(place["request_id"])
         if holder is None or holder.state is not State.QUEUED:
             raise Conflict("the place changed hands while it was read")
@@ -1261,7 +1267,7 @@ class WaitingRoom:
             Is("claimed", known.claimed),
             Absent("stop_asked_at"),
         )
-        holder = self._holder(place)
+        holder = self._holder(place, known.request_id)
         if holder is None:
             self._settle(
                 [Put(request_key(queued.request_id), self._item(queued), still)],
