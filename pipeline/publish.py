@@ -7,8 +7,7 @@ a hash of its content: executions under way keep the scripts they began with.
     code/<hash>/sourcedir.tar.gz  the same, as training jobs in script mode take it
     code/<hash>/definition.json   the pipeline, with the deployment's names filled in
 
-It also bounds how long the logs of jobs are kept. SageMaker's log groups are the account's: one that somebody has
-set a time for is left as it is.
+It also bounds how long the logs of jobs are kept, where the account has no such log groups yet.
 """
 
 import gzip
@@ -18,7 +17,6 @@ import json
 import logging
 import tarfile
 import urllib.request
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +38,8 @@ def handler(event: dict[str, Any], context: Any) -> None:
             empty(properties["Bucket"])
         else:
             data = publish(properties["Bucket"], names=properties["Names"], vpc=properties.get("Vpc"))
-            bound_job_logs(int(properties["JobLogDays"]))
+            before = event.get("OldResourceProperties", {}).get("JobLogDays")
+            bound_job_logs(int(properties["JobLogDays"]), before=int(before) if before else None)
         answer(event, "SUCCESS", data)
     except Exception as error:
         logger.exception("publishing failed")
@@ -65,15 +64,21 @@ def publish(bucket: str, *, names: dict[str, str], vpc: Vpc | None = None) -> di
 JOB_LOGS = ("/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs")
 
 
-def bound_job_logs(days: int) -> None:
-    """Let SageMaker's log groups of jobs keep so many days, where they keep all for ever. Idempotent."""
+def bound_job_logs(days: int, *, before: int | None) -> None:
+    """Let the log groups of jobs that a deployment makes keep so many days; `before`, what it had set. Idempotent.
+
+    SageMaker's log groups are the whole account's: one that is there already stays as it is, with others' logs.
+    """
     logs = boto3.client("logs")
     for name in JOB_LOGS:
-        with suppress(logs.exceptions.ResourceAlreadyExistsException):
+        try:
             logs.create_log_group(logGroupName=name)
-        groups = logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
-        if not any("retentionInDays" in group for group in groups if group["logGroupName"] == name):
-            logs.put_retention_policy(logGroupName=name, retentionInDays=days)
+        except logs.exceptions.ResourceAlreadyExistsException:
+            groups = logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+            kept = next((g.get("retentionInDays") for g in groups if g["logGroupName"] == name), None)
+            if before is None or kept != before:
+                continue
+        logs.put_retention_policy(logGroupName=name, retentionInDays=days)
 
 
 def in_vpc(template: str, vpc: Vpc | None) -> str:

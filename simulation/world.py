@@ -164,7 +164,7 @@ class World:
             data_sets=data_sets,
             tier_queues=self,
             retrainings=self,
-            arrival_limits=ArrivalLimits(store),
+            arrival_limits=ArrivalLimits(store, self.rest),
             refused_uploads=MemoryRefusedUploads(),
             **shared,
         )

@@ -12,7 +12,7 @@ from tests.unit.test_use_cases import World
 from trainyard.adapters.aws.storage import REFUSED_TAG, S3RefusedUploads, S3Uploads
 from trainyard.application import lost_uploads
 from trainyard.application.lost_uploads import LostUploads
-from trainyard.application.young_buckets import note_young
+from trainyard.application.young_buckets import note_looked, note_young, young_buckets
 from trainyard.domain.arrivals import UploadArrived
 from trainyard.domain.requests import Content, State
 from trainyard.domain.tenants import Tenant, TenantState
@@ -111,6 +111,58 @@ def test_uploads_above_the_limit_are_found_again_once_the_hour_is_over() -> None
     assert len(keys) == 5
 
 
+def test_a_look_ends_where_the_tenants_limit_is_reached_and_goes_on_there() -> None:
+    _, lost, uploads = build("acme", uploads_per_hour=2)
+    uploads.contents["acme"] = [upload("acme", number) for number in range(9)]
+    lost.run(NOW)
+    assert [place for _, place in uploads.calls] == [None, "2"], "two are taken, the page behind them is put off"
+    uploads.calls.clear()
+    lost.run(after(300))
+    assert [place for _, place in uploads.calls] == [None], (
+        "by now its bucket is young: looked at from its beginning"
+    )
+    uploads.calls.clear()
+    note_looked(lost.store, young_buckets(lost.store, after(301))[0], "6", after(301))
+    lost.run(after(600))
+    assert [place for _, place in uploads.calls] == ["6"]
+
+
+def test_time_is_looked_at_between_the_pages_of_one_tenant() -> None:
+    _, lost, uploads = build("acme")
+    uploads.contents["acme"] = [upload("acme", number) for number in range(9)]
+    left = iter([False, False])
+    lost.run(NOW, out_of_time=lambda: next(left, True))
+    assert [place for _, place in uploads.calls] == [None, "2"]
+    uploads.calls.clear()
+    lost.run(after(1))
+    assert uploads.calls[0] == ("acme", "4")
+
+
+def test_where_a_tenants_look_ended_is_not_where_the_next_tenants_begins() -> None:
+    _, lost, uploads = build("a", "b")
+    uploads.contents["a"] = [upload("a", number) for number in range(9)]
+    uploads.contents["b"] = [upload("b", number) for number in range(9)]
+    left = iter([False, False])
+    lost.run(NOW, out_of_time=lambda: next(left, True))
+    note_young(lost.store, "a", NOW)
+    uploads.calls.clear()
+    lost.run(after(1))
+    assert next(place for name, place in uploads.calls if name == "b") is None
+
+
+@pytest.mark.parametrize("minute", [0, 5])
+def test_many_young_buckets_do_not_keep_the_others_from_their_turn(minute: int) -> None:
+    _, lost, uploads = build("a", "b", "c", "old")
+    for name in ("a", "b", "c"):
+        note_young(lost.store, name, NOW)
+    seen: set[str] = set()
+    for run in range(4):
+        left = iter([False, False, False])
+        lost.run(NOW + timedelta(minutes=minute + 5 * run), out_of_time=lambda: next(left, True))  # noqa: B023
+        seen |= {name for name, _ in uploads.calls}
+    assert seen == {"a", "b", "c", "old"}
+
+
 def test_a_found_upload_that_is_not_welcome_is_refused_once_with_its_receipt() -> None:
     world, lost, uploads = build("acme")
     uploads.contents["acme"] = [upload("acme", 1, size_bytes=0)]
@@ -177,7 +229,7 @@ def test_a_young_bucket_is_looked_at_in_each_run_for_an_hour() -> None:
     for seconds, looked in ((300, ["a", "d", "e"]), (600, ["a", "b", "c"]), (3700, ["d", "e"])):
         uploads.calls.clear()
         lost.run(after(seconds))
-        assert [name for name, _ in uploads.calls] == looked
+        assert sorted(name for name, _ in uploads.calls) == looked
 
 
 def test_a_tenant_that_is_suspended_or_going_is_left_alone() -> None:

@@ -158,14 +158,20 @@ def test_references_and_functions_resolve() -> None:
     assert not context.holds(condition | {"RightValue": 0.71})
 
 
-def test_logs_of_jobs_are_kept_for_a_time_unless_the_account_has_set_another() -> None:
+def test_logs_of_jobs_are_kept_for_a_time_and_those_of_others_are_left_alone() -> None:
     with mock_aws():
         logs = boto3.client("logs", region_name="us-east-1")
         theirs, ours = publish.JOB_LOGS
+
+        def kept() -> dict[str, int | None]:
+            return {g["logGroupName"]: g.get("retentionInDays") for g in logs.describe_log_groups()["logGroups"]}
+
         logs.create_log_group(logGroupName=theirs)
-        logs.put_retention_policy(logGroupName=theirs, retentionInDays=365)
         logs.create_log_group(logGroupName=f"{ours}Elsewhere")
-        for _ in range(2):
-            publish.bound_job_logs(30)
-        kept = {g["logGroupName"]: g.get("retentionInDays") for g in logs.describe_log_groups()["logGroups"]}
-        assert kept == {theirs: 365, ours: 30, f"{ours}Elsewhere": None}
+        publish.bound_job_logs(30, before=None)
+        assert kept() == {theirs: None, ours: 30, f"{ours}Elsewhere": None}
+        publish.bound_job_logs(7, before=30)
+        assert kept()[ours] == 7
+        logs.put_retention_policy(logGroupName=ours, retentionInDays=365)
+        publish.bound_job_logs(30, before=7)
+        assert (kept()[ours], kept()[theirs]) == (365, None)

@@ -23,6 +23,7 @@ from trainyard.application.moving import Moving
 from trainyard.application.onboarding import Onboarding
 from trainyard.application.roles import PooledRoles
 from trainyard.application.tenants import Names, Step, TenantDesk, Wish
+from trainyard.application.young_buckets import note_young
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, Kind
 from trainyard.domain.errors import InProgress, Refused
 from trainyard.domain.names import request_id
@@ -700,12 +701,13 @@ def test_what_comes_while_old_objects_are_removed_is_neither_lost_nor_removed() 
     differences = town.account.differences
 
     def and_an_upload(source: Tenant, target: Tenant, **options: Any) -> tuple[list[str], str | None]:
-        found = differences(source, target, **options)
         town.account.put("pool/acme/", "incoming/x/1", "between the looks")
-        return found
+        return differences(source, target, **options)
 
+    compared = town.moving.remove_old(step)
+    assert (compared["left"], compared["late"]) == (True, False)
     town.account.differences = and_an_upload  # type: ignore[method-assign]
-    assert town.moving.remove_old(step)["late"] is True
+    assert town.moving.remove_old(replace(step, cursor=compared["cursor"]))["late"] is True
     assert town.account.contents("pool/acme/") == {"incoming/x/1": "between the looks"}
 
 
@@ -892,6 +894,18 @@ def test_uploads_that_are_each_trained_on_wait_through_no_move() -> None:
     town.room.enlist(submission(1, tier="shared", alone=True), town.policy, NOW)
     with pytest.raises(Refused, match="let them run, or stop them"):
         town.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
+
+
+def test_a_tenant_whose_uploads_are_each_trained_on_moves_once_all_of_them_are_known() -> None:
+    town = Town()
+    town.create(tier_name="shared")
+    tenant = town.desk.known("acme")
+    each = replace(tenant.settings, every_upload=True)
+    town.desk.records.put(replace(tenant, settings=each))
+    note_young(town.room.store, "acme", NOW)
+    with pytest.raises(Refused, match="of which no event has told yet"):
+        town.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
+    assert town.desk.known("acme").bucket == "pool"
 
 
 def test_a_tier_whose_storage_changes_under_a_move_costs_no_data() -> None:

@@ -55,7 +55,7 @@ from trainyard.domain.errors import (
 from trainyard.domain.names import display_name
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.requests import Cause, Outcome, Request, State
-from trainyard.domain.tenants import RoleState, Tenant, TenantState, TrainOn
+from trainyard.domain.tenants import RoleState, Tenant, TenantState, TrainingSettings, TrainOn
 
 
 @dataclass
@@ -89,7 +89,7 @@ class World:
             data_sets=self.data_sets,
             tier_queues=self.queues,
             waiting_room=self.room,
-            arrival_limits=ArrivalLimits(self.store),
+            arrival_limits=ArrivalLimits(self.store, lambda _: None),
             refused_uploads=self.refused_uploads,
             **shared,
         )
@@ -171,11 +171,22 @@ def test_a_refused_upload_is_recorded_announced_once_and_receipted() -> None:
     (kept,) = world.requests()
     assert (kept.state, kept.data_set) == (State.REJECTED, "churn")
     assert "empty" in str(world.receipts.written[kept.request_id]["message"])
+    assert "removed after 7 days" in str(kept.reason)
     assert len(world.announcements.announced) == 1
     assert world.queues.sent == []
     assert {(one.key, one.version_id) for one in world.refused_uploads.expiring} == {
         ("incoming/churn/data.csv", "v1")
     }
+
+
+def test_a_refused_upload_of_a_data_set_that_is_trained_on_as_a_whole_does_not_expire() -> None:
+    world = World(
+        tenants=(tenant(settings=TrainingSettings(algorithm="linear", target="y", train_on=TrainOn.WHOLE_PREFIX)),)
+    )
+    assert world.upload(size_bytes=10**12) == [Verdict.REJECTED]
+    (kept,) = world.requests()
+    assert world.refused_uploads.expiring == []
+    assert "removed" not in str(kept.reason)
 
 
 def test_data_for_which_a_retraining_is_refused_does_not_expire() -> None:
@@ -209,14 +220,15 @@ def test_uploads_above_a_tenants_limit_wait_and_cost_nobody_else_anything() -> N
     assert young["sk"] == "acme"
 
 
-def test_a_limit_is_counted_once_a_batch_and_its_failure_is_everybodys_to_try_again() -> None:
+def test_a_limit_is_counted_once_a_batch_and_where_it_cannot_be_the_uploads_come_again() -> None:
     world = World(limits=policy(uploads_per_hour=5))
     batch = [UploadArrived(account_id=ACCOUNT, content=content(f"incoming/s-{n}/d.csv")) for n in range(3)]
     first, second = world.intake.receive(batch, NOW), world.intake.receive(batch, NOW)
     assert [r[0].verdict for r in first if isinstance(r, list)] == [Verdict.SUBMITTED] * 3
     assert [r[0].verdict for r in second if isinstance(r, list)] == [Verdict.DEFERRED] * 3
-    with pytest.raises(Throttled):
-        replace(world.intake, arrival_limits=ArrivalLimits(_Throttling())).receive(batch, NOW)
+    limits = ArrivalLimits(_Throttling(), lambda _: None)
+    failed = replace(world.intake, arrival_limits=limits).receive(batch, NOW)
+    assert [type(result) for result in failed] == [Throttled] * 3, "to be delivered again"
 
 
 class _Throttling(MemoryStore):
@@ -229,7 +241,7 @@ def test_while_others_count_a_tenants_uploads_they_are_admitted() -> None:
         def transact(self, writes: Sequence[Write]) -> None:
             raise Conflict("others were writing")
 
-    assert ArrivalLimits(Contended()).admit("acme", 1, limit=1, now=NOW)
+    assert ArrivalLimits(Contended(), lambda _: None).admit("acme", 1, limit=1, now=NOW)
 
 
 def test_an_upload_of_a_suspended_tenant_is_refused() -> None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 def intake() -> Intake:
     from trainyard.adapters.aws.queues import EventBridgeAnnouncements, SqsRetrainings, SqsTierQueues
     from trainyard.adapters.aws.storage import S3DataSets, S3Receipts, S3RefusedUploads
+    from trainyard.adapters.aws.store import rest
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.application.arrival_limits import ArrivalLimits
     from trainyard.application.intake import Intake
@@ -68,7 +69,7 @@ def intake() -> Intake:
         waiting_room=_waiting_room(settings),
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
-        arrival_limits=ArrivalLimits(_store(settings)),
+        arrival_limits=ArrivalLimits(_store(settings), rest),
         refused_uploads=S3RefusedUploads(),
     )
 

@@ -5,6 +5,8 @@ What is above the limit is put off, not refused: its bucket is looked through fo
 its newest object, a flood of a million uploads costs the reading of their events, and becomes one request.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,12 +15,14 @@ from trainyard.application.young_buckets import note_young
 from trainyard.domain.errors import Conflict
 
 KEPT_FOR = timedelta(hours=2)
-TRIES_MAX = 3
+TRIES_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
 class ArrivalLimits:
     store: Store
+    rest: Callable[[int], None]
+    """Waits before the given further try, in step with nobody."""
 
     def admit(self, tenant_id: str, count: int, *, limit: int, now: datetime) -> bool:
         """Count some uploads of a tenant; False, and its bucket is looked through soon, when they are too many.
@@ -34,12 +38,14 @@ class ArrivalLimits:
             set={"expires_at": int((hour + KEPT_FOR).timestamp())},
             when=(AtMost("uploads", limit - count),),
         )
-        for _ in range(TRIES_MAX):
+        for number in range(1, TRIES_MAX + 1):
             try:
                 self.store.transact([counted])
                 return True
             except Conflict as conflict:
                 if conflict.failed:
-                    note_young(self.store, tenant_id, now)
+                    with suppress(Conflict):  # somebody else is noting the same
+                        note_young(self.store, tenant_id, now)
                     return False
+                self.rest(number)
         return True

@@ -31,7 +31,10 @@ from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttle
 from trainyard.domain.names import is_data_set, request_id
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
-from trainyard.domain.tenants import Tenant
+from trainyard.domain.tenants import Tenant, TrainOn
+
+REFUSED_DAYS = 7
+"""After so many the buckets' lifecycle rules remove what is tagged as refused (estate.py, template.yaml)."""
 
 NEVER_TRAINED_ON = frozenset(
     {
@@ -136,7 +139,7 @@ class Intake:
         uploads = {n: arrival for n, arrival in enumerate(arrivals) if isinstance(arrival, UploadArrived)}
         owners = self._owners(uploads)
         # 2. Who uploads more than it may in an hour waits: what is above the limit is looked for again later.
-        results: dict[int, list[Judgement] | Exception] = {**self._deferred(uploads, owners, policy, now)}
+        results = self._deferred(uploads, owners, policy, now)
         uploads = {number: upload for number, upload in uploads.items() if number not in results}
         # 3. Uploads together; then each retraining by itself, since it may look at many data sets.
         results |= self._take(uploads, owners, policy, now)
@@ -163,20 +166,25 @@ class Intake:
 
     def _deferred(
         self, uploads: Mapping[int, UploadArrived], owners: Owners, policy: Policy, now: datetime
-    ) -> dict[int, list[Judgement]]:
+    ) -> dict[int, list[Judgement] | Exception]:
         """Count each tenant's uploads, and return what becomes of those above its limit."""
         of_tenants: dict[str, list[tuple[int, Tenant]]] = {}
         for number, upload in uploads.items():
             owner = owners.get(number)
             if isinstance(owner, Tenant) and is_incoming(owner, upload.content.key):
                 of_tenants.setdefault(owner.tenant_id, []).append((number, owner))
-        deferred: dict[int, list[Judgement]] = {}
+        deferred: dict[int, list[Judgement] | Exception] = {}
         for tenant_id, numbered in of_tenants.items():
             limit = policy.uploads_per_hour_of(tenant_id)
-            if not self.arrival_limits.admit(tenant_id, len(numbered), limit=limit, now=now):
-                for number, tenant in numbered:
-                    judgement = Judgement(verdict=Verdict.DEFERRED, tenant_id=tenant_id, tier=tenant.tier)
-                    deferred[number] = [judgement]
+            try:
+                if self.arrival_limits.admit(tenant_id, len(numbered), limit=limit, now=now):
+                    continue
+            except Exception as error:  # any one tenant's trouble is its own
+                deferred |= {number: error for number, _ in numbered}
+                continue
+            for number, tenant in numbered:
+                judgement = Judgement(verdict=Verdict.DEFERRED, tenant_id=tenant_id, tier=tenant.tier)
+                deferred[number] = [judgement]
         return deferred
 
     def _take(
@@ -294,7 +302,8 @@ class Intake:
         )
 
     def _reject(self, candidate: _Candidate, refusal: Refused, now: datetime) -> Judgement:
-        tenant = candidate.tenant
+        tenant, expires = candidate.tenant, _expires(candidate, refusal)
+        reason = f"{refusal}; the object is removed after {REFUSED_DAYS} days" if expires else str(refusal)
         request = Request(
             request_id=candidate.request_id,
             tenant_id=tenant.tenant_id,
@@ -306,19 +315,19 @@ class Intake:
             arrived_at=now,
             due_at=now,
             finished_at=now,
-            reason=str(refusal),
+            reason=reason,
         )
         if self.waiting_room.add_rejected(request):
             self.announcements.announce(request)
         self.receipts.write(tenant, request, now)
-        if candidate.cause is Cause.UPLOAD and refusal.kind in NEVER_TRAINED_ON:
+        if expires:
             self.refused_uploads.let_expire(candidate.content)
         return Judgement(
             verdict=Verdict.REJECTED,
             tenant_id=tenant.tenant_id,
             tier=tenant.tier,
             request_id=request.request_id,
-            reason=str(refusal),
+            reason=reason,
             kind=refusal.kind,
         )
 
@@ -341,6 +350,16 @@ def _told(judged: Judgement | Submission, unsent: Mapping[str, str]) -> Judgemen
         request_id=judged.request_id,
         reason=unsent.get(judged.request_id),
     )
+
+
+def _expires(candidate: _Candidate, refusal: Refused) -> bool:
+    """Tell whether a refused object is removed after a while: an upload that no run reads as it is.
+
+    A run of a data set that is trained on as a whole reads every object of it, refused or not.
+    """
+    data_set = _data_set_or_none(candidate.tenant, candidate.content.key)
+    whole = candidate.tenant.settings_for(data_set).train_on is TrainOn.WHOLE_PREFIX
+    return candidate.cause is Cause.UPLOAD and refusal.kind in NEVER_TRAINED_ON and not whole
 
 
 def _data_set_or_none(tenant: Tenant, key: str) -> str:

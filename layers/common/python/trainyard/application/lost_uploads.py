@@ -10,17 +10,18 @@ at:
 An object is known if the request that its event names is: both are named by the object's version.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from trainyard.application.intake import Intake, Verdict
-from trainyard.application.records import unstamp
-from trainyard.application.store import READ_AT_ONCE, Key, Put, Store, listed
+from trainyard.application.store import READ_AT_ONCE, Key, Put, Store
 from trainyard.application.waiting_room import WaitingRoom
-from trainyard.application.young_buckets import YOUNG
+from trainyard.application.young_buckets import note_looked, young_buckets
 from trainyard.domain.arrivals import UploadArrived
+from trainyard.domain.errors import Conflict
 from trainyard.domain.names import request_id
 from trainyard.domain.requests import Content
 from trainyard.domain.tenants import Tenant, TenantState
@@ -82,49 +83,71 @@ class LostUploads:
         One tenant that fails holds up no other.
         """
         sweep = Sweep()
-        # 1. The young ones, each from its beginning.
-        young: set[str] = set()
-        for tenant in self._young(now):
+        looks: list[Callable[[], bool]] = [
+            lambda: self._look_at_young(now, sweep, out_of_time),
+            lambda: self._look_at_some_of_all(now, sweep, out_of_time),
+        ]
+        # However many are young, all others have their turn: one run begins with these, the next with those.
+        if now.minute // 5 % 2:
+            looks.reverse()
+        all(look() for look in looks)
+        return sweep
+
+    def _look_at_young(self, now: datetime, sweep: Sweep, out_of_time: Callable[[], bool]) -> bool:
+        """Look at each young bucket, from where its last look ended; False when the time is over."""
+        for bucket in young_buckets(self.store, now):
             if out_of_time():
-                return sweep
-            self._look(tenant, None, now, sweep)
-            young.add(tenant.tenant_id)
-        # 2. Some of all, from where the last run ended.
+                return False
+            tenant = self.tenants.get(bucket.tenant_id)
+            if tenant is not None:
+                after = self._look(tenant, bucket.after, now, sweep, out_of_time)
+                with suppress(Conflict):  # another run has looked meanwhile
+                    note_looked(self.store, bucket, after, now)
+        return True
+
+    def _look_at_some_of_all(self, now: datetime, sweep: Sweep, out_of_time: Callable[[], bool]) -> bool:
+        """Look at some tenants, from where the last run ended; False when the time is over."""
+        young = {bucket.tenant_id for bucket in young_buckets(self.store, now)}
         (item,) = self.store.get(_CURSOR)
         state = item or {}
         after, done, objects = state.get("after"), int(state.get("done", 0)), state.get("objects")
         tenants, following = self.tenants.page(after=after, limit=TENANTS_A_RUN)
         for number, tenant in enumerate(tenants):
-            if number < done or tenant.tenant_id in young:
+            if number < done:
+                continue
+            if tenant.tenant_id in young:
+                objects = None  # of this tenant, not of the next
                 continue
             if out_of_time():
                 self._keep(after, number, objects)
-                return sweep
-            objects = self._look(tenant, objects, now, sweep)
+                return False
+            objects = self._look(tenant, objects, now, sweep, out_of_time)
             if objects is not None:
                 self._keep(after, number, objects)
-                return sweep
+                return not out_of_time()
         self._keep(following, 0, None)
-        return sweep
+        return True
 
-    def _young(self, now: datetime) -> Iterator[Tenant]:
-        for item in listed(self.store, "scheduler", YOUNG):
-            if unstamp(item["until"]) > now:
-                tenant = self.tenants.get(item["sk"])
-                if tenant is not None:
-                    yield tenant
+    def _look(
+        self, tenant: Tenant, after: str | None, now: datetime, sweep: Sweep, out_of_time: Callable[[], bool]
+    ) -> str | None:
+        """Look at a tenant's objects from a place on; return where to go on, None at the end.
 
-    def _look(self, tenant: Tenant, after: str | None, now: datetime, sweep: Sweep) -> str | None:
-        """Look at a tenant's objects from a place on; return where to go on, None at the end."""
+        Where the tenant's limit of uploads is reached the look ends: what is left is offered again later.
+        """
         if tenant.state is not TenantState.ACTIVE:
             return None
         sweep.tenants += 1
         since = max(now - LOOKED_BACK, tenant.watched_from or now - LOOKED_BACK)
         try:
-            for _ in range(PAGES_A_RUN):
-                contents, after = self.uploads.page(tenant, since=since, after=after)
+            for page in range(PAGES_A_RUN):
+                if page and out_of_time():
+                    return after
+                contents, following = self.uploads.page(tenant, since=since, after=after)
                 sweep.objects += len(contents)
-                self._arrive(self._unheard_of(tenant, contents), now, tenant, sweep)
+                if not self._arrive(self._unheard_of(tenant, contents), now, tenant, sweep):
+                    return after
+                after = following
                 if after is None:
                     return None
         except Exception as error:  # any one tenant's trouble is its own
@@ -146,15 +169,19 @@ class LostUploads:
                 del named[request.request_id]
         return list(named.values())
 
-    def _arrive(self, contents: Sequence[Content], now: datetime, tenant: Tenant, sweep: Sweep) -> None:
+    def _arrive(self, contents: Sequence[Content], now: datetime, tenant: Tenant, sweep: Sweep) -> bool:
+        """Let uploads arrive; False as soon as the tenant's limit puts some off."""
         for begin in range(0, len(contents), ARRIVALS_TOGETHER):
             part = contents[begin : begin + ARRIVALS_TOGETHER]
             arrivals = [UploadArrived(account_id=self.account_id, content=content) for content in part]
             for content, result in zip(part, self.intake.receive(arrivals, now), strict=True):
                 if isinstance(result, Exception):
                     sweep.failed[tenant.tenant_id] = f"{type(result).__name__}: {result}"
-                elif all(judgement.verdict is not Verdict.DEFERRED for judgement in result):
+                elif any(judgement.verdict is Verdict.DEFERRED for judgement in result):
+                    return False
+                else:
                     sweep.found.append(content)
+        return True
 
     def _keep(self, after: str | None, done: int, objects: str | None) -> None:
         place = {"after": after, "done": done, "objects": objects}

@@ -14,7 +14,7 @@ from datetime import timedelta
 from trainyard.application.ports import Bell, DataSets, TierQueues
 from trainyard.application.records import stamp, unstamp
 from trainyard.application.tenants import Answer, Migration, Provisioning, Removal, Step, TenantDesk
-from trainyard.application.young_buckets import note_young
+from trainyard.application.young_buckets import is_young, note_young
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
@@ -109,7 +109,7 @@ class Moving:
         tenant = self.desk.held(step)
         target = self._target(step, tenant)
         if target.bucket != tenant.bucket:
-            self._refuse_alone(tenant)
+            self._refuse_alone(tenant, step)
             self.migration.repoint_models(tenant, target)
             target = replace(target, role=RoleState.MADE, role_since=step.at, watched_from=step.at)
             # S3 may not tell of the first uploads to a bucket whose events have just been let through.
@@ -157,8 +157,9 @@ class Moving:
             differing, cursor = self.migration.differences(old, tenant, after=after or None, late=True)
             if differing:
                 return _removal("more has come to the old place", late=True)
-            if cursor is not None:
-                return _removal("more objects are to be compared", cursor=f"{stamp(before)} {cursor}")
+            # Removal is a call of its own: one that is repeated must not compare what is half removed.
+            told = "more objects are to be compared" if cursor is not None else "the old place holds nothing more"
+            return _removal(told, cursor=stamp(before) + (f" {cursor}" if cursor is not None else ""))
         removed, left = self.removal.remove_objects(old, before=before)
         told = f"{removed:,} old object versions removed"
         if left:
@@ -215,10 +216,16 @@ class Moving:
             )
         return self._old(tenant)
 
-    def _refuse_alone(self, tenant: Tenant) -> None:
+    def _refuse_alone(self, tenant: Tenant, step: Step) -> None:
         """An upload that is to be trained on by its version cannot wait through a move: a copy has another."""
         waiting = self.desk.waiting_room.waiting_of(tenant.tier, tenant.tenant_id, limit=100)
         alone = [request for request in waiting if request.alone]
+        each = any(s.every_upload for s in (tenant.settings, *tenant.data_sets.values()))
+        if each and is_young(self.desk.waiting_room.store, tenant.tenant_id, step.at):
+            raise Refused(
+                f"uploads of {tenant.tenant_id} may have come of which no event has told yet, each to be trained "
+                "on by itself: run the move again in an hour"
+            )
         if alone:
             raise Refused(
                 f"{len(alone)} uploads of {tenant.tenant_id} wait, each to be trained on by itself: let them run, "

@@ -141,11 +141,12 @@ class Onboarding:
     def update(self, step: Step) -> Answer:
         known = self.desk.held(step)
         wanted = self.desk.wanted(step.wish, known)
-        if known.key_arn and known.key_arn != wanted.key_arn:
-            self.removal.take_back_key(known)
+        changes_key = known.key_arn is not None and known.key_arn != wanted.key_arn
+        refused = self.removal.take_back_key(known) if changes_key else None
         what = None if wanted == known and step.wish.limits is None else "Updated"
         self._note_licence(wanted, step)
-        return _told(self.desk.done(wanted, what))
+        told = _told(self.desk.done(wanted, what))
+        return told | ({"progress": refused} if refused else {})
 
     def _note_licence(self, tenant: Tenant, step: Step) -> None:
         """Let metering begin with the licence: what was booked before is not told."""

@@ -19,6 +19,7 @@ from trainyard.domain.policy import Policy, Storage, TierPolicy
 from trainyard.domain.tenants import Change, Operation, RoleState, Tenant, TenantState, TrainingSettings
 
 BUCKET_NAME_LENGTH_MAX = 63
+ROLE_NAME_LENGTH_MAX = 64
 
 Answer = dict[str, Any]
 """What a step tells its state machine: JSON."""
@@ -362,6 +363,12 @@ class TenantDesk:
             raise Refused(
                 f"the bucket {tenant.bucket} would have more than {BUCKET_NAME_LENGTH_MAX} characters: choose a "
                 "shorter tenant id, or deploy under a shorter stack name"
+            )
+        role = tenant.role_arn.rpartition("/")[2]
+        if len(role) > ROLE_NAME_LENGTH_MAX:
+            raise Refused(
+                f"the role {role} would have more than {ROLE_NAME_LENGTH_MAX} characters: choose a shorter tenant "
+                "id, or deploy under a shorter stack name"
             )
         for settings in (tenant.settings, *tenant.data_sets.values()):
             policy.algorithm(settings.algorithm).chosen(dict(settings.hyperparameters))

@@ -1,19 +1,62 @@
-"""Buckets that are looked through every few minutes for a while, since events of their uploads may be missing."""
+"""Buckets that are looked through every few minutes for a while, since events of their uploads may be missing.
 
+young / <tenant>   {until, looked, after}: how long, when it was looked at last, and behind which object to go on
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from trainyard.application.records import stamp
-from trainyard.application.store import Key, Put, Store
+from trainyard.application.records import stamp, unstamp
+from trainyard.application.store import Absent, IsOr, Item, Key, Store, Update, listed
 
 YOUNG = "young"
-"""The partition of their notes in the scheduler's table."""
+"""The partition of the notes in the scheduler's table."""
 
 YOUNG_FOR = timedelta(hours=1)
 """S3 speaks of some five minutes until events come."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YoungBucket:
+    tenant_id: str
+    looked: str = ""
+    after: str | None = None
+
+
 def note_young(store: Store, tenant_id: str, now: datetime) -> None:
-    """Let a tenant's bucket be looked through every few minutes for an hour. Idempotent."""
+    """Let a tenant's bucket be looked through every few minutes for an hour. Idempotent.
+
+    Raises Conflict while others write the note.
+    """
     until = now + YOUNG_FOR
-    item = {"until": stamp(until), "expires_at": int(until.timestamp())}
-    store.transact([Put(Key("scheduler", (("pk", YOUNG), ("sk", tenant_id))), item)])
+    noted = {"until": stamp(until), "expires_at": int(until.timestamp())}
+    store.transact([Update(_key(tenant_id), set=noted)])
+
+
+def note_looked(store: Store, bucket: YoungBucket, after: str | None, now: datetime) -> None:
+    """Keep where the next look goes on, unless another look was faster; raises Conflict then."""
+    removed = () if after is not None else ("after",)
+    kept = {"looked": stamp(now)} | ({"after": after} if after is not None else {})
+    seen = Absent("looked") if not bucket.looked else IsOr("looked", bucket.looked)
+    store.transact([Update(_key(bucket.tenant_id), set=kept, remove=removed, when=(seen,))])
+
+
+def young_buckets(store: Store, now: datetime) -> list[YoungBucket]:
+    """Return the buckets to be looked through, those first whose last look is longest ago."""
+    notes: Iterator[Item] = listed(store, "scheduler", YOUNG)
+    found = [
+        YoungBucket(tenant_id=item["sk"], looked=item.get("looked", ""), after=item.get("after"))
+        for item in notes
+        if "until" in item and unstamp(item["until"]) > now
+    ]
+    return sorted(found, key=lambda bucket: (bucket.looked, bucket.tenant_id))
+
+
+def is_young(store: Store, tenant_id: str, now: datetime) -> bool:
+    (item,) = store.get(_key(tenant_id))
+    return item is not None and "until" in item and unstamp(item["until"]) > now
+
+
+def _key(tenant_id: str) -> Key:
+    return Key("scheduler", (("pk", YOUNG), ("sk", tenant_id)))

@@ -160,6 +160,7 @@ class Estate:
                 "ID": "old-versions",
                 "Status": "Enabled",
                 "Filter": {"Prefix": ""},
+                "Expiration": {"ExpiredObjectDeleteMarker": True},
                 "NoncurrentVersionExpiration": {"NoncurrentDays": 365 if self.retain_data else 30},
                 "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
             },

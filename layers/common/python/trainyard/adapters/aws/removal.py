@@ -12,6 +12,7 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.adapters.aws.estate import Estate
 from trainyard.adapters.aws.provisioning import (
+    LEND_TAG,
     group_tags,
     is_absent,
     looked_up,
@@ -228,7 +229,10 @@ class AwsRemoval:
                 return None
             if code_of(error) != "AccessDeniedException":
                 raise
-            return f"the grants on {tenant.key_arn} could not be revoked: its policy lets us no more"
+            return (
+                f"the grants on {tenant.key_arn} could not be revoked: its policy lets us no more, or the tag "
+                f"{LEND_TAG} is gone"
+            )
         return None
 
 
