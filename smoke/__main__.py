@@ -24,7 +24,7 @@ from cli.region import settle_region
 from cli.text import say
 from local.cloud import Cloud
 from smoke import deployed, guarding, leaving, preflight, training
-from smoke.place import ALocalCloud, AnAccount, Place, Suite
+from smoke.place import HEALTHY, ALocalCloud, AnAccount, Place, Suite, status_of
 from smoke.steps import Step, run_steps
 from trainyard.adapters.aws import clients
 from trainyard.contracts.shipped_prices import prices_of
@@ -79,7 +79,11 @@ def plan(steps: Sequence[Step[Suite]], region: str) -> list[str]:
     cost = cost_max(steps, region)
     money = f"at most {cost:.2f} USD" if cost else "at prices that are not known here"
     lines = [f"{step.name:18} {step.minutes:>3} min  {step.jobs or '-':>3} jobs  {step.does}" for step in steps]
-    return [*lines, f"{len(steps)} steps, about {minutes} minutes, at most {jobs} jobs of SageMaker: {money}"]
+    return [
+        *lines,
+        f"{len(steps)} steps, about {minutes} minutes, at most {jobs} jobs of SageMaker: {money}",
+        "use credentials that last as long; a step that is cut off is taken up by --from",
+    ]
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -127,6 +131,8 @@ def _run(arguments: argparse.Namespace, place: Place, steps: Sequence[Step[Suite
         if not (arguments.yes or place.local):
             say("nothing was done; add --yes (make aws-smoke YES=1) to do it")
             return 0
+    if arguments.what == "run" and steps[0].name != "deploy" and status_of(suite.stack) in HEALTHY:
+        deployed.make_ready(suite)
     results = run_steps(steps, suite, local=place.local, say=say)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", "utf-8")

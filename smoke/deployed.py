@@ -4,7 +4,7 @@ import json
 import time
 from typing import Any
 
-from smoke.place import Suite, status_of
+from smoke.place import HEALTHY, Suite, status_of, way_out
 from smoke.steps import Step, StepFailed, eventually
 from trainyard.domain.tenants import TenantState
 
@@ -20,6 +20,7 @@ POLICY = """# Of the smoke suite: few slots, short runs, small instances.
 running_max: 4
 quiet_period_seconds: 0
 delay_max_seconds: 0
+retries: {attempts_max: 1}
 tiers:
 """ + "".join(
     TIER.format(name=name, storage=storage, quality=quality)
@@ -31,6 +32,8 @@ OURS = (SILO, POOLED, STRICT, "smoke-key")
 
 def deploy(suite: Suite) -> list[str]:
     status = status_of(suite.stack)
+    if status is not None and status not in HEALTHY:
+        raise StepFailed(f"{suite.stack} is {status}: {way_out(suite.stack, status)}")
     if status is not None:
         others = [
             tenant.tenant_id
@@ -40,11 +43,21 @@ def deploy(suite: Suite) -> list[str]:
         if others:
             raise StepFailed(f"{suite.stack} has tenants that are not the suite's: {', '.join(others[:5])}")
     suite.place.deploy(suite.stack, suite.stage)
+    make_ready(suite)
+    return [f"stack {suite.stack} is {status_of(suite.stack)}, with a policy for the suite"]
+
+
+def make_ready(suite: Suite) -> None:
+    """Put right what a step that was cut off may have left: the policy, and the rule that tells of ends."""
+    apply(suite, POLICY, "smoke suite")
+    suite.client("events").enable_rule(Name=suite.deployment.outputs["ExecutionStatusRule"])
+
+
+def apply(suite: Suite, text: str, note: str) -> None:
     suite.evidence.mkdir(parents=True, exist_ok=True)
     policy = suite.evidence / "policy.yaml"
-    policy.write_text(POLICY, encoding="utf-8")
-    suite.operator("policy", "apply", str(policy), "--note", "smoke suite")
-    return [f"stack {suite.stack} is {status_of(suite.stack)}, with a policy for the suite"]
+    policy.write_text(text, encoding="utf-8")
+    suite.operator("policy", "apply", str(policy), "--note", note)
 
 
 def published(suite: Suite) -> list[str]:
@@ -58,13 +71,17 @@ def published(suite: Suite) -> list[str]:
     pipeline = suite.client("sagemaker").describe_pipeline(PipelineName=suite.deployment.outputs["PipelineName"])
     if json.loads(pipeline["PipelineDefinition"]) != _newest_definition(suite):
         raise StepFailed("DescribePipeline does not give the definition that was published")
-    kept = {}
-    for group in logs.describe_log_groups(logGroupNamePrefix="/aws/sagemaker/")["logGroups"]:
-        kept[group["logGroupName"]] = group.get("retentionInDays")
+    lines = [f"{len(urls)} queues, each with a policy of its own", "the pipeline is as it was published"]
     for name in ("/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs"):
-        if not kept.get(name):
-            raise StepFailed(f"{name} keeps the logs of jobs for ever")
-    return [f"{len(urls)} queues, each with a policy of its own", "the pipeline is as it was published"]
+        groups = logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+        group = next((one for one in groups if one["logGroupName"] == name), None)
+        if group is None:
+            raise StepFailed(f"the log group {name} was not made")
+        days = group.get("retentionInDays")
+        lines.append(
+            f"{name} keeps logs for {days} days" if days else f"{name} keeps logs for ever: the account's choice"
+        )
+    return lines
 
 
 def _newest_definition(suite: Suite) -> Any:
@@ -114,9 +131,12 @@ def seams(suite: Suite) -> list[str]:
     begun = int((time.time() + 10) * 1000)
     group = f"/trainyard/{suite.stack}/Dispatcher"
     logs = suite.client("logs")
-    _, timer = eventually(
-        lambda: logs.filter_log_events(logGroupName=group, startTime=begun)["events"], 180, "a pass of the timer"
-    )
+    pages = logs.get_paginator("filter_log_events")
+
+    def passed() -> bool:
+        return any(page["events"] for page in pages.paginate(logGroupName=group, startTime=begun))
+
+    _, timer = eventually(passed, 180, "a pass of the timer", every=5)
     lines.append(f"timer → pass: {timer} s")
     # 3. Nothing could not be delivered.
     return [*lines, _nothing_undelivered(suite)]
@@ -173,7 +193,7 @@ STEPS: tuple[Step[Suite], ...] = (
         name="published",
         does="look at each queue's policy, the published pipeline, and how long logs of jobs are kept",
         means="a queue's policy was refused, or the pipeline was not read from S3 with the deployer's rights, or "
-        "the publisher may not set the retention: its log says which.",
+        "the publisher may not make log groups: its log says which.",
         run=published,
     ),
     Step(

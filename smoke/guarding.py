@@ -4,7 +4,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from smoke.deployed import POOLED, SILO
 from smoke.place import Suite
 from smoke.steps import Step, StepFailed, eventually
-from smoke.training import JOBS_OF_A_RUN, RUN_SECONDS_MAX, await_end, request_of, upload
+from smoke.training import JOBS_OF_A_RUN, RUN_SECONDS_MAX, await_end, jobs_of, request_of, upload
 from trainyard.adapters.aws.credentials import Credentials, scoped_credentials
 from trainyard.application.records import stamp
 from trainyard.application.store import Update
@@ -36,7 +36,9 @@ def _last_success(suite: Suite) -> Request:
 
 def guard(suite: Suite) -> list[str]:
     sagemaker, earlier = suite.client("sagemaker"), _last_success(suite)
-    told = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=earlier.execution_arn)
+    told = sagemaker.list_pipeline_parameters_for_execution(
+        PipelineExecutionArn=earlier.execution_arn, MaxResults=100
+    )
     parameters = {one["Name"]: one["Value"] for one in told["PipelineParameters"]} | {
         "TenantId": POOLED,
         "Hyperparameters": json.dumps({"max_iter": 5000, "early_stopping": False}),  # until it is stopped
@@ -49,10 +51,19 @@ def guard(suite: Suite) -> list[str]:
             PipelineParameters=[{"Name": name, "Value": value} for name, value in parameters.items()],
         )["PipelineExecutionArn"]
         status, seconds = eventually(lambda: _ended(suite, execution), RUN_SECONDS_MAX, "its end")
-        events = _taken(suite, queue)
+        events = [event for event in _taken(suite, queue) if execution.rpartition("/")[2] in str(event)]
     kept = suite.keep("job-events", events)
     if status == "Succeeded":
-        raise StepFailed(f"{execution} ran as {SILO}, tagged as {POOLED}, and nobody stopped it")
+        raise StepFailed(f"{execution} ran as {SILO}, tagged as {POOLED}, and nobody stopped it\n{kept}")
+    stopped = [
+        job
+        for job in jobs_of(suite, execution)
+        if "Stopped" in (job.get("TrainingJobStatus"), job.get("ProcessingJobStatus"))
+    ]
+    if not stopped or not events:
+        raise StepFailed(
+            f"{execution} is {status}, with {len(events)} events, and no job of it was stopped\n{kept}"
+        )
     return [f"a job that ran as {SILO} and was tagged as {POOLED} was stopped: {status} after {seconds:g} s", kept]
 
 
@@ -64,16 +75,24 @@ def _ended(suite: Suite, execution: str) -> str | None:
 
 @contextmanager
 def _listening(suite: Suite) -> Iterator[str]:
-    """Let SageMaker's events of jobs go to a queue, too; yields its URL."""
+    """Let events of the pipelines' jobs go to a queue, too; yields its URL."""
     sqs, events, name = suite.client("sqs"), suite.client("events"), f"{suite.stack}-smoke-{uuid.uuid4().hex[:8]}"
-    url = str(sqs.create_queue(QueueName=name)["QueueUrl"])
-    try:
+    with ExitStack() as cleanup:
+        url = str(sqs.create_queue(QueueName=name)["QueueUrl"])
+        cleanup.callback(sqs.delete_queue, QueueUrl=url)
         arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         pattern = {
             "source": ["aws.sagemaker"],
             "detail-type": ["SageMaker Training Job State Change", "SageMaker Processing Job State Change"],
+            "detail": {
+                "$or": [
+                    {"TrainingJobName": [{"prefix": "pipelines-"}]},
+                    {"ProcessingJobName": [{"prefix": "pipelines-"}]},
+                ]
+            },
         }
         rule = events.put_rule(Name=name, EventPattern=json.dumps(pattern))["RuleArn"]
+        cleanup.callback(events.delete_rule, Name=name)
         statement = {
             "Effect": "Allow",
             "Principal": {"Service": "events.amazonaws.com"},
@@ -84,11 +103,8 @@ def _listening(suite: Suite) -> Iterator[str]:
         document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": document})
         events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn}])
+        cleanup.callback(events.remove_targets, Rule=name, Ids=["queue"])
         yield url
-    finally:
-        events.remove_targets(Rule=name, Ids=["queue"])
-        events.delete_rule(Name=name)
-        sqs.delete_queue(QueueUrl=url)
 
 
 def _taken(suite: Suite, url: str) -> list[Any]:
@@ -110,7 +126,9 @@ def retried_by_hand(suite: Suite) -> list[str]:
     begun = int(time.time() * 1000)
 
     def told() -> Any:
-        return logs.filter_log_events(logGroupName=group, startTime=begun, filterPattern="UNMANAGED")["events"]
+        pages = logs.get_paginator("filter_log_events")
+        found = pages.paginate(logGroupName=group, startTime=begun, filterPattern="UNMANAGED")
+        return [event for page in found for event in page["events"]]
 
     events, seconds = eventually(told, 900, "the recorder's line of a run that nobody manages", every=10)
     return [f"told after {seconds:g} s", suite.keep("retried-by-hand", events)]
@@ -230,8 +248,12 @@ def limits(suite: Suite) -> list[str]:
         return all(r is not None and r.state in TERMINAL for r in requests)
 
     _, seconds = eventually(all_ended, 2 * RUN_SECONDS_MAX, "the end of the burst", every=0.5)
-    if most > cap:
-        raise StepFailed(f"{most} runs of one tenant at once, {cap} are allowed")
+    if most != cap:
+        raise StepFailed(f"{most} runs of one tenant at once, and {cap} are allowed")
+    ended = [request_of(suite, SILO, uploaded) for uploaded in uploads]
+    failed = [f"{r.state}: {r.reason}" for r in ended if r is not None and r.state is not State.SUCCEEDED]
+    if failed:
+        raise StepFailed("\n".join(failed))
     return [f"{count} uploads at once: at most {most} ran at a time, all ended after {seconds:g} s"]
 
 
@@ -242,7 +264,7 @@ STEPS: tuple[Step[Suite], ...] = (
         means="such a job runs to its end: compare the kept events with contracts/jobs.py.",
         run=guard,
         minutes=12,
-        jobs=1,
+        jobs=JOBS_OF_A_RUN,
     ),
     Step(
         name="retried-by-hand",
@@ -270,7 +292,7 @@ STEPS: tuple[Step[Suite], ...] = (
     Step(
         name="lost-event",
         does="switch off the rule that tells of ends, and let the reconciler find one",
-        means="a lost event would hold a slot: the reconciler's log. The rule is on again.",
+        means="a lost event would hold a slot: the reconciler's log. Going on by --from switches the rule on.",
         run=lost_event,
         minutes=20,
         jobs=JOBS_OF_A_RUN,

@@ -1,13 +1,16 @@
 """The last steps: a move, deletions, the teardown, and a look for what is left."""
 
+from contextlib import suppress
+
 from smoke.deployed import POOLED, SILO
 from smoke.place import Suite, status_of
-from smoke.steps import Step, StepFailed
+from smoke.steps import Step, StepFailed, eventually
 
 
 def move(suite: Suite) -> list[str]:
     before = suite.deployment.tenant(POOLED)
-    suite.operator("tenant", "move", POOLED, "--tier", "basic")
+    if before.pooled:
+        suite.operator("tenant", "move", POOLED, "--tier", "basic")
     after = suite.deployment.tenant(POOLED)
     sagemaker = suite.client("sagemaker")
     for package in sagemaker.list_model_packages(ModelPackageGroupName=after.model_group)[
@@ -17,9 +20,10 @@ def move(suite: Suite) -> list[str]:
         url = found["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
         if not url.startswith(f"s3://{after.bucket}/"):
             raise StepFailed(f"{package['ModelPackageArn']} is still at {url}")
-    left = suite.client("s3").list_objects_v2(Bucket=before.bucket, Prefix=before.root).get("KeyCount")
-    if left or after.bucket == before.bucket:
-        raise StepFailed(f"{left} objects are left in {before.bucket}/{before.root}")
+    pool, prefix = suite.deployment.outputs["PoolBucket"], f"{POOLED}/"
+    left = suite.client("s3").list_object_versions(Bucket=pool, Prefix=prefix).get("Versions", [])
+    if left or after.pooled:
+        raise StepFailed(f"{len(left)} versions are left in {pool}/{prefix}; the tenant is in {after.bucket}")
     return [f"{POOLED} is in {after.bucket}, its models with it, and nothing is left in the pool"]
 
 
@@ -42,30 +46,43 @@ def teardown(suite: Suite) -> list[str]:
 
 
 def leftovers(suite: Suite) -> list[str]:
-    """Look for whatever bears the stack's name."""
-    left = []
+    """Look for whatever bears the stack's name; what is being deleted is waited for."""
+    left: list[str] = []
+
+    def nothing() -> bool:
+        left[:] = _left(suite)
+        return not left
+
+    with suppress(StepFailed):
+        eventually(nothing, 15 * suite.patience, "an empty account", every=5)
+    if left:
+        raise StepFailed(f"{len(left)} things are left: {', '.join(left[:10])}")
+    return ["nothing bears the stack's name; the logs of jobs stay as long as the account keeps them"]
+
+
+def _left(suite: Suite) -> list[str]:
+    found = []
     for bucket in suite.client("s3").list_buckets()["Buckets"]:
         if bucket["Name"].startswith(f"{suite.stack}-{suite.account_id}-"):
-            left.append(f"bucket {bucket['Name']}")
+            found.append(f"bucket {bucket['Name']}")
     for page in suite.client("iam").get_paginator("list_roles").paginate(PathPrefix=f"/trainyard/{suite.stack}/"):
-        left += [f"role {role['RoleName']}" for role in page["Roles"]]
+        found += [f"role {role['RoleName']}" for role in page["Roles"]]
     urls = suite.client("sqs").list_queues(QueueNamePrefix=f"{suite.stack}-").get("QueueUrls", [])
-    left += [f"queue {url.rpartition('/')[2]}" for url in urls]
+    found += [f"queue {url.rpartition('/')[2]}" for url in urls]
     for page in suite.client("dynamodb").get_paginator("list_tables").paginate():
-        left += [f"table {name}" for name in page["TableNames"] if name.startswith(f"{suite.stack}-")]
+        found += [f"table {name}" for name in page["TableNames"] if name.startswith(f"{suite.stack}-")]
     groups = suite.client("sagemaker").list_model_package_groups(NameContains=suite.stack, MaxResults=100)
-    left += [
+    found += [
         f"model group {group['ModelPackageGroupName']}"
         for group in groups["ModelPackageGroupSummaryList"]
         if group["ModelPackageGroupName"].startswith(f"{suite.stack}--")
     ]
     logs = suite.client("logs").describe_log_groups(logGroupNamePrefix=f"/trainyard/{suite.stack}/")["logGroups"]
-    left += [f"log group {group['logGroupName']}" for group in logs]
+    found += [f"log group {group['logGroupName']}" for group in logs]
     schedules = suite.client("scheduler").list_schedules(NamePrefix=f"{suite.stack}-")["Schedules"]
-    left += [f"schedule {schedule['Name']}" for schedule in schedules]
-    if left:
-        raise StepFailed(f"{len(left)} things are left: {', '.join(left[:10])}")
-    return ["nothing bears the stack's name; the logs of jobs stay as long as the account keeps them"]
+    found += [f"schedule {schedule['Name']}" for schedule in schedules]
+    rules = suite.client("events").list_rules(NamePrefix=f"{suite.stack}-")["Rules"]
+    return found + [f"rule {rule['Name']}" for rule in rules]
 
 
 STEPS: tuple[Step[Suite], ...] = (

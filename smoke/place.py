@@ -45,21 +45,34 @@ class AnAccount:
     local = False
 
     def deploy(self, stack: str, stage: str) -> None:
-        _sam(stack, stage)
+        try:
+            _sam(stack, stage)
+        except StepFailed as failure:
+            causes = failed_resources(stack)
+            raise StepFailed("\n".join(causes or str(failure).splitlines())) from failure
 
     def changes(self, stack: str, stage: str) -> list[str]:
         cloudformation = client("cloudformation")
-        new = status_of(stack) is None
-        _sam(stack, stage, "--no-execute-changeset")
-        summaries = cloudformation.list_change_sets(StackName=stack)["Summaries"]
-        if not summaries:
-            return []
-        newest = max(summaries, key=lambda summary: summary["CreationTime"])
-        found = cloudformation.describe_change_set(ChangeSetName=newest["ChangeSetId"])
-        cloudformation.delete_change_set(ChangeSetName=newest["ChangeSetId"])
-        if new:  # a stack that has only been looked at stays in review until it is deleted
-            cloudformation.delete_stack(StackName=stack)
-        return [_told(change) for change in found.get("Changes", [])]
+        before = {summary["ChangeSetId"] for summary in _change_sets(stack)}
+        try:
+            _sam(stack, stage, "--no-execute-changeset")
+            found: list[str] = []
+            for summary in _change_sets(stack):
+                if summary["ChangeSetId"] not in before:
+                    told = cloudformation.describe_change_set(ChangeSetName=summary["ChangeSetId"])
+                    found += [_told(change) for change in told.get("Changes", [])]
+                    cloudformation.delete_change_set(ChangeSetName=summary["ChangeSetId"])
+        finally:  # a stack of which there was only a change set stays in review until it is deleted
+            if status_of(stack) == "REVIEW_IN_PROGRESS":
+                cloudformation.delete_stack(StackName=stack)
+        return found
+
+
+def _change_sets(stack: str) -> list[dict[str, Any]]:
+    if status_of(stack) is None:
+        return []
+    pages = client("cloudformation").get_paginator("list_change_sets").paginate(StackName=stack)
+    return [summary for page in pages for summary in page["Summaries"]]
 
 
 def _sam(stack: str, stage: str, *options: str) -> None:
@@ -126,6 +139,35 @@ def packaged(cloud: Cloud) -> str:
 
     cloud.client("s3").create_bucket(Bucket=ARTIFACTS)
     return _upload(cloud, json.dumps(package(cloud, REPOSITORY / "template.yaml")).encode(), "template.json")
+
+
+HEALTHY = frozenset(
+    {
+        "CREATE_COMPLETE",
+        "UPDATE_COMPLETE",
+        "UPDATE_ROLLBACK_COMPLETE",
+        "IMPORT_COMPLETE",
+        "IMPORT_ROLLBACK_COMPLETE",
+    }
+)
+"""A stack that is as it was deployed last."""
+
+
+def way_out(stack: str, status: str) -> str:
+    """Return what to do about a stack that is not healthy."""
+    if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "REVIEW_IN_PROGRESS", "CREATE_FAILED", "DELETE_FAILED"):
+        return f"it holds nothing; aws cloudformation delete-stack --stack-name {stack}"
+    return "let it come to its end"
+
+
+def failed_resources(stack: str) -> list[str]:
+    """Return what CloudFormation says of the resources that failed, the first cause first."""
+    if status_of(stack) is None:
+        return []
+    pages = client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=stack)
+    events = [event for page in pages for event in page["StackEvents"]]
+    failed = [event for event in reversed(events) if event["ResourceStatus"].endswith("_FAILED")]
+    return [f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}" for event in failed[:10]]
 
 
 def status_of(stack: str) -> str | None:

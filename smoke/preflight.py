@@ -7,7 +7,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from local.deploy import load_template
-from smoke.place import REPOSITORY, Suite, status_of
+from smoke.place import HEALTHY, REPOSITORY, Suite, status_of, way_out
 from smoke.steps import NotShown, Step, StepFailed
 
 CONCURRENCY_BESIDE_QUEUES = 18
@@ -95,9 +95,9 @@ def image(suite: Suite) -> list[str]:
 def names(suite: Suite) -> list[str]:
     status = status_of(suite.stack)
     if status is not None:
-        if status.endswith(("_COMPLETE",)) and "ROLLBACK" not in status:
+        if status in HEALTHY:
             return [f"the stack {suite.stack} is there ({status}): its names are its own"]
-        raise StepFailed(f"the stack {suite.stack} is {status}: delete it, or let it come to its end")
+        raise StepFailed(f"the stack {suite.stack} is {status}: {way_out(suite.stack, status)}")
     taken = [f"bucket {name}" for name in _buckets(suite) if _bucket_exists(suite, name)]
     events, scheduler = suite.client("events"), suite.client("scheduler")
     buses = events.list_event_buses(NamePrefix=suite.stack)["EventBuses"]
