@@ -68,6 +68,8 @@ class Scenario:
     skew_seconds: float = 0.0
     index_lag: int = 0
     index_lag_seconds: float = 60.0
+    narrow: bool = False
+    """Whether transactions and pages end at small numbers of bytes."""
     """However few transactions follow, a global index catches up after this long."""
     older_code: bool = False
     """Whether a deployment is under way: some passes are made by the code before."""
@@ -125,6 +127,7 @@ def draw(seed: int) -> Scenario:
         skew_seconds=random.choice([0, 0, 60, 180]),
         index_lag=random.choice([0, 2, 8]),
         index_lag_seconds=Random(f"{seed} index").choice([5.0, 60.0, 900.0]),
+        narrow=Random(f"{seed} narrow").random() < 0.2,
         older_code=random.random() < 0.25,
         hours=hours,
     )

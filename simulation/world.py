@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
@@ -11,6 +12,7 @@ from typing import Any
 from simulation.checks import Checks, Violation
 from simulation.clock import BEGIN, Agenda
 from simulation.cloud import Execution, Queue, SageMaker, SimulatedJob
+from simulation.narrow import narrow_limits
 from simulation.scenario import PRICES, Scenario
 from simulation.trouble import Crash, Trouble, Troubled
 from trainyard.adapters.memory.edges import (
@@ -212,6 +214,10 @@ class World:
 
     def run(self) -> None:
         """Let everything happen, then let the trouble end, and look at what is left; raises Violation."""
+        with narrow_limits(self.counts) if self.scenario.narrow else nullcontext():
+            self._run()
+
+    def _run(self) -> None:
         for upload in self.scenario.uploads:
             self.agenda.at(upload.at, lambda upload=upload: self.upload(upload.content))  # type: ignore[misc]
         for step in self.scenario.steps:

@@ -149,7 +149,7 @@ class MemoryStore:
             item = _projected(item, index, key) if index in KEYS_ONLY else item
             read += bytes_of(item)
             if read > PAGE_BYTES_MAX:
-                self.met["page of 1 MB"] += 1
+                self.met["page full"] += 1
                 break
             items.append(item)
         self.met["page cut short"] += cut
