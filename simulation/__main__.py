@@ -56,6 +56,7 @@ FAULTS = (
     "index behind",
     "end forged",
     "retried by hand",
+    "odd number in a result",
 )
 """What is done to the service."""
 
