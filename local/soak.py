@@ -55,7 +55,7 @@ tiers:
 """
 POOLED_FILES = 60
 """Open files up to which a worker is only filling the pools of its clients, of which each keeps up to ten
-connections (botocore, Config, max_pool_connections): the longer it is left alive, the more of them it has needed."""
+connections (botocore, Config, max_pool_connections): the longer it lives, the more of them it has needed."""
 
 LOOKS_MIN = 32
 STARTS = ("StartPipelineExecution", "DescribePipelineExecution", "ListPipelineExecutionSteps")
