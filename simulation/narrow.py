@@ -6,31 +6,58 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from trainyard.adapters.memory import store as memory
+from trainyard.application import dispatch, waiting_room
 from trainyard.application import store as application
-from trainyard.application import waiting_room
-from trainyard.application.store import Write
+from trainyard.application.dispatch import KeptPass
+from trainyard.application.store import Write, bytes_written
+from trainyard.contracts import decisions
 
 TRANSACTION_BYTES = 120 * 1024
 """In the place of 4 MB; three items that are changed without being read."""
+
+ACTIONS = 10
+"""In the place of 100; what the end of one run takes with all that goes along."""
+
+ITEM_BYTES = 8 * 1024
+PASS_BYTES = 1500
+"""In the place of 400 KB, and of the 300,000 bytes up to which what a pass decided is kept."""
 
 PAGE_BYTES = 4 * 1024
 """In the place of 1 MB."""
 
 
 @contextmanager
-def narrow_limits(counts: Counter[str]) -> Iterator[None]:
-    """Make the limits small while the context lasts, and count when a transaction is taken apart for its bytes."""
+def narrow_limits(counts: Counter[str], *, bytes_too: bool) -> Iterator[None]:
+    """Make the limits small while the context lasts, and count where the service stays below one of them.
+
+    Those of a transaction's actions, of an item and of a page; of a transaction's bytes only if `bytes_too`, since
+    it comes before the actions.
+    """
+    transaction_bytes = TRANSACTION_BYTES if bytes_too else application.TRANSACTION_BYTES_MAX
     fits = application.fits_one_transaction
+    encode = decisions.encode_pass
 
     def counted(writes: Sequence[Write]) -> bool:
         together = fits(writes)
-        counts["transaction taken apart"] += not together
+        counts["transaction of too many actions"] += len(writes) > ACTIONS
+        counts["transaction of too many bytes"] += sum(map(bytes_written, writes)) > transaction_bytes
         return together
 
+    def encoded(record: KeptPass) -> bytes:
+        values = encode(record)
+        counts["item too large"] += len(values) > PASS_BYTES
+        return values
+
     with (
-        patch.object(application, "TRANSACTION_BYTES_MAX", TRANSACTION_BYTES),
-        patch.object(waiting_room, "TRANSACTION_BYTES_MAX", TRANSACTION_BYTES),
-        patch.object(memory, "TRANSACTION_BYTES_MAX", TRANSACTION_BYTES),
+        patch.object(application, "ACTIONS_MAX", ACTIONS),
+        patch.object(waiting_room, "ACTIONS_MAX", ACTIONS),
+        patch.object(memory, "ACTIONS_MAX", ACTIONS),
+        patch.object(memory, "ITEM_BYTES_MAX", ITEM_BYTES),
+        patch.object(dispatch, "KEPT_BYTES_MAX", PASS_BYTES),
+        patch.object(decisions, "encode_pass", encoded),
+        patch.object(application, "TRANSACTION_BYTES_MAX", transaction_bytes),
+        patch.object(waiting_room, "TRANSACTION_BYTES_MAX", transaction_bytes),
+        patch.object(memory, "TRANSACTION_BYTES_MAX", transaction_bytes),
         patch.object(memory, "PAGE_BYTES_MAX", PAGE_BYTES),
         patch.object(waiting_room, "fits_one_transaction", counted),
     ):

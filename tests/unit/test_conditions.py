@@ -50,7 +50,7 @@ def test_an_end_met_by_a_starter_is_void_when_its_start_is_taken_over_meanwhile(
     room.room = replace(room.room, store=Interrupted(store, lambda: Room(store).room.claim(first, after(200))))
     end = End(request=first, state=State.FAILED, reason="refused", by_start=True)
     assert room.room.finish([end], LIMITS, after(201)) == [False]
-    assert (room.state(1).state, room.state(1).claimed) == (State.ADMITTED, True)
+    assert (room.state(1).state, room.state(1).claimed_at) == (State.ADMITTED, after(200))
     assert room.used() == (1, {"basic": 1})
 
 
@@ -61,7 +61,7 @@ def test_a_starter_puts_nothing_back_of_which_the_start_is_taken_over_meanwhile(
     room.room = replace(room.room, store=Interrupted(store, lambda: Room(store).room.claim(first, after(200))))
     late: dict[str, Any] = {"due_at": after(300), "reason": "refused for now", "by_start": True}
     assert room.room.requeue(first, LIMITS, after(201), **late) == []
-    assert (room.state(1).state, room.state(1).claimed) == (State.ADMITTED, True)
+    assert (room.state(1).state, room.state(1).claimed_at) == (State.ADMITTED, after(200))
     assert room.used() == (1, {"basic": 1})
 
 
@@ -328,7 +328,35 @@ def test_a_start_that_has_been_recorded_meanwhile_is_not_taken_over(room: Room) 
     first = room.state(1)
     room.room.mark_running(first, "arn:execution/1", after(1))
     assert not room.room.claim(first, after(200))
-    assert not room.state(1).claimed
+    assert room.state(1).claimed_at is None
+
+
+@pytest.mark.parametrize("meanwhile", ["claimed again", "recorded"])
+@pytest.mark.parametrize("ends", [True, False], ids=["finish", "requeue"])
+def test_a_start_given_up_holds_if_another_starts_it_meanwhile(
+    room: Room, store: Store, ends: bool, meanwhile: str
+) -> None:
+    """Simulator's seed 471: the sweeper gave up a start, by its clock too old, that another had just claimed."""
+    room.enlist(1)
+    room.admit()
+    assert room.room.claim(room.state(1), after(200))
+    claimed = room.state(1)
+
+    def other() -> None:
+        if meanwhile == "claimed again":
+            assert Room(store).room.claim(claimed, after(400))
+        else:
+            Room(store).room.mark_running(claimed, "arn:execution/1", after(400))
+
+    room.room = replace(room.room, store=Interrupted(store, other))
+    if ends:
+        end = End(request=claimed, state=State.FAILED, reason="never answered", by_start=True)
+        assert room.room.finish([end], LIMITS, after(1200)) == [False]
+    else:
+        late: dict[str, Any] = {"due_at": after(1300), "reason": "never answered", "by_start": True}
+        assert room.room.requeue(claimed, LIMITS, after(1200), **late) == []
+    assert room.state(1).state in (State.ADMITTED, State.RUNNING)
+    assert room.used() == (1, {"basic": 1})
 
 
 def test_a_cost_that_is_put_right_brings_no_forgotten_request_back(room: Room, store: Store) -> None:

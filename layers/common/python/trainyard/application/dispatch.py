@@ -436,12 +436,10 @@ class Dispatch:
         Where it has not `failed`, but was held back, that is not counted.
         """
         if failed and request.failures + 1 >= policy.retries.attempts_max:
-            self._fail(request, policy, ABANDONED, now, by_start=False)
+            self._fail(request, policy, ABANDONED, now)
             return Start(request=request, result=Started.FAILED, detail=ABANDONED)
         due_at = now + policy.retries.delay * 2**request.failures
-        changed = self.waiting_room.requeue(request, policy, now, due_at=due_at, reason=ABANDONED, failed=failed)
-        for one in changed:
-            self._tell(one, now)
+        self._put_back(request, policy, now, due_at=due_at, reason=ABANDONED, failed=failed)
         return Start(request=request, result=Started.DELAYED, detail=ABANDONED)
 
     def _age(self, request: Request, now: datetime) -> timedelta:
@@ -507,10 +505,8 @@ class Dispatch:
         for one in changed:
             self._tell(one, now)
 
-    def _fail(
-        self, request: Request, policy: Policy, reason: str, now: datetime, *, by_start: bool = True
-    ) -> None:
-        end = End(request=request, state=State.FAILED, reason=reason, by_start=by_start)
+    def _fail(self, request: Request, policy: Policy, reason: str, now: datetime) -> None:
+        end = End(request=request, state=State.FAILED, reason=reason, by_start=True)
         if self.waiting_room.finish([end], policy, now) == [True]:
             self._tell(replace(request, state=State.FAILED, reason=reason, finished_at=now), now)
 

@@ -105,7 +105,7 @@ class End:
     passes: bool = False
     """It failed for a cause that passes, and may be tried again."""
     by_start: bool = False
-    """It could not even be started; void once the sweeper has taken the start over."""
+    """It could not even be started; void once it runs, or another has taken the start over since it was read."""
 
 
 class TenantRoles(Protocol):

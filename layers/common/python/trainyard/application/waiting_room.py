@@ -819,7 +819,6 @@ class WaitingRoom:
                 "reserved_usd": decision.reserved_usd,
                 "runtime_max_seconds": int(runtime_max.total_seconds()),
                 "month": month,
-                "claimed": False,
             },
             add={"attempt": 1},
             append=_append(State.ADMITTED, now),
@@ -976,18 +975,15 @@ class WaitingRoom:
         """Take the start of an ADMITTED request over from who had it when it was read; False when another was
         faster.
         """
-        free = Is("claimed", False)
-        if request.claimed_at is not None:
-            free = Is("claimed_at", stamp(request.claimed_at))
         try:
             self._write(
                 Update(
                     request_key(request.request_id),
-                    set={"claimed": True, "claimed_at": stamp(now)},
+                    set={"claimed_at": stamp(now)},
                     when=(
                         Is("state", State.ADMITTED.value),
                         Is("attempt", request.attempt),
-                        free,
+                        _claim_of(request),
                     ),
                 )
             )
@@ -1086,7 +1082,7 @@ class WaitingRoom:
 
     def _of_attempt(self, end: End, known: Request) -> bool:
         """Tell whether an end is that of the attempt that holds the slot."""
-        return end.request.attempt == known.attempt and not (end.by_start and known.claimed)
+        return end.request.attempt == known.attempt and (not end.by_start or _same_start(end.request, known))
 
     def _settle(self, states: list[Write], ledger: Update, queues: list[Write]) -> None:
         """Change states and counters together."""
@@ -1108,9 +1104,9 @@ class WaitingRoom:
             set=changes,
             append=_append(end.state, now, end.reason or ""),
             when=(
-                OneOf("state", tuple(state.value for state in HOLDING)),
+                Is("state", known.state.value),
                 Is("attempt", known.attempt),
-                Is("claimed", known.claimed),
+                _claim_of(known),
             ),
         )
 
@@ -1197,7 +1193,8 @@ class WaitingRoom:
         """Put a request that holds a slot back, release the slot and book its execution, if there was one;
         nothing when the attempt is over. One that somebody has asked to stop is STOPPED instead.
 
-        With `by_start`, nothing either when the sweeper has taken the start over. `failed` counts as a failure.
+        With `by_start`, nothing either when it runs, or another has taken the start over since it was read.
+        `failed` counts as a failure.
 
         If another upload took its data set's place meanwhile, the newer of the two keeps it, and the other is
         SUPERSEDED. `data_bytes` is its size where that was not known before. Returns the requests that
@@ -1224,7 +1221,7 @@ class WaitingRoom:
         known = self._request(request.request_id)
         if known is None or known.state not in HOLDING or known.attempt != request.attempt:
             return []
-        if by_start and known.claimed:
+        if by_start and not _same_start(request, known):
             return []
         if known.stop_asked_at is not None:
             return self._stop_once(known, policy, now, execution)
@@ -1262,9 +1259,9 @@ class WaitingRoom:
         queued = _expected(queued, past_from(found[past]), policy)
         gives_back = self._give_back([known], {e.request_id: e for e in executions}, policy, waits=True)
         still = (
-            OneOf("state", tuple(state.value for state in HOLDING)),
+            Is("state", known.state.value),
             Is("attempt", known.attempt),
-            Is("claimed", known.claimed),
+            _claim_of(known),
             Absent("stop_asked_at"),
         )
         holder = self._holder(place, known.request_id)
@@ -1891,6 +1888,18 @@ def end_keys(about: Request | Subject) -> tuple[Key, ...]:
     """Return what `finish` must know of an end, its request aside."""
     tenant_id = about.tenant_id
     return (queue_key(about.tier, tenant_id), past_key(tenant_id, about.data_set), pace_key(tenant_id))
+
+
+def _same_start(read: Request, current: Request) -> bool:
+    """Tell whether an attempt still does not run, and nobody has taken its start over since it was read."""
+    return current.state is State.ADMITTED and current.claimed_at == read.claimed_at
+
+
+def _claim_of(request: Request) -> Condition:
+    """Return the condition that nobody has taken its start over since it was read."""
+    if request.claimed_at is None:
+        return Absent("claimed_at")
+    return Is("claimed_at", stamp(request.claimed_at))
 
 
 def _runs(request: Request, execution_arn: str, now: datetime) -> Update:

@@ -174,10 +174,9 @@ class Request:
     """What its run was expected to take and to cost when it was enlisted."""
     history: tuple[Entry, ...] = ()
     """Its life so far, oldest first; of a long one the middle is left out."""
-    claimed: bool = False
-    """The sweeper has taken its start over: what the pass that admitted it meets no longer counts."""
     claimed_at: datetime | None = None
-    """When it did, and started it once more."""
+    """When the sweeper took its start over, to start it once more; what others met with this start no longer
+    counts. None while the pass that admitted it has the start."""
     ends_by: datetime | None = None
     """While it holds a slot: the latest end that its maximum runtimes allow."""
     reason: str | None = None

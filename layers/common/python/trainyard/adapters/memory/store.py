@@ -3,8 +3,8 @@
 It keeps DynamoDB's limits (actions, one action per item, bytes of items, transactions and pages, digits of
 numbers, no empty keys, no floats), checks every condition before it changes anything, and lists by its eventual
 indexes what they knew `lag` transactions ago. Where `unkind` says so, a page ends early, or is empty and still
-says that more is left; and `between_reads` lets others write between two items of a batch, which is no snapshot.
-`met` counts all of it.
+says that more is left, and a batch is answered in part, or with nothing, and asked for the rest again. Others may
+write between two items of a batch, which is no snapshot (`between_reads`). `met` counts all of it.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -88,19 +88,36 @@ class MemoryStore:
         self.stream: Callable[[Key, Item], None] = lambda _key, _item: None
         """Told of each item of the scheduler's table that was written, as it is then."""
         self.unkind: Callable[[str], bool] = lambda _what: False
-        """Tells whether a page is "cut short" or "empty" now."""
+        """Tells whether this happens now: "page cut short", "page empty", "batch answered in part" or "batch
+        answered with nothing"."""
         self.between_reads: Callable[[], None] = lambda: None
         """Called between two items of a batch."""
 
     def get(self, *keys: Key) -> list[Item | None]:
         assert 0 < len(keys) <= READ_AT_ONCE, "a batch reads 1 to 100 items"
         assert len(set(keys)) == len(keys), "a batch reads each item once"
-        found: list[Item | None] = []
-        for number, key in enumerate(keys):
-            if number:
+        read: dict[Key, Item | None] = {}
+        unprocessed = list(keys)
+        while unprocessed:
+            answered = self._answered(len(unprocessed))
+            for key in unprocessed[:answered]:
+                if read:
+                    self.between_reads()
+                read[key] = self._with_key(key, self.items[key]) if key in self.items else None
+            unprocessed = unprocessed[answered:]
+            if unprocessed:
                 self.between_reads()
-            found.append(self._with_key(key, self.items[key]) if key in self.items else None)
-        return found
+        return [read[key] for key in keys]
+
+    def _answered(self, asked: int) -> int:
+        """Return how many keys of a batch this answer has; BatchGetItem calls the rest UnprocessedKeys."""
+        if asked > 1 and self.unkind("batch answered with nothing"):
+            self.met["batch answered with nothing"] += 1
+            return 0
+        if asked > 1 and self.unkind("batch answered in part"):
+            self.met["batch answered in part"] += 1
+            return asked // 2
+        return asked
 
     def query(
         self,
