@@ -9,11 +9,12 @@ in memory. Prints each mutant that survives, and how many of how many did; fails
 import argparse
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ TESTS = (
     "tests/unit/test_use_cases.py",
     "tests/unit/test_book.py",
     "tests/unit/test_tenants.py",
+    "tests/unit/test_lost_uploads.py",
 )
 WORKERS = 2
 
@@ -43,7 +45,19 @@ class Mutant:
     source: str
 
 
-def mutants(file: str, source: str) -> Iterator[Mutant]:
+def condition_makers(sources: Iterable[str]) -> frozenset[str]:
+    """Return the names of conditions, and of the functions that say that they return some."""
+    made = {
+        node.name
+        for source in sources
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef) and node.returns is not None
+        if {"Condition", *CONDITIONS} & set(re.findall(r"\w+", ast.unparse(node.returns)))
+    }
+    return CONDITIONS | made
+
+
+def mutants(file: str, source: str, makers: frozenset[str]) -> Iterator[Mutant]:
     """Return the source without each condition in turn."""
     tree = ast.parse(source)
     lines = source.encode().splitlines(keepends=True)
@@ -64,36 +78,38 @@ def mutants(file: str, source: str) -> Iterator[Mutant]:
         named = {
             target.id
             for node in ast.walk(function)
-            if isinstance(node, ast.Assign)
-            and not isinstance(node.value, ast.Tuple)
-            and _makes_condition(node.value)
+            if isinstance(node, ast.Assign) and _makes_condition(node.value, makers)
             for target in node.targets
             if isinstance(target, ast.Name)
         }
         for node in ast.walk(function):
             if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load):
                 for element in node.elts:
-                    if _is_condition(element, named):
+                    if _is_condition(element, named, makers):
                         yield without(element, "*()")
             elif isinstance(node, ast.keyword) and node.arg == "when" and not isinstance(node.value, ast.Tuple):
                 yield without(node.value, "()")
 
 
-def _is_condition(element: ast.expr, named: set[str]) -> bool:
-    if isinstance(element, ast.Starred):
-        return _makes_condition(element.value) or "_un" in ast.unparse(element) or ast.unparse(element) == "*same"
-    return _is_call(element) or (isinstance(element, ast.Name) and element.id in named)
+def _is_condition(element: ast.expr, named: set[str], makers: frozenset[str]) -> bool:
+    """Tell whether an element of a tuple is a condition, or some: a call, or a name that holds it."""
+    value = element.value if isinstance(element, ast.Starred) else element
+    return (
+        _is_call(value, makers)
+        or (isinstance(value, ast.Name) and value.id in named)
+        or (isinstance(element, ast.Starred) and _makes_condition(value, makers))
+    )
 
 
-def _makes_condition(node: ast.expr) -> bool:
-    return any(_is_call(inner) for inner in ast.walk(node)) and not any(
+def _makes_condition(node: ast.expr, makers: frozenset[str]) -> bool:
+    return any(_is_call(inner, makers) for inner in ast.walk(node)) and not any(
         isinstance(inner, ast.Call) and ast.unparse(inner.func) in ("Update", "Put", "Delete")
         for inner in ast.walk(node)
     )
 
 
-def _is_call(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CONDITIONS
+def _is_call(node: ast.AST, makers: frozenset[str]) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in makers
 
 
 @contextmanager
@@ -136,7 +152,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="a part of a file's name")
     only = parser.parse_args().only
     files = sorted(path for path in (REPOSITORY / APPLICATION).glob("*.py") if only in path.name)
-    made = [m for path in files for m in mutants(path.name, path.read_text(encoding="utf-8"))]
+    makers = condition_makers(path.read_text(encoding="utf-8") for path in (REPOSITORY / APPLICATION).glob("*.py"))
+    made = [m for path in files for m in mutants(path.name, path.read_text(encoding="utf-8"), makers)]
     if not made:
         parser.error(f"no file of {APPLICATION} whose name holds {only!r} has a condition")
     alive = 0

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from tests.build import PRICES, after, execution, hard, job, policy, step, submission, tier, waiting_room
-from trainyard.application.book import Book, Todo, booking_keys, bookings
+from trainyard.application.book import Book, Todo, booking_keys, bookings, pace_key, past_key
 from trainyard.application.ports import End
 from trainyard.application.store import Is, Key, Put, Store, Update
 from trainyard.domain.admission import decide
@@ -137,3 +137,24 @@ def test_a_record_is_never_written_over_another(store: Store) -> None:
     again = bookings([record], dict(zip(keys, store.get(*keys), strict=True)), after(61), 1)
     with pytest.raises(Conflict):
         store.transact(again)
+
+
+@pytest.mark.parametrize("booked_before", [0, 1])
+def test_a_run_booked_meanwhile_is_not_forgotten_by_pace_and_past_runs(store: Store, booked_before: int) -> None:
+    """Two recorders read the same, and the second writes over nothing: neither a first booking nor a later one."""
+    requests = [admitted(store, number) for number in range(1, booked_before + 3)]
+    records = [replace(execution(request), data_set="churn") for request in requests]
+    for record in records[:booked_before]:
+        keys = booking_keys([record])
+        store.transact(bookings([record], dict(zip(keys, store.get(*keys), strict=True)), after(60), 1))
+    first, second = records[booked_before:]
+    keys = booking_keys([second])
+    read = dict(zip(keys, store.get(*keys), strict=True))
+    store.transact(bookings([first], read, after(61), 1))
+    writes = bookings([second], read, after(62), 1)
+    with pytest.raises(Conflict) as conflict:
+        store.transact(writes)
+    assert {writes[number].key for number in conflict.value.failed} == {
+        past_key(second.tenant_id, second.data_set),
+        pace_key(second.tenant_id),
+    }

@@ -14,6 +14,7 @@ from trainyard.application import lost_uploads
 from trainyard.application.lost_uploads import LostUploads
 from trainyard.application.young_buckets import note_looked, note_young, young_buckets
 from trainyard.domain.arrivals import UploadArrived
+from trainyard.domain.errors import Conflict
 from trainyard.domain.requests import Content, State
 from trainyard.domain.tenants import Tenant, TenantState
 
@@ -125,6 +126,19 @@ def test_a_look_ends_where_the_tenants_limit_is_reached_and_goes_on_there() -> N
     note_looked(lost.store, young_buckets(lost.store, after(301))[0], "6", after(301))
     lost.run(after(600))
     assert [place for _, place in uploads.calls] == ["6"]
+
+
+@pytest.mark.parametrize("looked_before", [False, True])
+def test_of_two_looks_at_once_the_slower_does_not_say_where_the_next_begins(looked_before: bool) -> None:
+    _, lost, _ = build("acme")
+    note_young(lost.store, "acme", NOW)
+    if looked_before:
+        note_looked(lost.store, young_buckets(lost.store, NOW)[0], "2", NOW)
+    (bucket,) = young_buckets(lost.store, after(1))
+    note_looked(lost.store, bucket, "6", after(2))
+    with pytest.raises(Conflict):
+        note_looked(lost.store, bucket, "4", after(3))
+    assert young_buckets(lost.store, after(4))[0].after == "6"
 
 
 def test_time_is_looked_at_between_the_pages_of_one_tenant() -> None:
