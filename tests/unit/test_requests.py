@@ -1,0 +1,96 @@
+"""A new attribute of a request, and a new state, have a place everywhere that needs one."""
+
+from dataclasses import MISSING, fields
+from decimal import Decimal
+
+import pytest
+
+from tests.build import after, content, request
+from trainyard.adapters.aws.queues import DETAIL_TYPES
+from trainyard.application.records import request_from, request_item
+from trainyard.domain.receipts import receipt_of
+from trainyard.domain.requests import PROGRESS, Basis, Cause, Entry, Estimate, KeyUploads, Outcome, Request, State
+
+EVERYTHING = Request(
+    request_id="1" * 32,
+    tenant_id="acme",
+    tier="basic",
+    data_set="churn",
+    content=content(sequencer="0A"),
+    cause=Cause.RETRAINING,
+    state=State.SUCCEEDED,
+    arrived_at=after(1),
+    due_at=after(2),
+    alone=True,
+    uploads=(
+        KeyUploads(
+            key=content().key, event_time=after(3), sequenced=content(sequencer="0A"), bare=content(version_id=None)
+        ),
+    ),
+    data_bytes=4,
+    algorithm="boosting",
+    lane="ml.t3.medium ml.m5.large 1 30",
+    attempt=5,
+    failures=6,
+    charge=7,
+    reserved_usd=Decimal("8.5"),
+    month="2026-11",
+    runtime_max_seconds=9,
+    expected=Estimate(
+        seconds=10,
+        seconds_p90=11,
+        job_seconds=12,
+        usd=Decimal("0.13"),
+        usd_p90=Decimal("0.14"),
+        basis=Basis.HISTORY,
+        runs=15,
+    ),
+    history=(Entry(after(16), State.QUEUED, "upload"), Entry(after(17), State.RUNNING)),
+    claimed_at=after(18),
+    ends_by=after(19),
+    reason="why",
+    superseded_by="2" * 32,
+    supersedes="3" * 32,
+    admitted_at=after(20),
+    started_at=after(21),
+    finished_at=after(22),
+    heard_at=after(23),
+    stop_asked_at=after(24),
+    execution_arn="arn:execution/1",
+    outcome=Outcome(
+        quality=0.75,
+        quality_metric="auc",
+        model_package_arn="arn:package",
+        model_uri="s3://model",
+        report_uri="s3://report",
+        trained_version_id="v1",
+        trained_sha256="a" * 64,
+        trained_files=2,
+        cost_usd="0.05",
+        cost_unknown=1,
+        failed_step="Train",
+        unread="too large",
+    ),
+)
+"""A request of which every field differs from its default."""
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Request)])
+def test_every_field_of_a_request_is_kept_by_the_table(name: str) -> None:
+    """A field that fails here is missing from the item of a request, or from `EVERYTHING` above."""
+    (field,) = (field for field in fields(Request) if field.name == name)
+    value = getattr(EVERYTHING, name)
+    default = field.default_factory() if field.default_factory is not MISSING else field.default
+    assert value != default, f"EVERYTHING has no value for {name}"
+    assert getattr(request_from(request_item(EVERYTHING)), name) == value
+
+
+def test_a_request_of_defaults_is_kept_as_it_is() -> None:
+    assert request_from(request_item(request())) == request()
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_has_its_receipt_its_event_and_its_progress(state: State) -> None:
+    assert receipt_of(request(state=state, reason="why"))["message"]
+    assert state in DETAIL_TYPES or state is State.ADMITTED, "an admission is announced by its start"
+    assert PROGRESS[state] in range(4)
