@@ -36,7 +36,7 @@ from trainyard.application.waiting_room import (
     BY_END,
     LEDGER,
     SOMEBODY,
-    Ring,
+    BellRing,
     WaitingRoom,
     ring_from,
 )
@@ -86,7 +86,7 @@ class Reports:
         return report_of(execution_arn, self.now, 60)
 
 
-class AtOnce(DynamoBell):
+class ParallelMap(DynamoBell):
     """Rings without the delay; what is enlisted is dated back by it."""
 
     DELAY_SECONDS_MAX = 0
@@ -109,7 +109,7 @@ class Service:
         limits = replace(limits, quiet_period=self.quiet, delay_max=3 * self.quiet)
         self.sqs = self.cloud.client("sqs")
         self.bells = self.sqs.create_queue(QueueName="bells")["QueueUrl"]
-        self.bell = AtOnce(scheduler_table="scheduler", bell_queue_url=self.bells)
+        self.bell = ParallelMap(scheduler_table="scheduler", bell_queue_url=self.bells)
         room = WaitingRoom(store=self.store, retention=timedelta(days=30), rest=lambda _: None)
         tenants = DynamoTenants(tenants_table="tenants")
         self.executions = edges.MemoryExecutions()
@@ -157,7 +157,7 @@ class Service:
         if ledger is not None and (ledger.get("by"), ledger.get("waiting")) == (BY_END, SOMEBODY):
             self.run_pass([])
 
-    def run_pass(self, rings: list[Ring]) -> None:
+    def run_pass(self, rings: list[BellRing]) -> None:
         starts = self.executions.calls
         self._count(lambda: self.dispatch.run_pass(datetime.now(UTC), rings=rings, sweep=False))
         self.counted["SageMaker.StartPipelineExecution"] += self.executions.calls - starts

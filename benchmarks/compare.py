@@ -21,7 +21,7 @@ from benchmarks.designs.counter import Counter
 from benchmarks.designs.ours import CHOICE, Ours
 from benchmarks.designs.round_robin import RoundRobin
 from benchmarks.designs.semaphore import Semaphore
-from benchmarks.yard import CALM, TROUBLED, Faults, Yard
+from benchmarks.harness import CALM, TROUBLED, Faults, Harness
 from simulation.flow import Job
 from trainyard.domain.policy import Policy, TenantPolicy, TierPolicy
 
@@ -153,16 +153,16 @@ class Result:
         return asdict(self)
 
 
-def build(design: str, yard: Yard, work: Load) -> Any:
+def build(design: str, harness: Harness, work: Load) -> Any:
     weights = {tenant: weight for tenant, (weight, _) in BACKLOG.items()}
     quotas = work.quotas
     makers: dict[str, Callable[[], Any]] = {
-        "trainyard": lambda: Ours(yard, policy(work), work.tenants),
-        "blog": lambda: Blog(yard, quotas, LONGEST),
-        "counter": lambda: Counter(yard, quotas),
-        "semaphore": lambda: Semaphore(yard, quotas),
-        "batch": lambda: Batch(yard, quotas, weights),
-        "round robin": lambda: RoundRobin(yard, quotas, weights),
+        "trainyard": lambda: Ours(harness, policy(work), work.tenants),
+        "blog": lambda: Blog(harness, quotas, LONGEST),
+        "counter": lambda: Counter(harness, quotas),
+        "semaphore": lambda: Semaphore(harness, quotas),
+        "batch": lambda: Batch(harness, quotas, weights),
+        "round robin": lambda: RoundRobin(harness, quotas, weights),
     }
     return makers[design]()
 
@@ -170,23 +170,23 @@ def build(design: str, yard: Yard, work: Load) -> Any:
 def run(design: str, slots: int, troubled: bool, seed: int) -> Result:
     """Let a design do a load's work."""
     work = load(slots, seed)
-    yard = Yard(faults=TROUBLED if troubled else CALM, seed=seed)
-    service = build(design, yard, work)
+    harness = Harness(faults=TROUBLED if troubled else CALM, seed=seed)
+    service = build(design, harness, work)
     for job in work.jobs:
-        yard.agenda.after(job.arrives, lambda job=job: service.submit(job))  # type: ignore[misc]
-    yard.run_until(work.horizon)
+        harness.agenda.after(job.arrives, lambda job=job: service.submit(job))  # type: ignore[misc]
+    harness.run_until(work.horizon)
     if isinstance(service, Semaphore):
         service.settle()
-    ran = list(yard.executions)
-    billed = bill(design, yard, service, len(ran))
-    counted = Counts(yard.calls)
-    yard.faults, yard.troubled = Faults(), False
-    yard.run_until(work.horizon + DRAIN_SECONDS - LAST_LOOKS * LOOK_SECONDS)
+    ran = list(harness.executions)
+    billed = bill(design, harness, service, len(ran))
+    counted = Counts(harness.calls)
+    harness.faults, harness.troubled = Faults(), False
+    harness.run_until(work.horizon + DRAIN_SECONDS - LAST_LOOKS * LOOK_SECONDS)
     leaked = []
     for look in range(LAST_LOOKS):  # what is on its way is no leak
-        yard.run_until(work.horizon + DRAIN_SECONDS - (LAST_LOOKS - 1 - look) * LOOK_SECONDS)
+        harness.run_until(work.horizon + DRAIN_SECONDS - (LAST_LOOKS - 1 - look) * LOOK_SECONDS)
         leaked.append(abs(service.leaked()))
-    return measured(design, work, yard, service, troubled, seed, counted, ran, min(leaked), billed)
+    return measured(design, work, harness, service, troubled, seed, counted, ran, min(leaked), billed)
 
 
 def run_task(task: tuple[str, int, bool, int]) -> dict[str, Any]:
@@ -226,9 +226,9 @@ def _mean_of(name: str, trials: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {key: round(fmean(one[name].get(key, 0) for one in trials), 5) for key in sorted(keys)}
 
 
-def bill(design: str, yard: Yard, service: Any, starts: int) -> dict[str, float]:
+def bill(design: str, harness: Harness, service: Any, starts: int) -> dict[str, float]:
     """Return AWS service → USD per 1,000 starts, by what was counted and list prices."""
-    calls = yard.calls
+    calls = harness.calls
     read, write = float(calls["dynamodb:GetItem"]), float(calls["dynamodb:UpdateItem"])
     if isinstance(service, Ours):
         read, write = service.store.read_units, service.store.write_units
@@ -238,14 +238,14 @@ def bill(design: str, yard: Yard, service: Any, starts: int) -> dict[str, float]
         "Step Functions": calls["states:StateTransition"] * USD["state transition"],
     }
     if design in ("trainyard", "blog", "counter"):
-        usd["Lambda"] = yard.invocations * USD["invocation"] + yard.busy * MEMORY_GB * USD["GB-second"]
+        usd["Lambda"] = harness.invocations * USD["invocation"] + harness.busy * MEMORY_GB * USD["GB-second"]
     return {name: round(1000 * amount / max(starts, 1), 5) for name, amount in usd.items() if amount}
 
 
 def measured(
     design: str,
     work: Load,
-    yard: Yard,
+    harness: Harness,
     service: Any,
     troubled: bool,
     seed: int,
@@ -255,7 +255,7 @@ def measured(
     billed: dict[str, float],
 ) -> Result:
     begin, end = 0.1 * work.horizon, work.horizon
-    zero = yard.agenda.now - timedelta(seconds=work.horizon + DRAIN_SECONDS)
+    zero = harness.agenda.now - timedelta(seconds=work.horizon + DRAIN_SECONDS)
 
     def within(execution: Any) -> float:
         first: float = (execution.begins - zero).total_seconds()
@@ -267,7 +267,7 @@ def measured(
         used[execution.job.tenant_id] += within(execution)
     shares = [used[tenant] / weight for tenant, (weight, _) in BACKLOG.items()]
     first: dict[int, Any] = {}
-    for execution in yard.executions:
+    for execution in harness.executions:
         first.setdefault(execution.job.number, execution)
     waits = {
         tier: _waits(
@@ -283,10 +283,12 @@ def measured(
     }
     waiting = service.waiting()
     borrowing = design == "trainyard"
-    tier_over = max(yard.peaks[tier] - (work.slots if borrowing else quota) for tier, quota in work.quotas.items())
+    tier_over = max(
+        harness.peaks[tier] - (work.slots if borrowing else quota) for tier, quota in work.quotas.items()
+    )
     starts = len(ran)
     never = len(work.jobs) - len(first)
-    free = any(yard.running[tier] < quota for tier, quota in work.quotas.items())
+    free = any(harness.running[tier] < quota for tier, quota in work.quotas.items())
     return Result(
         design=design,
         slots=work.slots,
@@ -295,12 +297,12 @@ def measured(
         use=sum(used.values()) / (work.slots * (end - begin)),
         waits=waits,
         jain=sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares)),
-        overshoot=max(yard.peaks[""] - work.slots, 0),
+        overshoot=max(harness.peaks[""] - work.slots, 0),
         tier_overshoot=max(tier_over, 0),
         leaked=leaked,
-        doubled=len(yard.executions) - len(first),
+        doubled=len(harness.executions) - len(first),
         lost=max(never - waiting, 0),
-        stuck=waiting if free and yard.running[""] == 0 else 0,
+        stuck=waiting if free and harness.running[""] == 0 else 0,
         starts=starts,
         calls_per_start=sum(counted.values()) / max(starts, 1),
         lists_per_start=counted["sagemaker:ListPipelineExecutions"] / max(starts, 1),

@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.compare import MEMORY_GB, SHARES, bill, policy
 from benchmarks.compare import Load as Work
 from benchmarks.designs.ours import Ours
-from benchmarks.yard import CALM, Yard
+from benchmarks.harness import CALM, Harness
 from simulation.flow import Job
 from trainyard.application.store import Key
 
@@ -77,15 +77,15 @@ def run_cell(task: tuple[int, int, int, int, float]) -> Cell:
     jobs = _jobs(random, tenants, requests, hours * 3600)
     quotas = {tier: round(share * slots) for tier, share in SHARES.items()}
     work = Work(slots, hours * 3600, jobs, quotas)
-    yard = Yard(faults=CALM, seed=number)
-    service = Ours(yard, policy(work), work.tenants)
-    heat = Heat(service, yard)
+    harness = Harness(faults=CALM, seed=number)
+    service = Ours(harness, policy(work), work.tenants)
+    heat = Heat(service, harness)
     for job in jobs:
-        yard.agenda.after(job.arrives, lambda job=job: service.submit(job))  # type: ignore[misc]
-    yard.run_until(hours * 3600)
-    started = list(yard.executions)
-    used = sum((min(e.ends, yard.agenda.now) - e.begins).total_seconds() for e in started)
-    zero = yard.agenda.now - timedelta(hours=hours)
+        harness.agenda.after(job.arrives, lambda job=job: service.submit(job))  # type: ignore[misc]
+    harness.run_until(hours * 3600)
+    started = list(harness.executions)
+    used = sum((min(e.ends, harness.agenda.now) - e.begins).total_seconds() for e in started)
+    zero = harness.agenda.now - timedelta(hours=hours)
     waits: dict[str, list[float]] = {tier: [] for tier in SHARES}
     for execution in started:
         waits[execution.job.tier].append((execution.begins - zero).total_seconds() - execution.job.arrives)
@@ -96,10 +96,10 @@ def run_cell(task: tuple[int, int, int, int, float]) -> Cell:
         started=len(started),
         use=used / (slots * hours * 3600),
         waits={tier: _quantiles(found) for tier, found in waits.items()},
-        over=max(yard.peaks[""] - slots, 0),
+        over=max(harness.peaks[""] - slots, 0),
         left=service.waiting(),
-        calls=dict(yard.calls),
-        usd_per_1000=sum(bill("trainyard", yard, service, len(started)).values()),
+        calls=dict(harness.calls),
+        usd_per_1000=sum(bill("trainyard", harness, service, len(started)).values()),
         hottest=heat.busiest(),
         items=len(service.memory.items),
         seconds=time.monotonic() - began,
@@ -133,8 +133,8 @@ def _time_of_day(random: Random, seconds: float) -> float:
 class Heat:
     """What the writes of a minute take of the items and partitions that many of them share, at most."""
 
-    def __init__(self, service: Ours, yard: Yard) -> None:
-        self._yard = yard
+    def __init__(self, service: Ours, harness: Harness) -> None:
+        self._yard = harness
         self._minute, self._units = -1, defaultdict[tuple[str, str], float](float)
         self._busiest: dict[str, float] = {}
         service.store.written = self._written

@@ -39,7 +39,7 @@ from trainyard.application.waiting_room import (
     BY_END,
     LEDGER,
     SOMEBODY,
-    Ring,
+    BellRing,
     WaitingRoom,
     ring_from,
 )
@@ -115,7 +115,7 @@ class Service:
         self.enlist = Enlist(roles=edges.MemoryRoles(), **shared)
         self.dispatch = Dispatch(data_sets=edges.MemoryDataSets(), executions=itself, defaults=DEFAULTS, **shared)
         self.woken, self.over = threading.Event(), threading.Event()
-        self.rings: list[Ring] = []
+        self.rings: list[BellRing] = []
         self.arrived: SimpleQueue[Submission] = SimpleQueue()
         self.started: SimpleQueue[str] = SimpleQueue()
         self.ended: SimpleQueue[str] = SimpleQueue()

@@ -126,7 +126,7 @@ def run(runs: int, seed: int, progress: Progress | None = None) -> Month:
         policy = Path(folder) / "policy.yaml"
         policy.write_text(POLICY, encoding="utf-8")
         _trainyard("policy", "apply", str(policy))
-        yard = Deployment("trainyard")
+        harness = Deployment("trainyard")
         tenants = [f"tenant{number}" for number in range(TENANTS)]
         for number, tenant in enumerate(tenants):
             options = ("--budget-usd", str(BUDGET)) if number == 0 else ()
@@ -138,18 +138,18 @@ def run(runs: int, seed: int, progress: Progress | None = None) -> Month:
         rounds = ceil(runs / (TENANTS * DATA_SETS))
         dropped = 0
         for number in range(rounds):
-            dropped += _drop(cloud, yard, tenants, number, runs - dropped)
-            _await_enlisted(yard, tenants, dropped)
-            _settle(yard, outputs, cloud, month)
+            dropped += _drop(cloud, harness, tenants, number, runs - dropped)
+            _await_enlisted(harness, tenants, dropped)
+            _settle(harness, outputs, cloud, month)
             if progress is not None and task is not None:
                 progress.update(
                     task, completed=len(executions_of(cloud.client("sagemaker"), outputs["PipelineName"]))
                 )
-        _compare(cloud, yard, outputs, month)
+        _compare(cloud, harness, outputs, month)
         return month
 
 
-def _drop(cloud: Cloud, yard: Deployment, tenants: list[str], number: int, left: int) -> int:
+def _drop(cloud: Cloud, harness: Deployment, tenants: list[str], number: int, left: int) -> int:
     """Drop data into as many data sets as are left; return how many."""
     count = 0
     for tenant in tenants:
@@ -157,7 +157,7 @@ def _drop(cloud: Cloud, yard: Deployment, tenants: list[str], number: int, left:
             if count < left:
                 name = f"{HANGS}-{number}" if data_set == 0 and tenant.endswith("3") else f"set{data_set}"
                 size = 2_000_000 if data_set == 4 else 1_000
-                root = yard.tenant(tenant)
+                root = harness.tenant(tenant)
                 cloud.client("s3").put_object(
                     Bucket=root.bucket,
                     Key=f"{root.root}incoming/{name}/data.csv",
@@ -167,50 +167,52 @@ def _drop(cloud: Cloud, yard: Deployment, tenants: list[str], number: int, left:
     return count
 
 
-def _await_enlisted(yard: Deployment, tenants: list[str], count: int) -> None:
+def _await_enlisted(harness: Deployment, tenants: list[str], count: int) -> None:
     """Wait until every drop is a request; raises TimeoutError."""
     limit = time.monotonic() + SETTLE_SECONDS
-    while sum(len(yard.waiting_room.of_tenant(tenant)) for tenant in tenants) < count:
+    while sum(len(harness.waiting_room.of_tenant(tenant)) for tenant in tenants) < count:
         if time.monotonic() > limit:
             raise TimeoutError(f"not all of {count} drops became requests; `trainyard dlq list` may say why")
         time.sleep(0.5)
 
 
-def _settle(yard: Deployment, outputs: dict[str, str], cloud: Cloud, month: Month) -> None:
+def _settle(harness: Deployment, outputs: dict[str, str], cloud: Cloud, month: Month) -> None:
     """Wait until nothing moves: stop what hangs, find what no event told, take back what no budget allows."""
     with _function_environment(cloud, outputs["ReconcilerFunction"]):
         reconcile, owed = bootstrap.reconcile(), bootstrap.owed()
     limit, quiet = time.monotonic() + SETTLE_SECONDS, 0
     while quiet < 3 and time.monotonic() < limit:
         time.sleep(0.5)
-        room = yard.waiting_room
+        room = harness.waiting_room
         moving = [r for state in (State.ADMITTED, State.RUNNING) for r in room.active(state)]
         for request in moving:
             if request.state is State.RUNNING and request.data_set.startswith(HANGS):
                 with contextlib.suppress(Exception):  # it has ended
-                    yard.stop.stop(request.request_id, datetime.now(UTC))
-            _age(yard, request)
+                    harness.stop.stop(request.request_id, datetime.now(UTC))
+            _age(harness, request)
         # As the timer does, but at once: what runs was made minutes older.
         month.missed += len(reconcile.run(datetime.now(UTC)).ended)
         month.corrected += len(owed.pay(datetime.now(UTC)).corrected)
         waiting = room.active(State.QUEUED)
         budgeted = [r for r in waiting if r.tenant_id == "tenant0"]
-        quiet = quiet + 1 if not moving and len(budgeted) == len(waiting) and not yard.book.todos() else 0
-    for request in yard.waiting_room.active(State.QUEUED):
-        yard.stop.stop(request.request_id, datetime.now(UTC))
+        quiet = (
+            quiet + 1 if not moving and len(budgeted) == len(waiting) and not harness.book.outbox_entries() else 0
+        )
+    for request in harness.waiting_room.active(State.QUEUED):
+        harness.stop.stop(request.request_id, datetime.now(UTC))
 
 
-def _age(yard: Deployment, request: Request) -> None:
+def _age(harness: Deployment, request: Request) -> None:
     """Let a running request have begun some minutes earlier, so that it is asked about."""
     if request.state is State.RUNNING and request.started_at is not None:
         began = stamp(request.started_at - timedelta(minutes=10))
         with contextlib.suppress(Conflict):  # it has just ended
             running = (Is("state", State.RUNNING.value), Is("attempt", request.attempt))
             changes = {"started_at": began, "since": began}
-            yard.store.transact([Update(request_key(request.request_id), set=changes, when=running)])
+            harness.store.transact([Update(request_key(request.request_id), set=changes, when=running)])
 
 
-def _compare(cloud: Cloud, yard: Deployment, outputs: dict[str, str], month: Month) -> None:
+def _compare(cloud: Cloud, harness: Deployment, outputs: dict[str, str], month: Month) -> None:
     sagemaker, pipeline = cloud.client("sagemaker"), outputs["PipelineName"]
     month.recomputed = recomputed(sagemaker, pipeline)
     month.executions.update(one["PipelineExecutionStatus"] for one in executions_of(sagemaker, pipeline))
@@ -219,10 +221,10 @@ def _compare(cloud: Cloud, yard: Deployment, outputs: dict[str, str], month: Mon
     shown = sum(Decimal(row["shown_usd"]) for row in report["rows"])
     assert shown == Decimal(report["total"]["shown_usd"]), "the rows add up"
     for day in (datetime.now(UTC) - timedelta(days=1), datetime.now(UTC)):
-        month.records += yard.book.executions_of_day(day.strftime("%Y-%m-%d"))
+        month.records += harness.book.executions_of_day(day.strftime("%Y-%m-%d"))
     for tenant in (f"tenant{number}" for number in range(TENANTS)):
-        month.requests.update(request.state.value for request in yard.waiting_room.of_tenant(tenant))
-    queue = yard.waiting_room.queue("basic", "tenant0")
+        month.requests.update(request.state.value for request in harness.waiting_room.of_tenant(tenant))
+    queue = harness.waiting_room.queue("basic", "tenant0")
     month.budget_spent = queue.spent_usd + queue.reserved_usd
     for table in ("RequestsTable", "RecordTable", "SchedulerTable"):
         pages = cloud.client("dynamodb").get_paginator("scan").paginate(TableName=outputs[table])
@@ -296,8 +298,8 @@ def writes_of_a_life() -> Counter[str]:
         now,
     )
     stage = "admit"
-    sight = room.look(policy, now)
-    room.commit(decide(sight.snapshot, policy, now), sight, policy, now)
+    read_set = room.look(policy, now)
+    room.commit(decide(read_set.snapshot, policy, now), read_set, policy, now)
     stage = "run"
     (request,) = room.active(State.ADMITTED)
     room.mark_running(request, "arn", now)

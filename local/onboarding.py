@@ -46,7 +46,7 @@ UPLOADERS = 10
 
 
 @dataclass
-class Yard:
+class Harness:
     cloud: Cloud
     outputs: dict[str, str]
     counted: Counter[str] = field(default_factory=Counter)
@@ -106,50 +106,52 @@ def main() -> int:
         from cli.__main__ import build_parser
         from cli.deployment import Deployment
 
-        yard = Yard(cloud, deploy(cloud))
+        harness = Harness(cloud, deploy(cloud))
         deployment = Deployment("trainyard")
         with tempfile.TemporaryDirectory() as folder:
             policy = Path(folder) / "policy.yaml"
             policy.write_text(POLICY, encoding="utf-8")
             parsed = build_parser().parse_args(["--stack", "trainyard", "policy", "apply", str(policy)])
             parsed.run(deployment, parsed)
-        one_tenant(yard)
-        many_tenants(yard, deployment, arguments.tenants, arguments.at_once)
-        many_objects(yard, deployment, arguments.objects)
+        one_tenant(harness)
+        many_tenants(harness, deployment, arguments.tenants, arguments.parallel_map)
+        many_objects(harness, deployment, arguments.objects)
     return 0
 
 
-def one_tenant(yard: Yard) -> None:
-    yard.create("warmup", "basic")
+def one_tenant(harness: Harness) -> None:
+    harness.create("warmup", "basic")
     for name, tier, storage in (("alone", "basic", "in the pool"), ("apart", "premium", "with a bucket")):
-        seconds = yard.create(name, tier)
-        print(f"one tenant {storage}: {yard.calls(name)} calls, {seconds:.1f} s")
+        seconds = harness.create(name, tier)
+        print(f"one tenant {storage}: {harness.calls(name)} calls, {seconds:.1f} s")
 
 
-def many_tenants(yard: Yard, deployment: Any, count: int, at_once: int) -> None:
+def many_tenants(harness: Harness, deployment: Any, count: int, parallel_map: int) -> None:
     """Create them, then let some drop data: one rule serves them all, and roles are made for those alone."""
     began = time.monotonic()
-    with Progress(transient=True) as progress, ThreadPoolExecutor(at_once) as pool:
+    with Progress(transient=True) as progress, ThreadPoolExecutor(parallel_map) as pool:
         bar = progress.add_task(f"{count:,} tenants", total=count)
-        for _ in pool.map(lambda number: yard.create(f"many-{number}", "basic"), range(count)):
+        for _ in pool.map(lambda number: harness.create(f"many-{number}", "basic"), range(count)):
             progress.advance(bar)
     seconds = time.monotonic() - began
-    calls = yard.calls("many-")
+    calls = harness.calls("many-")
     print(
         f"{count:,} tenants in the pool: {calls / count:.1f} calls and {seconds / count:.2f} s each, "
-        f"{seconds:.0f} s in all, {at_once} at once"
+        f"{seconds:.0f} s in all, {parallel_map} at once"
     )
     for number in range(0, count, max(count // UPLOADERS, 1)):
         key = f"many-{number}/incoming/wine/wine.csv"
-        yard.cloud.client("s3").put_object(Bucket=yard.outputs["PoolBucket"], Key=key, Body=data.bundled("wine"))
+        harness.cloud.client("s3").put_object(
+            Bucket=harness.outputs["PoolBucket"], Key=key, Body=data.bundled("wine")
+        )
     limit = time.monotonic() + 120
     while time.monotonic() < limit:
         states = [r.state.value for n in range(count) for r in deployment.waiting_room.of_tenant(f"many-{n}")]
         if len(states) >= UPLOADERS and set(states) == {"SUCCEEDED"}:
             break
         time.sleep(2)
-    rules = yard.cloud.client("events").list_rules()["Rules"]
-    roles = [r for r in yard.cloud.client("iam").list_roles()["Roles"] if "/tenants/" in r["Path"]]
+    rules = harness.cloud.client("events").list_rules()["Rules"]
+    roles = [r for r in harness.cloud.client("iam").list_roles()["Roles"] if "/tenants/" in r["Path"]]
     mine = [r for r in roles if r["RoleName"].startswith("trainyard-many-")]
     print(
         f"{len(states)} of them dropped data: {states.count('SUCCEEDED')} models; {len(mine)} roles for {count:,} "
@@ -157,17 +159,17 @@ def many_tenants(yard: Yard, deployment: Any, count: int, at_once: int) -> None:
     )
 
 
-def many_objects(yard: Yard, deployment: Any, count: int) -> None:
-    yard.create("hoarder", "premium")
+def many_objects(harness: Harness, deployment: Any, count: int) -> None:
+    harness.create("hoarder", "premium")
     bucket = deployment.tenant("hoarder").bucket
-    s3 = yard.cloud.client("s3")
+    s3 = harness.cloud.client("s3")
     with ThreadPoolExecutor(8) as pool:
         list(
             pool.map(lambda n: s3.put_object(Bucket=bucket, Key=f"receipts/x/{n}.json", Body=b"{}"), range(count))
         )
-    before = yard.calls("hoarder")
-    seconds = yard.run("delete", {"tenant": {"name": "hoarder"}})
-    print(f"delete of a tenant with {count:,} objects: {yard.calls('hoarder') - before} calls, {seconds:.1f} s")
+    before = harness.calls("hoarder")
+    seconds = harness.run("delete", {"tenant": {"name": "hoarder"}})
+    print(f"delete of a tenant with {count:,} objects: {harness.calls('hoarder') - before} calls, {seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import boto3
 from botocore.config import Config
 
-from local import faults, mends
+from local import faults, patches
 from local.sagemaker.generated import GeneratedJobs, LossyEvents, SteadyJobs
 from local.sagemaker.interpreter import interpreter
 from local.sagemaker.jobs import JobRunner
@@ -60,10 +60,10 @@ def main() -> None:
 
     @cache
     def client_as(service: str, role_arn: str) -> Any:
-        credentials = mends.assume_as_service(role_arn, "SageMaker", trusted="sagemaker.amazonaws.com")
+        credentials = patches.assume_as_service(role_arn, "SageMaker", trusted="sagemaker.amazonaws.com")
         return boto3.client(service, endpoint_url=endpoint, region_name=region, **credentials)
 
-    emit: Callable[[dict[str, Any]], None] = partial(mends.emit_as_aws, account_id=account_id, region=region)
+    emit: Callable[[dict[str, Any]], None] = partial(patches.emit_as_aws, account_id=account_id, region=region)
     runner: JobRunner | GeneratedJobs = JobRunner(home=home, image_socket=image_socket, client_as=client_as)
     seed = os.environ.get("TRAINYARD_LOCAL_GENERATED")
     if seed is not None:
@@ -78,14 +78,14 @@ def main() -> None:
         client_as=client_as,
         emit=emit,
         client=client,
-        assume=lambda role_arn: mends.assume_as_service(role_arn, "Test"),
-        denial=lambda *call: mends.denial(*call, region=region),
-        trusts=lambda *call: mends.trusts(*call, region=region),
-        lose_uploads=mends.lose_uploads,
+        assume=lambda role_arn: patches.assume_as_service(role_arn, "Test"),
+        denial=lambda *call: patches.denial(*call, region=region),
+        trusts=lambda *call: patches.trusts(*call, region=region),
+        lose_uploads=patches.lose_uploads,
     )
     server = make_server("127.0.0.1", sagemaker_port, service, server_class=_Server, handler_class=_Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    mends.mend_all(lambda: client("sagemaker"))
+    patches.mend_all(lambda: client("sagemaker"))
     faults.plant_in_tasks(service.next_fault)
     threading.Thread(target=lambda: wait_for(image_socket, 60), daemon=True).start()
     try:

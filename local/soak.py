@@ -98,8 +98,8 @@ class Soak:
         for number in range(TENANTS):
             tier = ("basic", "premium")[number % 2]
             trainyard(self.cloud, STACK, "tenant", "create", f"t{number}", "--tier", tier, "--target", "y")
-        self.yard = trainyard(self.cloud, STACK)
-        self.roots = {f"t{n}": self.yard.tenant(f"t{n}") for n in range(TENANTS)}
+        self.harness = trainyard(self.cloud, STACK)
+        self.roots = {f"t{n}": self.harness.tenant(f"t{n}") for n in range(TENANTS)}
         timers = [threading.Thread(target=self._timer, args=one, daemon=True) for one in TIMER_SECONDS.items()]
         for timer in timers:
             timer.start()
@@ -191,12 +191,12 @@ class Soak:
         while time.monotonic() < limit:
             ended = sum(request.finished_at is not None for request in self._requests())
             progress.update(task, completed=ended)
-            if ended >= len(self.dropped) and self.yard.waiting_room.ledger().used == 0:
+            if ended >= len(self.dropped) and self.harness.waiting_room.ledger().used == 0:
                 return
             time.sleep(2)
 
     def _requests(self) -> list[Any]:
-        return [request for tenant in self.roots for request in self.yard.waiting_room.of_tenant(tenant)]
+        return [request for tenant in self.roots for request in self.harness.waiting_room.of_tenant(tenant)]
 
     def _wrong(self) -> list[str]:
         wrong = list(self.missed)
@@ -208,7 +208,7 @@ class Soak:
         wrong += [f"{count} requests are {state}" for state, count in states.items() if state != "SUCCEEDED"]
         executions = self._executions()
         wrong += [f"{name}: {count} executions" for name, count in executions.items() if count > 1]
-        ledger = self.yard.waiting_room.ledger()
+        ledger = self.harness.waiting_room.ledger()
         if ledger.used:
             wrong.append(f"{ledger.used} slots are held by nobody")
         dead = self._dead_letters()

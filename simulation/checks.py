@@ -210,12 +210,12 @@ class Checks:
         """I9: no slot is free while a request waits that all limits allow."""
         ledger = ledger_from(self.store.items.get(LEDGER))
         policy = self.policy_of[ledger.policy_version]
-        shrunk = ledger.shrunk_until is not None and now < ledger.shrunk_until
+        shrunk = ledger.throttled_until is not None and now < ledger.throttled_until
         if ledger.saved:
             self._saved_goes(ledger, policy, now)
         if ledger.paused or ledger.saved or shrunk or not _starts_allowed(ledger, policy, now):
             return
-        free = policy.running_max - ledger.foreign - ledger.used
+        free = policy.running_max - ledger.unmanaged - ledger.used
         if free <= 0:
             return
         could = {tier.name: self._could_go(tier, ledger, policy, now) for tier in policy.tiers}
@@ -233,9 +233,9 @@ class Checks:
 
     def _saved_goes(self, ledger: Ledger, policy: Policy, now: datetime) -> None:
         """I9: of the requests that instances are saved for, none waits that fits while its tier has slots."""
-        if ledger.paused or policy.running_max - ledger.foreign - ledger.used < 1:
+        if ledger.paused or policy.running_max - ledger.unmanaged - ledger.used < 1:
             return
-        if not _starts_allowed(ledger, policy, now) or (ledger.shrunk_until and now < ledger.shrunk_until):
+        if not _starts_allowed(ledger, policy, now) or (ledger.throttled_until and now < ledger.throttled_until):
             return
         for tier in policy.tiers:
             if ledger.used_by_tier.get(tier.name, 0) < tier.quota:
@@ -310,7 +310,7 @@ class Checks:
     def owed(self) -> list[str]:
         """Return what is still to be done after a transaction."""
         keys = [dict(key.values) for key in self.store.items if key.table == "record"]
-        return [values["sk"] for values in keys if values["pk"] == "todo"]
+        return [values["sk"] for values in keys if values["pk"] == "outbox"]
 
     def _booked(self, requests: Mapping[str, Request]) -> None:
         """I5: every execution is booked once, at its cost, in its month; computed from SageMaker's side alone."""

@@ -145,7 +145,7 @@ class SageMaker:
     executions: dict[str, Execution] = field(default_factory=dict)
     by_name: dict[str, list[Execution]] = field(default_factory=dict)
     by_token: dict[str, Execution] = field(default_factory=dict)
-    foreign: int = 0
+    unmanaged: int = 0
     retried: dict[str, datetime] = field(default_factory=dict)
     """Executions that somebody has let go on by hand → until when they run."""
     changed: Callable[[Execution], None] = lambda _: None
@@ -155,7 +155,7 @@ class SageMaker:
         if known is not None and self.agenda.now - known.started_at < TOKEN_MEMORY:
             self.trouble.counts["token deduplicated"] += 1
             return known.arn
-        by_hand = self.foreign + len(self._still_retried())
+        by_hand = self.unmanaged + len(self._still_retried())
         if sum(e.alive for e in self.executions.values()) + by_hand >= self.quota:
             self.trouble.counts["quota reached"] += 1
             raise QuotaReached("ResourceLimitExceeded: simulated")
@@ -202,7 +202,7 @@ class SageMaker:
     def running(self, *, since: datetime) -> dict[str, str]:
         ours = {e.arn: e.name for e in self.executions.values() if e.alive and self._listed(e, since)}
         ours |= {arn: self.executions[arn].name for arn in self._still_retried()}
-        return ours | {f"{BY_HAND}{number}": "by-hand" for number in range(self.foreign)}
+        return ours | {f"{BY_HAND}{number}": "by-hand" for number in range(self.unmanaged)}
 
     def _still_retried(self) -> list[str]:
         return [arn for arn, until in self.retried.items() if until > self.agenda.now]
@@ -213,7 +213,7 @@ class SageMaker:
 
     def status(self, execution_arn: str) -> str:
         if execution_arn.startswith(BY_HAND):
-            runs = int(execution_arn.removeprefix(BY_HAND)) < self.foreign
+            runs = int(execution_arn.removeprefix(BY_HAND)) < self.unmanaged
             return "Executing" if runs else "Succeeded"
         if execution_arn in self._still_retried():
             return "Executing"

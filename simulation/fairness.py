@@ -284,7 +284,7 @@ LARGE_BOUND = 15 * MINUTE + LARGE_HOURS * HOUR
 
 
 @dataclass
-class Found:
+class Items:
     """All that was measured."""
 
     shares: list[tuple[float, float]] = field(default_factory=list)
@@ -313,7 +313,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=20, help="of each measurement (default: 20)")
     seeds = parser.parse_args().seeds
     tasks = [(name, seed) for seed in range(seeds) for name in MEASURES]
-    found = Found()
+    found = Items()
     with Pool() as pool:
         done = pool.imap_unordered(_run, tasks)
         for name, value in track(done, "measuring", total=len(tasks), console=Console(stderr=True)):
@@ -337,7 +337,7 @@ class Row:
     holds: bool
 
 
-def report(found: Found) -> list[Row]:
+def report(found: Items) -> list[Row]:
     """Return a row for each measurement."""
     rows = []
     kinds = ((found.shares, "nobody else"), (found.visitors, "newcomers, and tenants that come and go"))

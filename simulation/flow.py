@@ -102,15 +102,15 @@ class Flow:
     def _dispatch(self, now: float, known: dict[str, Job]) -> Iterable[Run]:
         found: list[Run] = []
         while True:
-            sight = self.room.look(self.policy, _time(now))
-            snapshot = sight.snapshot
+            read_set = self.room.look(self.policy, _time(now))
+            snapshot = read_set.snapshot
             plan = self.engine(snapshot, self.policy, _time(now))
             self.again = None if plan.again_at is None else (plan.again_at - BEGIN).total_seconds()
             if not plan.admissions:
                 if dict(plan.saved) != dict(snapshot.ledger.saved):
                     self.room.remember_saved(plan, snapshot.ledger)
                 return found
-            for decision in self.room.commit(plan, sight, self.policy, _time(now)).admissions:
+            for decision in self.room.commit(plan, read_set, self.policy, _time(now)).admissions:
                 job = known[decision.place.request_id]
                 run = Run(
                     job,

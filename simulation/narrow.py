@@ -8,7 +8,7 @@ from unittest.mock import patch
 from trainyard.adapters.memory import store as memory
 from trainyard.application import dispatch, waiting_room
 from trainyard.application import store as application
-from trainyard.application.dispatch import KeptPass
+from trainyard.application.dispatch import PassRecord
 from trainyard.application.store import Write, bytes_written
 from trainyard.contracts import decisions
 
@@ -43,7 +43,7 @@ def narrow_limits(counts: Counter[str], *, bytes_too: bool) -> Iterator[None]:
         counts["transaction of too many bytes"] += sum(map(bytes_written, writes)) > transaction_bytes
         return together
 
-    def encoded(record: KeptPass) -> bytes:
+    def encoded(record: PassRecord) -> bytes:
         values = encode(record)
         counts["item too large"] += len(values) > PASS_BYTES
         return values

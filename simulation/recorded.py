@@ -6,7 +6,7 @@ from pathlib import Path
 
 from simulation.scenario import draw
 from simulation.world import World
-from trainyard.application.dispatch import KeptPass
+from trainyard.application.dispatch import PassRecord
 from trainyard.contracts.decisions import decode_pass, encode_pass
 from trainyard.domain.admission import ENGINE_VERSION
 
@@ -22,7 +22,7 @@ def recorded(seed: int) -> list[bytes]:
     world = World(scenario)
     found: list[bytes] = []
 
-    def keep(kept: KeptPass) -> bytes:
+    def keep(kept: PassRecord) -> bytes:
         found.append(encode_pass(kept))
         return found[-1]
 

@@ -49,7 +49,7 @@ class Step:
 
     at: datetime
     what: str
-    """"policy", "pause", "resume", "pause tenant", "resume tenant", "stop", "retrain", "foreign", "drift"."""
+    """"policy", "pause", "resume", "pause tenant", "resume tenant", "stop", "retrain", "unmanaged", "drift"."""
     subject: str = ""
     number: int = 0
 
@@ -251,7 +251,7 @@ def _steps(random: Random, tenants: list[Tenant], policies: int, hours: float) -
         return BEGIN + timedelta(minutes=random.uniform(2, hours * 50))
 
     steps = [Step(some_time(), "policy", number=number) for number in range(1, policies)]
-    for what, chance in (("stop", 0.5), ("stop", 0.5), ("retrain", 0.4), ("foreign", 0.3), ("drift", 0.25)):
+    for what, chance in (("stop", 0.5), ("stop", 0.5), ("retrain", 0.4), ("unmanaged", 0.3), ("drift", 0.25)):
         if random.random() < chance:
             steps.append(Step(some_time(), what, random.choice(tenants).tenant_id, random.randint(1, 2)))
     for what in ("", " tenant", " tier"):

@@ -26,10 +26,10 @@ from trainyard.adapters.memory.edges import (
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.arrival_limits import ArrivalLimits
 from trainyard.application.book import Book
-from trainyard.application.dispatch import Dispatch, KeptPass, PassReport
+from trainyard.application.dispatch import Dispatch, PassRecord, PassReport
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Arrival, Intake, Verdict
-from trainyard.application.owed import Owed
+from trainyard.application.outbox import OutboxRelay
 from trainyard.application.policies import Policies
 from trainyard.application.ports import Enlisted, Enlistment
 from trainyard.application.reconcile import Reconcile
@@ -41,7 +41,7 @@ from trainyard.application.waiting_room import (
     BY_END,
     LEDGER,
     SOMEBODY,
-    Ring,
+    BellRing,
     WaitingRoom,
     ring_from,
 )
@@ -162,7 +162,7 @@ class World:
             tier.name: self._queue(f"tier-{tier.name}", self.enlister) for tier in scenario.policies[0].tiers
         }
         self.ring_planned = False
-        self.rings: list[Ring] = []
+        self.rings: list[BellRing] = []
         store = Troubled(self.store, "store", self.trouble)
         executions = Troubled(self.sagemaker, "sagemaker", self.trouble)
         self.room = WaitingRoom(store=store, retention=timedelta(days=30), rest=self.rest)
@@ -201,7 +201,7 @@ class World:
             prices=PRICES,
             **shared,
         )
-        self.owed_case = Owed(
+        self.owed_case = OutboxRelay(
             policies=self.policies,
             waiting_room=self.room,
             book=Book(store=store),
@@ -255,7 +255,7 @@ class World:
         """End all trouble, as an operator would, and go on until nothing moves any more."""
         self.trouble.active = False
         self.store.lag = 0
-        self.sagemaker.foreign, self.sagemaker.quota = 0, 1000
+        self.sagemaker.unmanaged, self.sagemaker.quota = 0, 1000
         self.sagemaker.retried.clear()
         self.scenario.outages.clear()
         self._generous()
@@ -461,7 +461,7 @@ class World:
     def _count_pass(self, report: PassReport) -> None:
         self.counts["conflict lost"] += report.conflicts
         self.counts["sweep adopted"] += sum(start.adopted for start in report.starts)
-        self.counts["set aside reopened"] += report.reopened
+        self.counts["set aside reopened"] += report.unparked
         self.counts["admitted by what rings named"] += report.hinted and bool(report.admissions)
         for decision in report.admissions:
             self.counts["borrowed"] += decision.borrowed
@@ -488,7 +488,7 @@ class World:
         self.counts["ledger corrected"] += bool(repairs.recounted)
         self.counts["missed end found"] += len(repairs.ended)
         self.counts["slot released"] += len(repairs.released)
-        self.counts["foreign counted"] += repairs.foreign
+        self.counts["foreign counted"] += repairs.unmanaged
         paid = self.owed_case.pay(now)
         self.counts["record put right"] += len(paid.corrected)
         self.counts["told of money"] += len(paid.told)
@@ -684,15 +684,15 @@ class World:
                     account_id=ACCOUNT, event_id=f"ask-{now}", tenant_id=step.subject, data_set=None
                 )
                 self.uploads.send(asked)
-            case "foreign":
-                self.sagemaker.foreign = step.number
+            case "unmanaged":
+                self.sagemaker.unmanaged = step.number
                 self.counts["started by hand"] += step.number
                 self.agenda.after(1200, self._no_foreign)
             case "drift":
                 self._drift(step.subject)
 
     def _no_foreign(self) -> None:
-        self.sagemaker.foreign = 0
+        self.sagemaker.unmanaged = 0
 
     def _stop_one(self, tenant_id: str) -> None:
         of_tenant = [
@@ -710,7 +710,7 @@ class World:
         self.checks.drift = {"used": 1, tier: 1}
         self.counts["ledger put wrong by hand"] += 1
         self.store.checks = None
-        self.store.transact([Update(LEDGER, add={"used": 1, f"used_in_{tier}": 1, "moves": 1})])
+        self.store.transact([Update(LEDGER, add={"used": 1, f"used_in_{tier}": 1, "usage_version": 1})])
         self.store.checks = self.checks
         self.checks.ledger_before = self._operator().ledger()
 
@@ -731,7 +731,7 @@ class World:
             self.log_lines.append(text)
 
 
-def _encode_pass(record: KeptPass) -> bytes:
+def _encode_pass(record: PassRecord) -> bytes:
     return decisions.encode_pass(record)  # looked up at each call: `narrow_limits` counts there
 
 

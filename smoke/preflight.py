@@ -27,13 +27,13 @@ def _needed_instances(suite: Suite) -> dict[str, int]:
     policy = suite.shipped_policy
     needed: dict[str, int] = {}
     for tier in policy.tiers:
-        at_once = min(tier.quota + tier.borrowing_limit, policy.running_max)
+        parallel_map = min(tier.quota + tier.borrowing_limit, policy.running_max)
         for choice in tier.instances:
             for name, count in (
                 (f"{choice.training_instance_type} for training job usage", choice.training_instance_count),
                 (f"{choice.processing_instance_type} for processing job usage", 1),
             ):
-                needed[name] = max(needed.get(name, 0), at_once * count)
+                needed[name] = max(needed.get(name, 0), parallel_map * count)
     return needed
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from ministack.core import iam_evaluator
 
-from local import mends
+from local import patches
 from local.cloud import REPOSITORY
 from local.deploy import load_template
 from tests.build import ACCOUNT
-from trainyard.adapters.aws.estate import Estate
+from trainyard.adapters.aws.deployment_names import DeploymentNames
 
 STACK = "yard"
 DATA_KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/data"
@@ -25,7 +25,7 @@ POOLED_ROLES = f"{ROLES}pool/"
 ACCESS_ROLE = f"arn:aws:iam::{ACCOUNT}:role/trainyard/{STACK}/{STACK}-TenantAccessRole"
 Document = dict[str, Any]
 
-ESTATE = Estate(
+ESTATE = DeploymentNames(
     stack=STACK,
     stage="dev",
     partition="aws",
@@ -79,7 +79,7 @@ def decision(call: Call, document: Document, *, resource_policy: bool = False) -
 
 @cache
 def mended() -> None:
-    mends.put_variables_in_place()
+    patches.put_variables_in_place()
 
 
 def template(**parameters: str) -> "Written":

@@ -11,7 +11,7 @@ fair share between tenants. It runs training jobs and not pipelines.
 from collections import deque
 from collections.abc import Mapping
 
-from benchmarks.yard import Yard
+from benchmarks.harness import Harness
 from simulation.flow import Job
 from trainyard.domain.errors import OutcomeUnknown, Throttled
 
@@ -20,27 +20,27 @@ SCHEDULE_SECONDS = 1.0
 
 
 class Batch:
-    def __init__(self, yard: Yard, quotas: Mapping[str, int], weights: Mapping[str, int]) -> None:
-        self.yard, self.quotas, self.weights = yard, quotas, weights
+    def __init__(self, harness: Harness, quotas: Mapping[str, int], weights: Mapping[str, int]) -> None:
+        self.harness, self.quotas, self.weights = harness, quotas, weights
         self.jobs: dict[str, dict[str, deque[Job]]] = {tier: {} for tier in quotas}
         self.running: dict[str, list[tuple[str, float, float]]] = {tier: [] for tier in quotas}
         """Tier → tenant, begin and end of what runs or ended within the decay time."""
-        yard.every(SCHEDULE_SECONDS, self.schedule)
+        harness.every(SCHEDULE_SECONDS, self.schedule)
 
     def submit(self, job: Job) -> None:
         def send() -> None:
             while True:  # with a client token, until it is answered
                 try:
-                    self.yard.call("batch:SubmitServiceJob")
+                    self.harness.call("batch:SubmitServiceJob")
                     return
                 except (Throttled, OutcomeUnknown):
                     continue
 
-        self.yard.invoke(send)
+        self.harness.invoke(send)
         self.jobs[job.tier].setdefault(job.tenant_id, deque()).append(job)
 
     def schedule(self) -> None:
-        now = self.yard.seconds
+        now = self.harness.seconds
         for tier, quota in self.quotas.items():
             recent = self.running[tier] = [r for r in self.running[tier] if r[2] > now - DECAY_SECONDS]
             free = quota - sum(end > now for _, _, end in recent)
@@ -60,10 +60,10 @@ class Batch:
                 if not waiting[tenant]:
                     del waiting[tenant]
                 shares[tenant] += SCHEDULE_SECONDS / self.weights.get(tenant, 1)
-                self.yard.troubled, troubled = False, self.yard.troubled
-                self.yard.calls["sagemaker:StartPipelineExecution"] -= 1  # Batch's own
-                self.yard.start(f"{tier}-{job.number}", f"token {job.number}", job)
-                self.yard.spent, self.yard.troubled = 0.0, troubled
+                self.harness.troubled, troubled = False, self.harness.troubled
+                self.harness.calls["sagemaker:StartPipelineExecution"] -= 1  # Batch's own
+                self.harness.start(f"{tier}-{job.number}", f"token {job.number}", job)
+                self.harness.spent, self.harness.troubled = 0.0, troubled
                 recent.append((tenant, now, now + job.seconds))
                 free -= 1
 

@@ -8,7 +8,7 @@ serves all tiers of a pass, which is kinder than one each. The SDK makes a new t
 from collections.abc import Mapping
 from datetime import timedelta
 
-from benchmarks.yard import Message, Queue, Yard
+from benchmarks.harness import Harness, Message, Queue
 from simulation.flow import Job
 from trainyard.domain.errors import OutcomeUnknown, Throttled
 
@@ -17,19 +17,19 @@ VISIBILITY_SECONDS = 120.0
 
 
 class Blog:
-    def __init__(self, yard: Yard, quotas: Mapping[str, int], longest: float) -> None:
-        self.yard, self.quotas, self.longest = yard, quotas, longest
-        self.queues = {tier: Queue(yard, VISIBILITY_SECONDS) for tier in quotas}
+    def __init__(self, harness: Harness, quotas: Mapping[str, int], longest: float) -> None:
+        self.harness, self.quotas, self.longest = harness, quotas, longest
+        self.queues = {tier: Queue(harness, VISIBILITY_SECONDS) for tier in quotas}
         self.tokens = 0
-        yard.every(TIMER_SECONDS, self.run_pass)
+        harness.every(TIMER_SECONDS, self.run_pass)
 
     def submit(self, job: Job) -> None:
         self.queues[job.tier].send(job)
 
     def run_pass(self) -> None:
-        listed = self.yard.listed(self.yard.now - timedelta(seconds=self.longest))
+        listed = self.harness.listed(self.harness.now - timedelta(seconds=self.longest))
         for tier, quota in self.quotas.items():
-            free = quota - sum(e.runs_at(self.yard.agenda.now) for e in listed if e.job.tier == tier)
+            free = quota - sum(e.runs_at(self.harness.agenda.now) for e in listed if e.job.tier == tier)
             while free > 0 and (batch := self.queues[tier].poll(min(free, 10))):
                 for message in batch:
                     self._start(tier, message)
@@ -38,7 +38,7 @@ class Blog:
     def _start(self, tier: str, message: Message) -> None:
         self.tokens += 1
         try:
-            self.yard.start(f"{tier}-{message.body.number}", f"token {self.tokens}", message.body)
+            self.harness.start(f"{tier}-{message.body.number}", f"token {self.tokens}", message.body)
             self.queues[tier].delete(message)
         except (Throttled, OutcomeUnknown):
             return  # the message comes again

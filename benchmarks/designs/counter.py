@@ -7,7 +7,7 @@ message comes again. It is tried at each arrival and each end, and each minute.
 
 from collections.abc import Mapping
 
-from benchmarks.yard import Execution, Message, Queue, Yard
+from benchmarks.harness import Execution, Harness, Message, Queue
 from simulation.flow import Job
 from trainyard.domain.errors import OutcomeUnknown, Throttled
 
@@ -15,30 +15,30 @@ VISIBILITY_SECONDS = 60.0
 
 
 class Counter:
-    def __init__(self, yard: Yard, quotas: Mapping[str, int]) -> None:
-        self.yard, self.quotas = yard, quotas
-        self.queues = {tier: Queue(yard, VISIBILITY_SECONDS) for tier in quotas}
+    def __init__(self, harness: Harness, quotas: Mapping[str, int]) -> None:
+        self.harness, self.quotas = harness, quotas
+        self.queues = {tier: Queue(harness, VISIBILITY_SECONDS) for tier in quotas}
         self.counts = dict.fromkeys(quotas, 0)
         self.tokens = 0
-        yard.ended = self.end
-        yard.every(60.0, self.all_tiers)
+        harness.ended = self.end
+        harness.every(60.0, self.all_tiers)
 
     def submit(self, job: Job) -> None:
         self.queues[job.tier].send(job)
-        self.yard.invoke(lambda: self.fill(job.tier))
+        self.harness.invoke(lambda: self.fill(job.tier))
 
     def all_tiers(self) -> None:
         for tier in self.quotas:
-            self.yard.invoke(lambda tier=tier: self.fill(tier))  # type: ignore[misc]
+            self.harness.invoke(lambda tier=tier: self.fill(tier))  # type: ignore[misc]
 
     def end(self, execution: Execution) -> None:
-        self.yard.invoke(lambda: self._give_back(execution.job.tier))
-        self.yard.invoke(lambda: self.fill(execution.job.tier))
+        self.harness.invoke(lambda: self._give_back(execution.job.tier))
+        self.harness.invoke(lambda: self.fill(execution.job.tier))
 
     def _give_back(self, tier: str) -> None:
         for _ in range(3):  # a Lambda's retries
             try:
-                self.yard.call("dynamodb:UpdateItem", lambda: self._add(tier, -1))
+                self.harness.call("dynamodb:UpdateItem", lambda: self._add(tier, -1))
                 return
             except OutcomeUnknown:
                 continue  # an event is handled at least once
@@ -55,17 +55,17 @@ class Counter:
         """Start messages until the counter is at its maximum."""
         while batch := self.queues[tier].poll(1):
             (message,) = batch
-            if not self.yard.call("dynamodb:UpdateItem", lambda: self._add(tier, 1)):
-                message.visible_at = self.yard.agenda.now  # it is put back at once, which is kinder than a wait
+            if not self.harness.call("dynamodb:UpdateItem", lambda: self._add(tier, 1)):
+                message.visible_at = self.harness.agenda.now  # it is put back at once, which is kinder than a wait
                 return
             self._start(tier, message)
 
     def _start(self, tier: str, message: Message) -> None:
         self.tokens += 1
         try:
-            self.yard.start(f"{tier}-{message.body.number}", f"token {self.tokens}", message.body)
+            self.harness.start(f"{tier}-{message.body.number}", f"token {self.tokens}", message.body)
         except (Throttled, OutcomeUnknown):
-            self.yard.call("dynamodb:UpdateItem", lambda: self._add(tier, -1))
+            self.harness.call("dynamodb:UpdateItem", lambda: self._add(tier, -1))
             return
         self.queues[tier].delete(message)
 
@@ -74,4 +74,4 @@ class Counter:
 
     def leaked(self) -> int:
         """Return by how much the counters differ from what runs."""
-        return self.yard.amiss(self.counts)
+        return self.harness.amiss(self.counts)

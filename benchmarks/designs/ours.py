@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from benchmarks.yard import Execution, Message, Queue, Yard
+from benchmarks.harness import Execution, Harness, Message, Queue
 from simulation.flow import Job, submission_of
 from trainyard.adapters.aws.queues import SqsRedelivery
 from trainyard.adapters.memory.edges import (
@@ -35,7 +35,7 @@ from trainyard.application.waiting_room import (
     BY_END,
     LEDGER,
     SOMEBODY,
-    Ring,
+    BellRing,
     WaitingRoom,
     ring_from,
 )
@@ -76,7 +76,7 @@ class Metered:
     """A store whose calls take time, are counted, and are billed as DynamoDB bills them."""
 
     store: MemoryStore
-    yard: Yard
+    harness: Harness
     read_units: float = 0.0
     write_units: float = 0.0
     written: Callable[[Key, float], None] = lambda _key, _units: None
@@ -85,18 +85,18 @@ class Metered:
     def get(self, *keys: Key) -> list[Item | None]:
         operation = "dynamodb:GetItem" if len(keys) == 1 else "dynamodb:BatchGetItem"
         self.read_units += len(keys)  # consistent, of 4 KB at most
-        return list(self.yard.call(operation, lambda: self.store.get(*keys)))
+        return list(self.harness.call(operation, lambda: self.store.get(*keys)))
 
     def query(self, index: str, partition: str, **options: Any) -> Page:
         before = self.store.bytes_queried
-        page: Page = self.yard.call("dynamodb:Query", lambda: self.store.query(index, partition, **options))
+        page: Page = self.harness.call("dynamodb:Query", lambda: self.store.query(index, partition, **options))
         self.read_units += max(1.0, (self.store.bytes_queried - before) / 4096)
         return page
 
     def transact(self, writes: Sequence[Write]) -> None:
         """Write, and bill the larger of each item before and after twice, its entries in indexes once."""
         before = [(self.store.items.get(write.key), self._kilobytes(write.key)) for write in writes]
-        self.yard.call("dynamodb:TransactWriteItems", lambda: self.store.transact(writes))
+        self.harness.call("dynamodb:TransactWriteItems", lambda: self.store.transact(writes))
         for write, (item, kilobytes) in zip(writes, before, strict=True):
             table = 2 * max(kilobytes, self._kilobytes(write.key), 1)
             local, others = self._of_indexes(write.key, item, kilobytes)
@@ -139,26 +139,26 @@ class Poller(NamedTuple):
 class Ours:
     """Implements Executions and ExecutionReports too."""
 
-    yard: Yard
+    harness: Harness
     policy: Policy
     tenants: Sequence[tuple[str, str]]
     """Tenant and tier."""
-    rings: list[Ring] = field(default_factory=list)
+    rings: list[BellRing] = field(default_factory=list)
     woken: bool = False
     planned: dict[str, datetime] = field(default_factory=dict)
     free_at: dict[str, datetime] = field(default_factory=dict)
     """Function → when it can be invoked again."""
 
     def __post_init__(self) -> None:
-        yard = self.yard
+        harness = self.harness
         self.memory = MemoryStore()
         self.memory.clock = self.clock
         self.memory.stream = self.streamed
-        self.store = Metered(self.memory, yard)
+        self.store = Metered(self.memory, harness)
         self.jobs: dict[str, Job] = {}
         self.room = WaitingRoom(store=self.store, retention=timedelta(days=30), rest=self.rest)
-        self.queues = {tier.name: Queue(yard, 370.0) for tier in self.policy.tiers}
-        self.status_queue = Queue(yard, 370.0)
+        self.queues = {tier.name: Queue(harness, 370.0) for tier in self.policy.tiers}
+        self.status_queue = Queue(harness, 370.0)
         known = MemoryTenants(*(tenant_named(name, tier) for name, tier in self.tenants), store=self.memory)
         shared: dict[str, Any] = {
             "policies": Policies(
@@ -169,7 +169,7 @@ class Ours:
             "receipts": MemoryReceipts(),
             "announcements": MemoryAnnouncements(),
             "bell": self,
-            "at_once": yard.at_once,
+            "parallel_map": harness.parallel_map,
         }
         without_bell = {name: part for name, part in shared.items() if name != "bell"}
         self.enlist = Enlist(roles=MemoryRoles(), **shared)
@@ -178,19 +178,19 @@ class Ours:
         self.reconciler = Reconcile(
             policies=shared["policies"], waiting_room=self.room, executions=self, record=self.record
         )
-        yard.ended = self.end
-        yard.every(60.0, lambda: self._pass(sweep=True))
-        yard.every(300.0, self._reconcile)
+        harness.ended = self.end
+        harness.every(60.0, lambda: self._pass(sweep=True))
+        harness.every(300.0, self._reconcile)
 
     def clock(self) -> float:
-        return self.yard.now.timestamp()
+        return self.harness.now.timestamp()
 
     # --- wiring ---------------------------------------------------------------------------------------------
 
     def submit(self, job: Job) -> None:
         self.jobs[job.request_id] = job
         queue = self.queues[job.tier]
-        queue.send(submission_of(job, self.yard.now))
+        queue.send(submission_of(job, self.harness.now))
         self._plan(Poller(job.tier, queue, 100, self._enlist), WINDOW_SECONDS)
 
     def end(self, execution: Execution) -> None:
@@ -205,17 +205,17 @@ class Ours:
 
     def _plan(self, poller: "Poller", seconds: float) -> None:
         """Let Lambda poll a queue a while from now, unless it does before."""
-        when = self.yard.agenda.now + timedelta(seconds=seconds)
+        when = self.harness.agenda.now + timedelta(seconds=seconds)
         if self.planned.get(poller.name, when) >= when:
             self.planned[poller.name] = when
-            self.yard.agenda.at(when, lambda: self._take(poller, when))
+            self.harness.agenda.at(when, lambda: self._take(poller, when))
 
     def _take(self, poller: "Poller", planned: datetime) -> None:
         """Take a batch, one invocation at a time; what failed comes again when it is visible."""
         if self.planned.get(poller.name) != planned:
             return
         del self.planned[poller.name]
-        now, queue, name = self.yard.agenda.now, poller.queue, poller.name
+        now, queue, name = self.harness.agenda.now, poller.queue, poller.name
         if self.free_at.get(name, now) > now:
             self._plan(poller, (self.free_at[name] - now).total_seconds())
             return
@@ -232,7 +232,7 @@ class Ours:
             self._come_soon([batch[number] for number in found])
             failed = found
 
-        took = self.yard.invoke(invoke)
+        took = self.harness.invoke(invoke)
         self.free_at[name] = now + timedelta(seconds=took)
         for number, message in enumerate(batch):
             if number not in failed:
@@ -247,20 +247,20 @@ class Ours:
 
         def change(some: list[Message]) -> None:
             for message in some:
-                seconds = SqsRedelivery.SECONDS[message.received - 1] * self.yard.random.uniform(0.5, 1.5)
-                message.visible_at = self.yard.now + timedelta(seconds=seconds)
+                seconds = SqsRedelivery.SECONDS[message.received - 1] * self.harness.random.uniform(0.5, 1.5)
+                message.visible_at = self.harness.now + timedelta(seconds=seconds)
 
         with suppress(Throttled, OutcomeUnknown):
             for begin in range(0, len(early), 10):
                 some = early[begin : begin + 10]
-                self.yard.call("sqs:ChangeMessageVisibilityBatch", lambda some=some: change(some))  # type: ignore[misc]
+                self.harness.call("sqs:ChangeMessageVisibilityBatch", lambda some=some: change(some))  # type: ignore[misc]
 
     def _enlist(self, batch: list[Submission]) -> set[int]:
-        results = self.enlist.enlist_batch(batch, self.yard.now)
+        results = self.enlist.enlist_batch(batch, self.harness.now)
         return {number for number, result in enumerate(results) if isinstance(result, Exception)}
 
     def _settle(self, batch: list[StatusEvent]) -> set[int]:
-        results = self.record.settle(batch, self.yard.now)
+        results = self.record.settle(batch, self.harness.now)
         return {number for number, result in enumerate(results) if isinstance(result, Exception)}
 
     def streamed(self, key: Key, item: Item) -> None:
@@ -269,34 +269,34 @@ class Ours:
             self.rings.append(ring_from(item))
         if (key == BELL or ended) and not self.woken:
             self.woken = True
-            self.yard.agenda.at(self.yard.now + timedelta(seconds=STREAM_SECONDS), self._woken)
+            self.harness.agenda.at(self.harness.now + timedelta(seconds=STREAM_SECONDS), self._woken)
 
     def _woken(self) -> None:
-        now = self.yard.agenda.now
+        now = self.harness.agenda.now
         if self.free_at.get("dispatch", now) > now:
-            self.yard.agenda.at(self.free_at["dispatch"], self._woken)
+            self.harness.agenda.at(self.free_at["dispatch"], self._woken)
             return
         self.woken = False
-        took = self.yard.invoke(lambda: self._pass(sweep=False))
+        took = self.harness.invoke(lambda: self._pass(sweep=False))
         self.free_at["dispatch"] = now + timedelta(seconds=took)
 
     def _pass(self, *, sweep: bool) -> None:
         rings, self.rings = self.rings, []
-        limit = self.yard.spent + 35.0
+        limit = self.harness.spent + 35.0
         self.dispatch.run_pass(
-            self.yard.now, rings=rings, sweep=sweep, out_of_time=lambda: self.yard.spent > limit
+            self.harness.now, rings=rings, sweep=sweep, out_of_time=lambda: self.harness.spent > limit
         )
 
     def _reconcile(self) -> None:
-        self.reconciler.run(self.yard.now)
+        self.reconciler.run(self.harness.now)
 
     def rest(self, number: int) -> None:
-        self.yard.spent += 0.01 * 2**number
+        self.harness.spent += 0.01 * 2**number
 
     # --- ports ----------------------------------------------------------------------------------------------
 
     def ring(self) -> None:
-        self.yard.call(
+        self.harness.call(
             "dynamodb:UpdateItem",
             lambda: self.memory.transact([Update(BELL, add={"rings": 1}, remove=("hints",))]),
         )
@@ -304,23 +304,23 @@ class Ours:
         self.store.written(BELL, 1)
 
     def ring_at(self, when: datetime, now: datetime) -> None:
-        self.yard.call("sqs:SendMessage")
-        self.yard.agenda.at(max(when, self.yard.now), self._ring_now)
+        self.harness.call("sqs:SendMessage")
+        self.harness.agenda.at(max(when, self.harness.now), self._ring_now)
 
     def _ring_now(self) -> None:
-        self.yard.invoke(self.ring)
+        self.harness.invoke(self.ring)
 
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
-        return self.yard.start(name, token, self.jobs[parameters["RequestId"]], description).arn
+        return self.harness.start(name, token, self.jobs[parameters["RequestId"]], description).arn
 
     def status(self, execution_arn: str) -> str:
-        return "Succeeded" if self.yard.describe(self._execution(execution_arn)) else "Executing"
+        return "Succeeded" if self.harness.describe(self._execution(execution_arn)) else "Executing"
 
     def running(self, *, since: datetime) -> dict[str, str]:
-        return {e.arn: e.name for e in self.yard.listed(since) if e.runs_at(self.yard.agenda.now)}
+        return {e.arn: e.name for e in self.harness.listed(since) if e.runs_at(self.harness.agenda.now)}
 
     def started(self, *, since: datetime) -> dict[str, str]:
-        return {e.name: e.arn for e in self.yard.listed(since)}
+        return {e.name: e.arn for e in self.harness.listed(since)}
 
     def stop(self, execution_arn: str) -> None:
         raise AssertionError("nothing is stopped here")
@@ -331,7 +331,7 @@ class Ours:
         return report_of(execution_arn, execution.begins, max(int(execution.job.seconds), 1))
 
     def _execution(self, arn: str) -> Execution:
-        return self.yard.executions[int(arn.rpartition("/")[2])]
+        return self.harness.executions[int(arn.rpartition("/")[2])]
 
     # --- what is left ---------------------------------------------------------------------------------------
 
@@ -343,7 +343,7 @@ class Ours:
 
     def leaked(self) -> int:
         held = self.room.ledger().used_by_tier
-        return self.yard.amiss({tier.name: held.get(tier.name, 0) for tier in self.policy.tiers})
+        return self.harness.amiss({tier.name: held.get(tier.name, 0) for tier in self.policy.tiers})
 
 
 def _index_key(key: Key, item: Item | None, names: Sequence[str]) -> tuple[str, ...]:

@@ -9,15 +9,15 @@ its weight (Temporal); Hatchet has none.
 from collections import deque
 from collections.abc import Mapping
 
-from benchmarks.yard import Execution, Yard
+from benchmarks.harness import Execution, Harness
 from simulation.flow import Job
 
 POLL_SECONDS, HEARTBEAT_SECONDS = 10.0, 30.0
 
 
 class RoundRobin:
-    def __init__(self, yard: Yard, quotas: Mapping[str, int], weights: Mapping[str, int]) -> None:
-        self.yard, self.quotas, self.weights = yard, quotas, weights
+    def __init__(self, harness: Harness, quotas: Mapping[str, int], weights: Mapping[str, int]) -> None:
+        self.harness, self.quotas, self.weights = harness, quotas, weights
         self.jobs: dict[str, dict[str, deque[Job]]] = {tier: {} for tier in quotas}
         self.turns: dict[str, deque[str]] = {tier: deque() for tier in quotas}
         self.left = dict.fromkeys(quotas, 0)
@@ -51,25 +51,25 @@ class RoundRobin:
         found: list[Execution] = []
 
         def start() -> None:
-            found.append(self.yard.start(f"{job.tier}-{job.number}", f"token {job.number}", job))
+            found.append(self.harness.start(f"{job.tier}-{job.number}", f"token {job.number}", job))
 
-        self.yard.invoke(start)
+        self.harness.invoke(start)
         if found:
-            self.yard.agenda.after(POLL_SECONDS, lambda: self._look(found[0]))
+            self.harness.agenda.after(POLL_SECONDS, lambda: self._look(found[0]))
         else:
-            self.yard.agenda.after(HEARTBEAT_SECONDS, lambda: self._start(job))
+            self.harness.agenda.after(HEARTBEAT_SECONDS, lambda: self._start(job))
 
     def _look(self, execution: Execution) -> None:
         ended: list[bool] = []
-        self.yard.invoke(lambda: ended.append(self.yard.describe(execution)))
+        self.harness.invoke(lambda: ended.append(self.harness.describe(execution)))
         if ended == [True]:
             self.held[execution.job.tier] -= 1
             self.fill(execution.job.tier)
         else:
-            self.yard.agenda.after(POLL_SECONDS, lambda: self._look(execution))
+            self.harness.agenda.after(POLL_SECONDS, lambda: self._look(execution))
 
     def waiting(self) -> int:
         return sum(len(jobs) for tenants in self.jobs.values() for jobs in tenants.values())
 
     def leaked(self) -> int:
-        return self.yard.amiss(self.held)
+        return self.harness.amiss(self.held)

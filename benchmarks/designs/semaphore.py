@@ -10,7 +10,7 @@ wait are drawn at once: the next one comes after an exponential time of mean 3 /
 
 from collections.abc import Mapping
 
-from benchmarks.yard import Execution, Yard
+from benchmarks.harness import Execution, Harness
 from simulation.flow import Job
 
 POLL_SECONDS, END_POLL_SECONDS = 3.0, 30.0
@@ -20,8 +20,8 @@ TRANSITIONS_OF_A_POLL, TRANSITIONS_OF_A_RUN, TRANSITIONS_OF_AN_END_POLL = 3, 6, 
 
 
 class Semaphore:
-    def __init__(self, yard: Yard, quotas: Mapping[str, int]) -> None:
-        self.yard, self.quotas = yard, quotas
+    def __init__(self, harness: Harness, quotas: Mapping[str, int]) -> None:
+        self.harness, self.quotas = harness, quotas
         self.waiting_in: dict[str, list[Job]] = {tier: [] for tier in quotas}
         self.owners: dict[str, set[int]] = {tier: set() for tier in quotas}
         self.planned = dict.fromkeys(quotas, False)
@@ -31,12 +31,12 @@ class Semaphore:
     def submit(self, job: Job) -> None:
         self._count_polls(job.tier)
         self.waiting_in[job.tier].append(job)
-        self.yard.calls["states:StateTransition"] += TRANSITIONS_OF_A_RUN
+        self.harness.calls["states:StateTransition"] += TRANSITIONS_OF_A_RUN
         self._plan(job.tier)
 
     def _count_polls(self, tier: str) -> None:
         """Count the polls of those that wait since they were counted last: an update, and a look who owns it."""
-        now = self.yard.seconds
+        now = self.harness.seconds
         rate = min(len(self.waiting_in[tier]) / POLL_SECONDS, POLLS_PER_SECOND_MAX)
         polls = rate * (now - self.counted_until[tier])
         self.counted_until[tier] = now
@@ -48,25 +48,25 @@ class Semaphore:
             self._count_polls(tier)
         whole = int(self.polls)
         self.polls -= whole
-        self.yard.calls["dynamodb:UpdateItem"] += whole
-        self.yard.calls["dynamodb:GetItem"] += whole
-        self.yard.calls["states:StateTransition"] += TRANSITIONS_OF_A_POLL * whole
+        self.harness.calls["dynamodb:UpdateItem"] += whole
+        self.harness.calls["dynamodb:GetItem"] += whole
+        self.harness.calls["states:StateTransition"] += TRANSITIONS_OF_A_POLL * whole
 
     def _plan(self, tier: str) -> None:
         waiting, free = self.waiting_in[tier], self.quotas[tier] - len(self.owners[tier])
         if waiting and free > 0 and not self.planned[tier]:
             self.planned[tier] = True
             rate = min(len(waiting) / POLL_SECONDS, POLLS_PER_SECOND_MAX)
-            self.yard.agenda.after(self.yard.random.expovariate(rate), lambda: self._acquire(tier))
+            self.harness.agenda.after(self.harness.random.expovariate(rate), lambda: self._acquire(tier))
 
     def _acquire(self, tier: str) -> None:
         self.planned[tier] = False
         self._count_polls(tier)
         waiting = self.waiting_in[tier]
         if waiting and len(self.owners[tier]) < self.quotas[tier]:
-            job = waiting.pop(self.yard.random.randrange(len(waiting)))
+            job = waiting.pop(self.harness.random.randrange(len(waiting)))
             self.owners[tier].add(job.number)
-            self.yard.calls["dynamodb:UpdateItem"] += 1
+            self.harness.calls["dynamodb:UpdateItem"] += 1
             self._start(job)
         self._plan(tier)
 
@@ -74,30 +74,30 @@ class Semaphore:
         found: list[Execution] = []
 
         def start() -> None:
-            found.append(self.yard.start(f"{job.tier}-{job.number}", f"token {job.number}", job))
+            found.append(self.harness.start(f"{job.tier}-{job.number}", f"token {job.number}", job))
 
-        self.yard.invoke(start)
+        self.harness.invoke(start)
         if found:
-            self.yard.agenda.after(END_POLL_SECONDS, lambda: self._look(found[0]))
+            self.harness.agenda.after(END_POLL_SECONDS, lambda: self._look(found[0]))
         else:  # the step is repeated
-            self.yard.agenda.after(2.0, lambda: self._start(job))
+            self.harness.agenda.after(2.0, lambda: self._start(job))
 
     def _look(self, execution: Execution) -> None:
         ended: list[bool] = []
-        self.yard.calls["states:StateTransition"] += TRANSITIONS_OF_AN_END_POLL
-        self.yard.invoke(lambda: ended.append(self.yard.describe(execution)))
+        self.harness.calls["states:StateTransition"] += TRANSITIONS_OF_AN_END_POLL
+        self.harness.invoke(lambda: ended.append(self.harness.describe(execution)))
         if ended == [True]:
             tier = execution.job.tier
             self._count_polls(tier)
-            self.yard.calls["dynamodb:UpdateItem"] += 1
+            self.harness.calls["dynamodb:UpdateItem"] += 1
             self.owners[tier].discard(execution.job.number)
             self._plan(tier)
         else:
-            self.yard.agenda.after(END_POLL_SECONDS, lambda: self._look(execution))
+            self.harness.agenda.after(END_POLL_SECONDS, lambda: self._look(execution))
 
     def waiting(self) -> int:
         return sum(map(len, self.waiting_in.values()))
 
     def leaked(self) -> int:
         self.settle()
-        return self.yard.amiss({tier: len(owners) for tier, owners in self.owners.items()})
+        return self.harness.amiss({tier: len(owners) for tier, owners in self.owners.items()})

@@ -14,7 +14,7 @@ from trainyard import bootstrap
 from trainyard.adapters.aws.clients import take_calls
 from trainyard.adapters.aws.items import deserialized
 from trainyard.application.dispatch import PassReport, Start, Started
-from trainyard.application.waiting_room import Ring, ring_from
+from trainyard.application.waiting_room import BellRing, ring_from
 from trainyard.domain.admission import Reason
 from trainyard.domain.errors import Conflict
 from trainyard.telemetry import build_logger, count
@@ -45,7 +45,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {"started": sum(start.result is Started.RUNNING for start in report.starts)}
 
 
-def rings_in(event: dict[str, Any]) -> list[Ring]:
+def rings_in(event: dict[str, Any]) -> list[BellRing]:
     """Return the rings of the bell among the records of a stream."""
     images = [record["dynamodb"].get("NewImage", {}) for record in event.get("Records", ())]
     return [ring_from(deserialized(image)) for image in images if "rings" in image]
@@ -92,7 +92,7 @@ def log_pass(report: PassReport, *, calls: int) -> None:
             "borrowed": sum(decision.borrowed for decision in report.admissions),
             "backfilled": sum(decision.backfilled for decision in report.admissions),
             "saved_for": dict(report.plan.saved),
-            "reopened": report.reopened,
+            "unparked": report.unparked,
             "conflicts": report.conflicts,
             "policy_version": report.policy.version,
             "slots_used": report.snapshot.ledger.used,
@@ -122,7 +122,7 @@ def measure_backlog(report: PassReport, now: datetime) -> None:
         count("TierSlotsLimit", tier.quota, Tier=tier.name)
         count("Waiting", waiting.waiting, Tier=tier.name)
         count("OldestWaitSeconds", wait, unit=MetricUnit.Seconds, Tier=tier.name)
-        for reason, queues in waiting.shelved.items():
+        for reason, queues in waiting.parked.items():
             count("QueuesSetAside", queues, Tier=tier.name, Reason=reason)
     if report.snapshot.partial:
         with suppress(Conflict):

@@ -11,7 +11,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from trainyard import bootstrap
 from trainyard.adapters.aws.tables import DELAYED_RING
 from trainyard.application.ports import Enlisted
-from trainyard.batches import told_again
+from trainyard.batches import batch_item_failures
 from trainyard.contracts.messages import parse_training_request
 from trainyard.domain.requests import Submission
 from trainyard.telemetry import build_logger, count
@@ -37,7 +37,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             report(enlisted)
         else:
             failed[message_id] = enlisted
-    return told_again(logger, event["Records"], failed)
+    return batch_item_failures(logger, event["Records"], failed)
 
 
 def enlist(submissions: list[Submission]) -> list[Enlisted | Exception]:

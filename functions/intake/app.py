@@ -7,7 +7,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
 from trainyard.application.intake import Arrival, Judgement, Verdict
-from trainyard.batches import told_again
+from trainyard.batches import batch_item_failures
 from trainyard.contracts.arrivals import parse_arrival
 from trainyard.domain.errors import Malformed, Throttled
 from trainyard.telemetry import build_logger, count
@@ -30,7 +30,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             settle(message_id, bodies[message_id], result)
         except Exception as error:  # any one message's trouble is its own
             failed[message_id] = error
-    return told_again(logger, event["Records"], failed)
+    return batch_item_failures(logger, event["Records"], failed)
 
 
 def sweep(context: LambdaContext) -> dict[str, Any]:

@@ -40,13 +40,13 @@ def reconcile(context: LambdaContext) -> dict[str, Any]:
         logger.warning("could not be asked about", extra={"request_id": request_id, "detail": detail})
     if repairs.recounted:
         logger.error("the ledger was wrong, and is corrected", extra={"by": repairs.recounted})
-    logger.info("reconciled", extra={"asked": repairs.asked, "foreign": repairs.foreign})
+    logger.info("reconciled", extra={"asked": repairs.asked, "unmanaged": repairs.unmanaged})
     count("EndsMissed", len(repairs.ended))
     count("AsksFailed", len(repairs.failed))
     count("SlotsReleased", len(repairs.released))
     count("ExecutionsOverdue", len(repairs.overdue))
     count("LedgerCorrected", int(bool(repairs.recounted)))
-    count("ForeignExecutions", repairs.foreign)
+    count("UnmanagedExecutions", repairs.unmanaged)
     return {"ended": len(repairs.ended), "recounted": repairs.recounted}
 
 
@@ -63,9 +63,12 @@ def described(request: Request) -> dict[str, Any]:
 def pay() -> None:
     """Do what transactions left owed: budgets and unusual hours told, incomplete records read again."""
     paid = bootstrap.owed().pay(datetime.now(UTC))
-    for todo in paid.told:
-        logger.warning("told of money", extra={"what": todo.what, **{n: str(v) for n, v in todo.values.items()}})
-        count("CostAnomalies" if todo.what == "pace" else "BudgetThresholdsCrossed")
+    for outbox_entry in paid.told:
+        logger.warning(
+            "told of money",
+            extra={"what": outbox_entry.what, **{n: str(v) for n, v in outbox_entry.values.items()}},
+        )
+        count("CostAnomalies" if outbox_entry.what == "pace" else "BudgetThresholdsCrossed")
     for execution in paid.corrected:
         logger.info(
             "record put right",

@@ -7,8 +7,8 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
-from trainyard.application.record import Recorded, Settled, StatusEvent
-from trainyard.batches import told_again
+from trainyard.application.record import Recorded, StatusEvent, StatusResult
+from trainyard.batches import batch_item_failures
 from trainyard.contracts.statuses import RecordStep, parse_execution_status
 from trainyard.domain.errors import Malformed
 from trainyard.domain.lifecycle import state_for_status
@@ -41,11 +41,11 @@ def settle_batch(records: list[dict[str, Any]]) -> dict[str, Any]:
     results = settle([event for _, event in known])
     failed: dict[str, Exception] = {}
     for (record, event), settled in zip(known, results, strict=True):
-        if isinstance(settled, Settled):
+        if isinstance(settled, StatusResult):
             report(settled.recorded, settled.request, event.status)
         else:
             failed[record["messageId"]] = settled
-    return told_again(logger, records, failed)
+    return batch_item_failures(logger, records, failed)
 
 
 def status_event(body: str) -> StatusEvent | None:
@@ -66,7 +66,7 @@ def status_event(body: str) -> StatusEvent | None:
     )
 
 
-def settle(events: list[StatusEvent]) -> list[Settled | Exception]:
+def settle(events: list[StatusEvent]) -> list[StatusResult | Exception]:
     if not events:
         return []
     try:

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from tests.build import PRICES, after, execution, hard, job, policy, step, submission, tier, waiting_room
-from trainyard.application.book import Book, Todo, booking_keys, bookings, pace_key, past_key
+from trainyard.application.book import Book, OutboxEntry, booking_keys, bookings, pace_key, past_key
 from trainyard.application.ports import End
 from trainyard.application.store import Is, Key, Put, Store, Update
 from trainyard.domain.admission import decide
@@ -30,8 +30,8 @@ EARLY = StepRecord(
 def admitted(store: Store, number: int, **changes: str) -> Request:
     room = waiting_room(store)
     room.enlist(submission(number, **changes), LIMITS, after(0))
-    sight = room.look(LIMITS, after(0))
-    room.commit(decide(sight.snapshot, LIMITS, after(0)), sight, LIMITS, after(0))
+    read_set = room.look(LIMITS, after(0))
+    room.commit(decide(read_set.snapshot, LIMITS, after(0)), read_set, LIMITS, after(0))
     found = room.get(submission(number).request_id)
     assert found is not None
     return found
@@ -70,11 +70,11 @@ def test_an_end_is_booked_found_and_put_right(store: Store) -> None:
         end = End(request=request, state=State.SUCCEEDED, execution=record)
         assert room.finish([end], LIMITS, after(60)) == [told]
     assert book.executions(request.request_id) == [record]
-    assert [todo.what for todo in book.todos()] == ["settle"]
+    assert [outbox_entry.what for outbox_entry in book.outbox_entries()] == ["settle"]
     after_all = corrected(record, [step()], PRICES, after(300))
-    room.put_right(record, after_all, LIMITS, after(300))
+    room.correct(record, after_all, LIMITS, after(300))
     with pytest.raises(Conflict):
-        room.put_right(record, after_all, LIMITS, after(301))
+        room.correct(record, after_all, LIMITS, after(301))
     begin = datetime(2026, 11, 1, tzinfo=UTC)
     assert book.executions_of_month("acme", "2026-11", begin, begin + timedelta(days=30)) == [after_all]
     assert list(book.executions_of_day("2026-11-21")) == [after_all]
@@ -82,7 +82,7 @@ def test_an_end_is_booked_found_and_put_right(store: Store) -> None:
     assert (totals.usd, totals.unknown, totals.succeeded) == (Decimal("0.120753"), 0, 1)
     assert room.queue("basic", "acme").spent_usd == Decimal("0.120753")
     assert [run.usd for run in book.past("acme", "set-1")] == [Decimal("0.120753")]
-    assert book.todos() == []
+    assert book.outbox_entries() == []
 
 
 def test_a_threshold_is_owed_until_it_is_done(store: Store) -> None:
@@ -91,12 +91,16 @@ def test_a_threshold_is_owed_until_it_is_done(store: Store) -> None:
     room.finish(
         [End(request=request, state=State.SUCCEEDED, execution=execution(request, "0.55"))], LIMITS, after(60)
     )
-    (todo,) = book.todos()
-    assert (todo.what, int(todo.values["percent"]), todo.values["spent_usd"]) == ("budget", 50, Decimal("0.55"))
+    (outbox_entry,) = book.outbox_entries()
+    assert (outbox_entry.what, int(outbox_entry.values["percent"]), outbox_entry.values["spent_usd"]) == (
+        "budget",
+        50,
+        Decimal("0.55"),
+    )
     for _ in range(2):
-        book.done(todo)
-    assert book.todos() == []
-    assert isinstance(todo, Todo)
+        book.done(outbox_entry)
+    assert book.outbox_entries() == []
+    assert isinstance(outbox_entry, OutboxEntry)
 
 
 def test_requests_are_listed_by_what_became_of_them(store: Store) -> None:

@@ -32,8 +32,8 @@ from trainyard.application.waiting_room import (
     NOBODY,
     PAGE_MIN,
     SOMEBODY,
-    Ring,
-    Sight,
+    BellRing,
+    ReadSet,
     WaitingRoom,
     Wish,
     request_key,
@@ -42,7 +42,7 @@ from trainyard.application.waiting_room import (
 from trainyard.domain.admission import Plan, Reason, decide
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Policy, TenantPolicy
-from trainyard.domain.queues import FRONT_MAX, milliseconds
+from trainyard.domain.queues import HEAD_ENTRIES_MAX, milliseconds
 from trainyard.domain.requests import Outcome, Request, State
 
 SIZES = (choice(10), choice(50, training="ml.m5.xlarge"), choice(100, training="ml.m5.2xlarge"))
@@ -61,15 +61,15 @@ class Room:
     def enlist(self, number: int, *, seconds: float = 0, limits: Policy = LIMITS, **changes: Any) -> Any:
         return self.room.enlist(submission(number, **changes), limits, after(seconds))
 
-    def plan(self, limits: Policy = LIMITS, seconds: float = 0) -> tuple[Plan, Sight]:
-        sight = self.room.look(limits, after(seconds))
-        return decide(sight.snapshot, limits, after(seconds)), sight
+    def plan(self, limits: Policy = LIMITS, seconds: float = 0) -> tuple[Plan, ReadSet]:
+        read_set = self.room.look(limits, after(seconds))
+        return decide(read_set.snapshot, limits, after(seconds)), read_set
 
     def admit(self, limits: Policy = LIMITS, seconds: float = 0) -> list[str]:
-        plan, sight = self.plan(limits, seconds)
+        plan, read_set = self.plan(limits, seconds)
         if not plan.admissions:
             return []
-        done = self.room.commit(plan, sight, limits, after(seconds)).admissions
+        done = self.room.commit(plan, read_set, limits, after(seconds)).admissions
         return [admission.place.request_id for admission in done]
 
     def finish(self, request: Request, state: State, **changes: Any) -> bool:
@@ -129,11 +129,11 @@ def test_admitting_takes_slots_and_states_together(room: Room) -> None:
 def test_two_decisions_on_one_snapshot_cannot_both_be_committed(room: Room) -> None:
     room.enlist(1)
     room.enlist(2, tier="premium", tenant_id="other")
-    plan, sight = room.plan()
+    plan, read_set = room.plan()
     first, second = [replace(plan, admissions=(admission,)) for admission in plan.admissions]
-    room.room.commit(first, sight, LIMITS, NOW)
+    room.room.commit(first, read_set, LIMITS, NOW)
     with pytest.raises(Conflict):
-        room.room.commit(second, sight, LIMITS, NOW)
+        room.room.commit(second, read_set, LIMITS, NOW)
     assert room.used()[0] == 1
 
 
@@ -149,29 +149,29 @@ def test_two_decisions_on_one_snapshot_cannot_both_be_committed(room: Room) -> N
 def test_a_commit_that_would_exceed_a_limit_changes_nothing(room: Room, lowered: Policy) -> None:
     for number in (1, 2):
         room.enlist(number)
-    plan, sight = room.plan()
+    plan, read_set = room.plan()
     assert len(plan.admissions) == 2
     with pytest.raises(Conflict):
-        room.room.commit(plan, sight, lowered, NOW)
+        room.room.commit(plan, read_set, lowered, NOW)
     assert room.used() == (0, {})
     assert room.state(1).state is State.QUEUED
 
 
 def test_a_request_replaced_after_the_snapshot_is_not_admitted(room: Room) -> None:
     room.enlist(1, data_set="churn")
-    plan, sight = room.plan()
+    plan, read_set = room.plan()
     room.enlist(2, data_set="churn", content=content(event_time=after(9)))
     with pytest.raises(Conflict):
-        room.room.commit(plan, sight, LIMITS, NOW)
+        room.room.commit(plan, read_set, LIMITS, NOW)
     assert (room.state(1).state, room.state(2).state) == (State.SUPERSEDED, State.QUEUED)
 
 
 def test_while_paused_a_decision_made_before_holds_no_longer(room: Room) -> None:
     room.enlist(1)
-    plan, sight = room.plan()
+    plan, read_set = room.plan()
     room.room.set_paused(True)
     with pytest.raises(Conflict):
-        room.room.commit(plan, sight, LIMITS, NOW)
+        room.room.commit(plan, read_set, LIMITS, NOW)
     assert room.admit() == []
     room.room.set_paused(False)
     assert room.admit() == [submission(1).request_id]
@@ -332,23 +332,23 @@ def test_a_queue_that_cannot_go_is_set_aside_until_the_policy_changes(room: Room
     poor = policy(tier(), tenants={"acme": TenantPolicy(budget=hard("0.01"))})
     room.enlist(1, limits=poor)
     plan, _ = room.plan(poor)
-    room.room.shelve(plan.shelved.values(), poor, NOW, plan.month)
+    room.room.park(plan.parked.values(), poor, NOW, plan.month)
     assert room.plan(poor)[1].snapshot.queues == ()
     backlog = room.room.backlog(poor)["basic"]
-    assert (backlog.waiting, dict(backlog.shelved)) == (1, {Reason.BUDGET.value: 1})
-    assert room.room.reopen(poor, after(60)) == 0
-    assert room.room.reopen(replace(poor, version=1), after(60)) == 1
+    assert (backlog.waiting, dict(backlog.parked)) == (1, {Reason.BUDGET.value: 1})
+    assert room.room.unpark(poor, after(60)) == 0
+    assert room.room.unpark(replace(poor, version=1), after(60)) == 1
     found = room.plan(poor)[1].snapshot.queues
     assert [waiting.queue.tenant_id for waiting in found] == ["acme"]
-    room.room.shelve(room.plan(poor)[0].shelved.values(), poor, NOW, "2026-11")
+    room.room.park(room.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
     newer = replace(poor, prices=replace(poor.prices, version="2026-12-24"))
-    assert room.room.reopen(newer, after(60)) == 1, "prices have changed with the code"
-    room.room.shelve(room.plan(poor)[0].shelved.values(), poor, NOW, "2026-11")
-    turns = [room.room.reopen(poor, after(60 * turn)) for turn in range(256)]
+    assert room.room.unpark(newer, after(60)) == 1, "prices have changed with the code"
+    room.room.park(room.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
+    turns = [room.room.unpark(poor, after(60 * turn)) for turn in range(256)]
     assert sum(turns) == 1, "some of all are looked at in turn"
-    room.room.shelve(room.plan(poor)[0].shelved.values(), poor, NOW, "2026-11")
+    room.room.park(room.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
     december = datetime(2026, 12, 1, 0, 1, tzinfo=UTC)
-    assert room.room.reopen(poor, december) == 1, "the month has turned"
+    assert room.room.unpark(poor, december) == 1, "the month has turned"
 
 
 def test_what_a_run_really_cost_replaces_what_it_reserved(room: Room) -> None:
@@ -366,7 +366,7 @@ def test_time_really_used_is_charged_and_nothing_else(room: Room) -> None:
     room.enlist(1)
     room.admit(seconds=10)
     room.finish(room.state(1), State.SUCCEEDED, now=after(70))
-    assert room.room.queue("basic", "acme").used_ms == 60_000
+    assert room.room.queue("basic", "acme").service_ms == 60_000
 
 
 def test_ends_that_come_together_are_settled_together_and_duplicates_among_them_once(room: Room) -> None:
@@ -436,7 +436,7 @@ class Busy:
         self.get, self.transact = store.get, store.transact
 
     def query(self, *given: Any, **named: Any) -> Page:
-        self._store.transact([Update(LEDGER, add={"moves": 1})])
+        self._store.transact([Update(LEDGER, add={"usage_version": 1})])
         return self._store.query(*given, **named)
 
 
@@ -473,10 +473,10 @@ def test_policies_are_versions_that_the_ledger_names(room: Room, store: Store) -
     book = policies(store, LIMITS)
     assert book.current().version == 0
     room.enlist(1)
-    plan, sight = room.plan()
+    plan, read_set = room.plan()
     assert book.apply("other", NOW, note="more slots").version == 1
     with pytest.raises(Conflict):
-        room.room.commit(plan, sight, LIMITS, NOW)
+        room.room.commit(plan, read_set, LIMITS, NOW)
     with pytest.raises(Conflict):
         room.room.look(LIMITS, NOW)
     assert book.rollback(0, after(1)).version == 2
@@ -520,11 +520,11 @@ def test_for_a_large_request_of_a_full_tier_instances_are_saved_too(room: Room) 
 
 def test_a_queue_and_its_places_read_at_different_times_are_read_again(room: Room) -> None:
     room.enlist(1)
-    plan, sight = room.plan()
+    plan, read_set = room.plan()
     (first,) = plan.admissions
     twice = replace(plan, admissions=(first, replace(first, place=replace(first.place, request_id="x"))))
     with pytest.raises(Conflict):
-        room.room.commit(twice, sight, LIMITS, NOW)
+        room.room.commit(twice, read_set, LIMITS, NOW)
 
 
 def test_what_a_paused_tenant_has_waiting_counts_and_holds_its_tier_in_the_policy(
@@ -546,14 +546,14 @@ def test_a_queue_set_aside_for_its_tiers_budget_comes_back_when_there_is_enough(
     room.enlist(2, seconds=1, tenant_id="other", limits=shared)
     assert room.admit(shared, seconds=2) == [submission(1).request_id]
     plan, _ = room.plan(shared, seconds=3)
-    room.room.shelve(plan.shelved.values(), shared, after(3), plan.month)
+    room.room.park(plan.parked.values(), shared, after(3), plan.month)
     assert room.plan(shared, seconds=4)[1].snapshot.queues == ()
-    assert room.room.reopen(shared, after(60)) == 0
+    assert room.room.unpark(shared, after(60)) == 0
     ended = room.state(1)
     room.room.finish(
         [End(request=ended, state=State.SUCCEEDED, execution=execution(ended, "0.01"))], shared, after(90)
     )
-    assert room.room.reopen(shared, after(120)) == 1
+    assert room.room.unpark(shared, after(120)) == 1
     assert room.admit(shared, seconds=121) == [submission(2).request_id]
 
 
@@ -599,9 +599,9 @@ def test_the_front_of_a_lane_is_always_the_first_of_its_places(room: Room) -> No
             (lane,) = lanes.values()
             order = sorted((room.state(n) for n in waiting), key=lambda r: (r.due_at, r.arrived_at, r.request_id))
             ids = [one.request_id for one in order]
-            assert [place.request_id for place in lane.front] == ids[: len(lane.front)]
+            assert [place.request_id for place in lane.head_entries] == ids[: len(lane.head_entries)]
             assert lane.waiting == len(waiting)
-            assert len(lane.front) <= FRONT_MAX
+            assert len(lane.head_entries) <= HEAD_ENTRIES_MAX
         else:
             assert not lanes
 
@@ -611,8 +611,8 @@ def test_what_a_pass_knows_after_its_commit_is_what_it_would_read(room: Room) ->
     for number in range(4):
         room.enlist(number, tenant_id=f"t{number % 2}", limits=limits)
     room.enlist(9, tier="premium", tenant_id="other", limits=limits)
-    plan, sight = room.plan(limits)
-    after_commit = room.room.commit(replace(plan, admissions=plan.admissions[:2]), sight, limits, NOW).sight
+    plan, read_set = room.plan(limits)
+    after_commit = room.room.commit(replace(plan, admissions=plan.admissions[:2]), read_set, limits, NOW).read_set
     assert after_commit is not None
     assert after_commit.snapshot == room.room.look(limits, NOW).snapshot
     assert after_commit.ledger == {
@@ -666,7 +666,7 @@ def test_a_ring_that_names_all_that_waits_is_enough_for_a_pass(room: Room, store
 
 
 def test_rings_that_do_not_name_all_that_waits_are_not_relied_on(room: Room, store: Store) -> None:
-    def told(*rings: Ring) -> list[str]:
+    def told(*rings: BellRing) -> list[str]:
         return [one.queue.tenant_id for one in room.room.look(LIMITS, NOW, rings).snapshot.queues]
 
     enlist_all(room, submission(1))
@@ -753,10 +753,10 @@ def test_more_of_one_tenant_than_a_transaction_takes_are_admitted_in_several(roo
         room.enlist(number, limits=wide, content=content(size_bytes=(number % 3) * 40_000_000 + 1000))
     done: list[str] = []
     for _ in range(4):
-        sight = room.room.look(wide, after(100))
-        plan = decide(sight.snapshot, wide, after(100), admissions_max=48)
+        read_set = room.room.look(wide, after(100))
+        plan = decide(read_set.snapshot, wide, after(100), admissions_max=48)
         if plan.admissions:
-            admitted = room.room.commit(plan, sight, wide, after(100)).admissions
+            admitted = room.room.commit(plan, read_set, wide, after(100)).admissions
             assert admitted, "a commit admits somebody"
             done += [decision.place.request_id for decision in admitted]
     assert len(set(done)) == 60
@@ -790,10 +790,10 @@ def test_an_end_that_comes_before_somebody_is_left_waiting_undoes_the_commit(roo
     room.admit()  # nobody waits: an end wakes nobody
     for number in (2, 3):
         room.enlist(number)
-    plan, sight = room.plan()
+    plan, read_set = room.plan()
     room.finish(room.state(1), State.SUCCEEDED)
     with pytest.raises(Conflict):
-        room.room.commit(plan, sight, LIMITS, NOW)
+        room.room.commit(plan, read_set, LIMITS, NOW)
     assert room.admit() == [submission(2).request_id, submission(3).request_id]
 
 
@@ -801,12 +801,12 @@ def test_what_goes_back_to_the_queue_meanwhile_undoes_a_commit_that_leaves_nobod
     room.enlist(1)
     room.admit()
     room.enlist(2, tier="premium", tenant_id="other")
-    plan, sight = room.plan()
+    plan, read_set = room.plan()
     room.room.requeue(room.state(1), LIMITS, NOW, due_at=after(60), reason="throttled")
     with pytest.raises(Conflict):
-        room.room.commit(plan, sight, LIMITS, NOW)
+        room.room.commit(plan, read_set, LIMITS, NOW)
     assert room.admit() == [submission(2).request_id]
-    assert room.room.ledger().heard is None
+    assert room.room.ledger().drained_through is None
 
 
 def test_a_pass_that_no_ring_woke_reads_all_that_waits(room: Room) -> None:

@@ -45,7 +45,7 @@ tiers:
 
 
 @dataclass
-class Yard:
+class Harness:
     """A deployed service, and the operator's hands on it."""
 
     cloud: Cloud
@@ -199,7 +199,7 @@ def eventually(find: Callable[[], T | None], seconds: float = 30) -> T:
 
 
 @pytest.fixture(scope="session")
-def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     before = dict(os.environ)
     with Cloud() as cloud:
         os.environ |= cloud.environment()
@@ -207,7 +207,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
         outputs = deploy(cloud)
         policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
         policy.write_text(POLICY, encoding="utf-8")
-        made = Yard(cloud, outputs, Deployment("trainyard"))
+        made = Harness(cloud, outputs, Deployment("trainyard"))
         assert made.run("policy", "apply", str(policy)) == 0
         yield made
     os.environ.clear()
@@ -218,5 +218,5 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
 @pytest.fixture(autouse=True)
 def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    if "yard" in request.fixturenames:
-        request.getfixturevalue("yard").cloud.plant_faults()
+    if "harness" in request.fixturenames:
+        request.getfixturevalue("harness").cloud.plant_faults()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.e2e.conftest import Yard
+from tests.e2e.conftest import Harness
 from trainyard.domain.requests import State
 
 CANARY = "canary-4111-1111"
@@ -18,9 +18,9 @@ FILES = {
 }
 
 
-def told(yard: Yard, bucket: str, bus: str) -> Iterator[tuple[str, str]]:
+def told(harness: Harness, bucket: str, bus: str) -> Iterator[tuple[str, str]]:
     """Yield all that the service, SageMaker and AWS hold outside a bucket: what holds it, and the text."""
-    dynamodb, s3, logs = (yard.cloud.client(name) for name in ("dynamodb", "s3", "logs"))
+    dynamodb, s3, logs = (harness.cloud.client(name) for name in ("dynamodb", "s3", "logs"))
     for table in dynamodb.list_tables()["TableNames"]:
         for page in dynamodb.get_paginator("scan").paginate(TableName=table):
             yield f"table {table}", str(page["Items"])
@@ -34,20 +34,20 @@ def told(yard: Yard, bucket: str, bus: str) -> Iterator[tuple[str, str]]:
         name = group["logGroupName"]
         for page in logs.get_paginator("filter_log_events").paginate(logGroupName=name):
             yield f"log group {name}", str([event["message"] for event in page["events"]])
-    for log in Path(yard.cloud.home).glob("logs/*.log"):
+    for log in Path(harness.cloud.home).glob("logs/*.log"):
         yield f"log of job {log.stem}", log.read_text(encoding="utf-8", errors="replace")
     for queue in ("uploads-dlq", "status-dlq", "undelivered-dlq"):
-        yield queue, str(yard.letters(queue))
-    sqs = yard.cloud.client("sqs")
+        yield queue, str(harness.letters(queue))
+    sqs = harness.cloud.client("sqs")
     while messages := sqs.receive_message(QueueUrl=bus, MaxNumberOfMessages=10).get("Messages"):
         for message in messages:
             sqs.delete_message(QueueUrl=bus, ReceiptHandle=message["ReceiptHandle"])
             yield "event bus", message["Body"]
 
 
-def of_sagemaker(yard: Yard, arn: str) -> Iterator[tuple[str, str]]:
+def of_sagemaker(harness: Harness, arn: str) -> Iterator[tuple[str, str]]:
     """Yield what SageMaker tells of an execution and of its jobs."""
-    sagemaker = yard.cloud.client("sagemaker")
+    sagemaker = harness.cloud.client("sagemaker")
     yield arn, str(sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn))
     for step in sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]:
         yield step["StepName"], json.dumps(step, default=str)
@@ -60,17 +60,17 @@ def of_sagemaker(yard: Yard, arn: str) -> Iterator[tuple[str, str]]:
                 yield job, str(call(**{f"{kind}Name": job.rpartition("/")[2]}))
 
 
-def test_no_value_of_a_row_leaves_the_tenants_root(yard: Yard) -> None:
-    bus = yard.listen("canaries", {"source": ["trainyard"]})
-    bucket = yard.create("canaries")
+def test_no_value_of_a_row_leaves_the_tenants_root(harness: Harness) -> None:
+    bus = harness.listen("canaries", {"source": ["trainyard"]})
+    bucket = harness.create("canaries")
     for name, text in FILES.items():
-        yard.put(bucket, f"incoming/{name}/data.csv", text.encode())
-    ended = {request.data_set: request for request in yard.ended("canaries", len(FILES), 90)}
+        harness.put(bucket, f"incoming/{name}/data.csv", text.encode())
+    ended = {request.data_set: request for request in harness.ended("canaries", len(FILES), 90)}
     assert ended["good"].state is State.SUCCEEDED
     assert {name for name, request in ended.items() if request.state is State.FAILED} >= {"headerless", "ragged"}
-    places = [*told(yard, bucket, bus)]
+    places = [*told(harness, bucket, bus)]
     for request in ended.values():
-        places += of_sagemaker(yard, str(request.execution_arn))
+        places += of_sagemaker(harness, str(request.execution_arn))
     kinds = {where.split()[0] for where, _ in places}
     assert kinds >= {"table", "log", "event"}, "there was nothing to look through"
     assert any("/trainyard/" in where for where, _ in places), "the functions' logs were not found"

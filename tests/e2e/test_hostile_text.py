@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.__main__ import build_parser
-from tests.e2e.conftest import POLICY, Yard, eventually
+from tests.e2e.conftest import POLICY, Harness, eventually
 from tests.e2e.test_tenants import WINE
 from trainyard.application.store import Update
 from trainyard.application.waiting_room import request_key
@@ -39,29 +39,29 @@ def harmful(text: str) -> set[str]:
     return {c for c in text if c != "\n" and unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}}
 
 
-def outcome(yard: Yard, *arguments: str) -> int:
+def outcome(harness: Harness, *arguments: str) -> int:
     """Return a command's exit code; argparse leaves by its own way."""
     try:
-        return yard.run(*arguments)
+        return harness.run(*arguments)
     except SystemExit as left:
         return int(left.code or 0)
 
 
 def test_every_command_shows_hostile_text_as_text(
-    yard: Yard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bucket = yard.create("hostile", "--target", STORABLE)
-    yard.put(bucket, "incoming/wine/wine.csv", WINE)
-    yard.put(bucket, "incoming/[/x]\u202e/data.csv", WINE)
-    requests = yard.ended("hostile", 2)
+    bucket = harness.create("hostile", "--target", STORABLE)
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    harness.put(bucket, "incoming/[/x]\u202e/data.csv", WINE)
+    requests = harness.ended("hostile", 2)
     for request in requests:
         spoilt = {"reason": HOSTILE, "data_set": HOSTILE, "algorithm": HOSTILE}
-        yard.deployment.store.transact([Update(request_key(request.request_id), set=spoilt)])
-    yard.post("uploads", {"detail": HOSTILE})
+        harness.deployment.store.transact([Update(request_key(request.request_id), set=spoilt)])
+    harness.post("uploads", {"detail": HOSTILE})
 
     def letter() -> bool:
         capsys.readouterr()
-        assert yard.run("--json", "dlq", "list") == 0
+        assert harness.run("--json", "dlq", "list") == 0
         return any(
             q["queue"] == "trainyard-uploads-dlq" and q["letters"] for q in json.loads(capsys.readouterr().out)
         )
@@ -131,10 +131,10 @@ def test_every_command_shows_hostile_text_as_text(
     for name, choices in given.items():
         for arguments in choices:
             capsys.readouterr()
-            assert outcome(yard, *commands[name], *arguments) in (0, 1, 2), (name, arguments)
+            assert outcome(harness, *commands[name], *arguments) in (0, 1, 2), (name, arguments)
             said = "".join(capsys.readouterr())
             assert not harmful(said), (name, arguments, said)
             shown += said
     assert "[/x][bold]" in shown, "shown as it is"
     assert r"\u202e" in shown
-    assert yard.run("policy", "rollback", "1") == 0
+    assert harness.run("policy", "rollback", "1") == 0

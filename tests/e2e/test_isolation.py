@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.cloud import REGION
-from tests.e2e.conftest import Yard
+from tests.e2e.conftest import Harness
 from trainyard.domain.tenants import Tenant
 
 SILO = ("corp", "corp1", "corp10", "corp-labs", "co")
@@ -31,36 +31,36 @@ DENIED = ("AccessDenied", "403")
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    yard: Yard
+    harness: Harness
     tenants: dict[str, Tenant]
 
     def s3_of(self, role_arn: str) -> Any:
-        return s3(self.yard, **self.yard.cloud.credentials_of(role_arn))
+        return s3(self.harness, **self.harness.cloud.credentials_of(role_arn))
 
 
-def s3(yard: Yard, **credentials: str) -> Any:
+def s3(harness: Harness, **credentials: str) -> Any:
     config = Config(signature_version="s3v4", retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
-    return boto3.client("s3", endpoint_url=yard.cloud.url, region_name=REGION, config=config, **credentials)
+    return boto3.client("s3", endpoint_url=harness.cloud.url, region_name=REGION, config=config, **credentials)
 
 
 @pytest.fixture(scope="module")
-def neighbourhood(yard: Yard) -> Neighbourhood:
-    owner = yard.cloud.client("s3")
+def neighbourhood(harness: Harness) -> Neighbourhood:
+    owner = harness.cloud.client("s3")
     tenants = {}
     for name in (*SILO, *POOL):
-        yard.create(name, tier="premium" if name in POOL else "basic")
+        harness.create(name, tier="premium" if name in POOL else "basic")
         if name in POOL:
             payload = json.dumps({"make": name}).encode()
-            function = yard.outputs["RolesFunction"]
-            answer = yard.cloud.client("lambda").invoke(FunctionName=function, Payload=payload)
+            function = harness.outputs["RolesFunction"]
+            answer = harness.cloud.client("lambda").invoke(FunctionName=function, Payload=payload)
             assert "FunctionError" not in answer
-        tenants[name] = yard.deployment.tenant(name)
-        yard.run("pause", "tenant", name)
+        tenants[name] = harness.deployment.tenant(name)
+        harness.run("pause", "tenant", name)
         for key in KEYS:
             owner.put_object(Bucket=tenants[name].bucket, Key=f"{tenants[name].root}{key}", Body=BODY)
     for prefix in IMPOSTERS:
-        owner.put_object(Bucket=yard.outputs["PoolBucket"], Key=f"{prefix}incoming/x/data.csv", Body=BODY)
-    return Neighbourhood(yard, tenants)
+        owner.put_object(Bucket=harness.outputs["PoolBucket"], Key=f"{prefix}incoming/x/data.csv", Body=BODY)
+    return Neighbourhood(harness, tenants)
 
 
 def denied(call: Callable[..., Any], **arguments: Any) -> bool:
@@ -134,7 +134,7 @@ def run_matrix(there: Neighbourhood, callers: dict[str, tuple[Any, Tenant]]) -> 
 
 
 def test_no_tenants_role_reaches_any_other_tenants_root_in_any_way(
-    yard: Yard, neighbourhood: Neighbourhood, capsys: pytest.CaptureFixture[str]
+    harness: Harness, neighbourhood: Neighbourhood, capsys: pytest.CaptureFixture[str]
 ) -> None:
     callers = {
         name: (neighbourhood.s3_of(tenant.role_arn), tenant) for name, tenant in neighbourhood.tenants.items()
@@ -154,17 +154,17 @@ def test_no_tenants_role_reaches_any_other_tenants_root_in_any_way(
 
 
 def test_credentials_that_are_handed_out_reach_one_tenant_and_one_purpose(
-    yard: Yard, neighbourhood: Neighbourhood, capsys: pytest.CaptureFixture[str]
+    harness: Harness, neighbourhood: Neighbourhood, capsys: pytest.CaptureFixture[str]
 ) -> None:
     callers = {}
     for name in ("corp", "pond"):
         tenant = neighbourhood.tenants[name]
         for purpose in ("upload", "read"):
             capsys.readouterr()
-            assert yard.run("--json", "tenant", "credentials", name, "--purpose", purpose) == 0
+            assert harness.run("--json", "tenant", "credentials", name, "--purpose", purpose) == 0
             found = json.loads(capsys.readouterr().out)
             as_caller = s3(
-                yard,
+                harness,
                 aws_access_key_id=found["AWS_ACCESS_KEY_ID"],
                 aws_secret_access_key=found["AWS_SECRET_ACCESS_KEY"],
                 aws_session_token=found["AWS_SESSION_TOKEN"],
@@ -175,8 +175,8 @@ def test_credentials_that_are_handed_out_reach_one_tenant_and_one_purpose(
             read = {"Bucket": tenant.bucket, "Key": f"{tenant.root}{KEYS[0]}"}
             assert denied(as_caller.put_object, **put) == (purpose == "read")
             if purpose == "upload":
-                foreign = "arn:aws:kms:us-east-1:999999999999:key/11111111-2222-3333-4444-555555555555"
-                assert denied(as_caller.put_object, **put, ServerSideEncryption="aws:kms", SSEKMSKeyId=foreign)
+                unmanaged = "arn:aws:kms:us-east-1:999999999999:key/11111111-2222-3333-4444-555555555555"
+                assert denied(as_caller.put_object, **put, ServerSideEncryption="aws:kms", SSEKMSKeyId=unmanaged)
                 assert denied(as_caller.put_object, **put, SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32)
             assert denied(as_caller.get_object, **got) == (purpose == "upload")
             assert denied(as_caller.get_object, **read)
@@ -184,20 +184,20 @@ def test_credentials_that_are_handed_out_reach_one_tenant_and_one_purpose(
     with capsys.disabled():
         print(f"\nisolation, handed-out credentials: {count:,} attempts, all denied")
     assert passed == []
-    assert yard.run("tenant", "credentials", "corp", "--minutes", "5") == 1
+    assert harness.run("tenant", "credentials", "corp", "--minutes", "5") == 1
     assert "choose between 15 and 60" in capsys.readouterr().err
-    sts = yard.cloud.client("sts")
-    untagged = {"RoleArn": yard.outputs["TenantAccessRoleArn"], "RoleSessionName": "mallory"}
+    sts = harness.cloud.client("sts")
+    untagged = {"RoleArn": harness.outputs["TenantAccessRoleArn"], "RoleSessionName": "mallory"}
     for tags in ([], [{"Key": "other", "Value": "x"}]):
         with pytest.raises(ClientError, match="AccessDenied"):
             sts.assume_role(**untagged, Tags=tags)
 
 
 def test_the_matrix_is_not_empty_words_when_every_layer_is_weakened_it_fails(
-    yard: Yard, neighbourhood: Neighbourhood
+    harness: Harness, neighbourhood: Neighbourhood
 ) -> None:
     """One layer alone holds the others out (tests/unit/test_isolation.py weakens each of them by itself)."""
-    iam, owner = yard.cloud.client("iam"), yard.cloud.client("s3")
+    iam, owner = harness.cloud.client("iam"), harness.cloud.client("s3")
     caller, victim = neighbourhood.tenants["corp"], neighbourhood.tenants["corp1"]
     everything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
@@ -216,21 +216,21 @@ def test_the_matrix_is_not_empty_words_when_every_layer_is_weakened_it_fails(
     finally:
         iam.delete_role_policy(RoleName="trainyard--corp", PolicyName="more")
         for name in ("corp", "corp1"):
-            assert yard.run("tenant", "repair", name) == 0
+            assert harness.run("tenant", "repair", name) == 0
     assert not steal()
 
 
-def test_a_tenants_own_account_puts_data_and_reads_results(yard: Yard) -> None:
-    key = yard.lent_key()
-    bucket = yard.create("federal", "--account", "222222222222", "--kms-key", key)
-    yard.run("pause", "tenant", "federal")
+def test_a_tenants_own_account_puts_data_and_reads_results(harness: Harness) -> None:
+    key = harness.lent_key()
+    bucket = harness.create("federal", "--account", "222222222222", "--kms-key", key)
+    harness.run("pause", "tenant", "federal")
     for key in KEYS:
-        yard.cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=BODY)
+        harness.cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=BODY)
 
     def by(account: str) -> Any:
         iam = boto3.client(
             "iam",
-            endpoint_url=yard.cloud.url,
+            endpoint_url=harness.cloud.url,
             region_name=REGION,
             aws_access_key_id=account,
             aws_secret_access_key="x",
@@ -240,16 +240,16 @@ def test_a_tenants_own_account_puts_data_and_reads_results(yard: Yard) -> None:
         document = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
         iam.put_user_policy(UserName="engineer", PolicyName="all", PolicyDocument=document)
         key = iam.create_access_key(UserName="engineer")["AccessKey"]
-        return s3(yard, aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"])
+        return s3(harness, aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"])
 
-    own, foreign = by("222222222222"), by("333333333333")
+    own, unmanaged = by("222222222222"), by("333333333333")
     own.put_object(Bucket=bucket, Key="incoming/x/more.csv", Body=BODY)
     assert own.get_object(Bucket=bucket, Key=KEYS[3])["Body"].read() == BODY
     assert denied(own.get_object, Bucket=bucket, Key=KEYS[0])
     assert denied(own.put_object, Bucket=bucket, Key=KEYS[1], Body=BODY)
-    assert denied(foreign.put_object, Bucket=bucket, Key="incoming/x/d.csv", Body=BODY)
-    assert denied(foreign.get_object, Bucket=bucket, Key=KEYS[3])
-    assert yard.run("tenant", "update", "federal", "--account", "") == 0
+    assert denied(unmanaged.put_object, Bucket=bucket, Key="incoming/x/d.csv", Body=BODY)
+    assert denied(unmanaged.get_object, Bucket=bucket, Key=KEYS[3])
+    assert harness.run("tenant", "update", "federal", "--account", "") == 0
     assert denied(own.get_object, Bucket=bucket, Key=KEYS[3])
 
 
@@ -267,23 +267,26 @@ DUTIES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def _writes_denied(yard: Yard, name: str, credentials: dict[str, str]) -> int:
+def _writes_denied(harness: Harness, name: str, credentials: dict[str, str]) -> int:
     """Assert that a function writes neither the policy, by a put or in a transaction, nor a record of a tenant,
     and asks for no retraining in another's name; return how many attempts that were."""
     dynamodb, events = (
-        boto3.client(service, endpoint_url=yard.cloud.url, region_name=REGION, **credentials)
+        boto3.client(service, endpoint_url=harness.cloud.url, region_name=REGION, **credentials)
         for service in ("dynamodb", "events")
     )
-    policy = {"TableName": yard.outputs["SchedulerTable"], "Item": {"pk": {"S": "policy"}, "sk": {"S": "policy"}}}
+    policy = {
+        "TableName": harness.outputs["SchedulerTable"],
+        "Item": {"pk": {"S": "policy"}, "sk": {"S": "policy"}},
+    }
     record = {
-        "TableName": yard.outputs["TenantsTable"],
+        "TableName": harness.outputs["TenantsTable"],
         "Key": {"pk": {"S": "tenant#corp"}},
         "UpdateExpression": "SET #b = :b",
         "ExpressionAttributeNames": {"#b": "bucket"},
         "ExpressionAttributeValues": {":b": {"S": "mine"}},
     }
     entry = {
-        "EventBusName": yard.outputs["EventBus"],
+        "EventBusName": harness.outputs["EventBus"],
         "Source": "trainyard",
         "DetailType": "Retraining Requested",
         "Detail": '{"tenant_id": "corp"}',
@@ -301,15 +304,15 @@ def _writes_denied(yard: Yard, name: str, credentials: dict[str, str]) -> int:
 
 
 def test_no_function_reaches_what_its_duty_does_not_need(
-    yard: Yard, neighbourhood: Neighbourhood, capsys: pytest.CaptureFixture[str]
+    harness: Harness, neighbourhood: Neighbourhood, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    roles = {role["RoleName"]: role["Arn"] for role in yard.cloud.client("iam").list_roles()["Roles"]}
+    roles = {role["RoleName"]: role["Arn"] for role in harness.cloud.client("iam").list_roles()["Roles"]}
     count = 0
     for name, forbidden in DUTIES.items():
         starts = (f"trainyard-{name}FunctionRole", f"trainyard-{name}Role")
         (arn,) = {arn for role, arn in roles.items() if role.startswith(starts)}
-        credentials = yard.cloud.credentials_of(arn)
-        as_function = s3(yard, **credentials)
+        credentials = harness.cloud.credentials_of(arn)
+        as_function = s3(harness, **credentials)
         for owner in (neighbourhood.tenants["corp"], neighbourhood.tenants["pond"]):
             for verb, key in forbidden:
                 at = {"Bucket": owner.bucket, "Key": owner.root + key}
@@ -320,16 +323,16 @@ def test_no_function_reaches_what_its_duty_does_not_need(
         for service, call_name, arguments in (
             ("iam", "create_user", {"UserName": "mallory"}),
             ("iam", "delete_role", {"RoleName": "trainyard--corp"}),
-            ("sqs", "purge_queue", {"QueueUrl": yard.outputs["UploadsQueue"]}),
-            ("dynamodb", "delete_table", {"TableName": yard.outputs["TenantsTable"]}),
-            ("dynamodb", "scan", {"TableName": yard.outputs["RequestsTable"]}),
-            ("kms", "schedule_key_deletion", {"KeyId": yard.outputs["DataKeyArn"]}),
+            ("sqs", "purge_queue", {"QueueUrl": harness.outputs["UploadsQueue"]}),
+            ("dynamodb", "delete_table", {"TableName": harness.outputs["TenantsTable"]}),
+            ("dynamodb", "scan", {"TableName": harness.outputs["RequestsTable"]}),
+            ("kms", "schedule_key_deletion", {"KeyId": harness.outputs["DataKeyArn"]}),
             ("s3", "delete_bucket", {"Bucket": neighbourhood.tenants["corp"].bucket}),
         ):
-            client = boto3.client(service, endpoint_url=yard.cloud.url, region_name=REGION, **credentials)
+            client = boto3.client(service, endpoint_url=harness.cloud.url, region_name=REGION, **credentials)
             with pytest.raises(ClientError, match=r"AccessDenied|not authorized"):
                 getattr(client, call_name)(**arguments)
             count += 1
-        count += _writes_denied(yard, name, credentials)
+        count += _writes_denied(harness, name, credentials)
     with capsys.disabled():
         print(f"\nisolation, functions outside their duties: {count} attempts, all denied")

@@ -16,7 +16,7 @@ from local.cloud import Cloud
 from local.demo import data
 from local.deploy import deploy
 from tests.build import s3_event
-from tests.e2e.conftest import Yard, eventually
+from tests.e2e.conftest import Harness, eventually
 from trainyard.adapters.aws.storage import REFUSED_TAG
 from trainyard.domain.requests import State
 
@@ -30,36 +30,36 @@ def event_for(bucket: str, key: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_an_upload_becomes_a_registered_model_that_can_be_approved_and_fetched(
-    yard: Yard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    yard.create("acme")
+    harness.create("acme")
     (tmp_path / "wine.csv").write_bytes(WINE)
-    assert yard.run("upload", "acme", str(tmp_path / "wine.csv")) == 0
-    (request,) = yard.ended("acme")
+    assert harness.run("upload", "acme", str(tmp_path / "wine.csv")) == 0
+    (request,) = harness.ended("acme")
     assert request.state is State.SUCCEEDED
     assert request.outcome is not None
     assert request.outcome.trained_version_id == request.content.version_id
     assert request.outcome.quality is not None
     assert request.outcome.quality > 0.8
     assert float(request.outcome.cost_usd or 0) > 0
-    receipt = yard.receipt(request)
+    receipt = harness.receipt(request)
     assert (receipt["state"], receipt["result"]["model_uri"]) == ("SUCCEEDED", request.outcome.model_uri)
     capsys.readouterr()
-    assert yard.run("--json", "models", "list", "acme") == 0
+    assert harness.run("--json", "models", "list", "acme") == 0
     (model,) = json.loads(capsys.readouterr().out)
     assert (model["version"], model["status"], model["request"]) == (
         1,
         "PendingManualApproval",
         request.request_id,
     )
-    assert yard.run("models", "approve", "acme", "1") == 0
+    assert harness.run("models", "approve", "acme", "1") == 0
     capsys.readouterr()
-    assert yard.run("models", "acme", "--json") == 0
+    assert harness.run("models", "acme", "--json") == 0
     (approved,) = json.loads(capsys.readouterr().out)
     assert (approved["status"], approved["request"]) == ("Approved", request.request_id)
-    assert yard.run("models", "fetch", "acme", "1", "--to", str(tmp_path / "m.tar.gz")) == 0
+    assert harness.run("models", "fetch", "acme", "1", "--to", str(tmp_path / "m.tar.gz")) == 0
     assert (tmp_path / "m.tar.gz").stat().st_size > 1000
-    assert yard.run("models", "fetch", "acme", "7") == 1
+    assert harness.run("models", "fetch", "acme", "7") == 1
     assert "no model version 7" in capsys.readouterr().err
 
 
@@ -74,38 +74,38 @@ def test_an_upload_becomes_a_registered_model_that_can_be_approved_and_fetched(
     ],
 )
 def test_a_key_that_cannot_be_used_is_rejected_with_a_receipt(
-    yard: Yard, name: str, key: str, reason: str
+    harness: Harness, name: str, key: str, reason: str
 ) -> None:
-    bucket = yard.create(name)
-    yard.put(bucket, key, WINE)
-    (request,) = yard.ended(name)
+    bucket = harness.create(name)
+    harness.put(bucket, key, WINE)
+    (request,) = harness.ended(name)
     assert request.state is State.REJECTED
     assert re.search(reason, str(request.reason))
-    assert re.search(reason, yard.receipt(request)["reason"])
+    assert re.search(reason, harness.receipt(request)["reason"])
 
 
-def test_awkward_keys_are_trained_on_as_they_are(yard: Yard) -> None:
-    bucket = yard.create("awkward")
+def test_awkward_keys_are_trained_on_as_they_are(harness: Harness) -> None:
+    bucket = harness.create("awkward")
     keys = ["incoming/a/with space.csv", "incoming/b/a+b%2Fc.csv", "incoming/c/kündigung 数据.csv"]
     for key in keys:
-        yard.put(bucket, key, WINE)
-    found = yard.ended("awkward", 3)
+        harness.put(bucket, key, WINE)
+    found = harness.ended("awkward", 3)
     assert {r.content.key: r.state for r in found} == dict.fromkeys(keys, State.SUCCEEDED)
 
 
-def test_empty_and_oversized_objects_and_suspended_tenants_are_rejected(yard: Yard) -> None:
-    bucket = yard.create("refused")
-    yard.put(bucket, "incoming/x/empty.csv", b"")
-    yard.put(bucket, "incoming/y/large.csv", b"x" * (1024 * 1024 + 1))
-    yard.ended("refused", 2)
-    assert yard.run("tenant", "suspend", "refused") == 0
-    yard.put(bucket, "incoming/z/late.csv", WINE)
-    found = {r.data_set: r for r in yard.ended("refused", 3)}
+def test_empty_and_oversized_objects_and_suspended_tenants_are_rejected(harness: Harness) -> None:
+    bucket = harness.create("refused")
+    harness.put(bucket, "incoming/x/empty.csv", b"")
+    harness.put(bucket, "incoming/y/large.csv", b"x" * (1024 * 1024 + 1))
+    harness.ended("refused", 2)
+    assert harness.run("tenant", "suspend", "refused") == 0
+    harness.put(bucket, "incoming/z/late.csv", WINE)
+    found = {r.data_set: r for r in harness.ended("refused", 3)}
     assert {r.state for r in found.values()} == {State.REJECTED}
     assert "empty" in str(found["x"].reason)
     assert "at most 1,048,576" in str(found["y"].reason)
     assert "suspended" in str(found["z"].reason)
-    s3 = yard.cloud.client("s3")
+    s3 = harness.cloud.client("s3")
 
     def tags(key: str) -> list[dict[str, str]]:
         return list(s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"])
@@ -116,11 +116,11 @@ def test_empty_and_oversized_objects_and_suspended_tenants_are_rejected(yard: Ya
     assert [rule["Expiration"] for rule in rules if rule["Filter"].get("Tag") == REFUSED_TAG] == [{"Days": 7}]
 
 
-def test_what_makes_no_sense_goes_to_the_dead_letters_with_a_reason(yard: Yard) -> None:
-    bucket = yard.create("sense")
-    yard.letters("uploads-dlq")
+def test_what_makes_no_sense_goes_to_the_dead_letters_with_a_reason(harness: Harness) -> None:
+    bucket = harness.create("sense")
+    harness.letters("uploads-dlq")
     good = event_for(bucket, "incoming/x/y.csv")
-    yard.post(
+    harness.post(
         "uploads",
         "{",
         json.dumps(good)[:-30],
@@ -131,7 +131,7 @@ def test_what_makes_no_sense_goes_to_the_dead_letters_with_a_reason(yard: Yard) 
     letters: list[tuple[str, str]] = []
 
     def all_there() -> bool:
-        letters.extend(yard.letters("uploads-dlq"))
+        letters.extend(harness.letters("uploads-dlq"))
         return len(letters) >= 5
 
     eventually(all_there)
@@ -140,32 +140,32 @@ def test_what_makes_no_sense_goes_to_the_dead_letters_with_a_reason(yard: Yard) 
     assert all(reasons)
     assert any("belongs to no tenant" in reason for reason in reasons)
     assert any("account 999999999999" in reason for reason in reasons)
-    assert yard.requests("sense") == []
+    assert harness.requests("sense") == []
 
 
-def test_what_lies_outside_incoming_starts_nothing_and_leaves_nothing(yard: Yard) -> None:
-    bucket = yard.create("outside")
-    yard.put(bucket, "receipts/x/mine.json", b"{}")
-    yard.put(bucket, "stray.csv", WINE)
-    yard.post("uploads", event_for(bucket, "receipts/x/mine.json"), event_for(bucket, "stray.csv"))
-    yard.put(bucket, "incoming/after/wine.csv", WINE)
-    (only,) = yard.ended("outside")
+def test_what_lies_outside_incoming_starts_nothing_and_leaves_nothing(harness: Harness) -> None:
+    bucket = harness.create("outside")
+    harness.put(bucket, "receipts/x/mine.json", b"{}")
+    harness.put(bucket, "stray.csv", WINE)
+    harness.post("uploads", event_for(bucket, "receipts/x/mine.json"), event_for(bucket, "stray.csv"))
+    harness.put(bucket, "incoming/after/wine.csv", WINE)
+    (only,) = harness.ended("outside")
     assert only.data_set == "after"
     keys = [
-        o["Key"] for o in yard.cloud.client("s3").list_objects_v2(Bucket=bucket, Prefix="receipts/")["Contents"]
+        o["Key"] for o in harness.cloud.client("s3").list_objects_v2(Bucket=bucket, Prefix="receipts/")["Contents"]
     ]
     assert keys == [f"receipts/after/{only.request_id}.json", "receipts/x/mine.json"]
 
 
-def test_the_same_upload_delivered_five_more_times_trains_once(yard: Yard) -> None:
-    bucket = yard.create("repeated")
-    version = yard.put(bucket, "incoming/wine/wine.csv", WINE)
+def test_the_same_upload_delivered_five_more_times_trains_once(harness: Harness) -> None:
+    bucket = harness.create("repeated")
+    version = harness.put(bucket, "incoming/wine/wine.csv", WINE)
     copies = [event_for(bucket, "incoming/wine/wine.csv", object_version_id=version) for _ in range(5)]
-    yard.post("uploads", *copies)
-    (request,) = yard.ended("repeated")
-    yard.post("uploads", *copies)
-    eventually(lambda: len(yard.requests("repeated")) == 1 and yard.slots_used() == 0)
-    assert len(yard.executions_of(request)) == 1
+    harness.post("uploads", *copies)
+    (request,) = harness.ended("repeated")
+    harness.post("uploads", *copies)
+    eventually(lambda: len(harness.requests("repeated")) == 1 and harness.slots_used() == 0)
+    assert len(harness.executions_of(request)) == 1
 
 
 @pytest.mark.parametrize(
@@ -178,73 +178,77 @@ def test_the_same_upload_delivered_five_more_times_trains_once(yard: Yard) -> No
     ],
 )
 def test_a_pipeline_that_fails_in_a_step_names_the_step_and_its_last_line(
-    yard: Yard, step: str, body: bytes, reason: str
+    harness: Harness, step: str, body: bytes, reason: str
 ) -> None:
     name = f"fails-{step.lower()}"
-    bucket = yard.create(name)
+    bucket = harness.create(name)
     if step != "Preprocess":
-        yard.cloud.plant_faults(
+        harness.cloud.plant_faults(
             {"operation": f"Step:{step}", "code": "ClientError", "message": reason, "times": 1}
         )
-    yard.put(bucket, "incoming/x/x.csv", body)
-    (request,) = yard.ended(name)
+    harness.put(bucket, "incoming/x/x.csv", body)
+    (request,) = harness.ended(name)
     assert request.state is State.FAILED
     assert str(request.reason).startswith(f"{step}: ")
     assert reason in str(request.reason)
-    assert yard.receipt(request)["reason"] == request.reason
-    assert yard.slots_used() == 0
+    assert harness.receipt(request)["reason"] == request.reason
+    assert harness.slots_used() == 0
 
 
-def test_a_run_that_could_only_not_tell_of_its_end_has_succeeded(yard: Yard) -> None:
-    bucket = yard.create("untold")
-    yard.cloud.plant_faults({"operation": "Step:Record", "code": "ClientError", "message": "killed", "times": 1})
-    yard.put(bucket, "incoming/wine/wine.csv", WINE)
-    (request,) = yard.ended("untold")
-    (model,) = yard.cloud.client("sagemaker").list_model_packages(
-        ModelPackageGroupName=yard.deployment.tenant("untold").model_group
+def test_a_run_that_could_only_not_tell_of_its_end_has_succeeded(harness: Harness) -> None:
+    bucket = harness.create("untold")
+    harness.cloud.plant_faults(
+        {"operation": "Step:Record", "code": "ClientError", "message": "killed", "times": 1}
+    )
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    (request,) = harness.ended("untold")
+    (model,) = harness.cloud.client("sagemaker").list_model_packages(
+        ModelPackageGroupName=harness.deployment.tenant("untold").model_group
     )["ModelPackageSummaryList"]
     assert (request.state, request.reason, request.attempt) == (State.SUCCEEDED, None, 1)
     assert request.outcome is not None
     assert request.outcome.model_package_arn == model["ModelPackageArn"]
-    assert yard.slots_used() == 0
+    assert harness.slots_used() == 0
 
 
-def test_a_model_of_too_low_quality_is_not_registered(yard: Yard) -> None:
-    bucket = yard.create("poor", "--problem", "regression", "--algorithm", "linear")
-    yard.put(bucket, "incoming/diabetes/d.csv", data.bundled("diabetes"))
-    (request,) = yard.ended("poor")
+def test_a_model_of_too_low_quality_is_not_registered(harness: Harness) -> None:
+    bucket = harness.create("poor", "--problem", "regression", "--algorithm", "linear")
+    harness.put(bucket, "incoming/diabetes/d.csv", data.bundled("diabetes"))
+    (request,) = harness.ended("poor")
     assert request.state is State.FAILED
     assert "the model's quality is" in str(request.reason)
-    group = yard.deployment.tenant("poor").model_group
-    packages = yard.cloud.client("sagemaker").list_model_packages(ModelPackageGroupName=group)
+    group = harness.deployment.tenant("poor").model_group
+    packages = harness.cloud.client("sagemaker").list_model_packages(ModelPackageGroupName=group)
     assert packages["ModelPackageSummaryList"] == []
 
 
 @pytest.mark.parametrize("code", ["ResourceLimitExceeded", "ConflictException"])
-def test_a_start_that_sagemaker_cannot_take_now_is_tried_again_later(yard: Yard, code: str) -> None:
+def test_a_start_that_sagemaker_cannot_take_now_is_tried_again_later(harness: Harness, code: str) -> None:
     name = code.lower()[:12]
-    bucket = yard.create(name)
-    yard.cloud.plant_faults({"operation": "StartPipelineExecution", "code": code, "message": "full", "times": 1})
-    yard.put(bucket, "incoming/wine/wine.csv", WINE)
-    eventually(lambda: any(r.reason and code in r.reason for r in yard.requests(name)))
-    eventually(lambda: yard.run("resume", "all") == 0 and yard.requests(name)[0].state is not State.QUEUED)
-    (request,) = yard.ended(name)
-    assert (request.state, request.attempt, len(yard.executions_of(request))) == (State.SUCCEEDED, 2, 1)
+    bucket = harness.create(name)
+    harness.cloud.plant_faults(
+        {"operation": "StartPipelineExecution", "code": code, "message": "full", "times": 1}
+    )
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    eventually(lambda: any(r.reason and code in r.reason for r in harness.requests(name)))
+    eventually(lambda: harness.run("resume", "all") == 0 and harness.requests(name)[0].state is not State.QUEUED)
+    (request,) = harness.ended(name)
+    assert (request.state, request.attempt, len(harness.executions_of(request))) == (State.SUCCEEDED, 2, 1)
 
 
-def test_a_throttled_start_is_tried_again_at_once_with_the_same_token(yard: Yard) -> None:
-    bucket = yard.create("throttled")
-    yard.cloud.plant_faults(
+def test_a_throttled_start_is_tried_again_at_once_with_the_same_token(harness: Harness) -> None:
+    bucket = harness.create("throttled")
+    harness.cloud.plant_faults(
         {"operation": "StartPipelineExecution", "code": "ThrottlingException", "message": "slow", "times": 2}
     )
-    yard.put(bucket, "incoming/wine/wine.csv", WINE)
-    (request,) = yard.ended("throttled")
-    assert (request.state, request.attempt, len(yard.executions_of(request))) == (State.SUCCEEDED, 1, 1)
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    (request,) = harness.ended("throttled")
+    assert (request.state, request.attempt, len(harness.executions_of(request))) == (State.SUCCEEDED, 1, 1)
 
 
-def test_a_start_that_took_effect_but_was_never_answered_runs_once(yard: Yard) -> None:
-    bucket = yard.create("unanswered")
-    yard.cloud.plant_faults(
+def test_a_start_that_took_effect_but_was_never_answered_runs_once(harness: Harness) -> None:
+    bucket = harness.create("unanswered")
+    harness.cloud.plant_faults(
         {
             "operation": "StartPipelineExecution",
             "code": "InternalFailure",
@@ -253,44 +257,44 @@ def test_a_start_that_took_effect_but_was_never_answered_runs_once(yard: Yard) -
             "effect": "lost",
         }
     )
-    yard.put(bucket, "incoming/wine/wine.csv", WINE)
-    (request,) = yard.ended("unanswered")
-    assert (request.state, len(yard.executions_of(request)), yard.slots_used()) == (State.SUCCEEDED, 1, 0)
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    (request,) = harness.ended("unanswered")
+    assert (request.state, len(harness.executions_of(request)), harness.slots_used()) == (State.SUCCEEDED, 1, 0)
 
 
-def test_what_was_admitted_while_sagemaker_is_down_is_started_when_it_is_back(yard: Yard) -> None:
+def test_what_was_admitted_while_sagemaker_is_down_is_started_when_it_is_back(harness: Harness) -> None:
     """After two minutes, and the request is let be as old, the timer's pass takes it up."""
-    bucket = yard.create("down")
-    yard.cloud.kill_sagemaker(600)
+    bucket = harness.create("down")
+    harness.cloud.kill_sagemaker(600)
     try:
-        yard.put(bucket, "incoming/wine/wine.csv", WINE)
-        eventually(lambda: [r for r in yard.requests("down") if r.state is State.ADMITTED])
+        harness.put(bucket, "incoming/wine/wine.csv", WINE)
+        eventually(lambda: [r for r in harness.requests("down") if r.state is State.ADMITTED])
         with pytest.raises(ClientError, match="an outage"):
-            yard.executions()
-        assert yard.requests("down")[0].state is State.ADMITTED
-        assert yard.slots_used() == 1
+            harness.executions()
+        assert harness.requests("down")[0].state is State.ADMITTED
+        assert harness.slots_used() == 1
     finally:
-        yard.cloud.kill_sagemaker(0)
-    yard.age("down", minutes=3)
-    timer = {"FunctionName": yard.outputs["DispatcherFunction"], "Payload": b'{"source": "timer"}'}
-    yard.cloud.client("lambda").invoke(**timer)
-    (request,) = yard.ended("down")
-    assert (request.state, len(yard.executions_of(request)), yard.slots_used()) == (State.SUCCEEDED, 1, 0)
+        harness.cloud.kill_sagemaker(0)
+    harness.age("down", minutes=3)
+    timer = {"FunctionName": harness.outputs["DispatcherFunction"], "Payload": b'{"source": "timer"}'}
+    harness.cloud.client("lambda").invoke(**timer)
+    (request,) = harness.ended("down")
+    assert (request.state, len(harness.executions_of(request)), harness.slots_used()) == (State.SUCCEEDED, 1, 0)
 
 
-def test_a_start_that_sagemaker_refuses_fails_with_its_words(yard: Yard) -> None:
-    bucket = yard.create("invalid")
-    yard.cloud.plant_faults(
+def test_a_start_that_sagemaker_refuses_fails_with_its_words(harness: Harness) -> None:
+    bucket = harness.create("invalid")
+    harness.cloud.plant_faults(
         {"operation": "StartPipelineExecution", "code": "ValidationException", "message": "bad value", "times": 1}
     )
-    yard.put(bucket, "incoming/wine/wine.csv", WINE)
-    (request,) = yard.ended("invalid")
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    (request,) = harness.ended("invalid")
     assert (request.state, request.reason) == (State.FAILED, "ValidationException: bad value")
-    assert yard.slots_used() == 0
+    assert harness.slots_used() == 0
 
 
-def status_event(yard: Yard, name: str, status: str) -> dict[str, Any]:
-    arn = f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/{yard.outputs['PipelineName']}"
+def status_event(harness: Harness, name: str, status: str) -> dict[str, Any]:
+    arn = f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/{harness.outputs['PipelineName']}"
     return {
         "version": "0",
         "id": "1",
@@ -308,224 +312,230 @@ def status_event(yard: Yard, name: str, status: str) -> dict[str, Any]:
     }
 
 
-def test_terminal_events_twice_or_of_others_change_nothing(yard: Yard) -> None:
-    bucket = yard.create("twice")
-    yard.put(bucket, "incoming/wine/wine.csv", WINE)
-    (request,) = yard.ended("twice")
-    yard.letters("status-dlq")
-    yard.post(
+def test_terminal_events_twice_or_of_others_change_nothing(harness: Harness) -> None:
+    bucket = harness.create("twice")
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    (request,) = harness.ended("twice")
+    harness.letters("status-dlq")
+    harness.post(
         "status",
-        status_event(yard, f"{request.request_id}-1", "Failed"),
-        status_event(yard, f"{request.request_id}-2", "Failed"),
-        status_event(yard, "started-by-hand", "Succeeded"),
-        status_event(yard, "f" * 32 + "-1", "Succeeded"),
-        status_event(yard, f"{request.request_id}-1", "Hibernating"),
+        status_event(harness, f"{request.request_id}-1", "Failed"),
+        status_event(harness, f"{request.request_id}-2", "Failed"),
+        status_event(harness, "started-by-hand", "Succeeded"),
+        status_event(harness, "f" * 32 + "-1", "Succeeded"),
+        status_event(harness, f"{request.request_id}-1", "Hibernating"),
         '{"detail-type": "nonsense"}',
     )
-    eventually(lambda: len(yard.letters("status-dlq")) == 1)
-    assert yard.requests("twice")[0].state is State.SUCCEEDED
-    assert yard.slots_used() == 0
+    eventually(lambda: len(harness.letters("status-dlq")) == 1)
+    assert harness.requests("twice")[0].state is State.SUCCEEDED
+    assert harness.slots_used() == 0
 
 
-def test_a_data_set_in_many_parts_trains_once_on_all_of_it(yard: Yard) -> None:
-    bucket = yard.create(
+def test_a_data_set_in_many_parts_trains_once_on_all_of_it(harness: Harness) -> None:
+    bucket = harness.create(
         "parts", "--data-set", "sales:target=revenue,problem=regression,train_on=whole-prefix", tier="standard"
     )
-    yard.run("pause", "all")
+    harness.run("pause", "all")
     for part in range(25):
-        yard.put(bucket, f"incoming/sales/part-{part:03d}.csv", data.sales(60, seed=part))
-    eventually(lambda: len(yard.requests("parts")) == 25)
-    yard.run("resume", "all")
-    found = yard.ended("parts", 25)
+        harness.put(bucket, f"incoming/sales/part-{part:03d}.csv", data.sales(60, seed=part))
+    eventually(lambda: len(harness.requests("parts")) == 25)
+    harness.run("resume", "all")
+    found = harness.ended("parts", 25)
     done = [r for r in found if r.state is State.SUCCEEDED]
     assert {r.state for r in found} == {State.SUCCEEDED, State.SUPERSEDED}
     assert [r.outcome.trained_files for r in done if r.outcome] == [25]
 
 
-def test_retraining_is_asked_for_by_an_event_and_by_a_schedule(yard: Yard) -> None:
-    bucket = yard.create("again", "--retrain", "rate(1 minute)")
-    schedule = yard.cloud.client("scheduler").get_schedule(GroupName="trainyard-retraining", Name="retrain-again")
+def test_retraining_is_asked_for_by_an_event_and_by_a_schedule(harness: Harness) -> None:
+    bucket = harness.create("again", "--retrain", "rate(1 minute)")
+    schedule = harness.cloud.client("scheduler").get_schedule(
+        GroupName="trainyard-retraining", Name="retrain-again"
+    )
     assert schedule["ScheduleExpression"] == "rate(1 minute)"
-    yard.put(bucket, "incoming/wine/wine.csv", WINE)
-    yard.ended("again")
-    assert yard.run("retrain", "again", "--data-set", "wine") == 0
-    yard.ended("again", 2)
-    found = yard.ended("again", 3, seconds=90)
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    harness.ended("again")
+    assert harness.run("retrain", "again", "--data-set", "wine") == 0
+    harness.ended("again", 2)
+    found = harness.ended("again", 3, seconds=90)
     assert [(r.cause.value, r.state) for r in found] == [
         ("upload", State.SUCCEEDED),
         ("retraining", State.SUCCEEDED),
         ("retraining", State.SUCCEEDED),
     ]
-    assert yard.run("tenant", "update", "again", "--retrain", "") == 0
-    names = yard.cloud.client("scheduler").list_schedules(GroupName="trainyard-retraining")["Schedules"]
+    assert harness.run("tenant", "update", "again", "--retrain", "") == 0
+    names = harness.cloud.client("scheduler").list_schedules(GroupName="trainyard-retraining")["Schedules"]
     assert "retrain-again" not in [schedule["Name"] for schedule in names]
 
 
 def test_paused_nothing_starts_and_a_waiting_request_can_be_stopped(
-    yard: Yard, capsys: pytest.CaptureFixture[str]
+    harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bucket = yard.create("halted")
-    assert yard.run("pause", "all") == 0
-    yard.put(bucket, "incoming/wine/wine.csv", WINE)
-    (waiting,) = eventually(lambda: yard.requests("halted"))
-    assert yard.run("stop", waiting.request_id) == 0
-    assert yard.run("resume", "all") == 0
-    (request,) = yard.ended("halted")
-    assert (request.state, yard.executions_of(request)) == (State.CANCELLED, [])
+    bucket = harness.create("halted")
+    assert harness.run("pause", "all") == 0
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    (waiting,) = eventually(lambda: harness.requests("halted"))
+    assert harness.run("stop", waiting.request_id) == 0
+    assert harness.run("resume", "all") == 0
+    (request,) = harness.ended("halted")
+    assert (request.state, harness.executions_of(request)) == (State.CANCELLED, [])
     capsys.readouterr()
-    assert yard.run("stop", request.request_id) == 1
+    assert harness.run("stop", request.request_id) == 1
     assert "CANCELLED already" in capsys.readouterr().err
 
 
 def test_why_a_request_waits_is_explained_and_a_paused_tenant_comes_back(
-    yard: Yard, capsys: pytest.CaptureFixture[str]
+    harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bucket = yard.create("asks")
-    assert yard.run("pause", "tenant", "asks") == 0
-    yard.put(bucket, "incoming/wine/wine.csv", WINE)
-    (waiting,) = eventually(lambda: yard.requests("asks"))
+    bucket = harness.create("asks")
+    assert harness.run("pause", "tenant", "asks") == 0
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    (waiting,) = eventually(lambda: harness.requests("asks"))
     capsys.readouterr()
-    assert yard.run("why", waiting.request_id, "--json") == 0
+    assert harness.run("why", waiting.request_id, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["reason"], told["would_let_it_go"]) == ("the tenant is paused", "trainyard resume tenant")
-    assert yard.run("resume", "tenant", "asks") == 0
-    (request,) = yard.ended("asks")
+    assert harness.run("resume", "tenant", "asks") == 0
+    (request,) = harness.ended("asks")
     assert request.state is State.SUCCEEDED
-    assert yard.run("pause", "tier", "gold") == 1
+    assert harness.run("pause", "tier", "gold") == 1
     assert "there is no tier 'gold'" in capsys.readouterr().err
 
 
-def test_where_every_upload_is_trained_on_each_is_on_its_own_version(yard: Yard) -> None:
-    bucket = yard.create("eager", "--every-upload", "--algorithm", "linear")
-    assert yard.run("pause", "tenant", "eager") == 0
+def test_where_every_upload_is_trained_on_each_is_on_its_own_version(harness: Harness) -> None:
+    bucket = harness.create("eager", "--every-upload", "--algorithm", "linear")
+    assert harness.run("pause", "tenant", "eager") == 0
     bodies = [WINE, WINE + WINE.splitlines(keepends=True)[1]]
-    versions = [yard.put(bucket, "incoming/wine/wine.csv", body) for body in bodies]
-    eventually(lambda: len(yard.requests("eager")) == 2)
-    assert yard.run("resume", "tenant", "eager") == 0
-    requests = yard.ended("eager", count=2)
+    versions = [harness.put(bucket, "incoming/wine/wine.csv", body) for body in bodies]
+    eventually(lambda: len(harness.requests("eager")) == 2)
+    assert harness.run("resume", "tenant", "eager") == 0
+    requests = harness.ended("eager", count=2)
     trained = {r.content.version_id: r.outcome.trained_sha256 for r in requests if r.outcome}
     assert set(trained) == set(versions)
     assert len(set(trained.values())) == 2, "two contents, though only the second lies at the key"
 
 
 def test_a_policy_can_be_compared_and_rolled_back(
-    yard: Yard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = yard.deployment.policies.in_force()
+    before = harness.deployment.policies.in_force()
     other = tmp_path / "other.yaml"
     other.write_text(before.text.replace("running_max: 6", "running_max: 5"), encoding="utf-8")
-    assert yard.run("policy", "diff", str(other)) == 0
+    assert harness.run("policy", "diff", str(other)) == 0
     assert "+running_max: 5" in capsys.readouterr().out
-    assert yard.run("policy", "apply", str(other), "--note", "one less") == 0
-    assert yard.deployment.policies.current().running_max == 5
-    assert yard.run("policy", "rollback", str(before.version)) == 0
-    assert yard.deployment.policies.current().running_max == 6
+    assert harness.run("policy", "apply", str(other), "--note", "one less") == 0
+    assert harness.deployment.policies.current().running_max == 5
+    assert harness.run("policy", "rollback", str(before.version)) == 0
+    assert harness.deployment.policies.current().running_max == 6
     capsys.readouterr()
-    assert yard.run("policy", "history") == 0
+    assert harness.run("policy", "history") == 0
     assert "one less" in capsys.readouterr().out
 
 
 def test_a_policy_that_asks_for_what_jobs_may_not_have_is_refused(
-    yard: Yard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = yard.deployment.policies.in_force().text
+    text = harness.deployment.policies.in_force().text
     for before, after, reason in (
         ("training: ml.m5.large", "training: ml.p4d.24xlarge", "jobs may not run on ml.p4d.24xlarge"),
         ("runtime_max_minutes: 5", "runtime_max_minutes: 721", "720 minutes at most"),
     ):
         other = tmp_path / "other.yaml"
         other.write_text(text.replace(before, after), encoding="utf-8")
-        assert yard.run("policy", "apply", str(other)) == 1
+        assert harness.run("policy", "apply", str(other)) == 1
         assert reason in capsys.readouterr().err
 
 
-def test_an_upload_of_which_s3_tells_nothing_becomes_a_request(yard: Yard) -> None:
+def test_an_upload_of_which_s3_tells_nothing_becomes_a_request(harness: Harness) -> None:
     """As in the first minutes of a bucket, and at any time."""
-    bucket = yard.create("untold-upload")
-    yard.cloud.lose_uploads(1.0)
+    bucket = harness.create("untold-upload")
+    harness.cloud.lose_uploads(1.0)
     try:
-        yard.put(bucket, "incoming/wine/wine.csv", WINE)
-        yard.put(bucket, "incoming/wine/_SUCCESS", b"x")
-        yard.put(bucket, "incoming/empty/empty.csv", b"")
+        harness.put(bucket, "incoming/wine/wine.csv", WINE)
+        harness.put(bucket, "incoming/wine/_SUCCESS", b"x")
+        harness.put(bucket, "incoming/empty/empty.csv", b"")
     finally:
-        yard.cloud.lose_uploads(0.0)
-    assert yard.requests("untold-upload") == []
-    functions = yard.cloud.client("lambda")
+        harness.cloud.lose_uploads(0.0)
+    assert harness.requests("untold-upload") == []
+    functions = harness.cloud.client("lambda")
     for found in (2, 0):
-        answer = functions.invoke(FunctionName=yard.outputs["IntakeFunction"], Payload=b'{"source": "sweep"}')
+        answer = functions.invoke(FunctionName=harness.outputs["IntakeFunction"], Payload=b'{"source": "sweep"}')
         told = json.loads(answer["Payload"].read())
         assert (told.get("found"), "errorMessage" in told) == (found, False), told
-        requests = yard.ended("untold-upload", count=2)
+        requests = harness.ended("untold-upload", count=2)
     assert sorted(request.state for request in requests) == [State.REJECTED, State.SUCCEEDED]
 
 
-def test_an_end_whose_event_was_lost_is_found_by_the_reconciler(yard: Yard) -> None:
+def test_an_end_whose_event_was_lost_is_found_by_the_reconciler(harness: Harness) -> None:
     """The reconciler's clock runs ahead, so that the run counts as unheard of."""
-    bucket = yard.create("lost")
-    events = yard.cloud.client("events")
-    events.disable_rule(Name=yard.outputs["ExecutionStatusRule"])
+    bucket = harness.create("lost")
+    events = harness.cloud.client("events")
+    events.disable_rule(Name=harness.outputs["ExecutionStatusRule"])
     try:
-        yard.put(bucket, "incoming/wine/wine.csv", WINE)
+        harness.put(bucket, "incoming/wine/wine.csv", WINE)
 
         def ended() -> bool:
-            found = [e for r in yard.requests("lost") for e in yard.executions_of(r)]
+            found = [e for r in harness.requests("lost") for e in harness.executions_of(r)]
             return bool(found) and found[0]["PipelineExecutionStatus"] == "Succeeded"
 
         eventually(ended, 60)
-        assert yard.requests("lost")[0].state is State.RUNNING
-        yard.age("lost", minutes=10)
-        answer = yard.cloud.client("lambda").invoke(FunctionName=yard.outputs["ReconcilerFunction"])
+        assert harness.requests("lost")[0].state is State.RUNNING
+        harness.age("lost", minutes=10)
+        answer = harness.cloud.client("lambda").invoke(FunctionName=harness.outputs["ReconcilerFunction"])
         assert json.loads(answer["Payload"].read())["ended"] == 1
     finally:
-        events.enable_rule(Name=yard.outputs["ExecutionStatusRule"])
-    assert yard.requests("lost")[0].state is State.SUCCEEDED
+        events.enable_rule(Name=harness.outputs["ExecutionStatusRule"])
+    assert harness.requests("lost")[0].state is State.SUCCEEDED
 
 
-def test_an_end_that_could_not_be_looked_up_is_looked_up_again_soon(yard: Yard) -> None:
+def test_an_end_that_could_not_be_looked_up_is_looked_up_again_soon(harness: Harness) -> None:
     """Before the queue lets its message come again, after six minutes."""
-    bucket = yard.create("throttled-end")
+    bucket = harness.create("throttled-end")
     operation = "ListPipelineExecutionSteps"
-    yard.cloud.plant_faults({"operation": operation, "code": "ThrottlingException", "message": "slow", "times": 6})
-    yard.put(bucket, "incoming/wine/wine.csv", WINE)
-    (request,) = yard.ended("throttled-end", seconds=120)
-    assert (request.state, yard.slots_used()) == (State.SUCCEEDED, 0)
+    harness.cloud.plant_faults(
+        {"operation": operation, "code": "ThrottlingException", "message": "slow", "times": 6}
+    )
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    (request,) = harness.ended("throttled-end", seconds=120)
+    assert (request.state, harness.slots_used()) == (State.SUCCEEDED, 0)
 
 
-def test_a_running_execution_can_be_stopped(yard: Yard) -> None:
+def test_a_running_execution_can_be_stopped(harness: Harness) -> None:
     slow = ("--hyperparameter", "max_iter=5000", "--hyperparameter", "early_stopping=false")
-    bucket = yard.create("running", *slow)
-    yard.put(bucket, "incoming/fraud/f.csv", data.fraud(20000, seed=1).replace(b"is_fraud", b"target"))
+    bucket = harness.create("running", *slow)
+    harness.put(bucket, "incoming/fraud/f.csv", data.fraud(20000, seed=1).replace(b"is_fraud", b"target"))
 
     def stopped() -> bool:
-        found = [r for r in yard.requests("running") if r.state is State.RUNNING]
-        return bool(found) and yard.run("stop", found[0].request_id) == 0
+        found = [r for r in harness.requests("running") if r.state is State.RUNNING]
+        return bool(found) and harness.run("stop", found[0].request_id) == 0
 
     eventually(stopped)
-    (request,) = yard.ended("running")
-    assert (request.state, yard.slots_used()) == (State.STOPPED, 0)
+    (request,) = harness.ended("running")
+    assert (request.state, harness.slots_used()) == (State.STOPPED, 0)
 
 
-def test_a_name_that_is_taken_and_bad_wishes_are_refused(yard: Yard, capsys: pytest.CaptureFixture[str]) -> None:
-    yard.create("twins", "--budget-usd", "500")
-    first = yard.deployment.tenant("twins")
+def test_a_name_that_is_taken_and_bad_wishes_are_refused(
+    harness: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harness.create("twins", "--budget-usd", "500")
+    first = harness.deployment.tenant("twins")
     for again in (
         ("twins", "--tier", "basic", "--target", "target"),
         ("twins", "--tier", "premium", "--target", "y"),
         ("twins", "--tier", "basic", "--target", "target", "--budget-usd", "0.01", "--running-max", "1"),
     ):
         capsys.readouterr()
-        assert yard.run("tenant", "create", *again) == 1
+        assert harness.run("tenant", "create", *again) == 1
         said = capsys.readouterr().err
         assert "the name twins is taken: choose another" in said
         assert "basic" not in said.replace("create twins", "")
         assert "delete" not in said
-        assert yard.deployment.tenant("twins") == first
-    limits = yard.deployment.policies.current().tenant("twins")
+        assert harness.deployment.tenant("twins") == first
+    limits = harness.deployment.policies.current().tenant("twins")
     assert limits.budget is not None
     assert limits.budget.limit_usd == 500
     assert limits.running_max is None
-    assert yard.run("tenant", "repair", "twins") == 0
-    repaired = yard.deployment.tenant("twins")
+    assert harness.run("tenant", "repair", "twins") == 0
+    repaired = harness.deployment.tenant("twins")
     assert replace(repaired, revision=0, settled_by=None) == replace(first, revision=0, settled_by=None)
     for wish, reason in (
         (("ACME", "--tier", "basic", "--target", "y"), "cannot name a tenant"),
@@ -534,50 +544,52 @@ def test_a_name_that_is_taken_and_bad_wishes_are_refused(yard: Yard, capsys: pyt
         (("x", "--tier", "basic", "--target", "y", "--data-set", "sales"), "write NAME:KEY=VALUE"),
     ):
         capsys.readouterr()
-        assert yard.run("tenant", "create", *wish) == 1
+        assert harness.run("tenant", "create", *wish) == 1
         assert reason in capsys.readouterr().err
 
 
-def test_a_presigned_url_takes_one_upload(yard: Yard, capsys: pytest.CaptureFixture[str]) -> None:
-    yard.create("handed")
+def test_a_presigned_url_takes_one_upload(harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:
+    harness.create("handed")
     capsys.readouterr()
-    assert yard.run("presign", "handed", "wine", "wine.csv") == 0
+    assert harness.run("presign", "handed", "wine", "wine.csv") == 0
     url = capsys.readouterr().out.strip()
     put = urllib.request.Request(url, data=WINE, method="PUT")
     with urllib.request.urlopen(put, timeout=10) as answer:
         assert answer.status == 200
-    (request,) = yard.ended("handed")
+    (request,) = harness.ended("handed")
     assert request.state is State.SUCCEEDED
 
 
 def test_dead_letters_are_listed_and_sent_back_once_their_cause_is_mended(
-    yard: Yard, capsys: pytest.CaptureFixture[str]
+    harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    yard.letters("uploads-dlq")
+    harness.letters("uploads-dlq")
     late = "trainyard-123456789012-t-late"
-    yard.post("uploads", event_for(late, "incoming/wine/wine.csv"))
+    harness.post("uploads", event_for(late, "incoming/wine/wine.csv"))
 
     def listed() -> bool:
         capsys.readouterr()
-        assert yard.run("--json", "dlq", "list") == 0
+        assert harness.run("--json", "dlq", "list") == 0
         queues = {q["queue"]: q for q in json.loads(capsys.readouterr().out)}
         return bool(queues["trainyard-uploads-dlq"]["letters"])
 
     eventually(listed)
-    assert yard.create("late") == late
-    yard.cloud.client("s3").put_object(Bucket=late, Key="unrelated", Body=b"")
-    assert yard.run("dlq", "redrive", "trainyard-uploads-dlq") == 0
+    assert harness.create("late") == late
+    harness.cloud.client("s3").put_object(Bucket=late, Key="unrelated", Body=b"")
+    assert harness.run("dlq", "redrive", "trainyard-uploads-dlq") == 0
     assert "would move 1" in capsys.readouterr().out
-    eventually(lambda: yard.run("dlq", "redrive", "trainyard-uploads-dlq", "--yes") == 0 and yard.requests("late"))
-    (request,) = yard.ended("late")
+    eventually(
+        lambda: harness.run("dlq", "redrive", "trainyard-uploads-dlq", "--yes") == 0 and harness.requests("late")
+    )
+    (request,) = harness.ended("late")
     assert request.state is State.FAILED  # the object the letter spoke of was never there
-    assert yard.run("dlq", "redrive", "nowhere") == 1
+    assert harness.run("dlq", "redrive", "nowhere") == 1
 
 
-def test_deploying_again_updates_the_stack_in_place(yard: Yard) -> None:
-    again = deploy(yard.cloud, parameters={"LogRetentionDays": "7"})
+def test_deploying_again_updates_the_stack_in_place(harness: Harness) -> None:
+    again = deploy(harness.cloud, parameters={"LogRetentionDays": "7"})
     assert {name: again[name] for name in ("SchedulerTable", "TenantsTable", "PipelineName")} == {
-        name: yard.outputs[name] for name in ("SchedulerTable", "TenantsTable", "PipelineName")
+        name: harness.outputs[name] for name in ("SchedulerTable", "TenantsTable", "PipelineName")
     }
 
 

@@ -7,25 +7,27 @@ import pytest
 
 from cli.deployment import Deployment
 from local.deploy import deploy
-from tests.e2e.conftest import POLICY, Yard
+from tests.e2e.conftest import POLICY, Harness
 from tests.e2e.test_tenants import WINE
 from trainyard.domain.requests import State
 
 
 @pytest.fixture
-def prod(yard: Yard, tmp_path: Path) -> Iterator[Yard]:
-    outputs = deploy(yard.cloud, "trainyard-prod", {"Stage": "prod"})
+def prod(harness: Harness, tmp_path: Path) -> Iterator[Harness]:
+    outputs = deploy(harness.cloud, "trainyard-prod", {"Stage": "prod"})
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY, encoding="utf-8")
-    stage = Yard(yard.cloud, outputs, Deployment("trainyard-prod"), "trainyard-prod")
+    stage = Harness(harness.cloud, outputs, Deployment("trainyard-prod"), "trainyard-prod")
     assert stage.run("policy", "apply", str(policy)) == 0
     yield stage
-    yard.cloud.client("cloudformation").delete_stack(StackName="trainyard-prod")
+    harness.cloud.client("cloudformation").delete_stack(StackName="trainyard-prod")
 
 
-def test_two_stages_share_no_name_and_what_is_removed_from_one_stays_in_the_other(yard: Yard, prod: Yard) -> None:
+def test_two_stages_share_no_name_and_what_is_removed_from_one_stays_in_the_other(
+    harness: Harness, prod: Harness
+) -> None:
     """A single hyphen would give tenant prod-acme of one stack and tenant acme of the other the same names."""
-    dev = yard
+    dev = harness
     dev.create("prod-acme")
     prod.create("acme")
     ours, theirs = dev.deployment.tenant("prod-acme"), prod.deployment.tenant("acme")
@@ -46,21 +48,23 @@ def test_two_stages_share_no_name_and_what_is_removed_from_one_stays_in_the_othe
     assert prod.run("tenant", "delete", "acme", "--yes", "--purge") == 0
 
 
-def test_there_is_one_pipeline_however_many_tenants_there_are(yard: Yard) -> None:
+def test_there_is_one_pipeline_however_many_tenants_there_are(harness: Harness) -> None:
     """SageMaker's quota of pipelines bounds designs that make one for each tenant."""
     for number in range(5):
-        yard.create(f"one-of-many-{number}", tier="basic" if number % 2 else "premium")
-    yard.drop("one-of-many-1", "incoming/wine/wine.csv", WINE)
-    yard.ended("one-of-many-1")
-    pages = yard.cloud.client("sagemaker").get_paginator("list_pipelines").paginate(PipelineNamePrefix="trainyard")
+        harness.create(f"one-of-many-{number}", tier="basic" if number % 2 else "premium")
+    harness.drop("one-of-many-1", "incoming/wine/wine.csv", WINE)
+    harness.ended("one-of-many-1")
+    pages = (
+        harness.cloud.client("sagemaker").get_paginator("list_pipelines").paginate(PipelineNamePrefix="trainyard")
+    )
     names = [summary["PipelineName"] for page in pages for summary in page["PipelineSummaries"]]
     assert names == ["trainyard-training"]
 
 
 def test_what_bears_a_tenants_name_and_another_stacks_tags_is_neither_taken_over_nor_removed(
-    yard: Yard, capsys: pytest.CaptureFixture[str]
+    harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    iam, s3, sagemaker = (yard.cloud.client(name) for name in ("iam", "s3", "sagemaker"))
+    iam, s3, sagemaker = (harness.cloud.client(name) for name in ("iam", "s3", "sagemaker"))
     tags = [
         {"Key": "trainyard:tenant", "Value": "taken"},
         {"Key": "trainyard:stack", "Value": "another"},
@@ -70,7 +74,7 @@ def test_what_bears_a_tenants_name_and_another_stacks_tags_is_neither_taken_over
 
     def refused(what: str) -> None:
         capsys.readouterr()
-        assert yard.run("tenant", "create", "taken", "--tier", "basic", "--target", "y") == 1
+        assert harness.run("tenant", "create", "taken", "--tier", "basic", "--target", "y") == 1
         assert f"the {what} is there already, and its tags say" in capsys.readouterr().err
 
     s3.create_bucket(Bucket=bucket)
@@ -78,7 +82,7 @@ def test_what_bears_a_tenants_name_and_another_stacks_tags_is_neither_taken_over
     refused(f"bucket {bucket}")
     s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": tags})
     refused(f"bucket {bucket}")
-    assert yard.run("tenant", "delete", "taken", "--yes", "--purge") == 0
+    assert harness.run("tenant", "delete", "taken", "--yes", "--purge") == 0
     assert s3.get_object(Bucket=bucket, Key="theirs")["Body"].read() == b"x"
     s3.delete_object(Bucket=bucket, Key="theirs")
     s3.delete_bucket(Bucket=bucket)
@@ -87,13 +91,13 @@ def test_what_bears_a_tenants_name_and_another_stacks_tags_is_neither_taken_over
         RoleName="trainyard--taken", Path="/trainyard/trainyard/tenants/", AssumeRolePolicyDocument="{}", Tags=tags
     )["Role"]
     refused("role trainyard--taken")
-    assert yard.run("tenant", "delete", "taken", "--yes", "--purge") == 0
+    assert harness.run("tenant", "delete", "taken", "--yes", "--purge") == 0
     assert iam.get_role(RoleName="trainyard--taken")["Role"]["Arn"] == role["Arn"]
     iam.delete_role(RoleName="trainyard--taken")
 
     sagemaker.create_model_package_group(ModelPackageGroupName="trainyard--taken", Tags=tags)
     refused("model group trainyard--taken")
-    assert yard.run("tenant", "delete", "taken", "--yes", "--purge") == 0
+    assert harness.run("tenant", "delete", "taken", "--yes", "--purge") == 0
     assert sagemaker.describe_model_package_group(ModelPackageGroupName="trainyard--taken")
     sagemaker.delete_model_package_group(ModelPackageGroupName="trainyard--taken")
-    yard.create("taken")
+    harness.create("taken")

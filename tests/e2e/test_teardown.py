@@ -10,20 +10,20 @@ import pytest
 from cli.deployment import Deployment
 from local.cloud import Cloud
 from local.deploy import ARTIFACTS, deploy
-from tests.e2e.conftest import POLICY, Yard
+from tests.e2e.conftest import POLICY, Harness
 from trainyard.adapters.aws import clients
 
 VPC = {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"}
 
 
 @pytest.fixture
-def doomed(tmp_path: Path) -> Iterator[Yard]:
+def doomed(tmp_path: Path) -> Iterator[Harness]:
     """A deployment of its own, since it does not outlive its test."""
     before = dict(os.environ)
     with Cloud() as cloud:
         os.environ |= cloud.environment()
         clients.forget()
-        made = Yard(cloud, deploy(cloud, parameters=VPC), Deployment("trainyard"))
+        made = Harness(cloud, deploy(cloud, parameters=VPC), Deployment("trainyard"))
         (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
         assert made.run("policy", "apply", str(tmp_path / "policy.yaml")) == 0
         yield made
@@ -61,7 +61,7 @@ def left(cloud: Cloud) -> dict[str, list[str]]:
 
 
 def test_a_deployment_in_a_vpc_asks_for_data_explicitly_and_leaves_nothing(
-    doomed: Yard, capsys: pytest.CaptureFixture[str]
+    doomed: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     doomed.create("apart", "--retrain", "rate(1 day)")
     doomed.create("swimmer", tier="premium")

@@ -14,11 +14,11 @@ from unittest.mock import patch
 
 from trainyard.application import waiting_room
 from trainyard.application.dispatch import Dispatch
-from trainyard.application.owed import Owed, Paid
+from trainyard.application.outbox import OutboxRelay, Paid
 from trainyard.application.reconcile import Reconcile, Repairs
 from trainyard.application.record import Record
 from trainyard.application.store import Update, Write
-from trainyard.application.waiting_room import Sight, WaitingRoom
+from trainyard.application.waiting_room import ReadSet, WaitingRoom
 from trainyard.domain import admission, queues
 from trainyard.domain.admission import Decision
 from trainyard.domain.budgets import Reservation, reservation
@@ -84,13 +84,13 @@ MUTANTS: dict[str, list[Patch]] = {
         (WaitingRoom, "_of_attempt", lambda room, end, known: True),
     ],
     "newest by arrival order": [(waiting_room, "settled", _arrival_order)],
-    "borrow without looking at lending limits": [(admission._Room, "_to_borrow", _all_idle)],
+    "borrow without looking at lending limits": [(admission._Allocator, "_to_borrow", _all_idle)],
     "reserve nothing": [(admission, "reservation", _reserve_nothing)],
     "reserve, but let a run last as long as its tier allows": [
         (admission, "reservation", _reserve_without_stopping)
     ],
     "book in a write of its own": [(WaitingRoom, "_settle", _book_afterwards)],
-    "never read an incomplete report again": [(Owed, "pay", lambda owed, now: Paid())],
+    "never read an incomplete report again": [(OutboxRelay, "pay", lambda owed, now: Paid())],
     "forget what a month has reserved when it turns back": [
         (queues, "in_month", lambda queue, month: replace(queue, month=month, reserved_usd=Decimal(0)))
     ],
@@ -115,13 +115,13 @@ _admit = WaitingRoom._admit
 
 
 def _lift_at_every_admission(
-    room: WaitingRoom, group: Sequence[Decision], policy: Policy, now: datetime, month: str, sight: Sight
+    room: WaitingRoom, group: Sequence[Decision], policy: Policy, now: datetime, month: str, read_set: ReadSet
 ) -> tuple[TenantQueue, list[Write]]:
     """Charge the tenant nothing for what it was behind or ahead: every pick begins at the tier's time."""
     queue = group[0].queue
     time = room.ledger().used_by_tier.get(queue.tier, 0) + milliseconds(now)
-    level = replace(queue, used_ms=time)
-    return _admit(room, [replace(decision, queue=level) for decision in group], policy, now, month, sight)
+    level = replace(queue, service_ms=time)
+    return _admit(room, [replace(decision, queue=level) for decision in group], policy, now, month, read_set)
 
 
 def _ends_by_estimate(room: Any, candidate: Any, place: Any) -> tuple[dict[str, int], datetime]:
@@ -132,7 +132,7 @@ def _ends_by_estimate(room: Any, candidate: Any, place: Any) -> tuple[dict[str, 
 FAIRNESS_MUTANTS: dict[str, list[Patch]] = {
     "charge estimates instead of real use": [(WaitingRoom, "_released", _charge_estimates)],
     "lift tags at every admission": [(WaitingRoom, "_admit", _lift_at_every_admission)],
-    "backfill by estimates": [(admission._Room, "_taking", _ends_by_estimate)],
+    "backfill by estimates": [(admission._Allocator, "_taking", _ends_by_estimate)],
 }
 """Caught by the fairness and large-request measurements."""
 

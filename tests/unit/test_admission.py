@@ -137,14 +137,14 @@ ONE_SLOT = policy(tier(quota=1, running_max_per_tenant=9))
 
 
 def test_the_tenant_that_used_least_goes_first_whoever_came_first() -> None:
-    assert admitted(queue("a", 1, used_ms=500), queue("b", 2, used_ms=400), limits=ONE_SLOT) == ["b-2"]
+    assert admitted(queue("a", 1, service_ms=500), queue("b", 2, service_ms=400), limits=ONE_SLOT) == ["b-2"]
 
 
 def test_what_runs_counts_as_it_runs_divided_by_the_weight() -> None:
     # at 100 s: a has run for 100 s of weight 4 = 25,000 ms; b has used 30,000 ms
     limits = policy(tier(quota=1, running_max_per_tenant=9), tenants={"a": TenantPolicy(weight=4)})
-    found = queue("a", 1, running=1), queue("b", 2, used_ms=30_000)
-    assert plan(*found, limits=limits, used={"basic": 1}).floor_by_tier["basic"] == 25_000
+    found = queue("a", 1, running=1), queue("b", 2, service_ms=30_000)
+    assert plan(*found, limits=limits, used={"basic": 1}).virtual_time_by_tier["basic"] == 25_000
 
 
 def test_nobody_takes_all_slots_at_once_since_elapsed_time_is_still_nothing() -> None:
@@ -165,14 +165,14 @@ def test_what_a_cap_leaves_goes_to_the_others() -> None:
 
 
 def test_a_burst_of_one_tenant_does_not_delay_another() -> None:
-    burst = queue("noisy", *range(90), running=1, used_ms=10)
+    burst = queue("noisy", *range(90), running=1, service_ms=10)
     assert admitted(burst, queue("quiet", 99), limits=policy(tier(quota=2)), used={"basic": 1}) == ["quiet-99"]
 
 
 def test_a_queue_that_comes_back_from_nothing_begins_at_the_least_tag_of_those_that_wait() -> None:
-    found = plan(queue("a", 1, 2, used_ms=900), queue("b", 2, used_ms=700), limits=ONE_SLOT)
-    assert found.floor_by_tier == {"basic": 900}, "b, the least, was admitted; a waits with 900"
-    assert plan(queue("b", 2, used_ms=700), limits=ONE_SLOT).floor_by_tier == {"basic": 700}
+    found = plan(queue("a", 1, 2, service_ms=900), queue("b", 2, service_ms=700), limits=ONE_SLOT)
+    assert found.virtual_time_by_tier == {"basic": 900}, "b, the least, was admitted; a waits with 900"
+    assert plan(queue("b", 2, service_ms=700), limits=ONE_SLOT).virtual_time_by_tier == {"basic": 700}
 
 
 def test_scarce_instances_are_charged_by_the_instance() -> None:
@@ -202,8 +202,8 @@ def test_a_tenant_at_its_cap_is_passed_over_and_blocks_nobody() -> None:
         (queue("a", 1, tier="gone"), {}, Reason.UNKNOWN_TIER),
         (queue("a", 1), {"used": {"basic": 2}}, Reason.TIER_QUOTA),
         (queue("a", 1), {"used": {"other": 4}}, Reason.ACCOUNT_LIMIT),
-        (queue("a", 1), {"foreign": 4}, Reason.ACCOUNT_LIMIT),
-        (queue("a", 1), {"shrunk_to": 0, "shrunk_until": after(101)}, Reason.ACCOUNT_LIMIT),
+        (queue("a", 1), {"unmanaged": 4}, Reason.ACCOUNT_LIMIT),
+        (queue("a", 1), {"throttled_to": 0, "throttled_until": after(101)}, Reason.ACCOUNT_LIMIT),
     ],
     ids=lambda value: value.name if isinstance(value, Reason) else "",
 )
@@ -213,7 +213,7 @@ def test_each_wait_names_what_is_in_its_way(waiting: WaitingQueue, more: dict[st
 
 
 def test_a_shrunk_account_opens_again() -> None:
-    assert admitted(queue("a", 1), limits=policy(), shrunk_to=0, shrunk_until=after(100)) == ["a-1"]
+    assert admitted(queue("a", 1), limits=policy(), throttled_to=0, throttled_until=after(100)) == ["a-1"]
 
 
 def test_in_a_maintenance_window_its_tiers_admit_nobody() -> None:
@@ -246,7 +246,7 @@ def test_a_possible_cost_above_what_is_left_of_the_budget_waits_and_is_set_aside
     assert [d.reserved_usd for d in fits.admissions] == [worst]
     little = Decimal("0.000001")
     over = plan(queue("a", 1, month="2026-11", spent_usd=1 - worst, reserved_usd=little), limits=limits)
-    assert [wait.reason for wait in over.shelved.values()] == [Reason.BUDGET]
+    assert [wait.reason for wait in over.parked.values()] == [Reason.BUDGET]
 
 
 def test_two_admissions_of_one_pass_share_the_budget() -> None:
@@ -328,13 +328,13 @@ def test_what_leaves_it_enough_passes_until_it_no_longer_does() -> None:
 
 
 def test_the_saved_for_request_goes_first_once_it_fits() -> None:
-    waiting = [queue("big", 1, lane=LARGE, used_ms=10**9), queue("small", 60)]
+    waiting = [queue("big", 1, lane=LARGE, service_ms=10**9), queue("small", 60)]
     found = admitted(*waiting, limits=EIGHT, used={"basic": 4}, pools={POOL: 4}, saved={POOL: "big-1"})
     assert found == ["big-1"]
 
 
 def test_instances_are_saved_for_one_request_at_a_time_and_for_the_one_that_was_chosen() -> None:
-    waiting = [queue("a", 1, lane=LARGE), queue("b", 2, lane=LARGE, used_ms=5)]
+    waiting = [queue("a", 1, lane=LARGE), queue("b", 2, lane=LARGE, service_ms=5)]
     state: dict[str, Any] = {"limits": EIGHT, "used": {"basic": 5}, "pools": {POOL: 5}, "holders": FIVE}
     assert plan(*waiting, **state).saved == {POOL: "a-1"}
     assert plan(*waiting, **state, saved={POOL: "b-2"}).saved == {POOL: "b-2"}

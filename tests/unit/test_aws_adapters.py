@@ -26,7 +26,7 @@ from trainyard.adapters.aws.removal import AwsRemoval, _check
 from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
 from trainyard.adapters.aws.store import DynamoStore
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
-from trainyard.adapters.aws.threads import beside_each_other
+from trainyard.adapters.aws.threads import parallel_map
 from trainyard.application.store import Key
 from trainyard.domain.errors import (
     Conflict,
@@ -394,9 +394,9 @@ def test_all_are_done_beside_each_other_before_an_error_is_raised() -> None:
         return number
 
     with pytest.raises(ValueError, match="the first"):
-        beside_each_other(do, range(20))
+        parallel_map(do, range(20))
     assert sorted(done) == list(range(1, 20))
-    assert beside_each_other(lambda number: -number, range(3)) == [0, -1, -2]
+    assert parallel_map(lambda number: -number, range(3)) == [0, -1, -2]
 
 
 def test_presigned_urls_are_of_signature_version_4() -> None:

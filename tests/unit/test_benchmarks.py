@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import compare, passes, report
 from benchmarks.designs.ours import Metered
-from benchmarks.yard import CALM, TROUBLED, Crash, Faults, Yard
+from benchmarks.harness import CALM, TROUBLED, Crash, Faults, Harness
 from simulation.flow import Job
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.store import Key, Put, Update, Write
@@ -54,10 +54,10 @@ def test_what_lies_outside_of_its_range_is_told() -> None:
 
 
 def test_a_call_takes_time_is_counted_and_goes_wrong_as_often_as_it_is_said_to() -> None:
-    calm = Yard(faults=CALM, seed=1)
+    calm = Harness(faults=CALM, seed=1)
     took = calm.invoke(lambda: calm.call("dynamodb:GetItem", times=3))
     assert (round(took, 3), calm.calls["dynamodb:GetItem"]) == (0.012, 3)
-    wrong = Yard(faults=Faults(throttled=0.1, unanswered=0.1, crashed=0.1), seed=1)
+    wrong = Harness(faults=Faults(throttled=0.1, unanswered=0.1, crashed=0.1), seed=1)
     found: dict[type, int] = {}
     for _ in range(3000):
         try:
@@ -78,7 +78,7 @@ def test_a_pass_reads_no_more_of_a_thousand_waiting_requests_than_of_ten_thousan
 
 def test_writes_are_billed_with_their_entries_in_indexes() -> None:
     """Twice in a transaction, by kilobytes; an entry whose keys change is deleted and put."""
-    store = Metered(MemoryStore(), Yard(faults=CALM, seed=1))
+    store = Metered(MemoryStore(), Harness(faults=CALM, seed=1))
     queue = Key("scheduler", (("pk", "tier#basic"), ("sk", "tenant#t")))
     past = Key("scheduler", (("pk", "past"), ("sk", "t")))
     run = Key("record", (("pk", "run"), ("sk", "1")))
@@ -100,11 +100,11 @@ def test_writes_are_billed_with_their_entries_in_indexes() -> None:
 
 
 def test_the_same_token_starts_nothing_a_second_time_and_an_end_frees_what_it_took() -> None:
-    yard = Yard(faults=CALM, seed=1)
+    harness = Harness(faults=CALM, seed=1)
     job = Job(1, 0.0, "t", "basic", 30.0)
-    assert yard.start("n", "token", job) is yard.start("n", "token", job)
-    yard.run_until(10)
-    assert (yard.running[""], len(yard.listed(yard.agenda.now.replace(year=2025)))) == (1, 1)
-    yard.run_until(40)
-    assert (yard.running[""], yard.peaks["basic"]) == (0, 1)
+    assert harness.start("n", "token", job) is harness.start("n", "token", job)
+    harness.run_until(10)
+    assert (harness.running[""], len(harness.listed(harness.agenda.now.replace(year=2025)))) == (1, 1)
+    harness.run_until(40)
+    assert (harness.running[""], harness.peaks["basic"]) == (0, 1)
     assert TROUBLED.events_lost > 0

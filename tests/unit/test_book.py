@@ -36,7 +36,7 @@ from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.book import Book, Totals, execution_from, execution_item
 from trainyard.application.cost_tags import COST_TAGS, TagActivation, TagsRefused, TagState, payers_command
 from trainyard.application.metering import Answer, Metering, MeterRecord, licence_given
-from trainyard.application.owed import GIVEN_UP, Owed
+from trainyard.application.outbox import GIVEN_UP, OutboxRelay
 from trainyard.application.ports import End, ExecutionReport
 from trainyard.application.record import executed
 from trainyard.application.records import request_from, request_item
@@ -55,14 +55,14 @@ LIMITS = policy(tier(quota=4, running_max_per_tenant=4), running_max=9)
 WAITING = replace(job(), status="Stopping", ended_at=None, billable_seconds=None)
 
 
-class Yard:
+class Harness:
     """A waiting room with its book, in which runs end as a test says."""
 
     def __init__(self, limits: Policy = LIMITS) -> None:
         self.limits, self.store = limits, MemoryStore()
         self.room, self.book = room_over(self.store), Book(store=self.store)
         self.reports, self.announcements = MemoryReports(), MemoryAnnouncements()
-        self.owed = Owed(
+        self.owed = OutboxRelay(
             policies=policies(self.store, limits),
             waiting_room=self.room,
             book=self.book,
@@ -76,9 +76,9 @@ class Yard:
         """Enlist one more request, and admit it."""
         self.number += 1
         self.room.enlist(submission(self.number, **changes), self.limits, after(seconds))
-        sight = self.room.look(self.limits, after(seconds))
-        plan = decide(sight.snapshot, self.limits, after(seconds))
-        self.room.commit(plan, sight, self.limits, after(seconds))
+        read_set = self.room.look(self.limits, after(seconds))
+        plan = decide(read_set.snapshot, self.limits, after(seconds))
+        self.room.commit(plan, read_set, self.limits, after(seconds))
         found = self.room.get(submission(self.number).request_id)
         assert found is not None
         assert found.state is State.ADMITTED, plan.waits
@@ -108,38 +108,40 @@ def test_an_execution_is_written_and_read_back_as_it_was() -> None:
         StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False, flags=("it runs",)),
     )
     made = execution(
-        Yard().admit(), steps=steps, unknown=2, settled=False, reason="x", expected_seconds=5, revision=3
+        Harness().admit(), steps=steps, unknown=2, settled=False, reason="x", expected_seconds=5, revision=3
     )
     key = {"pk": "request#1", "sk": "attempt#0001"}
     assert execution_from(execution_item(made) | key) == made
 
 
 def test_an_end_books_its_execution_its_month_its_past_and_its_pace_once() -> None:
-    yard = Yard()
-    request = yard.admit()
+    harness = Harness()
+    request = harness.admit()
     record = execution(request, "0.07", ended_at=after(60))
-    assert yard.end(request, record)
-    assert not yard.end(request, record), "the second of two recorders"
-    assert yard.book.executions(request.request_id) == [record]
-    (totals,) = yard.totals()
+    assert harness.end(request, record)
+    assert not harness.end(request, record), "the second of two recorders"
+    assert harness.book.executions(request.request_id) == [record]
+    (totals,) = harness.totals()
     assert (totals.usd, totals.executions, totals.succeeded) == (Decimal("0.07"), 1, 1)
-    assert [run.usd for run in yard.book.past("acme", "set-1")] == [Decimal("0.07")]
-    assert yard.book.pace("acme").usd == Decimal("0.07")
-    assert yard.room.ledger().spent_in == {"2026-11 basic": Decimal("0.07")}
+    assert [run.usd for run in harness.book.past("acme", "set-1")] == [Decimal("0.07")]
+    assert harness.book.pace("acme").usd == Decimal("0.07")
+    assert harness.room.ledger().spent_in == {"2026-11 basic": Decimal("0.07")}
 
 
 def test_an_attempt_that_goes_back_to_the_queue_is_booked_too() -> None:
-    yard = Yard()
-    request = yard.admit()
+    harness = Harness()
+    request = harness.admit()
     failed = execution(request, "0.01", state=State.FAILED, reason="Train: CapacityError")
-    yard.room.requeue(
+    harness.room.requeue(
         request, LIMITS, after(60), due_at=after(60), reason="CapacityError", execution=failed, failed=True
     )
-    assert yard.room.requeue(request, LIMITS, after(61), due_at=after(61), reason="again", execution=failed) == []
-    (totals,) = yard.totals()
+    assert (
+        harness.room.requeue(request, LIMITS, after(61), due_at=after(61), reason="again", execution=failed) == []
+    )
+    (totals,) = harness.totals()
     assert (totals.executions, totals.failed, totals.usd) == (1, 1, Decimal("0.01"))
-    assert yard.book.past("acme", "set-1") == (), "nothing is learnt from what failed"
-    life = yard.room.get(request.request_id)
+    assert harness.book.past("acme", "set-1") == (), "nothing is learnt from what failed"
+    life = harness.room.get(request.request_id)
     assert life is not None
     assert [(entry.state, entry.cause) for entry in life.history] == [
         (State.QUEUED, "upload"),
@@ -149,21 +151,21 @@ def test_an_attempt_that_goes_back_to_the_queue_is_booked_too() -> None:
 
 
 def test_many_ends_at_once_are_booked_in_parts() -> None:
-    yard = Yard(policy(tier(quota=40, running_max_per_tenant=40), running_max=40))
-    requests = [yard.admit(tenant_id=f"t{number}") for number in range(25)]
+    harness = Harness(policy(tier(quota=40, running_max_per_tenant=40), running_max=40))
+    requests = [harness.admit(tenant_id=f"t{number}") for number in range(25)]
     ends = [End(request=r, state=State.SUCCEEDED, execution=execution(r, "0.01")) for r in requests]
-    assert yard.room.finish(ends, yard.limits, after(60)) == [True] * 25
-    assert sum(totals.usd for totals in yard.totals()) == Decimal("0.25")
+    assert harness.room.finish(ends, harness.limits, after(60)) == [True] * 25
+    assert sum(totals.usd for totals in harness.totals()) == Decimal("0.25")
 
 
 def test_a_long_life_keeps_its_begin_and_its_end() -> None:
-    yard = Yard()
-    request = yard.admit()
+    harness = Harness()
+    request = harness.admit()
     for number in range(60):
-        yard.room.requeue(request, LIMITS, after(number), due_at=after(number), reason=f"try {number}")
-        sight = yard.room.look(LIMITS, after(number))
-        yard.room.commit(decide(sight.snapshot, LIMITS, after(number)), sight, LIMITS, after(number))
-        found = yard.room.get(request.request_id)
+        harness.room.requeue(request, LIMITS, after(number), due_at=after(number), reason=f"try {number}")
+        read_set = harness.room.look(LIMITS, after(number))
+        harness.room.commit(decide(read_set.snapshot, LIMITS, after(number)), read_set, LIMITS, after(number))
+        found = harness.room.get(request.request_id)
         assert found is not None
         request = found
     assert len(request.history) <= 37
@@ -175,154 +177,156 @@ def test_a_long_life_keeps_its_begin_and_its_end() -> None:
 
 
 def test_a_record_that_came_early_is_put_right_with_all_that_was_booked() -> None:
-    yard = Yard(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
-    request = yard.admit()
+    harness = Harness(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
+    request = harness.admit()
     early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
     record = execution(request, "0", steps=(early,), unknown=1, settled=False)
-    yard.end(request, record)
+    harness.end(request, record)
     reserved = request.reserved_usd
-    assert yard.room.queue("basic", "acme").spent_usd == reserved, "as much as it may have cost"
-    yard.reports.report = ExecutionReport(steps=(step(job=WAITING),))
-    assert yard.owed.pay(after(300)).corrected == [], "SageMaker says no more than it did"
-    yard.reports.report = ExecutionReport(steps=(step(),))
-    paid = yard.owed.pay(after(600))
+    assert harness.room.queue("basic", "acme").spent_usd == reserved, "as much as it may have cost"
+    harness.reports.report = ExecutionReport(steps=(step(job=WAITING),))
+    assert harness.owed.pay(after(300)).corrected == [], "SageMaker says no more than it did"
+    harness.reports.report = ExecutionReport(steps=(step(),))
+    paid = harness.owed.pay(after(600))
     cost = Decimal("0.120753")
     assert [one.cost_usd for one in paid.corrected] == [cost]
-    (kept,) = yard.book.executions(request.request_id)
+    (kept,) = harness.book.executions(request.request_id)
     assert (kept.cost_usd, kept.unknown, kept.settled, kept.revision) == (cost, 0, True, 1)
-    (totals,) = yard.totals()
+    (totals,) = harness.totals()
     assert (totals.usd, totals.unknown, totals.executions) == (cost, 0, 1)
-    assert yard.room.queue("basic", "acme").spent_usd == cost
-    told = yard.room.get(request.request_id)
+    assert harness.room.queue("basic", "acme").spent_usd == cost
+    told = harness.room.get(request.request_id)
     assert told is not None
     assert told.outcome is not None
     assert (told.outcome.cost_usd, told.outcome.cost_unknown) == (str(cost), 0)
-    assert yard.room.ledger().spent_in == {"2026-11 basic": cost}
-    assert (yard.book.todos(), yard.owed.pay(after(900)).corrected) == ([], [])
+    assert harness.room.ledger().spent_in == {"2026-11 basic": cost}
+    assert (harness.book.outbox_entries(), harness.owed.pay(after(900)).corrected) == ([], [])
 
 
 def test_a_success_of_which_no_step_is_told_costs_its_budgets_what_it_reserved() -> None:
-    yard = Yard(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
-    request = yard.admit()
+    harness = Harness(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
+    request = harness.admit()
     record = executed(request, ExecutionReport(), PRICES, after(60), State.SUCCEEDED)
-    yard.end(request, record)
-    assert yard.room.queue("basic", "acme").spent_usd == request.reserved_usd > 0
-    yard.owed.pay(after(90) + GIVEN_UP)
-    (totals,) = yard.totals()
+    harness.end(request, record)
+    assert harness.room.queue("basic", "acme").spent_usd == request.reserved_usd > 0
+    harness.owed.pay(after(90) + GIVEN_UP)
+    (totals,) = harness.totals()
     assert (totals.unknown, totals.charged_usd) == (1, request.reserved_usd)
 
 
 def test_what_sagemaker_never_says_is_given_up_with_its_flags_and_never_costs_nothing() -> None:
-    yard = Yard()
-    request = yard.admit()
+    harness = Harness()
+    request = harness.admit()
     forgotten = step(job=None, job_missing=True)
     early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
-    yard.end(request, execution(request, "0", steps=(early,), unknown=1, settled=False))
-    yard.reports.report = ExecutionReport(steps=(step(job=WAITING),))
-    yard.owed.pay(after(60) + GIVEN_UP - timedelta(minutes=5))
-    assert yard.book.todos()
-    paid = yard.owed.pay(after(70) + GIVEN_UP)
-    assert (len(paid.given_up), yard.book.todos()) == (1, [])
-    (totals,) = yard.totals()
+    harness.end(request, execution(request, "0", steps=(early,), unknown=1, settled=False))
+    harness.reports.report = ExecutionReport(steps=(step(job=WAITING),))
+    harness.owed.pay(after(60) + GIVEN_UP - timedelta(minutes=5))
+    assert harness.book.outbox_entries()
+    paid = harness.owed.pay(after(70) + GIVEN_UP)
+    assert (len(paid.given_up), harness.book.outbox_entries()) == (1, [])
+    (totals,) = harness.totals()
     assert (totals.usd, totals.unknown) == (Decimal(0), 1)
     assert priced(forgotten, PRICES).settled, "a job that is gone is not waited for"
 
 
 def test_one_thing_that_fails_holds_up_no_other() -> None:
-    yard = Yard(policy(tier(quota=3, running_max_per_tenant=3), tenants={"acme": TenantPolicy(budget=hard("1"))}))
-    request = yard.admit()
+    harness = Harness(
+        policy(tier(quota=3, running_max_per_tenant=3), tenants={"acme": TenantPolicy(budget=hard("1"))})
+    )
+    request = harness.admit()
     early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
-    yard.end(request, execution(request, "0", steps=(early,), unknown=1, settled=False))
-    yard.run("0.6", begun=100)
+    harness.end(request, execution(request, "0", steps=(early,), unknown=1, settled=False))
+    harness.run("0.6", begun=100)
 
     def gone(execution_arn: str) -> ExecutionReport:
         raise ConnectionError("SageMaker is away")
 
-    yard.reports.read = gone  # type: ignore[method-assign]
-    paid = yard.owed.pay(after(300))
+    harness.reports.read = gone  # type: ignore[method-assign]
+    paid = harness.owed.pay(after(300))
     assert list(paid.failed.values()) == ["ConnectionError: SageMaker is away"]
-    assert [todo.what for todo in paid.told] == ["budget"]
+    assert [outbox_entry.what for outbox_entry in paid.told] == ["budget"]
 
 
 def test_thresholds_are_told_once_each_and_again_in_the_next_month() -> None:
-    yard = Yard(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
+    harness = Harness(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
     told: list[int] = []
     for number, usd in enumerate(("0.3", "0.3", "0.1", "0.15")):
-        yard.run(usd, begun=1000.0 * number)
-        yard.owed.pay(after(1000 * number + 500))
-        told = [int(values["percent"]) for what, values in yard.announcements.told if what == "budget"]
+        harness.run(usd, begun=1000.0 * number)
+        harness.owed.pay(after(1000 * number + 500))
+        told = [int(values["percent"]) for what, values in harness.announcements.told if what == "budget"]
     assert told == [50, 80]
-    values = yard.announcements.told[0][1]
+    values = harness.announcements.told[0][1]
     assert (values["tenant_id"], values["month"], values["spent_usd"]) == ("acme", "2026-11", Decimal("0.6"))
     december = (datetime(2026, 12, 1, 9, tzinfo=UTC) - NOW).total_seconds()
-    yard.run("0.5", begun=december, month="2026-12")
-    yard.owed.pay(after(december + 100))
-    assert yard.announcements.told[-1][1]["month"] == "2026-12"
-    assert yard.room.queue("basic", "acme").spent_usd == Decimal("0.5")
+    harness.run("0.5", begun=december, month="2026-12")
+    harness.owed.pay(after(december + 100))
+    assert harness.announcements.told[-1][1]["month"] == "2026-12"
+    assert harness.room.queue("basic", "acme").spent_usd == Decimal("0.5")
 
 
 def test_a_raised_budget_that_is_spent_at_once_is_told_again() -> None:
-    yard = Yard(policy(tier(), tenants={"acme": TenantPolicy(budget=soft("1"))}))
-    yard.run("1")
-    yard.limits = policy(tier(), tenants={"acme": TenantPolicy(budget=soft("2"))})
-    yard.run("1", begun=1000)
-    yard.owed.pay(after(2000))
-    assert [int(values["percent"]) for _, values in yard.announcements.told] == [100]
-    assert yard.room.queue("basic", "acme").warned == 100
+    harness = Harness(policy(tier(), tenants={"acme": TenantPolicy(budget=soft("1"))}))
+    harness.run("1")
+    harness.limits = policy(tier(), tenants={"acme": TenantPolicy(budget=soft("2"))})
+    harness.run("1", begun=1000)
+    harness.owed.pay(after(2000))
+    assert [int(values["percent"]) for _, values in harness.announcements.told] == [100]
+    assert harness.room.queue("basic", "acme").warned == 100
 
 
 def test_a_tiers_threshold_is_told_once() -> None:
-    yard = Yard(policy(tier(quota=4, running_max_per_tenant=4, budget=hard("1")), running_max=4))
-    yard.run("0.3", tenant_id="a")
-    yard.run("0.3", tenant_id="b", begun=200)
+    harness = Harness(policy(tier(quota=4, running_max_per_tenant=4, budget=hard("1")), running_max=4))
+    harness.run("0.3", tenant_id="a")
+    harness.run("0.3", tenant_id="b", begun=200)
     for _ in range(2):
-        yard.owed.pay(after(300))
-    ((_, values),) = yard.announcements.told
+        harness.owed.pay(after(300))
+    ((_, values),) = harness.announcements.told
     assert (values["tier"], values["percent"], values["spent_usd"]) == ("basic", 50, Decimal("0.6"))
 
 
 @pytest.mark.parametrize("by", ["end", "requeue", "correction"])
 def test_what_costs_more_than_was_reserved_undoes_decisions_on_a_tiers_budget(by: str) -> None:
     basic = tier(quota=4, running_max_per_tenant=4, budget=soft("1"))
-    yard = Yard(policy(basic, running_max=4))
-    ended = yard.run("0.1", begun=-500)
-    request = yard.admit()
-    yard.room.enlist(submission(99, tenant_id="other"), yard.limits, after(1))
-    sight = yard.room.look(yard.limits, after(1))
-    plan = decide(sight.snapshot, yard.limits, after(1))
+    harness = Harness(policy(basic, running_max=4))
+    ended = harness.run("0.1", begun=-500)
+    request = harness.admit()
+    harness.room.enlist(submission(99, tenant_id="other"), harness.limits, after(1))
+    read_set = harness.room.look(harness.limits, after(1))
+    plan = decide(read_set.snapshot, harness.limits, after(1))
     assert plan.admissions
     if by == "end":
-        assert yard.end(request, execution(request, "0.8"))
+        assert harness.end(request, execution(request, "0.8"))
     elif by == "requeue":
         failed = execution(request, "0.8", state=State.FAILED)
-        yard.room.requeue(
-            request, yard.limits, after(2), due_at=after(2), reason="x", execution=failed, failed=True
+        harness.room.requeue(
+            request, harness.limits, after(2), due_at=after(2), reason="x", execution=failed, failed=True
         )
     else:
         dearer = replace(ended, cost_usd=Decimal("0.8"), revision=ended.revision + 1)
-        yard.room.put_right(ended, dearer, yard.limits, after(2))
+        harness.room.correct(ended, dearer, harness.limits, after(2))
     with pytest.raises(Conflict):
-        yard.room.commit(plan, sight, yard.limits, after(3))
+        harness.room.commit(plan, read_set, harness.limits, after(3))
 
 
 def test_an_end_that_leaves_a_budget_more_undoes_no_decision() -> None:
-    yard = Yard(policy(tier(quota=4, running_max_per_tenant=4, budget=hard("1")), running_max=4))
-    request = yard.admit()
-    yard.room.enlist(submission(99, tenant_id="other"), yard.limits, after(1))
-    sight = yard.room.look(yard.limits, after(1))
-    plan = decide(sight.snapshot, yard.limits, after(1))
-    assert yard.end(request, execution(request, "0.2"))
-    assert yard.room.commit(plan, sight, yard.limits, after(3))
+    harness = Harness(policy(tier(quota=4, running_max_per_tenant=4, budget=hard("1")), running_max=4))
+    request = harness.admit()
+    harness.room.enlist(submission(99, tenant_id="other"), harness.limits, after(1))
+    read_set = harness.room.look(harness.limits, after(1))
+    plan = decide(read_set.snapshot, harness.limits, after(1))
+    assert harness.end(request, execution(request, "0.2"))
+    assert harness.room.commit(plan, read_set, harness.limits, after(3))
 
 
 def test_an_unusual_hour_is_told_once() -> None:
-    yard = Yard()
+    harness = Harness()
     for number in range(8):
-        yard.run("1", begun=3600.0 * number)
+        harness.run("1", begun=3600.0 * number)
     for number in range(6):
-        yard.run("2", begun=3600.0 * 9 + 100 * number)
-        yard.owed.pay(after(3600 * 9 + 100 * number + 90))
-    found = [values for what, values in yard.announcements.told if what == "pace"]
+        harness.run("2", begun=3600.0 * 9 + 100 * number)
+        harness.owed.pay(after(3600 * 9 + 100 * number + 90))
+    found = [values for what, values in harness.announcements.told if what == "pace"]
     assert len(found) == 1
     assert found[0]["usd"] > 3
 
@@ -331,11 +335,11 @@ def test_an_unusual_hour_is_told_once() -> None:
 
 
 def test_requests_are_found_by_tenant_and_time_by_state_by_data_set_and_by_tier() -> None:
-    yard = Yard()
-    yard.run(data_set="churn")
-    yard.run(begun=100, data_set="sales", state=State.FAILED)
-    yard.run(begun=200, tenant_id="other", data_set="churn")
-    room = yard.room
+    harness = Harness()
+    harness.run(data_set="churn")
+    harness.run(begun=100, data_set="sales", state=State.FAILED)
+    harness.run(begun=200, tenant_id="other", data_set="churn")
+    room = harness.room
     assert [r.data_set for r in room.of_tenant("acme", since=after(50))] == ["sales"]
     assert [r.data_set for r in room.of_tenant("acme", until=after(50))] == ["churn"]
     assert [r.request_id for r in room.of_data_set("acme", "churn")] == [submission(1).request_id]
@@ -346,41 +350,42 @@ def test_requests_are_found_by_tenant_and_time_by_state_by_data_set_and_by_tier(
 
 
 def test_executions_are_listed_by_tenant_and_month_and_by_day_over_many_pages() -> None:
-    yard = Yard()
+    harness = Harness()
     for number in range(230):
-        yard.run("0.01", begun=100.0 * number)
+        harness.run("0.01", begun=100.0 * number)
     begin = datetime(2026, 11, 1, tzinfo=UTC)
-    found = yard.book.executions_of_month("acme", "2026-11", begin, begin + timedelta(days=30))
+    found = harness.book.executions_of_month("acme", "2026-11", begin, begin + timedelta(days=30))
     assert len({record.request_id for record in found}) == 230
     assert [r.admitted_at for r in found] == sorted(r.admitted_at for r in found)
     assert (
-        len(list(yard.book.executions_of_day("2026-11-21"))) + len(list(yard.book.executions_of_day("2026-11-22")))
+        len(list(harness.book.executions_of_day("2026-11-21")))
+        + len(list(harness.book.executions_of_day("2026-11-22")))
         == 230
     )
 
 
 def test_what_an_earlier_tenant_of_the_id_spent_this_month_counts() -> None:
-    yard = Yard()
-    yard.run("0.4")
-    assert yard.room.forget_queue("basic", "acme")
-    yard.room.take_up_month("basic", "acme", after(500))
-    yard.room.take_up_month("basic", "acme", after(500))
-    assert yard.room.queue("basic", "acme").spent_usd == Decimal("0.4")
-    yard.room.take_up_month("basic", "never", after(500))
-    assert yard.room.queue("basic", "never").revision == 0
+    harness = Harness()
+    harness.run("0.4")
+    assert harness.room.forget_queue("basic", "acme")
+    harness.room.take_up_month("basic", "acme", after(500))
+    harness.room.take_up_month("basic", "acme", after(500))
+    assert harness.room.queue("basic", "acme").spent_usd == Decimal("0.4")
+    harness.room.take_up_month("basic", "never", after(500))
+    assert harness.room.queue("basic", "never").revision == 0
 
 
 def test_a_tenant_can_be_forgotten_and_no_other_is() -> None:
-    yard = Yard()
+    harness = Harness()
     for number in range(200):
-        yard.run("0.01", begun=100.0 * number, data_set=f"set{number % 120}")
-    yard.run("0.5", tenant_id="other", begun=50_000)
+        harness.run("0.01", begun=100.0 * number, data_set=f"set{number % 120}")
+    harness.run("0.5", tenant_id="other", begun=50_000)
     calls = 1
-    while yard.book.forget("acme", after(90_000)):
+    while harness.book.forget("acme", after(90_000)):
         calls += 1
-    assert (yard.totals(tenant_id="acme"), yard.book.executions(submission(1).request_id)) == ([], [])
-    assert yard.book.past("acme", "set7") == ()
-    assert [t.usd for t in yard.totals()] == [Decimal("0.5")]
+    assert (harness.totals(tenant_id="acme"), harness.book.executions(submission(1).request_id)) == ([], [])
+    assert harness.book.past("acme", "set7") == ()
+    assert [t.usd for t in harness.totals()] == [Decimal("0.5")]
     assert calls < 12
 
 
@@ -439,17 +444,19 @@ def rows_of(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(gzip.decompress(data).decode())))
 
 
-def usage_of(yard: Yard) -> tuple[Usage, Files]:
+def usage_of(harness: Harness) -> tuple[Usage, Files]:
     files = Files()
-    return Usage(book=yard.book, files=files, account_id="1" * 12, region="us-east-1", stage="dev"), files
+    return Usage(book=harness.book, files=files, account_id="1" * 12, region="us-east-1", stage="dev"), files
 
 
 def test_a_day_is_exported_as_focus_rows_the_same_bytes_each_time() -> None:
-    yard = Yard()
-    yard.run("0.120753", steps=(priced(step(), PRICES),))
+    harness = Harness()
+    harness.run("0.120753", steps=(priced(step(), PRICES),))
     strange = priced(step("Strange", kind="Transform", job=None), PRICES)
-    yard.run("0", begun=100, steps=(strange, priced(step("Free", kind="Condition", job=None), PRICES)), unknown=1)
-    usage, files = usage_of(yard)
+    harness.run(
+        "0", begun=100, steps=(strange, priced(step("Free", kind="Condition", job=None), PRICES)), unknown=1
+    )
+    usage, files = usage_of(harness)
     assert usage.export("2026-11-21") == "s3://billing/usage/day=2026-11-21"
     first = files.kept["2026-11-21"]
     usage.export("2026-11-21")
@@ -467,21 +474,21 @@ def test_a_day_is_exported_as_focus_rows_the_same_bytes_each_time() -> None:
 
 
 def test_each_day_is_exported_once_it_is_over_and_late_records_on_the_day_they_are_put_right() -> None:
-    yard = Yard()
-    yard.run("0.1")
-    request = yard.admit(seconds=100)
+    harness = Harness()
+    harness.run("0.1")
+    request = harness.admit(seconds=100)
     early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
-    yard.end(
+    harness.end(
         request, execution(request, "0", steps=(early,), unknown=1, settled=False, recorded_at=after(150)), 150
     )
-    usage, files = usage_of(yard)
+    usage, files = usage_of(harness)
     midnight = datetime(2026, 11, 22, tzinfo=UTC)
-    yard.book.note("export", {"until": "2026-11-20"})
+    harness.book.note("export", {"until": "2026-11-20"})
     assert usage.export_until(midnight + timedelta(minutes=10)) == []
     assert len(usage.export_until(midnight + timedelta(hours=1))) == 1
     assert len(rows_of(files.kept["2026-11-21"])) == 1, "what is not settled is not exported"
-    yard.reports.report = ExecutionReport(steps=(step(),))
-    yard.owed.pay(midnight + timedelta(hours=2))
+    harness.reports.report = ExecutionReport(steps=(step(),))
+    harness.owed.pay(midnight + timedelta(hours=2))
     assert usage.export_until(midnight + timedelta(hours=3)) == []
     assert len(usage.export_until(midnight + timedelta(days=2, hours=1))) == 2
     assert [row["x_RequestId"] for row in rows_of(files.kept["2026-11-22"])] == [request.request_id]
@@ -501,9 +508,13 @@ class Pages:
 
 
 def test_a_statement_adds_up_names_every_training_and_escapes_what_others_wrote() -> None:
-    yard = Yard()
-    records = [yard.run("0.333", begun=600.0 * n, ended_at=after(86_400 * n), data_set="churn") for n in range(4)]
-    bad = yard.run("0.333", begun=9000, data_set="sales", state=State.FAILED, reason="<script>alert(1)</script>")
+    harness = Harness()
+    records = [
+        harness.run("0.333", begun=600.0 * n, ended_at=after(86_400 * n), data_set="churn") for n in range(4)
+    ]
+    bad = harness.run(
+        "0.333", begun=9000, data_set="sales", state=State.FAILED, reason="<script>alert(1)</script>"
+    )
     page = statement("acme", "2026-11", [*records, bad], after(0))
     assert "1.67 USD" in page, "1.665 is rounded half up"
     assert page.count("<tr><td class=k>2026-11") == 5
@@ -513,11 +524,13 @@ def test_a_statement_adds_up_names_every_training_and_escapes_what_others_wrote(
 
 
 def test_last_months_statements_are_written_when_they_are_due_and_go_on_where_time_ran_out() -> None:
-    yard, pages = Yard(), Pages()
+    harness, pages = Harness(), Pages()
     for number in range(3):
-        yard.run("0.1", begun=100.0 * number, tenant_id=f"t{number}")
+        harness.run("0.1", begun=100.0 * number, tenant_id=f"t{number}")
     known = MemoryTenants(tenant("t0"), tenant("t1", state=TenantState.DELETED), tenant("t2"))
-    monthly = MonthlyStatements(book=yard.book, tenants=known, statements=Statements(book=yard.book, files=pages))
+    monthly = MonthlyStatements(
+        book=harness.book, tenants=known, statements=Statements(book=harness.book, files=pages)
+    )
     assert monthly.write_due(datetime(2026, 12, 3, 23, tzinfo=UTC)) == 0, "late corrections are still coming in"
     looks = iter([False, True])
     due = datetime(2026, 12, 4, 1, tzinfo=UTC)
@@ -542,11 +555,13 @@ class PagesBut(Pages):
 
 
 def test_a_statement_that_cannot_be_written_keeps_no_other_tenant_from_its_own() -> None:
-    yard, pages = Yard(), PagesBut(denied={"t0"})
+    harness, pages = Harness(), PagesBut(denied={"t0"})
     for number in range(3):
-        yard.run("0.1", begun=100.0 * number, tenant_id=f"t{number}")
+        harness.run("0.1", begun=100.0 * number, tenant_id=f"t{number}")
     known = MemoryTenants(*(tenant(f"t{number}") for number in range(3)))
-    monthly = MonthlyStatements(book=yard.book, tenants=known, statements=Statements(book=yard.book, files=pages))
+    monthly = MonthlyStatements(
+        book=harness.book, tenants=known, statements=Statements(book=harness.book, files=pages)
+    )
     due, failed = datetime(2026, 12, 4, 1, tzinfo=UTC), []
 
     def write(hours: int, looks: int = 99) -> int:
@@ -570,14 +585,16 @@ def test_a_statement_that_cannot_be_written_keeps_no_other_tenant_from_its_own()
 def test_statements_that_fail_for_ever_are_given_up_in_a_week_and_where_all_fail_the_next_run_begins_anew() -> (
     None
 ):
-    yard, pages = Yard(), PagesBut(denied={"t0"})
-    yard.run("0.1", begun=0, tenant_id="t0")
+    harness, pages = Harness(), PagesBut(denied={"t0"})
+    harness.run("0.1", begun=0, tenant_id="t0")
     known = MemoryTenants(tenant("t0"))
-    monthly = MonthlyStatements(book=yard.book, tenants=known, statements=Statements(book=yard.book, files=pages))
+    monthly = MonthlyStatements(
+        book=harness.book, tenants=known, statements=Statements(book=harness.book, files=pages)
+    )
     for day in (4, 10, 11, 12, 13):
         monthly.write_due(datetime(2026, 12, day, tzinfo=UTC))
     assert pages.asked == ["t0"] * 3
-    many = Yard()
+    many = Harness()
     for number in range(FAILURES_MAX + 1):
         many.run("0.1", begun=100.0 * number, tenant_id=f"t{number:03}")
     everyone = [tenant(f"t{number:03}") for number in range(FAILURES_MAX + 1)]
@@ -609,25 +626,25 @@ class Market:
         return {record.license_arn: answer for record in records}
 
 
-def metering_of(yard: Yard) -> tuple[Metering, Market]:
+def metering_of(harness: Harness) -> tuple[Metering, Market]:
     """Return metering that has seen the licence before anything was booked."""
     market = Market()
     bought = {"buyer_account": "2" * 12, "license_arn": LICENCE}
     known = MemoryTenants(tenant(**bought), tenant("sister", **bought), tenant("other"))
-    metering = Metering(book=yard.book, tenants=known, marketplace=market)
+    metering = Metering(book=harness.book, tenants=known, marketplace=market)
     for tenant_id in ("acme", "sister"):
-        licence_given(yard.book, tenant_id, LICENCE, NOW)
+        licence_given(harness.book, tenant_id, LICENCE, NOW)
     return metering, market
 
 
 def test_whole_cents_of_a_licence_are_metered_once_an_hour_and_their_fractions_later() -> None:
-    yard = Yard()
-    metering, market = metering_of(yard)
-    yard.run("0.127")
-    yard.run("0.10", tenant_id="sister", begun=50)
-    yard.run("9", tenant_id="other", begun=100)
+    harness = Harness()
+    metering, market = metering_of(harness)
+    harness.run("0.127")
+    harness.run("0.10", tenant_id="sister", begun=50)
+    harness.run("9", tenant_id="other", begun=100)
     assert [record.units for record in metering.run(after(300)).sent] == [22]
-    yard.run("0.004", begun=400)
+    harness.run("0.004", begun=400)
     assert metering.run(after(500)).sent == [], "this hour has its record"
     assert [record.units for record in metering.run(after(4000)).sent] == [1]
     assert {record.license_arn for record in market.sent} == {LICENCE}, "who did not buy there is not told of"
@@ -635,41 +652,41 @@ def test_whole_cents_of_a_licence_are_metered_once_an_hour_and_their_fractions_l
 
 
 def test_what_was_booked_before_the_licence_is_not_told() -> None:
-    yard = Yard()
-    yard.run("5")
+    harness = Harness()
+    harness.run("5")
     market = Market()
     bought = MemoryTenants(tenant(buyer_account="2" * 12, license_arn=LICENCE))
-    metering = Metering(book=yard.book, tenants=bought, marketplace=market)
+    metering = Metering(book=harness.book, tenants=bought, marketplace=market)
     for _ in range(2):
-        licence_given(yard.book, "acme", LICENCE, after(200))
+        licence_given(harness.book, "acme", LICENCE, after(200))
     assert metering.run(after(300)).sent == []
-    yard.run("0.5", begun=400)
+    harness.run("0.5", begun=400)
     assert [record.units for record in metering.run(after(500)).sent] == [50]
 
 
 def test_a_run_across_the_months_end_is_told_in_the_next() -> None:
-    yard = Yard()
-    metering, _ = metering_of(yard)
+    harness = Harness()
+    metering, _ = metering_of(harness)
     december = (datetime(2026, 12, 1, 9, 30, tzinfo=UTC) - NOW).total_seconds()
-    yard.run("0.2")
+    harness.run("0.2")
     metering.run(after(300))
-    yard.run("5", begun=december, month="2026-11")
+    harness.run("5", begun=december, month="2026-11")
     assert [record.units for record in metering.run(after(december + 300)).sent] == [500]
     assert metering.run(after(december + 7200)).sent == []
 
 
 @pytest.mark.parametrize("lost", [ConnectionError("cut off"), Answer.UNPROCESSED])
 def test_a_record_that_may_not_have_arrived_is_sent_again_as_it_was(lost: Answer | Exception) -> None:
-    yard = Yard()
-    metering, market = metering_of(yard)
-    yard.run("0.5")
+    harness = Harness()
+    metering, market = metering_of(harness)
+    harness.run("0.5")
     market.answers = [lost]
     if isinstance(lost, Exception):
         with pytest.raises(ConnectionError):
             metering.run(after(300))
     else:
         assert metering.run(after(300)).left == {LICENCE: "Unprocessed"}
-    yard.run("0.3", begun=400)
+    harness.run("0.3", begun=400)
     assert len(metering.run(after(7300)).sent) == 1
     assert market.sent[0] == market.sent[1], "the same hour, the same units"
     assert [record.units for record in metering.run(after(7400)).sent] == [30]
@@ -677,13 +694,13 @@ def test_a_record_that_may_not_have_arrived_is_sent_again_as_it_was(lost: Answer
 
 @pytest.mark.parametrize("answer", [Answer.NOT_SUBSCRIBED, Answer.DUPLICATE, Answer.REFUSED])
 def test_what_a_refused_record_held_is_told_by_a_later_one(answer: Answer) -> None:
-    yard = Yard()
-    metering, market = metering_of(yard)
-    yard.run("0.5")
+    harness = Harness()
+    metering, market = metering_of(harness)
+    harness.run("0.5")
     market.answers = [answer]
     assert metering.run(after(300)).left == {LICENCE: answer.value}
     assert metering.run(after(400)).sent == [], "not in the same hour"
-    yard.run("0.3", begun=500)
+    harness.run("0.3", begun=500)
     (record,) = metering.run(after(4000)).sent
     assert (record.units, record.hour.hour) == (80, 13)
 
@@ -699,21 +716,21 @@ def test_what_a_refused_record_held_is_told_by_a_later_one(answer: Answer) -> No
 def test_what_is_too_old_to_be_taken_is_told_again_unless_it_may_have_arrived(
     answers: list[Answer | Exception], units: int
 ) -> None:
-    yard = Yard()
-    metering, market = metering_of(yard)
-    yard.run("0.5")
+    harness = Harness()
+    metering, market = metering_of(harness)
+    harness.run("0.5")
     market.answers = list(answers)
     for number in range(len(answers)):
         with suppress(ConnectionError):
             metering.run(after(300 + number))
-    yard.run("0.2", begun=90_000)
+    harness.run("0.2", begun=90_000)
     assert [record.units for record in metering.run(after(90_100)).sent] == [units]
 
 
 def test_one_refused_late_after_it_may_have_arrived_is_not_told_twice() -> None:
-    yard = Yard()
-    metering, market = metering_of(yard)
-    yard.run("0.5")
+    harness = Harness()
+    metering, market = metering_of(harness)
+    harness.run("0.5")
     market.answers = [ConnectionError("cut off"), Answer.REFUSED]
     with pytest.raises(ConnectionError):
         metering.run(after(300))
@@ -722,14 +739,14 @@ def test_one_refused_late_after_it_may_have_arrived_is_not_told_twice() -> None:
 
 
 def test_tenants_that_share_a_licence_may_come_and_go() -> None:
-    yard = Yard()
-    metering, _ = metering_of(yard)
-    yard.run("0.5")
-    yard.run("1", tenant_id="sister", begun=50)
+    harness = Harness()
+    metering, _ = metering_of(harness)
+    harness.run("0.5")
+    harness.run("1", tenant_id="sister", begun=50)
     assert [record.units for record in metering.run(after(300)).sent] == [150]
-    while yard.book.forget("sister", after(400)):
+    while harness.book.forget("sister", after(400)):
         pass
-    yard.run("0.3", begun=500)
+    harness.run("0.3", begun=500)
     assert [record.units for record in metering.run(after(4000)).sent] == [30]
 
 
@@ -750,7 +767,7 @@ class Bill:
 
 
 def test_cost_tags_are_activated_as_soon_as_the_bill_knows_them_and_once_a_day() -> None:
-    book = Yard().book
+    book = Harness().book
     bill = Bill({COST_TAGS[0]: False, COST_TAGS[1]: True})
     activation = TagActivation(book=book, tags=bill)
     found = activation.run_daily(NOW)
@@ -767,7 +784,7 @@ def test_cost_tags_are_activated_as_soon_as_the_bill_knows_them_and_once_a_day()
     [(TagsRefused("a linked account may not"), TagState.REFUSED), (ConnectionError("away"), TagState.FAILED)],
 )
 def test_where_only_the_payer_may_its_command_is_at_hand(refusal: Exception, state: TagState) -> None:
-    book = Yard().book
+    book = Harness().book
     found = TagActivation(book=book, tags=Bill({}, refusal)).run(NOW)
     assert set(found.values()) == {state}
     noted = book.noted("cost tags")
@@ -777,101 +794,105 @@ def test_where_only_the_payer_may_its_command_is_at_hand(refusal: Exception, sta
 
 
 def test_a_processing_step_is_exported_with_its_kind() -> None:
-    yard = Yard()
+    harness = Harness()
     made = priced(step("Preprocess", job=job(kind=JobKind.PROCESSING, instance_type="ml.t3.medium")), PRICES)
-    record = execution(yard.admit(), steps=(made,))
-    (row,) = usage_of(yard)[0].rows([record])
+    record = execution(harness.admit(), steps=(made,))
+    (row,) = usage_of(harness)[0].rows([record])
     assert (row["SkuId"], row["ResourceType"]) == ("processing/ml.t3.medium", "Processing job")
 
 
 # --- accounts that move -------------------------------------------------------------------------------------
 
 
-def early_record(yard: Yard) -> tuple[Request, ExecutionRecord]:
+def early_record(harness: Harness) -> tuple[Request, ExecutionRecord]:
     """Let a run end of which not all is known."""
-    request = yard.admit()
+    request = harness.admit()
     early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
     record = execution(request, "0", steps=(early,), unknown=1, settled=False)
-    yard.end(request, record)
-    yard.reports.report = ExecutionReport(steps=(step(),))
+    harness.end(request, record)
+    harness.reports.report = ExecutionReport(steps=(step(),))
     return request, record
 
 
 def test_a_correction_finds_the_account_of_a_tenant_that_has_moved() -> None:
     limits = policy(tier(), tier("premium"), tenants={"acme": TenantPolicy(budget=hard("1"))})
-    yard = Yard(limits)
-    early_record(yard)
-    assert yard.room.carry_over("basic", "premium", "acme", after(100))
-    yard.owed.pay(after(300))
-    assert yard.room.queue("premium", "acme").spent_usd == Decimal("0.120753")
-    assert yard.room.queue("basic", "acme").revision == 0
+    harness = Harness(limits)
+    early_record(harness)
+    assert harness.room.carry_over("basic", "premium", "acme", after(100))
+    harness.owed.pay(after(300))
+    assert harness.room.queue("premium", "acme").spent_usd == Decimal("0.120753")
+    assert harness.room.queue("basic", "acme").revision == 0
 
 
 def test_a_correction_after_leaving_and_coming_back_takes_nothing_twice() -> None:
-    yard = Yard(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
-    request, _ = early_record(yard)
-    yard.room.forget_queue("basic", "acme")
-    yard.room.take_up_month("basic", "acme", after(100))
-    assert yard.room.queue("basic", "acme").spent_usd == request.reserved_usd
-    yard.owed.pay(after(300))
-    assert yard.room.queue("basic", "acme").spent_usd == Decimal("0.120753")
+    harness = Harness(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
+    request, _ = early_record(harness)
+    harness.room.forget_queue("basic", "acme")
+    harness.room.take_up_month("basic", "acme", after(100))
+    assert harness.room.queue("basic", "acme").spent_usd == request.reserved_usd
+    harness.owed.pay(after(300))
+    assert harness.room.queue("basic", "acme").spent_usd == Decimal("0.120753")
 
 
 def test_who_books_nothing_owes_nothing() -> None:
     """The dispatcher may not write the book: a lowered budget must not make its refusals fail."""
-    yard = Yard(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
-    yard.run("0.6")
-    for todo in yard.book.todos():
-        yard.book.done(todo)
-    request = yard.admit(seconds=100)
+    harness = Harness(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
+    harness.run("0.6")
+    for outbox_entry in harness.book.outbox_entries():
+        harness.book.done(outbox_entry)
+    request = harness.admit(seconds=100)
     lowered = policy(tier(), tenants={"acme": TenantPolicy(budget=hard("0.5"))})
-    yard.room.requeue(request, lowered, after(101), due_at=after(101), reason="quota", by_start=True)
-    assert yard.book.todos() == []
+    harness.room.requeue(request, lowered, after(101), due_at=after(101), reason="quota", by_start=True)
+    assert harness.book.outbox_entries() == []
 
 
 def test_what_was_written_before_budgets_had_months_counts_in_the_first() -> None:
-    yard = Yard(policy(tier(quota=2, running_max_per_tenant=2), tenants={"acme": TenantPolicy(budget=hard("1"))}))
-    request = yard.admit()
-    queue = yard.room.queue("basic", "acme")
+    harness = Harness(
+        policy(tier(quota=2, running_max_per_tenant=2), tenants={"acme": TenantPolicy(budget=hard("1"))})
+    )
+    request = harness.admit()
+    queue = harness.room.queue("basic", "acme")
     old = replace(queue, month="", spent_usd=Decimal("0.5"))
-    yard.store.transact(yard.room._refile(queue, old, NOW))
+    harness.store.transact(harness.room._refile(queue, old, NOW))
     without = {name: value for name, value in request_item(request).items() if name not in ("month", "history")}
     assert request_from(without).month == "2026-11"
-    yard.admit(seconds=10)
-    held = yard.room.queue("basic", "acme")
+    harness.admit(seconds=10)
+    held = harness.room.queue("basic", "acme")
     assert (held.month, held.spent_usd) == ("2026-11", Decimal("0.5"))
-    assert yard.book.todos() == []
+    assert harness.book.outbox_entries() == []
 
 
 def test_ends_that_need_more_than_one_transaction_are_split() -> None:
     lanes = tuple(choice(size) for size in range(1, 9))
     lanes = tuple(replace(one, training_volume_gb=30 + number) for number, one in enumerate(lanes))
     wide = policy(tier(quota=90, running_max_per_tenant=1, instances=lanes), running_max=90)
-    yard = Yard(wide)
+    harness = Harness(wide)
     requests = []
     for tenant_number in range(10):
-        requests.append(yard.admit(tenant_id=f"t{tenant_number}"))
+        requests.append(harness.admit(tenant_id=f"t{tenant_number}"))
         for lane in range(8):
-            yard.number += 1
+            harness.number += 1
             size = content(size_bytes=(lane + 1) * 1024 * 1024 - 1)
-            waits = submission(yard.number, tenant_id=f"t{tenant_number}", content=size)
-            yard.room.enlist(waits, wide, after(1))
+            waits = submission(harness.number, tenant_id=f"t{tenant_number}", content=size)
+            harness.room.enlist(waits, wide, after(1))
     ends = [End(request=r, state=State.SUCCEEDED, execution=execution(r, "0.01")) for r in requests]
-    assert yard.room.finish(ends, wide, after(60)) == [True] * 10
-    assert sum(totals.executions for totals in yard.totals()) == 10
+    assert harness.room.finish(ends, wide, after(60)) == [True] * 10
+    assert sum(totals.executions for totals in harness.totals()) == 10
 
 
 def test_a_hundred_executions_of_one_moment_are_all_listed() -> None:
-    yard = Yard(policy(tier(quota=200, running_max_per_tenant=1), running_max=200))
+    harness = Harness(policy(tier(quota=200, running_max_per_tenant=1), running_max=200))
     for number in range(150):
-        request = yard.admit(tenant_id="acme" if number == 0 else f"t{number}")
-        yard.end(request, execution(request, "0.01", tenant_id="acme", recorded_at=after(9), admitted_at=NOW))
-    assert len(list(yard.book.executions_of_day("2026-11-21"))) == 150
-    assert len(list(yard.book.executions_of_tenant("acme", NOW, after(1)))) == 150
+        request = harness.admit(tenant_id="acme" if number == 0 else f"t{number}")
+        harness.end(request, execution(request, "0.01", tenant_id="acme", recorded_at=after(9), admitted_at=NOW))
+    assert len(list(harness.book.executions_of_day("2026-11-21"))) == 150
+    assert len(list(harness.book.executions_of_tenant("acme", NOW, after(1)))) == 150
 
 
 def test_a_metric_that_is_no_number_is_kept() -> None:
-    made = execution(Yard().admit(), steps=(priced(step(job=job(metrics=(("a", 1e-300), ("b", 2.5)))), PRICES),))
+    made = execution(
+        Harness().admit(), steps=(priced(step(job=job(metrics=(("a", 1e-300), ("b", 2.5)))), PRICES),)
+    )
     item = execution_item(made)
     assert execution_from(item) == made
     odd = replace(made.steps[0].step.job or job(), metrics=(("loss", float("nan")),))
@@ -880,13 +901,13 @@ def test_a_metric_that_is_no_number_is_kept() -> None:
 
 
 def test_a_todo_that_always_fails_is_given_up_in_the_end() -> None:
-    yard = Yard()
-    early_record(yard)
+    harness = Harness()
+    early_record(harness)
 
     def gone(execution_arn: str) -> ExecutionReport:
         raise ConnectionError("there is no such pipeline")
 
-    yard.reports.read = gone  # type: ignore[method-assign]
-    assert yard.owed.pay(after(300)).failed
-    assert len(yard.owed.pay(after(400) + GIVEN_UP).given_up) == 1
-    assert yard.book.todos() == []
+    harness.reports.read = gone  # type: ignore[method-assign]
+    assert harness.owed.pay(after(300)).failed
+    assert len(harness.owed.pay(after(400) + GIVEN_UP).given_up) == 1
+    assert harness.book.outbox_entries() == []

@@ -120,7 +120,7 @@ def test_a_tiers_budget_is_shared_by_its_tenants_and_holds_up_no_other_tier() ->
     found = plan(queue("a", 1), queue("b", 1), queue("c", 1, tier="premium"), limits=shared)
     assert sorted(d.place.request_id for d in found.admissions) == ["a-1", "c-1"]
     assert [wait.reason for wait in found.waits] == [Reason.TIER_BUDGET]
-    ((key, aside),) = found.shelved.items()
+    ((key, aside),) = found.parked.items()
     assert (key, aside.needs_usd) == (("basic", "b"), WORST), "it comes back once so much is left"
 
 

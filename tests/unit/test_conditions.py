@@ -145,27 +145,27 @@ def test_a_commit_on_a_torn_read_admits_nothing(room: Room, store: Store, torn: 
     starts is made of that request: of older content, or with the token of an earlier attempt.
     """
     room.enlist(1)
-    plan, sight = room.plan()
-    item = sight.requests.get(submission(1).request_id) or store.get(request_key(submission(1).request_id))[0]
+    plan, read_set = room.plan()
+    item = read_set.requests.get(submission(1).request_id) or store.get(request_key(submission(1).request_id))[0]
     assert item is not None
     older: dict[str, Item] = {
         "content": item["content"] | {"etag": "of an older upload"},
         "attempt": item["attempt"] + 1,
     }
-    seen = replace(sight, requests={submission(1).request_id: item | {torn: older[torn]}})
+    seen = replace(read_set, requests={submission(1).request_id: item | {torn: older[torn]}})
     with pytest.raises(Conflict):
         room.room.commit(plan, seen, LIMITS, NOW)
     assert room.used() == (0, {})
-    whole = replace(sight, requests={submission(1).request_id: item})
+    whole = replace(read_set, requests={submission(1).request_id: item})
     assert room.room.commit(plan, whole, LIMITS, NOW).admissions
 
 
 def test_what_was_decided_before_sagemaker_took_no_more_holds_no_longer(room: Room) -> None:
     room.enlist(1)
-    plan, sight = room.plan()
-    room.room.shrink(after(600))
+    plan, read_set = room.plan()
+    room.room.throttle(after(600))
     with pytest.raises(Conflict):
-        room.room.commit(plan, sight, LIMITS, NOW)
+        room.room.commit(plan, read_set, LIMITS, NOW)
     assert room.used() == (0, {})
 
 
@@ -180,12 +180,12 @@ def test_what_was_decided_before_a_tiers_budget_had_less_left_holds_no_longer(ro
     for number in (2, 3):  # more than can go, so that the commit rests on no end that came in between
         room.enlist(number, limits=limits, tenant_id="other")
     room.room.note_waiting(room.plan(limits, 61)[1])
-    plan, sight = room.plan(limits, 61)
+    plan, read_set = room.plan(limits, 61)
     assert len(plan.admissions) == 1
     dearer = execution(ended, "99", revision=record.revision + 1)
-    room.room.put_right(record, dearer, limits, after(62))
+    room.room.correct(record, dearer, limits, after(62))
     with pytest.raises(Conflict):
-        room.room.commit(plan, sight, limits, after(63))
+        room.room.commit(plan, read_set, limits, after(63))
 
 
 def test_what_sagemaker_takes_is_not_noted_by_a_count_that_has_changed(room: Room, store: Store) -> None:
@@ -197,16 +197,16 @@ def test_what_sagemaker_takes_is_not_noted_by_a_count_that_has_changed(room: Roo
 
     racing = replace(room.room, store=Interrupted(store, admit))
     with pytest.raises(Conflict):
-        racing.shrink(after(600))
-    assert room.room.ledger().shrunk_to != 1
+        racing.throttle(after(600))
+    assert room.room.ledger().throttled_to != 1
 
 
 def test_what_was_decided_before_a_count_was_put_right_holds_no_longer(room: Room, store: Store) -> None:
     room.enlist(1)
-    plan, sight = room.plan()
-    store.transact([Update(LEDGER, add={"used": 2, "used_in_basic": 2, "moves": 1})])
+    plan, read_set = room.plan()
+    store.transact([Update(LEDGER, add={"used": 2, "used_in_basic": 2, "usage_version": 1})])
     with pytest.raises(Conflict):
-        room.room.commit(plan, sight, policy(tier(quota=2, running_max_per_tenant=2), running_max=2), NOW)
+        room.room.commit(plan, read_set, policy(tier(quota=2, running_max_per_tenant=2), running_max=2), NOW)
 
 
 def test_one_that_is_asked_to_stop_while_it_is_put_back_is_stopped(room: Room, store: Store) -> None:
@@ -240,11 +240,11 @@ def test_an_upload_whose_data_set_was_read_as_free_takes_no_others_place(room: R
 
 def test_a_place_that_was_read_of_another_request_admits_nothing(room: Room, store: Store) -> None:
     room.enlist(1, data_set="churn")
-    plan, sight = room.plan()
+    plan, read_set = room.plan()
     place = place_key("basic", "acme", "churn", None)
     store.transact([Update(place, set={"request_id": submission(2).request_id})])
     with pytest.raises(Conflict):
-        room.room.commit(plan, sight, LIMITS, NOW)
+        room.room.commit(plan, read_set, LIMITS, NOW)
     assert room.used() == (0, {})
 
 
@@ -369,16 +369,16 @@ def test_a_cost_that_is_put_right_brings_no_forgotten_request_back(room: Room, s
     forgets = Interrupted(store, lambda: room.room.forget_request(room.state(1)))
     dearer = execution(ended, "0.07", revision=record.revision + 1)
     with pytest.raises(Conflict):
-        replace(room.room, store=forgets).put_right(record, dearer, LIMITS, after(90))
+        replace(room.room, store=forgets).correct(record, dearer, LIMITS, after(90))
     assert room.room.get(ended.request_id) is None
 
 
 def test_what_a_pass_saves_instances_for_is_noted_only_if_nobody_admitted_meanwhile(room: Room) -> None:
     room.enlist(1)
-    plan, sight = room.plan()
+    plan, read_set = room.plan()
     assert room.admit()
     with pytest.raises(Conflict):
-        room.room.remember_saved(plan, sight.snapshot.ledger)
+        room.room.remember_saved(plan, read_set.snapshot.ledger)
 
 
 @pytest.mark.parametrize("how", ["finish", "requeue"])
@@ -400,10 +400,10 @@ def test_an_end_that_wakes_nobody_undoes_a_commit_that_leaves_others_waiting(roo
     room.admit()  # nobody waits: an end wakes nobody
     for number in (2, 3, 4):
         room.enlist(number)
-    plan, sight = room.plan()
+    plan, read_set = room.plan()
     room.finish(room.state(1), State.SUCCEEDED)
     with pytest.raises(Conflict):
-        room.room.commit(plan, sight, LIMITS, NOW)
+        room.room.commit(plan, read_set, LIMITS, NOW)
 
 
 def test_a_start_is_recorded_of_its_attempt_alone(room: Room) -> None:
@@ -435,11 +435,11 @@ def test_a_redelivery_of_what_has_ended_starts_nothing_though_its_place_is_free(
 
 def test_a_request_that_somebody_cancelled_by_hand_is_not_admitted(room: Room, store: Store) -> None:
     room.enlist(1)
-    plan, sight = room.plan()
+    plan, read_set = room.plan()
     key = request_key(submission(1).request_id)
     store.transact([Update(key, set={"state": State.CANCELLED.value})])
     with pytest.raises(Conflict):
-        room.room.commit(plan, replace(sight, requests={}), LIMITS, NOW)
+        room.room.commit(plan, replace(read_set, requests={}), LIMITS, NOW)
     assert (room.state(1).state, room.used()) == (State.CANCELLED, (0, {}))
 
 
@@ -457,7 +457,7 @@ def test_a_cost_is_put_right_of_the_attempt_and_end_that_were_read(
     update = Update(request_key(ended.request_id), set=changed)
     racing = replace(room.room, store=Interrupted(store, lambda: store.transact([update])))
     with pytest.raises(Conflict):
-        racing.put_right(record, execution(ended, "0.07", revision=record.revision + 1), LIMITS, after(90))
+        racing.correct(record, execution(ended, "0.07", revision=record.revision + 1), LIMITS, after(90))
 
 
 @pytest.mark.parametrize("meanwhile", ["first", "next", "history"])
@@ -516,10 +516,10 @@ def test_a_request_that_is_not_over_is_not_forgotten(room: Room) -> None:
 def test_what_runs_besides_is_not_noted_on_a_ledger_that_has_moved(room: Room, store: Store) -> None:
     room.enlist(1)
     room.admit()
-    racing = replace(room.room, store=Interrupted(store, lambda: room.room.shrink(after(60))))
+    racing = replace(room.room, store=Interrupted(store, lambda: room.room.throttle(after(60))))
     with pytest.raises(Conflict):
-        racing.note_foreign(["arn:execution/of-others"], after(1))
-    assert room.room.foreign() == ([], None)
+        racing.note_unmanaged(["arn:execution/of-others"], after(1))
+    assert room.room.unmanaged() == ([], None)
 
 
 def test_a_rejection_or_an_outcome_writes_over_nothing(room: Room) -> None:

@@ -23,7 +23,7 @@ from trainyard.adapters.aws.store import DynamoStore, deserialized
 from trainyard.adapters.memory import edges as memory
 from trainyard.application import reconcile
 from trainyard.application.ports import ExecutionReport
-from trainyard.application.record import Record, Recorded, Settled, StatusEvent
+from trainyard.application.record import Record, Recorded, StatusEvent, StatusResult
 from trainyard.application.records import outcome_values
 from trainyard.domain.errors import Conflict, ExecutionGone, OutcomeUnknown, Throttled
 from trainyard.domain.failures import FailureCause
@@ -51,7 +51,7 @@ def ended_with(s3: Any, evaluation: bytes | None, profile: bytes | None) -> tupl
     record = replace(world.record, results=S3Results())
     event = StatusEvent(display_name=f"{request_id}-1", status="Succeeded", execution_arn="arn")
     (settled,) = record.settle([event], after(60))
-    assert isinstance(settled, Settled), repr(settled)
+    assert isinstance(settled, StatusResult), repr(settled)
     return world, world.request(request_id), settled.recorded
 
 
@@ -257,15 +257,15 @@ def test_one_metric_that_dynamodb_refuses_holds_up_no_other_end_of_its_batch(val
         StatusEvent(display_name=f"{r.request_id}-1", status="Succeeded", execution_arn="arn") for r in requests
     ]
     told = record.settle(events, after(60))
-    assert [one.recorded for one in told if isinstance(one, Settled)] == [Recorded.FINISHED] * 3
+    assert [one.recorded for one in told if isinstance(one, StatusResult)] == [Recorded.FINISHED] * 3
     assert room.ledger().used == 0
 
 
 def admit_all(room: Any, limits: Policy, now: datetime) -> None:
     from trainyard.domain.admission import decide
 
-    sight = room.look(limits, now)
-    room.commit(decide(sight.snapshot, limits, now), sight, limits, now)
+    read_set = room.look(limits, now)
+    room.commit(decide(read_set.snapshot, limits, now), read_set, limits, now)
 
 
 # --- what SageMaker says of the execution ---------------------------------------------------------------------
@@ -300,7 +300,7 @@ def test_words_on_an_execution_are_waited_for_but_not_for_ever() -> None:
     ends_by = world.request(request_id).ends_by
     assert ends_by is not None
     (last,) = world.record.settle([event], ends_by + reconcile.GIVEN_UP)
-    assert isinstance(last, Settled)
+    assert isinstance(last, StatusResult)
     assert world.room.ledger().used == 0
 
 
@@ -357,10 +357,10 @@ def test_an_execution_that_never_ends_is_stopped_and_in_the_end_its_slot_is_rele
     repairs = world.reconcile.run(late + reconcile.GIVEN_UP + reconcile.OVERDUE)
     assert [r.request_id for r in repairs.released] == [request_id]
     ledger = world.room.ledger()
-    assert (ledger.used, ledger.foreign) == (0, 1), "what still runs takes from the account's slots"
+    assert (ledger.used, ledger.unmanaged) == (0, 1), "what still runs takes from the account's slots"
     world.executions.statuses[arn] = "Stopped"
     world.reconcile.run(late + 2 * reconcile.GIVEN_UP)
-    assert world.room.ledger().foreign == 0
+    assert world.room.ledger().unmanaged == 0
 
 
 def test_an_execution_that_can_never_be_asked_about_gives_its_slot_back_after_its_latest_end() -> None:
@@ -540,15 +540,15 @@ def test_an_execution_that_somebody_retries_takes_a_slot_as_soon_as_it_is_told()
     )
     for _ in range(2):
         (settled,) = world.record.settle([event], after(100))
-        assert isinstance(settled, Settled)
+        assert isinstance(settled, StatusResult)
         assert settled.recorded is Recorded.UNMANAGED
-    assert world.room.ledger().foreign == 1
+    assert world.room.ledger().unmanaged == 1
     assert fits(world) == 1
 
 
 def test_an_execution_that_somebody_retries_is_found_without_an_event() -> None:
     world, _ = retried_by_hand()
-    assert world.reconcile.run(after(400)).foreign == 1
+    assert world.reconcile.run(after(400)).unmanaged == 1
     assert fits(world) == 1
 
 
@@ -556,7 +556,7 @@ def test_an_execution_that_starts_is_nobody_elses() -> None:
     world = World(limits=TWO)
     world.executions.faults = [(OutcomeUnknown("no answer"), True)]
     world.run_one()
-    assert world.reconcile.run(after(30)).foreign == 0
+    assert world.reconcile.run(after(30)).unmanaged == 0
 
 
 # --- told again -----------------------------------------------------------------------------------------------

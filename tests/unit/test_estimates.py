@@ -12,7 +12,7 @@ from trainyard.application.reports import estimate_errors
 from trainyard.domain.budgets import cost_max_usd
 from trainyard.domain.estimates import RUNS_KEPT, PastRun, error, estimate, quantile, remembered
 from trainyard.domain.executions import ExecutionRecord
-from trainyard.domain.pace import HOURS_NEEDED, Pace, booked, is_unusual
+from trainyard.domain.hourly_spend import HOURS_NEEDED, HourlySpend, booked, is_unusual
 from trainyard.domain.policy import Lane
 from trainyard.domain.prices import NO_PRICES
 from trainyard.domain.requests import Basis, State
@@ -101,15 +101,15 @@ def test_errors_are_shares_of_what_runs_took_and_only_of_those_that_succeeded() 
 # --- pace ---------------------------------------------------------------------------------------------------
 
 
-def spent(hours: int, usd: str = "2") -> Pace:
-    pace = Pace()
+def spent(hours: int, usd: str = "2") -> HourlySpend:
+    pace = HourlySpend()
     for number in range(hours + 1):
         pace = booked(pace, Decimal(usd), NOW + timedelta(hours=number))
     return pace
 
 
 def test_an_hour_is_unusual_only_beside_others_and_far_above_them() -> None:
-    assert not is_unusual(booked(Pace(), Decimal(500), NOW)), "nothing is known yet"
+    assert not is_unusual(booked(HourlySpend(), Decimal(500), NOW)), "nothing is known yet"
     pace = spent(HOURS_NEEDED)
     now = NOW + timedelta(hours=HOURS_NEEDED)
     assert not is_unusual(booked(pace, Decimal(3), now)), "5 USD is not three times 2"

@@ -17,7 +17,7 @@ from trainyard.domain.requests import State
 LIMITS = policy(tier(quota=1), quiet_period=timedelta(0))
 
 
-class Yard:
+class Harness:
     def __init__(self, limits: Policy = LIMITS) -> None:
         self.limits, self.store = limits, MemoryStore()
         self.room = waiting_room(self.store)
@@ -28,10 +28,10 @@ class Yard:
         return submission(number).request_id
 
     def admit(self, seconds: float = 0) -> None:
-        sight = self.room.look(self.limits, after(seconds))
-        plan = decide(sight.snapshot, self.limits, after(seconds))
+        read_set = self.room.look(self.limits, after(seconds))
+        plan = decide(read_set.snapshot, self.limits, after(seconds))
         if plan.admissions:
-            self.room.commit(plan, sight, self.limits, after(seconds))
+            self.room.commit(plan, read_set, self.limits, after(seconds))
 
     def end(self, request_id: str, seconds: float) -> None:
         (request,) = self.room.get_all([request_id])
@@ -43,11 +43,11 @@ class Yard:
 
 
 def test_position_tenants_before_it_and_expected_start_follow_from_what_waits_and_runs() -> None:
-    yard = Yard()
+    harness = Harness()
     for number in (1, 2, 3):
-        yard.enlist(number, seconds=number, tenant_id=f"t{number}")
-    yard.admit(seconds=3)
-    found = yard.why(submission(3).request_id)
+        harness.enlist(number, seconds=number, tenant_id=f"t{number}")
+    harness.admit(seconds=3)
+    found = harness.why(submission(3).request_id)
     assert (found.reason, found.position, found.ahead) == (Reason.TIER_QUOTA, 2, ("t2",))
     # Without history a run is expected to take three jobs of 240 s, and at most twice that in nine of ten cases.
     assert found.earliest == after(3 + 2 * 360)
@@ -55,15 +55,15 @@ def test_position_tenants_before_it_and_expected_start_follow_from_what_waits_an
 
 
 def test_the_range_follows_what_runs_really_took() -> None:
-    yard = Yard()
+    harness = Harness()
     for number in range(6):
-        request_id = yard.enlist(number, seconds=1000 * number, data_set="churn")
-        yard.admit(seconds=1000 * number)
-        yard.end(request_id, seconds=1000 * number + 100 * (number + 1))
-    yard.enlist(10, seconds=9000, data_set="churn")
-    yard.admit(seconds=9000)
-    waits = yard.enlist(11, seconds=9001)
-    found = yard.why(waits, seconds=9010)
+        request_id = harness.enlist(number, seconds=1000 * number, data_set="churn")
+        harness.admit(seconds=1000 * number)
+        harness.end(request_id, seconds=1000 * number + 100 * (number + 1))
+    harness.enlist(10, seconds=9000, data_set="churn")
+    harness.admit(seconds=9000)
+    waits = harness.enlist(11, seconds=9001)
+    found = harness.why(waits, seconds=9010)
     # Runs took 100 to 600 s: the median is 350 s, nine tenths took at most 550 s.
     assert (found.earliest, found.latest) == (after(9000 + 350 * 350 / 550), after(9550))
 
@@ -79,31 +79,31 @@ def test_the_range_follows_what_runs_really_took() -> None:
     ],
 )
 def test_each_reason_comes_with_what_would_let_it_go(limits: Policy, halt: str, reason: Reason) -> None:
-    yard = Yard(limits)
-    waits = yard.enlist(1)
+    harness = Harness(limits)
+    waits = harness.enlist(1)
     if halt == "tenant":
-        yard.room.set_tenant_paused("basic", "acme", True, after(1))
+        harness.room.set_tenant_paused("basic", "acme", True, after(1))
     elif halt:
-        yard.room.set_paused(True, "basic" if halt == "tier" else None)
-    found = yard.why(waits)
+        harness.room.set_paused(True, "basic" if halt == "tier" else None)
+    found = harness.why(waits)
     assert (found.reason, found.cure) == (reason, CURES[reason])
     assert (found.earliest is None) == (halt != "")
 
 
 def test_one_behind_another_of_its_tenant_waits_for_its_turn() -> None:
-    yard = Yard(policy(tier(quota=2, running_max_per_tenant=1)))
-    yard.enlist(1)
-    waits = yard.enlist(2, seconds=1)
-    assert yard.why(waits).reason is Reason.TENANT_CAP
+    harness = Harness(policy(tier(quota=2, running_max_per_tenant=1)))
+    harness.enlist(1)
+    waits = harness.enlist(2, seconds=1)
+    assert harness.why(waits).reason is Reason.TENANT_CAP
 
 
 def test_what_does_not_wait_has_no_reason_and_what_is_unknown_is_refused() -> None:
-    yard = Yard()
-    running = yard.enlist(1)
-    yard.admit()
-    assert yard.why(running).reason is None
+    harness = Harness()
+    running = harness.enlist(1)
+    harness.admit()
+    assert harness.why(running).reason is None
     with pytest.raises(Refused, match="there is no request"):
-        yard.why("0" * 32)
+        harness.why("0" * 32)
 
 
 def test_every_reason_has_a_cure() -> None:

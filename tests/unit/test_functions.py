@@ -12,13 +12,13 @@ import pytest
 
 from tests.build import NOW, after, execution, policy, request, s3_event, submission
 from trainyard import bootstrap
-from trainyard.application.book import Todo
+from trainyard.application.book import OutboxEntry
 from trainyard.application.dispatch import PassReport, Start, Started
 from trainyard.application.intake import Judgement, Verdict
-from trainyard.application.owed import Paid
+from trainyard.application.outbox import Paid
 from trainyard.application.ports import Backlog, Enlisted, Enlistment
 from trainyard.application.reconcile import Repairs
-from trainyard.application.record import Recorded, Settled
+from trainyard.application.record import Recorded, StatusResult
 from trainyard.application.waiting_room import Hint
 from trainyard.contracts.messages import training_request_body
 from trainyard.domain.admission import Ledger, Plan, Snapshot
@@ -206,7 +206,7 @@ class DispatchStub:
     def __init__(self, *starts: Start, used: int = 0) -> None:
         ledger = Ledger(version=1, used=used, used_by_tier={"basic": used})
         snapshot = Snapshot(ledger=ledger, queues=())
-        plan = Plan(admissions=(), waits=(), floor_by_tier={}, saved={}, starts_from=None)
+        plan = Plan(admissions=(), waits=(), virtual_time_by_tier={}, saved={}, starts_from=None)
         self.report = PassReport(policy=policy(), snapshot=snapshot, plan=plan, starts=list(starts), settled=True)
         self.waiting_room = self
 
@@ -253,9 +253,9 @@ def test_a_start_without_an_answer_counts_as_idle_though_waiting(
 class RecordStub:
     """Cannot settle an event whose status is "Stopped"."""
 
-    def settle(self, events: Any, now: Any) -> list[Settled | Exception]:
+    def settle(self, events: Any, now: Any) -> list[StatusResult | Exception]:
         ended = request(1, state=State.SUCCEEDED, started_at=NOW, finished_at=after(30))
-        done = Settled(recorded=Recorded.FINISHED, request=ended)
+        done = StatusResult(recorded=Recorded.FINISHED, request=ended)
         return [Conflict("others were writing") if one.status == "Stopped" else done for one in events]
 
     def step_reached(self, **given: Any) -> bool:
@@ -302,10 +302,10 @@ def test_the_tenants_function_takes_a_step_or_raises_the_reason(replace_part: Re
 def test_what_the_reconciler_pays_is_told_and_counted(
     replace_part: Replace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    todo = Todo(name="budget#acme", what="budget", values={"percent": 80})
-    unusual = Todo(name="pace#acme", what="pace", values={"usd": "9"})
+    outbox_entry = OutboxEntry(name="budget#acme", what="budget", values={"percent": 80})
+    unusual = OutboxEntry(name="pace#acme", what="pace", values={"usd": "9"})
     record = execution(request(1))
-    paid = Paid(told=[todo, unusual], corrected=[record], given_up=[record], failed={"settle#1#1": "away"})
+    paid = Paid(told=[outbox_entry, unusual], corrected=[record], given_up=[record], failed={"settle#1#1": "away"})
     replace_part("reconcile", Standing(run=Repairs()))
     replace_part("owed", Standing(pay=paid))
     load("reconciler").handler({}, Context())

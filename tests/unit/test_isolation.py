@@ -28,7 +28,7 @@ from tests.evaluator import (
     decision,
     template,
 )
-from trainyard.adapters.aws.estate import session_policy
+from trainyard.adapters.aws.deployment_names import session_policy
 from trainyard.domain.names import is_tenant_id
 from trainyard.domain.tenants import Tenant
 
@@ -93,7 +93,7 @@ def on_listing(owner: Tenant, bucket: str, prefix: str) -> Iterator[Call]:
             yield own(owner, action, f"arn:aws:s3:::{bucket}", **{"s3:prefix": f"{prefix}{folder}"})
 
 
-def foreign(kind: str) -> Iterator[Call]:
+def unmanaged(kind: str) -> Iterator[Call]:
     """Yield every call of every tenant's role on every other tenant's root, and on those of imposters."""
     for name in NEIGHBOURS:
         owner = OWNERS[kind](name)
@@ -131,7 +131,7 @@ def let_through(layer: str, change: Any = lambda document: document) -> tuple[in
     """
     kind, document_for, is_resource = LAYERS[layer]
     denials = ("Deny",) if is_resource else ("Deny", "ImplicitDeny")
-    calls = list(foreign(kind))
+    calls = list(unmanaged(kind))
     passed = [
         call
         for call in calls

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local.cloud import REPOSITORY
-from local.mends import trust_lets
+from local.patches import trust_lets
 from local.sagemaker.jobs import Job
 from local.sagemaker.service import SageMakerService
 from tests.build import ACCOUNT, DEFAULTS, policy, request, tenant, tier

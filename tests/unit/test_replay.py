@@ -3,12 +3,12 @@
 import base64
 
 from simulation.recorded import FOLDER
-from trainyard.application.dispatch import KeptPass
+from trainyard.application.dispatch import PassRecord
 from trainyard.contracts.decisions import decode_pass, encode_pass
 from trainyard.domain.admission import ENGINE_VERSION, decide
 
 
-def recorded() -> list[KeptPass]:
+def recorded() -> list[PassRecord]:
     path = FOLDER / f"engine-{ENGINE_VERSION}.txt"
     assert path.exists(), "a new engine version: record its passes by `python -m simulation.recorded`"
     return [decode_pass(base64.b64decode(line)) for line in path.read_text(encoding="utf-8").splitlines()]

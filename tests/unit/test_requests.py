@@ -24,7 +24,10 @@ EVERYTHING = Request(
     alone=True,
     uploads=(
         KeyUploads(
-            key=content().key, event_time=after(3), sequenced=content(sequencer="0A"), bare=content(version_id=None)
+            key=content().key,
+            event_time=after(3),
+            sequenced=content(sequencer="0A"),
+            bare=content(version_id=None),
         ),
     ),
     data_bytes=4,

@@ -22,7 +22,7 @@ from trainyard.application.leaving import Leaving
 from trainyard.application.moving import Moving
 from trainyard.application.onboarding import Onboarding
 from trainyard.application.roles import PooledRoles
-from trainyard.application.tenants import Names, Step, TenantDesk, Wish
+from trainyard.application.tenants import Names, Step, TenantChanges, Wish
 from trainyard.application.young_buckets import note_young
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, Kind
 from trainyard.domain.errors import InProgress, Refused
@@ -176,7 +176,7 @@ class Runs:
 
 
 @dataclass
-class Town:
+class Harness:
     """The use cases over one account and one store, and runs of them."""
 
     tiers: tuple[Any, ...] = (tier("basic"), tier("premium"), tier("shared", storage=Storage.POOL))
@@ -201,7 +201,7 @@ class Town:
                 )
             },
         )
-        desk = TenantDesk(
+        desk = TenantChanges(
             records=self.records,
             policies=policies(self.store, self.policy),
             waiting_room=self.room,
@@ -306,7 +306,7 @@ def bare(tenant_id: str = "acme", **given: Any) -> Wish:
 def test_a_creation_that_fails_at_any_step_ends_as_an_undisturbed_one_when_it_is_run_again(
     breaks: str, tier_name: str
 ) -> None:
-    undisturbed, broken = Town(), Town()
+    undisturbed, broken = Harness(), Harness()
     given: dict[str, Any] = {"retrain": "rate(1 day)", "limits": {"weight": 3}}
     undisturbed.create(tier_name=tier_name, **given)
     with pytest.raises(ConnectionError):
@@ -325,104 +325,104 @@ def test_a_creation_that_fails_at_any_step_ends_as_an_undisturbed_one_when_it_is
 def test_a_deletion_that_fails_at_any_step_leaves_nothing_when_it_is_run_again(
     breaks: str, tier_name: str
 ) -> None:
-    town = Town()
-    town.create(tier_name=tier_name, retrain="rate(1 day)", limits={"weight": 3})
-    town.create("acme1", tier_name=tier_name)
-    neighbour = town.state()
-    tenant = town.desk.known("acme")
+    harness = Harness()
+    harness.create(tier_name=tier_name, retrain="rate(1 day)", limits={"weight": 3})
+    harness.create("acme1", tier_name=tier_name)
+    neighbour = harness.state()
+    tenant = harness.desk.known("acme")
     for key in ("incoming/x/1", "incoming/x/2"):
-        town.account.put(f"{tenant.bucket}/{tenant.root}", key, "a")
+        harness.account.put(f"{tenant.bucket}/{tenant.root}", key, "a")
     with pytest.raises(ConnectionError):
-        town.run(Change.DELETE, DELETE, bare(), run="first", breaks=breaks)
-    town.run(Change.DELETE, DELETE, bare(), run="second")
-    left = town.state()
+        harness.run(Change.DELETE, DELETE, bare(), run="first", breaks=breaks)
+    harness.run(Change.DELETE, DELETE, bare(), run="second")
+    left = harness.state()
     assert not [thing for thing in left["things"] if " acme " in thing or thing.endswith(" t-acme")]
     assert (left["objects"], left["limits"]) == ({}, {})
     assert [r.state for r in left["records"]] == [TenantState.DELETED, TenantState.ACTIVE]
     assert left["records"][1] == neighbour["records"][1]
-    assert town.told == ["Created", "Created", "Deleted"]
+    assert harness.told == ["Created", "Created", "Deleted"]
 
 
 def test_a_taken_name_is_refused_in_the_same_words_and_its_tenant_is_neither_told_nor_changed() -> None:
-    town = Town()
-    town.create(limits={"weight": 3})
-    town.create("globex", tier_name="shared")
-    first = town.state()
+    harness = Harness()
+    harness.create(limits={"weight": 3})
+    harness.create("globex", tier_name="shared")
+    first = harness.state()
     for name in ("acme", "globex"):
         for given in ({}, {"tier_name": "premium"}, {"limits": {"budget_usd": 0}}, {"retrain": "rate(1 day)"}):
             with pytest.raises(Refused) as refused:
-                town.create(name, **given)
+                harness.create(name, **given)
             assert str(refused.value) == f"the name {name} is taken: choose another"
             step = Step(change=Change.CREATE, run="stranger", wish=wish(name), at=NOW, error=str(refused.value))
-            assert town.desk.note_failure(step)["cause"] == f"create of tenant {name} failed: {refused.value}"
-    assert town.state() == first
-    town.alive.add("create initech")
-    town.run(Change.CREATE, CREATE[:3], wish("initech", "basic"), run="create initech")
-    first = town.state()
+            assert harness.desk.note_failure(step)["cause"] == f"create of tenant {name} failed: {refused.value}"
+    assert harness.state() == first
+    harness.alive.add("create initech")
+    harness.run(Change.CREATE, CREATE[:3], wish("initech", "basic"), run="create initech")
+    first = harness.state()
     with pytest.raises(Refused, match="the name initech is taken"):
-        town.run(Change.CREATE, CREATE, wish("initech", "basic"), run="stranger")
-    town.alive.clear()
+        harness.run(Change.CREATE, CREATE, wish("initech", "basic"), run="stranger")
+    harness.alive.clear()
     with pytest.raises(Refused, match="the name initech is taken"):
-        town.run(Change.CREATE, CREATE, wish("initech", "premium"), run="stranger")
-    assert town.state() == first
+        harness.run(Change.CREATE, CREATE, wish("initech", "premium"), run="stranger")
+    assert harness.state() == first
 
 
 def test_deleting_twice_changes_nothing_the_second_time() -> None:
-    town = Town()
-    town.create()
-    assert town.told == ["Created"]
+    harness = Harness()
+    harness.create()
+    assert harness.told == ["Created"]
     for _ in range(2):
-        answer = town.run(Change.DELETE, DELETE, bare(), run="delete")
+        answer = harness.run(Change.DELETE, DELETE, bare(), run="delete")
     assert answer == {"known": False, "progress": "there is no tenant acme: nothing to delete"}
-    assert town.run(Change.DELETE, DELETE, bare("nobody"))["known"] is False
+    assert harness.run(Change.DELETE, DELETE, bare("nobody"))["known"] is False
 
 
 def test_a_purge_forgets_record_and_requests_and_the_id_can_be_used_again() -> None:
-    town = Town()
-    town.create()
-    town.room.add_rejected(request(7, state=State.REJECTED, finished_at=NOW))
-    town.run(Change.DELETE, DELETE, bare(), run="delete", purge=True)
-    assert town.records.page()[0] == []
-    assert town.room.of_tenant("acme") == []
-    town.create(tier_name="premium")
-    assert town.desk.known("acme").tier == "premium"
+    harness = Harness()
+    harness.create()
+    harness.room.add_rejected(request(7, state=State.REJECTED, finished_at=NOW))
+    harness.run(Change.DELETE, DELETE, bare(), run="delete", purge=True)
+    assert harness.records.page()[0] == []
+    assert harness.room.of_tenant("acme") == []
+    harness.create(tier_name="premium")
+    assert harness.desk.known("acme").tier == "premium"
 
 
 def test_a_deletion_cancels_what_waits_and_stops_what_runs_and_keeps_what_it_has_cost() -> None:
-    town = Town()
-    town.create()
+    harness = Harness()
+    harness.create()
     for number in (1, 2):
-        town.room.enlist(submission(number, algorithm="linear"), town.policy, NOW)
+        harness.room.enlist(submission(number, algorithm="linear"), harness.policy, NOW)
     with pytest.raises(Refused, match="wait or run again"):
-        town.run(Change.DELETE, ("begin", "forget"), bare(), run="hasty")
-    town.run(Change.DELETE, DELETE, bare(), run="delete")
-    assert {r.state for r in town.room.of_tenant("acme")} == {State.CANCELLED}
-    assert town.records.page()[0][0].state is TenantState.DELETED
+        harness.run(Change.DELETE, ("begin", "forget"), bare(), run="hasty")
+    harness.run(Change.DELETE, DELETE, bare(), run="delete")
+    assert {r.state for r in harness.room.of_tenant("acme")} == {State.CANCELLED}
+    assert harness.records.page()[0][0].state is TenantState.DELETED
 
 
 def test_a_dry_run_changes_nothing() -> None:
-    town = Town()
-    town.create()
-    before = town.state()
-    told = town.run(Change.DELETE, ("inventory",), bare())
+    harness = Harness()
+    harness.create()
+    before = harness.state()
+    told = harness.run(Change.DELETE, ("inventory",), bare())
     assert told["would_go"] == {"requests_waiting": 0, "requests_running": 0, "objects": 0}
-    assert town.state() == before
+    assert harness.state() == before
 
 
 def test_a_change_waits_while_another_is_alive_and_takes_over_when_it_is_not() -> None:
-    town = Town()
-    town.alive.add("create acme")
-    town.run(Change.CREATE, CREATE[:3], wish("acme", "basic"), run="create acme")
+    harness = Harness()
+    harness.alive.add("create acme")
+    harness.run(Change.CREATE, CREATE[:3], wish("acme", "basic"), run="create acme")
     with pytest.raises(InProgress, match="create of tenant acme is under way"):
-        town.run(Change.DELETE, DELETE, bare(), run="delete")
-    town.alive.clear()
-    town.run(Change.DELETE, DELETE[:2], bare(), run="delete")
+        harness.run(Change.DELETE, DELETE, bare(), run="delete")
+    harness.alive.clear()
+    harness.run(Change.DELETE, DELETE[:2], bare(), run="delete")
     with pytest.raises(Refused, match="another change"):
-        town.run(Change.CREATE, ("model_group",), wish("acme", "basic"), run="create acme")
+        harness.run(Change.CREATE, ("model_group",), wish("acme", "basic"), run="create acme")
     with pytest.raises(Refused, match="is taken"):
-        town.create()
+        harness.create()
     with pytest.raises(Refused, match="is being deleted"):
-        town.repair()
+        harness.repair()
 
 
 @pytest.mark.parametrize(
@@ -453,24 +453,24 @@ def test_a_change_waits_while_another_is_alive_and_takes_over_when_it_is_not() -
     ],
 )
 def test_a_wish_that_cannot_be_met_is_refused_and_leaves_nothing(given: dict[str, Any], reason: str) -> None:
-    town = Town()
+    harness = Harness()
     with pytest.raises(Refused, match=reason):
-        town.create(**given)
-    assert (town.account.things, town.records.page()[0]) == (set(), [])
+        harness.create(**given)
+    assert (harness.account.things, harness.records.page()[0]) == (set(), [])
 
 
 def test_a_repair_changes_nothing_and_makes_no_tenant() -> None:
-    town = Town()
+    harness = Harness()
     with pytest.raises(Refused, match="there is no tenant 'acme' to repair"):
-        town.repair()
-    town.create()
+        harness.repair()
+    harness.create()
     for given, other in (
         ({"tier_name": "premium"}, "tier or limit"),
         ({"limits": {"weight": 3}}, "tier or limit"),
         ({"settings": {"target": "z", "algorithm": "linear"}}, "settings"),
     ):
         with pytest.raises(Refused, match=rf"another {other} is asked for.*trainyard tenant update acme"):
-            town.repair(**given)
+            harness.repair(**given)
 
 
 # --- update, suspend, drift --------------------------------------------------------------------------------------
@@ -484,14 +484,14 @@ def test_an_update_that_fails_can_be_run_again_or_gone_back_from(breaks: str) ->
         "retrain": "rate(2 days)",
         "limits": {"running_max": 2},
     }
-    undisturbed, again, back = Town(), Town(), Town()
-    for town in (undisturbed, again, back):
-        town.create(settings={"target": "y", "algorithm": "linear", "hyperparameters": (("max_iter", 9),)})
+    undisturbed, again, back = Harness(), Harness(), Harness()
+    for harness in (undisturbed, again, back):
+        harness.create(settings={"target": "y", "algorithm": "linear", "hyperparameters": (("max_iter", 9),)})
     before = back.state() | {"limits": undisturbed.limits}
     undisturbed.run(Change.UPDATE, steps, bare(**given))
-    for town in (again, back):
+    for harness in (again, back):
         with pytest.raises(ConnectionError):
-            town.run(Change.UPDATE, steps, bare(**given), run="broken", breaks=breaks)
+            harness.run(Change.UPDATE, steps, bare(**given), run="broken", breaks=breaks)
     again.run(Change.UPDATE, steps, bare(**given), run="again")
     assert again.state() == undisturbed.state()
     back.repair()
@@ -505,28 +505,28 @@ def test_an_update_that_fails_can_be_run_again_or_gone_back_from(breaks: str) ->
 
 
 def test_suspended_nothing_of_the_tenant_is_admitted_until_it_is_resumed() -> None:
-    town = Town()
-    town.create()
-    town.room.enlist(submission(1), town.policy, NOW)
-    town.run(Change.SUSPEND, ("suspend",), bare())
-    assert town.room.queue("basic", "acme").paused
-    town.repair()
-    assert town.desk.known("acme").state is TenantState.SUSPENDED
-    town.run(Change.RESUME, ("resume",), bare())
-    town.run(Change.RESUME, ("resume",), bare())
-    assert not town.room.queue("basic", "acme").paused
-    assert town.told == ["Created", "Suspended", "Resumed"]
+    harness = Harness()
+    harness.create()
+    harness.room.enlist(submission(1), harness.policy, NOW)
+    harness.run(Change.SUSPEND, ("suspend",), bare())
+    assert harness.room.queue("basic", "acme").paused
+    harness.repair()
+    assert harness.desk.known("acme").state is TenantState.SUSPENDED
+    harness.run(Change.RESUME, ("resume",), bare())
+    harness.run(Change.RESUME, ("resume",), bare())
+    assert not harness.room.queue("basic", "acme").paused
+    assert harness.told == ["Created", "Suspended", "Resumed"]
 
 
 def test_what_has_gone_is_told_and_made_again_by_a_repair() -> None:
-    town = Town()
-    town.create()
-    whole = town.state()
-    town.account.things.discard("group acme")
+    harness = Harness()
+    harness.create()
+    whole = harness.state()
+    harness.account.things.discard("group acme")
     step = Step(change=Change.CREATE, run="", wish=bare(), at=NOW)
-    assert town.onboarding.drift(step)["drift"] == ["the model group is gone"]
-    town.repair()
-    assert town.state() == whole
+    assert harness.onboarding.drift(step)["drift"] == ["the model group is gone"]
+    harness.repair()
+    assert harness.state() == whole
 
 
 # --- roles of the pool -------------------------------------------------------------------------------------------
@@ -534,86 +534,86 @@ def test_what_has_gone_is_told_and_made_again_by_a_repair() -> None:
 IDLE = timedelta(days=30)
 
 
-def idle_after(town: Town, days: float) -> list[str]:
+def idle_after(harness: Harness, days: float) -> list[str]:
     def failed(tenant: Tenant, error: Exception) -> None:
         raise error
 
-    return town.roles.remove_idle(after(days * 86_400), idle_for=IDLE, failed=failed)[0]
+    return harness.roles.remove_idle(after(days * 86_400), idle_for=IDLE, failed=failed)[0]
 
 
 def test_a_pooled_tenants_role_is_made_at_its_first_request_and_removed_when_long_idle() -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    assert town.desk.known("acme").role is RoleState.NONE
-    assert not [thing for thing in town.account.things if thing.startswith("role")]
+    harness = Harness()
+    harness.create(tier_name="shared")
+    assert harness.desk.known("acme").role is RoleState.NONE
+    assert not [thing for thing in harness.account.things if thing.startswith("role")]
     for _ in range(2):
-        town.roles.make("acme", NOW)
-    assert "role acme of pool/acme/" in town.account.things
-    town.room.enlist(submission(1, tier="shared"), town.policy, NOW)
-    assert idle_after(town, 31) == [], "something waits"
-    (waiting,) = town.room.of_tenant("acme")
-    town.room.cancel(waiting, NOW)
-    assert idle_after(town, 29) == []
-    assert idle_after(town, 31) == ["acme"]
-    assert town.desk.known("acme").role is RoleState.NONE
-    town.roles.make("acme", NOW)
-    assert town.desk.known("acme").role is RoleState.MADE
+        harness.roles.make("acme", NOW)
+    assert "role acme of pool/acme/" in harness.account.things
+    harness.room.enlist(submission(1, tier="shared"), harness.policy, NOW)
+    assert idle_after(harness, 31) == [], "something waits"
+    (waiting,) = harness.room.of_tenant("acme")
+    harness.room.cancel(waiting, NOW)
+    assert idle_after(harness, 29) == []
+    assert idle_after(harness, 31) == ["acme"]
+    assert harness.desk.known("acme").role is RoleState.NONE
+    harness.roles.make("acme", NOW)
+    assert harness.desk.known("acme").role is RoleState.MADE
 
 
 def test_a_role_that_is_being_removed_is_asked_for_again_and_taken_over_when_that_was_cut_off() -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    town.records.put(replace(town.desk.known("acme"), role=RoleState.REMOVING, role_since=NOW))
+    harness = Harness()
+    harness.create(tier_name="shared")
+    harness.records.put(replace(harness.desk.known("acme"), role=RoleState.REMOVING, role_since=NOW))
     with pytest.raises(InProgress, match="is being removed"):
-        town.roles.make("acme", after(10))
-    town.roles.make("acme", after(300))
-    assert town.desk.known("acme").role is RoleState.MADE
+        harness.roles.make("acme", after(10))
+    harness.roles.make("acme", after(300))
+    assert harness.desk.known("acme").role is RoleState.MADE
 
 
 def test_a_request_that_comes_while_a_role_is_found_idle_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    town.roles.make("acme", NOW)
-    put = town.records.put
+    harness = Harness()
+    harness.create(tier_name="shared")
+    harness.roles.make("acme", NOW)
+    put = harness.records.put
 
     def put_and_enlist(tenant: Tenant) -> Tenant:
         if tenant.role is RoleState.REMOVING:
-            town.room.enlist(submission(1, tier="shared"), town.policy, NOW)
+            harness.room.enlist(submission(1, tier="shared"), harness.policy, NOW)
         return put(tenant)
 
-    monkeypatch.setattr(town.records, "put", put_and_enlist)
-    assert idle_after(town, 31) == []
-    assert town.desk.known("acme").role is RoleState.MADE
-    assert "role acme of pool/acme/" in town.account.things
+    monkeypatch.setattr(harness.records, "put", put_and_enlist)
+    assert idle_after(harness, 31) == []
+    assert harness.desk.known("acme").role is RoleState.MADE
+    assert "role acme of pool/acme/" in harness.account.things
 
 
 def test_of_many_who_ask_for_a_role_at_once_none_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    ensure_role = town.account.ensure_role
-    others = [town.roles]
+    harness = Harness()
+    harness.create(tier_name="shared")
+    ensure_role = harness.account.ensure_role
+    others = [harness.roles]
 
     def and_another_is_faster(tenant: Tenant) -> None:
         ensure_role(tenant)
         if others:
             others.pop().make("acme", NOW)
 
-    monkeypatch.setattr(town.account, "ensure_role", and_another_is_faster)
-    town.roles.make("acme", NOW)
-    assert town.desk.known("acme").role is RoleState.MADE
+    monkeypatch.setattr(harness.account, "ensure_role", and_another_is_faster)
+    harness.roles.make("acme", NOW)
+    assert harness.desk.known("acme").role is RoleState.MADE
 
 
 def test_a_tenant_that_goes_gets_no_role_and_a_failing_one_holds_up_no_other() -> None:
-    town = Town()
+    harness = Harness()
     for name in ("acme", "globex"):
-        town.create(name, tier_name="shared")
-        town.roles.make(name, NOW)
-    town.run(Change.DELETE, DELETE[:1], bare(), run="delete")
+        harness.create(name, tier_name="shared")
+        harness.roles.make(name, NOW)
+    harness.run(Change.DELETE, DELETE[:1], bare(), run="delete")
     with pytest.raises(Refused, match="takes no requests"):
-        town.roles.make("acme", NOW)
+        harness.roles.make("acme", NOW)
     told: list[str] = []
-    town.account.remove_role = lambda tenant: (_ for _ in ()).throw(OSError("no"))  # type: ignore[method-assign]
-    removed, left = town.roles.remove_idle(
+    harness.account.remove_role = lambda tenant: (_ for _ in ()).throw(OSError("no"))  # type: ignore[method-assign]
+    removed, left = harness.roles.remove_idle(
         after(90 * 86_400), idle_for=IDLE, failed=lambda tenant, error: told.append(tenant.tenant_id)
     )
     assert (removed, left, told) == ([], False, ["globex"])
@@ -627,100 +627,102 @@ def wish_to_move(tier_name: str) -> Wish:
 
 
 def test_what_waits_is_asked_for_again_in_the_new_tier_and_taken_back_in_the_old() -> None:
-    town = Town()
-    town.create()
-    tenant = town.desk.known("acme")
-    town.room.set_tenant_paused("basic", "acme", True, NOW)
+    harness = Harness()
+    harness.create()
+    tenant = harness.desk.known("acme")
+    harness.room.set_tenant_paused("basic", "acme", True, NOW)
     content = submission(1).content
     one = submission(1, content=replace(content, bucket=tenant.bucket))
-    town.room.enlist(one, town.policy, NOW)
-    town.run(Change.MOVE, MOVE_ALONE, wish_to_move("premium"))
-    (sent,) = town.queues.sent
+    harness.room.enlist(one, harness.policy, NOW)
+    harness.run(Change.MOVE, MOVE_ALONE, wish_to_move("premium"))
+    (sent,) = harness.queues.sent
     assert (sent.tier, sent.content, sent.data_set) == ("premium", one.content, one.data_set)
-    assert [r.state for r in town.room.of_tenant("acme")] == [State.CANCELLED]
-    assert town.room.queue("basic", "acme").revision == 0, "the old queue is forgotten"
-    assert town.room.queue("premium", "acme").paused, "the operator's own pause stays"
-    assert town.run(Change.MOVE, MOVE, wish_to_move("premium"), run="again")["needed"] is False
+    assert [r.state for r in harness.room.of_tenant("acme")] == [State.CANCELLED]
+    assert harness.room.queue("basic", "acme").revision == 0, "the old queue is forgotten"
+    assert harness.room.queue("premium", "acme").paused, "the operator's own pause stays"
+    assert harness.run(Change.MOVE, MOVE, wish_to_move("premium"), run="again")["needed"] is False
 
 
 @pytest.mark.parametrize("breaks", MOVE[:-1])
 def test_a_move_out_of_the_pool_that_fails_at_any_step_loses_nothing_and_can_be_run_again(breaks: str) -> None:
-    town = Town()
-    town.create(tier_name="shared")
+    harness = Harness()
+    harness.create(tier_name="shared")
     for key in ("incoming/x/1", "incoming/x/2", "models/x/m"):
-        town.account.put("pool/acme/", key, f"{key} of old")
-    town.account.put("pool/acme1/", "incoming/x/1", "the neighbour's")
-    objects = town.account.contents("pool/acme/")
+        harness.account.put("pool/acme/", key, f"{key} of old")
+    harness.account.put("pool/acme1/", "incoming/x/1", "the neighbour's")
+    objects = harness.account.contents("pool/acme/")
 
     def kept() -> bool:
-        places = [town.account.contents(place) for place in ("pool/acme/", "t-acme/")]
+        places = [harness.account.contents(place) for place in ("pool/acme/", "t-acme/")]
         return all(any(place.get(key) == content for place in places) for key, content in objects.items())
 
     with pytest.raises(ConnectionError):
-        town.run(Change.MOVE, MOVE, wish_to_move("basic"), run="first", breaks=breaks)
+        harness.run(Change.MOVE, MOVE, wish_to_move("basic"), run="first", breaks=breaks)
     assert kept()
-    assert "t-acme" not in town.account.opened or breaks in MOVE_FROM, "what is copied is not announced"
+    assert "t-acme" not in harness.account.opened or breaks in MOVE_FROM, "what is copied is not announced"
     if breaks not in MOVE_FROM:
-        town.account.put("pool/acme/", "incoming/x/2", "uploaded meanwhile")
+        harness.account.put("pool/acme/", "incoming/x/2", "uploaded meanwhile")
         objects["incoming/x/2"] = "uploaded meanwhile"
-    town.run(Change.MOVE, MOVE, wish_to_move("basic"), run="second")
+    harness.run(Change.MOVE, MOVE, wish_to_move("basic"), run="second")
     assert kept()
-    assert town.account.contents("t-acme/") == objects
-    assert town.account.contents("pool/acme/") == {}
-    assert town.account.contents("pool/acme1/") == {"incoming/x/1": "the neighbour's"}
-    moved = town.desk.known("acme")
+    assert harness.account.contents("t-acme/") == objects
+    assert harness.account.contents("pool/acme/") == {}
+    assert harness.account.contents("pool/acme1/") == {"incoming/x/1": "the neighbour's"}
+    moved = harness.desk.known("acme")
     assert (moved.tier, moved.bucket, moved.root, moved.role) == ("basic", "t-acme", "", RoleState.MADE)
-    assert not town.room.queue("basic", "acme").paused
+    assert not harness.room.queue("basic", "acme").paused
 
 
 def test_what_is_newer_at_the_new_place_is_not_overwritten_and_what_came_late_to_the_old_is_copied() -> None:
-    town = Town()
-    town.create(tier_name="shared")
+    harness = Harness()
+    harness.create(tier_name="shared")
     for key in ("incoming/x/1", "incoming/x/2"):
-        town.account.put("pool/acme/", key, "old")
-    town.run(Change.MOVE, MOVE[:8], wish_to_move("basic"))
-    town.account.put("t-acme/", "incoming/x/1", "newer, at the new place")
-    town.account.put("pool/acme/", "incoming/x/2", "late, at the old place")
-    town.account.put("pool/acme/", "incoming/x/3", "late and new")
-    town.run(Change.MOVE, MOVE[8:], wish_to_move("basic"))
-    assert town.account.contents("t-acme/") == {
+        harness.account.put("pool/acme/", key, "old")
+    harness.run(Change.MOVE, MOVE[:8], wish_to_move("basic"))
+    harness.account.put("t-acme/", "incoming/x/1", "newer, at the new place")
+    harness.account.put("pool/acme/", "incoming/x/2", "late, at the old place")
+    harness.account.put("pool/acme/", "incoming/x/3", "late and new")
+    harness.run(Change.MOVE, MOVE[8:], wish_to_move("basic"))
+    assert harness.account.contents("t-acme/") == {
         "incoming/x/1": "newer, at the new place",
         "incoming/x/2": "late, at the old place",
         "incoming/x/3": "late and new",
     }
-    assert town.account.contents("pool/acme/") == {}
+    assert harness.account.contents("pool/acme/") == {}
 
 
 def test_what_comes_while_old_objects_are_removed_is_neither_lost_nor_removed() -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    town.account.put("pool/acme/", "incoming/x/1", "old")
-    town.run(Change.MOVE, MOVE[:9], wish_to_move("basic"))
+    harness = Harness()
+    harness.create(tier_name="shared")
+    harness.account.put("pool/acme/", "incoming/x/1", "old")
+    harness.run(Change.MOVE, MOVE[:9], wish_to_move("basic"))
     step = Step(change=Change.MOVE, run="run", wish=wish_to_move("basic"), at=NOW)
-    town.account.clock = timedelta(0)  # from here on, uploads are younger than the step
-    differences = town.account.differences
+    harness.account.clock = timedelta(0)  # from here on, uploads are younger than the step
+    differences = harness.account.differences
 
     def and_an_upload(source: Tenant, target: Tenant, **options: Any) -> tuple[list[str], str | None]:
-        town.account.put("pool/acme/", "incoming/x/1", "between the looks")
+        harness.account.put("pool/acme/", "incoming/x/1", "between the looks")
         return differences(source, target, **options)
 
-    compared = town.moving.remove_old(step)
+    compared = harness.moving.remove_old(step)
     assert (compared["left"], compared["late"]) == (True, False)
-    town.account.differences = and_an_upload  # type: ignore[method-assign]
-    assert town.moving.remove_old(replace(step, cursor=compared["cursor"]))["late"] is True
-    assert town.account.contents("pool/acme/") == {"incoming/x/1": "between the looks"}
+    harness.account.differences = and_an_upload  # type: ignore[method-assign]
+    assert harness.moving.remove_old(replace(step, cursor=compared["cursor"]))["late"] is True
+    assert harness.account.contents("pool/acme/") == {"incoming/x/1": "between the looks"}
 
 
 def test_an_upload_whose_event_met_the_switch_is_asked_for_once_more_and_others_are_not() -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    town.account.put("pool/acme/", "incoming/set-1/d.csv", "old")
+    harness = Harness()
+    harness.create(tier_name="shared")
+    harness.account.put("pool/acme/", "incoming/set-1/d.csv", "old")
     came = content("acme/incoming/set-1/d.csv", bucket="pool", event_time=after(1))
     there = content("incoming/set-1/d.csv", bucket="t-acme", event_time=after(5))
     quiet = content("acme/incoming/set-2/d.csv", bucket="pool", event_time=after(-9 * 86_400))
     heard = content("acme/incoming/set-3/d.csv", bucket="pool", event_time=after(1), version_id="v3")
     known = request_id(tenant_id="acme", bucket="pool", key=heard.key, revision="v3")
-    town.room.enlist(replace(submission(3, tier="shared", content=heard), request_id=known), town.policy, NOW)
+    harness.room.enlist(
+        replace(submission(3, tier="shared", content=heard), request_id=known), harness.policy, NOW
+    )
 
     class Data:
         def names(self, tenant: Tenant) -> list[str]:
@@ -730,86 +732,86 @@ def test_an_upload_whose_event_met_the_switch_is_asked_for_once_more_and_others_
             found = {"set-1": came, "set-2": quiet, "set-3": heard}
             return found[name] if tenant.pooled else there
 
-    moving = replace(town.moving, data_sets=Data())  # type: ignore[arg-type]
-    town.run(Change.MOVE, MOVE[:2], wish_to_move("basic"))
-    town.run(Change.MOVE, MOVE[6:8], wish_to_move("basic"))
+    moving = replace(harness.moving, data_sets=Data())  # type: ignore[arg-type]
+    harness.run(Change.MOVE, MOVE[:2], wish_to_move("basic"))
+    harness.run(Change.MOVE, MOVE[6:8], wish_to_move("basic"))
     step = Step(change=Change.MOVE, run="run", wish=wish_to_move("basic"), at=NOW)
     for _ in range(2):
         while moving.catch_up(step)["left"]:
             pass
-    asked = [s for s in town.queues.sent if s.cause is Cause.RETRAINING]
+    asked = [s for s in harness.queues.sent if s.cause is Cause.RETRAINING]
     assert [(s.data_set, s.content) for s in asked] == [("set-1", there)] * 2
     assert len({s.request_id for s in asked}) == 1, "asked for twice, it is one request"
 
 
 def test_a_failed_move_is_finished_or_the_tenant_goes_and_a_deletion_finds_both_places_and_tiers() -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    town.account.put("pool/acme/", "incoming/x/1", "a")
-    town.room.enlist(submission(1, tier="shared"), town.policy, NOW)
+    harness = Harness()
+    harness.create(tier_name="shared")
+    harness.account.put("pool/acme/", "incoming/x/1", "a")
+    harness.room.enlist(submission(1, tier="shared"), harness.policy, NOW)
     with pytest.raises(ConnectionError):
-        town.run(Change.MOVE, MOVE, wish_to_move("basic"), run="move", breaks="copy")
+        harness.run(Change.MOVE, MOVE, wish_to_move("basic"), run="move", breaks="copy")
     first = {Change.SUSPEND: "suspend", Change.UPDATE: "check", Change.CREATE: "record"}
     for change, name in first.items():
         with pytest.raises(Refused, match="a move of tenant acme has failed half-way"):
-            town.run(change, (name,), bare(repair=change is Change.CREATE), run=f"{change}")
-    town.run(Change.DELETE, DELETE, bare(), run="delete")
-    assert (town.account.contents("pool/acme/"), town.account.contents("t-acme/")) == ({}, {})
-    assert not [thing for thing in town.account.things if thing.endswith(" t-acme")]
-    assert {r.state for r in town.room.of_tenant("acme")} == {State.CANCELLED}
-    assert town.room.queue("shared", "acme").revision == 0
+            harness.run(change, (name,), bare(repair=change is Change.CREATE), run=f"{change}")
+    harness.run(Change.DELETE, DELETE, bare(), run="delete")
+    assert (harness.account.contents("pool/acme/"), harness.account.contents("t-acme/")) == ({}, {})
+    assert not [thing for thing in harness.account.things if thing.endswith(" t-acme")]
+    assert {r.state for r in harness.room.of_tenant("acme")} == {State.CANCELLED}
+    assert harness.room.queue("shared", "acme").revision == 0
 
 
 def test_a_move_back_releases_a_tenant_whose_move_has_failed() -> None:
-    town = Town()
-    town.create(tier_name="shared")
+    harness = Harness()
+    harness.create(tier_name="shared")
     with pytest.raises(ConnectionError):
-        town.run(Change.MOVE, MOVE, wish_to_move("basic"), run="move", breaks="await_runs")
-    town.run(Change.MOVE, MOVE_ALONE, wish_to_move("shared"), run="back")
-    tenant = town.desk.known("acme")
+        harness.run(Change.MOVE, MOVE, wish_to_move("basic"), run="move", breaks="await_runs")
+    harness.run(Change.MOVE, MOVE_ALONE, wish_to_move("shared"), run="back")
+    tenant = harness.desk.known("acme")
     assert (tenant.tier, tenant.bucket, tenant.operation) == ("shared", "pool", None)
-    assert not town.room.queue("shared", "acme").paused
+    assert not harness.room.queue("shared", "acme").paused
 
 
 def test_a_pooled_tenant_inherits_nothing_of_an_earlier_one_of_its_id() -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    town.run(Change.DELETE, DELETE, bare(), run="delete", purge=True)
-    town.account.put("pool/acme/", "incoming/x/1", "put by a credential that outlived the tenant")
-    town.create(tier_name="shared")
-    assert town.account.contents("pool/acme/") == {}
+    harness = Harness()
+    harness.create(tier_name="shared")
+    harness.run(Change.DELETE, DELETE, bare(), run="delete", purge=True)
+    harness.account.put("pool/acme/", "incoming/x/1", "put by a credential that outlived the tenant")
+    harness.create(tier_name="shared")
+    assert harness.account.contents("pool/acme/") == {}
 
 
 # --- limits and keys ---------------------------------------------------------------------------------------------
 
 
 def test_limits_that_are_not_named_stay_and_one_can_be_taken_away() -> None:
-    town = Town()
-    town.create(limits={"weight": 3, "running_max": 2})
+    harness = Harness()
+    harness.create(limits={"weight": 3, "running_max": 2})
     steps = ("check", "storage", "role", "schedule", "limits", "update")
-    town.run(Change.UPDATE, steps, bare(limits={"budget_usd": 10}))
-    assert town.limits["acme"] == {"weight": 3, "running_max": 2, "budget_usd": 10}
-    town.run(Change.UPDATE, steps, bare(limits={"running_max": None}), run="again")
-    assert town.limits["acme"] == {"weight": 3, "budget_usd": 10}
+    harness.run(Change.UPDATE, steps, bare(limits={"budget_usd": 10}))
+    assert harness.limits["acme"] == {"weight": 3, "running_max": 2, "budget_usd": 10}
+    harness.run(Change.UPDATE, steps, bare(limits={"running_max": None}), run="again")
+    assert harness.limits["acme"] == {"weight": 3, "budget_usd": 10}
 
 
 def test_what_a_tenant_has_spent_goes_along_with_it() -> None:
-    town = Town()
-    town.create()
-    queue = town.room.queue("basic", "acme")
+    harness = Harness()
+    harness.create()
+    queue = harness.room.queue("basic", "acme")
     spent = replace(queue, spent_usd=Decimal("7.25"))
-    town.store.transact(town.room._refile(queue, spent, NOW))
-    town.run(Change.MOVE, MOVE_ALONE, wish_to_move("premium"))
-    assert town.room.queue("premium", "acme").spent_usd == Decimal("7.25")
-    town.run(Change.DELETE, DELETE[:-1], bare(), run="delete")
-    object.__setattr__(town.leaving.desk, "waiting_room", Forgetful(town.room))
+    harness.store.transact(harness.room._refile(queue, spent, NOW))
+    harness.run(Change.MOVE, MOVE_ALONE, wish_to_move("premium"))
+    assert harness.room.queue("premium", "acme").spent_usd == Decimal("7.25")
+    harness.run(Change.DELETE, DELETE[:-1], bare(), run="delete")
+    object.__setattr__(harness.leaving.desk, "waiting_room", Forgetful(harness.room))
     with pytest.raises(ConnectionError):
-        town.run(Change.DELETE, ("forget",), bare(), run="delete")
-    object.__setattr__(town.leaving.desk, "waiting_room", town.room)
-    town.run(Change.DELETE, ("forget",), bare(), run="delete")
-    gone = town.records.page()[0][0]
+        harness.run(Change.DELETE, ("forget",), bare(), run="delete")
+    object.__setattr__(harness.leaving.desk, "waiting_room", harness.room)
+    harness.run(Change.DELETE, ("forget",), bare(), run="delete")
+    gone = harness.records.page()[0][0]
     assert gone.state is TenantState.DELETED
-    assert town.room.queue("premium", "acme").revision == 0
+    assert harness.room.queue("premium", "acme").revision == 0
 
 
 class Forgetful:
@@ -826,40 +828,40 @@ class Forgetful:
 
 
 def test_grants_on_a_key_that_is_no_longer_the_tenants_are_taken_back() -> None:
-    town = Town()
-    town.create(key_arn="arn:key/one")
-    assert "grants on arn:key/one to acme" in town.account.things
+    harness = Harness()
+    harness.create(key_arn="arn:key/one")
+    assert "grants on arn:key/one to acme" in harness.account.things
     steps = ("check", "storage", "role", "schedule", "limits", "update")
-    town.run(Change.UPDATE, steps, bare(key_arn="arn:key/two"))
-    assert [thing for thing in town.account.things if thing.startswith("grants")] == [
+    harness.run(Change.UPDATE, steps, bare(key_arn="arn:key/two"))
+    assert [thing for thing in harness.account.things if thing.startswith("grants")] == [
         "grants on arn:key/two to acme"
     ]
     with pytest.raises(Refused, match="name a --kms-key"):
-        town.create("globex", account_id="123456789012")
+        harness.create("globex", account_id="123456789012")
 
 
 @pytest.mark.parametrize("tier_name", ["basic", "shared"])
 def test_no_two_tenants_have_one_key(tier_name: str) -> None:
-    town = Town()
-    town.create(key_arn="arn:key/one")
+    harness = Harness()
+    harness.create(key_arn="arn:key/one")
     with pytest.raises(Refused, match="the key arn:key/one is in use here already") as refused:
-        town.create("globex", tier_name, key_arn="arn:key/one")
+        harness.create("globex", tier_name, key_arn="arn:key/one")
     assert "acme" not in str(refused.value)
-    assert not [thing for thing in town.account.things if thing == "grants on arn:key/one to globex"]
+    assert not [thing for thing in harness.account.things if thing == "grants on arn:key/one to globex"]
     steps = ("check", "storage", "role", "schedule", "limits", "update")
-    town.run(Change.UPDATE, steps, bare(key_arn="arn:key/two"))
-    town.create("globex", tier_name, key_arn="arn:key/one")
+    harness.run(Change.UPDATE, steps, bare(key_arn="arn:key/two"))
+    harness.create("globex", tier_name, key_arn="arn:key/one")
     with pytest.raises(Refused, match="in use here already"):
-        town.run(Change.UPDATE, steps, bare(key_arn="arn:key/one"), run="back")
-    town.run(Change.DELETE, DELETE, bare("globex"), run="delete")
-    town.run(Change.UPDATE, steps, bare(key_arn="arn:key/one"), run="back again")
-    assert town.desk.known("acme").key_arn == "arn:key/one"
+        harness.run(Change.UPDATE, steps, bare(key_arn="arn:key/one"), run="back")
+    harness.run(Change.DELETE, DELETE, bare("globex"), run="delete")
+    harness.run(Change.UPDATE, steps, bare(key_arn="arn:key/one"), run="back again")
+    assert harness.desk.known("acme").key_arn == "arn:key/one"
 
 
 def test_an_event_is_told_again_rather_than_never(monkeypatch: pytest.MonkeyPatch) -> None:
-    town = Town()
-    town.create()
-    put = town.records.put
+    harness = Harness()
+    harness.create()
+    put = harness.records.put
     writes: list[Tenant] = []
 
     def put_but_once(tenant: Tenant) -> Tenant:
@@ -868,73 +870,73 @@ def test_an_event_is_told_again_rather_than_never(monkeypatch: pytest.MonkeyPatc
             raise ConnectionError
         return put(tenant)
 
-    monkeypatch.setattr(town.records, "put", put_but_once)
+    monkeypatch.setattr(harness.records, "put", put_but_once)
     with pytest.raises(ConnectionError):
-        town.run(Change.SUSPEND, ("suspend",), bare(), run="s")
-    town.run(Change.SUSPEND, ("suspend",), bare(), run="s")
-    assert town.told == ["Created", "Suspended", "Suspended"]
-    assert town.desk.known("acme").state is TenantState.SUSPENDED
+        harness.run(Change.SUSPEND, ("suspend",), bare(), run="s")
+    harness.run(Change.SUSPEND, ("suspend",), bare(), run="s")
+    assert harness.told == ["Created", "Suspended", "Suspended"]
+    assert harness.desk.known("acme").state is TenantState.SUSPENDED
 
 
 # --- moves that cannot be ----------------------------------------------------------------------------------------
 
 
 def test_objects_that_were_not_copied_as_they_are_stop_a_move_before_anything_is_switched() -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    town.account.put("pool/acme/", "models/x/m", "c")
+    harness = Harness()
+    harness.create(tier_name="shared")
+    harness.account.put("pool/acme/", "models/x/m", "c")
     with pytest.raises(Refused, match="1 objects were not copied"):
-        town.run(Change.MOVE, ("begin", "await_runs", "storage", "verify", "switch"), wish_to_move("basic"))
-    assert town.desk.known("acme").bucket == "pool"
+        harness.run(Change.MOVE, ("begin", "await_runs", "storage", "verify", "switch"), wish_to_move("basic"))
+    assert harness.desk.known("acme").bucket == "pool"
 
 
 def test_uploads_that_are_each_trained_on_wait_through_no_move() -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    town.room.enlist(submission(1, tier="shared", alone=True), town.policy, NOW)
+    harness = Harness()
+    harness.create(tier_name="shared")
+    harness.room.enlist(submission(1, tier="shared", alone=True), harness.policy, NOW)
     with pytest.raises(Refused, match="let them run, or stop them"):
-        town.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
+        harness.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
 
 
 def test_a_tenant_whose_uploads_are_each_trained_on_moves_once_all_of_them_are_known() -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    tenant = town.desk.known("acme")
+    harness = Harness()
+    harness.create(tier_name="shared")
+    tenant = harness.desk.known("acme")
     each = replace(tenant.settings, every_upload=True)
-    town.desk.records.put(replace(tenant, settings=each))
-    note_young(town.room.store, "acme", NOW)
+    harness.desk.records.put(replace(tenant, settings=each))
+    note_young(harness.room.store, "acme", NOW)
     with pytest.raises(Refused, match="of which no event has told yet"):
-        town.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
-    assert town.desk.known("acme").bucket == "pool"
+        harness.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
+    assert harness.desk.known("acme").bucket == "pool"
 
 
 def test_a_tier_whose_storage_changes_under_a_move_costs_no_data() -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    town.account.put("pool/acme/", "incoming/x/1", "a")
+    harness = Harness()
+    harness.create(tier_name="shared")
+    harness.account.put("pool/acme/", "incoming/x/1", "a")
     step = Step(change=Change.MOVE, run="run", wish=wish_to_move("basic"), at=NOW)
-    assert town.moving.begin(step)["relocates"] is True
-    pooled = replace(town.policy, tiers=tuple(replace(t, storage=Storage.POOL) for t in town.policy.tiers))
-    object.__setattr__(town.desk, "policies", policies(town.store, pooled))
+    assert harness.moving.begin(step)["relocates"] is True
+    pooled = replace(harness.policy, tiers=tuple(replace(t, storage=Storage.POOL) for t in harness.policy.tiers))
+    object.__setattr__(harness.desk, "policies", policies(harness.store, pooled))
     for name in ("storage", "copy", "copy_last", "verify", "switch", "resubmit"):
-        getattr(town.moving, name)(step)
+        getattr(harness.moving, name)(step)
     for name in ("catch_up", "remove_old"):
         with pytest.raises(Refused, match="is in the pool still"):
-            getattr(town.moving, name)(step)
-    assert town.account.contents("pool/acme/") == {"incoming/x/1": "a"}
+            getattr(harness.moving, name)(step)
+    assert harness.account.contents("pool/acme/") == {"incoming/x/1": "a"}
 
 
 def test_nothing_of_a_tenant_is_admitted_between_the_switch_and_the_end_of_its_move() -> None:
-    town = Town()
-    town.create(tier_name="shared")
-    town.run(Change.MOVE, (*MOVE_UNTIL, "switch"), wish_to_move("basic"))
-    assert town.room.queue("basic", "acme").paused
-    town.run(Change.MOVE, MOVE_FROM[1:], wish_to_move("basic"))
-    assert not town.room.queue("basic", "acme").paused
+    harness = Harness()
+    harness.create(tier_name="shared")
+    harness.run(Change.MOVE, (*MOVE_UNTIL, "switch"), wish_to_move("basic"))
+    assert harness.room.queue("basic", "acme").paused
+    harness.run(Change.MOVE, MOVE_FROM[1:], wish_to_move("basic"))
+    assert not harness.room.queue("basic", "acme").paused
 
 
 def test_a_tenant_with_a_bucket_keeps_it_on_a_tier_of_the_pool() -> None:
-    town = Town()
-    town.create()
-    town.run(Change.MOVE, MOVE_ALONE, wish_to_move("shared"))
-    assert (town.desk.known("acme").tier, town.desk.known("acme").bucket) == ("shared", "t-acme")
+    harness = Harness()
+    harness.create()
+    harness.run(Change.MOVE, MOVE_ALONE, wish_to_move("shared"))
+    assert (harness.desk.known("acme").tier, harness.desk.known("acme").bucket) == ("shared", "t-acme")

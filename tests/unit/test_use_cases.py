@@ -29,13 +29,13 @@ from trainyard.adapters.memory import edges as memory
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application import reconcile
 from trainyard.application.arrival_limits import ArrivalLimits
-from trainyard.application.dispatch import Dispatch, KeptPass, Started
+from trainyard.application.dispatch import Dispatch, PassRecord, Started
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Arrival, Intake, Judgement, Verdict
 from trainyard.application.policies import Policies
 from trainyard.application.ports import Enlisted, Enlistment, ExecutionReport
 from trainyard.application.reconcile import Reconcile
-from trainyard.application.record import Record, Recorded, Settled, StatusEvent
+from trainyard.application.record import Record, Recorded, StatusEvent, StatusResult
 from trainyard.application.stop import Stop
 from trainyard.application.store import Write
 from trainyard.application.waiting_room import BELL, BY_END, LEDGER, Hint, ring_from
@@ -144,7 +144,7 @@ class World:
     def end(self, request_id: str, status: str = "Succeeded", attempt: int = 1, seconds: float = 60) -> Recorded:
         event = StatusEvent(display_name=display_name(request_id, attempt), status=status, execution_arn="arn")
         (settled,) = self.record.settle([event], after(seconds))
-        assert isinstance(settled, Settled), settled
+        assert isinstance(settled, StatusResult), settled
         return settled.recorded
 
 
@@ -267,7 +267,7 @@ def test_a_bucket_of_no_tenant_and_an_event_of_another_account_make_no_sense() -
 
 def test_each_arrival_of_a_batch_stands_alone_and_one_that_came_twice_is_sent_once() -> None:
     world = World()
-    good, foreign, odd = (
+    good, unmanaged, odd = (
         UploadArrived(account_id=account, content=content(**changes))
         for account, changes in (
             (ACCOUNT, {}),
@@ -276,7 +276,7 @@ def test_each_arrival_of_a_batch_stands_alone_and_one_that_came_twice_is_sent_on
         )
     )
     again = UploadArrived(account_id=ACCOUNT, content=content())
-    results = world.intake.receive([good, foreign, retraining(tenant_id="nobody"), odd, again], NOW)
+    results = world.intake.receive([good, unmanaged, retraining(tenant_id="nobody"), odd, again], NOW)
     told = [type(one).__name__ if isinstance(one, Exception) else [j.verdict for j in one] for one in results]
     assert told == [[Verdict.SUBMITTED], "Malformed", "Malformed", [Verdict.IGNORED], [Verdict.SUBMITTED]]
     assert len(world.queues.sent) == 1
@@ -613,13 +613,13 @@ def test_an_unknown_status_frees_nothing() -> None:
 def test_events_of_other_executions_and_attempts_change_nothing() -> None:
     world = World()
     request_id = world.run_one()
-    assert world.end("f" * 32) is Recorded.FOREIGN
+    assert world.end("f" * 32) is Recorded.NOT_OURS
     assert world.end(request_id, attempt=2) is Recorded.STALE
     (settled,) = world.record.settle(
         [StatusEvent(display_name="started-by-hand", status="Succeeded", execution_arn="arn")], NOW
     )
-    assert isinstance(settled, Settled)
-    assert settled.recorded is Recorded.FOREIGN
+    assert isinstance(settled, StatusResult)
+    assert settled.recorded is Recorded.NOT_OURS
     assert not world.record.step_reached(request_id="f" * 32, attempt=1, model_package_arn="p")
     assert world.room.ledger().used == 1
 
@@ -734,11 +734,11 @@ def test_an_end_that_no_event_told_is_found_and_one_still_running_is_left() -> N
         world.run_one(number)
     ended = str(world.request(submission(1).request_id).execution_arn)
     world.executions.statuses[ended] = "Succeeded"
-    world.executions.foreign = ["somebody-elses"]
+    world.executions.unmanaged = ["somebody-elses"]
     assert world.reconcile.run(after(60)).asked == 0, "heard of a minute ago"
     repairs = world.reconcile.run(after(600))
     assert [request.request_id for request in repairs.ended] == [submission(1).request_id]
-    assert (repairs.asked, repairs.foreign, world.room.ledger().foreign) == (1, 1, 1)
+    assert (repairs.asked, repairs.unmanaged, world.room.ledger().unmanaged) == (1, 1, 1)
     assert world.request(submission(2).request_id).state is State.RUNNING
 
 
@@ -746,8 +746,8 @@ def test_a_reconciler_without_time_asks_no_more_and_counts_what_it_knows(monkeyp
     world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
     for number in (1, 2):
         world.run_one(number)
-    world.executions.foreign = ["somebody-elses"]
-    assert world.reconcile.run(after(60)).foreign == 1
+    world.executions.unmanaged = ["somebody-elses"]
+    assert world.reconcile.run(after(60)).unmanaged == 1
 
     def time_for_one() -> Callable[[], bool]:
         asked = iter([False, False])
@@ -756,14 +756,14 @@ def test_a_reconciler_without_time_asks_no_more_and_counts_what_it_knows(monkeyp
     arns = [str(world.request(submission(number).request_id).execution_arn) for number in (1, 2)]
     monkeypatch.setattr(reconcile, "ASKED_TOGETHER", 1)
     repairs = world.reconcile.run(after(4000), out_of_time=time_for_one())
-    assert (repairs.asked, repairs.ended, repairs.foreign) == (1, [], 1)
+    assert (repairs.asked, repairs.ended, repairs.unmanaged) == (1, [], 1)
     world.executions.statuses |= dict.fromkeys(arns, "Succeeded")
     (ended,) = world.reconcile.run(after(4001), out_of_time=time_for_one()).ended
     assert ended.request_id == submission(2).request_id, "it was the one not asked about"
-    world.executions.foreign = ["another", "and-another"]
+    world.executions.unmanaged = ["another", "and-another"]
     world.executions.statuses["arn/somebody-elses"] = "Succeeded"
-    assert world.reconcile.run(after(4002), out_of_time=lambda: True).foreign == 1
-    assert world.reconcile.run(after(4003)).foreign == 2
+    assert world.reconcile.run(after(4002), out_of_time=lambda: True).unmanaged == 1
+    assert world.reconcile.run(after(4003)).unmanaged == 2
 
 
 def test_after_a_refusal_for_quota_the_account_is_taken_for_full_for_a_while() -> None:
@@ -771,7 +771,7 @@ def test_after_a_refusal_for_quota_the_account_is_taken_for_full_for_a_while() -
     world.executions.faults = [(QuotaReached("ResourceLimitExceeded: 20"), False)]
     world.run_one()
     ledger = world.room.ledger()
-    assert (ledger.shrunk_to, ledger.shrunk_until) == (1, after(60))
+    assert (ledger.throttled_to, ledger.throttled_until) == (1, after(60))
 
 
 def test_a_start_never_answered_goes_back_to_the_queue_once_nobody_can_be_starting_it() -> None:
@@ -996,7 +996,7 @@ def test_what_is_kept_of_a_pass_never_outgrows_an_item() -> None:
     world = World(limits=wide, tenants=tuple(tenant(f"t{n}", bucket=f"bucket-{n}") for n in range(60)))
     encoded: list[bytes] = []
 
-    def encode(kept: KeptPass) -> bytes:
+    def encode(kept: PassRecord) -> bytes:
         encoded.append(encode_pass(kept))
         return encoded[-1]
 
@@ -1038,7 +1038,7 @@ def test_one_end_that_cannot_be_looked_at_holds_up_no_other() -> None:
     ]
     first, second = world.record.settle(events, after(60))
     assert isinstance(first, Throttled)
-    assert isinstance(second, Settled)
+    assert isinstance(second, StatusResult)
     assert (second.recorded, world.room.ledger().used) == (Recorded.FINISHED, 1)
 
 

@@ -9,7 +9,7 @@ from trainyard import bootstrap
 from trainyard.telemetry import count
 
 
-def told_again(
+def batch_item_failures(
     logger: Logger, records: Sequence[Mapping[str, Any]], failed: Mapping[str, Exception]
 ) -> dict[str, Any]:
     """Log and count the messages that failed, by id; return the answer by which SQS delivers them again.

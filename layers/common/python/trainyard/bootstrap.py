@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from trainyard.contracts.settings import Settings
 
 if TYPE_CHECKING:
-    from trainyard.adapters.aws.estate import Estate
+    from trainyard.adapters.aws.deployment_names import DeploymentNames
     from trainyard.adapters.aws.provisioning import AwsProvisioning
     from trainyard.adapters.aws.queues import SqsDeadLetters, SqsRedelivery
     from trainyard.adapters.aws.store import DynamoStore
     from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
     from trainyard.application.book import Book
     from trainyard.application.cost_tags import TagActivation
-    from trainyard.application.dispatch import Dispatch, KeptPass
+    from trainyard.application.dispatch import Dispatch, PassRecord
     from trainyard.application.enlist import Enlist
     from trainyard.application.guard import Guard
     from trainyard.application.intake import Intake
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from trainyard.application.metering import Metering
     from trainyard.application.moving import Moving
     from trainyard.application.onboarding import Onboarding
-    from trainyard.application.owed import Owed
+    from trainyard.application.outbox import OutboxRelay
     from trainyard.application.policies import Policies
     from trainyard.application.reconcile import Reconcile
     from trainyard.application.record import Record
     from trainyard.application.roles import PooledRoles
     from trainyard.application.statements import MonthlyStatements, Statements
-    from trainyard.application.tenants import TenantDesk
+    from trainyard.application.tenants import TenantChanges
     from trainyard.application.usage import Usage
     from trainyard.application.waiting_room import WaitingRoom
     from trainyard.domain.parameters import Defaults
@@ -110,7 +110,7 @@ def enlist() -> Enlist:
     from trainyard.adapters.aws.queues import EventBridgeAnnouncements
     from trainyard.adapters.aws.storage import S3Receipts
     from trainyard.adapters.aws.tables import DynamoTenants
-    from trainyard.adapters.aws.threads import beside_each_other
+    from trainyard.adapters.aws.threads import parallel_map
     from trainyard.application.enlist import Enlist
 
     settings = Settings.from_env(
@@ -130,7 +130,7 @@ def enlist() -> Enlist:
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         bell=_bell(settings),
         roles=LambdaTenantRoles(function_name=settings.roles_function),
-        at_once=beside_each_other,
+        parallel_map=parallel_map,
     )
 
 
@@ -140,7 +140,7 @@ def dispatch() -> Dispatch:
     from trainyard.adapters.aws.sagemaker import SageMakerExecutions
     from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
     from trainyard.adapters.aws.tables import DynamoTenants
-    from trainyard.adapters.aws.threads import beside_each_other
+    from trainyard.adapters.aws.threads import parallel_map
     from trainyard.application.dispatch import Dispatch
 
     settings = Settings.from_env(
@@ -166,7 +166,7 @@ def dispatch() -> Dispatch:
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         bell=_bell(settings),
         encode=_encode_pass,
-        at_once=beside_each_other,
+        parallel_map=parallel_map,
         defaults=_defaults(settings),
     )
 
@@ -177,7 +177,7 @@ def record() -> Record:
     from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports
     from trainyard.adapters.aws.storage import S3Receipts, S3Results
     from trainyard.adapters.aws.tables import DynamoTenants
-    from trainyard.adapters.aws.threads import beside_each_other
+    from trainyard.adapters.aws.threads import parallel_map
     from trainyard.application.record import Record
     from trainyard.contracts.shipped_prices import prices_of
 
@@ -193,20 +193,20 @@ def record() -> Record:
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         prices=prices_of(settings.region),
-        at_once=beside_each_other,
+        parallel_map=parallel_map,
     )
 
 
 @cache
-def owed() -> Owed:
+def owed() -> OutboxRelay:
     from trainyard.adapters.aws.queues import EventBridgeAnnouncements
     from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports
     from trainyard.application.book import Book
-    from trainyard.application.owed import Owed
+    from trainyard.application.outbox import OutboxRelay
     from trainyard.contracts.shipped_prices import prices_of
 
     settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "event_bus_name")
-    return Owed(
+    return OutboxRelay(
         policies=_policies(settings),
         waiting_room=_waiting_room(settings),
         book=Book(store=_store(settings)),
@@ -283,7 +283,7 @@ def metering() -> Metering | None:
 @cache
 def reconcile() -> Reconcile:
     from trainyard.adapters.aws.sagemaker import SageMakerExecutions
-    from trainyard.adapters.aws.threads import beside_each_other
+    from trainyard.adapters.aws.threads import parallel_map
     from trainyard.application.reconcile import Reconcile
 
     settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "pipeline_name")
@@ -292,7 +292,7 @@ def reconcile() -> Reconcile:
         waiting_room=_waiting_room(settings),
         executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
         record=record(),
-        at_once=beside_each_other,
+        parallel_map=parallel_map,
     )
 
 
@@ -324,15 +324,15 @@ TENANT_SETTINGS = (
 
 
 @cache
-def tenant_desk() -> TenantDesk:
+def tenant_desk() -> TenantChanges:
     from trainyard.adapters.aws.machines import StepFunctionsRuns
     from trainyard.adapters.aws.queues import EventBridgeAnnouncements
     from trainyard.adapters.aws.tables import DynamoTenants
-    from trainyard.application.tenants import Names, TenantDesk
+    from trainyard.application.tenants import Names, TenantChanges
     from trainyard.contracts.policy_file import entry_of, with_entry
 
     settings = Settings.from_env(*TENANT_SETTINGS)
-    return TenantDesk(
+    return TenantChanges(
         records=DynamoTenants(tenants_table=settings.tenants_table),
         policies=_policies(settings),
         waiting_room=_waiting_room(settings),
@@ -444,11 +444,11 @@ def _provisioning() -> AwsProvisioning:
 
 
 @cache
-def _estate() -> Estate:
-    from trainyard.adapters.aws.estate import Estate
+def _estate() -> DeploymentNames:
+    from trainyard.adapters.aws.deployment_names import DeploymentNames
 
     settings = Settings.from_env(*TENANT_SETTINGS)
-    return Estate(
+    return DeploymentNames(
         stack=settings.stack,
         stage=settings.stage,
         partition=settings.partition,
@@ -467,7 +467,7 @@ def _estate() -> Estate:
     )
 
 
-def _encode_pass(kept: KeptPass) -> bytes:
+def _encode_pass(kept: PassRecord) -> bytes:
     from trainyard.contracts.decisions import encode_pass
 
     return encode_pass(kept)

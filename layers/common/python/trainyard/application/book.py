@@ -30,7 +30,7 @@ from trainyard.domain.executions import (
     month_of,
     next_month,
 )
-from trainyard.domain.pace import Pace, booked, is_unusual
+from trainyard.domain.hourly_spend import HourlySpend, booked, is_unusual
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import State
 
@@ -40,7 +40,7 @@ BOOKS_BEGIN = "2026-01"
 FORGOTTEN_AT_ONCE = 90
 """Items: a transaction takes 100."""
 
-TODOS_MAX = 1000
+OUTBOX_MAX = 1000
 """Read at once."""
 
 PAGE = 100
@@ -79,7 +79,7 @@ _ENDS = {State.SUCCEEDED: "succeeded", State.FAILED: "failed", State.STOPPED: "s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Todo:
+class OutboxEntry:
     """Something owed: it was decided in a transaction, and is done after it, at least once."""
 
     name: str
@@ -121,7 +121,9 @@ def bookings(
         if _teaches(execution):
             pasts.setdefault(past_key(execution.tenant_id, execution.data_set), []).append(past_run(execution))
         if not execution.settled:
-            writes.append(_todo("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
+            writes.append(
+                _outbox_entry("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now)
+            )
     writes += [_add_totals(key, booked_now) for key, booked_now in totals.items()]
     writes += [_remember(key, runs, found.get(key)) for key, runs in pasts.items()]
     for key, usd in spent.items():
@@ -129,17 +131,17 @@ def bookings(
     return writes
 
 
-def budget_todo(
+def budget_entry(
     tenant_id: str, tier: str, month: str, percent: int, values: Mapping[str, Any], now: datetime
 ) -> Put:
     """Return what is owed when spending reaches a threshold."""
     about = {"tenant_id": tenant_id, "tier": tier, "month": month, "percent": percent, **values}
-    return _todo("budget", f"{tenant_id}#{tier}#{month}#{percent}", about, now)
+    return _outbox_entry("budget", f"{tenant_id}#{tier}#{month}#{percent}", about, now)
 
 
-def _todo(what: str, name: str, values: Mapping[str, Any], now: datetime) -> Put:
+def _outbox_entry(what: str, name: str, values: Mapping[str, Any], now: datetime) -> Put:
     return Put(
-        Key("record", (("pk", "todo"), ("sk", f"{what}#{name}"))), {"what": what, "since": stamp(now), **values}
+        Key("record", (("pk", "outbox"), ("sk", f"{what}#{name}"))), {"what": what, "since": stamp(now), **values}
     )
 
 
@@ -206,7 +208,7 @@ def _keep_pace(key: Key, usd: Decimal, item: Item | None, now: datetime) -> list
     if unusual:
         tenant_id = key.values[0][1].removeprefix("pace#")
         about = {"tenant_id": tenant_id, "hour": pace.hour, "usd": pace.usd, "usual_usd": pace.usual_max_usd}
-        writes.append(_todo("pace", f"{tenant_id}#{pace.hour}", about, now))
+        writes.append(_outbox_entry("pace", f"{tenant_id}#{pace.hour}", about, now))
     return writes
 
 
@@ -289,19 +291,19 @@ class Book:
         (item,) = self.store.get(past_key(tenant_id, data_set))
         return past_from(item)
 
-    def pace(self, tenant_id: str) -> Pace:
+    def pace(self, tenant_id: str) -> HourlySpend:
         (item,) = self.store.get(pace_key(tenant_id))
         return pace_from(item)
 
-    def todos(self) -> list[Todo]:
+    def outbox_entries(self) -> list[OutboxEntry]:
         """Return what is owed, the longest owed first."""
-        items = islice(listed(self.store, "record", "todo", page=TODOS_MAX), TODOS_MAX)
-        found = [Todo(name=item["sk"], what=item["what"], values=_values(item)) for item in items]
-        return sorted(found, key=lambda todo: str(todo.values["since"]))
+        items = islice(listed(self.store, "record", "outbox", page=OUTBOX_MAX), OUTBOX_MAX)
+        found = [OutboxEntry(name=item["sk"], what=item["what"], values=_values(item)) for item in items]
+        return sorted(found, key=lambda outbox_entry: str(outbox_entry.values["since"]))
 
-    def done(self, todo: Todo) -> None:
+    def done(self, outbox_entry: OutboxEntry) -> None:
         """Strike what was owed. Idempotent."""
-        self.store.transact([Delete(_todo_key(todo.name))])
+        self.store.transact([Delete(_todo_key(outbox_entry.name))])
 
     def forget(self, tenant_id: str, now: datetime) -> bool:
         """Remove all that is recorded of a tenant, some of it at a time; True while something is left."""
@@ -356,7 +358,7 @@ def note_key(name: str) -> Key:
 
 
 def _todo_key(name: str) -> Key:
-    return Key("record", (("pk", "todo"), ("sk", name)))
+    return Key("record", (("pk", "outbox"), ("sk", name)))
 
 
 # --- items ------------------------------------------------------------------------------------------------------
@@ -461,10 +463,10 @@ def _values(item: Item) -> Item:
     return {name: value for name, value in item.items() if name not in ("pk", "sk")}
 
 
-def pace_from(item: Item | None) -> Pace:
+def pace_from(item: Item | None) -> HourlySpend:
     if item is None:
-        return Pace()
-    return Pace(
+        return HourlySpend()
+    return HourlySpend(
         hour=item["hour"],
         usd=Decimal(item["usd"]),
         past=tuple(map(Decimal, item["past"])),

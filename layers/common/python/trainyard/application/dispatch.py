@@ -10,15 +10,15 @@ from typing import NamedTuple
 from trainyard.application.policies import Policies
 from trainyard.application.ports import (
     Announcements,
-    AtOnce,
     Bell,
     DataSets,
     End,
     Executions,
+    ParallelMap,
     Receipts,
     Tenants,
 )
-from trainyard.application.waiting_room import Committed, Ring, Sight, Subject, WaitingRoom
+from trainyard.application.waiting_room import BellRing, Committed, ReadSet, Subject, WaitingRoom
 from trainyard.domain import names
 from trainyard.domain.admission import ENGINE_VERSION, Decision, Ledger, Plan, Snapshot, decide
 from trainyard.domain.errors import (
@@ -95,7 +95,7 @@ class _Begun(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptPass:
+class PassRecord:
     """What is kept of a pass: enough to decide it again."""
 
     at: datetime
@@ -118,7 +118,7 @@ class PassReport:
     """What was started since the starts were recorded last."""
     admissions: list[Decision] = field(default_factory=list)
     conflicts: int = 0
-    reopened: int = 0
+    unparked: int = 0
     hinted: bool = False
     """Whether it read what rings named, and no more."""
     settled: bool = False
@@ -148,16 +148,16 @@ class Dispatch:
     announcements: Announcements
     bell: Bell
     defaults: Defaults
-    encode: Callable[[KeptPass], bytes] | None = None
+    encode: Callable[[PassRecord], bytes] | None = None
     """How what is kept of a pass is written; None to keep nothing."""
     engine: Callable[..., Plan] = decide
-    at_once: AtOnce = map
+    parallel_map: ParallelMap = map
 
     def run_pass(
         self,
         now: datetime,
         *,
-        rings: Sequence[Ring] = (),
+        rings: Sequence[BellRing] = (),
         sweep: bool = True,
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> PassReport:
@@ -169,18 +169,18 @@ class Dispatch:
         """
         policy = self.policies.current() if sweep else self.policies.last_read()
         starts: list[Start] = []
-        reopened = 0
+        unparked = 0
         if sweep:
             # 0. What was admitted but, as far as we know, never started: found, or started once more.
             starts = self._take_up_all(policy, now, out_of_time)
             with suppress(Conflict, Throttled, OutcomeUnknown):
-                reopened = self.waiting_room.reopen(policy, now, out_of_time=out_of_time)
+                unparked = self.waiting_room.unpark(policy, now, out_of_time=out_of_time)
         report = PassReport(
             policy=policy,
             snapshot=Snapshot(ledger=Ledger(version=0), queues=()),
-            plan=Plan(admissions=(), waits=(), floor_by_tier={}, saved={}, starts_from=None),
+            plan=Plan(admissions=(), waits=(), virtual_time_by_tier={}, saved={}, starts_from=None),
             starts=starts,
-            reopened=reopened,
+            unparked=unparked,
         )
         try:
             self._rounds(report, None if sweep else rings, now, out_of_time)
@@ -190,28 +190,32 @@ class Dispatch:
         return report
 
     def _rounds(
-        self, report: PassReport, heard: Sequence[Ring] | None, now: datetime, out_of_time: Callable[[], bool]
+        self,
+        report: PassReport,
+        drained_through: Sequence[BellRing] | None,
+        now: datetime,
+        out_of_time: Callable[[], bool],
     ) -> None:
         """Read, decide, commit and start until nobody more may go."""
-        sight: Sight | None = None
+        read_set: ReadSet | None = None
         for _ in range(ROUNDS_MAX):
             if out_of_time():
                 break
             try:
                 # 1. Read: ledger, and the heads of the tenant queues; what a commit has left is known.
-                seen = sight or self.waiting_room.look(report.policy, now, heard)
-                sight = None
+                seen = read_set or self.waiting_room.look(report.policy, now, drained_through)
+                read_set = None
                 report.hinted |= seen.told
                 committed = self._round(report, seen, now)
                 if committed is None:
                     if self._made_room(report, now, out_of_time):
-                        heard = None
+                        drained_through = None
                         continue
                     self._note_waiting(report, seen)
                     report.settled = True
                     break
-                sight = committed.sight
-                if sight is None and committed.full:
+                read_set = committed.read_set
+                if read_set is None and committed.full:
                     report.settled = True
                     break
             except Conflict:
@@ -219,37 +223,37 @@ class Dispatch:
                 self.waiting_room.rest(min(report.conflicts, RESTS_GROW))
                 report.policy = self.policies.current()
 
-    def _round(self, report: PassReport, sight: Sight, now: datetime) -> Committed | None:
+    def _round(self, report: PassReport, read_set: ReadSet, now: datetime) -> Committed | None:
         """Decide, commit and start once; None when nobody may go. Raises Conflict when overtaken."""
         policy = report.policy
-        report.snapshot = sight.snapshot
+        report.snapshot = read_set.snapshot
         # 2. Decide, purely.
-        report.plan = plan = self.engine(sight.snapshot, policy, now, admissions_max=ADMISSIONS_MAX)
+        report.plan = plan = self.engine(read_set.snapshot, policy, now, admissions_max=ADMISSIONS_MAX)
         if not plan.admissions:
             return None
         # 3. Commit: all of them admitted and their slots taken, or nothing.
-        committed = self.waiting_room.commit(plan, sight, policy, now, kept=self._kept(report, now))
+        committed = self.waiting_room.commit(plan, read_set, policy, now, kept=self._kept(report, now))
         report.admissions += committed.admissions
         # 4. Start; what goes back, or fails, leaves its slot to others.
-        begun = self._start_all(committed, sight.tenants, policy, now)
+        begun = self._start_all(committed, read_set.tenants, policy, now)
         report.unrecorded += begun
         if len(report.unrecorded) > RECORDED_AT_ONCE:
             self._record(report, now)
         freed = any(one.start.result in (Started.DELAYED, Started.FAILED) for one in begun)
-        return replace(committed, sight=None, full=False) if freed else committed
+        return replace(committed, read_set=None, full=False) if freed else committed
 
-    def _note_waiting(self, report: PassReport, sight: Sight) -> None:
+    def _note_waiting(self, report: PassReport, read_set: ReadSet) -> None:
         """Let the next end wake a pass, if something waits or may. Raises Conflict when one came in between."""
-        if sight.rings is None or sight.snapshot.queues:
-            self.waiting_room.note_waiting(sight)
+        if read_set.rings is None or read_set.snapshot.queues:
+            self.waiting_room.note_waiting(read_set)
 
     def _made_room(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> bool:
         """Set aside what cannot go where more waits than was read; True when others can be looked at now."""
         plan, snapshot = report.plan, report.snapshot
-        shelved = [one for one in plan.shelved.values() if one.queue.tier in snapshot.partial]
-        if shelved:
-            self.waiting_room.shelve(shelved, report.policy, now, plan.month, out_of_time=out_of_time)
-        return bool(shelved)
+        parked = [one for one in plan.parked.values() if one.queue.tier in snapshot.partial]
+        if parked:
+            self.waiting_room.park(parked, report.policy, now, plan.month, out_of_time=out_of_time)
+        return bool(parked)
 
     def _after(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> None:
         """Keep why others wait, set aside what cannot go, and see to it that the next pass comes in time."""
@@ -258,9 +262,7 @@ class Dispatch:
             if report.settled and not plan.admissions and dict(plan.saved) != dict(snapshot.ledger.saved):
                 self.waiting_room.remember_saved(plan, snapshot.ledger)
         with suppress(Conflict):
-            self.waiting_room.shelve(
-                plan.shelved.values(), report.policy, now, plan.month, out_of_time=out_of_time
-            )
+            self.waiting_room.park(plan.parked.values(), report.policy, now, plan.month, out_of_time=out_of_time)
         if plan.again_at is not None and plan.again_at < now + TIMER:
             self.bell.ring_at(plan.again_at, now)
         kept = self._kept(report, now) if report.settled and plan.waits and not report.admissions else None
@@ -272,7 +274,7 @@ class Dispatch:
         """Return what is kept of a pass; nothing of one that saw more than an item holds."""
         if self.encode is None:
             return None
-        kept = KeptPass(
+        kept = PassRecord(
             at=now,
             engine_version=ENGINE_VERSION,
             policy=report.policy,
@@ -302,7 +304,7 @@ class Dispatch:
         known = {**committed.requests, **{request.request_id: request for request in found}}
         tenants = {**tenants, **more}
         admitted = [known[i] for i in ids if i in known and known[i].state is State.ADMITTED]
-        return list(self.at_once(lambda r: self._begin(r, tenants.get(r.tenant_id), policy, now), admitted))
+        return list(self.parallel_map(lambda r: self._begin(r, tenants.get(r.tenant_id), policy, now), admitted))
 
     def _record(self, report: PassReport, now: datetime) -> None:
         """Record in one transaction what has been started, and tell of it; the sweeper finds what is not."""
@@ -317,7 +319,7 @@ class Dispatch:
             return
         report.starts += [one.start for one in begun]
         told = [one for one in begun if one.execution_arn and one.start.request.request_id in moved]
-        list(self.at_once(lambda one: self._tell_any(one.start.request, now, one.tenant), told))
+        list(self.parallel_map(lambda one: self._tell_any(one.start.request, now, one.tenant), told))
 
     def _tell_any(self, request: Request, now: datetime, tenant: Tenant | None) -> None:
         """Tell of a start; any one tenant's trouble is its own, and its next change tells it."""
@@ -345,7 +347,7 @@ class Dispatch:
             self._put_back(request, policy, now, due_at=now + policy.start_retry_delay, reason=str(error))
             if isinstance(error, QuotaReached):
                 with suppress(Conflict):
-                    self.waiting_room.shrink(now + policy.start_retry_delay)
+                    self.waiting_room.throttle(now + policy.start_retry_delay)
             return _Begun(Start(request=request, result=Started.DELAYED, detail=str(error)))
         except _Different as error:
             self._put_back(request, policy, now, due_at=now, reason=str(error), data_bytes=error.data_bytes)
@@ -384,7 +386,7 @@ class Dispatch:
         def take_up(request: Request) -> Start | None:
             return None if out_of_time() else self._take_up(request, started, policy, now)
 
-        return [start for start in self.at_once(take_up, overdue) if start is not None]
+        return [start for start in self.parallel_map(take_up, overdue) if start is not None]
 
     def _take_up(self, request: Request, started: Mapping[str, str], policy: Policy, now: datetime) -> Start:
         """Find the execution of a request whose start was cut off or never answered, or start it once more.

@@ -8,16 +8,16 @@ from datetime import datetime, timedelta
 from trainyard.application.policies import Policies
 from trainyard.application.ports import (
     Announcements,
-    AtOnce,
     Bell,
     Enlisted,
     Enlistment,
+    ParallelMap,
     Receipts,
     TenantRoles,
     Tenants,
 )
 from trainyard.application.tenant_records import tenant_from, tenant_key
-from trainyard.application.waiting_room import Found, WaitingRoom, Wish, policy_version
+from trainyard.application.waiting_room import Items, WaitingRoom, Wish, policy_version
 from trainyard.domain.arrivals import INCOMING, is_data, is_incoming
 from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Throttled
 from trainyard.domain.names import is_data_set
@@ -38,7 +38,7 @@ class Enlist:
     announcements: Announcements
     bell: Bell
     roles: TenantRoles
-    at_once: AtOnce = map
+    parallel_map: ParallelMap = map
 
     def enlist(self, submission: Submission, now: datetime) -> Enlisted:
         """Enlist one request, and ring; raises Conflict or Throttled when it must be delivered again."""
@@ -78,7 +78,7 @@ class Enlist:
         self._ring([one for one in results if isinstance(one, Enlisted)], now, rung=rung)
         # 4. Tell tenants and bus; again on a redelivery, since the first telling may have been cut off.
         pairs = zip(results, (tenants[one.tenant_id] for one in submissions), strict=True)
-        return list(self.at_once(lambda pair: self._told(*pair, now), pairs))
+        return list(self.parallel_map(lambda pair: self._told(*pair, now), pairs))
 
     def _wish(self, submission: Submission, tenant: Tenant | None, now: datetime) -> Wish | Enlisted:
         """Return what is to be enlisted; what is refused is recorded."""
@@ -97,7 +97,7 @@ class Enlist:
         """Make the roles that are lacking, once each; return tenant → why one could not be made."""
         gone = (TenantState.DELETING, TenantState.DELETED)
         lacking = {t.tenant_id for t in tenants if t and t.role is not RoleState.MADE and t.state not in gone}
-        made = self.at_once(self._made, sorted(lacking))
+        made = self.parallel_map(self._made, sorted(lacking))
         return {tenant_id: error for tenant_id, error in zip(sorted(lacking), made, strict=True) if error}
 
     def _made(self, tenant_id: str) -> Exception | None:
@@ -162,7 +162,7 @@ class Enlist:
             self.announcements.announce(request)
 
 
-def _tenant(found: Found, tenant_id: str) -> Tenant | None:
+def _tenant(found: Items, tenant_id: str) -> Tenant | None:
     item = found[tenant_key(tenant_id)]
     return tenant_from(item) if item else None
 

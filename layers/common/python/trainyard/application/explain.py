@@ -242,7 +242,9 @@ def look_ahead(
                 before.append(decision.queue.tenant_id)
             holder = _holder(decision, policy, now)
             running[holder.request_id] = (now + duration(holder.request_id, holder.tier), holder)
-        ledger = replace(snapshot.ledger, starts_from=plan.starts_from, floor_by_tier=dict(plan.floor_by_tier))
+        ledger = replace(
+            snapshot.ledger, starts_from=plan.starts_from, virtual_time_by_tier=dict(plan.virtual_time_by_tier)
+        )
         snapshot = _after(replace(snapshot, ledger=ledger), plan.admissions, plan.saved, policy, now, plan.month)
         times = [end for end, _ in running.values()] + ([plan.again_at] if plan.again_at else [])
         if not times:

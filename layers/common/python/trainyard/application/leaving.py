@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from trainyard.application.book import Book
 from trainyard.application.ports import Executions
-from trainyard.application.tenants import Answer, Removal, Step, TenantDesk
+from trainyard.application.tenants import Answer, Removal, Step, TenantChanges
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Storage
 from trainyard.domain.queues import TenantQueue
@@ -27,7 +27,7 @@ PURGED = "its record, its requests and what they cost are forgotten (docs/tenant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaving:
-    desk: TenantDesk
+    desk: TenantChanges
     removal: Removal
     executions: Executions
     book: Book

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from trainyard.application.ports import Bell, DataSets, TierQueues
 from trainyard.application.records import stamp, unstamp
-from trainyard.application.tenants import Answer, Migration, Provisioning, Removal, Step, TenantDesk
+from trainyard.application.tenants import Answer, Migration, Provisioning, Removal, Step, TenantChanges
 from trainyard.application.young_buckets import is_young, note_young
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.names import request_id
@@ -31,7 +31,7 @@ UPLOAD_TAKES_MAX = timedelta(days=8)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moving:
-    desk: TenantDesk
+    desk: TenantChanges
     provisioning: Provisioning
     removal: Removal
     migration: Migration

@@ -19,7 +19,7 @@ from trainyard.application.tenants import (
     Provisioning,
     Removal,
     Step,
-    TenantDesk,
+    TenantChanges,
     differing,
 )
 from trainyard.application.young_buckets import note_young
@@ -29,7 +29,7 @@ from trainyard.domain.tenants import RoleState, Tenant, TenantState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Onboarding:
-    desk: TenantDesk
+    desk: TenantChanges
     provisioning: Provisioning
     removal: Removal
     bell: Bell

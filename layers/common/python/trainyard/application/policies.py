@@ -33,7 +33,7 @@ class PolicyVersion:
     text: str
 
 
-class KeptForm(Protocol):
+class CompiledPolicy(Protocol):
     """A checked policy in a form that is read faster than its text is checked."""
 
     def digest(self, text: str) -> str:
@@ -58,7 +58,7 @@ class Policies:
     """The text that the code ships with: version 0."""
     parse: Callable[[str, int], Policy]
     """Of a text and its version; raises Refused."""
-    form: KeptForm | None = None
+    form: CompiledPolicy | None = None
     """How what was read of the text in force is kept; None to read the text each time."""
     keeps: bool = False
     """Whether this one writes what is kept, or only reads it."""

@@ -16,7 +16,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-class AtOnce(Protocol):
+class ParallelMap(Protocol):
     """Does something for each of some, one after the other or beside each other, and returns what it gave."""
 
     def __call__(self, do: Callable[[A], B], each: Iterable[A], /) -> Iterable[B]: ...
@@ -87,7 +87,7 @@ class Backlog:
     """Of the requests at the heads of their queues; None when nothing waits."""
     weight: int = 0
     """Of the tenants for which something waits."""
-    shelved: Mapping[str, int] = field(default_factory=dict)
+    parked: Mapping[str, int] = field(default_factory=dict)
     """Reason → tenant queues set aside for it."""
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from trainyard.application.policies import Policies
-from trainyard.application.ports import AtOnce, Executions
-from trainyard.application.record import Record, Recorded, Settled, StatusEvent
+from trainyard.application.ports import Executions, ParallelMap
+from trainyard.application.record import Record, Recorded, StatusEvent, StatusResult
 from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain.errors import Conflict, ExecutionGone, OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.lifecycle import state_for_status
@@ -60,7 +60,7 @@ class Repairs:
     """Requests whose executions should have ended long ago; they were asked to stop."""
     recounted: dict[str, int] = field(default_factory=dict)
     """Count of the ledger → by how much it was wrong."""
-    foreign: int = 0
+    unmanaged: int = 0
     """Executions in the account that hold no slot of ours."""
 
 
@@ -70,7 +70,7 @@ class Reconcile:
     waiting_room: WaitingRoom
     executions: Executions
     record: Record
-    at_once: AtOnce = map
+    parallel_map: ParallelMap = map
 
     def run(self, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> Repairs:
         """Ask about what was not heard of, recount, and count what holds no slot. Safe at any time.
@@ -78,7 +78,7 @@ class Reconcile:
         What it has no time to ask about is asked about next time, and until then taken for what it was.
         """
         repairs = Repairs()
-        _, looked_at = self.waiting_room.foreign()
+        _, looked_at = self.waiting_room.unmanaged()
         # 1. What runs of this pipeline, as far back as matters; then who holds a slot, so that what has just been
         #    admitted is not taken for somebody else's.
         running = {} if out_of_time() else self._running(looked_at, now)
@@ -94,16 +94,16 @@ class Reconcile:
         with suppress(Conflict):
             repairs.recounted = self.waiting_room.recount(now)
         # 4. What runs and holds no slot takes from the account's; what was just released is known as such by now.
-        known, _ = self.waiting_room.foreign()
+        known, _ = self.waiting_room.unmanaged()
         if out_of_time():
-            repairs.foreign = len(known)
+            repairs.unmanaged = len(known)
             return repairs
         ours = {display_name(request.request_id, request.attempt) for request in holders}
         suspects = {arn for arn, name in running.items() if name not in ours} | set(known)
-        foreign = {arn for arn in suspects if out_of_time() or self._still_runs(arn)}
-        repairs.foreign = len(foreign)
+        unmanaged = {arn for arn in suspects if out_of_time() or self._still_runs(arn)}
+        repairs.unmanaged = len(unmanaged)
         with suppress(Conflict):
-            self.waiting_room.note_foreign(sorted(foreign), now)
+            self.waiting_room.note_unmanaged(sorted(unmanaged), now)
         return repairs
 
     def _running(self, looked_at: datetime | None, now: datetime) -> Mapping[str, str]:
@@ -119,7 +119,7 @@ class Reconcile:
     def _ask_all(self, requests: Sequence[Request], now: datetime, repairs: Repairs) -> None:
         """Ask about some executions together, and settle each by itself."""
         repairs.asked += len(requests)
-        for request, answer in zip(requests, self.at_once(self._status, requests), strict=True):
+        for request, answer in zip(requests, self.parallel_map(self._status, requests), strict=True):
             try:
                 self._settle(request, answer, now, repairs)
             except Exception as error:  # any one execution's trouble is its own
@@ -152,7 +152,7 @@ class Reconcile:
                 raise settled
             _note(settled, repairs.ended)
         elif _is_late(request, GIVEN_UP, now):
-            self.waiting_room.add_foreign(request.execution_arn or "", now)
+            self.waiting_room.add_unmanaged(request.execution_arn or "", now)
             self._release(request, NEVER_ENDED, now, repairs)
         else:
             self.waiting_room.heard_of(request, now)
@@ -201,7 +201,7 @@ def _is_late(request: Request, by: timedelta, now: datetime) -> bool:
     return request.ends_by is not None and now > request.ends_by + by
 
 
-def _note(settled: Settled, ended: list[Request]) -> None:
+def _note(settled: StatusResult, ended: list[Request]) -> None:
     if settled.recorded in (Recorded.FINISHED, Recorded.REQUEUED) and settled.request:
         ended.append(settled.request)
 

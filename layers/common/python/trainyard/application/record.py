@@ -9,10 +9,10 @@ from typing import NamedTuple, TypeVar
 from trainyard.application.policies import Policies
 from trainyard.application.ports import (
     Announcements,
-    AtOnce,
     End,
     ExecutionReport,
     ExecutionReports,
+    ParallelMap,
     Receipts,
     Results,
     Tenants,
@@ -22,7 +22,7 @@ from trainyard.application.store import Key
 from trainyard.application.tenant_records import tenant_from, tenant_key
 from trainyard.application.waiting_room import (
     LEDGER,
-    Found,
+    Items,
     Subject,
     WaitingRoom,
     end_keys,
@@ -61,7 +61,7 @@ class Recorded(StrEnum):
     """It failed through no fault of its own, and waits again."""
     STALE = "STALE"
     """A duplicate, or about an attempt that is over: nothing changed."""
-    FOREIGN = "FOREIGN"
+    NOT_OURS = "NOT_OURS"
     """An execution that is not ours: nothing changed."""
     UNMANAGED = "UNMANAGED"
     """An execution of ours runs on that holds no slot: somebody has retried it. It counts against the account."""
@@ -83,7 +83,7 @@ class StatusEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class StatusResult:
     """What one status event changed, and the request it was about if it is ours."""
 
     recorded: Recorded
@@ -100,9 +100,9 @@ class Record:
     receipts: Receipts
     announcements: Announcements
     prices: Prices
-    at_once: AtOnce = map
+    parallel_map: ParallelMap = map
 
-    def settle(self, events: Sequence[StatusEvent], now: datetime) -> list[Settled | Exception]:
+    def settle(self, events: Sequence[StatusEvent], now: datetime) -> list[StatusResult | Exception]:
         """Settle status events that came together. Idempotent, and in any order.
 
         An error stands for what must be delivered again. Raises Throttled or OutcomeUnknown when that is all.
@@ -110,17 +110,19 @@ class Record:
         # 1. Whose executions are they, and what do the statuses mean?
         found = self.waiting_room.read(_keys_of(events))
         requests = {item["request_id"]: request_from(item) for k, item in found.items() if _is_request(k) and item}
-        results: dict[int, Settled | Exception] = {}
+        results: dict[int, StatusResult | Exception] = {}
         ended: dict[int, _About] = {}
         for number, event in enumerate(events):
             seen = self._tried(lambda event: self._look(event, requests, now), event)
             results[number] = seen
-            if isinstance(seen, Settled) and seen.recorded is Recorded.FINISHED and seen.request:
+            if isinstance(seen, StatusResult) and seen.recorded is Recorded.FINISHED and seen.request:
                 ended[number] = _About(seen.request, event, found)
         if ended:
             # 2. What did they do, and what did it cost?
             policy = self.policies.at(policy_version(found))
-            looked = self.at_once(lambda about: self._tried(lambda a: self._end(a, now), about), ended.values())
+            looked = self.parallel_map(
+                lambda about: self._tried(lambda a: self._end(a, now), about), ended.values()
+            )
             ends: dict[int, End] = {}
             for number, end in zip(ended, looked, strict=True):
                 if isinstance(end, Exception):
@@ -132,11 +134,11 @@ class Record:
             # 3. Ended, slots released, dispatcher woken: in one transaction for many, once.
             finished = self._finished(ends, policy, now, found)
             stale = [number for number, first in finished.items() if first is False]
-            results |= {n: Settled(recorded=Recorded.STALE, request=ends[n].request) for n in stale}
+            results |= {n: StatusResult(recorded=Recorded.STALE, request=ends[n].request) for n in stale}
             results |= {n: error for n, error in finished.items() if isinstance(error, Exception)}
             # 4. Tell tenants and bus.
             told = [number for number, first in finished.items() if first is True]
-            done = self.at_once(
+            done = self.parallel_map(
                 lambda number: self._tried(lambda n: self._ended(ends[n], found, now), number), told
             )
             results |= dict(zip(told, done, strict=True))
@@ -150,7 +152,7 @@ class Record:
             return error
 
     def _finished(
-        self, ends: Mapping[int, End], policy: Policy, now: datetime, found: Found
+        self, ends: Mapping[int, End], policy: Policy, now: datetime, found: Items
     ) -> dict[int, bool | Exception]:
         """End attempts together, or each by itself where that fails; an error for what must come again."""
         if not ends:
@@ -172,30 +174,30 @@ class Record:
         outcome = replace(self._outcome(request, tenant), model_package_arn=model_package_arn)
         return self.waiting_room.note_outcome(request_id, attempt, outcome)
 
-    def _look(self, event: StatusEvent, requests: dict[str, Request], now: datetime) -> Settled:
+    def _look(self, event: StatusEvent, requests: dict[str, Request], now: datetime) -> StatusResult:
         """Return what an event means; FINISHED stands for an end that is still to be written."""
         name = parse_display_name(event.display_name)
         request = requests.get(name.request_id) if name else None
         if name is None or request is None:
-            return Settled(recorded=Recorded.FOREIGN)
+            return StatusResult(recorded=Recorded.NOT_OURS)
         state = state_for_status(event.status)
         if state is None:
-            return Settled(recorded=Recorded.UNKNOWN_STATUS, request=request)
+            return StatusResult(recorded=Recorded.UNKNOWN_STATUS, request=request)
         if state is State.RUNNING and state_for_status(event.previous or "") in TERMINAL:
             if request.state is State.RUNNING and self._is_of(name.attempt, request):
-                return Settled(recorded=Recorded.STALE, request=request)  # its end has not been recorded yet
-            self.waiting_room.add_foreign(event.execution_arn, now)
-            return Settled(recorded=Recorded.UNMANAGED, request=request)
+                return StatusResult(recorded=Recorded.STALE, request=request)  # its end has not been recorded yet
+            self.waiting_room.add_unmanaged(event.execution_arn, now)
+            return StatusResult(recorded=Recorded.UNMANAGED, request=request)
         if not self._is_of(name.attempt, request):
-            return Settled(recorded=Recorded.STALE, request=request)
+            return StatusResult(recorded=Recorded.STALE, request=request)
         if request.state in TERMINAL:
             self._tell(request, now)  # the first telling may have been cut off
-            return Settled(recorded=Recorded.STALE, request=request)
+            return StatusResult(recorded=Recorded.STALE, request=request)
         if state is State.RUNNING:
             moved = self.waiting_room.mark_running(request, event.execution_arn, now)
-            return Settled(recorded=Recorded.RUNNING if moved else Recorded.STALE, request=request)
+            return StatusResult(recorded=Recorded.RUNNING if moved else Recorded.STALE, request=request)
         arn = request.execution_arn or event.execution_arn
-        return Settled(recorded=Recorded.FINISHED, request=replace(request, execution_arn=arn))
+        return StatusResult(recorded=Recorded.FINISHED, request=replace(request, execution_arn=arn))
 
     def _is_of(self, attempt: int, request: Request) -> bool:
         """Tell whether an event is about the request's present attempt."""
@@ -265,7 +267,7 @@ class Record:
             request=request, state=state, reason=reason, outcome=outcome, execution=execution, passes=passes
         )
 
-    def release(self, request: Request, reason: str, now: datetime) -> Settled:
+    def release(self, request: Request, reason: str, now: datetime) -> StatusResult:
         """End an attempt of which no end will be told, and release its slot."""
         end = self.ending(request, "Failed", None, now, self.tenants.get(request.tenant_id))
         stopped = request.stop_asked_at is not None
@@ -273,14 +275,14 @@ class Record:
         assert end.execution is not None, "it was started"
         end = replace(end, execution=replace(end.execution, state=end.state, reason=reason))
         if self.waiting_room.finish([end], self.policies.current(), now) != [True]:
-            return Settled(recorded=Recorded.STALE, request=request)
+            return StatusResult(recorded=Recorded.STALE, request=request)
         return self._ended(end, {}, now)
 
     def _goes_again(self, end: End, policy: Policy) -> bool:
         """Tell whether a run failed for want of capacity, or by SageMaker's own fault, and may be tried again."""
         return end.passes and end.request.failures + 1 < policy.retries.attempts_max
 
-    def _again(self, end: End, policy: Policy, now: datetime) -> Settled:
+    def _again(self, end: End, policy: Policy, now: datetime) -> StatusResult:
         delay = policy.retries.delay * 2**end.request.failures
         changed = self.waiting_room.requeue(
             end.request,
@@ -294,16 +296,16 @@ class Record:
         for request in changed:
             self._tell(request, now)
         if not changed:
-            return Settled(recorded=Recorded.STALE, request=end.request)
+            return StatusResult(recorded=Recorded.STALE, request=end.request)
         stopped = changed[0].state is State.STOPPED
-        return Settled(recorded=Recorded.FINISHED if stopped else Recorded.REQUEUED, request=changed[0])
+        return StatusResult(recorded=Recorded.FINISHED if stopped else Recorded.REQUEUED, request=changed[0])
 
-    def _ended(self, end: End, found: Found, now: datetime) -> Settled:
+    def _ended(self, end: End, found: Items, now: datetime) -> StatusResult:
         ended = replace(end.request, state=end.state, reason=end.reason, outcome=end.outcome, finished_at=now)
         self._tell(ended, now, self._tenant(ended.tenant_id, found))
-        return Settled(recorded=Recorded.FINISHED, request=ended)
+        return StatusResult(recorded=Recorded.FINISHED, request=ended)
 
-    def _tenant(self, tenant_id: str, found: Found) -> Tenant | None:
+    def _tenant(self, tenant_id: str, found: Items) -> Tenant | None:
         """Return a tenant as it was read along, or read it."""
         item = found.get(tenant_key(tenant_id))
         return tenant_from(item) if item else self.tenants.get(tenant_id)
@@ -332,7 +334,7 @@ class _About(NamedTuple):
 
     request: Request
     event: StatusEvent
-    found: Found
+    found: Items
 
 
 def _keys_of(events: Sequence[StatusEvent]) -> list[Key]:

@@ -175,7 +175,7 @@ def queue_item(queue: TenantQueue) -> Item:
         "tier": queue.tier,
         "revision": queue.revision,
         "holders": list(queue.holders),
-        "used_ms": queue.used_ms,
+        "service_ms": queue.service_ms,
         "units": queue.units,
         "units_since_ms": queue.units_since_ms,
         "month": queue.month,
@@ -189,7 +189,7 @@ def queue_item(queue: TenantQueue) -> Item:
             for name, lane in queue.lanes.items()
         },
     }
-    return item | ({"shelved_for": queue.shelved_for} if queue.shelved_for else {})
+    return item | ({"parked_for": queue.parked_for} if queue.parked_for else {})
 
 
 def queue_from(item: Mapping[str, Any]) -> TenantQueue:
@@ -198,7 +198,7 @@ def queue_from(item: Mapping[str, Any]) -> TenantQueue:
         tier=item["tier"],
         revision=int(item["revision"]),
         holders=tuple(item["holders"]),
-        used_ms=int(item["used_ms"]),
+        service_ms=int(item["service_ms"]),
         units=int(item["units"]),
         units_since_ms=int(item["units_since_ms"]),
         month=item.get("month", ""),
@@ -206,7 +206,7 @@ def queue_from(item: Mapping[str, Any]) -> TenantQueue:
         spent_usd=item["spent_usd"],
         reserved_usd=item["reserved_usd"],
         paused=bool(item["paused"]),
-        shelved_for=item.get("shelved_for"),
+        parked_for=item.get("parked_for"),
         lanes={
             name: LaneQueue(
                 waiting=int(lane["waiting"]),

@@ -196,7 +196,7 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TenantDesk:
+class TenantChanges:
     """Who may change a tenant, and what it is to become."""
 
     records: TenantRecords

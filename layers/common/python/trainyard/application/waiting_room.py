@@ -43,7 +43,7 @@ from trainyard.application.book import (
     Book,
     booking_keys,
     bookings,
-    budget_todo,
+    budget_entry,
     correction,
     pace_key,
     past_from,
@@ -92,8 +92,8 @@ from trainyard.domain.admission import (
     Decision,
     Holder,
     Ledger,
+    Parked,
     Plan,
-    Shelved,
     Snapshot,
     WaitingQueue,
 )
@@ -104,7 +104,7 @@ from trainyard.domain.executions import ExecutionRecord, month_of
 from trainyard.domain.newest import Wait, merged, newest, uploads_of, wait_after
 from trainyard.domain.policy import Lane, Policy, TierPolicy, run_time
 from trainyard.domain.queues import (
-    FRONT_MAX,
+    HEAD_ENTRIES_MAX,
     Place,
     TenantQueue,
     holding,
@@ -133,7 +133,7 @@ RECOUNTS_TRIED = 5
 LISTED_AT_ONCE = 100
 """Keys of an index; BatchGetItem takes 100."""
 
-REOPENED_MAX = 200
+UNPARKED_MAX = 200
 """Queues of a tier that are brought back in one pass, for each reason."""
 
 DECISIONS_KEPT = timedelta(days=14)
@@ -159,8 +159,8 @@ T = TypeVar("T")
 LEDGER = Key("scheduler", (("pk", "ledger"), ("sk", "ledger")))
 BELL = Key("scheduler", (("pk", "ledger"), ("sk", "bell")))
 """Beside the ledger, so that one shard of the stream shows both, and passes come one after the other."""
-FOREIGN = Key("scheduler", (("pk", "foreign"), ("sk", "foreign")))
-FOREIGN_MAX = 1000
+UNMANAGED = Key("scheduler", (("pk", "unmanaged"), ("sk", "unmanaged")))
+UNMANAGED_MAX = 1000
 """Executions that are not ours, of which the ARNs are kept: what one item holds."""
 _USED_IN, _USED_OF, _FLOOR, _SERVED, _WEIGHT = "used_in_", "used_of_", "floor_", "served_", "weight_"
 _SPENT, _RESERVED = "spent_", "reserved_"
@@ -183,7 +183,7 @@ class _TooMany(Exception):
     """More than one transaction takes."""
 
 
-Found = dict[Key, Item | None]
+Items = dict[Key, Item | None]
 """What was read of some keys, all of them."""
 
 
@@ -223,7 +223,7 @@ class Hint:
 
 
 @dataclass(frozen=True, slots=True)
-class Ring:
+class BellRing:
     """A ring of the bell, as the table's stream shows it."""
 
     number: int
@@ -232,7 +232,7 @@ class Ring:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class ReadSet:
     """What a pass has read, and what it needs beside the snapshot to commit and to start."""
 
     snapshot: Snapshot
@@ -253,7 +253,7 @@ class Committed:
     admissions: tuple[Decision, ...]
     requests: Mapping[str, Request]
     """Those of them that were read before, as they are now."""
-    sight: Sight | None
+    read_set: ReadSet | None
     """What a pass would read now, nobody else's changes aside; None where it must be read."""
     full: bool
     """Whether all slots of the account, or of all tiers, are taken now, as far as it knows."""
@@ -280,7 +280,7 @@ class WaitingRoom:
         return self._retried(lambda: self._enlist_once(submission, policy, now, not_before or now))
 
     def enlist_all(
-        self, wishes: Sequence[Wish], found: Found, policy: Policy, now: datetime
+        self, wishes: Sequence[Wish], found: Items, policy: Policy, now: datetime
     ) -> tuple[list[Enlisted | TrainyardError], bool]:
         """Enlist submissions, in as few transactions as they fit; `found` is what `seen_for` read.
 
@@ -322,7 +322,7 @@ class WaitingRoom:
                     done[number] = error
         return [done[number] for number in range(len(wishes))], rung
 
-    def seen_for(self, submissions: Sequence[Submission]) -> Found:
+    def seen_for(self, submissions: Sequence[Submission]) -> Items:
         """Read what enlisting needs to know: ledger, tenants, and what stands where they will."""
         keys: dict[Key, None] = {LEDGER: None}
         for one in submissions:
@@ -330,16 +330,16 @@ class WaitingRoom:
             keys |= dict.fromkeys((tenant_key(one.tenant_id), queue, past))
         return self.read(keys)
 
-    def read(self, keys: Iterable[Key]) -> Found:
+    def read(self, keys: Iterable[Key]) -> Items:
         """Read some items, at most a hundred at once."""
         wanted = list(keys)
-        found: Found = {}
+        found: Items = {}
         for begin in range(0, len(wanted), READ_AT_ONCE):
             part = wanted[begin : begin + READ_AT_ONCE]
             found |= dict(zip(part, self.store.get(*part), strict=True))
         return found
 
-    def _plain(self, wishes: Sequence[Wish], found: Found, policy: Policy) -> list[int]:
+    def _plain(self, wishes: Sequence[Wish], found: Items, policy: Policy) -> list[int]:
         """Return the positions of those that can be new, and the only ones of their data sets."""
         taken: set[Key] = set()
         plain: list[int] = []
@@ -355,7 +355,7 @@ class WaitingRoom:
     def _enlist_together(
         self,
         wishes: Sequence[Wish],
-        found: Found,
+        found: Items,
         policy: Policy,
         now: datetime,
         *,
@@ -375,7 +375,7 @@ class WaitingRoom:
             assert tier is not None, "the policy has the tier of what is plain"
             if key not in before:
                 before[key] = _queue(found[key], one.tier, one.tenant_id)
-                floor = ledger.floor_by_tier.get(one.tier, 0)
+                floor = ledger.virtual_time_by_tier.get(one.tier, 0)
                 at_rest = before[key].at_rest
                 after[key] = lifted(before[key], floor, tier.credit) if at_rest else before[key]
             request = self._request_of(one, None, found, policy, now, wish.not_before)
@@ -393,14 +393,14 @@ class WaitingRoom:
             raise Conflict("more than a transaction takes")
         self._write(*writes)
         for key, queue in after.items():  # for the next transaction about them
-            found[key] = queue_item(replace(queue, revision=before[key].revision + 1, shelved_for=None))
+            found[key] = queue_item(replace(queue, revision=before[key].revision + 1, parked_for=None))
         return [Enlisted(kind=Enlistment.QUEUED, request=request) for request in requests], rings
 
     def _request_of(
         self,
         submission: Submission,
         waiting: Request | None,
-        found: Found,
+        found: Items,
         policy: Policy,
         now: datetime,
         not_before: datetime,
@@ -432,7 +432,7 @@ class WaitingRoom:
         queue = _queue(item, submission.tier, submission.tenant_id)
         waiting = self._holder(place, submission.request_id)
         if queue.at_rest:
-            floor = ledger_from(found[LEDGER]).floor_by_tier.get(submission.tier, 0)
+            floor = ledger_from(found[LEDGER]).virtual_time_by_tier.get(submission.tier, 0)
             queue = lifted(queue, floor, tier.credit)
         request = self._request_of(submission, waiting, found, policy, now, not_before)
         if waiting is None:
@@ -503,7 +503,7 @@ class WaitingRoom:
         (item,) = self.store.get(LEDGER)
         return ledger_from(item)
 
-    def look(self, policy: Policy, now: datetime, rings: Sequence[Ring] | None = None) -> Sight:
+    def look(self, policy: Policy, now: datetime, rings: Sequence[BellRing] | None = None) -> ReadSet:
         """Read what a pass must know; reads a bounded number of queues, whatever waits.
 
         With `rings` that tell of all that was enlisted since nothing waited, reads what they name and no more.
@@ -544,7 +544,7 @@ class WaitingRoom:
         )
         requests = {hint.request_id: found[request_key(hint.request_id)] for hint in hints}
         tenants = {hint.tenant_id: found[tenant_key(hint.tenant_id)] for hint in hints}
-        return Sight(
+        return ReadSet(
             snapshot=snapshot,
             ledger=found[LEDGER] or {},
             rings=rung if whole and not partial else None,
@@ -623,7 +623,7 @@ class WaitingRoom:
         """Add the first places of the lanes: those the queues know where they are enough for the free slots."""
         known = list(queues)
         free = policy.running_max - ledger.used
-        fronts = [place for queue in known for lane in queue.lanes.values() for place in lane.front]
+        fronts = [place for queue in known for lane in queue.lanes.values() for place in lane.head_entries]
         enough = sum(place.due_at <= now for place in fronts) >= free
         return [self._waiting(queue, policy, 1 if enough else free) for queue in known]
 
@@ -634,8 +634,8 @@ class WaitingRoom:
             queue=queue,
             places={
                 name: (
-                    lane.front
-                    if lane.whole or len(lane.front) >= admissible
+                    lane.head_entries
+                    if lane.whole or len(lane.head_entries) >= admissible
                     else self._places(queue, name, limit=min(admissible, lane.waiting))
                 )
                 for name, lane in queue.lanes.items()
@@ -660,7 +660,7 @@ class WaitingRoom:
 
     def _looked_at(self, queue: TenantQueue) -> WaitingQueue:
         places = {
-            name: lane.front if lane.whole else self._places(queue, name, limit=min(PAGE_MIN, lane.waiting))
+            name: lane.head_entries if lane.whole else self._places(queue, name, limit=min(PAGE_MIN, lane.waiting))
             for name, lane in queue.lanes.items()
         }
         return WaitingQueue(queue=queue, places=places)
@@ -706,14 +706,14 @@ class WaitingRoom:
         return [queue_from(item) for item in items.values() if item]
 
     def commit(
-        self, plan: Plan, sight: Sight, policy: Policy, now: datetime, *, kept: bytes | None = None
+        self, plan: Plan, read_set: ReadSet, policy: Policy, now: datetime, *, kept: bytes | None = None
     ) -> Committed:
         """Admit the plan's requests and take their slots in one transaction; those that fit it.
 
         Raises Conflict when anything they rest on has changed, or a limit would be exceeded. `kept` is what is
         kept of the pass.
         """
-        snapshot = sight.snapshot
+        snapshot = read_set.snapshot
         keeps = [self._kept(kept, snapshot.ledger.version, now)] if kept else []
         others: list[Write] = [Update(LEDGER), *keeps]
         writes: list[Write] = []
@@ -721,60 +721,62 @@ class WaitingRoom:
         after: dict[tuple[str, str], TenantQueue] = {}
         for whole in _by_queue(plan.admissions):
             group = whole
-            queue, changes = self._admit(group, policy, now, plan.month, sight)
+            queue, changes = self._admit(group, policy, now, plan.month, read_set)
             while not writes and len(group) > 1 and not fits_one_transaction([*others, *changes]):
                 group = group[: (len(group) + 1) // 2]  # more of one tenant than a transaction takes
-                queue, changes = self._admit(group, policy, now, plan.month, sight)
+                queue, changes = self._admit(group, policy, now, plan.month, read_set)
             if writes and not fits_one_transaction([*others, *writes, *changes]):
                 break
             writes += changes
             done += group
             after[queue.tier, queue.tenant_id] = queue
         left_over = (after.get((w.queue.tier, w.queue.tenant_id), w.queue) for w in snapshot.queues)
-        quiet = sight.rings is not None and not any(queue.lanes for queue in left_over)
-        heard = {"heard": sight.rings, "waiting": NOBODY} if quiet else {"waiting": SOMEBODY}
-        ledger = self._take_slots(done, plan, sight, policy, now, heard)
+        quiet = read_set.rings is not None and not any(queue.lanes for queue in left_over)
+        drained_through = (
+            {"drained_through": read_set.rings, "waiting": NOBODY} if quiet else {"waiting": SOMEBODY}
+        )
+        ledger = self._take_slots(done, plan, read_set, policy, now, drained_through)
         self._write(ledger, *writes, *keeps)
         changed = {
-            write.key: applied(sight.requests[write.key.values[0][1]], write)
+            write.key: applied(read_set.requests[write.key.values[0][1]], write)
             for write in writes
-            if write.key.table == "requests" and write.key.values[0][1] in sight.requests
+            if write.key.table == "requests" and write.key.values[0][1] in read_set.requests
         }
         return Committed(
             admissions=tuple(done),
             requests={item["request_id"]: request_from(item) for item in changed.values() if item},
-            sight=self._sight_after(sight, ledger, after, policy, now),
-            full=_full(ledger_from(applied(sight.ledger, ledger)), policy),
+            read_set=self._sight_after(read_set, ledger, after, policy, now),
+            full=_full(ledger_from(applied(read_set.ledger, ledger)), policy),
         )
 
     def _sight_after(
         self,
-        sight: Sight,
+        read_set: ReadSet,
         ledger: Update,
         after: Mapping[tuple[str, str], TenantQueue],
         policy: Policy,
         now: datetime,
-    ) -> Sight | None:
+    ) -> ReadSet | None:
         """Return what a pass would read after a commit; None where more waits than was read."""
-        if sight.snapshot.partial or sight.snapshot.holders:
+        if read_set.snapshot.partial or read_set.snapshot.holders:
             return None
-        item = applied(sight.ledger, ledger) or {}
+        item = applied(read_set.ledger, ledger) or {}
         known = ledger_from(item)
         kept = [
             waiting
-            for waiting in sight.snapshot.queues
+            for waiting in read_set.snapshot.queues
             if (waiting.queue.tier, waiting.queue.tenant_id) not in after
         ]
         changed = [queue for queue in after.values() if queue.lanes]
         waiting = [*kept, *self._with_places(changed, policy, known, now)]
         waiting.sort(key=lambda one: (one.queue.tier, one.queue.tenant_id))
-        snapshot = replace(sight.snapshot, ledger=known, queues=tuple(waiting))
+        snapshot = replace(read_set.snapshot, ledger=known, queues=tuple(waiting))
         if _needs_holders(waiting, policy, now):
             return None
-        return replace(sight, snapshot=snapshot, ledger=item, requests={})
+        return replace(read_set, snapshot=snapshot, ledger=item, requests={})
 
     def _admit(
-        self, group: Sequence[Decision], policy: Policy, now: datetime, month: str, sight: Sight
+        self, group: Sequence[Decision], policy: Policy, now: datetime, month: str, read_set: ReadSet
     ) -> tuple[TenantQueue, list[Write]]:
         """Return a tenant queue after some of its requests were admitted on the account of a month, and what
         admits them.
@@ -796,10 +798,10 @@ class WaitingRoom:
         assert tier is not None, "decide admits only tiers of the policy"
         writes = self._refile(before, after, now)
         for decision in group:
-            read_along = sight.requests.get(decision.place.request_id)
+            read_along = read_set.requests.get(decision.place.request_id)
             writes.append(self._admit_request(decision, tier, now, month, read_along))
             writes.append(self._delete_place(before, decision.place))
-        return replace(after, revision=before.revision + 1, shelved_for=None), writes
+        return replace(after, revision=before.revision + 1, parked_for=None), writes
 
     def _admit_request(
         self, decision: Decision, tier: TierPolicy, now: datetime, month: str, read_along: Item | None
@@ -830,38 +832,46 @@ class WaitingRoom:
         self,
         admissions: Sequence[Decision],
         plan: Plan,
-        sight: Sight,
+        read_set: ReadSet,
         policy: Policy,
         now: datetime,
-        heard: Item,
+        drained_through: Item,
     ) -> Update:
         """Count the slots as taken, on condition that no limit is exceeded and nobody else admitted.
 
         Raises Conflict when they exceed a limit by themselves: a count that does not exist yet passes any bound.
         """
-        ledger = sight.snapshot.ledger
+        ledger = read_set.snapshot.ledger
         counts = _counts((decision.queue.tier, decision.place.lane) for decision in admissions)
         limits = _limits(policy)
         if any(count > limits.get(name, count) for name, count in counts.items()):
             raise Conflict("more slots than the limits allow")
         version = ledger.version + 1
-        sets: Item = {"saved": dict(plan.saved), "month": plan.month, "by": BY_PASS, **heard}
+        sets: Item = {"saved": dict(plan.saved), "month": plan.month, "by": BY_PASS, **drained_through}
         reserved: dict[str, Decimal] = {}
         for decision in admissions:
             name = f"{_RESERVED}{plan.month} {decision.queue.tier}"
             reserved[name] = reserved.get(name, Decimal(0)) + decision.reserved_usd
-        sets |= {f"{_FLOOR}{tier}": floor for tier, floor in plan.floor_by_tier.items()}
+        sets |= {f"{_FLOOR}{tier}": floor for tier, floor in plan.virtual_time_by_tier.items()}
         sets |= {f"{_SERVED}{decision.queue.tier}": version for decision in admissions}
         if plan.starts_from is not None:
             sets["starts_from"] = stamp(plan.starts_from)
         return Update(
             LEDGER,
             set=sets,
-            add={**counts, **{name: usd for name, usd in reserved.items() if usd}, "version": 1, "moves": 1},
-            remove=(*_forgotten(ledger, month_of(now - MONEY_KEPT)), *(() if "heard" in heard else ("heard",))),
+            add={
+                **counts,
+                **{name: usd for name, usd in reserved.items() if usd},
+                "version": 1,
+                "usage_version": 1,
+            },
+            remove=(
+                *_forgotten(ledger, month_of(now - MONEY_KEPT)),
+                *(() if "drained_through" in drained_through else ("drained_through",)),
+            ),
             when=(
                 *self._unmoved(ledger),
-                *_undisturbed(sight, heard),
+                *_undisturbed(read_set, drained_through),
                 *(AtMost(name, limits[name] - count) for name, count in counts.items() if name in limits),
             ),
         )
@@ -891,19 +901,23 @@ class WaitingRoom:
         changes = {"saved": dict(plan.saved), "by": BY_PASS}
         self._write(Update(LEDGER, set=changes, when=self._unmoved(ledger)))
 
-    def note_waiting(self, sight: Sight) -> None:
+    def note_waiting(self, read_set: ReadSet) -> None:
         """Note that something waits, or may, so that the next end wakes a pass.
 
         Raises Conflict when an end came in between, which woke nobody: then it is to be looked at again.
         """
-        if sight.ledger.get("waiting") != SOMEBODY:
+        if read_set.ledger.get("waiting") != SOMEBODY:
             changes = {"waiting": SOMEBODY, "by": BY_PASS}
-            no_end_since = (IsOr("moves", sight.snapshot.ledger.moves),)
-            self._write(Update(LEDGER, set=changes, add={"stirred": 1}, remove=("heard",), when=no_end_since))
+            no_end_since = (IsOr("usage_version", read_set.snapshot.ledger.usage_version),)
+            self._write(
+                Update(
+                    LEDGER, set=changes, add={"backlog_version": 1}, remove=("drained_through",), when=no_end_since
+                )
+            )
 
-    def shelve(
+    def park(
         self,
-        shelved: Iterable[Shelved],
+        parked: Iterable[Parked],
         policy: Policy,
         now: datetime,
         month: str,
@@ -911,15 +925,15 @@ class WaitingRoom:
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> None:
         """Set queues aside that cannot go until something changes, so that no pass reads them in vain."""
-        for one in shelved:
+        for one in parked:
             if out_of_time():
                 return
-            queue = replace(one.queue, shelved_for=one.reason.value)
-            shelf = _shelf(policy, month, one)
+            queue = replace(one.queue, parked_for=one.reason.value)
+            parked_under = _parked_under(policy, month, one)
             with suppress(Conflict):  # it has changed meanwhile, and is looked at again
-                self._write(*self._refile(one.queue, queue, now, shelf=shelf))
+                self._write(*self._refile(one.queue, queue, now, parked_under=parked_under))
 
-    def reopen(self, policy: Policy, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> int:
+    def unpark(self, policy: Policy, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> int:
         """Bring back queues that were set aside under another policy, other prices, or in another month, and those
         for which a tier's budget has enough again; return how many.
 
@@ -933,16 +947,16 @@ class WaitingRoom:
             page = self.store.query("ready", partition, above="shelf|", below="wants|~", limit=1)
             if page.complete and not page.items:
                 continue
-            for above, below in _reopened(tier, policy, month, ledger, now):
-                items = listed(self.store, "ready", partition, above=above, below=below, page=REOPENED_MAX)
-                for item in islice(items, REOPENED_MAX):
+            for above, below in _unpark_ranges(tier, policy, month, ledger, now):
+                items = listed(self.store, "ready", partition, above=above, below=below, page=UNPARKED_MAX)
+                for item in islice(items, UNPARKED_MAX):
                     found[queue_key(tier.name, item["tenant_id"])] = queue_from(item)
         count = 0
         for queue in found.values():
             if out_of_time():
                 break
             with suppress(Conflict):  # another pass, or an end, was faster
-                self._write(*self._refile(queue, replace(queue, shelved_for=None), now))
+                self._write(*self._refile(queue, replace(queue, parked_for=None), now))
                 count += 1
         return count
 
@@ -1027,7 +1041,7 @@ class WaitingRoom:
 
     # --- ends ---------------------------------------------------------------------------------------------
 
-    def finish(self, ends: Sequence[End], policy: Policy, now: datetime, found: Found | None = None) -> list[bool]:
+    def finish(self, ends: Sequence[End], policy: Policy, now: datetime, found: Items | None = None) -> list[bool]:
         """End attempts and release their slots, a transaction for some at a time; each wakes the dispatcher.
 
         False for each that had ended before. `found` is what was read of them already (`end_keys`).
@@ -1040,7 +1054,7 @@ class WaitingRoom:
         return [told[number] for number in range(len(ends))]
 
     def _finish(
-        self, ends: Sequence[End], policy: Policy, now: datetime, found: Found | None = None
+        self, ends: Sequence[End], policy: Policy, now: datetime, found: Items | None = None
     ) -> list[bool]:
         tries = [found]  # what was read before is good for one try
         try:
@@ -1049,7 +1063,7 @@ class WaitingRoom:
             half = (len(ends) + 1) // 2
             return self._finish(ends[:half], policy, now) + self._finish(ends[half:], policy, now)
 
-    def _finish_once(self, ends: Sequence[End], policy: Policy, now: datetime, found: Found | None) -> list[bool]:
+    def _finish_once(self, ends: Sequence[End], policy: Policy, now: datetime, found: Items | None) -> list[bool]:
         known_items = self._known([request_key(end.request.request_id) for end in ends], found)
         current = {item["request_id"]: request_from(item) for item in known_items.values() if item}
         settling: dict[str, End] = {}
@@ -1073,7 +1087,7 @@ class WaitingRoom:
                 found |= {one.key: one.item for one in queues if isinstance(one, Put) and one.key in found}
         return told
 
-    def _known(self, keys: Sequence[Key], found: Found | None) -> Found:
+    def _known(self, keys: Sequence[Key], found: Items | None) -> Items:
         """Return what was read of some keys, or read it."""
         wanted = dict.fromkeys(keys)
         if found is not None and all(key in found for key in wanted):
@@ -1136,12 +1150,12 @@ class WaitingRoom:
             LEDGER,
             set={"by": BY_END} | ({"waiting": SOMEBODY} if waits else {}),
             add={
-                **({"stirred": 1} if waits else {}),
+                **({"backlog_version": 1} if waits else {}),
                 **{name: -count for name, count in counts.items()},
                 **{name: usd for name, usd in money.items() if usd},
                 **_moved(policy, taken),
             },
-            remove=("heard",) if waits else (),
+            remove=("drained_through",) if waits else (),
             when=tuple(AtLeast(name, count) for name, count in counts.items()),
         )
 
@@ -1151,7 +1165,7 @@ class WaitingRoom:
         executions: Mapping[str, ExecutionRecord],
         policy: Policy,
         now: datetime,
-        read: Found | None,
+        read: Items | None,
     ) -> tuple[list[Write], bool]:
         """Return what releases the queues' slots and books what ran, and whether anything waits in the queues."""
         owners = list(dict.fromkeys((request.tier, request.tenant_id) for request in requests))
@@ -1306,7 +1320,7 @@ class WaitingRoom:
             return []
         return [replace(known, state=State.STOPPED, reason=STOP_ASKED, finished_at=now)]
 
-    def put_right(self, before: ExecutionRecord, after: ExecutionRecord, policy: Policy, now: datetime) -> None:
+    def correct(self, before: ExecutionRecord, after: ExecutionRecord, policy: Policy, now: datetime) -> None:
         """Correct the record of an execution, and every account on which it was booked.
 
         Its tenant may have moved since. Raises Conflict when it has been corrected meanwhile.
@@ -1329,8 +1343,8 @@ class WaitingRoom:
                 Update(
                     LEDGER,
                     set={"by": BY_END, "waiting": SOMEBODY},
-                    add={**spent, **_moved(policy, {before.tier: change}), "stirred": 1},
-                    remove=("heard",),
+                    add={**spent, **_moved(policy, {before.tier: change}), "backlog_version": 1},
+                    remove=("drained_through",),
                 )
             )
             held = [queue_from(item) for key in queues if (item := found[key]) is not None]
@@ -1381,12 +1395,12 @@ class WaitingRoom:
     def _backlog(self, tier: TierPolicy, policy: Policy) -> Backlog:
         queues = {queue.tenant_id: queue for queue in self._all_queues(tier.name)}.values()
         heads = [lane.head.arrived_at for queue in queues for lane in queue.lanes.values()]
-        reasons = [queue.shelved_for for queue in queues if queue.shelved_for]
+        reasons = [queue.parked_for for queue in queues if queue.parked_for]
         return Backlog(
             waiting=sum(queue.waiting for queue in queues),
             oldest_arrived_at=min(heads, default=None),
             weight=sum(policy.tenant(queue.tenant_id).weight for queue in queues),
-            shelved={reason: reasons.count(reason) for reason in sorted(set(reasons))},
+            parked={reason: reasons.count(reason) for reason in sorted(set(reasons))},
         )
 
     def _all_queues(self, tier: str) -> Iterator[TenantQueue]:
@@ -1472,31 +1486,31 @@ class WaitingRoom:
         """Remove an ended request for good."""
         self._write(Delete(request_key(request.request_id), (OneOf("state", tuple(s.value for s in TERMINAL)),)))
 
-    def foreign(self) -> tuple[list[str], datetime | None]:
+    def unmanaged(self) -> tuple[list[str], datetime | None]:
         """Return the ARNs of the executions that are not ours as they were known last, and when that was."""
-        (item,) = self.store.get(FOREIGN)
+        (item,) = self.store.get(UNMANAGED)
         return (list(item["arns"]), unstamp(item["looked_at"])) if item else ([], None)
 
-    def add_foreign(self, execution_arn: str, now: datetime) -> None:
+    def add_unmanaged(self, execution_arn: str, now: datetime) -> None:
         """Deduct one more execution that holds no slot; the reconciler sees when it has ended. Idempotent."""
-        known, looked_at = self.foreign()
+        known, looked_at = self.unmanaged()
         if execution_arn not in known:
-            self.note_foreign([*known, execution_arn], looked_at or now)
+            self.note_unmanaged([*known, execution_arn], looked_at or now)
 
-    def note_foreign(self, arns: Sequence[str], now: datetime) -> None:
+    def note_unmanaged(self, arns: Sequence[str], now: datetime) -> None:
         """Deduct executions that hold no slot of ours from the account's slots."""
         ledger = self.ledger()
-        writes: list[Write] = [Put(FOREIGN, {"arns": list(arns)[:FOREIGN_MAX], "looked_at": stamp(now)})]
-        if ledger.foreign != len(arns):
-            changes = {"foreign": len(arns), "by": BY_PASS}
+        writes: list[Write] = [Put(UNMANAGED, {"arns": list(arns)[:UNMANAGED_MAX], "looked_at": stamp(now)})]
+        if ledger.unmanaged != len(arns):
+            changes = {"unmanaged": len(arns), "by": BY_PASS}
             writes.append(Update(LEDGER, set=changes, add={"version": 1}, when=self._unmoved(ledger)))
         self._write(*writes)
 
-    def shrink(self, until: datetime) -> None:
+    def throttle(self, until: datetime) -> None:
         """Take what runs now for all that SageMaker will run, until a time."""
         ledger = self.ledger()
         to = max(ledger.used, 1)
-        changes: Item = {"shrunk_to": to, "shrunk_until": stamp(until), "by": BY_PASS}
+        changes: Item = {"throttled_to": to, "throttled_until": stamp(until), "by": BY_PASS}
         self._write(Update(LEDGER, set=changes, add={"version": 1}, when=self._unmoved(ledger)))
 
     def recount(self, now: datetime) -> dict[str, int]:
@@ -1516,7 +1530,7 @@ class WaitingRoom:
                 if request.state in HOLDING
             ]
             after = self.ledger()
-            if before.moves == after.moves:
+            if before.usage_version == after.usage_version:
                 break
         else:
             return {}
@@ -1530,9 +1544,9 @@ class WaitingRoom:
         ledger = Update(
             LEDGER,
             set={**exact, "by": BY_END, "waiting": SOMEBODY},
-            add={"version": 1, "moves": 1, "stirred": 1},
-            remove=("heard",),
-            when=(IsOr("moves", after.moves),),
+            add={"version": 1, "usage_version": 1, "backlog_version": 1},
+            remove=("drained_through",),
+            when=(IsOr("usage_version", after.usage_version),),
         )
         mended = [
             write
@@ -1649,20 +1663,20 @@ class WaitingRoom:
             raise Conflict("the queue and its places were read at different times")
         if queue.lanes[lane].waiting > len(gone) and not staying(queue, gone):
             ids = {place.request_id for place in gone}
-            found = self._places(queue, lane, limit=len(gone) + FRONT_MAX)
+            found = self._places(queue, lane, limit=len(gone) + HEAD_ENTRIES_MAX)
             rest = [place for place in found if place.request_id not in ids]
             if not rest:
                 raise Conflict("the queue moved while it was read")
         return left(queue, gone, rest)
 
     def _refile(
-        self, before: TenantQueue, after: TenantQueue, now: datetime, *, shelf: str | None = None
+        self, before: TenantQueue, after: TenantQueue, now: datetime, *, parked_under: str | None = None
     ) -> list[Write]:
         """Return what writes a tenant queue and files it in the index, if it is still as it was read."""
         after = trimmed(replace(after, revision=before.revision + 1))
-        if shelf is None:
-            after = replace(after, shelved_for=None)
-        entries = _entries(after, now, shelf)
+        if parked_under is None:
+            after = replace(after, parked_for=None)
+        entries = _entries(after, now, parked_under)
         item = queue_item(after)
         first, *others = entries or [("", "")]
         unchanged = Is("revision", before.revision) if before.revision else Absent("revision")
@@ -1743,7 +1757,7 @@ def settled(request: Request, waiting: Request, policy: Policy, now: datetime) -
     )
 
 
-def policy_version(found: Found) -> int:
+def policy_version(found: Items) -> int:
     """Return the version of the policy that the ledger names."""
     return int((found[LEDGER] or {}).get("policy_version", 0))
 
@@ -1756,9 +1770,9 @@ def ledger_from(item: Item | None) -> Ledger:
 
     return Ledger(
         version=int(values.get("version", 0)),
-        moves=int(values.get("moves", 0)),
+        usage_version=int(values.get("usage_version", 0)),
         policy_version=int(values.get("policy_version", 0)),
-        heard=int(values["heard"]) if "heard" in values else None,
+        drained_through=int(values["drained_through"]) if "drained_through" in values else None,
         month=str(values.get("month", "")),
         spent_in={n.removeprefix(_SPENT): Decimal(v) for n, v in values.items() if n.startswith(_SPENT)},
         reserved_in={n.removeprefix(_RESERVED): Decimal(v) for n, v in values.items() if n.startswith(_RESERVED)},
@@ -1767,21 +1781,21 @@ def ledger_from(item: Item | None) -> Ledger:
         used_by_pool=prefixed(_USED_OF),
         paused=bool(values.get("paused", False)),
         paused_tiers=frozenset(values.get("paused_tiers", ())),
-        floor_by_tier=prefixed(_FLOOR),
+        virtual_time_by_tier=prefixed(_FLOOR),
         served_by_tier=prefixed(_SERVED),
         weight_by_tier=prefixed(_WEIGHT),
         saved=dict(values.get("saved", {})),
         starts_from=unstamp(values["starts_from"]) if "starts_from" in values else None,
-        foreign=int(values.get("foreign", 0)),
-        shrunk_to=int(values["shrunk_to"]) if "shrunk_to" in values else None,
-        shrunk_until=unstamp(values["shrunk_until"]) if "shrunk_until" in values else None,
+        unmanaged=int(values.get("unmanaged", 0)),
+        throttled_to=int(values["throttled_to"]) if "throttled_to" in values else None,
+        throttled_until=unstamp(values["throttled_until"]) if "throttled_until" in values else None,
     )
 
 
-def ring_from(item: Mapping[str, Any]) -> Ring:
+def ring_from(item: Mapping[str, Any]) -> BellRing:
     """Return what the bell's item says of its last ring."""
     hints = item.get("hints")
-    return Ring(
+    return BellRing(
         number=int(item["rings"]),
         hints=None if hints is None else tuple(Hint(*text.split(" ")) for text in hints),
     )
@@ -1795,33 +1809,41 @@ def _ring(requests: Sequence[Request]) -> Update:
     return Update(BELL, set={"hints": hints}, add={"rings": 1})
 
 
-def _told_of_all(ledger: Ledger, rung: int, rings: Sequence[Ring]) -> bool:
+def _told_of_all(ledger: Ledger, rung: int, rings: Sequence[BellRing]) -> bool:
     """Tell whether rings name all that can wait: nothing waited once, and each ring since is among them."""
     told = {ring.number for ring in rings if ring.hints is not None}
-    heard = ledger.heard
-    return heard is not None and heard < rung and all(number in told for number in range(heard + 1, rung + 1))
+    drained_through = ledger.drained_through
+    return (
+        drained_through is not None
+        and drained_through < rung
+        and all(number in told for number in range(drained_through + 1, rung + 1))
+    )
 
 
-def _undisturbed(sight: Sight, heard: Item) -> tuple[Condition, ...]:
+def _undisturbed(read_set: ReadSet, drained_through: Item) -> tuple[Condition, ...]:
     """Return the condition under which a commit may say whether somebody waits.
 
     That nobody does: nothing went back to the queues since they were read. That somebody does, when nobody did: no
     end came since, which would have woken a pass.
     """
-    if heard["waiting"] == NOBODY:
-        return (IsOr("stirred", int(sight.ledger.get("stirred", 0))),)
-    return () if sight.ledger.get("waiting") == SOMEBODY else (IsOr("moves", sight.snapshot.ledger.moves),)
+    if drained_through["waiting"] == NOBODY:
+        return (IsOr("backlog_version", int(read_set.ledger.get("backlog_version", 0))),)
+    return (
+        ()
+        if read_set.ledger.get("waiting") == SOMEBODY
+        else (IsOr("usage_version", read_set.snapshot.ledger.usage_version),)
+    )
 
 
 def _hint_keys(hint: Hint) -> tuple[Key, ...]:
     return (queue_key(hint.tier, hint.tenant_id), request_key(hint.request_id), tenant_key(hint.tenant_id))
 
 
-def _hinted_queues(hints: Sequence[Hint], found: Found) -> list[TenantQueue]:
+def _hinted_queues(hints: Sequence[Hint], found: Items) -> list[TenantQueue]:
     """Return the queues that are named and in which something waits that passes look at."""
     items = [found[key] for key in dict.fromkeys(queue_key(hint.tier, hint.tenant_id) for hint in hints)]
     queues = [queue_from(item) for item in items if item]
-    queues = [queue for queue in queues if queue.lanes and not queue.paused and not queue.shelved_for]
+    queues = [queue for queue in queues if queue.lanes and not queue.paused and not queue.parked_for]
     return sorted(queues, key=lambda queue: (queue.tier, queue.tenant_id))
 
 
@@ -1835,7 +1857,7 @@ def _enlist_keys(submission: Submission) -> tuple[Key, Key, Key, Key]:
     )
 
 
-def _packed(wishes: Sequence[Wish], plain: Sequence[int], found: Found, policy: Policy) -> Iterator[list[int]]:
+def _packed(wishes: Sequence[Wish], plain: Sequence[int], found: Items, policy: Policy) -> Iterator[list[int]]:
     """Yield positions of wishes that fit one transaction each; a tenant's together where they do."""
 
     def queue_of(number: int) -> Key:
@@ -1998,7 +2020,7 @@ def _warned(
     if reached <= told:
         return after, []
     values = {"spent_usd": after.spent_usd, "budget_usd": budget.limit_usd}
-    owed = budget_todo(after.tenant_id, after.tier, after.month, reached, values, now)
+    owed = budget_entry(after.tenant_id, after.tier, after.month, reached, values, now)
     return replace(after, warned=reached), [owed]
 
 
@@ -2016,7 +2038,7 @@ def _moved(policy: Policy, taken: Mapping[str, Decimal]) -> dict[str, int]:
     which passes rely on, only when a budget has less left than they saw.
     """
     less = any(usd > 0 and (tier := policy.tier(name)) and tier.budget for name, usd in taken.items())
-    return {"moves": 1, "version": 1} if less else {"moves": 1}
+    return {"usage_version": 1, "version": 1} if less else {"usage_version": 1}
 
 
 def _forgotten(ledger: Ledger, month: str) -> tuple[str, ...]:
@@ -2025,11 +2047,11 @@ def _forgotten(ledger: Ledger, month: str) -> tuple[str, ...]:
     return tuple(spent + [f"{_RESERVED}{name}" for name in ledger.reserved_in if name[:7] < month])
 
 
-def _shelf(policy: Policy, month: str, shelved: Shelved) -> str:
+def _parked_under(policy: Policy, month: str, parked: Parked) -> str:
     """Return under what a queue is set aside: what must change before it can go."""
-    if shelved.needs_usd is not None:
-        return f"wants|{_present(policy, month)}|{_millionths(shelved.needs_usd)}|{shelved.queue.tenant_id}"
-    tenant_id = shelved.queue.tenant_id
+    if parked.needs_usd is not None:
+        return f"wants|{_present(policy, month)}|{_millionths(parked.needs_usd)}|{parked.queue.tenant_id}"
+    tenant_id = parked.queue.tenant_id
     turn = hashlib.sha256(tenant_id.encode()).hexdigest()[:2]
     return f"shelf|{_present(policy, month)}|{turn}|{tenant_id}"
 
@@ -2042,7 +2064,7 @@ def _millionths(usd: Decimal) -> str:
     return f"{max(int(usd.scaleb(6)), 0):015d}"
 
 
-def _reopened(
+def _unpark_ranges(
     tier: TierPolicy, policy: Policy, month: str, ledger: Ledger, now: datetime
 ) -> Iterator[tuple[str, str]]:
     """Yield the ranges of the index in which queues stand that may go again."""
@@ -2064,21 +2086,21 @@ def _parts(whole: Sequence[T], size: int) -> list[Sequence[T]]:
     return [whole[begin : begin + size] for begin in range(0, len(whole), size)]
 
 
-def _entries(queue: TenantQueue, now: datetime, shelf: str | None) -> list[tuple[str, str]]:
+def _entries(queue: TenantQueue, now: datetime, parked_under: str | None) -> list[tuple[str, str]]:
     """Return lane and index key of each entry of a tenant queue; none while it waits for nothing."""
     if not queue.lanes:
         return []
     if queue.paused:
         return [("", f"held|{queue.tenant_id}")]
-    if shelf is not None:
-        return [("", shelf)]
+    if parked_under is not None:
+        return [("", parked_under)]
     return [(name, _entry(queue, queue.lanes[name].head, now)) for name in sorted(queue.lanes)]
 
 
 def _entry(queue: TenantQueue, head: Place, now: datetime) -> str:
     if head.due_at > now:
         return f"later|{stamp(head.due_at)}|{head.lane}|{queue.tenant_id}"
-    return f"ready|{head.lane}|{max(queue.used_ms, 0):020d}|{stamp(head.arrived_at)}|{queue.tenant_id}"
+    return f"ready|{head.lane}|{max(queue.service_ms, 0):020d}|{stamp(head.arrived_at)}|{queue.tenant_id}"
 
 
 def _full(ledger: Ledger, policy: Policy) -> bool:

@@ -5,18 +5,18 @@ from functools import cache
 
 from pydantic import TypeAdapter
 
-from trainyard.application.dispatch import KeptPass
+from trainyard.application.dispatch import PassRecord
 
 
-def encode_pass(kept: KeptPass) -> bytes:
+def encode_pass(kept: PassRecord) -> bytes:
     return zlib.compress(_adapter().dump_json(kept), level=6)
 
 
-def decode_pass(data: bytes) -> KeptPass:
+def decode_pass(data: bytes) -> PassRecord:
     return _adapter().validate_json(zlib.decompress(data))
 
 
 @cache
-def _adapter() -> TypeAdapter[KeptPass]:
+def _adapter() -> TypeAdapter[PassRecord]:
     """Return the schema; built once, and only by who keeps or reads passes."""
-    return TypeAdapter(KeptPass)
+    return TypeAdapter(PassRecord)

@@ -131,7 +131,7 @@ def _tier(name: str, entry: Values) -> TierPolicy:
 
 
 def _algorithm(name: str, entry: Values) -> Algorithm:
-    foreign = bool(entry["training_image"] or entry["processing_image"])
+    unmanaged = bool(entry["training_image"] or entry["processing_image"])
     return Algorithm(
         name=name,
         description=entry["description"],
@@ -144,8 +144,8 @@ def _algorithm(name: str, entry: Values) -> Algorithm:
         input_format=entry["input_format"],
         quality_metric=entry["quality_metric"],
         # What runs in an image of somebody else's is trusted with a tenant's data, and with no way out.
-        network_isolation=_given(entry["network_isolation"], foreign),
-        traffic_encryption=_given(entry["traffic_encryption"], foreign),
+        network_isolation=_given(entry["network_isolation"], unmanaged),
+        traffic_encryption=_given(entry["traffic_encryption"], unmanaged),
     )
 
 

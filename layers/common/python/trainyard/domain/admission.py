@@ -63,10 +63,10 @@ class Ledger:
     version: int
     """Moves with every admission, pause and policy change, so that a decision holds only for what it was made
     on; ends only subtract, and leave it alone."""
-    moves: int = 0
+    usage_version: int = 0
     """Moves with every change of a count."""
     policy_version: int = 0
-    heard: int | None = None
+    drained_through: int | None = None
     """The count of the bell's rings up to which all was looked at and nothing was left waiting; None when
     something may wait."""
     month: str = ""
@@ -76,7 +76,7 @@ class Ledger:
     used_by_pool: Mapping[str, int] = field(default_factory=dict)
     paused: bool = False
     paused_tiers: frozenset[str] = frozenset()
-    floor_by_tier: Mapping[str, int] = field(default_factory=dict)
+    virtual_time_by_tier: Mapping[str, int] = field(default_factory=dict)
     """The least tag of those that wait, which never falls: what a queue with no credit and no debt has used."""
     served_by_tier: Mapping[str, int] = field(default_factory=dict)
     """The ledger's version at the tier's last admission."""
@@ -90,11 +90,11 @@ class Ledger:
     """Month and tier ("2026-11 basic") → what its runs have cost, in USD."""
     reserved_in: Mapping[str, Decimal] = field(default_factory=dict)
     """The same → what its runs have reserved."""
-    foreign: int = 0
+    unmanaged: int = 0
     """Executions in the account that are not ours."""
-    shrunk_to: int | None = None
+    throttled_to: int | None = None
     """Slots of the account until `shrunk_until`, since SageMaker refused more."""
-    shrunk_until: datetime | None = None
+    throttled_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +149,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shelved:
+class Parked:
     """A queue to be set aside."""
 
     queue: TenantQueue
@@ -166,7 +166,7 @@ class Plan:
     """In order."""
     waits: tuple[Decision, ...]
     """One for each lane of a queue in which something still waits."""
-    floor_by_tier: Mapping[str, int]
+    virtual_time_by_tier: Mapping[str, int]
     saved: Mapping[str, str]
     starts_from: datetime | None
     month: str = ""
@@ -175,25 +175,23 @@ class Plan:
     """When time alone will let more go: starts are allowed again, or a place is due."""
 
     @property
-    def shelved(self) -> dict[tuple[str, str], Shelved]:
+    def parked(self) -> dict[tuple[str, str], Parked]:
         """Return queue (tier and tenant) → why no lane of it can go, until something changes."""
         lasting = {Reason.BUDGET, Reason.TIER_BUDGET, Reason.PRICE_UNKNOWN, Reason.NEVER_FITS}
         by_queue: dict[tuple[str, str], list[Decision]] = {}
         for wait in self.waits:
             by_queue.setdefault((wait.queue.tier, wait.queue.tenant_id), []).append(wait)
         return {
-            key: _set_aside(waits)
-            for key, waits in by_queue.items()
-            if all(wait.reason in lasting for wait in waits)
+            key: _parked(waits) for key, waits in by_queue.items() if all(wait.reason in lasting for wait in waits)
         }
 
 
-def _set_aside(waits: list[Decision]) -> Shelved:
+def _parked(waits: list[Decision]) -> Parked:
     by_tier = [wait for wait in waits if wait.reason is Reason.TIER_BUDGET]
     if not by_tier:
-        return Shelved(queue=waits[0].queue, reason=waits[0].reason)
+        return Parked(queue=waits[0].queue, reason=waits[0].reason)
     needs = min(wait.reserved_usd for wait in by_tier)
-    return Shelved(queue=waits[0].queue, reason=Reason.TIER_BUDGET, needs_usd=needs)
+    return Parked(queue=waits[0].queue, reason=Reason.TIER_BUDGET, needs_usd=needs)
 
 
 def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max: int = 25) -> Plan:
@@ -201,7 +199,7 @@ def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max:
 
     Raises nothing: a limit that is already exceeded admits nobody.
     """
-    room = _Room(snapshot, policy, now)
+    room = _Allocator(snapshot, policy, now)
     admitted: list[Decision] = []
     while len(admitted) < admissions_max:
         decision = room.next()
@@ -212,7 +210,7 @@ def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max:
     return Plan(
         admissions=tuple(admitted),
         waits=tuple(room.waits()),
-        floor_by_tier=room.floors(),
+        virtual_time_by_tier=room.floors(),
         saved=room.saved,
         starts_from=room.starts_from,
         month=room.month,
@@ -248,7 +246,7 @@ class _Candidate:
         self.budget = policy.tenant(self.queue.tenant_id).budget
         self.running = self.queue.running
         self.committed = self.queue.committed_usd(month)
-        self.tag = self.queue.tag(now, self.weight)
+        self.start_tag = self.queue.start_tag(now, self.weight)
         self.entitlement = 0.0
         self.has_credit = False
         self.places = {name: list(places) for name, places in waiting.places.items() if places}
@@ -273,7 +271,7 @@ class _Candidate:
         return [] if self.budget is None else [Account(self.budget, self.committed)]
 
 
-class _Saving:
+class CapacityHold:
     """A large request that instances are saved for: nobody may delay the moment at which it will fit."""
 
     def __init__(self, candidate: _Candidate, place: Place, capacity: Mapping[str, int]) -> None:
@@ -281,8 +279,8 @@ class _Saving:
         needed = _resources(candidate.tier, Lane.parse(place.lane))
         self.demand = {name: units for name, units in needed.items() if name in capacity}
         self.capacity = capacity
-        self.fits_at: datetime | None = None
-        self.free_then: dict[str, int] = {}
+        self.shadow_time: datetime | None = None
+        self.extra: dict[str, int] = {}
 
     def plan(self, used: Mapping[str, int], holders: Iterable[Holder], policy: Policy, now: datetime) -> None:
         """Find when it will fit, if those that hold its resources end when they must.
@@ -290,30 +288,28 @@ class _Saving:
         One that is overdue is taken to last as long again; so is what is taken by holders that we do not know.
         """
         free = {name: self.capacity[name] - used.get(name, 0) for name in self.demand}
-        self.fits_at, self.free_then = now, dict(free)
+        self.shadow_time, self.extra = now, dict(free)
         for ends_at, frees in _ends(holders, policy, now, used, self.demand):
-            if all(self.free_then[name] >= need for name, need in self.demand.items()):
+            if all(self.extra[name] >= need for name, need in self.demand.items()):
                 return
             for name, units in frees.items():
-                if name in self.free_then:
-                    self.free_then[name] += units
-            self.fits_at = ends_at
+                if name in self.extra:
+                    self.extra[name] += units
+            self.shadow_time = ends_at
 
     def allows(self, demand: Mapping[str, int], ends_by: datetime) -> bool:
         """Tell whether an admission now leaves it enough at the time at which it will fit."""
-        if self.fits_at is None or ends_by <= self.fits_at:
+        if self.shadow_time is None or ends_by <= self.shadow_time:
             return True
         return all(
-            self.free_then[name] - demand.get(name, 0) >= need
-            for name, need in self.demand.items()
-            if name in demand
+            self.extra[name] - demand.get(name, 0) >= need for name, need in self.demand.items() if name in demand
         )
 
     def note(self, demand: Mapping[str, int], ends_by: datetime) -> None:
         """Count an admission that will still run when it is to fit."""
-        if self.fits_at is not None and ends_by > self.fits_at:
-            for name in self.free_then:
-                self.free_then[name] -= demand.get(name, 0)
+        if self.shadow_time is not None and ends_by > self.shadow_time:
+            for name in self.extra:
+                self.extra[name] -= demand.get(name, 0)
 
 
 def _resources(tier: TierPolicy, lane: Lane) -> dict[str, int]:
@@ -343,7 +339,7 @@ def _ends(
     yield from sorted(found, key=lambda end: end[0])
 
 
-class _Room:
+class _Allocator:
     """The slots and instances in use while a pass hands out more; counts only upwards."""
 
     def __init__(self, snapshot: Snapshot, policy: Policy, now: datetime) -> None:
@@ -363,7 +359,7 @@ class _Room:
             if (tier := policy.tier(waiting.queue.tier)) is not None
         ]
         self.unknown = [w for w in snapshot.queues if policy.tier(w.queue.tier) is None]
-        self.tags = dict(ledger.floor_by_tier)
+        self.tags = dict(ledger.virtual_time_by_tier)
         self.partial = snapshot.partial
         for tier in policy.tiers:
             self._entitle(tier)
@@ -441,7 +437,7 @@ class _Room:
             places = [place for name in candidate.places if (place := self._head(candidate, name)) is not None]
             if places:
                 place = min(places, key=lambda p: (p.arrived_at, p.request_id))
-                key = (candidate.band, candidate.tag, place.arrived_at, candidate.queue.tenant_id)
+                key = (candidate.band, candidate.start_tag, place.arrived_at, candidate.queue.tenant_id)
                 if best is None or key < best[0]:
                     best = (key, candidate, place)
         return None if best is None else self._admission(best[1], best[2], borrowed=borrowed)
@@ -536,7 +532,7 @@ class _Room:
     def _quota(self, pool: str) -> float:
         return self.capacity.get(pool, math.inf)
 
-    def _others(self, place: Place) -> Iterator[_Saving]:
+    def _others(self, place: Place) -> Iterator[CapacityHold]:
         """Yield the large requests that an admission must not delay: all, or for one of them those before it."""
         for saving in self.savings.values():
             if saving.place.request_id == place.request_id:
@@ -552,21 +548,21 @@ class _Room:
 
     # --- saving for large requests --------------------------------------------------------------------------
 
-    def _savings(self, holders: tuple[Holder, ...]) -> dict[str, _Saving]:
+    def _savings(self, holders: tuple[Holder, ...]) -> dict[str, CapacityHold]:
         """Return instance pool → the large request that its instances are saved for: the one kept, else the
         first of a tier that has waited long; of several tiers, the oldest.
         """
-        found: dict[str, _Saving] = {}
+        found: dict[str, CapacityHold] = {}
         for pool, large in self._large().items():
             kept = [pair for pair in large if pair[1].request_id == self.ledger.saved.get(pool)]
             first = {
-                tier.name: min(pairs, key=lambda pair: (pair[0].band, pair[0].tag, pair[1].arrived_at))
+                tier.name: min(pairs, key=lambda pair: (pair[0].band, pair[0].start_tag, pair[1].arrived_at))
                 for tier in self.policy.tiers
                 if (pairs := [pair for pair in large if pair[0].tier is tier])
             }
             oldest = sorted(first.values(), key=lambda pair: (pair[1].arrived_at, pair[1].request_id))
             candidate, place = (kept or oldest)[0]
-            saving = _Saving(candidate, place, self.capacity)
+            saving = CapacityHold(candidate, place, self.capacity)
             saving.plan(self.used, holders, self.policy, self.now)
             found[pool] = saving
         ranked = sorted(found.items(), key=lambda item: (item[1].place.arrived_at, item[1].place.request_id))
@@ -622,7 +618,7 @@ class _Room:
         tier = candidate.tier
         self.committed[tier.name] += decision.reserved_usd
         self.served[tier.name] = max(self.served.values(), default=self.ledger.version) + 1
-        self.tags[tier.name] = max(self.tags.get(tier.name, 0), candidate.tag)
+        self.tags[tier.name] = max(self.tags.get(tier.name, 0), candidate.start_tag)
         if self.policy.starts_per_second is not None:
             assert self.starts_from is not None
             self.starts_left -= 1
@@ -641,13 +637,13 @@ class _Room:
         else:
             idle = self._taken(tier) - sum(c.running for c in wanting)
             found = entitlements(max(slots - idle, 0), shares)
-        floor = self.ledger.floor_by_tier.get(tier.name, 0)
-        least = min((candidate.tag for candidate in wanting), default=0)
+        floor = self.ledger.virtual_time_by_tier.get(tier.name, 0)
+        least = min((candidate.start_tag for candidate in wanting), default=0)
         for candidate in wanting:
-            ahead = max(candidate.tag - max(least, floor), 0) * candidate.weight
+            ahead = max(candidate.start_tag - max(least, floor), 0) * candidate.weight
             repaid = ahead / (tier.credit // timedelta(milliseconds=1))
             candidate.entitlement = max(found[candidate.queue.tenant_id] - repaid, 0.0)
-            candidate.has_credit = candidate.tag < floor
+            candidate.has_credit = candidate.start_tag < floor
 
     # --- what is told ---------------------------------------------------------------------------------------
 
@@ -690,10 +686,10 @@ class _Room:
     def floors(self) -> dict[str, int]:
         """Return tier → the least tag of those that wait and may go, or of what was admitted when nobody waits."""
         floors = dict(self.tags)
-        before = self.ledger.floor_by_tier
+        before = self.ledger.virtual_time_by_tier
         for tier in self.policy.tiers:
             tags = [
-                candidate.tag
+                candidate.start_tag
                 for candidate in self._of(tier)
                 if any(p and self._own_obstacle(candidate, p[0]) is None for p in candidate.places.values())
             ]
@@ -721,9 +717,9 @@ class _Room:
 
 def _capacity(ledger: Ledger, policy: Policy, now: datetime) -> dict[str, int]:
     """Return what there is of each resource."""
-    slots = policy.running_max - ledger.foreign
-    if ledger.shrunk_until is not None and now < ledger.shrunk_until and ledger.shrunk_to is not None:
-        slots = min(slots, ledger.shrunk_to)
+    slots = policy.running_max - ledger.unmanaged
+    if ledger.throttled_until is not None and now < ledger.throttled_until and ledger.throttled_to is not None:
+        slots = min(slots, ledger.throttled_to)
     capacity = {"slots": slots} | {f"tier/{tier.name}": tier.quota for tier in policy.tiers}
     return capacity | dict(policy.instance_quotas)
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from trainyard.domain.requests import Request
 
-FRONT_MAX = 40
+HEAD_ENTRIES_MAX = 40
 """Places that stand in the queue's own item, shared among its lanes: some 8 KB at most. A queue is written once
 for each of its lanes, and a transaction takes 4 MB."""
 
@@ -74,13 +74,13 @@ class LaneQueue:
     """Those right behind the head, in order; all there are, or some."""
 
     @property
-    def front(self) -> tuple[Place, ...]:
+    def head_entries(self) -> tuple[Place, ...]:
         return (self.head, *self.behind)
 
     @property
     def whole(self) -> bool:
         """Whether the front is all that waits."""
-        return len(self.front) == self.waiting
+        return len(self.head_entries) == self.waiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class TenantQueue:
     holders: tuple[str, ...] = ()
     """The requests that hold a slot: written with the ledger in one transaction, so that all who hold one can be
     listed as they are, and no count has to rest on an index that lags."""
-    used_ms: int = 0
+    service_ms: int = 0
     """Slot-milliseconds used by what has ended, each divided by the weight of its time; lifted to the least
     of the tier when the tenant comes back from nothing."""
     units: int = 0
@@ -108,7 +108,7 @@ class TenantQueue:
     warned: int = 0
     """The greatest threshold of its budget, in percent, that its tenant has been told of this month."""
     paused: bool = False
-    shelved_for: str | None = None
+    parked_for: str | None = None
     """Why the whole queue is set aside: no pass looks at it until something changes."""
     lanes: Mapping[str, LaneQueue] = field(default_factory=dict)
 
@@ -130,15 +130,15 @@ class TenantQueue:
         """Return what is spent and reserved of a month, or of the queue's own if that is a later one."""
         return self.spent_usd + self.reserved_usd if month <= self.month or not self.month else Decimal(0)
 
-    def tag(self, now: datetime, weight: int) -> int:
+    def start_tag(self, now: datetime, weight: int) -> int:
         """Return the slot-milliseconds per weight used until now, what runs included."""
         elapsed = max(self.units * milliseconds(now) - self.units_since_ms, 0)
-        return self.used_ms + elapsed // weight
+        return self.service_ms + elapsed // weight
 
 
 def lifted(queue: TenantQueue, floor: int, credit: timedelta) -> TenantQueue:
     """Return a queue that comes back from nothing: of the share that it left to others it keeps a credit."""
-    return replace(queue, used_ms=max(queue.used_ms, floor - credit // _MILLISECOND))
+    return replace(queue, service_ms=max(queue.service_ms, floor - credit // _MILLISECOND))
 
 
 def joined(queue: TenantQueue, place: Place) -> TenantQueue:
@@ -146,10 +146,10 @@ def joined(queue: TenantQueue, place: Place) -> TenantQueue:
     lane = queue.lanes.get(place.lane)
     if lane is None:
         return _with_lane(queue, place.lane, _lane(1, [place]))
-    front = list(lane.front)
-    if lane.whole or place.order < front[-1].order:
-        front = sorted([*front, place], key=lambda p: p.order)
-    return _with_lane(queue, place.lane, _lane(lane.waiting + 1, front))
+    head_entries = list(lane.head_entries)
+    if lane.whole or place.order < head_entries[-1].order:
+        head_entries = sorted([*head_entries, place], key=lambda p: p.order)
+    return _with_lane(queue, place.lane, _lane(lane.waiting + 1, head_entries))
 
 
 def left(queue: TenantQueue, gone: Iterable[Place], rest: Iterable[Place] = ()) -> TenantQueue:
@@ -168,11 +168,11 @@ def staying(queue: TenantQueue, gone: Iterable[Place]) -> list[Place]:
     """Return the first places of a lane that stay when some are gone, as far as the queue itself knows them."""
     places = list(gone)
     ids = {place.request_id for place in places}
-    return [place for place in queue.lanes[places[0].lane].front if place.request_id not in ids]
+    return [place for place in queue.lanes[places[0].lane].head_entries if place.request_id not in ids]
 
 
-def _lane(waiting: int, front: list[Place]) -> LaneQueue:
-    return LaneQueue(waiting=waiting, head=front[0], behind=tuple(front[1:FRONT_MAX]))
+def _lane(waiting: int, head_entries: list[Place]) -> LaneQueue:
+    return LaneQueue(waiting=waiting, head=head_entries[0], behind=tuple(head_entries[1:HEAD_ENTRIES_MAX]))
 
 
 def in_month(queue: TenantQueue, month: str) -> TenantQueue:
@@ -221,10 +221,10 @@ def released(queue: TenantQueue, request: Request, now: datetime, *, weight: int
     return replace(
         queue,
         holders=tuple(holder for holder in queue.holders if holder != request.request_id),
-        used_ms=queue.used_ms + used,
+        service_ms=queue.service_ms + used,
         units=queue.units - request.charge,
         units_since_ms=queue.units_since_ms - request.charge * since,
-        shelved_for=None,
+        parked_for=None,
     )
 
 
@@ -245,7 +245,7 @@ def rebuilt(queue: TenantQueue, holders: Iterable[Request]) -> TenantQueue:
 
 def trimmed(queue: TenantQueue) -> TenantQueue:
     """Return the queue as it is kept: with so many places of each lane that all lanes together stay bounded."""
-    each = max(FRONT_MAX // max(len(queue.lanes), 1), 1)
+    each = max(HEAD_ENTRIES_MAX // max(len(queue.lanes), 1), 1)
     lanes = {name: replace(lane, behind=lane.behind[: each - 1]) for name, lane in queue.lanes.items()}
     return replace(queue, lanes=lanes)
 

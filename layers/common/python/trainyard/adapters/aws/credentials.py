@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.deployment_names import TENANT_TAG, session_policy
 from trainyard.adapters.aws.errors import translated
-from trainyard.adapters.aws.estate import TENANT_TAG, session_policy
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Tenant, TenantState
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.deployment_names import DeploymentNames
 from trainyard.adapters.aws.errors import translated
-from trainyard.adapters.aws.estate import Estate
 from trainyard.domain.tenants import Tenant
 
 OBJECTS_AT_ONCE = 500
@@ -23,13 +23,13 @@ COPIED = "trainyard-copied-version"
 """Metadata of a copy: the version it is of."""
 
 HEADERS = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType")
-Found = dict[str, Any]
+Items = dict[str, Any]
 
 
 class S3Migration:
     """Implements Migration. Newest versions are copied; what they replaced stays behind."""
 
-    def __init__(self, *, estate: Estate) -> None:
+    def __init__(self, *, estate: DeploymentNames) -> None:
         self._estate = estate
 
     def copy(
@@ -64,7 +64,7 @@ class S3Migration:
 
     def _pairs(
         self, source: Tenant, target: Tenant, *, after: str | None = None
-    ) -> Iterator[tuple[str, Found, Found | None]]:
+    ) -> Iterator[tuple[str, Items, Items | None]]:
         """Yield keys of the source, what lies there, and what lies at the target; both are listed in one order."""
         others = self._objects(target, after=after)
         other = next(others, None)
@@ -95,7 +95,7 @@ class S3Migration:
             )
 
     def _lacks(
-        self, source: Tenant, target: Tenant, key: str, found: Found, other: Found | None, *, late: bool
+        self, source: Tenant, target: Tenant, key: str, found: Items, other: Items | None, *, late: bool
     ) -> bool:
         """Tell whether the target lacks an object as it is at the source; `late`, unless it has one of its own.
 
@@ -112,7 +112,7 @@ class S3Migration:
             return True
         return self._gives_way(source, target, key, found, other)
 
-    def _gives_way(self, source: Tenant, target: Tenant, key: str, found: Found, other: Found) -> bool:
+    def _gives_way(self, source: Tenant, target: Tenant, key: str, found: Items, other: Items) -> bool:
         """Tell whether what lies at the target is a copy of another version, or an older upload."""
         s3 = client("s3")
         with translated():
@@ -123,7 +123,7 @@ class S3Migration:
             here = s3.head_object(Bucket=source.bucket, Key=source.root + key)
         return bool(copied != here.get("VersionId", ""))
 
-    def _objects(self, tenant: Tenant, *, after: str | None = None) -> Iterator[tuple[str, Found]]:
+    def _objects(self, tenant: Tenant, *, after: str | None = None) -> Iterator[tuple[str, Items]]:
         """Yield keys below the root and what lies there, in their order."""
         start = {"StartAfter": tenant.root + after} if after is not None else {}
         with translated():

@@ -8,8 +8,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.deployment_names import DeploymentNames, Document
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.adapters.aws.estate import Document, Estate
 from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import RoleState, Tenant
@@ -45,7 +45,9 @@ GRANTED = ["Encrypt", "Decrypt", "GenerateDataKey", "DescribeKey"]
 class AwsProvisioning:
     """Implements Provisioning."""
 
-    def __init__(self, *, estate: Estate, images: Callable[[Tenant], tuple[str, ...]], in_vpc: bool) -> None:
+    def __init__(
+        self, *, estate: DeploymentNames, images: Callable[[Tenant], tuple[str, ...]], in_vpc: bool
+    ) -> None:
         """`images` returns the container images that a tenant's jobs pull."""
         self._estate, self._images, self._in_vpc = estate, images, in_vpc
 
@@ -283,7 +285,7 @@ def schedule_name(tenant: Tenant) -> str:
     return f"retrain-{tenant.tenant_id}"
 
 
-def owns_bucket(estate: Estate, tenant: Tenant) -> bool:
+def owns_bucket(estate: DeploymentNames, tenant: Tenant) -> bool:
     """Tell whether the bucket, which is there, is the tenant's by its tags.
 
     One whose creation was cut off bears no tags yet, and nothing is in it.

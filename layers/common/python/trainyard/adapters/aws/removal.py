@@ -9,8 +9,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.deployment_names import DeploymentNames
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.adapters.aws.estate import Estate
 from trainyard.adapters.aws.provisioning import (
     LEND_TAG,
     group_tags,
@@ -46,7 +46,7 @@ DEPLOYED = (
 class AwsRemoval:
     """Implements Removal."""
 
-    def __init__(self, *, estate: Estate) -> None:
+    def __init__(self, *, estate: DeploymentNames) -> None:
         self._estate = estate
 
     def inventory(self, tenant: Tenant) -> dict[str, int | str]:

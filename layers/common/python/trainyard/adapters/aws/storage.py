@@ -50,7 +50,7 @@ _DENIED = frozenset({"AccessDenied", "InvalidObjectState", "AllAccessDisabled", 
 
 
 REFUSED_TAG = {"Key": "trainyard:refused", "Value": "true"}
-"""What the buckets' lifecycle rules remove after a week (adapters/aws/estate.py, template.yaml)."""
+"""What the buckets' lifecycle rules remove after a week (adapters/aws/deployment_names.py, template.yaml)."""
 
 TAGS_MAX = 10
 """Of an object (S3 user guide, "Categorizing your storage using tags")."""

@@ -12,7 +12,7 @@ THREADS = 8
 """Below the ten connections that a client keeps open (botocore, `max_pool_connections`)."""
 
 
-def beside_each_other(do: Callable[[A], B], each: Iterable[A], /) -> list[B]:
+def parallel_map(do: Callable[[A], B], each: Iterable[A], /) -> list[B]:
     """Implements AtOnce; all are done, and then the first error is raised."""
     some = list(each)
     if len(some) < 2:

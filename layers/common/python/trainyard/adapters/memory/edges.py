@@ -158,7 +158,7 @@ class MemoryExecutions:
         self.stopped: list[str] = []
         self.statuses: dict[str, str] = {}
         """ARN → status of what no longer runs."""
-        self.foreign: list[str] = []
+        self.unmanaged: list[str] = []
         """Display names of executions that are not ours."""
 
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
@@ -181,7 +181,7 @@ class MemoryExecutions:
 
     def running(self, *, since: datetime) -> dict[str, str]:
         ours = {_arn(token): name for token, (name, _) in self.by_token.items()}
-        known = ours | {f"arn/{name}": name for name in self.foreign}
+        known = ours | {f"arn/{name}": name for name in self.unmanaged}
         return {arn: name for arn, name in known.items() if self.statuses.get(arn, "Executing") in RUNS}
 
     def stop(self, execution_arn: str) -> None:

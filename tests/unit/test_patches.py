@@ -1,4 +1,4 @@
-"""Each mend of local/mends.py is needed: a test here fails when MiniStack no longer lacks the thing."""
+"""Each mend of local/patches.py is needed: a test here fails when MiniStack no longer lacks the thing."""
 
 import inspect
 import json
@@ -9,7 +9,7 @@ from ministack.core import iam_actions, iam_evaluator
 from ministack.services import eventbridge, lambda_svc, s3, scheduler
 from ministack.services.cloudformation import provisioners
 
-LOOK = "look whether local/mends.py can do without it"
+LOOK = "look whether local/patches.py can do without it"
 
 
 def test_cloudformation_does_not_know_sagemaker_pipelines() -> None:

@@ -20,7 +20,7 @@ LEAST_USD = Decimal(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class HourlySpend:
     hour: str = ""
     """That is being counted, "2026-11-21T10"."""
     usd: Decimal = Decimal(0)
@@ -42,16 +42,16 @@ def hour_of(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H")
 
 
-def booked(pace: Pace, usd: Decimal, now: datetime) -> Pace:
+def booked(pace: HourlySpend, usd: Decimal, now: datetime) -> HourlySpend:
     """Return the pace with a cost booked; an hour before the one that is being counted adds to that one."""
     hour = max(hour_of(now), pace.hour)
     if hour != pace.hour and pace.hour:
         past = (*pace.past, pace.usd)[-HOURS_KEPT:] if pace.usd else pace.past
-        pace = Pace(hour=hour, past=past)
+        pace = HourlySpend(hour=hour, past=past)
     return replace(pace, hour=hour, usd=pace.usd + usd)
 
 
-def is_unusual(pace: Pace) -> bool:
+def is_unusual(pace: HourlySpend) -> bool:
     """Tell whether the hour has left the usual range."""
     usual = pace.usual_max_usd
     return usual is not None and pace.usd > max(FACTOR * usual, LEAST_USD)

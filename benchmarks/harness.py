@@ -87,7 +87,7 @@ class Message:
 
 
 @dataclass
-class Yard:
+class Harness:
     """What the designs run in."""
 
     faults: Faults
@@ -152,7 +152,7 @@ class Yard:
             raise Crash
         return done
 
-    def at_once(self, do: Callable[[Any], Any], each: Sequence[Any]) -> list[Any]:
+    def parallel_map(self, do: Callable[[Any], Any], each: Sequence[Any]) -> list[Any]:
         """Do something for each of some, eight beside each other."""
         begin, lanes, results = self.spent, [self.spent] * 8, []
         for one in each:
@@ -234,18 +234,18 @@ class Yard:
 class Queue:
     """An SQS queue in the order of arrival: at least once, and a message that is not deleted comes again."""
 
-    yard: Yard
+    harness: Harness
     visibility: float
     messages: list[Message] = field(default_factory=list)
 
     def send(self, body: Any) -> None:
         copies = 1
-        if self.yard.troubled and self.yard.random.random() < self.yard.faults.messages_doubled:
+        if self.harness.troubled and self.harness.random.random() < self.harness.faults.messages_doubled:
             copies = 2
-        self.messages += [Message(body, self.yard.now) for _ in range(copies)]
+        self.messages += [Message(body, self.harness.now) for _ in range(copies)]
 
     def receive(self, most: int = 10) -> list[Message]:
-        now = self.yard.now
+        now = self.harness.now
         found: list[Message] = []
         for message in self.messages:
             if message.visible_at <= now:
@@ -259,11 +259,11 @@ class Queue:
 
     def poll(self, most: int = 10) -> list[Message]:
         """ReceiveMessage of ten at most, by the design itself."""
-        found: list[Message] = self.yard.call("sqs:ReceiveMessage", lambda: self.receive(most))
+        found: list[Message] = self.harness.call("sqs:ReceiveMessage", lambda: self.receive(most))
         return found
 
     def delete(self, message: Message) -> None:
-        self.yard.call("sqs:DeleteMessage", lambda: self.drop(message))
+        self.harness.call("sqs:DeleteMessage", lambda: self.drop(message))
 
     def drop(self, message: Message) -> None:
         if not message.deleted:

@@ -19,7 +19,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estate:
+class DeploymentNames:
     stack: str
     stage: str
     partition: str

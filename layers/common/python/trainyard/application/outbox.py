@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from trainyard.application.book import Book, Todo
+from trainyard.application.book import Book, OutboxEntry
 from trainyard.application.policies import Policies
 from trainyard.application.ports import Announcements, ExecutionReport, ExecutionReports
 from trainyard.application.records import unstamp
@@ -27,7 +27,7 @@ GIVEN_UP = timedelta(days=3)
 class Paid:
     """What one run has done."""
 
-    told: list[Todo] = field(default_factory=list)
+    told: list[OutboxEntry] = field(default_factory=list)
     corrected: list[ExecutionRecord] = field(default_factory=list)
     given_up: list[ExecutionRecord] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Paid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Owed:
+class OutboxRelay:
     policies: Policies
     waiting_room: WaitingRoom
     book: Book
@@ -46,11 +46,11 @@ class Owed:
     def pay(self, now: datetime) -> Paid:
         """Do what is owed. Safe at any time, and beside itself."""
         paid = Paid()
-        for todo in self.book.todos():
+        for outbox_entry in self.book.outbox_entries():
             try:
-                self._pay(todo, now, paid)
+                self._pay(outbox_entry, now, paid)
             except Exception as error:  # any one thing's trouble is its own
-                paid.failed[todo.name] = f"{type(error).__name__}: {error}"
+                paid.failed[outbox_entry.name] = f"{type(error).__name__}: {error}"
         try:
             self._watch_tiers(paid)
         except Exception as error:  # told at the next run
@@ -80,25 +80,25 @@ class Owed:
             }
             self.announcements.tell("budget", values)
             self.book.note(name, {"month": ledger.month, "percent": reached})
-            paid.told.append(Todo(name=name, what="budget", values=values))
+            paid.told.append(OutboxEntry(name=name, what="budget", values=values))
 
-    def _pay(self, todo: Todo, now: datetime, paid: Paid) -> None:
-        if todo.what == "settle":
-            self._read_again(todo, now, paid)
+    def _pay(self, outbox_entry: OutboxEntry, now: datetime, paid: Paid) -> None:
+        if outbox_entry.what == "settle":
+            self._read_again(outbox_entry, now, paid)
             return
-        self.announcements.tell(todo.what, todo.values)
-        self.book.done(todo)
-        paid.told.append(todo)
+        self.announcements.tell(outbox_entry.what, outbox_entry.values)
+        self.book.done(outbox_entry)
+        paid.told.append(outbox_entry)
 
-    def _read_again(self, todo: Todo, now: datetime, paid: Paid) -> None:
+    def _read_again(self, outbox_entry: OutboxEntry, now: datetime, paid: Paid) -> None:
         """Put the record of an execution right, once SageMaker says more than it did."""
-        attempt = int(todo.values["attempt"])
-        found = self.book.executions(todo.values["request_id"])
+        attempt = int(outbox_entry.values["attempt"])
+        found = self.book.executions(outbox_entry.values["request_id"])
         before = next((execution for execution in found if execution.attempt == attempt), None)
         if before is None:
-            self.book.done(todo)  # forgotten with its tenant
+            self.book.done(outbox_entry)  # forgotten with its tenant
             return
-        late = now - unstamp(todo.values["since"]) > GIVEN_UP
+        late = now - unstamp(outbox_entry.values["since"]) > GIVEN_UP
         try:
             report = self.reports.read(before.execution_arn)
         except Exception:
@@ -111,5 +111,5 @@ class Owed:
             paid.given_up.append(after)
         if after.settled:
             with suppress(Conflict):  # another run was faster, or an end came between: the next run sees
-                self.waiting_room.put_right(before, after, self.policies.current(), now)
+                self.waiting_room.correct(before, after, self.policies.current(), now)
                 paid.corrected.append(after)
