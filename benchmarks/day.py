@@ -165,7 +165,7 @@ def _shared(key: Key) -> Iterator[tuple[str, str]]:
     elif key.table == "scheduler" and partition.startswith("tier#"):
         yield "a tier's queues (a partition)", partition
         yield "a tenant's queue (an item)", partition + sort[0]
-    elif key.table == "scheduler" and partition.startswith("places#"):
+    elif key.table == "scheduler" and partition.startswith("entries#"):
         yield "a queue's places (a partition)", partition
     elif key.table == "record" and partition.startswith("month#"):
         yield "a month's totals (a partition)", partition

@@ -154,13 +154,13 @@ class Harness:
 
     def parallel_map(self, do: Callable[[Any], Any], each: Sequence[Any]) -> list[Any]:
         """Do something for each of some, eight beside each other."""
-        begin, lanes, results = self.spent, [self.spent] * 8, []
+        begin, profiles, results = self.spent, [self.spent] * 8, []
         for one in each:
-            lane = lanes.index(min(lanes))
-            self.spent = lanes[lane]
+            profile = profiles.index(min(profiles))
+            self.spent = profiles[profile]
             results.append(do(one))
-            lanes[lane] = self.spent
-        self.spent = max(lanes, default=begin)
+            profiles[profile] = self.spent
+        self.spent = max(profiles, default=begin)
         return results
 
     def every(self, seconds: float, do: Callable[[], None]) -> None:

@@ -233,8 +233,8 @@ def _taken(queue: "SimpleQueue[Any]", most: int = 100, wait: float = 0.02) -> li
 
 def run(progress: Callable[[float], None] = lambda _: None) -> list[Cohort]:
     """Run the cohorts beside each other; returns one result each."""
-    with get_context("spawn").Pool(COHORTS) as pool:
-        pending = [pool.apply_async(_cohort) for _ in range(COHORTS)]
+    with get_context("spawn").Pool(COHORTS) as resource:
+        pending = [resource.apply_async(_cohort) for _ in range(COHORTS)]
         began = time.monotonic()
         while not all(one.ready() for one in pending):
             time.sleep(0.5)

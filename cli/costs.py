@@ -167,8 +167,8 @@ def export(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def tags(deployment: Deployment, arguments: Namespace) -> Answer:
     """Show how the cost allocation tags stand."""
-    noted = deployment.book.noted("cost tags")
-    if noted is None:
+    with_change = deployment.book.with_change("cost tags")
+    if with_change is None:
         return Answer(
             data={"states": {}},
             lines=[
@@ -176,16 +176,16 @@ def tags(deployment: Deployment, arguments: Namespace) -> Answer:
                 f"the payer can type: {payers_command()}",
             ],
         )
-    states = noted["states"]
+    states = with_change["states"]
     open_ones = [name for name in COST_TAGS if states.get(name) not in (TagState.ACTIVE, TagState.ACTIVATED)]
-    lines = [f"tried at {noted['at'][:19]}Z"] + ([noted["why"]] if noted["why"] else [])
+    lines = [f"tried at {with_change['at'][:19]}Z"] + ([with_change["why"]] if with_change["why"] else [])
     if open_ones:
         lines.append(f"the account that pays activates them by: {payers_command(open_ones)}")
     return Answer(
         data={
-            "at": noted["at"],
+            "at": with_change["at"],
             "states": states,
-            "why": noted["why"],
+            "why": with_change["why"],
             "payers_command": payers_command(open_ones),
         },
         columns=("TAG", "ON THE BILL"),

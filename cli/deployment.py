@@ -106,7 +106,7 @@ class Deployment:
         for hour in (now, now - timedelta(hours=1)):
             for kept in map(decode_pass, self.waiting_room.passes(hour, limit=20)):
                 for wait in kept.plan.waits:
-                    same = (wait.queue.tenant_id, wait.place.lane) == (request.tenant_id, request.lane)
+                    same = (wait.queue.tenant_id, wait.entry.profile) == (request.tenant_id, request.profile)
                     if same and kept.at >= request.arrived_at and len(found) < limit:
                         found.append(
                             {

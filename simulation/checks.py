@@ -12,15 +12,15 @@ from typing import Any
 from simulation.cloud import SageMaker, SimulatedJob, used
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.book import execution_from
-from trainyard.application.records import place_from, queue_from, request_from
+from trainyard.application.records import entry_from, queue_from, request_from
 from trainyard.application.store import Item, Write
 from trainyard.application.waiting_room import LEDGER, ledger_from
 from trainyard.domain.admission import Ledger
 from trainyard.domain.budgets import Account, reservation
 from trainyard.domain.executions import month_of
 from trainyard.domain.names import parse_display_name
-from trainyard.domain.policy import Budget, BudgetMode, Lane, Policy, TierPolicy
-from trainyard.domain.queues import Place, TenantQueue
+from trainyard.domain.policy import Budget, BudgetMode, Policy, ResourceProfile, TierPolicy
+from trainyard.domain.queues import QueueEntry, TenantQueue
 from trainyard.domain.requests import HOLDING, TERMINAL, Content, Request, State
 
 INVARIANTS = tuple(f"I{number}" for number in range(1, 13))
@@ -148,10 +148,10 @@ class Checks:
             name, grown = f"{ledger.month} {tier.name}", used > was
             committed = ledger.spent_in.get(name, Decimal(0)) + ledger.reserved_in.get(name, Decimal(0))
             self._afford(f"tier {tier.name}", ledger.month, committed, tier.budget, grown)
-        for pool, quota in policy.instance_quotas.items():
-            used, was = ledger.used_by_pool.get(pool, 0), before.used_by_pool.get(pool, 0)
+        for resource, quota in policy.instance_quotas.items():
+            used, was = ledger.used_by_resource.get(resource, 0), before.used_by_resource.get(resource, 0)
             if used > was and used > quota:
-                raise Violation("I1", f"{pool}: {used} of {quota}")
+                raise Violation("I1", f"{resource}: {used} of {quota}")
 
     def _lending(self, borrower: TierPolicy, ledger: Ledger, policy: Policy) -> None:
         kept = sum(
@@ -172,9 +172,9 @@ class Checks:
                 counted[item["tier"]] = counted.get(item["tier"], 0) + 1
                 key = (item["tier"], item["tenant_id"])
                 by_queue[key] = by_queue.get(key, 0) + 1
-                for pool, units in Lane.parse(item["lane"]).demand.items():
-                    counted[pool] = counted.get(pool, 0) + units
-        kept = {"used": ledger.used} | dict(ledger.used_by_tier) | dict(ledger.used_by_pool)
+                for resource, units in ResourceProfile.parse(item["profile"]).demand.items():
+                    counted[resource] = counted.get(resource, 0) + units
+        kept = {"used": ledger.used} | dict(ledger.used_by_tier) | dict(ledger.used_by_resource)
         names = {*counted, *kept}
         if self.drift and all(kept.get(name, 0) == counted.get(name, 0) for name in names):
             self.drift = {}
@@ -251,23 +251,23 @@ class Checks:
         for (name, tenant_id), queue in self.queues.items():
             if name == tier.name and not queue.paused:
                 spare = policy.cap(tier, tenant_id) - queue.running
-                places = sorted(
-                    (p for p in self._places(name, tenant_id) if p.due_at <= now), key=lambda p: p.order
+                entries = sorted(
+                    (p for p in self._entries(name, tenant_id) if p.due_at <= now), key=lambda p: p.order
                 )
                 going = [
-                    place.request_id
-                    for lane in queue.lanes
-                    for place in _affordable(
-                        [place for place in places if place.lane == lane], queue, tier, ledger, policy, now
+                    entry.request_id
+                    for profile in queue.profiles
+                    for entry in _affordable(
+                        [entry for entry in entries if entry.profile == profile], queue, tier, ledger, policy, now
                     )
                 ]
                 found += going[: max(spare, 0)]
         return found
 
-    def _places(self, tier: str, tenant_id: str) -> Iterable[Place]:
+    def _entries(self, tier: str, tenant_id: str) -> Iterable[QueueEntry]:
         for key, item in self.store.items.items():
-            if key.table == "scheduler" and key.values[0][1] == f"places#{tier}#{tenant_id}":
-                yield place_from(item)
+            if key.table == "scheduler" and key.values[0][1] == f"entries#{tier}#{tenant_id}":
+                yield entry_from(item)
 
     # --- at rest ---------------------------------------------------------------------------------------------
 
@@ -282,7 +282,7 @@ class Checks:
             if request is None or request.state not in TERMINAL:
                 raise Violation("I7", f"request {request_id} is {request.state if request else 'lost'}")
         ledger = ledger_from(self.store.items.get(LEDGER))
-        counts: dict[str, Any] = {"used": ledger.used, **ledger.used_by_tier, **ledger.used_by_pool}
+        counts: dict[str, Any] = {"used": ledger.used, **ledger.used_by_tier, **ledger.used_by_resource}
         reserved = {str(key): queue.reserved_usd for key, queue in self.queues.items() if queue.reserved_usd}
         reserved |= {name: usd for name, usd in ledger.reserved_in.items() if usd}
         if any(counts.values()) or reserved:
@@ -389,26 +389,33 @@ def newest_of(contents: Sequence[Content]) -> Content:
 
 
 def _affordable(
-    places: Sequence[Place], queue: TenantQueue, tier: TierPolicy, ledger: Ledger, policy: Policy, now: datetime
-) -> list[Place]:
+    entries: Sequence[QueueEntry],
+    queue: TenantQueue,
+    tier: TierPolicy,
+    ledger: Ledger,
+    policy: Policy,
+    now: datetime,
+) -> list[QueueEntry]:
     """Return the first of a lane's places that fit: none passes another of its tenant."""
-    return list(takewhile(lambda place: _fits(place, queue, tier, ledger, policy, now), places))
+    return list(takewhile(lambda entry: _fits(entry, queue, tier, ledger, policy, now), entries))
 
 
 def _fits(
-    place: Place, queue: TenantQueue, tier: TierPolicy, ledger: Ledger, policy: Policy, now: datetime
+    entry: QueueEntry, queue: TenantQueue, tier: TierPolicy, ledger: Ledger, policy: Policy, now: datetime
 ) -> bool:
-    lane = Lane.parse(place.lane)
-    for pool, need in lane.demand.items():
-        quota = policy.instance_quotas.get(pool)
-        if quota is not None and ledger.used_by_pool.get(pool, 0) + need > quota:
+    profile = ResourceProfile.parse(entry.profile)
+    for resource, need in profile.demand.items():
+        quota = policy.instance_quotas.get(resource)
+        if quota is not None and ledger.used_by_resource.get(resource, 0) + need > quota:
             return False
     month = max(ledger.month, month_of(now))
     name = f"{month} {tier.name}"
     shared = ledger.spent_in.get(name, Decimal(0)) + ledger.reserved_in.get(name, Decimal(0))
     accounts = [(policy.tenant(queue.tenant_id).budget, queue.committed_usd(month)), (tier.budget, shared)]
     known = [Account(budget, committed) for budget, committed in accounts if budget is not None]
-    reserved = reservation(lane, tier, policy.prices, known, job_seconds=place.job_seconds, usd_p90=place.usd_p90)
+    reserved = reservation(
+        profile, tier, policy.prices, known, job_seconds=entry.job_seconds, usd_p90=entry.usd_p90
+    )
     return reserved is not None
 
 

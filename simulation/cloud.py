@@ -117,7 +117,7 @@ class Execution:
     token: str
     tenant_id: str
     tier: str
-    pools: dict[str, int]
+    resources: dict[str, int]
     started_at: datetime
     ends_at: datetime
     description: str
@@ -172,7 +172,7 @@ class SageMaker:
             token=token,
             tenant_id=parameters["TenantId"],
             tier=parameters["TierName"],
-            pools={
+            resources={
                 f"training/{parameters['TrainingInstanceType']}": int(parameters["TrainingInstanceCount"]),
                 f"processing/{parameters['ProcessingInstanceType']}": 1,
             },

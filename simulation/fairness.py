@@ -314,8 +314,8 @@ def main() -> int:
     seeds = parser.parse_args().seeds
     tasks = [(name, seed) for seed in range(seeds) for name in MEASURES]
     found = Items()
-    with Pool() as pool:
-        done = pool.imap_unordered(_run, tasks)
+    with Pool() as resource:
+        done = resource.imap_unordered(_run, tasks)
         for name, value in track(done, "measuring", total=len(tasks), console=Console(stderr=True)):
             getattr(found, name).append(value)
     rows = report(found)

@@ -111,12 +111,12 @@ class Flow:
                     self.room.remember_saved(plan, snapshot.ledger)
                 return found
             for decision in self.room.commit(plan, read_set, self.policy, _time(now)).admissions:
-                job = known[decision.place.request_id]
+                job = known[decision.entry.request_id]
                 run = Run(
                     job,
                     now,
                     now + job.seconds,
-                    int(decision.place.lane.split(" ")[2]),
+                    int(decision.entry.profile.split(" ")[2]),
                     decision.borrowed,
                     decision.backfilled,
                     len(self.runs),

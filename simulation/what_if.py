@@ -201,11 +201,11 @@ def _cost(runs: Sequence[Run], policy: Policy) -> Decimal | None:
     for run in runs:
         tier = policy.tier(run.job.tier)
         assert tier is not None, "checked before"
-        lane = policy.lane_for(tier, "", int(run.job.size_mb * 1024 * 1024))
-        price = policy.prices.hourly.get(JobKind.TRAINING, {}).get(lane.training)
+        profile = policy.profile_for(tier, "", int(run.job.size_mb * 1024 * 1024))
+        price = policy.prices.hourly.get(JobKind.TRAINING, {}).get(profile.training)
         if price is None:
             return None
-        total += price * lane.instances * Decimal(str(round(run.ends - run.starts, 1))) / 3600
+        total += price * profile.instances * Decimal(str(round(run.ends - run.starts, 1))) / 3600
     return total.quantize(Decimal("0.01"))
 
 

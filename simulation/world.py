@@ -50,7 +50,7 @@ from trainyard.domain.admission import Plan, Snapshot, decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed, Refused, TrainyardError
 from trainyard.domain.parameters import Defaults
-from trainyard.domain.policy import Lane, Policy
+from trainyard.domain.policy import Policy, ResourceProfile
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import TERMINAL, Content, Outcome, Request, State, Submission
 from trainyard.domain.tenants import Tenant, TrainOn
@@ -605,14 +605,14 @@ class World:
         random = Random(f"{self.scenario.seed} {execution.name}")
         limit = int(parameters["MaxRuntimeSeconds"])
         wanted = random.choice([40, 200, 600, 1500, 6000]) * random.uniform(0.5, 1.5)
-        lane = Lane(
+        profile = ResourceProfile(
             parameters["ProcessingInstanceType"],
             parameters["TrainingInstanceType"],
             int(parameters["TrainingInstanceCount"]),
             int(parameters["TrainingVolumeSizeGB"]),
         )
-        processing = (JobKind.PROCESSING, lane.processing, 1, lane.volume_gb)
-        training = (JobKind.TRAINING, lane.training, lane.instances, lane.volume_gb)
+        processing = (JobKind.PROCESSING, profile.processing, 1, profile.volume_gb)
+        training = (JobKind.TRAINING, profile.training, profile.instances, profile.volume_gb)
         jobs: list[SimulatedJob] = []
         for step, job, share in (
             ("preprocess", processing, 0.15),

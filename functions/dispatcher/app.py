@@ -76,7 +76,7 @@ def log_pass(report: PassReport, *, calls: int) -> None:
         logger.debug(
             "request waits",
             extra={
-                "request_id": decision.place.request_id,
+                "request_id": decision.entry.request_id,
                 "tenant_id": decision.queue.tenant_id,
                 "tier": decision.queue.tier,
                 "reason": decision.reason.value,

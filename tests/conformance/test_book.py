@@ -126,8 +126,8 @@ def test_what_is_noted_is_there_and_a_tenant_can_be_forgotten(store: Store) -> N
         end = End(request=request, state=State.SUCCEEDED, execution=execution(request, "0.01"))
         room.finish([end], LIMITS, after(60))
     book.note("x", {"at": "now", "states": {"a": "b"}})
-    assert book.noted("x") is not None
-    assert book.noted("y") is None
+    assert book.with_change("x") is not None
+    assert book.with_change("y") is None
     while book.forget("acme", after(90)):
         pass
     assert list(book.totals("2026-11")) == []

@@ -70,7 +70,7 @@ class Room:
         if not plan.admissions:
             return []
         done = self.room.commit(plan, read_set, limits, after(seconds)).admissions
-        return [admission.place.request_id for admission in done]
+        return [admission.entry.request_id for admission in done]
 
     def finish(self, request: Request, state: State, **changes: Any) -> bool:
         now = changes.pop("now", after(60))
@@ -322,7 +322,7 @@ def test_a_request_that_needs_other_instances_is_held_up_by_none_before_it(room:
     room.enlist(3, limits=TWO_LANES)
     assert room.admit(TWO_LANES) == [submission(1).request_id]
     ledger = room.room.ledger()
-    assert ledger.used_by_pool == {"training/ml.m5.large": 2, "processing/ml.t3.medium": 1}
+    assert ledger.used_by_resource == {"training/ml.m5.large": 2, "processing/ml.t3.medium": 1}
     room.finish(room.state(1), State.SUCCEEDED)
     wider = replace(TWO_LANES, instance_quotas={"training/ml.m5.large": 3})
     assert sorted(room.admit(wider)) == [submission(2).request_id, submission(3).request_id]
@@ -522,7 +522,7 @@ def test_a_queue_and_its_places_read_at_different_times_are_read_again(room: Roo
     room.enlist(1)
     plan, read_set = room.plan()
     (first,) = plan.admissions
-    twice = replace(plan, admissions=(first, replace(first, place=replace(first.place, request_id="x"))))
+    twice = replace(plan, admissions=(first, replace(first, entry=replace(first.entry, request_id="x"))))
     with pytest.raises(Conflict):
         room.room.commit(twice, read_set, LIMITS, NOW)
 
@@ -594,16 +594,16 @@ def test_the_front_of_a_lane_is_always_the_first_of_its_places(room: Room) -> No
         else:
             room.enlist(number, seconds=random.uniform(0, 999), limits=wide)
             waiting.append(number)
-        lanes = room.room.queue("basic", "acme").lanes
+        profiles = room.room.queue("basic", "acme").profiles
         if waiting:
-            (lane,) = lanes.values()
+            (profile,) = profiles.values()
             order = sorted((room.state(n) for n in waiting), key=lambda r: (r.due_at, r.arrived_at, r.request_id))
             ids = [one.request_id for one in order]
-            assert [place.request_id for place in lane.head_entries] == ids[: len(lane.head_entries)]
-            assert lane.waiting == len(waiting)
-            assert len(lane.head_entries) <= HEAD_ENTRIES_MAX
+            assert [entry.request_id for entry in profile.head_entries] == ids[: len(profile.head_entries)]
+            assert profile.waiting == len(waiting)
+            assert len(profile.head_entries) <= HEAD_ENTRIES_MAX
         else:
-            assert not lanes
+            assert not profiles
 
 
 def test_what_a_pass_knows_after_its_commit_is_what_it_would_read(room: Room) -> None:
@@ -758,7 +758,7 @@ def test_more_of_one_tenant_than_a_transaction_takes_are_admitted_in_several(roo
         if plan.admissions:
             admitted = room.room.commit(plan, read_set, wide, after(100)).admissions
             assert admitted, "a commit admits somebody"
-            done += [decision.place.request_id for decision in admitted]
+            done += [decision.entry.request_id for decision in admitted]
     assert len(set(done)) == 60
 
 

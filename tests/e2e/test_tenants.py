@@ -486,7 +486,7 @@ def test_a_registered_algorithm_trains_with_its_own_script_in_the_one_pipeline(
     assert (done.state, refused.state) == (State.SUCCEEDED, State.REJECTED)
     assert "reads csv from objects that end in .csv" in str(refused.reason)
     assert done.outcome is not None
-    assert (done.outcome.quality_metric, done.lane.split()[1]) == ("balanced_accuracy", "ml.m5.xlarge")
+    assert (done.outcome.quality_metric, done.profile.split()[1]) == ("balanced_accuracy", "ml.m5.xlarge")
     pipelines = harness.cloud.client("sagemaker").describe_pipeline(PipelineName=harness.outputs["PipelineName"])
     assert str(done.execution_arn).startswith(pipelines["PipelineArn"])
     parameters = harness.cloud.client("sagemaker").list_pipeline_parameters_for_execution(

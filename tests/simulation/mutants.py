@@ -54,12 +54,12 @@ def _all_idle(room: Any, borrower: Any) -> int:
     return int(room.capacity["slots"] - room.used["slots"])
 
 
-def _reserve_nothing(lane: Any, tier: TierPolicy, *given: Any, **named: Any) -> Reservation:
+def _reserve_nothing(profile: Any, tier: TierPolicy, *given: Any, **named: Any) -> Reservation:
     return Reservation(Decimal(0), tier.runtime_max)
 
 
-def _reserve_without_stopping(lane: Any, tier: TierPolicy, *given: Any, **named: Any) -> Reservation | None:
-    found = reservation(lane, tier, *given, **named)
+def _reserve_without_stopping(profile: Any, tier: TierPolicy, *given: Any, **named: Any) -> Reservation | None:
+    found = reservation(profile, tier, *given, **named)
     return found and Reservation(found.usd, tier.runtime_max)
 
 
@@ -124,8 +124,8 @@ def _lift_at_every_admission(
     return _admit(room, [replace(decision, queue=level) for decision in group], policy, now, month, read_set)
 
 
-def _ends_by_estimate(room: Any, candidate: Any, place: Any) -> tuple[dict[str, int], datetime]:
-    taken = admission._resources(candidate.tier, candidate.lanes[place.lane])
+def _ends_by_estimate(room: Any, candidate: Any, entry: Any) -> tuple[dict[str, int], datetime]:
+    taken = admission._resources(candidate.tier, candidate.profiles[entry.profile])
     return taken, room.now + candidate.tier.run_time_max / 10
 
 

@@ -16,10 +16,10 @@ from trainyard.domain.admission import (
     decide,
     entitlements,
 )
-from trainyard.domain.policy import Lane, Policy, Repeats, TenantPolicy, Window
-from trainyard.domain.queues import LaneQueue, Place, TenantQueue, milliseconds
+from trainyard.domain.policy import Policy, Repeats, ResourceProfile, TenantPolicy, Window
+from trainyard.domain.queues import ProfileQueue, QueueEntry, TenantQueue, milliseconds
 
-SMALL, LARGE = str(Lane.of(choice())), str(Lane.of(choice(instances=4)))
+SMALL, LARGE = str(ResourceProfile.of(choice())), str(ResourceProfile.of(choice(instances=4)))
 POOL = "training/ml.m5.large"
 
 
@@ -27,28 +27,28 @@ def queue(
     tenant_id: str,
     *arrivals: float,
     tier: str = "basic",
-    lane: str = SMALL,
+    profile: str = SMALL,
     due: float | None = None,
     **changes: Any,
 ) -> WaitingQueue:
-    places = tuple(
-        Place(
+    entries = tuple(
+        QueueEntry(
             request_id=f"{tenant_id}-{seconds}",
             data_set=f"{seconds}",
-            lane=lane,
+            profile=profile,
             arrived_at=after(seconds),
             due_at=after(seconds if due is None else due),
         )
         for seconds in arrivals
     )
-    lanes = {lane: LaneQueue(waiting=len(places), head=places[0])} if places else {}
+    profiles = {profile: ProfileQueue(waiting=len(entries), head=entries[0])} if entries else {}
     running = changes.pop("running", 0)
     changes["holders"] = tuple(f"{tenant_id}-held-{number}" for number in range(running))
     changes.setdefault("units", running)
     changes.setdefault("units_since_ms", changes["units"] * milliseconds(after(0)))
     return WaitingQueue(
-        queue=TenantQueue(tenant_id=tenant_id, tier=tier, revision=1, lanes=lanes, **changes),
-        places={lane: places} if places else {},
+        queue=TenantQueue(tenant_id=tenant_id, tier=tier, revision=1, profiles=profiles, **changes),
+        entries={profile: entries} if entries else {},
     )
 
 
@@ -56,20 +56,20 @@ def plan(
     *queues: WaitingQueue, limits: Policy, used: dict[str, int] | None = None, at: float = 100, **more: Any
 ) -> Plan:
     counts = used or {}
-    pools = more.pop("pools", {})
+    resources = more.pop("resources", {})
     holders, partial = more.pop("holders", ()), more.pop("partial", frozenset())
     admissions_max = more.pop("admissions_max", 25)
-    ledger = Ledger(version=1, used=sum(counts.values()), used_by_tier=counts, used_by_pool=pools, **more)
+    ledger = Ledger(version=1, used=sum(counts.values()), used_by_tier=counts, used_by_resource=resources, **more)
     snapshot = Snapshot(ledger=ledger, queues=queues, holders=holders, partial=partial)
     return decide(snapshot, limits, after(at), admissions_max=admissions_max)
 
 
 def admitted(*queues: WaitingQueue, **more: Any) -> list[str]:
-    return [decision.place.request_id for decision in plan(*queues, **more).admissions]
+    return [decision.entry.request_id for decision in plan(*queues, **more).admissions]
 
 
 def reasons(*queues: WaitingQueue, **more: Any) -> dict[str, Reason]:
-    return {decision.place.request_id: decision.reason for decision in plan(*queues, **more).waits}
+    return {decision.entry.request_id: decision.reason for decision in plan(*queues, **more).waits}
 
 
 # --- tiers and borrowing ------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_a_queue_that_comes_back_from_nothing_begins_at_the_least_tag_of_those_t
 
 
 def test_scarce_instances_are_charged_by_the_instance() -> None:
-    large = queue("a", 1, lane=LARGE)
+    large = queue("a", 1, profile=LARGE)
     assert [d.charge for d in plan(large, limits=ONE_SLOT).admissions] == [1]
     scarce = policy(tier(quota=1), instance_quotas={POOL: 8})
     assert [d.charge for d in plan(large, limits=scarce).admissions] == [4]
@@ -255,19 +255,19 @@ def test_two_admissions_of_one_pass_share_the_budget() -> None:
 
 
 def test_instances_are_counted_by_type_and_a_lane_without_any_holds_up_no_other() -> None:
-    other = str(Lane.of(choice(training="ml.m5.xlarge")))
+    other = str(ResourceProfile.of(choice(training="ml.m5.xlarge")))
     limits = policy(tier(running_max_per_tenant=9), instance_quotas={POOL: 2})
     mixed = WaitingQueue(
-        queue=queue("a", 1).queue, places=dict(queue("a", 1).places) | dict(queue("a", 2, lane=other).places)
+        queue=queue("a", 1).queue, entries=dict(queue("a", 1).entries) | dict(queue("a", 2, profile=other).entries)
     )
-    found = plan(mixed, limits=limits, pools={POOL: 2})
-    assert [d.place.request_id for d in found.admissions] == ["a-2"]
+    found = plan(mixed, limits=limits, resources={POOL: 2})
+    assert [d.entry.request_id for d in found.admissions] == ["a-2"]
     assert [wait.reason for wait in found.waits] == [Reason.INSTANCE_QUOTA]
 
 
 def test_what_never_fits_waits_with_that_reason() -> None:
     limits = policy(instance_quotas={POOL: 3})
-    assert reasons(queue("a", 1, lane=LARGE), limits=limits) == {"a-1": Reason.NEVER_FITS}
+    assert reasons(queue("a", 1, profile=LARGE), limits=limits) == {"a-1": Reason.NEVER_FITS}
 
 
 def test_no_more_are_admitted_than_fit_one_transaction() -> None:
@@ -290,23 +290,23 @@ EIGHT = policy(
 
 
 def holder(number: int, ends: float, tier: str = "basic") -> Holder:
-    return Holder(request_id=f"h{number}", tenant_id="h", tier=tier, lane=SMALL, ends_by=after(ends))
+    return Holder(request_id=f"h{number}", tenant_id="h", tier=tier, profile=SMALL, ends_by=after(ends))
 
 
 FIVE = tuple(holder(n, 1000 + n) for n in range(5))
 
 
 def test_before_the_hold_age_small_requests_pass_a_large_one() -> None:
-    waiting = [queue("big", 50, lane=LARGE), queue("small", 60)]
-    assert admitted(*waiting, limits=EIGHT, used={"basic": 5}, pools={POOL: 5}) == ["small-60"]
+    waiting = [queue("big", 50, profile=LARGE), queue("small", 60)]
+    assert admitted(*waiting, limits=EIGHT, used={"basic": 5}, resources={POOL: 5}) == ["small-60"]
 
 
 def test_after_the_hold_age_instances_are_saved_and_who_would_delay_it_waits() -> None:
-    waiting = [queue("big", 1, lane=LARGE), queue("small", 60)]
-    found = plan(*waiting, limits=EIGHT, used={"basic": 5}, pools={POOL: 5}, holders=FIVE)
+    waiting = [queue("big", 1, profile=LARGE), queue("small", 60)]
+    found = plan(*waiting, limits=EIGHT, used={"basic": 5}, resources={POOL: 5}, holders=FIVE)
     assert found.admissions == ()
     assert found.saved == {POOL: "big-1"}
-    assert {w.place.request_id: w.reason for w in found.waits} == {
+    assert {w.entry.request_id: w.reason for w in found.waits} == {
         "big-1": Reason.INSTANCE_QUOTA,
         "small-60": Reason.SAVED_FOR_LARGE,
     }
@@ -314,43 +314,43 @@ def test_after_the_hold_age_instances_are_saved_and_who_would_delay_it_waits() -
 
 def test_what_ends_in_time_by_its_maximum_runtime_passes() -> None:
     # 3 free, 4 needed: it fits when the first holder ends, at 1,000 s; a short run ends by 100 + 3 x 180 s
-    waiting = [queue("big", 1, lane=LARGE), queue("small", 60, tier="short")]
-    found = plan(*waiting, limits=EIGHT, used={"basic": 5}, pools={POOL: 5}, holders=FIVE)
-    assert [(d.place.request_id, d.backfilled) for d in found.admissions] == [("small-60", True)]
+    waiting = [queue("big", 1, profile=LARGE), queue("small", 60, tier="short")]
+    found = plan(*waiting, limits=EIGHT, used={"basic": 5}, resources={POOL: 5}, holders=FIVE)
+    assert [(d.entry.request_id, d.backfilled) for d in found.admissions] == [("small-60", True)]
 
 
 def test_what_leaves_it_enough_passes_until_it_no_longer_does() -> None:
     # all five end at 1,000 s: then 8 are free, 4 are needed, so four long ones may pass, of which 3 fit now
     holders = tuple(holder(n, 1000) for n in range(5))
-    waiting = [queue("big", 1, lane=LARGE), *(queue(f"s{n}", 60) for n in range(4))]
-    assert len(admitted(*waiting, limits=EIGHT, used={"basic": 5}, pools={POOL: 5}, holders=holders)) == 0
+    waiting = [queue("big", 1, profile=LARGE), *(queue(f"s{n}", 60) for n in range(4))]
+    assert len(admitted(*waiting, limits=EIGHT, used={"basic": 5}, resources={POOL: 5}, holders=holders)) == 0
     # … it fits at the very first end in time order, when only 4 are free: so nobody passes
 
 
 def test_the_saved_for_request_goes_first_once_it_fits() -> None:
-    waiting = [queue("big", 1, lane=LARGE, service_ms=10**9), queue("small", 60)]
-    found = admitted(*waiting, limits=EIGHT, used={"basic": 4}, pools={POOL: 4}, saved={POOL: "big-1"})
+    waiting = [queue("big", 1, profile=LARGE, service_ms=10**9), queue("small", 60)]
+    found = admitted(*waiting, limits=EIGHT, used={"basic": 4}, resources={POOL: 4}, saved={POOL: "big-1"})
     assert found == ["big-1"]
 
 
 def test_instances_are_saved_for_one_request_at_a_time_and_for_the_one_that_was_chosen() -> None:
-    waiting = [queue("a", 1, lane=LARGE), queue("b", 2, lane=LARGE, service_ms=5)]
-    state: dict[str, Any] = {"limits": EIGHT, "used": {"basic": 5}, "pools": {POOL: 5}, "holders": FIVE}
+    waiting = [queue("a", 1, profile=LARGE), queue("b", 2, profile=LARGE, service_ms=5)]
+    state: dict[str, Any] = {"limits": EIGHT, "used": {"basic": 5}, "resources": {POOL: 5}, "holders": FIVE}
     assert plan(*waiting, **state).saved == {POOL: "a-1"}
     assert plan(*waiting, **state, saved={POOL: "b-2"}).saved == {POOL: "b-2"}
 
 
 def test_holders_that_are_not_known_are_taken_to_run_as_long_as_any_may() -> None:
-    waiting = [queue("big", 1, lane=LARGE), queue("small", 60)]
-    assert admitted(*waiting, limits=EIGHT, used={"basic": 5}, pools={POOL: 5}) == ["small-60"], HOUR
+    waiting = [queue("big", 1, profile=LARGE), queue("small", 60)]
+    assert admitted(*waiting, limits=EIGHT, used={"basic": 5}, resources={POOL: 5}) == ["small-60"], HOUR
 
 
 def test_of_two_large_requests_that_both_fit_the_older_takes_the_only_slot() -> None:
-    other = str(Lane.of(choice(instances=4, training="ml.m5.xlarge")))
+    other = str(ResourceProfile.of(choice(instances=4, training="ml.m5.xlarge")))
     limits = policy(
         tier(quota=1, hold_age=timedelta(seconds=10)), instance_quotas={POOL: 4, "training/ml.m5.xlarge": 4}
     )
-    waiting = [queue("a", 2, lane=LARGE), queue("b", 1, lane=other), queue("c", 3)]
+    waiting = [queue("a", 2, profile=LARGE), queue("b", 1, profile=other), queue("c", 3)]
     assert admitted(*waiting, limits=limits) == ["b-1"]
 
 
@@ -362,4 +362,4 @@ def test_while_the_account_is_full_it_is_remembered_for_whom_instances_are_saved
 def test_a_decision_says_of_whom_it_speaks() -> None:
     (decision,) = plan(queue("a", 1), limits=policy()).admissions
     assert isinstance(decision, Decision)
-    assert (decision.queue.tenant_id, decision.place.lane) == ("a", SMALL)
+    assert (decision.queue.tenant_id, decision.entry.profile) == ("a", SMALL)

@@ -64,8 +64,8 @@ def test_an_algorithms_own_instances_come_before_the_tiers_and_its_formats_are_a
             "deep": Algorithm(name="deep", instances=(large,), suffixes=(".csv",), training_image_uri="own:1")
         }
     )
-    assert limits.lane_for(tier(), "deep", 10).training == "ml.g5.xlarge"
-    assert limits.lane_for(tier(), "linear", 10).training == "ml.m5.large"
+    assert limits.profile_for(tier(), "deep", 10).training == "ml.g5.xlarge"
+    assert limits.profile_for(tier(), "linear", 10).training == "ml.m5.large"
     settings = TrainingSettings(algorithm="deep", target="y")
     owner = tenant(settings=settings)
     check_welcome(owner, content(), limits)

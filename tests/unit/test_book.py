@@ -787,9 +787,9 @@ def test_where_only_the_payer_may_its_command_is_at_hand(refusal: Exception, sta
     book = Harness().book
     found = TagActivation(book=book, tags=Bill({}, refusal)).run(NOW)
     assert set(found.values()) == {state}
-    noted = book.noted("cost tags")
-    assert noted is not None
-    assert str(refusal) in noted["why"]
+    with_change = book.with_change("cost tags")
+    assert with_change is not None
+    assert str(refusal) in with_change["why"]
     assert payers_command(COST_TAGS[:1]).endswith("TagKey=trainyard:tenant,Status=Active")
 
 
@@ -863,16 +863,16 @@ def test_what_was_written_before_budgets_had_months_counts_in_the_first() -> Non
 
 
 def test_ends_that_need_more_than_one_transaction_are_split() -> None:
-    lanes = tuple(choice(size) for size in range(1, 9))
-    lanes = tuple(replace(one, training_volume_gb=30 + number) for number, one in enumerate(lanes))
-    wide = policy(tier(quota=90, running_max_per_tenant=1, instances=lanes), running_max=90)
+    profiles = tuple(choice(size) for size in range(1, 9))
+    profiles = tuple(replace(one, training_volume_gb=30 + number) for number, one in enumerate(profiles))
+    wide = policy(tier(quota=90, running_max_per_tenant=1, instances=profiles), running_max=90)
     harness = Harness(wide)
     requests = []
     for tenant_number in range(10):
         requests.append(harness.admit(tenant_id=f"t{tenant_number}"))
-        for lane in range(8):
+        for profile in range(8):
             harness.number += 1
-            size = content(size_bytes=(lane + 1) * 1024 * 1024 - 1)
+            size = content(size_bytes=(profile + 1) * 1024 * 1024 - 1)
             waits = submission(harness.number, tenant_id=f"t{tenant_number}", content=size)
             harness.room.enlist(waits, wide, after(1))
     ends = [End(request=r, state=State.SUCCEEDED, execution=execution(r, "0.01")) for r in requests]

@@ -20,11 +20,11 @@ from trainyard.domain.budgets import (
     reservation,
 )
 from trainyard.domain.executions import priced
-from trainyard.domain.policy import STOP_GRACE, Budget, Lane, TenantPolicy
+from trainyard.domain.policy import STOP_GRACE, Budget, ResourceProfile, TenantPolicy
 from trainyard.domain.prices import NO_PRICES, JobKind
 from trainyard.domain.queues import holding, in_month
 
-LANE = Lane.parse(SMALL)
+LANE = ResourceProfile.parse(SMALL)
 TIER = tier()
 WORST = Decimal("0.240003")
 
@@ -70,18 +70,20 @@ def test_a_run_can_never_cost_more_than_it_reserved() -> None:
     fitted = 0
     for _ in range(2000):
         count = random.randint(1, 4)
-        lane = Lane("ml.t3.medium", random.choice(["ml.m5.large", "ml.m5.xlarge"]), count, random.randint(1, 500))
+        profile = ResourceProfile(
+            "ml.t3.medium", random.choice(["ml.m5.large", "ml.m5.xlarge"]), count, random.randint(1, 500)
+        )
         own = tier(runtime_max=timedelta(minutes=random.randint(1, 720)))
         left = Decimal(random.randint(1, 5_000_000)).scaleb(-6)
         known = random.choice([0, random.randint(1, 20_000)])
-        found = reservation(lane, own, PRICES, [Account(Budget(left), Decimal(0))], job_seconds=known)
+        found = reservation(profile, own, PRICES, [Account(Budget(left), Decimal(0))], job_seconds=known)
         if found is None:
             continue
         fitted += 1
         seconds = int((found.runtime_max + STOP_GRACE).total_seconds())
-        jobs = [("ml.t3.medium", JobKind.PROCESSING, 1)] * 2 + [(lane.training, JobKind.TRAINING, count)]
+        jobs = [("ml.t3.medium", JobKind.PROCESSING, 1)] * 2 + [(profile.training, JobKind.TRAINING, count)]
         cost = sum(
-            PRICES.cost(kind, name, instances, lane.volume_gb, seconds) or 0 for name, kind, instances in jobs
+            PRICES.cost(kind, name, instances, profile.volume_gb, seconds) or 0 for name, kind, instances in jobs
         )
         assert cost <= found.usd <= left
         assert RUNTIME_MIN <= found.runtime_max <= own.runtime_max or found.runtime_max == own.runtime_max
@@ -118,7 +120,7 @@ def test_thresholds_are_reached_from_below() -> None:
 def test_a_tiers_budget_is_shared_by_its_tenants_and_holds_up_no_other_tier() -> None:
     shared = policy(tier(quota=4, budget=hard("0.3")), tier("premium", quota=2), running_max=6)
     found = plan(queue("a", 1), queue("b", 1), queue("c", 1, tier="premium"), limits=shared)
-    assert sorted(d.place.request_id for d in found.admissions) == ["a-1", "c-1"]
+    assert sorted(d.entry.request_id for d in found.admissions) == ["a-1", "c-1"]
     assert [wait.reason for wait in found.waits] == [Reason.TIER_BUDGET]
     ((key, aside),) = found.parked.items()
     assert (key, aside.needs_usd) == (("basic", "b"), WORST), "it comes back once so much is left"
@@ -127,14 +129,14 @@ def test_a_tiers_budget_is_shared_by_its_tenants_and_holds_up_no_other_tier() ->
 def test_without_a_price_a_budget_admits_nothing_and_says_so() -> None:
     limits = policy(tier(), tenants={"a": TenantPolicy(budget=hard("1"))}, prices=NO_PRICES)
     found = plan(queue("a", 1), queue("b", 1), limits=limits)
-    assert [d.place.request_id for d in found.admissions] == ["b-1"]
+    assert [d.entry.request_id for d in found.admissions] == ["b-1"]
     assert [wait.reason for wait in found.waits] == [Reason.PRICE_UNKNOWN]
 
 
 def test_the_month_turns_and_no_clock_turns_it_back() -> None:
     limits = policy(tier(), tenants={"a": TenantPolicy(budget=hard("0.3"))})
     spent = queue("a", 1, month="2026-10", spent_usd=Decimal("0.29"))
-    assert [d.place.request_id for d in plan(spent, limits=limits).admissions] == ["a-1"]
+    assert [d.entry.request_id for d in plan(spent, limits=limits).admissions] == ["a-1"]
     ahead = queue("a", 1, month="2026-12", spent_usd=Decimal("0.29"))
     assert [wait.reason for wait in plan(ahead, limits=limits).waits] == [Reason.BUDGET]
 
@@ -152,7 +154,7 @@ def test_a_turn_of_the_month_leaves_what_was_reserved_to_its_own() -> None:
 def test_a_price_for_the_lane_makes_the_worst_case_exact() -> None:
     jobs = [priced_at("ml.t3.medium", JobKind.PROCESSING)] * 2 + [priced_at("ml.m5.large", JobKind.TRAINING)]
     assert cost_max_usd(LANE, timedelta(hours=1), PRICES) == sum(jobs, Decimal(0))
-    assert cost_max_usd(Lane.of(choice(training="ml.p9.big")), timedelta(hours=1), PRICES) is None
+    assert cost_max_usd(ResourceProfile.of(choice(training="ml.p9.big")), timedelta(hours=1), PRICES) is None
 
 
 def priced_at(instance_type: str, kind: JobKind) -> Decimal:

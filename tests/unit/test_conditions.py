@@ -15,7 +15,7 @@ from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.policies import IN_FORCE, _history_key
 from trainyard.application.ports import End, Enlistment
 from trainyard.application.store import Item, Key, Put, Store, Update, Write
-from trainyard.application.waiting_room import LEDGER, place_key, request_key
+from trainyard.application.waiting_room import LEDGER, entry_key, request_key
 from trainyard.domain.errors import Conflict
 from trainyard.domain.requests import Outcome, Request, State
 
@@ -231,8 +231,8 @@ def test_two_uploads_of_a_tenant_at_once_both_wait(room: Room, store: Store) -> 
 def test_an_upload_whose_data_set_was_read_as_free_takes_no_others_place(room: Room, store: Store) -> None:
     room.enlist(1, data_set="churn")
     racing = Room(store)
-    place = place_key("basic", "acme", "churn", None)
-    racing.room = replace(room.room, store=Torn(store, place, None))
+    entry = entry_key("basic", "acme", "churn", None)
+    racing.room = replace(room.room, store=Torn(store, entry, None))
     racing.enlist(2, data_set="churn", seconds=1)
     assert room.state(1).state is State.SUPERSEDED
     assert room.admit(seconds=5) == [submission(2).request_id]
@@ -241,8 +241,8 @@ def test_an_upload_whose_data_set_was_read_as_free_takes_no_others_place(room: R
 def test_a_place_that_was_read_of_another_request_admits_nothing(room: Room, store: Store) -> None:
     room.enlist(1, data_set="churn")
     plan, read_set = room.plan()
-    place = place_key("basic", "acme", "churn", None)
-    store.transact([Update(place, set={"request_id": submission(2).request_id})])
+    entry = entry_key("basic", "acme", "churn", None)
+    store.transact([Update(entry, set={"request_id": submission(2).request_id})])
     with pytest.raises(Conflict):
         room.room.commit(plan, read_set, LIMITS, NOW)
     assert room.used() == (0, {})
@@ -550,8 +550,8 @@ def test_a_count_is_put_right_by_what_held_then_only_if_nothing_moved_since(room
 
 def test_a_place_that_was_given_to_another_by_hand_is_not_taken_over(room: Room, store: Store) -> None:
     room.enlist(1, data_set="churn")
-    place = place_key("basic", "acme", "churn", None)
-    by_hand = Update(place, set={"request_id": "another"})
+    entry = entry_key("basic", "acme", "churn", None)
+    by_hand = Update(entry, set={"request_id": "another"})
     racing = Room(store)
     racing.room = replace(room.room, store=Interrupted(store, lambda: store.transact([by_hand])))
     with pytest.raises(Conflict):

@@ -147,11 +147,11 @@ def test_rounded_amounts_add_up_to_the_rounded_sum_and_none_is_a_cent_off() -> N
 def test_the_shipped_table_is_whole_and_prices_what_the_shipped_policy_names() -> None:
     from trainyard.contracts.policy_file import parse_policy
     from trainyard.contracts.policy_form import DEPLOYED
-    from trainyard.domain.policy import Lane
+    from trainyard.domain.policy import ResourceProfile
 
     policy = parse_policy(DEPLOYED.read_text(encoding="utf-8"), 0, "us-east-1")
-    lanes = [Lane.of(choice) for tier in policy.tiers for choice in tier.instances]
-    assert all(lane.rates(policy.prices) is not None for lane in lanes)
+    profiles = [ResourceProfile.of(choice) for tier in policy.tiers for choice in tier.instances]
+    assert all(profile.rates(policy.prices) is not None for profile in profiles)
     text = SHIPPED.read_text(encoding="utf-8")
     assert write_prices(parse_prices(text)) == text
     assert prices_of("mars-north-1").hourly == {}

@@ -13,16 +13,16 @@ from trainyard.domain.budgets import cost_max_usd
 from trainyard.domain.estimates import RUNS_KEPT, PastRun, error, estimate, quantile, remembered
 from trainyard.domain.executions import ExecutionRecord
 from trainyard.domain.hourly_spend import HOURS_NEEDED, HourlySpend, booked, is_unusual
-from trainyard.domain.policy import Lane
+from trainyard.domain.policy import ResourceProfile
 from trainyard.domain.prices import NO_PRICES
 from trainyard.domain.requests import Basis, State
 
 MB = 1024 * 1024
-LANE = Lane.parse(SMALL)
+LANE = ResourceProfile.parse(SMALL)
 
 
-def past(seconds: int, size: int = MB, usd: str = "0.05", lane: str = SMALL) -> PastRun:
-    return PastRun(seconds, seconds // 2, Decimal(usd), size, lane)
+def past(seconds: int, size: int = MB, usd: str = "0.05", profile: str = SMALL) -> PastRun:
+    return PastRun(seconds, seconds // 2, Decimal(usd), size, profile)
 
 
 def test_a_first_run_is_estimated_from_size_and_tier() -> None:
@@ -58,7 +58,7 @@ def test_an_estimate_goes_beyond_no_maximum_of_the_tier() -> None:
 
 
 def test_runs_on_other_instances_do_not_count_and_two_are_too_few() -> None:
-    others = [past(9000, lane="ml.t3.medium ml.m5.xlarge 1 30")] * 9
+    others = [past(9000, profile="ml.t3.medium ml.m5.xlarge 1 30")] * 9
     assert estimate([*others, past(600), past(600)], MB, tier(), LANE, PRICES).basis is Basis.COLD
 
 

@@ -9,7 +9,17 @@ from tests.build import after, content, request
 from trainyard.adapters.aws.queues import DETAIL_TYPES
 from trainyard.application.records import request_from, request_item
 from trainyard.domain.receipts import receipt_of
-from trainyard.domain.requests import PROGRESS, Basis, Cause, Entry, Estimate, KeyUploads, Outcome, Request, State
+from trainyard.domain.requests import (
+    PROGRESS,
+    Basis,
+    Cause,
+    Estimate,
+    KeyUploads,
+    Outcome,
+    Request,
+    State,
+    StateChange,
+)
 
 EVERYTHING = Request(
     request_id="1" * 32,
@@ -32,7 +42,7 @@ EVERYTHING = Request(
     ),
     data_bytes=4,
     algorithm="boosting",
-    lane="ml.t3.medium ml.m5.large 1 30",
+    profile="ml.t3.medium ml.m5.large 1 30",
     attempt=5,
     failures=6,
     charge=7,
@@ -48,7 +58,7 @@ EVERYTHING = Request(
         basis=Basis.HISTORY,
         runs=15,
     ),
-    history=(Entry(after(16), State.QUEUED, "upload"), Entry(after(17), State.RUNNING)),
+    history=(StateChange(after(16), State.QUEUED, "upload"), StateChange(after(17), State.RUNNING)),
     claimed_at=after(18),
     ends_by=after(19),
     reason="why",

@@ -187,7 +187,7 @@ def past_run(execution: ExecutionRecord) -> PastRun:
         job_seconds=execution.job_seconds,
         usd=execution.cost_usd,
         data_bytes=execution.data_bytes,
-        lane=execution.lane,
+        profile=execution.profile,
     )
 
 
@@ -195,7 +195,7 @@ def _remember(key: Key, runs: Sequence[PastRun], item: Item | None) -> Put:
     past = past_from(item)
     for run in runs:
         past = remembered(past, run)
-    lines = [[run.seconds, run.job_seconds, run.usd, run.data_bytes, run.lane] for run in past]
+    lines = [[run.seconds, run.job_seconds, run.usd, run.data_bytes, run.profile] for run in past]
     return Put(key, {"runs": lines, "revision": _revision(item) + 1}, (_unmoved(item),))
 
 
@@ -326,7 +326,7 @@ class Book:
         """Keep something that the book's keepers must remember, under a name."""
         self.store.transact([Put(note_key(name), dict(values))])
 
-    def noted(self, name: str) -> Item | None:
+    def with_change(self, name: str) -> Item | None:
         (item,) = self.store.get(note_key(name))
         return item
 
@@ -454,8 +454,8 @@ def totals_from(item: Mapping[str, Any]) -> Totals:
 def past_from(item: Item | None) -> tuple[PastRun, ...]:
     lines = item["runs"] if item else []
     return tuple(
-        PastRun(int(seconds), int(job), Decimal(usd), int(size), str(lane))
-        for seconds, job, usd, size, lane in lines
+        PastRun(int(seconds), int(job), Decimal(usd), int(size), str(profile))
+        for seconds, job, usd, size, profile in lines
     )
 
 

@@ -46,8 +46,8 @@ class TagActivation:
 
     def run_daily(self, now: datetime) -> dict[str, TagState]:
         """Run unless that was done today; return nothing then."""
-        noted = self.book.noted("cost tags")
-        done_today = noted is not None and noted["at"][:10] == stamp(now)[:10]
+        with_change = self.book.with_change("cost tags")
+        done_today = with_change is not None and with_change["at"][:10] == stamp(now)[:10]
         return {} if done_today else self.run(now)
 
     def run(self, now: datetime) -> dict[str, TagState]:

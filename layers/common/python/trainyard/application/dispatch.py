@@ -296,7 +296,7 @@ class Dispatch:
         self, committed: Committed, tenants: Mapping[str, Tenant], policy: Policy, now: datetime
     ) -> list["_Begun"]:
         """Start what was admitted."""
-        ids = [decision.place.request_id for decision in committed.admissions]
+        ids = [decision.entry.request_id for decision in committed.admissions]
         owners = {decision.queue.tenant_id for decision in committed.admissions}
         unread = [request_id for request_id in ids if request_id not in committed.requests]
         unknown = sorted(owners - set(tenants))
@@ -463,7 +463,7 @@ class Dispatch:
                 f"the data set has {data_bytes:,} bytes in all, tier {tier.name} takes at most {largest:,}"
             )
         sizes = (data_bytes, request.data_bytes)
-        if len({policy.lane_for(tier, request.algorithm, size) for size in sizes}) > 1:
+        if len({policy.profile_for(tier, request.algorithm, size) for size in sizes}) > 1:
             raise _Different(data_bytes)
         algorithm = tenant.settings_for(request.data_set).algorithm
         return self.executions.start(
@@ -536,7 +536,7 @@ def _slim_plan(plan: Plan) -> Plan:
 
 
 def _headed(queue: TenantQueue) -> TenantQueue:
-    return replace(queue, lanes={name: replace(lane, behind=()) for name, lane in queue.lanes.items()})
+    return replace(queue, profiles={name: replace(profile, behind=()) for name, profile in queue.profiles.items()})
 
 
 def _unknown(request: Request, error: Exception) -> Start:

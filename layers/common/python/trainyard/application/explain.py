@@ -15,7 +15,7 @@ from trainyard.domain.admission import Decision, Holder, Ledger, Reason, Snapsho
 from trainyard.domain.budgets import cost_max_usd, overshoot_usd
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_of
-from trainyard.domain.policy import Budget, Lane, Policy, TierPolicy
+from trainyard.domain.policy import Budget, Policy, ResourceProfile, TierPolicy
 from trainyard.domain.queues import TenantQueue, holding, left
 from trainyard.domain.requests import Estimate, Request, State
 
@@ -154,21 +154,21 @@ class Explain:
     ) -> tuple[Reason, Decimal | None]:
         """Return why a request waits, and what must be left of its budgets where that is why."""
         plan = decide(snapshot, policy, now)
-        if any(decision.place.request_id == request.request_id for decision in plan.admissions):
+        if any(decision.entry.request_id == request.request_id for decision in plan.admissions):
             return Reason.SLOT_FREE, None
         if request.due_at > now:
             return Reason.NOT_DUE, None
-        own = [d for d in plan.waits if _is_of(d.queue, request) and d.place.lane == request.lane]
+        own = [d for d in plan.waits if _is_of(d.queue, request) and d.entry.profile == request.profile]
         blocking = next((d.reason for d in own), Reason.TURN)
         needs = next((d.reserved_usd for d in own if d.reserved_usd), None)
-        first = any(d.place.request_id == request.request_id for d in own)
+        first = any(d.entry.request_id == request.request_id for d in own)
         lasting = blocking not in (Reason.BATCH_FULL, Reason.SLOT_FREE)
         return (blocking, needs) if first or lasting else (Reason.TURN, None)
 
     def _expected(self, snapshot: Snapshot) -> dict[str, Estimate]:
         """Return request → how long its run is expected to take, of all that hold a slot or may come soon."""
         ids = [holder.request_id for holder in snapshot.holders]
-        ids += [place.request_id for w in snapshot.queues for places in w.places.values() for place in places]
+        ids += [entry.request_id for w in snapshot.queues for entries in w.entries.values() for entry in entries]
         found: dict[str, Estimate] = {}
         for begin in range(0, min(len(ids), LOOKED_AHEAD), ASKED_AT_ONCE):
             part = self.waiting_room.get_all(list(dict.fromkeys(ids[begin : begin + ASKED_AT_ONCE])))
@@ -195,7 +195,7 @@ def _durations(expected: Mapping[str, Estimate], policy: Policy, *, soon: bool) 
 def _overshoot(budget: Budget, tier: TierPolicy, running_max: int, policy: Policy) -> Decimal | None:
     """Return by how much a budget can be overspent at most: as many of the dearest runs as may, all at once."""
     choices = [choice for name in ("", *policy.catalogue) for choice in policy.choices(tier, name)]
-    worst = [cost_max_usd(Lane.of(choice), tier.runtime_max, policy.prices) for choice in choices]
+    worst = [cost_max_usd(ResourceProfile.of(choice), tier.runtime_max, policy.prices) for choice in choices]
     dearest = None if None in worst else max(cost for cost in worst if cost is not None)
     return overshoot_usd(budget, running_max, dearest)
 
@@ -227,7 +227,7 @@ def look_ahead(
         (
             w.queue.tier
             for w in snapshot.queues
-            for ps in w.places.values()
+            for ps in w.entries.values()
             for p in ps
             if p.request_id == request_id
         ),
@@ -236,7 +236,7 @@ def look_ahead(
     for _ in range(LOOKED_AHEAD):
         plan = decide(snapshot, policy, now)
         for decision in plan.admissions:
-            if decision.place.request_id == request_id:
+            if decision.entry.request_id == request_id:
                 return Ahead(now, before)
             if decision.queue.tier == tier:
                 before.append(decision.queue.tenant_id)
@@ -281,27 +281,27 @@ def _after(
         ledger = replace(
             ledger, served_by_tier=dict(ledger.served_by_tier) | {decision.queue.tier: ledger.version}
         )
-    kept = tuple(waiting for waiting in queues.values() if waiting.queue.lanes)
+    kept = tuple(waiting for waiting in queues.values() if waiting.queue.profiles)
     return replace(snapshot, ledger=replace(ledger, saved=saved), queues=kept, holders=tuple(holders))
 
 
 def _without(waiting: WaitingQueue, decision: Decision, now: datetime, month: str) -> WaitingQueue:
-    lane = decision.place.lane
-    rest = tuple(p for p in waiting.places[lane] if p.request_id != decision.place.request_id)
+    profile = decision.entry.profile
+    rest = tuple(p for p in waiting.entries[profile] if p.request_id != decision.entry.request_id)
     if rest:
-        queue = left(waiting.queue, [decision.place], rest)
+        queue = left(waiting.queue, [decision.entry], rest)
     else:
-        others = {name: known for name, known in waiting.queue.lanes.items() if name != lane}
-        queue = replace(waiting.queue, lanes=others)
+        others = {name: known for name, known in waiting.queue.profiles.items() if name != profile}
+        queue = replace(waiting.queue, profiles=others)
     held = holding(
         queue,
-        decision.place.request_id,
+        decision.entry.request_id,
         charge=decision.charge,
         reserved_usd=decision.reserved_usd,
         admitted_at=now,
         month=month,
     )
-    return WaitingQueue(queue=held, places=dict(waiting.places) | {lane: rest})
+    return WaitingQueue(queue=held, entries=dict(waiting.entries) | {profile: rest})
 
 
 def _released(snapshot: Snapshot, holder: Holder, policy: Policy) -> Snapshot:
@@ -323,20 +323,20 @@ def _released(snapshot: Snapshot, holder: Holder, policy: Policy) -> Snapshot:
 def _counted(ledger: Ledger, holder: Holder, by: int) -> Ledger:
     tiers = dict(ledger.used_by_tier)
     tiers[holder.tier] = tiers.get(holder.tier, 0) + by
-    pools = dict(ledger.used_by_pool)
-    for pool, units in Lane.parse(holder.lane).demand.items():
-        pools[pool] = pools.get(pool, 0) + by * units
-    return replace(ledger, used=ledger.used + by, used_by_tier=tiers, used_by_pool=pools)
+    resources = dict(ledger.used_by_resource)
+    for resource, units in ResourceProfile.parse(holder.profile).demand.items():
+        resources[resource] = resources.get(resource, 0) + by * units
+    return replace(ledger, used=ledger.used + by, used_by_tier=tiers, used_by_resource=resources)
 
 
 def _holder(decision: Decision, policy: Policy, now: datetime) -> Holder:
     tier = policy.tier(decision.queue.tier)
     assert tier is not None, "decide admits only tiers of the policy"
     return Holder(
-        request_id=decision.place.request_id,
+        request_id=decision.entry.request_id,
         tenant_id=decision.queue.tenant_id,
         tier=decision.queue.tier,
-        lane=decision.place.lane,
+        profile=decision.entry.profile,
         ends_by=now + tier.run_time_max,
         admitted_at=now,
     )

@@ -73,11 +73,11 @@ class Metering:
         records: dict[str, MeterRecord] = {}
         unsure: dict[str, bool] = {}
         for (account_id, license_arn), booked in self._booked(now).items():
-            noted = self._owed(license_arn, booked, now)
-            if "pending" in noted:
-                unsure[license_arn] = bool(noted.get("unsure", False))
-                self._note(license_arn, {**noted, "unsure": True})  # until it is answered
-                units, hour = int(noted["pending"]), unstamp(noted["hour"])
+            with_change = self._owed(license_arn, booked, now)
+            if "pending" in with_change:
+                unsure[license_arn] = bool(with_change.get("unsure", False))
+                self._note(license_arn, {**with_change, "unsure": True})  # until it is answered
+                units, hour = int(with_change["pending"]), unstamp(with_change["hour"])
                 records[license_arn] = MeterRecord(account_id, license_arn, hour, units)
         for license_arn, answer in (self.marketplace.send(list(records.values())) if records else {}).items():
             if answer is Answer.SUCCESS:
@@ -121,42 +121,45 @@ class Metering:
 
     def _owed(self, license_arn: str, booked: Mapping[str, int], now: datetime) -> Item:
         """Return what is noted of a licence; with "pending" what is to be told of it."""
-        noted = self.book.noted(_name(license_arn)) or {"told": {}}
-        if "pending" in noted:
-            if now - unstamp(noted["hour"]) <= TAKEN_FOR:
-                return noted
+        with_change = self.book.with_change(_name(license_arn)) or {"told": {}}
+        if "pending" in with_change:
+            if now - unstamp(with_change["hour"]) <= TAKEN_FOR:
+                return with_change
             # It is not taken any more. If it may have arrived, told twice would be worse than not at all.
-            noted = self._settle(license_arn, told=bool(noted.get("unsure", False)))
-        told = {name: int(units) for name, units in noted["told"].items() if name in booked}
+            with_change = self._settle(license_arn, told=bool(with_change.get("unsure", False)))
+        told = {name: int(units) for name, units in with_change["told"].items() if name in booked}
         told |= {name: self._before(name, license_arn) for name in booked if name not in told}
         units = sum(max(count - told[name], 0) for name, count in booked.items())
         hour = stamp(now.replace(minute=0, second=0, microsecond=0))
-        if units == 0 or noted.get("hour") == hour:
-            return noted  # nothing, or this hour has its record already
+        if units == 0 or with_change.get("hour") == hour:
+            return with_change  # nothing, or this hour has its record already
         then = {name: max(count, told[name]) for name, count in booked.items()}
-        noted = {"told": told, "then": then, "pending": units, "hour": hour}
-        self._note(license_arn, noted)
-        return noted
+        with_change = {"told": told, "then": then, "pending": units, "hour": hour}
+        self._note(license_arn, with_change)
+        return with_change
 
     def _before(self, name: str, license_arn: str) -> int:
         """Return what a tenant had booked in a month before it had the licence."""
         month, tenant_id = name.split(" ")
-        since = self.book.noted(licence_note(tenant_id)) or {}
+        since = self.book.with_change(licence_note(tenant_id)) or {}
         return int(since["booked"].get(month, 0)) if since.get("license") == license_arn else 0
 
     def _settle(self, license_arn: str, *, told: bool) -> Item:
         """Note that a record was taken; or that it was refused, and what it held is still to be told."""
-        noted = self.book.noted(_name(license_arn)) or {"told": {}}
-        if "pending" in noted:
-            noted = {"told": noted["then"] if told else noted["told"], "hour": noted["hour"]}
-            self._note(license_arn, noted)
-        return noted
+        with_change = self.book.with_change(_name(license_arn)) or {"told": {}}
+        if "pending" in with_change:
+            with_change = {
+                "told": with_change["then"] if told else with_change["told"],
+                "hour": with_change["hour"],
+            }
+            self._note(license_arn, with_change)
+        return with_change
 
     def _answered(self, license_arn: str, unsure: bool) -> None:
         """Note that a record was not taken this time; whether an earlier one arrived is as unsure as before."""
-        noted = self.book.noted(_name(license_arn))
-        if noted is not None and "pending" in noted:
-            self._note(license_arn, {**noted, "unsure": unsure})
+        with_change = self.book.with_change(_name(license_arn))
+        if with_change is not None and "pending" in with_change:
+            self._note(license_arn, {**with_change, "unsure": unsure})
 
     def _note(self, license_arn: str, values: Item) -> None:
         self.book.note(_name(license_arn), values)
@@ -164,8 +167,8 @@ class Metering:
 
 def licence_given(book: Book, tenant_id: str, license_arn: str, now: datetime) -> None:
     """Note what a tenant had booked when it was given a licence: that is not told. Idempotent."""
-    noted = book.noted(licence_note(tenant_id))
-    if noted is not None and noted["license"] == license_arn:
+    with_change = book.with_change(licence_note(tenant_id))
+    if with_change is not None and with_change["license"] == license_arn:
         return
     last = month_of(month_begins(month_of(now)) - timedelta(days=1))
     booked = {

@@ -67,8 +67,8 @@ class OutboxRelay:
             spent = ledger.spent_in.get(f"{ledger.month} {tier.name}", Decimal(0))
             reached = level(spent, tier.budget, policy.thresholds)
             name = f"told#{tier.name}"
-            noted = self.book.noted(name) or {}
-            told = int(noted["percent"]) if noted.get("month") == ledger.month else 0
+            with_change = self.book.with_change(name) or {}
+            told = int(with_change["percent"]) if with_change.get("month") == ledger.month else 0
             if tier.budget is None or reached <= told:
                 continue
             values = {

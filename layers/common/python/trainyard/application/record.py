@@ -370,7 +370,7 @@ def executed(
         tier=request.tier,
         data_set=request.data_set,
         algorithm=request.algorithm or "unknown",
-        lane=request.lane,
+        profile=request.profile,
         month=request.month or month_of(request.admitted_at or now),
         execution_arn=request.execution_arn or "",
         state=state,

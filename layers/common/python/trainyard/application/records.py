@@ -7,8 +7,18 @@ from decimal import Decimal
 from typing import Any
 
 from trainyard.application.store import Item
-from trainyard.domain.queues import LaneQueue, Place, TenantQueue
-from trainyard.domain.requests import Basis, Cause, Content, Entry, Estimate, KeyUploads, Outcome, Request, State
+from trainyard.domain.queues import ProfileQueue, QueueEntry, TenantQueue
+from trainyard.domain.requests import (
+    Basis,
+    Cause,
+    Content,
+    Estimate,
+    KeyUploads,
+    Outcome,
+    Request,
+    State,
+    StateChange,
+)
 
 
 def stamp(when: datetime) -> str:
@@ -41,7 +51,7 @@ _PLAIN = (
     "superseded_by",
     "supersedes",
     "execution_arn",
-    "lane",
+    "profile",
     "algorithm",
     "reserved_usd",
     "month",
@@ -60,7 +70,7 @@ def request_item(request: Request) -> Item:
         "content": content_item(request.content),
         "uploads": [_uploads_item(uploads) for uploads in request.uploads],
         "owner": owner(request.tenant_id, request.data_set),
-        "history": [entry_text(entry) for entry in request.history],
+        "history": [change_text(entry) for entry in request.history],
         "runtime_max_seconds": request.runtime_max_seconds,
         "expected": estimate_item(request.expected) if request.expected else None,
     }
@@ -83,7 +93,7 @@ def request_from(item: Mapping[str, Any]) -> Request:
         alone=bool(item["alone"]),
         content=content_from(item["content"]),
         uploads=tuple(_uploads_from(uploads) for uploads in item["uploads"]),
-        history=tuple(map(_entry_from, item.get("history", ()))),
+        history=tuple(map(_change_from, item.get("history", ()))),
         runtime_max_seconds=int(item["runtime_max_seconds"]) if "runtime_max_seconds" in item else None,
         expected=estimate_from(item["expected"]) if "expected" in item else None,
         outcome=_outcome(outcome) if outcome else None,
@@ -99,14 +109,14 @@ CAUSE_MAX = 200
 """Characters of why a state was come into that its history keeps; the request's reason has them all."""
 
 
-def entry_text(entry: Entry) -> str:
+def change_text(entry: StateChange) -> str:
     """Return an entry of a request's life as one text: time, state, cause; a long cause is cut."""
     return f"{stamp(entry.at)} {entry.state.value} {entry.cause[:CAUSE_MAX]}".rstrip()
 
 
-def _entry_from(text: str) -> Entry:
+def _change_from(text: str) -> StateChange:
     at, state, *cause = text.split(" ", 2)
-    return Entry(unstamp(at), State(state), cause[0] if cause else "")
+    return StateChange(unstamp(at), State(state), cause[0] if cause else "")
 
 
 def estimate_item(estimate: Estimate) -> Item:
@@ -183,10 +193,10 @@ def queue_item(queue: TenantQueue) -> Item:
         "reserved_usd": queue.reserved_usd,
         "warned": queue.warned,
         "paused": queue.paused,
-        "lanes": {
-            name: {"waiting": lane.waiting, "head": place_item(lane.head)}
-            | ({"behind": [_place_text(place) for place in lane.behind]} if lane.behind else {})
-            for name, lane in queue.lanes.items()
+        "profiles": {
+            name: {"waiting": profile.waiting, "head": entry_item(profile.head)}
+            | ({"behind": [_entry_text(entry) for entry in profile.behind]} if profile.behind else {})
+            for name, profile in queue.profiles.items()
         },
     }
     return item | ({"parked_for": queue.parked_for} if queue.parked_for else {})
@@ -207,30 +217,30 @@ def queue_from(item: Mapping[str, Any]) -> TenantQueue:
         reserved_usd=item["reserved_usd"],
         paused=bool(item["paused"]),
         parked_for=item.get("parked_for"),
-        lanes={
-            name: LaneQueue(
-                waiting=int(lane["waiting"]),
-                head=place_from(lane["head"]),
-                behind=tuple(_place_in(name, text) for text in lane.get("behind", ())),
+        profiles={
+            name: ProfileQueue(
+                waiting=int(profile["waiting"]),
+                head=entry_from(profile["head"]),
+                behind=tuple(_entry_in(name, text) for text in profile.get("behind", ())),
             )
-            for name, lane in item["lanes"].items()
+            for name, profile in item["profiles"].items()
         },
     )
 
 
-def _place_text(place: Place) -> str:
+def _entry_text(entry: QueueEntry) -> str:
     """Return a place as short as it can be: a queue's item holds many, and is billed by the kilobyte."""
-    usd = "" if place.usd_p90 is None else str(place.usd_p90)
-    times = f"{stamp(place.arrived_at)}|{stamp(place.due_at)}"
-    return f"{place.request_id}|{place.data_set}|{times}|{int(place.alone)}|{place.job_seconds}|{usd}"
+    usd = "" if entry.usd_p90 is None else str(entry.usd_p90)
+    times = f"{stamp(entry.arrived_at)}|{stamp(entry.due_at)}"
+    return f"{entry.request_id}|{entry.data_set}|{times}|{int(entry.alone)}|{entry.job_seconds}|{usd}"
 
 
-def _place_in(lane: str, text: str) -> Place:
+def _entry_in(profile: str, text: str) -> QueueEntry:
     request_id, data_set, arrived_at, due_at, alone, job_seconds, usd = text.split("|")
-    return Place(
+    return QueueEntry(
         request_id=request_id,
         data_set=data_set,
-        lane=lane,
+        profile=profile,
         arrived_at=unstamp(arrived_at),
         due_at=unstamp(due_at),
         alone=alone == "1",
@@ -239,24 +249,24 @@ def _place_in(lane: str, text: str) -> Place:
     )
 
 
-def place_item(place: Place) -> Item:
-    known: Item = {"job_seconds": place.job_seconds} if place.job_seconds else {}
-    known |= {"usd_p90": place.usd_p90} if place.usd_p90 is not None else {}
+def entry_item(entry: QueueEntry) -> Item:
+    known: Item = {"job_seconds": entry.job_seconds} if entry.job_seconds else {}
+    known |= {"usd_p90": entry.usd_p90} if entry.usd_p90 is not None else {}
     return known | {
-        "request_id": place.request_id,
-        "data_set": place.data_set,
-        "lane": place.lane,
-        "arrived_at": stamp(place.arrived_at),
-        "due_at": stamp(place.due_at),
-        "alone": place.alone,
+        "request_id": entry.request_id,
+        "data_set": entry.data_set,
+        "profile": entry.profile,
+        "arrived_at": stamp(entry.arrived_at),
+        "due_at": stamp(entry.due_at),
+        "alone": entry.alone,
     }
 
 
-def place_from(item: Mapping[str, Any]) -> Place:
-    return Place(
+def entry_from(item: Mapping[str, Any]) -> QueueEntry:
+    return QueueEntry(
         request_id=item["request_id"],
         data_set=item["data_set"],
-        lane=item["lane"],
+        profile=item["profile"],
         arrived_at=unstamp(item["arrived_at"]),
         due_at=unstamp(item["due_at"]),
         alone=bool(item["alone"]),

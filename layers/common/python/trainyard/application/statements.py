@@ -70,12 +70,14 @@ class MonthlyStatements:
         next run begins where this one did.
         """
         month = month_of(month_begins(month_of(now)) - timedelta(days=1))
-        noted = self.book.noted("statements") or {}
-        if now.day < DUE_DAY or noted.get("complete") == month:
+        with_change = self.book.with_change("statements") or {}
+        if now.day < DUE_DAY or with_change.get("complete") == month:
             return 0
-        same = noted.get("month") == month
-        after, passed = (str(noted.get("after", "")), bool(noted.get("passed"))) if same else ("", False)
-        late = [str(name) for name in noted.get("late", ())] if same else []
+        same = with_change.get("month") == month
+        after, passed = (
+            (str(with_change.get("after", "")), bool(with_change.get("passed"))) if same else ("", False)
+        )
+        late = [str(name) for name in with_change.get("late", ())] if same else []
         ids = list(dict.fromkeys(totals.tenant_id for totals in self.book.totals(month)))
         due = late if passed else [tenant_id for tenant_id in ids if tenant_id > after]
         written, failures = 0, [] if passed else late
@@ -92,9 +94,9 @@ class MonthlyStatements:
                 if len(failures) > FAILURES_MAX:
                     raise
             after = tenant_id
-        noted = {"month": month, "after": after, "late": failures, "passed": True}
+        with_change = {"month": month, "after": after, "late": failures, "passed": True}
         over = not failures or now.day >= TRIED_UNTIL_DAY
-        self.book.note("statements", noted | ({"complete": month} if over else {}))
+        self.book.note("statements", with_change | ({"complete": month} if over else {}))
         return written
 
     def _write(self, tenant_id: str, month: str, now: datetime) -> bool:

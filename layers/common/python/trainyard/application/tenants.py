@@ -231,10 +231,10 @@ class TenantChanges:
                 f"a move of tenant {tenant.tenant_id} has failed half-way: run it again, or move it back "
                 "(`trainyard tenant move`), or delete the tenant"
             )
-        noted = Operation(change=step.change, run=step.run, was_paused=was_paused, begun_at=step.at)
+        with_change = Operation(change=step.change, run=step.run, was_paused=was_paused, begun_at=step.at)
         if operation is not None and operation.change is step.change:
-            noted = replace(operation, run=step.run, failure=None)
-        wanted = replace(tenant, **changes, operation=noted)
+            with_change = replace(operation, run=step.run, failure=None)
+        wanted = replace(tenant, **changes, operation=with_change)
         return tenant if wanted == tenant else self.records.put(wanted)
 
     def held(self, step: Step) -> Tenant:

@@ -96,8 +96,8 @@ class Usage:
         Idempotent: a day's file is written again as it was. A day is over a while after midnight, when indexes
         show all of it.
         """
-        noted = self.book.noted("export")
-        day = date.fromisoformat(noted["until"]) + timedelta(days=1) if noted else _yesterday(now)
+        with_change = self.book.with_change("export")
+        day = date.fromisoformat(with_change["until"]) + timedelta(days=1) if with_change else _yesterday(now)
         written: list[str] = []
         while day <= _yesterday(now) and len(written) < DAYS_AT_ONCE:
             written.append(self.export(day.isoformat()))

@@ -6,17 +6,17 @@
     foreign                  foreign                   executions that are not ours
     tier#<tier>              tenant#<tenant>           a tenant queue, filed under the first of its lanes
     tier#<tier>              tenant#<tenant>#<lane>    a copy of it for each further lane
-    places#<tier>#<tenant>   data_set#<name>           a waiting request's place (…#<request> when trained alone)
+    entries#<tier>#<tenant>   data_set#<name>           a waiting request's place (…#<request> when trained alone)
     passes#<hour>            <time>#<version>          what a pass saw and decided, for a while
 
 The index "ready" files each lane of a tenant queue under one key, so that a pass finds the first queues of a
 lane whatever else waits:
 
     ready|<lane>|<tag>|<arrival>|<tenant>    its first request is due
-    later|<due>|<lane>|<tenant>              it is not due yet
-    shelf|<policy version>|<prices>|<month>|<turn>|<tenant>     no request can go until something changes
-    wants|<policy version>|<prices>|<month>|<needs>|<tenant>    … or its tier's budget has so much left
-    held|<tenant>                            the tenant is paused
+    postponed|<due>|<lane>|<tenant>              it is not due yet
+    parked|<policy version>|<prices>|<month>|<turn>|<tenant>     no request can go until something changes
+    needs-budget|<policy version>|<prices>|<month>|<needs>|<tenant>    … or its tier's budget has so much left
+    paused|<tenant>                            the tenant is paused
 
 The index "holding" lists the queues whose tenants hold slots, with the requests that do. Like the table itself it
 is read consistently: who holds a slot never follows from an index that lags.
@@ -51,12 +51,12 @@ from trainyard.application.book import (
 )
 from trainyard.application.ports import Backlog, End, Enlisted, Enlistment
 from trainyard.application.records import (
+    change_text,
     content_item,
-    entry_text,
+    entry_from,
+    entry_item,
     outcome_values,
     owner,
-    place_from,
-    place_item,
     queue_from,
     queue_item,
     request_from,
@@ -102,23 +102,32 @@ from trainyard.domain.errors import Conflict, TrainyardError
 from trainyard.domain.estimates import PastRun, estimate
 from trainyard.domain.executions import ExecutionRecord, month_of
 from trainyard.domain.newest import Wait, merged, newest, uploads_of, wait_after
-from trainyard.domain.policy import Lane, Policy, TierPolicy, run_time
+from trainyard.domain.policy import Policy, ResourceProfile, TierPolicy, run_time
 from trainyard.domain.queues import (
     HEAD_ENTRIES_MAX,
-    Place,
+    QueueEntry,
     TenantQueue,
+    entry_of,
     holding,
     in_month,
     joined,
     left,
     lifted,
-    place_of,
     rebuilt,
     released,
     staying,
     trimmed,
 )
-from trainyard.domain.requests import HOLDING, TERMINAL, Entry, Outcome, Request, State, Submission, noted
+from trainyard.domain.requests import (
+    HOLDING,
+    TERMINAL,
+    Outcome,
+    Request,
+    State,
+    StateChange,
+    Submission,
+    with_change,
+)
 from trainyard.domain.tenants import Tenant
 
 TRIES_MAX = 8
@@ -309,7 +318,7 @@ class WaitingRoom:
                     known = {number // 2 for number in conflict.failed if number < 2 * len(left)}
                     if not known or any(number >= 2 * len(left) for number in conflict.failed):
                         break  # somebody else's change: each by itself, as it is now
-                    left = [number for place, number in enumerate(left) if place not in known]
+                    left = [number for entry, number in enumerate(left) if entry not in known]
                 except TrainyardError as error:
                     done |= dict.fromkeys(left, error)
                     break
@@ -345,11 +354,11 @@ class WaitingRoom:
         plain: list[int] = []
         for number, wish in enumerate(wishes):
             keys = _enlist_keys(wish.submission)
-            request, place, queue, _ = keys
+            request, entry, queue, _ = keys
             known = queue in found  # its tenant may be in another tier by now
-            if known and not taken & {request, place} and policy.tier(wish.submission.tier) is not None:
+            if known and not taken & {request, entry} and policy.tier(wish.submission.tier) is not None:
                 plain.append(number)
-            taken |= {request, place}
+            taken |= {request, entry}
         return plain
 
     def _enlist_together(
@@ -379,10 +388,10 @@ class WaitingRoom:
                 at_rest = before[key].at_rest
                 after[key] = lifted(before[key], floor, tier.credit) if at_rest else before[key]
             request = self._request_of(one, None, found, policy, now, wish.not_before)
-            after[key] = joined(after[key], place_of(request))
+            after[key] = joined(after[key], entry_of(request))
             requests.append(request)
             writes.append(Put(request_key(request.request_id), self._item(request), (Absent("request_id"),)))
-            writes.append(self._put_place(request, replaces=None))
+            writes.append(self._put_entry(request, replaces=None))
         for key, queue in after.items():
             writes += self._refile(before[key], queue, now)
         every = [*(ring or ()), *requests]
@@ -426,11 +435,11 @@ class WaitingRoom:
             raise Conflict(f"the policy has no tier {submission.tier!r} now")
         keys = _enlist_keys(submission)
         found = self.read([*keys, LEDGER])
-        known, place, item, past = (found[key] for key in keys)
+        known, entry, item, past = (found[key] for key in keys)
         if known is not None:
             return self._duplicate(request_from(known))
         queue = _queue(item, submission.tier, submission.tenant_id)
-        waiting = self._holder(place, submission.request_id)
+        waiting = self._holder(entry, submission.request_id)
         if queue.at_rest:
             floor = ledger_from(found[LEDGER]).virtual_time_by_tier.get(submission.tier, 0)
             queue = lifted(queue, floor, tier.credit)
@@ -438,8 +447,8 @@ class WaitingRoom:
         if waiting is None:
             self._write(
                 Put(request_key(request.request_id), self._item(request), (Absent("request_id"),)),
-                self._put_place(request, replaces=None),
-                *self._refile(queue, joined(queue, place_of(request)), now),
+                self._put_entry(request, replaces=None),
+                *self._refile(queue, joined(queue, entry_of(request)), now),
             )
             return Enlisted(kind=Enlistment.QUEUED, request=request)
         return self._merge(request, waiting, queue, past_from(past), policy, now)
@@ -448,17 +457,17 @@ class WaitingRoom:
         older = self._request(known.supersedes) if known.supersedes else None
         return Enlisted(kind=Enlistment.DUPLICATE, request=known, superseded=older)
 
-    def _holder(self, place: Item | None, comer: str) -> Request | None:
+    def _holder(self, entry: Item | None, comer: str) -> Request | None:
         """Return the request that holds a place which another is to come to.
 
         Raises Conflict when it has just left it, or when the comer has it: a message that was delivered twice, or
         an end, is handled beside this.
         """
-        if place is None:
+        if entry is None:
             return None
-        if place["request_id"] == comer:
+        if entry["request_id"] == comer:
             raise Conflict("the request has come to its place meanwhile")
-        holder = self._request(place["request_id"])
+        holder = self._request(entry["request_id"])
         if holder is None or holder.state is not State.QUEUED:
             raise Conflict("the place changed hands while it was read")
         return holder
@@ -487,8 +496,8 @@ class WaitingRoom:
                 self._item(loser if takes_over else winner),
                 (Is("state", State.QUEUED.value),),
             ),
-            self._put_place(winner, replaces=waiting.request_id),
-            *self._refile(queue, joined(self._without(queue, place_of(waiting)), place_of(winner)), now),
+            self._put_entry(winner, replaces=waiting.request_id),
+            *self._refile(queue, joined(self._without(queue, entry_of(waiting)), entry_of(winner)), now),
         )
         return Enlisted(
             kind=Enlistment.REPLACED if takes_over else Enlistment.OUTDATED,
@@ -535,7 +544,7 @@ class WaitingRoom:
                     partial |= set() if complete else {tier.name}
                 else:
                     whole = False
-        waiting = self._with_places(queues, policy, ledger, now)
+        waiting = self._with_entries(queues, policy, ledger, now)
         snapshot = Snapshot(
             ledger=ledger,
             queues=tuple(waiting),
@@ -571,19 +580,19 @@ class WaitingRoom:
         """
         limit = max(PAGE_MIN, tier.slots_max + PAGE_MIN // 2)
         partition = f"tier#{tier.name}"
-        page = self.store.query("ready", partition, above="later|", below="ready|~", limit=limit)
+        page = self.store.query("ready", partition, above="postponed|", below="ready|~", limit=limit)
         items, complete = page.items, page.complete
         if not complete:
             if not items or not items[0]["ready"].startswith("ready|"):
                 self._file_the_due(partition, now)
-            items, complete = self._first_of_each_lane(partition, limit)
+            items, complete = self._first_of_each_profile(partition, limit)
         newest_first = sorted(map(queue_from, items), key=lambda queue: -queue.revision)
         by_tenant: dict[str, TenantQueue] = {}
         for queue in newest_first:
             by_tenant.setdefault(queue.tenant_id, queue)
         return [by_tenant[tenant_id] for tenant_id in sorted(by_tenant)], complete
 
-    def _first_of_each_lane(self, partition: str, limit: int) -> tuple[list[Item], bool]:
+    def _first_of_each_profile(self, partition: str, limit: int) -> tuple[list[Item], bool]:
         """Return the first queues that are due in each lane, at most `limit` of each, and whether they are all."""
         found: list[Item] = []
         above: str | None = "ready|"
@@ -593,10 +602,10 @@ class WaitingRoom:
             items = listed(self.store, "ready", partition, above=above, below="ready|~", page=limit)
             above = None
             for item in items:
-                lane = item["ready"].split("|")[1]
-                counts[lane] = counts.get(lane, 0) + 1
-                if counts[lane] > limit:  # the rest of the lane is passed over
-                    above, complete = f"ready|{lane}|~", False
+                profile = item["ready"].split("|")[1]
+                counts[profile] = counts.get(profile, 0) + 1
+                if counts[profile] > limit:  # the rest of the lane is passed over
+                    above, complete = f"ready|{profile}|~", False
                     break
                 found.append(item)
         return found, complete
@@ -605,7 +614,7 @@ class WaitingRoom:
         """File the queues that have become due under their tags."""
         while True:
             page = self.store.query(
-                "ready", partition, above="later|", below=f"later|{stamp(now)}~", limit=ACTIONS_MAX // 4
+                "ready", partition, above="postponed|", below=f"postponed|{stamp(now)}~", limit=ACTIONS_MAX // 4
             )
             writes: list[Write] = []
             for queue in {item["tenant_id"]: queue_from(item) for item in page.items}.values():
@@ -617,14 +626,16 @@ class WaitingRoom:
             if page.complete:
                 return
 
-    def _with_places(
+    def _with_entries(
         self, queues: Iterable[TenantQueue], policy: Policy, ledger: Ledger, now: datetime
     ) -> list[WaitingQueue]:
         """Add the first places of the lanes: those the queues know where they are enough for the free slots."""
         known = list(queues)
         free = policy.running_max - ledger.used
-        fronts = [place for queue in known for lane in queue.lanes.values() for place in lane.head_entries]
-        enough = sum(place.due_at <= now for place in fronts) >= free
+        fronts = [
+            entry for queue in known for profile in queue.profiles.values() for entry in profile.head_entries
+        ]
+        enough = sum(entry.due_at <= now for entry in fronts) >= free
         return [self._waiting(queue, policy, 1 if enough else free) for queue in known]
 
     def _waiting(self, queue: TenantQueue, policy: Policy, free: int) -> WaitingQueue:
@@ -632,13 +643,13 @@ class WaitingRoom:
         admissible = min(free, policy.cap(tier, queue.tenant_id) - queue.running) if tier else 0
         return WaitingQueue(
             queue=queue,
-            places={
+            entries={
                 name: (
-                    lane.head_entries
-                    if lane.whole or len(lane.head_entries) >= admissible
-                    else self._places(queue, name, limit=min(admissible, lane.waiting))
+                    profile.head_entries
+                    if profile.whole or len(profile.head_entries) >= admissible
+                    else self._entries(queue, name, limit=min(admissible, profile.waiting))
                 )
-                for name, lane in queue.lanes.items()
+                for name, profile in queue.profiles.items()
             },
         )
 
@@ -659,11 +670,13 @@ class WaitingRoom:
         return self._looked_at(self.queue(tier, tenant_id))
 
     def _looked_at(self, queue: TenantQueue) -> WaitingQueue:
-        places = {
-            name: lane.head_entries if lane.whole else self._places(queue, name, limit=min(PAGE_MIN, lane.waiting))
-            for name, lane in queue.lanes.items()
+        entries = {
+            name: profile.head_entries
+            if profile.whole
+            else self._entries(queue, name, limit=min(PAGE_MIN, profile.waiting))
+            for name, profile in queue.profiles.items()
         }
-        return WaitingQueue(queue=queue, places=places)
+        return WaitingQueue(queue=queue, entries=entries)
 
     def holders(self) -> tuple[Holder, ...]:
         """Return the requests that hold a slot, as passes and explanations know them."""
@@ -672,7 +685,7 @@ class WaitingRoom:
                 request_id=request.request_id,
                 tenant_id=request.tenant_id,
                 tier=request.tier,
-                lane=request.lane,
+                profile=request.profile,
                 ends_by=request.ends_by or request.arrived_at,
                 admitted_at=request.admitted_at,
             )
@@ -731,7 +744,7 @@ class WaitingRoom:
             done += group
             after[queue.tier, queue.tenant_id] = queue
         left_over = (after.get((w.queue.tier, w.queue.tenant_id), w.queue) for w in snapshot.queues)
-        quiet = read_set.rings is not None and not any(queue.lanes for queue in left_over)
+        quiet = read_set.rings is not None and not any(queue.profiles for queue in left_over)
         drained_through = (
             {"drained_through": read_set.rings, "waiting": NOBODY} if quiet else {"waiting": SOMEBODY}
         )
@@ -767,8 +780,8 @@ class WaitingRoom:
             for waiting in read_set.snapshot.queues
             if (waiting.queue.tier, waiting.queue.tenant_id) not in after
         ]
-        changed = [queue for queue in after.values() if queue.lanes]
-        waiting = [*kept, *self._with_places(changed, policy, known, now)]
+        changed = [queue for queue in after.values() if queue.profiles]
+        waiting = [*kept, *self._with_entries(changed, policy, known, now)]
         waiting.sort(key=lambda one: (one.queue.tier, one.queue.tenant_id))
         snapshot = replace(read_set.snapshot, ledger=known, queues=tuple(waiting))
         if _needs_holders(waiting, policy, now):
@@ -782,13 +795,13 @@ class WaitingRoom:
         admits them.
         """
         before = after = group[0].queue
-        for name in {decision.place.lane for decision in group}:
-            gone = [decision.place for decision in group if decision.place.lane == name]
+        for name in {decision.entry.profile for decision in group}:
+            gone = [decision.entry for decision in group if decision.entry.profile == name]
             after = self._without(after, *gone)
         for decision in group:
             after = holding(
                 after,
-                decision.place.request_id,
+                decision.entry.request_id,
                 charge=decision.charge,
                 reserved_usd=decision.reserved_usd,
                 admitted_at=now,
@@ -798,9 +811,9 @@ class WaitingRoom:
         assert tier is not None, "decide admits only tiers of the policy"
         writes = self._refile(before, after, now)
         for decision in group:
-            read_along = read_set.requests.get(decision.place.request_id)
+            read_along = read_set.requests.get(decision.entry.request_id)
             writes.append(self._admit_request(decision, tier, now, month, read_along))
-            writes.append(self._delete_place(before, decision.place))
+            writes.append(self._delete_entry(before, decision.entry))
         return replace(after, revision=before.revision + 1, parked_for=None), writes
 
     def _admit_request(
@@ -810,7 +823,7 @@ class WaitingRoom:
         runtime_max = decision.runtime_max or tier.runtime_max
         same = tuple(Is(name, read_along[name]) for name in ("content", "attempt")) if read_along else ()
         return Update(
-            request_key(decision.place.request_id),
+            request_key(decision.entry.request_id),
             set={
                 "state": State.ADMITTED.value,
                 "activity": State.ADMITTED.value,
@@ -842,7 +855,7 @@ class WaitingRoom:
         Raises Conflict when they exceed a limit by themselves: a count that does not exist yet passes any bound.
         """
         ledger = read_set.snapshot.ledger
-        counts = _counts((decision.queue.tier, decision.place.lane) for decision in admissions)
+        counts = _counts((decision.queue.tier, decision.entry.profile) for decision in admissions)
         limits = _limits(policy)
         if any(count > limits.get(name, count) for name, count in counts.items()):
             raise Conflict("more slots than the limits allow")
@@ -944,7 +957,7 @@ class WaitingRoom:
         found: dict[Key, TenantQueue] = {}
         for tier in policy.tiers:
             partition = f"tier#{tier.name}"
-            page = self.store.query("ready", partition, above="shelf|", below="wants|~", limit=1)
+            page = self.store.query("ready", partition, above="needs-budget|", below="parked|~", limit=1)
             if page.complete and not page.items:
                 continue
             for above, below in _unpark_ranges(tier, policy, month, ledger, now):
@@ -1137,7 +1150,7 @@ class WaitingRoom:
         Where less comes back than was spent, what others decided on the account before does not hold any more.
         With `waits`, something waits in the queues that it is about.
         """
-        counts = _counts((request.tier, request.lane) for request in requests)
+        counts = _counts((request.tier, request.profile) for request in requests)
         money: dict[str, Decimal] = {}
         taken: dict[str, Decimal] = {}
         for request in requests:
@@ -1180,7 +1193,7 @@ class WaitingRoom:
                     after = self._released(after, request, spent, policy, now)
             after, owed = _warned(before, after, policy, now)
             writes += [*self._refile(before, after, now), *owed]
-            waits = waits or bool(after.lanes)
+            waits = waits or bool(after.profiles)
         return writes + bookings(list(executions.values()), found, now, self._expiry(now)), waits
 
     def _released(
@@ -1254,18 +1267,18 @@ class WaitingRoom:
             reserved_usd=Decimal(0),
             runtime_max_seconds=None,
             charge=1,
-            history=noted(known, State.QUEUED, now, reason),
+            history=with_change(known, State.QUEUED, now, reason),
             failures=known.failures + failed,
             data_bytes=known.data_bytes if data_bytes is None else data_bytes,
         )
         if tier is not None and data_bytes is not None:
-            queued = replace(queued, lane=str(policy.lane_for(tier, known.algorithm, data_bytes)))
+            queued = replace(queued, profile=str(policy.profile_for(tier, known.algorithm, data_bytes)))
         executions = [] if execution is None else [execution]
         slot, past = queue_key(known.tier, known.tenant_id), past_key(known.tenant_id, known.data_set)
-        where = place_key(known.tier, known.tenant_id, known.data_set, _alone(known))
+        where = entry_key(known.tier, known.tenant_id, known.data_set, _alone(known))
         keys = list(dict.fromkeys([where, slot, past, *booking_keys(executions)]))
         found = dict(zip(keys, self.store.get(*keys), strict=True))
-        place, item = found[where], found[slot]
+        entry, item = found[where], found[slot]
         before = _queue(item, known.tier, known.tenant_id)
         after = self._released(before, known, spent_usd(execution), policy, now)
         after, owed = _warned(before, after, policy, now)
@@ -1278,14 +1291,14 @@ class WaitingRoom:
             _claim_of(known),
             Absent("stop_asked_at"),
         )
-        holder = self._holder(place, known.request_id)
+        holder = self._holder(entry, known.request_id)
         if holder is None:
             self._settle(
                 [Put(request_key(queued.request_id), self._item(queued), still)],
                 gives_back,
                 [
-                    self._put_place(queued, replaces=None),
-                    *self._refile(before, joined(after, place_of(queued)), now),
+                    self._put_entry(queued, replaces=None),
+                    *self._refile(before, joined(after, entry_of(queued)), now),
                     *owed,
                 ],
             )
@@ -1303,8 +1316,8 @@ class WaitingRoom:
             ],
             gives_back,
             [
-                self._put_place(winner, replaces=holder.request_id),
-                *self._refile(before, joined(self._without(after, place_of(holder)), place_of(winner)), now),
+                self._put_entry(winner, replaces=holder.request_id),
+                *self._refile(before, joined(self._without(after, entry_of(holder)), entry_of(winner)), now),
                 *owed,
             ],
         )
@@ -1359,14 +1372,14 @@ class WaitingRoom:
         return self._retried(lambda: self._cancel_once(request, now, reason))
 
     def _cancel_once(self, request: Request, now: datetime, reason: str | None) -> bool:
-        place, item = self.store.get(
-            place_key(request.tier, request.tenant_id, request.data_set, _alone(request)),
+        entry, item = self.store.get(
+            entry_key(request.tier, request.tenant_id, request.data_set, _alone(request)),
             queue_key(request.tier, request.tenant_id),
         )
-        if place is None or place["request_id"] != request.request_id:
+        if entry is None or entry["request_id"] != request.request_id:
             return False
         queue = _queue(item, request.tier, request.tenant_id)
-        held = place_from(place)
+        held = entry_from(entry)
         self._write(
             Update(
                 request_key(request.request_id),
@@ -1381,7 +1394,7 @@ class WaitingRoom:
                 append=_append(State.CANCELLED, now, reason or ""),
                 when=(Is("state", State.QUEUED.value),),
             ),
-            self._delete_place(queue, held),
+            self._delete_entry(queue, held),
             *self._refile(queue, self._without(queue, held), now),
         )
         return True
@@ -1394,7 +1407,7 @@ class WaitingRoom:
 
     def _backlog(self, tier: TierPolicy, policy: Policy) -> Backlog:
         queues = {queue.tenant_id: queue for queue in self._all_queues(tier.name)}.values()
-        heads = [lane.head.arrived_at for queue in queues for lane in queue.lanes.values()]
+        heads = [profile.head.arrived_at for queue in queues for profile in queue.profiles.values()]
         reasons = [queue.parked_for for queue in queues if queue.parked_for]
         return Backlog(
             waiting=sum(queue.waiting for queue in queues),
@@ -1437,7 +1450,7 @@ class WaitingRoom:
 
     def waiting_of(self, tier: str, tenant_id: str, *, limit: int = 100) -> list[Request]:
         """Return the first of a tenant's waiting requests in a tier, as they are now."""
-        items = listed(self.store, "scheduler", f"places#{tier}#{tenant_id}", page=limit)
+        items = listed(self.store, "scheduler", f"entries#{tier}#{tenant_id}", page=limit)
         return self.get_all([item["request_id"] for item in islice(items, limit)])
 
     def forget_queue(self, tier: str, tenant_id: str) -> bool:
@@ -1534,7 +1547,9 @@ class WaitingRoom:
                 break
         else:
             return {}
-        wrong = _difference(_counts((request.tier, request.lane) for request in requests), _ledger_counts(after))
+        wrong = _difference(
+            _counts((request.tier, request.profile) for request in requests), _ledger_counts(after)
+        )
         held = {request.request_id for request in requests}
         stale = [queue for queue in holding if not held.issuperset(queue["holders"])]
         if not wrong and not stale:
@@ -1650,21 +1665,21 @@ class WaitingRoom:
         items = self.store.get(*map(request_key, wanted)) if wanted else []
         return {item["request_id"]: request_from(item) for item in items if item is not None}
 
-    def _places(self, queue: TenantQueue, lane: str, *, limit: int) -> tuple[Place, ...]:
-        places = f"places#{queue.tier}#{queue.tenant_id}"
-        items = listed(self.store, "ready", places, above=f"{lane}|", below=f"{lane}|~", page=limit)
-        return tuple(map(place_from, islice(items, limit))) or (queue.lanes[lane].head,)
+    def _entries(self, queue: TenantQueue, profile: str, *, limit: int) -> tuple[QueueEntry, ...]:
+        entries = f"entries#{queue.tier}#{queue.tenant_id}"
+        items = listed(self.store, "ready", entries, above=f"{profile}|", below=f"{profile}|~", page=limit)
+        return tuple(map(entry_from, islice(items, limit))) or (queue.profiles[profile].head,)
 
-    def _without(self, queue: TenantQueue, *gone: Place) -> TenantQueue:
+    def _without(self, queue: TenantQueue, *gone: QueueEntry) -> TenantQueue:
         """Return the queue without some places of a lane; reads who is next where the queue does not say."""
-        lane = gone[0].lane
-        rest: list[Place] = []
-        if lane not in queue.lanes or queue.lanes[lane].waiting < len(gone):
+        profile = gone[0].profile
+        rest: list[QueueEntry] = []
+        if profile not in queue.profiles or queue.profiles[profile].waiting < len(gone):
             raise Conflict("the queue and its places were read at different times")
-        if queue.lanes[lane].waiting > len(gone) and not staying(queue, gone):
-            ids = {place.request_id for place in gone}
-            found = self._places(queue, lane, limit=len(gone) + HEAD_ENTRIES_MAX)
-            rest = [place for place in found if place.request_id not in ids]
+        if queue.profiles[profile].waiting > len(gone) and not staying(queue, gone):
+            ids = {entry.request_id for entry in gone}
+            found = self._entries(queue, profile, limit=len(gone) + HEAD_ENTRIES_MAX)
+            rest = [entry for entry in found if entry.request_id not in ids]
             if not rest:
                 raise Conflict("the queue moved while it was read")
         return left(queue, gone, rest)
@@ -1676,35 +1691,35 @@ class WaitingRoom:
         after = trimmed(replace(after, revision=before.revision + 1))
         if parked_under is None:
             after = replace(after, parked_for=None)
-        entries = _entries(after, now, parked_under)
+        filings = _filings(after, now, parked_under)
         item = queue_item(after)
-        first, *others = entries or [("", "")]
+        first, *others = filings or [("", "")]
         unchanged = Is("revision", before.revision) if before.revision else Absent("revision")
         filed = {"ready": first[1]} if first[1] else {}
         filed |= {"holding": after.tenant_id} if after.holders else {}
         writes: list[Write] = [Put(queue_key(after.tier, after.tenant_id), item | filed, (unchanged,))]
         writes += [
-            Put(queue_key(after.tier, after.tenant_id, lane), item | {"ready": ready, "copy": True})
-            for lane, ready in others
+            Put(queue_key(after.tier, after.tenant_id, profile), item | {"ready": ready, "copy": True})
+            for profile, ready in others
         ]
-        stale = set(sorted(before.lanes)[1:]) - {lane for lane, _ in others}
-        writes += [Delete(queue_key(after.tier, after.tenant_id, lane)) for lane in sorted(stale)]
+        stale = set(sorted(before.profiles)[1:]) - {profile for profile, _ in others}
+        writes += [Delete(queue_key(after.tier, after.tenant_id, profile)) for profile in sorted(stale)]
         return writes
 
-    def _put_place(self, request: Request, *, replaces: str | None) -> Put:
-        place = place_of(request)
-        ready = f"{place.lane}|{stamp(place.due_at)}|{stamp(place.arrived_at)}|{place.request_id}"
+    def _put_entry(self, request: Request, *, replaces: str | None) -> Put:
+        entry = entry_of(request)
+        ready = f"{entry.profile}|{stamp(entry.due_at)}|{stamp(entry.arrived_at)}|{entry.request_id}"
         return Put(
-            place_key(request.tier, request.tenant_id, request.data_set, _alone(request)),
-            place_item(place) | {"ready": ready},
+            entry_key(request.tier, request.tenant_id, request.data_set, _alone(request)),
+            entry_item(entry) | {"ready": ready},
             (Absent("pk"),) if replaces is None else (Is("request_id", replaces),),
         )
 
-    def _delete_place(self, queue: TenantQueue, place: Place) -> Delete:
-        alone = place.request_id if place.alone else None
+    def _delete_entry(self, queue: TenantQueue, entry: QueueEntry) -> Delete:
+        alone = entry.request_id if entry.alone else None
         return Delete(
-            place_key(queue.tier, queue.tenant_id, place.data_set, alone),
-            (Is("request_id", place.request_id),),
+            entry_key(queue.tier, queue.tenant_id, entry.data_set, alone),
+            (Is("request_id", entry.request_id),),
         )
 
     def _item(self, request: Request) -> Item:
@@ -1734,9 +1749,9 @@ def settled(request: Request, waiting: Request, policy: Policy, now: datetime) -
     ours = newest(request.uploads)
     comes = content.key == ours.key and (content_item(content) == content_item(ours) or before.key != content.key)
     winner, loser = (request, waiting) if comes else (waiting, request)
-    size = content.size_bytes if content != winner.content or not winner.lane else winner.data_bytes
+    size = content.size_bytes if content != winner.content or not winner.profile else winner.data_bytes
     tier = policy.tier(winner.tier)
-    lane = str(policy.lane_for(tier, winner.algorithm, size)) if tier else winner.lane
+    profile = str(policy.profile_for(tier, winner.algorithm, size)) if tier else winner.profile
     winner = replace(
         winner,
         content=content,
@@ -1744,7 +1759,7 @@ def settled(request: Request, waiting: Request, policy: Policy, now: datetime) -
         arrived_at=min(request.arrived_at, waiting.arrived_at),
         due_at=request.due_at,
         data_bytes=size,
-        lane=winner.lane if size == winner.data_bytes and winner.lane else lane,
+        profile=winner.profile if size == winner.data_bytes and winner.profile else profile,
         supersedes=loser.request_id if comes else winner.supersedes,
     )
     return winner, replace(
@@ -1753,7 +1768,7 @@ def settled(request: Request, waiting: Request, policy: Policy, now: datetime) -
         superseded_by=winner.request_id,
         finished_at=now,
         admitted_at=loser.admitted_at,
-        history=noted(loser, State.SUPERSEDED, now, f"by {winner.request_id}"),
+        history=with_change(loser, State.SUPERSEDED, now, f"by {winner.request_id}"),
     )
 
 
@@ -1778,7 +1793,7 @@ def ledger_from(item: Item | None) -> Ledger:
         reserved_in={n.removeprefix(_RESERVED): Decimal(v) for n, v in values.items() if n.startswith(_RESERVED)},
         used=int(values.get("used", 0)),
         used_by_tier=prefixed(_USED_IN),
-        used_by_pool=prefixed(_USED_OF),
+        used_by_resource=prefixed(_USED_OF),
         paused=bool(values.get("paused", False)),
         paused_tiers=frozenset(values.get("paused_tiers", ())),
         virtual_time_by_tier=prefixed(_FLOOR),
@@ -1843,7 +1858,7 @@ def _hinted_queues(hints: Sequence[Hint], found: Items) -> list[TenantQueue]:
     """Return the queues that are named and in which something waits that passes look at."""
     items = [found[key] for key in dict.fromkeys(queue_key(hint.tier, hint.tenant_id) for hint in hints)]
     queues = [queue_from(item) for item in items if item]
-    queues = [queue for queue in queues if queue.lanes and not queue.paused and not queue.parked_for]
+    queues = [queue for queue in queues if queue.profiles and not queue.paused and not queue.parked_for]
     return sorted(queues, key=lambda queue: (queue.tier, queue.tenant_id))
 
 
@@ -1851,7 +1866,7 @@ def _enlist_keys(submission: Submission) -> tuple[Key, Key, Key, Key]:
     """Return where request, place, queue and past of a submission stand."""
     return (
         request_key(submission.request_id),
-        place_key(submission.tier, submission.tenant_id, submission.data_set, _alone(submission)),
+        entry_key(submission.tier, submission.tenant_id, submission.data_set, _alone(submission)),
         queue_key(submission.tier, submission.tenant_id),
         past_key(submission.tenant_id, submission.data_set),
     )
@@ -1864,17 +1879,17 @@ def _packed(wishes: Sequence[Wish], plain: Sequence[int], found: Items, policy: 
         return queue_key(wishes[number].submission.tier, wishes[number].submission.tenant_id)
 
     part: list[int] = []
-    lanes: dict[Key, set[str]] = {}
+    profiles: dict[Key, set[str]] = {}
     counted: dict[Key, int] = {}
     """Queue → the items of it that the part writes."""
     actions, size = 1, 0  # the bell
-    base = {key: bytes_of(item) for key, item in found.items() if item and "lanes" in item}
+    base = {key: bytes_of(item) for key, item in found.items() if item and "profiles" in item}
     for number in sorted(plain, key=lambda number: queue_of(number).values):
         one, key = wishes[number].submission, queue_of(number)
         tier = policy.tier(one.tier)
         assert tier is not None, "the policy has the tier of what is plain"
-        known = lanes.setdefault(key, set((found[key] or {}).get("lanes", ())))
-        known.add(str(policy.lane_for(tier, one.algorithm, one.content.size_bytes)))
+        known = profiles.setdefault(key, set((found[key] or {}).get("profiles", ())))
+        known.add(str(policy.profile_for(tier, one.algorithm, one.content.size_bytes)))
         needed = 2 + len(known) - counted.get(key, 0)
         taken = ENLISTED_BYTES + (len(known) - counted.get(key, 0)) * base.get(key, 0)
         if part and (actions + needed > ACTIONS_MAX or size + taken > TRANSACTION_BYTES_MAX):
@@ -1949,14 +1964,14 @@ def request_key(request_id: str) -> Key:
     return Key("requests", (("request_id", request_id),))
 
 
-def queue_key(tier: str, tenant_id: str, lane: str = "") -> Key:
-    sk = f"tenant#{tenant_id}#{lane}" if lane else f"tenant#{tenant_id}"
+def queue_key(tier: str, tenant_id: str, profile: str = "") -> Key:
+    sk = f"tenant#{tenant_id}#{profile}" if profile else f"tenant#{tenant_id}"
     return Key("scheduler", (("pk", f"tier#{tier}"), ("sk", sk)))
 
 
-def place_key(tier: str, tenant_id: str, data_set: str, alone: str | None) -> Key:
+def entry_key(tier: str, tenant_id: str, data_set: str, alone: str | None) -> Key:
     sk = f"data_set#{data_set}#{alone}" if alone else f"data_set#{data_set}"
-    return Key("scheduler", (("pk", f"places#{tier}#{tenant_id}"), ("sk", sk)))
+    return Key("scheduler", (("pk", f"entries#{tier}#{tenant_id}"), ("sk", sk)))
 
 
 def _alone(request: Request | Submission) -> str | None:
@@ -1983,18 +1998,18 @@ def _queued(submission: Submission, wait: Wait, policy: Policy, tier: TierPolicy
         uploads=uploads_of(submission.content),
         data_bytes=size,
         algorithm=submission.algorithm,
-        lane=str(policy.lane_for(tier, submission.algorithm, size)),
-        history=(Entry(now, State.QUEUED, submission.cause.value),),
+        profile=str(policy.profile_for(tier, submission.algorithm, size)),
+        history=(StateChange(now, State.QUEUED, submission.cause.value),),
     )
 
 
 def _expected(request: Request, past: Sequence[PastRun], policy: Policy) -> Request:
     """Return a request with what its run is expected to take and to cost."""
     tier = policy.tier(request.tier)
-    if tier is None or not request.lane:
+    if tier is None or not request.profile:
         return request
-    lane = Lane.parse(request.lane)
-    return replace(request, expected=estimate(past, request.data_bytes, tier, lane, policy.prices))
+    profile = ResourceProfile.parse(request.profile)
+    return replace(request, expected=estimate(past, request.data_bytes, tier, profile, policy.prices))
 
 
 def spent_usd(execution: ExecutionRecord | None) -> Decimal:
@@ -2030,7 +2045,7 @@ def ended_on(state: State, tier: str, when: datetime) -> str:
 
 
 def _append(state: State, at: datetime, cause: str = "") -> dict[str, list[str]]:
-    return {"history": [entry_text(Entry(at, state, cause))]}
+    return {"history": [change_text(StateChange(at, state, cause))]}
 
 
 def _moved(policy: Policy, taken: Mapping[str, Decimal]) -> dict[str, int]:
@@ -2050,10 +2065,10 @@ def _forgotten(ledger: Ledger, month: str) -> tuple[str, ...]:
 def _parked_under(policy: Policy, month: str, parked: Parked) -> str:
     """Return under what a queue is set aside: what must change before it can go."""
     if parked.needs_usd is not None:
-        return f"wants|{_present(policy, month)}|{_millionths(parked.needs_usd)}|{parked.queue.tenant_id}"
+        return f"needs-budget|{_present(policy, month)}|{_millionths(parked.needs_usd)}|{parked.queue.tenant_id}"
     tenant_id = parked.queue.tenant_id
     turn = hashlib.sha256(tenant_id.encode()).hexdigest()[:2]
-    return f"shelf|{_present(policy, month)}|{turn}|{tenant_id}"
+    return f"parked|{_present(policy, month)}|{turn}|{tenant_id}"
 
 
 def _present(policy: Policy, month: str) -> str:
@@ -2069,38 +2084,38 @@ def _unpark_ranges(
 ) -> Iterator[tuple[str, str]]:
     """Yield the ranges of the index in which queues stand that may go again."""
     present = _present(policy, month)
-    for kind in ("shelf", "wants"):
+    for kind in ("parked", "needs-budget"):
         yield f"{kind}|", f"{kind}|{present}|"
         yield f"{kind}|{present}|~", f"{kind}|~"
     if tier.budget is None:
-        yield f"wants|{present}|", f"wants|{present}|~"
+        yield f"needs-budget|{present}|", f"needs-budget|{present}|~"
     else:
         account = f"{month} {tier.name}"
         taken = ledger.spent_in.get(account, Decimal(0)) + ledger.reserved_in.get(account, Decimal(0))
-        yield f"wants|{present}|", f"wants|{present}|{_millionths(tier.budget.limit_usd - taken)}|~"
+        yield f"needs-budget|{present}|", f"needs-budget|{present}|{_millionths(tier.budget.limit_usd - taken)}|~"
     turn = int(now.timestamp()) // 60 % 256
-    yield f"shelf|{present}|{turn:02x}|", f"shelf|{present}|{turn:02x}|~"
+    yield f"parked|{present}|{turn:02x}|", f"parked|{present}|{turn:02x}|~"
 
 
 def _parts(whole: Sequence[T], size: int) -> list[Sequence[T]]:
     return [whole[begin : begin + size] for begin in range(0, len(whole), size)]
 
 
-def _entries(queue: TenantQueue, now: datetime, parked_under: str | None) -> list[tuple[str, str]]:
+def _filings(queue: TenantQueue, now: datetime, parked_under: str | None) -> list[tuple[str, str]]:
     """Return lane and index key of each entry of a tenant queue; none while it waits for nothing."""
-    if not queue.lanes:
+    if not queue.profiles:
         return []
     if queue.paused:
-        return [("", f"held|{queue.tenant_id}")]
+        return [("", f"paused|{queue.tenant_id}")]
     if parked_under is not None:
         return [("", parked_under)]
-    return [(name, _entry(queue, queue.lanes[name].head, now)) for name in sorted(queue.lanes)]
+    return [(name, _filing(queue, queue.profiles[name].head, now)) for name in sorted(queue.profiles)]
 
 
-def _entry(queue: TenantQueue, head: Place, now: datetime) -> str:
+def _filing(queue: TenantQueue, head: QueueEntry, now: datetime) -> str:
     if head.due_at > now:
-        return f"later|{stamp(head.due_at)}|{head.lane}|{queue.tenant_id}"
-    return f"ready|{head.lane}|{max(queue.service_ms, 0):020d}|{stamp(head.arrived_at)}|{queue.tenant_id}"
+        return f"postponed|{stamp(head.due_at)}|{head.profile}|{queue.tenant_id}"
+    return f"ready|{head.profile}|{max(queue.service_ms, 0):020d}|{stamp(head.arrived_at)}|{queue.tenant_id}"
 
 
 def _full(ledger: Ledger, policy: Policy) -> bool:
@@ -2112,16 +2127,22 @@ def _full(ledger: Ledger, policy: Policy) -> bool:
 def _has_large(tier: TierPolicy, policy: Policy) -> bool:
     """Tell whether instances may have to be saved for a request of the tier, even while its slots are taken."""
     known = [choice for algorithm in policy.algorithms.values() for choice in algorithm.instances]
-    lanes = [Lane.of(choice) for choice in (*tier.instances, *known)]
-    return any(lane.instances > 1 and f"training/{lane.training}" in policy.instance_quotas for lane in lanes)
+    profiles = [ResourceProfile.of(choice) for choice in (*tier.instances, *known)]
+    return any(
+        profile.instances > 1 and f"training/{profile.training}" in policy.instance_quotas for profile in profiles
+    )
 
 
 def _needs_holders(waiting: Iterable[WaitingQueue], policy: Policy, now: datetime) -> bool:
     """Tell whether a request that needs several instances may have waited too long."""
     for queue in waiting:
         tier = policy.tier(queue.queue.tier)
-        for places in queue.places.values():
-            if tier and Lane.parse(places[0].lane).instances > 1 and now - places[0].arrived_at > tier.hold_age:
+        for entries in queue.entries.values():
+            if (
+                tier
+                and ResourceProfile.parse(entries[0].profile).instances > 1
+                and now - entries[0].arrived_at > tier.hold_age
+            ):
                 return True
     return False
 
@@ -2140,9 +2161,11 @@ def _by_queue(decisions: Iterable[Decision]) -> list[list[Decision]]:
 def _counts(holders: Iterable[tuple[str, str]]) -> dict[str, int]:
     """Return the ledger's attributes → what (tier, lane) pairs take."""
     counts: dict[str, int] = {}
-    for tier, lane in holders:
+    for tier, profile in holders:
         taken = {"used": 1, f"{_USED_IN}{tier}": 1}
-        taken |= {f"{_USED_OF}{pool}": units for pool, units in Lane.parse(lane).demand.items()}
+        taken |= {
+            f"{_USED_OF}{resource}": units for resource, units in ResourceProfile.parse(profile).demand.items()
+        }
         for name, units in taken.items():
             counts[name] = counts.get(name, 0) + units
     return counts
@@ -2152,13 +2175,13 @@ def _limits(policy: Policy) -> dict[str, int]:
     """Return the ledger's attributes → what they may not exceed."""
     limits = {"used": policy.running_max}
     limits |= {f"{_USED_IN}{tier.name}": tier.slots_max for tier in policy.tiers}
-    return limits | {f"{_USED_OF}{pool}": quota for pool, quota in policy.instance_quotas.items()}
+    return limits | {f"{_USED_OF}{resource}": quota for resource, quota in policy.instance_quotas.items()}
 
 
 def _ledger_counts(ledger: Ledger) -> dict[str, int]:
     counts = {"used": ledger.used}
     counts |= {f"{_USED_IN}{tier}": used for tier, used in ledger.used_by_tier.items()}
-    return counts | {f"{_USED_OF}{pool}": used for pool, used in ledger.used_by_pool.items()}
+    return counts | {f"{_USED_OF}{resource}": used for resource, used in ledger.used_by_resource.items()}
 
 
 def _difference(counted: Mapping[str, int], kept: Mapping[str, int]) -> dict[str, int]:

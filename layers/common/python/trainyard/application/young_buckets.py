@@ -30,8 +30,8 @@ def note_young(store: Store, tenant_id: str, now: datetime) -> None:
     Raises Conflict while others write the note.
     """
     until = now + YOUNG_FOR
-    noted = {"until": stamp(until), "expires_at": int(until.timestamp())}
-    store.transact([Update(_key(tenant_id), set=noted)])
+    with_change = {"until": stamp(until), "expires_at": int(until.timestamp())}
+    store.transact([Update(_key(tenant_id), set=with_change)])
 
 
 def note_looked(store: Store, bucket: YoungBucket, after: str | None, now: datetime) -> None:

@@ -160,11 +160,11 @@ class PolicyFile(_Strict):
     def _agrees(self) -> "PolicyFile":
         for name, tier in self.tiers.items():
             _check_tier(name, tier, self.running_max)
-        for pool in self.instance_quotas:
-            usage, slash, kind = pool.partition("/")
+        for resource in self.instance_quotas:
+            usage, slash, kind = resource.partition("/")
             if usage not in ("training", "processing") or not slash or not kind.startswith("ml."):
                 raise _Misplaced(
-                    ("instance_quotas", pool),
+                    ("instance_quotas", resource),
                     "must read training/ml.… or processing/ml.…, as SageMaker's quotas do",
                 )
         for tenant_id in self.tenants:

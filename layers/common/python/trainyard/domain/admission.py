@@ -19,8 +19,8 @@ from enum import StrEnum
 
 from trainyard.domain.budgets import Account, Reservation, least_usd, reservation
 from trainyard.domain.executions import month_of
-from trainyard.domain.policy import Lane, Policy, TierPolicy
-from trainyard.domain.queues import Place, TenantQueue
+from trainyard.domain.policy import Policy, ResourceProfile, TierPolicy
+from trainyard.domain.queues import QueueEntry, TenantQueue
 
 ENGINE_VERSION = 2
 """Moves whenever the same snapshot could be decided in another way; a test replays recorded passes."""
@@ -73,7 +73,7 @@ class Ledger:
     """The month to whose budgets admissions belong; it never goes back, whatever a clock says."""
     used: int = 0
     used_by_tier: Mapping[str, int] = field(default_factory=dict)
-    used_by_pool: Mapping[str, int] = field(default_factory=dict)
+    used_by_resource: Mapping[str, int] = field(default_factory=dict)
     paused: bool = False
     paused_tiers: frozenset[str] = frozenset()
     virtual_time_by_tier: Mapping[str, int] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class Holder:
     request_id: str
     tenant_id: str
     tier: str
-    lane: str
+    profile: str
     ends_by: datetime
     admitted_at: datetime | None = None
 
@@ -114,7 +114,7 @@ class WaitingQueue:
     """A tenant queue, and the first places of its lanes."""
 
     queue: TenantQueue
-    places: Mapping[str, tuple[Place, ...]]
+    entries: Mapping[str, tuple[QueueEntry, ...]]
     """Lane → the first places, in order, due or not; all there are unless `queue.lanes` counts more."""
 
 
@@ -134,7 +134,7 @@ class Snapshot:
 class Decision:
     """What becomes of the first request of a queue's lane, and why."""
 
-    place: Place
+    entry: QueueEntry
     queue: TenantQueue
     verdict: Verdict
     reason: Reason
@@ -249,11 +249,12 @@ class _Candidate:
         self.start_tag = self.queue.start_tag(now, self.weight)
         self.entitlement = 0.0
         self.has_credit = False
-        self.places = {name: list(places) for name, places in waiting.places.items() if places}
+        self.entries = {name: list(entries) for name, entries in waiting.entries.items() if entries}
         self.unseen = {
-            name: lane.waiting - len(waiting.places.get(name, ())) for name, lane in self.queue.lanes.items()
+            name: profile.waiting - len(waiting.entries.get(name, ()))
+            for name, profile in self.queue.profiles.items()
         }
-        self.lanes = {name: Lane.parse(name) for name in self.places}
+        self.profiles = {name: ResourceProfile.parse(name) for name in self.entries}
 
     @property
     def band(self) -> int:
@@ -274,9 +275,9 @@ class _Candidate:
 class CapacityHold:
     """A large request that instances are saved for: nobody may delay the moment at which it will fit."""
 
-    def __init__(self, candidate: _Candidate, place: Place, capacity: Mapping[str, int]) -> None:
-        self.candidate, self.place = candidate, place
-        needed = _resources(candidate.tier, Lane.parse(place.lane))
+    def __init__(self, candidate: _Candidate, entry: QueueEntry, capacity: Mapping[str, int]) -> None:
+        self.candidate, self.entry = candidate, entry
+        needed = _resources(candidate.tier, ResourceProfile.parse(entry.profile))
         self.demand = {name: units for name, units in needed.items() if name in capacity}
         self.capacity = capacity
         self.shadow_time: datetime | None = None
@@ -312,9 +313,9 @@ class CapacityHold:
                 self.extra[name] -= demand.get(name, 0)
 
 
-def _resources(tier: TierPolicy, lane: Lane) -> dict[str, int]:
+def _resources(tier: TierPolicy, profile: ResourceProfile) -> dict[str, int]:
     """Return all that an admission takes: a slot of the account and of the tier, and instances."""
-    return {"slots": 1, f"tier/{tier.name}": 1} | lane.demand
+    return {"slots": 1, f"tier/{tier.name}": 1} | profile.demand
 
 
 def _ends(
@@ -330,7 +331,7 @@ def _ends(
     found: list[tuple[datetime, dict[str, int]]] = []
     for holder in holders:
         tier = policy.tier(holder.tier)
-        frees = {"slots": 1, f"tier/{holder.tier}": 1} | Lane.parse(holder.lane).demand
+        frees = {"slots": 1, f"tier/{holder.tier}": 1} | ResourceProfile.parse(holder.profile).demand
         for name in unknown:
             unknown[name] -= frees.get(name, 0)
         ends_at = holder.ends_by if holder.ends_by > now else now + (tier.run_time_max if tier else longest)
@@ -347,7 +348,7 @@ class _Allocator:
         ledger = snapshot.ledger
         self.used: dict[str, int] = {"slots": ledger.used}
         self.used |= {f"tier/{name}": used for name, used in ledger.used_by_tier.items()}
-        self.used |= ledger.used_by_pool
+        self.used |= ledger.used_by_resource
         self.capacity = _capacity(ledger, policy, now)
         self.served = dict(ledger.served_by_tier)
         self.starts_from, self.starts_left = _allowance(ledger, policy, now)
@@ -364,7 +365,7 @@ class _Allocator:
         for tier in policy.tiers:
             self._entitle(tier)
         self.savings = self._savings(snapshot.holders)
-        self.saved = {pool: saving.place.request_id for pool, saving in self.savings.items()}
+        self.saved = {resource: saving.entry.request_id for resource, saving in self.savings.items()}
         if self._closed() in (Reason.ALL_PAUSED, Reason.ACCOUNT_LIMIT):
             self.saved = dict(ledger.saved)  # nothing was read that could change it
 
@@ -376,8 +377,8 @@ class _Allocator:
             return None
         below = [tier for tier in self.policy.tiers if self._taken(tier) < tier.quota and self._open(tier)]
         for saving in self.savings.values():
-            if saving.candidate.tier in below and self._obstacle(saving.candidate, saving.place) is None:
-                return self._admission(saving.candidate, saving.place)
+            if saving.candidate.tier in below and self._obstacle(saving.candidate, saving.entry) is None:
+                return self._admission(saving.candidate, saving.entry)
         for tier in sorted(below, key=self._need):
             picked = self._first(tier)
             if picked is not None:
@@ -415,16 +416,16 @@ class _Allocator:
             return 0
         total = 0
         for candidate in self._of(tier):
-            going = [name for name in candidate.places if self._head(candidate, name) is not None]
+            going = [name for name in candidate.entries if self._head(candidate, name) is not None]
             waiting = sum(self._due(candidate, name) for name in going)
             total += min(waiting, candidate.cap - candidate.running)
             if total >= enough:
                 break
         return total
 
-    def _due(self, candidate: _Candidate, lane: str) -> int:
+    def _due(self, candidate: _Candidate, profile: str) -> int:
         """Return how many of a lane's requests are due, taking what was not read for due."""
-        return sum(place.due_at <= self.now for place in candidate.places[lane]) + candidate.unseen[lane]
+        return sum(entry.due_at <= self.now for entry in candidate.entries[profile]) + candidate.unseen[profile]
 
     def _need(self, tier: TierPolicy) -> tuple[float, int, str]:
         """Order tiers: least used of the quota, then the one served longest ago."""
@@ -432,22 +433,22 @@ class _Allocator:
 
     def _first(self, tier: TierPolicy, *, borrowed: bool = False) -> Decision | None:
         """Return the admission of the tier's first queue that may go."""
-        best: tuple[tuple[int, int, datetime, str], _Candidate, Place] | None = None
+        best: tuple[tuple[int, int, datetime, str], _Candidate, QueueEntry] | None = None
         for candidate in self._of(tier):
-            places = [place for name in candidate.places if (place := self._head(candidate, name)) is not None]
-            if places:
-                place = min(places, key=lambda p: (p.arrived_at, p.request_id))
-                key = (candidate.band, candidate.start_tag, place.arrived_at, candidate.queue.tenant_id)
+            entries = [entry for name in candidate.entries if (entry := self._head(candidate, name)) is not None]
+            if entries:
+                entry = min(entries, key=lambda p: (p.arrived_at, p.request_id))
+                key = (candidate.band, candidate.start_tag, entry.arrived_at, candidate.queue.tenant_id)
                 if best is None or key < best[0]:
-                    best = (key, candidate, place)
+                    best = (key, candidate, entry)
         return None if best is None else self._admission(best[1], best[2], borrowed=borrowed)
 
-    def _head(self, candidate: _Candidate, lane: str) -> Place | None:
+    def _head(self, candidate: _Candidate, profile: str) -> QueueEntry | None:
         """Return the first place of a lane if it may go."""
-        places = candidate.places[lane]
-        if not places or self._obstacle(candidate, places[0]) is not None:
+        entries = candidate.entries[profile]
+        if not entries or self._obstacle(candidate, entries[0]) is not None:
             return None
-        return places[0]
+        return entries[0]
 
     # --- what is in the way ---------------------------------------------------------------------------------
 
@@ -468,60 +469,62 @@ class _Allocator:
             return Reason.TIER_PAUSED
         return Reason.MAINTENANCE if self.policy.closed_until(tier.name, self.now) else None
 
-    def _obstacle(self, candidate: _Candidate, place: Place) -> Reason | None:
+    def _obstacle(self, candidate: _Candidate, entry: QueueEntry) -> Reason | None:
         """Return what keeps a place of a queue from being admitted, its tier's slots aside."""
-        reason = self._own_obstacle(candidate, place)
+        reason = self._own_obstacle(candidate, entry)
         if reason is not None:
             return reason
-        demand = candidate.lanes[place.lane].demand
-        if any(self.used.get(pool, 0) + need > self._quota(pool) for pool, need in demand.items()):
+        demand = candidate.profiles[entry.profile].demand
+        if any(self.used.get(resource, 0) + need > self._quota(resource) for resource, need in demand.items()):
             return Reason.INSTANCE_QUOTA
-        if not all(saving.allows(*self._taking(candidate, place)) for saving in self._others(place)):
+        if not all(saving.allows(*self._taking(candidate, entry)) for saving in self._others(entry)):
             return Reason.SAVED_FOR_LARGE
         return None
 
-    def _own_obstacle(self, candidate: _Candidate, place: Place) -> Reason | None:
+    def _own_obstacle(self, candidate: _Candidate, entry: QueueEntry) -> Reason | None:
         """Return what in the tenant's own limits is in the way."""
         if candidate.queue.paused:
             return Reason.TENANT_PAUSED
-        if place.due_at > self.now:
+        if entry.due_at > self.now:
             return Reason.NOT_DUE
-        if self.policy.lacking(candidate.lanes[place.lane]) is not None:
+        if self.policy.lacking(candidate.profiles[entry.profile]) is not None:
             return Reason.NEVER_FITS
         if candidate.running >= candidate.cap:
             return Reason.TENANT_CAP
-        return self._unaffordable(candidate, place)
+        return self._unaffordable(candidate, entry)
 
-    def _unaffordable(self, candidate: _Candidate, place: Place) -> Reason | None:
+    def _unaffordable(self, candidate: _Candidate, entry: QueueEntry) -> Reason | None:
         """Return which budget is in the way."""
         own, shared = candidate.account(), self._tier_account(candidate.tier)
-        if self._reservation(candidate, place, own + shared) is not None:
+        if self._reservation(candidate, entry, own + shared) is not None:
             return None
-        if candidate.lanes[place.lane].rates(self.policy.prices) is None:
+        if candidate.profiles[entry.profile].rates(self.policy.prices) is None:
             return Reason.PRICE_UNKNOWN
-        short = shared and self._needs_usd(candidate, place) > shared[0].left_usd
-        return Reason.TIER_BUDGET if short and self._reservation(candidate, place, own) else Reason.BUDGET
+        short = shared and self._needs_usd(candidate, entry) > shared[0].left_usd
+        return Reason.TIER_BUDGET if short and self._reservation(candidate, entry, own) else Reason.BUDGET
 
-    def _reservation(self, candidate: _Candidate, place: Place, accounts: list[Account]) -> Reservation | None:
+    def _reservation(
+        self, candidate: _Candidate, entry: QueueEntry, accounts: list[Account]
+    ) -> Reservation | None:
         return reservation(
-            candidate.lanes[place.lane],
+            candidate.profiles[entry.profile],
             candidate.tier,
             self.policy.prices,
             accounts,
-            job_seconds=place.job_seconds,
-            usd_p90=place.usd_p90,
+            job_seconds=entry.job_seconds,
+            usd_p90=entry.usd_p90,
         )
 
-    def _needs_usd(self, candidate: _Candidate, place: Place) -> Decimal:
+    def _needs_usd(self, candidate: _Candidate, entry: QueueEntry) -> Decimal:
         """Return what must be left of the budgets that are in a place's way for it to go."""
         accounts = candidate.account() + self._tier_account(candidate.tier)
         needed = least_usd(
-            candidate.lanes[place.lane],
+            candidate.profiles[entry.profile],
             candidate.tier,
             self.policy.prices,
             accounts,
-            job_seconds=place.job_seconds,
-            usd_p90=place.usd_p90,
+            job_seconds=entry.job_seconds,
+            usd_p90=entry.usd_p90,
         )
         assert needed is not None, "prices are known where a budget is in the way"
         return needed
@@ -529,20 +532,20 @@ class _Allocator:
     def _tier_account(self, tier: TierPolicy) -> list[Account]:
         return [] if tier.budget is None else [Account(tier.budget, self.committed[tier.name])]
 
-    def _quota(self, pool: str) -> float:
-        return self.capacity.get(pool, math.inf)
+    def _quota(self, resource: str) -> float:
+        return self.capacity.get(resource, math.inf)
 
-    def _others(self, place: Place) -> Iterator[CapacityHold]:
+    def _others(self, entry: QueueEntry) -> Iterator[CapacityHold]:
         """Yield the large requests that an admission must not delay: all, or for one of them those before it."""
         for saving in self.savings.values():
-            if saving.place.request_id == place.request_id:
+            if saving.entry.request_id == entry.request_id:
                 return
             yield saving
 
-    def _taking(self, candidate: _Candidate, place: Place) -> tuple[dict[str, int], datetime]:
+    def _taking(self, candidate: _Candidate, entry: QueueEntry) -> tuple[dict[str, int], datetime]:
         """Return what an admission takes, and until when at the latest."""
         return (
-            _resources(candidate.tier, candidate.lanes[place.lane]),
+            _resources(candidate.tier, candidate.profiles[entry.profile]),
             self.now + candidate.tier.run_time_max,
         )
 
@@ -553,66 +556,66 @@ class _Allocator:
         first of a tier that has waited long; of several tiers, the oldest.
         """
         found: dict[str, CapacityHold] = {}
-        for pool, large in self._large().items():
-            kept = [pair for pair in large if pair[1].request_id == self.ledger.saved.get(pool)]
+        for resource, large in self._large().items():
+            kept = [pair for pair in large if pair[1].request_id == self.ledger.saved.get(resource)]
             first = {
                 tier.name: min(pairs, key=lambda pair: (pair[0].band, pair[0].start_tag, pair[1].arrived_at))
                 for tier in self.policy.tiers
                 if (pairs := [pair for pair in large if pair[0].tier is tier])
             }
             oldest = sorted(first.values(), key=lambda pair: (pair[1].arrived_at, pair[1].request_id))
-            candidate, place = (kept or oldest)[0]
-            saving = CapacityHold(candidate, place, self.capacity)
+            candidate, entry = (kept or oldest)[0]
+            saving = CapacityHold(candidate, entry, self.capacity)
             saving.plan(self.used, holders, self.policy, self.now)
-            found[pool] = saving
-        ranked = sorted(found.items(), key=lambda item: (item[1].place.arrived_at, item[1].place.request_id))
+            found[resource] = saving
+        ranked = sorted(found.items(), key=lambda item: (item[1].entry.arrived_at, item[1].entry.request_id))
         return dict(ranked)
 
-    def _large(self) -> dict[str, list[tuple[_Candidate, Place]]]:
+    def _large(self) -> dict[str, list[tuple[_Candidate, QueueEntry]]]:
         """Return instance pool → large requests that have waited long and that their own limits allow."""
-        found: dict[str, list[tuple[_Candidate, Place]]] = {}
+        found: dict[str, list[tuple[_Candidate, QueueEntry]]] = {}
         for candidate in self.candidates:
-            for name, places in candidate.places.items():
-                lane = candidate.lanes[name]
-                pool = f"training/{lane.training}"
-                if lane.instances > 1 and pool in self.policy.instance_quotas:
-                    place = places[0]
-                    waited = self.now - place.arrived_at > candidate.tier.hold_age
-                    if waited and self._open(candidate.tier) and self._own_obstacle(candidate, place) is None:
-                        found.setdefault(pool, []).append((candidate, place))
+            for name, entries in candidate.entries.items():
+                profile = candidate.profiles[name]
+                resource = f"training/{profile.training}"
+                if profile.instances > 1 and resource in self.policy.instance_quotas:
+                    entry = entries[0]
+                    waited = self.now - entry.arrived_at > candidate.tier.hold_age
+                    if waited and self._open(candidate.tier) and self._own_obstacle(candidate, entry) is None:
+                        found.setdefault(resource, []).append((candidate, entry))
         return found
 
     # --- taking ---------------------------------------------------------------------------------------------
 
-    def _admission(self, candidate: _Candidate, place: Place, *, borrowed: bool = False) -> Decision:
-        lane = candidate.lanes[place.lane]
+    def _admission(self, candidate: _Candidate, entry: QueueEntry, *, borrowed: bool = False) -> Decision:
+        profile = candidate.profiles[entry.profile]
         accounts = candidate.account() + self._tier_account(candidate.tier)
-        reserved = self._reservation(candidate, place, accounts)
+        reserved = self._reservation(candidate, entry, accounts)
         assert reserved is not None, "what cannot be afforded has an obstacle"
-        demand = lane.demand
+        demand = profile.demand
         return Decision(
-            place=place,
+            entry=entry,
             queue=candidate.queue,
             verdict=Verdict.ADMIT,
             reason=Reason.SLOT_FREE,
             reserved_usd=reserved.usd,
             runtime_max=reserved.runtime_max if accounts else None,
-            charge=self.policy.charge(lane),
+            charge=self.policy.charge(profile),
             borrowed=borrowed,
-            backfilled=any(set(demand) & set(saving.demand) for saving in self._others(place)),
+            backfilled=any(set(demand) & set(saving.demand) for saving in self._others(entry)),
         )
 
     def take(self, decision: Decision) -> None:
         """Count an admission."""
         candidate = next(c for c in self.candidates if c.queue is decision.queue)
-        place = candidate.places[decision.place.lane].pop(0)
-        taken, ends_by = self._taking(candidate, place)
+        entry = candidate.entries[decision.entry.profile].pop(0)
+        taken, ends_by = self._taking(candidate, entry)
         for name, units in taken.items():
             self.used[name] = self.used.get(name, 0) + units
-        for saving in self._others(place):
+        for saving in self._others(entry):
             saving.note(taken, ends_by)
-        self.savings = {p: s for p, s in self.savings.items() if s.place.request_id != place.request_id}
-        self.saved = {pool: saving.place.request_id for pool, saving in self.savings.items()}
+        self.savings = {p: s for p, s in self.savings.items() if s.entry.request_id != entry.request_id}
+        self.saved = {resource: saving.entry.request_id for resource, saving in self.savings.items()}
         candidate.running += 1
         candidate.committed += decision.reserved_usd
         tier = candidate.tier
@@ -650,30 +653,30 @@ class _Allocator:
     def waits(self) -> Iterator[Decision]:
         """Yield why each lane waits in which something is left."""
         for candidate in self.candidates:
-            for places in candidate.places.values():
-                if places:
-                    reason = self._reason(candidate, places[0])
-                    needs = self._needs_usd(candidate, places[0]) if reason in _UNAFFORDABLE else Decimal(0)
+            for entries in candidate.entries.values():
+                if entries:
+                    reason = self._reason(candidate, entries[0])
+                    needs = self._needs_usd(candidate, entries[0]) if reason in _UNAFFORDABLE else Decimal(0)
                     yield Decision(
-                        place=places[0],
+                        entry=entries[0],
                         queue=candidate.queue,
                         verdict=Verdict.WAIT,
                         reason=reason,
                         reserved_usd=needs,
                     )
         for waiting in self.unknown:
-            for places_left in waiting.places.values():
-                for place in places_left[:1]:
+            for places_left in waiting.entries.values():
+                for entry in places_left[:1]:
                     yield Decision(
-                        place=place, queue=waiting.queue, verdict=Verdict.WAIT, reason=Reason.UNKNOWN_TIER
+                        entry=entry, queue=waiting.queue, verdict=Verdict.WAIT, reason=Reason.UNKNOWN_TIER
                     )
 
-    def _reason(self, candidate: _Candidate, place: Place) -> Reason:
+    def _reason(self, candidate: _Candidate, entry: QueueEntry) -> Reason:
         """Return the first thing in the way of a place, from the tenant's own to the account's."""
         tier = candidate.tier
         if self.ledger.paused:
             return Reason.ALL_PAUSED
-        reason = self._own_obstacle(candidate, place) or self._shut(tier) or self._obstacle(candidate, place)
+        reason = self._own_obstacle(candidate, entry) or self._shut(tier) or self._obstacle(candidate, entry)
         if reason is not None:
             return reason
         closed = self._closed()
@@ -691,7 +694,7 @@ class _Allocator:
             tags = [
                 candidate.start_tag
                 for candidate in self._of(tier)
-                if any(p and self._own_obstacle(candidate, p[0]) is None for p in candidate.places.values())
+                if any(p and self._own_obstacle(candidate, p[0]) is None for p in candidate.entries.values())
             ]
             if tags:
                 floors[tier.name] = max(min(tags), before.get(tier.name, 0))
@@ -699,9 +702,9 @@ class _Allocator:
 
     def again_at(self) -> datetime | None:
         """Return when time alone changes what may go."""
-        times = [p[0].due_at for c in self.candidates for p in c.places.values() if p]
+        times = [p[0].due_at for c in self.candidates for p in c.entries.values() if p]
         times = [due for due in times if due > self.now]
-        if self._closed() is Reason.START_RATE and any(p for c in self.candidates for p in c.places.values()):
+        if self._closed() is Reason.START_RATE and any(p for c in self.candidates for p in c.entries.values()):
             assert self.policy.starts_per_second is not None
             times.append(self.now + timedelta(seconds=1 / self.policy.starts_per_second))
         return min(times, default=None)

@@ -132,12 +132,12 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
             f"{' or '.join(algorithm.suffixes)}: rename or convert it",
             kind="format",
         )
-    lane = policy.lane_for(tier, algorithm.name, content.size_bytes)
-    pool = policy.lacking(lane)
-    if pool is not None:
+    profile = policy.profile_for(tier, algorithm.name, content.size_bytes)
+    resource = policy.lacking(profile)
+    if resource is not None:
         raise Refused(
-            f"it would need {lane.demand[pool]} instances of {pool}, and the policy's quota is "
-            f"{policy.instance_quotas[pool]}: the operator must raise it",
+            f"it would need {profile.demand[resource]} instances of {resource}, and the policy's quota is "
+            f"{policy.instance_quotas[resource]}: the operator must raise it",
             kind="instance quota",
         )
     largest = policy.data_bytes_max(tier, algorithm.name)

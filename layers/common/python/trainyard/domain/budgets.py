@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from trainyard.domain.policy import STOP_GRACE, Budget, BudgetMode, Lane, TierPolicy
+from trainyard.domain.policy import STOP_GRACE, Budget, BudgetMode, ResourceProfile, TierPolicy
 from trainyard.domain.prices import Prices, rounded_up
 
 RUNTIME_MIN = timedelta(minutes=1)
@@ -40,18 +40,18 @@ class Reservation:
     """Of each job of the run."""
 
 
-def cost_max_usd(lane: Lane, runtime_max: timedelta, prices: Prices) -> Decimal | None:
+def cost_max_usd(profile: ResourceProfile, runtime_max: timedelta, prices: Prices) -> Decimal | None:
     """Return what a run can cost at most: each job to the end of its stop's grace, volumes included.
 
     Lack of capacity is not tried again within a run (pipeline/author.py), so no job is paid twice.
     """
-    rates = lane.rates(prices)
+    rates = profile.rates(prices)
     seconds = int((runtime_max + STOP_GRACE).total_seconds())
     return None if rates is None else sum((rounded_up(rate * seconds) for rate in rates), Decimal(0))
 
 
 def reservation(
-    lane: Lane,
+    profile: ResourceProfile,
     tier: TierPolicy,
     prices: Prices,
     accounts: Iterable[Account],
@@ -67,22 +67,22 @@ def reservation(
     known = list(accounts)
     if not known:
         return Reservation(Decimal(0), tier.runtime_max)
-    least = least_usd(lane, tier, prices, known, job_seconds=job_seconds, usd_p90=usd_p90)
+    least = least_usd(profile, tier, prices, known, job_seconds=job_seconds, usd_p90=usd_p90)
     left = min(account.left_usd for account in known)
     if least is None or least > left:
         return None
-    worst = cost_max_usd(lane, tier.runtime_max, prices)
+    worst = cost_max_usd(profile, tier.runtime_max, prices)
     assert worst is not None, "prices are known"
     if _soft(known):
         return Reservation(least, tier.runtime_max)
     wanted = max(least, left / 2)
     if wanted >= worst:
         return Reservation(worst, tier.runtime_max)
-    return _shortened(lane, wanted, prices)
+    return _shortened(profile, wanted, prices)
 
 
 def least_usd(
-    lane: Lane,
+    profile: ResourceProfile,
     tier: TierPolicy,
     prices: Prices,
     accounts: Iterable[Account],
@@ -91,7 +91,7 @@ def least_usd(
     usd_p90: Decimal | None = None,
 ) -> Decimal | None:
     """Return what must be left of each budget for a run to be admitted; None when a price is unknown."""
-    worst = cost_max_usd(lane, tier.runtime_max, prices)
+    worst = cost_max_usd(profile, tier.runtime_max, prices)
     if worst is None or not (known := list(accounts)):
         return None if worst is None else Decimal(0)
     if _soft(known):
@@ -99,17 +99,17 @@ def least_usd(
     if not job_seconds:
         return worst
     jobs = max(timedelta(seconds=MARGIN * job_seconds), RUNTIME_MIN + STOP_GRACE)
-    least = cost_max_usd(lane, jobs - STOP_GRACE, prices)
+    least = cost_max_usd(profile, jobs - STOP_GRACE, prices)
     assert least is not None, "prices are known"
     return min(worst, least)
 
 
-def _shortened(lane: Lane, usd: Decimal, prices: Prices) -> Reservation:
+def _shortened(profile: ResourceProfile, usd: Decimal, prices: Prices) -> Reservation:
     """Return the longest runs' reservation that costs no more than an amount."""
-    rates = lane.rates(prices)
+    rates = profile.rates(prices)
     assert rates is not None, "prices are known"
     runtime_max = timedelta(seconds=int(usd / sum(rates, Decimal(0)))) - STOP_GRACE
-    while (cost := cost_max_usd(lane, runtime_max, prices)) is not None and cost > usd:
+    while (cost := cost_max_usd(profile, runtime_max, prices)) is not None and cost > usd:
         runtime_max -= timedelta(seconds=1)  # each job's cost is rounded up
     assert cost is not None, "prices are known"
     return Reservation(cost, runtime_max)

@@ -11,7 +11,7 @@ from itertools import combinations
 from statistics import median
 
 from trainyard.domain.budgets import cost_max_usd
-from trainyard.domain.policy import JOBS_OF_PROCESSING, JOBS_OF_TRAINING, MB, Lane, TierPolicy
+from trainyard.domain.policy import JOBS_OF_PROCESSING, JOBS_OF_TRAINING, MB, ResourceProfile, TierPolicy
 from trainyard.domain.prices import Prices, rounded_up
 from trainyard.domain.requests import Basis, Estimate
 
@@ -41,25 +41,27 @@ class PastRun:
     """Of its longest job."""
     usd: Decimal
     data_bytes: int
-    lane: str
+    profile: str
 
 
-def estimate(past: Sequence[PastRun], data_bytes: int, tier: TierPolicy, lane: Lane, prices: Prices) -> Estimate:
+def estimate(
+    past: Sequence[PastRun], data_bytes: int, tier: TierPolicy, profile: ResourceProfile, prices: Prices
+) -> Estimate:
     """Return what a run on so much data is expected to take and to cost.
 
     Robust: the line through the past runs of the same instances is the median of the slopes between any two of
     them (Theil-Sen), which three outliers of ten do not move; with data of one size it is the plain median. It
     goes beyond no maximum of the tier's: a line through small data says nothing certain of large ones.
     """
-    alike = [run for run in past if run.lane == str(lane)]
+    alike = [run for run in past if run.profile == str(profile)]
     if len(alike) < RUNS_NEEDED:
-        return _cold(data_bytes, tier, lane, prices, len(alike))
+        return _cold(data_bytes, tier, profile, prices, len(alike))
     longest = int(tier.run_time_max.total_seconds())
     sizes = [run.data_bytes for run in alike]
     seconds, p90 = _line(sizes, [run.seconds for run in alike], data_bytes)
     jobs, _ = _line(sizes, [run.job_seconds for run in alike], data_bytes)
     usd, usd_p90 = _line(sizes, [float(run.usd) for run in alike], data_bytes)
-    worst = cost_max_usd(lane, tier.runtime_max, prices)
+    worst = cost_max_usd(profile, tier.runtime_max, prices)
     most = Decimal("Infinity") if worst is None else worst
     return Estimate(
         seconds=min(round(seconds), longest),
@@ -109,13 +111,13 @@ def _line(sizes: Sequence[int], values: Sequence[float], size: int) -> tuple[flo
     return middle, middle * max(quantile(shares, 0.9), 1.0) if shares else middle
 
 
-def _cold(data_bytes: int, tier: TierPolicy, lane: Lane, prices: Prices, runs: int) -> Estimate:
+def _cold(data_bytes: int, tier: TierPolicy, profile: ResourceProfile, prices: Prices, runs: int) -> Estimate:
     """Return what is expected of a run without history, from its size and its tier."""
     limit = int(tier.runtime_max.total_seconds())
     job = min(round(COLD_SECONDS + COLD_SECONDS_PER_MB * data_bytes / MB), limit)
     late = min(round(job * SPREAD), limit)
     jobs = JOBS_OF_PROCESSING + JOBS_OF_TRAINING
-    rates = lane.rates(prices)
+    rates = profile.rates(prices)
     rate = None if rates is None else sum(rates, Decimal(0))
     return Estimate(
         seconds=jobs * job,

@@ -85,7 +85,7 @@ class ExecutionRecord:
     tier: str
     data_set: str
     algorithm: str
-    lane: str
+    profile: str
     month: str
     """In which it was admitted, "2026-11": to this month's budget and bill it belongs."""
     execution_arn: str

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.errors import Refused
-from trainyard.domain.policy import Lane, Policy, TierPolicy
+from trainyard.domain.policy import Policy, ResourceProfile, TierPolicy
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
 
@@ -91,7 +91,7 @@ def pipeline_parameters(
     if not tenant.owns(request.content.uri):
         raise Refused("its data lies outside the tenant's root, which has moved since: upload it again")
     settings = tenant.settings_for(request.data_set)
-    lane = Lane.parse(request.lane)
+    profile = ResourceProfile.parse(request.profile)
     where = Locations.of(tenant, request)
     return {
         "RequestId": request.request_id,
@@ -103,10 +103,10 @@ def pipeline_parameters(
         "InputBytes": str(request.data_bytes if data_bytes is None else data_bytes),
         "ModelOutputUri": where.models,
         "ReportOutputUri": where.reports,
-        "ProcessingInstanceType": lane.processing,
-        "TrainingInstanceType": lane.training,
-        "TrainingInstanceCount": str(lane.instances),
-        "TrainingVolumeSizeGB": str(lane.volume_gb),
+        "ProcessingInstanceType": profile.processing,
+        "TrainingInstanceType": profile.training,
+        "TrainingInstanceCount": str(profile.instances),
+        "TrainingVolumeSizeGB": str(profile.volume_gb),
         "MaxRuntimeSeconds": str(request.runtime_max_seconds or int(tier.runtime_max.total_seconds())),
         "JobRoleArn": tenant.role_arn,
         "ModelPackageGroupName": tenant.model_group,

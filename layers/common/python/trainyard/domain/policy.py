@@ -21,7 +21,7 @@ JOBS_OF_TRAINING = 1
 """Jobs of a run, one after the other: preprocess and evaluate process, train trains (pipeline/author.py)."""
 
 
-class Lane(NamedTuple):
+class ResourceProfile(NamedTuple):
     """What a run runs on; requests of one lane need the same, so that one of them stands for all."""
 
     processing: str
@@ -36,13 +36,13 @@ class Lane(NamedTuple):
         return f"{self.processing} {self.training} {self.instances} {self.volume_gb}"
 
     @classmethod
-    def parse(cls, text: str) -> "Lane":
+    def parse(cls, text: str) -> "ResourceProfile":
         """Return the lane that `str` wrote."""
         processing, training, instances, volume_gb = text.split(" ")
         return cls(processing, training, int(instances), int(volume_gb))
 
     @classmethod
-    def of(cls, choice: InstanceChoice) -> "Lane":
+    def of(cls, choice: InstanceChoice) -> "ResourceProfile":
         return cls(
             choice.processing_instance_type,
             choice.training_instance_type,
@@ -233,11 +233,11 @@ class Policy:
         known = self.catalogue.get(algorithm)
         return known.instances if known is not None and known.instances else tier.instances
 
-    def lane_for(self, tier: TierPolicy, algorithm: str, size_bytes: int) -> Lane:
+    def profile_for(self, tier: TierPolicy, algorithm: str, size_bytes: int) -> ResourceProfile:
         """Return the lane of the smallest choice that holds `size_bytes`; of the largest when none does."""
         choices = self.choices(tier, algorithm)
         fitting = (choice for choice in choices if size_bytes <= choice.data_mb_max * MB)
-        return Lane.of(next(fitting, choices[-1]))
+        return ResourceProfile.of(next(fitting, choices[-1]))
 
     def data_bytes_max(self, tier: TierPolicy, algorithm: str) -> int:
         """Return the largest upload that is taken."""
@@ -259,14 +259,16 @@ class Policy:
         own = self.tenant(tenant_id).running_max
         return tier.running_max_per_tenant if own is None else own
 
-    def charge(self, lane: Lane) -> int:
+    def charge(self, profile: ResourceProfile) -> int:
         """Return the units at which a run's time is charged: its instances where they are scarce, else 1."""
-        return lane.instances if f"training/{lane.training}" in self.instance_quotas else 1
+        return profile.instances if f"training/{profile.training}" in self.instance_quotas else 1
 
-    def lacking(self, lane: Lane) -> str | None:
+    def lacking(self, profile: ResourceProfile) -> str | None:
         """Return the instance pool whose whole quota is too small for the lane, or None."""
         quotas = self.instance_quotas
-        return next((pool for pool, need in lane.demand.items() if need > quotas.get(pool, need)), None)
+        return next(
+            (resource for resource, need in profile.demand.items() if need > quotas.get(resource, need)), None
+        )
 
     def closed_until(self, tier: str, now: datetime) -> datetime | None:
         """Return when the maintenance of a tier ends, None when there is none now."""

@@ -29,12 +29,12 @@ def milliseconds(when: datetime) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class QueueEntry:
     """A waiting request's place in its lane."""
 
     request_id: str
     data_set: str
-    lane: str
+    profile: str
     arrived_at: datetime
     due_at: datetime
     alone: bool = False
@@ -48,11 +48,11 @@ class Place:
         return (self.due_at, self.arrived_at, self.request_id)
 
 
-def place_of(request: Request) -> Place:
-    return Place(
+def entry_of(request: Request) -> QueueEntry:
+    return QueueEntry(
         request_id=request.request_id,
         data_set=request.data_set,
-        lane=request.lane,
+        profile=request.profile,
         arrived_at=request.arrived_at,
         due_at=request.due_at,
         alone=request.alone,
@@ -62,19 +62,19 @@ def place_of(request: Request) -> Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaneQueue:
+class ProfileQueue:
     """How many requests wait in a lane, and the first of them.
 
     A few stand in the queue's own item, so that nobody has to look for the next one at each admission.
     """
 
     waiting: int
-    head: Place
-    behind: tuple[Place, ...] = ()
+    head: QueueEntry
+    behind: tuple[QueueEntry, ...] = ()
     """Those right behind the head, in order; all there are, or some."""
 
     @property
-    def head_entries(self) -> tuple[Place, ...]:
+    def head_entries(self) -> tuple[QueueEntry, ...]:
         return (self.head, *self.behind)
 
     @property
@@ -110,7 +110,7 @@ class TenantQueue:
     paused: bool = False
     parked_for: str | None = None
     """Why the whole queue is set aside: no pass looks at it until something changes."""
-    lanes: Mapping[str, LaneQueue] = field(default_factory=dict)
+    profiles: Mapping[str, ProfileQueue] = field(default_factory=dict)
 
     @property
     def running(self) -> int:
@@ -119,12 +119,12 @@ class TenantQueue:
 
     @property
     def waiting(self) -> int:
-        return sum(lane.waiting for lane in self.lanes.values())
+        return sum(profile.waiting for profile in self.profiles.values())
 
     @property
     def at_rest(self) -> bool:
         """Whether nothing waits and nothing runs."""
-        return not self.lanes and not self.holders
+        return not self.profiles and not self.holders
 
     def committed_usd(self, month: str) -> Decimal:
         """Return what is spent and reserved of a month, or of the queue's own if that is a later one."""
@@ -141,38 +141,38 @@ def lifted(queue: TenantQueue, floor: int, credit: timedelta) -> TenantQueue:
     return replace(queue, service_ms=max(queue.service_ms, floor - credit // _MILLISECOND))
 
 
-def joined(queue: TenantQueue, place: Place) -> TenantQueue:
+def joined(queue: TenantQueue, entry: QueueEntry) -> TenantQueue:
     """Return the queue with one more place."""
-    lane = queue.lanes.get(place.lane)
-    if lane is None:
-        return _with_lane(queue, place.lane, _lane(1, [place]))
-    head_entries = list(lane.head_entries)
-    if lane.whole or place.order < head_entries[-1].order:
-        head_entries = sorted([*head_entries, place], key=lambda p: p.order)
-    return _with_lane(queue, place.lane, _lane(lane.waiting + 1, head_entries))
+    profile = queue.profiles.get(entry.profile)
+    if profile is None:
+        return _with_profile(queue, entry.profile, _profile_queue(1, [entry]))
+    head_entries = list(profile.head_entries)
+    if profile.whole or entry.order < head_entries[-1].order:
+        head_entries = sorted([*head_entries, entry], key=lambda p: p.order)
+    return _with_profile(queue, entry.profile, _profile_queue(profile.waiting + 1, head_entries))
 
 
-def left(queue: TenantQueue, gone: Iterable[Place], rest: Iterable[Place] = ()) -> TenantQueue:
+def left(queue: TenantQueue, gone: Iterable[QueueEntry], rest: Iterable[QueueEntry] = ()) -> TenantQueue:
     """Return the queue without some places of one lane; `rest` holds the first that stay, in order, where the
     queue itself does not know them (`staying`).
     """
-    places = list(gone)
-    name = places[0].lane
-    waiting = queue.lanes[name].waiting - len(places)
+    entries = list(gone)
+    name = entries[0].profile
+    waiting = queue.profiles[name].waiting - len(entries)
     if waiting == 0:
-        return _with_lane(queue, name, None)
-    return _with_lane(queue, name, _lane(waiting, staying(queue, places) or list(rest)))
+        return _with_profile(queue, name, None)
+    return _with_profile(queue, name, _profile_queue(waiting, staying(queue, entries) or list(rest)))
 
 
-def staying(queue: TenantQueue, gone: Iterable[Place]) -> list[Place]:
+def staying(queue: TenantQueue, gone: Iterable[QueueEntry]) -> list[QueueEntry]:
     """Return the first places of a lane that stay when some are gone, as far as the queue itself knows them."""
-    places = list(gone)
-    ids = {place.request_id for place in places}
-    return [place for place in queue.lanes[places[0].lane].head_entries if place.request_id not in ids]
+    entries = list(gone)
+    ids = {entry.request_id for entry in entries}
+    return [entry for entry in queue.profiles[entries[0].profile].head_entries if entry.request_id not in ids]
 
 
-def _lane(waiting: int, head_entries: list[Place]) -> LaneQueue:
-    return LaneQueue(waiting=waiting, head=head_entries[0], behind=tuple(head_entries[1:HEAD_ENTRIES_MAX]))
+def _profile_queue(waiting: int, head_entries: list[QueueEntry]) -> ProfileQueue:
+    return ProfileQueue(waiting=waiting, head=head_entries[0], behind=tuple(head_entries[1:HEAD_ENTRIES_MAX]))
 
 
 def in_month(queue: TenantQueue, month: str) -> TenantQueue:
@@ -245,11 +245,13 @@ def rebuilt(queue: TenantQueue, holders: Iterable[Request]) -> TenantQueue:
 
 def trimmed(queue: TenantQueue) -> TenantQueue:
     """Return the queue as it is kept: with so many places of each lane that all lanes together stay bounded."""
-    each = max(HEAD_ENTRIES_MAX // max(len(queue.lanes), 1), 1)
-    lanes = {name: replace(lane, behind=lane.behind[: each - 1]) for name, lane in queue.lanes.items()}
-    return replace(queue, lanes=lanes)
+    each = max(HEAD_ENTRIES_MAX // max(len(queue.profiles), 1), 1)
+    profiles = {
+        name: replace(profile, behind=profile.behind[: each - 1]) for name, profile in queue.profiles.items()
+    }
+    return replace(queue, profiles=profiles)
 
 
-def _with_lane(queue: TenantQueue, name: str, lane: LaneQueue | None) -> TenantQueue:
-    others = {other: known for other, known in queue.lanes.items() if other != name}
-    return replace(queue, lanes=others | ({name: lane} if lane else {}))
+def _with_profile(queue: TenantQueue, name: str, profile: ProfileQueue | None) -> TenantQueue:
+    others = {other: known for other, known in queue.profiles.items() if other != name}
+    return replace(queue, profiles=others | ({name: profile} if profile else {}))

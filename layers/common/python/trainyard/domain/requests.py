@@ -77,7 +77,7 @@ class KeyUploads:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StateChange:
     """A state that a request came into."""
 
     at: datetime
@@ -156,8 +156,8 @@ class Request:
     data_bytes: int = 0
     """The size by which its lane was chosen."""
     algorithm: str = ""
-    lane: str = ""
-    """What it runs on (policy.Lane); kept through policy changes, since its slot is counted by it."""
+    profile: str = ""
+    """What it runs on (policy.ResourceProfile); kept through policy changes, since its slot is counted by it."""
     attempt: int = 0
     """How often it was admitted."""
     failures: int = 0
@@ -172,7 +172,7 @@ class Request:
     """Of each of its jobs, while it holds a slot: its reservation follows from it. None for its tier's."""
     expected: Estimate | None = None
     """What its run was expected to take and to cost when it was enlisted."""
-    history: tuple[Entry, ...] = ()
+    history: tuple[StateChange, ...] = ()
     """Its life so far, oldest first; of a long one the middle is left out."""
     claimed_at: datetime | None = None
     """When the sweeper took its start over, to start it once more; what others met with this start no longer
@@ -220,9 +220,9 @@ class Outcome:
     """
 
 
-def noted(request: Request, state: State, at: datetime, cause: str = "") -> tuple[Entry, ...]:
+def with_change(request: Request, state: State, at: datetime, cause: str = "") -> tuple[StateChange, ...]:
     """Return the life of a request with one more state; the middle of a long one is left out."""
-    history = (*request.history, Entry(at, state, cause))
+    history = (*request.history, StateChange(at, state, cause))
     if len(history) <= HISTORY_BEGIN + HISTORY_END:
         return history
     return history[:HISTORY_BEGIN] + history[-HISTORY_END:]

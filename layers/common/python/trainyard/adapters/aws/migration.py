@@ -83,13 +83,13 @@ class S3Migration:
         with translated():
             head = s3.head_object(**at)
             kept = {name: head[name] for name in HEADERS if head.get(name)}
-            noted = {**head.get("Metadata", {}), COPIED: head.get("VersionId", "")}
+            with_change = {**head.get("Metadata", {}), COPIED: head.get("VersionId", "")}
             encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._estate.key_arns(target)[0]}
             s3.copy(
                 at | ({"VersionId": head["VersionId"]} if "VersionId" in head else {}),
                 target.bucket,
                 target.root + key,
-                ExtraArgs={"Metadata": noted, "MetadataDirective": "REPLACE"}
+                ExtraArgs={"Metadata": with_change, "MetadataDirective": "REPLACE"}
                 | kept
                 | (encrypted if key.startswith(RESULTS) else {}),
             )
