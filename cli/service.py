@@ -22,7 +22,7 @@ def status(deployment: Deployment, arguments: Namespace) -> Answer:
     rows = [
         {
             "tier": tier.name,
-            "slots_used": ledger.used_by_tier.get(tier.name, 0),
+            "slots_used": ledger.used_of_tier(tier.name),
             "slots": tier.quota,
             "running": sum(request.tier == tier.name for request in running),
             "waiting": backlog[tier.name].waiting,

@@ -84,7 +84,7 @@ REACHED = (
     "waits: TIER_BUDGET",
     "record put right",
     "told of money",
-    "waits: SAVED_FOR_LARGE",
+    "waits: CAPACITY_HOLD",
     "waits: INSTANCE_QUOTA",
     "waits: MAINTENANCE",
     "waits: START_RATE",

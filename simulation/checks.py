@@ -19,7 +19,7 @@ from trainyard.domain.admission import Ledger
 from trainyard.domain.budgets import Account, reservation
 from trainyard.domain.executions import month_of
 from trainyard.domain.names import parse_display_name
-from trainyard.domain.policy import Budget, BudgetMode, Policy, ResourceProfile, TierPolicy
+from trainyard.domain.policy import SLOTS, Budget, BudgetMode, Policy, ResourceProfile, TierPolicy
 from trainyard.domain.queues import QueueEntry, TenantQueue
 from trainyard.domain.requests import HOLDING, TERMINAL, Content, Request, State
 
@@ -46,7 +46,7 @@ class Checks:
     """Request → what was submitted under its name; a retraining delivered twice may find other data."""
     contents: dict[str, Content] = field(default_factory=dict)
     """Request → what was enlisted of that."""
-    ledger_before: Ledger = field(default_factory=lambda: Ledger(version=0))
+    ledger_before: Ledger = field(default_factory=lambda: Ledger(admission_version=0))
     requests: dict[str, Item] = field(default_factory=dict)
     queues: dict[tuple[str, str], TenantQueue] = field(default_factory=dict)
     drift: dict[str, int] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class Checks:
         if ledger.used > before.used and ledger.used > policy.running_max:
             raise Violation("I1", f"account: {ledger.used} of {policy.running_max}")
         for tier in policy.tiers:
-            used, was = ledger.used_by_tier.get(tier.name, 0), before.used_by_tier.get(tier.name, 0)
+            used, was = ledger.used_of_tier(tier.name), before.used_of_tier(tier.name)
             if used > was and used > tier.slots_max:
                 raise Violation("I1", f"tier {tier.name}: {used} of {tier.slots_max}")
             if used > was and used > tier.quota and was >= tier.quota and not self.drift:
@@ -149,13 +149,13 @@ class Checks:
             committed = ledger.spent_in.get(name, Decimal(0)) + ledger.reserved_in.get(name, Decimal(0))
             self._afford(f"tier {tier.name}", ledger.month, committed, tier.budget, grown)
         for resource, quota in policy.instance_quotas.items():
-            used, was = ledger.used_by_resource.get(resource, 0), before.used_by_resource.get(resource, 0)
+            used, was = ledger.usage.get(resource, 0), before.usage.get(resource, 0)
             if used > was and used > quota:
                 raise Violation("I1", f"{resource}: {used} of {quota}")
 
     def _lending(self, borrower: TierPolicy, ledger: Ledger, policy: Policy) -> None:
         kept = sum(
-            max(tier.quota - tier.lending_limit - ledger.used_by_tier.get(tier.name, 0), 0)
+            max(tier.quota - tier.lending_limit - ledger.used_of_tier(tier.name), 0)
             for tier in policy.tiers
             if tier is not borrower
         )
@@ -164,17 +164,15 @@ class Checks:
 
     def _counts(self, ledger: Ledger) -> None:
         """I2: the ledger and the tenant queues count the requests that hold a slot."""
-        counted: dict[str, int] = {"used": 0}
+        counted: dict[str, int] = {SLOTS: 0}
         by_queue: dict[tuple[str, str], int] = {}
         for item in self.requests.values():
             if item["state"] in ("ADMITTED", "RUNNING"):
-                counted["used"] += 1
-                counted[item["tier"]] = counted.get(item["tier"], 0) + 1
                 key = (item["tier"], item["tenant_id"])
                 by_queue[key] = by_queue.get(key, 0) + 1
-                for resource, units in ResourceProfile.parse(item["profile"]).demand.items():
+                for resource, units in ResourceProfile.parse(item["profile"]).demand(item["tier"]).items():
                     counted[resource] = counted.get(resource, 0) + units
-        kept = {"used": ledger.used} | dict(ledger.used_by_tier) | dict(ledger.used_by_resource)
+        kept = dict(ledger.usage)
         names = {*counted, *kept}
         if self.drift and all(kept.get(name, 0) == counted.get(name, 0) for name in names):
             self.drift = {}
@@ -211,16 +209,16 @@ class Checks:
         ledger = ledger_from(self.store.items.get(LEDGER))
         policy = self.policy_of[ledger.policy_version]
         shrunk = ledger.throttled_until is not None and now < ledger.throttled_until
-        if ledger.saved:
+        if ledger.capacity_holds:
             self._saved_goes(ledger, policy, now)
-        if ledger.paused or ledger.saved or shrunk or not _starts_allowed(ledger, policy, now):
+        if ledger.paused or ledger.capacity_holds or shrunk or not _starts_allowed(ledger, policy, now):
             return
         free = policy.running_max - ledger.unmanaged - ledger.used
         if free <= 0:
             return
         could = {tier.name: self._could_go(tier, ledger, policy, now) for tier in policy.tiers}
         for tier in policy.tiers:
-            used = ledger.used_by_tier.get(tier.name, 0)
+            used = ledger.used_of_tier(tier.name)
             if not could[tier.name] or used >= tier.slots_max:
                 continue
             if used < tier.quota:
@@ -238,8 +236,8 @@ class Checks:
         if not _starts_allowed(ledger, policy, now) or (ledger.throttled_until and now < ledger.throttled_until):
             return
         for tier in policy.tiers:
-            if ledger.used_by_tier.get(tier.name, 0) < tier.quota:
-                going = set(self._could_go(tier, ledger, policy, now)) & set(ledger.saved.values())
+            if ledger.used_of_tier(tier.name) < tier.quota:
+                going = set(self._could_go(tier, ledger, policy, now)) & set(ledger.capacity_holds.values())
                 if going:
                     raise Violation("I9", f"{sorted(going)[:2]} wait, though what was saved suffices")
 
@@ -282,7 +280,7 @@ class Checks:
             if request is None or request.state not in TERMINAL:
                 raise Violation("I7", f"request {request_id} is {request.state if request else 'lost'}")
         ledger = ledger_from(self.store.items.get(LEDGER))
-        counts: dict[str, Any] = {"used": ledger.used, **ledger.used_by_tier, **ledger.used_by_resource}
+        counts: dict[str, Any] = dict(ledger.usage)
         reserved = {str(key): queue.reserved_usd for key, queue in self.queues.items() if queue.reserved_usd}
         reserved |= {name: usd for name, usd in ledger.reserved_in.items() if usd}
         if any(counts.values()) or reserved:
@@ -404,9 +402,9 @@ def _fits(
     entry: QueueEntry, queue: TenantQueue, tier: TierPolicy, ledger: Ledger, policy: Policy, now: datetime
 ) -> bool:
     profile = ResourceProfile.parse(entry.profile)
-    for resource, need in profile.demand.items():
+    for resource, need in profile.instances_by_type.items():
         quota = policy.instance_quotas.get(resource)
-        if quota is not None and ledger.used_by_resource.get(resource, 0) + need > quota:
+        if quota is not None and ledger.usage.get(resource, 0) + need > quota:
             return False
     month = max(ledger.month, month_of(now))
     name = f"{month} {tier.name}"
@@ -428,7 +426,7 @@ def _job_cost(job: SimulatedJob, seconds: int) -> Decimal:
 
 
 def _reserve(tier: TierPolicy, ledger: Ledger, could_use: int) -> int:
-    idle = tier.quota - ledger.used_by_tier.get(tier.name, 0)
+    idle = tier.quota - ledger.used_of_tier(tier.name)
     return max(min(idle, max(idle - tier.lending_limit, could_use)), 0) if idle > 0 else 0
 
 

@@ -107,8 +107,8 @@ class Flow:
             plan = self.engine(snapshot, self.policy, _time(now))
             self.again = None if plan.again_at is None else (plan.again_at - BEGIN).total_seconds()
             if not plan.admissions:
-                if dict(plan.saved) != dict(snapshot.ledger.saved):
-                    self.room.remember_saved(plan, snapshot.ledger)
+                if dict(plan.capacity_holds) != dict(snapshot.ledger.capacity_holds):
+                    self.room.note_capacity_holds(plan, snapshot.ledger)
                 return found
             for decision in self.room.commit(plan, read_set, self.policy, _time(now)).admissions:
                 job = known[decision.entry.request_id]

@@ -36,7 +36,10 @@ def interest(data: bytes) -> tuple[int, int]:
     kept = decode_pass(data)
     kinds = {wait.reason for wait in kept.plan.waits}
     kinds_of_admission = {(a.borrowed, a.backfilled, a.charge > 1) for a in kept.plan.admissions}
-    return (len(kinds) + 2 * len(kinds_of_admission) + 3 * len(kept.plan.saved), len(kept.snapshot.queues))
+    return (
+        len(kinds) + 2 * len(kinds_of_admission) + 3 * len(kept.plan.capacity_holds),
+        len(kept.snapshot.queues),
+    )
 
 
 def main() -> int:

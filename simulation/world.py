@@ -50,7 +50,7 @@ from trainyard.domain.admission import Plan, Snapshot, decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed, Refused, TrainyardError
 from trainyard.domain.parameters import Defaults
-from trainyard.domain.policy import Policy, ResourceProfile
+from trainyard.domain.policy import SLOTS, Policy, ResourceProfile, tier_slots
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import TERMINAL, Content, Outcome, Request, State, Submission
 from trainyard.domain.tenants import Tenant, TrainOn
@@ -472,8 +472,10 @@ class World:
 
     def _reclaims(self, tier: str, report: PassReport) -> bool:
         """Tell whether a tier took back a slot while another one holds more than its quota."""
-        used = report.snapshot.ledger.used_by_tier
-        return any(used.get(other.name, 0) > other.quota for other in report.policy.tiers if other.name != tier)
+        ledger = report.snapshot.ledger
+        return any(
+            ledger.used_of_tier(other.name) > other.quota for other in report.policy.tiers if other.name != tier
+        )
 
     def reconciler(self) -> None:
         try:
@@ -707,10 +709,12 @@ class World:
     def _drift(self, tenant_id: str) -> None:
         """Count a slot as taken that nobody holds, as an edit by hand would."""
         tier = next(t.tier for t in self.scenario.tenants if t.tenant_id == tenant_id)
-        self.checks.drift = {"used": 1, tier: 1}
+        self.checks.drift = {SLOTS: 1, tier_slots(tier): 1}
         self.counts["ledger put wrong by hand"] += 1
         self.store.checks = None
-        self.store.transact([Update(LEDGER, add={"used": 1, f"used_in_{tier}": 1, "usage_version": 1})])
+        self.store.transact(
+            [Update(LEDGER, add={f"used/{SLOTS}": 1, f"used/{tier_slots(tier)}": 1, "usage_version": 1})]
+        )
         self.store.checks = self.checks
         self.checks.ledger_before = self._operator().ledger()
 
@@ -742,4 +746,4 @@ def older_decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admission
     left_out = {one.queue.tenant_id for one in plan.admissions if one not in own}
     # Why others of these queues wait rests on admissions that it does not make.
     waits = [wait for wait in plan.waits if wait.queue.tenant_id not in left_out]
-    return replace(plan, admissions=tuple(own), waits=tuple(waits), saved={})
+    return replace(plan, admissions=tuple(own), waits=tuple(waits), capacity_holds={})

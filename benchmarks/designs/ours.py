@@ -342,8 +342,8 @@ class Ours:
         return int(queued) + len(sent - requests.keys())
 
     def leaked(self) -> int:
-        held = self.room.ledger().used_by_tier
-        return self.harness.amiss({tier.name: held.get(tier.name, 0) for tier in self.policy.tiers})
+        ledger = self.room.ledger()
+        return self.harness.amiss({tier.name: ledger.used_of_tier(tier.name) for tier in self.policy.tiers})
 
 
 def _index_key(key: Key, item: Item | None, names: Sequence[str]) -> tuple[str, ...]:

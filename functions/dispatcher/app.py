@@ -91,7 +91,7 @@ def log_pass(report: PassReport, *, calls: int) -> None:
             "waits": len(report.plan.waits),
             "borrowed": sum(decision.borrowed for decision in report.admissions),
             "backfilled": sum(decision.backfilled for decision in report.admissions),
-            "saved_for": dict(report.plan.saved),
+            "capacity_holds": dict(report.plan.capacity_holds),
             "unparked": report.unparked,
             "conflicts": report.conflicts,
             "policy_version": report.policy.version,
@@ -117,7 +117,7 @@ def measure_backlog(report: PassReport, now: datetime) -> None:
         waiting = backlog[tier.name]
         oldest = waiting.oldest_arrived_at
         wait = (now - oldest).total_seconds() if oldest else 0.0
-        used = ledger.used_by_tier.get(tier.name, 0)
+        used = ledger.used_of_tier(tier.name)
         count("TierSlotsUsed", used, Tier=tier.name)
         count("TierSlotsLimit", tier.quota, Tier=tier.name)
         count("Waiting", waiting.waiting, Tier=tier.name)

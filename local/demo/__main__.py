@@ -160,7 +160,7 @@ class Demo:
         tiers: list[dict[str, Any]] = [
             {
                 "tier": tier.name,
-                "used": ledger.used_by_tier.get(tier.name, 0),
+                "used": ledger.used_of_tier(tier.name),
                 "quota": tier.quota,
                 "waiting": backlog[tier.name].waiting,
                 **{

@@ -215,7 +215,7 @@ def receipts_agree(facts: Facts) -> Result:
 
 def nothing_leaked(facts: Facts) -> Result:
     """No slot is held at rest, and the dead letters are the one event that made no sense."""
-    used = facts.ledger.used + sum(facts.ledger.used_by_tier.values())
+    used = sum(facts.ledger.usage.values())
     return Result(
         "no slot leaked, nothing lost",
         used == 0 and facts.dead_letters == {"trainyard-uploads-dlq": 1},

@@ -84,7 +84,7 @@ class Room:
 
     def used(self) -> tuple[int, dict[str, int]]:
         ledger = self.room.ledger()
-        return ledger.used, {name: used for name, used in ledger.used_by_tier.items() if used}
+        return ledger.used, {tier: used for tier in ledger.tiers if (used := ledger.used_of_tier(tier))}
 
 
 @pytest.fixture
@@ -322,7 +322,12 @@ def test_a_request_that_needs_other_instances_is_held_up_by_none_before_it(room:
     room.enlist(3, limits=TWO_LANES)
     assert room.admit(TWO_LANES) == [submission(1).request_id]
     ledger = room.room.ledger()
-    assert ledger.used_by_resource == {"training/ml.m5.large": 2, "processing/ml.t3.medium": 1}
+    assert ledger.usage == {
+        "slots": 1,
+        "tier/basic": 1,
+        "training/ml.m5.large": 2,
+        "processing/ml.t3.medium": 1,
+    }
     room.finish(room.state(1), State.SUCCEEDED)
     wider = replace(TWO_LANES, instance_quotas={"training/ml.m5.large": 3})
     assert sorted(room.admit(wider)) == [submission(2).request_id, submission(3).request_id]
@@ -413,8 +418,8 @@ def test_a_start_taken_over_makes_void_what_the_first_starter_meets(room: Room) 
 def test_a_count_put_wrong_by_hand_is_corrected_by_what_holds_a_slot(room: Room, store: Store) -> None:
     room.enlist(1)
     room.admit()
-    store.transact([Update(LEDGER, add={"used": 2, "used_in_basic": 2})])
-    assert room.room.recount(after(0)) == {"used": 2, "used_in_basic": 2}
+    store.transact([Update(LEDGER, add={"used/slots": 2, "used/tier/basic": 2})])
+    assert room.room.recount(after(0)) == {"used/slots": 2, "used/tier/basic": 2}
     assert room.used() == (1, {"basic": 1})
     assert room.room.recount(after(1)) == {}
 
@@ -422,7 +427,7 @@ def test_a_count_put_wrong_by_hand_is_corrected_by_what_holds_a_slot(room: Room,
 def test_a_count_is_not_corrected_while_slots_are_taken_and_given_back(room: Room, store: Store) -> None:
     room.enlist(1)
     room.admit()
-    store.transact([Update(LEDGER, add={"used": 2, "used_in_basic": 2})])
+    store.transact([Update(LEDGER, add={"used/slots": 2, "used/tier/basic": 2})])
     busy = replace(room.room, store=Busy(store))
     assert busy.recount(after(0)) == {}
     assert room.used() == (3, {"basic": 3})
@@ -446,7 +451,7 @@ def test_a_queue_that_names_a_holder_which_holds_nothing_is_put_right(room: Room
     room.admit(TWO_SLOTS)
     store.transact([Update(request_key(submission(2).request_id), set={"state": State.FAILED.value})])
     wrong = room.room.recount(after(0))
-    assert (wrong["used"], wrong["used_in_basic"]) == (1, 1)
+    assert (wrong["used/slots"], wrong["used/tier/basic"]) == (1, 1)
     queue = room.room.queue("basic", "acme")
     assert queue.holders == (submission(1).request_id,)
     assert (queue.units, queue.units_since_ms) == (1, milliseconds(NOW))
@@ -515,7 +520,7 @@ def test_for_a_large_request_of_a_full_tier_instances_are_saved_too(room: Room) 
     assert room.admit(limits) == [submission(1).request_id]
     room.enlist(2, tenant_id="large", limits=limits, content=BIG)
     plan, _ = room.plan(limits, seconds=60)
-    assert plan.saved == {"training/ml.m5.large": submission(2).request_id}
+    assert plan.capacity_holds == {"training/ml.m5.large": submission(2).request_id}
 
 
 def test_a_queue_and_its_places_read_at_different_times_are_read_again(room: Room) -> None:

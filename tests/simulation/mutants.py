@@ -119,13 +119,13 @@ def _lift_at_every_admission(
 ) -> tuple[TenantQueue, list[Write]]:
     """Charge the tenant nothing for what it was behind or ahead: every pick begins at the tier's time."""
     queue = group[0].queue
-    time = room.ledger().used_by_tier.get(queue.tier, 0) + milliseconds(now)
+    time = room.ledger().used_of_tier(queue.tier) + milliseconds(now)
     level = replace(queue, service_ms=time)
     return _admit(room, [replace(decision, queue=level) for decision in group], policy, now, month, read_set)
 
 
 def _ends_by_estimate(room: Any, candidate: Any, entry: Any) -> tuple[dict[str, int], datetime]:
-    taken = admission._resources(candidate.tier, candidate.profiles[entry.profile])
+    taken = candidate.profiles[entry.profile].demand(candidate.tier.name)
     return taken, room.now + candidate.tier.run_time_max / 10
 
 

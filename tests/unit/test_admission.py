@@ -59,7 +59,8 @@ def plan(
     resources = more.pop("resources", {})
     holders, partial = more.pop("holders", ()), more.pop("partial", frozenset())
     admissions_max = more.pop("admissions_max", 25)
-    ledger = Ledger(version=1, used=sum(counts.values()), used_by_tier=counts, used_by_resource=resources, **more)
+    usage = {"slots": sum(counts.values())} | {f"tier/{name}": count for name, count in counts.items()} | resources
+    ledger = Ledger(admission_version=1, usage=usage, **more)
     snapshot = Snapshot(ledger=ledger, queues=queues, holders=holders, partial=partial)
     return decide(snapshot, limits, after(at), admissions_max=admissions_max)
 
@@ -305,10 +306,10 @@ def test_after_the_hold_age_instances_are_saved_and_who_would_delay_it_waits() -
     waiting = [queue("big", 1, profile=LARGE), queue("small", 60)]
     found = plan(*waiting, limits=EIGHT, used={"basic": 5}, resources={POOL: 5}, holders=FIVE)
     assert found.admissions == ()
-    assert found.saved == {POOL: "big-1"}
+    assert found.capacity_holds == {POOL: "big-1"}
     assert {w.entry.request_id: w.reason for w in found.waits} == {
         "big-1": Reason.INSTANCE_QUOTA,
-        "small-60": Reason.SAVED_FOR_LARGE,
+        "small-60": Reason.CAPACITY_HOLD,
     }
 
 
@@ -329,15 +330,17 @@ def test_what_leaves_it_enough_passes_until_it_no_longer_does() -> None:
 
 def test_the_saved_for_request_goes_first_once_it_fits() -> None:
     waiting = [queue("big", 1, profile=LARGE, service_ms=10**9), queue("small", 60)]
-    found = admitted(*waiting, limits=EIGHT, used={"basic": 4}, resources={POOL: 4}, saved={POOL: "big-1"})
+    found = admitted(
+        *waiting, limits=EIGHT, used={"basic": 4}, resources={POOL: 4}, capacity_holds={POOL: "big-1"}
+    )
     assert found == ["big-1"]
 
 
 def test_instances_are_saved_for_one_request_at_a_time_and_for_the_one_that_was_chosen() -> None:
     waiting = [queue("a", 1, profile=LARGE), queue("b", 2, profile=LARGE, service_ms=5)]
     state: dict[str, Any] = {"limits": EIGHT, "used": {"basic": 5}, "resources": {POOL: 5}, "holders": FIVE}
-    assert plan(*waiting, **state).saved == {POOL: "a-1"}
-    assert plan(*waiting, **state, saved={POOL: "b-2"}).saved == {POOL: "b-2"}
+    assert plan(*waiting, **state).capacity_holds == {POOL: "a-1"}
+    assert plan(*waiting, **state, capacity_holds={POOL: "b-2"}).capacity_holds == {POOL: "b-2"}
 
 
 def test_holders_that_are_not_known_are_taken_to_run_as_long_as_any_may() -> None:
@@ -355,8 +358,8 @@ def test_of_two_large_requests_that_both_fit_the_older_takes_the_only_slot() -> 
 
 
 def test_while_the_account_is_full_it_is_remembered_for_whom_instances_are_saved() -> None:
-    found = plan(limits=EIGHT, used={"basic": 16}, saved={POOL: "big-1"})
-    assert found.saved == {POOL: "big-1"}
+    found = plan(limits=EIGHT, used={"basic": 16}, capacity_holds={POOL: "big-1"})
+    assert found.capacity_holds == {POOL: "big-1"}
 
 
 def test_a_decision_says_of_whom_it_speaks() -> None:

@@ -204,7 +204,7 @@ def test_what_sagemaker_takes_is_not_noted_by_a_count_that_has_changed(room: Roo
 def test_what_was_decided_before_a_count_was_put_right_holds_no_longer(room: Room, store: Store) -> None:
     room.enlist(1)
     plan, read_set = room.plan()
-    store.transact([Update(LEDGER, add={"used": 2, "used_in_basic": 2, "usage_version": 1})])
+    store.transact([Update(LEDGER, add={"used/slots": 2, "used/tier/basic": 2, "usage_version": 1})])
     with pytest.raises(Conflict):
         room.room.commit(plan, read_set, policy(tier(quota=2, running_max_per_tenant=2), running_max=2), NOW)
 
@@ -252,7 +252,7 @@ def test_no_count_falls_below_what_others_hold(room: Room, store: Store) -> None
     """A count that was lowered by hand is put right first: below zero it would admit more than the limit."""
     room.enlist(1)
     room.admit()
-    store.transact([Update(LEDGER, add={"used": -1, "used_in_basic": -1})])
+    store.transact([Update(LEDGER, add={"used/slots": -1, "used/tier/basic": -1})])
     with pytest.raises(Conflict):
         room.finish(room.state(1), State.SUCCEEDED)
     assert room.room.ledger().used == 0
@@ -378,7 +378,7 @@ def test_what_a_pass_saves_instances_for_is_noted_only_if_nobody_admitted_meanwh
     plan, read_set = room.plan()
     assert room.admit()
     with pytest.raises(Conflict):
-        room.room.remember_saved(plan, read_set.snapshot.ledger)
+        room.room.note_capacity_holds(plan, read_set.snapshot.ledger)
 
 
 @pytest.mark.parametrize("how", ["finish", "requeue"])
@@ -536,7 +536,7 @@ def test_a_rejection_or_an_outcome_writes_over_nothing(room: Room) -> None:
 def test_a_count_is_put_right_by_what_held_then_only_if_nothing_moved_since(room: Room, store: Store) -> None:
     for number in (1, 2):
         room.enlist(number)
-    store.transact([Update(LEDGER, add={"used": 1, "used_in_basic": 1})])
+    store.transact([Update(LEDGER, add={"used/slots": 1, "used/tier/basic": 1})])
 
     def admit() -> None:
         assert len(room.admit()) == 1

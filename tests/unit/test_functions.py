@@ -204,9 +204,9 @@ def test_the_dispatcher_reads_the_rings_among_the_records_of_the_stream() -> Non
 
 class DispatchStub:
     def __init__(self, *starts: Start, used: int = 0) -> None:
-        ledger = Ledger(version=1, used=used, used_by_tier={"basic": used})
+        ledger = Ledger(admission_version=1, usage={"slots": used, "tier/basic": used})
         snapshot = Snapshot(ledger=ledger, queues=())
-        plan = Plan(admissions=(), waits=(), virtual_time_by_tier={}, saved={}, starts_from=None)
+        plan = Plan(admissions=(), waits=(), virtual_time_by_tier={}, capacity_holds={}, starts_from=None)
         self.report = PassReport(policy=policy(), snapshot=snapshot, plan=plan, starts=list(starts), settled=True)
         self.waiting_room = self
 

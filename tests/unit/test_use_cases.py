@@ -863,7 +863,7 @@ def test_data_that_turns_out_larger_goes_back_for_the_instances_that_it_needs() 
     kept = world.request(request_id)
     assert (kept.state, kept.attempt, kept.data_bytes) == (State.RUNNING, 2, 5_000_000)
     assert "ml.m5.xlarge" in kept.profile
-    assert world.room.ledger().used_by_resource["training/ml.m5.large"] == 0
+    assert world.room.ledger().usage["training/ml.m5.large"] == 0
 
 
 def test_every_upload_of_a_data_set_is_trained_on_where_that_is_asked_for() -> None:

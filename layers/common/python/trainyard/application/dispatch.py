@@ -177,8 +177,8 @@ class Dispatch:
                 unparked = self.waiting_room.unpark(policy, now, out_of_time=out_of_time)
         report = PassReport(
             policy=policy,
-            snapshot=Snapshot(ledger=Ledger(version=0), queues=()),
-            plan=Plan(admissions=(), waits=(), virtual_time_by_tier={}, saved={}, starts_from=None),
+            snapshot=Snapshot(ledger=Ledger(admission_version=0), queues=()),
+            plan=Plan(admissions=(), waits=(), virtual_time_by_tier={}, capacity_holds={}, starts_from=None),
             starts=starts,
             unparked=unparked,
         )
@@ -259,8 +259,12 @@ class Dispatch:
         """Keep why others wait, set aside what cannot go, and see to it that the next pass comes in time."""
         plan, snapshot = report.plan, report.snapshot
         with suppress(Conflict):
-            if report.settled and not plan.admissions and dict(plan.saved) != dict(snapshot.ledger.saved):
-                self.waiting_room.remember_saved(plan, snapshot.ledger)
+            if (
+                report.settled
+                and not plan.admissions
+                and dict(plan.capacity_holds) != dict(snapshot.ledger.capacity_holds)
+            ):
+                self.waiting_room.note_capacity_holds(plan, snapshot.ledger)
         with suppress(Conflict):
             self.waiting_room.park(plan.parked.values(), report.policy, now, plan.month, out_of_time=out_of_time)
         if plan.again_at is not None and plan.again_at < now + TIMER:

@@ -4,6 +4,7 @@ The same decide that admits is asked again and again, on a copy of what waits, w
 as they are expected to: by the shortest and by the longest that is likely.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -45,7 +46,7 @@ CURES = {
     Reason.PRICE_UNKNOWN: "a price table that has the instance type: `trainyard prices update`, and deploy",
     Reason.INSTANCE_QUOTA: "a run on such instances that ends; or a greater instance quota",
     Reason.NEVER_FITS: "a greater instance quota in the policy: as it is, it never can start",
-    Reason.SAVED_FOR_LARGE: "the large request that instances are being saved for",
+    Reason.CAPACITY_HOLD: "the large request that instances are being saved for",
     Reason.MAINTENANCE: "the end of the maintenance window",
     Reason.START_RATE: "time: starts are spread by starts_per_second",
     Reason.UNKNOWN_TIER: "a policy with that tier",
@@ -245,7 +246,9 @@ def look_ahead(
         ledger = replace(
             snapshot.ledger, starts_from=plan.starts_from, virtual_time_by_tier=dict(plan.virtual_time_by_tier)
         )
-        snapshot = _after(replace(snapshot, ledger=ledger), plan.admissions, plan.saved, policy, now, plan.month)
+        snapshot = _after(
+            replace(snapshot, ledger=ledger), plan.admissions, plan.capacity_holds, policy, now, plan.month
+        )
         times = [end for end, _ in running.values()] + ([plan.again_at] if plan.again_at else [])
         if not times:
             return None
@@ -259,7 +262,7 @@ def look_ahead(
 def _after(
     snapshot: Snapshot,
     admissions: Sequence[Decision],
-    saved: Mapping[str, str],
+    capacity_holds: Mapping[str, str],
     policy: Policy,
     now: datetime,
     month: str,
@@ -277,12 +280,14 @@ def _after(
         holder = _holder(decision, policy, now)
         holders.append(holder)
         ledger = _counted(ledger, holder, 1)
-        ledger = replace(ledger, version=ledger.version + 1)
+        ledger = replace(ledger, admission_version=ledger.admission_version + 1)
         ledger = replace(
-            ledger, served_by_tier=dict(ledger.served_by_tier) | {decision.queue.tier: ledger.version}
+            ledger, served_by_tier=dict(ledger.served_by_tier) | {decision.queue.tier: ledger.admission_version}
         )
     kept = tuple(waiting for waiting in queues.values() if waiting.queue.profiles)
-    return replace(snapshot, ledger=replace(ledger, saved=saved), queues=kept, holders=tuple(holders))
+    return replace(
+        snapshot, ledger=replace(ledger, capacity_holds=capacity_holds), queues=kept, holders=tuple(holders)
+    )
 
 
 def _without(waiting: WaitingQueue, decision: Decision, now: datetime, month: str) -> WaitingQueue:
@@ -321,12 +326,10 @@ def _released(snapshot: Snapshot, holder: Holder, policy: Policy) -> Snapshot:
 
 
 def _counted(ledger: Ledger, holder: Holder, by: int) -> Ledger:
-    tiers = dict(ledger.used_by_tier)
-    tiers[holder.tier] = tiers.get(holder.tier, 0) + by
-    resources = dict(ledger.used_by_resource)
-    for resource, units in ResourceProfile.parse(holder.profile).demand.items():
-        resources[resource] = resources.get(resource, 0) + by * units
-    return replace(ledger, used=ledger.used + by, used_by_tier=tiers, used_by_resource=resources)
+    usage = Counter(ledger.usage)
+    for resource, units in ResourceProfile.parse(holder.profile).demand(holder.tier).items():
+        usage[resource] += by * units
+    return replace(ledger, usage=usage)
 
 
 def _holder(decision: Decision, policy: Policy, now: datetime) -> Holder:

@@ -11,7 +11,7 @@ from trainyard.application.records import stamp, unstamp
 from trainyard.application.store import Absent, Is, Item, Key, Put, Store, Update, listed
 from trainyard.application.waiting_room import LEDGER
 from trainyard.domain.errors import Conflict, Refused
-from trainyard.domain.policy import Policy
+from trainyard.domain.policy import Policy, tier_slots
 
 IN_FORCE = Key("scheduler", (("pk", "policy"), ("sk", "policy")))
 KEPT = Key("scheduler", (("pk", "policy-values"), ("sk", "values")))
@@ -123,7 +123,7 @@ class Policies:
                 [
                     Put(IN_FORCE, item, overtaken),
                     Put(_history_key(policy.version), item, (Absent("pk"),)),
-                    Update(LEDGER, set={"policy_version": policy.version}, add={"version": 1}),
+                    Update(LEDGER, set={"policy_version": policy.version}, add={"admission_version": 1}),
                 ]
             )
         except Conflict as conflict:
@@ -156,7 +156,7 @@ class Policies:
         (ledger,) = self.store.get(LEDGER)
         for tier in self.current().tiers:
             if wanted.tier(tier.name) is None:
-                running = int((ledger or {}).get(f"used_in_{tier.name}", 0))
+                running = int((ledger or {}).get(f"used/{tier_slots(tier.name)}", 0))
                 waiting = list(islice(listed(self.store, "ready", f"tier#{tier.name}", page=5), 5))
                 if running or waiting:
                     tenants = ", ".join(sorted({item["tenant_id"] for item in waiting})) or "none"

@@ -171,8 +171,8 @@ BELL = Key("scheduler", (("pk", "ledger"), ("sk", "bell")))
 UNMANAGED = Key("scheduler", (("pk", "unmanaged"), ("sk", "unmanaged")))
 UNMANAGED_MAX = 1000
 """Executions that are not ours, of which the ARNs are kept: what one item holds."""
-_USED_IN, _USED_OF, _FLOOR, _SERVED, _WEIGHT = "used_in_", "used_of_", "floor_", "served_", "weight_"
-_SPENT, _RESERVED = "spent_", "reserved_"
+_USED, _VIRTUAL_TIME, _SERVED, _WEIGHT = "used/", "virtual_time/", "served/", "weight/"
+_SPENT, _RESERVED = "spent/", "reserved/"
 
 STOP_ASKED = "it was asked to stop"
 
@@ -537,7 +537,7 @@ class WaitingRoom:
             whole = False
         else:
             for tier in policy.tiers:
-                full = ledger.used_by_tier.get(tier.name, 0) >= tier.slots_max
+                full = ledger.used_of_tier(tier.name) >= tier.slots_max
                 if tier.name not in ledger.paused_tiers and (not full or _has_large(tier, policy)):
                     first, complete = self._first_queues(tier, now)
                     queues += first
@@ -704,15 +704,14 @@ class WaitingRoom:
 
     def held_by(self, tenant_id: str) -> list[Request]:
         """Return the requests of a tenant that hold a slot, in whatever tier; as `held` does."""
-        queues = self._read_queues((tier, tenant_id) for tier in self.ledger().used_by_tier)
+        queues = self._read_queues((tier, tenant_id) for tier in self.ledger().tiers)
         ids = [request_id for queue in queues for request_id in queue.holders]
         found = (request for part in _parts(ids, READ_AT_ONCE) for request in self.get_all(part))
         return [request for request in found if request.state in HOLDING]
 
     def _holding_queues(self, ledger: Ledger) -> list[Item]:
         """Return tier, tenant and holders of the queues that hold slots, of tiers that are no more too."""
-        tiers = sorted(ledger.used_by_tier)
-        return [item for tier in tiers for item in listed(self.store, "holding", f"tier#{tier}")]
+        return [item for tier in ledger.tiers for item in listed(self.store, "holding", f"tier#{tier}")]
 
     def _read_queues(self, owners: Iterable[tuple[str, str]]) -> list[TenantQueue]:
         items = self.read(dict.fromkeys(queue_key(*owner) for owner in owners))
@@ -727,7 +726,7 @@ class WaitingRoom:
         kept of the pass.
         """
         snapshot = read_set.snapshot
-        keeps = [self._kept(kept, snapshot.ledger.version, now)] if kept else []
+        keeps = [self._kept(kept, snapshot.ledger.admission_version, now)] if kept else []
         others: list[Write] = [Update(LEDGER), *keeps]
         writes: list[Write] = []
         done: list[Decision] = []
@@ -856,16 +855,21 @@ class WaitingRoom:
         """
         ledger = read_set.snapshot.ledger
         counts = _counts((decision.queue.tier, decision.entry.profile) for decision in admissions)
-        limits = _limits(policy)
+        limits = _by_attribute(policy.limits)
         if any(count > limits.get(name, count) for name, count in counts.items()):
             raise Conflict("more slots than the limits allow")
-        version = ledger.version + 1
-        sets: Item = {"saved": dict(plan.saved), "month": plan.month, "by": BY_PASS, **drained_through}
+        version = ledger.admission_version + 1
+        sets: Item = {
+            "capacity_holds": dict(plan.capacity_holds),
+            "month": plan.month,
+            "by": BY_PASS,
+            **drained_through,
+        }
         reserved: dict[str, Decimal] = {}
         for decision in admissions:
             name = f"{_RESERVED}{plan.month} {decision.queue.tier}"
             reserved[name] = reserved.get(name, Decimal(0)) + decision.reserved_usd
-        sets |= {f"{_FLOOR}{tier}": floor for tier, floor in plan.virtual_time_by_tier.items()}
+        sets |= {f"{_VIRTUAL_TIME}{tier}": floor for tier, floor in plan.virtual_time_by_tier.items()}
         sets |= {f"{_SERVED}{decision.queue.tier}": version for decision in admissions}
         if plan.starts_from is not None:
             sets["starts_from"] = stamp(plan.starts_from)
@@ -875,7 +879,7 @@ class WaitingRoom:
             add={
                 **counts,
                 **{name: usd for name, usd in reserved.items() if usd},
-                "version": 1,
+                "admission_version": 1,
                 "usage_version": 1,
             },
             remove=(
@@ -891,11 +895,15 @@ class WaitingRoom:
 
     def _unmoved(self, ledger: Ledger) -> tuple[Condition, ...]:
         """Return the condition that nobody else has admitted, paused, or changed the policy."""
-        return (IsOr("version", ledger.version) if ledger.version == 0 else Is("version", ledger.version),)
+        return (
+            IsOr("admission_version", ledger.admission_version)
+            if ledger.admission_version == 0
+            else Is("admission_version", ledger.admission_version),
+        )
 
     def keep(self, kept: bytes, ledger: Ledger, now: datetime) -> None:
         """Keep what a pass saw and decided that admitted nobody."""
-        self._write(self._kept(kept, ledger.version, now))
+        self._write(self._kept(kept, ledger.admission_version, now))
 
     def _kept(self, kept: bytes, version: int, now: datetime) -> Put:
         hour, moment = stamp(now)[:13], stamp(now)
@@ -909,9 +917,9 @@ class WaitingRoom:
         items = listed(self.store, "scheduler", f"passes#{stamp(hour)[:13]}", page=limit, newest_first=True)
         return [bytes(item["kept"]) for item in islice(items, limit)]
 
-    def remember_saved(self, plan: Plan, ledger: Ledger) -> None:
+    def note_capacity_holds(self, plan: Plan, ledger: Ledger) -> None:
         """Note for which requests instances are saved, when a pass admits nobody. Raises Conflict."""
-        changes = {"saved": dict(plan.saved), "by": BY_PASS}
+        changes = {"capacity_holds": dict(plan.capacity_holds), "by": BY_PASS}
         self._write(Update(LEDGER, set=changes, when=self._unmoved(ledger)))
 
     def note_waiting(self, read_set: ReadSet) -> None:
@@ -1437,7 +1445,7 @@ class WaitingRoom:
         tiers = ledger.paused_tiers | {tier} if paused else ledger.paused_tiers - {tier}
         changes: Item = {"paused": paused} if tier is None else {"paused_tiers": sorted(filter(None, tiers))}
         changes["by"] = BY_PASS
-        self._write(Update(LEDGER, set=changes, add={"version": 1}, when=self._unmoved(ledger)))
+        self._write(Update(LEDGER, set=changes, add={"admission_version": 1}, when=self._unmoved(ledger)))
 
     def set_tenant_paused(self, tier: str, tenant_id: str, paused: bool, now: datetime) -> None:
         """Pause or resume one tenant; a pass that decided before holds no longer. Idempotent."""
@@ -1516,7 +1524,7 @@ class WaitingRoom:
         writes: list[Write] = [Put(UNMANAGED, {"arns": list(arns)[:UNMANAGED_MAX], "looked_at": stamp(now)})]
         if ledger.unmanaged != len(arns):
             changes = {"unmanaged": len(arns), "by": BY_PASS}
-            writes.append(Update(LEDGER, set=changes, add={"version": 1}, when=self._unmoved(ledger)))
+            writes.append(Update(LEDGER, set=changes, add={"admission_version": 1}, when=self._unmoved(ledger)))
         self._write(*writes)
 
     def throttle(self, until: datetime) -> None:
@@ -1524,7 +1532,7 @@ class WaitingRoom:
         ledger = self.ledger()
         to = max(ledger.used, 1)
         changes: Item = {"throttled_to": to, "throttled_until": stamp(until), "by": BY_PASS}
-        self._write(Update(LEDGER, set=changes, add={"version": 1}, when=self._unmoved(ledger)))
+        self._write(Update(LEDGER, set=changes, add={"admission_version": 1}, when=self._unmoved(ledger)))
 
     def recount(self, now: datetime) -> dict[str, int]:
         """Correct the ledger by the requests that hold a slot; return name → by how much it was wrong.
@@ -1548,18 +1556,18 @@ class WaitingRoom:
         else:
             return {}
         wrong = _difference(
-            _counts((request.tier, request.profile) for request in requests), _ledger_counts(after)
+            _counts((request.tier, request.profile) for request in requests), _by_attribute(after.usage)
         )
         held = {request.request_id for request in requests}
         stale = [queue for queue in holding if not held.issuperset(queue["holders"])]
         if not wrong and not stale:
             return {}
-        kept = _ledger_counts(after)
+        kept = _by_attribute(after.usage)
         exact = {name: kept.get(name, 0) - count for name, count in wrong.items()}
         ledger = Update(
             LEDGER,
             set={**exact, "by": BY_END, "waiting": SOMEBODY},
-            add={"version": 1, "usage_version": 1, "backlog_version": 1},
+            add={"admission_version": 1, "usage_version": 1, "backlog_version": 1},
             remove=("drained_through",),
             when=(IsOr("usage_version", after.usage_version),),
         )
@@ -1784,22 +1792,20 @@ def ledger_from(item: Item | None) -> Ledger:
         return {name.removeprefix(prefix): int(value) for name, value in values.items() if name.startswith(prefix)}
 
     return Ledger(
-        version=int(values.get("version", 0)),
+        admission_version=int(values.get("admission_version", 0)),
         usage_version=int(values.get("usage_version", 0)),
         policy_version=int(values.get("policy_version", 0)),
         drained_through=int(values["drained_through"]) if "drained_through" in values else None,
         month=str(values.get("month", "")),
         spent_in={n.removeprefix(_SPENT): Decimal(v) for n, v in values.items() if n.startswith(_SPENT)},
         reserved_in={n.removeprefix(_RESERVED): Decimal(v) for n, v in values.items() if n.startswith(_RESERVED)},
-        used=int(values.get("used", 0)),
-        used_by_tier=prefixed(_USED_IN),
-        used_by_resource=prefixed(_USED_OF),
+        usage=prefixed(_USED),
         paused=bool(values.get("paused", False)),
         paused_tiers=frozenset(values.get("paused_tiers", ())),
-        virtual_time_by_tier=prefixed(_FLOOR),
+        virtual_time_by_tier=prefixed(_VIRTUAL_TIME),
         served_by_tier=prefixed(_SERVED),
         weight_by_tier=prefixed(_WEIGHT),
-        saved=dict(values.get("saved", {})),
+        capacity_holds=dict(values.get("capacity_holds", {})),
         starts_from=unstamp(values["starts_from"]) if "starts_from" in values else None,
         unmanaged=int(values.get("unmanaged", 0)),
         throttled_to=int(values["throttled_to"]) if "throttled_to" in values else None,
@@ -2053,7 +2059,7 @@ def _moved(policy: Policy, taken: Mapping[str, Decimal]) -> dict[str, int]:
     which passes rely on, only when a budget has less left than they saw.
     """
     less = any(usd > 0 and (tier := policy.tier(name)) and tier.budget for name, usd in taken.items())
-    return {"usage_version": 1, "version": 1} if less else {"usage_version": 1}
+    return {"usage_version": 1, "admission_version": 1} if less else {"usage_version": 1}
 
 
 def _forgotten(ledger: Ledger, month: str) -> tuple[str, ...]:
@@ -2120,7 +2126,7 @@ def _filing(queue: TenantQueue, head: QueueEntry, now: datetime) -> str:
 
 def _full(ledger: Ledger, policy: Policy) -> bool:
     tiers = policy.tiers
-    full = all(ledger.used_by_tier.get(tier.name, 0) >= tier.slots_max for tier in tiers)
+    full = all(ledger.used_of_tier(tier.name) >= tier.slots_max for tier in tiers)
     return ledger.used >= policy.running_max or (full and not any(_has_large(tier, policy) for tier in tiers))
 
 
@@ -2159,29 +2165,17 @@ def _by_queue(decisions: Iterable[Decision]) -> list[list[Decision]]:
 
 
 def _counts(holders: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """Return the ledger's attributes → what (tier, lane) pairs take."""
+    """Return the ledger's attributes → what (tier, resource profile) pairs take."""
     counts: dict[str, int] = {}
     for tier, profile in holders:
-        taken = {"used": 1, f"{_USED_IN}{tier}": 1}
-        taken |= {
-            f"{_USED_OF}{resource}": units for resource, units in ResourceProfile.parse(profile).demand.items()
-        }
-        for name, units in taken.items():
-            counts[name] = counts.get(name, 0) + units
+        for resource, units in ResourceProfile.parse(profile).demand(tier).items():
+            counts[f"{_USED}{resource}"] = counts.get(f"{_USED}{resource}", 0) + units
     return counts
 
 
-def _limits(policy: Policy) -> dict[str, int]:
-    """Return the ledger's attributes → what they may not exceed."""
-    limits = {"used": policy.running_max}
-    limits |= {f"{_USED_IN}{tier.name}": tier.slots_max for tier in policy.tiers}
-    return limits | {f"{_USED_OF}{resource}": quota for resource, quota in policy.instance_quotas.items()}
-
-
-def _ledger_counts(ledger: Ledger) -> dict[str, int]:
-    counts = {"used": ledger.used}
-    counts |= {f"{_USED_IN}{tier}": used for tier, used in ledger.used_by_tier.items()}
-    return counts | {f"{_USED_OF}{resource}": used for resource, used in ledger.used_by_resource.items()}
+def _by_attribute(units: Mapping[str, int]) -> dict[str, int]:
+    """Return the ledger's attributes → units of the resources that they count."""
+    return {f"{_USED}{resource}": count for resource, count in units.items()}
 
 
 def _difference(counted: Mapping[str, int], kept: Mapping[str, int]) -> dict[str, int]:

@@ -19,7 +19,7 @@ from enum import StrEnum
 
 from trainyard.domain.budgets import Account, Reservation, least_usd, reservation
 from trainyard.domain.executions import month_of
-from trainyard.domain.policy import Policy, ResourceProfile, TierPolicy
+from trainyard.domain.policy import SLOTS, Policy, ResourceProfile, TierPolicy, tier_slots
 from trainyard.domain.queues import QueueEntry, TenantQueue
 
 ENGINE_VERSION = 2
@@ -50,7 +50,7 @@ class Reason(StrEnum):
     PRICE_UNKNOWN = "there is a budget, and the price of an instance that it needs is unknown"
     INSTANCE_QUOTA = "all instances of its type are taken"
     NEVER_FITS = "it needs more instances than the quota of their type"
-    SAVED_FOR_LARGE = "instances are being saved for a large request"
+    CAPACITY_HOLD = "instances are being saved for a large request"
     MAINTENANCE = "a maintenance window is open"
     START_RATE = "starts are spread over time"
     UNKNOWN_TIER = "the policy has no such tier"
@@ -60,7 +60,7 @@ class Reason(StrEnum):
 class Ledger:
     """The count of taken slots, and what one pass tells the next."""
 
-    version: int
+    admission_version: int
     """Moves with every admission, pause and policy change, so that a decision holds only for what it was made
     on; ends only subtract, and leave it alone."""
     usage_version: int = 0
@@ -71,9 +71,8 @@ class Ledger:
     something may wait."""
     month: str = ""
     """The month to whose budgets admissions belong; it never goes back, whatever a clock says."""
-    used: int = 0
-    used_by_tier: Mapping[str, int] = field(default_factory=dict)
-    used_by_resource: Mapping[str, int] = field(default_factory=dict)
+    usage: Mapping[str, int] = field(default_factory=dict)
+    """Resource → units taken: "slots", "tier/<name>", "training/<instance type>", "processing/<instance type>"."""
     paused: bool = False
     paused_tiers: frozenset[str] = frozenset()
     virtual_time_by_tier: Mapping[str, int] = field(default_factory=dict)
@@ -82,7 +81,7 @@ class Ledger:
     """The ledger's version at the tier's last admission."""
     weight_by_tier: Mapping[str, int] = field(default_factory=dict)
     """Of all queues in which something waits; at most some minutes old."""
-    saved: Mapping[str, str] = field(default_factory=dict)
+    capacity_holds: Mapping[str, str] = field(default_factory=dict)
     """Instance pool → the request that instances are saved for."""
     starts_from: datetime | None = None
     """When the allowance of starts was last used up."""
@@ -95,6 +94,21 @@ class Ledger:
     throttled_to: int | None = None
     """Slots of the account until `shrunk_until`, since SageMaker refused more."""
     throttled_until: datetime | None = None
+
+    @property
+    def used(self) -> int:
+        """Return the slots taken of the account."""
+        return self.usage.get(SLOTS, 0)
+
+    @property
+    def tiers(self) -> list[str]:
+        """Return the names of the tiers whose runs are counted, those that the policy no longer has too."""
+        prefix = tier_slots("")
+        return sorted(name.removeprefix(prefix) for name in self.usage if name.startswith(prefix))
+
+    def used_of_tier(self, tier: str) -> int:
+        """Return the slots that a tier has taken."""
+        return self.usage.get(tier_slots(tier), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +181,7 @@ class Plan:
     waits: tuple[Decision, ...]
     """One for each lane of a queue in which something still waits."""
     virtual_time_by_tier: Mapping[str, int]
-    saved: Mapping[str, str]
+    capacity_holds: Mapping[str, str]
     starts_from: datetime | None
     month: str = ""
     """To whose budgets the admissions belong."""
@@ -211,7 +225,7 @@ def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max:
         admissions=tuple(admitted),
         waits=tuple(room.waits()),
         virtual_time_by_tier=room.floors(),
-        saved=room.saved,
+        capacity_holds=room.capacity_holds,
         starts_from=room.starts_from,
         month=room.month,
         again_at=room.again_at(),
@@ -231,6 +245,9 @@ def entitlements(slots: float, shares: Mapping[str, tuple[int, int]]) -> dict[st
         left, weights = left - share, weights - weight
     return found
 
+
+REASON_OF_LIMIT = {"training": Reason.INSTANCE_QUOTA, "processing": Reason.INSTANCE_QUOTA}
+"""Kind of a counted resource → why a request waits when all of it is taken."""
 
 _UNAFFORDABLE = frozenset({Reason.BUDGET, Reason.TIER_BUDGET})
 
@@ -277,7 +294,7 @@ class CapacityHold:
 
     def __init__(self, candidate: _Candidate, entry: QueueEntry, capacity: Mapping[str, int]) -> None:
         self.candidate, self.entry = candidate, entry
-        needed = _resources(candidate.tier, ResourceProfile.parse(entry.profile))
+        needed = ResourceProfile.parse(entry.profile).demand(candidate.tier.name)
         self.demand = {name: units for name, units in needed.items() if name in capacity}
         self.capacity = capacity
         self.shadow_time: datetime | None = None
@@ -313,11 +330,6 @@ class CapacityHold:
                 self.extra[name] -= demand.get(name, 0)
 
 
-def _resources(tier: TierPolicy, profile: ResourceProfile) -> dict[str, int]:
-    """Return all that an admission takes: a slot of the account and of the tier, and instances."""
-    return {"slots": 1, f"tier/{tier.name}": 1} | profile.demand
-
-
 def _ends(
     holders: Iterable[Holder],
     policy: Policy,
@@ -331,7 +343,7 @@ def _ends(
     found: list[tuple[datetime, dict[str, int]]] = []
     for holder in holders:
         tier = policy.tier(holder.tier)
-        frees = {"slots": 1, f"tier/{holder.tier}": 1} | ResourceProfile.parse(holder.profile).demand
+        frees = ResourceProfile.parse(holder.profile).demand(holder.tier)
         for name in unknown:
             unknown[name] -= frees.get(name, 0)
         ends_at = holder.ends_by if holder.ends_by > now else now + (tier.run_time_max if tier else longest)
@@ -346,9 +358,7 @@ class _Allocator:
     def __init__(self, snapshot: Snapshot, policy: Policy, now: datetime) -> None:
         self.policy, self.now, self.ledger = policy, now, snapshot.ledger
         ledger = snapshot.ledger
-        self.used: dict[str, int] = {"slots": ledger.used}
-        self.used |= {f"tier/{name}": used for name, used in ledger.used_by_tier.items()}
-        self.used |= ledger.used_by_resource
+        self.used = {SLOTS: 0} | dict(ledger.usage)
         self.capacity = _capacity(ledger, policy, now)
         self.served = dict(ledger.served_by_tier)
         self.starts_from, self.starts_left = _allowance(ledger, policy, now)
@@ -364,10 +374,10 @@ class _Allocator:
         self.partial = snapshot.partial
         for tier in policy.tiers:
             self._entitle(tier)
-        self.savings = self._savings(snapshot.holders)
-        self.saved = {resource: saving.entry.request_id for resource, saving in self.savings.items()}
+        self.holds = self._capacity_holds(snapshot.holders)
+        self.capacity_holds = {resource: hold.entry.request_id for resource, hold in self.holds.items()}
         if self._closed() in (Reason.ALL_PAUSED, Reason.ACCOUNT_LIMIT):
-            self.saved = dict(ledger.saved)  # nothing was read that could change it
+            self.capacity_holds = dict(ledger.capacity_holds)  # nothing was read that could change it
 
     # --- who goes next --------------------------------------------------------------------------------------
 
@@ -376,9 +386,9 @@ class _Allocator:
         if self._closed() is not None:
             return None
         below = [tier for tier in self.policy.tiers if self._taken(tier) < tier.quota and self._open(tier)]
-        for saving in self.savings.values():
-            if saving.candidate.tier in below and self._obstacle(saving.candidate, saving.entry) is None:
-                return self._admission(saving.candidate, saving.entry)
+        for hold in self.holds.values():
+            if hold.candidate.tier in below and self._obstacle(hold.candidate, hold.entry) is None:
+                return self._admission(hold.candidate, hold.entry)
         for tier in sorted(below, key=self._need):
             picked = self._first(tier)
             if picked is not None:
@@ -401,7 +411,7 @@ class _Allocator:
 
     def _to_borrow(self, borrower: TierPolicy) -> int:
         """Return the free slots that no other tier is sure of."""
-        free = self.capacity["slots"] - self.used["slots"]
+        free = self.capacity[SLOTS] - self.used[SLOTS]
         return free - sum(self._reserve(tier) for tier in self.policy.tiers if tier is not borrower)
 
     def _reserve(self, tier: TierPolicy) -> int:
@@ -456,7 +466,7 @@ class _Allocator:
         """Return why nobody at all may go."""
         if self.ledger.paused:
             return Reason.ALL_PAUSED
-        if self.used["slots"] >= self.capacity["slots"]:
+        if self.used[SLOTS] >= self.capacity[SLOTS]:
             return Reason.ACCOUNT_LIMIT
         return Reason.START_RATE if self.starts_left < 1 else None
 
@@ -474,11 +484,13 @@ class _Allocator:
         reason = self._own_obstacle(candidate, entry)
         if reason is not None:
             return reason
-        demand = candidate.profiles[entry.profile].demand
-        if any(self.used.get(resource, 0) + need > self._quota(resource) for resource, need in demand.items()):
-            return Reason.INSTANCE_QUOTA
-        if not all(saving.allows(*self._taking(candidate, entry)) for saving in self._others(entry)):
-            return Reason.SAVED_FOR_LARGE
+        demand = candidate.profiles[entry.profile].demand(candidate.tier.name)
+        for resource, need in demand.items():
+            exceeded = self.used.get(resource, 0) + need > self._limit(resource)
+            if exceeded and resource not in (SLOTS, tier_slots(candidate.tier.name)):  # `next` shares these
+                return REASON_OF_LIMIT[resource.partition("/")[0]]
+        if not all(hold.allows(*self._taking(candidate, entry)) for hold in self._others(entry)):
+            return Reason.CAPACITY_HOLD
         return None
 
     def _own_obstacle(self, candidate: _Candidate, entry: QueueEntry) -> Reason | None:
@@ -532,32 +544,32 @@ class _Allocator:
     def _tier_account(self, tier: TierPolicy) -> list[Account]:
         return [] if tier.budget is None else [Account(tier.budget, self.committed[tier.name])]
 
-    def _quota(self, resource: str) -> float:
+    def _limit(self, resource: str) -> float:
         return self.capacity.get(resource, math.inf)
 
     def _others(self, entry: QueueEntry) -> Iterator[CapacityHold]:
         """Yield the large requests that an admission must not delay: all, or for one of them those before it."""
-        for saving in self.savings.values():
-            if saving.entry.request_id == entry.request_id:
+        for hold in self.holds.values():
+            if hold.entry.request_id == entry.request_id:
                 return
-            yield saving
+            yield hold
 
     def _taking(self, candidate: _Candidate, entry: QueueEntry) -> tuple[dict[str, int], datetime]:
         """Return what an admission takes, and until when at the latest."""
         return (
-            _resources(candidate.tier, candidate.profiles[entry.profile]),
+            candidate.profiles[entry.profile].demand(candidate.tier.name),
             self.now + candidate.tier.run_time_max,
         )
 
     # --- saving for large requests --------------------------------------------------------------------------
 
-    def _savings(self, holders: tuple[Holder, ...]) -> dict[str, CapacityHold]:
+    def _capacity_holds(self, holders: tuple[Holder, ...]) -> dict[str, CapacityHold]:
         """Return instance pool → the large request that its instances are saved for: the one kept, else the
         first of a tier that has waited long; of several tiers, the oldest.
         """
         found: dict[str, CapacityHold] = {}
         for resource, large in self._large().items():
-            kept = [pair for pair in large if pair[1].request_id == self.ledger.saved.get(resource)]
+            kept = [pair for pair in large if pair[1].request_id == self.ledger.capacity_holds.get(resource)]
             first = {
                 tier.name: min(pairs, key=lambda pair: (pair[0].band, pair[0].start_tag, pair[1].arrived_at))
                 for tier in self.policy.tiers
@@ -565,9 +577,9 @@ class _Allocator:
             }
             oldest = sorted(first.values(), key=lambda pair: (pair[1].arrived_at, pair[1].request_id))
             candidate, entry = (kept or oldest)[0]
-            saving = CapacityHold(candidate, entry, self.capacity)
-            saving.plan(self.used, holders, self.policy, self.now)
-            found[resource] = saving
+            hold = CapacityHold(candidate, entry, self.capacity)
+            hold.plan(self.used, holders, self.policy, self.now)
+            found[resource] = hold
         ranked = sorted(found.items(), key=lambda item: (item[1].entry.arrived_at, item[1].entry.request_id))
         return dict(ranked)
 
@@ -592,7 +604,7 @@ class _Allocator:
         accounts = candidate.account() + self._tier_account(candidate.tier)
         reserved = self._reservation(candidate, entry, accounts)
         assert reserved is not None, "what cannot be afforded has an obstacle"
-        demand = profile.demand
+        demand = profile.instances_by_type
         return Decision(
             entry=entry,
             queue=candidate.queue,
@@ -602,7 +614,7 @@ class _Allocator:
             runtime_max=reserved.runtime_max if accounts else None,
             charge=self.policy.charge(profile),
             borrowed=borrowed,
-            backfilled=any(set(demand) & set(saving.demand) for saving in self._others(entry)),
+            backfilled=any(set(demand) & set(hold.demand) for hold in self._others(entry)),
         )
 
     def take(self, decision: Decision) -> None:
@@ -612,15 +624,15 @@ class _Allocator:
         taken, ends_by = self._taking(candidate, entry)
         for name, units in taken.items():
             self.used[name] = self.used.get(name, 0) + units
-        for saving in self._others(entry):
-            saving.note(taken, ends_by)
-        self.savings = {p: s for p, s in self.savings.items() if s.entry.request_id != entry.request_id}
-        self.saved = {resource: saving.entry.request_id for resource, saving in self.savings.items()}
+        for hold in self._others(entry):
+            hold.note(taken, ends_by)
+        self.holds = {p: s for p, s in self.holds.items() if s.entry.request_id != entry.request_id}
+        self.capacity_holds = {resource: hold.entry.request_id for resource, hold in self.holds.items()}
         candidate.running += 1
         candidate.committed += decision.reserved_usd
         tier = candidate.tier
         self.committed[tier.name] += decision.reserved_usd
-        self.served[tier.name] = max(self.served.values(), default=self.ledger.version) + 1
+        self.served[tier.name] = max(self.served.values(), default=self.ledger.admission_version) + 1
         self.tags[tier.name] = max(self.tags.get(tier.name, 0), candidate.start_tag)
         if self.policy.starts_per_second is not None:
             assert self.starts_from is not None
@@ -715,7 +727,7 @@ class _Allocator:
         return (candidate for candidate in self.candidates if candidate.tier is tier)
 
     def _taken(self, tier: TierPolicy) -> int:
-        return self.used.get(f"tier/{tier.name}", 0)
+        return self.used.get(tier_slots(tier.name), 0)
 
 
 def _capacity(ledger: Ledger, policy: Policy, now: datetime) -> dict[str, int]:
@@ -723,8 +735,7 @@ def _capacity(ledger: Ledger, policy: Policy, now: datetime) -> dict[str, int]:
     slots = policy.running_max - ledger.unmanaged
     if ledger.throttled_until is not None and now < ledger.throttled_until and ledger.throttled_to is not None:
         slots = min(slots, ledger.throttled_to)
-    capacity = {"slots": slots} | {f"tier/{tier.name}": tier.quota for tier in policy.tiers}
-    return capacity | dict(policy.instance_quotas)
+    return policy.limits | {SLOTS: slots} | {tier_slots(tier.name): tier.quota for tier in policy.tiers}
 
 
 def _committed(ledger: Ledger, tier: str, month: str) -> Decimal:

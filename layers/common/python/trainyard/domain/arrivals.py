@@ -136,8 +136,8 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
     resource = policy.lacking(profile)
     if resource is not None:
         raise Refused(
-            f"it would need {profile.demand[resource]} instances of {resource}, and the policy's quota is "
-            f"{policy.instance_quotas[resource]}: the operator must raise it",
+            f"it would need {profile.instances_by_type[resource]} instances of {resource}, and the policy's quota "
+            f"is {policy.instance_quotas[resource]}: the operator must raise it",
             kind="instance quota",
         )
     largest = policy.data_bytes_max(tier, algorithm.name)

@@ -21,8 +21,20 @@ JOBS_OF_TRAINING = 1
 """Jobs of a run, one after the other: preprocess and evaluate process, train trains (pipeline/author.py)."""
 
 
+SLOTS = "slots"
+"""The resource of which every run takes one unit, whatever its tier and instances."""
+
+
+def tier_slots(tier: str) -> str:
+    """Return the resource of which every run of a tier takes one unit."""
+    return f"tier/{tier}"
+
+
 class ResourceProfile(NamedTuple):
-    """What a run runs on; requests of one lane need the same, so that one of them stands for all."""
+    """The instances that a run needs.
+
+    Requests of a tenant with the same profile wait in one line, so that the first of them stands for all.
+    """
 
     processing: str
     """Instance type."""
@@ -37,7 +49,7 @@ class ResourceProfile(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "ResourceProfile":
-        """Return the lane that `str` wrote."""
+        """Return the profile that `str` wrote."""
         processing, training, instances, volume_gb = text.split(" ")
         return cls(processing, training, int(instances), int(volume_gb))
 
@@ -51,9 +63,16 @@ class ResourceProfile(NamedTuple):
         )
 
     @property
-    def demand(self) -> dict[str, int]:
-        """Return instance pool → units that a run holds from its admission to its end."""
+    def instances_by_type(self) -> dict[str, int]:
+        """Return resource ("training/ml.m5.large") → instances that a run holds from its admission to its end."""
         return {f"training/{self.training}": self.instances, f"processing/{self.processing}": 1}
+
+    def demand(self, tier: str) -> dict[str, int]:
+        """Return resource → units that a run of a tier takes of each counted limit, from its admission to its end.
+
+        A new counted limit is one more entry here, and one in `Policy.limits`.
+        """
+        return {SLOTS: 1, tier_slots(tier): 1} | self.instances_by_type
 
     def rates(self, prices: Prices) -> tuple[Decimal, ...] | None:
         """Return USD per second of each job of a run, or None when a price is unknown."""
@@ -259,6 +278,12 @@ class Policy:
         own = self.tenant(tenant_id).running_max
         return tier.running_max_per_tenant if own is None else own
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """Return resource → units of it that may be taken at once; a resource that is not in it has no limit."""
+        slots = {tier_slots(tier.name): tier.slots_max for tier in self.tiers}
+        return {SLOTS: self.running_max} | slots | dict(self.instance_quotas)
+
     def charge(self, profile: ResourceProfile) -> int:
         """Return the units at which a run's time is charged: its instances where they are scarce, else 1."""
         return profile.instances if f"training/{profile.training}" in self.instance_quotas else 1
@@ -267,7 +292,12 @@ class Policy:
         """Return the instance pool whose whole quota is too small for the lane, or None."""
         quotas = self.instance_quotas
         return next(
-            (resource for resource, need in profile.demand.items() if need > quotas.get(resource, need)), None
+            (
+                resource
+                for resource, need in profile.instances_by_type.items()
+                if need > quotas.get(resource, need)
+            ),
+            None,
         )
 
     def closed_until(self, tier: str, now: datetime) -> datetime | None:
