@@ -28,20 +28,13 @@ from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
 from trainyard.adapters.memory import edges
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.enlist import Enlist
-from trainyard.application.policies import Policies
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.record import Record, StatusEvent
-from trainyard.application.waiting_room import (
-    BELL,
-    BY_END,
-    LEDGER,
-    SOMEBODY,
-    BellRing,
-    WaitingRoom,
-    ring_from,
-)
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.names import display_name
 from trainyard.domain.requests import Submission
+from trainyard.persistence.ledger import BELL, LEDGER, BellRing, bell_ring_from, wakes_dispatcher
+from trainyard.persistence.policies import Policies
 
 SLOTS, TENANTS, REQUESTS, ALONE = 100, 30, 1000, 40
 QUIET = timedelta(seconds=10)
@@ -110,14 +103,14 @@ class Service:
         self.sqs = self.cloud.client("sqs")
         self.bells = self.sqs.create_queue(QueueName="bells")["QueueUrl"]
         self.bell = ParallelMap(scheduler_table="scheduler", bell_queue_url=self.bells)
-        room = WaitingRoom(store=self.store, retention=timedelta(days=30), rest=lambda _: None)
+        room = Scheduler.over(self.store, retention=timedelta(days=30), backoff=lambda _: None)
         tenants = DynamoTenants(tenants_table="tenants")
         self.executions = edges.MemoryExecutions()
         self.reports = Reports(datetime.now(UTC))
         shared: dict[str, Any] = {
             "policies": Policies(store=self.store, deployed="", parse=lambda *_: limits, running_max=10**6),
             "tenants": _Counted(tenants, "tenants", self.apart),
-            "waiting_room": room,
+            "scheduler": room,
             "receipts": _Counted(edges.MemoryReceipts(), "receipts", self.apart),
             "announcements": _Counted(edges.MemoryAnnouncements(), "announcements", self.apart),
             "bell": self.bell,
@@ -139,7 +132,7 @@ class Service:
         (bell,) = self.store.get(BELL)
         if bell is not None and int(bell["rings"]) > self.heard:
             self.heard = int(bell["rings"])
-            self.run_pass([ring_from(bell)])
+            self.run_pass([bell_ring_from(bell)])
 
     def end(self, ended: list[Submission]) -> None:
         before = datetime.now(UTC)
@@ -154,7 +147,7 @@ class Service:
         ]
         self._count(lambda: self.record.settle(events, before))
         (ledger,) = self.store.get(LEDGER)
-        if ledger is not None and (ledger.get("by"), ledger.get("waiting")) == (BY_END, SOMEBODY):
+        if ledger is not None and wakes_dispatcher(LEDGER, ledger):
             self.run_pass([])
 
     def run_pass(self, rings: list[BellRing]) -> None:

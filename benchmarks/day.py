@@ -30,7 +30,7 @@ from benchmarks.compare import Load as Work
 from benchmarks.designs.ours import Ours
 from benchmarks.harness import CALM, Harness
 from simulation.flow import Job
-from trainyard.application.store import Key
+from trainyard.persistence.store import Key
 
 _INVOCATION = 0.2e-6 + 0.1 * MEMORY_GB * 13.3334e-6
 """Of 100 ms."""

@@ -31,21 +31,14 @@ from trainyard.adapters.memory import edges
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.enlist import Enlist
-from trainyard.application.policies import Policies
-from trainyard.application.ports import End
-from trainyard.application.store import Item, Key, Page, Update, Write
-from trainyard.application.waiting_room import (
-    BELL,
-    BY_END,
-    LEDGER,
-    SOMEBODY,
-    BellRing,
-    WaitingRoom,
-    ring_from,
-)
+from trainyard.application.scheduling.completion import End
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Conflict
 from trainyard.domain.policy import Policy, TenantPolicy, TierPolicy
 from trainyard.domain.requests import State, Submission
+from trainyard.persistence.ledger import BELL, BellRing, bell_ring_from, ring, wakes_dispatcher
+from trainyard.persistence.policies import Policies
+from trainyard.persistence.store import Item, Key, Page, Write
 
 COHORTS, QUEUES, QUOTA, BORROWING = 5, 6, 20, 100
 CLASSES = {"small": (350, 1, 0.2, 0.1), "medium": (100, 5, 0.5, 0.5), "large": (50, 20, 1.0, 1.2)}
@@ -98,7 +91,7 @@ class Service:
         memory.stream = self.streamed
         self.store = Slow(memory)
         self.limits = _policy()
-        self.room = WaitingRoom(store=self.store, retention=timedelta(days=1), rest=lambda _: time.sleep(0.01))
+        self.room = Scheduler.over(self.store, retention=timedelta(days=1), backoff=lambda _: time.sleep(0.01))
         tiers = {f"q{n}-{kind}": f"q{n}" for n in range(QUEUES) for kind in CLASSES}
         known = edges.MemoryTenants(*(tenant_named(*one) for one in tiers.items()), store=memory)
         shared: dict[str, Any] = {
@@ -106,7 +99,7 @@ class Service:
                 store=self.store, deployed="", parse=lambda *_: self.limits, running_max=QUEUES * QUOTA
             ),
             "tenants": known,
-            "waiting_room": self.room,
+            "scheduler": self.room,
             "receipts": edges.MemoryReceipts(),
             "announcements": edges.MemoryAnnouncements(),
             "bell": self,
@@ -186,11 +179,11 @@ class Service:
     def _finish(self) -> None:
         while not self.over.is_set():
             if batch := _taken(self.ended):
-                requests = self.room.get_all(batch)
+                requests = self.room.tables.requests.get_all(batch)
                 ends = [End(request=request, state=State.SUCCEEDED) for request in requests]
                 while True:
                     try:
-                        self.done += sum(self.room.finish(ends, self.limits, _now()))
+                        self.done += sum(self.room.completer.finish(ends, self.limits, _now()))
                         break
                     except Conflict:
                         self.conflicts += 1
@@ -198,14 +191,13 @@ class Service:
     # --- ports ----------------------------------------------------------------------------------------------
 
     def streamed(self, key: Key, item: Item) -> None:
-        ended = key == LEDGER and (item.get("by"), item.get("waiting")) == (BY_END, SOMEBODY)
         if key == BELL:
-            self.rings.append(ring_from(item))
-        if key == BELL or ended:
+            self.rings.append(bell_ring_from(item))
+        if wakes_dispatcher(key, item):
             self.woken.set()
 
     def ring(self) -> None:
-        self.store.transact([Update(BELL, add={"rings": 1}, remove=("hints",))])
+        self.store.transact([ring()])
 
     def ring_at(self, when: datetime, now: datetime) -> None:
         threading.Timer(max((when - now).total_seconds(), 0), self.ring).start()

@@ -18,12 +18,14 @@ from simulation.flow import Job, submission_of
 from trainyard.adapters.memory import edges
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.dispatch import Dispatch
-from trainyard.application.policies import Policies
-from trainyard.application.ports import End
-from trainyard.application.store import Item, Key, Page, Write
-from trainyard.application.waiting_room import BELL, WaitingRoom, Wish
+from trainyard.application.scheduling.completion import End
+from trainyard.application.scheduling.enlistment import EnlistCommand
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import State
+from trainyard.persistence.ledger import BELL
+from trainyard.persistence.policies import Policies
+from trainyard.persistence.store import Item, Key, Page, Write
 
 SIZES = ((100, 10), (10_000, 10), (10_000, 1_000), (1_000_000, 1_000), (1_000_000, 100_000))
 """Waiting requests, tenants: a hundred times the requests of as many tenants, and of a hundred times as many."""
@@ -89,12 +91,12 @@ def _measured(waiting: int, tenants: int, trials: int) -> Pass:
     limits = _policy()
     filled(store, limits, waiting, tenants)
     counting = Counting(store)
-    room = WaitingRoom(store=counting, retention=timedelta(days=1), rest=lambda _: None)
+    room = Scheduler.over(counting, retention=timedelta(days=1), backoff=lambda _: None)
     names = {name: tenant_named(name, "basic") for name in ("t0",)}
     dispatch = Dispatch(
         policies=Policies(store=counting, deployed="", parse=lambda *_: limits, running_max=SLOTS),
         tenants=edges.MemoryTenants(*names.values(), store=store),
-        waiting_room=room,
+        scheduler=room,
         data_sets=edges.MemoryDataSets(),
         executions=edges.MemoryExecutions(),
         receipts=edges.MemoryReceipts(),
@@ -108,8 +110,8 @@ def _measured(waiting: int, tenants: int, trials: int) -> Pass:
     seen: list[tuple[int, int, int, float]] = []
     for trial in range(trials + 2):
         now = NOW + timedelta(seconds=10 * (trial + 1))
-        running = room.active(State.RUNNING, limit=FREE)[:FREE]
-        room.finish([End(request=request, state=State.SUCCEEDED) for request in running], limits, now)
+        running = room.tables.requests.active(State.RUNNING, limit=FREE)[:FREE]
+        room.completer.finish([End(request=request, state=State.SUCCEEDED) for request in running], limits, now)
         counting.calls = counting.items = counting.bytes = 0
         counting.seconds = 0.0
         began = time.process_time()
@@ -138,12 +140,12 @@ def filled(store: MemoryStore, limits: Policy, waiting: int, tenants: int) -> No
     A first tenant's are enlisted; the others' are copies of them under other names, which is what enlisting would
     leave, and faster.
     """
-    room = WaitingRoom(store=store, retention=timedelta(days=1), rest=lambda _: None)
+    room = Scheduler.over(store, retention=timedelta(days=1), backoff=lambda _: None)
     each = waiting // tenants
     submissions = [submission_of(Job(number, 0.0, "t0", "basic", 60.0), NOW) for number in range(1, each + 1)]
     edges.MemoryTenants(tenant_named("t0", "basic"), store=store)
-    wishes = [Wish(submission=one, not_before=NOW) for one in submissions]
-    room.enlist_all(wishes, room.seen_for(submissions), limits, NOW)
+    wishes = [EnlistCommand(submission=one, not_before=NOW) for one in submissions]
+    room.enlister.enlist_all(wishes, room.enlister.read_for(submissions), limits, NOW)
     models = [(key, item) for key, item in store.items.items() if key != BELL]
     for number in range(1, tenants):
         for key, item in models:

@@ -15,7 +15,7 @@ from benchmarks.compare import USD
 from benchmarks.designs.ours import tenant_named
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.lost_uploads import TENANTS_A_RUN, LostUploads
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.requests import Content
 from trainyard.domain.tenants import Tenant
 
@@ -75,13 +75,13 @@ def main() -> int:
     parser.add_argument("--objects", type=int, default=30, help="of a tenant, of the last thirty days")
     given = parser.parse_args()
     counted: Any = Counted(given.tenants, given.objects)
-    room: Any = WaitingRoom(store=MemoryStore(), retention=timedelta(days=45), rest=lambda _: None)
+    room: Any = Scheduler.over(MemoryStore(), retention=timedelta(days=45), backoff=lambda _: None)
     sweep = LostUploads(
         account_id="123456789012",
         store=MemoryStore(),
         tenants=counted,
         uploads=counted,
-        waiting_room=type("Room", (), {"get_all": counted.get_all, "store": room.store})(),
+        scheduler=type("Room", (), {"get_all": counted.get_all, "store": room.store})(),
         intake=None,  # type: ignore[arg-type]
     )
     runs = looked = 0

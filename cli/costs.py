@@ -11,7 +11,6 @@ from typing import Any
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.adapters.aws.billing import billed_by_tenant
-from trainyard.application.book import BOOKS_BEGIN
 from trainyard.application.cost_tags import COST_TAGS, TagState, payers_command
 from trainyard.application.explain import BudgetAccount
 from trainyard.application.reports import By, CostRow, cost_report, differences, estimate_errors
@@ -20,6 +19,7 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord, days_in, month_begins, month_of, next_month
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import shown
+from trainyard.persistence.book import BOOKS_BEGIN
 
 
 def report(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -167,8 +167,8 @@ def export(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def tags(deployment: Deployment, arguments: Namespace) -> Answer:
     """Show how the cost allocation tags stand."""
-    with_change = deployment.book.with_change("cost tags")
-    if with_change is None:
+    note = deployment.book.noted("cost tags")
+    if note is None:
         return Answer(
             data={"states": {}},
             lines=[
@@ -176,16 +176,16 @@ def tags(deployment: Deployment, arguments: Namespace) -> Answer:
                 f"the payer can type: {payers_command()}",
             ],
         )
-    states = with_change["states"]
+    states = note["states"]
     open_ones = [name for name in COST_TAGS if states.get(name) not in (TagState.ACTIVE, TagState.ACTIVATED)]
-    lines = [f"tried at {with_change['at'][:19]}Z"] + ([with_change["why"]] if with_change["why"] else [])
+    lines = [f"tried at {note['at'][:19]}Z"] + ([note["why"]] if note["why"] else [])
     if open_ones:
         lines.append(f"the account that pays activates them by: {payers_command(open_ones)}")
     return Answer(
         data={
-            "at": with_change["at"],
+            "at": note["at"],
             "states": states,
-            "why": with_change["why"],
+            "why": note["why"],
             "payers_command": payers_command(open_ones),
         },
         columns=("TAG", "ON THE BILL"),

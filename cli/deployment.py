@@ -13,17 +13,17 @@ from trainyard.adapters.aws.sagemaker import SageMakerExecutions
 from trainyard.adapters.aws.storage import S3Receipts
 from trainyard.adapters.aws.store import DynamoStore, rest
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
-from trainyard.application.book import Book
 from trainyard.application.explain import Explain
-from trainyard.application.policies import Policies
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.stop import Stop
-from trainyard.application.waiting_room import WaitingRoom
 from trainyard.contracts.decisions import decode_pass
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.contracts.policy_form import DEPLOYED
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
+from trainyard.persistence.book import Book
+from trainyard.persistence.policies import Policies
 
 
 class Deployment:
@@ -83,8 +83,8 @@ class Deployment:
         return DynamoBell(scheduler_table=self.outputs["SchedulerTable"], bell_queue_url=self.outputs["BellQueue"])
 
     @property
-    def waiting_room(self) -> WaitingRoom:
-        return WaitingRoom(store=self.store, retention=self._retention, rest=rest)
+    def scheduler(self) -> Scheduler:
+        return Scheduler.over(self.store, retention=self._retention, backoff=rest)
 
     def has_tier_queue(self, tier: str) -> bool:
         name = self.outputs["UploadsQueue"].rpartition("/")[2].removesuffix("uploads") + f"tier-{tier}"
@@ -97,14 +97,14 @@ class Deployment:
 
     @property
     def explain(self) -> Explain:
-        return Explain(policies=self.policies, waiting_room=self.waiting_room)
+        return Explain(policies=self.policies, scheduler=self.scheduler)
 
     def last_passes(self, request: Request, *, limit: int = 3) -> list[dict[str, Any]]:
         """Return what the last kept passes said of a waiting request's lane, newest first."""
         now = datetime.now(UTC)
         found: list[dict[str, Any]] = []
         for hour in (now, now - timedelta(hours=1)):
-            for kept in map(decode_pass, self.waiting_room.passes(hour, limit=20)):
+            for kept in map(decode_pass, self.scheduler.admitter.pass_records(hour, limit=20)):
                 for wait in kept.plan.waits:
                     same = (wait.queue.tenant_id, wait.entry.profile) == (request.tenant_id, request.profile)
                     if same and kept.at >= request.arrived_at and len(found) < limit:
@@ -122,7 +122,7 @@ class Deployment:
     def stop(self) -> Stop:
         return Stop(
             tenants=self.tenants,
-            waiting_room=self.waiting_room,
+            scheduler=self.scheduler,
             executions=SageMakerExecutions(pipeline_name=self.outputs["PipelineName"]),
             receipts=S3Receipts(),
             announcements=EventBridgeAnnouncements(event_bus_name=self.outputs["EventBus"]),
@@ -137,7 +137,7 @@ class Deployment:
 
     def request(self, request_id: str) -> Request:
         """Return a request; raises Refused when there is none of that id."""
-        found = self.waiting_room.get(request_id)
+        found = self.scheduler.tables.requests.get(request_id)
         if found is None:
             raise Refused(f"there is no request {request_id!r}; `trainyard requests TENANT` shows them")
         return found

@@ -44,14 +44,14 @@ def halt(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def _pause(deployment: Deployment, name: str | None) -> None:
     if name is None:
-        deployment.waiting_room.set_paused(True)
+        deployment.scheduler.tables.ledger.set_paused(True)
     else:
         tenant = deployment.tenant(name)
-        deployment.waiting_room.set_tenant_paused(tenant.tier, name, True, datetime.now(UTC))
+        deployment.scheduler.operations.set_tenant_paused(tenant.tier, name, True, datetime.now(UTC))
 
 
 def _holding(deployment: Deployment, name: str | None) -> list[Request]:
     if name is None:
-        return deployment.waiting_room.held()
+        return deployment.scheduler.tables.held()
     deployment.tenant(name)
-    return deployment.waiting_room.held_by(name)
+    return deployment.scheduler.tables.held_by(name)

@@ -42,7 +42,7 @@ def teardown(deployment: Deployment, arguments: Namespace) -> Answer:
             "or take it away first (`trainyard tenant delete` tells of each what there is)"
         )
     # 1. Nothing new starts.
-    deployment.waiting_room.set_paused(True)
+    deployment.scheduler.tables.ledger.set_paused(True)
     # 2. Tenants: their data, models, roles, schedules; each by the machine that deletes one.
     for number, tenant in enumerate(tenants, start=1):
         _say(f"tenant {tenant.tenant_id} ({number} of {len(tenants)})")

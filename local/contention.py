@@ -30,7 +30,7 @@ from trainyard.adapters.memory import edges
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record, StatusEvent
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import TrainyardError
 from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Policy
@@ -113,7 +113,7 @@ class Contest:
         self.requests, self.limits = requests, limits
         self.began = time.monotonic()
         self.executions = Executions(Random(7))  # noqa: S311 - a load, no secret
-        self.room = WaitingRoom(store=store, retention=timedelta(days=1), rest=rest)
+        self.room = Scheduler.over(store, retention=timedelta(days=1), backoff=rest)
         bell: Any = edges.MemoryBell()
         book = policies(store, limits)
         tiers = {f"t{n}": "basic" if n % 2 else "premium" for n in range(TENANTS)}
@@ -124,7 +124,7 @@ class Contest:
         shared: dict[str, Any] = {
             "policies": book,
             "tenants": tenants,
-            "waiting_room": self.room,
+            "scheduler": self.room,
             "receipts": edges.MemoryReceipts(),
             "announcements": edges.MemoryAnnouncements(),
         }
@@ -137,7 +137,7 @@ class Contest:
         )
         self.record = Record(reports=edges.MemoryReports(), results=edges.MemoryResults(), prices=PRICES, **shared)
         self.reconcile = Reconcile(
-            policies=book, waiting_room=self.room, executions=self.executions, record=self.record
+            policies=book, scheduler=self.room, executions=self.executions, record=self.record
         )
         self.over, self.storm = threading.Event(), threading.Event()
         self.dispatchers = 0
@@ -151,7 +151,7 @@ class Contest:
             owner = self.tenants[number % TENANTS]
             one = submission(number, tenant_id=owner.tenant_id, tier=owner.tier)
             one = replace(one, content=replace(one.content, bucket=owner.bucket))
-            self.room.enlist(one, self.limits, self.now())
+            self.room.enlister.enlist(one, self.limits, self.now())
 
     def dispatcher(self, number: int) -> None:
         """Run passes, sweeping now and then, until all is done: of its own, and with all others in each storm."""
@@ -209,7 +209,7 @@ class Contest:
                     time.sleep(0.1)
                     self.storm.clear()
                     self.counts["storms"] += 1
-                done, used = len(self.executions.names), self.room.ledger().used
+                done, used = len(self.executions.names), self.room.tables.ledger.read().used
                 status.update(f"{done} of {self.requests} started, {used} slots held")
                 if not console.is_terminal and int(time.monotonic()) % 15 == 0:
                     console.print(f"{done} of {self.requests} started, {used} slots held")
@@ -253,7 +253,7 @@ def tell(contest: Contest, dispatchers: int, seconds: float, console: Console) -
         assert owners_tier is not None
         bounds[f"tenant {owner.tenant_id}"] = owners_tier.running_max_per_tenant
     overshoot = sum(max(peaks[name] - bound, 0) for name, bound in bounds.items())
-    leaked = contest.room.ledger().used
+    leaked = contest.room.tables.ledger.read().used
     executions = contest.executions.names
     console.print(
         f"{dispatchers} dispatchers, all at once {contest.counts['storms'] + 1} times, "

@@ -39,17 +39,19 @@ from local.sagemaker.generated import HANGS
 from trainyard import bootstrap
 from trainyard.adapters.aws import clients
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application.ports import End, ExecutionReport
+from trainyard.application.ports import ExecutionReport
 from trainyard.application.record import executed
-from trainyard.application.records import stamp
 from trainyard.application.reports import estimate_errors
-from trainyard.application.store import Is, Item, Update, Write
-from trainyard.application.waiting_room import WaitingRoom, request_key
+from trainyard.application.scheduling.completion import End
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import ExecutionRecord, StepFacts, month_of
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
+from trainyard.persistence.items import stamp
+from trainyard.persistence.requests import request_key
+from trainyard.persistence.store import Is, Item, Update, Write
 
 POLICY = """
 running_max: 40
@@ -170,7 +172,7 @@ def _drop(cloud: Cloud, harness: Deployment, tenants: list[str], number: int, le
 def _await_enlisted(harness: Deployment, tenants: list[str], count: int) -> None:
     """Wait until every drop is a request; raises TimeoutError."""
     limit = time.monotonic() + SETTLE_SECONDS
-    while sum(len(harness.waiting_room.of_tenant(tenant)) for tenant in tenants) < count:
+    while sum(len(harness.scheduler.tables.requests.of_tenant(tenant)) for tenant in tenants) < count:
         if time.monotonic() > limit:
             raise TimeoutError(f"not all of {count} drops became requests; `trainyard dlq list` may say why")
         time.sleep(0.5)
@@ -183,8 +185,8 @@ def _settle(harness: Deployment, outputs: dict[str, str], cloud: Cloud, month: M
     limit, quiet = time.monotonic() + SETTLE_SECONDS, 0
     while quiet < 3 and time.monotonic() < limit:
         time.sleep(0.5)
-        room = harness.waiting_room
-        moving = [r for state in (State.ADMITTED, State.RUNNING) for r in room.active(state)]
+        room = harness.scheduler
+        moving = [r for state in (State.ADMITTED, State.RUNNING) for r in room.tables.requests.active(state)]
         for request in moving:
             if request.state is State.RUNNING and request.data_set.startswith(HANGS):
                 with contextlib.suppress(Exception):  # it has ended
@@ -193,12 +195,12 @@ def _settle(harness: Deployment, outputs: dict[str, str], cloud: Cloud, month: M
         # As the timer does, but at once: what runs was made minutes older.
         month.missed += len(reconcile.run(datetime.now(UTC)).ended)
         month.corrected += len(owed.pay(datetime.now(UTC)).corrected)
-        waiting = room.active(State.QUEUED)
+        waiting = room.tables.requests.active(State.QUEUED)
         budgeted = [r for r in waiting if r.tenant_id == "tenant0"]
         quiet = (
             quiet + 1 if not moving and len(budgeted) == len(waiting) and not harness.book.outbox_entries() else 0
         )
-    for request in harness.waiting_room.active(State.QUEUED):
+    for request in harness.scheduler.tables.requests.active(State.QUEUED):
         harness.stop.stop(request.request_id, datetime.now(UTC))
 
 
@@ -223,8 +225,10 @@ def _compare(cloud: Cloud, harness: Deployment, outputs: dict[str, str], month: 
     for day in (datetime.now(UTC) - timedelta(days=1), datetime.now(UTC)):
         month.records += harness.book.executions_of_day(day.strftime("%Y-%m-%d"))
     for tenant in (f"tenant{number}" for number in range(TENANTS)):
-        month.requests.update(request.state.value for request in harness.waiting_room.of_tenant(tenant))
-    queue = harness.waiting_room.queue("basic", "tenant0")
+        month.requests.update(
+            request.state.value for request in harness.scheduler.tables.requests.of_tenant(tenant)
+        )
+    queue = harness.scheduler.tables.queues.get("basic", "tenant0")
     month.budget_spent = queue.spent_usd + queue.reserved_usd
     for table in ("RequestsTable", "RecordTable", "SchedulerTable"):
         pages = cloud.client("dynamodb").get_paginator("scan").paginate(TableName=outputs[table])
@@ -280,12 +284,12 @@ def writes_of_a_life() -> Counter[str]:
             super().transact(writes)
 
     policy, now = parse_policy(POLICY, 0, "us-east-1"), datetime.now(UTC)
-    room = WaitingRoom(store=Counting(), retention=timedelta(days=1), rest=lambda _: None)
+    room = Scheduler.over(Counting(), retention=timedelta(days=1), backoff=lambda _: None)
     content = Content(
         bucket="b", key="incoming/churn/a", version_id="1", etag="", sequencer="", size_bytes=1, event_time=now
     )
     stage = "enlist"
-    room.enlist(
+    room.enlister.enlist(
         Submission(
             request_id="0" * 32,
             tenant_id="tenant0",
@@ -298,15 +302,15 @@ def writes_of_a_life() -> Counter[str]:
         now,
     )
     stage = "admit"
-    read_set = room.look(policy, now)
-    room.commit(decide(read_set.snapshot, policy, now), read_set, policy, now)
+    read_set = room.admitter.read(policy, now)
+    room.admitter.commit(decide(read_set.snapshot, policy, now), read_set, policy, now)
     stage = "run"
-    (request,) = room.active(State.ADMITTED)
-    room.mark_running(request, "arn", now)
+    (request,) = room.tables.requests.active(State.ADMITTED)
+    room.tables.requests.note_running(request, "arn", now)
     stage = "end"
     report = ExecutionReport(ended_at=now + timedelta(minutes=9))
     record = executed(request, replace(report, steps=(FREE,)), policy.prices, now, State.SUCCEEDED)
-    room.finish([End(request=request, state=State.SUCCEEDED, execution=record)], policy, now)
+    room.completer.finish([End(request=request, state=State.SUCCEEDED, execution=record)], policy, now)
     return counted
 
 

@@ -146,7 +146,11 @@ def many_tenants(harness: Harness, deployment: Any, count: int, parallel_map: in
         )
     limit = time.monotonic() + 120
     while time.monotonic() < limit:
-        states = [r.state.value for n in range(count) for r in deployment.waiting_room.of_tenant(f"many-{n}")]
+        states = [
+            r.state.value
+            for n in range(count)
+            for r in deployment.scheduler.tables.requests.of_tenant(f"many-{n}")
+        ]
         if len(states) >= UPLOADERS and set(states) == {"SUCCEEDED"}:
             break
         time.sleep(2)

@@ -191,12 +191,16 @@ class Soak:
         while time.monotonic() < limit:
             ended = sum(request.finished_at is not None for request in self._requests())
             progress.update(task, completed=ended)
-            if ended >= len(self.dropped) and self.harness.waiting_room.ledger().used == 0:
+            if ended >= len(self.dropped) and self.harness.scheduler.tables.ledger.read().used == 0:
                 return
             time.sleep(2)
 
     def _requests(self) -> list[Any]:
-        return [request for tenant in self.roots for request in self.harness.waiting_room.of_tenant(tenant)]
+        return [
+            request
+            for tenant in self.roots
+            for request in self.harness.scheduler.tables.requests.of_tenant(tenant)
+        ]
 
     def _wrong(self) -> list[str]:
         wrong = list(self.missed)
@@ -208,7 +212,7 @@ class Soak:
         wrong += [f"{count} requests are {state}" for state, count in states.items() if state != "SUCCEEDED"]
         executions = self._executions()
         wrong += [f"{name}: {count} executions" for name, count in executions.items() if count > 1]
-        ledger = self.harness.waiting_room.ledger()
+        ledger = self.harness.scheduler.tables.ledger.read()
         if ledger.used:
             wrong.append(f"{ledger.used} slots are held by nobody")
         dead = self._dead_letters()

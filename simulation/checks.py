@@ -11,10 +11,6 @@ from typing import Any
 
 from simulation.cloud import SageMaker, SimulatedJob, used
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application.book import execution_from
-from trainyard.application.records import entry_from, queue_from, request_from
-from trainyard.application.store import Item, Write
-from trainyard.application.waiting_room import LEDGER, ledger_from
 from trainyard.domain.admission import Ledger
 from trainyard.domain.budgets import Account, reservation
 from trainyard.domain.executions import month_of
@@ -22,6 +18,10 @@ from trainyard.domain.names import parse_display_name
 from trainyard.domain.policy import SLOTS, Budget, BudgetMode, Policy, ResourceProfile, TierPolicy
 from trainyard.domain.queues import QueueEntry, TenantQueue
 from trainyard.domain.requests import HOLDING, TERMINAL, Content, Request, State
+from trainyard.persistence.book import execution_from
+from trainyard.persistence.items import entry_from, queue_from, request_from
+from trainyard.persistence.ledger import LEDGER, ledger_from
+from trainyard.persistence.store import Item, Write
 
 INVARIANTS = tuple(f"I{number}" for number in range(1, 13))
 

@@ -12,8 +12,8 @@ from itertools import count
 
 from simulation.clock import BEGIN
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application.ports import End
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.scheduling.completion import End
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.admission import Plan, decide
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, State, Submission
@@ -60,8 +60,8 @@ class Run:
 class Flow:
     policy: Policy
     engine: Callable[..., Plan] = decide
-    room: WaitingRoom = field(
-        default_factory=lambda: WaitingRoom(store=MemoryStore(), retention=timedelta(days=1), rest=lambda _: None)
+    room: Scheduler = field(
+        default_factory=lambda: Scheduler.over(MemoryStore(), retention=timedelta(days=1), backoff=lambda _: None)
     )
     runs: list[Run] = field(default_factory=list)
     refused: list[Job] = field(default_factory=list)
@@ -94,23 +94,23 @@ class Flow:
 
     def _happen(self, event: Job | str, now: float) -> None:
         if isinstance(event, Job):
-            self.room.enlist(submission_of(event, _time(event.arrives)), self.policy, _time(now))
+            self.room.enlister.enlist(submission_of(event, _time(event.arrives)), self.policy, _time(now))
         elif event:
-            (request,) = self.room.get_all([event])
-            self.room.finish([End(request=request, state=State.SUCCEEDED)], self.policy, _time(now))
+            (request,) = self.room.tables.requests.get_all([event])
+            self.room.completer.finish([End(request=request, state=State.SUCCEEDED)], self.policy, _time(now))
 
     def _dispatch(self, now: float, known: dict[str, Job]) -> Iterable[Run]:
         found: list[Run] = []
         while True:
-            read_set = self.room.look(self.policy, _time(now))
+            read_set = self.room.admitter.read(self.policy, _time(now))
             snapshot = read_set.snapshot
             plan = self.engine(snapshot, self.policy, _time(now))
             self.again = None if plan.again_at is None else (plan.again_at - BEGIN).total_seconds()
             if not plan.admissions:
                 if dict(plan.capacity_holds) != dict(snapshot.ledger.capacity_holds):
-                    self.room.note_capacity_holds(plan, snapshot.ledger)
+                    self.room.tables.ledger.note_capacity_holds(plan, snapshot.ledger)
                 return found
-            for decision in self.room.commit(plan, read_set, self.policy, _time(now)).admissions:
+            for decision in self.room.admitter.commit(plan, read_set, self.policy, _time(now)).admissions:
                 job = known[decision.entry.request_id]
                 run = Run(
                     job,

@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest.mock import patch
 
 from trainyard.adapters.memory import store as memory
-from trainyard.application import dispatch, waiting_room
-from trainyard.application import store as application
+from trainyard.application import dispatch
 from trainyard.application.dispatch import PassRecord
-from trainyard.application.store import Write, bytes_written
+from trainyard.application.scheduling import admission, completion, enlistment
 from trainyard.contracts import decisions
+from trainyard.persistence import store, tenant_queues
+from trainyard.persistence.store import Write, bytes_written
 
 TRANSACTION_BYTES = 120 * 1024
 """In the place of 4 MB; three items that are changed without being read."""
@@ -33,8 +35,8 @@ def narrow_limits(counts: Counter[str], *, bytes_too: bool) -> Iterator[None]:
     Those of a transaction's actions, of an item and of a page; of a transaction's bytes only if `bytes_too`, since
     it comes before the actions.
     """
-    transaction_bytes = TRANSACTION_BYTES if bytes_too else application.TRANSACTION_BYTES_MAX
-    fits = application.fits_one_transaction
+    transaction_bytes = TRANSACTION_BYTES if bytes_too else store.TRANSACTION_BYTES_MAX
+    fits = store.fits_one_transaction
     encode = decisions.encode_pass
 
     def counted(writes: Sequence[Write]) -> bool:
@@ -48,17 +50,16 @@ def narrow_limits(counts: Counter[str], *, bytes_too: bool) -> Iterator[None]:
         counts["item too large"] += len(values) > PASS_BYTES
         return values
 
-    with (
-        patch.object(application, "ACTIONS_MAX", ACTIONS),
-        patch.object(waiting_room, "ACTIONS_MAX", ACTIONS),
-        patch.object(memory, "ACTIONS_MAX", ACTIONS),
-        patch.object(memory, "ITEM_BYTES_MAX", ITEM_BYTES),
-        patch.object(dispatch, "KEPT_BYTES_MAX", PASS_BYTES),
-        patch.object(decisions, "encode_pass", encoded),
-        patch.object(application, "TRANSACTION_BYTES_MAX", transaction_bytes),
-        patch.object(waiting_room, "TRANSACTION_BYTES_MAX", transaction_bytes),
-        patch.object(memory, "TRANSACTION_BYTES_MAX", transaction_bytes),
-        patch.object(memory, "PAGE_BYTES_MAX", PAGE_BYTES),
-        patch.object(waiting_room, "fits_one_transaction", counted),
-    ):
+    limits: list[tuple[Any, str, Any]] = [
+        (memory, "ITEM_BYTES_MAX", ITEM_BYTES),
+        (memory, "PAGE_BYTES_MAX", PAGE_BYTES),
+        (dispatch, "KEPT_BYTES_MAX", PASS_BYTES),
+        (decisions, "encode_pass", encoded),
+    ]
+    limits += [(m, "ACTIONS_MAX", ACTIONS) for m in (memory, store, enlistment, completion, tenant_queues)]
+    limits += [(m, "TRANSACTION_BYTES_MAX", transaction_bytes) for m in (memory, store, enlistment)]
+    limits += [(m, "fits_one_transaction", counted) for m in (enlistment, admission, completion, tenant_queues)]
+    with ExitStack() as stack:
+        for module, name, value in limits:
+            stack.enter_context(patch.object(module, name, value))
         yield

@@ -24,27 +24,15 @@ from trainyard.adapters.memory.edges import (
     MemoryTenants,
 )
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application.arrival_limits import ArrivalLimits
-from trainyard.application.book import Book
 from trainyard.application.dispatch import Dispatch, PassRecord, PassReport
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Arrival, Intake, Verdict
 from trainyard.application.outbox import OutboxRelay
-from trainyard.application.policies import Policies
-from trainyard.application.ports import Enlisted, Enlistment
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record, Recorded, StatusEvent
+from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.stop import Stop
-from trainyard.application.store import Item, Key, Update, Write
-from trainyard.application.waiting_room import (
-    BELL,
-    BY_END,
-    LEDGER,
-    SOMEBODY,
-    BellRing,
-    WaitingRoom,
-    ring_from,
-)
 from trainyard.contracts import decisions
 from trainyard.domain.admission import Plan, Snapshot, decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
@@ -54,6 +42,11 @@ from trainyard.domain.policy import SLOTS, Policy, ResourceProfile, tier_slots
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import TERMINAL, Content, Outcome, Request, State, Submission
 from trainyard.domain.tenants import Tenant, TrainOn
+from trainyard.persistence.arrival_limits import ArrivalLimits
+from trainyard.persistence.book import Book
+from trainyard.persistence.ledger import BELL, LEDGER, BellRing, bell_ring_from, ring, wakes_dispatcher
+from trainyard.persistence.policies import Policies
+from trainyard.persistence.store import Item, Key, Update, Write
 
 ACCOUNT = "123456789012"
 DEPTH_MAX = 4
@@ -165,7 +158,7 @@ class World:
         self.rings: list[BellRing] = []
         store = Troubled(self.store, "store", self.trouble)
         executions = Troubled(self.sagemaker, "sagemaker", self.trouble)
-        self.room = WaitingRoom(store=store, retention=timedelta(days=30), rest=self.rest)
+        self.room = Scheduler.over(store, retention=timedelta(days=30), backoff=self.rest)
         self.policies = self._policies(store)
         self.receipts = MemoryReceipts()
         shared: dict[str, Any] = {
@@ -173,7 +166,7 @@ class World:
             "receipts": Troubled(self.receipts, "receipts", self.trouble),
             "announcements": Troubled(MemoryAnnouncements(), "announcements", self.trouble),
             "policies": self.policies,
-            "waiting_room": self.room,
+            "scheduler": self.room,
         }
         bell = Troubled(self, "bell", self.trouble)
         data_sets = Troubled(self.data_sets, "data sets", self.trouble)
@@ -203,14 +196,14 @@ class World:
         )
         self.owed_case = OutboxRelay(
             policies=self.policies,
-            waiting_room=self.room,
+            scheduler=self.room,
             book=Book(store=store),
             reports=executions,
             announcements=shared["announcements"],
             prices=PRICES,
         )
         self.reconcile_case = Reconcile(
-            policies=self.policies, waiting_room=self.room, executions=executions, record=self.record_case
+            policies=self.policies, scheduler=self.room, executions=executions, record=self.record_case
         )
         del shared["policies"]
         self.stop_case = Stop(executions=executions, **shared)
@@ -262,11 +255,11 @@ class World:
         for queue in (self.uploads, self.status, *self.tiers.values()):
             queue.redrive()
         operator = self._operator()
-        operator.set_paused(False)
+        operator.tables.ledger.set_paused(False)
         for tier in self.scenario.policies[0].tiers:
-            operator.set_paused(False, tier.name)
+            operator.tables.ledger.set_paused(False, tier.name)
         for tenant in self.scenario.tenants:
-            operator.set_tenant_paused(tenant.tier, tenant.tenant_id, False, self.agenda.now)
+            operator.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, False, self.agenda.now)
         end = self.agenda.now + DRAIN
         while self.agenda.now < end and self.step():
             if self.steps % 20 == 0 and self.at_rest():
@@ -291,8 +284,8 @@ class World:
             and not any(queue.messages for queue in (self.uploads, self.status, *self.tiers.values()))
         )
 
-    def _operator(self) -> WaitingRoom:
-        return WaitingRoom(store=self.store, retention=timedelta(days=30), rest=lambda _: None)
+    def _operator(self) -> Scheduler:
+        return Scheduler.over(self.store, retention=timedelta(days=30), backoff=lambda _: None)
 
     def _timer(self, seconds: float, action: Callable[[], Any]) -> None:
         def tick() -> None:
@@ -520,14 +513,13 @@ class World:
 
     def ring(self) -> None:
         """Implements Bell."""
-        self.store.transact([Update(BELL, add={"rings": 1}, remove=("hints",))])
+        self.store.transact([ring()])
 
     def streamed(self, key: Key, item: Item) -> None:
         """Wake the dispatcher by what the table's stream shows, as the template filters it."""
-        ended = key == LEDGER and (item.get("by"), item.get("waiting")) == (BY_END, SOMEBODY)
-        if (key == BELL or ended) and not self.trouble.strikes("ring lost", 0.1):
+        if wakes_dispatcher(key, item) and not self.trouble.strikes("ring lost", 0.1):
             if key == BELL:
-                self.rings.append(ring_from(item))
+                self.rings.append(bell_ring_from(item))
             if not self.ring_planned:
                 self.ring_planned = True
                 self.agenda.after(0.2, lambda: self.dispatcher(sweep=False))
@@ -672,12 +664,12 @@ class World:
             case "policy":
                 self.apply(self.scenario.policies[step.number])
             case "pause" | "resume":
-                room.set_paused(step.what == "pause")
+                room.tables.ledger.set_paused(step.what == "pause")
             case "pause tier" | "resume tier":
-                room.set_paused(step.what == "pause tier", step.subject)
+                room.tables.ledger.set_paused(step.what == "pause tier", step.subject)
             case "pause tenant" | "resume tenant":
                 assert tenant is not None
-                room.set_tenant_paused(tenant.tier, tenant.tenant_id, step.what == "pause tenant", now)
+                room.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, step.what == "pause tenant", now)
                 self.ring()
             case "stop":
                 self._stop_one(step.subject)
@@ -716,7 +708,7 @@ class World:
             [Update(LEDGER, add={f"used/{SLOTS}": 1, f"used/{tier_slots(tier)}": 1, "usage_version": 1})]
         )
         self.store.checks = self.checks
-        self.checks.ledger_before = self._operator().ledger()
+        self.checks.ledger_before = self._operator().tables.ledger.read()
 
     def apply(self, policy: Policy) -> None:
         book = self._policies(self.store)

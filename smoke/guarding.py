@@ -16,10 +16,10 @@ from smoke.place import Suite
 from smoke.steps import Step, StepFailed, eventually
 from smoke.training import JOBS_OF_A_RUN, RUN_SECONDS_MAX, await_end, jobs_of, request_of, upload
 from trainyard.adapters.aws.credentials import Credentials, scoped_credentials
-from trainyard.application.records import stamp
-from trainyard.application.store import Update
-from trainyard.application.waiting_room import request_key
 from trainyard.domain.requests import TERMINAL, Request, State
+from trainyard.persistence.items import stamp
+from trainyard.persistence.requests import request_key
+from trainyard.persistence.store import Update
 
 ENDED = ("Succeeded", "Failed", "Stopped", "CompletedWithFailures")
 HELD = (State.ADMITTED, State.RUNNING)
@@ -27,7 +27,7 @@ HELD = (State.ADMITTED, State.RUNNING)
 
 def _last_success(suite: Suite) -> Request:
     """Return a run of the tenant with a bucket whose parameters can be used again."""
-    requests = suite.deployment.waiting_room.of_tenant(SILO)
+    requests = suite.deployment.scheduler.tables.requests.of_tenant(SILO)
     found = next((r for r in requests if r.state is State.SUCCEEDED and r.execution_arn), None)
     if found is None:
         raise StepFailed(f"no run of {SILO} has succeeded yet: run the step one-file first")
@@ -117,7 +117,7 @@ def _taken(suite: Suite, url: str) -> list[Any]:
 
 
 def retried_by_hand(suite: Suite) -> list[str]:
-    failed = next(r for r in suite.deployment.waiting_room.of_tenant(SILO) if r.state is State.FAILED)
+    failed = next(r for r in suite.deployment.scheduler.tables.requests.of_tenant(SILO) if r.state is State.FAILED)
     sagemaker = suite.client("sagemaker")
     sagemaker.retry_pipeline_execution(
         PipelineExecutionArn=failed.execution_arn, ClientRequestToken=uuid.uuid4().hex.ljust(32, "-")

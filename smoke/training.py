@@ -55,7 +55,7 @@ def upload(suite: Suite, tenant_id: str, data_set: str, kind: str = WORKS) -> tu
 
 
 def request_of(suite: Suite, tenant_id: str, uploaded: tuple[str, str]) -> Request | None:
-    requests = suite.deployment.waiting_room.of_tenant(tenant_id)
+    requests = suite.deployment.scheduler.tables.requests.of_tenant(tenant_id)
     return next((r for r in requests if (r.content.key, r.content.version_id) == uploaded), None)
 
 

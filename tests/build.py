@@ -6,9 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application.policies import Policies
-from trainyard.application.store import Store
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.executions import ExecutionRecord, JobFacts, StepFacts, StepRecord
 from trainyard.domain.newest import uploads_of
@@ -17,6 +15,8 @@ from trainyard.domain.policy import Budget, BudgetMode, Policy, TierPolicy
 from trainyard.domain.prices import JobKind, Prices
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
+from trainyard.persistence.policies import Policies
+from trainyard.persistence.store import Store
 
 SMALL = "ml.t3.medium ml.m5.large 1 30"
 """The lane of small data in `tier`."""
@@ -140,9 +140,9 @@ def choice(data_mb_max: int = 100, *, instances: int = 1, training: str = "ml.m5
     )
 
 
-def waiting_room(store: Store | None = None) -> WaitingRoom:
-    """Return a waiting room; over memory unless told otherwise."""
-    return WaitingRoom(store=store or MemoryStore(), retention=timedelta(days=30), rest=lambda _: None)
+def scheduler(store: Store | None = None) -> Scheduler:
+    """Return a scheduler; over memory unless told otherwise."""
+    return Scheduler.over(store or MemoryStore(), retention=timedelta(days=30), backoff=lambda _: None)
 
 
 def policies(store: Store, limits: Policy) -> Policies:

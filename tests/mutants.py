@@ -1,6 +1,6 @@
 """Take away each condition of each write of the protocol, one at a time, and look whether a test fails.
 
-    python -m tests.mutants [--only waiting_room]
+    python -m tests.mutants [--only completion] [--comparisons]
 
 A copy of the repository is changed, in a temporary directory; the tests are those of the protocol over the store
 in memory. Prints each mutant that survives, and how many of how many did; fails when any did.
@@ -23,7 +23,8 @@ from queue import SimpleQueue
 
 from local.cloud import REPOSITORY
 
-APPLICATION = "layers/common/python/trainyard/application"
+PACKAGE = "layers/common/python/trainyard"
+FOLDERS = ("application/scheduling", "persistence")
 CONDITIONS = frozenset({"Is", "IsOr", "AtMost", "AtLeast", "Absent", "OneOf"})
 TESTS = (
     "tests/unit/test_conditions.py",
@@ -59,20 +60,8 @@ def condition_makers(sources: Iterable[str]) -> frozenset[str]:
 
 def mutants(file: str, source: str, makers: frozenset[str]) -> Iterator[Mutant]:
     """Return the source without each condition in turn."""
-    tree = ast.parse(source)
-    lines = source.encode().splitlines(keepends=True)
-    starts = [sum(map(len, lines[:number])) for number in range(len(lines) + 1)]
-
-    def without(node: ast.expr, instead: str) -> Mutant:
-        assert node.end_lineno is not None
-        assert node.end_col_offset is not None
-        begin = starts[node.lineno - 1] + node.col_offset
-        end = starts[node.end_lineno - 1] + node.end_col_offset
-        text = source.encode()
-        gone = " ".join(text[begin:end].decode().split())
-        return Mutant(file, node.lineno, gone, (text[:begin] + instead.encode() + text[end:]).decode())
-
-    for function in ast.walk(tree):
+    text = Text(file, source)
+    for function in ast.walk(text.tree):
         if not isinstance(function, ast.FunctionDef):
             continue
         named = {
@@ -86,9 +75,53 @@ def mutants(file: str, source: str, makers: frozenset[str]) -> Iterator[Mutant]:
             if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load):
                 for element in node.elts:
                     if _is_condition(element, named, makers):
-                        yield without(element, "*()")
+                        yield text.without(element, "*()")
             elif isinstance(node, ast.keyword) and node.arg == "when" and not isinstance(node.value, ast.Tuple):
-                yield without(node.value, "()")
+                yield text.without(node.value, "()")
+
+
+OPPOSITE: dict[type[ast.cmpop], str] = {
+    ast.Eq: "!=",
+    ast.NotEq: "==",
+    ast.Lt: ">=",
+    ast.LtE: ">",
+    ast.Gt: "<=",
+    ast.GtE: "<",
+    ast.Is: "is not",
+    ast.IsNot: "is",
+    ast.In: "not in",
+    ast.NotIn: "in",
+}
+
+
+def comparisons(file: str, source: str) -> Iterator[Mutant]:
+    """Return the source with each comparison turned into its opposite in turn, those of assertions left out."""
+    text = Text(file, source)
+    asserted = {
+        id(inner) for node in ast.walk(text.tree) if isinstance(node, ast.Assert) for inner in ast.walk(node)
+    }
+    for node in ast.walk(text.tree):
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and id(node) not in asserted:
+            left, right = ast.unparse(node.left), ast.unparse(node.comparators[0])
+            yield text.without(node, f"({left} {OPPOSITE[type(node.ops[0])]} {right})")
+
+
+class Text:
+    """The source of a file, of which parts are replaced."""
+
+    def __init__(self, file: str, source: str) -> None:
+        self.file, self.source, self.tree = file, source.encode(), ast.parse(source)
+        lines = self.source.splitlines(keepends=True)
+        self.starts = [sum(map(len, lines[:number])) for number in range(len(lines) + 1)]
+
+    def without(self, node: ast.expr, instead: str) -> Mutant:
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        begin = self.starts[node.lineno - 1] + node.col_offset
+        end = self.starts[node.end_lineno - 1] + node.end_col_offset
+        gone = " ".join(self.source[begin:end].decode().split())
+        changed = (self.source[:begin] + instead.encode() + self.source[end:]).decode()
+        return Mutant(self.file, node.lineno, gone, changed)
 
 
 def _is_condition(element: ast.expr, named: set[str], makers: frozenset[str]) -> bool:
@@ -127,7 +160,7 @@ def copies(count: int) -> Iterator["SimpleQueue[Path]"]:
 
 def survives(mutant: Mutant, free: "SimpleQueue[Path]") -> bool:
     copy = free.get()
-    path = copy / APPLICATION / mutant.file
+    path = copy / PACKAGE / mutant.file
     before = path.read_text(encoding="utf-8")
     try:
         path.write_text(mutant.source, encoding="utf-8")
@@ -150,12 +183,23 @@ def survives(mutant: Mutant, free: "SimpleQueue[Path]") -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="a part of a file's name")
-    only = parser.parse_args().only
-    files = sorted(path for path in (REPOSITORY / APPLICATION).glob("*.py") if only in path.name)
-    makers = condition_makers(path.read_text(encoding="utf-8") for path in (REPOSITORY / APPLICATION).glob("*.py"))
-    made = [m for path in files for m in mutants(path.name, path.read_text(encoding="utf-8"), makers)]
+    parser.add_argument("--comparisons", action="store_true", help="turn comparisons around instead")
+    arguments = parser.parse_args()
+    only = arguments.only
+    every = {
+        f"{folder}/{path.name}": path.read_text(encoding="utf-8")
+        for folder in FOLDERS
+        for path in sorted((REPOSITORY / PACKAGE / folder).glob("*.py"))
+    }
+    makers = condition_makers(every.values())
+    sources = {name: source for name, source in every.items() if only in name}
+    made = (
+        [m for name, source in sources.items() for m in comparisons(name, source)]
+        if arguments.comparisons
+        else [m for name, source in sources.items() for m in mutants(name, source, makers)]
+    )
     if not made:
-        parser.error(f"no file of {APPLICATION} whose name holds {only!r} has a condition")
+        parser.error(f"no file of {PACKAGE} whose name holds {only!r} has a condition")
     alive = 0
     with copies(WORKERS) as free, ThreadPoolExecutor(WORKERS) as pool:
         for number, (mutant, survived) in enumerate(

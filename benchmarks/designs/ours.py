@@ -25,20 +25,10 @@ from trainyard.adapters.memory.edges import (
 from trainyard.adapters.memory.store import INDEXES, KEYS_ONLY, MemoryStore
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.enlist import Enlist
-from trainyard.application.policies import Policies
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record, StatusEvent
-from trainyard.application.store import Item, Key, Page, Update, Write
-from trainyard.application.waiting_room import (
-    BELL,
-    BY_END,
-    LEDGER,
-    SOMEBODY,
-    BellRing,
-    WaitingRoom,
-    ring_from,
-)
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled
 from trainyard.domain.executions import JobFacts, StepFacts
@@ -47,6 +37,9 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.prices import JobKind, Prices
 from trainyard.domain.requests import Submission
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
+from trainyard.persistence.ledger import BELL, BellRing, bell_ring_from, ring, wakes_dispatcher
+from trainyard.persistence.policies import Policies
+from trainyard.persistence.store import Item, Key, Page, Write
 
 LOCAL = ("ready",)
 """Indexes that share their table's partitions."""
@@ -156,7 +149,7 @@ class Ours:
         self.memory.stream = self.streamed
         self.store = Metered(self.memory, harness)
         self.jobs: dict[str, Job] = {}
-        self.room = WaitingRoom(store=self.store, retention=timedelta(days=30), rest=self.rest)
+        self.room = Scheduler.over(self.store, retention=timedelta(days=30), backoff=self.rest)
         self.queues = {tier.name: Queue(harness, 370.0) for tier in self.policy.tiers}
         self.status_queue = Queue(harness, 370.0)
         known = MemoryTenants(*(tenant_named(name, tier) for name, tier in self.tenants), store=self.memory)
@@ -165,7 +158,7 @@ class Ours:
                 store=self.store, deployed="", parse=lambda _text, _version: self.policy, running_max=10**6
             ),
             "tenants": known,
-            "waiting_room": self.room,
+            "scheduler": self.room,
             "receipts": MemoryReceipts(),
             "announcements": MemoryAnnouncements(),
             "bell": self,
@@ -176,7 +169,7 @@ class Ours:
         self.dispatch = Dispatch(data_sets=MemoryDataSets(), executions=self, defaults=DEFAULTS, **shared)
         self.record = Record(reports=self, results=MemoryResults(), prices=PRICES, **without_bell)
         self.reconciler = Reconcile(
-            policies=shared["policies"], waiting_room=self.room, executions=self, record=self.record
+            policies=shared["policies"], scheduler=self.room, executions=self, record=self.record
         )
         harness.ended = self.end
         harness.every(60.0, lambda: self._pass(sweep=True))
@@ -264,10 +257,9 @@ class Ours:
         return {number for number, result in enumerate(results) if isinstance(result, Exception)}
 
     def streamed(self, key: Key, item: Item) -> None:
-        ended = key == LEDGER and (item.get("by"), item.get("waiting")) == (BY_END, SOMEBODY)
         if key == BELL:
-            self.rings.append(ring_from(item))
-        if (key == BELL or ended) and not self.woken:
+            self.rings.append(bell_ring_from(item))
+        if wakes_dispatcher(key, item) and not self.woken:
             self.woken = True
             self.harness.agenda.at(self.harness.now + timedelta(seconds=STREAM_SECONDS), self._woken)
 
@@ -298,7 +290,7 @@ class Ours:
     def ring(self) -> None:
         self.harness.call(
             "dynamodb:UpdateItem",
-            lambda: self.memory.transact([Update(BELL, add={"rings": 1}, remove=("hints",))]),
+            lambda: self.memory.transact([ring()]),
         )
         self.store.write_units += 1
         self.store.written(BELL, 1)
@@ -342,7 +334,7 @@ class Ours:
         return int(queued) + len(sent - requests.keys())
 
     def leaked(self) -> int:
-        ledger = self.room.ledger()
+        ledger = self.room.tables.ledger.read()
         return self.harness.amiss({tier.name: ledger.used_of_tier(tier.name) for tier in self.policy.tiers})
 
 

@@ -3,7 +3,6 @@
 The bell item's stream and the timer wake it; the pass is the same, and only the timer's measures the backlog.
 """
 
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +13,8 @@ from trainyard import bootstrap
 from trainyard.adapters.aws.clients import take_calls
 from trainyard.adapters.aws.items import deserialized
 from trainyard.application.dispatch import PassReport, Start, Started
-from trainyard.application.waiting_room import BellRing, ring_from
 from trainyard.domain.admission import Reason
-from trainyard.domain.errors import Conflict
+from trainyard.persistence.ledger import BellRing, bell_ring_from
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("dispatcher")
@@ -48,7 +46,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def rings_in(event: dict[str, Any]) -> list[BellRing]:
     """Return the rings of the bell among the records of a stream."""
     images = [record["dynamodb"].get("NewImage", {}) for record in event.get("Records", ())]
-    return [ring_from(deserialized(image)) for image in images if "rings" in image]
+    return [bell_ring_from(deserialized(image)) for image in images if "rings" in image]
 
 
 def log_start(start: Start) -> None:
@@ -108,9 +106,7 @@ def log_pass(report: PassReport, *, calls: int) -> None:
 
 def measure_backlog(report: PassReport, now: datetime) -> None:
     """Once a minute: slots, what waits, and whether anyone waits although slots are free."""
-    dispatch = bootstrap.dispatch()
-    ledger = report.snapshot.ledger if report.settled else dispatch.waiting_room.ledger()
-    backlog = dispatch.waiting_room.backlog(report.policy)
+    ledger, backlog = bootstrap.dispatch().measure(report)
     count("SlotsUsed", ledger.used)
     count("SlotsLimit", report.policy.running_max)
     for tier in report.policy.tiers:
@@ -124,9 +120,6 @@ def measure_backlog(report: PassReport, now: datetime) -> None:
         count("OldestWaitSeconds", wait, unit=MetricUnit.Seconds, Tier=tier.name)
         for reason, queues in waiting.parked.items():
             count("QueuesSetAside", queues, Tier=tier.name, Reason=reason)
-    if report.snapshot.partial:
-        with suppress(Conflict):
-            dispatch.waiting_room.note_weights(backlog)
     count("IdleThoughWaiting", int(idle_though_waiting(report)))
 
 

@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard import bootstrap
 from trainyard.adapters.aws.tables import DELAYED_RING
-from trainyard.application.ports import Enlisted
+from trainyard.application.scheduling.enlistment import Enlisted
 from trainyard.batches import batch_item_failures
 from trainyard.contracts.messages import parse_training_request
 from trainyard.domain.requests import Submission

@@ -152,10 +152,12 @@ class Demo:
             )
 
     def status(self) -> dict[str, Any]:
-        policy, room = self.deployment.policies.current(), self.deployment.waiting_room
-        ledger, backlog = room.ledger(), room.backlog(policy)
+        policy, room = self.deployment.policies.current(), self.deployment.scheduler
+        ledger, backlog = room.tables.ledger.read(), room.tables.queues.backlog(policy)
         requests = [
-            r for t in self.deployment.tenants.all() for r in self.deployment.waiting_room.of_tenant(t.tenant_id)
+            r
+            for t in self.deployment.tenants.all()
+            for r in self.deployment.scheduler.tables.requests.of_tenant(t.tenant_id)
         ]
         tiers: list[dict[str, Any]] = [
             {

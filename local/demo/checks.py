@@ -72,14 +72,16 @@ class Result:
 
 
 def gather(cloud: Cloud, deployment: Any, uploads: list[Upload], resumed_at: datetime) -> Facts:
-    requests = [r for t in deployment.tenants.all() for r in deployment.waiting_room.of_tenant(t.tenant_id)]
+    requests = [
+        r for t in deployment.tenants.all() for r in deployment.scheduler.tables.requests.of_tenant(t.tenant_id)
+    ]
     succeeded = [r for r in requests if r.state == "SUCCEEDED"]
     return Facts(
         uploads=uploads,
         requests=requests,
         runs=list(_runs(cloud.client("sagemaker"), deployment.outputs["PipelineName"])),
         policy=deployment.policies.current(),
-        ledger=deployment.waiting_room.ledger(),
+        ledger=deployment.scheduler.tables.ledger.read(),
         receipts={r.request_id: _receipt(cloud.client("s3"), r) for r in requests},
         predictions=_predictions(cloud.client("s3"), succeeded),
         versions={

@@ -13,7 +13,7 @@ from tests.tables import create_tables, without_cloud
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application.store import Store
+from trainyard.persistence.store import Store
 
 
 @pytest.fixture(autouse=True)

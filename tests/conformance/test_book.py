@@ -6,15 +6,15 @@ from decimal import Decimal
 
 import pytest
 
-from tests.build import PRICES, after, execution, hard, job, policy, step, submission, tier, waiting_room
-from trainyard.application.book import Book, OutboxEntry, booking_keys, bookings, pace_key, past_key
-from trainyard.application.ports import End
-from trainyard.application.store import Is, Key, Put, Store, Update
+from tests.build import PRICES, after, execution, hard, job, policy, scheduler, step, submission, tier
+from trainyard.application.scheduling.completion import End
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import StepRecord, corrected
 from trainyard.domain.policy import TenantPolicy
 from trainyard.domain.requests import Request, State
+from trainyard.persistence.book import Book, OutboxEntry, booking_keys, bookings, pace_key, past_key
+from trainyard.persistence.store import Is, Key, Put, Store, Update
 
 LIMITS = policy(
     tier(quota=4, running_max_per_tenant=4), tenants={"acme": TenantPolicy(budget=hard("1"))}, running_max=4
@@ -28,11 +28,11 @@ EARLY = StepRecord(
 
 
 def admitted(store: Store, number: int, **changes: str) -> Request:
-    room = waiting_room(store)
-    room.enlist(submission(number, **changes), LIMITS, after(0))
-    read_set = room.look(LIMITS, after(0))
-    room.commit(decide(read_set.snapshot, LIMITS, after(0)), read_set, LIMITS, after(0))
-    found = room.get(submission(number).request_id)
+    room = scheduler(store)
+    room.enlister.enlist(submission(number, **changes), LIMITS, after(0))
+    read_set = room.admitter.read(LIMITS, after(0))
+    room.admitter.commit(decide(read_set.snapshot, LIMITS, after(0)), read_set, LIMITS, after(0))
+    found = room.tables.requests.get(submission(number).request_id)
     assert found is not None
     return found
 
@@ -51,7 +51,9 @@ def test_lists_grow_and_decimals_are_summed_exactly(store: Store) -> None:
 def test_an_index_of_keys_gives_keys_alone(store: Store) -> None:
     request = admitted(store, 1)
     record = execution(request)
-    waiting_room(store).finish([End(request=request, state=State.SUCCEEDED, execution=record)], LIMITS, after(60))
+    scheduler(store).completer.finish(
+        [End(request=request, state=State.SUCCEEDED, execution=record)], LIMITS, after(60)
+    )
     listed = {
         "by-data-set": ("acme/set-1", {"owner", "arrived_at", "request_id"}),
         "executions-of-tenant": ("acme", {"tenant_id", "admitted", "pk", "sk"}),
@@ -63,32 +65,32 @@ def test_an_index_of_keys_gives_keys_alone(store: Store) -> None:
 
 
 def test_an_end_is_booked_found_and_put_right(store: Store) -> None:
-    room, book = waiting_room(store), Book(store=store)
+    room, book = scheduler(store), Book(store=store)
     request = admitted(store, 1)
     record = execution(request, "0", steps=(EARLY,), unknown=1, settled=False)
     for told in (True, False):
         end = End(request=request, state=State.SUCCEEDED, execution=record)
-        assert room.finish([end], LIMITS, after(60)) == [told]
+        assert room.completer.finish([end], LIMITS, after(60)) == [told]
     assert book.executions(request.request_id) == [record]
     assert [outbox_entry.what for outbox_entry in book.outbox_entries()] == ["settle"]
     after_all = corrected(record, [step()], PRICES, after(300))
-    room.correct(record, after_all, LIMITS, after(300))
+    room.completer.correct(record, after_all, LIMITS, after(300))
     with pytest.raises(Conflict):
-        room.correct(record, after_all, LIMITS, after(301))
+        room.completer.correct(record, after_all, LIMITS, after(301))
     begin = datetime(2026, 11, 1, tzinfo=UTC)
     assert book.executions_of_month("acme", "2026-11", begin, begin + timedelta(days=30)) == [after_all]
     assert list(book.executions_of_day("2026-11-21")) == [after_all]
     (totals,) = book.totals("2026-11", "acme")
     assert (totals.usd, totals.unknown, totals.succeeded) == (Decimal("0.120753"), 0, 1)
-    assert room.queue("basic", "acme").spent_usd == Decimal("0.120753")
+    assert room.tables.queues.get("basic", "acme").spent_usd == Decimal("0.120753")
     assert [run.usd for run in book.past("acme", "set-1")] == [Decimal("0.120753")]
     assert book.outbox_entries() == []
 
 
 def test_a_threshold_is_owed_until_it_is_done(store: Store) -> None:
-    room, book = waiting_room(store), Book(store=store)
+    room, book = scheduler(store), Book(store=store)
     request = admitted(store, 1)
-    room.finish(
+    room.completer.finish(
         [End(request=request, state=State.SUCCEEDED, execution=execution(request, "0.55"))], LIMITS, after(60)
     )
     (outbox_entry,) = book.outbox_entries()
@@ -104,30 +106,36 @@ def test_a_threshold_is_owed_until_it_is_done(store: Store) -> None:
 
 
 def test_requests_are_listed_by_what_became_of_them(store: Store) -> None:
-    room = waiting_room(store)
+    room = scheduler(store)
     request = admitted(store, 1, data_set="churn")
     ended = replace(execution(request), state=State.FAILED)
-    room.finish([End(request=request, state=State.FAILED, reason="x", execution=ended)], LIMITS, after(60))
-    assert [r.request_id for r in room.ended("basic", State.FAILED, "2026-11-21")] == [request.request_id]
-    assert [r.request_id for r in room.of_data_set("acme", "churn", since=after(-5))] == [request.request_id]
-    assert room.of_data_set("acme", "churn", since=after(5)) == []
-    assert [entry.state for entry in room.of_tenant("acme")[0].history] == [
+    room.completer.finish(
+        [End(request=request, state=State.FAILED, reason="x", execution=ended)], LIMITS, after(60)
+    )
+    assert [r.request_id for r in room.tables.requests.ended("basic", State.FAILED, "2026-11-21")] == [
+        request.request_id
+    ]
+    assert [r.request_id for r in room.tables.requests.of_data_set("acme", "churn", since=after(-5))] == [
+        request.request_id
+    ]
+    assert room.tables.requests.of_data_set("acme", "churn", since=after(5)) == []
+    assert [entry.state for entry in room.tables.requests.of_tenant("acme")[0].history] == [
         State.QUEUED,
         State.ADMITTED,
         State.FAILED,
     ]
-    assert room.active(State.RUNNING) == []
+    assert room.tables.requests.active(State.RUNNING) == []
 
 
 def test_what_is_noted_is_there_and_a_tenant_can_be_forgotten(store: Store) -> None:
-    room, book = waiting_room(store), Book(store=store)
+    room, book = scheduler(store), Book(store=store)
     for number in (1, 2, 3):
         request = admitted(store, number)
         end = End(request=request, state=State.SUCCEEDED, execution=execution(request, "0.01"))
-        room.finish([end], LIMITS, after(60))
+        room.completer.finish([end], LIMITS, after(60))
     book.note("x", {"at": "now", "states": {"a": "b"}})
-    assert book.with_change("x") is not None
-    assert book.with_change("y") is None
+    assert book.noted("x") is not None
+    assert book.noted("y") is None
     while book.forget("acme", after(90)):
         pass
     assert list(book.totals("2026-11")) == []

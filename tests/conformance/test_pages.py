@@ -6,8 +6,8 @@ import pytest
 
 from tests.build import NOW, after
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application.records import stamp
-from trainyard.application.store import Item, Key, Put, Store, listed
+from trainyard.persistence.items import stamp
+from trainyard.persistence.store import Item, Key, Put, Store, listed
 
 PARTITION = "by-activity", "RUNNING"
 

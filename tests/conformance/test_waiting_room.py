@@ -18,32 +18,23 @@ from tests.build import (
     policies,
     policy,
     request,
+    scheduler,
     submission,
     tier,
-    waiting_room,
 )
-from trainyard.application.ports import End, Enlistment
-from trainyard.application.store import Page, Store, Update
-from trainyard.application.waiting_room import (
-    BELL,
-    BY_END,
-    BY_PASS,
-    LEDGER,
-    NOBODY,
-    PAGE_MIN,
-    SOMEBODY,
-    BellRing,
-    ReadSet,
-    WaitingRoom,
-    Wish,
-    request_key,
-    ring_from,
-)
+from trainyard.application.scheduling.admission import ReadSet
+from trainyard.application.scheduling.completion import End
+from trainyard.application.scheduling.enlistment import EnlistCommand, Enlistment
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.admission import Plan, Reason, decide
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.queues import HEAD_ENTRIES_MAX, milliseconds
 from trainyard.domain.requests import Outcome, Request, State
+from trainyard.persistence.ledger import BELL, BY_END, BY_PASS, LEDGER, NOBODY, SOMEBODY, BellRing, bell_ring_from
+from trainyard.persistence.requests import request_key
+from trainyard.persistence.store import Page, Store, Update
+from trainyard.persistence.tenant_queues import PAGE_MIN
 
 SIZES = (choice(10), choice(50, training="ml.m5.xlarge"), choice(100, training="ml.m5.2xlarge"))
 LIMITS = policy(tier(quota=2, running_max_per_tenant=2), tier("premium", quota=2), running_max=3)
@@ -56,34 +47,34 @@ class Room:
     """A waiting room over some store."""
 
     def __init__(self, store: Store) -> None:
-        self.room: WaitingRoom = waiting_room(store)
+        self.room: Scheduler = scheduler(store)
 
     def enlist(self, number: int, *, seconds: float = 0, limits: Policy = LIMITS, **changes: Any) -> Any:
-        return self.room.enlist(submission(number, **changes), limits, after(seconds))
+        return self.room.enlister.enlist(submission(number, **changes), limits, after(seconds))
 
     def plan(self, limits: Policy = LIMITS, seconds: float = 0) -> tuple[Plan, ReadSet]:
-        read_set = self.room.look(limits, after(seconds))
+        read_set = self.room.admitter.read(limits, after(seconds))
         return decide(read_set.snapshot, limits, after(seconds)), read_set
 
     def admit(self, limits: Policy = LIMITS, seconds: float = 0) -> list[str]:
         plan, read_set = self.plan(limits, seconds)
         if not plan.admissions:
             return []
-        done = self.room.commit(plan, read_set, limits, after(seconds)).admissions
+        done = self.room.admitter.commit(plan, read_set, limits, after(seconds)).admissions
         return [admission.entry.request_id for admission in done]
 
     def finish(self, request: Request, state: State, **changes: Any) -> bool:
         now = changes.pop("now", after(60))
-        (first,) = self.room.finish([End(request=request, state=state, **changes)], LIMITS, now)
+        (first,) = self.room.completer.finish([End(request=request, state=state, **changes)], LIMITS, now)
         return first
 
     def state(self, number: int) -> Request:
-        found: Request | None = self.room.get(submission(number).request_id)
+        found: Request | None = self.room.tables.requests.get(submission(number).request_id)
         assert found is not None
         return found
 
     def used(self) -> tuple[int, dict[str, int]]:
-        ledger = self.room.ledger()
+        ledger = self.room.tables.ledger.read()
         return ledger.used, {tier: used for tier in ledger.tiers if (used := ledger.used_of_tier(tier))}
 
 
@@ -96,7 +87,7 @@ def test_enlisting_twice_is_enlisting_once(room: Room) -> None:
     assert room.enlist(1).kind is Enlistment.QUEUED
     again = room.enlist(1, seconds=9)
     assert (again.kind, again.request.arrived_at) == (Enlistment.DUPLICATE, NOW)
-    assert room.room.backlog(LIMITS)["basic"].waiting == 1
+    assert room.room.tables.queues.backlog(LIMITS)["basic"].waiting == 1
 
 
 def test_a_redelivery_still_knows_whom_it_superseded(room: Room) -> None:
@@ -110,7 +101,7 @@ def test_a_redelivery_still_knows_whom_it_superseded(room: Room) -> None:
 def test_an_upload_behind_a_back_off_neither_cuts_it_short_nor_is_forgotten(room: Room) -> None:
     room.enlist(1, data_set="churn")
     room.admit()
-    room.room.requeue(room.state(1), LIMITS, after(1), due_at=after(600), reason="quota")
+    room.room.completer.requeue(room.state(1), LIMITS, after(1), due_at=after(600), reason="quota")
     room.enlist(2, seconds=400, data_set="churn", content=content(event_time=after(400)))
     assert room.admit(seconds=599) == []
     assert room.admit(seconds=600) == [submission(2).request_id]
@@ -123,7 +114,7 @@ def test_admitting_takes_slots_and_states_together(room: Room) -> None:
     assert room.used() == (2, {"basic": 2})
     assert [room.state(n).state for n in (1, 2, 3)] == [State.ADMITTED, State.ADMITTED, State.QUEUED]
     assert (room.state(1).attempt, room.state(1).admitted_at) == (1, after(5))
-    assert room.room.backlog(LIMITS)["basic"].waiting == 1
+    assert room.room.tables.queues.backlog(LIMITS)["basic"].waiting == 1
 
 
 def test_two_decisions_on_one_snapshot_cannot_both_be_committed(room: Room) -> None:
@@ -131,9 +122,9 @@ def test_two_decisions_on_one_snapshot_cannot_both_be_committed(room: Room) -> N
     room.enlist(2, tier="premium", tenant_id="other")
     plan, read_set = room.plan()
     first, second = [replace(plan, admissions=(admission,)) for admission in plan.admissions]
-    room.room.commit(first, read_set, LIMITS, NOW)
+    room.room.admitter.commit(first, read_set, LIMITS, NOW)
     with pytest.raises(Conflict):
-        room.room.commit(second, read_set, LIMITS, NOW)
+        room.room.admitter.commit(second, read_set, LIMITS, NOW)
     assert room.used()[0] == 1
 
 
@@ -152,7 +143,7 @@ def test_a_commit_that_would_exceed_a_limit_changes_nothing(room: Room, lowered:
     plan, read_set = room.plan()
     assert len(plan.admissions) == 2
     with pytest.raises(Conflict):
-        room.room.commit(plan, read_set, lowered, NOW)
+        room.room.admitter.commit(plan, read_set, lowered, NOW)
     assert room.used() == (0, {})
     assert room.state(1).state is State.QUEUED
 
@@ -162,18 +153,18 @@ def test_a_request_replaced_after_the_snapshot_is_not_admitted(room: Room) -> No
     plan, read_set = room.plan()
     room.enlist(2, data_set="churn", content=content(event_time=after(9)))
     with pytest.raises(Conflict):
-        room.room.commit(plan, read_set, LIMITS, NOW)
+        room.room.admitter.commit(plan, read_set, LIMITS, NOW)
     assert (room.state(1).state, room.state(2).state) == (State.SUPERSEDED, State.QUEUED)
 
 
 def test_while_paused_a_decision_made_before_holds_no_longer(room: Room) -> None:
     room.enlist(1)
     plan, read_set = room.plan()
-    room.room.set_paused(True)
+    room.room.tables.ledger.set_paused(True)
     with pytest.raises(Conflict):
-        room.room.commit(plan, read_set, LIMITS, NOW)
+        room.room.admitter.commit(plan, read_set, LIMITS, NOW)
     assert room.admit() == []
-    room.room.set_paused(False)
+    room.room.tables.ledger.set_paused(False)
     assert room.admit() == [submission(1).request_id]
 
 
@@ -186,7 +177,7 @@ def test_a_newer_upload_takes_the_place_and_an_older_one_is_outdated(room: Room)
     assert (older.kind, older.request.superseded_by) == (Enlistment.OUTDATED, submission(2).request_id)
     kept = room.state(2)
     assert (kept.state, kept.arrived_at, kept.due_at) == (State.QUEUED, NOW, after(16))
-    assert room.room.backlog(quiet)["basic"].waiting == 1
+    assert room.room.tables.queues.backlog(quiet)["basic"].waiting == 1
     assert room.admit(quiet, seconds=15) == []
     assert room.admit(quiet, seconds=16) == [submission(2).request_id]
 
@@ -225,18 +216,18 @@ def test_an_end_counts_once_and_only_for_its_attempt(room: Room) -> None:
 def test_a_start_is_recorded_once_and_never_after_the_end(room: Room) -> None:
     room.enlist(1)
     room.admit()
-    assert room.room.mark_running(room.state(1), "arn", after(1))
-    assert not room.room.mark_running(room.state(1), "arn", after(2))
+    assert room.room.tables.requests.note_running(room.state(1), "arn", after(1))
+    assert not room.room.tables.requests.note_running(room.state(1), "arn", after(2))
     assert (room.state(1).state, room.state(1).started_at) == (State.RUNNING, after(1))
     room.finish(room.state(1), State.FAILED, reason="r", now=after(3))
-    assert not room.room.mark_running(room.state(1), "arn", after(4))
+    assert not room.room.tables.requests.note_running(room.state(1), "arn", after(4))
     assert room.state(1).state is State.FAILED
 
 
 def test_a_request_put_back_frees_its_slot_and_waits_until_it_is_due(room: Room) -> None:
     room.enlist(1)
     room.admit()
-    (changed,) = room.room.requeue(room.state(1), LIMITS, after(1), due_at=after(60), reason="quota")
+    (changed,) = room.room.completer.requeue(room.state(1), LIMITS, after(1), due_at=after(60), reason="quota")
     kept = room.state(1)
     assert changed == kept
     assert (kept.state, kept.reason, kept.due_at, kept.attempt) == (State.QUEUED, "quota", after(60), 1)
@@ -244,14 +235,17 @@ def test_a_request_put_back_frees_its_slot_and_waits_until_it_is_due(room: Room)
     assert room.admit(seconds=59) == []
     assert room.admit(seconds=60) == [submission(1).request_id]
     assert room.state(1).attempt == 2
-    assert room.room.requeue(request(1, attempt=1), LIMITS, after(61), due_at=after(99), reason="late") == []
+    assert (
+        room.room.completer.requeue(request(1, attempt=1), LIMITS, after(61), due_at=after(99), reason="late")
+        == []
+    )
 
 
 def test_a_request_put_back_behind_a_newer_upload_is_superseded(room: Room) -> None:
     room.enlist(1, data_set="churn")
     room.admit()
     room.enlist(2, seconds=1, data_set="churn", content=content(event_time=after(1)))
-    (changed,) = room.room.requeue(room.state(1), LIMITS, after(2), due_at=after(60), reason="quota")
+    (changed,) = room.room.completer.requeue(room.state(1), LIMITS, after(2), due_at=after(60), reason="quota")
     assert (changed.state, changed.superseded_by) == (State.SUPERSEDED, submission(2).request_id)
     assert (room.state(1).state, room.state(1).superseded_by) == (State.SUPERSEDED, submission(2).request_id)
     assert room.used() == (0, {})
@@ -261,39 +255,39 @@ def test_a_request_put_back_takes_its_place_from_an_older_upload(room: Room) -> 
     room.enlist(1, data_set="churn", content=content(event_time=after(9)))
     room.admit()
     room.enlist(2, seconds=1, data_set="churn", content=content(event_time=after(1)))
-    changed = room.room.requeue(room.state(1), LIMITS, after(2), due_at=after(60), reason="quota")
+    changed = room.room.completer.requeue(room.state(1), LIMITS, after(2), due_at=after(60), reason="quota")
     assert [(r.request_id, r.state) for r in changed] == [
         (submission(1).request_id, State.QUEUED),
         (submission(2).request_id, State.SUPERSEDED),
     ]
     assert room.state(2).superseded_by == submission(1).request_id
-    assert (room.used(), room.room.backlog(LIMITS)["basic"].waiting) == ((0, {}), 1)
+    assert (room.used(), room.room.tables.queues.backlog(LIMITS)["basic"].waiting) == ((0, {}), 1)
     assert room.admit(seconds=60) == [submission(1).request_id]
 
 
 def test_a_waiting_request_can_be_cancelled_and_an_admitted_one_cannot(room: Room) -> None:
     for number in (1, 2):
         room.enlist(number, seconds=number)
-    assert room.room.cancel(room.state(1), after(3))
-    assert not room.room.cancel(room.state(1), after(3))
+    assert room.room.completer.cancel(room.state(1), after(3))
+    assert not room.room.completer.cancel(room.state(1), after(3))
     assert room.state(1).state is State.CANCELLED
     assert room.admit(seconds=4) == [submission(2).request_id]
-    assert not room.room.cancel(room.state(2), after(5))
+    assert not room.room.completer.cancel(room.state(2), after(5))
 
 
 def test_a_rejected_request_is_kept_once(room: Room) -> None:
     refused = request(7, state=State.REJECTED, reason="empty", finished_at=NOW)
-    assert room.room.add_rejected(refused)
-    assert not room.room.add_rejected(refused)
-    assert room.room.get(refused.request_id) == refused
+    assert room.room.tables.requests.add_rejected(refused)
+    assert not room.room.tables.requests.add_rejected(refused)
+    assert room.room.tables.requests.get(refused.request_id) == refused
 
 
 def test_an_outcome_is_noted_for_its_attempt_alone(room: Room) -> None:
     room.enlist(1)
     room.admit()
     identity = submission(1).request_id
-    assert not room.room.note_outcome(identity, 2, Outcome(quality=0.1))
-    assert room.room.note_outcome(identity, 1, Outcome(quality=0.9, trained_files=3))
+    assert not room.room.tables.requests.note_outcome(identity, 2, Outcome(quality=0.1))
+    assert room.room.tables.requests.note_outcome(identity, 1, Outcome(quality=0.9, trained_files=3))
     assert room.state(1).outcome == Outcome(quality=0.9, trained_files=3)
 
 
@@ -301,7 +295,7 @@ def test_the_backlog_tells_how_much_waits_and_since_when(room: Room) -> None:
     room.enlist(1, seconds=5)
     room.enlist(2, seconds=3, tenant_id="other")
     room.enlist(3, seconds=4, tenant_id="other")
-    backlog = room.room.backlog(LIMITS)
+    backlog = room.room.tables.queues.backlog(LIMITS)
     assert (backlog["basic"].waiting, backlog["basic"].oldest_arrived_at) == (3, after(3))
     assert (backlog["premium"].waiting, backlog["premium"].oldest_arrived_at) == (0, None)
 
@@ -321,7 +315,7 @@ def test_a_request_that_needs_other_instances_is_held_up_by_none_before_it(room:
     room.enlist(2, limits=TWO_LANES, content=BIG)
     room.enlist(3, limits=TWO_LANES)
     assert room.admit(TWO_LANES) == [submission(1).request_id]
-    ledger = room.room.ledger()
+    ledger = room.room.tables.ledger.read()
     assert ledger.usage == {
         "slots": 1,
         "tier/basic": 1,
@@ -337,33 +331,33 @@ def test_a_queue_that_cannot_go_is_set_aside_until_the_policy_changes(room: Room
     poor = policy(tier(), tenants={"acme": TenantPolicy(budget=hard("0.01"))})
     room.enlist(1, limits=poor)
     plan, _ = room.plan(poor)
-    room.room.park(plan.parked.values(), poor, NOW, plan.month)
+    room.room.admitter.park(plan.parked.values(), poor, NOW, plan.month)
     assert room.plan(poor)[1].snapshot.queues == ()
-    backlog = room.room.backlog(poor)["basic"]
+    backlog = room.room.tables.queues.backlog(poor)["basic"]
     assert (backlog.waiting, dict(backlog.parked)) == (1, {Reason.BUDGET.value: 1})
-    assert room.room.unpark(poor, after(60)) == 0
-    assert room.room.unpark(replace(poor, version=1), after(60)) == 1
+    assert room.room.admitter.unpark(poor, after(60)) == 0
+    assert room.room.admitter.unpark(replace(poor, version=1), after(60)) == 1
     found = room.plan(poor)[1].snapshot.queues
     assert [waiting.queue.tenant_id for waiting in found] == ["acme"]
-    room.room.park(room.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
+    room.room.admitter.park(room.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
     newer = replace(poor, prices=replace(poor.prices, version="2026-12-24"))
-    assert room.room.unpark(newer, after(60)) == 1, "prices have changed with the code"
-    room.room.park(room.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
-    turns = [room.room.unpark(poor, after(60 * turn)) for turn in range(256)]
+    assert room.room.admitter.unpark(newer, after(60)) == 1, "prices have changed with the code"
+    room.room.admitter.park(room.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
+    turns = [room.room.admitter.unpark(poor, after(60 * turn)) for turn in range(256)]
     assert sum(turns) == 1, "some of all are looked at in turn"
-    room.room.park(room.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
+    room.room.admitter.park(room.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
     december = datetime(2026, 12, 1, 0, 1, tzinfo=UTC)
-    assert room.room.unpark(poor, december) == 1, "the month has turned"
+    assert room.room.admitter.unpark(poor, december) == 1, "the month has turned"
 
 
 def test_what_a_run_really_cost_replaces_what_it_reserved(room: Room) -> None:
     budget = policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))})
     room.enlist(1, limits=budget)
     room.admit(budget)
-    held = room.room.queue("basic", "acme")
+    held = room.room.tables.queues.get("basic", "acme")
     assert (held.reserved_usd, held.spent_usd) == (Decimal("0.240003"), Decimal(0))
     room.finish(room.state(1), State.SUCCEEDED, execution=execution(room.state(1), "0.05"))
-    after_run = room.room.queue("basic", "acme")
+    after_run = room.room.tables.queues.get("basic", "acme")
     assert (after_run.reserved_usd, after_run.spent_usd) == (Decimal(0), Decimal("0.05"))
 
 
@@ -371,7 +365,7 @@ def test_time_really_used_is_charged_and_nothing_else(room: Room) -> None:
     room.enlist(1)
     room.admit(seconds=10)
     room.finish(room.state(1), State.SUCCEEDED, now=after(70))
-    assert room.room.queue("basic", "acme").service_ms == 60_000
+    assert room.room.tables.queues.get("basic", "acme").service_ms == 60_000
 
 
 def test_ends_that_come_together_are_settled_together_and_duplicates_among_them_once(room: Room) -> None:
@@ -380,21 +374,21 @@ def test_ends_that_come_together_are_settled_together_and_duplicates_among_them_
     room.admit()
     one, two = (room.state(number) for number in (1, 2))
     ends = [End(request=r, state=State.SUCCEEDED) for r in (one, two, one)]
-    assert room.room.finish(ends, LIMITS, after(9)) == [True, True, False]
+    assert room.room.completer.finish(ends, LIMITS, after(9)) == [True, True, False]
     assert room.used() == (0, {})
 
 
 def test_a_paused_tenant_or_tier_is_passed_over_and_comes_back(room: Room) -> None:
     room.enlist(1)
     room.enlist(2, tenant_id="other", tier="premium")
-    room.room.set_tenant_paused("basic", "acme", True, NOW)
-    room.room.set_paused(True, "premium")
+    room.room.operations.set_tenant_paused("basic", "acme", True, NOW)
+    room.room.tables.ledger.set_paused(True, "premium")
     assert room.admit() == []
     room.enlist(3)
     assert room.admit() == [], "an upload does not resume it"
-    room.room.set_paused(False, "premium")
+    room.room.tables.ledger.set_paused(False, "premium")
     assert room.admit() == [submission(2).request_id]
-    room.room.set_tenant_paused("basic", "acme", False, NOW)
+    room.room.operations.set_tenant_paused("basic", "acme", False, NOW)
     assert room.admit() == [submission(1).request_id, submission(3).request_id]
 
 
@@ -408,9 +402,9 @@ def test_a_start_taken_over_makes_void_what_the_first_starter_meets(room: Room) 
     room.enlist(1)
     room.admit()
     first = room.state(1)
-    assert room.room.claim(first, after(200))
-    assert not room.room.claim(first, after(201))
-    assert room.room.requeue(first, LIMITS, NOW, due_at=NOW, reason="refused", by_start=True) == []
+    assert room.room.tables.requests.claim(first, after(200))
+    assert not room.room.tables.requests.claim(first, after(201))
+    assert room.room.completer.requeue(first, LIMITS, NOW, due_at=NOW, reason="refused", by_start=True) == []
     assert not room.finish(first, State.FAILED, by_start=True)
     assert room.finish(first, State.SUCCEEDED)
 
@@ -419,17 +413,17 @@ def test_a_count_put_wrong_by_hand_is_corrected_by_what_holds_a_slot(room: Room,
     room.enlist(1)
     room.admit()
     store.transact([Update(LEDGER, add={"used/slots": 2, "used/tier/basic": 2})])
-    assert room.room.recount(after(0)) == {"used/slots": 2, "used/tier/basic": 2}
+    assert room.room.operations.recount(after(0)) == {"slots": 2, "tier/basic": 2}
     assert room.used() == (1, {"basic": 1})
-    assert room.room.recount(after(1)) == {}
+    assert room.room.operations.recount(after(1)) == {}
 
 
 def test_a_count_is_not_corrected_while_slots_are_taken_and_given_back(room: Room, store: Store) -> None:
     room.enlist(1)
     room.admit()
     store.transact([Update(LEDGER, add={"used/slots": 2, "used/tier/basic": 2})])
-    busy = replace(room.room, store=Busy(store))
-    assert busy.recount(after(0)) == {}
+    busy = scheduler(Busy(store))
+    assert busy.operations.recount(after(0)) == {}
     assert room.used() == (3, {"basic": 3})
 
 
@@ -450,13 +444,13 @@ def test_a_queue_that_names_a_holder_which_holds_nothing_is_put_right(room: Room
     room.enlist(2, limits=TWO_SLOTS)
     room.admit(TWO_SLOTS)
     store.transact([Update(request_key(submission(2).request_id), set={"state": State.FAILED.value})])
-    wrong = room.room.recount(after(0))
-    assert (wrong["used/slots"], wrong["used/tier/basic"]) == (1, 1)
-    queue = room.room.queue("basic", "acme")
+    wrong = room.room.operations.recount(after(0))
+    assert (wrong["slots"], wrong["tier/basic"]) == (1, 1)
+    queue = room.room.tables.queues.get("basic", "acme")
     assert queue.holders == (submission(1).request_id,)
     assert (queue.units, queue.units_since_ms) == (1, milliseconds(NOW))
     assert room.finish(room.state(1), State.SUCCEEDED)
-    assert (room.room.queue("basic", "acme").at_rest, room.used()[0]) == (True, 0)
+    assert (room.room.tables.queues.get("basic", "acme").at_rest, room.used()[0]) == (True, 0)
 
 
 def test_all_who_hold_a_slot_are_listed_as_they_are(room: Room) -> None:
@@ -465,13 +459,13 @@ def test_all_who_hold_a_slot_are_listed_as_they_are(room: Room) -> None:
         room.enlist(number, limits=limits)
     room.enlist(6, tenant_id="other", tier="premium", limits=limits)
     admitted = room.admit(limits)
-    assert sorted(request.request_id for request in room.room.held()) == sorted(admitted)
-    assert len(room.room.held_by("acme")) == 5
+    assert sorted(request.request_id for request in room.room.tables.held()) == sorted(admitted)
+    assert len(room.room.tables.held_by("acme")) == 5
     assert room.finish(room.state(3), State.FAILED)
-    assert [request.request_id for request in room.room.held_by("other")] == [submission(6).request_id]
-    assert submission(3).request_id not in {request.request_id for request in room.room.held()}
-    assert room.room.held_by("nobody") == []
-    assert room.room.recount(after(70)) == {}
+    assert [request.request_id for request in room.room.tables.held_by("other")] == [submission(6).request_id]
+    assert submission(3).request_id not in {request.request_id for request in room.room.tables.held()}
+    assert room.room.tables.held_by("nobody") == []
+    assert room.room.operations.recount(after(70)) == {}
 
 
 def test_policies_are_versions_that_the_ledger_names(room: Room, store: Store) -> None:
@@ -481,26 +475,26 @@ def test_policies_are_versions_that_the_ledger_names(room: Room, store: Store) -
     plan, read_set = room.plan()
     assert book.apply("other", NOW, note="more slots").version == 1
     with pytest.raises(Conflict):
-        room.room.commit(plan, read_set, LIMITS, NOW)
+        room.room.admitter.commit(plan, read_set, LIMITS, NOW)
     with pytest.raises(Conflict):
-        room.room.look(LIMITS, NOW)
+        room.room.admitter.read(LIMITS, NOW)
     assert book.rollback(0, after(1)).version == 2
     told = [(version.version, version.note) for version in book.history()]
     assert told == [(2, "rolled back to version 0"), (1, "more slots"), (0, "as deployed")]
 
 
 def test_passes_are_kept_newest_first(room: Room) -> None:
-    ledger = room.room.ledger()
+    ledger = room.room.tables.ledger.read()
     for number in range(3):
-        room.room.keep(f"pass {number}".encode(), ledger, after(number))
-    assert room.room.passes(NOW) == [b"pass 2", b"pass 1", b"pass 0"]
+        room.room.admitter.keep_record(f"pass {number}".encode(), ledger, after(number))
+    assert room.room.admitter.pass_records(NOW) == [b"pass 2", b"pass 1", b"pass 0"]
 
 
 def test_of_very_many_queues_a_pass_reads_a_bounded_number_and_those_with_the_least_tags(room: Room) -> None:
     quiet = replace(LIMITS, quiet_period=timedelta(seconds=5))
     for number in range(PAGE_MIN + 30):
         room.enlist(number, seconds=number / 100, tenant_id=f"t{number:03}", limits=quiet)
-    snapshot = room.room.look(quiet, after(60)).snapshot
+    snapshot = room.room.admitter.read(quiet, after(60)).snapshot
     assert (len(snapshot.queues), snapshot.partial) == (PAGE_MIN, frozenset({"basic"}))
     assert room.admit(quiet, seconds=60) == [submission(0).request_id, submission(1).request_id]
 
@@ -529,15 +523,15 @@ def test_a_queue_and_its_places_read_at_different_times_are_read_again(room: Roo
     (first,) = plan.admissions
     twice = replace(plan, admissions=(first, replace(first, entry=replace(first.entry, request_id="x"))))
     with pytest.raises(Conflict):
-        room.room.commit(twice, read_set, LIMITS, NOW)
+        room.room.admitter.commit(twice, read_set, LIMITS, NOW)
 
 
 def test_what_a_paused_tenant_has_waiting_counts_and_holds_its_tier_in_the_policy(
     room: Room, store: Store
 ) -> None:
     room.enlist(1)
-    room.room.set_tenant_paused("basic", "acme", True, NOW)
-    assert room.room.backlog(LIMITS)["basic"].waiting == 1
+    room.room.operations.set_tenant_paused("basic", "acme", True, NOW)
+    assert room.room.tables.queues.backlog(LIMITS)["basic"].waiting == 1
     book = policies(store, LIMITS)
     gone = replace(LIMITS, tiers=LIMITS.tiers[1:])
     book = replace(book, parse=lambda text, version: replace(gone if text == "gone" else LIMITS, version=version))
@@ -551,14 +545,14 @@ def test_a_queue_set_aside_for_its_tiers_budget_comes_back_when_there_is_enough(
     room.enlist(2, seconds=1, tenant_id="other", limits=shared)
     assert room.admit(shared, seconds=2) == [submission(1).request_id]
     plan, _ = room.plan(shared, seconds=3)
-    room.room.park(plan.parked.values(), shared, after(3), plan.month)
+    room.room.admitter.park(plan.parked.values(), shared, after(3), plan.month)
     assert room.plan(shared, seconds=4)[1].snapshot.queues == ()
-    assert room.room.unpark(shared, after(60)) == 0
+    assert room.room.admitter.unpark(shared, after(60)) == 0
     ended = room.state(1)
-    room.room.finish(
+    room.room.completer.finish(
         [End(request=ended, state=State.SUCCEEDED, execution=execution(ended, "0.01"))], shared, after(90)
     )
-    assert room.room.unpark(shared, after(120)) == 1
+    assert room.room.admitter.unpark(shared, after(120)) == 1
     assert room.admit(shared, seconds=121) == [submission(2).request_id]
 
 
@@ -579,13 +573,13 @@ class Counting:
         return called
 
 
-def wishes(*submissions: Any) -> list[Wish]:
-    return [Wish(submission=one, not_before=NOW) for one in submissions]
+def wishes(*submissions: Any) -> list[EnlistCommand]:
+    return [EnlistCommand(submission=one, not_before=NOW) for one in submissions]
 
 
 def enlist_all(room: Room, *submissions: Any) -> tuple[list[Any], bool]:
-    found = room.room.seen_for(submissions)
-    return room.room.enlist_all(wishes(*submissions), found, LIMITS, NOW)
+    found = room.room.enlister.read_for(submissions)
+    return room.room.enlister.enlist_all(wishes(*submissions), found, LIMITS, NOW)
 
 
 def test_the_front_of_a_lane_is_always_the_first_of_its_places(room: Room) -> None:
@@ -595,11 +589,11 @@ def test_the_front_of_a_lane_is_always_the_first_of_its_places(room: Room) -> No
     for number in range(60):
         if waiting and random.random() < 0.4:
             gone = waiting.pop(random.randrange(len(waiting)))
-            assert room.room.cancel(room.state(gone), NOW)
+            assert room.room.completer.cancel(room.state(gone), NOW)
         else:
             room.enlist(number, seconds=random.uniform(0, 999), limits=wide)
             waiting.append(number)
-        profiles = room.room.queue("basic", "acme").profiles
+        profiles = room.room.tables.queues.get("basic", "acme").profiles
         if waiting:
             (profile,) = profiles.values()
             order = sorted((room.state(n) for n in waiting), key=lambda r: (r.due_at, r.arrived_at, r.request_id))
@@ -617,11 +611,13 @@ def test_what_a_pass_knows_after_its_commit_is_what_it_would_read(room: Room) ->
         room.enlist(number, tenant_id=f"t{number % 2}", limits=limits)
     room.enlist(9, tier="premium", tenant_id="other", limits=limits)
     plan, read_set = room.plan(limits)
-    after_commit = room.room.commit(replace(plan, admissions=plan.admissions[:2]), read_set, limits, NOW).read_set
+    after_commit = room.room.admitter.commit(
+        replace(plan, admissions=plan.admissions[:2]), read_set, limits, NOW
+    ).read_set
     assert after_commit is not None
-    assert after_commit.snapshot == room.room.look(limits, NOW).snapshot
+    assert after_commit.snapshot == room.room.admitter.read(limits, NOW).snapshot
     assert after_commit.ledger == {
-        n: v for n, v in room.room.look(limits, NOW).ledger.items() if n in after_commit.ledger
+        n: v for n, v in room.room.admitter.read(limits, NOW).ledger.items() if n in after_commit.ledger
     }
 
 
@@ -631,7 +627,7 @@ def test_a_batch_is_enlisted_in_one_read_and_one_transaction_that_rings(room: Ro
     enlisted, rung = enlist_all(Room(counting), *many)
     assert ([one.kind for one in enlisted], rung, counting.calls) == ([Enlistment.QUEUED] * 10, True, 2)
     assert [room.state(n).state for n in range(10)] == [State.QUEUED] * 10
-    assert [room.room.queue("basic", f"t{n}").waiting for n in range(3)] == [4, 3, 3]
+    assert [room.room.tables.queues.get("basic", f"t{n}").waiting for n in range(3)] == [4, 3, 3]
 
 
 def test_of_a_batch_what_is_known_or_of_one_data_set_is_merged_as_ever(room: Room) -> None:
@@ -652,7 +648,7 @@ def test_of_a_batch_what_is_known_or_of_one_data_set_is_merged_as_ever(room: Roo
 def test_many_of_one_tenant_are_enlisted_in_several_transactions(room: Room) -> None:
     enlisted, _ = enlist_all(room, *(submission(n) for n in range(90)))
     assert {one.kind for one in enlisted} == {Enlistment.QUEUED}
-    queue = room.room.queue("basic", "acme")
+    queue = room.room.tables.queues.get("basic", "acme")
     assert (queue.waiting, queue.revision) == (90, 2)
 
 
@@ -663,21 +659,21 @@ def test_a_ring_that_names_all_that_waits_is_enough_for_a_pass(room: Room, store
     (bell,) = store.get(BELL)
     assert bell is not None
     counting = Counting(store)
-    seen = Room(counting).room.look(LIMITS, NOW, [ring_from(bell)])
+    seen = Room(counting).room.admitter.read(LIMITS, NOW, [bell_ring_from(bell)])
     assert counting.calls == 1
     assert [waiting.queue.tenant_id for waiting in seen.snapshot.queues] == ["other"]
-    committed = room.room.commit(decide(seen.snapshot, LIMITS, NOW), seen, LIMITS, NOW)
+    committed = room.room.admitter.commit(decide(seen.snapshot, LIMITS, NOW), seen, LIMITS, NOW)
     assert committed.requests[submission(2).request_id] == room.state(2)
 
 
 def test_rings_that_do_not_name_all_that_waits_are_not_relied_on(room: Room, store: Store) -> None:
     def told(*rings: BellRing) -> list[str]:
-        return [one.queue.tenant_id for one in room.room.look(LIMITS, NOW, rings).snapshot.queues]
+        return [one.queue.tenant_id for one in room.room.admitter.read(LIMITS, NOW, rings).snapshot.queues]
 
     enlist_all(room, submission(1))
     (bell,) = store.get(BELL)
     assert bell is not None
-    ring = ring_from(bell)
+    ring = bell_ring_from(bell)
     enlist_all(room, submission(2, tenant_id="other"))
     assert told(ring) == ["acme", "other"]  # the second ring is missing
     room.admit()
@@ -686,7 +682,7 @@ def test_rings_that_do_not_name_all_that_waits_are_not_relied_on(room: Room, sto
     store.transact([Update(BELL, add={"rings": 1}, remove=("hints",))])
     (bell,) = store.get(BELL)
     assert bell is not None
-    assert "third" in told(ring_from(bell))  # a ring that names nothing
+    assert "third" in told(bell_ring_from(bell))  # a ring that names nothing
 
 
 def test_an_end_wakes_a_pass_only_while_somebody_waits(room: Room, store: Store) -> None:
@@ -710,10 +706,10 @@ def test_an_end_wakes_a_pass_only_while_somebody_waits(room: Room, store: Store)
 def test_that_somebody_waits_is_noted_only_if_no_end_came_in_between(room: Room) -> None:
     room.enlist(1)
     room.admit()
-    seen = room.room.look(LIMITS, NOW)
+    seen = room.room.admitter.read(LIMITS, NOW)
     room.finish(room.state(1), State.SUCCEEDED)  # it wakes nobody
     with pytest.raises(Conflict):
-        room.room.note_waiting(seen)
+        room.room.tables.ledger.note_waiting(seen.ledger)
 
 
 def test_ends_of_many_tenants_are_settled_together_and_wake_once(room: Room, store: Store) -> None:
@@ -724,10 +720,10 @@ def test_ends_of_many_tenants_are_settled_together_and_wake_once(room: Room, sto
         pass
     counting = Counting(store)
     ends = [End(request=room.state(number), state=State.SUCCEEDED) for number in range(50)]
-    assert Room(counting).room.finish(ends, wide, after(9)) == [True] * 50
+    assert Room(counting).room.completer.finish(ends, wide, after(9)) == [True] * 50
     assert counting.calls <= 9  # three transactions, and two reads for each
     assert room.used() == (0, {})
-    assert room.room.finish(ends, wide, after(9)) == [False] * 50
+    assert room.room.completer.finish(ends, wide, after(9)) == [False] * 50
 
 
 def test_starts_are_recorded_together_but_for_those_that_have_ended(room: Room) -> None:
@@ -738,7 +734,7 @@ def test_starts_are_recorded_together_but_for_those_that_have_ended(room: Room) 
     admitted = [room.state(number) for number in range(4)]
     room.finish(admitted[2], State.SUCCEEDED)
     pairs = [(one, f"arn/{one.request_id}") for one in admitted]
-    assert room.room.mark_all_running(pairs, NOW) == {one.request_id for one in admitted} - {
+    assert room.room.tables.requests.note_all_running(pairs, NOW) == {one.request_id for one in admitted} - {
         admitted[2].request_id
     }
     assert [room.state(n).state for n in range(4)] == [
@@ -758,10 +754,10 @@ def test_more_of_one_tenant_than_a_transaction_takes_are_admitted_in_several(roo
         room.enlist(number, limits=wide, content=content(size_bytes=(number % 3) * 40_000_000 + 1000))
     done: list[str] = []
     for _ in range(4):
-        read_set = room.room.look(wide, after(100))
+        read_set = room.room.admitter.read(wide, after(100))
         plan = decide(read_set.snapshot, wide, after(100), admissions_max=48)
         if plan.admissions:
-            admitted = room.room.commit(plan, read_set, wide, after(100)).admissions
+            admitted = room.room.admitter.commit(plan, read_set, wide, after(100)).admissions
             assert admitted, "a commit admits somebody"
             done += [decision.entry.request_id for decision in admitted]
     assert len(set(done)) == 60
@@ -771,21 +767,21 @@ def test_a_batch_of_many_lanes_fits_its_transactions(room: Room) -> None:
     wide = policy(tier(quota=4, running_max_per_tenant=4, instances=SIZES), running_max=4)
     sizes = [1_000, 41_000_000, 81_000_000] + [1_000] * 97
     many = [submission(n, content=content(size_bytes=size)) for n, size in enumerate(sizes)]
-    found = room.room.seen_for(many)
-    enlisted, rung = room.room.enlist_all(wishes(*many), found, wide, NOW)
+    found = room.room.enlister.read_for(many)
+    enlisted, rung = room.room.enlister.enlist_all(wishes(*many), found, wide, NOW)
     assert ({one.kind for one in enlisted}, rung) == ({Enlistment.QUEUED}, True)  # type: ignore[union-attr]
-    assert room.room.queue("basic", "acme").waiting == 100
+    assert room.room.tables.queues.get("basic", "acme").waiting == 100
 
 
 def test_a_ring_names_all_that_a_batch_enlisted_or_nothing(room: Room, store: Store) -> None:
     enlist_all(room, *(submission(n, tenant_id=f"t{n}") for n in range(50)))
     (bell,) = store.get(BELL)
     assert bell is not None
-    assert ring_from(bell).hints is None  # in two transactions, and too many to name
+    assert bell_ring_from(bell).hints is None  # in two transactions, and too many to name
     enlist_all(room, *(submission(100 + n, tenant_id=f"t{n}") for n in range(3)))
     (bell,) = store.get(BELL)
     assert bell is not None
-    assert [hint.request_id for hint in ring_from(bell).hints or ()] == [
+    assert [hint.request_id for hint in bell_ring_from(bell).hints or ()] == [
         submission(100 + n).request_id for n in range(3)
     ]
 
@@ -798,7 +794,7 @@ def test_an_end_that_comes_before_somebody_is_left_waiting_undoes_the_commit(roo
     plan, read_set = room.plan()
     room.finish(room.state(1), State.SUCCEEDED)
     with pytest.raises(Conflict):
-        room.room.commit(plan, read_set, LIMITS, NOW)
+        room.room.admitter.commit(plan, read_set, LIMITS, NOW)
     assert room.admit() == [submission(2).request_id, submission(3).request_id]
 
 
@@ -807,16 +803,16 @@ def test_what_goes_back_to_the_queue_meanwhile_undoes_a_commit_that_leaves_nobod
     room.admit()
     room.enlist(2, tier="premium", tenant_id="other")
     plan, read_set = room.plan()
-    room.room.requeue(room.state(1), LIMITS, NOW, due_at=after(60), reason="throttled")
+    room.room.completer.requeue(room.state(1), LIMITS, NOW, due_at=after(60), reason="throttled")
     with pytest.raises(Conflict):
-        room.room.commit(plan, read_set, LIMITS, NOW)
+        room.room.admitter.commit(plan, read_set, LIMITS, NOW)
     assert room.admit() == [submission(2).request_id]
-    assert room.room.ledger().drained_through is None
+    assert room.room.tables.ledger.read().drained_through is None
 
 
 def test_a_pass_that_no_ring_woke_reads_all_that_waits(room: Room) -> None:
     room.enlist(1)
     room.admit()
     room.enlist(2, tier="premium", tenant_id="other")  # without a ring
-    seen = room.room.look(LIMITS, NOW, [])
+    seen = room.room.admitter.read(LIMITS, NOW, [])
     assert [waiting.queue.tenant_id for waiting in seen.snapshot.queues] == ["other"]

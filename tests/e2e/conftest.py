@@ -16,10 +16,10 @@ from cli.deployment import Deployment
 from local.cloud import Cloud
 from local.deploy import deploy
 from trainyard.adapters.aws import clients
-from trainyard.application.records import stamp
-from trainyard.application.store import Update
-from trainyard.application.waiting_room import request_key
 from trainyard.domain.requests import TERMINAL, Request
+from trainyard.persistence.items import stamp
+from trainyard.persistence.requests import request_key
+from trainyard.persistence.store import Update
 
 POLICY = """
 running_max: 6
@@ -135,7 +135,7 @@ class Harness:
         return found
 
     def requests(self, tenant_id: str) -> list[Request]:
-        return self.deployment.waiting_room.of_tenant(tenant_id)
+        return self.deployment.scheduler.tables.requests.of_tenant(tenant_id)
 
     def ended(self, tenant_id: str, count: int = 1, seconds: float = 60) -> list[Request]:
         """Wait until a tenant has `count` requests and all have ended."""
@@ -181,7 +181,7 @@ class Harness:
             self.deployment.store.transact([Update(request_key(request.request_id), set=changes)])
 
     def slots_used(self) -> int:
-        return self.deployment.waiting_room.ledger().used
+        return self.deployment.scheduler.tables.ledger.read().used
 
 
 T = TypeVar("T")

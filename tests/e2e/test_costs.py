@@ -134,7 +134,7 @@ def test_a_threshold_that_spending_reaches_is_told_on_the_bus(harness: Harness) 
     found: list[Any] = []
     for number in range(4):
         assert harness.run("tenant", "update", "spender", "--budget-usd", "1000") == 0
-        spent = harness.deployment.waiting_room.queue("basic", "spender").spent_usd
+        spent = harness.deployment.scheduler.tables.queues.get("basic", "spender").spent_usd
         harness.put(bucket, f"incoming/other-{number}/wine.csv", WINE)
         eventually(lambda: [r for r in harness.requests("spender") if r.state is State.RUNNING])
         assert harness.run("tenant", "update", "spender", "--budget-usd", str(spent)) == 0

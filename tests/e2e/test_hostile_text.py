@@ -12,8 +12,8 @@ import pytest
 from cli.__main__ import build_parser
 from tests.e2e.conftest import POLICY, Harness, eventually
 from tests.e2e.test_tenants import WINE
-from trainyard.application.store import Update
-from trainyard.application.waiting_room import request_key
+from trainyard.persistence.requests import request_key
+from trainyard.persistence.store import Update
 
 HOSTILE = "[/x][bold]\x9b31m\u202e\x1b]0;owned\x07\r\u2028[link=file:///etc]"
 STORABLE = re.sub(r"[\x00-\x1f]", "", HOSTILE)

@@ -332,7 +332,7 @@ def test_a_move_between_tiers_asks_for_what_waits_once_more(harness: Harness) ->
     eventually(lambda: harness.requests("climber"))
     assert harness.run("tenant", "move", "climber", "--tier", "standard") == 0
     assert harness.run("tenant", "move", "climber", "--tier", "standard") == 0
-    assert harness.deployment.waiting_room.queue("standard", "climber").paused
+    assert harness.deployment.scheduler.tables.queues.get("standard", "climber").paused
     eventually(lambda: len(harness.requests("climber")) == 2)
     assert harness.run("resume", "tenant", "climber") == 0
     found = {(r.tier, r.state) for r in harness.ended("climber", 2)}

@@ -12,13 +12,12 @@ from itertools import count
 from typing import Any
 from unittest.mock import patch
 
-from trainyard.application import waiting_room
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.outbox import OutboxRelay, Paid
 from trainyard.application.reconcile import Reconcile, Repairs
 from trainyard.application.record import Record
-from trainyard.application.store import Update, Write
-from trainyard.application.waiting_room import ReadSet, WaitingRoom
+from trainyard.application.scheduling import completion, enlistment
+from trainyard.application.scheduling.admission import Admitter, ReadSet
 from trainyard.domain import admission, queues
 from trainyard.domain.admission import Decision
 from trainyard.domain.budgets import Reservation, reservation
@@ -26,13 +25,23 @@ from trainyard.domain.names import start_token
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import TenantQueue, milliseconds, released
 from trainyard.domain.requests import Request, State
+from trainyard.persistence import ledger
+from trainyard.persistence.store import Write
+from trainyard.persistence.transactions import UnitOfWork
 
 Patch = tuple[Any, str, Any]
 
 
-def _in_two_writes(room: WaitingRoom, states: list[Write], ledger: Update, queues: list[Write]) -> None:
-    room._write(*states)
-    room._write(ledger, *queues)
+def _in_two_writes(unit: UnitOfWork) -> None:
+    _commit_apart(unit, {"requests"})
+
+
+def _commit_apart(unit: UnitOfWork, tables: set[str]) -> None:
+    """Commit what is written to some tables by itself, before the rest."""
+    first = [write for write in unit.writes if write.key.table in tables]
+    for writes in (first, [write for write in unit.writes if write not in first]):
+        if writes:
+            unit.store.transact(writes)
 
 
 _fresh = count()
@@ -63,17 +72,14 @@ def _reserve_without_stopping(profile: Any, tier: TierPolicy, *given: Any, **nam
     return found and Reservation(found.usd, tier.runtime_max)
 
 
-def _book_afterwards(room: WaitingRoom, states: list[Write], ledger: Update, queues: list[Write]) -> None:
-    book = [write for write in queues if write.key.table == "record"]
-    room._write(*states, ledger, *(write for write in queues if write.key.table != "record"))
-    if book:
-        room._write(*book)
+def _book_afterwards(unit: UnitOfWork) -> None:
+    _commit_apart(unit, {"requests", "scheduler"})
 
 
 MUTANTS: dict[str, list[Patch]] = {
-    "no condition on the ledger version": [(WaitingRoom, "_unmoved", lambda room, ledger: ())],
+    "no condition on the ledger version": [(ledger, "_unmoved", lambda ledger: ())],
     "a fresh token per retry": [(Dispatch, "_token", _fresh_token)],
-    "state and counter in two writes": [(WaitingRoom, "_settle", _in_two_writes)],
+    "state and counter in two writes": [(UnitOfWork, "commit", _in_two_writes)],
     "no sweeper": [(Dispatch, "_overdue", lambda dispatch, now: [])],
     "no reconciler": [(Reconcile, "run", lambda reconcile, now: Repairs())],
     "start without look-up after a forgotten token": [
@@ -81,15 +87,15 @@ MUTANTS: dict[str, list[Patch]] = {
     ],
     "finish without its attempt condition": [
         (Record, "_is_of", lambda record, attempt, request: True),
-        (WaitingRoom, "_of_attempt", lambda room, end, known: True),
+        (completion, "_is_of_attempt", lambda end, current: True),
     ],
-    "newest by arrival order": [(waiting_room, "settled", _arrival_order)],
+    "newest by arrival order": [(script, "supersede", _arrival_order) for script in (enlistment, completion)],
     "borrow without looking at lending limits": [(admission._Allocator, "_to_borrow", _all_idle)],
     "reserve nothing": [(admission, "reservation", _reserve_nothing)],
     "reserve, but let a run last as long as its tier allows": [
         (admission, "reservation", _reserve_without_stopping)
     ],
-    "book in a write of its own": [(WaitingRoom, "_settle", _book_afterwards)],
+    "book in a write of its own": [(UnitOfWork, "commit", _book_afterwards)],
     "never read an incomplete report again": [(OutboxRelay, "pay", lambda owed, now: Paid())],
     "forget what a month has reserved when it turns back": [
         (queues, "in_month", lambda queue, month: replace(queue, month=month, reserved_usd=Decimal(0)))
@@ -102,26 +108,24 @@ def _factor(tenant_id: str) -> float:
     return (0.1, 1.0, 10.0)[int(tenant_id[1:]) % 3]
 
 
-def _charge_estimates(
-    room: WaitingRoom, queue: TenantQueue, request: Request, cost: Decimal, policy: Policy, now: datetime
-) -> TenantQueue:
+def _charge_estimates(queue: TenantQueue, request: Request, cost: Decimal, unit: UnitOfWork) -> TenantQueue:
     assert request.admitted_at is not None
-    estimated_end = request.admitted_at + (now - request.admitted_at) * _factor(request.tenant_id)
-    weight = policy.tenant(request.tenant_id).weight
+    estimated_end = request.admitted_at + (unit.now - request.admitted_at) * _factor(request.tenant_id)
+    weight = unit.policy.tenant(request.tenant_id).weight
     return released(queue, request, estimated_end, weight=weight, cost=cost)
 
 
-_admit = WaitingRoom._admit
+_admit = Admitter._admit
 
 
 def _lift_at_every_admission(
-    room: WaitingRoom, group: Sequence[Decision], policy: Policy, now: datetime, month: str, read_set: ReadSet
+    admitter: Admitter, group: Sequence[Decision], policy: Policy, now: datetime, month: str, read_set: ReadSet
 ) -> tuple[TenantQueue, list[Write]]:
     """Charge the tenant nothing for what it was behind or ahead: every pick begins at the tier's time."""
     queue = group[0].queue
-    time = room.ledger().used_of_tier(queue.tier) + milliseconds(now)
+    time = admitter.tables.ledger.read().used_of_tier(queue.tier) + milliseconds(now)
     level = replace(queue, service_ms=time)
-    return _admit(room, [replace(decision, queue=level) for decision in group], policy, now, month, read_set)
+    return _admit(admitter, [replace(decision, queue=level) for decision in group], policy, now, month, read_set)
 
 
 def _ends_by_estimate(room: Any, candidate: Any, entry: Any) -> tuple[dict[str, int], datetime]:
@@ -130,8 +134,8 @@ def _ends_by_estimate(room: Any, candidate: Any, entry: Any) -> tuple[dict[str, 
 
 
 FAIRNESS_MUTANTS: dict[str, list[Patch]] = {
-    "charge estimates instead of real use": [(WaitingRoom, "_released", _charge_estimates)],
-    "lift tags at every admission": [(WaitingRoom, "_admit", _lift_at_every_admission)],
+    "charge estimates instead of real use": [(completion, "_released", _charge_estimates)],
+    "lift tags at every admission": [(Admitter, "_admit", _lift_at_every_admission)],
     "backfill by estimates": [(admission._Allocator, "_taking", _ends_by_estimate)],
 }
 """Caught by the fairness and large-request measurements."""

@@ -1,4 +1,4 @@
-"""Imports go one way: functions → bootstrap → adapters → application → domain."""
+"""Imports go one way: functions → bootstrap → adapters → contracts → application → persistence → domain."""
 
 import ast
 from collections.abc import Iterator
@@ -11,9 +11,10 @@ PACKAGE = ROOT / "layers/common/python/trainyard"
 
 MAY_IMPORT = {
     "domain": {"domain"},
-    "application": {"application", "domain"},
-    "contracts": {"contracts", "application", "domain"},
-    "adapters": {"adapters", "contracts", "application", "domain"},
+    "persistence": {"persistence", "domain"},
+    "application": {"application", "persistence", "domain"},
+    "contracts": {"contracts", "application", "persistence", "domain"},
+    "adapters": {"adapters", "contracts", "application", "persistence", "domain"},
 }
 PURE_NEEDS = {
     "__future__",

@@ -27,7 +27,6 @@ from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
 from trainyard.adapters.aws.store import DynamoStore
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
 from trainyard.adapters.aws.threads import parallel_map
-from trainyard.application.store import Key
 from trainyard.domain.errors import (
     Conflict,
     OutcomeUnknown,
@@ -40,6 +39,7 @@ from trainyard.domain.executions import JobFacts
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import State
 from trainyard.domain.tenants import TrainingSettings, TrainOn
+from trainyard.persistence.store import Key
 
 BUCKET = "trainyard-t-acme"
 

@@ -10,8 +10,8 @@ from benchmarks.designs.ours import Metered
 from benchmarks.harness import CALM, TROUBLED, Crash, Faults, Harness
 from simulation.flow import Job
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application.store import Key, Put, Update, Write
 from trainyard.domain.errors import OutcomeUnknown, Throttled
+from trainyard.persistence.store import Key, Put, Update, Write
 
 ROOT = Path(__file__).parents[2]
 

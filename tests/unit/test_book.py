@@ -30,17 +30,16 @@ from tests.build import (
     tenant,
     tier,
 )
-from tests.build import waiting_room as room_over
+from tests.build import scheduler as room_over
 from trainyard.adapters.memory.edges import MemoryAnnouncements, MemoryReports, MemoryTenants
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application.book import Book, Totals, execution_from, execution_item
 from trainyard.application.cost_tags import COST_TAGS, TagActivation, TagsRefused, TagState, payers_command
 from trainyard.application.metering import Answer, Metering, MeterRecord, licence_given
 from trainyard.application.outbox import GIVEN_UP, OutboxRelay
-from trainyard.application.ports import End, ExecutionReport
+from trainyard.application.ports import ExecutionReport
 from trainyard.application.record import executed
-from trainyard.application.records import request_from, request_item
 from trainyard.application.reports import UNTAGGED, By, cost_report, differences
+from trainyard.application.scheduling.completion import End
 from trainyard.application.statements import FAILURES_MAX, FOLDER, MonthlyStatements, Statements, statement
 from trainyard.application.usage import COLUMNS, Usage
 from trainyard.domain.admission import decide
@@ -50,6 +49,9 @@ from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import Request, State
 from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.persistence.book import Book, Totals, execution_from, execution_item
+from trainyard.persistence.items import request_from, request_item
+from trainyard.persistence.tenant_queues import refile
 
 LIMITS = policy(tier(quota=4, running_max_per_tenant=4), running_max=9)
 WAITING = replace(job(), status="Stopping", ended_at=None, billable_seconds=None)
@@ -64,7 +66,7 @@ class Harness:
         self.reports, self.announcements = MemoryReports(), MemoryAnnouncements()
         self.owed = OutboxRelay(
             policies=policies(self.store, limits),
-            waiting_room=self.room,
+            scheduler=self.room,
             book=self.book,
             reports=self.reports,
             announcements=self.announcements,
@@ -75,11 +77,11 @@ class Harness:
     def admit(self, seconds: float = 0, **changes: Any) -> Request:
         """Enlist one more request, and admit it."""
         self.number += 1
-        self.room.enlist(submission(self.number, **changes), self.limits, after(seconds))
-        read_set = self.room.look(self.limits, after(seconds))
+        self.room.enlister.enlist(submission(self.number, **changes), self.limits, after(seconds))
+        read_set = self.room.admitter.read(self.limits, after(seconds))
         plan = decide(read_set.snapshot, self.limits, after(seconds))
-        self.room.commit(plan, read_set, self.limits, after(seconds))
-        found = self.room.get(submission(self.number).request_id)
+        self.room.admitter.commit(plan, read_set, self.limits, after(seconds))
+        found = self.room.tables.requests.get(submission(self.number).request_id)
         assert found is not None
         assert found.state is State.ADMITTED, plan.waits
         return found
@@ -95,7 +97,7 @@ class Harness:
 
     def end(self, request: Request, record: ExecutionRecord, seconds: float = 60) -> bool:
         ends = [End(request=request, state=record.state, execution=record)]
-        return self.room.finish(ends, self.limits, after(seconds)) == [True]
+        return self.room.completer.finish(ends, self.limits, after(seconds)) == [True]
 
     def totals(self, month: str = "2026-11", tenant_id: str | None = None) -> list[Totals]:
         return list(self.book.totals(month, tenant_id))
@@ -125,23 +127,26 @@ def test_an_end_books_its_execution_its_month_its_past_and_its_pace_once() -> No
     assert (totals.usd, totals.executions, totals.succeeded) == (Decimal("0.07"), 1, 1)
     assert [run.usd for run in harness.book.past("acme", "set-1")] == [Decimal("0.07")]
     assert harness.book.pace("acme").usd == Decimal("0.07")
-    assert harness.room.ledger().spent_in == {"2026-11 basic": Decimal("0.07")}
+    assert harness.room.tables.ledger.read().spent_in == {"2026-11 basic": Decimal("0.07")}
 
 
 def test_an_attempt_that_goes_back_to_the_queue_is_booked_too() -> None:
     harness = Harness()
     request = harness.admit()
     failed = execution(request, "0.01", state=State.FAILED, reason="Train: CapacityError")
-    harness.room.requeue(
+    harness.room.completer.requeue(
         request, LIMITS, after(60), due_at=after(60), reason="CapacityError", execution=failed, failed=True
     )
     assert (
-        harness.room.requeue(request, LIMITS, after(61), due_at=after(61), reason="again", execution=failed) == []
+        harness.room.completer.requeue(
+            request, LIMITS, after(61), due_at=after(61), reason="again", execution=failed
+        )
+        == []
     )
     (totals,) = harness.totals()
     assert (totals.executions, totals.failed, totals.usd) == (1, 1, Decimal("0.01"))
     assert harness.book.past("acme", "set-1") == (), "nothing is learnt from what failed"
-    life = harness.room.get(request.request_id)
+    life = harness.room.tables.requests.get(request.request_id)
     assert life is not None
     assert [(entry.state, entry.cause) for entry in life.history] == [
         (State.QUEUED, "upload"),
@@ -154,7 +159,7 @@ def test_many_ends_at_once_are_booked_in_parts() -> None:
     harness = Harness(policy(tier(quota=40, running_max_per_tenant=40), running_max=40))
     requests = [harness.admit(tenant_id=f"t{number}") for number in range(25)]
     ends = [End(request=r, state=State.SUCCEEDED, execution=execution(r, "0.01")) for r in requests]
-    assert harness.room.finish(ends, harness.limits, after(60)) == [True] * 25
+    assert harness.room.completer.finish(ends, harness.limits, after(60)) == [True] * 25
     assert sum(totals.usd for totals in harness.totals()) == Decimal("0.25")
 
 
@@ -162,10 +167,14 @@ def test_a_long_life_keeps_its_begin_and_its_end() -> None:
     harness = Harness()
     request = harness.admit()
     for number in range(60):
-        harness.room.requeue(request, LIMITS, after(number), due_at=after(number), reason=f"try {number}")
-        read_set = harness.room.look(LIMITS, after(number))
-        harness.room.commit(decide(read_set.snapshot, LIMITS, after(number)), read_set, LIMITS, after(number))
-        found = harness.room.get(request.request_id)
+        harness.room.completer.requeue(
+            request, LIMITS, after(number), due_at=after(number), reason=f"try {number}"
+        )
+        read_set = harness.room.admitter.read(LIMITS, after(number))
+        harness.room.admitter.commit(
+            decide(read_set.snapshot, LIMITS, after(number)), read_set, LIMITS, after(number)
+        )
+        found = harness.room.tables.requests.get(request.request_id)
         assert found is not None
         request = found
     assert len(request.history) <= 37
@@ -183,7 +192,7 @@ def test_a_record_that_came_early_is_put_right_with_all_that_was_booked() -> Non
     record = execution(request, "0", steps=(early,), unknown=1, settled=False)
     harness.end(request, record)
     reserved = request.reserved_usd
-    assert harness.room.queue("basic", "acme").spent_usd == reserved, "as much as it may have cost"
+    assert harness.room.tables.queues.get("basic", "acme").spent_usd == reserved, "as much as it may have cost"
     harness.reports.report = ExecutionReport(steps=(step(job=WAITING),))
     assert harness.owed.pay(after(300)).corrected == [], "SageMaker says no more than it did"
     harness.reports.report = ExecutionReport(steps=(step(),))
@@ -194,12 +203,12 @@ def test_a_record_that_came_early_is_put_right_with_all_that_was_booked() -> Non
     assert (kept.cost_usd, kept.unknown, kept.settled, kept.revision) == (cost, 0, True, 1)
     (totals,) = harness.totals()
     assert (totals.usd, totals.unknown, totals.executions) == (cost, 0, 1)
-    assert harness.room.queue("basic", "acme").spent_usd == cost
-    told = harness.room.get(request.request_id)
+    assert harness.room.tables.queues.get("basic", "acme").spent_usd == cost
+    told = harness.room.tables.requests.get(request.request_id)
     assert told is not None
     assert told.outcome is not None
     assert (told.outcome.cost_usd, told.outcome.cost_unknown) == (str(cost), 0)
-    assert harness.room.ledger().spent_in == {"2026-11 basic": cost}
+    assert harness.room.tables.ledger.read().spent_in == {"2026-11 basic": cost}
     assert (harness.book.outbox_entries(), harness.owed.pay(after(900)).corrected) == ([], [])
 
 
@@ -208,7 +217,7 @@ def test_a_success_of_which_no_step_is_told_costs_its_budgets_what_it_reserved()
     request = harness.admit()
     record = executed(request, ExecutionReport(), PRICES, after(60), State.SUCCEEDED)
     harness.end(request, record)
-    assert harness.room.queue("basic", "acme").spent_usd == request.reserved_usd > 0
+    assert harness.room.tables.queues.get("basic", "acme").spent_usd == request.reserved_usd > 0
     harness.owed.pay(after(90) + GIVEN_UP)
     (totals,) = harness.totals()
     assert (totals.unknown, totals.charged_usd) == (1, request.reserved_usd)
@@ -262,17 +271,18 @@ def test_thresholds_are_told_once_each_and_again_in_the_next_month() -> None:
     harness.run("0.5", begun=december, month="2026-12")
     harness.owed.pay(after(december + 100))
     assert harness.announcements.told[-1][1]["month"] == "2026-12"
-    assert harness.room.queue("basic", "acme").spent_usd == Decimal("0.5")
+    assert harness.room.tables.queues.get("basic", "acme").spent_usd == Decimal("0.5")
 
 
 def test_a_raised_budget_that_is_spent_at_once_is_told_again() -> None:
     harness = Harness(policy(tier(), tenants={"acme": TenantPolicy(budget=soft("1"))}))
     harness.run("1")
+    harness.owed.pay(after(500))
     harness.limits = policy(tier(), tenants={"acme": TenantPolicy(budget=soft("2"))})
     harness.run("1", begun=1000)
     harness.owed.pay(after(2000))
-    assert [int(values["percent"]) for _, values in harness.announcements.told] == [100]
-    assert harness.room.queue("basic", "acme").warned == 100
+    assert [int(values["percent"]) for _, values in harness.announcements.told] == [100, 100]
+    assert harness.room.tables.queues.get("basic", "acme").warned == 100
 
 
 def test_a_tiers_threshold_is_told_once() -> None:
@@ -291,32 +301,32 @@ def test_what_costs_more_than_was_reserved_undoes_decisions_on_a_tiers_budget(by
     harness = Harness(policy(basic, running_max=4))
     ended = harness.run("0.1", begun=-500)
     request = harness.admit()
-    harness.room.enlist(submission(99, tenant_id="other"), harness.limits, after(1))
-    read_set = harness.room.look(harness.limits, after(1))
+    harness.room.enlister.enlist(submission(99, tenant_id="other"), harness.limits, after(1))
+    read_set = harness.room.admitter.read(harness.limits, after(1))
     plan = decide(read_set.snapshot, harness.limits, after(1))
     assert plan.admissions
     if by == "end":
         assert harness.end(request, execution(request, "0.8"))
     elif by == "requeue":
         failed = execution(request, "0.8", state=State.FAILED)
-        harness.room.requeue(
+        harness.room.completer.requeue(
             request, harness.limits, after(2), due_at=after(2), reason="x", execution=failed, failed=True
         )
     else:
         dearer = replace(ended, cost_usd=Decimal("0.8"), revision=ended.revision + 1)
-        harness.room.correct(ended, dearer, harness.limits, after(2))
+        harness.room.completer.correct(ended, dearer, harness.limits, after(2))
     with pytest.raises(Conflict):
-        harness.room.commit(plan, read_set, harness.limits, after(3))
+        harness.room.admitter.commit(plan, read_set, harness.limits, after(3))
 
 
 def test_an_end_that_leaves_a_budget_more_undoes_no_decision() -> None:
     harness = Harness(policy(tier(quota=4, running_max_per_tenant=4, budget=hard("1")), running_max=4))
     request = harness.admit()
-    harness.room.enlist(submission(99, tenant_id="other"), harness.limits, after(1))
-    read_set = harness.room.look(harness.limits, after(1))
+    harness.room.enlister.enlist(submission(99, tenant_id="other"), harness.limits, after(1))
+    read_set = harness.room.admitter.read(harness.limits, after(1))
     plan = decide(read_set.snapshot, harness.limits, after(1))
     assert harness.end(request, execution(request, "0.2"))
-    assert harness.room.commit(plan, read_set, harness.limits, after(3))
+    assert harness.room.admitter.commit(plan, read_set, harness.limits, after(3))
 
 
 def test_an_unusual_hour_is_told_once() -> None:
@@ -340,13 +350,13 @@ def test_requests_are_found_by_tenant_and_time_by_state_by_data_set_and_by_tier(
     harness.run(begun=100, data_set="sales", state=State.FAILED)
     harness.run(begun=200, tenant_id="other", data_set="churn")
     room = harness.room
-    assert [r.data_set for r in room.of_tenant("acme", since=after(50))] == ["sales"]
-    assert [r.data_set for r in room.of_tenant("acme", until=after(50))] == ["churn"]
-    assert [r.request_id for r in room.of_data_set("acme", "churn")] == [submission(1).request_id]
-    assert [r.data_set for r in room.ended("basic", State.FAILED, "2026-11-21")] == ["sales"]
-    assert len(room.ended("basic", State.SUCCEEDED, "2026-11-21")) == 2
-    assert room.ended("basic", State.SUCCEEDED, "2026-11-20") == []
-    assert room.ended("premium", State.SUCCEEDED, "2026-11-21") == []
+    assert [r.data_set for r in room.tables.requests.of_tenant("acme", since=after(50))] == ["sales"]
+    assert [r.data_set for r in room.tables.requests.of_tenant("acme", until=after(50))] == ["churn"]
+    assert [r.request_id for r in room.tables.requests.of_data_set("acme", "churn")] == [submission(1).request_id]
+    assert [r.data_set for r in room.tables.requests.ended("basic", State.FAILED, "2026-11-21")] == ["sales"]
+    assert len(room.tables.requests.ended("basic", State.SUCCEEDED, "2026-11-21")) == 2
+    assert room.tables.requests.ended("basic", State.SUCCEEDED, "2026-11-20") == []
+    assert room.tables.requests.ended("premium", State.SUCCEEDED, "2026-11-21") == []
 
 
 def test_executions_are_listed_by_tenant_and_month_and_by_day_over_many_pages() -> None:
@@ -367,12 +377,12 @@ def test_executions_are_listed_by_tenant_and_month_and_by_day_over_many_pages() 
 def test_what_an_earlier_tenant_of_the_id_spent_this_month_counts() -> None:
     harness = Harness()
     harness.run("0.4")
-    assert harness.room.forget_queue("basic", "acme")
-    harness.room.take_up_month("basic", "acme", after(500))
-    harness.room.take_up_month("basic", "acme", after(500))
-    assert harness.room.queue("basic", "acme").spent_usd == Decimal("0.4")
-    harness.room.take_up_month("basic", "never", after(500))
-    assert harness.room.queue("basic", "never").revision == 0
+    assert harness.room.operations.forget_queue("basic", "acme")
+    harness.room.operations.carry_month("basic", "acme", after(500))
+    harness.room.operations.carry_month("basic", "acme", after(500))
+    assert harness.room.tables.queues.get("basic", "acme").spent_usd == Decimal("0.4")
+    harness.room.operations.carry_month("basic", "never", after(500))
+    assert harness.room.tables.queues.get("basic", "never").revision == 0
 
 
 def test_a_tenant_can_be_forgotten_and_no_other_is() -> None:
@@ -787,9 +797,9 @@ def test_where_only_the_payer_may_its_command_is_at_hand(refusal: Exception, sta
     book = Harness().book
     found = TagActivation(book=book, tags=Bill({}, refusal)).run(NOW)
     assert set(found.values()) == {state}
-    with_change = book.with_change("cost tags")
-    assert with_change is not None
-    assert str(refusal) in with_change["why"]
+    note = book.noted("cost tags")
+    assert note is not None
+    assert str(refusal) in note["why"]
     assert payers_command(COST_TAGS[:1]).endswith("TagKey=trainyard:tenant,Status=Active")
 
 
@@ -818,20 +828,20 @@ def test_a_correction_finds_the_account_of_a_tenant_that_has_moved() -> None:
     limits = policy(tier(), tier("premium"), tenants={"acme": TenantPolicy(budget=hard("1"))})
     harness = Harness(limits)
     early_record(harness)
-    assert harness.room.carry_over("basic", "premium", "acme", after(100))
+    assert harness.room.operations.carry_over("basic", "premium", "acme", after(100))
     harness.owed.pay(after(300))
-    assert harness.room.queue("premium", "acme").spent_usd == Decimal("0.120753")
-    assert harness.room.queue("basic", "acme").revision == 0
+    assert harness.room.tables.queues.get("premium", "acme").spent_usd == Decimal("0.120753")
+    assert harness.room.tables.queues.get("basic", "acme").revision == 0
 
 
 def test_a_correction_after_leaving_and_coming_back_takes_nothing_twice() -> None:
     harness = Harness(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
     request, _ = early_record(harness)
-    harness.room.forget_queue("basic", "acme")
-    harness.room.take_up_month("basic", "acme", after(100))
-    assert harness.room.queue("basic", "acme").spent_usd == request.reserved_usd
+    harness.room.operations.forget_queue("basic", "acme")
+    harness.room.operations.carry_month("basic", "acme", after(100))
+    assert harness.room.tables.queues.get("basic", "acme").spent_usd == request.reserved_usd
     harness.owed.pay(after(300))
-    assert harness.room.queue("basic", "acme").spent_usd == Decimal("0.120753")
+    assert harness.room.tables.queues.get("basic", "acme").spent_usd == Decimal("0.120753")
 
 
 def test_who_books_nothing_owes_nothing() -> None:
@@ -842,7 +852,7 @@ def test_who_books_nothing_owes_nothing() -> None:
         harness.book.done(outbox_entry)
     request = harness.admit(seconds=100)
     lowered = policy(tier(), tenants={"acme": TenantPolicy(budget=hard("0.5"))})
-    harness.room.requeue(request, lowered, after(101), due_at=after(101), reason="quota", by_start=True)
+    harness.room.completer.requeue(request, lowered, after(101), due_at=after(101), reason="quota", by_start=True)
     assert harness.book.outbox_entries() == []
 
 
@@ -851,13 +861,13 @@ def test_what_was_written_before_budgets_had_months_counts_in_the_first() -> Non
         policy(tier(quota=2, running_max_per_tenant=2), tenants={"acme": TenantPolicy(budget=hard("1"))})
     )
     request = harness.admit()
-    queue = harness.room.queue("basic", "acme")
+    queue = harness.room.tables.queues.get("basic", "acme")
     old = replace(queue, month="", spent_usd=Decimal("0.5"))
-    harness.store.transact(harness.room._refile(queue, old, NOW))
+    harness.store.transact(refile(queue, old, NOW))
     without = {name: value for name, value in request_item(request).items() if name not in ("month", "history")}
     assert request_from(without).month == "2026-11"
     harness.admit(seconds=10)
-    held = harness.room.queue("basic", "acme")
+    held = harness.room.tables.queues.get("basic", "acme")
     assert (held.month, held.spent_usd) == ("2026-11", Decimal("0.5"))
     assert harness.book.outbox_entries() == []
 
@@ -874,9 +884,9 @@ def test_ends_that_need_more_than_one_transaction_are_split() -> None:
             harness.number += 1
             size = content(size_bytes=(profile + 1) * 1024 * 1024 - 1)
             waits = submission(harness.number, tenant_id=f"t{tenant_number}", content=size)
-            harness.room.enlist(waits, wide, after(1))
+            harness.room.enlister.enlist(waits, wide, after(1))
     ends = [End(request=r, state=State.SUCCEEDED, execution=execution(r, "0.01")) for r in requests]
-    assert harness.room.finish(ends, wide, after(60)) == [True] * 10
+    assert harness.room.completer.finish(ends, wide, after(60)) == [True] * 10
     assert sum(totals.executions for totals in harness.totals()) == 10
 
 

@@ -16,14 +16,14 @@ import pytest
 
 from tests.build import NOW
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application import policies
-from trainyard.application.policies import KEPT, Policies
-from trainyard.application.store import Put
 from trainyard.contracts import policy_form
 from trainyard.contracts.policy_file import PolicyFile, parse_policy
 from trainyard.contracts.policy_form import DEPLOYED, CheckedValues
 from trainyard.contracts.settings import Settings
 from trainyard.domain.policy import Budget, BudgetMode, Policy, Retries
+from trainyard.persistence import policies
+from trainyard.persistence.policies import KEPT, Policies
+from trainyard.persistence.store import Put
 
 ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "layers/common/python"

@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 
-from tests.build import NOW, after, execution, hard, policies, policy, submission, tier
+from tests.build import NOW, after, execution, hard, policies, policy, scheduler, submission, tier
 from tests.conformance.test_waiting_room import LIMITS, Room, enlist_all
 from trainyard.adapters.memory.store import MemoryStore
-from trainyard.application.policies import IN_FORCE, _history_key
-from trainyard.application.ports import End, Enlistment
-from trainyard.application.store import Item, Key, Put, Store, Update, Write
-from trainyard.application.waiting_room import LEDGER, entry_key, request_key
+from trainyard.application.scheduling.completion import End
+from trainyard.application.scheduling.enlistment import Enlistment
 from trainyard.domain.errors import Conflict
 from trainyard.domain.requests import Outcome, Request, State
+from trainyard.persistence.ledger import LEDGER
+from trainyard.persistence.policies import IN_FORCE, _history_key
+from trainyard.persistence.requests import request_key
+from trainyard.persistence.store import Item, Key, Put, Store, Update, Write
+from trainyard.persistence.tenant_queues import entry_key
 
 
 class Interrupted:
@@ -47,9 +50,9 @@ def test_an_end_met_by_a_starter_is_void_when_its_start_is_taken_over_meanwhile(
     room.enlist(1)
     room.admit()
     first = room.state(1)
-    room.room = replace(room.room, store=Interrupted(store, lambda: Room(store).room.claim(first, after(200))))
+    room.room = scheduler(Interrupted(store, lambda: Room(store).room.tables.requests.claim(first, after(200))))
     end = End(request=first, state=State.FAILED, reason="refused", by_start=True)
-    assert room.room.finish([end], LIMITS, after(201)) == [False]
+    assert room.room.completer.finish([end], LIMITS, after(201)) == [False]
     assert (room.state(1).state, room.state(1).claimed_at) == (State.ADMITTED, after(200))
     assert room.used() == (1, {"basic": 1})
 
@@ -58,9 +61,9 @@ def test_a_starter_puts_nothing_back_of_which_the_start_is_taken_over_meanwhile(
     room.enlist(1)
     room.admit()
     first = room.state(1)
-    room.room = replace(room.room, store=Interrupted(store, lambda: Room(store).room.claim(first, after(200))))
+    room.room = scheduler(Interrupted(store, lambda: Room(store).room.tables.requests.claim(first, after(200))))
     late: dict[str, Any] = {"due_at": after(300), "reason": "refused for now", "by_start": True}
-    assert room.room.requeue(first, LIMITS, after(201), **late) == []
+    assert room.room.completer.requeue(first, LIMITS, after(201), **late) == []
     assert (room.state(1).state, room.state(1).claimed_at) == (State.ADMITTED, after(200))
     assert room.used() == (1, {"basic": 1})
 
@@ -73,14 +76,14 @@ def test_what_ends_an_attempt_leaves_the_next_one_alone(room: Room, store: Store
 
     def next_attempt() -> None:
         other = Room(store)
-        other.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+        other.room.completer.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
         assert other.admit(seconds=2) == [first.request_id]
 
-    room.room = replace(room.room, store=Interrupted(store, next_attempt))
+    room.room = scheduler(Interrupted(store, next_attempt))
     if ends:
-        assert room.room.finish([End(request=first, state=State.FAILED)], LIMITS, after(3)) == [False]
+        assert room.room.completer.finish([End(request=first, state=State.FAILED)], LIMITS, after(3)) == [False]
     else:
-        assert room.room.requeue(first, LIMITS, after(3), due_at=after(9), reason="capacity") == []
+        assert room.room.completer.requeue(first, LIMITS, after(3), due_at=after(9), reason="capacity") == []
     assert (room.state(1).state, room.state(1).attempt) == (State.ADMITTED, 2)
     assert room.used() == (1, {"basic": 1})
 
@@ -102,16 +105,16 @@ def test_what_ends_an_attempt_on_a_torn_read_ends_nothing_else(
     if now is State.SUCCEEDED:
         room.finish(first, State.SUCCEEDED)
     else:
-        room.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+        room.room.completer.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
     if now is State.ADMITTED:
         assert room.admit(seconds=2) == [first.request_id]
     held = room.used()
     assert before is not None
-    torn = replace(room.room, store=Torn(store, key, before))
+    torn = scheduler(Torn(store, key, before))
     if how == "finish":
-        assert torn.finish([End(request=first, state=State.FAILED)], LIMITS, after(3)) == [False]
+        assert torn.completer.finish([End(request=first, state=State.FAILED)], LIMITS, after(3)) == [False]
     else:
-        assert torn.requeue(first, LIMITS, after(3), due_at=after(9), reason="capacity") == []
+        assert torn.completer.requeue(first, LIMITS, after(3), due_at=after(9), reason="capacity") == []
     assert (room.state(1).state, room.used()) == (now, held)
 
 
@@ -133,10 +136,10 @@ def test_a_start_is_taken_over_of_the_attempt_that_was_read_alone(room: Room) ->
     room.enlist(1)
     room.admit()
     first = room.state(1)
-    room.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+    room.room.completer.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
     assert room.admit(seconds=2) == [first.request_id]
-    assert not room.room.claim(first, after(200))
-    assert room.room.claim(room.state(1), after(200))
+    assert not room.room.tables.requests.claim(first, after(200))
+    assert room.room.tables.requests.claim(room.state(1), after(200))
 
 
 @pytest.mark.parametrize("torn", ["content", "attempt"])
@@ -154,18 +157,18 @@ def test_a_commit_on_a_torn_read_admits_nothing(room: Room, store: Store, torn: 
     }
     seen = replace(read_set, requests={submission(1).request_id: item | {torn: older[torn]}})
     with pytest.raises(Conflict):
-        room.room.commit(plan, seen, LIMITS, NOW)
+        room.room.admitter.commit(plan, seen, LIMITS, NOW)
     assert room.used() == (0, {})
     whole = replace(read_set, requests={submission(1).request_id: item})
-    assert room.room.commit(plan, whole, LIMITS, NOW).admissions
+    assert room.room.admitter.commit(plan, whole, LIMITS, NOW).admissions
 
 
 def test_what_was_decided_before_sagemaker_took_no_more_holds_no_longer(room: Room) -> None:
     room.enlist(1)
     plan, read_set = room.plan()
-    room.room.throttle(after(600))
+    room.room.tables.ledger.throttle(after(600))
     with pytest.raises(Conflict):
-        room.room.commit(plan, read_set, LIMITS, NOW)
+        room.room.admitter.commit(plan, read_set, LIMITS, NOW)
     assert room.used() == (0, {})
 
 
@@ -176,16 +179,16 @@ def test_what_was_decided_before_a_tiers_budget_had_less_left_holds_no_longer(ro
     ended = room.state(1)
     record = execution(ended, "0.05")
     end = End(request=ended, state=State.SUCCEEDED, execution=record)
-    assert room.room.finish([end], limits, after(60)) == [True]
+    assert room.room.completer.finish([end], limits, after(60)) == [True]
     for number in (2, 3):  # more than can go, so that the commit rests on no end that came in between
         room.enlist(number, limits=limits, tenant_id="other")
-    room.room.note_waiting(room.plan(limits, 61)[1])
+    room.room.tables.ledger.note_waiting(room.plan(limits, 61)[1].ledger)
     plan, read_set = room.plan(limits, 61)
     assert len(plan.admissions) == 1
     dearer = execution(ended, "99", revision=record.revision + 1)
-    room.room.correct(record, dearer, limits, after(62))
+    room.room.completer.correct(record, dearer, limits, after(62))
     with pytest.raises(Conflict):
-        room.room.commit(plan, read_set, limits, after(63))
+        room.room.admitter.commit(plan, read_set, limits, after(63))
 
 
 def test_what_sagemaker_takes_is_not_noted_by_a_count_that_has_changed(room: Room, store: Store) -> None:
@@ -195,10 +198,10 @@ def test_what_sagemaker_takes_is_not_noted_by_a_count_that_has_changed(room: Roo
     def admit() -> None:
         assert room.admit()
 
-    racing = replace(room.room, store=Interrupted(store, admit))
+    racing = scheduler(Interrupted(store, admit))
     with pytest.raises(Conflict):
-        racing.throttle(after(600))
-    assert room.room.ledger().throttled_to != 1
+        racing.tables.ledger.throttle(after(600))
+    assert room.room.tables.ledger.read().throttled_to != 1
 
 
 def test_what_was_decided_before_a_count_was_put_right_holds_no_longer(room: Room, store: Store) -> None:
@@ -206,33 +209,35 @@ def test_what_was_decided_before_a_count_was_put_right_holds_no_longer(room: Roo
     plan, read_set = room.plan()
     store.transact([Update(LEDGER, add={"used/slots": 2, "used/tier/basic": 2, "usage_version": 1})])
     with pytest.raises(Conflict):
-        room.room.commit(plan, read_set, policy(tier(quota=2, running_max_per_tenant=2), running_max=2), NOW)
+        room.room.admitter.commit(
+            plan, read_set, policy(tier(quota=2, running_max_per_tenant=2), running_max=2), NOW
+        )
 
 
 def test_one_that_is_asked_to_stop_while_it_is_put_back_is_stopped(room: Room, store: Store) -> None:
     room.enlist(1)
     room.admit()
     first = room.state(1)
-    asks = Interrupted(store, lambda: Room(store).room.ask_to_stop(first, after(1)))
-    racing = replace(room.room, store=asks)
-    (changed,) = racing.requeue(first, LIMITS, after(2), due_at=after(9), reason="capacity")
+    asks = Interrupted(store, lambda: Room(store).room.tables.requests.ask_to_stop(first, after(1)))
+    racing = scheduler(asks)
+    (changed,) = racing.completer.requeue(first, LIMITS, after(2), due_at=after(9), reason="capacity")
     assert (changed.state, room.state(1).state, room.used()) == (State.STOPPED, State.STOPPED, (0, {}))
 
 
 def test_two_uploads_of_a_tenant_at_once_both_wait(room: Room, store: Store) -> None:
     racing = Room(store)
-    racing.room = replace(room.room, store=Interrupted(store, lambda: room.enlist(1, data_set="one")))
+    racing.room = scheduler(Interrupted(store, lambda: room.enlist(1, data_set="one")))
     racing.enlist(2, data_set="two")
-    assert {r.data_set for r in room.room.waiting_of("basic", "acme")} == {"one", "two"}
-    assert room.room.backlog(LIMITS)["basic"].waiting == 2
+    assert {r.data_set for r in room.room.tables.waiting_of("basic", "acme")} == {"one", "two"}
+    assert room.room.tables.queues.backlog(LIMITS)["basic"].waiting == 2
     assert len(room.admit(seconds=5)) == 2
 
 
 def test_an_upload_whose_data_set_was_read_as_free_takes_no_others_place(room: Room, store: Store) -> None:
     room.enlist(1, data_set="churn")
     racing = Room(store)
-    entry = entry_key("basic", "acme", "churn", None)
-    racing.room = replace(room.room, store=Torn(store, entry, None))
+    entry = entry_key(submission(1, data_set="churn"))
+    racing.room = scheduler(Torn(store, entry, None))
     racing.enlist(2, data_set="churn", seconds=1)
     assert room.state(1).state is State.SUPERSEDED
     assert room.admit(seconds=5) == [submission(2).request_id]
@@ -241,10 +246,10 @@ def test_an_upload_whose_data_set_was_read_as_free_takes_no_others_place(room: R
 def test_a_place_that_was_read_of_another_request_admits_nothing(room: Room, store: Store) -> None:
     room.enlist(1, data_set="churn")
     plan, read_set = room.plan()
-    entry = entry_key("basic", "acme", "churn", None)
+    entry = entry_key(submission(1, data_set="churn"))
     store.transact([Update(entry, set={"request_id": submission(2).request_id})])
     with pytest.raises(Conflict):
-        room.room.commit(plan, read_set, LIMITS, NOW)
+        room.room.admitter.commit(plan, read_set, LIMITS, NOW)
     assert room.used() == (0, {})
 
 
@@ -255,8 +260,8 @@ def test_no_count_falls_below_what_others_hold(room: Room, store: Store) -> None
     store.transact([Update(LEDGER, add={"used/slots": -1, "used/tier/basic": -1})])
     with pytest.raises(Conflict):
         room.finish(room.state(1), State.SUCCEEDED)
-    assert room.room.ledger().used == 0
-    room.room.recount(after(0))
+    assert room.room.tables.ledger.read().used == 0
+    room.room.operations.recount(after(0))
     assert room.finish(room.state(1), State.SUCCEEDED)
     assert room.used() == (0, {})
 
@@ -267,7 +272,7 @@ def test_a_redelivery_that_was_read_as_unknown_undoes_no_end(room: Room, store: 
     assert room.finish(room.state(1), State.SUCCEEDED)
     room.enlist(2, data_set="churn")
     racing = Room(store)
-    racing.room = replace(room.room, store=Torn(store, request_key(submission(1).request_id), None))
+    racing.room = scheduler(Torn(store, request_key(submission(1).request_id), None))
     racing.enlist(1, data_set="churn", seconds=1)
     assert room.state(1).state is State.SUCCEEDED
     assert room.state(2).state is State.QUEUED
@@ -283,11 +288,11 @@ def test_a_request_that_was_changed_by_hand_is_not_written_over(room: Room, stor
     key = request_key(submission(2).request_id)
     by_hand = Interrupted(store, lambda: store.transact([Update(key, set={"state": State.CANCELLED.value})]))
     racing = Room(store)
-    racing.room = replace(room.room, store=by_hand)
+    racing.room = scheduler(by_hand)
     late: dict[str, Any] = {"due_at": after(9), "reason": "capacity"}
     acts: dict[str, Callable[[], object]] = {
         "merge": lambda: racing.enlist(3, data_set="churn", seconds=9),
-        "requeue": lambda: racing.room.requeue(room.state(1), LIMITS, after(9), **late),
+        "requeue": lambda: racing.room.completer.requeue(room.state(1), LIMITS, after(9), **late),
     }
     with pytest.raises(Conflict):
         acts[how]()
@@ -298,27 +303,27 @@ def test_a_stop_is_noted_of_the_attempt_that_was_read_alone(room: Room) -> None:
     room.enlist(1)
     room.admit()
     first = room.state(1)
-    room.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
-    assert not room.room.ask_to_stop(first, after(2))
+    room.room.completer.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+    assert not room.room.tables.requests.ask_to_stop(first, after(2))
     assert room.admit(seconds=2) == [first.request_id]
-    assert not room.room.ask_to_stop(first, after(3))
+    assert not room.room.tables.requests.ask_to_stop(first, after(3))
     assert room.state(1).stop_asked_at is None
-    assert room.room.ask_to_stop(room.state(1), after(4))
+    assert room.room.tables.requests.ask_to_stop(room.state(1), after(4))
 
 
 def test_that_a_request_was_asked_about_is_noted_of_its_running_attempt_alone(room: Room) -> None:
     room.enlist(1)
     room.admit()
     first = room.state(1)
-    room.room.heard_of(first, after(1))
+    room.room.tables.requests.note_heard(first, after(1))
     assert room.state(1).heard_at is None, "it does not run yet"
-    room.room.mark_running(first, "arn:execution/1", after(1))
-    room.room.requeue(first, LIMITS, after(2), due_at=after(2), reason="capacity")
+    room.room.tables.requests.note_running(first, "arn:execution/1", after(1))
+    room.room.completer.requeue(first, LIMITS, after(2), due_at=after(2), reason="capacity")
     room.admit(seconds=3)
-    room.room.mark_running(room.state(1), "arn:execution/2", after(3))
-    room.room.heard_of(first, after(4))
+    room.room.tables.requests.note_running(room.state(1), "arn:execution/2", after(3))
+    room.room.tables.requests.note_heard(first, after(4))
     assert room.state(1).heard_at is None, "another attempt runs"
-    room.room.heard_of(room.state(1), after(5))
+    room.room.tables.requests.note_heard(room.state(1), after(5))
     assert room.state(1).heard_at == after(5)
 
 
@@ -326,8 +331,8 @@ def test_a_start_that_has_been_recorded_meanwhile_is_not_taken_over(room: Room) 
     room.enlist(1)
     room.admit()
     first = room.state(1)
-    room.room.mark_running(first, "arn:execution/1", after(1))
-    assert not room.room.claim(first, after(200))
+    room.room.tables.requests.note_running(first, "arn:execution/1", after(1))
+    assert not room.room.tables.requests.claim(first, after(200))
     assert room.state(1).claimed_at is None
 
 
@@ -339,22 +344,22 @@ def test_a_start_given_up_holds_if_another_starts_it_meanwhile(
     """Simulator's seed 471: the sweeper gave up a start, by its clock too old, that another had just claimed."""
     room.enlist(1)
     room.admit()
-    assert room.room.claim(room.state(1), after(200))
+    assert room.room.tables.requests.claim(room.state(1), after(200))
     claimed = room.state(1)
 
     def other() -> None:
         if meanwhile == "claimed again":
-            assert Room(store).room.claim(claimed, after(400))
+            assert Room(store).room.tables.requests.claim(claimed, after(400))
         else:
-            Room(store).room.mark_running(claimed, "arn:execution/1", after(400))
+            Room(store).room.tables.requests.note_running(claimed, "arn:execution/1", after(400))
 
-    room.room = replace(room.room, store=Interrupted(store, other))
+    room.room = scheduler(Interrupted(store, other))
     if ends:
         end = End(request=claimed, state=State.FAILED, reason="never answered", by_start=True)
-        assert room.room.finish([end], LIMITS, after(1200)) == [False]
+        assert room.room.completer.finish([end], LIMITS, after(1200)) == [False]
     else:
         late: dict[str, Any] = {"due_at": after(1300), "reason": "never answered", "by_start": True}
-        assert room.room.requeue(claimed, LIMITS, after(1200), **late) == []
+        assert room.room.completer.requeue(claimed, LIMITS, after(1200), **late) == []
     assert room.state(1).state in (State.ADMITTED, State.RUNNING)
     assert room.used() == (1, {"basic": 1})
 
@@ -365,12 +370,12 @@ def test_a_cost_that_is_put_right_brings_no_forgotten_request_back(room: Room, s
     ended = room.state(1)
     record = execution(ended, "0.05")
     end = End(request=ended, state=State.SUCCEEDED, execution=record)
-    assert room.room.finish([end], LIMITS, after(60)) == [True]
-    forgets = Interrupted(store, lambda: room.room.forget_request(room.state(1)))
+    assert room.room.completer.finish([end], LIMITS, after(60)) == [True]
+    forgets = Interrupted(store, lambda: room.room.tables.requests.forget(room.state(1)))
     dearer = execution(ended, "0.07", revision=record.revision + 1)
     with pytest.raises(Conflict):
-        replace(room.room, store=forgets).correct(record, dearer, LIMITS, after(90))
-    assert room.room.get(ended.request_id) is None
+        scheduler(forgets).completer.correct(record, dearer, LIMITS, after(90))
+    assert room.room.tables.requests.get(ended.request_id) is None
 
 
 def test_what_a_pass_saves_instances_for_is_noted_only_if_nobody_admitted_meanwhile(room: Room) -> None:
@@ -378,7 +383,7 @@ def test_what_a_pass_saves_instances_for_is_noted_only_if_nobody_admitted_meanwh
     plan, read_set = room.plan()
     assert room.admit()
     with pytest.raises(Conflict):
-        room.room.note_capacity_holds(plan, read_set.snapshot.ledger)
+        room.room.tables.ledger.note_capacity_holds(plan, read_set.snapshot.ledger)
 
 
 @pytest.mark.parametrize("how", ["finish", "requeue"])
@@ -387,11 +392,11 @@ def test_an_end_that_somebody_wrote_by_hand_stands(room: Room, store: Store, how
     room.admit()
     first = room.state(1)
     by_hand = Update(request_key(first.request_id), set={"state": State.CANCELLED.value})
-    racing = replace(room.room, store=Interrupted(store, lambda: store.transact([by_hand])))
+    racing = scheduler(Interrupted(store, lambda: store.transact([by_hand])))
     if how == "finish":
-        assert racing.finish([End(request=first, state=State.FAILED)], LIMITS, after(3)) == [False]
+        assert racing.completer.finish([End(request=first, state=State.FAILED)], LIMITS, after(3)) == [False]
     else:
-        assert racing.requeue(first, LIMITS, after(3), due_at=after(9), reason="capacity") == []
+        assert racing.completer.requeue(first, LIMITS, after(3), due_at=after(9), reason="capacity") == []
     assert room.state(1).state is State.CANCELLED
 
 
@@ -403,16 +408,16 @@ def test_an_end_that_wakes_nobody_undoes_a_commit_that_leaves_others_waiting(roo
     plan, read_set = room.plan()
     room.finish(room.state(1), State.SUCCEEDED)
     with pytest.raises(Conflict):
-        room.room.commit(plan, read_set, LIMITS, NOW)
+        room.room.admitter.commit(plan, read_set, LIMITS, NOW)
 
 
 def test_a_start_is_recorded_of_its_attempt_alone(room: Room) -> None:
     room.enlist(1)
     room.admit()
     first = room.state(1)
-    room.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+    room.room.completer.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
     room.admit(seconds=2)
-    assert not room.room.mark_running(first, "arn:execution/1", after(3))
+    assert not room.room.tables.requests.note_running(first, "arn:execution/1", after(3))
     assert (room.state(1).state, room.state(1).execution_arn) == (State.ADMITTED, None)
 
 
@@ -427,7 +432,7 @@ def test_a_redelivery_of_what_has_ended_starts_nothing_though_its_place_is_free(
         enlist_all(room, submission(1))
     else:
         racing = Room(store)
-        racing.room = replace(room.room, store=Torn(store, request_key(submission(1).request_id), None))
+        racing.room = scheduler(Torn(store, request_key(submission(1).request_id), None))
         racing.enlist(1)
     assert room.state(1).state is State.SUCCEEDED
     assert room.admit(seconds=9) == []
@@ -439,7 +444,7 @@ def test_a_request_that_somebody_cancelled_by_hand_is_not_admitted(room: Room, s
     key = request_key(submission(1).request_id)
     store.transact([Update(key, set={"state": State.CANCELLED.value})])
     with pytest.raises(Conflict):
-        room.room.commit(plan, replace(read_set, requests={}), LIMITS, NOW)
+        room.room.admitter.commit(plan, replace(read_set, requests={}), LIMITS, NOW)
     assert (room.state(1).state, room.used()) == (State.CANCELLED, (0, {}))
 
 
@@ -451,13 +456,13 @@ def test_a_cost_is_put_right_of_the_attempt_and_end_that_were_read(
     room.admit()
     ended = room.state(1)
     record = execution(ended, "0.05")
-    assert room.room.finish([End(request=ended, state=State.SUCCEEDED, execution=record)], LIMITS, after(60)) == [
-        True
-    ]
+    assert room.room.completer.finish(
+        [End(request=ended, state=State.SUCCEEDED, execution=record)], LIMITS, after(60)
+    ) == [True]
     update = Update(request_key(ended.request_id), set=changed)
-    racing = replace(room.room, store=Interrupted(store, lambda: store.transact([update])))
+    racing = scheduler(Interrupted(store, lambda: store.transact([update])))
     with pytest.raises(Conflict):
-        racing.correct(record, execution(ended, "0.07", revision=record.revision + 1), LIMITS, after(90))
+        racing.completer.correct(record, execution(ended, "0.07", revision=record.revision + 1), LIMITS, after(90))
 
 
 @pytest.mark.parametrize("meanwhile", ["first", "next", "history"])
@@ -481,55 +486,55 @@ def test_a_request_that_is_over_by_hand_is_not_cancelled(room: Room, store: Stor
     key = request_key(submission(1).request_id)
     store.transact([Update(key, set={"state": State.SUPERSEDED.value})])
     with pytest.raises(Conflict):
-        room.room.cancel(room.state(1), after(1))
+        room.room.completer.cancel(room.state(1), after(1))
     assert room.state(1).state is State.SUPERSEDED
 
 
 def test_two_tiers_that_are_paused_at_once_are_both_paused(room: Room, store: Store) -> None:
     room.enlist(1)
     room.admit()
-    racing = replace(room.room, store=Interrupted(store, lambda: room.room.set_paused(True, "premium")))
-    racing.set_paused(True, "basic")
-    assert room.room.ledger().paused_tiers == {"basic", "premium"}
+    racing = scheduler(Interrupted(store, lambda: room.room.tables.ledger.set_paused(True, "premium")))
+    racing.tables.ledger.set_paused(True, "basic")
+    assert room.room.tables.ledger.read().paused_tiers == {"basic", "premium"}
 
 
 @pytest.mark.parametrize("how", ["forget", "carry over"])
 def test_a_queue_in_which_something_is_put_meanwhile_is_not_removed(room: Room, store: Store, how: str) -> None:
     room.enlist(1)
-    assert room.room.cancel(room.state(1), after(1))
-    racing = replace(room.room, store=Interrupted(store, lambda: room.enlist(2)))
+    assert room.room.completer.cancel(room.state(1), after(1))
+    racing = scheduler(Interrupted(store, lambda: room.enlist(2)))
     if how == "forget":
         with pytest.raises(Conflict):
-            racing.forget_queue("basic", "acme")
+            racing.operations.forget_queue("basic", "acme")
     else:
-        assert racing.carry_over("basic", "premium", "acme", after(2)) is False
+        assert racing.operations.carry_over("basic", "premium", "acme", after(2)) is False
     assert room.admit(seconds=5) == [submission(2).request_id]
 
 
 def test_a_request_that_is_not_over_is_not_forgotten(room: Room) -> None:
     room.enlist(1)
     with pytest.raises(Conflict):
-        room.room.forget_request(room.state(1))
+        room.room.tables.requests.forget(room.state(1))
     assert room.state(1).state is State.QUEUED
 
 
 def test_what_runs_besides_is_not_noted_on_a_ledger_that_has_moved(room: Room, store: Store) -> None:
     room.enlist(1)
     room.admit()
-    racing = replace(room.room, store=Interrupted(store, lambda: room.room.throttle(after(60))))
+    racing = scheduler(Interrupted(store, lambda: room.room.tables.ledger.throttle(after(60))))
     with pytest.raises(Conflict):
-        racing.note_unmanaged(["arn:execution/of-others"], after(1))
-    assert room.room.unmanaged() == ([], None)
+        racing.tables.ledger.note_unmanaged(["arn:execution/of-others"], after(1))
+    assert room.room.tables.ledger.unmanaged() == ([], None)
 
 
 def test_a_rejection_or_an_outcome_writes_over_nothing(room: Room) -> None:
     room.enlist(1)
     room.admit()
-    assert not room.room.add_rejected(replace(room.state(1), state=State.REJECTED))
+    assert not room.room.tables.requests.add_rejected(replace(room.state(1), state=State.REJECTED))
     first = room.state(1)
-    room.room.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
+    room.room.completer.requeue(first, LIMITS, after(1), due_at=after(1), reason="capacity")
     room.admit(seconds=2)
-    assert not room.room.note_outcome(first.request_id, 1, Outcome(quality=0.9))
+    assert not room.room.tables.requests.note_outcome(first.request_id, 1, Outcome(quality=0.9))
     assert (room.state(1).state, room.state(1).outcome) == (State.ADMITTED, None)
 
 
@@ -542,21 +547,21 @@ def test_a_count_is_put_right_by_what_held_then_only_if_nothing_moved_since(room
         assert len(room.admit()) == 1
 
     with pytest.raises(Conflict):
-        replace(room.room, store=Interrupted(store, admit)).recount(after(9))
+        scheduler(Interrupted(store, admit)).operations.recount(after(9))
     assert room.used() == (2, {"basic": 2})
-    room.room.recount(after(10))
+    room.room.operations.recount(after(10))
     assert room.used() == (1, {"basic": 1})
 
 
 def test_a_place_that_was_given_to_another_by_hand_is_not_taken_over(room: Room, store: Store) -> None:
     room.enlist(1, data_set="churn")
-    entry = entry_key("basic", "acme", "churn", None)
+    entry = entry_key(submission(1, data_set="churn"))
     by_hand = Update(entry, set={"request_id": "another"})
     racing = Room(store)
-    racing.room = replace(room.room, store=Interrupted(store, lambda: store.transact([by_hand])))
+    racing.room = scheduler(Interrupted(store, lambda: store.transact([by_hand])))
     with pytest.raises(Conflict):
         racing.enlist(2, data_set="churn", seconds=9)
-    assert room.room.get(submission(2).request_id) is None
+    assert room.room.tables.requests.get(submission(2).request_id) is None
 
 
 # --- a batch is no snapshot --------------------------------------------------------------------------------------
@@ -575,8 +580,8 @@ def between(store: MemoryStore, meanwhile: Callable[[], object]) -> None:
 def test_a_message_that_is_handled_twice_at_once_does_not_meet_itself_in_its_place() -> None:
     store = MemoryStore()
     room, beside = Room(store), Room(store)
-    between(store, lambda: beside.room.enlist(submission(1), LIMITS, NOW))
-    enlisted = room.room.enlist(submission(1), LIMITS, NOW)
+    between(store, lambda: beside.room.enlister.enlist(submission(1), LIMITS, NOW))
+    enlisted = room.room.enlister.enlist(submission(1), LIMITS, NOW)
     assert enlisted.kind is Enlistment.DUPLICATE
     assert room.state(1).state is State.QUEUED
 
@@ -601,7 +606,7 @@ def test_a_run_that_is_put_back_twice_at_once_does_not_meet_itself_in_its_place(
     first = room.state(1)
 
     def put_back(by: Room) -> list[Request]:
-        return by.room.requeue(first, LIMITS, NOW, due_at=after(60), reason="no capacity")
+        return by.room.completer.requeue(first, LIMITS, NOW, due_at=after(60), reason="no capacity")
 
     store.meanwhile = lambda: put_back(beside)
     assert put_back(room) == []

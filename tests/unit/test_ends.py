@@ -14,7 +14,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.build import NOW, PRICES, after, policies, policy, step, submission, tenant, tier, waiting_room
+from tests.build import NOW, PRICES, after, policies, policy, scheduler, step, submission, tenant, tier
 from tests.tables import create_tables
 from tests.unit.test_use_cases import World
 from trainyard.adapters.aws import storage
@@ -24,13 +24,13 @@ from trainyard.adapters.memory import edges as memory
 from trainyard.application import reconcile
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.record import Record, Recorded, StatusEvent, StatusResult
-from trainyard.application.records import outcome_values
 from trainyard.domain.errors import Conflict, ExecutionGone, OutcomeUnknown, Throttled
 from trainyard.domain.failures import FailureCause
 from trainyard.domain.names import display_name
 from trainyard.domain.parameters import Locations
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import HOLDING, TERMINAL, Outcome, Request, State
+from trainyard.persistence.items import outcome_values
 
 BUCKET = "trainyard-t-acme"
 TWO = policy(tier(quota=2, running_max_per_tenant=2), running_max=2)
@@ -98,7 +98,7 @@ def test_an_odd_report_ends_its_run_all_the_same_and_why_it_was_not_read_is_told
     for evaluation, profile in ((body, PROFILE), (EVALUATION, body)):
         world, request, recorded = ended_with(s3, evaluation.encode("latin-1"), profile.encode("latin-1"))
         assert (recorded, request.state) == (Recorded.FINISHED, State.SUCCEEDED)
-        assert world.room.ledger().used == 0
+        assert world.room.tables.ledger.read().used == 0
         assert request.outcome is not None
         assert "was not read" in str(request.outcome.unread)
         result: Any = world.receipts.written[request.request_id]["result"]
@@ -111,9 +111,11 @@ def test_any_bytes_at_a_results_place_leave_no_slot_taken(s3: Any) -> None:
         random = Random(seed)
         bodies = [mangled(text, random) for text in (EVALUATION, PROFILE)]
         world, request, recorded = ended_with(s3, *bodies)
-        assert (recorded, world.room.ledger().used, request.state) == (Recorded.FINISHED, 0, State.SUCCEEDED), (
-            bodies
-        )
+        assert (recorded, world.room.tables.ledger.read().used, request.state) == (
+            Recorded.FINISHED,
+            0,
+            State.SUCCEEDED,
+        ), bodies
 
 
 def mangled(text: str, random: Random) -> bytes | None:
@@ -232,7 +234,7 @@ def test_one_metric_that_dynamodb_refuses_holds_up_no_other_end_of_its_batch(val
     create_tables(boto3.client("dynamodb"))
     store = DynamoStore(**{f"{n}_table": n for n in ("scheduler", "requests", "record", "tenants")})
     limits = policy(tier(quota=3), running_max=3)
-    room, owners = waiting_room(store), memory.MemoryTenants(*map(tenant, "abc"))
+    room, owners = scheduler(store), memory.MemoryTenants(*map(tenant, "abc"))
 
     class Results:
         def read(self, owner: Any, request: Request) -> Outcome:
@@ -241,7 +243,7 @@ def test_one_metric_that_dynamodb_refuses_holds_up_no_other_end_of_its_batch(val
     record = Record(
         policies=policies(store, limits),
         tenants=owners,
-        waiting_room=room,
+        scheduler=room,
         receipts=memory.MemoryReceipts(),
         announcements=memory.MemoryAnnouncements(),
         reports=memory.MemoryReports(),
@@ -249,7 +251,7 @@ def test_one_metric_that_dynamodb_refuses_holds_up_no_other_end_of_its_batch(val
         prices=PRICES,
     )
     requests = [
-        room.enlist(submission(number, tenant_id=name), limits, NOW).request
+        room.enlister.enlist(submission(number, tenant_id=name), limits, NOW).request
         for number, name in enumerate("abc", 1)
     ]
     admit_all(room, limits, NOW)
@@ -258,14 +260,14 @@ def test_one_metric_that_dynamodb_refuses_holds_up_no_other_end_of_its_batch(val
     ]
     told = record.settle(events, after(60))
     assert [one.recorded for one in told if isinstance(one, StatusResult)] == [Recorded.FINISHED] * 3
-    assert room.ledger().used == 0
+    assert room.tables.ledger.read().used == 0
 
 
 def admit_all(room: Any, limits: Policy, now: datetime) -> None:
     from trainyard.domain.admission import decide
 
-    read_set = room.look(limits, now)
-    room.commit(decide(read_set.snapshot, limits, now), read_set, limits, now)
+    read_set = room.admitter.read(limits, now)
+    room.admitter.commit(decide(read_set.snapshot, limits, now), read_set, limits, now)
 
 
 # --- what SageMaker says of the execution ---------------------------------------------------------------------
@@ -301,7 +303,7 @@ def test_words_on_an_execution_are_waited_for_but_not_for_ever() -> None:
     assert ends_by is not None
     (last,) = world.record.settle([event], ends_by + reconcile.GIVEN_UP)
     assert isinstance(last, StatusResult)
-    assert world.room.ledger().used == 0
+    assert world.room.tables.ledger.read().used == 0
 
 
 @pytest.mark.parametrize("status", ["Executing", "Stopping", "SomethingNew"])
@@ -313,7 +315,7 @@ def test_a_message_that_sagemaker_contradicts_frees_no_slot_and_is_kept(status: 
     event = StatusEvent(display_name=f"{request_id}-1", status="Succeeded", execution_arn="arn:of-another")
     (settled,) = world.record.settle([event], after(60))
     assert isinstance(settled, OutcomeUnknown)
-    assert (world.request(request_id).state, world.room.ledger().used) == (State.RUNNING, 1)
+    assert (world.request(request_id).state, world.room.tables.ledger.read().used) == (State.RUNNING, 1)
     world.reports.report = ExecutionReport(status="Succeeded")
     assert world.end(request_id) is Recorded.FINISHED
 
@@ -334,11 +336,11 @@ def test_an_execution_that_sagemaker_lost_gives_its_slot_back_once_its_lag_canno
     world.executions.statuses = {str(world.request(request_id).execution_arn): "gone"}
     repairs = world.reconcile.run(after(1200))
     assert list(repairs.failed) == [request_id]
-    assert world.room.ledger().used == 1
+    assert world.room.tables.ledger.read().used == 1
     (released,) = world.reconcile.run(after(2000)).released
     kept = world.request(request_id)
     assert (released.request_id, kept.state, kept.reason) == (request_id, State.FAILED, reconcile.GONE)
-    assert world.room.ledger().used == 0
+    assert world.room.tables.ledger.read().used == 0
     assert world.receipts.written[request_id]["state"] == "FAILED"
 
 
@@ -353,14 +355,14 @@ def test_an_execution_that_never_ends_is_stopped_and_in_the_end_its_slot_is_rele
     assert world.reconcile.run(late).overdue == []
     assert [r.request_id for r in world.reconcile.run(late + 2 * reconcile.OVERDUE).overdue] == [request_id]
     assert world.executions.stopped == [arn]
-    assert world.room.ledger().used == 1
+    assert world.room.tables.ledger.read().used == 1
     repairs = world.reconcile.run(late + reconcile.GIVEN_UP + reconcile.OVERDUE)
     assert [r.request_id for r in repairs.released] == [request_id]
-    ledger = world.room.ledger()
+    ledger = world.room.tables.ledger.read()
     assert (ledger.used, ledger.unmanaged) == (0, 1), "what still runs takes from the account's slots"
     world.executions.statuses[arn] = "Stopped"
     world.reconcile.run(late + 2 * reconcile.GIVEN_UP)
-    assert world.room.ledger().unmanaged == 0
+    assert world.room.tables.ledger.read().unmanaged == 0
 
 
 def test_an_execution_that_can_never_be_asked_about_gives_its_slot_back_after_its_latest_end() -> None:
@@ -373,7 +375,7 @@ def test_an_execution_that_can_never_be_asked_about_gives_its_slot_back_after_it
     world.executions.status = denied  # type: ignore[assignment, method-assign]
     for minute in range(10, 600, 30):
         world.reconcile.run(after(60 * minute))
-    assert world.room.ledger().used == 0
+    assert world.room.tables.ledger.read().used == 0
     assert "cannot be asked about" in str(world.request(request_id).reason)
 
 
@@ -385,21 +387,21 @@ def many(count: int) -> World:
     world = World(limits=limits)
     world.enlist.enlist_batch([submission(number) for number in range(1, count + 1)], NOW)
     world.dispatch.run_pass(NOW)
-    assert world.room.ledger().used == count
+    assert world.room.tables.ledger.read().used == count
     return world
 
 
 def test_two_thousand_lost_ends_are_found_in_one_run_when_they_are_recent() -> None:
     world = many(400)
-    for request in world.room.held():
+    for request in world.room.tables.held():
         world.executions.statuses[str(request.execution_arn)] = "Succeeded"
     assert len(world.reconcile.run(after(600)).ended) == 400
-    assert world.room.ledger().used == 0
+    assert world.room.tables.ledger.read().used == 0
 
 
 def test_lost_ends_of_long_runs_are_found_at_a_rate_that_follows_the_backlog() -> None:
     world = many(400)
-    for request in world.room.held():
+    for request in world.room.tables.held():
         world.executions.statuses[str(request.execution_arn)] = "Succeeded"
     found = [len(world.reconcile.run(after(7200 + 300 * run)).ended) for run in range(3)]
     assert found[0] >= 400 // 3
@@ -411,7 +413,7 @@ def test_executions_that_cannot_be_asked_about_are_put_last(monkeypatch: pytest.
     """Else the same ones would be asked about in each run, and the ends of all others never be found."""
     monkeypatch.setattr(reconcile, "ASKED_MIN", 2)
     world = many(4)
-    held = world.room.held()
+    held = world.room.tables.held()
     broken = {str(request.execution_arn) for request in held[:2]}
 
     def ask(arn: str) -> str:
@@ -435,17 +437,19 @@ def test_a_run_that_was_asked_to_stop_is_not_tried_again() -> None:
     world.reports.report = ExecutionReport(steps=(step(),), failed_step="Train", failure="CapacityError: none")
     assert world.end(request_id, "Failed") is Recorded.FINISHED
     kept = world.request(request_id)
-    assert (kept.state, kept.attempt, world.room.ledger().used) == (State.STOPPED, 1, 0)
+    assert (kept.state, kept.attempt, world.room.tables.ledger.read().used) == (State.STOPPED, 1, 0)
 
 
 def test_a_stop_between_reading_an_end_and_putting_it_back_counts() -> None:
     world = World()
     request_id = world.run_one()
     seen = world.request(request_id)
-    assert world.room.ask_to_stop(seen, after(5))
-    (stopped,) = world.room.requeue(seen, world.limits, after(9), due_at=after(99), reason="capacity", failed=True)
+    assert world.room.tables.requests.ask_to_stop(seen, after(5))
+    (stopped,) = world.room.completer.requeue(
+        seen, world.limits, after(9), due_at=after(99), reason="capacity", failed=True
+    )
     assert (stopped.state, world.request(request_id).state) == (State.STOPPED, State.STOPPED)
-    assert world.room.ledger().used == 0
+    assert world.room.tables.ledger.read().used == 0
 
 
 def test_what_is_to_be_stopped_is_asked_again_until_it_ends() -> None:
@@ -469,14 +473,14 @@ def test_an_attempt_that_is_over_cannot_be_asked_to_stop() -> None:
     request_id = world.run_one()
     seen = world.request(request_id)
     world.end(request_id)
-    assert not world.room.ask_to_stop(seen, after(99))
+    assert not world.room.tables.requests.ask_to_stop(seen, after(99))
     assert world.request(request_id).stop_asked_at is None
 
 
 PAUSES: dict[str, Callable[[World], None]] = {
-    "all": lambda world: world.room.set_paused(True),
-    "tier": lambda world: world.room.set_paused(True, "basic"),
-    "tenant": lambda world: world.room.set_tenant_paused("basic", "acme", True, after(5)),
+    "all": lambda world: world.room.tables.ledger.set_paused(True),
+    "tier": lambda world: world.room.tables.ledger.set_paused(True, "basic"),
+    "tenant": lambda world: world.room.operations.set_tenant_paused("basic", "acme", True, after(5)),
 }
 
 
@@ -492,9 +496,9 @@ def test_what_had_not_started_when_it_was_paused_waits_and_starts_afterwards(wha
     world.dispatch.run_pass(after(1000))
     kept = world.request(request_id)
     assert (kept.state, kept.failures) == (State.QUEUED, 0), "that it was held back is no failure"
-    world.room.set_paused(False)
-    world.room.set_paused(False, "basic")
-    world.room.set_tenant_paused("basic", "acme", False, after(1100))
+    world.room.tables.ledger.set_paused(False)
+    world.room.tables.ledger.set_paused(False, "basic")
+    world.room.operations.set_tenant_paused("basic", "acme", False, after(1100))
     world.dispatch.run_pass(after(1300))
     assert world.request(request_id).state is State.RUNNING
 
@@ -542,7 +546,7 @@ def test_an_execution_that_somebody_retries_takes_a_slot_as_soon_as_it_is_told()
         (settled,) = world.record.settle([event], after(100))
         assert isinstance(settled, StatusResult)
         assert settled.recorded is Recorded.UNMANAGED
-    assert world.room.ledger().unmanaged == 1
+    assert world.room.tables.ledger.read().unmanaged == 1
     assert fits(world) == 1
 
 

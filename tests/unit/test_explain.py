@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.build import after, execution, policies, policy, submission, tier, waiting_room
+from tests.build import after, execution, policies, policy, scheduler, submission, tier
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.explain import CURES, Explain, Explanation
-from trainyard.application.ports import End
+from trainyard.application.scheduling.completion import End
 from trainyard.domain.admission import Reason, decide
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import Policy
@@ -20,23 +20,25 @@ LIMITS = policy(tier(quota=1), quiet_period=timedelta(0))
 class Harness:
     def __init__(self, limits: Policy = LIMITS) -> None:
         self.limits, self.store = limits, MemoryStore()
-        self.room = waiting_room(self.store)
-        self.explain = Explain(policies=policies(self.store, limits), waiting_room=self.room)
+        self.room = scheduler(self.store)
+        self.explain = Explain(policies=policies(self.store, limits), scheduler=self.room)
 
     def enlist(self, number: int, seconds: float = 0, **changes: Any) -> str:
-        self.room.enlist(submission(number, **changes), self.limits, after(seconds))
+        self.room.enlister.enlist(submission(number, **changes), self.limits, after(seconds))
         return submission(number).request_id
 
     def admit(self, seconds: float = 0) -> None:
-        read_set = self.room.look(self.limits, after(seconds))
+        read_set = self.room.admitter.read(self.limits, after(seconds))
         plan = decide(read_set.snapshot, self.limits, after(seconds))
         if plan.admissions:
-            self.room.commit(plan, read_set, self.limits, after(seconds))
+            self.room.admitter.commit(plan, read_set, self.limits, after(seconds))
 
     def end(self, request_id: str, seconds: float) -> None:
-        (request,) = self.room.get_all([request_id])
+        (request,) = self.room.tables.requests.get_all([request_id])
         ran = execution(request, ended_at=after(seconds))
-        self.room.finish([End(request=request, state=State.SUCCEEDED, execution=ran)], self.limits, after(seconds))
+        self.room.completer.finish(
+            [End(request=request, state=State.SUCCEEDED, execution=ran)], self.limits, after(seconds)
+        )
 
     def why(self, request_id: str, seconds: float = 10) -> Explanation:
         return self.explain.why(request_id, after(seconds))
@@ -82,9 +84,9 @@ def test_each_reason_comes_with_what_would_let_it_go(limits: Policy, halt: str, 
     harness = Harness(limits)
     waits = harness.enlist(1)
     if halt == "tenant":
-        harness.room.set_tenant_paused("basic", "acme", True, after(1))
+        harness.room.operations.set_tenant_paused("basic", "acme", True, after(1))
     elif halt:
-        harness.room.set_paused(True, "basic" if halt == "tier" else None)
+        harness.room.tables.ledger.set_paused(True, "basic" if halt == "tier" else None)
     found = harness.why(waits)
     assert (found.reason, found.cure) == (reason, CURES[reason])
     assert (found.earliest is None) == (halt != "")

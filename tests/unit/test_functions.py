@@ -12,18 +12,19 @@ import pytest
 
 from tests.build import NOW, after, execution, policy, request, s3_event, submission
 from trainyard import bootstrap
-from trainyard.application.book import OutboxEntry
 from trainyard.application.dispatch import PassReport, Start, Started
 from trainyard.application.intake import Judgement, Verdict
 from trainyard.application.outbox import Paid
-from trainyard.application.ports import Backlog, Enlisted, Enlistment
 from trainyard.application.reconcile import Repairs
 from trainyard.application.record import Recorded, StatusResult
-from trainyard.application.waiting_room import Hint
+from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
 from trainyard.contracts.messages import training_request_body
 from trainyard.domain.admission import Ledger, Plan, Snapshot
 from trainyard.domain.errors import Conflict, Malformed, Refused
 from trainyard.domain.requests import State
+from trainyard.persistence.book import OutboxEntry
+from trainyard.persistence.ledger import Hint
+from trainyard.persistence.tenant_queues import Backlog
 
 ROOT = Path(__file__).parents[2]
 
@@ -208,14 +209,13 @@ class DispatchStub:
         snapshot = Snapshot(ledger=ledger, queues=())
         plan = Plan(admissions=(), waits=(), virtual_time_by_tier={}, capacity_holds={}, starts_from=None)
         self.report = PassReport(policy=policy(), snapshot=snapshot, plan=plan, starts=list(starts), settled=True)
-        self.waiting_room = self
 
     def run_pass(self, now: Any, *, rings: Any, sweep: bool, out_of_time: Any) -> PassReport:
         assert not out_of_time()
         return self.report
 
-    def backlog(self, limits: Any) -> dict[str, Backlog]:
-        return {"basic": Backlog(waiting=3, oldest_arrived_at=NOW)}
+    def measure(self, report: PassReport) -> tuple[Ledger, dict[str, Backlog]]:
+        return report.snapshot.ledger, {"basic": Backlog(waiting=3, oldest_arrived_at=NOW)}
 
 
 def values(output: str) -> dict[str, float]:

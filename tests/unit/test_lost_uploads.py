@@ -12,11 +12,11 @@ from tests.unit.test_use_cases import World
 from trainyard.adapters.aws.storage import REFUSED_TAG, S3RefusedUploads, S3Uploads
 from trainyard.application import lost_uploads
 from trainyard.application.lost_uploads import LostUploads
-from trainyard.application.young_buckets import note_looked, note_young, young_buckets
 from trainyard.domain.arrivals import UploadArrived
 from trainyard.domain.errors import Conflict
 from trainyard.domain.requests import Content, State
 from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.persistence.young_buckets import note_looked, note_young, young_buckets
 
 BUCKET = "trainyard-t-acme"
 
@@ -61,7 +61,7 @@ def build(*names: str, **limits: Any) -> tuple[World, LostUploads, MemoryUploads
         store=world.store,
         tenants=MemoryPages(world),
         uploads=uploads,
-        waiting_room=world.room,
+        scheduler=world.room,
         intake=world.intake,
     )
     return world, lost, uploads

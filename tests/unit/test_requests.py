@@ -7,7 +7,6 @@ import pytest
 
 from tests.build import after, content, request
 from trainyard.adapters.aws.queues import DETAIL_TYPES
-from trainyard.application.records import request_from, request_item
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import (
     PROGRESS,
@@ -20,6 +19,7 @@ from trainyard.domain.requests import (
     State,
     StateChange,
 )
+from trainyard.persistence.items import request_from, request_item
 
 EVERYTHING = Request(
     request_id="1" * 32,

@@ -72,12 +72,15 @@ def test_data_that_cannot_be_looked_at_gives_its_slot_back_at_once_and_fails_in_
     world.enlist.enlist(submission(1), NOW)
     world.enlist.enlist(submission(2, tenant_id="other"), NOW)
     world.dispatch.run_pass(NOW)
-    assert (world.request(submission(1).request_id).state, world.room.ledger().used) == (State.QUEUED, 1)
+    assert (world.request(submission(1).request_id).state, world.room.tables.ledger.read().used) == (
+        State.QUEUED,
+        1,
+    )
     assert world.request(submission(2).request_id).state is State.RUNNING
     for minute in (3, 10, 20, 40):
         world.dispatch.run_pass(after(60 * minute))
     ended = world.request(submission(1).request_id)
-    assert (ended.state, ended.failures, world.room.ledger().used) == (State.FAILED, 2, 1)
+    assert (ended.state, ended.failures, world.room.tables.ledger.read().used) == (State.FAILED, 2, 1)
     assert "the data c" in str(ended.reason)
     assert len(world.executions.by_token) == 1
 
@@ -226,4 +229,4 @@ def test_a_message_that_intake_cannot_have_sent_is_not_enlisted(changes: dict[st
     world = World()
     with pytest.raises(Malformed):
         world.enlist.enlist(submission(1, **changes), NOW)
-    assert world.room.get(submission(1).request_id) is None
+    assert world.room.tables.requests.get(submission(1).request_id) is None

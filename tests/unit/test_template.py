@@ -10,7 +10,7 @@ import pytest
 from local.cloud import REPOSITORY
 from local.deploy import load_template
 from tests.transformed import transformed
-from trainyard.application.waiting_room import BELL, BY_END, LEDGER, SOMEBODY
+from trainyard.persistence.ledger import BELL, BY_END, BY_PASS, LEDGER, NOBODY, SOMEBODY, wakes_dispatcher
 
 TEMPLATE = load_template(REPOSITORY / "template.yaml")
 SOURCE = (REPOSITORY / "template.yaml").read_text(encoding="utf-8")
@@ -262,6 +262,9 @@ def test_the_bell_and_ends_while_somebody_waits_wake_the_dispatcher_and_nothing_
     assert bell == {"dynamodb": {"Keys": keys[0]}}
     ended = {"by": {"S": [BY_END]}, "waiting": {"S": [SOMEBODY]}}
     assert ledger == {"dynamodb": {"Keys": keys[1], "NewImage": ended}}
+    assert wakes_dispatcher(BELL, {})
+    for by, waiting in ((BY_END, SOMEBODY), (BY_END, NOBODY), (BY_PASS, SOMEBODY)):
+        assert wakes_dispatcher(LEDGER, {"by": by, "waiting": waiting}) == ((by, waiting) == (BY_END, SOMEBODY))
     assert BELL.values[0] == LEDGER.values[0], "one shard of the stream shows both"
     assert TEMPLATE["Resources"]["SchedulerTable"]["Properties"]["StreamSpecification"] == {
         "StreamViewType": "NEW_IMAGE"

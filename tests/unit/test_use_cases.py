@@ -19,26 +19,23 @@ from tests.build import (
     hard,
     policies,
     policy,
+    scheduler,
     step,
     submission,
     tenant,
     tier,
-    waiting_room,
 )
 from trainyard.adapters.memory import edges as memory
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application import reconcile
-from trainyard.application.arrival_limits import ArrivalLimits
 from trainyard.application.dispatch import Dispatch, PassRecord, Started
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Arrival, Intake, Judgement, Verdict
-from trainyard.application.policies import Policies
-from trainyard.application.ports import Enlisted, Enlistment, ExecutionReport
+from trainyard.application.ports import ExecutionReport
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record, Recorded, StatusEvent, StatusResult
+from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
 from trainyard.application.stop import Stop
-from trainyard.application.store import Write
-from trainyard.application.waiting_room import BELL, BY_END, LEDGER, Hint, ring_from
 from trainyard.contracts.decisions import decode_pass, encode_pass
 from trainyard.domain.admission import Reason, decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
@@ -56,6 +53,10 @@ from trainyard.domain.names import display_name
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.requests import Cause, Outcome, Request, State
 from trainyard.domain.tenants import RoleState, Tenant, TenantState, TrainingSettings, TrainOn
+from trainyard.persistence.arrival_limits import ArrivalLimits
+from trainyard.persistence.ledger import BELL, BY_END, LEDGER, Hint, bell_ring_from
+from trainyard.persistence.policies import Policies
+from trainyard.persistence.store import Write
 
 
 @dataclass
@@ -67,7 +68,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore()
-        self.room = waiting_room(self.store)
+        self.room = scheduler(self.store)
         self.queues, self.bell = memory.MemoryTierQueues(), memory.MemoryBell()
         self.roles = memory.MemoryRoles()
         self.data_sets, self.executions = memory.MemoryDataSets(), memory.MemoryExecutions()
@@ -88,15 +89,15 @@ class World:
             policies=in_force,
             data_sets=self.data_sets,
             tier_queues=self.queues,
-            waiting_room=self.room,
+            scheduler=self.room,
             arrival_limits=ArrivalLimits(self.store, lambda _: None),
             refused_uploads=self.refused_uploads,
             **shared,
         )
-        self.enlist = Enlist(policies=in_force, waiting_room=self.room, bell=self.bell, roles=self.roles, **shared)
+        self.enlist = Enlist(policies=in_force, scheduler=self.room, bell=self.bell, roles=self.roles, **shared)
         self.dispatch = Dispatch(
             policies=in_force,
-            waiting_room=self.room,
+            scheduler=self.room,
             bell=self.bell,
             data_sets=self.data_sets,
             executions=self.executions,
@@ -105,16 +106,16 @@ class World:
         )
         self.record = Record(
             policies=in_force,
-            waiting_room=self.room,
+            scheduler=self.room,
             reports=self.reports,
             results=self.results,
             prices=PRICES,
             **shared,
         )
         self.reconcile = Reconcile(
-            policies=in_force, waiting_room=self.room, executions=self.executions, record=self.record
+            policies=in_force, scheduler=self.room, executions=self.executions, record=self.record
         )
-        self.stop = Stop(waiting_room=self.room, executions=self.executions, **shared)
+        self.stop = Stop(scheduler=self.room, executions=self.executions, **shared)
 
     def upload(self, **changes: Any) -> list[Verdict]:
         arrival = UploadArrived(account_id=ACCOUNT, content=content(**changes))
@@ -134,7 +135,7 @@ class World:
         return submission(number).request_id
 
     def request(self, request_id: str) -> Request:
-        found = self.room.get(request_id)
+        found = self.room.tables.requests.get(request_id)
         assert found is not None
         return found
 
@@ -366,7 +367,7 @@ def test_a_batch_rings_the_bell_once_now_and_once_when_the_last_quiet_period_end
     due_now = World()
     due_now.enlist.enlist_batch([submission(n) for n in (1, 2)], NOW)
     assert due_now.bell.rings == []
-    ring = ring_from(due_now.store.items[BELL])  # in the transaction that enlisted them
+    ring = bell_ring_from(due_now.store.items[BELL])  # in the transaction that enlisted them
     assert ring.number == 1
     assert ring.hints == tuple(Hint("basic", "acme", submission(n).request_id) for n in (1, 2))
 
@@ -391,7 +392,7 @@ def test_a_pass_fills_the_free_slots_and_leaves_the_rest_waiting() -> None:
         world.enlist.enlist(submission(number), after(number))
     report = world.dispatch.run_pass(after(10))
     assert [start.result for start in report.starts] == [Started.RUNNING] * 2
-    assert world.room.ledger().used == 2
+    assert world.room.tables.ledger.read().used == 2
     assert len(world.executions.by_token) == 2
     assert [wait.reason for wait in report.plan.waits] == [Reason.TENANT_CAP]
     assert world.dispatch.run_pass(after(11)).plan.waits == ()  # a full tier is not even read
@@ -443,7 +444,7 @@ def test_a_start_refused_for_quota_goes_back_to_the_queue_and_frees_its_slot() -
     world.executions.faults = [(StartDelayed("ResourceLimitExceeded: 20 executions"), False)]
     request_id = world.run_one()
     kept = world.request(request_id)
-    assert (kept.state, kept.due_at, world.room.ledger().used) == (State.QUEUED, after(60), 0)
+    assert (kept.state, kept.due_at, world.room.tables.ledger.read().used) == (State.QUEUED, after(60), 0)
     assert "ResourceLimitExceeded" in str(kept.reason)
     world.dispatch.run_pass(after(59))
     assert world.executions.by_token == {}
@@ -456,7 +457,7 @@ def test_a_start_refused_for_good_fails_the_request_with_sagemakers_words() -> N
     world.executions.faults = [(StartInvalid("ValidationException: no parameter X"), False)]
     kept = world.request(world.run_one())
     assert (kept.state, kept.reason) == (State.FAILED, "ValidationException: no parameter X")
-    assert world.room.ledger().used == 0
+    assert world.room.tables.ledger.read().used == 0
     assert world.receipts.written[kept.request_id]["state"] == "FAILED"
 
 
@@ -469,7 +470,7 @@ def test_after_a_throttled_or_unanswered_start_the_slot_stays_taken_and_it_is_se
     world = World()
     world.executions.faults = [(fault, took_effect)]
     kept = world.request(world.run_one())
-    assert (kept.state, world.room.ledger().used) == (State.ADMITTED, 1)
+    assert (kept.state, world.room.tables.ledger.read().used) == (State.ADMITTED, 1)
     world.dispatch.run_pass(after(119))
     assert world.executions.calls == 1  # not yet overdue
     world.executions.faults = [] if not took_effect else [(StartInvalid("other parameters"), False)]
@@ -533,7 +534,7 @@ def test_the_end_of_an_execution_releases_its_slot_rings_the_bell_and_books_the_
     assert kept.outcome == Outcome(
         quality=0.9, trained_sha256="s", model_package_arn="package/1", cost_usd="0.120753"
     )
-    assert (kept.state, world.room.ledger().used) == (State.SUCCEEDED, 0)
+    assert (kept.state, world.room.tables.ledger.read().used) == (State.SUCCEEDED, 0)
     assert world.store.items[LEDGER]["by"] == BY_END  # which the stream tells the dispatcher
     assert world.receipts.written[request_id]["state"] == "SUCCEEDED"
 
@@ -542,7 +543,7 @@ def test_a_terminal_event_twice_changes_nothing_the_second_time() -> None:
     world = World()
     request_id = world.run_one()
     assert [world.end(request_id), world.end(request_id, "Failed")] == [Recorded.FINISHED, Recorded.STALE]
-    assert (world.request(request_id).state, world.room.ledger().used) == (State.SUCCEEDED, 0)
+    assert (world.request(request_id).state, world.room.tables.ledger.read().used) == (State.SUCCEEDED, 0)
 
 
 def test_a_terminal_event_may_arrive_before_the_start_was_recorded() -> None:
@@ -550,7 +551,7 @@ def test_a_terminal_event_may_arrive_before_the_start_was_recorded() -> None:
     world.executions.faults = [(OutcomeUnknown("timed out"), True)]
     request_id = world.run_one()
     assert world.end(request_id) is Recorded.FINISHED
-    assert (world.request(request_id).state, world.room.ledger().used) == (State.SUCCEEDED, 0)
+    assert (world.request(request_id).state, world.room.tables.ledger.read().used) == (State.SUCCEEDED, 0)
 
 
 def test_a_failure_keeps_the_step_and_its_own_last_line() -> None:
@@ -607,7 +608,7 @@ def test_an_unknown_status_frees_nothing() -> None:
     world = World()
     request_id = world.run_one()
     assert world.end(request_id, "Hibernating") is Recorded.UNKNOWN_STATUS
-    assert world.room.ledger().used == 1
+    assert world.room.tables.ledger.read().used == 1
 
 
 def test_events_of_other_executions_and_attempts_change_nothing() -> None:
@@ -621,7 +622,7 @@ def test_events_of_other_executions_and_attempts_change_nothing() -> None:
     assert isinstance(settled, StatusResult)
     assert settled.recorded is Recorded.NOT_OURS
     assert not world.record.step_reached(request_id="f" * 32, attempt=1, model_package_arn="p")
-    assert world.room.ledger().used == 1
+    assert world.room.tables.ledger.read().used == 1
 
 
 def test_a_freed_slot_is_used_by_the_next_pass() -> None:
@@ -694,7 +695,11 @@ def test_what_is_to_be_stopped_and_never_ran_ends_as_stopped() -> None:
     world.stop.stop(request_id, after(1))
     world.dispatch.run_pass(after(1000))
     kept = world.request(request_id)
-    assert (kept.state, kept.reason, world.room.ledger().used) == (State.STOPPED, "it was asked to stop", 0)
+    assert (kept.state, kept.reason, world.room.tables.ledger.read().used) == (
+        State.STOPPED,
+        "it was asked to stop",
+        0,
+    )
     assert world.receipts.written[request_id]["state"] == "STOPPED"
     assert world.executions.by_token == {}
 
@@ -712,7 +717,7 @@ def test_a_run_that_lacked_capacity_waits_longer_each_time_and_in_the_end_fails(
     fails(world, "CapacityError: Unable to provision requested ML compute capacity")
     assert world.end(request_id, "Failed", seconds=60) is Recorded.REQUEUED
     kept = world.request(request_id)
-    assert (kept.state, kept.due_at, world.room.ledger().used) == (State.QUEUED, after(60 + 120), 0)
+    assert (kept.state, kept.due_at, world.room.tables.ledger.read().used) == (State.QUEUED, after(60 + 120), 0)
     world.dispatch.run_pass(after(200))
     assert world.end(request_id, "Failed", attempt=2, seconds=300) is Recorded.REQUEUED
     assert world.request(request_id).due_at == after(300 + 240)
@@ -738,7 +743,7 @@ def test_an_end_that_no_event_told_is_found_and_one_still_running_is_left() -> N
     assert world.reconcile.run(after(60)).asked == 0, "heard of a minute ago"
     repairs = world.reconcile.run(after(600))
     assert [request.request_id for request in repairs.ended] == [submission(1).request_id]
-    assert (repairs.asked, repairs.unmanaged, world.room.ledger().unmanaged) == (1, 1, 1)
+    assert (repairs.asked, repairs.unmanaged, world.room.tables.ledger.read().unmanaged) == (1, 1, 1)
     assert world.request(submission(2).request_id).state is State.RUNNING
 
 
@@ -770,7 +775,7 @@ def test_after_a_refusal_for_quota_the_account_is_taken_for_full_for_a_while() -
     world = World()
     world.executions.faults = [(QuotaReached("ResourceLimitExceeded: 20"), False)]
     world.run_one()
-    ledger = world.room.ledger()
+    ledger = world.room.tables.ledger.read()
     assert (ledger.throttled_to, ledger.throttled_until) == (1, after(60))
 
 
@@ -811,7 +816,7 @@ def test_a_start_that_never_works_fails_in_the_end_and_frees_its_slot() -> None:
     for minute in range(1, 120):
         world.dispatch.run_pass(after(60 * minute))
     kept = world.request(request_id)
-    assert (kept.state, kept.failures, world.room.ledger().used) == (State.FAILED, 2, 0)
+    assert (kept.state, kept.failures, world.room.tables.ledger.read().used) == (State.FAILED, 2, 0)
     assert "never answered" in str(kept.reason)
 
 
@@ -863,7 +868,7 @@ def test_data_that_turns_out_larger_goes_back_for_the_instances_that_it_needs() 
     kept = world.request(request_id)
     assert (kept.state, kept.attempt, kept.data_bytes) == (State.RUNNING, 2, 5_000_000)
     assert "ml.m5.xlarge" in kept.profile
-    assert world.room.ledger().usage["training/ml.m5.large"] == 0
+    assert world.room.tables.ledger.read().usage["training/ml.m5.large"] == 0
 
 
 def test_every_upload_of_a_data_set_is_trained_on_where_that_is_asked_for() -> None:
@@ -934,13 +939,13 @@ def test_a_request_whose_tenant_has_gone_or_moved_is_refused_and_nothing_waits(o
     assert kept.state is State.REJECTED
     assert reason in str(kept.reason)
     assert len(world.announcements.announced) == 1
-    assert world.room.queue("basic", "acme").at_rest
+    assert world.room.tables.queues.get("basic", "acme").at_rest
 
 
 def test_a_run_reads_nothing_outside_its_tenants_root_even_if_it_was_admitted() -> None:
     world = World()
     stray = submission(content=content(bucket="another-tenants"))
-    world.room.enlist(stray, world.limits, NOW)
+    world.room.enlister.enlist(stray, world.limits, NOW)
     world.dispatch.run_pass(NOW)
     kept = world.request(stray.request_id)
     assert (kept.state, world.executions.by_token) == (State.FAILED, {})
@@ -1039,7 +1044,7 @@ def test_one_end_that_cannot_be_looked_at_holds_up_no_other() -> None:
     first, second = world.record.settle(events, after(60))
     assert isinstance(first, Throttled)
     assert isinstance(second, StatusResult)
-    assert (second.recorded, world.room.ledger().used) == (Recorded.FINISHED, 1)
+    assert (second.recorded, world.room.tables.ledger.read().used) == (Recorded.FINISHED, 1)
 
 
 def test_the_role_of_a_tenant_is_made_once_for_a_batch_and_a_failure_holds_up_no_other() -> None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from trainyard.adapters.aws.queues import SqsDeadLetters, SqsRedelivery
     from trainyard.adapters.aws.store import DynamoStore
     from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
-    from trainyard.application.book import Book
     from trainyard.application.cost_tags import TagActivation
     from trainyard.application.dispatch import Dispatch, PassRecord
     from trainyard.application.enlist import Enlist
@@ -29,15 +28,16 @@ if TYPE_CHECKING:
     from trainyard.application.moving import Moving
     from trainyard.application.onboarding import Onboarding
     from trainyard.application.outbox import OutboxRelay
-    from trainyard.application.policies import Policies
     from trainyard.application.reconcile import Reconcile
     from trainyard.application.record import Record
     from trainyard.application.roles import PooledRoles
+    from trainyard.application.scheduling.scheduler import Scheduler
     from trainyard.application.statements import MonthlyStatements, Statements
     from trainyard.application.tenants import TenantChanges
     from trainyard.application.usage import Usage
-    from trainyard.application.waiting_room import WaitingRoom
     from trainyard.domain.parameters import Defaults
+    from trainyard.persistence.book import Book
+    from trainyard.persistence.policies import Policies
 
 
 @cache
@@ -46,8 +46,8 @@ def intake() -> Intake:
     from trainyard.adapters.aws.storage import S3DataSets, S3Receipts, S3RefusedUploads
     from trainyard.adapters.aws.store import rest
     from trainyard.adapters.aws.tables import DynamoTenants
-    from trainyard.application.arrival_limits import ArrivalLimits
     from trainyard.application.intake import Intake
+    from trainyard.persistence.arrival_limits import ArrivalLimits
 
     settings = Settings.from_env(
         "account_id",
@@ -66,7 +66,7 @@ def intake() -> Intake:
         data_sets=S3DataSets(),
         tier_queues=SqsTierQueues(prefix=settings.tier_queue_prefix),
         retrainings=SqsRetrainings(queue_url=settings.uploads_queue_url),
-        waiting_room=_waiting_room(settings),
+        scheduler=_waiting_room(settings),
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         arrival_limits=ArrivalLimits(_store(settings), rest),
@@ -85,7 +85,7 @@ def lost_uploads() -> LostUploads:
         store=_store(settings),
         tenants=tenants(),
         uploads=S3Uploads(),
-        waiting_room=_waiting_room(settings),
+        scheduler=_waiting_room(settings),
         intake=intake(),
     )
 
@@ -125,7 +125,7 @@ def enlist() -> Enlist:
     return Enlist(
         policies=_policies(settings),
         tenants=DynamoTenants(tenants_table=settings.tenants_table),
-        waiting_room=_waiting_room(settings),
+        scheduler=_waiting_room(settings),
         receipts=S3Receipts(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         bell=_bell(settings),
@@ -159,7 +159,7 @@ def dispatch() -> Dispatch:
     return Dispatch(
         policies=_policies(settings, keeps=True),
         tenants=DynamoTenants(tenants_table=settings.tenants_table),
-        waiting_room=_waiting_room(settings),
+        scheduler=_waiting_room(settings),
         data_sets=S3DataSets(),
         executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
         receipts=S3Receipts(),
@@ -187,7 +187,7 @@ def record() -> Record:
     return Record(
         policies=_policies(settings),
         tenants=DynamoTenants(tenants_table=settings.tenants_table),
-        waiting_room=_waiting_room(settings),
+        scheduler=_waiting_room(settings),
         reports=SageMakerExecutionReports(),
         results=S3Results(),
         receipts=S3Receipts(),
@@ -201,14 +201,14 @@ def record() -> Record:
 def owed() -> OutboxRelay:
     from trainyard.adapters.aws.queues import EventBridgeAnnouncements
     from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports
-    from trainyard.application.book import Book
     from trainyard.application.outbox import OutboxRelay
     from trainyard.contracts.shipped_prices import prices_of
+    from trainyard.persistence.book import Book
 
     settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "event_bus_name")
     return OutboxRelay(
         policies=_policies(settings),
-        waiting_room=_waiting_room(settings),
+        scheduler=_waiting_room(settings),
         book=Book(store=_store(settings)),
         reports=SageMakerExecutionReports(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
@@ -218,7 +218,7 @@ def owed() -> OutboxRelay:
 
 @cache
 def book() -> Book:
-    from trainyard.application.book import Book
+    from trainyard.persistence.book import Book
 
     return Book(store=_store(Settings.from_env("scheduler_table", "requests_table", "record_table")))
 
@@ -289,7 +289,7 @@ def reconcile() -> Reconcile:
     settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "pipeline_name")
     return Reconcile(
         policies=_policies(settings),
-        waiting_room=_waiting_room(settings),
+        scheduler=_waiting_room(settings),
         executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
         record=record(),
         parallel_map=parallel_map,
@@ -335,7 +335,7 @@ def tenant_desk() -> TenantChanges:
     return TenantChanges(
         records=DynamoTenants(tenants_table=settings.tenants_table),
         policies=_policies(settings),
-        waiting_room=_waiting_room(settings),
+        scheduler=_waiting_room(settings),
         runs=StepFunctionsRuns(),
         announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
         names=Names(
@@ -369,7 +369,7 @@ def pooled_roles() -> PooledRoles:
     settings = Settings.from_env(*TENANT_SETTINGS)
     return PooledRoles(
         records=DynamoTenants(tenants_table=settings.tenants_table),
-        waiting_room=_waiting_room(settings),
+        scheduler=_waiting_room(settings),
         provisioning=_provisioning(),
         removal=AwsRemoval(estate=_estate()),
     )
@@ -399,8 +399,8 @@ def moving() -> Moving:
 def leaving() -> Leaving:
     from trainyard.adapters.aws.removal import AwsRemoval
     from trainyard.adapters.aws.sagemaker import SageMakerExecutions
-    from trainyard.application.book import Book
     from trainyard.application.leaving import Leaving
+    from trainyard.persistence.book import Book
 
     settings = Settings.from_env(*TENANT_SETTINGS)
     return Leaving(
@@ -511,8 +511,8 @@ def _store(settings: Settings) -> DynamoStore:
 
 
 def _policies(settings: Settings, *, keeps: bool = False) -> Policies:
-    from trainyard.application.policies import Policies
     from trainyard.contracts.policy_form import DEPLOYED, CheckedValues
+    from trainyard.persistence.policies import Policies
 
     form = CheckedValues(region=settings.region)
     return Policies(
@@ -525,8 +525,8 @@ def _policies(settings: Settings, *, keeps: bool = False) -> Policies:
     )
 
 
-def _waiting_room(settings: Settings) -> WaitingRoom:
+def _waiting_room(settings: Settings) -> Scheduler:
     from trainyard.adapters.aws.store import rest
-    from trainyard.application.waiting_room import WaitingRoom
+    from trainyard.application.scheduling.scheduler import Scheduler
 
-    return WaitingRoom(store=_store(settings), retention=_retention(settings), rest=rest)
+    return Scheduler.over(_store(settings), retention=_retention(settings), backoff=rest)

@@ -10,8 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from trainyard.application.book import Book
-from trainyard.application.records import stamp
+from trainyard.persistence.book import Book
+from trainyard.persistence.items import stamp
 
 COST_TAGS = ("trainyard:tenant", "trainyard:tier", "trainyard:request", "trainyard:dataset", "trainyard:stage")
 """On every job (pipeline/author.py)."""
@@ -46,8 +46,8 @@ class TagActivation:
 
     def run_daily(self, now: datetime) -> dict[str, TagState]:
         """Run unless that was done today; return nothing then."""
-        with_change = self.book.with_change("cost tags")
-        done_today = with_change is not None and with_change["at"][:10] == stamp(now)[:10]
+        note = self.book.noted("cost tags")
+        done_today = note is not None and note["at"][:10] == stamp(now)[:10]
         return {} if done_today else self.run(now)
 
     def run(self, now: datetime) -> dict[str, TagState]:

@@ -7,18 +7,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from trainyard.application.policies import Policies
-from trainyard.application.ports import (
-    Announcements,
-    Bell,
-    DataSets,
-    End,
-    Executions,
-    ParallelMap,
-    Receipts,
-    Tenants,
-)
-from trainyard.application.waiting_room import BellRing, Committed, ReadSet, Subject, WaitingRoom
+from trainyard.application.ports import Announcements, Bell, DataSets, Executions, ParallelMap, Receipts, Tenants
+from trainyard.application.scheduling.admission import Committed, ReadSet
+from trainyard.application.scheduling.completion import End, Subject
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain import names
 from trainyard.domain.admission import ENGINE_VERSION, Decision, Ledger, Plan, Snapshot, decide
 from trainyard.domain.errors import (
@@ -36,6 +28,9 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.queues import TenantQueue
 from trainyard.domain.requests import Request, State
 from trainyard.domain.tenants import Tenant
+from trainyard.persistence.ledger import BellRing
+from trainyard.persistence.policies import Policies
+from trainyard.persistence.tenant_queues import Backlog
 
 ADMISSIONS_MAX = 48
 """Of one transaction: request and place of each, the tenants' queues, the ledger, and what is kept of the pass
@@ -141,7 +136,7 @@ class _Different(Exception):
 class Dispatch:
     policies: Policies
     tenants: Tenants
-    waiting_room: WaitingRoom
+    scheduler: Scheduler
     data_sets: DataSets
     executions: Executions
     receipts: Receipts
@@ -174,7 +169,7 @@ class Dispatch:
             # 0. What was admitted but, as far as we know, never started: found, or started once more.
             starts = self._take_up_all(policy, now, out_of_time)
             with suppress(Conflict, Throttled, OutcomeUnknown):
-                unparked = self.waiting_room.unpark(policy, now, out_of_time=out_of_time)
+                unparked = self.scheduler.admitter.unpark(policy, now, out_of_time=out_of_time)
         report = PassReport(
             policy=policy,
             snapshot=Snapshot(ledger=Ledger(admission_version=0), queues=()),
@@ -188,6 +183,19 @@ class Dispatch:
             self._record(report, now)
         self._after(report, now, out_of_time)
         return report
+
+    def measure(self, report: PassReport) -> tuple[Ledger, dict[str, Backlog]]:
+        """Return the ledger after a pass and, by tier, how much waits; reads every queue in which something waits.
+
+        Where more waits than a pass reads, the weight of all that wait is kept for the next passes.
+        """
+        tables = self.scheduler.tables
+        ledger = report.snapshot.ledger if report.settled else tables.ledger.read()
+        backlog = tables.queues.backlog(report.policy)
+        if report.snapshot.partial:
+            with suppress(Conflict):
+                tables.ledger.note_weights({tier: waiting.weight for tier, waiting in backlog.items()})
+        return ledger, backlog
 
     def _rounds(
         self,
@@ -203,9 +211,9 @@ class Dispatch:
                 break
             try:
                 # 1. Read: ledger, and the heads of the tenant queues; what a commit has left is known.
-                seen = read_set or self.waiting_room.look(report.policy, now, drained_through)
+                seen = read_set or self.scheduler.admitter.read(report.policy, now, drained_through)
                 read_set = None
-                report.hinted |= seen.told
+                report.hinted |= seen.from_hints
                 committed = self._round(report, seen, now)
                 if committed is None:
                     if self._made_room(report, now, out_of_time):
@@ -220,7 +228,7 @@ class Dispatch:
                     break
             except Conflict:
                 report.conflicts += 1
-                self.waiting_room.rest(min(report.conflicts, RESTS_GROW))
+                self.scheduler.tables.transactions.backoff(min(report.conflicts, RESTS_GROW))
                 report.policy = self.policies.current()
 
     def _round(self, report: PassReport, read_set: ReadSet, now: datetime) -> Committed | None:
@@ -232,7 +240,9 @@ class Dispatch:
         if not plan.admissions:
             return None
         # 3. Commit: all of them admitted and their slots taken, or nothing.
-        committed = self.waiting_room.commit(plan, read_set, policy, now, kept=self._kept(report, now))
+        committed = self.scheduler.admitter.commit(
+            plan, read_set, policy, now, record=self._record_of(report, now)
+        )
         report.admissions += committed.admissions
         # 4. Start; what goes back, or fails, leaves its slot to others.
         begun = self._start_all(committed, read_set.tenants, policy, now)
@@ -245,14 +255,14 @@ class Dispatch:
     def _note_waiting(self, report: PassReport, read_set: ReadSet) -> None:
         """Let the next end wake a pass, if something waits or may. Raises Conflict when one came in between."""
         if read_set.rings is None or read_set.snapshot.queues:
-            self.waiting_room.note_waiting(read_set)
+            self.scheduler.tables.ledger.note_waiting(read_set.ledger)
 
     def _made_room(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> bool:
         """Set aside what cannot go where more waits than was read; True when others can be looked at now."""
         plan, snapshot = report.plan, report.snapshot
         parked = [one for one in plan.parked.values() if one.queue.tier in snapshot.partial]
         if parked:
-            self.waiting_room.park(parked, report.policy, now, plan.month, out_of_time=out_of_time)
+            self.scheduler.admitter.park(parked, report.policy, now, plan.month, out_of_time=out_of_time)
         return bool(parked)
 
     def _after(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> None:
@@ -264,17 +274,19 @@ class Dispatch:
                 and not plan.admissions
                 and dict(plan.capacity_holds) != dict(snapshot.ledger.capacity_holds)
             ):
-                self.waiting_room.note_capacity_holds(plan, snapshot.ledger)
+                self.scheduler.tables.ledger.note_capacity_holds(plan, snapshot.ledger)
         with suppress(Conflict):
-            self.waiting_room.park(plan.parked.values(), report.policy, now, plan.month, out_of_time=out_of_time)
+            self.scheduler.admitter.park(
+                plan.parked.values(), report.policy, now, plan.month, out_of_time=out_of_time
+            )
         if plan.again_at is not None and plan.again_at < now + TIMER:
             self.bell.ring_at(plan.again_at, now)
-        kept = self._kept(report, now) if report.settled and plan.waits and not report.admissions else None
+        kept = self._record_of(report, now) if report.settled and plan.waits and not report.admissions else None
         if kept is not None:
             with suppress(Conflict):
-                self.waiting_room.keep(kept, snapshot.ledger, now)
+                self.scheduler.admitter.keep_record(kept, snapshot.ledger, now)
 
-    def _kept(self, report: PassReport, now: datetime) -> bytes | None:
+    def _record_of(self, report: PassReport, now: datetime) -> bytes | None:
         """Return what is kept of a pass; nothing of one that saw more than an item holds."""
         if self.encode is None:
             return None
@@ -291,9 +303,9 @@ class Dispatch:
 
     def _overdue(self, now: datetime) -> list[Request]:
         """Return what was admitted long ago and is not known to run."""
-        admitted = self.waiting_room.active(State.ADMITTED)
+        admitted = self.scheduler.tables.requests.active(State.ADMITTED)
         old = [r.request_id for r in admitted if r.admitted_at is not None and r.admitted_at < now - START_OVERDUE]
-        current = self.waiting_room.get_all(old[:100]) if old else []
+        current = self.scheduler.tables.requests.get_all(old[:100]) if old else []
         return [request for request in current if request.state is State.ADMITTED]
 
     def _start_all(
@@ -304,7 +316,7 @@ class Dispatch:
         owners = {decision.queue.tenant_id for decision in committed.admissions}
         unread = [request_id for request_id in ids if request_id not in committed.requests]
         unknown = sorted(owners - set(tenants))
-        found, more = self.waiting_room.requests_and_tenants(unread, unknown)
+        found, more = self.scheduler.tables.requests_and_tenants(unread, unknown)
         known = {**committed.requests, **{request.request_id: request for request in found}}
         tenants = {**tenants, **more}
         admitted = [known[i] for i in ids if i in known and known[i].state is State.ADMITTED]
@@ -315,7 +327,7 @@ class Dispatch:
         begun, report.unrecorded = report.unrecorded, []
         running = [(start.request, arn) for start, arn, _ in begun if arn]
         try:
-            moved = self.waiting_room.mark_all_running(running, now) if running else set()
+            moved = self.scheduler.tables.requests.note_all_running(running, now) if running else set()
         except Exception as error:  # they run, and will be found
             report.starts += [
                 _unknown(one.start.request, error) if one.execution_arn else one.start for one in begun
@@ -351,7 +363,7 @@ class Dispatch:
             self._put_back(request, policy, now, due_at=now + policy.start_retry_delay, reason=str(error))
             if isinstance(error, QuotaReached):
                 with suppress(Conflict):
-                    self.waiting_room.throttle(now + policy.start_retry_delay)
+                    self.scheduler.tables.ledger.throttle(now + policy.start_retry_delay)
             return _Begun(Start(request=request, result=Started.DELAYED, detail=str(error)))
         except _Different as error:
             self._put_back(request, policy, now, due_at=now, reason=str(error), data_bytes=error.data_bytes)
@@ -371,7 +383,7 @@ class Dispatch:
 
     def _running(self, request: Request, execution_arn: str, now: datetime, *, adopted: bool = False) -> Start:
         running = replace(request, state=State.RUNNING, started_at=now, execution_arn=execution_arn)
-        if self.waiting_room.mark_running(request, execution_arn, now):
+        if self.scheduler.tables.requests.note_running(request, execution_arn, now):
             self._tell(running, now)
         return Start(request=running, result=Started.RUNNING, adopted=adopted)
 
@@ -408,7 +420,7 @@ class Dispatch:
                 return self._abandon(request, policy, now, failed=not held_back)
             if held_back:
                 return Start(request=request, result=Started.UNKNOWN, detail=HELD_BACK)
-            if self._under_way(request, now) or not self.waiting_room.claim(request, now):
+            if self._under_way(request, now) or not self.scheduler.tables.requests.claim(request, now):
                 return Start(request=request, result=Started.UNKNOWN, detail="it is taken up already")
             tenant = self.tenants.get(request.tenant_id)
             return self._running(request, self._start_execution(request, tenant, policy), now)
@@ -424,10 +436,10 @@ class Dispatch:
 
     def _held_back(self, request: Request) -> bool:
         """Tell whether all, its tier or its tenant was paused since it was admitted: then nothing starts."""
-        ledger = self.waiting_room.ledger()
+        ledger = self.scheduler.tables.ledger.read()
         if ledger.paused or request.tier in ledger.paused_tiers:
             return True
-        return self.waiting_room.queue(request.tier, request.tenant_id).paused
+        return self.scheduler.tables.queues.get(request.tier, request.tenant_id).paused
 
     def _under_way(self, request: Request, now: datetime) -> bool:
         """Tell whether it was taken up a short while ago; or so long ago that a token may be forgotten."""
@@ -498,7 +510,7 @@ class Dispatch:
         data_bytes: int | None = None,
         failed: bool = False,
     ) -> None:
-        changed = self.waiting_room.requeue(
+        changed = self.scheduler.completer.requeue(
             request,
             policy,
             now,
@@ -513,7 +525,7 @@ class Dispatch:
 
     def _fail(self, request: Request, policy: Policy, reason: str, now: datetime) -> None:
         end = End(request=request, state=State.FAILED, reason=reason, by_start=True)
-        if self.waiting_room.finish([end], policy, now) == [True]:
+        if self.scheduler.completer.finish([end], policy, now) == [True]:
             self._tell(replace(request, state=State.FAILED, reason=reason, finished_at=now), now)
 
     def _tell(self, request: Request, now: datetime, tenant: Tenant | None = None) -> None:

@@ -5,24 +5,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from trainyard.application.policies import Policies
-from trainyard.application.ports import (
-    Announcements,
-    Bell,
-    Enlisted,
-    Enlistment,
-    ParallelMap,
-    Receipts,
-    TenantRoles,
-    Tenants,
-)
-from trainyard.application.tenant_records import tenant_from, tenant_key
-from trainyard.application.waiting_room import Items, WaitingRoom, Wish, policy_version
+from trainyard.application.ports import Announcements, Bell, ParallelMap, Receipts, TenantRoles, Tenants
+from trainyard.application.scheduling.enlistment import EnlistCommand, Enlisted, Enlistment
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.arrivals import INCOMING, is_data, is_incoming
 from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Throttled
 from trainyard.domain.names import is_data_set
 from trainyard.domain.requests import Request, State, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
+from trainyard.persistence.ledger import LEDGER, policy_version
+from trainyard.persistence.policies import Policies
+from trainyard.persistence.store import Items
+from trainyard.persistence.tenants import tenant_from, tenant_key
 
 ROLE_PROPAGATES = timedelta(seconds=15)
 """A new role takes seconds before it can be assumed (IAM user guide, "Changes that I make are not always
@@ -33,7 +27,7 @@ immediately visible")."""
 class Enlist:
     policies: Policies
     tenants: Tenants
-    waiting_room: WaitingRoom
+    scheduler: Scheduler
     receipts: Receipts
     announcements: Announcements
     bell: Bell
@@ -53,25 +47,25 @@ class Enlist:
         An error stands for what must be delivered again. Raises Throttled or OutcomeUnknown when that is all.
         """
         # 1. Read all that is needed: the tenants, and what stands where the requests will.
-        found = self.waiting_room.seen_for(submissions)
+        found = self.scheduler.enlister.read_for(submissions)
         tenants = {one.tenant_id: _tenant(found, one.tenant_id) for one in submissions}
         unmade = self._make_roles(tenants.values())
         done: dict[int, Enlisted | Exception] = {}
-        wishes: dict[int, Wish] = {}
+        wishes: dict[int, EnlistCommand] = {}
         for number, submission in enumerate(submissions):
             try:
                 wish = unmade.get(submission.tenant_id) or self._wish(
                     submission, tenants[submission.tenant_id], now
                 )
-                if isinstance(wish, Wish):
+                if isinstance(wish, EnlistCommand):
                     wishes[number] = wish
                 else:
                     done[number] = wish
             except Exception as error:  # any one request's trouble is its own
                 done[number] = error
         # 2. Into the waiting room, in as few transactions as they fit.
-        policy = self.policies.at(policy_version(found))
-        enlisted, rung = self.waiting_room.enlist_all(list(wishes.values()), found, policy, now)
+        policy = self.policies.at(policy_version(found[LEDGER]))
+        enlisted, rung = self.scheduler.enlister.enlist_all(list(wishes.values()), found, policy, now)
         done |= dict(zip(wishes, enlisted, strict=True))
         # 3. Wake the dispatcher.
         results = [done[number] for number in range(len(submissions))]
@@ -80,7 +74,7 @@ class Enlist:
         pairs = zip(results, (tenants[one.tenant_id] for one in submissions), strict=True)
         return list(self.parallel_map(lambda pair: self._told(*pair, now), pairs))
 
-    def _wish(self, submission: Submission, tenant: Tenant | None, now: datetime) -> Wish | Enlisted:
+    def _wish(self, submission: Submission, tenant: Tenant | None, now: datetime) -> EnlistCommand | Enlisted:
         """Return what is to be enlisted; what is refused is recorded."""
         # Is there still such a tenant, in that place? It may have gone, or moved, since the upload.
         check_submission(tenant, submission)
@@ -91,7 +85,7 @@ class Enlist:
         not_before = tenant.role_since + ROLE_PROPAGATES if tenant.role_since else now
         if tenant.role is not RoleState.MADE:
             not_before = now + ROLE_PROPAGATES
-        return Wish(submission=replace(submission, tier=tenant.tier), not_before=not_before)
+        return EnlistCommand(submission=replace(submission, tier=tenant.tier), not_before=not_before)
 
     def _make_roles(self, tenants: Iterable[Tenant | None]) -> dict[str, Exception]:
         """Make the roles that are lacking, once each; return tenant → why one could not be made."""
@@ -141,7 +135,7 @@ class Enlist:
             finished_at=now,
             reason=reason,
         )
-        if self.waiting_room.add_rejected(request):
+        if self.scheduler.tables.requests.add_rejected(request):
             self.announcements.announce(request)
         return Enlisted(kind=Enlistment.REFUSED, request=request)
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from trainyard.application.policies import Policies
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.admission import Decision, Holder, Ledger, Reason, Snapshot, WaitingQueue, decide
 from trainyard.domain.budgets import cost_max_usd, overshoot_usd
 from trainyard.domain.errors import Refused
@@ -19,6 +18,7 @@ from trainyard.domain.executions import month_of
 from trainyard.domain.policy import Budget, Policy, ResourceProfile, TierPolicy
 from trainyard.domain.queues import TenantQueue, holding, left
 from trainyard.domain.requests import Estimate, Request, State
+from trainyard.persistence.policies import Policies
 
 LOOKED_AHEAD = 400
 """Admissions that are looked ahead at most."""
@@ -89,11 +89,11 @@ class BudgetAccount:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explain:
     policies: Policies
-    waiting_room: WaitingRoom
+    scheduler: Scheduler
 
     def why(self, request_id: str, now: datetime) -> Explanation:
         """Explain one request; raises Refused when there is none of that id."""
-        request = self.waiting_room.get(request_id)
+        request = self.scheduler.tables.requests.get(request_id)
         if request is None:
             raise Refused(f"there is no request {request_id!r}; `trainyard requests TENANT` shows them")
         if request.state is not State.QUEUED:
@@ -118,7 +118,7 @@ class Explain:
 
     def accounts(self, tenant_id: str, tier_name: str, policy: Policy, now: datetime) -> Iterator[BudgetAccount]:
         """Yield the budgets that a tenant's requests in a tier fall under, and how they stand."""
-        ledger, queue = self.waiting_room.ledger(), self.waiting_room.queue(tier_name, tenant_id)
+        ledger, queue = self.scheduler.tables.ledger.read(), self.scheduler.tables.queues.get(tier_name, tenant_id)
         month = max(ledger.month, month_of(now))
         own, tier = policy.tenant(tenant_id).budget, policy.tier(tier_name)
         if own is not None and tier is not None:
@@ -144,9 +144,9 @@ class Explain:
 
     def _snapshot(self, request: Request, policy: Policy, now: datetime) -> Snapshot:
         """Return all that may come before the request: its own queue too, even if no pass looks at it."""
-        snapshot = self.waiting_room.overview(policy, now)
+        snapshot = self.scheduler.admitter.overview(policy, now)
         if not any(_is_of(waiting.queue, request) for waiting in snapshot.queues):
-            own = self.waiting_room.waiting_queue(request.tier, request.tenant_id)
+            own = self.scheduler.admitter.waiting_queue(request.tier, request.tenant_id)
             snapshot = replace(snapshot, queues=(*snapshot.queues, own))
         return snapshot
 
@@ -172,7 +172,7 @@ class Explain:
         ids += [entry.request_id for w in snapshot.queues for entries in w.entries.values() for entry in entries]
         found: dict[str, Estimate] = {}
         for begin in range(0, min(len(ids), LOOKED_AHEAD), ASKED_AT_ONCE):
-            part = self.waiting_room.get_all(list(dict.fromkeys(ids[begin : begin + ASKED_AT_ONCE])))
+            part = self.scheduler.tables.requests.get_all(list(dict.fromkeys(ids[begin : begin + ASKED_AT_ONCE])))
             found |= {request.request_id: request.expected for request in part if request.expected}
         return found
 

@@ -6,17 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from trainyard.application.arrival_limits import ArrivalLimits
-from trainyard.application.policies import Policies
-from trainyard.application.ports import (
-    Announcements,
-    DataSets,
-    Receipts,
-    Retrainings,
-    Tenants,
-    TierQueues,
-)
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.ports import Announcements, DataSets, Receipts, Retrainings, Tenants, TierQueues
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.arrivals import (
     INCOMING,
     NO_DATA_SET,
@@ -32,6 +23,8 @@ from trainyard.domain.names import is_data_set, request_id
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.tenants import Tenant, TrainOn
+from trainyard.persistence.arrival_limits import ArrivalLimits
+from trainyard.persistence.policies import Policies
 
 REFUSED_DAYS = 7
 """After so many the buckets' lifecycle rules remove what is tagged as refused (estate.py, template.yaml)."""
@@ -122,7 +115,7 @@ class Intake:
     data_sets: DataSets
     tier_queues: TierQueues
     retrainings: Retrainings
-    waiting_room: WaitingRoom
+    scheduler: Scheduler
     receipts: Receipts
     announcements: Announcements
     arrival_limits: ArrivalLimits
@@ -317,7 +310,7 @@ class Intake:
             finished_at=now,
             reason=reason,
         )
-        if self.waiting_room.add_rejected(request):
+        if self.scheduler.tables.requests.add_rejected(request):
             self.announcements.announce(request)
         self.receipts.write(tenant, request, now)
         if expires:

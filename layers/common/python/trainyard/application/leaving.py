@@ -10,7 +10,6 @@ failed half-way leaves data in two places, and queues in two tiers: all of them 
 from contextlib import suppress
 from dataclasses import dataclass
 
-from trainyard.application.book import Book
 from trainyard.application.ports import Executions
 from trainyard.application.tenants import Answer, Removal, Step, TenantChanges
 from trainyard.domain.errors import Conflict, Refused
@@ -18,6 +17,7 @@ from trainyard.domain.policy import Storage
 from trainyard.domain.queues import TenantQueue
 from trainyard.domain.requests import State
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
+from trainyard.persistence.book import Book
 
 CANCELLED_AT_ONCE = 25
 FORGOTTEN_AT_ONCE = 200
@@ -53,7 +53,7 @@ class Leaving:
             return {"known": False, "progress": f"there is no tenant {step.wish.tenant_id}: nothing to delete"}
         tenant = self.desk.claim(step, tenant, state=TenantState.DELETING)
         for queue in self._queues(tenant):
-            self.desk.waiting_room.set_tenant_paused(queue.tier, tenant.tenant_id, True, step.at)
+            self.desk.scheduler.operations.set_tenant_paused(queue.tier, tenant.tenant_id, True, step.at)
         return {"known": True, "progress": f"{tenant.tenant_id} takes no more uploads"}
 
     def cancel(self, step: Step) -> Answer:
@@ -63,7 +63,7 @@ class Leaving:
     def stop_runs(self, step: Step) -> Answer:
         """Ask what runs to stop; `left` until all of it has ended. What a retry puts back is cancelled."""
         tenant = self.desk.held(step)
-        for request in self.desk.waiting_room.held_by(tenant.tenant_id):
+        for request in self.desk.scheduler.tables.held_by(tenant.tenant_id):
             if request.state is State.RUNNING and request.execution_arn is not None:
                 self.executions.stop(request.execution_arn)
         self._cancel(tenant, step)
@@ -109,15 +109,15 @@ class Leaving:
         if step.purge and self._find(step) is None:
             return _gone(step, PURGED)
         tenant = self.desk.held(step)
-        room, queues = self.desk.waiting_room, self._queues(tenant)
+        room, queues = self.desk.scheduler, self._queues(tenant)
         busy = [queue for queue in queues if not queue.at_rest]
         if busy:
             raise Refused(f"requests of {tenant.tenant_id} wait or run again on tier {busy[0].tier}")
         if step.purge:
-            ended = room.recent_of_tenant(tenant.tenant_id, limit=FORGOTTEN_AT_ONCE)
+            ended = room.tables.requests.recent_of_tenant(tenant.tenant_id, limit=FORGOTTEN_AT_ONCE)
             for request in ended:
                 with suppress(Conflict):  # listed still, forgotten already
-                    room.forget_request(request)
+                    room.tables.requests.forget(request)
             if len(ended) == FORGOTTEN_AT_ONCE:
                 return _part(len(ended), "requests forgotten", left=True)
             if self.book.forget(tenant.tenant_id, step.at):
@@ -143,22 +143,22 @@ class Leaving:
     def _clear(self, tenant: Tenant) -> None:
         """Remove what points to a tenant that is gone. Idempotent."""
         for queue in self._queues(tenant):
-            self.desk.waiting_room.forget_queue(queue.tier, tenant.tenant_id)
+            self.desk.scheduler.operations.forget_queue(queue.tier, tenant.tenant_id)
         for place in self._places(tenant):
             self.desk.records.forget_location(place)
 
     def _queues(self, tenant: Tenant) -> list[TenantQueue]:
         """Return the tenant's queue in its tier, and any that a move has left in another."""
         tiers = {tenant.tier, *(tier.name for tier in self.desk.policies.current().tiers)}
-        found = [self.desk.waiting_room.queue(tier, tenant.tenant_id) for tier in sorted(tiers)]
+        found = [self.desk.scheduler.tables.queues.get(tier, tenant.tenant_id) for tier in sorted(tiers)]
         return [queue for queue in found if queue.revision or queue.tier == tenant.tier]
 
     def _cancel(self, tenant: Tenant, step: Step) -> int:
         count = 0
         for queue in self._queues(tenant):
-            waiting = self.desk.waiting_room.waiting_of(queue.tier, tenant.tenant_id, limit=CANCELLED_AT_ONCE)
+            waiting = self.desk.scheduler.tables.waiting_of(queue.tier, tenant.tenant_id, limit=CANCELLED_AT_ONCE)
             for request in waiting:
-                count += self.desk.waiting_room.cancel(request, step.at, reason=REASON)
+                count += self.desk.scheduler.completer.cancel(request, step.at, reason=REASON)
         return count
 
     def _places(self, tenant: Tenant) -> list[Tenant]:

@@ -17,14 +17,14 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from trainyard.application.intake import Intake, Verdict
-from trainyard.application.store import READ_AT_ONCE, Key, Put, Store
-from trainyard.application.waiting_room import WaitingRoom
-from trainyard.application.young_buckets import note_looked, young_buckets
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.arrivals import UploadArrived
 from trainyard.domain.errors import Conflict
 from trainyard.domain.names import request_id
 from trainyard.domain.requests import Content
 from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.persistence.store import READ_AT_ONCE, Key, Put, Store
+from trainyard.persistence.young_buckets import note_looked, young_buckets
 
 LOOKED_BACK = timedelta(days=30)
 """What is older has been looked at before; its request may have reached the end of its retention (45 days at
@@ -74,7 +74,7 @@ class LostUploads:
     store: Store
     tenants: TenantPages
     uploads: Uploads
-    waiting_room: WaitingRoom
+    scheduler: Scheduler
     intake: Intake
 
     def run(self, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> Sweep:
@@ -165,7 +165,7 @@ class LostUploads:
         }
         ids = list(named)
         for begin in range(0, len(ids), READ_AT_ONCE):
-            for request in self.waiting_room.get_all(ids[begin : begin + READ_AT_ONCE]):
+            for request in self.scheduler.tables.requests.get_all(ids[begin : begin + READ_AT_ONCE]):
                 del named[request.request_id]
         return list(named.values())
 

@@ -13,11 +13,11 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 
-from trainyard.application.book import Book
 from trainyard.application.ports import Tenants
-from trainyard.application.records import stamp, unstamp
-from trainyard.application.store import Item
 from trainyard.domain.executions import month_begins, month_of
+from trainyard.persistence.book import Book
+from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.store import Item
 
 CENT = Decimal("0.01")
 
@@ -73,11 +73,11 @@ class Metering:
         records: dict[str, MeterRecord] = {}
         unsure: dict[str, bool] = {}
         for (account_id, license_arn), booked in self._booked(now).items():
-            with_change = self._owed(license_arn, booked, now)
-            if "pending" in with_change:
-                unsure[license_arn] = bool(with_change.get("unsure", False))
-                self._note(license_arn, {**with_change, "unsure": True})  # until it is answered
-                units, hour = int(with_change["pending"]), unstamp(with_change["hour"])
+            note = self._owed(license_arn, booked, now)
+            if "pending" in note:
+                unsure[license_arn] = bool(note.get("unsure", False))
+                self._note(license_arn, {**note, "unsure": True})  # until it is answered
+                units, hour = int(note["pending"]), unstamp(note["hour"])
                 records[license_arn] = MeterRecord(account_id, license_arn, hour, units)
         for license_arn, answer in (self.marketplace.send(list(records.values())) if records else {}).items():
             if answer is Answer.SUCCESS:
@@ -121,45 +121,45 @@ class Metering:
 
     def _owed(self, license_arn: str, booked: Mapping[str, int], now: datetime) -> Item:
         """Return what is noted of a licence; with "pending" what is to be told of it."""
-        with_change = self.book.with_change(_name(license_arn)) or {"told": {}}
-        if "pending" in with_change:
-            if now - unstamp(with_change["hour"]) <= TAKEN_FOR:
-                return with_change
+        note = self.book.noted(_name(license_arn)) or {"told": {}}
+        if "pending" in note:
+            if now - unstamp(note["hour"]) <= TAKEN_FOR:
+                return note
             # It is not taken any more. If it may have arrived, told twice would be worse than not at all.
-            with_change = self._settle(license_arn, told=bool(with_change.get("unsure", False)))
-        told = {name: int(units) for name, units in with_change["told"].items() if name in booked}
+            note = self._settle(license_arn, told=bool(note.get("unsure", False)))
+        told = {name: int(units) for name, units in note["told"].items() if name in booked}
         told |= {name: self._before(name, license_arn) for name in booked if name not in told}
         units = sum(max(count - told[name], 0) for name, count in booked.items())
         hour = stamp(now.replace(minute=0, second=0, microsecond=0))
-        if units == 0 or with_change.get("hour") == hour:
-            return with_change  # nothing, or this hour has its record already
+        if units == 0 or note.get("hour") == hour:
+            return note  # nothing, or this hour has its record already
         then = {name: max(count, told[name]) for name, count in booked.items()}
-        with_change = {"told": told, "then": then, "pending": units, "hour": hour}
-        self._note(license_arn, with_change)
-        return with_change
+        note = {"told": told, "then": then, "pending": units, "hour": hour}
+        self._note(license_arn, note)
+        return note
 
     def _before(self, name: str, license_arn: str) -> int:
         """Return what a tenant had booked in a month before it had the licence."""
         month, tenant_id = name.split(" ")
-        since = self.book.with_change(licence_note(tenant_id)) or {}
+        since = self.book.noted(licence_note(tenant_id)) or {}
         return int(since["booked"].get(month, 0)) if since.get("license") == license_arn else 0
 
     def _settle(self, license_arn: str, *, told: bool) -> Item:
         """Note that a record was taken; or that it was refused, and what it held is still to be told."""
-        with_change = self.book.with_change(_name(license_arn)) or {"told": {}}
-        if "pending" in with_change:
-            with_change = {
-                "told": with_change["then"] if told else with_change["told"],
-                "hour": with_change["hour"],
+        note = self.book.noted(_name(license_arn)) or {"told": {}}
+        if "pending" in note:
+            note = {
+                "told": note["then"] if told else note["told"],
+                "hour": note["hour"],
             }
-            self._note(license_arn, with_change)
-        return with_change
+            self._note(license_arn, note)
+        return note
 
     def _answered(self, license_arn: str, unsure: bool) -> None:
         """Note that a record was not taken this time; whether an earlier one arrived is as unsure as before."""
-        with_change = self.book.with_change(_name(license_arn))
-        if with_change is not None and "pending" in with_change:
-            self._note(license_arn, {**with_change, "unsure": unsure})
+        note = self.book.noted(_name(license_arn))
+        if note is not None and "pending" in note:
+            self._note(license_arn, {**note, "unsure": unsure})
 
     def _note(self, license_arn: str, values: Item) -> None:
         self.book.note(_name(license_arn), values)
@@ -167,8 +167,8 @@ class Metering:
 
 def licence_given(book: Book, tenant_id: str, license_arn: str, now: datetime) -> None:
     """Note what a tenant had booked when it was given a licence: that is not told. Idempotent."""
-    with_change = book.with_change(licence_note(tenant_id))
-    if with_change is not None and with_change["license"] == license_arn:
+    note = book.noted(licence_note(tenant_id))
+    if note is not None and note["license"] == license_arn:
         return
     last = month_of(month_begins(month_of(now)) - timedelta(days=1))
     booked = {

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from trainyard.application.ports import Bell, DataSets, TierQueues
-from trainyard.application.records import stamp, unstamp
 from trainyard.application.tenants import Answer, Migration, Provisioning, Removal, Step, TenantChanges
-from trainyard.application.young_buckets import is_young, note_young
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
+from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.young_buckets import is_young, note_young
 
 RESUBMITTED_AT_ONCE = 25
 LAST_AT_ONCE = 20
@@ -49,16 +49,16 @@ class Moving:
         same = (target.tier, target.bucket) == (tenant.tier, tenant.bucket)
         if same and not relocates and tenant.operation is None and not self._old_tiers(tenant):
             return {"needed": False, "progress": f"{tenant.tenant_id} is on tier {tenant.tier} already"}
-        room = self.desk.waiting_room
-        paused = room.queue(tenant.tier, tenant.tenant_id).paused
+        room = self.desk.scheduler
+        paused = room.tables.queues.get(tenant.tier, tenant.tenant_id).paused
         tenant = self.desk.claim(step, tenant, was_paused=paused)
-        room.set_tenant_paused(tenant.tier, tenant.tenant_id, True, step.at)
+        room.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, True, step.at)
         progress = f"{tenant.tenant_id} starts nothing more on tier {tenant.tier}"
         return {"needed": True, "relocates": relocates, "progress": progress}
 
     def await_runs(self, step: Step) -> Answer:
         tenant = self.desk.held(step)
-        running = self.desk.waiting_room.queue(tenant.tier, tenant.tenant_id).running
+        running = self.desk.scheduler.tables.queues.get(tenant.tier, tenant.tenant_id).running
         return {"progress": f"{running} requests still run", "left": running > 0}
 
     def storage(self, step: Step) -> Answer:
@@ -113,9 +113,9 @@ class Moving:
             self.migration.repoint_models(tenant, target)
             target = replace(target, role=RoleState.MADE, role_since=step.at, watched_from=step.at)
             # S3 may not tell of the first uploads to a bucket whose events have just been let through.
-            note_young(self.desk.waiting_room.store, tenant.tenant_id, step.at)
+            note_young(self.desk.scheduler.tables.store, tenant.tenant_id, step.at)
         # Held in the new tier as in the old, until the end.
-        self.desk.waiting_room.set_tenant_paused(target.tier, tenant.tenant_id, True, step.at)
+        self.desk.scheduler.operations.set_tenant_paused(target.tier, tenant.tenant_id, True, step.at)
         if (target.tier, target.bucket) != (tenant.tier, tenant.bucket):
             target = self.desk.records.put(target)
         if target.role is RoleState.MADE:
@@ -178,12 +178,12 @@ class Moving:
         if tenant.operation is None:
             return told
         paused = tenant.operation.was_paused or tenant.state is TenantState.SUSPENDED
-        room = self.desk.waiting_room
+        room = self.desk.scheduler
         self._resubmit_all(tenant, step)
         for tier in self._old_tiers(tenant):
-            if not room.carry_over(tier, tenant.tier, tenant.tenant_id, step.at):
-                room.set_tenant_paused(tier, tenant.tenant_id, False, step.at)
-        room.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, step.at)
+            if not room.operations.carry_over(tier, tenant.tier, tenant.tenant_id, step.at):
+                room.operations.set_tenant_paused(tier, tenant.tenant_id, False, step.at)
+        room.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, step.at)
         self.desk.done(tenant, "Moved")
         self.bell.ring()
         return told
@@ -218,10 +218,10 @@ class Moving:
 
     def _refuse_alone(self, tenant: Tenant, step: Step) -> None:
         """An upload that is to be trained on by its version cannot wait through a move: a copy has another."""
-        waiting = self.desk.waiting_room.waiting_of(tenant.tier, tenant.tenant_id, limit=100)
+        waiting = self.desk.scheduler.tables.waiting_of(tenant.tier, tenant.tenant_id, limit=100)
         alone = [request for request in waiting if request.alone]
         each = any(s.every_upload for s in (tenant.settings, *tenant.data_sets.values()))
-        if each and is_young(self.desk.waiting_room.store, tenant.tenant_id, step.at):
+        if each and is_young(self.desk.scheduler.tables.store, tenant.tenant_id, step.at):
             raise Refused(
                 f"uploads of {tenant.tenant_id} may have come of which no event has told yet, each to be trained "
                 "on by itself: run the move again in an hour"
@@ -235,16 +235,16 @@ class Moving:
     def _old_tiers(self, tenant: Tenant) -> list[str]:
         """Return the other tiers in which the tenant still has a queue."""
         tiers = [tier.name for tier in self.desk.policies.current().tiers if tier.name != tenant.tier]
-        return [tier for tier in tiers if self.desk.waiting_room.queue(tier, tenant.tenant_id).revision]
+        return [tier for tier in tiers if self.desk.scheduler.tables.queues.get(tier, tenant.tenant_id).revision]
 
     def _resubmit_all(self, tenant: Tenant, step: Step) -> int:
         """Move some of what waits in other tiers; return how many."""
-        room, count = self.desk.waiting_room, 0
+        room, count = self.desk.scheduler, 0
         for tier in self._old_tiers(tenant):
-            for request in room.waiting_of(tier, tenant.tenant_id, limit=RESUBMITTED_AT_ONCE):
+            for request in room.tables.waiting_of(tier, tenant.tenant_id, limit=RESUBMITTED_AT_ONCE):
                 again = self._resubmit(request, tenant)
                 reason = f"asked for again on tier {tenant.tier}" if again else "its data is gone"
-                room.cancel(request, step.at, reason=reason)
+                room.completer.cancel(request, step.at, reason=reason)
                 count += 1
         return count
 
@@ -272,7 +272,7 @@ class Moving:
     def _was_heard_of(self, tenant: Tenant, content: Content, revision: str) -> bool:
         """Tell whether the event of an upload has become a request that has run, runs, or waits in its place."""
         named = request_id(tenant_id=tenant.tenant_id, bucket=content.bucket, key=content.key, revision=revision)
-        request = self.desk.waiting_room.get(named)
+        request = self.desk.scheduler.tables.requests.get(named)
         if request is None or request.state is State.REJECTED:
             return False
         return request.state is not State.QUEUED or tenant.owns(request.content.uri)

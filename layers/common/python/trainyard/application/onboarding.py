@@ -11,7 +11,6 @@ A step derives what it makes from the record and the wish. An update writes the 
 
 from dataclasses import dataclass, replace
 
-from trainyard.application.book import Book
 from trainyard.application.metering import licence_given
 from trainyard.application.ports import Bell
 from trainyard.application.tenants import (
@@ -22,9 +21,10 @@ from trainyard.application.tenants import (
     TenantChanges,
     differing,
 )
-from trainyard.application.young_buckets import note_young
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
+from trainyard.persistence.book import Book
+from trainyard.persistence.young_buckets import note_young
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +118,12 @@ class Onboarding:
         tenant = self.desk.held(step)
         new = tenant.state is TenantState.CREATING
         if new:
-            self.desk.waiting_room.take_up_month(tenant.tier, tenant.tenant_id, step.at)
+            self.desk.scheduler.operations.carry_month(tenant.tier, tenant.tenant_id, step.at)
         self._note_licence(tenant, step)
         if not new:
             return _told(self.desk.done(tenant, None))
         # S3 may not tell of the first uploads to a new bucket.
-        note_young(self.desk.waiting_room.store, tenant.tenant_id, step.at)
+        note_young(self.desk.scheduler.tables.store, tenant.tenant_id, step.at)
         begun = tenant.operation.begun_at if tenant.operation else None
         return _told(self.desk.done(tenant, "Created", state=TenantState.ACTIVE, watched_from=begun or step.at))
 
@@ -151,7 +151,7 @@ class Onboarding:
     def _note_licence(self, tenant: Tenant, step: Step) -> None:
         """Let metering begin with the licence: what was booked before is not told."""
         if tenant.license_arn is not None:
-            book = Book(store=self.desk.waiting_room.store)
+            book = Book(store=self.desk.scheduler.tables.store)
             licence_given(book, tenant.tenant_id, tenant.license_arn, step.at)
 
     # --- suspend and resume -----------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Onboarding:
         suspended = state is TenantState.SUSPENDED
         if known.state is not state or known.operation is not None:
             known = self.desk.claim(step, known)
-        self.desk.waiting_room.set_tenant_paused(known.tier, known.tenant_id, suspended, step.at)
+        self.desk.scheduler.operations.set_tenant_paused(known.tier, known.tenant_id, suspended, step.at)
         if not suspended:
             self.bell.ring()
         if known.operation is not None:

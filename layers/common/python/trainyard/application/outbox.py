@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from trainyard.application.book import Book, OutboxEntry
-from trainyard.application.policies import Policies
 from trainyard.application.ports import Announcements, ExecutionReport, ExecutionReports
-from trainyard.application.records import unstamp
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.budgets import level
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import ExecutionRecord, corrected
 from trainyard.domain.prices import Prices
+from trainyard.persistence.book import Book, OutboxEntry
+from trainyard.persistence.items import unstamp
+from trainyard.persistence.policies import Policies
 
 GIVEN_UP = timedelta(days=3)
 """After so long what SageMaker does not say of a job it never will: the record keeps its flags."""
@@ -37,7 +37,7 @@ class Paid:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRelay:
     policies: Policies
-    waiting_room: WaitingRoom
+    scheduler: Scheduler
     book: Book
     reports: ExecutionReports
     announcements: Announcements
@@ -62,13 +62,13 @@ class OutboxRelay:
         policy = self.policies.current()
         if all(tier.budget is None for tier in policy.tiers):
             return
-        ledger = self.waiting_room.ledger()
+        ledger = self.scheduler.tables.ledger.read()
         for tier in policy.tiers:
             spent = ledger.spent_in.get(f"{ledger.month} {tier.name}", Decimal(0))
             reached = level(spent, tier.budget, policy.thresholds)
             name = f"told#{tier.name}"
-            with_change = self.book.with_change(name) or {}
-            told = int(with_change["percent"]) if with_change.get("month") == ledger.month else 0
+            note = self.book.noted(name) or {}
+            told = int(note["percent"]) if note.get("month") == ledger.month else 0
             if tier.budget is None or reached <= told:
                 continue
             values = {
@@ -111,5 +111,5 @@ class OutboxRelay:
             paid.given_up.append(after)
         if after.settled:
             with suppress(Conflict):  # another run was faster, or an end came between: the next run sees
-                self.waiting_room.correct(before, after, self.policies.current(), now)
+                self.scheduler.completer.correct(before, after, self.policies.current(), now)
                 paid.corrected.append(after)

@@ -1,15 +1,14 @@
 """What the use cases need from the outside; each port small, and only what is used."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from trainyard.domain.arrivals import RetrainingAsked
-from trainyard.domain.executions import ExecutionRecord, StepFacts
+from trainyard.domain.executions import StepFacts
 from trainyard.domain.failures import FailureCause
-from trainyard.domain.requests import Content, Outcome, Request, State, Submission
+from trainyard.domain.requests import Content, Outcome, Request, Submission
 from trainyard.domain.tenants import Tenant
 
 A = TypeVar("A")
@@ -53,59 +52,6 @@ class DeadLetters(Protocol):
     """Where messages go that make no sense, with the reason, for a person to look at."""
 
     def keep(self, body: str, reason: str) -> None: ...
-
-
-class Enlistment(StrEnum):
-    """What enlisting did."""
-
-    QUEUED = "QUEUED"
-    """It waits in its tenant queue."""
-    REPLACED = "REPLACED"
-    """It waits in the place of an older upload of its data set."""
-    OUTDATED = "OUTDATED"
-    """A newer upload of its data set waits already; it is superseded."""
-    DUPLICATE = "DUPLICATE"
-    """It was enlisted before; nothing changed."""
-    REFUSED = "REFUSED"
-    """Its tenant has gone or moved since it was accepted; its record says so."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enlisted:
-    kind: Enlistment
-    request: Request
-    superseded: Request | None = None
-    """The request whose place was taken."""
-    waiting: Request | None = None
-    """Of a merge: the request that waits now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
-    waiting: int
-    oldest_arrived_at: datetime | None
-    """Of the requests at the heads of their queues; None when nothing waits."""
-    weight: int = 0
-    """Of the tenants for which something waits."""
-    parked: Mapping[str, int] = field(default_factory=dict)
-    """Reason → tenant queues set aside for it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
-    """How an attempt ended."""
-
-    request: Request
-    """As it was read: its attempt names the one that ended."""
-    state: State
-    reason: str | None = None
-    outcome: Outcome = field(default_factory=Outcome)
-    execution: ExecutionRecord | None = None
-    """What ran, and what it cost; None when nothing was started."""
-    passes: bool = False
-    """It failed for a cause that passes, and may be tried again."""
-    by_start: bool = False
-    """It could not even be started; void once it runs, or another has taken the start over since it was read."""
 
 
 class TenantRoles(Protocol):

@@ -5,14 +5,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from trainyard.application.policies import Policies
 from trainyard.application.ports import Executions, ParallelMap
 from trainyard.application.record import Record, Recorded, StatusEvent, StatusResult
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Conflict, ExecutionGone, OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.lifecycle import state_for_status
 from trainyard.domain.names import display_name
 from trainyard.domain.requests import TERMINAL, Request, State
+from trainyard.persistence.policies import Policies
 
 UNHEARD_OF = timedelta(minutes=5)
 """A running request of which nothing was heard for so long is asked about."""
@@ -67,7 +67,7 @@ class Repairs:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconcile:
     policies: Policies
-    waiting_room: WaitingRoom
+    scheduler: Scheduler
     executions: Executions
     record: Record
     parallel_map: ParallelMap = map
@@ -78,11 +78,11 @@ class Reconcile:
         What it has no time to ask about is asked about next time, and until then taken for what it was.
         """
         repairs = Repairs()
-        _, looked_at = self.waiting_room.unmanaged()
+        _, looked_at = self.scheduler.tables.ledger.unmanaged()
         # 1. What runs of this pipeline, as far back as matters; then who holds a slot, so that what has just been
         #    admitted is not taken for somebody else's.
         running = {} if out_of_time() else self._running(looked_at, now)
-        holders = self.waiting_room.held()
+        holders = self.scheduler.tables.held()
         held = [request for request in holders if request.state is State.RUNNING]
         # 2. Executions not heard of: a missed end becomes an end. What was to stop is asked to stop again.
         for part in _parts(_unheard(held, running, now), ASKED_TOGETHER):
@@ -92,9 +92,9 @@ class Reconcile:
         self._stop_again(held, now, repairs)
         # 3. Holders against the ledger.
         with suppress(Conflict):
-            repairs.recounted = self.waiting_room.recount(now)
+            repairs.recounted = self.scheduler.operations.recount(now)
         # 4. What runs and holds no slot takes from the account's; what was just released is known as such by now.
-        known, _ = self.waiting_room.unmanaged()
+        known, _ = self.scheduler.tables.ledger.unmanaged()
         if out_of_time():
             repairs.unmanaged = len(known)
             return repairs
@@ -103,7 +103,7 @@ class Reconcile:
         unmanaged = {arn for arn in suspects if out_of_time() or self._still_runs(arn)}
         repairs.unmanaged = len(unmanaged)
         with suppress(Conflict):
-            self.waiting_room.note_unmanaged(sorted(unmanaged), now)
+            self.scheduler.tables.ledger.note_unmanaged(sorted(unmanaged), now)
         return repairs
 
     def _running(self, looked_at: datetime | None, now: datetime) -> Mapping[str, str]:
@@ -125,7 +125,7 @@ class Reconcile:
             except Exception as error:  # any one execution's trouble is its own
                 repairs.failed[request.request_id] = f"{type(error).__name__}: {error}"
                 with suppress(TrainyardError):
-                    self.waiting_room.heard_of(request, now)
+                    self.scheduler.tables.requests.note_heard(request, now)
 
     def _status(self, request: Request) -> str | Exception:
         assert request.execution_arn is not None, "what runs has an execution"
@@ -152,10 +152,10 @@ class Reconcile:
                 raise settled
             _note(settled, repairs.ended)
         elif _is_late(request, GIVEN_UP, now):
-            self.waiting_room.add_unmanaged(request.execution_arn or "", now)
+            self.scheduler.tables.ledger.add_unmanaged(request.execution_arn or "", now)
             self._release(request, NEVER_ENDED, now, repairs)
         else:
-            self.waiting_room.heard_of(request, now)
+            self.scheduler.tables.requests.note_heard(request, now)
 
     def _release(self, request: Request, reason: str, now: datetime, repairs: Repairs) -> None:
         settled = self.record.release(request, reason, now)

@@ -6,10 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
-from trainyard.application.policies import Policies
 from trainyard.application.ports import (
     Announcements,
-    End,
     ExecutionReport,
     ExecutionReports,
     ParallelMap,
@@ -17,18 +15,8 @@ from trainyard.application.ports import (
     Results,
     Tenants,
 )
-from trainyard.application.records import request_from
-from trainyard.application.store import Key
-from trainyard.application.tenant_records import tenant_from, tenant_key
-from trainyard.application.waiting_room import (
-    LEDGER,
-    Items,
-    Subject,
-    WaitingRoom,
-    end_keys,
-    policy_version,
-    request_key,
-)
+from trainyard.application.scheduling.completion import End, Subject, end_keys
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.executions import ExecutionRecord, is_settled, month_of, priced, total
 from trainyard.domain.failures import cause_of
@@ -39,6 +27,13 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.prices import Prices
 from trainyard.domain.requests import TERMINAL, Outcome, Request, State
 from trainyard.domain.tenants import Tenant
+from trainyard.persistence.items import request_from
+from trainyard.persistence.ledger import LEDGER, policy_version
+from trainyard.persistence.policies import Policies
+from trainyard.persistence.requests import request_key
+from trainyard.persistence.store import Items, Key
+from trainyard.persistence.tenants import tenant_from, tenant_key
+from trainyard.persistence.transactions import read_items
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -94,7 +89,7 @@ class StatusResult:
 class Record:
     policies: Policies
     tenants: Tenants
-    waiting_room: WaitingRoom
+    scheduler: Scheduler
     reports: ExecutionReports
     results: Results
     receipts: Receipts
@@ -108,7 +103,7 @@ class Record:
         An error stands for what must be delivered again. Raises Throttled or OutcomeUnknown when that is all.
         """
         # 1. Whose executions are they, and what do the statuses mean?
-        found = self.waiting_room.read(_keys_of(events))
+        found = read_items(self.scheduler.tables.store, _keys_of(events))
         requests = {item["request_id"]: request_from(item) for k, item in found.items() if _is_request(k) and item}
         results: dict[int, StatusResult | Exception] = {}
         ended: dict[int, _About] = {}
@@ -119,7 +114,7 @@ class Record:
                 ended[number] = _About(seen.request, event, found)
         if ended:
             # 2. What did they do, and what did it cost?
-            policy = self.policies.at(policy_version(found))
+            policy = self.policies.at(policy_version(found[LEDGER]))
             looked = self.parallel_map(
                 lambda about: self._tried(lambda a: self._end(a, now), about), ended.values()
             )
@@ -158,21 +153,23 @@ class Record:
         if not ends:
             return {}
         try:
-            return dict(zip(ends, self.waiting_room.finish(list(ends.values()), policy, now, found), strict=True))
+            return dict(
+                zip(ends, self.scheduler.completer.finish(list(ends.values()), policy, now, found), strict=True)
+            )
         except TrainyardError:
             return {
-                number: self._tried(lambda end: self.waiting_room.finish([end], policy, now)[0], end)
+                number: self._tried(lambda end: self.scheduler.completer.finish([end], policy, now)[0], end)
                 for number, end in ends.items()
             }
 
     def step_reached(self, *, request_id: str, attempt: int, model_package_arn: str) -> bool:
         """Keep what the pipeline's last step alone knows; False when it speaks of another attempt."""
-        request = self.waiting_room.get(request_id)
+        request = self.scheduler.tables.requests.get(request_id)
         tenant = self.tenants.get(request.tenant_id) if request else None
         if request is None or tenant is None:
             return False
         outcome = replace(self._outcome(request, tenant), model_package_arn=model_package_arn)
-        return self.waiting_room.note_outcome(request_id, attempt, outcome)
+        return self.scheduler.tables.requests.note_outcome(request_id, attempt, outcome)
 
     def _look(self, event: StatusEvent, requests: dict[str, Request], now: datetime) -> StatusResult:
         """Return what an event means; FINISHED stands for an end that is still to be written."""
@@ -186,7 +183,7 @@ class Record:
         if state is State.RUNNING and state_for_status(event.previous or "") in TERMINAL:
             if request.state is State.RUNNING and self._is_of(name.attempt, request):
                 return StatusResult(recorded=Recorded.STALE, request=request)  # its end has not been recorded yet
-            self.waiting_room.add_unmanaged(event.execution_arn, now)
+            self.scheduler.tables.ledger.add_unmanaged(event.execution_arn, now)
             return StatusResult(recorded=Recorded.UNMANAGED, request=request)
         if not self._is_of(name.attempt, request):
             return StatusResult(recorded=Recorded.STALE, request=request)
@@ -194,7 +191,7 @@ class Record:
             self._tell(request, now)  # the first telling may have been cut off
             return StatusResult(recorded=Recorded.STALE, request=request)
         if state is State.RUNNING:
-            moved = self.waiting_room.mark_running(request, event.execution_arn, now)
+            moved = self.scheduler.tables.requests.note_running(request, event.execution_arn, now)
             return StatusResult(recorded=Recorded.RUNNING if moved else Recorded.STALE, request=request)
         arn = request.execution_arn or event.execution_arn
         return StatusResult(recorded=Recorded.FINISHED, request=replace(request, execution_arn=arn))
@@ -274,7 +271,7 @@ class Record:
         end = replace(end, state=State.STOPPED if stopped else State.FAILED, reason=reason, passes=False)
         assert end.execution is not None, "it was started"
         end = replace(end, execution=replace(end.execution, state=end.state, reason=reason))
-        if self.waiting_room.finish([end], self.policies.current(), now) != [True]:
+        if self.scheduler.completer.finish([end], self.policies.current(), now) != [True]:
             return StatusResult(recorded=Recorded.STALE, request=request)
         return self._ended(end, {}, now)
 
@@ -284,7 +281,7 @@ class Record:
 
     def _again(self, end: End, policy: Policy, now: datetime) -> StatusResult:
         delay = policy.retries.delay * 2**end.request.failures
-        changed = self.waiting_room.requeue(
+        changed = self.scheduler.completer.requeue(
             end.request,
             policy,
             now,

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
-from trainyard.application.book import Totals
 from trainyard.domain.estimates import error, quantile
 from trainyard.domain.executions import ExecutionRecord, apportioned
 from trainyard.domain.prices import Prices, places_for, rounded
 from trainyard.domain.requests import State
+from trainyard.persistence.book import Totals
 
 GB = 1024**3
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.tenants import Provisioning, Removal, TenantRecords
-from trainyard.application.waiting_room import WaitingRoom
 from trainyard.domain.errors import Conflict, InProgress, Refused
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 
@@ -19,7 +19,7 @@ REMOVAL_MAX = timedelta(minutes=3)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PooledRoles:
     records: TenantRecords
-    waiting_room: WaitingRoom
+    scheduler: Scheduler
     provisioning: Provisioning
     removal: Removal
 
@@ -69,11 +69,11 @@ class PooledRoles:
             return False
         if not self._at_rest(tenant):
             return False
-        last = self.waiting_room.recent_of_tenant(tenant.tenant_id, limit=1)
+        last = self.scheduler.tables.requests.recent_of_tenant(tenant.tenant_id, limit=1)
         return not last or last[0].arrived_at < now - idle_for
 
     def _at_rest(self, tenant: Tenant) -> bool:
-        return self.waiting_room.queue(tenant.tier, tenant.tenant_id).at_rest
+        return self.scheduler.tables.queues.get(tenant.tier, tenant.tenant_id).at_rest
 
     def _remove(self, tenant: Tenant, now: datetime) -> bool:
         """The record is marked first: a request that comes from then on asks for the role, and waits.

@@ -8,11 +8,11 @@ from html import escape
 from math import floor, log10
 from typing import Protocol
 
-from trainyard.application.book import Book
 from trainyard.application.ports import Tenants
 from trainyard.domain.executions import ExecutionRecord, apportioned, days_in, month_begins, month_of, next_month
 from trainyard.domain.prices import places_for, shown
 from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.persistence.book import Book
 
 FOLDER = "reports/_statements"
 """Of the tenant's root; no data set's name begins so."""
@@ -70,14 +70,12 @@ class MonthlyStatements:
         next run begins where this one did.
         """
         month = month_of(month_begins(month_of(now)) - timedelta(days=1))
-        with_change = self.book.with_change("statements") or {}
-        if now.day < DUE_DAY or with_change.get("complete") == month:
+        note = self.book.noted("statements") or {}
+        if now.day < DUE_DAY or note.get("complete") == month:
             return 0
-        same = with_change.get("month") == month
-        after, passed = (
-            (str(with_change.get("after", "")), bool(with_change.get("passed"))) if same else ("", False)
-        )
-        late = [str(name) for name in with_change.get("late", ())] if same else []
+        same = note.get("month") == month
+        after, passed = (str(note.get("after", "")), bool(note.get("passed"))) if same else ("", False)
+        late = [str(name) for name in note.get("late", ())] if same else []
         ids = list(dict.fromkeys(totals.tenant_id for totals in self.book.totals(month)))
         due = late if passed else [tenant_id for tenant_id in ids if tenant_id > after]
         written, failures = 0, [] if passed else late
@@ -94,9 +92,9 @@ class MonthlyStatements:
                 if len(failures) > FAILURES_MAX:
                     raise
             after = tenant_id
-        with_change = {"month": month, "after": after, "late": failures, "passed": True}
+        note = {"month": month, "after": after, "late": failures, "passed": True}
         over = not failures or now.day >= TRIED_UNTIL_DAY
-        self.book.note("statements", with_change | ({"complete": month} if over else {}))
+        self.book.note("statements", note | ({"complete": month} if over else {}))
         return written
 
     def _write(self, tenant_id: str, month: str, now: datetime) -> bool:

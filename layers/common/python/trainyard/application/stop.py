@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from trainyard.application.ports import Announcements, Executions, Receipts, Tenants
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request, State
 
@@ -12,7 +12,7 @@ from trainyard.domain.requests import Request, State
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     tenants: Tenants
-    waiting_room: WaitingRoom
+    scheduler: Scheduler
     executions: Executions
     receipts: Receipts
     announcements: Announcements
@@ -24,11 +24,11 @@ class Stop:
         """
         request = self._get(request_id)
         # 1. Does it wait? Then it is taken back, and the tenant is told.
-        if request.state is State.QUEUED and self.waiting_room.cancel(request, now):
+        if request.state is State.QUEUED and self.scheduler.completer.cancel(request, now):
             return self._tell(replace(request, state=State.CANCELLED, finished_at=now), now)
         # 2. Does it hold a slot? Then that it is to stop is kept with it, whatever ends it before SageMaker does.
         request = self._get(request_id)
-        if not self.waiting_room.ask_to_stop(request, now):
+        if not self.scheduler.tables.requests.ask_to_stop(request, now):
             raise Refused(f"request {request_id} is {request.state} already: there is nothing to stop")
         # 3. Does it run, perhaps since a moment ago? Then SageMaker is asked; the end comes as an event. What is
         # just being started is stopped by the sweeper.
@@ -38,7 +38,7 @@ class Stop:
         return request
 
     def _get(self, request_id: str) -> Request:
-        request = self.waiting_room.get(request_id)
+        request = self.scheduler.tables.requests.get(request_id)
         if request is None:
             raise Refused(f"there is no request {request_id!r}; `trainyard requests TENANT` shows them")
         return request

@@ -11,12 +11,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
-from trainyard.application.policies import Policies
-from trainyard.application.waiting_room import WaitingRoom
+from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import InProgress, Refused
 from trainyard.domain.names import tenant_id_objection
 from trainyard.domain.policy import Policy, Storage, TierPolicy
 from trainyard.domain.tenants import Change, Operation, RoleState, Tenant, TenantState, TrainingSettings
+from trainyard.persistence.policies import Policies
 
 BUCKET_NAME_LENGTH_MAX = 63
 ROLE_NAME_LENGTH_MAX = 64
@@ -201,7 +201,7 @@ class TenantChanges:
 
     records: TenantRecords
     policies: Policies
-    waiting_room: WaitingRoom
+    scheduler: Scheduler
     runs: Runs
     announcements: TenantAnnouncements
     names: Names

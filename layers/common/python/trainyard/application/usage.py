@@ -14,9 +14,9 @@ from decimal import Decimal
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, Protocol
 
-from trainyard.application.book import Book
 from trainyard.domain.executions import ExecutionRecord, StepRecord, month_begins, next_month
 from trainyard.domain.prices import rounded
+from trainyard.persistence.book import Book
 
 COLUMNS = (
     "BillingAccountId",
@@ -96,8 +96,8 @@ class Usage:
         Idempotent: a day's file is written again as it was. A day is over a while after midnight, when indexes
         show all of it.
         """
-        with_change = self.book.with_change("export")
-        day = date.fromisoformat(with_change["until"]) + timedelta(days=1) if with_change else _yesterday(now)
+        note = self.book.noted("export")
+        day = date.fromisoformat(note["until"]) + timedelta(days=1) if note else _yesterday(now)
         written: list[str] = []
         while day <= _yesterday(now) and len(written) < DAYS_AT_ONCE:
             written.append(self.export(day.isoformat()))

@@ -5,7 +5,8 @@ QUEUED ──► ADMITTED ──► RUNNING ──► SUCCEEDED | FAILED | STOPP
 (REJECTED at arrival)
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -40,6 +41,15 @@ HOLDING = frozenset({State.ADMITTED, State.RUNNING})
 
 TERMINAL = frozenset(State) - HOLDING - {State.QUEUED}
 """The states that never change again (invariant I4)."""
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.ADMITTED, State.SUPERSEDED, State.CANCELLED}),
+    State.ADMITTED: frozenset({State.RUNNING, State.QUEUED, State.SUCCEEDED, State.FAILED, State.STOPPED}),
+    State.RUNNING: frozenset({State.QUEUED, State.SUCCEEDED, State.FAILED, State.STOPPED}),
+} | {state: frozenset() for state in TERMINAL}
+"""State → the states into which a request may come from it. An admitted request may end before its start is known:
+its execution can be over by then, or can be refused. A new one begins as QUEUED, as SUPERSEDED where a newer
+upload waits already, or as REJECTED."""
 
 PROGRESS = {State.QUEUED: 0, State.ADMITTED: 1, State.RUNNING: 2} | dict.fromkeys(TERMINAL, 3)
 """How far along a state is; within one attempt a report of less never replaces a report of more."""
@@ -136,7 +146,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """The wish to train one model on one data set of one tenant."""
+    """A training of one model on one data set of one tenant, from its arrival to its end."""
 
     request_id: str
     tenant_id: str
@@ -220,9 +230,43 @@ class Outcome:
     """
 
 
-def with_change(request: Request, state: State, at: datetime, cause: str = "") -> tuple[StateChange, ...]:
+ATTEMPT_FIELDS = (
+    "admitted_at",
+    "started_at",
+    "ends_by",
+    "claimed_at",
+    "heard_at",
+    "execution_arn",
+    "reserved_usd",
+    "runtime_max_seconds",
+    "charge",
+)
+"""What belongs to one attempt, and goes back to its default when the request waits again."""
+
+
+def moved(request: Request, to: State, at: datetime, cause: str = "") -> Request:
+    """Return the request in another state, with the change in its history; one that ends gets the time of its end.
+
+    One that waits again loses what belonged to its last attempt.
+    """
+    check_transition(request.state, to)
+    request = replace(request, state=to, history=_with_change(request, StateChange(at, to, cause)))
+    if to in TERMINAL:
+        return replace(request, finished_at=at)
+    if to is State.QUEUED:
+        defaults = {field.name: field.default for field in fields(Request) if field.name in ATTEMPT_FIELDS}
+        return replace(request, **defaults)  # type: ignore[arg-type]
+    return request
+
+
+def check_transition(before: State, after: State) -> None:
+    """Assert that a request may come from one state into another."""
+    assert after in TRANSITIONS[before], f"no request goes from {before} to {after}"
+
+
+def _with_change(request: Request, change: StateChange) -> tuple[StateChange, ...]:
     """Return the life of a request with one more state; the middle of a long one is left out."""
-    history = (*request.history, StateChange(at, state, cause))
+    history = (*request.history, change)
     if len(history) <= HISTORY_BEGIN + HISTORY_END:
         return history
     return history[:HISTORY_BEGIN] + history[-HISTORY_END:]

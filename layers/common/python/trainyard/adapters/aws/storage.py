@@ -11,7 +11,6 @@ from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.application.records import stamp
 from trainyard.domain.arrivals import INCOMING, is_data, is_marker
 from trainyard.domain.errors import (
     Conflict,
@@ -27,6 +26,7 @@ from trainyard.domain.parameters import Locations
 from trainyard.domain.receipts import progress_of, receipt_of
 from trainyard.domain.requests import Content, Outcome, Request
 from trainyard.domain.tenants import Tenant, TrainOn
+from trainyard.persistence.items import stamp
 
 _ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
 COPY_BYTES_MAX = 5 * 1024**3

@@ -9,7 +9,8 @@ from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
-from trainyard.application.store import (
+from trainyard.domain.errors import Throttled
+from trainyard.persistence.store import (
     ACTIONS_MAX,
     Absent,
     AtLeast,
@@ -27,7 +28,6 @@ from trainyard.application.store import (
     Update,
     Write,
 )
-from trainyard.domain.errors import Throttled
 
 _serializer = TypeSerializer()
 _deserializer = TypeDeserializer()

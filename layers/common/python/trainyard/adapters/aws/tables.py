@@ -9,11 +9,11 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.items import Item, deserialized, serialized
 from trainyard.adapters.aws.store import DynamoStore, rest
-from trainyard.application.store import READ_AT_ONCE, Key
-from trainyard.application.tenant_records import tenant_from, tenant_item
-from trainyard.application.waiting_room import BELL
 from trainyard.domain.errors import Conflict
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
+from trainyard.persistence.ledger import BELL
+from trainyard.persistence.store import READ_AT_ONCE, Key
+from trainyard.persistence.tenants import tenant_from, tenant_item
 
 
 class DynamoTenants:

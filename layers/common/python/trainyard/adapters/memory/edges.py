@@ -8,12 +8,12 @@ from typing import Any
 
 from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.ports import ExecutionReport
-from trainyard.application.tenant_records import tenant_item, tenant_key
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.receipts import progress_of, receipt_of
 from trainyard.domain.requests import Content, Outcome, Request, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TrainOn
+from trainyard.persistence.tenants import tenant_item, tenant_key
 
 
 class MemoryTenants:

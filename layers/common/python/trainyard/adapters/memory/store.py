@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from trainyard.application.store import (
+from trainyard.domain.errors import Conflict
+from trainyard.persistence.store import (
     ACTIONS_MAX,
     DIGITS_MAX,
     EXPONENT_MAX,
@@ -37,7 +38,6 @@ from trainyard.application.store import (
     applied,
     bytes_of,
 )
-from trainyard.domain.errors import Conflict
 
 KEY_BYTES_MAX, SORT_BYTES_MAX = 2048, 1024
 """Of a partition key and of a sort key (DynamoDB developer guide, "Service quotas")."""

@@ -23,6 +23,20 @@ class Key:
     values: tuple[tuple[str, str], ...]
     """Attribute and value of each part."""
 
+    @property
+    def pk(self) -> str:
+        """Return the value of the partition key."""
+        return self.values[0][1]
+
+    @property
+    def sk(self) -> str:
+        """Return the value of the sort key; an item without one has no such."""
+        return self.values[1][1]
+
+
+Items = dict[Key, Item | None]
+"""What was read of some keys: None where there is no such item."""
+
 
 @dataclass(frozen=True, slots=True)
 class Is:

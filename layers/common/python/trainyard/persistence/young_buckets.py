@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from trainyard.application.records import stamp, unstamp
-from trainyard.application.store import Absent, IsOr, Item, Key, Store, Update, listed
+from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.store import Absent, IsOr, Item, Key, Store, Update, listed
 
 YOUNG = "young"
 """The partition of the notes in the scheduler's table."""

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from trainyard.application.store import Item
 from trainyard.domain.queues import ProfileQueue, QueueEntry, TenantQueue
 from trainyard.domain.requests import (
     Basis,
@@ -19,6 +18,7 @@ from trainyard.domain.requests import (
     State,
     StateChange,
 )
+from trainyard.persistence.store import Item
 
 
 def stamp(when: datetime) -> str:

@@ -4,8 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from trainyard.application.records import stamp, unstamp
-from trainyard.application.store import Item, Key
 from trainyard.domain.tenants import (
     Change,
     Operation,
@@ -16,6 +14,8 @@ from trainyard.domain.tenants import (
     TrainingSettings,
     TrainOn,
 )
+from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.store import Item, Key
 
 
 def tenant_key(tenant_id: str) -> Key:

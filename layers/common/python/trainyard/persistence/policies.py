@@ -7,11 +7,11 @@ from datetime import datetime
 from itertools import islice
 from typing import Protocol
 
-from trainyard.application.records import stamp, unstamp
-from trainyard.application.store import Absent, Is, Item, Key, Put, Store, Update, listed
-from trainyard.application.waiting_room import LEDGER
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Policy, tier_slots
+from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.ledger import LEDGER, name_policy
+from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store, listed
 
 IN_FORCE = Key("scheduler", (("pk", "policy"), ("sk", "policy")))
 KEPT = Key("scheduler", (("pk", "policy-values"), ("sk", "values")))
@@ -123,7 +123,7 @@ class Policies:
                 [
                     Put(IN_FORCE, item, overtaken),
                     Put(_history_key(policy.version), item, (Absent("pk"),)),
-                    Update(LEDGER, set={"policy_version": policy.version}, add={"admission_version": 1}),
+                    name_policy(policy.version),
                 ]
             )
         except Conflict as conflict:

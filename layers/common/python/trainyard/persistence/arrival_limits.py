@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from trainyard.application.store import AtMost, Key, Store, Update
-from trainyard.application.young_buckets import note_young
 from trainyard.domain.errors import Conflict
+from trainyard.persistence.store import AtMost, Key, Store, Update
+from trainyard.persistence.young_buckets import note_young
 
 KEPT_FOR = timedelta(hours=2)
 TRIES_MAX = 4

@@ -19,8 +19,6 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from trainyard.application.records import stamp, unstamp
-from trainyard.application.store import Absent, Delete, Is, Item, Key, Put, Store, Update, Write, listed
 from trainyard.domain.estimates import PastRun, remembered
 from trainyard.domain.executions import (
     ExecutionRecord,
@@ -33,6 +31,8 @@ from trainyard.domain.executions import (
 from trainyard.domain.hourly_spend import HourlySpend, booked, is_unusual
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import State
+from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.store import Absent, Delete, Is, Item, Key, Put, Store, Update, Write, listed
 
 BOOKS_BEGIN = "2026-01"
 """Before this month there was no book."""
@@ -326,7 +326,7 @@ class Book:
         """Keep something that the book's keepers must remember, under a name."""
         self.store.transact([Put(note_key(name), dict(values))])
 
-    def with_change(self, name: str) -> Item | None:
+    def noted(self, name: str) -> Item | None:
         (item,) = self.store.get(note_key(name))
         return item
 

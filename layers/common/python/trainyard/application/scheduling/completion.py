@@ -1,0 +1,390 @@
+"""Completion: attempts end, their slots and money come back, and what ran is booked, in one transaction."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+
+from trainyard.application.scheduling.enlistment import Enlister
+from trainyard.application.scheduling.merging import supersede, with_estimate
+from trainyard.domain.budgets import level
+from trainyard.domain.errors import Conflict
+from trainyard.domain.executions import ExecutionRecord
+from trainyard.domain.policy import Policy
+from trainyard.domain.queues import TenantQueue, entry_of, joined, released
+from trainyard.domain.requests import HOLDING, TERMINAL, Outcome, Request, State, moved
+from trainyard.persistence.book import (
+    booking_keys,
+    bookings,
+    budget_entry,
+    correction,
+    pace_key,
+    past_from,
+    past_key,
+)
+from trainyard.persistence.items import entry_from, outcome_values, queue_from, request_from
+from trainyard.persistence.ledger import book_correction, give_units_back
+from trainyard.persistence.requests import request_key, unclaimed_since
+from trainyard.persistence.store import ACTIONS_MAX, Absent, Is, Items, Key, Write, fits_one_transaction
+from trainyard.persistence.tables import Tables
+from trainyard.persistence.tenant_queues import delete_entry, entry_key, put_entry, queue_in, queue_key, refile
+from trainyard.persistence.transactions import UnitOfWork
+
+ENDS_MAX = 24
+"""Of one transaction: each touches its request, its execution, its month and its past; a tenant's queue and pace
+come once for all of its ends, the ledger once. Fewer where that is more than a transaction takes."""
+
+ACTIONS_PER_END, ACTIONS_PER_TENANT = 4, 3
+"""Items that an end touches, and its tenant's queue and pace, where transactions are packed."""
+
+STOP_ASKED = "it was asked to stop"
+
+
+class _TooMany(Exception):
+    """More ends than one transaction takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose an execution is, as its description says; only where to look, as the request alone is believed."""
+
+    tier: str
+    tenant_id: str
+    data_set: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.tier} {self.tenant_id} {self.data_set}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Subject | None":
+        parts = text.split(" ")
+        return cls(*parts) if len(parts) == 3 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How an attempt ended."""
+
+    request: Request
+    """As it was read: its attempt names the one that ended."""
+    state: State
+    reason: str | None = None
+    outcome: Outcome = field(default_factory=Outcome)
+    execution: ExecutionRecord | None = None
+    """What ran, and what it cost; None when nothing was started."""
+    passes: bool = False
+    """It failed for a cause that passes, and may be tried again."""
+    by_start: bool = False
+    """It could not even be started; void once it runs, or another has taken the start over since it was read."""
+
+
+def end_keys(about: Request | Subject) -> tuple[Key, ...]:
+    """Return what `finish` must read for an end, its request aside."""
+    tenant_id = about.tenant_id
+    return (queue_key(about.tier, tenant_id), past_key(tenant_id, about.data_set), pace_key(tenant_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completer:
+    """The transactions that end attempts, put requests back, take them back, and correct what was booked."""
+
+    tables: Tables
+
+    # --- ends -----------------------------------------------------------------------------------------------
+
+    def finish(self, ends: Sequence[End], policy: Policy, now: datetime, items: Items | None = None) -> list[bool]:
+        """End attempts and release their slots, a transaction for some at a time; each wakes the dispatcher.
+
+        False for each that had ended before. `items` is what was read of them already (`end_keys`).
+        """
+        order = sorted(range(len(ends)), key=lambda n: (ends[n].request.tier, ends[n].request.tenant_id))
+        ended: dict[int, bool] = {}
+        for part in _packed(order, ends):
+            some = [ends[number] for number in part]
+            ended |= dict(zip(part, self._finish_part(some, policy, now, items), strict=True))
+        return [ended[number] for number in range(len(ends))]
+
+    def _finish_part(
+        self, ends: Sequence[End], policy: Policy, now: datetime, items: Items | None = None
+    ) -> list[bool]:
+        try:
+            return self.tables.transactions.run(
+                lambda unit: self._finish(unit, ends), now, policy=policy, items=items
+            )
+        except _TooMany:
+            half = (len(ends) + 1) // 2
+            return self._finish_part(ends[:half], policy, now) + self._finish_part(ends[half:], policy, now)
+
+    def _finish(self, unit: UnitOfWork, ends: Sequence[End]) -> list[bool]:
+        """End those attempts that still hold their slots; of two ends of one attempt the first counts."""
+        current = {
+            item["request_id"]: request_from(item)
+            for item in unit.read(*(request_key(end.request.request_id) for end in ends))
+            if item
+        }
+        ending: dict[str, End] = {}
+        for end in ends:
+            request = current.get(end.request.request_id)
+            if request is not None and request.state in HOLDING and _is_of_attempt(end, request):
+                ending.setdefault(request.request_id, end)
+        if ending:
+            for request_id, end in ending.items():
+                unit.write(self._end_request(end, current[request_id], unit.now))
+            executions = {name: end.execution for name, end in ending.items() if end.execution is not None}
+            self._release(unit, [current[request_id] for request_id in ending], executions)
+            if len(ends) > 1 and not fits_one_transaction(unit.writes):
+                raise _TooMany
+        return [ending.get(end.request.request_id) is end for end in ends]
+
+    def _end_request(self, end: End, request: Request, now: datetime) -> Write:
+        attributes = outcome_values(end.outcome)
+        attributes |= {"reason": end.reason} if end.reason else {}
+        arn = end.request.execution_arn or request.execution_arn
+        attributes |= {"execution_arn": arn} if arn else {}
+        return self.tables.requests.move(
+            request.request_id,
+            request.state,
+            end.state,
+            now,
+            tier=request.tier,
+            cause=end.reason or "",
+            set=attributes,
+            when=(Is("attempt", request.attempt), unclaimed_since(request)),
+        )
+
+    def _release(
+        self, unit: UnitOfWork, requests: Sequence[Request], executions: Mapping[str, ExecutionRecord]
+    ) -> None:
+        """Give back what requests hold, and book their executions (request id → execution)."""
+        owners = list(dict.fromkeys((request.tier, request.tenant_id) for request in requests))
+        unit.read(*(queue_key(*owner) for owner in owners), *booking_keys(executions.values()))
+        spent = {request.request_id: spent_usd(executions.get(request.request_id)) for request in requests}
+        something_waits = False
+        queues: list[Write] = []
+        for owner in owners:
+            before = after = queue_in(unit.items[queue_key(*owner)], *owner)
+            for request in requests:
+                if (request.tier, request.tenant_id) == owner:
+                    after = _released(after, request, spent[request.request_id], unit)
+            after, warnings = _with_warning(before, after, unit)
+            queues += [*refile(before, after, unit.now), *warnings]
+            something_waits = something_waits or bool(after.profiles)
+        ended = [(request, spent[request.request_id]) for request in requests]
+        unit.write(give_units_back(ended, unit.policy, something_waits=something_waits))
+        unit.write(*queues, *self._bookings(unit, list(executions.values())))
+
+    def _bookings(self, unit: UnitOfWork, executions: Sequence[ExecutionRecord]) -> list[Write]:
+        return bookings(executions, unit.items, unit.now, self.tables.requests.expiry(unit.now))
+
+    # --- back to the queue ----------------------------------------------------------------------------------
+
+    def requeue(
+        self,
+        request: Request,
+        policy: Policy,
+        now: datetime,
+        *,
+        due_at: datetime,
+        reason: str,
+        data_bytes: int | None = None,
+        execution: ExecutionRecord | None = None,
+        by_start: bool = False,
+        failed: bool = False,
+    ) -> list[Request]:
+        """Put a request that holds a slot back, release the slot and book its execution, if there was one; nothing
+        when the attempt is over. One that somebody has asked to stop is STOPPED instead.
+
+        With `by_start`, nothing either when it runs, or another has taken the start over since it was read.
+        `failed` counts as a failure. `data_bytes` is its size where that was not known before.
+
+        If another upload took its data set's place meanwhile, the newer of the two keeps it, and the other is
+        SUPERSEDED. Returns the requests that changed, as they are now.
+        """
+
+        def waiting_again(current: Request) -> Request:
+            queued = moved(current, State.QUEUED, now, reason)
+            queued = replace(queued, due_at=due_at, reason=reason, failures=current.failures + failed)
+            tier = policy.tier(current.tier)
+            if data_bytes is None:
+                return queued
+            profile = str(policy.profile_for(tier, current.algorithm, data_bytes)) if tier else queued.profile
+            return replace(queued, data_bytes=data_bytes, profile=profile)
+
+        return self.tables.transactions.run(
+            lambda unit: self._requeue(unit, request, execution, waiting_again, by_start), now, policy=policy
+        )
+
+    def _requeue(
+        self,
+        unit: UnitOfWork,
+        request: Request,
+        execution: ExecutionRecord | None,
+        waiting_again: Callable[[Request], Request],
+        by_start: bool,
+    ) -> list[Request]:
+        # 1. Only the attempt that was read is put back, and only if nobody wants it stopped.
+        current = self.tables.requests.get(request.request_id)
+        if current is None or current.state not in HOLDING or current.attempt != request.attempt:
+            return []
+        if by_start and not _same_start(request, current):
+            return []
+        if current.stop_asked_at is not None:
+            return self._stop(unit, current, execution)
+        # 2. Read its queue, its place there, and what an execution is booked on.
+        executions = [] if execution is None else [execution]
+        slot, past = queue_key(current.tier, current.tenant_id), past_key(current.tenant_id, current.data_set)
+        entry, queue, *_ = unit.read(entry_key(current), slot, past, *booking_keys(executions))
+        queued = with_estimate(waiting_again(current), past_from(unit.items[past]), unit.policy)
+        before = queue_in(queue, current.tier, current.tenant_id)
+        # 3. Give back its slot and its money, and book what ran.
+        spent = spent_usd(execution)
+        after, warnings = _with_warning(before, _released(before, current, spent, unit), unit)
+        unit.write(give_units_back([(current, spent)], unit.policy, something_waits=True))
+        # 4. Its place is free, or the newer of two uploads gets it.
+        still = (
+            Is("state", current.state.value),
+            Is("attempt", current.attempt),
+            unclaimed_since(current),
+            Absent("stop_asked_at"),
+        )
+        put = self.tables.requests.put
+        waiting = Enlister(tables=self.tables).waiting_in(entry, current.request_id)
+        if waiting is None:
+            unit.write(put(queued, *still), put_entry(queued, replaces=None))
+            unit.write(*refile(before, joined(after, entry_of(queued)), unit.now))
+            changed = [queued]
+        else:
+            winner, loser = supersede(queued, waiting, unit.policy, unit.now)
+            winner = replace(winner, due_at=max(queued.due_at, waiting.due_at))
+            winner = with_estimate(winner, past_from(unit.items[past]), unit.policy)
+            ours, theirs = (winner, loser) if winner.request_id == current.request_id else (loser, winner)
+            unit.write(put(ours, *still), put(theirs, Is("state", State.QUEUED.value)))
+            unit.write(put_entry(winner, replaces=waiting.request_id))
+            after = joined(self.tables.queues.without(after, entry_of(waiting)), entry_of(winner))
+            unit.write(*refile(before, after, unit.now))
+            changed = [winner, loser] if ours is winner else [ours]
+        unit.write(*warnings, *self._bookings(unit, executions))
+        return changed
+
+    def _stop(self, unit: UnitOfWork, request: Request, execution: ExecutionRecord | None) -> list[Request]:
+        """End an attempt that somebody has asked to stop, and that would otherwise be tried again."""
+        ran = replace(execution, state=State.STOPPED) if execution else None
+        end = End(request=request, state=State.STOPPED, reason=STOP_ASKED, execution=ran)
+        if self._finish(unit, [end]) != [True]:
+            return []
+        return [replace(request, state=State.STOPPED, reason=STOP_ASKED, finished_at=unit.now)]
+
+    # --- taken back, and corrected --------------------------------------------------------------------------
+
+    def cancel(self, request: Request, now: datetime, *, reason: str | None = None) -> bool:
+        """Take a QUEUED request back; False when it does not wait any more."""
+        return self.tables.transactions.run(lambda unit: self._cancel(unit, request, reason), now)
+
+    def _cancel(self, unit: UnitOfWork, request: Request, reason: str | None) -> bool:
+        entry, queue_read = unit.read(entry_key(request), queue_key(request.tier, request.tenant_id))
+        if entry is None or entry["request_id"] != request.request_id:
+            return False
+        queue, waiting = queue_in(queue_read, request.tier, request.tenant_id), entry_from(entry)
+        unit.write(
+            self.tables.requests.move(
+                request.request_id,
+                State.QUEUED,
+                State.CANCELLED,
+                unit.now,
+                tier=request.tier,
+                cause=reason or "",
+                set={"reason": reason} if reason else {},
+            ),
+            delete_entry(queue, waiting),
+            *refile(queue, self.tables.queues.without(queue, waiting), unit.now),
+        )
+        return True
+
+    def correct(self, before: ExecutionRecord, after: ExecutionRecord, policy: Policy, now: datetime) -> None:
+        """Correct the record of an execution, and every account on which it was booked.
+
+        Its tenant may have moved since. Raises Conflict when it has been corrected meanwhile.
+        """
+        self.tables.transactions.once(lambda unit: self._correct(unit, before, after), now, policy=policy)
+
+    def _correct(self, unit: UnitOfWork, before: ExecutionRecord, after: ExecutionRecord) -> None:
+        tiers = dict.fromkeys([before.tier, *(tier.name for tier in unit.policy.tiers)])
+        queues = [queue_key(tier, before.tenant_id) for tier in tiers]
+        unit.read(*queues, *booking_keys([after]))
+        ended_at = max(before.recorded_at, before.ended_at)
+        unit.write(*correction(before, after, unit.items, unit.now, self.tables.requests.expiry(ended_at)))
+        request = self.tables.requests.get(before.request_id)
+        if request is not None and request.attempt == after.attempt and request.state in TERMINAL:
+            outcome = Outcome(cost_usd=str(after.cost_usd), cost_unknown=after.unknown)
+            same = (Is("attempt", after.attempt), Is("state", request.state.value))
+            unit.write(self.tables.requests.set_outcome(request.request_id, outcome, *same))
+        change = after.charged_usd - before.charged_usd
+        if change:
+            unit.write(book_correction(before.month, before.tier, change, unit.policy))
+            of_tenant = [queue_from(item) for key in queues if (item := unit.items[key]) is not None]
+            queue = next((queue for queue in of_tenant if queue.month == before.month), None)
+            if queue is not None:
+                spent = replace(queue, spent_usd=queue.spent_usd + change)
+                changed, warnings = _with_warning(queue, spent, unit)
+                unit.write(*refile(queue, changed, unit.now), *warnings)
+
+
+def spent_usd(execution: ExecutionRecord | None) -> Decimal:
+    """Return what an attempt takes of its budgets: nothing when nothing was started."""
+    return Decimal(0) if execution is None else execution.charged_usd
+
+
+def _packed(order: Sequence[int], ends: Sequence[End]) -> Iterator[list[int]]:
+    """Yield positions of ends that are expected to fit one transaction each."""
+    part: list[int] = []
+    actions = 1  # the ledger
+    for number in order:
+        tenant_id = ends[number].request.tenant_id
+        first = not part or ends[part[-1]].request.tenant_id != tenant_id
+        needed = ACTIONS_PER_END + (ACTIONS_PER_TENANT if first else 0)
+        if part and (actions + needed > ACTIONS_MAX or len(part) == ENDS_MAX):
+            yield part
+            part, actions, needed = [], 1, ACTIONS_PER_END + ACTIONS_PER_TENANT
+        part.append(number)
+        actions += needed
+    if part:
+        yield part
+
+
+def _is_of_attempt(end: End, current: Request) -> bool:
+    """Tell whether an end is that of the attempt that holds the slot."""
+    return end.request.attempt == current.attempt and (not end.by_start or _same_start(end.request, current))
+
+
+def _same_start(read: Request, current: Request) -> bool:
+    """Tell whether an attempt still does not run, and nobody has taken its start over since it was read."""
+    return current.state is State.ADMITTED and current.claimed_at == read.claimed_at
+
+
+def _released(queue: TenantQueue, request: Request, cost: Decimal, unit: UnitOfWork) -> TenantQueue:
+    if request.request_id not in queue.holders:
+        raise Conflict("another end of the request was recorded between the reads")
+    weight = unit.policy.tenant(request.tenant_id).weight
+    return released(queue, request, unit.now, weight=weight, cost=cost)
+
+
+def _with_warning(before: TenantQueue, after: TenantQueue, unit: UnitOfWork) -> tuple[TenantQueue, list[Write]]:
+    """Return the queue, and an outbox entry if its spending has reached a threshold that was not told yet.
+
+    Only who books spending looks: others may not write the outbox. A threshold is told again when spending reaches
+    it anew, because the budget was raised meanwhile.
+    """
+    policy = unit.policy
+    budget = policy.tenant(after.tenant_id).budget
+    if budget is None or not after.month or (after.month, after.spent_usd) == (before.month, before.spent_usd):
+        return after, []
+    reached = level(after.spent_usd, budget, policy.thresholds)
+    told = after.warned
+    if before.month == after.month:  # the budget may have been raised since
+        told = min(told, level(before.spent_usd, budget, policy.thresholds))
+    if reached <= told:
+        return after, []
+    values = {"spent_usd": after.spent_usd, "budget_usd": budget.limit_usd}
+    entry = budget_entry(after.tenant_id, after.tier, after.month, reached, values, unit.now)
+    return replace(after, warned=reached), [entry]

@@ -1,0 +1,361 @@
+"""Enlistment: a submission joins its tenant's queue, or is merged with the waiting request of its data set."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from trainyard.application.scheduling.merging import supersede, with_estimate
+from trainyard.domain.errors import Conflict, TrainyardError
+from trainyard.domain.newest import Wait, uploads_of, wait_after
+from trainyard.domain.policy import Policy, TierPolicy
+from trainyard.domain.queues import TenantQueue, entry_of, joined, lifted
+from trainyard.domain.requests import Request, State, StateChange, Submission
+from trainyard.persistence.book import past_from, past_key
+from trainyard.persistence.items import request_from
+from trainyard.persistence.ledger import LEDGER, ledger_from, ring
+from trainyard.persistence.requests import request_key
+from trainyard.persistence.store import (
+    ACTIONS_MAX,
+    TRANSACTION_BYTES_MAX,
+    Absent,
+    Is,
+    Item,
+    Items,
+    Key,
+    bytes_of,
+    fits_one_transaction,
+)
+from trainyard.persistence.tables import Tables
+from trainyard.persistence.tenant_queues import entry_key, put_entry, queue_in, queue_key, refile
+from trainyard.persistence.tenants import tenant_key
+from trainyard.persistence.transactions import UnitOfWork, read_items
+
+TRIES_TOGETHER = 2
+"""Further tries of a batch that another transaction was in the way of, before each goes by itself."""
+
+ENLISTED_BYTES = 16 * 1024
+"""About what one more submission adds to a transaction: its request, its entry, and its part of its queue."""
+
+
+class Enlistment(StrEnum):
+    """What enlisting did."""
+
+    QUEUED = "QUEUED"
+    """It waits in its tenant queue."""
+    REPLACED = "REPLACED"
+    """It waits in the place of an older upload of its data set."""
+    OUTDATED = "OUTDATED"
+    """A newer upload of its data set waits already; it is superseded."""
+    DUPLICATE = "DUPLICATE"
+    """It was enlisted before; nothing changed."""
+    REFUSED = "REFUSED"
+    """Its tenant has gone or moved since it was accepted; its record says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enlisted:
+    kind: Enlistment
+    request: Request
+    superseded: Request | None = None
+    """The request whose place was taken."""
+    waiting: Request | None = None
+    """Of a merge: the request that waits now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnlistCommand:
+    """A submission that is to be enlisted, and from when on it may go."""
+
+    submission: Submission
+    not_before: datetime
+
+    @property
+    def queue_key(self) -> Key:
+        return queue_key(self.submission.tier, self.submission.tenant_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enlister:
+    """The transactions that enlist."""
+
+    tables: Tables
+
+    def enlist(
+        self, submission: Submission, policy: Policy, now: datetime, *, not_before: datetime | None = None
+    ) -> Enlisted:
+        """Queue the submission, or merge it with a waiting one of its data set. Idempotent.
+
+        It is due `not_before` a time at which what it needs will be there. Raises Conflict when it must be
+        delivered again.
+        """
+        command = EnlistCommand(submission=submission, not_before=not_before or now)
+        return self.tables.transactions.run(lambda unit: self._enlist(unit, command), now, policy=policy)
+
+    def enlist_all(
+        self, commands: Sequence[EnlistCommand], items: Items, policy: Policy, now: datetime
+    ) -> tuple[list[Enlisted | TrainyardError], bool]:
+        """Enlist submissions, in as few transactions as they fit; `items` is what `read_for` read.
+
+        They are taken for new, and the only ones of their data sets, until a transaction says that they are not.
+        Returns what became of each, an error where it must be delivered again, and whether the bell was rung.
+        """
+        done: dict[int, Enlisted | TrainyardError] = {}
+        parts = list(_packed(commands, _only_ones(commands, items, policy), items, policy))
+        rung = False
+        for part in parts:
+            last = part is parts[-1] and sum(map(len, parts)) == len(commands)
+            rung = self._enlist_part(part, commands, done, items, policy, now, ring_after=last)
+        for number, command in enumerate(commands):
+            if number not in done:
+                try:
+                    submission = command.submission
+                    done[number] = self.enlist(submission, policy, now, not_before=command.not_before)
+                    rung = False  # a ring before it does not name it
+                except TrainyardError as error:
+                    done[number] = error
+        return [done[number] for number in range(len(commands))], rung
+
+    def read_for(self, submissions: Sequence[Submission]) -> Items:
+        """Read what enlisting needs: ledger, tenants, their queues, and the past runs of the data sets."""
+        keys = [LEDGER]
+        for submission in submissions:
+            keys += [
+                tenant_key(submission.tenant_id),
+                queue_key(submission.tier, submission.tenant_id),
+                past_key(submission.tenant_id, submission.data_set),
+            ]
+        return read_items(self.tables.store, keys)
+
+    # --- several together -----------------------------------------------------------------------------------
+
+    def _enlist_part(
+        self,
+        part: Sequence[int],
+        commands: Sequence[EnlistCommand],
+        done: dict[int, Enlisted | TrainyardError],
+        items: Items,
+        policy: Policy,
+        now: datetime,
+        *,
+        ring_after: bool,
+    ) -> bool:
+        """Enlist some of the commands in one transaction, without those that it says are not new; add to `done`
+        what became of them. Returns whether the bell was rung, which is done in the last transaction of all."""
+        remaining, tries = list(part), 0
+        while remaining:
+            some = [commands[number] for number in remaining]
+            before = [enlisted.request for enlisted in done.values() if isinstance(enlisted, Enlisted)]
+            ring_for = before if ring_after and len(remaining) == len(part) else None
+            try:
+                together, rung = self.tables.transactions.once(
+                    lambda unit, some=some, ring_for=ring_for: self._enlist_new(unit, some, ring_for),  # type: ignore[misc]
+                    now,
+                    policy=policy,
+                    items=items,
+                )
+                done |= dict(zip(remaining, together, strict=True))
+                return rung
+            except Conflict as conflict:
+                if not conflict.failed and tries < TRIES_TOGETHER:  # another transaction is under way
+                    tries += 1
+                    self.tables.transactions.backoff(tries)
+                    continue
+                not_new = _failed_commands(conflict, len(remaining))
+                if not_new is None:
+                    return False  # somebody else's change: each goes by itself, as it is now
+                remaining = [number for at, number in enumerate(remaining) if at not in not_new]
+            except TrainyardError as error:
+                done |= dict.fromkeys(remaining, error)
+                return False
+        return False
+
+    def _enlist_new(
+        self, unit: UnitOfWork, commands: Sequence[EnlistCommand], ring_for: Sequence[Request] | None
+    ) -> tuple[list[Enlisted], bool]:
+        """Enlist new requests. With `ring_for`, which may be empty, the bell is rung if any of them is due, or any
+        of those in `ring_for`, which were enlisted before.
+
+        The first writes are two for each command, in their order: `_failed_commands` relies on it.
+        """
+        ledger = ledger_from(unit.items[LEDGER])
+        before: dict[Key, TenantQueue] = {}
+        after: dict[Key, TenantQueue] = {}
+        requests: list[Request] = []
+        for command in commands:
+            submission, key = command.submission, command.queue_key
+            tier = _tier_of(submission, unit.policy)
+            if key not in before:
+                before[key] = queue_in(unit.items[key], submission.tier, submission.tenant_id)
+                after[key] = _back_from_rest(before[key], ledger.virtual_time_by_tier.get(tier.name, 0), tier)
+            request = _request_of(command, None, unit)
+            after[key] = joined(after[key], entry_of(request))
+            requests.append(request)
+            unit.write(self.tables.requests.put(request, Absent("request_id")), put_entry(request, replaces=None))
+        for key, queue in after.items():
+            unit.write(*refile(before[key], queue, unit.now))
+        ring_all = [*(ring_for or ()), *requests]
+        rings = ring_for is not None and any(request.due_at <= unit.now for request in ring_all)
+        if rings:
+            unit.write(ring(ring_all))
+        if not fits_one_transaction(unit.writes):
+            raise Conflict("more than a transaction takes")
+        return [Enlisted(kind=Enlistment.QUEUED, request=request) for request in requests], rings
+
+    # --- one by itself --------------------------------------------------------------------------------------
+
+    def _enlist(self, unit: UnitOfWork, command: EnlistCommand) -> Enlisted:
+        submission = command.submission
+        tier = unit.policy.tier(submission.tier)
+        if tier is None:
+            raise Conflict(f"the policy has no tier {submission.tier!r} now")
+        past = past_key(submission.tenant_id, submission.data_set)
+        request_item, entry, queue_read, ledger, _ = unit.read(
+            request_key(submission.request_id), entry_key(submission), command.queue_key, LEDGER, past
+        )
+        if request_item is not None:
+            return self._duplicate(request_from(request_item))
+        queue = queue_in(queue_read, submission.tier, submission.tenant_id)
+        waiting = self.waiting_in(entry, submission.request_id)
+        queue = _back_from_rest(queue, ledger_from(ledger).virtual_time_by_tier.get(tier.name, 0), tier)
+        request = _request_of(command, waiting, unit)
+        if waiting is not None:
+            return self._merge(unit, request, waiting, queue)
+        unit.write(
+            self.tables.requests.put(request, Absent("request_id")),
+            put_entry(request, replaces=None),
+            *refile(queue, joined(queue, entry_of(request)), unit.now),
+        )
+        return Enlisted(kind=Enlistment.QUEUED, request=request)
+
+    def _duplicate(self, known: Request) -> Enlisted:
+        older = self.tables.requests.get(known.supersedes) if known.supersedes else None
+        return Enlisted(kind=Enlistment.DUPLICATE, request=known, superseded=older)
+
+    def waiting_in(self, entry: Item | None, comer: str) -> Request | None:
+        """Return the request that waits in an entry which another (`comer`) is to take.
+
+        Raises Conflict when it has just left it, or when the comer has it: a message that was delivered twice, or
+        an end, is handled beside this.
+        """
+        if entry is None:
+            return None
+        if entry["request_id"] == comer:
+            raise Conflict("the request has come to its place meanwhile")
+        waiting = self.tables.requests.get(entry["request_id"])
+        if waiting is None or waiting.state is not State.QUEUED:
+            raise Conflict("the place changed hands while it was read")
+        return waiting
+
+    def _merge(self, unit: UnitOfWork, request: Request, waiting: Request, queue: TenantQueue) -> Enlisted:
+        """Let the newer of two uploads of a data set keep the place; the other is superseded by it."""
+        past = past_from(unit.items[past_key(request.tenant_id, request.data_set)])
+        winner, loser = supersede(request, waiting, unit.policy, unit.now)
+        winner = with_estimate(winner, past, unit.policy)
+        takes_over = winner.request_id == request.request_id
+        put = self.tables.requests.put
+        queue_after = joined(self.tables.queues.without(queue, entry_of(waiting)), entry_of(winner))
+        unit.write(
+            put(winner if takes_over else loser, Absent("request_id")),
+            put(loser if takes_over else winner, Is("state", State.QUEUED.value)),
+            put_entry(winner, replaces=waiting.request_id),
+            *refile(queue, queue_after, unit.now),
+        )
+        return Enlisted(
+            kind=Enlistment.REPLACED if takes_over else Enlistment.OUTDATED,
+            request=winner if takes_over else loser,
+            superseded=loser if takes_over else None,
+            waiting=winner,
+        )
+
+
+def _only_ones(commands: Sequence[EnlistCommand], items: Items, policy: Policy) -> list[int]:
+    """Return the positions of those that can be new, and the only ones of their data sets."""
+    taken: set[Key] = set()
+    numbers: list[int] = []
+    for number, command in enumerate(commands):
+        keys = {request_key(command.submission.request_id), entry_key(command.submission)}
+        read = command.queue_key in items  # its tenant may be in another tier by now
+        if read and not taken & keys and policy.tier(command.submission.tier) is not None:
+            numbers.append(number)
+        taken |= keys
+    return numbers
+
+
+def _failed_commands(conflict: Conflict, count: int) -> set[int] | None:
+    """Return which of `count` commands were not new, by their positions; None where something else was in the
+    way."""
+    if not conflict.failed or any(number >= 2 * count for number in conflict.failed):
+        return None
+    return {number // 2 for number in conflict.failed}
+
+
+def _packed(
+    commands: Sequence[EnlistCommand], numbers: Sequence[int], items: Items, policy: Policy
+) -> Iterator[list[int]]:
+    """Yield positions of commands that fit one transaction each; a tenant's together where they do."""
+    part: list[int] = []
+    profiles: dict[Key, set[str]] = {}
+    counted: dict[Key, int] = {}
+    """Queue → the items of it that the part writes."""
+    actions, size = 1, 0  # the bell
+    base = {key: bytes_of(item) for key, item in items.items() if item and "profiles" in item}
+    for number in sorted(numbers, key=lambda number: commands[number].queue_key.values):
+        submission, key = commands[number].submission, commands[number].queue_key
+        of_queue = profiles.setdefault(key, set((items[key] or {}).get("profiles", ())))
+        tier, size_bytes = _tier_of(submission, policy), submission.content.size_bytes
+        of_queue.add(str(policy.profile_for(tier, submission.algorithm, size_bytes)))
+        more = len(of_queue) - counted.get(key, 0)
+        needed, taken = 2 + more, ENLISTED_BYTES + more * base.get(key, 0)
+        if part and (actions + needed > ACTIONS_MAX or size + taken > TRANSACTION_BYTES_MAX):
+            yield part
+            part, actions, size, counted = [], 1, 0, {}
+            needed, taken = 2 + len(of_queue), ENLISTED_BYTES + len(of_queue) * base.get(key, 0)
+        part.append(number)
+        actions += needed
+        size += taken
+        counted[key] = len(of_queue)
+    if part:
+        yield part
+
+
+def _tier_of(submission: Submission, policy: Policy) -> TierPolicy:
+    tier = policy.tier(submission.tier)
+    assert tier is not None, "a submission of an unknown tier is not enlisted"
+    return tier
+
+
+def _back_from_rest(queue: TenantQueue, virtual_time: int, tier: TierPolicy) -> TenantQueue:
+    """Return a queue to which something comes; one in which nothing waited or ran keeps a bounded credit."""
+    return lifted(queue, virtual_time, tier.credit) if queue.at_rest else queue
+
+
+def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWork) -> Request:
+    """Return what a submission becomes that joins its queue now, another of its data set waiting or none."""
+    submission, policy, now = command.submission, unit.policy, unit.now
+    wait = wait_after(
+        now,
+        quiet_period=policy.quiet_period,
+        delay_max=policy.delay_max,
+        waiting=Wait(waiting.arrived_at, waiting.due_at) if waiting else None,
+    )
+    size = submission.content.size_bytes
+    tier = _tier_of(submission, policy)
+    request = Request(
+        request_id=submission.request_id,
+        tenant_id=submission.tenant_id,
+        tier=submission.tier,
+        data_set=submission.data_set,
+        content=submission.content,
+        cause=submission.cause,
+        state=State.QUEUED,
+        arrived_at=wait.arrived_at,
+        due_at=max(wait.due_at, command.not_before),
+        alone=submission.alone,
+        uploads=uploads_of(submission.content),
+        data_bytes=size,
+        algorithm=submission.algorithm,
+        profile=str(policy.profile_for(tier, submission.algorithm, size)),
+        history=(StateChange(now, State.QUEUED, submission.cause.value),),
+    )
+    return with_estimate(request, past_from(unit.items[past_key(request.tenant_id, request.data_set)]), policy)

@@ -1,0 +1,45 @@
+"""Merging: of two requests for a data set one waits, and trains on the newest of all that was uploaded."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from trainyard.domain.estimates import PastRun, estimate
+from trainyard.domain.newest import merged, newest
+from trainyard.domain.policy import Policy, ResourceProfile
+from trainyard.domain.requests import Request, State, moved
+
+
+def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -> tuple[Request, Request]:
+    """Return winner and loser of two requests of a data set: one that comes, and the one that waits.
+
+    The winner trains on the newest of all uploads merged into either, and takes the earlier place in the queue.
+    """
+    uploads = merged(waiting.uploads, comer.uploads)
+    content, before = newest(uploads), newest(waiting.uploads)
+    ours = newest(comer.uploads)
+    comes = content.key == ours.key and (content == ours or before.key != content.key)
+    winner, loser = (comer, waiting) if comes else (waiting, comer)
+    size = content.size_bytes if content != winner.content or not winner.profile else winner.data_bytes
+    tier = policy.tier(winner.tier)
+    profile = str(policy.profile_for(tier, winner.algorithm, size)) if tier else winner.profile
+    winner = replace(
+        winner,
+        content=content,
+        uploads=uploads,
+        arrived_at=min(comer.arrived_at, waiting.arrived_at),
+        due_at=comer.due_at,
+        data_bytes=size,
+        profile=winner.profile if size == winner.data_bytes and winner.profile else profile,
+        supersedes=loser.request_id if comes else winner.supersedes,
+    )
+    loser = moved(loser, State.SUPERSEDED, now, f"by {winner.request_id}")
+    return winner, replace(loser, superseded_by=winner.request_id)
+
+
+def with_estimate(request: Request, past: tuple[PastRun, ...], policy: Policy) -> Request:
+    """Return a request with what its run is expected to take and to cost, by the past runs of its data set."""
+    tier = policy.tier(request.tier)
+    if tier is None or not request.profile:
+        return request
+    profile = ResourceProfile.parse(request.profile)
+    return replace(request, expected=estimate(past, request.data_bytes, tier, profile, policy.prices))
