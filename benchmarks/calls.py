@@ -21,11 +21,11 @@ from benchmarks.compare import Load, policy
 from benchmarks.designs.ours import DEFAULTS, PRICES, report_of, tenant_named
 from local.cloud import Cloud
 from simulation.flow import Job, submission_of
+from testing import memory_ports
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
-from trainyard.adapters.memory import edges
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.enlist import Enlist
 from trainyard.application.ports import ExecutionReport
@@ -105,22 +105,22 @@ class Service:
         self.bell = ParallelMap(scheduler_table="scheduler", bell_queue_url=self.bells)
         room = Scheduler.over(self.store, retention=timedelta(days=30), backoff=lambda _: None)
         tenants = DynamoTenants(tenants_table="tenants")
-        self.executions = edges.MemoryExecutions()
+        self.executions = memory_ports.MemoryExecutions()
         self.reports = Reports(datetime.now(UTC))
         shared: dict[str, Any] = {
             "policies": Policies(store=self.store, deployed="", parse=lambda *_: limits, running_max=10**6),
             "tenants": _Counted(tenants, "tenants", self.apart),
             "scheduler": room,
-            "receipts": _Counted(edges.MemoryReceipts(), "receipts", self.apart),
-            "announcements": _Counted(edges.MemoryAnnouncements(), "announcements", self.apart),
+            "receipts": _Counted(memory_ports.MemoryReceipts(), "receipts", self.apart),
+            "announcements": _Counted(memory_ports.MemoryAnnouncements(), "announcements", self.apart),
             "bell": self.bell,
         }
         without_bell = {name: part for name, part in shared.items() if name != "bell"}
-        self.enlist = Enlist(roles=edges.MemoryRoles(), **shared)
-        data_sets = _Counted(edges.MemoryDataSets(), "manifests", self.apart)
+        self.enlist = Enlist(roles=memory_ports.MemoryRoles(), **shared)
+        data_sets = _Counted(memory_ports.MemoryDataSets(), "manifests", self.apart)
         self.dispatch = Dispatch(data_sets=data_sets, executions=self.executions, defaults=DEFAULTS, **shared)
         reports = _Counted(self.reports, "cost look-ups", self.apart)
-        results = _Counted(edges.MemoryResults(), "results", self.apart)
+        results = _Counted(memory_ports.MemoryResults(), "results", self.apart)
         self.record = Record(reports=reports, results=results, prices=PRICES, **without_bell)
 
     def submit(self, submissions: list[Submission]) -> None:

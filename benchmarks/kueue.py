@@ -27,8 +27,8 @@ from typing import Any
 
 from benchmarks.designs.ours import CHOICE, DEFAULTS, tenant_named
 from simulation.flow import Job, submission_of
-from trainyard.adapters.memory import edges
-from trainyard.adapters.memory.store import MemoryStore
+from testing import memory_ports
+from testing.memory_store import MemoryStore
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.enlist import Enlist
 from trainyard.application.scheduling.completion import End
@@ -93,20 +93,22 @@ class Service:
         self.limits = _policy()
         self.room = Scheduler.over(self.store, retention=timedelta(days=1), backoff=lambda _: time.sleep(0.01))
         tiers = {f"q{n}-{kind}": f"q{n}" for n in range(QUEUES) for kind in CLASSES}
-        known = edges.MemoryTenants(*(tenant_named(*one) for one in tiers.items()), store=memory)
+        known = memory_ports.MemoryTenants(*(tenant_named(*one) for one in tiers.items()), store=memory)
         shared: dict[str, Any] = {
             "policies": Policies(
                 store=self.store, deployed="", parse=lambda *_: self.limits, running_max=QUEUES * QUOTA
             ),
             "tenants": known,
             "scheduler": self.room,
-            "receipts": edges.MemoryReceipts(),
-            "announcements": edges.MemoryAnnouncements(),
+            "receipts": memory_ports.MemoryReceipts(),
+            "announcements": memory_ports.MemoryAnnouncements(),
             "bell": self,
         }
         itself: Any = self  # it starts, and does nothing else that executions do
-        self.enlist = Enlist(roles=edges.MemoryRoles(), **shared)
-        self.dispatch = Dispatch(data_sets=edges.MemoryDataSets(), executions=itself, defaults=DEFAULTS, **shared)
+        self.enlist = Enlist(roles=memory_ports.MemoryRoles(), **shared)
+        self.dispatch = Dispatch(
+            data_sets=memory_ports.MemoryDataSets(), executions=itself, defaults=DEFAULTS, **shared
+        )
         self.woken, self.over = threading.Event(), threading.Event()
         self.rings: list[BellRing] = []
         self.arrived: SimpleQueue[Submission] = SimpleQueue()

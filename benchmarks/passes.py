@@ -15,8 +15,8 @@ from typing import Any
 
 from benchmarks.designs.ours import CHOICE, DEFAULTS, tenant_named
 from simulation.flow import Job, submission_of
-from trainyard.adapters.memory import edges
-from trainyard.adapters.memory.store import MemoryStore
+from testing import memory_ports
+from testing.memory_store import MemoryStore
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.enlistment import EnlistCommand
@@ -95,13 +95,13 @@ def _measured(waiting: int, tenants: int, trials: int) -> Pass:
     names = {name: tenant_named(name, "basic") for name in ("t0",)}
     dispatch = Dispatch(
         policies=Policies(store=counting, deployed="", parse=lambda *_: limits, running_max=SLOTS),
-        tenants=edges.MemoryTenants(*names.values(), store=store),
+        tenants=memory_ports.MemoryTenants(*names.values(), store=store),
         scheduler=room,
-        data_sets=edges.MemoryDataSets(),
-        executions=edges.MemoryExecutions(),
-        receipts=edges.MemoryReceipts(),
-        announcements=edges.MemoryAnnouncements(),
-        bell=edges.MemoryBell(),
+        data_sets=memory_ports.MemoryDataSets(),
+        executions=memory_ports.MemoryExecutions(),
+        receipts=memory_ports.MemoryReceipts(),
+        announcements=memory_ports.MemoryAnnouncements(),
+        bell=memory_ports.MemoryBell(),
         defaults=DEFAULTS,
     )
     dispatch.run_pass(NOW, sweep=False)  # all slots are taken
@@ -143,7 +143,7 @@ def filled(store: MemoryStore, limits: Policy, waiting: int, tenants: int) -> No
     room = Scheduler.over(store, retention=timedelta(days=1), backoff=lambda _: None)
     each = waiting // tenants
     submissions = [submission_of(Job(number, 0.0, "t0", "basic", 60.0), NOW) for number in range(1, each + 1)]
-    edges.MemoryTenants(tenant_named("t0", "basic"), store=store)
+    memory_ports.MemoryTenants(tenant_named("t0", "basic"), store=store)
     wishes = [EnlistCommand(submission=one, not_before=NOW) for one in submissions]
     room.enlister.enlist_all(wishes, room.enlister.read_for(submissions), limits, NOW)
     models = [(key, item) for key, item in store.items.items() if key != BELL]

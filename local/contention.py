@@ -21,12 +21,12 @@ from typing import Any
 from rich.console import Console
 
 from local.cloud import Cloud
+from testing import memory_ports
 from tests.build import PRICES, choice, policies, policy, submission, tenant, tier
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore, rest
 from trainyard.adapters.aws.tables import DynamoTenants
-from trainyard.adapters.memory import edges
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.reconcile import Reconcile
 from trainyard.application.record import Record, StatusEvent
@@ -114,7 +114,7 @@ class Contest:
         self.began = time.monotonic()
         self.executions = Executions(Random(7))  # noqa: S311 - a load, no secret
         self.room = Scheduler.over(store, retention=timedelta(days=1), backoff=rest)
-        bell: Any = edges.MemoryBell()
+        bell: Any = memory_ports.MemoryBell()
         book = policies(store, limits)
         tiers = {f"t{n}": "basic" if n % 2 else "premium" for n in range(TENANTS)}
         self.tenants = [tenant(name, tier=tier_name) for name, tier_name in tiers.items()]
@@ -125,17 +125,19 @@ class Contest:
             "policies": book,
             "tenants": tenants,
             "scheduler": self.room,
-            "receipts": edges.MemoryReceipts(),
-            "announcements": edges.MemoryAnnouncements(),
+            "receipts": memory_ports.MemoryReceipts(),
+            "announcements": memory_ports.MemoryAnnouncements(),
         }
         self.dispatch = Dispatch(
-            data_sets=edges.MemoryDataSets(),
+            data_sets=memory_ports.MemoryDataSets(),
             executions=self.executions,
             bell=bell,
             defaults=DEFAULTS,
             **shared,
         )
-        self.record = Record(reports=edges.MemoryReports(), results=edges.MemoryResults(), prices=PRICES, **shared)
+        self.record = Record(
+            reports=memory_ports.MemoryReports(), results=memory_ports.MemoryResults(), prices=PRICES, **shared
+        )
         self.reconcile = Reconcile(
             policies=book, scheduler=self.room, executions=self.executions, record=self.record
         )

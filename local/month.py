@@ -36,9 +36,9 @@ from local.cloud import Cloud
 from local.deploy import deploy
 from local.recomputed import executions_of, millionths, recomputed
 from local.sagemaker.generated import HANGS
+from testing.memory_store import MemoryStore
 from trainyard import bootstrap
 from trainyard.adapters.aws import clients
-from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.record import executed
 from trainyard.application.reports import estimate_errors

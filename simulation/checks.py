@@ -10,7 +10,7 @@ from math import floor
 from typing import Any
 
 from simulation.cloud import SageMaker, SimulatedJob, used
-from trainyard.adapters.memory.store import MemoryStore
+from testing.memory_store import MemoryStore
 from trainyard.domain.admission import Ledger
 from trainyard.domain.budgets import Account, reservation
 from trainyard.domain.executions import month_of

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import count
 
 from simulation.clock import BEGIN
-from trainyard.adapters.memory.store import MemoryStore
+from testing.memory_store import MemoryStore
 from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.admission import Plan, decide

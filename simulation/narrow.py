@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from trainyard.adapters.memory import store as memory
+from testing import memory_store as memory
 from trainyard.application import dispatch
 from trainyard.application.dispatch import PassRecord
 from trainyard.application.scheduling import admission, completion, enlistment

@@ -15,7 +15,7 @@ from simulation.cloud import Execution, Queue, SageMaker, SimulatedJob
 from simulation.narrow import narrow_limits
 from simulation.scenario import PRICES, Scenario
 from simulation.trouble import Crash, Trouble, Troubled
-from trainyard.adapters.memory.edges import (
+from testing.memory_ports import (
     MemoryAnnouncements,
     MemoryReceipts,
     MemoryRefusedUploads,
@@ -23,7 +23,7 @@ from trainyard.adapters.memory.edges import (
     MemoryRoles,
     MemoryTenants,
 )
-from trainyard.adapters.memory.store import MemoryStore
+from testing.memory_store import MemoryStore
 from trainyard.application.dispatch import Dispatch, PassRecord, PassReport
 from trainyard.application.enlist import Enlist
 from trainyard.application.intake import Arrival, Intake, Verdict

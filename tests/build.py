@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from trainyard.adapters.memory.store import MemoryStore
+from testing.memory_store import MemoryStore
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.executions import ExecutionRecord, JobFacts, StepFacts, StepRecord

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.harness import Execution, Harness, Message, Queue
 from simulation.flow import Job, submission_of
-from trainyard.adapters.aws.queues import SqsRedelivery
-from trainyard.adapters.memory.edges import (
+from testing.memory_ports import (
     MemoryAnnouncements,
     MemoryDataSets,
     MemoryReceipts,
@@ -22,7 +21,8 @@ from trainyard.adapters.memory.edges import (
     MemoryRoles,
     MemoryTenants,
 )
-from trainyard.adapters.memory.store import INDEXES, KEYS_ONLY, MemoryStore
+from testing.memory_store import INDEXES, KEYS_ONLY, MemoryStore
+from trainyard.adapters.aws.queues import SqsRedelivery
 from trainyard.application.dispatch import Dispatch
 from trainyard.application.enlist import Enlist
 from trainyard.application.ports import ExecutionReport

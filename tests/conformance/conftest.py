@@ -9,10 +9,10 @@ import pytest
 from moto import mock_aws
 
 from local.cloud import Cloud
+from testing.memory_store import MemoryStore
 from tests.tables import create_tables, without_cloud
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore
-from trainyard.adapters.memory.store import MemoryStore
 from trainyard.persistence.store import Store
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from testing.memory_store import MemoryStore
 from tests.build import NOW, after
-from trainyard.adapters.memory.store import MemoryStore
 from trainyard.persistence.items import stamp
 from trainyard.persistence.store import Item, Key, Put, Store, listed
 

@@ -16,6 +16,7 @@ from moto import mock_aws
 from simulation.clock import Agenda
 from simulation.cloud import RECEIVES_MAX, Queue, SageMaker
 from simulation.trouble import Trouble
+from testing import memory_ports
 from tests.build import DEFAULTS, NOW, content, policy, request, submission, tenant, tier
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
@@ -23,7 +24,6 @@ from trainyard.adapters.aws.queues import SqsTierQueues
 from trainyard.adapters.aws.sagemaker import SageMakerExecutions
 from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
 from trainyard.adapters.aws.tables import DynamoTenants
-from trainyard.adapters.memory import edges
 from trainyard.contracts.messages import parse_training_request
 from trainyard.domain.errors import Conflict, Refused, StartInvalid
 from trainyard.domain.parameters import pipeline_parameters
@@ -75,7 +75,7 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 def test_of_a_record_the_role_changes_alone_and_only_where_nobody_has_changed_it(place: Place) -> None:
     records: Any = (
-        edges.MemoryTenants() if place.in_memory else DynamoTenants(tenants_table=f"{place.name}-tenants")
+        memory_ports.MemoryTenants() if place.in_memory else DynamoTenants(tenants_table=f"{place.name}-tenants")
     )
     before = records.put(tenant("roled", bucket="pool", root="roled/"))
     now = NOW
@@ -92,7 +92,7 @@ def test_of_a_record_the_role_changes_alone_and_only_where_nobody_has_changed_it
 def test_a_tenant_is_found_by_its_bucket_or_its_prefix_and_by_nothing_else(place: Place) -> None:
     silo, pooled = tenant(bucket=place.bucket), tenant("acme10", bucket="pool", root="acme10/")
     records: Any = (
-        edges.MemoryTenants() if place.in_memory else DynamoTenants(tenants_table=f"{place.name}-tenants")
+        memory_ports.MemoryTenants() if place.in_memory else DynamoTenants(tenants_table=f"{place.name}-tenants")
     )
     silo, pooled = records.put(silo), records.put(pooled)
     with pytest.raises(Conflict):
@@ -122,7 +122,7 @@ def test_a_tenant_is_found_by_its_bucket_or_its_prefix_and_by_nothing_else(place
 
 def test_a_receipt_never_goes_back(place: Place) -> None:
     owner = tenant(bucket=place.bucket)
-    receipts: Any = edges.MemoryReceipts() if place.in_memory else S3Receipts()
+    receipts: Any = memory_ports.MemoryReceipts() if place.in_memory else S3Receipts()
     if not place.in_memory:
         place.client("s3").create_bucket(Bucket=place.bucket)
 
@@ -148,7 +148,7 @@ def test_a_receipt_never_goes_back(place: Place) -> None:
 def test_a_data_set_is_its_newest_object_or_everything_below_it(place: Place) -> None:
     newest, whole = tenant(bucket=place.bucket), tenant(bucket=place.bucket)
     whole.data_sets["churn"] = _whole(whole)
-    data_sets: Any = edges.MemoryDataSets() if place.in_memory else S3DataSets()
+    data_sets: Any = memory_ports.MemoryDataSets() if place.in_memory else S3DataSets()
     keys = ["incoming/churn/a.csv", "incoming/churn/b.csv"]
     if place.in_memory:
         data_sets.objects["acme", "churn"] = [content(key, size_bytes=5, bucket=place.bucket) for key in keys]
@@ -174,7 +174,7 @@ def _whole(owner: Any) -> Any:
 
 def test_more_submissions_than_a_batch_holds_all_arrive_at_the_queue_of_their_tier(place: Place) -> None:
     sent = [submission(n, tier="basic" if n % 2 else "premium", alone=n == 3) for n in range(1, 24)]
-    queues: Any = edges.MemoryTierQueues() if place.in_memory else SqsTierQueues(prefix=f"{place.name}-")
+    queues: Any = memory_ports.MemoryTierQueues() if place.in_memory else SqsTierQueues(prefix=f"{place.name}-")
     urls: list[str] = []
     if not place.in_memory:
         urls = [
@@ -252,7 +252,7 @@ def executions(
 ) -> Iterator[tuple[Any, Callable[[], datetime]]]:
     """Yield an adapter of Executions, and its clock."""
     if request.param == "memory":
-        yield edges.MemoryExecutions(), lambda: NOW
+        yield memory_ports.MemoryExecutions(), lambda: NOW
     elif request.param == "simulation":
         agenda = Agenda()
         trouble = Trouble(agenda, Random(1), share=0.0, active=False)

@@ -9,7 +9,7 @@ from benchmarks import compare, passes, report
 from benchmarks.designs.ours import Metered
 from benchmarks.harness import CALM, TROUBLED, Crash, Faults, Harness
 from simulation.flow import Job
-from trainyard.adapters.memory.store import MemoryStore
+from testing.memory_store import MemoryStore
 from trainyard.domain.errors import OutcomeUnknown, Throttled
 from trainyard.persistence.store import Key, Put, Update, Write
 

@@ -13,6 +13,8 @@ from typing import IO, Any
 
 import pytest
 
+from testing.memory_ports import MemoryAnnouncements, MemoryReports, MemoryTenants
+from testing.memory_store import MemoryStore
 from tests.build import (
     NOW,
     PRICES,
@@ -31,8 +33,6 @@ from tests.build import (
     tier,
 )
 from tests.build import scheduler as room_over
-from trainyard.adapters.memory.edges import MemoryAnnouncements, MemoryReports, MemoryTenants
-from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.cost_tags import COST_TAGS, TagActivation, TagsRefused, TagState, payers_command
 from trainyard.application.metering import Answer, Metering, MeterRecord, licence_given
 from trainyard.application.outbox import GIVEN_UP, OutboxRelay

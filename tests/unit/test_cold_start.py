@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from testing.memory_store import MemoryStore
 from tests.build import NOW
-from trainyard.adapters.memory.store import MemoryStore
 from trainyard.contracts import policy_form
 from trainyard.contracts.policy_file import PolicyFile, parse_policy
 from trainyard.contracts.policy_form import DEPLOYED, CheckedValues

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from testing.memory_store import MemoryStore
 from tests.build import NOW, after, execution, hard, policies, policy, scheduler, submission, tier
 from tests.conformance.test_waiting_room import LIMITS, Room, enlist_all
-from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.enlistment import Enlistment
 from trainyard.domain.errors import Conflict

@@ -14,13 +14,13 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from testing import memory_ports as memory
 from tests.build import NOW, PRICES, after, policies, policy, scheduler, step, submission, tenant, tier
 from tests.tables import create_tables
 from tests.unit.test_use_cases import World
 from trainyard.adapters.aws import storage
 from trainyard.adapters.aws.storage import S3Results
 from trainyard.adapters.aws.store import DynamoStore, deserialized
-from trainyard.adapters.memory import edges as memory
 from trainyard.application import reconcile
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.record import Record, Recorded, StatusEvent, StatusResult

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from testing.memory_store import MemoryStore
 from tests.build import after, execution, policies, policy, scheduler, submission, tier
-from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application.explain import CURES, Explain, Explanation
 from trainyard.application.scheduling.completion import End
 from trainyard.domain.admission import Reason, decide

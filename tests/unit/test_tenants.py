@@ -9,15 +9,15 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.build import NOW, after, content, policies, policy, request, scheduler, submission, tier
-from trainyard.adapters.memory.edges import (
+from testing.memory_ports import (
     MemoryBell,
     MemoryDataSets,
     MemoryExecutions,
     MemoryTenants,
     MemoryTierQueues,
 )
-from trainyard.adapters.memory.store import MemoryStore
+from testing.memory_store import MemoryStore
+from tests.build import NOW, after, content, policies, policy, request, scheduler, submission, tier
 from trainyard.application.leaving import Leaving
 from trainyard.application.moving import Moving
 from trainyard.application.onboarding import Onboarding

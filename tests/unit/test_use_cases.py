@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from testing import memory_ports as memory
+from testing.memory_store import MemoryStore
 from tests.build import (
     ACCOUNT,
     DEFAULTS,
@@ -25,8 +27,6 @@ from tests.build import (
     tenant,
     tier,
 )
-from trainyard.adapters.memory import edges as memory
-from trainyard.adapters.memory.store import MemoryStore
 from trainyard.application import reconcile
 from trainyard.application.dispatch import Dispatch, PassRecord, Started
 from trainyard.application.enlist import Enlist

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from trainyard.adapters.memory.store import MemoryStore
+from testing.memory_store import MemoryStore
 from trainyard.application.ports import ExecutionReport
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Conflict, Refused

@@ -1,1 +1,0 @@
-"""The ports without AWS, for tests and simulation; never kinder than the real ones."""
