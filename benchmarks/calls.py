@@ -26,10 +26,10 @@ from tests.tables import create_tables
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
-from trainyard.application.dispatch import Dispatch
-from trainyard.application.enlist import Enlist
 from trainyard.application.ports import ExecutionReport
-from trainyard.application.record import Record, StatusEvent
+from trainyard.application.scheduling.dispatch import Dispatch
+from trainyard.application.scheduling.enlist import Enlist
+from trainyard.application.scheduling.record import Record, StatusEvent
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.names import display_name
 from trainyard.domain.requests import Submission

@@ -55,7 +55,7 @@ except Exception as error:
 services = sorted(set(asked))
 """
 BUILT = """
-from trainyard import bootstrap
+from trainyard.entrypoints import bootstrap
 from trainyard.adapters.aws.clients import client
 bootstrap.{part}()
 for service in {services}: client(service)

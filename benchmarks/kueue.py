@@ -29,9 +29,9 @@ from benchmarks.designs.ours import CHOICE, DEFAULTS, tenant_named
 from simulation.flow import Job, submission_of
 from testing import memory_ports
 from testing.memory_store import MemoryStore
-from trainyard.application.dispatch import Dispatch
-from trainyard.application.enlist import Enlist
 from trainyard.application.scheduling.completion import End
+from trainyard.application.scheduling.dispatch import Dispatch
+from trainyard.application.scheduling.enlist import Enlist
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Conflict
 from trainyard.domain.policy import Policy, TenantPolicy, TierPolicy

@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks.compare import USD
 from benchmarks.designs.ours import tenant_named
 from testing.memory_store import MemoryStore
-from trainyard.application.lost_uploads import TENANTS_A_RUN, LostUploads
+from trainyard.application.scheduling.lost_uploads import TENANTS_A_RUN, LostUploads
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.requests import Content
 from trainyard.domain.tenants import Tenant

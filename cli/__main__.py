@@ -14,7 +14,7 @@ from cli import algorithms, costs, dlq, halt, models, prices, requests, service,
 from cli.deployment import Deployment
 from cli.show import Answer, show
 from cli.text import say
-from trainyard.application.reports import By
+from trainyard.application.billing.reports import By
 from trainyard.domain.errors import TrainyardError
 from trainyard.domain.requests import State
 

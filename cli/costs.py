@@ -11,9 +11,9 @@ from typing import Any
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.adapters.aws.billing import billed_by_tenant
-from trainyard.application.cost_tags import COST_TAGS, TagState, payers_command
-from trainyard.application.explain import BudgetAccount
-from trainyard.application.reports import By, CostRow, cost_report, differences, estimate_errors
+from trainyard.application.billing.cost_tags import COST_TAGS, TagState, payers_command
+from trainyard.application.billing.reports import By, CostRow, cost_report, differences, estimate_errors
+from trainyard.application.scheduling.explain import BudgetAccount
 from trainyard.contracts.shipped_prices import prices_of
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord, days_in, month_begins, month_of, next_month

@@ -13,9 +13,9 @@ from trainyard.adapters.aws.sagemaker import SageMakerExecutions
 from trainyard.adapters.aws.storage import S3Receipts
 from trainyard.adapters.aws.store import DynamoStore, rest
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
-from trainyard.application.explain import Explain
+from trainyard.application.scheduling.explain import Explain
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.application.stop import Stop
+from trainyard.application.scheduling.stop import Stop
 from trainyard.contracts.decisions import decode_pass
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.contracts.policy_form import DEPLOYED

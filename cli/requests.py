@@ -9,7 +9,7 @@ from typing import Any
 
 from cli.deployment import Deployment
 from cli.show import Answer
-from trainyard.application.explain import BudgetAccount
+from trainyard.application.scheduling.explain import BudgetAccount
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord
 from trainyard.domain.prices import shown

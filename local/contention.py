@@ -27,9 +27,9 @@ from tests.tables import create_tables
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore, rest
 from trainyard.adapters.aws.tables import DynamoTenants
-from trainyard.application.dispatch import Dispatch
-from trainyard.application.reconcile import Reconcile
-from trainyard.application.record import Record, StatusEvent
+from trainyard.application.scheduling.dispatch import Dispatch
+from trainyard.application.scheduling.reconcile import Reconcile
+from trainyard.application.scheduling.record import Record, StatusEvent
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import TrainyardError
 from trainyard.domain.parameters import Defaults

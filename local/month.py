@@ -37,18 +37,18 @@ from local.deploy import deploy
 from local.recomputed import executions_of, millionths, recomputed
 from local.sagemaker.generated import HANGS
 from testing.memory_store import MemoryStore
-from trainyard import bootstrap
 from trainyard.adapters.aws import clients
+from trainyard.application.billing.reports import estimate_errors
 from trainyard.application.ports import ExecutionReport
-from trainyard.application.record import executed
-from trainyard.application.reports import estimate_errors
 from trainyard.application.scheduling.completion import End
+from trainyard.application.scheduling.record import executed
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import ExecutionRecord, StepFacts, month_of
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
+from trainyard.entrypoints import bootstrap
 from trainyard.persistence.items import stamp
 from trainyard.persistence.requests import request_key
 from trainyard.persistence.store import Is, Item, Update, Write
@@ -181,7 +181,7 @@ def _await_enlisted(harness: Deployment, tenants: list[str], count: int) -> None
 def _settle(harness: Deployment, outputs: dict[str, str], cloud: Cloud, month: Month) -> None:
     """Wait until nothing moves: stop what hangs, find what no event told, take back what no budget allows."""
     with _function_environment(cloud, outputs["ReconcilerFunction"]):
-        reconcile, owed = bootstrap.reconcile(), bootstrap.owed()
+        reconcile, relay = bootstrap.reconcile(), bootstrap.outbox_relay()
     limit, quiet = time.monotonic() + SETTLE_SECONDS, 0
     while quiet < 3 and time.monotonic() < limit:
         time.sleep(0.5)
@@ -194,7 +194,7 @@ def _settle(harness: Deployment, outputs: dict[str, str], cloud: Cloud, month: M
             _age(harness, request)
         # As the timer does, but at once: what runs was made minutes older.
         month.missed += len(reconcile.run(datetime.now(UTC)).ended)
-        month.corrected += len(owed.pay(datetime.now(UTC)).corrected)
+        month.corrected += len(relay.relay(datetime.now(UTC)).corrected)
         waiting = room.tables.requests.active(State.QUEUED)
         budgeted = [r for r in waiting if r.tenant_id == "tenant0"]
         quiet = (
@@ -254,7 +254,7 @@ def _function_environment(cloud: Cloud, function: str) -> Any:
     before = dict(os.environ)
     found = cloud.client("lambda").get_function_configuration(FunctionName=function)
     os.environ |= found["Environment"]["Variables"]
-    for built in (bootstrap.reconcile, bootstrap.record, bootstrap.owed):
+    for built in (bootstrap.reconcile, bootstrap.record, bootstrap.outbox_relay):
         built.cache_clear()
     try:
         yield

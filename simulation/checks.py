@@ -305,7 +305,7 @@ class Checks:
         return any(budget is not None and budget.mode is BudgetMode.SOFT for budget in budgets)
 
     @property
-    def owed(self) -> list[str]:
+    def outbox(self) -> list[str]:
         """Return what is still to be done after a transaction."""
         keys = [dict(key.values) for key in self.store.items if key.table == "record"]
         return [values["sk"] for values in keys if values["pk"] == "outbox"]

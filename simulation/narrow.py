@@ -7,9 +7,8 @@ from typing import Any
 from unittest.mock import patch
 
 from testing import memory_store as memory
-from trainyard.application import dispatch
-from trainyard.application.dispatch import PassRecord
-from trainyard.application.scheduling import admission, completion, enlistment
+from trainyard.application.scheduling import admission, completion, dispatch, enlistment
+from trainyard.application.scheduling.dispatch import PassRecord
 from trainyard.contracts import decisions
 from trainyard.persistence import store, tenant_queues
 from trainyard.persistence.store import Write, bytes_written

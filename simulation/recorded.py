@@ -6,7 +6,7 @@ from pathlib import Path
 
 from simulation.scenario import draw
 from simulation.world import World
-from trainyard.application.dispatch import PassRecord
+from trainyard.application.scheduling.dispatch import PassRecord
 from trainyard.contracts.decisions import decode_pass, encode_pass
 from trainyard.domain.admission import ENGINE_VERSION
 

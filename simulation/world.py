@@ -24,15 +24,15 @@ from testing.memory_ports import (
     MemoryTenants,
 )
 from testing.memory_store import MemoryStore
-from trainyard.application.dispatch import Dispatch, PassRecord, PassReport
-from trainyard.application.enlist import Enlist
-from trainyard.application.intake import Arrival, Intake, Verdict
-from trainyard.application.outbox import OutboxRelay
-from trainyard.application.reconcile import Reconcile
-from trainyard.application.record import Record, Recorded, StatusEvent
+from trainyard.application.billing.outbox import OutboxRelay
+from trainyard.application.scheduling.dispatch import Dispatch, PassRecord, PassReport
+from trainyard.application.scheduling.enlist import Enlist
 from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
+from trainyard.application.scheduling.intake import Arrival, Intake, Verdict
+from trainyard.application.scheduling.reconcile import Reconcile
+from trainyard.application.scheduling.record import Record, Recorded, StatusEvent
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.application.stop import Stop
+from trainyard.application.scheduling.stop import Stop
 from trainyard.contracts import decisions
 from trainyard.domain.admission import Plan, Snapshot, decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
@@ -194,7 +194,7 @@ class World:
             prices=PRICES,
             **shared,
         )
-        self.owed_case = OutboxRelay(
+        self.outbox_case = OutboxRelay(
             policies=self.policies,
             scheduler=self.room,
             book=Book(store=store),
@@ -280,7 +280,7 @@ class World:
             all(request_id in known for request_id in self.accepted)
             and all(State(item["state"]) in TERMINAL for item in known.values())
             and not self.checks.drift
-            and not self.checks.owed
+            and not self.checks.outbox
             and not any(queue.messages for queue in (self.uploads, self.status, *self.tiers.values()))
         )
 
@@ -484,9 +484,9 @@ class World:
         self.counts["missed end found"] += len(repairs.ended)
         self.counts["slot released"] += len(repairs.released)
         self.counts["foreign counted"] += repairs.unmanaged
-        paid = self.owed_case.pay(now)
-        self.counts["record put right"] += len(paid.corrected)
-        self.counts["told of money"] += len(paid.told)
+        relayed = self.outbox_case.relay(now)
+        self.counts["record put right"] += len(relayed.corrected)
+        self.counts["told of money"] += len(relayed.told)
 
     # --- ports played by the world --------------------------------------------------------------------------
 

@@ -23,11 +23,11 @@ from testing.memory_ports import (
 )
 from testing.memory_store import INDEXES, KEYS_ONLY, MemoryStore
 from trainyard.adapters.aws.queues import SqsRedelivery
-from trainyard.application.dispatch import Dispatch
-from trainyard.application.enlist import Enlist
 from trainyard.application.ports import ExecutionReport
-from trainyard.application.reconcile import Reconcile
-from trainyard.application.record import Record, StatusEvent
+from trainyard.application.scheduling.dispatch import Dispatch
+from trainyard.application.scheduling.enlist import Enlist
+from trainyard.application.scheduling.reconcile import Reconcile
+from trainyard.application.scheduling.record import Record, StatusEvent
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled

@@ -9,10 +9,10 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard import bootstrap
 from trainyard.contracts.money import BillingCommand
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_of
+from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("billing")

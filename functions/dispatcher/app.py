@@ -9,11 +9,11 @@ from typing import Any
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard import bootstrap
 from trainyard.adapters.aws.clients import take_calls
 from trainyard.adapters.aws.items import deserialized
-from trainyard.application.dispatch import PassReport, Start, Started
+from trainyard.application.scheduling.dispatch import PassReport, Start, Started
 from trainyard.domain.admission import Reason
+from trainyard.entrypoints import bootstrap
 from trainyard.persistence.ledger import BellRing, bell_ring_from
 from trainyard.telemetry import build_logger, count
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard import bootstrap
 from trainyard.adapters.aws.tables import DELAYED_RING
 from trainyard.application.scheduling.enlistment import Enlisted
-from trainyard.batches import batch_item_failures
 from trainyard.contracts.messages import parse_training_request
 from trainyard.domain.requests import Submission
+from trainyard.entrypoints import bootstrap
+from trainyard.entrypoints.batches import batch_item_failures
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("enlist")

@@ -4,8 +4,8 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard import bootstrap
 from trainyard.contracts.jobs import parse_job_status
+from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("guard")

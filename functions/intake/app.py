@@ -5,11 +5,11 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard import bootstrap
-from trainyard.application.intake import Arrival, Judgement, Verdict
-from trainyard.batches import batch_item_failures
+from trainyard.application.scheduling.intake import Arrival, Judgement, Verdict
 from trainyard.contracts.arrivals import parse_arrival
 from trainyard.domain.errors import Malformed, Throttled
+from trainyard.entrypoints import bootstrap
+from trainyard.entrypoints.batches import batch_item_failures
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("intake")

@@ -5,8 +5,8 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard import bootstrap
 from trainyard.domain.requests import Request
+from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("reconciler")
@@ -23,7 +23,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         logger.exception("could not look")
         raise
     finally:
-        pay()
+        relay()
 
 
 def reconcile(context: LambdaContext) -> dict[str, Any]:
@@ -60,16 +60,16 @@ def described(request: Request) -> dict[str, Any]:
     }
 
 
-def pay() -> None:
+def relay() -> None:
     """Do what transactions left owed: budgets and unusual hours told, incomplete records read again."""
-    paid = bootstrap.owed().pay(datetime.now(UTC))
-    for outbox_entry in paid.told:
+    relayed = bootstrap.outbox_relay().relay(datetime.now(UTC))
+    for entry in relayed.told:
         logger.warning(
             "told of money",
-            extra={"what": outbox_entry.what, **{n: str(v) for n, v in outbox_entry.values.items()}},
+            extra={"what": entry.what, **{n: str(v) for n, v in entry.values.items()}},
         )
-        count("CostAnomalies" if outbox_entry.what == "pace" else "BudgetThresholdsCrossed")
-    for execution in paid.corrected:
+        count("CostAnomalies" if entry.what == "pace" else "BudgetThresholdsCrossed")
+    for execution in relayed.corrected:
         logger.info(
             "record put right",
             extra={
@@ -81,8 +81,8 @@ def pay() -> None:
                 "unknown": execution.unknown,
             },
         )
-    for name, detail in paid.failed.items():
+    for name, detail in relayed.failed.items():
         logger.warning("owed still", extra={"name_of_it": name, "detail": detail})
-    count("RecordsCorrected", len(paid.corrected))
-    count("RecordsGivenUp", len(paid.given_up))
-    count("OwedFailed", len(paid.failed))
+    count("RecordsCorrected", len(relayed.corrected))
+    count("RecordsGivenUp", len(relayed.given_up))
+    count("OutboxFailed", len(relayed.failed))

@@ -6,13 +6,13 @@ from typing import Any
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard import bootstrap
-from trainyard.application.record import Recorded, StatusEvent, StatusResult
-from trainyard.batches import batch_item_failures
+from trainyard.application.scheduling.record import Recorded, StatusEvent, StatusResult
 from trainyard.contracts.statuses import RecordStep, parse_execution_status
 from trainyard.domain.errors import Malformed
 from trainyard.domain.lifecycle import state_for_status
 from trainyard.domain.requests import Request, State
+from trainyard.entrypoints import bootstrap
+from trainyard.entrypoints.batches import batch_item_failures
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("recorder")

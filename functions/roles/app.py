@@ -5,8 +5,8 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard import bootstrap
 from trainyard.domain.tenants import Tenant
+from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("roles")

@@ -10,13 +10,13 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import ValidationError
 
-from trainyard import bootstrap
 from trainyard.adapters.aws.clients import take_calls
-from trainyard.application.tenants import Answer, Step
+from trainyard.application.tenancy.tenants import Answer, Step
 from trainyard.contracts.events import explain
 from trainyard.contracts.tenants import StepCommand
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Change
+from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import build_logger
 
 logger = build_logger("tenants")
@@ -44,7 +44,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Answer:
 def action(command: StepCommand) -> Callable[[Step], Answer]:
     """Return what carries a step out; raises Refused for one that there is not."""
     if command.step == "Failed":
-        return bootstrap.tenant_desk().note_failure
+        return bootstrap.tenant_changes().note_failure
     onboarding = bootstrap.onboarding()
     if command.step == "Drift":
         return onboarding.drift

@@ -12,7 +12,7 @@ import pytest
 
 from local.demo import data
 from tests.e2e.conftest import Harness, eventually
-from trainyard.application.statements import FOLDER
+from trainyard.application.billing.statements import FOLDER
 from trainyard.domain.requests import State
 
 WINE = data.bundled("wine")

@@ -12,12 +12,12 @@ from itertools import count
 from typing import Any
 from unittest.mock import patch
 
-from trainyard.application.dispatch import Dispatch
-from trainyard.application.outbox import OutboxRelay, Paid
-from trainyard.application.reconcile import Reconcile, Repairs
-from trainyard.application.record import Record
+from trainyard.application.billing.outbox import OutboxRelay, Relayed
 from trainyard.application.scheduling import completion, enlistment
 from trainyard.application.scheduling.admission import Admitter, ReadSet
+from trainyard.application.scheduling.dispatch import Dispatch
+from trainyard.application.scheduling.reconcile import Reconcile, Repairs
+from trainyard.application.scheduling.record import Record
 from trainyard.domain import admission, queues
 from trainyard.domain.admission import Decision
 from trainyard.domain.budgets import Reservation, reservation
@@ -96,7 +96,7 @@ MUTANTS: dict[str, list[Patch]] = {
         (admission, "reservation", _reserve_without_stopping)
     ],
     "book in a write of its own": [(UnitOfWork, "commit", _book_afterwards)],
-    "never read an incomplete report again": [(OutboxRelay, "pay", lambda owed, now: Paid())],
+    "never read an incomplete report again": [(OutboxRelay, "relay", lambda outbox, now: Relayed())],
     "forget what a month has reserved when it turns back": [
         (queues, "in_month", lambda queue, month: replace(queue, month=month, reserved_usd=Decimal(0)))
     ],

@@ -12,8 +12,8 @@ from botocore.stub import Stubber
 from tests.build import NOW
 from tests.tables import without_cloud
 from trainyard.adapters.aws import billing
-from trainyard.application.cost_tags import COST_TAGS, TagsRefused
-from trainyard.application.metering import Answer, MeterRecord
+from trainyard.application.billing.cost_tags import COST_TAGS, TagsRefused
+from trainyard.application.billing.metering import Answer, MeterRecord
 from trainyard.domain.errors import Refused
 from trainyard.domain.prices import JobKind
 

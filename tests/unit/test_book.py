@@ -33,15 +33,15 @@ from tests.build import (
     tier,
 )
 from tests.build import scheduler as room_over
-from trainyard.application.cost_tags import COST_TAGS, TagActivation, TagsRefused, TagState, payers_command
-from trainyard.application.metering import Answer, Metering, MeterRecord, licence_given
-from trainyard.application.outbox import GIVEN_UP, OutboxRelay
+from trainyard.application.billing.cost_tags import COST_TAGS, TagActivation, TagsRefused, TagState, payers_command
+from trainyard.application.billing.metering import Answer, Metering, MeterRecord, licence_given
+from trainyard.application.billing.outbox import GIVEN_UP, OutboxRelay
+from trainyard.application.billing.reports import UNTAGGED, By, cost_report, differences
+from trainyard.application.billing.statements import FAILURES_MAX, FOLDER, MonthlyStatements, Statements, statement
+from trainyard.application.billing.usage import COLUMNS, Usage
 from trainyard.application.ports import ExecutionReport
-from trainyard.application.record import executed
-from trainyard.application.reports import UNTAGGED, By, cost_report, differences
 from trainyard.application.scheduling.completion import End
-from trainyard.application.statements import FAILURES_MAX, FOLDER, MonthlyStatements, Statements, statement
-from trainyard.application.usage import COLUMNS, Usage
+from trainyard.application.scheduling.record import executed
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import ExecutionRecord, StepRecord, priced
@@ -64,7 +64,7 @@ class Harness:
         self.limits, self.store = limits, MemoryStore()
         self.room, self.book = room_over(self.store), Book(store=self.store)
         self.reports, self.announcements = MemoryReports(), MemoryAnnouncements()
-        self.owed = OutboxRelay(
+        self.outbox = OutboxRelay(
             policies=policies(self.store, limits),
             scheduler=self.room,
             book=self.book,
@@ -194,11 +194,11 @@ def test_a_record_that_came_early_is_put_right_with_all_that_was_booked() -> Non
     reserved = request.reserved_usd
     assert harness.room.tables.queues.get("basic", "acme").spent_usd == reserved, "as much as it may have cost"
     harness.reports.report = ExecutionReport(steps=(step(job=WAITING),))
-    assert harness.owed.pay(after(300)).corrected == [], "SageMaker says no more than it did"
+    assert harness.outbox.relay(after(300)).corrected == [], "SageMaker says no more than it did"
     harness.reports.report = ExecutionReport(steps=(step(),))
-    paid = harness.owed.pay(after(600))
+    relayed = harness.outbox.relay(after(600))
     cost = Decimal("0.120753")
-    assert [one.cost_usd for one in paid.corrected] == [cost]
+    assert [one.cost_usd for one in relayed.corrected] == [cost]
     (kept,) = harness.book.executions(request.request_id)
     assert (kept.cost_usd, kept.unknown, kept.settled, kept.revision) == (cost, 0, True, 1)
     (totals,) = harness.totals()
@@ -209,7 +209,7 @@ def test_a_record_that_came_early_is_put_right_with_all_that_was_booked() -> Non
     assert told.outcome is not None
     assert (told.outcome.cost_usd, told.outcome.cost_unknown) == (str(cost), 0)
     assert harness.room.tables.ledger.read().spent_in == {"2026-11 basic": cost}
-    assert (harness.book.outbox_entries(), harness.owed.pay(after(900)).corrected) == ([], [])
+    assert (harness.book.outbox_entries(), harness.outbox.relay(after(900)).corrected) == ([], [])
 
 
 def test_a_success_of_which_no_step_is_told_costs_its_budgets_what_it_reserved() -> None:
@@ -218,7 +218,7 @@ def test_a_success_of_which_no_step_is_told_costs_its_budgets_what_it_reserved()
     record = executed(request, ExecutionReport(), PRICES, after(60), State.SUCCEEDED)
     harness.end(request, record)
     assert harness.room.tables.queues.get("basic", "acme").spent_usd == request.reserved_usd > 0
-    harness.owed.pay(after(90) + GIVEN_UP)
+    harness.outbox.relay(after(90) + GIVEN_UP)
     (totals,) = harness.totals()
     assert (totals.unknown, totals.charged_usd) == (1, request.reserved_usd)
 
@@ -230,10 +230,10 @@ def test_what_sagemaker_never_says_is_given_up_with_its_flags_and_never_costs_no
     early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
     harness.end(request, execution(request, "0", steps=(early,), unknown=1, settled=False))
     harness.reports.report = ExecutionReport(steps=(step(job=WAITING),))
-    harness.owed.pay(after(60) + GIVEN_UP - timedelta(minutes=5))
+    harness.outbox.relay(after(60) + GIVEN_UP - timedelta(minutes=5))
     assert harness.book.outbox_entries()
-    paid = harness.owed.pay(after(70) + GIVEN_UP)
-    assert (len(paid.given_up), harness.book.outbox_entries()) == (1, [])
+    relayed = harness.outbox.relay(after(70) + GIVEN_UP)
+    assert (len(relayed.given_up), harness.book.outbox_entries()) == (1, [])
     (totals,) = harness.totals()
     assert (totals.usd, totals.unknown) == (Decimal(0), 1)
     assert priced(forgotten, PRICES).settled, "a job that is gone is not waited for"
@@ -252,9 +252,9 @@ def test_one_thing_that_fails_holds_up_no_other() -> None:
         raise ConnectionError("SageMaker is away")
 
     harness.reports.read = gone  # type: ignore[method-assign]
-    paid = harness.owed.pay(after(300))
-    assert list(paid.failed.values()) == ["ConnectionError: SageMaker is away"]
-    assert [outbox_entry.what for outbox_entry in paid.told] == ["budget"]
+    relayed = harness.outbox.relay(after(300))
+    assert list(relayed.failed.values()) == ["ConnectionError: SageMaker is away"]
+    assert [entry.what for entry in relayed.told] == ["budget"]
 
 
 def test_thresholds_are_told_once_each_and_again_in_the_next_month() -> None:
@@ -262,14 +262,14 @@ def test_thresholds_are_told_once_each_and_again_in_the_next_month() -> None:
     told: list[int] = []
     for number, usd in enumerate(("0.3", "0.3", "0.1", "0.15")):
         harness.run(usd, begun=1000.0 * number)
-        harness.owed.pay(after(1000 * number + 500))
+        harness.outbox.relay(after(1000 * number + 500))
         told = [int(values["percent"]) for what, values in harness.announcements.told if what == "budget"]
     assert told == [50, 80]
     values = harness.announcements.told[0][1]
     assert (values["tenant_id"], values["month"], values["spent_usd"]) == ("acme", "2026-11", Decimal("0.6"))
     december = (datetime(2026, 12, 1, 9, tzinfo=UTC) - NOW).total_seconds()
     harness.run("0.5", begun=december, month="2026-12")
-    harness.owed.pay(after(december + 100))
+    harness.outbox.relay(after(december + 100))
     assert harness.announcements.told[-1][1]["month"] == "2026-12"
     assert harness.room.tables.queues.get("basic", "acme").spent_usd == Decimal("0.5")
 
@@ -277,10 +277,10 @@ def test_thresholds_are_told_once_each_and_again_in_the_next_month() -> None:
 def test_a_raised_budget_that_is_spent_at_once_is_told_again() -> None:
     harness = Harness(policy(tier(), tenants={"acme": TenantPolicy(budget=soft("1"))}))
     harness.run("1")
-    harness.owed.pay(after(500))
+    harness.outbox.relay(after(500))
     harness.limits = policy(tier(), tenants={"acme": TenantPolicy(budget=soft("2"))})
     harness.run("1", begun=1000)
-    harness.owed.pay(after(2000))
+    harness.outbox.relay(after(2000))
     assert [int(values["percent"]) for _, values in harness.announcements.told] == [100, 100]
     assert harness.room.tables.queues.get("basic", "acme").warned == 100
 
@@ -290,7 +290,7 @@ def test_a_tiers_threshold_is_told_once() -> None:
     harness.run("0.3", tenant_id="a")
     harness.run("0.3", tenant_id="b", begun=200)
     for _ in range(2):
-        harness.owed.pay(after(300))
+        harness.outbox.relay(after(300))
     ((_, values),) = harness.announcements.told
     assert (values["tier"], values["percent"], values["spent_usd"]) == ("basic", 50, Decimal("0.6"))
 
@@ -335,7 +335,7 @@ def test_an_unusual_hour_is_told_once() -> None:
         harness.run("1", begun=3600.0 * number)
     for number in range(6):
         harness.run("2", begun=3600.0 * 9 + 100 * number)
-        harness.owed.pay(after(3600 * 9 + 100 * number + 90))
+        harness.outbox.relay(after(3600 * 9 + 100 * number + 90))
     found = [values for what, values in harness.announcements.told if what == "pace"]
     assert len(found) == 1
     assert found[0]["usd"] > 3
@@ -498,7 +498,7 @@ def test_each_day_is_exported_once_it_is_over_and_late_records_on_the_day_they_a
     assert len(usage.export_until(midnight + timedelta(hours=1))) == 1
     assert len(rows_of(files.kept["2026-11-21"])) == 1, "what is not settled is not exported"
     harness.reports.report = ExecutionReport(steps=(step(),))
-    harness.owed.pay(midnight + timedelta(hours=2))
+    harness.outbox.relay(midnight + timedelta(hours=2))
     assert usage.export_until(midnight + timedelta(hours=3)) == []
     assert len(usage.export_until(midnight + timedelta(days=2, hours=1))) == 2
     assert [row["x_RequestId"] for row in rows_of(files.kept["2026-11-22"])] == [request.request_id]
@@ -829,7 +829,7 @@ def test_a_correction_finds_the_account_of_a_tenant_that_has_moved() -> None:
     harness = Harness(limits)
     early_record(harness)
     assert harness.room.operations.carry_over("basic", "premium", "acme", after(100))
-    harness.owed.pay(after(300))
+    harness.outbox.relay(after(300))
     assert harness.room.tables.queues.get("premium", "acme").spent_usd == Decimal("0.120753")
     assert harness.room.tables.queues.get("basic", "acme").revision == 0
 
@@ -840,7 +840,7 @@ def test_a_correction_after_leaving_and_coming_back_takes_nothing_twice() -> Non
     harness.room.operations.forget_queue("basic", "acme")
     harness.room.operations.carry_month("basic", "acme", after(100))
     assert harness.room.tables.queues.get("basic", "acme").spent_usd == request.reserved_usd
-    harness.owed.pay(after(300))
+    harness.outbox.relay(after(300))
     assert harness.room.tables.queues.get("basic", "acme").spent_usd == Decimal("0.120753")
 
 
@@ -848,8 +848,8 @@ def test_who_books_nothing_owes_nothing() -> None:
     """The dispatcher may not write the book: a lowered budget must not make its refusals fail."""
     harness = Harness(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
     harness.run("0.6")
-    for outbox_entry in harness.book.outbox_entries():
-        harness.book.done(outbox_entry)
+    for entry in harness.book.outbox_entries():
+        harness.book.done(entry)
     request = harness.admit(seconds=100)
     lowered = policy(tier(), tenants={"acme": TenantPolicy(budget=hard("0.5"))})
     harness.room.completer.requeue(request, lowered, after(101), due_at=after(101), reason="quota", by_start=True)
@@ -918,6 +918,6 @@ def test_a_todo_that_always_fails_is_given_up_in_the_end() -> None:
         raise ConnectionError("there is no such pipeline")
 
     harness.reports.read = gone  # type: ignore[method-assign]
-    assert harness.owed.pay(after(300)).failed
-    assert len(harness.owed.pay(after(400) + GIVEN_UP).given_up) == 1
+    assert harness.outbox.relay(after(300)).failed
+    assert len(harness.outbox.relay(after(400) + GIVEN_UP).given_up) == 1
     assert harness.book.outbox_entries() == []

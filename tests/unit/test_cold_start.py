@@ -145,7 +145,7 @@ def test_a_function_that_reads_no_event_needs_no_schema(function: str, use_case:
     script = f"""
 import sys
 import app
-from trainyard import bootstrap
+from trainyard.entrypoints import bootstrap
 form = bootstrap.{use_case}().policies.form
 form.read(bytes.fromhex(sys.argv[1]), 1)
 print(sorted({{name.split(".")[0] for name in sys.modules}} & {{"pydantic", "pydantic_core", "yaml"}}))

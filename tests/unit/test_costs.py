@@ -12,7 +12,7 @@ import pytest
 
 from tests.build import NOW, PRICES, after, execution, job, request, step
 from trainyard.application.ports import ExecutionReport
-from trainyard.application.record import executed
+from trainyard.application.scheduling.record import executed
 from trainyard.contracts.price_file import parse_prices, write_prices
 from trainyard.contracts.shipped_prices import SHIPPED, prices_of
 from trainyard.domain.errors import Refused

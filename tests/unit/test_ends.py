@@ -21,9 +21,9 @@ from tests.unit.test_use_cases import World
 from trainyard.adapters.aws import storage
 from trainyard.adapters.aws.storage import S3Results
 from trainyard.adapters.aws.store import DynamoStore, deserialized
-from trainyard.application import reconcile
 from trainyard.application.ports import ExecutionReport
-from trainyard.application.record import Record, Recorded, StatusEvent, StatusResult
+from trainyard.application.scheduling import reconcile
+from trainyard.application.scheduling.record import Record, Recorded, StatusEvent, StatusResult
 from trainyard.domain.errors import Conflict, ExecutionGone, OutcomeUnknown, Throttled
 from trainyard.domain.failures import FailureCause
 from trainyard.domain.names import display_name

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.build import NOW, PRICES, SMALL, after, execution, request, tier
-from trainyard.application.reports import estimate_errors
+from trainyard.application.billing.reports import estimate_errors
 from trainyard.domain.budgets import cost_max_usd
 from trainyard.domain.estimates import RUNS_KEPT, PastRun, error, estimate, quantile, remembered
 from trainyard.domain.executions import ExecutionRecord

@@ -7,8 +7,8 @@ import pytest
 
 from testing.memory_store import MemoryStore
 from tests.build import after, execution, policies, policy, scheduler, submission, tier
-from trainyard.application.explain import CURES, Explain, Explanation
 from trainyard.application.scheduling.completion import End
+from trainyard.application.scheduling.explain import CURES, Explain, Explanation
 from trainyard.domain.admission import Reason, decide
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import Policy

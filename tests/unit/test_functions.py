@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from tests.build import NOW, after, execution, policy, request, s3_event, submission
-from trainyard import bootstrap
-from trainyard.application.dispatch import PassReport, Start, Started
-from trainyard.application.intake import Judgement, Verdict
-from trainyard.application.outbox import Paid
-from trainyard.application.reconcile import Repairs
-from trainyard.application.record import Recorded, StatusResult
+from trainyard.application.billing.outbox import Relayed
+from trainyard.application.scheduling.dispatch import PassReport, Start, Started
 from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
+from trainyard.application.scheduling.intake import Judgement, Verdict
+from trainyard.application.scheduling.reconcile import Repairs
+from trainyard.application.scheduling.record import Recorded, StatusResult
 from trainyard.contracts.messages import training_request_body
 from trainyard.domain.admission import Ledger, Plan, Snapshot
 from trainyard.domain.errors import Conflict, Malformed, Refused
 from trainyard.domain.requests import State
+from trainyard.entrypoints import bootstrap
 from trainyard.persistence.book import OutboxEntry
 from trainyard.persistence.ledger import Hint
 from trainyard.persistence.tenant_queues import Backlog
@@ -302,18 +302,18 @@ def test_the_tenants_function_takes_a_step_or_raises_the_reason(replace_part: Re
 def test_what_the_reconciler_pays_is_told_and_counted(
     replace_part: Replace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outbox_entry = OutboxEntry(name="budget#acme", what="budget", values={"percent": 80})
+    entry = OutboxEntry(name="budget#acme", what="budget", values={"percent": 80})
     unusual = OutboxEntry(name="pace#acme", what="pace", values={"usd": "9"})
     record = execution(request(1))
-    paid = Paid(told=[outbox_entry, unusual], corrected=[record], given_up=[record], failed={"settle#1#1": "away"})
+    relayed = Relayed(told=[entry, unusual], corrected=[record], given_up=[record], failed={"settle#1#1": "away"})
     replace_part("reconcile", Standing(run=Repairs()))
-    replace_part("owed", Standing(pay=paid))
+    replace_part("outbox_relay", Standing(relay=relayed))
     load("reconciler").handler({}, Context())
     found = values(capsys.readouterr().out)
-    assert {name: found[name] for name in ("BudgetThresholdsCrossed", "CostAnomalies", "OwedFailed")} == {
+    assert {name: found[name] for name in ("BudgetThresholdsCrossed", "CostAnomalies", "OutboxFailed")} == {
         "BudgetThresholdsCrossed": 1,
         "CostAnomalies": 1,
-        "OwedFailed": 1,
+        "OutboxFailed": 1,
     }
     assert (found["RecordsCorrected"], found["RecordsGivenUp"]) == (1, 1)
 
@@ -325,12 +325,12 @@ def test_the_reconciler_asks_while_it_has_time_and_pays_even_if_it_cannot_look(r
         out_of_time.append(named["out_of_time"]())
         raise Conflict("SageMaker is away")
 
-    owed = Standing(pay=Paid())
+    outbox = Standing(relay=Relayed())
     replace_part("reconcile", Standing(run=run))
-    replace_part("owed", owed)
+    replace_part("outbox_relay", outbox)
     with pytest.raises(Conflict, match="away"):
         load("reconciler").handler({}, Context())  # with half a minute left
-    assert (out_of_time, owed.asked) == ([True], ["pay"])
+    assert (out_of_time, outbox.asked) == ([True], ["relay"])
 
 
 def test_of_what_is_due_hourly_one_failure_holds_up_no_other_and_is_counted(

@@ -10,8 +10,8 @@ import pytest
 from tests.build import ACCOUNT, NOW, after, content, policy, tenant
 from tests.unit.test_use_cases import World
 from trainyard.adapters.aws.storage import REFUSED_TAG, S3RefusedUploads, S3Uploads
-from trainyard.application import lost_uploads
-from trainyard.application.lost_uploads import LostUploads
+from trainyard.application.scheduling import lost_uploads
+from trainyard.application.scheduling.lost_uploads import LostUploads
 from trainyard.domain.arrivals import UploadArrived
 from trainyard.domain.errors import Conflict
 from trainyard.domain.requests import Content, State

@@ -12,7 +12,7 @@ from local.cloud import REPOSITORY
 from local.sagemaker.definition import Context, InvalidParameter, parameter_values
 from pipeline import publish
 from tests.build import DEFAULTS, policy, request, tenant, tier
-from trainyard.application.cost_tags import COST_TAGS
+from trainyard.application.billing.cost_tags import COST_TAGS
 from trainyard.domain.lifecycle import TELLING_STEP
 from trainyard.domain.parameters import pipeline_parameters
 

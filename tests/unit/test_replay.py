@@ -3,7 +3,7 @@
 import base64
 
 from simulation.recorded import FOLDER
-from trainyard.application.dispatch import PassRecord
+from trainyard.application.scheduling.dispatch import PassRecord
 from trainyard.contracts.decisions import decode_pass, encode_pass
 from trainyard.domain.admission import ENGINE_VERSION, decide
 

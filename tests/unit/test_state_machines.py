@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from trainyard import bootstrap
 from trainyard.contracts.tenants import StepCommand
 from trainyard.domain.tenants import Change
+from trainyard.entrypoints import bootstrap
 
 FOLDER = Path(__file__).parents[2] / "statemachines"
 MACHINES = {path.name.partition(".")[0]: yaml.safe_load(path.read_text("utf-8")) for path in FOLDER.iterdir()}
@@ -69,7 +69,7 @@ def test_the_tenants_function_knows_every_step(
 ) -> None:
     from tests.unit.test_functions import load
 
-    for part in ("tenant_desk", "onboarding", "moving", "leaving"):
+    for part in ("tenant_changes", "onboarding", "moving", "leaving"):
         monkeypatch.setattr(bootstrap, part, Anything)
     command = StepCommand.model_validate({"change": machine, "step": name, "tenant": {"name": "acme"}})
     assert load("tenants").action(command)

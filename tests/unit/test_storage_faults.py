@@ -11,7 +11,7 @@ from tests.build import ACCOUNT, NOW, after, content, policy, request, submissio
 from tests.unit.test_use_cases import World
 from trainyard.adapters.aws import storage
 from trainyard.adapters.aws.storage import S3DataSets
-from trainyard.application.intake import Verdict
+from trainyard.application.scheduling.intake import Verdict
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import DataUnavailable, Malformed, Refused
 from trainyard.domain.requests import Content, Request, State

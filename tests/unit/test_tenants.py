@@ -18,12 +18,12 @@ from testing.memory_ports import (
 )
 from testing.memory_store import MemoryStore
 from tests.build import NOW, after, content, policies, policy, request, scheduler, submission, tier
-from trainyard.application.leaving import Leaving
-from trainyard.application.moving import Moving
-from trainyard.application.onboarding import Onboarding
-from trainyard.application.roles import PooledRoles
 from trainyard.application.scheduling.operations import Operations
-from trainyard.application.tenants import Names, Step, TenantChanges, Wish
+from trainyard.application.tenancy.leaving import Leaving
+from trainyard.application.tenancy.moving import Moving
+from trainyard.application.tenancy.onboarding import Onboarding
+from trainyard.application.tenancy.roles import PooledRoles
+from trainyard.application.tenancy.tenants import Names, Step, TenantChanges, Wish
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, Kind
 from trainyard.domain.errors import InProgress, Refused
 from trainyard.domain.names import request_id

@@ -27,15 +27,15 @@ from tests.build import (
     tenant,
     tier,
 )
-from trainyard.application import reconcile
-from trainyard.application.dispatch import Dispatch, PassRecord, Started
-from trainyard.application.enlist import Enlist
-from trainyard.application.intake import Arrival, Intake, Judgement, Verdict
 from trainyard.application.ports import ExecutionReport
-from trainyard.application.reconcile import Reconcile
-from trainyard.application.record import Record, Recorded, StatusEvent, StatusResult
+from trainyard.application.scheduling import reconcile
+from trainyard.application.scheduling.dispatch import Dispatch, PassRecord, Started
+from trainyard.application.scheduling.enlist import Enlist
 from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
-from trainyard.application.stop import Stop
+from trainyard.application.scheduling.intake import Arrival, Intake, Judgement, Verdict
+from trainyard.application.scheduling.reconcile import Reconcile
+from trainyard.application.scheduling.record import Record, Recorded, StatusEvent, StatusResult
+from trainyard.application.scheduling.stop import Stop
 from trainyard.contracts.decisions import decode_pass, encode_pass
 from trainyard.domain.admission import Reason, decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived

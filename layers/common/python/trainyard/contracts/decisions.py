@@ -5,7 +5,7 @@ from functools import cache
 
 from pydantic import TypeAdapter
 
-from trainyard.application.dispatch import PassRecord
+from trainyard.application.scheduling.dispatch import PassRecord
 
 
 def encode_pass(kept: PassRecord) -> bytes:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from trainyard.application.guard import JobStarted
+from trainyard.application.scheduling.guard import JobStarted
 from trainyard.contracts.events import Envelope, Event, explain
 from trainyard.domain.errors import Malformed
 from trainyard.domain.prices import JobKind

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from trainyard.application.tenants import Step, Wish
+from trainyard.application.tenancy.tenants import Step, Wish
 from trainyard.contracts.policy_file import BudgetUsd
 from trainyard.domain.names import is_data_set
 from trainyard.domain.policy import BudgetMode

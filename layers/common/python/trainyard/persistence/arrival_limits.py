@@ -1,9 +1,9 @@
 """Arrival limits: how many uploads of a tenant become requests in an hour.
 
-What is above the limit is put off, not refused: its bucket is looked through for uploads that became no request
-(application/lost_uploads.py), so that they are taken up at the limit's rate. Of a data set that is trained on as
-its newest object, a flood of a million uploads costs the reading of their events, and becomes one request.
-"""
+Uploads above the limit are deferred, not refused: the tenant's bucket is looked through for uploads that became no
+request (application/scheduling/lost_uploads.py), so that they are taken up at the limit's rate. Of a data set that
+is trained on as its newest object, a flood of a million uploads costs the reading of their events, and becomes one
+request."""
 
 from collections.abc import Callable
 from contextlib import suppress

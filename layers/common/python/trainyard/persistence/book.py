@@ -121,9 +121,7 @@ def bookings(
         if _teaches(execution):
             pasts.setdefault(past_key(execution.tenant_id, execution.data_set), []).append(past_run(execution))
         if not execution.settled:
-            writes.append(
-                _outbox_entry("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now)
-            )
+            writes.append(_entry("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
     writes += [_add_totals(key, booked_now) for key, booked_now in totals.items()]
     writes += [_remember(key, runs, found.get(key)) for key, runs in pasts.items()]
     for key, usd in spent.items():
@@ -136,10 +134,10 @@ def budget_entry(
 ) -> Put:
     """Return what is owed when spending reaches a threshold."""
     about = {"tenant_id": tenant_id, "tier": tier, "month": month, "percent": percent, **values}
-    return _outbox_entry("budget", f"{tenant_id}#{tier}#{month}#{percent}", about, now)
+    return _entry("budget", f"{tenant_id}#{tier}#{month}#{percent}", about, now)
 
 
-def _outbox_entry(what: str, name: str, values: Mapping[str, Any], now: datetime) -> Put:
+def _entry(what: str, name: str, values: Mapping[str, Any], now: datetime) -> Put:
     return Put(
         Key("record", (("pk", "outbox"), ("sk", f"{what}#{name}"))), {"what": what, "since": stamp(now), **values}
     )
@@ -208,7 +206,7 @@ def _keep_pace(key: Key, usd: Decimal, item: Item | None, now: datetime) -> list
     if unusual:
         tenant_id = key.values[0][1].removeprefix("pace#")
         about = {"tenant_id": tenant_id, "hour": pace.hour, "usd": pace.usd, "usual_usd": pace.usual_max_usd}
-        writes.append(_outbox_entry("pace", f"{tenant_id}#{pace.hour}", about, now))
+        writes.append(_entry("pace", f"{tenant_id}#{pace.hour}", about, now))
     return writes
 
 
@@ -299,11 +297,11 @@ class Book:
         """Return what is owed, the longest owed first."""
         items = islice(listed(self.store, "record", "outbox", page=OUTBOX_MAX), OUTBOX_MAX)
         found = [OutboxEntry(name=item["sk"], what=item["what"], values=_values(item)) for item in items]
-        return sorted(found, key=lambda outbox_entry: str(outbox_entry.values["since"]))
+        return sorted(found, key=lambda entry: str(entry.values["since"]))
 
-    def done(self, outbox_entry: OutboxEntry) -> None:
+    def done(self, entry: OutboxEntry) -> None:
         """Strike what was owed. Idempotent."""
-        self.store.transact([Delete(_todo_key(outbox_entry.name))])
+        self.store.transact([Delete(_todo_key(entry.name))])
 
     def forget(self, tenant_id: str, now: datetime) -> bool:
         """Remove all that is recorded of a tenant, some of it at a time; True while something is left."""

@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.application.cost_tags import TagsRefused
-from trainyard.application.metering import Answer, MeterRecord
+from trainyard.application.billing.cost_tags import TagsRefused
+from trainyard.application.billing.metering import Answer, MeterRecord
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_begins, next_month
 from trainyard.domain.prices import JobKind

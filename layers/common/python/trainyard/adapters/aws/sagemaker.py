@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.application.guard import JobIdentity, JobStarted
 from trainyard.application.ports import ExecutionReport
+from trainyard.application.scheduling.guard import JobIdentity, JobStarted
 from trainyard.domain.errors import ExecutionGone, QuotaReached, StartDelayed, StartInvalid
 from trainyard.domain.executions import JobFacts, StepFacts
 from trainyard.domain.failures import cause_of, without_trailer

@@ -5,7 +5,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from trainyard import bootstrap
+from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import count
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from trainyard.application.ports import Executions, ParallelMap
-from trainyard.application.record import Record, Recorded, StatusEvent, StatusResult
+from trainyard.application.scheduling.record import Record, Recorded, StatusEvent, StatusResult
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Conflict, ExecutionGone, OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.lifecycle import state_for_status

@@ -24,7 +24,7 @@ GIVEN_UP = timedelta(days=3)
 
 
 @dataclass(slots=True, kw_only=True)
-class Paid:
+class Relayed:
     """What one run has done."""
 
     told: list[OutboxEntry] = field(default_factory=list)
@@ -43,21 +43,21 @@ class OutboxRelay:
     announcements: Announcements
     prices: Prices
 
-    def pay(self, now: datetime) -> Paid:
+    def relay(self, now: datetime) -> Relayed:
         """Do what is owed. Safe at any time, and beside itself."""
-        paid = Paid()
-        for outbox_entry in self.book.outbox_entries():
+        relayed = Relayed()
+        for entry in self.book.outbox_entries():
             try:
-                self._pay(outbox_entry, now, paid)
+                self._relay(entry, now, relayed)
             except Exception as error:  # any one thing's trouble is its own
-                paid.failed[outbox_entry.name] = f"{type(error).__name__}: {error}"
+                relayed.failed[entry.name] = f"{type(error).__name__}: {error}"
         try:
-            self._watch_tiers(paid)
+            self._watch_tiers(relayed)
         except Exception as error:  # told at the next run
-            paid.failed["budgets of tiers"] = f"{type(error).__name__}: {error}"
-        return paid
+            relayed.failed["budgets of tiers"] = f"{type(error).__name__}: {error}"
+        return relayed
 
-    def _watch_tiers(self, paid: Paid) -> None:
+    def _watch_tiers(self, relayed: Relayed) -> None:
         """Tell of the thresholds that tiers' spending has reached; a tenant's are found as its runs end."""
         policy = self.policies.current()
         if all(tier.budget is None for tier in policy.tiers):
@@ -80,25 +80,25 @@ class OutboxRelay:
             }
             self.announcements.tell("budget", values)
             self.book.note(name, {"month": ledger.month, "percent": reached})
-            paid.told.append(OutboxEntry(name=name, what="budget", values=values))
+            relayed.told.append(OutboxEntry(name=name, what="budget", values=values))
 
-    def _pay(self, outbox_entry: OutboxEntry, now: datetime, paid: Paid) -> None:
-        if outbox_entry.what == "settle":
-            self._read_again(outbox_entry, now, paid)
+    def _relay(self, entry: OutboxEntry, now: datetime, relayed: Relayed) -> None:
+        if entry.what == "settle":
+            self._read_again(entry, now, relayed)
             return
-        self.announcements.tell(outbox_entry.what, outbox_entry.values)
-        self.book.done(outbox_entry)
-        paid.told.append(outbox_entry)
+        self.announcements.tell(entry.what, entry.values)
+        self.book.done(entry)
+        relayed.told.append(entry)
 
-    def _read_again(self, outbox_entry: OutboxEntry, now: datetime, paid: Paid) -> None:
+    def _read_again(self, entry: OutboxEntry, now: datetime, relayed: Relayed) -> None:
         """Put the record of an execution right, once SageMaker says more than it did."""
-        attempt = int(outbox_entry.values["attempt"])
-        found = self.book.executions(outbox_entry.values["request_id"])
+        attempt = int(entry.values["attempt"])
+        found = self.book.executions(entry.values["request_id"])
         before = next((execution for execution in found if execution.attempt == attempt), None)
         if before is None:
-            self.book.done(outbox_entry)  # forgotten with its tenant
+            self.book.done(entry)  # forgotten with its tenant
             return
-        late = now - unstamp(outbox_entry.values["since"]) > GIVEN_UP
+        late = now - unstamp(entry.values["since"]) > GIVEN_UP
         try:
             report = self.reports.read(before.execution_arn)
         except Exception:
@@ -108,8 +108,8 @@ class OutboxRelay:
         after = corrected(before, report.steps, self.prices, now)
         if late and not after.settled:
             after = replace(after, settled=True)  # with its flags, and its cost unknown
-            paid.given_up.append(after)
+            relayed.given_up.append(after)
         if after.settled:
             with suppress(Conflict):  # another run was faster, or an end came between: the next run sees
                 self.scheduler.completer.correct(before, after, self.policies.current(), now)
-                paid.corrected.append(after)
+                relayed.corrected.append(after)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.application.tenants import Provisioning, Removal, TenantRecords
+from trainyard.application.tenancy.tenants import Provisioning, Removal, TenantRecords
 from trainyard.domain.errors import Conflict, InProgress, Refused
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 

@@ -11,9 +11,9 @@ A step derives what it makes from the record and the wish. An update writes the 
 
 from dataclasses import dataclass, replace
 
-from trainyard.application.metering import licence_given
+from trainyard.application.billing.metering import licence_given
 from trainyard.application.ports import Bell
-from trainyard.application.tenants import (
+from trainyard.application.tenancy.tenants import (
     Answer,
     Provisioning,
     Removal,

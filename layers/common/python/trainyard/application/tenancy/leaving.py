@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from trainyard.application.ports import Executions
-from trainyard.application.tenants import Answer, Removal, Step, TenantChanges
+from trainyard.application.tenancy.tenants import Answer, Removal, Step, TenantChanges
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Storage
 from trainyard.domain.queues import TenantQueue

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from trainyard.application.intake import Intake, Verdict
+from trainyard.application.scheduling.intake import Intake, Verdict
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.arrivals import UploadArrived
 from trainyard.domain.errors import Conflict

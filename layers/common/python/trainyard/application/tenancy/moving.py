@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from trainyard.application.ports import Bell, DataSets, TierQueues
-from trainyard.application.tenants import Answer, Migration, Provisioning, Removal, Step, TenantChanges
+from trainyard.application.tenancy.tenants import Answer, Migration, Provisioning, Removal, Step, TenantChanges
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage

@@ -1,0 +1,1 @@
+"""Tenants come, change, move and go: the steps of the state machines."""

@@ -1,0 +1,58 @@
+"""The use cases of the functions, by name: `bootstrap.intake()`."""
+
+from trainyard.entrypoints.bootstrap.billing import (
+    metering,
+    monthly_statements,
+    outbox_relay,
+    statements,
+    tag_activation,
+    usage,
+)
+from trainyard.entrypoints.bootstrap.scheduling import (
+    dead_letters,
+    dispatch,
+    enlist,
+    guard,
+    intake,
+    lost_uploads,
+    reconcile,
+    record,
+    redelivery,
+)
+from trainyard.entrypoints.bootstrap.shared import bell, book, retention_days, tenants
+from trainyard.entrypoints.bootstrap.tenancy import (
+    leaving,
+    moving,
+    onboarding,
+    pooled_role_idle_days,
+    pooled_roles,
+    tenant_changes,
+)
+
+__all__ = [
+    "bell",
+    "book",
+    "dead_letters",
+    "dispatch",
+    "enlist",
+    "guard",
+    "intake",
+    "leaving",
+    "lost_uploads",
+    "metering",
+    "monthly_statements",
+    "moving",
+    "onboarding",
+    "outbox_relay",
+    "pooled_role_idle_days",
+    "pooled_roles",
+    "reconcile",
+    "record",
+    "redelivery",
+    "retention_days",
+    "statements",
+    "tag_activation",
+    "tenant_changes",
+    "tenants",
+    "usage",
+]

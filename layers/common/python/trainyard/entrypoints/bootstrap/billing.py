@@ -1,0 +1,89 @@
+"""The use cases that book, bill and tell of money.
+
+Each is built once, when it is first needed, and imports only what it needs: imports are the larger part of a cold
+start.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from trainyard.contracts.settings import Settings
+from trainyard.entrypoints.bootstrap.shared import book, policies_of, scheduler_of, store_of, tenants
+
+if TYPE_CHECKING:
+    from trainyard.application.billing.cost_tags import TagActivation
+    from trainyard.application.billing.metering import Metering
+    from trainyard.application.billing.outbox import OutboxRelay
+    from trainyard.application.billing.statements import MonthlyStatements, Statements
+    from trainyard.application.billing.usage import Usage
+
+
+@cache
+def outbox_relay() -> OutboxRelay:
+    from trainyard.adapters.aws.queues import EventBridgeAnnouncements
+    from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports
+    from trainyard.application.billing.outbox import OutboxRelay
+    from trainyard.contracts.shipped_prices import prices_of
+    from trainyard.persistence.book import Book
+
+    settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "event_bus_name")
+    return OutboxRelay(
+        policies=policies_of(settings),
+        scheduler=scheduler_of(settings),
+        book=Book(store=store_of(settings)),
+        reports=SageMakerExecutionReports(),
+        announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
+        prices=prices_of(settings.region),
+    )
+
+
+@cache
+def usage() -> Usage:
+    from trainyard.adapters.aws.billing import S3UsageFiles
+    from trainyard.application.billing.usage import Usage
+
+    settings = Settings.from_env("account_id", "region", "stage", "billing_bucket")
+    return Usage(
+        book=book(),
+        files=S3UsageFiles(bucket=settings.billing_bucket),
+        account_id=settings.account_id,
+        region=settings.region,
+        stage=settings.stage,
+    )
+
+
+@cache
+def statements() -> Statements:
+    from trainyard.adapters.aws.billing import S3StatementFiles
+    from trainyard.application.billing.statements import Statements
+
+    return Statements(book=book(), files=S3StatementFiles())
+
+
+@cache
+def monthly_statements() -> MonthlyStatements:
+    from trainyard.application.billing.statements import MonthlyStatements
+
+    return MonthlyStatements(book=book(), tenants=tenants(), statements=statements())
+
+
+@cache
+def tag_activation() -> TagActivation:
+    from trainyard.adapters.aws.billing import CostExplorerTags
+    from trainyard.application.billing.cost_tags import TagActivation
+
+    return TagActivation(book=book(), tags=CostExplorerTags())
+
+
+@cache
+def metering() -> Metering | None:
+    """Return what tells the Marketplace; None where no dimension is named."""
+    from trainyard.adapters.aws.billing import AwsMarketplace
+    from trainyard.application.billing.metering import Metering
+
+    dimension = Settings.from_env().marketplace_dimension
+    if not dimension:
+        return None
+    return Metering(book=book(), tenants=tenants(), marketplace=AwsMarketplace(dimension=dimension))

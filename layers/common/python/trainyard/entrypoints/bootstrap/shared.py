@@ -1,0 +1,98 @@
+"""What several functions need: the store, the policies, the scheduler, and small ports.
+
+Each is built once, when it is first needed, and imports only what it needs: imports are the larger part of a cold
+start.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING
+
+from trainyard.contracts.settings import Settings
+
+if TYPE_CHECKING:
+    from trainyard.adapters.aws.store import DynamoStore
+    from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
+    from trainyard.application.scheduling.scheduler import Scheduler
+    from trainyard.domain.parameters import Defaults
+    from trainyard.persistence.book import Book
+    from trainyard.persistence.policies import Policies
+
+
+def store_of(settings: Settings) -> DynamoStore:
+    from trainyard.adapters.aws.store import DynamoStore
+
+    return DynamoStore(
+        scheduler_table=settings.scheduler_table,
+        requests_table=settings.requests_table,
+        record_table=settings.record_table,
+        tenants_table=settings.tenants_table,
+    )
+
+
+def policies_of(settings: Settings, *, keeps: bool = False) -> Policies:
+    from trainyard.contracts.policy_form import DEPLOYED, CheckedValues
+    from trainyard.persistence.policies import Policies
+
+    form = CheckedValues(region=settings.region)
+    return Policies(
+        store=store_of(settings),
+        deployed=DEPLOYED.read_text(encoding="utf-8"),
+        parse=form.parse,
+        form=form,
+        keeps=keeps,
+        running_max=int(settings.running_max),
+    )
+
+
+def scheduler_of(settings: Settings) -> Scheduler:
+    from trainyard.adapters.aws.store import rest
+    from trainyard.application.scheduling.scheduler import Scheduler
+
+    return Scheduler.over(store_of(settings), retention=retention_of(settings), backoff=rest)
+
+
+def retention_of(settings: Settings) -> timedelta:
+    return timedelta(days=int(settings.request_retention_days))
+
+
+def defaults_of(settings: Settings) -> Defaults:
+    from trainyard.domain.parameters import Defaults
+
+    return Defaults(
+        training_image_uri=settings.training_image_uri,
+        processing_image_uri=settings.processing_image_uri,
+        code_uri=settings.code_uri,
+        key_arn=settings.data_key_arn,
+    )
+
+
+def bell_of(settings: Settings) -> DynamoBell:
+    from trainyard.adapters.aws.tables import DynamoBell
+
+    return DynamoBell(scheduler_table=settings.scheduler_table, bell_queue_url=settings.bell_queue_url)
+
+
+@cache
+def tenants() -> DynamoTenants:
+    from trainyard.adapters.aws.tables import DynamoTenants
+
+    return DynamoTenants(tenants_table=Settings.from_env("tenants_table").tenants_table)
+
+
+@cache
+def book() -> Book:
+    from trainyard.persistence.book import Book
+
+    return Book(store=store_of(Settings.from_env("scheduler_table", "requests_table", "record_table")))
+
+
+@cache
+def bell() -> DynamoBell:
+    return bell_of(Settings.from_env("scheduler_table"))
+
+
+def retention_days() -> int:
+    return int(Settings.from_env().request_retention_days)
