@@ -16,9 +16,9 @@ from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
 from trainyard.application.scheduling.explain import Explain
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.scheduling.stop import Stop
+from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.decisions import decode_pass
 from trainyard.contracts.policy_file import parse_policy
-from trainyard.contracts.policy_form import DEPLOYED
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from cli.deployment import Deployment
 from cli.show import Answer
 from simulation.what_if import Outcome, generated, history_of, outcome, picture, read_history, write_history
+from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy
-from trainyard.contracts.policy_form import DEPLOYED
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import Policy
 

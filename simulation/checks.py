@@ -11,13 +11,13 @@ from typing import Any
 
 from simulation.cloud import SageMaker, SimulatedJob, used
 from testing.memory_store import MemoryStore
-from trainyard.domain.admission import Ledger
 from trainyard.domain.budgets import Account, reservation
 from trainyard.domain.executions import month_of
 from trainyard.domain.names import parse_display_name
 from trainyard.domain.policy import SLOTS, Budget, BudgetMode, Policy, ResourceProfile, TierPolicy
 from trainyard.domain.queues import QueueEntry, TenantQueue
 from trainyard.domain.requests import HOLDING, TERMINAL, Content, Request, State
+from trainyard.domain.scheduling import Ledger
 from trainyard.persistence.book import execution_from
 from trainyard.persistence.items import entry_from, queue_from, request_from
 from trainyard.persistence.ledger import LEDGER, ledger_from

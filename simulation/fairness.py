@@ -21,8 +21,8 @@ from rich.table import Table
 
 from simulation.flow import Flow, Job, Run
 from simulation.scenario import choices
-from trainyard.domain import admission
-from trainyard.domain.admission import entitlements
+from trainyard.domain import fair_share
+from trainyard.domain.fair_share import entitlements
 from trainyard.domain.policy import Policy, TenantPolicy, TierPolicy
 
 T = TypeVar("T")
@@ -207,13 +207,13 @@ def light_waits(seed: int) -> tuple[float, float]:
     """Return the light tenant's p95 wait in seconds, and that when it is always served first."""
     limits, jobs = light_load(seed)
     real = _p95(Flow(limits).run(jobs, until=LIGHT_HOURS * HOUR))
-    band = admission._Candidate.band
+    band = fair_share.Candidate.band
     assert isinstance(band, property)
 
-    def first(candidate: admission._Candidate) -> int:
+    def first(candidate: fair_share.Candidate) -> int:
         return -1 if candidate.queue.tenant_id == "light" else int(band.__get__(candidate))
 
-    with patch.object(admission._Candidate, "band", property(first)):
+    with patch.object(fair_share.Candidate, "band", property(first)):
         ideal = _p95(Flow(limits).run(jobs, until=LIGHT_HOURS * HOUR))
     return real, ideal
 

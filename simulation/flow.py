@@ -14,9 +14,10 @@ from simulation.clock import BEGIN
 from testing.memory_store import MemoryStore
 from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.domain.admission import Plan, decide
+from trainyard.domain.admission import decide
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, State, Submission
+from trainyard.domain.scheduling import Plan
 
 MB = 1024 * 1024
 

@@ -34,13 +34,14 @@ from trainyard.application.scheduling.record import Record, Recorded, StatusEven
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.scheduling.stop import Stop
 from trainyard.contracts import decisions
-from trainyard.domain.admission import Plan, Snapshot, decide
+from trainyard.domain.admission import decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed, Refused, TrainyardError
 from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import SLOTS, Policy, ResourceProfile, tier_slots
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import TERMINAL, Content, Outcome, Request, State, Submission
+from trainyard.domain.scheduling import Plan, Snapshot
 from trainyard.domain.tenants import Tenant, TrainOn
 from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.book import Book

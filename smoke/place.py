@@ -19,8 +19,8 @@ from local.cloud import Cloud
 from local.deploy import deploy as deploy_locally
 from smoke.steps import StepFailed
 from trainyard.adapters.aws.clients import client
+from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy
-from trainyard.contracts.policy_form import DEPLOYED
 from trainyard.domain.policy import Policy
 
 REPOSITORY = Path(__file__).parents[1]

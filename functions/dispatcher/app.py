@@ -9,12 +9,11 @@ from typing import Any
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard.adapters.aws.clients import take_calls
-from trainyard.adapters.aws.items import deserialized
-from trainyard.application.scheduling.dispatch import PassReport, Start, Started
-from trainyard.domain.admission import Reason
+from trainyard.application.scheduling.dispatch import PassReport
+from trainyard.application.scheduling.starts import Start, Started
+from trainyard.domain.scheduling import Reason
 from trainyard.entrypoints import bootstrap
-from trainyard.persistence.ledger import BellRing, bell_ring_from
+from trainyard.entrypoints.platform import calls_made, rings_in
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("dispatcher")
@@ -26,7 +25,7 @@ NEEDED_MILLIS = 25_000
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     now = datetime.now(UTC)
-    take_calls()
+    calls_made()
     by_timer = event.get("source") == "timer"
     report = bootstrap.dispatch().run_pass(
         now,
@@ -34,19 +33,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         sweep=by_timer,
         out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS,
     )
-    calls = take_calls()
+    calls = calls_made()
     for start in report.starts:
         log_start(start)
-    log_pass(report, calls=sum(calls.values()))
+    log_pass(report, calls=calls)
     if by_timer:
         measure_backlog(report, now)
     return {"started": sum(start.result is Started.RUNNING for start in report.starts)}
-
-
-def rings_in(event: dict[str, Any]) -> list[BellRing]:
-    """Return the rings of the bell among the records of a stream."""
-    images = [record["dynamodb"].get("NewImage", {}) for record in event.get("Records", ())]
-    return [bell_ring_from(deserialized(image)) for image in images if "rings" in image]
 
 
 def log_start(start: Start) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard.adapters.aws.tables import DELAYED_RING
+from trainyard.application.ports import DELAYED_RING
 from trainyard.application.scheduling.enlistment import Enlisted
 from trainyard.contracts.messages import parse_training_request
 from trainyard.domain.requests import Submission

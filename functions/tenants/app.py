@@ -10,13 +10,13 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import ValidationError
 
-from trainyard.adapters.aws.clients import take_calls
 from trainyard.application.tenancy.tenants import Answer, Step
 from trainyard.contracts.events import explain
 from trainyard.contracts.tenants import StepCommand
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Change
 from trainyard.entrypoints import bootstrap
+from trainyard.entrypoints.platform import calls_made
 from trainyard.telemetry import build_logger
 
 logger = build_logger("tenants")
@@ -35,9 +35,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Answer:
     try:
         answer = action(command)(step)
     except Refused as refusal:
-        logger.info("step refused", extra={"reason": str(refusal), "calls": sum(take_calls().values())})
+        logger.info("step refused", extra={"reason": str(refusal), "calls": calls_made()})
         raise
-    logger.info("step done", extra={"answer": answer, "calls": sum(take_calls().values())})
+    logger.info("step done", extra={"answer": answer, "calls": calls_made()})
     return answer
 
 

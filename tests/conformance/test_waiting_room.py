@@ -26,11 +26,12 @@ from trainyard.application.scheduling.admission import ReadSet
 from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.enlistment import EnlistCommand, Enlistment
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.domain.admission import Plan, Reason, decide
+from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.queues import HEAD_ENTRIES_MAX, milliseconds
 from trainyard.domain.requests import Outcome, Request, State
+from trainyard.domain.scheduling import Plan, Reason
 from trainyard.persistence.ledger import BELL, BY_END, BY_PASS, LEDGER, NOBODY, SOMEBODY, BellRing, bell_ring_from
 from trainyard.persistence.requests import request_key
 from trainyard.persistence.store import Page, Store, Update

@@ -15,16 +15,16 @@ from unittest.mock import patch
 from trainyard.application.billing.outbox import OutboxRelay, Relayed
 from trainyard.application.scheduling import completion, enlistment
 from trainyard.application.scheduling.admission import Admitter, ReadSet
-from trainyard.application.scheduling.dispatch import Dispatch
 from trainyard.application.scheduling.reconcile import Reconcile, Repairs
 from trainyard.application.scheduling.record import Record
+from trainyard.application.scheduling.starts import Starts
 from trainyard.domain import admission, queues
-from trainyard.domain.admission import Decision
 from trainyard.domain.budgets import Reservation, reservation
 from trainyard.domain.names import start_token
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import TenantQueue, milliseconds, released
-from trainyard.domain.requests import Request, State
+from trainyard.domain.requests import HOLDING, Request, State
+from trainyard.domain.scheduling import Decision
 from trainyard.persistence import ledger
 from trainyard.persistence.store import Write
 from trainyard.persistence.transactions import UnitOfWork
@@ -47,7 +47,7 @@ def _commit_apart(unit: UnitOfWork, tables: set[str]) -> None:
 _fresh = count()
 
 
-def _fresh_token(dispatch: Dispatch, request: Request) -> str:
+def _fresh_token(starts: Starts, request: Request) -> str:
     return f"{start_token(request.request_id, request.attempt)}-{next(_fresh)}"
 
 
@@ -78,16 +78,16 @@ def _book_afterwards(unit: UnitOfWork) -> None:
 
 MUTANTS: dict[str, list[Patch]] = {
     "no condition on the ledger version": [(ledger, "_unmoved", lambda ledger: ())],
-    "a fresh token per retry": [(Dispatch, "_token", _fresh_token)],
+    "a fresh token per retry": [(Starts, "_token", _fresh_token)],
     "state and counter in two writes": [(UnitOfWork, "commit", _in_two_writes)],
-    "no sweeper": [(Dispatch, "_overdue", lambda dispatch, now: [])],
+    "no sweeper": [(Starts, "_overdue", lambda dispatch, now: [])],
     "no reconciler": [(Reconcile, "run", lambda reconcile, now: Repairs())],
     "start without look-up after a forgotten token": [
-        (Dispatch, "_started_before", lambda dispatch, overdue, now: {})
+        (Starts, "_started_before", lambda dispatch, overdue, now: {})
     ],
     "finish without its attempt condition": [
         (Record, "_is_of", lambda record, attempt, request: True),
-        (completion, "_is_of_attempt", lambda end, current: True),
+        (completion, "_is_of_attempt", lambda read, current, *, by_start: current.state in HOLDING),
     ],
     "newest by arrival order": [(script, "supersede", _arrival_order) for script in (enlistment, completion)],
     "borrow without looking at lending limits": [(admission._Allocator, "_to_borrow", _all_idle)],

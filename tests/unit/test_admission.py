@@ -5,19 +5,11 @@ from typing import Any
 import pytest
 
 from tests.build import after, choice, hard, policy, tier
-from trainyard.domain.admission import (
-    Decision,
-    Holder,
-    Ledger,
-    Plan,
-    Reason,
-    Snapshot,
-    WaitingQueue,
-    decide,
-    entitlements,
-)
+from trainyard.domain.admission import decide
+from trainyard.domain.fair_share import entitlements
 from trainyard.domain.policy import Policy, Repeats, ResourceProfile, TenantPolicy, Window
 from trainyard.domain.queues import ProfileQueue, QueueEntry, TenantQueue, milliseconds
+from trainyard.domain.scheduling import Decision, Holder, Ledger, Plan, Reason, Snapshot, WaitingQueue
 
 SMALL, LARGE = str(ResourceProfile.of(choice())), str(ResourceProfile.of(choice(instances=4)))
 POOL = "training/ml.m5.large"

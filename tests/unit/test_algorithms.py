@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from tests.build import DEFAULTS, content, policy, request, tenant, tier
+from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy, with_entry
-from trainyard.contracts.policy_form import DEPLOYED
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind
 from trainyard.domain.arrivals import check_welcome
 from trainyard.domain.errors import Refused

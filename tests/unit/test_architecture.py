@@ -9,6 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "layers/common/python/trainyard"
 
+FILE_LINES_MAX, CLASS_LINES_MAX, FUNCTION_LINES_MAX = 500, 400, 50
+
 MAY_IMPORT = {
     "domain": {"domain"},
     "persistence": {"persistence", "domain"},
@@ -83,3 +85,54 @@ def test_the_functions_use_no_sdk_of_their_own() -> None:
         if name.split(".")[0] in ("boto3", "botocore", "aws_xray_sdk")
     ]
     assert wrong == []
+
+
+def test_the_functions_import_no_adapter() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in (ROOT / "functions").rglob("*.py")
+        for name in imports(path)
+        if name.startswith("trainyard.adapters")
+    ]
+    assert wrong == []
+
+
+def test_no_file_class_or_function_of_the_layer_is_longer_than_a_reader_can_hold() -> None:
+    """Longer functions say why in a comment of their own, "long: …"."""
+    too_long = []
+    for path in PACKAGE.rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        name = str(path.relative_to(PACKAGE))
+        if source.count("\n") > FILE_LINES_MAX:
+            too_long.append(f"{name}: {source.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+                continue
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            limit = CLASS_LINES_MAX if isinstance(node, ast.ClassDef) else FUNCTION_LINES_MAX
+            excused = "# long: " in "\n".join(source.splitlines()[node.lineno - 1 : node.end_lineno])
+            if lines > limit and not excused:
+                too_long.append(f"{name}: {node.name} has {lines} lines")
+    assert too_long == []
+
+
+def test_no_two_modules_of_the_layer_import_each_other() -> None:
+    """Imports inside functions count too: those of the bootstrap alone are there for cold starts."""
+    needs = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): {
+            name for name in imports(path) if name.startswith("trainyard.")
+        }
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    reached: dict[str, set[str]] = {}
+
+    def reach(module: str, path: tuple[str, ...]) -> set[str]:
+        assert module not in path, f"a circle: {' → '.join((*path[path.index(module) :], module))}"
+        if module not in reached:
+            below = needs.get(module, set())
+            reached[module] = below.union(*(reach(other, (*path, module)) for other in below))
+        return reached[module]
+
+    for module in needs:
+        reach(module, ())

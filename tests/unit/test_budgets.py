@@ -8,7 +8,6 @@ import pytest
 
 from tests.build import NOW, PRICES, SMALL, after, choice, hard, policy, soft, tier
 from tests.unit.test_admission import plan, queue
-from trainyard.domain.admission import Reason
 from trainyard.domain.budgets import (
     RUNTIME_MIN,
     Account,
@@ -23,6 +22,7 @@ from trainyard.domain.executions import priced
 from trainyard.domain.policy import STOP_GRACE, Budget, ResourceProfile, TenantPolicy
 from trainyard.domain.prices import NO_PRICES, JobKind
 from trainyard.domain.queues import holding, in_month
+from trainyard.domain.scheduling import Reason
 
 LANE = ResourceProfile.parse(SMALL)
 TIER = tier()

@@ -16,9 +16,9 @@ import pytest
 
 from testing.memory_store import MemoryStore
 from tests.build import NOW
-from trainyard.contracts import policy_form
+from trainyard.contracts import compiled_policy
+from trainyard.contracts.compiled_policy import DEPLOYED, CheckedValues
 from trainyard.contracts.policy_file import PolicyFile, parse_policy
-from trainyard.contracts.policy_form import DEPLOYED, CheckedValues
 from trainyard.contracts.settings import Settings
 from trainyard.domain.policy import Budget, BudgetMode, Policy, Retries
 from trainyard.persistence import policies
@@ -81,15 +81,15 @@ def test_every_value_of_a_policy_outlives_being_kept() -> None:
 def test_another_text_or_another_form_is_kept_under_another_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     before = FORM.digest(SHIPPED)
     assert FORM.digest(FULL) != before
-    monkeypatch.setattr(policy_form, "FORM", policy_form.FORM + 1)
+    monkeypatch.setattr(compiled_policy, "FORM", compiled_policy.FORM + 1)
     assert FORM.digest(SHIPPED) != before
 
 
 def test_a_schema_that_changes_makes_another_form() -> None:
     schema = json.dumps(PolicyFile.model_json_schema(), sort_keys=True)
-    assert (policy_form.FORM, sha256(schema.encode()).hexdigest()[:12]) == (3, "3204042b08e4"), (
+    assert (compiled_policy.FORM, sha256(schema.encode()).hexdigest()[:12]) == (3, "3204042b08e4"), (
         "the schema has changed: what older code kept would be read as if it had not. "
-        "Raise policy_form.FORM, and write the new pair here"
+        "Raise compiled_policy.FORM, and write the new pair here"
     )
 
 

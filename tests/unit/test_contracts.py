@@ -7,10 +7,10 @@ from pydantic import BaseModel
 
 from tests.build import s3_event, submission
 from trainyard.contracts.arrivals import parse_arrival
+from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.messages import parse_training_request, training_request_body
 from trainyard.contracts.money import BudgetThresholdCrossed, CostAnomalyDetected
 from trainyard.contracts.policy_file import parse_policy
-from trainyard.contracts.policy_form import DEPLOYED
 from trainyard.contracts.settings import MissingSetting, Settings
 from trainyard.contracts.statuses import RecordStep, parse_execution_status
 from trainyard.contracts.tenants import StepCommand

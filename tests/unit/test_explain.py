@@ -9,10 +9,11 @@ from testing.memory_store import MemoryStore
 from tests.build import after, execution, policies, policy, scheduler, submission, tier
 from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.explain import CURES, Explain, Explanation
-from trainyard.domain.admission import Reason, decide
+from trainyard.domain.admission import decide
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import State
+from trainyard.domain.scheduling import Reason
 
 LIMITS = policy(tier(quota=1), quiet_period=timedelta(0))
 

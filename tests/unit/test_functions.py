@@ -12,15 +12,16 @@ import pytest
 
 from tests.build import NOW, after, execution, policy, request, s3_event, submission
 from trainyard.application.billing.outbox import Relayed
-from trainyard.application.scheduling.dispatch import PassReport, Start, Started
+from trainyard.application.scheduling.dispatch import PassReport
 from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
 from trainyard.application.scheduling.intake import Judgement, Verdict
 from trainyard.application.scheduling.reconcile import Repairs
 from trainyard.application.scheduling.record import Recorded, StatusResult
+from trainyard.application.scheduling.starts import Start, Started
 from trainyard.contracts.messages import training_request_body
-from trainyard.domain.admission import Ledger, Plan, Snapshot
 from trainyard.domain.errors import Conflict, Malformed, Refused
 from trainyard.domain.requests import State
+from trainyard.domain.scheduling import Ledger, Plan, Snapshot
 from trainyard.entrypoints import bootstrap
 from trainyard.persistence.book import OutboxEntry
 from trainyard.persistence.ledger import Hint

@@ -29,15 +29,16 @@ from tests.build import (
 )
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling import reconcile
-from trainyard.application.scheduling.dispatch import Dispatch, PassRecord, Started
+from trainyard.application.scheduling.dispatch import Dispatch, PassRecord
 from trainyard.application.scheduling.enlist import Enlist
 from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
 from trainyard.application.scheduling.intake import Arrival, Intake, Judgement, Verdict
 from trainyard.application.scheduling.reconcile import Reconcile
 from trainyard.application.scheduling.record import Record, Recorded, StatusEvent, StatusResult
+from trainyard.application.scheduling.starts import Started
 from trainyard.application.scheduling.stop import Stop
 from trainyard.contracts.decisions import decode_pass, encode_pass
-from trainyard.domain.admission import Reason, decide
+from trainyard.domain.admission import decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import (
     Conflict,
@@ -52,6 +53,7 @@ from trainyard.domain.errors import (
 from trainyard.domain.names import display_name
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.requests import Cause, Outcome, Request, State
+from trainyard.domain.scheduling import Reason
 from trainyard.domain.tenants import RoleState, Tenant, TenantState, TrainingSettings, TrainOn
 from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.ledger import BELL, BY_END, LEDGER, Hint, bell_ring_from

@@ -9,8 +9,8 @@ from cli.__main__ import main
 from simulation.flow import Job
 from simulation.what_if import generated, outcome, picture, read_history, write_history
 from tests.build import policy, tier
+from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy
-from trainyard.contracts.policy_form import DEPLOYED
 from trainyard.domain.errors import Refused
 
 ONE = policy(tier(quota=1))

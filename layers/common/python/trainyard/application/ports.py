@@ -62,6 +62,10 @@ class TenantRoles(Protocol):
         ...
 
 
+DELAYED_RING = "ring"
+"""The message that rings the bell when its delay is over."""
+
+
 class Bell(Protocol):
     """Wakes the dispatcher; nothing depends on it."""
 

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from trainyard.contracts.policy_form import hyperparameter_of, policy_of
+from trainyard.contracts.policy_values import hyperparameter_of, policy_of
 from trainyard.domain.algorithms import Hyperparameter, Kind
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_tenant_id

@@ -11,201 +11,20 @@ docs/admission.md has the reasons, the bounds and a worked example.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
 
 from trainyard.domain.budgets import Account, Reservation, least_usd, reservation
+from trainyard.domain.capacity_hold import CapacityHold
 from trainyard.domain.executions import month_of
-from trainyard.domain.policy import SLOTS, Policy, ResourceProfile, TierPolicy, tier_slots
-from trainyard.domain.queues import QueueEntry, TenantQueue
+from trainyard.domain.fair_share import Candidate, entitlements
+from trainyard.domain.policy import SLOTS, Policy, TierPolicy, tier_slots
+from trainyard.domain.queues import QueueEntry
+from trainyard.domain.scheduling import Decision, Holder, Ledger, Plan, Reason, Snapshot, Verdict
 
 ENGINE_VERSION = 2
 """Moves whenever the same snapshot could be decided in another way; a test replays recorded passes."""
-
-
-class Verdict(StrEnum):
-    ADMIT = "ADMIT"
-    WAIT = "WAIT"
-
-
-class Reason(StrEnum):
-    """Why a request was admitted, or waits."""
-
-    SLOT_FREE = "a slot is free"
-    BATCH_FULL = "it goes in the next round"
-    NOT_DUE = "its quiet period or back-off is not over"
-    TURN = "others are before it"
-    ACCOUNT_LIMIT = "all slots of the account are taken"
-    TIER_QUOTA = "all slots of the tier are taken"
-    NOTHING_TO_BORROW = "the tier's slots are taken, and the free ones are kept for other tiers"
-    TENANT_CAP = "the tenant runs as many as it may"
-    TENANT_PAUSED = "the tenant is paused"
-    TIER_PAUSED = "the tier is paused"
-    ALL_PAUSED = "the service is paused"
-    BUDGET = "what it would reserve exceeds what is left of the tenant's budget of the month"
-    TIER_BUDGET = "what it would reserve exceeds what is left of the tier's budget of the month"
-    PRICE_UNKNOWN = "there is a budget, and the price of an instance that it needs is unknown"
-    INSTANCE_QUOTA = "all instances of its type are taken"
-    NEVER_FITS = "it needs more instances than the quota of their type"
-    CAPACITY_HOLD = "instances are being saved for a large request"
-    MAINTENANCE = "a maintenance window is open"
-    START_RATE = "starts are spread over time"
-    UNKNOWN_TIER = "the policy has no such tier"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
-    """The count of taken slots, and what one pass tells the next."""
-
-    admission_version: int
-    """Moves with every admission, pause and policy change, so that a decision holds only for what it was made
-    on; ends only subtract, and leave it alone."""
-    usage_version: int = 0
-    """Moves with every change of a count."""
-    policy_version: int = 0
-    drained_through: int | None = None
-    """The count of the bell's rings up to which all was looked at and nothing was left waiting; None when
-    something may wait."""
-    month: str = ""
-    """The month to whose budgets admissions belong; it never goes back, whatever a clock says."""
-    usage: Mapping[str, int] = field(default_factory=dict)
-    """Resource → units taken: "slots", "tier/<name>", "training/<instance type>", "processing/<instance type>"."""
-    paused: bool = False
-    paused_tiers: frozenset[str] = frozenset()
-    virtual_time_by_tier: Mapping[str, int] = field(default_factory=dict)
-    """The least tag of those that wait, which never falls: what a queue with no credit and no debt has used."""
-    served_by_tier: Mapping[str, int] = field(default_factory=dict)
-    """The ledger's version at the tier's last admission."""
-    weight_by_tier: Mapping[str, int] = field(default_factory=dict)
-    """Of all queues in which something waits; at most some minutes old."""
-    capacity_holds: Mapping[str, str] = field(default_factory=dict)
-    """Instance pool → the request that instances are saved for."""
-    starts_from: datetime | None = None
-    """When the allowance of starts was last used up."""
-    spent_in: Mapping[str, Decimal] = field(default_factory=dict)
-    """Month and tier ("2026-11 basic") → what its runs have cost, in USD."""
-    reserved_in: Mapping[str, Decimal] = field(default_factory=dict)
-    """The same → what its runs have reserved."""
-    unmanaged: int = 0
-    """Executions in the account that are not ours."""
-    throttled_to: int | None = None
-    """Slots of the account until `shrunk_until`, since SageMaker refused more."""
-    throttled_until: datetime | None = None
-
-    @property
-    def used(self) -> int:
-        """Return the slots taken of the account."""
-        return self.usage.get(SLOTS, 0)
-
-    @property
-    def tiers(self) -> list[str]:
-        """Return the names of the tiers whose runs are counted, those that the policy no longer has too."""
-        prefix = tier_slots("")
-        return sorted(name.removeprefix(prefix) for name in self.usage if name.startswith(prefix))
-
-    def used_of_tier(self, tier: str) -> int:
-        """Return the slots that a tier has taken."""
-        return self.usage.get(tier_slots(tier), 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """A request that holds a slot."""
-
-    request_id: str
-    tenant_id: str
-    tier: str
-    profile: str
-    ends_by: datetime
-    admitted_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingQueue:
-    """A tenant queue, and the first places of its lanes."""
-
-    queue: TenantQueue
-    entries: Mapping[str, tuple[QueueEntry, ...]]
-    """Lane → the first places, in order, due or not; all there are unless `queue.lanes` counts more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """What one dispatch pass read."""
-
-    ledger: Ledger
-    queues: tuple[WaitingQueue, ...]
-    partial: frozenset[str] = frozenset()
-    """Tiers of which more queues wait than were read: those with the least tags were."""
-    holders: tuple[Holder, ...] = ()
-    """Read only when a large request has waited for long; may lack the youngest."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """What becomes of the first request of a queue's lane, and why."""
-
-    entry: QueueEntry
-    queue: TenantQueue
-    verdict: Verdict
-    reason: Reason
-    reserved_usd: Decimal = Decimal(0)
-    """What it reserves of its budgets; of one that waits for them, what must be left for it to go."""
-    runtime_max: timedelta | None = None
-    """Of each of its jobs; None for the tier's."""
-    charge: int = 1
-    borrowed: bool = False
-    backfilled: bool = False
-    """Passed a large request that instances are being saved for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parked:
-    """A queue to be set aside."""
-
-    queue: TenantQueue
-    reason: Reason
-    needs_usd: Decimal | None = None
-    """What its tier's budget must have left before any of it can go, where that is the reason."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a pass is to do."""
-
-    admissions: tuple[Decision, ...]
-    """In order."""
-    waits: tuple[Decision, ...]
-    """One for each lane of a queue in which something still waits."""
-    virtual_time_by_tier: Mapping[str, int]
-    capacity_holds: Mapping[str, str]
-    starts_from: datetime | None
-    month: str = ""
-    """To whose budgets the admissions belong."""
-    again_at: datetime | None = None
-    """When time alone will let more go: starts are allowed again, or a place is due."""
-
-    @property
-    def parked(self) -> dict[tuple[str, str], Parked]:
-        """Return queue (tier and tenant) → why no lane of it can go, until something changes."""
-        lasting = {Reason.BUDGET, Reason.TIER_BUDGET, Reason.PRICE_UNKNOWN, Reason.NEVER_FITS}
-        by_queue: dict[tuple[str, str], list[Decision]] = {}
-        for wait in self.waits:
-            by_queue.setdefault((wait.queue.tier, wait.queue.tenant_id), []).append(wait)
-        return {
-            key: _parked(waits) for key, waits in by_queue.items() if all(wait.reason in lasting for wait in waits)
-        }
-
-
-def _parked(waits: list[Decision]) -> Parked:
-    by_tier = [wait for wait in waits if wait.reason is Reason.TIER_BUDGET]
-    if not by_tier:
-        return Parked(queue=waits[0].queue, reason=waits[0].reason)
-    needs = min(wait.reserved_usd for wait in by_tier)
-    return Parked(queue=waits[0].queue, reason=Reason.TIER_BUDGET, needs_usd=needs)
 
 
 def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max: int = 25) -> Plan:
@@ -232,124 +51,11 @@ def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max:
     )
 
 
-def entitlements(slots: float, shares: Mapping[str, tuple[int, int]]) -> dict[str, float]:
-    """Return tenant → slots, shared by weight; what a cap leaves goes to the others (water-filling).
-
-    `shares` is tenant → (weight, cap).
-    """
-    found: dict[str, float] = {}
-    left, weights = slots, sum(weight for weight, _ in shares.values())
-    for tenant_id, (weight, cap) in sorted(shares.items(), key=lambda item: item[1][1] / item[1][0]):
-        share = min(float(cap), left * weight / weights) if weights else 0.0
-        found[tenant_id] = share
-        left, weights = left - share, weights - weight
-    return found
-
-
 REASON_OF_LIMIT = {"training": Reason.INSTANCE_QUOTA, "processing": Reason.INSTANCE_QUOTA}
 """Kind of a counted resource → why a request waits when all of it is taken."""
 
+
 _UNAFFORDABLE = frozenset({Reason.BUDGET, Reason.TIER_BUDGET})
-
-
-class _Candidate:
-    """A tenant queue while a pass hands out slots."""
-
-    def __init__(self, waiting: WaitingQueue, tier: TierPolicy, policy: Policy, now: datetime, month: str) -> None:
-        self.queue = waiting.queue
-        self.tier = tier
-        self.weight = policy.tenant(self.queue.tenant_id).weight
-        self.cap = policy.cap(tier, self.queue.tenant_id)
-        self.budget = policy.tenant(self.queue.tenant_id).budget
-        self.running = self.queue.running
-        self.committed = self.queue.committed_usd(month)
-        self.start_tag = self.queue.start_tag(now, self.weight)
-        self.entitlement = 0.0
-        self.has_credit = False
-        self.entries = {name: list(entries) for name, entries in waiting.entries.items() if entries}
-        self.unseen = {
-            name: profile.waiting - len(waiting.entries.get(name, ()))
-            for name, profile in self.queue.profiles.items()
-        }
-        self.profiles = {name: ResourceProfile.parse(name) for name in self.entries}
-
-    @property
-    def band(self) -> int:
-        """Return -1 with credit, up to a bit more than three times the entitlement; 0 below the whole part of the
-        entitlement, 1 below it rounded up, else 2.
-        """
-        if self.has_credit and self.running < math.ceil(3 * self.entitlement) + 2:
-            return -1
-        if self.running < math.floor(self.entitlement + 1e-9):
-            return 0
-        return 1 if self.running < math.ceil(self.entitlement - 1e-9) else 2
-
-    def account(self) -> list[Account]:
-        """Return the tenant's own budget, if it has one, and what of it is taken."""
-        return [] if self.budget is None else [Account(self.budget, self.committed)]
-
-
-class CapacityHold:
-    """A large request that instances are saved for: nobody may delay the moment at which it will fit."""
-
-    def __init__(self, candidate: _Candidate, entry: QueueEntry, capacity: Mapping[str, int]) -> None:
-        self.candidate, self.entry = candidate, entry
-        needed = ResourceProfile.parse(entry.profile).demand(candidate.tier.name)
-        self.demand = {name: units for name, units in needed.items() if name in capacity}
-        self.capacity = capacity
-        self.shadow_time: datetime | None = None
-        self.extra: dict[str, int] = {}
-
-    def plan(self, used: Mapping[str, int], holders: Iterable[Holder], policy: Policy, now: datetime) -> None:
-        """Find when it will fit, if those that hold its resources end when they must.
-
-        One that is overdue is taken to last as long again; so is what is taken by holders that we do not know.
-        """
-        free = {name: self.capacity[name] - used.get(name, 0) for name in self.demand}
-        self.shadow_time, self.extra = now, dict(free)
-        for ends_at, frees in _ends(holders, policy, now, used, self.demand):
-            if all(self.extra[name] >= need for name, need in self.demand.items()):
-                return
-            for name, units in frees.items():
-                if name in self.extra:
-                    self.extra[name] += units
-            self.shadow_time = ends_at
-
-    def allows(self, demand: Mapping[str, int], ends_by: datetime) -> bool:
-        """Tell whether an admission now leaves it enough at the time at which it will fit."""
-        if self.shadow_time is None or ends_by <= self.shadow_time:
-            return True
-        return all(
-            self.extra[name] - demand.get(name, 0) >= need for name, need in self.demand.items() if name in demand
-        )
-
-    def note(self, demand: Mapping[str, int], ends_by: datetime) -> None:
-        """Count an admission that will still run when it is to fit."""
-        if self.shadow_time is not None and ends_by > self.shadow_time:
-            for name in self.extra:
-                self.extra[name] -= demand.get(name, 0)
-
-
-def _ends(
-    holders: Iterable[Holder],
-    policy: Policy,
-    now: datetime,
-    used: Mapping[str, int],
-    wanted: Iterable[str],
-) -> Iterator[tuple[datetime, dict[str, int]]]:
-    """Yield when what is taken will be free, and how much of what, in order of time."""
-    longest = max(tier.run_time_max for tier in policy.tiers)
-    unknown = {name: used.get(name, 0) for name in wanted}
-    found: list[tuple[datetime, dict[str, int]]] = []
-    for holder in holders:
-        tier = policy.tier(holder.tier)
-        frees = ResourceProfile.parse(holder.profile).demand(holder.tier)
-        for name in unknown:
-            unknown[name] -= frees.get(name, 0)
-        ends_at = holder.ends_by if holder.ends_by > now else now + (tier.run_time_max if tier else longest)
-        found.append((ends_at, frees))
-    found.append((now + longest, {name: units for name, units in unknown.items() if units > 0}))
-    yield from sorted(found, key=lambda end: end[0])
 
 
 class _Allocator:
@@ -365,7 +71,7 @@ class _Allocator:
         self.month = max(ledger.month, month_of(now))
         self.committed = {tier.name: _committed(ledger, tier.name, self.month) for tier in policy.tiers}
         self.candidates = [
-            _Candidate(waiting, tier, policy, now, self.month)
+            Candidate(waiting, tier, policy, now, self.month)
             for waiting in snapshot.queues
             if (tier := policy.tier(waiting.queue.tier)) is not None
         ]
@@ -433,7 +139,7 @@ class _Allocator:
                 break
         return total
 
-    def _due(self, candidate: _Candidate, profile: str) -> int:
+    def _due(self, candidate: Candidate, profile: str) -> int:
         """Return how many of a lane's requests are due, taking what was not read for due."""
         return sum(entry.due_at <= self.now for entry in candidate.entries[profile]) + candidate.unseen[profile]
 
@@ -443,7 +149,7 @@ class _Allocator:
 
     def _first(self, tier: TierPolicy, *, borrowed: bool = False) -> Decision | None:
         """Return the admission of the tier's first queue that may go."""
-        best: tuple[tuple[int, int, datetime, str], _Candidate, QueueEntry] | None = None
+        best: tuple[tuple[int, int, datetime, str], Candidate, QueueEntry] | None = None
         for candidate in self._of(tier):
             entries = [entry for name in candidate.entries if (entry := self._head(candidate, name)) is not None]
             if entries:
@@ -453,7 +159,7 @@ class _Allocator:
                     best = (key, candidate, entry)
         return None if best is None else self._admission(best[1], best[2], borrowed=borrowed)
 
-    def _head(self, candidate: _Candidate, profile: str) -> QueueEntry | None:
+    def _head(self, candidate: Candidate, profile: str) -> QueueEntry | None:
         """Return the first place of a lane if it may go."""
         entries = candidate.entries[profile]
         if not entries or self._obstacle(candidate, entries[0]) is not None:
@@ -479,7 +185,7 @@ class _Allocator:
             return Reason.TIER_PAUSED
         return Reason.MAINTENANCE if self.policy.closed_until(tier.name, self.now) else None
 
-    def _obstacle(self, candidate: _Candidate, entry: QueueEntry) -> Reason | None:
+    def _obstacle(self, candidate: Candidate, entry: QueueEntry) -> Reason | None:
         """Return what keeps a place of a queue from being admitted, its tier's slots aside."""
         reason = self._own_obstacle(candidate, entry)
         if reason is not None:
@@ -493,7 +199,7 @@ class _Allocator:
             return Reason.CAPACITY_HOLD
         return None
 
-    def _own_obstacle(self, candidate: _Candidate, entry: QueueEntry) -> Reason | None:
+    def _own_obstacle(self, candidate: Candidate, entry: QueueEntry) -> Reason | None:
         """Return what in the tenant's own limits is in the way."""
         if candidate.queue.paused:
             return Reason.TENANT_PAUSED
@@ -505,7 +211,7 @@ class _Allocator:
             return Reason.TENANT_CAP
         return self._unaffordable(candidate, entry)
 
-    def _unaffordable(self, candidate: _Candidate, entry: QueueEntry) -> Reason | None:
+    def _unaffordable(self, candidate: Candidate, entry: QueueEntry) -> Reason | None:
         """Return which budget is in the way."""
         own, shared = candidate.account(), self._tier_account(candidate.tier)
         if self._reservation(candidate, entry, own + shared) is not None:
@@ -515,9 +221,7 @@ class _Allocator:
         short = shared and self._needs_usd(candidate, entry) > shared[0].left_usd
         return Reason.TIER_BUDGET if short and self._reservation(candidate, entry, own) else Reason.BUDGET
 
-    def _reservation(
-        self, candidate: _Candidate, entry: QueueEntry, accounts: list[Account]
-    ) -> Reservation | None:
+    def _reservation(self, candidate: Candidate, entry: QueueEntry, accounts: list[Account]) -> Reservation | None:
         return reservation(
             candidate.profiles[entry.profile],
             candidate.tier,
@@ -527,7 +231,7 @@ class _Allocator:
             usd_p90=entry.usd_p90,
         )
 
-    def _needs_usd(self, candidate: _Candidate, entry: QueueEntry) -> Decimal:
+    def _needs_usd(self, candidate: Candidate, entry: QueueEntry) -> Decimal:
         """Return what must be left of the budgets that are in a place's way for it to go."""
         accounts = candidate.account() + self._tier_account(candidate.tier)
         needed = least_usd(
@@ -554,7 +258,7 @@ class _Allocator:
                 return
             yield hold
 
-    def _taking(self, candidate: _Candidate, entry: QueueEntry) -> tuple[dict[str, int], datetime]:
+    def _taking(self, candidate: Candidate, entry: QueueEntry) -> tuple[dict[str, int], datetime]:
         """Return what an admission takes, and until when at the latest."""
         return (
             candidate.profiles[entry.profile].demand(candidate.tier.name),
@@ -583,9 +287,9 @@ class _Allocator:
         ranked = sorted(found.items(), key=lambda item: (item[1].entry.arrived_at, item[1].entry.request_id))
         return dict(ranked)
 
-    def _large(self) -> dict[str, list[tuple[_Candidate, QueueEntry]]]:
+    def _large(self) -> dict[str, list[tuple[Candidate, QueueEntry]]]:
         """Return instance pool → large requests that have waited long and that their own limits allow."""
-        found: dict[str, list[tuple[_Candidate, QueueEntry]]] = {}
+        found: dict[str, list[tuple[Candidate, QueueEntry]]] = {}
         for candidate in self.candidates:
             for name, entries in candidate.entries.items():
                 profile = candidate.profiles[name]
@@ -599,7 +303,7 @@ class _Allocator:
 
     # --- taking ---------------------------------------------------------------------------------------------
 
-    def _admission(self, candidate: _Candidate, entry: QueueEntry, *, borrowed: bool = False) -> Decision:
+    def _admission(self, candidate: Candidate, entry: QueueEntry, *, borrowed: bool = False) -> Decision:
         profile = candidate.profiles[entry.profile]
         accounts = candidate.account() + self._tier_account(candidate.tier)
         reserved = self._reservation(candidate, entry, accounts)
@@ -683,7 +387,7 @@ class _Allocator:
                         entry=entry, queue=waiting.queue, verdict=Verdict.WAIT, reason=Reason.UNKNOWN_TIER
                     )
 
-    def _reason(self, candidate: _Candidate, entry: QueueEntry) -> Reason:
+    def _reason(self, candidate: Candidate, entry: QueueEntry) -> Reason:
         """Return the first thing in the way of a place, from the tenant's own to the account's."""
         tier = candidate.tier
         if self.ledger.paused:
@@ -723,7 +427,7 @@ class _Allocator:
 
     # --- parts ----------------------------------------------------------------------------------------------
 
-    def _of(self, tier: TierPolicy) -> Iterator[_Candidate]:
+    def _of(self, tier: TierPolicy) -> Iterator[Candidate]:
         return (candidate for candidate in self.candidates if candidate.tier is tier)
 
     def _taken(self, tier: TierPolicy) -> int:

@@ -93,6 +93,7 @@ def pipeline_parameters(
     settings = tenant.settings_for(request.data_set)
     profile = ResourceProfile.parse(request.profile)
     where = Locations.of(tenant, request)
+    # long: a line for each parameter
     return {
         "RequestId": request.request_id,
         "Attempt": str(request.attempt),

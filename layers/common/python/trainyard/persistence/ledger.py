@@ -17,11 +17,11 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from trainyard.domain.admission import Decision, Ledger, Plan
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import month_of
 from trainyard.domain.policy import Policy, ResourceProfile
 from trainyard.domain.requests import Request
+from trainyard.domain.scheduling import Decision, Ledger, Plan
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.store import (
     AtLeast,

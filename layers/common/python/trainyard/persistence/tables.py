@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from trainyard.domain.admission import Holder
 from trainyard.domain.requests import HOLDING, Request
+from trainyard.domain.scheduling import Holder
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.book import Book
 from trainyard.persistence.items import request_from

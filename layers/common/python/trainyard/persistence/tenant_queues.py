@@ -28,7 +28,6 @@ from decimal import Decimal
 from itertools import islice
 from typing import NamedTuple
 
-from trainyard.domain.admission import Ledger, Parked
 from trainyard.domain.errors import Conflict
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import (
@@ -41,6 +40,7 @@ from trainyard.domain.queues import (
     trimmed,
 )
 from trainyard.domain.requests import Request, Submission
+from trainyard.domain.scheduling import Ledger, Parked
 from trainyard.persistence.items import entry_from, entry_item, queue_from, queue_item, stamp
 from trainyard.persistence.store import (
     ACTIONS_MAX,

@@ -9,6 +9,7 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.items import Item, deserialized, serialized
 from trainyard.adapters.aws.store import DynamoStore, rest
+from trainyard.application.ports import DELAYED_RING
 from trainyard.domain.errors import Conflict
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 from trainyard.persistence.ledger import BELL
@@ -177,10 +178,6 @@ def _locations(bucket: str, key: str) -> list[str]:
 
 def _location(tenant: Tenant) -> str:
     return f"location#{tenant.bucket}/{tenant.root}" if tenant.root else f"location#{tenant.bucket}"
-
-
-DELAYED_RING = "ring"
-"""The message that rings the bell when its delay is over."""
 
 
 class DynamoBell:

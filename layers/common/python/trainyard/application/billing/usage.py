@@ -123,6 +123,7 @@ class Usage:
                         yield self._row(execution, record)
 
     def _row(self, execution: ExecutionRecord, record: StepRecord) -> dict[str, Any]:
+        # long: a line for each column
         job = record.step.job
         begin = job.started_at if job and job.started_at else execution.admitted_at
         end = job.ended_at if job and job.ended_at else execution.ended_at

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from trainyard.domain.admission import Decision, Ledger, Parked, Plan, Snapshot, WaitingQueue
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import month_of
 from trainyard.domain.policy import Policy, ResourceProfile, TierPolicy, run_time
 from trainyard.domain.queues import TenantQueue, holding
 from trainyard.domain.requests import Request, State
+from trainyard.domain.scheduling import Decision, Ledger, Parked, Plan, Snapshot, WaitingQueue
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.items import queue_from, request_from, stamp
 from trainyard.persistence.ledger import (

@@ -126,7 +126,7 @@ class Completer:
         ending: dict[str, End] = {}
         for end in ends:
             request = current.get(end.request.request_id)
-            if request is not None and request.state in HOLDING and _is_of_attempt(end, request):
+            if request is not None and _is_of_attempt(end.request, request, by_start=end.by_start):
                 ending.setdefault(request.request_id, end)
         if ending:
             for request_id, end in ending.items():
@@ -225,9 +225,7 @@ class Completer:
     ) -> list[Request]:
         # 1. Only the attempt that was read is put back, and only if nobody wants it stopped.
         current = self.tables.requests.get(request.request_id)
-        if current is None or current.state not in HOLDING or current.attempt != request.attempt:
-            return []
-        if by_start and not _same_start(request, current):
+        if current is None or not _is_of_attempt(request, current, by_start=by_start):
             return []
         if current.stop_asked_at is not None:
             return self._stop(unit, current, execution)
@@ -235,7 +233,8 @@ class Completer:
         executions = [] if execution is None else [execution]
         slot, past = queue_key(current.tier, current.tenant_id), past_key(current.tenant_id, current.data_set)
         entry, queue, *_ = unit.read(entry_key(current), slot, past, *booking_keys(executions))
-        queued = with_estimate(waiting_again(current), past_from(unit.items[past]), unit.policy)
+        past_runs = past_from(unit.items[past])
+        queued = with_estimate(waiting_again(current), past_runs, unit.policy)
         before = queue_in(queue, current.tier, current.tenant_id)
         # 3. Give back its slot and its money, and book what ran.
         spent = spent_usd(execution)
@@ -257,12 +256,11 @@ class Completer:
         else:
             winner, loser = supersede(queued, waiting, unit.policy, unit.now)
             winner = replace(winner, due_at=max(queued.due_at, waiting.due_at))
-            winner = with_estimate(winner, past_from(unit.items[past]), unit.policy)
+            winner = with_estimate(winner, past_runs, unit.policy)
             ours, theirs = (winner, loser) if winner.request_id == current.request_id else (loser, winner)
-            unit.write(put(ours, *still), put(theirs, Is("state", State.QUEUED.value)))
-            unit.write(put_entry(winner, replaces=waiting.request_id))
             after = joined(self.tables.queues.without(after, entry_of(waiting)), entry_of(winner))
-            unit.write(*refile(before, after, unit.now))
+            unit.write(put(ours, *still), put(theirs, Is("state", State.QUEUED.value)))
+            unit.write(put_entry(winner, replaces=waiting.request_id), *refile(before, after, unit.now))
             changed = [winner, loser] if ours is winner else [ours]
         unit.write(*warnings, *self._bookings(unit, executions))
         return changed
@@ -352,14 +350,14 @@ def _packed(order: Sequence[int], ends: Sequence[End]) -> Iterator[list[int]]:
         yield part
 
 
-def _is_of_attempt(end: End, current: Request) -> bool:
-    """Tell whether an end is that of the attempt that holds the slot."""
-    return end.request.attempt == current.attempt and (not end.by_start or _same_start(end.request, current))
+def _is_of_attempt(read: Request, current: Request, *, by_start: bool) -> bool:
+    """Tell whether the attempt that was read is the one that holds the slot now.
 
-
-def _same_start(read: Request, current: Request) -> bool:
-    """Tell whether an attempt still does not run, and nobody has taken its start over since it was read."""
-    return current.state is State.ADMITTED and current.claimed_at == read.claimed_at
+    For what a start has met (`by_start`) it must not run yet, and nobody may have taken its start over since.
+    """
+    if current.state not in HOLDING or current.attempt != read.attempt:
+        return False
+    return not by_start or (current.state is State.ADMITTED and current.claimed_at == read.claimed_at)
 
 
 def _released(queue: TenantQueue, request: Request, cost: Decimal, unit: UnitOfWork) -> TenantQueue:

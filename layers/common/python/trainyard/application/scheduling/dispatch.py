@@ -1,33 +1,24 @@
 """Dispatch: one pass reads, decides, commits and starts. Only the dispatcher may start pipelines."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import NamedTuple
 
 from trainyard.application.ports import Announcements, Bell, DataSets, Executions, ParallelMap, Receipts, Tenants
 from trainyard.application.scheduling.admission import Committed, ReadSet
-from trainyard.application.scheduling.completion import End, Subject
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.domain import names
-from trainyard.domain.admission import ENGINE_VERSION, Decision, Ledger, Plan, Snapshot, decide
+from trainyard.application.scheduling.starts import Begun, Start, Started, Starts
+from trainyard.domain.admission import ENGINE_VERSION, decide
 from trainyard.domain.errors import (
     Conflict,
-    DataUnavailable,
     OutcomeUnknown,
-    QuotaReached,
-    Refused,
-    StartDelayed,
-    StartInvalid,
     Throttled,
 )
-from trainyard.domain.parameters import Defaults, pipeline_parameters
+from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Policy
 from trainyard.domain.queues import TenantQueue
-from trainyard.domain.requests import Request, State
-from trainyard.domain.tenants import Tenant
+from trainyard.domain.scheduling import Decision, Ledger, Plan, Snapshot
 from trainyard.persistence.ledger import BellRing
 from trainyard.persistence.policies import Policies
 from trainyard.persistence.tenant_queues import Backlog
@@ -52,42 +43,6 @@ RESTS_GROW = 5
 TIMER = timedelta(minutes=1)
 """Between two passes at the most; what is due later needs no ring of its own."""
 
-START_OVERDUE = timedelta(minutes=2)
-"""After this long an admitted request's execution is looked for, and started again with the same token if there
-is none. Longer than a pass may take."""
-
-START_ABANDONED = timedelta(minutes=15)
-"""After this long nobody can still be starting it, whatever the clocks say, and SageMaker lists what was started:
-a request without an execution goes back to the queue."""
-
-
-class Started(StrEnum):
-    RUNNING = "RUNNING"
-    DELAYED = "DELAYED"
-    """Back in the queue: SageMaker could not take it now."""
-    FAILED = "FAILED"
-    """SageMaker, or the data, will never let it start."""
-    UNKNOWN = "UNKNOWN"
-    """Throttled or timed out: the slot stays taken, and the same token is used again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """What became of the start of one admitted request."""
-
-    request: Request
-    result: Started
-    detail: str | None = None
-    adopted: bool = False
-    """An execution was found that an earlier start had left without an answer."""
-
-
-class _Begun(NamedTuple):
-    start: Start
-    execution_arn: str | None = None
-    """Of what runs, but is not recorded yet."""
-    tenant: Tenant | None = None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassRecord:
@@ -109,7 +64,7 @@ class PassReport:
     snapshot: Snapshot
     plan: Plan
     starts: list[Start] = field(default_factory=list)
-    unrecorded: list["_Begun"] = field(default_factory=list)
+    unrecorded: list[Begun] = field(default_factory=list)
     """What was started since the starts were recorded last."""
     admissions: list[Decision] = field(default_factory=list)
     conflicts: int = 0
@@ -118,18 +73,6 @@ class PassReport:
     """Whether it read what rings named, and no more."""
     settled: bool = False
     """Whether the last round found that nobody more may go."""
-
-
-HELD_BACK = "it was paused, or is to be stopped, before it was started"
-ABANDONED = "its start was never answered; the dispatcher's log says what was in the way"
-
-
-class _Different(Exception):
-    """The data turned out to need other instances than the request was admitted for."""
-
-    def __init__(self, data_bytes: int) -> None:
-        super().__init__(f"it has {data_bytes:,} bytes")
-        self.data_bytes = data_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +90,19 @@ class Dispatch:
     """How what is kept of a pass is written; None to keep nothing."""
     engine: Callable[..., Plan] = decide
     parallel_map: ParallelMap = map
+
+    @property
+    def starts(self) -> Starts:
+        return Starts(
+            scheduler=self.scheduler,
+            tenants=self.tenants,
+            data_sets=self.data_sets,
+            executions=self.executions,
+            receipts=self.receipts,
+            announcements=self.announcements,
+            defaults=self.defaults,
+            parallel_map=self.parallel_map,
+        )
 
     def run_pass(
         self,
@@ -167,7 +123,7 @@ class Dispatch:
         unparked = 0
         if sweep:
             # 0. What was admitted but, as far as we know, never started: found, or started once more.
-            starts = self._take_up_all(policy, now, out_of_time)
+            starts = self.starts.recover_all(policy, now, out_of_time)
             with suppress(Conflict, Throttled, OutcomeUnknown):
                 unparked = self.scheduler.admitter.unpark(policy, now, out_of_time=out_of_time)
         report = PassReport(
@@ -245,7 +201,7 @@ class Dispatch:
         )
         report.admissions += committed.admissions
         # 4. Start; what goes back, or fails, leaves its slot to others.
-        begun = self._start_all(committed, read_set.tenants, policy, now)
+        begun = self.starts.start_all(committed, read_set.tenants, policy, now)
         report.unrecorded += begun
         if len(report.unrecorded) > RECORDED_AT_ONCE:
             self._record(report, now)
@@ -301,240 +257,10 @@ class Dispatch:
         encoded = self.encode(kept)
         return encoded if len(encoded) <= KEPT_BYTES_MAX else None
 
-    def _overdue(self, now: datetime) -> list[Request]:
-        """Return what was admitted long ago and is not known to run."""
-        admitted = self.scheduler.tables.requests.active(State.ADMITTED)
-        old = [r.request_id for r in admitted if r.admitted_at is not None and r.admitted_at < now - START_OVERDUE]
-        current = self.scheduler.tables.requests.get_all(old[:100]) if old else []
-        return [request for request in current if request.state is State.ADMITTED]
-
-    def _start_all(
-        self, committed: Committed, tenants: Mapping[str, Tenant], policy: Policy, now: datetime
-    ) -> list["_Begun"]:
-        """Start what was admitted."""
-        ids = [decision.entry.request_id for decision in committed.admissions]
-        owners = {decision.queue.tenant_id for decision in committed.admissions}
-        unread = [request_id for request_id in ids if request_id not in committed.requests]
-        unknown = sorted(owners - set(tenants))
-        found, more = self.scheduler.tables.requests_and_tenants(unread, unknown)
-        known = {**committed.requests, **{request.request_id: request for request in found}}
-        tenants = {**tenants, **more}
-        admitted = [known[i] for i in ids if i in known and known[i].state is State.ADMITTED]
-        return list(self.parallel_map(lambda r: self._begin(r, tenants.get(r.tenant_id), policy, now), admitted))
-
     def _record(self, report: PassReport, now: datetime) -> None:
         """Record in one transaction what has been started, and tell of it; the sweeper finds what is not."""
         begun, report.unrecorded = report.unrecorded, []
-        running = [(start.request, arn) for start, arn, _ in begun if arn]
-        try:
-            moved = self.scheduler.tables.requests.note_all_running(running, now) if running else set()
-        except Exception as error:  # they run, and will be found
-            report.starts += [
-                _unknown(one.start.request, error) if one.execution_arn else one.start for one in begun
-            ]
-            return
-        report.starts += [one.start for one in begun]
-        told = [one for one in begun if one.execution_arn and one.start.request.request_id in moved]
-        list(self.parallel_map(lambda one: self._tell_any(one.start.request, now, one.tenant), told))
-
-    def _tell_any(self, request: Request, now: datetime, tenant: Tenant | None) -> None:
-        """Tell of a start; any one tenant's trouble is its own, and its next change tells it."""
-        with suppress(Exception):
-            self._tell(request, now, tenant)
-
-    def _begin(self, request: Request, tenant: Tenant | None, policy: Policy, now: datetime) -> "_Begun":
-        """Start one admitted request and settle a refusal; return its execution's ARN if it runs.
-
-        A request that fails in an unforeseen way keeps its slot and holds up no other.
-        """
-        try:
-            return self._settle_start(request, tenant, policy, now)
-        except Exception as error:  # any one request's trouble is its own
-            return _Begun(_unknown(request, error))
-
-    def _settle_start(self, request: Request, tenant: Tenant | None, policy: Policy, now: datetime) -> "_Begun":
-        try:
-            arn = self._start_execution(request, tenant, policy)
-            running = replace(request, state=State.RUNNING, started_at=now, execution_arn=arn)
-            return _Begun(Start(request=running, result=Started.RUNNING), arn, tenant)
-        except DataUnavailable as error:
-            return _Begun(self._without_data(request, policy, str(error), now))
-        except StartDelayed as error:
-            self._put_back(request, policy, now, due_at=now + policy.start_retry_delay, reason=str(error))
-            if isinstance(error, QuotaReached):
-                with suppress(Conflict):
-                    self.scheduler.tables.ledger.throttle(now + policy.start_retry_delay)
-            return _Begun(Start(request=request, result=Started.DELAYED, detail=str(error)))
-        except _Different as error:
-            self._put_back(request, policy, now, due_at=now, reason=str(error), data_bytes=error.data_bytes)
-            return _Begun(Start(request=request, result=Started.DELAYED, detail=str(error)))
-        except (StartInvalid, Refused) as error:
-            self._fail(request, policy, str(error), now)
-            return _Begun(Start(request=request, result=Started.FAILED, detail=str(error)))
-
-    def _without_data(self, request: Request, policy: Policy, reason: str, now: datetime) -> Start:
-        """Put a request back whose data cannot be looked at; where that does not pass it fails in the end."""
-        if request.failures + 1 >= policy.retries.attempts_max:
-            self._fail(request, policy, reason, now)
-            return Start(request=request, result=Started.FAILED, detail=reason)
-        due_at = now + policy.retries.delay * 2**request.failures
-        self._put_back(request, policy, now, due_at=due_at, reason=reason, failed=True)
-        return Start(request=request, result=Started.DELAYED, detail=reason)
-
-    def _running(self, request: Request, execution_arn: str, now: datetime, *, adopted: bool = False) -> Start:
-        running = replace(request, state=State.RUNNING, started_at=now, execution_arn=execution_arn)
-        if self.scheduler.tables.requests.note_running(request, execution_arn, now):
-            self._tell(running, now)
-        return Start(request=running, result=Started.RUNNING, adopted=adopted)
-
-    # --- the sweeper ----------------------------------------------------------------------------------------
-
-    def _take_up_all(self, policy: Policy, now: datetime, out_of_time: Callable[[], bool]) -> list[Start]:
-        """Take up what was admitted long ago and is not known to run."""
-        overdue = self._overdue(now)
-        if not overdue:
-            return []
-        try:
-            started = self._started_before(overdue, now)
-        except Exception as error:  # the next pass looks again
-            return [_unknown(request, error) for request in overdue]
-
-        def take_up(request: Request) -> Start | None:
-            return None if out_of_time() else self._take_up(request, started, policy, now)
-
-        return [start for start in self.parallel_map(take_up, overdue) if start is not None]
-
-    def _take_up(self, request: Request, started: Mapping[str, str], policy: Policy, now: datetime) -> Start:
-        """Find the execution of a request whose start was cut off or never answered, or start it once more.
-
-        The pass that admitted it may still be under way, by a clock that differs. So the start is claimed
-        first, which makes void what that pass meets from now on; and a refusal that is met here settles
-        nothing, as the other start may be on its way.
-        """
-        try:
-            found = started.get(names.display_name(request.request_id, request.attempt))
-            if found is not None:
-                return self._adopt(request, found, now)
-            held_back = request.stop_asked_at is not None or self._held_back(request)
-            if self._age(request, now) > START_ABANDONED:
-                return self._abandon(request, policy, now, failed=not held_back)
-            if held_back:
-                return Start(request=request, result=Started.UNKNOWN, detail=HELD_BACK)
-            if self._under_way(request, now) or not self.scheduler.tables.requests.claim(request, now):
-                return Start(request=request, result=Started.UNKNOWN, detail="it is taken up already")
-            tenant = self.tenants.get(request.tenant_id)
-            return self._running(request, self._start_execution(request, tenant, policy), now)
-        except Exception as error:  # any one request's trouble is its own
-            return _unknown(request, error)
-
-    def _adopt(self, request: Request, execution_arn: str, now: datetime) -> Start:
-        """Record that an execution runs which an earlier start has left; stop it if somebody wants it stopped."""
-        start = self._running(request, execution_arn, now, adopted=True)
-        if request.stop_asked_at is not None:
-            self.executions.stop(execution_arn)
-        return start
-
-    def _held_back(self, request: Request) -> bool:
-        """Tell whether all, its tier or its tenant was paused since it was admitted: then nothing starts."""
-        ledger = self.scheduler.tables.ledger.read()
-        if ledger.paused or request.tier in ledger.paused_tiers:
-            return True
-        return self.scheduler.tables.queues.get(request.tier, request.tenant_id).paused
-
-    def _under_way(self, request: Request, now: datetime) -> bool:
-        """Tell whether it was taken up a short while ago; or so long ago that a token may be forgotten."""
-        if request.claimed_at is None:
-            return False
-        fresh = now - request.claimed_at < START_OVERDUE
-        return fresh or now - (request.admitted_at or now) > START_ABANDONED
-
-    def _abandon(self, request: Request, policy: Policy, now: datetime, *, failed: bool) -> Start:
-        """Put a request back whose start was never answered; one that never can be started fails in the end.
-
-        Where it has not `failed`, but was held back, that is not counted.
-        """
-        if failed and request.failures + 1 >= policy.retries.attempts_max:
-            self._fail(request, policy, ABANDONED, now)
-            return Start(request=request, result=Started.FAILED, detail=ABANDONED)
-        due_at = now + policy.retries.delay * 2**request.failures
-        self._put_back(request, policy, now, due_at=due_at, reason=ABANDONED, failed=failed)
-        return Start(request=request, result=Started.DELAYED, detail=ABANDONED)
-
-    def _age(self, request: Request, now: datetime) -> timedelta:
-        """Return how long ago it was started last, if it was."""
-        return now - (request.claimed_at or request.admitted_at or now)
-
-    def _started_before(self, overdue: Sequence[Request], now: datetime) -> Mapping[str, str]:
-        """Return display name → execution of all that earlier starts may have left without an answer."""
-        return self.executions.started(since=min(request.admitted_at or now for request in overdue))
-
-    def _start_execution(self, request: Request, tenant: Tenant | None, policy: Policy) -> str:
-        tier = policy.tier(request.tier)
-        if tenant is None or tier is None:
-            raise StartInvalid(f"tenant {request.tenant_id} or tier {request.tier} no longer exists")
-        data_bytes = self.data_sets.write_manifest(tenant, request)
-        largest = policy.data_bytes_max(tier, request.algorithm)
-        if data_bytes > largest:
-            raise Refused(
-                f"the data set has {data_bytes:,} bytes in all, tier {tier.name} takes at most {largest:,}"
-            )
-        sizes = (data_bytes, request.data_bytes)
-        if len({policy.profile_for(tier, request.algorithm, size) for size in sizes}) > 1:
-            raise _Different(data_bytes)
-        algorithm = tenant.settings_for(request.data_set).algorithm
-        return self.executions.start(
-            name=names.display_name(request.request_id, request.attempt),
-            token=self._token(request),
-            description=Subject(request.tier, request.tenant_id, request.data_set).text,
-            parameters=pipeline_parameters(
-                request,
-                tenant,
-                tier,
-                policy.algorithm(algorithm),
-                defaults=self.defaults,
-                data_bytes=data_bytes,
-            ),
-        )
-
-    def _token(self, request: Request) -> str:
-        return names.start_token(request.request_id, request.attempt)
-
-    def _put_back(
-        self,
-        request: Request,
-        policy: Policy,
-        now: datetime,
-        *,
-        due_at: datetime,
-        reason: str,
-        data_bytes: int | None = None,
-        failed: bool = False,
-    ) -> None:
-        changed = self.scheduler.completer.requeue(
-            request,
-            policy,
-            now,
-            due_at=due_at,
-            reason=reason,
-            data_bytes=data_bytes,
-            by_start=True,
-            failed=failed,
-        )
-        for one in changed:
-            self._tell(one, now)
-
-    def _fail(self, request: Request, policy: Policy, reason: str, now: datetime) -> None:
-        end = End(request=request, state=State.FAILED, reason=reason, by_start=True)
-        if self.scheduler.completer.finish([end], policy, now) == [True]:
-            self._tell(replace(request, state=State.FAILED, reason=reason, finished_at=now), now)
-
-    def _tell(self, request: Request, now: datetime, tenant: Tenant | None = None) -> None:
-        """Tell the tenant and the bus; a receipt that cannot be written now is at the request's next change."""
-        with suppress(Conflict, Throttled, OutcomeUnknown):
-            tenant = tenant or self.tenants.get(request.tenant_id)
-            if tenant is not None:
-                self.receipts.write(tenant, request, now)
-            self.announcements.announce(request)
+        report.starts += self.starts.record(begun, now)
 
 
 def _slim(snapshot: Snapshot) -> Snapshot:
@@ -553,10 +279,3 @@ def _slim_plan(plan: Plan) -> Plan:
 
 def _headed(queue: TenantQueue) -> TenantQueue:
     return replace(queue, profiles={name: replace(profile, behind=()) for name, profile in queue.profiles.items()})
-
-
-def _unknown(request: Request, error: Exception) -> Start:
-    """Return a start whose outcome is not known: the slot stays taken."""
-    expected = isinstance(error, Throttled | OutcomeUnknown)
-    detail = str(error) if expected else f"{type(error).__name__}: {error}"
-    return Start(request=request, result=Started.UNKNOWN, detail=detail)

@@ -11,13 +11,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.domain.admission import Decision, Holder, Ledger, Reason, Snapshot, WaitingQueue, decide
+from trainyard.domain.admission import decide
 from trainyard.domain.budgets import cost_max_usd, overshoot_usd
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_of
 from trainyard.domain.policy import Budget, Policy, ResourceProfile, TierPolicy
 from trainyard.domain.queues import TenantQueue, holding, left
 from trainyard.domain.requests import Estimate, Request, State
+from trainyard.domain.scheduling import Decision, Holder, Ledger, Reason, Snapshot, WaitingQueue
 from trainyard.persistence.policies import Policies
 
 LOOKED_AHEAD = 400

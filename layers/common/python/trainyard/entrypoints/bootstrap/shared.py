@@ -33,7 +33,7 @@ def store_of(settings: Settings) -> DynamoStore:
 
 
 def policies_of(settings: Settings, *, keeps: bool = False) -> Policies:
-    from trainyard.contracts.policy_form import DEPLOYED, CheckedValues
+    from trainyard.contracts.compiled_policy import DEPLOYED, CheckedValues
     from trainyard.persistence.policies import Policies
 
     form = CheckedValues(region=settings.region)

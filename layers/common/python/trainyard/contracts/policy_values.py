@@ -1,17 +1,9 @@
-"""A checked policy as plain values: read at each cold start, without the schema that checked it.
+"""A checked policy as plain values, and the policy that they stand for."""
 
-The schema (`policy_file`) takes longer to import and to build than everything else that a function needs of a
-policy. So the values that it let pass are kept beside the text, under a digest of it, and read from there.
-"""
-
-import json
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from trainyard.contracts.shipped_prices import prices_of
@@ -29,41 +21,7 @@ from trainyard.domain.policy import (
 )
 from trainyard.domain.prices import NO_PRICES, Prices
 
-DEPLOYED = Path(__file__).parent.parent / "policy.yaml"
-"""The policy that the code ships with; in force until an operator applies another one."""
-
-FORM = 3
-"""Of the values; another number whenever they change, so that older and newer code leave each other's alone."""
-
 Values = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class CheckedValues:
-    """The kept form: the checked values as JSON, compressed."""
-
-    region: str
-    """Whose prices the policies carry."""
-
-    def parse(self, text: str, version: int) -> Policy:
-        """Return the policy in a text; raises Refused."""
-        from trainyard.contracts.policy_file import parse_policy
-
-        return parse_policy(text, version, self.region)
-
-    def digest(self, text: str) -> str:
-        """Return under what a text is kept."""
-        return sha256(f"{FORM}\n{text}".encode()).hexdigest()
-
-    def kept(self, text: str) -> bytes:
-        """Return what is kept of a text; raises Refused."""
-        from trainyard.contracts.policy_file import checked_values
-
-        return zlib.compress(json.dumps(checked_values(text), separators=(",", ":")).encode())
-
-    def read(self, kept: bytes, version: int) -> Policy:
-        """Return the policy; raises whatever, when what was kept is damaged."""
-        return policy_of(json.loads(zlib.decompress(kept)), version, self.region)
 
 
 def policy_of(values: Values, version: int, region: str = "") -> Policy:

@@ -1,0 +1,195 @@
+"""Scheduling: what a pass reads, what it decides, and why.
+
+Snapshot (Ledger, tenant queues, holders) → decide (domain/admission.py) → Plan (Decisions with their Reasons)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from trainyard.domain.policy import SLOTS, tier_slots
+from trainyard.domain.queues import QueueEntry, TenantQueue
+
+
+class Verdict(StrEnum):
+    ADMIT = "ADMIT"
+    WAIT = "WAIT"
+
+
+class Reason(StrEnum):
+    """Why a request was admitted, or waits."""
+
+    SLOT_FREE = "a slot is free"
+    BATCH_FULL = "it goes in the next round"
+    NOT_DUE = "its quiet period or back-off is not over"
+    TURN = "others are before it"
+    ACCOUNT_LIMIT = "all slots of the account are taken"
+    TIER_QUOTA = "all slots of the tier are taken"
+    NOTHING_TO_BORROW = "the tier's slots are taken, and the free ones are kept for other tiers"
+    TENANT_CAP = "the tenant runs as many as it may"
+    TENANT_PAUSED = "the tenant is paused"
+    TIER_PAUSED = "the tier is paused"
+    ALL_PAUSED = "the service is paused"
+    BUDGET = "what it would reserve exceeds what is left of the tenant's budget of the month"
+    TIER_BUDGET = "what it would reserve exceeds what is left of the tier's budget of the month"
+    PRICE_UNKNOWN = "there is a budget, and the price of an instance that it needs is unknown"
+    INSTANCE_QUOTA = "all instances of its type are taken"
+    NEVER_FITS = "it needs more instances than the quota of their type"
+    CAPACITY_HOLD = "instances are being saved for a large request"
+    MAINTENANCE = "a maintenance window is open"
+    START_RATE = "starts are spread over time"
+    UNKNOWN_TIER = "the policy has no such tier"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """The count of taken slots, and what one pass tells the next."""
+
+    admission_version: int
+    """Moves with every admission, pause and policy change, so that a decision holds only for what it was made
+    on; ends only subtract, and leave it alone."""
+    usage_version: int = 0
+    """Moves with every change of a count."""
+    policy_version: int = 0
+    drained_through: int | None = None
+    """The count of the bell's rings up to which all was looked at and nothing was left waiting; None when
+    something may wait."""
+    month: str = ""
+    """The month to whose budgets admissions belong; it never goes back, whatever a clock says."""
+    usage: Mapping[str, int] = field(default_factory=dict)
+    """Resource → units taken: "slots", "tier/<name>", "training/<instance type>", "processing/<instance type>"."""
+    paused: bool = False
+    paused_tiers: frozenset[str] = frozenset()
+    virtual_time_by_tier: Mapping[str, int] = field(default_factory=dict)
+    """The least tag of those that wait, which never falls: what a queue with no credit and no debt has used."""
+    served_by_tier: Mapping[str, int] = field(default_factory=dict)
+    """The ledger's version at the tier's last admission."""
+    weight_by_tier: Mapping[str, int] = field(default_factory=dict)
+    """Of all queues in which something waits; at most some minutes old."""
+    capacity_holds: Mapping[str, str] = field(default_factory=dict)
+    """Instance pool → the request that instances are saved for."""
+    starts_from: datetime | None = None
+    """When the allowance of starts was last used up."""
+    spent_in: Mapping[str, Decimal] = field(default_factory=dict)
+    """Month and tier ("2026-11 basic") → what its runs have cost, in USD."""
+    reserved_in: Mapping[str, Decimal] = field(default_factory=dict)
+    """The same → what its runs have reserved."""
+    unmanaged: int = 0
+    """Executions in the account that are not ours."""
+    throttled_to: int | None = None
+    """Slots of the account until `shrunk_until`, since SageMaker refused more."""
+    throttled_until: datetime | None = None
+
+    @property
+    def used(self) -> int:
+        """Return the slots taken of the account."""
+        return self.usage.get(SLOTS, 0)
+
+    @property
+    def tiers(self) -> list[str]:
+        """Return the names of the tiers whose runs are counted, those that the policy no longer has too."""
+        prefix = tier_slots("")
+        return sorted(name.removeprefix(prefix) for name in self.usage if name.startswith(prefix))
+
+    def used_of_tier(self, tier: str) -> int:
+        """Return the slots that a tier has taken."""
+        return self.usage.get(tier_slots(tier), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A request that holds a slot."""
+
+    request_id: str
+    tenant_id: str
+    tier: str
+    profile: str
+    ends_by: datetime
+    admitted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingQueue:
+    """A tenant queue, and the first places of its lanes."""
+
+    queue: TenantQueue
+    entries: Mapping[str, tuple[QueueEntry, ...]]
+    """Lane → the first places, in order, due or not; all there are unless `queue.lanes` counts more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What one dispatch pass read."""
+
+    ledger: Ledger
+    queues: tuple[WaitingQueue, ...]
+    partial: frozenset[str] = frozenset()
+    """Tiers of which more queues wait than were read: those with the least tags were."""
+    holders: tuple[Holder, ...] = ()
+    """Read only when a large request has waited for long; may lack the youngest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What becomes of the first request of a queue's lane, and why."""
+
+    entry: QueueEntry
+    queue: TenantQueue
+    verdict: Verdict
+    reason: Reason
+    reserved_usd: Decimal = Decimal(0)
+    """What it reserves of its budgets; of one that waits for them, what must be left for it to go."""
+    runtime_max: timedelta | None = None
+    """Of each of its jobs; None for the tier's."""
+    charge: int = 1
+    borrowed: bool = False
+    backfilled: bool = False
+    """Passed a large request that instances are being saved for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """A queue to be set aside."""
+
+    queue: TenantQueue
+    reason: Reason
+    needs_usd: Decimal | None = None
+    """What its tier's budget must have left before any of it can go, where that is the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a pass is to do."""
+
+    admissions: tuple[Decision, ...]
+    """In order."""
+    waits: tuple[Decision, ...]
+    """One for each lane of a queue in which something still waits."""
+    virtual_time_by_tier: Mapping[str, int]
+    capacity_holds: Mapping[str, str]
+    starts_from: datetime | None
+    month: str = ""
+    """To whose budgets the admissions belong."""
+    again_at: datetime | None = None
+    """When time alone will let more go: starts are allowed again, or a place is due."""
+
+    @property
+    def parked(self) -> dict[tuple[str, str], Parked]:
+        """Return queue (tier and tenant) → why no lane of it can go, until something changes."""
+        lasting = {Reason.BUDGET, Reason.TIER_BUDGET, Reason.PRICE_UNKNOWN, Reason.NEVER_FITS}
+        by_queue: dict[tuple[str, str], list[Decision]] = {}
+        for wait in self.waits:
+            by_queue.setdefault((wait.queue.tier, wait.queue.tenant_id), []).append(wait)
+        return {
+            key: _parked(waits) for key, waits in by_queue.items() if all(wait.reason in lasting for wait in waits)
+        }
+
+
+def _parked(waits: list[Decision]) -> Parked:
+    by_tier = [wait for wait in waits if wait.reason is Reason.TIER_BUDGET]
+    if not by_tier:
+        return Parked(queue=waits[0].queue, reason=waits[0].reason)
+    needs = min(wait.reserved_usd for wait in by_tier)
+    return Parked(queue=waits[0].queue, reason=Reason.TIER_BUDGET, needs_usd=needs)
