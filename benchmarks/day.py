@@ -166,7 +166,7 @@ def _shared(key: Key) -> Iterator[tuple[str, str]]:
         yield "a tier's queues (a partition)", partition
         yield "a tenant's queue (an item)", partition + sort[0]
     elif key.table == "scheduler" and partition.startswith("entries#"):
-        yield "a queue's places (a partition)", partition
+        yield "a queue's entries (a partition)", partition
     elif key.table == "record" and partition.startswith("month#"):
         yield "a month's totals (a partition)", partition
 

@@ -25,3 +25,29 @@ def test_every_file_that_a_page_links_to_or_names_exists() -> None:
         ]
         wrong += [f"{page.name}: {path}" for path in (*links, *named) if not path.exists()]
     assert wrong == []
+
+
+PACKAGE = ROOT / "layers/common/python/trainyard"
+TOUR = (ROOT / "docs/tour.md").read_text(encoding="utf-8")
+
+
+def path_of(name: str) -> Path:
+    return ROOT / name if name.startswith("functions/") else PACKAGE / name
+
+
+def test_every_function_of_the_tour_is_in_the_file_that_it_names() -> None:
+    steps = re.findall(r"`([\w/]+\.py)` · `(\w+)`(?:.*?; `(\w+)`)?", TOUR)
+    assert len(steps) > 20
+    for name, *functions in steps:
+        source = path_of(name).read_text(encoding="utf-8")
+        for function in filter(None, functions):
+            assert re.search(rf"(def|class) {function}\b", source), f"{name} has no {function}"
+    for name in re.findall(r"`([\w/]+\.py)`", TOUR):
+        assert (path_of(name).exists()) or (ROOT / name).exists(), name
+
+
+def test_a_slot_is_taken_and_given_back_in_six_files_each() -> None:
+    for heading in ("Where a slot is taken", "Where a slot is given back"):
+        walk = TOUR.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+        files = re.findall(r"^\d\. `([\w/]+\.py)`", walk, re.MULTILINE)
+        assert 4 <= len(set(files)) == len(files) <= 6

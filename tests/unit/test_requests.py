@@ -1,6 +1,6 @@
 """A new attribute of a request, and a new state, have a place everywhere that needs one."""
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from decimal import Decimal
 
 import pytest
@@ -9,7 +9,10 @@ from tests.build import after, content, request
 from trainyard.adapters.aws.queues import DETAIL_TYPES
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import (
+    ATTEMPT_FIELDS,
     PROGRESS,
+    TERMINAL,
+    TRANSITIONS,
     Basis,
     Cause,
     Estimate,
@@ -18,6 +21,7 @@ from trainyard.domain.requests import (
     Request,
     State,
     StateChange,
+    moved,
 )
 from trainyard.persistence.items import request_from, request_item
 
@@ -107,3 +111,30 @@ def test_every_state_has_its_receipt_its_event_and_its_progress(state: State) ->
     assert receipt_of(request(state=state, reason="why"))["message"]
     assert state in DETAIL_TYPES or state is State.ADMITTED, "an admission is announced by its start"
     assert PROGRESS[state] in range(4)
+
+
+LASTING = {
+    *("request_id", "tenant_id", "tier", "data_set", "content", "cause", "state", "arrived_at", "due_at", "alone"),
+    *("uploads", "data_bytes", "algorithm", "profile", "attempt", "failures", "month", "expected", "history"),
+    *("reason", "superseded_by", "supersedes", "finished_at", "stop_asked_at", "outcome"),
+}
+"""Fields that stay when a request goes back to its queue, or are set anew then."""
+
+
+def test_every_field_of_a_request_lasts_or_belongs_to_one_attempt() -> None:
+    assert {field.name for field in fields(Request)} == LASTING | set(ATTEMPT_FIELDS)
+    assert not LASTING & set(ATTEMPT_FIELDS)
+
+
+def test_a_request_that_waits_again_has_lost_what_belonged_to_its_attempt() -> None:
+    again = moved(replace(EVERYTHING, state=State.RUNNING), State.QUEUED, after(30), "capacity")
+    kept = {name for name in ATTEMPT_FIELDS if getattr(again, name) == getattr(EVERYTHING, name)}
+    assert (again.state, kept) == (State.QUEUED, set())
+    assert again.history[-1] == StateChange(after(30), State.QUEUED, "capacity")
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_has_its_transitions(state: State) -> None:
+    assert (TRANSITIONS[state] == frozenset()) == (state in TERMINAL)
+    with pytest.raises(AssertionError, match=f"no request goes from {state}"):
+        moved(request(state=state), state, after(1))
