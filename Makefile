@@ -115,7 +115,7 @@ isolation: .venv/ready steps  ## run the isolation matrix, policy by policy and 
 
 .PHONY: test
 test: .venv/ready steps  ## run the tests
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -q tests
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -q --durations=10 tests
 
 .PHONY: mutants
 mutants: .venv/ready  ## take each condition of a write away, and look whether a test fails (takes a while)

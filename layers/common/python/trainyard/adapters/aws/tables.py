@@ -183,7 +183,7 @@ def _location(tenant: Tenant) -> str:
 class DynamoBell:
     """Implements Bell: one small item whose change, seen by a filtered stream, wakes the dispatcher.
 
-    A ring without hints (application/waiting_room.py) may be for any queue.
+    A ring without hints (persistence/ledger.py) may be for any queue.
     """
 
     DELAY_SECONDS_MAX = 900
