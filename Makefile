@@ -56,6 +56,10 @@ endif
 demo: .venv/ready steps  ## run the whole product on this machine: real data in, registered models out
 	@$(BIN)/python -m local.demo $(if $(KEEP),--keep)
 
+.PHONY: picture
+picture: .venv/ready steps  ## run the demo, and draw its end for the README (docs/demo.svg)
+	@$(BIN)/python -m local.demo --picture docs/demo.svg
+
 .PHONY: latency
 latency: .venv/ready  ## measure the time from an upload to the start of its execution, tier idle
 	@$(BIN)/python -m local.latency

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from local.cloud import Cloud
-from local.demo import checks
+from local.demo import checks, picture
 from local.demo.scenario import Scenario, build
 from local.deploy import deploy
 from local.sagemaker import interpreter
@@ -31,6 +31,8 @@ from local.sagemaker import interpreter
 STACK = "trainyard"
 POLICY = Path(__file__).with_name("policy.yaml")
 PATIENCE_SECONDS = 180
+PICTURED = 3
+"""Requests of each tenant in the picture."""
 STORM = 8
 """Dispatch passes that are started at once, again and again, on top of the bell's and the timer's: limits have to
 hold against decisions that others have overtaken."""
@@ -39,15 +41,16 @@ hold against decisions that others have overtaken."""
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="leave the cloud up when done, until Ctrl-C")
-    keep = parser.parse_args().keep
+    parser.add_argument("--picture", type=Path, help="write its end as a picture to this file, docs/demo.svg")
+    arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     console = Console(width=None if sys.stdout.isatty() else 150)
     try:
         console.print(interpreter.described())
         with Cloud() as cloud:
-            passed = Demo(cloud, console, began).run()
-            if keep:
+            passed = Demo(cloud, console, began, arguments.picture).run()
+            if arguments.keep:
                 _keep(cloud, console)
     except KeyboardInterrupt:
         console.print("\nstopped; nothing is left behind")
@@ -56,8 +59,8 @@ def main() -> int:
 
 
 class Demo:
-    def __init__(self, cloud: Cloud, console: Console, began: float) -> None:
-        self.cloud, self.console, self.began = cloud, console, began
+    def __init__(self, cloud: Cloud, console: Console, began: float, picture_file: Path | None = None) -> None:
+        self.cloud, self.console, self.began, self.picture_file = cloud, console, began, picture_file
         os.environ.update(cloud.environment())
         # Imported now: the clients read the environment above when they are built.
         from cli.deployment import Deployment
@@ -86,9 +89,13 @@ class Demo:
         facts = checks.gather(self.cloud, self.deployment, uploads, resumed_at)
         self.console.print(checks.request_table(facts))
         results = checks.run_all(facts)
-        for result in results:
-            mark = "[green]✓[/]" if result.passed else "[red]✗[/]"
-            self.console.print(f" {mark} {result.claim}: {result.found}")
+        claims = [
+            f" {'[green]✓[/]' if result.passed else '[red]✗[/]'} {result.claim}: {result.found}"
+            for result in results
+        ]
+        self.console.print(*claims, sep="\n")
+        if self.picture_file is not None:
+            picture.save(self.picture_file, Group(checks.request_table(facts, each=PICTURED), *claims))
         passed = all(result.passed for result in results)
         self.say("the demo " + ("held" if passed else "[red]did not hold[/]"))
         if not passed:

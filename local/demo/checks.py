@@ -236,7 +236,8 @@ def books_agree(facts: Facts) -> Result:
     )
 
 
-def request_table(facts: Facts) -> Table:
+def request_table(facts: Facts, *, each: int | None = None) -> Table:
+    """Return the requests by tier and tenant, or the first ones of `each` tenant."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     columns = (
         "REQUEST",
@@ -257,7 +258,11 @@ def request_table(facts: Facts) -> Table:
             column, justify="right" if numeric else "left", overflow="ellipsis", no_wrap=column != "REASON"
         )
     shown = [r for r in facts.requests if not (r.state == "SUPERSEDED" and r.data_set == "sales")]
+    count: Counter[str] = Counter()
     for r in sorted(shown, key=lambda r: (r.tier, r.tenant_id, r.arrived_at)):
+        count[r.tenant_id] += 1
+        if each is not None and count[r.tenant_id] > each:
+            continue
         quality = f"{r.outcome.quality:.3f}" if r.outcome and r.outcome.quality is not None else ""
         table.add_row(
             r.request_id[:8],
