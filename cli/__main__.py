@@ -110,10 +110,12 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     moved.set_defaults(run=tenants.move)
     deleted = actions.add_parser("delete", help="show all that a tenant has; with --yes, delete it")
     deleted.add_argument("tenant_id", metavar="ID")
-    deleted.add_argument("--yes", action="store_true", help="do it; without it, only say what would go")
-    deleted.add_argument("--purge", action="store_true", help="forget its record, its requests and its costs too")
+    deleted.add_argument(
+        "--yes", action="store_true", help="delete it; without --yes, only show what would be deleted"
+    )
+    deleted.add_argument("--purge", action="store_true", help="also delete its record, requests and costs")
     deleted.set_defaults(run=tenants.delete)
-    checked = actions.add_parser("check", help="what was changed or removed behind the service's back")
+    checked = actions.add_parser("check", help="show what was changed or removed outside the service")
     checked.add_argument("tenant_id", metavar="ID", nargs="?", help="default: all tenants")
     checked.set_defaults(run=tenants.check)
     scoped = actions.add_parser("credentials", help="credentials that reach one tenant's data alone, for minutes")
@@ -124,13 +126,13 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     scoped.add_argument("--minutes", type=int, default=15, help="how long they are valid (15 to 60)")
     scoped.set_defaults(run=tenants.credentials)
     listed = actions.add_parser("list", help="all tenants")
-    listed.add_argument("--all", action="store_true", help="those that were deleted too")
+    listed.add_argument("--all", action="store_true", help="include deleted tenants")
     listed.set_defaults(run=tenants.list_all)
     for name, run, text in (
         ("show", tenants.show_one, "one tenant"),
-        ("suspend", tenants.suspend, "refuse the tenant's uploads, and admit none of its requests"),
+        ("suspend", tenants.suspend, "refuse the tenant's uploads, and hold its requests"),
         ("resume", tenants.resume, "take the tenant's uploads, and admit its requests, again"),
-        ("repair", tenants.repair, "make again what has gone or was changed"),
+        ("repair", tenants.repair, "restore what was removed or changed"),
     ):
         one = actions.add_parser(name, help=text)
         one.add_argument("tenant_id", metavar="ID")
@@ -182,7 +184,9 @@ def _tenant_options(parser: argparse.ArgumentParser) -> None:
         choices=["hard", "soft"],
         help="never overspent (default), or reserving what nine of ten trainings cost",
     )
-    parser.add_argument("--buyer-account", metavar="ACCOUNT", help="by which it bought on AWS Marketplace")
+    parser.add_argument(
+        "--buyer-account", metavar="ACCOUNT", help="the AWS account that bought the product on AWS Marketplace"
+    )
     parser.add_argument("--license", metavar="ARN", help="its AWS Marketplace licence")
 
 
@@ -273,7 +277,7 @@ def _model_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParse
 def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     commands.add_parser("status", help="slots, waiting and running, by tier").set_defaults(run=service.status)
     for name, run, text in (
-        ("pause", service.pause, "admit nothing new; what runs goes on"),
+        ("pause", service.pause, "admit nothing new; running executions continue"),
         ("resume", service.resume, "admit again"),
     ):
         parser = commands.add_parser(name, help=text)
@@ -326,7 +330,9 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     removed = commands.add_parser(
         "teardown", help="show all that this deployment has made; with --yes, remove it and the stack"
     )
-    removed.add_argument("--yes", action="store_true", help="do it; without it, only say what would go")
+    removed.add_argument(
+        "--yes", action="store_true", help="delete it; without --yes, only show what would be deleted"
+    )
     removed.add_argument(
         "--delete-data", action="store_true", help="delete the tenants with their data, models and records too"
     )
@@ -338,7 +344,7 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     )
     redrive = actions.add_parser("redrive", help="send a queue's dead letters back to where they came from")
     redrive.add_argument("queue", help="as dlq list shows it")
-    redrive.add_argument("--yes", action="store_true", help="do it; without it, only say what would be done")
+    redrive.add_argument("--yes", action="store_true", help="do it; without --yes, only show what would be done")
     redrive.set_defaults(run=dlq.redrive)
 
 
@@ -353,7 +359,7 @@ def _cost_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     report = actions.add_parser(
-        "report", help="by tenant, tier, data set, algorithm or month; `costs` alone does it"
+        "report", help="by tenant, tier, data set, algorithm or month (the default of `costs`)"
     )
     report.add_argument("--by", choices=[by.value for by in By], default=By.TENANT.value)
     report.add_argument("--tenant", help="of one tenant")
@@ -392,18 +398,18 @@ def _cost_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         one.add_argument("--region", help="default: the environment's")
         one.add_argument("--file", type=Path, default=prices.DEFAULT_FILE, help="default: the shipped table")
     halted = commands.add_parser(
-        "halt", help="the kill switch: show what runs; with --yes start nothing new, and stop what runs"
+        "halt", help="the kill switch: show running executions; with --yes, start nothing new and stop them"
     )
     halted.add_argument("what", choices=["all", "tenant"])
     halted.add_argument("name", nargs="?", help="of the tenant")
-    halted.add_argument("--yes", action="store_true", help="do it; without it, only say what would be stopped")
+    halted.add_argument("--yes", action="store_true", help="do it; without --yes, only show what would be stopped")
     halted.set_defaults(run=halt.halt)
 
 
 def _some(text: str) -> int:
     """Return a whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
@@ -414,7 +420,7 @@ def _price(text: str) -> Decimal:
     except InvalidOperation:
         price = Decimal(0)
     if not price.is_finite() or price <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no price: write it as 0.14")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a price: write it as 0.14")
     return price
 
 
@@ -428,7 +434,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(f"AWS refused: {error}")
     except BotoCoreError as error:
         return _complain(
-            f"AWS could not be asked: {error} Set region and credentials, or paste the exports that "
+            f"the call to AWS failed: {error} Set region and credentials, or paste the exports that "
             "`make demo KEEP=1` prints."
         )
     if parsed.json:

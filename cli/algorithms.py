@@ -74,7 +74,7 @@ def remove(deployment: Deployment, arguments: Namespace) -> Answer:
     users = [t.tenant_id for t in deployment.tenants.all() if arguments.name in _chosen(t)]
     if users and arguments.name not in left:
         raise Refused(
-            f"{len(users)} tenants have chosen it, among them {', '.join(users[:3])}: let them choose "
+            f"{len(users)} tenants use it, among them {', '.join(users[:3])}: let them choose "
             "another first (`trainyard tenant update`)"
         )
     deployment.policies.apply(text, datetime.now(UTC), note=f"algorithm {arguments.name} removed")

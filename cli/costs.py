@@ -157,7 +157,7 @@ def export(deployment: Deployment, arguments: Namespace) -> Answer:
     try:
         day = date.fromisoformat(arguments.day)
     except ValueError:
-        raise Refused(f"{arguments.day!r} is no day: write it as 2026-11-20") from None
+        raise Refused(f"{arguments.day!r} is not a day: write it as 2026-11-20") from None
     if not f"{BOOKS_BEGIN}-01" <= day.isoformat() <= datetime.now(UTC).strftime("%Y-%m-%d"):
         raise Refused(f"{day} is not in the books: they begin with {BOOKS_BEGIN}, and end today")
     told = _ask(deployment, {"export": day.isoformat()})
@@ -241,7 +241,7 @@ def _months(arguments: Namespace) -> tuple[str, str]:
     last = _month(arguments.month)
     first = _month(arguments.since) if arguments.since else last
     if first > last:
-        raise Refused(f"--since {first} lies behind --month {last}")
+        raise Refused(f"--since {first} is after --month {last}")
     return first, last
 
 
@@ -252,7 +252,7 @@ def _month(text: str | None) -> str:
     try:
         month = month_of(month_begins(text))
     except ValueError:
-        raise Refused(f"{text!r} is no month: write it as 2026-11") from None
+        raise Refused(f"{text!r} is not a month: write it as 2026-11") from None
     if not BOOKS_BEGIN <= month <= month_of(datetime.now(UTC)):
         raise Refused(f"{month} is not in the books: they begin with {BOOKS_BEGIN}, and end with this month")
     return month

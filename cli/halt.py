@@ -14,7 +14,7 @@ from trainyard.domain.requests import Request
 def halt(deployment: Deployment, arguments: Namespace) -> Answer:
     """Say what would be stopped; with --yes pause the tenant, or all, and stop what runs."""
     if (arguments.what == "all") != (arguments.name is None):
-        raise Refused("say what: `all`, or `tenant NAME`")
+        raise Refused("name one: `all`, or `tenant NAME`")
     held = _holding(deployment, arguments.name)
     whose = "all tenants" if arguments.name is None else f"tenant {arguments.name}"
     if not arguments.yes:
@@ -23,9 +23,9 @@ def halt(deployment: Deployment, arguments: Namespace) -> Answer:
             columns=("REQUEST", "TENANT", "TIER", "DATA SET", "STATE"),
             rows=[(r.request_id, r.tenant_id, r.tier, r.data_set, r.state.value) for r in held],
             lines=[
-                f"nothing was stopped; add --yes to stop these {len(held)}, and start nothing new of {whose}"
+                f"nothing was stopped; add --yes to stop {len(held)} executions, and start nothing new of {whose}"
                 if held
-                else f"nothing of {whose} runs; add --yes to start nothing new"
+                else f"no executions of {whose} are running; add --yes to start nothing new"
             ],
         )
     _pause(deployment, arguments.name)

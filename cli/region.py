@@ -43,7 +43,7 @@ def main(stack: str) -> int:
         print(f"error: {refusal}", file=sys.stderr)
         return 1
     except (ClientError, BotoCoreError) as error:
-        print(f"error: the account cannot be told, check the credentials ({error})", file=sys.stderr)
+        print(f"error: the account is unknown: check the credentials ({error})", file=sys.stderr)
         return 1
     print(f"stack {stack}: account {identity['Account']}, Region {region}, as {identity['Arn']}", file=sys.stderr)
     print(region)

@@ -25,7 +25,7 @@ def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
         raise Refused(f"there is no tier {arguments.tier!r}; `trainyard policy show` shows them")
     since, until = _day(arguments.since), _day(arguments.until)
     if since and until and since > until:
-        raise Refused(f"--since {arguments.since} lies behind --until {arguments.until}")
+        raise Refused(f"--since {arguments.since} is after --until {arguments.until}")
     if arguments.tenant_id:
         found = _of_tenant(deployment, arguments, since, until)
     else:
@@ -93,7 +93,7 @@ def _day(text: str | None) -> datetime | None:
     try:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
-        raise Refused(f"{text!r} is no day: write it as 2026-11-20") from None
+        raise Refused(f"{text!r} is not a day: write it as 2026-11-20") from None
     if not 2000 <= day.year < 2200:
         raise Refused(f"{text!r} is too far off")
     return day
@@ -157,12 +157,12 @@ def why(deployment: Deployment, arguments: Namespace) -> Answer:
         "last_passes": passes,
     }
     if found.reason is None:
-        return Answer(data=data, lines=[f"it does not wait: it is {request.state.value}"])
+        return Answer(data=data, lines=[f"it is not waiting: it is {request.state.value}"])
     rows = [
         ("waits since", _clock(request.arrived_at)),
         ("because", found.reason.value),
         ("would let it go", found.cure),
-        ("position in its tier", found.position if found.position else "not within sight"),
+        ("position in its tier", found.position if found.position else "unknown"),
         ("before it", ", ".join(found.ahead) or "nobody"),
         ("expected start", _range(found.earliest, found.latest)),
         *(("expected run", _expectation(expected)) for expected in (request.expected,) if expected),
@@ -187,7 +187,7 @@ def _clock(when: datetime) -> str:
 
 def _range(earliest: datetime | None, latest: datetime | None) -> str:
     if earliest is None:
-        return "not while things are as they are"
+        return "not under the current conditions"
     return f"{_clock(earliest)} to {_clock(latest) if latest else 'open'}"
 
 

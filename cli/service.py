@@ -44,7 +44,8 @@ def pause(deployment: Deployment, arguments: Namespace) -> Answer:
     _set_paused(deployment, arguments, paused=True)
     what = " ".join(filter(None, (arguments.what, arguments.name)))
     return Answer(
-        data={"paused": what}, lines=[f"paused {what}: nothing new starts; what runs goes on, uploads still queue"]
+        data={"paused": what},
+        lines=[f"paused {what}: nothing new starts; running executions continue, uploads are still queued"],
     )
 
 
@@ -58,7 +59,7 @@ def resume(deployment: Deployment, arguments: Namespace) -> Answer:
 def _set_paused(deployment: Deployment, arguments: Namespace, *, paused: bool) -> None:
     room, what, name = deployment.scheduler, arguments.what, arguments.name
     if (what == "all") != (name is None):
-        raise Refused("say what: `all`, or `tier NAME`, or `tenant NAME`")
+        raise Refused("name one: `all`, or `tier NAME`, or `tenant NAME`")
     if what == "all":
         room.tables.ledger.set_paused(paused)
     elif what == "tier":

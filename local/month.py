@@ -357,7 +357,7 @@ def _tell(console: Console, month: Month) -> None:
     console.print(
         f"{month.requests.total()} requests: {dict(month.requests)}; attempts {dict(sorted(attempts.items()))}"
     )
-    console.print(f"{month.missed} ends that no event told, {month.corrected} records put right")
+    console.print(f"{month.missed} ends that no event told, {month.corrected} records corrected")
     console.print(f"budget of tenant0: {month.budget_spent} of {BUDGET} USD")
     for basis, records in _by_basis(month.records).items():
         errors = estimate_errors(records)

@@ -455,7 +455,7 @@ class World:
     def _count_pass(self, report: PassReport) -> None:
         self.counts["conflict lost"] += report.conflicts
         self.counts["sweep adopted"] += sum(start.adopted for start in report.starts)
-        self.counts["set aside reopened"] += report.unparked
+        self.counts["parked queues brought back"] += report.unparked
         self.counts["admitted by what rings named"] += report.hinted and bool(report.admissions)
         for decision in report.admissions:
             self.counts["borrowed"] += decision.borrowed
@@ -486,7 +486,7 @@ class World:
         self.counts["slot released"] += len(repairs.released)
         self.counts["foreign counted"] += repairs.unmanaged
         relayed = self.outbox_case.relay(now)
-        self.counts["record put right"] += len(relayed.corrected)
+        self.counts["record corrected"] += len(relayed.corrected)
         self.counts["told of money"] += len(relayed.told)
 
     # --- ports played by the world --------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--local", action="store_true", help="in the local cloud, which skips what it cannot show")
     parser.add_argument("--from", dest="first", metavar="STEP", help="begin with this step")
     parser.add_argument("--only", metavar="STEP", help="this step alone")
-    parser.add_argument("--yes", action="store_true", help="do it; without it, only say what would be done")
+    parser.add_argument("--yes", action="store_true", help="do it; without --yes, only show what would be done")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     parser.add_argument("--evidence", type=Path, default=Path(".local/smoke"), help="where AWS's words are kept")
     return parser

@@ -205,7 +205,7 @@ STEPS: tuple[Step[Suite], ...] = (
     ),
     Step(
         name="seams",
-        does="send an event that makes no sense, and wait for its dead letter; wait for a pass of the timer",
+        does="send an event that is malformed, and wait for its dead letter; wait for a pass of the timer",
         means="a rule may not send to its queue (aws:SourceArn), the mapping is off, or the schedule does not "
         "fire: the undelivered queue and the functions' logs say which.",
         run=seams,

@@ -112,7 +112,7 @@ def measure_backlog(report: PassReport, now: datetime) -> None:
         count("Waiting", waiting.waiting, Tier=tier.name)
         count("OldestWaitSeconds", wait, unit=MetricUnit.Seconds, Tier=tier.name)
         for reason, queues in waiting.parked.items():
-            count("QueuesSetAside", queues, Tier=tier.name, Reason=reason)
+            count("QueuesParked", queues, Tier=tier.name, Reason=reason)
     count("IdleThoughWaiting", int(idle_though_waiting(report)))
 
 

@@ -40,7 +40,7 @@ def sweep(context: LambdaContext) -> dict[str, Any]:
     for content in swept.found:
         logger.warning("an upload that no event told", extra={"bucket": content.bucket, "key": content.key})
     for tenant_id, detail in swept.failed.items():
-        logger.warning("uploads could not be looked for", extra={"tenant_id": tenant_id, "detail": detail})
+        logger.warning("the search for lost uploads failed", extra={"tenant_id": tenant_id, "detail": detail})
     logger.info("looked for lost uploads", extra={"tenants": swept.tenants, "objects": swept.objects})
     count("UploadsUntold", len(swept.found))
     count("SweepsFailed", len(swept.failed))
@@ -66,13 +66,13 @@ def receive(bodies: dict[str, str]) -> dict[str, list[Judgement] | Exception]:
 
 
 def settle(message_id: str, body: str, result: list[Judgement] | Exception) -> None:
-    """Report what became of a message; what makes no sense goes straight to the dead letters, with the reason.
+    """Report what became of a message; what is malformed goes straight to the dead letters, with the reason.
 
     Raises what must be delivered again.
     """
     if isinstance(result, Malformed):
         bootstrap.dead_letters().keep(body, str(result))
-        logger.warning("arrival makes no sense", extra={"message_id": message_id, "reason": str(result)})
+        logger.warning("arrival is malformed", extra={"message_id": message_id, "reason": str(result)})
         count("ArrivalsMalformed")
         return
     if isinstance(result, Exception):

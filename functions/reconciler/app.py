@@ -20,7 +20,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         return reconcile(context)
     except Exception:
-        logger.exception("could not look")
+        logger.exception("reconciliation failed")
         raise
     finally:
         relay()
@@ -71,7 +71,7 @@ def relay() -> None:
         count("CostAnomalies" if entry.what == "pace" else "BudgetThresholdsCrossed")
     for execution in relayed.corrected:
         logger.info(
-            "record put right",
+            "record corrected",
             extra={
                 "request_id": execution.request_id,
                 "tenant_id": execution.tenant_id,

@@ -49,12 +49,12 @@ def settle_batch(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def status_event(body: str) -> StatusEvent | None:
-    """Return what a message says; None when it makes no sense, and is kept as a dead letter."""
+    """Return what a message says; None when it is malformed, and is kept as a dead letter."""
     try:
         event = parse_execution_status(body)
     except Malformed as error:
         bootstrap.dead_letters().keep(body, str(error))
-        logger.warning("status event makes no sense", extra={"reason": str(error)})
+        logger.warning("status event is malformed", extra={"reason": str(error)})
         count("StatusEventsMalformed")
         return None
     return StatusEvent(

@@ -254,7 +254,7 @@ def test_a_place_that_was_read_of_another_request_admits_nothing(room: Room, sto
 
 
 def test_no_count_falls_below_what_others_hold(room: Room, store: Store) -> None:
-    """A count that was lowered by hand is put right first: below zero it would admit more than the limit."""
+    """A count that was lowered by hand is corrected first: below zero it would admit more than the limit."""
     room.enlist(1)
     room.admit()
     store.transact([Update(LEDGER, add={"used/slots": -1, "used/tier/basic": -1})])

@@ -164,7 +164,7 @@ def test_intake_delivers_a_batch_again_of_which_nothing_is_known(replace_part: R
     keys = ["incoming/a/x", "incoming/b/x"]
     response = load("intake").handler(batch(*(s3_event(object_key=key) for key in keys), "{"), Context())
     assert failures(response) == ["0", "1"]
-    assert len(letters.kept) == 1, "what makes no sense is kept all the same"
+    assert len(letters.kept) == 1, "what is malformed is kept all the same"
 
 
 class EnlistStub:

@@ -49,7 +49,7 @@ class Retrainings(Protocol):
 
 
 class DeadLetters(Protocol):
-    """Where messages go that make no sense, with the reason, for a person to look at."""
+    """Where messages go that are malformed, with the reason, for a person to look at."""
 
     def keep(self, body: str, reason: str) -> None: ...
 

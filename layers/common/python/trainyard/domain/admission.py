@@ -271,25 +271,27 @@ class _Allocator:
         """Return instance pool → the large request that its instances are saved for: the one kept, else the
         first of a tier that has waited long; of several tiers, the oldest.
         """
-        found: dict[str, CapacityHold] = {}
+        holds: dict[str, CapacityHold] = {}
         for resource, large in self._large().items():
-            kept = [pair for pair in large if pair[1].request_id == self.ledger.capacity_holds.get(resource)]
+            held_before = [
+                pair for pair in large if pair[1].request_id == self.ledger.capacity_holds.get(resource)
+            ]
             first = {
                 tier.name: min(pairs, key=lambda pair: (pair[0].band, pair[0].start_tag, pair[1].arrived_at))
                 for tier in self.policy.tiers
                 if (pairs := [pair for pair in large if pair[0].tier is tier])
             }
             oldest = sorted(first.values(), key=lambda pair: (pair[1].arrived_at, pair[1].request_id))
-            candidate, entry = (kept or oldest)[0]
+            candidate, entry = (held_before or oldest)[0]
             hold = CapacityHold(candidate, entry, self.capacity)
             hold.plan(self.used, holders, self.policy, self.now)
-            found[resource] = hold
-        ranked = sorted(found.items(), key=lambda item: (item[1].entry.arrived_at, item[1].entry.request_id))
+            holds[resource] = hold
+        ranked = sorted(holds.items(), key=lambda item: (item[1].entry.arrived_at, item[1].entry.request_id))
         return dict(ranked)
 
     def _large(self) -> dict[str, list[tuple[Candidate, QueueEntry]]]:
         """Return instance pool → large requests that have waited long and that their own limits allow."""
-        found: dict[str, list[tuple[Candidate, QueueEntry]]] = {}
+        large: dict[str, list[tuple[Candidate, QueueEntry]]] = {}
         for candidate in self.candidates:
             for name, entries in candidate.entries.items():
                 profile = candidate.profiles[name]
@@ -298,8 +300,8 @@ class _Allocator:
                     entry = entries[0]
                     waited = self.now - entry.arrived_at > candidate.tier.hold_age
                     if waited and self._open(candidate.tier) and self._own_obstacle(candidate, entry) is None:
-                        found.setdefault(resource, []).append((candidate, entry))
-        return found
+                        large.setdefault(resource, []).append((candidate, entry))
+        return large
 
     # --- taking ---------------------------------------------------------------------------------------------
 
@@ -352,16 +354,16 @@ class _Allocator:
         slots = max(tier.quota, self._taken(tier) + 1)
         if tier.name in self.partial:
             weights = max(self.ledger.weight_by_tier.get(tier.name, 0), sum(w for w, _ in shares.values()))
-            found = {name: min(cap, slots * weight / weights) for name, (weight, cap) in shares.items()}
+            entitled = {name: min(cap, slots * weight / weights) for name, (weight, cap) in shares.items()}
         else:
             idle = self._taken(tier) - sum(c.running for c in wanting)
-            found = entitlements(max(slots - idle, 0), shares)
+            entitled = entitlements(max(slots - idle, 0), shares)
         floor = self.ledger.virtual_time_by_tier.get(tier.name, 0)
         least = min((candidate.start_tag for candidate in wanting), default=0)
         for candidate in wanting:
             ahead = max(candidate.start_tag - max(least, floor), 0) * candidate.weight
             repaid = ahead / (tier.credit // timedelta(milliseconds=1))
-            candidate.entitlement = max(found[candidate.queue.tenant_id] - repaid, 0.0)
+            candidate.entitlement = max(entitled[candidate.queue.tenant_id] - repaid, 0.0)
             candidate.has_credit = candidate.start_tag < floor
 
     # --- what is told ---------------------------------------------------------------------------------------

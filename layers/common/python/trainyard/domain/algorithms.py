@@ -98,15 +98,17 @@ class Algorithm:
         Raises Refused, naming what is allowed.
         """
         for name, value in values.items():
-            known = self.hyperparameters.get(name)
-            if known is None:
+            parameter = self.hyperparameters.get(name)
+            if parameter is None:
                 offered = ", ".join(sorted(self.hyperparameters)) or "none"
                 raise Refused(f"{self.name} has no hyperparameter {name!r}; it has {offered}")
-            objection = known.objection(value)
+            objection = parameter.objection(value)
             if objection is not None:
                 raise Refused(f"hyperparameter {name} of {self.name}: {objection}")
         defaults = {
-            name: known.default for name, known in self.hyperparameters.items() if known.default is not None
+            name: parameter.default
+            for name, parameter in self.hyperparameters.items()
+            if parameter.default is not None
         }
         return {**defaults, **values}
 
@@ -118,7 +120,7 @@ class Algorithm:
 BUILT_IN = (
     Algorithm(
         name="gradient-boosting",
-        description="Histogram gradient boosting: takes missing values and bent relations",
+        description="Histogram gradient boosting: takes missing values and non-linear relations",
         hyperparameters={
             "max_iter": Hyperparameter(kind=Kind.INTEGER, default=100, minimum=1, maximum=5000),
             "learning_rate": Hyperparameter(kind=Kind.NUMBER, default=0.1, minimum=0.001, maximum=1),

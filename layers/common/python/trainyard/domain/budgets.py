@@ -68,14 +68,14 @@ def reservation(
     if not known:
         return Reservation(Decimal(0), tier.runtime_max)
     least = least_usd(profile, tier, prices, known, job_seconds=job_seconds, usd_p90=usd_p90)
-    left = min(account.left_usd for account in known)
-    if least is None or least > left:
+    least_left = min(account.left_usd for account in known)
+    if least is None or least > least_left:
         return None
     worst = cost_max_usd(profile, tier.runtime_max, prices)
     assert worst is not None, "prices are known"
     if _soft(known):
         return Reservation(least, tier.runtime_max)
-    wanted = max(least, left / 2)
+    wanted = max(least, least_left / 2)
     if wanted >= worst:
         return Reservation(worst, tier.runtime_max)
     return _shortened(profile, wanted, prices)
@@ -132,4 +132,6 @@ def level(spent_usd: Decimal, budget: Budget | None, thresholds: Sequence[int]) 
     """Return the greatest threshold, in percent, that spending has reached; 0 for none."""
     if budget is None:
         return 0
-    return max((one for one in thresholds if spent_usd * 100 >= budget.limit_usd * one), default=0)
+    return max(
+        (threshold for threshold in thresholds if spent_usd * 100 >= budget.limit_usd * threshold), default=0
+    )

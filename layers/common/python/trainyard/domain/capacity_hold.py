@@ -64,13 +64,13 @@ def _ends(
     """Yield when what is taken will be free, and how much of what, in order of time."""
     longest = max(tier.run_time_max for tier in policy.tiers)
     unknown = {name: used.get(name, 0) for name in wanted}
-    found: list[tuple[datetime, dict[str, int]]] = []
+    ends: list[tuple[datetime, dict[str, int]]] = []
     for holder in holders:
         tier = policy.tier(holder.tier)
         frees = ResourceProfile.parse(holder.profile).demand(holder.tier)
         for name in unknown:
             unknown[name] -= frees.get(name, 0)
         ends_at = holder.ends_by if holder.ends_by > now else now + (tier.run_time_max if tier else longest)
-        found.append((ends_at, frees))
-    found.append((now + longest, {name: units for name, units in unknown.items() if units > 0}))
-    yield from sorted(found, key=lambda end: end[0])
+        ends.append((ends_at, frees))
+    ends.append((now + longest, {name: units for name, units in unknown.items() if units > 0}))
+    yield from sorted(ends, key=lambda end: end[0])

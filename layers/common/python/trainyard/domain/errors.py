@@ -31,7 +31,7 @@ class Refused(TrainyardError):
 
 
 class Malformed(TrainyardError):
-    """The message makes no sense or belongs to no tenant, so nobody can be told."""
+    """The message is malformed or belongs to no tenant, so nobody can be told."""
 
 
 class Throttled(TrainyardError):

@@ -113,7 +113,7 @@ class ExecutionRecord:
     expected_seconds: int | None = None
     expected_usd: Decimal | None = None
     revision: int = 0
-    """Moves when it is put right."""
+    """Moves when it is corrected."""
 
     @property
     def charged_usd(self) -> Decimal:
@@ -180,8 +180,8 @@ def priced(step: StepFacts, prices: Prices) -> StepRecord:
     if job is None:
         return _without_job(step)
     seconds, flags = billable_seconds(job)
-    told = seconds is not None or (job.started_at is not None and job.ended_at is not None)
-    settled = job.status in JOB_ENDED and told
+    complete = seconds is not None or (job.started_at is not None and job.ended_at is not None)
+    settled = job.status in JOB_ENDED and complete
     if job.status not in JOB_ENDED:
         flags += (f"its job is still {job.status}",)
     used = seconds or 0
@@ -244,9 +244,9 @@ def apportioned(amounts: Sequence[Decimal], places: int = 2) -> list[Decimal]:
     unit = Decimal(1).scaleb(-places)
     whole = sum(amounts, Decimal(0)).quantize(unit, rounding=ROUND_HALF_UP)
     floors = [(amount // unit) * unit for amount in amounts]
-    left = int((whole - sum(floors, Decimal(0))) / unit)
+    remaining = int((whole - sum(floors, Decimal(0))) / unit)
     order = sorted(range(len(amounts)), key=lambda i: (floors[i] - amounts[i], i))
-    for number in order[:left]:
+    for number in order[:remaining]:
         floors[number] += unit
     return [floor.quantize(unit) for floor in floors]
 

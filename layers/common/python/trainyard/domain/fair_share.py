@@ -14,13 +14,13 @@ def entitlements(slots: float, shares: Mapping[str, tuple[int, int]]) -> dict[st
 
     `shares` is tenant → (weight, cap).
     """
-    found: dict[str, float] = {}
-    left, weights = slots, sum(weight for weight, _ in shares.values())
+    entitled: dict[str, float] = {}
+    remaining, weights = slots, sum(weight for weight, _ in shares.values())
     for tenant_id, (weight, cap) in sorted(shares.items(), key=lambda item: item[1][1] / item[1][0]):
-        share = min(float(cap), left * weight / weights) if weights else 0.0
-        found[tenant_id] = share
-        left, weights = left - share, weights - weight
-    return found
+        share = min(float(cap), remaining * weight / weights) if weights else 0.0
+        entitled[tenant_id] = share
+        remaining, weights = remaining - share, weights - weight
+    return entitled
 
 
 class Candidate:

@@ -28,12 +28,12 @@ def uploads_of(content: Content) -> tuple[KeyUploads, ...]:
 
 def merged(first: Iterable[KeyUploads], second: Iterable[KeyUploads]) -> tuple[KeyUploads, ...]:
     """Return what is known after both; the order in which they came makes no difference."""
-    known = {uploads.key: uploads for uploads in first}
+    by_key = {uploads.key: uploads for uploads in first}
     for uploads in second:
-        other = known.get(uploads.key)
-        known[uploads.key] = _joined(other, uploads) if other else uploads
-    kept = sorted(known.values(), key=_rank)[-KEYS_MAX:]
-    return tuple(kept)
+        other = by_key.get(uploads.key)
+        by_key[uploads.key] = _joined(other, uploads) if other else uploads
+    latest = sorted(by_key.values(), key=_rank)[-KEYS_MAX:]
+    return tuple(latest)
 
 
 def newest(uploads: Iterable[KeyUploads]) -> Content:

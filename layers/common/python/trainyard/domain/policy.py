@@ -239,13 +239,13 @@ class Policy:
 
     def algorithm(self, name: str) -> Algorithm:
         """Return the algorithm of that name; raises Refused, naming those that there are."""
-        found = self.catalogue.get(name)
-        if found is None:
+        algorithm = self.catalogue.get(name)
+        if algorithm is None:
             raise Refused(
                 f"there is no algorithm {name!r}; the catalogue has {', '.join(sorted(self.catalogue))}",
                 kind="algorithm",
             )
-        return found
+        return algorithm
 
     def choices(self, tier: TierPolicy, algorithm: str) -> tuple[InstanceChoice, ...]:
         """Return the instances that runs of an algorithm get: its own, else the tier's."""

@@ -109,7 +109,7 @@ class TenantQueue:
     """The greatest threshold of its budget, in percent, that its tenant has been told of this month."""
     paused: bool = False
     parked_for: str | None = None
-    """Why the whole queue is set aside: no pass looks at it until something changes."""
+    """Why the whole queue is parked: no pass looks at it until something changes."""
     profiles: Mapping[str, ProfileQueue] = field(default_factory=dict)
 
     @property

@@ -151,7 +151,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parked:
-    """A queue to be set aside."""
+    """A queue to be parked."""
 
     queue: TenantQueue
     reason: Reason

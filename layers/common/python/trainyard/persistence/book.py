@@ -9,7 +9,7 @@
 
 An execution is booked in the transaction that ends its attempt, so that it is neither lost nor booked twice. The
 index "executions-of-tenant" lists executions by tenant and time of admission, "executions-of-day" by the time at
-which they were booked, or put right.
+which they were booked, or corrected.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -100,9 +100,9 @@ def booking_keys(executions: Iterable[ExecutionRecord]) -> list[Key]:
 
 
 def bookings(
-    executions: Sequence[ExecutionRecord], found: Mapping[Key, Item | None], now: datetime, expires_at: int
+    executions: Sequence[ExecutionRecord], items: Mapping[Key, Item | None], now: datetime, expires_at: int
 ) -> list[Write]:
-    """Return what books executions, each once; `found` is what booking_keys named."""
+    """Return what books executions, each once; `items` is what `booking_keys` named."""
     writes: list[Write] = []
     totals: dict[Key, list[ExecutionRecord]] = {}
     pasts: dict[Key, list[PastRun]] = {}
@@ -123,9 +123,9 @@ def bookings(
         if not execution.settled:
             writes.append(_entry("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
     writes += [_add_totals(key, booked_now) for key, booked_now in totals.items()]
-    writes += [_remember(key, runs, found.get(key)) for key, runs in pasts.items()]
+    writes += [_remember(key, runs, items.get(key)) for key, runs in pasts.items()]
     for key, usd in spent.items():
-        writes += _keep_pace(key, usd, found.get(key), now)
+        writes += _keep_pace(key, usd, items.get(key), now)
     return writes
 
 
@@ -201,8 +201,8 @@ def _keep_pace(key: Key, usd: Decimal, item: Item | None, now: datetime) -> list
     pace = booked(pace_from(item), usd, now)
     unusual = is_unusual(pace) and not pace.told
     pace = replace(pace, told=pace.told or unusual)
-    kept = {"hour": pace.hour, "usd": pace.usd, "past": list(pace.past), "told": pace.told}
-    writes: list[Write] = [Put(key, kept | {"revision": _revision(item) + 1}, (_unmoved(item),))]
+    attributes = {"hour": pace.hour, "usd": pace.usd, "past": list(pace.past), "told": pace.told}
+    writes: list[Write] = [Put(key, attributes | {"revision": _revision(item) + 1}, (_unmoved(item),))]
     if unusual:
         tenant_id = key.values[0][1].removeprefix("pace#")
         about = {"tenant_id": tenant_id, "hour": pace.hour, "usd": pace.usd, "usual_usd": pace.usual_max_usd}
@@ -221,13 +221,13 @@ def _unmoved(item: Item | None) -> Is | Absent:
 def correction(
     before: ExecutionRecord,
     after: ExecutionRecord,
-    found: Mapping[Key, Item | None],
+    items: Mapping[Key, Item | None],
     now: datetime,
     expires_at: int,
 ) -> list[Write]:
     """Return what puts a record right: itself, and by the difference all that was booked of it.
 
-    `found` is what booking_keys named; what was owed is struck.
+    `items` is what booking_keys named; its outbox entry is removed.
     """
     assert after.revision == before.revision + 1, "a correction follows what it corrects"
     old, new = _amounts(before), _amounts(after)
@@ -244,10 +244,10 @@ def correction(
         writes.append(Update(totals_key(after), add=change))
     if _teaches(after):
         key = past_key(after.tenant_id, after.data_set)
-        writes.append(_remember(key, [past_run(after)], found.get(key)))
+        writes.append(_remember(key, [past_run(after)], items.get(key)))
     if after.cost_usd != before.cost_usd:
         key = pace_key(after.tenant_id)
-        writes += _keep_pace(key, after.cost_usd - before.cost_usd, found.get(key), now)
+        writes += _keep_pace(key, after.cost_usd - before.cost_usd, items.get(key), now)
     return [*writes, Delete(_todo_key(f"settle#{after.request_id}#{after.attempt}"))]
 
 
@@ -256,7 +256,7 @@ def correction(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
-    """What is recorded, to be asked; and how a record is put right."""
+    """What is recorded, to be asked; and how a record is corrected."""
 
     store: Store
 
@@ -273,11 +273,11 @@ class Book:
     ) -> list[ExecutionRecord]:
         """Return a tenant's executions that belong to a month; the times bound it, with room for clocks."""
         room = timedelta(hours=1)
-        found = self.executions_of_tenant(tenant_id, begin - room, end + room)
-        return [execution for execution in found if execution.month == month]
+        executions = self.executions_of_tenant(tenant_id, begin - room, end + room)
+        return [execution for execution in executions if execution.month == month]
 
     def executions_of_day(self, day: str) -> Iterator[ExecutionRecord]:
-        """Yield what was booked or put right on a day, "2026-11-21", in this order; may lag."""
+        """Yield what was booked or corrected on a day, "2026-11-21", in this order; may lag."""
         return self._listed("executions-of-day", day, "", "~")
 
     def totals(self, month: str, tenant_id: str | None = None) -> Iterator[Totals]:
@@ -296,8 +296,8 @@ class Book:
     def outbox_entries(self) -> list[OutboxEntry]:
         """Return what is owed, the longest owed first."""
         items = islice(listed(self.store, "record", "outbox", page=OUTBOX_MAX), OUTBOX_MAX)
-        found = [OutboxEntry(name=item["sk"], what=item["what"], values=_values(item)) for item in items]
-        return sorted(found, key=lambda entry: str(entry.values["since"]))
+        entries = [OutboxEntry(name=item["sk"], what=item["what"], values=_values(item)) for item in items]
+        return sorted(entries, key=lambda entry: str(entry.values["since"]))
 
     def done(self, entry: OutboxEntry) -> None:
         """Strike what was owed. Idempotent."""
@@ -330,7 +330,10 @@ class Book:
 
     def _listed(self, index: str, partition: str, above: str, below: str) -> Iterator[ExecutionRecord]:
         items = listed(self.store, index, partition, above=above, below=below, page=PAGE)
-        while part := [Key("record", (("pk", one["pk"]), ("sk", one["sk"]))) for one in islice(items, PAGE)]:
+        while part := [
+            Key("record", (("pk", listed_item["pk"]), ("sk", listed_item["sk"])))
+            for listed_item in islice(items, PAGE)
+        ]:
             yield from (execution_from(item) for item in self.store.get(*part) if item is not None)
 
 
@@ -382,10 +385,10 @@ def execution_item(execution: ExecutionRecord) -> Item:
 
 
 def execution_from(item: Mapping[str, Any]) -> ExecutionRecord:
-    known: Item = {name: _whole(item[name]) for name in _EXECUTION if name in item}
-    known |= {name: unstamp(item[name]) if name in item else None for name in _TIMES}
-    known |= {name: item[name] for name in ("cost_usd", "reserved_usd", "expected_usd") if name in item}
-    return ExecutionRecord(**known, state=State(item["state"]), steps=tuple(map(_step_from, item["steps"])))
+    values: Item = {name: _whole(item[name]) for name in _EXECUTION if name in item}
+    values |= {name: unstamp(item[name]) if name in item else None for name in _TIMES}
+    values |= {name: item[name] for name in ("cost_usd", "reserved_usd", "expected_usd") if name in item}
+    return ExecutionRecord(**values, state=State(item["state"]), steps=tuple(map(_step_from, item["steps"])))
 
 
 def _step_item(record: StepRecord) -> Item:
@@ -398,11 +401,11 @@ def _step_item(record: StepRecord) -> Item:
     item |= {"flags": list(record.flags)} if record.flags else {}
     item |= {} if record.settled else {"settled": False}
     if job is not None:
-        kept: Item = {name: value for name in _JOB if (value := getattr(job, name)) not in (None, False)}
-        kept |= {"kind": job.kind.value} | _times(job.started_at, job.ended_at)
+        job_item: Item = {name: value for name in _JOB if (value := getattr(job, name)) not in (None, False)}
+        job_item |= {"kind": job.kind.value} | _times(job.started_at, job.ended_at)
         # As texts: a number may be none that DynamoDB takes.
-        kept |= {"metrics": [[name, repr(value)] for name, value in job.metrics]} if job.metrics else {}
-        item["job"] = kept
+        job_item |= {"metrics": [[name, repr(value)] for name, value in job.metrics]} if job.metrics else {}
+        item["job"] = job_item
     return item
 
 
@@ -473,8 +476,8 @@ def pace_from(item: Item | None) -> HourlySpend:
 
 
 def _times(begin: datetime | None, end: datetime | None) -> Item:
-    found = {"started_at": begin, "ended_at": end}
-    return {name: stamp(when.astimezone(UTC)) for name, when in found.items() if when is not None}
+    times = {"started_at": begin, "ended_at": end}
+    return {name: stamp(when.astimezone(UTC)) for name, when in times.items() if when is not None}
 
 
 def _time(text: str | None) -> datetime | None:

@@ -81,13 +81,13 @@ def request_item(request: Request) -> Item:
 def request_from(item: Mapping[str, Any]) -> Request:
     outcome = {name: item[name] for name in _OUTCOME if name in item}
     admitted_at = str(item.get("admitted_at", ""))
-    known: Item = {"algorithm": "", "month": admitted_at[:7]} | {
+    values: Item = {"algorithm": "", "month": admitted_at[:7]} | {
         name: item[name] for name in _PLAIN if name in item
     }
-    known |= {name: int(item.get(name, 0)) for name in _NUMBERS}
-    known |= {name: unstamp(item[name]) if name in item else None for name in _TIMES}
+    values |= {name: int(item.get(name, 0)) for name in _NUMBERS}
+    values |= {name: unstamp(item[name]) if name in item else None for name in _TIMES}
     return Request(
-        **known,
+        **values,
         state=State(item["state"]),
         cause=Cause(item["cause"]),
         alone=bool(item["alone"]),
@@ -139,8 +139,8 @@ def estimate_from(item: Mapping[str, Any]) -> Estimate:
 
 def outcome_values(outcome: Outcome) -> Item:
     """Return the known fields of an outcome, by attribute name."""
-    known = {name: getattr(outcome, name) for name in _OUTCOME if getattr(outcome, name) is not None}
-    return {name: _decimal(value) if isinstance(value, float) else value for name, value in known.items()}
+    values = {name: getattr(outcome, name) for name in _OUTCOME if getattr(outcome, name) is not None}
+    return {name: _decimal(value) if isinstance(value, float) else value for name, value in values.items()}
 
 
 NUMBER_MAX, NUMBER_MIN = 1e30, 1e-100
@@ -250,9 +250,9 @@ def _entry_in(profile: str, text: str) -> QueueEntry:
 
 
 def entry_item(entry: QueueEntry) -> Item:
-    known: Item = {"job_seconds": entry.job_seconds} if entry.job_seconds else {}
-    known |= {"usd_p90": entry.usd_p90} if entry.usd_p90 is not None else {}
-    return known | {
+    optional: Item = {"job_seconds": entry.job_seconds} if entry.job_seconds else {}
+    optional |= {"usd_p90": entry.usd_p90} if entry.usd_p90 is not None else {}
+    return optional | {
         "request_id": entry.request_id,
         "data_set": entry.data_set,
         "profile": entry.profile,

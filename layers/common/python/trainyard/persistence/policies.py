@@ -44,7 +44,7 @@ class CompiledPolicy(Protocol):
         """Return what is kept of a text; raises Refused."""
         ...
 
-    def read(self, kept: bytes, version: int) -> Policy:
+    def read(self, compiled: bytes, version: int) -> Policy:
         """Return the policy; raises whatever, when what was kept is damaged."""
         ...
 
@@ -69,12 +69,12 @@ class Policies:
 
     def current(self) -> Policy:
         """Return the policy in force, as it is now."""
-        found = self.in_force()
-        if found.version not in self._read:
-            policy = self._capped(self._policy(found))
+        version = self.in_force()
+        if version.version not in self._read:
+            policy = self._capped(self._policy(version))
             self._read.clear()
-            self._read[found.version] = policy
-        return self._read[found.version]
+            self._read[version.version] = policy
+        return self._read[version.version]
 
     def last_read(self) -> Policy:
         """Return the policy that was in force when it was read last: for who is told when it no longer is."""
@@ -88,20 +88,20 @@ class Policies:
         (item,) = self.store.get(IN_FORCE)
         return _version(item) if item else self._shipped()
 
-    def _policy(self, found: PolicyVersion) -> Policy:
+    def _policy(self, version: PolicyVersion) -> Policy:
         if self.form is None:
-            return self.parse(found.text, found.version)
-        digest = self.form.digest(found.text)
+            return self.parse(version.text, version.version)
+        digest = self.form.digest(version.text)
         with suppress(Exception):  # what cannot be read counts as not kept
             (item,) = self.store.get(KEPT)
             if item is not None and item["of"] == digest:
-                return self.form.read(bytes(item["values"]), found.version)
-        policy = self.parse(found.text, found.version)
+                return self.form.read(bytes(item["values"]), version.version)
+        policy = self.parse(version.text, version.version)
         if self.keeps:
             with suppress(Exception):  # the next one keeps it
-                kept = self.form.kept(found.text)
-                if len(kept) <= KEPT_BYTES_MAX:
-                    self.store.transact([Put(KEPT, {"of": digest, "values": kept})])
+                compiled = self.form.kept(version.text)
+                if len(compiled) <= KEPT_BYTES_MAX:
+                    self.store.transact([Put(KEPT, {"of": digest, "values": compiled})])
         return policy
 
     def check(self, text: str) -> Policy:
@@ -132,8 +132,8 @@ class Policies:
 
     def rollback(self, version: int, now: datetime) -> Policy:
         """Put an earlier version in force again, as a new version; raises Refused when there is none."""
-        found = self.version(version)
-        return self.apply(found.text, now, note=f"rolled back to version {version}")
+        earlier = self.version(version)
+        return self.apply(earlier.text, now, note=f"rolled back to version {version}")
 
     def version(self, version: int) -> PolicyVersion:
         """Return one version; raises Refused when there is none."""

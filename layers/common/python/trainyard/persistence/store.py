@@ -266,10 +266,10 @@ def listed(
     """Yield all items of a range, page by page; each page is read when its first item is wanted."""
     cursor: Cursor | None = None
     while True:
-        found = store.query(
+        answer = store.query(
             index, partition, above=above, below=below, limit=page, newest_first=newest_first, after=cursor
         )
-        yield from found.items
-        cursor = found.cursor
+        yield from answer.items
+        cursor = answer.cursor
         if cursor is None:
             return

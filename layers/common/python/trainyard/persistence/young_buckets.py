@@ -37,20 +37,20 @@ def note_young(store: Store, tenant_id: str, now: datetime) -> None:
 def note_looked(store: Store, bucket: YoungBucket, after: str | None, now: datetime) -> None:
     """Keep where the next look goes on, unless another look was faster; raises Conflict then."""
     removed = () if after is not None else ("after",)
-    kept = {"looked": stamp(now)} | ({"after": after} if after is not None else {})
+    attributes = {"looked": stamp(now)} | ({"after": after} if after is not None else {})
     seen = Absent("looked") if not bucket.looked else IsOr("looked", bucket.looked)
-    store.transact([Update(_key(bucket.tenant_id), set=kept, remove=removed, when=(seen,))])
+    store.transact([Update(_key(bucket.tenant_id), set=attributes, remove=removed, when=(seen,))])
 
 
 def young_buckets(store: Store, now: datetime) -> list[YoungBucket]:
     """Return the buckets to be looked through, those first whose last look is longest ago."""
     notes: Iterator[Item] = listed(store, "scheduler", YOUNG)
-    found = [
+    buckets = [
         YoungBucket(tenant_id=item["sk"], looked=item.get("looked", ""), after=item.get("after"))
         for item in notes
         if "until" in item and unstamp(item["until"]) > now
     ]
-    return sorted(found, key=lambda bucket: (bucket.looked, bucket.tenant_id))
+    return sorted(buckets, key=lambda bucket: (bucket.looked, bucket.tenant_id))
 
 
 def is_young(store: Store, tenant_id: str, now: datetime) -> bool:

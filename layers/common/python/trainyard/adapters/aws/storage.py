@@ -120,7 +120,7 @@ class S3DataSets:
         try:
             return self._write_manifest(tenant, request)
         except (Throttled, OutcomeUnknown) as error:
-            raise DataUnavailable(f"the data could not be looked at: {error}") from error
+            raise DataUnavailable(f"the data could not be read: {error}") from error
         except ClientError as error:
             code = code_of(error)
             if code in _DENIED or code.startswith("KMS."):

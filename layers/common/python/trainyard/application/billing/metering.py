@@ -94,7 +94,7 @@ class Metering:
 
     def _booked(self, now: datetime) -> dict[tuple[str, str], dict[str, int]]:
         """Return buyer and licence → month and tenant → whole cents booked, of this month and the last: its last
-        runs end in this one, and records are put right.
+        runs end in this one, and records are corrected.
         """
         usd: dict[tuple[str, str], dict[str, Decimal]] = {}
         last = month_of(month_begins(month_of(now)) - timedelta(days=1))

@@ -1,7 +1,7 @@
 """Owed: what transactions left to be done after them, done at least once, however often a function is cut off.
 
 A threshold that spending reached, an hour that left the usual range: told on the bus. An execution whose jobs were
-not all told of when it ended: read again, and its record put right.
+not all told of when it ended: read again, and its record corrected.
 """
 
 from contextlib import suppress

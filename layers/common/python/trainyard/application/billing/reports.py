@@ -84,22 +84,22 @@ def cost_report(found: Iterable[Totals], by: By, prices: Prices) -> CostReport:
 
 
 def _row(name: str, members: Sequence[Totals], stored: Mapping[int, int], prices: Prices) -> CostRow:
-    executions = sum(one.executions for one in members)
+    executions = sum(total.executions for total in members)
     size, per_gb, per_execution = (
-        sum(stored.get(id(one), 0) for one in members),
+        sum(stored.get(id(total), 0) for total in members),
         prices.storage_gb_month,
         prices.scheduler_per_execution,
     )
     return CostRow(
         name=name,
         executions=executions,
-        succeeded=sum(one.succeeded for one in members),
-        failed=sum(one.failed for one in members),
-        stopped=sum(one.stopped for one in members),
-        instance_hours=rounded(Decimal(sum(one.seconds for one in members)) / 3600),
-        usd=sum((one.usd for one in members), Decimal(0)),
-        unknown=sum(one.unknown for one in members),
-        saved_usd=sum((one.saved_usd for one in members), Decimal(0)),
+        succeeded=sum(total.succeeded for total in members),
+        failed=sum(total.failed for total in members),
+        stopped=sum(total.stopped for total in members),
+        instance_hours=rounded(Decimal(sum(total.seconds for total in members)) / 3600),
+        usd=sum((total.usd for total in members), Decimal(0)),
+        unknown=sum(total.unknown for total in members),
+        saved_usd=sum((total.saved_usd for total in members), Decimal(0)),
         storage_usd=None if per_gb is None else rounded(Decimal(size) / GB * per_gb),
         scheduler_usd=None if per_execution is None else executions * per_execution,
     )
@@ -108,11 +108,11 @@ def _row(name: str, members: Sequence[Totals], stored: Mapping[int, int], prices
 def _stored_bytes(totals: Sequence[Totals]) -> dict[int, int]:
     """Return the identity of some totals → the bytes that count there: each data set once a month."""
     largest: dict[tuple[str, str, str], Totals] = {}
-    for one in totals:
-        key = (one.month, one.tenant_id, one.data_set)
-        if key not in largest or one.data_bytes > largest[key].data_bytes:
-            largest[key] = one
-    return {id(one): one.data_bytes for one in largest.values()}
+    for total in totals:
+        key = (total.month, total.tenant_id, total.data_set)
+        if key not in largest or total.data_bytes > largest[key].data_bytes:
+            largest[key] = total
+    return {id(total): total.data_bytes for total in largest.values()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,15 +128,15 @@ class EstimateErrors:
 
 def estimate_errors(executions: Iterable[ExecutionRecord]) -> EstimateErrors:
     """Return the errors of estimates; None where there is nothing to compare."""
-    known = [e for e in executions if e.state is State.SUCCEEDED and e.expected_seconds is not None]
-    seconds = [error(e.expected_seconds or 0, e.seconds) for e in known if e.seconds]
+    estimated = [e for e in executions if e.state is State.SUCCEEDED and e.expected_seconds is not None]
+    seconds = [error(e.expected_seconds or 0, e.seconds) for e in estimated if e.seconds]
     usd = [
         error(float(e.expected_usd), float(e.cost_usd))
-        for e in known
+        for e in estimated
         if e.expected_usd is not None and e.cost_usd and not e.unknown
     ]
     return EstimateErrors(
-        runs=len(known),
+        runs=len(estimated),
         seconds_median=quantile(seconds, 0.5) if seconds else None,
         seconds_p90=quantile(seconds, 0.9) if seconds else None,
         usd_median=quantile(usd, 0.5) if usd else None,
@@ -171,7 +171,7 @@ def differences(booked: Iterable[Totals], billed: Mapping[str, Decimal]) -> list
     for totals in booked:
         ours[totals.tenant_id] = ours.get(totals.tenant_id, Decimal(0)) + totals.usd
     theirs = {tenant_id or UNTAGGED: usd for tenant_id, usd in billed.items()}
-    found = [
+    rows = [
         Difference(
             tenant_id=tenant_id,
             booked_usd=ours.get(tenant_id, Decimal(0)),
@@ -179,4 +179,4 @@ def differences(booked: Iterable[Totals], billed: Mapping[str, Decimal]) -> list
         )
         for tenant_id in {*ours, *theirs}
     ]
-    return sorted(found, key=lambda one: (-abs(one.usd), one.tenant_id))
+    return sorted(rows, key=lambda row: (-abs(row.usd), row.tenant_id))

@@ -18,7 +18,7 @@ FOLDER = "reports/_statements"
 """Of the tenant's root; no data set's name begins so."""
 
 DUE_DAY = 4
-"""Of a month: records of the last one are put right for three days at most (application/billing/outbox.py)."""
+"""Of a month: records of the last one are corrected for three days at most (application/billing/outbox.py)."""
 
 
 TRIED_UNTIL_DAY = 11

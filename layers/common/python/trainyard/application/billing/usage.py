@@ -108,7 +108,7 @@ class Usage:
     def export(self, day: str) -> str:
         """Write the rows of a day; return where. Idempotent."""
         with SpooledTemporaryFile(max_size=MEMORY_MAX) as file:
-            # One that is put right while the day is read belongs to the day of its correction.
+            # One that is corrected while the day is read belongs to the day of its correction.
             booked = (e for e in self.book.executions_of_day(day) if e.recorded_at.strftime("%Y-%m-%d") == day)
             write_rows(file, self.rows(booked))
             file.seek(0)

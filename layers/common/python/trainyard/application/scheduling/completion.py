@@ -378,10 +378,10 @@ def _with_warning(before: TenantQueue, after: TenantQueue, unit: UnitOfWork) -> 
     if budget is None or not after.month or (after.month, after.spent_usd) == (before.month, before.spent_usd):
         return after, []
     reached = level(after.spent_usd, budget, policy.thresholds)
-    told = after.warned
+    told_before = after.warned
     if before.month == after.month:  # the budget may have been raised since
-        told = min(told, level(before.spent_usd, budget, policy.thresholds))
-    if reached <= told:
+        told_before = min(told_before, level(before.spent_usd, budget, policy.thresholds))
+    if reached <= told_before:
         return after, []
     values = {"spent_usd": after.spent_usd, "budget_usd": budget.limit_usd}
     entry = budget_entry(after.tenant_id, after.tier, after.month, reached, values, unit.now)

@@ -115,7 +115,7 @@ class Dispatch:
         """Fill the free slots; returns when nobody more may go, or when it is `out_of_time`.
 
         Safe beside other passes: a commit holds only for the ledger that it was decided on. With `sweep`, what
-        was cut off is taken up again, what was set aside under another policy is looked at, and all that waits
+        was cut off is taken up again, what was parked under another policy is looked at, and all that waits
         is read, whatever the `rings` that it answers say.
         """
         policy = self.policies.current() if sweep else self.policies.last_read()
@@ -205,7 +205,7 @@ class Dispatch:
         report.unrecorded += begun
         if len(report.unrecorded) > RECORDED_AT_ONCE:
             self._record(report, now)
-        freed = any(one.start.result in (Started.DELAYED, Started.FAILED) for one in begun)
+        freed = any(begin.start.result in (Started.DELAYED, Started.FAILED) for begin in begun)
         return replace(committed, read_set=None, full=False) if freed else committed
 
     def _note_waiting(self, report: PassReport, read_set: ReadSet) -> None:
@@ -222,7 +222,7 @@ class Dispatch:
         return bool(parked)
 
     def _after(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> None:
-        """Keep why others wait, set aside what cannot go, and see to it that the next pass comes in time."""
+        """Keep why others wait, park what cannot go, and see to it that the next pass comes in time."""
         plan, snapshot = report.plan, report.snapshot
         with suppress(Conflict):
             if (
@@ -237,16 +237,16 @@ class Dispatch:
             )
         if plan.again_at is not None and plan.again_at < now + TIMER:
             self.bell.ring_at(plan.again_at, now)
-        kept = self._record_of(report, now) if report.settled and plan.waits and not report.admissions else None
-        if kept is not None:
+        record = self._record_of(report, now) if report.settled and plan.waits and not report.admissions else None
+        if record is not None:
             with suppress(Conflict):
-                self.scheduler.admitter.keep_record(kept, snapshot.ledger, now)
+                self.scheduler.admitter.keep_record(record, snapshot.ledger, now)
 
     def _record_of(self, report: PassReport, now: datetime) -> bytes | None:
         """Return what is kept of a pass; nothing of one that saw more than an item holds."""
         if self.encode is None:
             return None
-        kept = PassRecord(
+        record = PassRecord(
             at=now,
             engine_version=ENGINE_VERSION,
             policy=report.policy,
@@ -254,7 +254,7 @@ class Dispatch:
             admissions_max=ADMISSIONS_MAX,
             plan=_slim_plan(report.plan),
         )
-        encoded = self.encode(kept)
+        encoded = self.encode(record)
         return encoded if len(encoded) <= KEPT_BYTES_MAX else None
 
     def _record(self, report: PassReport, now: datetime) -> None:
@@ -265,15 +265,15 @@ class Dispatch:
 
 def _slim(snapshot: Snapshot) -> Snapshot:
     """Return a snapshot without what stands in it twice: the fronts of lanes beside their places."""
-    queues = (replace(one, queue=_headed(one.queue)) for one in snapshot.queues)
+    queues = (replace(waiting, queue=_headed(waiting.queue)) for waiting in snapshot.queues)
     return replace(snapshot, queues=tuple(queues))
 
 
 def _slim_plan(plan: Plan) -> Plan:
     return replace(
         plan,
-        admissions=tuple(replace(one, queue=_headed(one.queue)) for one in plan.admissions),
-        waits=tuple(replace(one, queue=_headed(one.queue)) for one in plan.waits),
+        admissions=tuple(replace(decision, queue=_headed(decision.queue)) for decision in plan.admissions),
+        waits=tuple(replace(decision, queue=_headed(decision.queue)) for decision in plan.waits),
     )
 
 

@@ -156,8 +156,8 @@ class Enlist:
             self.announcements.announce(request)
 
 
-def _tenant(found: Items, tenant_id: str) -> Tenant | None:
-    item = found[tenant_key(tenant_id)]
+def _tenant(items: Items, tenant_id: str) -> Tenant | None:
+    item = items[tenant_key(tenant_id)]
     return tenant_from(item) if item else None
 
 

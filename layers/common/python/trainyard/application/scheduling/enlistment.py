@@ -228,9 +228,9 @@ class Enlister:
         )
         return Enlisted(kind=Enlistment.QUEUED, request=request)
 
-    def _duplicate(self, known: Request) -> Enlisted:
-        older = self.tables.requests.get(known.supersedes) if known.supersedes else None
-        return Enlisted(kind=Enlistment.DUPLICATE, request=known, superseded=older)
+    def _duplicate(self, enlisted_before: Request) -> Enlisted:
+        older = self.tables.requests.get(enlisted_before.supersedes) if enlisted_before.supersedes else None
+        return Enlisted(kind=Enlistment.DUPLICATE, request=enlisted_before, superseded=older)
 
     def waiting_in(self, entry: Item | None, comer: str) -> Request | None:
         """Return the request that waits in an entry which another (`comer`) is to take.

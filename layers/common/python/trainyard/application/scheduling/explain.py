@@ -171,11 +171,11 @@ class Explain:
         """Return request → how long its run is expected to take, of all that hold a slot or may come soon."""
         ids = [holder.request_id for holder in snapshot.holders]
         ids += [entry.request_id for w in snapshot.queues for entries in w.entries.values() for entry in entries]
-        found: dict[str, Estimate] = {}
+        estimates: dict[str, Estimate] = {}
         for begin in range(0, min(len(ids), LOOKED_AHEAD), ASKED_AT_ONCE):
             part = self.scheduler.tables.requests.get_all(list(dict.fromkeys(ids[begin : begin + ASKED_AT_ONCE])))
-            found |= {request.request_id: request.expected for request in part if request.expected}
-        return found
+            estimates |= {request.request_id: request.expected for request in part if request.expected}
+        return estimates
 
 
 def _durations(expected: Mapping[str, Estimate], policy: Policy, *, soon: bool) -> Durations:
@@ -184,12 +184,12 @@ def _durations(expected: Mapping[str, Estimate], policy: Policy, *, soon: bool) 
     """
 
     def duration(request_id: str, tier_name: str) -> timedelta:
-        tier, known = policy.tier(tier_name), expected.get(request_id)
-        if known is None:
+        tier, estimate = policy.tier(tier_name), expected.get(request_id)
+        if estimate is None:
             longest = tier.run_time_max if tier else timedelta(0)
             return longest / 4 if soon else longest
-        late = timedelta(seconds=max(known.seconds_p90, 1))
-        return timedelta(seconds=known.seconds**2 / late.total_seconds()) if soon else late
+        late = timedelta(seconds=max(estimate.seconds_p90, 1))
+        return timedelta(seconds=estimate.seconds**2 / late.total_seconds()) if soon else late
 
     return duration
 
@@ -285,9 +285,12 @@ def _after(
         ledger = replace(
             ledger, served_by_tier=dict(ledger.served_by_tier) | {decision.queue.tier: ledger.admission_version}
         )
-    kept = tuple(waiting for waiting in queues.values() if waiting.queue.profiles)
+    still_waiting = tuple(waiting for waiting in queues.values() if waiting.queue.profiles)
     return replace(
-        snapshot, ledger=replace(ledger, capacity_holds=capacity_holds), queues=kept, holders=tuple(holders)
+        snapshot,
+        ledger=replace(ledger, capacity_holds=capacity_holds),
+        queues=still_waiting,
+        holders=tuple(holders),
     )
 
 
@@ -297,7 +300,7 @@ def _without(waiting: WaitingQueue, decision: Decision, now: datetime, month: st
     if rest:
         queue = left(waiting.queue, [decision.entry], rest)
     else:
-        others = {name: known for name, known in waiting.queue.profiles.items() if name != profile}
+        others = {name: profile_queue for name, profile_queue in waiting.queue.profiles.items() if name != profile}
         queue = replace(waiting.queue, profiles=others)
     held = holding(
         queue,
@@ -322,7 +325,7 @@ def _released(snapshot: Snapshot, holder: Holder, policy: Policy) -> Snapshot:
         snapshot,
         ledger=_counted(snapshot.ledger, holder, -1),
         queues=queues,
-        holders=tuple(known for known in snapshot.holders if known.request_id != holder.request_id),
+        holders=tuple(other for other in snapshot.holders if other.request_id != holder.request_id),
     )
 
 

@@ -47,7 +47,7 @@ NEVER_ENDED = "its execution had not ended two hours after the latest end that i
 
 @dataclass(slots=True, kw_only=True)
 class Repairs:
-    """What one run put right."""
+    """What one run corrected."""
 
     asked: int = 0
     ended: list[Request] = field(default_factory=list)
@@ -94,12 +94,12 @@ class Reconcile:
         with suppress(Conflict):
             repairs.recounted = self.scheduler.operations.recount(now)
         # 4. What runs and holds no slot takes from the account's; what was just released is known as such by now.
-        known, _ = self.scheduler.tables.ledger.unmanaged()
+        arns, _ = self.scheduler.tables.ledger.unmanaged()
         if out_of_time():
-            repairs.unmanaged = len(known)
+            repairs.unmanaged = len(arns)
             return repairs
         ours = {display_name(request.request_id, request.attempt) for request in holders}
-        suspects = {arn for arn, name in running.items() if name not in ours} | set(known)
+        suspects = {arn for arn, name in running.items() if name not in ours} | set(arns)
         unmanaged = {arn for arn in suspects if out_of_time() or self._still_runs(arn)}
         repairs.unmanaged = len(unmanaged)
         with suppress(Conflict):

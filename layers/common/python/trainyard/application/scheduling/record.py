@@ -320,10 +320,10 @@ class Record:
         if tenant is None or known.trained_sha256 is not None:
             return known
         try:
-            found = self.results.read(tenant, request)
+            outcome = self.results.read(tenant, request)
         except Exception as error:  # whatever lies there
-            found = Outcome(unread=f"the results were not read: {type(error).__name__}")
-        return replace(found, model_package_arn=known.model_package_arn)
+            outcome = Outcome(unread=f"the results were not read: {type(error).__name__}")
+        return replace(outcome, model_package_arn=known.model_package_arn)
 
 
 class _About(NamedTuple):

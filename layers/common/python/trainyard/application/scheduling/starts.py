@@ -104,10 +104,10 @@ class Starts:
         owners = {decision.queue.tenant_id for decision in committed.admissions}
         unread = [request_id for request_id in ids if request_id not in committed.requests]
         unknown = sorted(owners - set(tenants))
-        found, more = self.scheduler.tables.requests_and_tenants(unread, unknown)
-        known = {**committed.requests, **{request.request_id: request for request in found}}
+        read, more = self.scheduler.tables.requests_and_tenants(unread, unknown)
+        requests = {**committed.requests, **{request.request_id: request for request in read}}
         tenants = {**tenants, **more}
-        admitted = [known[i] for i in ids if i in known and known[i].state is State.ADMITTED]
+        admitted = [requests[i] for i in ids if i in requests and requests[i].state is State.ADMITTED]
         return list(self.parallel_map(lambda r: self._begin(r, tenants.get(r.tenant_id), policy, now), admitted))
 
     def record(self, begun: Sequence[Begun], now: datetime) -> list[Start]:
@@ -223,8 +223,8 @@ class Starts:
             by_start=True,
             failed=failed,
         )
-        for one in changed:
-            self._notify(one, now)
+        for changed_request in changed:
+            self._notify(changed_request, now)
 
     def _fail(self, request: Request, policy: Policy, reason: str, now: datetime) -> None:
         end = End(request=request, state=State.FAILED, reason=reason, by_start=True)
@@ -275,9 +275,9 @@ class Starts:
         nothing, as the other start may be on its way.
         """
         try:
-            found = started.get(names.display_name(request.request_id, request.attempt))
-            if found is not None:
-                return self._adopt(request, found, now)
+            execution_arn = started.get(names.display_name(request.request_id, request.attempt))
+            if execution_arn is not None:
+                return self._adopt(request, execution_arn, now)
             held_back = request.stop_asked_at is not None or self._held_back(request)
             if self._age(request, now) > START_ABANDONED:
                 return self._abandon(request, policy, now, failed=not held_back)
