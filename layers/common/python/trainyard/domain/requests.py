@@ -259,6 +259,33 @@ def moved(request: Request, to: State, at: datetime, cause: str = "") -> Request
     return request
 
 
+def rejected(
+    request_id: str,
+    *,
+    tenant_id: str,
+    tier: str,
+    data_set: str,
+    content: Content,
+    cause: Cause,
+    at: datetime,
+    reason: str,
+) -> Request:
+    """Return the request of an upload or a retraining that is refused, with the reason."""
+    return Request(
+        request_id=request_id,
+        tenant_id=tenant_id,
+        tier=tier,
+        data_set=data_set,
+        content=content,
+        cause=cause,
+        state=State.REJECTED,
+        arrived_at=at,
+        due_at=at,
+        finished_at=at,
+        reason=reason,
+    )
+
+
 def check_transition(before: State, after: State) -> None:
     """Assert that a request may come from one state into another."""
     assert after in TRANSITIONS[before], f"no request goes from {before} to {after}"

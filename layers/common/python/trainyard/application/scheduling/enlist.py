@@ -11,7 +11,7 @@ from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.arrivals import INCOMING, is_data, is_incoming
 from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Throttled
 from trainyard.domain.names import is_data_set
-from trainyard.domain.requests import Request, State, Submission
+from trainyard.domain.requests import Request, State, Submission, rejected
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 from trainyard.persistence.ledger import LEDGER, policy_version
 from trainyard.persistence.policies import Policies
@@ -122,17 +122,14 @@ class Enlist:
         return one
 
     def _refuse(self, submission: Submission, reason: str, now: datetime) -> Enlisted:
-        request = Request(
-            request_id=submission.request_id,
+        request = rejected(
+            submission.request_id,
             tenant_id=submission.tenant_id,
             tier=submission.tier,
             data_set=submission.data_set,
             content=submission.content,
             cause=submission.cause,
-            state=State.REJECTED,
-            arrived_at=now,
-            due_at=now,
-            finished_at=now,
+            at=now,
             reason=reason,
         )
         if self.scheduler.tables.requests.add_rejected(request):

@@ -21,7 +21,7 @@ from trainyard.domain.arrivals import (
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled, TrainyardError
 from trainyard.domain.names import is_data_set, request_id
 from trainyard.domain.policy import Policy
-from trainyard.domain.requests import Cause, Content, Request, State, Submission
+from trainyard.domain.requests import Cause, Content, Submission, rejected
 from trainyard.domain.tenants import Tenant, TrainOn
 from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.policies import Policies
@@ -297,17 +297,14 @@ class Intake:
     def _reject(self, candidate: _Candidate, refusal: Refused, now: datetime) -> Judgement:
         tenant, expires = candidate.tenant, _expires(candidate, refusal)
         reason = f"{refusal}; the object is removed after {REFUSED_DAYS} days" if expires else str(refusal)
-        request = Request(
-            request_id=candidate.request_id,
+        request = rejected(
+            candidate.request_id,
             tenant_id=tenant.tenant_id,
             tier=tenant.tier,
             data_set=candidate.data_set or _data_set_or_none(tenant, candidate.content.key),
             content=candidate.content,
             cause=candidate.cause,
-            state=State.REJECTED,
-            arrived_at=now,
-            due_at=now,
-            finished_at=now,
+            at=now,
             reason=reason,
         )
         if self.scheduler.tables.requests.add_rejected(request):
