@@ -18,23 +18,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks.compare import Load, policy
-from benchmarks.designs.ours import DEFAULTS, PRICES, report_of, tenant_named
+from benchmarks.designs.ours import report_of, tenant_named
 from local.cloud import Cloud
 from simulation.flow import Job, submission_of
 from testing import memory_ports
+from testing.service import Service, policies_in_force
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
 from trainyard.application.ports import ExecutionReport
-from trainyard.application.scheduling.dispatch import Dispatch
-from trainyard.application.scheduling.enlist import Enlist
-from trainyard.application.scheduling.record import Record, StatusEvent
-from trainyard.application.scheduling.scheduler import Scheduler
+from trainyard.application.scheduling.record import StatusEvent
 from trainyard.domain.names import display_name
 from trainyard.domain.requests import Submission
 from trainyard.persistence.ledger import BELL, LEDGER, BellRing, bell_ring_from, wakes_dispatcher
-from trainyard.persistence.policies import Policies
 
 SLOTS, TENANTS, REQUESTS, ALONE = 100, 30, 1000, 40
 QUIET = timedelta(seconds=10)
@@ -86,7 +83,7 @@ class ParallelMap(DynamoBell):
 
 
 @dataclass
-class Service:
+class CountedService:
     """The use cases, and what has been counted."""
 
     store: DynamoStore
@@ -103,25 +100,20 @@ class Service:
         self.sqs = self.cloud.client("sqs")
         self.bells = self.sqs.create_queue(QueueName="bells")["QueueUrl"]
         self.bell = ParallelMap(scheduler_table="scheduler", bell_queue_url=self.bells)
-        room = Scheduler.over(self.store, retention=timedelta(days=30), backoff=lambda _: None)
-        tenants = DynamoTenants(tenants_table="tenants")
         self.executions = memory_ports.MemoryExecutions()
-        self.reports = Reports(datetime.now(UTC))
-        shared: dict[str, Any] = {
-            "policies": Policies(store=self.store, deployed="", parse=lambda *_: limits, running_max=10**6),
-            "tenants": _Counted(tenants, "tenants", self.apart),
-            "scheduler": room,
-            "receipts": _Counted(memory_ports.MemoryReceipts(), "receipts", self.apart),
-            "announcements": _Counted(memory_ports.MemoryAnnouncements(), "announcements", self.apart),
-            "bell": self.bell,
-        }
-        without_bell = {name: part for name, part in shared.items() if name != "bell"}
-        self.enlist = Enlist(roles=memory_ports.MemoryRoles(), **shared)
-        data_sets = _Counted(memory_ports.MemoryDataSets(), "manifests", self.apart)
-        self.dispatch = Dispatch(data_sets=data_sets, executions=self.executions, defaults=DEFAULTS, **shared)
-        reports = _Counted(self.reports, "cost look-ups", self.apart)
-        results = _Counted(memory_ports.MemoryResults(), "results", self.apart)
-        self.record = Record(reports=reports, results=results, prices=PRICES, **without_bell)
+        service = Service(
+            store=self.store,
+            policies=policies_in_force(self.store, limits),
+            tenants=_Counted(DynamoTenants(tenants_table="tenants"), "tenants", self.apart),
+            receipts=_Counted(memory_ports.MemoryReceipts(), "receipts", self.apart),
+            announcements=_Counted(memory_ports.MemoryAnnouncements(), "announcements", self.apart),
+            bell=self.bell,
+            data_sets=_Counted(memory_ports.MemoryDataSets(), "manifests", self.apart),
+            executions=self.executions,
+            reports=_Counted(Reports(datetime.now(UTC)), "cost look-ups", self.apart),
+            results=_Counted(memory_ports.MemoryResults(), "results", self.apart),
+        )
+        self.enlist, self.dispatch, self.record = service.enlist, service.dispatch, service.record
 
     def submit(self, submissions: list[Submission]) -> None:
         self._count(lambda: self.enlist.enlist_batch(submissions, datetime.now(UTC) - 2 * self.quiet))
@@ -177,7 +169,7 @@ def measure(progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> list[C
     with _tables() as (store, cloud):
         for number in range(TENANTS):
             DynamoTenants(tenants_table="tenants").put(tenant_named(f"t{number}", TIERS[number % 3]))
-        service = Service(store, cloud)
+        service = CountedService(store, cloud)
         requests = [_submission(number) for number in range(REQUESTS)]
         batches = REQUESTS // ENLISTED_AT_ONCE
         for number in progress(range(batches)):
@@ -189,7 +181,7 @@ def measure(progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> list[C
             ended += len(batch)
         bursts = service.taken("in bursts", REQUESTS)
         alone = _one_by_one(service, REQUESTS, progress)
-        quiet = Service(store, cloud, quiet=QUIET, heard=service.heard)
+        quiet = CountedService(store, cloud, quiet=QUIET, heard=service.heard)
         return [
             bursts,
             service.taken("one by one", alone),
@@ -197,7 +189,7 @@ def measure(progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> list[C
         ]
 
 
-def _one_by_one(service: Service, first: int, progress: Callable[[Iterable[int]], Iterable[int]]) -> int:
+def _one_by_one(service: CountedService, first: int, progress: Callable[[Iterable[int]], Iterable[int]]) -> int:
     for number in progress(range(first, first + ALONE)):
         one = _submission(number)
         service.submit([one])
@@ -205,7 +197,7 @@ def _one_by_one(service: Service, first: int, progress: Callable[[Iterable[int]]
     return ALONE
 
 
-def _running(service: Service, requests: list[Submission]) -> list[Submission]:
+def _running(service: CountedService, requests: list[Submission]) -> list[Submission]:
     """Return what runs, in the order of its starts."""
     by_id = {one.request_id: one for one in requests}
     active = service.store.query("by-activity", "RUNNING", limit=SLOTS)

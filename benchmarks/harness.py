@@ -6,7 +6,7 @@ Calls are counted by their AWS operation.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
@@ -152,7 +152,7 @@ class Harness:
             raise Crash
         return done
 
-    def parallel_map(self, do: Callable[[Any], Any], each: Sequence[Any]) -> list[Any]:
+    def parallel_map(self, do: Callable[[Any], Any], each: Iterable[Any]) -> list[Any]:
         """Do something for each of some, eight beside each other."""
         begin, profiles, results = self.spent, [self.spent] * 8, []
         for one in each:

@@ -25,19 +25,16 @@ from multiprocessing import get_context
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from benchmarks.designs.ours import CHOICE, DEFAULTS, tenant_named
+from benchmarks.designs.ours import CHOICE, tenant_named
 from simulation.flow import Job, submission_of
 from testing import memory_ports
 from testing.memory_store import MemoryStore
+from testing.service import Service, policies_in_force
 from trainyard.application.scheduling.completion import End
-from trainyard.application.scheduling.dispatch import Dispatch
-from trainyard.application.scheduling.enlist import Enlist
-from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Conflict
 from trainyard.domain.policy import Policy, TenantPolicy, TierPolicy
 from trainyard.domain.requests import State, Submission
 from trainyard.persistence.ledger import BELL, BellRing, bell_ring_from, ring, wakes_dispatcher
-from trainyard.persistence.policies import Policies
 from trainyard.persistence.store import Item, Key, Page, Write
 
 COHORTS, QUEUES, QUOTA, BORROWING = 5, 6, 20, 100
@@ -83,7 +80,7 @@ class Slow:
             self.store.transact(writes)
 
 
-class Service:
+class CohortService:
     """One cohort."""
 
     def __init__(self) -> None:
@@ -91,24 +88,18 @@ class Service:
         memory.stream = self.streamed
         self.store = Slow(memory)
         self.limits = _policy()
-        self.room = Scheduler.over(self.store, retention=timedelta(days=1), backoff=lambda _: time.sleep(0.01))
         tiers = {f"q{n}-{kind}": f"q{n}" for n in range(QUEUES) for kind in CLASSES}
-        known = memory_ports.MemoryTenants(*(tenant_named(*one) for one in tiers.items()), store=memory)
-        shared: dict[str, Any] = {
-            "policies": Policies(
-                store=self.store, deployed="", parse=lambda *_: self.limits, running_max=QUEUES * QUOTA
-            ),
-            "tenants": known,
-            "scheduler": self.room,
-            "receipts": memory_ports.MemoryReceipts(),
-            "announcements": memory_ports.MemoryAnnouncements(),
-            "bell": self,
-        }
+        tenants = [tenant_named(*pair) for pair in tiers.items()]
         itself: Any = self  # it starts, and does nothing else that executions do
-        self.enlist = Enlist(roles=memory_ports.MemoryRoles(), **shared)
-        self.dispatch = Dispatch(
-            data_sets=memory_ports.MemoryDataSets(), executions=itself, defaults=DEFAULTS, **shared
+        service = Service(
+            store=self.store,
+            policies=policies_in_force(self.store, self.limits),
+            tenants=memory_ports.MemoryTenants(*tenants, store=memory),
+            bell=self,
+            executions=itself,
+            backoff=lambda _: time.sleep(0.01),
         )
+        self.scheduler, self.enlist, self.dispatch = service.scheduler, service.enlist, service.dispatch
         self.woken, self.over = threading.Event(), threading.Event()
         self.rings: list[BellRing] = []
         self.arrived: SimpleQueue[Submission] = SimpleQueue()
@@ -181,11 +172,11 @@ class Service:
     def _finish(self) -> None:
         while not self.over.is_set():
             if batch := _taken(self.ended):
-                requests = self.room.tables.requests.get_all(batch)
+                requests = self.scheduler.tables.requests.get_all(batch)
                 ends = [End(request=request, state=State.SUCCEEDED) for request in requests]
                 while True:
                     try:
-                        self.done += sum(self.room.completer.finish(ends, self.limits, _now()))
+                        self.done += sum(self.scheduler.completer.finish(ends, self.limits, _now()))
                         break
                     except Conflict:
                         self.conflicts += 1
@@ -237,7 +228,7 @@ def run(progress: Callable[[float], None] = lambda _: None) -> list[Cohort]:
 
 
 def _cohort() -> Cohort:
-    return Service().run()
+    return CohortService().run()
 
 
 def _now() -> datetime:

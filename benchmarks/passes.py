@@ -1,6 +1,6 @@
 """What a pass costs however much waits: calls, items and kilobytes read, and CPU time without the store's.
 
-The real waiting room over the store in memory, filled by enlisting; one tier of twenty slots of which five are
+The real scheduler over the store in memory, filled by enlisting; one tier of twenty slots of which five are
 free. A pass that the bell wakes fills them. Measured side by side in one process: the same pass with 10² to 10⁶
 waiting requests of 10 to 10⁵ tenants, several times each; the slots are given back in between.
 """
@@ -13,18 +13,16 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any
 
-from benchmarks.designs.ours import CHOICE, DEFAULTS, tenant_named
+from benchmarks.designs.ours import CHOICE, tenant_named
 from simulation.flow import Job, submission_of
 from testing import memory_ports
 from testing.memory_store import MemoryStore
+from testing.service import Service, policies_in_force, scheduler_over
 from trainyard.application.scheduling.completion import End
-from trainyard.application.scheduling.dispatch import Dispatch
 from trainyard.application.scheduling.enlistment import EnlistCommand
-from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import State
 from trainyard.persistence.ledger import BELL
-from trainyard.persistence.policies import Policies
 from trainyard.persistence.store import Item, Key, Page, Write
 
 SIZES = ((100, 10), (10_000, 10), (10_000, 1_000), (1_000_000, 1_000), (1_000_000, 100_000))
@@ -91,27 +89,22 @@ def _measured(waiting: int, tenants: int, trials: int) -> Pass:
     limits = _policy()
     filled(store, limits, waiting, tenants)
     counting = Counting(store)
-    room = Scheduler.over(counting, retention=timedelta(days=1), backoff=lambda _: None)
-    names = {name: tenant_named(name, "basic") for name in ("t0",)}
-    dispatch = Dispatch(
-        policies=Policies(store=counting, deployed="", parse=lambda *_: limits, running_max=SLOTS),
-        tenants=memory_ports.MemoryTenants(*names.values(), store=store),
-        scheduler=room,
-        data_sets=memory_ports.MemoryDataSets(),
-        executions=memory_ports.MemoryExecutions(),
-        receipts=memory_ports.MemoryReceipts(),
-        announcements=memory_ports.MemoryAnnouncements(),
-        bell=memory_ports.MemoryBell(),
-        defaults=DEFAULTS,
+    service = Service(
+        store=counting,
+        policies=policies_in_force(counting, limits),
+        tenants=memory_ports.MemoryTenants(tenant_named("t0", "basic"), store=store),
     )
+    scheduler, dispatch = service.scheduler, service.dispatch
     dispatch.run_pass(NOW, sweep=False)  # all slots are taken
     gc.collect()
     gc.freeze()  # else the collector walks a million items within some passes
     seen: list[tuple[int, int, int, float]] = []
     for trial in range(trials + 2):
         now = NOW + timedelta(seconds=10 * (trial + 1))
-        running = room.tables.requests.active(State.RUNNING, limit=FREE)[:FREE]
-        room.completer.finish([End(request=request, state=State.SUCCEEDED) for request in running], limits, now)
+        running = scheduler.tables.requests.active(State.RUNNING, limit=FREE)[:FREE]
+        scheduler.completer.finish(
+            [End(request=request, state=State.SUCCEEDED) for request in running], limits, now
+        )
         counting.calls = counting.items = counting.bytes = 0
         counting.seconds = 0.0
         began = time.process_time()
@@ -140,12 +133,12 @@ def filled(store: MemoryStore, limits: Policy, waiting: int, tenants: int) -> No
     A first tenant's are enlisted; the others' are copies of them under other names, which is what enlisting would
     leave, and faster.
     """
-    room = Scheduler.over(store, retention=timedelta(days=1), backoff=lambda _: None)
+    scheduler = scheduler_over(store)
     each = waiting // tenants
     submissions = [submission_of(Job(number, 0.0, "t0", "basic", 60.0), NOW) for number in range(1, each + 1)]
     memory_ports.MemoryTenants(tenant_named("t0", "basic"), store=store)
     wishes = [EnlistCommand(submission=one, not_before=NOW) for one in submissions]
-    room.enlister.enlist_all(wishes, room.enlister.read_for(submissions), limits, NOW)
+    scheduler.enlister.enlist_all(wishes, scheduler.enlister.read_for(submissions), limits, NOW)
     models = [(key, item) for key, item in store.items.items() if key != BELL]
     for number in range(1, tenants):
         for key, item in models:

@@ -1,4 +1,4 @@
-"""An upload storm on the local cloud: everything that was put has to wait in the waiting room (make storm).
+"""An upload storm on the local cloud: every upload has to wait in its tenant's queue (make storm).
 
     python -m benchmarks.storm [--uploads 100000] [--tenants 1000] [--seed 1] [--json]
 
@@ -113,7 +113,7 @@ class _Yard:
         self.random = Random(f"storm {seed}")
         self.put: list[Upload] = []
         self.newest: dict[tuple[str, str], str] = {}
-        self.room, self.over = threading.Event(), threading.Event()
+        self.scheduler, self.over = threading.Event(), threading.Event()
         self.trouble: Exception | None = None
 
     def run(self) -> Storm:
@@ -158,7 +158,7 @@ class _Yard:
     def _upload_of(self, share: Iterable[tuple[str, str]]) -> None:
         s3, bucket = self.cloud.client("s3"), self.outputs["PoolBucket"]
         for tenant, data_set in share:
-            self.room.wait()
+            self.scheduler.wait()
             if self.trouble is not None:
                 return
             key = f"{tenant}/incoming/{data_set}/data.csv"
@@ -172,12 +172,12 @@ class _Yard:
             self._watched()
         except Exception as error:
             self.trouble = error
-            self.room.set()  # nobody waits for a watch that is over
+            self.scheduler.set()  # nobody waits for a watch that is over
 
     def _watched(self) -> None:
         while not self.over.wait(LOOK_SECONDS):
             under_way = self._messages(UPLOAD_QUEUES)
-            (self.room.set if under_way < AHEAD else self.room.clear)()
+            (self.scheduler.set if under_way < AHEAD else self.scheduler.clear)()
             self.show(max(len(self.put) - under_way, 0) / self.storm.uploads)
             alive = [memory_mb(process) for process, _ in workers(self.cloud, STACK)]
             self.storm.memory_mb.append(round(max(alive, default=0.0)))

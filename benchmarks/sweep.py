@@ -6,6 +6,7 @@ A whole turn through all tenants, each with so many objects of the last thirty d
 """
 
 import argparse
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,8 +15,8 @@ from rich.console import Console
 from benchmarks.compare import USD
 from benchmarks.designs.ours import tenant_named
 from testing.memory_store import MemoryStore
+from testing.service import scheduler_over
 from trainyard.application.scheduling.lost_uploads import TENANTS_A_RUN, LostUploads
-from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.requests import Content
 from trainyard.domain.tenants import Tenant
 
@@ -75,13 +76,14 @@ def main() -> int:
     parser.add_argument("--objects", type=int, default=30, help="of a tenant, of the last thirty days")
     given = parser.parse_args()
     counted: Any = Counted(given.tenants, given.objects)
-    room: Any = Scheduler.over(MemoryStore(), retention=timedelta(days=45), backoff=lambda _: None)
+    store = MemoryStore()
+    scheduler = scheduler_over(store)
     sweep = LostUploads(
         account_id="123456789012",
-        store=MemoryStore(),
+        store=store,
         tenants=counted,
         uploads=counted,
-        scheduler=type("Room", (), {"get_all": counted.get_all, "store": room.store})(),
+        scheduler=replace(scheduler, tables=replace(scheduler.tables, requests=counted)),
         intake=None,  # type: ignore[arg-type]
     )
     runs = looked = 0

@@ -14,6 +14,7 @@ from trainyard.adapters.aws.storage import S3Receipts
 from trainyard.adapters.aws.store import DynamoStore, rest
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
 from trainyard.application.scheduling.explain import Explain
+from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.scheduling.stop import Stop
 from trainyard.contracts.compiled_policy import DEPLOYED
@@ -121,11 +122,13 @@ class Deployment:
     @property
     def stop(self) -> Stop:
         return Stop(
-            tenants=self.tenants,
             scheduler=self.scheduler,
             executions=SageMakerExecutions(pipeline_name=self.outputs["PipelineName"]),
-            receipts=S3Receipts(),
-            announcements=EventBridgeAnnouncements(event_bus_name=self.outputs["EventBus"]),
+            notifier=Notifier(
+                tenants=self.tenants,
+                receipts=S3Receipts(),
+                announcements=EventBridgeAnnouncements(event_bus_name=self.outputs["EventBus"]),
+            ),
         )
 
     def tenant(self, tenant_id: str) -> Tenant:

@@ -54,22 +54,22 @@ DAYS_MAX = 92
 def _of_tenant(
     deployment: Deployment, arguments: Namespace, since: datetime | None, until: datetime | None
 ) -> list[Request]:
-    room, tenant_id = deployment.scheduler, deployment.tenant(arguments.tenant_id).tenant_id
+    scheduler, tenant_id = deployment.scheduler, deployment.tenant(arguments.tenant_id).tenant_id
     end = until + timedelta(days=1) if until else None
     if arguments.data_set:
-        return room.tables.requests.of_data_set(tenant_id, arguments.data_set, since=since, until=end)
-    return room.tables.requests.of_tenant(tenant_id, since=since, until=end)
+        return scheduler.tables.requests.of_data_set(tenant_id, arguments.data_set, since=since, until=end)
+    return scheduler.tables.requests.of_tenant(tenant_id, since=since, until=end)
 
 
 def _of_all(
     deployment: Deployment, arguments: Namespace, since: datetime | None, until: datetime | None
 ) -> Iterator[Request]:
     """Yield what waits or runs; what has ended only when a state, a tier or a day is named."""
-    room, policy = deployment.scheduler, deployment.policies.current()
+    scheduler, policy = deployment.scheduler, deployment.policies.current()
     active = [State.RUNNING, State.ADMITTED, State.QUEUED]
     for state in active:
         if arguments.state in (None, state.value):
-            yield from room.tables.requests.active(state)
+            yield from scheduler.tables.requests.active(state)
     named = arguments.tier or since or until or (arguments.state and State(arguments.state) in TERMINAL)
     if not named:
         return
@@ -84,7 +84,7 @@ def _of_all(
         day = (first + timedelta(days=number)).strftime("%Y-%m-%d")
         for tier in tiers:
             for state in states:
-                yield from room.tables.requests.ended(tier, state, day)
+                yield from scheduler.tables.requests.ended(tier, state, day)
 
 
 def _day(text: str | None) -> datetime | None:

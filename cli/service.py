@@ -16,8 +16,8 @@ from trainyard.domain.tenants import TenantState
 
 
 def status(deployment: Deployment, arguments: Namespace) -> Answer:
-    policy, room = deployment.policies.current(), deployment.scheduler
-    ledger, backlog = room.tables.ledger.read(), room.tables.queues.backlog(policy)
+    policy, scheduler = deployment.policies.current(), deployment.scheduler
+    ledger, backlog = scheduler.tables.ledger.read(), scheduler.tables.queues.backlog(policy)
     running = [request for request in deployment.scheduler.tables.held() if request.state is State.RUNNING]
     rows = [
         {
@@ -57,19 +57,19 @@ def resume(deployment: Deployment, arguments: Namespace) -> Answer:
 
 
 def _set_paused(deployment: Deployment, arguments: Namespace, *, paused: bool) -> None:
-    room, what, name = deployment.scheduler, arguments.what, arguments.name
+    scheduler, what, name = deployment.scheduler, arguments.what, arguments.name
     if (what == "all") != (name is None):
         raise Refused("name one: `all`, or `tier NAME`, or `tenant NAME`")
     if what == "all":
-        room.tables.ledger.set_paused(paused)
+        scheduler.tables.ledger.set_paused(paused)
     elif what == "tier":
         policy = deployment.policies.current()
         if policy.tier(name) is None:
             raise Refused(f"there is no tier {name!r}; the policy has {', '.join(t.name for t in policy.tiers)}")
-        room.tables.ledger.set_paused(paused, name)
+        scheduler.tables.ledger.set_paused(paused, name)
     else:
         tenant = deployment.tenant(name)
-        room.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, datetime.now(UTC))
+        scheduler.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, datetime.now(UTC))
 
 
 def policy_show(deployment: Deployment, arguments: Namespace) -> Answer:

@@ -67,8 +67,10 @@ def _jobs(deployment: Deployment, arguments: Namespace, today: Policy) -> list: 
             load=arguments.load,
             per_hour=arguments.per_hour,
         )
-    room = deployment.scheduler
-    return history_of([r for t in deployment.tenants.all() for r in room.tables.requests.of_tenant(t.tenant_id)])
+    scheduler = deployment.scheduler
+    return history_of(
+        [r for t in deployment.tenants.all() for r in scheduler.tables.requests.of_tenant(t.tenant_id)]
+    )
 
 
 def _tier_row(before: Outcome, after: Outcome, number: int) -> tuple[object, ...]:

@@ -16,23 +16,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
 
 from rich.console import Console
 
 from local.cloud import Cloud
-from testing import memory_ports
-from tests.build import PRICES, choice, policies, policy, submission, tenant, tier
+from testing.service import Service, policies_in_force
+from tests.build import choice, policy, submission, tenant, tier
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.store import DynamoStore, rest
 from trainyard.adapters.aws.tables import DynamoTenants
-from trainyard.application.scheduling.dispatch import Dispatch
-from trainyard.application.scheduling.reconcile import Reconcile
-from trainyard.application.scheduling.record import Record, StatusEvent
-from trainyard.application.scheduling.scheduler import Scheduler
+from trainyard.application.scheduling.record import StatusEvent
 from trainyard.domain.errors import TrainyardError
-from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Policy
 
 RECONCILE_EVERY = 5.0
@@ -49,8 +44,6 @@ LIMITS = policy(
     running_max=16,
     instance_quotas={"training/ml.m5.large": 16},
 )
-
-DEFAULTS = Defaults(training_image_uri="train:1", processing_image_uri="process:1", code_uri="code", key_arn="key")
 
 
 @dataclass
@@ -113,34 +106,20 @@ class Contest:
         self.requests, self.limits = requests, limits
         self.began = time.monotonic()
         self.executions = Executions(Random(7))  # noqa: S311 - a load, no secret
-        self.room = Scheduler.over(store, retention=timedelta(days=1), backoff=rest)
-        bell: Any = memory_ports.MemoryBell()
-        book = policies(store, limits)
         tiers = {f"t{n}": "basic" if n % 2 else "premium" for n in range(TENANTS)}
         self.tenants = [tenant(name, tier=tier_name) for name, tier_name in tiers.items()]
         tenants = DynamoTenants(tenants_table="tenants")
         for one in self.tenants:
             tenants.put(one)
-        shared: dict[str, Any] = {
-            "policies": book,
-            "tenants": tenants,
-            "scheduler": self.room,
-            "receipts": memory_ports.MemoryReceipts(),
-            "announcements": memory_ports.MemoryAnnouncements(),
-        }
-        self.dispatch = Dispatch(
-            data_sets=memory_ports.MemoryDataSets(),
+        service = Service(
+            store=store,
+            policies=policies_in_force(store, limits),
+            tenants=tenants,
             executions=self.executions,
-            bell=bell,
-            defaults=DEFAULTS,
-            **shared,
+            backoff=rest,
         )
-        self.record = Record(
-            reports=memory_ports.MemoryReports(), results=memory_ports.MemoryResults(), prices=PRICES, **shared
-        )
-        self.reconcile = Reconcile(
-            policies=book, scheduler=self.room, executions=self.executions, record=self.record
-        )
+        self.scheduler, self.dispatch = service.scheduler, service.dispatch
+        self.record, self.reconcile = service.record, service.reconcile
         self.over, self.storm = threading.Event(), threading.Event()
         self.dispatchers = 0
         self.counts: Counter[str] = Counter()
@@ -153,7 +132,7 @@ class Contest:
             owner = self.tenants[number % TENANTS]
             one = submission(number, tenant_id=owner.tenant_id, tier=owner.tier)
             one = replace(one, content=replace(one.content, bucket=owner.bucket))
-            self.room.enlister.enlist(one, self.limits, self.now())
+            self.scheduler.enlister.enlist(one, self.limits, self.now())
 
     def dispatcher(self, number: int) -> None:
         """Run passes, sweeping now and then, until all is done: of its own, and with all others in each storm."""
@@ -211,7 +190,7 @@ class Contest:
                     time.sleep(0.1)
                     self.storm.clear()
                     self.counts["storms"] += 1
-                done, used = len(self.executions.names), self.room.tables.ledger.read().used
+                done, used = len(self.executions.names), self.scheduler.tables.ledger.read().used
                 status.update(f"{done} of {self.requests} started, {used} slots held")
                 if not console.is_terminal and int(time.monotonic()) % 15 == 0:
                     console.print(f"{done} of {self.requests} started, {used} slots held")
@@ -255,7 +234,7 @@ def tell(contest: Contest, dispatchers: int, seconds: float, console: Console) -
         assert owners_tier is not None
         bounds[f"tenant {owner.tenant_id}"] = owners_tier.running_max_per_tenant
     overshoot = sum(max(peaks[name] - bound, 0) for name, bound in bounds.items())
-    leaked = contest.room.tables.ledger.read().used
+    leaked = contest.scheduler.tables.ledger.read().used
     executions = contest.executions.names
     console.print(
         f"{dispatchers} dispatchers, all at once {contest.counts['storms'] + 1} times, "

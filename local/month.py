@@ -185,8 +185,8 @@ def _settle(harness: Deployment, outputs: dict[str, str], cloud: Cloud, month: M
     limit, quiet = time.monotonic() + SETTLE_SECONDS, 0
     while quiet < 3 and time.monotonic() < limit:
         time.sleep(0.5)
-        room = harness.scheduler
-        moving = [r for state in (State.ADMITTED, State.RUNNING) for r in room.tables.requests.active(state)]
+        scheduler = harness.scheduler
+        moving = [r for state in (State.ADMITTED, State.RUNNING) for r in scheduler.tables.requests.active(state)]
         for request in moving:
             if request.state is State.RUNNING and request.data_set.startswith(HANGS):
                 with contextlib.suppress(Exception):  # it has ended
@@ -195,7 +195,7 @@ def _settle(harness: Deployment, outputs: dict[str, str], cloud: Cloud, month: M
         # As the timer does, but at once: what runs was made minutes older.
         month.missed += len(reconcile.run(datetime.now(UTC)).ended)
         month.corrected += len(relay.relay(datetime.now(UTC)).corrected)
-        waiting = room.tables.requests.active(State.QUEUED)
+        waiting = scheduler.tables.requests.active(State.QUEUED)
         budgeted = [r for r in waiting if r.tenant_id == "tenant0"]
         quiet = (
             quiet + 1 if not moving and len(budgeted) == len(waiting) and not harness.book.outbox_entries() else 0
@@ -284,12 +284,12 @@ def writes_of_a_life() -> Counter[str]:
             super().transact(writes)
 
     policy, now = parse_policy(POLICY, 0, "us-east-1"), datetime.now(UTC)
-    room = Scheduler.over(Counting(), retention=timedelta(days=1), backoff=lambda _: None)
+    scheduler = Scheduler.over(Counting(), retention=timedelta(days=1), backoff=lambda _: None)
     content = Content(
         bucket="b", key="incoming/churn/a", version_id="1", etag="", sequencer="", size_bytes=1, event_time=now
     )
     stage = "enlist"
-    room.enlister.enlist(
+    scheduler.enlister.enlist(
         Submission(
             request_id="0" * 32,
             tenant_id="tenant0",
@@ -302,15 +302,15 @@ def writes_of_a_life() -> Counter[str]:
         now,
     )
     stage = "admit"
-    read_set = room.admitter.read(policy, now)
-    room.admitter.commit(decide(read_set.snapshot, policy, now), read_set, policy, now)
+    read_set = scheduler.admitter.read(policy, now)
+    scheduler.admitter.commit(decide(read_set.snapshot, policy, now), read_set, policy, now)
     stage = "run"
-    (request,) = room.tables.requests.active(State.ADMITTED)
-    room.tables.requests.note_running(request, "arn", now)
+    (request,) = scheduler.tables.requests.active(State.ADMITTED)
+    scheduler.tables.requests.note_running(request, "arn", now)
     stage = "end"
     report = ExecutionReport(ended_at=now + timedelta(minutes=9))
     record = executed(request, replace(report, steps=(FREE,)), policy.prices, now, State.SUCCEEDED)
-    room.completer.finish([End(request=request, state=State.SUCCEEDED, execution=record)], policy, now)
+    scheduler.completer.finish([End(request=request, state=State.SUCCEEDED, execution=record)], policy, now)
     return counted
 
 

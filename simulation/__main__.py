@@ -18,7 +18,7 @@ from rich.table import Table
 from simulation.fairness import JAIN_MIN, fair_shares
 from simulation.run import Result, run_seed
 from simulation.scenario import draw
-from simulation.world import World
+from simulation.simulator import Simulator
 
 FAULTS = (
     "throttled",
@@ -171,14 +171,14 @@ def show(total: Counter[str], violations: list[str]) -> None:
 
 def replay(seed: int) -> int:
     """Run one seed with its log on the terminal."""
-    world = World(draw(seed), keep_log=True)
+    simulator = Simulator(draw(seed), keep_log=True)
     said = "no violation"
     try:
-        world.run()
+        simulator.run()
     except BaseException as error:
         said = f"{type(error).__name__}: {error}"
-    print(*(world.log_lines or []), sep="\n")
-    print(f"seed {seed}, step {world.steps}: {said}")
+    print(*(simulator.log_lines or []), sep="\n")
+    print(f"seed {seed}, step {simulator.steps}: {said}")
     return int(said != "no violation")
 
 

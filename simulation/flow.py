@@ -1,4 +1,4 @@
-"""Flow: training requests through the real waiting room and the real decide, without any trouble.
+"""Flow: training requests through the real scheduler and the real decide, without any trouble.
 
 What-if questions and the fairness measurements run on it: arrivals and run times are given, and who starts when
 is what the service would have done, since its own code decides.
@@ -12,6 +12,7 @@ from itertools import count
 
 from simulation.clock import BEGIN
 from testing.memory_store import MemoryStore
+from testing.service import scheduler_over
 from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.admission import decide
@@ -61,9 +62,7 @@ class Run:
 class Flow:
     policy: Policy
     engine: Callable[..., Plan] = decide
-    room: Scheduler = field(
-        default_factory=lambda: Scheduler.over(MemoryStore(), retention=timedelta(days=1), backoff=lambda _: None)
-    )
+    scheduler: Scheduler = field(default_factory=lambda: scheduler_over(MemoryStore()))
     runs: list[Run] = field(default_factory=list)
     refused: list[Job] = field(default_factory=list)
     """Jobs that were not admitted in the time given."""
@@ -95,23 +94,23 @@ class Flow:
 
     def _happen(self, event: Job | str, now: float) -> None:
         if isinstance(event, Job):
-            self.room.enlister.enlist(submission_of(event, _time(event.arrives)), self.policy, _time(now))
+            self.scheduler.enlister.enlist(submission_of(event, _time(event.arrives)), self.policy, _time(now))
         elif event:
-            (request,) = self.room.tables.requests.get_all([event])
-            self.room.completer.finish([End(request=request, state=State.SUCCEEDED)], self.policy, _time(now))
+            (request,) = self.scheduler.tables.requests.get_all([event])
+            self.scheduler.completer.finish([End(request=request, state=State.SUCCEEDED)], self.policy, _time(now))
 
     def _dispatch(self, now: float, known: dict[str, Job]) -> Iterable[Run]:
         found: list[Run] = []
         while True:
-            read_set = self.room.admitter.read(self.policy, _time(now))
+            read_set = self.scheduler.admitter.read(self.policy, _time(now))
             snapshot = read_set.snapshot
             plan = self.engine(snapshot, self.policy, _time(now))
             self.again = None if plan.again_at is None else (plan.again_at - BEGIN).total_seconds()
             if not plan.admissions:
                 if dict(plan.capacity_holds) != dict(snapshot.ledger.capacity_holds):
-                    self.room.tables.ledger.note_capacity_holds(plan, snapshot.ledger)
+                    self.scheduler.tables.ledger.note_capacity_holds(plan, snapshot.ledger)
                 return found
-            for decision in self.room.admitter.commit(plan, read_set, self.policy, _time(now)).admissions:
+            for decision in self.scheduler.admitter.commit(plan, read_set, self.policy, _time(now)).admissions:
                 job = known[decision.entry.request_id]
                 run = Run(
                     job,

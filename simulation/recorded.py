@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from simulation.scenario import draw
-from simulation.world import World
+from simulation.simulator import Simulator
 from trainyard.application.scheduling.dispatch import PassRecord
 from trainyard.contracts.decisions import decode_pass, encode_pass
 from trainyard.domain.admission import ENGINE_VERSION
@@ -19,15 +19,15 @@ def recorded(seed: int) -> list[bytes]:
     """Return the passes of a seed."""
     scenario = draw(seed)
     scenario.older_code = False  # what other code decided is not to be decided again by this
-    world = World(scenario)
+    simulator = Simulator(scenario)
     found: list[bytes] = []
 
     def keep(kept: PassRecord) -> bytes:
         found.append(encode_pass(kept))
         return found[-1]
 
-    object.__setattr__(world.dispatch_case, "encode", keep)
-    world.run()
+    simulator.service.encode = keep
+    simulator.run()
     return found
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from simulation.checks import Violation
 from simulation.scenario import draw
-from simulation.world import World
+from simulation.simulator import Simulator
 
 
 @dataclass
@@ -24,18 +24,18 @@ class Result:
 
 def run_seed(seed: int, *, share: float = 0.15) -> Result:
     """Run a seed to its end, or to its first violation."""
-    world = World(draw(seed), share=share)
+    simulator = Simulator(draw(seed), share=share)
     result = Result(seed)
     try:
-        world.run()
+        simulator.run()
     except Violation as violation:
         result.invariant = violation.invariant
-        result.violation = f"seed {seed}, step {world.steps}: {violation}"
+        result.violation = f"seed {seed}, step {simulator.steps}: {violation}"
     except Exception as error:  # a defect is a violation too
         result.invariant = "crash"
-        result.violation = f"seed {seed}, step {world.steps}: {type(error).__name__}: {error}"
-    result.steps, result.calls = world.steps, world.trouble.calls
-    result.starts = len(world.sagemaker.executions)
-    result.requests = len(world.checks.requests)
-    result.counts, result.log = world.counts, world.log_hash.hexdigest()
+        result.violation = f"seed {seed}, step {simulator.steps}: {type(error).__name__}: {error}"
+    result.steps, result.calls = simulator.steps, simulator.trouble.calls
+    result.starts = len(simulator.sagemaker.executions)
+    result.requests = len(simulator.checks.requests)
+    result.counts, result.log = simulator.counts, simulator.log_hash.hexdigest()
     return result

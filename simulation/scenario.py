@@ -6,6 +6,7 @@ from decimal import Decimal
 from random import Random
 
 from simulation.clock import BEGIN
+from testing.service import PRICES
 from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.policy import (
     Budget,
@@ -17,7 +18,6 @@ from trainyard.domain.policy import (
     TierPolicy,
     Window,
 )
-from trainyard.domain.prices import JobKind, Prices
 from trainyard.domain.requests import Content
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings, TrainOn
 
@@ -25,16 +25,6 @@ TIERS = ("basic", "standard", "premium")
 SMALL_MB, LARGE_MB = 10, 1000
 MB = 1024 * 1024
 POOL = "training/ml.m5.large"
-
-PRICES = Prices(
-    version="simulated",
-    region="us-east-1",
-    hourly={
-        JobKind.TRAINING: {"ml.m5.large": Decimal("0.115")},
-        JobKind.PROCESSING: {"ml.t3.medium": Decimal("0.05")},
-    },
-    volume_gb_month={JobKind.TRAINING: Decimal("0.14"), JobKind.PROCESSING: Decimal("0.14")},
-)
 
 
 @dataclass(frozen=True)

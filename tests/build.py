@@ -1,53 +1,26 @@
 """Builders with defaults: a test spells out only the fact it is about."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from testing.memory_store import MemoryStore
-from trainyard.application.scheduling.scheduler import Scheduler
+from testing.service import ACCOUNT, PRICES
 from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.executions import ExecutionRecord, JobFacts, StepFacts, StepRecord
 from trainyard.domain.newest import uploads_of
-from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Budget, BudgetMode, Policy, TierPolicy
-from trainyard.domain.prices import JobKind, Prices
+from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
-from trainyard.persistence.policies import Policies
-from trainyard.persistence.store import Store
 
 SMALL = "ml.t3.medium ml.m5.large 1 30"
 """The lane of small data in `tier`."""
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-ACCOUNT = "123456789012"
-
-
-DEFAULTS = Defaults(
-    training_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/train:1",
-    processing_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/process:1",
-    code_uri="s3://code/code/1",
-    key_arn="arn:aws:kms:us-east-1:123456789012:key/1",
-)
 
 
 def after(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
-
-
-PRICES = Prices(
-    version="2026-11-21",
-    region="us-east-1",
-    hourly={
-        JobKind.TRAINING: {"ml.m5.large": Decimal("0.115"), "ml.m5.xlarge": Decimal("0.23")},
-        JobKind.PROCESSING: {"ml.t3.medium": Decimal("0.05"), "ml.m5.large": Decimal("0.115")},
-    },
-    volume_gb_month={JobKind.TRAINING: Decimal("0.14"), JobKind.PROCESSING: Decimal("0.14")},
-    storage_gb_month=Decimal("0.023"),
-    scheduler_per_execution=Decimal("0.0001"),
-)
 
 
 def hard(limit: str) -> Budget:
@@ -137,21 +110,6 @@ def choice(data_mb_max: int = 100, *, instances: int = 1, training: str = "ml.m5
         training_instance_type=training,
         training_instance_count=instances,
         training_volume_gb=30,
-    )
-
-
-def scheduler(store: Store | None = None) -> Scheduler:
-    """Return a scheduler; over memory unless told otherwise."""
-    return Scheduler.over(store or MemoryStore(), retention=timedelta(days=30), backoff=lambda _: None)
-
-
-def policies(store: Store, limits: Policy) -> Policies:
-    """Return policies of which `limits` is the one in force."""
-    return Policies(
-        store=store,
-        deployed="as built",
-        parse=lambda text, version: replace(limits, version=version),
-        running_max=10_000,
     )
 
 

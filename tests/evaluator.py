@@ -13,7 +13,7 @@ from ministack.core import iam_evaluator
 from local import patches
 from local.cloud import REPOSITORY
 from local.deploy import load_template
-from tests.build import ACCOUNT
+from testing.service import ACCOUNT
 from trainyard.adapters.aws.deployment_names import DeploymentNames
 
 STACK = "yard"

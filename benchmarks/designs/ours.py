@@ -6,55 +6,34 @@ dispatcher, one pass at a time; the timer wakes it each minute, the reconciler e
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from benchmarks.harness import Execution, Harness, Message, Queue
 from simulation.flow import Job, submission_of
 from testing.memory_ports import (
-    MemoryAnnouncements,
-    MemoryDataSets,
-    MemoryReceipts,
-    MemoryResults,
-    MemoryRoles,
     MemoryTenants,
 )
 from testing.memory_store import INDEXES, KEYS_ONLY, MemoryStore
+from testing.service import Service, policies_in_force
 from trainyard.adapters.aws.queues import SqsRedelivery
 from trainyard.application.ports import ExecutionReport
-from trainyard.application.scheduling.dispatch import Dispatch
-from trainyard.application.scheduling.enlist import Enlist
-from trainyard.application.scheduling.reconcile import Reconcile
-from trainyard.application.scheduling.record import Record, StatusEvent
-from trainyard.application.scheduling.scheduler import Scheduler
+from trainyard.application.scheduling.record import StatusEvent
 from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled
 from trainyard.domain.executions import JobFacts, StepFacts
-from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Policy
-from trainyard.domain.prices import JobKind, Prices
+from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import Submission
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
 from trainyard.persistence.ledger import BELL, BellRing, bell_ring_from, ring, wakes_dispatcher
-from trainyard.persistence.policies import Policies
 from trainyard.persistence.store import Item, Key, Page, Write
 
 LOCAL = ("ready",)
 """Indexes that share their table's partitions."""
 WINDOW_SECONDS = 1.0
 STREAM_SECONDS = 0.25
-PRICES = Prices(
-    version="bench",
-    region="us-east-1",
-    hourly={
-        JobKind.TRAINING: {"ml.m5.large": Decimal("0.115")},
-        JobKind.PROCESSING: {"ml.t3.medium": Decimal("0.05")},
-    },
-    volume_gb_month={JobKind.TRAINING: Decimal("0.14"), JobKind.PROCESSING: Decimal("0.14")},
-)
-DEFAULTS = Defaults(training_image_uri="i", processing_image_uri="i", code_uri="s3://code/x", key_arn="arn:key")
 CHOICE = InstanceChoice(
     data_mb_max=1000,
     processing_instance_type="ml.t3.medium",
@@ -149,28 +128,21 @@ class Ours:
         self.memory.stream = self.streamed
         self.store = Metered(self.memory, harness)
         self.jobs: dict[str, Job] = {}
-        self.room = Scheduler.over(self.store, retention=timedelta(days=30), backoff=self.rest)
         self.queues = {tier.name: Queue(harness, 370.0) for tier in self.policy.tiers}
         self.status_queue = Queue(harness, 370.0)
-        known = MemoryTenants(*(tenant_named(name, tier) for name, tier in self.tenants), store=self.memory)
-        shared: dict[str, Any] = {
-            "policies": Policies(
-                store=self.store, deployed="", parse=lambda _text, _version: self.policy, running_max=10**6
-            ),
-            "tenants": known,
-            "scheduler": self.room,
-            "receipts": MemoryReceipts(),
-            "announcements": MemoryAnnouncements(),
-            "bell": self,
-            "parallel_map": harness.parallel_map,
-        }
-        without_bell = {name: part for name, part in shared.items() if name != "bell"}
-        self.enlist = Enlist(roles=MemoryRoles(), **shared)
-        self.dispatch = Dispatch(data_sets=MemoryDataSets(), executions=self, defaults=DEFAULTS, **shared)
-        self.record = Record(reports=self, results=MemoryResults(), prices=PRICES, **without_bell)
-        self.reconciler = Reconcile(
-            policies=shared["policies"], scheduler=self.room, executions=self, record=self.record
+        tenants = [tenant_named(name, tier) for name, tier in self.tenants]
+        service = Service(
+            store=self.store,
+            policies=policies_in_force(self.store, self.policy),
+            tenants=MemoryTenants(*tenants, store=self.memory),
+            bell=self,
+            executions=self,
+            reports=self,
+            backoff=self.rest,
+            parallel_map=harness.parallel_map,
         )
+        self.scheduler, self.enlist, self.dispatch = service.scheduler, service.enlist, service.dispatch
+        self.record, self.reconciler = service.record, replace(service.reconcile, parallel_map=map)
         harness.ended = self.end
         harness.every(60.0, lambda: self._pass(sweep=True))
         harness.every(300.0, self._reconcile)
@@ -334,7 +306,7 @@ class Ours:
         return int(queued) + len(sent - requests.keys())
 
     def leaked(self) -> int:
-        ledger = self.room.tables.ledger.read()
+        ledger = self.scheduler.tables.ledger.read()
         return self.harness.amiss({tier.name: ledger.used_of_tier(tier.name) for tier in self.policy.tiers})
 
 

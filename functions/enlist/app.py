@@ -1,4 +1,4 @@
-"""Enlist: from the tier queues into the waiting room, a batch at a time; then the bell is rung once.
+"""Enlist: from the tier queues into the tenants' queues, a batch at a time; then the bell is rung once.
 
 The delayed bell's queue comes here too: its message rings the bell when a quiet period has ended.
 """

@@ -159,8 +159,8 @@ class Demo:
             )
 
     def status(self) -> dict[str, Any]:
-        policy, room = self.deployment.policies.current(), self.deployment.scheduler
-        ledger, backlog = room.tables.ledger.read(), room.tables.queues.backlog(policy)
+        policy, scheduler = self.deployment.policies.current(), self.deployment.scheduler
+        ledger, backlog = scheduler.tables.ledger.read(), scheduler.tables.queues.backlog(policy)
         requests = [
             r
             for t in self.deployment.tenants.all()

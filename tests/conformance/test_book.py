@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from tests.build import PRICES, after, execution, hard, job, policy, scheduler, step, submission, tier
+from testing.service import PRICES, scheduler_over
+from tests.build import after, execution, hard, job, policy, step, submission, tier
 from trainyard.application.scheduling.completion import End
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict
@@ -28,11 +29,11 @@ EARLY = StepRecord(
 
 
 def admitted(store: Store, number: int, **changes: str) -> Request:
-    room = scheduler(store)
-    room.enlister.enlist(submission(number, **changes), LIMITS, after(0))
-    read_set = room.admitter.read(LIMITS, after(0))
-    room.admitter.commit(decide(read_set.snapshot, LIMITS, after(0)), read_set, LIMITS, after(0))
-    found = room.tables.requests.get(submission(number).request_id)
+    scheduler = scheduler_over(store)
+    scheduler.enlister.enlist(submission(number, **changes), LIMITS, after(0))
+    read_set = scheduler.admitter.read(LIMITS, after(0))
+    scheduler.admitter.commit(decide(read_set.snapshot, LIMITS, after(0)), read_set, LIMITS, after(0))
+    found = scheduler.tables.requests.get(submission(number).request_id)
     assert found is not None
     return found
 
@@ -51,7 +52,7 @@ def test_lists_grow_and_decimals_are_summed_exactly(store: Store) -> None:
 def test_an_index_of_keys_gives_keys_alone(store: Store) -> None:
     request = admitted(store, 1)
     record = execution(request)
-    scheduler(store).completer.finish(
+    scheduler_over(store).completer.finish(
         [End(request=request, state=State.SUCCEEDED, execution=record)], LIMITS, after(60)
     )
     listed = {
@@ -65,32 +66,32 @@ def test_an_index_of_keys_gives_keys_alone(store: Store) -> None:
 
 
 def test_an_end_is_booked_found_and_put_right(store: Store) -> None:
-    room, book = scheduler(store), Book(store=store)
+    scheduler, book = scheduler_over(store), Book(store=store)
     request = admitted(store, 1)
     record = execution(request, "0", steps=(EARLY,), unknown=1, settled=False)
     for told in (True, False):
         end = End(request=request, state=State.SUCCEEDED, execution=record)
-        assert room.completer.finish([end], LIMITS, after(60)) == [told]
+        assert scheduler.completer.finish([end], LIMITS, after(60)) == [told]
     assert book.executions(request.request_id) == [record]
     assert [outbox_entry.what for outbox_entry in book.outbox_entries()] == ["settle"]
     after_all = corrected(record, [step()], PRICES, after(300))
-    room.completer.correct(record, after_all, LIMITS, after(300))
+    scheduler.completer.correct(record, after_all, LIMITS, after(300))
     with pytest.raises(Conflict):
-        room.completer.correct(record, after_all, LIMITS, after(301))
+        scheduler.completer.correct(record, after_all, LIMITS, after(301))
     begin = datetime(2026, 11, 1, tzinfo=UTC)
     assert book.executions_of_month("acme", "2026-11", begin, begin + timedelta(days=30)) == [after_all]
     assert list(book.executions_of_day("2026-11-21")) == [after_all]
     (totals,) = book.totals("2026-11", "acme")
     assert (totals.usd, totals.unknown, totals.succeeded) == (Decimal("0.120753"), 0, 1)
-    assert room.tables.queues.get("basic", "acme").spent_usd == Decimal("0.120753")
+    assert scheduler.tables.queues.get("basic", "acme").spent_usd == Decimal("0.120753")
     assert [run.usd for run in book.past("acme", "set-1")] == [Decimal("0.120753")]
     assert book.outbox_entries() == []
 
 
 def test_a_threshold_is_owed_until_it_is_done(store: Store) -> None:
-    room, book = scheduler(store), Book(store=store)
+    scheduler, book = scheduler_over(store), Book(store=store)
     request = admitted(store, 1)
-    room.completer.finish(
+    scheduler.completer.finish(
         [End(request=request, state=State.SUCCEEDED, execution=execution(request, "0.55"))], LIMITS, after(60)
     )
     (outbox_entry,) = book.outbox_entries()
@@ -106,33 +107,33 @@ def test_a_threshold_is_owed_until_it_is_done(store: Store) -> None:
 
 
 def test_requests_are_listed_by_what_became_of_them(store: Store) -> None:
-    room = scheduler(store)
+    scheduler = scheduler_over(store)
     request = admitted(store, 1, data_set="churn")
     ended = replace(execution(request), state=State.FAILED)
-    room.completer.finish(
+    scheduler.completer.finish(
         [End(request=request, state=State.FAILED, reason="x", execution=ended)], LIMITS, after(60)
     )
-    assert [r.request_id for r in room.tables.requests.ended("basic", State.FAILED, "2026-11-21")] == [
+    assert [r.request_id for r in scheduler.tables.requests.ended("basic", State.FAILED, "2026-11-21")] == [
         request.request_id
     ]
-    assert [r.request_id for r in room.tables.requests.of_data_set("acme", "churn", since=after(-5))] == [
+    assert [r.request_id for r in scheduler.tables.requests.of_data_set("acme", "churn", since=after(-5))] == [
         request.request_id
     ]
-    assert room.tables.requests.of_data_set("acme", "churn", since=after(5)) == []
-    assert [entry.state for entry in room.tables.requests.of_tenant("acme")[0].history] == [
+    assert scheduler.tables.requests.of_data_set("acme", "churn", since=after(5)) == []
+    assert [entry.state for entry in scheduler.tables.requests.of_tenant("acme")[0].history] == [
         State.QUEUED,
         State.ADMITTED,
         State.FAILED,
     ]
-    assert room.tables.requests.active(State.RUNNING) == []
+    assert scheduler.tables.requests.active(State.RUNNING) == []
 
 
 def test_what_is_noted_is_there_and_a_tenant_can_be_forgotten(store: Store) -> None:
-    room, book = scheduler(store), Book(store=store)
+    scheduler, book = scheduler_over(store), Book(store=store)
     for number in (1, 2, 3):
         request = admitted(store, number)
         end = End(request=request, state=State.SUCCEEDED, execution=execution(request, "0.01"))
-        room.completer.finish([end], LIMITS, after(60))
+        scheduler.completer.finish([end], LIMITS, after(60))
     book.note("x", {"at": "now", "states": {"a": "b"}})
     assert book.noted("x") is not None
     assert book.noted("y") is None

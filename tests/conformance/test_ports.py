@@ -17,7 +17,8 @@ from simulation.clock import Agenda
 from simulation.cloud import RECEIVES_MAX, Queue, SageMaker
 from simulation.trouble import Trouble
 from testing import memory_ports
-from tests.build import DEFAULTS, NOW, content, policy, request, submission, tenant, tier
+from testing.service import DEFAULTS
+from tests.build import NOW, content, policy, request, submission, tenant, tier
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.queues import SqsTierQueues

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.build import DEFAULTS, content, policy, request, tenant, tier
+from testing.service import DEFAULTS
+from tests.build import content, policy, request, tenant, tier
 from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy, with_entry
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind

@@ -43,13 +43,13 @@ def imports(path: Path) -> Iterator[str]:
             yield node.module
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
-def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
     wrong = [
         f"{path.relative_to(PACKAGE)} imports {name}"
-        for path in (PACKAGE / room).rglob("*.py")
+        for path in (PACKAGE / package).rglob("*.py")
         for name in imports(path)
-        if name.startswith("trainyard.") and name.split(".")[1] not in MAY_IMPORT[room]
+        if name.startswith("trainyard.") and name.split(".")[1] not in MAY_IMPORT[package]
     ]
     assert wrong == []
 
@@ -136,3 +136,18 @@ def test_no_two_modules_of_the_layer_import_each_other() -> None:
 
     for module in needs:
         reach(module, ())
+
+
+def test_the_service_is_wired_in_two_places_only() -> None:
+    """One wiring ships; simulator, benchmarks and tests share the other."""
+    use_cases = {"Intake", "Enlist", "Dispatch", "Starts", "Record", "Reconcile", "Stop", "OutboxRelay"}
+    wirings = {"layers/common/python/trainyard/entrypoints", "testing", "cli"}
+    found = {
+        str(path.relative_to(ROOT))
+        for folder in ("layers", "functions", "testing", "simulation", "benchmarks", "local", "cli", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in use_cases
+    }
+    assert {path for path in found if not any(path.startswith(wiring) for wiring in wirings)} == set()
+    assert len(found) >= 3

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, passes, report
+from benchmarks import compare, passes, report, sweep
 from benchmarks.designs.ours import Metered
 from benchmarks.harness import CALM, TROUBLED, Crash, Faults, Harness
 from simulation.flow import Job
@@ -108,3 +108,11 @@ def test_the_same_token_starts_nothing_a_second_time_and_an_end_frees_what_it_to
     harness.run_until(40)
     assert (harness.running[""], harness.peaks["basic"]) == (0, 1)
     assert TROUBLED.events_lost > 0
+
+
+def test_the_cost_of_looking_for_lost_uploads_is_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["sweep", "--tenants", "25", "--objects", "3"])
+    assert sweep.main() == 0
+    assert "25 lists of objects, 75 requests read" in capsys.readouterr().out

@@ -15,16 +15,15 @@ import pytest
 
 from testing.memory_ports import MemoryAnnouncements, MemoryReports, MemoryTenants
 from testing.memory_store import MemoryStore
+from testing.service import PRICES, Service, policies_in_force
 from tests.build import (
     NOW,
-    PRICES,
     after,
     choice,
     content,
     execution,
     hard,
     job,
-    policies,
     policy,
     soft,
     step,
@@ -32,10 +31,9 @@ from tests.build import (
     tenant,
     tier,
 )
-from tests.build import scheduler as room_over
 from trainyard.application.billing.cost_tags import COST_TAGS, TagActivation, TagsRefused, TagState, payers_command
 from trainyard.application.billing.metering import Answer, Metering, MeterRecord, licence_given
-from trainyard.application.billing.outbox import GIVEN_UP, OutboxRelay
+from trainyard.application.billing.outbox import GIVEN_UP
 from trainyard.application.billing.reports import UNTAGGED, By, cost_report, differences
 from trainyard.application.billing.statements import FAILURES_MAX, FOLDER, MonthlyStatements, Statements, statement
 from trainyard.application.billing.usage import COLUMNS, Usage
@@ -58,30 +56,30 @@ WAITING = replace(job(), status="Stopping", ended_at=None, billable_seconds=None
 
 
 class Harness:
-    """A waiting room with its book, in which runs end as a test says."""
+    """A scheduler with its book, in which runs end as a test says."""
 
     def __init__(self, limits: Policy = LIMITS) -> None:
         self.limits, self.store = limits, MemoryStore()
-        self.room, self.book = room_over(self.store), Book(store=self.store)
+        self.book = Book(store=self.store)
         self.reports, self.announcements = MemoryReports(), MemoryAnnouncements()
-        self.outbox = OutboxRelay(
-            policies=policies(self.store, limits),
-            scheduler=self.room,
-            book=self.book,
+        service = Service(
+            store=self.store,
+            policies=policies_in_force(self.store, limits),
+            tenants=MemoryTenants(),
             reports=self.reports,
             announcements=self.announcements,
-            prices=PRICES,
         )
+        self.scheduler, self.outbox = service.scheduler, service.outbox
         self.number = 0
 
     def admit(self, seconds: float = 0, **changes: Any) -> Request:
         """Enlist one more request, and admit it."""
         self.number += 1
-        self.room.enlister.enlist(submission(self.number, **changes), self.limits, after(seconds))
-        read_set = self.room.admitter.read(self.limits, after(seconds))
+        self.scheduler.enlister.enlist(submission(self.number, **changes), self.limits, after(seconds))
+        read_set = self.scheduler.admitter.read(self.limits, after(seconds))
         plan = decide(read_set.snapshot, self.limits, after(seconds))
-        self.room.admitter.commit(plan, read_set, self.limits, after(seconds))
-        found = self.room.tables.requests.get(submission(self.number).request_id)
+        self.scheduler.admitter.commit(plan, read_set, self.limits, after(seconds))
+        found = self.scheduler.tables.requests.get(submission(self.number).request_id)
         assert found is not None
         assert found.state is State.ADMITTED, plan.waits
         return found
@@ -97,7 +95,7 @@ class Harness:
 
     def end(self, request: Request, record: ExecutionRecord, seconds: float = 60) -> bool:
         ends = [End(request=request, state=record.state, execution=record)]
-        return self.room.completer.finish(ends, self.limits, after(seconds)) == [True]
+        return self.scheduler.completer.finish(ends, self.limits, after(seconds)) == [True]
 
     def totals(self, month: str = "2026-11", tenant_id: str | None = None) -> list[Totals]:
         return list(self.book.totals(month, tenant_id))
@@ -127,18 +125,18 @@ def test_an_end_books_its_execution_its_month_its_past_and_its_pace_once() -> No
     assert (totals.usd, totals.executions, totals.succeeded) == (Decimal("0.07"), 1, 1)
     assert [run.usd for run in harness.book.past("acme", "set-1")] == [Decimal("0.07")]
     assert harness.book.pace("acme").usd == Decimal("0.07")
-    assert harness.room.tables.ledger.read().spent_in == {"2026-11 basic": Decimal("0.07")}
+    assert harness.scheduler.tables.ledger.read().spent_in == {"2026-11 basic": Decimal("0.07")}
 
 
 def test_an_attempt_that_goes_back_to_the_queue_is_booked_too() -> None:
     harness = Harness()
     request = harness.admit()
     failed = execution(request, "0.01", state=State.FAILED, reason="Train: CapacityError")
-    harness.room.completer.requeue(
+    harness.scheduler.completer.requeue(
         request, LIMITS, after(60), due_at=after(60), reason="CapacityError", execution=failed, failed=True
     )
     assert (
-        harness.room.completer.requeue(
+        harness.scheduler.completer.requeue(
             request, LIMITS, after(61), due_at=after(61), reason="again", execution=failed
         )
         == []
@@ -146,7 +144,7 @@ def test_an_attempt_that_goes_back_to_the_queue_is_booked_too() -> None:
     (totals,) = harness.totals()
     assert (totals.executions, totals.failed, totals.usd) == (1, 1, Decimal("0.01"))
     assert harness.book.past("acme", "set-1") == (), "nothing is learnt from what failed"
-    life = harness.room.tables.requests.get(request.request_id)
+    life = harness.scheduler.tables.requests.get(request.request_id)
     assert life is not None
     assert [(entry.state, entry.cause) for entry in life.history] == [
         (State.QUEUED, "upload"),
@@ -159,7 +157,7 @@ def test_many_ends_at_once_are_booked_in_parts() -> None:
     harness = Harness(policy(tier(quota=40, running_max_per_tenant=40), running_max=40))
     requests = [harness.admit(tenant_id=f"t{number}") for number in range(25)]
     ends = [End(request=r, state=State.SUCCEEDED, execution=execution(r, "0.01")) for r in requests]
-    assert harness.room.completer.finish(ends, harness.limits, after(60)) == [True] * 25
+    assert harness.scheduler.completer.finish(ends, harness.limits, after(60)) == [True] * 25
     assert sum(totals.usd for totals in harness.totals()) == Decimal("0.25")
 
 
@@ -167,14 +165,14 @@ def test_a_long_life_keeps_its_begin_and_its_end() -> None:
     harness = Harness()
     request = harness.admit()
     for number in range(60):
-        harness.room.completer.requeue(
+        harness.scheduler.completer.requeue(
             request, LIMITS, after(number), due_at=after(number), reason=f"try {number}"
         )
-        read_set = harness.room.admitter.read(LIMITS, after(number))
-        harness.room.admitter.commit(
+        read_set = harness.scheduler.admitter.read(LIMITS, after(number))
+        harness.scheduler.admitter.commit(
             decide(read_set.snapshot, LIMITS, after(number)), read_set, LIMITS, after(number)
         )
-        found = harness.room.tables.requests.get(request.request_id)
+        found = harness.scheduler.tables.requests.get(request.request_id)
         assert found is not None
         request = found
     assert len(request.history) <= 37
@@ -192,7 +190,9 @@ def test_a_record_that_came_early_is_put_right_with_all_that_was_booked() -> Non
     record = execution(request, "0", steps=(early,), unknown=1, settled=False)
     harness.end(request, record)
     reserved = request.reserved_usd
-    assert harness.room.tables.queues.get("basic", "acme").spent_usd == reserved, "as much as it may have cost"
+    assert harness.scheduler.tables.queues.get("basic", "acme").spent_usd == reserved, (
+        "as much as it may have cost"
+    )
     harness.reports.report = ExecutionReport(steps=(step(job=WAITING),))
     assert harness.outbox.relay(after(300)).corrected == [], "SageMaker says no more than it did"
     harness.reports.report = ExecutionReport(steps=(step(),))
@@ -203,12 +203,12 @@ def test_a_record_that_came_early_is_put_right_with_all_that_was_booked() -> Non
     assert (kept.cost_usd, kept.unknown, kept.settled, kept.revision) == (cost, 0, True, 1)
     (totals,) = harness.totals()
     assert (totals.usd, totals.unknown, totals.executions) == (cost, 0, 1)
-    assert harness.room.tables.queues.get("basic", "acme").spent_usd == cost
-    told = harness.room.tables.requests.get(request.request_id)
+    assert harness.scheduler.tables.queues.get("basic", "acme").spent_usd == cost
+    told = harness.scheduler.tables.requests.get(request.request_id)
     assert told is not None
     assert told.outcome is not None
     assert (told.outcome.cost_usd, told.outcome.cost_unknown) == (str(cost), 0)
-    assert harness.room.tables.ledger.read().spent_in == {"2026-11 basic": cost}
+    assert harness.scheduler.tables.ledger.read().spent_in == {"2026-11 basic": cost}
     assert (harness.book.outbox_entries(), harness.outbox.relay(after(900)).corrected) == ([], [])
 
 
@@ -217,7 +217,7 @@ def test_a_success_of_which_no_step_is_told_costs_its_budgets_what_it_reserved()
     request = harness.admit()
     record = executed(request, ExecutionReport(), PRICES, after(60), State.SUCCEEDED)
     harness.end(request, record)
-    assert harness.room.tables.queues.get("basic", "acme").spent_usd == request.reserved_usd > 0
+    assert harness.scheduler.tables.queues.get("basic", "acme").spent_usd == request.reserved_usd > 0
     harness.outbox.relay(after(90) + GIVEN_UP)
     (totals,) = harness.totals()
     assert (totals.unknown, totals.charged_usd) == (1, request.reserved_usd)
@@ -271,7 +271,7 @@ def test_thresholds_are_told_once_each_and_again_in_the_next_month() -> None:
     harness.run("0.5", begun=december, month="2026-12")
     harness.outbox.relay(after(december + 100))
     assert harness.announcements.told[-1][1]["month"] == "2026-12"
-    assert harness.room.tables.queues.get("basic", "acme").spent_usd == Decimal("0.5")
+    assert harness.scheduler.tables.queues.get("basic", "acme").spent_usd == Decimal("0.5")
 
 
 def test_a_raised_budget_that_is_spent_at_once_is_told_again() -> None:
@@ -282,7 +282,7 @@ def test_a_raised_budget_that_is_spent_at_once_is_told_again() -> None:
     harness.run("1", begun=1000)
     harness.outbox.relay(after(2000))
     assert [int(values["percent"]) for _, values in harness.announcements.told] == [100, 100]
-    assert harness.room.tables.queues.get("basic", "acme").warned == 100
+    assert harness.scheduler.tables.queues.get("basic", "acme").warned == 100
 
 
 def test_a_tiers_threshold_is_told_once() -> None:
@@ -301,32 +301,32 @@ def test_what_costs_more_than_was_reserved_undoes_decisions_on_a_tiers_budget(by
     harness = Harness(policy(basic, running_max=4))
     ended = harness.run("0.1", begun=-500)
     request = harness.admit()
-    harness.room.enlister.enlist(submission(99, tenant_id="other"), harness.limits, after(1))
-    read_set = harness.room.admitter.read(harness.limits, after(1))
+    harness.scheduler.enlister.enlist(submission(99, tenant_id="other"), harness.limits, after(1))
+    read_set = harness.scheduler.admitter.read(harness.limits, after(1))
     plan = decide(read_set.snapshot, harness.limits, after(1))
     assert plan.admissions
     if by == "end":
         assert harness.end(request, execution(request, "0.8"))
     elif by == "requeue":
         failed = execution(request, "0.8", state=State.FAILED)
-        harness.room.completer.requeue(
+        harness.scheduler.completer.requeue(
             request, harness.limits, after(2), due_at=after(2), reason="x", execution=failed, failed=True
         )
     else:
         dearer = replace(ended, cost_usd=Decimal("0.8"), revision=ended.revision + 1)
-        harness.room.completer.correct(ended, dearer, harness.limits, after(2))
+        harness.scheduler.completer.correct(ended, dearer, harness.limits, after(2))
     with pytest.raises(Conflict):
-        harness.room.admitter.commit(plan, read_set, harness.limits, after(3))
+        harness.scheduler.admitter.commit(plan, read_set, harness.limits, after(3))
 
 
 def test_an_end_that_leaves_a_budget_more_undoes_no_decision() -> None:
     harness = Harness(policy(tier(quota=4, running_max_per_tenant=4, budget=hard("1")), running_max=4))
     request = harness.admit()
-    harness.room.enlister.enlist(submission(99, tenant_id="other"), harness.limits, after(1))
-    read_set = harness.room.admitter.read(harness.limits, after(1))
+    harness.scheduler.enlister.enlist(submission(99, tenant_id="other"), harness.limits, after(1))
+    read_set = harness.scheduler.admitter.read(harness.limits, after(1))
     plan = decide(read_set.snapshot, harness.limits, after(1))
     assert harness.end(request, execution(request, "0.2"))
-    assert harness.room.admitter.commit(plan, read_set, harness.limits, after(3))
+    assert harness.scheduler.admitter.commit(plan, read_set, harness.limits, after(3))
 
 
 def test_an_unusual_hour_is_told_once() -> None:
@@ -349,14 +349,16 @@ def test_requests_are_found_by_tenant_and_time_by_state_by_data_set_and_by_tier(
     harness.run(data_set="churn")
     harness.run(begun=100, data_set="sales", state=State.FAILED)
     harness.run(begun=200, tenant_id="other", data_set="churn")
-    room = harness.room
-    assert [r.data_set for r in room.tables.requests.of_tenant("acme", since=after(50))] == ["sales"]
-    assert [r.data_set for r in room.tables.requests.of_tenant("acme", until=after(50))] == ["churn"]
-    assert [r.request_id for r in room.tables.requests.of_data_set("acme", "churn")] == [submission(1).request_id]
-    assert [r.data_set for r in room.tables.requests.ended("basic", State.FAILED, "2026-11-21")] == ["sales"]
-    assert len(room.tables.requests.ended("basic", State.SUCCEEDED, "2026-11-21")) == 2
-    assert room.tables.requests.ended("basic", State.SUCCEEDED, "2026-11-20") == []
-    assert room.tables.requests.ended("premium", State.SUCCEEDED, "2026-11-21") == []
+    scheduler = harness.scheduler
+    assert [r.data_set for r in scheduler.tables.requests.of_tenant("acme", since=after(50))] == ["sales"]
+    assert [r.data_set for r in scheduler.tables.requests.of_tenant("acme", until=after(50))] == ["churn"]
+    assert [r.request_id for r in scheduler.tables.requests.of_data_set("acme", "churn")] == [
+        submission(1).request_id
+    ]
+    assert [r.data_set for r in scheduler.tables.requests.ended("basic", State.FAILED, "2026-11-21")] == ["sales"]
+    assert len(scheduler.tables.requests.ended("basic", State.SUCCEEDED, "2026-11-21")) == 2
+    assert scheduler.tables.requests.ended("basic", State.SUCCEEDED, "2026-11-20") == []
+    assert scheduler.tables.requests.ended("premium", State.SUCCEEDED, "2026-11-21") == []
 
 
 def test_executions_are_listed_by_tenant_and_month_and_by_day_over_many_pages() -> None:
@@ -377,12 +379,12 @@ def test_executions_are_listed_by_tenant_and_month_and_by_day_over_many_pages() 
 def test_what_an_earlier_tenant_of_the_id_spent_this_month_counts() -> None:
     harness = Harness()
     harness.run("0.4")
-    assert harness.room.operations.forget_queue("basic", "acme")
-    harness.room.operations.carry_month("basic", "acme", after(500))
-    harness.room.operations.carry_month("basic", "acme", after(500))
-    assert harness.room.tables.queues.get("basic", "acme").spent_usd == Decimal("0.4")
-    harness.room.operations.carry_month("basic", "never", after(500))
-    assert harness.room.tables.queues.get("basic", "never").revision == 0
+    assert harness.scheduler.operations.forget_queue("basic", "acme")
+    harness.scheduler.operations.carry_month("basic", "acme", after(500))
+    harness.scheduler.operations.carry_month("basic", "acme", after(500))
+    assert harness.scheduler.tables.queues.get("basic", "acme").spent_usd == Decimal("0.4")
+    harness.scheduler.operations.carry_month("basic", "never", after(500))
+    assert harness.scheduler.tables.queues.get("basic", "never").revision == 0
 
 
 def test_a_tenant_can_be_forgotten_and_no_other_is() -> None:
@@ -828,20 +830,20 @@ def test_a_correction_finds_the_account_of_a_tenant_that_has_moved() -> None:
     limits = policy(tier(), tier("premium"), tenants={"acme": TenantPolicy(budget=hard("1"))})
     harness = Harness(limits)
     early_record(harness)
-    assert harness.room.operations.carry_over("basic", "premium", "acme", after(100))
+    assert harness.scheduler.operations.carry_over("basic", "premium", "acme", after(100))
     harness.outbox.relay(after(300))
-    assert harness.room.tables.queues.get("premium", "acme").spent_usd == Decimal("0.120753")
-    assert harness.room.tables.queues.get("basic", "acme").revision == 0
+    assert harness.scheduler.tables.queues.get("premium", "acme").spent_usd == Decimal("0.120753")
+    assert harness.scheduler.tables.queues.get("basic", "acme").revision == 0
 
 
 def test_a_correction_after_leaving_and_coming_back_takes_nothing_twice() -> None:
     harness = Harness(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
     request, _ = early_record(harness)
-    harness.room.operations.forget_queue("basic", "acme")
-    harness.room.operations.carry_month("basic", "acme", after(100))
-    assert harness.room.tables.queues.get("basic", "acme").spent_usd == request.reserved_usd
+    harness.scheduler.operations.forget_queue("basic", "acme")
+    harness.scheduler.operations.carry_month("basic", "acme", after(100))
+    assert harness.scheduler.tables.queues.get("basic", "acme").spent_usd == request.reserved_usd
     harness.outbox.relay(after(300))
-    assert harness.room.tables.queues.get("basic", "acme").spent_usd == Decimal("0.120753")
+    assert harness.scheduler.tables.queues.get("basic", "acme").spent_usd == Decimal("0.120753")
 
 
 def test_who_books_nothing_owes_nothing() -> None:
@@ -852,7 +854,9 @@ def test_who_books_nothing_owes_nothing() -> None:
         harness.book.done(entry)
     request = harness.admit(seconds=100)
     lowered = policy(tier(), tenants={"acme": TenantPolicy(budget=hard("0.5"))})
-    harness.room.completer.requeue(request, lowered, after(101), due_at=after(101), reason="quota", by_start=True)
+    harness.scheduler.completer.requeue(
+        request, lowered, after(101), due_at=after(101), reason="quota", by_start=True
+    )
     assert harness.book.outbox_entries() == []
 
 
@@ -861,13 +865,13 @@ def test_what_was_written_before_budgets_had_months_counts_in_the_first() -> Non
         policy(tier(quota=2, running_max_per_tenant=2), tenants={"acme": TenantPolicy(budget=hard("1"))})
     )
     request = harness.admit()
-    queue = harness.room.tables.queues.get("basic", "acme")
+    queue = harness.scheduler.tables.queues.get("basic", "acme")
     old = replace(queue, month="", spent_usd=Decimal("0.5"))
     harness.store.transact(refile(queue, old, NOW))
     without = {name: value for name, value in request_item(request).items() if name not in ("month", "history")}
     assert request_from(without).month == "2026-11"
     harness.admit(seconds=10)
-    held = harness.room.tables.queues.get("basic", "acme")
+    held = harness.scheduler.tables.queues.get("basic", "acme")
     assert (held.month, held.spent_usd) == ("2026-11", Decimal("0.5"))
     assert harness.book.outbox_entries() == []
 
@@ -884,9 +888,9 @@ def test_ends_that_need_more_than_one_transaction_are_split() -> None:
             harness.number += 1
             size = content(size_bytes=(profile + 1) * 1024 * 1024 - 1)
             waits = submission(harness.number, tenant_id=f"t{tenant_number}", content=size)
-            harness.room.enlister.enlist(waits, wide, after(1))
+            harness.scheduler.enlister.enlist(waits, wide, after(1))
     ends = [End(request=r, state=State.SUCCEEDED, execution=execution(r, "0.01")) for r in requests]
-    assert harness.room.completer.finish(ends, wide, after(60)) == [True] * 10
+    assert harness.scheduler.completer.finish(ends, wide, after(60)) == [True] * 10
     assert sum(totals.executions for totals in harness.totals()) == 10
 
 

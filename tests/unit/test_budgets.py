@@ -6,7 +6,8 @@ from random import Random
 
 import pytest
 
-from tests.build import NOW, PRICES, SMALL, after, choice, hard, policy, soft, tier
+from testing.service import PRICES
+from tests.build import NOW, SMALL, after, choice, hard, policy, soft, tier
 from tests.unit.test_admission import plan, queue
 from trainyard.domain.budgets import (
     RUNTIME_MIN,

@@ -21,7 +21,7 @@ from trainyard.contracts.compiled_policy import DEPLOYED, CheckedValues
 from trainyard.contracts.policy_file import PolicyFile, parse_policy
 from trainyard.contracts.settings import Settings
 from trainyard.domain.policy import Budget, BudgetMode, Policy, Retries
-from trainyard.persistence import policies
+from trainyard.persistence import policies as persistence_policies
 from trainyard.persistence.policies import KEPT, Policies
 from trainyard.persistence.store import Put
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_read_counts_as_not_kept(damaged: bytes) -> None:
 
 def test_what_would_not_fit_an_item_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     store, parsed = MemoryStore(), list[str]()
-    monkeypatch.setattr(policies, "KEPT_BYTES_MAX", 100)
+    monkeypatch.setattr(persistence_policies, "KEPT_BYTES_MAX", 100)
     assert _policies(store, parsed, keeps=True).current().version == 0
     assert store.get(KEPT) == [None]
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.build import NOW, PRICES, after, execution, job, request, step
+from testing.service import PRICES
+from tests.build import NOW, after, execution, job, request, step
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling.record import executed
 from trainyard.contracts.price_file import parse_prices, write_prices

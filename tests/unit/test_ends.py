@@ -15,15 +15,16 @@ import pytest
 from botocore.exceptions import ClientError
 
 from testing import memory_ports as memory
-from tests.build import NOW, PRICES, after, policies, policy, scheduler, step, submission, tenant, tier
+from testing.service import Service, policies_in_force, scheduler_over
+from tests.build import NOW, after, policy, step, submission, tenant, tier
 from tests.tables import create_tables
-from tests.unit.test_use_cases import World
+from tests.unit.test_use_cases import Harness
 from trainyard.adapters.aws import storage
 from trainyard.adapters.aws.storage import S3Results
 from trainyard.adapters.aws.store import DynamoStore, deserialized
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling import reconcile
-from trainyard.application.scheduling.record import Record, Recorded, StatusEvent, StatusResult
+from trainyard.application.scheduling.record import Recorded, StatusEvent, StatusResult
 from trainyard.domain.errors import Conflict, ExecutionGone, OutcomeUnknown, Throttled
 from trainyard.domain.failures import FailureCause
 from trainyard.domain.names import display_name
@@ -38,21 +39,21 @@ EVALUATION = '{"quality": {"metric": "auc", "value": 0.9}}'
 PROFILE = '{"sha256": "ab", "files": [{"md5": "cd"}]}'
 
 
-def ended_with(s3: Any, evaluation: bytes | None, profile: bytes | None) -> tuple[World, Request, Recorded]:
+def ended_with(s3: Any, evaluation: bytes | None, profile: bytes | None) -> tuple[Harness, Request, Recorded]:
     """Let a run end that left these reports; return the world, the request, and what the first telling did."""
-    world = World()
-    request_id = world.run_one()
-    where = Locations.of(tenant(), world.request(request_id))
+    harness = Harness()
+    request_id = harness.run_one()
+    where = Locations.of(tenant(), harness.request(request_id))
     for uri, body in ((where.evaluation, evaluation), (where.profile, profile)):
         key = uri.removeprefix(f"s3://{BUCKET}/")
         s3.delete_object(Bucket=BUCKET, Key=key)
         if body is not None:
             s3.put_object(Bucket=BUCKET, Key=key, Body=body)
-    record = replace(world.record, results=S3Results())
+    record = replace(harness.record, results=S3Results())
     event = StatusEvent(display_name=f"{request_id}-1", status="Succeeded", execution_arn="arn")
     (settled,) = record.settle([event], after(60))
     assert isinstance(settled, StatusResult), repr(settled)
-    return world, world.request(request_id), settled.recorded
+    return harness, harness.request(request_id), settled.recorded
 
 
 # --- results ------------------------------------------------------------------------------------------------
@@ -96,12 +97,12 @@ ODD = [
 @pytest.mark.parametrize("body", ODD)
 def test_an_odd_report_ends_its_run_all_the_same_and_why_it_was_not_read_is_told(s3: Any, body: str) -> None:
     for evaluation, profile in ((body, PROFILE), (EVALUATION, body)):
-        world, request, recorded = ended_with(s3, evaluation.encode("latin-1"), profile.encode("latin-1"))
+        harness, request, recorded = ended_with(s3, evaluation.encode("latin-1"), profile.encode("latin-1"))
         assert (recorded, request.state) == (Recorded.FINISHED, State.SUCCEEDED)
-        assert world.room.tables.ledger.read().used == 0
+        assert harness.scheduler.tables.ledger.read().used == 0
         assert request.outcome is not None
         assert "was not read" in str(request.outcome.unread)
-        result: Any = world.receipts.written[request.request_id]["result"]
+        result: Any = harness.receipts.written[request.request_id]["result"]
         assert "was not read" in result["unread"]
 
 
@@ -110,8 +111,8 @@ def test_any_bytes_at_a_results_place_leave_no_slot_taken(s3: Any) -> None:
     for seed in range(150):
         random = Random(seed)
         bodies = [mangled(text, random) for text in (EVALUATION, PROFILE)]
-        world, request, recorded = ended_with(s3, *bodies)
-        assert (recorded, world.room.tables.ledger.read().used, request.state) == (
+        harness, request, recorded = ended_with(s3, *bodies)
+        assert (recorded, harness.scheduler.tables.ledger.read().used, request.state) == (
             Recorded.FINISHED,
             0,
             State.SUCCEEDED,
@@ -198,25 +199,25 @@ def test_a_report_that_s3_does_not_give_ends_its_run_all_the_same(
             raise ClientError(words, "GetObject")
 
     monkeypatch.setattr(storage, "client", lambda *_, **__: Client())
-    world = World()
-    request_id = world.run_one()
-    world.record = replace(world.record, results=S3Results())
-    assert world.end(request_id) is Recorded.FINISHED
-    outcome = world.request(request_id).outcome
+    harness = Harness()
+    request_id = harness.run_one()
+    harness.record = replace(harness.record, results=S3Results())
+    assert harness.end(request_id) is Recorded.FINISHED
+    outcome = harness.request(request_id).outcome
     assert outcome is not None
     assert "evaluation.json was not read" in str(outcome.unread)
 
 
 def test_a_reader_of_results_that_breaks_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World()
-    request_id = world.run_one()
+    harness = Harness()
+    request_id = harness.run_one()
 
     def breaks(*_: Any) -> Outcome:
         raise MemoryError
 
-    monkeypatch.setattr(world.results, "read", breaks)
-    assert world.end(request_id) is Recorded.FINISHED
-    assert world.record.step_reached(request_id=request_id, attempt=1, model_package_arn="arn") in (True, False)
+    monkeypatch.setattr(harness.results, "read", breaks)
+    assert harness.end(request_id) is Recorded.FINISHED
+    assert harness.record.step_reached(request_id=request_id, attempt=1, model_package_arn="arn") in (True, False)
 
 
 @pytest.mark.parametrize("value", [1e-200, -1e-200, 1e200, -1e200, 1e40, 1e30, 0.1, 5e-324])
@@ -234,51 +235,43 @@ def test_one_metric_that_dynamodb_refuses_holds_up_no_other_end_of_its_batch(val
     create_tables(boto3.client("dynamodb"))
     store = DynamoStore(**{f"{n}_table": n for n in ("scheduler", "requests", "record", "tenants")})
     limits = policy(tier(quota=3), running_max=3)
-    room, owners = scheduler(store), memory.MemoryTenants(*map(tenant, "abc"))
+    scheduler, owners = scheduler_over(store), memory.MemoryTenants(*map(tenant, "abc"))
 
     class Results:
         def read(self, owner: Any, request: Request) -> Outcome:
             return Outcome(quality=value if request.tenant_id == "b" else 0.9, trained_sha256="s")
 
-    record = Record(
-        policies=policies(store, limits),
-        tenants=owners,
-        scheduler=room,
-        receipts=memory.MemoryReceipts(),
-        announcements=memory.MemoryAnnouncements(),
-        reports=memory.MemoryReports(),
-        results=Results(),
-        prices=PRICES,
-    )
+    in_force = policies_in_force(store, limits)
+    record = Service(store=store, policies=in_force, tenants=owners, results=Results()).record
     requests = [
-        room.enlister.enlist(submission(number, tenant_id=name), limits, NOW).request
+        scheduler.enlister.enlist(submission(number, tenant_id=name), limits, NOW).request
         for number, name in enumerate("abc", 1)
     ]
-    admit_all(room, limits, NOW)
+    admit_all(scheduler, limits, NOW)
     events = [
         StatusEvent(display_name=f"{r.request_id}-1", status="Succeeded", execution_arn="arn") for r in requests
     ]
     told = record.settle(events, after(60))
     assert [one.recorded for one in told if isinstance(one, StatusResult)] == [Recorded.FINISHED] * 3
-    assert room.tables.ledger.read().used == 0
+    assert scheduler.tables.ledger.read().used == 0
 
 
-def admit_all(room: Any, limits: Policy, now: datetime) -> None:
+def admit_all(scheduler: Any, limits: Policy, now: datetime) -> None:
     from trainyard.domain.admission import decide
 
-    read_set = room.admitter.read(limits, now)
-    room.admitter.commit(decide(read_set.snapshot, limits, now), read_set, limits, now)
+    read_set = scheduler.admitter.read(limits, now)
+    scheduler.admitter.commit(decide(read_set.snapshot, limits, now), read_set, limits, now)
 
 
 # --- what SageMaker says of the execution ---------------------------------------------------------------------
 
 
 def test_an_end_whose_execution_sagemaker_lost_counts_and_its_cost_is_owed() -> None:
-    world = World()
-    request_id = world.run_one()
-    world.reports.read = gone  # type: ignore[method-assign]
-    assert world.end(request_id, "Failed") is Recorded.FINISHED
-    kept = world.request(request_id)
+    harness = Harness()
+    request_id = harness.run_one()
+    harness.reports.read = gone  # type: ignore[method-assign]
+    assert harness.end(request_id, "Failed") is Recorded.FINISHED
+    kept = harness.request(request_id)
     assert (kept.state, kept.reason) == (State.FAILED, "SageMaker tells nothing of the execution any more")
     assert kept.outcome is not None
     assert kept.outcome.cost_unknown == 1, "unknown is not nothing"
@@ -289,131 +282,131 @@ def gone(execution_arn: str) -> Any:
 
 
 def test_words_on_an_execution_are_waited_for_but_not_for_ever() -> None:
-    world = World()
-    request_id = world.run_one()
+    harness = Harness()
+    request_id = harness.run_one()
 
     def throttled(_: str) -> ExecutionReport:
         raise Throttled("ListPipelineExecutionSteps")
 
-    world.reports.read = throttled  # type: ignore[assignment, method-assign]
+    harness.reports.read = throttled  # type: ignore[assignment, method-assign]
     event = StatusEvent(display_name=f"{request_id}-1", status="Failed", execution_arn="arn")
-    (first,) = world.record.settle([event], after(60))
+    (first,) = harness.record.settle([event], after(60))
     assert isinstance(first, Throttled)
-    ends_by = world.request(request_id).ends_by
+    ends_by = harness.request(request_id).ends_by
     assert ends_by is not None
-    (last,) = world.record.settle([event], ends_by + reconcile.GIVEN_UP)
+    (last,) = harness.record.settle([event], ends_by + reconcile.GIVEN_UP)
     assert isinstance(last, StatusResult)
-    assert world.room.tables.ledger.read().used == 0
+    assert harness.scheduler.tables.ledger.read().used == 0
 
 
 @pytest.mark.parametrize("status", ["Executing", "Stopping", "SomethingNew"])
 def test_a_message_that_sagemaker_contradicts_frees_no_slot_and_is_kept(status: str) -> None:
     """A forged end would let one more run than may. It comes again, and ends among the dead letters."""
-    world = World()
-    request_id = world.run_one()
-    world.reports.report = ExecutionReport(status=status)
+    harness = Harness()
+    request_id = harness.run_one()
+    harness.reports.report = ExecutionReport(status=status)
     event = StatusEvent(display_name=f"{request_id}-1", status="Succeeded", execution_arn="arn:of-another")
-    (settled,) = world.record.settle([event], after(60))
+    (settled,) = harness.record.settle([event], after(60))
     assert isinstance(settled, OutcomeUnknown)
-    assert (world.request(request_id).state, world.room.tables.ledger.read().used) == (State.RUNNING, 1)
-    world.reports.report = ExecutionReport(status="Succeeded")
-    assert world.end(request_id) is Recorded.FINISHED
+    assert (harness.request(request_id).state, harness.scheduler.tables.ledger.read().used) == (State.RUNNING, 1)
+    harness.reports.report = ExecutionReport(status="Succeeded")
+    assert harness.end(request_id) is Recorded.FINISHED
 
 
 def test_the_execution_that_is_asked_about_is_the_requests_own_not_the_messages() -> None:
-    world = World()
-    request_id = world.run_one()
+    harness = Harness()
+    request_id = harness.run_one()
     asked: list[str] = []
-    world.reports.read = lambda arn: asked.append(arn) or ExecutionReport()  # type: ignore[assignment, func-returns-value, method-assign]
-    world.end(request_id)
-    assert asked == [world.request(request_id).execution_arn]
+    harness.reports.read = lambda arn: asked.append(arn) or ExecutionReport()  # type: ignore[assignment, func-returns-value, method-assign]
+    harness.end(request_id)
+    assert asked == [harness.request(request_id).execution_arn]
 
 
 def test_an_execution_that_sagemaker_lost_gives_its_slot_back_once_its_lag_cannot_be_why() -> None:
-    world = World()
-    request_id = world.run_one()
-    world.executions.status = gone  # type: ignore[method-assign]
-    world.executions.statuses = {str(world.request(request_id).execution_arn): "gone"}
-    repairs = world.reconcile.run(after(1200))
+    harness = Harness()
+    request_id = harness.run_one()
+    harness.executions.status = gone  # type: ignore[method-assign]
+    harness.executions.statuses = {str(harness.request(request_id).execution_arn): "gone"}
+    repairs = harness.reconcile.run(after(1200))
     assert list(repairs.failed) == [request_id]
-    assert world.room.tables.ledger.read().used == 1
-    (released,) = world.reconcile.run(after(2000)).released
-    kept = world.request(request_id)
+    assert harness.scheduler.tables.ledger.read().used == 1
+    (released,) = harness.reconcile.run(after(2000)).released
+    kept = harness.request(request_id)
     assert (released.request_id, kept.state, kept.reason) == (request_id, State.FAILED, reconcile.GONE)
-    assert world.room.tables.ledger.read().used == 0
-    assert world.receipts.written[request_id]["state"] == "FAILED"
+    assert harness.scheduler.tables.ledger.read().used == 0
+    assert harness.receipts.written[request_id]["state"] == "FAILED"
 
 
 @pytest.mark.parametrize("status", ["Executing", "Stopping"])
 def test_an_execution_that_never_ends_is_stopped_and_in_the_end_its_slot_is_released(status: str) -> None:
-    world = World(limits=TWO)
-    request_id = world.run_one()
-    arn = str(world.request(request_id).execution_arn)
-    world.executions.statuses[arn] = status
-    late = world.request(request_id).ends_by
+    harness = Harness(limits=TWO)
+    request_id = harness.run_one()
+    arn = str(harness.request(request_id).execution_arn)
+    harness.executions.statuses[arn] = status
+    late = harness.request(request_id).ends_by
     assert late is not None
-    assert world.reconcile.run(late).overdue == []
-    assert [r.request_id for r in world.reconcile.run(late + 2 * reconcile.OVERDUE).overdue] == [request_id]
-    assert world.executions.stopped == [arn]
-    assert world.room.tables.ledger.read().used == 1
-    repairs = world.reconcile.run(late + reconcile.GIVEN_UP + reconcile.OVERDUE)
+    assert harness.reconcile.run(late).overdue == []
+    assert [r.request_id for r in harness.reconcile.run(late + 2 * reconcile.OVERDUE).overdue] == [request_id]
+    assert harness.executions.stopped == [arn]
+    assert harness.scheduler.tables.ledger.read().used == 1
+    repairs = harness.reconcile.run(late + reconcile.GIVEN_UP + reconcile.OVERDUE)
     assert [r.request_id for r in repairs.released] == [request_id]
-    ledger = world.room.tables.ledger.read()
+    ledger = harness.scheduler.tables.ledger.read()
     assert (ledger.used, ledger.unmanaged) == (0, 1), "what still runs takes from the account's slots"
-    world.executions.statuses[arn] = "Stopped"
-    world.reconcile.run(late + 2 * reconcile.GIVEN_UP)
-    assert world.room.tables.ledger.read().unmanaged == 0
+    harness.executions.statuses[arn] = "Stopped"
+    harness.reconcile.run(late + 2 * reconcile.GIVEN_UP)
+    assert harness.scheduler.tables.ledger.read().unmanaged == 0
 
 
 def test_an_execution_that_can_never_be_asked_about_gives_its_slot_back_after_its_latest_end() -> None:
-    world = World()
-    request_id = world.run_one()
+    harness = Harness()
+    request_id = harness.run_one()
 
     def denied(_: str) -> str:
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribePipelineExecution")
 
-    world.executions.status = denied  # type: ignore[assignment, method-assign]
+    harness.executions.status = denied  # type: ignore[assignment, method-assign]
     for minute in range(10, 600, 30):
-        world.reconcile.run(after(60 * minute))
-    assert world.room.tables.ledger.read().used == 0
-    assert "cannot be asked about" in str(world.request(request_id).reason)
+        harness.reconcile.run(after(60 * minute))
+    assert harness.scheduler.tables.ledger.read().used == 0
+    assert "cannot be asked about" in str(harness.request(request_id).reason)
 
 
 # --- lost ends, many of them ----------------------------------------------------------------------------------
 
 
-def many(count: int) -> World:
+def many(count: int) -> Harness:
     limits = policy(tier(quota=count, running_max_per_tenant=count), running_max=count)
-    world = World(limits=limits)
-    world.enlist.enlist_batch([submission(number) for number in range(1, count + 1)], NOW)
-    world.dispatch.run_pass(NOW)
-    assert world.room.tables.ledger.read().used == count
-    return world
+    harness = Harness(limits=limits)
+    harness.enlist.enlist_batch([submission(number) for number in range(1, count + 1)], NOW)
+    harness.dispatch.run_pass(NOW)
+    assert harness.scheduler.tables.ledger.read().used == count
+    return harness
 
 
 def test_two_thousand_lost_ends_are_found_in_one_run_when_they_are_recent() -> None:
-    world = many(400)
-    for request in world.room.tables.held():
-        world.executions.statuses[str(request.execution_arn)] = "Succeeded"
-    assert len(world.reconcile.run(after(600)).ended) == 400
-    assert world.room.tables.ledger.read().used == 0
+    harness = many(400)
+    for request in harness.scheduler.tables.held():
+        harness.executions.statuses[str(request.execution_arn)] = "Succeeded"
+    assert len(harness.reconcile.run(after(600)).ended) == 400
+    assert harness.scheduler.tables.ledger.read().used == 0
 
 
 def test_lost_ends_of_long_runs_are_found_at_a_rate_that_follows_the_backlog() -> None:
-    world = many(400)
-    for request in world.room.tables.held():
-        world.executions.statuses[str(request.execution_arn)] = "Succeeded"
-    found = [len(world.reconcile.run(after(7200 + 300 * run)).ended) for run in range(3)]
+    harness = many(400)
+    for request in harness.scheduler.tables.held():
+        harness.executions.statuses[str(request.execution_arn)] = "Succeeded"
+    found = [len(harness.reconcile.run(after(7200 + 300 * run)).ended) for run in range(3)]
     assert found[0] >= 400 // 3
-    rest = [len(world.reconcile.run(after(8200 + 300 * run)).ended) for run in range(5)]
+    rest = [len(harness.reconcile.run(after(8200 + 300 * run)).ended) for run in range(5)]
     assert sum(found + rest) == 400
 
 
 def test_executions_that_cannot_be_asked_about_are_put_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the same ones would be asked about in each run, and the ends of all others never be found."""
     monkeypatch.setattr(reconcile, "ASKED_MIN", 2)
-    world = many(4)
-    held = world.room.tables.held()
+    harness = many(4)
+    held = harness.scheduler.tables.held()
     broken = {str(request.execution_arn) for request in held[:2]}
 
     def ask(arn: str) -> str:
@@ -421,121 +414,121 @@ def test_executions_that_cannot_be_asked_about_are_put_last(monkeypatch: pytest.
             raise RuntimeError("broken")
         return "Succeeded"
 
-    world.executions.status = ask  # type: ignore[assignment, method-assign]
-    first = world.reconcile.run(after(7200))
+    harness.executions.status = ask  # type: ignore[assignment, method-assign]
+    first = harness.reconcile.run(after(7200))
     assert (len(first.failed), first.ended) == (2, [])
-    assert len(world.reconcile.run(after(7500)).ended) == 2
+    assert len(harness.reconcile.run(after(7500)).ended) == 2
 
 
 # --- stop, pause, retry by hand -----------------------------------------------------------------------------
 
 
 def test_a_run_that_was_asked_to_stop_is_not_tried_again() -> None:
-    world = World()
-    request_id = world.run_one()
-    world.stop.stop(request_id, after(10))
-    world.reports.report = ExecutionReport(steps=(step(),), failed_step="Train", failure="CapacityError: none")
-    assert world.end(request_id, "Failed") is Recorded.FINISHED
-    kept = world.request(request_id)
-    assert (kept.state, kept.attempt, world.room.tables.ledger.read().used) == (State.STOPPED, 1, 0)
+    harness = Harness()
+    request_id = harness.run_one()
+    harness.stop.stop(request_id, after(10))
+    harness.reports.report = ExecutionReport(steps=(step(),), failed_step="Train", failure="CapacityError: none")
+    assert harness.end(request_id, "Failed") is Recorded.FINISHED
+    kept = harness.request(request_id)
+    assert (kept.state, kept.attempt, harness.scheduler.tables.ledger.read().used) == (State.STOPPED, 1, 0)
 
 
 def test_a_stop_between_reading_an_end_and_putting_it_back_counts() -> None:
-    world = World()
-    request_id = world.run_one()
-    seen = world.request(request_id)
-    assert world.room.tables.requests.ask_to_stop(seen, after(5))
-    (stopped,) = world.room.completer.requeue(
-        seen, world.limits, after(9), due_at=after(99), reason="capacity", failed=True
+    harness = Harness()
+    request_id = harness.run_one()
+    seen = harness.request(request_id)
+    assert harness.scheduler.tables.requests.ask_to_stop(seen, after(5))
+    (stopped,) = harness.scheduler.completer.requeue(
+        seen, harness.limits, after(9), due_at=after(99), reason="capacity", failed=True
     )
-    assert (stopped.state, world.request(request_id).state) == (State.STOPPED, State.STOPPED)
-    assert world.room.tables.ledger.read().used == 0
+    assert (stopped.state, harness.request(request_id).state) == (State.STOPPED, State.STOPPED)
+    assert harness.scheduler.tables.ledger.read().used == 0
 
 
 def test_what_is_to_be_stopped_is_asked_again_until_it_ends() -> None:
-    world = World()
-    request_id = world.run_one()
-    stop = world.executions.stop
+    harness = Harness()
+    request_id = harness.run_one()
+    stop = harness.executions.stop
 
     def broken(_: str) -> None:
         raise OutcomeUnknown("no answer")
 
-    world.executions.stop = broken  # type: ignore[assignment, method-assign]
+    harness.executions.stop = broken  # type: ignore[assignment, method-assign]
     with pytest.raises(OutcomeUnknown):
-        world.stop.stop(request_id, after(1))
-    world.executions.stop = stop  # type: ignore[method-assign]
-    world.reconcile.run(after(300))
-    assert world.executions.stopped == [world.request(request_id).execution_arn]
+        harness.stop.stop(request_id, after(1))
+    harness.executions.stop = stop  # type: ignore[method-assign]
+    harness.reconcile.run(after(300))
+    assert harness.executions.stopped == [harness.request(request_id).execution_arn]
 
 
 def test_an_attempt_that_is_over_cannot_be_asked_to_stop() -> None:
-    world = World()
-    request_id = world.run_one()
-    seen = world.request(request_id)
-    world.end(request_id)
-    assert not world.room.tables.requests.ask_to_stop(seen, after(99))
-    assert world.request(request_id).stop_asked_at is None
+    harness = Harness()
+    request_id = harness.run_one()
+    seen = harness.request(request_id)
+    harness.end(request_id)
+    assert not harness.scheduler.tables.requests.ask_to_stop(seen, after(99))
+    assert harness.request(request_id).stop_asked_at is None
 
 
-PAUSES: dict[str, Callable[[World], None]] = {
-    "all": lambda world: world.room.tables.ledger.set_paused(True),
-    "tier": lambda world: world.room.tables.ledger.set_paused(True, "basic"),
-    "tenant": lambda world: world.room.operations.set_tenant_paused("basic", "acme", True, after(5)),
+PAUSES: dict[str, Callable[[Harness], None]] = {
+    "all": lambda harness: harness.scheduler.tables.ledger.set_paused(True),
+    "tier": lambda harness: harness.scheduler.tables.ledger.set_paused(True, "basic"),
+    "tenant": lambda harness: harness.scheduler.operations.set_tenant_paused("basic", "acme", True, after(5)),
 }
 
 
 @pytest.mark.parametrize("what", PAUSES)
 def test_what_had_not_started_when_it_was_paused_waits_and_starts_afterwards(what: str) -> None:
-    world = World()
-    world.executions.faults = [(Throttled("Rate exceeded"), False)]
-    request_id = world.run_one()
-    PAUSES[what](world)
+    harness = Harness()
+    harness.executions.faults = [(Throttled("Rate exceeded"), False)]
+    request_id = harness.run_one()
+    PAUSES[what](harness)
     for second in (130, 200, 300):
-        world.dispatch.run_pass(after(second))
-    assert world.executions.by_token == {}, "it started while paused"
-    world.dispatch.run_pass(after(1000))
-    kept = world.request(request_id)
+        harness.dispatch.run_pass(after(second))
+    assert harness.executions.by_token == {}, "it started while paused"
+    harness.dispatch.run_pass(after(1000))
+    kept = harness.request(request_id)
     assert (kept.state, kept.failures) == (State.QUEUED, 0), "that it was held back is no failure"
-    world.room.tables.ledger.set_paused(False)
-    world.room.tables.ledger.set_paused(False, "basic")
-    world.room.operations.set_tenant_paused("basic", "acme", False, after(1100))
-    world.dispatch.run_pass(after(1300))
-    assert world.request(request_id).state is State.RUNNING
+    harness.scheduler.tables.ledger.set_paused(False)
+    harness.scheduler.tables.ledger.set_paused(False, "basic")
+    harness.scheduler.operations.set_tenant_paused("basic", "acme", False, after(1100))
+    harness.dispatch.run_pass(after(1300))
+    assert harness.request(request_id).state is State.RUNNING
 
 
 @pytest.mark.parametrize("what", PAUSES)
 def test_an_execution_that_had_started_before_a_pause_is_adopted(what: str) -> None:
-    world = World()
-    world.executions.faults = [(OutcomeUnknown("no answer"), True)]
-    request_id = world.run_one()
-    PAUSES[what](world)
-    world.dispatch.run_pass(after(130))
-    assert world.request(request_id).state is State.RUNNING
+    harness = Harness()
+    harness.executions.faults = [(OutcomeUnknown("no answer"), True)]
+    request_id = harness.run_one()
+    PAUSES[what](harness)
+    harness.dispatch.run_pass(after(130))
+    assert harness.request(request_id).state is State.RUNNING
 
 
-def retried_by_hand() -> tuple[World, str]:
-    world = World(limits=TWO)
-    request_id = world.run_one()
-    world.reports.report = ExecutionReport(
+def retried_by_hand() -> tuple[Harness, str]:
+    harness = Harness(limits=TWO)
+    request_id = harness.run_one()
+    harness.reports.report = ExecutionReport(
         failed_step="Train", failure="AlgorithmError: x", cause=FailureCause.RUN
     )
-    arn = str(world.request(request_id).execution_arn)
-    world.executions.statuses[arn] = "Failed"
-    world.end(request_id, "Failed")
-    world.executions.statuses[arn] = "Executing"
-    return world, arn
+    arn = str(harness.request(request_id).execution_arn)
+    harness.executions.statuses[arn] = "Failed"
+    harness.end(request_id, "Failed")
+    harness.executions.statuses[arn] = "Executing"
+    return harness, arn
 
 
-def fits(world: World) -> int:
+def fits(harness: Harness) -> int:
     """Return how many more may start."""
     for number in (2, 3):
-        world.enlist.enlist(submission(number), after(401))
-    world.dispatch.run_pass(after(402))
-    return sum(request.state in HOLDING for request in world.requests())
+        harness.enlist.enlist(submission(number), after(401))
+    harness.dispatch.run_pass(after(402))
+    return sum(request.state in HOLDING for request in harness.requests())
 
 
 def test_an_execution_that_somebody_retries_takes_a_slot_as_soon_as_it_is_told() -> None:
-    world, arn = retried_by_hand()
+    harness, arn = retried_by_hand()
     event = StatusEvent(
         display_name=display_name(submission(1).request_id, 1),
         status="Executing",
@@ -543,42 +536,42 @@ def test_an_execution_that_somebody_retries_takes_a_slot_as_soon_as_it_is_told()
         previous="Failed",
     )
     for _ in range(2):
-        (settled,) = world.record.settle([event], after(100))
+        (settled,) = harness.record.settle([event], after(100))
         assert isinstance(settled, StatusResult)
         assert settled.recorded is Recorded.UNMANAGED
-    assert world.room.tables.ledger.read().unmanaged == 1
-    assert fits(world) == 1
+    assert harness.scheduler.tables.ledger.read().unmanaged == 1
+    assert fits(harness) == 1
 
 
 def test_an_execution_that_somebody_retries_is_found_without_an_event() -> None:
-    world, _ = retried_by_hand()
-    assert world.reconcile.run(after(400)).unmanaged == 1
-    assert fits(world) == 1
+    harness, _ = retried_by_hand()
+    assert harness.reconcile.run(after(400)).unmanaged == 1
+    assert fits(harness) == 1
 
 
 def test_an_execution_that_starts_is_nobody_elses() -> None:
-    world = World(limits=TWO)
-    world.executions.faults = [(OutcomeUnknown("no answer"), True)]
-    world.run_one()
-    assert world.reconcile.run(after(30)).unmanaged == 0
+    harness = Harness(limits=TWO)
+    harness.executions.faults = [(OutcomeUnknown("no answer"), True)]
+    harness.run_one()
+    assert harness.reconcile.run(after(30)).unmanaged == 0
 
 
 # --- told again -----------------------------------------------------------------------------------------------
 
 
 def test_an_end_whose_telling_was_cut_off_is_told_by_the_next_delivery() -> None:
-    world = World()
-    request_id = world.run_one()
-    write = world.receipts.write
+    harness = Harness()
+    request_id = harness.run_one()
+    write = harness.receipts.write
 
     def broken(*_: Any) -> None:
         raise Conflict("receipt keeps changing")
 
-    world.receipts.write = broken  # type: ignore[assignment, method-assign]
+    harness.receipts.write = broken  # type: ignore[assignment, method-assign]
     event = StatusEvent(display_name=f"{request_id}-1", status="Succeeded", execution_arn="arn")
-    (first,) = world.record.settle([event], after(60))
+    (first,) = harness.record.settle([event], after(60))
     assert isinstance(first, Conflict), "the message comes again"
-    assert world.request(request_id).state in TERMINAL
-    world.receipts.write = write  # type: ignore[method-assign]
-    assert world.end(request_id) is Recorded.STALE
-    assert world.receipts.written[request_id]["state"] == "SUCCEEDED"
+    assert harness.request(request_id).state in TERMINAL
+    harness.receipts.write = write  # type: ignore[method-assign]
+    assert harness.end(request_id) is Recorded.STALE
+    assert harness.receipts.written[request_id]["state"] == "SUCCEEDED"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.build import NOW, PRICES, SMALL, after, execution, request, tier
+from testing.service import PRICES
+from tests.build import NOW, SMALL, after, execution, request, tier
 from trainyard.application.billing.reports import estimate_errors
 from trainyard.domain.budgets import cost_max_usd
 from trainyard.domain.estimates import RUNS_KEPT, PastRun, error, estimate, quantile, remembered

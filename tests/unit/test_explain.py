@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from testing.memory_store import MemoryStore
-from tests.build import after, execution, policies, policy, scheduler, submission, tier
+from testing.service import policies_in_force, scheduler_over
+from tests.build import after, execution, policy, submission, tier
 from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.explain import CURES, Explain, Explanation
 from trainyard.domain.admission import decide
@@ -21,23 +22,23 @@ LIMITS = policy(tier(quota=1), quiet_period=timedelta(0))
 class Harness:
     def __init__(self, limits: Policy = LIMITS) -> None:
         self.limits, self.store = limits, MemoryStore()
-        self.room = scheduler(self.store)
-        self.explain = Explain(policies=policies(self.store, limits), scheduler=self.room)
+        self.scheduler = scheduler_over(self.store)
+        self.explain = Explain(policies=policies_in_force(self.store, limits), scheduler=self.scheduler)
 
     def enlist(self, number: int, seconds: float = 0, **changes: Any) -> str:
-        self.room.enlister.enlist(submission(number, **changes), self.limits, after(seconds))
+        self.scheduler.enlister.enlist(submission(number, **changes), self.limits, after(seconds))
         return submission(number).request_id
 
     def admit(self, seconds: float = 0) -> None:
-        read_set = self.room.admitter.read(self.limits, after(seconds))
+        read_set = self.scheduler.admitter.read(self.limits, after(seconds))
         plan = decide(read_set.snapshot, self.limits, after(seconds))
         if plan.admissions:
-            self.room.admitter.commit(plan, read_set, self.limits, after(seconds))
+            self.scheduler.admitter.commit(plan, read_set, self.limits, after(seconds))
 
     def end(self, request_id: str, seconds: float) -> None:
-        (request,) = self.room.tables.requests.get_all([request_id])
+        (request,) = self.scheduler.tables.requests.get_all([request_id])
         ran = execution(request, ended_at=after(seconds))
-        self.room.completer.finish(
+        self.scheduler.completer.finish(
             [End(request=request, state=State.SUCCEEDED, execution=ran)], self.limits, after(seconds)
         )
 
@@ -85,9 +86,9 @@ def test_each_reason_comes_with_what_would_let_it_go(limits: Policy, halt: str, 
     harness = Harness(limits)
     waits = harness.enlist(1)
     if halt == "tenant":
-        harness.room.operations.set_tenant_paused("basic", "acme", True, after(1))
+        harness.scheduler.operations.set_tenant_paused("basic", "acme", True, after(1))
     elif halt:
-        harness.room.tables.ledger.set_paused(True, "basic" if halt == "tier" else None)
+        harness.scheduler.tables.ledger.set_paused(True, "basic" if halt == "tier" else None)
     found = harness.why(waits)
     assert (found.reason, found.cure) == (reason, CURES[reason])
     assert (found.earliest is None) == (halt != "")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.build import ACCOUNT
+from testing.service import ACCOUNT
 from trainyard.application.scheduling.guard import Guard, JobIdentity, JobStarted
 from trainyard.contracts.jobs import parse_job_status
 from trainyard.domain.errors import Malformed

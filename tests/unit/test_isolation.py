@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.build import ACCOUNT, tenant
+from testing.service import ACCOUNT
+from tests.build import tenant
 from tests.evaluator import (
     ACCESS_ROLE,
     CODE,

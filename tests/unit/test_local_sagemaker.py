@@ -13,7 +13,8 @@ from local.cloud import REPOSITORY
 from local.patches import trust_lets
 from local.sagemaker.jobs import Job
 from local.sagemaker.service import SageMakerService
-from tests.build import ACCOUNT, DEFAULTS, policy, request, tenant, tier
+from testing.service import ACCOUNT, DEFAULTS
+from tests.build import policy, request, tenant, tier
 from tests.evaluator import DATA_KEY, ESTATE, ROLES, STACK, Call, decision, template
 from trainyard.domain.parameters import Defaults, pipeline_parameters
 

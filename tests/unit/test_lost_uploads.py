@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.build import ACCOUNT, NOW, after, content, policy, tenant
-from tests.unit.test_use_cases import World
+from testing.service import ACCOUNT
+from tests.build import NOW, after, content, policy, tenant
+from tests.unit.test_use_cases import Harness
 from trainyard.adapters.aws.storage import REFUSED_TAG, S3RefusedUploads, S3Uploads
 from trainyard.application.scheduling import lost_uploads
 from trainyard.application.scheduling.lost_uploads import LostUploads
@@ -41,30 +42,30 @@ class MemoryUploads:
 class MemoryPages:
     """The tenants, three a page."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, harness: Harness) -> None:
+        self.harness = harness
 
     def get(self, tenant_id: str) -> Tenant | None:
-        return self.world.intake.tenants.get(tenant_id)
+        return self.harness.intake.tenants.get(tenant_id)
 
     def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]:
         begin = int(after or 0)
-        return list(self.world.tenants[begin : begin + 3]), str(begin + 3) if begin + 3 < len(
-            self.world.tenants
+        return list(self.harness.tenants[begin : begin + 3]), str(begin + 3) if begin + 3 < len(
+            self.harness.tenants
         ) else None
 
 
-def build(*names: str, **limits: Any) -> tuple[World, LostUploads, MemoryUploads]:
-    world, uploads = World(limits=policy(**limits), tenants=tuple(map(tenant, names))), MemoryUploads()
+def build(*names: str, **limits: Any) -> tuple[Harness, LostUploads, MemoryUploads]:
+    harness, uploads = Harness(limits=policy(**limits), tenants=tuple(map(tenant, names))), MemoryUploads()
     lost = LostUploads(
         account_id=ACCOUNT,
-        store=world.store,
-        tenants=MemoryPages(world),
+        store=harness.store,
+        tenants=MemoryPages(harness),
         uploads=uploads,
-        scheduler=world.room,
-        intake=world.intake,
+        scheduler=harness.scheduler,
+        intake=harness.intake,
     )
-    return world, lost, uploads
+    return harness, lost, uploads
 
 
 def upload(name: str, number: int, **changes: Any) -> Content:
@@ -74,39 +75,39 @@ def upload(name: str, number: int, **changes: Any) -> Content:
 
 
 def test_an_upload_of_which_no_event_told_is_sent_and_one_that_is_known_is_not() -> None:
-    world, lost, uploads = build("acme")
+    harness, lost, uploads = build("acme")
     told, untold = upload("acme", 1), upload("acme", 2)
     uploads.contents["acme"] = [told, untold]
-    world.receive(UploadArrived(account_id=ACCOUNT, content=told))
-    world.enlist.enlist(world.queues.sent[0], NOW)
+    harness.receive(UploadArrived(account_id=ACCOUNT, content=told))
+    harness.enlist.enlist(harness.queues.sent[0], NOW)
     sweep = lost.run(after(60))
     assert (sweep.found, sweep.objects) == ([untold], 2)
-    assert [sent.content.key for sent in world.queues.sent] == [told.key, untold.key]
-    world.enlist.enlist(world.queues.sent[1], after(61))
+    assert [sent.content.key for sent in harness.queues.sent] == [told.key, untold.key]
+    harness.enlist.enlist(harness.queues.sent[1], after(61))
     assert lost.run(after(120)).found == []
 
 
 def test_the_event_of_a_found_upload_that_comes_after_all_names_the_same_request() -> None:
-    world, lost, uploads = build("acme")
+    harness, lost, uploads = build("acme")
     uploads.contents["acme"] = [upload("acme", 1)]
     lost.run(after(60))
-    world.receive(UploadArrived(account_id=ACCOUNT, content=replace(upload("acme", 1), sequencer="AB")))
-    assert len({sent.request_id for sent in world.queues.sent}) == 1
+    harness.receive(UploadArrived(account_id=ACCOUNT, content=replace(upload("acme", 1), sequencer="AB")))
+    assert len({sent.request_id for sent in harness.queues.sent}) == 1
 
 
 def test_uploads_above_the_limit_are_found_again_once_the_hour_is_over() -> None:
-    world, lost, uploads = build("acme", uploads_per_hour=2)
+    harness, lost, uploads = build("acme", uploads_per_hour=2)
     uploads.contents["acme"] = [upload("acme", number) for number in range(5)]
     for one in uploads.contents["acme"]:
-        world.receive(UploadArrived(account_id=ACCOUNT, content=one))
+        harness.receive(UploadArrived(account_id=ACCOUNT, content=one))
     keys: set[str] = set()
     for hour in range(4):
         for number in range(2):
             lost.run(after(3600 * hour + 300 * number))
-        for sent in world.queues.sent:
-            world.enlist.enlist(sent, after(3600 * hour))
-        keys |= {sent.content.key for sent in world.queues.sent}
-        world.queues.sent.clear()
+        for sent in harness.queues.sent:
+            harness.enlist.enlist(sent, after(3600 * hour))
+        keys |= {sent.content.key for sent in harness.queues.sent}
+        harness.queues.sent.clear()
         if hour == 0:
             assert len(keys) == 2
     assert len(keys) == 5
@@ -178,18 +179,18 @@ def test_many_young_buckets_do_not_keep_the_others_from_their_turn(minute: int) 
 
 
 def test_a_found_upload_that_is_not_welcome_is_refused_once_with_its_receipt() -> None:
-    world, lost, uploads = build("acme")
+    harness, lost, uploads = build("acme")
     uploads.contents["acme"] = [upload("acme", 1, size_bytes=0)]
     assert len(lost.run(after(60)).found) == 1
-    (refused,) = world.requests()
+    (refused,) = harness.requests()
     assert refused.state is State.REJECTED
     assert lost.run(after(120)).found == []
 
 
 def test_what_was_copied_to_a_tenants_place_before_its_uploads_were_watched_there_is_no_upload() -> None:
-    world, lost, uploads = build()
+    harness, lost, uploads = build()
     moved = tenant(watched_from=after(100))
-    world.tenants, world.intake.tenants._tenants["acme"] = (moved,), moved  # type: ignore[attr-defined]
+    harness.tenants, harness.intake.tenants._tenants["acme"] = (moved,), moved  # type: ignore[attr-defined]
     uploads.contents["acme"] = [upload("acme", 1, event_time=after(99)), upload("acme", 2, event_time=after(101))]
     assert [found.key for found in lost.run(after(200)).found] == ["incoming/set-2/d.csv"]
 
@@ -203,15 +204,15 @@ def test_what_is_older_than_a_request_is_kept_is_left_alone() -> None:
 def test_all_tenants_are_looked_at_in_turn_and_all_their_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lost_uploads, "PAGES_A_RUN", 2)
     names = [f"t{number}" for number in range(7)]
-    world, lost, uploads = build(*names)
+    harness, lost, uploads = build(*names)
     for name in names:
         uploads.contents[name] = [upload(name, number) for number in range(9)]
     found: list[Content] = []
     for run in range(40):
         found += lost.run(after(300 * run)).found
-        for sent in world.queues.sent:
-            world.enlist.enlist(sent, after(300 * run))
-        world.queues.sent.clear()
+        for sent in harness.queues.sent:
+            harness.enlist.enlist(sent, after(300 * run))
+        harness.queues.sent.clear()
     assert len(found) == len({(one.bucket, one.key) for one in found}) == 63
 
 
@@ -248,7 +249,7 @@ def test_a_young_bucket_is_looked_at_in_each_run_for_an_hour() -> None:
 
 def test_a_tenant_that_is_suspended_or_going_is_left_alone() -> None:
     _, lost, uploads = build()
-    lost.tenants.world.tenants = tuple(  # type: ignore[attr-defined]
+    lost.tenants.harness.tenants = tuple(  # type: ignore[attr-defined]
         tenant(f"t{number}", state=state)
         for number, state in enumerate((TenantState.SUSPENDED, TenantState.DELETING, TenantState.DELETED))
     )

@@ -11,7 +11,8 @@ from moto import mock_aws
 from local.cloud import REPOSITORY
 from local.sagemaker.definition import Context, InvalidParameter, parameter_values
 from pipeline import publish
-from tests.build import DEFAULTS, policy, request, tenant, tier
+from testing.service import DEFAULTS
+from tests.build import policy, request, tenant, tier
 from trainyard.application.billing.cost_tags import COST_TAGS
 from trainyard.domain.lifecycle import TELLING_STEP
 from trainyard.domain.parameters import pipeline_parameters

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from tests.build import ACCOUNT, NOW, after, content, policy, request, submission, tenant, tier
-from tests.unit.test_use_cases import World
+from testing.service import ACCOUNT
+from tests.build import NOW, after, content, policy, request, submission, tenant, tier
+from tests.unit.test_use_cases import Harness
 from trainyard.adapters.aws import storage
 from trainyard.adapters.aws.storage import S3DataSets
 from trainyard.application.scheduling.intake import Verdict
@@ -60,7 +61,7 @@ def refused(code: str, status: int = 403) -> ClientError:
 def test_data_that_cannot_be_looked_at_gives_its_slot_back_at_once_and_fails_in_the_end(
     monkeypatch: pytest.MonkeyPatch, error: Exception, owner: Tenant
 ) -> None:
-    world = World(limits=TWO, tenants=(owner, tenant("other")))
+    harness = Harness(limits=TWO, tenants=(owner, tenant("other")))
     monkeypatch.setattr(storage, "client", Broken(error))
     broken = S3DataSets()
 
@@ -68,21 +69,21 @@ def test_data_that_cannot_be_looked_at_gives_its_slot_back_at_once_and_fails_in_
         def write_manifest(self, whose: Tenant, one: Request) -> int:
             return broken.write_manifest(whose, one) if whose.tenant_id == "acme" else one.data_bytes
 
-    world.dispatch = replace(world.dispatch, data_sets=DataSets())  # type: ignore[arg-type]
-    world.enlist.enlist(submission(1), NOW)
-    world.enlist.enlist(submission(2, tenant_id="other"), NOW)
-    world.dispatch.run_pass(NOW)
-    assert (world.request(submission(1).request_id).state, world.room.tables.ledger.read().used) == (
+    harness.start_from(DataSets())
+    harness.enlist.enlist(submission(1), NOW)
+    harness.enlist.enlist(submission(2, tenant_id="other"), NOW)
+    harness.dispatch.run_pass(NOW)
+    assert (harness.request(submission(1).request_id).state, harness.scheduler.tables.ledger.read().used) == (
         State.QUEUED,
         1,
     )
-    assert world.request(submission(2).request_id).state is State.RUNNING
+    assert harness.request(submission(2).request_id).state is State.RUNNING
     for minute in (3, 10, 20, 40):
-        world.dispatch.run_pass(after(60 * minute))
-    ended = world.request(submission(1).request_id)
-    assert (ended.state, ended.failures, world.room.tables.ledger.read().used) == (State.FAILED, 2, 1)
+        harness.dispatch.run_pass(after(60 * minute))
+    ended = harness.request(submission(1).request_id)
+    assert (ended.state, ended.failures, harness.scheduler.tables.ledger.read().used) == (State.FAILED, 2, 1)
     assert "the data c" in str(ended.reason)
-    assert len(world.executions.by_token) == 1
+    assert len(harness.executions.by_token) == 1
 
 
 def test_a_listing_without_end_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,41 +143,43 @@ def test_markers_are_in_no_manifest_and_are_never_the_newest(s3: Any) -> None:
 
 def test_what_was_refused_as_too_large_is_not_trained_on(s3: Any) -> None:
     limits = policy(tier(instances=(replace(tier().instances[0], data_mb_max=1),)))
-    world = World(limits=limits)
+    harness = Harness(limits=limits)
 
     def upload(size: int, second: int) -> Verdict:
         key = "incoming/churn/data.csv"
         version = s3.put_object(Bucket=BUCKET, Key=key, Body=b"x" * size)["VersionId"]
         sequencer = f"{second:016X}"
         one = content(key, version_id=version, size_bytes=size, sequencer=sequencer, event_time=after(second))
-        return world.receive(UploadArrived(account_id=ACCOUNT, content=one))[0].verdict
+        return harness.receive(UploadArrived(account_id=ACCOUNT, content=one))[0].verdict
 
     assert upload(1000, 1) is Verdict.SUBMITTED
-    world.enlist.enlist(world.queues.sent[0], after(1))
+    harness.enlist.enlist(harness.queues.sent[0], after(1))
     assert upload(5 * 1024 * 1024, 2) is Verdict.REJECTED
-    replace(world.dispatch, data_sets=S3DataSets()).run_pass(after(60))
-    assert world.executions.by_token == {}
-    (failed,) = [r for r in world.requests() if r.state is State.FAILED]
+    harness.start_from(S3DataSets())
+    harness.dispatch.run_pass(after(60))
+    assert harness.executions.by_token == {}
+    (failed,) = [r for r in harness.requests() if r.state is State.FAILED]
     assert "5,242,880 bytes in all" in str(failed.reason)
 
 
 def test_a_run_is_told_the_size_of_what_was_looked_up_last(s3: Any) -> None:
-    world = World()
+    harness = Harness()
     s3.put_object(Bucket=BUCKET, Key="incoming/churn/data.csv", Body=b"x" * 700)
     one = replace(submission(1), data_set="churn")
-    world.enlist.enlist(one, NOW)
-    replace(world.dispatch, data_sets=S3DataSets()).run_pass(NOW)
-    ((_, parameters),) = world.executions.by_token.values()
+    harness.enlist.enlist(one, NOW)
+    harness.start_from(S3DataSets())
+    harness.dispatch.run_pass(NOW)
+    ((_, parameters),) = harness.executions.by_token.values()
     assert parameters["InputBytes"] == "700"
 
 
 def test_an_object_that_has_gone_costs_no_job(s3: Any) -> None:
-    world = World()
-    world.dispatch = replace(world.dispatch, data_sets=S3DataSets())
-    world.enlist.enlist(replace(submission(1), data_set="churn"), NOW)
-    world.dispatch.run_pass(NOW)
-    assert world.executions.by_token == {}
-    assert "no data left" in str(world.request(submission(1).request_id).reason)
+    harness = Harness()
+    harness.start_from(S3DataSets())
+    harness.enlist.enlist(replace(submission(1), data_set="churn"), NOW)
+    harness.dispatch.run_pass(NOW)
+    assert harness.executions.by_token == {}
+    assert "no data left" in str(harness.request(submission(1).request_id).reason)
 
 
 # --- many data sets -------------------------------------------------------------------------------------------
@@ -184,30 +187,30 @@ def test_an_object_that_has_gone_costs_no_job(s3: Any) -> None:
 
 def test_a_retraining_of_a_thousand_data_sets_is_asked_for_one_by_one() -> None:
     """So that it does not matter how many fit into one invocation."""
-    world = World()
-    world.retrainings.arrive = lambda _: None
+    harness = Harness()
+    harness.retrainings.arrive = lambda _: None
     names = [f"set-{number}" for number in range(1000)]
-    world.data_sets.objects = {("acme", name): [content(f"incoming/{name}/d.csv")] for name in names}
+    harness.data_sets.objects = {("acme", name): [content(f"incoming/{name}/d.csv")] for name in names}
     looked: list[str] = []
-    look = world.data_sets.content_of
+    look = harness.data_sets.content_of
 
     def content_of(owner: Tenant, data_set: str) -> Content | None:
         looked.append(data_set)
         return look(owner, data_set)
 
-    world.data_sets.content_of = content_of  # type: ignore[method-assign, assignment]
+    harness.data_sets.content_of = content_of  # type: ignore[method-assign, assignment]
     asked = RetrainingAsked(account_id=ACCOUNT, event_id="e1", tenant_id="acme", data_set=None)
-    assert [judgement.verdict for judgement in world.receive(asked)] == [Verdict.SPREAD]
-    assert (looked, len(world.retrainings.asked)) == ([], 1000)
-    for one in world.retrainings.asked * 2:
-        world.receive(one)
-    assert len({sent.request_id for sent in world.queues.sent}) == 1000, "asked for again, they are the same"
+    assert [judgement.verdict for judgement in harness.receive(asked)] == [Verdict.SPREAD]
+    assert (looked, len(harness.retrainings.asked)) == ([], 1000)
+    for one in harness.retrainings.asked * 2:
+        harness.receive(one)
+    assert len({sent.request_id for sent in harness.queues.sent}) == 1000, "asked for again, they are the same"
 
 
 def test_a_retraining_of_a_tenant_without_data_is_told_so() -> None:
-    world = World()
+    harness = Harness()
     asked = RetrainingAsked(account_id=ACCOUNT, event_id="e1", tenant_id="acme", data_set=None)
-    (judgement,) = world.receive(asked)
+    (judgement,) = harness.receive(asked)
     assert (judgement.verdict, judgement.kind) == (Verdict.REJECTED, "no data")
 
 
@@ -226,7 +229,7 @@ def test_a_retraining_of_a_tenant_without_data_is_told_so() -> None:
     ],
 )
 def test_a_message_that_intake_cannot_have_sent_is_not_enlisted(changes: dict[str, Any]) -> None:
-    world = World()
+    harness = Harness()
     with pytest.raises(Malformed):
-        world.enlist.enlist(submission(1, **changes), NOW)
-    assert world.room.tables.requests.get(submission(1).request_id) is None
+        harness.enlist.enlist(submission(1, **changes), NOW)
+    assert harness.scheduler.tables.requests.get(submission(1).request_id) is None

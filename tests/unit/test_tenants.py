@@ -17,7 +17,8 @@ from testing.memory_ports import (
     MemoryTierQueues,
 )
 from testing.memory_store import MemoryStore
-from tests.build import NOW, after, content, policies, policy, request, scheduler, submission, tier
+from testing.service import policies_in_force, scheduler_over
+from tests.build import NOW, after, content, policy, request, submission, tier
 from trainyard.application.scheduling.operations import Operations
 from trainyard.application.tenancy.leaving import Leaving
 from trainyard.application.tenancy.moving import Moving
@@ -186,7 +187,7 @@ class Harness:
 
     def __post_init__(self) -> None:
         self.store, self.account = MemoryStore(), Account()
-        self.room, self.records = scheduler(self.store), MemoryTenants()
+        self.scheduler, self.records = scheduler_over(self.store), MemoryTenants()
         self.alive: set[str] = set()
         self.told: list[str] = []
         self.limits: dict[str, Any] = {}
@@ -206,8 +207,8 @@ class Harness:
         )
         desk = TenantChanges(
             records=self.records,
-            policies=policies(self.store, self.policy),
-            scheduler=self.room,
+            policies=policies_in_force(self.store, self.policy),
+            scheduler=self.scheduler,
             runs=Runs(self.alive),
             announcements=self,
             names=Names(
@@ -222,7 +223,7 @@ class Harness:
         )
         self.desk = desk
         self.roles = PooledRoles(
-            records=self.records, scheduler=self.room, provisioning=self.account, removal=self.account
+            records=self.records, scheduler=self.scheduler, provisioning=self.account, removal=self.account
         )
         self.onboarding = Onboarding(desk=desk, provisioning=self.account, removal=self.account, bell=self.bell)
         self.leaving = Leaving(
@@ -383,10 +384,10 @@ def test_deleting_twice_changes_nothing_the_second_time() -> None:
 def test_a_purge_forgets_record_and_requests_and_the_id_can_be_used_again() -> None:
     harness = Harness()
     harness.create()
-    harness.room.tables.requests.add_rejected(request(7, state=State.REJECTED, finished_at=NOW))
+    harness.scheduler.tables.requests.add_rejected(request(7, state=State.REJECTED, finished_at=NOW))
     harness.run(Change.DELETE, DELETE, bare(), run="delete", purge=True)
     assert harness.records.page()[0] == []
-    assert harness.room.tables.requests.of_tenant("acme") == []
+    assert harness.scheduler.tables.requests.of_tenant("acme") == []
     harness.create(tier_name="premium")
     assert harness.desk.known("acme").tier == "premium"
 
@@ -395,11 +396,11 @@ def test_a_deletion_cancels_what_waits_and_stops_what_runs_and_keeps_what_it_has
     harness = Harness()
     harness.create()
     for number in (1, 2):
-        harness.room.enlister.enlist(submission(number, algorithm="linear"), harness.policy, NOW)
+        harness.scheduler.enlister.enlist(submission(number, algorithm="linear"), harness.policy, NOW)
     with pytest.raises(Refused, match="wait or run again"):
         harness.run(Change.DELETE, ("begin", "forget"), bare(), run="hasty")
     harness.run(Change.DELETE, DELETE, bare(), run="delete")
-    assert {r.state for r in harness.room.tables.requests.of_tenant("acme")} == {State.CANCELLED}
+    assert {r.state for r in harness.scheduler.tables.requests.of_tenant("acme")} == {State.CANCELLED}
     assert harness.records.page()[0][0].state is TenantState.DELETED
 
 
@@ -510,14 +511,14 @@ def test_an_update_that_fails_can_be_run_again_or_gone_back_from(breaks: str) ->
 def test_suspended_nothing_of_the_tenant_is_admitted_until_it_is_resumed() -> None:
     harness = Harness()
     harness.create()
-    harness.room.enlister.enlist(submission(1), harness.policy, NOW)
+    harness.scheduler.enlister.enlist(submission(1), harness.policy, NOW)
     harness.run(Change.SUSPEND, ("suspend",), bare())
-    assert harness.room.tables.queues.get("basic", "acme").paused
+    assert harness.scheduler.tables.queues.get("basic", "acme").paused
     harness.repair()
     assert harness.desk.known("acme").state is TenantState.SUSPENDED
     harness.run(Change.RESUME, ("resume",), bare())
     harness.run(Change.RESUME, ("resume",), bare())
-    assert not harness.room.tables.queues.get("basic", "acme").paused
+    assert not harness.scheduler.tables.queues.get("basic", "acme").paused
     assert harness.told == ["Created", "Suspended", "Resumed"]
 
 
@@ -552,10 +553,10 @@ def test_a_pooled_tenants_role_is_made_at_its_first_request_and_removed_when_lon
     for _ in range(2):
         harness.roles.make("acme", NOW)
     assert "role acme of pool/acme/" in harness.account.things
-    harness.room.enlister.enlist(submission(1, tier="shared"), harness.policy, NOW)
+    harness.scheduler.enlister.enlist(submission(1, tier="shared"), harness.policy, NOW)
     assert idle_after(harness, 31) == [], "something waits"
-    (waiting,) = harness.room.tables.requests.of_tenant("acme")
-    harness.room.completer.cancel(waiting, NOW)
+    (waiting,) = harness.scheduler.tables.requests.of_tenant("acme")
+    harness.scheduler.completer.cancel(waiting, NOW)
     assert idle_after(harness, 29) == []
     assert idle_after(harness, 31) == ["acme"]
     assert harness.desk.known("acme").role is RoleState.NONE
@@ -581,7 +582,7 @@ def test_a_request_that_comes_while_a_role_is_found_idle_keeps_it(monkeypatch: p
 
     def put_and_enlist(tenant: Tenant) -> Tenant:
         if tenant.role is RoleState.REMOVING:
-            harness.room.enlister.enlist(submission(1, tier="shared"), harness.policy, NOW)
+            harness.scheduler.enlister.enlist(submission(1, tier="shared"), harness.policy, NOW)
         return put(tenant)
 
     monkeypatch.setattr(harness.records, "put", put_and_enlist)
@@ -633,16 +634,16 @@ def test_what_waits_is_asked_for_again_in_the_new_tier_and_taken_back_in_the_old
     harness = Harness()
     harness.create()
     tenant = harness.desk.known("acme")
-    harness.room.operations.set_tenant_paused("basic", "acme", True, NOW)
+    harness.scheduler.operations.set_tenant_paused("basic", "acme", True, NOW)
     content = submission(1).content
     one = submission(1, content=replace(content, bucket=tenant.bucket))
-    harness.room.enlister.enlist(one, harness.policy, NOW)
+    harness.scheduler.enlister.enlist(one, harness.policy, NOW)
     harness.run(Change.MOVE, MOVE_ALONE, wish_to_move("premium"))
     (sent,) = harness.queues.sent
     assert (sent.tier, sent.content, sent.data_set) == ("premium", one.content, one.data_set)
-    assert [r.state for r in harness.room.tables.requests.of_tenant("acme")] == [State.CANCELLED]
-    assert harness.room.tables.queues.get("basic", "acme").revision == 0, "the old queue is forgotten"
-    assert harness.room.tables.queues.get("premium", "acme").paused, "the operator's own pause stays"
+    assert [r.state for r in harness.scheduler.tables.requests.of_tenant("acme")] == [State.CANCELLED]
+    assert harness.scheduler.tables.queues.get("basic", "acme").revision == 0, "the old queue is forgotten"
+    assert harness.scheduler.tables.queues.get("premium", "acme").paused, "the operator's own pause stays"
     assert harness.run(Change.MOVE, MOVE, wish_to_move("premium"), run="again")["needed"] is False
 
 
@@ -673,7 +674,7 @@ def test_a_move_out_of_the_pool_that_fails_at_any_step_loses_nothing_and_can_be_
     assert harness.account.contents("pool/acme1/") == {"incoming/x/1": "the neighbour's"}
     moved = harness.desk.known("acme")
     assert (moved.tier, moved.bucket, moved.root, moved.role) == ("basic", "t-acme", "", RoleState.MADE)
-    assert not harness.room.tables.queues.get("basic", "acme").paused
+    assert not harness.scheduler.tables.queues.get("basic", "acme").paused
 
 
 def test_what_is_newer_at_the_new_place_is_not_overwritten_and_what_came_late_to_the_old_is_copied() -> None:
@@ -723,7 +724,7 @@ def test_an_upload_whose_event_met_the_switch_is_asked_for_once_more_and_others_
     quiet = content("acme/incoming/set-2/d.csv", bucket="pool", event_time=after(-9 * 86_400))
     heard = content("acme/incoming/set-3/d.csv", bucket="pool", event_time=after(1), version_id="v3")
     known = request_id(tenant_id="acme", bucket="pool", key=heard.key, revision="v3")
-    harness.room.enlister.enlist(
+    harness.scheduler.enlister.enlist(
         replace(submission(3, tier="shared", content=heard), request_id=known), harness.policy, NOW
     )
 
@@ -751,7 +752,7 @@ def test_a_failed_move_is_finished_or_the_tenant_goes_and_a_deletion_finds_both_
     harness = Harness()
     harness.create(tier_name="shared")
     harness.account.put("pool/acme/", "incoming/x/1", "a")
-    harness.room.enlister.enlist(submission(1, tier="shared"), harness.policy, NOW)
+    harness.scheduler.enlister.enlist(submission(1, tier="shared"), harness.policy, NOW)
     with pytest.raises(ConnectionError):
         harness.run(Change.MOVE, MOVE, wish_to_move("basic"), run="move", breaks="copy")
     first = {Change.SUSPEND: "suspend", Change.UPDATE: "check", Change.CREATE: "record"}
@@ -761,8 +762,8 @@ def test_a_failed_move_is_finished_or_the_tenant_goes_and_a_deletion_finds_both_
     harness.run(Change.DELETE, DELETE, bare(), run="delete")
     assert (harness.account.contents("pool/acme/"), harness.account.contents("t-acme/")) == ({}, {})
     assert not [thing for thing in harness.account.things if thing.endswith(" t-acme")]
-    assert {r.state for r in harness.room.tables.requests.of_tenant("acme")} == {State.CANCELLED}
-    assert harness.room.tables.queues.get("shared", "acme").revision == 0
+    assert {r.state for r in harness.scheduler.tables.requests.of_tenant("acme")} == {State.CANCELLED}
+    assert harness.scheduler.tables.queues.get("shared", "acme").revision == 0
 
 
 def test_a_move_back_releases_a_tenant_whose_move_has_failed() -> None:
@@ -773,7 +774,7 @@ def test_a_move_back_releases_a_tenant_whose_move_has_failed() -> None:
     harness.run(Change.MOVE, MOVE_ALONE, wish_to_move("shared"), run="back")
     tenant = harness.desk.known("acme")
     assert (tenant.tier, tenant.bucket, tenant.operation) == ("shared", "pool", None)
-    assert not harness.room.tables.queues.get("shared", "acme").paused
+    assert not harness.scheduler.tables.queues.get("shared", "acme").paused
 
 
 def test_a_pooled_tenant_inherits_nothing_of_an_earlier_one_of_its_id() -> None:
@@ -801,18 +802,18 @@ def test_limits_that_are_not_named_stay_and_one_can_be_taken_away() -> None:
 def test_what_a_tenant_has_spent_goes_along_with_it() -> None:
     harness = Harness()
     harness.create()
-    queue = harness.room.tables.queues.get("basic", "acme")
+    queue = harness.scheduler.tables.queues.get("basic", "acme")
     spent = replace(queue, spent_usd=Decimal("7.25"))
     harness.store.transact(refile(queue, spent, NOW))
     harness.run(Change.MOVE, MOVE_ALONE, wish_to_move("premium"))
-    assert harness.room.tables.queues.get("premium", "acme").spent_usd == Decimal("7.25")
+    assert harness.scheduler.tables.queues.get("premium", "acme").spent_usd == Decimal("7.25")
     harness.run(Change.DELETE, DELETE[:-1], bare(), run="delete")
     with patch.object(Operations, "forget_queue", side_effect=ConnectionError), pytest.raises(ConnectionError):
         harness.run(Change.DELETE, ("forget",), bare(), run="delete")
     harness.run(Change.DELETE, ("forget",), bare(), run="delete")
     gone = harness.records.page()[0][0]
     assert gone.state is TenantState.DELETED
-    assert harness.room.tables.queues.get("premium", "acme").revision == 0
+    assert harness.scheduler.tables.queues.get("premium", "acme").revision == 0
 
 
 def test_grants_on_a_key_that_is_no_longer_the_tenants_are_taken_back() -> None:
@@ -881,7 +882,7 @@ def test_objects_that_were_not_copied_as_they_are_stop_a_move_before_anything_is
 def test_uploads_that_are_each_trained_on_wait_through_no_move() -> None:
     harness = Harness()
     harness.create(tier_name="shared")
-    harness.room.enlister.enlist(submission(1, tier="shared", alone=True), harness.policy, NOW)
+    harness.scheduler.enlister.enlist(submission(1, tier="shared", alone=True), harness.policy, NOW)
     with pytest.raises(Refused, match="let them run, or stop them"):
         harness.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
 
@@ -892,7 +893,7 @@ def test_a_tenant_whose_uploads_are_each_trained_on_moves_once_all_of_them_are_k
     tenant = harness.desk.known("acme")
     each = replace(tenant.settings, every_upload=True)
     harness.desk.records.put(replace(tenant, settings=each))
-    note_young(harness.room.tables.store, "acme", NOW)
+    note_young(harness.scheduler.tables.store, "acme", NOW)
     with pytest.raises(Refused, match="of which no event has told yet"):
         harness.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
     assert harness.desk.known("acme").bucket == "pool"
@@ -905,7 +906,7 @@ def test_a_tier_whose_storage_changes_under_a_move_costs_no_data() -> None:
     step = Step(change=Change.MOVE, run="run", wish=wish_to_move("basic"), at=NOW)
     assert harness.moving.begin(step)["relocates"] is True
     pooled = replace(harness.policy, tiers=tuple(replace(t, storage=Storage.POOL) for t in harness.policy.tiers))
-    object.__setattr__(harness.desk, "policies", policies(harness.store, pooled))
+    object.__setattr__(harness.desk, "policies", policies_in_force(harness.store, pooled))
     for name in ("storage", "copy", "copy_last", "verify", "switch", "resubmit"):
         getattr(harness.moving, name)(step)
     for name in ("catch_up", "remove_old"):
@@ -918,9 +919,9 @@ def test_nothing_of_a_tenant_is_admitted_between_the_switch_and_the_end_of_its_m
     harness = Harness()
     harness.create(tier_name="shared")
     harness.run(Change.MOVE, (*MOVE_UNTIL, "switch"), wish_to_move("basic"))
-    assert harness.room.tables.queues.get("basic", "acme").paused
+    assert harness.scheduler.tables.queues.get("basic", "acme").paused
     harness.run(Change.MOVE, MOVE_FROM[1:], wish_to_move("basic"))
-    assert not harness.room.tables.queues.get("basic", "acme").paused
+    assert not harness.scheduler.tables.queues.get("basic", "acme").paused
 
 
 def test_a_tenant_with_a_bucket_keeps_it_on_a_tier_of_the_pool() -> None:

@@ -10,33 +10,15 @@ import pytest
 
 from testing import memory_ports as memory
 from testing.memory_store import MemoryStore
-from tests.build import (
-    ACCOUNT,
-    DEFAULTS,
-    NOW,
-    PRICES,
-    after,
-    choice,
-    content,
-    hard,
-    policies,
-    policy,
-    scheduler,
-    step,
-    submission,
-    tenant,
-    tier,
-)
+from testing.service import ACCOUNT, DEFAULTS, Service, policies_in_force
+from tests.build import NOW, after, choice, content, hard, policy, step, submission, tenant, tier
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling import reconcile
-from trainyard.application.scheduling.dispatch import Dispatch, PassRecord
-from trainyard.application.scheduling.enlist import Enlist
+from trainyard.application.scheduling.dispatch import PassRecord
 from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
-from trainyard.application.scheduling.intake import Arrival, Intake, Judgement, Verdict
-from trainyard.application.scheduling.reconcile import Reconcile
-from trainyard.application.scheduling.record import Record, Recorded, StatusEvent, StatusResult
+from trainyard.application.scheduling.intake import Arrival, Judgement, Verdict
+from trainyard.application.scheduling.record import Recorded, StatusEvent, StatusResult
 from trainyard.application.scheduling.starts import Started
-from trainyard.application.scheduling.stop import Stop
 from trainyard.contracts.decisions import decode_pass, encode_pass
 from trainyard.domain.admission import decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
@@ -62,7 +44,7 @@ from trainyard.persistence.store import Write
 
 
 @dataclass
-class World:
+class Harness:
     """The whole service over one store in memory."""
 
     limits: Policy = field(default_factory=policy)
@@ -70,54 +52,36 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore()
-        self.room = scheduler(self.store)
         self.queues, self.bell = memory.MemoryTierQueues(), memory.MemoryBell()
         self.roles = memory.MemoryRoles()
         self.data_sets, self.executions = memory.MemoryDataSets(), memory.MemoryExecutions()
         self.receipts, self.announcements = memory.MemoryReceipts(), memory.MemoryAnnouncements()
         self.reports, self.results = memory.MemoryReports(), memory.MemoryResults()
-        shared: dict[str, Any] = {
-            "tenants": memory.MemoryTenants(*self.tenants, store=self.store),
-            "receipts": self.receipts,
-            "announcements": self.announcements,
-        }
-        in_force = policies(self.store, self.limits)
-        self.refused_uploads = memory.MemoryRefusedUploads()
-        self.retrainings = memory.MemoryRetrainings()
+        self.refused_uploads, self.retrainings = memory.MemoryRefusedUploads(), memory.MemoryRetrainings()
         self.retrainings.arrive = lambda asked: self.intake.receive([asked], NOW)
-        self.intake = Intake(
-            account_id=ACCOUNT,
-            retrainings=self.retrainings,
-            policies=in_force,
-            data_sets=self.data_sets,
-            tier_queues=self.queues,
-            scheduler=self.room,
-            arrival_limits=ArrivalLimits(self.store, lambda _: None),
-            refused_uploads=self.refused_uploads,
-            **shared,
-        )
-        self.enlist = Enlist(policies=in_force, scheduler=self.room, bell=self.bell, roles=self.roles, **shared)
-        self.dispatch = Dispatch(
-            policies=in_force,
-            scheduler=self.room,
+        service = Service(
+            store=self.store,
+            policies=policies_in_force(self.store, self.limits),
+            tenants=memory.MemoryTenants(*self.tenants, store=self.store),
+            receipts=self.receipts,
+            announcements=self.announcements,
             bell=self.bell,
+            roles=self.roles,
             data_sets=self.data_sets,
             executions=self.executions,
-            defaults=DEFAULTS,
-            **shared,
-        )
-        self.record = Record(
-            policies=in_force,
-            scheduler=self.room,
             reports=self.reports,
             results=self.results,
-            prices=PRICES,
-            **shared,
+            tier_queues=self.queues,
+            retrainings=self.retrainings,
+            refused_uploads=self.refused_uploads,
         )
-        self.reconcile = Reconcile(
-            policies=in_force, scheduler=self.room, executions=self.executions, record=self.record
-        )
-        self.stop = Stop(scheduler=self.room, executions=self.executions, **shared)
+        self.scheduler = service.scheduler
+        self.intake, self.enlist, self.dispatch = service.intake, service.enlist, service.dispatch
+        self.record, self.reconcile, self.stop = service.record, service.reconcile, service.stop
+
+    def start_from(self, data_sets: Any) -> None:
+        """Let starts read the tenants' data from another port."""
+        self.dispatch = replace(self.dispatch, starts=replace(self.dispatch.starts, data_sets=data_sets))
 
     def upload(self, **changes: Any) -> list[Verdict]:
         arrival = UploadArrived(account_id=ACCOUNT, content=content(**changes))
@@ -137,7 +101,7 @@ class World:
         return submission(number).request_id
 
     def request(self, request_id: str) -> Request:
-        found = self.room.tables.requests.get(request_id)
+        found = self.scheduler.tables.requests.get(request_id)
         assert found is not None
         return found
 
@@ -155,61 +119,61 @@ class World:
 
 
 def test_an_upload_goes_to_the_queue_of_its_tenants_tier() -> None:
-    world = World()
-    assert world.upload() == [Verdict.SUBMITTED]
-    (sent,) = world.queues.sent
+    harness = Harness()
+    assert harness.upload() == [Verdict.SUBMITTED]
+    (sent,) = harness.queues.sent
     assert (sent.tenant_id, sent.tier, sent.data_set, sent.cause) == ("acme", "basic", "churn", Cause.UPLOAD)
 
 
 def test_the_same_event_five_times_names_the_same_request() -> None:
-    world = World()
+    harness = Harness()
     for _ in range(5):
-        world.upload()
-    assert len({sent.request_id for sent in world.queues.sent}) == 1
+        harness.upload()
+    assert len({sent.request_id for sent in harness.queues.sent}) == 1
 
 
 def test_a_refused_upload_is_recorded_announced_once_and_receipted() -> None:
-    world = World()
-    assert world.upload(size_bytes=0) == world.upload(size_bytes=0) == [Verdict.REJECTED]
-    (kept,) = world.requests()
+    harness = Harness()
+    assert harness.upload(size_bytes=0) == harness.upload(size_bytes=0) == [Verdict.REJECTED]
+    (kept,) = harness.requests()
     assert (kept.state, kept.data_set) == (State.REJECTED, "churn")
-    assert "empty" in str(world.receipts.written[kept.request_id]["message"])
+    assert "empty" in str(harness.receipts.written[kept.request_id]["message"])
     assert "removed after 7 days" in str(kept.reason)
-    assert len(world.announcements.announced) == 1
-    assert world.queues.sent == []
-    assert {(one.key, one.version_id) for one in world.refused_uploads.expiring} == {
+    assert len(harness.announcements.announced) == 1
+    assert harness.queues.sent == []
+    assert {(one.key, one.version_id) for one in harness.refused_uploads.expiring} == {
         ("incoming/churn/data.csv", "v1")
     }
 
 
 def test_a_refused_upload_of_a_data_set_that_is_trained_on_as_a_whole_does_not_expire() -> None:
-    world = World(
+    harness = Harness(
         tenants=(tenant(settings=TrainingSettings(algorithm="linear", target="y", train_on=TrainOn.WHOLE_PREFIX)),)
     )
-    assert world.upload(size_bytes=10**12) == [Verdict.REJECTED]
-    (kept,) = world.requests()
-    assert world.refused_uploads.expiring == []
+    assert harness.upload(size_bytes=10**12) == [Verdict.REJECTED]
+    (kept,) = harness.requests()
+    assert harness.refused_uploads.expiring == []
     assert "removed" not in str(kept.reason)
 
 
 def test_data_for_which_a_retraining_is_refused_does_not_expire() -> None:
-    world = World()
-    world.data_sets.objects["acme", "churn"] = [content(size_bytes=10**12)]
-    (judgement,) = world.receive(
+    harness = Harness()
+    harness.data_sets.objects["acme", "churn"] = [content(size_bytes=10**12)]
+    (judgement,) = harness.receive(
         RetrainingAsked(account_id=ACCOUNT, event_id="e", tenant_id="acme", data_set="churn")
     )
     assert (judgement.verdict, judgement.kind) == (Verdict.REJECTED, "too large")
-    assert world.refused_uploads.expiring == []
+    assert harness.refused_uploads.expiring == []
 
 
 def test_uploads_above_a_tenants_limit_wait_and_cost_nobody_else_anything() -> None:
     limits = policy(uploads_per_hour=2, tenants={"big": TenantPolicy(uploads_per_hour=3)})
-    world = World(limits=limits, tenants=(tenant("acme"), tenant("calm"), tenant("big")))
+    harness = Harness(limits=limits, tenants=(tenant("acme"), tenant("calm"), tenant("big")))
 
     def judged(name: str, number: int, now: datetime = NOW, *, key: str = "") -> Verdict:
         key = key or f"incoming/set-{number}/d.csv"
         arrival = UploadArrived(account_id=ACCOUNT, content=content(key, bucket=f"trainyard-t-{name}"))
-        (result,) = world.intake.receive([arrival], now)
+        (result,) = harness.intake.receive([arrival], now)
         assert not isinstance(result, Exception)
         return result[0].verdict
 
@@ -217,20 +181,21 @@ def test_uploads_above_a_tenants_limit_wait_and_cost_nobody_else_anything() -> N
     assert [judged("calm", n) for n in range(2)] == [Verdict.SUBMITTED] * 2
     assert [judged("big", n) for n in range(4)] == [Verdict.SUBMITTED] * 3 + [Verdict.DEFERRED]
     assert judged("acme", 0, key="models/x") is Verdict.IGNORED
-    assert len(world.receipts.written) == len(world.announcements.announced) == 0, "nothing is written for each"
+    assert harness.receipts.written == {}, "nothing is written for each"
+    assert harness.announcements.announced == []
     assert judged("acme", 5, after(3600)) is Verdict.SUBMITTED
-    (young,) = world.store.query("scheduler", "young", limit=10).items[:1]
+    (young,) = harness.store.query("scheduler", "young", limit=10).items[:1]
     assert young["sk"] == "acme"
 
 
 def test_a_limit_is_counted_once_a_batch_and_where_it_cannot_be_the_uploads_come_again() -> None:
-    world = World(limits=policy(uploads_per_hour=5))
+    harness = Harness(limits=policy(uploads_per_hour=5))
     batch = [UploadArrived(account_id=ACCOUNT, content=content(f"incoming/s-{n}/d.csv")) for n in range(3)]
-    first, second = world.intake.receive(batch, NOW), world.intake.receive(batch, NOW)
+    first, second = harness.intake.receive(batch, NOW), harness.intake.receive(batch, NOW)
     assert [r[0].verdict for r in first if isinstance(r, list)] == [Verdict.SUBMITTED] * 3
     assert [r[0].verdict for r in second if isinstance(r, list)] == [Verdict.DEFERRED] * 3
     limits = ArrivalLimits(_Throttling(), lambda _: None)
-    failed = replace(world.intake, arrival_limits=limits).receive(batch, NOW)
+    failed = replace(harness.intake, arrival_limits=limits).receive(batch, NOW)
     assert [type(result) for result in failed] == [Throttled] * 3, "to be delivered again"
 
 
@@ -248,28 +213,28 @@ def test_while_others_count_a_tenants_uploads_they_are_admitted() -> None:
 
 
 def test_an_upload_of_a_suspended_tenant_is_refused() -> None:
-    world = World(tenants=(tenant(state=TenantState.SUSPENDED),))
-    assert world.upload() == [Verdict.REJECTED]
-    assert world.refused_uploads.expiring == [], "the tenant may be resumed"
+    harness = Harness(tenants=(tenant(state=TenantState.SUSPENDED),))
+    assert harness.upload() == [Verdict.REJECTED]
+    assert harness.refused_uploads.expiring == [], "the tenant may be resumed"
 
 
 @pytest.mark.parametrize("key", ["receipts/churn/x.json", "models/churn/x/model.tar.gz", "stray.csv", "reports/x"])
 def test_an_object_outside_incoming_starts_nothing_and_leaves_nothing(key: str) -> None:
-    world = World()
-    assert world.upload(key=key) == [Verdict.IGNORED]
-    assert (world.queues.sent, world.requests(), world.receipts.written) == ([], [], {})
+    harness = Harness()
+    assert harness.upload(key=key) == [Verdict.IGNORED]
+    assert (harness.queues.sent, harness.requests(), harness.receipts.written) == ([], [], {})
 
 
 def test_a_bucket_of_no_tenant_and_an_event_of_another_account_make_no_sense() -> None:
-    world = World()
+    harness = Harness()
     with pytest.raises(Malformed, match="belongs to no tenant"):
-        world.upload(bucket="somebody-elses")
+        harness.upload(bucket="somebody-elses")
     with pytest.raises(Malformed, match="account 999999999999"):
-        world.receive(UploadArrived(account_id="999999999999", content=content()))
+        harness.receive(UploadArrived(account_id="999999999999", content=content()))
 
 
 def test_each_arrival_of_a_batch_stands_alone_and_one_that_came_twice_is_sent_once() -> None:
-    world = World()
+    harness = Harness()
     good, unmanaged, odd = (
         UploadArrived(account_id=account, content=content(**changes))
         for account, changes in (
@@ -279,48 +244,48 @@ def test_each_arrival_of_a_batch_stands_alone_and_one_that_came_twice_is_sent_on
         )
     )
     again = UploadArrived(account_id=ACCOUNT, content=content())
-    results = world.intake.receive([good, unmanaged, retraining(tenant_id="nobody"), odd, again], NOW)
+    results = harness.intake.receive([good, unmanaged, retraining(tenant_id="nobody"), odd, again], NOW)
     told = [type(one).__name__ if isinstance(one, Exception) else [j.verdict for j in one] for one in results]
     assert told == [[Verdict.SUBMITTED], "Malformed", "Malformed", [Verdict.IGNORED], [Verdict.SUBMITTED]]
-    assert len(world.queues.sent) == 1
+    assert len(harness.queues.sent) == 1
 
 
 def test_an_upload_whose_tenant_cannot_be_read_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World()
-    whose: Callable[[Any], Any] = world.intake.tenants.owners_of
+    harness = Harness()
+    whose: Callable[[Any], Any] = harness.intake.tenants.owners_of
 
     def owners_of(objects: Any) -> Any:
         if any("unreadable" in key for _, key in objects):
             raise ValueError("a state that this code does not know")
         return whose(objects)
 
-    monkeypatch.setattr(world.intake.tenants, "owners_of", owners_of)
+    monkeypatch.setattr(harness.intake.tenants, "owners_of", owners_of)
     keys = ("incoming/churn/data.csv", "incoming/unreadable/data.csv")
     arrivals = [UploadArrived(account_id=ACCOUNT, content=content(key)) for key in keys]
-    good, bad = world.intake.receive(arrivals, NOW)
+    good, bad = harness.intake.receive(arrivals, NOW)
     assert isinstance(bad, ValueError)
     assert not isinstance(good, Exception)
     assert [judgement.verdict for judgement in good] == [Verdict.SUBMITTED]
 
 
 def test_uploads_are_sent_before_a_retraining_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World()
+    harness = Harness()
     sent: list[int] = []
 
     def names(_: Tenant) -> list[str]:
-        sent.append(len(world.queues.sent))
+        sent.append(len(harness.queues.sent))
         return []
 
-    monkeypatch.setattr(world.data_sets, "names", names)
-    world.intake.receive([retraining(), UploadArrived(account_id=ACCOUNT, content=content())], NOW)
+    monkeypatch.setattr(harness.data_sets, "names", names)
+    harness.intake.receive([retraining(), UploadArrived(account_id=ACCOUNT, content=content())], NOW)
     assert sent == [1]
 
 
 def test_what_a_full_tier_queue_did_not_take_is_delivered_again() -> None:
-    world = World()
-    world.upload()
-    world.queues.full = {world.queues.sent[0].request_id}
-    assert world.upload() == [Verdict.UNSENT]
+    harness = Harness()
+    harness.upload()
+    harness.queues.full = {harness.queues.sent[0].request_id}
+    assert harness.upload() == [Verdict.UNSENT]
 
 
 def retraining(**changes: Any) -> RetrainingAsked:
@@ -329,33 +294,33 @@ def retraining(**changes: Any) -> RetrainingAsked:
 
 
 def test_retraining_takes_the_newest_data_of_every_data_set() -> None:
-    world = World()
-    world.data_sets.objects = {
+    harness = Harness()
+    harness.data_sets.objects = {
         ("acme", "churn"): [content(), content("incoming/churn/newer.csv")],
         ("acme", "sales"): [content("incoming/sales/a.csv")],
     }
-    world.receive(retraining())
-    assert [(s.data_set, s.content.key, s.cause) for s in world.queues.sent] == [
+    harness.receive(retraining())
+    assert [(s.data_set, s.content.key, s.cause) for s in harness.queues.sent] == [
         ("churn", "incoming/churn/newer.csv", Cause.RETRAINING),
         ("sales", "incoming/sales/a.csv", Cause.RETRAINING),
     ]
 
 
 def test_retraining_asked_for_twice_by_two_events_is_two_requests_and_redelivered_is_one() -> None:
-    world = World()
-    world.data_sets.objects = {("acme", "churn"): [content()]}
+    harness = Harness()
+    harness.data_sets.objects = {("acme", "churn"): [content()]}
     for event_id in ("e1", "e1", "e2"):
-        world.receive(retraining(event_id=event_id))
-    assert len({sent.request_id for sent in world.queues.sent}) == 2
+        harness.receive(retraining(event_id=event_id))
+    assert len({sent.request_id for sent in harness.queues.sent}) == 2
 
 
 def test_retraining_without_data_is_refused_and_of_nobody_makes_no_sense() -> None:
-    world = World()
-    (judgement,) = world.receive(retraining(data_set="churn"))
+    harness = Harness()
+    (judgement,) = harness.receive(retraining(data_set="churn"))
     assert (judgement.verdict, judgement.kind) == (Verdict.REJECTED, "no data")
     assert "no data" in str(judgement.reason)
     with pytest.raises(Malformed, match="no tenant 'nobody'"):
-        world.receive(retraining(tenant_id="nobody"))
+        harness.receive(retraining(tenant_id="nobody"))
 
 
 # --- enlist -------------------------------------------------------------------------------------------------
@@ -363,10 +328,10 @@ def test_retraining_without_data_is_refused_and_of_nobody_makes_no_sense() -> No
 
 def test_a_batch_rings_the_bell_once_now_and_once_when_the_last_quiet_period_ends() -> None:
     quiet = policy(quiet_period=policy().delay_max / 10)
-    world = World(limits=quiet)
-    world.enlist.enlist_batch([submission(number) for number in (1, 2, 3)], after(3))
-    assert world.bell.rings == [after(33)]
-    due_now = World()
+    harness = Harness(limits=quiet)
+    harness.enlist.enlist_batch([submission(number) for number in (1, 2, 3)], after(3))
+    assert harness.bell.rings == [after(33)]
+    due_now = Harness()
     due_now.enlist.enlist_batch([submission(n) for n in (1, 2)], NOW)
     assert due_now.bell.rings == []
     ring = bell_ring_from(due_now.store.items[BELL])  # in the transaction that enlisted them
@@ -375,36 +340,36 @@ def test_a_batch_rings_the_bell_once_now_and_once_when_the_last_quiet_period_end
 
 
 def test_a_duplicate_rings_and_tells_again_what_may_have_been_cut_off() -> None:
-    world = World()
-    world.enlist.enlist(submission(), NOW)
-    world.receipts.written.clear()
-    world.receipts._progress.clear()
-    again = world.enlist.enlist(submission(), NOW)
-    assert (again.kind, world.bell.rings) == (Enlistment.DUPLICATE, [None])
-    assert list(world.receipts.written) == [submission().request_id]
-    assert [request.state for request in world.announcements.announced] == [State.QUEUED] * 2
+    harness = Harness()
+    harness.enlist.enlist(submission(), NOW)
+    harness.receipts.written.clear()
+    harness.receipts._progress.clear()
+    again = harness.enlist.enlist(submission(), NOW)
+    assert (again.kind, harness.bell.rings) == (Enlistment.DUPLICATE, [None])
+    assert list(harness.receipts.written) == [submission().request_id]
+    assert [request.state for request in harness.announcements.announced] == [State.QUEUED] * 2
 
 
 # --- dispatch -----------------------------------------------------------------------------------------------
 
 
 def test_a_pass_fills_the_free_slots_and_leaves_the_rest_waiting() -> None:
-    world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
+    harness = Harness(limits=policy(tier(quota=2, running_max_per_tenant=2)))
     for number in range(1, 5):
-        world.enlist.enlist(submission(number), after(number))
-    report = world.dispatch.run_pass(after(10))
+        harness.enlist.enlist(submission(number), after(number))
+    report = harness.dispatch.run_pass(after(10))
     assert [start.result for start in report.starts] == [Started.RUNNING] * 2
-    assert world.room.tables.ledger.read().used == 2
-    assert len(world.executions.by_token) == 2
+    assert harness.scheduler.tables.ledger.read().used == 2
+    assert len(harness.executions.by_token) == 2
     assert [wait.reason for wait in report.plan.waits] == [Reason.TENANT_CAP]
-    assert world.dispatch.run_pass(after(11)).plan.waits == ()  # a full tier is not even read
+    assert harness.dispatch.run_pass(after(11)).plan.waits == ()  # a full tier is not even read
 
 
 def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_policy() -> None:
     owner = tenant()
-    world = World(tenants=(owner, tenant("other")))
-    world.run_one()
-    ((name, parameters),) = world.executions.by_token.values()
+    harness = Harness(tenants=(owner, tenant("other")))
+    harness.run_one()
+    ((name, parameters),) = harness.executions.by_token.values()
     root = f"s3://{owner.bucket}/"
     request_id = submission().request_id
     assert name == f"{request_id}-1"
@@ -442,25 +407,25 @@ def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_poli
 
 
 def test_a_start_refused_for_quota_goes_back_to_the_queue_and_frees_its_slot() -> None:
-    world = World()
-    world.executions.faults = [(StartDelayed("ResourceLimitExceeded: 20 executions"), False)]
-    request_id = world.run_one()
-    kept = world.request(request_id)
-    assert (kept.state, kept.due_at, world.room.tables.ledger.read().used) == (State.QUEUED, after(60), 0)
+    harness = Harness()
+    harness.executions.faults = [(StartDelayed("ResourceLimitExceeded: 20 executions"), False)]
+    request_id = harness.run_one()
+    kept = harness.request(request_id)
+    assert (kept.state, kept.due_at, harness.scheduler.tables.ledger.read().used) == (State.QUEUED, after(60), 0)
     assert "ResourceLimitExceeded" in str(kept.reason)
-    world.dispatch.run_pass(after(59))
-    assert world.executions.by_token == {}
-    world.dispatch.run_pass(after(60))
-    assert [name for name, _ in world.executions.by_token.values()] == [f"{request_id}-2"]
+    harness.dispatch.run_pass(after(59))
+    assert harness.executions.by_token == {}
+    harness.dispatch.run_pass(after(60))
+    assert [name for name, _ in harness.executions.by_token.values()] == [f"{request_id}-2"]
 
 
 def test_a_start_refused_for_good_fails_the_request_with_sagemakers_words() -> None:
-    world = World()
-    world.executions.faults = [(StartInvalid("ValidationException: no parameter X"), False)]
-    kept = world.request(world.run_one())
+    harness = Harness()
+    harness.executions.faults = [(StartInvalid("ValidationException: no parameter X"), False)]
+    kept = harness.request(harness.run_one())
     assert (kept.state, kept.reason) == (State.FAILED, "ValidationException: no parameter X")
-    assert world.room.tables.ledger.read().used == 0
-    assert world.receipts.written[kept.request_id]["state"] == "FAILED"
+    assert harness.scheduler.tables.ledger.read().used == 0
+    assert harness.receipts.written[kept.request_id]["state"] == "FAILED"
 
 
 @pytest.mark.parametrize(
@@ -469,55 +434,55 @@ def test_a_start_refused_for_good_fails_the_request_with_sagemakers_words() -> N
 def test_after_a_throttled_or_unanswered_start_the_slot_stays_taken_and_it_is_settled_later(
     fault: Exception, took_effect: bool
 ) -> None:
-    world = World()
-    world.executions.faults = [(fault, took_effect)]
-    kept = world.request(world.run_one())
-    assert (kept.state, world.room.tables.ledger.read().used) == (State.ADMITTED, 1)
-    world.dispatch.run_pass(after(119))
-    assert world.executions.calls == 1  # not yet overdue
-    world.executions.faults = [] if not took_effect else [(StartInvalid("other parameters"), False)]
-    world.dispatch.run_pass(after(121))
-    assert len(world.executions.by_token) == 1
-    assert world.request(kept.request_id).state is State.RUNNING
+    harness = Harness()
+    harness.executions.faults = [(fault, took_effect)]
+    kept = harness.request(harness.run_one())
+    assert (kept.state, harness.scheduler.tables.ledger.read().used) == (State.ADMITTED, 1)
+    harness.dispatch.run_pass(after(119))
+    assert harness.executions.calls == 1  # not yet overdue
+    harness.executions.faults = [] if not took_effect else [(StartInvalid("other parameters"), False)]
+    harness.dispatch.run_pass(after(121))
+    assert len(harness.executions.by_token) == 1
+    assert harness.request(kept.request_id).state is State.RUNNING
 
 
 @pytest.mark.parametrize("lists_late", [False, True])
 def test_an_unanswered_start_runs_once_even_while_sagemaker_does_not_list_it_yet(lists_late: bool) -> None:
-    world = World()
-    world.executions.faults = [(OutcomeUnknown("timed out"), True)]
-    world.executions.lists_late = lists_late
-    request_id = world.run_one()
-    world.dispatch.run_pass(after(121))
-    assert [name for name, _ in world.executions.by_token.values()] == [f"{request_id}-1"]
-    assert world.executions.calls == (2 if lists_late else 1)
-    assert world.request(request_id).state is State.RUNNING
+    harness = Harness()
+    harness.executions.faults = [(OutcomeUnknown("timed out"), True)]
+    harness.executions.lists_late = lists_late
+    request_id = harness.run_one()
+    harness.dispatch.run_pass(after(121))
+    assert [name for name, _ in harness.executions.by_token.values()] == [f"{request_id}-1"]
+    assert harness.executions.calls == (2 if lists_late else 1)
+    assert harness.request(request_id).state is State.RUNNING
 
 
 def test_one_request_that_fails_in_an_unforeseen_way_holds_up_no_other() -> None:
-    world = World(limits=policy(tier(quota=3, running_max_per_tenant=3)))
+    harness = Harness(limits=policy(tier(quota=3, running_max_per_tenant=3)))
     for number in (1, 2, 3):
-        world.enlist.enlist(submission(number), after(number))
-    world.executions.faults = [(RuntimeError("no such bucket"), False)]
-    report = world.dispatch.run_pass(after(10))
+        harness.enlist.enlist(submission(number), after(number))
+    harness.executions.faults = [(RuntimeError("no such bucket"), False)]
+    report = harness.dispatch.run_pass(after(10))
     assert [start.result for start in report.starts] == [Started.UNKNOWN, Started.RUNNING, Started.RUNNING]
     assert "no such bucket" in str(report.starts[0].detail)
-    world.dispatch.run_pass(after(200))
-    assert world.request(submission(1).request_id).state is State.RUNNING
+    harness.dispatch.run_pass(after(200))
+    assert harness.request(submission(1).request_id).state is State.RUNNING
 
 
 def test_a_data_set_larger_than_its_tier_takes_fails_before_it_costs_anything() -> None:
     whole = replace(tenant().settings, train_on=TrainOn.WHOLE_PREFIX)
-    world = World(tenants=(tenant(settings=whole),))
-    world.data_sets.objects = {("acme", "set-1"): [content(size_bytes=60 * 1024 * 1024)] * 2}
-    kept = world.request(world.run_one())
-    assert (kept.state, world.executions.calls) == (State.FAILED, 0)
+    harness = Harness(tenants=(tenant(settings=whole),))
+    harness.data_sets.objects = {("acme", "set-1"): [content(size_bytes=60 * 1024 * 1024)] * 2}
+    kept = harness.request(harness.run_one())
+    assert (kept.state, harness.executions.calls) == (State.FAILED, 0)
     assert "takes at most" in str(kept.reason)
 
 
 def test_a_data_set_whose_objects_are_gone_fails_with_a_reason() -> None:
     whole = replace(tenant().settings, train_on=TrainOn.WHOLE_PREFIX)
-    world = World(tenants=(tenant(settings=whole),))
-    kept = world.request(world.run_one())
+    harness = Harness(tenants=(tenant(settings=whole),))
+    kept = harness.request(harness.run_one())
     assert (kept.state, kept.reason) == (State.FAILED, "there is no data left below incoming/set-1/")
 
 
@@ -525,52 +490,52 @@ def test_a_data_set_whose_objects_are_gone_fails_with_a_reason() -> None:
 
 
 def test_the_end_of_an_execution_releases_its_slot_rings_the_bell_and_books_the_cost() -> None:
-    world = World()
-    world.reports.report = ExecutionReport(steps=(step(),))
-    world.results.outcome = Outcome(quality=0.9, trained_sha256="s")
-    request_id = world.run_one()
-    assert world.record.step_reached(request_id=request_id, attempt=1, model_package_arn="package/1")
-    assert world.end(request_id) is Recorded.FINISHED
-    kept = world.request(request_id)
+    harness = Harness()
+    harness.reports.report = ExecutionReport(steps=(step(),))
+    harness.results.outcome = Outcome(quality=0.9, trained_sha256="s")
+    request_id = harness.run_one()
+    assert harness.record.step_reached(request_id=request_id, attempt=1, model_package_arn="package/1")
+    assert harness.end(request_id) is Recorded.FINISHED
+    kept = harness.request(request_id)
     # An hour at 0.115 USD, and 30 GB at 0.14 USD per 730 hours.
     assert kept.outcome == Outcome(
         quality=0.9, trained_sha256="s", model_package_arn="package/1", cost_usd="0.120753"
     )
-    assert (kept.state, world.room.tables.ledger.read().used) == (State.SUCCEEDED, 0)
-    assert world.store.items[LEDGER]["by"] == BY_END  # which the stream tells the dispatcher
-    assert world.receipts.written[request_id]["state"] == "SUCCEEDED"
+    assert (kept.state, harness.scheduler.tables.ledger.read().used) == (State.SUCCEEDED, 0)
+    assert harness.store.items[LEDGER]["by"] == BY_END  # which the stream tells the dispatcher
+    assert harness.receipts.written[request_id]["state"] == "SUCCEEDED"
 
 
 def test_a_terminal_event_twice_changes_nothing_the_second_time() -> None:
-    world = World()
-    request_id = world.run_one()
-    assert [world.end(request_id), world.end(request_id, "Failed")] == [Recorded.FINISHED, Recorded.STALE]
-    assert (world.request(request_id).state, world.room.tables.ledger.read().used) == (State.SUCCEEDED, 0)
+    harness = Harness()
+    request_id = harness.run_one()
+    assert [harness.end(request_id), harness.end(request_id, "Failed")] == [Recorded.FINISHED, Recorded.STALE]
+    assert (harness.request(request_id).state, harness.scheduler.tables.ledger.read().used) == (State.SUCCEEDED, 0)
 
 
 def test_a_terminal_event_may_arrive_before_the_start_was_recorded() -> None:
-    world = World()
-    world.executions.faults = [(OutcomeUnknown("timed out"), True)]
-    request_id = world.run_one()
-    assert world.end(request_id) is Recorded.FINISHED
-    assert (world.request(request_id).state, world.room.tables.ledger.read().used) == (State.SUCCEEDED, 0)
+    harness = Harness()
+    harness.executions.faults = [(OutcomeUnknown("timed out"), True)]
+    request_id = harness.run_one()
+    assert harness.end(request_id) is Recorded.FINISHED
+    assert (harness.request(request_id).state, harness.scheduler.tables.ledger.read().used) == (State.SUCCEEDED, 0)
 
 
 def test_a_failure_keeps_the_step_and_its_own_last_line() -> None:
-    world = World()
-    world.reports.report = ExecutionReport(failed_step="Preprocess", failure="no column 'y'")
-    request_id = world.run_one()
-    world.end(request_id, "Failed")
-    kept = world.request(request_id)
+    harness = Harness()
+    harness.reports.report = ExecutionReport(failed_step="Preprocess", failure="no column 'y'")
+    request_id = harness.run_one()
+    harness.end(request_id, "Failed")
+    kept = harness.request(request_id)
     assert (kept.state, kept.reason) == (State.FAILED, "Preprocess: no column 'y'")
 
 
 def test_a_run_whose_last_step_could_not_tell_of_it_has_succeeded() -> None:
-    world = World()
-    world.reports.report = ExecutionReport(failed_step="Record", failure="killed", model_package_arn="arn:model")
-    request_id = world.run_one()
-    world.end(request_id, "Failed")
-    kept = world.request(request_id)
+    harness = Harness()
+    harness.reports.report = ExecutionReport(failed_step="Record", failure="killed", model_package_arn="arn:model")
+    request_id = harness.run_one()
+    harness.end(request_id, "Failed")
+    kept = harness.request(request_id)
     assert (kept.state, kept.reason) == (State.SUCCEEDED, None)
     assert kept.outcome is not None
     assert (kept.outcome.model_package_arn, kept.outcome.failed_step) == ("arn:model", None)
@@ -588,11 +553,11 @@ def test_a_run_whose_last_step_could_not_tell_of_it_has_succeeded() -> None:
 def test_a_failed_run_has_succeeded_only_if_its_model_is_registered(
     failed_step: str | None, arn: str | None, state: State
 ) -> None:
-    world = World()
-    world.reports.report = ExecutionReport(failed_step=failed_step, model_package_arn=arn)
-    request_id = world.run_one()
-    world.end(request_id, "Failed")
-    assert world.request(request_id).state is state
+    harness = Harness()
+    harness.reports.report = ExecutionReport(failed_step=failed_step, model_package_arn=arn)
+    request_id = harness.run_one()
+    harness.end(request_id, "Failed")
+    assert harness.request(request_id).state is state
 
 
 @pytest.mark.parametrize(
@@ -600,302 +565,306 @@ def test_a_failed_run_has_succeeded_only_if_its_model_is_registered(
     [("CompletedWithFailures", State.FAILED), ("Stopped", State.STOPPED), ("Succeeded", State.SUCCEEDED)],
 )
 def test_each_terminal_status_ends_the_request(status: str, state: State) -> None:
-    world = World()
-    request_id = world.run_one()
-    assert world.end(request_id, status) is Recorded.FINISHED
-    assert world.request(request_id).state is state
+    harness = Harness()
+    request_id = harness.run_one()
+    assert harness.end(request_id, status) is Recorded.FINISHED
+    assert harness.request(request_id).state is state
 
 
 def test_an_unknown_status_frees_nothing() -> None:
-    world = World()
-    request_id = world.run_one()
-    assert world.end(request_id, "Hibernating") is Recorded.UNKNOWN_STATUS
-    assert world.room.tables.ledger.read().used == 1
+    harness = Harness()
+    request_id = harness.run_one()
+    assert harness.end(request_id, "Hibernating") is Recorded.UNKNOWN_STATUS
+    assert harness.scheduler.tables.ledger.read().used == 1
 
 
 def test_events_of_other_executions_and_attempts_change_nothing() -> None:
-    world = World()
-    request_id = world.run_one()
-    assert world.end("f" * 32) is Recorded.NOT_OURS
-    assert world.end(request_id, attempt=2) is Recorded.STALE
-    (settled,) = world.record.settle(
+    harness = Harness()
+    request_id = harness.run_one()
+    assert harness.end("f" * 32) is Recorded.NOT_OURS
+    assert harness.end(request_id, attempt=2) is Recorded.STALE
+    (settled,) = harness.record.settle(
         [StatusEvent(display_name="started-by-hand", status="Succeeded", execution_arn="arn")], NOW
     )
     assert isinstance(settled, StatusResult)
     assert settled.recorded is Recorded.NOT_OURS
-    assert not world.record.step_reached(request_id="f" * 32, attempt=1, model_package_arn="p")
-    assert world.room.tables.ledger.read().used == 1
+    assert not harness.record.step_reached(request_id="f" * 32, attempt=1, model_package_arn="p")
+    assert harness.scheduler.tables.ledger.read().used == 1
 
 
 def test_a_freed_slot_is_used_by_the_next_pass() -> None:
-    world = World(limits=policy(tier(quota=1)))
-    first = world.run_one(1)
-    world.enlist.enlist(submission(2), NOW)
-    world.dispatch.run_pass(NOW)
-    assert len(world.executions.by_token) == 1
-    world.end(first)
-    world.dispatch.run_pass(after(61))
-    assert len(world.executions.by_token) == 2
+    harness = Harness(limits=policy(tier(quota=1)))
+    first = harness.run_one(1)
+    harness.enlist.enlist(submission(2), NOW)
+    harness.dispatch.run_pass(NOW)
+    assert len(harness.executions.by_token) == 1
+    harness.end(first)
+    harness.dispatch.run_pass(after(61))
+    assert len(harness.executions.by_token) == 2
 
 
 # --- stop ---------------------------------------------------------------------------------------------------
 
 
 def test_a_waiting_request_is_taken_back_and_its_tenant_told() -> None:
-    world = World()
-    world.enlist.enlist(submission(), NOW)
-    assert world.stop.stop(submission().request_id, after(1)).state is State.CANCELLED
-    assert world.receipts.written[submission().request_id]["state"] == "CANCELLED"
-    assert world.announcements.announced[-1].state is State.CANCELLED
+    harness = Harness()
+    harness.enlist.enlist(submission(), NOW)
+    assert harness.stop.stop(submission().request_id, after(1)).state is State.CANCELLED
+    assert harness.receipts.written[submission().request_id]["state"] == "CANCELLED"
+    assert harness.announcements.announced[-1].state is State.CANCELLED
 
 
 def test_a_running_request_is_asked_to_stop_and_one_that_ended_is_left() -> None:
-    world = World()
-    request_id = world.run_one()
-    assert world.stop.stop(request_id, after(1)).state is State.RUNNING
-    assert len(world.executions.stopped) == 1
-    world.end(request_id, "Stopped")
+    harness = Harness()
+    request_id = harness.run_one()
+    assert harness.stop.stop(request_id, after(1)).state is State.RUNNING
+    assert len(harness.executions.stopped) == 1
+    harness.end(request_id, "Stopped")
     for identity, reason in ((request_id, "STOPPED already"), ("f" * 32, "there is no request")):
         with pytest.raises(Refused, match=reason):
-            world.stop.stop(identity, after(2))
+            harness.stop.stop(identity, after(2))
 
 
 def test_a_request_that_is_just_being_started_is_stopped_once_its_execution_is_found() -> None:
-    world = World()
-    world.executions.faults = [(OutcomeUnknown("timed out"), True)]
-    request_id = world.run_one()
-    assert world.stop.stop(request_id, after(1)).state is State.ADMITTED
-    assert world.executions.stopped == []
-    world.dispatch.run_pass(after(150))
-    assert world.request(request_id).state is State.RUNNING
-    assert world.executions.stopped == [world.request(request_id).execution_arn]
-    assert world.executions.calls == 1, "it was not started once more"
-    world.end(request_id, "Stopped", seconds=160)
-    assert world.request(request_id).state is State.STOPPED
+    harness = Harness()
+    harness.executions.faults = [(OutcomeUnknown("timed out"), True)]
+    request_id = harness.run_one()
+    assert harness.stop.stop(request_id, after(1)).state is State.ADMITTED
+    assert harness.executions.stopped == []
+    harness.dispatch.run_pass(after(150))
+    assert harness.request(request_id).state is State.RUNNING
+    assert harness.executions.stopped == [harness.request(request_id).execution_arn]
+    assert harness.executions.calls == 1, "it was not started once more"
+    harness.end(request_id, "Stopped", seconds=160)
+    assert harness.request(request_id).state is State.STOPPED
 
 
 def test_a_start_that_is_recorded_after_somebody_wanted_it_stopped_is_left_to_the_sweeper() -> None:
-    world = World()
-    start = world.executions.start
+    harness = Harness()
+    start = harness.executions.start
 
     def stopped_meanwhile(**named: Any) -> str:
         arn = start(**named)
-        world.stop.stop(submission(1).request_id, NOW)
+        harness.stop.stop(submission(1).request_id, NOW)
         return arn
 
-    world.executions.start = stopped_meanwhile  # type: ignore[method-assign]
-    request_id = world.run_one()
-    assert world.request(request_id).state is State.ADMITTED
-    world.dispatch.run_pass(after(150))
-    assert world.executions.stopped == [world.request(request_id).execution_arn]
+    harness.executions.start = stopped_meanwhile  # type: ignore[method-assign]
+    request_id = harness.run_one()
+    assert harness.request(request_id).state is State.ADMITTED
+    harness.dispatch.run_pass(after(150))
+    assert harness.executions.stopped == [harness.request(request_id).execution_arn]
 
 
 def test_what_is_to_be_stopped_and_never_ran_ends_as_stopped() -> None:
-    world = World()
-    world.executions.faults = [(Throttled("slow down"), False)] * 9
-    request_id = world.run_one()
-    world.stop.stop(request_id, after(1))
-    world.dispatch.run_pass(after(1000))
-    kept = world.request(request_id)
-    assert (kept.state, kept.reason, world.room.tables.ledger.read().used) == (
+    harness = Harness()
+    harness.executions.faults = [(Throttled("slow down"), False)] * 9
+    request_id = harness.run_one()
+    harness.stop.stop(request_id, after(1))
+    harness.dispatch.run_pass(after(1000))
+    kept = harness.request(request_id)
+    assert (kept.state, kept.reason, harness.scheduler.tables.ledger.read().used) == (
         State.STOPPED,
         "it was asked to stop",
         0,
     )
-    assert world.receipts.written[request_id]["state"] == "STOPPED"
-    assert world.executions.by_token == {}
+    assert harness.receipts.written[request_id]["state"] == "STOPPED"
+    assert harness.executions.by_token == {}
 
 
 # --- retries and repair -------------------------------------------------------------------------------------
 
 
-def fails(world: World, words: str) -> None:
-    world.reports.report = ExecutionReport(steps=(step(),), failed_step="train", failure=words)
+def fails(harness: Harness, words: str) -> None:
+    harness.reports.report = ExecutionReport(steps=(step(),), failed_step="train", failure=words)
 
 
 def test_a_run_that_lacked_capacity_waits_longer_each_time_and_in_the_end_fails() -> None:
-    world = World()
-    request_id = world.run_one()
-    fails(world, "CapacityError: Unable to provision requested ML compute capacity")
-    assert world.end(request_id, "Failed", seconds=60) is Recorded.REQUEUED
-    kept = world.request(request_id)
-    assert (kept.state, kept.due_at, world.room.tables.ledger.read().used) == (State.QUEUED, after(60 + 120), 0)
-    world.dispatch.run_pass(after(200))
-    assert world.end(request_id, "Failed", attempt=2, seconds=300) is Recorded.REQUEUED
-    assert world.request(request_id).due_at == after(300 + 240)
-    world.dispatch.run_pass(after(600))
-    assert world.end(request_id, "Failed", attempt=3, seconds=700) is Recorded.FINISHED
-    assert "CapacityError" in str(world.request(request_id).reason)
+    harness = Harness()
+    request_id = harness.run_one()
+    fails(harness, "CapacityError: Unable to provision requested ML compute capacity")
+    assert harness.end(request_id, "Failed", seconds=60) is Recorded.REQUEUED
+    kept = harness.request(request_id)
+    assert (kept.state, kept.due_at, harness.scheduler.tables.ledger.read().used) == (
+        State.QUEUED,
+        after(60 + 120),
+        0,
+    )
+    harness.dispatch.run_pass(after(200))
+    assert harness.end(request_id, "Failed", attempt=2, seconds=300) is Recorded.REQUEUED
+    assert harness.request(request_id).due_at == after(300 + 240)
+    harness.dispatch.run_pass(after(600))
+    assert harness.end(request_id, "Failed", attempt=3, seconds=700) is Recorded.FINISHED
+    assert "CapacityError" in str(harness.request(request_id).reason)
 
 
 def test_a_run_that_failed_by_its_own_fault_is_not_tried_again() -> None:
-    world = World()
-    request_id = world.run_one()
-    fails(world, "AlgorithmError: the column 'y' is missing; not a CapacityError")
-    assert world.end(request_id, "Failed") is Recorded.FINISHED
+    harness = Harness()
+    request_id = harness.run_one()
+    fails(harness, "AlgorithmError: the column 'y' is missing; not a CapacityError")
+    assert harness.end(request_id, "Failed") is Recorded.FINISHED
 
 
 def test_an_end_that_no_event_told_is_found_and_one_still_running_is_left() -> None:
-    world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
+    harness = Harness(limits=policy(tier(quota=2, running_max_per_tenant=2)))
     for number in (1, 2):
-        world.run_one(number)
-    ended = str(world.request(submission(1).request_id).execution_arn)
-    world.executions.statuses[ended] = "Succeeded"
-    world.executions.unmanaged = ["somebody-elses"]
-    assert world.reconcile.run(after(60)).asked == 0, "heard of a minute ago"
-    repairs = world.reconcile.run(after(600))
+        harness.run_one(number)
+    ended = str(harness.request(submission(1).request_id).execution_arn)
+    harness.executions.statuses[ended] = "Succeeded"
+    harness.executions.unmanaged = ["somebody-elses"]
+    assert harness.reconcile.run(after(60)).asked == 0, "heard of a minute ago"
+    repairs = harness.reconcile.run(after(600))
     assert [request.request_id for request in repairs.ended] == [submission(1).request_id]
-    assert (repairs.asked, repairs.unmanaged, world.room.tables.ledger.read().unmanaged) == (1, 1, 1)
-    assert world.request(submission(2).request_id).state is State.RUNNING
+    assert (repairs.asked, repairs.unmanaged, harness.scheduler.tables.ledger.read().unmanaged) == (1, 1, 1)
+    assert harness.request(submission(2).request_id).state is State.RUNNING
 
 
 def test_a_reconciler_without_time_asks_no_more_and_counts_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
+    harness = Harness(limits=policy(tier(quota=2, running_max_per_tenant=2)))
     for number in (1, 2):
-        world.run_one(number)
-    world.executions.unmanaged = ["somebody-elses"]
-    assert world.reconcile.run(after(60)).unmanaged == 1
+        harness.run_one(number)
+    harness.executions.unmanaged = ["somebody-elses"]
+    assert harness.reconcile.run(after(60)).unmanaged == 1
 
     def time_for_one() -> Callable[[], bool]:
         asked = iter([False, False])
         return lambda: next(asked, True)
 
-    arns = [str(world.request(submission(number).request_id).execution_arn) for number in (1, 2)]
+    arns = [str(harness.request(submission(number).request_id).execution_arn) for number in (1, 2)]
     monkeypatch.setattr(reconcile, "ASKED_TOGETHER", 1)
-    repairs = world.reconcile.run(after(4000), out_of_time=time_for_one())
+    repairs = harness.reconcile.run(after(4000), out_of_time=time_for_one())
     assert (repairs.asked, repairs.ended, repairs.unmanaged) == (1, [], 1)
-    world.executions.statuses |= dict.fromkeys(arns, "Succeeded")
-    (ended,) = world.reconcile.run(after(4001), out_of_time=time_for_one()).ended
+    harness.executions.statuses |= dict.fromkeys(arns, "Succeeded")
+    (ended,) = harness.reconcile.run(after(4001), out_of_time=time_for_one()).ended
     assert ended.request_id == submission(2).request_id, "it was the one not asked about"
-    world.executions.unmanaged = ["another", "and-another"]
-    world.executions.statuses["arn/somebody-elses"] = "Succeeded"
-    assert world.reconcile.run(after(4002), out_of_time=lambda: True).unmanaged == 1
-    assert world.reconcile.run(after(4003)).unmanaged == 2
+    harness.executions.unmanaged = ["another", "and-another"]
+    harness.executions.statuses["arn/somebody-elses"] = "Succeeded"
+    assert harness.reconcile.run(after(4002), out_of_time=lambda: True).unmanaged == 1
+    assert harness.reconcile.run(after(4003)).unmanaged == 2
 
 
 def test_after_a_refusal_for_quota_the_account_is_taken_for_full_for_a_while() -> None:
-    world = World()
-    world.executions.faults = [(QuotaReached("ResourceLimitExceeded: 20"), False)]
-    world.run_one()
-    ledger = world.room.tables.ledger.read()
+    harness = Harness()
+    harness.executions.faults = [(QuotaReached("ResourceLimitExceeded: 20"), False)]
+    harness.run_one()
+    ledger = harness.scheduler.tables.ledger.read()
     assert (ledger.throttled_to, ledger.throttled_until) == (1, after(60))
 
 
 def test_a_start_never_answered_goes_back_to_the_queue_once_nobody_can_be_starting_it() -> None:
-    world = World()
-    world.executions.faults = [(Throttled("slow down"), False)] * 3
-    request_id = world.run_one()
-    world.dispatch.run_pass(after(150))
-    assert world.request(request_id).claimed_at is not None
-    world.dispatch.run_pass(after(600))
-    assert world.request(request_id).state is State.ADMITTED, "the slot stays taken"
-    world.dispatch.run_pass(after(1400))
-    assert world.executions.calls == 3, "its token may soon be forgotten"
-    assert world.request(request_id).state is State.ADMITTED, "15 minutes after the last start, not the first"
-    world.dispatch.run_pass(after(1550))
-    kept = world.request(request_id)
+    harness = Harness()
+    harness.executions.faults = [(Throttled("slow down"), False)] * 3
+    request_id = harness.run_one()
+    harness.dispatch.run_pass(after(150))
+    assert harness.request(request_id).claimed_at is not None
+    harness.dispatch.run_pass(after(600))
+    assert harness.request(request_id).state is State.ADMITTED, "the slot stays taken"
+    harness.dispatch.run_pass(after(1400))
+    assert harness.executions.calls == 3, "its token may soon be forgotten"
+    assert harness.request(request_id).state is State.ADMITTED, "15 minutes after the last start, not the first"
+    harness.dispatch.run_pass(after(1550))
+    kept = harness.request(request_id)
     assert (kept.state, kept.due_at, kept.failures) == (State.QUEUED, after(1550 + 120), 1)
-    world.dispatch.run_pass(after(1700))
-    assert (world.request(request_id).state, world.request(request_id).attempt) == (State.RUNNING, 2)
+    harness.dispatch.run_pass(after(1700))
+    assert (harness.request(request_id).state, harness.request(request_id).attempt) == (State.RUNNING, 2)
 
 
 def test_a_start_that_was_taken_up_and_failed_again_is_taken_up_once_more() -> None:
-    world = World()
-    world.executions.faults = [(Throttled("slow down"), False)] * 2
-    request_id = world.run_one()
-    world.dispatch.run_pass(after(150))
-    world.dispatch.run_pass(after(200))
-    assert world.executions.calls == 2, "who took it up may still be at it"
-    world.dispatch.run_pass(after(280))
-    kept = world.request(request_id)
-    assert (kept.state, kept.attempt, len(world.executions.by_token)) == (State.RUNNING, 1, 1)
+    harness = Harness()
+    harness.executions.faults = [(Throttled("slow down"), False)] * 2
+    request_id = harness.run_one()
+    harness.dispatch.run_pass(after(150))
+    harness.dispatch.run_pass(after(200))
+    assert harness.executions.calls == 2, "who took it up may still be at it"
+    harness.dispatch.run_pass(after(280))
+    kept = harness.request(request_id)
+    assert (kept.state, kept.attempt, len(harness.executions.by_token)) == (State.RUNNING, 1, 1)
 
 
 def test_a_start_that_never_works_fails_in_the_end_and_frees_its_slot() -> None:
-    world = World()
-    world.executions.faults = [(RuntimeError("no such bucket"), False)] * 50
-    request_id = world.run_one()
+    harness = Harness()
+    harness.executions.faults = [(RuntimeError("no such bucket"), False)] * 50
+    request_id = harness.run_one()
     for minute in range(1, 120):
-        world.dispatch.run_pass(after(60 * minute))
-    kept = world.request(request_id)
-    assert (kept.state, kept.failures, world.room.tables.ledger.read().used) == (State.FAILED, 2, 0)
+        harness.dispatch.run_pass(after(60 * minute))
+    kept = harness.request(request_id)
+    assert (kept.state, kept.failures, harness.scheduler.tables.ledger.read().used) == (State.FAILED, 2, 0)
     assert "never answered" in str(kept.reason)
 
 
 def test_a_pass_that_is_out_of_time_leaves_the_rest_to_the_next() -> None:
-    world = World()
-    world.enlist.enlist(submission(1), NOW)
-    report = world.dispatch.run_pass(NOW, out_of_time=lambda: True)
+    harness = Harness()
+    harness.enlist.enlist(submission(1), NOW)
+    report = harness.dispatch.run_pass(NOW, out_of_time=lambda: True)
     assert (report.settled, report.starts) == (False, [])
 
 
 def test_an_execution_that_cannot_be_asked_about_holds_up_no_other() -> None:
-    world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
+    harness = Harness(limits=policy(tier(quota=2, running_max_per_tenant=2)))
     for number in (1, 2):
-        world.run_one(number)
-    gone, ended = (str(world.request(submission(number).request_id).execution_arn) for number in (1, 2))
-    world.executions.statuses[ended] = "Succeeded"
-    status = world.executions.status
+        harness.run_one(number)
+    gone, ended = (str(harness.request(submission(number).request_id).execution_arn) for number in (1, 2))
+    harness.executions.statuses[ended] = "Succeeded"
+    status = harness.executions.status
 
     def ask(execution_arn: str) -> str:
         if execution_arn == gone:
             raise RuntimeError("ResourceNotFound")
         return status(execution_arn)
 
-    world.executions.status = ask  # type: ignore[method-assign]
-    repairs = world.reconcile.run(after(3500))  # the older ones are asked about one by one
+    harness.executions.status = ask  # type: ignore[method-assign]
+    repairs = harness.reconcile.run(after(3500))  # the older ones are asked about one by one
     assert list(repairs.failed) == [submission(1).request_id]
     assert [request.request_id for request in repairs.ended] == [submission(2).request_id]
 
 
 def test_refused_starts_use_up_no_retries() -> None:
-    world = World()
-    world.executions.faults = [(StartDelayed("ConflictException"), False)] * 3
-    request_id = world.run_one()
+    harness = Harness()
+    harness.executions.faults = [(StartDelayed("ConflictException"), False)] * 3
+    request_id = harness.run_one()
     for minute in (2, 4, 6):
-        world.dispatch.run_pass(after(60 * minute))
-    assert world.request(request_id).attempt == 4
-    fails(world, "CapacityError: none left")
-    assert world.end(request_id, "Failed", attempt=4, seconds=600) is Recorded.REQUEUED
-    assert world.request(request_id).due_at == after(600 + 120)
+        harness.dispatch.run_pass(after(60 * minute))
+    assert harness.request(request_id).attempt == 4
+    fails(harness, "CapacityError: none left")
+    assert harness.end(request_id, "Failed", attempt=4, seconds=600) is Recorded.REQUEUED
+    assert harness.request(request_id).due_at == after(600 + 120)
 
 
 def test_data_that_turns_out_larger_goes_back_for_the_instances_that_it_needs() -> None:
     sizes = (choice(1), choice(100, training="ml.m5.xlarge"))
     whole = tenant(settings=replace(tenant().settings, train_on=TrainOn.WHOLE_PREFIX))
-    world = World(limits=policy(tier(instances=sizes)), tenants=(whole,))
+    harness = Harness(limits=policy(tier(instances=sizes)), tenants=(whole,))
     megabytes = content(size_bytes=1_000_000)
-    world.data_sets.objects["acme", "set-1"] = [megabytes] * 5
-    request_id = world.run_one()
-    kept = world.request(request_id)
+    harness.data_sets.objects["acme", "set-1"] = [megabytes] * 5
+    request_id = harness.run_one()
+    kept = harness.request(request_id)
     assert (kept.state, kept.attempt, kept.data_bytes) == (State.RUNNING, 2, 5_000_000)
     assert "ml.m5.xlarge" in kept.profile
-    assert world.room.tables.ledger.read().usage["training/ml.m5.large"] == 0
+    assert harness.scheduler.tables.ledger.read().usage["training/ml.m5.large"] == 0
 
 
 def test_every_upload_of_a_data_set_is_trained_on_where_that_is_asked_for() -> None:
     eager = tenant(settings=replace(tenant().settings, every_upload=True))
-    world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)), tenants=(eager,))
+    harness = Harness(limits=policy(tier(quota=2, running_max_per_tenant=2)), tenants=(eager,))
     for version in ("v1", "v2"):
-        world.upload(version_id=version)
-    for sent in world.queues.sent:
-        world.enlist.enlist(sent, NOW)
-    world.dispatch.run_pass(NOW)
-    assert [request.state for request in world.requests()] == [State.RUNNING, State.RUNNING]
+        harness.upload(version_id=version)
+    for sent in harness.queues.sent:
+        harness.enlist.enlist(sent, NOW)
+    harness.dispatch.run_pass(NOW)
+    assert [request.state for request in harness.requests()] == [State.RUNNING, State.RUNNING]
 
 
 def test_a_request_for_instances_beyond_their_quota_is_refused_at_arrival() -> None:
     limits = policy(tier(instances=(choice(instances=4),)), instance_quotas={"training/ml.m5.large": 3})
-    world = World(limits=limits)
-    assert world.upload() == [Verdict.REJECTED]
-    (kept,) = world.requests()
+    harness = Harness(limits=limits)
+    assert harness.upload() == [Verdict.REJECTED]
+    (kept,) = harness.requests()
     assert "4 instances of training/ml.m5.large, and the policy's quota is 3" in str(kept.reason)
 
 
 def test_a_tier_in_which_something_waits_cannot_be_taken_out_of_the_policy() -> None:
-    world = World()
-    world.enlist.enlist(submission(1), NOW)
-    book = policies(world.store, world.limits)
+    harness = Harness()
+    harness.enlist.enlist(submission(1), NOW)
+    book = policies_in_force(harness.store, harness.limits)
     with pytest.raises(Refused, match=r"tiers\.basic cannot go: 0 of its requests run.*acme"):
         _other(book).check("other")
 
@@ -916,10 +885,10 @@ def _other(book: Policies) -> Policies:
 
 def test_a_pooled_tenants_role_is_made_before_its_first_request_waits_and_time_is_left_for_it() -> None:
     owner = tenant(bucket="pool", root="acme/", role=RoleState.NONE)
-    world = World(tenants=(owner,))
+    harness = Harness(tenants=(owner,))
     one = submission(content=content("acme/incoming/set-1/d.csv", bucket="pool"))
-    enlisted = world.enlist.enlist(one, NOW)
-    assert (enlisted.kind, world.roles.made) == (Enlistment.QUEUED, ["acme"])
+    enlisted = harness.enlist.enlist(one, NOW)
+    assert (enlisted.kind, harness.roles.made) == (Enlistment.QUEUED, ["acme"])
     assert enlisted.request.due_at == after(15)
 
 
@@ -933,40 +902,40 @@ def test_a_pooled_tenants_role_is_made_before_its_first_request_waits_and_time_i
     ],
 )
 def test_a_request_whose_tenant_has_gone_or_moved_is_refused_and_nothing_waits(owner: Tenant, reason: str) -> None:
-    world = World(tenants=(owner,))
+    harness = Harness(tenants=(owner,))
     for _ in range(2):
-        enlisted = world.enlist.enlist(submission(), NOW)
+        enlisted = harness.enlist.enlist(submission(), NOW)
         assert enlisted.kind is Enlistment.REFUSED
-    kept = world.request(enlisted.request.request_id)
+    kept = harness.request(enlisted.request.request_id)
     assert kept.state is State.REJECTED
     assert reason in str(kept.reason)
-    assert len(world.announcements.announced) == 1
-    assert world.room.tables.queues.get("basic", "acme").at_rest
+    assert len(harness.announcements.announced) == 1
+    assert harness.scheduler.tables.queues.get("basic", "acme").at_rest
 
 
 def test_a_run_reads_nothing_outside_its_tenants_root_even_if_it_was_admitted() -> None:
-    world = World()
+    harness = Harness()
     stray = submission(content=content(bucket="another-tenants"))
-    world.room.enlister.enlist(stray, world.limits, NOW)
-    world.dispatch.run_pass(NOW)
-    kept = world.request(stray.request_id)
-    assert (kept.state, world.executions.by_token) == (State.FAILED, {})
+    harness.scheduler.enlister.enlist(stray, harness.limits, NOW)
+    harness.dispatch.run_pass(NOW)
+    kept = harness.request(stray.request_id)
+    assert (kept.state, harness.executions.by_token) == (State.FAILED, {})
     assert "outside the tenant's root" in str(kept.reason)
 
 
 def test_a_request_is_enlisted_in_the_tier_that_its_tenant_has_moved_to() -> None:
     limits = policy(tier("basic"), tier("premium"))
-    world = World(limits=limits, tenants=(tenant(tier="premium"),))
-    assert world.enlist.enlist(submission(tier="basic"), NOW).request.tier == "premium"
+    harness = Harness(limits=limits, tenants=(tenant(tier="premium"),))
+    assert harness.enlist.enlist(submission(tier="basic"), NOW).request.tier == "premium"
 
 
 # --- budgets ------------------------------------------------------------------------------------------------
 
 
 def test_a_run_on_a_budget_gets_the_maximum_runtime_that_it_has_reserved() -> None:
-    world = World(limits=policy(tenants={"acme": TenantPolicy(budget=hard("0.06"))}))
-    kept = world.request(world.run_one())
-    ((_, parameters),) = world.executions.by_token.values()
+    harness = Harness(limits=policy(tenants={"acme": TenantPolicy(budget=hard("0.06"))}))
+    kept = harness.request(harness.run_one())
+    ((_, parameters),) = harness.executions.by_token.values()
     runtime = int(parameters["MaxRuntimeSeconds"])
     assert (runtime, kept.runtime_max_seconds) == (runtime, runtime)
     assert 60 < runtime < 3600, "less than the tier's hour"
@@ -978,10 +947,10 @@ def test_those_that_no_budget_allows_hold_up_nobody_however_many_they_are() -> N
     """A pass reads a bounded number of queues; what cannot go is set aside until one that can is seen."""
     poor = {f"poor{number:03d}": TenantPolicy(budget=hard("0.000001")) for number in range(200)}
     limits = policy(tier(quota=4), tenants=poor)
-    world = World(limits=limits, tenants=tuple(tenant(name) for name in [*poor, "rich"]))
+    harness = Harness(limits=limits, tenants=tuple(tenant(name) for name in [*poor, "rich"]))
     for number, name in enumerate([*poor, "rich"]):
-        world.enlist.enlist(submission(number, tenant_id=name), after(number * 0.001))
-    report = world.dispatch.run_pass(after(1))
+        harness.enlist.enlist(submission(number, tenant_id=name), after(number * 0.001))
+    report = harness.dispatch.run_pass(after(1))
     assert [start.request.tenant_id for start in report.starts] == ["rich"]
 
 
@@ -989,18 +958,18 @@ def test_a_spent_budget_of_a_tier_hides_no_request_that_it_still_allows() -> Non
     small, large = choice(100), choice(200, instances=4)
     limits = policy(tier(quota=4, budget=hard("0.06"), instances=(small, large)))
     names = [f"t{number:03d}" for number in range(120)]
-    world = World(limits=limits, tenants=tuple(tenant(name) for name in [*names, "z"]))
+    harness = Harness(limits=limits, tenants=tuple(tenant(name) for name in [*names, "z"]))
     for number, name in enumerate(names):
         big = content(bucket=f"trainyard-t-{name}", size_bytes=150 * 1024 * 1024)
-        world.enlist.enlist(submission(number, tenant_id=name, content=big), after(number * 0.001))
-    world.enlist.enlist(submission(900, tenant_id="z"), after(1))
-    report = world.dispatch.run_pass(after(2))
+        harness.enlist.enlist(submission(number, tenant_id=name, content=big), after(number * 0.001))
+    harness.enlist.enlist(submission(900, tenant_id="z"), after(1))
+    report = harness.dispatch.run_pass(after(2))
     assert [start.request.tenant_id for start in report.starts] == ["z"]
 
 
 def test_what_is_kept_of_a_pass_never_outgrows_an_item() -> None:
     wide = policy(tier(quota=4, running_max_per_tenant=4), running_max=4)
-    world = World(limits=wide, tenants=tuple(tenant(f"t{n}", bucket=f"bucket-{n}") for n in range(60)))
+    harness = Harness(limits=wide, tenants=tuple(tenant(f"t{n}", bucket=f"bucket-{n}") for n in range(60)))
     encoded: list[bytes] = []
 
     def encode(kept: PassRecord) -> bytes:
@@ -1013,8 +982,8 @@ def test_what_is_kept_of_a_pass_never_outgrows_an_item() -> None:
             submission(100 * number + n, tenant_id=owner, content=content(bucket=f"bucket-{number}"))
             for n in range(45)
         ]
-        world.enlist.enlist_batch(many, after(number))
-    report = replace(world.dispatch, encode=encode).run_pass(after(100))
+        harness.enlist.enlist_batch(many, after(number))
+    report = replace(harness.dispatch, encode=encode).run_pass(after(100))
     assert len(report.admissions) == 4
     assert max(map(len, encoded)) < 200_000
     kept = decode_pass(encoded[0])
@@ -1022,44 +991,44 @@ def test_what_is_kept_of_a_pass_never_outgrows_an_item() -> None:
 
 
 def test_a_pass_is_not_kept_rather_than_fail_for_its_record() -> None:
-    world = World()
-    world.enlist.enlist(submission(1), NOW)
-    report = replace(world.dispatch, encode=lambda _: b"x" * 350_000).run_pass(after(1))
+    harness = Harness()
+    harness.enlist.enlist(submission(1), NOW)
+    report = replace(harness.dispatch, encode=lambda _: b"x" * 350_000).run_pass(after(1))
     assert len(report.admissions) == 1
 
 
 def test_one_end_that_cannot_be_looked_at_holds_up_no_other() -> None:
-    world = World(limits=policy(tier(quota=2, running_max_per_tenant=2)))
-    ids = [world.run_one(number) for number in (1, 2)]
-    read = world.reports.read
+    harness = Harness(limits=policy(tier(quota=2, running_max_per_tenant=2)))
+    ids = [harness.run_one(number) for number in (1, 2)]
+    read = harness.reports.read
 
     def fails_for_the_first(execution_arn: str) -> ExecutionReport:
-        if execution_arn == world.request(ids[0]).execution_arn:
+        if execution_arn == harness.request(ids[0]).execution_arn:
             raise Throttled("DescribeProcessingJob")
         return read(execution_arn)
 
-    world.reports.read = fails_for_the_first  # type: ignore[method-assign]
+    harness.reports.read = fails_for_the_first  # type: ignore[method-assign]
     events = [
         StatusEvent(display_name=display_name(one, 1), status="Succeeded", execution_arn=f"arn/{n}")
         for n, one in enumerate(ids, 1)
     ]
-    first, second = world.record.settle(events, after(60))
+    first, second = harness.record.settle(events, after(60))
     assert isinstance(first, Throttled)
     assert isinstance(second, StatusResult)
-    assert (second.recorded, world.room.tables.ledger.read().used) == (Recorded.FINISHED, 1)
+    assert (second.recorded, harness.scheduler.tables.ledger.read().used) == (Recorded.FINISHED, 1)
 
 
 def test_the_role_of_a_tenant_is_made_once_for_a_batch_and_a_failure_holds_up_no_other() -> None:
     poor = tenant("poor", role=RoleState.NONE, bucket="bucket-poor")
-    world = World(tenants=(tenant(), poor))
+    harness = Harness(tenants=(tenant(), poor))
     asked: list[str] = []
 
     def make(tenant_id: str) -> None:
         asked.append(tenant_id)
         raise Throttled("IAM")
 
-    world.roles.make = make  # type: ignore[method-assign]
+    harness.roles.make = make  # type: ignore[method-assign]
     batch = [submission(n, tenant_id="poor", content=content(bucket="bucket-poor")) for n in (1, 2)]
-    results = world.enlist.enlist_batch([*batch, submission(3)], NOW)
+    results = harness.enlist.enlist_batch([*batch, submission(3)], NOW)
     assert asked == ["poor"]
     assert [type(one) for one in results] == [Throttled, Throttled, Enlisted]

@@ -130,7 +130,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A request as intake accepts it and a tier queue carries it: not yet in the waiting room."""
+    """A request as intake accepts it and a tier queue carries it: not yet in a tenant queue."""
 
     request_id: str
     tenant_id: str

@@ -1,7 +1,7 @@
 """The store: items under keys, changed in transactions that happen as a whole or not at all.
 
 Small enough for two adapters to keep the same promises (DynamoDB, and memory for tests and the simulator), so
-that the waiting room's protocol is written once, and what is simulated is what runs.
+that the scheduler's protocol is written once, and what is simulated is what runs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

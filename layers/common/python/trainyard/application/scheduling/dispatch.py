@@ -5,8 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from trainyard.application.ports import Announcements, Bell, DataSets, Executions, ParallelMap, Receipts, Tenants
-from trainyard.application.scheduling.admission import Committed, ReadSet
+from trainyard.application.ports import Bell
+from trainyard.application.scheduling.admission import ReadSet
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.scheduling.starts import Begun, Start, Started, Starts
 from trainyard.domain.admission import ENGINE_VERSION, decide
@@ -15,7 +15,6 @@ from trainyard.domain.errors import (
     OutcomeUnknown,
     Throttled,
 )
-from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Policy
 from trainyard.domain.queues import TenantQueue
 from trainyard.domain.scheduling import Decision, Ledger, Plan, Snapshot
@@ -78,31 +77,12 @@ class PassReport:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch:
     policies: Policies
-    tenants: Tenants
     scheduler: Scheduler
-    data_sets: DataSets
-    executions: Executions
-    receipts: Receipts
-    announcements: Announcements
+    starts: Starts
     bell: Bell
-    defaults: Defaults
     encode: Callable[[PassRecord], bytes] | None = None
     """How what is kept of a pass is written; None to keep nothing."""
     engine: Callable[..., Plan] = decide
-    parallel_map: ParallelMap = map
-
-    @property
-    def starts(self) -> Starts:
-        return Starts(
-            scheduler=self.scheduler,
-            tenants=self.tenants,
-            data_sets=self.data_sets,
-            executions=self.executions,
-            receipts=self.receipts,
-            announcements=self.announcements,
-            defaults=self.defaults,
-            parallel_map=self.parallel_map,
-        )
 
     def run_pass(
         self,
@@ -156,57 +136,51 @@ class Dispatch:
     def _rounds(
         self,
         report: PassReport,
-        drained_through: Sequence[BellRing] | None,
+        rings: Sequence[BellRing] | None,
         now: datetime,
         out_of_time: Callable[[], bool],
     ) -> None:
-        """Read, decide, commit and start until nobody more may go."""
+        """Repeat the five steps until nobody more may be admitted; `rings` of None reads all waiting requests."""
         read_set: ReadSet | None = None
         for _ in range(ROUNDS_MAX):
             if out_of_time():
                 break
             try:
-                # 1. Read: ledger, and the heads of the tenant queues; what a commit has left is known.
-                seen = read_set or self.scheduler.admitter.read(report.policy, now, drained_through)
-                read_set = None
-                report.hinted |= seen.from_hints
-                committed = self._round(report, seen, now)
-                if committed is None:
+                # 1. Read the ledger and the heads of the tenant queues; after a commit they are known already.
+                read_set = read_set or self.scheduler.admitter.read(report.policy, now, rings)
+                report.snapshot = read_set.snapshot
+                report.hinted |= read_set.from_hints
+                # 2. Decide, purely.
+                report.plan = self.engine(read_set.snapshot, report.policy, now, admissions_max=ADMISSIONS_MAX)
+                if not report.plan.admissions:
                     if self._made_room(report, now, out_of_time):
-                        drained_through = None
+                        read_set = rings = None
                         continue
-                    self._note_waiting(report, seen)
+                    self._note_waiting(report, read_set)
                     report.settled = True
                     break
-                read_set = committed.read_set
-                if read_set is None and committed.full:
+                # 3. Commit: all of them are admitted and their slots taken, or nothing changes.
+                record = self._record_of(report, now)
+                committed = self.scheduler.admitter.commit(
+                    report.plan, read_set, report.policy, now, record=record
+                )
+                report.admissions += committed.admissions
+                # 4. Start their executions; a start that is refused gives its slot back.
+                begun = self.starts.start_all(committed, read_set.tenants, report.policy, now)
+                report.unrecorded += begun
+                # 5. Record what runs: many starts in one transaction, the last ones when the pass ends.
+                if len(report.unrecorded) > RECORDED_AT_ONCE:
+                    self._record(report, now)
+                freed = any(begin.start.result in (Started.DELAYED, Started.FAILED) for begin in begun)
+                read_set = None if freed else committed.read_set
+                if read_set is None and committed.full and not freed:
                     report.settled = True
                     break
             except Conflict:
+                read_set = None
                 report.conflicts += 1
                 self.scheduler.tables.transactions.backoff(min(report.conflicts, RESTS_GROW))
                 report.policy = self.policies.current()
-
-    def _round(self, report: PassReport, read_set: ReadSet, now: datetime) -> Committed | None:
-        """Decide, commit and start once; None when nobody may go. Raises Conflict when overtaken."""
-        policy = report.policy
-        report.snapshot = read_set.snapshot
-        # 2. Decide, purely.
-        report.plan = plan = self.engine(read_set.snapshot, policy, now, admissions_max=ADMISSIONS_MAX)
-        if not plan.admissions:
-            return None
-        # 3. Commit: all of them admitted and their slots taken, or nothing.
-        committed = self.scheduler.admitter.commit(
-            plan, read_set, policy, now, record=self._record_of(report, now)
-        )
-        report.admissions += committed.admissions
-        # 4. Start; what goes back, or fails, leaves its slot to others.
-        begun = self.starts.start_all(committed, read_set.tenants, policy, now)
-        report.unrecorded += begun
-        if len(report.unrecorded) > RECORDED_AT_ONCE:
-            self._record(report, now)
-        freed = any(begin.start.result in (Started.DELAYED, Started.FAILED) for begin in begun)
-        return replace(committed, read_set=None, full=False) if freed else committed
 
     def _note_waiting(self, report: PassReport, read_set: ReadSet) -> None:
         """Let the next end wake a pass, if something waits or may. Raises Conflict when one came in between."""

@@ -1,17 +1,18 @@
-"""Enlist: from the tier queue into the tenant's queue in the waiting room; the newest upload wins."""
+"""Enlist: from the tier queue into the tenant's queue; the newest upload wins."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from trainyard.application.ports import Announcements, Bell, ParallelMap, Receipts, TenantRoles, Tenants
+from trainyard.application.ports import Bell, ParallelMap, TenantRoles, Tenants
 from trainyard.application.scheduling.enlistment import EnlistCommand, Enlisted, Enlistment
+from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.arrivals import INCOMING, is_data, is_incoming
 from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Throttled
 from trainyard.domain.names import is_data_set
-from trainyard.domain.requests import Request, State, Submission, rejected
+from trainyard.domain.requests import State, Submission, rejected
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 from trainyard.persistence.ledger import LEDGER, policy_version
 from trainyard.persistence.policies import Policies
@@ -28,8 +29,7 @@ class Enlist:
     policies: Policies
     tenants: Tenants
     scheduler: Scheduler
-    receipts: Receipts
-    announcements: Announcements
+    notifier: Notifier
     bell: Bell
     roles: TenantRoles
     parallel_map: ParallelMap = map
@@ -63,7 +63,7 @@ class Enlist:
                     done[number] = wish
             except Exception as error:  # any one request's trouble is its own
                 done[number] = error
-        # 2. Into the waiting room, in as few transactions as they fit.
+        # 2. Into the tenant queues, in as few transactions as they fit.
         policy = self.policies.at(policy_version(found[LEDGER]))
         enlisted, rung = self.scheduler.enlister.enlist_all(list(wishes.values()), found, policy, now)
         done |= dict(zip(wishes, enlisted, strict=True))
@@ -116,7 +116,8 @@ class Enlist:
             self._keep_role(tenant)
             for request in (one.request, one.superseded, one.waiting):
                 if request is not None:
-                    self._tell(request, tenant, now)
+                    waits_or_waited = request.state in (State.QUEUED, State.SUPERSEDED)
+                    self.notifier.notify(request, now, tenant, announce=waits_or_waited)
         except Exception as error:  # it is enlisted; a redelivery tells
             return error
         return one
@@ -133,7 +134,7 @@ class Enlist:
             reason=reason,
         )
         if self.scheduler.tables.requests.add_rejected(request):
-            self.announcements.announce(request)
+            self.notifier.announcements.announce(request)  # no receipt: the place is not its tenant's any more
         return Enlisted(kind=Enlistment.REFUSED, request=request)
 
     def _ring(self, enlisted: Iterable[Enlisted], now: datetime, *, rung: bool) -> None:
@@ -146,11 +147,6 @@ class Enlist:
         later = [due for due in due_times if due > now]
         if later:
             self.bell.ring_at(max(later), now)
-
-    def _tell(self, request: Request, tenant: Tenant, now: datetime) -> None:
-        self.receipts.write(tenant, request, now)
-        if request.state in (State.QUEUED, State.SUPERSEDED):
-            self.announcements.announce(request)
 
 
 def _tenant(items: Items, tenant_id: str) -> Tenant | None:

@@ -6,7 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from trainyard.application.ports import Announcements, DataSets, Receipts, Retrainings, Tenants, TierQueues
+from trainyard.application.ports import DataSets, Retrainings, Tenants, TierQueues
+from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.arrivals import (
     INCOMING,
@@ -116,8 +117,7 @@ class Intake:
     tier_queues: TierQueues
     retrainings: Retrainings
     scheduler: Scheduler
-    receipts: Receipts
-    announcements: Announcements
+    notifier: Notifier
     arrival_limits: ArrivalLimits
     refused_uploads: RefusedUploads
 
@@ -307,9 +307,8 @@ class Intake:
             at=now,
             reason=reason,
         )
-        if self.scheduler.tables.requests.add_rejected(request):
-            self.announcements.announce(request)
-        self.receipts.write(tenant, request, now)
+        added = self.scheduler.tables.requests.add_rejected(request)
+        self.notifier.notify(request, now, tenant, announce=added)
         if expires:
             self.refused_uploads.let_expire(candidate.content)
         return Judgement(

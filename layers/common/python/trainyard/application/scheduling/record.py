@@ -7,15 +7,14 @@ from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
 from trainyard.application.ports import (
-    Announcements,
     ExecutionReport,
     ExecutionReports,
     ParallelMap,
-    Receipts,
     Results,
     Tenants,
 )
 from trainyard.application.scheduling.completion import End, Subject, end_keys
+from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.executions import ExecutionRecord, is_settled, month_of, priced, total
@@ -92,8 +91,7 @@ class Record:
     scheduler: Scheduler
     reports: ExecutionReports
     results: Results
-    receipts: Receipts
-    announcements: Announcements
+    notifier: Notifier
     prices: Prices
     parallel_map: ParallelMap = map
 
@@ -188,7 +186,7 @@ class Record:
         if not self._is_of(name.attempt, request):
             return StatusResult(recorded=Recorded.STALE, request=request)
         if request.state in TERMINAL:
-            self._tell(request, now)  # the first telling may have been cut off
+            self.notifier.notify(request, now)  # the first telling may have been cut off
             return StatusResult(recorded=Recorded.STALE, request=request)
         if state is State.RUNNING:
             moved = self.scheduler.tables.requests.note_running(request, event.execution_arn, now)
@@ -291,7 +289,7 @@ class Record:
             failed=True,
         )
         for request in changed:
-            self._tell(request, now)
+            self.notifier.notify(request, now)
         if not changed:
             return StatusResult(recorded=Recorded.STALE, request=end.request)
         stopped = changed[0].state is State.STOPPED
@@ -299,20 +297,13 @@ class Record:
 
     def _ended(self, end: End, found: Items, now: datetime) -> StatusResult:
         ended = replace(end.request, state=end.state, reason=end.reason, outcome=end.outcome, finished_at=now)
-        self._tell(ended, now, self._tenant(ended.tenant_id, found))
+        self.notifier.notify(ended, now, self._tenant(ended.tenant_id, found))
         return StatusResult(recorded=Recorded.FINISHED, request=ended)
 
     def _tenant(self, tenant_id: str, found: Items) -> Tenant | None:
         """Return a tenant as it was read along, or read it."""
         item = found.get(tenant_key(tenant_id))
         return tenant_from(item) if item else self.tenants.get(tenant_id)
-
-    def _tell(self, request: Request, now: datetime, tenant: Tenant | None = None) -> None:
-        """Tell tenant and bus; at least once, since a redelivery tells again."""
-        tenant = tenant or self.tenants.get(request.tenant_id)
-        if tenant is not None:
-            self.receipts.write(tenant, request, now)
-        self.announcements.announce(request)
 
     def _outcome(self, request: Request, tenant: Tenant | None) -> Outcome:
         """Return what the run left, as far as it can be read: no end waits for what a tenant's own job wrote."""

@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from trainyard.application.ports import Announcements, DataSets, Executions, ParallelMap, Receipts, Tenants
+from trainyard.application.ports import DataSets, Executions, ParallelMap, Tenants
 from trainyard.application.scheduling.admission import Committed
 from trainyard.application.scheduling.completion import End, Subject
+from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain import names
 from trainyard.domain.errors import (
@@ -91,8 +92,7 @@ class Starts:
     tenants: Tenants
     data_sets: DataSets
     executions: Executions
-    receipts: Receipts
-    announcements: Announcements
+    notifier: Notifier
     defaults: Defaults
     parallel_map: ParallelMap = map
 
@@ -234,10 +234,7 @@ class Starts:
     def _notify(self, request: Request, now: datetime, tenant: Tenant | None = None) -> None:
         """Tell the tenant and the bus; a receipt that cannot be written now is at the request's next change."""
         with suppress(Conflict, Throttled, OutcomeUnknown):
-            tenant = tenant or self.tenants.get(request.tenant_id)
-            if tenant is not None:
-                self.receipts.write(tenant, request, now)
-            self.announcements.announce(request)
+            self.notifier.notify(request, now, tenant)
 
     # --- the sweeper ----------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from trainyard.application.ports import Announcements, Executions, Receipts, Tenants
+from trainyard.application.ports import Executions
+from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request, State
@@ -11,11 +12,9 @@ from trainyard.domain.requests import Request, State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    tenants: Tenants
     scheduler: Scheduler
     executions: Executions
-    receipts: Receipts
-    announcements: Announcements
+    notifier: Notifier
 
     def stop(self, request_id: str, now: datetime) -> Request:
         """Return the request as it is now: CANCELLED, or ADMITTED or RUNNING until its end is reported.
@@ -25,7 +24,9 @@ class Stop:
         request = self._get(request_id)
         # 1. Does it wait? Then it is taken back, and the tenant is told.
         if request.state is State.QUEUED and self.scheduler.completer.cancel(request, now):
-            return self._tell(replace(request, state=State.CANCELLED, finished_at=now), now)
+            cancelled = replace(request, state=State.CANCELLED, finished_at=now)
+            self.notifier.notify(cancelled, now)
+            return cancelled
         # 2. Does it hold a slot? Then that it is to stop is kept with it, whatever ends it before SageMaker does.
         request = self._get(request_id)
         if not self.scheduler.tables.requests.ask_to_stop(request, now):
@@ -41,11 +42,4 @@ class Stop:
         request = self.scheduler.tables.requests.get(request_id)
         if request is None:
             raise Refused(f"there is no request {request_id!r}; `trainyard requests TENANT` shows them")
-        return request
-
-    def _tell(self, request: Request, now: datetime) -> Request:
-        tenant = self.tenants.get(request.tenant_id)
-        if tenant is not None:
-            self.receipts.write(tenant, request, now)
-        self.announcements.announce(request)
         return request

@@ -13,6 +13,7 @@ from trainyard.contracts.settings import Settings
 from trainyard.entrypoints.bootstrap.shared import (
     bell_of,
     defaults_of,
+    notifier_of,
     policies_of,
     scheduler_of,
     store_of,
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 @cache
 def intake() -> Intake:
-    from trainyard.adapters.aws.queues import EventBridgeAnnouncements, SqsRetrainings, SqsTierQueues
-    from trainyard.adapters.aws.storage import S3DataSets, S3Receipts, S3RefusedUploads
+    from trainyard.adapters.aws.queues import SqsRetrainings, SqsTierQueues
+    from trainyard.adapters.aws.storage import S3DataSets, S3RefusedUploads
     from trainyard.adapters.aws.store import rest
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.application.scheduling.intake import Intake
@@ -57,8 +58,7 @@ def intake() -> Intake:
         tier_queues=SqsTierQueues(prefix=settings.tier_queue_prefix),
         retrainings=SqsRetrainings(queue_url=settings.uploads_queue_url),
         scheduler=scheduler_of(settings),
-        receipts=S3Receipts(),
-        announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
+        notifier=notifier_of(settings),
         arrival_limits=ArrivalLimits(store_of(settings), rest),
         refused_uploads=S3RefusedUploads(),
     )
@@ -97,8 +97,6 @@ def redelivery() -> SqsRedelivery:
 @cache
 def enlist() -> Enlist:
     from trainyard.adapters.aws.machines import LambdaTenantRoles
-    from trainyard.adapters.aws.queues import EventBridgeAnnouncements
-    from trainyard.adapters.aws.storage import S3Receipts
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.adapters.aws.threads import parallel_map
     from trainyard.application.scheduling.enlist import Enlist
@@ -116,8 +114,7 @@ def enlist() -> Enlist:
         policies=policies_of(settings),
         tenants=DynamoTenants(tenants_table=settings.tenants_table),
         scheduler=scheduler_of(settings),
-        receipts=S3Receipts(),
-        announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
+        notifier=notifier_of(settings),
         bell=bell_of(settings),
         roles=LambdaTenantRoles(function_name=settings.roles_function),
         parallel_map=parallel_map,
@@ -126,12 +123,12 @@ def enlist() -> Enlist:
 
 @cache
 def dispatch() -> Dispatch:
-    from trainyard.adapters.aws.queues import EventBridgeAnnouncements
     from trainyard.adapters.aws.sagemaker import SageMakerExecutions
-    from trainyard.adapters.aws.storage import S3DataSets, S3Receipts
+    from trainyard.adapters.aws.storage import S3DataSets
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.adapters.aws.threads import parallel_map
     from trainyard.application.scheduling.dispatch import Dispatch
+    from trainyard.application.scheduling.starts import Starts
 
     settings = Settings.from_env(
         "scheduler_table",
@@ -148,24 +145,25 @@ def dispatch() -> Dispatch:
     )
     return Dispatch(
         policies=policies_of(settings, keeps=True),
-        tenants=DynamoTenants(tenants_table=settings.tenants_table),
         scheduler=scheduler_of(settings),
-        data_sets=S3DataSets(),
-        executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
-        receipts=S3Receipts(),
-        announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
+        starts=Starts(
+            scheduler=scheduler_of(settings),
+            tenants=DynamoTenants(tenants_table=settings.tenants_table),
+            data_sets=S3DataSets(),
+            executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
+            notifier=notifier_of(settings),
+            defaults=defaults_of(settings),
+            parallel_map=parallel_map,
+        ),
         bell=bell_of(settings),
         encode=_encode_pass,
-        parallel_map=parallel_map,
-        defaults=defaults_of(settings),
     )
 
 
 @cache
 def record() -> Record:
-    from trainyard.adapters.aws.queues import EventBridgeAnnouncements
     from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports
-    from trainyard.adapters.aws.storage import S3Receipts, S3Results
+    from trainyard.adapters.aws.storage import S3Results
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.adapters.aws.threads import parallel_map
     from trainyard.application.scheduling.record import Record
@@ -180,8 +178,7 @@ def record() -> Record:
         scheduler=scheduler_of(settings),
         reports=SageMakerExecutionReports(),
         results=S3Results(),
-        receipts=S3Receipts(),
-        announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
+        notifier=notifier_of(settings),
         prices=prices_of(settings.region),
         parallel_map=parallel_map,
     )

@@ -15,6 +15,7 @@ from trainyard.contracts.settings import Settings
 if TYPE_CHECKING:
     from trainyard.adapters.aws.store import DynamoStore
     from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
+    from trainyard.application.scheduling.notifications import Notifier
     from trainyard.application.scheduling.scheduler import Scheduler
     from trainyard.domain.parameters import Defaults
     from trainyard.persistence.book import Book
@@ -52,6 +53,19 @@ def scheduler_of(settings: Settings) -> Scheduler:
     from trainyard.application.scheduling.scheduler import Scheduler
 
     return Scheduler.over(store_of(settings), retention=retention_of(settings), backoff=rest)
+
+
+def notifier_of(settings: Settings) -> Notifier:
+    from trainyard.adapters.aws.queues import EventBridgeAnnouncements
+    from trainyard.adapters.aws.storage import S3Receipts
+    from trainyard.adapters.aws.tables import DynamoTenants
+    from trainyard.application.scheduling.notifications import Notifier
+
+    return Notifier(
+        tenants=DynamoTenants(tenants_table=settings.tenants_table),
+        receipts=S3Receipts(),
+        announcements=EventBridgeAnnouncements(event_bus_name=settings.event_bus_name),
+    )
 
 
 def retention_of(settings: Settings) -> timedelta:

@@ -13,38 +13,30 @@ from simulation.checks import Checks, Violation
 from simulation.clock import BEGIN, Agenda
 from simulation.cloud import Execution, Queue, SageMaker, SimulatedJob
 from simulation.narrow import narrow_limits
-from simulation.scenario import PRICES, Scenario
+from simulation.scenario import Scenario
 from simulation.trouble import Crash, Trouble, Troubled
 from testing.memory_ports import (
     MemoryAnnouncements,
     MemoryReceipts,
-    MemoryRefusedUploads,
     MemoryResults,
-    MemoryRoles,
     MemoryTenants,
 )
 from testing.memory_store import MemoryStore
-from trainyard.application.billing.outbox import OutboxRelay
-from trainyard.application.scheduling.dispatch import Dispatch, PassRecord, PassReport
-from trainyard.application.scheduling.enlist import Enlist
+from testing.service import Service, scheduler_over
+from trainyard.application.scheduling.dispatch import PassRecord, PassReport
 from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
-from trainyard.application.scheduling.intake import Arrival, Intake, Verdict
-from trainyard.application.scheduling.reconcile import Reconcile
-from trainyard.application.scheduling.record import Record, Recorded, StatusEvent
+from trainyard.application.scheduling.intake import Arrival, Verdict
+from trainyard.application.scheduling.record import Recorded, StatusEvent
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.application.scheduling.stop import Stop
 from trainyard.contracts import decisions
 from trainyard.domain.admission import decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed, Refused, TrainyardError
-from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import SLOTS, Policy, ResourceProfile, tier_slots
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import TERMINAL, Content, Outcome, Request, State, Submission
 from trainyard.domain.scheduling import Plan, Snapshot
 from trainyard.domain.tenants import Tenant, TrainOn
-from trainyard.persistence.arrival_limits import ArrivalLimits
-from trainyard.persistence.book import Book
 from trainyard.persistence.ledger import BELL, LEDGER, BellRing, bell_ring_from, ring, wakes_dispatcher
 from trainyard.persistence.policies import Policies
 from trainyard.persistence.store import Item, Key, Update, Write
@@ -68,9 +60,6 @@ class _CheckedStore(MemoryStore):
         super().transact(writes)
         if self.checks is not None:
             self.checks.transacted(writes)
-
-
-DEFAULTS = Defaults(training_image_uri="train:1", processing_image_uri="process:1", code_uri="code", key_arn="key")
 
 
 @dataclass
@@ -109,7 +98,7 @@ class OddResults(MemoryResults):
         return Outcome(quality=self.ODD[number % len(self.ODD)], quality_metric="r2")
 
 
-class World:
+class Simulator:
     """A scenario, and what becomes of it."""
 
     def __init__(self, scenario: Scenario, *, share: float = 0.15, keep_log: bool = False) -> None:
@@ -159,55 +148,23 @@ class World:
         self.rings: list[BellRing] = []
         store = Troubled(self.store, "store", self.trouble)
         executions = Troubled(self.sagemaker, "sagemaker", self.trouble)
-        self.room = Scheduler.over(store, retention=timedelta(days=30), backoff=self.rest)
-        self.policies = self._policies(store)
         self.receipts = MemoryReceipts()
-        shared: dict[str, Any] = {
-            "tenants": Troubled(MemoryTenants(*scenario.tenants, store=self.store), "tenants", self.trouble),
-            "receipts": Troubled(self.receipts, "receipts", self.trouble),
-            "announcements": Troubled(MemoryAnnouncements(), "announcements", self.trouble),
-            "policies": self.policies,
-            "scheduler": self.room,
-        }
-        bell = Troubled(self, "bell", self.trouble)
-        data_sets = Troubled(self.data_sets, "data sets", self.trouble)
-        self.intake_case = Intake(
-            account_id=ACCOUNT,
-            data_sets=data_sets,
-            tier_queues=self,
-            retrainings=self,
-            arrival_limits=ArrivalLimits(store, self.rest),
-            refused_uploads=MemoryRefusedUploads(),
-            **shared,
-        )
-        self.enlist_case = Enlist(bell=bell, roles=MemoryRoles(), **shared)
-        self.dispatch_case = Dispatch(
-            data_sets=data_sets,
+        self.service = Service(
+            store=store,
+            policies=self._policies(store),
+            tenants=Troubled(MemoryTenants(*scenario.tenants, store=self.store), "tenants", self.trouble),
+            receipts=Troubled(self.receipts, "receipts", self.trouble),
+            announcements=Troubled(MemoryAnnouncements(), "announcements", self.trouble),
+            bell=Troubled(self, "bell", self.trouble),
+            data_sets=Troubled(self.data_sets, "data sets", self.trouble),
             executions=executions,
-            bell=bell,
-            defaults=DEFAULTS,
-            encode=_encode_pass if scenario.seed % 50 == 0 or scenario.narrow else None,
-            **shared,
-        )
-        self.record_case = Record(
             reports=executions,
             results=Troubled(OddResults(self.trouble), "results", self.trouble),
-            prices=PRICES,
-            **shared,
+            tier_queues=self,
+            retrainings=self,
+            backoff=self.rest,
+            encode=_encode_pass if scenario.seed % 50 == 0 or scenario.narrow else None,
         )
-        self.outbox_case = OutboxRelay(
-            policies=self.policies,
-            scheduler=self.room,
-            book=Book(store=store),
-            reports=executions,
-            announcements=shared["announcements"],
-            prices=PRICES,
-        )
-        self.reconcile_case = Reconcile(
-            policies=self.policies, scheduler=self.room, executions=executions, record=self.record_case
-        )
-        del shared["policies"]
-        self.stop_case = Stop(executions=executions, **shared)
 
     def _queue(self, name: str, consume: Callable[[list[Any]], set[int]]) -> Queue:
         return Queue(name, self.agenda, self.trouble, consume)
@@ -286,7 +243,7 @@ class World:
         )
 
     def _operator(self) -> Scheduler:
-        return Scheduler.over(self.store, retention=timedelta(days=30), backoff=lambda _: None)
+        return scheduler_over(self.store)
 
     def _timer(self, seconds: float, action: Callable[[], Any]) -> None:
         def tick() -> None:
@@ -349,7 +306,7 @@ class World:
 
     def _receive(self, batch: list[Arrival], now: datetime) -> set[int]:
         failed: set[int] = set()
-        for number, result in enumerate(self.intake_case.receive(batch, now)):
+        for number, result in enumerate(self.service.intake.receive(batch, now)):
             if isinstance(result, AssertionError):
                 raise Violation("assertion", f"intake: {result}")
             if isinstance(result, Exception) or any(one.verdict is Verdict.UNSENT for one in result):
@@ -360,7 +317,7 @@ class World:
         return set(self.invoke("enlist", lambda now: self._enlist(batch, now)))
 
     def _enlist(self, batch: list[Submission], now: datetime) -> set[int]:
-        results = self.enlist_case.enlist_batch(batch, now)
+        results = self.service.enlist.enlist_batch(batch, now)
         for enlisted in results:
             if isinstance(enlisted, AssertionError):
                 raise Violation("assertion", f"enlist: {enlisted}")
@@ -379,7 +336,7 @@ class World:
 
     def _record(self, events: list[StatusEvent], now: datetime) -> set[int]:
         failed: set[int] = set()
-        results = self.record_case.settle(events, now)
+        results = self.service.record.settle(events, now)
         for number, (event, settled) in enumerate(zip(events, results, strict=True)):
             if isinstance(settled, AssertionError):
                 raise Violation("assertion", f"recorder: {settled}")
@@ -430,7 +387,7 @@ class World:
 
     def _pass(self, now: datetime, sweep: bool, before: int) -> None:
         older = self.scenario.older_code and self.trouble.strikes("pass by older code", 0.3)
-        case = replace(self.dispatch_case, engine=older_decide) if older else self.dispatch_case
+        case = replace(self.service.dispatch, engine=older_decide) if older else self.service.dispatch
         rings, self.rings = self.rings, []
         report = case.run_pass(now, rings=rings, sweep=sweep)
         self._count_pass(report)
@@ -480,12 +437,12 @@ class World:
             self.counts["reconcile failed"] += 1
 
     def _reconcile(self, now: datetime) -> None:
-        repairs = self.reconcile_case.run(now)
+        repairs = self.service.reconcile.run(now)
         self.counts["ledger corrected"] += bool(repairs.recounted)
         self.counts["missed end found"] += len(repairs.ended)
         self.counts["slot released"] += len(repairs.released)
         self.counts["foreign counted"] += repairs.unmanaged
-        relayed = self.outbox_case.relay(now)
+        relayed = self.service.outbox.relay(now)
         self.counts["record corrected"] += len(relayed.corrected)
         self.counts["told of money"] += len(relayed.told)
 
@@ -659,18 +616,20 @@ class World:
             self.agenda.after(30, lambda: self.do(step))
 
     def _do(self, step: Any) -> None:
-        room, now = self._operator(), self.agenda.now
+        scheduler, now = self._operator(), self.agenda.now
         tenant = next((t for t in self.scenario.tenants if t.tenant_id == step.subject), None)
         match step.what:
             case "policy":
                 self.apply(self.scenario.policies[step.number])
             case "pause" | "resume":
-                room.tables.ledger.set_paused(step.what == "pause")
+                scheduler.tables.ledger.set_paused(step.what == "pause")
             case "pause tier" | "resume tier":
-                room.tables.ledger.set_paused(step.what == "pause tier", step.subject)
+                scheduler.tables.ledger.set_paused(step.what == "pause tier", step.subject)
             case "pause tenant" | "resume tenant":
                 assert tenant is not None
-                room.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, step.what == "pause tenant", now)
+                scheduler.operations.set_tenant_paused(
+                    tenant.tier, tenant.tenant_id, step.what == "pause tenant", now
+                )
                 self.ring()
             case "stop":
                 self._stop_one(step.subject)
@@ -696,7 +655,7 @@ class World:
             if item["tenant_id"] == tenant_id and State(item["state"]) not in TERMINAL
         ]
         if of_tenant:
-            stopped = self.stop_case.stop(self.random.choice(of_tenant), self.agenda.now)
+            stopped = self.service.stop.stop(self.random.choice(of_tenant), self.agenda.now)
             self.counts["cancelled" if stopped.state is State.CANCELLED else "stopped"] += 1
 
     def _drift(self, tenant_id: str) -> None:
