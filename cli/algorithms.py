@@ -36,7 +36,7 @@ def show_one(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(
         data=asdict(algorithm),
         columns=("HYPERPARAMETER", "DEFAULT", "MAY BE"),
-        rows=[(name, known.default, str(known)) for name, known in algorithm.hyperparameters.items()],
+        rows=[(name, parameter.default, str(parameter)) for name, parameter in algorithm.hyperparameters.items()],
         lines=[f"{name}: {value}" for name, value in _facts(algorithm).items()],
     )
 
@@ -70,9 +70,9 @@ def remove(deployment: Deployment, arguments: Namespace) -> Answer:
             f"{arguments.name!r} was not registered; {', '.join(sorted(policy.algorithms)) or 'none'} was"
         )
     text = with_entry(deployment.policies.in_force().text, "algorithms", arguments.name, None)
-    left = parse_policy(text, 0).catalogue
+    catalogue = parse_policy(text, 0).catalogue
     users = [t.tenant_id for t in deployment.tenants.all() if arguments.name in _chosen(t)]
-    if users and arguments.name not in left:
+    if users and arguments.name not in catalogue:
         raise Refused(
             f"{len(users)} tenants use it, among them {', '.join(users[:3])}: let them choose "
             "another first (`trainyard tenant update`)"

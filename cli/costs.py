@@ -25,10 +25,10 @@ from trainyard.persistence.book import BOOKS_BEGIN
 def report(deployment: Deployment, arguments: Namespace) -> Answer:
     """Show what trainings cost."""
     first, last = _months(arguments)
-    found = [t for month in _between(first, last) for t in deployment.book.totals(month, arguments.tenant)]
-    if arguments.tenant and not found:
+    totals = [t for month in _between(first, last) for t in deployment.book.totals(month, arguments.tenant)]
+    if arguments.tenant and not totals:
         deployment.tenant(arguments.tenant)  # a tenant that is gone may still have cost something
-    made = cost_report(found, By(arguments.by), prices_of(deployment.region))
+    made = cost_report(totals, By(arguments.by), prices_of(deployment.region))
     lines = []
     if made.total.unknown:
         lines.append(
@@ -77,16 +77,16 @@ def budgets(deployment: Deployment, arguments: Namespace) -> Answer:
     policy, now = deployment.policies.current(), datetime.now(UTC)
     if arguments.tenant:
         owner = deployment.tenant(arguments.tenant)
-        found = list(deployment.explain.accounts(owner.tenant_id, owner.tier, policy, now))
-        if not found:
+        accounts = list(deployment.explain.accounts(owner.tenant_id, owner.tier, policy, now))
+        if not accounts:
             raise Refused(
                 f"neither tenant {owner.tenant_id} nor its tier {owner.tier} has a budget: "
                 "`trainyard tenant update … --budget-usd` sets one"
             )
     else:
-        found = list(_all_accounts(deployment, policy, now))
+        accounts = list(_all_accounts(deployment, policy, now))
     return Answer(
-        data=[asdict(account) for account in found],
+        data=[asdict(account) for account in accounts],
         columns=("BUDGET OF", "MONTH", "MODE", "LIMIT", "SPENT", "RESERVED", "LEFT", "USED", "MAY OVERSHOOT BY"),
         rows=[
             (
@@ -100,7 +100,7 @@ def budgets(deployment: Deployment, arguments: Namespace) -> Answer:
                 f"{account.spent_usd / account.budget.limit_usd:.0%}",
                 _amount(account.overshoot_usd),
             )
-            for account in found
+            for account in accounts
         ],
     )
 
@@ -148,8 +148,8 @@ def statement(deployment: Deployment, arguments: Namespace) -> Answer:
     """Write a tenant's statement into its storage."""
     deployment.tenant(arguments.tenant)
     month = _month(arguments.month)
-    told = _ask(deployment, {"statement": {"tenant": arguments.tenant, "month": month}})
-    return Answer(data=told, lines=[told["statement"]])
+    answer = _ask(deployment, {"statement": {"tenant": arguments.tenant, "month": month}})
+    return Answer(data=answer, lines=[answer["statement"]])
 
 
 def export(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -160,9 +160,9 @@ def export(deployment: Deployment, arguments: Namespace) -> Answer:
         raise Refused(f"{arguments.day!r} is not a day: write it as 2026-11-20") from None
     if not f"{BOOKS_BEGIN}-01" <= day.isoformat() <= datetime.now(UTC).strftime("%Y-%m-%d"):
         raise Refused(f"{day} is not in the books: they begin with {BOOKS_BEGIN}, and end today")
-    told = _ask(deployment, {"export": day.isoformat()})
+    answer = _ask(deployment, {"export": day.isoformat()})
     over = day.isoformat() < datetime.now(UTC).strftime("%Y-%m-%d")
-    return Answer(data=told, lines=[told["export"]] + ([] if over else ["the day is not over: so far"]))
+    return Answer(data=answer, lines=[answer["export"]] + ([] if over else ["the day is not over: so far"]))
 
 
 def tags(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -198,22 +198,22 @@ def reconcile(deployment: Deployment, arguments: Namespace) -> Answer:
     """Show what was booked beside what Cost Explorer says was billed."""
     month = _month(arguments.month)
     billed = billed_by_tenant(month, deployment.outputs["Stage"])
-    found = differences(deployment.book.totals(month), billed)
+    all_rows = differences(deployment.book.totals(month), billed)
     rows = [
         (
-            one.tenant_id,
-            f"{one.booked_usd:,.2f}",
-            f"{one.billed_usd:,.2f}",
-            f"{one.usd:+,.2f}",
-            None if one.share is None else f"{one.share:+.1%}",
+            row.tenant_id,
+            f"{row.booked_usd:,.2f}",
+            f"{row.billed_usd:,.2f}",
+            f"{row.usd:+,.2f}",
+            None if row.share is None else f"{row.share:+.1%}",
         )
-        for one in found
+        for row in all_rows
     ]
-    booked, bill = (sum((getattr(one, n) for one in found), Decimal(0)) for n in ("booked_usd", "billed_usd"))
+    booked, bill = (sum((getattr(row, n) for row in all_rows), Decimal(0)) for n in ("booked_usd", "billed_usd"))
     return Answer(
         data={
             "month": month,
-            "tenants": [asdict(one) | {"difference_usd": one.usd} for one in found],
+            "tenants": [asdict(row) | {"difference_usd": row.usd} for row in all_rows],
             "booked_usd": booked,
             "billed_usd": bill,
         },

@@ -11,7 +11,7 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.queues import EventBridgeAnnouncements
 from trainyard.adapters.aws.sagemaker import SageMakerExecutions
 from trainyard.adapters.aws.storage import S3Receipts
-from trainyard.adapters.aws.store import DynamoStore, rest
+from trainyard.adapters.aws.store import DynamoStore, backoff
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
 from trainyard.application.scheduling.explain import Explain
 from trainyard.application.scheduling.notifications import Notifier
@@ -42,13 +42,13 @@ class Deployment:
     def outputs(self) -> dict[str, str]:
         region = self.region
         try:
-            (found,) = client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"]
+            (stack,) = client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"]
         except ClientError as error:
             raise Refused(
                 f"there is no stack {self.stack!r} in {region}: name it by --stack or TRAINYARD_STACK, check "
                 f"AWS_REGION and credentials ({error.response['Error']['Message']})"
             ) from error
-        return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+        return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
     @property
     def _retention(self) -> timedelta:
@@ -85,7 +85,7 @@ class Deployment:
 
     @property
     def scheduler(self) -> Scheduler:
-        return Scheduler.over(self.store, retention=self._retention, backoff=rest)
+        return Scheduler.over(self.store, retention=self._retention, backoff=backoff)
 
     def has_tier_queue(self, tier: str) -> bool:
         name = self.outputs["UploadsQueue"].rpartition("/")[2].removesuffix("uploads") + f"tier-{tier}"
@@ -103,21 +103,21 @@ class Deployment:
     def last_passes(self, request: Request, *, limit: int = 3) -> list[dict[str, Any]]:
         """Return what the last kept passes said of a waiting request's lane, newest first."""
         now = datetime.now(UTC)
-        found: list[dict[str, Any]] = []
+        passes: list[dict[str, Any]] = []
         for hour in (now, now - timedelta(hours=1)):
-            for kept in map(decode_pass, self.scheduler.admitter.pass_records(hour, limit=20)):
-                for wait in kept.plan.waits:
+            for record in map(decode_pass, self.scheduler.admitter.pass_records(hour, limit=20)):
+                for wait in record.plan.waits:
                     same = (wait.queue.tenant_id, wait.entry.profile) == (request.tenant_id, request.profile)
-                    if same and kept.at >= request.arrived_at and len(found) < limit:
-                        found.append(
+                    if same and record.at >= request.arrived_at and len(passes) < limit:
+                        passes.append(
                             {
-                                "at": kept.at.strftime("%H:%M:%S"),
+                                "at": record.at.strftime("%H:%M:%S"),
                                 "reason": wait.reason.value,
-                                "policy_version": kept.policy.version,
-                                "engine_version": kept.engine_version,
+                                "policy_version": record.policy.version,
+                                "engine_version": record.engine_version,
                             }
                         )
-        return found
+        return passes
 
     @property
     def stop(self) -> Stop:
@@ -133,17 +133,17 @@ class Deployment:
 
     def tenant(self, tenant_id: str) -> Tenant:
         """Return a tenant; raises Refused when there is none of that id."""
-        found = self.tenants.get(tenant_id)
-        if found is None:
+        tenant = self.tenants.get(tenant_id)
+        if tenant is None:
             raise Refused(f"there is no tenant {tenant_id!r}; `trainyard tenant list` shows them")
-        return found
+        return tenant
 
     def request(self, request_id: str) -> Request:
         """Return a request; raises Refused when there is none of that id."""
-        found = self.scheduler.tables.requests.get(request_id)
-        if found is None:
+        request = self.scheduler.tables.requests.get(request_id)
+        if request is None:
             raise Refused(f"there is no request {request_id!r}; `trainyard requests TENANT` shows them")
-        return found
+        return request
 
     def client(self, service: str) -> Any:
         settle_region()

@@ -46,8 +46,8 @@ def _move(deployment: Deployment, url: str, target: str) -> Iterator[str]:
     target_url = sqs.get_queue_url(QueueName=target)["QueueUrl"]
     for _ in range(_count(deployment, url)):
         answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1, VisibilityTimeout=60, WaitTimeSeconds=2)
-        found = answer.get("Messages", [])
-        for message in found:
+        messages = answer.get("Messages", [])
+        for message in messages:
             sqs.send_message(QueueUrl=target_url, MessageBody=message["Body"])
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             yield message["MessageId"]
@@ -64,7 +64,7 @@ def _queues(deployment: Deployment) -> list[str]:
 
 def _view(deployment: Deployment, url: str) -> dict[str, Any]:
     """Return a queue's letters; looking hides them from nobody."""
-    found = deployment.client("sqs").receive_message(
+    answer = deployment.client("sqs").receive_message(
         QueueUrl=url, MaxNumberOfMessages=SHOWN_MAX, VisibilityTimeout=0, MessageAttributeNames=["reason"]
     )
     letters = [
@@ -72,7 +72,7 @@ def _view(deployment: Deployment, url: str) -> dict[str, Any]:
             "reason": message.get("MessageAttributes", {}).get("reason", {}).get("StringValue"),
             "body": message["Body"],
         }
-        for message in found.get("Messages", [])
+        for message in answer.get("Messages", [])
     ]
     return {"queue": _name(url), "letters": max(_count(deployment, url), len(letters)), "newest": letters}
 
@@ -80,8 +80,8 @@ def _view(deployment: Deployment, url: str) -> dict[str, Any]:
 def _count(deployment: Deployment, url: str) -> int:
     """Return how many letters there are, those that a look hides for a moment too."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    found = deployment.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-    return sum(int(found[name]) for name in names)
+    attributes = deployment.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return sum(int(attributes[name]) for name in names)
 
 
 def _name(url: str) -> str:

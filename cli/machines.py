@@ -27,20 +27,20 @@ def run(deployment: Deployment, change: Change, payload: dict[str, Any], *, quie
         name=f"{_plain(name)}-{uuid.uuid4().hex[:12]}",
         input=json.dumps(payload),
     )["executionArn"]
-    seen, told = 0, ""
+    seen, line_shown = 0, ""
     while True:
-        found = machines.describe_execution(executionArn=started)
+        execution = machines.describe_execution(executionArn=started)
         for number, line in _news(machines, started, after=seen):
             seen = number
-            if line != told and not quiet:
+            if line != line_shown and not quiet:
                 say(f"{change} {name}: {line}")
-            told = line
-        if found["status"] != "RUNNING":
+            line_shown = line
+        if execution["status"] != "RUNNING":
             break
         time.sleep(1 / LOOKS_PER_SECOND)
-    if found["status"] != "SUCCEEDED":
-        raise Refused(_words(found.get("cause")) or f"the run ended as {found['status']}: {started}")
-    output: dict[str, Any] = json.loads(found["output"])
+    if execution["status"] != "SUCCEEDED":
+        raise Refused(_words(execution.get("cause")) or f"the run ended as {execution['status']}: {started}")
+    output: dict[str, Any] = json.loads(execution["output"])
     return output
 
 
@@ -52,11 +52,11 @@ def _news(machines: Any, run_arn: str, *, after: int) -> Iterator[tuple[int, str
         if event["id"] > after and event["type"] == "TaskStateExited" and exited is not None:
             output = json.loads(exited.get("output") or "{}")
             if "error" not in output:
-                told = [
+                news = [
                     part for part in (output.get("result"), output.get("begun"), output) if isinstance(part, dict)
                 ]
                 progress = next(
-                    (part["progress"] for part in told if "progress" in part), f"{exited['name']} done"
+                    (part["progress"] for part in news if "progress" in part), f"{exited['name']} done"
                 )
                 yield event["id"], str(progress)
 
@@ -64,10 +64,10 @@ def _news(machines: Any, run_arn: str, *, after: int) -> Iterator[tuple[int, str
 def _words(cause: str | None) -> str | None:
     """Return what a failed task said, without the JSON around it."""
     try:
-        told = json.loads(cause or "")
+        details = json.loads(cause or "")
     except json.JSONDecodeError:
         return cause
-    return str(told["errorMessage"]) if isinstance(told, dict) and "errorMessage" in told else cause
+    return str(details["errorMessage"]) if isinstance(details, dict) and "errorMessage" in details else cause
 
 
 def _plain(name: str) -> str:

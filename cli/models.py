@@ -12,13 +12,13 @@ from trainyard.domain.tenants import Tenant
 
 def list_models(deployment: Deployment, arguments: Namespace) -> Answer:
     tenant = deployment.tenant(arguments.tenant_id)
-    found = [_view(deployment, arn) for arn in _package_arns(deployment, tenant)]
+    models = [_view(deployment, arn) for arn in _package_arns(deployment, tenant)]
     return Answer(
-        data=found,
+        data=models,
         columns=("VERSION", "STATUS", "DATA SET", "REQUEST", "CREATED"),
         rows=[
             (v["version"], v["status"], v["data_set"], v["request"], v["created_at"].strftime("%Y-%m-%d %H:%M:%S"))
-            for v in found
+            for v in models
         ],
     )
 
@@ -74,15 +74,15 @@ def _package_arns(deployment: Deployment, tenant: Tenant) -> list[str]:
 
 
 def _view(deployment: Deployment, arn: str) -> dict[str, Any]:
-    found = deployment.client("sagemaker").describe_model_package(ModelPackageName=arn)
-    metadata = found.get("CustomerMetadataProperties", {})
+    package = deployment.client("sagemaker").describe_model_package(ModelPackageName=arn)
+    metadata = package.get("CustomerMetadataProperties", {})
     return {
         "arn": arn,
         "version": int(arn.rpartition("/")[2]),
-        "status": found.get("ModelApprovalStatus"),
+        "status": package.get("ModelApprovalStatus"),
         "metadata": metadata,
         "data_set": metadata.get("data_set"),
         "request": metadata.get("request"),
-        "created_at": found["CreationTime"],
-        "model_uri": found["InferenceSpecification"]["Containers"][0]["ModelDataUrl"],
+        "created_at": package["CreationTime"],
+        "model_uri": package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"],
     }

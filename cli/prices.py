@@ -20,21 +20,21 @@ def show(deployment: Deployment, arguments: Namespace) -> Answer:
     """Show the prices of a region, and which instances of the policy lack one."""
     table = _table(arguments)
     region = arguments.region or deployment.region
-    found = table.regions.get(region)
-    if found is None:
+    prices = table.regions.get(region)
+    if prices is None:
         raise Refused(
             f"the price table has no prices of {region}, so every cost there is unknown; it has "
             f"{', '.join(sorted(table.regions))}: `trainyard prices update --region {region}` adds it"
         )
-    names = sorted({*found.training, *found.processing})
+    names = sorted({*prices.training, *prices.processing})
     return Answer(
-        data={"version": table.version, "region": region} | found.model_dump(mode="json"),
+        data={"version": table.version, "region": region} | prices.model_dump(mode="json"),
         columns=("INSTANCE", "TRAINING USD/H", "PROCESSING USD/H"),
-        rows=[(name, found.training.get(name), found.processing.get(name)) for name in names],
+        rows=[(name, prices.training.get(name), prices.processing.get(name)) for name in names],
         lines=[
             f"version {table.version}, {table.source}",
-            f"volumes: {found.training_volume_gb_month} USD per GB and month of training, "
-            f"{found.processing_volume_gb_month} of processing",
+            f"volumes: {prices.training_volume_gb_month} USD per GB and month of training, "
+            f"{prices.processing_volume_gb_month} of processing",
         ],
     )
 
@@ -43,8 +43,8 @@ def update(deployment: Deployment, arguments: Namespace) -> Answer:
     """Read the list prices of a region, and write them into the table; a deployment puts them in force."""
     table = _table(arguments)
     region = arguments.region or deployment.region
-    known = table.regions.get(region)
-    if known is None and arguments.volume_gb_month is None:
+    before = table.regions.get(region)
+    if before is None and arguments.volume_gb_month is None:
         raise Refused(
             f"the table does not have {region} yet: name what a GB of a job's volume costs there a month by "
             "--volume-gb-month (SageMaker AI pricing page)"
@@ -52,10 +52,10 @@ def update(deployment: Deployment, arguments: Namespace) -> Answer:
     hourly = {kind.value: prices for kind, prices in list_prices(region).items()}
     volume = arguments.volume_gb_month
     others = {
-        "training_volume_gb_month": volume or (known and known.training_volume_gb_month),
-        "processing_volume_gb_month": volume or (known and known.processing_volume_gb_month),
-        "storage_gb_month": known.storage_gb_month if known else Decimal("0.023"),
-        "scheduler_per_execution": known.scheduler_per_execution if known else Decimal("0.0001"),
+        "training_volume_gb_month": volume or (before and before.training_volume_gb_month),
+        "processing_volume_gb_month": volume or (before and before.processing_volume_gb_month),
+        "storage_gb_month": before.storage_gb_month if before else Decimal("0.023"),
+        "scheduler_per_execution": before.scheduler_per_execution if before else Decimal("0.0001"),
     }
     made = {
         "version": datetime.now(UTC).strftime("%Y-%m-%d"),

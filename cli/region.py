@@ -24,8 +24,8 @@ def settle_region(environment: MutableMapping[str, str] = os.environ) -> str:
     """
     named = {name: environment[name] for name in ("AWS_REGION", "AWS_DEFAULT_REGION") if environment.get(name)}
     if len(set(named.values())) > 1:
-        told = " and ".join(f"{name}={value}" for name, value in named.items())
-        raise Refused(f"two Regions are set, {told}: unset one of them")
+        sources = " and ".join(f"{name}={value}" for name, value in named.items())
+        raise Refused(f"two Regions are set, {sources}: unset one of them")
     region = next(iter(named.values()), None) or boto3.session.Session().region_name
     if not region:
         raise Refused(

@@ -27,12 +27,12 @@ def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
     if since and until and since > until:
         raise Refused(f"--since {arguments.since} is after --until {arguments.until}")
     if arguments.tenant_id:
-        found = _of_tenant(deployment, arguments, since, until)
+        requests = _of_tenant(deployment, arguments, since, until)
     else:
-        found = list(_of_all(deployment, arguments, since, until))
+        requests = list(_of_all(deployment, arguments, since, until))
     wanted = [
         request
-        for request in found
+        for request in requests
         if (arguments.state is None or request.state.value == arguments.state)
         and (arguments.tier is None or request.tier == arguments.tier)
     ]
@@ -122,7 +122,7 @@ def show_request(deployment: Deployment, arguments: Namespace) -> Answer:
 def _told(execution: ExecutionRecord) -> Iterator[str]:
     """Yield what an execution did, a line for each step."""
     unknown = f", and {execution.unknown} steps of unknown cost" if execution.unknown else ""
-    again = "" if execution.settled else "; not all of it is known yet"
+    again = "" if execution.is_final else "; not all of it is known yet"
     yield f"{execution.state.value.lower()}, {execution.cost_usd} USD in {execution.month}{unknown}{again}"
     for record in execution.steps:
         job = record.step.job
@@ -139,44 +139,44 @@ def _expectation(expected: Estimate) -> str:
 
 
 def why(deployment: Deployment, arguments: Namespace) -> Answer:
-    found = deployment.explain.why(arguments.request_id, datetime.now(UTC))
-    request = found.request
+    explanation = deployment.explain.why(arguments.request_id, datetime.now(UTC))
+    request = explanation.request
     passes = deployment.last_passes(request)
     data = {
         "request_id": request.request_id,
         "state": request.state.value,
-        "reason": found.reason.value if found.reason else request.reason,
-        "would_let_it_go": found.cure,
-        "position": found.position,
-        "ahead": list(found.ahead),
-        "earliest_start": found.earliest,
-        "latest_start": found.latest,
+        "reason": explanation.reason.value if explanation.reason else request.reason,
+        "would_let_it_go": explanation.cure,
+        "position": explanation.position,
+        "ahead": list(explanation.ahead),
+        "earliest_start": explanation.earliest,
+        "latest_start": explanation.latest,
         "expected": asdict(request.expected) if request.expected else None,
-        "needs_usd": found.needs_usd,
-        "budgets": [asdict(account) for account in found.accounts],
+        "needs_usd": explanation.needs_usd,
+        "budgets": [asdict(account) for account in explanation.accounts],
         "last_passes": passes,
     }
-    if found.reason is None:
+    if explanation.reason is None:
         return Answer(data=data, lines=[f"it is not waiting: it is {request.state.value}"])
     rows = [
         ("waits since", _clock(request.arrived_at)),
-        ("because", found.reason.value),
-        ("would let it go", found.cure),
-        ("position in its tier", found.position if found.position else "unknown"),
-        ("before it", ", ".join(found.ahead) or "nobody"),
-        ("expected start", _range(found.earliest, found.latest)),
+        ("because", explanation.reason.value),
+        ("would let it go", explanation.cure),
+        ("position in its tier", explanation.position if explanation.position else "unknown"),
+        ("before it", ", ".join(explanation.ahead) or "nobody"),
+        ("expected start", _range(explanation.earliest, explanation.latest)),
         *(("expected run", _expectation(expected)) for expected in (request.expected,) if expected),
-        *(("needs", f"{shown(usd)} USD left of each budget") for usd in (found.needs_usd,) if usd),
-        *((f"budget of {account.whose}", _standing(account)) for account in found.accounts),
-        *((f"pass of {one['at']}", one["reason"]) for one in passes),
+        *(("needs", f"{shown(usd)} USD left of each budget") for usd in (explanation.needs_usd,) if usd),
+        *((f"budget of {account.whose}", _standing(account)) for account in explanation.accounts),
+        *((f"pass of {record['at']}", record["reason"]) for record in passes),
     ]
     return Answer(data=data, columns=("", "ANSWER"), rows=rows)
 
 
 def _standing(account: BudgetAccount) -> str:
-    left = account.budget.limit_usd - account.spent_usd - account.reserved_usd
+    left_usd = account.budget.limit_usd - account.spent_usd - account.reserved_usd
     return (
-        f"{shown(account.spent_usd)} spent, {shown(account.reserved_usd)} reserved, {shown(left)} left of "
+        f"{shown(account.spent_usd)} spent, {shown(account.reserved_usd)} reserved, {shown(left_usd)} left of "
         f"{shown(account.budget.limit_usd)} USD in {account.month} ({account.budget.mode})"
     )
 

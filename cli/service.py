@@ -76,8 +76,10 @@ def policy_show(deployment: Deployment, arguments: Namespace) -> Answer:
     if arguments.version is None and not arguments.text:
         return _policy_answer(deployment.policies.current())
     book = deployment.policies
-    found = book.in_force() if arguments.version is None else book.version(arguments.version)
-    return Answer(data={"version": found.version, "text": found.text}, lines=found.text.splitlines())
+    policy_text = book.in_force() if arguments.version is None else book.version(arguments.version)
+    return Answer(
+        data={"version": policy_text.version, "text": policy_text.text}, lines=policy_text.text.splitlines()
+    )
 
 
 def policy_diff(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -98,10 +100,10 @@ def policy_diff(deployment: Deployment, arguments: Namespace) -> Answer:
 
 
 def policy_history(deployment: Deployment, arguments: Namespace) -> Answer:
-    found = deployment.policies.history()
-    rows = [(f.version, f.applied_at and f.applied_at.strftime("%Y-%m-%d %H:%M:%S"), f.note) for f in found]
+    versions = deployment.policies.history()
+    rows = [(f.version, f.applied_at and f.applied_at.strftime("%Y-%m-%d %H:%M:%S"), f.note) for f in versions]
     return Answer(
-        data=[{"version": f.version, "applied_at": f.applied_at, "note": f.note} for f in found],
+        data=[{"version": f.version, "applied_at": f.applied_at, "note": f.note} for f in versions],
         columns=("VERSION", "APPLIED", "NOTE"),
         rows=rows,
         lines=["the first is in force; `trainyard policy show --version N` prints one"],
@@ -137,9 +139,9 @@ def refuse_what_jobs_may_not(deployment: Deployment, wanted: Policy) -> None:
     allowed = deployment.outputs["AllowedInstanceTypes"].split(",")
     longest = int(deployment.outputs["JobRuntimeMaxSeconds"])
     by_algorithm = [algorithm.instances for algorithm in wanted.algorithms.values()]
-    choices = [c for known in (*(tier.instances for tier in wanted.tiers), *by_algorithm) for c in known]
+    choices = [c for instances in (*(tier.instances for tier in wanted.tiers), *by_algorithm) for c in instances]
     types = {name for c in choices for name in (c.processing_instance_type, c.training_instance_type)}
-    denied = sorted(name for name in types if not any(fnmatch.fnmatchcase(name, one) for one in allowed))
+    denied = sorted(name for name in types if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed))
     if denied:
         raise Refused(
             f"jobs may not run on {', '.join(denied)}: this deployment allows {', '.join(allowed)} "
@@ -166,8 +168,8 @@ def _refuse_tiers_without_queue(deployment: Deployment, wanted: Policy) -> None:
 def _refuse_tiers_in_use(deployment: Deployment, wanted: Policy) -> None:
     """Raise Refused, naming the tenants, when a tier would go that still has some."""
     gone = TenantState.DELETED
-    known = deployment.tenants.all()
-    holders = [t.tenant_id for t in known if t.state is not gone and wanted.tier(t.tier) is None]
+    tenants = deployment.tenants.all()
+    holders = [t.tenant_id for t in tenants if t.state is not gone and wanted.tier(t.tier) is None]
     if holders:
         shown = ", ".join(holders[:5]) + (f" and {len(holders) - 5} more" if len(holders) > 5 else "")
         raise Refused(

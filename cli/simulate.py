@@ -108,16 +108,16 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _usd(found: Outcome) -> str:
-    return "unknown" if found.cost_usd is None else f"{found.cost_usd} USD"
+def _usd(outcome: Outcome) -> str:
+    return "unknown" if outcome.cost_usd is None else f"{outcome.cost_usd} USD"
 
 
-def _data(found: Outcome) -> dict[str, object]:
+def _data(outcome: Outcome) -> dict[str, object]:
     return {
-        "tiers": [asdict(tier) for tier in found.tiers],
-        "tenants": [asdict(tenant) for tenant in found.tenants],
-        "slots_use": found.slots_use,
-        "jain": found.jain,
-        "cost_usd": found.cost_usd,
-        "makespan_seconds": found.makespan,
+        "tiers": [asdict(tier) for tier in outcome.tiers],
+        "tenants": [asdict(tenant) for tenant in outcome.tenants],
+        "slots_use": outcome.slots_use,
+        "jain": outcome.jain,
+        "cost_usd": outcome.cost_usd,
+        "makespan_seconds": outcome.makespan,
     }

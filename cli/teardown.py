@@ -54,12 +54,12 @@ def teardown(deployment: Deployment, arguments: Namespace) -> Answer:
     _say(f"stack {deployment.stack}")
     _delete_stack(deployment)
     # 5. What the stack keeps when it is deleted: tables and pool in prod, the key always.
-    kept = _remove_kept(deployment, outputs) if arguments.delete_data else _kept(outputs)
+    remaining = _remove_kept(deployment, outputs) if arguments.delete_data else _kept(outputs)
     return Answer(
-        data={"removed": plan, "kept": kept},
+        data={"removed": plan, "kept": remaining},
         lines=[
             f"{deployment.stack} is gone",
-            *(f"kept: {line}" for line in kept),
+            *(f"kept: {line}" for line in remaining),
             "not ours to delete: the logs of jobs (/aws/sagemaker/…), and the bucket in which sam keeps artefacts",
         ],
     )
@@ -88,8 +88,8 @@ def _objects(deployment: Deployment, bucket: str) -> int:
 def _empty(deployment: Deployment, bucket: str) -> int:
     s3, count = deployment.client("s3"), 0
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-        keys = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
+        versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        keys = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in versions]
         if keys:
             errors = s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True}).get("Errors", [])
             if errors:
@@ -103,13 +103,13 @@ def _empty(deployment: Deployment, bucket: str) -> int:
 def _delete_stack(deployment: Deployment) -> None:
     """Raises Refused, naming what CloudFormation could not delete."""
     cloudformation = deployment.client("cloudformation")
-    (found,) = cloudformation.describe_stacks(StackName=deployment.stack)["Stacks"]
-    cloudformation.delete_stack(StackName=found["StackId"])
+    (stack,) = cloudformation.describe_stacks(StackName=deployment.stack)["Stacks"]
+    cloudformation.delete_stack(StackName=stack["StackId"])
     waiter = cloudformation.get_waiter("stack_delete_complete")
     try:
-        waiter.wait(StackName=found["StackId"], WaiterConfig={"Delay": 2, "MaxAttempts": STACK_MINUTES_MAX * 30})
+        waiter.wait(StackName=stack["StackId"], WaiterConfig={"Delay": 2, "MaxAttempts": STACK_MINUTES_MAX * 30})
     except Exception as error:
-        events = cloudformation.describe_stack_events(StackName=found["StackId"])["StackEvents"]
+        events = cloudformation.describe_stack_events(StackName=stack["StackId"])["StackEvents"]
         failed = [
             f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"
             for event in events
@@ -133,11 +133,13 @@ def _remove_kept(deployment: Deployment, outputs: dict[str, str]) -> list[str]:
         *((outputs[name], partial(dynamodb.delete_table, TableName=outputs[name])) for name in TABLES),
         *((outputs[name], partial(s3.delete_bucket, Bucket=outputs[name])) for name in BUCKETS),
     ]
-    left = [f"{name}: {reason}; delete it by hand" for name, call in calls if (reason := _gone(call))]
+    remaining = [f"{name}: {reason}; delete it by hand" for name, call in calls if (reason := _gone(call))]
     key, window = outputs["DataKeyArn"], KEY_WINDOW_DAYS
     reason = _gone(partial(kms.schedule_key_deletion, KeyId=key, PendingWindowInDays=window))
-    told = f"{reason}; schedule its deletion by hand" if reason else f"it goes in {window} days, and costs nothing"
-    return [*left, f"{key}: {told}"]
+    message = (
+        f"{reason}; schedule its deletion by hand" if reason else f"it goes in {window} days, and costs nothing"
+    )
+    return [*remaining, f"{key}: {message}"]
 
 
 def _gone(call: Callable[[], Any]) -> str | None:

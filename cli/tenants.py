@@ -61,19 +61,19 @@ def delete(deployment: Deployment, arguments: Namespace) -> Answer:
     """Say what would go; with --yes, let it go."""
     tenant = {"name": arguments.tenant_id}
     if not arguments.yes:
-        told = run(deployment, Change.DELETE, {"tenant": tenant, "dry_run": True}, quiet=True)
-        if not told["known"]:
-            return Answer(data=told, lines=[told["progress"]])
+        answer = run(deployment, Change.DELETE, {"tenant": tenant, "dry_run": True}, quiet=True)
+        if not answer["known"]:
+            return Answer(data=answer, lines=[answer["progress"]])
         return Answer(
-            data=told,
+            data=answer,
             columns=("WOULD GO", "WHAT"),
-            rows=list(told["would_go"].items()),
+            rows=list(answer["would_go"].items()),
             lines=[
                 "nothing was deleted; add --yes to delete it, and --purge to forget its record and requests too"
             ],
         )
-    told = run(deployment, Change.DELETE, {"tenant": tenant, "purge": arguments.purge})
-    return Answer(data=told, lines=[told["progress"]])
+    answer = run(deployment, Change.DELETE, {"tenant": tenant, "purge": arguments.purge})
+    return Answer(data=answer, lines=[answer["progress"]])
 
 
 def check(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -91,7 +91,7 @@ def check(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def credentials(deployment: Deployment, arguments: Namespace) -> Answer:
     """Print credentials that reach one tenant's data alone, as exports."""
-    found = scoped_credentials(
+    credentials = scoped_credentials(
         deployment.tenant(arguments.tenant_id),
         access_role_arn=deployment.outputs["TenantAccessRoleArn"],
         data_key_arn=deployment.outputs["DataKeyArn"],
@@ -99,21 +99,21 @@ def credentials(deployment: Deployment, arguments: Namespace) -> Answer:
         minutes=arguments.minutes,
     )
     names = {
-        "AWS_ACCESS_KEY_ID": found.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": found.secret_access_key,
-        "AWS_SESSION_TOKEN": found.session_token,
+        "AWS_ACCESS_KEY_ID": credentials.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
+        "AWS_SESSION_TOKEN": credentials.session_token,
     }
     return Answer(
-        data=names | {"expires_at": found.expires_at.isoformat()},
+        data=names | {"expires_at": credentials.expires_at.isoformat()},
         lines=[f"export {name}={value}" for name, value in names.items()]
-        + [f"# until {found.expires_at:%H:%M:%S}Z"],
+        + [f"# until {credentials.expires_at:%H:%M:%S}Z"],
     )
 
 
 def _changed(deployment: Deployment, change: Change, arguments: Namespace, *, repair: bool = False) -> Answer:
-    told = run(deployment, change, {"tenant": _entry(arguments) | ({"repair": True} if repair else {})})
+    outcome = run(deployment, change, {"tenant": _entry(arguments) | ({"repair": True} if repair else {})})
     answer = _tenant_answer(tenant_view(deployment.tenant(arguments.tenant_id)))
-    return replace(answer, data=answer.data | {"told": told})
+    return replace(answer, data=answer.data | {"told": outcome})
 
 
 def _entry(arguments: Namespace) -> dict[str, Any]:
@@ -146,8 +146,8 @@ def _drift(deployment: Deployment, tenant_id: str) -> list[str]:
 
 
 def list_all(deployment: Deployment, arguments: Namespace) -> Answer:
-    known = deployment.tenants.all()
-    views = [tenant_view(t) for t in known if arguments.all or t.state is not TenantState.DELETED]
+    tenants = deployment.tenants.all()
+    views = [tenant_view(t) for t in tenants if arguments.all or t.state is not TenantState.DELETED]
     return Answer(
         data=views,
         columns=("TENANT", "TIER", "STATE", "STORAGE", "ALGORITHM", "TARGET", "RETRAIN", "UNDER WAY"),

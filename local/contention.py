@@ -24,7 +24,7 @@ from testing.service import Service, policies_in_force
 from tests.build import choice, policy, submission, tenant, tier
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
-from trainyard.adapters.aws.store import DynamoStore, rest
+from trainyard.adapters.aws.store import DynamoStore, backoff
 from trainyard.adapters.aws.tables import DynamoTenants
 from trainyard.application.scheduling.record import StatusEvent
 from trainyard.domain.errors import TrainyardError
@@ -116,7 +116,7 @@ class Contest:
             policies=policies_in_force(store, limits),
             tenants=tenants,
             executions=self.executions,
-            backoff=rest,
+            backoff=backoff,
         )
         self.scheduler, self.dispatch = service.scheduler, service.dispatch
         self.record, self.reconcile = service.record, service.reconcile

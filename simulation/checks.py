@@ -326,7 +326,7 @@ class Checks:
             if record is None:
                 raise Violation("I5", f"execution {execution.name} was never booked")
             cost = sum((_job_cost(job, seconds) for job, _, seconds in used(execution)), Decimal(0))
-            if record.cost_usd != cost or record.unknown or not record.settled:
+            if record.cost_usd != cost or record.unknown or not record.is_final:
                 raise Violation("I5", f"execution {execution.name} cost {cost}, booked {record.cost_usd}")
             if (
                 record.reserved_usd

@@ -394,7 +394,7 @@ class Simulator:
         if older:
             return
         clean = sum(self.counts[name] for name in self._disturbing()) == before
-        if clean and sweep and report.settled and self.passes_under_way == 1:
+        if clean and sweep and report.complete and self.passes_under_way == 1:
             self.counts["passes looked at for idle slots"] += 1
             self.checks.nobody_left_out(now)
 
@@ -444,7 +444,7 @@ class Simulator:
         self.counts["foreign counted"] += repairs.unmanaged
         relayed = self.service.outbox.relay(now)
         self.counts["record corrected"] += len(relayed.corrected)
-        self.counts["told of money"] += len(relayed.told)
+        self.counts["told of money"] += len(relayed.published)
 
     # --- ports played by the world --------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ def execution(of: Request, cost: str = "0.05", **changes: Any) -> ExecutionRecor
         "cost_usd": usd,
         "unknown": 0,
         "price_version": PRICES.version,
-        "settled": True,
+        "is_final": True,
         "reserved_usd": of.reserved_usd,
         "data_bytes": of.data_bytes,
     }

@@ -25,7 +25,7 @@ POOLED_ROLES = f"{ROLES}pool/"
 ACCESS_ROLE = f"arn:aws:iam::{ACCOUNT}:role/trainyard/{STACK}/{STACK}-TenantAccessRole"
 Document = dict[str, Any]
 
-ESTATE = DeploymentNames(
+DEPLOYMENT = DeploymentNames(
     stack=STACK,
     stage="dev",
     partition="aws",

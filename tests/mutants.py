@@ -34,8 +34,12 @@ TESTS = (
     "tests/unit/test_book.py",
     "tests/unit/test_tenants.py",
     "tests/unit/test_lost_uploads.py",
+    "tests/unit/test_explain.py",
+    "tests/unit/test_storage_faults.py",
 )
 WORKERS = 2
+SECONDS_MAX = 300
+"""A mutant whose tests take longer loops for ever, and counts as failing."""
 
 
 @dataclass(frozen=True)
@@ -171,10 +175,13 @@ def survives(mutant: Mutant, free: "SimpleQueue[Path]") -> bool:
             env=os.environ | {"PYTHONPATH": f"{copy}/layers/common/python:{copy}", "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             check=False,
+            timeout=SECONDS_MAX,
         )
         if done.returncode not in (0, 1):
             raise RuntimeError(f"{mutant.file}:{mutant.line}: {done.stdout.decode()[-2000:]}")
         return done.returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
     finally:
         path.write_text(before, encoding="utf-8")
         free.put(copy)

@@ -107,7 +107,7 @@ def meter(now: datetime) -> dict[str, Any] | None:
         return None
     metered = metering.run(now)
     units = sum(record.units for record in metered.sent)
-    logger.info("metered", extra={"sent": len(metered.sent), "units": units, "left": metered.left})
+    logger.info("metered", extra={"sent": len(metered.sent), "units": units, "left": metered.undelivered})
     count("MeterUnits", units)
-    count("MeterRecordsLeft", len(metered.left))
-    return {"sent": len(metered.sent), "units": units, "left": metered.left}
+    count("MeterRecordsLeft", len(metered.undelivered))
+    return {"sent": len(metered.sent), "units": units, "left": metered.undelivered}

@@ -63,7 +63,7 @@ def described(request: Request) -> dict[str, Any]:
 def relay() -> None:
     """Do what transactions left owed: budgets and unusual hours told, incomplete records read again."""
     relayed = bootstrap.outbox_relay().relay(datetime.now(UTC))
-    for entry in relayed.told:
+    for entry in relayed.published:
         logger.warning(
             "told of money",
             extra={"what": entry.what, **{n: str(v) for n, v in entry.values.items()}},

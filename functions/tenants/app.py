@@ -30,7 +30,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Answer:
     except ValidationError as error:
         raise Refused(explain(error)) from None
     step = command.to_step(datetime.now(UTC))
-    names = {"change": step.change.value, "step": command.step, "tenant_id": step.wish.tenant_id}
+    names = {"change": step.change.value, "step": command.step, "tenant_id": step.spec.tenant_id}
     logger.append_keys(**names)
     try:
         answer = action(command)(step)

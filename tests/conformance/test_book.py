@@ -24,7 +24,7 @@ EARLY = StepRecord(
     step=step(job=job(status="Stopping", ended_at=None, billable_seconds=None)),
     seconds=None,
     cost_usd=None,
-    settled=False,
+    is_final=False,
 )
 
 
@@ -68,7 +68,7 @@ def test_an_index_of_keys_gives_keys_alone(store: Store) -> None:
 def test_an_end_is_booked_found_and_put_right(store: Store) -> None:
     scheduler, book = scheduler_over(store), Book(store=store)
     request = admitted(store, 1)
-    record = execution(request, "0", steps=(EARLY,), unknown=1, settled=False)
+    record = execution(request, "0", steps=(EARLY,), unknown=1, is_final=False)
     for told in (True, False):
         end = End(request=request, state=State.SUCCEEDED, execution=record)
         assert scheduler.completer.finish([end], LIMITS, after(60)) == [told]

@@ -84,7 +84,7 @@ def account(harness: Harness, tenant_id: str) -> dict[str, Any]:
     return dict(json.loads(re.sub(rf"\b{tenant_id}\b", "TENANT", json.dumps(found, default=str))))
 
 
-def wish(tenant_id: str) -> dict[str, Any]:
+def spec(tenant_id: str) -> dict[str, Any]:
     return {
         "tenant": {
             "name": tenant_id,
@@ -101,14 +101,14 @@ def wish(tenant_id: str) -> dict[str, Any]:
 
 
 def test_a_machine_creates_a_tenant_and_tells_where_to_drop_data_and_read_results(harness: Harness) -> None:
-    first = harness.finished(harness.start("create", wish("onboarded")))
+    first = harness.finished(harness.start("create", spec("onboarded")))
     assert first["status"] == "SUCCEEDED"
     bucket = "s3://trainyard-123456789012-t-onboarded"
     assert first["output"]["drop_data_at"] == f"{bucket}/incoming/<data set>/"
     assert first["output"]["read_results_at"]["receipts"] == f"{bucket}/receipts/<data set>/<request>.json"
     before = account(harness, "onboarded")
     assert None not in before.values()
-    taken = harness.finished(harness.start("create", wish("onboarded")))
+    taken = harness.finished(harness.start("create", spec("onboarded")))
     assert taken["status"] == "FAILED"
     assert taken["cause"].endswith("the name onboarded is taken: choose another")
     repair = {"tenant": {"name": "onboarded", "repair": True}}
@@ -122,12 +122,12 @@ def test_a_creation_disturbed_at_any_task_ends_as_an_undisturbed_one_when_run_ag
 ) -> None:
     """Odd tasks fail after they have taken effect, even ones before."""
     if harness.deployment.tenants.get("calm") is None:
-        assert harness.finished(harness.start("create", wish("calm")))["status"] == "SUCCEEDED"
+        assert harness.finished(harness.start("create", spec("calm")))["status"] == "SUCCEEDED"
     name, effect = f"shaken-{number}", ("none", "lost")[number % 2]
     harness.cloud.plant_faults(
         {"operation": f"Task:create:{step}", "code": "Broken", "message": "it broke", "times": 6, "effect": effect}
     )
-    failed = harness.finished(harness.start("create", wish(name)))
+    failed = harness.finished(harness.start("create", spec(name)))
     assert failed["status"] == "FAILED"
     assert "Broken: it broke" in failed["cause"]
     known = harness.deployment.tenants.get(name)
@@ -135,13 +135,13 @@ def test_a_creation_disturbed_at_any_task_ends_as_an_undisturbed_one_when_run_ag
         assert "Fix the cause and run it again" in failed["cause"]
         assert step == "Activate" or known.state is TenantState.CREATING
     harness.cloud.plant_faults()
-    assert harness.finished(harness.start("create", wish(name)))["status"] == "SUCCEEDED"
+    assert harness.finished(harness.start("create", spec(name)))["status"] == "SUCCEEDED"
     assert account(harness, name) == account(harness, "calm")
 
 
 def test_a_task_that_fails_twice_is_tried_again_by_itself(harness: Harness) -> None:
     harness.cloud.plant_faults({"operation": "Task:create:Storage", "code": "Slow", "message": "slow", "times": 2})
-    assert harness.finished(harness.start("create", wish("hiccup")))["status"] == "SUCCEEDED"
+    assert harness.finished(harness.start("create", spec("hiccup")))["status"] == "SUCCEEDED"
 
 
 @pytest.mark.parametrize(
@@ -520,7 +520,7 @@ def test_a_deletion_disturbed_at_any_task_leaves_nothing_when_run_again(
     harness: Harness, number: int, step: str
 ) -> None:
     name, effect = f"leaving-{number}", ("none", "lost")[number % 2]
-    assert harness.finished(harness.start("create", wish(name)))["status"] == "SUCCEEDED"
+    assert harness.finished(harness.start("create", spec(name)))["status"] == "SUCCEEDED"
     harness.drop(name, "receipts/x/1.json", b"{}")
     harness.cloud.plant_faults(
         {"operation": f"Task:delete:{step}", "code": "Broken", "message": "it broke", "times": 6, "effect": effect}
@@ -595,7 +595,7 @@ def test_a_deletion_waits_for_a_creation_that_runs(harness: Harness) -> None:
     harness.cloud.plant_faults(
         {"operation": "Task:create:Schedule", "code": "Slow", "message": "slow", "times": 5}
     )
-    creating = harness.start("create", wish("hasty"))
+    creating = harness.start("create", spec("hasty"))
     eventually(lambda: harness.deployment.tenants.get("hasty"))
     deleting = harness.start("delete", {"tenant": {"name": "hasty"}})
     assert harness.finished(creating)["status"] == "SUCCEEDED"

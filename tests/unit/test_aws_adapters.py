@@ -14,7 +14,7 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from tests.build import NOW, after, request, tenant
-from tests.evaluator import ESTATE
+from tests.evaluator import DEPLOYMENT
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients, sagemaker
 from trainyard.adapters.aws import migration as migration_module
@@ -422,7 +422,7 @@ def test_a_copy_gives_way_to_another_version_and_what_was_put_at_the_new_place_t
     aws: Any, places: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = places
-    migration = S3Migration(estate=ESTATE)
+    migration = S3Migration(deployment=DEPLOYMENT)
     for key in ("acme/", "acme/incoming/x/a", "acme/incoming/x/b", "acme/models/x/m", "acme1/incoming/x/a"):
         aws.put_object(Bucket="pool", Key=key, Body=b"old", ContentType="text/csv", Metadata={"mine": "1"})
     assert migration.copy(old, new, after=None) == (3, None)
@@ -449,7 +449,7 @@ def test_versions_go_before_markers_only_before_a_time_and_never_of_a_neighbour(
     aws: Any, places: tuple[Any, Any]
 ) -> None:
     old, _ = places
-    removal = AwsRemoval(estate=ESTATE)
+    removal = AwsRemoval(deployment=DEPLOYMENT)
     for body in (b"1", b"2"):
         aws.put_object(Bucket="pool", Key="acme/incoming/x/a", Body=body)
         aws.put_object(Bucket="pool", Key="acme1/incoming/x/a", Body=body)

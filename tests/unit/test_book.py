@@ -105,10 +105,10 @@ def test_an_execution_is_written_and_read_back_as_it_was() -> None:
     steps = (
         priced(step(job=job(metrics=(("loss", 0.25),), artifact_uri="s3://m", spot=True)), PRICES),
         priced(step("Strange", kind="Transform", job=None), PRICES),
-        StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False, flags=("it runs",)),
+        StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, is_final=False, flags=("it runs",)),
     )
     made = execution(
-        Harness().admit(), steps=steps, unknown=2, settled=False, reason="x", expected_seconds=5, revision=3
+        Harness().admit(), steps=steps, unknown=2, is_final=False, reason="x", expected_seconds=5, revision=3
     )
     key = {"pk": "request#1", "sk": "attempt#0001"}
     assert execution_from(execution_item(made) | key) == made
@@ -186,8 +186,8 @@ def test_a_long_life_keeps_its_begin_and_its_end() -> None:
 def test_a_record_that_came_early_is_put_right_with_all_that_was_booked() -> None:
     harness = Harness(policy(tier(), tenants={"acme": TenantPolicy(budget=hard("1"))}))
     request = harness.admit()
-    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
-    record = execution(request, "0", steps=(early,), unknown=1, settled=False)
+    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, is_final=False)
+    record = execution(request, "0", steps=(early,), unknown=1, is_final=False)
     harness.end(request, record)
     reserved = request.reserved_usd
     assert harness.scheduler.tables.queues.get("basic", "acme").spent_usd == reserved, (
@@ -200,7 +200,7 @@ def test_a_record_that_came_early_is_put_right_with_all_that_was_booked() -> Non
     cost = Decimal("0.120753")
     assert [one.cost_usd for one in relayed.corrected] == [cost]
     (kept,) = harness.book.executions(request.request_id)
-    assert (kept.cost_usd, kept.unknown, kept.settled, kept.revision) == (cost, 0, True, 1)
+    assert (kept.cost_usd, kept.unknown, kept.is_final, kept.revision) == (cost, 0, True, 1)
     (totals,) = harness.totals()
     assert (totals.usd, totals.unknown, totals.executions) == (cost, 0, 1)
     assert harness.scheduler.tables.queues.get("basic", "acme").spent_usd == cost
@@ -227,8 +227,8 @@ def test_what_sagemaker_never_says_is_given_up_with_its_flags_and_never_costs_no
     harness = Harness()
     request = harness.admit()
     forgotten = step(job=None, job_missing=True)
-    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
-    harness.end(request, execution(request, "0", steps=(early,), unknown=1, settled=False))
+    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, is_final=False)
+    harness.end(request, execution(request, "0", steps=(early,), unknown=1, is_final=False))
     harness.reports.report = ExecutionReport(steps=(step(job=WAITING),))
     harness.outbox.relay(after(60) + GIVEN_UP - timedelta(minutes=5))
     assert harness.book.outbox_entries()
@@ -236,7 +236,7 @@ def test_what_sagemaker_never_says_is_given_up_with_its_flags_and_never_costs_no
     assert (len(relayed.given_up), harness.book.outbox_entries()) == (1, [])
     (totals,) = harness.totals()
     assert (totals.usd, totals.unknown) == (Decimal(0), 1)
-    assert priced(forgotten, PRICES).settled, "a job that is gone is not waited for"
+    assert priced(forgotten, PRICES).is_final, "a job that is gone is not waited for"
 
 
 def test_one_thing_that_fails_holds_up_no_other() -> None:
@@ -244,8 +244,8 @@ def test_one_thing_that_fails_holds_up_no_other() -> None:
         policy(tier(quota=3, running_max_per_tenant=3), tenants={"acme": TenantPolicy(budget=hard("1"))})
     )
     request = harness.admit()
-    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
-    harness.end(request, execution(request, "0", steps=(early,), unknown=1, settled=False))
+    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, is_final=False)
+    harness.end(request, execution(request, "0", steps=(early,), unknown=1, is_final=False))
     harness.run("0.6", begun=100)
 
     def gone(execution_arn: str) -> ExecutionReport:
@@ -254,7 +254,7 @@ def test_one_thing_that_fails_holds_up_no_other() -> None:
     harness.reports.read = gone  # type: ignore[method-assign]
     relayed = harness.outbox.relay(after(300))
     assert list(relayed.failed.values()) == ["ConnectionError: SageMaker is away"]
-    assert [entry.what for entry in relayed.told] == ["budget"]
+    assert [entry.what for entry in relayed.published] == ["budget"]
 
 
 def test_thresholds_are_told_once_each_and_again_in_the_next_month() -> None:
@@ -489,9 +489,9 @@ def test_each_day_is_exported_once_it_is_over_and_late_records_on_the_day_they_a
     harness = Harness()
     harness.run("0.1")
     request = harness.admit(seconds=100)
-    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
+    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, is_final=False)
     harness.end(
-        request, execution(request, "0", steps=(early,), unknown=1, settled=False, recorded_at=after(150)), 150
+        request, execution(request, "0", steps=(early,), unknown=1, is_final=False, recorded_at=after(150)), 150
     )
     usage, files = usage_of(harness)
     midnight = datetime(2026, 11, 22, tzinfo=UTC)
@@ -697,7 +697,7 @@ def test_a_record_that_may_not_have_arrived_is_sent_again_as_it_was(lost: Answer
         with pytest.raises(ConnectionError):
             metering.run(after(300))
     else:
-        assert metering.run(after(300)).left == {LICENCE: "Unprocessed"}
+        assert metering.run(after(300)).undelivered == {LICENCE: "Unprocessed"}
     harness.run("0.3", begun=400)
     assert len(metering.run(after(7300)).sent) == 1
     assert market.sent[0] == market.sent[1], "the same hour, the same units"
@@ -710,7 +710,7 @@ def test_what_a_refused_record_held_is_told_by_a_later_one(answer: Answer) -> No
     metering, market = metering_of(harness)
     harness.run("0.5")
     market.answers = [answer]
-    assert metering.run(after(300)).left == {LICENCE: answer.value}
+    assert metering.run(after(300)).undelivered == {LICENCE: answer.value}
     assert metering.run(after(400)).sent == [], "not in the same hour"
     harness.run("0.3", begun=500)
     (record,) = metering.run(after(4000)).sent
@@ -746,7 +746,7 @@ def test_one_refused_late_after_it_may_have_arrived_is_not_told_twice() -> None:
     market.answers = [ConnectionError("cut off"), Answer.REFUSED]
     with pytest.raises(ConnectionError):
         metering.run(after(300))
-    assert metering.run(after(4000)).left == {LICENCE: "Refused"}
+    assert metering.run(after(4000)).undelivered == {LICENCE: "Refused"}
     assert metering.run(after(8000)).sent == []
 
 
@@ -819,8 +819,8 @@ def test_a_processing_step_is_exported_with_its_kind() -> None:
 def early_record(harness: Harness) -> tuple[Request, ExecutionRecord]:
     """Let a run end of which not all is known."""
     request = harness.admit()
-    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, settled=False)
-    record = execution(request, "0", steps=(early,), unknown=1, settled=False)
+    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, is_final=False)
+    record = execution(request, "0", steps=(early,), unknown=1, is_final=False)
     harness.end(request, record)
     harness.reports.report = ExecutionReport(steps=(step(),))
     return request, record

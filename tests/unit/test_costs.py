@@ -32,7 +32,7 @@ def test_a_job_costs_its_billable_seconds_times_instances_times_price_and_its_vo
     one = priced(step(job=job(billable_seconds=1800, instance_count=2)), PRICES)
     exact = (Fraction("0.115") + Fraction("0.14") * 30 / 730) * 2 * Fraction(1800, 3600)
     assert abs(Fraction(one.cost_usd or 0) - exact) <= Fraction(1, 2_000_000)
-    assert (one.seconds, one.flags, one.settled) == (1800, (), True)
+    assert (one.seconds, one.flags, one.is_final) == (1800, (), True)
 
 
 def test_processing_is_billed_from_its_start_to_its_end_rounded_up() -> None:
@@ -49,7 +49,7 @@ def test_spot_costs_what_is_billed_and_says_what_it_saved() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "seconds", "flag", "settled"),
+    ("facts", "seconds", "flag", "is_final"),
     [
         (job(**PROCESSING, started_at=None, ended_at=None, status="InProgress"), None, "not told", False),
         (job(**PROCESSING, ended_at=None, status="Completed"), None, "not told", False),
@@ -63,10 +63,10 @@ def test_spot_costs_what_is_billed_and_says_what_it_saved() -> None:
     ],
 )
 def test_odd_times_are_flagged_and_never_cost_less_than_nothing(
-    facts: Any, seconds: int | None, flag: str, settled: bool
+    facts: Any, seconds: int | None, flag: str, is_final: bool
 ) -> None:
     found = priced(step(job=facts), PRICES)
-    assert (found.seconds, found.settled) == (seconds, settled)
+    assert (found.seconds, found.is_final) == (seconds, is_final)
     assert any(flag in one for one in found.flags) if flag else found.flags == ()
     assert found.cost_usd is None if seconds is None else found.cost_usd is not None and found.cost_usd >= 0
 
@@ -112,18 +112,18 @@ def test_a_record_keeps_what_is_known_and_counts_what_is_not() -> None:
 def test_a_success_without_steps_is_not_yet_the_whole_of_it() -> None:
     running = request(1, attempt=1, admitted_at=NOW)
     states = (State.SUCCEEDED, State.FAILED, State.STOPPED)
-    found = [executed(running, ExecutionReport(), PRICES, after(9), state).settled for state in states]
+    found = [executed(running, ExecutionReport(), PRICES, after(9), state).is_final for state in states]
     assert found == [False, True, True]
 
 
 def test_a_correction_keeps_what_was_settled_and_drops_nothing() -> None:
     known, early = priced(step("Preprocess"), PRICES), priced(step(job=job(status="Stopping")), PRICES)
-    before = execution(request(1), steps=(known, early), settled=False)
+    before = execution(request(1), steps=(known, early), is_final=False)
     dearer = replace(PRICES, version="2027-01-01", hourly={JobKind.TRAINING: {"ml.m5.large": Decimal(9)}})
     after_all = corrected(before, [step("Preprocess", job=None), step(), step("Late", job=job())], dearer, NOW)
     assert [record.step.name for record in after_all.steps] == ["Preprocess", "Train", "Late"]
     assert after_all.steps[0] is known
-    assert (after_all.settled, after_all.price_version) == (True, "2027-01-01")
+    assert (after_all.is_final, after_all.price_version) == (True, "2027-01-01")
     assert corrected(before, [], PRICES, NOW).cost_usd == known.cost_usd + early.cost_usd  # type: ignore[operator]
 
 

@@ -209,7 +209,7 @@ class DispatchStub:
         ledger = Ledger(admission_version=1, usage={"slots": used, "tier/basic": used})
         snapshot = Snapshot(ledger=ledger, queues=())
         plan = Plan(admissions=(), waits=(), virtual_time_by_tier={}, capacity_holds={}, starts_from=None)
-        self.report = PassReport(policy=policy(), snapshot=snapshot, plan=plan, starts=list(starts), settled=True)
+        self.report = PassReport(policy=policy(), snapshot=snapshot, plan=plan, starts=list(starts), complete=True)
 
     def run_pass(self, now: Any, *, rings: Any, sweep: bool, out_of_time: Any) -> PassReport:
         assert not out_of_time()
@@ -286,7 +286,7 @@ def test_the_recorder_settles_events_answers_the_pipeline_and_keeps_nonsense(
 
 class OnboardingStub:
     def __getattr__(self, step: str) -> Any:
-        return lambda asked: {"name": asked.wish.tenant_id}
+        return lambda asked: {"name": asked.spec.tenant_id}
 
 
 def test_the_tenants_function_takes_a_step_or_raises_the_reason(replace_part: Replace) -> None:
@@ -306,7 +306,9 @@ def test_what_the_reconciler_pays_is_told_and_counted(
     entry = OutboxEntry(name="budget#acme", what="budget", values={"percent": 80})
     unusual = OutboxEntry(name="pace#acme", what="pace", values={"usd": "9"})
     record = execution(request(1))
-    relayed = Relayed(told=[entry, unusual], corrected=[record], given_up=[record], failed={"settle#1#1": "away"})
+    relayed = Relayed(
+        published=[entry, unusual], corrected=[record], given_up=[record], failed={"settle#1#1": "away"}
+    )
     replace_part("reconcile", Standing(run=Repairs()))
     replace_part("outbox_relay", Standing(relay=relayed))
     load("reconciler").handler({}, Context())

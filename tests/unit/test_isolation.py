@@ -19,7 +19,7 @@ from tests.evaluator import (
     ACCESS_ROLE,
     CODE,
     DATA_KEY,
-    ESTATE,
+    DEPLOYMENT,
     POOL,
     POOLED_ROLES,
     ROLES,
@@ -68,7 +68,7 @@ OWNERS = {"silo": silo, "pool": pooled}
 
 
 def role_policy(owner: Tenant) -> Document:
-    return ESTATE.role_policy(owner, IMAGES, in_vpc=False)
+    return DEPLOYMENT.role_policy(owner, IMAGES, in_vpc=False)
 
 
 def own(owner: Tenant, action: str, resource: str, **keys: Any) -> Call:
@@ -109,7 +109,7 @@ def unmanaged(kind: str) -> Iterator[Call]:
 LAYERS: dict[str, tuple[str, Any, bool]] = {
     "the role of a tenant with a bucket": ("silo", lambda call: role_policy(_caller(call, silo)), False),
     "the boundary of a tenant with a bucket": ("silo", lambda call: BOUNDARY, False),
-    "the policy of a bucket": ("silo", lambda call: ESTATE.bucket_policy(_target(call)), True),
+    "the policy of a bucket": ("silo", lambda call: DEPLOYMENT.bucket_policy(_target(call)), True),
     "the role of a pooled tenant": ("pool", lambda call: role_policy(_caller(call, pooled)), False),
     "the boundary of a pooled tenant": ("pool", lambda call: BOUNDARY, False),
     "the policy of the pool": ("pool", lambda call: POOL_POLICY, True),
@@ -210,7 +210,7 @@ def test_a_tenant_reads_what_it_drops_and_writes_its_results_and_nothing_else(bu
         "s3:GetObject reports",
         "s3:PutObject reports",
     }
-    document = ESTATE.bucket_policy(owner) if build is silo else POOL_POLICY
+    document = DEPLOYMENT.bucket_policy(owner) if build is silo else POOL_POLICY
     for call in on_objects(owner, root):
         assert decision(call, document, resource_policy=True) != "Deny", call
     listing = own(
@@ -253,7 +253,7 @@ def test_a_tenants_role_can_do_nothing_outside_s3_its_key_its_logs_and_its_image
 
 
 def test_only_sagemaker_may_act_as_a_tenant() -> None:
-    (statement,) = ESTATE.trust()["Statement"]
+    (statement,) = DEPLOYMENT.trust()["Statement"]
     assert statement["Principal"] == {"Service": "sagemaker.amazonaws.com"}
     assert statement["Condition"] == {
         "StringEquals": {"aws:SourceAccount": ACCOUNT},
@@ -281,7 +281,7 @@ OWN_KEY = "arn:aws:kms:us-east-1:222222222222:key/own"
 )
 def test_a_put_that_names_a_foreign_key_is_denied(keys: dict[str, str], expected: str) -> None:
     put = own(silo("acme"), "s3:PutObject", f"arn:aws:s3:::{silo('acme').bucket}/incoming/x/d.csv", **keys)
-    assert decision(put, ESTATE.bucket_policy(silo("acme")), resource_policy=True) == expected
+    assert decision(put, DEPLOYMENT.bucket_policy(silo("acme")), resource_policy=True) == expected
     swim = own(pooled("acme"), "s3:PutObject", f"arn:aws:s3:::{POOL}/acme/incoming/x/d.csv", **keys)
     assert decision(swim, POOL_POLICY, resource_policy=True) == expected
 
@@ -289,14 +289,14 @@ def test_a_put_that_names_a_foreign_key_is_denied(keys: dict[str, str], expected
 def test_a_tenant_with_a_key_of_its_own_uses_that_key_alone() -> None:
     keyed = silo("acme", key_arn=OWN_KEY)
     put = own(keyed, "s3:PutObject", f"arn:aws:s3:::{keyed.bucket}/models/x/m", **{KEY_ID: DATA_KEY})
-    assert decision(put, ESTATE.bucket_policy(keyed), resource_policy=True) == "Deny"
+    assert decision(put, DEPLOYMENT.bucket_policy(keyed), resource_policy=True) == "Deny"
     for key, expected in ((OWN_KEY, "Allow"), (DATA_KEY, "ImplicitDeny")):
         assert decision(own(keyed, "kms:GenerateDataKey", key), role_policy(keyed)) == expected
 
 
 def test_the_tenants_own_account_puts_data_and_reads_results_and_no_other_account_does() -> None:
     owner = silo("acme", account_id="222222222222", key_arn=OWN_KEY)
-    document = ESTATE.bucket_policy(owner)
+    document = DEPLOYMENT.bucket_policy(owner)
 
     def says(account: str, action: str, key: str, **keys: Any) -> str:
         resource = f"arn:aws:s3:::{owner.bucket}" + (f"/{key}" if key else "")
@@ -388,7 +388,7 @@ def test_with_a_vpc_a_job_without_subnets_or_without_security_groups_is_denied()
         assert job(document, **{name: value for name, value in placed.items() if name != missing}) == "Deny"
     assert job(document, **placed | {"sagemaker:VpcSubnets": ["subnet-1", "subnet-9"]}) == "Deny"
     assert job(document, **placed | {"sagemaker:VpcSecurityGroupIds": ["sg-9"]}) == "Deny"
-    in_vpc = ESTATE.role_policy(silo("acme"), IMAGES, in_vpc=True)
+    in_vpc = DEPLOYMENT.role_policy(silo("acme"), IMAGES, in_vpc=True)
     boundary = template(SubnetIds="subnet-1", SecurityGroupIds="sg-1").policy("TenantBoundary")
     interface = own(silo("acme"), "ec2:CreateNetworkInterface", "*")
     assert {decision(interface, in_vpc), decision(interface, boundary)} == {"Allow"}
@@ -552,7 +552,7 @@ def through_roles(function: str) -> set[str]:
                 call = Call(
                     principal=role, action=action, resource=resource, keys=keys, tags={"trainyard:tenant": tag}
                 )
-                bucket = ESTATE.bucket_policy(silo("acme")) if resource == SILO_DATA else POOL_POLICY
+                bucket = DEPLOYMENT.bucket_policy(silo("acme")) if resource == SILO_DATA else POOL_POLICY
                 denied = decision(call, bucket, resource_policy=True) == "Deny" if ":s3:::" in resource else False
                 if decision(call, BOUNDARY) == "Allow" and not denied:
                     reached.add(label)
@@ -640,5 +640,5 @@ def test_no_policy_comes_near_its_limit() -> None:
     assert max(size(YARD.policy(function)) for function in YARD.functions()) < 8_000
     assert size(PIPELINE) < 8_000
     assert size(BOUNDARY) < 4_000
-    assert size(ESTATE.role_policy(silo("a" * 24), IMAGES * 10, in_vpc=True)) < 8_000
-    assert max(size(POOL_POLICY), size(ESTATE.bucket_policy(silo("acme")))) < 10_000
+    assert size(DEPLOYMENT.role_policy(silo("a" * 24), IMAGES * 10, in_vpc=True)) < 8_000
+    assert max(size(POOL_POLICY), size(DEPLOYMENT.bucket_policy(silo("acme")))) < 10_000

@@ -15,7 +15,7 @@ from local.sagemaker.jobs import Job
 from local.sagemaker.service import SageMakerService
 from testing.service import ACCOUNT, DEFAULTS
 from tests.build import policy, request, tenant, tier
-from tests.evaluator import DATA_KEY, ESTATE, ROLES, STACK, Call, decision, template
+from tests.evaluator import DATA_KEY, DEPLOYMENT, ROLES, STACK, Call, decision, template
 from trainyard.domain.parameters import Defaults, pipeline_parameters
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/{STACK}-PipelineRole"
@@ -138,7 +138,7 @@ def test_roles_trust_sagemaker_for_what_it_runs_in_this_account_and_region_alone
 
     def trusts(role_arn: str, source_arn: str) -> bool:
         asked.append((role_arn, source_arn))
-        trust = template().trust("PipelineRole") if role_arn == ROLE else ESTATE.trust()
+        trust = template().trust("PipelineRole") if role_arn == ROLE else DEPLOYMENT.trust()
         return trust_lets(trust, role_arn, source_arn)
 
     assert run(lambda *_: None, trusts)[0] == "Succeeded"

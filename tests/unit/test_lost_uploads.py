@@ -81,10 +81,10 @@ def test_an_upload_of_which_no_event_told_is_sent_and_one_that_is_known_is_not()
     harness.receive(UploadArrived(account_id=ACCOUNT, content=told))
     harness.enlist.enlist(harness.queues.sent[0], NOW)
     sweep = lost.run(after(60))
-    assert (sweep.found, sweep.objects) == ([untold], 2)
+    assert (sweep.recovered, sweep.objects) == ([untold], 2)
     assert [sent.content.key for sent in harness.queues.sent] == [told.key, untold.key]
     harness.enlist.enlist(harness.queues.sent[1], after(61))
-    assert lost.run(after(120)).found == []
+    assert lost.run(after(120)).recovered == []
 
 
 def test_the_event_of_a_found_upload_that_comes_after_all_names_the_same_request() -> None:
@@ -181,10 +181,10 @@ def test_many_young_buckets_do_not_keep_the_others_from_their_turn(minute: int) 
 def test_a_found_upload_that_is_not_welcome_is_refused_once_with_its_receipt() -> None:
     harness, lost, uploads = build("acme")
     uploads.contents["acme"] = [upload("acme", 1, size_bytes=0)]
-    assert len(lost.run(after(60)).found) == 1
+    assert len(lost.run(after(60)).recovered) == 1
     (refused,) = harness.requests()
     assert refused.state is State.REJECTED
-    assert lost.run(after(120)).found == []
+    assert lost.run(after(120)).recovered == []
 
 
 def test_what_was_copied_to_a_tenants_place_before_its_uploads_were_watched_there_is_no_upload() -> None:
@@ -192,13 +192,13 @@ def test_what_was_copied_to_a_tenants_place_before_its_uploads_were_watched_ther
     moved = tenant(watched_from=after(100))
     harness.tenants, harness.intake.tenants._tenants["acme"] = (moved,), moved  # type: ignore[attr-defined]
     uploads.contents["acme"] = [upload("acme", 1, event_time=after(99)), upload("acme", 2, event_time=after(101))]
-    assert [found.key for found in lost.run(after(200)).found] == ["incoming/set-2/d.csv"]
+    assert [found.key for found in lost.run(after(200)).recovered] == ["incoming/set-2/d.csv"]
 
 
 def test_what_is_older_than_a_request_is_kept_is_left_alone() -> None:
     _, lost, uploads = build("acme")
     uploads.contents["acme"] = [upload("acme", 1, event_time=NOW - timedelta(days=31))]
-    assert lost.run(NOW).found == []
+    assert lost.run(NOW).recovered == []
 
 
 def test_all_tenants_are_looked_at_in_turn_and_all_their_objects(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def test_all_tenants_are_looked_at_in_turn_and_all_their_objects(monkeypatch: py
         uploads.contents[name] = [upload(name, number) for number in range(9)]
     found: list[Content] = []
     for run in range(40):
-        found += lost.run(after(300 * run)).found
+        found += lost.run(after(300 * run)).recovered
         for sent in harness.queues.sent:
             harness.enlist.enlist(sent, after(300 * run))
         harness.queues.sent.clear()

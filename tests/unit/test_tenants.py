@@ -24,7 +24,7 @@ from trainyard.application.tenancy.leaving import Leaving
 from trainyard.application.tenancy.moving import Moving
 from trainyard.application.tenancy.onboarding import Onboarding
 from trainyard.application.tenancy.roles import PooledRoles
-from trainyard.application.tenancy.tenants import Names, Step, TenantChanges, Wish
+from trainyard.application.tenancy.tenants import Names, Step, TenantChanges, TenantSpec
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, Kind
 from trainyard.domain.errors import InProgress, Refused
 from trainyard.domain.names import request_id
@@ -205,7 +205,7 @@ class Harness:
                 )
             },
         )
-        desk = TenantChanges(
+        tenant_changes = TenantChanges(
             records=self.records,
             policies=policies_in_force(self.store, self.policy),
             scheduler=self.scheduler,
@@ -221,16 +221,21 @@ class Harness:
             with_limits=self.with_limits,
             limits_in=lambda text, tenant_id: self.limits.get(tenant_id, {}),
         )
-        self.desk = desk
+        self.tenant_changes = tenant_changes
         self.roles = PooledRoles(
             records=self.records, scheduler=self.scheduler, provisioning=self.account, removal=self.account
         )
-        self.onboarding = Onboarding(desk=desk, provisioning=self.account, removal=self.account, bell=self.bell)
+        self.onboarding = Onboarding(
+            tenant_changes=tenant_changes, provisioning=self.account, removal=self.account, bell=self.bell
+        )
         self.leaving = Leaving(
-            desk=desk, removal=self.account, executions=self.executions, book=Book(store=self.store)
+            tenant_changes=tenant_changes,
+            removal=self.account,
+            executions=self.executions,
+            book=Book(store=self.store),
         )
         self.moving = Moving(
-            desk=desk,
+            tenant_changes=tenant_changes,
             provisioning=self.account,
             removal=self.account,
             migration=self.account,
@@ -250,7 +255,7 @@ class Harness:
         self,
         change: Change,
         steps: tuple[str, ...],
-        wish: Wish,
+        spec: TenantSpec,
         *,
         run: str = "run",
         breaks: str = "",
@@ -262,10 +267,10 @@ class Harness:
         for name in steps:
             cursor = None
             while True:
-                step = Step(change=change, run=run, wish=wish, at=NOW, cursor=cursor, **more)
+                step = Step(change=change, run=run, spec=spec, at=NOW, cursor=cursor, **more)
                 answer = getattr(case, name)(step)
                 if name == breaks:
-                    self.desk.note_failure(replace(step, error=f"{name} broke"))
+                    self.tenant_changes.note_failure(replace(step, error=f"{name} broke"))
                     raise ConnectionError(name)
                 cursor = answer.get("cursor")
                 if not answer.get("left"):
@@ -275,7 +280,7 @@ class Harness:
         return answer
 
     def create(self, tenant_id: str = "acme", tier_name: str = "basic", **given: Any) -> dict[str, Any]:
-        return self.run(Change.CREATE, CREATE, wish(tenant_id, tier_name, **given), run=f"create {tenant_id}")
+        return self.run(Change.CREATE, CREATE, spec(tenant_id, tier_name, **given), run=f"create {tenant_id}")
 
     def repair(self, tenant_id: str = "acme", tier_name: str | None = None, **given: Any) -> dict[str, Any]:
         wanted = replace(bare(tenant_id, **given), tier=tier_name, repair=True)
@@ -292,14 +297,14 @@ class Harness:
         }
 
 
-def wish(tenant_id: str = "acme", tier_name: str | None = None, **given: Any) -> Wish:
+def spec(tenant_id: str = "acme", tier_name: str | None = None, **given: Any) -> TenantSpec:
     settings = given.pop("settings", {"target": "y", "algorithm": "linear"})
-    return Wish(tenant_id=tenant_id, tier=tier_name, settings=settings, **given)
+    return TenantSpec(tenant_id=tenant_id, tier=tier_name, settings=settings, **given)
 
 
-def bare(tenant_id: str = "acme", **given: Any) -> Wish:
-    """Return a wish that names nothing but what is given."""
-    return wish(tenant_id, settings=given.pop("settings", {}), **given)
+def bare(tenant_id: str = "acme", **given: Any) -> TenantSpec:
+    """Return a spec that names nothing but what is given."""
+    return spec(tenant_id, settings=given.pop("settings", {}), **given)
 
 
 # --- create and delete -------------------------------------------------------------------------------------------
@@ -314,8 +319,8 @@ def test_a_creation_that_fails_at_any_step_ends_as_an_undisturbed_one_when_it_is
     given: dict[str, Any] = {"retrain": "rate(1 day)", "limits": {"weight": 3}}
     undisturbed.create(tier_name=tier_name, **given)
     with pytest.raises(ConnectionError):
-        broken.run(Change.CREATE, CREATE, wish("acme", tier_name, **given), breaks=breaks)
-    known = broken.desk.known("acme")
+        broken.run(Change.CREATE, CREATE, spec("acme", tier_name, **given), breaks=breaks)
+    known = broken.tenant_changes.known("acme")
     assert known.operation is not None
     assert breaks in str(known.operation.failure)
     assert known.state is TenantState.CREATING
@@ -333,7 +338,7 @@ def test_a_deletion_that_fails_at_any_step_leaves_nothing_when_it_is_run_again(
     harness.create(tier_name=tier_name, retrain="rate(1 day)", limits={"weight": 3})
     harness.create("acme1", tier_name=tier_name)
     neighbour = harness.state()
-    tenant = harness.desk.known("acme")
+    tenant = harness.tenant_changes.known("acme")
     for key in ("incoming/x/1", "incoming/x/2"):
         harness.account.put(f"{tenant.bucket}/{tenant.root}", key, "a")
     with pytest.raises(ConnectionError):
@@ -357,17 +362,20 @@ def test_a_taken_name_is_refused_in_the_same_words_and_its_tenant_is_neither_tol
             with pytest.raises(Refused) as refused:
                 harness.create(name, **given)
             assert str(refused.value) == f"the name {name} is taken: choose another"
-            step = Step(change=Change.CREATE, run="stranger", wish=wish(name), at=NOW, error=str(refused.value))
-            assert harness.desk.note_failure(step)["cause"] == f"create of tenant {name} failed: {refused.value}"
+            step = Step(change=Change.CREATE, run="stranger", spec=spec(name), at=NOW, error=str(refused.value))
+            assert (
+                harness.tenant_changes.note_failure(step)["cause"]
+                == f"create of tenant {name} failed: {refused.value}"
+            )
     assert harness.state() == first
     harness.alive.add("create initech")
-    harness.run(Change.CREATE, CREATE[:3], wish("initech", "basic"), run="create initech")
+    harness.run(Change.CREATE, CREATE[:3], spec("initech", "basic"), run="create initech")
     first = harness.state()
     with pytest.raises(Refused, match="the name initech is taken"):
-        harness.run(Change.CREATE, CREATE, wish("initech", "basic"), run="stranger")
+        harness.run(Change.CREATE, CREATE, spec("initech", "basic"), run="stranger")
     harness.alive.clear()
     with pytest.raises(Refused, match="the name initech is taken"):
-        harness.run(Change.CREATE, CREATE, wish("initech", "premium"), run="stranger")
+        harness.run(Change.CREATE, CREATE, spec("initech", "premium"), run="stranger")
     assert harness.state() == first
 
 
@@ -389,7 +397,7 @@ def test_a_purge_forgets_record_and_requests_and_the_id_can_be_used_again() -> N
     assert harness.records.page()[0] == []
     assert harness.scheduler.tables.requests.of_tenant("acme") == []
     harness.create(tier_name="premium")
-    assert harness.desk.known("acme").tier == "premium"
+    assert harness.tenant_changes.known("acme").tier == "premium"
 
 
 def test_a_deletion_cancels_what_waits_and_stops_what_runs_and_keeps_what_it_has_cost() -> None:
@@ -416,13 +424,13 @@ def test_a_dry_run_changes_nothing() -> None:
 def test_a_change_waits_while_another_is_alive_and_takes_over_when_it_is_not() -> None:
     harness = Harness()
     harness.alive.add("create acme")
-    harness.run(Change.CREATE, CREATE[:3], wish("acme", "basic"), run="create acme")
+    harness.run(Change.CREATE, CREATE[:3], spec("acme", "basic"), run="create acme")
     with pytest.raises(InProgress, match="create of tenant acme is under way"):
         harness.run(Change.DELETE, DELETE, bare(), run="delete")
     harness.alive.clear()
     harness.run(Change.DELETE, DELETE[:2], bare(), run="delete")
     with pytest.raises(Refused, match="another change"):
-        harness.run(Change.CREATE, ("model_group",), wish("acme", "basic"), run="create acme")
+        harness.run(Change.CREATE, ("model_group",), spec("acme", "basic"), run="create acme")
     with pytest.raises(Refused, match="is taken"):
         harness.create()
     with pytest.raises(Refused, match="is being deleted"):
@@ -500,7 +508,7 @@ def test_an_update_that_fails_can_be_run_again_or_gone_back_from(breaks: str) ->
     assert again.state() == undisturbed.state()
     back.repair()
     assert back.state() | {"limits": {}} == before
-    tenant = again.desk.known("acme")
+    tenant = again.tenant_changes.known("acme")
     assert (tenant.settings.algorithm, tenant.settings.target, tenant.settings.hyperparameters) == (
         "tuned",
         "y",
@@ -515,7 +523,7 @@ def test_suspended_nothing_of_the_tenant_is_admitted_until_it_is_resumed() -> No
     harness.run(Change.SUSPEND, ("suspend",), bare())
     assert harness.scheduler.tables.queues.get("basic", "acme").paused
     harness.repair()
-    assert harness.desk.known("acme").state is TenantState.SUSPENDED
+    assert harness.tenant_changes.known("acme").state is TenantState.SUSPENDED
     harness.run(Change.RESUME, ("resume",), bare())
     harness.run(Change.RESUME, ("resume",), bare())
     assert not harness.scheduler.tables.queues.get("basic", "acme").paused
@@ -527,7 +535,7 @@ def test_what_has_gone_is_told_and_made_again_by_a_repair() -> None:
     harness.create()
     whole = harness.state()
     harness.account.things.discard("group acme")
-    step = Step(change=Change.CREATE, run="", wish=bare(), at=NOW)
+    step = Step(change=Change.CREATE, run="", spec=bare(), at=NOW)
     assert harness.onboarding.drift(step)["drift"] == ["the model group is gone"]
     harness.repair()
     assert harness.state() == whole
@@ -548,7 +556,7 @@ def idle_after(harness: Harness, days: float) -> list[str]:
 def test_a_pooled_tenants_role_is_made_at_its_first_request_and_removed_when_long_idle() -> None:
     harness = Harness()
     harness.create(tier_name="shared")
-    assert harness.desk.known("acme").role is RoleState.NONE
+    assert harness.tenant_changes.known("acme").role is RoleState.NONE
     assert not [thing for thing in harness.account.things if thing.startswith("role")]
     for _ in range(2):
         harness.roles.make("acme", NOW)
@@ -559,19 +567,19 @@ def test_a_pooled_tenants_role_is_made_at_its_first_request_and_removed_when_lon
     harness.scheduler.completer.cancel(waiting, NOW)
     assert idle_after(harness, 29) == []
     assert idle_after(harness, 31) == ["acme"]
-    assert harness.desk.known("acme").role is RoleState.NONE
+    assert harness.tenant_changes.known("acme").role is RoleState.NONE
     harness.roles.make("acme", NOW)
-    assert harness.desk.known("acme").role is RoleState.MADE
+    assert harness.tenant_changes.known("acme").role is RoleState.MADE
 
 
 def test_a_role_that_is_being_removed_is_asked_for_again_and_taken_over_when_that_was_cut_off() -> None:
     harness = Harness()
     harness.create(tier_name="shared")
-    harness.records.put(replace(harness.desk.known("acme"), role=RoleState.REMOVING, role_since=NOW))
+    harness.records.put(replace(harness.tenant_changes.known("acme"), role=RoleState.REMOVING, role_since=NOW))
     with pytest.raises(InProgress, match="is being removed"):
         harness.roles.make("acme", after(10))
     harness.roles.make("acme", after(300))
-    assert harness.desk.known("acme").role is RoleState.MADE
+    assert harness.tenant_changes.known("acme").role is RoleState.MADE
 
 
 def test_a_request_that_comes_while_a_role_is_found_idle_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -587,7 +595,7 @@ def test_a_request_that_comes_while_a_role_is_found_idle_keeps_it(monkeypatch: p
 
     monkeypatch.setattr(harness.records, "put", put_and_enlist)
     assert idle_after(harness, 31) == []
-    assert harness.desk.known("acme").role is RoleState.MADE
+    assert harness.tenant_changes.known("acme").role is RoleState.MADE
     assert "role acme of pool/acme/" in harness.account.things
 
 
@@ -604,7 +612,7 @@ def test_of_many_who_ask_for_a_role_at_once_none_fails(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(harness.account, "ensure_role", and_another_is_faster)
     harness.roles.make("acme", NOW)
-    assert harness.desk.known("acme").role is RoleState.MADE
+    assert harness.tenant_changes.known("acme").role is RoleState.MADE
 
 
 def test_a_tenant_that_goes_gets_no_role_and_a_failing_one_holds_up_no_other() -> None:
@@ -623,8 +631,8 @@ def test_a_tenant_that_goes_gets_no_role_and_a_failing_one_holds_up_no_other() -
     assert (removed, left, told) == ([], False, ["globex"])
 
 
-def wish_to_move(tier_name: str) -> Wish:
-    return wish("acme", tier_name, settings={})
+def wish_to_move(tier_name: str) -> TenantSpec:
+    return spec("acme", tier_name, settings={})
 
 
 # --- move --------------------------------------------------------------------------------------------------------
@@ -633,7 +641,7 @@ def wish_to_move(tier_name: str) -> Wish:
 def test_what_waits_is_asked_for_again_in_the_new_tier_and_taken_back_in_the_old() -> None:
     harness = Harness()
     harness.create()
-    tenant = harness.desk.known("acme")
+    tenant = harness.tenant_changes.known("acme")
     harness.scheduler.operations.set_tenant_paused("basic", "acme", True, NOW)
     content = submission(1).content
     one = submission(1, content=replace(content, bucket=tenant.bucket))
@@ -672,7 +680,7 @@ def test_a_move_out_of_the_pool_that_fails_at_any_step_loses_nothing_and_can_be_
     assert harness.account.contents("t-acme/") == objects
     assert harness.account.contents("pool/acme/") == {}
     assert harness.account.contents("pool/acme1/") == {"incoming/x/1": "the neighbour's"}
-    moved = harness.desk.known("acme")
+    moved = harness.tenant_changes.known("acme")
     assert (moved.tier, moved.bucket, moved.root, moved.role) == ("basic", "t-acme", "", RoleState.MADE)
     assert not harness.scheduler.tables.queues.get("basic", "acme").paused
 
@@ -700,7 +708,7 @@ def test_what_comes_while_old_objects_are_removed_is_neither_lost_nor_removed() 
     harness.create(tier_name="shared")
     harness.account.put("pool/acme/", "incoming/x/1", "old")
     harness.run(Change.MOVE, MOVE[:9], wish_to_move("basic"))
-    step = Step(change=Change.MOVE, run="run", wish=wish_to_move("basic"), at=NOW)
+    step = Step(change=Change.MOVE, run="run", spec=wish_to_move("basic"), at=NOW)
     harness.account.clock = timedelta(0)  # from here on, uploads are younger than the step
     differences = harness.account.differences
 
@@ -739,7 +747,7 @@ def test_an_upload_whose_event_met_the_switch_is_asked_for_once_more_and_others_
     moving = replace(harness.moving, data_sets=Data())  # type: ignore[arg-type]
     harness.run(Change.MOVE, MOVE[:2], wish_to_move("basic"))
     harness.run(Change.MOVE, MOVE[6:8], wish_to_move("basic"))
-    step = Step(change=Change.MOVE, run="run", wish=wish_to_move("basic"), at=NOW)
+    step = Step(change=Change.MOVE, run="run", spec=wish_to_move("basic"), at=NOW)
     for _ in range(2):
         while moving.catch_up(step)["left"]:
             pass
@@ -772,7 +780,7 @@ def test_a_move_back_releases_a_tenant_whose_move_has_failed() -> None:
     with pytest.raises(ConnectionError):
         harness.run(Change.MOVE, MOVE, wish_to_move("basic"), run="move", breaks="await_runs")
     harness.run(Change.MOVE, MOVE_ALONE, wish_to_move("shared"), run="back")
-    tenant = harness.desk.known("acme")
+    tenant = harness.tenant_changes.known("acme")
     assert (tenant.tier, tenant.bucket, tenant.operation) == ("shared", "pool", None)
     assert not harness.scheduler.tables.queues.get("shared", "acme").paused
 
@@ -844,7 +852,7 @@ def test_no_two_tenants_have_one_key(tier_name: str) -> None:
         harness.run(Change.UPDATE, steps, bare(key_arn="arn:key/one"), run="back")
     harness.run(Change.DELETE, DELETE, bare("globex"), run="delete")
     harness.run(Change.UPDATE, steps, bare(key_arn="arn:key/one"), run="back again")
-    assert harness.desk.known("acme").key_arn == "arn:key/one"
+    assert harness.tenant_changes.known("acme").key_arn == "arn:key/one"
 
 
 def test_an_event_is_told_again_rather_than_never(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -864,7 +872,7 @@ def test_an_event_is_told_again_rather_than_never(monkeypatch: pytest.MonkeyPatc
         harness.run(Change.SUSPEND, ("suspend",), bare(), run="s")
     harness.run(Change.SUSPEND, ("suspend",), bare(), run="s")
     assert harness.told == ["Created", "Suspended", "Suspended"]
-    assert harness.desk.known("acme").state is TenantState.SUSPENDED
+    assert harness.tenant_changes.known("acme").state is TenantState.SUSPENDED
 
 
 # --- moves that cannot be ----------------------------------------------------------------------------------------
@@ -876,7 +884,7 @@ def test_objects_that_were_not_copied_as_they_are_stop_a_move_before_anything_is
     harness.account.put("pool/acme/", "models/x/m", "c")
     with pytest.raises(Refused, match="1 objects were not copied"):
         harness.run(Change.MOVE, ("begin", "await_runs", "storage", "verify", "switch"), wish_to_move("basic"))
-    assert harness.desk.known("acme").bucket == "pool"
+    assert harness.tenant_changes.known("acme").bucket == "pool"
 
 
 def test_uploads_that_are_each_trained_on_wait_through_no_move() -> None:
@@ -890,23 +898,23 @@ def test_uploads_that_are_each_trained_on_wait_through_no_move() -> None:
 def test_a_tenant_whose_uploads_are_each_trained_on_moves_once_all_of_them_are_known() -> None:
     harness = Harness()
     harness.create(tier_name="shared")
-    tenant = harness.desk.known("acme")
+    tenant = harness.tenant_changes.known("acme")
     each = replace(tenant.settings, every_upload=True)
-    harness.desk.records.put(replace(tenant, settings=each))
+    harness.tenant_changes.records.put(replace(tenant, settings=each))
     note_young(harness.scheduler.tables.store, "acme", NOW)
     with pytest.raises(Refused, match="of which no event has told yet"):
         harness.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
-    assert harness.desk.known("acme").bucket == "pool"
+    assert harness.tenant_changes.known("acme").bucket == "pool"
 
 
 def test_a_tier_whose_storage_changes_under_a_move_costs_no_data() -> None:
     harness = Harness()
     harness.create(tier_name="shared")
     harness.account.put("pool/acme/", "incoming/x/1", "a")
-    step = Step(change=Change.MOVE, run="run", wish=wish_to_move("basic"), at=NOW)
+    step = Step(change=Change.MOVE, run="run", spec=wish_to_move("basic"), at=NOW)
     assert harness.moving.begin(step)["relocates"] is True
     pooled = replace(harness.policy, tiers=tuple(replace(t, storage=Storage.POOL) for t in harness.policy.tiers))
-    object.__setattr__(harness.desk, "policies", policies_in_force(harness.store, pooled))
+    object.__setattr__(harness.tenant_changes, "policies", policies_in_force(harness.store, pooled))
     for name in ("storage", "copy", "copy_last", "verify", "switch", "resubmit"):
         getattr(harness.moving, name)(step)
     for name in ("catch_up", "remove_old"):
@@ -928,4 +936,7 @@ def test_a_tenant_with_a_bucket_keeps_it_on_a_tier_of_the_pool() -> None:
     harness = Harness()
     harness.create()
     harness.run(Change.MOVE, MOVE_ALONE, wish_to_move("shared"))
-    assert (harness.desk.known("acme").tier, harness.desk.known("acme").bucket) == ("shared", "t-acme")
+    assert (harness.tenant_changes.known("acme").tier, harness.tenant_changes.known("acme").bucket) == (
+        "shared",
+        "t-acme",
+    )

@@ -795,7 +795,7 @@ def test_a_pass_that_is_out_of_time_leaves_the_rest_to_the_next() -> None:
     harness = Harness()
     harness.enlist.enlist(submission(1), NOW)
     report = harness.dispatch.run_pass(NOW, out_of_time=lambda: True)
-    assert (report.settled, report.starts) == (False, [])
+    assert (report.complete, report.starts) == (False, [])
 
 
 def test_an_execution_that_cannot_be_asked_about_holds_up_no_other() -> None:

@@ -42,6 +42,6 @@ class CheckedValues:
 
         return zlib.compress(json.dumps(checked_values(text), separators=(",", ":")).encode())
 
-    def read(self, kept: bytes, version: int) -> Policy:
+    def read(self, compiled: bytes, version: int) -> Policy:
         """Return the policy; raises whatever, when what was kept is damaged."""
-        return policy_of(json.loads(zlib.decompress(kept)), version, self.region)
+        return policy_of(json.loads(zlib.decompress(compiled)), version, self.region)

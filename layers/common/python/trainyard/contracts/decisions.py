@@ -8,8 +8,8 @@ from pydantic import TypeAdapter
 from trainyard.application.scheduling.dispatch import PassRecord
 
 
-def encode_pass(kept: PassRecord) -> bytes:
-    return zlib.compress(_adapter().dump_json(kept), level=6)
+def encode_pass(record: PassRecord) -> bytes:
+    return zlib.compress(_adapter().dump_json(record), level=6)
 
 
 def decode_pass(data: bytes) -> PassRecord:

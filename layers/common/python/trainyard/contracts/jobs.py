@@ -13,18 +13,18 @@ from trainyard.domain.errors import Malformed
 from trainyard.domain.prices import JobKind
 
 
-def _tags(told: Any) -> Any:
+def _tags(tags: Any) -> Any:
     """Return tags by key: the event's schema has a list of {Key, Value}, the developer guide's sample a mapping.
 
     None for anything else, as for an event without tags: then SageMaker is asked.
     """
-    if isinstance(told, list):
-        pairs = [(str(tag.get("Key")), tag.get("Value")) for tag in told if isinstance(tag, dict)]
-        told = dict(pairs) if len(pairs) == len(told) else None
-    if not isinstance(told, dict):
+    if isinstance(tags, list):
+        pairs = [(str(tag.get("Key")), tag.get("Value")) for tag in tags if isinstance(tag, dict)]
+        tags = dict(pairs) if len(pairs) == len(tags) else None
+    if not isinstance(tags, dict):
         return None
-    texts = all(isinstance(text, str) for pair in told.items() for text in pair)
-    return told if texts else None
+    texts = all(isinstance(text, str) for pair in tags.items() for text in pair)
+    return tags if texts else None
 
 
 Tags = Annotated[dict[str, str] | None, BeforeValidator(_tags)]

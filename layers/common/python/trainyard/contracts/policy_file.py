@@ -271,20 +271,24 @@ def validate_policy_file(text: str) -> PolicyFile:
         raise Refused(f"the policy is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        findings = [_finding(root, dict(found)) for found in error.errors(include_url=False)]
+        findings = [_finding(root, dict(violation)) for violation in error.errors(include_url=False)]
         raise Refused("the policy does not hold:\n  " + "\n  ".join(findings)) from error
 
 
-def _finding(root: yaml.Node | None, found: dict[str, Any]) -> str:
+def _finding(root: yaml.Node | None, violation: dict[str, Any]) -> str:
     """Return "line N: entry: reason" of one thing that is wrong."""
-    cause = found.get("ctx", {}).get("error")
-    path = cause.path if isinstance(cause, _Misplaced) else tuple(found["loc"])
+    cause = violation.get("ctx", {}).get("error")
+    path = cause.path if isinstance(cause, _Misplaced) else tuple(violation["loc"])
     path = tuple(part for part in path if part != "[key]")
-    message = str(found["msg"]).removeprefix("Value error, ")
-    if found["type"] == "extra_forbidden":
+    message = str(violation["msg"]).removeprefix("Value error, ")
+    if violation["type"] == "extra_forbidden":
         message = "is unknown: is it misspelt?"
-    elif "input" in found and isinstance(found["input"], str | int | float) and not isinstance(cause, _Misplaced):
-        message += "" if ", got " in message else f", got {found['input']!r}"
+    elif (
+        "input" in violation
+        and isinstance(violation["input"], str | int | float)
+        and not isinstance(cause, _Misplaced)
+    ):
+        message += "" if ", got " in message else f", got {violation['input']!r}"
     return f"line {_line(root, path)}: {'.'.join(map(str, path)) or 'policy'}: {message}"
 
 
@@ -308,8 +312,8 @@ def _line(node: yaml.Node | None, path: tuple[str | int, ...]) -> int:
 
 def entry_of(text: str, section: str, name: str) -> Mapping[str, Any]:
     """Return one entry of a section of a policy's text, {} where there is none."""
-    found: Mapping[str, Any] = (yaml.safe_load(text).get(section) or {}).get(name) or {}
-    return found
+    entry: Mapping[str, Any] = (yaml.safe_load(text).get(section) or {}).get(name) or {}
+    return entry
 
 
 def with_entry(text: str, section: str, name: str, values: Mapping[str, Any] | None) -> str:
@@ -321,15 +325,15 @@ def with_entry(text: str, section: str, name: str, values: Mapping[str, Any] | N
     lines = text.splitlines()
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     assert isinstance(root, yaml.MappingNode), "checked above"
-    found = next(((key, value) for key, value in root.value if key.value == section), None)
+    section_node = next(((key, value) for key, value in root.value if key.value == section), None)
     entry = [] if values is None else _entry_lines(name, values)
-    if found is None:
+    if section_node is None:
         return text if not entry else "\n".join([*lines, "", f"{section}:", *entry]) + "\n"
-    key, node = found
+    key, node = section_node
     if node.flow_style or not isinstance(node, yaml.MappingNode):
         entries = (yaml.safe_load(text) or {}).get(section) or {}
-        kept = {other: value for other, value in entries.items() if other != name}
-        block = [line for other, value in kept.items() for line in _entry_lines(other, value)] + entry
+        others = {other: value for other, value in entries.items() if other != name}
+        block = [line for other, value in others.items() for line in _entry_lines(other, value)] + entry
         replaced = [f"{section}:", *block] if block else []
         lines[key.start_mark.line : node.end_mark.line + 1] = replaced
         return "\n".join(lines) + "\n"
@@ -337,15 +341,15 @@ def with_entry(text: str, section: str, name: str, values: Mapping[str, Any] | N
     entry = [indent + line.lstrip() for line in entry]
     starts = [k.start_mark.line for k, _ in node.value]
     ends = [*starts[1:], _line_after(root, key, len(lines))]
-    known = next((number for number, (k, _) in enumerate(node.value) if k.value == name), None)
-    if known is None:
+    position = next((number for number, (k, _) in enumerate(node.value) if k.value == name), None)
+    if position is None:
         lines[starts[0] : starts[0]] = entry
     else:
-        last = ends[known]
-        while last > starts[known] + 1 and lines[last - 1].lstrip()[:1] in ("", "#"):
+        last = ends[position]
+        while last > starts[position] + 1 and lines[last - 1].lstrip()[:1] in ("", "#"):
             last -= 1
         alone = not entry and len(starts) == 1
-        lines[key.start_mark.line if alone else starts[known] : last] = entry
+        lines[key.start_mark.line if alone else starts[position] : last] = entry
     return "\n".join(lines) + "\n"
 
 

@@ -41,14 +41,16 @@ def parse_prices(text: str) -> PriceFile:
     except json.JSONDecodeError as error:
         raise Refused(f"the price table is not JSON: {error}") from error
     except ValidationError as error:
-        findings = [_finding(dict(found)) for found in error.errors(include_url=False)]
+        findings = [_finding(dict(violation)) for violation in error.errors(include_url=False)]
         raise Refused("the price table does not hold:\n  " + "\n  ".join(findings)) from error
 
 
-def _finding(found: dict[str, Any]) -> str:
-    path = ".".join(str(part) for part in found["loc"] if part != "[key]")
-    given = f", got {found['input']!r}" if isinstance(found.get("input"), str | int | float | Decimal) else ""
-    return f"{path or 'table'}: {found['msg']}{given}"
+def _finding(violation: dict[str, Any]) -> str:
+    path = ".".join(str(part) for part in violation["loc"] if part != "[key]")
+    given = (
+        f", got {violation['input']!r}" if isinstance(violation.get("input"), str | int | float | Decimal) else ""
+    )
+    return f"{path or 'table'}: {violation['msg']}{given}"
 
 
 def write_prices(table: PriceFile) -> str:

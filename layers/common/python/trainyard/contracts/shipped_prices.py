@@ -15,14 +15,14 @@ SHIPPED = Path(__file__).parent.parent / "prices.json"
 def prices_of(region: str) -> Prices:
     """Return the shipped prices of a region; all unknown when the table does not have it."""
     table = json.loads(SHIPPED.read_text(encoding="utf-8"), parse_float=Decimal)
-    found = table["regions"].get(region)
-    if found is None:
+    prices = table["regions"].get(region)
+    if prices is None:
         return NO_PRICES
     return Prices(
         version=table["version"],
         region=region,
-        hourly={kind: {name: Decimal(usd) for name, usd in found[kind].items()} for kind in JobKind},
-        volume_gb_month={kind: Decimal(found[f"{kind}_volume_gb_month"]) for kind in JobKind},
-        storage_gb_month=Decimal(found["storage_gb_month"]),
-        scheduler_per_execution=Decimal(found["scheduler_per_execution"]),
+        hourly={kind: {name: Decimal(usd) for name, usd in prices[kind].items()} for kind in JobKind},
+        volume_gb_month={kind: Decimal(prices[f"{kind}_volume_gb_month"]) for kind in JobKind},
+        storage_gb_month=Decimal(prices["storage_gb_month"]),
+        scheduler_per_execution=Decimal(prices["scheduler_per_execution"]),
     )

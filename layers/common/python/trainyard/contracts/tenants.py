@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from trainyard.application.tenancy.tenants import Step, Wish
+from trainyard.application.tenancy.tenants import Step, TenantSpec
 from trainyard.contracts.policy_file import BudgetUsd
 from trainyard.domain.names import is_data_set
 from trainyard.domain.policy import BudgetMode
@@ -98,9 +98,9 @@ class TenantEntry(DataSetEntry):
             raise ValueError(f"{schedule!r} is no schedule: use rate(1 day) or cron(0 3 * * ? *)")
         return schedule
 
-    def to_wish(self) -> Wish:
+    def to_spec(self) -> TenantSpec:
         limits = {name: getattr(self, name) for name in LIMITS if name in self.model_fields_set}
-        return Wish(
+        return TenantSpec(
             tenant_id=self.name,
             tier=self.tier,
             settings=self.to_changes(),
@@ -132,7 +132,7 @@ class StepCommand(_Strict):
         return Step(
             change=self.change or Change.CREATE,
             run=self.run,
-            wish=self.tenant.to_wish(),
+            spec=self.tenant.to_spec(),
             at=now,
             purge=self.purge,
             cursor=self.cursor,

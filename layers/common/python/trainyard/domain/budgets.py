@@ -64,16 +64,16 @@ def reservation(
     `job_seconds` is how long the longest of its jobs is expected to take, 0 when nobody knows; `usd_p90` what
     nine of ten such runs cost at most. Without any budget nothing is reserved.
     """
-    known = list(accounts)
-    if not known:
+    applicable = list(accounts)
+    if not applicable:
         return Reservation(Decimal(0), tier.runtime_max)
-    least = least_usd(profile, tier, prices, known, job_seconds=job_seconds, usd_p90=usd_p90)
-    least_left = min(account.left_usd for account in known)
+    least = least_usd(profile, tier, prices, applicable, job_seconds=job_seconds, usd_p90=usd_p90)
+    least_left = min(account.left_usd for account in applicable)
     if least is None or least > least_left:
         return None
     worst = cost_max_usd(profile, tier.runtime_max, prices)
     assert worst is not None, "prices are known"
-    if _soft(known):
+    if _soft(applicable):
         return Reservation(least, tier.runtime_max)
     wanted = max(least, least_left / 2)
     if wanted >= worst:
@@ -92,9 +92,9 @@ def least_usd(
 ) -> Decimal | None:
     """Return what must be left of each budget for a run to be admitted; None when a price is unknown."""
     worst = cost_max_usd(profile, tier.runtime_max, prices)
-    if worst is None or not (known := list(accounts)):
+    if worst is None or not (applicable := list(accounts)):
         return None if worst is None else Decimal(0)
-    if _soft(known):
+    if _soft(applicable):
         return worst if usd_p90 is None else min(usd_p90, worst)
     if not job_seconds:
         return worst

@@ -103,11 +103,9 @@ def _line(sizes: Sequence[int], values: Sequence[float], size: int) -> tuple[flo
         if s1 != s2
     ]
     slope = max(median(slopes), 0.0) if slopes else 0.0
-    begin = median(value - slope * known for known, value in zip(sizes, values, strict=True))
+    begin = median(value - slope * x for x, value in zip(sizes, values, strict=True))
     middle = max(begin + slope * size, 0.0)
-    shares = [
-        value / fitted for known, value in zip(sizes, values, strict=True) if (fitted := begin + slope * known) > 0
-    ]
+    shares = [value / fitted for x, value in zip(sizes, values, strict=True) if (fitted := begin + slope * x) > 0]
     return middle, middle * max(quantile(shares, 0.9), 1.0) if shares else middle
 
 

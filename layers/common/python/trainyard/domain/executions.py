@@ -71,7 +71,7 @@ class StepRecord:
     """What spot instances saved."""
     flags: tuple[str, ...] = ()
     """What is odd about it."""
-    settled: bool = True
+    is_final: bool = True
     """Whether it can no longer change."""
 
 
@@ -101,7 +101,7 @@ class ExecutionRecord:
     unknown: int
     """Steps of which the cost is unknown."""
     price_version: str
-    settled: bool
+    is_final: bool
     """Whether all its steps are; else it is read again."""
     reserved_usd: Decimal = Decimal(0)
     data_bytes: int = 0
@@ -120,7 +120,7 @@ class ExecutionRecord:
         """Return what budgets are charged: what it cost, or where that is not all known, as much as it had
         reserved.
         """
-        all_known = self.settled and not self.unknown
+        all_known = self.is_final and not self.unknown
         return self.cost_usd if all_known else max(self.cost_usd, self.reserved_usd)
 
     @property
@@ -181,7 +181,7 @@ def priced(step: StepFacts, prices: Prices) -> StepRecord:
         return _without_job(step)
     seconds, flags = billable_seconds(job)
     complete = seconds is not None or (job.started_at is not None and job.ended_at is not None)
-    settled = job.status in JOB_ENDED and complete
+    is_final = job.status in JOB_ENDED and complete
     if job.status not in JOB_ENDED:
         flags += (f"its job is still {job.status}",)
     used = seconds or 0
@@ -192,15 +192,15 @@ def priced(step: StepFacts, prices: Prices) -> StepRecord:
     saved = Decimal(0)
     if job.spot and usd and job.training_seconds is not None:
         saved = max(rounded(usd * job.training_seconds / used) - rounded(usd), Decimal(0))
-    return StepRecord(step=step, seconds=seconds, cost_usd=cost, saved_usd=saved, flags=flags, settled=settled)
+    return StepRecord(step=step, seconds=seconds, cost_usd=cost, saved_usd=saved, flags=flags, is_final=is_final)
 
 
 def _without_job(step: StepFacts) -> StepRecord:
     if step.job_missing:
         return StepRecord(step=step, seconds=None, cost_usd=None, flags=("SageMaker no longer knows its job",))
     if step.kind in FREE_STEPS:
-        settled = step.status not in STEP_MOVES
-        return StepRecord(step=step, seconds=0, cost_usd=Decimal(0), settled=settled)
+        is_final = step.status not in STEP_MOVES
+        return StepRecord(step=step, seconds=0, cost_usd=Decimal(0), is_final=is_final)
     return StepRecord(step=step, seconds=None, cost_usd=None, flags=(f"its type {step.kind!r} is unknown",))
 
 
@@ -252,16 +252,16 @@ def apportioned(amounts: Sequence[Decimal], places: int = 2) -> list[Decimal]:
 
 
 def corrected(
-    before: ExecutionRecord, found: Sequence[StepFacts], prices: Prices, now: datetime
+    before: ExecutionRecord, reported: Sequence[StepFacts], prices: Prices, now: datetime
 ) -> ExecutionRecord:
     """Return a record with what was not settled as it is known now; what was settled stays as it is."""
-    known = {record.step.name: record for record in before.steps}
-    named = {step.name: step for step in found}
+    records = {record.step.name: record for record in before.steps}
+    named = {step.name: step for step in reported}
     steps = [
-        record if record.settled or name not in named else priced(named[name], prices)
-        for name, record in known.items()
+        record if record.is_final or name not in named else priced(named[name], prices)
+        for name, record in records.items()
     ]
-    steps += [priced(step, prices) for name, step in named.items() if name not in known]
+    steps += [priced(step, prices) for name, step in named.items() if name not in records]
     cost, unknown = total(steps, before.state)
     return replace(
         before,
@@ -269,12 +269,12 @@ def corrected(
         cost_usd=cost,
         unknown=unknown,
         price_version=prices.version,
-        settled=is_settled(steps, before.state),
+        is_final=all_final(steps, before.state),
         recorded_at=now,
         revision=before.revision + 1,
     )
 
 
-def is_settled(steps: Sequence[StepRecord], state: State) -> bool:
+def all_final(steps: Sequence[StepRecord], state: State) -> bool:
     """Tell whether steps can no longer change; that a run which succeeded had none is not yet the whole of it."""
-    return all(step.settled for step in steps) and (bool(steps) or state is not State.SUCCEEDED)
+    return all(step.is_final for step in steps) and (bool(steps) or state is not State.SUCCEEDED)

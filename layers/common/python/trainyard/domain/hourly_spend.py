@@ -27,7 +27,7 @@ class HourlySpend:
     """Booked in it."""
     past: tuple[Decimal, ...] = ()
     """What earlier hours came to, oldest first."""
-    told: bool = False
+    reported: bool = False
     """Whether it has been called unusual."""
 
     @property
@@ -35,7 +35,7 @@ class HourlySpend:
         """Return the upper end of the usual range; None while too little is known."""
         if len(self.past) < HOURS_NEEDED:
             return None
-        return Decimal(str(quantile([float(one) for one in self.past], 0.9)))
+        return Decimal(str(quantile([float(usd) for usd in self.past], 0.9)))
 
 
 def hour_of(when: datetime) -> str:

@@ -249,8 +249,8 @@ class Policy:
 
     def choices(self, tier: TierPolicy, algorithm: str) -> tuple[InstanceChoice, ...]:
         """Return the instances that runs of an algorithm get: its own, else the tier's."""
-        known = self.catalogue.get(algorithm)
-        return known.instances if known is not None and known.instances else tier.instances
+        choices_known = self.catalogue.get(algorithm)
+        return choices_known.instances if choices_known is not None and choices_known.instances else tier.instances
 
     def profile_for(self, tier: TierPolicy, algorithm: str, size_bytes: int) -> ResourceProfile:
         """Return the lane of the smallest choice that holds `size_bytes`; of the largest when none does."""

@@ -253,5 +253,5 @@ def trimmed(queue: TenantQueue) -> TenantQueue:
 
 
 def _with_profile(queue: TenantQueue, name: str, profile: ProfileQueue | None) -> TenantQueue:
-    others = {other: known for other, known in queue.profiles.items() if other != name}
+    others = {other: profile_queue for other, profile_queue in queue.profiles.items() if other != name}
     return replace(queue, profiles=others | ({name: profile} if profile else {}))

@@ -23,7 +23,7 @@ def batch_item_failures(
         count("RecordsFailed")
     if failed:
         try:
-            bootstrap.redelivery().soon([one for one in records if one["messageId"] in failed])
+            bootstrap.redelivery().soon([record for record in records if record["messageId"] in failed])
         except Exception as error:  # whatever it is, the batch is done
             logger.warning("failed records come no sooner than their queue lets them", exc_info=error)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

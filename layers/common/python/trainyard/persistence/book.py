@@ -120,7 +120,7 @@ def bookings(
         spent[pace] = spent.get(pace, Decimal(0)) + execution.cost_usd
         if _teaches(execution):
             pasts.setdefault(past_key(execution.tenant_id, execution.data_set), []).append(past_run(execution))
-        if not execution.settled:
+        if not execution.is_final:
             writes.append(_entry("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
     writes += [_add_totals(key, booked_now) for key, booked_now in totals.items()]
     writes += [_remember(key, runs, items.get(key)) for key, runs in pasts.items()]
@@ -176,7 +176,7 @@ def _amounts(execution: ExecutionRecord) -> dict[str, int | Decimal]:
 
 def _teaches(execution: ExecutionRecord) -> bool:
     """Tell whether estimates may rest on a run: nothing is learnt from one that failed, or is not all known."""
-    return execution.state is State.SUCCEEDED and execution.settled and not execution.unknown
+    return execution.state is State.SUCCEEDED and execution.is_final and not execution.unknown
 
 
 def past_run(execution: ExecutionRecord) -> PastRun:
@@ -199,9 +199,9 @@ def _remember(key: Key, runs: Sequence[PastRun], item: Item | None) -> Put:
 
 def _keep_pace(key: Key, usd: Decimal, item: Item | None, now: datetime) -> list[Write]:
     pace = booked(pace_from(item), usd, now)
-    unusual = is_unusual(pace) and not pace.told
-    pace = replace(pace, told=pace.told or unusual)
-    attributes = {"hour": pace.hour, "usd": pace.usd, "past": list(pace.past), "told": pace.told}
+    unusual = is_unusual(pace) and not pace.reported
+    pace = replace(pace, reported=pace.reported or unusual)
+    attributes = {"hour": pace.hour, "usd": pace.usd, "past": list(pace.past), "reported": pace.reported}
     writes: list[Write] = [Put(key, attributes | {"revision": _revision(item) + 1}, (_unmoved(item),))]
     if unusual:
         tenant_id = key.values[0][1].removeprefix("pace#")
@@ -306,8 +306,8 @@ class Book:
     def forget(self, tenant_id: str, now: datetime) -> bool:
         """Remove all that is recorded of a tenant, some of it at a time; True while something is left."""
         executions = listed(self.store, "executions-of-tenant", tenant_id, page=FORGOTTEN_AT_ONCE)
-        found = list(islice(executions, FORGOTTEN_AT_ONCE))
-        keys = [Key("record", (("pk", item["pk"]), ("sk", item["sk"]))) for item in found]
+        executions_page = list(islice(executions, FORGOTTEN_AT_ONCE))
+        keys = [Key("record", (("pk", item["pk"]), ("sk", item["sk"]))) for item in executions_page]
         if not keys:
             months = [BOOKS_BEGIN]
             while months[-1] < month_of(now):
@@ -318,7 +318,7 @@ class Book:
             keys += [pace_key(tenant_id), note_key(f"licence#{tenant_id}")]
         part = keys[:FORGOTTEN_AT_ONCE]
         self.store.transact([Delete(key) for key in part])
-        return bool(found) or len(keys) > len(part)
+        return bool(executions_page) or len(keys) > len(part)
 
     def note(self, name: str, values: Mapping[str, Any]) -> None:
         """Keep something that the book's keepers must remember, under a name."""
@@ -399,7 +399,7 @@ def _step_item(record: StepRecord) -> Item:
     item |= {"cost_usd": record.cost_usd} if record.cost_usd is not None else {}
     item |= {"saved_usd": record.saved_usd} if record.saved_usd else {}
     item |= {"flags": list(record.flags)} if record.flags else {}
-    item |= {} if record.settled else {"settled": False}
+    item |= {} if record.is_final else {"is_final": False}
     if job is not None:
         job_item: Item = {name: value for name in _JOB if (value := getattr(job, name)) not in (None, False)}
         job_item |= {"kind": job.kind.value} | _times(job.started_at, job.ended_at)
@@ -432,7 +432,7 @@ def _step_from(item: Mapping[str, Any]) -> StepRecord:
         cost_usd=item.get("cost_usd"),
         saved_usd=item.get("saved_usd", Decimal(0)),
         flags=tuple(item.get("flags", ())),
-        settled=bool(item.get("settled", True)),
+        is_final=bool(item.get("is_final", True)),
     )
 
 
@@ -471,7 +471,7 @@ def pace_from(item: Item | None) -> HourlySpend:
         hour=item["hour"],
         usd=Decimal(item["usd"]),
         past=tuple(map(Decimal, item["past"])),
-        told=bool(item["told"]),
+        reported=bool(item["reported"]),
     )
 
 

@@ -118,7 +118,7 @@ class CostExplorerTags:
     """Implements CostTags."""
 
     def states(self, names: Sequence[str]) -> Mapping[str, bool]:
-        found: dict[str, bool] = {}
+        active: dict[str, bool] = {}
         token: dict[str, str] = {}
         while True:
             answer = _refused_or(
@@ -126,9 +126,9 @@ class CostExplorerTags:
                     TagKeys=list(names), Type="UserDefined", **token
                 )
             )
-            found |= {tag["TagKey"]: tag["Status"] == "Active" for tag in answer["CostAllocationTags"]}
+            active |= {tag["TagKey"]: tag["Status"] == "Active" for tag in answer["CostAllocationTags"]}
             if not answer.get("NextToken"):
-                return found
+                return active
             token = {"NextToken": answer["NextToken"]}
 
     def activate(self, names: Sequence[str]) -> Mapping[str, str]:
@@ -145,7 +145,7 @@ def billed_by_tenant(month: str, stage: str) -> dict[str, Decimal]:
     Unblended, of the jobs that carry our tags. Raises Refused with AWS's words when it cannot be asked, or when
     it answers in another currency.
     """
-    found: dict[str, Decimal] = {}
+    billed: dict[str, Decimal] = {}
     token: dict[str, str] = {}
     while True:
         try:
@@ -173,9 +173,9 @@ def billed_by_tenant(month: str, stage: str) -> dict[str, Decimal]:
                 cost = group["Metrics"]["UnblendedCost"]
                 if cost["Unit"] != "USD":
                     raise Refused(f"Cost Explorer answers in {cost['Unit']}; the record is kept in USD")
-                found[tenant_id] = found.get(tenant_id, Decimal(0)) + Decimal(cost["Amount"])
+                billed[tenant_id] = billed.get(tenant_id, Decimal(0)) + Decimal(cost["Amount"])
         if not answer.get("NextPageToken"):
-            return found
+            return billed
         token = {"NextPageToken": answer["NextPageToken"]}
 
 
@@ -188,18 +188,18 @@ def list_prices(region: str) -> dict[JobKind, dict[str, Decimal]]:
 
 
 def _prices_of(kind: JobKind, region: str) -> dict[str, Decimal]:
-    found: dict[str, Decimal] = {}
+    prices: dict[str, Decimal] = {}
     for product in _products(region, kind.value.capitalize()):
         attributes = product["product"]["attributes"]
         name = attributes.get("instanceName") or attributes.get("instanceType", "").rpartition("-")[0]
         price = _hourly(product)
         if not name.startswith("ml.") or price is None or price <= 0:
             continue
-        if found.setdefault(name, price) != price:
-            raise Refused(f"the Price List has two prices of {name} for {kind.value}: {found[name]} and {price}")
-    if not found:
+        if prices.setdefault(name, price) != price:
+            raise Refused(f"the Price List has two prices of {name} for {kind.value}: {prices[name]} and {price}")
+    if not prices:
         raise Refused(f"the Price List has no {kind.value} instances in region {region!r}")
-    return found
+    return prices
 
 
 def _products(region: str, component: str) -> Iterator[dict[str, Any]]:
@@ -235,8 +235,8 @@ def _hourly(product: dict[str, Any]) -> Decimal | None:
 
 def _unanswered(service: str, right: str, error: ClientError) -> str:
     words = error.response.get("Error", {}).get("Message") or "no reason was given"
-    told = f"{service} does not answer ({code_of(error)}: {words})"
-    return f"{told}. It needs {right}, and AWS itself: a local cloud has none"
+    message = f"{service} does not answer ({code_of(error)}: {words})"
+    return f"{message}. It needs {right}, and AWS itself: a local cloud has none"
 
 
 def _refused_or(call: Any) -> dict[str, Any]:

@@ -19,15 +19,15 @@ class StepFunctionsRuns:
     def alive(self, run: str) -> bool:
         try:
             with translated():
-                found = client("stepfunctions").describe_execution(executionArn=run)
+                execution = client("stepfunctions").describe_execution(executionArn=run)
         except ClientError as error:
             if code_of(error) in ("ExecutionDoesNotExist", "InvalidArn"):
                 return False
             raise
-        if found["status"] in ("RUNNING", "PENDING_REDRIVE"):
+        if execution["status"] in ("RUNNING", "PENDING_REDRIVE"):
             return True
-        cut_off = found["status"] in ("ABORTED", "TIMED_OUT")
-        return cut_off and datetime.now(UTC) < found["stopDate"] + STEP_MAX
+        cut_off = execution["status"] in ("ABORTED", "TIMED_OUT")
+        return cut_off and datetime.now(UTC) < execution["stopDate"] + STEP_MAX
 
 
 class LambdaTenantRoles:

@@ -29,15 +29,15 @@ Items = dict[str, Any]
 class S3Migration:
     """Implements Migration. Newest versions are copied; what they replaced stays behind."""
 
-    def __init__(self, *, estate: DeploymentNames) -> None:
-        self._estate = estate
+    def __init__(self, *, deployment: DeploymentNames) -> None:
+        self._deployment = deployment
 
     def copy(
         self, source: Tenant, target: Tenant, *, after: str | None, late: bool = False
     ) -> tuple[int, str | None]:
         count, limit = 0, time.monotonic() + SECONDS_AT_ONCE
-        for seen, (key, found, there) in enumerate(self._pairs(source, target, after=after), start=1):
-            if self._lacks(source, target, key, found, there, late=late):
+        for seen, (key, source_object, there) in enumerate(self._pairs(source, target, after=after), start=1):
+            if self._lacks(source, target, key, source_object, there, late=late):
                 self._copy(source, target, key)
                 count += 1
             if seen == OBJECTS_AT_ONCE or time.monotonic() > limit:
@@ -55,8 +55,8 @@ class S3Migration:
         self, source: Tenant, target: Tenant, *, after: str | None, late: bool
     ) -> tuple[list[str], str | None]:
         lacking, limit = [], time.monotonic() + SECONDS_AT_ONCE
-        for seen, (key, found, there) in enumerate(self._pairs(source, target, after=after), start=1):
-            if self._lacks(source, target, key, found, there, late=late):
+        for seen, (key, source_object, there) in enumerate(self._pairs(source, target, after=after), start=1):
+            if self._lacks(source, target, key, source_object, there, late=late):
                 lacking.append(key)
             if seen == COMPARED_AT_ONCE or time.monotonic() > limit:
                 return lacking, key
@@ -68,10 +68,10 @@ class S3Migration:
         """Yield keys of the source, what lies there, and what lies at the target; both are listed in one order."""
         others = self._objects(target, after=after)
         other = next(others, None)
-        for key, found in self._objects(source, after=after):
+        for key, source_object in self._objects(source, after=after):
             while other is not None and other[0].encode() < key.encode():
                 other = next(others, None)
-            yield key, found, other[1] if other is not None and other[0] == key else None
+            yield key, source_object, other[1] if other is not None and other[0] == key else None
 
     def _copy(self, source: Tenant, target: Tenant, key: str) -> None:
         """Copy one version, and note at the copy which. Results stay encrypted by the tenant's key.
@@ -82,20 +82,20 @@ class S3Migration:
         at = {"Bucket": source.bucket, "Key": source.root + key}
         with translated():
             head = s3.head_object(**at)
-            kept = {name: head[name] for name in HEADERS if head.get(name)}
+            headers = {name: head[name] for name in HEADERS if head.get(name)}
             with_change = {**head.get("Metadata", {}), COPIED: head.get("VersionId", "")}
-            encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._estate.key_arns(target)[0]}
+            encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._deployment.key_arns(target)[0]}
             s3.copy(
                 at | ({"VersionId": head["VersionId"]} if "VersionId" in head else {}),
                 target.bucket,
                 target.root + key,
                 ExtraArgs={"Metadata": with_change, "MetadataDirective": "REPLACE"}
-                | kept
+                | headers
                 | (encrypted if key.startswith(RESULTS) else {}),
             )
 
     def _lacks(
-        self, source: Tenant, target: Tenant, key: str, found: Items, other: Items | None, *, late: bool
+        self, source: Tenant, target: Tenant, key: str, source_object: Items, other: Items | None, *, late: bool
     ) -> bool:
         """Tell whether the target lacks an object as it is at the source; `late`, unless it has one of its own.
 
@@ -105,21 +105,21 @@ class S3Migration:
         """
         if other is None:
             return True
-        same_size = found["Size"] == other["Size"]
-        if same_size and (key.startswith(RESULTS) or found["ETag"] == other["ETag"]):
+        same_size = source_object["Size"] == other["Size"]
+        if same_size and (key.startswith(RESULTS) or source_object["ETag"] == other["ETag"]):
             return False
         if not same_size and not late:
             return True
-        return self._gives_way(source, target, key, found, other)
+        return self._gives_way(source, target, key, source_object, other)
 
-    def _gives_way(self, source: Tenant, target: Tenant, key: str, found: Items, other: Items) -> bool:
+    def _gives_way(self, source: Tenant, target: Tenant, key: str, source_object: Items, other: Items) -> bool:
         """Tell whether what lies at the target is a copy of another version, or an older upload."""
         s3 = client("s3")
         with translated():
             there = s3.head_object(Bucket=target.bucket, Key=target.root + key)
             copied = there.get("Metadata", {}).get(COPIED)
             if copied is None:
-                return bool(found["LastModified"] > other["LastModified"])
+                return bool(source_object["LastModified"] > other["LastModified"])
             here = s3.head_object(Bucket=source.bucket, Key=source.root + key)
         return bool(copied != here.get("VersionId", ""))
 
@@ -129,10 +129,10 @@ class S3Migration:
         with translated():
             pages = client("s3").get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=tenant.bucket, Prefix=tenant.root, **start):
-                for found in page.get("Contents", []):
-                    key = found["Key"].removeprefix(tenant.root)
+                for content in page.get("Contents", []):
+                    key = content["Key"].removeprefix(tenant.root)
                     if key:  # the console makes a root an object when it "creates the folder"
-                        yield key, found
+                        yield key, content
 
     def repoint_models(self, source: Tenant, target: Tenant) -> None:
         sagemaker = client("sagemaker")
@@ -142,8 +142,8 @@ class S3Migration:
             for page in pages.paginate(ModelPackageGroupName=source.model_group):
                 for summary in page["ModelPackageSummaryList"]:
                     arn = summary["ModelPackageArn"]
-                    found = sagemaker.describe_model_package(ModelPackageName=arn)
-                    specification = found.get("InferenceSpecification", {})
+                    package = sagemaker.describe_model_package(ModelPackageName=arn)
+                    specification = package.get("InferenceSpecification", {})
                     moved = [_moved(container, old, new) for container in specification.get("Containers", [])]
                     if moved != specification.get("Containers", []):
                         sagemaker.update_model_package(

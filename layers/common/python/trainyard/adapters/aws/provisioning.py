@@ -46,10 +46,10 @@ class AwsProvisioning:
     """Implements Provisioning."""
 
     def __init__(
-        self, *, estate: DeploymentNames, images: Callable[[Tenant], tuple[str, ...]], in_vpc: bool
+        self, *, deployment: DeploymentNames, images: Callable[[Tenant], tuple[str, ...]], in_vpc: bool
     ) -> None:
         """`images` returns the container images that a tenant's jobs pull."""
-        self._estate, self._images, self._in_vpc = estate, images, in_vpc
+        self._deployment, self._images, self._in_vpc = deployment, images, in_vpc
 
     # --- storage ----------------------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ class AwsProvisioning:
         if tenant.pooled:
             return
         s3, bucket = client("s3"), tenant.bucket
-        region = self._estate.region
+        region = self._deployment.region
         place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         try:
             _create(
@@ -75,13 +75,13 @@ class AwsProvisioning:
                 f"the bucket {bucket} belongs to another AWS account: choose another tenant id, or deploy under "
                 "another stack name"
             ) from error
-        if not owns_bucket(self._estate, tenant):
+        if not owns_bucket(self._deployment, tenant):
             raise Refused(_not_ours(f"bucket {bucket}"))
         with translated():
-            s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": self._estate.tags(tenant)})
+            s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": self._deployment.tags(tenant)})
             # Before the rest, since it takes minutes until events come; to nobody else it is open yet.
-            told: Document = {"EventBridgeConfiguration": {}} if opened else {}
-            s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=told)
+            configuration: Document = {"EventBridgeConfiguration": {}} if opened else {}
+            s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
             s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCKED)
             s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
             encryption = {
@@ -89,9 +89,9 @@ class AwsProvisioning:
                 "BucketKeyEnabled": True,
             }
             s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [encryption]})
-            s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(self._estate.bucket_policy(tenant)))
+            s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(self._deployment.bucket_policy(tenant)))
             s3.put_bucket_lifecycle_configuration(
-                Bucket=bucket, LifecycleConfiguration={"Rules": self._estate.lifecycle()}
+                Bucket=bucket, LifecycleConfiguration={"Rules": self._deployment.lifecycle()}
             )
 
     # --- role -------------------------------------------------------------------------------------------------
@@ -100,28 +100,28 @@ class AwsProvisioning:
         """The role of the tenant's jobs: reads its own data, writes its own results, and nothing else."""
         iam = client("iam")
         path, name = role_path_and_name(tenant)
-        trust = json.dumps(self._estate.trust())
+        trust = json.dumps(self._deployment.trust())
         made = _create(
             lambda: iam.create_role(
                 RoleName=name,
                 Path=path,
                 AssumeRolePolicyDocument=trust,
-                PermissionsBoundary=self._estate.boundary_arn,
+                PermissionsBoundary=self._deployment.boundary_arn,
                 Description=f"Training jobs of tenant {tenant.tenant_id}",
-                Tags=self._estate.tags(tenant),
+                Tags=self._deployment.tags(tenant),
             ),
             exists={"EntityAlreadyExists"},
         )
         if not made:
             with translated():
                 role = iam.get_role(RoleName=name)["Role"]
-            if not self._estate.is_ours(tenant, role.get("Tags", [])):
+            if not self._deployment.is_ours(tenant, role.get("Tags", [])):
                 raise Refused(_not_ours(f"role {name}"))
         with translated():
             if not made:
                 iam.update_assume_role_policy(RoleName=name, PolicyDocument=trust)
-                iam.put_role_permissions_boundary(RoleName=name, PermissionsBoundary=self._estate.boundary_arn)
-                iam.tag_role(RoleName=name, Tags=self._estate.tags(tenant))
+                iam.put_role_permissions_boundary(RoleName=name, PermissionsBoundary=self._deployment.boundary_arn)
+                iam.tag_role(RoleName=name, Tags=self._deployment.tags(tenant))
             iam.put_role_policy(
                 RoleName=name, PolicyName="own-data", PolicyDocument=json.dumps(self._role_policy(tenant))
             )
@@ -133,8 +133,8 @@ class AwsProvisioning:
 
         The same name and terms return the grant that there is (KMS API reference, CreateGrant).
         """
-        lent = [(tenant.role_arn, GRANTED), *((reader, ["Decrypt"]) for reader in self._estate.result_readers)]
-        lent += [(mover, ["Decrypt", "GenerateDataKey"]) for mover in self._estate.result_movers]
+        lent = [(tenant.role_arn, GRANTED), *((reader, ["Decrypt"]) for reader in self._deployment.result_readers)]
+        lent += [(mover, ["Decrypt", "GenerateDataKey"]) for mover in self._deployment.result_movers]
         try:
             with translated():
                 for grantee, operations in lent:
@@ -142,7 +142,7 @@ class AwsProvisioning:
                         KeyId=tenant.key_arn,
                         GranteePrincipal=grantee,
                         Operations=operations,
-                        Name=self._estate.grant_name(tenant),
+                        Name=self._deployment.grant_name(tenant),
                     )
         except ClientError as error:
             if not is_absent(error) and code_of(error) not in ("AccessDeniedException", "DisabledException"):
@@ -150,11 +150,11 @@ class AwsProvisioning:
             raise Refused(
                 f"the key {tenant.key_arn} cannot be lent to the tenant's jobs: it must exist in this Region, its "
                 "policy must let this account create grants, and a key of this account needs the tag "
-                f"{LEND_TAG} = {self._estate.stack} ({error.response['Error']['Message']})"
+                f"{LEND_TAG} = {self._deployment.stack} ({error.response['Error']['Message']})"
             ) from error
 
     def _role_policy(self, tenant: Tenant) -> Document:
-        return self._estate.role_policy(tenant, self._images(tenant), in_vpc=self._in_vpc)
+        return self._deployment.role_policy(tenant, self._images(tenant), in_vpc=self._in_vpc)
 
     # --- models and schedule ----------------------------------------------------------------------------------
 
@@ -165,12 +165,12 @@ class AwsProvisioning:
             lambda: sagemaker.create_model_package_group(
                 ModelPackageGroupName=tenant.model_group,
                 ModelPackageGroupDescription=f"Models of tenant {tenant.tenant_id}",
-                Tags=self._estate.tags(tenant),
+                Tags=self._deployment.tags(tenant),
             ),
             exists={"ValidationException", "ConflictException"},
             exists_if=lambda: sagemaker.describe_model_package_group(ModelPackageGroupName=tenant.model_group),
         )
-        if not made and not self._estate.is_ours(tenant, group_tags(tenant)):
+        if not made and not self._deployment.is_ours(tenant, group_tags(tenant)):
             raise Refused(_not_ours(f"model group {tenant.model_group}"))
 
     def ensure_schedule(self, tenant: Tenant) -> None:
@@ -180,7 +180,7 @@ class AwsProvisioning:
         if schedule is None:
             remove(
                 lambda: scheduler.delete_schedule(
-                    Name=schedule_name(tenant), GroupName=self._estate.schedule_group
+                    Name=schedule_name(tenant), GroupName=self._deployment.schedule_group
                 )
             )
             return
@@ -192,19 +192,18 @@ class AwsProvisioning:
     def _schedule(self, tenant: Tenant) -> dict[str, Any] | None:
         if tenant.retrain_schedule is None:
             return None
-        estate = self._estate
-        bus = (
-            f"arn:{estate.partition}:events:{estate.region}:{estate.account_id}:event-bus/{estate.event_bus_name}"
-        )
+        deployment = self._deployment
+        place = f"{deployment.partition}:events:{deployment.region}:{deployment.account_id}"
+        bus = f"arn:{place}:event-bus/{deployment.event_bus_name}"
         return {
             "Name": schedule_name(tenant),
-            "GroupName": estate.schedule_group,
+            "GroupName": deployment.schedule_group,
             "ScheduleExpression": tenant.retrain_schedule,
             # Schedules with a rate align: spread ten thousand tenants over a quarter of an hour.
             "FlexibleTimeWindow": {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 15},
             "Target": {
                 "Arn": bus,
-                "RoleArn": estate.schedule_role_arn,
+                "RoleArn": deployment.schedule_role_arn,
                 "Input": json.dumps({"tenant_id": tenant.tenant_id, "reason": "schedule"}),
                 "EventBridgeParameters": {"DetailType": "Retraining Requested", "Source": APPLICATION_SOURCE},
             },
@@ -213,14 +212,14 @@ class AwsProvisioning:
     # --- drift ------------------------------------------------------------------------------------------------
 
     def drift(self, tenant: Tenant) -> list[str]:
-        found = [] if tenant.pooled else self._bucket_drift(tenant)
+        drifts = [] if tenant.pooled else self._bucket_drift(tenant)
         if tenant.role is RoleState.MADE:
-            found += self._role_drift(tenant)
+            drifts += self._role_drift(tenant)
         group = looked_up(
             lambda: client("sagemaker").describe_model_package_group(ModelPackageGroupName=tenant.model_group)
         )
-        found += [] if group else [f"the model group {tenant.model_group} is gone"]
-        return found + self._schedule_drift(tenant)
+        drifts += [] if group else [f"the model group {tenant.model_group} is gone"]
+        return drifts + self._schedule_drift(tenant)
 
     def _bucket_drift(self, tenant: Tenant) -> list[str]:
         s3, bucket = client("s3"), tenant.bucket
@@ -228,13 +227,13 @@ class AwsProvisioning:
             return [f"the bucket {bucket} is gone"]
         policy = looked_up(lambda: s3.get_bucket_policy(Bucket=bucket))
         versioning = s3.get_bucket_versioning(Bucket=bucket).get("Status")
-        told = s3.get_bucket_notification_configuration(Bucket=bucket)
+        notifications = s3.get_bucket_notification_configuration(Bucket=bucket)
         block = looked_up(lambda: s3.get_public_access_block(Bucket=bucket)) or {}
-        same = policy is not None and json.loads(policy["Policy"]) == self._estate.bucket_policy(tenant)
+        same = policy is not None and json.loads(policy["Policy"]) == self._deployment.bucket_policy(tenant)
         checks = {
             f"the policy of bucket {bucket} is not as it was made": same,
             f"bucket {bucket} keeps no versions": versioning == "Enabled",
-            f"bucket {bucket} announces no uploads": "EventBridgeConfiguration" in told,
+            f"bucket {bucket} announces no uploads": "EventBridgeConfiguration" in notifications,
             f"bucket {bucket} does not block public access": block.get("PublicAccessBlockConfiguration")
             == BLOCKED,
         }
@@ -257,9 +256,9 @@ class AwsProvisioning:
             f"role {name} can be assumed by others than SageMaker": _decoded(
                 role["Role"]["AssumeRolePolicyDocument"]
             )
-            == self._estate.trust(),
-            f"role {name} has lost its permissions boundary": boundary == self._estate.boundary_arn,
-            f"role {name} is tagged as another tenant's": self._estate.is_ours(
+            == self._deployment.trust(),
+            f"role {name} has lost its permissions boundary": boundary == self._deployment.boundary_arn,
+            f"role {name} is tagged as another tenant's": self._deployment.is_ours(
                 tenant, role["Role"].get("Tags", [])
             ),
         }
@@ -267,10 +266,10 @@ class AwsProvisioning:
 
     def _schedule_drift(self, tenant: Tenant) -> list[str]:
         name = schedule_name(tenant)
-        found = looked_up(
-            lambda: client("scheduler").get_schedule(Name=name, GroupName=self._estate.schedule_group)
+        schedule = looked_up(
+            lambda: client("scheduler").get_schedule(Name=name, GroupName=self._deployment.schedule_group)
         )
-        expression = found["ScheduleExpression"] if found else None
+        expression = schedule["ScheduleExpression"] if schedule else None
         if expression == tenant.retrain_schedule:
             return []
         return [f"the schedule {name} reads {expression}, not {tenant.retrain_schedule}"]
@@ -285,7 +284,7 @@ def schedule_name(tenant: Tenant) -> str:
     return f"retrain-{tenant.tenant_id}"
 
 
-def owns_bucket(estate: DeploymentNames, tenant: Tenant) -> bool:
+def owns_bucket(deployment: DeploymentNames, tenant: Tenant) -> bool:
     """Tell whether the bucket, which is there, is the tenant's by its tags.
 
     One whose creation was cut off bears no tags yet, and nothing is in it.
@@ -293,7 +292,7 @@ def owns_bucket(estate: DeploymentNames, tenant: Tenant) -> bool:
     s3 = client("s3")
     tagging = looked_up(lambda: s3.get_bucket_tagging(Bucket=tenant.bucket))
     if tagging and tagging.get("TagSet"):
-        return estate.is_ours(tenant, tagging["TagSet"])
+        return deployment.is_ours(tenant, tagging["TagSet"])
     with translated():
         listing = s3.list_object_versions(Bucket=tenant.bucket, MaxKeys=1)
     return not (listing.get("Versions") or listing.get("DeleteMarkers"))
@@ -303,8 +302,8 @@ def group_tags(tenant: Tenant) -> list[dict[str, str]]:
     """Return the tags of a tenant's model group, which is there."""
     sagemaker = client("sagemaker")
     with translated():
-        found = sagemaker.describe_model_package_group(ModelPackageGroupName=tenant.model_group)
-        tags: list[dict[str, str]] = sagemaker.list_tags(ResourceArn=found["ModelPackageGroupArn"])["Tags"]
+        group = sagemaker.describe_model_package_group(ModelPackageGroupName=tenant.model_group)
+        tags: list[dict[str, str]] = sagemaker.list_tags(ResourceArn=group["ModelPackageGroupArn"])["Tags"]
     return tags
 
 

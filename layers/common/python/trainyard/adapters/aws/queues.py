@@ -73,8 +73,8 @@ class SqsRetrainings:
         now = datetime.now(UTC)
         for start in range(0, len(asked), _BATCH):
             entries = [
-                {"Id": str(number), "MessageBody": retraining_body(one, now)}
-                for number, one in enumerate(asked[start : start + _BATCH])
+                {"Id": str(number), "MessageBody": retraining_body(retraining, now)}
+                for number, retraining in enumerate(asked[start : start + _BATCH])
             ]
             with translated():
                 answer = client("sqs").send_message_batch(QueueUrl=self._queue_url, Entries=entries)

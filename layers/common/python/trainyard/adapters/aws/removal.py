@@ -46,8 +46,8 @@ DEPLOYED = (
 class AwsRemoval:
     """Implements Removal."""
 
-    def __init__(self, *, estate: DeploymentNames) -> None:
-        self._estate = estate
+    def __init__(self, *, deployment: DeploymentNames) -> None:
+        self._deployment = deployment
 
     def inventory(self, tenant: Tenant) -> dict[str, int | str]:
         """Return what there is, counted; changes nothing."""
@@ -91,10 +91,10 @@ class AwsRemoval:
         sagemaker = client("sagemaker")
         with translated():
             pages = sagemaker.get_paginator(lister).paginate(NameContains=tenant.tenant_id)
-            found = [item for page in pages for item in page[key]]
-        for item in found:
+            deployed = [item for page in pages for item in page[key]]
+        for item in deployed:
             tags = sagemaker.list_tags(ResourceArn=item[f"{kind}Arn"])["Tags"]
-            if self._estate.is_ours(tenant, tags):
+            if self._deployment.is_ours(tenant, tags):
                 yield item[f"{kind}Name"]
 
     # --- what was registered ----------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class AwsRemoval:
     def _has_group(self, tenant: Tenant) -> bool:
         """Tell whether the model group is there, and by its tags the tenant's."""
         tags = looked_up(lambda: group_tags(tenant))
-        return tags is not None and self._estate.is_ours(tenant, tags)
+        return tags is not None and self._deployment.is_ours(tenant, tags)
 
     def _packages(self, tenant: Tenant) -> Iterator[str]:
         if not self._has_group(tenant):
@@ -133,7 +133,7 @@ class AwsRemoval:
     def remove_schedule(self, tenant: Tenant) -> None:
         remove(
             lambda: client("scheduler").delete_schedule(
-                Name=schedule_name(tenant), GroupName=self._estate.schedule_group
+                Name=schedule_name(tenant), GroupName=self._deployment.schedule_group
             )
         )
 
@@ -143,10 +143,10 @@ class AwsRemoval:
             return 0, False
         count, pages = 0, 0
         for kind in ("Versions", "DeleteMarkers"):
-            for found in self._versions(tenant, kind):
+            for versions in self._versions(tenant, kind):
                 keys = [
                     {"Key": item["Key"], "VersionId": item["VersionId"]}
-                    for item in found
+                    for item in versions
                     if before is None or item["LastModified"] < before
                 ]
                 if not keys:
@@ -177,9 +177,9 @@ class AwsRemoval:
         pages = client("s3").get_paginator("list_object_versions")
         with translated():
             for page in pages.paginate(Bucket=tenant.bucket, Prefix=tenant.root):
-                found = [item for kind in kinds or ("Versions", "DeleteMarkers") for item in page.get(kind, [])]
-                if found:
-                    yield found
+                versions = [item for kind in kinds or ("Versions", "DeleteMarkers") for item in page.get(kind, [])]
+                if versions:
+                    yield versions
 
     def _has_bucket(self, tenant: Tenant) -> bool:
         """Tell whether the tenant's bucket is there, and ours: the head of somebody else's is forbidden to us."""
@@ -191,7 +191,7 @@ class AwsRemoval:
             if code_of(error) == "403":
                 return False
             raise
-        return tenant.pooled or owns_bucket(self._estate, tenant)
+        return tenant.pooled or owns_bucket(self._deployment, tenant)
 
     def remove_storage(self, tenant: Tenant) -> None:
         """Remove the tenant's own bucket; of the pool only the objects were the tenant's."""
@@ -202,7 +202,7 @@ class AwsRemoval:
         iam = client("iam")
         _, name = role_path_and_name(tenant)
         role = looked_up(lambda: iam.get_role(RoleName=name))
-        if role is None or not self._estate.is_ours(tenant, role["Role"].get("Tags", [])):
+        if role is None or not self._deployment.is_ours(tenant, role["Role"].get("Tags", [])):
             return
         with translated():
             policies = iam.list_role_policies(RoleName=name)["PolicyNames"]
@@ -222,7 +222,7 @@ class AwsRemoval:
                 pages = kms.get_paginator("list_grants").paginate(KeyId=tenant.key_arn)
                 grants = [grant for page in pages for grant in page["Grants"]]
                 for grant in grants:
-                    if grant.get("Name") == self._estate.grant_name(tenant):
+                    if grant.get("Name") == self._deployment.grant_name(tenant):
                         remove(partial(kms.revoke_grant, KeyId=tenant.key_arn, GrantId=grant["GrantId"]))
         except ClientError as error:
             if is_absent(error):
@@ -240,8 +240,8 @@ def _check(errors: list[dict[str, str]]) -> None:
     """Raise Throttled for objects that a further try can delete, Refused for the others."""
     if errors:
         first = errors[0]
-        told = f"{first['Key']} cannot be deleted: {first.get('Message') or first['Code']}"
-        raise Throttled(told) if first["Code"] in PASSING else Refused(told)
+        message = f"{first['Key']} cannot be deleted: {first.get('Message') or first['Code']}"
+        raise Throttled(message) if first["Code"] in PASSING else Refused(message)
 
 
 def _snake(kind: str) -> str:

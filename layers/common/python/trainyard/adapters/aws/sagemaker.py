@@ -91,8 +91,8 @@ class SageMakerExecutions:
 
 def _status(execution_arn: str) -> str:
     with _gone(), translated():
-        found = client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=execution_arn)
-    return str(found["PipelineExecutionStatus"])
+        execution = client("sagemaker").describe_pipeline_execution(PipelineExecutionArn=execution_arn)
+    return str(execution["PipelineExecutionStatus"])
 
 
 @contextmanager
@@ -131,16 +131,16 @@ class SageMakerExecutionReports:
     def read(self, execution_arn: str) -> ExecutionReport:
         with _gone():
             steps = list(_steps(execution_arn))
-        found = [(step, *_job_of(step)) for step in steps]
-        failed = next(((step, job) for step, job, _ in found if step.get("StepStatus") == "Failed"), None)
+        read_steps = [(step, *_job_of(step)) for step in steps]
+        failed = next(((step, job) for step, job, _ in read_steps if step.get("StepStatus") == "Failed"), None)
         return ExecutionReport(
-            steps=tuple(_facts(step, job, missing) for step, job, missing in found),
-            started_at=min((step["StartTime"] for step, *_ in found if step.get("StartTime")), default=None),
-            ended_at=max((step["EndTime"] for step, *_ in found if step.get("EndTime")), default=None),
+            steps=tuple(_facts(step, job, missing) for step, job, missing in read_steps),
+            started_at=min((step["StartTime"] for step, *_ in read_steps if step.get("StartTime")), default=None),
+            ended_at=max((step["EndTime"] for step, *_ in read_steps if step.get("EndTime")), default=None),
             failed_step=failed[0]["StepName"] if failed else None,
             failure=_failure(*failed) if failed else None,
             cause=cause_of(_service_words(*failed)) if failed else None,
-            model_package_arn=next((arn for step, *_ in found if (arn := _registered(step))), None),
+            model_package_arn=next((arn for step, *_ in read_steps if (arn := _registered(step))), None),
             status=None if _shows_an_end(steps) else _status(execution_arn),
         )
 

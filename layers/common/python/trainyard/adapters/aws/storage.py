@@ -84,15 +84,15 @@ class S3DataSets:
     def names(self, tenant: Tenant) -> list[str]:
         prefix = f"{tenant.root}{INCOMING}"
         pages = client("s3").get_paginator("list_objects_v2")
-        found: list[str] = []
+        data_sets: list[str] = []
         with translated():
             for page in pages.paginate(Bucket=tenant.bucket, Prefix=prefix, Delimiter="/"):
-                found += [
+                data_sets += [
                     folder["Prefix"].removeprefix(prefix).rstrip("/") for folder in page.get("CommonPrefixes", [])
                 ]
-                if len(found) > DATA_SETS_MAX:
+                if len(data_sets) > DATA_SETS_MAX:
                     raise Malformed(f"more than {DATA_SETS_MAX:,} data sets: ask for them by name")
-        return [name for name in found if is_data_set(name)]
+        return [name for name in data_sets if is_data_set(name)]
 
     def content_of(self, tenant: Tenant, data_set: str) -> Content | None:
         objects = self._objects(tenant, data_set, hurried=False)
@@ -135,7 +135,8 @@ class S3DataSets:
             sizes = self._newest(tenant, request)
         else:
             sizes = {
-                found["Key"]: found["Size"] for found in self._objects(tenant, request.data_set, hurried=True)
+                content["Key"]: content["Size"]
+                for content in self._objects(tenant, request.data_set, hurried=True)
             }
         if pinned:
             sizes[request.content.key] = request.content.size_bytes
@@ -200,12 +201,12 @@ class S3DataSets:
         folder = f"{tenant.root}{INCOMING}{data_set}/"
         pages = client("s3", hurried=hurried).get_paginator("list_objects_v2")
         begin, listed = self._monotonic(), 0
-        found: list[dict[str, Any]] = []
+        data: list[dict[str, Any]] = []
         with translated():
             for page in pages.paginate(Bucket=tenant.bucket, Prefix=folder):
                 objects = page.get("Contents", [])
                 listed += len(objects)
-                found += [one for one in objects if one["Size"] > 0 and is_data(one["Key"], folder)]
+                data += [content for content in objects if content["Size"] > 0 and is_data(content["Key"], folder)]
                 if listed > OBJECTS_MAX:
                     raise Refused(
                         f"more than {OBJECTS_MAX:,} objects lie below {INCOMING}{data_set}/: "
@@ -216,7 +217,7 @@ class S3DataSets:
                     raise Throttled(
                         f"its {listed:,} objects so far took more than {LISTED_SECONDS_MAX:g} s to list"
                     )
-        return found
+        return data
 
 
 class S3Uploads:
@@ -226,7 +227,7 @@ class S3Uploads:
         folder = f"{tenant.root}{INCOMING}"
         markers = dict(zip(("KeyMarker", "VersionIdMarker"), json.loads(after), strict=True)) if after else {}
         with translated():
-            found = client("s3").list_object_versions(Bucket=tenant.bucket, Prefix=folder, **markers)
+            answer = client("s3").list_object_versions(Bucket=tenant.bucket, Prefix=folder, **markers)
         contents = [
             Content(
                 bucket=tenant.bucket,
@@ -237,12 +238,12 @@ class S3Uploads:
                 size_bytes=version["Size"],
                 event_time=version["LastModified"].astimezone(UTC),
             )
-            for version in found.get("Versions", [])
+            for version in answer.get("Versions", [])
             if self._counts(tenant, version, folder, since)
         ]
-        if not found.get("IsTruncated"):
+        if not answer.get("IsTruncated"):
             return contents, None
-        return contents, json.dumps([found["NextKeyMarker"], found["NextVersionIdMarker"]])
+        return contents, json.dumps([answer["NextKeyMarker"], answer["NextVersionIdMarker"]])
 
     def _counts(self, tenant: Tenant, version: dict[str, Any], folder: str, since: datetime) -> bool:
         data_set = version["Key"].removeprefix(folder).partition("/")[0]
@@ -288,7 +289,7 @@ class S3Results:
             return content.version_id
         try:
             with translated():
-                found = client("s3", hurried=True).list_object_versions(
+                answer = client("s3", hurried=True).list_object_versions(
                     Bucket=content.bucket, Prefix=content.key, MaxKeys=100
                 )
         except (ClientError, TrainyardError):
@@ -296,7 +297,7 @@ class S3Results:
         return next(
             (
                 str(version["VersionId"])
-                for version in found.get("Versions", [])
+                for version in answer.get("Versions", [])
                 if version["Key"] == content.key and version["ETag"].strip('"') == digests[0]
             ),
             None,
@@ -341,10 +342,10 @@ class S3Receipts:
 
     def _write_once(self, bucket: str, key: str, request: Request, now: datetime) -> None:
         progress = progress_of(request)
-        found = _head(bucket, key)
-        if found is not None and _progress_told(found) >= progress:
+        head = _head(bucket, key)
+        if head is not None and _progress_told(head) >= progress:
             return
-        condition = {"IfNoneMatch": "*"} if found is None else {"IfMatch": found["ETag"]}
+        condition = {"IfNoneMatch": "*"} if head is None else {"IfMatch": head["ETag"]}
         body = receipt_of(request) | {"written_at": stamp(now)}
         try:
             with translated():
@@ -364,15 +365,15 @@ class S3Receipts:
 
 def _progress_told(receipt: dict[str, Any]) -> tuple[int, ...]:
     """Return what a receipt tells; () when somebody else wrote the object, which is then replaced."""
-    told = receipt["Metadata"].get("progress", "")
-    return tuple(int(part) for part in told.split(".") if part.isdecimal())
+    progress = receipt["Metadata"].get("progress", "")
+    return tuple(int(part) for part in progress.split(".") if part.isdecimal())
 
 
 def _head(bucket: str, key: str) -> dict[str, Any] | None:
     try:
         with translated():
-            found: dict[str, Any] = client("s3").head_object(Bucket=bucket, Key=key)
-            return found
+            head: dict[str, Any] = client("s3").head_object(Bucket=bucket, Key=key)
+            return head
     except ClientError as error:
         if code_of(error) in _ABSENT:
             return None

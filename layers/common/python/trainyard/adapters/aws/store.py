@@ -53,7 +53,7 @@ READS_TRIED = 4
 """Of a batch of which nothing is read, for want of throughput; what is left out for its size is asked for anew."""
 
 
-def rest(number: int) -> None:
+def backoff(number: int) -> None:
     """Wait before the given further try of a contended write: longer each time, and never in step."""
     time.sleep(random.uniform(0, 0.02 * 2**number))  # noqa: S311 - jitter, no secret
 
@@ -78,21 +78,23 @@ class DynamoStore:
         for key in keys:
             table = asked.setdefault(self._tables[key.table], {"ConsistentRead": True, "Keys": []})
             table["Keys"].append(_serialized(dict(key.values)))
-        found: dict[tuple[str, ...], Item] = {}
+        items_by_key: dict[tuple[str, ...], Item] = {}
         number = 0
         while asked:
             with translated():
                 answer = client("dynamodb").batch_get_item(RequestItems=asked)
             for table, items in answer["Responses"].items():
                 names = _KEY_NAMES[self._kind(table)]
-                found |= {(table, *(item[name]["S"] for name in names)): deserialized(item) for item in items}
+                items_by_key |= {
+                    (table, *(item[name]["S"] for name in names)): deserialized(item) for item in items
+                }
             asked = answer.get("UnprocessedKeys") or {}
             number = 0 if any(answer["Responses"].values()) else number + 1
             if number == READS_TRIED:
                 raise Throttled("DynamoDB left keys unread")
             if number:
-                rest(number)
-        return [found.get((self._tables[key.table], *(v for _, v in key.values))) for key in keys]
+                backoff(number)
+        return [items_by_key.get((self._tables[key.table], *(v for _, v in key.values))) for key in keys]
 
     def _get_one(self, key: Key) -> Item | None:
         with translated():
@@ -175,11 +177,11 @@ class _Names:
         self.values: dict[str, Any] = {}
 
     def name(self, name: str) -> str:
-        known = next((alias for alias, real in self.names.items() if real == name), None)
-        if known is None:
-            known = f"#n{len(self.names)}"
-            self.names[known] = name
-        return known
+        alias_known = next((alias for alias, real in self.names.items() if real == name), None)
+        if alias_known is None:
+            alias_known = f"#n{len(self.names)}"
+            self.names[alias_known] = name
+        return alias_known
 
     def value(self, value: Any) -> str:
         alias = f":v{len(self.values)}"

@@ -8,7 +8,7 @@ from typing import Any
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.items import Item, deserialized, serialized
-from trainyard.adapters.aws.store import DynamoStore, rest
+from trainyard.adapters.aws.store import DynamoStore, backoff
 from trainyard.application.ports import DELAYED_RING
 from trainyard.domain.errors import Conflict
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
@@ -41,8 +41,8 @@ class DynamoTenants:
     def owners_of(self, objects: Sequence[tuple[str, str]]) -> list[Tenant | None]:
         """Two calls for up to fifty objects: their locations, and the records of those found there."""
         places = [_locations(bucket, key) for bucket, key in objects]
-        found = self._items({pk for pks in places for pk in pks})
-        ids = [next((found[pk]["tenant_id"] for pk in pks if pk in found), None) for pks in places]
+        items = self._items({pk for pks in places for pk in pks})
+        ids = [next((items[pk]["tenant_id"] for pk in pks if pk in items), None) for pks in places]
         records = self._items({f"tenant#{tenant_id}" for tenant_id in ids if tenant_id is not None})
         owners = {pk: tenant_from(item) for pk, item in records.items()}
         return [owners.get(f"tenant#{tenant_id}") for tenant_id in ids]
@@ -50,12 +50,12 @@ class DynamoTenants:
     def _items(self, pks: Collection[str]) -> dict[str, Item]:
         """Return those items that there are."""
         keys = [Key("tenants", (("pk", pk),)) for pk in sorted(pks)]
-        found: dict[str, Item] = {}
+        by_pk: dict[str, Item] = {}
         for start in range(0, len(keys), READ_AT_ONCE):
             asked = keys[start : start + READ_AT_ONCE]
             items = zip(asked, self._store.get(*asked), strict=True)
-            found |= {key.values[0][1]: item for key, item in items if item is not None}
-        return found
+            by_pk |= {key.values[0][1]: item for key, item in items if item is not None}
+        return by_pk
 
     def put(self, tenant: Tenant) -> Tenant:
         """Write the record and its location, on condition that nobody has since it was read.
@@ -142,15 +142,15 @@ class DynamoTenants:
         """Return some tenants, in no order, and where to go on; None at the end."""
         start = {"ExclusiveStartKey": serialized({"pk": after})} if after else {}
         with translated():
-            found = client("dynamodb").scan(
+            answer = client("dynamodb").scan(
                 TableName=self._table,
                 Limit=2 * limit,  # a location beside each record
                 FilterExpression="begins_with(pk, :tenant)",
                 ExpressionAttributeValues=serialized({":tenant": "tenant#"}),
                 **start,
             )
-        last = found.get("LastEvaluatedKey")
-        return [tenant_from(deserialized(item)) for item in found["Items"]], deserialized(last)[
+        last = answer.get("LastEvaluatedKey")
+        return [tenant_from(deserialized(item)) for item in answer["Items"]], deserialized(last)[
             "pk"
         ] if last else None
 
@@ -163,8 +163,8 @@ class DynamoTenants:
         tenants: list[Tenant] = []
         after: str | None = None
         while True:
-            found, after = self.page(after=after, limit=1000)
-            tenants += found
+            page, after = self.page(after=after, limit=1000)
+            tenants += page
             if after is None:
                 break
         return sorted(tenants, key=lambda tenant: tenant.tenant_id)
@@ -203,7 +203,7 @@ class DynamoBell:
             except Conflict:
                 if number == self.RINGS_TRIED:
                     raise
-                rest(number)
+                backoff(number)
             else:
                 break
 

@@ -16,8 +16,8 @@ def parallel_map(do: Callable[[A], B], each: Iterable[A], /) -> list[B]:
     """Implements AtOnce; all are done, and then the first error is raised."""
     some = list(each)
     if len(some) < 2:
-        return [do(one) for one in some]
-    futures = [_pool().submit(do, one) for one in some]
+        return [do(item) for item in some]
+    futures = [_pool().submit(do, item) for item in some]
     wait(futures)
     return [future.result() for future in futures]
 

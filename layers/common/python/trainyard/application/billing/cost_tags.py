@@ -52,12 +52,12 @@ class TagActivation:
 
     def run(self, now: datetime) -> dict[str, TagState]:
         """Activate what can be, and note how it stands. Idempotent."""
-        found, why = self._try()
+        states, why = self._try()
         self.book.note(
             "cost tags",
-            {"at": stamp(now), "states": {name: state.value for name, state in found.items()}, "why": why},
+            {"at": stamp(now), "states": {name: state.value for name, state in states.items()}, "why": why},
         )
-        return found
+        return states
 
     def _try(self) -> tuple[dict[str, TagState], str]:
         try:

@@ -57,7 +57,7 @@ class Marketplace(Protocol):
 @dataclass(slots=True, kw_only=True)
 class Metered:
     sent: list[MeterRecord] = field(default_factory=list)
-    left: dict[str, str] = field(default_factory=dict)
+    undelivered: dict[str, str] = field(default_factory=dict)
     """Licence → why its record was not taken; it is told of again in the next run."""
 
 
@@ -83,13 +83,13 @@ class Metering:
             if answer is Answer.SUCCESS:
                 done.sent.append(records[license_arn])
             else:
-                done.left[license_arn] = answer.value
+                done.undelivered[license_arn] = answer.value
             if answer is Answer.UNPROCESSED:
                 self._answered(license_arn, unsure[license_arn])
             else:
                 # One that may have arrived before, and is refused now, is not told twice.
                 refused_late = answer is Answer.REFUSED and unsure[license_arn]
-                self._settle(license_arn, told=answer is Answer.SUCCESS or refused_late)
+                self._settle(license_arn, reported=answer is Answer.SUCCESS or refused_late)
         return done
 
     def _booked(self, now: datetime) -> dict[tuple[str, str], dict[str, int]]:
@@ -98,12 +98,12 @@ class Metering:
         """
         usd: dict[tuple[str, str], dict[str, Decimal]] = {}
         last = month_of(month_begins(month_of(now)) - timedelta(days=1))
-        known: dict[str, tuple[str, str] | None] = {}
+        licenses: dict[str, tuple[str, str] | None] = {}
         for month in (last, month_of(now)):
             for totals in self.book.totals(month):
-                if totals.tenant_id not in known:
-                    known[totals.tenant_id] = self._licence_of(totals.tenant_id)
-                licence = known[totals.tenant_id]
+                if totals.tenant_id not in licenses:
+                    licenses[totals.tenant_id] = self._licence_of(totals.tenant_id)
+                licence = licenses[totals.tenant_id]
                 if licence is not None:
                     name = f"{month} {totals.tenant_id}"
                     of_licence = usd.setdefault(licence, {})
@@ -121,20 +121,20 @@ class Metering:
 
     def _owed(self, license_arn: str, booked: Mapping[str, int], now: datetime) -> Item:
         """Return what is noted of a licence; with "pending" what is to be told of it."""
-        note = self.book.noted(_name(license_arn)) or {"told": {}}
+        note = self.book.noted(_name(license_arn)) or {"reported": {}}
         if "pending" in note:
             if now - unstamp(note["hour"]) <= TAKEN_FOR:
                 return note
             # It is not taken any more. If it may have arrived, told twice would be worse than not at all.
-            note = self._settle(license_arn, told=bool(note.get("unsure", False)))
-        told = {name: int(units) for name, units in note["told"].items() if name in booked}
-        told |= {name: self._before(name, license_arn) for name in booked if name not in told}
-        units = sum(max(count - told[name], 0) for name, count in booked.items())
+            note = self._settle(license_arn, reported=bool(note.get("unsure", False)))
+        reported = {name: int(units) for name, units in note["reported"].items() if name in booked}
+        reported |= {name: self._before(name, license_arn) for name in booked if name not in reported}
+        units = sum(max(count - reported[name], 0) for name, count in booked.items())
         hour = stamp(now.replace(minute=0, second=0, microsecond=0))
         if units == 0 or note.get("hour") == hour:
             return note  # nothing, or this hour has its record already
-        then = {name: max(count, told[name]) for name, count in booked.items()}
-        note = {"told": told, "then": then, "pending": units, "hour": hour}
+        then = {name: max(count, reported[name]) for name, count in booked.items()}
+        note = {"reported": reported, "then": then, "pending": units, "hour": hour}
         self._note(license_arn, note)
         return note
 
@@ -144,12 +144,12 @@ class Metering:
         since = self.book.noted(licence_note(tenant_id)) or {}
         return int(since["booked"].get(month, 0)) if since.get("license") == license_arn else 0
 
-    def _settle(self, license_arn: str, *, told: bool) -> Item:
+    def _settle(self, license_arn: str, *, reported: bool) -> Item:
         """Note that a record was taken; or that it was refused, and what it held is still to be told."""
-        note = self.book.noted(_name(license_arn)) or {"told": {}}
+        note = self.book.noted(_name(license_arn)) or {"reported": {}}
         if "pending" in note:
             note = {
-                "told": note["then"] if told else note["told"],
+                "reported": note["then"] if reported else note["reported"],
                 "hour": note["hour"],
             }
             self._note(license_arn, note)

@@ -27,7 +27,7 @@ GIVEN_UP = timedelta(days=3)
 class Relayed:
     """What one run has done."""
 
-    told: list[OutboxEntry] = field(default_factory=list)
+    published: list[OutboxEntry] = field(default_factory=list)
     corrected: list[ExecutionRecord] = field(default_factory=list)
     given_up: list[ExecutionRecord] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -66,10 +66,10 @@ class OutboxRelay:
         for tier in policy.tiers:
             spent = ledger.spent_in.get(f"{ledger.month} {tier.name}", Decimal(0))
             reached = level(spent, tier.budget, policy.thresholds)
-            name = f"told#{tier.name}"
+            name = f"published#{tier.name}"
             note = self.book.noted(name) or {}
-            told = int(note["percent"]) if note.get("month") == ledger.month else 0
-            if tier.budget is None or reached <= told:
+            published = int(note["percent"]) if note.get("month") == ledger.month else 0
+            if tier.budget is None or reached <= published:
                 continue
             values = {
                 "tier": tier.name,
@@ -80,7 +80,7 @@ class OutboxRelay:
             }
             self.announcements.tell("budget", values)
             self.book.note(name, {"month": ledger.month, "percent": reached})
-            relayed.told.append(OutboxEntry(name=name, what="budget", values=values))
+            relayed.published.append(OutboxEntry(name=name, what="budget", values=values))
 
     def _relay(self, entry: OutboxEntry, now: datetime, relayed: Relayed) -> None:
         if entry.what == "settle":
@@ -88,13 +88,13 @@ class OutboxRelay:
             return
         self.announcements.tell(entry.what, entry.values)
         self.book.done(entry)
-        relayed.told.append(entry)
+        relayed.published.append(entry)
 
     def _read_again(self, entry: OutboxEntry, now: datetime, relayed: Relayed) -> None:
         """Put the record of an execution right, once SageMaker says more than it did."""
         attempt = int(entry.values["attempt"])
-        found = self.book.executions(entry.values["request_id"])
-        before = next((execution for execution in found if execution.attempt == attempt), None)
+        executions = self.book.executions(entry.values["request_id"])
+        before = next((execution for execution in executions if execution.attempt == attempt), None)
         if before is None:
             self.book.done(entry)  # forgotten with its tenant
             return
@@ -106,10 +106,10 @@ class OutboxRelay:
                 raise
             report = ExecutionReport()  # it is no longer known at all
         after = corrected(before, report.steps, self.prices, now)
-        if late and not after.settled:
-            after = replace(after, settled=True)  # with its flags, and its cost unknown
+        if late and not after.is_final:
+            after = replace(after, is_final=True)  # with its flags, and its cost unknown
             relayed.given_up.append(after)
-        if after.settled:
+        if after.is_final:
             with suppress(Conflict):  # another run was faster, or an end came between: the next run sees
                 self.scheduler.completer.correct(before, after, self.policies.current(), now)
                 relayed.corrected.append(after)

@@ -68,12 +68,12 @@ class CostReport:
     total: CostRow
 
 
-def cost_report(found: Iterable[Totals], by: By, prices: Prices) -> CostReport:
+def cost_report(all_totals: Iterable[Totals], by: By, prices: Prices) -> CostReport:
     """Return a report of months' totals."""
-    totals = list(found)
+    totals = list(all_totals)
     groups: dict[str, list[Totals]] = {}
-    for one in totals:
-        groups.setdefault(_NAMES[by](one), []).append(one)
+    for part in totals:
+        groups.setdefault(_NAMES[by](part), []).append(part)
     stored = _stored_bytes(totals)
     rows = [_row(name, members, stored, prices) for name, members in groups.items()]
     rows.sort(key=lambda row: row.name if by is By.MONTH else (-row.usd, row.name))

@@ -160,23 +160,24 @@ def picture(month: str, executions: Sequence[ExecutionRecord]) -> str:
     days = [f"{month}-{number:02d}" for number in range(1, days_in(month) + 1)]
     usd = [float(_sum(e for e in executions if e.day == day)) for day in days]
     top = _rounded_up(max(usd, default=0.0))
-    width, height, left, base = 900, 220, 56, 190
-    step = (width - left) / len(days)
+    width, height, left_edge, base = 900, 220, 56, 190
+    step = (width - left_edge) / len(days)
+    centers = [left_edge + (number + 0.5) * step for number in range(len(days))]
     bars = "".join(
-        f'<rect x="{left + number * step + 2:.1f}" y="{base - value / top * 160:.1f}" width="{step - 4:.1f}" '
+        f'<rect x="{left_edge + number * step + 2:.1f}" y="{base - value / top * 160:.1f}" width="{step - 4:.1f}" '
         f'height="{value / top * 160:.1f}" fill="#4477aa">'
         f"<title>{day}: {shown(Decimal(str(value)))} USD</title></rect>"
         for number, (day, value) in enumerate(zip(days, usd, strict=True))
         if value
     )
     labels = "".join(
-        f'<text x="{left + number * step + step / 2:.1f}" y="{base + 16}" text-anchor="middle">{number + 1}</text>'
-        for number in range(len(days))
+        f'<text x="{center:.1f}" y="{base + 16}" text-anchor="middle">{number + 1}</text>'
+        for number, center in enumerate(centers)
         if number % 2 == 0
     )
     lines = "".join(
-        f'<path d="M{left} {base - 160 * share:.0f}H{width}" stroke="#dde"/>'
-        f'<text x="{left - 6}" y="{base - 160 * share + 4:.0f}" text-anchor="end">{top * share:g}</text>'
+        f'<path d="M{left_edge} {base - 160 * share:.0f}H{width}" stroke="#dde"/>'
+        f'<text x="{left_edge - 6}" y="{base - 160 * share + 4:.0f}" text-anchor="end">{top * share:g}</text>'
         for share in (0, 0.5, 1)
     )
     return (

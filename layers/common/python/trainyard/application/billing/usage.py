@@ -117,7 +117,7 @@ class Usage:
     def rows(self, executions: Iterable[ExecutionRecord]) -> Iterator[dict[str, Any]]:
         """Yield a row for each job of the executions that are settled."""
         for execution in executions:
-            if execution.settled:
+            if execution.is_final:
                 for record in execution.steps:
                     if record.step.job is not None or record.cost_usd is None:
                         yield self._row(execution, record)

@@ -70,7 +70,7 @@ class PassReport:
     unparked: int = 0
     hinted: bool = False
     """Whether it read what rings named, and no more."""
-    settled: bool = False
+    complete: bool = False
     """Whether the last round found that nobody more may go."""
 
 
@@ -126,7 +126,7 @@ class Dispatch:
         Where more waits than a pass reads, the weight of all that wait is kept for the next passes.
         """
         tables = self.scheduler.tables
-        ledger = report.snapshot.ledger if report.settled else tables.ledger.read()
+        ledger = report.snapshot.ledger if report.complete else tables.ledger.read()
         backlog = tables.queues.backlog(report.policy)
         if report.snapshot.partial:
             with suppress(Conflict):
@@ -157,7 +157,7 @@ class Dispatch:
                         read_set = rings = None
                         continue
                     self._note_waiting(report, read_set)
-                    report.settled = True
+                    report.complete = True
                     break
                 # 3. Commit: all of them are admitted and their slots taken, or nothing changes.
                 record = self._record_of(report, now)
@@ -174,7 +174,7 @@ class Dispatch:
                 freed = any(begin.start.result in (Started.DELAYED, Started.FAILED) for begin in begun)
                 read_set = None if freed else committed.read_set
                 if read_set is None and committed.full and not freed:
-                    report.settled = True
+                    report.complete = True
                     break
             except Conflict:
                 read_set = None
@@ -190,7 +190,7 @@ class Dispatch:
     def _made_room(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> bool:
         """Set aside what cannot go where more waits than was read; True when others can be looked at now."""
         plan, snapshot = report.plan, report.snapshot
-        parked = [one for one in plan.parked.values() if one.queue.tier in snapshot.partial]
+        parked = [parking for parking in plan.parked.values() if parking.queue.tier in snapshot.partial]
         if parked:
             self.scheduler.admitter.park(parked, report.policy, now, plan.month, out_of_time=out_of_time)
         return bool(parked)
@@ -200,7 +200,7 @@ class Dispatch:
         plan, snapshot = report.plan, report.snapshot
         with suppress(Conflict):
             if (
-                report.settled
+                report.complete
                 and not plan.admissions
                 and dict(plan.capacity_holds) != dict(snapshot.ledger.capacity_holds)
             ):
@@ -211,7 +211,7 @@ class Dispatch:
             )
         if plan.again_at is not None and plan.again_at < now + TIMER:
             self.bell.ring_at(plan.again_at, now)
-        record = self._record_of(report, now) if report.settled and plan.waits and not report.admissions else None
+        record = self._record_of(report, now) if report.complete and plan.waits and not report.admissions else None
         if record is not None:
             with suppress(Conflict):
                 self.scheduler.admitter.keep_record(record, snapshot.ledger, now)

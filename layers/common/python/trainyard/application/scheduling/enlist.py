@@ -47,26 +47,26 @@ class Enlist:
         An error stands for what must be delivered again. Raises Throttled or OutcomeUnknown when that is all.
         """
         # 1. Read all that is needed: the tenants, and what stands where the requests will.
-        found = self.scheduler.enlister.read_for(submissions)
-        tenants = {one.tenant_id: _tenant(found, one.tenant_id) for one in submissions}
+        items = self.scheduler.enlister.read_for(submissions)
+        tenants = {one.tenant_id: _tenant(items, one.tenant_id) for one in submissions}
         unmade = self._make_roles(tenants.values())
         done: dict[int, Enlisted | Exception] = {}
-        wishes: dict[int, EnlistCommand] = {}
+        commands: dict[int, EnlistCommand] = {}
         for number, submission in enumerate(submissions):
             try:
-                wish = unmade.get(submission.tenant_id) or self._wish(
+                command = unmade.get(submission.tenant_id) or self._command(
                     submission, tenants[submission.tenant_id], now
                 )
-                if isinstance(wish, EnlistCommand):
-                    wishes[number] = wish
+                if isinstance(command, EnlistCommand):
+                    commands[number] = command
                 else:
-                    done[number] = wish
+                    done[number] = command
             except Exception as error:  # any one request's trouble is its own
                 done[number] = error
         # 2. Into the tenant queues, in as few transactions as they fit.
-        policy = self.policies.at(policy_version(found[LEDGER]))
-        enlisted, rung = self.scheduler.enlister.enlist_all(list(wishes.values()), found, policy, now)
-        done |= dict(zip(wishes, enlisted, strict=True))
+        policy = self.policies.at(policy_version(items[LEDGER]))
+        enlisted, rung = self.scheduler.enlister.enlist_all(list(commands.values()), items, policy, now)
+        done |= dict(zip(commands, enlisted, strict=True))
         # 3. Wake the dispatcher.
         results = [done[number] for number in range(len(submissions))]
         self._ring([one for one in results if isinstance(one, Enlisted)], now, rung=rung)
@@ -74,7 +74,7 @@ class Enlist:
         pairs = zip(results, (tenants[one.tenant_id] for one in submissions), strict=True)
         return list(self.parallel_map(lambda pair: self._told(*pair, now), pairs))
 
-    def _wish(self, submission: Submission, tenant: Tenant | None, now: datetime) -> EnlistCommand | Enlisted:
+    def _command(self, submission: Submission, tenant: Tenant | None, now: datetime) -> EnlistCommand | Enlisted:
         """Return what is to be enlisted; what is refused is recorded."""
         # Is there still such a tenant, in that place? It may have gone, or moved, since the upload.
         check_submission(tenant, submission)

@@ -191,12 +191,19 @@ class Intake:
             except Exception as error:  # any one arrival's trouble is its own
                 judged[number] = error
         # 2. What is welcome goes to the queues of the tiers; once, however often it has arrived.
-        found = (one for told in judged.values() if not isinstance(told, Exception) for one in told)
-        welcome = {one.request_id: one for one in found if isinstance(one, Submission)}
+        results = (
+            judgement
+            for judgements in judged.values()
+            if not isinstance(judgements, Exception)
+            for judgement in judgements
+        )
+        welcome = {judgement.request_id: judgement for judgement in results if isinstance(judgement, Submission)}
         unsent = self.tier_queues.send(list(welcome.values())) if welcome else {}
         return {
-            number: told if isinstance(told, Exception) else [_told(one, unsent) for one in told]
-            for number, told in judged.items()
+            number: judgements
+            if isinstance(judgements, Exception)
+            else [_told(judgement, unsent) for judgement in judgements]
+            for number, judgements in judged.items()
         }
 
     def _judge(

@@ -62,7 +62,7 @@ class Sweep:
 
     tenants: int = 0
     objects: int = 0
-    found: list[Content] = field(default_factory=list)
+    recovered: list[Content] = field(default_factory=list)
     """Of which no event had told."""
     failed: dict[str, str] = field(default_factory=dict)
     """Tenant → what went wrong; it is looked at again next time around."""
@@ -159,9 +159,12 @@ class LostUploads:
         """Return the contents whose events have not become requests, nor refusals."""
         named = {
             request_id(
-                tenant_id=tenant.tenant_id, bucket=one.bucket, key=one.key, revision=one.version_id or ""
-            ): one
-            for one in contents
+                tenant_id=tenant.tenant_id,
+                bucket=content.bucket,
+                key=content.key,
+                revision=content.version_id or "",
+            ): content
+            for content in contents
         }
         ids = list(named)
         for begin in range(0, len(ids), READ_AT_ONCE):
@@ -180,7 +183,7 @@ class LostUploads:
                 elif any(judgement.verdict is Verdict.DEFERRED for judgement in result):
                     return False
                 else:
-                    sweep.found.append(content)
+                    sweep.recovered.append(content)
         return True
 
     def _keep(self, after: str | None, done: int, objects: str | None) -> None:

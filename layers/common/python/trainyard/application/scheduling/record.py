@@ -17,7 +17,7 @@ from trainyard.application.scheduling.completion import End, Subject, end_keys
 from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import OutcomeUnknown, Throttled, TrainyardError
-from trainyard.domain.executions import ExecutionRecord, is_settled, month_of, priced, total
+from trainyard.domain.executions import ExecutionRecord, all_final, month_of, priced, total
 from trainyard.domain.failures import cause_of
 from trainyard.domain.lifecycle import end_of, state_for_status
 from trainyard.domain.names import parse_display_name
@@ -101,18 +101,18 @@ class Record:
         An error stands for what must be delivered again. Raises Throttled or OutcomeUnknown when that is all.
         """
         # 1. Whose executions are they, and what do the statuses mean?
-        found = read_items(self.scheduler.tables.store, _keys_of(events))
-        requests = {item["request_id"]: request_from(item) for k, item in found.items() if _is_request(k) and item}
+        items = read_items(self.scheduler.tables.store, _keys_of(events))
+        requests = {item["request_id"]: request_from(item) for k, item in items.items() if _is_request(k) and item}
         results: dict[int, StatusResult | Exception] = {}
         ended: dict[int, _About] = {}
         for number, event in enumerate(events):
             seen = self._tried(lambda event: self._look(event, requests, now), event)
             results[number] = seen
             if isinstance(seen, StatusResult) and seen.recorded is Recorded.FINISHED and seen.request:
-                ended[number] = _About(seen.request, event, found)
+                ended[number] = _About(seen.request, event, items)
         if ended:
             # 2. What did they do, and what did it cost?
-            policy = self.policies.at(policy_version(found[LEDGER]))
+            policy = self.policies.at(policy_version(items[LEDGER]))
             looked = self.parallel_map(
                 lambda about: self._tried(lambda a: self._end(a, now), about), ended.values()
             )
@@ -125,34 +125,34 @@ class Record:
                 else:
                     ends[number] = end
             # 3. Ended, slots released, dispatcher woken: in one transaction for many, once.
-            finished = self._finished(ends, policy, now, found)
+            finished = self._finished(ends, policy, now, items)
             stale = [number for number, first in finished.items() if first is False]
             results |= {n: StatusResult(recorded=Recorded.STALE, request=ends[n].request) for n in stale}
             results |= {n: error for n, error in finished.items() if isinstance(error, Exception)}
             # 4. Tell tenants and bus.
-            told = [number for number, first in finished.items() if first is True]
+            notified = [number for number, first in finished.items() if first is True]
             done = self.parallel_map(
-                lambda number: self._tried(lambda n: self._ended(ends[n], found, now), number), told
+                lambda number: self._tried(lambda n: self._ended(ends[n], items, now), number), notified
             )
-            results |= dict(zip(told, done, strict=True))
+            results |= dict(zip(notified, done, strict=True))
         return [results[number] for number in range(len(events))]
 
-    def _tried(self, do: Callable[[A], B], one: A) -> B | Exception:
+    def _tried(self, do: Callable[[A], B], argument: A) -> B | Exception:
         """Return what it gives, or the error: any one event's trouble is its own."""
         try:
-            return do(one)
+            return do(argument)
         except Exception as error:
             return error
 
     def _finished(
-        self, ends: Mapping[int, End], policy: Policy, now: datetime, found: Items
+        self, ends: Mapping[int, End], policy: Policy, now: datetime, items: Items
     ) -> dict[int, bool | Exception]:
         """End attempts together, or each by itself where that fails; an error for what must come again."""
         if not ends:
             return {}
         try:
             return dict(
-                zip(ends, self.scheduler.completer.finish(list(ends.values()), policy, now, found), strict=True)
+                zip(ends, self.scheduler.completer.finish(list(ends.values()), policy, now, items), strict=True)
             )
         except TrainyardError:
             return {
@@ -209,7 +209,7 @@ class Record:
         report = self._report(request, now)
         if report is not None and report.status is not None and state_for_status(report.status) not in TERMINAL:
             raise OutcomeUnknown(f"a message says {event.status}, SageMaker says {report.status}")
-        return self.ending(request, event.status, report, now, self._tenant(request.tenant_id, about.found))
+        return self.ending(request, event.status, report, now, self._tenant(request.tenant_id, about.items))
 
     def _report(self, request: Request, now: datetime) -> ExecutionReport | None:
         """Return what SageMaker knows of an execution; None when it never will tell.
@@ -232,18 +232,18 @@ class Record:
         """Return the end of an attempt with a terminal status; of an execution without a report what it cost is
         unknown, and it is charged what it had reserved.
         """
-        known = report or ExecutionReport()
+        facts = report or ExecutionReport()
         outcome = self._outcome(request, tenant)
-        outcome = replace(outcome, model_package_arn=outcome.model_package_arn or known.model_package_arn)
-        state = end_of(status, known.failed_step, registered=outcome.model_package_arn is not None)
+        outcome = replace(outcome, model_package_arn=outcome.model_package_arn or facts.model_package_arn)
+        state = end_of(status, facts.failed_step, registered=outcome.model_package_arn is not None)
         assert state is not None, "looked at before"
-        passes = state is State.FAILED and (known.cause or cause_of(known.failure or "")).passes
+        passes = state is State.FAILED and (facts.cause or cause_of(facts.failure or "")).passes
         if passes and request.stop_asked_at is not None:
             state, passes = State.STOPPED, False
-        failed_step = known.failed_step if state is State.FAILED else None
-        reason = _reason(state, known) if report or state is not State.FAILED else NO_REPORT
+        failed_step = facts.failed_step if state is State.FAILED else None
+        reason = _reason(state, facts) if report or state is not State.FAILED else NO_REPORT
         execution = replace(
-            executed(request, known, self.prices, now, state),
+            executed(request, facts, self.prices, now, state),
             reason=reason,
             failed_step=failed_step,
             model_package_arn=outcome.model_package_arn,
@@ -251,7 +251,7 @@ class Record:
             report_uri=Locations.of(tenant, request).reports if tenant else None,
         )
         if report is None:
-            execution = replace(execution, unknown=max(execution.unknown, 1), settled=False)
+            execution = replace(execution, unknown=max(execution.unknown, 1), is_final=False)
         outcome = replace(
             outcome,
             cost_usd=str(execution.cost_usd),
@@ -295,26 +295,26 @@ class Record:
         stopped = changed[0].state is State.STOPPED
         return StatusResult(recorded=Recorded.FINISHED if stopped else Recorded.REQUEUED, request=changed[0])
 
-    def _ended(self, end: End, found: Items, now: datetime) -> StatusResult:
+    def _ended(self, end: End, items: Items, now: datetime) -> StatusResult:
         ended = replace(end.request, state=end.state, reason=end.reason, outcome=end.outcome, finished_at=now)
-        self.notifier.notify(ended, now, self._tenant(ended.tenant_id, found))
+        self.notifier.notify(ended, now, self._tenant(ended.tenant_id, items))
         return StatusResult(recorded=Recorded.FINISHED, request=ended)
 
-    def _tenant(self, tenant_id: str, found: Items) -> Tenant | None:
+    def _tenant(self, tenant_id: str, items: Items) -> Tenant | None:
         """Return a tenant as it was read along, or read it."""
-        item = found.get(tenant_key(tenant_id))
+        item = items.get(tenant_key(tenant_id))
         return tenant_from(item) if item else self.tenants.get(tenant_id)
 
     def _outcome(self, request: Request, tenant: Tenant | None) -> Outcome:
         """Return what the run left, as far as it can be read: no end waits for what a tenant's own job wrote."""
-        known = request.outcome or Outcome()
-        if tenant is None or known.trained_sha256 is not None:
-            return known
+        outcome_so_far = request.outcome or Outcome()
+        if tenant is None or outcome_so_far.trained_sha256 is not None:
+            return outcome_so_far
         try:
             outcome = self.results.read(tenant, request)
         except Exception as error:  # whatever lies there
             outcome = Outcome(unread=f"the results were not read: {type(error).__name__}")
-        return replace(outcome, model_package_arn=known.model_package_arn)
+        return replace(outcome, model_package_arn=outcome_so_far.model_package_arn)
 
 
 class _About(NamedTuple):
@@ -322,7 +322,7 @@ class _About(NamedTuple):
 
     request: Request
     event: StatusEvent
-    found: Items
+    items: Items
 
 
 def _keys_of(events: Sequence[StatusEvent]) -> list[Key]:
@@ -370,7 +370,7 @@ def executed(
         cost_usd=cost,
         unknown=unknown,
         price_version=prices.version,
-        settled=is_settled(steps, state),
+        is_final=all_final(steps, state),
         reserved_usd=request.reserved_usd,
         data_bytes=request.data_bytes,
         expected_seconds=expected.seconds if expected else None,

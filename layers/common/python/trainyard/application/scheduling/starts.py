@@ -116,10 +116,12 @@ class Starts:
         try:
             moved = self.scheduler.tables.requests.note_all_running(running, now) if running else set()
         except Exception as error:  # they run, and will be found
-            return [_unknown(one.start.request, error) if one.execution_arn else one.start for one in begun]
-        recorded = [one for one in begun if one.execution_arn and one.start.request.request_id in moved]
-        list(self.parallel_map(lambda one: self._notify_any(one.start.request, now, one.tenant), recorded))
-        return [one.start for one in begun]
+            return [
+                _unknown(begin.start.request, error) if begin.execution_arn else begin.start for begin in begun
+            ]
+        recorded = [begin for begin in begun if begin.execution_arn and begin.start.request.request_id in moved]
+        list(self.parallel_map(lambda begin: self._notify_any(begin.start.request, now, begin.tenant), recorded))
+        return [begin.start for begin in begun]
 
     def _notify_any(self, request: Request, now: datetime, tenant: Tenant | None) -> None:
         """Tell of a start; any one tenant's trouble is its own, and its next change tells it."""

@@ -27,7 +27,7 @@ PURGED = "its record, its requests and what they cost are forgotten (docs/tenant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaving:
-    desk: TenantChanges
+    tenant_changes: TenantChanges
     removal: Removal
     executions: Executions
     book: Book
@@ -36,7 +36,7 @@ class Leaving:
         """Return what a deletion would take away; changes nothing."""
         tenant = self._find(step)
         if tenant is None or tenant.state is TenantState.DELETED:
-            return {"known": False, "progress": f"there is no tenant {step.wish.tenant_id}: nothing would go"}
+            return {"known": False, "progress": f"there is no tenant {step.spec.tenant_id}: nothing would go"}
         queues = self._queues(tenant)
         held = {
             "requests_waiting": sum(queue.waiting for queue in queues),
@@ -50,55 +50,58 @@ class Leaving:
         if tenant is None or (tenant.state is TenantState.DELETED and not step.purge):
             if tenant is not None:
                 self._clear(tenant)
-            return {"known": False, "progress": f"there is no tenant {step.wish.tenant_id}: nothing to delete"}
-        tenant = self.desk.claim(step, tenant, state=TenantState.DELETING)
+            return {"known": False, "progress": f"there is no tenant {step.spec.tenant_id}: nothing to delete"}
+        tenant = self.tenant_changes.claim(step, tenant, state=TenantState.DELETING)
         for queue in self._queues(tenant):
-            self.desk.scheduler.operations.set_tenant_paused(queue.tier, tenant.tenant_id, True, step.at)
+            self.tenant_changes.scheduler.operations.set_tenant_paused(queue.tier, tenant.tenant_id, True, step.at)
         return {"known": True, "progress": f"{tenant.tenant_id} takes no more uploads"}
 
     def cancel(self, step: Step) -> Answer:
-        cancelled = self._cancel(self.desk.held(step), step)
-        return _part(cancelled, "requests cancelled", left=cancelled > 0)
+        cancelled = self._cancel(self.tenant_changes.held(step), step)
+        return _part(cancelled, "requests cancelled", remaining=cancelled > 0)
 
     def stop_runs(self, step: Step) -> Answer:
         """Ask what runs to stop; `left` until all of it has ended. What a retry puts back is cancelled."""
-        tenant = self.desk.held(step)
-        for request in self.desk.scheduler.tables.held_by(tenant.tenant_id):
+        tenant = self.tenant_changes.held(step)
+        for request in self.tenant_changes.scheduler.tables.held_by(tenant.tenant_id):
             if request.state is State.RUNNING and request.execution_arn is not None:
                 self.executions.stop(request.execution_arn)
         self._cancel(tenant, step)
         queues = self._queues(tenant)
-        left = any(not queue.at_rest for queue in queues)
-        return _part(sum(queue.running for queue in queues), "requests still run", left=left)
+        running = any(not queue.at_rest for queue in queues)
+        return _part(sum(queue.running for queue in queues), "requests still run", remaining=running)
 
     def endpoints(self, step: Step) -> Answer:
-        left = self.removal.remove_endpoints(self.desk.held(step))
-        return {"progress": "endpoints are going" if left else "endpoints and models removed", "left": left}
+        remaining = self.removal.remove_endpoints(self.tenant_changes.held(step))
+        return {
+            "progress": "endpoints are going" if remaining else "endpoints and models removed",
+            "left": remaining,
+        }
 
     def models(self, step: Step) -> Answer:
-        removed, left = self.removal.remove_models(self.desk.held(step))
-        return _part(removed, "model packages removed", left=left)
+        removed, remaining = self.removal.remove_models(self.tenant_changes.held(step))
+        return _part(removed, "model packages removed", remaining=remaining)
 
     def schedule(self, step: Step) -> Answer:
-        self.removal.remove_schedule(self.desk.held(step))
+        self.removal.remove_schedule(self.tenant_changes.held(step))
         return {"progress": "schedule removed"}
 
     def objects(self, step: Step) -> Answer:
         count = 0
-        for place in self._places(self.desk.held(step)):
-            removed, left = self.removal.remove_objects(place)
+        for place in self._places(self.tenant_changes.held(step)):
+            removed, remaining = self.removal.remove_objects(place)
             count += removed
-            if left:
-                return _part(count, "object versions removed", left=True)
-        return _part(count, "object versions removed", left=False)
+            if remaining:
+                return _part(count, "object versions removed", remaining=True)
+        return _part(count, "object versions removed", remaining=False)
 
     def storage(self, step: Step) -> Answer:
-        for place in self._places(self.desk.held(step)):
+        for place in self._places(self.tenant_changes.held(step)):
             self.removal.remove_storage(place)
         return {"progress": "storage removed"}
 
     def role(self, step: Step) -> Answer:
-        tenant = self.desk.held(step)
+        tenant = self.tenant_changes.held(step)
         refused = self.removal.take_back_key(tenant)
         for place in self._places(tenant):
             self.removal.remove_role(place)
@@ -108,8 +111,8 @@ class Leaving:
         """Keep the record, and the book of what its runs have cost; with `purge` neither."""
         if step.purge and self._find(step) is None:
             return _gone(step, PURGED)
-        tenant = self.desk.held(step)
-        room, queues = self.desk.scheduler, self._queues(tenant)
+        tenant = self.tenant_changes.held(step)
+        room, queues = self.tenant_changes.scheduler, self._queues(tenant)
         busy = [queue for queue in queues if not queue.at_rest]
         if busy:
             raise Refused(f"requests of {tenant.tenant_id} wait or run again on tier {busy[0].tier}")
@@ -119,12 +122,12 @@ class Leaving:
                 with suppress(Conflict):  # listed still, forgotten already
                     room.tables.requests.forget(request)
             if len(ended) == FORGOTTEN_AT_ONCE:
-                return _part(len(ended), "requests forgotten", left=True)
+                return _part(len(ended), "requests forgotten", remaining=True)
             if self.book.forget(tenant.tenant_id, step.at):
-                return _part(0, "records are being forgotten", left=True)
-        self.desk.set_limits(tenant.tenant_id, None, step.at)
+                return _part(0, "records are being forgotten", remaining=True)
+        self.tenant_changes.set_limits(tenant.tenant_id, None, step.at)
         if tenant.state is not TenantState.DELETED:
-            tenant = self.desk.done(
+            tenant = self.tenant_changes.done(
                 tenant,
                 "Deleted",
                 state=TenantState.DELETED,
@@ -132,44 +135,48 @@ class Leaving:
             )
         self._clear(tenant)
         if step.purge:
-            self.desk.records.purge(tenant)
+            self.tenant_changes.records.purge(tenant)
         return _gone(step, PURGED if step.purge else "its record is kept, and what it has cost")
 
     # --- parts ------------------------------------------------------------------------------------------------
 
     def _find(self, step: Step) -> Tenant | None:
-        return self.desk.records.get(step.wish.tenant_id)
+        return self.tenant_changes.records.get(step.spec.tenant_id)
 
     def _clear(self, tenant: Tenant) -> None:
         """Remove what points to a tenant that is gone. Idempotent."""
         for queue in self._queues(tenant):
-            self.desk.scheduler.operations.forget_queue(queue.tier, tenant.tenant_id)
+            self.tenant_changes.scheduler.operations.forget_queue(queue.tier, tenant.tenant_id)
         for place in self._places(tenant):
-            self.desk.records.forget_location(place)
+            self.tenant_changes.records.forget_location(place)
 
     def _queues(self, tenant: Tenant) -> list[TenantQueue]:
         """Return the tenant's queue in its tier, and any that a move has left in another."""
-        tiers = {tenant.tier, *(tier.name for tier in self.desk.policies.current().tiers)}
-        found = [self.desk.scheduler.tables.queues.get(tier, tenant.tenant_id) for tier in sorted(tiers)]
-        return [queue for queue in found if queue.revision or queue.tier == tenant.tier]
+        tiers = {tenant.tier, *(tier.name for tier in self.tenant_changes.policies.current().tiers)}
+        queues = [
+            self.tenant_changes.scheduler.tables.queues.get(tier, tenant.tenant_id) for tier in sorted(tiers)
+        ]
+        return [queue for queue in queues if queue.revision or queue.tier == tenant.tier]
 
     def _cancel(self, tenant: Tenant, step: Step) -> int:
         count = 0
         for queue in self._queues(tenant):
-            waiting = self.desk.scheduler.tables.waiting_of(queue.tier, tenant.tenant_id, limit=CANCELLED_AT_ONCE)
+            waiting = self.tenant_changes.scheduler.tables.waiting_of(
+                queue.tier, tenant.tenant_id, limit=CANCELLED_AT_ONCE
+            )
             for request in waiting:
-                count += self.desk.scheduler.completer.cancel(request, step.at, reason=REASON)
+                count += self.tenant_changes.scheduler.completer.cancel(request, step.at, reason=REASON)
         return count
 
     def _places(self, tenant: Tenant) -> list[Tenant]:
         """Return the tenant as it is, and as it would lie elsewhere: a move may have left data there."""
-        found = [tenant, *(self.desk.names.located(tenant, storage) for storage in Storage)]
-        return list({(place.bucket, place.root): place for place in found}.values())
+        places = [tenant, *(self.tenant_changes.names.located(tenant, storage) for storage in Storage)]
+        return list({(place.bucket, place.root): place for place in places}.values())
 
 
-def _gone(step: Step, kept: str) -> Answer:
-    return {"progress": f"{step.wish.tenant_id} is deleted; {kept}", "left": False}
+def _gone(step: Step, kept_data: str) -> Answer:
+    return {"progress": f"{step.spec.tenant_id} is deleted; {kept_data}", "left": False}
 
 
-def _part(count: int, what: str, *, left: bool) -> Answer:
-    return {"progress": f"{count:,} {what}", "count": count, "left": left}
+def _part(count: int, what: str, *, remaining: bool) -> Answer:
+    return {"progress": f"{count:,} {what}", "count": count, "left": remaining}

@@ -31,7 +31,7 @@ UPLOAD_TAKES_MAX = timedelta(days=8)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moving:
-    desk: TenantChanges
+    tenant_changes: TenantChanges
     provisioning: Provisioning
     removal: Removal
     migration: Migration
@@ -41,7 +41,7 @@ class Moving:
 
     def begin(self, step: Step) -> Answer:
         """Let nothing of the tenant's start in the old tier any more."""
-        tenant = self.desk.known(step.wish.tenant_id)
+        tenant = self.tenant_changes.known(step.spec.tenant_id)
         if tenant.state not in (TenantState.ACTIVE, TenantState.SUSPENDED):
             raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.lower()}: finish that first")
         target = self._target(step, tenant)
@@ -49,28 +49,28 @@ class Moving:
         same = (target.tier, target.bucket) == (tenant.tier, tenant.bucket)
         if same and not relocates and tenant.operation is None and not self._old_tiers(tenant):
             return {"needed": False, "progress": f"{tenant.tenant_id} is on tier {tenant.tier} already"}
-        room = self.desk.scheduler
+        room = self.tenant_changes.scheduler
         paused = room.tables.queues.get(tenant.tier, tenant.tenant_id).paused
-        tenant = self.desk.claim(step, tenant, was_paused=paused)
+        tenant = self.tenant_changes.claim(step, tenant, was_paused=paused)
         room.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, True, step.at)
         progress = f"{tenant.tenant_id} starts nothing more on tier {tenant.tier}"
         return {"needed": True, "relocates": relocates, "progress": progress}
 
     def await_runs(self, step: Step) -> Answer:
-        tenant = self.desk.held(step)
-        running = self.desk.scheduler.tables.queues.get(tenant.tier, tenant.tenant_id).running
+        tenant = self.tenant_changes.held(step)
+        running = self.tenant_changes.scheduler.tables.queues.get(tenant.tier, tenant.tenant_id).running
         return {"progress": f"{running} requests still run", "left": running > 0}
 
     def storage(self, step: Step) -> Answer:
         """Make the bucket, its uploads not announced yet: what is copied is no upload."""
-        tenant = self.desk.held(step)
+        tenant = self.tenant_changes.held(step)
         target = self._target(step, tenant)
         if target.bucket != tenant.bucket:  # else an earlier run has come to the switch
             self.provisioning.ensure_storage(target, opened=False)
         return {"progress": f"bucket {target.bucket} made"}
 
     def copy(self, step: Step) -> Answer:
-        source = self.desk.held(step)
+        source = self.tenant_changes.held(step)
         target = self._target(step, source)
         if target.bucket == source.bucket:
             return {"progress": "copied before", "cursor": None, "left": False}
@@ -79,13 +79,13 @@ class Moving:
 
     def copy_last(self, step: Step) -> Answer:
         """Copy the newest object of each data set once more, so that it is the newest at the new place too."""
-        source = self.desk.held(step)
+        source = self.tenant_changes.held(step)
         target = self._target(step, source)
         names = sorted(self.data_sets.names(source)) if target.bucket != source.bucket else []
         names = [name for name in names if step.cursor is None or name > step.cursor]
         some = names[:LAST_AT_ONCE]
-        found = [self.data_sets.content_of(source, name) for name in some]
-        keys = [content.key.removeprefix(source.root) for content in found if content is not None]
+        contents = [self.data_sets.content_of(source, name) for name in some]
+        keys = [content.key.removeprefix(source.root) for content in contents if content is not None]
         self.migration.copy_last(source, target, keys)
         cursor = some[-1] if len(names) > len(some) else None
         return {"progress": f"{len(keys)} newest objects copied", "cursor": cursor, "left": cursor is not None}
@@ -95,7 +95,7 @@ class Moving:
 
         Raises Refused, naming some, when they differ: nothing has been switched or deleted then.
         """
-        source = self.desk.held(step)
+        source = self.tenant_changes.held(step)
         target = self._target(step, source)
         differing, cursor = self.migration.differences(source, target, after=step.cursor, late=False)
         wrong = [key for key in differing if not _is_late(key)]
@@ -106,18 +106,18 @@ class Moving:
 
     def switch(self, step: Step) -> Answer:
         """From here on the tenant is on the new tier and in the new place."""
-        tenant = self.desk.held(step)
+        tenant = self.tenant_changes.held(step)
         target = self._target(step, tenant)
         if target.bucket != tenant.bucket:
             self._refuse_alone(tenant, step)
             self.migration.repoint_models(tenant, target)
             target = replace(target, role=RoleState.MADE, role_since=step.at, watched_from=step.at)
             # S3 may not tell of the first uploads to a bucket whose events have just been let through.
-            note_young(self.desk.scheduler.tables.store, tenant.tenant_id, step.at)
+            note_young(self.tenant_changes.scheduler.tables.store, tenant.tenant_id, step.at)
         # Held in the new tier as in the old, until the end.
-        self.desk.scheduler.operations.set_tenant_paused(target.tier, tenant.tenant_id, True, step.at)
+        self.tenant_changes.scheduler.operations.set_tenant_paused(target.tier, tenant.tenant_id, True, step.at)
         if (target.tier, target.bucket) != (tenant.tier, tenant.bucket):
-            target = self.desk.records.put(target)
+            target = self.tenant_changes.records.put(target)
         if target.role is RoleState.MADE:
             self.provisioning.ensure_role(target)
         self.provisioning.ensure_storage(target)
@@ -125,12 +125,12 @@ class Moving:
 
     def resubmit(self, step: Step) -> Answer:
         """Ask for what waits once more in the new tier, then take it back in the old one."""
-        count = self._resubmit_all(self.desk.held(step), step)
+        count = self._resubmit_all(self.tenant_changes.held(step), step)
         return {"progress": f"{count} waiting requests moved", "left": count > 0}
 
     def catch_up(self, step: Step) -> Answer:
         """Copy what came to the old place meanwhile, but over nothing that was written at the new one since."""
-        tenant = self.desk.held(step)
+        tenant = self.tenant_changes.held(step)
         old = self._left_behind(tenant)
         count, cursor = self.migration.copy(old, tenant, after=step.cursor, late=True)
         if cursor is None:
@@ -145,7 +145,7 @@ class Moving:
         versions show, which are not to be copied. Uploads in parts bear the time at which they began, so those
         under way are broken off first.
         """
-        tenant = self.desk.held(step)
+        tenant = self.tenant_changes.held(step)
         old = self._left_behind(tenant)
         began, comparing, after = (step.cursor or "").partition(" ")
         if step.cursor is None:
@@ -158,54 +158,56 @@ class Moving:
             if differing:
                 return _removal("more has come to the old place", late=True)
             # Removal is a call of its own: one that is repeated must not compare what is half removed.
-            told = "more objects are to be compared" if cursor is not None else "the old place holds nothing more"
-            return _removal(told, cursor=stamp(before) + (f" {cursor}" if cursor is not None else ""))
-        removed, left = self.removal.remove_objects(old, before=before)
-        told = f"{removed:,} old object versions removed"
-        if left:
-            return _removal(told, cursor=stamp(before))
+            progress = (
+                "more objects are to be compared" if cursor is not None else "the old place holds nothing more"
+            )
+            return _removal(progress, cursor=stamp(before) + (f" {cursor}" if cursor is not None else ""))
+        removed, remaining = self.removal.remove_objects(old, before=before)
+        progress = f"{removed:,} old object versions removed"
+        if remaining:
+            return _removal(progress, cursor=stamp(before))
         differing, cursor = self.migration.differences(old, tenant, after=None, late=True)
         if differing or cursor is not None:
-            return _removal(told, late=True)
+            return _removal(progress, late=True)
         self.removal.remove_role(old)
-        self.desk.records.forget_location(old)
-        return _removal(told)
+        self.tenant_changes.records.forget_location(old)
+        return _removal(progress)
 
     def finish(self, step: Step) -> Answer:
         """Release the tenant; what it has spent goes along with it, and an operator's own pause stays."""
-        tenant = self.desk.held(step)
-        told = {"progress": f"{tenant.tenant_id} is on tier {tenant.tier}", "bucket": tenant.bucket}
+        tenant = self.tenant_changes.held(step)
+        answer = {"progress": f"{tenant.tenant_id} is on tier {tenant.tier}", "bucket": tenant.bucket}
         if tenant.operation is None:
-            return told
+            return answer
         paused = tenant.operation.was_paused or tenant.state is TenantState.SUSPENDED
-        room = self.desk.scheduler
+        room = self.tenant_changes.scheduler
         self._resubmit_all(tenant, step)
         for tier in self._old_tiers(tenant):
             if not room.operations.carry_over(tier, tenant.tier, tenant.tenant_id, step.at):
                 room.operations.set_tenant_paused(tier, tenant.tenant_id, False, step.at)
         room.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, step.at)
-        self.desk.done(tenant, "Moved")
+        self.tenant_changes.done(tenant, "Moved")
         self.bell.ring()
-        return told
+        return answer
 
     # --- parts ------------------------------------------------------------------------------------------------
 
     def _target(self, step: Step, tenant: Tenant) -> Tenant:
         """Return the tenant as it will be: out of the pool with a tier that has buckets, never back into it."""
-        if not step.wish.tier:
+        if not step.spec.tier:
             raise Refused("the tier is missing: name the one to move to")
-        tier = self.desk.tier(self.desk.policies.current(), step.wish.tier)
+        tier = self.tenant_changes.tier(self.tenant_changes.policies.current(), step.spec.tier)
         moved = replace(tenant, tier=tier.name)
-        return self.desk.names.located(moved, Storage.SILO) if tier.storage is Storage.SILO else moved
+        return self.tenant_changes.names.located(moved, Storage.SILO) if tier.storage is Storage.SILO else moved
 
     def _relocates(self, tenant: Tenant, target: Tenant) -> bool:
         """Tell whether data moves: it is to go elsewhere, or an earlier run has left some at the old place."""
         old = self._old(tenant)
-        left = self.desk.records.owner_of(old.bucket, f"{old.root}incoming/")
-        return target.bucket != tenant.bucket or (not tenant.pooled and left is not None)
+        owner = self.tenant_changes.records.owner_of(old.bucket, f"{old.root}incoming/")
+        return target.bucket != tenant.bucket or (not tenant.pooled and owner is not None)
 
     def _old(self, tenant: Tenant) -> Tenant:
-        return self.desk.names.located(tenant, Storage.POOL)
+        return self.tenant_changes.names.located(tenant, Storage.POOL)
 
     def _left_behind(self, tenant: Tenant) -> Tenant:
         """Return the tenant as it lay before the switch; raises Refused when it lies there still."""
@@ -218,10 +220,10 @@ class Moving:
 
     def _refuse_alone(self, tenant: Tenant, step: Step) -> None:
         """An upload that is to be trained on by its version cannot wait through a move: a copy has another."""
-        waiting = self.desk.scheduler.tables.waiting_of(tenant.tier, tenant.tenant_id, limit=100)
+        waiting = self.tenant_changes.scheduler.tables.waiting_of(tenant.tier, tenant.tenant_id, limit=100)
         alone = [request for request in waiting if request.alone]
         each = any(s.every_upload for s in (tenant.settings, *tenant.data_sets.values()))
-        if each and is_young(self.desk.scheduler.tables.store, tenant.tenant_id, step.at):
+        if each and is_young(self.tenant_changes.scheduler.tables.store, tenant.tenant_id, step.at):
             raise Refused(
                 f"uploads of {tenant.tenant_id} may have come of which no event has told yet, each to be trained "
                 "on by itself: run the move again in an hour"
@@ -234,12 +236,16 @@ class Moving:
 
     def _old_tiers(self, tenant: Tenant) -> list[str]:
         """Return the other tiers in which the tenant still has a queue."""
-        tiers = [tier.name for tier in self.desk.policies.current().tiers if tier.name != tenant.tier]
-        return [tier for tier in tiers if self.desk.scheduler.tables.queues.get(tier, tenant.tenant_id).revision]
+        tiers = [tier.name for tier in self.tenant_changes.policies.current().tiers if tier.name != tenant.tier]
+        return [
+            tier
+            for tier in tiers
+            if self.tenant_changes.scheduler.tables.queues.get(tier, tenant.tenant_id).revision
+        ]
 
     def _resubmit_all(self, tenant: Tenant, step: Step) -> int:
         """Move some of what waits in other tiers; return how many."""
-        room, count = self.desk.scheduler, 0
+        room, count = self.tenant_changes.scheduler, 0
         for tier in self._old_tiers(tenant):
             for request in room.tables.waiting_of(tier, tenant.tenant_id, limit=RESUBMITTED_AT_ONCE):
                 again = self._resubmit(request, tenant)
@@ -272,7 +278,7 @@ class Moving:
     def _was_heard_of(self, tenant: Tenant, content: Content, revision: str) -> bool:
         """Tell whether the event of an upload has become a request that has run, runs, or waits in its place."""
         named = request_id(tenant_id=tenant.tenant_id, bucket=content.bucket, key=content.key, revision=revision)
-        request = self.desk.scheduler.tables.requests.get(named)
+        request = self.tenant_changes.scheduler.tables.requests.get(named)
         if request is None or request.state is State.REJECTED:
             return False
         return request.state is not State.QUEUED or tenant.owns(request.content.uri)

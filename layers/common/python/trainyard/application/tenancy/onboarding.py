@@ -5,8 +5,8 @@
     suspend   record (SUSPENDED), queue held, event
     resume    record (ACTIVE), queue released, event
 
-A step derives what it makes from the record and the wish. An update writes the record last, so that until then
-`repair` (create, asking for nothing new) brings back what held before.
+A step derives what it makes from the record and the spec. An update writes the record last, so that until then
+`repair` (create, asking for nothing new) restores the tenant as it was.
 """
 
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ from trainyard.persistence.young_buckets import note_young
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Onboarding:
-    desk: TenantChanges
+    tenant_changes: TenantChanges
     provisioning: Provisioning
     removal: Removal
     bell: Bell
@@ -42,42 +42,46 @@ class Onboarding:
         Whoever lets people choose names, such as a sign-up form, may hand on what they ask for: a name that is
         taken is refused in the same words whosever it is, and nothing of its tenant is told or changed.
         """
-        known = self.desk.records.get(step.wish.tenant_id)
-        if known is None or known.state is TenantState.DELETED:
-            if step.wish.repair:
-                raise Refused(f"there is no tenant {step.wish.tenant_id!r} to repair")
-            wanted = self.desk.wanted(step.wish, None)
-            return _told(self.desk.claim(step, replace(wanted, revision=known.revision if known else 0)))
-        if step.wish.repair:
-            return _told(self.desk.claim(step, self._repaired(step, known)))
-        if known.state is not TenantState.CREATING or not self._may_finish(step, known):
-            raise Refused(f"the name {step.wish.tenant_id} is taken: choose another")
-        return _told(self.desk.claim(step, self.desk.wanted(step.wish, known)))
-
-    def _repaired(self, step: Step, known: Tenant) -> Tenant:
-        """Return the tenant as it is to be made whole: as its record has it; raises Refused for any other wish."""
-        if known.state is TenantState.DELETING:
-            raise Refused(
-                f"tenant {known.tenant_id} is being deleted: finish that first "
-                f"(`trainyard tenant delete {known.tenant_id}`)"
+        tenant = self.tenant_changes.records.get(step.spec.tenant_id)
+        if tenant is None or tenant.state is TenantState.DELETED:
+            if step.spec.repair:
+                raise Refused(f"there is no tenant {step.spec.tenant_id!r} to repair")
+            wanted = self.tenant_changes.wanted(step.spec, None)
+            return _told(
+                self.tenant_changes.claim(step, replace(wanted, revision=tenant.revision if tenant else 0))
             )
-        wanted = self.desk.wanted(step.wish, known)
-        others = differing(wanted, known)
-        if others or step.wish.limits is not None or step.wish.tier not in (None, known.tier):
+        if step.spec.repair:
+            return _told(self.tenant_changes.claim(step, self._repaired(step, tenant)))
+        if tenant.state is not TenantState.CREATING or not self._may_finish(step, tenant):
+            raise Refused(f"the name {step.spec.tenant_id} is taken: choose another")
+        return _told(self.tenant_changes.claim(step, self.tenant_changes.wanted(step.spec, tenant)))
+
+    def _repaired(self, step: Step, tenant: Tenant) -> Tenant:
+        """Return the tenant as its record has it, to be repaired; raises Refused if the spec asks for anything else."""
+        if tenant.state is TenantState.DELETING:
+            raise Refused(
+                f"tenant {tenant.tenant_id} is being deleted: finish that first "
+                f"(`trainyard tenant delete {tenant.tenant_id}`)"
+            )
+        wanted = self.tenant_changes.wanted(step.spec, tenant)
+        others = differing(wanted, tenant)
+        if others or step.spec.limits is not None or step.spec.tier not in (None, tenant.tier):
             raise Refused(
                 f"a repair changes nothing, and another {', '.join(others) or 'tier or limit'} is asked for: "
-                f"`trainyard tenant update {known.tenant_id}` changes it"
+                f"`trainyard tenant update {tenant.tenant_id}` changes it"
             )
         return wanted
 
-    def _may_finish(self, step: Step, known: Tenant) -> bool:
+    def _may_finish(self, step: Step, tenant: Tenant) -> bool:
         """Tell whether a run may go on with a creation that has begun: its own, or one that has failed, on the
         same tier.
         """
-        operation = known.operation
+        operation = tenant.operation
         own = operation is not None and operation.run == step.run
-        failed = operation is None or operation.failure is not None or not self.desk.runs.alive(operation.run)
-        return (own or failed) and step.wish.tier in (None, known.tier)
+        failed = (
+            operation is None or operation.failure is not None or not self.tenant_changes.runs.alive(operation.run)
+        )
+        return (own or failed) and step.spec.tier in (None, tenant.tier)
 
     def storage(self, step: Step) -> Answer:
         """Of an earlier tenant of that id nothing is taken over: what came to its prefix since goes first."""
@@ -90,7 +94,7 @@ class Onboarding:
     def role(self, step: Step) -> Answer:
         """In the pool a role is made at the first request, so that IAM's quota bounds active tenants."""
         tenant = self._tenant(step)
-        self.desk.claim_key(tenant)
+        self.tenant_changes.claim_key(tenant)
         if tenant.role is RoleState.NONE:
             return {"role": "made at the first request"}
         self.provisioning.ensure_role(tenant)
@@ -105,9 +109,9 @@ class Onboarding:
         return {}
 
     def limits(self, step: Step) -> Answer:
-        self.desk.held(step)
-        if step.wish.limits is not None:
-            self.desk.set_limits(step.wish.tenant_id, step.wish.limits or None, step.at)
+        self.tenant_changes.held(step)
+        if step.spec.limits is not None:
+            self.tenant_changes.set_limits(step.spec.tenant_id, step.spec.limits or None, step.at)
         return {}
 
     def activate(self, step: Step) -> Answer:
@@ -115,43 +119,45 @@ class Onboarding:
 
         What an earlier tenant of that id has spent this month counts: no budget is renewed by leaving.
         """
-        tenant = self.desk.held(step)
+        tenant = self.tenant_changes.held(step)
         new = tenant.state is TenantState.CREATING
         if new:
-            self.desk.scheduler.operations.carry_month(tenant.tier, tenant.tenant_id, step.at)
+            self.tenant_changes.scheduler.operations.carry_month(tenant.tier, tenant.tenant_id, step.at)
         self._note_licence(tenant, step)
         if not new:
-            return _told(self.desk.done(tenant, None))
+            return _told(self.tenant_changes.done(tenant, None))
         # S3 may not tell of the first uploads to a new bucket.
-        note_young(self.desk.scheduler.tables.store, tenant.tenant_id, step.at)
+        note_young(self.tenant_changes.scheduler.tables.store, tenant.tenant_id, step.at)
         begun = tenant.operation.begun_at if tenant.operation else None
-        return _told(self.desk.done(tenant, "Created", state=TenantState.ACTIVE, watched_from=begun or step.at))
+        return _told(
+            self.tenant_changes.done(tenant, "Created", state=TenantState.ACTIVE, watched_from=begun or step.at)
+        )
 
     # --- update -----------------------------------------------------------------------------------------------
 
     def check(self, step: Step) -> Answer:
-        known = self.desk.known(step.wish.tenant_id)
-        if step.wish.tier is not None and step.wish.tier != known.tier:
-            raise Refused(f"an update moves no tenant: `trainyard tenant move {known.tenant_id}` does")
-        _settled(known)
-        self.desk.wanted(step.wish, known)
-        self.desk.claim(step, known)
+        tenant = self.tenant_changes.known(step.spec.tenant_id)
+        if step.spec.tier is not None and step.spec.tier != tenant.tier:
+            raise Refused(f"an update moves no tenant: `trainyard tenant move {tenant.tenant_id}` does")
+        _settled(tenant)
+        self.tenant_changes.wanted(step.spec, tenant)
+        self.tenant_changes.claim(step, tenant)
         return {}
 
     def update(self, step: Step) -> Answer:
-        known = self.desk.held(step)
-        wanted = self.desk.wanted(step.wish, known)
-        changes_key = known.key_arn is not None and known.key_arn != wanted.key_arn
-        refused = self.removal.take_back_key(known) if changes_key else None
-        what = None if wanted == known and step.wish.limits is None else "Updated"
+        tenant = self.tenant_changes.held(step)
+        wanted = self.tenant_changes.wanted(step.spec, tenant)
+        changes_key = tenant.key_arn is not None and tenant.key_arn != wanted.key_arn
+        refused = self.removal.take_back_key(tenant) if changes_key else None
+        what = None if wanted == tenant and step.spec.limits is None else "Updated"
         self._note_licence(wanted, step)
-        told = _told(self.desk.done(wanted, what))
-        return told | ({"progress": refused} if refused else {})
+        answer = _told(self.tenant_changes.done(wanted, what))
+        return answer | ({"progress": refused} if refused else {})
 
     def _note_licence(self, tenant: Tenant, step: Step) -> None:
         """Let metering begin with the licence: what was booked before is not told."""
         if tenant.license_arn is not None:
-            book = Book(store=self.desk.scheduler.tables.store)
+            book = Book(store=self.tenant_changes.scheduler.tables.store)
             licence_given(book, tenant.tenant_id, tenant.license_arn, step.at)
 
     # --- suspend and resume -----------------------------------------------------------------------------------
@@ -163,24 +169,26 @@ class Onboarding:
         return self._set_state(step, TenantState.ACTIVE, "Resumed")
 
     def _set_state(self, step: Step, state: TenantState, what: str) -> Answer:
-        known = self.desk.known(step.wish.tenant_id)
-        _settled(known)
+        tenant = self.tenant_changes.known(step.spec.tenant_id)
+        _settled(tenant)
         suspended = state is TenantState.SUSPENDED
-        if known.state is not state or known.operation is not None:
-            known = self.desk.claim(step, known)
-        self.desk.scheduler.operations.set_tenant_paused(known.tier, known.tenant_id, suspended, step.at)
+        if tenant.state is not state or tenant.operation is not None:
+            tenant = self.tenant_changes.claim(step, tenant)
+        self.tenant_changes.scheduler.operations.set_tenant_paused(
+            tenant.tier, tenant.tenant_id, suspended, step.at
+        )
         if not suspended:
             self.bell.ring()
-        if known.operation is not None:
-            known = self.desk.done(known, what, state=state)
-        return _told(known)
+        if tenant.operation is not None:
+            tenant = self.tenant_changes.done(tenant, what, state=state)
+        return _told(tenant)
 
     # --- drift ------------------------------------------------------------------------------------------------
 
     def drift(self, step: Step) -> Answer:
         """Return what was changed or removed behind our back; `repair` puts it right."""
-        tenant = self.desk.known(step.wish.tenant_id)
-        owner = self.desk.records.owner_of(tenant.bucket, f"{tenant.root}incoming/")
+        tenant = self.tenant_changes.known(step.spec.tenant_id)
+        owner = self.tenant_changes.records.owner_of(tenant.bucket, f"{tenant.root}incoming/")
         lost = [] if owner is not None and owner.tenant_id == tenant.tenant_id else ["its uploads find no owner"]
         return {"name": tenant.tenant_id, "drift": [*lost, *self.provisioning.drift(tenant)]}
 
@@ -188,7 +196,7 @@ class Onboarding:
 
     def _tenant(self, step: Step) -> Tenant:
         """Return the tenant as the run wants it."""
-        return self.desk.wanted(step.wish, self.desk.held(step))
+        return self.tenant_changes.wanted(step.spec, self.tenant_changes.held(step))
 
 
 def _settled(tenant: Tenant) -> None:

@@ -132,7 +132,7 @@ class TenantAnnouncements(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class TenantSpec:
     """What is asked of a tenant; what is not given stays as it is, or takes its default."""
 
     tenant_id: str
@@ -163,7 +163,7 @@ class Step:
 
     change: Change
     run: str
-    wish: Wish
+    spec: TenantSpec
     at: datetime
     purge: bool = False
     """Of a deletion: whether the record and the requests go too."""
@@ -239,11 +239,11 @@ class TenantChanges:
 
     def held(self, step: Step) -> Tenant:
         """Return the tenant that the run has claimed, or just let go; raises Refused when another took over."""
-        tenant = self.records.get(step.wish.tenant_id)
+        tenant = self.records.get(step.spec.tenant_id)
         run = tenant and (tenant.operation.run if tenant.operation else tenant.settled_by)
         if tenant is None or run != step.run:
             raise Refused(
-                f"another change of tenant {step.wish.tenant_id} has taken over; nothing more is done here"
+                f"another change of tenant {step.spec.tenant_id} has taken over; nothing more is done here"
             )
         return tenant
 
@@ -257,13 +257,13 @@ class TenantChanges:
 
     def note_failure(self, step: Step) -> Answer:
         """Note what failed in the record, and answer what to do about it."""
-        tenant = self.records.get(step.wish.tenant_id)
+        tenant = self.records.get(step.spec.tenant_id)
         reason = step.error or "unknown"
         if tenant is not None and tenant.operation is not None and tenant.operation.run == step.run:
             self.records.put(replace(tenant, operation=replace(tenant.operation, failure=reason[:500])))
-        told = f"{step.change} of tenant {step.wish.tenant_id} failed: {reason}"
+        message = f"{step.change} of tenant {step.spec.tenant_id} failed: {reason}"
         ours = tenant is not None and tenant.operation is not None and tenant.operation.run == step.run
-        return {"cause": f"{told}. {_way_out(step, tenant)}" if ours and tenant else told}
+        return {"cause": f"{message}. {_way_out(step, tenant)}" if ours and tenant else message}
 
     def claim_key(self, tenant: Tenant) -> None:
         """Let no two tenants have one key; raises Refused. Idempotent.
@@ -294,37 +294,37 @@ class TenantChanges:
 
     # --- what it is to become ---------------------------------------------------------------------------------
 
-    def wanted(self, wish: Wish, known: Tenant | None) -> Tenant:
+    def wanted(self, spec: TenantSpec, existing: Tenant | None) -> Tenant:
         """Return the tenant as it is wished for; raises Refused when it cannot be."""
-        objection = tenant_id_objection(wish.tenant_id)
+        objection = tenant_id_objection(spec.tenant_id)
         if objection is not None:
             raise Refused(objection)
         policy = self.policies.current()
-        tier = self.tier(policy, wish.tier or (known.tier if known else ""))
-        base = known or self._new(wish, tier)
-        settings = changed(base.settings, wish.settings)
+        tier = self.tier(policy, spec.tier or (existing.tier if existing else ""))
+        base = existing or self._new(spec, tier)
+        settings = changed(base.settings, spec.settings)
         data_sets = base.data_sets
-        if wish.data_sets is not None:
-            data_sets = {name: changed(settings, given) for name, given in wish.data_sets.items()}
+        if spec.data_sets is not None:
+            data_sets = {name: changed(settings, given) for name, given in spec.data_sets.items()}
         tenant = replace(
             base,
             settings=settings,
             data_sets=data_sets,
-            retrain_schedule=_given(wish.retrain, base.retrain_schedule),
-            key_arn=_given(wish.key_arn, base.key_arn),
-            account_id=_given(wish.account_id, base.account_id),
-            buyer_account=_given(wish.buyer_account, base.buyer_account),
-            license_arn=_given(wish.license_arn, base.license_arn),
+            retrain_schedule=_given(spec.retrain, base.retrain_schedule),
+            key_arn=_given(spec.key_arn, base.key_arn),
+            account_id=_given(spec.account_id, base.account_id),
+            buyer_account=_given(spec.buyer_account, base.buyer_account),
+            license_arn=_given(spec.license_arn, base.license_arn),
         )
         self._check(tenant, policy)
         return tenant
 
     def tier(self, policy: Policy, name: str) -> TierPolicy:
-        found = policy.tier(name)
-        if found is None:
+        tier_policy = policy.tier(name)
+        if tier_policy is None:
             names = ", ".join(tier.name for tier in policy.tiers)
             raise Refused(f"there is no tier {name!r}; the policy has {names}")
-        return found
+        return tier_policy
 
     def set_limits(self, tenant_id: str, limits: Mapping[str, Any] | None, now: datetime) -> None:
         """Write what is given of a tenant's weight, cap and budget into the policy, as a version of its own.
@@ -342,17 +342,17 @@ class TenantChanges:
         if after != text:
             self.policies.apply(after, now, note=f"limits of tenant {tenant_id}")
 
-    def _new(self, wish: Wish, tier: TierPolicy) -> Tenant:
-        if not wish.settings.get("target"):
+    def _new(self, spec: TenantSpec, tier: TierPolicy) -> Tenant:
+        if not spec.settings.get("target"):
             raise Refused("the target is missing: name the column that the tenant's models predict")
         tenant = Tenant(
-            tenant_id=wish.tenant_id,
+            tenant_id=spec.tenant_id,
             state=TenantState.CREATING,
             tier=tier.name,
             bucket="",
             root="",
             role_arn="",
-            model_group=f"{self.names.group_prefix}{wish.tenant_id}",
+            model_group=f"{self.names.group_prefix}{spec.tenant_id}",
             settings=TrainingSettings(algorithm="gradient-boosting", target=""),
             role=RoleState.NONE if tier.storage is Storage.POOL else RoleState.MADE,
         )
@@ -395,10 +395,10 @@ PROGRESS = frozenset({"state", "operation", "settled_by", "revision", "role", "r
 """The fields of a record that tell how far it has come, not what was asked for."""
 
 
-def differing(one: Tenant, other: Tenant) -> list[str]:
+def differing(tenant: Tenant, other: Tenant) -> list[str]:
     """Return the names of the fields in which two records ask for different things."""
     names = [f.name for f in fields(Tenant) if f.name not in PROGRESS]
-    return [name for name in names if getattr(one, name) != getattr(other, name)]
+    return [name for name in names if getattr(tenant, name) != getattr(other, name)]
 
 
 def _given(wanted: str | None, before: str | None) -> str | None:
@@ -407,7 +407,7 @@ def _given(wanted: str | None, before: str | None) -> str | None:
 
 def _way_out(step: Step, tenant: Tenant) -> str:
     """Return what to do about a failed change; only to the run that made a tenant is its deletion offered."""
-    name = step.wish.tenant_id
+    name = step.spec.tenant_id
     again = (
         f"Fix the cause and run it again: what is done already is not done twice (`trainyard tenant show {name}`)"
     )

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def intake() -> Intake:
     from trainyard.adapters.aws.queues import SqsRetrainings, SqsTierQueues
     from trainyard.adapters.aws.storage import S3DataSets, S3RefusedUploads
-    from trainyard.adapters.aws.store import rest
+    from trainyard.adapters.aws.store import backoff
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.application.scheduling.intake import Intake
     from trainyard.persistence.arrival_limits import ArrivalLimits
@@ -59,7 +59,7 @@ def intake() -> Intake:
         retrainings=SqsRetrainings(queue_url=settings.uploads_queue_url),
         scheduler=scheduler_of(settings),
         notifier=notifier_of(settings),
-        arrival_limits=ArrivalLimits(store_of(settings), rest),
+        arrival_limits=ArrivalLimits(store_of(settings), backoff),
         refused_uploads=S3RefusedUploads(),
     )
 

@@ -49,10 +49,10 @@ def policies_of(settings: Settings, *, keeps: bool = False) -> Policies:
 
 
 def scheduler_of(settings: Settings) -> Scheduler:
-    from trainyard.adapters.aws.store import rest
+    from trainyard.adapters.aws.store import backoff
     from trainyard.application.scheduling.scheduler import Scheduler
 
-    return Scheduler.over(store_of(settings), retention=retention_of(settings), backoff=rest)
+    return Scheduler.over(store_of(settings), retention=retention_of(settings), backoff=backoff)
 
 
 def notifier_of(settings: Settings) -> Notifier:

@@ -82,7 +82,10 @@ def onboarding() -> Onboarding:
     from trainyard.application.tenancy.onboarding import Onboarding
 
     return Onboarding(
-        desk=tenant_changes(), provisioning=_provisioning(), removal=AwsRemoval(estate=_names()), bell=bell()
+        tenant_changes=tenant_changes(),
+        provisioning=_provisioning(),
+        removal=AwsRemoval(deployment=_names()),
+        bell=bell(),
     )
 
 
@@ -97,7 +100,7 @@ def pooled_roles() -> PooledRoles:
         records=DynamoTenants(tenants_table=settings.tenants_table),
         scheduler=scheduler_of(settings),
         provisioning=_provisioning(),
-        removal=AwsRemoval(estate=_names()),
+        removal=AwsRemoval(deployment=_names()),
     )
 
 
@@ -111,10 +114,10 @@ def moving() -> Moving:
 
     settings = Settings.from_env(*TENANT_SETTINGS)
     return Moving(
-        desk=tenant_changes(),
+        tenant_changes=tenant_changes(),
         provisioning=_provisioning(),
-        removal=AwsRemoval(estate=_names()),
-        migration=S3Migration(estate=_names()),
+        removal=AwsRemoval(deployment=_names()),
+        migration=S3Migration(deployment=_names()),
         data_sets=S3DataSets(),
         tier_queues=SqsTierQueues(prefix=settings.tier_queue_prefix),
         bell=bell(),
@@ -130,8 +133,8 @@ def leaving() -> Leaving:
 
     settings = Settings.from_env(*TENANT_SETTINGS)
     return Leaving(
-        desk=tenant_changes(),
-        removal=AwsRemoval(estate=_names()),
+        tenant_changes=tenant_changes(),
+        removal=AwsRemoval(deployment=_names()),
         executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
         book=Book(store=store_of(settings)),
     )
@@ -149,7 +152,7 @@ def _provisioning() -> AwsProvisioning:
     settings = Settings.from_env(*TENANT_SETTINGS)
     policies, defaults = policies_of(settings), defaults_of(settings)
     return AwsProvisioning(
-        estate=_names(),
+        deployment=_names(),
         images=lambda tenant: images_of(tenant, policies.current(), defaults),
         in_vpc=settings.subnet_ids != "",
     )
