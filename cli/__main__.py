@@ -78,6 +78,7 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    # long: a line for each option
     tenant = commands.add_parser("tenant", help="create, change, move, check and delete tenants")
     actions = tenant.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = actions.add_parser(
@@ -275,6 +276,7 @@ def _model_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParse
 
 
 def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    # long: a line for each option
     commands.add_parser("status", help="slots, waiting and running, by tier").set_defaults(run=service.status)
     for name, run, text in (
         ("pause", service.pause, "admit nothing new; running executions continue"),
@@ -349,6 +351,7 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def _cost_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    # long: a line for each option
     parser = commands.add_parser(
         "costs",
         help="what trainings cost (costs --by tenant), budgets, estimates, statements, the bill beside it",

@@ -86,7 +86,7 @@ RETRY_POLICIES = [
 ]
 
 
-class RequestStep(ConfigurableRetryStep):
+class RequestStep(ConfigurableRetryStep):  # type: ignore[misc]  # the SDK has no types
     """A step that carries its service request as it is.
 
     The SDK's own job steps take neither role nor runtime from a parameter; the service does.
@@ -115,6 +115,7 @@ class RequestStep(ConfigurableRetryStep):
 
 
 def build() -> Pipeline:
+    # long: the steps with their inputs and outputs, in order
     p = PARAMETERS
     preprocess = processing_step(
         "Preprocess",
@@ -329,7 +330,7 @@ def joined(root: Any, path: str) -> Join:
     return Join(on="/", values=[root, path])
 
 
-class _OfflineSession(Session):
+class _OfflineSession(Session):  # type: ignore[misc]  # the SDK has no types
     """A session that needs neither credentials nor network: authoring makes no call."""
 
     def __init__(self) -> None:

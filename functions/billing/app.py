@@ -4,7 +4,7 @@ Asked with {"statement": {"tenant": …, "month": …}} or {"export": "2026-11-2
 """
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -28,7 +28,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if command.statement is not None:
         return {"statement": write_statement(command.statement.tenant, command.statement.month, now)}
     if command.export is not None:
-        return {"export": export_day(command.export, now)}
+        return {"export": bootstrap.usage().export_again(command.export, now)}
     return hourly(now, lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS)
 
 
@@ -61,14 +61,6 @@ def export(now: datetime) -> list[str]:
     written = bootstrap.usage().export_until(now)
     logger.info("usage exported", extra={"files": written})
     return written
-
-
-def export_day(day: date, now: datetime) -> str:
-    """Write a day's file again; raises Refused for one of which the record may have gone: it would be emptied."""
-    kept = bootstrap.retention_days()
-    if now.date() - day >= timedelta(days=kept):
-        raise Refused(f"the record of {day} is no longer kept ({kept} days): its file stays as it is")
-    return bootstrap.usage().export(day.isoformat())
 
 
 def activate_tags(now: datetime) -> dict[str, str]:

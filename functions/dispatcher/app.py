@@ -11,7 +11,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard.application.scheduling.dispatch import PassReport
 from trainyard.application.scheduling.starts import Start, Started
-from trainyard.domain.scheduling import Reason
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.platform import calls_made, rings_in
 from trainyard.telemetry import build_logger, count
@@ -113,12 +112,4 @@ def measure_backlog(report: PassReport, now: datetime) -> None:
         count("OldestWaitSeconds", wait, unit=MetricUnit.Seconds, Tier=tier.name)
         for reason, queues in waiting.parked.items():
             count("QueuesParked", queues, Tier=tier.name, Reason=reason)
-    count("IdleThoughWaiting", int(idle_though_waiting(report)))
-
-
-def idle_though_waiting(report: PassReport) -> bool:
-    """Tell whether a request was free to go and yet nothing was started: something is stuck."""
-    nothing_started = not any(start.result is Started.RUNNING for start in report.starts)
-    overdue = any(start.result is Started.UNKNOWN for start in report.starts)
-    stuck = any(decision.reason is Reason.BATCH_FULL for decision in report.plan.waits)
-    return nothing_started and (overdue or stuck)
+    count("IdleThoughWaiting", int(report.is_stuck))

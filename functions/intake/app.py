@@ -5,9 +5,9 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard.application.scheduling.intake import Arrival, Judgement, Verdict
+from trainyard.application.scheduling.intake import Arrival, Judgement, Verdict, check_sent
 from trainyard.contracts.arrivals import parse_arrival
-from trainyard.domain.errors import Malformed, Throttled
+from trainyard.domain.errors import Malformed
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.batches import batch_item_failures
 from trainyard.telemetry import build_logger, count
@@ -37,14 +37,14 @@ def sweep(context: LambdaContext) -> dict[str, Any]:
     swept = bootstrap.lost_uploads().run(
         datetime.now(UTC), out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
     )
-    for content in swept.found:
+    for content in swept.recovered:
         logger.warning("an upload that no event told", extra={"bucket": content.bucket, "key": content.key})
     for tenant_id, detail in swept.failed.items():
         logger.warning("the search for lost uploads failed", extra={"tenant_id": tenant_id, "detail": detail})
     logger.info("looked for lost uploads", extra={"tenants": swept.tenants, "objects": swept.objects})
-    count("UploadsUntold", len(swept.found))
+    count("UploadsUntold", len(swept.recovered))
     count("SweepsFailed", len(swept.failed))
-    return {"found": len(swept.found), "tenants": swept.tenants, "objects": swept.objects}
+    return {"found": len(swept.recovered), "tenants": swept.tenants, "objects": swept.objects}
 
 
 def receive(bodies: dict[str, str]) -> dict[str, list[Judgement] | Exception]:
@@ -79,9 +79,7 @@ def settle(message_id: str, body: str, result: list[Judgement] | Exception) -> N
         raise result
     for judgement in result:
         report(judgement)
-    unsent = next((judgement for judgement in result if judgement.verdict is Verdict.UNSENT), None)
-    if unsent is not None:
-        raise Throttled(f"the queue of tier {unsent.tier} did not take a request: {unsent.reason}")
+    check_sent(result)
 
 
 def report(judgement: Judgement) -> None:

@@ -9,8 +9,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from trainyard.application.scheduling.record import Recorded, StatusEvent, StatusResult
 from trainyard.contracts.statuses import RecordStep, parse_execution_status
 from trainyard.domain.errors import Malformed
-from trainyard.domain.lifecycle import state_for_status
-from trainyard.domain.requests import Request, State
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.batches import batch_item_failures
 from trainyard.telemetry import build_logger, count
@@ -42,7 +40,7 @@ def settle_batch(records: list[dict[str, Any]]) -> dict[str, Any]:
     failed: dict[str, Exception] = {}
     for (record, event), settled in zip(known, results, strict=True):
         if isinstance(settled, StatusResult):
-            report(settled.recorded, settled.request, event.status)
+            report(settled, event.status)
         else:
             failed[record["messageId"]] = settled
     return batch_item_failures(logger, records, failed)
@@ -75,12 +73,8 @@ def settle(events: list[StatusEvent]) -> list[StatusResult | Exception]:
         return [error] * len(events)
 
 
-def is_untold(status: str, state: State) -> bool:
-    """Tell whether a run has succeeded that SageMaker takes for failed."""
-    return state is State.SUCCEEDED and state_for_status(status) is State.FAILED
-
-
-def report(recorded: Recorded, request: Request | None, status: str) -> None:
+def report(result: StatusResult, status: str) -> None:
+    recorded, request = result.recorded, result.request
     extra: dict[str, Any] = {"recorded": recorded.value, "status": status}
     if request is not None:
         extra |= {
@@ -93,8 +87,8 @@ def report(recorded: Recorded, request: Request | None, status: str) -> None:
             "cost_usd": request.outcome.cost_usd if request.outcome else None,
         }
     logger.info("execution status", extra=extra)
-    if recorded is Recorded.FINISHED and request is not None and is_untold(status, request.state):
-        logger.warning("the pipeline's last step failed; its run has succeeded", extra=extra)
+    if result.succeeded_despite(status):
+        logger.warning("the execution failed after registering its model; it counts as succeeded", extra=extra)
         count("RunsUntold")
     count("StatusEvents", Recorded=recorded.value)
     if recorded is Recorded.FINISHED and request is not None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import IO, Any
 
@@ -41,7 +41,7 @@ from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.record import executed
 from trainyard.domain.admission import decide
-from trainyard.domain.errors import Conflict
+from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.executions import ExecutionRecord, StepRecord, priced
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.prices import JobKind
@@ -458,7 +458,15 @@ def rows_of(data: bytes) -> list[dict[str, str]]:
 
 def usage_of(harness: Harness) -> tuple[Usage, Files]:
     files = Files()
-    return Usage(book=harness.book, files=files, account_id="1" * 12, region="us-east-1", stage="dev"), files
+    usage = Usage(
+        book=harness.book,
+        files=files,
+        account_id="1" * 12,
+        region="us-east-1",
+        stage="dev",
+        retention=timedelta(days=400),
+    )
+    return usage, files
 
 
 def test_a_day_is_exported_as_focus_rows_the_same_bytes_each_time() -> None:
@@ -505,6 +513,14 @@ def test_each_day_is_exported_once_it_is_over_and_late_records_on_the_day_they_a
     assert len(usage.export_until(midnight + timedelta(days=2, hours=1))) == 2
     assert [row["x_RequestId"] for row in rows_of(files.kept["2026-11-22"])] == [request.request_id]
     assert rows_of(files.kept["2026-11-23"]) == []
+
+
+def test_a_days_file_is_not_written_again_once_its_records_may_have_been_removed() -> None:
+    usage, files = usage_of(Harness())
+    assert usage.export_again(date(2026, 1, 1), datetime(2027, 2, 4, tzinfo=UTC))
+    with pytest.raises(Refused, match="records are kept for 400 days, so those of 2026-01-01 may be gone"):
+        usage.export_again(date(2026, 1, 1), datetime(2027, 2, 5, tzinfo=UTC))
+    assert list(files.kept) == ["2026-01-01"]
 
 
 # --- statements ---------------------------------------------------------------------------------------------

@@ -294,7 +294,7 @@ def test_the_tenants_function_takes_a_step_or_raises_the_reason(replace_part: Re
     handler = load("tenants").handler
     asked = json.loads((ROOT / "events/tenant-step.json").read_text(encoding="utf-8"))
     assert handler(asked, Context()) == {"name": "acme"}
-    with pytest.raises(Refused, match="there is no step 'Dance' of create; it has Record"):
+    with pytest.raises(Refused, match="create has no step 'Dance'; its steps are Record"):
         handler(asked | {"step": "Dance"}, Context())
     with pytest.raises(Refused, match=r"tenant\.surprise"):
         handler(asked | {"tenant": {"name": "acme", "surprise": 1}}, Context())
@@ -353,7 +353,7 @@ def test_of_what_is_due_hourly_one_failure_holds_up_no_other_and_is_counted(
 def test_the_billing_function_writes_what_it_is_asked_for_and_refuses_what_makes_no_sense(
     replace_part: Replace,
 ) -> None:
-    replace_part("usage", Standing(export=lambda day: f"s3://billing/{day}"))
+    replace_part("usage", Standing(export_again=lambda day, now: f"s3://billing/{day}"))
     replace_part("tenants", Standing(get=None))
     handler = load("billing").handler
     assert handler({"export": "2026-11-20"}, Context()) == {"export": "s3://billing/2026-11-20"}

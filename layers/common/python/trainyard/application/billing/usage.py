@@ -14,6 +14,7 @@ from decimal import Decimal
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, Protocol
 
+from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord, StepRecord, month_begins, next_month
 from trainyard.domain.prices import rounded
 from trainyard.persistence.book import Book
@@ -89,6 +90,8 @@ class Usage:
     account_id: str
     region: str
     stage: str
+    retention: timedelta
+    """How long the record keeps an execution."""
 
     def export_until(self, now: datetime) -> list[str]:
         """Export all days that are over and were not exported yet, at first the last one; return where.
@@ -113,6 +116,18 @@ class Usage:
             write_rows(file, self.rows(booked))
             file.seek(0)
             return self.files.put(day, file)
+
+    def export_again(self, day: date, now: datetime) -> str:
+        """Write a past day's file again; return where.
+
+        Raises Refused for a day whose records may have been removed already: its file would lose them.
+        """
+        if now.date() - day >= self.retention:
+            raise Refused(
+                f"records are kept for {self.retention.days} days, so those of {day} may be gone: "
+                "its file is left as it is"
+            )
+        return self.export(day.isoformat())
 
     def rows(self, executions: Iterable[ExecutionRecord]) -> Iterator[dict[str, Any]]:
         """Yield a row for each job of the executions that are settled."""

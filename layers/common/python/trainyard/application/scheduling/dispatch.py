@@ -17,7 +17,7 @@ from trainyard.domain.errors import (
 )
 from trainyard.domain.policy import Policy
 from trainyard.domain.queues import TenantQueue
-from trainyard.domain.scheduling import Decision, Ledger, Plan, Snapshot
+from trainyard.domain.scheduling import Decision, Ledger, Plan, Reason, Snapshot
 from trainyard.persistence.ledger import BellRing
 from trainyard.persistence.policies import Policies
 from trainyard.persistence.tenant_queues import Backlog
@@ -72,6 +72,17 @@ class PassReport:
     """Whether it read what rings named, and no more."""
     complete: bool = False
     """Whether the last round found that nobody more may go."""
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing was started although a request could have been.
+
+        Either the outcome of every start is unknown, or a request was left over only because a pass admits no more
+        at once.
+        """
+        results = {start.result for start in self.starts}
+        left_over = any(decision.reason is Reason.BATCH_FULL for decision in self.plan.waits)
+        return Started.RUNNING not in results and (Started.UNKNOWN in results or left_over)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -348,6 +348,13 @@ def _told(judged: Judgement | Submission, unsent: Mapping[str, str]) -> Judgemen
     )
 
 
+def check_sent(judgements: Sequence[Judgement]) -> None:
+    """Raise Throttled when a tier queue did not take a request: the arrival must be delivered again."""
+    for judgement in judgements:
+        if judgement.verdict is Verdict.UNSENT:
+            raise Throttled(f"the queue of tier {judgement.tier} did not take a request: {judgement.reason}")
+
+
 def _expires(candidate: _Candidate, refusal: Refused) -> bool:
     """Tell whether a refused object is removed after a while: an upload that no run reads as it is.
 

@@ -83,6 +83,14 @@ class StatusResult:
     recorded: Recorded
     request: Request | None = None
 
+    def succeeded_despite(self, status: str) -> bool:
+        """Tell whether the request succeeded although SageMaker's status for the execution is a failure.
+
+        That is the case when only the last step failed, which reports the model that is registered by then.
+        """
+        succeeded = self.request is not None and self.request.state is State.SUCCEEDED
+        return self.recorded is Recorded.FINISHED and succeeded and state_for_status(status) is State.FAILED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:

@@ -57,7 +57,7 @@ class Onboarding:
         return _told(self.tenant_changes.claim(step, self.tenant_changes.wanted(step.spec, tenant)))
 
     def _repaired(self, step: Step, tenant: Tenant) -> Tenant:
-        """Return the tenant as its record has it, to be repaired; raises Refused if the spec asks for anything else."""
+        """Return the tenant to repair, as recorded; raises Refused if the spec asks for anything else."""
         if tenant.state is TenantState.DELETING:
             raise Refused(
                 f"tenant {tenant.tenant_id} is being deleted: finish that first "

@@ -19,7 +19,7 @@ from trainyard.entrypoints.bootstrap.scheduling import (
     record,
     redelivery,
 )
-from trainyard.entrypoints.bootstrap.shared import bell, book, retention_days, tenants
+from trainyard.entrypoints.bootstrap.shared import bell, book, tenants
 from trainyard.entrypoints.bootstrap.tenancy import (
     leaving,
     moving,
@@ -49,7 +49,6 @@ __all__ = [
     "reconcile",
     "record",
     "redelivery",
-    "retention_days",
     "statements",
     "tag_activation",
     "tenant_changes",

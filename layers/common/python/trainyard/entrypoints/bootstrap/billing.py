@@ -10,7 +10,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from trainyard.contracts.settings import Settings
-from trainyard.entrypoints.bootstrap.shared import book, policies_of, scheduler_of, store_of, tenants
+from trainyard.entrypoints.bootstrap.shared import (
+    book,
+    policies_of,
+    retention_of,
+    scheduler_of,
+    store_of,
+    tenants,
+)
 
 if TYPE_CHECKING:
     from trainyard.application.billing.cost_tags import TagActivation
@@ -51,6 +58,7 @@ def usage() -> Usage:
         account_id=settings.account_id,
         region=settings.region,
         stage=settings.stage,
+        retention=retention_of(settings),
     )
 
 

@@ -106,7 +106,3 @@ def book() -> Book:
 @cache
 def bell() -> DynamoBell:
     return bell_of(Settings.from_env("scheduler_table"))
-
-
-def retention_days() -> int:
-    return int(Settings.from_env().request_retention_days)
