@@ -37,8 +37,8 @@ EXAMPLES = """examples:
   trainyard pause tenant acme
   trainyard dlq list
 
-The deployment is found by its stack: --stack NAME, or TRAINYARD_STACK, else trainyard-dev. Credentials and region
-are those of the AWS SDK's environment."""
+The deployment is selected by its stack: --stack NAME, else TRAINYARD_STACK, else trainyard-dev. Credentials and
+region come from the AWS SDK's environment."""
 
 
 MODEL_ACTIONS = ("list", "approve", "reject", "fetch")
@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Take --stack and --json before the command and behind it alike."""
+    """Accept --stack and --json both before and after the command."""
     parser.add_argument("--stack", default=argparse.SUPPRESS, help="the deployment's stack")
     parser.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON instead of a table"
@@ -83,7 +83,7 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     actions = tenant.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = actions.add_parser(
         "create",
-        help="create a tenant; run again after a failure, it goes on where that run ended",
+        help="create a tenant; after a failure, run it again to continue where it stopped",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  trainyard tenant create acme --tier premium --target churned "
         '--data-set sales:target=revenue,problem=regression,train_on=whole-prefix --retrain "rate(1 day)"',
@@ -95,7 +95,7 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     create.set_defaults(run=tenants.create)
     update = actions.add_parser(
         "update",
-        help="change what a tenant trains, its schedule, limits, key or account; what is not named stays",
+        help="change a tenant's training settings, schedule, limits, key or account; the rest is unchanged",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog='example:\n  trainyard tenant update acme --algorithm linear --retrain "" --budget-usd 500',
     )
@@ -104,12 +104,12 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     _tenant_options(update)
     update.set_defaults(run=tenants.update)
     moved = actions.add_parser(
-        "move", help="move a tenant to another tier, and out of the pool where that tier has buckets"
+        "move", help="move a tenant to another tier; out of the pool too, if that tier has per-tenant buckets"
     )
     moved.add_argument("tenant_id", metavar="ID")
     moved.add_argument("--tier", required=True, help="a tier of the policy (trainyard policy show)")
     moved.set_defaults(run=tenants.move)
-    deleted = actions.add_parser("delete", help="show all that a tenant has; with --yes, delete it")
+    deleted = actions.add_parser("delete", help="show everything a tenant has; with --yes, delete it")
     deleted.add_argument("tenant_id", metavar="ID")
     deleted.add_argument(
         "--yes", action="store_true", help="delete it; without --yes, only show what would be deleted"
@@ -119,20 +119,20 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     checked = actions.add_parser("check", help="show what was changed or removed outside the service")
     checked.add_argument("tenant_id", metavar="ID", nargs="?", help="default: all tenants")
     checked.set_defaults(run=tenants.check)
-    scoped = actions.add_parser("credentials", help="credentials that reach one tenant's data alone, for minutes")
+    scoped = actions.add_parser("credentials", help="issue short-lived credentials for one tenant's data only")
     scoped.add_argument("tenant_id", metavar="ID")
     scoped.add_argument(
-        "--purpose", choices=["upload", "read"], default="upload", help="put data, or read results"
+        "--purpose", choices=["upload", "read"], default="upload", help="upload data, or read results"
     )
     scoped.add_argument("--minutes", type=int, default=15, help="how long they are valid (15 to 60)")
     scoped.set_defaults(run=tenants.credentials)
-    listed = actions.add_parser("list", help="all tenants")
+    listed = actions.add_parser("list", help="list all tenants")
     listed.add_argument("--all", action="store_true", help="include deleted tenants")
     listed.set_defaults(run=tenants.list_all)
     for name, run, text in (
-        ("show", tenants.show_one, "one tenant"),
+        ("show", tenants.show_one, "show one tenant"),
         ("suspend", tenants.suspend, "refuse the tenant's uploads, and hold its requests"),
-        ("resume", tenants.resume, "take the tenant's uploads, and admit its requests, again"),
+        ("resume", tenants.resume, "accept the tenant's uploads and admit its requests again"),
         ("repair", tenants.repair, "restore what was removed or changed"),
     ):
         one = actions.add_parser(name, help=text)
@@ -141,17 +141,17 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _tenant_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--algorithm", help="of the catalogue (trainyard algorithm list)")
+    parser.add_argument("--algorithm", help="an algorithm of the catalogue (trainyard algorithm list)")
     parser.add_argument("--problem", choices=["auto", "classification", "regression"])
     parser.add_argument(
         "--train-on",
         choices=["newest-object", "whole-prefix"],
-        help="the newest upload alone (default), or everything below the data set's prefix",
+        help="only the newest upload (default), or everything under the data set's prefix",
     )
     parser.add_argument(
         "--every-upload",
         action=argparse.BooleanOptionalAction,
-        help="train on every upload, each on its own version, instead of the newest alone",
+        help="train on every upload separately, instead of only on the newest",
     )
     parser.add_argument("--hyperparameter", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument(
@@ -159,31 +159,31 @@ def _tenant_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME:KEY=VALUE,…",
-        help="settings of one data set that differ (target, algorithm, problem, train_on, every_upload)",
+        help="settings that differ for one data set (target, algorithm, problem, train_on, every_upload)",
     )
     parser.add_argument(
-        "--retrain", metavar="SCHEDULE", help='"rate(1 day)" or "cron(0 3 * * ? *)"; "" for none any more'
+        "--retrain", metavar="SCHEDULE", help='"rate(1 day)" or "cron(0 3 * * ? *)"; "" removes the schedule'
     )
     parser.add_argument(
         "--kms-key",
         metavar="ARN",
-        help="the tenant's own key, which encrypts its results; in this account tagged trainyard:lend=STACK",
+        help="the tenant's own KMS key for its results; a key in this account needs the tag trainyard:lend=STACK",
     )
     parser.add_argument(
-        "--account", metavar="ACCOUNT", help="the tenant's own AWS account: puts data, reads results"
+        "--account", metavar="ACCOUNT", help="the tenant's own AWS account, which may upload data and read results"
     )
     parser.add_argument(
         "--clear-limits",
         action="store_true",
-        help="take away its own weight, cap and budget, but those named here",
+        help="remove the tenant's own weight, cap and budget, except those given here",
     )
-    parser.add_argument("--weight", type=int, help="its share beside others of its tier (policy: tenants)")
-    parser.add_argument("--running-max", type=int, help="its own cap of running trainings")
-    parser.add_argument("--budget-usd", metavar="USD", help="what its trainings of a month may cost")
+    parser.add_argument("--weight", type=int, help="its weight among the tenants of its tier (policy: tenants)")
+    parser.add_argument("--running-max", type=int, help="its own cap on concurrent trainings")
+    parser.add_argument("--budget-usd", metavar="USD", help="its monthly budget for trainings")
     parser.add_argument(
         "--budget-mode",
         choices=["hard", "soft"],
-        help="never overspent (default), or reserving what nine of ten trainings cost",
+        help="hard: never overspent (default); soft: reserves the 90th-percentile cost of a training",
     )
     parser.add_argument(
         "--buyer-account", metavar="ACCOUNT", help="the AWS account that bought the product on AWS Marketplace"
@@ -194,23 +194,23 @@ def _tenant_options(parser: argparse.ArgumentParser) -> None:
 def _algorithm_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("algorithm", help="the algorithms that tenants may choose")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="the catalogue").set_defaults(run=algorithms.list_all)
-    shown = actions.add_parser("show", help="one algorithm, and what its hyperparameters may be")
+    actions.add_parser("list", help="list the catalogue").set_defaults(run=algorithms.list_all)
+    shown = actions.add_parser("show", help="show one algorithm and the allowed values of its hyperparameters")
     shown.add_argument("name")
     shown.set_defaults(run=algorithms.show_one)
     registered = actions.add_parser(
         "register",
-        help="put an algorithm into the catalogue, or change it",
+        help="add an algorithm to the catalogue, or change it",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  trainyard algorithm register neighbours.yaml --scripts neighbours/\n\n"
-        "The file names it and says what may be set (docs/tenants.md); the folder holds its train.py, and any "
-        "other step script that differs from the shipped ones.",
+        "The file describes the algorithm and its hyperparameters (docs/tenants.md); the folder holds train.py "
+        "and any other step script that differs from the shipped ones.",
     )
     registered.add_argument("file", type=Path)
     registered.add_argument("--scripts", type=Path, help="a folder with its own step scripts")
-    registered.add_argument("--dry-run", action="store_true", help="check it only")
+    registered.add_argument("--dry-run", action="store_true", help="validate only, change nothing")
     registered.set_defaults(run=algorithms.register)
-    removed = actions.add_parser("remove", help="take an algorithm out of the catalogue")
+    removed = actions.add_parser("remove", help="remove an algorithm from the catalogue")
     removed.add_argument("name")
     removed.set_defaults(run=algorithms.remove)
 
@@ -219,7 +219,7 @@ def _data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     upload = commands.add_parser("upload", help="put a file into a tenant's incoming/ folder")
     upload.add_argument("tenant_id", metavar="TENANT")
     upload.add_argument("file", type=Path)
-    upload.add_argument("--data-set", help="default: the file's name without its ending")
+    upload.add_argument("--data-set", help="default: the file's name without its extension")
     upload.set_defaults(run=tenants.upload)
     presign = commands.add_parser("presign", help="print a URL to which the tenant can PUT one object")
     presign.add_argument("tenant_id", metavar="TENANT")
@@ -227,31 +227,31 @@ def _data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     presign.add_argument("name", metavar="NAME", help="for example data.csv")
     presign.add_argument("--minutes", type=int, default=60, help="how long it is valid (default: 60, at most 720)")
     presign.set_defaults(run=tenants.presign)
-    retrain = commands.add_parser("retrain", help="ask for a training on the data that is there")
+    retrain = commands.add_parser("retrain", help="request a new training on the data already uploaded")
     retrain.add_argument("tenant_id", metavar="TENANT")
     retrain.add_argument("--data-set", help="default: all of them")
     retrain.set_defaults(run=tenants.retrain)
 
 
 def _request_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    listed = commands.add_parser("requests", help="list training requests: a tenant's, or all that wait or run")
+    listed = commands.add_parser("requests", help="list training requests: one tenant's, or all active ones")
     listed.add_argument("tenant_id", metavar="TENANT", nargs="?")
-    listed.add_argument("--state", choices=[state.value for state in State], help="only those in a state")
-    listed.add_argument("--tier", help="only those of a tier")
-    listed.add_argument("--data-set", help="only those of one data set of the tenant")
+    listed.add_argument("--state", choices=[state.value for state in State], help="only requests in this state")
+    listed.add_argument("--tier", help="only requests of this tier")
+    listed.add_argument("--data-set", help="only requests for this data set of the tenant")
     listed.add_argument(
-        "--since", metavar="DAY", help="2026-11-20: of a tenant those that arrived since, else ended"
+        "--since", metavar="DAY", help="2026-11-20: the first day of arrival (of end, when no tenant is given)"
     )
-    listed.add_argument("--until", metavar="DAY", help="the last day")
-    listed.add_argument("--limit", type=_some, default=200, help="show the last so many (default: 200)")
+    listed.add_argument("--until", metavar="DAY", help="the last day, inclusive")
+    listed.add_argument("--limit", type=_some, default=200, help="show only the last N (default: 200)")
     listed.set_defaults(run=requests.list_requests)
-    one = commands.add_parser("request", help="show one request: its life, and what each attempt did and cost")
+    one = commands.add_parser("request", help="show one request: its history, and what each attempt did and cost")
     one.add_argument("request_id", metavar="REQUEST")
     one.set_defaults(run=requests.show_request)
-    why = commands.add_parser("why", help="why a request waits, who is before it, and when it may start")
+    why = commands.add_parser("why", help="show why a request is waiting, who is ahead, and when it may start")
     why.add_argument("request_id", metavar="REQUEST")
     why.set_defaults(run=requests.why)
-    stop = commands.add_parser("stop", help="cancel a request that waits, or stop one that runs")
+    stop = commands.add_parser("stop", help="cancel a waiting request, or stop a running one")
     stop.add_argument("request_id", metavar="REQUEST")
     stop.set_defaults(run=requests.stop)
 
@@ -277,60 +277,60 @@ def _model_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParse
 
 def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     # long: a line for each option
-    commands.add_parser("status", help="slots, waiting and running, by tier").set_defaults(run=service.status)
+    commands.add_parser("status", help="show slots and requests, by tier").set_defaults(run=service.status)
     for name, run, text in (
-        ("pause", service.pause, "admit nothing new; running executions continue"),
-        ("resume", service.resume, "admit again"),
+        ("pause", service.pause, "start nothing new; running executions continue"),
+        ("resume", service.resume, "start requests again"),
     ):
         parser = commands.add_parser(name, help=text)
         parser.add_argument("what", choices=["all", "tier", "tenant"])
-        parser.add_argument("name", nargs="?", help="of the tier or the tenant")
+        parser.add_argument("name", nargs="?", help="name of the tier or tenant")
         parser.set_defaults(run=run)
     policy = commands.add_parser("policy", help="show, compare, apply and roll back the policy")
     actions = policy.add_subparsers(dest="action", required=True, metavar="ACTION")
     shown = actions.add_parser("show", help="the policy in force, or an earlier one as text")
-    shown.add_argument("--version", type=int, help="of an earlier policy")
-    shown.add_argument("--text", action="store_true", help="as it was applied")
+    shown.add_argument("--version", type=int, help="an earlier policy version")
+    shown.add_argument("--text", action="store_true", help="print the text as it was applied")
     shown.set_defaults(run=service.policy_show)
-    compared = actions.add_parser("diff", help="a policy file beside the policy in force")
+    compared = actions.add_parser("diff", help="compare a policy file with the policy in force")
     compared.add_argument("file", type=Path)
     compared.set_defaults(run=service.policy_diff)
-    actions.add_parser("history", help="all versions, newest first").set_defaults(run=service.policy_history)
-    rolled = actions.add_parser("rollback", help="put an earlier version in force again, as a new one")
+    actions.add_parser("history", help="list all versions, newest first").set_defaults(run=service.policy_history)
+    rolled = actions.add_parser("rollback", help="put an earlier version in force again, as a new version")
     rolled.add_argument("version", type=int)
-    rolled.add_argument("--dry-run", action="store_true", help="check it only")
+    rolled.add_argument("--dry-run", action="store_true", help="validate only, change nothing")
     rolled.set_defaults(run=service.policy_rollback)
     apply = actions.add_parser("apply", help="check a policy file and put it in force")
     apply.add_argument("file", type=Path)
-    apply.add_argument("--dry-run", action="store_true", help="check it only")
-    apply.add_argument("--note", default="", help="why, for the history")
+    apply.add_argument("--dry-run", action="store_true", help="validate only, change nothing")
+    apply.add_argument("--note", default="", help="the reason, shown in the policy history")
     apply.set_defaults(run=service.policy_apply)
     what_if = commands.add_parser(
         "simulate",
-        help="what if another policy had been in force: waits, use of slots, fairness, cost",
+        help="simulate another policy: waiting times, slot utilization, fairness, cost",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n  trainyard simulate --policy candidate.yaml --picture what-if.svg\n"
         "  trainyard simulate --policy candidate.yaml --history arrivals.jsonl\n"
         "  trainyard simulate --policy candidate.yaml --generate 24 --today policy.yaml\n\n"
         "A history has one JSON object per line: arrives_seconds, tenant, tier, run_seconds, size_mb.",
     )
-    what_if.add_argument("--policy", type=Path, required=True, help="the candidate")
-    what_if.add_argument("--history", type=Path, help="arrivals as a file (default: what this deployment has run)")
-    what_if.add_argument("--generate", type=float, metavar="HOURS", help="draw arrivals for so many hours")
-    what_if.add_argument("--load", type=float, default=0.8, help="of each quota, when drawn (default: 0.8)")
+    what_if.add_argument("--policy", type=Path, required=True, help="the candidate policy file")
+    what_if.add_argument("--history", type=Path, help="file of arrivals (default: this deployment's history)")
+    what_if.add_argument("--generate", type=float, metavar="HOURS", help="generate arrivals for this many hours")
+    what_if.add_argument("--load", type=float, default=0.8, help="generated load per quota (default: 0.8)")
     what_if.add_argument(
         "--per-hour",
         type=float,
         metavar="N",
-        help="draw so many requests an hour for each tier, whatever its quota",
+        help="generate this many requests per hour for each tier, whatever its quota",
     )
-    what_if.add_argument("--seed", type=int, default=1, help="of what is drawn (default: 1)")
+    what_if.add_argument("--seed", type=int, default=1, help="seed of the generated arrivals (default: 1)")
     what_if.add_argument("--today", type=Path, help="compare with this policy (default: the one in force)")
     what_if.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the slots in use over time")
-    what_if.add_argument("--save-history", type=Path, metavar="FILE", help="keep the arrivals")
+    what_if.add_argument("--save-history", type=Path, metavar="FILE", help="write the arrivals to this file")
     what_if.set_defaults(run=simulate.simulate)
     removed = commands.add_parser(
-        "teardown", help="show all that this deployment has made; with --yes, remove it and the stack"
+        "teardown", help="show everything this deployment has created; with --yes, delete it and the stack"
     )
     removed.add_argument(
         "--yes", action="store_true", help="delete it; without --yes, only show what would be deleted"
@@ -341,11 +341,11 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     removed.set_defaults(run=teardown.teardown)
     letters = commands.add_parser("dlq", help="list and redrive dead letters")
     actions = letters.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="the dead-letter queues and their newest letters").set_defaults(
+    actions.add_parser("list", help="list the dead-letter queues and their newest dead letters").set_defaults(
         run=dlq.list_letters
     )
     redrive = actions.add_parser("redrive", help="send a queue's dead letters back to where they came from")
-    redrive.add_argument("queue", help="as dlq list shows it")
+    redrive.add_argument("queue", help="queue name, as shown by dlq list")
     redrive.add_argument("--yes", action="store_true", help="do it; without --yes, only show what would be done")
     redrive.set_defaults(run=dlq.redrive)
 
@@ -354,7 +354,7 @@ def _cost_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     # long: a line for each option
     parser = commands.add_parser(
         "costs",
-        help="what trainings cost (costs --by tenant), budgets, estimates, statements, the bill beside it",
+        help="training costs (costs --by tenant), budgets, estimates, statements, comparison with the bill",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n  trainyard costs\n  trainyard costs --by data-set --tenant acme --month 2026-11\n"
         "  trainyard costs --by month --since 2026-01\n  trainyard costs budgets\n"
@@ -362,17 +362,17 @@ def _cost_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     report = actions.add_parser(
-        "report", help="by tenant, tier, data set, algorithm or month (the default of `costs`)"
+        "report", help="costs by tenant, tier, data set, algorithm or month (the default of `costs`)"
     )
     report.add_argument("--by", choices=[by.value for by in By], default=By.TENANT.value)
-    report.add_argument("--tenant", help="of one tenant")
+    report.add_argument("--tenant", help="only this tenant")
     report.add_argument("--month", help="2026-11 (default: this month)")
-    report.add_argument("--since", metavar="MONTH", help="the first month, of several")
+    report.add_argument("--since", metavar="MONTH", help="the first month of a range")
     report.set_defaults(run=costs.report)
-    budgets = actions.add_parser("budgets", help="budgets of tenants and tiers, and how they stand")
+    budgets = actions.add_parser("budgets", help="show the budgets of tenants and tiers, and their use")
     budgets.add_argument("tenant", metavar="TENANT", nargs="?")
     budgets.set_defaults(run=costs.budgets)
-    estimates = actions.add_parser("estimates", help="how far estimates were off")
+    estimates = actions.add_parser("estimates", help="show how accurate the estimates were")
     estimates.add_argument("tenant", metavar="TENANT", nargs="?")
     estimates.add_argument("--month", help="2026-11 (default: this month)")
     estimates.set_defaults(run=costs.estimates)
@@ -380,31 +380,31 @@ def _cost_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     statement.add_argument("tenant", metavar="TENANT")
     statement.add_argument("--month", help="2026-11 (default: this month)")
     statement.set_defaults(run=costs.statement)
-    exported = actions.add_parser("export", help="write a day's usage into the billing bucket again")
+    exported = actions.add_parser("export", help="export a day's usage to the billing bucket again")
     exported.add_argument("day", metavar="DAY", help="2026-11-20")
     exported.set_defaults(run=costs.export)
-    actions.add_parser("tags", help="whether the bill shows our cost tags").set_defaults(run=costs.tags)
-    reconcile = actions.add_parser("reconcile", help="what was booked beside what Cost Explorer says was billed")
+    actions.add_parser("tags", help="show the state of the cost allocation tags").set_defaults(run=costs.tags)
+    reconcile = actions.add_parser("reconcile", help="compare booked with billed costs (Cost Explorer)")
     reconcile.add_argument("--month", help="2026-11 (default: this month)")
     reconcile.set_defaults(run=costs.reconcile)
     table = commands.add_parser("prices", help="the price table")
     actions = table.add_subparsers(dest="action", required=True, metavar="ACTION")
     shown = actions.add_parser("show", help="the prices of a region")
     shown.set_defaults(run=prices.show)
-    updated = actions.add_parser("update", help="read the list prices of a region into the table")
+    updated = actions.add_parser("update", help="update the table with a region's current list prices")
     updated.add_argument("--dry-run", action="store_true", help="show what would change")
     updated.add_argument(
-        "--volume-gb-month", type=_price, metavar="USD", help="of jobs' volumes; needed for a new region"
+        "--volume-gb-month", type=_price, metavar="USD", help="price of jobs' volumes; required for a new region"
     )
     updated.set_defaults(run=prices.update)
     for one in (shown, updated):
-        one.add_argument("--region", help="default: the environment's")
+        one.add_argument("--region", help="default: the environment's region")
         one.add_argument("--file", type=Path, default=prices.DEFAULT_FILE, help="default: the shipped table")
     halted = commands.add_parser(
         "halt", help="the kill switch: show running executions; with --yes, start nothing new and stop them"
     )
     halted.add_argument("what", choices=["all", "tenant"])
-    halted.add_argument("name", nargs="?", help="of the tenant")
+    halted.add_argument("name", nargs="?", help="name of the tenant")
     halted.add_argument("--yes", action="store_true", help="do it; without --yes, only show what would be stopped")
     halted.set_defaults(run=halt.halt)
 
@@ -412,7 +412,7 @@ def _cost_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
 def _some(text: str) -> int:
     """Return a whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 

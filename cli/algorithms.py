@@ -1,4 +1,4 @@
-"""The catalogue of algorithms: part of the policy, and changed as a version of it."""
+"""The algorithm catalogue: part of the policy, so each change is a new policy version."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def list_all(deployment: Deployment, arguments: Namespace) -> Answer:
     catalogue = deployment.policies.current().catalogue
     return Answer(
         data=[asdict(algorithm) for algorithm in catalogue.values()],
-        columns=("ALGORITHM", "READS", "JUDGED BY", "SCRIPTS", "HYPERPARAMETERS", "DESCRIPTION"),
+        columns=("ALGORITHM", "READS", "QUALITY METRIC", "SCRIPTS", "HYPERPARAMETERS", "DESCRIPTION"),
         rows=[_row(algorithm) for algorithm in catalogue.values()],
     )
 
@@ -35,14 +35,14 @@ def show_one(deployment: Deployment, arguments: Namespace) -> Answer:
     algorithm = deployment.policies.current().algorithm(arguments.name)
     return Answer(
         data=asdict(algorithm),
-        columns=("HYPERPARAMETER", "DEFAULT", "MAY BE"),
+        columns=("HYPERPARAMETER", "DEFAULT", "ALLOWED VALUES"),
         rows=[(name, parameter.default, str(parameter)) for name, parameter in algorithm.hyperparameters.items()],
         lines=[f"{name}: {value}" for name, value in _facts(algorithm).items()],
     )
 
 
 def register(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Put an algorithm into the catalogue; its scripts, where it has own ones, beside the shipped ones."""
+    """Add an algorithm to the catalogue, and publish its own scripts if it has any."""
     entry = _read(arguments.file)
     name = str(entry.pop("name", ""))
     if arguments.scripts is not None:
@@ -50,32 +50,32 @@ def register(deployment: Deployment, arguments: Namespace) -> Answer:
     text = with_entry(deployment.policies.in_force().text, "algorithms", name, entry)
     algorithm = deployment.policies.check(text).algorithms.get(name)
     if algorithm is None:
-        raise Refused(f"{arguments.file} gives the algorithm no name: write name: my-algorithm")
+        raise Refused(f"{arguments.file} has no algorithm name: add `name: my-algorithm`")
     refuse_what_jobs_may_not(deployment, parse_policy(text, 0))
     if not arguments.dry_run:
         if arguments.scripts is not None:
             _publish(deployment, _scripts(arguments.scripts), str(entry["code"]))
         deployment.policies.apply(text, datetime.now(UTC), note=f"algorithm {name}")
     users = [tenant.tenant_id for tenant in deployment.tenants.all() if name in _chosen(tenant)]
-    advice = [f"repair its tenants, whose roles name the images: trainyard tenant repair {u}" for u in users[:5]]
+    advice = [f"to update the images in its role, run: trainyard tenant repair {u}" for u in users[:5]]
     done = "would be registered" if arguments.dry_run else "registered"
     return Answer(data=asdict(algorithm), lines=[f"{name} {done}", *advice])
 
 
 def remove(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Take an algorithm out of the catalogue, unless a tenant has chosen it."""
+    """Remove an algorithm from the catalogue, unless a tenant uses it."""
     policy = deployment.policies.current()
     if arguments.name not in policy.algorithms:
         raise Refused(
-            f"{arguments.name!r} was not registered; {', '.join(sorted(policy.algorithms)) or 'none'} was"
+            f"{arguments.name!r} is not registered; registered: {', '.join(sorted(policy.algorithms)) or 'none'}"
         )
     text = with_entry(deployment.policies.in_force().text, "algorithms", arguments.name, None)
     catalogue = parse_policy(text, 0).catalogue
     users = [t.tenant_id for t in deployment.tenants.all() if arguments.name in _chosen(t)]
     if users and arguments.name not in catalogue:
         raise Refused(
-            f"{len(users)} tenants use it, among them {', '.join(users[:3])}: let them choose "
-            "another first (`trainyard tenant update`)"
+            f"{arguments.name} is still used by {len(users)} tenant(s), including {', '.join(users[:3])}: switch "
+            "them to another algorithm first (`trainyard tenant update`)"
         )
     deployment.policies.apply(text, datetime.now(UTC), note=f"algorithm {arguments.name} removed")
     return Answer(data={"removed": arguments.name}, lines=[f"{arguments.name} removed"])
@@ -92,7 +92,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise Refused(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(entry, dict):
         raise Refused(
-            f"{file} describes no algorithm: write name, description, hyperparameters, … (docs/tenants.md)"
+            f"{file} is not an algorithm: it needs name, description, hyperparameters, … (docs/tenants.md)"
         )
     return entry
 
@@ -101,7 +101,7 @@ def _scripts(folder: Path) -> dict[str, bytes]:
     """Return the step scripts of an algorithm: its own, and the shipped ones where it has none."""
     own = {path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))} if folder.is_dir() else {}
     if not own:
-        raise Refused(f"--scripts {folder}: there is no *.py in it")
+        raise Refused(f"--scripts {folder}: the folder contains no *.py files")
     return {path.name: path.read_bytes() for path in sorted(SHIPPED_STEPS.glob("*.py"))} | own
 
 
@@ -126,7 +126,7 @@ def _facts(algorithm: Algorithm) -> dict[str, str]:
         "processing image": algorithm.processing_image_uri or "the deployment's",
         "scripts": algorithm.code_uri or "the deployment's",
         "reads": f"{algorithm.input_format} ({', '.join(algorithm.suffixes) or 'any name'})",
-        "network": "none" if algorithm.network_isolation else "as the deployment's jobs have it",
+        "network": "none" if algorithm.network_isolation else "same as the deployment's jobs",
         "traffic between containers": "encrypted" if algorithm.traffic_encryption else "not encrypted",
         "judged by": algorithm.quality_metric,
         "instances": ", ".join(c.training_instance_type for c in algorithm.instances) or "the tier's",

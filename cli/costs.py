@@ -1,4 +1,4 @@
-"""What trainings cost: reports, budgets, estimates, statements, exports, and the bill beside it."""
+"""Training costs: reports, budgets, estimates, statements, exports, and comparison with the bill."""
 
 import json
 from argparse import Namespace
@@ -27,15 +27,15 @@ def report(deployment: Deployment, arguments: Namespace) -> Answer:
     first, last = _months(arguments)
     totals = [t for month in _between(first, last) for t in deployment.book.totals(month, arguments.tenant)]
     if arguments.tenant and not totals:
-        deployment.tenant(arguments.tenant)  # a tenant that is gone may still have cost something
+        deployment.tenant(arguments.tenant)  # a deleted tenant may still have costs
     made = cost_report(totals, By(arguments.by), prices_of(deployment.region))
     lines = []
     if made.total.unknown:
         lines.append(
-            f"the cost of {made.total.unknown} steps is unknown, and not in the amounts: `trainyard prices show` "
-            "tells which prices are known"
+            f"steps of unknown cost, not included in the amounts: {made.total.unknown} (`trainyard prices show` "
+            "lists the known prices)"
         )
-    lines.append("STORAGE and SCHEDULER are US dollars too, by rule (docs/costs.md), and not in the column USD")
+    lines.append("STORAGE and SCHEDULER are in USD too, but not part of the USD column (docs/costs.md)")
     return Answer(
         data={
             "from": first,
@@ -73,7 +73,7 @@ def _cells(row: CostRow) -> tuple[Any, ...]:
 
 
 def budgets(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Show the budgets of tenants and tiers, and how they stand."""
+    """Show the budgets of tenants and tiers, and how much of each is used."""
     policy, now = deployment.policies.current(), datetime.now(UTC)
     if arguments.tenant:
         owner = deployment.tenant(arguments.tenant)
@@ -87,7 +87,7 @@ def budgets(deployment: Deployment, arguments: Namespace) -> Answer:
         accounts = list(_all_accounts(deployment, policy, now))
     return Answer(
         data=[asdict(account) for account in accounts],
-        columns=("BUDGET OF", "MONTH", "MODE", "LIMIT", "SPENT", "RESERVED", "LEFT", "USED", "MAY OVERSHOOT BY"),
+        columns=("BUDGET OF", "MONTH", "MODE", "LIMIT", "SPENT", "RESERVED", "LEFT", "USED", "MAX OVERSHOOT"),
         rows=[
             (
                 account.whose,
@@ -117,20 +117,20 @@ def _all_accounts(deployment: Deployment, policy: Policy, now: datetime) -> Iter
 
 
 def estimates(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Show how far estimates were off."""
+    """Show how accurate the estimates were."""
     month = _month(arguments.month)
     executions = list(_executions(deployment, arguments.tenant, month))
     errors = estimate_errors(executions)
     if errors.seconds_median is None:
-        return Answer(data=asdict(errors), lines=[f"no run that succeeded in {month} had an estimate"])
+        return Answer(data=asdict(errors), lines=[f"no successful run in {month} had an estimate"])
     return Answer(
         data=asdict(errors) | {"month": month},
-        columns=("ESTIMATE OF", "RUNS", "ERROR, MEDIAN", "ERROR, P90"),
+        columns=("ESTIMATE OF", "RUNS", "MEDIAN ERROR", "P90 ERROR"),
         rows=[
             ("duration", errors.runs, _share(errors.seconds_median), _share(errors.seconds_p90)),
             ("cost", errors.runs, _share(errors.usd_median), _share(errors.usd_p90)),
         ],
-        lines=["errors are shares of what runs really took; only runs that succeeded count"],
+        lines=["errors are relative to the actual values; only successful runs count"],
     )
 
 
@@ -159,28 +159,28 @@ def export(deployment: Deployment, arguments: Namespace) -> Answer:
     except ValueError:
         raise Refused(f"{arguments.day!r} is not a day: write it as 2026-11-20") from None
     if not f"{BOOKS_BEGIN}-01" <= day.isoformat() <= datetime.now(UTC).strftime("%Y-%m-%d"):
-        raise Refused(f"{day} is not in the books: they begin with {BOOKS_BEGIN}, and end today")
+        raise Refused(f"there are no records for {day}: they start in {BOOKS_BEGIN} and end today")
     answer = _ask(deployment, {"export": day.isoformat()})
     over = day.isoformat() < datetime.now(UTC).strftime("%Y-%m-%d")
-    return Answer(data=answer, lines=[answer["export"]] + ([] if over else ["the day is not over: so far"]))
+    return Answer(data=answer, lines=[answer["export"]] + ([] if over else ["incomplete: the day is not over"]))
 
 
 def tags(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Show how the cost allocation tags stand."""
+    """Show the state of the cost allocation tags."""
     note = deployment.book.noted("cost tags")
     if note is None:
         return Answer(
             data={"states": {}},
             lines=[
-                "not tried yet: the billing function tries once a day",
-                f"the payer can type: {payers_command()}",
+                "activation has not been tried yet: the billing function tries once a day",
+                f"the paying account can run: {payers_command()}",
             ],
         )
     states = note["states"]
     open_ones = [name for name in COST_TAGS if states.get(name) not in (TagState.ACTIVE, TagState.ACTIVATED)]
-    lines = [f"tried at {note['at'][:19]}Z"] + ([note["why"]] if note["why"] else [])
+    lines = [f"last attempt: {note['at'][:19]}Z"] + ([note["why"]] if note["why"] else [])
     if open_ones:
-        lines.append(f"the account that pays activates them by: {payers_command(open_ones)}")
+        lines.append(f"to activate the others, the paying account can run: {payers_command(open_ones)}")
     return Answer(
         data={
             "at": note["at"],
@@ -188,14 +188,14 @@ def tags(deployment: Deployment, arguments: Namespace) -> Answer:
             "why": note["why"],
             "payers_command": payers_command(open_ones),
         },
-        columns=("TAG", "ON THE BILL"),
+        columns=("TAG", "BILLING STATE"),
         rows=[(name, states.get(name)) for name in COST_TAGS],
         lines=lines,
     )
 
 
 def reconcile(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Show what was booked beside what Cost Explorer says was billed."""
+    """Compare booked costs with what Cost Explorer says was billed."""
     month = _month(arguments.month)
     billed = billed_by_tenant(month, deployment.outputs["Stage"])
     all_rows = differences(deployment.book.totals(month), billed)
@@ -217,17 +217,17 @@ def reconcile(deployment: Deployment, arguments: Namespace) -> Answer:
             "booked_usd": booked,
             "billed_usd": bill,
         },
-        columns=("TENANT", "BOOKED USD", "BILLED USD", "DIFFERENCE", "OF THE BILL"),
+        columns=("TENANT", "BOOKED USD", "BILLED USD", "DIFFERENCE", "SHARE OF BILL"),
         rows=[*rows, ("total", f"{booked:,.2f}", f"{bill:,.2f}", f"{bill - booked:+,.2f}", None)] if rows else [],
         lines=[
-            "billed is unblended: savings plans, credits and taxes make it differ from list prices; a run that "
-            "began before the month's end is booked in its month, and billed in both"
+            "BILLED is the unblended cost: savings plans, credits and taxes make it differ from list prices; a "
+            "run that spans two months is booked in the month of its admission, and billed in both"
         ],
     )
 
 
 def _ask(deployment: Deployment, command: dict[str, Any]) -> dict[str, Any]:
-    """Ask the billing function; raises Refused with its words."""
+    """Invoke the billing function; raises Refused with its error message."""
     answer = deployment.client("lambda").invoke(
         FunctionName=deployment.outputs["BillingFunction"], Payload=json.dumps(command).encode()
     )
@@ -246,7 +246,7 @@ def _months(arguments: Namespace) -> tuple[str, str]:
 
 
 def _month(text: str | None) -> str:
-    """Return a month; this one if none is given. Raises Refused for what is no month."""
+    """Return the given month, by default the current one; raises Refused for anything else."""
     if text is None:
         return month_of(datetime.now(UTC))
     try:
@@ -254,7 +254,7 @@ def _month(text: str | None) -> str:
     except ValueError:
         raise Refused(f"{text!r} is not a month: write it as 2026-11") from None
     if not BOOKS_BEGIN <= month <= month_of(datetime.now(UTC)):
-        raise Refused(f"{month} is not in the books: they begin with {BOOKS_BEGIN}, and end with this month")
+        raise Refused(f"there are no records for {month}: they start in {BOOKS_BEGIN} and end this month")
     return month
 
 

@@ -35,7 +35,7 @@ class Deployment:
 
     @cached_property
     def region(self) -> str:
-        """Return the Region of the stack, by whose prices it is counted; raises Refused without one."""
+        """Return the stack's Region, whose prices apply; raises Refused when no Region is set."""
         return settle_region()
 
     @cached_property
@@ -45,7 +45,7 @@ class Deployment:
             (stack,) = client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"]
         except ClientError as error:
             raise Refused(
-                f"there is no stack {self.stack!r} in {region}: name it by --stack or TRAINYARD_STACK, check "
+                f"there is no stack {self.stack!r} in {region}: set --stack or TRAINYARD_STACK, and check "
                 f"AWS_REGION and credentials ({error.response['Error']['Message']})"
             ) from error
         return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
@@ -101,7 +101,7 @@ class Deployment:
         return Explain(policies=self.policies, scheduler=self.scheduler)
 
     def last_passes(self, request: Request, *, limit: int = 3) -> list[dict[str, Any]]:
-        """Return what the last kept passes said of a waiting request's lane, newest first."""
+        """Return what the last recorded passes decided about a waiting request's lane, newest first."""
         now = datetime.now(UTC)
         passes: list[dict[str, Any]] = []
         for hour in (now, now - timedelta(hours=1)):

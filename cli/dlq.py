@@ -1,4 +1,4 @@
-"""Dead letters: look at them, and send them back once their cause is mended."""
+"""Dead letters: list them, and redrive them once their cause is fixed."""
 
 import re
 from argparse import Namespace
@@ -20,7 +20,7 @@ def list_letters(deployment: Deployment, arguments: Namespace) -> Answer:
         for queue in data
         for letter in queue["newest"] or [{"reason": None, "body": ""}]
     ]
-    return Answer(data=data, columns=("QUEUE", "LETTERS", "REASON", "BODY"), rows=rows)
+    return Answer(data=data, columns=("QUEUE", "DEAD LETTERS", "REASON", "BODY"), rows=rows)
 
 
 def redrive(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -28,20 +28,20 @@ def redrive(deployment: Deployment, arguments: Namespace) -> Answer:
     if arguments.queue not in urls:
         raise Refused(f"there is no dead-letter queue {arguments.queue!r}; there are {', '.join(urls)}")
     if arguments.queue == f"{deployment.stack}-undelivered{SUFFIX}":
-        raise Refused("undelivered events have no queue of their own to go back to: look at them with dlq list")
+        raise Refused("undelivered events have no source queue to go back to: see `trainyard dlq list`")
     url = urls[arguments.queue]
     target = arguments.queue.removesuffix(SUFFIX)
     if not arguments.yes:
         count = _count(deployment, url)
         return Answer(
-            data={"would_move": count}, lines=[f"would move {count} letters to {target}; add --yes to do it"]
+            data={"would_move": count}, lines=[f"would move {count} dead letters to {target}; add --yes to do it"]
         )
     moved = sum(1 for _ in _move(deployment, url, target))
-    return Answer(data={"moved": moved}, lines=[f"moved {moved} letters to {target}"])
+    return Answer(data={"moved": moved}, lines=[f"moved {moved} dead letters to {target}"])
 
 
 def _move(deployment: Deployment, url: str, target: str) -> Iterator[str]:
-    """Move letters one by one: sent first, deleted then, so that none is lost. Stops after what was there."""
+    """Move dead letters one by one, sending before deleting, so that none is lost. Stops at the initial count."""
     sqs = deployment.client("sqs")
     target_url = sqs.get_queue_url(QueueName=target)["QueueUrl"]
     for _ in range(_count(deployment, url)):
@@ -63,7 +63,7 @@ def _queues(deployment: Deployment) -> list[str]:
 
 
 def _view(deployment: Deployment, url: str) -> dict[str, Any]:
-    """Return a queue's letters; looking hides them from nobody."""
+    """Return a queue's dead letters; reading does not hide them from other consumers."""
     answer = deployment.client("sqs").receive_message(
         QueueUrl=url, MaxNumberOfMessages=SHOWN_MAX, VisibilityTimeout=0, MessageAttributeNames=["reason"]
     )
@@ -78,7 +78,7 @@ def _view(deployment: Deployment, url: str) -> dict[str, Any]:
 
 
 def _count(deployment: Deployment, url: str) -> int:
-    """Return how many letters there are, those that a look hides for a moment too."""
+    """Return the number of dead letters, including those in flight."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     attributes = deployment.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return sum(int(attributes[name]) for name in names)

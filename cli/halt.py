@@ -1,4 +1,4 @@
-"""The kill switch: nothing new starts, and what runs is stopped."""
+"""The kill switch: start nothing new, and stop what is running."""
 
 from argparse import Namespace
 from contextlib import suppress
@@ -12,9 +12,9 @@ from trainyard.domain.requests import Request
 
 
 def halt(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Say what would be stopped; with --yes pause the tenant, or all, and stop what runs."""
+    """Show which executions would be stopped; with --yes, pause the tenant (or all) and stop them."""
     if (arguments.what == "all") != (arguments.name is None):
-        raise Refused("name one: `all`, or `tenant NAME`")
+        raise Refused("give either `all` or `tenant NAME`")
     held = _holding(deployment, arguments.name)
     whose = "all tenants" if arguments.name is None else f"tenant {arguments.name}"
     if not arguments.yes:
@@ -23,9 +23,9 @@ def halt(deployment: Deployment, arguments: Namespace) -> Answer:
             columns=("REQUEST", "TENANT", "TIER", "DATA SET", "STATE"),
             rows=[(r.request_id, r.tenant_id, r.tier, r.data_set, r.state.value) for r in held],
             lines=[
-                f"nothing was stopped; add --yes to stop {len(held)} executions, and start nothing new of {whose}"
+                f"nothing was stopped; add --yes to stop {len(held)} executions and pause {whose}"
                 if held
-                else f"no executions of {whose} are running; add --yes to start nothing new"
+                else f"no executions of {whose} are running; add --yes to pause {whose}"
             ],
         )
     _pause(deployment, arguments.name)
@@ -34,7 +34,7 @@ def halt(deployment: Deployment, arguments: Namespace) -> Answer:
         with suppress(Refused):  # it has just ended
             deployment.stop.stop(request.request_id, datetime.now(UTC))
             stopped.append(request.request_id)
-        say(f"halt: {len(stopped)} asked to stop")
+        say(f"halt: stop requested for {len(stopped)} executions")
     back = "trainyard resume all" if arguments.name is None else f"trainyard resume tenant {arguments.name}"
     return Answer(
         data={"stopped": sorted(stopped)},

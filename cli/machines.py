@@ -1,4 +1,4 @@
-"""Run a tenant's state machine, show how far it has come, and return what it tells."""
+"""Run a tenant's state machine, show its progress, and return its output."""
 
 import json
 import re
@@ -16,9 +16,9 @@ LOOKS_PER_SECOND = 2
 
 
 def run(deployment: Deployment, change: Change, payload: dict[str, Any], *, quiet: bool = False) -> dict[str, Any]:
-    """Start a run and follow it to its end; raises Refused with the reason that a failed run gives.
+    """Start a run and follow it to its end; raises Refused with the reason when the run fails.
 
-    Interrupted, only the following ends: the run goes on, and its record tells of it.
+    Interrupting this call does not stop the run; the tenant's record shows its progress.
     """
     name = payload["tenant"]["name"]
     machines = deployment.client("stepfunctions")
@@ -45,7 +45,7 @@ def run(deployment: Deployment, change: Change, payload: dict[str, Any], *, quie
 
 
 def _news(machines: Any, run_arn: str, *, after: int) -> Iterator[tuple[int, str]]:
-    """Yield the number of each new event that tells something, and what it tells."""
+    """Yield the id and the progress message of each new event that has one."""
     recent = machines.get_execution_history(executionArn=run_arn, reverseOrder=True, maxResults=100)["events"]
     for event in reversed(recent):
         exited = event.get("stateExitedEventDetails")
@@ -62,7 +62,7 @@ def _news(machines: Any, run_arn: str, *, after: int) -> Iterator[tuple[int, str
 
 
 def _words(cause: str | None) -> str | None:
-    """Return what a failed task said, without the JSON around it."""
+    """Return a failed task's error message, without the JSON around it."""
     try:
         details = json.loads(cause or "")
     except json.JSONDecodeError:

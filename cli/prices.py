@@ -1,4 +1,4 @@
-"""The price table: what is known, and how it is brought up to date."""
+"""The price table: show it, and update it."""
 
 import json
 from argparse import Namespace
@@ -23,8 +23,8 @@ def show(deployment: Deployment, arguments: Namespace) -> Answer:
     prices = table.regions.get(region)
     if prices is None:
         raise Refused(
-            f"the price table has no prices of {region}, so every cost there is unknown; it has "
-            f"{', '.join(sorted(table.regions))}: `trainyard prices update --region {region}` adds it"
+            f"the price table has no prices for {region}, so all costs there are unknown; it covers "
+            f"{', '.join(sorted(table.regions))}. Add it with `trainyard prices update --region {region}`"
         )
     names = sorted({*prices.training, *prices.processing})
     return Answer(
@@ -33,8 +33,8 @@ def show(deployment: Deployment, arguments: Namespace) -> Answer:
         rows=[(name, prices.training.get(name), prices.processing.get(name)) for name in names],
         lines=[
             f"version {table.version}, {table.source}",
-            f"volumes: {prices.training_volume_gb_month} USD per GB and month of training, "
-            f"{prices.processing_volume_gb_month} of processing",
+            f"volumes per GB and month: {prices.training_volume_gb_month} USD for training, "
+            f"{prices.processing_volume_gb_month} USD for processing",
         ],
     )
 
@@ -46,8 +46,8 @@ def update(deployment: Deployment, arguments: Namespace) -> Answer:
     before = table.regions.get(region)
     if before is None and arguments.volume_gb_month is None:
         raise Refused(
-            f"the table does not have {region} yet: name what a GB of a job's volume costs there a month by "
-            "--volume-gb-month (SageMaker AI pricing page)"
+            f"the price table does not have {region} yet: give the monthly price per GB of a job's volume there "
+            "with --volume-gb-month (see the SageMaker AI pricing page)"
         )
     hourly = {kind.value: prices for kind, prices in list_prices(region).items()}
     volume = arguments.volume_gb_month
@@ -73,7 +73,7 @@ def update(deployment: Deployment, arguments: Namespace) -> Answer:
     said = "nothing was written" if arguments.dry_run else f"wrote {arguments.file}: deploy to put it in force"
     return Answer(
         data={"version": after.version, "region": region, "changes": [list(row) for row in rows]},
-        columns=("INSTANCE", "FOR", "WAS", "IS"),
+        columns=("INSTANCE", "JOB", "OLD PRICE", "NEW PRICE"),
         rows=list(rows),
         lines=[f"{len(rows)} prices of {region} changed; {said}"],
     )
@@ -85,7 +85,7 @@ def _changes(before: PriceFile, after: PriceFile, region: str) -> list[tuple[str
         old: dict[str, Decimal] = getattr(before.regions.get(region), kind.value, {})
         new: dict[str, Decimal] = getattr(after.regions[region], kind.value)
         rows += [
-            (name, kind.value, str(old.get(name, "unknown")), str(new.get(name, "gone")))
+            (name, kind.value, str(old.get(name, "unknown")), str(new.get(name, "removed")))
             for name in sorted({*old, *new})
             if old.get(name) != new.get(name)
         ]

@@ -1,10 +1,10 @@
-"""Which account and Region everything goes to: said before a deployment, and the same for every tool.
+"""The account and Region of a deployment: printed before it, and the same for every tool.
 
     python -m cli.region STACK
 
-Prints the Region alone, for make; says on standard error where the stack lies. The AWS SDK for Python reads
-AWS_DEFAULT_REGION and a profile's region, other AWS tools AWS_REGION: where they differ, one tool would deploy to
-one Region and another look for the stack elsewhere.
+Prints only the Region on standard output, for make; the account and the identity go to standard error. The AWS SDK
+for Python reads AWS_DEFAULT_REGION and a profile's region, other AWS tools AWS_REGION: if they differed, one tool
+would deploy to one Region and another would look for the stack elsewhere.
 """
 
 import os

@@ -18,7 +18,7 @@ from trainyard.domain.requests import TERMINAL, Basis, Estimate, Outcome, Reques
 
 
 def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
-    """List a tenant's requests, or those of all tenants: what waits or runs, or what a filter names."""
+    """List one tenant's requests, or those of all tenants: the active ones, or those that match a filter."""
     if arguments.data_set and not arguments.tenant_id:
         raise Refused("--data-set needs a tenant: `trainyard requests TENANT --data-set NAME`")
     if arguments.tier and deployment.policies.current().tier(arguments.tier) is None:
@@ -37,7 +37,7 @@ def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
         and (arguments.tier is None or request.tier == arguments.tier)
     ]
     shown = wanted[-arguments.limit :]
-    lines = [f"the last {len(shown)} of {len(wanted)}; --limit shows more"] if len(shown) < len(wanted) else []
+    lines = [f"the last {len(shown)} of {len(wanted)}; --limit N shows more"] if len(shown) < len(wanted) else []
     return Answer(
         data=[view(request) for request in shown],
         columns=COLUMNS if arguments.tenant_id else ("TENANT", "TIER", *COLUMNS),
@@ -48,7 +48,7 @@ def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
 
 COLUMNS = ("REQUEST", "DATA SET", "STATE", "ARRIVED", "WAITED", "RAN", "QUALITY", "COST USD", "REASON")
 DAYS_MAX = 92
-"""Over which ended requests of all tenants are listed at most."""
+"""The longest period for which ended requests of all tenants are listed."""
 
 
 def _of_tenant(
@@ -64,7 +64,7 @@ def _of_tenant(
 def _of_all(
     deployment: Deployment, arguments: Namespace, since: datetime | None, until: datetime | None
 ) -> Iterator[Request]:
-    """Yield what waits or runs; what has ended only when a state, a tier or a day is named."""
+    """Yield active requests; ended ones only when a state, a tier or a day is given."""
     scheduler, policy = deployment.scheduler, deployment.policies.current()
     active = [State.RUNNING, State.ADMITTED, State.QUEUED]
     for state in active:
@@ -77,7 +77,7 @@ def _of_all(
     first = since or last.replace(day=1)
     days = (last.date() - first.date()).days + 1
     if not 0 < days <= DAYS_MAX:
-        raise Refused(f"--since and --until span {days} days; 1 to {DAYS_MAX} can be listed")
+        raise Refused(f"--since and --until span {days} days; choose a period of 1 to {DAYS_MAX} days")
     tiers = [arguments.tier] if arguments.tier else [tier.name for tier in policy.tiers]
     states = [s for s in sorted(TERMINAL) if arguments.state in (None, s.value)]
     for number in range(days):
@@ -95,12 +95,12 @@ def _day(text: str | None) -> datetime | None:
     except ValueError:
         raise Refused(f"{text!r} is not a day: write it as 2026-11-20") from None
     if not 2000 <= day.year < 2200:
-        raise Refused(f"{text!r} is too far off")
+        raise Refused(f"{text!r} is out of range: choose a day from 2000 to 2199")
     return day
 
 
 def show_request(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Show a request, its whole life, and what each of its executions did and cost."""
+    """Show a request, its full history, and what each of its executions did and cost."""
     request = deployment.request(arguments.request_id)
     executions = deployment.book.executions(request.request_id)
     data = view(request) | {
@@ -122,7 +122,7 @@ def show_request(deployment: Deployment, arguments: Namespace) -> Answer:
 def _told(execution: ExecutionRecord) -> Iterator[str]:
     """Yield what an execution did, a line for each step."""
     unknown = f", and {execution.unknown} steps of unknown cost" if execution.unknown else ""
-    again = "" if execution.is_final else "; not all of it is known yet"
+    again = "" if execution.is_final else "; some details are not known yet"
     yield f"{execution.state.value.lower()}, {execution.cost_usd} USD in {execution.month}{unknown}{again}"
     for record in execution.steps:
         job = record.step.job
@@ -135,7 +135,7 @@ def _told(execution: ExecutionRecord) -> Iterator[str]:
 def _expectation(expected: Estimate) -> str:
     cost = "" if expected.usd is None else f", {expected.usd} USD (90 %: below {expected.usd_p90})"
     runs = f"{expected.runs} runs" if expected.basis is Basis.HISTORY else "data size and tier"
-    return f"{expected.seconds} s (90 %: below {expected.seconds_p90}){cost}; from {runs}"
+    return f"{expected.seconds} s (90 %: below {expected.seconds_p90}){cost}; based on {runs}"
 
 
 def why(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -157,18 +157,18 @@ def why(deployment: Deployment, arguments: Namespace) -> Answer:
         "last_passes": passes,
     }
     if explanation.reason is None:
-        return Answer(data=data, lines=[f"it is not waiting: it is {request.state.value}"])
+        return Answer(data=data, lines=[f"the request is not waiting: its state is {request.state.value}"])
     rows = [
-        ("waits since", _clock(request.arrived_at)),
-        ("because", explanation.reason.value),
-        ("would let it go", explanation.cure),
+        ("waiting since", _clock(request.arrived_at)),
+        ("reason", explanation.reason.value),
+        ("would unblock it", explanation.cure),
         ("position in its tier", explanation.position if explanation.position else "unknown"),
-        ("before it", ", ".join(explanation.ahead) or "nobody"),
+        ("ahead of it", ", ".join(explanation.ahead) or "nobody"),
         ("expected start", _range(explanation.earliest, explanation.latest)),
         *(("expected run", _expectation(expected)) for expected in (request.expected,) if expected),
-        *(("needs", f"{shown(usd)} USD left of each budget") for usd in (explanation.needs_usd,) if usd),
+        *(("needs", f"{shown(usd)} USD left in each budget") for usd in (explanation.needs_usd,) if usd),
         *((f"budget of {account.whose}", _standing(account)) for account in explanation.accounts),
-        *((f"pass of {record['at']}", record["reason"]) for record in passes),
+        *((f"pass at {record['at']}", record["reason"]) for record in passes),
     ]
     return Answer(data=data, columns=("", "ANSWER"), rows=rows)
 
@@ -187,16 +187,16 @@ def _clock(when: datetime) -> str:
 
 def _range(earliest: datetime | None, latest: datetime | None) -> str:
     if earliest is None:
-        return "not under the current conditions"
-    return f"{_clock(earliest)} to {_clock(latest) if latest else 'open'}"
+        return "none under the current conditions"
+    return f"{_clock(earliest)} to {_clock(latest) if latest else 'unknown'}"
 
 
 def stop(deployment: Deployment, arguments: Namespace) -> Answer:
     stopped = deployment.stop.stop(arguments.request_id, datetime.now(UTC))
     said = {
-        State.CANCELLED: "cancelled: it had not started",
-        State.ADMITTED: "is just being started: it will be stopped within some minutes",
-    }.get(stopped.state, "stopping; its end follows")
+        State.CANCELLED: "was cancelled before it started",
+        State.ADMITTED: "is just being started and will be stopped within a few minutes",
+    }.get(stopped.state, "is being stopped")
     return Answer(
         data={"request_id": stopped.request_id, "state": stopped.state.value},
         lines=[f"{stopped.request_id} {said}"],

@@ -34,7 +34,7 @@ def status(deployment: Deployment, arguments: Namespace) -> Answer:
     paused = " (paused)" if ledger.paused else ""
     return Answer(
         data=data,
-        columns=("TIER", "SLOTS USED", "SLOTS", "RUNNING", "WAITING", "OLDEST SINCE"),
+        columns=("TIER", "SLOTS USED", "SLOTS", "RUNNING", "WAITING", "OLDEST ARRIVAL"),
         rows=[tuple(row.values()) for row in rows],
         lines=[f"{ledger.used} of {policy.running_max} slots used{paused}; policy version {policy.version}"],
     )
@@ -59,7 +59,7 @@ def resume(deployment: Deployment, arguments: Namespace) -> Answer:
 def _set_paused(deployment: Deployment, arguments: Namespace, *, paused: bool) -> None:
     scheduler, what, name = deployment.scheduler, arguments.what, arguments.name
     if (what == "all") != (name is None):
-        raise Refused("name one: `all`, or `tier NAME`, or `tenant NAME`")
+        raise Refused("give `all`, `tier NAME` or `tenant NAME`")
     if what == "all":
         scheduler.tables.ledger.set_paused(paused)
     elif what == "tier":
@@ -106,7 +106,7 @@ def policy_history(deployment: Deployment, arguments: Namespace) -> Answer:
         data=[{"version": f.version, "applied_at": f.applied_at, "note": f.note} for f in versions],
         columns=("VERSION", "APPLIED", "NOTE"),
         rows=rows,
-        lines=["the first is in force; `trainyard policy show --version N` prints one"],
+        lines=["the first one is in force; `trainyard policy show --version N` prints a version"],
     )
 
 
@@ -135,7 +135,7 @@ def policy_apply(deployment: Deployment, arguments: Namespace) -> Answer:
 
 
 def refuse_what_jobs_may_not(deployment: Deployment, wanted: Policy) -> None:
-    """Raise Refused for instance types or runtimes that the pipeline's role would deny, run after run."""
+    """Raise Refused for instance types or runtimes that the pipeline's role would deny."""
     allowed = deployment.outputs["AllowedInstanceTypes"].split(",")
     longest = int(deployment.outputs["JobRuntimeMaxSeconds"])
     by_algorithm = [algorithm.instances for algorithm in wanted.algorithms.values()]
@@ -145,18 +145,18 @@ def refuse_what_jobs_may_not(deployment: Deployment, wanted: Policy) -> None:
     if denied:
         raise Refused(
             f"jobs may not run on {', '.join(denied)}: this deployment allows {', '.join(allowed)} "
-            "(its parameter JobInstanceTypes)"
+            "(stack parameter JobInstanceTypes)"
         )
     for tier in wanted.tiers:
         if tier.runtime_max.total_seconds() > longest:
             raise Refused(
-                f"tiers.{tier.name}.runtime_max_minutes: jobs may run {longest // 60} minutes at most in this "
-                "deployment (its parameter JobRuntimeMaxSeconds)"
+                f"tiers.{tier.name}.runtime_max_minutes: this deployment allows jobs to run at most "
+                f"{longest // 60} minutes (stack parameter JobRuntimeMaxSeconds)"
             )
 
 
 def _refuse_tiers_without_queue(deployment: Deployment, wanted: Policy) -> None:
-    """Raise Refused when a tier has no queue in this deployment: its tenants' uploads would go nowhere."""
+    """Raise Refused when a tier has no queue in this deployment: uploads of its tenants would be lost."""
     missing = [tier.name for tier in wanted.tiers if not deployment.has_tier_queue(tier.name)]
     if missing:
         raise Refused(
@@ -166,14 +166,14 @@ def _refuse_tiers_without_queue(deployment: Deployment, wanted: Policy) -> None:
 
 
 def _refuse_tiers_in_use(deployment: Deployment, wanted: Policy) -> None:
-    """Raise Refused, naming the tenants, when a tier would go that still has some."""
+    """Raise Refused, naming the tenants, when the policy removes a tier that still has tenants."""
     gone = TenantState.DELETED
     tenants = deployment.tenants.all()
     holders = [t.tenant_id for t in tenants if t.state is not gone and wanted.tier(t.tier) is None]
     if holders:
         shown = ", ".join(holders[:5]) + (f" and {len(holders) - 5} more" if len(holders) > 5 else "")
         raise Refused(
-            f"the policy lacks the tier of {shown}: keep the tier, or move them first (`trainyard tenant move`)"
+            f"the policy removes the tier of {shown}: keep it, or move the tenants first (`trainyard tenant move`)"
         )
 
 
@@ -205,6 +205,6 @@ def _policy_answer(policy: Policy) -> Answer:
         ],
         lines=[
             f"version {policy.version}; {policy.running_max} slots in all; quiet period {policy.quiet_period}, "
-            f"at most {policy.delay_max}"
+            f"maximum delay {policy.delay_max}"
         ],
     )

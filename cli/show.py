@@ -13,12 +13,12 @@ from cli.text import printable, show_line
 UNBROKEN = frozenset(
     {"REQUEST", "STATUS", "STATE", "TIER", "ARRIVED", "WAITED", "RAN", "QUALITY", "COST USD", "USD", "MONTH"}
 )
-"""Columns whose cells are read, or copied, whole."""
+"""Columns whose cells are never wrapped, so that they can be copied whole."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found: `data` for machines, and for people a table of `columns`, or `lines`."""
+    """The result of a command: `data` for machines; a table (`columns`, `rows`) and `lines` for people."""
 
     data: Any
     columns: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What if another policy had been in force?"""
+"""Simulate another policy on recorded or generated arrivals."""
 
 from argparse import Namespace
 from dataclasses import asdict
@@ -17,7 +17,7 @@ def simulate(deployment: Deployment, arguments: Namespace) -> Answer:
     today = _today(deployment, arguments)
     jobs = _jobs(deployment, arguments, today)
     if not jobs:
-        raise Refused("nothing has run yet: give arrivals by --history FILE, or --generate HOURS")
+        raise Refused("there is no history to replay: provide arrivals with --history FILE or --generate HOURS")
     if arguments.save_history:
         arguments.save_history.write_text(write_history(jobs), encoding="utf-8")
     before, after = outcome(jobs, today), outcome(jobs, candidate)
@@ -28,7 +28,7 @@ def simulate(deployment: Deployment, arguments: Namespace) -> Answer:
     lines = [
         "",
         f"{len(jobs)} requests over {max(job.arrives for job in jobs) / 3600:.1f} h   (today → candidate)",
-        f"use of slots     {before.slots_use:.1%} → {after.slots_use:.1%}",
+        f"slot utilization {before.slots_use:.1%} → {after.slots_use:.1%}",
         f"fairness         {before.jain:.3f} → {after.jain:.3f}   (Jain index of run time ÷ time in the service)",
         f"training cost    {_usd(before)} → {_usd(after)}   (on-demand prices)",
         f"last run ends    {before.makespan / 3600:.1f} h → {after.makespan / 3600:.1f} h",
@@ -38,20 +38,20 @@ def simulate(deployment: Deployment, arguments: Namespace) -> Answer:
         lines.append(f"picture          {arguments.picture}")
     return Answer(
         data={"today": _data(before), "candidate": _data(after)},
-        columns=("TIER", "REQUESTS", "WAIT P50", "WAIT P95", "WAIT MAX", "SLOTS USED", "BORROWED", "NEVER"),
+        columns=("TIER", "REQUESTS", "WAIT P50", "WAIT P95", "WAIT MAX", "SLOTS USED", "BORROWED", "UNSTARTED"),
         rows=rows,
         lines=lines,
     )
 
 
 def _today(deployment: Deployment, arguments: Namespace) -> Policy:
-    """Return the policy to compare with: a file, or the one in force, or that which the code ships with."""
+    """Return the policy to compare with: the given file, the one in force, or the shipped one."""
     if arguments.today:
         return parse_policy(arguments.today.read_text(encoding="utf-8"), 0, deployment.region)
     if arguments.history or arguments.generate:
         try:
             return deployment.policies.current()
-        except Exception:  # no deployment is needed to look at a file
+        except Exception:  # arrivals from a file need no deployment
             return parse_policy(DEPLOYED.read_text(encoding="utf-8"), 0, deployment.region)
     return deployment.policies.current()
 

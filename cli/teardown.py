@@ -1,4 +1,4 @@
-"""Teardown: remove what was made outside the stack, the stack, and what it keeps: nothing that costs stays."""
+"""Teardown: delete what was created outside the stack, the stack itself, and the resources that it retains."""
 
 from argparse import Namespace
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Change, Tenant, TenantState
 
 KEY_WINDOW_DAYS = 7
-"""The shortest that KMS lets a key wait for its deletion; it costs nothing meanwhile."""
+"""The shortest waiting period that KMS allows before a key is deleted; the key costs nothing meanwhile."""
 
 STACK_MINUTES_MAX = 60
 TABLES = ("SchedulerTable", "RequestsTable", "RecordTable", "TenantsTable")
@@ -26,7 +26,7 @@ ABSENT = frozenset(
 
 
 def teardown(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Say what would go; with --yes let it go, and with --delete-data the tenants' data and records too.
+    """Show what would be deleted; with --yes delete it, and with --delete-data also the tenants' data and records.
 
     Can be run again after any failure, until the stack itself is gone.
     """
@@ -34,20 +34,20 @@ def teardown(deployment: Deployment, arguments: Namespace) -> Answer:
     tenants = [tenant for tenant in deployment.tenants.all() if tenant.state is not TenantState.DELETED]
     plan = _plan(deployment, outputs, tenants)
     if not arguments.yes:
-        lines = ["nothing was removed; add --yes to remove it, and --delete-data to remove the tenants' data too"]
-        return Answer(data=plan, columns=("WOULD GO", "WHAT"), rows=list(plan.items()), lines=lines)
+        lines = ["nothing was deleted; add --yes to delete it, and --delete-data to delete the tenants' data too"]
+        return Answer(data=plan, columns=("WOULD BE DELETED", "COUNT"), rows=list(plan.items()), lines=lines)
     if not arguments.delete_data and (tenants or _objects(deployment, outputs["PoolBucket"])):
         raise Refused(
             f"{len(tenants)} tenants still have data, models and records: add --delete-data to delete all of it, "
-            "or take it away first (`trainyard tenant delete` tells of each what there is)"
+            "or delete the tenants first (`trainyard tenant delete` shows what each has)"
         )
     # 1. Nothing new starts.
     deployment.scheduler.tables.ledger.set_paused(True)
-    # 2. Tenants: their data, models, roles, schedules; each by the machine that deletes one.
+    # 2. Tenants: their data, models, roles, schedules; each by the state machine for deletion.
     for number, tenant in enumerate(tenants, start=1):
         _say(f"tenant {tenant.tenant_id} ({number} of {len(tenants)})")
         run(deployment, Change.DELETE, {"tenant": {"name": tenant.tenant_id}, "purge": True}, quiet=True)
-    # 3. What lies in the stack's buckets, which CloudFormation would stumble over.
+    # 3. The objects in the stack's buckets: CloudFormation deletes only empty buckets.
     for name in BUCKETS if arguments.delete_data or outputs["Stage"] != "prod" else ("PoolBucket", "CodeBucket"):
         _say(f"objects of {outputs[name]}: {_empty(deployment, outputs[name]):,} versions")
     # 4. The stack.
@@ -58,9 +58,9 @@ def teardown(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(
         data={"removed": plan, "kept": remaining},
         lines=[
-            f"{deployment.stack} is gone",
+            f"{deployment.stack} was deleted",
             *(f"kept: {line}" for line in remaining),
-            "not ours to delete: the logs of jobs (/aws/sagemaker/…), and the bucket in which sam keeps artefacts",
+            "not deleted: the job logs (/aws/sagemaker/…), and the bucket in which SAM keeps artefacts",
         ],
     )
 
@@ -94,7 +94,7 @@ def _empty(deployment: Deployment, bucket: str) -> int:
             errors = s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True}).get("Errors", [])
             if errors:
                 raise Refused(
-                    f"{errors[0]['Key']} in {bucket} cannot be deleted ({errors[0]['Code']}): run it again"
+                    f"{errors[0]['Key']} in {bucket} cannot be deleted ({errors[0]['Code']}): run teardown again"
                 )
             count += len(keys)
     return count
@@ -115,11 +115,11 @@ def _delete_stack(deployment: Deployment) -> None:
             for event in events
             if event["ResourceStatus"] == "DELETE_FAILED"
         ]
-        raise Refused(f"the stack could not be deleted; run this again. {'; '.join(failed[:5])}") from error
+        raise Refused(f"the stack could not be deleted; run teardown again. {'; '.join(failed[:5])}") from error
 
 
 def _kept(outputs: dict[str, str]) -> list[str]:
-    key = f"{outputs['DataKeyArn']} (a dollar a month): it opens what was encrypted by it"
+    key = f"{outputs['DataKeyArn']} (1 USD a month): needed to decrypt what was encrypted with it"
     in_prod = (
         [outputs[name] for name in (*TABLES, "PoolBucket", "BillingBucket")] if outputs["Stage"] == "prod" else []
     )
@@ -127,7 +127,7 @@ def _kept(outputs: dict[str, str]) -> list[str]:
 
 
 def _remove_kept(deployment: Deployment, outputs: dict[str, str]) -> list[str]:
-    """Remove what outlives the stack; return what could not be, to be removed by hand, since the stack is gone."""
+    """Delete what the stack retains; return what could not be deleted and must be deleted by hand."""
     dynamodb, s3, kms = (deployment.client(name) for name in ("dynamodb", "s3", "kms"))
     calls: list[tuple[str, Callable[[], Any]]] = [
         *((outputs[name], partial(dynamodb.delete_table, TableName=outputs[name])) for name in TABLES),
@@ -137,13 +137,13 @@ def _remove_kept(deployment: Deployment, outputs: dict[str, str]) -> list[str]:
     key, window = outputs["DataKeyArn"], KEY_WINDOW_DAYS
     reason = _gone(partial(kms.schedule_key_deletion, KeyId=key, PendingWindowInDays=window))
     message = (
-        f"{reason}; schedule its deletion by hand" if reason else f"it goes in {window} days, and costs nothing"
+        f"{reason}; schedule its deletion by hand" if reason else f"deleted in {window} days, free until then"
     )
     return [*remaining, f"{key}: {message}"]
 
 
 def _gone(call: Callable[[], Any]) -> str | None:
-    """Delete something that may be gone already; return why it is not."""
+    """Delete something that may not exist any more; return the error, or None."""
     try:
         call()
     except ClientError as error:

@@ -41,7 +41,7 @@ def update(deployment: Deployment, arguments: Namespace) -> Answer:
 
 
 def repair(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Make again what has gone, or was changed."""
+    """Restore what was removed or changed."""
     return _changed(deployment, Change.CREATE, arguments, repair=True)
 
 
@@ -58,7 +58,7 @@ def resume(deployment: Deployment, arguments: Namespace) -> Answer:
 
 
 def delete(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Say what would go; with --yes, let it go."""
+    """Show what would be deleted; with --yes, delete it."""
     tenant = {"name": arguments.tenant_id}
     if not arguments.yes:
         answer = run(deployment, Change.DELETE, {"tenant": tenant, "dry_run": True}, quiet=True)
@@ -66,10 +66,10 @@ def delete(deployment: Deployment, arguments: Namespace) -> Answer:
             return Answer(data=answer, lines=[answer["progress"]])
         return Answer(
             data=answer,
-            columns=("WOULD GO", "WHAT"),
+            columns=("WOULD BE DELETED", "COUNT"),
             rows=list(answer["would_go"].items()),
             lines=[
-                "nothing was deleted; add --yes to delete it, and --purge to forget its record and requests too"
+                "nothing was deleted; add --yes to delete it, and --purge to delete its record and requests too"
             ],
         )
     answer = run(deployment, Change.DELETE, {"tenant": tenant, "purge": arguments.purge})
@@ -77,7 +77,7 @@ def delete(deployment: Deployment, arguments: Namespace) -> Answer:
 
 
 def check(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Show what was changed behind the service's back."""
+    """Show what was changed or removed outside the service."""
     names = [arguments.tenant_id] if arguments.tenant_id else [t.tenant_id for t in deployment.tenants.all()]
     live = [name for name in names if arguments.tenant_id or _is_live(deployment, name)]
     findings = [(name, finding) for name in live for finding in _drift(deployment, name)]
@@ -90,7 +90,7 @@ def check(deployment: Deployment, arguments: Namespace) -> Answer:
 
 
 def credentials(deployment: Deployment, arguments: Namespace) -> Answer:
-    """Print credentials that reach one tenant's data alone, as exports."""
+    """Print credentials for one tenant's data only, as shell exports."""
     credentials = scoped_credentials(
         deployment.tenant(arguments.tenant_id),
         access_role_arn=deployment.outputs["TenantAccessRoleArn"],
@@ -106,7 +106,7 @@ def credentials(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(
         data=names | {"expires_at": credentials.expires_at.isoformat()},
         lines=[f"export {name}={value}" for name, value in names.items()]
-        + [f"# until {credentials.expires_at:%H:%M:%S}Z"],
+        + [f"# valid until {credentials.expires_at:%H:%M:%S}Z"],
     )
 
 
@@ -117,7 +117,7 @@ def _changed(deployment: Deployment, change: Change, arguments: Namespace, *, re
 
 
 def _entry(arguments: Namespace) -> dict[str, Any]:
-    """Return the tenant as it is asked for: what was not given is left to what it is, or to the defaults."""
+    """Return the requested settings; what is not given keeps its value, or gets its default."""
     given = vars(arguments)
     entry: dict[str, Any] = {"name": arguments.tenant_id}
     if given.get("clear_limits"):
@@ -150,7 +150,7 @@ def list_all(deployment: Deployment, arguments: Namespace) -> Answer:
     views = [tenant_view(t) for t in tenants if arguments.all or t.state is not TenantState.DELETED]
     return Answer(
         data=views,
-        columns=("TENANT", "TIER", "STATE", "STORAGE", "ALGORITHM", "TARGET", "RETRAIN", "UNDER WAY"),
+        columns=("TENANT", "TIER", "STATE", "STORAGE", "ALGORITHM", "TARGET", "RETRAIN", "CHANGE"),
         rows=[
             (
                 v["tenant_id"],
@@ -201,7 +201,7 @@ def presign(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def retrain(deployment: Deployment, arguments: Namespace) -> Answer:
     tenant = deployment.tenant(arguments.tenant_id)
-    detail: dict[str, Any] = {"tenant_id": tenant.tenant_id, "reason": "asked for on the command line"}
+    detail: dict[str, Any] = {"tenant_id": tenant.tenant_id, "reason": "requested on the command line"}
     if arguments.data_set:
         _check_data_set(arguments.data_set)
         detail["data_set"] = arguments.data_set
@@ -216,9 +216,9 @@ def retrain(deployment: Deployment, arguments: Namespace) -> Answer:
         ]
     )
     if answer["FailedEntryCount"]:
-        raise Refused(f"the event bus refused: {answer['Entries'][0].get('ErrorMessage')}")
+        raise Refused(f"the event bus rejected the event: {answer['Entries'][0].get('ErrorMessage')}")
     return Answer(
-        data=answer["Entries"][0], lines=[f"asked for; follow it with: trainyard requests {tenant.tenant_id}"]
+        data=answer["Entries"][0], lines=[f"requested; follow it with: trainyard requests {tenant.tenant_id}"]
     )
 
 
@@ -250,10 +250,10 @@ def _data_set(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _check_name(name: str) -> None:
-    """Raise Refused for a name whose upload would start nothing."""
+    """Raise Refused for a name whose upload would not start a training."""
     if not is_data(name, ""):
         raise Refused(
-            f"{name!r} would start no training: names that begin with _ or ., or end in .crc, are taken for "
+            f"{name!r} would not start a training: names that begin with _ or ., or end in .crc, are treated as "
             "markers of the tool that wrote the data; and no part of a name may be empty, . or .."
         )
 
@@ -261,6 +261,6 @@ def _check_name(name: str) -> None:
 def _check_data_set(name: str) -> None:
     if not is_data_set(name):
         raise Refused(
-            f"{name!r} cannot name a data set: 1 to 63 letters, digits, dots, hyphens or underscores, and none of "
+            f"{name!r} is not a valid data set name: 1 to 63 letters, digits, dots, hyphens or underscores, not "
             f"{', '.join(FOLDERS)}"
         )

@@ -1,27 +1,26 @@
-"""Text as a terminal may show it: what tenants and AWS wrote moves no cursor, and sets no colour or title."""
+"""Safe terminal output: text from tenants and AWS cannot move the cursor, or set colours or the title."""
 
 import sys
 import unicodedata
 
 _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode's categories: controls, formats (such as those that turn the direction of writing), halves of pairs,
-what stands for nothing, and what breaks lines.
+"""Unicode categories: controls, format characters (such as those that change the writing direction), surrogates,
+private-use and unassigned characters, and line separators.
 """
 
 
 def printable(text: str) -> str:
-    r"""Return text on one line in which each character that a terminal may obey is written out, as \x1b or
-    \u202e."""
+    r"""Return text on one line, with each character that a terminal could interpret escaped, as \x1b or \u202e."""
     return "".join(_written_out(c) if unicodedata.category(c) in _HARMFUL else c for c in text)
 
 
 def say(text: str) -> None:
-    """Print a line beside the answer: progress, or an error."""
+    """Print a line on standard error: progress, or an error."""
     print(_encodable(printable(text), sys.stderr.encoding), file=sys.stderr)
 
 
 def show_line(text: str) -> None:
-    """Print a line of the answer."""
+    """Print a line of the answer on standard output."""
     print(_encodable(printable(text), sys.stdout.encoding))
 
 
@@ -30,6 +29,6 @@ def _written_out(character: str) -> str:
 
 
 def _encodable(text: str, encoding: str | None) -> str:
-    """Return text that the stream takes: a terminal in C locale knows ASCII alone."""
+    """Return text that the stream can encode: a terminal in the C locale supports only ASCII."""
     encoding = encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -73,9 +73,9 @@ PARAMETERS: dict[str, Any] = (
     | {name: ParameterBoolean(name=name) for name in BOOLEANS}
 )
 
-# A step is tried again for minutes only, while SageMaker itself is at fault or was asked too often, which costs
-# nothing. A job quota that is used up and a lack of capacity end the execution: the request goes back to the
-# queue, its slot to others, and no job is paid twice (docs/decisions/0017).
+# A step is retried for a few minutes only, after an internal error of SageMaker or throttling, which cost nothing.
+# An exhausted job quota or a lack of capacity ends the execution: the request goes back to the queue, its slot is
+# released, and no job is paid for twice (docs/decisions/0017).
 RETRY_POLICIES = [
     StepRetryPolicy(
         exception_types=[StepExceptionTypeEnum.SERVICE_FAULT, StepExceptionTypeEnum.THROTTLING],
@@ -87,9 +87,9 @@ RETRY_POLICIES = [
 
 
 class RequestStep(ConfigurableRetryStep):  # type: ignore[misc]  # the SDK has no types
-    """A step that carries its service request as it is.
+    """A step that passes its service request through unchanged.
 
-    The SDK's own job steps take neither role nor runtime from a parameter; the service does.
+    The SDK's own job steps do not accept a parameter for role or runtime; the service does.
     """
 
     def __init__(self, name: str, step_type: StepTypeEnum, request: dict[str, Any], answer: str = "") -> None:
@@ -122,7 +122,7 @@ def build() -> Pipeline:
         # With "=", since a column may be called "--all".
         arguments=[Join(on="=", values=["--target", p["TargetColumn"]]), "--problem", p["ProblemType"]],
         inputs={"input": (p["InputDataUri"], "ManifestFile")},
-        # What was checked at the start is what is read, or nothing is.
+        # The job fails unless it reads as many bytes as were checked at the start.
         environment={"INPUT_BYTES": p["InputBytes"]},
         outputs={
             "train": joined(p["ReportOutputUri"], "prepared/train"),
@@ -157,7 +157,7 @@ def build() -> Pipeline:
     too_low = FailStep(
         name="QualityTooLow",
         error_message=Join(
-            on=" ", values=["the model's quality is", quality, "and at least", p["MinimumQuality"], "is asked for"]
+            on=" ", values=["the model's quality is", quality, "and at least", p["MinimumQuality"], "is required"]
         ),
     )
     good_enough = ConditionStep(
@@ -183,7 +183,7 @@ def processing_step(
     outputs: dict[str, Any],
     environment: dict[str, Any] | None = None,
 ) -> RequestStep:
-    """Return a processing step that runs the script named like it, every directory as an argument."""
+    """Return a processing step that runs the script of the same name, with each directory as an argument."""
     paths = {**{name: f"{INPUT}/{name}" for name in inputs}, **{name: f"{OUTPUT}/{name}" for name in outputs}}
     directories = [text for label, path in paths.items() for text in (f"--{label}", path)]
     request = {
@@ -315,7 +315,7 @@ def register_step() -> RequestStep:
 
 
 def tags() -> list[dict[str, Any]]:
-    """Return the cost tags; SageMaker copies an execution's tags to its jobs by no documented rule."""
+    """Return the cost tags; it is not documented that SageMaker copies an execution's tags to its jobs."""
     p = PARAMETERS
     return [
         {"Key": "trainyard:tenant", "Value": p["TenantId"]},
@@ -344,7 +344,7 @@ class _OfflineSession(Session):  # type: ignore[misc]  # the SDK has no types
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="say whether definition.json is up to date")
+    parser.add_argument("--check", action="store_true", help="check whether definition.json is up to date")
     arguments = parser.parse_args()
     text = json.dumps(json.loads(build().definition()), indent=2, sort_keys=True) + "\n"
     if not arguments.check:
@@ -353,7 +353,7 @@ def main() -> int:
         return 0
     committed = DEFINITION.read_text(encoding="utf-8").splitlines()
     drift = list(difflib.unified_diff(committed, text.splitlines(), "committed", "authored", lineterm=""))
-    print("\n".join(drift) or f"{DEFINITION.name} is what author.py writes")
+    print("\n".join(drift) or f"{DEFINITION.name} is up to date")
     return 1 if drift else 0
 
 

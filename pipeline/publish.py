@@ -1,13 +1,13 @@
 """Publish the step scripts and the pipeline definition to S3 when the stack is deployed.
 
-A CloudFormation custom resource, since `sam deploy` uploads SAM artefacts alone. What is published lies below
-a hash of its content: executions under way keep the scripts they began with.
+A CloudFormation custom resource, since `sam deploy` uploads only SAM artefacts. Everything is published under a
+hash of its content, so that running executions keep the scripts they started with.
 
     code/<hash>/steps/*.py        what processing jobs read
     code/<hash>/sourcedir.tar.gz  the same, as training jobs in script mode take it
     code/<hash>/definition.json   the pipeline, with the deployment's names filled in
 
-It also bounds how long the logs of jobs are kept, where the account has no such log groups yet.
+It also sets the retention of the job log groups, if the account does not have them yet.
 """
 
 import gzip
@@ -30,7 +30,7 @@ logger.setLevel(logging.INFO)
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
-    """Answer CloudFormation; on deletion of the stack what was published is removed with the bucket."""
+    """Answer CloudFormation; on deletion of the stack, empty the bucket so that it can be deleted too."""
     properties = event["ResourceProperties"]
     try:
         data = {}
@@ -65,9 +65,10 @@ JOB_LOGS = ("/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs")
 
 
 def bound_job_logs(days: int, *, before: int | None) -> None:
-    """Let the log groups of jobs that a deployment makes keep so many days; `before`, what it had set. Idempotent.
+    """Create the job log groups with this retention; `before` is the one that was set last. Idempotent.
 
-    SageMaker's log groups are the whole account's: one that is there already stays as it is, with others' logs.
+    SageMaker's log groups are shared by the whole account: the retention of one that exists is left unchanged,
+    unless it still is `before`.
     """
     logs = boto3.client("logs")
     for name in JOB_LOGS:
@@ -102,7 +103,7 @@ def filled(template: str, names: dict[str, str]) -> bytes:
     for name, value in names.items():
         template = template.replace("${" + name + "}", value)
     if "${" in template:
-        raise ValueError(f"nothing was given for {template.split('${')[1].split('}')[0]!r}")
+        raise ValueError(f"no value was given for {template.split('${')[1].split('}')[0]!r}")
     return json.dumps(json.loads(template), separators=(",", ":")).encode()
 
 

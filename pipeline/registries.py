@@ -1,8 +1,8 @@
 """Write the registries of SageMaker's scikit-learn image into template.yaml, as the SageMaker SDK lists them.
 
 Run by `make pipeline`, in the environment that has the SDK. The template's mapping `SageMakerImages` and its rule
-`RegionHasTheImages` stand between two marks and name the same Regions. Only AWS's commercial Regions are listed:
-nothing has been checked for the others (China, GovCloud), where both images must be named at deployment.
+`RegionHasTheImages` are delimited by marker comments and list the same Regions: AWS's commercial ones. Nothing has
+been checked for the others (China, GovCloud), where both images must be named at deployment.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def registries() -> dict[str, str]:
 
 
 def written(template: str, accounts: Mapping[str, str]) -> str:
-    """Return the template with these registries; raises ValueError when a mark is missing."""
+    """Return the template with these registries; raises ValueError when a marker is missing."""
     mapping = "".join(f"    {region}: {{Account: '{account}'}}\n" for region, account in accounts.items())
     rule = "".join(f"          - {region}\n" for region in accounts)
     template = _between(template, MAPPING, f"  SageMakerImages:\n{mapping}")
@@ -42,13 +42,13 @@ def written(template: str, accounts: Mapping[str, str]) -> str:
 def _between(text: str, marks: tuple[str, str], inner: str) -> str:
     begin, end = (text.find(mark) for mark in marks)
     if begin < 0 or end < begin:
-        raise ValueError(f"template.yaml lacks the marks {marks[0].strip()!r} and {marks[1].strip()!r}")
+        raise ValueError(f"template.yaml lacks the marker comments {marks[0].strip()!r} and {marks[1].strip()!r}")
     return text[: begin + len(marks[0])] + inner + text[end:]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="say whether template.yaml is up to date")
+    parser.add_argument("--check", action="store_true", help="check whether template.yaml is up to date")
     arguments = parser.parse_args()
     committed = TEMPLATE.read_text(encoding="utf-8")
     text = written(committed, registries())

@@ -138,7 +138,7 @@ class MemoryDataSets:
             return request.content.size_bytes
         objects = self.objects.get((tenant.tenant_id, request.data_set), [])
         if not objects:
-            raise Refused(f"there is no data left below incoming/{request.data_set}/")
+            raise Refused(f"there is no data left under incoming/{request.data_set}/")
         return sum(content.size_bytes for content in objects)
 
 

@@ -1,6 +1,6 @@
-"""Billing: each hour what is due of exports, cost tags, statements and the Marketplace's metering.
+"""Billing: runs the hourly tasks that are due: exports, cost tags, statements and Marketplace metering.
 
-Asked with {"statement": {"tenant": …, "month": …}} or {"export": "2026-11-20"}, it writes that one.
+Invoked with {"statement": {"tenant": …, "month": …}} or {"export": "2026-11-20"}, it writes only that one.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from trainyard.telemetry import build_logger, count
 logger = build_logger("billing")
 
 NEEDED_MILLIS = 30_000
-"""For one more statement, and to end in order."""
+"""Time needed to write one more statement and to finish cleanly."""
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -33,7 +33,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def hourly(now: datetime, out_of_time: Callable[[], bool]) -> dict[str, Any]:
-    """Do what is due; what fails is tried again in an hour, and the rest is done.
+    """Run the tasks that are due; a failed one is retried in an hour and does not stop the others.
 
     Raises RuntimeError, naming what failed.
     """
@@ -49,11 +49,11 @@ def hourly(now: datetime, out_of_time: Callable[[], bool]) -> dict[str, Any]:
         try:
             done[name] = task()
         except Exception:
-            logger.exception("not done; tried again in an hour", extra={"task": name})
+            logger.exception("billing task failed; it will be retried in an hour", extra={"task": name})
             failed.append(name)
     count("BillingTasksFailed", len(failed))
     if failed:
-        raise RuntimeError(f"not done: {', '.join(failed)}; the log says why")
+        raise RuntimeError(f"billing tasks failed: {', '.join(failed)}; see the log")
     return done
 
 
@@ -71,17 +71,17 @@ def activate_tags(now: datetime) -> dict[str, str]:
 
 
 def write_statements(now: datetime, out_of_time: Callable[[], bool]) -> int:
-    """Raises RuntimeError after the rest is written, where a tenant's could not be."""
+    """Write the statements that are due; raises RuntimeError at the end if any of them failed."""
     failures: list[str] = []
 
     def failed(tenant_id: str, error: Exception) -> None:
-        logger.error("no statement; tried again in an hour", extra={"tenant_id": tenant_id}, exc_info=error)
+        logger.error("statement failed; retried in an hour", extra={"tenant_id": tenant_id}, exc_info=error)
         failures.append(tenant_id)
 
     written = bootstrap.monthly_statements().write_due(now, out_of_time, failed)
     logger.info("statements written", extra={"statements": written})
     if failures:
-        raise RuntimeError(f"no statement for {len(failures)} tenants, {', '.join(failures[:5])} first")
+        raise RuntimeError(f"{len(failures)} statement(s) failed, including those of {', '.join(failures[:5])}")
     return written
 
 
@@ -93,7 +93,7 @@ def write_statement(tenant_id: str, month: str | None, now: datetime) -> str:
 
 
 def meter(now: datetime) -> dict[str, Any] | None:
-    """Tell the Marketplace; None where that is off."""
+    """Report usage to AWS Marketplace; None where metering is disabled."""
     metering = bootstrap.metering()
     if metering is None:
         return None

@@ -1,6 +1,6 @@
-"""Dispatcher: one pass at each ring of the bell and each minute of the timer.
+"""Dispatcher: runs one pass for each ring of the bell and each minute of the timer.
 
-The bell item's stream and the timer wake it; the pass is the same, and only the timer's measures the backlog.
+The stream of the bell item and the timer invoke it. The pass is the same; only the timer's measures the backlog.
 """
 
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from trainyard.telemetry import build_logger, count
 logger = build_logger("dispatcher")
 
 NEEDED_MILLIS = 25_000
-"""For one more round: a transaction and up to 25 starts. What is left waits for the next pass."""
+"""Time needed for one more round: a transaction and up to 25 starts. The rest is left to the next pass."""
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -97,7 +97,7 @@ def log_pass(report: PassReport, *, calls: int) -> None:
 
 
 def measure_backlog(report: PassReport, now: datetime) -> None:
-    """Once a minute: slots, what waits, and whether anyone waits although slots are free."""
+    """Emit once a minute: slots, waiting requests, and whether any wait although slots are free."""
     ledger, backlog = bootstrap.dispatch().measure(report)
     count("SlotsUsed", ledger.used)
     count("SlotsLimit", report.policy.running_max)

@@ -1,6 +1,6 @@
-"""Enlist: from the tier queues into the tenants' queues, a batch at a time; then the bell is rung once.
+"""Enlist: moves batches of requests from the tier queues into the tenant queues; each batch rings the bell once.
 
-The delayed bell's queue comes here too: its message rings the bell when a quiet period has ended.
+It also consumes the queue of delayed rings: its messages ring the bell when a quiet period has ended.
 """
 
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
                 bootstrap.bell().ring()
             else:
                 submissions[record["messageId"]] = parse_training_request(record["body"])
-        except Exception as error:  # any one message's trouble is its own
+        except Exception as error:  # one failing message must not affect the others
             failed[record["messageId"]] = error
     for message_id, enlisted in zip(submissions, enlist(list(submissions.values())), strict=True):
         if isinstance(enlisted, Enlisted):
@@ -45,7 +45,7 @@ def enlist(submissions: list[Submission]) -> list[Enlisted | Exception]:
         return []
     try:
         return bootstrap.enlist().enlist_batch(submissions, datetime.now(UTC))
-    except Exception as error:  # nothing of the batch is known to be done
+    except Exception as error:  # assume that none of the batch was processed
         return [error] * len(submissions)
 
 

@@ -1,4 +1,4 @@
-"""Guard: stops a job that runs as one tenant and is tagged as another, which IAM cannot tell."""
+"""Guard: stops a job that runs as one tenant and is tagged as another, which IAM cannot detect."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ logger = build_logger("guard")
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answer {"stopped": reason}, or {"stopped": null} for a job that is as it should be, or not ours."""
+    """Answer {"stopped": reason}, or {"stopped": null} for a job whose role and tag agree, or that is not ours."""
     started = parse_job_status(event)
     reason = bootstrap.guard().check(started)
     if reason is not None:

@@ -15,12 +15,12 @@ from trainyard.telemetry import build_logger, count
 logger = build_logger("intake")
 
 NEEDED_MILLIS = 20_000
-"""For one more tenant: ten pages of its objects, and what is found."""
+"""Time needed for one more tenant: ten pages of its objects, and the uploads found in them."""
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answer which messages must be delivered again; for the timer, look for uploads of which no event told."""
+    """Answer which messages must be delivered again; for the timer, look for uploads without an event."""
     if event.get("source") == "sweep":
         return sweep(context)
     bodies = {record["messageId"]: record["body"] for record in event["Records"]}
@@ -28,7 +28,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     for message_id, result in receive(bodies).items():
         try:
             settle(message_id, bodies[message_id], result)
-        except Exception as error:  # any one message's trouble is its own
+        except Exception as error:  # one failing message must not affect the others
             failed[message_id] = error
     return batch_item_failures(logger, event["Records"], failed)
 
@@ -38,7 +38,7 @@ def sweep(context: LambdaContext) -> dict[str, Any]:
         datetime.now(UTC), out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
     )
     for content in swept.recovered:
-        logger.warning("an upload that no event told", extra={"bucket": content.bucket, "key": content.key})
+        logger.warning("upload without an event found", extra={"bucket": content.bucket, "key": content.key})
     for tenant_id, detail in swept.failed.items():
         logger.warning("the search for lost uploads failed", extra={"tenant_id": tenant_id, "detail": detail})
     logger.info("looked for lost uploads", extra={"tenants": swept.tenants, "objects": swept.objects})
@@ -48,7 +48,7 @@ def sweep(context: LambdaContext) -> dict[str, Any]:
 
 
 def receive(bodies: dict[str, str]) -> dict[str, list[Judgement] | Exception]:
-    """Take the arrivals of a batch together; return what became of each message."""
+    """Process the arrivals of a batch together; return the result of each message."""
     results: dict[str, list[Judgement] | Exception] = {}
     arrivals: dict[str, Arrival] = {}
     for message_id, body in bodies.items():
@@ -59,16 +59,16 @@ def receive(bodies: dict[str, str]) -> dict[str, list[Judgement] | Exception]:
     if arrivals:
         try:
             judged = bootstrap.intake().receive(list(arrivals.values()), datetime.now(UTC))
-        except Exception as error:  # nothing of the batch is known to be done
+        except Exception as error:  # assume that none of the batch was processed
             judged = [error] * len(arrivals)
         results |= zip(arrivals, judged, strict=True)
     return results
 
 
 def settle(message_id: str, body: str, result: list[Judgement] | Exception) -> None:
-    """Report what became of a message; what is malformed goes straight to the dead letters, with the reason.
+    """Report the result of a message; a malformed one goes straight to the dead letters, with the reason.
 
-    Raises what must be delivered again.
+    Raises the error of a message that must be delivered again.
     """
     if isinstance(result, Malformed):
         bootstrap.dead_letters().keep(body, str(result))

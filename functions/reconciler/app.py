@@ -1,4 +1,4 @@
-"""Reconciler: every few minutes, what no event told, and what is owed: docs/architecture.md."""
+"""Reconciler: every few minutes, catches up on missed events and works off the outbox (docs/architecture.md)."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from trainyard.telemetry import build_logger, count
 logger = build_logger("reconciler")
 
 NEEDED_MILLIS = 80_000
-"""For a call that hangs, with its attempts, and for what comes after: the recount and what is owed."""
+"""Time needed for a hanging call with its retries, and for the recount and the outbox after it."""
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -31,15 +31,15 @@ def reconcile(context: LambdaContext) -> dict[str, Any]:
         datetime.now(UTC), out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
     )
     for request in repairs.ended:
-        logger.warning("an end that no event told", extra=described(request))
+        logger.warning("end of an execution was found without an event", extra=described(request))
     for request in repairs.released:
-        logger.error("a slot was released without an end", extra=described(request) | {"reason": request.reason})
+        logger.error("slot released without a known end", extra=described(request) | {"reason": request.reason})
     for request in repairs.overdue:
-        logger.error("an execution runs longer than it ever may", extra=described(request))
+        logger.error("execution exceeds its maximum runtime", extra=described(request))
     for request_id, detail in repairs.failed.items():
-        logger.warning("could not be asked about", extra={"request_id": request_id, "detail": detail})
+        logger.warning("execution status could not be read", extra={"request_id": request_id, "detail": detail})
     if repairs.recounted:
-        logger.error("the ledger was wrong, and is corrected", extra={"by": repairs.recounted})
+        logger.error("ledger was wrong and has been corrected", extra={"by": repairs.recounted})
     logger.info("reconciled", extra={"asked": repairs.asked, "unmanaged": repairs.unmanaged})
     count("EndsMissed", len(repairs.ended))
     count("AsksFailed", len(repairs.failed))
@@ -61,11 +61,11 @@ def described(request: Request) -> dict[str, Any]:
 
 
 def relay() -> None:
-    """Do what transactions left owed: budgets and unusual hours told, incomplete records read again."""
+    """Process the outbox: publish budget and cost anomaly events, and complete incomplete records."""
     relayed = bootstrap.outbox_relay().relay(datetime.now(UTC))
     for entry in relayed.published:
         logger.warning(
-            "told of money",
+            "budget or cost event published",
             extra={"what": entry.what, **{n: str(v) for n, v in entry.values.items()}},
         )
         count("CostAnomalies" if entry.what == "pace" else "BudgetThresholdsCrossed")
@@ -82,7 +82,7 @@ def relay() -> None:
             },
         )
     for name, detail in relayed.failed.items():
-        logger.warning("owed still", extra={"name_of_it": name, "detail": detail})
+        logger.warning("outbox entry failed; it will be retried", extra={"name_of_it": name, "detail": detail})
     count("RecordsCorrected", len(relayed.corrected))
     count("RecordsGivenUp", len(relayed.given_up))
     count("OutboxFailed", len(relayed.failed))

@@ -1,4 +1,4 @@
-"""Recorder: status events and the pipeline's last step settle what became of a request."""
+"""Recorder: records the outcome of requests, from status events and from the pipeline's last step."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def record_step(event: dict[str, Any]) -> dict[str, Any]:
-    """Answer the pipeline's Lambda step; a malformed call fails the step, and an alarm tells of many."""
+    """Answer the pipeline's Lambda step; a malformed call fails the step; repeated failures raise an alarm."""
     step = RecordStep.model_validate(event)
     kept = bootstrap.record().step_reached(
         request_id=step.request_id, attempt=step.attempt, model_package_arn=step.model_package_arn
@@ -47,7 +47,7 @@ def settle_batch(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def status_event(body: str) -> StatusEvent | None:
-    """Return what a message says; None when it is malformed, and is kept as a dead letter."""
+    """Return the event in a message; None for a malformed one, which is kept as a dead letter."""
     try:
         event = parse_execution_status(body)
     except Malformed as error:
@@ -69,7 +69,7 @@ def settle(events: list[StatusEvent]) -> list[StatusResult | Exception]:
         return []
     try:
         return bootstrap.record().settle(events, datetime.now(UTC))
-    except Exception as error:  # nothing of the batch is known to be done
+    except Exception as error:  # assume that none of the batch was processed
         return [error] * len(events)
 
 

@@ -1,4 +1,4 @@
-"""Roles: of pooled tenants, made when enlist asks for one, removed by a timer when long idle."""
+"""Roles of pooled tenants: created when enlist requests one, removed by a timer when idle for long."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from trainyard.telemetry import build_logger, count
 
 logger = build_logger("roles")
 TIME_KEPT_MS = 60_000
-"""Left for the last page when the time of an invocation runs out; the next one goes on behind it."""
+"""Time reserved for the last page of an invocation; the next invocation continues after it."""
 
 
 @logger.inject_lambda_context(clear_state=True)

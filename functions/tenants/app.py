@@ -22,7 +22,7 @@ logger = build_logger("tenants")
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> Answer:
-    """Carry out one step, and answer what the state machine is to know of it."""
+    """Carry out one step, and return its result to the state machine."""
     try:
         command = StepCommand.model_validate(event)
     except ValidationError as error:

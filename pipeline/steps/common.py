@@ -55,7 +55,7 @@ def _check_text(path: Path) -> None:
 
 
 def unpack(archive: tarfile.TarFile, folder: Path) -> None:
-    """Extract an archive, safely where this Python knows how (3.11.4 and later)."""
+    """Extract an archive, with the safe filter if this Python has it (3.11.4 and later)."""
     safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     archive.extractall(folder, **safely)  # noqa: S202
 
@@ -63,9 +63,9 @@ def unpack(archive: tarfile.TarFile, folder: Path) -> None:
 def run(step: Callable[[], None], failure_file: Path) -> None:
     """Run a step; on failure leave its last error line where SageMaker looks for it, and exit with 1.
 
-    What it tells goes to receipts, logs and a bus, and stays there longer than the data: it names places and
-    counts, never values of rows. So of an unforeseen error neither message nor traceback holds the error's own
-    words, in which libraries quote what they could not read.
+    The message goes to receipts, logs and the event bus, and is kept longer than the data: it contains locations
+    and counts, never values of rows. So for an unexpected error, neither message nor traceback has the error's
+    own text, in which libraries quote what they could not read.
     """
     try:
         step()
@@ -78,7 +78,7 @@ def run(step: Callable[[], None], failure_file: Path) -> None:
         ours = [frame for frame in frames if Path(frame.filename).parent == Path(__file__).parent] or frames
         where = f"{Path(ours[-1].filename).name}, line {ours[-1].lineno}" if ours else "the step"
         _fail(
-            f"unforeseen {type(error).__name__} in {where}: the job's log has the calls that led there",
+            f"unexpected {type(error).__name__} in {where}: see the traceback in the job's log",
             failure_file,
         )
 

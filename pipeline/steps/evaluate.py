@@ -1,7 +1,7 @@
-"""Evaluate: let the packed model predict the rows it has never seen, and say how good it is.
+"""Evaluate: let the packed model predict the test rows, and measure its quality.
 
-The model is delivered to its final place too: SageMaker puts a training job's own output below the job's
-name, and the tenant is promised models/<data set>/<request>/model.tar.gz.
+The step also copies the model to its final location: SageMaker writes a training job's output under the job's
+name, and tenants find theirs at models/<data set>/<request>/model.tar.gz.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def chosen(measured: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the metric that the algorithm is judged by; raises DataError, naming those that there are."""
     metrics = measured.get("classification_metrics") or measured["regression_metrics"]
     if name not in metrics:
-        raise DataError(f"the quality metric {name!r} was not measured; there are {', '.join(metrics)}")
+        raise DataError(f"the quality metric {name!r} was not measured; measured metrics: {', '.join(metrics)}")
     return {"metric": name, **metrics[name]}
 
 

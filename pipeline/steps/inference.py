@@ -23,7 +23,7 @@ def input_fn(body: str | bytes, content_type: str) -> pd.DataFrame:
         return pd.read_csv(io.StringIO(text))
     if content_type.startswith("application/jsonlines"):
         return pd.read_json(io.StringIO(text), lines=True)
-    raise ValueError(f"{content_type} cannot be read: send text/csv with a header line, or application/jsonlines")
+    raise ValueError(f"unsupported {content_type}: send text/csv with a header line, or application/jsonlines")
 
 
 def predict_fn(rows: pd.DataFrame, model: Any) -> list[Any]:
@@ -32,7 +32,7 @@ def predict_fn(rows: pd.DataFrame, model: Any) -> list[Any]:
 
 
 def output_fn(predictions: list[Any], accept: str) -> tuple[str, str]:
-    """Return body and content type: the container takes the type from here, and says text/html otherwise."""
+    """Return body and content type: without a type, the container would answer text/html."""
     if accept.startswith("text/csv"):
         return "\n".join(str(value) for value in predictions), "text/csv"
     return json.dumps({"predictions": predictions}), "application/json"

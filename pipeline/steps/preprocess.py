@@ -20,7 +20,7 @@ from common import DataError, read_csv, run
 
 ROWS_MIN = 20
 CLASSES_MAX = 20
-"""More different whole numbers than this are a quantity, not classes."""
+"""A target with more distinct whole numbers than this is a quantity, not a class."""
 CATEGORIES_MAX = 30
 """Of a text column; rarer values share one indicator."""
 TEST_SHARE = 0.25
@@ -65,12 +65,12 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def check_size(files: list[Path], checked: str | None) -> None:
-    """Raise DataError when other data lies there than was checked when the run was started."""
+    """Raise DataError when the size of the data differs from what was checked when the run was started."""
     read = sum(path.stat().st_size for path in files)
     if checked is not None and read != int(checked):
         raise DataError(
-            f"the data changed while the run was started: {int(checked):,} bytes were checked, {read:,} were "
-            "read; a later upload is trained on by a request of its own"
+            f"the data changed while the run was starting: {int(checked):,} bytes were checked, {read:,} were "
+            "read; the later upload has a request of its own"
         )
 
 
@@ -97,10 +97,10 @@ def read_all(files: list[Path]) -> pd.DataFrame:
     for path, table in zip(files, tables, strict=True):
         if list(table.columns) != list(tables[0].columns):
             ours, others = set(map(str, table.columns)), set(map(str, tables[0].columns))
-            differ = f"it lacks {len(others - ours)} of them and has {len(ours - others)} of its own"
-            order = "they are the same in another order"
+            differ = f"{len(others - ours)} are missing and {len(ours - others)} are extra"
+            order = "the order differs"
             raise DataError(
-                f"{path.name} has other columns than {files[0].name}: {differ if ours != others else order}"
+                f"{path.name} differs in its columns from {files[0].name}: {differ if ours != others else order}"
             )
     return pd.concat(tables, ignore_index=True)
 
@@ -132,14 +132,14 @@ def problem_of(target: pd.Series, asked: str) -> str:
 def check_learnable(table: pd.DataFrame, target: str, problem: str) -> None:
     values = table[target]
     if len(table.columns) < 2:
-        raise DataError(f"there is no column beside {target!r} to learn from")
+        raise DataError(f"there is no column besides {target!r} to learn from")
     if values.nunique() < 2:
-        raise DataError(f"column {target!r} has one value only: there is nothing to learn")
+        raise DataError(f"column {target!r} has only one value: there is nothing to learn")
     if problem == "regression" and not pd.api.types.is_numeric_dtype(values):
-        raise DataError(f"column {target!r} is not a number, so it cannot be a regression's target")
+        raise DataError(f"column {target!r} is not numeric, so it cannot be the target of a regression")
     if problem == "classification" and values.value_counts().min() < 2:
         rare = int((values.value_counts() < 2).sum())
-        raise DataError(f"{rare} of the classes of column {target!r} have one row only: at least two are needed")
+        raise DataError(f"{rare} of the classes of column {target!r} have only one row; at least two are needed")
 
 
 def split(table: pd.DataFrame, target: str, problem: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -532,7 +532,7 @@ def test_what_a_paused_tenant_has_waiting_counts_and_holds_its_tier_in_the_polic
     book = policies_in_force(store, LIMITS)
     gone = replace(LIMITS, tiers=LIMITS.tiers[1:])
     book = replace(book, parse=lambda text, version: replace(gone if text == "gone" else LIMITS, version=version))
-    with pytest.raises(Refused, match=r"tiers\.basic cannot go.*acme"):
+    with pytest.raises(Refused, match=r"tiers\.basic is in use.*acme"):
         book.check("gone")
 
 

@@ -66,9 +66,9 @@ def test_an_upload_becomes_a_registered_model_that_can_be_approved_and_fetched(
 @pytest.mark.parametrize(
     ("name", "key", "reason"),
     [
-        ("unnamed", "incoming/data.csv", "lies in no data set"),
+        ("unnamed", "incoming/data.csv", "is not in a data set"),
         ("folder", "incoming/churn/", "a folder was created"),
-        ("spaced", "incoming/two words/data.csv", "cannot name a data set"),
+        ("spaced", "incoming/two words/data.csv", "is not a valid data set name"),
         ("newline", "incoming/churn/a\nb.csv", "control characters"),
         ("longest", "incoming/churn/" + "k" * (1024 - len("incoming/churn/")), "at most 1024 fit"),
     ],
@@ -437,7 +437,7 @@ def test_a_policy_that_asks_for_what_jobs_may_not_have_is_refused(
     text = harness.deployment.policies.in_force().text
     for before, after, reason in (
         ("training: ml.m5.large", "training: ml.p4d.24xlarge", "jobs may not run on ml.p4d.24xlarge"),
-        ("runtime_max_minutes: 5", "runtime_max_minutes: 721", "720 minutes at most"),
+        ("runtime_max_minutes: 5", "runtime_max_minutes: 721", "at most 720 minutes"),
     ):
         other = tmp_path / "other.yaml"
         other.write_text(text.replace(before, after), encoding="utf-8")
@@ -538,9 +538,9 @@ def test_a_name_that_is_taken_and_bad_wishes_are_refused(
     repaired = harness.deployment.tenant("twins")
     assert replace(repaired, revision=0, settled_by=None) == replace(first, revision=0, settled_by=None)
     for wish, reason in (
-        (("ACME", "--tier", "basic", "--target", "y"), "cannot name a tenant"),
+        (("ACME", "--tier", "basic", "--target", "y"), "is not a valid tenant id"),
         (("gold", "--tier", "gold", "--target", "y"), "there is no tier 'gold'; the policy has basic"),
-        (("x", "--tier", "basic", "--target", "y", "--retrain", "daily"), "is no schedule"),
+        (("x", "--tier", "basic", "--target", "y", "--retrain", "daily"), "is not a valid schedule"),
         (("x", "--tier", "basic", "--target", "y", "--data-set", "sales"), "write NAME:KEY=VALUE"),
     ):
         capsys.readouterr()

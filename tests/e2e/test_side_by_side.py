@@ -75,7 +75,7 @@ def test_what_bears_a_tenants_name_and_another_stacks_tags_is_neither_taken_over
     def refused(what: str) -> None:
         capsys.readouterr()
         assert harness.run("tenant", "create", "taken", "--tier", "basic", "--target", "y") == 1
-        assert f"the {what} is there already, and its tags say" in capsys.readouterr().err
+        assert f"the {what} exists already, and by its tags" in capsys.readouterr().err
 
     s3.create_bucket(Bucket=bucket)
     s3.put_object(Bucket=bucket, Key="theirs", Body=b"x")

@@ -77,7 +77,7 @@ def test_a_deployment_in_a_vpc_asks_for_data_explicitly_and_leaves_nothing(
     before = left(doomed.cloud)
     capsys.readouterr()
     assert doomed.run("teardown") == 0
-    assert "nothing was removed" in capsys.readouterr().out
+    assert "nothing was deleted" in capsys.readouterr().out
     assert doomed.run("teardown", "--yes") == 1
     assert "2 tenants still have data" in capsys.readouterr().err
     assert left(doomed.cloud) == before

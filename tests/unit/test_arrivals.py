@@ -26,12 +26,12 @@ def test_the_data_set_is_the_folder_below_incoming_and_keys_stay_raw(key: str, d
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("incoming/data.csv", "lies in no data set"),
+        ("incoming/data.csv", "is not in a data set"),
         ("incoming/churn/", "folder was created"),
         ("incoming/churn/sub/", "folder was created"),
-        ("incoming/receipts/x.csv", "cannot name a data set"),
-        ("incoming/my churn/x.csv", "cannot name a data set"),
-        ("incoming//x.csv", "cannot name a data set"),
+        ("incoming/receipts/x.csv", "is not a valid data set name"),
+        ("incoming/my churn/x.csv", "is not a valid data set name"),
+        ("incoming//x.csv", "is not a valid data set name"),
     ],
 )
 def test_a_key_that_names_no_data_set_is_refused_with_the_way_out(key: str, reason: str) -> None:
@@ -57,7 +57,7 @@ def test_in_a_shared_bucket_only_the_tenants_own_incoming_counts(key: str, expec
     ("changes", "reason"),
     [
         ({"size_bytes": 0}, "the object is empty"),
-        ({"size_bytes": 100 * 1024 * 1024 + 1}, "takes at most 104,857,600"),
+        ({"size_bytes": 100 * 1024 * 1024 + 1}, "allows at most 104,857,600"),
         ({"key": "incoming/churn/a\nb.csv"}, "control characters"),
         ({"key": "incoming/churn/a\u2028b.csv"}, "control characters"),
         ({"key": "incoming/churn/" + "x" * 1009}, "at most 1024 fit"),

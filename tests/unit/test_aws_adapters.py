@@ -236,8 +236,8 @@ QUOTA = (
         (f"{FAILED}CreateProcessingJob. Error Details: {QUOTA} {TRAILER}", QUOTA),
         (f"{FAILED}CreateTrainingJob. Error Details: {QUOTA}\n{TRAILER}", QUOTA),
         (
-            "the model's quality is 0.4 and at least 0.6 is asked for",
-            "the model's quality is 0.4 and at least 0.6 is asked for",
+            "the model's quality is 0.4 and at least 0.6 is required",
+            "the model's quality is 0.4 and at least 0.6 is required",
         ),
     ],
 )

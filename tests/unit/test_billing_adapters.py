@@ -78,7 +78,7 @@ def test_the_bill_is_read_by_tenant_over_all_its_pages(stubbed: Callable[[str], 
 def test_a_bill_in_another_currency_or_none_at_all_is_refused(stubbed: Callable[[str], Stubber]) -> None:
     stub = stubbed("ce")
     stub.add_response("get_cost_and_usage", bill(("trainyard:tenant$acme", "1"), unit="EUR"))
-    with pytest.raises(Refused, match="answers in EUR"):
+    with pytest.raises(Refused, match="costs in EUR"):
         billing.billed_by_tenant("2026-11", "dev")
     stub.add_client_error("get_cost_and_usage", "DataUnavailableException", "come back tomorrow")
     with pytest.raises(Refused, match="DataUnavailableException"):
@@ -208,7 +208,7 @@ def test_an_sdk_that_is_older_than_licences_is_told_before_anything_is_noted(
     """Lambda's runtime brings an SDK of its own, some months old."""
     model = stubbed("meteringmarketplace").client.meta.service_model
     monkeypatch.delitem(model._service_description["shapes"]["UsageRecord"]["members"], "LicenseArn")
-    with pytest.raises(Refused, match=r"knows no LicenseArn.*add a newer boto3"):
+    with pytest.raises(Refused, match=r"lacks LicenseArn.*add a newer boto3"):
         billing.AwsMarketplace(dimension="cents")
 
 

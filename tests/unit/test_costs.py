@@ -51,10 +51,10 @@ def test_spot_costs_what_is_billed_and_says_what_it_saved() -> None:
 @pytest.mark.parametrize(
     ("facts", "seconds", "flag", "is_final"),
     [
-        (job(**PROCESSING, started_at=None, ended_at=None, status="InProgress"), None, "not told", False),
-        (job(**PROCESSING, ended_at=None, status="Completed"), None, "not told", False),
+        (job(**PROCESSING, started_at=None, ended_at=None, status="InProgress"), None, "is missing", False),
+        (job(**PROCESSING, ended_at=None, status="Completed"), None, "is missing", False),
         (job(**PROCESSING, started_at=None, ended_at=None, status="Failed"), 0, "", True),
-        (job(**PROCESSING, started_at=None, ended_at=None, status="Completed"), None, "not told", False),
+        (job(**PROCESSING, started_at=None, ended_at=None, status="Completed"), None, "is missing", False),
         (job(**PROCESSING, ended_at=NOW - timedelta(hours=1)), None, "before it began", True),
         (job(ended_at=NOW - timedelta(hours=1)), 3600, "before it began", True),
         (job(billable_seconds=-5), None, "billable seconds are -5", True),

@@ -272,7 +272,7 @@ def test_an_end_whose_execution_sagemaker_lost_counts_and_its_cost_is_owed() -> 
     harness.reports.read = gone  # type: ignore[method-assign]
     assert harness.end(request_id, "Failed") is Recorded.FINISHED
     kept = harness.request(request_id)
-    assert (kept.state, kept.reason) == (State.FAILED, "SageMaker tells nothing of the execution any more")
+    assert (kept.state, kept.reason) == (State.FAILED, "SageMaker no longer has any record of the execution")
     assert kept.outcome is not None
     assert kept.outcome.cost_unknown == 1, "unknown is not nothing"
 
@@ -369,7 +369,7 @@ def test_an_execution_that_can_never_be_asked_about_gives_its_slot_back_after_it
     for minute in range(10, 600, 30):
         harness.reconcile.run(after(60 * minute))
     assert harness.scheduler.tables.ledger.read().used == 0
-    assert "cannot be asked about" in str(harness.request(request_id).reason)
+    assert "its status cannot be read" in str(harness.request(request_id).reason)
 
 
 # --- lost ends, many of them ----------------------------------------------------------------------------------

@@ -157,13 +157,13 @@ ROWS = b"".join(b"%d,%d,%s\n" % (n, n % 7, b"yes" if n % 3 else b"no") for n in 
         ),
         (HEAD, "there are no rows below the header line"),
         (HEAD + b"1,2,yes\n", "1 rows have a value for 'churned', at least 20 are needed"),
-        (HEAD + b"1,2,yes\n" * 40, "column 'churned' has one value only: there is nothing"),
+        (HEAD + b"1,2,yes\n" * 40, "column 'churned' has only one value: there is nothing"),
         (HEAD + b'1,"2,yes\n' * 31, "has broken quotes"),
         ((HEAD + ROWS).decode().encode("utf-16"), "is UTF-16: save it as UTF-8"),
         ((HEAD + ROWS).replace(b"a,", b"\xe4,", 1), "is not UTF-8 (invalid continuation byte)"),
         (b"\n \n", "is empty: a header line and rows are needed"),
-        (HEAD + ROWS + b"1,2,rare\n", "1 of the classes of column 'churned' have one row only"),
-        (b"churned\n" + b"yes\nno\n" * 20, "there is no column beside 'churned' to learn from"),
+        (HEAD + ROWS + b"1,2,rare\n", "1 of the classes of column 'churned' have only one row"),
+        (b"churned\n" + b"yes\nno\n" * 20, "there is no column besides 'churned' to learn from"),
     ],
 )
 def test_data_that_cannot_be_trained_on_says_why(container: Container, body: bytes, reason: str) -> None:
@@ -174,9 +174,7 @@ def test_no_files_and_files_of_different_columns_say_why(container: Container) -
     (container.root / "input").mkdir()
     assert "there is no data" in container.preprocess()
     parts = ("a.csv", HEAD + ROWS), ("b.csv", b"a,c,churned\n" + ROWS)
-    assert "b.csv has other columns than a.csv: it lacks 1 of them and has 1 of its own" in container.preprocess(
-        *parts
-    )
+    assert "b.csv differs in its columns from a.csv: 1 are missing and 1 are extra" in container.preprocess(*parts)
 
 
 def test_a_column_that_is_nearly_the_target_is_named(container: Container) -> None:
@@ -216,7 +214,7 @@ def test_an_unforeseen_error_names_its_place_and_not_what_it_could_not_read(
     assert container.preprocess(("data.csv", HEAD + ROWS)) == ""
     (container.root / "train/schema.json").write_text('"canary-4111-1111"')
     message = container.train()
-    assert message.startswith("unforeseen TypeError in train.py, line ")
+    assert message.startswith("unexpected TypeError in train.py, line ")
     assert CANARY not in message + container.said
 
 
@@ -228,7 +226,7 @@ def test_data_that_changed_after_it_was_checked_is_not_trained_on(container: Con
 
 
 def test_a_text_target_cannot_be_a_regressions(container: Container) -> None:
-    assert "is not a number" in container.preprocess(("data.csv", HEAD + ROWS), problem="regression")
+    assert "is not numeric" in container.preprocess(("data.csv", HEAD + ROWS), problem="regression")
 
 
 @pytest.mark.parametrize(

@@ -476,14 +476,14 @@ def test_a_data_set_larger_than_its_tier_takes_fails_before_it_costs_anything() 
     harness.data_sets.objects = {("acme", "set-1"): [content(size_bytes=60 * 1024 * 1024)] * 2}
     kept = harness.request(harness.run_one())
     assert (kept.state, harness.executions.calls) == (State.FAILED, 0)
-    assert "takes at most" in str(kept.reason)
+    assert "allows at most" in str(kept.reason)
 
 
 def test_a_data_set_whose_objects_are_gone_fails_with_a_reason() -> None:
     whole = replace(tenant().settings, train_on=TrainOn.WHOLE_PREFIX)
     harness = Harness(tenants=(tenant(settings=whole),))
     kept = harness.request(harness.run_one())
-    assert (kept.state, kept.reason) == (State.FAILED, "there is no data left below incoming/set-1/")
+    assert (kept.state, kept.reason) == (State.FAILED, "there is no data left under incoming/set-1/")
 
 
 # --- record -------------------------------------------------------------------------------------------------
@@ -664,7 +664,7 @@ def test_what_is_to_be_stopped_and_never_ran_ends_as_stopped() -> None:
     kept = harness.request(request_id)
     assert (kept.state, kept.reason, harness.scheduler.tables.ledger.read().used) == (
         State.STOPPED,
-        "it was asked to stop",
+        "a stop was requested",
         0,
     )
     assert harness.receipts.written[request_id]["state"] == "STOPPED"
@@ -788,7 +788,7 @@ def test_a_start_that_never_works_fails_in_the_end_and_frees_its_slot() -> None:
         harness.dispatch.run_pass(after(60 * minute))
     kept = harness.request(request_id)
     assert (kept.state, kept.failures, harness.scheduler.tables.ledger.read().used) == (State.FAILED, 2, 0)
-    assert "never answered" in str(kept.reason)
+    assert "did not confirm its start" in str(kept.reason)
 
 
 def test_a_pass_that_is_out_of_time_leaves_the_rest_to_the_next() -> None:
@@ -865,7 +865,7 @@ def test_a_tier_in_which_something_waits_cannot_be_taken_out_of_the_policy() -> 
     harness = Harness()
     harness.enlist.enlist(submission(1), NOW)
     book = policies_in_force(harness.store, harness.limits)
-    with pytest.raises(Refused, match=r"tiers\.basic cannot go: 0 of its requests run.*acme"):
+    with pytest.raises(Refused, match=r"tiers\.basic is in use: 0 of its requests run.*acme"):
         _other(book).check("other")
 
 
@@ -920,7 +920,7 @@ def test_a_run_reads_nothing_outside_its_tenants_root_even_if_it_was_admitted() 
     harness.dispatch.run_pass(NOW)
     kept = harness.request(stray.request_id)
     assert (kept.state, harness.executions.by_token) == (State.FAILED, {})
-    assert "outside the tenant's root" in str(kept.reason)
+    assert "has moved since the upload" in str(kept.reason)
 
 
 def test_a_request_is_enlisted_in_the_tier_that_its_tenant_has_moved_to() -> None:

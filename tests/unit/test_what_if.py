@@ -85,5 +85,5 @@ def test_the_command_compares_two_policies_without_a_deployment(
     drawing = tmp_path / "what-if.svg"
     given = ["simulate", "--policy", str(DEPLOYED), "--today", str(DEPLOYED), "--generate", "1"]
     assert main([*given, "--picture", str(drawing)]) == 0
-    assert "use of slots" in capsys.readouterr().out
+    assert "slot utilization" in capsys.readouterr().out
     assert drawing.read_text(encoding="utf-8").startswith("<svg")

@@ -1,4 +1,4 @@
-"""Logs and metrics, set up alike in every function. No metric has a tenant dimension: each would be billed.
+"""Logs and metrics, set up the same way in every function. No metric has a tenant dimension: each would be billed.
 
 The namespace of the metrics is that of the stack (POWERTOOLS_METRICS_NAMESPACE, set in template.yaml), so that two
 stages in one account never share a metric or an alarm.

@@ -1,4 +1,4 @@
-"""What the use cases need from the outside; each port small, and only what is used."""
+"""The ports of the use cases: small interfaces to the outside."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ B = TypeVar("B")
 
 
 class ParallelMap(Protocol):
-    """Does something for each of some, one after the other or beside each other, and returns what it gave."""
+    """Applies a function to each item, one after the other or concurrently, and returns the results in order."""
 
     def __call__(self, do: Callable[[A], B], each: Iterable[A], /) -> Iterable[B]: ...
 
@@ -27,7 +27,7 @@ class Tenants(Protocol):
     def get(self, tenant_id: str) -> Tenant | None: ...
 
     def owners_of(self, objects: Sequence[tuple[str, str]]) -> list[Tenant | None]:
-        """Return the tenant in whose root each object (bucket, key) lies, by look-up, or None."""
+        """Return for each object (bucket, key) the tenant whose root contains it, or None."""
         ...
 
 
@@ -35,30 +35,30 @@ class TierQueues(Protocol):
     """The durable front door of the tiers."""
 
     def send(self, submissions: Sequence[Submission]) -> dict[str, str]:
-        """Send them to the queues of their tiers; return request id → reason of those that could not be sent."""
+        """Send submissions to the queues of their tiers; return request id → error for those not sent."""
         ...
 
 
 class Retrainings(Protocol):
-    """The way in, for a retraining that becomes several."""
+    """The uploads queue, for a retraining of all data sets that is split into one request per data set."""
 
     def ask(self, asked: Sequence[RetrainingAsked]) -> None:
-        """Let each arrive by itself; raises Throttled when not all of them were taken, and all must be asked
+        """Send each as a message of its own; raises Throttled when not all were accepted, and all must be sent
         again."""
         ...
 
 
 class DeadLetters(Protocol):
-    """Where messages go that are malformed, with the reason, for a person to look at."""
+    """Keeps malformed messages, with the reason, for inspection by a person."""
 
     def keep(self, body: str, reason: str) -> None: ...
 
 
 class TenantRoles(Protocol):
-    """The roles of pooled tenants, which are made when they are first needed."""
+    """The roles of pooled tenants, which are created when they are first needed."""
 
     def make(self, tenant_id: str) -> None:
-        """Make the role. Idempotent; raises Throttled when it must be asked for again."""
+        """Create the role. Idempotent; raises Throttled when the call must be repeated."""
         ...
 
 
@@ -67,7 +67,7 @@ DELAYED_RING = "ring"
 
 
 class Bell(Protocol):
-    """Wakes the dispatcher; nothing depends on it."""
+    """Wakes the dispatcher early; correctness does not depend on it."""
 
     def ring(self) -> None: ...
 
@@ -91,10 +91,10 @@ class DataSets(Protocol):
         ...
 
     def write_manifest(self, tenant: Tenant, request: Request) -> int:
-        """Write down what the run trains on, as it is now, and return its size in bytes.
+        """Write the manifest of the objects that the run trains on, and return their size in bytes.
 
-        Raises Refused when there is nothing, or more than can be listed; DataUnavailable when the storage does not
-        answer in time, or does not let it be read.
+        Raises Refused when there is no data, or more than can be listed; DataUnavailable when the storage does not
+        answer in time, or denies access.
         """
         ...
 
@@ -112,15 +112,15 @@ class Executions(Protocol):
         ...
 
     def status(self, execution_arn: str) -> str:
-        """Return the status of an execution, in SageMaker's words; raises ExecutionGone when it knows none."""
+        """Return SageMaker's status of an execution; raises ExecutionGone when it does not exist."""
         ...
 
     def running(self, *, since: datetime) -> dict[str, str]:
-        """Return ARN → display name of the pipeline's executions that run and were started since a time."""
+        """Return ARN → display name of the pipeline's running executions that were started since a time."""
         ...
 
     def started(self, *, since: datetime) -> dict[str, str]:
-        """Return display name → ARN of all that was started since a time."""
+        """Return display name → ARN of all executions that were started since a time."""
         ...
 
     def stop(self, execution_arn: str) -> None:
@@ -168,7 +168,7 @@ class Receipts(Protocol):
     """The status object beside the tenant's data."""
 
     def write(self, tenant: Tenant, request: Request, now: datetime) -> None:
-        """Tell the tenant how its request stands; never replaces a later state by an earlier one."""
+        """Write the state of a request for its tenant; never replaces a later state with an earlier one."""
         ...
 
 
@@ -178,5 +178,5 @@ class Announcements(Protocol):
     def announce(self, request: Request) -> None: ...
 
     def tell(self, what: str, values: Mapping[str, Any]) -> None:
-        """Tell of money: a "budget" threshold that was reached, or an hour above the usual "pace"."""
+        """Publish that a "budget" threshold was reached, or that an hour was above the usual "pace"."""
         ...

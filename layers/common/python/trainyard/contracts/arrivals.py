@@ -1,4 +1,4 @@
-"""Events that ask for training: of an upload, or by somebody.
+"""Events that request training: uploads, and requests for retraining.
 
 Source: Amazon S3 user guide, "EventBridge event message structure". Keys arrive raw and are never decoded.
 """
@@ -61,7 +61,7 @@ class RetrainingDetail(Event):
 
 
 class RetrainingRequested(Envelope):
-    """Somebody (a schedule, an alarm, an operator) asks to train again on what is there."""
+    """A schedule, an alarm or an operator requests training again on the existing data."""
 
     detail_type: Literal["Retraining Requested"] = Field(alias="detail-type")
     source: str
@@ -77,7 +77,7 @@ class RetrainingRequested(Envelope):
 
 
 def retraining_body(asked: RetrainingAsked, now: datetime) -> str:
-    """Return the SQS body that carries a retraining of one data set, as if an event had asked for it alone."""
+    """Return the SQS body of a retraining of one data set, in the form of an event that requests it."""
     return json.dumps(
         {
             "id": asked.event_id,

@@ -1,7 +1,7 @@
-"""A compiled policy: what the schema let pass, kept so that no function has to check the text again.
+"""A compiled policy: its validated values, stored so that functions need not validate the text again.
 
 The schema (`policy_file`) takes longer to import and to build than everything else that a function needs of a
-policy. So the values that it let pass are kept beside the text, under a digest of it, and read from there."""
+policy. So the validated values are stored beside the text, under its digest, and read from there."""
 
 import json
 import zlib
@@ -16,15 +16,15 @@ DEPLOYED = Path(__file__).parent.parent / "policy.yaml"
 """The policy that the code ships with; in force until an operator applies another one."""
 
 FORM = 3
-"""Of the values; another number whenever they change, so that older and newer code leave each other's alone."""
+"""Version of the stored form; incremented when it changes, so that older and newer code do not share values."""
 
 
 @dataclass(frozen=True)
 class CheckedValues:
-    """The kept form: the checked values as JSON, compressed."""
+    """The stored form: the validated values as compressed JSON."""
 
     region: str
-    """Whose prices the policies carry."""
+    """The Region whose prices the policies contain."""
 
     def parse(self, text: str, version: int) -> Policy:
         """Return the policy in a text; raises Refused."""

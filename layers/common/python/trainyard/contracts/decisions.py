@@ -1,4 +1,4 @@
-"""What is kept of a pass, as compressed JSON: enough to decide it again, by today's code or by another policy."""
+"""The record of a pass as compressed JSON: enough to replay its decision with newer code or another policy."""
 
 import zlib
 from functools import cache
@@ -18,5 +18,5 @@ def decode_pass(data: bytes) -> PassRecord:
 
 @cache
 def _adapter() -> TypeAdapter[PassRecord]:
-    """Return the schema; built once, and only by who keeps or reads passes."""
+    """Return the schema; built once, and only where passes are written or read."""
     return TypeAdapter(PassRecord)

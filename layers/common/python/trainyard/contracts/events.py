@@ -1,6 +1,6 @@
 """What all events have in common, as EventBridge delivers them.
 
-The models of a source stand in a module of their own, since each takes its time to build: `arrivals`,
+Each source has its models in a module of its own, since building them takes time: `arrivals`,
 `statuses`, `jobs`, `money`.
 """
 
@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 
 class Event(BaseModel):
-    """Built when it is first used."""
+    """The base of all event models; built when first used."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, defer_build=True)
 
@@ -22,6 +22,6 @@ class Envelope(Event):
 
 
 def explain(error: ValidationError) -> str:
-    """Return pydantic's findings in one line, without the input, which may be anybody's data."""
+    """Return pydantic's findings in one line, without the input, which may contain tenants' data."""
     findings: list[Any] = error.errors(include_url=False, include_input=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, f['loc'])) or 'event'}: {f['msg']}" for f in findings[:5])

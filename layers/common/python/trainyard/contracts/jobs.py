@@ -1,4 +1,4 @@
-"""Events that tell of a job.
+"""Status events of jobs.
 
 Source: SageMaker developer guide, "Events that Amazon SageMaker sends to EventBridge".
 """
@@ -16,7 +16,7 @@ from trainyard.domain.prices import JobKind
 def _tags(tags: Any) -> Any:
     """Return tags by key: the event's schema has a list of {Key, Value}, the developer guide's sample a mapping.
 
-    None for anything else, as for an event without tags: then SageMaker is asked.
+    None for anything else, as for an event without tags: then the tags are read from SageMaker.
     """
     if isinstance(tags, list):
         pairs = [(str(tag.get("Key")), tag.get("Value")) for tag in tags if isinstance(tag, dict)]

@@ -22,7 +22,7 @@ class ContentMessage(BaseModel):
 
 
 class TrainingRequestMessage(BaseModel):
-    """What intake has decided. Enlist checks it again: whoever the account lets send can put one on a queue."""
+    """A request accepted by intake. Enlist validates it again, since others may be allowed to send messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""What the billing function is asked for, and what is told of budgets and spending."""
+"""Commands of the billing function, and events about budgets and spending."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -16,14 +16,14 @@ class StatementAsked(Event):
 
 
 class BillingCommand(Event):
-    """What the billing function is asked for; nothing means all that is due."""
+    """A command for the billing function; an empty one means all tasks that are due."""
 
     statement: StatementAsked | None = None
     export: date | None = None
 
 
 class BudgetThresholdCrossed(Event):
-    """Told on the application's bus: what a tenant, or a tier when none is named, has spent of its budget."""
+    """Published when the spending of a tenant, or of a tier if no tenant is named, reaches a budget threshold."""
 
     schema_version: Literal[1] = 1
     tenant_id: str | None = None
@@ -36,17 +36,17 @@ class BudgetThresholdCrossed(Event):
 
 
 class CostAnomalyDetected(Event):
-    """Told on the application's bus: what a tenant's runs that ended within an hour came to, and usually do."""
+    """Published when the cost of a tenant's runs that ended within an hour is unusually high."""
 
     schema_version: Literal[1] = 1
     tenant_id: str
     hour: str = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}$")
     usd: Decimal
     usual_usd: Decimal
-    """That nine of ten of its hours stay below."""
+    """The 90th percentile of its earlier hours."""
 
 
 def money_event(what: str, values: Mapping[str, Any]) -> str:
-    """Return the detail of what is told of money, "budget" or "pace", as JSON."""
+    """Return the detail of a budget event ("budget") or a cost anomaly event ("pace"), as JSON."""
     schema = BudgetThresholdCrossed if what == "budget" else CostAnomalyDetected
     return schema.model_validate(dict(values)).model_dump_json(exclude_none=True)

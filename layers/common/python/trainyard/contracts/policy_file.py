@@ -1,4 +1,4 @@
-"""The policy as a file: YAML, checked before anything is done with it; what is wrong is told by its line."""
+"""The policy file: YAML, validated before use; errors are reported with their line."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ from trainyard.domain.names import is_tenant_id
 from trainyard.domain.policy import BudgetMode, Policy, Repeats, Storage
 
 LENDING_SHARE_MAX = 0.8
-"""Of a quota: who lends everything waits for the longest borrowed run."""
+"""Largest share of a quota to lend: a tier that lent everything would wait for the longest borrowed run."""
 
 _InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 _ImageUri = Annotated[
@@ -39,7 +39,7 @@ _SomeSlots = Annotated[int, Field(ge=1, le=10_000, strict=True)]
 
 
 def _in_dollars(value: Any) -> Any:
-    """Refuse an amount that names a currency, or none at all."""
+    """Refuse anything that is not a positive number."""
     try:
         amount = Decimal(str(value))
     except InvalidOperation:
@@ -47,7 +47,7 @@ def _in_dollars(value: Any) -> Any:
     if not amount.is_finite():
         raise ValueError(f"must be an amount of US dollars, such as 500 or 9.50, got {value!r}")
     if amount <= 0:
-        raise ValueError("must be greater than 0: to let nothing run, pause the tenant or the tier")
+        raise ValueError("must be greater than 0; to run nothing, pause the tenant or the tier")
     return value
 
 
@@ -64,7 +64,7 @@ class _Strict(BaseModel):
 
 
 class _Misplaced(ValueError):
-    """A value that contradicts another one; `path` says where it stands."""
+    """A value that contradicts another one; `path` is its location."""
 
     def __init__(self, path: tuple[str | int, ...], message: str) -> None:
         super().__init__(message)
@@ -165,18 +165,18 @@ class PolicyFile(_Strict):
             if usage not in ("training", "processing") or not slash or not kind.startswith("ml."):
                 raise _Misplaced(
                     ("instance_quotas", resource),
-                    "must read training/ml.… or processing/ml.…, as SageMaker's quotas do",
+                    "must be training/ml.… or processing/ml.…, as in SageMaker's quotas",
                 )
         for tenant_id in self.tenants:
             if not is_tenant_id(tenant_id):
-                raise _Misplaced(("tenants", tenant_id), "cannot name a tenant")
+                raise _Misplaced(("tenants", tenant_id), "is not a valid tenant id")
         for name, algorithm in self.algorithms.items():
             _check_algorithm(name, algorithm)
         if self.budget_thresholds != sorted(set(self.budget_thresholds)):
-            raise _Misplaced(("budget_thresholds",), f"must ascend, got {self.budget_thresholds}")
+            raise _Misplaced(("budget_thresholds",), f"must be in ascending order, got {self.budget_thresholds}")
         for tenant_id, tenant in self.tenants.items():
             if tenant.budget_usd is None and "budget_mode" in tenant.model_fields_set:
-                raise _Misplaced(("tenants", tenant_id, "budget_mode"), "says nothing without a budget_usd")
+                raise _Misplaced(("tenants", tenant_id, "budget_mode"), "has no effect without a budget_usd")
         for number, window in enumerate(self.maintenance):
             _check_window(number, window, self.tiers)
         return self
@@ -185,11 +185,11 @@ class PolicyFile(_Strict):
 def _check_tier(name: str, tier: TierEntry, running_max: int) -> None:
     path = ("tiers", name)
     if tier.quota > running_max:
-        raise _Misplaced((*path, "quota"), f"is {tier.quota}, more than running_max {running_max}")
+        raise _Misplaced((*path, "quota"), f"is {tier.quota}, which exceeds running_max ({running_max})")
     if tier.quota + tier.borrowing_limit > running_max:
         raise _Misplaced(
             (*path, "borrowing_limit"),
-            f"is {tier.borrowing_limit}: with the quota {tier.quota} more than running_max {running_max}",
+            f"is {tier.borrowing_limit}: with the quota of {tier.quota} it exceeds running_max ({running_max})",
         )
     if tier.lending_limit > LENDING_SHARE_MAX * tier.quota:
         raise _Misplaced(
@@ -203,7 +203,7 @@ def _check_tier(name: str, tier: TierEntry, running_max: int) -> None:
 def _check_instances(path: tuple[str | int, ...], instances: Sequence[InstanceEntry]) -> None:
     sizes = [entry.data_mb_max for entry in instances]
     if sizes != sorted(set(sizes)):
-        raise _Misplaced((*path, "instances"), f"must ascend in data_mb_max, got {sizes}")
+        raise _Misplaced((*path, "instances"), f"must be in ascending order of data_mb_max, got {sizes}")
 
 
 def _check_algorithm(name: str, entry: AlgorithmEntry) -> None:
@@ -226,7 +226,7 @@ def _check_window(number: int, window: WindowEntry, tiers: Iterable[str]) -> Non
         )  # fmt: skip
     unknown = sorted(set(window.tiers) - set(tiers))
     if unknown:
-        raise _Misplaced((*path, "tiers"), f"names {', '.join(unknown)}, which is no tier of this policy")
+        raise _Misplaced((*path, "tiers"), f"contains {', '.join(unknown)}, which is not a tier of this policy")
 
 
 _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -234,7 +234,7 @@ _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):  # type: ignore[misc, valid-type]
-    """Refuses duplicate keys, of which plain YAML silently keeps the last."""
+    """Rejects duplicate keys; plain YAML silently keeps the last one."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -242,7 +242,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
         if key in seen:
-            raise Refused(f"line {key_node.start_mark.line + 1}: {key!r} stands twice")
+            raise Refused(f"line {key_node.start_mark.line + 1}: duplicate key {key!r}")
         seen.add(key)
     mapping: dict[Any, Any] = loader.construct_mapping(node, deep=True)
     return mapping
@@ -258,7 +258,7 @@ def parse_policy(text: str, version: int, region: str = "") -> Policy:
 
 
 def checked_values(text: str) -> dict[str, Any]:
-    """Return what a YAML text says, with every default; raises as `parse_policy`."""
+    """Return the values of a YAML text, with all defaults; raises like `parse_policy`."""
     return validate_policy_file(text).model_dump(mode="json")
 
 
@@ -272,7 +272,7 @@ def validate_policy_file(text: str) -> PolicyFile:
     except ValidationError as error:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         findings = [_finding(root, dict(violation)) for violation in error.errors(include_url=False)]
-        raise Refused("the policy does not hold:\n  " + "\n  ".join(findings)) from error
+        raise Refused("the policy is invalid:\n  " + "\n  ".join(findings)) from error
 
 
 def _finding(root: yaml.Node | None, violation: dict[str, Any]) -> str:
@@ -282,7 +282,7 @@ def _finding(root: yaml.Node | None, violation: dict[str, Any]) -> str:
     path = tuple(part for part in path if part != "[key]")
     message = str(violation["msg"]).removeprefix("Value error, ")
     if violation["type"] == "extra_forbidden":
-        message = "is unknown: is it misspelt?"
+        message = "is unknown; check the spelling"
     elif (
         "input" in violation
         and isinstance(violation["input"], str | int | float)
@@ -293,7 +293,7 @@ def _finding(root: yaml.Node | None, violation: dict[str, Any]) -> str:
 
 
 def _line(node: yaml.Node | None, path: tuple[str | int, ...]) -> int:
-    """Return the line of an entry, or of the nearest one around it that is there."""
+    """Return the line of an entry, or of the nearest enclosing one that exists."""
     line = node.start_mark.line + 1 if node is not None else 1
     for part in path:
         child: yaml.Node | None = None
@@ -317,9 +317,9 @@ def entry_of(text: str, section: str, name: str) -> Mapping[str, Any]:
 
 
 def with_entry(text: str, section: str, name: str, values: Mapping[str, Any] | None) -> str:
-    """Return a policy's text with one entry of a section put in, or out (None); the other lines stay as they are.
+    """Return a policy's text with one entry of a section set, or removed (None); other lines are unchanged.
 
-    Raises Refused when the text is no policy.
+    Raises Refused when the text is not a policy.
     """
     validate_policy_file(text)
     lines = text.splitlines()

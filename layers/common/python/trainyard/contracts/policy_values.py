@@ -1,4 +1,4 @@
-"""A checked policy as plain values, and the policy that they stand for."""
+"""Conversion of a validated policy's plain values into the policy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -101,7 +101,7 @@ def _algorithm(name: str, entry: Values) -> Algorithm:
         suffixes=tuple(entry["suffixes"]),
         input_format=entry["input_format"],
         quality_metric=entry["quality_metric"],
-        # What runs in an image of somebody else's is trusted with a tenant's data, and with no way out.
+        # Code in a third-party image gets a tenant's data, but no network access to send it anywhere.
         network_isolation=_given(entry["network_isolation"], unmanaged),
         traffic_encryption=_given(entry["traffic_encryption"], unmanaged),
     )

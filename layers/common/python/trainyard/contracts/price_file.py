@@ -1,4 +1,4 @@
-"""The price table as a file: JSON, checked before anything is done with it."""
+"""The price table file: JSON, validated before use."""
 
 import json
 from decimal import Decimal
@@ -42,7 +42,7 @@ def parse_prices(text: str) -> PriceFile:
         raise Refused(f"the price table is not JSON: {error}") from error
     except ValidationError as error:
         findings = [_finding(dict(violation)) for violation in error.errors(include_url=False)]
-        raise Refused("the price table does not hold:\n  " + "\n  ".join(findings)) from error
+        raise Refused("the price table is invalid:\n  " + "\n  ".join(findings)) from error
 
 
 def _finding(violation: dict[str, Any]) -> str:

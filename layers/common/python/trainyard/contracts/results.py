@@ -1,6 +1,6 @@
-"""What a run's scripts write of its results: read by a schema, since some of those scripts are not the provider's.
+"""The reports that a run's scripts write: validated by a schema, since some scripts are not the provider's.
 
-`evaluation.json` and `profile.json` lie in the tenant's root. Whatever stands there, an end does not wait for it.
+`evaluation.json` and `profile.json` lie in the tenant's root. Recording an end never waits for them.
 """
 
 import math
@@ -12,7 +12,7 @@ from trainyard.contracts.events import explain
 from trainyard.domain.errors import Malformed
 
 QUALITY_MAX = 1e30
-"""The largest size of a quality that is kept: a number that DynamoDB and its SDK take and give back."""
+"""The largest size of a quality that is kept: a number that DynamoDB and its SDK can store and return."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._²-]{0,63}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{1,128}$")]
@@ -23,7 +23,7 @@ class _Report(BaseModel):
 
 
 def _known(value: Any) -> Any:
-    """Return a score, or None for one that could not be computed, as of too few rows."""
+    """Return a score, or None for one that could not be computed, for example from too few rows."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -1,4 +1,4 @@
-"""What a function is told by its environment; read once, and a missing name is named."""
+"""The settings of a function, read once from its environment; a missing one is reported by name."""
 
 import os
 from collections.abc import Mapping

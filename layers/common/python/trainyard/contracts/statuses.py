@@ -1,4 +1,4 @@
-"""Events that tell of an execution.
+"""Status events of executions.
 
 Source: SageMaker developer guide, "Events that Amazon SageMaker sends to EventBridge".
 """
@@ -12,7 +12,7 @@ from trainyard.domain.errors import Malformed
 
 
 class ExecutionDetail(Event):
-    """Its times are left out: they may be missing or wrong, and the jobs' own are asked for (ExecutionReports)."""
+    """Its times are ignored: they may be missing or wrong; the jobs' own are read instead (ExecutionReports)."""
 
     display_name: str = Field(default="", alias="pipelineExecutionDisplayName")
     description: str = Field(default="", alias="pipelineExecutionDescription")
@@ -32,7 +32,7 @@ class ExecutionStatusChanged(Envelope):
 
 
 class RecordStep(Event):
-    """What the pipeline's Lambda step tells the recorder: only what it alone knows."""
+    """The input of the recorder from the pipeline's Lambda step: only what that step alone knows."""
 
     request_id: str = Field(alias="RequestId", pattern=r"^[0-9a-f]{32}$")
     attempt: int = Field(alias="Attempt", ge=1)

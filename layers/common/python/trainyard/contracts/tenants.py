@@ -1,4 +1,4 @@
-"""What may be asked of a tenant, and the steps of the state machines that carry it out."""
+"""The requests for tenant changes, and the steps of the state machines that carry them out."""
 
 import json
 import re
@@ -24,7 +24,7 @@ _SCHEDULE = re.compile(r"rate\([1-9][0-9]{0,3} (minute|minutes|hour|hours|day|da
 
 
 def _is_schedule(text: str) -> bool:
-    """Tell whether EventBridge Scheduler takes it: of a cron's two day fields, exactly one is "?"."""
+    """Tell whether EventBridge Scheduler accepts it: exactly one of a cron's two day fields must be "?"."""
     if _SCHEDULE.fullmatch(text) is None:
         return False
     fields = text.removeprefix("cron(").removesuffix(")").split()
@@ -65,7 +65,7 @@ LIMITS = ("weight", "running_max", "budget_usd", "budget_mode")
 
 
 class TenantEntry(DataSetEntry):
-    """A tenant as people and machines ask for it: {"tenant": {"name": …, "tier": …, "target": …}}."""
+    """A request for a tenant: {"tenant": {"name": …, "tier": …, "target": …}}."""
 
     name: str = Field(max_length=256)
     tier: str | None = None
@@ -81,21 +81,21 @@ class TenantEntry(DataSetEntry):
     budget_usd: BudgetUsd | None = None
     budget_mode: BudgetMode | None = None
     repair: bool = False
-    """Of a creation: make whole the tenant that there is, and change nothing else."""
+    """For a creation: repair the existing tenant, and change nothing else."""
 
     @field_validator("data_sets")
     @classmethod
     def _names_fit(cls, data_sets: dict[str, DataSetEntry] | None) -> dict[str, DataSetEntry] | None:
         for name in data_sets or {}:
             if not is_data_set(name):
-                raise ValueError(f"{name!r} cannot name a data set")
+                raise ValueError(f"{name!r} is not a valid data set name")
         return data_sets
 
     @field_validator("retrain")
     @classmethod
     def _schedule_fits(cls, schedule: str | None) -> str | None:
         if schedule and not _is_schedule(schedule):
-            raise ValueError(f"{schedule!r} is no schedule: use rate(1 day) or cron(0 3 * * ? *)")
+            raise ValueError(f"{schedule!r} is not a valid schedule: use rate(1 day) or cron(0 3 * * ? *)")
         return schedule
 
     def to_spec(self) -> TenantSpec:
@@ -141,7 +141,7 @@ class StepCommand(_Strict):
 
 
 def _told(error: Mapping[str, Any]) -> str:
-    """Return what a caught error says: a failed task's cause is the function's error as JSON."""
+    """Return the message of a caught error: a failed task's cause is the function's error as JSON."""
     cause = str(error.get("Cause", ""))
     try:
         message = str(json.loads(cause)["errorMessage"])
@@ -152,7 +152,7 @@ def _told(error: Mapping[str, Any]) -> str:
 
 
 def tenant_view(tenant: Tenant) -> dict[str, Any]:
-    """Return what the operator reads about a tenant."""
+    """Return a tenant as shown to the operator."""
     return {
         "tenant_id": tenant.tenant_id,
         "state": tenant.state.value,

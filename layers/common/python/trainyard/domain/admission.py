@@ -2,11 +2,11 @@
 
     decide(snapshot, policy, now) → Plan
 
-While a slot is free it goes to
-    1. a request for which instances were saved, once they suffice;
-    2. the tier below its quota that uses least of it;
-    3. a tier that may borrow, as long as what others are sure of stays free;
-and inside a tier to the tenant queue with the least (band, tag, oldest arrival). Nothing else admits.
+A free slot goes to
+    1. a request for which instances are held, once they suffice;
+    2. the tier below its quota that uses the smallest share of it;
+    3. a tier that may borrow, as long as the slots guaranteed to others stay free;
+and within a tier to the tenant queue with the smallest (band, tag, oldest arrival). Nothing else admits.
 docs/admission.md has the reasons, the bounds and a worked example.
 """
 
@@ -24,7 +24,7 @@ from trainyard.domain.queues import QueueEntry
 from trainyard.domain.scheduling import Decision, Holder, Ledger, Plan, Reason, Snapshot, Verdict
 
 ENGINE_VERSION = 2
-"""Moves whenever the same snapshot could be decided in another way; a test replays recorded passes."""
+"""Incremented whenever the same snapshot could be decided differently; a test replays recorded passes."""
 
 
 def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max: int = 25) -> Plan:
@@ -88,7 +88,7 @@ class _Allocator:
     # --- who goes next --------------------------------------------------------------------------------------
 
     def next(self) -> Decision | None:
-        """Return the admission that goes next, or None when nobody may go."""
+        """Return the next admission, or None when nothing may be admitted."""
         if self._closed() is not None:
             return None
         below = [tier for tier in self.policy.tiers if self._taken(tier) < tier.quota and self._open(tier)]
@@ -102,7 +102,7 @@ class _Allocator:
         return self._borrower()
 
     def _borrower(self) -> Decision | None:
-        """Return the admission of a tier above its quota, where others' sure slots stay free."""
+        """Return the admission of a tier above its quota, if the slots guaranteed to other tiers stay free."""
         tiers = [
             tier
             for tier in self.policy.tiers
@@ -116,7 +116,7 @@ class _Allocator:
         return None
 
     def _to_borrow(self, borrower: TierPolicy) -> int:
-        """Return the free slots that no other tier is sure of."""
+        """Return the free slots that are not guaranteed to another tier."""
         free = self.capacity[SLOTS] - self.used[SLOTS]
         return free - sum(self._reserve(tier) for tier in self.policy.tiers if tier is not borrower)
 
@@ -140,15 +140,15 @@ class _Allocator:
         return total
 
     def _due(self, candidate: Candidate, profile: str) -> int:
-        """Return how many of a lane's requests are due, taking what was not read for due."""
+        """Return how many of a lane's requests are due, assuming that unread ones are."""
         return sum(entry.due_at <= self.now for entry in candidate.entries[profile]) + candidate.unseen[profile]
 
     def _need(self, tier: TierPolicy) -> tuple[float, int, str]:
-        """Order tiers: least used of the quota, then the one served longest ago."""
+        """Return the sort key of a tier: the used share of its quota, then the time of its last admission."""
         return (self._taken(tier) / tier.quota, self.served.get(tier.name, -1), tier.name)
 
     def _first(self, tier: TierPolicy, *, borrowed: bool = False) -> Decision | None:
-        """Return the admission of the tier's first queue that may go."""
+        """Return the admission of the tier's first queue that can start a request."""
         best: tuple[tuple[int, int, datetime, str], Candidate, QueueEntry] | None = None
         for candidate in self._of(tier):
             entries = [entry for name in candidate.entries if (entry := self._head(candidate, name)) is not None]
@@ -160,7 +160,7 @@ class _Allocator:
         return None if best is None else self._admission(best[1], best[2], borrowed=borrowed)
 
     def _head(self, candidate: Candidate, profile: str) -> QueueEntry | None:
-        """Return the first place of a lane if it may go."""
+        """Return the first entry of a lane if it may be admitted."""
         entries = candidate.entries[profile]
         if not entries or self._obstacle(candidate, entries[0]) is not None:
             return None
@@ -169,7 +169,7 @@ class _Allocator:
     # --- what is in the way ---------------------------------------------------------------------------------
 
     def _closed(self) -> Reason | None:
-        """Return why nobody at all may go."""
+        """Return why nothing at all may be admitted, or None."""
         if self.ledger.paused:
             return Reason.ALL_PAUSED
         if self.used[SLOTS] >= self.capacity[SLOTS]:
@@ -180,13 +180,13 @@ class _Allocator:
         return self._shut(tier) is None
 
     def _shut(self, tier: TierPolicy) -> Reason | None:
-        """Return why nobody of a tier may go, whatever is free."""
+        """Return why nothing of a tier may be admitted, whatever is free, or None."""
         if tier.name in self.ledger.paused_tiers:
             return Reason.TIER_PAUSED
         return Reason.MAINTENANCE if self.policy.closed_until(tier.name, self.now) else None
 
     def _obstacle(self, candidate: Candidate, entry: QueueEntry) -> Reason | None:
-        """Return what keeps a place of a queue from being admitted, its tier's slots aside."""
+        """Return why an entry cannot be admitted, apart from its tier's slots, or None."""
         reason = self._own_obstacle(candidate, entry)
         if reason is not None:
             return reason
@@ -200,7 +200,7 @@ class _Allocator:
         return None
 
     def _own_obstacle(self, candidate: Candidate, entry: QueueEntry) -> Reason | None:
-        """Return what in the tenant's own limits is in the way."""
+        """Return which of the tenant's own limits blocks an entry, or None."""
         if candidate.queue.paused:
             return Reason.TENANT_PAUSED
         if entry.due_at > self.now:
@@ -212,7 +212,7 @@ class _Allocator:
         return self._unaffordable(candidate, entry)
 
     def _unaffordable(self, candidate: Candidate, entry: QueueEntry) -> Reason | None:
-        """Return which budget is in the way."""
+        """Return which budget blocks an entry, or None."""
         own, shared = candidate.account(), self._tier_account(candidate.tier)
         if self._reservation(candidate, entry, own + shared) is not None:
             return None
@@ -232,7 +232,7 @@ class _Allocator:
         )
 
     def _needs_usd(self, candidate: Candidate, entry: QueueEntry) -> Decimal:
-        """Return what must be left of the budgets that are in a place's way for it to go."""
+        """Return how much must be left in the budgets for an entry to be admitted."""
         accounts = candidate.account() + self._tier_account(candidate.tier)
         needed = least_usd(
             candidate.profiles[entry.profile],
@@ -252,14 +252,14 @@ class _Allocator:
         return self.capacity.get(resource, math.inf)
 
     def _others(self, entry: QueueEntry) -> Iterator[CapacityHold]:
-        """Yield the large requests that an admission must not delay: all, or for one of them those before it."""
+        """Yield the large requests that an admission must not delay: all or, for one of them, those before it."""
         for hold in self.holds.values():
             if hold.entry.request_id == entry.request_id:
                 return
             yield hold
 
     def _taking(self, candidate: Candidate, entry: QueueEntry) -> tuple[dict[str, int], datetime]:
-        """Return what an admission takes, and until when at the latest."""
+        """Return the resources that an admission takes, and the latest time at which it releases them."""
         return (
             candidate.profiles[entry.profile].demand(candidate.tier.name),
             self.now + candidate.tier.run_time_max,
@@ -348,7 +348,7 @@ class _Allocator:
             self._entitle(tier)
 
     def _entitle(self, tier: TierPolicy) -> None:
-        """Share the tier's slots among the queues that want them; the others keep what they hold."""
+        """Share the tier's slots among the queues that have requests to start; the others keep what they hold."""
         wanting = [c for c in self._of(tier) if not c.queue.paused]
         shares = {c.queue.tenant_id: (c.weight, c.cap) for c in wanting}
         slots = max(tier.quota, self._taken(tier) + 1)
@@ -369,7 +369,7 @@ class _Allocator:
     # --- what is told ---------------------------------------------------------------------------------------
 
     def waits(self) -> Iterator[Decision]:
-        """Yield why each lane waits in which something is left."""
+        """Yield for each lane with waiting requests why it waits."""
         for candidate in self.candidates:
             for entries in candidate.entries.values():
                 if entries:
@@ -390,7 +390,7 @@ class _Allocator:
                     )
 
     def _reason(self, candidate: Candidate, entry: QueueEntry) -> Reason:
-        """Return the first thing in the way of a place, from the tenant's own to the account's."""
+        """Return the first reason why an entry waits, from the tenant's own limits to the account's."""
         tier = candidate.tier
         if self.ledger.paused:
             return Reason.ALL_PAUSED
@@ -419,7 +419,7 @@ class _Allocator:
         return floors
 
     def again_at(self) -> datetime | None:
-        """Return when time alone changes what may go."""
+        """Return when the passing of time alone allows further admissions, or None."""
         times = [p[0].due_at for c in self.candidates for p in c.entries.values() if p]
         times = [due for due in times if due > self.now]
         if self._closed() is Reason.START_RATE and any(p for c in self.candidates for p in c.entries.values()):
@@ -437,7 +437,7 @@ class _Allocator:
 
 
 def _capacity(ledger: Ledger, policy: Policy, now: datetime) -> dict[str, int]:
-    """Return what there is of each resource."""
+    """Return the capacity of each resource."""
     slots = policy.running_max - ledger.unmanaged
     if ledger.throttled_until is not None and now < ledger.throttled_until and ledger.throttled_to is not None:
         slots = min(slots, ledger.throttled_to)
@@ -445,7 +445,7 @@ def _capacity(ledger: Ledger, policy: Policy, now: datetime) -> dict[str, int]:
 
 
 def _committed(ledger: Ledger, tier: str, month: str) -> Decimal:
-    """Return what a tier has spent and reserved of a month."""
+    """Return what a tier has spent and reserved in a month."""
     name = f"{month} {tier}"
     return ledger.spent_in.get(name, Decimal(0)) + ledger.reserved_in.get(name, Decimal(0))
 

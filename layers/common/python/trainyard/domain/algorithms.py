@@ -32,7 +32,7 @@ class Hyperparameter:
     def objection(self, value: Value) -> str | None:
         """Return why a value cannot be taken, None when it can."""
         if not self._is_of_kind(value):
-            return f"{value!r} is no {self.kind}; it must be {self}"
+            return f"{value!r} is not of type {self.kind}; it must be {self}"
         if self.choices and value not in self.choices:
             return f"{value!r} is not offered; it must be {self}"
         below = self.minimum is not None and not isinstance(value, str) and value < self.minimum
@@ -75,7 +75,7 @@ class Algorithm:
     name: str
     description: str = ""
     training_image_uri: str | None = None
-    """None for the deployment's; an own container keeps SageMaker's contract below /opt/ml."""
+    """None for the deployment's; a custom image must follow SageMaker's conventions under /opt/ml."""
     processing_image_uri: str | None = None
     code_uri: str | None = None
     """Where its step scripts were published (s3://…/code/<hash>); None for the deployment's."""
@@ -86,11 +86,11 @@ class Algorithm:
     """Of the keys it reads, such as ".csv"; empty for any."""
     input_format: str = "csv"
     network_isolation: bool = False
-    """Whether its containers reach no network at all: their data comes and goes by channels."""
+    """Whether its containers have no network access; data goes in and out through channels."""
     traffic_encryption: bool = False
-    """Whether what the containers of one job say to each other is encrypted."""
+    """Whether traffic between the containers of one job is encrypted."""
     quality_metric: str = "auto"
-    """By which a model is judged against the tier's `quality_min`; "auto" leaves it to the evaluation."""
+    """The metric that must reach the tier's `quality_min`; "auto" leaves the choice to the evaluation."""
 
     def chosen(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Return every hyperparameter of a run: the defaults, and what the tenant has chosen.
@@ -120,7 +120,7 @@ class Algorithm:
 BUILT_IN = (
     Algorithm(
         name="gradient-boosting",
-        description="Histogram gradient boosting: takes missing values and non-linear relations",
+        description="Histogram gradient boosting: handles missing values and non-linear relations",
         hyperparameters={
             "max_iter": Hyperparameter(kind=Kind.INTEGER, default=100, minimum=1, maximum=5000),
             "learning_rate": Hyperparameter(kind=Kind.NUMBER, default=0.1, minimum=0.001, maximum=1),
@@ -132,11 +132,11 @@ BUILT_IN = (
     ),
     Algorithm(
         name="linear",
-        description="Logistic or ridge regression: fast, and readable coefficients",
+        description="Logistic or ridge regression: fast, with interpretable coefficients",
         hyperparameters={
             "regularization": Hyperparameter(kind=Kind.NUMBER, default=1.0, minimum=1e-6, maximum=1e6),
             "max_iter": Hyperparameter(kind=Kind.INTEGER, default=1000, minimum=1, maximum=100_000),
         },
     ),
 )
-"""In force beside those of the policy, which may replace them by name."""
+"""Available in addition to those of the policy, which may replace them by name."""

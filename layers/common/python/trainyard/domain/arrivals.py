@@ -1,4 +1,4 @@
-"""What becomes of an arrival: an upload of a tenant becomes a request, or is refused with a reason."""
+"""Arrivals: a tenant's upload becomes a request, or is refused with a reason."""
 
 import re
 from dataclasses import dataclass
@@ -47,15 +47,15 @@ def has_plain_key(key: str) -> bool:
 
 
 def names_a_path(key: str) -> bool:
-    """Tell whether each segment of a key names something, so that it is the same place as a path on a job's disk.
+    """Tell whether a key is also a valid relative path, so that a job can store the object under it.
 
-    S3 takes `a/../b`, `a/./b` and `a//b` for keys like others; a file system takes them for other places.
+    For S3, `a/../b`, `a/./b` and `a//b` are ordinary keys; a file system resolves them to other paths.
     """
     return not any(segment in ("", ".", "..") for segment in key.split("/"))
 
 
 def is_marker(key: str) -> bool:
-    """Tell whether an object is a marker of the tool that wrote the data, and no data.
+    """Tell whether an object is a marker of the tool that wrote the data, not data itself.
 
     Names that begin with "_" or "." are hidden to Spark, Hive and Hadoop, which write them (`_SUCCESS`,
     `_committed_…`, `_temporary/…`, `.part-0.csv.crc`); `.DS_Store` and `._data.csv` are macOS's.
@@ -87,13 +87,13 @@ def data_set_of(tenant: Tenant, key: str) -> str:
     data_set, slash, rest = below.partition("/")
     if not slash:
         raise Refused(
-            f"{below!r} lies in no data set: put it into {INCOMING}<data set>/, for example "
+            f"{below!r} is not in a data set: put it into {INCOMING}<data set>/, for example "
             f"{INCOMING}churn/data.csv",
             kind="no data set",
         )
     if not is_data_set(data_set):
         raise Refused(
-            f"{data_set!r} cannot name a data set: 1 to 63 letters, digits, dots, hyphens or underscores, "
+            f"{data_set!r} is not a valid data set name: 1 to 63 letters, digits, dots, hyphens or underscores, "
             f"starting with a letter or digit, and none of {', '.join(FOLDERS)}",
             kind="data set name",
         )
@@ -106,7 +106,7 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
     """Raise Refused, with the reason its sender reads, unless this upload may become a request."""
     if tenant.state is not TenantState.ACTIVE:
         raise Refused(
-            f"tenant {tenant.tenant_id} is {tenant.state.lower()}: nothing is accepted", kind="tenant not active"
+            f"tenant {tenant.tenant_id} is {tenant.state.lower()}: uploads are refused", kind="tenant not active"
         )
     tier = policy.tier(tenant.tier)
     if tier is None:
@@ -114,7 +114,7 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
             f"the policy has no tier {tenant.tier!r}: the operator must add it or move the tenant", kind="tier"
         )
     if not has_plain_key(content.key):
-        raise Refused("the key holds control characters: rename the object", kind="key characters")
+        raise Refused("the key contains control characters: rename the object", kind="key characters")
     if not names_a_path(content.key):
         raise Refused('the key has a segment that is empty, "." or "..": rename the object', kind="key segments")
     if len(content.uri) > URI_LENGTH_MAX:
@@ -136,14 +136,14 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
     resource = policy.lacking(profile)
     if resource is not None:
         raise Refused(
-            f"it would need {profile.instances_by_type[resource]} instances of {resource}, and the policy's quota "
+            f"it needs {profile.instances_by_type[resource]} instances of {resource}, and the policy's quota "
             f"is {policy.instance_quotas[resource]}: the operator must raise it",
             kind="instance quota",
         )
     largest = policy.data_bytes_max(tier, algorithm.name)
     if content.size_bytes > largest:
         raise Refused(
-            f"the object has {content.size_bytes:,} bytes, tier {tier.name} takes at most "
+            f"the object has {content.size_bytes:,} bytes; tier {tier.name} allows at most "
             f"{largest:,}: split it, or move to a larger tier",
             kind="too large",
         )

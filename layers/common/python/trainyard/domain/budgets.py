@@ -1,4 +1,4 @@
-"""Budgets: what may be spent in a month, and what an admission reserves of it.
+"""Budgets: what may be spent in a month, and how much of it an admission reserves.
 
 A hard budget is never overspent: a run is admitted only if spent + reserved + its reservation stays within, and
 its jobs get a maximum runtime by which it cannot cost more than it has reserved. A soft one reserves what nine of
@@ -14,15 +14,15 @@ from trainyard.domain.policy import STOP_GRACE, Budget, BudgetMode, ResourceProf
 from trainyard.domain.prices import Prices, rounded_up
 
 RUNTIME_MIN = timedelta(minutes=1)
-"""Below it a job is not worth starting."""
+"""A shorter job is not worth starting."""
 
 MARGIN = 3
-"""How much longer than expected a run may take before it is stopped for its budget's sake."""
+"""A run is stopped because of its budget only after this multiple of its expected duration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A budget, and what of it is taken."""
+    """A budget, and how much of it is committed."""
 
     budget: Budget
     committed_usd: Decimal
@@ -41,9 +41,9 @@ class Reservation:
 
 
 def cost_max_usd(profile: ResourceProfile, runtime_max: timedelta, prices: Prices) -> Decimal | None:
-    """Return what a run can cost at most: each job to the end of its stop's grace, volumes included.
+    """Return the maximum cost of a run: each job up to the end of its grace period, volumes included.
 
-    Lack of capacity is not tried again within a run (pipeline/author.py), so no job is paid twice.
+    A lack of capacity is not retried within a run (pipeline/author.py), so no job is paid for twice.
     """
     rates = profile.rates(prices)
     seconds = int((runtime_max + STOP_GRACE).total_seconds())

@@ -1,4 +1,4 @@
-"""Capacity holds: instances are held for a large request, so that small ones do not pass it for ever.
+"""Capacity holds: instances are held for a large request, so that small ones cannot overtake it forever.
 
 EASY backfill (Lifka 1995): the large request gets the time at which it will fit (`shadow_time`), and what will be
 free beside it then (`extra`). A later request may pass it if it ends before that time, or takes no more than is
@@ -14,7 +14,7 @@ from trainyard.domain.scheduling import Holder
 
 
 class CapacityHold:
-    """A large request that instances are saved for: nobody may delay the moment at which it will fit."""
+    """A large request for which instances are held: no admission may delay the time at which it will fit."""
 
     def __init__(self, candidate: Candidate, entry: QueueEntry, capacity: Mapping[str, int]) -> None:
         self.candidate, self.entry = candidate, entry
@@ -25,9 +25,9 @@ class CapacityHold:
         self.extra: dict[str, int] = {}
 
     def plan(self, used: Mapping[str, int], holders: Iterable[Holder], policy: Policy, now: datetime) -> None:
-        """Find when it will fit, if those that hold its resources end when they must.
+        """Compute when it will fit, if the holders of its resources end at their latest times.
 
-        One that is overdue is taken to last as long again; so is what is taken by holders that we do not know.
+        An overdue holder is assumed to take as long again; so are units taken by unknown holders.
         """
         free = {name: self.capacity[name] - used.get(name, 0) for name in self.demand}
         self.shadow_time, self.extra = now, dict(free)
@@ -40,7 +40,7 @@ class CapacityHold:
             self.shadow_time = ends_at
 
     def allows(self, demand: Mapping[str, int], ends_by: datetime) -> bool:
-        """Tell whether an admission now leaves it enough at the time at which it will fit."""
+        """Tell whether an admission now leaves enough resources at the time at which it will fit."""
         if self.shadow_time is None or ends_by <= self.shadow_time:
             return True
         return all(

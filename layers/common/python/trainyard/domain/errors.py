@@ -2,14 +2,14 @@
 
 TrainyardError
 ├── Refused        tell the sender; trying again cannot help
-├── Malformed      has no tenant or no sense: dead-letter it
+├── Malformed      has no tenant or is invalid: dead-letter it
 ├── Throttled      try again later, nothing has happened
-├── OutcomeUnknown something may have happened: keep what was promised
+├── OutcomeUnknown something may have happened: keep the slot or the reservation
 ├── StartDelayed   SageMaker cannot start it now: back to the queue
-│   ├── DataUnavailable  its data cannot be looked at now: counted, and in the end the request fails
-│   └── QuotaReached   it runs as many executions as it will
-├── ExecutionGone  SageMaker does not know the execution (any more)
-├── InProgress     another change of the tenant is under way: wait for it
+│   ├── DataUnavailable  its data cannot be read now: counted, and in the end the request fails
+│   └── QuotaReached   the account's limit of running executions is reached
+├── ExecutionGone  the execution does not exist (any more)
+├── InProgress     another change of the tenant is in progress: wait for it
 ├── StartInvalid   SageMaker will never start it: the request has failed
 └── Conflict       somebody else was faster: read again and decide again
 """
@@ -22,7 +22,7 @@ class TrainyardError(Exception):
 class Refused(TrainyardError):
     """The request cannot be accepted; the message is the reason that the sender reads.
 
-    `kind` says the same in a word or two, the same for every sender, so that refusals can be counted.
+    `kind` is the category of the reason in a word or two, so that refusals can be counted.
     """
 
     def __init__(self, message: str, *, kind: str = "other") -> None:
@@ -31,7 +31,7 @@ class Refused(TrainyardError):
 
 
 class Malformed(TrainyardError):
-    """The message is malformed or belongs to no tenant, so nobody can be told."""
+    """The message is malformed or belongs to no tenant, so nobody can be notified."""
 
 
 class Throttled(TrainyardError):
@@ -43,19 +43,19 @@ class OutcomeUnknown(TrainyardError):
 
 
 class StartDelayed(TrainyardError):
-    """SageMaker refused a start for want of quota, or while a deployment is under way."""
+    """SageMaker refused a start because of a quota, or during a deployment."""
 
 
 class DataUnavailable(StartDelayed):
-    """The storage of the data did not answer in time, or did not let it be looked at; nothing was started."""
+    """The storage did not answer in time, or denied access to the data; nothing was started."""
 
 
 class QuotaReached(StartDelayed):
-    """SageMaker refused a start since the account runs as many executions as it may."""
+    """SageMaker refused a start because the account's limit of running executions is reached."""
 
 
 class ExecutionGone(TrainyardError):
-    """SageMaker does not know an execution: it was deleted with its pipeline, or never was."""
+    """An execution does not exist: it was deleted with its pipeline, or never existed."""
 
 
 class InProgress(TrainyardError):
@@ -63,7 +63,7 @@ class InProgress(TrainyardError):
 
 
 class StartInvalid(TrainyardError):
-    """SageMaker refused a start for good; the message carries its words."""
+    """SageMaker refused a start permanently; the message is SageMaker's."""
 
 
 class Conflict(TrainyardError):

@@ -1,7 +1,7 @@
 """Estimates: how long a run will take and what it will cost, from what its data set's runs have taken.
 
-They serve expected starts, the reservations of budgets, and people. Fairness never asks them: it charges what was
-really used.
+They are used for expected starts, for budget reservations, and for display. Fair sharing does not use them: it
+charges what was actually used.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from trainyard.domain.prices import Prices, rounded_up
 from trainyard.domain.requests import Basis, Estimate
 
 RUNS_KEPT = 16
-"""Of a data set: the last ones, so that what has changed is soon forgotten."""
+"""The last runs of a data set that are kept, so that estimates follow changes quickly."""
 
 RUNS_NEEDED = 3
-"""Before history is trusted; below it a run counts as the first of its kind."""
+"""Fewest runs on which an estimate is based; with fewer, data size and tier are used."""
 
 COLD_SECONDS = 240
 """What each job of a run spends on getting its instances, and its image, where nothing else is known."""
@@ -28,7 +28,7 @@ COLD_SECONDS_PER_MB = 0.5
 """By how much each job of a run is longer for each MB of data, where nothing else is known."""
 
 SPREAD = 2.0
-"""By how much a run without history is taken to last longer than expected, once in ten times."""
+"""Assumed ratio of the 90th percentile to the expected duration of a run without history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def estimate(
 
     Robust: the line through the past runs of the same instances is the median of the slopes between any two of
     them (Theil-Sen), which three outliers of ten do not move; with data of one size it is the plain median. It
-    goes beyond no maximum of the tier's: a line through small data says nothing certain of large ones.
+    is capped at the tier's maximum, since extrapolation from small data is unreliable.
     """
     alike = [run for run in past if run.profile == str(profile)]
     if len(alike) < RUNS_NEEDED:

@@ -1,4 +1,4 @@
-"""Executions as the record keeps them: steps, what each used, and what that cost."""
+"""Executions as recorded: their steps, what each used, and what that cost."""
 
 import math
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ JOB_ENDED = frozenset({"Completed", "Failed", "Stopped"})
 """Statuses of training and processing jobs that do not change again (SageMaker API reference)."""
 
 SKEW_SECONDS = 1.0
-"""By which a job's end may lie before its start, as clocks are read, without being worth a flag."""
+"""How far a job's end may precede its start, because of clock skew, without being flagged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFacts:
-    """What SageMaker says of a step's job; None is what it does not say."""
+    """SageMaker's data about a step's job; None where it is missing."""
 
     kind: JobKind
     arn: str
@@ -44,7 +44,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFacts:
-    """What SageMaker says of a step."""
+    """SageMaker's data about a step."""
 
     name: str
     kind: str
@@ -55,7 +55,7 @@ class StepFacts:
     failure: str | None = None
     job: JobFacts | None = None
     job_missing: bool = False
-    """It has a job that SageMaker knows nothing of any more."""
+    """It has a job that no longer exists in SageMaker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +66,11 @@ class StepRecord:
     seconds: int | None
     """Billable, of each instance; None while that is unknown, 0 for a step that runs no job."""
     cost_usd: Decimal | None
-    """None where seconds or price are unknown: unknown is not nothing."""
+    """None where seconds or price are unknown, which is not the same as 0."""
     saved_usd: Decimal = Decimal(0)
     """What spot instances saved."""
     flags: tuple[str, ...] = ()
-    """What is odd about it."""
+    """Anomalies."""
     is_final: bool = True
     """Whether it can no longer change."""
 
@@ -87,7 +87,7 @@ class ExecutionRecord:
     algorithm: str
     profile: str
     month: str
-    """In which it was admitted, "2026-11": to this month's budget and bill it belongs."""
+    """The month in which it was admitted, "2026-11": it counts in this month's budget and bill."""
     execution_arn: str
     state: State
     """How it ended; a request that goes back to the queue has executions that FAILED."""
@@ -113,7 +113,7 @@ class ExecutionRecord:
     expected_seconds: int | None = None
     expected_usd: Decimal | None = None
     revision: int = 0
-    """Moves when it is corrected."""
+    """Incremented when it is corrected."""
 
     @property
     def charged_usd(self) -> Decimal:
@@ -146,7 +146,7 @@ class ExecutionRecord:
 
     @property
     def tags(self) -> dict[str, str]:
-        """Return the cost tags that its jobs carry, but the stage's, which a deployment's all share."""
+        """Return the cost tags of its jobs, except for the stage, which is the same for the whole deployment."""
         return {
             "trainyard:tenant": self.tenant_id,
             "trainyard:tier": self.tier,
@@ -207,8 +207,8 @@ def _without_job(step: StepFacts) -> StepRecord:
 def billable_seconds(job: JobFacts) -> tuple[int | None, tuple[str, ...]]:
     """Return the billable seconds of a job, and what is odd about them.
 
-    Training: as SageMaker says. Processing: from its start to its end, rounded up. Where times are missing or run
-    backwards nobody knows; only a job that failed or was stopped before it began used nothing (SageMaker API
+    Training: as SageMaker says. Processing: from its start to its end, rounded up. If times are missing or run
+    backwards, None; only a job that failed or was stopped before it began used nothing (SageMaker API
     reference, DescribeTrainingJob and DescribeProcessingJob).
     """
     begin, end = job.started_at, job.ended_at
@@ -223,7 +223,7 @@ def billable_seconds(job: JobFacts) -> tuple[int | None, tuple[str, ...]]:
     if begin is None and job.status in ("Failed", "Stopped"):
         return 0, flags  # it never got an instance
     if begin is None or end is None:
-        return None, (*flags, "when it began or ended is not told")
+        return None, (*flags, "its start or end time is missing")
     if backwards:
         return None, flags
     return max(math.ceil((end - begin).total_seconds()), 0), flags
@@ -239,7 +239,7 @@ def total(records: Sequence[StepRecord], state: State) -> tuple[Decimal, int]:
 def apportioned(amounts: Sequence[Decimal], places: int = 2) -> list[Decimal]:
     """Return amounts rounded so that they add up to their sum, rounded half up (largest remainder).
 
-    None is further than one unit of the last place from what it was.
+    No amount changes by more than one unit of the last place.
     """
     unit = Decimal(1).scaleb(-places)
     whole = sum(amounts, Decimal(0)).quantize(unit, rounding=ROUND_HALF_UP)
@@ -276,5 +276,5 @@ def corrected(
 
 
 def all_final(steps: Sequence[StepRecord], state: State) -> bool:
-    """Tell whether steps can no longer change; that a run which succeeded had none is not yet the whole of it."""
+    """Tell whether steps can no longer change; a successful run without steps is not complete yet."""
     return all(step.is_final for step in steps) and (bool(steps) or state is not State.SUCCEEDED)

@@ -1,7 +1,7 @@
-"""Why a run failed: by its own fault, or for a cause that passes; read off SageMaker's words.
+"""Why a run failed: through its own fault, or for a transient cause; derived from SageMaker's messages.
 
-SageMaker tells of a failed step in prose. Where the job could not be made the prose carries the service's own
-words and, behind them, a trailer that names the exception type; both were recorded on real accounts:
+SageMaker describes a failed step in prose. If the job could not be created, the text contains the service's own
+message, followed by a trailer that names the exception type; both were recorded on real accounts:
 
     ClientError: Failed to invoke sagemaker:CreateTrainingJob. Error Details: The account-level service limit
     'ml.m5.large for training job usage' is 0 Instances, … Retry not appropriate on execution of step with
@@ -47,7 +47,7 @@ _PHRASES = {
 }
 _CAUSES = {cause: re.compile(phrases, re.IGNORECASE) for cause, phrases in _PHRASES.items()}
 _SCRIPTS_OWN = re.compile(r"AlgorithmError\b")
-"""Behind this class come the words of the job's own script, which may say anything."""
+"""After this class comes the message of the job's own script, which may contain anything."""
 _TRAILER = re.compile(
     r"\s*Retry not appropriate on execution of step with PipelineExecutionArn \S+ and StepId \S+"
     r"(?:\s*No retry policy configured for the exception type \S+)?"
@@ -55,14 +55,14 @@ _TRAILER = re.compile(
 
 
 def cause_of(words: str) -> FailureCause:
-    """Return whose fault a failure is, by SageMaker's words wherever they stand in the text.
+    """Return the cause of a failure, from SageMaker's message anywhere in the text.
 
-    The words of a script, which follow "AlgorithmError", say nothing of it.
+    A script's message, which follows "AlgorithmError", is ignored.
     """
     service = _SCRIPTS_OWN.split(words, maxsplit=1)[0]
     return next((cause for cause, phrases in _CAUSES.items() if phrases.search(service)), FailureCause.RUN)
 
 
 def without_trailer(words: str) -> str:
-    """Return a failure reason without what Pipelines adds of its retries, which names the account's pipeline."""
+    """Return a failure reason without the trailer about retries, which names the account's pipeline."""
     return _TRAILER.sub("", words).strip()

@@ -7,16 +7,16 @@ from decimal import Decimal
 from trainyard.domain.estimates import quantile
 
 HOURS_KEPT = 72
-"""Of the hours in which anything was spent."""
+"""Past hours with spending that are kept."""
 
 HOURS_NEEDED = 6
-"""Before a range is called usual."""
+"""Fewest past hours from which a usual range is derived."""
 
 FACTOR = 3
-"""An hour is unusual above so many times what nine of ten hours stay below …"""
+"""An hour is unusual above this multiple of the 90th percentile of past hours …"""
 
 LEAST_USD = Decimal(1)
-"""… and not worth an alarm below this."""
+"""… but never below this amount."""
 
 
 @dataclass(frozen=True, slots=True)

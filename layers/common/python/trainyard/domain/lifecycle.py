@@ -15,14 +15,14 @@ _STATES = {
 def state_for_status(status: str) -> State | None:
     """Return the state that an execution status means, or None for a status we do not know.
 
-    An unknown status is not terminal: taking it for an end would free a slot that is still in use.
+    An unknown status is not terminal: treating it as an end would release a slot that is still in use.
     Statuses: SageMaker API, PipelineExecutionStatus.
     """
     return _STATES.get(status)
 
 
 TELLING_STEP = "Record"
-"""The pipeline's last step, which tells what can be read off the other steps too."""
+"""The pipeline's last step, which reports what can also be derived from the other steps."""
 
 
 def end_of(status: str, failed_step: str | None, *, registered: bool) -> State | None:

@@ -1,6 +1,6 @@
 """Names: what tenants, data sets and executions may be called, and what is derived from what.
 
-Identifiers are derived from content, never drawn, so that the same event always names the same thing.
+Identifiers are derived from content, never random, so that the same event always has the same id.
 """
 
 import hashlib
@@ -13,10 +13,10 @@ TENANT_ID_LENGTH_MAX = 24
 
 DATA_SET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 RESERVED = frozenset({"pool", "code", "training", "tenants", "all", "trainyard"})
-"""Would be taken for a part of the service in names derived from them."""
+"""Names derived from these could be confused with parts of the service."""
 
 FOLDERS = ("incoming", "models", "reports", "receipts")
-"""The four folders of a tenant's root; no data set may bear their names."""
+"""The four folders of a tenant's root; no data set may have their names."""
 
 URI_LENGTH_MAX = 1024
 """Characters in an S3 URI that a pipeline parameter can carry (SageMaker API, PipelineParameter)."""
@@ -38,10 +38,10 @@ def tenant_id_objection(text: str) -> str | None:
         "acme or acme-labs"
     )
     if text in RESERVED:
-        return f"{text!r} is reserved for the service: choose another name, {rule}"
+        return f"{text!r} is reserved: choose another tenant id, {rule}"
     plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:TENANT_ID_LENGTH_MAX].strip("-")
-    hint = f"; {plain} would do, if it is not another tenant's" if is_tenant_id(plain) else ""
-    return f"{text!r} cannot name a tenant: {rule}{hint}"
+    hint = f"; {plain} would be valid, if it is not taken" if is_tenant_id(plain) else ""
+    return f"{text!r} is not a valid tenant id: {rule}{hint}"
 
 
 def is_data_set(text: str) -> bool:

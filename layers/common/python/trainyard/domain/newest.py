@@ -15,19 +15,19 @@ from typing import NamedTuple
 from trainyard.domain.requests import Content, KeyUploads
 
 KEYS_MAX = 16
-"""Keys of a data set that are told apart while it waits; beyond, those least recently uploaded are forgotten,
+"""Most keys of a waiting data set that are distinguished; the least recently uploaded ones are dropped,
 which matters only where a key's sequencers contradict its event times."""
 
 
 def uploads_of(content: Content) -> tuple[KeyUploads, ...]:
-    """Return what is known after one upload."""
+    """Return the state after one upload."""
     sequenced = content if content.sequencer else None
     bare = None if content.sequencer else content
     return (KeyUploads(key=content.key, event_time=content.event_time, sequenced=sequenced, bare=bare),)
 
 
 def merged(first: Iterable[KeyUploads], second: Iterable[KeyUploads]) -> tuple[KeyUploads, ...]:
-    """Return what is known after both; the order in which they came makes no difference."""
+    """Return the combined state of both; the order of arrival makes no difference."""
     by_key = {uploads.key: uploads for uploads in first}
     for uploads in second:
         other = by_key.get(uploads.key)

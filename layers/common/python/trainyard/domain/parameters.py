@@ -12,7 +12,7 @@ from trainyard.domain.tenants import Tenant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What a deployment gives runs whose algorithm or tenant has nothing of its own."""
+    """A deployment's defaults for runs whose algorithm or tenant does not set a value."""
 
     training_image_uri: str
     processing_image_uri: str
@@ -82,14 +82,14 @@ def pipeline_parameters(
 ) -> dict[str, str]:
     """Return name → value of every parameter of the shared pipeline; no value is empty.
 
-    `data_bytes` is the size of what its manifest names, looked up last; the run reads that, or nothing.
+    `data_bytes` is the size of the objects in its manifest; the run fails if it reads any other amount.
 
-    Nothing here comes from the upload but its own location, which lies inside the tenant's root. Raises Refused
+    The only value from the upload is its location, which is inside the tenant's root. Raises Refused
     when that is no longer so, or when the catalogue no longer offers what the tenant has chosen.
     """
     assert request.tenant_id == tenant.tenant_id, "a run belongs to one tenant"
     if not tenant.owns(request.content.uri):
-        raise Refused("its data lies outside the tenant's root, which has moved since: upload it again")
+        raise Refused("the tenant's storage has moved since the upload: upload the data again")
     settings = tenant.settings_for(request.data_set)
     profile = ResourceProfile.parse(request.profile)
     where = Locations.of(tenant, request)

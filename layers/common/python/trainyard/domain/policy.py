@@ -12,7 +12,7 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.prices import NO_PRICES, JobKind, Prices
 
 STOP_GRACE = timedelta(seconds=120)
-"""SageMaker lets a job finish for so long once its maximum runtime is over (API reference, StoppingCondition)."""
+"""The time that SageMaker gives a job to finish after its maximum runtime (API reference, StoppingCondition)."""
 
 MB = 1024 * 1024
 
@@ -85,7 +85,7 @@ class ResourceProfile(NamedTuple):
 
 class BudgetMode(StrEnum):
     HARD = "hard"
-    """Never overspent: a run that takes much longer than it should is stopped."""
+    """Never overspent: a run that takes much longer than expected is stopped."""
     SOFT = "soft"
     """Reserves what nine of ten runs cost at most; no run is stopped for it."""
 
@@ -113,7 +113,7 @@ class TierPolicy:
 
     name: str
     quota: int
-    """Slots that the tier is sure of."""
+    """Slots that are guaranteed to the tier."""
     borrowing_limit: int = 0
     """Slots that it may take above its quota while others leave them idle."""
     lending_limit: int = 0
@@ -122,7 +122,7 @@ class TierPolicy:
     runtime_max: timedelta
     """Of each job of a run."""
     hold_age: timedelta = timedelta(minutes=15)
-    """After waiting this long, instances are saved for a request that needs several at once."""
+    """After this wait, instances are held for a request that needs several at once."""
     quality_min: float
     """Between 0 and 1: models below it are not registered."""
     storage: Storage = Storage.SILO
@@ -143,22 +143,22 @@ class TierPolicy:
 
     @property
     def credit(self) -> timedelta:
-        """Slot-time that a tenant of weight 1 may save up while it leaves its share to others."""
+        """Slot time that a tenant of weight 1 may accumulate while it does not use its share."""
         return self.run_time_max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantPolicy:
-    """What holds for one tenant alone."""
+    """The limits of a single tenant."""
 
     weight: int = 1
-    """Its share of the tier beside the others'."""
+    """Its share of the tier, relative to the other tenants."""
     running_max: int | None = None
     """Its own cap; None for the tier's."""
     budget: Budget | None = None
     """What its runs of a month may cost; None for no bound."""
     uploads_per_hour: int | None = None
-    """How many of its uploads are taken up in an hour; None for what holds for all."""
+    """Uploads that become requests per hour; None for the policy's default."""
 
 
 class Repeats(StrEnum):
@@ -172,7 +172,7 @@ _PERIODS = {Repeats.DAILY: timedelta(days=1), Repeats.WEEKLY: timedelta(days=7)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A time in which nothing is admitted; what runs goes on."""
+    """A period in which nothing is admitted; running executions continue."""
 
     begins: datetime
     length: timedelta
@@ -207,27 +207,27 @@ class Policy:
     running_max: int
     """Slots of the whole account."""
     quiet_period: timedelta
-    """A data set is trained on once no upload has come for this long …"""
+    """A data set is trained on when no upload has arrived for this long …"""
     delay_max: timedelta
     """… or at the latest this long after the first one."""
     start_retry_delay: timedelta
     """How long a request waits after SageMaker refused its start for lack of quota."""
     starts_per_second: float | None = None
-    """None: as fast as they come."""
+    """None: no limit."""
     starts_burst: int = 5
-    """Starts that may come at once after a rest."""
+    """Starts that are allowed at once after an idle time."""
     instance_quotas: Mapping[str, int] = field(default_factory=dict)
     """Instance pool ("training/ml.m5.large") → instances that may run at once; others are not limited."""
     tenants: Mapping[str, TenantPolicy] = field(default_factory=dict)
-    """The tenants for which something else holds."""
+    """The tenants with limits of their own."""
     maintenance: tuple[Window, ...] = ()
     retries: Retries = Retries()
     algorithms: Mapping[str, Algorithm] = field(default_factory=dict)
     """Name → algorithm, beside the built-in ones."""
     uploads_per_hour: int = 10_000
-    """Of a tenant, that are taken up; more of them wait."""
+    """Uploads of a tenant that become requests per hour; more are deferred."""
     thresholds: tuple[int, ...] = (50, 80, 100)
-    """Percent of a budget at which its spending is told."""
+    """Percentages of a budget at which an event is published."""
     prices: Prices = NO_PRICES
     """Of the instances that it names."""
     tiers: tuple[TierPolicy, ...]
@@ -238,7 +238,7 @@ class Policy:
         return {algorithm.name: algorithm for algorithm in BUILT_IN} | dict(self.algorithms)
 
     def algorithm(self, name: str) -> Algorithm:
-        """Return the algorithm of that name; raises Refused, naming those that there are."""
+        """Return the algorithm of that name; raises Refused, naming the available ones."""
         algorithm = self.catalogue.get(name)
         if algorithm is None:
             raise Refused(

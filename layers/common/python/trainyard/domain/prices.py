@@ -1,4 +1,4 @@
-"""What AWS asks for a job: list prices by region, with the version of the table they stand in."""
+"""AWS list prices of jobs by region, with the version of the price table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from enum import StrEnum
 
 MILLIONTH = Decimal("0.000001")
-"""Of a dollar: to what each job's cost is rounded; sums of them are exact."""
+"""The unit in dollars to which each job's cost is rounded; sums of them are exact."""
 
 SECONDS_PER_HOUR = 3600
 HOURS_PER_MONTH = 730
@@ -63,11 +63,11 @@ def rounded_up(usd: Decimal) -> Decimal:
 
 
 def places_for(usd: Decimal | int) -> int:
-    """Return to how many places amounts are shown that come to so much: cents, or finer below a dollar."""
+    """Return the number of decimal places for an amount: cents, or more below a dollar."""
     return 2 if usd >= 1 or not usd else 6
 
 
 def shown(usd: Decimal) -> str:
-    """Return an amount as people read it: to the cent, rounded half up, or finer below a dollar."""
+    """Return an amount for display: to the cent, rounded half up, or finer below a dollar."""
     unit = Decimal(1).scaleb(-places_for(abs(usd)))
     return f"{usd.quantize(unit, rounding=ROUND_HALF_UP):,}"

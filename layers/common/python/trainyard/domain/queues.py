@@ -1,11 +1,11 @@
 """Tenant queues: what a tenant has waiting and running in a tier, and what it has used.
 
-A queue has a lane per set of instances that its requests need, so that one that cannot go holds up none that
-needs others. Its tag orders the queues of a tier (start-time fair queuing, Goyal et al. 1996):
+A queue has a lane per set of instances that its requests need, so that a blocked request does not block those that
+need other instances. Its tag orders the queues of a tier (start-time fair queuing, Goyal et al. 1996):
 
     tag = used + (elapsed slot-milliseconds of what runs) / weight
 
-Only time really used counts. Estimates would let long runs hoard the slots.
+Only time actually used counts. With estimates, long runs could take more than their share.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from decimal import Decimal
 from trainyard.domain.requests import Request
 
 HEAD_ENTRIES_MAX = 40
-"""Places that stand in the queue's own item, shared among its lanes: some 8 KB at most. A queue is written once
+"""Entries stored in the queue's own item, shared among its lanes: some 8 KB at most. A queue is written once
 for each of its lanes, and a transaction takes 4 MB."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,13 +65,13 @@ def entry_of(request: Request) -> QueueEntry:
 class ProfileQueue:
     """How many requests wait in a lane, and the first of them.
 
-    A few stand in the queue's own item, so that nobody has to look for the next one at each admission.
+    A few are stored in the queue's own item, so that the next one need not be read at each admission.
     """
 
     waiting: int
     head: QueueEntry
     behind: tuple[QueueEntry, ...] = ()
-    """Those right behind the head, in order; all there are, or some."""
+    """The entries right after the head, in order; all of them, or some."""
 
     @property
     def head_entries(self) -> tuple[QueueEntry, ...]:
@@ -85,12 +85,12 @@ class ProfileQueue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantQueue:
-    """A tenant's requests in a tier, as far as admission must know them."""
+    """A tenant's requests in a tier, with the data that admission needs."""
 
     tenant_id: str
     tier: str
     revision: int = 0
-    """Moves with every change."""
+    """Incremented with every change."""
     holders: tuple[str, ...] = ()
     """The requests that hold a slot: written with the ledger in one transaction, so that all who hold one can be
     listed as they are, and no count has to rest on an index that lags."""
@@ -106,10 +106,10 @@ class TenantQueue:
     spent_usd: Decimal = Decimal(0)
     reserved_usd: Decimal = Decimal(0)
     warned: int = 0
-    """The greatest threshold of its budget, in percent, that its tenant has been told of this month."""
+    """The greatest threshold of its budget, in percent, that was published this month."""
     paused: bool = False
     parked_for: str | None = None
-    """Why the whole queue is parked: no pass looks at it until something changes."""
+    """Why the whole queue is parked: passes do not read it until something changes."""
     profiles: Mapping[str, ProfileQueue] = field(default_factory=dict)
 
     @property
@@ -137,7 +137,7 @@ class TenantQueue:
 
 
 def lifted(queue: TenantQueue, floor: int, credit: timedelta) -> TenantQueue:
-    """Return a queue that comes back from nothing: of the share that it left to others it keeps a credit."""
+    """Return a queue that becomes active again: it keeps a bounded credit for the share that it did not use."""
     return replace(queue, service_ms=max(queue.service_ms, floor - credit // _MILLISECOND))
 
 

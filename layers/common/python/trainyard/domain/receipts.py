@@ -1,4 +1,4 @@
-"""The receipt: what a tenant reads about its request, beside its data."""
+"""The receipt: the state of a request as its tenant sees it, stored beside the data."""
 
 import re
 
@@ -11,8 +11,8 @@ _SENTENCES = {
     State.SUCCEEDED: "done: a model is registered and waits for approval",
     State.FAILED: "failed: {reason}",
     State.STOPPED: "stopped: {reason}",
-    State.SUPERSEDED: "a newer request for this data set is trained on instead",
-    State.CANCELLED: "taken back before it started",
+    State.SUPERSEDED: "superseded: a newer request for this data set is trained instead",
+    State.CANCELLED: "cancelled before it started",
     State.REJECTED: "refused: {reason}",
 }
 
@@ -29,13 +29,13 @@ _REGISTRY = re.compile(r"\b[0-9]{12}(?=\.dkr\.ecr\.)")
 def without_account(text: str | None) -> str | None:
     """Return a reason without the ARNs and registries in it, which name the account and the service's own parts.
 
-    SageMaker's words have them, as in "User: arn:aws:sts::<account>:assumed-role/… is not authorized to …".
+    SageMaker's messages contain them, as in "User: arn:aws:sts::<account>:assumed-role/… is not authorized to …".
     """
     return text and _REGISTRY.sub("…", _OF_THE_ACCOUNT.sub("arn:…", text))
 
 
 def receipt_of(request: Request) -> dict[str, object]:
-    """Return what the tenant may know; nothing in it names another tenant or the service's own parts."""
+    """Return what the tenant may see; nothing in it names another tenant or internals of the service."""
     outcome, reason = request.outcome, without_account(request.reason)
     receipt: dict[str, object] = {
         "schema_version": 1,

@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 HISTORY_BEGIN, HISTORY_END = 5, 30
-"""Entries of a long life that are kept: its first and its last."""
+"""Entries of a long history that are kept: the first and the last ones."""
 
 
 class State(StrEnum):
@@ -31,7 +31,7 @@ class State(StrEnum):
     SUPERSEDED = "SUPERSEDED"
     """A newer upload of the same data set is trained on instead."""
     CANCELLED = "CANCELLED"
-    """Taken back while it waited."""
+    """Cancelled while it waited."""
     REJECTED = "REJECTED"
     """Never accepted; the reason is kept."""
 
@@ -93,11 +93,11 @@ class StateChange:
     at: datetime
     state: State
     cause: str = ""
-    """Why, where there is more to say than the state does."""
+    """The reason, if the state alone does not explain it."""
 
 
 class Basis(StrEnum):
-    """What an estimate rests on."""
+    """What an estimate is based on."""
 
     HISTORY = "history"
     COLD = "size and tier"
@@ -108,9 +108,9 @@ class Estimate:
     """What a run is expected to take and to cost (domain/estimates.py)."""
 
     seconds: int
-    """As often less as more."""
+    """The median."""
     seconds_p90: int
-    """Less in nine of ten runs."""
+    """The 90th percentile."""
     job_seconds: int
     """Of its longest job."""
     usd: Decimal | None
@@ -118,7 +118,7 @@ class Estimate:
     usd_p90: Decimal | None
     basis: Basis
     runs: int
-    """How many past runs it rests on."""
+    """The number of past runs on which it is based."""
 
 
 class Cause(StrEnum):
@@ -157,9 +157,9 @@ class Request:
     cause: Cause
     state: State
     arrived_at: datetime
-    """When the request arrived, or the first of those it took the place of."""
+    """When the request arrived, or the first of the requests that it replaced."""
     due_at: datetime
-    """Not to be admitted before: the end of its quiet period, or of a back-off."""
+    """The earliest time of admission: the end of its quiet period, or of a back-off."""
     alone: bool = False
     uploads: tuple[KeyUploads, ...] = ()
     """What was merged into it."""
@@ -177,7 +177,7 @@ class Request:
     reserved_usd: Decimal = Decimal(0)
     """What it has reserved of its budgets while it holds a slot."""
     month: str = ""
-    """In which it was admitted last, "2026-11": its run belongs to this month's budget and bill."""
+    """The month of its last admission, "2026-11": its run counts in this month's budget and bill."""
     runtime_max_seconds: int | None = None
     """Of each of its jobs, while it holds a slot: its reservation follows from it. None for its tier's."""
     expected: Estimate | None = None
@@ -185,8 +185,8 @@ class Request:
     history: tuple[StateChange, ...] = ()
     """Its life so far, oldest first; of a long one the middle is left out."""
     claimed_at: datetime | None = None
-    """When the sweeper took its start over, to start it once more; what others met with this start no longer
-    counts. None while the pass that admitted it has the start."""
+    """When the sweeper took over its start, to start it again; the results of the earlier start no longer
+    count. None while the pass that admitted it has the start."""
     ends_by: datetime | None = None
     """While it holds a slot: the latest end that its maximum runtimes allow."""
     reason: str | None = None
@@ -198,16 +198,16 @@ class Request:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     heard_at: datetime | None = None
-    """When SageMaker said last that its execution runs on."""
+    """When SageMaker last reported that its execution is running."""
     stop_asked_at: datetime | None = None
-    """When somebody asked to stop it while it held a slot: it is not tried again, whatever ends it."""
+    """When a stop was requested while it held a slot: it is not retried, however it ends."""
     execution_arn: str | None = None
     outcome: "Outcome | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What is known of a finished execution; each field is None while it is unknown."""
+    """The results of a finished execution; each field is None while it is unknown."""
 
     quality: float | None = None
     """Between 0 and 1: area under the ROC curve or balanced accuracy, or R²."""
@@ -216,7 +216,7 @@ class Outcome:
     model_uri: str | None = None
     report_uri: str | None = None
     trained_version_id: str | None = None
-    """The object version whose bytes were really read."""
+    """The object version that was actually read."""
     trained_sha256: str | None = None
     """Over the files read, in order."""
     trained_files: int | None = None
@@ -226,7 +226,7 @@ class Outcome:
     """Steps of which the cost is unknown."""
     failed_step: str | None = None
     unread: str | None = None
-    """Which results could not be read, and why: they are the tenant's scripts', and an end does not wait for them.
+    """Which results could not be read, and why; an end does not wait for results that the tenant's scripts write.
     """
 
 
@@ -241,13 +241,13 @@ ATTEMPT_FIELDS = (
     "runtime_max_seconds",
     "charge",
 )
-"""What belongs to one attempt, and goes back to its default when the request waits again."""
+"""The fields of one attempt, which are reset when the request waits again."""
 
 
 def moved(request: Request, to: State, at: datetime, cause: str = "") -> Request:
     """Return the request in another state, with the change in its history; one that ends gets the time of its end.
 
-    One that waits again loses what belonged to its last attempt.
+    The fields of the last attempt are reset when it waits again.
     """
     check_transition(request.state, to)
     request = replace(request, state=to, history=_with_change(request, StateChange(at, to, cause)))

@@ -45,16 +45,16 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """The count of taken slots, and what one pass tells the next."""
+    """The counts of used resources, and what one pass passes on to the next."""
 
     admission_version: int
-    """Moves with every admission, pause and policy change, so that a decision holds only for what it was made
-    on; ends only subtract, and leave it alone."""
+    """Incremented with every admission, pause and policy change, so that a decision is valid only for the ledger
+    that it was based on; ends only subtract, and do not change it."""
     usage_version: int = 0
-    """Moves with every change of a count."""
+    """Incremented with every change of a count."""
     policy_version: int = 0
     drained_through: int | None = None
-    """The count of the bell's rings up to which all was looked at and nothing was left waiting; None when
+    """The number of the bell's rings up to which all queues were read and nothing was left waiting; None when
     something may wait."""
     month: str = ""
     """The month to whose budgets admissions belong; it never goes back, whatever a clock says."""
@@ -63,11 +63,11 @@ class Ledger:
     paused: bool = False
     paused_tiers: frozenset[str] = frozenset()
     virtual_time_by_tier: Mapping[str, int] = field(default_factory=dict)
-    """The least tag of those that wait, which never falls: what a queue with no credit and no debt has used."""
+    """The smallest tag of the waiting queues, which never decreases: that of a queue without credit or debt."""
     served_by_tier: Mapping[str, int] = field(default_factory=dict)
     """The ledger's version at the tier's last admission."""
     weight_by_tier: Mapping[str, int] = field(default_factory=dict)
-    """Of all queues in which something waits; at most some minutes old."""
+    """The weight of all queues with waiting requests; at most a few minutes old."""
     capacity_holds: Mapping[str, str] = field(default_factory=dict)
     """Instance pool → the request that instances are saved for."""
     starts_from: datetime | None = None
@@ -79,7 +79,7 @@ class Ledger:
     unmanaged: int = 0
     """Executions in the account that are not ours."""
     throttled_to: int | None = None
-    """Slots of the account until `shrunk_until`, since SageMaker refused more."""
+    """Slots of the account until `throttled_until`, since SageMaker refused more."""
     throttled_until: datetime | None = None
 
     @property
@@ -116,7 +116,7 @@ class WaitingQueue:
 
     queue: TenantQueue
     entries: Mapping[str, tuple[QueueEntry, ...]]
-    """Lane → the first places, in order, due or not; all there are unless `queue.lanes` counts more."""
+    """Lane → the first places, in order, due or not; all of them, unless `queue.profiles` counts more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,21 +126,21 @@ class Snapshot:
     ledger: Ledger
     queues: tuple[WaitingQueue, ...]
     partial: frozenset[str] = frozenset()
-    """Tiers of which more queues wait than were read: those with the least tags were."""
+    """Tiers with more waiting queues than were read; those with the smallest tags were read."""
     holders: tuple[Holder, ...] = ()
     """Read only when a large request has waited for long; may lack the youngest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What becomes of the first request of a queue's lane, and why."""
+    """The decision about the first request of a queue's lane, and its reason."""
 
     entry: QueueEntry
     queue: TenantQueue
     verdict: Verdict
     reason: Reason
     reserved_usd: Decimal = Decimal(0)
-    """What it reserves of its budgets; of one that waits for them, what must be left for it to go."""
+    """What it reserves in its budgets; if it waits for them, what must be left for it to be admitted."""
     runtime_max: timedelta | None = None
     """Of each of its jobs; None for the tier's."""
     charge: int = 1
@@ -173,11 +173,11 @@ class Plan:
     month: str = ""
     """To whose budgets the admissions belong."""
     again_at: datetime | None = None
-    """When time alone will let more go: starts are allowed again, or a place is due."""
+    """When time alone allows more admissions: starts are allowed again, or an entry becomes due."""
 
     @property
     def parked(self) -> dict[tuple[str, str], Parked]:
-        """Return queue (tier and tenant) → why no lane of it can go, until something changes."""
+        """Return queue (tier and tenant) → why none of its lanes can start until something changes."""
         lasting = {Reason.BUDGET, Reason.TIER_BUDGET, Reason.PRICE_UNKNOWN, Reason.NEVER_FITS}
         by_queue: dict[tuple[str, str], list[Decision]] = {}
         for wait in self.waits:

@@ -11,7 +11,7 @@ class TenantState(StrEnum):
     ACTIVE = "ACTIVE"
     """Uploads are accepted."""
     SUSPENDED = "SUSPENDED"
-    """Uploads are refused, and told so; what waits is not admitted."""
+    """Uploads are refused with a reason; waiting requests are not admitted."""
     DELETING = "DELETING"
     """Some of what the tenant had may be gone; nothing is accepted any more."""
     DELETED = "DELETED"
@@ -21,13 +21,13 @@ class TenantState(StrEnum):
 class RoleState(StrEnum):
     MADE = "MADE"
     NONE = "NONE"
-    """Of a pooled tenant: made at its next request."""
+    """Pooled tenants only: created at the tenant's next request."""
     REMOVING = "REMOVING"
-    """Of a pooled tenant that was idle for long."""
+    """Pooled tenants only: being removed because the tenant was idle for long."""
 
 
 class Change(StrEnum):
-    """What may be done to a tenant; each by a state machine of its own."""
+    """The changes of a tenant; each has a state machine of its own."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -39,13 +39,13 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A change of the tenant that is under way, or failed half-way."""
+    """A change of the tenant that is in progress, or failed half-way."""
 
     change: Change
     run: str
     """ARN of the state machine's execution."""
     failure: str | None = None
-    """What failed, once it has."""
+    """The error, once it has failed."""
     begun_at: datetime | None = None
     was_paused: bool = False
     """Of a move: whether an operator had paused the tenant before."""
@@ -53,16 +53,16 @@ class Operation:
 
 class Problem(StrEnum):
     AUTO = "auto"
-    """Decided by the target column: text or few whole numbers are classes."""
+    """Derived from the target column: text or few distinct whole numbers are classes."""
     CLASSIFICATION = "classification"
     REGRESSION = "regression"
 
 
 class TrainOn(StrEnum):
     NEWEST_OBJECT = "newest-object"
-    """A run trains on the newest upload alone."""
+    """A run trains only on the newest upload."""
     WHOLE_PREFIX = "whole-prefix"
-    """A run trains on everything below the data set's prefix."""
+    """A run trains on everything under the data set's prefix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class TrainingSettings:
     problem: Problem = Problem.AUTO
     train_on: TrainOn = TrainOn.NEWEST_OBJECT
     every_upload: bool = False
-    """Whether every upload is trained on, each on its own object version, instead of the newest alone."""
+    """Whether every upload is trained on, with its own object version, instead of only the newest."""
     hyperparameters: tuple[tuple[str, str | int | float | bool], ...] = ()
 
 
@@ -99,7 +99,7 @@ class Tenant:
     """An EventBridge Scheduler expression, such as "rate(1 day)"."""
     role: RoleState = RoleState.MADE
     role_since: datetime | None = None
-    """Since when the role of a pooled tenant is so."""
+    """When the role of a pooled tenant got its state."""
     key_arn: str | None = None
     """The tenant's own KMS key, by which its results are encrypted; None for the deployment's."""
     account_id: str | None = None
@@ -107,14 +107,14 @@ class Tenant:
     buyer_account: str | None = None
     """The AWS account by which the tenant bought the service on AWS Marketplace; None if it did not."""
     license_arn: str | None = None
-    """The licence that goes with it."""
+    """The ARN of the licence from that purchase."""
     watched_from: datetime | None = None
-    """Since when its uploads are looked for where it lies now: what is older was copied there, or is nobody's."""
+    """Older objects at its location are ignored by the search for lost uploads: copies or leftovers."""
     operation: Operation | None = None
     settled_by: str | None = None
     """The run that carried out the last change; its last step may be repeated."""
     revision: int = 0
-    """Counts the writes of the record; a write holds only for the revision that was read."""
+    """Counts the writes of the record; a write succeeds only for the revision that was read."""
 
     @property
     def pooled(self) -> bool:

@@ -1,1 +1,1 @@
-"""What Lambda calls: use cases built from their settings, and batches answered as SQS wants it."""
+"""Entry points of the Lambda functions: wiring of the use cases, and partial batch responses for SQS."""

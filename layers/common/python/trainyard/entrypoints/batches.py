@@ -1,4 +1,4 @@
-"""What the functions answer of a batch of messages: those that failed are delivered again."""
+"""Partial batch responses: failed messages of a batch are delivered again."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ def batch_item_failures(
 ) -> dict[str, Any]:
     """Log and count the messages that failed, by id; return the answer by which SQS delivers them again.
 
-    They are made to come soon. Where that fails they come when their queue lets them: what else was done stands.
+    They are redelivered soon; if that cannot be arranged, after the queue's visibility timeout.
     """
     for message_id, error in failed.items():
         logger.error(
@@ -24,6 +24,6 @@ def batch_item_failures(
     if failed:
         try:
             bootstrap.redelivery().soon([record for record in records if record["messageId"] in failed])
-        except Exception as error:  # whatever it is, the batch is done
-            logger.warning("failed records come no sooner than their queue lets them", exc_info=error)
+        except Exception as error:  # the batch is done anyway
+            logger.warning("failed records are only redelivered after the visibility timeout", exc_info=error)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

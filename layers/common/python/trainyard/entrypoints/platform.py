@@ -1,4 +1,4 @@
-"""What the functions need of Lambda and the SDK, so that none of them imports an adapter."""
+"""What the functions need from Lambda and the SDK, so that none of them imports an adapter."""
 
 from collections.abc import Mapping
 from typing import Any

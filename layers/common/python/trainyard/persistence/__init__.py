@@ -1,1 +1,1 @@
-"""The items of the tables: what they look like, who writes each, and how a transaction changes several."""
+"""The items of the tables: their form, their owners, and the transactions that change several of them."""

@@ -1,7 +1,7 @@
 """Arrival limits: how many uploads of a tenant become requests in an hour.
 
-Uploads above the limit are deferred, not refused: the tenant's bucket is looked through for uploads that became no
-request (application/scheduling/lost_uploads.py), so that they are taken up at the limit's rate. Of a data set that
+Uploads above the limit are deferred, not refused: the tenant's bucket is scanned for uploads without a request
+(application/scheduling/lost_uploads.py), so that they become requests at the limit's rate. Of a data set that
 is trained on as its newest object, a flood of a million uploads costs the reading of their events, and becomes one
 request."""
 
@@ -44,7 +44,7 @@ class ArrivalLimits:
                 return True
             except Conflict as conflict:
                 if conflict.failed:
-                    with suppress(Conflict):  # somebody else is noting the same
+                    with suppress(Conflict):  # somebody else is writing the same note
                         note_young(self.store, tenant_id, now)
                     return False
                 self.rest(number)

@@ -1,4 +1,4 @@
-"""The book of record: what every execution did and cost, what each month came to, and what is still to be done.
+"""The book of record: all executions with their costs, the totals of each month, and the outbox.
 
     pk                    sk                                    what
     request#<request>     attempt#<attempt>                     an execution; kept as long as its request
@@ -35,7 +35,7 @@ from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.store import Absent, Delete, Is, Item, Key, Put, Store, Update, Write, listed
 
 BOOKS_BEGIN = "2026-01"
-"""Before this month there was no book."""
+"""The first month with records."""
 
 FORGOTTEN_AT_ONCE = 90
 """Items: a transaction takes 100."""
@@ -49,7 +49,7 @@ PAGE = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What a tenant's runs of one data set by one algorithm came to in a month."""
+    """The totals of a tenant's runs of one data set with one algorithm in a month."""
 
     month: str
     tenant_id: str
@@ -63,7 +63,7 @@ class Totals:
     usd: Decimal = Decimal(0)
     """The sum of what is known."""
     charged_usd: Decimal = Decimal(0)
-    """What budgets were charged: for a run of which not all is known, as much as it had reserved."""
+    """What budgets were charged: for a run whose cost is not fully known, the amount that it had reserved."""
     saved_usd: Decimal = Decimal(0)
     """By spot instances."""
     unknown: int = 0
@@ -80,7 +80,7 @@ _ENDS = {State.SUCCEEDED: "succeeded", State.FAILED: "failed", State.STOPPED: "s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEntry:
-    """Something owed: it was decided in a transaction, and is done after it, at least once."""
+    """Work that was decided in a transaction and is done after it, at least once."""
 
     name: str
     what: str
@@ -92,7 +92,7 @@ class OutboxEntry:
 
 
 def booking_keys(executions: Iterable[ExecutionRecord]) -> list[Key]:
-    """Return what must be read to book them."""
+    """Return the keys that must be read to book executions."""
     keys: dict[Key, None] = {}
     for execution in executions:
         keys |= {past_key(execution.tenant_id, execution.data_set): None, pace_key(execution.tenant_id): None}
@@ -132,7 +132,7 @@ def bookings(
 def budget_entry(
     tenant_id: str, tier: str, month: str, percent: int, values: Mapping[str, Any], now: datetime
 ) -> Put:
-    """Return what is owed when spending reaches a threshold."""
+    """Return the outbox entry for spending that reaches a threshold."""
     about = {"tenant_id": tenant_id, "tier": tier, "month": month, "percent": percent, **values}
     return _entry("budget", f"{tenant_id}#{tier}#{month}#{percent}", about, now)
 
@@ -175,7 +175,7 @@ def _amounts(execution: ExecutionRecord) -> dict[str, int | Decimal]:
 
 
 def _teaches(execution: ExecutionRecord) -> bool:
-    """Tell whether estimates may rest on a run: nothing is learnt from one that failed, or is not all known."""
+    """Tell whether estimates may use a run: only if it succeeded, and its data is complete."""
     return execution.state is State.SUCCEEDED and execution.is_final and not execution.unknown
 
 
@@ -225,7 +225,7 @@ def correction(
     now: datetime,
     expires_at: int,
 ) -> list[Write]:
-    """Return what puts a record right: itself, and by the difference all that was booked of it.
+    """Return the writes that correct a record: itself, and all its bookings by the difference.
 
     `items` is what booking_keys named; its outbox entry is removed.
     """
@@ -256,7 +256,7 @@ def correction(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
-    """What is recorded, to be asked; and how a record is corrected."""
+    """Reads the records, and corrects them."""
 
     store: Store
 
@@ -294,17 +294,17 @@ class Book:
         return pace_from(item)
 
     def outbox_entries(self) -> list[OutboxEntry]:
-        """Return what is owed, the longest owed first."""
+        """Return the outbox entries, oldest first."""
         items = islice(listed(self.store, "record", "outbox", page=OUTBOX_MAX), OUTBOX_MAX)
         entries = [OutboxEntry(name=item["sk"], what=item["what"], values=_values(item)) for item in items]
         return sorted(entries, key=lambda entry: str(entry.values["since"]))
 
     def done(self, entry: OutboxEntry) -> None:
-        """Strike what was owed. Idempotent."""
+        """Delete an outbox entry. Idempotent."""
         self.store.transact([Delete(_todo_key(entry.name))])
 
     def forget(self, tenant_id: str, now: datetime) -> bool:
-        """Remove all that is recorded of a tenant, some of it at a time; True while something is left."""
+        """Remove all records of a tenant, some at a time; True while some are left."""
         executions = listed(self.store, "executions-of-tenant", tenant_id, page=FORGOTTEN_AT_ONCE)
         executions_page = list(islice(executions, FORGOTTEN_AT_ONCE))
         keys = [Key("record", (("pk", item["pk"]), ("sk", item["sk"]))) for item in executions_page]
@@ -321,7 +321,7 @@ class Book:
         return bool(executions_page) or len(keys) > len(part)
 
     def note(self, name: str, values: Mapping[str, Any]) -> None:
-        """Keep something that the book's keepers must remember, under a name."""
+        """Store a note under a name."""
         self.store.transact([Put(note_key(name), dict(values))])
 
     def noted(self, name: str) -> Item | None:
@@ -403,7 +403,7 @@ def _step_item(record: StepRecord) -> Item:
     if job is not None:
         job_item: Item = {name: value for name in _JOB if (value := getattr(job, name)) not in (None, False)}
         job_item |= {"kind": job.kind.value} | _times(job.started_at, job.ended_at)
-        # As texts: a number may be none that DynamoDB takes.
+        # As text, since DynamoDB does not accept every number.
         job_item |= {"metrics": [[name, repr(value)] for name, value in job.metrics]} if job.metrics else {}
         item["job"] = job_item
     return item

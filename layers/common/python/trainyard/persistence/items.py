@@ -101,16 +101,16 @@ def request_from(item: Mapping[str, Any]) -> Request:
 
 
 def owner(tenant_id: str, data_set: str) -> str:
-    """Return under what the requests of a data set are listed: no tenant id holds a slash."""
+    """Return the index key of the requests of a data set; tenant ids contain no slash."""
     return f"{tenant_id}/{data_set}"
 
 
 CAUSE_MAX = 200
-"""Characters of why a state was come into that its history keeps; the request's reason has them all."""
+"""Characters of a state change's cause that the history keeps; the request's reason is complete."""
 
 
 def change_text(entry: StateChange) -> str:
-    """Return an entry of a request's life as one text: time, state, cause; a long cause is cut."""
+    """Return an entry of a request's history as one text: time, state, cause; a long cause is cut."""
     return f"{stamp(entry.at)} {entry.state.value} {entry.cause[:CAUSE_MAX]}".rstrip()
 
 
@@ -229,7 +229,7 @@ def queue_from(item: Mapping[str, Any]) -> TenantQueue:
 
 
 def _entry_text(entry: QueueEntry) -> str:
-    """Return a place as short as it can be: a queue's item holds many, and is billed by the kilobyte."""
+    """Return an entry as short text: a queue's item holds many, and is billed by the kilobyte."""
     usd = "" if entry.usd_p90 is None else str(entry.usd_p90)
     times = f"{stamp(entry.arrived_at)}|{stamp(entry.due_at)}"
     return f"{entry.request_id}|{entry.data_set}|{times}|{int(entry.alone)}|{entry.job_seconds}|{usd}"

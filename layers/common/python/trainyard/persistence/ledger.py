@@ -39,10 +39,10 @@ from trainyard.persistence.transactions import Transactions
 
 LEDGER = Key("scheduler", (("pk", "ledger"), ("sk", "ledger")))
 BELL = Key("scheduler", (("pk", "ledger"), ("sk", "bell")))
-"""Beside the ledger, so that one shard of the stream shows both, and passes come one after the other."""
+"""In the ledger's partition, so that one shard of the stream has both, and passes run one after the other."""
 UNMANAGED = Key("scheduler", (("pk", "unmanaged"), ("sk", "unmanaged")))
 UNMANAGED_MAX = 1000
-"""Executions whose ARNs the item lists: as many as fit it."""
+"""Most ARNs of executions that the item lists."""
 
 _USED, _VIRTUAL_TIME, _SERVED, _WEIGHT = "used/", "virtual_time/", "served/", "weight/"
 _SPENT, _RESERVED = "spent/", "reserved/"
@@ -79,7 +79,7 @@ class BellRing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
-    """What a pass knows of those who wait when it commits, for the next one."""
+    """What a pass knows about waiting requests when it commits, for the next pass."""
 
     through: int | None
     """Nothing waits: the bell's rings that had been counted when that was read. None where something may wait."""
@@ -250,7 +250,7 @@ def book_correction(month: str, tier: str, usd: Decimal, policy: Policy) -> Upda
 
 
 def correct_usage(exact: Mapping[str, int], ledger: Ledger) -> Update:
-    """Return what sets counts of resources to what they are, if none has moved since the ledger was read."""
+    """Return the write that corrects counts of resources, if none has changed since the ledger was read."""
     return _end_while_waiting(
         set=_attributes(exact),
         add={"admission_version": 1, "usage_version": 1},
@@ -259,7 +259,7 @@ def correct_usage(exact: Mapping[str, int], ledger: Ledger) -> Update:
 
 
 def name_policy(version: int) -> Update:
-    """Return what makes the ledger name another version of the policy; what was decided under others is void."""
+    """Return the write that names another policy version; decisions under other versions become void."""
     return _change(BY_PASS, set={"policy_version": version}, add={"admission_version": 1})
 
 
@@ -305,7 +305,7 @@ class LedgerTable:
             )
 
     def note_weights(self, weight_by_tier: Mapping[str, int]) -> None:
-        """Keep the weight of all tenants that wait, for passes that cannot read them all."""
+        """Store the weight of all waiting tenants, for passes that cannot read them all."""
         self._write(_change(BY_PASS, set={f"{_WEIGHT}{tier}": weight for tier, weight in weight_by_tier.items()}))
 
     def set_paused(self, paused: bool, tier: str | None = None) -> None:
@@ -320,7 +320,7 @@ class LedgerTable:
         self.transactions.retried(attempt)
 
     def throttle(self, until: datetime) -> None:
-        """Take what runs now for all that SageMaker will run, until a time. Raises Conflict."""
+        """Limit the account to the slots in use now, until a time. Raises Conflict."""
         ledger = self.read()
         change: Item = {"throttled_to": max(ledger.used, 1), "throttled_until": stamp(until)}
         self._write(_change(BY_PASS, set=change, add={"admission_version": 1}, when=_unmoved(ledger)))

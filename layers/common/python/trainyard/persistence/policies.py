@@ -15,8 +15,8 @@ from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store, liste
 
 IN_FORCE = Key("scheduler", (("pk", "policy"), ("sk", "policy")))
 KEPT = Key("scheduler", (("pk", "policy-values"), ("sk", "values")))
-"""What the text in force says, checked: {of: digest of the text, values: see `KeptForm`}. Under a key of its own,
-so that who writes it may not write the policy (template.yaml)."""
+"""The compiled policy in force: {of: digest of the text, values: see `CompiledPolicy`}. Under a key of its own, so
+that whoever may write it need not have permission to write the policy (template.yaml)."""
 KEPT_BYTES_MAX = 350_000
 TEXT_BYTES_MAX = 300_000
 """An item takes 400 KB (DynamoDB developer guide, "Service quotas")."""
@@ -63,9 +63,9 @@ class Policies:
     keeps: bool = False
     """Whether this one writes what is kept, or only reads it."""
     running_max: int
-    """The deployment's own ceiling: no policy admits more."""
+    """The deployment's own limit, which no policy can exceed."""
     _read: dict[int, Policy] = field(default_factory=dict)
-    """The version that was read last: what a version says never changes."""
+    """The version that was read last; a version never changes."""
 
     def current(self) -> Policy:
         """Return the policy in force, as it is now."""
@@ -77,11 +77,11 @@ class Policies:
         return self._read[version.version]
 
     def last_read(self) -> Policy:
-        """Return the policy that was in force when it was read last: for who is told when it no longer is."""
+        """Return the policy that was last read; for callers that are notified when it is no longer in force."""
         return next(iter(self._read.values()), None) or self.current()
 
     def at(self, version: int) -> Policy:
-        """Return a version that the ledger names; the one in force where that is known no longer."""
+        """Return a version that the ledger names; if it no longer exists, the one in force."""
         return self._read.get(version) or self.current()
 
     def in_force(self) -> PolicyVersion:
@@ -92,20 +92,20 @@ class Policies:
         if self.form is None:
             return self.parse(version.text, version.version)
         digest = self.form.digest(version.text)
-        with suppress(Exception):  # what cannot be read counts as not kept
+        with suppress(Exception):  # a damaged form counts as missing
             (item,) = self.store.get(KEPT)
             if item is not None and item["of"] == digest:
                 return self.form.read(bytes(item["values"]), version.version)
         policy = self.parse(version.text, version.version)
         if self.keeps:
-            with suppress(Exception):  # the next one keeps it
+            with suppress(Exception):  # the next read stores it
                 compiled = self.form.kept(version.text)
                 if len(compiled) <= KEPT_BYTES_MAX:
                     self.store.transact([Put(KEPT, {"of": digest, "values": compiled})])
         return policy
 
     def check(self, text: str) -> Policy:
-        """Return what `apply` would put in force; raises Refused when it does not hold."""
+        """Return the policy that `apply` would put in force; raises Refused when it is invalid."""
         if len(text.encode()) > TEXT_BYTES_MAX:
             raise Refused(f"the policy has {len(text.encode()):,} bytes, at most {TEXT_BYTES_MAX:,} fit")
         policy = self._capped(self.parse(text, self.in_force().version + 1))
@@ -113,7 +113,7 @@ class Policies:
         return policy
 
     def apply(self, text: str, now: datetime, *, note: str = "") -> Policy:
-        """Put a policy in force as a whole; raises Refused when it does not hold, Conflict when overtaken."""
+        """Put a policy in force as a whole; raises Refused when it is invalid, Conflict when overtaken."""
         policy = self.check(text)
         item: Item = {"text": text, "version": policy.version, "applied_at": stamp(now), "note": note}
         before = policy.version - 1
@@ -127,7 +127,7 @@ class Policies:
                 ]
             )
         except Conflict as conflict:
-            raise Conflict("another policy was applied meanwhile: look at it, and apply yours again") from conflict
+            raise Conflict("another policy was applied meanwhile: review it, then apply yours again") from conflict
         return policy
 
     def rollback(self, version: int, now: datetime) -> Policy:
@@ -152,7 +152,7 @@ class Policies:
         return [*map(_version, items), self._shipped()]
 
     def _check_tiers(self, wanted: Policy) -> None:
-        """Raise Refused, naming what holds it, when a tier would go in which something waits or runs."""
+        """Raise Refused when the policy removes a tier in which requests wait or run, naming them."""
         (ledger,) = self.store.get(LEDGER)
         for tier in self.current().tiers:
             if wanted.tier(tier.name) is None:
@@ -161,7 +161,7 @@ class Policies:
                 if running or waiting:
                     tenants = ", ".join(sorted({item["tenant_id"] for item in waiting})) or "none"
                     raise Refused(
-                        f"tiers.{tier.name} cannot go: {running} of its requests run, and requests of these "
+                        f"tiers.{tier.name} is in use: {running} of its requests run, and requests of these "
                         f"tenants wait: {tenants}; let them end, or stop them (`trainyard requests` lists them)"
                     )
 

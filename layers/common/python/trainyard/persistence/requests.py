@@ -1,7 +1,7 @@
 """Requests: the table that holds each one, and the only place that changes its state.
 
 The index "by-activity" lists requests by state: those that are active under the state alone, those that ended
-under tier, state and day, so that no partition of it is hot. It lags, and is only ever a list to look through."""
+under tier, state and day, so that no partition of it is hot. It lags: read each result again before use."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def request_key(request_id: str) -> Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requests:
-    """Implements what is asked of requests, and what a change of one writes."""
+    """Reads and lists requests, and makes the writes that change one."""
 
     transactions: Transactions
     retention: timedelta
@@ -57,17 +57,17 @@ class Requests:
         return request_from(item) if item else None
 
     def get_all(self, request_ids: Iterable[str]) -> list[Request]:
-        """Return the requests that there are, in the order asked for."""
+        """Return the requests that exist, in the order asked for."""
         items = read_items(self.transactions.store, map(request_key, request_ids))
         return [request_from(item) for item in items.values() if item]
 
     def add_rejected(self, request: Request) -> bool:
-        """Keep a request that was refused at arrival; False when it is known already."""
+        """Store a request that was refused at arrival; False when it is already stored."""
         assert request.state is State.REJECTED
         return self.transactions.write_unless_past(self.put(request, Absent("request_id")))
 
     def note_outcome(self, request_id: str, attempt: int, outcome: Outcome) -> bool:
-        """Add what is known of a running attempt's outcome; False for another attempt."""
+        """Store the known fields of a running attempt's outcome; False for another attempt."""
         return self.transactions.write_unless_past(self.set_outcome(request_id, outcome, Is("attempt", attempt)))
 
     def note_running(self, request: Request, execution_arn: str, now: datetime) -> bool:
@@ -90,7 +90,7 @@ class Requests:
         return {name for name, (request, arn) in remaining.items() if self.note_running(request, arn, now)}
 
     def claim(self, request: Request, now: datetime) -> bool:
-        """Take the start of an ADMITTED request over from who had it when it was read; False when another was
+        """Take over the start of an ADMITTED request from its holder when it was read; False when another was
         faster.
         """
         return self.transactions.write_unless_past(
@@ -102,7 +102,7 @@ class Requests:
         )
 
     def ask_to_stop(self, request: Request, now: datetime) -> bool:
-        """Note that somebody wants an attempt stopped, so that it is not tried again; False when it is over."""
+        """Store that a stop was requested for an attempt, so that it is not retried; False when it is over."""
         return self.transactions.write_unless_past(
             Update(
                 request_key(request.request_id),
@@ -115,7 +115,7 @@ class Requests:
         )
 
     def note_heard(self, request: Request, now: datetime) -> None:
-        """Note that SageMaker was asked about a running request, so that the others are asked about first."""
+        """Store that a running request was checked with SageMaker, so that the others are checked first."""
         try:
             self.transactions.store.transact(
                 [
@@ -176,7 +176,7 @@ class Requests:
     # --- what a change writes -------------------------------------------------------------------------------
 
     def put(self, request: Request, *when: Condition) -> Put:
-        """Return what writes a request whole, listed under its state."""
+        """Return the write of a whole request, listed under its state."""
         item = {name: value for name, value in request_item(request).items() if name != "request_id"}
         since = request.arrived_at if request.state is State.QUEUED else request.finished_at or request.arrived_at
         item |= self._listed_under(request.state, request.tier, since)
@@ -196,7 +196,7 @@ class Requests:
         remove: tuple[str, ...] = (),
         when: tuple[Condition, ...] = (),
     ) -> Update:
-        """Return what brings a request from one state into another, with the change in its history.
+        """Return the write that moves a request from one state to another, with the change in its history.
 
         It holds only if the request still is in the state `before`. Other attributes may be changed along.
         """
@@ -238,7 +238,7 @@ class Requests:
         )
 
     def _listed_under(self, state: State, tier: str, since: datetime) -> Item:
-        """Return what a request in a state is listed by; one that ended expires too."""
+        """Return the index attributes of a request in a state, and the expiry of one that ended."""
         if state not in TERMINAL:
             return {"activity": state.value, "since": stamp(since)}
         return {
@@ -249,7 +249,7 @@ class Requests:
 
 
 def unclaimed_since(request: Request) -> Condition:
-    """Return the condition that nobody has taken a request's start over since it was read."""
+    """Return the condition that a request's start was not taken over since it was read."""
     if request.claimed_at is None:
         return Absent("claimed_at")
     return Is("claimed_at", stamp(request.claimed_at))

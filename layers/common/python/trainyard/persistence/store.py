@@ -106,7 +106,7 @@ class Update:
     set: Mapping[str, Any] = field(default_factory=dict)
     add: Mapping[str, int | Decimal] = field(default_factory=dict)
     append: Mapping[str, list[Any]] = field(default_factory=dict)
-    """Attribute → what is put at the end of the list that it is."""
+    """Attribute → the values to append to its list."""
     remove: tuple[str, ...] = ()
     when: tuple[Condition, ...] = ()
 
@@ -124,7 +124,7 @@ READ_AT_ONCE = 100
 
 
 def applied(item: Item | None, write: Write) -> Item | None:
-    """Return what a write makes of an item, its conditions aside; None when there is none after it."""
+    """Return an item after a write, ignoring its conditions; None when it no longer exists."""
     match write:
         case Delete():
             return None
@@ -182,7 +182,7 @@ def _bytes_of_number(number: int | Decimal) -> int:
 
 
 CHANGED_BYTES = 40 * 1024
-"""What an item is taken to have that is changed without being read: the most that a request can have."""
+"""Assumed size of an item that is changed without being read: the most that a request can have."""
 
 
 def bytes_written(write: "Write") -> int:
@@ -202,7 +202,7 @@ def fits_one_transaction(writes: "Sequence[Write]") -> bool:
 
 
 Cursor = Mapping[str, str]
-"""Where a listing goes on: what the adapter needs, and nobody else reads."""
+"""Where a listing continues; opaque to everyone but the adapter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The tables together: each item's owner over one store, and reads that need several of them."""
+"""All tables over one store: the owners of the items, and reads that need several of them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

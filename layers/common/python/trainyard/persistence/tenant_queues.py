@@ -5,8 +5,8 @@
     tier#<tier>                tenant#<tenant>#<profile>   a copy of it for each further profile
     entries#<tier>#<tenant>    data_set#<name>             a waiting request (…#<request> when trained alone)
 
-The index "ready" files each profile of a queue under one key, so that a pass finds the first queues of a profile
-whatever else waits:
+The index "ready" lists each profile of a queue under one key, so that a pass finds the first queues of a profile
+regardless of the others:
 
     needs-budget|<policy version>|<prices>|<month>|<usd>|<tenant>   parked until its tier's budget has so much left
     parked|<policy version>|<prices>|<month>|<turn>|<tenant>        no request can go until something changes
@@ -15,7 +15,7 @@ whatever else waits:
     ready|<profile>|<start tag>|<arrival>|<tenant>                  its first request is due
 
 The index "holding" lists the queues whose tenants hold slots, with the requests that do. Like the table itself it
-is read consistently: who holds a slot never follows from an index that lags.
+is read consistently: the holders of slots never come from an index that lags.
 
 Every change of a queue is read, changed purely (domain/queues.py) and written on condition that its revision has
 not moved."""
@@ -72,7 +72,7 @@ class Backlog:
     oldest_arrived_at: datetime | None
     """Of the requests at the heads of their queues; None when nothing waits."""
     weight: int = 0
-    """Of the tenants for which something waits."""
+    """The weight of the tenants with waiting requests."""
     parked: Mapping[str, int] = field(default_factory=dict)
     """Reason → tenant queues parked for it."""
 
@@ -153,7 +153,7 @@ def forget_queue(queue: TenantQueue) -> Delete:
 
 
 def parked_under(policy: Policy, month: str, parked: Parked) -> str:
-    """Return the index key of a queue to be parked: it says what must change before any of it can go."""
+    """Return the index key of a queue to park, which encodes what must change before it can start anything."""
     tenant_id = parked.queue.tenant_id
     if parked.needs_usd is not None:
         return f"needs-budget|{_present(policy, month)}|{_millionths(parked.needs_usd)}|{tenant_id}"
@@ -174,7 +174,7 @@ class TenantQueues:
         return queue_in(item, tier, tenant_id)
 
     def get_all(self, owners: Iterable[tuple[str, str]]) -> list[TenantQueue]:
-        """Return the queues that there are of some tiers and tenants."""
+        """Return the existing queues of some tiers and tenants."""
         items = read_items(self.store, (queue_key(*owner) for owner in owners))
         return [queue_from(item) for item in items.values() if item]
 
@@ -187,7 +187,7 @@ class TenantQueues:
         ]
 
     def backlog(self, policy: Policy) -> dict[str, Backlog]:
-        """Return tier → how much waits there, due or not; reads every queue in which something waits."""
+        """Return tier → its backlog, due or not; reads every queue with waiting requests."""
         return {tier.name: self._backlog(tier, policy) for tier in policy.tiers}
 
     def _backlog(self, tier: TierPolicy, policy: Policy) -> Backlog:
@@ -205,7 +205,7 @@ class TenantQueues:
     # --- the queues that a pass reads -----------------------------------------------------------------------
 
     def first(self, tier: TierPolicy, now: datetime) -> tuple[list[TenantQueue], bool]:
-        """Return the queues that a pass can concern, and whether they are all that wait in the tier.
+        """Return the queues that a pass must consider, and whether they are all waiting queues of the tier.
 
         When few wait, one read finds all. When many do, a bounded number of each profile is read in the order of
         their start tags; as many as can hold slots may come first and be unable to go, hence the limit.
@@ -328,7 +328,7 @@ def _filing(queue: TenantQueue, head: QueueEntry, now: datetime) -> str:
 def _ranges_to_unpark(
     tier: TierPolicy, policy: Policy, month: str, ledger: Ledger, now: datetime
 ) -> Iterator[tuple[str, str]]:
-    """Yield the ranges of the index in which queues stand that may go again."""
+    """Yield the index ranges of parked queues that may start something again."""
     present = _present(policy, month)
     for kind in ("parked", "needs-budget"):
         yield f"{kind}|", f"{kind}|{present}|"
@@ -349,7 +349,7 @@ def _present(policy: Policy, month: str) -> str:
 
 
 def _turn_of(tenant_id: str) -> str:
-    """Return in which of 256 minutes a tenant's queue is looked at again, whatever has changed."""
+    """Return in which of 256 minutes a tenant's queue is checked again, whatever has changed."""
     return hashlib.sha256(tenant_id.encode()).hexdigest()[:2]
 
 

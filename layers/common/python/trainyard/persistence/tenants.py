@@ -1,4 +1,4 @@
-"""Tenants' records as items of the store, and back; read together with what is theirs."""
+"""Conversion of tenants' records to and from items of the store."""
 
 import json
 from collections.abc import Mapping

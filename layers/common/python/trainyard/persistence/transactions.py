@@ -14,7 +14,7 @@ from trainyard.domain.policy import Policy
 from trainyard.persistence.store import READ_AT_ONCE, Item, Items, Key, Store, Write, applied
 
 TRIES_MAX = 8
-"""Of a transaction whose reads were overtaken by another writer."""
+"""Attempts of a transaction that conflicts with other writers."""
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ def read_items(store: Store, keys: Iterable[Key]) -> Items:
 
 @dataclass(slots=True, kw_only=True)
 class UnitOfWork:
-    """One try of a transaction: when it is made, under which policy, what it has read and what it will write."""
+    """One attempt of a transaction: its time and policy, what it has read, and what it will write."""
 
     store: Store
     now: datetime
@@ -56,7 +56,7 @@ class UnitOfWork:
         self.writes += writes
 
     def commit(self) -> None:
-        """Write all or nothing; what was read of these items is afterwards as they are now. Raises Conflict."""
+        """Write all or nothing, and update `items` accordingly. Raises Conflict."""
         if not self.writes:
             return
         self.store.transact(self.writes)
@@ -82,7 +82,7 @@ class Transactions:
         policy: Policy | None = None,
         items: Items | None = None,
     ) -> T:
-        """Run a script and commit what it wrote; again while others are faster. Raises Conflict when they stay so.
+        """Run a script and commit its writes; retries on conflict. Raises Conflict when all attempts fail.
 
         `items` were read before, and are good for the first try.
         """
@@ -94,7 +94,7 @@ class Transactions:
         return self.retried(attempt)
 
     def retried(self, attempt: Callable[[], T]) -> T:
-        """Try again while others are faster; raises Conflict when they stay so."""
+        """Retry on conflict; raises Conflict when all attempts fail."""
         for number in range(1, TRIES_MAX):
             try:
                 return attempt()
@@ -117,8 +117,8 @@ class Transactions:
         return result
 
     def write_unless_past(self, *writes: Write) -> bool:
-        """Write on conditions; False when one of them does not hold. Raises Conflict while another is under
-        way."""
+        """Write if all conditions hold; False when one does not. Raises Conflict while another transaction is in
+        progress."""
         try:
             self.store.transact(writes)
         except Conflict as conflict:

@@ -1,6 +1,6 @@
-"""Buckets that are looked through every few minutes for a while, since events of their uploads may be missing.
+"""Young buckets: scanned every few minutes for a while, since events of their uploads may be missing.
 
-young / <tenant>   {until, looked, after}: how long, when it was looked at last, and behind which object to go on
+young / <tenant>   {until, looked, after}: until when, the last scan, and the object after which to continue
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ YOUNG = "young"
 """The partition of the notes in the scheduler's table."""
 
 YOUNG_FOR = timedelta(hours=1)
-"""S3 speaks of some five minutes until events come."""
+"""S3 documents about five minutes until events arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class YoungBucket:
 
 
 def note_young(store: Store, tenant_id: str, now: datetime) -> None:
-    """Let a tenant's bucket be looked through every few minutes for an hour. Idempotent.
+    """Have a tenant's bucket scanned every few minutes for an hour. Idempotent.
 
     Raises Conflict while others write the note.
     """
@@ -35,7 +35,7 @@ def note_young(store: Store, tenant_id: str, now: datetime) -> None:
 
 
 def note_looked(store: Store, bucket: YoungBucket, after: str | None, now: datetime) -> None:
-    """Keep where the next look goes on, unless another look was faster; raises Conflict then."""
+    """Store where the next scan continues; raises Conflict when another scan was faster."""
     removed = () if after is not None else ("after",)
     attributes = {"looked": stamp(now)} | ({"after": after} if after is not None else {})
     seen = Absent("looked") if not bucket.looked else IsOr("looked", bucket.looked)
@@ -43,7 +43,7 @@ def note_looked(store: Store, bucket: YoungBucket, after: str | None, now: datet
 
 
 def young_buckets(store: Store, now: datetime) -> list[YoungBucket]:
-    """Return the buckets to be looked through, those first whose last look is longest ago."""
+    """Return the buckets to scan, those with the oldest last scan first."""
     notes: Iterator[Item] = listed(store, "scheduler", YOUNG)
     buckets = [
         YoungBucket(tenant_id=item["sk"], looked=item.get("looked", ""), after=item.get("after"))

@@ -1,1 +1,1 @@
-"""The ports over AWS; the only place that uses boto3."""
+"""The ports implemented with AWS; the only package of trainyard that uses boto3."""

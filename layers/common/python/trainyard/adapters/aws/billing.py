@@ -1,4 +1,4 @@
-"""Money's edges: the billing bucket, statements, AWS Marketplace, Cost Explorer and the Price List."""
+"""Billing adapters: the billing bucket, statements, AWS Marketplace, Cost Explorer and the Price List."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ USAGE = "usage"
 """Prefix of the exports in the billing bucket; the table in template.yaml reads it."""
 
 RECORDS_MAX = 25
-"""Of one BatchMeterUsage (API reference)."""
+"""Records of one BatchMeterUsage call (API reference)."""
 
 _REFUSED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation"})
 
@@ -54,7 +54,7 @@ class AwsMarketplace:
     """Implements Marketplace: a usage dimension of products that use concurrent agreements.
 
     Since June 2026 records name the buyer's account and licence (API reference, BatchMeterUsage). Raises Refused
-    where the SDK is older: before anything is noted as sent, which it could not be.
+    when the SDK does not support that, before any record is noted as sent.
     """
 
     def __init__(self, *, dimension: str) -> None:
@@ -62,8 +62,8 @@ class AwsMarketplace:
         model = client("meteringmarketplace").meta.service_model.shape_for("UsageRecord")
         if "LicenseArn" not in model.members:
             raise Refused(
-                f"the AWS SDK of this runtime (botocore {botocore.__version__}) knows no LicenseArn, by which "
-                "usage is metered: add a newer boto3 to layers/common/python/requirements.in, run make lock, "
+                f"the AWS SDK of this runtime (botocore {botocore.__version__}) lacks LicenseArn, which "
+                "metering needs: add a newer boto3 to layers/common/python/requirements.in, run make lock, "
                 "and deploy"
             )
 
@@ -73,7 +73,7 @@ class AwsMarketplace:
             part = records[begin : begin + RECORDS_MAX]
             try:
                 answers |= self._send(part)
-            except ClientError:  # one that is invalid makes all of a call be refused
+            except ClientError:  # one invalid record fails the whole call
                 for record in part:
                     answers |= self._send_alone(record)
         return answers
@@ -111,7 +111,7 @@ _INVALID_RECORD = frozenset(
         "TimestampOutOfBoundsException",
     }
 )
-"""Of one record; all else may pass (API reference, BatchMeterUsage)."""
+"""Errors of a single record; others may be transient (API reference, BatchMeterUsage)."""
 
 
 class CostExplorerTags:
@@ -142,8 +142,8 @@ class CostExplorerTags:
 def billed_by_tenant(month: str, stage: str) -> dict[str, Decimal]:
     """Return tenant → what Cost Explorer says its SageMaker jobs of a month cost, in USD.
 
-    Unblended, of the jobs that carry our tags. Raises Refused with AWS's words when it cannot be asked, or when
-    it answers in another currency.
+    Unblended, of the jobs that carry our tags. Raises Refused with AWS's message when it cannot be
+    queried, or when it answers in another currency.
     """
     billed: dict[str, Decimal] = {}
     token: dict[str, str] = {}
@@ -172,7 +172,7 @@ def billed_by_tenant(month: str, stage: str) -> dict[str, Decimal]:
                 tenant_id = group["Keys"][0].partition("$")[2]
                 cost = group["Metrics"]["UnblendedCost"]
                 if cost["Unit"] != "USD":
-                    raise Refused(f"Cost Explorer answers in {cost['Unit']}; the record is kept in USD")
+                    raise Refused(f"Cost Explorer returned costs in {cost['Unit']}, not in USD")
                 billed[tenant_id] = billed.get(tenant_id, Decimal(0)) + Decimal(cost["Amount"])
         if not answer.get("NextPageToken"):
             return billed
@@ -235,12 +235,12 @@ def _hourly(product: dict[str, Any]) -> Decimal | None:
 
 def _unanswered(service: str, right: str, error: ClientError) -> str:
     words = error.response.get("Error", {}).get("Message") or "no reason was given"
-    message = f"{service} does not answer ({code_of(error)}: {words})"
-    return f"{message}. It needs {right}, and AWS itself: a local cloud has none"
+    message = f"{service} could not be queried ({code_of(error)}: {words})"
+    return f"{message}. It needs the permission {right} and a real AWS account: the local cloud lacks it"
 
 
 def _refused_or(call: Any) -> dict[str, Any]:
-    """Make a call; raises TagsRefused when this account may not."""
+    """Make a call; raises TagsRefused when this account is not allowed to."""
     try:
         answer: dict[str, Any] = call()
         return answer

@@ -15,7 +15,7 @@ _CONFIG = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeou
 _OWN_CONFIG = {
     # Presigned URLs of other signature versions are refused by new buckets, and name the global host.
     "s3": Config(signature_version="s3v4"),
-    # A function is waited for as long as it may run, and never called a second time in vain.
+    # Wait for a function as long as it may run, and never invoke it a second time.
     "lambda": Config(read_timeout=130, retries={"total_max_attempts": 1}),
 }
 
@@ -27,7 +27,7 @@ _HURRIED = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempt
 def client(service: str, region: str | None = None, *, hurried: bool = False) -> Any:
     """Return the client of a service, in the environment's region if none is named; the same for every caller.
 
-    One that is `hurried` tries once, for seconds: for what may as well not be done.
+    A `hurried` client tries once and times out within seconds: for calls that may be skipped.
     """
     config = _CONFIG.merge(_HURRIED if hurried else _OWN_CONFIG.get(service, Config()))
     with _building:
@@ -37,13 +37,13 @@ def client(service: str, region: str | None = None, *, hurried: bool = False) ->
 
 
 def forget() -> None:
-    """Build all anew when needed next: for who has changed the environment."""
+    """Discard all clients, so that they are rebuilt after a change of the environment."""
     client.cache_clear()
     _session.cache_clear()
 
 
 def take_calls() -> Counter[str]:
-    """Return the counted calls, and begin again at nothing."""
+    """Return the counted calls, and reset the counter."""
     with _counting:
         taken = Counter(calls)
         calls.clear()

@@ -1,4 +1,4 @@
-"""Credentials that reach one tenant's data, for minutes: for an API, or a person of the tenant."""
+"""Short-lived credentials for one tenant's data: for an API, or for a person at the tenant."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Tenant, TenantState
 
 MINUTES_MIN, MINUTES_MAX = 15, 60
-"""STS gives no credentials for less, and to who has a role already none for more (STS API, AssumeRole)."""
+"""The shortest that STS allows, and the longest with role chaining (STS API, AssumeRole)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +25,13 @@ class Credentials:
 def scoped_credentials(
     tenant: Tenant, *, access_role_arn: str, data_key_arn: str, upload: bool, minutes: int
 ) -> Credentials:
-    """Return credentials to put data, or else to read results.
+    """Return credentials to upload data, or to read results.
 
-    Narrowed twice: the access role goes by the session's tag, and the session policy names the tenant's root.
+    Restricted twice: the access role checks the session's tag, and the session policy names the tenant's root.
     Raises Refused for a tenant that is not active, or for too short or long a time.
     """
     if tenant.state is not TenantState.ACTIVE:
-        raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.lower()}: it gets no credentials")
+        raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.lower()}: only active tenants get credentials")
     if not MINUTES_MIN <= minutes <= MINUTES_MAX:
         raise Refused(f"--minutes is {minutes}: choose between {MINUTES_MIN} and {MINUTES_MAX}")
     partition = access_role_arn.split(":")[1]

@@ -1,8 +1,8 @@
-"""What a deployment's tenants are given, and the policies that keep them apart.
+"""The names, tags and policies of a deployment's tenants, which isolate them from each other.
 
-Three layers, each of which denies by itself what is another tenant's: the role's own policy names the tenant's
-root; the boundary (template.yaml) and the pool's bucket policy go by the role's tag; a bucket's own policy turns
-away every tenant role but one. Prefixes end in "/", so that acme does not match acme10.
+Three layers, each of which alone denies access to another tenant's data: the role's own policy names the tenant's
+root; the boundary (template.yaml) and the pool's bucket policy check the role's tag; a bucket's own policy denies
+every tenant role but one. Prefixes end in "/", so that acme does not match acme10.
 """
 
 from collections.abc import Iterable, Mapping
@@ -51,10 +51,10 @@ class DeploymentNames:
         ]
 
     def is_ours(self, tenant: Tenant, tags: Iterable[Mapping[str, str]]) -> bool:
-        """Tell whether tags say that a thing is this tenant's, of this stack and stage.
+        """Tell whether tags show that a resource belongs to this tenant, in this stack and stage.
 
-        A name alone says it of nothing: stack `yard` with tenant `prod-acme`, and stack `yard-prod` with tenant
-        `acme`, may come to the same name.
+        A name alone does not show it: stack `yard` with tenant `prod-acme`, and stack `yard-prod` with tenant
+        `acme`, may produce the same name.
         """
         of = {tag["Key"]: tag["Value"] for tag in tags}
         wanted = {tag["Key"]: tag["Value"] for tag in self.tags(tenant) if tag["Key"] != "trainyard:tier"}
@@ -110,9 +110,9 @@ class DeploymentNames:
                 "ecr:BatchGetImage",
                 on=sorted({repository_arn(self.partition, image) for image in images}),
             ),
-            # GetAuthorizationToken knows no resources (service authorization reference, Amazon ECR).
+            # GetAuthorizationToken does not support resources (service authorization reference, Amazon ECR).
             _allow("ecr:GetAuthorizationToken", on=["*"]),
-            # PutMetricData knows no resources; the namespace narrows it.
+            # PutMetricData does not support resources; the namespace restricts it.
             _allow(
                 "cloudwatch:PutMetricData",
                 on=["*"],
@@ -175,7 +175,7 @@ class DeploymentNames:
 
 
 def session_policy(tenant: Tenant, *, partition: str, data_key_arn: str, upload: bool) -> Document:
-    """Return what handed-out credentials are narrowed to: to put data, or to read results."""
+    """Return the session policy of issued credentials: to upload data, or to read results."""
     bucket = f"arn:{partition}:s3:::{tenant.bucket}"
     root = f"{bucket}/{tenant.root}"
     folders = ("incoming",) if upload else RESULTS

@@ -1,4 +1,4 @@
-"""Translate what botocore raises, once and here, into what the caller must do about it."""
+"""Translate botocore's exceptions into errors that say what the caller must do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

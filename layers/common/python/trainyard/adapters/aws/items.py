@@ -1,4 +1,4 @@
-"""Attribute values as DynamoDB takes and gives them."""
+"""Conversion of attribute values to and from DynamoDB's format."""
 
 from collections.abc import Mapping
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""The state machines that change tenants, and what else the tenants function is asked for."""
+"""The state machines that change tenants, and the function that creates pooled tenants' roles."""
 
 import json
 from datetime import UTC, datetime, timedelta

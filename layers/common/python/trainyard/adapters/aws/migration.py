@@ -10,17 +10,17 @@ from trainyard.adapters.aws.errors import translated
 from trainyard.domain.tenants import Tenant
 
 OBJECTS_AT_ONCE = 500
-"""Looked at in one call of the function that copies them."""
+"""Objects checked per call of the function that copies them."""
 
 COMPARED_AT_ONCE = 20_000
-"""The same where objects are only listed …"""
+"""Objects checked per call when they are only listed."""
 
 SECONDS_AT_ONCE = 60
-"""… whose limit is two minutes; one object takes what it takes."""
+"""After this time a call returns; the function's limit is two minutes, and copying a large object takes long."""
 
 RESULTS = ("models/", "reports/")
 COPIED = "trainyard-copied-version"
-"""Metadata of a copy: the version it is of."""
+"""Metadata key of a copy: the version id of the original."""
 
 HEADERS = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType")
 Items = dict[str, Any]
@@ -74,9 +74,9 @@ class S3Migration:
             yield key, source_object, other[1] if other is not None and other[0] == key else None
 
     def _copy(self, source: Tenant, target: Tenant, key: str) -> None:
-        """Copy one version, and note at the copy which. Results stay encrypted by the tenant's key.
+        """Copy one version, and note its id in the copy's metadata. Results stay encrypted with the tenant's key.
 
-        In parts where it is large, which keeps no tags, and takes what it takes.
+        A large object is copied in parts, which loses its tags and may take long.
         """
         s3 = client("s3")
         at = {"Bucket": source.bucket, "Key": source.root + key}
@@ -97,11 +97,12 @@ class S3Migration:
     def _lacks(
         self, source: Tenant, target: Tenant, key: str, source_object: Items, other: Items | None, *, late: bool
     ) -> bool:
-        """Tell whether the target lacks an object as it is at the source; `late`, unless it has one of its own.
+        """Tell whether an object must be copied: it is missing at the target, or differs; with `late`, one
+        that was written at the target itself is kept.
 
-        No run changes results meanwhile: their sizes are enough. Of uploads, a hash of the content tells where
-        the entity tag is one; else the version that was noted at the copy. Times would not: an upload in parts
-        bears the time at which it began.
+        No run changes results meanwhile, so comparing their sizes is enough. Uploads are compared by entity tag,
+        else by the version id in the copy's metadata. Times are no criterion: a multipart upload has the time at
+        which it began.
         """
         if other is None:
             return True
@@ -113,7 +114,7 @@ class S3Migration:
         return self._gives_way(source, target, key, source_object, other)
 
     def _gives_way(self, source: Tenant, target: Tenant, key: str, source_object: Items, other: Items) -> bool:
-        """Tell whether what lies at the target is a copy of another version, or an older upload."""
+        """Tell whether the target's object is a copy of another version, or an older upload."""
         s3 = client("s3")
         with translated():
             there = s3.head_object(Bucket=target.bucket, Key=target.root + key)

@@ -1,4 +1,4 @@
-"""What a tenant needs, made by steps that can be repeated: each ensures, none assumes."""
+"""Creates a tenant's resources, in steps that can be repeated."""
 
 import json
 import re
@@ -28,7 +28,7 @@ ABSENT = frozenset(
     }
 )
 _ABSENT_IN_WORDS = re.compile(r"does not exist|could not find|not found", re.IGNORECASE)
-"""SageMaker says ValidationException of what there is not, as of much else."""
+"""SageMaker answers ValidationException for a missing resource, as for many other errors."""
 
 BLOCKED = {
     "BlockPublicAcls": True,
@@ -54,9 +54,9 @@ class AwsProvisioning:
     # --- storage ----------------------------------------------------------------------------------------------
 
     def ensure_storage(self, tenant: Tenant, *, opened: bool = True) -> None:
-        """A versioned, encrypted, private bucket; a pooled tenant's prefix needs nothing but its record.
+        """Create a versioned, encrypted, private bucket; a pooled tenant's prefix needs only its record.
 
-        Raises Refused when the bucket is somebody else's.
+        Raises Refused when the bucket belongs to somebody else.
         """
         if tenant.pooled:
             return
@@ -79,7 +79,7 @@ class AwsProvisioning:
             raise Refused(_not_ours(f"bucket {bucket}"))
         with translated():
             s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": self._deployment.tags(tenant)})
-            # Before the rest, since it takes minutes until events come; to nobody else it is open yet.
+            # First, since it takes minutes until events arrive; nobody else has access to the bucket yet.
             configuration: Document = {"EventBridgeConfiguration": {}} if opened else {}
             s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
             s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCKED)
@@ -97,7 +97,7 @@ class AwsProvisioning:
     # --- role -------------------------------------------------------------------------------------------------
 
     def ensure_role(self, tenant: Tenant) -> None:
-        """The role of the tenant's jobs: reads its own data, writes its own results, and nothing else."""
+        """Create the role of the tenant's jobs, which may only read its data and write its results."""
         iam = client("iam")
         path, name = role_path_and_name(tenant)
         trust = json.dumps(self._deployment.trust())
@@ -131,7 +131,7 @@ class AwsProvisioning:
     def _lend_key(self, tenant: Tenant) -> None:
         """Grant the use of the tenant's own key: to its role, and to those that read its results for it.
 
-        The same name and terms return the grant that there is (KMS API reference, CreateGrant).
+        Repeating it with the same name and terms returns the existing grant (KMS API reference, CreateGrant).
         """
         lent = [(tenant.role_arn, GRANTED), *((reader, ["Decrypt"]) for reader in self._deployment.result_readers)]
         lent += [(mover, ["Decrypt", "GenerateDataKey"]) for mover in self._deployment.result_movers]
@@ -148,7 +148,7 @@ class AwsProvisioning:
             if not is_absent(error) and code_of(error) not in ("AccessDeniedException", "DisabledException"):
                 raise
             raise Refused(
-                f"the key {tenant.key_arn} cannot be lent to the tenant's jobs: it must exist in this Region, its "
+                f"the key {tenant.key_arn} cannot be used by the tenant's jobs: it must exist in this Region, its "
                 "policy must let this account create grants, and a key of this account needs the tag "
                 f"{LEND_TAG} = {self._deployment.stack} ({error.response['Error']['Message']})"
             ) from error
@@ -159,7 +159,7 @@ class AwsProvisioning:
     # --- models and schedule ----------------------------------------------------------------------------------
 
     def ensure_model_group(self, tenant: Tenant) -> None:
-        """The model package group; versions cannot carry tags, so the group does."""
+        """Create the model package group; it carries the tags, since its versions cannot."""
         sagemaker = client("sagemaker")
         made = _create(
             lambda: sagemaker.create_model_package_group(
@@ -174,7 +174,7 @@ class AwsProvisioning:
             raise Refused(_not_ours(f"model group {tenant.model_group}"))
 
     def ensure_schedule(self, tenant: Tenant) -> None:
-        """The schedule that asks for retraining, or none."""
+        """Create, update or delete the schedule that requests retraining."""
         scheduler = client("scheduler")
         schedule = self._schedule(tenant)
         if schedule is None:
@@ -218,22 +218,22 @@ class AwsProvisioning:
         group = looked_up(
             lambda: client("sagemaker").describe_model_package_group(ModelPackageGroupName=tenant.model_group)
         )
-        drifts += [] if group else [f"the model group {tenant.model_group} is gone"]
+        drifts += [] if group else [f"the model group {tenant.model_group} is missing"]
         return drifts + self._schedule_drift(tenant)
 
     def _bucket_drift(self, tenant: Tenant) -> list[str]:
         s3, bucket = client("s3"), tenant.bucket
         if looked_up(lambda: s3.get_bucket_versioning(Bucket=bucket)) is None:
-            return [f"the bucket {bucket} is gone"]
+            return [f"the bucket {bucket} is missing"]
         policy = looked_up(lambda: s3.get_bucket_policy(Bucket=bucket))
         versioning = s3.get_bucket_versioning(Bucket=bucket).get("Status")
         notifications = s3.get_bucket_notification_configuration(Bucket=bucket)
         block = looked_up(lambda: s3.get_public_access_block(Bucket=bucket)) or {}
         same = policy is not None and json.loads(policy["Policy"]) == self._deployment.bucket_policy(tenant)
         checks = {
-            f"the policy of bucket {bucket} is not as it was made": same,
-            f"bucket {bucket} keeps no versions": versioning == "Enabled",
-            f"bucket {bucket} announces no uploads": "EventBridgeConfiguration" in notifications,
+            f"the policy of bucket {bucket} was changed": same,
+            f"versioning of bucket {bucket} is off": versioning == "Enabled",
+            f"bucket {bucket} sends no events to EventBridge": "EventBridgeConfiguration" in notifications,
             f"bucket {bucket} does not block public access": block.get("PublicAccessBlockConfiguration")
             == BLOCKED,
         }
@@ -244,21 +244,19 @@ class AwsProvisioning:
         _, name = role_path_and_name(tenant)
         role = looked_up(lambda: iam.get_role(RoleName=name))
         if role is None:
-            return [f"the role {name} is gone"]
+            return [f"the role {name} is missing"]
         own = looked_up(lambda: iam.get_role_policy(RoleName=name, PolicyName="own-data"))
         named = iam.list_role_policies(RoleName=name)["PolicyNames"]
         attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
         boundary = role["Role"].get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
         checks = {
-            f"the policy of role {name} is not as it was made": own is not None
+            f"the policy of role {name} was changed": own is not None
             and _decoded(own["PolicyDocument"]) == self._role_policy(tenant),
-            f"role {name} has policies that are not ours": set(named) <= {"own-data"} and not attached,
-            f"role {name} can be assumed by others than SageMaker": _decoded(
-                role["Role"]["AssumeRolePolicyDocument"]
-            )
+            f"role {name} has additional policies": set(named) <= {"own-data"} and not attached,
+            f"the trust policy of role {name} was changed": _decoded(role["Role"]["AssumeRolePolicyDocument"])
             == self._deployment.trust(),
-            f"role {name} has lost its permissions boundary": boundary == self._deployment.boundary_arn,
-            f"role {name} is tagged as another tenant's": self._deployment.is_ours(
+            f"the permissions boundary of role {name} was changed": boundary == self._deployment.boundary_arn,
+            f"the tags of role {name} do not name this tenant": self._deployment.is_ours(
                 tenant, role["Role"].get("Tags", [])
             ),
         }
@@ -272,7 +270,7 @@ class AwsProvisioning:
         expression = schedule["ScheduleExpression"] if schedule else None
         if expression == tenant.retrain_schedule:
             return []
-        return [f"the schedule {name} reads {expression}, not {tenant.retrain_schedule}"]
+        return [f"the schedule {name} is {expression}, not {tenant.retrain_schedule}"]
 
 
 def role_path_and_name(tenant: Tenant) -> tuple[str, str]:
@@ -285,9 +283,9 @@ def schedule_name(tenant: Tenant) -> str:
 
 
 def owns_bucket(deployment: DeploymentNames, tenant: Tenant) -> bool:
-    """Tell whether the bucket, which is there, is the tenant's by its tags.
+    """Tell whether the existing bucket belongs to the tenant, according to its tags.
 
-    One whose creation was cut off bears no tags yet, and nothing is in it.
+    A bucket whose creation was interrupted has no tags yet, and is empty.
     """
     s3 = client("s3")
     tagging = looked_up(lambda: s3.get_bucket_tagging(Bucket=tenant.bucket))
@@ -299,7 +297,7 @@ def owns_bucket(deployment: DeploymentNames, tenant: Tenant) -> bool:
 
 
 def group_tags(tenant: Tenant) -> list[dict[str, str]]:
-    """Return the tags of a tenant's model group, which is there."""
+    """Return the tags of a tenant's existing model group."""
     sagemaker = client("sagemaker")
     with translated():
         group = sagemaker.describe_model_package_group(ModelPackageGroupName=tenant.model_group)
@@ -309,8 +307,8 @@ def group_tags(tenant: Tenant) -> list[dict[str, str]]:
 
 def _not_ours(what: str) -> str:
     return (
-        f"the {what} is there already, and its tags say that it is not this tenant's of this deployment: choose "
-        "another tenant id, or remove it if it is left over"
+        f"the {what} exists already, and by its tags it does not belong to this tenant of this deployment: choose "
+        "another tenant id, or delete it if it is a leftover"
     )
 
 
@@ -320,14 +318,14 @@ def remove(call: Callable[[], Any]) -> bool:
 
 
 def is_absent(error: ClientError) -> bool:
-    """Tell whether AWS means that the thing is not there."""
+    """Tell whether an error means that the resource does not exist."""
     if code_of(error) == "ValidationException":
         return _ABSENT_IN_WORDS.search(str(error.response["Error"].get("Message", ""))) is not None
     return code_of(error) in ABSENT
 
 
 def looked_up(call: Callable[[], Any]) -> Any:
-    """Return what there is, or None where there is nothing."""
+    """Return the answer of a call, or None when the resource does not exist."""
     try:
         with translated():
             return call() or {}

@@ -20,7 +20,7 @@ from trainyard.domain.requests import Request, State, Submission
 from trainyard.domain.tenants import Tenant
 
 _BATCH = 10
-"""Messages of one SendMessageBatch (SQS developer guide, "Message quotas")."""
+"""Most messages of one SendMessageBatch (SQS developer guide, "Message quotas")."""
 
 
 class SqsTierQueues:
@@ -30,7 +30,7 @@ class SqsTierQueues:
         self._prefix = prefix
 
     def send(self, submissions: Sequence[Submission]) -> dict[str, str]:
-        """Each batch stands alone: a tier without a queue, or one that is throttled, stops no other."""
+        """Batches are independent: a tier whose queue is missing or throttled does not affect the others."""
         unsent: dict[str, str] = {}
         for tier in sorted({submission.tier for submission in submissions}):
             of_tier = [submission for submission in submissions if submission.tier == tier]
@@ -79,7 +79,7 @@ class SqsRetrainings:
             with translated():
                 answer = client("sqs").send_message_batch(QueueUrl=self._queue_url, Entries=entries)
             if answer.get("Failed"):
-                raise Throttled(f"the uploads queue did not take all: {answer['Failed'][0]['Code']}")
+                raise Throttled(f"the uploads queue did not accept all messages: {answer['Failed'][0]['Code']}")
 
 
 class SqsDeadLetters:
@@ -99,16 +99,16 @@ class SqsDeadLetters:
 
 
 class SqsRedelivery:
-    """Lets messages that failed come again before their visibility ends.
+    """Redelivers failed messages before their visibility timeout ends.
 
-    After 15 s, a minute and four minutes, give or take a half, as what was throttled together would come together;
-    then when the queue lets them, so that no outage of minutes makes dead letters of them.
+    After 15 s, one minute and four minutes, with jitter of ±50 %, since messages throttled together would return
+    together; after that with the queue's own timeout, so that a short outage produces no dead letters.
     """
 
     SECONDS = (15, 60, 240)
 
     def soon(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Ask so of the records of an event source, in seconds at most; raises what the first failure is."""
+        """Shorten the visibility timeout of an event source's records, in seconds; raises the first failure."""
         entries: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for number, record in enumerate(records):
             received = int(record["attributes"]["ApproximateReceiveCount"])
@@ -177,7 +177,7 @@ class EventBridgeAnnouncements:
         self._checked(answer)
 
     def announce_tenant(self, tenant: Tenant, what: str) -> None:
-        """Tell what became of a tenant: Created, Updated, Suspended, Resumed, Moved or Deleted."""
+        """Publish what happened to a tenant: Created, Updated, Suspended, Resumed, Moved or Deleted."""
         detail = {
             "schema_version": 1,
             "tenant_id": tenant.tenant_id,
@@ -200,7 +200,7 @@ class EventBridgeAnnouncements:
         self._checked(answer)
 
     def tell(self, what: str, values: Mapping[str, Any]) -> None:
-        """Tell of money: a budget's threshold, or an unusual hour."""
+        """Publish a budget threshold or a cost anomaly."""
         from trainyard.contracts.money import money_event
 
         detail = money_event(what, values)
@@ -219,7 +219,7 @@ class EventBridgeAnnouncements:
 
     def _checked(self, answer: dict[str, Any]) -> None:
         if answer["FailedEntryCount"]:
-            raise Throttled(f"the event bus refused: {answer['Entries'][0].get('ErrorMessage')}")
+            raise Throttled(f"the event bus rejected the event: {answer['Entries'][0].get('ErrorMessage')}")
 
 
 @cache

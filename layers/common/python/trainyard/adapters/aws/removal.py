@@ -1,4 +1,4 @@
-"""Takes away what a tenant had; each step may be repeated, and does a bounded part of a long work."""
+"""Removes a tenant's resources; each step may be repeated, and does a bounded part of a long task."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -25,10 +25,10 @@ from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.tenants import Tenant
 
 PAGES_AT_ONCE = 20
-"""Of a thousand object versions each; a page takes about a second, the function's limit is two minutes."""
+"""Pages of a thousand object versions; a page takes about a second, the function's limit is two minutes."""
 
 PAGES_COUNTED = 50
-"""By a dry run."""
+"""Pages that a dry run counts at most."""
 
 PACKAGES_AT_ONCE = 100
 """DeleteModelPackage is throttled at a few a second."""
@@ -36,7 +36,7 @@ PACKAGES_AT_ONCE = 100
 PASSING = frozenset({"InternalError", "SlowDown", "ServiceUnavailable", "OperationAborted"})
 
 DEPLOYED = (
-    # What, how it is listed, its name, its ARN, how it is deleted; in the order in which they hold each other.
+    # Label, list call, name key, ARN key and delete call; in the order in which they depend on each other.
     ("endpoints", "list_endpoints", "Endpoints", "Endpoint"),
     ("endpoint configurations", "list_endpoint_configs", "EndpointConfigs", "EndpointConfig"),
     ("models", "list_models", "Models", "Model"),
@@ -66,7 +66,7 @@ class AwsRemoval:
     # --- what was deployed ------------------------------------------------------------------------------------
 
     def remove_endpoints(self, tenant: Tenant) -> bool:
-        """An endpoint that is being made or updated cannot be deleted yet, and holds the others."""
+        """An endpoint that is being created or updated cannot be deleted yet, and blocks the others."""
         sagemaker = client("sagemaker")
         for _, lister, key, kind in DEPLOYED:
             waiting = False
@@ -112,7 +112,7 @@ class AwsRemoval:
         return count, False
 
     def _has_group(self, tenant: Tenant) -> bool:
-        """Tell whether the model group is there, and by its tags the tenant's."""
+        """Tell whether the model group exists and, according to its tags, belongs to the tenant."""
         tags = looked_up(lambda: group_tags(tenant))
         return tags is not None and self._deployment.is_ours(tenant, tags)
 
@@ -138,7 +138,7 @@ class AwsRemoval:
         )
 
     def remove_objects(self, tenant: Tenant, *, before: datetime | None = None) -> tuple[int, bool]:
-        """Versions first: a delete marker that went before them would bring an old one back."""
+        """Delete versions first: deleting a delete marker before them would restore an old version."""
         if not self._has_bucket(tenant):
             return 0, False
         count, pages = 0, 0
@@ -182,7 +182,7 @@ class AwsRemoval:
                     yield versions
 
     def _has_bucket(self, tenant: Tenant) -> bool:
-        """Tell whether the tenant's bucket is there, and ours: the head of somebody else's is forbidden to us."""
+        """Tell whether the tenant's bucket exists and is ours: HeadBucket is denied for others' buckets."""
         s3 = client("s3")
         try:
             if looked_up(lambda: s3.head_bucket(Bucket=tenant.bucket)) is None:
@@ -230,8 +230,8 @@ class AwsRemoval:
             if code_of(error) != "AccessDeniedException":
                 raise
             return (
-                f"the grants on {tenant.key_arn} could not be revoked: its policy lets us no more, or the tag "
-                f"{LEND_TAG} is gone"
+                f"the grants on {tenant.key_arn} could not be revoked: its policy no longer allows it, or the tag "
+                f"{LEND_TAG} is missing"
             )
         return None
 

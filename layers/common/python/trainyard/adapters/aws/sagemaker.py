@@ -19,11 +19,11 @@ from trainyard.domain.lifecycle import TELLING_STEP
 from trainyard.domain.prices import JobKind
 
 _INVALID = frozenset({"ValidationException", "ValidationError"})
-"""What no later try can mend. All else can pass: quota (ResourceLimitExceeded), a deployment under way
-(ConflictException, ResourceNotFound), rights that are being mended (AccessDenied)."""
+"""Errors that no retry can fix. All others may be transient: quota (ResourceLimitExceeded), a running deployment
+(ConflictException, ResourceNotFound), permissions that are being fixed (AccessDenied)."""
 
 _SKEW = timedelta(minutes=5)
-"""By which SageMaker's clock may differ from ours."""
+"""How far SageMaker's clock may differ from ours."""
 
 
 class SageMakerExecutions:
@@ -55,7 +55,7 @@ class SageMakerExecutions:
         return _status(execution_arn)
 
     def running(self, *, since: datetime) -> dict[str, str]:
-        """Return what runs of this pipeline; others' executions cannot be listed at once."""
+        """Return this pipeline's running executions; those of all pipelines cannot be listed in one call."""
         return {
             str(summary["PipelineExecutionArn"]): str(summary.get("PipelineExecutionDisplayName", ""))
             for summary in self._summaries(since)
@@ -97,7 +97,7 @@ def _status(execution_arn: str) -> str:
 
 @contextmanager
 def _gone() -> Iterator[None]:
-    """Raise ExecutionGone where SageMaker says that it does not know an execution."""
+    """Raise ExecutionGone when SageMaker answers that an execution does not exist."""
     try:
         yield
     except ClientError as error:
@@ -114,9 +114,9 @@ _MOVING = frozenset({"Starting", "Executing", "Stopping"})
 
 
 def _shows_an_end(steps: Sequence[dict[str, Any]]) -> bool:
-    """Tell whether steps show by themselves that their execution has ended: the steps of ours run one by one.
+    """Tell whether the steps alone show that their execution has ended, since our steps run one by one.
 
-    Either one has failed or was stopped, or the last one is done; and none moves.
+    Either one has failed or was stopped, or the last one is done; and none is in progress.
     """
     statuses = [step.get("StepStatus") for step in steps]
     if not statuses or _MOVING.intersection(map(str, statuses)):
@@ -152,23 +152,23 @@ def _registered(step: dict[str, Any]) -> str | None:
 
 
 def _failure(step: dict[str, Any], job: dict[str, Any]) -> str:
-    """Return why a step failed, in its own words where it left any.
+    """Return why a step failed, preferably as its script reported it.
 
-    A processing job's words are its exit message, a training job's stand in its failure reason (SageMaker API
-    reference, DescribeProcessingJob and DescribeTrainingJob).
+    A processing job reports it as its exit message, a training job in its failure reason (SageMaker API reference,
+    DescribeProcessingJob and DescribeTrainingJob).
     """
     return str(job.get("ExitMessage") or last_line(_service_words(step, job)))
 
 
 def _service_words(step: dict[str, Any], job: dict[str, Any]) -> str:
-    """Return what SageMaker says of a failed step, whole."""
+    """Return SageMaker's whole message about a failed step."""
     return str(step.get("FailureReason") or job.get("FailureReason") or "")
 
 
 def last_line(reason: str) -> str:
-    """Return the last error line of a failure reason: SageMaker puts its class in front, and more behind.
+    """Return the last error line of a failure reason: SageMaker adds its class in front and more text at the end.
 
-    Of a call that Pipelines could not make only the called service's words are left.
+    For a call that Pipelines could not make, only the called service's message is kept.
     """
     text = re.sub(r"^(?:(?:ClientError|AlgorithmError): )+", "", without_trailer(reason))
     text = re.sub(r"^Failed to invoke sagemaker:\w+\. Error Details: ", "", text)
@@ -193,7 +193,7 @@ def _steps(execution_arn: str) -> Iterator[dict[str, Any]]:
 
 
 def _job_of(step: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return the description of a step's job, {} where there is none, and whether SageMaker has forgotten it."""
+    """Return the description of a step's job ({} if it has none), and whether SageMaker no longer has the job."""
     metadata = step.get("Metadata", {})
     sagemaker = client("sagemaker")
     try:
@@ -212,7 +212,7 @@ def _job_of(step: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 
 
 _NO_JOB = frozenset({"ResourceNotFound", "ValidationException"})
-"""What Describe answers of a job that it does not know (SageMaker API reference; ValidationException with
+"""Error codes of Describe for a job that does not exist (SageMaker API reference; ValidationException with
 "Requested resource not found" for training jobs)."""
 
 

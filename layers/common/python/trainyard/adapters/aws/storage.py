@@ -30,34 +30,34 @@ from trainyard.persistence.items import stamp
 
 _ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
 COPY_BYTES_MAX = 5 * 1024**3
-"""Of a copy in one call (S3 API reference, CopyObject)."""
+"""The largest object that one call can copy (S3 API reference, CopyObject)."""
 
 _OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 
 OBJECTS_MAX = 10_000
-"""Of a data set that is trained on as a whole: what a manifest names, and a pass lists in time."""
+"""Most objects of a data set that is trained on as a whole: what a manifest holds and a pass can list in time."""
 
 DATA_SETS_MAX = 5_000
-"""Of a tenant, where all are asked for at once."""
+"""Most data sets of a tenant for a retraining of all of them."""
 
 LISTED_SECONDS_MAX = 4.0
-"""For all calls that find out what a run trains on: a pass starts many, and none may wait for one tenant's
+"""Time for all calls that find out what a run trains on: a pass starts many, and must not wait for one tenant's
 storage."""
 
 _DENIED = frozenset({"AccessDenied", "InvalidObjectState", "AllAccessDisabled", "NoSuchBucket", "403"})
-"""What S3 answers of data that it does not let be read, as it is now; and all that KMS answers (`KMS.…`)."""
+"""S3's error codes for data that cannot be read as it is now; all codes of KMS (`KMS.…`) count too."""
 
 
 REFUSED_TAG = {"Key": "trainyard:refused", "Value": "true"}
 """What the buckets' lifecycle rules remove after a week (adapters/aws/deployment_names.py, template.yaml)."""
 
 TAGS_MAX = 10
-"""Of an object (S3 user guide, "Categorizing your storage using tags")."""
+"""Most tags of an object (S3 user guide, "Categorizing your storage using tags")."""
 
 
 class S3RefusedUploads:
-    """Implements RefusedUploads by a tag, beside the tenant's own ones."""
+    """Implements RefusedUploads with a tag, in addition to the tenant's own tags."""
 
     def let_expire(self, content: Content) -> None:
         s3 = client("s3")
@@ -67,16 +67,16 @@ class S3RefusedUploads:
         try:
             with translated():
                 tags = s3.get_object_tagging(**at)["TagSet"]
-                # The last of ten tags makes room: the object is about to go.
+                # The last of ten tags makes room: the object is about to be deleted.
                 own = [tag for tag in tags if tag["Key"] != REFUSED_TAG["Key"]][: TAGS_MAX - 1]
                 s3.put_object_tagging(**at, Tagging={"TagSet": [*own, REFUSED_TAG]})
-        except ClientError:  # gone, or denied for good: it was told to be refused all the same
+        except ClientError:  # deleted, or access denied: the refusal was reported anyway
             return
 
 
 class S3DataSets:
-    """Implements DataSets. Its calls for a run are hurried: storage that is slow or denied holds up no other
-    tenant."""
+    """Implements DataSets. Its calls for a run are hurried, so that slow or inaccessible storage does not delay
+    other tenants."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -91,7 +91,7 @@ class S3DataSets:
                     folder["Prefix"].removeprefix(prefix).rstrip("/") for folder in page.get("CommonPrefixes", [])
                 ]
                 if len(data_sets) > DATA_SETS_MAX:
-                    raise Malformed(f"more than {DATA_SETS_MAX:,} data sets: ask for them by name")
+                    raise Malformed(f"more than {DATA_SETS_MAX:,} data sets: request each by name")
         return [name for name in data_sets if is_data_set(name)]
 
     def content_of(self, tenant: Tenant, data_set: str) -> Content | None:
@@ -114,8 +114,8 @@ class S3DataSets:
     def write_manifest(self, tenant: Tenant, request: Request) -> int:
         """A manifest names each object exactly; a prefix would also match `data.csv.bak`.
 
-        It cannot name a version: what lies at the keys when the job reads them is what counts, so its size is
-        looked up here, and the job compares. Source: SageMaker API reference, S3DataSource, ManifestFile.
+        It cannot name a version: the job reads whatever is stored under the keys at that time, so the size is
+        looked up here and checked by the job. Source: SageMaker API reference, S3DataSource, ManifestFile.
         """
         try:
             return self._write_manifest(tenant, request)
@@ -141,7 +141,7 @@ class S3DataSets:
         if pinned:
             sizes[request.content.key] = request.content.size_bytes
         if not sizes:
-            raise Refused(f"there is no data left below {INCOMING}{request.data_set}/")
+            raise Refused(f"there is no data left under {INCOMING}{request.data_set}/")
         folder = tenant.root if pinned else f"{tenant.root}{INCOMING}{request.data_set}/"
         keys = {key: pinned if pinned and key == request.content.key else key for key in sizes}
         manifest = [
@@ -154,7 +154,7 @@ class S3DataSets:
         return sum(sizes.values())
 
     def _newest(self, tenant: Tenant, request: Request) -> dict[str, int]:
-        """Return the key that a run reads, and the size of what lies there now; nothing where nothing does."""
+        """Return the key that a run reads and the current size of its object; empty when there is none."""
         key = request.content.key
         if not is_data(key, f"{tenant.root}{INCOMING}{request.data_set}/"):
             raise Refused("the key cannot be read by a job: rename the object, and upload it again")
@@ -170,7 +170,7 @@ class S3DataSets:
     def _pin(self, tenant: Tenant, request: Request) -> str | None:
         """Copy the object version that a request is about, since a manifest cannot name one; return its key.
 
-        None where the bucket keeps no versions: then what lies at the key is trained on. The copy of a tenant with
+        None in a bucket without versions: then the key's current object is trained on. The copy of a tenant with
         a key of its own is encrypted with that key, as its results are.
         """
         content = request.content
@@ -178,8 +178,8 @@ class S3DataSets:
             return None
         if content.size_bytes > COPY_BYTES_MAX:
             raise Refused(
-                f"the object has {content.size_bytes:,} bytes; where every upload is trained on, at most "
-                f"{COPY_BYTES_MAX:,} can be: train on the newest alone, or split it"
+                f"the object has {content.size_bytes:,} bytes; with every_upload, at most {COPY_BYTES_MAX:,} "
+                "are allowed: train only on the newest upload, or split the object"
             )
         bucket, key = _split(f"{Locations.of(tenant, request).reports}/input/{content.key.rpartition('/')[2]}")
         source = {"Bucket": content.bucket, "Key": content.key, "VersionId": content.version_id}
@@ -189,12 +189,12 @@ class S3DataSets:
                 client("s3").copy_object(CopySource=source, Bucket=bucket, Key=key, **encrypted)
         except ClientError as error:
             if code_of(error) in _ABSENT | {"NoSuchVersion"}:
-                raise Refused(f"version {content.version_id} of {content.key} is gone") from error
+                raise Refused(f"version {content.version_id} of {content.key} no longer exists") from error
             raise
         return key
 
     def _objects(self, tenant: Tenant, data_set: str, *, hurried: bool) -> list[dict[str, Any]]:
-        """Return the objects of a data set that are data and hold anything.
+        """Return the objects of a data set that are data and not empty.
 
         Raises Refused for more than a run takes, Throttled when they are not listed in time.
         """
@@ -209,19 +209,19 @@ class S3DataSets:
                 data += [content for content in objects if content["Size"] > 0 and is_data(content["Key"], folder)]
                 if listed > OBJECTS_MAX:
                     raise Refused(
-                        f"more than {OBJECTS_MAX:,} objects lie below {INCOMING}{data_set}/: "
-                        "pack them into fewer, or split the data set",
+                        f"there are more than {OBJECTS_MAX:,} objects under {INCOMING}{data_set}/: "
+                        "combine them into fewer, or split the data set",
                         kind="too many objects",
                     )
                 if hurried and page.get("IsTruncated") and self._monotonic() - begin > LISTED_SECONDS_MAX:
                     raise Throttled(
-                        f"its {listed:,} objects so far took more than {LISTED_SECONDS_MAX:g} s to list"
+                        f"listing its first {listed:,} objects took more than {LISTED_SECONDS_MAX:g} s"
                     )
         return data
 
 
 class S3Uploads:
-    """Implements Uploads: by version, since a request is named by the version that its event tells."""
+    """Implements Uploads by version, since a request's id is derived from the version in its event."""
 
     def page(self, tenant: Tenant, *, since: datetime, after: str | None) -> tuple[list[Content], str | None]:
         folder = f"{tenant.root}{INCOMING}"
@@ -253,11 +253,11 @@ class S3Uploads:
 
 
 RESULT_BYTES_MAX = 1024 * 1024
-"""Of a report that is read; ours have some kilobytes."""
+"""The largest report that is read; ours have a few kilobytes."""
 
 
 class S3Results:
-    """Implements Results. Tries once, for seconds: an end does not wait for what a tenant's own job wrote."""
+    """Implements Results. Tries once, for seconds: an end must not wait for what a tenant's own job wrote."""
 
     def read(self, tenant: Tenant, request: Request) -> Outcome:
         from trainyard.contracts.results import parse_evaluation, parse_profile
@@ -279,7 +279,7 @@ class S3Results:
         )
 
     def _version_read(self, content: Content, digests: list[str]) -> str | None:
-        """Return the object version that the run read, or None where that cannot be told.
+        """Return the object version that the run read, or None when it is unknown.
 
         A single file's MD5 is its entity tag, unless it was uploaded in parts or encrypted with a KMS key.
         """
@@ -308,7 +308,7 @@ R = TypeVar("R")
 
 
 def _report(uri: str, parse: Callable[[bytes], R], unread: list[str]) -> R | None:
-    """Return what a report says; None where there is none, or where it cannot be read: then notes why."""
+    """Return the content of a report; None when it is missing, or cannot be read: then notes why."""
     bucket, key = _split(uri)
     name = key.rpartition("/")[2]
     try:
@@ -329,7 +329,7 @@ def _report(uri: str, parse: Callable[[bytes], R], unread: list[str]) -> R | Non
 
 
 class S3Receipts:
-    """Implements Receipts; a conditional write lets no late writer undo a newer state."""
+    """Implements Receipts; a conditional write keeps a late writer from overwriting a newer state."""
 
     TRIES_MAX = 5
 
@@ -364,7 +364,7 @@ class S3Receipts:
 
 
 def _progress_told(receipt: dict[str, Any]) -> tuple[int, ...]:
-    """Return what a receipt tells; () when somebody else wrote the object, which is then replaced."""
+    """Return the progress in a receipt; () when somebody else wrote the object, which is then replaced."""
     progress = receipt["Metadata"].get("progress", "")
     return tuple(int(part) for part in progress.split(".") if part.isdecimal())
 

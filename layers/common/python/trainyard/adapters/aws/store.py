@@ -50,7 +50,7 @@ _CONSISTENT = ("scheduler", "ready", "holding", "record")
 
 
 READS_TRIED = 4
-"""Of a batch of which nothing is read, for want of throughput; what is left out for its size is asked for anew."""
+"""Attempts while a batch returns nothing because of throttling; keys left out because of size are read again."""
 
 
 def backoff(number: int) -> None:

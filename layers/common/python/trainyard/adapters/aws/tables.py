@@ -18,7 +18,7 @@ from trainyard.persistence.tenants import tenant_from, tenant_item
 
 
 class DynamoTenants:
-    """Implements Tenants; also keeps them.
+    """Implements Tenants; also writes the records.
 
     tenant#<id>                 the record
     location#<bucket>           whose bucket it is: {tenant_id}
@@ -48,7 +48,7 @@ class DynamoTenants:
         return [owners.get(f"tenant#{tenant_id}") for tenant_id in ids]
 
     def _items(self, pks: Collection[str]) -> dict[str, Item]:
-        """Return those items that there are."""
+        """Return the items that exist."""
         keys = [Key("tenants", (("pk", pk),)) for pk in sorted(pks)]
         by_pk: dict[str, Item] = {}
         for start in range(0, len(keys), READ_AT_ONCE):
@@ -58,7 +58,7 @@ class DynamoTenants:
         return by_pk
 
     def put(self, tenant: Tenant) -> Tenant:
-        """Write the record and its location, on condition that nobody has since it was read.
+        """Write the record and its location, if the record has not changed since it was read.
 
         Returns the record with its new revision; raises Conflict.
         """
@@ -80,9 +80,9 @@ class DynamoTenants:
         return after
 
     def put_role(self, tenant: Tenant, role: RoleState, since: datetime | None) -> Tenant:
-        """Change what the record says of the role, and nothing else, on condition that nobody has changed it.
+        """Change only the record's role attributes, if the record has not changed since it was read.
 
-        Returns the record with its new revision; raises Conflict. Who makes roles may write no more of it than
+        Returns the record with its new revision; raises Conflict. The function that creates roles may write only
         these attributes (template.yaml).
         """
         after = replace(tenant, role=role, role_since=since, revision=tenant.revision + 1)
@@ -103,7 +103,7 @@ class DynamoTenants:
         return after
 
     def forget_location(self, tenant: Tenant) -> None:
-        """Let uploads there belong to nobody. Idempotent."""
+        """Delete the location, so that uploads to it belong to no tenant. Idempotent."""
         self._delete(_location(tenant))
 
     def purge(self, tenant: Tenant) -> None:
@@ -111,7 +111,7 @@ class DynamoTenants:
         self._delete(f"tenant#{tenant.tenant_id}")
 
     def claim_key(self, key_arn: str, tenant_id: str, *, instead_of: str | None = None) -> str:
-        """Note that a KMS key is a tenant's; return whose it is. `instead_of` names who has it no more."""
+        """Claim a KMS key for a tenant; return its holder. `instead_of` is a former holder to replace."""
         pk = f"key#{key_arn}"
         names = {":tenant": tenant_id, ":before": instead_of or tenant_id}
         try:
@@ -194,7 +194,7 @@ class DynamoBell:
         self._queue_url = bell_queue_url
 
     RINGS_TRIED = 5
-    """While transactions that ring it are under way."""
+    """Attempts while other transactions ring it."""
 
     def ring(self) -> None:
         for number in range(1, self.RINGS_TRIED + 1):

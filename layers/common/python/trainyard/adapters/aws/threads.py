@@ -1,4 +1,4 @@
-"""Calls beside each other: AWS answers many at once, and each takes tens of milliseconds."""
+"""Concurrent calls to AWS: each takes tens of milliseconds, and many can run at once."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -13,7 +13,7 @@ THREADS = 8
 
 
 def parallel_map(do: Callable[[A], B], each: Iterable[A], /) -> list[B]:
-    """Implements AtOnce; all are done, and then the first error is raised."""
+    """Implements ParallelMap; waits for all calls, and then raises the first error."""
     some = list(each)
     if len(some) < 2:
         return [do(item) for item in some]

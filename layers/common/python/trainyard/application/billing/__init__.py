@@ -1,1 +1,1 @@
-"""What runs cost, to whom it is told, and what a transaction left to be done after it."""
+"""Costs of runs: booking, reports, statements, metering, and the outbox."""

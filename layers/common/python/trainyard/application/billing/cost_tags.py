@@ -1,4 +1,4 @@
-"""Cost allocation tags: without them the bill does not say whose job it was.
+"""Cost allocation tags: without them the bill does not show which tenant a job belongs to.
 
 A tag can be activated only after it was used, up to a day later, and only by the account that pays. So it is tried
 every day until all are active; where this account may not, the payer's command is kept and shown.
@@ -27,7 +27,7 @@ class TagState(StrEnum):
 
 class CostTags(Protocol):
     def states(self, names: Sequence[str]) -> Mapping[str, bool]:
-        """Return tag → whether it is active, of those that the bill knows; raises TagsRefused."""
+        """Return tag → whether it is active, for the tags that the bill has seen; raises TagsRefused."""
         ...
 
     def activate(self, names: Sequence[str]) -> Mapping[str, str]:
@@ -36,7 +36,7 @@ class CostTags(Protocol):
 
 
 class TagsRefused(Exception):
-    """This account may not; the message is AWS's."""
+    """This account is not allowed to manage cost allocation tags; the message is AWS's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +45,13 @@ class TagActivation:
     tags: CostTags
 
     def run_daily(self, now: datetime) -> dict[str, TagState]:
-        """Run unless that was done today; return nothing then."""
+        """Run once a day; return an empty result if it was already done today."""
         note = self.book.noted("cost tags")
         done_today = note is not None and note["at"][:10] == stamp(now)[:10]
         return {} if done_today else self.run(now)
 
     def run(self, now: datetime) -> dict[str, TagState]:
-        """Activate what can be, and note how it stands. Idempotent."""
+        """Activate the tags that can be activated, and record the state of all. Idempotent."""
         states, why = self._try()
         self.book.note(
             "cost tags",
@@ -80,6 +80,6 @@ class TagActivation:
 
 
 def payers_command(names: Sequence[str] = COST_TAGS) -> str:
-    """Return what the account that pays types to activate tags."""
+    """Return the command with which the paying account activates tags."""
     wanted = " ".join(f"TagKey={name},Status=Active" for name in names)
     return f"aws ce update-cost-allocation-tags-status --cost-allocation-tags-status {wanted}"

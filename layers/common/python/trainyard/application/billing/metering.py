@@ -1,9 +1,9 @@
-"""Metering: what tenants that bought through AWS Marketplace have used, told to it hour by hour.
+"""Metering: reports hourly to AWS Marketplace what tenants that bought through it have used.
 
-A unit is a cent of what the runs of a licence's tenants cost. What is told is written down first, so that a run
-that was cut off sends the same record again, which the Marketplace takes once; fractions of a cent are told with
-the cent they complete. What a refused record held is told by a later one; of one that may have arrived, nothing is
-told twice. Metering of a tenant begins when it is given its licence: what was booked before is not told.
+A unit is one cent of the cost of a licence's tenants. Each record is stored before it is sent, so that a run that
+was interrupted sends the same record again, which the Marketplace counts once; fractions of a cent are reported
+with the cent that they complete. The units of a refused record are reported by a later one; those of a record that
+may have arrived are never reported twice. Metering starts with a tenant's licence: earlier costs are not reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,21 +22,21 @@ from trainyard.persistence.store import Item
 CENT = Decimal("0.01")
 
 TAKEN_FOR = timedelta(hours=20)
-"""An hour's record is sent again for so long; the Marketplace takes it for 24 hours (API reference,
+"""An hour's record is resent for this long; the Marketplace accepts it for 24 hours (API reference,
 BatchMeterUsage)."""
 
 
 class Answer(StrEnum):
-    """What the Marketplace says of a record (API reference, UsageRecordResult)."""
+    """The Marketplace's answer to a record (API reference, UsageRecordResult)."""
 
     SUCCESS = "Success"
     NOT_SUBSCRIBED = "CustomerNotSubscribed"
     DUPLICATE = "DuplicateRecord"
-    """Another quantity was told of the hour before: not honoured."""
+    """Another quantity was reported for this hour before; this one is ignored."""
     REFUSED = "Refused"
     """The record is invalid: licence, customer, dimension or time."""
     UNPROCESSED = "Unprocessed"
-    """To be sent again as it is."""
+    """Must be sent again unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class MeterRecord:
 
 class Marketplace(Protocol):
     def send(self, records: Sequence[MeterRecord]) -> dict[str, Answer]:
-        """Send records, one per licence; return licence → what was answered. One refused holds up no other."""
+        """Send records, one per licence; return licence → answer. A refused record does not affect the others."""
         ...
 
 
@@ -58,7 +58,7 @@ class Marketplace(Protocol):
 class Metered:
     sent: list[MeterRecord] = field(default_factory=list)
     undelivered: dict[str, str] = field(default_factory=dict)
-    """Licence → why its record was not taken; it is told of again in the next run."""
+    """Licence → why its record was not accepted; its units are reported again by the next run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Metering:
     marketplace: Marketplace
 
     def run(self, now: datetime) -> Metered:
-        """Tell what was booked since the last run. Idempotent by hour and licence."""
+        """Report what was booked since the last run. Idempotent by hour and licence."""
         done = Metered()
         records: dict[str, MeterRecord] = {}
         unsure: dict[str, bool] = {}
@@ -87,7 +87,7 @@ class Metering:
             if answer is Answer.UNPROCESSED:
                 self._answered(license_arn, unsure[license_arn])
             else:
-                # One that may have arrived before, and is refused now, is not told twice.
+                # A record that may have arrived earlier, and is refused now, is not reported twice.
                 refused_late = answer is Answer.REFUSED and unsure[license_arn]
                 self._settle(license_arn, reported=answer is Answer.SUCCESS or refused_late)
         return done
@@ -120,12 +120,12 @@ class Metering:
         return tenant.buyer_account, tenant.license_arn
 
     def _owed(self, license_arn: str, booked: Mapping[str, int], now: datetime) -> Item:
-        """Return what is noted of a licence; with "pending" what is to be told of it."""
+        """Return the stored state of a licence; its "pending" is what must be reported."""
         note = self.book.noted(_name(license_arn)) or {"reported": {}}
         if "pending" in note:
             if now - unstamp(note["hour"]) <= TAKEN_FOR:
                 return note
-            # It is not taken any more. If it may have arrived, told twice would be worse than not at all.
+            # Too late to be accepted. If it may have arrived, reporting it twice would be worse than not at all.
             note = self._settle(license_arn, reported=bool(note.get("unsure", False)))
         reported = {name: int(units) for name, units in note["reported"].items() if name in booked}
         reported |= {name: self._before(name, license_arn) for name in booked if name not in reported}
@@ -145,7 +145,7 @@ class Metering:
         return int(since["booked"].get(month, 0)) if since.get("license") == license_arn else 0
 
     def _settle(self, license_arn: str, *, reported: bool) -> Item:
-        """Note that a record was taken; or that it was refused, and what it held is still to be told."""
+        """Store that a record was accepted, or that it was refused and its units must still be reported."""
         note = self.book.noted(_name(license_arn)) or {"reported": {}}
         if "pending" in note:
             note = {
@@ -156,7 +156,7 @@ class Metering:
         return note
 
     def _answered(self, license_arn: str, unsure: bool) -> None:
-        """Note that a record was not taken this time; whether an earlier one arrived is as unsure as before."""
+        """Store that a record was not accepted this time; an earlier attempt may still have arrived."""
         note = self.book.noted(_name(license_arn))
         if note is not None and "pending" in note:
             self._note(license_arn, {**note, "unsure": unsure})
@@ -166,7 +166,7 @@ class Metering:
 
 
 def licence_given(book: Book, tenant_id: str, license_arn: str, now: datetime) -> None:
-    """Note what a tenant had booked when it was given a licence: that is not told. Idempotent."""
+    """Store what a tenant had booked before it got a licence, since that is not reported. Idempotent."""
     note = book.noted(licence_note(tenant_id))
     if note is not None and note["license"] == license_arn:
         return

@@ -1,7 +1,7 @@
-"""Owed: what transactions left to be done after them, done at least once, however often a function is cut off.
+"""Outbox: work that transactions left to be done after them, done at least once even if a function is interrupted.
 
-A threshold that spending reached, an hour that left the usual range: told on the bus. An execution whose jobs were
-not all told of when it ended: read again, and its record corrected.
+Budget thresholds and unusual hours are published on the bus. An execution whose jobs were not all known when it
+ended is read again, and its record is corrected.
 """
 
 from contextlib import suppress
@@ -20,7 +20,7 @@ from trainyard.persistence.items import unstamp
 from trainyard.persistence.policies import Policies
 
 GIVEN_UP = timedelta(days=3)
-"""After so long what SageMaker does not say of a job it never will: the record keeps its flags."""
+"""After this time SageMaker will not report more about a job: the record keeps its flags."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Relayed:
     corrected: list[ExecutionRecord] = field(default_factory=list)
     given_up: list[ExecutionRecord] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    """What is owed still → what went wrong."""
+    """Outbox entry that is still open → error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,21 +44,21 @@ class OutboxRelay:
     prices: Prices
 
     def relay(self, now: datetime) -> Relayed:
-        """Do what is owed. Safe at any time, and beside itself."""
+        """Process the outbox. Safe at any time, also concurrently."""
         relayed = Relayed()
         for entry in self.book.outbox_entries():
             try:
                 self._relay(entry, now, relayed)
-            except Exception as error:  # any one thing's trouble is its own
+            except Exception as error:  # one failing entry must not affect the others
                 relayed.failed[entry.name] = f"{type(error).__name__}: {error}"
         try:
             self._watch_tiers(relayed)
-        except Exception as error:  # told at the next run
+        except Exception as error:  # published by the next run
             relayed.failed["budgets of tiers"] = f"{type(error).__name__}: {error}"
         return relayed
 
     def _watch_tiers(self, relayed: Relayed) -> None:
-        """Tell of the thresholds that tiers' spending has reached; a tenant's are found as its runs end."""
+        """Publish the thresholds that tiers have reached; those of tenants are found when their runs end."""
         policy = self.policies.current()
         if all(tier.budget is None for tier in policy.tiers):
             return
@@ -91,7 +91,7 @@ class OutboxRelay:
         relayed.published.append(entry)
 
     def _read_again(self, entry: OutboxEntry, now: datetime, relayed: Relayed) -> None:
-        """Put the record of an execution right, once SageMaker says more than it did."""
+        """Correct the record of an execution, once SageMaker reports more about it."""
         attempt = int(entry.values["attempt"])
         executions = self.book.executions(entry.values["request_id"])
         before = next((execution for execution in executions if execution.attempt == attempt), None)

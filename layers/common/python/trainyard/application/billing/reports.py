@@ -40,7 +40,7 @@ _NAMES: dict[By, Callable[[Totals], str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostRow:
-    """What one tenant, tier, data set, algorithm or month came to."""
+    """The totals of one tenant, tier, data set, algorithm or month."""
 
     name: str
     executions: int = 0
@@ -106,7 +106,7 @@ def _row(name: str, members: Sequence[Totals], stored: Mapping[int, int], prices
 
 
 def _stored_bytes(totals: Sequence[Totals]) -> dict[int, int]:
-    """Return the identity of some totals → the bytes that count there: each data set once a month."""
+    """Return the identity of totals → the bytes counted for them: each data set once a month."""
     largest: dict[tuple[str, str, str], Totals] = {}
     for total in totals:
         key = (total.month, total.tenant_id, total.data_set)
@@ -117,7 +117,7 @@ def _stored_bytes(totals: Sequence[Totals]) -> dict[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateErrors:
-    """By how much estimates of runs that succeeded were off, as shares of what they really took."""
+    """The errors of estimates of successful runs, relative to the actual values."""
 
     runs: int
     seconds_median: float | None
@@ -146,7 +146,7 @@ def estimate_errors(executions: Iterable[ExecutionRecord]) -> EstimateErrors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What we booked for a tenant beside what was billed."""
+    """What was booked for a tenant, compared with what was billed."""
 
     tenant_id: str
     booked_usd: Decimal
@@ -166,7 +166,7 @@ UNTAGGED = "(without our tag)"
 
 
 def differences(booked: Iterable[Totals], billed: Mapping[str, Decimal]) -> list[Difference]:
-    """Return the difference of each tenant that either knows, the greatest first."""
+    """Return the difference of each tenant that was booked or billed, the greatest first."""
     ours: dict[str, Decimal] = {}
     for totals in booked:
         ours[totals.tenant_id] = ours.get(totals.tenant_id, Decimal(0)) + totals.usd

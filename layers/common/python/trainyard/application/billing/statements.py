@@ -1,4 +1,4 @@
-"""Statements: what a tenant's month came to, as a page of HTML in the tenant's own storage."""
+"""Statements: the costs of a tenant's month, as an HTML page in the tenant's own storage."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.book import Book
 
 FOLDER = "reports/_statements"
-"""Of the tenant's root; no data set's name begins so."""
+"""A folder below the tenant's root; no data set's name begins like this."""
 
 DUE_DAY = 4
-"""Of a month: records of the last one are corrected for three days at most (application/billing/outbox.py)."""
+"""Day of the month: records of the last one are corrected for up to three days (application/billing/outbox.py)."""
 
 
 TRIED_UNTIL_DAY = 11
-"""Of the month: a statement that could not be written until then is asked for (`trainyard costs statement`)."""
+"""Day of the month: after it a missing statement must be requested (`trainyard costs statement`)."""
 
 FAILURES_MAX = 200
-"""More fail of a common cause."""
+"""If more fail, they have a common cause."""
 
 
 class StatementFiles(Protocol):
@@ -40,7 +40,7 @@ class Statements:
     files: StatementFiles
 
     def write(self, tenant: Tenant, month: str, now: datetime) -> str:
-        """Write a tenant's statement of a month, as it stands; return where. Idempotent."""
+        """Write a tenant's current statement of a month; return its location. Idempotent."""
         key = f"{tenant.root}{FOLDER}/{month}.html"
         return self.files.put(tenant, key, statement(tenant.tenant_id, month, self.executions(tenant, month), now))
 
@@ -63,11 +63,11 @@ class MonthlyStatements:
         out_of_time: Callable[[], bool] = lambda: False,
         failed: Callable[[str, Exception], None] = lambda tenant_id, error: None,
     ) -> int:
-        """Write what is due; return how many. Goes on in its next run where it ran out of time. Idempotent.
+        """Write the statements that are due; return how many. The next run continues if time runs out. Idempotent.
 
-        One that cannot be written is told to `failed` and holds up no other: it is tried again in each run until
-        TRIED_UNTIL_DAY. Where FAILURES_MAX fail, it is no tenant's own trouble: raises the last error, and the
-        next run begins where this one did.
+        A statement that cannot be written is passed to `failed` and does not affect the others: each run retries
+        it until TRIED_UNTIL_DAY. When FAILURES_MAX fail, they have a common cause: raises the last error, and the
+        next run starts where this one did.
         """
         month = month_of(month_begins(month_of(now)) - timedelta(days=1))
         note = self.book.noted("statements") or {}
@@ -86,7 +86,7 @@ class MonthlyStatements:
                 return written
             try:
                 written += self._write(tenant_id, month, now)
-            except Exception as error:  # any one tenant's trouble is its own
+            except Exception as error:  # one failing tenant must not affect the others
                 failed(tenant_id, error)
                 failures = [*failures, tenant_id]
                 if len(failures) > FAILURES_MAX:

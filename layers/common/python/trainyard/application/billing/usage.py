@@ -1,7 +1,7 @@
 """Usage: what was booked on a day, as rows of the FinOps Open Cost and Usage Specification (FOCUS 1.0).
 
-A row is what one job used. The columns that begin with "x_" are ours, as the specification has it. What is
-exported never changes any more, so that each job is in one file, however often a day is exported.
+A row is what one job used. The columns that begin with "x_" are ours, as the specification has it. An exported
+row never changes, so that each job is in exactly one file, however often a day is exported.
 """
 
 import csv
@@ -66,13 +66,13 @@ COLUMNS = (
 )
 
 MEMORY_MAX = 32 * 1024 * 1024
-"""Of a day's rows; what is more waits on the disk."""
+"""Memory for a day's rows; more are buffered on disk."""
 
 AFTER_MIDNIGHT = timedelta(minutes=30)
-"""More than an index lags, or clocks differ."""
+"""Longer than an index may lag, or clocks may differ."""
 
 DAYS_AT_ONCE = 31
-"""That one run catches up at most."""
+"""Most days that one run catches up."""
 
 
 class UsageFiles(Protocol):
@@ -94,7 +94,7 @@ class Usage:
     """How long the record keeps an execution."""
 
     def export_until(self, now: datetime) -> list[str]:
-        """Export all days that are over and were not exported yet, at first the last one; return where.
+        """Export all past days that were not exported yet (at first only the last one); return their locations.
 
         Idempotent: a day's file is written again as it was. A day is over a while after midnight, when indexes
         show all of it.

@@ -1,1 +1,1 @@
-"""From an upload to the end of its run: who may train, when, and what became of it."""
+"""From an upload to the end of its run: intake, admission, starts and results."""

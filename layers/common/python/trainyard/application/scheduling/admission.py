@@ -1,7 +1,7 @@
-"""Admission: what a pass reads, and the transaction that lets requests go and takes their slots.
+"""Admission: what a pass reads, and the transaction that admits requests and takes their slots.
 
-The rules are in domain/admission.py: `decide` says who goes. Here a decision takes effect, as a whole or not at
-all."""
+The rules are in domain/admission.py: `decide` chooses the requests. Here its decision takes effect, as a whole or
+not at all."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -57,12 +57,12 @@ class ReadSet:
     snapshot: Snapshot
     ledger: Item
     rings: int | None
-    """How often the bell had been rung before all that waits was read; None where not all was."""
+    """How often the bell had been rung before all waiting queues were read; None if not all were read."""
     requests: Mapping[str, Item]
     """Those that were read along, by id."""
     tenants: Mapping[str, Tenant]
     from_hints: bool = False
-    """Whether rings named all that waits, and no more was read."""
+    """Whether only what the rings named was read, because they named everything that waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +71,9 @@ class Committed:
 
     admissions: tuple[Decision, ...]
     requests: Mapping[str, Request]
-    """Those of them that were read before, as they are now."""
+    """The admitted requests that had been read before, in their new state."""
     read_set: ReadSet | None
-    """What a pass would read now, nobody else's changes aside; None where it must be read."""
+    """What the next round would read if nobody else changed anything; None if it must read again."""
     full: bool
     """Whether all slots of the account, or of all tiers, are taken now, as far as it knows."""
 
@@ -174,7 +174,7 @@ class Admitter:
         )
 
     def overview(self, policy: Policy, now: datetime) -> Snapshot:
-        """Return more than a pass needs: tiers that are full too, and more entries of each queue."""
+        """Return more than a pass reads: full tiers too, and more entries of each queue."""
         queues: list[WaitingQueue] = []
         partial: set[str] = set()
         for tier in policy.tiers:
@@ -222,7 +222,7 @@ class Admitter:
             group = decisions
             queue, changes = self._admit(group, policy, now, plan.month, read_set)
             while not writes and len(group) > 1 and not fits_one_transaction([*others, *changes]):
-                group = group[: (len(group) + 1) // 2]  # more of one tenant than a transaction takes
+                group = group[: (len(group) + 1) // 2]  # more of one tenant than fits a transaction
                 queue, changes = self._admit(group, policy, now, plan.month, read_set)
             if writes and not fits_one_transaction([*others, *writes, *changes]):
                 break
@@ -272,7 +272,7 @@ class Admitter:
     def _admit_request(
         self, decision: Decision, tier: TierPolicy, now: datetime, month: str, read_along: Item | None
     ) -> Write:
-        """Return what admits a request; one that was read before must still train on the same."""
+        """Return the write that admits a request; if it was read before, its content must not have changed."""
         runtime_max = decision.runtime_max or tier.runtime_max
         same = tuple(Is(name, read_along[name]) for name in ("content", "attempt")) if read_along else ()
         return self.tables.requests.move(
@@ -327,17 +327,17 @@ class Admitter:
         *,
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Park queues that cannot go until something changes, so that no pass reads them in vain."""
+        """Park queues that cannot start anything until something changes, so that passes skip them."""
         for parked in queues:
             if out_of_time():
                 return
             queue = replace(parked.queue, parked_for=parked.reason.value)
             under = parked_under(policy, month, parked)
-            with suppress(Conflict):  # it has changed meanwhile, and is looked at again
+            with suppress(Conflict):  # it has changed meanwhile, and will be checked again
                 self.tables.store.transact(refile(parked.queue, queue, now, parked_under=under))
 
     def unpark(self, policy: Policy, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> int:
-        """Bring parked queues back that may go again (`TenantQueues.to_unpark`); return how many."""
+        """Unpark queues that may start something again (`TenantQueues.to_unpark`); return how many."""
         ledger = self.tables.ledger.read()
         month = max(ledger.month, month_of(now))
         count = 0
@@ -352,11 +352,11 @@ class Admitter:
     # --- records of passes ----------------------------------------------------------------------------------
 
     def keep_record(self, record: bytes, ledger: Ledger, now: datetime) -> None:
-        """Keep what a pass read and decided that admitted nobody."""
+        """Store the record of a pass that admitted nothing."""
         self.tables.store.transact([_pass_record(record, ledger.admission_version, now)])
 
     def pass_records(self, hour: datetime, *, limit: int = 200) -> list[bytes]:
-        """Return what is kept of the passes of an hour, newest first."""
+        """Return the records of the passes of an hour, newest first."""
         partition = f"passes#{stamp(hour)[:13]}"
         items = listed(self.tables.store, "scheduler", partition, page=limit, newest_first=True)
         return [bytes(item["record"]) for item in islice(items, limit)]

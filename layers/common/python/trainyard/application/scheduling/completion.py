@@ -1,4 +1,4 @@
-"""Completion: attempts end, their slots and money come back, and what ran is booked, in one transaction."""
+"""Completion: ends attempts, releases their slots and reservations, and books executions, in one transaction."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,7 +37,7 @@ come once for all of its ends, the ledger once. Fewer where that is more than a 
 ACTIONS_PER_END, ACTIONS_PER_TENANT = 4, 3
 """Items that an end touches, and its tenant's queue and pace, where transactions are packed."""
 
-STOP_ASKED = "it was asked to stop"
+STOP_ASKED = "a stop was requested"
 
 
 class _TooMany(Exception):
@@ -46,7 +46,7 @@ class _TooMany(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose an execution is, as its description says; only where to look, as the request alone is believed."""
+    """The owner that an execution's description names: a hint for lookups; only the request itself is trusted."""
 
     tier: str
     tenant_id: str
@@ -74,27 +74,27 @@ class End:
     execution: ExecutionRecord | None = None
     """What ran, and what it cost; None when nothing was started."""
     passes: bool = False
-    """It failed for a cause that passes, and may be tried again."""
+    """It failed for a transient cause, and may be retried."""
     by_start: bool = False
-    """It could not even be started; void once it runs, or another has taken the start over since it was read."""
+    """It could not be started; void if it runs by now, or if its start was taken over since it was read."""
 
 
 def end_keys(about: Request | Subject) -> tuple[Key, ...]:
-    """Return what `finish` must read for an end, its request aside."""
+    """Return the keys that `finish` must read for an end, besides its request."""
     tenant_id = about.tenant_id
     return (queue_key(about.tier, tenant_id), past_key(tenant_id, about.data_set), pace_key(tenant_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completer:
-    """The transactions that end attempts, put requests back, take them back, and correct what was booked."""
+    """The transactions that end attempts, requeue or cancel requests, and correct bookings."""
 
     tables: Tables
 
     # --- ends -----------------------------------------------------------------------------------------------
 
     def finish(self, ends: Sequence[End], policy: Policy, now: datetime, items: Items | None = None) -> list[bool]:
-        """End attempts and release their slots, a transaction for some at a time; each wakes the dispatcher.
+        """End attempts and release their slots, several per transaction; each transaction wakes the dispatcher.
 
         False for each that had ended before. `items` is what was read of them already (`end_keys`).
         """
@@ -156,7 +156,7 @@ class Completer:
     def _release(
         self, unit: UnitOfWork, requests: Sequence[Request], executions: Mapping[str, ExecutionRecord]
     ) -> None:
-        """Give back what requests hold, and book their executions (request id → execution)."""
+        """Release what requests hold, and book their executions (request id → execution)."""
         owners = list(dict.fromkeys((request.tier, request.tenant_id) for request in requests))
         unit.read(*(queue_key(*owner) for owner in owners), *booking_keys(executions.values()))
         spent = {request.request_id: spent_usd(executions.get(request.request_id)) for request in requests}
@@ -276,7 +276,7 @@ class Completer:
     # --- taken back, and corrected --------------------------------------------------------------------------
 
     def cancel(self, request: Request, now: datetime, *, reason: str | None = None) -> bool:
-        """Take a QUEUED request back; False when it does not wait any more."""
+        """Cancel a QUEUED request; False when it is no longer waiting."""
         return self.tables.transactions.run(lambda unit: self._cancel(unit, request, reason), now)
 
     def _cancel(self, unit: UnitOfWork, request: Request, reason: str | None) -> bool:
@@ -300,7 +300,7 @@ class Completer:
         return True
 
     def correct(self, before: ExecutionRecord, after: ExecutionRecord, policy: Policy, now: datetime) -> None:
-        """Correct the record of an execution, and every account on which it was booked.
+        """Correct the record of an execution, and every total in which it was booked.
 
         Its tenant may have moved since. Raises Conflict when it has been corrected meanwhile.
         """
@@ -329,7 +329,7 @@ class Completer:
 
 
 def spent_usd(execution: ExecutionRecord | None) -> Decimal:
-    """Return what an attempt takes of its budgets: nothing when nothing was started."""
+    """Return what an attempt is charged to its budgets: nothing if nothing was started."""
     return Decimal(0) if execution is None else execution.charged_usd
 
 
@@ -353,7 +353,7 @@ def _packed(order: Sequence[int], ends: Sequence[End]) -> Iterator[list[int]]:
 def _is_of_attempt(read: Request, current: Request, *, by_start: bool) -> bool:
     """Tell whether the attempt that was read is the one that holds the slot now.
 
-    For what a start has met (`by_start`) it must not run yet, and nobody may have taken its start over since.
+    For the outcome of a start (`by_start`), it must not run yet, and its start must not have been taken over.
     """
     if current.state not in HOLDING or current.attempt != read.attempt:
         return False
@@ -368,10 +368,10 @@ def _released(queue: TenantQueue, request: Request, cost: Decimal, unit: UnitOfW
 
 
 def _with_warning(before: TenantQueue, after: TenantQueue, unit: UnitOfWork) -> tuple[TenantQueue, list[Write]]:
-    """Return the queue, and an outbox entry if its spending has reached a threshold that was not told yet.
+    """Return the queue, and an outbox entry if its spending has reached a threshold that was not published yet.
 
-    Only who books spending looks: others may not write the outbox. A threshold is told again when spending reaches
-    it anew, because the budget was raised meanwhile.
+    Only for callers that book spending: others may not write the outbox. A threshold is published again when
+    spending reaches it again after the budget was raised.
     """
     policy = unit.policy
     budget = policy.tenant(after.tenant_id).budget

@@ -28,24 +28,24 @@ stay below the 100 actions of a TransactWriteItems (DynamoDB developer guide, "S
 goes in the next round."""
 
 KEPT_BYTES_MAX = 300_000
-"""Of what is kept of a pass: an item takes 400 KB, and no pass may fail for its own record."""
+"""Largest record of a pass: an item holds 400 KB, and a pass must not fail because of its record."""
 
 RECORDED_AT_ONCE = 50
-"""Starts: what a pass has begun is recorded once there are more, and at its end."""
+"""Starts are recorded whenever more than this many are pending, and at the end of the pass."""
 
 ROUNDS_MAX = 20
-"""Of reading, deciding and committing in one pass; the timer and the bell bring the next pass."""
+"""Rounds of reading, deciding and committing in one pass; the timer and the bell trigger the next pass."""
 
 RESTS_GROW = 5
-"""After so many lost commits the rest before the next one grows no longer."""
+"""After this many lost commits the delay before the next one stops growing."""
 
 TIMER = timedelta(minutes=1)
-"""Between two passes at the most; what is due later needs no ring of its own."""
+"""Longest time between two passes; what is due later needs no ring of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassRecord:
-    """What is kept of a pass: enough to decide it again."""
+    """The record of a pass: enough to replay its decision."""
 
     at: datetime
     engine_version: int
@@ -64,14 +64,14 @@ class PassReport:
     plan: Plan
     starts: list[Start] = field(default_factory=list)
     unrecorded: list[Begun] = field(default_factory=list)
-    """What was started since the starts were recorded last."""
+    """Started, but not recorded yet."""
     admissions: list[Decision] = field(default_factory=list)
     conflicts: int = 0
     unparked: int = 0
     hinted: bool = False
-    """Whether it read what rings named, and no more."""
+    """Whether it read only what the rings named."""
     complete: bool = False
-    """Whether the last round found that nobody more may go."""
+    """Whether the last round found nothing more to start."""
 
     @property
     def is_stuck(self) -> bool:
@@ -92,7 +92,7 @@ class Dispatch:
     starts: Starts
     bell: Bell
     encode: Callable[[PassRecord], bytes] | None = None
-    """How what is kept of a pass is written; None to keep nothing."""
+    """Serializes the record of a pass; None to keep no records."""
     engine: Callable[..., Plan] = decide
 
     def run_pass(
@@ -103,17 +103,17 @@ class Dispatch:
         sweep: bool = True,
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> PassReport:
-        """Fill the free slots; returns when nobody more may go, or when it is `out_of_time`.
+        """Fill the free slots; returns when nothing more may start, or when it is `out_of_time`.
 
-        Safe beside other passes: a commit holds only for the ledger that it was decided on. With `sweep`, what
-        was cut off is taken up again, what was parked under another policy is looked at, and all that waits
-        is read, whatever the `rings` that it answers say.
+        Safe beside other passes: a commit succeeds only on the ledger that it was decided on. With `sweep`, it
+        also recovers interrupted starts, checks queues parked under another policy, and reads all waiting queues,
+        whatever `rings` say.
         """
         policy = self.policies.current() if sweep else self.policies.last_read()
         starts: list[Start] = []
         unparked = 0
         if sweep:
-            # 0. What was admitted but, as far as we know, never started: found, or started once more.
+            # 0. Recover admitted requests not known to have started: find their execution, or start it again.
             starts = self.starts.recover_all(policy, now, out_of_time)
             with suppress(Conflict, Throttled, OutcomeUnknown):
                 unparked = self.scheduler.admitter.unpark(policy, now, out_of_time=out_of_time)
@@ -132,7 +132,7 @@ class Dispatch:
         return report
 
     def measure(self, report: PassReport) -> tuple[Ledger, dict[str, Backlog]]:
-        """Return the ledger after a pass and, by tier, how much waits; reads every queue in which something waits.
+        """Return the ledger after a pass and the backlog by tier; reads every queue with waiting requests.
 
         Where more waits than a pass reads, the weight of all that wait is kept for the next passes.
         """
@@ -199,7 +199,7 @@ class Dispatch:
             self.scheduler.tables.ledger.note_waiting(read_set.ledger)
 
     def _made_room(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> bool:
-        """Set aside what cannot go where more waits than was read; True when others can be looked at now."""
+        """Park queues that cannot start anything, if not all were read; True when others can be read instead."""
         plan, snapshot = report.plan, report.snapshot
         parked = [parking for parking in plan.parked.values() if parking.queue.tier in snapshot.partial]
         if parked:
@@ -207,7 +207,7 @@ class Dispatch:
         return bool(parked)
 
     def _after(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> None:
-        """Keep why others wait, park what cannot go, and see to it that the next pass comes in time."""
+        """Record why requests wait, park what cannot start, and schedule the next pass."""
         plan, snapshot = report.plan, report.snapshot
         with suppress(Conflict):
             if (
@@ -228,7 +228,7 @@ class Dispatch:
                 self.scheduler.admitter.keep_record(record, snapshot.ledger, now)
 
     def _record_of(self, report: PassReport, now: datetime) -> bytes | None:
-        """Return what is kept of a pass; nothing of one that saw more than an item holds."""
+        """Return the record of a pass; None if it is larger than an item may be."""
         if self.encode is None:
             return None
         record = PassRecord(
@@ -243,13 +243,13 @@ class Dispatch:
         return encoded if len(encoded) <= KEPT_BYTES_MAX else None
 
     def _record(self, report: PassReport, now: datetime) -> None:
-        """Record in one transaction what has been started, and tell of it; the sweeper finds what is not."""
+        """Record pending starts in one transaction, and publish them; the sweeper finds those that are missed."""
         begun, report.unrecorded = report.unrecorded, []
         report.starts += self.starts.record(begun, now)
 
 
 def _slim(snapshot: Snapshot) -> Snapshot:
-    """Return a snapshot without what stands in it twice: the fronts of lanes beside their places."""
+    """Return a snapshot without its duplicates: the first entries of lanes, which are in it twice."""
     queues = (replace(waiting, queue=_headed(waiting.queue)) for waiting in snapshot.queues)
     return replace(snapshot, queues=tuple(queues))
 

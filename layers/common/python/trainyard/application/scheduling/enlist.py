@@ -44,9 +44,9 @@ class Enlist:
     def enlist_batch(self, submissions: Sequence[Submission], now: datetime) -> list[Enlisted | Exception]:
         """Queue requests, or merge each with the one of its data set that waits, and ring once. Idempotent.
 
-        An error stands for what must be delivered again. Raises Throttled or OutcomeUnknown when that is all.
+        An error in the result means redelivery of that one; raises Throttled or OutcomeUnknown if all must be.
         """
-        # 1. Read all that is needed: the tenants, and what stands where the requests will.
+        # 1. Read all that is needed: the tenants, and the entries that the requests may replace.
         items = self.scheduler.enlister.read_for(submissions)
         tenants = {one.tenant_id: _tenant(items, one.tenant_id) for one in submissions}
         unmade = self._make_roles(tenants.values())
@@ -61,7 +61,7 @@ class Enlist:
                     commands[number] = command
                 else:
                     done[number] = command
-            except Exception as error:  # any one request's trouble is its own
+            except Exception as error:  # one failing request must not affect the others
                 done[number] = error
         # 2. Into the tenant queues, in as few transactions as they fit.
         policy = self.policies.at(policy_version(items[LEDGER]))
@@ -70,13 +70,13 @@ class Enlist:
         # 3. Wake the dispatcher.
         results = [done[number] for number in range(len(submissions))]
         self._ring([one for one in results if isinstance(one, Enlisted)], now, rung=rung)
-        # 4. Tell tenants and bus; again on a redelivery, since the first telling may have been cut off.
+        # 4. Notify tenants and bus; again on a redelivery, since the first one may have been interrupted.
         pairs = zip(results, (tenants[one.tenant_id] for one in submissions), strict=True)
         return list(self.parallel_map(lambda pair: self._told(*pair, now), pairs))
 
     def _command(self, submission: Submission, tenant: Tenant | None, now: datetime) -> EnlistCommand | Enlisted:
         """Return what is to be enlisted; what is refused is recorded."""
-        # Is there still such a tenant, in that place? It may have gone, or moved, since the upload.
+        # The tenant may have been deleted or moved since the upload.
         check_submission(tenant, submission)
         refusal = _refusal(tenant, submission)
         if refusal is not None or tenant is None:
@@ -88,7 +88,7 @@ class Enlist:
         return EnlistCommand(submission=replace(submission, tier=tenant.tier), not_before=not_before)
 
     def _make_roles(self, tenants: Iterable[Tenant | None]) -> dict[str, Exception]:
-        """Make the roles that are lacking, once each; return tenant → why one could not be made."""
+        """Create the missing roles, once each; return tenant → error for those that failed."""
         gone = (TenantState.DELETING, TenantState.DELETED)
         lacking = {t.tenant_id for t in tenants if t and t.role is not RoleState.MADE and t.state not in gone}
         made = self.parallel_map(self._made, sorted(lacking))
@@ -97,19 +97,19 @@ class Enlist:
     def _made(self, tenant_id: str) -> Exception | None:
         try:
             self.roles.make(tenant_id)
-        except Exception as error:  # any one tenant's trouble is its own
+        except Exception as error:  # one failing tenant must not affect the others
             return error
         return None
 
     def _keep_role(self, tenant: Tenant) -> None:
-        """Make a role again that was removed as idle just before the request stood in the queue."""
+        """Create a role again that was removed as idle just before the request was queued."""
         if tenant.pooled and tenant.role is RoleState.MADE:
             current = self.tenants.get(tenant.tenant_id)
             if current is not None and current.role is not RoleState.MADE:
                 self.roles.make(tenant.tenant_id)
 
     def _told(self, one: Enlisted | Exception, tenant: Tenant | None, now: datetime) -> Enlisted | Exception:
-        """Tell of what was enlisted; return it, or why it must be told again."""
+        """Notify about what was enlisted; return it, or the error if that must be repeated."""
         if tenant is None or not isinstance(one, Enlisted):
             return one
         try:
@@ -118,7 +118,7 @@ class Enlist:
                 if request is not None:
                     waits_or_waited = request.state in (State.QUEUED, State.SUPERSEDED)
                     self.notifier.notify(request, now, tenant, announce=waits_or_waited)
-        except Exception as error:  # it is enlisted; a redelivery tells
+        except Exception as error:  # it is enlisted; a redelivery notifies again
             return error
         return one
 
@@ -142,7 +142,7 @@ class Enlist:
         waiting = [e.waiting or e.request for e in enlisted]
         due_times = [request.due_at for request in waiting if request.state is State.QUEUED]
         if not rung and any(due <= now for due in due_times):
-            with suppress(Conflict, Throttled, OutcomeUnknown):  # the timer's pass comes
+            with suppress(Conflict, Throttled, OutcomeUnknown):  # the timer triggers a pass anyway
                 self.bell.ring()
         later = [due for due in due_times if due > now]
         if later:
@@ -155,13 +155,13 @@ def _tenant(items: Items, tenant_id: str) -> Tenant | None:
 
 
 def check_submission(tenant: Tenant | None, submission: Submission) -> None:
-    """Raise Malformed for what intake cannot have decided: a message that somebody else has put on the queue."""
+    """Raise Malformed for a message that intake cannot have sent: somebody else put it on the queue."""
     if not is_data_set(submission.data_set):
-        raise Malformed(f"{submission.data_set!r} cannot name a data set")
+        raise Malformed(f"{submission.data_set!r} is not a valid data set name")
     if tenant is not None and tenant.owns(submission.content.uri):
         key = submission.content.key
         if not is_incoming(tenant, key) or not is_data(key, tenant.root + INCOMING):
-            raise Malformed("its key is none that a job could read below incoming/")
+            raise Malformed("its key is not one that a job can read under incoming/")
 
 
 def _refusal(tenant: Tenant | None, submission: Submission) -> str | None:
@@ -169,5 +169,5 @@ def _refusal(tenant: Tenant | None, submission: Submission) -> str | None:
     if tenant is None or tenant.state in (TenantState.DELETING, TenantState.DELETED):
         return f"tenant {submission.tenant_id} has been deleted since"
     if not tenant.owns(submission.content.uri):
-        return f"tenant {submission.tenant_id} has moved since: what was uploaded is trained on from its new place"
+        return f"tenant {submission.tenant_id} has moved since: the upload is trained on at its new location"
     return None

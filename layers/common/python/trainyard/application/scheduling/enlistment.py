@@ -32,7 +32,7 @@ from trainyard.persistence.tenants import tenant_key
 from trainyard.persistence.transactions import UnitOfWork, read_items
 
 TRIES_TOGETHER = 2
-"""Further tries of a batch that another transaction was in the way of, before each goes by itself."""
+"""Retries of a batch that conflicts with another transaction, before its commands are enlisted one by one."""
 
 ENLISTED_BYTES = 16 * 1024
 """About what one more submission adds to a transaction: its request, its entry, and its part of its queue."""
@@ -50,7 +50,7 @@ class Enlistment(StrEnum):
     DUPLICATE = "DUPLICATE"
     """It was enlisted before; nothing changed."""
     REFUSED = "REFUSED"
-    """Its tenant has gone or moved since it was accepted; its record says so."""
+    """Its tenant was deleted or moved since it was accepted; the request's record says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Enlisted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnlistCommand:
-    """A submission that is to be enlisted, and from when on it may go."""
+    """A submission to enlist, and the earliest time at which it may start."""
 
     submission: Submission
     not_before: datetime
@@ -86,7 +86,7 @@ class Enlister:
     ) -> Enlisted:
         """Queue the submission, or merge it with a waiting one of its data set. Idempotent.
 
-        It is due `not_before` a time at which what it needs will be there. Raises Conflict when it must be
+        It is not due before `not_before`, when its role will be usable. Raises Conflict when it must be
         delivered again.
         """
         command = EnlistCommand(submission=submission, not_before=not_before or now)
@@ -97,7 +97,7 @@ class Enlister:
     ) -> tuple[list[Enlisted | TrainyardError], bool]:
         """Enlist submissions, in as few transactions as they fit; `items` is what `read_for` read.
 
-        They are taken for new, and the only ones of their data sets, until a transaction says that they are not.
+        All are assumed to be new, and the only ones of their data sets, until a transaction finds otherwise.
         Returns what became of each, an error where it must be delivered again, and whether the bell was rung.
         """
         done: dict[int, Enlisted | TrainyardError] = {}
@@ -241,14 +241,14 @@ class Enlister:
         if entry is None:
             return None
         if entry["request_id"] == comer:
-            raise Conflict("the request has come to its place meanwhile")
+            raise Conflict("the request has reached its place in the queue meanwhile")
         waiting = self.tables.requests.get(entry["request_id"])
         if waiting is None or waiting.state is not State.QUEUED:
             raise Conflict("the place changed hands while it was read")
         return waiting
 
     def _merge(self, unit: UnitOfWork, request: Request, waiting: Request, queue: TenantQueue) -> Enlisted:
-        """Let the newer of two uploads of a data set keep the place; the other is superseded by it."""
+        """Let the newer of two uploads of a data set take the place; the other is superseded."""
         past = past_from(unit.items[past_key(request.tenant_id, request.data_set)])
         winner, loser = supersede(request, waiting, unit.policy, unit.now)
         winner = with_estimate(winner, past, unit.policy)
@@ -326,12 +326,12 @@ def _tier_of(submission: Submission, policy: Policy) -> TierPolicy:
 
 
 def _back_from_rest(queue: TenantQueue, virtual_time: int, tier: TierPolicy) -> TenantQueue:
-    """Return a queue to which something comes; one in which nothing waited or ran keeps a bounded credit."""
+    """Return a queue that gets a request; if nothing waited or ran in it, it keeps a bounded credit."""
     return lifted(queue, virtual_time, tier.credit) if queue.at_rest else queue
 
 
 def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWork) -> Request:
-    """Return what a submission becomes that joins its queue now, another of its data set waiting or none."""
+    """Return the request for a submission that joins its queue; `waiting` is one of its data set, if any."""
     submission, policy, now = command.submission, unit.policy, unit.now
     wait = wait_after(
         now,

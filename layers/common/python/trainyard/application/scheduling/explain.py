@@ -1,7 +1,7 @@
 """Explain: why a request waits, who is before it, and when it can be expected to start.
 
-The same decide that admits is asked again and again, on a copy of what waits, with runs that end after as long
-as they are expected to: by the shortest and by the longest that is likely.
+The `decide` that admits is run repeatedly on a copy of the current state, with runs that end after their expected
+duration: once with the shortest, once with the longest likely durations.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from trainyard.domain.scheduling import Decision, Holder, Ledger, Reason, Snapsh
 from trainyard.persistence.policies import Policies
 
 LOOKED_AHEAD = 400
-"""Admissions that are looked ahead at most."""
+"""Most admissions that are looked ahead."""
 
 ASKED_AT_ONCE = 100
 """Requests that are read in one call."""
@@ -33,23 +33,23 @@ Durations = Callable[[str, str], timedelta]
 CURES = {
     Reason.SLOT_FREE: "nothing: the next pass admits it",
     Reason.BATCH_FULL: "nothing: the next pass admits it",
-    Reason.NOT_DUE: "time, or nothing else: more uploads of the data set prolong it up to the maximum delay",
+    Reason.NOT_DUE: "time only: further uploads of the data set extend it up to the maximum delay",
     Reason.TURN: "the requests before it",
-    Reason.ACCOUNT_LIMIT: "any run that ends; or a greater running_max and SageMaker quota",
-    Reason.TIER_QUOTA: "a run of the tier that ends; or a greater quota or borrowing_limit",
-    Reason.NOTHING_TO_BORROW: "a run of the tier that ends, or a tier with less to do; or a greater lending_limit",
-    Reason.TENANT_CAP: "a run of the tenant that ends; or a greater running_max for it",
+    Reason.ACCOUNT_LIMIT: "the end of any run, or a higher running_max and SageMaker quota",
+    Reason.TIER_QUOTA: "the end of a run of the tier, or a higher quota or borrowing_limit",
+    Reason.NOTHING_TO_BORROW: "the end of a run of the tier, less load on other tiers, or a higher lending_limit",
+    Reason.TENANT_CAP: "the end of a run of the tenant, or a higher running_max for it",
     Reason.TENANT_PAUSED: "trainyard resume tenant",
     Reason.TIER_PAUSED: "trainyard resume tier",
     Reason.ALL_PAUSED: "trainyard resume all",
-    Reason.BUDGET: "a greater budget_usd, the next month, or a run of the tenant that costs less than it reserved",
-    Reason.TIER_BUDGET: "a greater budget_usd of the tier, the next month, or a run that costs less than reserved",
-    Reason.PRICE_UNKNOWN: "a price table that has the instance type: `trainyard prices update`, and deploy",
-    Reason.INSTANCE_QUOTA: "a run on such instances that ends; or a greater instance quota",
-    Reason.NEVER_FITS: "a greater instance quota in the policy: as it is, it never can start",
-    Reason.CAPACITY_HOLD: "the large request that instances are being saved for",
+    Reason.BUDGET: "a higher budget_usd, the next month, or a run of the tenant that costs less than it reserved",
+    Reason.TIER_BUDGET: "a higher budget_usd of the tier, the next month, or a run that costs less than reserved",
+    Reason.PRICE_UNKNOWN: "a price for the instance type: run `trainyard prices update`, and deploy",
+    Reason.INSTANCE_QUOTA: "the end of a run on such instances, or a higher instance quota",
+    Reason.NEVER_FITS: "a higher instance quota in the policy: with the current one it can never start",
+    Reason.CAPACITY_HOLD: "the start of the large request that instances are reserved for",
     Reason.MAINTENANCE: "the end of the maintenance window",
-    Reason.START_RATE: "time: starts are spread by starts_per_second",
+    Reason.START_RATE: "time: starts are limited by starts_per_second",
     Reason.UNKNOWN_TIER: "a policy with that tier",
 }
 """Reason → what would let the request go."""
@@ -67,16 +67,16 @@ class Explanation:
     """The tenants of the first of them."""
     earliest: datetime | None
     latest: datetime | None
-    """When it can be expected to start; None when nothing that is under way lets it go."""
+    """The latest expected start; None when no current run will unblock it."""
     accounts: tuple["BudgetAccount", ...] = ()
-    """The budgets that it falls under."""
+    """The budgets that apply to it."""
     needs_usd: Decimal | None = None
     """What must be left of them for it to go, where that is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetAccount:
-    """A budget, and how it stands."""
+    """A budget, and how much of it is used."""
 
     whose: str
     month: str
@@ -144,7 +144,7 @@ class Explain:
             )
 
     def _snapshot(self, request: Request, policy: Policy, now: datetime) -> Snapshot:
-        """Return all that may come before the request: its own queue too, even if no pass looks at it."""
+        """Return all requests that may start before this one, with its own queue even if passes skip it."""
         snapshot = self.scheduler.admitter.overview(policy, now)
         if not any(_is_of(waiting.queue, request) for waiting in snapshot.queues):
             own = self.scheduler.admitter.waiting_queue(request.tier, request.tenant_id)
@@ -179,8 +179,8 @@ class Explain:
 
 
 def _durations(expected: Mapping[str, Estimate], policy: Policy, *, soon: bool) -> Durations:
-    """Return how long runs are taken to last: as long as nine of ten at most, or as much less than the median as
-    that is more. Where nothing is known: a quarter of the longest possible, and that itself.
+    """Return the assumed durations of runs: the 90th percentile, or with `soon` as far below the median as that
+    is above it. Where nothing is known: the longest possible duration, or with `soon` a quarter of it.
     """
 
     def duration(request_id: str, tier_name: str) -> timedelta:
@@ -214,7 +214,7 @@ class Ahead:
 def look_ahead(
     snapshot: Snapshot, policy: Policy, now: datetime, request_id: str, duration: Durations
 ) -> Ahead | None:
-    """Return when a request starts if all runs last as long as is said, or None when it does not."""
+    """Return when a request starts if all runs take the given durations, or None when it does not start."""
     running = {
         holder.request_id: (
             max(now, holder.admitted_at + duration(holder.request_id, holder.tier))
@@ -268,7 +268,7 @@ def _after(
     now: datetime,
     month: str,
 ) -> Snapshot:
-    """Return what a snapshot is once some were admitted."""
+    """Return the snapshot after some admissions."""
     ledger, holders = snapshot.ledger, list(snapshot.holders)
     queues = {(w.queue.tier, w.queue.tenant_id): w for w in snapshot.queues}
     for decision in admissions:
@@ -314,7 +314,7 @@ def _without(waiting: WaitingQueue, decision: Decision, now: datetime, month: st
 
 
 def _released(snapshot: Snapshot, holder: Holder, policy: Policy) -> Snapshot:
-    """Return what a snapshot is once a run has ended; the fair shares of its tenant are left as they are."""
+    """Return the snapshot after the end of a run; its tenant's fair share is left unchanged."""
     queues = tuple(
         replace(w, queue=replace(w.queue, holders=tuple(h for h in w.queue.holders if h != holder.request_id)))
         if w.queue.tier == holder.tier and holder.tenant_id == w.queue.tenant_id

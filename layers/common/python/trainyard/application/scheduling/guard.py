@@ -1,7 +1,7 @@
 """Guard: role and tag of a job must name the same tenant.
 
-The dispatcher derives both from one record (domain/parameters.py). Whoever else may start the pipeline, or make
-jobs that pass a tenant's role, could choose them apart: such a job is stopped as soon as it has begun.
+The dispatcher derives both from one record (domain/parameters.py). Others who may start the pipeline, or create
+jobs with a tenant's role, could choose them differently: such a job is stopped as soon as it has started.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ TENANT_TAG = "trainyard:tenant"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStarted:
-    """A job has begun; what the event does not carry is None."""
+    """A started job; fields that the event does not carry are None."""
 
     kind: JobKind
     name: str
@@ -59,7 +59,7 @@ class Guard:
 
 
 def disagreement(facts: JobIdentity, role_prefixes: tuple[str, ...]) -> str | None:
-    """Return in what role and tag disagree; None when they agree, or the job is no tenant's."""
+    """Return how role and tag disagree; None when they agree, or the job belongs to no tenant."""
     arn = facts.role_arn
     of_role = next((arn.removeprefix(prefix) for prefix in role_prefixes if arn.startswith(prefix)), None)
     of_tag = facts.tags.get(TENANT_TAG)

@@ -1,4 +1,4 @@
-"""Intake: who is the tenant, is the arrival welcome, which tier."""
+"""Intake: finds the tenant of an arrival, accepts or refuses it, and sends it to its tier."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.policies import Policies
 
 REFUSED_DAYS = 7
-"""After so many the buckets' lifecycle rules remove what is tagged as refused (estate.py, template.yaml)."""
+"""After this many days the lifecycle rules delete refused objects (deployment_names.py, template.yaml)."""
 
 NEVER_TRAINED_ON = frozenset(
     {
@@ -42,8 +42,8 @@ NEVER_TRAINED_ON = frozenset(
         "too large",
     }
 )
-"""Refusals of what the object itself is: it expires. What a tenant's state or the policy refuses stays, since both
-may change."""
+"""Refusals because of the object itself, which then expires. Objects refused because of the tenant's state or the
+policy are kept, since both may change."""
 
 
 class RefusedUploads(Protocol):
@@ -65,11 +65,11 @@ class Verdict(StrEnum):
     """No data: outside `incoming/`, where a receipt would be an arrival too, or a marker of the tool that wrote
     the data. Counted, and nothing written."""
     DEFERRED = "DEFERRED"
-    """More than its tenant may upload in an hour: it is looked for again later."""
+    """Above the tenant's hourly limit of uploads: it is picked up later."""
     SPREAD = "SPREAD"
-    """A retraining of all data sets became one of each, which come as messages of their own."""
+    """A retraining of all data sets was split into one message per data set."""
     UNSENT = "UNSENT"
-    """The tier queue did not take it: the arrival must be delivered again."""
+    """The tier queue did not accept it: the arrival must be delivered again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    """A request in the making."""
+    """An arrival that may become a request."""
 
     tenant: Tenant
     content: Content
@@ -124,14 +124,14 @@ class Intake:
     def receive(self, arrivals: Sequence[Arrival], now: datetime) -> list[list[Judgement] | Exception]:
         """Turn arrivals into requests on the tier queues, or refuse them with a reason; each stands alone.
 
-        Returns what became of each in their order, or why it must be delivered again; Malformed when no tenant can
-        be told. Idempotent: the same arrival names the same requests.
+        Returns the results in the order of the arrivals, an error where one must be delivered again; Malformed
+        when it has no tenant. Idempotent: the same arrival names the same requests.
         """
-        # 1. What holds, and whose are the uploads? Asked once for all.
+        # 1. Read the policy and the owners of the uploads, once for all.
         policy = self.policies.current()
         uploads = {n: arrival for n, arrival in enumerate(arrivals) if isinstance(arrival, UploadArrived)}
         owners = self._owners(uploads)
-        # 2. Who uploads more than it may in an hour waits: what is above the limit is looked for again later.
+        # 2. Defer uploads above a tenant's hourly limit; they are picked up later.
         results = self._deferred(uploads, owners, policy, now)
         uploads = {number: upload for number, upload in uploads.items() if number not in results}
         # 3. Uploads together; then each retraining by itself, since it may look at many data sets.
@@ -153,7 +153,7 @@ class Intake:
             for number, place in places.items():
                 try:
                     (owners[number],) = self.tenants.owners_of([place])
-                except Exception as error:  # any one upload's trouble is its own
+                except Exception as error:  # one failing upload must not affect the others
                     owners[number] = error
             return owners
 
@@ -172,7 +172,7 @@ class Intake:
             try:
                 if self.arrival_limits.admit(tenant_id, len(numbered), limit=limit, now=now):
                     continue
-            except Exception as error:  # any one tenant's trouble is its own
+            except Exception as error:  # one failing tenant must not affect the others
                 deferred |= {number: error for number, _ in numbered}
                 continue
             for number, tenant in numbered:
@@ -183,14 +183,14 @@ class Intake:
     def _take(
         self, arrivals: Mapping[int, Arrival], owners: Owners, policy: Policy, now: datetime
     ) -> dict[int, list[Judgement] | Exception]:
-        # 1. Who is welcome? Who is not is told why.
+        # 1. Accept each arrival, or refuse it with a reason.
         judged: dict[int, list[Judgement | Submission] | Exception] = {}
         for number, arrival in arrivals.items():
             try:
                 judged[number] = self._judge(arrival, owners.get(number), policy, now)
-            except Exception as error:  # any one arrival's trouble is its own
+            except Exception as error:  # one failing arrival must not affect the others
                 judged[number] = error
-        # 2. What is welcome goes to the queues of the tiers; once, however often it has arrived.
+        # 2. Send the accepted ones to the tier queues; once each, however often they have arrived.
         results = (
             judgement
             for judgements in judged.values()
@@ -209,13 +209,13 @@ class Intake:
     def _judge(
         self, arrival: Arrival, owner: Tenant | Exception | None, policy: Policy, now: datetime
     ) -> list[Judgement | Submission]:
-        """Return what is welcome of an arrival, and what became of the rest; raises Malformed."""
+        """Return the accepted requests of an arrival, and the judgements of the rest; raises Malformed."""
         if isinstance(owner, Exception):
             raise owner
-        # 1. An event of another account is nobody's here.
+        # 1. An event of another account belongs to no tenant.
         if arrival.account_id != self.account_id:
             raise Malformed(f"the event is of account {arrival.account_id}, not {self.account_id}")
-        # 2. All data sets are asked for one by one: what is asked for must not depend on how many there are.
+        # 2. Split a retraining of all data sets into one message each, whatever their number.
         if isinstance(arrival, RetrainingAsked) and arrival.data_set is None:
             spread = self._spread(arrival)
             if spread is not None:
@@ -228,7 +228,7 @@ class Intake:
             return [
                 Judgement(verdict=Verdict.IGNORED, tenant_id=tenant.tenant_id, tier=tenant.tier, ignored_as=kind)
             ]
-        # 4. Is it welcome?
+        # 4. Is it accepted?
         judged: list[Judgement | Submission] = []
         for candidate in candidates:
             try:
@@ -273,7 +273,7 @@ class Intake:
     def _of_retraining(self, asked: RetrainingAsked, now: datetime) -> Iterator[_Candidate]:
         tenant = self._tenant(asked.tenant_id)
         if asked.data_set is not None and not is_data_set(asked.data_set):
-            raise Malformed(f"{asked.data_set!r} cannot name a data set")
+            raise Malformed(f"{asked.data_set!r} is not a valid data set name")
         content = self.data_sets.content_of(tenant, asked.data_set) if asked.data_set else None
         yield _Candidate(
             tenant=tenant,
@@ -281,7 +281,7 @@ class Intake:
             cause=Cause.RETRAINING,
             revision=asked.event_id,
             data_set=asked.data_set,
-            refusal=None if content else "retraining was asked for, but there is no data to train on",
+            refusal=None if content else "retraining was requested, but there is no data to train on",
         )
 
     def _accept(self, candidate: _Candidate, policy: Policy) -> Submission:
@@ -329,7 +329,7 @@ class Intake:
 
 
 class _NoData(TrainyardError):
-    """An object of a tenant that starts nothing: the service's own output, a stray file, or a marker."""
+    """A tenant's object that starts no training: the service's own output, a stray file, or a marker."""
 
     def __init__(self, tenant: Tenant, kind: str) -> None:
         super().__init__(f"{kind}, of tenant {tenant.tenant_id}")
@@ -352,11 +352,11 @@ def check_sent(judgements: Sequence[Judgement]) -> None:
     """Raise Throttled when a tier queue did not take a request: the arrival must be delivered again."""
     for judgement in judgements:
         if judgement.verdict is Verdict.UNSENT:
-            raise Throttled(f"the queue of tier {judgement.tier} did not take a request: {judgement.reason}")
+            raise Throttled(f"the queue of tier {judgement.tier} did not accept a request: {judgement.reason}")
 
 
 def _expires(candidate: _Candidate, refusal: Refused) -> bool:
-    """Tell whether a refused object is removed after a while: an upload that no run reads as it is.
+    """Tell whether a refused object expires: only an upload that no run would ever read.
 
     A run of a data set that is trained on as a whole reads every object of it, refused or not.
     """
@@ -373,7 +373,7 @@ def _data_set_or_none(tenant: Tenant, key: str) -> str:
 
 
 def _nothing(tenant: Tenant, data_set: str | None, now: datetime) -> Content:
-    """Stand for the content of a data set that holds none."""
+    """Return a placeholder for the content of an empty data set."""
     return Content(
         bucket=tenant.bucket,
         key=f"{tenant.root}incoming/{data_set or ''}",

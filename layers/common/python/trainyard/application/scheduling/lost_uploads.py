@@ -1,11 +1,11 @@
-"""Lost uploads: objects below `incoming/` of which no event told become requests all the same.
+"""Lost uploads: objects under `incoming/` whose events were lost still become requests.
 
-S3 takes some minutes until EventBridge hears of a bucket, and tells later of nothing that came before (S3 user
-guide, "Enabling Amazon EventBridge"); and an event can be lost at any time. So the buckets themselves are looked
-at:
+After EventBridge is enabled for a bucket, it takes some minutes until events arrive, and earlier uploads get none
+(S3 user guide, "Enabling Amazon EventBridge"); and an event can be lost at any time. So the buckets themselves are
+scanned:
 
     young     every few minutes, while a tenant's bucket is new: its events may not come yet
-    all       a few tenants a run, from where the last run ended, for ever
+    all       a few tenants per run, continuing from the last run
 
 An object is known if the request that its event names is: both are named by the object's version.
 """
@@ -27,14 +27,13 @@ from trainyard.persistence.store import READ_AT_ONCE, Key, Put, Store
 from trainyard.persistence.young_buckets import note_looked, young_buckets
 
 LOOKED_BACK = timedelta(days=30)
-"""What is older has been looked at before; its request may have reached the end of its retention (45 days at
-least)."""
+"""Older objects have been checked before; their requests may have expired (after 45 days at the earliest)."""
 
 TENANTS_A_RUN = 10
-"""About so many are looked at beside the young ones."""
+"""About this many tenants are scanned per run, besides the young ones."""
 
 PAGES_A_RUN = 10
-"""Of a tenant's objects, a thousand versions each; what is left is looked at in the next run."""
+"""Pages of a tenant's objects, a thousand versions each; the next run scans the rest."""
 
 ARRIVALS_TOGETHER = 10
 
@@ -42,7 +41,7 @@ _CURSOR = Key("scheduler", (("pk", "sweep"), ("sk", "cursor")))
 
 
 class Uploads(Protocol):
-    """What lies below the tenants' `incoming/`."""
+    """The objects under the tenants' `incoming/`."""
 
     def page(self, tenant: Tenant, *, since: datetime, after: str | None) -> tuple[list[Content], str | None]:
         """Return some object versions that are data and were written since a time, and where to go on; None at the
@@ -58,14 +57,14 @@ class TenantPages(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Sweep:
-    """What one run has looked at."""
+    """What one run has scanned."""
 
     tenants: int = 0
     objects: int = 0
     recovered: list[Content] = field(default_factory=list)
-    """Of which no event had told."""
+    """Uploads without an event."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Tenant → what went wrong; it is looked at again next time around."""
+    """Tenant → error; it is scanned again in the next cycle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,35 +77,35 @@ class LostUploads:
     intake: Intake
 
     def run(self, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> Sweep:
-        """Look at the young buckets, and at some of all; what no event told arrives now. Safe at any time.
+        """Scan the young buckets, and some of all; uploads without an event arrive now. Safe at any time.
 
-        One tenant that fails holds up no other.
+        One failing tenant does not affect the others.
         """
         sweep = Sweep()
         looks: list[Callable[[], bool]] = [
             lambda: self._look_at_young(now, sweep, out_of_time),
             lambda: self._look_at_some_of_all(now, sweep, out_of_time),
         ]
-        # However many are young, all others have their turn: one run begins with these, the next with those.
+        # Alternate which group comes first, so that many young buckets cannot starve the others.
         if now.minute // 5 % 2:
             looks.reverse()
         all(look() for look in looks)
         return sweep
 
     def _look_at_young(self, now: datetime, sweep: Sweep, out_of_time: Callable[[], bool]) -> bool:
-        """Look at each young bucket, from where its last look ended; False when the time is over."""
+        """Scan each young bucket, from where its last scan ended; False when time is up."""
         for bucket in young_buckets(self.store, now):
             if out_of_time():
                 return False
             tenant = self.tenants.get(bucket.tenant_id)
             if tenant is not None:
                 after = self._look(tenant, bucket.after, now, sweep, out_of_time)
-                with suppress(Conflict):  # another run has looked meanwhile
+                with suppress(Conflict):  # another run has scanned it meanwhile
                     note_looked(self.store, bucket, after, now)
         return True
 
     def _look_at_some_of_all(self, now: datetime, sweep: Sweep, out_of_time: Callable[[], bool]) -> bool:
-        """Look at some tenants, from where the last run ended; False when the time is over."""
+        """Scan some tenants, from where the last run ended; False when time is up."""
         young = {bucket.tenant_id for bucket in young_buckets(self.store, now)}
         (item,) = self.store.get(_CURSOR)
         state = item or {}
@@ -131,9 +130,9 @@ class LostUploads:
     def _look(
         self, tenant: Tenant, after: str | None, now: datetime, sweep: Sweep, out_of_time: Callable[[], bool]
     ) -> str | None:
-        """Look at a tenant's objects from a place on; return where to go on, None at the end.
+        """Scan a tenant's objects from a position on; return where to continue, None at the end.
 
-        Where the tenant's limit of uploads is reached the look ends: what is left is offered again later.
+        The scan stops at the tenant's limit of uploads: the rest is picked up later.
         """
         if tenant.state is not TenantState.ACTIVE:
             return None
@@ -150,13 +149,13 @@ class LostUploads:
                 after = following
                 if after is None:
                     return None
-        except Exception as error:  # any one tenant's trouble is its own
+        except Exception as error:  # one failing tenant must not affect the others
             sweep.failed[tenant.tenant_id] = f"{type(error).__name__}: {error}"
             return None
         return after
 
     def _unheard_of(self, tenant: Tenant, contents: Sequence[Content]) -> list[Content]:
-        """Return the contents whose events have not become requests, nor refusals."""
+        """Return the contents for which there is no request, accepted or refused."""
         named = {
             request_id(
                 tenant_id=tenant.tenant_id,
@@ -173,7 +172,7 @@ class LostUploads:
         return list(named.values())
 
     def _arrive(self, contents: Sequence[Content], now: datetime, tenant: Tenant, sweep: Sweep) -> bool:
-        """Let uploads arrive; False as soon as the tenant's limit puts some off."""
+        """Let uploads arrive; False as soon as the tenant's limit defers some."""
         for begin in range(0, len(contents), ARRIVALS_TOGETHER):
             part = contents[begin : begin + ARRIVALS_TOGETHER]
             arrivals = [UploadArrived(account_id=self.account_id, content=content) for content in part]

@@ -1,4 +1,4 @@
-"""Merging: of two requests for a data set one waits, and trains on the newest of all that was uploaded."""
+"""Merging: only one request per data set waits, and it trains on the newest upload."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -10,7 +10,7 @@ from trainyard.domain.requests import Request, State, moved
 
 
 def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -> tuple[Request, Request]:
-    """Return winner and loser of two requests of a data set: one that comes, and the one that waits.
+    """Return winner and loser of two requests of a data set: the arriving one and the waiting one.
 
     The winner trains on the newest of all uploads merged into either, and takes the earlier place in the queue.
     """

@@ -1,4 +1,4 @@
-"""Operations: what operators and changes of tenants do to queues, and how a wrong count is corrected."""
+"""Operations: changes of queues by operators and by tenant changes, and the correction of wrong counts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from trainyard.persistence.tenant_queues import forget_queue, queue_in, queue_ke
 from trainyard.persistence.transactions import UnitOfWork
 
 RECOUNTS_TRIED = 5
-"""Of a recount while slots are taken and given back: what was counted holds only if nothing moved meanwhile."""
+"""Attempts of a recount: it is valid only if no slot was taken or released meanwhile."""
 
 QUEUES_CORRECTED_MAX = 5
 """Queues that one recount corrects; the next one goes on."""
@@ -22,7 +22,7 @@ QUEUES_CORRECTED_MAX = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operations:
-    """Transactions beside the way of a request."""
+    """Transactions outside the life of a request."""
 
     tables: Tables
 
@@ -45,7 +45,7 @@ class Operations:
         return queue.at_rest
 
     def carry_over(self, tier: str, to_tier: str, tenant_id: str, now: datetime) -> bool:
-        """Remove a tenant's queue from a tier; what it has spent counts in another from now on.
+        """Remove a tenant's queue from a tier; its spending counts in another tier from now on.
 
         False while anything waits or runs there. Idempotent.
         """
@@ -82,9 +82,9 @@ class Operations:
     def recount(self, now: datetime) -> dict[str, int]:
         """Correct the ledger by the requests that hold a slot; return resource → by how much it was wrong.
 
-        Only what is proved counts. The queues that hold slots, and each of their holders, are read consistently;
-        if the ledger has not moved meanwhile, no admission and no end came in between, and what was read is how it
-        is. Where it keeps moving nothing is corrected: the next run tries again."""
+        The queues that hold slots, and each of their holders, are read consistently; if the ledger has not changed
+        meanwhile, there was no admission and no end in between, and the count is exact. If it keeps changing,
+        nothing is corrected: the next run tries again."""
         tables = self.tables
         for _ in range(RECOUNTS_TRIED):
             before = tables.ledger.read()

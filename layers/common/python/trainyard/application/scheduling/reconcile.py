@@ -1,4 +1,4 @@
-"""Reconcile: what no event told. The timer's slow partner, so that a lost event costs minutes, never a slot."""
+"""Reconcile: catches up on missed events, so that a lost event costs minutes, but never a slot."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,34 +15,34 @@ from trainyard.domain.requests import TERMINAL, Request, State
 from trainyard.persistence.policies import Policies
 
 UNHEARD_OF = timedelta(minutes=5)
-"""A running request of which nothing was heard for so long is asked about."""
+"""A running request without news for this long is checked with SageMaker."""
 
 LISTED_FOR = timedelta(hours=1)
-"""Executions that were started since are listed, a hundred a call; which of them still run says who must be asked
-about one by one."""
+"""Executions that were started within this time are listed, a hundred per call; only requests whose execution no
+longer runs are checked one by one."""
 
 ASKED_MIN = 50
-"""Of the executions that were started before, so many are asked about in one run, longest unheard of first; or a
-third of them, where they are more: each comes up in a quarter of an hour."""
+"""Of the older executions, at least this many are checked per run, and at least a third of them, those without
+news for the longest first: so each is checked within a quarter of an hour."""
 
 ASKED_TOGETHER = 24
-"""Executions asked about between two looks at the time."""
+"""Executions that are checked between two checks of the remaining time."""
 
 LISTED_AGAIN = timedelta(minutes=15)
-"""Before the last look: a list may lack the youngest."""
+"""Margin before the last listing: a list may lack the youngest executions."""
 
 OVERDUE = timedelta(minutes=15)
 """After the latest end that its maximum runtimes allow: an execution that still runs is asked to stop."""
 
 GIVEN_UP = timedelta(hours=2)
-"""After that end: the slot of an execution that does not end, or cannot be asked about, is released. If SageMaker
-says that it runs, it counts against the account's slots until it has ended."""
+"""After that end: the slot of an execution that does not end, or whose status cannot be read, is released. If it
+still runs, it counts against the account's slots until it has ended."""
 
 GONE_FOR = timedelta(minutes=30)
 """After its start SageMaker must know an execution, whatever its own lag."""
 
-GONE = "SageMaker does not know its execution any more: its pipeline was deleted, or replaced"
-NEVER_ENDED = "its execution had not ended two hours after the latest end that its maximum runtimes allow"
+GONE = "its execution no longer exists in SageMaker: the pipeline was deleted or replaced"
+NEVER_ENDED = "its execution did not end within two hours after its maximum runtime"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,13 +51,13 @@ class Repairs:
 
     asked: int = 0
     ended: list[Request] = field(default_factory=list)
-    """Requests whose end no event had told."""
+    """Requests whose end event was missed."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Request → what went wrong when its execution was asked about; the others are asked about first now."""
+    """Request → error when its execution was checked; the others are checked first next time."""
     released: list[Request] = field(default_factory=list)
-    """Requests of which no end will be told: their slots were released."""
+    """Requests whose end will never be reported: their slots were released."""
     overdue: list[Request] = field(default_factory=list)
-    """Requests whose executions should have ended long ago; they were asked to stop."""
+    """Requests whose executions should have ended long ago; they were stopped."""
     recounted: dict[str, int] = field(default_factory=dict)
     """Count of the ledger → by how much it was wrong."""
     unmanaged: int = 0
@@ -73,9 +73,9 @@ class Reconcile:
     parallel_map: ParallelMap = map
 
     def run(self, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> Repairs:
-        """Ask about what was not heard of, recount, and count what holds no slot. Safe at any time.
+        """Check executions without news, recount the ledger, and count those that hold no slot. Safe at any time.
 
-        What it has no time to ask about is asked about next time, and until then taken for what it was.
+        What it has no time to check is checked next time, and until then assumed unchanged.
         """
         repairs = Repairs()
         _, looked_at = self.scheduler.tables.ledger.unmanaged()
@@ -107,7 +107,7 @@ class Reconcile:
         return repairs
 
     def _running(self, looked_at: datetime | None, now: datetime) -> Mapping[str, str]:
-        """Return ARN → display name of what runs: lately started, or, now and then, ever."""
+        """Return ARN → display name of running executions: the recent ones or, now and then, all."""
         longest = max(tier.run_time_max for tier in self.policies.current().tiers)
         since = now - LISTED_FOR
         if looked_at is None or looked_at.hour != now.hour:
@@ -117,12 +117,12 @@ class Reconcile:
         return self.executions.running(since=since)
 
     def _ask_all(self, requests: Sequence[Request], now: datetime, repairs: Repairs) -> None:
-        """Ask about some executions together, and settle each by itself."""
+        """Check some executions together, and settle each by itself."""
         repairs.asked += len(requests)
         for request, answer in zip(requests, self.parallel_map(self._status, requests), strict=True):
             try:
                 self._settle(request, answer, now, repairs)
-            except Exception as error:  # any one execution's trouble is its own
+            except Exception as error:  # one failing execution must not affect the others
                 repairs.failed[request.request_id] = f"{type(error).__name__}: {error}"
                 with suppress(TrainyardError):
                     self.scheduler.tables.requests.note_heard(request, now)
@@ -135,12 +135,12 @@ class Reconcile:
             return error
 
     def _settle(self, request: Request, answer: str | Exception, now: datetime, repairs: Repairs) -> None:
-        """Record an end that was missed; release a slot of which none will ever be told."""
+        """Record a missed end; release a slot whose end will never be reported."""
         if isinstance(answer, Exception):
             gone = isinstance(answer, ExecutionGone) and _begun(request) < now - GONE_FOR
             if not gone and not _is_late(request, GIVEN_UP, now):
                 raise answer
-            self._release(request, GONE if gone else f"{NEVER_ENDED}, and cannot be asked about", now, repairs)
+            self._release(request, GONE if gone else f"{NEVER_ENDED}, and its status cannot be read", now, repairs)
         elif state_for_status(answer) in TERMINAL:
             event = StatusEvent(
                 display_name=display_name(request.request_id, request.attempt),
@@ -163,7 +163,7 @@ class Reconcile:
             repairs.released.append(settled.request)
 
     def _stop_again(self, held: Iterable[Request], now: datetime, repairs: Repairs) -> None:
-        """Ask to stop what somebody wanted stopped, and what runs longer than it ever may."""
+        """Stop executions for which a stop was requested, and those that exceed their maximum runtime."""
         for request in held:
             late = _is_late(request, OVERDUE, now)
             if (late or request.stop_asked_at is not None) and request.execution_arn is not None:
@@ -172,7 +172,7 @@ class Reconcile:
                     self.executions.stop(request.execution_arn)
 
     def _still_runs(self, execution_arn: str) -> bool:
-        """Tell whether an execution may still run: of one that cannot be asked about, only while that can pass."""
+        """Tell whether an execution may still run; if its status cannot be read, only a transient error counts."""
         try:
             return state_for_status(self.executions.status(execution_arn)) not in TERMINAL
         except (Throttled, OutcomeUnknown):
@@ -182,8 +182,8 @@ class Reconcile:
 
 
 def _unheard(held: Iterable[Request], running: Mapping[str, str], now: datetime) -> list[Request]:
-    """Return whose executions are to be asked about: lately started ones that do not run any more, and some of
-    those that were started before, longest unheard of first.
+    """Return the requests whose executions must be checked: recent ones that no longer run, and some of the older
+    ones, those without news for the longest first.
     """
     old = [request for request in held if _begun(request) < now - UNHEARD_OF]
     missing = [r for r in old if _begun(r) >= now - LISTED_FOR + UNHEARD_OF and r.execution_arn not in running]

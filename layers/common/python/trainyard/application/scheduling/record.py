@@ -1,4 +1,4 @@
-"""Record: what became of executions; slots are released, costs booked, tenants told."""
+"""Record: handles ended executions: releases slots, books costs, and notifies tenants."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,10 +38,10 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 REPORT_AWAITED = timedelta(hours=1)
-"""After the latest end that its maximum runtimes allow: so long SageMaker's own words on an execution are waited
+"""How long after its latest possible end (by its maximum runtimes) SageMaker's report on an execution is waited
 for."""
 
-NO_REPORT = "SageMaker tells nothing of the execution any more"
+NO_REPORT = "SageMaker no longer has any record of the execution"
 
 
 class Recorded(StrEnum):
@@ -58,22 +58,22 @@ class Recorded(StrEnum):
     NOT_OURS = "NOT_OURS"
     """An execution that is not ours: nothing changed."""
     UNMANAGED = "UNMANAGED"
-    """An execution of ours runs on that holds no slot: somebody has retried it. It counts against the account."""
+    """An execution of ours that holds no slot is running: somebody retried it. It counts against the account."""
     UNKNOWN_STATUS = "UNKNOWN_STATUS"
     """A status we do not know: nothing changed, and an alarm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusEvent:
-    """What SageMaker says of an execution."""
+    """A status event of an execution."""
 
     display_name: str
     status: str
     execution_arn: str
     description: str = ""
-    """Whose it is; only where to look."""
+    """Names its owner; only a hint for lookups."""
     previous: str | None = None
-    """The status before, where it is told."""
+    """The previous status, if the event has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +106,9 @@ class Record:
     def settle(self, events: Sequence[StatusEvent], now: datetime) -> list[StatusResult | Exception]:
         """Settle status events that came together. Idempotent, and in any order.
 
-        An error stands for what must be delivered again. Raises Throttled or OutcomeUnknown when that is all.
+        An error in the result means redelivery of that event; raises Throttled or OutcomeUnknown if all must be.
         """
-        # 1. Whose executions are they, and what do the statuses mean?
+        # 1. Find the requests, and interpret the statuses.
         items = read_items(self.scheduler.tables.store, _keys_of(events))
         requests = {item["request_id"]: request_from(item) for k, item in items.items() if _is_request(k) and item}
         results: dict[int, StatusResult | Exception] = {}
@@ -119,7 +119,7 @@ class Record:
             if isinstance(seen, StatusResult) and seen.recorded is Recorded.FINISHED and seen.request:
                 ended[number] = _About(seen.request, event, items)
         if ended:
-            # 2. What did they do, and what did it cost?
+            # 2. Read what the executions did and cost.
             policy = self.policies.at(policy_version(items[LEDGER]))
             looked = self.parallel_map(
                 lambda about: self._tried(lambda a: self._end(a, now), about), ended.values()
@@ -132,7 +132,7 @@ class Record:
                     results[number] = self._tried(lambda end: self._again(end, policy, now), end)
                 else:
                     ends[number] = end
-            # 3. Ended, slots released, dispatcher woken: in one transaction for many, once.
+            # 3. End the attempts, release the slots and wake the dispatcher, many in one transaction.
             finished = self._finished(ends, policy, now, items)
             stale = [number for number, first in finished.items() if first is False]
             results |= {n: StatusResult(recorded=Recorded.STALE, request=ends[n].request) for n in stale}
@@ -146,7 +146,7 @@ class Record:
         return [results[number] for number in range(len(events))]
 
     def _tried(self, do: Callable[[A], B], argument: A) -> B | Exception:
-        """Return what it gives, or the error: any one event's trouble is its own."""
+        """Return the result or the error, so that one failing event does not affect the others."""
         try:
             return do(argument)
         except Exception as error:
@@ -169,7 +169,7 @@ class Record:
             }
 
     def step_reached(self, *, request_id: str, attempt: int, model_package_arn: str) -> bool:
-        """Keep what the pipeline's last step alone knows; False when it speaks of another attempt."""
+        """Store what only the pipeline's last step knows; False when it belongs to another attempt."""
         request = self.scheduler.tables.requests.get(request_id)
         tenant = self.tenants.get(request.tenant_id) if request else None
         if request is None or tenant is None:
@@ -209,20 +209,20 @@ class Record:
     def _end(self, about: "_About", now: datetime) -> End:
         """Return what the execution did, what it left, and what it cost.
 
-        That it has ended is not believed of a message alone: what SageMaker says of its own execution, whose ARN
-        we know, must agree. Raises OutcomeUnknown when it does not; then the message comes again, and in the end
-        is kept as a dead letter.
+        A message alone does not prove the end: SageMaker's own status of the execution, whose ARN we know, must
+        agree. Raises OutcomeUnknown when it does not; then the message is redelivered, and finally kept as a dead
+        letter.
         """
         request, event = about.request, about.event
         report = self._report(request, now)
         if report is not None and report.status is not None and state_for_status(report.status) not in TERMINAL:
-            raise OutcomeUnknown(f"a message says {event.status}, SageMaker says {report.status}")
+            raise OutcomeUnknown(f"the status event says {event.status}, but SageMaker says {report.status}")
         return self.ending(request, event.status, report, now, self._tenant(request.tenant_id, about.items))
 
     def _report(self, request: Request, now: datetime) -> ExecutionReport | None:
-        """Return what SageMaker knows of an execution; None when it never will tell.
+        """Return SageMaker's report on an execution; None when there will never be one.
 
-        What passes is waited for, but not for longer than the run could have lasted.
+        Transient errors are retried, but no longer than some time after the latest possible end of the run.
         """
         assert request.execution_arn is not None, "it was looked at before"
         try:
@@ -230,15 +230,15 @@ class Record:
         except (Throttled, OutcomeUnknown):
             if request.ends_by is None or now < request.ends_by + REPORT_AWAITED:
                 raise
-        except Exception:  # the execution has gone, or may not be looked at: its end is known all the same
+        except Exception:  # the execution does not exist, or access is denied: its end is known anyway
             return None
         return None
 
     def ending(
         self, request: Request, status: str, report: ExecutionReport | None, now: datetime, tenant: Tenant | None
     ) -> End:
-        """Return the end of an attempt with a terminal status; of an execution without a report what it cost is
-        unknown, and it is charged what it had reserved.
+        """Return the end of an attempt with a terminal status. Without a report, the cost is unknown and the
+        reserved amount is charged.
         """
         facts = report or ExecutionReport()
         outcome = self._outcome(request, tenant)
@@ -271,7 +271,7 @@ class Record:
         )
 
     def release(self, request: Request, reason: str, now: datetime) -> StatusResult:
-        """End an attempt of which no end will be told, and release its slot."""
+        """End an attempt whose end will never be reported, and release its slot."""
         end = self.ending(request, "Failed", None, now, self.tenants.get(request.tenant_id))
         stopped = request.stop_asked_at is not None
         end = replace(end, state=State.STOPPED if stopped else State.FAILED, reason=reason, passes=False)
@@ -282,7 +282,7 @@ class Record:
         return self._ended(end, {}, now)
 
     def _goes_again(self, end: End, policy: Policy) -> bool:
-        """Tell whether a run failed for want of capacity, or by SageMaker's own fault, and may be tried again."""
+        """Tell whether a run failed for a transient cause (capacity, SageMaker's own fault) and may be retried."""
         return end.passes and end.request.failures + 1 < policy.retries.attempts_max
 
     def _again(self, end: End, policy: Policy, now: datetime) -> StatusResult:
@@ -314,19 +314,19 @@ class Record:
         return tenant_from(item) if item else self.tenants.get(tenant_id)
 
     def _outcome(self, request: Request, tenant: Tenant | None) -> Outcome:
-        """Return what the run left, as far as it can be read: no end waits for what a tenant's own job wrote."""
+        """Return the run's results if they can be read: an end does not wait for files of a tenant's own job."""
         outcome_so_far = request.outcome or Outcome()
         if tenant is None or outcome_so_far.trained_sha256 is not None:
             return outcome_so_far
         try:
             outcome = self.results.read(tenant, request)
         except Exception as error:  # whatever lies there
-            outcome = Outcome(unread=f"the results were not read: {type(error).__name__}")
+            outcome = Outcome(unread=f"the results could not be read: {type(error).__name__}")
         return replace(outcome, model_package_arn=outcome_so_far.model_package_arn)
 
 
 class _About(NamedTuple):
-    """An end that is to be looked at, and what was read."""
+    """An end to process, and what was read for it."""
 
     request: Request
     event: StatusEvent

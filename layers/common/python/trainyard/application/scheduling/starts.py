@@ -1,7 +1,7 @@
-"""Starts: executions of admitted requests, once each, whatever is lost on the way.
+"""Starts: starts the execution of each admitted request exactly once, whatever fails in between.
 
-A pass starts what it has admitted. What was cut off, or never answered, the sweeper recovers: it looks for the
-execution, and starts it once more with the same token if there is none.
+A pass starts what it has admitted. Starts that were interrupted or not answered are recovered by the sweeper:
+it looks for the execution, and starts it again with the same token if there is none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,16 +42,16 @@ START_ABANDONED = timedelta(minutes=15)
 a request without an execution goes back to the queue."""
 
 
-HELD_BACK = "it was paused, or is to be stopped, before it was started"
+HELD_BACK = "paused, or to be stopped, before it was started"
 
 
-ABANDONED = "its start was never answered; the dispatcher's log says what was in the way"
+ABANDONED = "SageMaker did not confirm its start; see the dispatcher's log for the cause"
 
 
 class Started(StrEnum):
     RUNNING = "RUNNING"
     DELAYED = "DELAYED"
-    """Back in the queue: SageMaker could not take it now."""
+    """Back in the queue: SageMaker could not start it now."""
     FAILED = "FAILED"
     """SageMaker, or the data, will never let it start."""
     UNKNOWN = "UNKNOWN"
@@ -60,7 +60,7 @@ class Started(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What became of the start of one admitted request."""
+    """The result of starting one admitted request."""
 
     request: Request
     result: Started
@@ -77,7 +77,7 @@ class Begun(NamedTuple):
 
 
 class _Different(Exception):
-    """The data turned out to need other instances than the request was admitted for."""
+    """The data needs other instances than the request was admitted for."""
 
     def __init__(self, data_bytes: int) -> None:
         super().__init__(f"it has {data_bytes:,} bytes")
@@ -86,7 +86,7 @@ class _Different(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Starts:
-    """Starts what is admitted, and recovers starts that were cut off."""
+    """Starts admitted requests, and recovers interrupted starts."""
 
     scheduler: Scheduler
     tenants: Tenants
@@ -124,18 +124,18 @@ class Starts:
         return [begin.start for begin in begun]
 
     def _notify_any(self, request: Request, now: datetime, tenant: Tenant | None) -> None:
-        """Tell of a start; any one tenant's trouble is its own, and its next change tells it."""
+        """Notify about a start; a failure must not affect others, and is made up for by the next notification."""
         with suppress(Exception):
             self._notify(request, now, tenant)
 
     def _begin(self, request: Request, tenant: Tenant | None, policy: Policy, now: datetime) -> Begun:
         """Start one admitted request and settle a refusal; return its execution's ARN if it runs.
 
-        A request that fails in an unforeseen way keeps its slot and holds up no other.
+        A request that fails unexpectedly keeps its slot and does not affect the others.
         """
         try:
             return self._settle_start(request, tenant, policy, now)
-        except Exception as error:  # any one request's trouble is its own
+        except Exception as error:  # one failing request must not affect the others
             return Begun(_unknown(request, error))
 
     def _settle_start(self, request: Request, tenant: Tenant | None, policy: Policy, now: datetime) -> Begun:
@@ -159,7 +159,7 @@ class Starts:
             return Begun(Start(request=request, result=Started.FAILED, detail=str(error)))
 
     def _without_data(self, request: Request, policy: Policy, reason: str, now: datetime) -> Start:
-        """Put a request back whose data cannot be looked at; where that does not pass it fails in the end."""
+        """Requeue a request whose data cannot be read; if that persists, it fails in the end."""
         if request.failures + 1 >= policy.retries.attempts_max:
             self._fail(request, policy, reason, now)
             return Start(request=request, result=Started.FAILED, detail=reason)
@@ -181,7 +181,7 @@ class Starts:
         largest = policy.data_bytes_max(tier, request.algorithm)
         if data_bytes > largest:
             raise Refused(
-                f"the data set has {data_bytes:,} bytes in all, tier {tier.name} takes at most {largest:,}"
+                f"the data set has {data_bytes:,} bytes in all; tier {tier.name} allows at most {largest:,}"
             )
         sizes = (data_bytes, request.data_bytes)
         if len({policy.profile_for(tier, request.algorithm, size) for size in sizes}) > 1:
@@ -241,7 +241,7 @@ class Starts:
     # --- the sweeper ----------------------------------------------------------------------------------------
 
     def recover_all(self, policy: Policy, now: datetime, out_of_time: Callable[[], bool]) -> list[Start]:
-        """Take up what was admitted long ago and is not known to run."""
+        """Recover requests that were admitted long ago and are not known to run."""
         overdue = self._overdue(now)
         if not overdue:
             return []
@@ -256,22 +256,21 @@ class Starts:
         return [start for start in self.parallel_map(recover, overdue) if start is not None]
 
     def _overdue(self, now: datetime) -> list[Request]:
-        """Return what was admitted long ago and is not known to run."""
+        """Return the requests that were admitted long ago and are not known to run."""
         admitted = self.scheduler.tables.requests.active(State.ADMITTED)
         old = [r.request_id for r in admitted if r.admitted_at is not None and r.admitted_at < now - START_OVERDUE]
         current = self.scheduler.tables.requests.get_all(old[:100]) if old else []
         return [request for request in current if request.state is State.ADMITTED]
 
     def _started_before(self, overdue: Sequence[Request], now: datetime) -> Mapping[str, str]:
-        """Return display name → execution of all that earlier starts may have left without an answer."""
+        """Return display name → execution of all that unanswered starts may have created."""
         return self.executions.started(since=min(request.admitted_at or now for request in overdue))
 
     def _recover(self, request: Request, started: Mapping[str, str], policy: Policy, now: datetime) -> Start:
         """Find the execution of a request whose start was cut off or never answered, or start it once more.
 
-        The pass that admitted it may still be under way, by a clock that differs. So the start is claimed
-        first, which makes void what that pass meets from now on; and a refusal that is met here settles
-        nothing, as the other start may be on its way.
+        The pass that admitted it may still be running, since clocks differ. So the start is claimed first, which
+        voids that pass's later results; and a refusal here is not final, as the other start may still arrive.
         """
         try:
             execution_arn = started.get(names.display_name(request.request_id, request.attempt))
@@ -283,14 +282,14 @@ class Starts:
             if held_back:
                 return Start(request=request, result=Started.UNKNOWN, detail=HELD_BACK)
             if self._under_way(request, now) or not self.scheduler.tables.requests.claim(request, now):
-                return Start(request=request, result=Started.UNKNOWN, detail="it is taken up already")
+                return Start(request=request, result=Started.UNKNOWN, detail="it is being recovered already")
             tenant = self.tenants.get(request.tenant_id)
             return self._running(request, self._start_execution(request, tenant, policy), now)
-        except Exception as error:  # any one request's trouble is its own
+        except Exception as error:  # one failing request must not affect the others
             return _unknown(request, error)
 
     def _adopt(self, request: Request, execution_arn: str, now: datetime) -> Start:
-        """Record that an execution runs which an earlier start has left; stop it if somebody wants it stopped."""
+        """Record an execution that an earlier start created; stop it if a stop was requested."""
         start = self._running(request, execution_arn, now, adopted=True)
         if request.stop_asked_at is not None:
             self.executions.stop(execution_arn)
@@ -304,7 +303,7 @@ class Starts:
         return self.scheduler.tables.queues.get(request.tier, request.tenant_id).paused
 
     def _under_way(self, request: Request, now: datetime) -> bool:
-        """Tell whether it was taken up a short while ago; or so long ago that a token may be forgotten."""
+        """Tell whether it was claimed only a short while ago, or so long ago that its token may have expired."""
         if request.claimed_at is None:
             return False
         fresh = now - request.claimed_at < START_OVERDUE
@@ -315,7 +314,7 @@ class Starts:
         return now - (request.claimed_at or request.admitted_at or now)
 
     def _abandon(self, request: Request, policy: Policy, now: datetime, *, failed: bool) -> Start:
-        """Put a request back whose start was never answered; one that never can be started fails in the end.
+        """Requeue a request whose start was not confirmed; if it can never be started, it fails in the end.
 
         Where it has not `failed`, but was held back, that is not counted.
         """

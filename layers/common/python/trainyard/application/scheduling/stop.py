@@ -1,4 +1,4 @@
-"""Stop: a request that waits is taken back, one that runs is asked to stop."""
+"""Stop: cancels a waiting request, or stops a running one."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,17 +22,17 @@ class Stop:
         Raises Refused when there is nothing to stop.
         """
         request = self._get(request_id)
-        # 1. Does it wait? Then it is taken back, and the tenant is told.
+        # 1. If it waits, cancel it and notify the tenant.
         if request.state is State.QUEUED and self.scheduler.completer.cancel(request, now):
             cancelled = replace(request, state=State.CANCELLED, finished_at=now)
             self.notifier.notify(cancelled, now)
             return cancelled
-        # 2. Does it hold a slot? Then that it is to stop is kept with it, whatever ends it before SageMaker does.
+        # 2. If it holds a slot, store the stop request with it, so that it is not retried however it ends.
         request = self._get(request_id)
         if not self.scheduler.tables.requests.ask_to_stop(request, now):
             raise Refused(f"request {request_id} is {request.state} already: there is nothing to stop")
-        # 3. Does it run, perhaps since a moment ago? Then SageMaker is asked; the end comes as an event. What is
-        # just being started is stopped by the sweeper.
+        # 3. If it runs by now, ask SageMaker to stop it; the end arrives as an event. A request that is just being
+        # started is stopped by the sweeper.
         request = self._get(request_id)
         if request.state is State.RUNNING and request.execution_arn is not None:
             self.executions.stop(request.execution_arn)

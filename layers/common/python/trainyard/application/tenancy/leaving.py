@@ -1,10 +1,10 @@
-"""Leaving: the steps that take away all that a tenant had, whatever of it there is, and wherever it is.
+"""Leaving: the steps that delete everything a tenant has, wherever it is.
 
     begin (DELETING) → cancel what waits → stop what runs, and wait → endpoints, models → model packages, group →
     schedule → objects, all versions → storage → role → record (DELETED, with its costs) or nothing
 
-A step that does a bounded part of a long work answers `left`: the state machine calls it again. A move that
-failed half-way leaves data in two places, and queues in two tiers: all of them are looked at.
+A step that does a bounded part of a long task answers `left`: the state machine calls it again. A move that
+failed half-way leaves data in two places, and queues in two tiers: all of them are handled.
 """
 
 from contextlib import suppress
@@ -22,7 +22,7 @@ from trainyard.persistence.book import Book
 CANCELLED_AT_ONCE = 25
 FORGOTTEN_AT_ONCE = 200
 REASON = "the tenant is being deleted"
-PURGED = "its record, its requests and what they cost are forgotten (docs/tenants.md: what stays elsewhere)"
+PURGED = "its record, requests and costs are deleted (docs/tenants.md lists what remains elsewhere)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +33,10 @@ class Leaving:
     book: Book
 
     def inventory(self, step: Step) -> Answer:
-        """Return what a deletion would take away; changes nothing."""
+        """Return what a deletion would delete; changes nothing."""
         tenant = self._find(step)
         if tenant is None or tenant.state is TenantState.DELETED:
-            return {"known": False, "progress": f"there is no tenant {step.spec.tenant_id}: nothing would go"}
+            return {"known": False, "progress": f"there is no tenant {step.spec.tenant_id}: nothing to delete"}
         queues = self._queues(tenant)
         held = {
             "requests_waiting": sum(queue.waiting for queue in queues),
@@ -45,7 +45,7 @@ class Leaving:
         return {"known": True, "would_go": held | self.removal.inventory(tenant)}
 
     def begin(self, step: Step) -> Answer:
-        """Let nothing more in; an unknown tenant is no error, since its deletion may have been run before."""
+        """Accept nothing more; an unknown tenant is no error, since it may already be deleted."""
         tenant = self._find(step)
         if tenant is None or (tenant.state is TenantState.DELETED and not step.purge):
             if tenant is not None:
@@ -54,14 +54,14 @@ class Leaving:
         tenant = self.tenant_changes.claim(step, tenant, state=TenantState.DELETING)
         for queue in self._queues(tenant):
             self.tenant_changes.scheduler.operations.set_tenant_paused(queue.tier, tenant.tenant_id, True, step.at)
-        return {"known": True, "progress": f"{tenant.tenant_id} takes no more uploads"}
+        return {"known": True, "progress": f"{tenant.tenant_id} accepts no more uploads"}
 
     def cancel(self, step: Step) -> Answer:
         cancelled = self._cancel(self.tenant_changes.held(step), step)
         return _part(cancelled, "requests cancelled", remaining=cancelled > 0)
 
     def stop_runs(self, step: Step) -> Answer:
-        """Ask what runs to stop; `left` until all of it has ended. What a retry puts back is cancelled."""
+        """Stop running executions; `left` until all have ended. Requests requeued by a retry are cancelled."""
         tenant = self.tenant_changes.held(step)
         for request in self.tenant_changes.scheduler.tables.held_by(tenant.tenant_id):
             if request.state is State.RUNNING and request.execution_arn is not None:
@@ -69,12 +69,12 @@ class Leaving:
         self._cancel(tenant, step)
         queues = self._queues(tenant)
         running = any(not queue.at_rest for queue in queues)
-        return _part(sum(queue.running for queue in queues), "requests still run", remaining=running)
+        return _part(sum(queue.running for queue in queues), "requests still running", remaining=running)
 
     def endpoints(self, step: Step) -> Answer:
         remaining = self.removal.remove_endpoints(self.tenant_changes.held(step))
         return {
-            "progress": "endpoints are going" if remaining else "endpoints and models removed",
+            "progress": "endpoints are being deleted" if remaining else "endpoints and models removed",
             "left": remaining,
         }
 
@@ -108,18 +108,18 @@ class Leaving:
         return {"progress": f"role removed; {refused}" if refused else "role removed"}
 
     def forget(self, step: Step) -> Answer:
-        """Keep the record, and the book of what its runs have cost; with `purge` neither."""
+        """Keep the record and the costs of its runs; with `purge`, delete both."""
         if step.purge and self._find(step) is None:
             return _gone(step, PURGED)
         tenant = self.tenant_changes.held(step)
         room, queues = self.tenant_changes.scheduler, self._queues(tenant)
         busy = [queue for queue in queues if not queue.at_rest]
         if busy:
-            raise Refused(f"requests of {tenant.tenant_id} wait or run again on tier {busy[0].tier}")
+            raise Refused(f"requests of {tenant.tenant_id} are waiting or running again on tier {busy[0].tier}")
         if step.purge:
             ended = room.tables.requests.recent_of_tenant(tenant.tenant_id, limit=FORGOTTEN_AT_ONCE)
             for request in ended:
-                with suppress(Conflict):  # listed still, forgotten already
+                with suppress(Conflict):  # still listed, but already deleted
                     room.tables.requests.forget(request)
             if len(ended) == FORGOTTEN_AT_ONCE:
                 return _part(len(ended), "requests forgotten", remaining=True)
@@ -136,7 +136,7 @@ class Leaving:
         self._clear(tenant)
         if step.purge:
             self.tenant_changes.records.purge(tenant)
-        return _gone(step, PURGED if step.purge else "its record is kept, and what it has cost")
+        return _gone(step, PURGED if step.purge else "its record and costs are kept")
 
     # --- parts ------------------------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class Leaving:
         return self.tenant_changes.records.get(step.spec.tenant_id)
 
     def _clear(self, tenant: Tenant) -> None:
-        """Remove what points to a tenant that is gone. Idempotent."""
+        """Remove queues and locations of a deleted tenant. Idempotent."""
         for queue in self._queues(tenant):
             self.tenant_changes.scheduler.operations.forget_queue(queue.tier, tenant.tenant_id)
         for place in self._places(tenant):
@@ -169,7 +169,7 @@ class Leaving:
         return count
 
     def _places(self, tenant: Tenant) -> list[Tenant]:
-        """Return the tenant as it is, and as it would lie elsewhere: a move may have left data there."""
+        """Return the tenant in both its own bucket and the pool: a move may have left data in either."""
         places = [tenant, *(self.tenant_changes.names.located(tenant, storage) for storage in Storage)]
         return list({(place.bucket, place.root): place for place in places}.values())
 

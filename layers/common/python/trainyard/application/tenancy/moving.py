@@ -23,10 +23,10 @@ from trainyard.persistence.young_buckets import is_young, note_young
 
 RESUBMITTED_AT_ONCE = 25
 LAST_AT_ONCE = 20
-"""Data sets whose newest object is copied in one call of the function."""
+"""Data sets whose newest object is copied per call of the function."""
 
 UPLOAD_TAKES_MAX = timedelta(days=8)
-"""An upload in parts bears the time at which it began; the bucket breaks it off after a week."""
+"""A multipart upload has the time at which it began; the bucket aborts it after a week."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Moving:
     bell: Bell
 
     def begin(self, step: Step) -> Answer:
-        """Let nothing of the tenant's start in the old tier any more."""
+        """Hold the tenant's queue, so that nothing more starts in the old tier."""
         tenant = self.tenant_changes.known(step.spec.tenant_id)
         if tenant.state not in (TenantState.ACTIVE, TenantState.SUSPENDED):
             raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.lower()}: finish that first")
@@ -48,32 +48,32 @@ class Moving:
         relocates = self._relocates(tenant, target)
         same = (target.tier, target.bucket) == (tenant.tier, tenant.bucket)
         if same and not relocates and tenant.operation is None and not self._old_tiers(tenant):
-            return {"needed": False, "progress": f"{tenant.tenant_id} is on tier {tenant.tier} already"}
+            return {"needed": False, "progress": f"{tenant.tenant_id} is already on tier {tenant.tier}"}
         room = self.tenant_changes.scheduler
         paused = room.tables.queues.get(tenant.tier, tenant.tenant_id).paused
         tenant = self.tenant_changes.claim(step, tenant, was_paused=paused)
         room.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, True, step.at)
-        progress = f"{tenant.tenant_id} starts nothing more on tier {tenant.tier}"
+        progress = f"no more requests of {tenant.tenant_id} start on tier {tenant.tier}"
         return {"needed": True, "relocates": relocates, "progress": progress}
 
     def await_runs(self, step: Step) -> Answer:
         tenant = self.tenant_changes.held(step)
         running = self.tenant_changes.scheduler.tables.queues.get(tenant.tier, tenant.tenant_id).running
-        return {"progress": f"{running} requests still run", "left": running > 0}
+        return {"progress": f"{running} requests still running", "left": running > 0}
 
     def storage(self, step: Step) -> Answer:
-        """Make the bucket, its uploads not announced yet: what is copied is no upload."""
+        """Create the bucket, without upload events yet, since copied objects are not uploads."""
         tenant = self.tenant_changes.held(step)
         target = self._target(step, tenant)
         if target.bucket != tenant.bucket:  # else an earlier run has come to the switch
             self.provisioning.ensure_storage(target, opened=False)
-        return {"progress": f"bucket {target.bucket} made"}
+        return {"progress": f"bucket {target.bucket} created"}
 
     def copy(self, step: Step) -> Answer:
         source = self.tenant_changes.held(step)
         target = self._target(step, source)
         if target.bucket == source.bucket:
-            return {"progress": "copied before", "cursor": None, "left": False}
+            return {"progress": "already copied", "cursor": None, "left": False}
         count, cursor = self.migration.copy(source, target, after=step.cursor)
         return {"progress": f"{count:,} objects copied", "cursor": cursor, "left": cursor is not None}
 
@@ -93,26 +93,26 @@ class Moving:
     def verify(self, step: Step) -> Answer:
         """Compare some objects, from where the last call ended.
 
-        Raises Refused, naming some, when they differ: nothing has been switched or deleted then.
+        Raises Refused, naming some, when they differ; nothing has been switched or deleted by then.
         """
         source = self.tenant_changes.held(step)
         target = self._target(step, source)
         differing, cursor = self.migration.differences(source, target, after=step.cursor, late=False)
         wrong = [key for key in differing if not _is_late(key)]
         if wrong:
-            raise Refused(f"{len(wrong):,} objects were not copied as they are, among them {', '.join(wrong[:3])}")
-        progress = "every object is there" if cursor is None else "more objects are to be compared"
+            raise Refused(f"{len(wrong):,} objects differ from their copies, including {', '.join(wrong[:3])}")
+        progress = "all objects verified" if cursor is None else "more objects must be compared"
         return {"progress": progress, "cursor": cursor, "left": cursor is not None}
 
     def switch(self, step: Step) -> Answer:
-        """From here on the tenant is on the new tier and in the new place."""
+        """Switch the tenant to the new tier and location."""
         tenant = self.tenant_changes.held(step)
         target = self._target(step, tenant)
         if target.bucket != tenant.bucket:
             self._refuse_alone(tenant, step)
             self.migration.repoint_models(tenant, target)
             target = replace(target, role=RoleState.MADE, role_since=step.at, watched_from=step.at)
-            # S3 may not tell of the first uploads to a bucket whose events have just been let through.
+            # S3 may send no events for the first uploads after they were enabled.
             note_young(self.tenant_changes.scheduler.tables.store, tenant.tenant_id, step.at)
         # Held in the new tier as in the old, until the end.
         self.tenant_changes.scheduler.operations.set_tenant_paused(target.tier, tenant.tenant_id, True, step.at)
@@ -124,12 +124,12 @@ class Moving:
         return {"progress": f"{tenant.tenant_id} is on tier {target.tier}, in {target.bucket}"}
 
     def resubmit(self, step: Step) -> Answer:
-        """Ask for what waits once more in the new tier, then take it back in the old one."""
+        """Submit waiting requests again in the new tier, then cancel them in the old one."""
         count = self._resubmit_all(self.tenant_changes.held(step), step)
         return {"progress": f"{count} waiting requests moved", "left": count > 0}
 
     def catch_up(self, step: Step) -> Answer:
-        """Copy what came to the old place meanwhile, but over nothing that was written at the new one since."""
+        """Copy what was written to the old location meanwhile; keep objects written at the new one since."""
         tenant = self.tenant_changes.held(step)
         old = self._left_behind(tenant)
         count, cursor = self.migration.copy(old, tenant, after=step.cursor, late=True)
@@ -139,27 +139,27 @@ class Moving:
         return {"progress": f"{count:,} late objects copied", "cursor": cursor, "left": cursor is not None}
 
     def remove_old(self, step: Step) -> Answer:
-        """Remove what lies at the old place and was there before the new one was seen to hold all of it.
+        """Delete the objects at the old location that were written before the new one was verified to be complete.
 
-        The cursor is that time, with the last key while objects are still compared: once removal has begun, older
-        versions show, which are not to be copied. Uploads in parts bear the time at which they began, so those
-        under way are broken off first.
+        The cursor is that time, with the last key while objects are still compared: once deletion has begun, older
+        versions become visible, which must not be copied. A multipart upload has the time at which it began, so
+        unfinished ones are aborted first.
         """
         tenant = self.tenant_changes.held(step)
         old = self._left_behind(tenant)
         began, comparing, after = (step.cursor or "").partition(" ")
         if step.cursor is None:
             self.removal.abort_uploads(old)
-            before = step.at.replace(microsecond=0) - timedelta(seconds=1)  # S3 tells whole seconds
+            before = step.at.replace(microsecond=0) - timedelta(seconds=1)  # S3 reports whole seconds
         else:
             before = unstamp(began)
         if step.cursor is None or comparing:
             differing, cursor = self.migration.differences(old, tenant, after=after or None, late=True)
             if differing:
-                return _removal("more has come to the old place", late=True)
+                return _removal("more objects were written to the old location", late=True)
             # Removal is a call of its own: one that is repeated must not compare what is half removed.
             progress = (
-                "more objects are to be compared" if cursor is not None else "the old place holds nothing more"
+                "more objects must be compared" if cursor is not None else "the old location is fully copied"
             )
             return _removal(progress, cursor=stamp(before) + (f" {cursor}" if cursor is not None else ""))
         removed, remaining = self.removal.remove_objects(old, before=before)
@@ -174,7 +174,7 @@ class Moving:
         return _removal(progress)
 
     def finish(self, step: Step) -> Answer:
-        """Release the tenant; what it has spent goes along with it, and an operator's own pause stays."""
+        """Release the tenant; its spending moves along with it, and an operator's own pause is kept."""
         tenant = self.tenant_changes.held(step)
         answer = {"progress": f"{tenant.tenant_id} is on tier {tenant.tier}", "bucket": tenant.bucket}
         if tenant.operation is None:
@@ -195,7 +195,7 @@ class Moving:
     def _target(self, step: Step, tenant: Tenant) -> Tenant:
         """Return the tenant as it will be: out of the pool with a tier that has buckets, never back into it."""
         if not step.spec.tier:
-            raise Refused("the tier is missing: name the one to move to")
+            raise Refused("the tier is missing: give the tier to move to")
         tier = self.tenant_changes.tier(self.tenant_changes.policies.current(), step.spec.tier)
         moved = replace(tenant, tier=tier.name)
         return self.tenant_changes.names.located(moved, Storage.SILO) if tier.storage is Storage.SILO else moved
@@ -210,10 +210,10 @@ class Moving:
         return self.tenant_changes.names.located(tenant, Storage.POOL)
 
     def _left_behind(self, tenant: Tenant) -> Tenant:
-        """Return the tenant as it lay before the switch; raises Refused when it lies there still."""
+        """Return the tenant at its old location; raises Refused when it is still there."""
         if tenant.pooled:
             raise Refused(
-                f"{tenant.tenant_id} is in the pool still, since the policy's storage of tier {tenant.tier} has "
+                f"{tenant.tenant_id} is still in the pool, since the policy's storage of tier {tenant.tier} has "
                 "changed meanwhile: run the move again"
             )
         return self._old(tenant)
@@ -225,13 +225,13 @@ class Moving:
         each = any(s.every_upload for s in (tenant.settings, *tenant.data_sets.values()))
         if each and is_young(self.tenant_changes.scheduler.tables.store, tenant.tenant_id, step.at):
             raise Refused(
-                f"uploads of {tenant.tenant_id} may have come of which no event has told yet, each to be trained "
-                "on by itself: run the move again in an hour"
+                f"{tenant.tenant_id} trains on every upload separately, and events of recent uploads may still be "
+                "missing: run the move again in an hour"
             )
         if alone:
             raise Refused(
-                f"{len(alone)} uploads of {tenant.tenant_id} wait, each to be trained on by itself: let them run, "
-                "or stop them (`trainyard stop`), and run the move again"
+                f"{len(alone)} uploads of {tenant.tenant_id} wait to be trained on separately: let them run, or "
+                "stop them (`trainyard stop`), and run the move again"
             )
 
     def _old_tiers(self, tenant: Tenant) -> list[str]:
@@ -244,18 +244,18 @@ class Moving:
         ]
 
     def _resubmit_all(self, tenant: Tenant, step: Step) -> int:
-        """Move some of what waits in other tiers; return how many."""
+        """Move some of the requests that wait in other tiers; return how many."""
         room, count = self.tenant_changes.scheduler, 0
         for tier in self._old_tiers(tenant):
             for request in room.tables.waiting_of(tier, tenant.tenant_id, limit=RESUBMITTED_AT_ONCE):
                 again = self._resubmit(request, tenant)
-                reason = f"asked for again on tier {tenant.tier}" if again else "its data is gone"
+                reason = f"submitted again on tier {tenant.tier}" if again else "its data no longer exists"
                 room.completer.cancel(request, step.at, reason=reason)
                 count += 1
         return count
 
     def _resubmit(self, request: Request, tenant: Tenant) -> bool:
-        """Ask for a waiting request in the new tier and place; False when its data is gone."""
+        """Submit a waiting request again in the new tier and location; False when its data no longer exists."""
         content: Content | None = request.content
         if not tenant.owns(request.content.uri):
             content = self.data_sets.content_of(tenant, request.data_set)
@@ -266,7 +266,7 @@ class Moving:
         return True
 
     def _ask_again(self, tenant: Tenant, old: Tenant, step: Step) -> None:
-        """Ask for the data sets whose newest upload to the old place met the switch; for each content once."""
+        """Request training of data sets whose newest upload to the old location met the switch, once each."""
         for name in self.data_sets.names(old):
             there, here = self.data_sets.content_of(old, name), self.data_sets.content_of(tenant, name)
             if there is None or here is None or there.event_time < step.at - UPLOAD_TAKES_MAX:
@@ -300,7 +300,7 @@ class Moving:
             alone=alone,
         )
         if self.tier_queues.send([submission]):
-            raise Throttled(f"the queue of tier {tenant.tier} did not take request {submission.request_id}")
+            raise Throttled(f"the queue of tier {tenant.tier} did not accept request {submission.request_id}")
 
 
 def _removal(progress: str, *, late: bool = False, cursor: str | None = None) -> Answer:

@@ -1,4 +1,4 @@
-"""Onboarding: the steps that create a tenant, bring it up to date, suspend and resume it.
+"""Onboarding: the steps that create, update, suspend and resume a tenant.
 
     create    record (CREATING) → storage → role → model group → schedule → limits → ACTIVE, event
     update    check → storage → role → schedule → limits → record, event
@@ -6,7 +6,7 @@
     resume    record (ACTIVE), queue released, event
 
 A step derives what it makes from the record and the spec. An update writes the record last, so that until then
-`repair` (create, asking for nothing new) restores the tenant as it was.
+`repair` (create, with no changes) restores the previous state.
 """
 
 from dataclasses import dataclass, replace
@@ -37,10 +37,10 @@ class Onboarding:
     # --- create -----------------------------------------------------------------------------------------------
 
     def record(self, step: Step) -> Answer:
-        """Write the record first: what is half made can be found, and made whole by another run.
+        """Write the record first, so that another run can find an unfinished tenant and complete it.
 
-        Whoever lets people choose names, such as a sign-up form, may hand on what they ask for: a name that is
-        taken is refused in the same words whosever it is, and nothing of its tenant is told or changed.
+        Safe behind a sign-up form that lets people choose names: a name that is taken is always refused with the
+        same message, which reveals and changes nothing of the tenant that has it.
         """
         tenant = self.tenant_changes.records.get(step.spec.tenant_id)
         if tenant is None or tenant.state is TenantState.DELETED:
@@ -67,8 +67,8 @@ class Onboarding:
         others = differing(wanted, tenant)
         if others or step.spec.limits is not None or step.spec.tier not in (None, tenant.tier):
             raise Refused(
-                f"a repair changes nothing, and another {', '.join(others) or 'tier or limit'} is asked for: "
-                f"`trainyard tenant update {tenant.tenant_id}` changes it"
+                f"a repair cannot change {', '.join(others) or 'tier or limits'}: use "
+                f"`trainyard tenant update {tenant.tenant_id}`"
             )
         return wanted
 
@@ -84,19 +84,19 @@ class Onboarding:
         return (own or failed) and step.spec.tier in (None, tenant.tier)
 
     def storage(self, step: Step) -> Answer:
-        """Of an earlier tenant of that id nothing is taken over: what came to its prefix since goes first."""
+        """Delete leftovers of an earlier tenant of that id first, then create the storage."""
         tenant = self._tenant(step)
         if tenant.pooled and tenant.state is TenantState.CREATING and self.removal.remove_objects(tenant)[1]:
-            raise Throttled("objects of an earlier tenant of that id are being removed: once more in a moment")
+            raise Throttled("objects of an earlier tenant of that id are being deleted: try again in a moment")
         self.provisioning.ensure_storage(tenant)
         return {}
 
     def role(self, step: Step) -> Answer:
-        """In the pool a role is made at the first request, so that IAM's quota bounds active tenants."""
+        """A pooled tenant's role is created at its first request, so that IAM's quota bounds active tenants."""
         tenant = self._tenant(step)
         self.tenant_changes.claim_key(tenant)
         if tenant.role is RoleState.NONE:
-            return {"role": "made at the first request"}
+            return {"role": "created at the first request"}
         self.provisioning.ensure_role(tenant)
         return {"role": tenant.role_arn}
 
@@ -115,9 +115,9 @@ class Onboarding:
         return {}
 
     def activate(self, step: Step) -> Answer:
-        """Open for uploads; a suspended tenant that is only repaired stays so.
+        """Open the tenant for uploads; a suspended tenant that is only repaired stays suspended.
 
-        What an earlier tenant of that id has spent this month counts: no budget is renewed by leaving.
+        What an earlier tenant of that id spent this month still counts, so that leaving renews no budget.
         """
         tenant = self.tenant_changes.held(step)
         new = tenant.state is TenantState.CREATING
@@ -126,7 +126,7 @@ class Onboarding:
         self._note_licence(tenant, step)
         if not new:
             return _told(self.tenant_changes.done(tenant, None))
-        # S3 may not tell of the first uploads to a new bucket.
+        # S3 may send no events for the first uploads to a new bucket.
         note_young(self.tenant_changes.scheduler.tables.store, tenant.tenant_id, step.at)
         begun = tenant.operation.begun_at if tenant.operation else None
         return _told(
@@ -138,7 +138,7 @@ class Onboarding:
     def check(self, step: Step) -> Answer:
         tenant = self.tenant_changes.known(step.spec.tenant_id)
         if step.spec.tier is not None and step.spec.tier != tenant.tier:
-            raise Refused(f"an update moves no tenant: `trainyard tenant move {tenant.tenant_id}` does")
+            raise Refused(f"an update cannot change the tier: use `trainyard tenant move {tenant.tenant_id}`")
         _settled(tenant)
         self.tenant_changes.wanted(step.spec, tenant)
         self.tenant_changes.claim(step, tenant)
@@ -155,7 +155,7 @@ class Onboarding:
         return answer | ({"progress": refused} if refused else {})
 
     def _note_licence(self, tenant: Tenant, step: Step) -> None:
-        """Let metering begin with the licence: what was booked before is not told."""
+        """Start metering with the licence: what was booked before is not reported."""
         if tenant.license_arn is not None:
             book = Book(store=self.tenant_changes.scheduler.tables.store)
             licence_given(book, tenant.tenant_id, tenant.license_arn, step.at)
@@ -186,21 +186,21 @@ class Onboarding:
     # --- drift ------------------------------------------------------------------------------------------------
 
     def drift(self, step: Step) -> Answer:
-        """Return what was changed or removed behind our back; `repair` puts it right."""
+        """Return what was changed or removed outside the service; `repair` restores it."""
         tenant = self.tenant_changes.known(step.spec.tenant_id)
         owner = self.tenant_changes.records.owner_of(tenant.bucket, f"{tenant.root}incoming/")
-        lost = [] if owner is not None and owner.tenant_id == tenant.tenant_id else ["its uploads find no owner"]
+        lost = [] if owner is not None and owner.tenant_id == tenant.tenant_id else ["its uploads have no owner"]
         return {"name": tenant.tenant_id, "drift": [*lost, *self.provisioning.drift(tenant)]}
 
     # --- parts ------------------------------------------------------------------------------------------------
 
     def _tenant(self, step: Step) -> Tenant:
-        """Return the tenant as the run wants it."""
+        """Return the tenant as the run requests it."""
         return self.tenant_changes.wanted(step.spec, self.tenant_changes.held(step))
 
 
 def _settled(tenant: Tenant) -> None:
-    """Raise Refused unless the tenant is whole."""
+    """Raise Refused unless the tenant is completely created."""
     if tenant.state in (TenantState.CREATING, TenantState.DELETING):
         verb = "create" if tenant.state is TenantState.CREATING else "delete"
         raise Refused(
@@ -210,7 +210,7 @@ def _settled(tenant: Tenant) -> None:
 
 
 def _told(tenant: Tenant) -> Answer:
-    """Return what a run tells of the tenant: where to drop data, and where results are."""
+    """Return the output of a run: where to upload data, and where to find results."""
     root = f"s3://{tenant.bucket}/{tenant.root}"
     return {
         "name": tenant.tenant_id,

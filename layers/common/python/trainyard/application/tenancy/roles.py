@@ -1,5 +1,5 @@
-"""Roles of pooled tenants: made at their first request, removed when long idle, so that IAM's quota bounds those
-who are active."""
+"""Roles of pooled tenants: created at their first request, removed when idle for long, so that IAM's quota limits
+only active tenants."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from trainyard.domain.tenants import RoleState, Tenant, TenantState
 TRIES_MAX = 4
 
 REMOVAL_MAX = timedelta(minutes=3)
-"""A removal that was cut off is taken over after so long: more than a function may run."""
+"""After this time an interrupted removal is taken over: longer than a function may run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class PooledRoles:
     removal: Removal
 
     def make(self, tenant_id: str, now: datetime) -> None:
-        """Make a pooled tenant's role. Idempotent, and safe beside others that make it.
+        """Create a pooled tenant's role. Idempotent, and safe with concurrent calls.
 
         Raises InProgress while it is being removed, Refused for a tenant that takes no requests, Conflict when
         its record keeps changing.
@@ -32,12 +32,12 @@ class PooledRoles:
         for _ in range(TRIES_MAX):
             tenant = self.records.get(tenant_id)
             if tenant is None or tenant.state not in (TenantState.ACTIVE, TenantState.SUSPENDED):
-                raise Refused(f"tenant {tenant_id} takes no requests: it gets no role")
+                raise Refused(f"tenant {tenant_id} accepts no requests, so no role is created")
             if tenant.role is RoleState.MADE:
                 return
             since = tenant.role_since
             if tenant.role is RoleState.REMOVING and since is not None and now < since + REMOVAL_MAX:
-                raise InProgress(f"the role of tenant {tenant_id} is being removed: ask again in a moment")
+                raise InProgress(f"the role of tenant {tenant_id} is being removed: try again in a moment")
             self.provisioning.ensure_role(tenant)
             try:
                 self.records.put_role(tenant, RoleState.MADE, now)
@@ -49,9 +49,9 @@ class PooledRoles:
     def remove_idle(
         self, now: datetime, *, idle_for: timedelta, failed: Callable[[Tenant, Exception], None]
     ) -> tuple[list[str], bool]:
-        """Look at some tenants, from where the last look ended; remove the roles of those idle for long.
+        """Check some tenants, from where the last check ended; remove the roles of those idle for long.
 
-        Returns whose were removed, and whether tenants are left to look at. One that fails holds up no other.
+        Returns the tenants whose roles were removed, and whether more are left. One failure stops no other.
         """
         tenants, cursor = self.records.page(after=self.records.cursor())
         removed = []
@@ -59,7 +59,7 @@ class PooledRoles:
             try:
                 if self._is_idle(tenant, now, idle_for) and self._remove(tenant, now):
                     removed.append(tenant.tenant_id)
-            except Exception as error:  # any one tenant's trouble is its own
+            except Exception as error:  # one failing tenant must not affect the others
                 failed(tenant, error)
         self.records.put_cursor(cursor)
         return removed, cursor is not None
@@ -76,9 +76,9 @@ class PooledRoles:
         return self.scheduler.tables.queues.get(tenant.tier, tenant.tenant_id).at_rest
 
     def _remove(self, tenant: Tenant, now: datetime) -> bool:
-        """The record is marked first: a request that comes from then on asks for the role, and waits.
+        """Mark the record first: a later request then creates the role again, and waits for it.
 
-        One that came just before is seen in the queue, and keeps the role.
+        A request that arrived just before is seen in the queue, and keeps the role.
         """
         marked = self.records.put_role(tenant, RoleState.REMOVING, now)
         if not self._at_rest(tenant):

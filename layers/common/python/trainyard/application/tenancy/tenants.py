@@ -1,8 +1,8 @@
-"""Tenants: what every change of a tenant shares — who may change it, what is asked, what must hold.
+"""Tenants: what all changes of a tenant share: locking, the requested state, and its validation.
 
 A change is a run of a state machine (statemachines/) whose tasks are the steps in onboarding, moving and leaving.
 Every step may be repeated. One change of a tenant is under way at a time: its record names the run, and the run
-is alive as long as Step Functions says so, so that a run that was cut off locks nobody out.
+counts as alive only as long as Step Functions says so, so that an interrupted run does not block others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ BUCKET_NAME_LENGTH_MAX = 63
 ROLE_NAME_LENGTH_MAX = 64
 
 Answer = dict[str, Any]
-"""What a step tells its state machine: JSON."""
+"""The output of a step for its state machine, as JSON."""
 
 
 class TenantRecords(Protocol):
@@ -30,25 +30,25 @@ class TenantRecords(Protocol):
     def owner_of(self, bucket: str, key: str) -> Tenant | None: ...
     def put(self, tenant: Tenant) -> Tenant: ...
     def put_role(self, tenant: Tenant, role: RoleState, since: datetime | None) -> Tenant:
-        """Change what the record says of the role alone; raises Conflict when the record has changed."""
+        """Change only the role attributes of the record; raises Conflict when the record has changed."""
         ...
 
     def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]: ...
     def claim_key(self, key_arn: str, tenant_id: str, *, instead_of: str | None = None) -> str:
-        """Note that a KMS key is a tenant's; return whose it is. `instead_of` names who has it no more."""
+        """Claim a KMS key for a tenant; return its holder. `instead_of` is a former holder to replace."""
         ...
 
     def forget_location(self, tenant: Tenant) -> None: ...
     def purge(self, tenant: Tenant) -> None: ...
     def cursor(self) -> str | None:
-        """Return where the last look at all tenants ended."""
+        """Return where the last scan of all tenants ended."""
         ...
 
     def put_cursor(self, cursor: str | None) -> None: ...
 
 
 class Provisioning(Protocol):
-    """What a tenant needs in the account; each step may be repeated, and makes good what has gone."""
+    """Creates a tenant's resources in the account; each step may be repeated, and restores what is missing."""
 
     def ensure_storage(self, tenant: Tenant, *, opened: bool = True) -> None:
         """With its own bucket: make it; its uploads are announced only once it is `opened`."""
@@ -58,12 +58,12 @@ class Provisioning(Protocol):
     def ensure_model_group(self, tenant: Tenant) -> None: ...
     def ensure_schedule(self, tenant: Tenant) -> None: ...
     def drift(self, tenant: Tenant) -> list[str]:
-        """Return what is not as it should be, a line each."""
+        """Return the deviations from the expected state, one line each."""
         ...
 
 
 class Removal(Protocol):
-    """What takes a tenant's things away; each may be repeated, and does a bounded part of a long work."""
+    """Deletes a tenant's resources; each call may be repeated, and does a bounded part of a long task."""
 
     def inventory(self, tenant: Tenant) -> dict[str, int | str]: ...
     def remove_endpoints(self, tenant: Tenant) -> bool:
@@ -86,7 +86,7 @@ class Removal(Protocol):
     def remove_storage(self, tenant: Tenant) -> None: ...
     def remove_role(self, tenant: Tenant) -> None: ...
     def take_back_key(self, tenant: Tenant) -> str | None:
-        """Revoke what was granted on the tenant's own key; returns why, where that is not allowed any more."""
+        """Revoke the grants on the tenant's own key; returns the reason when that is no longer allowed."""
         ...
 
 
@@ -96,9 +96,9 @@ class Migration(Protocol):
     def copy(
         self, source: Tenant, target: Tenant, *, after: str | None, late: bool = False
     ) -> tuple[int, str | None]:
-        """Copy what is missing or differs, from behind a key; how many objects, and where to go on.
+        """Copy objects that are missing or differ, after a key; returns how many, and where to continue.
 
-        `late`, nothing that the target itself was given since: it lives already.
+        With `late`, objects that were written to the target itself are kept, since it is in use already.
         """
         ...
 
@@ -109,8 +109,8 @@ class Migration(Protocol):
     def differences(
         self, source: Tenant, target: Tenant, *, after: str | None, late: bool
     ) -> tuple[list[str], str | None]:
-        """Compare some objects of the source, from behind a key; which the target lacks or holds otherwise, and
-        where to go on. `late` as in `copy`.
+        """Compare some objects of the source, after a key; returns those that are missing or differ at the target,
+        and where to continue. `late` as in `copy`.
         """
         ...
 
@@ -133,7 +133,7 @@ class TenantAnnouncements(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantSpec:
-    """What is asked of a tenant; what is not given stays as it is, or takes its default."""
+    """The requested settings of a tenant; what is not given keeps its value, or takes its default."""
 
     tenant_id: str
     tier: str | None = None
@@ -154,7 +154,7 @@ class TenantSpec:
     limits: Mapping[str, Any] | None = None
     """Weight, cap and budget, as the policy's tenants entry has them."""
     repair: bool = False
-    """Whether a creation makes whole a tenant that is there, and changes nothing else."""
+    """Whether a creation only repairs an existing tenant, and changes nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,16 +166,16 @@ class Step:
     spec: TenantSpec
     at: datetime
     purge: bool = False
-    """Of a deletion: whether the record and the requests go too."""
+    """For a deletion: whether the record and the requests are deleted too."""
     cursor: str | None = None
-    """Where a long work goes on."""
+    """Where a long task continues."""
     error: str | None = None
-    """What failed, for the step that notes it."""
+    """The error, for the step that records it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """What the tenants' things are called in this deployment."""
+    """The names of tenants' resources in this deployment."""
 
     bucket_prefix: str
     pool_bucket: str
@@ -197,7 +197,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantChanges:
-    """Who may change a tenant, and what it is to become."""
+    """Locks a tenant for a change, and computes its requested state."""
 
     records: TenantRecords
     policies: Policies
@@ -213,17 +213,17 @@ class TenantChanges:
     # --- one change at a time ---------------------------------------------------------------------------------
 
     def claim(self, step: Step, tenant: Tenant, *, was_paused: bool = False, **changes: Any) -> Tenant:
-        """Note that the run changes the tenant, and write `changes`; nothing when it has done both before.
+        """Record that the run changes the tenant, and write `changes`; does nothing if it has done both before.
 
-        What an earlier run of the same change had noted stays. Raises InProgress while another change is under
-        way, Refused when a move has failed: it must come to its end first, or the tenant must go.
+        What an earlier run of the same change recorded is kept. Raises InProgress while another change is in
+        progress, Refused after a failed move: it must be completed first, or the tenant deleted.
         """
         operation = tenant.operation
         others = operation is not None and operation.run != step.run and operation.failure is None
         if operation is not None and others and self.runs.alive(operation.run):
             raise InProgress(
-                f"{operation.change} of tenant {tenant.tenant_id} is under way ({operation.run}): wait for its "
-                "end, or stop that execution, and run this again"
+                f"{operation.change} of tenant {tenant.tenant_id} is in progress ({operation.run}): wait for "
+                "its end, or stop that execution, and try again"
             )
         moving = operation is not None and operation.change is Change.MOVE
         if moving and step.change not in (Change.MOVE, Change.DELETE):
@@ -238,17 +238,17 @@ class TenantChanges:
         return tenant if wanted == tenant else self.records.put(wanted)
 
     def held(self, step: Step) -> Tenant:
-        """Return the tenant that the run has claimed, or just let go; raises Refused when another took over."""
+        """Return the tenant that the run has claimed or just released; raises Refused when another took over."""
         tenant = self.records.get(step.spec.tenant_id)
         run = tenant and (tenant.operation.run if tenant.operation else tenant.settled_by)
         if tenant is None or run != step.run:
             raise Refused(
-                f"another change of tenant {step.spec.tenant_id} has taken over; nothing more is done here"
+                f"another change of tenant {step.spec.tenant_id} has taken over; this run does nothing more"
             )
         return tenant
 
     def done(self, tenant: Tenant, what: str | None, **changes: Any) -> Tenant:
-        """Tell the bus `what` becomes of the tenant, and let go of it; told twice rather than never."""
+        """Publish `what` happened to the tenant, and release it; published at least once."""
         run = tenant.operation.run if tenant.operation else tenant.settled_by
         settled = replace(tenant, operation=None, settled_by=run, **changes)
         if what is not None:
@@ -256,7 +256,7 @@ class TenantChanges:
         return self.records.put(settled)
 
     def note_failure(self, step: Step) -> Answer:
-        """Note what failed in the record, and answer what to do about it."""
+        """Store the error in the record, and return what to do about it."""
         tenant = self.records.get(step.spec.tenant_id)
         reason = step.error or "unknown"
         if tenant is not None and tenant.operation is not None and tenant.operation.run == step.run:
@@ -266,9 +266,9 @@ class TenantChanges:
         return {"cause": f"{message}. {_way_out(step, tenant)}" if ours and tenant else message}
 
     def claim_key(self, tenant: Tenant) -> None:
-        """Let no two tenants have one key; raises Refused. Idempotent.
+        """Claim the tenant's key, so that no two tenants share one; raises Refused. Idempotent.
 
-        A tenant that is gone, or has another key by now, has it no more: nothing needs to be given back.
+        A deleted tenant, or one with another key by now, loses its claim: a key need not be released explicitly.
         """
         if tenant.key_arn is None:
             return
@@ -279,10 +279,10 @@ class TenantChanges:
         other = self.records.get(holder)
         gone = other is None or other.state is TenantState.DELETED
         if other is not None and not gone and (other.key_arn == tenant.key_arn or other.operation is not None):
-            raise Refused(f"the key {tenant.key_arn} is in use here already: name a key of the tenant's own")
+            raise Refused(f"the key {tenant.key_arn} is already in use: give each tenant its own key")
         if claim(instead_of=holder) != tenant.tenant_id:
             raise Refused(
-                f"the key {tenant.key_arn} is being given to another tenant: name a key of the tenant's own"
+                f"the key {tenant.key_arn} is being assigned to another tenant: give each tenant its own key"
             )
 
     def known(self, tenant_id: str) -> Tenant:
@@ -295,7 +295,7 @@ class TenantChanges:
     # --- what it is to become ---------------------------------------------------------------------------------
 
     def wanted(self, spec: TenantSpec, existing: Tenant | None) -> Tenant:
-        """Return the tenant as it is wished for; raises Refused when it cannot be."""
+        """Return the tenant with the requested changes; raises Refused when they are not possible."""
         objection = tenant_id_objection(spec.tenant_id)
         if objection is not None:
             raise Refused(objection)
@@ -327,11 +327,11 @@ class TenantChanges:
         return tier_policy
 
     def set_limits(self, tenant_id: str, limits: Mapping[str, Any] | None, now: datetime) -> None:
-        """Write what is given of a tenant's weight, cap and budget into the policy, as a version of its own.
+        """Write the given weight, cap and budget of a tenant into the policy, as a new version.
 
-        A value of None removes that one, None for `limits` removes all.
+        A value of None removes that limit, None for `limits` removes all.
 
-        Raises Refused when the policy does not hold, Conflict when another was applied meanwhile.
+        Raises Refused when the policy is invalid, Conflict when another one was applied meanwhile.
         """
         text = self.policies.in_force().text
         merged: dict[str, Any] | None = None
@@ -385,18 +385,18 @@ class TenantChanges:
 
 
 def changed(settings: TrainingSettings, given: Mapping[str, Any]) -> TrainingSettings:
-    """Return the settings with what is given; another algorithm leaves the hyperparameters of the old behind."""
+    """Return the settings with the given changes; a new algorithm discards the old one's hyperparameters."""
     if given.get("algorithm", settings.algorithm) != settings.algorithm:
         given = {"hyperparameters": (), **given}
     return replace(settings, **given)
 
 
 PROGRESS = frozenset({"state", "operation", "settled_by", "revision", "role", "role_since"})
-"""The fields of a record that tell how far it has come, not what was asked for."""
+"""The fields of a record that describe its progress, not what was requested."""
 
 
 def differing(tenant: Tenant, other: Tenant) -> list[str]:
-    """Return the names of the fields in which two records ask for different things."""
+    """Return the names of the requested fields in which two records differ."""
     names = [f.name for f in fields(Tenant) if f.name not in PROGRESS]
     return [name for name in names if getattr(tenant, name) != getattr(other, name)]
 
@@ -406,16 +406,16 @@ def _given(wanted: str | None, before: str | None) -> str | None:
 
 
 def _way_out(step: Step, tenant: Tenant) -> str:
-    """Return what to do about a failed change; only to the run that made a tenant is its deletion offered."""
+    """Return what to do about a failed change; deletion is only suggested to the run that creates the tenant."""
     name = step.spec.tenant_id
     again = (
-        f"Fix the cause and run it again: what is done already is not done twice (`trainyard tenant show {name}`)"
+        f"Fix the cause and run it again: completed steps will not be run again (`trainyard tenant show {name}`)"
     )
     undo = {
         Change.CREATE: f", or undo it with `trainyard tenant delete {name}`"
         if tenant.state is TenantState.CREATING
         else "",
-        Change.UPDATE: f", or go back with `trainyard tenant repair {name}`: the record has what held before",
-        Change.MOVE: f", or go back by moving it to the tier that `trainyard tenant show {name}` tells",
+        Change.UPDATE: f", or go back with `trainyard tenant repair {name}`, which restores the recorded settings",
+        Change.MOVE: f", or move it back to the tier that `trainyard tenant show {name}` shows",
     }
     return again + undo.get(step.change, "")

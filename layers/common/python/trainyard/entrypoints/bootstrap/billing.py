@@ -1,4 +1,4 @@
-"""The use cases that book, bill and tell of money.
+"""The use cases of booking, billing and cost events.
 
 Each is built once, when it is first needed, and imports only what it needs: imports are the larger part of a cold
 start.
@@ -87,7 +87,7 @@ def tag_activation() -> TagActivation:
 
 @cache
 def metering() -> Metering | None:
-    """Return what tells the Marketplace; None where no dimension is named."""
+    """Return the metering for AWS Marketplace; None when no dimension is configured."""
     from trainyard.adapters.aws.billing import AwsMarketplace
     from trainyard.application.billing.metering import Metering
 
