@@ -82,6 +82,7 @@ def main() -> None:
         denial=lambda *call: patches.denial(*call, region=region),
         trusts=lambda *call: patches.trusts(*call, region=region),
         lose_uploads=patches.lose_uploads,
+        pass_schedule_time=patches.pass_schedule_time,
     )
     server = make_server("127.0.0.1", sagemaker_port, service, server_class=_Server, handler_class=_Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -153,6 +153,7 @@ class SageMakerService:
     `trusts` tells whether a role lets SageMaker assume it for a job or a pipeline: (role, ARN of the job).
     POST /_local/credentials with {"role_arn"} answers what `assume` gives: how a service acts as that role.
     POST /_local/uploads with {"lost"} swallows that share of S3's events.
+    POST /_local/schedules with {"seconds"} lets so much time pass for EventBridge Scheduler, and for nothing else.
     POST /_local/outage with {"seconds"} kills it for so long: what it answers itself (not moto) it refuses with
     503, and events are lost; what it has stored and what runs is there afterwards."""
 
@@ -169,13 +170,14 @@ class SageMakerService:
         denial: Callable[[str, str, str, Answer], str | None] = lambda *_: None,
         trusts: Callable[[str, str], bool] = lambda *_: True,
         lose_uploads: Callable[[float], None] = lambda _: None,
+        pass_schedule_time: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._account, self._region = account_id, region
         self._runner, self._client, self._client_as = runner, client, client_as
         self._emit_now = emit
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._assume, self._denial, self._trusts = assume, denial, trusts
-        self._lose_uploads = lose_uploads
+        self._lose_uploads, self._pass_schedule_time = lose_uploads, pass_schedule_time
         self._lock = threading.Lock()
         self._pipelines: dict[str, Pipeline] = {}
         self._executions: dict[str, Execution] = {}
@@ -216,6 +218,9 @@ class SageMakerService:
             return _respond(start_response, 200, {})
         if environ["PATH_INFO"] == "/_local/uploads":
             self._lose_uploads(json.loads(_body(environ))["lost"])
+            return _respond(start_response, 200, {})
+        if environ["PATH_INFO"] == "/_local/schedules":
+            self._pass_schedule_time(json.loads(_body(environ))["seconds"])
             return _respond(start_response, 200, {})
         if environ["PATH_INFO"] == "/_local/outage":
             self._down_until = time.monotonic() + json.loads(_body(environ))["seconds"]

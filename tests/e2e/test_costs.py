@@ -202,7 +202,7 @@ def test_the_kill_switch_stops_what_runs_and_starts_nothing_new(
         (("requests", "--since", "2020-01-01", "--state", "FAILED"), "choose a period of 1 to 92 days"),
         (("requests", "--since", "2026-11-22", "--until", "2026-11-20"), "is after"),
         (("requests", "--tier", "gold"), "there is no tier 'gold'"),
-        (("costs", "reconcile"), "needs ce:GetCostAndUsage"),
+        (("costs", "reconcile"), "needs the permission ce:GetCostAndUsage"),
         (("halt", "all", "acme"), "give either"),
         (("prices", "show", "--region", "mars-north-1"), "has no prices for mars-north-1"),
         (("prices", "update", "--region", "mars-north-1"), "--volume-gb-month"),

@@ -356,7 +356,8 @@ def test_retraining_is_asked_for_by_an_event_and_by_a_schedule(harness: Harness)
     harness.ended("again")
     assert harness.run("retrain", "again", "--data-set", "wine") == 0
     harness.ended("again", 2)
-    found = harness.ended("again", 3, seconds=90)
+    harness.cloud.pass_schedule_time(60)
+    found = harness.ended("again", 3)
     assert [(r.cause.value, r.state) for r in found] == [
         ("upload", State.SUCCEEDED),
         ("retraining", State.SUCCEEDED),

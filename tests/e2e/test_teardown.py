@@ -82,5 +82,5 @@ def test_a_deployment_in_a_vpc_asks_for_data_explicitly_and_leaves_nothing(
     assert "2 tenants still have data" in capsys.readouterr().err
     assert left(doomed.cloud) == before
     assert doomed.run("teardown", "--yes", "--delete-data") == 0
-    assert "trainyard is gone" in capsys.readouterr().out
+    assert "trainyard was deleted" in capsys.readouterr().out
     assert left(doomed.cloud) == {}

@@ -147,8 +147,8 @@ def test_a_task_that_fails_twice_is_tried_again_by_itself(harness: Harness) -> N
 @pytest.mark.parametrize(
     ("wanted", "reason"),
     [
-        ("Acme", "acme would do"),
-        ("acme.labs", "acme-labs would do"),
+        ("Acme", "acme would be valid"),
+        ("acme.labs", "acme-labs would be valid"),
         ("acmé", "is not a valid tenant id"),
         ("a" * 25, "at most 24"),
         ("pool", "reserved"),

@@ -154,7 +154,11 @@ TENANTS = "running_max: 20\ntenants: "
             r"budget_mode: .*'hard' or 'soft'",
         ),
         ("quota: 4 ", "budget_usd: 0.0\n    quota: 4 ", r"tiers\.basic\.budget_usd: .*greater than 0"),
-        ("running_max: 20", "running_max: 20\nbudget_thresholds: [80, 50]", r"budget_thresholds: must be in ascending order"),
+        (
+            "running_max: 20",
+            "running_max: 20\nbudget_thresholds: [80, 50]",
+            r"budget_thresholds: must be in ascending order",
+        ),
         ("running_max: 20", "running_max: 20\nbudget_thresholds: [0]", r"budget_thresholds"),
         (
             "running_max: 20",
@@ -163,7 +167,11 @@ TENANTS = "running_max: 20\ntenants: "
         ),
         ("running_max: 20", f"running_max: 20\nmaintenance: [{WINDOW}, hours: 169}}]", "must end within 168"),
         ("running_max: 20", f"running_max: 20\nmaintenance: [{WINDOW}}}]", "hours: Field required"),
-        ("running_max: 20", f"running_max: 20\nmaintenance: [{WINDOW}, hours: 1, tiers: [gold]}}]", "contains gold"),
+        (
+            "running_max: 20",
+            f"running_max: 20\nmaintenance: [{WINDOW}, hours: 1, tiers: [gold]}}]",
+            "contains gold",
+        ),
     ],
 )
 def test_a_policy_that_does_not_hold_is_refused_with_entry_and_reason(old: str, new: str, reason: str) -> None:

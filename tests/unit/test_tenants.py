@@ -455,7 +455,10 @@ def test_a_change_waits_while_another_is_alive_and_takes_over_when_it_is_not() -
         ),
         ({"settings": {"target": "y", "algorithm": "tuned", "hyperparameters": (("width", 1),)}}, "it has depth"),
         ({"settings": {"target": "y", "algorithm": "tuned", "hyperparameters": (("depth", 99),)}}, "from 1 to 9"),
-        ({"settings": {"target": "y", "algorithm": "tuned", "hyperparameters": (("depth", "3"),)}}, "not of type integer"),
+        (
+            {"settings": {"target": "y", "algorithm": "tuned", "hyperparameters": (("depth", "3"),)}},
+            "not of type integer",
+        ),
         (
             {"settings": {"target": "y", "algorithm": "tuned", "hyperparameters": (("kernel", "poly"),)}},
             "one of rbf, linear",
