@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from trainyard.domain.requests import TRANSITIONS
+
 ROOT = Path(__file__).parents[2]
 SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
 
@@ -25,6 +27,14 @@ def test_every_file_that_a_page_links_to_or_names_exists() -> None:
         ]
         wrong += [f"{page.name}: {path}" for path in (*links, *named) if not path.exists()]
     assert wrong == []
+
+
+def test_the_concepts_page_has_every_state_with_its_next_states() -> None:
+    text = (ROOT / "docs/concepts.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([A-Z]+) \| .+? \| ([A-Z, ]*?)\s*\|$", text, re.MULTILINE)
+    assert {state: set(filter(None, following.split(", "))) for state, following in rows} == {
+        state.value: {after.value for after in following} for state, following in TRANSITIONS.items()
+    }
 
 
 PACKAGE = ROOT / "layers/common/python/trainyard"
