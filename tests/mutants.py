@@ -36,6 +36,10 @@ TESTS = (
     "tests/unit/test_lost_uploads.py",
     "tests/unit/test_explain.py",
     "tests/unit/test_storage_faults.py",
+    "tests/unit/test_passes.py",
+    "tests/unit/test_requests.py",
+    "tests/unit/test_guard.py",
+    "tests/unit/test_cold_start.py",
 )
 WORKERS = 2
 SECONDS_MAX = 300
