@@ -9,7 +9,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard.contracts.money import BillingCommand
+from trainyard.contracts.money import parse_billing_command
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_of
 from trainyard.entrypoints import bootstrap
@@ -23,7 +23,7 @@ NEEDED_MILLIS = 30_000
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    command = BillingCommand.model_validate(event)
+    command = parse_billing_command(event)
     now = datetime.now(UTC)
     if command.statement is not None:
         return {"statement": write_statement(command.statement.tenant, command.statement.month, now)}

@@ -7,7 +7,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard.application.scheduling.record import Recorded, StatusEvent, StatusResult
-from trainyard.contracts.statuses import RecordStep, parse_execution_status
+from trainyard.contracts.statuses import parse_execution_status, parse_record_step
 from trainyard.domain.errors import Malformed
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.batches import batch_item_failures
@@ -25,7 +25,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def record_step(event: dict[str, Any]) -> dict[str, Any]:
     """Answer the pipeline's Lambda step; a malformed call fails the step; repeated failures raise an alarm."""
-    step = RecordStep.model_validate(event)
+    step = parse_record_step(event)
     kept = bootstrap.record().step_reached(
         request_id=step.request_id, attempt=step.attempt, model_package_arn=step.model_package_arn
     )

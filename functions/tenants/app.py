@@ -7,11 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from pydantic import ValidationError
 
 from trainyard.application.tenancy.tenants import Answer
-from trainyard.contracts.events import explain
-from trainyard.contracts.tenants import StepCommand
+from trainyard.contracts.tenants import parse_step_command
 from trainyard.domain.errors import Refused
 from trainyard.entrypoints.platform import calls_made
 from trainyard.entrypoints.tenant_steps import task_of
@@ -23,10 +21,7 @@ logger = build_logger("tenants")
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> Answer:
     """Carry out one step, and return its result to the state machine."""
-    try:
-        command = StepCommand.model_validate(event)
-    except ValidationError as error:
-        raise Refused(explain(error)) from None
+    command = parse_step_command(event)
     step = command.to_step(datetime.now(UTC))
     names = {"change": step.change.value, "step": command.step, "tenant_id": step.spec.tenant_id}
     logger.append_keys(**names)

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from trainyard.contracts.violations import reason_of
+
 
 class Event(BaseModel):
     """The base of all event models; built when first used."""
@@ -22,6 +24,6 @@ class Envelope(Event):
 
 
 def explain(error: ValidationError) -> str:
-    """Return pydantic's findings in one line, without the input, which may contain tenants' data."""
-    findings: list[Any] = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, f['loc'])) or 'event'}: {f['msg']}" for f in findings[:5])
+    """Return what is wrong in one line, without the values, which may contain tenants' data."""
+    violations: list[Any] = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, v['loc'])) or 'event'}: {reason_of(v)}" for v in violations[:5])

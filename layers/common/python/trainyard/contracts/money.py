@@ -5,9 +5,10 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from trainyard.contracts.events import Event
+from trainyard.contracts.events import Event, explain
+from trainyard.domain.errors import Refused
 
 
 class StatementAsked(Event):
@@ -20,6 +21,14 @@ class BillingCommand(Event):
 
     statement: StatementAsked | None = None
     export: date | None = None
+
+
+def parse_billing_command(event: Mapping[str, Any]) -> BillingCommand:
+    """Return the command that the billing function was invoked with; raises Refused, naming what is wrong."""
+    try:
+        return BillingCommand.model_validate(event)
+    except ValidationError as error:
+        raise Refused(explain(error)) from None
 
 
 class BudgetThresholdCrossed(Event):

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from trainyard.contracts.policy_values import hyperparameter_of, policy_of
+from trainyard.contracts.violations import reason_of
 from trainyard.domain.algorithms import Hyperparameter, Kind
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_tenant_id
@@ -280,15 +281,10 @@ def _finding(root: yaml.Node | None, violation: dict[str, Any]) -> str:
     cause = violation.get("ctx", {}).get("error")
     path = cause.path if isinstance(cause, _Misplaced) else tuple(violation["loc"])
     path = tuple(part for part in path if part != "[key]")
-    message = str(violation["msg"]).removeprefix("Value error, ")
-    if violation["type"] == "extra_forbidden":
-        message = "is unknown; check the spelling"
-    elif (
-        "input" in violation
-        and isinstance(violation["input"], str | int | float)
-        and not isinstance(cause, _Misplaced)
-    ):
-        message += "" if ", got " in message else f", got {violation['input']!r}"
+    message = reason_of(violation)
+    named = violation["type"] == "extra_forbidden" or isinstance(cause, _Misplaced) or ", got " in message
+    if not named and isinstance(violation.get("input"), str | int | float):
+        message += f", got {violation['input']!r}"
     return f"line {_line(root, path)}: {'.'.join(map(str, path)) or 'policy'}: {message}"
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trainyard.contracts.violations import reason_of
 from trainyard.domain.errors import Refused
 
 _InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
@@ -50,7 +51,7 @@ def _finding(violation: dict[str, Any]) -> str:
     given = (
         f", got {violation['input']!r}" if isinstance(violation.get("input"), str | int | float | Decimal) else ""
     )
-    return f"{path or 'table'}: {violation['msg']}{given}"
+    return f"{path or 'table'}: {reason_of(violation)}{given}"
 
 
 def write_prices(table: PriceFile) -> str:

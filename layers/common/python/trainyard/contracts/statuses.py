@@ -3,7 +3,8 @@
 Source: SageMaker developer guide, "Events that Amazon SageMaker sends to EventBridge".
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, ValidationError
 
@@ -45,3 +46,11 @@ def parse_execution_status(body: str) -> ExecutionStatusChanged:
         return ExecutionStatusChanged.model_validate_json(body)
     except ValidationError as error:
         raise Malformed(explain(error)) from error
+
+
+def parse_record_step(event: Mapping[str, Any]) -> RecordStep:
+    """Return the input of the pipeline's Lambda step; raises Malformed, naming what is wrong."""
+    try:
+        return RecordStep.model_validate(event)
+    except ValidationError as error:
+        raise Malformed(explain(error)) from None

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from trainyard.application.tenancy.tenants import Step, TenantSpec
+from trainyard.contracts.events import explain
 from trainyard.contracts.policy_file import BudgetUsd
+from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_data_set
 from trainyard.domain.policy import BudgetMode
 from trainyard.domain.tenants import Change, Operation, Problem, Tenant, TrainingSettings, TrainOn
@@ -138,6 +140,14 @@ class StepCommand(_Strict):
             cursor=self.cursor,
             error=_told(self.error) if self.error else None,
         )
+
+
+def parse_step_command(event: Mapping[str, Any]) -> StepCommand:
+    """Return the task that a state machine asks for; raises Refused, naming what is wrong."""
+    try:
+        return StepCommand.model_validate(event)
+    except ValidationError as error:
+        raise Refused(explain(error)) from None
 
 
 def _told(error: Mapping[str, Any]) -> str:
