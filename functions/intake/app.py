@@ -42,8 +42,8 @@ def sweep(context: LambdaContext) -> dict[str, Any]:
     for tenant_id, detail in swept.failed.items():
         logger.warning("the search for lost uploads failed", extra={"tenant_id": tenant_id, "detail": detail})
     logger.info("looked for lost uploads", extra={"tenants": swept.tenants, "objects": swept.objects})
-    count("UploadsUntold", len(swept.recovered))
-    count("SweepsFailed", len(swept.failed))
+    count("UploadsWithoutEvent", len(swept.recovered))
+    count("UploadSweepsFailed", len(swept.failed))
     return {"found": len(swept.recovered), "tenants": swept.tenants, "objects": swept.objects}
 
 

@@ -42,7 +42,7 @@ def reconcile(context: LambdaContext) -> dict[str, Any]:
         logger.error("ledger was wrong and has been corrected", extra={"by": repairs.recounted})
     logger.info("reconciled", extra={"asked": repairs.asked, "unmanaged": repairs.unmanaged})
     count("EndsMissed", len(repairs.ended))
-    count("AsksFailed", len(repairs.failed))
+    count("LookupsFailed", len(repairs.failed))
     count("SlotsReleased", len(repairs.released))
     count("ExecutionsOverdue", len(repairs.overdue))
     count("LedgerCorrected", int(bool(repairs.recounted)))

@@ -89,7 +89,7 @@ def report(result: StatusResult, status: str) -> None:
     logger.info("execution status", extra=extra)
     if result.succeeded_despite(status):
         logger.warning("the execution failed after registering its model; it counts as succeeded", extra=extra)
-        count("RunsUntold")
+        count("RecordStepsFailed")
     count("StatusEvents", Recorded=recorded.value)
     if recorded is Recorded.FINISHED and request is not None:
         count("Finished", Tier=request.tier, State=request.state.value)

@@ -275,9 +275,9 @@ def test_the_recorder_settles_events_answers_the_pipeline_and_keeps_nonsense(
     assert failures(app.handler(batch(stopped, succeeded, "{}"), Context())) == come_soon == ["0"]
     assert len(letters.kept) == 1
     told = values(capsys.readouterr().out)
-    assert (told["RunSeconds"], "RunsUntold" in told) == (30, False)
+    assert (told["RunSeconds"], "RecordStepsFailed" in told) == (30, False)
     assert failures(app.handler(batch(succeeded.replace('"Succeeded"', '"Failed"')), Context())) == []
-    assert values(capsys.readouterr().out)["RunsUntold"] == 1, "what SageMaker takes for failed has succeeded"
+    assert values(capsys.readouterr().out)["RecordStepsFailed"] == 1, "what SageMaker takes for failed has succeeded"
     step = json.loads((ROOT / "events/record-step.json").read_text(encoding="utf-8"))
     assert app.handler(step, Context()) == {"recorded": True}
     with pytest.raises(Malformed, match="RequestId"):
