@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -17,6 +17,7 @@ from local.cloud import Cloud
 from local.deploy import deploy
 from trainyard.adapters.aws import clients
 from trainyard.domain.requests import TERMINAL, Request
+from trainyard.domain.tenants import RoleState
 from trainyard.persistence.items import stamp
 from trainyard.persistence.requests import request_key
 from trainyard.persistence.store import Update
@@ -171,6 +172,22 @@ class Harness:
 
     def executions_of(self, request: Request) -> list[dict[str, Any]]:
         return [e for e in self.executions() if e["PipelineExecutionDisplayName"].startswith(request.request_id)]
+
+    def create_pooled(self, tenant_id: str) -> None:
+        """Create a tenant of the pool, with a role that was made long enough ago to be usable everywhere.
+
+        A new role delays its tenant's first request by seconds; one test of that waits for it.
+        """
+        self.create(tenant_id, tier="premium")
+        payload = json.dumps({"make": tenant_id}).encode()
+        answer = self.cloud.client("lambda").invoke(FunctionName=self.outputs["RolesFunction"], Payload=payload)
+        assert "FunctionError" not in answer, answer["Payload"].read()
+        self.age_role(tenant_id)
+
+    def age_role(self, tenant_id: str) -> None:
+        """Let a tenant's role have been made long enough ago to be usable everywhere."""
+        made_at = datetime.now(UTC) - timedelta(minutes=1)
+        self.deployment.tenants.put_role(self.deployment.tenant(tenant_id), RoleState.MADE, made_at)
 
     def age(self, tenant_id: str, *, minutes: int) -> None:
         """Let a tenant's requests have been admitted, and have begun if they have, some minutes earlier."""

@@ -91,7 +91,7 @@ def test_what_a_training_did_and_cost_is_recorded_reported_stated_and_exported(
 def test_a_pooled_tenant_gets_its_statement_below_its_prefix(
     harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    harness.create("poolpayer", tier="premium")
+    harness.create_pooled("poolpayer")
     where = told(harness, capsys, "costs", "statement", "poolpayer", "--month", "2026-01")["statement"]
     assert where == f"s3://{harness.outputs['PoolBucket']}/poolpayer/{FOLDER}/2026-01.html"
 

@@ -493,7 +493,7 @@ def test_an_end_that_could_not_be_looked_up_is_looked_up_again_soon(harness: Har
     bucket = harness.create("throttled-end")
     operation = "ListPipelineExecutionSteps"
     harness.cloud.plant_faults(
-        {"operation": operation, "code": "ThrottlingException", "message": "slow", "times": 6}
+        {"operation": operation, "code": "ThrottlingException", "message": "slow", "times": 4}
     )
     harness.put(bucket, "incoming/wine/wine.csv", WINE)
     (request,) = harness.ended("throttled-end", seconds=120)

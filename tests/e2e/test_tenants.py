@@ -287,8 +287,8 @@ def test_a_pooled_tenant_has_the_same_contract_and_a_role_from_its_first_request
 
 
 def test_a_move_out_of_the_pool_takes_data_models_and_waiting_requests_along(harness: Harness) -> None:
-    harness.create("mover", tier="premium")
-    harness.create("mover-2", tier="premium")
+    for name in ("mover", "mover-2"):
+        harness.create_pooled(name)
     harness.drop("mover-2", "incoming/other/o.csv", WINE)
     harness.drop("mover", "incoming/wine/wine.csv", WINE)
     harness.ended("mover")
@@ -321,6 +321,7 @@ def test_a_move_out_of_the_pool_takes_data_models_and_waiting_requests_along(har
         assert s3.head_object(Bucket=bucket, Key=key)["ContentLength"] > 0
     assert len(harness.requests("mover")) == 2, "what was copied is no upload"
     assert harness.run("tenant", "resume", "mover") == 0
+    harness.age_role("mover")
     harness.drop("mover", "incoming/wine/wine.csv", WINE + WINE.splitlines(keepends=True)[1])
     assert harness.ended("mover", 3)[-1].state is State.SUCCEEDED
 
