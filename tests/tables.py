@@ -1,6 +1,7 @@
 """The tables as template.yaml describes them, so that tests and deployments cannot drift apart."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -18,14 +19,20 @@ TABLES = {
 USED = ("AttributeDefinitions", "KeySchema", "LocalSecondaryIndexes", "GlobalSecondaryIndexes", "BillingMode")
 
 
+@cache
+def tables_of_template() -> dict[str, dict[str, Any]]:
+    """Return short name → what CreateTable needs; the template is parsed once, which takes a while."""
+    resources = load_template(REPOSITORY / "template.yaml")["Resources"]
+    return {
+        name: {key: value for key, value in resources[logical_id]["Properties"].items() if key in USED}
+        for logical_id, name in TABLES.items()
+    }
+
+
 def create_tables(dynamodb: Any, *, prefix: str = "") -> None:
     """Create the tables under short names."""
-    resources = load_template(REPOSITORY / "template.yaml")["Resources"]
-    for logical_id, name in TABLES.items():
-        properties = resources[logical_id]["Properties"]
-        dynamodb.create_table(
-            TableName=f"{prefix}{name}", **{key: properties[key] for key in USED if key in properties}
-        )
+    for name, properties in tables_of_template().items():
+        dynamodb.create_table(TableName=f"{prefix}{name}", **properties)
 
 
 def without_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
