@@ -277,7 +277,7 @@ def test_the_recorder_settles_events_answers_the_pipeline_and_keeps_nonsense(
     told = values(capsys.readouterr().out)
     assert (told["RunSeconds"], "RecordStepsFailed" in told) == (30, False)
     assert failures(app.handler(batch(succeeded.replace('"Succeeded"', '"Failed"')), Context())) == []
-    assert values(capsys.readouterr().out)["RecordStepsFailed"] == 1, "what SageMaker takes for failed has succeeded"
+    assert values(capsys.readouterr().out)["RecordStepsFailed"] == 1, "it has succeeded all the same"
     step = json.loads((ROOT / "events/record-step.json").read_text(encoding="utf-8"))
     assert app.handler(step, Context()) == {"recorded": True}
     with pytest.raises(Malformed, match="RequestId"):
@@ -360,7 +360,7 @@ def test_the_billing_function_writes_what_it_is_asked_for_and_refuses_what_makes
     with pytest.raises(Refused, match="there is no tenant 'nobody'"):
         handler({"statement": {"tenant": "nobody", "month": "2026-11"}}, Context())
     for wrong in ({"export": "soon"}, {"statement": {"tenant": "acme", "month": "2026-13"}}):
-        with pytest.raises(Refused, match="export|statement.month"):
+        with pytest.raises(Refused, match=r"export|statement\.month"):
             handler(wrong, Context())
 
 
