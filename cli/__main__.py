@@ -135,9 +135,9 @@ def _tenant_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         ("resume", tenants.resume, "accept the tenant's uploads and admit its requests again"),
         ("repair", tenants.repair, "restore what was removed or changed"),
     ):
-        one = actions.add_parser(name, help=text)
-        one.add_argument("tenant_id", metavar="ID")
-        one.set_defaults(run=run)
+        parser = actions.add_parser(name, help=text)
+        parser.add_argument("tenant_id", metavar="ID")
+        parser.set_defaults(run=run)
 
 
 def _tenant_options(parser: argparse.ArgumentParser) -> None:
@@ -245,9 +245,11 @@ def _request_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     listed.add_argument("--until", metavar="DAY", help="the last day, inclusive")
     listed.add_argument("--limit", type=_some, default=200, help="show only the last N (default: 200)")
     listed.set_defaults(run=requests.list_requests)
-    one = commands.add_parser("request", help="show one request: its history, and what each attempt did and cost")
-    one.add_argument("request_id", metavar="REQUEST")
-    one.set_defaults(run=requests.show_request)
+    shown = commands.add_parser(
+        "request", help="show one request: its history, and what each attempt did and cost"
+    )
+    shown.add_argument("request_id", metavar="REQUEST")
+    shown.set_defaults(run=requests.show_request)
     why = commands.add_parser("why", help="show why a request is waiting, who is ahead, and when it may start")
     why.add_argument("request_id", metavar="REQUEST")
     why.set_defaults(run=requests.why)
@@ -267,12 +269,12 @@ def _model_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParse
         ("reject", models.reject, "reject a version"),
         ("fetch", models.fetch, "download a version's model.tar.gz"),
     ):
-        one = actions.add_parser(name, help=text)
-        one.add_argument("tenant_id", metavar="TENANT")
-        one.add_argument("version", type=int)
-        one.set_defaults(run=run)
+        command = actions.add_parser(name, help=text)
+        command.add_argument("tenant_id", metavar="TENANT")
+        command.add_argument("version", type=int)
+        command.set_defaults(run=run)
         if name == "fetch":
-            one.add_argument("--to", type=Path, help="default: <tenant>-<version>.tar.gz")
+            command.add_argument("--to", type=Path, help="default: <tenant>-<version>.tar.gz")
 
 
 def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -397,9 +399,9 @@ def _cost_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         "--volume-gb-month", type=_price, metavar="USD", help="price of jobs' volumes; required for a new region"
     )
     updated.set_defaults(run=prices.update)
-    for one in (shown, updated):
-        one.add_argument("--region", help="default: the environment's region")
-        one.add_argument("--file", type=Path, default=prices.DEFAULT_FILE, help="default: the shipped table")
+    for command in (shown, updated):
+        command.add_argument("--region", help="default: the environment's region")
+        command.add_argument("--file", type=Path, default=prices.DEFAULT_FILE, help="default: the shipped table")
     halted = commands.add_parser(
         "halt", help="the kill switch: show running executions; with --yes, start nothing new and stop them"
     )

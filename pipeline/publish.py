@@ -76,8 +76,8 @@ def bound_job_logs(days: int, *, before: int | None) -> None:
             logs.create_log_group(logGroupName=name)
         except logs.exceptions.ResourceAlreadyExistsException:
             groups = logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
-            kept = next((g.get("retentionInDays") for g in groups if g["logGroupName"] == name), None)
-            if before is None or kept != before:
+            retention_days = next((g.get("retentionInDays") for g in groups if g["logGroupName"] == name), None)
+            if before is None or retention_days != before:
                 continue
         logs.put_retention_policy(logGroupName=name, retentionInDays=days)
 
@@ -122,9 +122,9 @@ def empty(bucket: str) -> None:
     """Delete every object version, so that the stack can delete the bucket."""
     s3 = boto3.client("s3")
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-        if found:
-            keys = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
+        versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        if versions:
+            keys = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in versions]
             s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
 
 

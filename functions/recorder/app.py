@@ -26,19 +26,19 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def record_step(event: dict[str, Any]) -> dict[str, Any]:
     """Answer the pipeline's Lambda step; a malformed call fails the step; repeated failures raise an alarm."""
     step = parse_record_step(event)
-    kept = bootstrap.record().step_reached(
+    recorded = bootstrap.record().step_reached(
         request_id=step.request_id, attempt=step.attempt, model_package_arn=step.model_package_arn
     )
-    logger.info("pipeline step recorded", extra={"request_id": step.request_id, "kept": kept})
-    return {"recorded": kept}
+    logger.info("pipeline step recorded", extra={"request_id": step.request_id, "kept": recorded})
+    return {"recorded": recorded}
 
 
 def settle_batch(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Settle the batch together; answer which messages must be delivered again."""
-    known = [(record, event) for record in records if (event := status_event(record["body"])) is not None]
-    results = settle([event for _, event in known])
+    parsed = [(record, event) for record in records if (event := status_event(record["body"])) is not None]
+    results = settle([event for _, event in parsed])
     failed: dict[str, Exception] = {}
-    for (record, event), settled in zip(known, results, strict=True):
+    for (record, event), settled in zip(parsed, results, strict=True):
         if isinstance(settled, StatusResult):
             report(settled, event.status)
         else:

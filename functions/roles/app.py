@@ -28,9 +28,9 @@ def remove_idle(context: LambdaContext) -> list[str]:
     idle_for = timedelta(days=bootstrap.pooled_role_idle_days())
     removed: list[str] = []
     while True:
-        found, left = bootstrap.pooled_roles().remove_idle(datetime.now(UTC), idle_for=idle_for, failed=failed)
-        removed += found
-        if not left or context.get_remaining_time_in_millis() < TIME_KEPT_MS:
+        page, more = bootstrap.pooled_roles().remove_idle(datetime.now(UTC), idle_for=idle_for, failed=failed)
+        removed += page
+        if not more or context.get_remaining_time_in_millis() < TIME_KEPT_MS:
             break
     logger.info("idle roles removed", extra={"tenants": removed})
     count("IdleRolesRemoved", len(removed))

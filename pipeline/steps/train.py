@@ -63,10 +63,10 @@ def build_estimator(algorithm: str, problem: str, chosen: dict[str, Any]) -> Any
         strength = chosen["regularization"]
         named = {"C": 1 / strength} if build is LogisticRegression else {"alpha": strength}
         chosen = {name: value for name, value in chosen.items() if name != "regularization"} | named
-    known = inspect.signature(build).parameters
-    unknown = sorted(set(chosen) - set(known))
+    accepted = inspect.signature(build).parameters
+    unknown = sorted(set(chosen) - set(accepted))
     if unknown:
-        raise DataError(f"{algorithm} has no hyperparameter {', '.join(unknown)}; it has {', '.join(known)}")
+        raise DataError(f"{algorithm} has no hyperparameter {', '.join(unknown)}; it has {', '.join(accepted)}")
     return build(**{**DEFAULTS[algorithm], **chosen})
 
 

@@ -61,8 +61,8 @@ class TagActivation:
 
     def _try(self) -> tuple[dict[str, TagState], str]:
         try:
-            known = self.tags.states(COST_TAGS)
-            waiting = [name for name in COST_TAGS if known.get(name) is False]
+            by_name = self.tags.states(COST_TAGS)
+            waiting = [name for name in COST_TAGS if by_name.get(name) is False]
             refused = self.tags.activate(waiting) if waiting else {}
         except TagsRefused as error:
             return dict.fromkeys(COST_TAGS, TagState.REFUSED), str(error)
@@ -70,9 +70,9 @@ class TagActivation:
             return dict.fromkeys(COST_TAGS, TagState.FAILED), f"{type(error).__name__}: {error}"
         states: dict[str, TagState] = {}
         for name in COST_TAGS:
-            if name not in known:
+            if name not in by_name:
                 states[name] = TagState.UNUSED
-            elif known[name]:
+            elif by_name[name]:
                 states[name] = TagState.ACTIVE
             else:
                 states[name] = TagState.REFUSED if name in refused else TagState.ACTIVATED

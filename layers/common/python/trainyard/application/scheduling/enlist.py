@@ -48,7 +48,7 @@ class Enlist:
         """
         # 1. Read all that is needed: the tenants, and the entries that the requests may replace.
         items = self.scheduler.enlister.read_for(submissions)
-        tenants = {one.tenant_id: _tenant(items, one.tenant_id) for one in submissions}
+        tenants = {name: _tenant(items, name) for name in {sent.tenant_id for sent in submissions}}
         unmade = self._make_roles(tenants.values())
         done: dict[int, Enlisted | Exception] = {}
         commands: dict[int, EnlistCommand] = {}
@@ -69,9 +69,9 @@ class Enlist:
         done |= dict(zip(commands, enlisted, strict=True))
         # 3. Wake the dispatcher.
         results = [done[number] for number in range(len(submissions))]
-        self._ring([one for one in results if isinstance(one, Enlisted)], now, rung=rung)
+        self._ring([result for result in results if isinstance(result, Enlisted)], now, rung=rung)
         # 4. Notify tenants and bus; again on a redelivery, since the first one may have been interrupted.
-        pairs = zip(results, (tenants[one.tenant_id] for one in submissions), strict=True)
+        pairs = zip(results, (tenants[sent.tenant_id] for sent in submissions), strict=True)
         return list(self.parallel_map(lambda pair: self._told(*pair, now), pairs))
 
     def _command(self, submission: Submission, tenant: Tenant | None, now: datetime) -> EnlistCommand | Enlisted:
@@ -108,19 +108,19 @@ class Enlist:
             if current is not None and current.role is not RoleState.MADE:
                 self.roles.make(tenant.tenant_id)
 
-    def _told(self, one: Enlisted | Exception, tenant: Tenant | None, now: datetime) -> Enlisted | Exception:
+    def _told(self, result: Enlisted | Exception, tenant: Tenant | None, now: datetime) -> Enlisted | Exception:
         """Notify about what was enlisted; return it, or the error if that must be repeated."""
-        if tenant is None or not isinstance(one, Enlisted):
-            return one
+        if tenant is None or not isinstance(result, Enlisted):
+            return result
         try:
             self._keep_role(tenant)
-            for request in (one.request, one.superseded, one.waiting):
+            for request in (result.request, result.superseded, result.waiting):
                 if request is not None:
                     waits_or_waited = request.state in (State.QUEUED, State.SUPERSEDED)
                     self.notifier.notify(request, now, tenant, announce=waits_or_waited)
         except Exception as error:  # it is enlisted; a redelivery notifies again
             return error
-        return one
+        return result
 
     def _refuse(self, submission: Submission, reason: str, now: datetime) -> Enlisted:
         request = rejected(

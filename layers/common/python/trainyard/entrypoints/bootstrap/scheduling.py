@@ -210,7 +210,7 @@ def guard() -> Guard:
     return Guard(jobs=SageMakerJobs(), role_prefixes=prefixes)
 
 
-def _encode_pass(kept: PassRecord) -> bytes:
+def _encode_pass(record: PassRecord) -> bytes:
     from trainyard.contracts.decisions import encode_pass
 
-    return encode_pass(kept)
+    return encode_pass(record)
