@@ -59,8 +59,8 @@ def _arrival_order(request: Request, waiting: Request, tier: Any, now: datetime)
     return winner, loser
 
 
-def _all_idle(room: Any, borrower: Any) -> int:
-    return int(room.capacity["slots"] - room.used["slots"])
+def _all_idle(allocator: Any, borrower: Any) -> int:
+    return int(allocator.capacity["slots"] - allocator.used["slots"])
 
 
 def _reserve_nothing(profile: Any, tier: TierPolicy, *given: Any, **named: Any) -> Reservation:
@@ -128,9 +128,9 @@ def _lift_at_every_admission(
     return _admit(admitter, [replace(decision, queue=level) for decision in group], policy, now, month, read_set)
 
 
-def _ends_by_estimate(room: Any, candidate: Any, entry: Any) -> tuple[dict[str, int], datetime]:
+def _ends_by_estimate(allocator: Any, candidate: Any, entry: Any) -> tuple[dict[str, int], datetime]:
     taken = candidate.profiles[entry.profile].demand(candidate.tier.name)
-    return taken, room.now + candidate.tier.run_time_max / 10
+    return taken, allocator.now + candidate.tier.run_time_max / 10
 
 
 FAIRNESS_MUTANTS: dict[str, list[Patch]] = {

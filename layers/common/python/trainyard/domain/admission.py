@@ -32,22 +32,22 @@ def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max:
 
     Raises nothing: a limit that is already exceeded admits nobody.
     """
-    room = _Allocator(snapshot, policy, now)
+    allocator = _Allocator(snapshot, policy, now)
     admitted: list[Decision] = []
     while len(admitted) < admissions_max:
-        decision = room.next()
+        decision = allocator.next()
         if decision is None:
             break
-        room.take(decision)
+        allocator.take(decision)
         admitted.append(decision)
     return Plan(
         admissions=tuple(admitted),
-        waits=tuple(room.waits()),
-        virtual_time_by_tier=room.floors(),
-        capacity_holds=room.capacity_holds,
-        starts_from=room.starts_from,
-        month=room.month,
-        again_at=room.again_at(),
+        waits=tuple(allocator.waits()),
+        virtual_time_by_tier=allocator.floors(),
+        capacity_holds=allocator.capacity_holds,
+        starts_from=allocator.starts_from,
+        month=allocator.month,
+        again_at=allocator.again_at(),
     )
 
 
@@ -92,13 +92,16 @@ class _Allocator:
         if self._closed() is not None:
             return None
         below = [tier for tier in self.policy.tiers if self._taken(tier) < tier.quota and self._open(tier)]
+        # 1. A request for which instances are held, as soon as they are free.
         for hold in self.holds.values():
             if hold.candidate.tier in below and self._obstacle(hold.candidate, hold.entry) is None:
                 return self._admission(hold.candidate, hold.entry)
+        # 2. A tier below its quota, the one with the lowest share of it in use first.
         for tier in sorted(below, key=self._need):
             picked = self._first(tier)
             if picked is not None:
                 return picked
+        # 3. A tier that borrows.
         return self._borrower()
 
     def _borrower(self) -> Decision | None:
@@ -135,6 +138,7 @@ class _Allocator:
             going = [name for name in candidate.entries if self._head(candidate, name) is not None]
             waiting = sum(self._due(candidate, name) for name in going)
             total += min(waiting, candidate.cap - candidate.running)
+            # The caller needs no more than this; a tier may have thousands of queues.
             if total >= enough:
                 break
         return total

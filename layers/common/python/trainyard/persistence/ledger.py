@@ -157,6 +157,7 @@ def bell_ring_from(item: Mapping[str, Any]) -> BellRing:
 def wakes_dispatcher(key: Key, item: Mapping[str, Any]) -> bool:
     """Tell whether the stream wakes the dispatcher for an item written so; template.yaml has the same as
     filters."""
+    # Passes write the ledger too. Woken by their own writes, they would follow each other without end.
     ended = (item.get("by"), item.get("waiting")) == (BY_END, SOMEBODY)
     return key == BELL or (key == LEDGER and ended)
 
@@ -168,6 +169,7 @@ def rings_name_all(ledger: Ledger, rung: int, rings: Sequence[BellRing]) -> bool
     """
     named = {ring.number for ring in rings if ring.hints is not None}
     drained = ledger.drained_through
+    # A ring without names (the operator's, or one for too many requests) leaves a gap: then the queues are read.
     return drained is not None and drained < rung and all(n in named for n in range(drained + 1, rung + 1))
 
 
@@ -178,6 +180,7 @@ def ring(requests: Sequence[Request] = ()) -> Update:
     """Return what rings the bell and names the requests that were enlisted; without any, or with too many,
     none."""
     hints = [f"{request.tier} {request.tenant_id} {request.request_id}" for request in requests]
+    # Bounded, since every pass that is woken by the ring reads three items for each name.
     if not hints or len(hints) > HINTS_MAX:
         return Update(BELL, add={"rings": 1}, remove=("hints",))
     return Update(BELL, set={"hints": hints}, add={"rings": 1})
@@ -214,10 +217,13 @@ def take_units(
         BY_PASS,
         set=sets,
         add={**_attributes(counts), **_nonzero(reserved), "admission_version": 1, "usage_version": 1},
+        # While requests are waiting, the next pass must not rely on the names in rings alone.
         remove=forgotten if drained.through is not None else (*forgotten, "drained_through"),
         when=(
             *_unmoved(ledger),
             *drained.conditions,
+            # Checked against the counts at the moment of the commit. Ends may have lowered them since they were
+            # read; nobody can have raised them, because that changes the admission version.
             *(AtMost(f"{_USED}{name}", limits[name] - n) for name, n in counts.items() if name in limits),
         ),
     )
@@ -236,10 +242,13 @@ def give_units_back(ended: Sequence[tuple[Request, Decimal]], policy: Policy, *,
         taken[request.tier] = taken.get(request.tier, Decimal(0)) + spent - request.reserved_usd
         for name, usd in ((f"{_RESERVED}{account}", -request.reserved_usd), (f"{_SPENT}{account}", spent)):
             money[name] = money.get(name, Decimal(0)) + usd
+    # The admission version stays: an end only frees capacity, so it makes no decision under way wrong. It changes
+    # only when an execution cost more than it had reserved (`_versions_for`), because that takes budget.
     held = _attributes(counts)
     change = _end_while_waiting if something_waits else partial(_change, BY_END)
     return change(
         add={**{name: -n for name, n in held.items()}, **_nonzero(money), **_versions_for(policy, taken)},
+        # A count below zero would hide a leaked slot for ever; better that the transaction fails, loudly.
         when=tuple(AtLeast(name, n) for name, n in held.items()),
     )
 
@@ -254,6 +263,7 @@ def correct_usage(exact: Mapping[str, int], ledger: Ledger) -> Update:
     return _end_while_waiting(
         set=_attributes(exact),
         add={"admission_version": 1, "usage_version": 1},
+        # A recount takes several reads; any admission or end in between makes it stale.
         when=(IsOr("usage_version", ledger.usage_version),),
     )
 

@@ -111,9 +111,12 @@ def refile(
     after = trimmed(replace(after, revision=before.revision + 1))
     if parked_under is None:
         after = replace(after, parked_for=None)
+    # An item has one key in the index. So the queue itself is filed under its first profile, and copies of it
+    # under the others.
     filings = _filings(after, now, parked_under)
     item = queue_item(after)
     first, *others = filings or [("", "")]
+    # Every write of a queue increments its revision: of two changes made from one state, only one can commit.
     unchanged = Is("revision", before.revision) if before.revision else Absent("revision")
     attributes = {"ready": first[1]} if first[1] else {}
     attributes |= {"holding": after.tenant_id} if after.holders else {}
@@ -122,6 +125,7 @@ def refile(
         Put(queue_key(after.tier, after.tenant_id, profile), item | {"ready": ready, "copy": True})
         for profile, ready in others
     ]
+    # Copies under profiles in which nothing waits any more.
     stale = set(sorted(before.profiles)[1:]) - {profile for profile, _ in others}
     writes += [Delete(queue_key(after.tier, after.tenant_id, profile)) for profile in sorted(stale)]
     return writes
@@ -215,9 +219,11 @@ class TenantQueues:
         page = self.store.query("ready", partition, above="postponed|", below="ready|~", limit=limit)
         items, complete = page.items, page.complete
         if not complete:
+            # `postponed` sorts before `ready`: overdue queues at its end could fill the page and hide the others.
             if not items or not items[0]["ready"].startswith("ready|"):
                 self._file_the_due(partition, now)
             items, complete = self._first_of_each_profile(partition, limit)
+        # A copy may be older than its queue, since a query is no snapshot: the highest revision counts.
         newest_first = sorted(map(queue_from, items), key=lambda queue: -queue.revision)
         by_tenant: dict[str, TenantQueue] = {}
         for queue in newest_first:
@@ -254,6 +260,7 @@ class TenantQueues:
                 changes = refile(queue, queue, now)
                 if fits_one_transaction([*writes, *changes]):
                     writes += changes
+            # Together where they fit; the rest is found again by the next pass.
             if writes:
                 self.store.transact(writes)
             if page.complete:
@@ -322,6 +329,7 @@ def _filings(queue: TenantQueue, now: datetime, parked_under: str | None) -> lis
 def _filing(queue: TenantQueue, head: QueueEntry, now: datetime) -> str:
     if head.due_at > now:
         return f"postponed|{stamp(head.due_at)}|{head.profile}|{queue.tenant_id}"
+    # Padded, so that the order of texts is the order of numbers.
     return f"ready|{head.profile}|{max(queue.service_ms, 0):020d}|{stamp(head.arrived_at)}|{queue.tenant_id}"
 
 

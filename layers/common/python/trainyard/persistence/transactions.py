@@ -60,6 +60,7 @@ class UnitOfWork:
         if not self.writes:
             return
         self.store.transact(self.writes)
+        # The next script of the same batch continues from here without reading again.
         for write in self.writes:
             if write.key in self.items:
                 item = applied(self.items[write.key], write)
@@ -86,6 +87,8 @@ class Transactions:
 
         `items` were read before, and are good for the first try.
         """
+        # Only the first attempt may use items that were read before: a retry must see what the other transaction
+        # wrote.
         first = [items]
 
         def attempt() -> T:
@@ -122,6 +125,7 @@ class Transactions:
         try:
             self.store.transact(writes)
         except Conflict as conflict:
+            # No position failed: DynamoDB evaluated no condition, because another transaction had the items.
             if not conflict.failed:
                 raise
             return False

@@ -94,11 +94,13 @@ class Admitter:
         version. Raises Conflict when the policy has just changed.
         """
         hints = [hint for ring in rings or () for hint in ring.hints or ()]
+        # More names than this need more calls than the pages of the queues.
         if len(hints) > 2 * HINTS_MAX:
             hints, rings = [], None
         items = read_items(self.tables.store, (LEDGER, BELL, *(key for hint in hints for key in _hint_keys(hint))))
         ledger = ledger_from(items[LEDGER])
         rung = int((items[BELL] or {}).get("rings", 0))
+        # Functions cache the policy: a decision under an old one would be refused at its commit anyway.
         if ledger.policy_version != policy.version:
             raise Conflict(f"policy {ledger.policy_version} is in force, not {policy.version}")
         from_hints = rings is not None and rings_name_all(ledger, rung, rings)
@@ -214,6 +216,7 @@ class Admitter:
         """
         snapshot = read_set.snapshot
         records = [_pass_record(record, snapshot.ledger.admission_version, now)] if record else []
+        # The ledger's write depends on what is admitted; an empty one stands for it where writes are counted.
         others: list[Write] = [Update(LEDGER), *records]
         writes: list[Write] = []
         admitted: list[Decision] = []
@@ -230,6 +233,7 @@ class Admitter:
             admitted += group
             after[queue.tier, queue.tenant_id] = queue
         still_waiting = (after.get((w.queue.tier, w.queue.tenant_id), w.queue) for w in snapshot.queues)
+        # Only a pass that has read all queues may say that nobody waits.
         nobody_waits = read_set.rings is not None and not any(queue.profiles for queue in still_waiting)
         drained = Drained(through=read_set.rings if nobody_waits else None, before=read_set.ledger)
         ledger = take_units(admitted, plan, snapshot.ledger, policy, now, drained)

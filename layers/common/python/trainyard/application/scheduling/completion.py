@@ -98,6 +98,7 @@ class Completer:
 
         False for each that had ended before. `items` is what was read of them already (`end_keys`).
         """
+        # By tenant, because the ends of one tenant share the write of its queue.
         order = sorted(range(len(ends)), key=lambda n: (ends[n].request.tier, ends[n].request.tenant_id))
         ended: dict[int, bool] = {}
         for part in _packed(order, ends):
@@ -118,6 +119,7 @@ class Completer:
 
     def _finish(self, unit: UnitOfWork, ends: Sequence[End]) -> list[bool]:
         """End those attempts that still hold their slots; of two ends of one attempt the first counts."""
+        # Read again inside the transaction: a caller's copy may be of an attempt that is over.
         current = {
             item["request_id"]: request_from(item)
             for item in unit.read(*(request_key(end.request.request_id) for end in ends))
@@ -133,6 +135,7 @@ class Completer:
                 unit.write(self._end_request(end, current[request_id], unit.now))
             executions = {name: end.execution for name, end in ending.items() if end.execution is not None}
             self._release(unit, [current[request_id] for request_id in ending], executions)
+            # A single end always fits.
             if len(ends) > 1 and not fits_one_transaction(unit.writes):
                 raise _TooMany
         return [ending.get(end.request.request_id) is end for end in ends]
@@ -157,6 +160,7 @@ class Completer:
         self, unit: UnitOfWork, requests: Sequence[Request], executions: Mapping[str, ExecutionRecord]
     ) -> None:
         """Release what requests hold, and book their executions (request id → execution)."""
+        # Once for each queue: DynamoDB refuses a transaction with two writes of one item.
         owners = list(dict.fromkeys((request.tier, request.tenant_id) for request in requests))
         unit.read(*(queue_key(*owner) for owner in owners), *booking_keys(executions.values()))
         spent = {request.request_id: spent_usd(executions.get(request.request_id)) for request in requests}
@@ -239,6 +243,7 @@ class Completer:
         # 3. Give back its slot and its money, and book what ran.
         spent = spent_usd(execution)
         after, warnings = _with_warning(before, _released(before, current, spent, unit), unit)
+        # The request waits again itself, so this must wake a pass.
         unit.write(give_units_back([(current, spent)], unit.policy, something_waits=True))
         # 4. Its place is free, or the newer of two uploads gets it.
         still = (
@@ -255,6 +260,7 @@ class Completer:
             changed = [queued]
         else:
             winner, loser = supersede(queued, waiting, unit.policy, unit.now)
+            # Neither the back-off of the one nor the quiet period of the other may be cut short.
             winner = replace(winner, due_at=max(queued.due_at, waiting.due_at))
             winner = with_estimate(winner, past_runs, unit.policy)
             ours, theirs = (winner, loser) if winner.request_id == current.request_id else (loser, winner)
@@ -318,6 +324,7 @@ class Completer:
             same = (Is("attempt", after.attempt), Is("state", request.state.value))
             unit.write(self.tables.requests.set_outcome(request.request_id, outcome, *same))
         change = after.charged_usd - before.charged_usd
+        # A tenant that has moved has a queue in each tier; the one of that month has its spending.
         if change:
             unit.write(book_correction(before.month, before.tier, change, unit.policy))
             of_tenant = [queue_from(item) for key in queues if (item := unit.items[key]) is not None]

@@ -104,6 +104,8 @@ class Enlister:
         parts = list(_packed(commands, _only_ones(commands, items, policy), items, policy))
         rung = False
         for part in parts:
+            # The bell rings in the last transaction, when all that it names is stored. If requests are left that have
+            # to go one by one, it rings after those.
             last = part is parts[-1] and sum(map(len, parts)) == len(commands)
             rung = self._enlist_part(part, commands, done, items, policy, now, ring_after=last)
         for number, command in enumerate(commands):
@@ -300,6 +302,7 @@ def _packed(
     """Queue → the items of it that the part writes."""
     actions, size = 1, 0  # the bell
     base = {key: bytes_of(item) for key, item in items.items() if item and "profiles" in item}
+    # By queue, because the requests of one tenant share the writes of its queue.
     for number in sorted(numbers, key=lambda number: commands[number].queue_key.values):
         submission, key = commands[number].submission, commands[number].queue_key
         of_queue = profiles.setdefault(key, set((items[key] or {}).get("profiles", ())))
