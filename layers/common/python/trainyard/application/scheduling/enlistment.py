@@ -104,8 +104,8 @@ class Enlister:
         parts = list(_packed(commands, _only_ones(commands, items, policy), items, policy))
         rung = False
         for part in parts:
-            # The bell rings in the last transaction, when all that it names is stored. If requests are left that have
-            # to go one by one, it rings after those.
+            # The bell rings in the last transaction, when all that it names is stored. If requests are left that
+            # have to go one by one, it rings after those.
             last = part is parts[-1] and sum(map(len, parts)) == len(commands)
             rung = self._enlist_part(part, commands, done, items, policy, now, ring_after=last)
         for number, command in enumerate(commands):
