@@ -1,4 +1,4 @@
-# Everything sets itself up: python3 (3.11 or newer) and make are all that a machine needs.
+# The environments are created when they are first needed. Required: python3 (3.11 or newer) and make.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -12,7 +12,7 @@ export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
-help:  ## show what can be made
+help:  ## show the available targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 # --- environments ---------------------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ endef
 .venv-pipeline/ready: requirements/pipeline.txt
 	$(call environment,.venv-pipeline,requirements/pipeline.txt,$(PYTHON))
 
-# SageMaker's scikit-learn image has Python 3.12: only there can its libraries be had in its versions.
+# SageMaker's scikit-learn image has Python 3.12; its library versions can only be installed with that version.
 PYTHON_OF_IMAGE ?= $(shell for p in python3.12 "$$HOME"/.pyenv/versions/3.12.*/bin/python3.12; do \
   if "$$p" -c 'import venv, ensurepip' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
 
@@ -53,15 +53,15 @@ endif
 # --- use ------------------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: .venv/ready steps  ## run the whole product on this machine: real data in, registered models out
+demo: .venv/ready steps  ## run the whole product on this machine, from real data to registered models
 	@$(BIN)/python -m local.demo $(if $(KEEP),--keep)
 
 .PHONY: picture
-picture: .venv/ready steps  ## run the demo, and draw its end for the README (docs/demo.svg)
+picture: .venv/ready steps  ## run the demo, and save a picture of its result for the README (docs/demo.svg)
 	@$(BIN)/python -m local.demo --picture docs/demo.svg
 
 .PHONY: latency
-latency: .venv/ready  ## measure the time from an upload to the start of its execution, tier idle
+latency: .venv/ready  ## measure the time from an upload to the start of its execution in an idle tier
 	@$(BIN)/python -m local.latency
 
 SEEDS ?= 1000
@@ -75,23 +75,23 @@ fairness: .venv/ready  ## measure fair shares, starvation bounds and large reque
 	@$(BIN)/python -m simulation.fairness --seeds $(FAIR_SEEDS)
 
 .PHONY: contention
-contention: .venv/ready  ## let a hundred dispatchers contend on the local cloud's DynamoDB (takes a while)
+contention: .venv/ready  ## run a hundred concurrent dispatchers against the local cloud's DynamoDB (takes a while)
 	@$(BIN)/python -m local.contention
 
 RUNS ?= 500
 MONTH_SEED ?= 1
 .PHONY: month
-month: .venv/ready  ## generate a month of executions on the local cloud, and compare its books with SageMaker's side
+month: .venv/ready  ## generate a month of executions on the local cloud, and check the recorded costs
 	@$(BIN)/python -m local.month --runs $(RUNS) --seed $(MONTH_SEED)
 
 MINUTES ?= 60
 .PHONY: soak
-soak: .venv/ready steps  ## let the local cloud run while its workers are killed: make soak MINUTES=60
+soak: .venv/ready steps  ## run the local cloud under load while its workers are killed: make soak MINUTES=60
 	@$(BIN)/python -m local.soak --minutes $(MINUTES)
 
 UPLOADS ?= 100000
 .PHONY: storm
-storm: .venv/ready  ## upload 100,000 times for 1,000 tenants, and look for each (takes a while)
+storm: .venv/ready  ## make 100,000 uploads for 1,000 tenants, and check each of them (takes a while)
 	@$(BIN)/python -m benchmarks.storm --uploads $(UPLOADS)
 
 REQUESTS ?= 1000000
@@ -101,20 +101,20 @@ day: .venv/ready  ## simulate a day of 100,000 tenants, a million requests and 2
 
 TENANTS ?= 1000
 .PHONY: sweep-cost
-sweep-cost: .venv/ready  ## say what looking for uploads of which no event told costs: make sweep-cost TENANTS=10000
+sweep-cost: .venv/ready  ## calculate what the search for uploads without an event costs: make sweep-cost TENANTS=10000
 	@$(BIN)/python -m benchmarks.sweep --tenants $(TENANTS)
 
 ONLY ?=
 .PHONY: bench
-bench: .venv/ready  ## measure speed and cost beside what others do, and write docs/performance.md (takes a while)
+bench: .venv/ready  ## compare speed and cost with other designs, and write docs/performance.md (takes a while)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 .PHONY: onboarding
-onboarding: .venv/ready  ## measure onboarding of a thousand pooled tenants, and a large deletion (takes a while)
+onboarding: .venv/ready  ## measure the onboarding of a thousand pooled tenants and a large deletion (takes a while)
 	@$(BIN)/python -m local.onboarding --tenants $(TENANTS)
 
 .PHONY: isolation
-isolation: .venv/ready steps  ## run the isolation matrix, policy by policy and against a deployed service
+isolation: .venv/ready steps  ## test the isolation of tenants, policy by policy and in a deployed service
 	@$(BIN)/python -m pytest -q tests/unit/test_isolation.py tests/e2e/test_isolation.py
 
 .PHONY: test
@@ -122,7 +122,7 @@ test: .venv/ready steps  ## run the tests
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -q --durations=10 tests
 
 .PHONY: mutants
-mutants: .venv/ready  ## take each condition of a write away, and look whether a test fails (takes a while)
+mutants: .venv/ready  ## remove each condition of a write in turn, and check that a test fails (takes a while)
 	@$(BIN)/python -m tests.mutants
 
 .PHONY: check
@@ -134,12 +134,12 @@ check: .venv/ready .venv-sam/ready check-pipeline  ## lint, types, template, sec
 	.venv-sam/bin/sam validate --lint
 
 .PHONY: check-pipeline
-check-pipeline: .venv-pipeline/ready  ## say whether definition.json and the registries are what the SDK writes
+check-pipeline: .venv-pipeline/ready  ## check that definition.json and the registries match the SDK's output
 	@.venv-pipeline/bin/python -W ignore pipeline/author.py --check
 	@.venv-pipeline/bin/python -W ignore pipeline/registries.py --check
 
 .PHONY: pipeline
-pipeline: .venv-pipeline/ready  ## author the pipeline's definition and the registries with the SageMaker SDK
+pipeline: .venv-pipeline/ready  ## generate the pipeline's definition and the registries with the SageMaker SDK
 	@.venv-pipeline/bin/python -W ignore pipeline/author.py
 	@.venv-pipeline/bin/python -W ignore pipeline/registries.py
 
@@ -154,7 +154,7 @@ build: .venv-sam/ready  ## build the application for AWS (arm64); needs python3.
 	.venv-sam/bin/sam build
 
 .PHONY: deploy
-deploy: .venv/ready .venv-sam/ready  ## say account and Region, and deploy what was built: make deploy STAGE=dev|staging|prod
+deploy: .venv/ready .venv-sam/ready  ## print account and Region, then deploy: make deploy STAGE=dev|staging|prod
 	@region=$$($(BIN)/python -m cli.region trainyard-$(STAGE)) && \
 	  .venv-sam/bin/sam deploy --config-env $(STAGE) --region "$$region"
 
@@ -163,30 +163,30 @@ YES ?=
 FROM ?=
 
 .PHONY: aws-check
-aws-check: .venv/ready .venv-sam/ready  ## look at an account before anything is made in it: make aws-check STAGE=dev
+aws-check: .venv/ready .venv-sam/ready  ## check an account before anything is created in it: make aws-check STAGE=dev
 	@$(BIN)/python -m smoke check --stage $(STAGE)
 
 .PHONY: aws-smoke
-aws-smoke: .venv/ready .venv-sam/ready  ## say what the smoke suite would do in an account, with YES=1 do it
+aws-smoke: .venv/ready .venv-sam/ready  ## show what the smoke suite would do in an account; with YES=1, run it
 	@$(BIN)/python -m smoke run --stage $(STAGE) $(if $(YES),--yes) $(if $(FROM),--from $(FROM))
 
 .PHONY: smoke
-smoke: .venv/ready steps  ## run preflight and smoke suite in the local cloud, which skips what it cannot show
+smoke: .venv/ready steps  ## run the preflight and the smoke suite in the local cloud, without the steps that need AWS
 	@$(BIN)/python -m smoke check --local
 	@$(BIN)/python -m smoke run --local
 
 .PHONY: teardown
-teardown: .venv/ready  ## show what a deployment has made, with YES=1 remove it: make teardown STAGE=dev YES=1 DATA=delete
+teardown: .venv/ready  ## show what would be deleted; with YES=1, delete it: make teardown STAGE=dev YES=1 DATA=delete
 	@./trainyard --stack trainyard-$(STAGE) teardown $(if $(YES),--yes) $(if $(filter delete,$(DATA)),--delete-data)
 
 # --- upkeep ---------------------------------------------------------------------------------------------------
 
 .PHONY: lock
-lock: .venv-lock/ready  ## pin the requirements again
+lock: .venv-lock/ready  ## update the pinned requirements
 	for name in layers/common/python/requirements requirements/dev requirements/sam requirements/pipeline; do \
 	  .venv-lock/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --no-emit-trusted-host --no-header --no-annotate --allow-unsafe --no-strip-extras $$name.in -o $$name.txt; done
-	test -n "$(PYTHON_OF_IMAGE)" || { echo "requirements/steps.txt is pinned with Python 3.12 alone: it was not found"; exit 1; }
+	test -n "$(PYTHON_OF_IMAGE)" || { echo "requirements/steps.txt needs Python 3.12, which was not found"; exit 1; }
 	@$(PYTHON_OF_IMAGE) -m venv .venv-lock/steps && .venv-lock/steps/bin/python -m pip install --quiet pip-tools
 	.venv-lock/steps/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-emit-trusted-host --no-header --no-annotate --allow-unsafe --no-strip-extras requirements/steps.in \
@@ -196,5 +196,5 @@ lock: .venv-lock/ready  ## pin the requirements again
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet pip-tools && touch $@
 
 .PHONY: clean
-clean:  ## remove the environments and what was built
+clean:  ## delete the environments and the build output
 	rm -rf .venv .venv-sam .venv-pipeline .venv-steps .venv-lock .aws-sam .local

@@ -1,8 +1,8 @@
-"""Run the benches, print what they find, and hold it against what was recorded (make bench).
+"""Run the benchmarks, print the results, and compare them with the expected ranges (make bench).
 
 python -m benchmarks                     all of them, about a quarter of an hour on two cores
-python -m benchmarks --only calls kueue  some of them; the result keeps what the others found last
-python -m benchmarks --render            no bench: docs/performance.md again, from the last result
+python -m benchmarks --only calls kueue  some of them; the last results of the others are kept
+python -m benchmarks --render            none; regenerate docs/performance.md from the last result
 """
 
 import argparse
@@ -24,9 +24,9 @@ from local.cloud import REPOSITORY
 RESULT = REPOSITORY / "benchmarks" / "result.json"
 BENCHES = ("designs", "calls", "passes", "kueue", "latency", "cold starts", "storm")
 SEEDS = {20: (1, 2, 3), 200: (1, 2), 2000: (1,)}
-"""Slots → seeds of the designs' work."""
+"""Slots → seeds of the designs' workloads."""
 STORM = (1000, 50)
-"""Uploads and tenants of the storm here; `make storm` has a hundred times as many."""
+"""Uploads and tenants of the storm; `make storm` has a hundred times as many uploads."""
 
 Bar = Callable[[float], None]
 
@@ -35,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=BENCHES, metavar="BENCH", help=f"of: {', '.join(BENCHES)}")
+    parser.add_argument("--only", nargs="+", choices=BENCHES, metavar="BENCH", help=f"only {', '.join(BENCHES)}")
     parser.add_argument("--render", action="store_true", help="write docs/performance.md from the last result")
     parser.add_argument("--json", action="store_true", help="print the result as JSON instead of tables")
     arguments = parser.parse_args()
@@ -51,7 +51,7 @@ def main() -> int:
     else:
         report.tables(result, console)
         for line in wrong:
-            console.print(f"[red]not as expected[/red]: {line}")
+            console.print(f"[red]unexpected[/red]: {line}")
     return int(bool(wrong))
 
 
@@ -62,7 +62,7 @@ def write_docs(result: dict[str, Any]) -> None:
 
 
 def run(names: Iterable[str], result: dict[str, Any]) -> None:
-    """Run benches, and put what they find into the result; those that need two cores have them for themselves."""
+    """Run benchmarks and add their results; one after another, because some of them need two cores."""
     columns = (TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for name in BENCHES:
@@ -79,7 +79,7 @@ def run(names: Iterable[str], result: dict[str, Any]) -> None:
 
 
 def _stepped(show: Bar, total: int) -> Callable[[Iterable[Any]], Iterable[Any]]:
-    """Return what shows how far some loops have come, of so many steps."""
+    """Return a wrapper of loops that shows their progress, given the number of all steps."""
     done = 0
 
     def through(steps: Iterable[Any]) -> Iterable[Any]:

@@ -1,12 +1,12 @@
-"""AWS calls of an execution's scheduling life, counted at the AWS SDK.
+"""AWS calls for the scheduling of an execution, counted at the AWS SDK.
 
-The use cases run over the local cloud's DynamoDB with the adapters that run on AWS, invoked as the template
-wires them: requests and ends in batches of a hundred, a pass for each thing that wakes the dispatcher. What is
-counted is enlisting, the bell, passes, commits, starts, recording the starts, and ends. Counted apart: receipts,
-announcements, manifests and the look-ups of costs. What event sources poll is Lambda's, not ours. In bursts, a
-thousand requests of thirty tenants in three tiers wait for a hundred slots, and runs end together; one by one,
-each comes when nothing else waits or runs; and so once more with the quiet period of the policy that is shipped,
-at whose end a delayed message rings the bell.
+The use cases run over the local cloud's DynamoDB with the adapters that run on AWS, invoked as the template wires
+them: requests and ends in batches of a hundred, and a pass for everything that wakes the dispatcher. Counted are
+enlisting, the bell, passes, commits, starts, recording the starts, and ends. Counted separately: receipts,
+announcements, manifests and the calls that determine costs. Lambda polls the event sources, which is not counted.
+In bursts, a thousand requests of thirty tenants in three tiers wait for a hundred slots, and executions end
+together. One by one, each request arrives when no other one waits or runs; then once more with the quiet period of
+the shipped policy, at whose end a delayed message rings the bell.
 """
 
 import os
@@ -49,11 +49,11 @@ class Calls:
     by_operation: dict[str, float]
     lists: float
     apart: dict[str, float]
-    """Counted by the port that makes them: times per execution."""
+    """Port and method → calls per execution."""
 
 
 class _Counted:
-    """A port whose calls are counted, apart from scheduling."""
+    """A port whose calls are counted separately from scheduling."""
 
     def __init__(self, port: Any, name: str, counts: Counter[str]) -> None:
         self._port, self._name, self._counts = port, name, counts
@@ -76,15 +76,15 @@ class Reports:
         return report_of(execution_arn, self.now, 60)
 
 
-class ParallelMap(DynamoBell):
-    """Rings without the delay; what is enlisted is dated back by it."""
+class PromptBell(DynamoBell):
+    """Rings without a delay; requests are enlisted with an earlier time instead."""
 
     DELAY_SECONDS_MAX = 0
 
 
 @dataclass
 class CountedService:
-    """The use cases, and what has been counted."""
+    """The use cases, and the counts."""
 
     store: DynamoStore
     cloud: Cloud
@@ -99,7 +99,7 @@ class CountedService:
         limits = replace(limits, quiet_period=self.quiet, delay_max=3 * self.quiet)
         self.sqs = self.cloud.client("sqs")
         self.bells = self.sqs.create_queue(QueueName="bells")["QueueUrl"]
-        self.bell = ParallelMap(scheduler_table="scheduler", bell_queue_url=self.bells)
+        self.bell = PromptBell(scheduler_table="scheduler", bell_queue_url=self.bells)
         self.executions = memory_ports.MemoryExecutions()
         service = Service(
             store=self.store,
@@ -153,8 +153,8 @@ class CountedService:
         self.counted += clients.take_calls()
 
     def taken(self, how: str, executions: int) -> Calls:
-        """Return what was counted, and begin again."""
-        assert self.counted["SageMaker.StartPipelineExecution"] == executions, "each was started, and once"
+        """Return the counts, and reset them."""
+        assert self.counted["SageMaker.StartPipelineExecution"] == executions, "each was started once"
         per = {name: count / executions for name, count in sorted(self.counted.items())}
         apart = {name: count / executions for name, count in sorted(self.apart.items())}
         calls = Calls(
@@ -198,10 +198,10 @@ def _one_by_one(service: CountedService, first: int, progress: Callable[[Iterabl
 
 
 def _running(service: CountedService, requests: list[Submission]) -> list[Submission]:
-    """Return what runs, in the order of its starts."""
+    """Return the running requests in the order of their starts."""
     by_id = {one.request_id: one for one in requests}
     active = service.store.query("by-activity", "RUNNING", limit=SLOTS)
-    assert active.items, "nothing runs although something waits"
+    assert active.items, "nothing runs although requests are waiting"
     return [by_id[item["request_id"]] for item in active.items]
 
 

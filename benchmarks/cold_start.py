@@ -1,10 +1,10 @@
-"""Cold starts: what a new process takes to import a function and to answer its first event.
+"""Cold starts: what a new process needs to import a function and to process its first event.
 
-Each function is run in a new process with the environment that the template gives it, against the local cloud,
-the layer with bytecode, as `sam build` makes it, and the handler without. Beside it the floor: a new process that
-imports the AWS SDK and builds the same clients, and nothing else. Both are measured in CPU time, alternately,
-since waiting for the local cloud says nothing of AWS; the ratio is of their medians. Of the functions that start
-often the first event is measured alone too, in a process that has imported and built all that it needs.
+Each function runs in a new process with the environment from the template, against the local cloud; the layer has
+bytecode, as `sam build` makes it, the handler has none. It is compared with the floor: a new process that only
+imports the AWS SDK and creates the same clients. Both are measured alternately and in CPU time, because waiting
+for the local cloud says nothing about AWS; the ratio is the one of their medians. For functions that start often,
+the first event is also measured alone, in a process that has already imported and created everything.
 """
 
 import json
@@ -34,7 +34,7 @@ print(json.dumps({{"cpu": end - begin, "event": end - mark, "services": {service
       file=sys.stderr)
 """
 MEMORY = "int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1]) / 1024"
-"""The most that the process had in memory, as Linux tells it."""
+"""The peak memory of the process, as reported by Linux."""
 FUNCTION = """
 import boto3.session
 asked, build = [], boto3.session.Session.client
@@ -61,7 +61,7 @@ bootstrap.{part}()
 for service in {services}: client(service)
 """
 PARTS = {"intake": "intake", "enlist": "enlist", "dispatcher": "dispatch", "recorder": "record"}
-"""The functions that start often, and what each builds."""
+"""The functions that start often, and what each of them creates."""
 FLOOR = """
 mark = begin
 import boto3
@@ -80,9 +80,9 @@ class Start:
     cpu_ms: float
     floor_ms: float
     spread_ms: float
-    """Between the fastest and the slowest trial."""
+    """The difference between the fastest and the slowest trial."""
     event_ms: float | None
-    """Of the first event alone, in a process that has built all before: what a snapshot would leave to do."""
+    """Of the first event alone, with everything created before: what would remain after restoring a snapshot."""
     memory_mb: float
     floor_mb: float
     services: list[str]
@@ -98,7 +98,7 @@ def measure(trials: int = 7, progress: Callable[[Iterable[str]], Iterable[str]] 
         layer = Path(folder) / "python"
         code = shutil.copytree(REPOSITORY / "functions", f"{folder}/functions", ignore=_no_bytecode)
         deploy(cloud)
-        _child(  # as the timer does each minute: it keeps what the policy says
+        _child(  # as the timer does each minute: it stores the validated policy
             _script(accepted=()),
             json.dumps(_event("dispatcher")),
             _environment("dispatcher", cloud) | {"PYTHONPATH": f"{layer}:{code}/dispatcher"},
@@ -123,7 +123,7 @@ def _measured(name: str, cloud: Cloud, layer: Path, code: str, trials: int) -> S
         if name in PARTS:
             built = BUILT.format(part=PARTS[name], services=services)
             ready.append(_child(_script(built), event, environment))
-    ours, floor, ready = ours[1:], floor[1:], ready[1:]  # the first reads the files from the disk
+    ours, floor, ready = ours[1:], floor[1:], ready[1:]  # the first trial reads the files from the disk
     cpus = [one["cpu"] * 1000 for one in ours]
     return Start(
         function=name,
@@ -215,7 +215,7 @@ class Layer:
 
 
 def layer() -> Layer:
-    """Build the layer, packages for Lambda's Python and processor included, and weigh it."""
+    """Build the layer with packages for Lambda's Python and processor, and return its size."""
     with tempfile.TemporaryDirectory() as folder:
         _make("build-CommonLayer", Path(folder))
         built = Path(folder) / "python"

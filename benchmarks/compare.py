@@ -1,9 +1,9 @@
-"""The designs, on the same work, with the same latencies and the same faults.
+"""The designs, with the same workload, latencies and faults.
 
-Work of a size N, in three tiers of 50, 30 and 20 % of the slots: in basic four tenants of unequal weights and
-run lengths have a backlog all the time, and one asks for little; standard is loaded to six tenths by six
-tenants; premium is idle for every other half hour and overloaded by a fifth in between. After the horizon
-nothing more arrives, trouble ends, and an hour is left to everybody to run what waits.
+A workload of size N has three tiers with 50, 30 and 20 % of the slots: in basic, four tenants with unequal weights
+and durations always have a backlog, and one has few requests; standard is loaded to six tenths by six tenants;
+premium is idle in every other half hour and overloaded by a fifth in between. After the horizon, nothing more
+arrives, faults end, and each design has an hour to run the waiting requests.
 """
 
 from collections import Counter as Counts
@@ -27,7 +27,7 @@ from trainyard.domain.policy import Policy, TenantPolicy, TierPolicy
 
 SHARES = {"basic": 0.5, "standard": 0.3, "premium": 0.2}
 BACKLOG = {"deep-1": (1, 120.0), "deep-2": (1, 300.0), "deep-3": (2, 600.0), "deep-4": (3, 900.0)}
-"""Tenant of basic → weight and mean seconds of a run."""
+"""Tenant of basic → weight and mean seconds of an execution."""
 LONGEST = 3600.0
 HORIZONS = {20: 4 * 3600.0, 200: 3 * 3600.0, 2000: 1.25 * 3600.0}
 DRAIN_SECONDS = 3600.0
@@ -58,7 +58,7 @@ class Load:
 
 
 def load(slots: int, seed: int) -> Load:
-    """Draw the work of a size."""
+    """Generate a workload of a size."""
     random = Random(f"work {slots} {seed}")
     horizon = HORIZONS[slots]
     quotas = {tier: max(1, round(share * slots)) for tier, share in SHARES.items()}
@@ -71,7 +71,7 @@ def load(slots: int, seed: int) -> Load:
 
     weights = sum(weight for weight, _ in BACKLOG.values())
     for tenant, (weight, mean) in BACKLOG.items():
-        # What a fair share of all slots that basic may hold could run, and as much again.
+        # Twice as much as a fair share of all slots that basic may hold could run.
         wanted, done, at = 2.0 * slots * weight / weights * horizon, 0.0, 0.0
         while done < wanted:
             done += add(at, tenant, "basic", mean)
@@ -118,30 +118,30 @@ def policy(work: Load) -> Policy:
 
 @dataclass(frozen=True)
 class Result:
-    """What one design did with one load."""
+    """The results of one design with one load."""
 
     design: str
     slots: int
     troubled: bool
     seed: int
     use: float
-    """Share of the slots' time in which they ran something, from the first tenth of the horizon to its end."""
+    """Share of slot time in which executions ran, from the first tenth of the horizon to its end."""
     waits: dict[str, tuple[float, float, float]]
-    """Tier → p50, p95 and longest wait in seconds, of tenants without a backlog."""
+    """Tier → p50, p95 and longest wait time in seconds, of tenants without a backlog."""
     jain: float
     """Weighted Jain index of the slot time of basic's backlogged tenants."""
     overshoot: int
-    """Executions above the account's slots, at the worst moment."""
+    """The largest number of executions above the account's slots."""
     tier_overshoot: int
-    """… above what a tier may run at most."""
+    """… above a tier's limit."""
     leaked: int
-    """Slots counted as taken that nothing runs in, at rest (or the other way round)."""
+    """Slots that are counted as taken at the end without an execution (or the other way round)."""
     doubled: int
     """Executions of a request beyond the first."""
     lost: int
-    """Requests that never ran and do not wait."""
+    """Requests that never ran and are not waiting."""
     stuck: int
-    """Requests that still wait at the end although slots are free."""
+    """Requests that are still waiting at the end although slots are free."""
     starts: int
     calls_per_start: float
     lists_per_start: float
@@ -168,7 +168,7 @@ def build(design: str, harness: Harness, work: Load) -> Any:
 
 
 def run(design: str, slots: int, troubled: bool, seed: int) -> Result:
-    """Let a design do a load's work."""
+    """Run a design with a load."""
     work = load(slots, seed)
     harness = Harness(faults=TROUBLED if troubled else CALM, seed=seed)
     service = build(design, harness, work)
@@ -183,20 +183,20 @@ def run(design: str, slots: int, troubled: bool, seed: int) -> Result:
     harness.faults, harness.troubled = Faults(), False
     harness.run_until(work.horizon + DRAIN_SECONDS - LAST_LOOKS * LOOK_SECONDS)
     leaked = []
-    for look in range(LAST_LOOKS):  # what is on its way is no leak
+    for look in range(LAST_LOOKS):  # changes in progress are not leaks
         harness.run_until(work.horizon + DRAIN_SECONDS - (LAST_LOOKS - 1 - look) * LOOK_SECONDS)
         leaked.append(abs(service.leaked()))
     return measured(design, work, harness, service, troubled, seed, counted, ran, min(leaked), billed)
 
 
 def run_task(task: tuple[str, int, bool, int]) -> dict[str, Any]:
-    """Let a design, of so many slots, with faults or without, do the work of a seed: for a pool of processes."""
+    """Run a design with a number of slots, with or without faults, and a seed: for a pool of processes."""
     design, slots, troubled, seed = task
     return run(design, slots, troubled, seed).as_json()
 
 
 def together(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the means over the seeds of one design, size and trouble; of what must not happen, the worst."""
+    """Return the means over the seeds of one design, size and fault setting; the worst value of what must be 0."""
 
     def over(name: str, combine: Callable[[list[float]], float]) -> float:
         return combine([one[name] for one in trials])
@@ -218,7 +218,7 @@ def _means(rows: Sequence[Sequence[float]]) -> list[float]:
 
 
 WORST = ("overshoot", "tier_overshoot", "leaked", "doubled", "lost", "stuck")
-"""Of each the worst trial is shown."""
+"""The figures of which the worst trial is shown."""
 
 
 def _mean_of(name: str, trials: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -227,7 +227,7 @@ def _mean_of(name: str, trials: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def bill(design: str, harness: Harness, service: Any, starts: int) -> dict[str, float]:
-    """Return AWS service → USD per 1,000 starts, by what was counted and list prices."""
+    """Return AWS service → USD per 1,000 starts, from the counted calls and list prices."""
     calls = harness.calls
     read, write = float(calls["dynamodb:GetItem"]), float(calls["dynamodb:UpdateItem"])
     if isinstance(service, Ours):

@@ -1,4 +1,4 @@
-"""The operator's command line, against a stack of the local cloud."""
+"""The operator's command line, run against a stack in the local cloud."""
 
 import contextlib
 import io

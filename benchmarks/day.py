@@ -1,12 +1,11 @@
-"""A day of a large provider: 100,000 tenants, a million requests, 2,000 slots in some accounts (make day).
+"""A day of a large provider: 100,000 tenants, a million requests, 2,000 slots in several accounts (make day).
 
     python -m benchmarks.day [--requests 1000000] [--tenants 100000] [--cells 20] [--hours 24]
 
-Each account is a cell: a service of its own with a share of the tenants, slots and requests, simulated in a
-process of its own; nothing is shared between them. Tenants ask by a law of few that ask much and many that ask
-little, more by day than by night, in three tiers; runs take two minutes on average, so that the slots suffice,
-barely, at noon.
-Printed are use, waits, calls, costs, and which items and partitions take most of what one can take.
+Each account is a cell: its own service with a share of the tenants, slots and requests, simulated in its own
+process; cells share nothing. A few tenants have many requests and many have few, with more by day than by night,
+in three tiers; executions take two minutes on average, so that the slots barely suffice at noon. Prints use, wait
+times, calls and costs, and the items and partitions that come closest to their limits.
 """
 
 import argparse
@@ -38,20 +37,20 @@ BESIDE = {
     "S3, three receipts and a manifest": 4 * 5e-6,
     "EventBridge, three announcements": 3 * 1e-6,
     "S3, a listing of the data set, and six reads": 5e-6 + 6 * 0.4e-6,
-    "SQS, upload, request and end, each sent, taken and deleted": 9 * 0.4e-6,
+    "SQS, upload, request and end, each sent, received and deleted": 9 * 0.4e-6,
     "Lambda and DynamoDB, intake": _INVOCATION + 0.125e-6,
     "Lambda, the guard of three jobs": 3 * _INVOCATION,
     "SQS, Lambda, DynamoDB: a ring after a quiet period": 3 * 0.4e-6 + _INVOCATION + 0.625e-6 + 4 * 0.125e-6,
 }
-"""Per request; as often as `make bench` counts them, or once for each event where it does not, though events come
-together; the simulation has no quiet period. List prices of us-east-1 (AWS price pages, 2026)."""
+"""Per request: as often as `make bench` counts them, or once per event where it does not, although events are
+batched; the simulation has no quiet period. List prices of us-east-1 (AWS price pages, 2026)."""
 RUN_SECONDS = 110.0
 SLOTS = 2000
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one account's day came to."""
+    """The results of one account's day."""
 
     tenants: int
     active: int
@@ -59,13 +58,13 @@ class Cell:
     started: int
     use: float
     waits: dict[str, tuple[float, float, float]]
-    """Tier → p50, p99 and longest in seconds."""
+    """Tier → p50, p99 and longest wait time in seconds."""
     over: int
     left: int
     calls: dict[str, int]
     usd_per_1000: float
     hottest: dict[str, float]
-    """Item or partition → write units a second in its busiest minute; a partition takes 1,000."""
+    """Item or partition → write units a second in its busiest minute; a partition can take 1,000."""
     items: int
     seconds: float
 
@@ -107,7 +106,7 @@ def run_cell(task: tuple[int, int, int, int, float]) -> Cell:
 
 
 def _jobs(random: Random, tenants: int, requests: int, seconds: float) -> list[Job]:
-    """Draw the requests of a day: of who, when, and how long they run."""
+    """Generate the requests of a day: tenants, times and durations."""
     tiers = list(SHARES)
     of_tier = {f"t{n}": random.choices(tiers, list(SHARES.values()))[0] for n in range(tenants)}
     names = list(of_tier)
@@ -131,7 +130,7 @@ def _time_of_day(random: Random, seconds: float) -> float:
 
 
 class Heat:
-    """What the writes of a minute take of the items and partitions that many of them share, at most."""
+    """The maximum write units per minute of the items and partitions that many writes share."""
 
     def __init__(self, service: Ours, harness: Harness) -> None:
         self._yard = harness
@@ -152,13 +151,13 @@ class Heat:
         self._units.clear()
 
     def busiest(self) -> dict[str, float]:
-        """Return kind → write units a second of the busiest of the kind in its busiest minute."""
+        """Return kind → write units a second of the busiest item or partition in its busiest minute."""
         self._turn()
         return {kind: units / 60 for kind, units in self._busiest.items()}
 
 
 def _shared(key: Key) -> Iterator[tuple[str, str]]:
-    """Yield the kind and the name of what other writes change too."""
+    """Yield the kind and the name of the items and partitions that other writes change too."""
     partition, *sort = (value for _, value in key.values)
     if partition == "ledger":
         yield f"the {sort[0]} (an item)", sort[0]
@@ -181,10 +180,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.day", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--requests", type=int, default=1_000_000, help="in all (default: a million)")
-    parser.add_argument("--tenants", type=int, default=100_000, help="in all (default: 100,000)")
+    parser.add_argument("--requests", type=int, default=1_000_000, help="total requests (default: a million)")
+    parser.add_argument("--tenants", type=int, default=100_000, help="total tenants (default: 100,000)")
     parser.add_argument("--cells", type=int, default=20, help="accounts (default: 20)")
-    parser.add_argument("--hours", type=float, default=24.0, help="of the day (default: 24)")
+    parser.add_argument("--hours", type=float, default=24.0, help="hours to simulate (default: 24)")
     parser.add_argument("--json", action="store_true", help="print the cells as JSON")
     given = parser.parse_args()
     cells = given.cells
@@ -213,11 +212,11 @@ def _print(cells: list[Cell], hours: float) -> None:
         table.add_column(column)
     rows = [
         (
-            "tenants, of which asked",
+            "tenants, with requests",
             f"{sum(c.tenants for c in cells):,}, {sum(c.active for c in cells):,}",
             f"{max(c.tenants for c in cells):,}, {max(c.active for c in cells):,}",
         ),
-        ("requests, started", f"{requests:,}, {started:,}", f"{max(c.left for c in cells):,} wait at the end"),
+        ("requests, started", f"{requests:,}, {started:,}", f"{max(c.left for c in cells):,} waiting at the end"),
         (
             "starts a second, mean",
             f"{started / hours / 3600:.1f}",
@@ -236,7 +235,7 @@ def _print(cells: list[Cell], hours: float) -> None:
             for what, price in BESIDE.items()
         ),
         ("USD: all of these", f"{usd + beside:.2f}", f"{(usd + beside) / hours * 24 * 30:,.0f} a month in all"),
-        *((f"wait in {tier}: p50 · p99 · longest, s", "", _worst(cells, tier)) for tier in SHARES),
+        *((f"wait time in {tier}: p50 · p99 · longest, s", "", _worst(cells, tier)) for tier in SHARES),
         *((f"write units a second, busiest minute: {kind}", "", f"{rate:.1f}") for kind, rate in _hottest(cells)),
         ("calls a second, busiest cell", "", f"{max(sum(c.calls.values()) for c in cells) / hours / 3600:,.0f}"),
         ("items in the tables", f"{sum(c.items for c in cells):,}", f"{max(c.items for c in cells):,}"),

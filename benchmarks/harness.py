@@ -1,8 +1,7 @@
-"""The yard: virtual time, a simulated SageMaker and SQS, latencies and faults; the same for every design.
+"""The test bed of all designs: virtual time, a simulated SageMaker and SQS, latencies and faults.
 
-An invocation happens at one moment of the agenda; what it calls takes time, which it spends by itself: what it
-starts begins later by that much, and it is not free again before; what it looks at is as it was when it began.
-Calls are counted by their AWS operation.
+An invocation happens at one moment of the agenda; its calls take time: what it starts begins later by that time,
+it is not free again before, and what it reads is as it was at its beginning. Calls are counted by AWS operation.
 """
 
 from collections import Counter
@@ -34,10 +33,10 @@ LATENCY = {
 """Seconds, about what these calls take within a Region; assumptions, the same for all designs."""
 
 SETTLED = timedelta(seconds=60)
-"""After its end an execution's slot should be free: the slowest design looks every half minute."""
+"""Within this time after an execution's end, its slot should be free: the slowest design polls every 30 s."""
 
 EVENT_SECONDS = (0.3, 1.5)
-"""From a change of an execution's status to the event's arrival."""
+"""From a change of an execution's status to the arrival of the event."""
 
 
 class Crash(BaseException):
@@ -46,14 +45,14 @@ class Crash(BaseException):
 
 @dataclass(frozen=True)
 class Faults:
-    """Shares of calls, and of events, that go wrong."""
+    """Shares of calls and of events with faults."""
 
     throttled: float = 0.0
     """Refused, without effect."""
     unanswered: float = 0.0
-    """Done, but the caller is never told."""
+    """Executed, but the response is lost."""
     crashed: float = 0.0
-    """After the call the caller is killed."""
+    """The caller is killed after the call."""
     events_lost: float = 0.0
     events_doubled: float = 0.0
     messages_doubled: float = 0.0
@@ -88,20 +87,20 @@ class Message:
 
 @dataclass
 class Harness:
-    """What the designs run in."""
+    """The environment in which the designs run."""
 
     faults: Faults
     seed: int
     agenda: Agenda = field(default_factory=Agenda)
     calls: Counter[str] = field(default_factory=Counter)
     spent: float = 0.0
-    """Seconds of the present invocation."""
+    """Seconds of the current invocation."""
     invocations: int = 0
     busy: float = 0.0
     """Seconds of all invocations."""
     executions: list[Execution] = field(default_factory=list)
     ended: Callable[[Execution], None] = lambda _: None
-    """Told of each end, by an event that may be lost or come twice."""
+    """Called for each end by an event, which may be lost or duplicated."""
     running: Counter[str] = field(default_factory=Counter)
     """Tier → executions; "" → all."""
     peaks: Counter[str] = field(default_factory=Counter)
@@ -115,7 +114,7 @@ class Harness:
 
     @property
     def now(self) -> datetime:
-        """The time of the present invocation."""
+        """The time of the current invocation."""
         return self.agenda.now + timedelta(seconds=self.spent)
 
     @property
@@ -124,7 +123,7 @@ class Harness:
         return (self.now - BEGIN).total_seconds()
 
     def invoke(self, do: Callable[[], Any]) -> float:
-        """Run an invocation now, and return how long it took; it may crash, or fail."""
+        """Run an invocation now, and return its duration; it may crash or fail."""
         before, self.spent = self.spent, 0.0
         try:
             do()
@@ -137,7 +136,7 @@ class Harness:
         return took
 
     def call(self, operation: str, effect: Callable[[], Any] = lambda: None, times: int = 1) -> Any:
-        """Call AWS; raises Throttled, OutcomeUnknown or Crash now and then."""
+        """Call AWS; sometimes raises Throttled, OutcomeUnknown or Crash."""
         self.calls[operation] += times
         self.spent += LATENCY[operation] * times
         if not self.troubled:
@@ -153,7 +152,7 @@ class Harness:
         return done
 
     def parallel_map(self, do: Callable[[Any], Any], each: Iterable[Any]) -> list[Any]:
-        """Do something for each of some, eight beside each other."""
+        """Do something for each element, eight at a time."""
         begin, profiles, results = self.spent, [self.spent] * 8, []
         for one in each:
             profile = profiles.index(min(profiles))
@@ -164,7 +163,7 @@ class Harness:
         return results
 
     def every(self, seconds: float, do: Callable[[], None]) -> None:
-        """Invoke something at regular times, whether or not the last one is over."""
+        """Invoke something at regular intervals, whether or not the last invocation has ended."""
 
         def tick() -> None:
             self.agenda.after(seconds, tick)
@@ -205,7 +204,7 @@ class Harness:
             self.peaks[name] = max(self.peaks[name], self.running[name])
 
     def amiss(self, held: Mapping[str, int]) -> int:
-        """Return by how much the slots held by tier differ from what runs, or has just ended."""
+        """Return by how much the slots held by tier differ from executions that run or have just ended."""
         now = self.agenda.now
         recent = Counter(e.job.tier for e in self.executions[-4000:] if now - SETTLED < e.ends <= now)
         over = sum(max(held[tier] - self.running[tier] - recent[tier], 0) for tier in held)
@@ -226,13 +225,13 @@ class Harness:
         return found
 
     def describe(self, execution: Execution) -> bool:
-        """DescribePipelineExecution; tells whether it has ended."""
+        """DescribePipelineExecution; tells whether the execution has ended."""
         return bool(self.call("sagemaker:DescribePipelineExecution", lambda: execution.ends <= self.agenda.now))
 
 
 @dataclass
 class Queue:
-    """An SQS queue in the order of arrival: at least once, and a message that is not deleted comes again."""
+    """An SQS queue in order of arrival, at least once: messages that are not deleted are redelivered."""
 
     harness: Harness
     visibility: float
@@ -258,7 +257,7 @@ class Queue:
         return found
 
     def poll(self, most: int = 10) -> list[Message]:
-        """ReceiveMessage of ten at most, by the design itself."""
+        """ReceiveMessage of at most ten, by the design itself."""
         found: list[Message] = self.harness.call("sqs:ReceiveMessage", lambda: self.receive(most))
         return found
 

@@ -3,15 +3,15 @@
 Kueue, test/performance/scheduler (its "baseline" generator and rangespec): 5 cohorts of 6 queues, each queue
 with a quota of 20 units and a borrowing limit of 100; in each queue 350 small (1 unit, 200 ms, one each 100 ms),
 100 medium (5 units, 500 ms, each 500 ms) and 50 large workloads (20 units, 1,000 ms, each 1,200 ms); priorities
-small < medium < large. 1,320 unit-seconds for each 20 units of quota: nobody can be done before 66 s.
+small < medium < large. 1,320 unit-seconds for each 20 units of quota: no scheduler can finish before 66 s.
 
-A cohort is a service of ours, a queue a tier, a unit an instance of the cohort's pool of 120. Ours has no
-priorities inside a tier: the classes are three tenants with the weights 1, 5 and 20, the units of their
-workloads. A tier's quota counts executions where Kueue's counts units, and lends 80 % at most. The use cases run
-over the store in memory behind DynamoDB-like latencies, each function in a thread, each cohort in a process;
-starting takes no time, as no pod starts there. Kueue's figures are its published means on its own machine; it
-admits in one process without a database. So waits and makespan say how the two shapes of scheduler do with this
-load, not which code is faster.
+A cohort is one of our services, a queue is a tier, and a unit is an instance of the cohort's pool of 120. We have
+no priorities within a tier: the classes are three tenants with the weights 1, 5 and 20, the units of their
+workloads. A tier's quota counts executions where Kueue's counts units, and lends at most 80 %. The use cases run
+over the store in memory with DynamoDB-like latencies, each function in a thread, each cohort in a process;
+starting takes no time, because Kueue's benchmark starts no pods. Kueue's figures are its published means on its
+own machine; it admits in one process without a database. Wait times and makespan therefore compare how two kinds
+of schedulers handle this load, not whose code is faster.
 """
 
 import heapq
@@ -39,11 +39,11 @@ from trainyard.persistence.store import Item, Key, Page, Write
 
 COHORTS, QUEUES, QUOTA, BORROWING = 5, 6, 20, 100
 CLASSES = {"small": (350, 1, 0.2, 0.1), "medium": (100, 5, 0.5, 0.5), "large": (50, 20, 1.0, 1.2)}
-"""Class → workloads, units, seconds, seconds between two."""
+"""Class → workloads, units, seconds, seconds between two arrivals."""
 BOUND_SECONDS = 66.0
 KUEUE = {"makespan": 351.0, "use": 0.587, "large": 6.7, "medium": 76.8, "small": 215.0}
 LATENCY = {"get": 0.006, "query": 0.008, "transact": 0.015}
-"""Seconds a call of the store takes, about what DynamoDB's do within a Region."""
+"""Seconds of a call of the store, similar to those of DynamoDB within a Region."""
 LIMIT_SECONDS = 600.0
 MB = 1024 * 1024
 
@@ -90,7 +90,7 @@ class CohortService:
         self.limits = _policy()
         tiers = {f"q{n}-{kind}": f"q{n}" for n in range(QUEUES) for kind in CLASSES}
         tenants = [tenant_named(*pair) for pair in tiers.items()]
-        itself: Any = self  # it starts, and does nothing else that executions do
+        itself: Any = self  # it only implements the start of executions
         service = Service(
             store=self.store,
             policies=policies_in_force(self.store, self.limits),
@@ -159,7 +159,7 @@ class CohortService:
                 self.conflicts += report.conflicts
 
     def _run(self) -> None:
-        """Let what was started run as long as its class does."""
+        """Let each started workload run as long as its class says."""
         ends: list[tuple[float, str]] = []
         while not self.over.is_set():
             for request_id in _taken(self.started, most=1000, wait=0.002):
@@ -205,7 +205,7 @@ class CohortService:
 
 
 def _taken(queue: "SimpleQueue[Any]", most: int = 100, wait: float = 0.02) -> list[Any]:
-    """Return what has come; waits a moment when nothing has."""
+    """Return the messages that have arrived; waits a moment if there are none."""
     found: list[Any] = []
     try:
         found.append(queue.get(timeout=wait))
@@ -217,7 +217,7 @@ def _taken(queue: "SimpleQueue[Any]", most: int = 100, wait: float = 0.02) -> li
 
 
 def run(progress: Callable[[float], None] = lambda _: None) -> list[Cohort]:
-    """Run the cohorts beside each other; returns one result each."""
+    """Run the cohorts in parallel; returns one result each."""
     with get_context("spawn").Pool(COHORTS) as resource:
         pending = [resource.apply_async(_cohort) for _ in range(COHORTS)]
         began = time.monotonic()

@@ -1,10 +1,10 @@
-"""From a freed slot to the next start, and the use of slots: with the bell, and by timer alone.
+"""From a freed slot to the next start, and the use of slots: with the bell, and with the timer alone.
 
-Two stacks of the real template stand in one local cloud, in real time, each with so many slots and a backlog;
-jobs take forty seconds, a fifth more or less, three to an execution. In one of them the mapping of the stream is
-switched off, so that the timer alone wakes its dispatcher. Ends and starts are SageMaker's own times; an end is
-matched with the first start after it that no earlier end has taken. What it leaves out: AWS's own delays, and
-the second for which AWS gathers messages; the parts run on this machine, beside each other on its cores.
+Two stacks of the real template run in one local cloud, in real time, each with the same slots and a backlog; jobs
+take forty seconds, plus or minus a fifth, three per execution. In one of the stacks, the event source mapping of
+the stream is disabled, so that only the timer wakes its dispatcher. The times of ends and starts are SageMaker's;
+an end is matched with the first start after it that is not matched with an earlier end. Not included are AWS's
+own delays, and the second for which AWS collects messages; all parts share the cores of this machine.
 """
 
 import time
@@ -20,7 +20,7 @@ from local.deploy import deploy
 
 SLOTS, TENANTS, DATA_SETS, JOB_SECONDS = 15, 6, 12, 40.0
 SECONDS = 200.0
-"""Measured after the first minute: two runs in each slot."""
+"""The measurement after the first minute: two executions in each slot."""
 POLICY = f"""
 running_max: {SLOTS}
 quiet_period_seconds: 0
@@ -41,7 +41,7 @@ class Latency:
     gaps: list[float]
     """Seconds from each freed slot to the start that took it, in order of size."""
     use: float
-    """Share of the slots' time in which an execution ran, while others waited."""
+    """Share of slot time in which executions ran, while requests were waiting."""
     executions: int
 
     def quantile(self, share: float) -> float:
@@ -57,7 +57,7 @@ def measure(progress: Callable[[float], None] = lambda _: None, seconds: float =
         began = timer = time.monotonic()
         while (passed := time.monotonic() - began) < 60 + seconds:
             progress(passed / (60 + seconds))
-            if time.monotonic() >= timer:  # the local cloud keeps no such schedules
+            if time.monotonic() >= timer:  # the local cloud runs no such schedules
                 timer += 60
                 for stack in ("with-bell", "timer-alone"):
                     _invoke_dispatcher(cloud, stack)
@@ -66,7 +66,7 @@ def measure(progress: Callable[[float], None] = lambda _: None, seconds: float =
 
 
 def _mute(cloud: Cloud, stack: str) -> None:
-    """Switch off what wakes the dispatcher but the timer."""
+    """Disable everything but the timer that wakes the dispatcher."""
     functions = cloud.client("lambda")
     mappings = functions.list_event_source_mappings()["EventSourceMappings"]
     for mapping in mappings:
@@ -84,7 +84,7 @@ def _invoke_dispatcher(cloud: Cloud, stack: str) -> None:
 
 
 def _prepare(cloud: Cloud, stack: str) -> None:
-    """Apply the policy, make tenants, and drop their data."""
+    """Apply the policy, create tenants, and upload their data."""
     from benchmarks.console import trainyard
 
     with TemporaryDirectory() as folder:
@@ -128,6 +128,6 @@ def _gaps(starts: list[datetime], ends: list[datetime]) -> list[float]:
 
 
 def _use(runs: list[tuple[datetime, Any]], first: datetime, last: datetime) -> float:
-    """Return the use of the slots from when all were taken until the last start: something waited until then."""
+    """Return the use of slots from when all were taken until the last start; requests were waiting until then."""
     busy = sum(max((min(end or last, last) - max(start, first)).total_seconds(), 0.0) for start, end in runs)
     return busy / (SLOTS * (last - first).total_seconds())

@@ -1,8 +1,8 @@
-"""What a pass costs however much waits: calls, items and kilobytes read, and CPU time without the store's.
+"""The cost of a pass by number of waiting requests: calls, items and kilobytes read, CPU time without the store's.
 
-The real scheduler over the store in memory, filled by enlisting; one tier of twenty slots of which five are
-free. A pass that the bell wakes fills them. Measured side by side in one process: the same pass with 10² to 10⁶
-waiting requests of 10 to 10⁵ tenants, several times each; the slots are given back in between.
+The real scheduler runs over the store in memory, filled by enlisting; one tier has twenty slots, five of which
+are free. A pass that the bell wakes fills them. The same pass is measured in one process with 10² to 10⁶ waiting
+requests of 10 to 10⁵ tenants, several times each; the slots are released in between.
 """
 
 import gc
@@ -26,11 +26,11 @@ from trainyard.persistence.ledger import BELL
 from trainyard.persistence.store import Item, Key, Page, Write
 
 SIZES = ((100, 10), (10_000, 10), (10_000, 1_000), (1_000_000, 1_000), (1_000_000, 100_000))
-"""Waiting requests, tenants: a hundred times the requests of as many tenants, and of a hundred times as many."""
+"""Waiting requests and tenants: a hundred times the requests, with as many and a hundred times the tenants."""
 SLOTS, FREE = 20, 5
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 ETAG = "0" * 32
-"""Of all content here: no id, though as long as one."""
+"""The ETag of all content: not a real one, but as long."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Pass:
 
 @dataclass
 class Counting:
-    """A store, and what was read of it."""
+    """A store that counts what is read."""
 
     store: MemoryStore
     calls: int = 0
     items: int = 0
     bytes: int = 0
     seconds: float = 0.0
-    """Spent in the store, and on counting."""
+    """Time spent in the store, and on counting."""
 
     def get(self, *keys: Key) -> list[Item | None]:
         found: list[Item | None] = self._timed(lambda: self.store.get(*keys))
@@ -97,7 +97,7 @@ def _measured(waiting: int, tenants: int, trials: int) -> Pass:
     scheduler, dispatch = service.scheduler, service.dispatch
     dispatch.run_pass(NOW, sweep=False)  # all slots are taken
     gc.collect()
-    gc.freeze()  # else the collector walks a million items within some passes
+    gc.freeze()  # otherwise, garbage collection visits a million items in some passes
     seen: list[tuple[int, int, int, float]] = []
     for trial in range(trials + 2):
         now = NOW + timedelta(seconds=10 * (trial + 1))
@@ -128,10 +128,10 @@ def _measured(waiting: int, tenants: int, trials: int) -> Pass:
 
 
 def filled(store: MemoryStore, limits: Policy, waiting: int, tenants: int) -> None:
-    """Let so many requests of so many tenants wait, evenly.
+    """Add waiting requests, evenly distributed over the tenants.
 
-    A first tenant's are enlisted; the others' are copies of them under other names, which is what enlisting would
-    leave, and faster.
+    Those of the first tenant are enlisted; those of the others are copies under other names, which is faster and
+    gives the same items.
     """
     scheduler = scheduler_over(store)
     each = waiting // tenants
@@ -146,7 +146,7 @@ def filled(store: MemoryStore, limits: Policy, waiting: int, tenants: int) -> No
 
 
 def _renamed(value: Any, number: int, each: int) -> Any:
-    """Return a part of the first tenant's items as it is for another."""
+    """Return a part of the first tenant's items, converted for another tenant."""
     kind = type(value)
     if kind is str:
         if len(value) == 32 and value.isalnum() and value != ETAG:
@@ -160,7 +160,7 @@ def _renamed(value: Any, number: int, each: int) -> Any:
 
 
 def _text(value: str, number: int, each: int) -> str:
-    if value.count("|") == 6:  # a place behind the head
+    if value.count("|") == 6:  # a queue entry behind the head
         request_id, rest = value.split("|", 1)
         return f"{int(request_id, 16) + number * each:032x}|{rest}"
     if value == "t0" or value.endswith(("#t0", "|t0", "-t0")):

@@ -1,4 +1,4 @@
-"""What the benches found: as tables, as docs/performance.md, as a picture, and held against expectations.yaml."""
+"""The results of the benchmarks: tables, docs/performance.md, a picture, and a check of expectations.yaml."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ def _designs(title: str, found: Sequence[Mapping[str, Any]]) -> Sheet:
         )
         for one in found
     ]
-    return Sheet(f"Designs: {title} (waits in seconds)", columns, rows)
+    return Sheet(f"Designs: {title} (wait times in seconds)", columns, rows)
 
 
 def _dollars(found: Sequence[Mapping[str, Any]]) -> Sheet:
@@ -82,19 +82,19 @@ def _dollars(found: Sequence[Mapping[str, Any]]) -> Sheet:
     for design in dict.fromkeys(one["design"] for one in calm):
         usd = {one["slots"]: sum(one["usd"].values()) for one in calm if one["design"] == design}
         managed = not any(usd.values())
-        rows.append((design, *("managed, or a server's" if managed else f"{usd[slots]:.4f}" for slots in sizes)))
+        rows.append((design, *("managed or server cost" if managed else f"{usd[slots]:.4f}" for slots in sizes)))
     columns = ("design", *(f"{slots:,} slots" for slots in sizes))
-    return Sheet("USD per 1,000 trainings, of the scheduler itself, by list prices", columns, rows)
+    return Sheet("USD per 1,000 trainings, for the scheduler only, at list prices", columns, rows)
 
 
 def _calls(found: Sequence[Mapping[str, Any]]) -> Sheet:
     operations = sorted({name for one in found for name in one["by_operation"]})
-    rows = [("all", *(f"{one['scheduling']:.2f}" for one in found))]
+    rows = [("total", *(f"{one['scheduling']:.2f}" for one in found))]
     rows += [(name, *(f"{one['by_operation'].get(name, 0):.3f}" for one in found)) for name in operations]
     apart = sorted({name for one in found for name in one["apart"]})
-    rows += [(f"apart: {name}", *(f"{one['apart'].get(name, 0):.2f}" for one in found)) for name in apart]
+    rows += [(f"not included: {name}", *(f"{one['apart'].get(name, 0):.2f}" for one in found)) for name in apart]
     columns = ("AWS calls per execution", *(f"{one['how']} ({one['executions']:,})" for one in found))
-    return Sheet("Calls of a scheduling life", columns, rows)
+    return Sheet("Calls per execution", columns, rows)
 
 
 def _passes(found: Sequence[Mapping[str, Any]]) -> Sheet:
@@ -112,7 +112,7 @@ def _passes(found: Sequence[Mapping[str, Any]]) -> Sheet:
         )
         for one in found
     ]
-    return Sheet("A pass that fills five freed slots, however much waits", columns, rows)
+    return Sheet("A pass that fills five free slots, by number of waiting requests", columns, rows)
 
 
 def _kueue(found: Mapping[str, Any]) -> Sheet:
@@ -121,11 +121,11 @@ def _kueue(found: Mapping[str, Any]) -> Sheet:
         ("makespan, s (bound 66)", f"{found['makespan']:.1f}", f"{published['makespan']:.0f}"),
         ("use of quota", f"{found['use']:.1%}", f"{published['use']:.1%}"),
         *(
-            (f"mean wait of {kind}, s", f"{found['waits'][kind]:.1f}", f"{published[kind]:.1f}")
+            (f"mean wait time of {kind}, s", f"{found['waits'][kind]:.1f}", f"{published[kind]:.1f}")
             for kind in ("large", "medium", "small")
         ),
     ]
-    columns = (f"{found['workloads']:,} workloads", "trainyard, here", "Kueue, as published, elsewhere")
+    columns = (f"{found['workloads']:,} workloads", "Trainyard, this machine", "Kueue, published, another machine")
     return Sheet("Kueue's baseline", columns, rows)
 
 
@@ -140,7 +140,7 @@ def _latency(found: Sequence[Mapping[str, Any]]) -> Sheet:
         for one in found
     ]
     columns = ("woken by", "freed slots", "p50 s", "p90 s", "p99 s", "longest s", "use of slots")
-    return Sheet("From a freed slot to the next start, on the local cloud, runs of two minutes", columns, rows)
+    return Sheet("From a freed slot to the next start, on the local cloud, two-minute executions", columns, rows)
 
 
 def _cold_starts(found: Mapping[str, Any]) -> Sheet:
@@ -162,7 +162,7 @@ def _cold_starts(found: Mapping[str, Any]) -> Sheet:
         *("function", "CPU ms", "floor ms", "ratio", "spread ms", "event alone ms"),
         *("memory MB", "floor MB", "clients built"),
     )
-    return Sheet(f"Cold starts, to the end of the first event (Python {found['python']})", columns, rows)
+    return Sheet(f"Cold starts, until the first event is processed (Python {found['python']})", columns, rows)
 
 
 def _layer(found: Mapping[str, Any]) -> Sheet:
@@ -174,7 +174,7 @@ def _layer(found: Mapping[str, Any]) -> Sheet:
 
 
 def _storm(found: Mapping[str, Any]) -> Sheet:
-    columns = ("uploads", "tenants", "data sets", "wait", "superseded", "lost", "wrong", "dead letters")
+    columns = ("uploads", "tenants", "data sets", "waiting", "superseded", "lost", "wrong", "dead letters")
     row = tuple(
         f"{found[name]:,}"
         for name in ("uploads", "tenants", "data_sets", "waiting", "superseded", "lost", "wrong", "dead_letters")
@@ -199,7 +199,7 @@ def tables(result: Result, console: Console) -> None:
 
 
 def document(result: Result) -> str:
-    """Return docs/performance.md: the notes, each with the tables that it asks for by `<!-- table: prefix -->`."""
+    """Return docs/performance.md: the notes, with the tables in place of each `<!-- table: prefix -->`."""
     found = list(sheets(result))
     lines: list[str] = []
     for line in NOTES(encoding="utf-8").splitlines():
@@ -225,7 +225,7 @@ def _markdown(sheet: Sheet) -> list[str]:
 
 
 def unexpected(result: Result) -> list[str]:
-    """Return what lies outside of its recorded range; what was not measured is not looked at."""
+    """Return the results outside of their expected ranges; only measured ones are checked."""
     path = REPOSITORY / "benchmarks" / "expectations.yaml"
     wrong: list[str] = []
     figures = _figures(result)
@@ -241,7 +241,7 @@ def unexpected(result: Result) -> list[str]:
 
 
 def _figures(result: Result) -> dict[tuple[str, str], float]:
-    """Return bench and name of each expectation → the worst that was found."""
+    """Return benchmark and name of each expectation → the worst result."""
     figures: dict[tuple[str, str], float] = {}
     ours = [one for one in result.get("designs", ()) if one["design"] == "trainyard"]
     if ours:
@@ -298,7 +298,7 @@ def picture(result: Result) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
         'font-size="13">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        f'<text x="{LEFT}" y="20" font-weight="bold">Use of slots while a backlog waits</text>',
+        f'<text x="{LEFT}" y="20" font-weight="bold">Use of slots while requests are waiting</text>',
     ]
     top, bottom = 60, 60 + PANEL
     for share in (0.0, 0.5, 1.0):

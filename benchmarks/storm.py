@@ -1,15 +1,15 @@
-"""An upload storm on the local cloud: every upload has to wait in its tenant's queue (make storm).
+"""An upload storm on the local cloud: every upload must reach its tenant's queue (make storm).
 
     python -m benchmarks.storm [--uploads 100000] [--tenants 1000] [--seed 1] [--json]
 
-The real template, all its functions. Trainings are paused, so that what is measured is the way in: S3's event,
-EventBridge, the uploads' queue, intake, the tier's queue, enlist. Tenants are pooled, their records written at
-once, since onboarding is measured by `make onboarding`. Each tenant uploads to a few data sets again and again:
-of a data set the newest upload has to wait, and each older one has to be superseded. Afterwards each version
-that S3 keeps is looked for among the requests.
+The real template with all its functions. Trainings are paused, so that only the path of uploads is measured: S3's
+event, EventBridge, the uploads queue, intake, the tier queue, enlist. Tenants are pooled, and their records are
+written directly, because `make onboarding` measures onboarding. Each tenant uploads to a few data sets
+repeatedly: in each data set, the newest upload must be waiting, and each older one must be superseded.
+Afterwards, each version in S3 is looked up among the requests.
 
-Uploads per second say how fast this machine's cloud is, on which everything runs beside everything else; what
-counts is that nothing is lost, that nothing is left in a queue, and that the functions' workers do not grow.
+Uploads per second depend on this machine, which runs everything. What counts is that nothing is lost, that nothing
+is left in a queue, and that the functions' workers do not grow.
 """
 
 import argparse
@@ -39,12 +39,12 @@ from trainyard.domain.requests import State
 
 STACK, UPLOADERS, DATA_SETS = "trainyard", 4, 10
 AHEAD = 2000
-"""Messages in the queues at which uploads pause: what the queues hold is this machine's memory."""
+"""Uploads pause at this number of queued messages, which are in this machine's memory."""
 UPLOAD_QUEUES = (f"{STACK}-uploads", f"{STACK}-tier-basic")
 LOOK_SECONDS = 0.5
 GROWTH_MAX = 1.25
 STILL_SECONDS = 900
-"""Without any progress: then what is missing is lost. A failed message comes again after six minutes."""
+"""Time without progress, after which missing requests are lost. Messages are redelivered after six minutes."""
 POLICY = """
 running_max: 4
 quiet_period_seconds: 0
@@ -64,22 +64,22 @@ Upload = tuple[str, str, str]
 
 @dataclass(kw_only=True)
 class Storm:
-    """What became of the uploads."""
+    """The results of a storm."""
 
     uploads: int
     tenants: int
     seconds: float = 0.0
-    """From the first upload until the last one waits."""
+    """From the first upload until the last request is waiting."""
     data_sets: int = 0
     waiting: int = 0
     superseded: int = 0
     lost: int = 0
-    """Versions that are no request."""
+    """Versions without a request."""
     wrong: int = 0
-    """Data sets of which another than the newest version waits, or not just one; and requests for no version."""
+    """Data sets without exactly one waiting request, for the newest version; and requests for no version."""
     dead_letters: int = 0
     memory_mb: list[float] = field(default_factory=list)
-    """Of the functions' largest worker, every half second."""
+    """Of the functions' largest worker, sampled every half second."""
 
     @property
     def good(self) -> bool:
@@ -91,18 +91,18 @@ class Storm:
 
     @property
     def first_mb(self) -> float:
-        """The most in the second eighth of the time, when all are warm."""
+        """The maximum in the second eighth of the time, when all workers are warm."""
         eighth = max(len(self.memory_mb) // 8, 1)
         return max(self.memory_mb[eighth : 2 * eighth], default=0.0)
 
     @property
     def last_mb(self) -> float:
-        """The most in the last eighth."""
+        """The maximum in the last eighth of the time."""
         return max(self.memory_mb[-max(len(self.memory_mb) // 8, 1) :], default=0.0)
 
 
 def run(uploads: int, tenants: int, seed: int, show: Callable[[float], None]) -> Storm:
-    """Let the storm come, wait until all is through, and look; `show` gets the share that is done."""
+    """Make the uploads, wait until all are processed, and check them; `show` receives the progress."""
     with Cloud(authorise=False, steady=1.0) as cloud:
         return _Yard(cloud, Storm(uploads=uploads, tenants=tenants), seed, show).run()
 
@@ -148,7 +148,7 @@ class _Yard:
             records.put(replace(first, tenant_id=f"t{number}", root=f"t{number}/"))
 
     def _shares(self) -> list[list[tuple[str, str]]]:
-        """Return what each uploader puts, in order; a data set has one uploader, who knows which came last."""
+        """Return the uploads of each uploader in order; a data set has one uploader, so the newest is known."""
         shares: list[list[tuple[str, str]]] = [[] for _ in range(UPLOADERS)]
         for _ in range(self.storm.uploads):
             tenant = self.random.randrange(self.storm.tenants)
@@ -167,12 +167,12 @@ class _Yard:
             self.newest[tenant, data_set] = version
 
     def _watch(self) -> None:
-        """Stop the uploads while too many are under way; note how much memory the workers have."""
+        """Pause the uploads while too many are in progress; record the memory of the workers."""
         try:
             self._watched()
         except Exception as error:
             self.trouble = error
-            self.scheduler.set()  # nobody waits for a watch that is over
+            self.scheduler.set()  # uploads must not wait after the watch has ended
 
     def _watched(self) -> None:
         while not self.over.wait(LOOK_SECONDS):
@@ -183,7 +183,7 @@ class _Yard:
             self.storm.memory_mb.append(round(max(alive, default=0.0)))
 
     def _await_all(self) -> list[Any]:
-        """Return the requests, once there are as many as uploads, or for long no more."""
+        """Return the requests, once there are as many as uploads, or no new ones for a long time."""
         found: list[Any] = []
         moved = time.monotonic()
         while time.monotonic() < moved + STILL_SECONDS:
@@ -235,7 +235,7 @@ class _Yard:
         return [url.rpartition("/")[2] for url in urls]
 
     def _messages(self, names: Iterable[str]) -> int:
-        """Return how many messages some queues hold, taken or not."""
+        """Return the number of messages in queues, including those in flight."""
         sqs, counts = (
             self.cloud.client("sqs"),
             ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"),
@@ -250,12 +250,12 @@ class _Yard:
 
 
 def told(storm: Storm) -> str:
-    """Return in a few words what became of a storm."""
+    """Return a summary of a storm."""
     return (
         f"{storm.uploads:,} uploads of {storm.tenants:,} tenants to {storm.data_sets:,} data sets in "
-        f"{storm.seconds:.0f} s ({storm.per_second:.0f} per second): {storm.waiting:,} requests wait, "
-        f"{storm.superseded:,} gave way to newer ones, {storm.lost} lost, {storm.wrong} wrong, "
-        f"{storm.dead_letters} dead letters; the functions' largest worker {storm.first_mb:.0f} MB at first, "
+        f"{storm.seconds:.0f} s ({storm.per_second:.0f} per second): {storm.waiting:,} requests waiting, "
+        f"{storm.superseded:,} superseded, {storm.lost} lost, {storm.wrong} wrong, "
+        f"{storm.dead_letters} dead letters; the functions' largest worker: {storm.first_mb:.0f} MB at the start, "
         f"{storm.last_mb:.0f} MB at the end"
     )
 
@@ -266,10 +266,10 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--uploads", type=int, default=100_000, help="in all (default: 100000)")
-    parser.add_argument("--tenants", type=int, default=1000, help="that upload (default: 1000)")
+    parser.add_argument("--uploads", type=int, default=100_000, help="total uploads (default: 100000)")
+    parser.add_argument("--tenants", type=int, default=1000, help="tenants that upload (default: 1000)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of words")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     given = parser.parse_args()
     columns = (
         TextColumn("{task.description}"),

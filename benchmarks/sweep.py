@@ -1,8 +1,8 @@
-"""What looking for lost uploads costs: calls counted, dollars by list prices (make sweep-cost).
+"""The cost of the search for lost uploads: calls are counted and priced at list prices (make sweep-cost).
 
     python -m benchmarks.sweep [--tenants 10000] [--objects 30]
 
-A whole turn through all tenants, each with so many objects of the last thirty days of which all are known.
+It measures a turn through all tenants, each with a number of objects of the last thirty days that are all known.
 """
 
 import argparse
@@ -21,16 +21,16 @@ from trainyard.domain.requests import Content
 from trainyard.domain.tenants import Tenant
 
 EVERY = timedelta(minutes=5)
-"""As template.yaml has it."""
+"""As in template.yaml."""
 LIST_USD = 0.005 / 1000
-"""Of a ListObjectVersions (S3 pricing, us-east-1)."""
+"""The price of a ListObjectVersions (S3 pricing, us-east-1)."""
 NOW = datetime.fromisoformat("2026-11-26T12:00:00+00:00")
 PAGE = 1000
 """Object versions of one ListObjectVersions."""
 
 
 class Counted:
-    """The tenants, their objects and the known requests; counts what is asked."""
+    """The tenants, their objects and the known requests; counts the calls."""
 
     def __init__(self, tenants: int, objects: int) -> None:
         self.tenants, self.objects = tenants, objects
@@ -73,7 +73,7 @@ class Counted:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.sweep", description=__doc__)
     parser.add_argument("--tenants", type=int, default=10_000)
-    parser.add_argument("--objects", type=int, default=30, help="of a tenant, of the last thirty days")
+    parser.add_argument("--objects", type=int, default=30, help="objects of each tenant in the last thirty days")
     given = parser.parse_args()
     counted: Any = Counted(given.tenants, given.objects)
     store = MemoryStore()

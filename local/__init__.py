@@ -1,1 +1,1 @@
-"""The local cloud: an AWS on this machine that runs the real template, without Docker or an account."""
+"""The local cloud: AWS services on this machine that run the real template, without Docker or an account."""

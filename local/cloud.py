@@ -1,4 +1,4 @@
-"""Start and stop the local cloud; several stand side by side, and nothing is left behind."""
+"""Start and stop local clouds; several can run at once, and nothing is left behind."""
 
 import json
 import os
@@ -29,18 +29,18 @@ class CloudDied(Exception):
 
 @dataclass
 class Cloud:
-    """A local AWS, up while the context lasts.
+    """A local AWS that runs inside a `with` statement.
 
-    Listens on loopback only, keeps its files in a directory of its own, and ends with its parent.
+    It listens on loopback only, keeps its files in its own directory, and ends when its parent process does.
     """
 
     home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="trainyard-")))
     authorise: bool = True
-    """Whether each call is authorised against the IAM policies that the template and the tenants carry."""
+    """Whether each call is authorised against the IAM policies of the template and the tenants."""
     generated: int | None = None
-    """A seed from which run times and ends of jobs are drawn, and events lost and doubled; None to run jobs."""
+    """The seed for generated durations and ends of jobs and for faulty events; None to run real jobs."""
     steady: float | None = None
-    """Seconds that each job takes, without doing anything; None to run jobs."""
+    """The duration in seconds of jobs that do nothing; None to run real jobs."""
     port: int = 0
     sagemaker_port: int = 0
     _process: subprocess.Popen[bytes] | None = None
@@ -114,15 +114,15 @@ class Cloud:
         self._tell_sagemaker("faults", faults)
 
     def kill_sagemaker(self, seconds: float) -> None:
-        """Let SageMaker answer nothing for so long, and tell nobody what ends meanwhile."""
+        """Stop SageMaker for some seconds: it does not respond, and sends no events for what ends meanwhile."""
         self._tell_sagemaker("outage", {"seconds": seconds})
 
     def lose_uploads(self, share: float) -> None:
-        """Swallow a share of S3's events from now on."""
+        """Drop a share of S3's events from now on."""
         self._tell_sagemaker("uploads", {"lost": share})
 
     def pass_schedule_time(self, seconds: float) -> None:
-        """Let so much time pass for EventBridge Scheduler, and for nothing else: what falls due then runs now."""
+        """Advance the clock of EventBridge Scheduler, and no other; schedules that become due run now."""
         self._tell_sagemaker("schedules", {"seconds": seconds})
 
     def _tell_sagemaker(self, what: str, body: Any) -> None:
@@ -198,7 +198,7 @@ class Cloud:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on; all are held until all are known."""
+    """Return free ports; all of them stay bound until the last one is found."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for listener in sockets:
@@ -210,7 +210,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all it started."""
+    """End a process and all processes that it started."""
     for number, patience in ((signal.SIGTERM, 3), (signal.SIGKILL, 3)):
         try:
             os.killpg(process.pid, number)

@@ -1,8 +1,8 @@
-"""A hundred dispatchers at once on the local cloud's DynamoDB (make contention).
+"""Run a hundred concurrent dispatchers against the local cloud's DynamoDB (make contention).
 
-A thousand requests; every completion event comes twice, one in ten never; a reconcile period is 5 seconds.
-Prints overshoot, leaked slots after the last reconcile period, and executions per request, and fails unless they
-are 0, 0 and 1.
+There are a thousand requests; every end event arrives twice, one in ten never; reconciliation runs every 5
+seconds. Prints overshoot, leaked slots after the last reconciliation, and executions per request, and fails
+unless they are 0, 0 and 1.
 """
 
 import argparse
@@ -31,10 +31,10 @@ from trainyard.domain.errors import TrainyardError
 from trainyard.domain.policy import Policy
 
 RECONCILE_EVERY = 5.0
-"""Seconds; the reconciler's clock runs ahead, so that a run counts as unheard of at once."""
+"""Seconds; the clock of the reconciler is ahead by AHEAD, so that it checks new executions at once."""
 AHEAD = timedelta(minutes=6)
 PASS_SECONDS_MAX = 35.0
-"""After so long a pass begins no other round, as in the function."""
+"""After this many seconds, a pass starts no further round, as in the function."""
 TENANTS = 25
 STORM_EVERY = 60
 
@@ -48,7 +48,7 @@ LIMITS = policy(
 
 @dataclass
 class Executions:
-    """SageMaker for threads: counts what runs, and tells of ends twice, or never."""
+    """SageMaker for threads: counts running executions, and sends each end event twice or never."""
 
     random: Random
     events: "queue.Queue[StatusEvent]" = field(default_factory=queue.Queue)
@@ -135,7 +135,7 @@ class Contest:
             self.scheduler.enlister.enlist(one, self.limits, self.now())
 
     def dispatcher(self, number: int) -> None:
-        """Run passes, sweeping now and then, until all is done: of its own, and with all others in each storm."""
+        """Run passes, some with a sweep, until all is done: at random times, and together in each storm."""
         random = Random(number)  # noqa: S311
         while not self.over.is_set():
             try:
@@ -172,8 +172,8 @@ class Contest:
                 self.counts["missed ends found"] += len(self.reconcile.run(self.now() + AHEAD).ended)
 
     def run(self, dispatchers: int, console: Console) -> None:
-        """Run all at once at the beginning, and again every STORM_EVERY seconds; in between a few at a time, since
-        the local cloud answers some hundred calls a second.
+        """Run all dispatchers at once at the start and every STORM_EVERY seconds, and a few at a time in between,
+        because the local cloud handles only some hundred calls a second.
         """
         self.dispatchers = dispatchers
         threads = [threading.Thread(target=self.dispatcher, args=(n,)) for n in range(dispatchers)]
@@ -219,7 +219,7 @@ def main() -> int:
             contest.enlist()
         begin = time.monotonic()
         contest.run(arguments.dispatchers, console)
-        # The last reconcile period: what was lost at the very end is found, and nothing else is left.
+        # The last reconciliation finds the executions whose end events were lost at the very end.
         for _ in range(3):
             contest.reconcile.run(contest.now() + AHEAD)
         return tell(contest, arguments.dispatchers, time.monotonic() - begin, console)

@@ -1,6 +1,6 @@
 """Deploy template.yaml into the local cloud, as `sam package` and `sam deploy` would.
 
-The template is used as it is: code folders are zipped and uploaded, their places taken by S3 addresses.
+The template is used as it is, except that code folders are zipped, uploaded and replaced by S3 URLs.
 """
 
 import hashlib
@@ -61,13 +61,13 @@ def _outputs(cloud: Cloud, stack: str, waiter: str) -> dict[str, str]:
 
 
 def package(cloud: Cloud, path: Path) -> dict[str, Any]:
-    """Return the template with each code folder uploaded and its place taken by an S3 address."""
+    """Return the template with each code folder uploaded and replaced by an S3 URL."""
     template = load_template(path)
     for name, resource in template["Resources"].items():
         member = CODE.get(resource.get("Type", "")) if not name.startswith("Fn::") else None
         if member:
             folder = path.parent / resource["Properties"][member]
-            # A layer's content is found below python/, where `sam build` puts it.
+            # A layer's content belongs below python/, where `sam build` puts it.
             prefix = "python/" if member == "ContentUri" else ""
             key = _upload(cloud, zipped(folder, prefix), f"{name}.zip", as_s3=True)
             resource["Properties"][member] = key
@@ -81,13 +81,13 @@ def package(cloud: Cloud, path: Path) -> dict[str, Any]:
 
 
 def load_template(path: Path) -> dict[str, Any]:
-    """Return a template with CloudFormation's short forms written out."""
+    """Return a template with CloudFormation's short forms (!Ref) converted to their long forms (Ref)."""
     template: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
     return template
 
 
 def zipped(folder: Path, prefix: str) -> bytes:
-    """Return a zip of a folder's files that is the same for the same files."""
+    """Return a zip file of a folder; the same files always give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
@@ -102,7 +102,7 @@ def _upload(cloud: Cloud, body: bytes, name: str, *, as_s3: bool = False) -> str
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads CloudFormation's short forms into their long ones."""
+    """Converts CloudFormation's short forms to their long forms."""
 
 
 def _function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Measure the time from an upload to the start of its execution, its tier idle, on the local cloud.
+"""Measure the time from an upload to the start of its execution, in an idle tier on the local cloud.
 
     python -m local.latency [--uploads 60]
 
-What it measures: from just before PutObject to the execution's CreationTime, with no quiet period, one upload
-at a time, functions warm after the first three. What it leaves out: AWS's own delays; the parts run on this
-machine, beside each other on its cores.
+It measures from just before PutObject to the execution's CreationTime, without a quiet period, one upload at a
+time, with warm functions after the first three. AWS's own delays are not included; all parts share the cores of
+this machine.
 """
 
 import argparse
@@ -39,7 +39,7 @@ tiers:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--uploads", type=int, default=60, help="how many are measured (default: 60)")
+    parser.add_argument("--uploads", type=int, default=60, help="uploads to measure (default: 60)")
     uploads = parser.parse_args().uploads
     with Cloud() as cloud:
         os.environ.update(cloud.environment())
@@ -65,14 +65,14 @@ def main() -> int:
     measured = sorted(seconds[WARM_UP:])
     cuts = quantiles(measured, n=100, method="inclusive")
     print(
-        f"upload to start of execution, tier idle: p50 {cuts[49]:.2f} s, p90 {cuts[89]:.2f} s, "
+        f"upload to start of execution, idle tier: p50 {cuts[49]:.2f} s, p90 {cuts[89]:.2f} s, "
         f"p99 {cuts[98]:.2f} s, max {measured[-1]:.2f} s ({uploads} uploads)"
     )
     return 0
 
 
 def _start_delay(cloud: Cloud, pipeline: str, bucket: str, data_set: str, body: bytes) -> float:
-    """Upload, wait until its execution has ended, and return the seconds from one to the other's start."""
+    """Upload, wait until the execution has ended, and return the seconds from the upload to its start."""
     sagemaker, began = cloud.client("sagemaker"), datetime.now(UTC)
     cloud.client("s3").put_object(Bucket=bucket, Key=f"incoming/{data_set}/data.csv", Body=body)
     limit = time.monotonic() + 90
@@ -85,7 +85,7 @@ def _start_delay(cloud: Cloud, pipeline: str, bucket: str, data_set: str, body: 
             time.sleep(1)  # until the recorder is done, so that the next upload finds the tier idle
             return delay
         time.sleep(0.05)
-    raise TimeoutError(f"{data_set} did not run:\n{cloud.log_tail()}")
+    raise TimeoutError(f"the execution of {data_set} did not end:\n{cloud.log_tail()}")
 
 
 if __name__ == "__main__":

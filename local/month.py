@@ -1,11 +1,11 @@
-"""A month of generated executions on the local cloud, and its books beside a recomputation from SageMaker alone.
+"""Generate a month of executions on the local cloud, and compare recorded costs with SageMaker's jobs.
 
     python -m local.month [--runs 500] [--seed 1]
 
-The service is the deployed one, all of it; jobs' run times and ends are drawn (local/sagemaker/generated.py), with
-failures, retries for want of capacity, runs that are stopped, runs that outlive their maximum, reports that come
-late, and status events that are lost or doubled. The recomputation asks SageMaker for every job and its tags, and
-prices it by the shipped table with fractions: none of the service's code takes part.
+The whole service is deployed. Durations and ends of jobs are generated (local/sagemaker/generated.py), with
+failures, retries for lack of capacity, stops, exceeded maximum runtimes, late reports, and lost and duplicated
+status events. The recomputation reads every job and its tags from SageMaker and prices it with the shipped price
+table, in fractions and without any code of the service.
 """
 
 import argparse
@@ -82,18 +82,18 @@ TENANTS = 10
 FREE = StepFacts(name="Train", kind="Training", status="Succeeded")
 DATA_SETS = 5
 BUDGET = Decimal("1.00")
-"""Of one tenant: less than its runs would cost."""
+"""The budget of one tenant in USD: less than its executions would cost."""
 SETTLE_SECONDS = 240
 
 
 @dataclass
 class Month:
-    """What a month came to."""
+    """The results of a month."""
 
     recomputed: dict[str, Fraction] = field(default_factory=dict)
-    """Tenant → USD, from SageMaker's side alone."""
+    """Tenant → USD, recomputed from SageMaker's jobs."""
     booked: dict[str, Decimal] = field(default_factory=dict)
-    """Tenant → USD, as `trainyard costs --json` says."""
+    """Tenant → USD, as reported by `trainyard costs --json`."""
     executions: Counter[str] = field(default_factory=Counter)
     """Status → executions."""
     records: list[ExecutionRecord] = field(default_factory=list)
@@ -101,20 +101,20 @@ class Month:
     items: dict[str, list[Item]] = field(default_factory=dict)
     """Table → its items."""
     missed: int = 0
-    """Ends that no event told."""
+    """Ends that the reconciler found."""
     corrected: int = 0
     budget_spent: Decimal = Decimal(0)
 
     @property
     def wrong(self) -> list[str]:
-        """Return what does not agree; nothing, if all does."""
+        """Return the differences that were found."""
         found = [
-            f"{tenant}: booked {self.booked.get(tenant, 0)}, cost {float(self.recomputed.get(tenant, 0)):.6f}"
+            f"{tenant}: recorded {self.booked.get(tenant, 0)}, cost {float(self.recomputed.get(tenant, 0)):.6f}"
             for tenant in sorted({*self.recomputed, *self.booked})
             if millionths(self.booked.get(tenant, Decimal(0))) != millionths(self.recomputed.get(tenant, 0))
         ]
         if len(self.records) != self.executions.total():
-            found.append(f"{len(self.records)} records of {self.executions.total()} executions")
+            found.append(f"{len(self.records)} records for {self.executions.total()} executions")
         if self.budget_spent > BUDGET:
             found.append(f"the budgeted tenant spent {self.budget_spent} of {BUDGET} USD")
         left = {state: n for state, n in self.requests.items() if state in ("ADMITTED", "RUNNING")}
@@ -122,7 +122,7 @@ class Month:
 
 
 def run(runs: int, seed: int, progress: Progress | None = None) -> Month:
-    """Generate a month of about so many executions, and compare its books."""
+    """Generate a month of about `runs` executions, and compare the recorded costs."""
     with Cloud(generated=seed) as cloud, _environment(cloud), tempfile.TemporaryDirectory() as folder:
         outputs = deploy(cloud)
         policy = Path(folder) / "policy.yaml"
@@ -152,7 +152,7 @@ def run(runs: int, seed: int, progress: Progress | None = None) -> Month:
 
 
 def _drop(cloud: Cloud, harness: Deployment, tenants: list[str], number: int, left: int) -> int:
-    """Drop data into as many data sets as are left; return how many."""
+    """Upload to as many data sets as are left; return how many."""
     count = 0
     for tenant in tenants:
         for data_set in range(DATA_SETS):
@@ -170,16 +170,16 @@ def _drop(cloud: Cloud, harness: Deployment, tenants: list[str], number: int, le
 
 
 def _await_enlisted(harness: Deployment, tenants: list[str], count: int) -> None:
-    """Wait until every drop is a request; raises TimeoutError."""
+    """Wait until every upload has become a request; raises TimeoutError."""
     limit = time.monotonic() + SETTLE_SECONDS
     while sum(len(harness.scheduler.tables.requests.of_tenant(tenant)) for tenant in tenants) < count:
         if time.monotonic() > limit:
-            raise TimeoutError(f"not all of {count} drops became requests; `trainyard dlq list` may say why")
+            raise TimeoutError(f"not all of {count} uploads became requests; `trainyard dlq list` may say why")
         time.sleep(0.5)
 
 
 def _settle(harness: Deployment, outputs: dict[str, str], cloud: Cloud, month: Month) -> None:
-    """Wait until nothing moves: stop what hangs, find what no event told, take back what no budget allows."""
+    """Wait until all requests are at rest: stop hanging ones, reconcile lost ends, stop those without a budget."""
     with _function_environment(cloud, outputs["ReconcilerFunction"]):
         reconcile, relay = bootstrap.reconcile(), bootstrap.outbox_relay()
     limit, quiet = time.monotonic() + SETTLE_SECONDS, 0
@@ -192,7 +192,7 @@ def _settle(harness: Deployment, outputs: dict[str, str], cloud: Cloud, month: M
                 with contextlib.suppress(Exception):  # it has ended
                     harness.stop.stop(request.request_id, datetime.now(UTC))
             _age(harness, request)
-        # As the timer does, but at once: what runs was made minutes older.
+        # As the timer does, but at once: the start of running requests was moved back.
         month.missed += len(reconcile.run(datetime.now(UTC)).ended)
         month.corrected += len(relay.relay(datetime.now(UTC)).corrected)
         waiting = scheduler.tables.requests.active(State.QUEUED)
@@ -205,7 +205,7 @@ def _settle(harness: Deployment, outputs: dict[str, str], cloud: Cloud, month: M
 
 
 def _age(harness: Deployment, request: Request) -> None:
-    """Let a running request have begun some minutes earlier, so that it is asked about."""
+    """Move a running request's start some minutes back, so that the reconciler checks it."""
     if request.state is State.RUNNING and request.started_at is not None:
         began = stamp(request.started_at - timedelta(minutes=10))
         with contextlib.suppress(Conflict):  # it has just ended
@@ -250,7 +250,7 @@ def _environment(cloud: Cloud) -> Any:
 
 @contextlib.contextmanager
 def _function_environment(cloud: Cloud, function: str) -> Any:
-    """Read a function's settings, so that its use case can be built here and run at another time."""
+    """Use a function's environment, so that its use case can be run here at any time."""
     before = dict(os.environ)
     found = cloud.client("lambda").get_function_configuration(FunctionName=function)
     os.environ |= found["Environment"]["Variables"]
@@ -264,7 +264,7 @@ def _function_environment(cloud: Cloud, function: str) -> Any:
 
 
 def _trainyard(*arguments: str) -> str:
-    """Run the operator's command line; return what it printed. Raises RuntimeError when it complains."""
+    """Run an operator's command and return its output; raises RuntimeError if it fails."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = trainyard(["--stack", "trainyard", *arguments])
@@ -274,7 +274,7 @@ def _trainyard(*arguments: str) -> str:
 
 
 def writes_of_a_life() -> Counter[str]:
-    """Return step → items that one request's life writes when nothing goes wrong: counted over the same code."""
+    """Return step → items written for one request if nothing goes wrong, counted with the same code."""
     counted: Counter[str] = Counter()
     stage = ""
 
@@ -315,7 +315,7 @@ def writes_of_a_life() -> Counter[str]:
 
 
 def item_bytes(value: Any) -> int:
-    """Return about what DynamoDB counts for a value in its own notation (developer guide, "Item sizes")."""
+    """Return the approximate size of a value in DynamoDB's notation (developer guide, "Item sizes")."""
     ((kind, inner),) = value.items()
     if kind in ("S", "B"):
         return len(inner.encode() if isinstance(inner, str) else inner)
@@ -340,12 +340,12 @@ def main() -> int:
     for line in month.wrong:
         console.print(f"[red]✗[/red] {line}")
     if not month.wrong:
-        console.print("✓ booked and recomputed agree for every tenant, to a millionth of a dollar")
+        console.print("✓ recorded and recomputed costs match for every tenant, to a millionth of a dollar")
     return 1 if month.wrong else 0
 
 
 def _tell(console: Console, month: Month) -> None:
-    table = Table("TENANT", "BOOKED USD", "RECOMPUTED USD", box=None, pad_edge=False)
+    table = Table("TENANT", "RECORDED USD", "RECOMPUTED USD", box=None, pad_edge=False)
     for tenant in sorted({*month.booked, *month.recomputed}):
         recomputed = Decimal(millionths(month.recomputed.get(tenant, 0))).scaleb(-6)
         table.add_row(tenant, f"{month.booked.get(tenant, Decimal(0)):.6f}", f"{recomputed:.6f}")
@@ -357,17 +357,18 @@ def _tell(console: Console, month: Month) -> None:
     console.print(
         f"{month.requests.total()} requests: {dict(month.requests)}; attempts {dict(sorted(attempts.items()))}"
     )
-    console.print(f"{month.missed} ends that no event told, {month.corrected} records corrected")
+    console.print(f"{month.missed} ends found without an event, {month.corrected} records corrected")
     console.print(f"budget of tenant0: {month.budget_spent} of {BUDGET} USD")
     for basis, records in _by_basis(month.records).items():
         errors = estimate_errors(records)
         if errors.seconds_median is not None and errors.usd_median is not None:
             console.print(
-                f"estimates from {basis}: {errors.runs} runs; duration off by {errors.seconds_median:.0%} (p50), "
-                f"{errors.seconds_p90:.0%} (p90); cost by {errors.usd_median:.0%}, {errors.usd_p90:.0%}"
+                f"estimates from {basis}: {errors.runs} executions; duration off by "
+                f"{errors.seconds_median:.0%} (p50), {errors.seconds_p90:.0%} (p90); "
+                f"cost by {errors.usd_median:.0%} (p50), {errors.usd_p90:.0%} (p90)"
             )
     writes = writes_of_a_life()
-    console.print(f"items written per execution: {sum(writes.values())} ({dict(writes)}), index entries apart")
+    console.print(f"items written per execution: {sum(writes.values())} ({dict(writes)}), without index entries")
     count = month.executions.total() or 1
     for name, items in month.items.items():
         size = sum(sum(len(n) + item_bytes(v) for n, v in item.items()) for item in items)
@@ -375,7 +376,7 @@ def _tell(console: Console, month: Month) -> None:
 
 
 def _by_basis(records: list[ExecutionRecord]) -> dict[str, list[ExecutionRecord]]:
-    """Return what estimates rested on → executions: a data set's first runs, and those with history."""
+    """Return basis of the estimate → executions: the first ones of a data set, and those with a history."""
     seen: Counter[tuple[str, str]] = Counter()
     found: dict[str, list[ExecutionRecord]] = {"size and tier": [], "history": []}
     for record in sorted(records, key=lambda r: r.admitted_at):

@@ -1,10 +1,10 @@
-"""Measure onboarding and leaving on the local cloud: one tenant, a thousand in the pool, 5,000 objects deleted.
+"""Measure onboarding and deletion on the local cloud: one tenant, a thousand in the pool, one with 5,000 objects.
 
     python -m local.onboarding [--tenants 1000] [--objects 5000] [--at-once 4]
 
-Calls are those that the tenants function makes of AWS, as its log counts them; beside them a tenant costs one
-StartExecution and seven state transitions with a task each. Seconds are this machine's, which answers some 150
-calls a second in all; state machines wait a two-thousandth of their time.
+Calls are the AWS calls of the tenants function, as counted in its log; each tenant also takes one StartExecution
+and seven state transitions with a task each. Seconds depend on this machine, which handles about 150 calls a
+second in total; state machines wait a two-thousandth of their time.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Harness:
     """Milliseconds since 1970."""
 
     def run(self, change: str, payload: dict[str, Any]) -> float:
-        """Run a state machine to its end; return its seconds. Raises RuntimeError when it fails."""
+        """Run a state machine to its end; return its duration in seconds. Raises RuntimeError if it fails."""
         machines, began = self.cloud.client("stepfunctions"), time.monotonic()
         arn = machines.start_execution(
             stateMachineArn=f"{self.outputs['TenantMachines']}{change}", input=json.dumps(payload)
@@ -70,12 +70,12 @@ class Harness:
         return self.run("create", {"tenant": {"name": name, "tier": tier, "target": "target"}})
 
     def calls(self, prefix: str) -> int:
-        """Return the calls that the function's log counts for the tenants whose id begins so."""
+        """Return the calls counted in the function's log for tenants whose ID has a prefix."""
         self._read_on()
         return sum(count for tenant_id, count in self.counted.items() if tenant_id.startswith(prefix))
 
     def _read_on(self) -> None:
-        """Count what was logged since the last look; an answer holds the first ten thousand lines of a time."""
+        """Count the calls logged since the last read; a response contains at most ten thousand lines."""
         while True:
             found = self.cloud.client("logs").filter_log_events(
                 logGroupName="/trainyard/trainyard/Tenants", startTime=self.read_until
@@ -97,9 +97,9 @@ def _identity(event: dict[str, Any]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tenants", type=int, default=1000, help="in the pool (default: 1000)")
-    parser.add_argument("--objects", type=int, default=5000, help="of the tenant that is deleted (default: 5000)")
-    parser.add_argument("--at-once", type=int, default=4, help="runs side by side (default: 4)")
+    parser.add_argument("--tenants", type=int, default=1000, help="tenants in the pool (default: 1000)")
+    parser.add_argument("--objects", type=int, default=5000, help="objects of the deleted tenant (default: 5000)")
+    parser.add_argument("--at-once", type=int, default=4, help="tenants created at once (default: 4)")
     arguments = parser.parse_args()
     with Cloud() as cloud:
         os.environ.update(cloud.environment())
@@ -114,7 +114,7 @@ def main() -> int:
             parsed = build_parser().parse_args(["--stack", "trainyard", "policy", "apply", str(policy)])
             parsed.run(deployment, parsed)
         one_tenant(harness)
-        many_tenants(harness, deployment, arguments.tenants, arguments.parallel_map)
+        many_tenants(harness, deployment, arguments.tenants, arguments.at_once)
         many_objects(harness, deployment, arguments.objects)
     return 0
 
@@ -126,10 +126,10 @@ def one_tenant(harness: Harness) -> None:
         print(f"one tenant {storage}: {harness.calls(name)} calls, {seconds:.1f} s")
 
 
-def many_tenants(harness: Harness, deployment: Any, count: int, parallel_map: int) -> None:
-    """Create them, then let some drop data: one rule serves them all, and roles are made for those alone."""
+def many_tenants(harness: Harness, deployment: Any, count: int, at_once: int) -> None:
+    """Create tenants, then let some of them upload: one rule serves all, and only those get roles."""
     began = time.monotonic()
-    with Progress(transient=True) as progress, ThreadPoolExecutor(parallel_map) as pool:
+    with Progress(transient=True) as progress, ThreadPoolExecutor(at_once) as pool:
         bar = progress.add_task(f"{count:,} tenants", total=count)
         for _ in pool.map(lambda number: harness.create(f"many-{number}", "basic"), range(count)):
             progress.advance(bar)
@@ -137,7 +137,7 @@ def many_tenants(harness: Harness, deployment: Any, count: int, parallel_map: in
     calls = harness.calls("many-")
     print(
         f"{count:,} tenants in the pool: {calls / count:.1f} calls and {seconds / count:.2f} s each, "
-        f"{seconds:.0f} s in all, {parallel_map} at once"
+        f"{seconds:.0f} s in all, {at_once} at once"
     )
     for number in range(0, count, max(count // UPLOADERS, 1)):
         key = f"many-{number}/incoming/wine/wine.csv"
@@ -158,7 +158,7 @@ def many_tenants(harness: Harness, deployment: Any, count: int, parallel_map: in
     roles = [r for r in harness.cloud.client("iam").list_roles()["Roles"] if "/tenants/" in r["Path"]]
     mine = [r for r in roles if r["RoleName"].startswith("trainyard-many-")]
     print(
-        f"{len(states)} of them dropped data: {states.count('SUCCEEDED')} models; {len(mine)} roles for {count:,} "
+        f"{len(states)} of them uploaded: {states.count('SUCCEEDED')} models; {len(mine)} roles for {count:,} "
         f"tenants; {len([r for r in rules if 'Uploads' in r['Name']])} rule for uploads"
     )
 
@@ -173,7 +173,7 @@ def many_objects(harness: Harness, deployment: Any, count: int) -> None:
         )
     before = harness.calls("hoarder")
     seconds = harness.run("delete", {"tenant": {"name": "hoarder"}})
-    print(f"delete of a tenant with {count:,} objects: {harness.calls('hoarder') - before} calls, {seconds:.1f} s")
+    print(f"deleting a tenant with {count:,} objects: {harness.calls('hoarder') - before} calls, {seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What MiniStack 1.5 lacks for this template, mended one by one; each goes when its test in tests/e2e says so."""
+"""Patches for what MiniStack 1.5 lacks; tests/unit/test_patches.py shows when one is no longer needed."""
 
 import contextvars
 import hashlib
@@ -13,7 +13,7 @@ Answer = dict[str, Any]
 
 
 def mend_all(sagemaker: Callable[[], Any]) -> None:
-    """Apply every mend; `sagemaker` returns a client of the SageMaker server."""
+    """Apply all patches; `sagemaker` returns a client of the SageMaker server."""
     provision_pipelines(sagemaker)
     provision_named_queries()
     carry_scheduled_events()
@@ -29,7 +29,7 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
 
 
 def provision_pipelines(sagemaker: Callable[[], Any]) -> None:
-    """CloudFormation refuses a stack with an AWS::SageMaker::Pipeline: hand it to the SageMaker server."""
+    """CloudFormation refuses a stack with an AWS::SageMaker::Pipeline: create it in the SageMaker server."""
     from ministack.services.cloudformation import provisioners
 
     def request(properties: Answer) -> Answer:
@@ -61,7 +61,7 @@ def provision_pipelines(sagemaker: Callable[[], Any]) -> None:
 
 
 def provision_named_queries() -> None:
-    """CloudFormation refuses a stack with an AWS::Athena::NamedQuery, though Athena here keeps such queries."""
+    """CloudFormation refuses a stack with an AWS::Athena::NamedQuery, although MiniStack's Athena supports it."""
     from ministack.services import athena
     from ministack.services.cloudformation import provisioners
 
@@ -105,7 +105,7 @@ def carry_scheduled_events() -> None:
 
 
 def tell_object_versions() -> None:
-    """S3's events say nothing of the object's version, which AWS tells for versioned buckets."""
+    """S3's events lack the object's version, which AWS includes for versioned buckets: add it."""
     from ministack.services import eventbridge, s3
 
     version: contextvars.ContextVar[str | None] = contextvars.ContextVar("version", default=None)
@@ -127,7 +127,7 @@ def tell_object_versions() -> None:
 
 
 def pass_schedule_time(seconds: float) -> None:
-    """Let schedules believe that so much time has passed, and run those that are due by then."""
+    """Advance the schedules' clock, and run the schedules that become due."""
     from ministack.services import scheduler
 
     last_runs = scheduler._schedule_last_fired
@@ -137,17 +137,17 @@ def pass_schedule_time(seconds: float) -> None:
 
 
 _lost_share = 0.0
-"""Of S3's events, that are swallowed."""
+"""The share of S3's events that is dropped."""
 
 
 def lose_uploads(share: float) -> None:
-    """Swallow a share of S3's events from now on, as AWS does in a bucket's first minutes, and may at any time."""
+    """Drop a share of S3's events from now on, as AWS does in a bucket's first minutes, and may at any time."""
     global _lost_share  # noqa: PLW0603 - the server's one switch
     _lost_share = share
 
 
 def swallow_uploads() -> None:
-    """Let S3's events be lost where `lose_uploads` says so; here they never are."""
+    """Drop S3's events as `lose_uploads` says; MiniStack itself never loses one."""
     from ministack.services import s3
 
     fire = s3._fire_s3_event
@@ -160,11 +160,12 @@ def swallow_uploads() -> None:
 
 
 def authorise_as_aws() -> None:
-    """With authorisation on: take loopback for TLS, see a role's path and boundary, a schedule's group, a grant.
+    """With authorisation on: treat loopback as TLS; support paths and boundaries of roles, schedule groups and
+    grants.
 
-    Loopback speaks plain HTTP, which the policies rightly deny; MiniStack names roles without their path,
-    schedules always in the default group, knows no condition keys iam:PermissionsBoundary and kms:Grant…, and
-    takes SQS's batch calls for actions of their own.
+    The policies rightly deny plain HTTP, which loopback uses. MiniStack builds ARNs of roles without a path and of
+    schedules with the default group, lacks the condition keys iam:PermissionsBoundary and kms:Grant…, and treats
+    SQS's batch calls as separate actions.
     """
     from ministack.core import iam_actions, iam_evaluator
     from ministack.services import iam
@@ -217,10 +218,10 @@ def authorise_as_aws() -> None:
 
 
 def put_variables_in_place() -> None:
-    """With authorisation on: policies may hold ${aws:PrincipalTag/…}, and aws:PrincipalArn is the role's ARN.
+    """With authorisation on: policies can contain ${aws:PrincipalTag/…}, and aws:PrincipalArn is the role's ARN.
 
-    MiniStack knows the tags, but compares the variables as they are written; and gives the session's ARN. An
-    absent tag matches no resource and no text (IAM user guide, "IAM policy elements: Variables and tags").
+    MiniStack knows the tags, but does not replace the variables, and it uses the session's ARN. An absent tag
+    matches no resource and no text (IAM user guide, "IAM policy elements: Variables and tags").
     """
     from ministack.core import iam_evaluator
     from ministack.services import iam
@@ -232,7 +233,7 @@ def put_variables_in_place() -> None:
             role = iam._roles.get(context.principal_arn.split("/")[1])
             return role["Arn"] if role else context.principal_arn
         if key.lower() == "aws:resourceaccount" and key.lower() in context.service_context:
-            return context.service_context[key.lower()]  # a bucket of another account; its ARN does not tell
+            return context.service_context[key.lower()]  # a bucket of another account; not in its ARN
         return resolve(key, context)
 
     def match(context: Any, statements: list[Any], effect: str) -> Any:
@@ -276,7 +277,7 @@ _VARIABLE = re.compile(r"\$\{(aws:[^}]+)\}")
 
 
 def tell_encryption_keys() -> None:
-    """With authorisation on: a bucket's policy may ask by which key an object is to be encrypted."""
+    """With authorisation on: a bucket policy can check with which key an object is encrypted."""
     from ministack.core import iam_actions
 
     told = ("x-amz-server-side-encryption-aws-kms-key-id", "x-amz-server-side-encryption-customer-algorithm")
@@ -292,7 +293,7 @@ def tell_encryption_keys() -> None:
 
 
 def tell_condition_keys() -> None:
-    """With authorisation on: give the keys by which policies narrow writes to tables, events and keys.
+    """With authorisation on: provide the condition keys that limit writes to tables and events.
 
     A transaction is authorised item by item (DynamoDB developer guide, "Using IAM with transactions"), and each of
     its items has its own leading key.
@@ -337,7 +338,7 @@ def tell_condition_keys() -> None:
 
 
 def _leading_keys(asked: Answer) -> list[str]:
-    """Return the partition key of the item that a write names, by the names that the template's tables have."""
+    """Return the partition key of a write's item, by the attribute names of the template's tables."""
     item = asked.get("Key") or asked.get("Item") or {}
     return [item[name]["S"] for name in ("pk", "request_id") if name in item][:1]
 
@@ -349,9 +350,9 @@ def _attributes(asked: Answer) -> list[str]:
 
 
 def name_task_errors() -> None:
-    """A failed function's error reaches Step Functions as "Runtime.HandlerError", not by its class: name it.
+    """Pass the class of a function's error to Step Functions, which otherwise gets "Runtime.HandlerError".
 
-    The worker keeps the class alone in its log's traceback, whose last line reads "<class>: <message>".
+    The class only appears in the traceback of the worker's log, whose last line is "<class>: <message>".
     """
     from ministack.services import lambda_svc
 
@@ -368,7 +369,7 @@ def name_task_errors() -> None:
 
 
 def _error_class(log: str, message: str) -> str:
-    """Return the class in a traceback's last line; that of no class where there is none."""
+    """Return the class in a traceback's last line, or "Runtime.HandlerError" if there is none."""
     first = (message.splitlines() or [""])[0]
     for line in reversed(log.splitlines()):
         name, colon, rest = line.partition(": ")
@@ -378,7 +379,7 @@ def _error_class(log: str, message: str) -> str:
 
 
 def let_rules_send_by_queue_policy() -> None:
-    """With authorisation on: a rule reaches a queue only if the queue's policy lets that very rule send to it.
+    """With authorisation on: a rule can send to a queue only if the queue's policy allows that rule.
 
     AWS drops the event otherwise (EventBridge user guide, "Using resource-based policies", Amazon SQS).
     """
@@ -428,9 +429,9 @@ def refuse_queue_policies_of_several_queues() -> None:
 
 
 def denial(role_arn: str, action: str, resource: str, keys: Answer, *, region: str) -> str | None:
-    """Return in AWS's words why a role may not do something; None where it may, or where nothing is authorised.
+    """Return AWS's message if a role may not do something; None if it may, or without authorisation.
 
-    `keys` are condition keys as AWS names them. What a service does on a role's behalf it does by this.
+    `keys` are condition keys with AWS's names. It is used for what a service does on behalf of a role.
     """
     from ministack import app
     from ministack.core import iam_evaluator
@@ -462,7 +463,7 @@ def denial(role_arn: str, action: str, resource: str, keys: Answer, *, region: s
 def trusts(role_arn: str, source_arn: str, *, region: str) -> bool:
     """Tell whether a role's trust lets SageMaker assume it on behalf of a job or a pipeline.
 
-    True for every role where nothing is authorised.
+    Always True without authorisation.
     """
     from ministack import app
     from ministack.core.responses import request_scope
@@ -503,7 +504,7 @@ def _first(values: Any) -> Any:
 
 
 def assume_as_service(role_arn: str, session_name: str, trusted: str = ".amazonaws.com") -> dict[str, str]:
-    """Return credentials of a role, as a service gets them: AssumeRole lets only a service assume its roles.
+    """Return credentials of a role as a service gets them: only a service can assume its roles by AssumeRole.
 
     Raises PermissionError unless the role exists and trusts the service.
     """

@@ -1,4 +1,4 @@
-"""What trainings cost, recomputed from SageMaker's side alone: none of the service's code takes part."""
+"""The cost of trainings, recomputed from SageMaker's jobs without any code of the service."""
 
 import json
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def _jobs(sagemaker: Any, execution_arn: str) -> Iterator[dict[str, Any]]:
 
 
 def _cost(sagemaker: Any, job: dict[str, Any], region: dict[str, Any]) -> tuple[str, Fraction]:
-    """Return whose a job is, by its tags, and what it costs."""
+    """Return the tenant of a job, from its tags, and its cost."""
     training = "TrainingJobArn" in job
     kind, prefix = ("training", "Training") if training else ("processing", "Processing")
     cluster = job["ResourceConfig"] if training else job["ProcessingResources"]["ClusterConfig"]

@@ -1,4 +1,4 @@
-"""The local cloud's process: MiniStack, and the SageMaker server beside it.
+"""The local cloud's process: MiniStack and the SageMaker server.
 
     python -m local.server HOME PORT SAGEMAKER_PORT
 
@@ -39,7 +39,7 @@ class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of each request."""
+        """Do not log each request."""
 
 
 def main() -> None:
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def end_with_parent() -> threading.Event:
-    """End when the parent does, however it ends: its side of standard input closes. Sets the event then."""
+    """End this process when its parent ends, which closes standard input; return an event that is set then."""
     orphaned = threading.Event()
 
     def watch() -> None:

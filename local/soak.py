@@ -1,14 +1,14 @@
-"""Soak: traffic on the local cloud while Lambda's workers are killed and SageMaker stops answering (make soak).
+"""Soak test: traffic on the local cloud while Lambda workers are killed and SageMaker fails (make soak).
 
     python -m local.soak [--minutes 60] [--seed 1]
 
-The real template, in real time. Some data sets are dropped each second, by the seed; jobs do nothing for a
-second and succeed. Now and then a worker process of some function is killed in the midst of whatever it
-does; at times SageMaker refuses or swallows some calls, or is killed: for some seconds it answers nobody,
-and what ends meanwhile is told to nobody. A fifth of S3's events is swallowed all along. When the time is over the
-killing ends, and all that was dropped has to end: each upload one request, each request one success, each attempt
-one execution, no slot held, nothing in the dead letters. Memory and open files of the functions' workers, which
-keep nothing between invocations, and the number of unfinished requests are looked at all along and must not grow.
+The real template, in real time. Data sets are uploaded at random times given by the seed; jobs do nothing for a
+second and succeed. From time to time a worker process of a function is killed, whatever it is doing; SageMaker
+refuses some calls, executes some without responding, or is killed: for some seconds it does not respond, and no
+events are sent for what ends meanwhile. A fifth of S3's events is lost. When the time is over, the faults stop and
+everything must complete: one request per upload, one success per request, one execution per attempt, no slot held,
+no dead letters. Memory and open files of the functions' workers, which keep nothing between invocations, and the
+number of unfinished requests are measured throughout and must not grow.
 """
 
 import argparse
@@ -34,12 +34,12 @@ from local.workers import memory_mb, open_files, workers
 
 STACK, TENANTS = "trainyard", 4
 DROPS_PER_SECOND, KILL_SECONDS, SHAKE_SECONDS, OUTAGE_SECONDS = 0.5, 20.0, 20.0, 240.0
-"""An end that nobody was told of holds its slot for five minutes, and a batch whose recorder was killed for three:
-with more of either the slots would not do, and what waits would grow. A short soak has more of both."""
+"""An end without an event holds its slot for five minutes, a batch whose recorder was killed for three: with more
+of either, there would be too few slots and ever more waiting requests. A short soak has more of both."""
 TIMER_SECONDS = {"Dispatcher": 20.0, "Reconciler": 30.0, "Intake": 30.0}
-"""The local cloud keeps no such schedules; these are invoked more often than on AWS, as runs are shorter."""
+"""The local cloud runs no such schedules; these are more frequent than on AWS, because executions are shorter."""
 DRAIN_SECONDS = 1500
-"""Messages of a killed worker come again after six minutes."""
+"""Messages of a killed worker are redelivered after six minutes."""
 POLICY = """
 running_max: 30
 quiet_period_seconds: 0
@@ -54,15 +54,15 @@ tiers:
   premium: *tier
 """
 POOLED_FILES = 60
-"""Open files up to which a worker is only filling the pools of its clients, of which each keeps up to ten
-connections (botocore, Config, max_pool_connections): the longer it lives, the more of them it has needed."""
+"""Up to this many open files, a worker is only filling its clients' connection pools of up to ten connections each
+(botocore, Config, max_pool_connections): the longer a worker lives, the more of them it has used."""
 
 LOOKS_MIN = 32
 STARTS = ("StartPipelineExecution", "DescribePipelineExecution", "ListPipelineExecutionSteps")
 
 
 UPLOADS_LOST = 0.2
-"""Share of S3's events that are swallowed: the sweep finds their uploads."""
+"""The share of S3's events that is lost; the sweep finds these uploads."""
 
 
 @dataclass
@@ -75,11 +75,11 @@ class Soak:
     shakes: int = 0
     outages: int = 0
     memory_mb: list[float] = field(default_factory=list)
-    """Of the largest worker, now and then."""
+    """Of the largest worker, sampled."""
     files: list[int] = field(default_factory=list)
-    """Open ones of the worker that has most."""
+    """Open files of the worker with the most, sampled."""
     unfinished: list[int] = field(default_factory=list)
-    """Requests that wait or run."""
+    """Requests that wait or run, sampled."""
     missed: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -87,7 +87,7 @@ class Soak:
         self.random = Random(f"soak {self.seed}")  # noqa: S311 - a load, no secret
 
     def run(self, seconds: float, progress: Progress) -> list[str]:
-        """Soak for so long; return what is wrong at the end."""
+        """Run the soak; return the problems that were found at the end."""
         from benchmarks.console import trainyard
 
         self.outputs = deploy(self.cloud, STACK, {"RunningMax": "30"})
@@ -144,7 +144,7 @@ class Soak:
         self.dropped.append((tenant, name))
 
     def _kill(self) -> None:
-        """Kill a worker of one of the functions, whatever it does."""
+        """Kill a worker of one of the functions, whatever it is doing."""
         alive = list(workers(self.cloud, STACK))
         if alive:
             process, name = self.random.choice(alive)
@@ -155,7 +155,7 @@ class Soak:
                 return
 
     def _shake(self) -> None:
-        """Let SageMaker refuse some calls, and act on others without an answer."""
+        """Let SageMaker refuse some calls, and execute others without responding."""
         self.shakes += 1
         faults: list[dict[str, Any]] = [
             {"operation": name, "code": "InternalFailure", "message": "soak", "times": times, "effect": effect}
@@ -183,7 +183,7 @@ class Soak:
                 payload = json.dumps({"source": source}).encode()
                 functions.invoke(FunctionName=arn, InvocationType="Event", Payload=payload)
             except Exception as error:
-                self.missed.append(f"the timer of {name} did not come through: {error}")
+                self.missed.append(f"the timer failed to invoke {name}: {error}")
 
     def _drain(self, progress: Progress) -> None:
         task = progress.add_task("draining", total=len(self.dropped))
@@ -206,15 +206,15 @@ class Soak:
         wrong = list(self.missed)
         requests = self._requests()
         found = Counter((request.tenant_id, request.data_set) for request in requests)
-        wrong += [f"{tenant}/{name} is no request" for tenant, name in self.dropped if not found[tenant, name]]
-        wrong += [f"{one} is {count} requests" for one, count in found.items() if count > 1]
+        wrong += [f"{tenant}/{name} has no request" for tenant, name in self.dropped if not found[tenant, name]]
+        wrong += [f"{one} has {count} requests" for one, count in found.items() if count > 1]
         states = Counter(request.state.value for request in requests)
         wrong += [f"{count} requests are {state}" for state, count in states.items() if state != "SUCCEEDED"]
         executions = self._executions()
         wrong += [f"{name}: {count} executions" for name, count in executions.items() if count > 1]
         ledger = self.harness.scheduler.tables.ledger.read()
         if ledger.used:
-            wrong.append(f"{ledger.used} slots are held by nobody")
+            wrong.append(f"{ledger.used} slots are held without an execution")
         dead = self._dead_letters()
         wrong += [f"{count} dead letters in {name}" for name, count in dead.items() if count]
         quarter = max(len(self.memory_mb) // 4, 1)
@@ -223,7 +223,7 @@ class Soak:
             ("open files of the workers", self.files, 5, POOLED_FILES),
             ("unfinished requests", self.unfinished, 30, 0),
         ):
-            if len(series) < LOOKS_MIN:  # too short to tell growth from warming up
+            if len(series) < LOOKS_MIN:  # too short to distinguish growth from warming up
                 continue
             early, late = max(series[:quarter], default=0), max(series[-quarter:], default=0)
             if late > max(1.3 * early + leeway, harmless):
@@ -253,7 +253,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m local.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=60.0, help="of traffic (default: 60)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="minutes of traffic (default: 60)")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     console = Console()
@@ -262,21 +262,21 @@ def main() -> int:
         soak = Soak(cloud, given.seed)
         wrong = soak.run(given.minutes * 60, progress)
     console.print(
-        f"{len(soak.dropped)} drops, {sum(soak.kills.values())} workers killed ({dict(soak.kills)}), "
-        f"SageMaker shaken {soak.shakes} times and killed {soak.outages} times, "
-        f"{UPLOADS_LOST:.0%} of S3's events swallowed"
+        f"{len(soak.dropped)} uploads, {sum(soak.kills.values())} workers killed ({dict(soak.kills)}), "
+        f"SageMaker disrupted {soak.shakes} times and killed {soak.outages} times, "
+        f"{UPLOADS_LOST:.0%} of S3's events lost"
     )
     if soak.memory_mb:
         console.print(
             f"memory of the largest worker {soak.memory_mb[0]:.0f} → {soak.memory_mb[-1]:.0f} MB, "
-            f"open files of the one with most {soak.files[0]} → {soak.files[-1]}, "
+            f"open files of the worker with the most {soak.files[0]} → {soak.files[-1]}, "
             f"unfinished requests at most {max(soak.unfinished)}"
         )
     if len(soak.memory_mb) < LOOKS_MIN:
-        console.print("too short to tell growth from warming up: memory, files and waiting were not judged")
+        console.print("too short to tell growth from warming up: memory, files and requests not checked")
     for line in wrong:
-        console.print(f"[red]wrong[/red]: {line}")
-    console.print("nothing lost, nothing doubled" if not wrong else f"{len(wrong)} things are wrong")
+        console.print(f"[red]problem[/red]: {line}")
+    console.print("nothing lost, nothing duplicated" if not wrong else f"{len(wrong)} problems")
     return int(bool(wrong))
 
 

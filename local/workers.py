@@ -1,4 +1,4 @@
-"""The processes in which the local cloud runs functions, as Linux tells of them."""
+"""The processes in which the local cloud runs functions, as listed by Linux."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from local.cloud import Cloud
 
 
 def workers(cloud: Cloud, stack: str) -> Iterator[tuple[int, str]]:
-    """Yield the processes that run functions, and which."""
+    """Yield the process ID and the function name of each worker."""
     server = cloud.process_id
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != server:

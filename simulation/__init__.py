@@ -1,1 +1,1 @@
-"""The simulator: the real use cases over memory, one thread, a virtual clock, and all the trouble there is."""
+"""The simulator: the real use cases over a store in memory, with one thread, a virtual clock and faults."""

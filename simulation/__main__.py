@@ -1,7 +1,7 @@
-"""Simulate the service under faults, seed by seed, and check its invariants all the way.
+"""Simulate the service under faults, seed by seed, and check its invariants at every step.
 
 python -m simulation --seeds 5000            on all cores, with progress
-python -m simulation --seed 1234 --log       one seed again, exactly, with all that happened
+python -m simulation --seed 1234 --log       exactly one seed again, with its full log
 """
 
 import argparse
@@ -61,7 +61,7 @@ FAULTS = (
     "retried by hand",
     "odd number in a result",
 )
-"""What is done to the service."""
+"""The faults that are injected."""
 
 REACHED = (
     "token deduplicated",
@@ -102,22 +102,22 @@ REACHED = (
     "run twice",
     "calm days",
 )
-"""What the service has to cope with; a run that reaches none of one kind proves nothing about it."""
+"""What the service must handle; a run in which one of these never happens proves nothing about it."""
 
 AGAIN_EVERY = 100
-"""Of so many seeds one is run twice: the same seed gives the same log (I12). And of so many one is a day without
-trouble on which nobody may wait longer than the published bound (I10) or get less than a fair share (I11).
+"""One in this many seeds runs twice and must give the same log (I12). It also runs a day without faults, on which
+no gap may exceed the published bound (I10) and no tenant may get less than a fair share (I11).
 """
 
 
 def run_checked(seed: int) -> Result:
-    """Run a seed, now and then twice."""
+    """Run a seed, some of them twice."""
     result = run_seed(seed)
     if seed % AGAIN_EVERY == 0 and result.violation is None:
         again = run_seed(seed)
         result.counts["run twice"] += 1
         if again.log != result.log:
-            result.invariant, result.violation = "I12", f"seed {seed}: a second run went another way"
+            result.invariant, result.violation = "I12", f"seed {seed}: a second run had a different log"
         else:
             _look_at_shares(seed, result)
     return result
@@ -127,7 +127,7 @@ def _look_at_shares(seed: int, result: Result) -> None:
     jain, gap = fair_shares(seed, visitors=seed % (2 * AGAIN_EVERY) == 0, quick=True)
     result.counts["calm days"] += 1
     if gap > 1:
-        result.invariant, result.violation = "I10", f"seed {seed}: a gap of {gap:.2f} of its bound"
+        result.invariant, result.violation = "I10", f"seed {seed}: a gap of {gap:.2f} times its bound"
     if jain < JAIN_MIN:
         result.invariant, result.violation = "I11", f"seed {seed}: weighted Jain {jain:.4f}"
 
@@ -157,7 +157,7 @@ def show(total: Counter[str], violations: list[str]) -> None:
         f"{total['steps']:,} steps, {total['calls']:,} calls, {faults:,} faults"
     )
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("FAULT", "TIMES", "", "COPED WITH", "TIMES "):
+    for column in ("FAULT", "TIMES", "", "HANDLED", "TIMES "):
         table.add_column(column, justify="right" if "TIMES" in column else "left")
     for number in range(max(len(FAULTS), len(REACHED))):
         left = (FAULTS[number], f"{total[FAULTS[number]]:,}") if number < len(FAULTS) else ("", "")
@@ -170,7 +170,7 @@ def show(total: Counter[str], violations: list[str]) -> None:
 
 
 def replay(seed: int) -> int:
-    """Run one seed with its log on the terminal."""
+    """Run one seed and print its log."""
     simulator = Simulator(draw(seed), keep_log=True)
     said = "no violation"
     try:
@@ -186,11 +186,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="simulation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=300, help="how many (default: 300)")
-    parser.add_argument("--first", type=int, default=0, help="the first one (default: 0)")
+    parser.add_argument("--seeds", type=int, default=300, help="number of seeds (default: 300)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: all cores)")
-    parser.add_argument("--seed", type=int, help="only this one")
-    parser.add_argument("--log", action="store_true", help="print all that happened; with --seed")
+    parser.add_argument("--seed", type=int, help="run only this seed")
+    parser.add_argument("--log", action="store_true", help="print the full log; needs --seed")
     arguments = parser.parse_args()
     if arguments.seed is not None and arguments.log:
         return replay(arguments.seed)

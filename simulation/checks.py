@@ -1,4 +1,4 @@
-"""The invariants, one checker each; a violation names the step at which it was seen."""
+"""The invariants, with one check each; a violation names the step at which it was found."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,24 +36,24 @@ class Violation(BaseException):
 
 @dataclass
 class Checks:
-    """Looks at the store after every transaction, and at SageMaker after every change."""
+    """Checks the store after every transaction, and SageMaker after every change."""
 
     store: MemoryStore
     sagemaker: SageMaker
     policy_of: Mapping[int, Policy]
     """Version → policy; grows as policies are applied."""
     submitted: dict[str, list[Content]] = field(default_factory=dict)
-    """Request → what was submitted under its name; a retraining delivered twice may find other data."""
+    """Request → contents that were submitted for it; a retraining that is delivered twice may find other data."""
     contents: dict[str, Content] = field(default_factory=dict)
-    """Request → what was enlisted of that."""
+    """Request → the content of these that was enlisted."""
     ledger_before: Ledger = field(default_factory=lambda: Ledger(admission_version=0))
     requests: dict[str, Item] = field(default_factory=dict)
     queues: dict[tuple[str, str], TenantQueue] = field(default_factory=dict)
     drift: dict[str, int] = field(default_factory=dict)
-    """By how much a ledger's count was put wrong by hand."""
+    """Name of a count in the ledger → by how much it was changed by hand."""
     drift_repaired: int = 0
     afforded: dict[tuple[str, str], Decimal] = field(default_factory=dict)
-    """Who and month → the most that was committed when anything was admitted."""
+    """Who and month → the highest commitment at an admission."""
 
     def transacted(self, writes: Sequence[Write]) -> None:
         ledger = ledger_from(self.store.items.get(LEDGER))
@@ -71,7 +71,7 @@ class Checks:
         self.ledger_before = ledger
 
     def _request_changed(self, write: Write) -> list[str]:
-        """I4; returns the request if it gave its slot back."""
+        """I4; returns the request if it released its slot."""
         request_id = write.key.values[0][1]
         before, after = self.requests.get(request_id), self.store.items.get(write.key)
         assert after is not None, "requests are never deleted"
@@ -95,7 +95,7 @@ class Checks:
             self.contents[request_id] = (taken or submitted)[0]
 
     def _queue_changed(self, write: Write, policy: Policy) -> None:
-        """I1 by tenant, and I5."""
+        """I1 for tenants, and I5."""
         item = self.store.items.get(write.key)
         if item is None or item.get("copy"):
             return
@@ -104,19 +104,19 @@ class Checks:
         before = self.queues.get(key, TenantQueue(tenant_id=queue.tenant_id, tier=queue.tier))
         tier = policy.tier(queue.tier)
         if tier and queue.running > before.running and queue.running > policy.cap(tier, queue.tenant_id):
-            raise Violation("I1", f"tenant {queue.tenant_id} holds {queue.running}, above its cap")
+            raise Violation("I1", f"tenant {queue.tenant_id} holds {queue.running} slots, above its cap")
         grown = queue.running > before.running
         committed = queue.spent_usd + queue.reserved_usd
         self._afford(
             f"tenant {queue.tenant_id}", queue.month, committed, policy.tenant(queue.tenant_id).budget, grown
         )
         if queue.reserved_usd < 0 or queue.running < 0:
-            raise Violation("I2", f"tenant {queue.tenant_id} holds {queue.running}, {queue.reserved_usd} USD")
+            raise Violation("I2", f"{queue.tenant_id}: {queue.running} slots, {queue.reserved_usd} USD reserved")
         self.queues[key] = queue
 
     def _afford(self, who: str, month: str, committed: Decimal, budget: Budget | None, grown: bool) -> None:
-        """I5: what is spent and reserved of a month stays within the budget when anything is admitted; within a
-        hard one it stays ever after.
+        """I5: at every admission, what is spent and reserved in a month is within the budget; a hard budget is
+        also kept afterwards.
         """
         if budget is None:
             self.afforded.pop((who, month), None)
@@ -131,11 +131,11 @@ class Checks:
             and committed > budget.limit_usd
         ):
             raise Violation(
-                "I5", f"{who}: {committed} in {month}, admitted up to {known}, of {budget.limit_usd} USD"
+                "I5", f"{who}: {committed} USD in {month}, {known} at admission, limit {budget.limit_usd} USD"
             )
 
     def _limits(self, ledger: Ledger, policy: Policy) -> None:
-        """I1: no count grows above its limit, and nobody takes what others do not lend."""
+        """I1: no count grows above its limit, and no tier borrows slots that others do not lend."""
         before = self.ledger_before
         if ledger.used > before.used and ledger.used > policy.running_max:
             raise Violation("I1", f"account: {ledger.used} of {policy.running_max}")
@@ -160,7 +160,7 @@ class Checks:
             if tier is not borrower
         )
         if policy.running_max - ledger.used < kept:
-            raise Violation("I1", f"tier {borrower.name} borrowed of the {kept} slots that others do not lend")
+            raise Violation("I1", f"tier {borrower.name} borrowed from the {kept} slots that others do not lend")
 
     def _counts(self, ledger: Ledger) -> None:
         """I2: the ledger and the tenant queues count the requests that hold a slot."""
@@ -187,7 +187,7 @@ class Checks:
     # --- executions ---------------------------------------------------------------------------------------
 
     def executed(self, name: str) -> None:
-        """I3 and I1, after an execution has begun."""
+        """I3 and I1, after an execution has started."""
         if len(self.sagemaker.by_name[name]) > 1:
             raise Violation("I3", f"execution {name} was started twice")
         parsed = parse_display_name(name)
@@ -200,7 +200,7 @@ class Checks:
         for execution in self.sagemaker.alive():
             parsed = parse_display_name(execution.name)
             if parsed is not None and parsed.request_id == request_id:
-                raise Violation("I1", f"execution {execution.name} runs on, its slot was given back")
+                raise Violation("I1", f"execution {execution.name} is running, but its slot was released")
 
     # --- after a pass ----------------------------------------------------------------------------------------
 
@@ -222,15 +222,15 @@ class Checks:
             if not could[tier.name] or used >= tier.slots_max:
                 continue
             if used < tier.quota:
-                raise Violation("I9", f"{could[tier.name][:2]} wait, though tier {tier.name} has slots free")
+                raise Violation("I9", f"{could[tier.name][:2]} wait, although tier {tier.name} has free slots")
             kept = sum(
                 _reserve(other, ledger, len(could[other.name])) for other in policy.tiers if other is not tier
             )
             if free - kept >= 1:
-                raise Violation("I9", f"{could[tier.name][:2]} wait, though tier {tier.name} could borrow")
+                raise Violation("I9", f"{could[tier.name][:2]} wait, although tier {tier.name} could borrow")
 
     def _saved_goes(self, ledger: Ledger, policy: Policy, now: datetime) -> None:
-        """I9: of the requests that instances are saved for, none waits that fits while its tier has slots."""
+        """I9: no request with a capacity hold waits if the held instances suffice and its tier has slots."""
         if ledger.paused or policy.running_max - ledger.unmanaged - ledger.used < 1:
             return
         if not _starts_allowed(ledger, policy, now) or (ledger.throttled_until and now < ledger.throttled_until):
@@ -239,10 +239,10 @@ class Checks:
             if ledger.used_of_tier(tier.name) < tier.quota:
                 going = set(self._could_go(tier, ledger, policy, now)) & set(ledger.capacity_holds.values())
                 if going:
-                    raise Violation("I9", f"{sorted(going)[:2]} wait, though what was saved suffices")
+                    raise Violation("I9", f"{sorted(going)[:2]} wait, although the held instances suffice")
 
     def _could_go(self, tier: TierPolicy, ledger: Ledger, policy: Policy, now: datetime) -> list[str]:
-        """Return the requests of a tier that their own limits allow, as many as each tenant may add."""
+        """Return the requests of a tier that their own limits allow, at most as many as each tenant may add."""
         if tier.name in ledger.paused_tiers or policy.closed_until(tier.name, now):
             return []
         found: list[str] = []
@@ -299,19 +299,19 @@ class Checks:
         self._booked(requests)
 
     def _softly(self, tenant_id: str, tier: str) -> bool:
-        """Tell whether a run may have been admitted on soft budgets."""
+        """Tell whether an execution may have been admitted on soft budgets."""
         budgets = [policy.tenant(tenant_id).budget for policy in self.policy_of.values()]
         budgets += [found.budget for policy in self.policy_of.values() if (found := policy.tier(tier))]
         return any(budget is not None and budget.mode is BudgetMode.SOFT for budget in budgets)
 
     @property
     def outbox(self) -> list[str]:
-        """Return what is still to be done after a transaction."""
+        """Return the outbox entries that still have to be processed."""
         keys = [dict(key.values) for key in self.store.items if key.table == "record"]
         return [values["sk"] for values in keys if values["pk"] == "outbox"]
 
     def _booked(self, requests: Mapping[str, Request]) -> None:
-        """I5: every execution is booked once, at its cost, in its month; computed from SageMaker's side alone."""
+        """I5: every execution is recorded once, with its cost and month, computed from SageMaker's jobs alone."""
         expected: dict[tuple[str, str], Decimal] = {}
         records = {
             (r.request_id, r.attempt): r
@@ -324,10 +324,10 @@ class Checks:
             assert parsed is not None
             record = records.pop((parsed.request_id, parsed.attempt), None)
             if record is None:
-                raise Violation("I5", f"execution {execution.name} was never booked")
+                raise Violation("I5", f"execution {execution.name} was never recorded")
             cost = sum((_job_cost(job, seconds) for job, _, seconds in used(execution)), Decimal(0))
             if record.cost_usd != cost or record.unknown or not record.is_final:
-                raise Violation("I5", f"execution {execution.name} cost {cost}, booked {record.cost_usd}")
+                raise Violation("I5", f"execution {execution.name} cost {cost}, recorded {record.cost_usd}")
             if (
                 record.reserved_usd
                 and cost > record.reserved_usd
@@ -336,11 +336,11 @@ class Checks:
                 raise Violation("I5", f"execution {execution.name} cost {cost}, reserved {record.reserved_usd}")
             near = {month_of(execution.started_at + timedelta(minutes=m)) for m in (-45, 0, 5)}
             if record.month not in near:
-                raise Violation("I5", f"execution {execution.name} was booked in {record.month}")
+                raise Violation("I5", f"execution {execution.name} was recorded in {record.month}")
             key = (record.month, record.tenant_id)
             expected[key] = expected.get(key, Decimal(0)) + cost
         if records:
-            raise Violation("I5", f"{sorted(records)[:2]} were booked and never ran")
+            raise Violation("I5", f"{sorted(records)[:2]} were recorded but never ran")
         booked: dict[tuple[str, str], Decimal] = {}
         for item_key, item in self.store.items.items():
             values = dict(item_key.values)
@@ -348,16 +348,16 @@ class Checks:
                 owner = (values["pk"][6:], values["sk"].split("#")[0])
                 booked[owner] = booked.get(owner, Decimal(0)) + item.get("usd", Decimal(0))
         if {k: v for k, v in booked.items() if v} != {k: v for k, v in expected.items() if v}:
-            raise Violation("I5", f"booked {booked}, cost {expected}")
+            raise Violation("I5", f"recorded {booked}, cost {expected}")
 
     def _newest(self, requests: Mapping[str, Request]) -> None:
-        """I6: of all that was merged, the newest content is what its survivor trains on."""
+        """I6: of all merged contents, the newest is the one that the remaining request trains on."""
         groups: dict[str, list[str]] = {}
         for request_id, request in requests.items():
             survivor = request
             while survivor.state is State.SUPERSEDED:
                 if survivor.superseded_by is None or survivor.superseded_by not in requests:
-                    raise Violation("I6", f"request {survivor.request_id} was superseded by nobody")
+                    raise Violation("I6", f"request {survivor.request_id} was superseded, but by no request")
                 survivor = requests[survivor.superseded_by]
             groups.setdefault(survivor.request_id, []).append(request_id)
         for survivor_id, members in groups.items():
@@ -370,7 +370,7 @@ class Checks:
 
 
 def newest_of(contents: Sequence[Content]) -> Content:
-    """Return the newest content by the words of docs/admission.md, all of them seen at once."""
+    """Return the newest content as defined in docs/admission.md, given all of them at once."""
     key = max(contents, key=lambda c: (c.event_time, c.key)).key
     of_key = [content for content in contents if content.key == key]
 
@@ -394,7 +394,7 @@ def _affordable(
     policy: Policy,
     now: datetime,
 ) -> list[QueueEntry]:
-    """Return the first of a lane's places that fit: none passes another of its tenant."""
+    """Return the queue entries before the first that does not fit: none overtakes another of its tenant."""
     return list(takewhile(lambda entry: _fits(entry, queue, tier, ledger, policy, now), entries))
 
 

@@ -1,4 +1,4 @@
-"""Virtual time: what happens when, in one thread."""
+"""Virtual time: actions in order of time, in one thread."""
 
 import heapq
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 BEGIN = datetime(2026, 1, 31, 23, 20, tzinfo=UTC)
-"""Shortly before a month turns, so that budgets do in every scenario."""
+"""Shortly before the end of a month, so that every scenario has a change of budgets."""
 
 Action = Callable[[], None]
 
 
 @dataclass
 class Agenda:
-    """Actions in order of time; those of one moment in the order in which they were planned."""
+    """Actions in order of time; those at the same time in the order in which they were planned."""
 
     now: datetime = BEGIN
     _entries: list[tuple[datetime, int, Action]] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Agenda:
         return self._entries[0][0] if self._entries else None
 
     def step(self) -> bool:
-        """Do the next action at its time, or now if that is over; False when there is none."""
+        """Run the next action at its time, or now if that has passed; False if there is none."""
         if not self._entries:
             return False
         when, _, action = heapq.heappop(self._entries)

@@ -1,4 +1,4 @@
-"""What AWS does in the simulation: queues, SageMaker, and the events between them."""
+"""The simulated AWS: queues, SageMaker, and the events between them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from trainyard.domain.names import parse_display_name
 from trainyard.domain.prices import JobKind
 
 TOKEN_MEMORY = timedelta(minutes=20)
-"""SageMaker's promise for a client token, as short as our protocol can bear."""
+"""How long SageMaker remembers a client token: the shortest time that our protocol tolerates."""
 LIST_LAG = timedelta(minutes=4)
 SKEW = timedelta(minutes=5)
 
@@ -79,7 +79,7 @@ class Queue:
     def _handle(self, batch: list[Message]) -> None:
         try:
             failed = self.consume([message.body for message in batch])
-        except (Crash, Exception):  # the whole batch comes again
+        except (Crash, Exception):  # the whole batch is redelivered
             failed = set(range(len(batch)))
         for number, message in enumerate(batch):
             if number not in failed and not self.trouble.strikes("message delivered again", 0.03):
@@ -107,7 +107,7 @@ class SimulatedJob:
     instance_count: int
     volume_gb: int
     seconds: int
-    """That it runs unless it is stopped."""
+    """How long it runs unless it is stopped."""
 
 
 @dataclass
@@ -134,7 +134,7 @@ class Execution:
 
 @dataclass
 class SageMaker:
-    """Implements Executions and ExecutionReports, and says by events what becomes of executions."""
+    """Implements Executions and ExecutionReports, and sends events when the status of an execution changes."""
 
     agenda: Agenda
     trouble: Trouble
@@ -147,7 +147,7 @@ class SageMaker:
     by_token: dict[str, Execution] = field(default_factory=dict)
     unmanaged: int = 0
     retried: dict[str, datetime] = field(default_factory=dict)
-    """Executions that somebody has let go on by hand → until when they run."""
+    """Executions that were retried by hand → when they end."""
     changed: Callable[[Execution], None] = lambda _: None
 
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
@@ -226,7 +226,7 @@ class SageMaker:
             self.agenda.after(20, lambda: self._finish(execution, "Stopped"))
 
     def read(self, execution_arn: str) -> ExecutionReport:
-        """Tell what an execution did; soon after its end, at times, not yet all of it."""
+        """Report what an execution did; soon after its end, the report is sometimes incomplete."""
         execution = self.executions[execution_arn]
         steps: list[StepFacts] = []
         for job, begin, seconds in used(execution):
@@ -251,7 +251,7 @@ class SageMaker:
 
 
 def used(execution: Execution) -> Iterator[tuple[SimulatedJob, datetime, int]]:
-    """Yield the jobs that began, when, and the seconds they ran: until the execution's end at most."""
+    """Yield the jobs that started, their starts, and their seconds until the end of the execution at most."""
     begin = execution.started_at
     for job in execution.jobs:
         seconds = min(job.seconds, int((execution.ends_at - begin).total_seconds()))

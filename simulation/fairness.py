@@ -1,7 +1,7 @@
 """Measure fairness, starvation bounds and large requests on the real admission code (make fairness).
 
-Each measurement draws its load from seeds, prints what it found beside the bound that docs/admission.md
-publishes, and fails when the bound does not hold.
+Each measurement generates its load from seeds, prints the result next to the bound that docs/admission.md
+publishes, and fails if the bound does not hold.
 """
 
 import argparse
@@ -33,7 +33,7 @@ CYCLES = 10
 
 
 def tier(name: str, quota: int, *, cap: int, hours: float, large: int = 4, borrowing: int = 0) -> TierPolicy:
-    """Return a tier whose runs last `hours` at most."""
+    """Return a tier whose executions last `hours` at most."""
     grace = timedelta(seconds=120)
     return TierPolicy(
         name=name,
@@ -65,21 +65,21 @@ def policy(*tiers: TierPolicy, running_max: int, **changes: object) -> Policy:
 
 @dataclass(frozen=True)
 class Load:
-    """One tier, tenants of different weights, caps and run lengths."""
+    """One tier, with tenants of different weights, caps and durations."""
 
     policy: Policy
     slots: int
     jobs: list[Job]
     always: dict[str, tuple[int, int]]
-    """Tenants that are never without admissible work: (weight, cap)."""
+    """Tenants that always have admissible requests: (weight, cap)."""
     longest: dict[str, float]
     horizon: float
 
 
 def share_load(seed: int, *, visitors: bool, quick: bool = False) -> Load:
-    """Draw tenants that always have work, and with `visitors` newcomers and others that come and go.
+    """Generate tenants that always have requests; with `visitors`, also newcomers and others that come and go.
 
-    `quick` leaves out the shortest runs, of which very many would be needed.
+    `quick` leaves out the shortest executions, of which very many would be needed.
     """
     random = Random(f"shares {seed}")
     minutes = [60, 240, 600] if quick else [2, 60, 240, 600, 600]
@@ -121,7 +121,7 @@ def _visits(random: Random, horizon: float, cycle: float, first: int) -> list[Jo
 
 
 def least_jain(load: Load, runs: Sequence[Run]) -> float:
-    """Return the least weighted Jain index over all sliding windows of ten cycles.
+    """Return the lowest weighted Jain index of all sliding windows of ten cycles.
 
     x = slot-seconds in the window ÷ entitlement; a window begins at every twentieth of a cycle.
     """
@@ -131,7 +131,7 @@ def least_jain(load: Load, runs: Sequence[Run]) -> float:
     step, count = cycle / 20, int(load.horizon / (cycle / 20))
     used = {name: _used_by_step([r for r in runs if r.job.tenant_id == name], step, count) for name in names}
     visitors = _used_by_step([r for r in runs if r.job.tenant_id not in load.always], step, count)
-    # What visitors used is not to be shared: at each moment the others are entitled to what was left.
+    # Slots that visitors use are not shared: at any time, the others are entitled to the rest.
     shares = [entitlements(max(load.slots - taken / step, 0.01), load.always) for taken in visitors]
     due = {name: [share[name] * step for share in shares] for name in names}
     least = 1.0
@@ -152,8 +152,8 @@ def _used_by_step(runs: Sequence[Run], step: float, count: int) -> list[float]:
 
 
 def fair_shares(seed: int, *, visitors: bool, quick: bool = False) -> tuple[float, float]:
-    """Return the least Jain index, and the longest gap between two admissions of a queue that can always go,
-    as a share of the published bound.
+    """Return the lowest Jain index, and the longest gap between two admissions of a queue that always has an
+    admissible request, as a share of the published bound.
     """
     load = share_load(seed, visitors=visitors, quick=quick)
     runs = Flow(load.policy).run(load.jobs, until=load.horizon)
@@ -161,8 +161,8 @@ def fair_shares(seed: int, *, visitors: bool, quick: bool = False) -> tuple[floa
 
 
 def longest_gap(load: Load, runs: Sequence[Run]) -> float:
-    """Return the longest gap ÷ c(2 + W/(wN) + W/N): c the longest run, w the weight, W the sum of all weights,
-    N the slots; of tenants whose cap is no hindrance.
+    """Return the longest gap ÷ c(2 + W/(wN) + W/N), of tenants that are not limited by their cap: c is the longest
+    execution, w the weight, W the sum of all weights, N the number of slots.
     """
     weights = sum(load.policy.tenant(name).weight for name in {run.job.tenant_id for run in runs})
     longest = max(run.job.seconds for run in runs)
@@ -183,7 +183,7 @@ LIGHT_HOURS = 100
 
 
 def light_load(seed: int) -> tuple[Policy, list[Job]]:
-    """Return heavy tenants with a backlog, and a light one that asks for at most half its entitlement."""
+    """Return heavy tenants with a backlog, and a light one that requests at most half of its entitlement."""
     random = Random(f"light {seed}")
     slots, heavy = 8, [f"h{number}" for number in range(random.choice([3, 7]))]
     entitled = slots / (len(heavy) + 1)
@@ -204,7 +204,7 @@ def light_load(seed: int) -> tuple[Policy, list[Job]]:
 
 
 def light_waits(seed: int) -> tuple[float, float]:
-    """Return the light tenant's p95 wait in seconds, and that when it is always served first."""
+    """Return the light tenant's p95 wait time in seconds, and the same if it were always served first."""
     limits, jobs = light_load(seed)
     real = _p95(Flow(limits).run(jobs, until=LIGHT_HOURS * HOUR))
     band = fair_share.Candidate.band
@@ -227,8 +227,8 @@ def _p95(runs: Sequence[Run]) -> float:
 
 
 def newcomer(seed: int) -> tuple[int, float, float, int]:
-    """Return by how many admissions a single request is passed that comes behind a thousand of another tenant,
-    its wait, the shortest residual run at its arrival, and the slots of the tier.
+    """Return how many admissions overtake a single request that arrives behind a thousand of another tenant, its
+    wait time, the shortest remaining execution at its arrival, and the slots of the tier.
     """
     random = Random(f"newcomer {seed}")
     slots = random.choice([1, 2, 4, 8])
@@ -250,7 +250,7 @@ LARGE_HOURS = 2.0
 
 
 def large_waits(seed: int) -> list[float]:
-    """Return the waits of requests for 4 and 8 of 8 instances among a flood of small ones on two tiers."""
+    """Return the wait times of requests for 4 and 8 of 8 instances among many small ones in two tiers."""
     random = Random(f"large {seed}")
     limits = policy(
         tier("basic", 8, cap=8, hours=LARGE_HOURS, large=4, borrowing=8),
@@ -284,8 +284,8 @@ LARGE_BOUND = 15 * MINUTE + LARGE_HOURS * HOUR
 
 
 @dataclass
-class Items:
-    """All that was measured."""
+class Measured:
+    """The measured values."""
 
     shares: list[tuple[float, float]] = field(default_factory=list)
     visitors: list[tuple[float, float]] = field(default_factory=list)
@@ -310,12 +310,12 @@ def _run(task: tuple[str, int]) -> tuple[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="simulation.fairness", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20, help="of each measurement (default: 20)")
+    parser.add_argument("--seeds", type=int, default=20, help="seeds of each measurement (default: 20)")
     seeds = parser.parse_args().seeds
     tasks = [(name, seed) for seed in range(seeds) for name in MEASURES]
-    found = Items()
-    with Pool() as resource:
-        done = resource.imap_unordered(_run, tasks)
+    found = Measured()
+    with Pool() as pool:
+        done = pool.imap_unordered(_run, tasks)
         for name, value in track(done, "measuring", total=len(tasks), console=Console(stderr=True)):
             getattr(found, name).append(value)
     rows = report(found)
@@ -337,10 +337,10 @@ class Row:
     holds: bool
 
 
-def report(found: Items) -> list[Row]:
+def report(found: Measured) -> list[Row]:
     """Return a row for each measurement."""
     rows = []
-    kinds = ((found.shares, "nobody else"), (found.visitors, "newcomers, and tenants that come and go"))
+    kinds = ((found.shares, "no other tenants"), (found.visitors, "newcomers, and tenants that come and go"))
     for values, others in kinds:
         jains = sorted(jain for jain, _ in values)
         what = f"weighted Jain, every window of {CYCLES} cycles, {others} ({len(jains)} seeds)"
@@ -348,15 +348,15 @@ def report(found: Items) -> list[Row]:
             Row(what, f"{jains[0]:.4f}", f"{_median(jains):.4f}", f"at least {JAIN_MIN}", jains[0] >= JAIN_MIN)
         )
     gaps = sorted(gap for _, gap in (*found.shares, *found.visitors))
-    what = f"longest gap between two admissions of a queue that can always go ({len(gaps)} seeds)"
+    what = f"longest gap between two admissions of an always admissible queue ({len(gaps)} seeds)"
     bound = "at most 1 x c(2 + W/(wN) + W/N)"
     rows.append(Row(what, f"{gaps[-1]:.2f}", f"{_median(gaps):.2f}", bound, gaps[-1] <= 1))
     excess = sorted(real - (2 * ideal + 1) for real, ideal in found.light)
-    what = f"light tenant: p95 wait less (2 x ideal + 1 s), in seconds ({len(excess)} seeds)"
+    what = f"light tenant: p95 wait time minus (2 x ideal + 1 s), in seconds ({len(excess)} seeds)"
     rows.append(Row(what, f"{excess[-1]:.1f}", f"{_median(excess):.1f}", "at most 0", excess[-1] <= 0))
     rows += _newcomer_rows(found.newcomer)
     waits = sorted(wait / MINUTE for waits in found.large for wait in waits)
-    what = f"large requests (4 and 8 of 8 instances): wait in minutes ({len(waits)} requests)"
+    what = f"large requests (4 and 8 of 8 instances): wait time in minutes ({len(waits)} requests)"
     bound = f"at most {LARGE_BOUND / MINUTE:.0f}: hold age + maximum runtime"
     rows.append(Row(what, f"{waits[-1]:.1f}", f"{_median(waits):.1f}", bound, waits[-1] <= LARGE_BOUND / MINUTE))
     return rows
@@ -364,7 +364,7 @@ def report(found: Items) -> list[Row]:
 
 def _newcomer_rows(found: Sequence[tuple[int, float, float, int]]) -> list[Row]:
     passed = sorted((passed, slots) for passed, _, _, slots in found)
-    what = f"one request behind a thousand: admissions that pass it, of N slots ({len(passed)} seeds)"
+    what = f"one request behind a thousand: admissions that overtake it, of N slots ({len(passed)} seeds)"
     worst, middle = passed[-1], _median(passed)
     late = max(waited - residual for _, waited, residual, _ in found)
     return [
@@ -376,7 +376,7 @@ def _newcomer_rows(found: Sequence[tuple[int, float, float, int]]) -> list[Row]:
             all(count <= slots for count, slots in passed),
         ),
         Row(
-            "the same request: wait less the shortest residual run, in seconds",
+            "the same request: wait time minus the shortest remaining execution, in seconds",
             f"{late:.3f}",
             "",
             "at most 0",

@@ -1,7 +1,7 @@
-"""Flow: training requests through the real scheduler and the real decide, without any trouble.
+"""Flow: training requests through the real scheduler and the real `decide`, without faults.
 
-What-if questions and the fairness measurements run on it: arrivals and run times are given, and who starts when
-is what the service would have done, since its own code decides.
+It is used for what-if questions and fairness measurements: arrivals and durations are given, and the service's own
+code decides which request starts when.
 """
 
 import heapq
@@ -25,11 +25,11 @@ MB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A training request that will arrive, and how long it will really run."""
+    """A training request with its arrival and its actual duration."""
 
     number: int
     arrives: float
-    """Seconds from the beginning; so are all times here."""
+    """Seconds since the beginning, like all times here."""
     tenant_id: str
     tier: str
     seconds: float
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(slots=True)
 class Run:
-    """What became of a job."""
+    """The execution of a job."""
 
     job: Job
     starts: float
@@ -71,7 +71,7 @@ class Flow:
         self.policy = replace(self.policy, version=0)
 
     def run(self, jobs: Sequence[Job], *, until: float = float("inf")) -> list[Run]:
-        """Let all jobs arrive and run; return the runs in the order of their starts."""
+        """Let all jobs arrive and run; return the executions in the order of their starts."""
         numbers = count()
         events: list[tuple[float, int, Job | str]] = [(job.arrives, next(numbers), job) for job in jobs]
         heapq.heapify(events)
@@ -90,7 +90,7 @@ class Flow:
         return self.runs
 
     again: float | None = None
-    """When time alone lets more go."""
+    """The next time at which requests can start without another event."""
 
     def _happen(self, event: Job | str, now: float) -> None:
         if isinstance(event, Job):
@@ -130,7 +130,7 @@ def _time(seconds: float) -> datetime:
 
 
 def submission_of(job: Job, arrived_at: datetime) -> Submission:
-    """Return the upload that asks for a job."""
+    """Return the submission for a job."""
     return Submission(
         request_id=job.request_id,
         tenant_id=job.tenant_id,

@@ -1,4 +1,4 @@
-"""Limits of DynamoDB made small: what ten thousand tenants reach in a month is reached in a short scenario."""
+"""Reduced limits of DynamoDB: short scenarios reach what ten thousand tenants reach in a month."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,25 +14,25 @@ from trainyard.persistence import store, tenant_queues
 from trainyard.persistence.store import Write, bytes_written
 
 TRANSACTION_BYTES = 120 * 1024
-"""In the place of 4 MB; three items that are changed without being read."""
+"""Instead of 4 MB; enough for three items that are changed without being read."""
 
 ACTIONS = 10
-"""In the place of 100; what the end of one run takes with all that goes along."""
+"""Instead of 100; enough for the end of one execution and everything that is written with it."""
 
 ITEM_BYTES = 8 * 1024
 PASS_BYTES = 1500
-"""In the place of 400 KB, and of the 300,000 bytes up to which what a pass decided is kept."""
+"""Instead of 400 KB, and of the 300,000 bytes up to which the record of a pass is stored."""
 
 PAGE_BYTES = 4 * 1024
-"""In the place of 1 MB."""
+"""Instead of 1 MB."""
 
 
 @contextmanager
 def narrow_limits(counts: Counter[str], *, bytes_too: bool) -> Iterator[None]:
-    """Make the limits small while the context lasts, and count where the service stays below one of them.
+    """Reduce the limits inside of a `with` statement, and count where the service stays below one of them.
 
-    Those of a transaction's actions, of an item and of a page; of a transaction's bytes only if `bytes_too`, since
-    it comes before the actions.
+    These are the limits of a transaction's actions, of an item and of a page; that of a transaction's bytes only
+    if `bytes_too`, because it is reached before the one of the actions.
     """
     transaction_bytes = TRANSACTION_BYTES if bytes_too else store.TRANSACTION_BYTES_MAX
     fits = store.fits_one_transaction

@@ -1,4 +1,4 @@
-"""Record passes of simulated days, to be decided again by later code (python -m simulation.recorded)."""
+"""Record passes of simulated days, which later code decides again (python -m simulation.recorded)."""
 
 import base64
 import sys
@@ -18,7 +18,7 @@ PASSES_MAX = 80
 def recorded(seed: int) -> list[bytes]:
     """Return the passes of a seed."""
     scenario = draw(seed)
-    scenario.older_code = False  # what other code decided is not to be decided again by this
+    scenario.older_code = False  # this code cannot repeat the decisions of other code
     simulator = Simulator(scenario)
     found: list[bytes] = []
 

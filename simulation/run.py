@@ -1,4 +1,4 @@
-"""Run one seed, and say what came of it."""
+"""Run one seed and return its result."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Result:
     requests: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     log: str = ""
-    """A hash of all that happened."""
+    """A hash of the log."""
     violation: str | None = None
     invariant: str | None = None
 

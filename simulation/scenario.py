@@ -1,4 +1,4 @@
-"""Scenarios: a small service, its tenants and what happens to it, all drawn from a seed."""
+"""Scenarios: a small service, its tenants and events, all generated from a seed."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -35,7 +35,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Step:
-    """Something that an operator does."""
+    """An operator's action."""
 
     at: datetime
     what: str
@@ -48,21 +48,21 @@ class Step:
 class Scenario:
     seed: int
     policies: list[Policy]
-    """The first is in force from the beginning; steps bring the others."""
+    """The first one is in force from the beginning; steps apply the others."""
     tenants: list[Tenant]
     uploads: list[Upload]
     steps: list[Step]
     sagemaker_quota: int
     outages: list[tuple[datetime, datetime]] = field(default_factory=list)
-    """Times in which the dispatcher does not run at all."""
+    """Periods in which the dispatcher does not run at all."""
     skew_seconds: float = 0.0
     index_lag: int = 0
     index_lag_seconds: float = 60.0
+    """The longest lag of a global index, however few transactions follow."""
     narrow: bool = False
-    """Whether transactions and pages end at small numbers of bytes."""
-    """However few transactions follow, a global index catches up after this long."""
+    """Whether the limits in bytes of transactions and pages are reduced."""
     older_code: bool = False
-    """Whether a deployment is under way: some passes are made by the code before."""
+    """Whether a deployment is in progress: some passes run the previous code."""
     hours: float = 1.5
 
 
@@ -100,7 +100,7 @@ def tenant(tenant_id: str, tier: str, random: Random) -> Tenant:
 
 
 def draw(seed: int) -> Scenario:
-    """Draw a scenario; the same seed always draws the same."""
+    """Generate a scenario; the same seed always gives the same one."""
     random = Random(seed)
     hours = 1.5
     names = TIERS[: random.choice([1, 2, 2, 3])]
@@ -188,7 +188,7 @@ def _raised(budget: Budget | None, by: str) -> Budget | None:
 
 
 def _changed(policy: Policy, random: Random) -> Policy:
-    """Return a policy with other limits: raised, or lowered below what runs."""
+    """Return a policy with other limits: raised, or lowered below what is running."""
     running_max = max(1, policy.running_max + random.choice([-2, -1, 1, 2]))
     tiers = []
     for tier in policy.tiers:

@@ -1,4 +1,4 @@
-"""The whole service in one thread: the real use cases over troubled ports, run by simulated queues and timers."""
+"""The whole service in one thread: the real use cases over ports with faults, simulated queues and timers."""
 
 import hashlib
 from collections import Counter
@@ -43,14 +43,14 @@ from trainyard.persistence.store import Item, Key, Update, Write
 
 ACCOUNT = "123456789012"
 DEPTH_MAX = 4
-"""Callers under way at the same time, each cut off in the middle of a call by the next."""
+"""The number of nested callers, each of which interrupts the one before in the middle of a call."""
 DRAIN = timedelta(days=3)
 PAGES_CUT, READS_TORN = 0.05, 0.003
-"""Shares of the pages that end early, and of the items of a batch before which others write."""
+"""The shares of pages that end early, and of items of a batch before which other callers write."""
 
 
 class _CheckedStore(MemoryStore):
-    """A store that is looked at after every transaction."""
+    """A store that is checked after every transaction."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class _CheckedStore(MemoryStore):
 
 @dataclass
 class _DataSets:
-    """The tenants' data; a whole prefix holds more than its newest object."""
+    """The tenants' data; a whole prefix contains more than its newest object."""
 
     contents: dict[tuple[str, str], list[Content]] = field(default_factory=dict)
 
@@ -83,7 +83,7 @@ class _DataSets:
 
 
 class OddResults(MemoryResults):
-    """Results as a tenant's own script may write them: sometimes of a size that DynamoDB or its SDK refuses."""
+    """Results as a tenant's own script may write them: sometimes with numbers that DynamoDB or its SDK refuses."""
 
     ODD = (1e-200, 5e-324, -1e-131, 1e30, -1e30, 0.1 + 0.2)
 
@@ -99,7 +99,7 @@ class OddResults(MemoryResults):
 
 
 class Simulator:
-    """A scenario, and what becomes of it."""
+    """Runs a scenario."""
 
     def __init__(self, scenario: Scenario, *, share: float = 0.15, keep_log: bool = False) -> None:
         self.scenario = scenario
@@ -180,7 +180,7 @@ class Simulator:
     # --- running --------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Let everything happen, then let the trouble end, and look at what is left; raises Violation."""
+        """Run the scenario, end all faults, and check the final state; raises Violation."""
         narrow = narrow_limits(self.counts, bytes_too=self.scenario.seed % 2 == 0)
         with narrow if self.scenario.narrow else nullcontext():
             self._run()
@@ -203,7 +203,7 @@ class Simulator:
         return self.agenda.step()
 
     def drain(self) -> None:
-        """End all trouble, as an operator would, and go on until nothing moves any more."""
+        """End all faults, as an operator would, and continue until nothing changes any more."""
         self.trouble.active = False
         self.store.lag = 0
         self.sagemaker.unmanaged, self.sagemaker.quota = 0, 1000
@@ -225,7 +225,7 @@ class Simulator:
         self.running = False
 
     def _generous(self) -> None:
-        """Put a policy in force that holds nothing back for ever."""
+        """Apply a policy under which no request waits for ever."""
         last = self.scenario.policies[0]
         tiers = tuple(
             replace(tier, quota=4, borrowing_limit=0, lending_limit=0, budget=None) for tier in last.tiers
@@ -253,13 +253,13 @@ class Simulator:
         self.agenda.after(seconds, tick)
 
     def torn_read(self) -> None:
-        """Between two items of a batch, let what is due write: a batch is no snapshot."""
+        """Let due actions write between two items of a batch: a batch is not a snapshot."""
         if self.trouble.active and self.random.random() < READS_TORN:
             self.counts["batch read torn"] += 1
             self.others_first()
 
     def others_first(self) -> None:
-        """In the middle of a call, let what is due happen, or another dispatcher run a pass."""
+        """In the middle of a call, run due actions or another dispatcher's pass."""
         if self.depth >= DEPTH_MAX:
             return
         what = self.random.random()
@@ -268,11 +268,11 @@ class Simulator:
                 upcoming = self.agenda.next_at()
                 if upcoming is not None and upcoming <= self.agenda.now + timedelta(seconds=20):
                     self.step()
-        if what < 0.6:  # at times on what has just been enlisted, or has just ended
+        if what < 0.6:  # sometimes for what has just been enlisted or has just ended
             self.dispatcher(sweep=self.random.random() < 0.5)
 
     def invoke(self, name: str, handler: Callable[[datetime], Any]) -> Any:
-        """Run one function's invocation by its own clock; raises what it raises."""
+        """Run one invocation of a function with its own clock; errors are raised."""
         skew = self.random.uniform(-1, 1) * self.scenario.skew_seconds if self.trouble.active else 0.0
         self.store.lag = self.scenario.index_lag if self.trouble.active else 0
         self.log(f"{name} begins")
@@ -293,7 +293,7 @@ class Simulator:
         return self.agenda.now.timestamp()
 
     def answer_lost(self, name: str) -> None:
-        """After a start that nobody heard of, not even by its event, the dispatcher may stay down for long."""
+        """After a start without a response and an event, the dispatcher may be down for a long time."""
         if name == "sagemaker.start" and self.trouble.strikes("down after a lost start", 0.6):
             begin = self.agenda.now
             self.unheard.add(list(self.sagemaker.executions)[-1])
@@ -399,7 +399,7 @@ class Simulator:
             self.checks.nobody_left_out(now)
 
     def _disturbing(self) -> list[str]:
-        """Return what lets others in, or a call fail, while a pass looks: what it saw then no longer holds."""
+        """Return the faults that let others run or a call fail during a pass, so that what it read is outdated."""
         return [
             "throttled",
             "timed out before",
@@ -446,7 +446,7 @@ class Simulator:
         self.counts["record corrected"] += len(relayed.corrected)
         self.counts["told of money"] += len(relayed.published)
 
-    # --- ports played by the world --------------------------------------------------------------------------
+    # --- ports that the simulator implements ----------------------------------------------------------------
 
     def ask(self, asked: Sequence[RetrainingAsked]) -> None:
         """Let the retrainings of all data sets arrive one by one."""
@@ -474,7 +474,7 @@ class Simulator:
         self.store.transact([ring()])
 
     def streamed(self, key: Key, item: Item) -> None:
-        """Wake the dispatcher by what the table's stream shows, as the template filters it."""
+        """Wake the dispatcher for items of the table's stream, as the template filters them."""
         if wakes_dispatcher(key, item) and not self.trouble.strikes("ring lost", 0.1):
             if key == BELL:
                 self.rings.append(bell_ring_from(item))
@@ -493,9 +493,9 @@ class Simulator:
         self.agenda.pass_time(0.01 * 2**number)
 
     def tell_status(self, execution: Execution) -> None:
-        """Send a status event, which may be lost, doubled or late."""
+        """Send a status event, which may be lost, duplicated or late."""
         if execution.status in ("Executing", "Stopping") and self.scenario.seed % 2:
-            return  # as the template's rule filters them; others may deploy another
+            return  # as the rule in the template does; a deployment may have another
         event = StatusEvent(
             display_name=execution.name,
             status=execution.status,
@@ -511,7 +511,7 @@ class Simulator:
             self.agenda.after(delay, lambda: self._deliver(event))
 
     def forged(self, execution: Execution) -> None:
-        """While an execution runs, somebody says that it has ended: that frees no slot."""
+        """Report the end of a running execution that has not ended, which must not release its slot."""
         if execution.status == "Executing" and self.trouble.strikes("end forged", 0.05):
             forged = StatusEvent(
                 display_name=execution.name,
@@ -526,12 +526,12 @@ class Simulator:
             self.status.send(event)
 
     def retried(self, execution: Execution) -> None:
-        """Somebody lets a failed execution go on by hand (RetryPipelineExecution), under its own ARN and name."""
+        """Retry a failed execution by hand (RetryPipelineExecution), with the same ARN and name."""
         if execution.status == "Failed" and self.trouble.strikes("retried by hand", 0.1):
             self.agenda.after(self.random.uniform(30, 600), lambda: self._retry(execution))
 
     def _retry(self, execution: Execution) -> None:
-        """SageMaker tells of it, unless that is lost; the execution itself, and its cost, stay as they were."""
+        """Send the event of a retry, unless it is lost; the execution and its cost do not change."""
         if not self.trouble.active:
             return
         until = self.agenda.now + timedelta(seconds=self.random.uniform(300, 1200))
@@ -553,7 +553,7 @@ class Simulator:
         self.retried(execution)
 
     def run_of(self, parameters: dict[str, str], execution: Execution) -> None:
-        """Decide how long an execution's jobs last, and how it ends; what runs too long is stopped."""
+        """Decide how long the jobs of an execution last and how it ends; jobs that run too long are stopped."""
         random = Random(f"{self.scenario.seed} {execution.name}")
         limit = int(parameters["MaxRuntimeSeconds"])
         wanted = random.choice([40, 200, 600, 1500, 6000]) * random.uniform(0.5, 1.5)
@@ -593,7 +593,7 @@ class Simulator:
     # --- what people do -------------------------------------------------------------------------------------
 
     def upload(self, content: Content) -> None:
-        """Put an object, whose event may be doubled or late, but is not lost."""
+        """Upload an object, whose event may be duplicated or late, but is not lost."""
         tenant_id = content.bucket.removeprefix("bucket-")
         data_set = content.key.split("/")[1]
         self.data_sets.contents.setdefault((tenant_id, data_set), []).append(content)
@@ -604,7 +604,7 @@ class Simulator:
             self.agenda.after(delay, lambda: self.uploads.send(arrival))
 
     def do(self, step: Any) -> None:
-        """Do what an operator does; tried again until it works."""
+        """Carry out an operator's step; it is retried until it succeeds."""
         self.log(f"operator: {step.what} {step.subject} {step.number}")
         try:
             self._do(step)
@@ -659,7 +659,7 @@ class Simulator:
             self.counts["cancelled" if stopped.state is State.CANCELLED else "stopped"] += 1
 
     def _drift(self, tenant_id: str) -> None:
-        """Count a slot as taken that nobody holds, as an edit by hand would."""
+        """Count a slot as taken that no request holds, as a manual edit could."""
         tier = next(t.tier for t in self.scenario.tenants if t.tenant_id == tenant_id)
         self.checks.drift = {SLOTS: 1, tier_slots(tier): 1}
         self.counts["ledger put wrong by hand"] += 1
@@ -692,10 +692,10 @@ def _encode_pass(record: PassRecord) -> bytes:
 
 
 def older_decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max: int = 25) -> Plan:
-    """Decide as the code before did, which knew no borrowing and admitted one at a time."""
+    """Decide like the previous code, without borrowing and with one admission at a time."""
     plan = decide(snapshot, policy, now, admissions_max=admissions_max)
     own = [admission for admission in plan.admissions if not admission.borrowed][:1]
     left_out = {one.queue.tenant_id for one in plan.admissions if one not in own}
-    # Why others of these queues wait rests on admissions that it does not make.
+    # The wait reasons of the other queues depend on admissions that it does not make.
     waits = [wait for wait in plan.waits if wait.queue.tenant_id not in left_out]
     return replace(plan, admissions=tuple(own), waits=tuple(waits), capacity_holds={})

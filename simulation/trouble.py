@@ -1,4 +1,4 @@
-"""Trouble: at every call of a port something may go wrong, drawn from the seed."""
+"""Faults: every call of a port may fail, as drawn from the seed."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from trainyard.domain.errors import Conflict, OutcomeUnknown, Throttled
 
 
 class Crash(BaseException):
-    """The caller is killed: no handler of the use cases sees it, as none sees a Lambda's end."""
+    """The caller is killed: no handler of the use cases sees this, as with a killed Lambda function."""
 
 
 KINDS = (
@@ -33,18 +33,18 @@ class Trouble:
     agenda: Agenda
     random: Random
     share: float
-    """Of the calls that go wrong."""
+    """The share of calls with a fault."""
     others: Callable[[], None] = lambda: None
-    """Lets what is due happen in the middle of a call."""
+    """Runs due actions in the middle of a call."""
     log: Callable[[str], None] = lambda _: None
     lost: Callable[[str], None] = lambda _: None
-    """Told of each call that took effect and was never answered."""
+    """Called for each call that took effect, but whose response was lost."""
     active: bool = True
     calls: int = 0
     counts: Counter[str] = field(default_factory=Counter)
 
     def around(self, name: str, call: Callable[[], Any]) -> Any:
-        """Make a call, or let it go wrong."""
+        """Make a call, possibly with a fault."""
         self.calls += 1
         self.agenda.pass_time(0.005)
         if not self.active or self.random.random() >= self.share:
@@ -81,7 +81,7 @@ class Trouble:
         return call()
 
     def strikes(self, what: str, probability: float) -> bool:
-        """Tell whether something else goes wrong, and count it."""
+        """Tell whether another fault happens, and count it."""
         struck = self.active and self.random.random() < probability
         if struck:
             self.counts[what] += 1
@@ -90,7 +90,7 @@ class Trouble:
 
 
 class Troubled:
-    """A port around which trouble may strike."""
+    """A port whose calls may have faults."""
 
     def __init__(self, port: Any, name: str, trouble: Trouble) -> None:
         self._port, self._name, self._trouble = port, name, trouble

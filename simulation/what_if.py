@@ -1,4 +1,4 @@
-"""What if: the same arrivals under today's policy and under a candidate, side by side."""
+"""What-if questions: the same arrivals under today's policy and under a candidate."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ HORIZON_MAX = 400 * 24 * 3600.0
 
 @dataclass(frozen=True)
 class TierResult:
-    """What became of a tier's requests; times in seconds."""
+    """The results of the requests of a tier; times in seconds."""
 
     tier: str
     requests: int
@@ -41,15 +41,15 @@ class TenantResult:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A policy's day."""
+    """The results under a policy."""
 
     runs: list[Run]
     tiers: list[TierResult]
     tenants: list[TenantResult]
     slots_use: float
-    """Share of the account's slots in use while anything waits or runs."""
+    """Share of the account's slots in use until the last execution has ended."""
     jain: float
-    """Of waits: weighted Jain index over tenants of slot-hours ÷ weight, where tenants compete."""
+    """Jain index of the tenants, by the share of the time from arrival to end in which their requests ran."""
     cost_usd: Decimal | None
     makespan: float
 
@@ -119,8 +119,8 @@ def write_history(jobs: Sequence[Job]) -> str:
 def generated(
     policy: Policy, *, hours: float = 24.0, seed: int = 1, load: float = 0.8, per_hour: float | None = None
 ) -> list[Job]:
-    """Draw a day: each tier loaded to a share of its quota, or by so many requests `per_hour` whatever its quota,
-    of five tenants of which the first asks for half.
+    """Generate a day of requests: each tier is loaded to a share of its quota, or with `per_hour` requests an
+    hour, from five tenants, of which the first makes half of the requests.
     """
     random = Random(f"what if {seed}")
     jobs: list[Job] = []
@@ -184,7 +184,7 @@ def _tenant_result(tenant_id: str, runs: Sequence[Run]) -> TenantResult:
 
 
 def _slowdown(tenant_id: str, runs: Sequence[Run]) -> float:
-    """Return how much of the time from arrival to end a tenant's requests ran."""
+    """Return the share of the time from arrival to end in which a tenant's requests ran."""
     own = [run for run in runs if run.job.tenant_id == tenant_id]
     whole = sum(run.ends - run.job.arrives for run in own)
     return sum(run.ends - run.starts for run in own) / whole if whole else 1.0

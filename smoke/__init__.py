@@ -1,1 +1,1 @@
-"""What an account's owner runs before and after the first deployment: a preflight, and a smoke suite."""
+"""Checks of an AWS account before and after the first deployment: a preflight and a smoke suite."""

@@ -1,10 +1,10 @@
 """Run the preflight or the smoke suite.
 
-python -m smoke check --stage dev          what can be known before anything is made
-python -m smoke run --stage dev            say what the suite would do, and what it may cost
-python -m smoke run --stage dev --yes      do it, in a stack of its own: trainyard-smoke-dev
-python -m smoke run --local                the same suite in the local cloud
-python -m smoke run --stage dev --yes --from guard      go on from a step
+python -m smoke check --stage dev          check the account before anything is created
+python -m smoke run --stage dev            show what the suite would do and what it may cost
+python -m smoke run --stage dev --yes      run it in its own stack: trainyard-smoke-dev
+python -m smoke run --local                run the same suite in the local cloud
+python -m smoke run --stage dev --yes --from guard      continue from a step
 """
 
 import argparse
@@ -39,7 +39,7 @@ SUITE: Sequence[Step[Suite]] = (
     *leaving.STEPS,
 )
 JOB_MINUTES_MAX = 15
-"""The policy of the suite lets no job run longer."""
+"""The maximum runtime of a job in the suite's policy."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,28 +48,28 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("what", choices=("check", "run"))
     parser.add_argument("--stage", choices=("dev", "staging", "prod"), default="dev")
-    parser.add_argument("--local", action="store_true", help="in the local cloud, which skips what it cannot show")
-    parser.add_argument("--from", dest="first", metavar="STEP", help="begin with this step")
-    parser.add_argument("--only", metavar="STEP", help="this step alone")
-    parser.add_argument("--yes", action="store_true", help="do it; without --yes, only show what would be done")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
-    parser.add_argument("--evidence", type=Path, default=Path(".local/smoke"), help="where AWS's words are kept")
+    parser.add_argument("--local", action="store_true", help="use the local cloud, without steps that need AWS")
+    parser.add_argument("--from", dest="first", metavar="STEP", help="start with this step")
+    parser.add_argument("--only", metavar="STEP", help="run only this step")
+    parser.add_argument("--yes", action="store_true", help="run it; without --yes, only show what would be done")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
+    parser.add_argument("--evidence", type=Path, default=Path(".local/smoke"), help="folder for AWS's messages")
     return parser
 
 
 def chosen(steps: Sequence[Step[Suite]], *, first: str | None, only: str | None) -> Sequence[Step[Suite]]:
-    """Return the steps to run; raises Refused for a name that is none of them."""
+    """Return the steps to run; raises Refused for an unknown name."""
     names = [step.name for step in steps]
     for name in filter(None, (first, only)):
         if name not in names:
-            raise Refused(f"there is no step {name!r}; there are {', '.join(names)}")
+            raise Refused(f"there is no step {name!r}; the steps are {', '.join(names)}")
     if only:
         return [step for step in steps if step.name == only]
     return steps[names.index(first) :] if first else steps
 
 
 def cost_max(steps: Sequence[Step[Suite]], region: str) -> Decimal | None:
-    """Return what the jobs of some steps cost at most, in USD: each on the dearer instance, to its latest end."""
+    """Return the maximum cost of the steps' jobs in USD: each on the dearer instance, for its maximum runtime."""
     dearest = prices_of(region).cost(JobKind.TRAINING, "ml.m5.large", 1, 30, JOB_MINUTES_MAX * 60)
     return dearest and dearest * sum(step.jobs for step in steps)
 
@@ -77,12 +77,12 @@ def cost_max(steps: Sequence[Step[Suite]], region: str) -> Decimal | None:
 def plan(steps: Sequence[Step[Suite]], region: str) -> list[str]:
     minutes, jobs = sum(step.minutes for step in steps), sum(step.jobs for step in steps)
     cost = cost_max(steps, region)
-    money = f"at most {cost:.2f} USD" if cost else "at prices that are not known here"
+    money = f"at most {cost:.2f} USD" if cost else "cost unknown, no prices for this Region"
     lines = [f"{step.name:18} {step.minutes:>3} min  {step.jobs or '-':>3} jobs  {step.does}" for step in steps]
     return [
         *lines,
-        f"{len(steps)} steps, about {minutes} minutes, at most {jobs} jobs of SageMaker: {money}",
-        "use credentials that last as long; a step that is cut off is taken up by --from",
+        f"{len(steps)} steps, about {minutes} minutes, at most {jobs} SageMaker jobs: {money}",
+        "the credentials must be valid for this long; continue an interrupted suite with --from STEP",
     ]
 
 
@@ -99,7 +99,7 @@ def main(given: Sequence[str] | None = None) -> int:
         print(f"error: {refusal}", file=sys.stderr)
         return 2
     except (ClientError, BotoCoreError) as error:
-        print(f"error: the account cannot be asked, check the credentials ({error})", file=sys.stderr)
+        print(f"error: the account is not accessible, check the credentials ({error})", file=sys.stderr)
         return 2
 
 
@@ -129,7 +129,7 @@ def _run(arguments: argparse.Namespace, place: Place, steps: Sequence[Step[Suite
         for line in plan(steps, region):
             say(line)
         if not (arguments.yes or place.local):
-            say("nothing was done; add --yes (make aws-smoke YES=1) to do it")
+            say("nothing was done; add --yes (make aws-smoke YES=1) to run the suite")
             return 0
     if arguments.what == "run" and steps[0].name != "deploy" and status_of(suite.stack) in HEALTHY:
         deployed.make_ready(suite)
@@ -139,7 +139,7 @@ def _run(arguments: argparse.Namespace, place: Place, steps: Sequence[Step[Suite
     counts = {kind: sum(r.outcome == kind for r in results) for kind in ("passed", "skipped", "failed")}
     say(", ".join(f"{count} {kind}" for kind, count in counts.items() if count))
     if counts["failed"] and arguments.what == "run":
-        say(f"go on with --from {results[-1].name}, or remove it all: trainyard --stack {suite.stack} teardown")
+        say(f"continue with --from {results[-1].name}, or clean up: trainyard --stack {suite.stack} teardown")
     return 1 if counts["failed"] else 0
 
 

@@ -1,4 +1,4 @@
-"""What the suite uploads: small tables, generated."""
+"""Small generated tables that the suite uploads."""
 
 import random
 
@@ -6,7 +6,7 @@ WORKS, BAD_TARGET, NO_HEADER, NO_PATTERN = "works", "missing-column", "headerles
 
 
 def table(kind: str, rows: int = 200) -> bytes:
-    """Return a CSV whose column "target" follows from the others, or what goes wrong in a way that is known."""
+    """Return a CSV whose column "target" depends on the others, or one that fails in a known way."""
     draw = random.Random(7)  # noqa: S311 - data, no secret
     lines = []
     for _ in range(rows):

@@ -1,4 +1,4 @@
-"""Steps on the deployment itself: it is there, as it was published, and its seams carry."""
+"""Steps that check the deployment: its resources are as published, and its parts work together."""
 
 import json
 import time
@@ -16,7 +16,7 @@ TIER = """  {name}:
     quality_min: {quality}
     instances: [{{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}}]
 """
-POLICY = """# Of the smoke suite: few slots, short runs, small instances.
+POLICY = """# Policy of the smoke suite: few slots, short executions, small instances.
 running_max: 4
 quiet_period_seconds: 0
 delay_max_seconds: 0
@@ -41,14 +41,14 @@ def deploy(suite: Suite) -> list[str]:
             if tenant.state is not TenantState.DELETED and tenant.tenant_id not in OURS
         ]
         if others:
-            raise StepFailed(f"{suite.stack} has tenants that are not the suite's: {', '.join(others[:5])}")
+            raise StepFailed(f"{suite.stack} has tenants that the suite did not create: {', '.join(others[:5])}")
     suite.place.deploy(suite.stack, suite.stage)
     make_ready(suite)
-    return [f"stack {suite.stack} is {status_of(suite.stack)}, with a policy for the suite"]
+    return [f"stack {suite.stack} is {status_of(suite.stack)}, and has the suite's policy"]
 
 
 def make_ready(suite: Suite) -> None:
-    """Put right what a step that was cut off may have left: the policy, and the rule that tells of ends."""
+    """Restore what an interrupted step may have changed: the policy, and the rule for status events."""
     apply(suite, POLICY, "smoke suite")
     suite.client("events").enable_rule(Name=suite.deployment.outputs["ExecutionStatusRule"])
 
@@ -67,19 +67,19 @@ def published(suite: Suite) -> list[str]:
         told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy", "QueueArn"])["Attributes"]
         statements = json.loads(told.get("Policy", '{"Statement": []}'))["Statement"]
         if not statements or any(statement["Resource"] != told["QueueArn"] for statement in statements):
-            raise StepFailed(f"queue {url.rpartition('/')[2]} has no policy of its own")
+            raise StepFailed(f"queue {url.rpartition('/')[2]} has no policy, or one that names another resource")
     pipeline = suite.client("sagemaker").describe_pipeline(PipelineName=suite.deployment.outputs["PipelineName"])
     if json.loads(pipeline["PipelineDefinition"]) != _newest_definition(suite):
-        raise StepFailed("DescribePipeline does not give the definition that was published")
-    lines = [f"{len(urls)} queues, each with a policy of its own", "the pipeline is as it was published"]
+        raise StepFailed("DescribePipeline does not return the published definition")
+    lines = [f"{len(urls)} queues, each with its own policy", "the pipeline has the published definition"]
     for name in ("/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs"):
         groups = logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
         group = next((one for one in groups if one["logGroupName"] == name), None)
         if group is None:
-            raise StepFailed(f"the log group {name} was not made")
+            raise StepFailed(f"the log group {name} was not created")
         days = group.get("retentionInDays")
         lines.append(
-            f"{name} keeps logs for {days} days" if days else f"{name} keeps logs for ever: the account's choice"
+            f"{name} keeps logs for {days} days" if days else f"{name} keeps logs for ever, set by the account"
         )
     return lines
 
@@ -113,7 +113,7 @@ def pipeline_rights(suite: Suite) -> list[str]:
 
 
 def seams(suite: Suite) -> list[str]:
-    # 1. The bus, its rule, the queue, the intake, the dead letters.
+    # 1. Bus, rule, queue, intake, dead-letter queue.
     outputs = suite.deployment.outputs
     entry = {
         "EventBusName": outputs["EventBus"],
@@ -127,7 +127,7 @@ def seams(suite: Suite) -> list[str]:
     letters = outputs["UploadsQueue"] + "-dlq"
     _, letter = eventually(lambda: _letter(suite, letters, "nobody"), 60 * suite.patience, "the dead letter")
     lines = [f"event → rule → queue → intake → dead letter with its reason: {letter} s"]
-    # 2. The timer: a pass some seconds later than whatever may have rung the bell before.
+    # 2. The timer: a pass so much later that the bell cannot have caused it.
     begun = int((time.time() + 10) * 1000)
     group = f"/trainyard/{suite.stack}/Dispatcher"
     logs = suite.client("logs")
@@ -136,9 +136,9 @@ def seams(suite: Suite) -> list[str]:
     def passed() -> bool:
         return any(page["events"] for page in pages.paginate(logGroupName=group, startTime=begun))
 
-    _, timer = eventually(passed, 180, "a pass of the timer", every=5)
+    _, timer = eventually(passed, 180, "a timer pass", every=5)
     lines.append(f"timer → pass: {timer} s")
-    # 3. Nothing could not be delivered.
+    # 3. Every event was delivered.
     return [*lines, _nothing_undelivered(suite)]
 
 
@@ -148,12 +148,12 @@ def _nothing_undelivered(suite: Suite) -> str:
         "Attributes"
     ]["ApproximateNumberOfMessages"]
     if told != "0":
-        raise StepFailed(f"{told} messages could not be delivered: trainyard dlq list")
-    return "nothing was undelivered"
+        raise StepFailed(f"{told} messages could not be delivered; see `trainyard dlq list`")
+    return "all events were delivered"
 
 
 def _letter(suite: Suite, url: str, text: str) -> bool:
-    """Take the dead letter that holds a text, and say whether it was there."""
+    """Delete the dead letter that contains a text; return whether it was found and has a reason."""
     sqs = suite.client("sqs")
     for message in sqs.receive_message(
         QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1, MessageAttributeNames=["reason"]
@@ -171,60 +171,60 @@ def metrics(suite: Suite) -> list[str]:
         ]
 
     _, seconds = eventually(found, 900, "the metric Passes", every=15)
-    return [f"the metric Passes is there after {seconds:g} s"]
+    return [f"the metric Passes appeared after {seconds:g} s"]
 
 
 def second_deployment(suite: Suite) -> list[str]:
     changes = suite.place.changes(suite.stack, suite.stage)
     if changes:
         raise StepFailed(f"{len(changes)} changes: {', '.join(changes[:10])}")
-    return ["the same template again changes nothing"]
+    return ["deploying the same template again changes nothing"]
 
 
 STEPS: tuple[Step[Suite], ...] = (
     Step(
         name="deploy",
-        does="deploy the stack, and apply a policy with two small slots a tier",
-        means="CloudFormation names what failed and why; the first such resource is the cause, the others follow.",
+        does="deploy the stack, and apply a policy with two slots per tier",
+        means="CloudFormation names the resources that failed, with reasons; the first one is the cause.",
         run=deploy,
         minutes=8,
     ),
     Step(
         name="published",
-        does="look at each queue's policy, the published pipeline, and how long logs of jobs are kept",
-        means="a queue's policy was refused, or the pipeline was not read from S3 with the deployer's rights, or "
-        "the publisher may not make log groups: its log says which.",
+        does="check each queue's policy, the published pipeline, and how long logs of jobs are kept",
+        means="a queue's policy was refused, the deployer may not read the pipeline's definition from S3, or the "
+        "publisher may not create log groups: see the publisher's log.",
         run=published,
     ),
     Step(
         name="pipeline-rights",
-        does="let IAM simulate what the pipeline's role does to register a model",
-        means="every run would fail at its last step: template.yaml, PipelineRole, RegisterModels.",
+        does="simulate in IAM the calls by which the pipeline's role registers a model",
+        means="every execution would fail at its last step: see RegisterModels of PipelineRole in template.yaml.",
         run=pipeline_rights,
-        on_aws_alone="the local SageMaker asks for these rights in each run instead",
+        on_aws_alone="the local SageMaker checks these permissions in every execution",
     ),
     Step(
         name="seams",
-        does="send an event that is malformed, and wait for its dead letter; wait for a pass of the timer",
-        means="a rule may not send to its queue (aws:SourceArn), the mapping is off, or the schedule does not "
-        "fire: the undelivered queue and the functions' logs say which.",
+        does="send a malformed event and wait for its dead letter; wait for a timer pass",
+        means="a rule may not send to its queue (aws:SourceArn), an event source mapping is disabled, or the "
+        "schedule does not run: see the undelivered queue and the functions' logs.",
         run=seams,
         minutes=3,
     ),
     Step(
         name="metrics",
         does="wait for the first metric of the stack",
-        means="alarms would never ring: the functions' logs are not read as embedded metrics.",
+        means="alarms would never fire: no embedded metrics are extracted from the functions' logs.",
         run=metrics,
-        on_aws_alone="the local cloud makes no metrics of logs",
+        on_aws_alone="the local cloud does not extract metrics from logs",
         minutes=10,
     ),
 )
 SECOND_DEPLOYMENT: Step[Suite] = Step(
     name="second-deployment",
-    does="make a change set of the same template again",
-    means="each deployment would replace what it names; the resources are named above.",
+    does="create a change set from the same template again",
+    means="every deployment would change the resources that are named above.",
     run=second_deployment,
-    on_aws_alone="the local cloud's change sets name every resource",
+    on_aws_alone="the local cloud's change sets always contain every resource",
     minutes=3,
 )

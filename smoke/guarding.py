@@ -1,4 +1,4 @@
-"""Steps that try what must not be: a mismatched job, another tenant's data, runs beyond limits, lost events."""
+"""Steps that try what must not work: a mismatched job, other tenants' data, exceeded limits, lost events."""
 
 import json
 import time
@@ -26,11 +26,11 @@ HELD = (State.ADMITTED, State.RUNNING)
 
 
 def _last_success(suite: Suite) -> Request:
-    """Return a run of the tenant with a bucket whose parameters can be used again."""
+    """Return a succeeded request of the tenant with a bucket; its execution's parameters are used again."""
     requests = suite.deployment.scheduler.tables.requests.of_tenant(SILO)
     found = next((r for r in requests if r.state is State.SUCCEEDED and r.execution_arn), None)
     if found is None:
-        raise StepFailed(f"no run of {SILO} has succeeded yet: run the step one-file first")
+        raise StepFailed(f"no request of {SILO} has succeeded yet: run the step one-file first")
     return found
 
 
@@ -50,11 +50,11 @@ def guard(suite: Suite) -> list[str]:
             ClientRequestToken=uuid.uuid4().hex,
             PipelineParameters=[{"Name": name, "Value": value} for name, value in parameters.items()],
         )["PipelineExecutionArn"]
-        status, seconds = eventually(lambda: _ended(suite, execution), RUN_SECONDS_MAX, "its end")
+        status, seconds = eventually(lambda: _ended(suite, execution), RUN_SECONDS_MAX, "the end of the execution")
         events = [event for event in _taken(suite, queue) if execution.rpartition("/")[2] in str(event)]
     kept = suite.keep("job-events", events)
     if status == "Succeeded":
-        raise StepFailed(f"{execution} ran as {SILO}, tagged as {POOLED}, and nobody stopped it\n{kept}")
+        raise StepFailed(f"{execution} with the role of {SILO} and the tag of {POOLED} was not stopped\n{kept}")
     stopped = [
         job
         for job in jobs_of(suite, execution)
@@ -62,9 +62,9 @@ def guard(suite: Suite) -> list[str]:
     ]
     if not stopped or not events:
         raise StepFailed(
-            f"{execution} is {status}, with {len(events)} events, and no job of it was stopped\n{kept}"
+            f"{execution} is {status} after {len(events)} events, and none of its jobs was stopped\n{kept}"
         )
-    return [f"a job that ran as {SILO} and was tagged as {POOLED} was stopped: {status} after {seconds:g} s", kept]
+    return [f"a job with {SILO}'s role and {POOLED}'s tag was stopped after {seconds:g} s: {status}", kept]
 
 
 def _ended(suite: Suite, execution: str) -> str | None:
@@ -75,7 +75,7 @@ def _ended(suite: Suite, execution: str) -> str | None:
 
 @contextmanager
 def _listening(suite: Suite) -> Iterator[str]:
-    """Let events of the pipelines' jobs go to a queue, too; yields its URL."""
+    """Send the events of the pipeline's jobs to a queue as well; yields its URL."""
     sqs, events, name = suite.client("sqs"), suite.client("events"), f"{suite.stack}-smoke-{uuid.uuid4().hex[:8]}"
     with ExitStack() as cleanup:
         url = str(sqs.create_queue(QueueName=name)["QueueUrl"])
@@ -130,8 +130,8 @@ def retried_by_hand(suite: Suite) -> list[str]:
         found = pages.paginate(logGroupName=group, startTime=begun, filterPattern="UNMANAGED")
         return [event for page in found for event in page["events"]]
 
-    events, seconds = eventually(told, 900, "the recorder's line of a run that nobody manages", every=10)
-    return [f"told after {seconds:g} s", suite.keep("retried-by-hand", events)]
+    events, seconds = eventually(told, 900, "the recorder's log entry for an unmanaged execution", every=10)
+    return [f"reported after {seconds:g} s", suite.keep("retried-by-hand", events)]
 
 
 def isolation(suite: Suite) -> list[str]:
@@ -149,13 +149,13 @@ def isolation(suite: Suite) -> list[str]:
                 ):
                     _denied(attempt, f"{own} on {other}: {key}")
                     count += 1
-        # What is its own it reaches; so that a denial of everything does not pass for isolation.
+        # Its own data must be accessible: denying everything would not prove isolation.
         listed = _as(suite, own, upload_data=False).list_objects_v2(
             Bucket=here.bucket, Prefix=f"{here.root}receipts/"
         )
         if not listed.get("KeyCount"):
-            raise StepFailed(f"{own} does not see its own receipts")
-    return [f"{count} attempts with handed-out credentials on the other tenant's data, all denied"]
+            raise StepFailed(f"{own} cannot list its own receipts")
+    return [f"{count} attempts to access the other tenant's data with handed-out credentials, all denied"]
 
 
 def _as(suite: Suite, tenant_id: str, *, upload_data: bool) -> Any:
@@ -182,7 +182,7 @@ def _denied(attempt: Any, what: str) -> None:
         if error.response["Error"]["Code"] in ("AccessDenied", "403"):
             return
         raise StepFailed(f"{what}: {error}") from error
-    raise StepFailed(f"{what} was let through")
+    raise StepFailed(f"{what} was allowed")
 
 
 def stop(suite: Suite) -> list[str]:
@@ -193,13 +193,13 @@ def stop(suite: Suite) -> list[str]:
             request = request_of(suite, SILO, uploaded)  # noqa: B023
             return request if request is not None and request.state not in (State.QUEUED, State.ADMITTED) else None
 
-        request, _ = eventually(begun, 900, "its start", every=0.2)
+        request, _ = eventually(begun, 900, "the start of the execution", every=0.2)
         if request.state is State.RUNNING:
             suite.operator("stop", request.request_id)
             ended = await_end(suite, SILO, uploaded)
             if ended.state is State.STOPPED:
                 return [f"{ended.request_id} was stopped: {ended.reason}"]
-    raise StepFailed("three runs had ended before they could be stopped")
+    raise StepFailed("three executions ended before they could be stopped")
 
 
 def lost_event(suite: Suite) -> list[str]:
@@ -216,8 +216,8 @@ def lost_event(suite: Suite) -> list[str]:
 
         request, _ = eventually(over, RUN_SECONDS_MAX, "the end in SageMaker")
         if request.state in TERMINAL:
-            raise StepFailed("the end was recorded, though no event told")
-        if suite.place.local:  # an account is waited for instead: the reconciler asks after five minutes
+            raise StepFailed("the end was recorded although its event was blocked")
+        if suite.place.local:  # on AWS, wait: the reconciler checks executions after five minutes
             _date_back(suite, request, minutes=10)
 
         def repaired() -> Request | None:
@@ -228,7 +228,7 @@ def lost_event(suite: Suite) -> list[str]:
         found, seconds = eventually(repaired, 900, "the reconciler's repair", every=5)
     finally:
         events.enable_rule(Name=rule)
-    return [f"with the rule off, the reconciler recorded {found.state} after {seconds:g} s"]
+    return [f"with the rule disabled, the reconciler recorded {found.state} after {seconds:g} s"]
 
 
 def _date_back(suite: Suite, request: Request, *, minutes: int) -> None:
@@ -249,58 +249,58 @@ def limits(suite: Suite) -> list[str]:
 
     _, seconds = eventually(all_ended, 2 * RUN_SECONDS_MAX, "the end of the burst", every=0.5)
     if most != cap:
-        raise StepFailed(f"{most} runs of one tenant at once, and {cap} are allowed")
+        raise StepFailed(f"{most} executions of one tenant ran at once, but only {cap} are allowed")
     ended = [request_of(suite, SILO, uploaded) for uploaded in uploads]
     failed = [f"{r.state}: {r.reason}" for r in ended if r is not None and r.state is not State.SUCCEEDED]
     if failed:
         raise StepFailed("\n".join(failed))
-    return [f"{count} uploads at once: at most {most} ran at a time, all ended after {seconds:g} s"]
+    return [f"{count} uploads at once: at most {most} ran at once, all ended after {seconds:g} s"]
 
 
 STEPS: tuple[Step[Suite], ...] = (
     Step(
         name="guard",
-        does="start the pipeline by hand with one tenant's role and another's tag; keep the events of its jobs",
-        means="such a job runs to its end: compare the kept events with contracts/jobs.py.",
+        does="start the pipeline by hand with one tenant's role and another's tag; save the events of its jobs",
+        means="such a job is not stopped: compare the saved events with contracts/jobs.py.",
         run=guard,
         minutes=12,
         jobs=JOBS_OF_A_RUN,
     ),
     Step(
         name="retried-by-hand",
-        does="retry a failed execution in SageMaker, past the queue, and wait until it is told",
-        means="its event does not name the earlier status: the pattern of ExecutionStatusRule.",
+        does="retry a failed execution directly in SageMaker, and wait until that is reported",
+        means="its event does not contain the previous status: see the pattern of ExecutionStatusRule.",
         run=retried_by_hand,
-        on_aws_alone="the local SageMaker retries no executions",
+        on_aws_alone="the local SageMaker cannot retry executions",
         minutes=15,
         jobs=1,
     ),
     Step(
         name="isolation",
-        does="try the other tenant's data with handed-out credentials, each folder, each way",
-        means="one tenant reaches another's data: do not let tenants in. docs/security.md names the layers.",
+        does="try to access the other tenant's data with handed-out credentials: each folder, each operation",
+        means="one tenant can access another's data: onboard no tenants. docs/security.md describes the layers.",
         run=isolation,
     ),
     Step(
         name="stop",
-        does="stop a run by `trainyard stop`",
-        means="a stop is not carried to SageMaker, or its end not back.",
+        does="stop an execution with `trainyard stop`",
+        means="the stop does not reach SageMaker, or the end of the execution is not recorded.",
         run=stop,
         minutes=10,
         jobs=3 * JOBS_OF_A_RUN,
     ),
     Step(
         name="lost-event",
-        does="switch off the rule that tells of ends, and let the reconciler find one",
-        means="a lost event would hold a slot: the reconciler's log. Going on by --from switches the rule on.",
+        does="disable the rule for status events, and let the reconciler find an end",
+        means="a lost event would keep a slot occupied: see the reconciler's log. --from enables the rule again.",
         run=lost_event,
         minutes=20,
         jobs=JOBS_OF_A_RUN,
     ),
     Step(
         name="limits",
-        does="upload five data sets at once, and count what runs beside each other",
-        means="a limit does not hold: `trainyard status`, and the dispatcher's log.",
+        does="upload five data sets at once, and count concurrent executions",
+        means="a limit is exceeded: see `trainyard status` and the dispatcher's log.",
         run=limits,
         minutes=40,
         jobs=5 * JOBS_OF_A_RUN,

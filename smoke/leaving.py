@@ -1,4 +1,4 @@
-"""The last steps: a move, deletions, the teardown, and a look for what is left."""
+"""The last steps: a move, deletions, the teardown, and a check for leftovers."""
 
 from contextlib import suppress
 
@@ -23,18 +23,18 @@ def move(suite: Suite) -> list[str]:
     pool, prefix = suite.deployment.outputs["PoolBucket"], f"{POOLED}/"
     left = suite.client("s3").list_object_versions(Bucket=pool, Prefix=prefix).get("Versions", [])
     if left or after.pooled:
-        raise StepFailed(f"{len(left)} versions are left in {pool}/{prefix}; the tenant is in {after.bucket}")
-    return [f"{POOLED} is in {after.bucket}, its models with it, and nothing is left in the pool"]
+        raise StepFailed(f"{len(left)} versions are left in {pool}/{prefix} after the move to {after.bucket}")
+    return [f"{POOLED} and its models were moved to {after.bucket}; nothing is left in the pool"]
 
 
 def delete(suite: Suite) -> list[str]:
     plan = suite.operator("tenant", "delete", SILO)
     if suite.deployment.tenants.get(SILO) is None:
-        raise StepFailed("a dry run has deleted the tenant")
+        raise StepFailed("the dry run deleted the tenant")
     suite.operator("tenant", "delete", SILO, "--yes", "--purge")
     if suite.deployment.tenants.get(SILO) is not None:
-        raise StepFailed(f"the record of {SILO} is still there")
-    return [*plan.splitlines()[:3], f"{SILO} is gone, its record too"]
+        raise StepFailed(f"the record of {SILO} still exists")
+    return [*plan.splitlines()[:3], f"{SILO} was deleted, including its record"]
 
 
 def teardown(suite: Suite) -> list[str]:
@@ -46,7 +46,7 @@ def teardown(suite: Suite) -> list[str]:
 
 
 def leftovers(suite: Suite) -> list[str]:
-    """Look for whatever bears the stack's name; what is being deleted is waited for."""
+    """Look for resources with the stack's name, and wait for those that are being deleted."""
     left: list[str] = []
 
     def nothing() -> bool:
@@ -56,8 +56,8 @@ def leftovers(suite: Suite) -> list[str]:
     with suppress(StepFailed):
         eventually(nothing, 15 * suite.patience, "an empty account", every=5)
     if left:
-        raise StepFailed(f"{len(left)} things are left: {', '.join(left[:10])}")
-    return ["nothing bears the stack's name; the logs of jobs stay as long as the account keeps them"]
+        raise StepFailed(f"{len(left)} resources are left: {', '.join(left[:10])}")
+    return ["no resource has the stack's name; logs of jobs are kept as the account is configured"]
 
 
 def _left(suite: Suite) -> list[str]:
@@ -88,29 +88,29 @@ def _left(suite: Suite) -> list[str]:
 STEPS: tuple[Step[Suite], ...] = (
     Step(
         name="move",
-        does="move the pooled tenant into a bucket of its own, and look at its models and the old place",
-        means="`trainyard tenant show` names the step that failed; nothing was deleted before all was compared.",
+        does="move the pooled tenant into its own bucket, and check its models and the old location",
+        means="`trainyard tenant show` names the step that failed; nothing is deleted before the copies match.",
         run=move,
         minutes=75,
     ),
     Step(
         name="delete",
         does="delete the tenant with a bucket, first as a dry run",
-        means="the state machine names the call that was denied; run it again after the cause is gone.",
+        means="the state machine names the call that was denied; fix the cause, then run it again.",
         run=delete,
         minutes=5,
     ),
     Step(
         name="teardown",
-        does="remove the other tenants, the stack, and what the stack would keep",
-        means="CloudFormation names what it could not delete; run `make teardown` again.",
+        does="delete the other tenants, the stack, and the resources that the stack would retain",
+        means="CloudFormation names the resources that it could not delete; run `make teardown` again.",
         run=teardown,
         minutes=15,
     ),
     Step(
         name="leftovers",
         does="look for buckets, roles, queues, tables, model groups, logs and schedules with the stack's name",
-        means="what is named costs money or blocks the next deployment: remove it by hand.",
+        means="the named resources cost money or block the next deployment: delete them by hand.",
         run=leftovers,
     ),
 )

@@ -1,4 +1,4 @@
-"""Where a suite runs: in an account, by sam, or in the local cloud."""
+"""Where the suite runs: an AWS account, through SAM, or the local cloud."""
 
 import contextlib
 import io
@@ -31,7 +31,7 @@ class Place(Protocol):
     local: bool
 
     def deploy(self, stack: str, stage: str) -> None:
-        """Create or update the stack; raises StepFailed with what CloudFormation says."""
+        """Create or update the stack; raises StepFailed with CloudFormation's reasons."""
         ...
 
     def changes(self, stack: str, stage: str) -> list[str]:
@@ -40,7 +40,7 @@ class Place(Protocol):
 
 
 class AnAccount:
-    """Implements Place by sam, with the credentials and the Region of the environment."""
+    """Implements Place through SAM, with the credentials and the Region of the environment."""
 
     local = False
 
@@ -62,7 +62,7 @@ class AnAccount:
                     told = cloudformation.describe_change_set(ChangeSetName=summary["ChangeSetId"])
                     found += [_told(change) for change in told.get("Changes", [])]
                     cloudformation.delete_change_set(ChangeSetName=summary["ChangeSetId"])
-        finally:  # a stack of which there was only a change set stays in review until it is deleted
+        finally:  # a stack that only has a change set stays in review until it is deleted
             if status_of(stack) == "REVIEW_IN_PROGRESS":
                 cloudformation.delete_stack(StackName=stack)
         return found
@@ -76,7 +76,7 @@ def _change_sets(stack: str) -> list[dict[str, Any]]:
 
 
 def _sam(stack: str, stage: str, *options: str) -> None:
-    """Run `sam build`, then `sam deploy`; raises StepFailed with the end of what they print."""
+    """Run `sam build`, then `sam deploy`; raises StepFailed with the end of their output."""
     _printed([str(SAM), "build"])
     command = [
         str(SAM),
@@ -105,7 +105,7 @@ def _told(change: dict[str, Any]) -> str:
 
 @dataclass
 class ALocalCloud:
-    """Implements Place in the local cloud; `with` keeps it up."""
+    """Implements Place in a local cloud that is up."""
 
     cloud: Cloud
     local = True
@@ -134,7 +134,7 @@ class ALocalCloud:
 
 
 def packaged(cloud: Cloud) -> str:
-    """Upload the template with its code, and return its address."""
+    """Upload the template with its code, and return its URL."""
     from local.deploy import ARTIFACTS, _upload, package
 
     cloud.client("s3").create_bucket(Bucket=ARTIFACTS)
@@ -150,18 +150,18 @@ HEALTHY = frozenset(
         "IMPORT_ROLLBACK_COMPLETE",
     }
 )
-"""A stack that is as it was deployed last."""
+"""Statuses in which a stack is as last deployed."""
 
 
 def way_out(stack: str, status: str) -> str:
-    """Return what to do about a stack that is not healthy."""
+    """Return what to do about an unhealthy stack."""
     if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "REVIEW_IN_PROGRESS", "CREATE_FAILED", "DELETE_FAILED"):
-        return f"it holds nothing; aws cloudformation delete-stack --stack-name {stack}"
-    return "let it come to its end"
+        return f"it contains nothing; delete it: aws cloudformation delete-stack --stack-name {stack}"
+    return "wait until the operation has finished"
 
 
 def failed_resources(stack: str) -> list[str]:
-    """Return what CloudFormation says of the resources that failed, the first cause first."""
+    """Return CloudFormation's reasons for the failed resources, in the order of failure."""
     if status_of(stack) is None:
         return []
     pages = client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=stack)
@@ -171,7 +171,7 @@ def failed_resources(stack: str) -> list[str]:
 
 
 def status_of(stack: str) -> str | None:
-    """Return a stack's status; None where there is none."""
+    """Return a stack's status, or None if there is no such stack."""
     try:
         (found,) = client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
     except ClientError as error:
@@ -183,7 +183,7 @@ def status_of(stack: str) -> str | None:
 
 @dataclass(kw_only=True)
 class Suite:
-    """What the steps share."""
+    """What the steps have in common."""
 
     place: Place
     stack: str
@@ -191,9 +191,9 @@ class Suite:
     account_id: str
     region: str
     evidence: Path
-    """Folder for what AWS said, word for word."""
+    """Folder for AWS's exact responses."""
     notes: dict[str, Any] = field(default_factory=dict)
-    """What one step leaves to another; a step that is run by itself finds it out again."""
+    """Values that one step passes to another; a step that is run alone determines them again."""
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -205,14 +205,14 @@ class Suite:
 
     @property
     def patience(self) -> float:
-        """How much longer than the local cloud an account is waited for."""
+        """The factor by which timeouts on AWS are longer than in the local cloud."""
         return 1.0 if self.place.local else 10.0
 
     def client(self, service: str) -> Any:
         return client(service)
 
     def operator(self, *arguments: str) -> str:
-        """Run a command of `trainyard`; return what it prints. Raises StepFailed with it when it fails."""
+        """Run a `trainyard` command and return its output; raises StepFailed with its errors if it fails."""
         printed, complained = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complained):
             code = command_line(["--stack", self.stack, *arguments])
@@ -221,8 +221,8 @@ class Suite:
         return printed.getvalue()
 
     def keep(self, name: str, value: Any) -> str:
-        """Save something word for word; return a line that says where."""
+        """Save a value as JSON; return a line that names the file."""
         self.evidence.mkdir(parents=True, exist_ok=True)
         path = self.evidence / f"{name}.json"
         path.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
-        return f"kept word for word: {path}"
+        return f"saved: {path}"

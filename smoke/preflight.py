@@ -1,4 +1,4 @@
-"""The preflight: what can be known of an account before anything is made in it."""
+"""The preflight: what can be checked in an account before anything is created."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,29 +11,29 @@ from smoke.place import HEALTHY, REPOSITORY, Suite, status_of, way_out
 from smoke.steps import NotShown, Step, StepFailed
 
 CONCURRENCY_BESIDE_QUEUES = 18
-"""Of functions that no queue's mapping bounds: dispatcher, recorder, guard, timers, steps of tenants."""
+"""Of functions without a limit in an event source mapping: dispatcher, recorder, guard, timers, tenants."""
 
 
 def account(suite: Suite) -> list[str]:
     identity = suite.client("sts").get_caller_identity()
     known = load_template(REPOSITORY / "template.yaml")["Mappings"]["SageMakerImages"]
     if suite.region not in known:
-        raise StepFailed(f"SageMaker's images are not known in {suite.region}; known are {', '.join(known)}")
+        raise StepFailed(f"no SageMaker image is known in {suite.region}; known Regions: {', '.join(known)}")
     return [f"account {identity['Account']}, Region {suite.region}, as {identity['Arn']}"]
 
 
 def _needed_instances(suite: Suite) -> dict[str, int]:
-    """Return quota name → instances that the shipped policy may run at once, at the most."""
+    """Return quota name → instances that the shipped policy may run at once, at most."""
     policy = suite.shipped_policy
     needed: dict[str, int] = {}
     for tier in policy.tiers:
-        parallel_map = min(tier.quota + tier.borrowing_limit, policy.running_max)
+        concurrent = min(tier.quota + tier.borrowing_limit, policy.running_max)
         for choice in tier.instances:
             for name, count in (
                 (f"{choice.training_instance_type} for training job usage", choice.training_instance_count),
                 (f"{choice.processing_instance_type} for processing job usage", 1),
             ):
-                needed[name] = max(needed.get(name, 0), parallel_map * count)
+                needed[name] = max(needed.get(name, 0), concurrent * count)
     return needed
 
 
@@ -47,16 +47,16 @@ def _quotas(suite: Suite) -> Iterator[tuple[str, float]]:
 def sagemaker_quotas(suite: Suite) -> list[str]:
     allowed: dict[str, float] = {}
     for name, value in _quotas(suite):
-        allowed.setdefault(name, value)  # what is applied comes before the defaults
+        allowed.setdefault(name, value)  # applied values are listed before defaults
     lines, none = [], []
     for name, most in sorted(_needed_instances(suite).items()):
         applied = allowed.get(name)
         if applied is None:
-            lines.append(f"{name}: no such quota is listed, look in the console")
+            lines.append(f"{name}: this quota is not listed, check it in the console")
         elif applied < 1:
             none.append(name)
         elif applied < most:
-            lines.append(f"{name}: {applied:g}, the policy may ask for {most}: runs above it go back to the queue")
+            lines.append(f"{name}: {applied:g}, the policy may use {most}: executions above it are requeued")
         else:
             lines.append(f"{name}: {applied:g}, at most {most} are needed")
     running = next((v for n, v in allowed.items() if "concurrent pipeline executions" in n.lower()), None)
@@ -71,12 +71,12 @@ def lambda_concurrency(suite: Suite) -> list[str]:
     limits = suite.client("lambda").get_account_settings()["AccountLimit"]
     template = yaml.dump(load_template(REPOSITORY / "template.yaml"))
     mappings = sum(int(line.split(":")[1]) for line in template.splitlines() if "MaximumConcurrency:" in line)
-    # The mapping of the tier queues stands once, and there are three.
+    # The mapping of the tier queues appears once in the template, but there are three of them.
     mappings += 2 * 2
     needed, free = mappings + CONCURRENCY_BESIDE_QUEUES, limits["UnreservedConcurrentExecutions"]
     if free < needed:
-        raise StepFailed(f"{free} concurrent executions are unreserved, and some {needed} are needed")
-    return [f"{free} concurrent executions are unreserved, some {needed} are needed"]
+        raise StepFailed(f"{free} concurrent executions are unreserved, but about {needed} are needed")
+    return [f"{free} concurrent executions are unreserved, about {needed} are needed"]
 
 
 def image(suite: Suite) -> list[str]:
@@ -96,7 +96,7 @@ def names(suite: Suite) -> list[str]:
     status = status_of(suite.stack)
     if status is not None:
         if status in HEALTHY:
-            return [f"the stack {suite.stack} is there ({status}): its names are its own"]
+            return [f"the stack {suite.stack} exists ({status}), so its names are its own"]
         raise StepFailed(f"the stack {suite.stack} is {status}: {way_out(suite.stack, status)}")
     taken = [f"bucket {name}" for name in _buckets(suite) if _bucket_exists(suite, name)]
     events, scheduler = suite.client("events"), suite.client("scheduler")
@@ -110,7 +110,7 @@ def names(suite: Suite) -> list[str]:
     taken += [f"log group {group['logGroupName']}" for group in groups]
     if taken:
         raise StepFailed(f"{len(taken)} names are taken: {', '.join(taken[:10])}")
-    return [f"no bucket, bus, schedule, queue or log group has a name of {suite.stack}"]
+    return [f"no bucket, bus, schedule, queue or log group uses a name of {suite.stack}"]
 
 
 def _buckets(suite: Suite) -> list[str]:
@@ -128,53 +128,53 @@ def _bucket_exists(suite: Suite, name: str) -> bool:
 def change_set(suite: Suite) -> list[str]:
     changes = suite.place.changes(suite.stack, suite.stage)
     if not changes and suite.place.local:
-        raise NotShown("the local cloud tells no changes of this change set")
+        raise NotShown("the local cloud does not list the changes of this change set")
     additions = math.fsum(change.startswith("Add ") for change in changes)
-    return [f"the change set was made and removed again: {len(changes)} changes, {additions:g} of them additions"]
+    return [f"the change set was created and deleted: {len(changes)} changes, {additions:g} of them additions"]
 
 
 CHECKS: Sequence[Step[Suite]] = (
     Step(
         name="account",
-        does="ask who and where this is",
-        means="credentials or Region are wrong, or SageMaker's image is not known there: set AWS_PROFILE and "
-        "AWS_REGION, or name TrainingImageUri and ProcessingImageUri at deployment.",
+        does="identify the caller, the account and the Region",
+        means="the credentials or the Region are wrong, or no SageMaker image is known there: set AWS_PROFILE and "
+        "AWS_REGION, or set the parameters TrainingImageUri and ProcessingImageUri at deployment.",
         run=account,
     ),
     Step(
         name="quotas",
         does="compare SageMaker's quotas of instances and executions with the shipped policy",
-        means="jobs on such instances never start: ask for the quota (Service Quotas, Amazon SageMaker), or give "
-        "the policy other instances.",
+        means="jobs on such instances never start: request a higher quota (Service Quotas, Amazon SageMaker), or "
+        "use other instances in the policy.",
         run=sagemaker_quotas,
         on_aws_alone="the local cloud has no quotas",
     ),
     Step(
         name="concurrency",
-        does="compare Lambda's unreserved concurrency with what the functions may take",
-        means="functions are throttled under load, the dispatcher among them: ask for more (Service Quotas, AWS "
-        "Lambda; new accounts have 10).",
+        does="compare Lambda's unreserved concurrency with what the functions may use",
+        means="functions, including the dispatcher, are throttled under load: request a higher quota (Service "
+        "Quotas, AWS Lambda; new accounts have 10).",
         run=lambda_concurrency,
-        on_aws_alone="the local cloud has no limit of concurrency",
+        on_aws_alone="the local cloud has no concurrency limit",
     ),
     Step(
         name="image",
-        does="ask for the manifest of SageMaker's scikit-learn image",
-        means="no job could start: the tag is not in this Region, or the credentials lack ecr:BatchGetImage.",
+        does="read the manifest of SageMaker's scikit-learn image",
+        means="no job could start: this Region does not have the tag, or the credentials lack ecr:BatchGetImage.",
         run=image,
         on_aws_alone="the local cloud has no registry",
     ),
     Step(
         name="names",
-        does="look whether the stack's names are free",
-        means="what is left of an earlier deployment blocks this one: `make teardown`, or remove what is named.",
+        does="check that the stack's names are free",
+        means="leftovers of an earlier deployment block this one: `make teardown`, or delete what is named.",
         run=names,
     ),
     Step(
         name="change-set",
-        does="make a change set and remove it again, unexecuted",
-        means="CloudFormation does not take the template here: a transform (AWS::LanguageExtensions beside "
-        "`.Version`), a Region without a resource type, or rights of the deployer.",
+        does="create a change set, and delete it without executing it",
+        means="CloudFormation does not accept the template: a transform (AWS::LanguageExtensions together with "
+        "`.Version`), a resource type that the Region lacks, or missing permissions of the deployer.",
         run=change_set,
         minutes=3,
     ),

@@ -1,4 +1,4 @@
-"""A suite is a list of steps: each is said before it is done, and the first that fails ends it."""
+"""A suite is a list of steps: each is announced before it runs, and the first failure ends the suite."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,28 +10,28 @@ Context = TypeVar("Context")
 
 
 class StepFailed(Exception):
-    """What a step saw is not what it should have seen; the message is what was seen."""
+    """A step did not find what it expected; the message is what it found."""
 
 
 class NotShown(Exception):
-    """A step cannot show here what it is for; the message says why."""
+    """A step cannot be carried out here; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step(Generic[Context]):
     name: str
     does: str
-    """Said before it is done."""
+    """What the step does; printed before it runs."""
     means: str
     """What a failure means, and what to do about it."""
     run: Callable[[Context], Sequence[str]]
-    """Returns what was seen, a line each; raises StepFailed, or NotShown."""
+    """Returns the results, one per line; raises StepFailed or NotShown."""
     on_aws_alone: str | None = None
-    """Why the local cloud cannot show it; None where it can."""
+    """Why the local cloud cannot run the step; None if it can."""
     minutes: int = 1
-    """About how long it takes on AWS."""
+    """The approximate duration on AWS."""
     jobs: int = 0
-    """How many jobs of SageMaker it pays for at most."""
+    """The maximum number of SageMaker jobs that it starts."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +52,7 @@ def run_steps(
     say: Callable[[str], None],
     monotonic: Callable[[], float] = time.monotonic,
 ) -> list[StepResult]:
-    """Run steps in their order, and stop at the first that fails."""
+    """Run the steps in order, and stop at the first failure."""
     results = []
     for number, step in enumerate(steps, start=1):
         result = StepResult(name=step.name, outcome="skipped", begun_at=datetime.now(UTC).isoformat()[:19] + "Z")
@@ -68,7 +68,7 @@ def run_steps(
             result.outcome = "passed"
         except NotShown as reason:
             result.seen = [str(reason)]
-        except Exception as error:  # whatever it is, it is what was seen
+        except Exception as error:  # any error is a failure of the step
             result.outcome = "failed"
             told = str(error) if isinstance(error, StepFailed) else f"{type(error).__name__}: {error}"
             result.seen = told.splitlines() or [type(error).__name__]
@@ -83,10 +83,7 @@ def run_steps(
 
 
 def eventually(find: Callable[[], Any], seconds: float, what: str, *, every: float = 1.0) -> tuple[Any, float]:
-    """Return what `find` finds as soon as it finds anything, and after how many seconds.
-
-    Raises StepFailed, saying what did not come, after so many seconds.
-    """
+    """Return the first true result of `find`, and the seconds until then; raises StepFailed after a timeout."""
     begun = time.monotonic()
     while True:
         found = find()
@@ -94,5 +91,5 @@ def eventually(find: Callable[[], Any], seconds: float, what: str, *, every: flo
         if found:
             return found, round(passed, 1)
         if passed > seconds:
-            raise StepFailed(f"{what} did not come within {seconds:g} s")
+            raise StepFailed(f"timed out after {seconds:g} s waiting for {what}")
         time.sleep(every)

@@ -1,4 +1,4 @@
-"""Steps with tenants and their data: onboarding, one file to its model, and each way to fail."""
+"""Steps with tenants and their data: onboarding, one file that becomes a model, and each way to fail."""
 
 import time
 from collections.abc import Iterator
@@ -26,16 +26,16 @@ def onboard(suite: Suite) -> list[str]:
     sagemaker, group = suite.client("sagemaker"), suite.deployment.tenant(SILO).model_group
     try:
         sagemaker.create_model_package_group(ModelPackageGroupName=group)
-        raise StepFailed(f"the model group {group} was made twice")
+        raise StepFailed(f"the model group {group} was created twice")
     except sagemaker.exceptions.ClientError as error:
         if error.response["Error"]["Code"] not in ("ValidationException", "ConflictException"):
             raise
         said = suite.keep("group-exists", error.response["Error"])
-    return [f"{SILO} has a bucket, {POOLED} a prefix of the pool, and neither differs from its record", said]
+    return [f"{SILO} has a bucket, {POOLED} has a prefix in the pool, and both match their records", said]
 
 
 def _create(suite: Suite, name: str, tier: str, *options: str) -> None:
-    """Create a tenant, or make it whole where an earlier run of the suite has made it."""
+    """Create a tenant, or repair it if an earlier run of the suite created it."""
     try:
         made = suite.deployment.tenant(name).state is not TenantState.DELETED
     except Refused:
@@ -47,7 +47,7 @@ def _create(suite: Suite, name: str, tier: str, *options: str) -> None:
 
 
 def upload(suite: Suite, tenant_id: str, data_set: str, kind: str = WORKS) -> tuple[str, str]:
-    """Put a table; return key and version, by which its request is known."""
+    """Upload a table; return its key and version, which identify its request."""
     tenant = suite.deployment.tenant(tenant_id)
     key = f"{tenant.root}incoming/{data_set}/data.csv"
     answer = suite.client("s3").put_object(Bucket=tenant.bucket, Key=key, Body=table(kind))
@@ -71,7 +71,7 @@ def await_end(suite: Suite, tenant_id: str, uploaded: tuple[str, str]) -> Reques
 
 def one_file(suite: Suite) -> list[str]:
     lines = []
-    # The first upload to a bucket whose events may not come yet, and one to the pool.
+    # One upload to a new bucket, whose events may not arrive yet, and one to the pool.
     uploaded = {name: upload(suite, name, "first") for name in (SILO, POOLED)}
     for name in (SILO, POOLED):
         request, _ = eventually(lambda: request_of(suite, name, uploaded[name]), 1200, f"a request of {name}")  # noqa: B023
@@ -86,7 +86,7 @@ def one_file(suite: Suite) -> list[str]:
 
 
 def _checked(suite: Suite, tenant: Tenant, request: Request) -> list[str]:
-    """Compare a run's jobs, model, receipt and cost with what they should be; raises StepFailed."""
+    """Check the jobs, the model, the receipt and the cost of an execution; raises StepFailed."""
     sagemaker, names = suite.client("sagemaker"), []
     for job in jobs_of(suite, str(request.execution_arn)):
         arn = job.get("TrainingJobArn") or job["ProcessingJobArn"]
@@ -99,7 +99,7 @@ def _checked(suite: Suite, tenant: Tenant, request: Request) -> list[str]:
             raise StepFailed(f"{arn}: role, tenant and key are {seen}, not {wanted}")
     outcome = request.outcome
     if outcome is None or outcome.model_package_arn is None or len(names) != JOBS_OF_A_RUN:
-        raise StepFailed(f"{len(names)} jobs, and no model in the record: {outcome}")
+        raise StepFailed(f"expected {JOBS_OF_A_RUN} jobs and a model, found {len(names)} jobs and {outcome}")
     sagemaker.describe_model_package(ModelPackageName=outcome.model_package_arn)
     key = f"{tenant.root}receipts/{request.data_set}/{request.request_id}.json"
     receipt = suite.client("s3").get_object(Bucket=tenant.bucket, Key=key)["Body"].read()
@@ -107,13 +107,13 @@ def _checked(suite: Suite, tenant: Tenant, request: Request) -> list[str]:
         raise StepFailed(f"the receipt says {receipt.decode('utf-8', 'replace')[:300]}")
     has_prices = bool(prices_of(suite.region).hourly)
     if has_prices and (outcome.cost_usd is None or outcome.cost_unknown):
-        raise StepFailed(f"the cost of the run is not known: {outcome}")
-    cost = f"{outcome.cost_usd} USD" if has_prices else f"no prices of {suite.region} (trainyard prices update)"
+        raise StepFailed(f"the cost of the execution is unknown: {outcome}")
+    cost = f"{outcome.cost_usd} USD" if has_prices else f"no prices for {suite.region} (trainyard prices update)"
     return [f"{tenant.tenant_id}: {outcome.model_package_arn}, quality {outcome.quality}, {cost}"]
 
 
 def jobs_of(suite: Suite, execution_arn: str) -> Iterator[dict[str, Any]]:
-    """Yield what SageMaker tells of each job of an execution."""
+    """Yield SageMaker's description of each job of an execution."""
     sagemaker = suite.client("sagemaker")
     for step in steps_of(suite, execution_arn):
         for kind, describe in (
@@ -145,9 +145,9 @@ def failures(suite: Suite) -> list[str]:
 
 
 def words_of(suite: Suite, execution_arn: str, *, cause: str, told: str | None) -> dict[str, Any]:
-    """Return what SageMaker said of a failed run, what it is to be taken for, and what the tenant was told.
+    """Return SageMaker's messages about a failed execution, the expected cause, and what the tenant was told.
 
-    As tests/data/words/ has it.
+    The format is that of tests/data/words/.
     """
     steps = [step for step in steps_of(suite, execution_arn) if step.get("FailureReason")]
     jobs = [
@@ -163,7 +163,7 @@ def words_of(suite: Suite, execution_arn: str, *, cause: str, told: str | None) 
 
 
 def no_quota(suite: Suite) -> list[str]:
-    """Let a run ask for an instance type of which the account may have none."""
+    """Let an execution request an instance type for which the account has no quota."""
     quotas = suite.client("service-quotas").get_paginator("list_service_quotas")
     ending = " for training job usage"
     allowed = suite.deployment.outputs["AllowedInstanceTypes"].split(",")
@@ -175,7 +175,7 @@ def no_quota(suite: Suite) -> list[str]:
     ]
     chosen = next((name for name in none if any(name.startswith(one.rstrip("*")) for one in allowed)), None)
     if chosen is None:
-        raise StepFailed(f"every instance type of {allowed} has a quota: nothing to look at")
+        raise StepFailed(f"every instance type of {allowed} has a quota: there is nothing to test")
     without = POLICY.replace("training: ml.m5.large", f"training: {chosen}").replace(
         "attempts_max: 1", "attempts_max: 3"
     )
@@ -196,7 +196,7 @@ def no_quota(suite: Suite) -> list[str]:
         suite.operator("stop", request.request_id)
     finally:
         apply(suite, POLICY, "smoke suite")
-    return [f"{chosen}: the request went back to the queue after {seconds:g} s", kept]
+    return [f"{chosen}: the request was requeued after {seconds:g} s", kept]
 
 
 def _first_execution(suite: Suite, request: Request) -> str:
@@ -212,13 +212,13 @@ def _first_execution(suite: Suite, request: Request) -> str:
 
 def own_key(suite: Suite) -> list[str]:
     kms, name = suite.client("kms"), "smoke-key"
-    _forget(suite, name)  # an earlier key of it is on its way out
+    _forget(suite, name)  # an earlier key of this tenant is scheduled for deletion
     key = kms.create_key(
         Description=f"{suite.stack}: smoke suite",
         Tags=[{"TagKey": "trainyard:lend", "TagValue": suite.stack}],
     )["KeyMetadata"]["Arn"]
     try:
-        time.sleep(300)  # KMS takes minutes until a tag authorises
+        time.sleep(300)  # it takes minutes until a tag authorises
         _create(suite, name, "basic", "--kms-key", key)
         request = await_end(suite, name, upload(suite, name, "first"))
         if request.state is not State.SUCCEEDED:
@@ -227,7 +227,7 @@ def own_key(suite: Suite) -> list[str]:
         _forget(suite, name)
     finally:
         kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
-    return [*lines, "the key goes in seven days"]
+    return [*lines, "the key will be deleted in seven days"]
 
 
 def _forget(suite: Suite, tenant_id: str) -> None:
@@ -238,7 +238,7 @@ def _forget(suite: Suite, tenant_id: str) -> None:
 STEPS: tuple[Step[Suite], ...] = (
     Step(
         name="onboard",
-        does="create a tenant with a bucket and one in the pool; ask SageMaker for a model group that is there",
+        does="create a tenant with a bucket and one in the pool; try to create an existing model group",
         means="the state machine's last state names the call that was denied; so does `trainyard tenant show`.",
         run=onboard,
         minutes=3,
@@ -246,24 +246,24 @@ STEPS: tuple[Step[Suite], ...] = (
     Step(
         name="one-file",
         does="upload one small file for each, and follow it to its model: tags, roles, keys, receipt, cost",
-        means="an upload without a request: the events of a bucket may take minutes, and the sweep every five; a "
-        "failed run: its reason, and `trainyard show`; SageMaker may assume roles under another aws:SourceArn.",
+        means="an upload without a request: a new bucket's events may take minutes, the sweep runs every five; a "
+        "failed execution: see `trainyard request`; aws:SourceArn may differ when roles are assumed.",
         run=one_file,
         minutes=25,
         jobs=2 * JOBS_OF_A_RUN,
     ),
     Step(
         name="failures",
-        does="let runs fail: a missing column, no header, a model that is too bad; keep SageMaker's words",
-        means="a failure is told in other words than domain/failures.py expects: compare what was kept.",
+        does="let executions fail: a missing column, no header, a model of low quality; save SageMaker's messages",
+        means="SageMaker words a failure differently than domain/failures.py expects: compare the saved messages.",
         run=failures,
         minutes=20,
         jobs=5,
     ),
     Step(
         name="no-quota",
-        does="ask for an instance type whose quota is 0, see the request go back to its queue, keep the words",
-        means="a run that waits for quota would fail for good, or hold its slot: domain/failures.py.",
+        does="use an instance type whose quota is 0, check that the request is requeued, save the messages",
+        means="a request that lacks quota would fail permanently, or hold its slot: see domain/failures.py.",
         run=no_quota,
         on_aws_alone="the local cloud has no quotas",
         minutes=15,
@@ -271,10 +271,10 @@ STEPS: tuple[Step[Suite], ...] = (
     ),
     Step(
         name="own-key",
-        does="create a KMS key, lend it to a tenant by grants alone, and train with it",
-        means="a job's role needs more than a grant, or KMS does not read the tag: adapters/aws/provisioning.py.",
+        does="create a KMS key, let a tenant use it only through grants, and train with it",
+        means="a job's role needs more than a grant, or KMS ignores the tag: see adapters/aws/provisioning.py.",
         run=own_key,
-        on_aws_alone="the local cloud does not ask KMS for leave",
+        on_aws_alone="the local cloud does not check KMS permissions",
         minutes=25,
         jobs=JOBS_OF_A_RUN,
     ),

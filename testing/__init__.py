@@ -1,1 +1,1 @@
-"""What tests, the simulator and the benchmarks share: the ports in memory, and one wiring of the service."""
+"""Shared by tests, simulator and benchmarks: the ports in memory, and one wiring of the service."""

@@ -1,4 +1,4 @@
-"""The ports other than the store, in memory; each keeps what it was told."""
+"""The ports other than the store, in memory; each keeps what it is given."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from trainyard.persistence.tenants import tenant_item, tenant_key
 
 
 class MemoryTenants:
-    """The tenants' records, which stand in a store too where one is given."""
+    """The tenants' records, which are also written to a store if one is given."""
 
     def __init__(self, *tenants: Tenant, store: MemoryStore | None = None) -> None:
         self._tenants: dict[str, Tenant] = {}
@@ -61,10 +61,10 @@ class MemoryTenants:
         return None
 
     def put_cursor(self, cursor: str | None) -> None:
-        """There is one page of them here."""
+        """There is only one page here."""
 
     def forget_location(self, tenant: Tenant) -> None:
-        """Locations are the records' own here."""
+        """Locations are part of the records here."""
 
     def purge(self, tenant: Tenant) -> None:
         self._tenants.pop(tenant.tenant_id, None)
@@ -88,7 +88,7 @@ class MemoryTierQueues:
 
 
 class MemoryRetrainings:
-    """Keeps what was asked, or lets it arrive at once where it was told how."""
+    """Keeps requested retrainings, and passes each of them to `arrive`."""
 
     def __init__(self) -> None:
         self.asked: list[RetrainingAsked] = []
@@ -103,7 +103,7 @@ class MemoryRetrainings:
 class MemoryBell:
     def __init__(self) -> None:
         self.rings: list[datetime | None] = []
-        """None for a ring at once, else when."""
+        """None for an immediate ring, otherwise its time."""
 
     def ring(self) -> None:
         self.rings.append(None)
@@ -146,7 +146,7 @@ RUNS = ("Executing", "Stopping")
 
 
 class MemoryExecutions:
-    """Starts by token; `faults` are raised first, one per call, "lost" ones after they took effect."""
+    """Starts executions by token; `faults` are raised first, one per call, "lost" ones after they took effect."""
 
     def __init__(self) -> None:
         self.by_token: dict[str, tuple[str, dict[str, str]]] = {}
@@ -154,12 +154,12 @@ class MemoryExecutions:
         self.faults: list[tuple[Exception, bool]] = []
         self.calls = 0
         self.lists_late = False
-        """Whether `find` does not see what was started yet."""
+        """Whether `find` does not find new executions yet."""
         self.stopped: list[str] = []
         self.statuses: dict[str, str] = {}
-        """ARN → status of what no longer runs."""
+        """ARN → status of executions that have ended."""
         self.unmanaged: list[str] = []
-        """Display names of executions that are not ours."""
+        """Display names of unmanaged executions."""
 
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         self.calls += 1
@@ -210,7 +210,7 @@ class MemoryResults:
 
 
 class MemoryRefusedUploads:
-    """Keeps what may expire."""
+    """Keeps the objects that may expire."""
 
     def __init__(self) -> None:
         self.expiring: list[Content] = []
@@ -220,7 +220,7 @@ class MemoryRefusedUploads:
 
 
 class MemoryReceipts:
-    """Keeps the newest receipt of each request, by the same order as the real one."""
+    """Keeps the newest receipt of each request, in the same order as the real implementation."""
 
     def __init__(self) -> None:
         self.written: dict[str, dict[str, object]] = {}

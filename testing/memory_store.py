@@ -1,10 +1,10 @@
-"""The store in memory: no kinder than DynamoDB, so that what works here works there.
+"""The store in memory: as strict as DynamoDB, so that what works here works there.
 
-It keeps DynamoDB's limits (actions, one action per item, bytes of items, transactions and pages, digits of
-numbers, no empty keys, no floats), checks every condition before it changes anything, and lists by its eventual
-indexes what they knew `lag` transactions ago. Where `unkind` says so, a page ends early, or is empty and still
-says that more is left, and a batch is answered in part, or with nothing, and asked for the rest again. Others may
-write between two items of a batch, which is no snapshot (`between_reads`). `met` counts all of it.
+It has DynamoDB's limits (actions, one action per item, bytes of items, transactions and pages, digits of numbers,
+no empty keys, no floats), checks every condition before it changes anything, and its eventually consistent
+indexes lag by `lag` transactions. If `unkind` says so, a page ends early or is empty although there is more, and
+a batch is answered in part or with nothing, so that the rest is read again. Others may write between two items of
+a batch, which is no snapshot (`between_reads`). `met` counts how often each of these happened.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -57,7 +57,7 @@ INDEXES = {
 
 _CONSISTENT = ("scheduler", "ready", "holding", "record")
 KEYS_ONLY = ("by-data-set", "executions-of-tenant", "executions-of-day")
-"""Indexes that hold nothing but keys; the others hold whole items."""
+"""Indexes that contain only keys; the others contain whole items."""
 
 
 _Entry = tuple[str, str, Key]
@@ -70,25 +70,25 @@ class MemoryStore:
     def __init__(self) -> None:
         self.items: dict[Key, Item] = {}
         self.bytes_of: dict[Key, int] = {}
-        """What each item takes."""
+        """The size of each item."""
         self.bytes_queried = 0
         self.transactions = 0
         self.met: Counter[str] = Counter()
-        """How often each unkindness was met."""
+        """How often each of these cases happened."""
         self.lag = 0
-        """By how many transactions the eventual indexes are behind."""
+        """The number of transactions by which the eventually consistent indexes lag."""
         self._sorted: dict[str, dict[str, list[_Entry]]] = {name: {} for name in INDEXES}
         self.lag_seconds_max = 60.0
-        """However few transactions follow, the eventual indexes catch up after this long."""
+        """The longest lag of these indexes, however few transactions follow."""
         self.clock: Callable[[], float] = lambda: 0.0
         self._unseen: list[tuple[float, Key, Item | None, Item | None]] = []
-        """Changes that the eventual indexes do not show yet: when, key, item before and after."""
+        """Changes that these indexes do not show yet: when, key, item before and after."""
         self._seen: dict[Key, Item] = {}
-        """Requests and record as the eventual indexes show them."""
+        """Requests and record as these indexes show them."""
         self.stream: Callable[[Key, Item], None] = lambda _key, _item: None
-        """Told of each item of the scheduler's table that was written, as it is then."""
+        """Called with each item of the scheduler's table that is written."""
         self.unkind: Callable[[str], bool] = lambda _what: False
-        """Tells whether this happens now: "page cut short", "page empty", "batch answered in part" or "batch
+        """Returns whether this happens now: "page cut short", "page empty", "batch answered in part" or "batch
         answered with nothing"."""
         self.between_reads: Callable[[], None] = lambda: None
         """Called between two items of a batch."""
@@ -110,7 +110,7 @@ class MemoryStore:
         return [read[key] for key in keys]
 
     def _answered(self, asked: int) -> int:
-        """Return how many keys of a batch this answer has; BatchGetItem calls the rest UnprocessedKeys."""
+        """Return how many keys of a batch this response has; BatchGetItem returns the rest as UnprocessedKeys."""
         if asked > 1 and self.unkind("batch answered with nothing"):
             self.met["batch answered with nothing"] += 1
             return 0
@@ -219,7 +219,7 @@ class MemoryStore:
         self._file(key, before, item, _CONSISTENT)
 
     def _catch_up(self, lag: int) -> None:
-        """Show the eventual indexes all changes but the last `lag`, and of these what is old."""
+        """Apply all changes but the last `lag` to the eventually consistent indexes, and of these the old ones."""
         due = max(len(self._unseen) - lag, 0)
         old = self.clock() - self.lag_seconds_max
         while due < len(self._unseen) and self._unseen[due][0] < old:
@@ -259,14 +259,14 @@ _EVENTUAL = tuple(name for name in INDEXES if name not in _CONSISTENT)
 
 
 def _projected(item: Item, index: str, key: Key) -> Item:
-    """Return what an index of keys alone gives of an item."""
+    """Return the part of an item that is in an index with keys only."""
     _, partition, sort = INDEXES[index]
     kept = {partition, sort, *(name for name, _ in key.values)}
     return {name: value for name, value in item.items() if name in kept}
 
 
 def _entry(key: Key, item: Item | None, partition: str, sort: str) -> tuple[str, tuple[str, str, Key]] | None:
-    """Return partition and sorted entry of an item in an index, None when it is not in it."""
+    """Return partition and sorted entry of an item in an index, None if the index does not contain it."""
     if item is None:
         return None
     values = {**item, **dict(key.values)}
@@ -300,7 +300,7 @@ def _check_key(key: Key) -> None:
 
 
 def _check(value: Any) -> None:
-    """Refuse what DynamoDB, or boto3 when it reads it back, refuses."""
+    """Refuse values that DynamoDB refuses, or boto3 when it reads them back."""
     kind = type(value)
     if kind is dict:
         for inner in value.values():
@@ -311,14 +311,14 @@ def _check(value: Any) -> None:
     elif kind in (int, Decimal):
         _check_number(Decimal(value))
     elif kind not in (str, bytes, bool):
-        raise TypeError(f"DynamoDB keeps no {type(value).__name__}: {value!r}")
+        raise TypeError(f"DynamoDB cannot store {type(value).__name__}: {value!r}")
 
 
 def _check_number(number: Decimal) -> None:
-    """DynamoDB answers numbers without an exponent, and boto3 reads no more than 38 digits (boto3 issue 2500)."""
-    assert number.is_finite(), f"DynamoDB keeps no {number}"
+    """DynamoDB returns numbers without an exponent, and boto3 reads no more than 38 digits (boto3 issue 2500)."""
+    assert number.is_finite(), f"DynamoDB cannot store {number}"
     if number:
         digits, power = len(number.as_tuple().digits), number.adjusted()
         assert digits <= DIGITS_MAX, f"a number of {digits} digits: {number}"
-        assert EXPONENT_MIN <= power <= EXPONENT_MAX, f"a number beyond what DynamoDB keeps: {number}"
-        assert power < DIGITS_MAX, f"a number that boto3 does not read back: {number}"
+        assert EXPONENT_MIN <= power <= EXPONENT_MAX, f"a number outside of DynamoDB's range: {number}"
+        assert power < DIGITS_MAX, f"a number that boto3 cannot read back: {number}"

@@ -1,6 +1,6 @@
 """The service as simulator, benchmarks and tests run it: all use cases of an upload over one store.
 
-The wiring that ships is `trainyard.entrypoints.bootstrap`; this one differs in its ports alone. Each port is in
+The production wiring is `trainyard.entrypoints.bootstrap`; this one differs only in its ports. Each port is in
 memory unless another is given.
 """
 
@@ -66,13 +66,13 @@ PRICES = Prices(
 def scheduler_over(store: Store, *, backoff: Callable[[int], None] = lambda _: None) -> Scheduler:
     """Return a scheduler that keeps requests for thirty days.
 
-    `backoff` waits before the given further try of a contended write.
+    `backoff` waits before a retry of a contended write, given its number.
     """
     return Scheduler.over(store, retention=timedelta(days=30), backoff=backoff)
 
 
 def policies_in_force(store: Store, policy: Policy) -> Policies:
-    """Return policies of which the given one is in force, under whatever version the ledger names."""
+    """Return policies in which the given one is in force, under whichever version the ledger names."""
     return Policies(
         store=store,
         deployed="as built",

@@ -1,4 +1,4 @@
-"""Builders with defaults: a test spells out only the fact it is about."""
+"""Builders with defaults: a test only states what it is about."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal

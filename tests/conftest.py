@@ -1,4 +1,4 @@
-"""Set before anything is imported: Powertools reads its environment when a handler module is."""
+"""The environment, set before anything is imported: Powertools reads it when a handler module is imported."""
 
 import os
 from typing import Any

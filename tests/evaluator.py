@@ -1,7 +1,7 @@
-"""Policies of the template and of tenants, written out, and an evaluator for them.
+"""The policies of the template and of tenants, expanded, and an evaluator for them.
 
-The evaluator is the local cloud's own (MiniStack's, with variables put in place), used here without a cloud:
-with every condition key that AWS would give, which the cloud does not.
+The evaluator is that of the local cloud (MiniStack's, with variables replaced), used here without a cloud: with
+every condition key that AWS would provide, which the local cloud does not.
 """
 
 from dataclasses import dataclass, field

@@ -1,9 +1,9 @@
-"""Take away each condition of each write of the protocol, one at a time, and look whether a test fails.
+"""Remove each condition of each write of the protocol, one at a time, and check that a test fails.
 
     python -m tests.mutants [--only completion] [--comparisons]
 
 A copy of the repository is changed, in a temporary directory; the tests are those of the protocol over the store
-in memory. Prints each mutant that survives, and how many of how many did; fails when any did.
+in memory. Prints each mutant that survives, and how many of all did; fails if any did.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The tables as template.yaml describes them, so that tests and deployments cannot drift apart."""
+"""The tables as described in template.yaml, so that tests and deployments cannot differ."""
 
 from collections.abc import Iterator
 from functools import cache

@@ -1,4 +1,4 @@
-"""The template as CloudFormation gets it: loops expanded, SAM's resources written out."""
+"""The template as CloudFormation receives it: with loops and SAM's resources expanded."""
 
 import copy
 from functools import cache

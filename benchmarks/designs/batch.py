@@ -2,10 +2,10 @@
 
 AWS Batch user guide, "Fair-share scheduling": the share with the least aggregate usage goes next; usage is the
 compute time of running and recently ended jobs within the share decay time, times the weight factor (here one
-divided by the tenant's weight). No compute is reserved for inactive shares. Batch is a managed service, of whose
-inside nothing is documented: it is taken to schedule once a second, to learn of an end at once, and never to
-fail. Fair-share queues do not lend: quota shares do, of which a queue has twenty at most, and then there is no
-fair share between tenants. It runs training jobs and not pipelines.
+divided by the tenant's weight). No compute is reserved for inactive shares. Batch is a managed service whose
+internals are not documented: it is assumed to schedule once a second, to notice ends at once, and never to fail.
+Fair-share queues do not lend. Quota shares do, but a queue can have at most twenty of them, and then there is no
+fair sharing between tenants. Batch runs training jobs, not pipelines.
 """
 
 from collections import deque
@@ -24,12 +24,12 @@ class Batch:
         self.harness, self.quotas, self.weights = harness, quotas, weights
         self.jobs: dict[str, dict[str, deque[Job]]] = {tier: {} for tier in quotas}
         self.running: dict[str, list[tuple[str, float, float]]] = {tier: [] for tier in quotas}
-        """Tier → tenant, begin and end of what runs or ended within the decay time."""
+        """Tier → tenant, begin and end of jobs that run or ended within the decay time."""
         harness.every(SCHEDULE_SECONDS, self.schedule)
 
     def submit(self, job: Job) -> None:
         def send() -> None:
-            while True:  # with a client token, until it is answered
+            while True:  # with a client token, until there is a response
                 try:
                     self.harness.call("batch:SubmitServiceJob")
                     return
@@ -61,7 +61,7 @@ class Batch:
                     del waiting[tenant]
                 shares[tenant] += SCHEDULE_SECONDS / self.weights.get(tenant, 1)
                 self.harness.troubled, troubled = False, self.harness.troubled
-                self.harness.calls["sagemaker:StartPipelineExecution"] -= 1  # Batch's own
+                self.harness.calls["sagemaker:StartPipelineExecution"] -= 1  # a call that Batch itself makes
                 self.harness.start(f"{tier}-{job.number}", f"token {job.number}", job)
                 self.harness.spent, self.harness.troubled = 0.0, troubled
                 recent.append((tenant, now, now + job.seconds))

@@ -1,8 +1,8 @@
-"""The blog's design: a timer counts what runs with ListPipelineExecutions and fills each tier in order of arrival.
+"""The blog's design: a timer counts executions with ListPipelineExecutions and fills tiers in order of arrival.
 
 AWS Machine Learning blog, multi-tenant machine learning as a service with SageMaker Pipelines: a queue per tier; a
-Lambda on a timer starts executions while a tier runs fewer than its limit, by SageMaker's own APIs. Here one list
-serves all tiers of a pass, which is kinder than one each. The SDK makes a new token for each call.
+Lambda on a timer starts executions while a tier runs fewer than its limit, by SageMaker's own APIs. Here, one list
+serves all tiers of a pass, to the design's advantage. The SDK creates a new token for each call.
 """
 
 from collections.abc import Mapping
@@ -41,10 +41,10 @@ class Blog:
             self.harness.start(f"{tier}-{message.body.number}", f"token {self.tokens}", message.body)
             self.queues[tier].delete(message)
         except (Throttled, OutcomeUnknown):
-            return  # the message comes again
+            return  # the message is redelivered
 
     def waiting(self) -> int:
         return sum(len(queue.messages) for queue in self.queues.values())
 
     def leaked(self) -> int:
-        return 0  # it keeps no count
+        return 0  # it has no counter

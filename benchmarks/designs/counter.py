@@ -1,8 +1,8 @@
 """A counter without owners, decremented by events (nasa/cumulus, priority semaphores).
 
-A message is started when its tier's counter could be incremented below its maximum; each end event decrements
-it. The counter does not know whose the increments are. When a start fails, the counter is decremented and the
-message comes again. It is tried at each arrival and each end, and each minute.
+An execution is started if its tier's counter can be incremented without exceeding the maximum; each end event
+decrements it. The counter does not know who incremented it. If a start fails, the counter is decremented and the
+message is redelivered. Starts are tried at each arrival and each end, and every minute.
 """
 
 from collections.abc import Mapping
@@ -52,11 +52,11 @@ class Counter:
         return True
 
     def fill(self, tier: str) -> None:
-        """Start messages until the counter is at its maximum."""
+        """Start executions until the counter is at its maximum."""
         while batch := self.queues[tier].poll(1):
             (message,) = batch
             if not self.harness.call("dynamodb:UpdateItem", lambda: self._add(tier, 1)):
-                message.visible_at = self.harness.agenda.now  # it is put back at once, which is kinder than a wait
+                message.visible_at = self.harness.agenda.now  # returned at once, to the design's advantage
                 return
             self._start(tier, message)
 
@@ -73,5 +73,5 @@ class Counter:
         return sum(len(queue.messages) for queue in self.queues.values())
 
     def leaked(self) -> int:
-        """Return by how much the counters differ from what runs."""
+        """Return by how much the counters differ from the running executions."""
         return self.harness.amiss(self.counts)

@@ -1,7 +1,7 @@
 """Trainyard: its own use cases over the store in memory, invoked as the template wires them.
 
-Requests and ends are gathered for a second and taken up in batches; the bell and the ledger's stream wake the
-dispatcher, one pass at a time; the timer wakes it each minute, the reconciler every five.
+Requests and ends are collected for a second and processed in batches; the bell and the ledger's stream wake the
+dispatcher, one pass at a time; the timer wakes it every minute, and the reconciler runs every five.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,7 +52,7 @@ class Metered:
     read_units: float = 0.0
     write_units: float = 0.0
     written: Callable[[Key, float], None] = lambda _key, _units: None
-    """Told of each write and what it takes of its partition, in write units a second."""
+    """Called with each write and the write units that it uses in its partition."""
 
     def get(self, *keys: Key) -> list[Item | None]:
         operation = "dynamodb:GetItem" if len(keys) == 1 else "dynamodb:BatchGetItem"
@@ -66,7 +66,7 @@ class Metered:
         return page
 
     def transact(self, writes: Sequence[Write]) -> None:
-        """Write, and bill the larger of each item before and after twice, its entries in indexes once."""
+        """Write; each item is billed twice at its larger size before or after, its index entries once."""
         before = [(self.store.items.get(write.key), self._kilobytes(write.key)) for write in writes]
         self.harness.call("dynamodb:TransactWriteItems", lambda: self.store.transact(writes))
         for write, (item, kilobytes) in zip(writes, before, strict=True):
@@ -79,9 +79,9 @@ class Metered:
         return -(-self.store.bytes_of.get(key, 0) // 1024)
 
     def _of_indexes(self, key: Key, before: Item | None, kilobytes: int) -> tuple[int, int]:
-        """Return the units of an item's entries: in the local index, in the others.
+        """Return the write units of an item's index entries: in the local index, in the others.
 
-        An entry whose keys change is deleted and put; one that stays is billed where what it holds changes
+        An entry whose keys change is deleted and put; one that stays is billed if its content changes
         (DynamoDB developer guide, "Write capacity units" of secondary indexes).
         """
         after = self.store.items.get(key)
@@ -169,14 +169,14 @@ class Ours:
         self._plan(Poller("status", self.status_queue, 100, self._settle), WINDOW_SECONDS)
 
     def _plan(self, poller: "Poller", seconds: float) -> None:
-        """Let Lambda poll a queue a while from now, unless it does before."""
+        """Let Lambda poll a queue after some seconds, unless it polls before."""
         when = self.harness.agenda.now + timedelta(seconds=seconds)
         if self.planned.get(poller.name, when) >= when:
             self.planned[poller.name] = when
             self.harness.agenda.at(when, lambda: self._take(poller, when))
 
     def _take(self, poller: "Poller", planned: datetime) -> None:
-        """Take a batch, one invocation at a time; what failed comes again when it is visible."""
+        """Process a batch, one invocation at a time; failed messages are redelivered when they are visible."""
         if self.planned.get(poller.name) != planned:
             return
         del self.planned[poller.name]
@@ -207,7 +207,7 @@ class Ours:
             self._plan(poller, max(visible, took))
 
     def _come_soon(self, failed: list[Message]) -> None:
-        """Let what failed come again before it is visible, as the functions do, unless a call fails."""
+        """Make failed messages visible earlier, as the functions do, unless that call fails."""
         early = [message for message in failed if message.received <= len(SqsRedelivery.SECONDS)]
 
         def change(some: list[Message]) -> None:
@@ -290,7 +290,7 @@ class Ours:
         raise AssertionError("nothing is stopped here")
 
     def read(self, execution_arn: str) -> ExecutionReport:
-        """Tell what an execution did: a cost look-up, which the comparison leaves out."""
+        """Report an execution, for its cost; the comparison leaves this call out."""
         execution = self._execution(execution_arn)
         return report_of(execution_arn, execution.begins, max(int(execution.job.seconds), 1))
 
@@ -311,7 +311,7 @@ class Ours:
 
 
 def _index_key(key: Key, item: Item | None, names: Sequence[str]) -> tuple[str, ...]:
-    """Return an item's keys in an index; none when it is not in it."""
+    """Return an item's keys in an index; none if the index does not contain it."""
     values = {} if item is None else {**item, **dict(key.values)}
     return tuple(values[name] for name in names) if all(name in values for name in names) else ()
 
@@ -330,7 +330,7 @@ def tenant_named(name: str, tier: str) -> Tenant:
 
 
 def report_of(execution_arn: str, begins: datetime, seconds: int) -> ExecutionReport:
-    """Return what SageMaker tells of an execution whose one job trained for so long."""
+    """Return SageMaker's report of an execution with one training job of this duration."""
     ends = begins + timedelta(seconds=seconds)
     job = JobFacts(
         kind=JobKind.TRAINING,

@@ -1,9 +1,9 @@
-"""Round robin by tenant, as Hatchet's GROUP_ROUND_ROBIN and Temporal's fairness keys without weights' history.
+"""Round robin by tenant, like Hatchet's GROUP_ROUND_ROBIN and Temporal's fairness keys, without a usage history.
 
-A workflow engine with a database of its own hands the free slots of a tier to the tenants in turn, at once. The
-worker that holds a slot polls its execution's status every ten seconds; when it dies, the engine gives the task
-to another after thirty seconds, which starts with the same token. Weights: a tenant's turn is as many slots as
-its weight (Temporal); Hatchet has none.
+A workflow engine with its own database immediately assigns the free slots of a tier to the tenants in turn. The
+worker that holds a slot polls its execution's status every ten seconds; if it dies, the engine gives the task to
+another worker after thirty seconds, which starts with the same token. Weights: a tenant's turn has as many slots
+as its weight (Temporal); Hatchet has no weights.
 """
 
 from collections import deque

@@ -1,11 +1,12 @@
-"""A semaphore of Step Functions: each request is a state machine that polls for a slot, then for its run's end.
+"""A semaphore in Step Functions: each request is a state machine that polls for a slot, then for the end.
 
 AWS Compute blog, "Controlling concurrency in distributed systems using AWS Step Functions": a conditional update
-takes the lock with its owner's name; who does not get it waits three seconds and tries again; the owner gives it
-back, and a clean-up by events does when the owner died. There is no integration that waits for a pipeline, so
-the end is polled for, every thirty seconds. Standard workflows repeat a step whose answer is lost, with the same
-input, so nothing is started twice. Who waits is served in no order: whoever polls first. The polls of n that
-wait are drawn at once: the next one comes after an exponential time of mean 3 / n seconds.
+takes the lock with its owner's name; otherwise, the state machine waits three seconds and tries again; the owner
+releases the lock, or a clean-up by events does if the owner has died. There is no integration that waits for a
+pipeline, so the end is polled for every thirty seconds. Standard workflows repeat a step whose response is lost
+with the same input, so nothing is started twice. Waiting requests are served in no order: the first one that
+polls gets the slot. The polls of n waiting requests are drawn together: the next one comes after an exponential
+time with a mean of 3 / n seconds.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from simulation.flow import Job
 
 POLL_SECONDS, END_POLL_SECONDS = 3.0, 30.0
 POLLS_PER_SECOND_MAX = 1000.0
-"""Writes of one DynamoDB item, the failed ones too (developer guide, "Partitions")."""
+"""Writes of one DynamoDB item, including failed ones (developer guide, "Partitions")."""
 TRANSITIONS_OF_A_POLL, TRANSITIONS_OF_A_RUN, TRANSITIONS_OF_AN_END_POLL = 3, 6, 3
 
 
@@ -35,7 +36,7 @@ class Semaphore:
         self._plan(job.tier)
 
     def _count_polls(self, tier: str) -> None:
-        """Count the polls of those that wait since they were counted last: an update, and a look who owns it."""
+        """Count the polls of waiting requests since the last count: an update, and a read of the lock's owner."""
         now = self.harness.seconds
         rate = min(len(self.waiting_in[tier]) / POLL_SECONDS, POLLS_PER_SECOND_MAX)
         polls = rate * (now - self.counted_until[tier])
@@ -43,7 +44,7 @@ class Semaphore:
         self.polls += polls
 
     def settle(self) -> None:
-        """Count what was polled until now."""
+        """Count the polls until now."""
         for tier in self.quotas:
             self._count_polls(tier)
         whole = int(self.polls)

@@ -1,1 +1,1 @@
-"""The demo: six tenants on three tiers drop real data, and get real models."""
+"""The demo: six tenants in three tiers upload real data and get real models."""

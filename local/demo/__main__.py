@@ -1,4 +1,4 @@
-"""Run the whole product on this machine, watch it, and check what it did.
+"""Run the whole product on this machine, show its progress, and check the results.
 
 python -m local.demo [--keep]
 """
@@ -32,16 +32,16 @@ STACK = "trainyard"
 POLICY = Path(__file__).with_name("policy.yaml")
 PATIENCE_SECONDS = 180
 PICTURED = 3
-"""Requests of each tenant in the picture."""
+"""The number of requests of each tenant in the picture."""
 STORM = 8
-"""Dispatch passes that are started at once, again and again, on top of the bell's and the timer's: limits have to
-hold against decisions that others have overtaken."""
+"""Dispatch passes that are started at once, repeatedly, in addition to those of the bell and the timer: limits
+must hold even if other passes have committed in the meantime."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", action="store_true", help="leave the cloud up when done, until Ctrl-C")
-    parser.add_argument("--picture", type=Path, help="write its end as a picture to this file, docs/demo.svg")
+    parser.add_argument("--keep", action="store_true", help="keep the local cloud running until Ctrl-C")
+    parser.add_argument("--picture", type=Path, help="save a picture of the result to this file (SVG)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
@@ -62,20 +62,20 @@ class Demo:
     def __init__(self, cloud: Cloud, console: Console, began: float, picture_file: Path | None = None) -> None:
         self.cloud, self.console, self.began, self.picture_file = cloud, console, began, picture_file
         os.environ.update(cloud.environment())
-        # Imported now: the clients read the environment above when they are built.
+        # Imported here, because clients read the environment when they are created.
         from cli.deployment import Deployment
 
         self.deployment = Deployment(STACK)
 
     def run(self) -> bool:
-        self.say("the local cloud is up")
+        self.say("the local cloud is running")
         deploy(self.cloud, STACK, {"Stage": "dev"})
-        self.say("template.yaml is deployed; calls to all but SageMaker are authorised by its policies")
+        self.say("template.yaml is deployed; all calls except those to SageMaker are authorised by its policies")
         scenario = build()
         self.trainyard("policy", "apply", str(POLICY))
         for tenant in scenario.tenants:
             self.trainyard("tenant", "create", tenant.name, "--tier", tenant.tier, *tenant.options)
-        self.say(f"{len(scenario.tenants)} tenants are created")
+        self.say(f"{len(scenario.tenants)} tenants created")
         self.trainyard("pause", "all")
         uploads = self.drop_all(scenario)
         self.disturb(uploads)
@@ -85,7 +85,7 @@ class Demo:
         self.storm()
         with self.live() as update:
             self.await_rest(update)
-        self.say("all is at rest; now the checks")
+        self.say("all requests have ended; checking the results")
         facts = checks.gather(self.cloud, self.deployment, uploads, resumed_at)
         self.console.print(checks.request_table(facts))
         results = checks.run_all(facts)
@@ -97,7 +97,7 @@ class Demo:
         if self.picture_file is not None:
             picture.save(self.picture_file, Group(checks.request_table(facts, each=PICTURED), *claims))
         passed = all(result.passed for result in results)
-        self.say("the demo " + ("held" if passed else "[red]did not hold[/]"))
+        self.say("all checks passed" if passed else "[red]some checks failed[/]")
         if not passed:
             self.console.print(self.cloud.log_tail(20))
         return passed
@@ -111,30 +111,30 @@ class Demo:
                 at = {"Bucket": tenant.bucket, "Key": tenant.root + drop.key}
                 version_id = s3.put_object(**at, Body=drop.body)["VersionId"]
                 uploads.append(checks.Upload(drop, tenant.bucket, at["Key"], version_id))
-            self.say(f"{len(drops)} objects dropped: {title}")
+            self.say(f"{len(drops)} objects uploaded: {title}")
             time.sleep(0.5)
         return uploads
 
     def disturb(self, uploads: list[checks.Upload]) -> None:
-        """Deliver one upload five more times, put nonsense on the queue, and ask for a retraining."""
+        """Deliver one upload event five more times, send a malformed event, and request a retraining."""
         sqs, queue = self.cloud.client("sqs"), self.deployment.outputs["UploadsQueue"]
         for _ in range(5):
             sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(_event(uploads[0])))
         sqs.send_message(QueueUrl=queue, MessageBody='{"detail-type": "Object Created", "detail": {')
         self.trainyard("retrain", "fern", "--data-set", "cancer")
-        self.say("one upload delivered five more times, one event cut off, one retraining asked for")
+        self.say("one upload event delivered five more times, one malformed event sent, one retraining requested")
 
     def await_enlisted(self) -> None:
-        """Wait until all requests wait, paused; the dispatcher is kept busy meanwhile."""
+        """Wait until all requests are enlisted while paused; keep the dispatcher busy meanwhile."""
         limit = time.monotonic() + PATIENCE_SECONDS
         while (status := self.status())["queued"] and time.monotonic() < limit:
             self.storm()
             time.sleep(1)
         waiting = sum(tier["waiting"] for tier in status["tiers"])
-        self.say(f"paused: {waiting} requests wait for {status['limit']} slots; now go")
+        self.say(f"paused: {waiting} requests are waiting for {status['limit']} slots; resuming")
 
     def await_rest(self, update: Any) -> None:
-        """Show progress until nothing waits or runs; raises TimeoutError naming what is stuck."""
+        """Show progress until no request waits or runs; raises TimeoutError with the status."""
         limit = time.monotonic() + PATIENCE_SECONDS
         quiet_since: float | None = None
         rounds = 0
@@ -207,7 +207,7 @@ class Demo:
             yield lambda status: live.update(_status_table(status, time.monotonic() - self.began))
 
     def trainyard(self, *arguments: str) -> None:
-        """Run the operator's command line in this process; neither its answer nor its progress is shown."""
+        """Run an operator's command in this process, without showing its output or progress."""
         from cli.__main__ import build_parser
 
         parsed = build_parser().parse_args(["--stack", STACK, *arguments])
@@ -240,7 +240,7 @@ def _event(upload: checks.Upload) -> dict[str, Any]:
 
 def _status_line(status: dict[str, Any]) -> str:
     tiers = "; ".join(
-        f"{t['tier']} {t['used']}/{t['quota']} slots, {t['waiting']} wait, {t['SUCCEEDED'] + t['FAILED']} done"
+        f"{t['tier']} {t['used']}/{t['quota']} slots, {t['waiting']} waiting, {t['SUCCEEDED'] + t['FAILED']} done"
         for t in status["tiers"]
     )
     return f"{status['used']}/{status['limit']} slots: {tiers}"
@@ -261,7 +261,7 @@ def _status_table(status: dict[str, Any], seconds: float) -> Group:
 
 
 def _keep(cloud: Cloud, console: Console) -> None:
-    console.print("\nThe cloud stays up until Ctrl-C. In another terminal, paste:\n")
+    console.print("\nThe local cloud runs until Ctrl-C. To use it, paste this into another terminal:\n")
     for name, value in {**cloud.environment(), "TRAINYARD_STACK": STACK}.items():
         console.print(f"  export {name}={value}", highlight=False)
     console.print(

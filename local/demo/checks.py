@@ -1,4 +1,4 @@
-"""What the demo checks of itself, from what others recorded: SageMaker's times, S3's versions, the models."""
+"""The demo's checks, which rely on the records of others: SageMaker's times, S3's versions, the models."""
 
 import io
 import json
@@ -34,7 +34,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Run:
-    """One execution, as SageMaker tells it."""
+    """An execution, as reported by SageMaker."""
 
     request_id: str
     tenant: str
@@ -53,14 +53,14 @@ class Facts:
     ledger: Any
     receipts: dict[str, dict[str, Any]]
     predictions: dict[str, int]
-    """Request → rows that its fetched model predicted."""
+    """Request → rows that its downloaded model predicted."""
     versions: dict[str, int]
     """Request → version of its model package."""
     dead_letters: dict[str, int]
     booked: dict[str, Decimal]
-    """Tenant → USD in the book of record."""
+    """Tenant → USD, as recorded."""
     recomputed: dict[str, Fraction]
-    """The same, from SageMaker's jobs and their tags."""
+    """Tenant → USD, recomputed from SageMaker's jobs and their tags."""
     resumed_at: datetime
 
 
@@ -112,7 +112,7 @@ def run_all(facts: Facts) -> list[Result]:
 
 
 def limits_held(facts: Facts) -> Result:
-    """At no time more running than any limit: counted from the executions' own times, not from our ledger."""
+    """No limit was ever exceeded, according to SageMaker's times of the executions, not to our ledger."""
     policy = facts.policy
     peaks = {"account": (_peak(facts.runs), policy.running_max)}
     for tier in policy.tiers:
@@ -122,9 +122,7 @@ def limits_held(facts: Facts) -> Result:
             peaks[tenant] = (_peak(r for r in of_tier if r.tenant == tenant), tier.running_max_per_tenant)
     over = {name: f"{peak} > {limit}" for name, (peak, limit) in peaks.items() if peak > limit}
     found = ", ".join(f"{name} {peak}/{limit}" for name, (peak, limit) in peaks.items())
-    return Result(
-        "at no time more running than any limit", not over, f"peaks {found}" + (f"; OVER: {over}" if over else "")
-    )
+    return Result("limits were never exceeded", not over, f"peaks {found}" + (f"; OVER: {over}" if over else ""))
 
 
 def pause_held(facts: Facts) -> Result:
@@ -147,7 +145,7 @@ def one_execution_each(facts: Facts) -> Result:
 
 
 def every_upload_answered(facts: Facts) -> Result:
-    """Each object version that was dropped became exactly one request, however often it was delivered."""
+    """Each uploaded object version became exactly one request, however often its event was delivered."""
     counts = Counter(
         (r.content.bucket, r.content.key, r.content.version_id) for r in facts.requests if r.cause == "upload"
     )
@@ -161,7 +159,7 @@ def every_upload_answered(facts: Facts) -> Result:
 
 
 def trained_on_claimed_content(facts: Facts) -> Result:
-    """The version whose bytes were read is the one the request names; a whole prefix counts its files."""
+    """The version that was read is the one that the request names; for a whole prefix, all files were read."""
     ran = [r for r in facts.requests if r.state == "SUCCEEDED"]
     single = [r for r in ran if r.outcome.trained_files == 1]
     wrong = [r.request_id for r in single if r.outcome.trained_version_id != r.content.version_id]
@@ -169,7 +167,7 @@ def trained_on_claimed_content(facts: Facts) -> Result:
     newest = {(u.bucket, u.key): u.version_id for u in facts.uploads}
     stale = [r.request_id for r in single if r.content.version_id != newest[(r.content.bucket, r.content.key)]]
     return Result(
-        "each trained on the content it claims",
+        "each model was trained on the content that its request names",
         not wrong and not stale and parts == [12],
         f"{len(single)} by object version, {len(parts)} on {parts} files {wrong or ''} {stale or ''}",
     )
@@ -179,14 +177,14 @@ def models_predict(facts: Facts) -> Result:
     succeeded = [r for r in facts.requests if r.state == "SUCCEEDED"]
     good = [r for r in succeeded if facts.predictions.get(r.request_id, 0) > 0 and r.request_id in facts.versions]
     return Result(
-        "each model is registered, readable and predicts",
+        "each model is registered, can be downloaded and predicts",
         len(good) == len(succeeded) > 0,
         f"{len(good)} models, {sum(facts.predictions.values())} rows predicted from model.tar.gz",
     )
 
 
 def as_expected(facts: Facts) -> Result:
-    """What was refused, failed or superseded is what was meant to be, each with a reason."""
+    """Requests were refused, failed or were superseded as expected, each with a reason."""
     by_upload = {(r.content.key, r.content.version_id): r for r in facts.requests if r.cause == "upload"}
     allowed = {"SUPERSEDED": ("SUPERSEDED", "SUCCEEDED"), "MERGED": ("SUPERSEDED", "SUCCEEDED")}
     wrong = []
@@ -202,26 +200,26 @@ def as_expected(facts: Facts) -> Result:
         wrong.append(f"retraining {[r.state.value for r in retrained]}")
     states = Counter(r.state.value for r in facts.requests)
     return Result(
-        "refused, failed and superseded as meant", not wrong, f"{dict(sorted(states.items()))} {wrong or ''}"
+        "refused, failed and superseded as expected", not wrong, f"{dict(sorted(states.items()))} {wrong or ''}"
     )
 
 
 def receipts_agree(facts: Facts) -> Result:
     wrong = [r.request_id for r in facts.requests if facts.receipts[r.request_id].get("state") != r.state.value]
     return Result(
-        "each request has a receipt that tells its state",
+        "each request has a receipt with its state",
         not wrong,
         f"{len(facts.receipts)} receipts {wrong or ''}",
     )
 
 
 def nothing_leaked(facts: Facts) -> Result:
-    """No slot is held at rest, and the dead letters are the one event that made no sense."""
+    """No slot is held at the end, and the only dead letter is the malformed event."""
     used = sum(facts.ledger.usage.values())
     return Result(
         "no slot leaked, nothing lost",
         used == 0 and facts.dead_letters == {"trainyard-uploads-dlq": 1},
-        f"{used} slots held; dead letters {facts.dead_letters}, the event that was cut off",
+        f"{used} slots held; dead letters {facts.dead_letters}, the malformed event",
     )
 
 
@@ -230,14 +228,14 @@ def books_agree(facts: Facts) -> Result:
     theirs = {tenant: millionths(usd) for tenant, usd in facts.recomputed.items()}
     total = sum(facts.booked.values(), Decimal(0))
     return Result(
-        "each tenant's book says what its jobs cost by SageMaker",
+        "each tenant's recorded cost matches its jobs in SageMaker",
         ours == theirs and total > 0,
-        f"{total} USD of {len(ours)} tenants, recomputed to a millionth",
+        f"{total} USD of {len(ours)} tenants, recomputed to a millionth of a dollar",
     )
 
 
 def request_table(facts: Facts, *, each: int | None = None) -> Table:
-    """Return the requests by tier and tenant, or the first ones of `each` tenant."""
+    """Return a table of all requests by tier and tenant, or of the first `each` ones of each tenant."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     columns = (
         "REQUEST",
@@ -291,7 +289,7 @@ def _booked(deployment: Any) -> dict[str, Decimal]:
 
 
 def _peak(runs: Iterable[Run]) -> int:
-    """Return the most runs at one time; one that begins at the instant another ends is not beside it."""
+    """Return the maximum of concurrent executions; one that starts when another ends does not overlap it."""
     moves = [(at, step) for run in runs for at, step in ((run.began, 1), (run.ended, -1))]
     running = peak = 0
     for _, step in sorted(moves):
@@ -331,7 +329,7 @@ def _receipt(s3: Any, request: Any) -> dict[str, Any]:
 
 
 def _predictions(s3: Any, requests: Iterable[Any]) -> dict[str, int]:
-    """Fetch each model, load it by its own inference code, and predict the first rows of the tenant's data."""
+    """Download each model, load it with its own inference code, and predict the first rows of its data."""
     jobs: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for request in requests:
@@ -351,7 +349,7 @@ def _predictions(s3: Any, requests: Iterable[Any]) -> dict[str, int]:
             check=False,
         )
     if done.returncode:
-        raise RuntimeError(f"the models do not predict: {done.stderr[-2000:]}")
+        raise RuntimeError(f"predictions failed: {done.stderr[-2000:]}")
     return dict(zip(jobs, json.loads(done.stdout), strict=True))
 
 

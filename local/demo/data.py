@@ -1,4 +1,4 @@
-"""The demo's data: scikit-learn's bundled sets, and generated files with the columns such files have."""
+"""The demo's data: scikit-learn's bundled data sets, and generated files with typical columns."""
 
 import io
 
@@ -67,15 +67,15 @@ def fraud(rows: int, seed: int) -> bytes:
     rng = np.random.default_rng(seed)
     amount = rng.lognormal(3.4, 1.1, rows).round(2)
     hour = rng.integers(0, 24, rows)
-    unmanaged = rng.random(rows) < 0.08
-    distance = rng.exponential(12, rows) + 220 * unmanaged * rng.random(rows)
-    score = 0.9 * np.log1p(amount) + 2.2 * unmanaged + 0.008 * distance + 1.1 * (hour < 5) - 7.6
+    abroad = rng.random(rows) < 0.08
+    distance = rng.exponential(12, rows) + 220 * abroad * rng.random(rows)
+    score = 0.9 * np.log1p(amount) + 2.2 * abroad + 0.008 * distance + 1.1 * (hour < 5) - 7.6
     table = pd.DataFrame(
         {
             "amount": amount,
             "hour": hour,
             "merchant": rng.choice(["grocery", "travel", "fuel", "online", "cash"], rows),
-            "unmanaged": unmanaged.astype(int),
+            "abroad": abroad.astype(int),
             "distance_km": distance.round(1),
             "days_since_last": rng.exponential(2.0, rows).round(2),
             "is_fraud": (rng.random(rows) < 1 / (1 + np.exp(-score))).astype(int),

@@ -1,4 +1,4 @@
-"""The demo's end as a picture for the README."""
+"""A picture of the demo's result for the README."""
 
 import io
 import re
@@ -11,7 +11,7 @@ WIDTH = 132
 
 
 def save(path: Path, shown: RenderableType) -> None:
-    """Write what a terminal shows as an SVG; fonts are the reader's own, so that nothing is fetched to see it."""
+    """Save terminal output as an SVG with the viewer's own fonts, so that nothing is downloaded to show it."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(shown)
     own_fonts = re.sub(r"@font-face\s*{{.*?}}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""Who drops what, and what is expected to become of it."""
+"""The demo's tenants, their uploads, and the expected results."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from local.demo import data
 
 @dataclass(frozen=True)
 class Drop:
-    """One object a tenant puts into its bucket."""
+    """An object that a tenant uploads."""
 
     tenant: str
     key: str
@@ -26,7 +26,7 @@ class DemoTenant:
 class Scenario:
     tenants: tuple[DemoTenant, ...]
     waves: tuple[tuple[str, tuple[Drop, ...]], ...] = field(repr=False)
-    """Title and drops; each wave is dropped at once, a moment after the one before."""
+    """Title and uploads; each wave is uploaded at once, shortly after the previous one."""
 
     @property
     def drops(self) -> list[Drop]:
@@ -77,7 +77,7 @@ def build() -> Scenario:
     return Scenario(
         tenants=tenants,
         waves=(
-            ("every tenant drops data, one in twelve parts", first),
-            ("a re-upload, a burst, and what is refused", second),
+            ("every tenant uploads data, one of them in twelve parts", first),
+            ("a repeated upload, a burst, and unusable files", second),
         ),
     )

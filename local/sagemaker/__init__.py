@@ -1,1 +1,1 @@
-"""SageMaker on this machine: moto keeps the registry, and pipelines really run."""
+"""SageMaker on this machine: moto provides the model registry, and pipelines are really executed."""

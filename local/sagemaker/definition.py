@@ -15,7 +15,7 @@ class InvalidParameter(Exception):
 
 
 class Unresolved(Exception):
-    """A reference names something that is not there."""
+    """A reference names something that does not exist."""
 
 
 def parameter_values(definition: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
@@ -51,13 +51,13 @@ def _typed(name: str, kind: str, raw: Any) -> Any:
 
 @dataclass
 class Context:
-    """What references can mean while an execution runs."""
+    """The values of references while an execution runs."""
 
     parameters: Mapping[str, Any]
     execution: Mapping[str, Any]
     read_json: Callable[[str], Any]
     steps: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Step name → what Describe says of its job, and "PropertyFiles" → name → S3 URI."""
+    """Step name → what Describe returns for its job, and "PropertyFiles" → name → S3 URI."""
 
     def resolve(self, value: Any) -> Any:
         """Return a value with every reference and function in it replaced; raises Unresolved."""
@@ -75,7 +75,7 @@ class Context:
         return {name: self.resolve(inner) for name, inner in value.items()}
 
     def holds(self, condition: Mapping[str, Any]) -> bool:
-        """Tell whether a condition holds; raises Unresolved for a type that is not known here."""
+        """Tell whether a condition holds; raises Unresolved for an unknown type."""
         compare: dict[str, Callable[[Any, Any], bool]] = {
             "GreaterThanOrEqualTo": lambda left, right: left >= right,
             "GreaterThan": lambda left, right: left > right,

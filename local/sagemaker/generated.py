@@ -1,8 +1,8 @@
-"""Jobs whose run times and ends are drawn from a seed instead of run: for months of executions within minutes.
+"""Jobs whose durations and ends are drawn from a seed: they simulate months of executions within minutes.
 
-All around them is as it is with real jobs: requests, roles, steps, conditions, events. What is drawn is what
-SageMaker would tell of a job, and with that some of its habits: a job that outlives its maximum runtime is stopped
-within its grace, one may lack capacity, tell of its end a moment late, or hang until somebody stops it.
+Everything else is as with real jobs: requests, roles, steps, conditions, events. What SageMaker would report
+about a job is generated, including some of its behaviour: a job that exceeds its maximum runtime is stopped
+within a grace period; a job may lack capacity, report its end a moment late, or hang until it is stopped.
 """
 
 import json
@@ -19,20 +19,20 @@ from typing import Any
 from local.sagemaker.jobs import Job, JobFailed, JobStopped, upload_text
 
 HANGS_SECONDS_MAX = 120
-"""Of this machine's time; then nobody wanted to stop it."""
+"""Seconds of real time after which a hanging job goes on if it was not stopped."""
 
 STOP_GRACE_SECONDS = 120
 
 LATE_SECONDS = 4.0
-"""For which Describe may not tell of a job's end yet."""
+"""The time for which Describe may not report a job's end yet."""
 
 HANGS = "hangs"
-"""Data sets whose name begins so train until they are stopped."""
+"""Data sets with this prefix train until they are stopped."""
 
 
 @dataclass
 class GeneratedJobs:
-    """What JobRunner is, without running anything."""
+    """Replaces JobRunner without running anything."""
 
     seed: int
     client_as: Callable[[str, str], Any]
@@ -77,7 +77,7 @@ class GeneratedJobs:
         self._end(job, request, "Completed", seconds, None)
 
     def _end(self, job: Job, request: str, status: str, seconds: float, failure: str | None) -> None:
-        """End a job; raises what ends the execution too."""
+        """End a job; raises JobFailed or JobStopped, which ends the execution too."""
         job.status, job.failure = status, failure
         begun = job.started_at or datetime.now(UTC)
         job.ended_at = begun + timedelta(seconds=seconds)
@@ -88,18 +88,18 @@ class GeneratedJobs:
             raise JobStopped("the job was stopped")
 
     def _draw(self, request: str, what: str) -> random.Random:
-        """Return the numbers of a request's next job of a kind."""
+        """Return the random numbers for a request's next job of a kind."""
         with self._lock:
             name = f"{self.seed} {request} {what}"
             self._counts[name] += 1
             return random.Random(f"{name} {self._counts[name]}")  # noqa: S311 - no secret
 
     def _size(self, data_set: str) -> float:
-        """Return by how much a data set's jobs take longer than others'."""
+        """Return the factor by which a data set's jobs take longer than others."""
         return math.exp(random.Random(f"{self.seed} {data_set}").uniform(-1.5, 1.0))  # noqa: S311 - no secret
 
     def _evaluate(self, job: Job) -> None:
-        """Leave the report that the pipeline's condition reads; one in twenty models is not good enough."""
+        """Write the report that the pipeline's condition reads; one in twenty models is not good enough."""
         request = next(tag["Value"] for tag in job.request["Tags"] if tag["Key"] == "trainyard:request")
         self._write_quality(job, 0.2 if self._draw(request, "quality").random() < 0.05 else 0.9)
 
@@ -116,7 +116,7 @@ class GeneratedJobs:
 
 
 class SteadyJobs(GeneratedJobs):
-    """Jobs that take a given time, a fifth more or less, and succeed: for measuring schedulers."""
+    """Jobs that take a given time, plus or minus a fifth, and succeed: for measuring schedulers."""
 
     def __init__(self, seconds: float, client_as: Callable[[str, str], Any]) -> None:
         super().__init__(0, client_as)
@@ -135,7 +135,7 @@ class SteadyJobs(GeneratedJobs):
 
 @dataclass
 class LossyEvents:
-    """Loses some events and doubles others, as EventBridge may."""
+    """Loses some events and duplicates others, as EventBridge may."""
 
     seed: int
     emit: Callable[[dict[str, Any]], None]

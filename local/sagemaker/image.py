@@ -71,7 +71,7 @@ def run(job: dict[str, Any]) -> int:
         runpy.run_path(str(script), run_name="__main__")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except BaseException:  # a job may die of anything; its exit code and its log say so
+    except BaseException:  # a job may fail with any error; its exit code and its log show it
         traceback.print_exc()
         code = 1
     sys.stdout.flush()

@@ -1,8 +1,8 @@
-"""The Python in which the step scripts run here: with the libraries of SageMaker's image, where it can be had.
+"""The Python that runs the step scripts here: with the libraries of SageMaker's image, if they are installed.
 
-The image has Python 3.12 and its libraries at versions of its own (requirements/steps.txt); what another pandas or
-scikit-learn reads, sorts or stores otherwise shows only there. `make` sets the environment up where it finds
-Python 3.12; elsewhere the scripts run with this environment's own versions, and that is said.
+The image has Python 3.12 and its own versions of the libraries (requirements/steps.txt); differences from other
+versions of pandas and scikit-learn only show with these. `make` creates the environment if it finds Python 3.12;
+otherwise, the scripts run with the versions of this environment, and a warning is printed.
 """
 
 import sys
@@ -22,7 +22,7 @@ def interpreter() -> str:
 
 
 def described() -> str:
-    """Return in a sentence what the step scripts run with."""
+    """Return a sentence about the versions with which the step scripts run."""
     if is_images():
         return "the step scripts run with the versions of SageMaker's image (requirements/steps.txt)"
     return (

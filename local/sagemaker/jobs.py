@@ -31,7 +31,7 @@ class JobStopped(Exception):
 
 @dataclass
 class Job:
-    """A processing or training job, and what Describe tells of it."""
+    """A processing or training job, as Describe reports it."""
 
     name: str
     arn: str
@@ -44,7 +44,7 @@ class Job:
     exit_message: str | None = None
     artifacts: str | None = None
     told_from: float = 0.0
-    """Until this moment (time.monotonic) Describe says that it runs, though it may have ended."""
+    """Until this time (time.monotonic), Describe reports the job as running, even if it has ended."""
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -110,7 +110,7 @@ class JobRunner:
         message = root / "opt/ml/output/message"
         job.exit_message = message.read_text(encoding="utf-8")[:1024] if message.exists() else None
         if code != 0:
-            raise JobFailed(f"AlgorithmError: , exit code: {code}")  # the words are in the exit message
+            raise JobFailed(f"AlgorithmError: , exit code: {code}")  # the reason is in the exit message
         for output in request["ProcessingOutputConfig"]["Outputs"]:
             target = output["S3Output"]
             upload(
@@ -154,7 +154,7 @@ class JobRunner:
         self._pack_model(job, root, s3)
 
     def _bundle(self, request: Mapping[str, Any], directory: str, root: Path, s3: Any) -> Path:
-        """Return where the scripts lie: in a channel, or fetched from S3 by the container, which needs a network.
+        """Return the folder of the scripts: a channel, or a download by the container, which needs a network.
 
         Source: SageMaker developer guide, "Run training and inference containers in internet-free mode".
         """
@@ -229,7 +229,7 @@ class JobRunner:
 
 
 def own_hyperparameters(hyperparameters: Mapping[str, str]) -> dict[str, Any]:
-    """Return the script's hyperparameters, decoded as the training toolkit does: JSON where it is JSON."""
+    """Return the script's hyperparameters, decoded as the training toolkit does: as JSON where possible."""
     return {name: decoded(value) for name, value in hyperparameters.items() if not name.startswith("sagemaker_")}
 
 
@@ -241,13 +241,13 @@ def decoded(value: str) -> Any:
 
 
 def unpack(archive: tarfile.TarFile, folder: Path) -> None:
-    """Extract an archive, safely where this Python knows how (3.11.4 and later)."""
+    """Extract an archive, safely if this Python supports that (3.11.4 and later)."""
     safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     archive.extractall(folder, **safely)  # noqa: S202
 
 
 def mapped(root: Path, path: str) -> Path:
-    """Return where a path inside the container lies on this machine."""
+    """Return the path on this machine for a path inside the container."""
     return root / path.lstrip("/")
 
 
@@ -266,7 +266,7 @@ def fetch(s3: Any, uri: str, path: Path) -> None:
 
 
 def download(s3: Any, uri: str, data_type: str, directory: Path) -> None:
-    """Copy what an S3 data source names; raises JobFailed when that is nothing (as SageMaker does)."""
+    """Download the objects of an S3 data source; raises JobFailed if there are none, as SageMaker does."""
     directory.mkdir(parents=True, exist_ok=True)
     if data_type == "ManifestFile":
         for object_uri, name in manifest_entries(s3, uri):
@@ -292,10 +292,10 @@ def download(s3: Any, uri: str, data_type: str, directory: Path) -> None:
 
 
 def contained(directory: Path, name: str) -> Path:
-    """Return where an object of a tenant lies on this machine; raises JobFailed for a name leading elsewhere."""
+    """Return the path on this machine for a tenant's object; raises JobFailed for one outside of the directory."""
     path = (directory / name).resolve()
     if not path.is_relative_to(directory.resolve()):
-        raise JobFailed(f"ClientError: {name!r} lies outside of its channel")
+        raise JobFailed(f"ClientError: {name!r} is outside of its channel")
     return path
 
 

@@ -1,9 +1,9 @@
-"""Predict rows by models as their own inference code does, in an interpreter that has the image's libraries.
+"""Predict rows with the models' own inference code, in an interpreter with the image's libraries.
 
     python predict.py < [{"model": FOLDER, "data": FILE}]
 
-Each folder holds what a model.tar.gz held, each file a table as CSV. Prints how many rows each model predicted of
-the first five, as a JSON list.
+Each folder contains an extracted model.tar.gz, each file is a table as CSV. Prints how many of the first five
+rows each model predicted, as a JSON list.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ def main() -> None:
 
 
 def predicted(model: Path, data: Path) -> int:
-    """Return how many rows were read, predicted and answered by the functions that the container calls."""
+    """Return how many rows the functions that the container calls have read, predicted and returned."""
     inference = _load(model / "code/inference.py")
     head = b"".join(data.read_bytes().splitlines(keepends=True)[: ROWS + 1])
     rows = inference.input_fn(head, "text/csv")

@@ -1,11 +1,10 @@
-"""SageMaker's API on this machine: pipelines run here, the rest is moto's.
+"""SageMaker's API on this machine: pipelines run here, everything else is moto's.
 
-What moto's own pipeline executions lack: they succeed at once and run nothing. Here StartPipelineExecution
-keeps the promise of its ClientRequestToken, the steps run as processes, Stop stops them, and status events
-go out. Faults can be planted to see what callers do: POST /_local/faults with
-{"operation", "code", "message", "times", "effect"}: effect "none" refuses, "lost" acts and answers nothing.
-The operation "Step:<name>" fails the pipeline's step of that name, and "Task:<change>:<step>" the task of a
-tenant's state machine.
+moto's own pipeline executions succeed at once and run nothing. Here, StartPipelineExecution honours its
+ClientRequestToken, the steps run as processes, StopPipelineExecution stops them, and status events are sent.
+Faults can be planted with POST /_local/faults and {"operation", "code", "message", "times", "effect"}: effect
+"none" refuses the call, "lost" executes it without responding. The operation "Step:<name>" fails the pipeline's
+step of that name, and "Task:<change>:<step>" the task of a tenant's state machine.
 """
 
 import json
@@ -31,7 +30,7 @@ TERMINAL = ("Succeeded", "Failed", "Stopped")
 
 
 class ApiError(Exception):
-    """An error as the API answers it."""
+    """An error response of the API."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -40,7 +39,7 @@ class ApiError(Exception):
 
 @dataclass
 class Step:
-    """One step of an execution, as ListPipelineExecutionSteps tells it."""
+    """A step of an execution, as ListPipelineExecutionSteps reports it."""
 
     name: str
     status: str = "Executing"
@@ -92,7 +91,7 @@ class Execution:
 
 @dataclass
 class Pipeline:
-    """A pipeline; its definition is fetched when first used, since CloudFormation waits while it creates."""
+    """A pipeline; its definition is fetched when first used, because CloudFormation waits during the creation."""
 
     name: str
     arn: str
@@ -137,7 +136,7 @@ TRAINING_TOLD = (
     "StoppingCondition",
     "VpcConfig",
 )
-"""Of a job's request what Describe… gives back (SageMaker API reference)."""
+"""The fields of a job's request that Describe… returns (SageMaker API reference)."""
 
 
 def _of_request(job: Job, names: tuple[str, ...]) -> Answer:
@@ -147,15 +146,15 @@ def _of_request(job: Job, names: tuple[str, ...]) -> Answer:
 class SageMakerService:
     """A WSGI application.
 
-    `emit` puts a status event on the default bus, `client` reaches the local AWS as the deployment's engineer,
-    `client_as` with the credentials of a role: what a pipeline does itself, it does with its own role.
-    `denial` tells why a role may not do something: (role, action, resource, condition keys) → AWS's words or None.
+    `emit` puts a status event on the default bus; `client` returns clients with the permissions of the deploying
+    engineer, `client_as` with those of a role: what a pipeline does itself, it does with its own role.
+    `denial` returns AWS's message if a role may not do something: (role, action, resource, condition keys).
     `trusts` tells whether a role lets SageMaker assume it for a job or a pipeline: (role, ARN of the job).
-    POST /_local/credentials with {"role_arn"} answers what `assume` gives: how a service acts as that role.
-    POST /_local/uploads with {"lost"} swallows that share of S3's events.
-    POST /_local/schedules with {"seconds"} lets so much time pass for EventBridge Scheduler, and for nothing else.
-    POST /_local/outage with {"seconds"} kills it for so long: what it answers itself (not moto) it refuses with
-    503, and events are lost; what it has stored and what runs is there afterwards."""
+    POST /_local/credentials with {"role_arn"} returns the result of `assume`: credentials of a role for a service.
+    POST /_local/uploads with {"lost"} drops that share of S3's events.
+    POST /_local/schedules with {"seconds"} advances the clock of EventBridge Scheduler, and no other.
+    POST /_local/outage with {"seconds"} stops it for that time: it responds with 503 (except for moto's part), and
+    events are lost; stored data and running jobs are not affected."""
 
     def __init__(
         self,
@@ -420,14 +419,14 @@ class SageMakerService:
         return {}
 
     def list_tags(self, request: Answer) -> Answer:
-        """Of jobs; of all else moto tells."""
+        """Return the tags of jobs; moto has all others."""
         arn = request["ResourceArn"]
         job = next((job for job in list(self._jobs.values()) if job.arn == arn), None)
         if job is not None:
             return {"Tags": job.request.get("Tags", [])}
         return {"Tags": self._backend().list_tags(arn)[0]}
 
-    # --- model packages: moto deletes none, and leaves what they infer with as it was ---------------------
+    # --- model packages: moto cannot delete them or update their inference specification -----------------
 
     def update_model_package(self, request: Answer) -> Answer:
         specification = request.pop("InferenceSpecification", None)
@@ -451,7 +450,7 @@ class SageMakerService:
         return {}
 
     def create_model_package_group(self, request: Answer) -> Answer:
-        """moto writes over a group that is there, with its tags."""
+        """Refuse an existing group, which moto would overwrite together with its tags."""
         name, backend = request["ModelPackageGroupName"], self._backend()
         if name in backend.model_package_groups:
             arn = backend.model_package_groups[name].arn
@@ -571,7 +570,7 @@ class SageMakerService:
         return job
 
     def _check_job(self, role_arn: str, member: str, job: Job) -> None:
-        """Let a job be made only as the pipeline's role may make it, with the condition keys that SageMaker gives.
+        """Create a job only if the pipeline's role allows it, with the condition keys that SageMaker provides.
 
         Source: service authorization reference, Amazon SageMaker, CreateProcessingJob and CreateTrainingJob.
         """
@@ -606,7 +605,7 @@ class SageMakerService:
             )
 
     def _register(self, execution: Execution, request: Answer) -> str:
-        """Register a model as Pipelines does: it creates the group even where there is one, and tags both."""
+        """Register a model as Pipelines does: it always creates the group, even an existing one, and tags both."""
         group = request["ModelPackageGroupName"]
         group_arn, package_arn = self._arn(f"model-package-group/{group}"), self._arn(f"model-package/{group}/1")
         for action, resource in (
@@ -624,8 +623,8 @@ class SageMakerService:
             raise JobFailed(f"ClientError: Failed to invoke sagemaker:{action}. Error Details: {words}")
 
     def _announce_job(self, job: Job, member: str) -> None:
-        """Tell that a job has begun; of processing jobs it is not documented that role and tags are told."""
-        told = {"RoleArn": job.request["RoleArn"], "Tags": job.request["Tags"]}  # a list, as its schema has it
+        """Send the event of a started job; only for training jobs is it documented to have role and tags."""
+        told = {"RoleArn": job.request["RoleArn"], "Tags": job.request["Tags"]}  # a list, as in the schema
         detail = {f"{member}Name": job.name, f"{member}Arn": job.arn, f"{member}Status": "InProgress"}
         kind = "Training" if member == "TrainingJob" else "Processing"
         self._emit(
@@ -697,7 +696,7 @@ def _read(s3: Any, uri: str) -> str:
 
 
 def _ordered(steps: list[Answer]) -> list[Answer]:
-    """Return steps so that each comes after those it depends on, in writing or by reference."""
+    """Return the steps in an order in which each follows those that it depends on, explicitly or by reference."""
     names = {step["Name"] for step in steps}
     done: list[Answer] = []
     rest = list(steps)
@@ -724,7 +723,7 @@ def _page(found: list[Answer], request: Answer, member: str) -> Answer:
 
 
 def _as_told(job: Job) -> Job:
-    """Return a job as Describe tells of it: that it has ended, it may tell late."""
+    """Return a job as Describe reports it, which may report the end late."""
     if job.ended_at is None or time.monotonic() >= job.told_from:
         return job
     return replace(job, status="InProgress", ended_at=None, failure=None, artifacts=None)
@@ -758,7 +757,7 @@ def _respond(start_response: Callable[..., Any], status: int, answer: Answer) ->
 
 
 def wait_for(path: Any, seconds: float) -> None:
-    """Wait until a file is there; raises TimeoutError."""
+    """Wait until a file exists; raises TimeoutError."""
     limit = time.monotonic() + seconds
     while not path.exists():
         if time.monotonic() > limit:

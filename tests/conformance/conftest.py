@@ -1,4 +1,4 @@
-"""The stores that the conformance suite runs over, and a local cloud for one of them."""
+"""The stores for the conformance suite, and a local cloud for one of them."""
 
 import os
 from collections.abc import Callable, Iterator

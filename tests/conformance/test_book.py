@@ -1,4 +1,4 @@
-"""The book over every adapter of the store: what it books and finds over memory, it does over DynamoDB."""
+"""The record over every adapter of the store: it records and finds the same in memory and in DynamoDB."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

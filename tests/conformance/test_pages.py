@@ -1,4 +1,4 @@
-"""Listing over every adapter of the store: a page ends where it must, and the cursor goes on from there."""
+"""Lists over every adapter of the store: a page ends where it must, and the cursor continues from there."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The other ports: what the memory adapters do, AWS's do, on moto and on the local cloud."""
+"""The other ports: the AWS adapters, on moto and on the local cloud, do the same as those in memory."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The scheduler over every adapter of the store: what it does over memory, it does over DynamoDB."""
+"""The scheduler over every adapter of the store: it does the same in memory and in DynamoDB."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What stands in a tenant's rows is found nowhere outside the tenant's own root, however its run ends."""
+"""Values of a tenant's rows are found nowhere outside of the tenant's own root, however an execution ends."""
 
 import json
 from collections.abc import Iterator

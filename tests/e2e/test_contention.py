@@ -1,4 +1,4 @@
-"""`make contention` in short: dispatchers at once on the local cloud's DynamoDB."""
+"""A short `make contention`: concurrent dispatchers against the local cloud's DynamoDB."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Money in the deployed service: the record, reports, budgets, statements, exports, the kill switch."""
+"""Costs in the deployed service: the record, reports, budgets, statements, exports, the kill switch."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""What is stored of tenants' making is shown by every command, and controls no terminal."""
+"""Every command displays text from tenants, and none of it controls the terminal."""
 
 import argparse
 import json

@@ -1,7 +1,7 @@
 """The isolation matrix against the deployed service: every tenant's role on every other tenant's root.
 
 The local cloud authorises each call by the role's own policy, its boundary and the bucket's policy, as AWS does;
-tests/unit/test_isolation.py asks each of these policies by itself.
+tests/unit/test_isolation.py tests each of these policies separately.
 """
 
 import json
@@ -175,8 +175,8 @@ def test_credentials_that_are_handed_out_reach_one_tenant_and_one_purpose(
             read = {"Bucket": tenant.bucket, "Key": f"{tenant.root}{KEYS[0]}"}
             assert denied(as_caller.put_object, **put) == (purpose == "read")
             if purpose == "upload":
-                unmanaged = "arn:aws:kms:us-east-1:999999999999:key/11111111-2222-3333-4444-555555555555"
-                assert denied(as_caller.put_object, **put, ServerSideEncryption="aws:kms", SSEKMSKeyId=unmanaged)
+                foreign = "arn:aws:kms:us-east-1:999999999999:key/11111111-2222-3333-4444-555555555555"
+                assert denied(as_caller.put_object, **put, ServerSideEncryption="aws:kms", SSEKMSKeyId=foreign)
                 assert denied(as_caller.put_object, **put, SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32)
             assert denied(as_caller.get_object, **got) == (purpose == "upload")
             assert denied(as_caller.get_object, **read)
@@ -242,13 +242,13 @@ def test_a_tenants_own_account_puts_data_and_reads_results(harness: Harness) -> 
         key = iam.create_access_key(UserName="engineer")["AccessKey"]
         return s3(harness, aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"])
 
-    own, unmanaged = by("222222222222"), by("333333333333")
+    own, foreign = by("222222222222"), by("333333333333")
     own.put_object(Bucket=bucket, Key="incoming/x/more.csv", Body=BODY)
     assert own.get_object(Bucket=bucket, Key=KEYS[3])["Body"].read() == BODY
     assert denied(own.get_object, Bucket=bucket, Key=KEYS[0])
     assert denied(own.put_object, Bucket=bucket, Key=KEYS[1], Body=BODY)
-    assert denied(unmanaged.put_object, Bucket=bucket, Key="incoming/x/d.csv", Body=BODY)
-    assert denied(unmanaged.get_object, Bucket=bucket, Key=KEYS[3])
+    assert denied(foreign.put_object, Bucket=bucket, Key="incoming/x/d.csv", Body=BODY)
+    assert denied(foreign.get_object, Bucket=bucket, Key=KEYS[3])
     assert harness.run("tenant", "update", "federal", "--account", "") == 0
     assert denied(own.get_object, Bucket=bucket, Key=KEYS[3])
 

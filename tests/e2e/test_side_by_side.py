@@ -1,4 +1,4 @@
-"""Two stages of one account, whose stacks' and tenants' names run into each other."""
+"""Two stages in one account, where names of stacks and tenants are prefixes of each other."""
 
 from collections.abc import Iterator
 from pathlib import Path

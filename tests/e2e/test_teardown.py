@@ -1,4 +1,4 @@
-"""Teardown: of a deployment with tenants in the pool and apart, nothing is left."""
+"""Teardown: nothing is left of a deployment with tenants in the pool and with buckets."""
 
 import json
 import os

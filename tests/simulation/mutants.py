@@ -1,6 +1,6 @@
-"""Mutants of the protocol, each with one safeguard taken out; the simulator must catch every one of them.
+"""Mutants of the protocol, each without one safeguard; the simulator must catch every one of them.
 
-Switches for tests alone: nothing in the service knows of them.
+They are switches for tests only; the service contains no code for them.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""A short range of seeds, so that every change meets some trouble; `make simulate` runs as many as asked."""
+"""A short range of seeds, so that every change is tested with some faults; `make simulate` runs more."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The catalogue: what a tenant may choose, and how entries are put into the policy's text."""
+"""The catalogue: what a tenant may choose, and how entries are added to the policy's text."""
 
 from typing import Any
 

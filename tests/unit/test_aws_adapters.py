@@ -1,4 +1,4 @@
-"""What the AWS adapters make of AWS's answers, against moto or a stubbed client."""
+"""How the AWS adapters handle AWS's responses, with moto or a stubbed client."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""The benches run, mean what they say, and the page is what they found."""
+"""The benchmarks run and measure what they claim, and docs/performance.md contains their results."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The edges of money, each call checked against the service's model."""
+"""The billing adapters, with each call checked against the service's model."""
 
 import json
 from collections.abc import Callable, Iterator

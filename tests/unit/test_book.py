@@ -1,4 +1,4 @@
-"""The book of record: every execution once, its month, what it owes; and what is made of it."""
+"""The record: every execution once, in its month, with its cost; and the reports based on it."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""Budgets: what an admission reserves, so that no run can cost more than that."""
+"""Budgets: an admission reserves an amount that the cost of the execution cannot exceed."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal

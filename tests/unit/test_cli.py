@@ -1,4 +1,4 @@
-"""The command line's own part: options, clear refusals; what it does is tested end to end."""
+"""The command line itself: options and clear refusals; what the commands do is tested end to end."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""Each condition of the protocol's writes that a race alone needs: what happens between a read and its write.
+"""The conditions of the protocol's writes that only a race needs: changes between a read and its write.
 
-Over the store in memory: that the others take each kind of condition as it does, tests/conformance shows.
+They run over the store in memory; tests/conformance shows that other stores treat conditions in the same way.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What a job costs, whatever SageMaker says of it; and prices as a file."""
+"""What a job costs, whatever SageMaker reports about it; and the price file."""
 
 import json
 from dataclasses import replace

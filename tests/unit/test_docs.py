@@ -1,4 +1,4 @@
-"""What the docs point to is there."""
+"""Everything that the docs refer to exists."""
 
 import re
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""An end follows from SageMaker's word alone: whatever else is odd, absent or denied, the slot is given back.
+"""An end is determined by SageMaker alone: whatever else is odd, absent or denied, the slot is released.
 
-And nothing but an end, or the proof that none will come, gives a slot back.
+Only an end, or the proof that there will be none, releases a slot.
 """
 
 import json

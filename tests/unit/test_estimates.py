@@ -1,4 +1,4 @@
-"""Estimates: robust to outliers, honest about what they rest on; and the pace at which a tenant spends."""
+"""Estimates: robust against outliers, with their basis stated; and the pace at which a tenant spends."""
 
 from datetime import timedelta
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Whose fault a failure is, by the words of SageMaker that are documented or were recorded on real accounts."""
+"""The causes of failures, by SageMaker's messages that are documented or were recorded in real accounts."""
 
 import json
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""The isolation matrix, policy by policy: each layer by itself denies what is another tenant's.
+"""The isolation matrix, policy by policy: each layer on its own denies access to other tenants' resources.
 
-So a layer that is weakened shows, though the others still hold. What the local cloud does not enforce is here
-too: PassRole, the conditions on jobs, the boundary, session tags. tests/e2e/test_isolation.py has the same
-matrix against a deployed service.
+A weakened layer is therefore detected although the others still hold. These tests include what the local cloud
+does not enforce: PassRole, the conditions on jobs, the boundary, session tags. tests/e2e/test_isolation.py has
+the same matrix for a deployed service.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""The local SageMaker is as unkind as the real one: what a pipeline does, its own role must allow."""
+"""The local SageMaker is as strict as the real one: a pipeline can only do what its role allows."""
 
 import io
 import json

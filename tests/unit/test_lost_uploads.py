@@ -1,4 +1,4 @@
-"""An upload of which no event tells becomes a request all the same."""
+"""An upload without an event becomes a request nevertheless."""
 
 from collections.abc import Callable
 from dataclasses import replace

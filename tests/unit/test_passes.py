@@ -1,4 +1,4 @@
-"""What a pass reads and writes beside what it decides: no more than it needs, and never less."""
+"""What a pass reads and writes, apart from its decisions: all that it needs, and no more."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Each mend of local/patches.py is needed: a test here fails when MiniStack no longer lacks the thing."""
+"""Each patch in local/patches.py is needed: its test fails when MiniStack no longer lacks the feature."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""The committed pipeline definition: what SageMaker runs is what the dispatcher starts."""
+"""The committed pipeline definition: it matches what the dispatcher starts."""
 
 import json
 from collections.abc import Iterator

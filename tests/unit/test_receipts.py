@@ -1,4 +1,4 @@
-"""The receipt and the bus tell a tenant why, and nothing of the account."""
+"""Receipts and events tell a tenant the reason, and nothing about the account."""
 
 import pytest
 

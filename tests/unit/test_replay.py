@@ -1,4 +1,4 @@
-"""Recorded passes, decided again by today's code: another outcome needs a new ENGINE_VERSION."""
+"""Recorded passes, decided again by the current code: different decisions need a new ENGINE_VERSION."""
 
 import base64
 

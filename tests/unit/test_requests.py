@@ -1,4 +1,4 @@
-"""A new attribute of a request, and a new state, have a place everywhere that needs one."""
+"""New attributes and states of a request are handled everywhere."""
 
 from dataclasses import MISSING, fields, replace
 from decimal import Decimal

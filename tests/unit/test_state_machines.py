@@ -1,4 +1,4 @@
-"""The state machines, read off their files: each task retried and caught, each wait bounded, each step known."""
+"""The state machines in their files: each task is retried and caught, each wait bounded, each step known."""
 
 import re
 from collections.abc import Iterator

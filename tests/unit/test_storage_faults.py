@@ -1,4 +1,4 @@
-"""Storage that is slow, endless, denied or archived costs its tenant its own runs, and nobody else anything."""
+"""Storage that is slow, endless, denied or archived affects only the executions of its own tenant."""
 
 from collections.abc import Iterator
 from dataclasses import replace

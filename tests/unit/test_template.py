@@ -1,4 +1,4 @@
-"""What the template promises, read off template.yaml itself."""
+"""The guarantees of the template, checked in template.yaml itself."""
 
 import fnmatch
 import json

@@ -1,4 +1,4 @@
-"""Tenants: every change of one, over an account in memory, with each step failing in turn."""
+"""Tenants: every change of a tenant in an in-memory account, with each step failing in turn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

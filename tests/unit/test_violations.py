@@ -1,4 +1,4 @@
-"""Nobody reads pydantic's words: whatever is wrong with a document is said in plain ones."""
+"""Errors in documents are reported in plain words, not in pydantic's."""
 
 import re
 from collections.abc import Callable, Iterator
