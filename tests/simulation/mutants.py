@@ -24,7 +24,7 @@ from trainyard.domain.names import start_token
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import TenantQueue, milliseconds, released
 from trainyard.domain.requests import HOLDING, Request, State
-from trainyard.domain.scheduling import Decision
+from trainyard.domain.scheduling import Decision, Ledger
 from trainyard.persistence import ledger
 from trainyard.persistence.store import Write
 from trainyard.persistence.transactions import UnitOfWork
@@ -128,6 +128,13 @@ def _lift_at_every_admission(
     return _admit(admitter, [replace(decision, queue=level) for decision in group], policy, now, month, read_set)
 
 
+_with_bounded_credit = enlistment._with_bounded_credit
+
+
+def _lift_from_rest_only(queue: TenantQueue, ledger: Ledger, tier: TierPolicy, unit: UnitOfWork) -> TenantQueue:
+    return _with_bounded_credit(queue, ledger, tier, unit) if queue.at_rest else queue
+
+
 def _ends_by_estimate(allocator: Any, candidate: Any, entry: Any) -> tuple[dict[str, int], datetime]:
     taken = candidate.profiles[entry.profile].demand(candidate.tier.name)
     return taken, allocator.now + candidate.tier.run_time_max / 10
@@ -136,6 +143,7 @@ def _ends_by_estimate(allocator: Any, candidate: Any, entry: Any) -> tuple[dict[
 FAIRNESS_MUTANTS: dict[str, list[Patch]] = {
     "charge estimates instead of real use": [(completion, "_released", _charge_estimates)],
     "lift tags at every admission": [(Admitter, "_admit", _lift_at_every_admission)],
+    "bound the credit of idle queues only": [(enlistment, "_with_bounded_credit", _lift_from_rest_only)],
     "backfill by estimates": [(admission._Allocator, "_taking", _ends_by_estimate)],
 }
 """Caught by the fairness and large-request measurements."""

@@ -1,5 +1,7 @@
 """The fairness measurements on a few small seeds; `make fairness` prints them for many."""
 
+from collections.abc import Callable
+
 import pytest
 
 from simulation.fairness import (
@@ -7,8 +9,10 @@ from simulation.fairness import (
     LARGE_BOUND,
     fair_shares,
     large_waits,
+    latecomers,
     least_jain,
     newcomer,
+    saver,
     share_load,
 )
 from simulation.flow import Flow, Run
@@ -38,6 +42,15 @@ def test_a_single_request_is_passed_by_no_more_admissions_than_its_tier_has_slot
         assert waited <= residual + 0.001
 
 
+@pytest.mark.parametrize("case", [saver, latecomers])
+def test_no_gap_exceeds_its_bound_whatever_others_have_saved_or_missed(
+    case: Callable[[int], tuple[float, float]],
+) -> None:
+    for seed in range(3):
+        gap, bound = case(seed)
+        assert gap <= bound
+
+
 def test_a_large_request_waits_no_longer_than_hold_age_and_maximum_runtime() -> None:
     assert max(large_waits(0)) <= LARGE_BOUND
 
@@ -52,7 +65,11 @@ def test_a_rule_taken_out_is_noticed(name: str) -> None:
         longest = max(large_waits(seed))
         return f"waited {longest:.0f} s" if longest > LARGE_BOUND else None
 
-    run = starved if name == "backfill by estimates" else unfair
+    def saved(seed: int) -> str | None:
+        gap, bound = saver(seed)
+        return f"a gap of {gap:.1f} h" if gap > bound else None
+
+    run = {"backfill by estimates": starved, "bound the credit of idle queues only": saved}.get(name, unfair)
     assert first_caught(name, run, range(10)) is not None, "10 seeds did not notice"
 
 

@@ -136,9 +136,14 @@ class TenantQueue:
         return self.service_ms + elapsed // weight
 
 
-def lifted(queue: TenantQueue, floor: int, credit: timedelta) -> TenantQueue:
-    """Return a queue that becomes active again: it keeps a bounded credit for the share that it did not use."""
-    return replace(queue, service_ms=max(queue.service_ms, floor - credit // _MILLISECOND))
+def lifted(queue: TenantQueue, virtual_time: int, credit: timedelta, now: datetime, weight: int) -> TenantQueue:
+    """Return a queue whose start tag is at least the tier's virtual time minus a credit.
+
+    A tenant that used less than its share comes first for a while; without the bound, one that always holds a
+    single slot would save credit without end and could then keep all others waiting for as long.
+    """
+    missing = virtual_time - credit // _MILLISECOND - queue.start_tag(now, weight)
+    return replace(queue, service_ms=queue.service_ms + missing) if missing > 0 else queue
 
 
 def joined(queue: TenantQueue, entry: QueueEntry) -> TenantQueue:

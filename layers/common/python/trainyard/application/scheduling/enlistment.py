@@ -11,6 +11,7 @@ from trainyard.domain.newest import Wait, uploads_of, wait_after
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import TenantQueue, entry_of, joined, lifted
 from trainyard.domain.requests import Request, State, StateChange, Submission
+from trainyard.domain.scheduling import Ledger
 from trainyard.persistence.book import past_from, past_key
 from trainyard.persistence.items import request_from
 from trainyard.persistence.ledger import LEDGER, ledger_from, ring
@@ -189,7 +190,7 @@ class Enlister:
             tier = _tier_of(submission, unit.policy)
             if key not in before:
                 before[key] = queue_in(unit.items[key], submission.tier, submission.tenant_id)
-                after[key] = _back_from_rest(before[key], ledger.virtual_time_by_tier.get(tier.name, 0), tier)
+                after[key] = _with_bounded_credit(before[key], ledger, tier, unit)
             request = _request_of(command, None, unit)
             after[key] = joined(after[key], entry_of(request))
             requests.append(request)
@@ -219,7 +220,7 @@ class Enlister:
             return self._duplicate(request_from(request_item))
         queue = queue_in(queue_read, submission.tier, submission.tenant_id)
         waiting = self.waiting_in(entry, submission.request_id)
-        queue = _back_from_rest(queue, ledger_from(ledger).virtual_time_by_tier.get(tier.name, 0), tier)
+        queue = _with_bounded_credit(queue, ledger_from(ledger), tier, unit)
         request = _request_of(command, waiting, unit)
         if waiting is not None:
             return self._merge(unit, request, waiting, queue)
@@ -328,9 +329,11 @@ def _tier_of(submission: Submission, policy: Policy) -> TierPolicy:
     return tier
 
 
-def _back_from_rest(queue: TenantQueue, virtual_time: int, tier: TierPolicy) -> TenantQueue:
-    """Return a queue that gets a request; if nothing waited or ran in it, it keeps a bounded credit."""
-    return lifted(queue, virtual_time, tier.credit) if queue.at_rest else queue
+def _with_bounded_credit(queue: TenantQueue, ledger: Ledger, tier: TierPolicy, unit: UnitOfWork) -> TenantQueue:
+    """Return a queue that gets a request, with no more credit than one longest run of its tier."""
+    virtual_time = ledger.virtual_time_by_tier.get(tier.name, 0)
+    weight = unit.policy.tenant(queue.tenant_id).weight
+    return lifted(queue, virtual_time, tier.credit, unit.now, weight)
 
 
 def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWork) -> Request:
