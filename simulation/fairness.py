@@ -161,7 +161,7 @@ def fair_shares(seed: int, *, visitors: bool, quick: bool = False) -> tuple[floa
 
 
 def longest_gap(load: Load, runs: Sequence[Run]) -> float:
-    """Return the longest gap as a share of its bound (`gap_bound`), of tenants that are not limited by their cap."""
+    """Return the longest gap as a share of its bound (`gap_bound`), of tenants whose cap does not limit them."""
     names = {run.job.tenant_id for run in runs}
     worst = 0.0
     for name, (_, cap) in load.always.items():
