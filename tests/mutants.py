@@ -41,6 +41,8 @@ TESTS = (
     "tests/unit/test_passes.py",
     "tests/unit/test_requests.py",
     "tests/unit/test_guard.py",
+    "tests/unit/test_merging.py",
+    "tests/unit/test_reports.py",
     "tests/unit/test_cold_start.py",
 )
 WORKERS = 2
