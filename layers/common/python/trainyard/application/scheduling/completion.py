@@ -240,10 +240,9 @@ class Completer:
         past_runs = past_from(unit.items[past])
         queued = with_estimate(waiting_again(current), past_runs, unit.policy)
         before = queue_in(queue, current.tier, current.tenant_id)
-        # 3. Give back its slot and its money, and book what ran.
+        # 3. Give back its slot and its money; the request waits again itself, so this wakes a pass.
         spent = spent_usd(execution)
         after, warnings = _with_warning(before, _released(before, current, spent, unit), unit)
-        # The request waits again itself, so this must wake a pass.
         unit.write(give_units_back([(current, spent)], unit.policy, something_waits=True))
         # 4. Its place is free, or the newer of two uploads gets it.
         still = (
