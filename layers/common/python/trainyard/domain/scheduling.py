@@ -22,25 +22,25 @@ class Reason(StrEnum):
     """Why a request was admitted, or waits."""
 
     SLOT_FREE = "a slot is free"
-    BATCH_FULL = "it goes in the next round"
+    BATCH_FULL = "it is admitted in the next round"
     NOT_DUE = "its quiet period or back-off is not over"
-    TURN = "others are before it"
+    TURN = "other requests are ahead of it"
     ACCOUNT_LIMIT = "all slots of the account are taken"
     TIER_QUOTA = "all slots of the tier are taken"
-    NOTHING_TO_BORROW = "the tier's slots are taken, and the free ones are kept for other tiers"
-    TENANT_CAP = "the tenant runs as many as it may"
+    NOTHING_TO_BORROW = "the tier's slots are taken, and the free ones are reserved for other tiers"
+    TENANT_CAP = "the tenant has reached its cap on running executions"
     TENANT_PAUSED = "the tenant is paused"
     TIER_PAUSED = "the tier is paused"
     ALL_PAUSED = "the service is paused"
-    BUDGET = "what it would reserve exceeds what is left of the tenant's budget of the month"
-    TIER_BUDGET = "what it would reserve exceeds what is left of the tier's budget of the month"
-    PRICE_UNKNOWN = "there is a budget, and the price of an instance that it needs is unknown"
-    INSTANCE_QUOTA = "all instances of its type are taken"
-    NEVER_FITS = "it needs more instances than the quota of their type"
-    CAPACITY_HOLD = "instances are being saved for a large request"
+    BUDGET = "its reservation exceeds what is left of the tenant's monthly budget"
+    TIER_BUDGET = "its reservation exceeds what is left of the tier's monthly budget"
+    PRICE_UNKNOWN = "a budget applies, and the price of an instance type that it needs is unknown"
+    INSTANCE_QUOTA = "all instances of its type are in use"
+    NEVER_FITS = "it needs more instances than the quota of their type allows"
+    CAPACITY_HOLD = "instances are held for a large request"
     MAINTENANCE = "a maintenance window is open"
-    START_RATE = "starts are spread over time"
-    UNKNOWN_TIER = "the policy has no such tier"
+    START_RATE = "the start rate is limited"
+    UNKNOWN_TIER = "the policy does not contain its tier"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ class Decision:
     charge: int = 1
     borrowed: bool = False
     backfilled: bool = False
-    """Passed a large request that instances are being saved for."""
+    """Overtook a large request for which instances are held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,7 @@ UNPARKED_MAX = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What waits in a tier."""
+    """The waiting requests of a tier."""
 
     waiting: int
     oldest_arrived_at: datetime | None

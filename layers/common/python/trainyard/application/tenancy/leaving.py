@@ -1,6 +1,6 @@
 """Leaving: the steps that delete everything a tenant has, wherever it is.
 
-    begin (DELETING) → cancel what waits → stop what runs, and wait → endpoints, models → model packages, group →
+    begin (DELETING) → cancel waiting requests → stop executions, and wait → endpoints, models → model packages, group →
     schedule → objects, all versions → storage → role → record (DELETED, with its costs) or nothing
 
 A step that does a bounded part of a long task answers `left`: the state machine calls it again. A move that

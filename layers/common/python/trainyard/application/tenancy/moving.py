@@ -1,6 +1,6 @@
 """Moving a tenant to another tier, and with it from the pool into a bucket of its own.
 
-    begin (queue held) → what runs ends → [storage → copy → verify] → switch → what waits is asked for again
+    begin (queue paused) → executions end → [storage → copy → verify] → switch → waiting requests are submitted again
       → [late uploads copied → old objects removed] → done (queue released)
 
 Uploads are taken all the while. Until the switch they wait in the old tier. What comes to the old place after
