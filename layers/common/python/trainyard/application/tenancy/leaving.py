@@ -1,7 +1,7 @@
 """Leaving: the steps that delete everything a tenant has, wherever it is.
 
-    begin (DELETING) → cancel waiting requests → stop executions, and wait → endpoints, models → model packages, group →
-    schedule → objects, all versions → storage → role → record (DELETED, with its costs) or nothing
+    begin (DELETING) → cancel waiting requests → stop executions, and wait → endpoints, models → model packages,
+    group → schedule → objects, all versions → storage → role → record (DELETED, with its costs) or nothing
 
 A step that does a bounded part of a long task answers `left`: the state machine calls it again. A move that
 failed half-way leaves data in two places, and queues in two tiers: all of them are handled.

@@ -1,7 +1,7 @@
 """Moving a tenant to another tier, and with it from the pool into a bucket of its own.
 
-    begin (queue paused) → executions end → [storage → copy → verify] → switch → waiting requests are submitted again
-      → [late uploads copied → old objects removed] → done (queue released)
+    begin (queue paused) → executions end → [storage → copy → verify] → switch → waiting requests are
+      submitted again → [late uploads copied → old objects removed] → done (queue released)
 
 Uploads are taken all the while. Until the switch they wait in the old tier. What comes to the old place after
 that is copied to the new one; and an upload whose event met the switch is asked for once more there. The queue is
