@@ -49,7 +49,8 @@ class Context:
     function_name = memory_limit_in_mb = aws_request_id = invoked_function_arn = "local"
     def get_remaining_time_in_millis(self): return 110000
 try:
-    app.handler(json.loads(sys.argv[1]), Context())
+    answer = app.handler(json.loads(sys.argv[1]), Context())
+    assert not answer.get("batchItemFailures"), "the event was not processed"
 except Exception as error:
     if type(error).__name__ not in {accepted}: raise
 services = sorted(set(asked))
@@ -183,7 +184,7 @@ def _event(name: str) -> dict[str, Any]:
 
 def _request() -> str:
     content = {
-        "bucket": "b",
+        "bucket": "bucket",
         "key": "incoming/churn/data.csv",
         "version_id": "1",
         "etag": "e",

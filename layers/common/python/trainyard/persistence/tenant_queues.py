@@ -238,7 +238,8 @@ class TenantQueues:
         complete = True
         while above is not None:
             counts: dict[str, int] = {}
-            items = listed(self.store, "ready", partition, above=above, below="ready|~", page=limit)
+            # One more than may be taken of a profile: that there are more is seen without another query.
+            items = listed(self.store, "ready", partition, above=above, below="ready|~", page=limit + 1)
             above = None
             for item in items:
                 profile = item["ready"].split("|")[1]
