@@ -1,17 +1,22 @@
 """What handlers ask of results: whether a pass is stuck, an arrival was sent, a failed execution succeeded."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from tests.build import NOW, policy, request
 from tests.unit.test_use_cases import Harness
+from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.dispatch import PassReport
 from trainyard.application.scheduling.intake import Judgement, Verdict, check_sent
 from trainyard.application.scheduling.reconcile import LISTED_AGAIN, LISTED_FOR
-from trainyard.application.scheduling.record import Recorded, StatusResult
+from trainyard.application.scheduling.record import Recorded, StatusEvent, StatusResult
 from trainyard.application.scheduling.starts import Start, Started
 from trainyard.domain.errors import Throttled
+from trainyard.domain.names import display_name
 from trainyard.domain.queues import TenantQueue, entry_of
 from trainyard.domain.requests import State
 from trainyard.domain.scheduling import Decision, Ledger, Plan, Reason, Snapshot
@@ -94,3 +99,23 @@ def test_the_reconciler_lists_as_far_back_as_it_must() -> None:
     for later in moments:
         harness.reconcile.run(NOW + later)
     assert [NOW + later - since for later, since in zip(moments, asked, strict=True)] == list(moments.values())
+
+
+def test_an_end_that_another_recorder_was_faster_with_is_stale() -> None:
+    harness = Harness()
+    request_id = harness.run_one()
+    running = harness.request(request_id)
+
+    class Faster:
+        """Records the same end just before."""
+
+        def finish(self, ends: Sequence[End], *given: Any) -> list[bool]:
+            harness.scheduler.completer.finish([End(request=running, state=State.SUCCEEDED)], *given)
+            return harness.scheduler.completer.finish(ends, *given)
+
+    slower = replace(harness.record, scheduler=replace(harness.scheduler, completer=Faster()))  # type: ignore[arg-type]
+    event = StatusEvent(display_name=display_name(request_id, 1), status="Succeeded", execution_arn="arn")
+    (result,) = slower.settle([event], NOW + timedelta(seconds=60))
+    assert isinstance(result, StatusResult)
+    assert result.recorded is Recorded.STALE
+    assert harness.scheduler.tables.ledger.read().used == 0
