@@ -43,6 +43,7 @@ TESTS = (
     "tests/unit/test_guard.py",
     "tests/unit/test_merging.py",
     "tests/unit/test_reports.py",
+    "tests/unit/test_template.py",
     "tests/unit/test_cold_start.py",
 )
 WORKERS = 2

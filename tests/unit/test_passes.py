@@ -18,9 +18,11 @@ from tests.unit.test_conditions import Interrupted
 from tests.unit.test_use_cases import Harness
 from trainyard.application.scheduling import dispatch, enlistment
 from trainyard.application.scheduling.admission import ReadSet
+from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.enlistment import TRIES_TOGETHER, EnlistCommand, Enlisted, Enlistment
+from trainyard.application.scheduling.starts import Started
 from trainyard.domain.admission import decide
-from trainyard.domain.errors import Conflict
+from trainyard.domain.errors import Conflict, OutcomeUnknown
 from trainyard.domain.policy import Policy
 from trainyard.domain.queues import HEAD_ENTRIES_MAX
 from trainyard.domain.requests import State
@@ -318,3 +320,52 @@ def test_a_batch_is_packed_by_the_bytes_of_the_queues_that_it_writes(
         command.queue_key: {"profiles": {}, "filling": "x" * int(share * room)} for command in commands
     }
     assert list(enlistment._packed(commands, [0, 1], items, LIMITS)) == parts
+
+
+# --- starts -------------------------------------------------------------------------------------------------
+
+
+def test_starts_are_recorded_together_and_each_is_announced_and_reported() -> None:
+    harness = Harness(limits=policy(tier(running_max_per_tenant=3, quota=3)))
+    for number in (1, 2, 3):
+        harness.enlist.enlist(submission(number), NOW)
+    before = harness.store.transactions
+    report = harness.dispatch.run_pass(NOW)
+    assert harness.store.transactions - before == 2, "one admits, one records"
+    assert [start.result for start in report.starts] == [Started.RUNNING] * 3
+    running = [r.request_id for r in harness.announcements.announced if r.state is State.RUNNING]
+    assert running == [submission(number).request_id for number in (1, 2, 3)]
+
+
+def test_a_start_that_ended_before_it_was_recorded_is_not_announced_as_running() -> None:
+    harness = Harness()
+    harness.enlist.enlist(submission(1), NOW)
+    starts = harness.dispatch.starts
+    policy_in_force = harness.limits
+    plan = decide(harness.scheduler.admitter.read(policy_in_force, NOW).snapshot, policy_in_force, NOW)
+    read_set = harness.scheduler.admitter.read(policy_in_force, NOW)
+    admitted = harness.scheduler.admitter.commit(plan, read_set, policy_in_force, NOW)
+    begun = starts.start_all(admitted, read_set.tenants, policy_in_force, NOW)
+    harness.scheduler.completer.finish(
+        [End(request=harness.request(submission(1).request_id), state=State.FAILED)], policy_in_force, after(1)
+    )
+    starts.record(begun, after(2))
+    assert State.RUNNING not in [one.state for one in harness.announcements.announced]
+
+
+def test_what_the_sweeper_recovers_is_reported() -> None:
+    harness = Harness()
+    harness.enlist.enlist(submission(1), NOW)
+    harness.executions.faults = [(OutcomeUnknown("no answer"), True)]
+    harness.dispatch.run_pass(NOW)
+    report = harness.dispatch.run_pass(after(300))
+    assert [(start.result, start.adopted) for start in report.starts] == [(Started.RUNNING, True)]
+
+
+def test_a_superseded_request_is_listed_on_the_day_of_its_end() -> None:
+    harness = SchedulerHarness(MemoryStore())
+    harness.enlist(1, data_set="churn")
+    harness.enlist(2, data_set="churn", seconds=86_400, content=content(event_time=after(86_400)))
+    ended = harness.tables.requests.ended
+    assert [one.request_id for one in ended("basic", State.SUPERSEDED, "2026-11-22")] == [submission(1).request_id]
+    assert ended("basic", State.SUPERSEDED, "2026-11-21") == []
