@@ -42,12 +42,12 @@ from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.record import executed
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict, Refused
-from trainyard.domain.executions import ExecutionRecord, StepRecord, priced
+from trainyard.domain.executions import ExecutionRecord, JobFacts, StepRecord, priced
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import Request, State
 from trainyard.domain.tenants import Tenant, TenantState
-from trainyard.persistence.book import Book, Totals, execution_from, execution_item
+from trainyard.persistence.book import Book, Totals, execution_from, execution_item, pace_key
 from trainyard.persistence.items import request_from, request_item
 from trainyard.persistence.tenant_queues import refile
 
@@ -941,3 +941,18 @@ def test_a_todo_that_always_fails_is_given_up_in_the_end() -> None:
     assert harness.outbox.relay(after(300)).failed
     assert len(harness.outbox.relay(after(400) + GIVEN_UP).given_up) == 1
     assert harness.book.outbox_entries() == []
+
+
+@pytest.mark.parametrize(("job_now", "usd"), [(job(), "0.1"), (replace(job(), billable_seconds=0), "0")])
+def test_a_correction_adds_what_it_changes_to_the_hour_of_the_tenant(job_now: JobFacts, usd: str) -> None:
+    harness = Harness()
+    early = StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, is_final=False)
+    request = harness.admit()
+    harness.end(request, execution(request, "0", steps=(early,), unknown=1, is_final=False))
+    before = harness.store.items.get(pace_key("acme"))
+    harness.reports.report = ExecutionReport(steps=(step(job=job_now),))
+    (corrected_record,) = harness.outbox.relay(after(300)).corrected
+    hour = harness.store.items.get(pace_key("acme"))
+    assert (corrected_record.cost_usd > 0) == (usd != "0")
+    assert (hour != before) == (corrected_record.cost_usd > 0)
+    assert hour is None or hour["usd"] == corrected_record.cost_usd
