@@ -956,3 +956,19 @@ def test_a_correction_adds_what_it_changes_to_the_hour_of_the_tenant(job_now: Jo
     assert (corrected_record.cost_usd > 0) == (usd != "0")
     assert (hour != before) == (corrected_record.cost_usd > 0)
     assert hour is None or hour["usd"] == corrected_record.cost_usd
+
+
+def as_dynamodb_answers(value: Any) -> Any:
+    """Return a stored value with all numbers as Decimal."""
+    if isinstance(value, dict):
+        return {name: as_dynamodb_answers(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_dynamodb_answers(inner) for inner in value]
+    return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def test_numbers_of_an_execution_come_back_from_dynamodb_as_they_were() -> None:
+    made = execution(Harness().admit(), "0.5", expected_seconds=7, expected_usd=Decimal("0.25"), revision=2)
+    again = execution_from(as_dynamodb_answers(execution_item(made)))
+    assert again == made
+    assert (type(again.expected_seconds), again.expected_usd) == (int, Decimal("0.25"))

@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from simulation.narrow import narrow_limits
 from testing.memory_store import MemoryStore
-from testing.service import scheduler_over
+from testing.service import policies_in_force, scheduler_over
 from tests.build import NOW, after, choice, content, policy, submission, tenant, tier
 from tests.conformance.test_scheduler import LIMITS, enlist_all
 from tests.conformance.test_scheduler import Harness as SchedulerHarness
@@ -22,12 +23,13 @@ from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.enlistment import TRIES_TOGETHER, EnlistCommand, Enlisted, Enlistment
 from trainyard.application.scheduling.starts import Started
 from trainyard.domain.admission import decide
-from trainyard.domain.errors import Conflict, OutcomeUnknown
+from trainyard.domain.errors import Conflict, OutcomeUnknown, Refused
 from trainyard.domain.policy import Policy
 from trainyard.domain.queues import HEAD_ENTRIES_MAX
 from trainyard.domain.requests import State
 from trainyard.domain.scheduling import Plan
 from trainyard.domain.tenants import RoleState
+from trainyard.persistence.book import Book, budget_entry
 from trainyard.persistence.ledger import LEDGER, NOBODY, SOMEBODY
 from trainyard.persistence.store import Key, Page, Write
 
@@ -369,3 +371,22 @@ def test_a_superseded_request_is_listed_on_the_day_of_its_end() -> None:
     ended = harness.tables.requests.ended
     assert [one.request_id for one in ended("basic", State.SUPERSEDED, "2026-11-22")] == [submission(1).request_id]
     assert ended("basic", State.SUPERSEDED, "2026-11-21") == []
+
+
+def test_a_policy_version_is_found_or_its_absence_is_said() -> None:
+    store = MemoryStore()
+    policies = policies_in_force(store, policy())
+    applied = policies.apply("running_max: 4", NOW)
+    assert policies.version(applied.version).text == "running_max: 4"
+    with pytest.raises(Refused, match="there is no policy version 7; `trainyard policy history` shows them"):
+        policies.version(7)
+
+
+def test_what_an_outbox_entry_says_comes_back_as_it_was() -> None:
+    store = MemoryStore()
+    values = {"percent": 80, "spent_usd": Decimal("0.5"), "budget_usd": Decimal("2.25")}
+    store.transact([budget_entry("acme", "basic", "2026-11", 80, values, NOW)])
+    (entry,) = Book(store=store).outbox_entries()
+    read = {name: entry.values[name] for name in values}
+    assert read == values
+    assert isinstance(read["percent"], int)
