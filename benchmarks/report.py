@@ -31,6 +31,8 @@ def sheets(result: Result) -> Iterator[Sheet]:
             yield _designs(f"{slots:,} slots, {'with faults' if troubled else 'without faults'}", rows)
     if "designs" in result:
         yield _dollars(result["designs"])
+    if "caps" in result:
+        yield _caps(result["caps"])
     if "calls" in result:
         yield _calls(result["calls"])
     if "passes" in result:
@@ -85,6 +87,23 @@ def _dollars(found: Sequence[Mapping[str, Any]]) -> Sheet:
         rows.append((design, *("managed or server cost" if managed else f"{usd[slots]:.4f}" for slots in sizes)))
     columns = ("design", *(f"{slots:,} slots" for slots in sizes))
     return Sheet("USD per 1,000 trainings, for the scheduler only, at list prices", columns, rows)
+
+
+def _caps(found: Sequence[Mapping[str, Any]]) -> Sheet:
+    tiers = ("basic", "standard", "premium")
+    columns = ("tenants' caps", "day", "use", *(f"{tier}: p50 · p95" for tier in tiers), "above a cap", "later")
+    rows = [
+        (
+            trial["how"],
+            str(trial["seed"]),
+            f"{trial['use']:.1%}",
+            *(" · ".join(f"{wait:,.0f}" for wait in trial["waits"][tier]) for tier in tiers),
+            f"{trial['above_cap']:,}",
+            f"{trial['later']:.1%}",
+        )
+        for trial in found
+    ]
+    return Sheet("Caps that yield, on the shipped policy (wait times in seconds)", columns, rows)
 
 
 def _calls(found: Sequence[Mapping[str, Any]]) -> Sheet:
@@ -256,6 +275,13 @@ def _figures(result: Result) -> dict[tuple[str, str], float]:
             figures["designs", f"trainyard.{name}"] = max(one[name] for one in ours)
         figures["designs", "trainyard.usd_per_1000"] = max(
             sum(one["usd"].values()) for one in ours if not one["troubled"]
+        )
+    if "caps" in result:
+        pairs = list(zip(result["caps"][::2], result["caps"][1::2], strict=True))
+        figures["caps", "least use"] = min(yields["use"] for _, yields in pairs)
+        figures["caps", "least use above that of hard caps"] = min(y["use"] - hard["use"] for hard, y in pairs)
+        figures["caps", "p95 of a tier, seconds longer"] = max(
+            y["waits"][tier][1] - hard["waits"][tier][1] for hard, y in pairs for tier in hard["waits"]
         )
     for one in result.get("calls", ()):
         figures["calls", one["how"]] = round(one["scheduling"], 3)

@@ -173,22 +173,29 @@ def _tenant_options(parser: argparse.ArgumentParser) -> None:
         "--account", metavar="ACCOUNT", help="the tenant's own AWS account, which may upload data and read results"
     )
     parser.add_argument(
+        "--buyer-account", metavar="ACCOUNT", help="the AWS account that bought the product on AWS Marketplace"
+    )
+    parser.add_argument("--license", metavar="ARN", help="its AWS Marketplace licence")
+    _limit_options(parser)
+
+
+def _limit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--clear-limits",
         action="store_true",
         help="remove the tenant's own weight, cap and budget, except those given here",
     )
     parser.add_argument("--weight", type=int, help="its weight among the tenants of its tier (policy: tenants)")
     parser.add_argument("--running-max", type=int, help="its own cap on concurrent trainings")
+    parser.add_argument(
+        "--running-ceiling", type=int, help="its concurrent trainings while nobody below a cap wants the slots"
+    )
     parser.add_argument("--budget-usd", metavar="USD", help="its monthly budget for trainings")
     parser.add_argument(
         "--budget-mode",
         choices=["hard", "soft"],
         help="hard: never overspent (default); soft: reserves the 90th-percentile cost of a training",
     )
-    parser.add_argument(
-        "--buyer-account", metavar="ACCOUNT", help="the AWS account that bought the product on AWS Marketplace"
-    )
-    parser.add_argument("--license", metavar="ARN", help="its AWS Marketplace licence")
 
 
 def _algorithm_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -27,6 +27,7 @@ _PLAIN = (
     "license",
     "weight",
     "running_max",
+    "running_ceiling",
     "budget_usd",
     "budget_mode",
 )

@@ -232,7 +232,7 @@ def tell(contest: Contest, dispatchers: int, seconds: float, console: Console) -
     for owner in contest.tenants:
         owners_tier = limits.tier(owner.tier)
         assert owners_tier is not None
-        bounds[f"tenant {owner.tenant_id}"] = owners_tier.running_max_per_tenant
+        bounds[f"tenant {owner.tenant_id}"] = limits.ceiling(owners_tier, owner.tenant_id)
     overshoot = sum(max(peaks[name] - bound, 0) for name, bound in bounds.items())
     leaked = contest.scheduler.tables.ledger.read().used
     executions = contest.executions.names

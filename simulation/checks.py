@@ -1,7 +1,7 @@
 """The invariants, with one check each; a violation names the step at which it was found."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -11,19 +11,20 @@ from typing import Any
 
 from simulation.cloud import SageMaker, SimulatedJob, used
 from testing.memory_store import MemoryStore
+from trainyard.domain.admission import decide
 from trainyard.domain.budgets import Account, reservation
 from trainyard.domain.executions import month_of
 from trainyard.domain.names import parse_display_name
 from trainyard.domain.policy import SLOTS, Budget, BudgetMode, Policy, ResourceProfile, TierPolicy
-from trainyard.domain.queues import QueueEntry, TenantQueue
+from trainyard.domain.queues import QueueEntry, TenantQueue, holding
 from trainyard.domain.requests import HOLDING, TERMINAL, Content, Request, State
-from trainyard.domain.scheduling import Ledger
+from trainyard.domain.scheduling import Decision, Ledger, Plan, Snapshot, WaitingQueue
 from trainyard.persistence.book import execution_from
 from trainyard.persistence.items import entry_from, queue_from, request_from
 from trainyard.persistence.ledger import LEDGER, ledger_from
 from trainyard.persistence.store import Item, Write
 
-INVARIANTS = tuple(f"I{number}" for number in range(1, 13))
+INVARIANTS = tuple(f"I{number}" for number in range(1, 14))
 
 
 class Violation(BaseException):
@@ -103,8 +104,8 @@ class Checks:
         key = (queue.tier, queue.tenant_id)
         before = self.queues.get(key, TenantQueue(tenant_id=queue.tenant_id, tier=queue.tier))
         tier = policy.tier(queue.tier)
-        if tier and queue.running > before.running and queue.running > policy.cap(tier, queue.tenant_id):
-            raise Violation("I1", f"tenant {queue.tenant_id} holds {queue.running} slots, above its cap")
+        if tier and queue.running > before.running and queue.running > policy.ceiling(tier, queue.tenant_id):
+            raise Violation("I1", f"tenant {queue.tenant_id} holds {queue.running} slots, above its ceiling")
         grown = queue.running > before.running
         committed = queue.spent_usd + queue.reserved_usd
         self._afford(
@@ -204,8 +205,74 @@ class Checks:
 
     # --- after a pass ----------------------------------------------------------------------------------------
 
-    def nobody_left_out(self, now: datetime) -> None:
-        """I9: no slot is free while a request waits that all limits allow."""
+    def planned(self, snapshot: Snapshot, policy: Policy, now: datetime, plan: Plan) -> None:
+        """I13: whenever a plan admits a request above its tenant's cap, no request below a cap may go, and a slot
+        stays free of the account and of the tier, unless the run is short.
+        """
+        queues = {(waiting.queue.tier, waiting.queue.tenant_id): waiting for waiting in snapshot.queues}
+        # What instances are held for before anything is admitted; the ledger has what a pass before held them for.
+        holds = decide(snapshot, policy, now, admissions_max=0).capacity_holds
+        ledger = replace(snapshot.ledger, month=plan.month, capacity_holds=holds)
+        for decision in plan.admissions:
+            key = (decision.queue.tier, decision.queue.tenant_id)
+            tier = policy.tier(decision.queue.tier)
+            assert tier is not None, "only tiers of the policy admit"
+            queue = queues[key].queue
+            if queue.running >= policy.cap(tier, queue.tenant_id):
+                read = replace(snapshot, ledger=ledger, queues=tuple(queues.values()))
+                self._above_cap(decision, queue, tier, read, policy, now)
+            ledger, queues[key] = _admitted(ledger, queues[key], decision, now)
+
+    def _above_cap(
+        self,
+        decision: Decision,
+        queue: TenantQueue,
+        tier: TierPolicy,
+        snapshot: Snapshot,
+        policy: Policy,
+        now: datetime,
+    ) -> None:
+        who, ledger = f"request {decision.entry.request_id} of {queue.tenant_id}", snapshot.ledger
+        free = _free(ledger, policy, now)
+        if not decision.above_cap or queue.running >= policy.ceiling(tier, queue.tenant_id):
+            raise Violation("I13", f"{who}: {queue.running} slots are held already")
+        if not decision.entry.is_short and min(free, tier.slots_max - ledger.used_of_tier(tier.name)) < 2:
+            raise Violation("I13", f"{who} goes above its cap, and no slot stays free")
+        if decision.entry.request_id in ledger.capacity_holds.values():
+            raise Violation("I13", f"{who} goes above its cap, and instances are held for it")
+        could: dict[str, list[str]] = {}
+        for other in policy.tiers:
+            if other.name in ledger.paused_tiers or policy.closed_until(other.name, now):
+                continue
+            below = [w for w in snapshot.queues if w.queue.tier == other.name and not w.queue.paused]
+            below = [w for w in below if w.queue.running < policy.cap(other, w.queue.tenant_id)]
+            could[other.name] = [
+                entry.request_id
+                for waiting in below
+                for entries in waiting.entries.values()
+                for entry in entries[:1]
+                if entry.due_at <= now and _fits(entry, waiting.queue, other, ledger, policy, now)
+            ]
+            if other.name in snapshot.partial:
+                could[other.name].append("one that was not read")
+        going = self._going(could, ledger, policy, free)
+        if going and not ledger.capacity_holds:
+            raise Violation("I13", f"{who} goes above its cap, although {going} may go below theirs")
+
+    def _going(self, could: Mapping[str, Sequence[str]], ledger: Ledger, policy: Policy, free: int) -> str | None:
+        """Return what waits although its tier has slots of its own, or may borrow one; None where nothing does."""
+        for tier in policy.tiers:
+            used = ledger.used_of_tier(tier.name)
+            if not could.get(tier.name) or used >= tier.slots_max:
+                continue
+            if used < tier.quota:
+                return f"{could[tier.name][:2]} of tier {tier.name}, which has free slots"
+            if free - _kept_free(tier, ledger, policy) >= 1:
+                return f"{could[tier.name][:2]} of tier {tier.name}, which could borrow"
+        return None
+
+    def nobody_left_out(self, now: datetime, *, partial: bool) -> None:
+        """I9: no slot is free while a request waits that all limits allow; with `partial`, not all were read."""
         ledger = ledger_from(self.store.items.get(LEDGER))
         policy = self.policy_of[ledger.policy_version]
         shrunk = ledger.throttled_until is not None and now < ledger.throttled_until
@@ -217,17 +284,16 @@ class Checks:
         if free <= 0:
             return
         could = {tier.name: self._could_go(tier, ledger, policy, now) for tier in policy.tiers}
-        for tier in policy.tiers:
-            used = ledger.used_of_tier(tier.name)
-            if not could[tier.name] or used >= tier.slots_max:
-                continue
-            if used < tier.quota:
-                raise Violation("I9", f"{could[tier.name][:2]} wait, although tier {tier.name} has free slots")
-            kept = sum(
-                _reserve(other, ledger, len(could[other.name])) for other in policy.tiers if other is not tier
-            )
-            if free - kept >= 1:
-                raise Violation("I9", f"{could[tier.name][:2]} wait, although tier {tier.name} could borrow")
+        idle = self._going(could, ledger, policy, free)
+        if idle:
+            raise Violation("I9", f"there waits {idle}")
+        # Nobody below a cap may go: those above it may, if a slot stays free.
+        above = (
+            {} if partial else {tier.name: self._could_exceed(tier, ledger, policy, now) for tier in policy.tiers}
+        )
+        idle = self._going(above, ledger, policy, free)
+        if idle:
+            raise Violation("I9", f"there waits, above its cap, {idle}")
 
     def _saved_goes(self, ledger: Ledger, policy: Policy, now: datetime) -> None:
         """I9: no request with a capacity hold waits if the held instances suffice and its tier has slots."""
@@ -261,6 +327,24 @@ class Checks:
                 ]
                 found += going[: max(spare, 0)]
         return found
+
+    def _could_exceed(self, tier: TierPolicy, ledger: Ledger, policy: Policy, now: datetime) -> list[str]:
+        """Return the requests of a tier that may go although their tenants have reached their caps."""
+        if tier.name in ledger.paused_tiers or policy.closed_until(tier.name, now):
+            return []
+        free = min(_free(ledger, policy, now), tier.slots_max - ledger.used_of_tier(tier.name))
+        could: list[str] = []
+        for (name, tenant_id), queue in self.queues.items():
+            room = policy.cap(tier, tenant_id) <= queue.running < policy.ceiling(tier, tenant_id)
+            if name == tier.name and not queue.paused and room:
+                due = sorted((p for p in self._entries(name, tenant_id) if p.due_at <= now), key=lambda p: p.order)
+                heads = [next((p for p in due if p.profile == profile), None) for profile in queue.profiles]
+                could += [
+                    head.request_id
+                    for head in heads
+                    if head and (head.is_short or free > 1) and _fits(head, queue, tier, ledger, policy, now)
+                ]
+        return could
 
     def _entries(self, tier: str, tenant_id: str) -> Iterable[QueueEntry]:
         for key, item in self.store.items.items():
@@ -425,9 +509,40 @@ def _job_cost(job: SimulatedJob, seconds: int) -> Decimal:
     return Decimal(floor(millionths + Fraction(1, 2))).scaleb(-6)
 
 
-def _reserve(tier: TierPolicy, ledger: Ledger, could_use: int) -> int:
-    idle = tier.quota - ledger.used_of_tier(tier.name)
-    return max(min(idle, max(idle - tier.lending_limit, could_use)), 0) if idle > 0 else 0
+def _free(ledger: Ledger, policy: Policy, now: datetime) -> int:
+    """Return the free slots of the account."""
+    slots = policy.running_max - ledger.unmanaged
+    if ledger.throttled_until is not None and now < ledger.throttled_until:
+        slots = min(slots, ledger.throttled_to or 0)
+    return slots - ledger.used
+
+
+def _kept_free(borrower: TierPolicy, ledger: Ledger, policy: Policy) -> int:
+    """Return the idle slots that other tiers do not lend to one that borrows."""
+    idle = {tier: tier.quota - tier.lending_limit - ledger.used_of_tier(tier.name) for tier in policy.tiers}
+    return sum(max(slots, 0) for tier, slots in idle.items() if tier is not borrower)
+
+
+def _admitted(
+    ledger: Ledger, waiting: WaitingQueue, decision: Decision, now: datetime
+) -> tuple[Ledger, WaitingQueue]:
+    """Return the ledger and a queue after one admission."""
+    queue, entry = waiting.queue, decision.entry
+    usage = dict(ledger.usage)
+    for resource, units in ResourceProfile.parse(entry.profile).demand(queue.tier).items():
+        usage[resource] = usage.get(resource, 0) + units
+    account = f"{ledger.month} {queue.tier}"
+    reserved = {**ledger.reserved_in, account: ledger.reserved_in.get(account, Decimal(0)) + decision.reserved_usd}
+    held = holding(
+        queue,
+        entry.request_id,
+        charge=decision.charge,
+        reserved_usd=decision.reserved_usd,
+        admitted_at=now,
+        month=ledger.month,
+    )
+    rest = {**waiting.entries, entry.profile: tuple(e for e in waiting.entries[entry.profile] if e != entry)}
+    return replace(ledger, usage=usage, reserved_in=reserved), WaitingQueue(queue=held, entries=rest)
 
 
 def _starts_allowed(ledger: Ledger, policy: Policy, now: datetime) -> bool:

@@ -178,7 +178,7 @@ def gap_bound(limits: Policy, slots: int, name: str, names: Collection[str]) -> 
     """
     (tier,) = limits.tiers
     weights = sum(limits.tenant(other).weight for other in names)
-    of_all, held = weights / slots, min(limits.cap(tier, name), slots)
+    of_all, held = weights / slots, min(limits.ceiling(tier, name), slots)
     return tier.run_time_max.total_seconds() * (2 + held * of_all / limits.tenant(name).weight + of_all)
 
 

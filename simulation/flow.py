@@ -8,6 +8,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import count
 
 from simulation.clock import BEGIN
@@ -16,9 +17,11 @@ from testing.service import scheduler_over
 from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.admission import decide
+from trainyard.domain.estimates import PastRun
 from trainyard.domain.policy import Policy
-from trainyard.domain.requests import Cause, Content, State, Submission
+from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.scheduling import Plan
+from trainyard.persistence.book import past_key, remember
 
 MB = 1024 * 1024
 
@@ -34,6 +37,8 @@ class Job:
     tier: str
     seconds: float
     size_mb: float = 1.0
+    data_set: str = ""
+    """Jobs of one data set are all trained on, and its history is kept; empty for one without history."""
 
     @property
     def request_id(self) -> str:
@@ -50,6 +55,7 @@ class Run:
     instances: int
     borrowed: bool
     backfilled: bool
+    above_cap: bool
     turn: int
     """The number of its admission, counted from 0."""
 
@@ -80,7 +86,7 @@ class Flow:
         while events and events[0][0] <= until:
             now = events[0][0]
             while events and events[0][0] <= now:
-                self._happen(heapq.heappop(events)[2], now)
+                self._happen(heapq.heappop(events)[2], now, known)
             for run in self._dispatch(now, known):
                 started.add(run.job.request_id)
                 heapq.heappush(events, (run.ends, next(numbers), run.job.request_id))
@@ -92,12 +98,21 @@ class Flow:
     again: float | None = None
     """The next time at which requests can start without another event."""
 
-    def _happen(self, event: Job | str, now: float) -> None:
+    def _happen(self, event: Job | str, now: float, known: dict[str, Job]) -> None:
         if isinstance(event, Job):
             self.scheduler.enlister.enlist(submission_of(event, _time(event.arrives)), self.policy, _time(now))
         elif event:
             (request,) = self.scheduler.tables.requests.get_all([event])
             self.scheduler.completer.finish([End(request=request, state=State.SUCCEEDED)], self.policy, _time(now))
+            if known[event].data_set:
+                self._remember(request, known[event])
+
+    def _remember(self, request: Request, job: Job) -> None:
+        """Add a run to the history of its data set, as recording its execution would."""
+        key = past_key(request.tenant_id, request.data_set)
+        (item,) = self.scheduler.tables.store.get(key)
+        run = PastRun(int(job.seconds), int(job.seconds), Decimal(0), request.data_bytes, request.profile)
+        self.scheduler.tables.store.transact([remember(key, [run], item)])
 
     def _dispatch(self, now: float, known: dict[str, Job]) -> Iterable[Run]:
         found: list[Run] = []
@@ -119,6 +134,7 @@ class Flow:
                     int(decision.entry.profile.split(" ")[2]),
                     decision.borrowed,
                     decision.backfilled,
+                    decision.above_cap,
                     len(self.runs),
                 )
                 self.runs.append(run)
@@ -135,7 +151,8 @@ def submission_of(job: Job, arrived_at: datetime) -> Submission:
         request_id=job.request_id,
         tenant_id=job.tenant_id,
         tier=job.tier,
-        data_set=f"set-{job.number}",
+        data_set=job.data_set or f"set-{job.number}",
+        alone=bool(job.data_set),
         content=Content(
             bucket=f"bucket-{job.tenant_id}",
             key=f"incoming/set-{job.number}/data.csv",

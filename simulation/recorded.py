@@ -35,7 +35,7 @@ def interest(data: bytes) -> tuple[int, int]:
     """Order passes by how much they decide: reasons and kinds of admissions, then queues."""
     kept = decode_pass(data)
     kinds = {wait.reason for wait in kept.plan.waits}
-    kinds_of_admission = {(a.borrowed, a.backfilled, a.charge > 1) for a in kept.plan.admissions}
+    kinds_of_admission = {(a.borrowed, a.backfilled, a.above_cap, a.charge > 1) for a in kept.plan.admissions}
     return (
         len(kinds) + 2 * len(kinds_of_admission) + 3 * len(kept.plan.capacity_holds),
         len(kept.snapshot.queues),

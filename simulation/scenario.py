@@ -64,6 +64,8 @@ class Scenario:
     older_code: bool = False
     """Whether a deployment is in progress: some passes run the previous code."""
     hours: float = 1.5
+    past: list[tuple[str, str, int]] = field(default_factory=list)
+    """Tenant, data set, and the seconds that each of its runs took before the scenario."""
 
 
 def choices(large: int) -> tuple[InstanceChoice, ...]:
@@ -105,7 +107,7 @@ def draw(seed: int) -> Scenario:
     hours = 1.5
     names = TIERS[: random.choice([1, 2, 2, 3])]
     tenants = [tenant(f"t{number}", random.choice(names), random) for number in range(random.choice([2, 3, 4, 6]))]
-    first = _policy(random, names, tenants)
+    first = _with_ceilings(_policy(random, names, tenants), Random(f"{seed} ceilings"))
     policies = [first, *(_changed(first, random) for _ in range(random.choice([0, 1, 2])))]
     scenario = Scenario(
         seed=seed,
@@ -121,6 +123,11 @@ def draw(seed: int) -> Scenario:
         older_code=random.random() < 0.25,
         hours=hours,
     )
+    before = Random(f"{seed} before")
+    for owner in tenants:
+        for data_set in ("set1", "set2"):
+            if before.random() < 0.4:
+                scenario.past.append((owner.tenant_id, data_set, before.choice([120, 600, 3000])))
     if random.random() < 0.3:
         begin = BEGIN + timedelta(minutes=random.uniform(5, 60))
         scenario.outages.append((begin, begin + timedelta(minutes=random.uniform(3, 40))))
@@ -167,6 +174,17 @@ def _policy(random: Random, names: tuple[str, ...], tenants: list[Tenant]) -> Po
         prices=PRICES,
         tiers=tuple(tiers),
     )
+
+
+def _with_ceilings(policy: Policy, random: Random) -> Policy:
+    """Return a policy under which some tiers' tenants have a ceiling of their own."""
+    tiers = (
+        replace(tier, running_ceiling_per_tenant=tier.running_max_per_tenant + random.choice([0, 1, 3]))
+        if random.random() < 0.5
+        else tier
+        for tier in policy.tiers
+    )
+    return replace(policy, tiers=tuple(tiers))
 
 
 def _tenant_policy(random: Random) -> TenantPolicy:

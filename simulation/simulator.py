@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from random import Random
 from typing import Any
 
@@ -13,7 +14,7 @@ from simulation.checks import Checks, Violation
 from simulation.clock import BEGIN, Agenda
 from simulation.cloud import Execution, Queue, SageMaker, SimulatedJob
 from simulation.narrow import narrow_limits
-from simulation.scenario import Scenario
+from simulation.scenario import Scenario, choices
 from simulation.trouble import Crash, Trouble, Troubled
 from testing.memory_ports import (
     MemoryAnnouncements,
@@ -29,7 +30,7 @@ from trainyard.application.scheduling.intake import Arrival, Verdict
 from trainyard.application.scheduling.record import Recorded, StatusEvent
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.contracts import decisions
-from trainyard.domain.admission import decide
+from trainyard.domain import admission
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed, Refused, TrainyardError
 from trainyard.domain.policy import SLOTS, Policy, ResourceProfile, tier_slots
@@ -37,9 +38,10 @@ from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import TERMINAL, Content, Outcome, Request, State, Submission
 from trainyard.domain.scheduling import Plan, Snapshot
 from trainyard.domain.tenants import Tenant, TrainOn
+from trainyard.persistence.book import past_key
 from trainyard.persistence.ledger import BELL, LEDGER, BellRing, bell_ring_from, ring, wakes_dispatcher
 from trainyard.persistence.policies import Policies
-from trainyard.persistence.store import Item, Key, Update, Write
+from trainyard.persistence.store import Item, Key, Put, Update, Write
 
 ACCOUNT = "123456789012"
 DEPTH_MAX = 4
@@ -137,6 +139,8 @@ class Simulator:
         self.store.stream = self.streamed
         self.sagemaker.changed = self.execution_changed
         self.versions[0] = scenario.policies[0]
+        if scenario.past:
+            self.store.transact([past_runs(*known) for known in scenario.past])
         self.texts = {"0": scenario.policies[0]}
         self.data_sets = _DataSets()
         self.uploads = self._queue("uploads", self.intake)
@@ -387,7 +391,7 @@ class Simulator:
 
     def _pass(self, now: datetime, sweep: bool, before: int) -> None:
         older = self.scenario.older_code and self.trouble.strikes("pass by older code", 0.3)
-        case = replace(self.service.dispatch, engine=older_decide) if older else self.service.dispatch
+        case = replace(self.service.dispatch, engine=older_decide if older else self._decide)
         rings, self.rings = self.rings, []
         report = case.run_pass(now, rings=rings, sweep=sweep)
         self._count_pass(report)
@@ -396,7 +400,13 @@ class Simulator:
         clean = sum(self.counts[name] for name in self._disturbing()) == before
         if clean and sweep and report.complete and self.passes_under_way == 1:
             self.counts["passes looked at for idle slots"] += 1
-            self.checks.nobody_left_out(now)
+            self.checks.nobody_left_out(now, partial=bool(report.snapshot.partial))
+
+    def _decide(self, snapshot: Snapshot, policy: Policy, now: datetime, **named: Any) -> Plan:
+        """Decide as the service does, and check what was decided."""
+        plan = admission.decide(snapshot, policy, now, **named)
+        self.checks.planned(snapshot, policy, now, plan)
+        return plan
 
     def _disturbing(self) -> list[str]:
         """Return the faults that let others run or a call fail during a pass, so that what it read is outdated."""
@@ -417,6 +427,8 @@ class Simulator:
         for decision in report.admissions:
             self.counts["borrowed"] += decision.borrowed
             self.counts["backfilled"] += decision.backfilled
+            self.counts["above a cap"] += decision.above_cap and not decision.entry.is_short
+            self.counts["above a cap, short"] += decision.above_cap and decision.entry.is_short
             self.counts["reclaimed"] += self._reclaims(decision.queue.tier, report)
         for wait in report.plan.waits:
             self.counts[f"waits: {wait.reason.name}"] += 1
@@ -691,10 +703,17 @@ def _encode_pass(record: PassRecord) -> bytes:
     return decisions.encode_pass(record)  # looked up at each call: `narrow_limits` counts there
 
 
+def past_runs(tenant_id: str, data_set: str, seconds: int) -> Put:
+    """Return what records four runs of a data set, each of which took so long."""
+    profile = ResourceProfile.of(choices(2)[0])
+    run = [seconds, seconds // 2, Decimal("0.01"), 1024 * 1024, str(profile)]
+    return Put(past_key(tenant_id, data_set), {"runs": [run] * 4, "revision": 1})
+
+
 def older_decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max: int = 25) -> Plan:
-    """Decide like the previous code, without borrowing and with one admission at a time."""
-    plan = decide(snapshot, policy, now, admissions_max=admissions_max)
-    own = [admission for admission in plan.admissions if not admission.borrowed][:1]
+    """Decide like previous code, without borrowing, with hard caps, and with one admission at a time."""
+    plan = admission.decide(snapshot, policy, now, admissions_max=admissions_max)
+    own = [decision for decision in plan.admissions if not (decision.borrowed or decision.above_cap)][:1]
     left_out = {one.queue.tenant_id for one in plan.admissions if one not in own}
     # The wait reasons of the other queues depend on admissions that it does not make.
     waits = [wait for wait in plan.waits if wait.queue.tenant_id not in left_out]

@@ -84,6 +84,7 @@ def tier(name: str = "basic", **changes: Any) -> TierPolicy:
     defaults: dict[str, Any] = {
         "quota": 2,
         "running_max_per_tenant": 1,
+        "running_ceiling_per_tenant": 1,
         "runtime_max": timedelta(hours=1),
         "quality_min": 0.5,
         "instances": (choice(),),

@@ -119,7 +119,7 @@ def limits_held(facts: Facts) -> Result:
         of_tier = [run for run in facts.runs if run.tier == tier.name]
         peaks[tier.name] = (_peak(of_tier), tier.quota)
         for tenant in sorted({run.tenant for run in of_tier}):
-            peaks[tenant] = (_peak(r for r in of_tier if r.tenant == tenant), tier.running_max_per_tenant)
+            peaks[tenant] = (_peak(r for r in of_tier if r.tenant == tenant), policy.ceiling(tier, tenant))
     over = {name: f"{peak} > {limit}" for name, (peak, limit) in peaks.items() if peak > limit}
     found = ", ".join(f"{name} {peak}/{limit}" for name, (peak, limit) in peaks.items())
     return Result("limits were never exceeded", not over, f"peaks {found}" + (f"; OVER: {over}" if over else ""))

@@ -63,6 +63,15 @@ def _all_idle(allocator: Any, borrower: Any) -> int:
     return int(allocator.capacity["slots"] - allocator.used["slots"])
 
 
+_may_borrow = admission._Allocator._may_borrow
+
+
+def _to_exceed_only(allocator: Any, tier: TierPolicy) -> bool:
+    """Let a tier above its quota admit only what is above a cap."""
+    below = any(c.running < c.cap for c in allocator._of(tier) if any(c.entries.values()))
+    return _may_borrow(allocator, tier) and not below
+
+
 def _reserve_nothing(profile: Any, tier: TierPolicy, *given: Any, **named: Any) -> Reservation:
     return Reservation(Decimal(0), tier.runtime_max)
 
@@ -91,6 +100,10 @@ MUTANTS: dict[str, list[Patch]] = {
     ],
     "newest by arrival order": [(script, "supersede", _arrival_order) for script in (enlistment, completion)],
     "borrow without looking at lending limits": [(admission._Allocator, "_to_borrow", _all_idle)],
+    "go above a cap and leave no slot free": [
+        (admission._Allocator, "_leaves_one_free", lambda allocator, tier: True)
+    ],
+    "go above a cap instead of borrowing": [(admission._Allocator, "_may_borrow", _to_exceed_only)],
     "reserve nothing": [(admission, "reservation", _reserve_nothing)],
     "reserve, but let a run last as long as its tier allows": [
         (admission, "reservation", _reserve_without_stopping)

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from tests.build import after, choice, hard, policy, tier
+from tests.build import NOW, after, choice, hard, policy, tier
 from trainyard.domain.admission import decide
 from trainyard.domain.fair_share import entitlements
 from trainyard.domain.policy import Policy, Repeats, ResourceProfile, TenantPolicy, Window
@@ -21,6 +22,7 @@ def queue(
     tier: str = "basic",
     profile: str = SMALL,
     due: float | None = None,
+    is_short: bool = False,
     **changes: Any,
 ) -> WaitingQueue:
     entries = tuple(
@@ -30,6 +32,7 @@ def queue(
             profile=profile,
             arrived_at=after(seconds),
             due_at=after(seconds if due is None else due),
+            is_short=is_short,
         )
         for seconds in arrivals
     )
@@ -63,6 +66,90 @@ def admitted(*queues: WaitingQueue, **more: Any) -> list[str]:
 
 def reasons(*queues: WaitingQueue, **more: Any) -> dict[str, Reason]:
     return {decision.entry.request_id: decision.reason for decision in plan(*queues, **more).waits}
+
+
+# --- above a cap --------------------------------------------------------------------------------------------
+
+YIELDING = policy(
+    tier("basic", quota=4, borrowing_limit=2, running_max_per_tenant=1, running_ceiling_per_tenant=None),
+    tier("premium", quota=4, lending_limit=3, running_max_per_tenant=2, running_ceiling_per_tenant=3),
+    running_max=8,
+)
+
+
+def test_a_tenant_exceeds_its_cap_and_leaves_one_slot_of_its_tier_free() -> None:
+    assert admitted(queue("a", *range(9)), limits=YIELDING) == [f"a-{n}" for n in range(5)]  # of 4 + 2
+    assert [d.above_cap for d in plan(queue("a", *range(9)), limits=YIELDING).admissions] == [False, *[True] * 4]
+    assert reasons(queue("a", *range(9)), limits=YIELDING) == {"a-5": Reason.ABOVE_CAP}
+
+
+def test_a_tenant_above_its_cap_leaves_one_slot_of_the_account_free() -> None:
+    narrow = replace(YIELDING, running_max=3)
+    assert admitted(queue("a", *range(9)), limits=narrow) == ["a-0", "a-1"]
+    throttled = {"throttled_to": 4, "throttled_until": NOW + timedelta(minutes=5)}
+    assert admitted(queue("a", *range(9)), limits=YIELDING, **throttled) == ["a-0", "a-1", "a-2"]
+
+
+def test_short_runs_take_the_slot_that_is_kept_free() -> None:
+    short = queue("a", *range(9), is_short=True)
+    assert admitted(short, limits=YIELDING) == [f"a-{n}" for n in range(6)]
+    assert admitted(short, limits=replace(YIELDING, running_max=3)) == ["a-0", "a-1", "a-2"]
+    # The first in order would take it, and may not: the next one may.
+    waiting = [queue("a", 1, 2), queue("b", 5, 6, is_short=True)]
+    assert admitted(*waiting, limits=replace(YIELDING, running_max=3)) == ["a-1", "b-5", "b-6"]
+
+
+def test_a_tenant_stops_at_its_ceiling() -> None:
+    assert admitted(queue("b", *range(9), tier="premium"), limits=YIELDING) == ["b-0", "b-1", "b-2"]
+    assert reasons(queue("b", *range(9), tier="premium"), limits=YIELDING) == {"b-3": Reason.TENANT_CAP}
+    own = replace(YIELDING, tenants={"b": TenantPolicy(running_ceiling=4), "c": TenantPolicy(running_max=4)})
+    assert len(admitted(queue("b", *range(9), tier="premium", is_short=True), limits=own)) == 4
+    assert len(admitted(queue("c", *range(9), tier="premium"), limits=own)) == 4, "a ceiling is never below a cap"
+
+
+def test_whoever_is_below_a_cap_goes_first_even_if_its_tier_has_to_borrow() -> None:
+    waiting = [queue("a", 1, tier="premium", running=2), queue("b", 2)]
+    order = admitted(*waiting, limits=YIELDING, used={"basic": 4, "premium": 2})
+    assert order == ["b-2"], "two slots were free; the second one is kept"
+    # Nobody of basic may borrow here: what premium does not lend stays free, and is premium's own to exceed with.
+    waiting = [queue("a", 1, tier="premium", running=2), queue("b", 2)]
+    hoarding = replace(YIELDING, tiers=(YIELDING.tiers[0], replace(YIELDING.tiers[1], lending_limit=0)))
+    assert admitted(*waiting, limits=hoarding, used={"basic": 4, "premium": 2}) == ["a-1"]
+
+
+def test_above_caps_the_tier_below_its_quota_goes_before_one_that_borrows() -> None:
+    waiting = [queue("b", 1, running=1), queue("a", 2, tier="premium", running=2)]
+    order = admitted(*waiting, limits=YIELDING, used={"basic": 4, "premium": 2})
+    assert order == ["a-2"]
+    alone = plan(waiting[0], limits=YIELDING, used={"basic": 4, "premium": 2}).admissions
+    assert [(d.entry.request_id, d.borrowed, d.above_cap) for d in alone] == [("b-1", True, True)]
+
+
+def test_nobody_exceeds_a_cap_while_a_tier_has_queues_that_were_not_read() -> None:
+    for unread in ("basic", "premium"):
+        assert admitted(queue("a", 1, running=1), limits=YIELDING, partial=frozenset({unread})) == []
+    full = {"partial": frozenset({"premium"}), "used": {"basic": 1, "premium": 4}}
+    only = replace(YIELDING, tiers=(YIELDING.tiers[0], replace(YIELDING.tiers[1], lending_limit=0)))
+    assert admitted(queue("a", 1, running=1), limits=only, **full) == ["a-1"], "a full tier hides nobody"
+
+
+def test_what_instances_are_held_for_does_not_exceed_a_cap_with_them() -> None:
+    mixed = WaitingQueue(
+        queue=queue("a", 1).queue,
+        entries={**queue("a", 1).entries, **queue("a", 2, profile=LARGE, is_short=True).entries},
+    )
+    limits = replace(YIELDING, instance_quotas={POOL: 8})
+    assert admitted(mixed, limits=limits, used={"basic": 4}) == ["a-1", "a-2"]
+    limits = replace(limits, tiers=tuple(replace(t, hold_age=timedelta(0)) for t in limits.tiers))
+    held = plan(mixed, limits=limits, used={"basic": 4})
+    assert [decision.entry.request_id for decision in held.admissions] == ["a-1"]
+    assert held.capacity_holds == {POOL: "a-2"}
+
+
+def test_a_tenant_above_its_cap_takes_nothing_from_what_borrowing_keeps_free() -> None:
+    """A tenant above its cap once made the slots reserved for its tier negative, and lent more than there were."""
+    waiting = [queue("a", *range(5), tier="premium", running=4), queue("b", *range(9), running=1)]
+    assert len(admitted(*waiting, limits=YIELDING, used={"basic": 4, "premium": 3})) == 0
 
 
 # --- tiers and borrowing ------------------------------------------------------------------------------------

@@ -129,6 +129,11 @@ TENANTS = "running_max: 20\ntenants: "
         ("tiers:", "tiers: [", "the policy is not YAML"),
         ("quality_min: 0.5", "quality_min: 2", r"quality_min"),
         ("quota: 4 ", "quota: -4 ", r"line 12: tiers\.basic\.quota: .*got -4"),
+        (
+            "running_max_per_tenant: 2",
+            "running_max_per_tenant: 2\n    running_ceiling_per_tenant: 1",
+            r"running_ceiling_per_tenant: is 1, which is below running_max_per_tenant \(2\)",
+        ),
         ("borrowing_limit: 4", "borrowing_limit: 17", r"borrowing_limit: is 17: with the quota of 4 it exceeds"),
         ("lending_limit: 3", "lending_limit: 4", r"lending_limit: is 4, at most 3 \(80% of the quota\)"),
         ("running_max: 20", "running_max: 20\ninstance_quotas: {ml.m5.large: 4}", "must be training/ml"),

@@ -1,5 +1,6 @@
 """Estimates: robust against outliers, with their basis stated; and the pace at which a tenant spends."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from random import Random
@@ -11,7 +12,17 @@ from testing.service import PRICES
 from tests.build import NOW, SMALL, after, execution, request, tier
 from trainyard.application.billing.reports import estimate_errors
 from trainyard.domain.budgets import cost_max_usd
-from trainyard.domain.estimates import RUNS_KEPT, PastRun, error, estimate, quantile, remembered
+from trainyard.domain.estimates import (
+    OVERRUN_SECONDS,
+    RUNS_KEPT,
+    RUNS_NEEDED,
+    PastRun,
+    error,
+    estimate,
+    quantile,
+    remembered,
+    teaches,
+)
 from trainyard.domain.executions import ExecutionRecord
 from trainyard.domain.hourly_spend import HOURS_NEEDED, HourlySpend, booked, is_unusual
 from trainyard.domain.policy import ResourceProfile
@@ -78,6 +89,48 @@ def test_only_the_last_runs_are_remembered() -> None:
     for number in range(40):
         runs = remembered(runs, past(number))
     assert [run.seconds for run in runs] == list(range(40 - RUNS_KEPT, 40))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_short"),
+    [
+        ((600, 600, 600), True),
+        ((600, 600), False),  # too few
+        ((600, 600, 901), True),
+        ((800, 1200, 1200), False),
+        ((600, 600, 600, OVERRUN_SECONDS), False),
+        ((600, 600, 600, OVERRUN_SECONDS - 1, 600, 600, *[600] * 6), True),
+        ((OVERRUN_SECONDS, *[600] * 2), False),
+        ((OVERRUN_SECONDS, *[600] * 12), True),
+        ((OVERRUN_SECONDS, *[600] * 12, 901), False),
+        ((OVERRUN_SECONDS, *[600] * 9, 901, 600, 600), False),
+        ((OVERRUN_SECONDS, *[600] * 9, 901, *[600] * 3), True),
+    ],
+)
+def test_runs_are_short_if_nine_of_ten_were_and_none_far_exceeded_that_lately(
+    seconds: tuple[int, ...], is_short: bool
+) -> None:
+    assert estimate([past(each) for each in seconds], MB, tier(), LANE, PRICES).is_short is is_short
+
+
+def test_a_run_that_failed_after_far_too_long_counts_against_its_data_set_and_not_in_estimates() -> None:
+    def failed(seconds: int) -> PastRun:
+        return replace(past(seconds), succeeded=False)
+
+    assert (teaches(past(1)), teaches(failed(OVERRUN_SECONDS - 1)), teaches(failed(OVERRUN_SECONDS))) == (
+        True,
+        False,
+        True,
+    )
+    runs: tuple[PastRun, ...] = ()
+    for run in [past(600)] * RUNS_KEPT + [failed(OVERRUN_SECONDS)] * 9:
+        runs = remembered(runs, run)
+    assert [run.succeeded for run in runs] == [True] * (RUNS_KEPT - 1) + [False], "only the last one is kept"
+    assert estimate(runs, MB, tier(), LANE, PRICES).seconds_p90 == 600
+    assert not estimate(runs, MB, tier(), LANE, PRICES).is_short
+    for _ in range(RUNS_NEEDED):
+        runs = remembered(runs, past(600))
+    assert estimate(runs, MB, tier(), LANE, PRICES).is_short
 
 
 def test_errors_are_shares_of_what_runs_took_and_only_of_those_that_succeeded() -> None:

@@ -143,6 +143,20 @@ def test_of_one_tenant_as_many_are_admitted_together_as_fit_a_transaction() -> N
     assert 1 < len(admitted) < 9
 
 
+def test_what_does_not_fit_a_transaction_goes_before_anyone_above_a_cap() -> None:
+    limits = policy(tier(quota=20, running_max_per_tenant=1, running_ceiling_per_tenant=20), running_max=20)
+    harness = SchedulerHarness(MemoryStore())
+    for number in range(1, 10):
+        harness.enlist(number, limits=limits, tenant_id="first")
+    harness.enlist(20, limits=limits, tenant_id="second")
+    read_set = harness.scheduler.admitter.read(limits, after(1))
+    plan = decide(read_set.snapshot, limits, after(1))
+    assert [decision.above_cap for decision in plan.admissions] == [False, False, *[True] * 8]
+    with narrow_limits(Counter(), bytes_too=False):
+        committed = harness.scheduler.admitter.commit(plan, read_set, limits, after(1))
+    assert [decision.queue.tenant_id for decision in committed.admissions] == ["first", "second"]
+
+
 # --- what a pass leaves behind ------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.build import after, content, request
 from trainyard.adapters.aws.queues import DETAIL_TYPES
+from trainyard.domain.queues import ProfileQueue, QueueEntry, TenantQueue, entry_of
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import (
     ATTEMPT_FIELDS,
@@ -23,7 +24,16 @@ from trainyard.domain.requests import (
     StateChange,
     moved,
 )
-from trainyard.persistence.items import request_from, request_item
+from trainyard.persistence.items import (
+    entry_from,
+    entry_item,
+    estimate_from,
+    estimate_item,
+    queue_from,
+    queue_item,
+    request_from,
+    request_item,
+)
 
 EVERYTHING = Request(
     request_id="1" * 32,
@@ -100,6 +110,34 @@ def test_every_field_of_a_request_is_kept_by_the_table(name: str) -> None:
     default = field.default_factory() if field.default_factory is not MISSING else field.default
     assert value != default, f"EVERYTHING has no value for {name}"
     assert getattr(request_from(request_item(EVERYTHING)), name) == value
+
+
+def test_every_field_of_an_entry_is_kept_by_its_own_item_and_by_that_of_its_queue() -> None:
+    head = replace(entry_of(replace(EVERYTHING, alone=True)), job_seconds=7, usd_p90=Decimal("0.5"), is_short=True)
+    defaults = {f.name: f.default for f in fields(QueueEntry) if f.default is not MISSING}
+    assert not [name for name, default in defaults.items() if getattr(head, name) == default]
+    behind = tuple(replace(head, request_id=f"{number:032x}") for number in range(3))
+    queue = TenantQueue(
+        tenant_id="acme",
+        tier="basic",
+        profiles={head.profile: ProfileQueue(waiting=4, head=head, behind=behind)},
+    )
+    assert queue_from(queue_item(queue)) == queue
+    assert entry_from(entry_item(head)) == head
+
+
+def test_every_field_of_an_estimate_is_kept() -> None:
+    expected = Estimate(
+        seconds=1,
+        seconds_p90=2,
+        job_seconds=3,
+        usd=Decimal(4),
+        usd_p90=Decimal(5),
+        basis=Basis.HISTORY,
+        runs=6,
+        is_short=True,
+    )
+    assert estimate_from(estimate_item(expected)) == expected
 
 
 def test_a_request_of_defaults_is_kept_as_it_is() -> None:

@@ -111,6 +111,7 @@ class TierEntry(_Strict):
     borrowing_limit: _Slots = 0
     lending_limit: _Slots = 0
     running_max_per_tenant: _SomeSlots
+    running_ceiling_per_tenant: _SomeSlots | None = None
     runtime_max_minutes: int = Field(ge=1, le=12_960)  # ProcessingMaxRuntimeInSeconds ≤ 777,600
     hold_age_minutes: float = Field(default=15, ge=0, le=1440)
     quality_min: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -122,6 +123,7 @@ class TierEntry(_Strict):
 class TenantEntry(_Strict):
     weight: int = Field(default=1, ge=1, le=1000, strict=True)
     running_max: _SomeSlots | None = None
+    running_ceiling: _SomeSlots | None = None
     budget_usd: BudgetUsd | None = None
     budget_mode: BudgetMode = BudgetMode.HARD
     uploads_per_hour: _Uploads | None = None
@@ -178,6 +180,11 @@ class PolicyFile(_Strict):
         for tenant_id, tenant in self.tenants.items():
             if tenant.budget_usd is None and "budget_mode" in tenant.model_fields_set:
                 raise _Misplaced(("tenants", tenant_id, "budget_mode"), "has no effect without a budget_usd")
+            if tenant.running_ceiling is not None and tenant.running_ceiling < (tenant.running_max or 1):
+                raise _Misplaced(
+                    ("tenants", tenant_id, "running_ceiling"),
+                    f"is {tenant.running_ceiling}, which is below running_max ({tenant.running_max})",
+                )
         for number, window in enumerate(self.maintenance):
             _check_window(number, window, self.tiers)
         return self
@@ -197,6 +204,12 @@ def _check_tier(name: str, tier: TierEntry, running_max: int) -> None:
             (*path, "lending_limit"),
             f"is {tier.lending_limit}, at most {int(LENDING_SHARE_MAX * tier.quota)} "
             f"({LENDING_SHARE_MAX:.0%} of the quota) may be lent",
+        )
+    ceiling = tier.running_ceiling_per_tenant
+    if ceiling is not None and ceiling < tier.running_max_per_tenant:
+        raise _Misplaced(
+            (*path, "running_ceiling_per_tenant"),
+            f"is {ceiling}, which is below running_max_per_tenant ({tier.running_max_per_tenant})",
         )
     _check_instances(path, tier.instances)
 

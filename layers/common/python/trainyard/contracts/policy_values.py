@@ -44,6 +44,7 @@ def policy_of(values: Values, version: int, region: str = "") -> Policy:
             tenant_id: TenantPolicy(
                 weight=entry["weight"],
                 running_max=entry["running_max"],
+                running_ceiling=entry["running_ceiling"],
                 budget=_budget(entry),
                 uploads_per_hour=entry["uploads_per_hour"],
             )
@@ -79,6 +80,7 @@ def _tier(name: str, entry: Values) -> TierPolicy:
         borrowing_limit=entry["borrowing_limit"],
         lending_limit=entry["lending_limit"],
         running_max_per_tenant=entry["running_max_per_tenant"],
+        running_ceiling_per_tenant=entry["running_ceiling_per_tenant"],
         runtime_max=timedelta(minutes=entry["runtime_max_minutes"]),
         hold_age=timedelta(minutes=entry["hold_age_minutes"]),
         quality_min=entry["quality_min"],

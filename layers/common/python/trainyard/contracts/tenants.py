@@ -63,7 +63,7 @@ class DataSetEntry(_Strict):
 
 
 SETTINGS = tuple(name for name in DataSetEntry.model_fields if name != "hyperparameters")
-LIMITS = ("weight", "running_max", "budget_usd", "budget_mode")
+LIMITS = ("weight", "running_max", "running_ceiling", "budget_usd", "budget_mode")
 
 
 class TenantEntry(DataSetEntry):
@@ -80,6 +80,7 @@ class TenantEntry(DataSetEntry):
     license: Annotated[str, Field(pattern=_LICENSE)] | None = None
     weight: int | None = Field(default=None, ge=1, le=1000)
     running_max: int | None = Field(default=None, ge=1, le=10_000)
+    running_ceiling: int | None = Field(default=None, ge=1, le=10_000)
     budget_usd: BudgetUsd | None = None
     budget_mode: BudgetMode | None = None
     repair: bool = False

@@ -6,6 +6,7 @@ A free slot goes to
     1. a request for which instances are held, once they suffice;
     2. the tier below its quota that uses the smallest share of it;
     3. a tier that may borrow, as long as the slots guaranteed to others stay free;
+    4. a tenant above its cap, up to its ceiling, if that leaves a slot free or its run is short;
 and within a tier to the tenant queue with the smallest (band, tag, oldest arrival). Nothing else admits.
 docs/admission.md has the reasons, the bounds and a worked example.
 """
@@ -23,7 +24,7 @@ from trainyard.domain.policy import SLOTS, Policy, TierPolicy, tier_slots
 from trainyard.domain.queues import QueueEntry
 from trainyard.domain.scheduling import Decision, Holder, Ledger, Plan, Reason, Snapshot, Verdict
 
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 """Incremented whenever the same snapshot could be decided differently; a test replays recorded passes."""
 
 
@@ -102,21 +103,35 @@ class _Allocator:
             if picked is not None:
                 return picked
         # 3. A tier that borrows.
-        return self._borrower()
+        borrowing = [tier for tier in self.policy.tiers if self._may_borrow(tier)]
+        for tier in sorted(borrowing, key=self._need):
+            picked = self._first(tier, borrowed=True)
+            if picked is not None:
+                return picked
+        # 4. A tenant above its cap; tiers in the same order.
+        return self._above_cap(below, borrowing)
 
-    def _borrower(self) -> Decision | None:
-        """Return the admission of a tier above its quota, if the slots guaranteed to other tiers stay free."""
-        tiers = [
-            tier
-            for tier in self.policy.tiers
-            if tier.quota <= self._taken(tier) < tier.slots_max and self._open(tier)
-        ]
-        for tier in sorted(tiers, key=self._need):
-            if self._to_borrow(tier) >= 1:
-                picked = self._first(tier, borrowed=True)
+    def _above_cap(self, below: list[TierPolicy], borrowing: list[TierPolicy]) -> Decision | None:
+        """Return an admission above its tenant's cap, which nobody below a cap could have instead."""
+        # A request below its cap may wait among those that were not read.
+        if any(tier.name in self.partial for tier in (*below, *borrowing)):
+            return None
+        for tiers, borrowed in ((below, False), (borrowing, True)):
+            for tier in sorted(tiers, key=self._need):
+                picked = self._first(tier, borrowed=borrowed, above_cap=True)
                 if picked is not None:
                     return picked
         return None
+
+    def _may_borrow(self, tier: TierPolicy) -> bool:
+        """Tell whether a tier may take a slot above its quota: those guaranteed to other tiers stay free."""
+        above_quota = tier.quota <= self._taken(tier) < tier.slots_max
+        return above_quota and self._open(tier) and self._to_borrow(tier) >= 1
+
+    def _leaves_one_free(self, tier: TierPolicy) -> bool:
+        """Tell whether, after one more admission, a slot is still free of the account and of the tier."""
+        free = self.capacity[SLOTS] - self.used[SLOTS]
+        return min(free, tier.slots_max - self._taken(tier)) > 1
 
     def _to_borrow(self, borrower: TierPolicy) -> int:
         """Return the free slots that are not guaranteed to another tier."""
@@ -124,44 +139,26 @@ class _Allocator:
         return free - sum(self._reserve(tier) for tier in self.policy.tiers if tier is not borrower)
 
     def _reserve(self, tier: TierPolicy) -> int:
-        """Return the slots kept for a tier: those it does not lend, and those that it could use now."""
-        idle = tier.quota - self._taken(tier)
-        if idle <= 0:
-            return 0
-        return max(min(idle, max(idle - tier.lending_limit, self._could_use(tier, idle))), 0)
-
-    def _could_use(self, tier: TierPolicy, enough: int) -> int:
-        if not self._open(tier):
-            return 0
-        total = 0
-        for candidate in self._of(tier):
-            going = [name for name in candidate.entries if self._head(candidate, name) is not None]
-            waiting = sum(self._due(candidate, name) for name in going)
-            total += min(waiting, candidate.cap - candidate.running)
-            # The caller needs no more than this; a tier may have thousands of queues.
-            if total >= enough:
-                break
-        return total
-
-    def _due(self, candidate: Candidate, profile: str) -> int:
-        """Return how many of a lane's requests are due, assuming that unread ones are."""
-        return sum(entry.due_at <= self.now for entry in candidate.entries[profile]) + candidate.unseen[profile]
+        """Return the idle slots of a tier that it does not lend."""
+        # Whoever could use the others has had them: tiers below their quota are asked before any that borrows.
+        return max(tier.quota - self._taken(tier) - tier.lending_limit, 0)
 
     def _need(self, tier: TierPolicy) -> tuple[float, int, str]:
         """Return the sort key of a tier: the used share of its quota, then the time of its last admission."""
         return (self._taken(tier) / tier.quota, self.served.get(tier.name, -1), tier.name)
 
-    def _first(self, tier: TierPolicy, *, borrowed: bool = False) -> Decision | None:
+    def _first(self, tier: TierPolicy, *, borrowed: bool = False, above_cap: bool = False) -> Decision | None:
         """Return the admission of the tier's first queue that can start a request."""
+        head = self._head_above_cap if above_cap else self._head
         best: tuple[tuple[int, int, datetime, str], Candidate, QueueEntry] | None = None
         for candidate in self._of(tier):
-            entries = [entry for name in candidate.entries if (entry := self._head(candidate, name)) is not None]
+            entries = [entry for name in candidate.entries if (entry := head(candidate, name)) is not None]
             if entries:
                 entry = min(entries, key=lambda p: (p.arrived_at, p.request_id))
                 key = (candidate.band, candidate.start_tag, entry.arrived_at, candidate.queue.tenant_id)
                 if best is None or key < best[0]:
                     best = (key, candidate, entry)
-        return None if best is None else self._admission(best[1], best[2], borrowed=borrowed)
+        return None if best is None else self._admission(*best[1:], borrowed=borrowed, above_cap=above_cap)
 
     def _head(self, candidate: Candidate, profile: str) -> QueueEntry | None:
         """Return the first entry of a lane if it may be admitted."""
@@ -169,6 +166,18 @@ class _Allocator:
         if not entries or self._obstacle(candidate, entries[0]) is not None:
             return None
         return entries[0]
+
+    def _head_above_cap(self, candidate: Candidate, profile: str) -> QueueEntry | None:
+        """Return the first entry of a lane if it may be admitted although its tenant has reached its cap."""
+        entries = candidate.entries[profile]
+        if not entries or candidate.running < candidate.cap:
+            return None
+        entry = entries[0]
+        if not entry.is_short and not self._leaves_one_free(candidate.tier):
+            return None
+        if entry.request_id in self.capacity_holds.values() or self._obstacle(candidate, entry, above_cap=True):
+            return None
+        return entry
 
     # --- what is in the way ---------------------------------------------------------------------------------
 
@@ -189,9 +198,9 @@ class _Allocator:
             return Reason.TIER_PAUSED
         return Reason.MAINTENANCE if self.policy.closed_until(tier.name, self.now) else None
 
-    def _obstacle(self, candidate: Candidate, entry: QueueEntry) -> Reason | None:
+    def _obstacle(self, candidate: Candidate, entry: QueueEntry, *, above_cap: bool = False) -> Reason | None:
         """Return why an entry cannot be admitted, apart from its tier's slots, or None."""
-        reason = self._own_obstacle(candidate, entry)
+        reason = self._own_obstacle(candidate, entry, above_cap=above_cap)
         if reason is not None:
             return reason
         demand = candidate.profiles[entry.profile].demand(candidate.tier.name)
@@ -203,15 +212,15 @@ class _Allocator:
             return Reason.CAPACITY_HOLD
         return None
 
-    def _own_obstacle(self, candidate: Candidate, entry: QueueEntry) -> Reason | None:
-        """Return which of the tenant's own limits blocks an entry, or None."""
+    def _own_obstacle(self, candidate: Candidate, entry: QueueEntry, *, above_cap: bool = False) -> Reason | None:
+        """Return which of the tenant's own limits blocks an entry, or None; `above_cap` asks up to its ceiling."""
         if candidate.queue.paused:
             return Reason.TENANT_PAUSED
         if entry.due_at > self.now:
             return Reason.NOT_DUE
         if self.policy.lacking(candidate.profiles[entry.profile]) is not None:
             return Reason.NEVER_FITS
-        if candidate.running >= candidate.cap:
+        if candidate.running >= (candidate.ceiling if above_cap else candidate.cap):
             return Reason.TENANT_CAP
         return self._unaffordable(candidate, entry)
 
@@ -309,7 +318,9 @@ class _Allocator:
 
     # --- taking ---------------------------------------------------------------------------------------------
 
-    def _admission(self, candidate: Candidate, entry: QueueEntry, *, borrowed: bool = False) -> Decision:
+    def _admission(
+        self, candidate: Candidate, entry: QueueEntry, *, borrowed: bool = False, above_cap: bool = False
+    ) -> Decision:
         profile = candidate.profiles[entry.profile]
         accounts = candidate.account() + self._tier_account(candidate.tier)
         reserved = self._reservation(candidate, entry, accounts)
@@ -324,6 +335,7 @@ class _Allocator:
             runtime_max=reserved.runtime_max if accounts else None,
             charge=self.policy.charge(profile),
             borrowed=borrowed,
+            above_cap=above_cap,
             backfilled=any(set(demand) & set(hold.demand) for hold in self._others(entry)),
         )
 
@@ -398,7 +410,12 @@ class _Allocator:
         tier = candidate.tier
         if self.ledger.paused:
             return Reason.ALL_PAUSED
-        reason = self._own_obstacle(candidate, entry) or self._shut(tier) or self._obstacle(candidate, entry)
+        reason = self._own_obstacle(candidate, entry, above_cap=True) or self._shut(tier)
+        if reason is not None:
+            return reason
+        if candidate.running >= candidate.cap:
+            return Reason.ABOVE_CAP
+        reason = self._obstacle(candidate, entry)
         if reason is not None:
             return reason
         closed = self._closed()

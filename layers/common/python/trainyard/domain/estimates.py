@@ -27,13 +27,19 @@ COLD_SECONDS = 240
 COLD_SECONDS_PER_MB = 0.5
 """By how much each job of a run is longer for each MB of data, where nothing else is known."""
 
+SHORT_SECONDS = 900
+"""A run is short if nine of ten runs of its data set take no longer: it may use a slot that is kept free."""
+
+OVERRUN_SECONDS = 3 * SHORT_SECONDS
+"""After a run that took so long, a data set's runs are not short again until RUNS_NEEDED in a row have been."""
+
 SPREAD = 2.0
 """Assumed ratio of the 90th percentile to the expected duration of a run without history."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """A run that succeeded."""
+    """A run that succeeded, or one that failed after far too long."""
 
     seconds: int
     """From its admission to its end."""
@@ -42,6 +48,8 @@ class PastRun:
     usd: Decimal
     data_bytes: int
     profile: str
+    succeeded: bool = True
+    """Only then it counts in estimates."""
 
 
 def estimate(
@@ -53,7 +61,7 @@ def estimate(
     them (Theil-Sen), which three outliers of ten do not move; with data of one size it is the plain median. It
     is capped at the tier's maximum, since extrapolation from small data is unreliable.
     """
-    alike = [run for run in past if run.profile == str(profile)]
+    alike = [run for run in past if run.profile == str(profile) and run.succeeded]
     if len(alike) < RUNS_NEEDED:
         return _cold(data_bytes, tier, profile, prices, len(alike))
     longest = int(tier.run_time_max.total_seconds())
@@ -71,12 +79,28 @@ def estimate(
         usd_p90=min(rounded_up(Decimal(usd_p90)), most),
         basis=Basis.HISTORY,
         runs=len(alike),
+        is_short=p90 <= SHORT_SECONDS and _in_time(past),
     )
 
 
+def _in_time(past: Sequence[PastRun]) -> bool:
+    """Tell whether the runs since the last one that took far too long are enough, and all short."""
+    overran = [number for number, run in enumerate(past) if run.seconds >= OVERRUN_SECONDS]
+    if not overran:
+        return True
+    since = past[overran[-1] + 1 :]
+    return len(since) >= RUNS_NEEDED and all(run.seconds <= SHORT_SECONDS for run in since[-RUNS_NEEDED:])
+
+
+def teaches(run: PastRun) -> bool:
+    """Tell whether a run is remembered: of those that failed, only one that took far too long."""
+    return run.succeeded or run.seconds >= OVERRUN_SECONDS
+
+
 def remembered(past: Sequence[PastRun], run: PastRun) -> tuple[PastRun, ...]:
-    """Return the past runs with one more, the oldest forgotten."""
-    return (*past, run)[-RUNS_KEPT:]
+    """Return the past runs with one more, the oldest forgotten; of failed runs only the last is kept."""
+    before = past if run.succeeded else [other for other in past if other.succeeded]
+    return (*before, run)[-RUNS_KEPT:]
 
 
 def error(expected: float, actual: float) -> float:

@@ -31,6 +31,7 @@ class Candidate:
         self.tier = tier
         self.weight = policy.tenant(self.queue.tenant_id).weight
         self.cap = policy.cap(tier, self.queue.tenant_id)
+        self.ceiling = policy.ceiling(tier, self.queue.tenant_id)
         self.budget = policy.tenant(self.queue.tenant_id).budget
         self.running = self.queue.running
         self.committed = self.queue.committed_usd(month)

@@ -119,6 +119,9 @@ class TierPolicy:
     lending_limit: int = 0
     """Slots of its own idle quota that others may take."""
     running_max_per_tenant: int
+    """A tenant's cap: the slots that it may hold while others want them."""
+    running_ceiling_per_tenant: int | None = None
+    """The slots that a tenant may hold while nobody below its cap wants them; None for `slots_max`."""
     runtime_max: timedelta
     """Of each job of a run."""
     hold_age: timedelta = timedelta(minutes=15)
@@ -155,6 +158,8 @@ class TenantPolicy:
     """Its share of the tier, relative to the other tenants."""
     running_max: int | None = None
     """Its own cap; None for the tier's."""
+    running_ceiling: int | None = None
+    """Its own ceiling; None for the tier's."""
     budget: Budget | None = None
     """What its runs of a month may cost; None for no bound."""
     uploads_per_hour: int | None = None
@@ -274,9 +279,15 @@ class Policy:
         return self.uploads_per_hour if own is None else own
 
     def cap(self, tier: TierPolicy, tenant_id: str) -> int:
-        """Return how many slots a tenant may hold."""
+        """Return how many slots a tenant may hold while others want them."""
         own = self.tenant(tenant_id).running_max
         return tier.running_max_per_tenant if own is None else own
+
+    def ceiling(self, tier: TierPolicy, tenant_id: str) -> int:
+        """Return how many slots a tenant may hold while nobody below a cap wants them; its cap at least."""
+        own = self.tenant(tenant_id).running_ceiling
+        of_tier = tier.slots_max if tier.running_ceiling_per_tenant is None else tier.running_ceiling_per_tenant
+        return max(of_tier if own is None else own, self.cap(tier, tenant_id))
 
     @property
     def limits(self) -> dict[str, int]:

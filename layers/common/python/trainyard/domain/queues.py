@@ -42,6 +42,8 @@ class QueueEntry:
     """How long its longest job is expected to take; 0 where nobody knows."""
     usd_p90: Decimal | None = None
     """What nine of ten such runs cost at most, where that is known."""
+    is_short: bool = False
+    """Whether it may be relied on to end soon (`Estimate.is_short`)."""
 
     @property
     def order(self) -> tuple[datetime, datetime, str]:
@@ -58,6 +60,7 @@ def entry_of(request: Request) -> QueueEntry:
         alone=request.alone,
         job_seconds=request.expected.job_seconds if request.expected else 0,
         usd_p90=request.expected.usd_p90 if request.expected else None,
+        is_short=request.expected is not None and request.expected.is_short,
     )
 
 

@@ -119,6 +119,8 @@ class Estimate:
     basis: Basis
     runs: int
     """The number of past runs on which it is based."""
+    is_short: bool = False
+    """Whether nine of ten of its data set's runs end within SHORT_SECONDS, and none far exceeded that lately."""
 
 
 class Cause(StrEnum):

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     TIER_QUOTA = "all slots of the tier are taken"
     NOTHING_TO_BORROW = "the tier's slots are taken, and the free ones are reserved for other tiers"
     TENANT_CAP = "the tenant has reached its cap on running executions"
+    ABOVE_CAP = "the tenant has reached its cap, and the free slots above it are kept for other tenants"
     TENANT_PAUSED = "the tenant is paused"
     TIER_PAUSED = "the tier is paused"
     ALL_PAUSED = "the service is paused"
@@ -145,6 +146,8 @@ class Decision:
     """Of each of its jobs; None for the tier's."""
     charge: int = 1
     borrowed: bool = False
+    above_cap: bool = False
+    """Its tenant held as many slots as its cap allows, and nobody below a cap could use the slot."""
     backfilled: bool = False
     """Overtook a large request for which instances are held."""
 

@@ -19,7 +19,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from trainyard.domain.estimates import PastRun, remembered
+from trainyard.domain.estimates import PastRun, remembered, teaches
 from trainyard.domain.executions import (
     ExecutionRecord,
     JobFacts,
@@ -118,12 +118,13 @@ def bookings(
         totals.setdefault(totals_key(execution), []).append(execution)
         pace = pace_key(execution.tenant_id)
         spent[pace] = spent.get(pace, Decimal(0)) + execution.cost_usd
-        if _teaches(execution):
-            pasts.setdefault(past_key(execution.tenant_id, execution.data_set), []).append(past_run(execution))
+        run = past_run(execution)
+        if _is_known(execution) and teaches(run):
+            pasts.setdefault(past_key(execution.tenant_id, execution.data_set), []).append(run)
         if not execution.is_final:
             writes.append(_entry("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
     writes += [_add_totals(key, booked_now) for key, booked_now in totals.items()]
-    writes += [_remember(key, runs, items.get(key)) for key, runs in pasts.items()]
+    writes += [remember(key, runs, items.get(key)) for key, runs in pasts.items()]
     for key, usd in spent.items():
         writes += _keep_pace(key, usd, items.get(key), now)
     return writes
@@ -174,9 +175,9 @@ def _amounts(execution: ExecutionRecord) -> dict[str, int | Decimal]:
     }
 
 
-def _teaches(execution: ExecutionRecord) -> bool:
-    """Tell whether estimates may use a run: only if it succeeded, and its data is complete."""
-    return execution.state is State.SUCCEEDED and execution.is_final and not execution.unknown
+def _is_known(execution: ExecutionRecord) -> bool:
+    """Tell whether the data of a run is complete; of one that failed, its time is enough."""
+    return execution.state is not State.SUCCEEDED or (execution.is_final and not execution.unknown)
 
 
 def past_run(execution: ExecutionRecord) -> PastRun:
@@ -186,14 +187,19 @@ def past_run(execution: ExecutionRecord) -> PastRun:
         usd=execution.cost_usd,
         data_bytes=execution.data_bytes,
         profile=execution.profile,
+        succeeded=execution.state is State.SUCCEEDED,
     )
 
 
-def _remember(key: Key, runs: Sequence[PastRun], item: Item | None) -> Put:
+def remember(key: Key, runs: Sequence[PastRun], item: Item | None) -> Put:
+    """Return what adds runs to the history of a data set, which was read as `item`."""
     past = past_from(item)
     for run in runs:
         past = remembered(past, run)
-    lines = [[run.seconds, run.job_seconds, run.usd, run.data_bytes, run.profile] for run in past]
+    lines = [
+        [run.seconds, run.job_seconds, run.usd, run.data_bytes, run.profile, *([] if run.succeeded else [False])]
+        for run in past
+    ]
     return Put(key, {"runs": lines, "revision": _revision(item) + 1}, (_unmoved(item),))
 
 
@@ -242,9 +248,9 @@ def correction(
     ]
     if change:
         writes.append(Update(totals_key(after), add=change))
-    if _teaches(after):
+    if after.state is State.SUCCEEDED and _is_known(after):  # one that failed is remembered when it is booked
         key = past_key(after.tenant_id, after.data_set)
-        writes.append(_remember(key, [past_run(after)], items.get(key)))
+        writes.append(remember(key, [past_run(after)], items.get(key)))
     if after.cost_usd != before.cost_usd:
         key = pace_key(after.tenant_id)
         writes += _keep_pace(key, after.cost_usd - before.cost_usd, items.get(key), now)
@@ -455,8 +461,8 @@ def totals_from(item: Mapping[str, Any]) -> Totals:
 def past_from(item: Item | None) -> tuple[PastRun, ...]:
     lines = item["runs"] if item else []
     return tuple(
-        PastRun(int(seconds), int(job), Decimal(usd), int(size), str(profile))
-        for seconds, job, usd, size, profile in lines
+        PastRun(int(seconds), int(job), Decimal(usd), int(size), str(profile), *succeeded)
+        for seconds, job, usd, size, profile, *succeeded in lines
     )
 
 

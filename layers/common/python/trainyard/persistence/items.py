@@ -122,7 +122,7 @@ def _change_from(text: str) -> StateChange:
 def estimate_item(estimate: Estimate) -> Item:
     item: Item = {name: getattr(estimate, name) for name in ("seconds", "seconds_p90", "job_seconds", "runs")}
     item |= {name: getattr(estimate, name) for name in ("usd", "usd_p90") if getattr(estimate, name) is not None}
-    return item | {"basis": estimate.basis.value}
+    return item | {"basis": estimate.basis.value} | ({"is_short": True} if estimate.is_short else {})
 
 
 def estimate_from(item: Mapping[str, Any]) -> Estimate:
@@ -134,6 +134,7 @@ def estimate_from(item: Mapping[str, Any]) -> Estimate:
         usd_p90=item.get("usd_p90"),
         basis=Basis(item["basis"]),
         runs=int(item["runs"]),
+        is_short=bool(item.get("is_short", False)),
     )
 
 
@@ -232,11 +233,12 @@ def _entry_text(entry: QueueEntry) -> str:
     """Return an entry as short text: a queue's item holds many, and is billed by the kilobyte."""
     usd = "" if entry.usd_p90 is None else str(entry.usd_p90)
     times = f"{stamp(entry.arrived_at)}|{stamp(entry.due_at)}"
-    return f"{entry.request_id}|{entry.data_set}|{times}|{int(entry.alone)}|{entry.job_seconds}|{usd}"
+    flags = f"{int(entry.alone)}|{entry.job_seconds}|{usd}|{int(entry.is_short)}"
+    return f"{entry.request_id}|{entry.data_set}|{times}|{flags}"
 
 
 def _entry_in(profile: str, text: str) -> QueueEntry:
-    request_id, data_set, arrived_at, due_at, alone, job_seconds, usd = text.split("|")
+    request_id, data_set, arrived_at, due_at, alone, job_seconds, usd, is_short = text.split("|")
     return QueueEntry(
         request_id=request_id,
         data_set=data_set,
@@ -246,12 +248,14 @@ def _entry_in(profile: str, text: str) -> QueueEntry:
         alone=alone == "1",
         job_seconds=int(job_seconds),
         usd_p90=Decimal(usd) if usd else None,
+        is_short=is_short == "1",
     )
 
 
 def entry_item(entry: QueueEntry) -> Item:
     optional: Item = {"job_seconds": entry.job_seconds} if entry.job_seconds else {}
     optional |= {"usd_p90": entry.usd_p90} if entry.usd_p90 is not None else {}
+    optional |= {"is_short": True} if entry.is_short else {}
     return optional | {
         "request_id": entry.request_id,
         "data_set": entry.data_set,
@@ -272,6 +276,7 @@ def entry_from(item: Mapping[str, Any]) -> QueueEntry:
         alone=bool(item["alone"]),
         job_seconds=int(item.get("job_seconds", 0)),
         usd_p90=item.get("usd_p90"),
+        is_short=bool(item.get("is_short", False)),
     )
 
 

@@ -162,7 +162,7 @@ class Admitter:
 
     def _waiting(self, queue: TenantQueue, policy: Policy, free: int) -> WaitingQueue:
         tier = policy.tier(queue.tier)
-        admissible = min(free, policy.cap(tier, queue.tenant_id) - queue.running) if tier else 0
+        admissible = min(free, policy.ceiling(tier, queue.tenant_id) - queue.running) if tier else 0
         return WaitingQueue(
             queue=queue,
             entries={
@@ -228,6 +228,10 @@ class Admitter:
                 group = group[: (len(group) + 1) // 2]  # more of one tenant than fits a transaction
                 queue, changes = self._admit(group, policy, now, plan.month, read_set)
             if writes and not fits_one_transaction([*others, *writes, *changes]):
+                below_cap = tuple(decision for decision in plan.admissions if not decision.above_cap)
+                if below_cap and any(decision.above_cap for decision in admitted):
+                    # What does not fit may be below its cap: then nobody above a cap may go before it.
+                    return self.commit(replace(plan, admissions=below_cap), read_set, policy, now, record=record)
                 break
             writes += changes
             admitted += group

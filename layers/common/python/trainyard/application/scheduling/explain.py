@@ -39,6 +39,9 @@ CURES = {
     Reason.TIER_QUOTA: "the end of a run of the tier, or a higher quota or borrowing_limit",
     Reason.NOTHING_TO_BORROW: "the end of a run of the tier, less load on other tiers, or a higher lending_limit",
     Reason.TENANT_CAP: "the end of a run of the tenant, or a higher running_max for it",
+    Reason.ABOVE_CAP: "the end of a run of the tenant, a higher running_max for it, or one more free slot: above "
+    "caps one slot of the tier and of the account is kept free, unless nine of ten runs of the data set take at "
+    "most 15 minutes",
     Reason.TENANT_PAUSED: "trainyard resume tenant",
     Reason.TIER_PAUSED: "trainyard resume tier",
     Reason.ALL_PAUSED: "trainyard resume all",
@@ -130,7 +133,7 @@ class Explain:
                 budget=own,
                 spent_usd=queue.spent_usd if current else Decimal(0),
                 reserved_usd=queue.reserved_usd if current else Decimal(0),
-                overshoot_usd=_overshoot(own, tier, policy.cap(tier, tenant_id), policy),
+                overshoot_usd=_overshoot(own, tier, policy.ceiling(tier, tenant_id), policy),
             )
         if tier is not None and tier.budget is not None:
             name = f"{month} {tier_name}"
