@@ -66,7 +66,8 @@ def load(slots: int, seed: int) -> Load:
 
     def add(at: float, tenant: str, tier: str, mean: float) -> float:
         seconds = min(max(random.lognormvariate(0, 0.5) * mean * 0.88, 20.0), LONGEST)
-        jobs.append(Job(len(jobs), at, tenant, tier, seconds))
+        # Each tenant has five data sets, which are trained on again and again: their history is known.
+        jobs.append(Job(len(jobs), at, tenant, tier, seconds, data_set=f"set-{len(jobs) % 5}"))
         return seconds
 
     weights = sum(weight for weight, _ in BACKLOG.values())

@@ -153,6 +153,9 @@ class SageMaker:
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         known = self.by_token.get(token)
         if known is not None and self.agenda.now - known.started_at < TOKEN_MEMORY:
+            # Whether SageMaker looks at its limits before it looks at the token is not documented.
+            if self.trouble.strikes("refused although its token is known", 0.1):
+                raise QuotaReached("ResourceLimitExceeded: simulated")
             self.trouble.counts["token deduplicated"] += 1
             return known.arn
         by_hand = self.unmanaged + len(self._still_retried())

@@ -195,7 +195,8 @@ class Simulator:
         for step in self.scenario.steps:
             self.agenda.at(step.at, lambda step=step: self.do(step))  # type: ignore[misc]
         self._timer(60, lambda: self.dispatcher(sweep=True))
-        self._timer(300, self.reconciler)
+        self._timer(300, lambda: self.reconciler(self._reconcile))
+        self._timer(60, lambda: self.reconciler(self._find_ends))
         end = BEGIN + timedelta(hours=self.scenario.hours)
         while self.agenda.now < end and self.step():
             pass
@@ -440,20 +441,23 @@ class Simulator:
             ledger.used_of_tier(other.name) > other.quota for other in report.policy.tiers if other.name != tier
         )
 
-    def reconciler(self) -> None:
+    def reconciler(self, work: Callable[[datetime], None]) -> None:
         try:
-            self.invoke("reconciler", self._reconcile)
+            self.invoke("reconciler", work)
         except Violation:
             raise
         except (Crash, Exception):
             self.counts["reconcile failed"] += 1
+
+    def _find_ends(self, now: datetime) -> None:
+        self.counts["missed end found once overdue"] += len(self.service.reconcile.find_ends(now).ended)
 
     def _reconcile(self, now: datetime) -> None:
         repairs = self.service.reconcile.run(now)
         self.counts["ledger corrected"] += bool(repairs.recounted)
         self.counts["missed end found"] += len(repairs.ended)
         self.counts["slot released"] += len(repairs.released)
-        self.counts["foreign counted"] += repairs.unmanaged
+        self.counts["foreign counted"] += repairs.unmanaged or 0
         relayed = self.service.outbox.relay(now)
         self.counts["record corrected"] += len(relayed.corrected)
         self.counts["told of money"] += len(relayed.published)

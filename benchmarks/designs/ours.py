@@ -1,7 +1,8 @@
 """Trainyard: its own use cases over the store in memory, invoked as the template wires them.
 
 Requests and ends are collected for a second and processed in batches; the bell and the ledger's stream wake the
-dispatcher, one pass at a time; the timer wakes it every minute, and the reconciler runs every five.
+dispatcher, one pass at a time; the timer wakes it every minute. The reconciler looks for missed ends every minute
+and recounts every five.
 """
 
 from collections.abc import Callable, Sequence
@@ -145,6 +146,7 @@ class Ours:
         self.record, self.reconciler = service.record, replace(service.reconcile, parallel_map=map)
         harness.ended = self.end
         harness.every(60.0, lambda: self._pass(sweep=True))
+        harness.every(60.0, self._find_ends)
         harness.every(300.0, self._reconcile)
 
     def clock(self) -> float:
@@ -250,6 +252,9 @@ class Ours:
         self.dispatch.run_pass(
             self.harness.now, rings=rings, sweep=sweep, out_of_time=lambda: self.harness.spent > limit
         )
+
+    def _find_ends(self) -> None:
+        self.reconciler.find_ends(self.harness.now)
 
     def _reconcile(self) -> None:
         self.reconciler.run(self.harness.now)

@@ -1,10 +1,15 @@
-"""Reconciler: every few minutes, catches up on missed events and works off the outbox (docs/architecture.md)."""
+"""Reconciler: finds missed ends every minute; every few minutes, it also recounts and works off the outbox.
 
+Two schedules invoke it (template.yaml); what follows from an end that nobody reported is in docs/architecture.md.
+"""
+
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from trainyard.application.scheduling.reconcile import Repairs
 from trainyard.domain.requests import Request
 from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import build_logger, count
@@ -17,8 +22,11 @@ NEEDED_MILLIS = 80_000
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    if event.get("work") == "find ends":
+        return report(bootstrap.reconcile().find_ends(now, out_of_time=out_of_time(context)))
     try:
-        return reconcile(context)
+        return report(bootstrap.reconcile().run(now, out_of_time=out_of_time(context)))
     except Exception:
         logger.exception("reconciliation failed")
         raise
@@ -26,10 +34,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         relay()
 
 
-def reconcile(context: LambdaContext) -> dict[str, Any]:
-    repairs = bootstrap.reconcile().run(
-        datetime.now(UTC), out_of_time=lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
-    )
+def out_of_time(context: LambdaContext) -> Callable[[], bool]:
+    return lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
+
+
+def report(repairs: Repairs) -> dict[str, Any]:
+    """Log and count what a run corrected."""
     for request in repairs.ended:
         logger.warning("end of an execution was found without an event", extra=described(request))
     for request in repairs.released:
@@ -46,7 +56,8 @@ def reconcile(context: LambdaContext) -> dict[str, Any]:
     count("SlotsReleased", len(repairs.released))
     count("ExecutionsOverdue", len(repairs.overdue))
     count("LedgerCorrected", int(bool(repairs.recounted)))
-    count("UnmanagedExecutions", repairs.unmanaged)
+    if repairs.unmanaged is not None:
+        count("UnmanagedExecutions", repairs.unmanaged)
     return {"ended": len(repairs.ended), "recounted": repairs.recounted}
 
 

@@ -17,7 +17,7 @@ from trainyard.application.scheduling import completion, enlistment
 from trainyard.application.scheduling.admission import Admitter, ReadSet
 from trainyard.application.scheduling.reconcile import Reconcile, Repairs
 from trainyard.application.scheduling.record import Record
-from trainyard.application.scheduling.starts import Starts
+from trainyard.application.scheduling.starts import Begun, Starts
 from trainyard.domain import admission, queues
 from trainyard.domain.budgets import Reservation, reservation
 from trainyard.domain.names import start_token
@@ -42,6 +42,13 @@ def _commit_apart(unit: UnitOfWork, tables: set[str]) -> None:
     for writes in (first, [write for write in unit.writes if write not in first]):
         if writes:
             unit.store.transact(writes)
+
+
+_begin = Starts._begin
+
+
+def _begin_finally(starts: Starts, *given: Any, final: bool = True) -> Begun:
+    return _begin(starts, *given)
 
 
 _fresh = count()
@@ -90,7 +97,8 @@ MUTANTS: dict[str, list[Patch]] = {
     "a fresh token per retry": [(Starts, "_token", _fresh_token)],
     "state and counter in two writes": [(UnitOfWork, "commit", _in_two_writes)],
     "no sweeper": [(Starts, "_overdue", lambda dispatch, now: [])],
-    "no reconciler": [(Reconcile, "run", lambda reconcile, now: Repairs())],
+    "no reconciler": [(Reconcile, name, lambda reconcile, now: Repairs()) for name in ("run", "find_ends")],
+    "take a refusal as final although the start before was not answered": [(Starts, "_begin", _begin_finally)],
     "start without look-up after a forgotten token": [
         (Starts, "_started_before", lambda dispatch, overdue, now: {})
     ],

@@ -324,16 +324,19 @@ def test_that_a_request_was_asked_about_is_noted_of_its_running_attempt_alone(ha
     harness.enlist(1)
     harness.admit()
     first = harness.state(1)
-    harness.tables.requests.note_heard(first, after(1))
+    harness.tables.requests.note_heard([first], after(1))
     assert harness.state(1).heard_at is None, "it does not run yet"
     harness.tables.requests.note_running(first, "arn:execution/1", after(1))
     harness.completer.requeue(first, LIMITS, after(2), due_at=after(2), reason="capacity")
     harness.admit(seconds=3)
     harness.tables.requests.note_running(harness.state(1), "arn:execution/2", after(3))
-    harness.tables.requests.note_heard(first, after(4))
+    harness.tables.requests.note_heard([first], after(4))
     assert harness.state(1).heard_at is None, "another attempt runs"
-    harness.tables.requests.note_heard(harness.state(1), after(5))
-    assert harness.state(1).heard_at == after(5)
+    harness.enlist(2, data_set="other")
+    harness.admit(seconds=4)
+    harness.tables.requests.note_heard([harness.state(2), harness.state(1)], after(5))
+    assert harness.state(2).heard_at is None
+    assert harness.state(1).heard_at == after(5), "one that is past it keeps no other from being noted"
 
 
 def test_a_start_that_has_been_recorded_meanwhile_is_not_taken_over(harness: Harness) -> None:

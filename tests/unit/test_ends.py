@@ -6,7 +6,9 @@ Only an end, or the proof that there will be none, releases a slot.
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -18,7 +20,7 @@ from testing import memory_ports as memory
 from testing.service import Service, policies_in_force, scheduler_over
 from tests.build import NOW, after, policy, step, submission, tenant, tier
 from tests.tables import create_tables
-from tests.unit.test_use_cases import Harness
+from tests.unit.test_use_cases import TRIES, Harness
 from trainyard.adapters.aws import storage
 from trainyard.adapters.aws.storage import S3Results
 from trainyard.adapters.aws.store import DynamoStore, deserialized
@@ -31,7 +33,9 @@ from trainyard.domain.names import display_name
 from trainyard.domain.parameters import Locations
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import HOLDING, TERMINAL, Outcome, Request, State
+from trainyard.persistence.book import past_key
 from trainyard.persistence.items import outcome_values
+from trainyard.persistence.store import Put
 
 BUCKET = "trainyard-t-acme"
 TWO = policy(tier(quota=2, running_max_per_tenant=2), running_max=2)
@@ -392,19 +396,66 @@ def test_two_thousand_lost_ends_are_found_in_one_run_when_they_are_recent() -> N
     assert harness.scheduler.tables.ledger.read().used == 0
 
 
-def test_lost_ends_of_long_runs_are_found_at_a_rate_that_follows_the_backlog() -> None:
+def test_lost_ends_of_long_runs_are_found_at_a_rate_that_follows_the_slots() -> None:
     harness = many(400)
     for request in harness.scheduler.tables.held():
         harness.executions.statuses[str(request.execution_arn)] = "Succeeded"
-    found = [len(harness.reconcile.run(after(7200 + 300 * run)).ended) for run in range(3)]
-    assert found[0] >= 400 // 3
-    rest = [len(harness.reconcile.run(after(8200 + 300 * run)).ended) for run in range(5)]
-    assert sum(found + rest) == 400
+    ended = [len(harness.reconcile.find_ends(after(7200 + 60 * minute)).ended) for minute in range(9)]
+    assert ended == [50] * 8 + [0]
+
+
+def with_history(harness: Harness, *seconds: int) -> None:
+    """Record runs of the data set of the first submission."""
+    profile = harness.request(submission(1).request_id).profile
+    runs = [[each, each, Decimal("0.01"), 1, profile] for each in seconds]
+    key = past_key("acme", submission(1).data_set)
+    harness.store.transact([Put(key, {"runs": runs, "revision": 1})])
+
+
+def test_an_end_that_nobody_told_is_looked_for_from_the_median_of_its_data_sets_runs_on() -> None:
+    harness = Harness()
+    request_id = harness.run_one()
+    with_history(harness, 500, 600, 900)
+    asked = [second for second in range(60, 3000, 60) if harness.reconcile.find_ends(after(second)).asked]
+    # From the median on, each time that it has run for 15 % longer, and at least every five minutes.
+    assert asked[:7] == [600, 720, 840, 1020, 1200, 1380, 1620]
+    assert {later - earlier for earlier, later in pairwise(asked[9:])} == {300}
+    harness.executions.statuses[str(harness.request(request_id).execution_arn)] = "Succeeded"
+    assert [r.request_id for r in harness.reconcile.find_ends(after(3300)).ended] == [request_id]
+
+
+@pytest.mark.parametrize("seconds", [(), (100, 100)], ids=["none", "too few"])
+def test_an_execution_without_history_is_left_to_the_list_of_executions(seconds: tuple[int, ...]) -> None:
+    harness = Harness()
+    harness.run_one()
+    if seconds:
+        with_history(harness, *seconds)
+    listed = timedelta(hours=1) - reconcile.UNHEARD_OF
+    assert harness.reconcile.find_ends(NOW + listed - timedelta(seconds=1)).asked == 0
+    assert harness.reconcile.find_ends(NOW + listed).asked == 1
+
+
+def test_the_most_overdue_executions_are_checked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "CHECKED_MIN", 1)
+    harness = many(4)
+    with_history(harness, 500, 600, 900)
+    asked: list[str] = []
+
+    def status(arn: str) -> str:
+        asked.append(arn)
+        return "Executing"
+
+    monkeypatch.setattr(harness.executions, "status", status)
+    for minute in range(4):
+        harness.reconcile.find_ends(after(7200 + minute))
+    others = [r.execution_arn for r in harness.scheduler.tables.held() if r.request_id != submission(1).request_id]
+    assert asked[0] == harness.request(submission(1).request_id).execution_arn, "it is the most overdue"
+    assert sorted(asked[1:]) == sorted(map(str, others))
 
 
 def test_executions_that_cannot_be_asked_about_are_put_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the same ones would be asked about in each run, and the ends of all others never be found."""
-    monkeypatch.setattr(reconcile, "ASKED_MIN", 2)
+    monkeypatch.setattr(reconcile, "CHECKED_MIN", 2)
     harness = many(4)
     held = harness.scheduler.tables.held()
     broken = {str(request.execution_arn) for request in held[:2]}
@@ -480,7 +531,7 @@ PAUSES: dict[str, Callable[[Harness], None]] = {
 @pytest.mark.parametrize("what", PAUSES)
 def test_what_had_not_started_when_it_was_paused_waits_and_starts_afterwards(what: str) -> None:
     harness = Harness()
-    harness.executions.faults = [(Throttled("Rate exceeded"), False)]
+    harness.executions.faults = [(Throttled("Rate exceeded"), False)] * TRIES
     request_id = harness.run_one()
     PAUSES[what](harness)
     for second in (130, 200, 300):
@@ -499,7 +550,7 @@ def test_what_had_not_started_when_it_was_paused_waits_and_starts_afterwards(wha
 @pytest.mark.parametrize("what", PAUSES)
 def test_an_execution_that_had_started_before_a_pause_is_adopted(what: str) -> None:
     harness = Harness()
-    harness.executions.faults = [(OutcomeUnknown("no answer"), True)]
+    harness.executions.faults = [(OutcomeUnknown("no answer"), True)] * TRIES
     request_id = harness.run_one()
     PAUSES[what](harness)
     harness.dispatch.run_pass(after(130))

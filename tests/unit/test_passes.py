@@ -16,7 +16,7 @@ from tests.build import NOW, after, choice, content, policy, submission, tenant,
 from tests.conformance.test_scheduler import LIMITS, enlist_all
 from tests.conformance.test_scheduler import Harness as SchedulerHarness
 from tests.unit.test_conditions import Interrupted
-from tests.unit.test_use_cases import Harness
+from tests.unit.test_use_cases import TRIES, Harness
 from trainyard.application.scheduling import dispatch, enlistment
 from trainyard.application.scheduling.admission import ReadSet
 from trainyard.application.scheduling.completion import End
@@ -372,7 +372,7 @@ def test_a_start_that_ended_before_it_was_recorded_is_not_announced_as_running()
 def test_what_the_sweeper_recovers_is_reported() -> None:
     harness = Harness()
     harness.enlist.enlist(submission(1), NOW)
-    harness.executions.faults = [(OutcomeUnknown("no answer"), True)]
+    harness.executions.faults = [(OutcomeUnknown("no answer"), True)] * TRIES
     harness.dispatch.run_pass(NOW)
     report = harness.dispatch.run_pass(after(300))
     assert [(start.result, start.adopted) for start in report.starts] == [(Started.RUNNING, True)]

@@ -18,7 +18,7 @@ from trainyard.application.scheduling.dispatch import PassRecord
 from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
 from trainyard.application.scheduling.intake import Arrival, Judgement, Verdict
 from trainyard.application.scheduling.record import Recorded, StatusEvent, StatusResult
-from trainyard.application.scheduling.starts import Started
+from trainyard.application.scheduling.starts import REPEATS_MAX, Started
 from trainyard.contracts.decisions import decode_pass, encode_pass
 from trainyard.domain.admission import decide
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
@@ -41,6 +41,9 @@ from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.ledger import BELL, BY_END, LEDGER, Hint, bell_ring_from
 from trainyard.persistence.policies import Policies
 from trainyard.persistence.store import Write
+
+TRIES = 1 + REPEATS_MAX
+"""How often a pass sends a start that is not answered."""
 
 
 @dataclass
@@ -435,26 +438,56 @@ def test_after_a_throttled_or_unanswered_start_the_slot_stays_taken_and_it_is_se
     fault: Exception, took_effect: bool
 ) -> None:
     harness = Harness()
-    harness.executions.faults = [(fault, took_effect)]
+    harness.executions.faults = [(fault, took_effect)] * TRIES
     kept = harness.request(harness.run_one())
     assert (kept.state, harness.scheduler.tables.ledger.read().used) == (State.ADMITTED, 1)
-    harness.dispatch.run_pass(after(119))
-    assert harness.executions.calls == 1  # not yet overdue
+    harness.dispatch.run_pass(after(29))
+    assert harness.executions.calls == TRIES  # not yet overdue
     harness.executions.faults = [] if not took_effect else [(StartInvalid("other parameters"), False)]
-    harness.dispatch.run_pass(after(121))
+    harness.dispatch.run_pass(after(31))
     assert len(harness.executions.by_token) == 1
     assert harness.request(kept.request_id).state is State.RUNNING
+
+
+@pytest.mark.parametrize("tries", range(1, TRIES))
+def test_a_start_that_is_not_answered_is_repeated_by_its_pass_with_the_same_token(tries: int) -> None:
+    harness = Harness()
+    harness.executions.faults = [(OutcomeUnknown("timed out"), tries == 1)] * tries
+    request_id = harness.run_one()
+    assert harness.request(request_id).state is State.RUNNING
+    assert (harness.executions.calls, len(harness.executions.by_token)) == (tries + 1, 1)
+
+
+@pytest.mark.parametrize("refusal", [QuotaReached("ResourceLimitExceeded: 20"), StartInvalid("no parameter X")])
+def test_a_refusal_after_a_start_that_was_not_answered_is_not_final(refusal: Exception) -> None:
+    """The first start may have taken the last of the quota, or still arrive: its slot stays taken."""
+    harness = Harness()
+    harness.executions.faults = [(OutcomeUnknown("timed out"), True), (refusal, False)]
+    request_id = harness.run_one()
+    assert (harness.request(request_id).state, harness.executions.calls) == (State.ADMITTED, 2)
+    assert harness.scheduler.tables.ledger.read().throttled_until is None
+    harness.dispatch.run_pass(after(60))
+    assert harness.request(request_id).state is State.RUNNING
+
+
+def test_a_pass_without_time_repeats_no_start() -> None:
+    harness = Harness()
+    harness.enlist.enlist(submission(1), NOW)
+    harness.executions.faults = [(Throttled("slow down"), False)]
+    asked = iter([False])
+    harness.dispatch.run_pass(NOW, out_of_time=lambda: next(asked, True))
+    assert harness.executions.calls == 1
 
 
 @pytest.mark.parametrize("lists_late", [False, True])
 def test_an_unanswered_start_runs_once_even_while_sagemaker_does_not_list_it_yet(lists_late: bool) -> None:
     harness = Harness()
-    harness.executions.faults = [(OutcomeUnknown("timed out"), True)]
+    harness.executions.faults = [(OutcomeUnknown("timed out"), True)] * TRIES
     harness.executions.lists_late = lists_late
     request_id = harness.run_one()
     harness.dispatch.run_pass(after(121))
     assert [name for name, _ in harness.executions.by_token.values()] == [f"{request_id}-1"]
-    assert harness.executions.calls == (2 if lists_late else 1)
+    assert harness.executions.calls == (TRIES + 1 if lists_late else TRIES)
     assert harness.request(request_id).state is State.RUNNING
 
 
@@ -627,14 +660,14 @@ def test_a_running_request_is_asked_to_stop_and_one_that_ended_is_left() -> None
 
 def test_a_request_that_is_just_being_started_is_stopped_once_its_execution_is_found() -> None:
     harness = Harness()
-    harness.executions.faults = [(OutcomeUnknown("timed out"), True)]
+    harness.executions.faults = [(OutcomeUnknown("timed out"), True)] * TRIES
     request_id = harness.run_one()
     assert harness.stop.stop(request_id, after(1)).state is State.ADMITTED
     assert harness.executions.stopped == []
     harness.dispatch.run_pass(after(150))
     assert harness.request(request_id).state is State.RUNNING
     assert harness.executions.stopped == [harness.request(request_id).execution_arn]
-    assert harness.executions.calls == 1, "it was not started once more"
+    assert harness.executions.calls == TRIES, "it was not started once more"
     harness.end(request_id, "Stopped", seconds=160)
     assert harness.request(request_id).state is State.STOPPED
 
@@ -752,14 +785,14 @@ def test_after_a_refusal_for_quota_the_account_is_taken_for_full_for_a_while() -
 
 def test_a_start_never_answered_goes_back_to_the_queue_once_nobody_can_be_starting_it() -> None:
     harness = Harness()
-    harness.executions.faults = [(Throttled("slow down"), False)] * 3
+    harness.executions.faults = [(Throttled("slow down"), False)] * (TRIES + 2)
     request_id = harness.run_one()
     harness.dispatch.run_pass(after(150))
     assert harness.request(request_id).claimed_at is not None
     harness.dispatch.run_pass(after(600))
     assert harness.request(request_id).state is State.ADMITTED, "the slot stays taken"
     harness.dispatch.run_pass(after(1400))
-    assert harness.executions.calls == 3, "its token may soon be forgotten"
+    assert harness.executions.calls == TRIES + 2, "its token may soon be forgotten"
     assert harness.request(request_id).state is State.ADMITTED, "15 minutes after the last start, not the first"
     harness.dispatch.run_pass(after(1550))
     kept = harness.request(request_id)
@@ -770,12 +803,12 @@ def test_a_start_never_answered_goes_back_to_the_queue_once_nobody_can_be_starti
 
 def test_a_start_that_was_taken_up_and_failed_again_is_taken_up_once_more() -> None:
     harness = Harness()
-    harness.executions.faults = [(Throttled("slow down"), False)] * 2
+    harness.executions.faults = [(Throttled("slow down"), False)] * (TRIES + 1)
     request_id = harness.run_one()
     harness.dispatch.run_pass(after(150))
-    harness.dispatch.run_pass(after(200))
-    assert harness.executions.calls == 2, "who took it up may still be at it"
-    harness.dispatch.run_pass(after(280))
+    harness.dispatch.run_pass(after(175))
+    assert harness.executions.calls == TRIES + 1, "who took it up may still be at it"
+    harness.dispatch.run_pass(after(185))
     kept = harness.request(request_id)
     assert (kept.state, kept.attempt, len(harness.executions.by_token)) == (State.RUNNING, 1, 1)
 

@@ -33,6 +33,7 @@ from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import State
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.store import Absent, Delete, Is, Item, Key, Put, Store, Update, Write, listed
+from trainyard.persistence.transactions import read_items
 
 BOOKS_BEGIN = "2026-01"
 """The first month with records."""
@@ -197,8 +198,7 @@ def remember(key: Key, runs: Sequence[PastRun], item: Item | None) -> Put:
     for run in runs:
         past = remembered(past, run)
     lines = [
-        [run.seconds, run.job_seconds, run.usd, run.data_bytes, run.profile, *([] if run.succeeded else [False])]
-        for run in past
+        [r.seconds, r.job_seconds, r.usd, r.data_bytes, r.profile, *([] if r.succeeded else [False])] for r in past
     ]
     return Put(key, {"runs": lines, "revision": _revision(item) + 1}, (_unmoved(item),))
 
@@ -294,6 +294,12 @@ class Book:
     def past(self, tenant_id: str, data_set: str) -> tuple[PastRun, ...]:
         (item,) = self.store.get(past_key(tenant_id, data_set))
         return past_from(item)
+
+    def pasts(self, owners: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[PastRun, ...]]:
+        """Return tenant and data set → past runs, of each of them; read a hundred at a time."""
+        keys = {past_key(*owner): owner for owner in owners}
+        items = read_items(self.store, keys)
+        return {owner: past_from(items[key]) for key, owner in keys.items()}
 
     def pace(self, tenant_id: str) -> HourlySpend:
         (item,) = self.store.get(pace_key(tenant_id))

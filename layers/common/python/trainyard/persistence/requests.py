@@ -114,20 +114,25 @@ class Requests:
             )
         )
 
-    def note_heard(self, request: Request, now: datetime) -> None:
-        """Store that a running request was checked with SageMaker, so that the others are checked first."""
-        try:
-            self.transactions.store.transact(
-                [
-                    Update(
-                        request_key(request.request_id),
-                        set={"heard_at": stamp(now)},
-                        when=(Is("state", State.RUNNING.value), Is("attempt", request.attempt)),
-                    )
-                ]
-            )
-        except Conflict:
-            return  # it has just ended
+    def note_heard(self, requests: Sequence[Request], now: datetime) -> None:
+        """Store that running requests were checked with SageMaker, so that others are checked first."""
+        remaining = list(requests)
+        while remaining:
+            writes = [
+                Update(
+                    request_key(request.request_id),
+                    set={"heard_at": stamp(now)},
+                    when=(Is("state", State.RUNNING.value), Is("attempt", request.attempt)),
+                )
+                for request in remaining
+            ]
+            try:
+                self.transactions.store.transact(writes)
+                return
+            except Conflict as conflict:
+                if not conflict.failed:  # another transaction is under way; these are checked again sooner
+                    return
+                remaining = [r for number, r in enumerate(remaining) if number not in conflict.failed]
 
     def forget(self, request: Request) -> None:
         """Remove an ended request for good."""

@@ -177,7 +177,7 @@ class Dispatch:
                 )
                 report.admissions += committed.admissions
                 # 4. Start their executions; a start that is refused gives its slot back.
-                begun = self.starts.start_all(committed, read_set.tenants, report.policy, now)
+                begun = self.starts.start_all(committed, read_set.tenants, report.policy, now, out_of_time)
                 report.unrecorded += begun
                 # 5. Record what runs: many starts in one transaction, the last ones when the pass ends.
                 if len(report.unrecorded) > RECORDED_AT_ONCE:

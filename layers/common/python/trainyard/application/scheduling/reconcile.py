@@ -1,4 +1,8 @@
-"""Reconcile: catches up on missed events, so that a lost event costs minutes, but never a slot."""
+"""Reconcile: catches up on missed events, so that a lost event costs minutes, but never a slot.
+
+Each minute, `find_ends` checks the executions that have run for longer than such runs usually take. Every few
+minutes, `run` also lists the pipeline's executions, recounts the ledger, and counts executions that hold no slot.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -6,24 +10,30 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from trainyard.application.ports import Executions, ParallelMap
+from trainyard.application.scheduling.merging import with_estimate
 from trainyard.application.scheduling.record import Record, Recorded, StatusEvent, StatusResult
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Conflict, ExecutionGone, OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.lifecycle import state_for_status
 from trainyard.domain.names import display_name
-from trainyard.domain.requests import TERMINAL, Request, State
+from trainyard.domain.requests import TERMINAL, Basis, Request, State
 from trainyard.persistence.policies import Policies
 
 UNHEARD_OF = timedelta(minutes=5)
 """A running request without news for this long is checked with SageMaker."""
 
 LISTED_FOR = timedelta(hours=1)
-"""Executions that were started within this time are listed, a hundred per call; only requests whose execution no
-longer runs are checked one by one."""
+"""Executions that were started within this time are listed, a hundred per call; those that no longer run are
+checked one by one."""
 
-ASKED_MIN = 50
-"""Of the older executions, at least this many are checked per run, and at least a third of them, those without
-news for the longest first: so each is checked within a quarter of an hour."""
+CHECKED_MIN, CHECKED_SHARE = 10, 8
+"""Executions checked at most per run because they are due: this many, or an eighth of the account's slots."""
+
+CHECK_GROWTH = 0.15
+"""After a check, the next one is due when the execution has run for so much longer …"""
+
+CHECK_EVERY = timedelta(minutes=5)
+"""… but no later than after this time."""
 
 ASKED_TOGETHER = 24
 """Executions that are checked between two checks of the remaining time."""
@@ -60,8 +70,8 @@ class Repairs:
     """Requests whose executions should have ended long ago; they were stopped."""
     recounted: dict[str, int] = field(default_factory=dict)
     """Count of the ledger → by how much it was wrong."""
-    unmanaged: int = 0
-    """Executions in the account that hold no slot of ours."""
+    unmanaged: int | None = None
+    """Executions in the account that hold no slot of ours; None where nobody looked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +81,14 @@ class Reconcile:
     executions: Executions
     record: Record
     parallel_map: ParallelMap = map
+
+    def find_ends(self, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> Repairs:
+        """Check the executions that should have ended by now, the most overdue first. Safe at any time."""
+        repairs = Repairs()
+        # The index lags, which is harmless here: what has ended meanwhile is read again before it is settled.
+        running = self.scheduler.tables.requests.active(State.RUNNING)
+        self._ask_while_time(self._due(running, now), now, repairs, out_of_time)
+        return repairs
 
     def run(self, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> Repairs:
         """Check executions without news, recount the ledger, and count those that hold no slot. Safe at any time.
@@ -85,10 +103,9 @@ class Reconcile:
         holders = self.scheduler.tables.held()
         held = [request for request in holders if request.state is State.RUNNING]
         # 2. Executions not heard of: a missed end becomes an end. What was to stop is asked to stop again.
-        for part in _parts(_unheard(held, running, now), ASKED_TOGETHER):
-            if out_of_time():
-                break
-            self._ask_all(part, now, repairs)
+        missing = _missing(held, running, now)
+        due = [request for request in self._due(held, now) if request not in missing]
+        self._ask_while_time([*missing, *due], now, repairs, out_of_time)
         self._stop_again(held, now, repairs)
         # 3. Holders against the ledger.
         with suppress(Conflict):
@@ -116,16 +133,42 @@ class Reconcile:
             since = max(looked_at - LISTED_AGAIN, now - longest)
         return self.executions.running(since=since)
 
+    def _due(self, held: Iterable[Request], now: datetime) -> list[Request]:
+        """Return the executions to check now, the most overdue first."""
+        policy, requests = self.policies.current(), list(held)
+        # A request may have waited long, and what was expected when it was enlisted be outdated.
+        unheard = sorted({(r.tenant_id, r.data_set) for r in requests if r.heard_at is None})
+        pasts = self.scheduler.tables.book.pasts(unheard)
+        overdue: list[tuple[timedelta, Request]] = []
+        for request in requests:
+            past = pasts.get((request.tenant_id, request.data_set), ())
+            late = now - next_check(with_estimate(request, past, policy) if past else request)
+            if late >= timedelta(0):
+                overdue.append((late, request))
+        overdue.sort(key=lambda pair: (-pair[0], pair[1].request_id))
+        return [request for _, request in overdue[: max(CHECKED_MIN, policy.running_max // CHECKED_SHARE)]]
+
+    def _ask_while_time(
+        self, requests: Sequence[Request], now: datetime, repairs: Repairs, out_of_time: Callable[[], bool]
+    ) -> None:
+        for part in _parts(requests, ASKED_TOGETHER):
+            if out_of_time():
+                break
+            self._ask_all(part, now, repairs)
+
     def _ask_all(self, requests: Sequence[Request], now: datetime, repairs: Repairs) -> None:
         """Check some executions together, and settle each by itself."""
         repairs.asked += len(requests)
+        still_running: list[Request] = []
         for request, answer in zip(requests, self.parallel_map(self._status, requests), strict=True):
             try:
-                self._settle(request, answer, now, repairs)
+                if not self._settle(request, answer, now, repairs):
+                    still_running.append(request)
             except Exception as error:  # one failing execution must not affect the others
                 repairs.failed[request.request_id] = f"{type(error).__name__}: {error}"
-                with suppress(TrainyardError):
-                    self.scheduler.tables.requests.note_heard(request, now)
+                still_running.append(request)
+        with suppress(TrainyardError):
+            self.scheduler.tables.requests.note_heard(still_running, now)
 
     def _status(self, request: Request) -> str | Exception:
         assert request.execution_arn is not None, "what runs has an execution"
@@ -134,8 +177,8 @@ class Reconcile:
         except Exception as error:
             return error
 
-    def _settle(self, request: Request, answer: str | Exception, now: datetime, repairs: Repairs) -> None:
-        """Record a missed end; release a slot whose end will never be reported."""
+    def _settle(self, request: Request, answer: str | Exception, now: datetime, repairs: Repairs) -> bool:
+        """Record a missed end, or release a slot whose end will never be reported; False while it runs."""
         if isinstance(answer, Exception):
             gone = isinstance(answer, ExecutionGone) and _begun(request) < now - GONE_FOR
             if not gone and not _is_late(request, GIVEN_UP, now):
@@ -155,7 +198,8 @@ class Reconcile:
             self.scheduler.tables.ledger.add_unmanaged(request.execution_arn or "", now)
             self._release(request, NEVER_ENDED, now, repairs)
         else:
-            self.scheduler.tables.requests.note_heard(request, now)
+            return False
+        return True
 
     def _release(self, request: Request, reason: str, now: datetime, repairs: Repairs) -> None:
         settled = self.record.release(request, reason, now)
@@ -181,15 +225,24 @@ class Reconcile:
             return False
 
 
-def _unheard(held: Iterable[Request], running: Mapping[str, str], now: datetime) -> list[Request]:
-    """Return the requests whose executions must be checked: recent ones that no longer run, and some of the older
-    ones, those without news for the longest first.
+def next_check(request: Request) -> datetime:
+    """Return when an execution without news is checked with SageMaker: once it has run for as long as half of its
+    data set's runs, then each time that it has run for 15 % longer, and at least every five minutes.
+
+    Without such history, it is checked once the list of executions does not contain it any more.
     """
-    old = [request for request in held if _begun(request) < now - UNHEARD_OF]
-    missing = [r for r in old if _begun(r) >= now - LISTED_FOR + UNHEARD_OF and r.execution_arn not in running]
-    before = [r for r in old if _begun(r) < now - LISTED_FOR + UNHEARD_OF]
-    before.sort(key=lambda request: (request.heard_at or _begun(request), request.request_id))
-    return [*missing, *before[: max(ASKED_MIN, len(before) // 3 + 1)]]
+    begun, expected = _begun(request), request.expected
+    if request.heard_at is not None:
+        return request.heard_at + min((request.heard_at - begun) * CHECK_GROWTH, CHECK_EVERY)
+    if expected is None or expected.basis is not Basis.HISTORY:
+        return begun + LISTED_FOR - UNHEARD_OF
+    return (request.admitted_at or begun) + timedelta(seconds=expected.seconds)
+
+
+def _missing(held: Iterable[Request], running: Mapping[str, str], now: datetime) -> list[Request]:
+    """Return the requests whose executions began a while ago, but within the time listed, and no longer run."""
+    listed, settled = now - LISTED_FOR + UNHEARD_OF, now - UNHEARD_OF
+    return [r for r in held if listed <= _begun(r) < settled and r.execution_arn not in running]
 
 
 def _begun(request: Request) -> datetime:

@@ -32,9 +32,13 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request, State
 from trainyard.domain.tenants import Tenant
 
-START_OVERDUE = timedelta(minutes=2)
+START_OVERDUE = timedelta(seconds=30)
 """After this long an admitted request's execution is looked for, and started again with the same token if there
-is none. Longer than a pass may take."""
+is none. The pass that admitted it may still be at it: whoever repeats a start claims it first."""
+
+
+REPEATS_MAX = 2
+"""How often a pass repeats a start that SageMaker throttles or does not answer."""
 
 
 START_ABANDONED = timedelta(minutes=15)
@@ -74,6 +78,8 @@ class Begun(NamedTuple):
     execution_arn: str | None = None
     """Of what runs, but is not recorded yet."""
     tenant: Tenant | None = None
+    repeat: bool = False
+    """Throttled or not answered: the same start may be sent again."""
 
 
 class _Different(Exception):
@@ -97,9 +103,14 @@ class Starts:
     parallel_map: ParallelMap = map
 
     def start_all(
-        self, committed: Committed, tenants: Mapping[str, Tenant], policy: Policy, now: datetime
+        self,
+        committed: Committed,
+        tenants: Mapping[str, Tenant],
+        policy: Policy,
+        now: datetime,
+        out_of_time: Callable[[], bool] = lambda: False,
     ) -> list[Begun]:
-        """Start what was admitted."""
+        """Start what was admitted; starts that are throttled or not answered are repeated with the same token."""
         ids = [decision.entry.request_id for decision in committed.admissions]
         owners = {decision.queue.tenant_id for decision in committed.admissions}
         unread = [request_id for request_id in ids if request_id not in committed.requests]
@@ -108,11 +119,24 @@ class Starts:
         requests = {**committed.requests, **{request.request_id: request for request in read}}
         tenants = {**tenants, **more}
         admitted = [requests[i] for i in ids if i in requests and requests[i].state is State.ADMITTED]
-        return list(self.parallel_map(lambda r: self._begin(r, tenants.get(r.tenant_id), policy, now), admitted))
+        begun = list(self.parallel_map(lambda r: self._begin(r, tenants.get(r.tenant_id), policy, now), admitted))
+        for number in range(1, REPEATS_MAX + 1):
+            open_starts = [at for at, begin in enumerate(begun) if begin.repeat]
+            if not open_starts or out_of_time():
+                break
+            self.scheduler.tables.transactions.backoff(number)
+
+            def repeat(at: int) -> Begun:
+                # A refusal is not final: the start before, which was not answered, may still arrive.
+                return self._begin(admitted[at], tenants.get(admitted[at].tenant_id), policy, now, final=False)
+
+            for at, again in zip(open_starts, self.parallel_map(repeat, open_starts), strict=True):
+                begun[at] = again
+        return begun
 
     def record(self, begun: Sequence[Begun], now: datetime) -> list[Start]:
         """Record in one transaction what has been started, and tell the tenants; the sweeper finds what is not."""
-        running = [(start.request, arn) for start, arn, _ in begun if arn]
+        running = [(begin.start.request, begin.execution_arn) for begin in begun if begin.execution_arn]
         try:
             moved = self.scheduler.tables.requests.note_all_running(running, now) if running else set()
         except Exception as error:  # they run, and will be found
@@ -128,35 +152,46 @@ class Starts:
         with suppress(Exception):
             self._notify(request, now, tenant)
 
-    def _begin(self, request: Request, tenant: Tenant | None, policy: Policy, now: datetime) -> Begun:
-        """Start one admitted request and settle a refusal; return its execution's ARN if it runs.
+    def _begin(
+        self, request: Request, tenant: Tenant | None, policy: Policy, now: datetime, *, final: bool = True
+    ) -> Begun:
+        """Start one admitted request and, if that is `final`, settle a refusal; return its execution's ARN if it
+        runs.
 
         A request that fails unexpectedly keeps its slot and does not affect the others.
         """
         try:
-            return self._settle_start(request, tenant, policy, now)
-        except Exception as error:  # one failing request must not affect the others
-            return Begun(_unknown(request, error))
-
-    def _settle_start(self, request: Request, tenant: Tenant | None, policy: Policy, now: datetime) -> Begun:
-        try:
             arn = self._start_execution(request, tenant, policy)
             running = replace(request, state=State.RUNNING, started_at=now, execution_arn=arn)
             return Begun(Start(request=running, result=Started.RUNNING), arn, tenant)
-        except DataUnavailable as error:
-            return Begun(self._without_data(request, policy, str(error), now))
-        except StartDelayed as error:
-            self._put_back(request, policy, now, due_at=now + policy.start_retry_delay, reason=str(error))
-            if isinstance(error, QuotaReached):
-                with suppress(Conflict):
-                    self.scheduler.tables.ledger.throttle(now + policy.start_retry_delay)
-            return Begun(Start(request=request, result=Started.DELAYED, detail=str(error)))
-        except _Different as error:
-            self._put_back(request, policy, now, due_at=now, reason=str(error), data_bytes=error.data_bytes)
-            return Begun(Start(request=request, result=Started.DELAYED, detail=str(error)))
-        except (StartInvalid, Refused) as error:
-            self._fail(request, policy, str(error), now)
-            return Begun(Start(request=request, result=Started.FAILED, detail=str(error)))
+        except (Throttled, OutcomeUnknown) as error:
+            return Begun(_unknown(request, error), repeat=True)
+        except Exception as error:  # one failing request must not affect the others
+            return self._refused(request, error, policy, now) if final else Begun(_unknown(request, error))
+
+    def _refused(self, request: Request, refusal: Exception, policy: Policy, now: datetime) -> Begun:
+        """Settle a refused start: the request waits again, or fails; what is unexpected settles nothing."""
+        try:
+            match refusal:
+                case DataUnavailable():
+                    return Begun(self._without_data(request, policy, str(refusal), now))
+                case StartDelayed():
+                    due_at = now + policy.start_retry_delay
+                    self._put_back(request, policy, now, due_at=due_at, reason=str(refusal))
+                    if isinstance(refusal, QuotaReached):
+                        with suppress(Conflict):
+                            self.scheduler.tables.ledger.throttle(due_at)
+                case _Different():
+                    data_bytes = refusal.data_bytes
+                    self._put_back(request, policy, now, due_at=now, reason=str(refusal), data_bytes=data_bytes)
+                case StartInvalid() | Refused():
+                    self._fail(request, policy, str(refusal), now)
+                    return Begun(Start(request=request, result=Started.FAILED, detail=str(refusal)))
+                case _:
+                    return Begun(_unknown(request, refusal))
+        except Exception as error:  # the sweeper starts it again
+            return Begun(_unknown(request, error))
+        return Begun(Start(request=request, result=Started.DELAYED, detail=str(refusal)))
 
     def _without_data(self, request: Request, policy: Policy, reason: str, now: datetime) -> Start:
         """Requeue a request whose data cannot be read; if that persists, it fails in the end."""
@@ -166,12 +201,6 @@ class Starts:
         due_at = now + policy.retries.delay * 2**request.failures
         self._put_back(request, policy, now, due_at=due_at, reason=reason, failed=True)
         return Start(request=request, result=Started.DELAYED, detail=reason)
-
-    def _running(self, request: Request, execution_arn: str, now: datetime, *, adopted: bool = False) -> Start:
-        running = replace(request, state=State.RUNNING, started_at=now, execution_arn=execution_arn)
-        if self.scheduler.tables.requests.note_running(request, execution_arn, now):
-            self._notify(running, now)
-        return Start(request=running, result=Started.RUNNING, adopted=adopted)
 
     def _start_execution(self, request: Request, tenant: Tenant | None, policy: Policy) -> str:
         tier = policy.tier(request.tier)
@@ -247,13 +276,22 @@ class Starts:
             return []
         try:
             started = self._started_before(overdue, now)
+            held_back = self._held_back(overdue)
+            _, tenants = self.scheduler.tables.requests_and_tenants((), sorted({r.tenant_id for r in overdue}))
         except Exception as error:  # the next pass looks again
             return [_unknown(request, error) for request in overdue]
 
-        def recover(request: Request) -> Start | None:
-            return None if out_of_time() else self._recover(request, started, policy, now)
+        def recover(request: Request) -> Begun | None:
+            tenant, waits = tenants.get(request.tenant_id), request.request_id in held_back
+            return None if out_of_time() else self._recover(request, started, tenant, waits, policy, now)
 
-        return [start for start in self.parallel_map(recover, overdue) if start is not None]
+        begun = [recovered for recovered in self.parallel_map(recover, overdue) if recovered is not None]
+        starts = self.record(begun, now)
+        for start in starts:
+            if start.adopted and start.request.stop_asked_at is not None and start.request.execution_arn:
+                with suppress(Exception):  # it has ended, or the reconciler stops it
+                    self.executions.stop(start.request.execution_arn)
+        return starts
 
     def _overdue(self, now: datetime) -> list[Request]:
         """Return the requests that were admitted long ago and are not known to run."""
@@ -266,7 +304,15 @@ class Starts:
         """Return display name → execution of all that unanswered starts may have created."""
         return self.executions.started(since=min(request.admitted_at or now for request in overdue))
 
-    def _recover(self, request: Request, started: Mapping[str, str], policy: Policy, now: datetime) -> Start:
+    def _recover(
+        self,
+        request: Request,
+        started: Mapping[str, str],
+        tenant: Tenant | None,
+        held_back: bool,
+        policy: Policy,
+        now: datetime,
+    ) -> Begun:
         """Find the execution of a request whose start was cut off or never answered, or start it once more.
 
         The pass that admitted it may still be running, since clocks differ. So the start is claimed first, which
@@ -275,32 +321,34 @@ class Starts:
         try:
             execution_arn = started.get(names.display_name(request.request_id, request.attempt))
             if execution_arn is not None:
-                return self._adopt(request, execution_arn, now)
-            held_back = request.stop_asked_at is not None or self._held_back(request)
+                running = replace(request, state=State.RUNNING, started_at=now, execution_arn=execution_arn)
+                start = Start(request=running, result=Started.RUNNING, adopted=True)
+                return Begun(start, execution_arn, tenant)
             if self._age(request, now) > START_ABANDONED:
-                return self._abandon(request, policy, now, failed=not held_back)
+                return Begun(self._abandon(request, policy, now, failed=not held_back))
             if held_back:
-                return Start(request=request, result=Started.UNKNOWN, detail=HELD_BACK)
+                return Begun(Start(request=request, result=Started.UNKNOWN, detail=HELD_BACK))
             if self._under_way(request, now) or not self.scheduler.tables.requests.claim(request, now):
-                return Start(request=request, result=Started.UNKNOWN, detail="it is being recovered already")
-            tenant = self.tenants.get(request.tenant_id)
-            return self._running(request, self._start_execution(request, tenant, policy), now)
+                return Begun(_unknown(request, OutcomeUnknown("it is being recovered already")))
+            return self._begin(request, tenant, policy, now, final=False)
         except Exception as error:  # one failing request must not affect the others
-            return _unknown(request, error)
+            return Begun(_unknown(request, error))
 
-    def _adopt(self, request: Request, execution_arn: str, now: datetime) -> Start:
-        """Record an execution that an earlier start created; stop it if a stop was requested."""
-        start = self._running(request, execution_arn, now, adopted=True)
-        if request.stop_asked_at is not None:
-            self.executions.stop(execution_arn)
-        return start
-
-    def _held_back(self, request: Request) -> bool:
-        """Tell whether all, its tier or its tenant was paused since it was admitted: then nothing starts."""
+    def _held_back(self, requests: Sequence[Request]) -> set[str]:
+        """Return the requests that must not be started: they are to be stopped, or all, their tier or their tenant
+        was paused since they were admitted.
+        """
         ledger = self.scheduler.tables.ledger.read()
-        if ledger.paused or request.tier in ledger.paused_tiers:
-            return True
-        return self.scheduler.tables.queues.get(request.tier, request.tenant_id).paused
+        queues = self.scheduler.tables.queues.get_all(sorted({(r.tier, r.tenant_id) for r in requests}))
+        paused = {(queue.tier, queue.tenant_id) for queue in queues if queue.paused}
+        return {
+            request.request_id
+            for request in requests
+            if request.stop_asked_at is not None
+            or ledger.paused
+            or request.tier in ledger.paused_tiers
+            or (request.tier, request.tenant_id) in paused
+        }
 
     def _under_way(self, request: Request, now: datetime) -> bool:
         """Tell whether it was claimed only a short while ago, or so long ago that its token may have expired."""
