@@ -153,13 +153,18 @@ def _tenant_options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="train on every upload separately, instead of only on the newest",
     )
+    parser.add_argument(
+        "--ready-by", metavar="TIME", help='when models are to be ready: "06:00 Europe/Zurich"; "" for no deadline'
+    )
+    parser.add_argument("--priority", type=int, help="of its requests among those of its other data sets, 0 to 9")
     parser.add_argument("--hyperparameter", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument(
         "--data-set",
         action="append",
         default=[],
         metavar="NAME:KEY=VALUE,…",
-        help="settings that differ for one data set (target, algorithm, problem, train_on, every_upload)",
+        help="settings that differ for one data set (target, algorithm, problem, train_on, every_upload, "
+        "ready_by, priority)",
     )
     parser.add_argument(
         "--retrain", metavar="SCHEDULE", help='"rate(1 day)" or "cron(0 3 * * ? *)"; "" removes the schedule'
@@ -237,6 +242,10 @@ def _data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     retrain = commands.add_parser("retrain", help="request a new training on the data already uploaded")
     retrain.add_argument("tenant_id", metavar="TENANT")
     retrain.add_argument("--data-set", help="default: all of them")
+    retrain.add_argument(
+        "--ready-by", metavar="TIME", help="when the model is to be ready: 2026-11-28T06:00+01:00, or 06:00 UTC"
+    )
+    retrain.add_argument("--priority", type=int, choices=range(10), help="among the tenant's requests; 9 is first")
     retrain.set_defaults(run=tenants.retrain)
 
 

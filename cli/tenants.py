@@ -3,6 +3,7 @@
 import json
 from argparse import Namespace
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from cli.deployment import Deployment
@@ -12,11 +13,12 @@ from trainyard.adapters.aws.credentials import scoped_credentials
 from trainyard.contracts.tenants import LIMITS, tenant_view
 from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.arrivals import is_data
+from trainyard.domain.deadlines import next_ready_by
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, is_data_set
 from trainyard.domain.tenants import Change, TenantState
 
-_SETTINGS = ("target", "algorithm", "problem", "train_on", "every_upload")
+_SETTINGS = ("target", "algorithm", "problem", "train_on", "every_upload", "ready_by", "priority")
 _PLAIN = (
     "tier",
     *_SETTINGS,
@@ -206,6 +208,10 @@ def retrain(deployment: Deployment, arguments: Namespace) -> Answer:
     if arguments.data_set:
         _check_data_set(arguments.data_set)
         detail["data_set"] = arguments.data_set
+    if arguments.ready_by:
+        detail["ready_by"] = _moment(arguments.ready_by, datetime.now(UTC)).isoformat()
+    if arguments.priority is not None:
+        detail["priority"] = arguments.priority
     answer = deployment.client("events").put_events(
         Entries=[
             {
@@ -221,6 +227,19 @@ def retrain(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(
         data=answer["Entries"][0], lines=[f"requested; follow it with: trainyard requests {tenant.tenant_id}"]
     )
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    """Return the time that a text names, such as 2026-11-28T06:00+01:00, or the next 06:00 Europe/Zurich."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return next_ready_by(text, now)
+    if moment.tzinfo is None:
+        raise Refused(f"--ready-by {text!r} has no offset from UTC: write it as {text}+01:00, or {text}Z")
+    if moment <= now:
+        raise Refused(f"--ready-by {text!r} is in the past")
+    return moment
 
 
 def _tenant_answer(view: dict[str, Any]) -> Answer:

@@ -78,6 +78,8 @@ REACHED = (
     "upload delivered again",
     "failed and queued again",
     "borrowed",
+    "urgent first",
+    "hopeless",
     "above a cap",
     "above a cap, short",
     "reclaimed",

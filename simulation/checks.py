@@ -24,7 +24,7 @@ from trainyard.persistence.items import entry_from, queue_from, request_from
 from trainyard.persistence.ledger import LEDGER, ledger_from
 from trainyard.persistence.store import Item, Write
 
-INVARIANTS = tuple(f"I{number}" for number in range(1, 14))
+INVARIANTS = tuple(f"I{number}" for number in range(1, 15))
 
 
 class Violation(BaseException):
@@ -221,7 +221,38 @@ class Checks:
             if queue.running >= policy.cap(tier, queue.tenant_id):
                 read = replace(snapshot, ledger=ledger, queues=tuple(queues.values()))
                 self._above_cap(decision, queue, tier, read, policy, now)
+            self._in_turn(decision, queues[key], replace(snapshot, ledger=ledger), policy, now)
             ledger, queues[key] = _admitted(ledger, queues[key], decision, now)
+
+    def _in_turn(
+        self, decision: Decision, waiting: WaitingQueue, snapshot: Snapshot, policy: Policy, now: datetime
+    ) -> None:
+        """I14: a request that is not urgent, or hopeless, is passed by three urgent ones of its tenant at most. Of
+        urgent ones on the same instances, the one of the greatest priority and earliest latest start goes.
+        """
+        queue, entry = waiting.queue, decision.entry
+        tier = policy.tier(queue.tier)
+        assert tier is not None, "only tiers of the policy admit"
+        waits = [e for entries in waiting.entries.values() for e in entries if e.due_at <= now and e != entry]
+        if snapshot.ledger.capacity_holds or not decision.urgent:
+            return
+        better = [
+            e.request_id
+            for e in waits
+            if e.lane == entry.lane and not e.is_hopeless(now) and e.order < entry.order
+        ]
+        if better:
+            raise Violation("I14", f"{entry.request_id} of {queue.tenant_id} goes before {better[:2]}")
+        plain = [e for lane in waiting.entries for e in _first_plain(waiting, lane, now)]
+        fitting = [
+            e.request_id
+            for e in plain
+            if e != entry
+            and _fits(e, queue, tier, snapshot.ledger, policy, now)
+            and (e.is_short or not decision.above_cap)
+        ]
+        if fitting and queue.urgent_in_a_row >= 3:
+            raise Violation("I14", f"{entry.request_id} of {queue.tenant_id} passes {fitting[:2]} once too often")
 
     def _above_cap(
         self,
@@ -316,13 +347,14 @@ class Checks:
             if name == tier.name and not queue.paused:
                 spare = policy.cap(tier, tenant_id) - queue.running
                 entries = sorted(
-                    (p for p in self._entries(name, tenant_id) if p.due_at <= now), key=lambda p: p.order
+                    (p for p in self._entries(name, tenant_id) if p.due_at <= now),
+                    key=lambda p: (p.is_hopeless(now), p.order),
                 )
                 going = [
                     entry.request_id
                     for profile in queue.profiles
                     for entry in _affordable(
-                        [entry for entry in entries if entry.profile == profile], queue, tier, ledger, policy, now
+                        [entry for entry in entries if entry.lane == profile], queue, tier, ledger, policy, now
                     )
                 ]
                 found += going[: max(spare, 0)]
@@ -337,8 +369,11 @@ class Checks:
         for (name, tenant_id), queue in self.queues.items():
             room = policy.cap(tier, tenant_id) <= queue.running < policy.ceiling(tier, tenant_id)
             if name == tier.name and not queue.paused and room:
-                due = sorted((p for p in self._entries(name, tenant_id) if p.due_at <= now), key=lambda p: p.order)
-                heads = [next((p for p in due if p.profile == profile), None) for profile in queue.profiles]
+                due = sorted(
+                    (p for p in self._entries(name, tenant_id) if p.due_at <= now),
+                    key=lambda p: (p.is_hopeless(now), p.order),
+                )
+                heads = [next((p for p in due if p.lane == lane), None) for lane in queue.profiles]
                 could += [
                     head.request_id
                     for head in heads
@@ -509,6 +544,15 @@ def _job_cost(job: SimulatedJob, seconds: int) -> Decimal:
     return Decimal(floor(millionths + Fraction(1, 2))).scaleb(-6)
 
 
+def _first_plain(waiting: WaitingQueue, lane: str, now: datetime) -> list[QueueEntry]:
+    """Return the first entry of a lane if it is due and either not urgent or hopeless, as all that are due are."""
+    due = [entry for entry in waiting.entries[lane] if entry.due_at <= now]
+    if any(entry.is_urgent and not entry.is_hopeless(now) for entry in due):
+        return []
+    # Only the first entry of a lane that is not urgent may go, and it may not be due yet.
+    return due[:1] if due and (due[0].is_urgent or due[0] == waiting.entries[lane][0]) else []
+
+
 def _free(ledger: Ledger, policy: Policy, now: datetime) -> int:
     """Return the free slots of the account."""
     slots = policy.running_max - ledger.unmanaged
@@ -540,8 +584,9 @@ def _admitted(
         reserved_usd=decision.reserved_usd,
         admitted_at=now,
         month=ledger.month,
+        urgent=decision.urgent,
     )
-    rest = {**waiting.entries, entry.profile: tuple(e for e in waiting.entries[entry.profile] if e != entry)}
+    rest = {**waiting.entries, entry.lane: tuple(e for e in waiting.entries[entry.lane] if e != entry)}
     return replace(ledger, usage=usage, reserved_in=reserved), WaitingQueue(queue=held, entries=rest)
 
 

@@ -21,7 +21,7 @@ from trainyard.domain.estimates import PastRun
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.scheduling import Plan
-from trainyard.persistence.book import past_key, remember
+from trainyard.persistence.run_history import past_key, remember
 
 MB = 1024 * 1024
 

@@ -16,7 +16,7 @@ from trainyard.persistence.store import Write, bytes_written
 TRANSACTION_BYTES = 120 * 1024
 """Instead of 4 MB; enough for three items that are changed without being read."""
 
-ACTIONS = 10
+ACTIONS = 16
 """Instead of 100; enough for the end of one execution and everything that is written with it."""
 
 ITEM_BYTES = 8 * 1024

@@ -82,13 +82,16 @@ def choices(large: int) -> tuple[InstanceChoice, ...]:
     )
 
 
-def tenant(tenant_id: str, tier: str, random: Random) -> Tenant:
+def tenant(tenant_id: str, tier: str, random: Random, hurry: Random) -> Tenant:
     settings = TrainingSettings(
         algorithm="linear",
         target="y",
         train_on=random.choice([TrainOn.NEWEST_OBJECT, TrainOn.NEWEST_OBJECT, TrainOn.WHOLE_PREFIX]),
         every_upload=random.random() < 0.15,
+        ready_by=hurry.choice(["", "", f"00:{hurry.randrange(10, 60)} UTC", "03:10 Europe/Zurich"]),
+        priority=hurry.choice([0, 0, 0, 1]),
     )
+    other = replace(settings, ready_by="", priority=hurry.choice([0, 0, 5]))
     return Tenant(
         tenant_id=tenant_id,
         state=TenantState.ACTIVE,
@@ -98,6 +101,7 @@ def tenant(tenant_id: str, tier: str, random: Random) -> Tenant:
         role_arn=f"arn:role/{tenant_id}",
         model_group=tenant_id,
         settings=settings,
+        data_sets={"set2": other} if hurry.random() < 0.5 else {},
     )
 
 
@@ -106,7 +110,9 @@ def draw(seed: int) -> Scenario:
     random = Random(seed)
     hours = 1.5
     names = TIERS[: random.choice([1, 2, 2, 3])]
-    tenants = [tenant(f"t{number}", random.choice(names), random) for number in range(random.choice([2, 3, 4, 6]))]
+    hurry = Random(f"{seed} hurry")
+    count = random.choice([2, 3, 4, 6])
+    tenants = [tenant(f"t{number}", random.choice(names), random, hurry) for number in range(count)]
     first = _with_ceilings(_policy(random, names, tenants), Random(f"{seed} ceilings"))
     policies = [first, *(_changed(first, random) for _ in range(random.choice([0, 1, 2])))]
     scenario = Scenario(

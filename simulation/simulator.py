@@ -38,9 +38,9 @@ from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import TERMINAL, Content, Outcome, Request, State, Submission
 from trainyard.domain.scheduling import Plan, Snapshot
 from trainyard.domain.tenants import Tenant, TrainOn
-from trainyard.persistence.book import past_key
 from trainyard.persistence.ledger import BELL, LEDGER, BellRing, bell_ring_from, ring, wakes_dispatcher
 from trainyard.persistence.policies import Policies
+from trainyard.persistence.run_history import past_key
 from trainyard.persistence.store import Item, Key, Put, Update, Write
 
 ACCOUNT = "123456789012"
@@ -428,6 +428,8 @@ class Simulator:
         for decision in report.admissions:
             self.counts["borrowed"] += decision.borrowed
             self.counts["backfilled"] += decision.backfilled
+            self.counts["urgent first"] += decision.urgent
+            self.counts["hopeless"] += decision.entry.is_urgent and not decision.urgent
             self.counts["above a cap"] += decision.above_cap and not decision.entry.is_short
             self.counts["above a cap, short"] += decision.above_cap and decision.entry.is_short
             self.counts["reclaimed"] += self._reclaims(decision.queue.tier, report)

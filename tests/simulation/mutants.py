@@ -18,7 +18,7 @@ from trainyard.application.scheduling.admission import Admitter, ReadSet
 from trainyard.application.scheduling.reconcile import Reconcile, Repairs
 from trainyard.application.scheduling.record import Record
 from trainyard.application.scheduling.starts import Begun, Starts
-from trainyard.domain import admission, queues
+from trainyard.domain import admission, affordability, fair_share, queues
 from trainyard.domain.budgets import Reservation, reservation
 from trainyard.domain.names import start_token
 from trainyard.domain.policy import Policy, TierPolicy
@@ -70,6 +70,11 @@ def _all_idle(allocator: Any, borrower: Any) -> int:
     return int(allocator.capacity["slots"] - allocator.used["slots"])
 
 
+def _oldest_of_lane(candidate: Any, lane: str, now: datetime) -> Any:
+    due = [entry for entry in candidate.entries[lane] if entry.due_at <= now] or candidate.entries[lane]
+    return min(due, key=lambda entry: entry.arrived_at, default=None)
+
+
 _may_borrow = admission._Allocator._may_borrow
 
 
@@ -112,9 +117,11 @@ MUTANTS: dict[str, list[Patch]] = {
         (admission._Allocator, "_leaves_one_free", lambda allocator, tier: True)
     ],
     "go above a cap instead of borrowing": [(admission._Allocator, "_may_borrow", _to_exceed_only)],
-    "reserve nothing": [(admission, "reservation", _reserve_nothing)],
+    "let urgent requests always go first": [(fair_share, "URGENT_MAX", 10**9)],
+    "go by arrival in a lane of urgent requests": [(fair_share.Candidate, "head", _oldest_of_lane)],
+    "reserve nothing": [(affordability, "reservation", _reserve_nothing)],
     "reserve, but let a run last as long as its tier allows": [
-        (admission, "reservation", _reserve_without_stopping)
+        (affordability, "reservation", _reserve_without_stopping)
     ],
     "book in a write of its own": [(UnitOfWork, "commit", _book_afterwards)],
     "never read an incomplete report again": [(OutboxRelay, "relay", lambda outbox, now: Relayed())],

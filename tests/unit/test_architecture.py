@@ -31,6 +31,7 @@ PURE_NEEDS = {
     "json",
     "math",
     "re",
+    "zoneinfo",  # its data is a package (tzdata), and depends on no clock
     "typing",
 }
 

@@ -33,8 +33,8 @@ from trainyard.domain.names import display_name
 from trainyard.domain.parameters import Locations
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import HOLDING, TERMINAL, Outcome, Request, State
-from trainyard.persistence.book import past_key
 from trainyard.persistence.items import outcome_values
+from trainyard.persistence.run_history import past_key
 from trainyard.persistence.store import Put
 
 BUCKET = "trainyard-t-acme"

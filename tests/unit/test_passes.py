@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from simulation import narrow
 from simulation.narrow import narrow_limits
 from testing.memory_store import MemoryStore
 from testing.service import policies_in_force, scheduler_over
@@ -143,7 +144,8 @@ def test_of_one_tenant_as_many_are_admitted_together_as_fit_a_transaction() -> N
     assert 1 < len(admitted) < 9
 
 
-def test_what_does_not_fit_a_transaction_goes_before_anyone_above_a_cap() -> None:
+def test_what_does_not_fit_a_transaction_goes_before_anyone_above_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(narrow, "ACTIONS", 10)
     limits = policy(tier(quota=20, running_max_per_tenant=1, running_ceiling_per_tenant=20), running_max=20)
     harness = SchedulerHarness(MemoryStore())
     for number in range(1, 10):

@@ -72,6 +72,9 @@ EVERYTHING = Request(
         basis=Basis.HISTORY,
         runs=15,
     ),
+    priority=3,
+    deadline=after(5000),
+    latest_start=after(4000),
     history=(StateChange(after(16), State.QUEUED, "upload"), StateChange(after(17), State.RUNNING)),
     claimed_at=after(18),
     ends_by=after(19),
@@ -163,7 +166,17 @@ def test_every_state_has_a_progress(state: State) -> None:
 LASTING = {
     *("request_id", "tenant_id", "tier", "data_set", "content", "cause", "state", "arrived_at", "due_at", "alone"),
     *("uploads", "data_bytes", "algorithm", "profile", "attempt", "failures", "month", "expected", "history"),
-    *("reason", "superseded_by", "supersedes", "finished_at", "stop_asked_at", "outcome"),
+    *(
+        "reason",
+        "priority",
+        "deadline",
+        "latest_start",
+        "superseded_by",
+        "supersedes",
+        "finished_at",
+        "stop_asked_at",
+        "outcome",
+    ),
 }
 """Fields that stay when a request goes back to its queue, or are set anew then."""
 

@@ -7,12 +7,12 @@ import json
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, AwareDatetime, Field, TypeAdapter, ValidationError
 
 from trainyard.contracts.events import Envelope, Event, explain
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed
-from trainyard.domain.requests import Content
+from trainyard.domain.requests import PRIORITY_MAX, Content
 
 
 class S3Object(Event):
@@ -58,6 +58,9 @@ class RetrainingDetail(Event):
     data_set: str | None = Field(default=None, min_length=1, max_length=63)
     """None asks for every data set of the tenant."""
     reason: str = Field(default="", max_length=256)
+    ready_by: AwareDatetime | None = None
+    """When the models are to be ready; None for what the data sets' settings say."""
+    priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
 
 
 class RetrainingRequested(Envelope):
@@ -73,6 +76,8 @@ class RetrainingRequested(Envelope):
             event_id=self.id,
             tenant_id=self.detail.tenant_id,
             data_set=self.detail.data_set,
+            ready_by=self.detail.ready_by,
+            priority=self.detail.priority,
         )
 
 
@@ -85,7 +90,12 @@ def retraining_body(asked: RetrainingAsked, now: datetime) -> str:
             "time": now.isoformat(),
             "source": "trainyard",
             "detail-type": "Retraining Requested",
-            "detail": {"tenant_id": asked.tenant_id, "data_set": asked.data_set},
+            "detail": {
+                "tenant_id": asked.tenant_id,
+                "data_set": asked.data_set,
+                "ready_by": asked.ready_by.isoformat() if asked.ready_by else None,
+                "priority": asked.priority,
+            },
         }
     )
 

@@ -6,7 +6,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from trainyard.contracts.events import explain
 from trainyard.domain.errors import Malformed
-from trainyard.domain.requests import Cause, Content, Submission
+from trainyard.domain.requests import PRIORITY_MAX, Cause, Content, Submission
 
 
 class ContentMessage(BaseModel):
@@ -34,6 +34,8 @@ class TrainingRequestMessage(BaseModel):
     cause: Cause
     algorithm: str = Field(default="", max_length=64)
     alone: bool = False
+    priority: int = Field(default=0, ge=0, le=PRIORITY_MAX)
+    deadline: AwareDatetime | None = None
     content: ContentMessage
 
 

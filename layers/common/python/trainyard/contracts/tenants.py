@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from trainyard.application.tenancy.tenants import Step, TenantSpec
 from trainyard.contracts.events import explain
 from trainyard.contracts.policy_file import BudgetUsd
+from trainyard.domain.deadlines import parse_ready_by
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_data_set
 from trainyard.domain.policy import BudgetMode
+from trainyard.domain.requests import PRIORITY_MAX
 from trainyard.domain.tenants import Change, Operation, Problem, Tenant, TrainingSettings, TrainOn
 
 _Column = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
@@ -45,6 +47,9 @@ class DataSetEntry(_Strict):
     problem: Problem | None = None
     train_on: TrainOn | None = None
     every_upload: bool | None = None
+    ready_by: str | None = Field(default=None, max_length=64)
+    """"" for no deadline."""
+    priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
     hyperparameters: dict[str, str | int | float | bool] | None = Field(default=None, max_length=50)
 
     @field_validator("hyperparameters")
@@ -53,6 +58,13 @@ class DataSetEntry(_Strict):
         if len(json.dumps(values, separators=(",", ":"))) > PARAMETER_LENGTH_MAX:
             raise ValueError(f"hyperparameters take more than {PARAMETER_LENGTH_MAX} characters as JSON")
         return values
+
+    @field_validator("ready_by")
+    @classmethod
+    def _is_time_and_zone(cls, ready_by: str | None) -> str | None:
+        if ready_by:
+            parse_ready_by(ready_by)
+        return ready_by
 
     def to_changes(self) -> dict[str, Any]:
         """Return the given fields, as TrainingSettings has them."""
@@ -198,4 +210,6 @@ def _settings_view(settings: TrainingSettings) -> dict[str, Any]:
         "train_on": settings.train_on.value,
         "every_upload": settings.every_upload,
         "hyperparameters": dict(settings.hyperparameters),
+        "ready_by": settings.ready_by,
+        "priority": settings.priority,
     }

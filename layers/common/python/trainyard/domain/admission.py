@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from trainyard.domain.budgets import Account, Reservation, least_usd, reservation
+from trainyard.domain.affordability import Affordability
 from trainyard.domain.capacity_hold import CapacityHold
 from trainyard.domain.executions import month_of
 from trainyard.domain.fair_share import Candidate, entitlements
 from trainyard.domain.policy import SLOTS, Policy, TierPolicy, tier_slots
-from trainyard.domain.queues import QueueEntry
+from trainyard.domain.queues import URGENT_MAX, QueueEntry
 from trainyard.domain.scheduling import Decision, Holder, Ledger, Plan, Reason, Snapshot, Verdict
 
 ENGINE_VERSION = 3
@@ -70,7 +70,8 @@ class _Allocator:
         self.served = dict(ledger.served_by_tier)
         self.starts_from, self.starts_left = _allowance(ledger, policy, now)
         self.month = max(ledger.month, month_of(now))
-        self.committed = {tier.name: _committed(ledger, tier.name, self.month) for tier in policy.tiers}
+        committed = {tier.name: _committed(ledger, tier.name, self.month) for tier in policy.tiers}
+        self.affordability = Affordability(policy, committed)
         self.candidates = [
             Candidate(waiting, tier, policy, now, self.month)
             for waiting in snapshot.queues
@@ -154,7 +155,7 @@ class _Allocator:
         for candidate in self._of(tier):
             entries = [entry for name in candidate.entries if (entry := head(candidate, name)) is not None]
             if entries:
-                entry = min(entries, key=lambda p: (p.arrived_at, p.request_id))
+                entry = candidate.next_of(entries, self.now)
                 key = (candidate.band, candidate.start_tag, entry.arrived_at, candidate.queue.tenant_id)
                 if best is None or key < best[0]:
                     best = (key, candidate, entry)
@@ -162,17 +163,14 @@ class _Allocator:
 
     def _head(self, candidate: Candidate, profile: str) -> QueueEntry | None:
         """Return the first entry of a lane if it may be admitted."""
-        entries = candidate.entries[profile]
-        if not entries or self._obstacle(candidate, entries[0]) is not None:
-            return None
-        return entries[0]
+        entry = candidate.head(profile, self.now)
+        return None if entry is None or self._obstacle(candidate, entry) is not None else entry
 
     def _head_above_cap(self, candidate: Candidate, profile: str) -> QueueEntry | None:
         """Return the first entry of a lane if it may be admitted although its tenant has reached its cap."""
-        entries = candidate.entries[profile]
-        if not entries or candidate.running < candidate.cap:
+        entry = candidate.head(profile, self.now)
+        if entry is None or candidate.running < candidate.cap:
             return None
-        entry = entries[0]
         if not entry.is_short and not self._leaves_one_free(candidate.tier):
             return None
         if entry.request_id in self.capacity_holds.values() or self._obstacle(candidate, entry, above_cap=True):
@@ -203,7 +201,7 @@ class _Allocator:
         reason = self._own_obstacle(candidate, entry, above_cap=above_cap)
         if reason is not None:
             return reason
-        demand = candidate.profiles[entry.profile].demand(candidate.tier.name)
+        demand = candidate.profiles[entry.lane].demand(candidate.tier.name)
         for resource, need in demand.items():
             exceeded = self.used.get(resource, 0) + need > self._limit(resource)
             if exceeded and resource not in (SLOTS, tier_slots(candidate.tier.name)):  # `next` shares these
@@ -218,48 +216,11 @@ class _Allocator:
             return Reason.TENANT_PAUSED
         if entry.due_at > self.now:
             return Reason.NOT_DUE
-        if self.policy.lacking(candidate.profiles[entry.profile]) is not None:
+        if self.policy.lacking(candidate.profiles[entry.lane]) is not None:
             return Reason.NEVER_FITS
         if candidate.running >= (candidate.ceiling if above_cap else candidate.cap):
             return Reason.TENANT_CAP
-        return self._unaffordable(candidate, entry)
-
-    def _unaffordable(self, candidate: Candidate, entry: QueueEntry) -> Reason | None:
-        """Return which budget blocks an entry, or None."""
-        own, shared = candidate.account(), self._tier_account(candidate.tier)
-        if self._reservation(candidate, entry, own + shared) is not None:
-            return None
-        if candidate.profiles[entry.profile].rates(self.policy.prices) is None:
-            return Reason.PRICE_UNKNOWN
-        short = shared and self._needs_usd(candidate, entry) > shared[0].left_usd
-        return Reason.TIER_BUDGET if short and self._reservation(candidate, entry, own) else Reason.BUDGET
-
-    def _reservation(self, candidate: Candidate, entry: QueueEntry, accounts: list[Account]) -> Reservation | None:
-        return reservation(
-            candidate.profiles[entry.profile],
-            candidate.tier,
-            self.policy.prices,
-            accounts,
-            job_seconds=entry.job_seconds,
-            usd_p90=entry.usd_p90,
-        )
-
-    def _needs_usd(self, candidate: Candidate, entry: QueueEntry) -> Decimal:
-        """Return how much must be left in the budgets for an entry to be admitted."""
-        accounts = candidate.account() + self._tier_account(candidate.tier)
-        needed = least_usd(
-            candidate.profiles[entry.profile],
-            candidate.tier,
-            self.policy.prices,
-            accounts,
-            job_seconds=entry.job_seconds,
-            usd_p90=entry.usd_p90,
-        )
-        assert needed is not None, "prices are known where a budget is in the way"
-        return needed
-
-    def _tier_account(self, tier: TierPolicy) -> list[Account]:
-        return [] if tier.budget is None else [Account(tier.budget, self.committed[tier.name])]
+        return self.affordability.obstacle(candidate, entry)
 
     def _limit(self, resource: str) -> float:
         return self.capacity.get(resource, math.inf)
@@ -274,7 +235,7 @@ class _Allocator:
     def _taking(self, candidate: Candidate, entry: QueueEntry) -> tuple[dict[str, int], datetime]:
         """Return the resources that an admission takes, and the latest time at which it releases them."""
         return (
-            candidate.profiles[entry.profile].demand(candidate.tier.name),
+            candidate.profiles[entry.lane].demand(candidate.tier.name),
             self.now + candidate.tier.run_time_max,
         )
 
@@ -306,11 +267,12 @@ class _Allocator:
         """Return instance pool → large requests that have waited long and that their own limits allow."""
         large: dict[str, list[tuple[Candidate, QueueEntry]]] = {}
         for candidate in self.candidates:
-            for name, entries in candidate.entries.items():
+            for name in candidate.entries:
                 profile = candidate.profiles[name]
                 resource = f"training/{profile.training}"
                 if profile.instances > 1 and resource in self.policy.instance_quotas:
-                    entry = entries[0]
+                    entry = candidate.head(name, self.now)
+                    assert entry is not None, "nothing has been admitted yet"
                     waited = self.now - entry.arrived_at > candidate.tier.hold_age
                     if waited and self._open(candidate.tier) and self._own_obstacle(candidate, entry) is None:
                         large.setdefault(resource, []).append((candidate, entry))
@@ -321,9 +283,9 @@ class _Allocator:
     def _admission(
         self, candidate: Candidate, entry: QueueEntry, *, borrowed: bool = False, above_cap: bool = False
     ) -> Decision:
-        profile = candidate.profiles[entry.profile]
-        accounts = candidate.account() + self._tier_account(candidate.tier)
-        reserved = self._reservation(candidate, entry, accounts)
+        profile = candidate.profiles[entry.lane]
+        accounts = self.affordability.accounts(candidate)
+        reserved = self.affordability.reservation_for(candidate, entry, accounts)
         assert reserved is not None, "what cannot be afforded has an obstacle"
         demand = profile.instances_by_type
         return Decision(
@@ -336,13 +298,16 @@ class _Allocator:
             charge=self.policy.charge(profile),
             borrowed=borrowed,
             above_cap=above_cap,
+            urgent=entry.is_urgent and not entry.is_hopeless(self.now),
             backfilled=any(set(demand) & set(hold.demand) for hold in self._others(entry)),
         )
 
     def take(self, decision: Decision) -> None:
         """Count an admission."""
         candidate = next(c for c in self.candidates if c.queue is decision.queue)
-        entry = candidate.entries[decision.entry.profile].pop(0)
+        entry = decision.entry
+        candidate.entries[entry.lane].remove(entry)
+        candidate.urgent_in_a_row = min(candidate.urgent_in_a_row + 1, URGENT_MAX) if decision.urgent else 0
         taken, ends_by = self._taking(candidate, entry)
         for name, units in taken.items():
             self.used[name] = self.used.get(name, 0) + units
@@ -351,9 +316,8 @@ class _Allocator:
         self.holds = {p: s for p, s in self.holds.items() if s.entry.request_id != entry.request_id}
         self.capacity_holds = {resource: hold.entry.request_id for resource, hold in self.holds.items()}
         candidate.running += 1
-        candidate.committed += decision.reserved_usd
+        self.affordability.take(candidate, decision.reserved_usd)
         tier = candidate.tier
-        self.committed[tier.name] += decision.reserved_usd
         self.served[tier.name] = max(self.served.values(), default=self.ledger.admission_version) + 1
         self.tags[tier.name] = max(self.tags.get(tier.name, 0), candidate.start_tag)
         if self.policy.starts_per_second is not None:
@@ -387,12 +351,15 @@ class _Allocator:
     def waits(self) -> Iterator[Decision]:
         """Yield for each lane with waiting requests why it waits."""
         for candidate in self.candidates:
-            for entries in candidate.entries.values():
-                if entries:
-                    reason = self._reason(candidate, entries[0])
-                    needs = self._needs_usd(candidate, entries[0]) if reason in _UNAFFORDABLE else Decimal(0)
+            for lane in candidate.entries:
+                entry = candidate.head(lane, self.now)
+                if entry is not None:
+                    reason = self._reason(candidate, entry)
+                    needs = (
+                        self.affordability.needs_usd(candidate, entry) if reason in _UNAFFORDABLE else Decimal(0)
+                    )
                     yield Decision(
-                        entry=entries[0],
+                        entry=entry,
                         queue=candidate.queue,
                         verdict=Verdict.WAIT,
                         reason=reason,
@@ -433,7 +400,10 @@ class _Allocator:
             tags = [
                 candidate.start_tag
                 for candidate in self._of(tier)
-                if any(p and self._own_obstacle(candidate, p[0]) is None for p in candidate.entries.values())
+                if any(
+                    (entry := candidate.head(lane, self.now)) and self._own_obstacle(candidate, entry) is None
+                    for lane in candidate.entries
+                )
             ]
             if tags:
                 floors[tier.name] = max(min(tags), before.get(tier.name, 0))
@@ -441,9 +411,9 @@ class _Allocator:
 
     def again_at(self) -> datetime | None:
         """Return when the passing of time alone allows further admissions, or None."""
-        times = [p[0].due_at for c in self.candidates for p in c.entries.values() if p]
-        times = [due for due in times if due > self.now]
-        if self._closed() is Reason.START_RATE and any(p for c in self.candidates for p in c.entries.values()):
+        lanes = [entries for c in self.candidates for entries in c.entries.values() if entries]
+        times = [due for lane in lanes if (due := min(entry.due_at for entry in lane)) > self.now]
+        if self._closed() is Reason.START_RATE and lanes:
             assert self.policy.starts_per_second is not None
             times.append(self.now + timedelta(seconds=1 / self.policy.starts_per_second))
         return min(times, default=None)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, URI_LENGTH_MAX, is_data_set
@@ -34,6 +35,10 @@ class RetrainingAsked:
     event_id: str
     tenant_id: str
     data_set: str | None
+    ready_by: datetime | None = None
+    """When the models are to be ready; None for what the data sets' settings say."""
+    priority: int | None = None
+    """None for what the data sets' settings say."""
 
 
 def is_incoming(tenant: Tenant, key: str) -> bool:

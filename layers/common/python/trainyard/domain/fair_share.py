@@ -6,6 +6,7 @@ from datetime import datetime
 
 from trainyard.domain.budgets import Account
 from trainyard.domain.policy import Policy, ResourceProfile, TierPolicy
+from trainyard.domain.queues import URGENT, URGENT_MAX, QueueEntry
 from trainyard.domain.scheduling import WaitingQueue
 
 
@@ -43,7 +44,8 @@ class Candidate:
             name: profile.waiting - len(waiting.entries.get(name, ()))
             for name, profile in self.queue.profiles.items()
         }
-        self.profiles = {name: ResourceProfile.parse(name) for name in self.entries}
+        self.profiles = {name: ResourceProfile.parse(name.removesuffix(URGENT)) for name in self.entries}
+        self.urgent_in_a_row = self.queue.urgent_in_a_row
 
     @property
     def band(self) -> int:
@@ -55,6 +57,21 @@ class Candidate:
         if self.running < math.floor(self.entitlement + 1e-9):
             return 0
         return 1 if self.running < math.ceil(self.entitlement - 1e-9) else 2
+
+    def head(self, lane: str, now: datetime) -> QueueEntry | None:
+        """Return the entry of a lane that is next: of urgent ones, the first that is due and not hopeless."""
+        entries = self.entries[lane]
+        due = [entry for entry in entries if entry.due_at <= now] if lane.endswith(URGENT) else []
+        timely = [entry for entry in due if not entry.is_hopeless(now)]
+        return next(iter(timely or due or entries), None)
+
+    def next_of(self, entries: list[QueueEntry], now: datetime) -> QueueEntry:
+        """Return the next of its lanes' first entries: an urgent one, but every fourth time the oldest other."""
+        urgent = [entry for entry in entries if entry.is_urgent and not entry.is_hopeless(now)]
+        others = [entry for entry in entries if entry not in urgent]
+        if urgent and (not others or self.urgent_in_a_row < URGENT_MAX):
+            return min(urgent, key=lambda entry: entry.order)
+        return min(others, key=lambda entry: (entry.arrived_at, entry.request_id))
 
     def account(self) -> list[Account]:
         """Return the tenant's own budget, if it has one, and what of it is taken."""

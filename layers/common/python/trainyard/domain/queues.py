@@ -1,7 +1,8 @@
 """Tenant queues: what a tenant has waiting and running in a tier, and what it has used.
 
 A queue has a lane per set of instances that its requests need, so that a blocked request does not block those that
-need other instances. Its tag orders the queues of a tier (start-time fair queuing, Goyal et al. 1996):
+need other instances; and a second one for those of them that are urgent, by a deadline or a priority. Its tag
+orders the queues of a tier (start-time fair queuing, Goyal et al. 1996):
 
     tag = used + (elapsed slot-milliseconds of what runs) / weight
 
@@ -13,11 +14,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from trainyard.domain.deadlines import hopeless_after
 from trainyard.domain.requests import Request
 
 HEAD_ENTRIES_MAX = 40
 """Entries stored in the queue's own item, shared among its lanes: some 8 KB at most. A queue is written once
 for each of its lanes, and a transaction takes 4 MB."""
+
+URGENT = " urgent"
+"""What the names of lanes end in whose requests have a deadline or a priority."""
+
+URGENT_MAX = 3
+"""After so many urgent requests in a row, the oldest of the other requests of a queue is next."""
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -44,10 +54,32 @@ class QueueEntry:
     """What nine of ten such runs cost at most, where that is known."""
     is_short: bool = False
     """Whether it may be relied on to end soon (`Estimate.is_short`)."""
+    priority: int = 0
+    """Among the requests of its tenant; the greatest first."""
+    latest_start: datetime | None = None
+    """When it must start to meet its deadline, with some margin; None without a deadline that can be met."""
+    hopeless_after: datetime | None = None
+    """From then on it misses its deadline even if it takes no longer than expected."""
 
     @property
-    def order(self) -> tuple[datetime, datetime, str]:
-        return (self.due_at, self.arrived_at, self.request_id)
+    def is_urgent(self) -> bool:
+        """Whether it may go before older requests of its tenant."""
+        return self.priority > 0 or self.latest_start is not None
+
+    @property
+    def lane(self) -> str:
+        """The lane of its queue: its profile, and whether it is urgent."""
+        return f"{self.profile}{URGENT}" if self.is_urgent else self.profile
+
+    @property
+    def order(self) -> tuple[int, datetime, datetime, str]:
+        """The key by which the entries of a lane are sorted; frozen when it is enlisted."""
+        if self.is_urgent:
+            return (-self.priority, self.latest_start or _NEVER, self.arrived_at, self.request_id)
+        return (0, self.due_at, self.arrived_at, self.request_id)
+
+    def is_hopeless(self, now: datetime) -> bool:
+        return self.hopeless_after is not None and now > self.hopeless_after
 
 
 def entry_of(request: Request) -> QueueEntry:
@@ -61,6 +93,9 @@ def entry_of(request: Request) -> QueueEntry:
         job_seconds=request.expected.job_seconds if request.expected else 0,
         usd_p90=request.expected.usd_p90 if request.expected else None,
         is_short=request.expected is not None and request.expected.is_short,
+        priority=request.priority,
+        latest_start=request.latest_start,
+        hopeless_after=None if request.latest_start is None else hopeless_after(request),
     )
 
 
@@ -75,6 +110,11 @@ class ProfileQueue:
     head: QueueEntry
     behind: tuple[QueueEntry, ...] = ()
     """The entries right after the head, in order; all of them, or some."""
+
+    @property
+    def due_at(self) -> datetime:
+        """When the first of the head entries is due."""
+        return min(entry.due_at for entry in self.head_entries)
 
     @property
     def head_entries(self) -> tuple[QueueEntry, ...]:
@@ -113,6 +153,8 @@ class TenantQueue:
     paused: bool = False
     parked_for: str | None = None
     """Why the whole queue is parked: passes do not read it until something changes."""
+    urgent_in_a_row: int = 0
+    """How many urgent requests were admitted since the last one that was not; counted up to URGENT_MAX."""
     profiles: Mapping[str, ProfileQueue] = field(default_factory=dict)
 
     @property
@@ -151,13 +193,13 @@ def lifted(queue: TenantQueue, virtual_time: int, credit: timedelta, now: dateti
 
 def joined(queue: TenantQueue, entry: QueueEntry) -> TenantQueue:
     """Return the queue with one more place."""
-    profile = queue.profiles.get(entry.profile)
+    profile = queue.profiles.get(entry.lane)
     if profile is None:
-        return _with_profile(queue, entry.profile, _profile_queue(1, [entry]))
+        return _with_profile(queue, entry.lane, _profile_queue(1, [entry]))
     head_entries = list(profile.head_entries)
     if profile.whole or entry.order < head_entries[-1].order:
         head_entries = sorted([*head_entries, entry], key=lambda p: p.order)
-    return _with_profile(queue, entry.profile, _profile_queue(profile.waiting + 1, head_entries))
+    return _with_profile(queue, entry.lane, _profile_queue(profile.waiting + 1, head_entries))
 
 
 def left(queue: TenantQueue, gone: Iterable[QueueEntry], rest: Iterable[QueueEntry] = ()) -> TenantQueue:
@@ -165,7 +207,7 @@ def left(queue: TenantQueue, gone: Iterable[QueueEntry], rest: Iterable[QueueEnt
     queue itself does not know them (`staying`).
     """
     entries = list(gone)
-    name = entries[0].profile
+    name = entries[0].lane
     waiting = queue.profiles[name].waiting - len(entries)
     if waiting == 0:
         return _with_profile(queue, name, None)
@@ -176,7 +218,7 @@ def staying(queue: TenantQueue, gone: Iterable[QueueEntry]) -> list[QueueEntry]:
     """Return the first places of a lane that stay when some are gone, as far as the queue itself knows them."""
     entries = list(gone)
     ids = {entry.request_id for entry in entries}
-    return [entry for entry in queue.profiles[entries[0].profile].head_entries if entry.request_id not in ids]
+    return [entry for entry in queue.profiles[entries[0].lane].head_entries if entry.request_id not in ids]
 
 
 def _profile_queue(waiting: int, head_entries: list[QueueEntry]) -> ProfileQueue:
@@ -200,6 +242,7 @@ def holding(
     reserved_usd: Decimal,
     admitted_at: datetime,
     month: str = "",
+    urgent: bool = False,
 ) -> TenantQueue:
     """Return the queue with one more slot held, and its reservation booked in the month."""
     assert request_id not in queue.holders, "a request holds one slot"
@@ -210,6 +253,7 @@ def holding(
         units=queue.units + charge,
         units_since_ms=queue.units_since_ms + charge * milliseconds(admitted_at),
         reserved_usd=queue.reserved_usd + reserved_usd,
+        urgent_in_a_row=min(queue.urgent_in_a_row + 1, URGENT_MAX) if urgent else 0,
     )
 
 

@@ -123,6 +123,10 @@ class Estimate:
     """Whether nine of ten of its data set's runs end within SHORT_SECONDS, and none far exceeded that lately."""
 
 
+PRIORITY_MAX = 9
+"""The greatest priority of a request among those of its tenant."""
+
+
 class Cause(StrEnum):
     UPLOAD = "upload"
     """Data was dropped."""
@@ -144,6 +148,10 @@ class Submission:
     """By which its instances are chosen."""
     alone: bool = False
     """Trained on by itself: never merged with another upload of its data set."""
+    priority: int = 0
+    """Among the requests of its tenant, from 0 to PRIORITY_MAX."""
+    deadline: datetime | None = None
+    """When its model is to be ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +192,13 @@ class Request:
     """Of each of its jobs, while it holds a slot: its reservation follows from it. None for its tier's."""
     expected: Estimate | None = None
     """What its run was expected to take and to cost when it was enlisted."""
+    priority: int = 0
+    """Among the requests of its tenant, from 0 to PRIORITY_MAX; the greatest first."""
+    deadline: datetime | None = None
+    """When its model is to be ready."""
+    latest_start: datetime | None = None
+    """When it must start to meet its deadline (domain/deadlines.py), as calculated when it was enlisted; None if
+    it arrived too late for that."""
     history: tuple[StateChange, ...] = ()
     """Its life so far, oldest first; of a long one the middle is left out."""
     claimed_at: datetime | None = None

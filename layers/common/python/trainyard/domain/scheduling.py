@@ -148,6 +148,8 @@ class Decision:
     borrowed: bool = False
     above_cap: bool = False
     """Its tenant held as many slots as its cap allows, and nobody below a cap could use the slot."""
+    urgent: bool = False
+    """It goes before older requests of its tenant because of its deadline or its priority."""
     backfilled: bool = False
     """Overtook a large request for which instances are held."""
 

@@ -78,6 +78,11 @@ class TrainingSettings:
     every_upload: bool = False
     """Whether every upload is trained on, with its own object version, instead of only the newest."""
     hyperparameters: tuple[tuple[str, str | int | float | bool], ...] = ()
+    ready_by: str = ""
+    """Time of day and zone at which the model of an upload is to be ready, such as "06:00 Europe/Zurich"; "" for
+    no deadline."""
+    priority: int = 0
+    """Of its requests among those of its tenant, from 0 to PRIORITY_MAX."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
     pk                    sk                                    what
     request#<request>     attempt#<attempt>                     an execution; kept as long as its request
     month#<month>         <tenant>#<tier>#<data set>#<algorithm>  the month's totals; kept for good
-    past#<tenant>         <data set>                            its last runs, from which the next is estimated
     pace#<tenant>         hours                                 what its last hours came to
     todo                  <what>#…                              what is owed: to tell, to read again
 
@@ -19,7 +18,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from trainyard.domain.estimates import PastRun, remembered, teaches
+from trainyard.domain.estimates import PastRun, teaches
 from trainyard.domain.executions import (
     ExecutionRecord,
     JobFacts,
@@ -32,6 +31,15 @@ from trainyard.domain.hourly_spend import HourlySpend, booked, is_unusual
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import State
 from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.run_history import (
+    keep_ratios,
+    past_from,
+    past_key,
+    ratios_key,
+    remember,
+    revision,
+    unmoved,
+)
 from trainyard.persistence.store import Absent, Delete, Is, Item, Key, Put, Store, Update, Write, listed
 from trainyard.persistence.transactions import read_items
 
@@ -97,6 +105,7 @@ def booking_keys(executions: Iterable[ExecutionRecord]) -> list[Key]:
     keys: dict[Key, None] = {}
     for execution in executions:
         keys |= {past_key(execution.tenant_id, execution.data_set): None, pace_key(execution.tenant_id): None}
+        keys |= {ratios_key(execution.tier): None}
     return list(keys)
 
 
@@ -128,7 +137,7 @@ def bookings(
     writes += [remember(key, runs, items.get(key)) for key, runs in pasts.items()]
     for key, usd in spent.items():
         writes += _keep_pace(key, usd, items.get(key), now)
-    return writes
+    return [*writes, *keep_ratios(executions, items)]
 
 
 def budget_entry(
@@ -192,36 +201,17 @@ def past_run(execution: ExecutionRecord) -> PastRun:
     )
 
 
-def remember(key: Key, runs: Sequence[PastRun], item: Item | None) -> Put:
-    """Return what adds runs to the history of a data set, which was read as `item`."""
-    past = past_from(item)
-    for run in runs:
-        past = remembered(past, run)
-    lines = [
-        [r.seconds, r.job_seconds, r.usd, r.data_bytes, r.profile, *([] if r.succeeded else [False])] for r in past
-    ]
-    return Put(key, {"runs": lines, "revision": _revision(item) + 1}, (_unmoved(item),))
-
-
 def _keep_pace(key: Key, usd: Decimal, item: Item | None, now: datetime) -> list[Write]:
     pace = booked(pace_from(item), usd, now)
     unusual = is_unusual(pace) and not pace.reported
     pace = replace(pace, reported=pace.reported or unusual)
     attributes = {"hour": pace.hour, "usd": pace.usd, "past": list(pace.past), "reported": pace.reported}
-    writes: list[Write] = [Put(key, attributes | {"revision": _revision(item) + 1}, (_unmoved(item),))]
+    writes: list[Write] = [Put(key, attributes | {"revision": revision(item) + 1}, (unmoved(item),))]
     if unusual:
         tenant_id = key.values[0][1].removeprefix("pace#")
         about = {"tenant_id": tenant_id, "hour": pace.hour, "usd": pace.usd, "usual_usd": pace.usual_max_usd}
         writes.append(_entry("pace", f"{tenant_id}#{pace.hour}", about, now))
     return writes
-
-
-def _revision(item: Item | None) -> int:
-    return int(item["revision"]) if item else 0
-
-
-def _unmoved(item: Item | None) -> Is | Absent:
-    return Is("revision", _revision(item)) if item else Absent("pk")
 
 
 def correction(
@@ -358,10 +348,6 @@ def totals_key(of: ExecutionRecord | Totals) -> Key:
     return Key("record", (("pk", f"month#{of.month}"), ("sk", "#".join(parts))))
 
 
-def past_key(tenant_id: str, data_set: str) -> Key:
-    return Key("record", (("pk", f"past#{tenant_id}"), ("sk", data_set)))
-
-
 def pace_key(tenant_id: str) -> Key:
     return Key("record", (("pk", f"pace#{tenant_id}"), ("sk", "hours")))
 
@@ -461,14 +447,6 @@ def totals_from(item: Mapping[str, Any]) -> Totals:
         saved_usd=Decimal(item.get("saved_usd", 0)),
         data_bytes=int(item.get("data_bytes", 0)),
         **{name: int(item.get(name, 0)) for name in _COUNTS},
-    )
-
-
-def past_from(item: Item | None) -> tuple[PastRun, ...]:
-    lines = item["runs"] if item else []
-    return tuple(
-        PastRun(int(seconds), int(job), Decimal(usd), int(size), str(profile), *succeeded)
-        for seconds, job, usd, size, profile, *succeeded in lines
     )
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from trainyard.domain.queues import ProfileQueue, QueueEntry, TenantQueue
+from trainyard.domain.queues import URGENT, ProfileQueue, QueueEntry, TenantQueue
 from trainyard.domain.requests import (
     Basis,
     Cause,
@@ -41,6 +41,8 @@ _TIMES = (
     "claimed_at",
     "heard_at",
     "stop_asked_at",
+    "deadline",
+    "latest_start",
 )
 _PLAIN = (
     "request_id",
@@ -56,7 +58,7 @@ _PLAIN = (
     "reserved_usd",
     "month",
 )
-_NUMBERS = ("attempt", "data_bytes", "charge", "failures")
+_NUMBERS = ("attempt", "data_bytes", "charge", "failures", "priority")
 
 
 def request_item(request: Request) -> Item:
@@ -200,6 +202,7 @@ def queue_item(queue: TenantQueue) -> Item:
             for name, profile in queue.profiles.items()
         },
     }
+    item |= {"urgent_in_a_row": queue.urgent_in_a_row} if queue.urgent_in_a_row else {}
     return item | ({"parked_for": queue.parked_for} if queue.parked_for else {})
 
 
@@ -218,6 +221,7 @@ def queue_from(item: Mapping[str, Any]) -> TenantQueue:
         reserved_usd=item["reserved_usd"],
         paused=bool(item["paused"]),
         parked_for=item.get("parked_for"),
+        urgent_in_a_row=int(item.get("urgent_in_a_row", 0)),
         profiles={
             name: ProfileQueue(
                 waiting=int(profile["waiting"]),
@@ -233,22 +237,35 @@ def _entry_text(entry: QueueEntry) -> str:
     """Return an entry as short text: a queue's item holds many, and is billed by the kilobyte."""
     usd = "" if entry.usd_p90 is None else str(entry.usd_p90)
     times = f"{stamp(entry.arrived_at)}|{stamp(entry.due_at)}"
-    flags = f"{int(entry.alone)}|{entry.job_seconds}|{usd}|{int(entry.is_short)}"
-    return f"{entry.request_id}|{entry.data_set}|{times}|{flags}"
+    flags = f"{int(entry.alone)}|{entry.job_seconds}|{usd}|{int(entry.is_short)}|{entry.priority}"
+    deadline = f"{_stamped(entry.latest_start)}|{_stamped(entry.hopeless_after)}"
+    return f"{entry.request_id}|{entry.data_set}|{times}|{flags}|{deadline}"
+
+
+def _stamped(when: datetime | None) -> str:
+    return "" if when is None else stamp(when)
+
+
+def _unstamped(text: str | None) -> datetime | None:
+    return unstamp(text) if text else None
 
 
 def _entry_in(profile: str, text: str) -> QueueEntry:
-    request_id, data_set, arrived_at, due_at, alone, job_seconds, usd, is_short = text.split("|")
+    request_id, data_set, arrived_at, due_at, alone, job_seconds, usd, is_short, *urgency = text.split("|")
+    priority, latest_start, hopeless_after = urgency
     return QueueEntry(
         request_id=request_id,
         data_set=data_set,
-        profile=profile,
+        profile=profile.removesuffix(URGENT),
         arrived_at=unstamp(arrived_at),
         due_at=unstamp(due_at),
         alone=alone == "1",
         job_seconds=int(job_seconds),
         usd_p90=Decimal(usd) if usd else None,
         is_short=is_short == "1",
+        priority=int(priority),
+        latest_start=_unstamped(latest_start),
+        hopeless_after=_unstamped(hopeless_after),
     )
 
 
@@ -256,6 +273,9 @@ def entry_item(entry: QueueEntry) -> Item:
     optional: Item = {"job_seconds": entry.job_seconds} if entry.job_seconds else {}
     optional |= {"usd_p90": entry.usd_p90} if entry.usd_p90 is not None else {}
     optional |= {"is_short": True} if entry.is_short else {}
+    optional |= {"priority": entry.priority} if entry.priority else {}
+    times = {"latest_start": entry.latest_start, "hopeless_after": entry.hopeless_after}
+    optional |= {name: stamp(when) for name, when in times.items() if when is not None}
     return optional | {
         "request_id": entry.request_id,
         "data_set": entry.data_set,
@@ -277,6 +297,9 @@ def entry_from(item: Mapping[str, Any]) -> QueueEntry:
         job_seconds=int(item.get("job_seconds", 0)),
         usd_p90=item.get("usd_p90"),
         is_short=bool(item.get("is_short", False)),
+        priority=int(item.get("priority", 0)),
+        latest_start=_unstamped(item.get("latest_start")),
+        hopeless_after=_unstamped(item.get("hopeless_after")),
     )
 
 

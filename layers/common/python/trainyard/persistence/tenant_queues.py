@@ -39,7 +39,7 @@ from trainyard.domain.queues import (
     staying,
     trimmed,
 )
-from trainyard.domain.requests import Request, Submission
+from trainyard.domain.requests import PRIORITY_MAX, Request, Submission
 from trainyard.domain.scheduling import Ledger, Parked
 from trainyard.persistence.items import entry_from, entry_item, queue_from, queue_item, stamp
 from trainyard.persistence.store import (
@@ -70,7 +70,7 @@ class Backlog:
 
     waiting: int
     oldest_arrived_at: datetime | None
-    """Of the requests at the heads of their queues; None when nothing waits."""
+    """Of the first requests of the queues; None when nothing waits."""
     weight: int = 0
     """The weight of the tenants with waiting requests."""
     parked: Mapping[str, int] = field(default_factory=dict)
@@ -134,7 +134,9 @@ def refile(
 def put_entry(request: Request, *, replaces: str | None) -> Put:
     """Return what lets a request wait: in a place that is free, or in that of another request."""
     entry = entry_of(request)
-    ready = f"{entry.profile}|{stamp(entry.due_at)}|{stamp(entry.arrived_at)}|{entry.request_id}"
+    rank, *times, request_id = entry.order
+    place = "|".join([f"{rank + PRIORITY_MAX}", *map(stamp, times), request_id])
+    ready = f"{entry.lane}|{place}"
     return Put(
         entry_key(request),
         entry_item(entry) | {"ready": ready},
@@ -197,7 +199,7 @@ class TenantQueues:
     def _backlog(self, tier: TierPolicy, policy: Policy) -> Backlog:
         items = listed(self.store, "ready", f"tier#{tier.name}")
         queues = {queue.tenant_id: queue for queue in map(queue_from, items)}.values()
-        heads = [profile.head.arrived_at for queue in queues for profile in queue.profiles.values()]
+        heads = [e.arrived_at for queue in queues for p in queue.profiles.values() for e in p.head_entries]
         reasons = [queue.parked_for for queue in queues if queue.parked_for]
         return Backlog(
             waiting=sum(queue.waiting for queue in queues),
@@ -299,7 +301,7 @@ class TenantQueues:
 
     def without(self, queue: TenantQueue, *gone: QueueEntry) -> TenantQueue:
         """Return the queue without some entries of a profile; reads who is next where the queue does not say."""
-        profile = gone[0].profile
+        profile = gone[0].lane
         behind: list[QueueEntry] = []
         if profile not in queue.profiles or queue.profiles[profile].waiting < len(gone):
             raise Conflict("the queue and its entries were read at different times")
@@ -324,14 +326,15 @@ def _filings(queue: TenantQueue, now: datetime, parked_under: str | None) -> lis
         return [("", f"paused|{queue.tenant_id}")]
     if parked_under is not None:
         return [("", parked_under)]
-    return [(name, _filing(queue, queue.profiles[name].head, now)) for name in sorted(queue.profiles)]
+    return [(name, _filing(queue, name, now)) for name in sorted(queue.profiles)]
 
 
-def _filing(queue: TenantQueue, head: QueueEntry, now: datetime) -> str:
-    if head.due_at > now:
-        return f"postponed|{stamp(head.due_at)}|{head.profile}|{queue.tenant_id}"
+def _filing(queue: TenantQueue, lane: str, now: datetime) -> str:
+    due_at, head = queue.profiles[lane].due_at, queue.profiles[lane].head
+    if due_at > now:
+        return f"postponed|{stamp(due_at)}|{lane}|{queue.tenant_id}"
     # Padded, so that the order of texts is the order of numbers.
-    return f"ready|{head.profile}|{max(queue.service_ms, 0):020d}|{stamp(head.arrived_at)}|{queue.tenant_id}"
+    return f"ready|{lane}|{max(queue.service_ms, 0):020d}|{stamp(head.arrived_at)}|{queue.tenant_id}"
 
 
 def _ranges_to_unpark(

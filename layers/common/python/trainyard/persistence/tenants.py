@@ -107,6 +107,8 @@ def _settings_item(settings: TrainingSettings) -> Item:
         "train_on": settings.train_on.value,
         "every_upload": settings.every_upload,
         "hyperparameters": json.dumps(dict(settings.hyperparameters)),  # DynamoDB knows no 1.0 beside 1
+        "ready_by": settings.ready_by,
+        "priority": settings.priority,
     }
 
 
@@ -118,4 +120,6 @@ def _settings_from(values: Mapping[str, Any]) -> TrainingSettings:
         train_on=TrainOn(values["train_on"]),
         every_upload=bool(values.get("every_upload", False)),
         hyperparameters=tuple(json.loads(values["hyperparameters"]).items()),
+        ready_by=str(values.get("ready_by", "")),
+        priority=int(values.get("priority", 0)),
     )

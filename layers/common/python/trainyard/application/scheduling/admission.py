@@ -256,8 +256,8 @@ class Admitter:
         admits them.
         """
         before = after = group[0].queue
-        for name in {decision.entry.profile for decision in group}:
-            gone = [decision.entry for decision in group if decision.entry.profile == name]
+        for lane in dict.fromkeys(decision.entry.lane for decision in group):
+            gone = [decision.entry for decision in group if decision.entry.lane == lane]
             after = self.tables.queues.without(after, *gone)
         for decision in group:
             after = holding(
@@ -267,6 +267,7 @@ class Admitter:
                 reserved_usd=decision.reserved_usd,
                 admitted_at=now,
                 month=month,
+                urgent=decision.urgent,
             )
         tier = policy.tier(before.tier)
         assert tier is not None, "decide admits only tiers of the policy"

@@ -19,12 +19,11 @@ from trainyard.persistence.book import (
     budget_entry,
     correction,
     pace_key,
-    past_from,
-    past_key,
 )
 from trainyard.persistence.items import entry_from, outcome_values, queue_from, request_from
 from trainyard.persistence.ledger import book_correction, give_units_back
 from trainyard.persistence.requests import request_key, unclaimed_since
+from trainyard.persistence.run_history import past_from, past_key
 from trainyard.persistence.store import ACTIONS_MAX, Absent, Is, Items, Key, Write, fits_one_transaction
 from trainyard.persistence.tables import Tables
 from trainyard.persistence.tenant_queues import delete_entry, entry_key, put_entry, queue_in, queue_key, refile

@@ -6,16 +6,17 @@ from datetime import datetime
 from enum import StrEnum
 
 from trainyard.application.scheduling.merging import supersede, with_estimate
+from trainyard.domain.deadlines import margin_of, with_latest_start
 from trainyard.domain.errors import Conflict, TrainyardError
 from trainyard.domain.newest import Wait, uploads_of, wait_after
 from trainyard.domain.policy import Policy, TierPolicy
-from trainyard.domain.queues import TenantQueue, entry_of, joined, lifted
+from trainyard.domain.queues import URGENT, TenantQueue, entry_of, joined, lifted
 from trainyard.domain.requests import Request, State, StateChange, Submission
 from trainyard.domain.scheduling import Ledger
-from trainyard.persistence.book import past_from, past_key
 from trainyard.persistence.items import request_from
 from trainyard.persistence.ledger import LEDGER, ledger_from, ring
 from trainyard.persistence.requests import request_key
+from trainyard.persistence.run_history import past_from, past_key, ratios_from, ratios_key
 from trainyard.persistence.store import (
     ACTIONS_MAX,
     TRANSACTION_BYTES_MAX,
@@ -127,6 +128,7 @@ class Enlister:
                 tenant_key(submission.tenant_id),
                 queue_key(submission.tier, submission.tenant_id),
                 past_key(submission.tenant_id, submission.data_set),
+                ratios_key(submission.tier),
             ]
         return read_items(self.tables.store, keys)
 
@@ -213,8 +215,13 @@ class Enlister:
         if tier is None:
             raise Conflict(f"the policy has no tier {submission.tier!r} now")
         past = past_key(submission.tenant_id, submission.data_set)
-        request_item, entry, queue_read, ledger, _ = unit.read(
-            request_key(submission.request_id), entry_key(submission), command.queue_key, LEDGER, past
+        request_item, entry, queue_read, ledger, *_ = unit.read(
+            request_key(submission.request_id),
+            entry_key(submission),
+            command.queue_key,
+            LEDGER,
+            past,
+            ratios_key(submission.tier),
         )
         if request_item is not None:
             return self._duplicate(request_from(request_item))
@@ -255,6 +262,7 @@ class Enlister:
         past = past_from(unit.items[past_key(request.tenant_id, request.data_set)])
         winner, loser = supersede(request, waiting, unit.policy, unit.now)
         winner = with_estimate(winner, past, unit.policy)
+        winner = with_latest_start(winner, _margin(winner.tier, unit), unit.now)
         takes_over = winner.request_id == request.request_id
         put = self.tables.requests.put
         queue_after = joined(self.tables.queues.without(queue, entry_of(waiting)), entry_of(winner))
@@ -308,7 +316,8 @@ def _packed(
         submission, key = commands[number].submission, commands[number].queue_key
         of_queue = profiles.setdefault(key, set((items[key] or {}).get("profiles", ())))
         tier, size_bytes = _tier_of(submission, policy), submission.content.size_bytes
-        of_queue.add(str(policy.profile_for(tier, submission.algorithm, size_bytes)))
+        profile = str(policy.profile_for(tier, submission.algorithm, size_bytes))
+        of_queue.add(f"{profile}{URGENT}" if submission.deadline or submission.priority else profile)
         more = len(of_queue) - counted.get(key, 0)
         needed, taken = 2 + more, ENLISTED_BYTES + more * base.get(key, 0)
         if part and (actions + needed > ACTIONS_MAX or size + taken > TRANSACTION_BYTES_MAX):
@@ -363,5 +372,13 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
         algorithm=submission.algorithm,
         profile=str(policy.profile_for(tier, submission.algorithm, size)),
         history=(StateChange(now, State.QUEUED, submission.cause.value),),
+        priority=submission.priority,
+        deadline=submission.deadline,
     )
-    return with_estimate(request, past_from(unit.items[past_key(request.tenant_id, request.data_set)]), policy)
+    past = past_from(unit.items[past_key(request.tenant_id, request.data_set)])
+    return with_latest_start(with_estimate(request, past, policy), _margin(request.tier, unit), now)
+
+
+def _margin(tier: str, unit: UnitOfWork) -> float:
+    """Return how many times the expected runtime runs of a tier take at most, which a deadline must allow for."""
+    return margin_of(ratios_from(unit.items[ratios_key(tier)]))

@@ -16,7 +16,7 @@ from trainyard.domain.budgets import cost_max_usd, overshoot_usd
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_of
 from trainyard.domain.policy import Budget, Policy, ResourceProfile, TierPolicy
-from trainyard.domain.queues import TenantQueue, holding, left
+from trainyard.domain.queues import TenantQueue, entry_of, holding, left
 from trainyard.domain.requests import Estimate, Request, State
 from trainyard.domain.scheduling import Decision, Holder, Ledger, Reason, Snapshot, WaitingQueue
 from trainyard.persistence.policies import Policies
@@ -163,7 +163,7 @@ class Explain:
             return Reason.SLOT_FREE, None
         if request.due_at > now:
             return Reason.NOT_DUE, None
-        own = [d for d in plan.waits if _is_of(d.queue, request) and d.entry.profile == request.profile]
+        own = [d for d in plan.waits if _is_of(d.queue, request) and d.entry.lane == entry_of(request).lane]
         blocking = next((d.reason for d in own), Reason.TURN)
         needs = next((d.reserved_usd for d in own if d.reserved_usd), None)
         first = any(d.entry.request_id == request.request_id for d in own)
@@ -298,12 +298,12 @@ def _after(
 
 
 def _without(waiting: WaitingQueue, decision: Decision, now: datetime, month: str) -> WaitingQueue:
-    profile = decision.entry.profile
-    rest = tuple(p for p in waiting.entries[profile] if p.request_id != decision.entry.request_id)
+    lane = decision.entry.lane
+    rest = tuple(p for p in waiting.entries[lane] if p.request_id != decision.entry.request_id)
     if rest:
         queue = left(waiting.queue, [decision.entry], rest)
     else:
-        others = {name: profile_queue for name, profile_queue in waiting.queue.profiles.items() if name != profile}
+        others = {name: profile_queue for name, profile_queue in waiting.queue.profiles.items() if name != lane}
         queue = replace(waiting.queue, profiles=others)
     held = holding(
         queue,
@@ -312,8 +312,9 @@ def _without(waiting: WaitingQueue, decision: Decision, now: datetime, month: st
         reserved_usd=decision.reserved_usd,
         admitted_at=now,
         month=month,
+        urgent=decision.urgent,
     )
-    return WaitingQueue(queue=held, entries=dict(waiting.entries) | {profile: rest})
+    return WaitingQueue(queue=held, entries=dict(waiting.entries) | {lane: rest})
 
 
 def _released(snapshot: Snapshot, holder: Holder, policy: Policy) -> Snapshot:

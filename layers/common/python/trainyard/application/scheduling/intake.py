@@ -19,6 +19,7 @@ from trainyard.domain.arrivals import (
     is_incoming,
     is_marker,
 )
+from trainyard.domain.deadlines import next_ready_by
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled, TrainyardError
 from trainyard.domain.names import is_data_set, request_id
 from trainyard.domain.policy import Policy
@@ -97,6 +98,8 @@ class _Candidate:
     revision: str
     data_set: str | None = None
     refusal: str | None = None
+    ready_by: datetime | None = None
+    priority: int | None = None
 
     @property
     def request_id(self) -> str:
@@ -232,7 +235,7 @@ class Intake:
         judged: list[Judgement | Submission] = []
         for candidate in candidates:
             try:
-                judged.append(self._accept(candidate, policy))
+                judged.append(self._accept(candidate, policy, now))
             except Refused as refusal:
                 judged.append(self._reject(candidate, refusal, now))
         return judged
@@ -282,14 +285,18 @@ class Intake:
             revision=asked.event_id,
             data_set=asked.data_set,
             refusal=None if content else "retraining was requested, but there is no data to train on",
+            ready_by=asked.ready_by,
+            priority=asked.priority,
         )
 
-    def _accept(self, candidate: _Candidate, policy: Policy) -> Submission:
+    def _accept(self, candidate: _Candidate, policy: Policy, now: datetime) -> Submission:
         """Return the request to submit; raises Refused."""
         if candidate.refusal:
             raise Refused(candidate.refusal, kind="no data")
         data_set = data_set_of(candidate.tenant, candidate.content.key)
         check_welcome(candidate.tenant, candidate.content, policy)
+        settings = candidate.tenant.settings_for(data_set)
+        daily = next_ready_by(settings.ready_by, now) if settings.ready_by else None
         return Submission(
             request_id=candidate.request_id,
             tenant_id=candidate.tenant.tenant_id,
@@ -297,8 +304,10 @@ class Intake:
             data_set=data_set,
             content=candidate.content,
             cause=candidate.cause,
-            algorithm=candidate.tenant.settings_for(data_set).algorithm,
-            alone=candidate.cause is Cause.UPLOAD and candidate.tenant.settings_for(data_set).every_upload,
+            algorithm=settings.algorithm,
+            alone=candidate.cause is Cause.UPLOAD and settings.every_upload,
+            priority=settings.priority if candidate.priority is None else candidate.priority,
+            deadline=candidate.ready_by or daily,
         )
 
     def _reject(self, candidate: _Candidate, refusal: Refused, now: datetime) -> Judgement:

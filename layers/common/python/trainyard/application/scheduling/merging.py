@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
+from trainyard.domain.deadlines import earliest
 from trainyard.domain.estimates import PastRun, estimate
 from trainyard.domain.newest import merged, newest
 from trainyard.domain.policy import Policy, ResourceProfile
@@ -12,7 +13,8 @@ from trainyard.domain.requests import Request, State, moved
 def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -> tuple[Request, Request]:
     """Return winner and loser of two requests of a data set: the arriving one and the waiting one.
 
-    The winner trains on the newest of all uploads merged into either, and takes the earlier place in the queue.
+    The winner trains on the newest of all uploads merged into either. It takes the earlier place in the queue, the
+    earliest deadline that has not passed, and the greatest priority.
     """
     uploads = merged(waiting.uploads, comer.uploads)
     content, before = newest(uploads), newest(waiting.uploads)
@@ -31,6 +33,8 @@ def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -
         data_bytes=size,
         profile=winner.profile if size == winner.data_bytes and winner.profile else profile,
         supersedes=loser.request_id if comes else winner.supersedes,
+        priority=max(comer.priority, waiting.priority),
+        deadline=earliest(comer.deadline, waiting.deadline, now),
     )
     loser = moved(loser, State.SUPERSEDED, now, f"by {winner.request_id}")
     return winner, replace(loser, superseded_by=winner.request_id)

@@ -1,0 +1,70 @@
+"""Run history: what past runs teach about the next ones, in the record's table.
+
+pk               sk            what
+past#<tenant>    <data set>    its last runs, from which the next is estimated
+ratios           <tier>        by how much its last runs exceeded what was expected of them
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+
+from trainyard.domain.deadlines import RATIOS_KEPT
+from trainyard.domain.estimates import PastRun, remembered
+from trainyard.domain.executions import ExecutionRecord
+from trainyard.domain.requests import State
+from trainyard.persistence.store import Absent, Is, Item, Key, Put
+
+
+def past_key(tenant_id: str, data_set: str) -> Key:
+    return Key("record", (("pk", f"past#{tenant_id}"), ("sk", data_set)))
+
+
+def ratios_key(tier: str) -> Key:
+    return Key("record", (("pk", "ratios"), ("sk", tier)))
+
+
+def ratios_from(item: Item | None) -> list[float]:
+    """Return the last runs' actual ÷ expected runtimes, oldest first."""
+    return [float(ratio) for ratio in item["ratios"]] if item else []
+
+
+def past_from(item: Item | None) -> tuple[PastRun, ...]:
+    lines = item["runs"] if item else []
+    return tuple(
+        PastRun(int(seconds), int(job), Decimal(usd), int(size), str(profile), *succeeded)
+        for seconds, job, usd, size, profile, *succeeded in lines
+    )
+
+
+def remember(key: Key, runs: Sequence[PastRun], item: Item | None) -> Put:
+    """Return what adds runs to the history of a data set, which was read as `item`."""
+    past = past_from(item)
+    for run in runs:
+        past = remembered(past, run)
+    lines = [
+        [r.seconds, r.job_seconds, r.usd, r.data_bytes, r.profile, *([] if r.succeeded else [False])] for r in past
+    ]
+    return Put(key, {"runs": lines, "revision": revision(item) + 1}, (unmoved(item),))
+
+
+def keep_ratios(executions: Sequence[ExecutionRecord], items: Mapping[Key, Item | None]) -> Iterator[Put]:
+    """Yield what keeps by how much runs of each tier exceeded what was expected of them.
+
+    Without a condition: of two transactions at once, one may drop a few of many samples.
+    """
+    for tier in sorted({execution.tier for execution in executions}):
+        ended = [e for e in executions if e.tier == tier and e.state is State.SUCCEEDED]
+        ratios = [Decimal(e.seconds) / e.expected_seconds for e in ended if e.expected_seconds]
+        if ratios:
+            before = [Decimal(str(ratio)) for ratio in ratios_from(items.get(ratios_key(tier)))]
+            last = [ratio.quantize(Decimal("0.001")) for ratio in (*before, *ratios)][-RATIOS_KEPT:]
+            yield Put(ratios_key(tier), {"ratios": last})
+
+
+def revision(item: Item | None) -> int:
+    return int(item["revision"]) if item else 0
+
+
+def unmoved(item: Item | None) -> Is | Absent:
+    """Return the condition that an item is still as it was read."""
+    return Is("revision", revision(item)) if item else Absent("pk")
