@@ -18,11 +18,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import calls, caps, cold_start, compare, kueue, latency, passes, report, storm
+from benchmarks import calls, caps, cold_start, compare, deadlines, kueue, latency, passes, report, storm
 from local.cloud import REPOSITORY
 
 RESULT = REPOSITORY / "benchmarks" / "result.json"
-BENCHES = ("designs", "caps", "calls", "passes", "kueue", "latency", "cold starts", "storm")
+BENCHES = ("designs", "caps", "deadlines", "calls", "passes", "kueue", "latency", "cold starts", "storm")
 SEEDS = {20: (1, 2, 3), 200: (1, 2), 2000: (1,)}
 """Slots → seeds of the designs' workloads."""
 STORM = (1000, 50)
@@ -114,6 +114,10 @@ def _caps(show: Bar) -> Any:
     return [asdict(trial) for trial in _stepped(show, 2 * len(caps.SEEDS))(caps.measure())]
 
 
+def _deadlines(show: Bar) -> Any:
+    return [asdict(trial) for trial in _stepped(show, 2 * len(deadlines.LOADS))(deadlines.measure())]
+
+
 def _calls(show: Bar) -> Any:
     steps = calls.REQUESTS // calls.ENLISTED_AT_ONCE + 2 * calls.ALONE
     return [asdict(one) for one in calls.measure(_stepped(show, steps))]
@@ -169,6 +173,7 @@ def _storm(show: Bar) -> Any:
 MEASURES: dict[str, Callable[[Bar], Any]] = {
     "designs": _designs,
     "caps": _caps,
+    "deadlines": _deadlines,
     "calls": _calls,
     "passes": _passes,
     "kueue": _kueue,

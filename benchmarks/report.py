@@ -33,6 +33,8 @@ def sheets(result: Result) -> Iterator[Sheet]:
         yield _dollars(result["designs"])
     if "caps" in result:
         yield _caps(result["caps"])
+    if "deadlines" in result:
+        yield _deadlines(result["deadlines"])
     if "calls" in result:
         yield _calls(result["calls"])
     if "passes" in result:
@@ -104,6 +106,20 @@ def _caps(found: Sequence[Mapping[str, Any]]) -> Sheet:
         for trial in found
     ]
     return Sheet("Caps that yield, on the shipped policy (wait times in seconds)", columns, rows)
+
+
+def _deadlines(found: Sequence[Mapping[str, Any]]) -> Sheet:
+    rows = [
+        (
+            f"{trial['load']:.2f}",
+            trial["how"],
+            f"{trial['met']:.1%}",
+            " · ".join(f"{hours:.1f}" for hours in trial["waits"]),
+        )
+        for trial in found
+    ]
+    columns = ("load", "ordered by", "deadlines met", "without one: p50 · p95 · longest wait, h")
+    return Sheet("Deadlines of half of a tenant's requests", columns, rows)
 
 
 def _calls(found: Sequence[Mapping[str, Any]]) -> Sheet:
@@ -283,6 +299,9 @@ def _figures(result: Result) -> dict[tuple[str, str], float]:
         figures["caps", "p95 of a tier, seconds longer"] = max(
             y["waits"][tier][1] - hard["waits"][tier][1] for hard, y in pairs for tier in hard["waits"]
         )
+    if "deadlines" in result:
+        known = [trial for trial in result["deadlines"] if trial["how"] == "deadlines"]
+        figures["deadlines", "met"] = min(trial["met"] for trial in known)
     for one in result.get("calls", ()):
         figures["calls", one["how"]] = round(one["scheduling"], 3)
         figures["calls", "lists"] = max(figures.get(("calls", "lists"), 0.0), one["lists"])

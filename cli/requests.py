@@ -149,6 +149,8 @@ def why(deployment: Deployment, arguments: Namespace) -> Answer:
         "would_let_it_go": explanation.cure,
         "position": explanation.position,
         "ahead": list(explanation.ahead),
+        "deadline": request.deadline,
+        "must_start_by": request.latest_start,
         "earliest_start": explanation.earliest,
         "latest_start": explanation.latest,
         "expected": asdict(request.expected) if request.expected else None,
@@ -165,6 +167,7 @@ def why(deployment: Deployment, arguments: Namespace) -> Answer:
         ("position in its tier", explanation.position if explanation.position else "unknown"),
         ("ahead of it", ", ".join(explanation.ahead) or "nobody"),
         ("expected start", _range(explanation.earliest, explanation.latest)),
+        *(("deadline", line) for line in _deadline(request)),
         *(("expected run", _expectation(expected)) for expected in (request.expected,) if expected),
         *(("needs", f"{shown(usd)} USD left in each budget") for usd in (explanation.needs_usd,) if usd),
         *((f"budget of {account.whose}", _standing(account)) for account in explanation.accounts),
@@ -179,6 +182,15 @@ def _standing(account: BudgetAccount) -> str:
         f"{shown(account.spent_usd)} spent, {shown(account.reserved_usd)} reserved, {shown(left_usd)} left of "
         f"{shown(account.budget.limit_usd)} USD in {account.month} ({account.budget.mode})"
     )
+
+
+def _deadline(request: Request) -> Iterator[str]:
+    if request.deadline is None:
+        return
+    if request.latest_start is None:
+        yield f"{_clock(request.deadline)}: it arrived too late for that, and keeps its place by arrival"
+    else:
+        yield f"{_clock(request.deadline)}: must start by {_clock(request.latest_start)}"
 
 
 def _clock(when: datetime) -> str:

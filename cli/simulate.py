@@ -87,6 +87,7 @@ def _tier_row(before: Outcome, after: Outcome, number: int) -> tuple[object, ...
         f"{old.slots_used_mean:.1f} → {new.slots_used_mean:.1f}",
         f"{old.borrowed} → {new.borrowed}",
         f"{old.never_started} → {new.never_started}",
+        f"{old.deadlines_met} → {new.deadlines_met} of {old.deadlines}" if old.deadlines else "none",
     )
 
 

@@ -80,6 +80,8 @@ REACHED = (
     "borrowed",
     "urgent first",
     "hopeless",
+    "deadline at risk",
+    "deadline missed",
     "above a cap",
     "above a cap, short",
     "reclaimed",

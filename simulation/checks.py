@@ -53,6 +53,8 @@ class Checks:
     drift: dict[str, int] = field(default_factory=dict)
     """Name of a count in the ledger → by how much it was changed by hand."""
     drift_repaired: int = 0
+    alarms: set[tuple[str, str]] = field(default_factory=set)
+    """Request, and what was published about its deadline."""
     afforded: dict[tuple[str, str], Decimal] = field(default_factory=dict)
     """Who and month → the highest commitment at an admission."""
 
@@ -155,12 +157,15 @@ class Checks:
                 raise Violation("I1", f"{resource}: {used} of {quota}")
 
     def _lending(self, borrower: TierPolicy, ledger: Ledger, policy: Policy) -> None:
-        kept = sum(
-            max(tier.quota - tier.lending_limit - ledger.used_of_tier(tier.name), 0)
-            for tier in policy.tiers
-            if tier is not borrower
+        before = self.ledger_before
+        others = [tier for tier in policy.tiers if tier is not borrower]
+        kept = sum(max(tier.quota - tier.lending_limit - before.used_of_tier(tier.name), 0) for tier in others)
+        # Tiers below their quotas may have taken slots of their own in the same transaction, above caps after it.
+        own = sum(
+            max(min(ledger.used_of_tier(tier.name), tier.quota) - before.used_of_tier(tier.name), 0)
+            for tier in others
         )
-        if policy.running_max - ledger.used < kept:
+        if policy.running_max - ledger.used + own < kept:
             raise Violation("I1", f"tier {borrower.name} borrowed from the {kept} slots that others do not lend")
 
     def _counts(self, ledger: Ledger) -> None:
@@ -202,6 +207,12 @@ class Checks:
             parsed = parse_display_name(execution.name)
             if parsed is not None and parsed.request_id == request_id:
                 raise Violation("I1", f"execution {execution.name} is running, but its slot was released")
+
+    def alarmed(self, request_id: str, what: str) -> None:
+        """I14: whatever happens to a deadline is published once."""
+        if (request_id, what) in self.alarms:
+            raise Violation("I14", f"request {request_id}: {what} was published twice")
+        self.alarms.add((request_id, what))
 
     # --- after a pass ----------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from trainyard.domain.estimates import PastRun
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.scheduling import Plan
-from trainyard.persistence.run_history import past_key, remember
+from trainyard.persistence.run_history import keep_ratio, past_key, ratios_key, remember
 
 MB = 1024 * 1024
 
@@ -39,6 +39,8 @@ class Job:
     size_mb: float = 1.0
     data_set: str = ""
     """Jobs of one data set are all trained on, and its history is kept; empty for one without history."""
+    ready_by: float | None = None
+    """When its model is to be ready; None for no deadline."""
 
     @property
     def request_id(self) -> str:
@@ -62,6 +64,11 @@ class Run:
     @property
     def waited(self) -> float:
         return self.starts - self.job.arrives
+
+    @property
+    def met(self) -> bool | None:
+        """Whether it ended before its deadline; None without one."""
+        return None if self.job.ready_by is None else self.ends <= self.job.ready_by
 
 
 @dataclass
@@ -112,7 +119,13 @@ class Flow:
         key = past_key(request.tenant_id, request.data_set)
         (item,) = self.scheduler.tables.store.get(key)
         run = PastRun(int(job.seconds), int(job.seconds), Decimal(0), request.data_bytes, request.profile)
-        self.scheduler.tables.store.transact([remember(key, [run], item)])
+        (ratios,) = self.scheduler.tables.store.get(ratios_key(request.tier))
+        expected = request.expected.seconds if request.expected else 0
+        writes = [
+            remember(key, [run], item),
+            *([keep_ratio(request.tier, job.seconds, expected, ratios)] if expected else []),
+        ]
+        self.scheduler.tables.store.transact(writes)
 
     def _dispatch(self, now: float, known: dict[str, Job]) -> Iterable[Run]:
         found: list[Run] = []
@@ -153,6 +166,7 @@ def submission_of(job: Job, arrived_at: datetime) -> Submission:
         tier=job.tier,
         data_set=job.data_set or f"set-{job.number}",
         alone=bool(job.data_set),
+        deadline=None if job.ready_by is None else _time(job.ready_by),
         content=Content(
             bucket=f"bucket-{job.tenant_id}",
             key=f"incoming/set-{job.number}/data.csv",

@@ -452,6 +452,9 @@ class Simulator:
             self.counts["reconcile failed"] += 1
 
     def _find_ends(self, now: datetime) -> None:
+        for alarm in self.service.deadline_watch.watch(now):
+            self.counts[alarm.what] += 1
+            self.checks.alarmed(alarm.request.request_id, alarm.what)
         self.counts["missed end found once overdue"] += len(self.service.reconcile.find_ends(now).ended)
 
     def _reconcile(self, now: datetime) -> None:

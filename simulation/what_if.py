@@ -29,6 +29,9 @@ class TierResult:
     slots_used_mean: float
     borrowed: int
     never_started: int
+    deadlines: int = 0
+    """Requests with a deadline."""
+    deadlines_met: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def history_of(requests: Sequence[Request]) -> list[Job]:
             request.tier,
             max((request.finished_at - request.admitted_at).total_seconds(), 1.0),
             request.data_bytes / 1024 / 1024,
+            ready_by=(request.deadline - first).total_seconds() if request.deadline else None,
         )
         for number, request in enumerate(ran)
         if first and request.finished_at and request.admitted_at
@@ -74,7 +78,8 @@ def history_of(requests: Sequence[Request]) -> list[Job]:
 
 
 def read_history(path: Path) -> list[Job]:
-    """Read one JSON object per line: arrives_seconds, tenant, tier, run_seconds, size_mb (optional).
+    """Read one JSON object per line: arrives_seconds, tenant, tier, run_seconds, and optionally size_mb and
+    ready_by_seconds.
 
     Raises Refused, naming line and reason.
     """
@@ -90,6 +95,7 @@ def read_history(path: Path) -> list[Job]:
                     str(entry["tier"]),
                     float(entry["run_seconds"]),
                     float(entry.get("size_mb", 1.0)),
+                    ready_by=None if entry.get("ready_by_seconds") is None else float(entry["ready_by_seconds"]),
                 )
             except (ValueError, KeyError, TypeError) as error:
                 raise Refused(f"{path}, line {number}: {type(error).__name__}: {error}") from error
@@ -109,6 +115,7 @@ def write_history(jobs: Sequence[Job]) -> str:
                 "tier": job.tier,
                 "run_seconds": round(job.seconds, 1),
                 "size_mb": round(job.size_mb, 3),
+                **({} if job.ready_by is None else {"ready_by_seconds": round(job.ready_by, 1)}),
             }
         )
         + "\n"
@@ -160,6 +167,7 @@ def outcome(jobs: Sequence[Job], policy: Policy) -> Outcome:
 
 def _tier_result(tier: str, runs: Sequence[Run], refused: Sequence[Job], end: float) -> TierResult:
     of_tier = [run for run in runs if run.job.tier == tier]
+    started = [run.job for run in of_tier]
     waits = sorted(run.waited for run in of_tier)
     return TierResult(
         tier=tier,
@@ -170,6 +178,8 @@ def _tier_result(tier: str, runs: Sequence[Run], refused: Sequence[Job], end: fl
         slots_used_mean=sum(run.ends - run.starts for run in of_tier) / end if end else 0.0,
         borrowed=sum(run.borrowed for run in of_tier),
         never_started=sum(job.tier == tier for job in refused),
+        deadlines=sum(job.ready_by is not None and job.tier == tier for job in (*started, *refused)),
+        deadlines_met=sum(run.met is True for run in of_tier),
     )
 
 

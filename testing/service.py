@@ -26,6 +26,7 @@ from trainyard.application.ports import (
     Tenants,
     TierQueues,
 )
+from trainyard.application.scheduling.deadline_watch import DeadlineWatch
 from trainyard.application.scheduling.dispatch import Dispatch, PassRecord
 from trainyard.application.scheduling.enlist import Enlist
 from trainyard.application.scheduling.intake import Intake, RefusedUploads
@@ -158,6 +159,10 @@ class Service:
             bell=self.bell,
             encode=self.encode,
         )
+
+    @cached_property
+    def deadline_watch(self) -> DeadlineWatch:
+        return DeadlineWatch(policies=self.policies, scheduler=self.scheduler)
 
     @cached_property
     def record(self) -> Record:

@@ -9,12 +9,16 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from trainyard.application.scheduling.deadline_watch import AT_RISK
 from trainyard.application.scheduling.reconcile import Repairs
 from trainyard.domain.requests import Request
 from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("reconciler")
+
+MONEY = {"pace": "CostAnomalies", "budget": "BudgetThresholdsCrossed"}
+"""What the outbox published → the metric that counts it; deadlines are counted when they are noted."""
 
 NEEDED_MILLIS = 80_000
 """Time needed for a hanging call with its retries, and for the recount and the outbox after it."""
@@ -24,6 +28,7 @@ NEEDED_MILLIS = 80_000
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     now = datetime.now(UTC)
     if event.get("work") == "find ends":
+        watch_deadlines(now)
         return report(bootstrap.reconcile().find_ends(now, out_of_time=out_of_time(context)))
     try:
         return report(bootstrap.reconcile().run(now, out_of_time=out_of_time(context)))
@@ -31,6 +36,21 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         logger.exception("reconciliation failed")
         raise
     finally:
+        relay()
+
+
+def watch_deadlines(now: datetime) -> None:
+    """Publish which deadlines are at risk, or will be missed; a failure must not keep ends from being found."""
+    try:
+        alarms = bootstrap.deadline_watch().watch(now)
+    except Exception:
+        logger.exception("deadlines could not be checked")
+        count("DeadlineChecksFailed")
+        return
+    for alarm in alarms:
+        logger.warning(alarm.what, extra=described(alarm.request) | {"reason": alarm.reason})
+        count("DeadlinesAtRisk" if alarm.what == AT_RISK else "DeadlinesWillBeMissed", Tier=alarm.request.tier)
+    if alarms:
         relay()
 
 
@@ -76,10 +96,11 @@ def relay() -> None:
     relayed = bootstrap.outbox_relay().relay(datetime.now(UTC))
     for entry in relayed.published:
         logger.warning(
-            "budget or cost event published",
+            "event published",
             extra={"what": entry.what, **{n: str(v) for n, v in entry.values.items()}},
         )
-        count("CostAnomalies" if entry.what == "pace" else "BudgetThresholdsCrossed")
+        if entry.what in MONEY:
+            count(MONEY[entry.what])
     for execution in relayed.corrected:
         logger.info(
             "record corrected",

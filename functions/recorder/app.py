@@ -8,6 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard.application.scheduling.record import Recorded, StatusEvent, StatusResult
 from trainyard.contracts.statuses import parse_execution_status, parse_record_step
+from trainyard.domain.deadlines import deadline_met
 from trainyard.domain.errors import Malformed
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.batches import batch_item_failures
@@ -93,6 +94,9 @@ def report(result: StatusResult, status: str) -> None:
     count("StatusEvents", Recorded=recorded.value)
     if recorded is Recorded.FINISHED and request is not None:
         count("Finished", Tier=request.tier, State=request.state.value)
+        met = deadline_met(request)
+        if met is not None:
+            count("DeadlinesMet" if met else "DeadlinesMissed", Tier=request.tier)
         outcome = request.outcome
         if outcome is not None and outcome.cost_usd is not None:
             count("CostUsd", float(outcome.cost_usd), Tier=request.tier)

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from tests.build import s3_event, submission
 from trainyard.contracts.arrivals import parse_arrival
 from trainyard.contracts.compiled_policy import DEPLOYED
+from trainyard.contracts.deadlines import DeadlineEvent
 from trainyard.contracts.messages import parse_training_request, training_request_body
 from trainyard.contracts.money import BudgetThresholdCrossed, CostAnomalyDetected
 from trainyard.contracts.policy_file import parse_policy
@@ -235,9 +236,10 @@ def test_a_status_event_is_read_whatever_its_times_say(name: str) -> None:
     [
         ("budget-threshold-crossed", BudgetThresholdCrossed),
         ("cost-anomaly-detected", CostAnomalyDetected),
+        ("deadline-at-risk", DeadlineEvent),
     ],
 )
-def test_what_is_told_of_money_follows_its_schema(name: str, schema: type[BaseModel]) -> None:
+def test_what_the_outbox_publishes_follows_its_schema(name: str, schema: type[BaseModel]) -> None:
     detail = json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))["detail"]
     told = schema.model_validate(detail)
     assert json.loads(told.model_dump_json(exclude_none=True)) == detail

@@ -3,16 +3,18 @@
 from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from testing.memory_store import MemoryStore
-from tests.build import NOW, after, content, policy, request, submission, tenant, tier
+from tests.build import NOW, after, content, policy, request, soft, submission, tenant, tier
 from tests.conformance.test_scheduler import Harness as SchedulerHarness
-from tests.unit.test_admission import admitted, queue, reasons
+from tests.unit.test_admission import admitted, plan, queue, reasons
 from tests.unit.test_use_cases import Harness
 from trainyard.contracts.arrivals import parse_arrival, retraining_body
+from trainyard.contracts.deadlines import DeadlineEvent, deadline_event
 from trainyard.contracts.messages import parse_training_request, training_request_body
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.deadlines import (
@@ -26,6 +28,7 @@ from trainyard.domain.deadlines import (
     with_latest_start,
 )
 from trainyard.domain.errors import Refused
+from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.queues import ProfileQueue, QueueEntry
 from trainyard.domain.requests import Basis, Estimate, Request
 from trainyard.domain.scheduling import Reason, WaitingQueue
@@ -210,6 +213,21 @@ def test_an_urgent_request_that_is_not_due_holds_up_no_other() -> None:
     assert reasons(waiting, limits=EIGHT) == {"a-1": Reason.NOT_DUE}
 
 
+def test_a_queue_is_not_parked_while_an_urgent_request_that_is_not_due_could_go() -> None:
+    dear = hurried(2, 600, usd_p90=Decimal("0.05"))
+    cheap = hurried(1, 500, due_at=after(900), usd_p90=Decimal("0.01"))
+    limits = policy(
+        tier(quota=1, running_max_per_tenant=9), tenants={"a": TenantPolicy(budget=soft("0.02"))}, running_max=1
+    )
+    waiting = lanes(dear, cheap)
+    assert reasons(waiting, limits=limits) == {"a-2": Reason.BUDGET}
+    assert plan(waiting, limits=limits).parked == {}
+    assert plan(lanes(dear), limits=limits).parked.keys() == {("basic", "a")}
+    assert plan(lanes(dear, replace(cheap, usd_p90=Decimal("0.05"))), limits=limits).parked.keys() == {
+        ("basic", "a")
+    }
+
+
 def test_between_tenants_a_deadline_moves_nobody() -> None:
     waiting = [lanes(hurried(9, 500)), queue("b", 1)]
     assert admitted(*waiting, limits=ONE) == ["b-1"]
@@ -255,3 +273,79 @@ def test_a_request_far_back_in_a_long_queue_is_found_if_it_is_urgent() -> None:
         harness.enlist(number, limits=limits)
     harness.enlist(101, limits=limits, seconds=5, deadline=after(50_000))
     assert harness.admit(limits, seconds=6) == [submission(101).request_id]
+
+
+# --- alarms -----------------------------------------------------------------------------------------------------
+
+
+def behind_another(deadline: float, limits: Policy = ONE) -> tuple[Harness, str]:
+    """Return a service whose only slot is taken, and the id of a request that waits with a deadline."""
+    harness = Harness(limits=limits)
+    harness.run_one(1)
+    harness.enlist.enlist(submission(2, deadline=after(deadline)), NOW)
+    return harness, submission(2).request_id
+
+
+def alarms(harness: Harness, *seconds: float) -> list[tuple[float, str]]:
+    """Return the time and the kind of each alarm, if deadlines are checked at these times."""
+    return [(second, alarm.what) for second in seconds for alarm in harness.deadline_watch.watch(after(second))]
+
+
+def test_a_deadline_is_at_risk_after_three_checks_in_a_row_and_that_is_published_once() -> None:
+    harness, _ = behind_another(2000)  # the run before it is expected to take some 720 s, three of four 1,040 s
+    assert alarms(harness, *range(60, 660, 60)) == [(180, "deadline at risk")]
+    harness.outbox.relay(after(700))
+    ((what, values),) = harness.announcements.told
+    assert what == "deadline at risk"
+    assert (values["reason"], values["deadline"]) == (Reason.ACCOUNT_LIMIT.value, after(2000).isoformat())
+    assert "running_max" in values["would_help"]
+    assert DeadlineEvent.model_validate_json(deadline_event(values)).tenant_id == "acme"
+
+
+def test_a_risk_that_passes_in_between_is_no_alarm() -> None:
+    harness, request_id = behind_another(2000)
+    assert alarms(harness, 60, 120) == []
+    harness.end(submission(1).request_id, seconds=150)
+    assert alarms(harness, 180) == []
+    assert harness.request(request_id).risk_minutes == 0
+    harness.run_one(3)
+
+
+def test_that_a_deadline_will_be_missed_is_published_once() -> None:
+    harness, request_id = behind_another(2000)
+    expected = harness.request(request_id).expected
+    assert expected is not None
+    last = 2000 - expected.seconds
+    checks = alarms(harness, last - 1, last, last + 1, last + 60)
+    assert checks == [(last + 1, "deadline missed")] or checks == [
+        (last + 1, "deadline at risk"),
+        (last + 1, "deadline missed"),
+    ]
+
+
+def test_what_arrived_too_late_or_has_time_enough_is_no_alarm() -> None:
+    for deadline in (300, 90_000):
+        harness, _ = behind_another(deadline)
+        assert alarms(harness, *range(60, 420, 60)) == []
+
+
+def test_a_request_that_goes_meanwhile_is_not_published() -> None:
+    harness, request_id = behind_another(2000)
+    assert alarms(harness, 60, 120) == []
+    watch, note = harness.deadline_watch, harness.scheduler.tables.requests
+    stale = note.get_all([request_id])
+    harness.end(submission(1).request_id, seconds=125)
+    harness.dispatch.run_pass(after(126))
+    assert not note.note_deadline(stale[0], risk_minutes=3, miss_published=False)
+    assert watch.watch(after(180)) == []
+
+
+@pytest.mark.parametrize(("seconds", "met"), [(900, True), (2001, False)])
+def test_a_receipt_says_whether_a_deadline_was_met(seconds: float, met: bool) -> None:
+    harness = Harness()
+    harness.enlist.enlist(submission(1, deadline=after(2000)), NOW)
+    harness.dispatch.run_pass(NOW)
+    request_id = submission(1).request_id
+    assert harness.receipts.written[request_id]["deadline"] == {"at": after(2000).isoformat(), "met": None}
+    harness.end(request_id, seconds=seconds)
+    assert harness.receipts.written[request_id]["deadline"] == {"at": after(2000).isoformat(), "met": met}

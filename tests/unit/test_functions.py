@@ -12,6 +12,7 @@ import pytest
 
 from tests.build import NOW, after, execution, policy, request, s3_event, submission
 from trainyard.application.billing.outbox import Relayed
+from trainyard.application.scheduling.deadline_watch import DeadlineAlarm
 from trainyard.application.scheduling.dispatch import PassReport
 from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
 from trainyard.application.scheduling.intake import Judgement, Verdict
@@ -334,6 +335,31 @@ def test_the_reconciler_asks_while_it_has_time_and_pays_even_if_it_cannot_look(r
     with pytest.raises(Conflict, match="away"):
         load("reconciler").handler({}, Context())  # with half a minute left
     assert (out_of_time, outbox.asked) == ([True], ["relay"])
+
+
+def test_each_minute_the_reconciler_watches_deadlines_and_looks_for_ends(
+    replace_part: Replace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alarm = DeadlineAlarm(what="deadline at risk", request=request(1), reason="why")
+    ends, outbox = Standing(find_ends=Repairs(ended=[request(2)])), Standing(relay=Relayed())
+    replace_part("reconcile", ends)
+    replace_part("outbox_relay", outbox)
+    replace_part("deadline_watch", Standing(watch=[alarm]))
+    assert load("reconciler").handler({"work": "find ends"}, Context())["ended"] == 1
+    found = values(capsys.readouterr().out)
+    assert (found["DeadlinesAtRisk"], found["EndsMissed"], outbox.asked) == (1, 1, ["relay"])
+    assert "UnmanagedExecutions" not in found, "nobody looked"
+
+
+def test_deadlines_that_cannot_be_checked_keep_no_end_from_being_found(
+    replace_part: Replace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = Standing(find_ends=Repairs())
+    replace_part("reconcile", ends)
+    replace_part("deadline_watch", Standing(watch=Conflict("the table is away")))
+    load("reconciler").handler({"work": "find ends"}, Context())
+    assert values(capsys.readouterr().out)["DeadlineChecksFailed"] == 1
+    assert ends.asked == ["find_ends"]
 
 
 def test_of_what_is_due_hourly_one_failure_holds_up_no_other_and_is_counted(

@@ -75,6 +75,8 @@ EVERYTHING = Request(
     priority=3,
     deadline=after(5000),
     latest_start=after(4000),
+    risk_minutes=2,
+    miss_published=True,
     history=(StateChange(after(16), State.QUEUED, "upload"), StateChange(after(17), State.RUNNING)),
     claimed_at=after(18),
     ends_by=after(19),
@@ -177,6 +179,7 @@ LASTING = {
         "stop_asked_at",
         "outcome",
     ),
+    *("risk_minutes", "miss_published"),
 }
 """Fields that stay when a request goes back to its queue, or are set anew then."""
 

@@ -178,5 +178,7 @@ class Announcements(Protocol):
     def announce(self, request: Request) -> None: ...
 
     def tell(self, what: str, values: Mapping[str, Any]) -> None:
-        """Publish that a "budget" threshold was reached, or that an hour was above the usual "pace"."""
+        """Publish that a "budget" threshold was reached, that an hour was above the usual "pace", or that a
+        deadline is at risk ("deadline at risk") or will be missed ("deadline missed").
+        """
         ...

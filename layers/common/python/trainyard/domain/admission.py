@@ -364,6 +364,11 @@ class _Allocator:
                         verdict=Verdict.WAIT,
                         reason=reason,
                         reserved_usd=needs,
+                        may_change=any(
+                            other != entry and self.affordability.obstacle(candidate, other) is None
+                            for other in candidate.entries[lane]
+                            if other.is_urgent
+                        ),
                     )
         for waiting in self.unknown:
             for places_left in waiting.entries.values():

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from trainyard.domain.errors import Refused
-from trainyard.domain.requests import Request
+from trainyard.domain.requests import Request, State
 
 RATIOS_KEPT = 64
 """The last runs of a tier of which it is known how much longer than expected they took."""
@@ -75,6 +75,13 @@ def hopeless_after(request: Request) -> datetime:
     assert request.deadline is not None, "only of a request with a deadline"
     assert request.expected is not None, "only of a request that is enlisted"
     return request.deadline - timedelta(seconds=request.expected.seconds)
+
+
+def deadline_met(request: Request) -> bool | None:
+    """Tell whether the model was ready in time; None without a deadline, or while that is open."""
+    if request.deadline is None or request.finished_at is None:
+        return None
+    return request.state is State.SUCCEEDED and request.finished_at <= request.deadline
 
 
 def earliest(first: datetime | None, second: datetime | None, now: datetime) -> datetime | None:

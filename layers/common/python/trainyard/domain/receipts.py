@@ -2,6 +2,7 @@
 
 import re
 
+from trainyard.domain.deadlines import deadline_met
 from trainyard.domain.requests import PROGRESS, Request, State
 
 _SENTENCES = {
@@ -54,6 +55,8 @@ def receipt_of(request: Request) -> dict[str, object]:
         "superseded_by": request.superseded_by,
         "attempt": request.attempt,
     }
+    if request.deadline is not None:
+        receipt["deadline"] = {"at": request.deadline.isoformat(), "met": deadline_met(request)}
     if outcome is not None:
         receipt["result"] = {
             "quality": outcome.quality,

@@ -199,6 +199,10 @@ class Request:
     latest_start: datetime | None = None
     """When it must start to meet its deadline (domain/deadlines.py), as calculated when it was enlisted; None if
     it arrived too late for that."""
+    risk_minutes: int = 0
+    """In how many checks in a row, a minute apart, its deadline was at risk; counted up to RISK_MINUTES."""
+    miss_published: bool = False
+    """Whether it was published that its deadline will be missed."""
     history: tuple[StateChange, ...] = ()
     """Its life so far, oldest first; of a long one the middle is left out."""
     claimed_at: datetime | None = None

@@ -148,6 +148,9 @@ class Decision:
     borrowed: bool = False
     above_cap: bool = False
     """Its tenant held as many slots as its cap allows, and nobody below a cap could use the slot."""
+    may_change: bool = False
+    """It waits, and time alone may put another request of its lane first that budgets allow: one that becomes due,
+    or that follows it when it becomes hopeless."""
     urgent: bool = False
     """It goes before older requests of its tenant because of its deadline or its priority."""
     backfilled: bool = False
@@ -188,7 +191,9 @@ class Plan:
         for wait in self.waits:
             by_queue.setdefault((wait.queue.tier, wait.queue.tenant_id), []).append(wait)
         return {
-            key: _parked(waits) for key, waits in by_queue.items() if all(wait.reason in lasting for wait in waits)
+            key: _parked(waits)
+            for key, waits in by_queue.items()
+            if all(wait.reason in lasting and not wait.may_change for wait in waits)
         }
 
 

@@ -93,7 +93,7 @@ class OutboxEntry:
 
     name: str
     what: str
-    """"settle": read an execution again; "budget": tell of a threshold; "pace": tell of an unusual hour."""
+    """"settle": read an execution again; "budget", "pace", "deadline at risk", "deadline missed": publish."""
     values: Mapping[str, Any]
 
 
@@ -146,6 +146,11 @@ def budget_entry(
     """Return the outbox entry for spending that reaches a threshold."""
     about = {"tenant_id": tenant_id, "tier": tier, "month": month, "percent": percent, **values}
     return _entry("budget", f"{tenant_id}#{tier}#{month}#{percent}", about, now)
+
+
+def deadline_entry(what: str, request_id: str, values: Mapping[str, Any], now: datetime) -> Put:
+    """Return the outbox entry for a deadline that is at risk, or will be missed."""
+    return _entry(what, request_id, values, now)
 
 
 def _entry(what: str, name: str, values: Mapping[str, Any], now: datetime) -> Put:

@@ -58,7 +58,7 @@ _PLAIN = (
     "reserved_usd",
     "month",
 )
-_NUMBERS = ("attempt", "data_bytes", "charge", "failures", "priority")
+_NUMBERS = ("attempt", "data_bytes", "charge", "failures", "priority", "risk_minutes")
 
 
 def request_item(request: Request) -> Item:
@@ -69,6 +69,7 @@ def request_item(request: Request) -> Item:
         "state": request.state.value,
         "cause": request.cause.value,
         "alone": request.alone,
+        "miss_published": request.miss_published,
         "content": content_item(request.content),
         "uploads": [_uploads_item(uploads) for uploads in request.uploads],
         "owner": owner(request.tenant_id, request.data_set),
@@ -93,6 +94,7 @@ def request_from(item: Mapping[str, Any]) -> Request:
         state=State(item["state"]),
         cause=Cause(item["cause"]),
         alone=bool(item["alone"]),
+        miss_published=bool(item.get("miss_published", False)),
         content=content_from(item["content"]),
         uploads=tuple(_uploads_from(uploads) for uploads in item["uploads"]),
         history=tuple(map(_change_from, item.get("history", ()))),

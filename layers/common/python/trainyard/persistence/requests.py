@@ -30,6 +30,7 @@ from trainyard.persistence.store import (
     OneOf,
     Put,
     Update,
+    Write,
     listed,
 )
 from trainyard.persistence.transactions import Transactions, read_items
@@ -133,6 +134,20 @@ class Requests:
                 if not conflict.failed:  # another transaction is under way; these are checked again sooner
                     return
                 remaining = [r for number, r in enumerate(remaining) if number not in conflict.failed]
+
+    def note_deadline(self, request: Request, *also: Write, risk_minutes: int, miss_published: bool) -> bool:
+        """Store how a waiting request's deadline stands, with other writes; False when it has changed since."""
+        same = Is("risk_minutes", request.risk_minutes), Is("miss_published", request.miss_published)
+        update = Update(
+            request_key(request.request_id),
+            set={"risk_minutes": risk_minutes, "miss_published": miss_published},
+            when=(Is("state", State.QUEUED.value), *same),
+        )
+        try:
+            self.transactions.store.transact([update, *also])
+        except Conflict:
+            return False
+        return True
 
     def forget(self, request: Request) -> None:
         """Remove an ended request for good."""

@@ -47,6 +47,17 @@ def remember(key: Key, runs: Sequence[PastRun], item: Item | None) -> Put:
     return Put(key, {"runs": lines, "revision": revision(item) + 1}, (unmoved(item),))
 
 
+def keep_ratio(tier: str, seconds: float, expected_seconds: int, item: Item | None) -> Put:
+    """Return what adds one run to those of a tier, which were read as `item`."""
+    return _with_ratios(tier, [Decimal(str(seconds)) / expected_seconds], item)
+
+
+def _with_ratios(tier: str, ratios: Sequence[Decimal], item: Item | None) -> Put:
+    before = [Decimal(str(ratio)) for ratio in ratios_from(item)]
+    last = [ratio.quantize(Decimal("0.001")) for ratio in (*before, *ratios)][-RATIOS_KEPT:]
+    return Put(ratios_key(tier), {"ratios": last})
+
+
 def keep_ratios(executions: Sequence[ExecutionRecord], items: Mapping[Key, Item | None]) -> Iterator[Put]:
     """Yield what keeps by how much runs of each tier exceeded what was expected of them.
 
@@ -56,9 +67,7 @@ def keep_ratios(executions: Sequence[ExecutionRecord], items: Mapping[Key, Item 
         ended = [e for e in executions if e.tier == tier and e.state is State.SUCCEEDED]
         ratios = [Decimal(e.seconds) / e.expected_seconds for e in ended if e.expected_seconds]
         if ratios:
-            before = [Decimal(str(ratio)) for ratio in ratios_from(items.get(ratios_key(tier)))]
-            last = [ratio.quantize(Decimal("0.001")) for ratio in (*before, *ratios)][-RATIOS_KEPT:]
-            yield Put(ratios_key(tier), {"ratios": last})
+            yield _with_ratios(tier, ratios, items.get(ratios_key(tier)))
 
 
 def revision(item: Item | None) -> int:

@@ -32,6 +32,7 @@ from trainyard.domain.errors import Conflict
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import (
     HEAD_ENTRIES_MAX,
+    URGENT,
     QueueEntry,
     TenantQueue,
     entry_of,
@@ -191,6 +192,11 @@ class TenantQueues:
             for tier in tiers
             for item in listed(self.store, "holding", f"tier#{tier}")
         ]
+
+    def any_urgent(self, tiers: Iterable[TierPolicy], now: datetime) -> bool:
+        """Tell whether an urgent request waits in one of the queues that passes read first."""
+        queues = (queue for tier in tiers for queue in self.first(tier, now)[0])
+        return any(lane.endswith(URGENT) for queue in queues for lane in queue.profiles)
 
     def backlog(self, policy: Policy) -> dict[str, Backlog]:
         """Return tier → its backlog, due or not; reads every queue with waiting requests."""

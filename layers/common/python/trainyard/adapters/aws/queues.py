@@ -138,7 +138,12 @@ DETAIL_TYPES = {
     State.STOPPED: "Training Request Stopped",
 }
 
-MONEY_EVENTS = {"budget": "Budget Threshold Crossed", "pace": "Cost Anomaly Detected"}
+OUTBOX_EVENTS = {
+    "budget": "Budget Threshold Crossed",
+    "pace": "Cost Anomaly Detected",
+    "deadline at risk": "Deadline At Risk",
+    "deadline missed": "Deadline Will Be Missed",
+}
 
 
 class EventBridgeAnnouncements:
@@ -200,17 +205,18 @@ class EventBridgeAnnouncements:
         self._checked(answer)
 
     def tell(self, what: str, values: Mapping[str, Any]) -> None:
-        """Publish a budget threshold or a cost anomaly."""
+        """Publish what a transaction left in the outbox."""
+        from trainyard.contracts.deadlines import deadline_event
         from trainyard.contracts.money import money_event
 
-        detail = money_event(what, values)
+        detail = deadline_event(values) if what.startswith("deadline") else money_event(what, values)
         with translated():
             answer = client("events").put_events(
                 Entries=[
                     {
                         "EventBusName": self._bus,
                         "Source": APPLICATION_SOURCE,
-                        "DetailType": MONEY_EVENTS[what],
+                        "DetailType": OUTBOX_EVENTS[what],
                         "Detail": detail,
                     }
                 ]

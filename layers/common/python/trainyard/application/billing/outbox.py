@@ -1,7 +1,7 @@
 """Outbox: work that transactions left to be done after them, done at least once even if a function is interrupted.
 
-Budget thresholds and unusual hours are published on the bus. An execution whose jobs were not all known when it
-ended is read again, and its record is corrected.
+Budget thresholds, unusual hours and endangered deadlines are published on the bus. An execution whose jobs were
+not all known when it ended is read again, and its record is corrected.
 """
 
 from contextlib import suppress

@@ -23,7 +23,7 @@ from trainyard.persistence.book import (
 from trainyard.persistence.items import entry_from, outcome_values, queue_from, request_from
 from trainyard.persistence.ledger import book_correction, give_units_back
 from trainyard.persistence.requests import request_key, unclaimed_since
-from trainyard.persistence.run_history import past_from, past_key
+from trainyard.persistence.run_history import past_from, past_key, ratios_key
 from trainyard.persistence.store import ACTIONS_MAX, Absent, Is, Items, Key, Write, fits_one_transaction
 from trainyard.persistence.tables import Tables
 from trainyard.persistence.tenant_queues import delete_entry, entry_key, put_entry, queue_in, queue_key, refile
@@ -81,7 +81,12 @@ class End:
 def end_keys(about: Request | Subject) -> tuple[Key, ...]:
     """Return the keys that `finish` must read for an end, besides its request."""
     tenant_id = about.tenant_id
-    return (queue_key(about.tier, tenant_id), past_key(tenant_id, about.data_set), pace_key(tenant_id))
+    return (
+        queue_key(about.tier, tenant_id),
+        past_key(tenant_id, about.data_set),
+        pace_key(tenant_id),
+        ratios_key(about.tier),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

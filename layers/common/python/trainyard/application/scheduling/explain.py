@@ -4,31 +4,22 @@ The `decide` that admits is run repeatedly on a copy of the current state, with 
 duration: once with the shortest, once with the longest likely durations.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from trainyard.application.scheduling.look_ahead import Durations, expected_runtimes, look_ahead
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.admission import decide
 from trainyard.domain.budgets import cost_max_usd, overshoot_usd
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_of
 from trainyard.domain.policy import Budget, Policy, ResourceProfile, TierPolicy
-from trainyard.domain.queues import TenantQueue, entry_of, holding, left
+from trainyard.domain.queues import TenantQueue, entry_of
 from trainyard.domain.requests import Estimate, Request, State
-from trainyard.domain.scheduling import Decision, Holder, Ledger, Reason, Snapshot, WaitingQueue
+from trainyard.domain.scheduling import Reason, Snapshot
 from trainyard.persistence.policies import Policies
-
-LOOKED_AHEAD = 400
-"""Most admissions that are looked ahead."""
-
-ASKED_AT_ONCE = 100
-"""Requests that are read in one call."""
-
-Durations = Callable[[str, str], timedelta]
-"""Request and tier → how long its run is taken to last."""
 
 CURES = {
     Reason.SLOT_FREE: "nothing: the next pass admits it",
@@ -105,7 +96,7 @@ class Explain:
         policy = self.policies.current()
         snapshot = self._snapshot(request, policy, now)
         reason, needs_usd = self._reason(request, snapshot, policy, now)
-        expected = self._expected(snapshot)
+        expected = expected_runtimes(self.scheduler, snapshot)
         first = look_ahead(snapshot, policy, now, request_id, _durations(expected, policy, soon=True))
         last = look_ahead(snapshot, policy, now, request_id, _durations(expected, policy, soon=False))
         return Explanation(
@@ -170,16 +161,6 @@ class Explain:
         lasting = blocking not in (Reason.BATCH_FULL, Reason.SLOT_FREE)
         return (blocking, needs) if first or lasting else (Reason.TURN, None)
 
-    def _expected(self, snapshot: Snapshot) -> dict[str, Estimate]:
-        """Return request → how long its run is expected to take, of all that hold a slot or may come soon."""
-        ids = [holder.request_id for holder in snapshot.holders]
-        ids += [entry.request_id for w in snapshot.queues for entries in w.entries.values() for entry in entries]
-        estimates: dict[str, Estimate] = {}
-        for begin in range(0, min(len(ids), LOOKED_AHEAD), ASKED_AT_ONCE):
-            part = self.scheduler.tables.requests.get_all(list(dict.fromkeys(ids[begin : begin + ASKED_AT_ONCE])))
-            estimates |= {request.request_id: request.expected for request in part if request.expected}
-        return estimates
-
 
 def _durations(expected: Mapping[str, Estimate], policy: Policy, *, soon: bool) -> Durations:
     """Return the assumed durations of runs: the 90th percentile, or with `soon` as far below the median as that
@@ -203,154 +184,6 @@ def _overshoot(budget: Budget, tier: TierPolicy, running_max: int, policy: Polic
     worst = [cost_max_usd(ResourceProfile.of(choice), tier.runtime_max, policy.prices) for choice in choices]
     dearest = None if None in worst else max(cost for cost in worst if cost is not None)
     return overshoot_usd(budget, running_max, dearest)
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """What looking ahead found."""
-
-    at: datetime
-    before: list[str]
-    """The tenants of the tier's requests that start before it."""
-
-
-def look_ahead(
-    snapshot: Snapshot, policy: Policy, now: datetime, request_id: str, duration: Durations
-) -> Ahead | None:
-    """Return when a request starts if all runs take the given durations, or None when it does not start."""
-    running = {
-        holder.request_id: (
-            max(now, holder.admitted_at + duration(holder.request_id, holder.tier))
-            if holder.admitted_at is not None
-            else holder.ends_by,
-            holder,
-        )
-        for holder in snapshot.holders
-    }
-    before: list[str] = []
-    tier = next(
-        (
-            w.queue.tier
-            for w in snapshot.queues
-            for ps in w.entries.values()
-            for p in ps
-            if p.request_id == request_id
-        ),
-        None,
-    )
-    for _ in range(LOOKED_AHEAD):
-        plan = decide(snapshot, policy, now)
-        for decision in plan.admissions:
-            if decision.entry.request_id == request_id:
-                return Ahead(now, before)
-            if decision.queue.tier == tier:
-                before.append(decision.queue.tenant_id)
-            holder = _holder(decision, policy, now)
-            running[holder.request_id] = (now + duration(holder.request_id, holder.tier), holder)
-        ledger = replace(
-            snapshot.ledger, starts_from=plan.starts_from, virtual_time_by_tier=dict(plan.virtual_time_by_tier)
-        )
-        snapshot = _after(
-            replace(snapshot, ledger=ledger), plan.admissions, plan.capacity_holds, policy, now, plan.month
-        )
-        times = [end for end, _ in running.values()] + ([plan.again_at] if plan.again_at else [])
-        if not times:
-            return None
-        now = max(now + timedelta(milliseconds=1), min(times))
-        ended = [name for name, (end, _) in running.items() if end <= now]
-        for name in ended:
-            snapshot = _released(snapshot, running.pop(name)[1], policy)
-    return None
-
-
-def _after(
-    snapshot: Snapshot,
-    admissions: Sequence[Decision],
-    capacity_holds: Mapping[str, str],
-    policy: Policy,
-    now: datetime,
-    month: str,
-) -> Snapshot:
-    """Return the snapshot after some admissions."""
-    ledger, holders = snapshot.ledger, list(snapshot.holders)
-    queues = {(w.queue.tier, w.queue.tenant_id): w for w in snapshot.queues}
-    for decision in admissions:
-        key = (decision.queue.tier, decision.queue.tenant_id)
-        queues[key] = _without(queues[key], decision, now, month)
-        account = f"{month} {decision.queue.tier}"
-        reserved = dict(ledger.reserved_in)
-        reserved[account] = reserved.get(account, Decimal(0)) + decision.reserved_usd
-        ledger = replace(ledger, month=month, reserved_in=reserved)
-        holder = _holder(decision, policy, now)
-        holders.append(holder)
-        ledger = _counted(ledger, holder, 1)
-        ledger = replace(ledger, admission_version=ledger.admission_version + 1)
-        ledger = replace(
-            ledger, served_by_tier=dict(ledger.served_by_tier) | {decision.queue.tier: ledger.admission_version}
-        )
-    still_waiting = tuple(waiting for waiting in queues.values() if waiting.queue.profiles)
-    return replace(
-        snapshot,
-        ledger=replace(ledger, capacity_holds=capacity_holds),
-        queues=still_waiting,
-        holders=tuple(holders),
-    )
-
-
-def _without(waiting: WaitingQueue, decision: Decision, now: datetime, month: str) -> WaitingQueue:
-    lane = decision.entry.lane
-    rest = tuple(p for p in waiting.entries[lane] if p.request_id != decision.entry.request_id)
-    if rest:
-        queue = left(waiting.queue, [decision.entry], rest)
-    else:
-        others = {name: profile_queue for name, profile_queue in waiting.queue.profiles.items() if name != lane}
-        queue = replace(waiting.queue, profiles=others)
-    held = holding(
-        queue,
-        decision.entry.request_id,
-        charge=decision.charge,
-        reserved_usd=decision.reserved_usd,
-        admitted_at=now,
-        month=month,
-        urgent=decision.urgent,
-    )
-    return WaitingQueue(queue=held, entries=dict(waiting.entries) | {lane: rest})
-
-
-def _released(snapshot: Snapshot, holder: Holder, policy: Policy) -> Snapshot:
-    """Return the snapshot after the end of a run; its tenant's fair share is left unchanged."""
-    queues = tuple(
-        replace(w, queue=replace(w.queue, holders=tuple(h for h in w.queue.holders if h != holder.request_id)))
-        if w.queue.tier == holder.tier and holder.tenant_id == w.queue.tenant_id
-        else w
-        for w in snapshot.queues
-    )
-    return replace(
-        snapshot,
-        ledger=_counted(snapshot.ledger, holder, -1),
-        queues=queues,
-        holders=tuple(other for other in snapshot.holders if other.request_id != holder.request_id),
-    )
-
-
-def _counted(ledger: Ledger, holder: Holder, by: int) -> Ledger:
-    usage = Counter(ledger.usage)
-    for resource, units in ResourceProfile.parse(holder.profile).demand(holder.tier).items():
-        usage[resource] += by * units
-    return replace(ledger, usage=usage)
-
-
-def _holder(decision: Decision, policy: Policy, now: datetime) -> Holder:
-    tier = policy.tier(decision.queue.tier)
-    assert tier is not None, "decide admits only tiers of the policy"
-    return Holder(
-        request_id=decision.entry.request_id,
-        tenant_id=decision.queue.tenant_id,
-        tier=decision.queue.tier,
-        profile=decision.entry.profile,
-        ends_by=now + tier.run_time_max,
-        admitted_at=now,
-    )
 
 
 def _is_of(queue: TenantQueue, request: Request) -> bool:

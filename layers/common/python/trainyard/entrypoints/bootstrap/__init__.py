@@ -10,6 +10,7 @@ from trainyard.entrypoints.bootstrap.billing import (
 )
 from trainyard.entrypoints.bootstrap.scheduling import (
     dead_letters,
+    deadline_watch,
     dispatch,
     enlist,
     guard,
@@ -33,6 +34,7 @@ __all__ = [
     "bell",
     "book",
     "dead_letters",
+    "deadline_watch",
     "dispatch",
     "enlist",
     "guard",

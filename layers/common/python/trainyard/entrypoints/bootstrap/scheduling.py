@@ -22,6 +22,7 @@ from trainyard.entrypoints.bootstrap.shared import (
 
 if TYPE_CHECKING:
     from trainyard.adapters.aws.queues import SqsDeadLetters, SqsRedelivery
+    from trainyard.application.scheduling.deadline_watch import DeadlineWatch
     from trainyard.application.scheduling.dispatch import Dispatch, PassRecord
     from trainyard.application.scheduling.enlist import Enlist
     from trainyard.application.scheduling.guard import Guard
@@ -198,6 +199,14 @@ def reconcile() -> Reconcile:
         record=record(),
         parallel_map=parallel_map,
     )
+
+
+@cache
+def deadline_watch() -> DeadlineWatch:
+    from trainyard.application.scheduling.deadline_watch import DeadlineWatch
+
+    settings = Settings.from_env("scheduler_table", "requests_table", "record_table")
+    return DeadlineWatch(policies=policies_of(settings), scheduler=scheduler_of(settings))
 
 
 @cache
