@@ -269,6 +269,12 @@ def _request_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     why = commands.add_parser("why", help="show why a request is waiting, who is ahead, and when it may start")
     why.add_argument("request_id", metavar="REQUEST")
     why.set_defaults(run=requests.why)
+    expedite = commands.add_parser(
+        "expedite", help="put a waiting request first in its tier; its limits still apply"
+    )
+    expedite.add_argument("request_id", metavar="REQUEST")
+    expedite.add_argument("--why", required=True, help="the reason, which is recorded with your name")
+    expedite.set_defaults(run=requests.expedite)
     stop = commands.add_parser("stop", help="cancel a waiting request, or stop a running one")
     stop.add_argument("request_id", metavar="REQUEST")
     stop.set_defaults(run=requests.stop)

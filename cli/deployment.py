@@ -13,6 +13,7 @@ from trainyard.adapters.aws.sagemaker import SageMakerExecutions
 from trainyard.adapters.aws.storage import S3Receipts
 from trainyard.adapters.aws.store import DynamoStore, backoff
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
+from trainyard.application.scheduling.expedite import Expedite
 from trainyard.application.scheduling.explain import Explain
 from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
@@ -118,6 +119,10 @@ class Deployment:
                             }
                         )
         return passes
+
+    @property
+    def expedite(self) -> Expedite:
+        return Expedite(scheduler=self.scheduler, explain=self.explain, bell=self.bell)
 
     @property
     def stop(self) -> Stop:

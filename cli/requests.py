@@ -215,6 +215,19 @@ def stop(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
+def expedite(deployment: Deployment, arguments: Namespace) -> Answer:
+    caller = str(deployment.client("sts").get_caller_identity()["Arn"]).rpartition(":")[2]
+    expedited = deployment.expedite.expedite(arguments.request_id, datetime.now(UTC), by=caller, why=arguments.why)
+    return Answer(
+        data=asdict(expedited),
+        lines=[
+            f"{expedited.request_id} is next in tier {expedited.tier}, once three other requests of the tier have "
+            f"been admitted since the last expedited one; no limit changes (expedited by {expedited.by}: "
+            f"{expedited.why})"
+        ],
+    )
+
+
 def view(request: Request) -> dict[str, Any]:
     """Return what the operator reads about a request."""
     outcome = request.outcome

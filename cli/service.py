@@ -31,12 +31,19 @@ def status(deployment: Deployment, arguments: Namespace) -> Answer:
         for tier in policy.tiers
     ]
     data = {"paused": ledger.paused, "slots_used": ledger.used, "slots": policy.running_max, "tiers": rows}
+    data["expedited"] = [asdict(each) for each in ledger.expedited]
     paused = " (paused)" if ledger.paused else ""
     return Answer(
         data=data,
         columns=("TIER", "SLOTS USED", "SLOTS", "RUNNING", "WAITING", "OLDEST ARRIVAL"),
         rows=[tuple(row.values()) for row in rows],
-        lines=[f"{ledger.used} of {policy.running_max} slots used{paused}; policy version {policy.version}"],
+        lines=[
+            f"{ledger.used} of {policy.running_max} slots used{paused}; policy version {policy.version}",
+            *(
+                f"first in {each.tier}: {each.request_id} of {each.tenant_id}, expedited by {each.by}: {each.why}"
+                for each in ledger.expedited
+            ),
+        ],
     )
 
 

@@ -79,6 +79,8 @@ REACHED = (
     "failed and queued again",
     "borrowed",
     "urgent first",
+    "expedited",
+    "expedited first",
     "hopeless",
     "deadline at risk",
     "deadline missed",

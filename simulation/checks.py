@@ -232,8 +232,32 @@ class Checks:
             if queue.running >= policy.cap(tier, queue.tenant_id):
                 read = replace(snapshot, ledger=ledger, queues=tuple(queues.values()))
                 self._above_cap(decision, queue, tier, read, policy, now)
+            self._expedited(
+                decision, tier, replace(snapshot, ledger=ledger, queues=tuple(queues.values())), policy, now
+            )
             self._in_turn(decision, queues[key], replace(snapshot, ledger=ledger), policy, now)
             ledger, queues[key] = _admitted(ledger, queues[key], decision, now)
+
+    def _expedited(
+        self, decision: Decision, tier: TierPolicy, snapshot: Snapshot, policy: Policy, now: datetime
+    ) -> None:
+        """I14: what is expedited is first in its tier, at most every fourth time."""
+        ledger, first = snapshot.ledger, snapshot.expedited.get(tier.name)
+        since = ledger.since_expedited.get(tier.name, 4)
+        if decision.expedited and (decision.entry.request_id != first or since < 3):
+            raise Violation("I14", f"{decision.entry.request_id} was expedited after {since} others")
+        if decision.expedited or decision.above_cap or since < 3 or ledger.capacity_holds:
+            return
+        for waiting in snapshot.queues:
+            queue = waiting.queue
+            below = queue.running < policy.cap(tier, queue.tenant_id) and not queue.paused
+            if queue.tier == tier.name and below:
+                for entry in (entry for entries in waiting.entries.values() for entry in entries):
+                    could = entry.due_at <= now and _fits(entry, queue, tier, ledger, policy, now)
+                    if entry.request_id == first and could:
+                        raise Violation(
+                            "I14", f"{decision.entry.request_id} goes before {first}, which is expedited"
+                        )
 
     def _in_turn(
         self, decision: Decision, waiting: WaitingQueue, snapshot: Snapshot, policy: Policy, now: datetime
@@ -245,7 +269,7 @@ class Checks:
         tier = policy.tier(queue.tier)
         assert tier is not None, "only tiers of the policy admit"
         waits = [e for entries in waiting.entries.values() for e in entries if e.due_at <= now and e != entry]
-        if snapshot.ledger.capacity_holds or not decision.urgent:
+        if snapshot.ledger.capacity_holds or decision.expedited or not decision.urgent:
             return
         better = [
             e.request_id
@@ -598,7 +622,10 @@ def _admitted(
         urgent=decision.urgent,
     )
     rest = {**waiting.entries, entry.lane: tuple(e for e in waiting.entries[entry.lane] if e != entry)}
-    return replace(ledger, usage=usage, reserved_in=reserved), WaitingQueue(queue=held, entries=rest)
+    since = 0 if decision.expedited else min(ledger.since_expedited.get(queue.tier, 4) + 1, 3)
+    counts = {**ledger.since_expedited, queue.tier: since}
+    ledger = replace(ledger, usage=usage, reserved_in=reserved, since_expedited=counts)
+    return ledger, WaitingQueue(queue=held, entries=rest)
 
 
 def _starts_allowed(ledger: Ledger, policy: Policy, now: datetime) -> bool:

@@ -39,7 +39,8 @@ class Step:
 
     at: datetime
     what: str
-    """"policy", "pause", "resume", "pause tenant", "resume tenant", "stop", "retrain", "unmanaged", "drift"."""
+    """"policy", "pause", "resume", "pause tenant", "resume tenant", "stop", "retrain", "expedite", "unmanaged",
+    "drift"."""
     subject: str = ""
     number: int = 0
 
@@ -134,6 +135,10 @@ def draw(seed: int) -> Scenario:
         for data_set in ("set1", "set2"):
             if before.random() < 0.4:
                 scenario.past.append((owner.tenant_id, data_set, before.choice([120, 600, 3000])))
+    hurried = Random(f"{seed} expedite")
+    for _ in range(hurried.choice([0, 0, 3])):
+        at = BEGIN + timedelta(minutes=hurried.uniform(2, hours * 40))
+        scenario.steps.append(Step(at, "expedite", hurried.choice(tenants).tenant_id))
     if random.random() < 0.3:
         begin = BEGIN + timedelta(minutes=random.uniform(5, 60))
         scenario.outages.append((begin, begin + timedelta(minutes=random.uniform(3, 40))))

@@ -429,6 +429,7 @@ class Simulator:
             self.counts["borrowed"] += decision.borrowed
             self.counts["backfilled"] += decision.backfilled
             self.counts["urgent first"] += decision.urgent
+            self.counts["expedited first"] += decision.expedited
             self.counts["hopeless"] += decision.entry.is_urgent and not decision.urgent
             self.counts["above a cap"] += decision.above_cap and not decision.entry.is_short
             self.counts["above a cap, short"] += decision.above_cap and decision.entry.is_short
@@ -659,6 +660,12 @@ class Simulator:
                     account_id=ACCOUNT, event_id=f"ask-{now}", tenant_id=step.subject, data_set=None
                 )
                 self.uploads.send(asked)
+            case "expedite":
+                waiting = [i for i, item in self.checks.requests.items() if item["state"] == "QUEUED"]
+                mine = [i for i in waiting if self.checks.requests[i]["tenant_id"] == step.subject]
+                for request_id in mine[-2:]:
+                    self.service.expedite.expedite(request_id, now, by="operator", why="simulated")
+                    self.counts["expedited"] += 1
             case "unmanaged":
                 self.sagemaker.unmanaged = step.number
                 self.counts["started by hand"] += step.number

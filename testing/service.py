@@ -29,6 +29,8 @@ from trainyard.application.ports import (
 from trainyard.application.scheduling.deadline_watch import DeadlineWatch
 from trainyard.application.scheduling.dispatch import Dispatch, PassRecord
 from trainyard.application.scheduling.enlist import Enlist
+from trainyard.application.scheduling.expedite import Expedite
+from trainyard.application.scheduling.explain import Explain
 from trainyard.application.scheduling.intake import Intake, RefusedUploads
 from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.reconcile import Reconcile
@@ -159,6 +161,11 @@ class Service:
             bell=self.bell,
             encode=self.encode,
         )
+
+    @cached_property
+    def expedite(self) -> Expedite:
+        explain = Explain(policies=self.policies, scheduler=self.scheduler)
+        return Expedite(scheduler=self.scheduler, explain=explain, bell=self.bell)
 
     @cached_property
     def deadline_watch(self) -> DeadlineWatch:

@@ -117,6 +117,7 @@ MUTANTS: dict[str, list[Patch]] = {
         (admission._Allocator, "_leaves_one_free", lambda allocator, tier: True)
     ],
     "go above a cap instead of borrowing": [(admission._Allocator, "_may_borrow", _to_exceed_only)],
+    "expedite without a limit": [(admission, "EXPEDITED_EVERY", 1)],
     "let urgent requests always go first": [(fair_share, "URGENT_MAX", 10**9)],
     "go by arrival in a lane of urgent requests": [(fair_share.Candidate, "head", _oldest_of_lane)],
     "reserve nothing": [(affordability, "reservation", _reserve_nothing)],

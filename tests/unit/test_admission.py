@@ -54,9 +54,10 @@ def plan(
     resources = more.pop("resources", {})
     holders, partial = more.pop("holders", ()), more.pop("partial", frozenset())
     admissions_max = more.pop("admissions_max", 25)
+    expedited = more.pop("expedited", {})
     usage = {"slots": sum(counts.values())} | {f"tier/{name}": count for name, count in counts.items()} | resources
     ledger = Ledger(admission_version=1, usage=usage, **more)
-    snapshot = Snapshot(ledger=ledger, queues=queues, holders=holders, partial=partial)
+    snapshot = Snapshot(ledger=ledger, queues=queues, holders=holders, partial=partial, expedited=expedited)
     return decide(snapshot, limits, after(at), admissions_max=admissions_max)
 
 

@@ -82,6 +82,7 @@ class Harness:
         self.intake, self.enlist, self.dispatch = service.intake, service.enlist, service.dispatch
         self.record, self.reconcile, self.stop = service.record, service.reconcile, service.stop
         self.deadline_watch, self.outbox = service.deadline_watch, service.outbox
+        self.expedite = service.expedite
 
     def start_from(self, data_sets: Any) -> None:
         """Let starts read the tenants' data from another port."""

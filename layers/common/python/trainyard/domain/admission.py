@@ -22,7 +22,16 @@ from trainyard.domain.executions import month_of
 from trainyard.domain.fair_share import Candidate, entitlements
 from trainyard.domain.policy import SLOTS, Policy, TierPolicy, tier_slots
 from trainyard.domain.queues import URGENT_MAX, QueueEntry
-from trainyard.domain.scheduling import Decision, Holder, Ledger, Plan, Reason, Snapshot, Verdict
+from trainyard.domain.scheduling import (
+    EXPEDITED_EVERY,
+    Decision,
+    Holder,
+    Ledger,
+    Plan,
+    Reason,
+    Snapshot,
+    Verdict,
+)
 
 ENGINE_VERSION = 3
 """Incremented whenever the same snapshot could be decided differently; a test replays recorded passes."""
@@ -80,6 +89,7 @@ class _Allocator:
         self.unknown = [w for w in snapshot.queues if policy.tier(w.queue.tier) is None]
         self.tags = dict(ledger.virtual_time_by_tier)
         self.partial = snapshot.partial
+        self.expedited, self.since_expedited = dict(snapshot.expedited), dict(ledger.since_expedited)
         for tier in policy.tiers:
             self._entitle(tier)
         self.holds = self._capacity_holds(snapshot.holders)
@@ -149,7 +159,9 @@ class _Allocator:
         return (self._taken(tier) / tier.quota, self.served.get(tier.name, -1), tier.name)
 
     def _first(self, tier: TierPolicy, *, borrowed: bool = False, above_cap: bool = False) -> Decision | None:
-        """Return the admission of the tier's first queue that can start a request."""
+        """Return the admission of the tier's first queue that can start a request, or of what is expedited."""
+        if not above_cap and (chosen := self._expedited(tier)) is not None:
+            return self._admission(*chosen, borrowed=borrowed, expedited=True)
         head = self._head_above_cap if above_cap else self._head
         best: tuple[tuple[int, int, datetime, str], Candidate, QueueEntry] | None = None
         for candidate in self._of(tier):
@@ -160,6 +172,16 @@ class _Allocator:
                 if best is None or key < best[0]:
                     best = (key, candidate, entry)
         return None if best is None else self._admission(*best[1:], borrowed=borrowed, above_cap=above_cap)
+
+    def _expedited(self, tier: TierPolicy) -> tuple[Candidate, QueueEntry] | None:
+        """Return the request that is put first in a tier, if it may go and it is time for one."""
+        request_id = self.expedited.get(tier.name)
+        turn = self.since_expedited.get(tier.name, EXPEDITED_EVERY) >= EXPEDITED_EVERY - 1
+        for candidate in self._of(tier) if turn and request_id else ():
+            for entry in (entry for entries in candidate.entries.values() for entry in entries):
+                if entry.request_id == request_id and self._obstacle(candidate, entry) is None:
+                    return candidate, entry
+        return None
 
     def _head(self, candidate: Candidate, profile: str) -> QueueEntry | None:
         """Return the first entry of a lane if it may be admitted."""
@@ -281,7 +303,13 @@ class _Allocator:
     # --- taking ---------------------------------------------------------------------------------------------
 
     def _admission(
-        self, candidate: Candidate, entry: QueueEntry, *, borrowed: bool = False, above_cap: bool = False
+        self,
+        candidate: Candidate,
+        entry: QueueEntry,
+        *,
+        borrowed: bool = False,
+        above_cap: bool = False,
+        expedited: bool = False,
     ) -> Decision:
         profile = candidate.profiles[entry.lane]
         accounts = self.affordability.accounts(candidate)
@@ -298,6 +326,7 @@ class _Allocator:
             charge=self.policy.charge(profile),
             borrowed=borrowed,
             above_cap=above_cap,
+            expedited=expedited,
             urgent=entry.is_urgent and not entry.is_hopeless(self.now),
             backfilled=any(set(demand) & set(hold.demand) for hold in self._others(entry)),
         )
@@ -318,6 +347,8 @@ class _Allocator:
         candidate.running += 1
         self.affordability.take(candidate, decision.reserved_usd)
         tier = candidate.tier
+        since = 0 if decision.expedited else self.since_expedited.get(tier.name, EXPEDITED_EVERY) + 1
+        self.since_expedited[tier.name] = min(since, EXPEDITED_EVERY - 1)
         self.served[tier.name] = max(self.served.values(), default=self.ledger.admission_version) + 1
         self.tags[tier.name] = max(self.tags.get(tier.name, 0), candidate.start_tag)
         if self.policy.starts_per_second is not None:

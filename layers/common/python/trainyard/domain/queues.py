@@ -62,6 +62,11 @@ class QueueEntry:
     """From then on it misses its deadline even if it takes no longer than expected."""
 
     @property
+    def place(self) -> str:
+        """The name of its place in the queue, which the newest upload of a data set takes."""
+        return f"{self.data_set}#{self.request_id}" if self.alone else self.data_set
+
+    @property
     def is_urgent(self) -> bool:
         """Whether it may go before older requests of its tenant."""
         return self.priority > 0 or self.latest_start is not None

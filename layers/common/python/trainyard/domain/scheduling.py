@@ -44,6 +44,24 @@ class Reason(StrEnum):
     UNKNOWN_TIER = "the policy does not contain its tier"
 
 
+EXPEDITED_EVERY = 4
+"""At most every fourth admission of a tier is an expedited one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expedited:
+    """A request that an operator has put first in its tier; the upload that replaces it takes its place."""
+
+    tier: str
+    tenant_id: str
+    place: str
+    """Of its queue entry: the data set, and the request where it is trained on alone."""
+    request_id: str
+    by: str
+    why: str
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """The counts of used resources, and what one pass passes on to the next."""
@@ -71,6 +89,10 @@ class Ledger:
     """The weight of all queues with waiting requests; at most a few minutes old."""
     capacity_holds: Mapping[str, str] = field(default_factory=dict)
     """Instance pool → the request that instances are saved for."""
+    expedited: tuple[Expedited, ...] = ()
+    """In the order in which they were expedited."""
+    since_expedited: Mapping[str, int] = field(default_factory=dict)
+    """Tier → admissions since its last expedited one, counted up to EXPEDITED_EVERY - 1."""
     starts_from: datetime | None = None
     """When the allowance of starts was last used up."""
     spent_in: Mapping[str, Decimal] = field(default_factory=dict)
@@ -128,6 +150,8 @@ class Snapshot:
     queues: tuple[WaitingQueue, ...]
     partial: frozenset[str] = frozenset()
     """Tiers with more waiting queues than were read; those with the smallest tags were read."""
+    expedited: Mapping[str, str] = field(default_factory=dict)
+    """Tier → the request that is put first in it."""
     holders: tuple[Holder, ...] = ()
     """Read only when a large request has waited for long; may lack the youngest."""
 
@@ -148,6 +172,8 @@ class Decision:
     borrowed: bool = False
     above_cap: bool = False
     """Its tenant held as many slots as its cap allows, and nobody below a cap could use the slot."""
+    expedited: bool = False
+    """An operator has put it first in its tier."""
     may_change: bool = False
     """It waits, and time alone may put another request of its lane first that budgets allow: one that becomes due,
     or that follows it when it becomes hopeless."""

@@ -11,7 +11,7 @@ something waits. The last pass that left nothing waiting notes how often the bel
 a watermark): a pass that knows of every ring since needs no look at the queues."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -21,7 +21,7 @@ from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import month_of
 from trainyard.domain.policy import Policy, ResourceProfile
 from trainyard.domain.requests import Request
-from trainyard.domain.scheduling import Decision, Ledger, Plan
+from trainyard.domain.scheduling import EXPEDITED_EVERY, Decision, Expedited, Ledger, Plan
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.store import (
     AtLeast,
@@ -46,6 +46,7 @@ UNMANAGED_MAX = 1000
 
 _USED, _VIRTUAL_TIME, _SERVED, _WEIGHT = "used/", "virtual_time/", "served/", "weight/"
 _SPENT, _RESERVED = "spent/", "reserved/"
+_SINCE_EXPEDITED = "since_expedited/"
 
 SOMEBODY, NOBODY = "somebody", "nobody"
 """Whether requests may wait (`waiting`): nobody, when the last pass left none."""
@@ -133,6 +134,8 @@ def ledger_from(item: Item | None) -> Ledger:
         served_by_tier=units(_SERVED),
         weight_by_tier=units(_WEIGHT),
         capacity_holds=dict(values.get("capacity_holds", {})),
+        expedited=tuple(_expedited_from(each) for each in values.get("expedited", ())),
+        since_expedited=units(_SINCE_EXPEDITED),
         starts_from=unstamp(values["starts_from"]) if "starts_from" in values else None,
         unmanaged=int(values.get("unmanaged", 0)),
         throttled_to=int(values["throttled_to"]) if "throttled_to" in values else None,
@@ -206,6 +209,7 @@ def take_units(
     sets: Item = {"capacity_holds": dict(plan.capacity_holds), "month": plan.month, **drained.attributes}
     sets |= {f"{_VIRTUAL_TIME}{tier}": time for tier, time in plan.virtual_time_by_tier.items()}
     sets |= {f"{_SERVED}{decision.queue.tier}": ledger.admission_version + 1 for decision in admissions}
+    sets |= _expedited_after(ledger, admissions)
     if plan.starts_from is not None:
         sets["starts_from"] = stamp(plan.starts_from)
     reserved: dict[str, Decimal] = {}
@@ -271,6 +275,41 @@ def correct_usage(exact: Mapping[str, int], ledger: Ledger) -> Update:
 def name_policy(version: int) -> Update:
     """Return the write that names another policy version; decisions under other versions become void."""
     return _change(BY_PASS, set={"policy_version": version}, add={"admission_version": 1})
+
+
+def expedite(expedited: Sequence[Expedited], ledger: Ledger) -> Update:
+    """Return the write that puts requests first in their tiers; what a pass decided before is void."""
+    return _change(
+        BY_PASS,
+        set={"expedited": [_expedited_item(each) for each in expedited]},
+        add={"admission_version": 1},
+        remove=("drained_through",),
+        when=_unmoved(ledger),
+    )
+
+
+def _expedited_after(ledger: Ledger, admissions: Sequence[Decision]) -> Item:
+    """Return the attributes about expedited requests that admissions change."""
+    if not ledger.expedited and not ledger.since_expedited:
+        return {}
+    since = dict(ledger.since_expedited)
+    served: set[tuple[str, str, str]] = set()
+    for decision in admissions:
+        tier, entry = decision.queue.tier, decision.entry
+        served.add((tier, decision.queue.tenant_id, entry.place))
+        count = 0 if decision.expedited else since.get(tier, EXPEDITED_EVERY) + 1
+        since[tier] = min(count, EXPEDITED_EVERY - 1)
+    still = [e for e in ledger.expedited if (e.tier, e.tenant_id, e.place) not in served]
+    counts = {f"{_SINCE_EXPEDITED}{tier}": count for tier, count in since.items()}
+    return counts | {"expedited": [_expedited_item(each) for each in still]}
+
+
+def _expedited_item(expedited: Expedited) -> Item:
+    return {**asdict(expedited), "at": stamp(expedited.at)}
+
+
+def _expedited_from(item: Mapping[str, Any]) -> Expedited:
+    return Expedited(**{**item, "at": unstamp(item["at"])})
 
 
 def usage_of(runs: Iterable[tuple[str, str]]) -> dict[str, int]:

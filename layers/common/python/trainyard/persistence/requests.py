@@ -135,6 +135,14 @@ class Requests:
                     return
                 remaining = [r for number, r in enumerate(remaining) if number not in conflict.failed]
 
+    def set_history(self, request: Request) -> Update:
+        """Return the write that stores a waiting request's history."""
+        return Update(
+            request_key(request.request_id),
+            set={"history": [change_text(entry) for entry in request.history]},
+            when=(Is("state", State.QUEUED.value), Is("attempt", request.attempt)),
+        )
+
     def note_deadline(self, request: Request, *also: Write, risk_minutes: int, miss_published: bool) -> bool:
         """Store how a waiting request's deadline stands, with other writes; False when it has changed since."""
         same = Is("risk_minutes", request.risk_minutes), Is("miss_published", request.miss_published)

@@ -145,11 +145,15 @@ def put_entry(request: Request, *, replaces: str | None) -> Put:
     )
 
 
+def place_key(tier: str, tenant_id: str, place: str) -> Key:
+    """Return where the request of a place waits (`QueueEntry.place`)."""
+    return _entry_key(tier, tenant_id, place)
+
+
 def delete_entry(queue: TenantQueue, entry: QueueEntry) -> Delete:
     """Return what removes an entry of a queue, if it is still that request's."""
-    alone = f"#{entry.request_id}" if entry.alone else ""
     return Delete(
-        _entry_key(queue.tier, queue.tenant_id, f"{entry.data_set}{alone}"),
+        place_key(queue.tier, queue.tenant_id, entry.place),
         (Is("request_id", entry.request_id),),
     )
 

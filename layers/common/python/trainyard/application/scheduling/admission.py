@@ -16,7 +16,7 @@ from trainyard.domain.queues import TenantQueue, holding
 from trainyard.domain.requests import Request, State
 from trainyard.domain.scheduling import Decision, Ledger, Parked, Plan, Snapshot, WaitingQueue
 from trainyard.domain.tenants import Tenant
-from trainyard.persistence.items import queue_from, request_from, stamp
+from trainyard.persistence.items import entry_from, queue_from, request_from, stamp
 from trainyard.persistence.ledger import (
     BELL,
     HINTS_MAX,
@@ -42,7 +42,14 @@ from trainyard.persistence.store import (
     listed,
 )
 from trainyard.persistence.tables import Tables
-from trainyard.persistence.tenant_queues import PAGE_MIN, delete_entry, parked_under, queue_key, refile
+from trainyard.persistence.tenant_queues import (
+    PAGE_MIN,
+    delete_entry,
+    parked_under,
+    place_key,
+    queue_key,
+    refile,
+)
 from trainyard.persistence.tenants import tenant_from, tenant_key
 from trainyard.persistence.transactions import read_items
 
@@ -109,10 +116,14 @@ class Admitter:
         else:
             queues, partial, whole = self._first_queues(ledger, policy, now)
         waiting = self._with_entries(queues, policy, ledger, now)
+        expedited: dict[str, str] = {}
+        if ledger.expedited:
+            waiting, expedited = self._with_expedited(waiting, ledger)
         snapshot = Snapshot(
             ledger=ledger,
             queues=tuple(waiting),
             partial=partial,
+            expedited=expedited,
             holders=self.tables.holders() if _needs_holders(waiting, policy, now) else (),
         )
         requests = {hint.request_id: items[request_key(hint.request_id)] for hint in hints}
@@ -160,6 +171,35 @@ class Admitter:
         enough = sum(entry.due_at <= now for entry in heads) >= free
         return [self._waiting(queue, policy, 1 if enough else free) for queue in read]
 
+    def _with_expedited(
+        self, waiting: Sequence[WaitingQueue], ledger: Ledger
+    ) -> tuple[list[WaitingQueue], dict[str, str]]:
+        """Add what is expedited, wherever it waits; return tier → the first such request too."""
+        places = {
+            (each.tier, each.tenant_id): place_key(each.tier, each.tenant_id, each.place)
+            for each in reversed(ledger.expedited)  # the first of each queue
+        }
+        items = read_items(self.tables.store, (*places.values(), *(queue_key(*owner) for owner in places)))
+        by_owner = {(w.queue.tier, w.queue.tenant_id): w for w in waiting}
+        expedited: dict[str, str] = {}
+        for (tier, tenant_id), place in reversed(places.items()):
+            item, queue_item = items[place], items[queue_key(tier, tenant_id)]
+            if item is None or queue_item is None:
+                continue  # it waits no longer
+            entry, queue = entry_from(item), queue_from(queue_item)
+            read = by_owner.get((tier, tenant_id)) or WaitingQueue(
+                queue=queue, entries={name: profile.head_entries for name, profile in queue.profiles.items()}
+            )
+            entries = read.entries.get(entry.lane)
+            if entries is None:
+                continue  # the queue was read before it came or went
+            if entry not in entries:
+                both = tuple(sorted((*entries, entry), key=lambda each: each.order))
+                read = replace(read, entries={**read.entries, entry.lane: both})
+            by_owner[tier, tenant_id] = read
+            expedited.setdefault(tier, entry.request_id)
+        return [by_owner[owner] for owner in sorted(by_owner)], expedited
+
     def _waiting(self, queue: TenantQueue, policy: Policy, free: int) -> WaitingQueue:
         tier = policy.tier(queue.tier)
         admissible = min(free, policy.ceiling(tier, queue.tenant_id) - queue.running) if tier else 0
@@ -183,10 +223,13 @@ class Admitter:
             first, complete = self.tables.queues.first(tier, now)
             queues += [self._with_many_entries(queue) for queue in first]
             partial |= set() if complete else {tier.name}
+        ledger = self.tables.ledger.read()
+        queues, expedited = self._with_expedited(queues, ledger) if ledger.expedited else (queues, {})
         return Snapshot(
-            ledger=self.tables.ledger.read(),
+            ledger=ledger,
             queues=tuple(queues),
             partial=frozenset(partial),
+            expedited=expedited,
             holders=self.tables.holders(),
         )
 
@@ -312,7 +355,7 @@ class Admitter:
         now: datetime,
     ) -> ReadSet | None:
         """Return what a pass would read after a commit; None where more waits than was read."""
-        if read_set.snapshot.partial or read_set.snapshot.holders:
+        if read_set.snapshot.partial or read_set.snapshot.holders or read_set.snapshot.expedited:
             return None
         item = applied(read_set.ledger, ledger) or {}
         counted = ledger_from(item)
