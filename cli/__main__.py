@@ -273,7 +273,7 @@ def _request_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         "expedite", help="put a waiting request first in its tier; its limits still apply"
     )
     expedite.add_argument("request_id", metavar="REQUEST")
-    expedite.add_argument("--why", required=True, help="the reason, which is recorded with your name")
+    expedite.add_argument("--why", required=True, metavar="TEXT", help="the reason; it is recorded with your name")
     expedite.set_defaults(run=requests.expedite)
     stop = commands.add_parser("stop", help="cancel a waiting request, or stop a running one")
     stop.add_argument("request_id", metavar="REQUEST")

@@ -7,8 +7,8 @@ publishes, and fails if the bound does not hold.
 import argparse
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from itertools import pairwise
 from multiprocessing import Pool
 from random import Random
@@ -22,8 +22,10 @@ from rich.table import Table
 from simulation.flow import Flow, Job, Run
 from simulation.scenario import choices
 from trainyard.domain import fair_share
+from trainyard.domain.admission import decide
 from trainyard.domain.fair_share import entitlements
 from trainyard.domain.policy import Policy, TenantPolicy, TierPolicy
+from trainyard.domain.scheduling import EXPEDITED_EVERY, Plan, Snapshot
 
 T = TypeVar("T")
 
@@ -212,6 +214,59 @@ def latecomers(seed: int) -> tuple[float, float]:
     return _gap_of_busy(slots, jobs, 30 * length)
 
 
+def expediting(seed: int) -> tuple[float, float]:
+    """Return the longest gap of the tenants that always have work, as a share of its bound, without and with an
+    operator who expedites every request of one of them.
+    """
+    load = share_load(seed, visitors=False, quick=True)
+    favoured, *others = load.always
+    plain = Flow(load.policy).run(load.jobs, until=load.horizon)
+    hurried = Flow(load.policy, engine=_always_expediting(favoured)).run(load.jobs, until=load.horizon)
+    rest = replace(load, always={name: load.always[name] for name in others})
+    return longest_gap(rest, plain), longest_gap(rest, hurried)
+
+
+def _always_expediting(tenant_id: str) -> Callable[..., Plan]:
+    """Return `decide` with a request of a tenant expedited whenever one waits."""
+    since = EXPEDITED_EVERY
+
+    def engine(snapshot: Snapshot, limits: Policy, now: datetime, **named: Any) -> Plan:
+        nonlocal since
+        waiting = [w for w in snapshot.queues if w.queue.tenant_id == tenant_id]
+        heads = [lane[0].request_id for w in waiting for lane in w.entries.values() if lane]
+        first = {"basic": heads[0]} if heads else {}
+        ledger = replace(snapshot.ledger, since_expedited={"basic": since})
+        plan = decide(replace(snapshot, ledger=ledger, expedited=first), limits, now, **named)
+        for decision in plan.admissions:
+            since = 0 if decision.expedited else min(since + 1, EXPEDITED_EVERY)
+        return plan
+
+    return engine
+
+
+def below_cap(seed: int) -> list[tuple[float, int]]:
+    """Return the wait of each request below its tenant's cap, in minutes, and how many admissions above a cap
+    passed it; another tenant exceeds its cap with executions of up to 12 hours.
+    """
+    random = Random(f"below a cap {seed}")
+    limits = policy(tier("basic", 8, cap=2, hours=13), running_max=8)
+    jobs = [Job(n, 0.0, "heavy", "basic", random.uniform(0.5, 12) * HOUR) for n in range(200)]
+    at = 0.0
+    while at < 100 * HOUR:
+        at += random.expovariate(1 / HOUR)
+        jobs.append(Job(len(jobs), at, f"newcomer-{len(jobs)}", "basic", 5 * MINUTE))
+    runs = Flow(limits).run(jobs, until=110 * HOUR)
+    above = [run for run in runs if run.above_cap]
+    return [
+        (
+            run.waited / MINUTE,
+            sum(run.job.arrives <= other.starts and other.turn < run.turn for other in above),
+        )
+        for run in runs
+        if run.job.tenant_id != "heavy"
+    ]
+
+
 def _gap_of_busy(slots: int, jobs: Sequence[Job], until: float) -> tuple[float, float]:
     limits = policy(tier("basic", slots, cap=slots, hours=1.1), running_max=slots)
     runs = Flow(limits).run(jobs, until=until)
@@ -338,6 +393,8 @@ class Measured:
     saver: list[tuple[float, float]] = field(default_factory=list)
     latecomers: list[tuple[float, float]] = field(default_factory=list)
     large: list[list[float]] = field(default_factory=list)
+    expediting: list[tuple[float, float]] = field(default_factory=list)
+    below_cap: list[list[tuple[float, int]]] = field(default_factory=list)
 
 
 MEASURES: dict[str, Callable[[int], Any]] = {
@@ -348,6 +405,8 @@ MEASURES: dict[str, Callable[[int], Any]] = {
     "saver": saver,
     "latecomers": latecomers,
     "large": large_waits,
+    "expediting": expediting,
+    "below_cap": below_cap,
 }
 
 
@@ -404,15 +463,32 @@ def report(found: Measured) -> list[Row]:
         gaps = sorted(gap / limit for gap, limit in pairs)
         what = f"the same, {when} ({len(gaps)} seeds)"
         rows.append(Row(what, f"{gaps[-1]:.2f}", f"{_median(gaps):.2f}", bound, gaps[-1] <= 1))
+    rows.append(_expediting_row(found.expediting))
     excess = sorted(real - (2 * ideal + 1) for real, ideal in found.light)
     what = f"light tenant: p95 wait time minus (2 x ideal + 1 s), in seconds ({len(excess)} seeds)"
     rows.append(Row(what, f"{excess[-1]:.1f}", f"{_median(excess):.1f}", "at most 0", excess[-1] <= 0))
+    rows.append(_below_cap_row(found.below_cap))
     rows += _newcomer_rows(found.newcomer)
     waits = sorted(wait / MINUTE for waits in found.large for wait in waits)
     what = f"large requests (4 and 8 of 8 instances): wait time in minutes ({len(waits)} requests)"
     bound = f"at most {LARGE_BOUND / MINUTE:.0f}: hold age + maximum runtime"
     rows.append(Row(what, f"{waits[-1]:.1f}", f"{_median(waits):.1f}", bound, waits[-1] <= LARGE_BOUND / MINUTE))
     return rows
+
+
+def _expediting_row(found: Sequence[tuple[float, float]]) -> Row:
+    gaps = sorted(hurried for _, hurried in found)
+    plain = max(gap for gap, _ in found)
+    what = f"the same, of the others while all of one tenant's requests are expedited ({len(gaps)} seeds)"
+    bound = f"at most 1; {plain:.2f} without"
+    return Row(what, f"{gaps[-1]:.2f}", f"{_median(gaps):.2f}", bound, gaps[-1] <= 1)
+
+
+def _below_cap_row(found: Sequence[Sequence[tuple[float, int]]]) -> Row:
+    waits = sorted(waited for requests in found for waited, _ in requests)
+    passed = max(count for requests in found for _, count in requests)
+    what = f"requests below a cap: admissions above a cap that overtake them ({len(waits)} requests)"
+    return Row(what, str(passed), "", f"0; they wait {waits[-1]:.0f} min at most", passed == 0)
 
 
 def _newcomer_rows(found: Sequence[tuple[int, float, float, int]]) -> list[Row]:

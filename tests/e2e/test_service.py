@@ -8,6 +8,7 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from botocore.exceptions import ClientError
@@ -400,6 +401,31 @@ def test_why_a_request_waits_is_explained_and_a_paused_tenant_comes_back(
     assert request.state is State.SUCCEEDED
     assert harness.run("pause", "tier", "gold") == 1
     assert "there is no tier 'gold'" in capsys.readouterr().err
+
+
+def test_a_deadline_is_shown_kept_and_what_cannot_go_is_not_expedited(
+    harness: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert harness.run("tenant", "create", "hurried", "--tier", "basic", "--target", "quality",
+                       "--ready-by", "6 o'clock") == 1  # fmt: skip
+    assert "06:00 Europe/Zurich" in capsys.readouterr().err, "what is wrong, and what would be right"
+    bucket = harness.create("hurried", "--ready-by", "06:00 Europe/Zurich", "--priority", "2")
+    assert harness.run("pause", "tenant", "hurried") == 0
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    (waiting,) = eventually(lambda: harness.requests("hurried"))
+    assert waiting.deadline is not None
+    assert waiting.deadline.astimezone(ZoneInfo("Europe/Zurich")).strftime("%H:%M") == "06:00"
+    assert waiting.priority == 2
+    capsys.readouterr()
+    assert harness.run("why", waiting.request_id) == 0
+    assert "deadline" in capsys.readouterr().out
+    assert harness.run("expedite", waiting.request_id, "--why", "a demo") == 1
+    assert "trainyard resume tenant" in capsys.readouterr().err
+    assert harness.run("resume", "tenant", "hurried") == 0
+    (request,) = harness.ended("hurried")
+    assert request.state is State.SUCCEEDED
+    assert harness.run("expedite", request.request_id, "--why", "a demo") == 1
+    assert "SUCCEEDED" in capsys.readouterr().err
 
 
 def test_where_every_upload_is_trained_on_each_is_on_its_own_version(harness: Harness) -> None:

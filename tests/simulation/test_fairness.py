@@ -7,6 +7,8 @@ import pytest
 from simulation.fairness import (
     JAIN_MIN,
     LARGE_BOUND,
+    below_cap,
+    expediting,
     fair_shares,
     large_waits,
     latecomers,
@@ -49,6 +51,14 @@ def test_no_gap_exceeds_its_bound_whatever_others_have_saved_or_missed(
     for seed in range(3):
         gap, bound = case(seed)
         assert gap <= bound
+
+
+def test_nobody_above_a_cap_overtakes_a_request_below_one() -> None:
+    assert {passed for _, passed in below_cap(0)} == {0}
+
+
+def test_what_is_expedited_breaks_no_bound_of_the_others() -> None:
+    assert max(expediting(0)) <= 1
 
 
 def test_a_large_request_waits_no_longer_than_hold_age_and_maximum_runtime() -> None:
