@@ -103,6 +103,18 @@ def test_what_has_gone_is_no_obstacle() -> None:
     assert harness.request(submission(2).request_id).state is State.RUNNING
 
 
+def test_an_expedited_request_of_a_paused_tenant_is_passed_over() -> None:
+    harness = waiting_service(tenants=(tenant(), tenant(tenant_id="other", bucket="bucket-other")))
+    harness.expedite.expedite(submission(5).request_id, after(10), by="ann", why="x")
+    harness.scheduler.operations.set_tenant_paused("basic", "acme", True, after(11))
+    read_set = harness.scheduler.admitter.read(harness.limits, after(12))
+    assert (read_set.snapshot.queues, read_set.snapshot.expedited) == ((), {})
+    harness.scheduler.operations.set_tenant_paused("basic", "acme", False, after(13))
+    harness.end(submission(1).request_id, seconds=20)
+    harness.dispatch.run_pass(after(21))
+    assert harness.request(submission(5).request_id).state is State.RUNNING
+
+
 def test_what_cannot_go_is_refused_with_what_would_let_it_go() -> None:
     harness = waiting_service()
     with pytest.raises(Refused, match="is RUNNING already: only what waits"):

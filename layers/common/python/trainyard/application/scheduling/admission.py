@@ -187,6 +187,8 @@ class Admitter:
             if item is None or queue_item is None:
                 continue  # it waits no longer
             entry, queue = entry_from(item), queue_from(queue_item)
+            if queue.paused or queue.parked_for:
+                continue
             read = by_owner.get((tier, tenant_id)) or WaitingQueue(
                 queue=queue, entries={name: profile.head_entries for name, profile in queue.profiles.items()}
             )
