@@ -472,6 +472,21 @@ def test_a_refusal_after_a_start_that_was_not_answered_is_not_final(refusal: Exc
     assert harness.request(request_id).state is State.RUNNING
 
 
+def test_what_the_sweeper_claimed_before_its_pass_read_it_is_left_to_the_sweeper() -> None:
+    """A pass that stalls for long after its commit would otherwise be refused, and free the slot of what runs."""
+    harness = Harness()
+    harness.enlist.enlist(submission(1), NOW)
+    read_set = harness.scheduler.admitter.read(harness.limits, NOW)
+    plan = decide(read_set.snapshot, harness.limits, NOW)
+    committed = harness.scheduler.admitter.commit(plan, read_set, harness.limits, NOW)
+    request = harness.request(submission(1).request_id)
+    assert harness.scheduler.tables.requests.claim(request, after(40))
+    harness.executions.faults = [(QuotaReached("ResourceLimitExceeded: 20"), False)]
+    begun = harness.dispatch.starts.start_all(replace(committed, requests={}), {}, harness.limits, NOW)
+    assert (begun, harness.executions.calls) == ([], 0)
+    assert harness.request(request.request_id).state is State.ADMITTED
+
+
 def test_a_pass_without_time_repeats_no_start() -> None:
     harness = Harness()
     harness.enlist.enlist(submission(1), NOW)

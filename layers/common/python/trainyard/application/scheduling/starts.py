@@ -118,7 +118,10 @@ class Starts:
         read, more = self.scheduler.tables.requests_and_tenants(unread, unknown)
         requests = {**committed.requests, **{request.request_id: request for request in read}}
         tenants = {**tenants, **more}
-        admitted = [requests[i] for i in ids if i in requests and requests[i].state is State.ADMITTED]
+        # What the sweeper has claimed is its to start: a refusal here would free the slot of an execution that it
+        # may have started already.
+        ours = [requests[i] for i in ids if i in requests and requests[i].claimed_at is None]
+        admitted = [request for request in ours if request.state is State.ADMITTED]
         begun = list(self.parallel_map(lambda r: self._begin(r, tenants.get(r.tenant_id), policy, now), admitted))
         for number in range(1, REPEATS_MAX + 1):
             open_starts = [at for at, begin in enumerate(begun) if begin.repeat]
