@@ -349,3 +349,14 @@ def test_a_receipt_says_whether_a_deadline_was_met(seconds: float, met: bool) ->
     assert harness.receipts.written[request_id]["deadline"] == {"at": after(2000).isoformat(), "met": None}
     harness.end(request_id, seconds=seconds)
     assert harness.receipts.written[request_id]["deadline"] == {"at": after(2000).isoformat(), "met": met}
+
+
+def test_how_a_deadline_stands_is_noted_only_if_it_stands_as_it_was_read() -> None:
+    harness, request_id = behind_another(2000)
+    note, read = harness.scheduler.tables.requests.note_deadline, harness.request(request_id)
+    assert note(read, risk_minutes=1, miss_published=False)
+    assert not note(read, risk_minutes=2, miss_published=False)
+    again = harness.request(request_id)
+    assert note(again, risk_minutes=1, miss_published=True)
+    assert not note(again, risk_minutes=1, miss_published=False)
+    assert harness.request(request_id).miss_published

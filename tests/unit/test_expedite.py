@@ -7,11 +7,12 @@ import pytest
 
 from tests.build import NOW, after, content, hard, policy, submission, tenant, tier
 from tests.unit.test_admission import admitted, queue
-from tests.unit.test_use_cases import Harness
+from tests.unit.test_use_cases import Harness, fails
 from trainyard.application.scheduling.expedite import EXPEDITED_MAX
-from trainyard.domain.errors import Refused
+from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.requests import State
+from trainyard.persistence.ledger import expedite
 
 FOUR = policy(tier(quota=4, running_max_per_tenant=2), tier("premium", quota=4), running_max=8)
 
@@ -141,3 +142,26 @@ def test_only_so_many_requests_are_expedited_at_once_and_texts_are_bounded() -> 
     assert {len(e.by) + len(e.why) for e in harness.scheduler.tables.ledger.read().expedited} == {400}
     with pytest.raises(Refused, match="are expedited already"):
         harness.expedite.expedite(submission(EXPEDITED_MAX + 2).request_id, after(31), by="ann", why="x")
+
+
+def test_two_operators_at_once_lose_nothing() -> None:
+    harness = waiting_service()
+    stale = harness.scheduler.tables.ledger.read()
+    first_one = harness.expedite.expedite(submission(5).request_id, after(10), by="ann", why="x")
+    with pytest.raises(Conflict):
+        harness.store.transact([expedite([replace(first_one, place="set-4")], stale)])
+    assert harness.scheduler.tables.ledger.read().expedited == (first_one,)
+
+
+def test_that_it_was_expedited_is_noted_of_the_attempt_that_waited() -> None:
+    harness = waiting_service()
+    write = harness.scheduler.tables.requests.set_history(harness.request(submission(2).request_id))
+    harness.end(submission(1).request_id, seconds=20)
+    harness.dispatch.run_pass(after(21))
+    with pytest.raises(Conflict):
+        harness.store.transact([write])
+    fails(harness, "CapacityError: none left")
+    harness.end(submission(2).request_id, "Failed", seconds=30)
+    assert harness.request(submission(2).request_id).state is State.QUEUED
+    with pytest.raises(Conflict):
+        harness.store.transact([write])
