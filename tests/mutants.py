@@ -42,6 +42,8 @@ TESTS = (
     "tests/unit/test_requests.py",
     "tests/unit/test_guard.py",
     "tests/unit/test_merging.py",
+    "tests/unit/test_deadlines.py",
+    "tests/unit/test_expedite.py",
     "tests/unit/test_reports.py",
     "tests/unit/test_template.py",
     "tests/unit/test_cold_start.py",
