@@ -165,3 +165,11 @@ def test_that_it_was_expedited_is_noted_of_the_attempt_that_waited() -> None:
     assert harness.request(submission(2).request_id).state is State.QUEUED
     with pytest.raises(Conflict):
         harness.store.transact([write])
+
+
+def test_that_it_was_expedited_is_not_noted_of_a_request_that_was_cancelled() -> None:
+    harness = waiting_service()
+    write = harness.scheduler.tables.requests.set_history(harness.request(submission(2).request_id))
+    harness.stop.stop(submission(2).request_id, after(11))
+    with pytest.raises(Conflict):
+        harness.store.transact([write])
