@@ -40,10 +40,6 @@ class Candidate:
         self.entitlement = 0.0
         self.has_credit = False
         self.entries = {name: list(entries) for name, entries in waiting.entries.items() if entries}
-        self.unseen = {
-            name: profile.waiting - len(waiting.entries.get(name, ()))
-            for name, profile in self.queue.profiles.items()
-        }
         self.profiles = {name: ResourceProfile.parse(name.removesuffix(URGENT)) for name in self.entries}
         self.urgent_in_a_row = self.queue.urgent_in_a_row
 

@@ -29,7 +29,7 @@ CURES = {
     Reason.ACCOUNT_LIMIT: "the end of any run, or a higher running_max and SageMaker quota",
     Reason.TIER_QUOTA: "the end of a run of the tier, or a higher quota or borrowing_limit",
     Reason.NOTHING_TO_BORROW: "the end of a run of the tier, less load on other tiers, or a higher lending_limit",
-    Reason.TENANT_CAP: "the end of a run of the tenant, or a higher running_max for it",
+    Reason.TENANT_CAP: "the end of a run of the tenant, or a higher running_max or running_ceiling for it",
     Reason.ABOVE_CAP: "the end of a run of the tenant, a higher running_max for it, or one more free slot: above "
     "caps one slot of the tier and of the account is kept free, unless nine of ten runs of the data set take at "
     "most 15 minutes",
