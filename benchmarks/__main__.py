@@ -18,11 +18,22 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import calls, caps, cold_start, compare, deadlines, kueue, latency, passes, report, storm
+from benchmarks import calls, caps, cold_start, compare, deadlines, kueue, latency, passes, report, storm, windows
 from local.cloud import REPOSITORY
 
 RESULT = REPOSITORY / "benchmarks" / "result.json"
-BENCHES = ("designs", "caps", "deadlines", "calls", "passes", "kueue", "latency", "cold starts", "storm")
+BENCHES = (
+    "designs",
+    "caps",
+    "deadlines",
+    "windows",
+    "calls",
+    "passes",
+    "kueue",
+    "latency",
+    "cold starts",
+    "storm",
+)
 SEEDS = {20: (1, 2, 3), 200: (1, 2), 2000: (1,)}
 """Slots → seeds of the designs' workloads."""
 STORM = (1000, 50)
@@ -164,6 +175,10 @@ def _cold_starts(show: Bar) -> Any:
     }
 
 
+def _windows(show: Bar) -> Any:
+    return [asdict(trial) for trial in _stepped(show, 2 * len(windows.SEEDS))(windows.measure())]
+
+
 def _storm(show: Bar) -> Any:
     found = storm.run(*STORM, 1, show)
     memory = {"first_mb": found.first_mb, "last_mb": found.last_mb}
@@ -174,6 +189,7 @@ MEASURES: dict[str, Callable[[Bar], Any]] = {
     "designs": _designs,
     "caps": _caps,
     "deadlines": _deadlines,
+    "windows": _windows,
     "calls": _calls,
     "passes": _passes,
     "kueue": _kueue,

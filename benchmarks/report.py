@@ -35,6 +35,8 @@ def sheets(result: Result) -> Iterator[Sheet]:
         yield _caps(result["caps"])
     if "deadlines" in result:
         yield _deadlines(result["deadlines"])
+    if "windows" in result:
+        yield _windows(result["windows"])
     if "calls" in result:
         yield _calls(result["calls"])
     if "passes" in result:
@@ -120,6 +122,29 @@ def _deadlines(found: Sequence[Mapping[str, Any]]) -> Sheet:
     ]
     columns = ("load", "ordered by", "deadlines met", "without one: p50 · p95 · longest wait, h")
     return Sheet("Deadlines of half of a tenant's requests", columns, rows)
+
+
+def _windows(found: Sequence[Mapping[str, Any]]) -> Sheet:
+    rows = [
+        (
+            trial["how"],
+            str(trial["seed"]),
+            f"{trial['morning_p95'] / 60:,.1f}",
+            f"{trial['morning_max'] / 60:,.1f}",
+            f"{trial['night_use']:.1%}",
+            f"{trial['day_use']:.1%}",
+        )
+        for trial in found
+    ]
+    columns = (
+        "long runs before 06:00",
+        "week",
+        "premium, 06:00 to 09:00: p95, min",
+        "longest",
+        "use at night",
+        "by day",
+    )
+    return Sheet("Quotas by the hour, on five days each", columns, rows)
 
 
 def _calls(found: Sequence[Mapping[str, Any]]) -> Sheet:
@@ -275,6 +300,28 @@ def unexpected(result: Result) -> list[str]:
     return wrong
 
 
+def _figures_of_rules(result: Result) -> dict[tuple[str, str], float]:
+    """Return the same for the rules that are compared with and without."""
+    figures: dict[tuple[str, str], float] = {}
+    if "caps" in result:
+        pairs = list(zip(result["caps"][::2], result["caps"][1::2], strict=True))
+        figures["caps", "least use"] = min(yields["use"] for _, yields in pairs)
+        figures["caps", "least use above that of hard caps"] = min(y["use"] - hard["use"] for hard, y in pairs)
+        figures["caps", "p95 of a tier, seconds longer"] = max(
+            y["waits"][tier][1] - hard["waits"][tier][1] for hard, y in pairs for tier in hard["waits"]
+        )
+    if "deadlines" in result:
+        known = [trial for trial in result["deadlines"] if trial["how"] == "deadlines"]
+        figures["deadlines", "met"] = min(trial["met"] for trial in known)
+    if "windows" in result:
+        ways = list(zip(result["windows"][::2], result["windows"][1::2], strict=True))
+        figures["windows", "morning p95, of that without the rule"] = max(
+            ruled["morning_p95"] / plain["morning_p95"] for plain, ruled in ways
+        )
+        figures["windows", "night use"] = min(ruled["night_use"] for _, ruled in ways)
+    return figures
+
+
 def _figures(result: Result) -> dict[tuple[str, str], float]:
     """Return benchmark and name of each expectation → the worst result."""
     figures: dict[tuple[str, str], float] = {}
@@ -292,16 +339,7 @@ def _figures(result: Result) -> dict[tuple[str, str], float]:
         figures["designs", "trainyard.usd_per_1000"] = max(
             sum(one["usd"].values()) for one in ours if not one["troubled"]
         )
-    if "caps" in result:
-        pairs = list(zip(result["caps"][::2], result["caps"][1::2], strict=True))
-        figures["caps", "least use"] = min(yields["use"] for _, yields in pairs)
-        figures["caps", "least use above that of hard caps"] = min(y["use"] - hard["use"] for hard, y in pairs)
-        figures["caps", "p95 of a tier, seconds longer"] = max(
-            y["waits"][tier][1] - hard["waits"][tier][1] for hard, y in pairs for tier in hard["waits"]
-        )
-    if "deadlines" in result:
-        known = [trial for trial in result["deadlines"] if trial["how"] == "deadlines"]
-        figures["deadlines", "met"] = min(trial["met"] for trial in known)
+    figures |= _figures_of_rules(result)
     for one in result.get("calls", ()):
         figures["calls", one["how"]] = round(one["scheduling"], 3)
         figures["calls", "lists"] = max(figures.get(("calls", "lists"), 0.0), one["lists"])

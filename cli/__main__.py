@@ -315,6 +315,12 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     shown = actions.add_parser("show", help="the policy in force, or an earlier one as text")
     shown.add_argument("--version", type=int, help="an earlier policy version")
     shown.add_argument("--text", action="store_true", help="print the text as it was applied")
+    shown.add_argument(
+        "--at",
+        metavar="TIME",
+        help="the limits at a time, where windows change them: 2026-11-28T23:00 (UTC), 2026-11-28T23:00+01:00 or "
+        "'2026-11-28T23:00 Europe/Zurich'",
+    )
     shown.set_defaults(run=service.policy_show)
     compared = actions.add_parser("diff", help="compare a policy file with the policy in force")
     compared.add_argument("file", type=Path)
@@ -329,30 +335,7 @@ def _service_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     apply.add_argument("--dry-run", action="store_true", help="validate only, change nothing")
     apply.add_argument("--note", default="", help="the reason, shown in the policy history")
     apply.set_defaults(run=service.policy_apply)
-    what_if = commands.add_parser(
-        "simulate",
-        help="simulate another policy: waiting times, slot utilization, fairness, cost",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n  trainyard simulate --policy candidate.yaml --picture what-if.svg\n"
-        "  trainyard simulate --policy candidate.yaml --history arrivals.jsonl\n"
-        "  trainyard simulate --policy candidate.yaml --generate 24 --today policy.yaml\n\n"
-        "A history has one JSON object per line: arrives_seconds, tenant, tier, run_seconds, size_mb.",
-    )
-    what_if.add_argument("--policy", type=Path, required=True, help="the candidate policy file")
-    what_if.add_argument("--history", type=Path, help="file of arrivals (default: this deployment's history)")
-    what_if.add_argument("--generate", type=float, metavar="HOURS", help="generate arrivals for this many hours")
-    what_if.add_argument("--load", type=float, default=0.8, help="generated load per quota (default: 0.8)")
-    what_if.add_argument(
-        "--per-hour",
-        type=float,
-        metavar="N",
-        help="generate this many requests per hour for each tier, whatever its quota",
-    )
-    what_if.add_argument("--seed", type=int, default=1, help="seed of the generated arrivals (default: 1)")
-    what_if.add_argument("--today", type=Path, help="compare with this policy (default: the one in force)")
-    what_if.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the slots in use over time")
-    what_if.add_argument("--save-history", type=Path, metavar="FILE", help="write the arrivals to this file")
-    what_if.set_defaults(run=simulate.simulate)
+    simulate.add_parser(commands)
     removed = commands.add_parser(
         "teardown", help="show everything this deployment has created; with --yes, delete it and the stack"
     )

@@ -3,9 +3,10 @@
 import difflib
 import fnmatch
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
+from cli import windows
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.contracts.policy_file import parse_policy
@@ -16,8 +17,10 @@ from trainyard.domain.tenants import TenantState
 
 
 def status(deployment: Deployment, arguments: Namespace) -> Answer:
-    policy, scheduler = deployment.policies.current(), deployment.scheduler
-    ledger, backlog = scheduler.tables.ledger.read(), scheduler.tables.queues.backlog(policy)
+    scheduler, now = deployment.scheduler, datetime.now(UTC)
+    ledger = scheduler.tables.ledger.read()
+    policy = deployment.policies.current().at(now, ledger.epoch)
+    backlog = scheduler.tables.queues.backlog(policy)
     running = [request for request in deployment.scheduler.tables.held() if request.state is State.RUNNING]
     rows = [
         {
@@ -32,6 +35,10 @@ def status(deployment: Deployment, arguments: Namespace) -> Answer:
     ]
     data = {"paused": ledger.paused, "slots_used": ledger.used, "slots": policy.running_max, "tiers": rows}
     data["expedited"] = [asdict(each) for each in ledger.expedited]
+    data |= windows.as_data(policy)
+    closed = [
+        f"tier {tier.name} is closed at this time: nothing of it starts" for tier in policy.tiers if tier.closed
+    ]
     paused = " (paused)" if ledger.paused else ""
     return Answer(
         data=data,
@@ -39,6 +46,8 @@ def status(deployment: Deployment, arguments: Namespace) -> Answer:
         rows=[tuple(row.values()) for row in rows],
         lines=[
             f"{ledger.used} of {policy.running_max} slots used{paused}; policy version {policy.version}",
+            *closed,
+            *windows.lines_about(policy, now),
             *(
                 f"first in {each.tier}: {each.request_id} of {each.tenant_id}, expedited by {each.by}: {each.why}"
                 for each in ledger.expedited
@@ -80,8 +89,12 @@ def _set_paused(deployment: Deployment, arguments: Namespace, *, paused: bool) -
 
 
 def policy_show(deployment: Deployment, arguments: Namespace) -> Answer:
+    if arguments.at is not None and (arguments.version is not None or arguments.text):
+        raise Refused("--at shows the limits of the policy in force: it goes with neither --version nor --text")
     if arguments.version is None and not arguments.text:
-        return _policy_answer(deployment.policies.current())
+        now = datetime.now(UTC)
+        at = now if arguments.at is None else windows.parse_time(arguments.at)
+        return _policy_answer(deployment.policies.current(), at, now)
     book = deployment.policies
     policy_text = book.in_force() if arguments.version is None else book.version(arguments.version)
     return Answer(
@@ -184,9 +197,13 @@ def _refuse_tiers_in_use(deployment: Deployment, wanted: Policy) -> None:
         )
 
 
-def _policy_answer(policy: Policy) -> Answer:
+def _policy_answer(policy: Policy, at: datetime | None = None, now: datetime | None = None) -> Answer:
+    """Return the limits of a policy at a time, by default now."""
+    now = now or datetime.now(UTC)
+    at = at or now
+    policy = policy.at(at)
     return Answer(
-        data=asdict(policy),
+        data=asdict(replace(policy, base=None)) | windows.as_data(policy),
         columns=(
             "TIER",
             "SLOTS",
@@ -214,6 +231,9 @@ def _policy_answer(policy: Policy) -> Answer:
         ],
         lines=[
             f"version {policy.version}; {policy.running_max} slots in all; quiet period {policy.quiet_period}, "
-            f"maximum delay {policy.delay_max}"
+            f"maximum delay {policy.delay_max}",
+            *([f"limits at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"] if at != now else []),
+            *(f"tier {tier.name} is closed" for tier in policy.tiers if tier.closed),
+            *windows.lines_about(policy, at),
         ],
     )

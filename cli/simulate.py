@@ -1,15 +1,65 @@
 """Simulate another policy on recorded or generated arrivals."""
 
+import argparse
 from argparse import Namespace
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 from cli.deployment import Deployment
 from cli.show import Answer
-from simulation.what_if import Outcome, generated, history_of, outcome, picture, read_history, write_history
+from cli.windows import parse_time
+from simulation.what_if import (
+    HoursResult,
+    Outcome,
+    generated,
+    history_of,
+    outcome,
+    picture,
+    read_history,
+    write_history,
+)
 from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import Policy
+from trainyard.domain.requests import Request
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's options to the command line."""
+    what_if = commands.add_parser(
+        "simulate",
+        help="simulate another policy: waiting times, slot utilization, fairness, cost",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  trainyard simulate --policy candidate.yaml --picture what-if.svg\n"
+        "  trainyard simulate --policy candidate.yaml --history arrivals.jsonl\n"
+        "  trainyard simulate --policy candidate.yaml --generate 24 --today policy.yaml\n"
+        "  trainyard simulate --policy candidate.yaml --generate 168 --begins '2026-11-30T00:00 Europe/Zurich'\n\n"
+        "A history has one JSON object per line: arrives_seconds, tenant, tier, run_seconds, size_mb.",
+    )
+    what_if.add_argument("--policy", type=Path, required=True, help="the candidate policy file")
+    what_if.add_argument("--history", type=Path, help="file of arrivals (default: this deployment's history)")
+    what_if.add_argument("--generate", type=float, metavar="HOURS", help="generate arrivals for this many hours")
+    what_if.add_argument("--load", type=float, default=0.8, help="generated load per quota (default: 0.8)")
+    what_if.add_argument(
+        "--per-hour",
+        type=float,
+        metavar="N",
+        help="generate this many requests per hour for each tier, whatever its quota",
+    )
+    what_if.add_argument("--seed", type=int, default=1, help="seed of the generated arrivals (default: 1)")
+    what_if.add_argument(
+        "--begins",
+        metavar="TIME",
+        help="when the arrivals begin, where windows change the limits (default: the coming Monday, 00:00 UTC, or "
+        "when this deployment's history did)",
+    )
+    what_if.add_argument("--today", type=Path, help="compare with this policy (default: the one in force)")
+    what_if.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the slots in use over time")
+    what_if.add_argument("--save-history", type=Path, metavar="FILE", help="write the arrivals to this file")
+    what_if.set_defaults(run=simulate)
 
 
 def simulate(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -20,7 +70,8 @@ def simulate(deployment: Deployment, arguments: Namespace) -> Answer:
         raise Refused("there is no history to replay: provide arrivals with --history FILE or --generate HOURS")
     if arguments.save_history:
         arguments.save_history.write_text(write_history(jobs), encoding="utf-8")
-    before, after = outcome(jobs, today), outcome(jobs, candidate)
+    begin = _begin(deployment, arguments)
+    before, after = outcome(jobs, today, begin), outcome(jobs, candidate, begin)
     if arguments.picture:
         drawn = picture({"today": before, "candidate": after}, {"today": today, "candidate": candidate})
         arguments.picture.write_text(drawn, encoding="utf-8")
@@ -33,12 +84,24 @@ def simulate(deployment: Deployment, arguments: Namespace) -> Answer:
         f"training cost    {_usd(before)} → {_usd(after)}   (on-demand prices)",
         f"last run ends    {before.makespan / 3600:.1f} h → {after.makespan / 3600:.1f} h",
     ]
+    for name, results in (("today", before.hours), ("candidate", after.hours)):
+        lines += _hours_lines(name, results)
     lines += _tenant_lines(before, after)
     if arguments.picture:
         lines.append(f"picture          {arguments.picture}")
     return Answer(
         data={"today": _data(before), "candidate": _data(after)},
-        columns=("TIER", "REQUESTS", "WAIT P50", "WAIT P95", "WAIT MAX", "SLOTS USED", "BORROWED", "UNSTARTED"),
+        columns=(
+            "TIER",
+            "REQUESTS",
+            "WAIT P50",
+            "WAIT P95",
+            "WAIT MAX",
+            "SLOTS USED",
+            "BORROWED",
+            "UNSTARTED",
+            "DEADLINES MET",
+        ),
         rows=rows,
         lines=lines,
     )
@@ -67,10 +130,36 @@ def _jobs(deployment: Deployment, arguments: Namespace, today: Policy) -> list: 
             load=arguments.load,
             per_hour=arguments.per_hour,
         )
+    return history_of(_past(deployment))
+
+
+def _begin(deployment: Deployment, arguments: Namespace) -> datetime:
+    """Return the time at which the arrivals begin."""
+    if arguments.begins:
+        return parse_time(arguments.begins)
+    if not arguments.history and not arguments.generate:
+        return min(
+            request.arrived_at for request in _past(deployment) if request.admitted_at and request.finished_at
+        )
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today + timedelta(days=7 - today.weekday())
+
+
+def _past(deployment: Deployment) -> list[Request]:
     scheduler = deployment.scheduler
-    return history_of(
-        [r for t in deployment.tenants.all() for r in scheduler.tables.requests.of_tenant(t.tenant_id)]
-    )
+    return [r for t in deployment.tenants.all() for r in scheduler.tables.requests.of_tenant(t.tenant_id)]
+
+
+def _hours_lines(name: str, results: list[HoursResult]) -> list[str]:
+    """Return the results by windows, where there are any."""
+    lines = ["", f"{name}, by the windows open:"] if results else []
+    for result in results:
+        lines.append(
+            f"  {result.windows or 'none':<32} {result.hours:>6.1f} h   "
+            f"{result.slots_used_mean:>5.1f} of {result.slots} slots used   "
+            f"{result.requests:>6} arrivals, p95 wait {_time(result.wait_p95)}"
+        )
+    return lines
 
 
 def _tier_row(before: Outcome, after: Outcome, number: int) -> tuple[object, ...]:
@@ -117,6 +206,7 @@ def _data(outcome: Outcome) -> dict[str, object]:
     return {
         "tiers": [asdict(tier) for tier in outcome.tiers],
         "tenants": [asdict(tenant) for tenant in outcome.tenants],
+        "by_windows": [asdict(result) for result in outcome.hours],
         "slots_use": outcome.slots_use,
         "jain": outcome.jain,
         "cost_usd": outcome.cost_usd,

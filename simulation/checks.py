@@ -1,6 +1,6 @@
 """The invariants, with one check each; a violation names the step at which it was found."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,7 +15,17 @@ from trainyard.domain.admission import decide
 from trainyard.domain.budgets import Account, reservation
 from trainyard.domain.executions import month_of
 from trainyard.domain.names import parse_display_name
-from trainyard.domain.policy import SLOTS, Budget, BudgetMode, Policy, ResourceProfile, TierPolicy
+from trainyard.domain.policy import (
+    SLOTS,
+    Budget,
+    BudgetMode,
+    Policy,
+    ResourceProfile,
+    TierPolicy,
+    after,
+    is_past,
+    tier_slots,
+)
 from trainyard.domain.queues import QueueEntry, TenantQueue, holding
 from trainyard.domain.requests import HOLDING, TERMINAL, Content, Request, State
 from trainyard.domain.scheduling import Decision, Ledger, Plan, Snapshot, WaitingQueue
@@ -24,7 +34,7 @@ from trainyard.persistence.items import entry_from, queue_from, request_from
 from trainyard.persistence.ledger import LEDGER, ledger_from
 from trainyard.persistence.store import Item, Write
 
-INVARIANTS = tuple(f"I{number}" for number in range(1, 15))
+INVARIANTS = tuple(f"I{number}" for number in range(1, 16))
 
 
 class Violation(BaseException):
@@ -41,6 +51,10 @@ class Checks:
 
     store: MemoryStore
     sagemaker: SageMaker
+    clock: Callable[[], datetime]
+    """The true time."""
+    skew: timedelta
+    """By how much the clocks of the functions may differ from it."""
     policy_of: Mapping[int, Policy]
     """Version → policy; grows as policies are applied."""
     submitted: dict[str, list[Content]] = field(default_factory=dict)
@@ -60,7 +74,7 @@ class Checks:
 
     def transacted(self, writes: Sequence[Write]) -> None:
         ledger = ledger_from(self.store.items.get(LEDGER))
-        policy = self.policy_of[ledger.policy_version]
+        policy = self._epoch(ledger)
         left: list[str] = []
         for write in writes:
             if write.key.table == "requests":
@@ -72,6 +86,20 @@ class Checks:
         for request_id in left:
             self._no_execution_without_slot(request_id)
         self.ledger_before = ledger
+
+    def _epoch(self, ledger: Ledger) -> Policy:
+        """I15: the limits by which somebody is admitted are those of a time that no clock has passed for long, and
+        nobody decides by earlier ones afterwards. Returns them.
+        """
+        before = self.ledger_before.epoch
+        if before is not None and (ledger.epoch is None or ledger.epoch < before):
+            raise Violation("I15", f"the epoch goes back from {before} to {ledger.epoch}")
+        policy = self.policy_of[ledger.policy_version]
+        oldest = policy.at(self.clock() - self.skew).epoch
+        late = oldest is not None and (ledger.epoch is None or ledger.epoch < oldest)
+        if ledger.used > self.ledger_before.used and late and not self.drift:
+            raise Violation("I15", f"admitted by the limits of {ledger.epoch}, after {oldest}")
+        return policy.at(ledger.epoch or self.clock())
 
     def _request_changed(self, write: Write) -> list[str]:
         """I4; returns the request if it released its slot."""
@@ -155,6 +183,12 @@ class Checks:
             used, was = ledger.usage.get(resource, 0), before.usage.get(resource, 0)
             if used > was and used > quota:
                 raise Violation("I1", f"{resource}: {used} of {quota}")
+        for change in policy.ahead:
+            for resource, units in change.lower.items():
+                name = after(change.at, resource)
+                used, was = ledger.usage.get(name, 0), before.usage.get(name, 0)
+                if used > was and used > units:
+                    raise Violation("I15", f"{name}: {used} of {units}")
 
     def _lending(self, borrower: TierPolicy, ledger: Ledger, policy: Policy) -> None:
         before = self.ledger_before
@@ -176,10 +210,13 @@ class Checks:
             if item["state"] in ("ADMITTED", "RUNNING"):
                 key = (item["tier"], item["tenant_id"])
                 by_queue[key] = by_queue.get(key, 0) + 1
-                for resource, units in ResourceProfile.parse(item["profile"]).demand(item["tier"]).items():
+                demand = ResourceProfile.parse(item["profile"]).demand(item["tier"], item.get("ahead", ()))
+                for resource, units in demand.items():
                     counted[resource] = counted.get(resource, 0) + units
         kept = dict(ledger.usage)
-        names = {*counted, *kept}
+        # What is counted for a change counts until it comes, by whoever's clock.
+        come = max(self.clock() + self.skew + timedelta(seconds=1), ledger.epoch or self.clock())
+        names = {name for name in (*counted, *kept) if not is_past(name, come)}
         if self.drift and all(kept.get(name, 0) == counted.get(name, 0) for name in names):
             self.drift = {}
             self.drift_repaired += 1
@@ -236,6 +273,7 @@ class Checks:
                 decision, tier, replace(snapshot, ledger=ledger, queues=tuple(queues.values())), policy, now
             )
             self._in_turn(decision, queues[key], replace(snapshot, ledger=ledger), policy, now)
+            self._counted_ahead(decision, tier, policy, now)
             ledger, queues[key] = _admitted(ledger, queues[key], decision, now)
 
     def _expedited(
@@ -258,6 +296,15 @@ class Checks:
                         raise Violation(
                             "I14", f"{decision.entry.request_id} goes before {first}, which is expedited"
                         )
+
+    def _counted_ahead(self, decision: Decision, tier: TierPolicy, policy: Policy, now: datetime) -> None:
+        """I15: a run that is likely to last until its tier has fewer slots counts among those that it has then."""
+        base, ends = policy.base or policy, now + timedelta(seconds=decision.entry.seconds_p90)
+        for change in (c.at for c in policy.ahead if c.at < ends):
+            later = next(t for t in base.at(change).tiers if t.name == tier.name)
+            fewer = later.quota < tier.quota or later.slots_max < tier.slots_max
+            if fewer != (after(change, tier_slots(tier.name)) in decision.ahead):
+                raise Violation("I15", f"{decision.entry.request_id} lasts beyond {change}: {decision.ahead}")
 
     def _in_turn(
         self, decision: Decision, waiting: WaitingQueue, snapshot: Snapshot, policy: Policy, now: datetime
@@ -308,7 +355,7 @@ class Checks:
             raise Violation("I13", f"{who} goes above its cap, and instances are held for it")
         could: dict[str, list[str]] = {}
         for other in policy.tiers:
-            if other.name in ledger.paused_tiers or policy.closed_until(other.name, now):
+            if other.name in ledger.paused_tiers or other.closed:
                 continue
             below = [w for w in snapshot.queues if w.queue.tier == other.name and not w.queue.paused]
             below = [w for w in below if w.queue.running < policy.cap(other, w.queue.tenant_id)]
@@ -340,7 +387,7 @@ class Checks:
     def nobody_left_out(self, now: datetime, *, partial: bool) -> None:
         """I9: no slot is free while a request waits that all limits allow; with `partial`, not all were read."""
         ledger = ledger_from(self.store.items.get(LEDGER))
-        policy = self.policy_of[ledger.policy_version]
+        policy = self.policy_of[ledger.policy_version].at(now, ledger.epoch)
         shrunk = ledger.throttled_until is not None and now < ledger.throttled_until
         if ledger.capacity_holds:
             self._saved_goes(ledger, policy, now)
@@ -375,7 +422,7 @@ class Checks:
 
     def _could_go(self, tier: TierPolicy, ledger: Ledger, policy: Policy, now: datetime) -> list[str]:
         """Return the requests of a tier that their own limits allow, at most as many as each tenant may add."""
-        if tier.name in ledger.paused_tiers or policy.closed_until(tier.name, now):
+        if tier.name in ledger.paused_tiers or tier.closed:
             return []
         found: list[str] = []
         for (name, tenant_id), queue in self.queues.items():
@@ -397,7 +444,7 @@ class Checks:
 
     def _could_exceed(self, tier: TierPolicy, ledger: Ledger, policy: Policy, now: datetime) -> list[str]:
         """Return the requests of a tier that may go although their tenants have reached their caps."""
-        if tier.name in ledger.paused_tiers or policy.closed_until(tier.name, now):
+        if tier.name in ledger.paused_tiers or tier.closed:
             return []
         free = min(_free(ledger, policy, now), tier.slots_max - ledger.used_of_tier(tier.name))
         could: list[str] = []
@@ -434,7 +481,8 @@ class Checks:
             if request is None or request.state not in TERMINAL:
                 raise Violation("I7", f"request {request_id} is {request.state if request else 'lost'}")
         ledger = ledger_from(self.store.items.get(LEDGER))
-        counts: dict[str, Any] = dict(ledger.usage)
+        # What was counted for a change that has come is forgotten by the next commit.
+        counts: dict[str, Any] = {r: n for r, n in ledger.usage.items() if not is_past(r, self.clock())}
         reserved = {str(key): queue.reserved_usd for key, queue in self.queues.items() if queue.reserved_usd}
         reserved |= {name: usd for name, usd in ledger.reserved_in.items() if usd}
         if any(counts.values()) or reserved:
@@ -560,6 +608,11 @@ def _fits(
         quota = policy.instance_quotas.get(resource)
         if quota is not None and ledger.usage.get(resource, 0) + need > quota:
             return False
+    demand = profile.demand(tier.name)
+    ahead = policy.ahead_of(demand, now + timedelta(seconds=entry.seconds_p90))
+    for resource, need in profile.demand(tier.name, ahead).items():
+        if resource not in demand and ledger.usage.get(resource, 0) + need > policy.limits[resource]:
+            return False
     month = max(ledger.month, month_of(now))
     name = f"{month} {tier.name}"
     shared = ledger.spent_in.get(name, Decimal(0)) + ledger.reserved_in.get(name, Decimal(0))
@@ -608,7 +661,7 @@ def _admitted(
     """Return the ledger and a queue after one admission."""
     queue, entry = waiting.queue, decision.entry
     usage = dict(ledger.usage)
-    for resource, units in ResourceProfile.parse(entry.profile).demand(queue.tier).items():
+    for resource, units in ResourceProfile.parse(entry.profile).demand(queue.tier, decision.ahead).items():
         usage[resource] = usage.get(resource, 0) + units
     account = f"{ledger.month} {queue.tier}"
     reserved = {**ledger.reserved_in, account: ledger.reserved_in.get(account, Decimal(0)) + decision.reserved_usd}

@@ -21,6 +21,7 @@ from trainyard.domain.estimates import PastRun
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, Request, State, Submission
 from trainyard.domain.scheduling import Plan
+from trainyard.domain.windows import LOOK_BACK
 from trainyard.persistence.run_history import keep_ratio, past_key, ratios_key, remember
 
 MB = 1024 * 1024
@@ -79,6 +80,8 @@ class Flow:
     runs: list[Run] = field(default_factory=list)
     refused: list[Job] = field(default_factory=list)
     """Jobs that were not admitted in the time given."""
+    begin: datetime = BEGIN
+    """The time of second 0."""
 
     def __post_init__(self) -> None:
         self.policy = replace(self.policy, version=0)
@@ -90,14 +93,19 @@ class Flow:
         heapq.heapify(events)
         known = {job.request_id: job for job in jobs}
         started: set[str] = set()
+        last = 0.0
         while events and events[0][0] <= until:
             now = events[0][0]
             while events and events[0][0] <= now:
-                self._happen(heapq.heappop(events)[2], now, known)
+                event = heapq.heappop(events)[2]
+                self._happen(event, now, known)
+                last = now if event else last
             for run in self._dispatch(now, known):
                 started.add(run.job.request_id)
                 heapq.heappush(events, (run.ends, next(numbers), run.job.request_id))
-            if self.again is not None:
+                last = now
+            # Limits change for ever: what no change has let go in so long never starts.
+            if self.again is not None and (events or now < last + LOOK_BACK.total_seconds()):
                 heapq.heappush(events, (max(self.again, now + 0.001), next(numbers), ""))
         self.refused = [job for job in jobs if job.request_id not in started]
         return self.runs
@@ -107,12 +115,18 @@ class Flow:
 
     def _happen(self, event: Job | str, now: float, known: dict[str, Job]) -> None:
         if isinstance(event, Job):
-            self.scheduler.enlister.enlist(submission_of(event, _time(event.arrives)), self.policy, _time(now))
+            submission = submission_of(event, self._time(event.arrives), self.begin)
+            self.scheduler.enlister.enlist(submission, self.policy, self._time(now))
         elif event:
             (request,) = self.scheduler.tables.requests.get_all([event])
-            self.scheduler.completer.finish([End(request=request, state=State.SUCCEEDED)], self.policy, _time(now))
+            self.scheduler.completer.finish(
+                [End(request=request, state=State.SUCCEEDED)], self.policy, self._time(now)
+            )
             if known[event].data_set:
                 self._remember(request, known[event])
+
+    def _time(self, seconds: float) -> datetime:
+        return self.begin + timedelta(seconds=seconds)
 
     def _remember(self, request: Request, job: Job) -> None:
         """Add a run to the history of its data set, as recording its execution would."""
@@ -130,15 +144,16 @@ class Flow:
     def _dispatch(self, now: float, known: dict[str, Job]) -> Iterable[Run]:
         found: list[Run] = []
         while True:
-            read_set = self.scheduler.admitter.read(self.policy, _time(now))
+            read_set = self.scheduler.admitter.read(self.policy, self._time(now))
             snapshot = read_set.snapshot
-            plan = self.engine(snapshot, self.policy, _time(now))
-            self.again = None if plan.again_at is None else (plan.again_at - BEGIN).total_seconds()
+            plan = self.engine(snapshot, read_set.policy, self._time(now))
+            self.again = None if plan.again_at is None else (plan.again_at - self.begin).total_seconds()
             if not plan.admissions:
                 if dict(plan.capacity_holds) != dict(snapshot.ledger.capacity_holds):
                     self.scheduler.tables.ledger.note_capacity_holds(plan, snapshot.ledger)
                 return found
-            for decision in self.scheduler.admitter.commit(plan, read_set, self.policy, _time(now)).admissions:
+            committed = self.scheduler.admitter.commit(plan, read_set, read_set.policy, self._time(now))
+            for decision in committed.admissions:
                 job = known[decision.entry.request_id]
                 run = Run(
                     job,
@@ -154,19 +169,15 @@ class Flow:
                 found.append(run)
 
 
-def _time(seconds: float) -> datetime:
-    return BEGIN + timedelta(seconds=seconds)
-
-
-def submission_of(job: Job, arrived_at: datetime) -> Submission:
-    """Return the submission for a job."""
+def submission_of(job: Job, arrived_at: datetime, begin: datetime = BEGIN) -> Submission:
+    """Return the submission for a job; `begin` is second 0 of its deadline."""
     return Submission(
         request_id=job.request_id,
         tenant_id=job.tenant_id,
         tier=job.tier,
         data_set=job.data_set or f"set-{job.number}",
         alone=bool(job.data_set),
-        deadline=None if job.ready_by is None else _time(job.ready_by),
+        deadline=None if job.ready_by is None else begin + timedelta(seconds=job.ready_by),
         content=Content(
             bucket=f"bucket-{job.tenant_id}",
             key=f"incoming/set-{job.number}/data.csv",

@@ -36,7 +36,8 @@ def recorded(seed: int) -> list[bytes]:
 def kinds_of(data: bytes) -> set[tuple[bool, ...]]:
     """Return the kinds of a pass's admissions."""
     return {
-        (a.borrowed, a.backfilled, a.above_cap, a.urgent, a.charge > 1) for a in decode_pass(data).plan.admissions
+        (a.borrowed, a.backfilled, a.above_cap, a.urgent, a.charge > 1, bool(a.ahead))
+        for a in decode_pass(data).plan.admissions
     }
 
 

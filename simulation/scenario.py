@@ -12,14 +12,13 @@ from trainyard.domain.policy import (
     Budget,
     BudgetMode,
     Policy,
-    Repeats,
     Retries,
     TenantPolicy,
     TierPolicy,
-    Window,
 )
 from trainyard.domain.requests import Content
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings, TrainOn
+from trainyard.domain.windows import Once, Weekly, Window
 
 TIERS = ("basic", "standard", "premium")
 SMALL_MB, LARGE_MB = 10, 1000
@@ -115,6 +114,7 @@ def draw(seed: int) -> Scenario:
     count = random.choice([2, 3, 4, 6])
     tenants = [tenant(f"t{number}", random.choice(names), random, hurry) for number in range(count)]
     first = _with_ceilings(_policy(random, names, tenants), Random(f"{seed} ceilings"))
+    first = _with_windows(first, Random(f"{seed} windows"))
     policies = [first, *(_changed(first, random) for _ in range(random.choice([0, 1, 2])))]
     scenario = Scenario(
         seed=seed,
@@ -122,7 +122,7 @@ def draw(seed: int) -> Scenario:
         tenants=tenants,
         uploads=_uploads(random, tenants, hours),
         steps=_steps(random, tenants, len(policies), hours),
-        sagemaker_quota=max(p.running_max for p in policies) + random.choice([0, 0, 3]),
+        sagemaker_quota=max(p.running_max for p in policies) + random.choice([0, 0, 3]) + 2 * bool(first.windows),
         skew_seconds=random.choice([0, 0, 60, 180]),
         index_lag=random.choice([0, 2, 8]),
         index_lag_seconds=Random(f"{seed} index").choice([5.0, 60.0, 900.0]),
@@ -169,7 +169,8 @@ def _policy(random: Random, names: tuple[str, ...], tenants: list[Tenant]) -> Po
     windows: tuple[Window, ...] = ()
     if random.random() < 0.2:
         begins = BEGIN + timedelta(minutes=random.uniform(10, 60))
-        windows = (Window(begins=begins, length=timedelta(minutes=15), repeats=Repeats.NEVER),)
+        closed = {name: {"closed": True} for name in names}
+        windows = (Window(name="closed", when=Once(begins, begins + timedelta(minutes=15)), tiers=closed),)
     return Policy(
         version=0,
         running_max=running_max,
@@ -180,7 +181,7 @@ def _policy(random: Random, names: tuple[str, ...], tenants: list[Tenant]) -> Po
         starts_burst=2,
         instance_quotas=quotas,
         tenants={t.tenant_id: _tenant_policy(random) for t in tenants if random.random() < 0.4},
-        maintenance=windows,
+        windows=windows,
         retries=Retries(attempts_max=3, delay=timedelta(minutes=1)),
         prices=PRICES,
         tiers=tuple(tiers),
@@ -196,6 +197,34 @@ def _with_ceilings(policy: Policy, random: Random) -> Policy:
         for tier in policy.tiers
     )
     return replace(policy, tiers=tuple(tiers))
+
+
+def _with_windows(policy: Policy, random: Random) -> Policy:
+    """Return a policy whose limits change with the hour, in some scenarios."""
+    windows = list(policy.windows)
+    for number in range(random.choice([0, 0, 1, 2])):
+        begins = BEGIN + timedelta(minutes=random.randrange(5, 60))
+        ends = begins + timedelta(minutes=random.choice([10, 25, 60]))
+        when: Once | Weekly = Once(begins, ends)
+        if random.random() < 0.5:
+            nights = (ends.date() - begins.date()).days
+            when = Weekly(tuple(range(7)), begins.time(), ends.time(), nights, "UTC")
+        running_max = random.choice([policy.running_max, policy.running_max + 2])
+        tiers = {}
+        for tier in random.sample(policy.tiers, random.randint(1, len(policy.tiers))):
+            quota = random.randint(1, running_max)
+            tiers[tier.name] = {
+                "quota": quota,
+                "borrowing_limit": random.randint(0, running_max - quota),
+                "lending_limit": random.randint(0, int(0.8 * quota)),
+                "running_max_per_tenant": random.choice([1, 2, 4]),
+            }
+        quotas = {POOL: random.choice([2, 5])} if policy.instance_quotas and random.random() < 0.5 else {}
+        limits = {"running_max": running_max}
+        windows.append(
+            Window(name=f"window {number}", when=when, limits=limits, instance_quotas=quotas, tiers=tiers)
+        )
+    return replace(policy, windows=tuple(windows))
 
 
 def _tenant_policy(random: Random) -> TenantPolicy:

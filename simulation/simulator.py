@@ -47,6 +47,8 @@ ACCOUNT = "123456789012"
 DEPTH_MAX = 4
 """The number of nested callers, each of which interrupts the one before in the middle of a call."""
 DRAIN = timedelta(days=3)
+PASS_TIME = timedelta(minutes=1)
+"""How long a pass may take, which decides by the time at which it began."""
 PAGES_CUT, READS_TORN = 0.05, 0.003
 """The shares of pages that end early, and of items of a batch before which other callers write."""
 
@@ -129,7 +131,13 @@ class Simulator:
         self.sagemaker = SageMaker(
             self.agenda, self.trouble, scenario.sagemaker_quota, self.run_of, self.tell_status
         )
-        self.checks = Checks(self.store, self.sagemaker, self.versions)
+        self.checks = Checks(
+            self.store,
+            self.sagemaker,
+            clock=lambda: self.agenda.now,
+            skew=timedelta(seconds=scenario.skew_seconds) + PASS_TIME,
+            policy_of=self.versions,
+        )
         self.store.checks = self.checks
         self.store.clock = self._seconds
         self.store.lag_seconds_max = scenario.index_lag_seconds
@@ -235,7 +243,7 @@ class Simulator:
         tiers = tuple(
             replace(tier, quota=4, borrowing_limit=0, lending_limit=0, budget=None) for tier in last.tiers
         )
-        self.apply(replace(last, running_max=12, instance_quotas={}, tenants={}, maintenance=(), tiers=tiers))
+        self.apply(replace(last, running_max=12, instance_quotas={}, tenants={}, windows=(), tiers=tiers))
 
     def at_rest(self) -> bool:
         known = self.checks.requests
@@ -434,6 +442,9 @@ class Simulator:
             self.counts["above a cap"] += decision.above_cap and not decision.entry.is_short
             self.counts["above a cap, short"] += decision.above_cap and decision.entry.is_short
             self.counts["reclaimed"] += self._reclaims(decision.queue.tier, report)
+            self.counts["counted ahead"] += bool(decision.ahead)
+        noted, epoch = report.snapshot.ledger.epoch, report.policy.epoch
+        self.counts["limits changed"] += noted is not None and epoch is not None and noted < epoch
         for wait in report.plan.waits:
             self.counts[f"waits: {wait.reason.name}"] += 1
 

@@ -1,13 +1,15 @@
 """What-if questions: the same arrivals under today's policy and under a candidate."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from simulation.clock import BEGIN
 from simulation.flow import Flow, Job, Run
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import Policy
@@ -35,6 +37,20 @@ class TierResult:
 
 
 @dataclass(frozen=True)
+class HoursResult:
+    """The results while the same windows were open."""
+
+    windows: str
+    """Their names; "" while none was."""
+    hours: float
+    slots: int
+    slots_used_mean: float
+    requests: int
+    """That arrived then."""
+    wait_p95: float
+
+
+@dataclass(frozen=True)
 class TenantResult:
     tenant_id: str
     requests: int
@@ -49,6 +65,8 @@ class Outcome:
     runs: list[Run]
     tiers: list[TierResult]
     tenants: list[TenantResult]
+    hours: list[HoursResult]
+    """Empty without windows."""
     slots_use: float
     """Share of the account's slots in use until the last execution has ended."""
     jain: float
@@ -142,12 +160,12 @@ def generated(
     return jobs
 
 
-def outcome(jobs: Sequence[Job], policy: Policy) -> Outcome:
-    """Let the jobs arrive under a policy; raises Refused when it lacks a tier."""
+def outcome(jobs: Sequence[Job], policy: Policy, begin: datetime = BEGIN) -> Outcome:
+    """Let the jobs arrive under a policy, from `begin` on; raises Refused when it lacks a tier."""
     missing = sorted({job.tier for job in jobs} - {tier.name for tier in policy.tiers})
     if missing:
         raise Refused(f"the policy has no tier {', '.join(missing)}, which the history needs")
-    flow = Flow(policy)
+    flow = Flow(policy, begin=begin)
     runs = flow.run(jobs)
     end = max((run.ends for run in runs), default=0.0)
     busy = sum(run.ends - run.starts for run in runs)
@@ -158,11 +176,54 @@ def outcome(jobs: Sequence[Job], policy: Policy) -> Outcome:
         runs=runs,
         tiers=tiers,
         tenants=tenants,
-        slots_use=busy / (policy.running_max * end) if end else 0.0,
+        hours=_by_windows(runs, policy, begin, end),
+        slots_use=busy / sum(slots * length for slots, length in _slots(policy, begin, end)) if end else 0.0,
         jain=_jain([_slowdown(name, runs) for name in names]),
         cost_usd=_cost(runs, policy),
         makespan=end,
     )
+
+
+def _stretches(policy: Policy, begin: datetime, end: float) -> Iterator[tuple[Policy, float, float]]:
+    """Yield the limits in force from second 0 to `end`, each with its beginning and its end."""
+    at = 0.0
+    while at < end:
+        policy = policy.at(begin + timedelta(seconds=at))
+        until = min(end, (policy.ahead[0].at - begin).total_seconds()) if policy.ahead else end
+        yield policy, at, until
+        at = until
+
+
+def _slots(policy: Policy, begin: datetime, end: float) -> Iterator[tuple[int, float]]:
+    for limits, since, until in _stretches(policy, begin, end):
+        yield limits.running_max, until - since
+
+
+def _by_windows(runs: Sequence[Run], policy: Policy, begin: datetime, end: float) -> list[HoursResult]:
+    """Return the results by the windows that were open, those that were open for longest first."""
+    if not policy.windows:
+        return []
+    stretches: dict[str, list[tuple[Policy, float, float]]] = {}
+    for stretch in _stretches(policy, begin, end):
+        stretches.setdefault(", ".join(stretch[0].open), []).append(stretch)
+    results: list[HoursResult] = []
+    for names, parts in stretches.items():
+        length = sum(until - since for _, since, until in parts)
+        busy = sum(
+            max(min(run.ends, until) - max(run.starts, since), 0.0) for run in runs for _, since, until in parts
+        )
+        waits = sorted(r.waited for r in runs if any(since <= r.job.arrives < until for _, since, until in parts))
+        results.append(
+            HoursResult(
+                windows=names,
+                hours=length / 3600,
+                slots=parts[0][0].running_max,
+                slots_used_mean=busy / length,
+                requests=len(waits),
+                wait_p95=_quantile(waits, 0.95),
+            )
+        )
+    return sorted(results, key=lambda result: -result.hours)
 
 
 def _tier_result(tier: str, runs: Sequence[Run], refused: Sequence[Job], end: float) -> TierResult:

@@ -43,6 +43,7 @@ TESTS = (
     "tests/unit/test_guard.py",
     "tests/unit/test_merging.py",
     "tests/unit/test_deadlines.py",
+    "tests/unit/test_limits_by_the_hour.py",
     "tests/unit/test_expedite.py",
     "tests/unit/test_reports.py",
     "tests/unit/test_template.py",

@@ -117,7 +117,7 @@ def limits_held(facts: Facts) -> Result:
     peaks = {"account": (_peak(facts.runs), policy.running_max)}
     for tier in policy.tiers:
         of_tier = [run for run in facts.runs if run.tier == tier.name]
-        peaks[tier.name] = (_peak(of_tier), tier.quota)
+        peaks[tier.name] = (_peak(of_tier), tier.slots_max)
         for tenant in sorted({run.tenant for run in of_tier}):
             peaks[tenant] = (_peak(r for r in of_tier if r.tenant == tenant), policy.ceiling(tier, tenant))
     over = {name: f"{peak} > {limit}" for name, (peak, limit) in peaks.items() if peak > limit}

@@ -446,16 +446,40 @@ def test_a_policy_can_be_compared_and_rolled_back(
 ) -> None:
     before = harness.deployment.policies.in_force()
     other = tmp_path / "other.yaml"
-    other.write_text(before.text.replace("running_max: 6", "running_max: 5"), encoding="utf-8")
+    other.write_text(before.text.replace("running_max: 6", "running_max: 7"), encoding="utf-8")
     assert harness.run("policy", "diff", str(other)) == 0
-    assert "+running_max: 5" in capsys.readouterr().out
-    assert harness.run("policy", "apply", str(other), "--note", "one less") == 0
-    assert harness.deployment.policies.current().running_max == 5
+    assert "+running_max: 7" in capsys.readouterr().out
+    assert harness.run("policy", "apply", str(other), "--note", "one more") == 0
+    assert harness.deployment.policies.current().running_max == 7
     assert harness.run("policy", "rollback", str(before.version)) == 0
     assert harness.deployment.policies.current().running_max == 6
     capsys.readouterr()
     assert harness.run("policy", "history") == 0
-    assert "one less" in capsys.readouterr().out
+    assert "one more" in capsys.readouterr().out
+
+
+def test_limits_by_the_hour_are_shown_for_any_time(
+    harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = harness.deployment.policies.in_force()
+    other = tmp_path / "windows.yaml"
+    window = "{name: night, from: 22:00, to: 06:00, zone: Europe/Zurich, tiers: {basic: {quota: 1}}}"
+    other.write_text(f"{before.text}\nwindows:\n  - {window}\n", encoding="utf-8")
+    assert harness.run("policy", "apply", str(other)) == 0
+    assert harness.run("policy", "show", "--at", "2026-12-01T23:00 Europe/Zurich") == 0
+    shown = capsys.readouterr().out
+    assert "windows open: night" in shown
+    assert "2026-12-02 05:00 UTC (06:00 Europe/Zurich), in 7 h 0 min: basic quota 1 → 2" in shown
+    assert harness.run("--json", "policy", "show", "--at", "2026-12-01T12:00Z") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["windows_open"], data["next_change"]["changes"]) == ([], ["basic quota 2 → 1"])
+    assert harness.run("status") == 0
+    assert "next change of limits: " in capsys.readouterr().out
+    assert harness.run("policy", "show", "--at", "yesterday") == 1
+    assert "2026-11-28T23:00 Europe/Zurich" in capsys.readouterr().err
+    assert harness.run("policy", "show", "--at", "2026-12-01T12:00Z", "--text") == 1
+    assert harness.run("policy", "rollback", str(before.version)) == 0
+    capsys.readouterr()
 
 
 def test_a_policy_that_asks_for_what_jobs_may_not_have_is_refused(

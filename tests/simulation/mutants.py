@@ -84,6 +84,13 @@ def _to_exceed_only(allocator: Any, tier: TierPolicy) -> bool:
     return _may_borrow(allocator, tier) and not below
 
 
+_at = Policy.at
+
+
+def _by_the_clock_alone(policy: Policy, now: datetime, not_before: datetime | None = None) -> Policy:
+    return _at(policy, now)
+
+
 def _reserve_nothing(profile: Any, tier: TierPolicy, *given: Any, **named: Any) -> Reservation:
     return Reservation(Decimal(0), tier.runtime_max)
 
@@ -115,6 +122,11 @@ MUTANTS: dict[str, list[Patch]] = {
     "borrow without looking at lending limits": [(admission._Allocator, "_to_borrow", _all_idle)],
     "go above a cap and leave no slot free": [
         (admission._Allocator, "_leaves_one_free", lambda allocator, tier: True)
+    ],
+    "decide by the clock alone": [(Policy, "at", _by_the_clock_alone)],
+    "count nothing for lower limits ahead": [(Policy, "ahead_of", lambda policy, demand, ends_at: ())],
+    "keep what was counted for lower limits ahead": [
+        (ledger, "is_past", lambda resource, now: resource.startswith("after/"))
     ],
     "go above a cap instead of borrowing": [(admission._Allocator, "_may_borrow", _to_exceed_only)],
     "expedite without a limit": [(admission, "EXPEDITED_EVERY", 1)],

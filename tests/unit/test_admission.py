@@ -8,9 +8,10 @@ import pytest
 from tests.build import NOW, after, choice, hard, policy, tier
 from trainyard.domain.admission import decide
 from trainyard.domain.fair_share import entitlements
-from trainyard.domain.policy import Policy, Repeats, ResourceProfile, TenantPolicy, Window
+from trainyard.domain.policy import Policy, ResourceProfile, TenantPolicy
 from trainyard.domain.queues import ProfileQueue, QueueEntry, TenantQueue, milliseconds
 from trainyard.domain.scheduling import Decision, Holder, Ledger, Plan, Reason, Snapshot, WaitingQueue
+from trainyard.domain.windows import Once, Window
 
 SMALL, LARGE = str(ResourceProfile.of(choice())), str(ResourceProfile.of(choice(instances=4)))
 POOL = "training/ml.m5.large"
@@ -298,12 +299,12 @@ def test_a_shrunk_account_opens_again() -> None:
 
 
 def test_in_a_maintenance_window_its_tiers_admit_nobody() -> None:
-    window = Window(begins=after(-86_400), length=timedelta(minutes=3), repeats=Repeats.DAILY, tiers=("basic",))
-    limits = policy(tier(), tier("premium"), maintenance=(window,))
+    window = Window(name="closed", when=Once(after(-60), after(180)), tiers={"basic": {"closed": True}})
+    limits = policy(tier(), tier("premium"), windows=(window,))
     waiting = [queue("a", 1), queue("b", 1, tier="premium")]
-    assert admitted(*waiting, limits=limits) == ["b-1"]
-    assert reasons(*waiting, limits=limits) == {"a-1": Reason.MAINTENANCE}
-    assert admitted(*waiting, limits=limits, at=180) == ["a-1", "b-1"]
+    assert admitted(*waiting, limits=limits.at(after(0))) == ["b-1"]
+    assert reasons(*waiting, limits=limits.at(after(0))) == {"a-1": Reason.TIER_CLOSED}
+    assert admitted(*waiting, limits=limits.at(after(180)), at=180) == ["a-1", "b-1"]
 
 
 def test_starts_are_spread_over_time_and_the_next_time_is_named() -> None:

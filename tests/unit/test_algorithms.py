@@ -107,7 +107,7 @@ def test_entries_are_put_in_replaced_and_taken_out_and_all_else_stays_as_it_was(
     ],
 )
 def test_however_a_section_is_written_an_entry_finds_its_place(section: str) -> None:
-    text = f"{SHIPPED}\n{section}\nmaintenance: []\n"
+    text = f"{SHIPPED}\n{section}\nwindows: []\n"
     for name, expected in (("a", (7, 3, 1)), ("b", (2, 7, 1)), ("c", (2, 3, 7))):
         found = parse_policy(with_entry(text, "tenants", name, {"weight": 7}), 1)
         assert tuple(found.tenant(one).weight for one in "abc") == expected

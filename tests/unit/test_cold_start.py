@@ -7,7 +7,7 @@ import subprocess
 import sys
 import zlib
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +21,7 @@ from trainyard.contracts.compiled_policy import DEPLOYED, CheckedValues
 from trainyard.contracts.policy_file import PolicyFile, parse_policy
 from trainyard.contracts.settings import Settings
 from trainyard.domain.policy import Budget, BudgetMode, Policy, Retries
+from trainyard.domain.windows import Once, Weekly
 from trainyard.persistence import policies as persistence_policies
 from trainyard.persistence.policies import KEPT, Policies
 from trainyard.persistence.store import Put
@@ -35,8 +36,12 @@ retries: {{attempts_max: 2, delay_seconds: 7.5}}
 tenants:
   acme: {{weight: 3, running_max: 2, budget_usd: 9.50, budget_mode: soft}}
   "42": {{budget_usd: 0.000001}}
-maintenance:
-  - {{begins: "2026-11-22T02:00:00+01:00", hours: 1.5, repeats: weekly, tiers: [basic]}}
+windows:
+  - {{name: night, from: 22:00, to: 06:00, days: [mon, sun], zone: Europe/Zurich, running_max: 30,
+     tiers: {{basic: {{quota: 9}}}}}}
+  - {{name: weekend, from: fri 18:00, to: mon 06:00, starts_per_second: 2,
+     instance_quotas: {{training/ml.m5.large: 9}}}}
+  - {{name: upgrade, from: "2026-11-22T02:00:00+01:00", to: 2026-11-22 03:30:00+01:00, closed: true}}
 algorithms:
   forest:
     description: Trees
@@ -71,8 +76,14 @@ def test_every_value_of_a_policy_outlives_being_kept() -> None:
     assert acme.budget == Budget(Decimal("9.50"), BudgetMode.SOFT)
     assert number.budget == Budget(Decimal("0.000001"), BudgetMode.HARD)
     assert kept.retries == Retries(attempts_max=2, delay=timedelta(seconds=7.5))
-    (window,) = kept.maintenance
-    assert (window.begins, window.length) == (datetime(2026, 11, 22, 1, tzinfo=UTC), timedelta(hours=1.5))
+    night, weekend, upgrade = kept.windows
+    assert night.when == Weekly((0, 6), time(22), time(6), 1, "Europe/Zurich")
+    assert (night.limits, night.tiers) == ({"running_max": 30}, {"basic": {"quota": 9}})
+    assert weekend.when == Weekly((4,), time(18), time(6), 3, "UTC")
+    assert (weekend.limits, weekend.instance_quotas) == ({"starts_per_second": 2.0}, {"training/ml.m5.large": 9})
+    begins = datetime(2026, 11, 22, 1, tzinfo=UTC)
+    assert upgrade.when == Once(begins, begins + timedelta(hours=1.5))
+    assert upgrade.tiers == {tier.name: {"closed": True} for tier in kept.tiers}
     forest = kept.algorithms["forest"].hyperparameters
     assert forest["rate"].maximum == float("inf")
     assert (forest["mode"].default, forest["warm"].default, forest["depth"].default) == ("1", True, 3)
@@ -87,7 +98,7 @@ def test_another_text_or_another_form_is_kept_under_another_digest(monkeypatch: 
 
 def test_a_schema_that_changes_makes_another_form() -> None:
     schema = json.dumps(PolicyFile.model_json_schema(), sort_keys=True)
-    assert (compiled_policy.FORM, sha256(schema.encode()).hexdigest()[:12]) == (4, "ad57bbbedcf8"), (
+    assert (compiled_policy.FORM, sha256(schema.encode()).hexdigest()[:12]) == (5, "5575a51fe0f6"), (
         "the schema has changed: what older code kept would be read as if it had not. "
         "Raise compiled_policy.FORM, and write the new pair here"
     )

@@ -109,7 +109,6 @@ def test_the_deployed_policy_holds_and_names_the_templates_tiers() -> None:
     assert [tier.name for tier in parse_policy(DEPLOYED.read_text(encoding="utf-8"), 0).tiers] == loop[1]
 
 
-WINDOW = "{begins: 2026-12-24T22:00:00Z"
 TENANTS = "running_max: 20\ntenants: "
 
 
@@ -166,18 +165,6 @@ TENANTS = "running_max: 20\ntenants: "
             r"budget_thresholds: must be in ascending order",
         ),
         ("running_max: 20", "running_max: 20\nbudget_thresholds: [0]", r"budget_thresholds"),
-        (
-            "running_max: 20",
-            f"running_max: 20\nmaintenance: [{WINDOW}, hours: 24, repeats: daily}}]",
-            "never does",
-        ),
-        ("running_max: 20", f"running_max: 20\nmaintenance: [{WINDOW}, hours: 169}}]", "must end within 168"),
-        ("running_max: 20", f"running_max: 20\nmaintenance: [{WINDOW}}}]", "hours: is missing"),
-        (
-            "running_max: 20",
-            f"running_max: 20\nmaintenance: [{WINDOW}, hours: 1, tiers: [gold]}}]",
-            "contains gold",
-        ),
     ],
 )
 def test_a_policy_that_does_not_hold_is_refused_with_entry_and_reason(old: str, new: str, reason: str) -> None:
@@ -190,6 +177,7 @@ def test_a_policy_that_does_not_hold_is_refused_with_entry_and_reason(old: str, 
 def test_adding_a_tier_to_the_policy_is_enough_for_admission() -> None:
     text = DEPLOYED.read_text(encoding="utf-8")
     basic = text[text.index("  basic:") : text.index("  standard:")]
+    text = text.replace("running_max: 20", "running_max: 24")
     added = parse_policy(text + basic.replace("basic", "platinum"), 2)
     assert added.tier("platinum") is not None
 

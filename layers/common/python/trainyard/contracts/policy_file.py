@@ -8,21 +8,20 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import (
-    AwareDatetime,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 
+from trainyard.contracts.policy_parts import Misplaced, Slots, SomeSlots, StartRate, Strict, TierName
 from trainyard.contracts.policy_values import hyperparameter_of, policy_of
+from trainyard.contracts.policy_windows import WINDOWS_MAX, WindowEntry, check_windows
 from trainyard.contracts.violations import reason_of
 from trainyard.domain.algorithms import Hyperparameter, Kind
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_tenant_id
-from trainyard.domain.policy import BudgetMode, Policy, Repeats, Storage
+from trainyard.domain.policy import BudgetMode, Policy, Storage
 
 LENDING_SHARE_MAX = 0.8
 """Largest share of a quota to lend: a tier that lent everything would wait for the longest borrowed run."""
@@ -34,9 +33,6 @@ _ImageUri = Annotated[
 _Uploads = Annotated[int, Field(ge=1, le=10_000_000, strict=True)]
 _AlgorithmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 _HyperparameterName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
-_TierName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
-_Slots = Annotated[int, Field(ge=0, le=10_000, strict=True)]
-_SomeSlots = Annotated[int, Field(ge=1, le=10_000, strict=True)]
 
 
 def _in_dollars(value: Any) -> Any:
@@ -57,22 +53,8 @@ BudgetUsd = Annotated[
 ]
 """Of a month."""
 
-_PERIOD_HOURS = {Repeats.NEVER: 7 * 24, Repeats.DAILY: 24, Repeats.WEEKLY: 7 * 24}
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Misplaced(ValueError):
-    """A value that contradicts another one; `path` is its location."""
-
-    def __init__(self, path: tuple[str | int, ...], message: str) -> None:
-        super().__init__(message)
-        self.path = path
-
-
-class InstanceEntry(_Strict):
+class InstanceEntry(Strict):
     data_mb_max: int = Field(ge=1, le=5_000_000)
     processing: _InstanceType
     training: _InstanceType
@@ -80,7 +62,7 @@ class InstanceEntry(_Strict):
     volume_gb: int = Field(default=30, ge=1, le=16384)
 
 
-class HyperparameterEntry(_Strict):
+class HyperparameterEntry(Strict):
     kind: Kind
     default: bool | int | float | str | None = None
     minimum: float | None = None
@@ -91,7 +73,7 @@ class HyperparameterEntry(_Strict):
         return hyperparameter_of(self.model_dump(mode="json"))
 
 
-class AlgorithmEntry(_Strict):
+class AlgorithmEntry(Strict):
     description: str = Field(default="", max_length=256)
     training_image: _ImageUri | None = None
     processing_image: _ImageUri | None = None
@@ -105,13 +87,13 @@ class AlgorithmEntry(_Strict):
     traffic_encryption: bool | None = Field(default=None, strict=True)
 
 
-class TierEntry(_Strict):
+class TierEntry(Strict):
     storage: Storage = Storage.SILO
-    quota: _SomeSlots
-    borrowing_limit: _Slots = 0
-    lending_limit: _Slots = 0
-    running_max_per_tenant: _SomeSlots
-    running_ceiling_per_tenant: _SomeSlots | None = None
+    quota: SomeSlots
+    borrowing_limit: Slots = 0
+    lending_limit: Slots = 0
+    running_max_per_tenant: SomeSlots
+    running_ceiling_per_tenant: SomeSlots | None = None
     runtime_max_minutes: int = Field(ge=1, le=12_960)  # ProcessingMaxRuntimeInSeconds ≤ 777,600
     hold_age_minutes: float = Field(default=15, ge=0, le=1440)
     quality_min: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -120,94 +102,110 @@ class TierEntry(_Strict):
     instances: list[InstanceEntry] = Field(min_length=1)
 
 
-class TenantEntry(_Strict):
+class TenantEntry(Strict):
     weight: int = Field(default=1, ge=1, le=1000, strict=True)
-    running_max: _SomeSlots | None = None
-    running_ceiling: _SomeSlots | None = None
+    running_max: SomeSlots | None = None
+    running_ceiling: SomeSlots | None = None
     budget_usd: BudgetUsd | None = None
     budget_mode: BudgetMode = BudgetMode.HARD
     uploads_per_hour: _Uploads | None = None
 
 
-class WindowEntry(_Strict):
-    begins: AwareDatetime
-    hours: float = Field(gt=0)
-    repeats: Repeats = Repeats.NEVER
-    tiers: list[_TierName] = Field(default_factory=list)
-
-
-class RetriesEntry(_Strict):
+class RetriesEntry(Strict):
     attempts_max: int = Field(default=3, ge=1, le=10)
     delay_seconds: float = Field(default=120, ge=1, le=3600)
 
 
-class PolicyFile(_Strict):
-    running_max: _SomeSlots
+class PolicyFile(Strict):
+    running_max: SomeSlots
     quiet_period_seconds: float = Field(ge=0, le=900)
     delay_max_seconds: float = Field(ge=0, le=86_400)
     start_retry_delay_seconds: float = Field(default=60, ge=1, le=900)
-    starts_per_second: float | None = Field(default=None, gt=0, le=100)
+    starts_per_second: StartRate | None = None
     starts_burst: int = Field(default=5, ge=1, le=1000)
     retries: RetriesEntry = RetriesEntry()
-    tiers: dict[_TierName, TierEntry] = Field(min_length=1)
+    tiers: dict[TierName, TierEntry] = Field(min_length=1)
     uploads_per_hour: _Uploads = 10_000
-    instance_quotas: dict[str, _Slots] = Field(default_factory=dict)
+    instance_quotas: dict[str, Slots] = Field(default_factory=dict)
     tenants: dict[str, TenantEntry] = Field(default_factory=dict)
     algorithms: dict[_AlgorithmName, AlgorithmEntry] = Field(default_factory=dict)
-    maintenance: list[WindowEntry] = Field(default_factory=list)
+    windows: list[WindowEntry] = Field(default_factory=list, max_length=WINDOWS_MAX)
     budget_thresholds: list[Annotated[int, Field(ge=1, le=1000, strict=True)]] = Field(
         default=[50, 80, 100], max_length=10
     )
 
     @model_validator(mode="after")
     def _agrees(self) -> "PolicyFile":
-        for name, tier in self.tiers.items():
-            _check_tier(name, tier, self.running_max)
-        for resource in self.instance_quotas:
-            usage, slash, kind = resource.partition("/")
-            if usage not in ("training", "processing") or not slash or not kind.startswith("ml."):
-                raise _Misplaced(
-                    ("instance_quotas", resource),
-                    "must be training/ml.… or processing/ml.…, as in SageMaker's quotas",
-                )
+        self._check_limits({})
+        _check_instance_quotas((), self.instance_quotas)
+        for number, window in enumerate(self.windows):
+            _check_instance_quotas(("windows", number), window.instance_quotas)
+        check_windows(self.windows, list(self.tiers), self._check_limits)
         for tenant_id in self.tenants:
             if not is_tenant_id(tenant_id):
-                raise _Misplaced(("tenants", tenant_id), "is not a valid tenant id")
+                raise Misplaced(("tenants", tenant_id), "is not a valid tenant id")
         for name, algorithm in self.algorithms.items():
             _check_algorithm(name, algorithm)
         if self.budget_thresholds != sorted(set(self.budget_thresholds)):
-            raise _Misplaced(("budget_thresholds",), f"must be in ascending order, got {self.budget_thresholds}")
+            raise Misplaced(("budget_thresholds",), f"must be in ascending order, got {self.budget_thresholds}")
         for tenant_id, tenant in self.tenants.items():
             if tenant.budget_usd is None and "budget_mode" in tenant.model_fields_set:
-                raise _Misplaced(("tenants", tenant_id, "budget_mode"), "has no effect without a budget_usd")
+                raise Misplaced(("tenants", tenant_id, "budget_mode"), "has no effect without a budget_usd")
             if tenant.running_ceiling is not None and tenant.running_ceiling < (tenant.running_max or 1):
-                raise _Misplaced(
+                raise Misplaced(
                     ("tenants", tenant_id, "running_ceiling"),
                     f"is {tenant.running_ceiling}, which is below running_max ({tenant.running_max})",
                 )
-        for number, window in enumerate(self.maintenance):
-            _check_window(number, window, self.tiers)
         return self
+
+    def _check_limits(self, sets: Mapping[tuple[str, str], Any]) -> None:
+        """Raise Misplaced when the limits do not agree while windows set some of them.
+
+        `sets` is (tier or "", name) → value.
+        """
+        running_max = sets.get(("", "running_max"), self.running_max)
+        tiers: dict[str, TierEntry] = {}
+        for name, tier in self.tiers.items():
+            own = {key: value for (of, key), value in sets.items() if of == name and key in TierEntry.model_fields}
+            tiers[name] = tier.model_copy(update=own)
+            _check_tier(name, tiers[name], running_max)
+        quotas = [tier.quota for tier in tiers.values()]
+        if sum(quotas) > running_max:
+            raise Misplaced(
+                ("running_max",),
+                f"is {running_max}, and the quotas of the tiers, which are guaranteed, add up to "
+                f"{' + '.join(map(str, quotas))} = {sum(quotas)}",
+            )
+
+
+def _check_instance_quotas(path: tuple[str | int, ...], quotas: Iterable[str]) -> None:
+    for resource in quotas:
+        usage, slash, kind = resource.partition("/")
+        if usage not in ("training", "processing") or not slash or not kind.startswith("ml."):
+            raise Misplaced(
+                (*path, "instance_quotas", resource),
+                "must be training/ml.… or processing/ml.…, as in SageMaker's quotas",
+            )
 
 
 def _check_tier(name: str, tier: TierEntry, running_max: int) -> None:
     path = ("tiers", name)
     if tier.quota > running_max:
-        raise _Misplaced((*path, "quota"), f"is {tier.quota}, which exceeds running_max ({running_max})")
+        raise Misplaced((*path, "quota"), f"is {tier.quota}, which exceeds running_max ({running_max})")
     if tier.quota + tier.borrowing_limit > running_max:
-        raise _Misplaced(
+        raise Misplaced(
             (*path, "borrowing_limit"),
             f"is {tier.borrowing_limit}: with the quota of {tier.quota} it exceeds running_max ({running_max})",
         )
     if tier.lending_limit > LENDING_SHARE_MAX * tier.quota:
-        raise _Misplaced(
+        raise Misplaced(
             (*path, "lending_limit"),
             f"is {tier.lending_limit}, at most {int(LENDING_SHARE_MAX * tier.quota)} "
             f"({LENDING_SHARE_MAX:.0%} of the quota) may be lent",
         )
     ceiling = tier.running_ceiling_per_tenant
     if ceiling is not None and ceiling < tier.running_max_per_tenant:
-        raise _Misplaced(
+        raise Misplaced(
             (*path, "running_ceiling_per_tenant"),
             f"is {ceiling}, which is below running_max_per_tenant ({tier.running_max_per_tenant})",
         )
@@ -217,7 +215,7 @@ def _check_tier(name: str, tier: TierEntry, running_max: int) -> None:
 def _check_instances(path: tuple[str | int, ...], instances: Sequence[InstanceEntry]) -> None:
     sizes = [entry.data_mb_max for entry in instances]
     if sizes != sorted(set(sizes)):
-        raise _Misplaced((*path, "instances"), f"must be in ascending order of data_mb_max, got {sizes}")
+        raise Misplaced((*path, "instances"), f"must be in ascending order of data_mb_max, got {sizes}")
 
 
 def _check_algorithm(name: str, entry: AlgorithmEntry) -> None:
@@ -227,20 +225,7 @@ def _check_algorithm(name: str, entry: AlgorithmEntry) -> None:
         default = hyperparameter.default
         objection = None if default is None else hyperparameter.to_hyperparameter().objection(default)
         if objection is not None:
-            raise _Misplaced((*path, "hyperparameters", key, "default"), objection)
-
-
-def _check_window(number: int, window: WindowEntry, tiers: Iterable[str]) -> None:
-    path = ("maintenance", number)
-    period = _PERIOD_HOURS[window.repeats]
-    if window.hours > period or (window.repeats is not Repeats.NEVER and window.hours >= period):
-        raise _Misplaced(
-            (*path, "hours"), f"is {window.hours:g}: a window that repeats {window.repeats} must end within "
-            f"{period} hours, or it never does"
-        )  # fmt: skip
-    unknown = sorted(set(window.tiers) - set(tiers))
-    if unknown:
-        raise _Misplaced((*path, "tiers"), f"contains {', '.join(unknown)}, which is not a tier of this policy")
+            raise Misplaced((*path, "hyperparameters", key, "default"), objection)
 
 
 _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -292,10 +277,10 @@ def validate_policy_file(text: str) -> PolicyFile:
 def _finding(root: yaml.Node | None, violation: dict[str, Any]) -> str:
     """Return "line N: entry: reason" of one thing that is wrong."""
     cause = violation.get("ctx", {}).get("error")
-    path = cause.path if isinstance(cause, _Misplaced) else tuple(violation["loc"])
+    path = cause.path if isinstance(cause, Misplaced) else tuple(violation["loc"])
     path = tuple(part for part in path if part != "[key]")
     message = reason_of(violation)
-    named = violation["type"] == "extra_forbidden" or isinstance(cause, _Misplaced) or ", got " in message
+    named = violation["type"] == "extra_forbidden" or isinstance(cause, Misplaced) or ", got " in message
     if not named and isinstance(violation.get("input"), str | int | float):
         message += f", got {violation['input']!r}"
     return f"line {_line(root, path)}: {'.'.join(map(str, path)) or 'policy'}: {message}"

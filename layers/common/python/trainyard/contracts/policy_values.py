@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,14 +12,13 @@ from trainyard.domain.policy import (
     Budget,
     BudgetMode,
     Policy,
-    Repeats,
     Retries,
     Storage,
     TenantPolicy,
     TierPolicy,
-    Window,
 )
 from trainyard.domain.prices import NO_PRICES, Prices
+from trainyard.domain.windows import Window, when_of
 
 Values = Mapping[str, Any]
 
@@ -50,7 +49,7 @@ def policy_of(values: Values, version: int, region: str = "") -> Policy:
             )
             for tenant_id, entry in values["tenants"].items()
         },
-        maintenance=tuple(map(_window, values["maintenance"])),
+        windows=tuple(_window(entry, list(values["tiers"])) for entry in values["windows"]),
         retries=Retries(
             attempts_max=values["retries"]["attempts_max"],
             delay=timedelta(seconds=values["retries"]["delay_seconds"]),
@@ -141,10 +140,17 @@ def _budget(entry: Values) -> Budget | None:
     return None if limit is None else Budget(Decimal(limit), BudgetMode(entry["budget_mode"]))
 
 
-def _window(entry: Values) -> Window:
+def _window(entry: Values, tiers: Sequence[str]) -> Window:
+    closed = {tier: {"closed": entry["closed"]} for tier in tiers if entry["closed"] is not None}
+    own = {tier: _given_values(values) for tier, values in entry["tiers"].items()}
     return Window(
-        begins=datetime.fromisoformat(entry["begins"]),
-        length=timedelta(hours=entry["hours"]),
-        repeats=Repeats(entry["repeats"]),
-        tiers=tuple(entry["tiers"]),
+        name=entry["name"],
+        when=when_of(entry["begins"], entry["ends"], entry["days"], entry["zone"]),
+        limits=_given_values({name: entry[name] for name in ("running_max", "starts_per_second")}),
+        instance_quotas=dict(entry["instance_quotas"]),
+        tiers={tier: closed.get(tier, {}) | own.get(tier, {}) for tier in tiers if tier in closed or tier in own},
     )
+
+
+def _given_values(values: Values) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -17,10 +17,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from trainyard.domain.affordability import Affordability
-from trainyard.domain.capacity_hold import CapacityHold
+from trainyard.domain.capacity_hold import CapacityHold, first_large
 from trainyard.domain.executions import month_of
 from trainyard.domain.fair_share import Candidate, entitlements
-from trainyard.domain.policy import SLOTS, Policy, TierPolicy, tier_slots
+from trainyard.domain.policy import SLOTS, Policy, TierPolicy, is_ahead, tier_slots
 from trainyard.domain.queues import URGENT_MAX, QueueEntry
 from trainyard.domain.scheduling import (
     EXPEDITED_EVERY,
@@ -32,8 +32,9 @@ from trainyard.domain.scheduling import (
     Snapshot,
     Verdict,
 )
+from trainyard.domain.start_rate import StartAllowance
 
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 """Incremented whenever the same snapshot could be decided differently; a test replays recorded passes."""
 
 
@@ -55,13 +56,17 @@ def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max:
         waits=tuple(allocator.waits()),
         virtual_time_by_tier=allocator.floors(),
         capacity_holds=allocator.capacity_holds,
-        starts_from=allocator.starts_from,
+        starts_from=allocator.starts.since,
         month=allocator.month,
         again_at=allocator.again_at(),
     )
 
 
-REASON_OF_LIMIT = {"training": Reason.INSTANCE_QUOTA, "processing": Reason.INSTANCE_QUOTA}
+REASON_OF_LIMIT = {
+    "training": Reason.INSTANCE_QUOTA,
+    "processing": Reason.INSTANCE_QUOTA,
+    "after": Reason.LOWER_LIMIT_AHEAD,
+}
 """Kind of a counted resource → why a request waits when all of it is taken."""
 
 
@@ -77,7 +82,7 @@ class _Allocator:
         self.used = {SLOTS: 0} | dict(ledger.usage)
         self.capacity = _capacity(ledger, policy, now)
         self.served = dict(ledger.served_by_tier)
-        self.starts_from, self.starts_left = _allowance(ledger, policy, now)
+        self.starts = StartAllowance(ledger, policy, now)
         self.month = max(ledger.month, month_of(now))
         committed = {tier.name: _committed(ledger, tier.name, self.month) for tier in policy.tiers}
         self.affordability = Affordability(policy, committed)
@@ -103,7 +108,7 @@ class _Allocator:
         """Return the next admission, or None when nothing may be admitted."""
         if self._closed() is not None:
             return None
-        below = [tier for tier in self.policy.tiers if self._taken(tier) < tier.quota and self._open(tier)]
+        below = [tier for tier in self.policy.tiers if self._taken(tier) < tier.quota and not self._shut(tier)]
         # 1. A request for which instances are held, as soon as they are free.
         for hold in self.holds.values():
             if hold.candidate.tier in below and self._obstacle(hold.candidate, hold.entry) is None:
@@ -137,7 +142,7 @@ class _Allocator:
     def _may_borrow(self, tier: TierPolicy) -> bool:
         """Tell whether a tier may take a slot above its quota: those guaranteed to other tiers stay free."""
         above_quota = tier.quota <= self._taken(tier) < tier.slots_max
-        return above_quota and self._open(tier) and self._to_borrow(tier) >= 1
+        return above_quota and not self._shut(tier) and self._to_borrow(tier) >= 1
 
     def _leaves_one_free(self, tier: TierPolicy) -> bool:
         """Tell whether, after one more admission, a slot is still free of the account and of the tier."""
@@ -207,29 +212,33 @@ class _Allocator:
             return Reason.ALL_PAUSED
         if self.used[SLOTS] >= self.capacity[SLOTS]:
             return Reason.ACCOUNT_LIMIT
-        return Reason.START_RATE if self.starts_left < 1 else None
-
-    def _open(self, tier: TierPolicy) -> bool:
-        return self._shut(tier) is None
+        return Reason.START_RATE if self.starts.used_up else None
 
     def _shut(self, tier: TierPolicy) -> Reason | None:
         """Return why nothing of a tier may be admitted, whatever is free, or None."""
         if tier.name in self.ledger.paused_tiers:
             return Reason.TIER_PAUSED
-        return Reason.MAINTENANCE if self.policy.closed_until(tier.name, self.now) else None
+        return Reason.TIER_CLOSED if tier.closed else None
 
     def _obstacle(self, candidate: Candidate, entry: QueueEntry, *, above_cap: bool = False) -> Reason | None:
         """Return why an entry cannot be admitted, apart from its tier's slots, or None."""
         reason = self._own_obstacle(candidate, entry, above_cap=above_cap)
         if reason is not None:
             return reason
-        demand = candidate.profiles[entry.lane].demand(candidate.tier.name)
-        for resource, need in demand.items():
-            exceeded = self.used.get(resource, 0) + need > self._limit(resource)
-            if exceeded and resource not in (SLOTS, tier_slots(candidate.tier.name)):  # `next` shares these
-                return REASON_OF_LIMIT[resource.partition("/")[0]]
+        exceeded = self._exceeded(candidate, entry)
+        if exceeded is not None:
+            return REASON_OF_LIMIT[exceeded.partition("/")[0]]
         if not all(hold.allows(*self._taking(candidate, entry)) for hold in self._others(entry)):
             return Reason.CAPACITY_HOLD
+        return None
+
+    def _exceeded(self, candidate: Candidate, entry: QueueEntry) -> str | None:
+        """Return a resource of which an entry needs more than is free, or None; `next` shares the slots."""
+        shared = (SLOTS, tier_slots(candidate.tier.name))
+        for resource, need in self._taking(candidate, entry)[0].items():
+            free = self.capacity.get(resource, math.inf) - self.used.get(resource, 0)
+            if need > free and resource not in shared:
+                return resource
         return None
 
     def _own_obstacle(self, candidate: Candidate, entry: QueueEntry, *, above_cap: bool = False) -> Reason | None:
@@ -244,9 +253,6 @@ class _Allocator:
             return Reason.TENANT_CAP
         return self.affordability.obstacle(candidate, entry)
 
-    def _limit(self, resource: str) -> float:
-        return self.capacity.get(resource, math.inf)
-
     def _others(self, entry: QueueEntry) -> Iterator[CapacityHold]:
         """Yield the large requests that an admission must not delay: all or, for one of them, those before it."""
         for hold in self.holds.values():
@@ -256,29 +262,26 @@ class _Allocator:
 
     def _taking(self, candidate: Candidate, entry: QueueEntry) -> tuple[dict[str, int], datetime]:
         """Return the resources that an admission takes, and the latest time at which it releases them."""
-        return (
-            candidate.profiles[entry.lane].demand(candidate.tier.name),
-            self.now + candidate.tier.run_time_max,
-        )
+        demand = candidate.profiles[entry.lane].demand(candidate.tier.name, self._ahead(candidate, entry))
+        return demand, self.now + candidate.tier.run_time_max
+
+    def _ahead(self, candidate: Candidate, entry: QueueEntry) -> tuple[str, ...]:
+        """Return what an admission takes after changes of the limits, if it lasts as long as nine of ten such runs
+        at most.
+        """
+        if not self.policy.ahead:
+            return ()
+        tier = candidate.tier
+        late = timedelta(seconds=entry.seconds_p90) if entry.seconds_p90 else tier.run_time_max
+        return self.policy.ahead_of(candidate.profiles[entry.lane].demand(tier.name), self.now + late)
 
     # --- saving for large requests --------------------------------------------------------------------------
 
     def _capacity_holds(self, holders: tuple[Holder, ...]) -> dict[str, CapacityHold]:
-        """Return instance pool → the large request that its instances are saved for: the one kept, else the
-        first of a tier that has waited long; of several tiers, the oldest.
-        """
+        """Return instance pool → the large request that its instances are saved for."""
         holds: dict[str, CapacityHold] = {}
         for resource, large in self._large().items():
-            held_before = [
-                pair for pair in large if pair[1].request_id == self.ledger.capacity_holds.get(resource)
-            ]
-            first = {
-                tier.name: min(pairs, key=lambda pair: (pair[0].band, pair[0].start_tag, pair[1].arrived_at))
-                for tier in self.policy.tiers
-                if (pairs := [pair for pair in large if pair[0].tier is tier])
-            }
-            oldest = sorted(first.values(), key=lambda pair: (pair[1].arrived_at, pair[1].request_id))
-            candidate, entry = (held_before or oldest)[0]
+            candidate, entry = first_large(large, self.ledger.capacity_holds.get(resource))
             hold = CapacityHold(candidate, entry, self.capacity)
             hold.plan(self.used, holders, self.policy, self.now)
             holds[resource] = hold
@@ -296,7 +299,9 @@ class _Allocator:
                     entry = candidate.head(name, self.now)
                     assert entry is not None, "nothing has been admitted yet"
                     waited = self.now - entry.arrived_at > candidate.tier.hold_age
-                    if waited and self._open(candidate.tier) and self._own_obstacle(candidate, entry) is None:
+                    ahead = is_ahead(self._exceeded(candidate, entry) or "")
+                    may = not ahead and self._own_obstacle(candidate, entry) is None
+                    if waited and may and not self._shut(candidate.tier):
                         large.setdefault(resource, []).append((candidate, entry))
         return large
 
@@ -324,6 +329,7 @@ class _Allocator:
             reserved_usd=reserved.usd,
             runtime_max=reserved.runtime_max if accounts else None,
             charge=self.policy.charge(profile),
+            ahead=self._ahead(candidate, entry),
             borrowed=borrowed,
             above_cap=above_cap,
             expedited=expedited,
@@ -351,10 +357,7 @@ class _Allocator:
         self.since_expedited[tier.name] = min(since, EXPEDITED_EVERY - 1)
         self.served[tier.name] = max(self.served.values(), default=self.ledger.admission_version) + 1
         self.tags[tier.name] = max(self.tags.get(tier.name, 0), candidate.start_tag)
-        if self.policy.starts_per_second is not None:
-            assert self.starts_from is not None
-            self.starts_left -= 1
-            self.starts_from += timedelta(seconds=1 / self.policy.starts_per_second)
+        self.starts.take()
         if self._taken(tier) > tier.quota:
             self._entitle(tier)
 
@@ -450,8 +453,9 @@ class _Allocator:
         lanes = [entries for c in self.candidates for entries in c.entries.values() if entries]
         times = [due for lane in lanes if (due := min(entry.due_at for entry in lane)) > self.now]
         if self._closed() is Reason.START_RATE and lanes:
-            assert self.policy.starts_per_second is not None
-            times.append(self.now + timedelta(seconds=1 / self.policy.starts_per_second))
+            times.append(self.starts.again_at)
+        # What waits for other limits may be in a queue that was not read.
+        times += [change.at for change in self.policy.ahead[:1]]
         return min(times, default=None)
 
     # --- parts ----------------------------------------------------------------------------------------------
@@ -475,13 +479,3 @@ def _committed(ledger: Ledger, tier: str, month: str) -> Decimal:
     """Return what a tier has spent and reserved in a month."""
     name = f"{month} {tier}"
     return ledger.spent_in.get(name, Decimal(0)) + ledger.reserved_in.get(name, Decimal(0))
-
-
-def _allowance(ledger: Ledger, policy: Policy, now: datetime) -> tuple[datetime | None, float]:
-    """Return from when on starts are counted, and how many are allowed now (a token bucket)."""
-    rate = policy.starts_per_second
-    if rate is None:
-        return None, math.inf
-    full = now - timedelta(seconds=policy.starts_burst / rate)
-    starts_from = full if ledger.starts_from is None else max(ledger.starts_from, full)
-    return starts_from, (now - starts_from).total_seconds() * rate + 1e-6

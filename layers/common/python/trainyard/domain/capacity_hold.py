@@ -4,7 +4,7 @@ EASY backfill (Lifka 1995): the large request gets the time at which it will fit
 free beside it then (`extra`). A later request may pass it if it ends before that time, or takes no more than is
 extra."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from trainyard.domain.fair_share import Candidate
@@ -52,6 +52,21 @@ class CapacityHold:
         if self.shadow_time is not None and ends_by > self.shadow_time:
             for name in self.extra:
                 self.extra[name] -= demand.get(name, 0)
+
+
+def first_large(
+    large: Sequence[tuple[Candidate, QueueEntry]], held_before: str | None
+) -> tuple[Candidate, QueueEntry]:
+    """Return for which of some large requests instances are held: the one for which they were before, else the
+    first of a tier; of several tiers, the oldest.
+    """
+    for pair in large:
+        if pair[1].request_id == held_before:
+            return pair
+    first: dict[str, tuple[Candidate, QueueEntry]] = {}
+    for pair in sorted(large, key=lambda pair: (pair[0].band, pair[0].start_tag, pair[1].arrived_at)):
+        first.setdefault(pair[0].tier.name, pair)
+    return min(first.values(), key=lambda pair: (pair[1].arrived_at, pair[1].request_id))
 
 
 def _ends(

@@ -8,10 +8,11 @@ Between tenants a deadline moves nobody past fairness; docs/admission.md says wh
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request, State
+from trainyard.domain.windows import zone_of
 
 RATIOS_KEPT = 64
 """The last runs of a tier of which it is known how much longer than expected they took."""
@@ -47,12 +48,7 @@ def parse_ready_by(text: str) -> tuple[time, ZoneInfo]:
             raise ValueError
     except ValueError:
         raise Refused(f"{text!r} is not a time of day and a zone, such as 06:00 Europe/Zurich") from None
-    try:
-        return at, ZoneInfo(name.strip())
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise Refused(
-            f"there is no time zone {name.strip()!r}; they are named like Europe/Zurich, or UTC"
-        ) from None
+    return at, zone_of(name.strip())
 
 
 def margin_of(ratios: Sequence[float]) -> float:

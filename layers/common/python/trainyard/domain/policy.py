@@ -1,15 +1,16 @@
 """The policy: how much may run at once, on what, and for how long."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainyard.domain.algorithms import BUILT_IN, Algorithm, InstanceChoice
 from trainyard.domain.errors import Refused
 from trainyard.domain.prices import NO_PRICES, JobKind, Prices
+from trainyard.domain.windows import LOOK_BACK, Window, timeline
 
 STOP_GRACE = timedelta(seconds=120)
 """The time that SageMaker gives a job to finish after its maximum runtime (API reference, StoppingCondition)."""
@@ -28,6 +29,21 @@ SLOTS = "slots"
 def tier_slots(tier: str) -> str:
     """Return the resource of which every run of a tier takes one unit."""
     return f"tier/{tier}"
+
+
+def after(change: datetime, resource: str) -> str:
+    """Return the resource of which a run takes as much as of another one, but after a change of the limits."""
+    return f"after/{change:%Y-%m-%dT%H:%M:%SZ}/{resource}"
+
+
+def is_ahead(resource: str) -> bool:
+    """Tell whether a resource is counted for a change of the limits (`after`)."""
+    return resource.startswith("after/")
+
+
+def is_past(resource: str, now: datetime) -> bool:
+    """Tell whether a resource is counted for a change of the limits that has come."""
+    return is_ahead(resource) and resource.split("/")[1] <= f"{now:%Y-%m-%dT%H:%M:%SZ}"
 
 
 class ResourceProfile(NamedTuple):
@@ -67,12 +83,14 @@ class ResourceProfile(NamedTuple):
         """Return resource ("training/ml.m5.large") → instances that a run holds from its admission to its end."""
         return {f"training/{self.training}": self.instances, f"processing/{self.processing}": 1}
 
-    def demand(self, tier: str) -> dict[str, int]:
-        """Return resource → units that a run of a tier takes of each counted limit, from its admission to its end.
+    def demand(self, tier: str, ahead: Iterable[str] = ()) -> dict[str, int]:
+        """Return resource → units that a run of a tier takes of each counted limit, from its admission to its end;
+        `ahead` are the resources that it takes after changes of the limits (`Policy.ahead_of`).
 
         A new counted limit is one more entry here, and one in `Policy.limits`.
         """
-        return {SLOTS: 1, tier_slots(tier): 1} | self.instances_by_type
+        now = {SLOTS: 1, tier_slots(tier): 1} | self.instances_by_type
+        return now | {resource: now[resource.split("/", 2)[2]] for resource in ahead}
 
     def rates(self, prices: Prices) -> tuple[Decimal, ...] | None:
         """Return USD per second of each job of a run, or None when a price is unknown."""
@@ -134,6 +152,8 @@ class TierPolicy:
     """In ascending order of data size; the last one's size is the largest upload the tier takes."""
     budget: Budget | None = None
     """Of all its tenants together, beside their own; None for no bound."""
+    closed: bool = False
+    """Nothing of it is admitted; running executions continue."""
 
     @property
     def slots_max(self) -> int:
@@ -166,34 +186,6 @@ class TenantPolicy:
     """Uploads that become requests per hour; None for the policy's default."""
 
 
-class Repeats(StrEnum):
-    NEVER = "never"
-    DAILY = "daily"
-    WEEKLY = "weekly"
-
-
-_PERIODS = {Repeats.DAILY: timedelta(days=1), Repeats.WEEKLY: timedelta(days=7)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """A period in which nothing is admitted; running executions continue."""
-
-    begins: datetime
-    length: timedelta
-    repeats: Repeats = Repeats.NEVER
-    tiers: tuple[str, ...] = ()
-    """Empty: all of them."""
-
-    def end_if_open(self, now: datetime, tier: str) -> datetime | None:
-        """Return when the window ends if it is open for a tier, else None."""
-        if (self.tiers and tier not in self.tiers) or now < self.begins:
-            return None
-        period = _PERIODS.get(self.repeats)
-        begun = self.begins + (now - self.begins) // period * period if period else self.begins
-        return begun + self.length if now < begun + self.length else None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
     """How often a run that failed through no fault of its own goes back to the queue."""
@@ -204,9 +196,29 @@ class Retries:
     """Before the second attempt; doubled before each further one."""
 
 
+CHANGES_MAX = 16
+"""Changes of the limits that are looked ahead."""
+
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""The epoch before any window has opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A time at which a window opens or closes."""
+
+    at: datetime
+    lower: Mapping[str, int]
+    """Resource → units that may be taken after it, of those limits that are lower than now. A tier has its quota:
+    what it may borrow is not its own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """All limits together; `version` 0 is the file that was deployed."""
+    """All limits together; `version` 0 is the file that was deployed.
+
+    Those in force at a time are `at` it; without windows, always the same.
+    """
 
     version: int
     running_max: int
@@ -225,7 +237,16 @@ class Policy:
     """Instance pool ("training/ml.m5.large") → instances that may run at once; others are not limited."""
     tenants: Mapping[str, TenantPolicy] = field(default_factory=dict)
     """The tenants with limits of their own."""
-    maintenance: tuple[Window, ...] = ()
+    windows: tuple[Window, ...] = ()
+    """When other limits are in force."""
+    epoch: datetime | None = None
+    """Since when the limits are these, where there are windows; None without windows, and before `at`."""
+    open: tuple[str, ...] = ()
+    """The windows that are open."""
+    ahead: tuple[Change, ...] = ()
+    """The next changes of the limits, in order."""
+    base: "Policy | None" = None
+    """The policy of which this one is what is in force at a time."""
     retries: Retries = Retries()
     algorithms: Mapping[str, Algorithm] = field(default_factory=dict)
     """Name → algorithm, beside the built-in ones."""
@@ -293,7 +314,54 @@ class Policy:
     def limits(self) -> dict[str, int]:
         """Return resource → units of it that may be taken at once; a resource that is not in it has no limit."""
         slots = {tier_slots(tier.name): tier.slots_max for tier in self.tiers}
-        return {SLOTS: self.running_max} | slots | dict(self.instance_quotas)
+        now = {SLOTS: self.running_max} | slots | dict(self.instance_quotas)
+        return now | {after(c.at, resource): n for c in self.ahead for resource, n in c.lower.items()}
+
+    def at(self, now: datetime, not_before: datetime | None = None) -> "Policy":
+        """Return the limits that are in force now, or at `not_before` if that is later: a time that is known to
+        have come, whatever a clock says.
+        """
+        base = self.base or self
+        if not base.windows:
+            return self
+        now = max(now, not_before or now)
+        if self.epoch is not None and self.epoch <= now and (not self.ahead or now < self.ahead[0].at):
+            return self
+        longest = max(tier.run_time_max for tier in base.tiers)
+        times = timeline(base.windows, now - LOOK_BACK, now + LOOK_BACK + longest)
+        open_now = times.open_at(now)
+        limits = base._in(open_now)
+        come = [when for when in times.changes if when <= now]
+        ahead = [when for when in times.changes if when > now][:CHANGES_MAX]
+        changes = tuple(Change(when, _lower(limits, base._in(times.open_at(when)))) for when in ahead)
+        names = tuple(window.name for window in open_now)
+        return replace(limits, base=base, epoch=max(come, default=EVER), open=names, ahead=changes)
+
+    def _in(self, windows: Iterable[Window]) -> "Policy":
+        """Return the policy while windows are open."""
+        limits: dict[str, Any] = {}
+        quotas = dict(self.instance_quotas)
+        by_tier: dict[str, dict[str, Any]] = {}
+        for window in windows:
+            limits.update(window.limits)
+            quotas.update(window.instance_quotas)
+            for tier, values in window.tiers.items():
+                by_tier.setdefault(tier, {}).update(values)
+        tiers = tuple(replace(tier, **by_tier.get(tier.name, {})) for tier in self.tiers)
+        return replace(self, **limits, instance_quotas=quotas, tiers=tiers)
+
+    def ahead_of(self, demand: Mapping[str, int], ends_at: datetime) -> tuple[str, ...]:
+        """Return the resources that a run takes after changes of the limits, if it lasts until `ends_at`.
+
+        What exceeds a lower limit by itself is not counted against it: it could never start.
+        """
+        return tuple(
+            after(change.at, resource)
+            for change in self.ahead
+            if change.at < ends_at
+            for resource, units in change.lower.items()
+            if demand.get(resource, units + 1) <= units
+        )
 
     def charge(self, profile: ResourceProfile) -> int:
         """Return the units at which a run's time is charged: its instances where they are scarce, else 1."""
@@ -311,13 +379,21 @@ class Policy:
             None,
         )
 
-    def closed_until(self, tier: str, now: datetime) -> datetime | None:
-        """Return when the maintenance of a tier ends, None when there is none now."""
-        ends = [window.end_if_open(now, tier) for window in self.maintenance]
-        return max((end for end in ends if end is not None), default=None)
-
 
 _COMMON = TenantPolicy()
+
+
+def _lower(now: Policy, later: Policy) -> dict[str, int]:
+    """Return resource → units of the limits that are lower later."""
+    lower = {
+        r: units for r, units in later.instance_quotas.items() if units < now.instance_quotas.get(r, units + 1)
+    }
+    if later.running_max < now.running_max:
+        lower[SLOTS] = later.running_max
+    for before, tier in zip(now.tiers, later.tiers, strict=True):
+        if tier.quota < before.quota or tier.slots_max < before.slots_max:
+            lower[tier_slots(tier.name)] = tier.quota
+    return lower
 
 
 def run_time(runtime_max: timedelta) -> timedelta:

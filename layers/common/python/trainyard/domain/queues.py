@@ -52,6 +52,8 @@ class QueueEntry:
     """How long its longest job is expected to take; 0 where nobody knows."""
     usd_p90: Decimal | None = None
     """What nine of ten such runs cost at most, where that is known."""
+    seconds_p90: int = 0
+    """What nine of ten such runs take at most, from admission to end; 0 where nobody knows."""
     is_short: bool = False
     """Whether it may be relied on to end soon (`Estimate.is_short`)."""
     priority: int = 0
@@ -97,6 +99,7 @@ def entry_of(request: Request) -> QueueEntry:
         alone=request.alone,
         job_seconds=request.expected.job_seconds if request.expected else 0,
         usd_p90=request.expected.usd_p90 if request.expected else None,
+        seconds_p90=request.expected.seconds_p90 if request.expected else 0,
         is_short=request.expected is not None and request.expected.is_short,
         priority=request.priority,
         latest_start=request.latest_start,

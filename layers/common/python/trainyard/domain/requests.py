@@ -208,6 +208,8 @@ class Request:
     claimed_at: datetime | None = None
     """When the sweeper took over its start, to start it again; the results of the earlier start no longer
     count. None while the pass that admitted it has the start."""
+    ahead: tuple[str, ...] = ()
+    """While it holds a slot: the resources that it takes after changes of the limits."""
     ends_by: datetime | None = None
     """While it holds a slot: the latest end that its maximum runtimes allow."""
     reason: str | None = None
@@ -255,6 +257,7 @@ ATTEMPT_FIELDS = (
     "admitted_at",
     "started_at",
     "ends_by",
+    "ahead",
     "claimed_at",
     "heard_at",
     "execution_arn",

@@ -39,7 +39,8 @@ class Reason(StrEnum):
     INSTANCE_QUOTA = "all instances of its type are in use"
     NEVER_FITS = "it needs more instances than the quota of their type allows"
     CAPACITY_HOLD = "instances are held for a large request"
-    MAINTENANCE = "a maintenance window is open"
+    TIER_CLOSED = "the tier is closed at this time"
+    LOWER_LIMIT_AHEAD = "it would run on when a limit is lowered, and what may run then is taken"
     START_RATE = "the start rate is limited"
     UNKNOWN_TIER = "the policy does not contain its tier"
 
@@ -99,6 +100,8 @@ class Ledger:
     """Month and tier ("2026-11 basic") → what its runs have cost, in USD."""
     reserved_in: Mapping[str, Decimal] = field(default_factory=dict)
     """The same → what its runs have reserved."""
+    epoch: datetime | None = None
+    """The last change of the limits that is known to have come; it never goes back, whatever a clock says."""
     unmanaged: int = 0
     """Executions in the account that are not ours."""
     throttled_to: int | None = None
@@ -130,6 +133,8 @@ class Holder:
     tier: str
     profile: str
     ends_by: datetime
+    ahead: tuple[str, ...] = ()
+    """The resources that it takes after changes of the limits."""
     admitted_at: datetime | None = None
 
 
@@ -169,6 +174,8 @@ class Decision:
     runtime_max: timedelta | None = None
     """Of each of its jobs; None for the tier's."""
     charge: int = 1
+    ahead: tuple[str, ...] = ()
+    """The resources that it takes after changes of the limits."""
     borrowed: bool = False
     above_cap: bool = False
     """Its tenant held as many slots as its cap allows, and nobody below a cap could use the slot."""
@@ -207,7 +214,7 @@ class Plan:
     month: str = ""
     """To whose budgets the admissions belong."""
     again_at: datetime | None = None
-    """When time alone allows more admissions: starts are allowed again, or an entry becomes due."""
+    """When time alone allows more admissions: starts are allowed again, an entry becomes due, or limits change."""
 
     @property
     def parked(self) -> dict[tuple[str, str], Parked]:

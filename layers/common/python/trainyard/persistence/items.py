@@ -75,6 +75,7 @@ def request_item(request: Request) -> Item:
         "owner": owner(request.tenant_id, request.data_set),
         "history": [change_text(entry) for entry in request.history],
         "runtime_max_seconds": request.runtime_max_seconds,
+        "ahead": list(request.ahead) or None,
         "expected": estimate_item(request.expected) if request.expected else None,
     }
     item |= outcome_values(request.outcome or Outcome())
@@ -99,6 +100,7 @@ def request_from(item: Mapping[str, Any]) -> Request:
         uploads=tuple(_uploads_from(uploads) for uploads in item["uploads"]),
         history=tuple(map(_change_from, item.get("history", ()))),
         runtime_max_seconds=int(item["runtime_max_seconds"]) if "runtime_max_seconds" in item else None,
+        ahead=tuple(item.get("ahead", ())),
         expected=estimate_from(item["expected"]) if "expected" in item else None,
         outcome=_outcome(outcome) if outcome else None,
     )
@@ -239,7 +241,8 @@ def _entry_text(entry: QueueEntry) -> str:
     """Return an entry as short text: a queue's item holds many, and is billed by the kilobyte."""
     usd = "" if entry.usd_p90 is None else str(entry.usd_p90)
     times = f"{stamp(entry.arrived_at)}|{stamp(entry.due_at)}"
-    flags = f"{int(entry.alone)}|{entry.job_seconds}|{usd}|{int(entry.is_short)}|{entry.priority}"
+    expected = f"{entry.job_seconds}|{entry.seconds_p90}|{usd}"
+    flags = f"{int(entry.alone)}|{expected}|{int(entry.is_short)}|{entry.priority}"
     deadline = f"{_stamped(entry.latest_start)}|{_stamped(entry.hopeless_after)}"
     return f"{entry.request_id}|{entry.data_set}|{times}|{flags}|{deadline}"
 
@@ -253,8 +256,8 @@ def _unstamped(text: str | None) -> datetime | None:
 
 
 def _entry_in(profile: str, text: str) -> QueueEntry:
-    request_id, data_set, arrived_at, due_at, alone, job_seconds, usd, is_short, *urgency = text.split("|")
-    priority, latest_start, hopeless_after = urgency
+    request_id, data_set, arrived_at, due_at, alone, *expected = text.split("|")
+    job_seconds, seconds_p90, usd, is_short, priority, latest_start, hopeless_after = expected
     return QueueEntry(
         request_id=request_id,
         data_set=data_set,
@@ -263,6 +266,7 @@ def _entry_in(profile: str, text: str) -> QueueEntry:
         due_at=unstamp(due_at),
         alone=alone == "1",
         job_seconds=int(job_seconds),
+        seconds_p90=int(seconds_p90),
         usd_p90=Decimal(usd) if usd else None,
         is_short=is_short == "1",
         priority=int(priority),
@@ -273,6 +277,7 @@ def _entry_in(profile: str, text: str) -> QueueEntry:
 
 def entry_item(entry: QueueEntry) -> Item:
     optional: Item = {"job_seconds": entry.job_seconds} if entry.job_seconds else {}
+    optional |= {"seconds_p90": entry.seconds_p90} if entry.seconds_p90 else {}
     optional |= {"usd_p90": entry.usd_p90} if entry.usd_p90 is not None else {}
     optional |= {"is_short": True} if entry.is_short else {}
     optional |= {"priority": entry.priority} if entry.priority else {}
@@ -297,6 +302,7 @@ def entry_from(item: Mapping[str, Any]) -> QueueEntry:
         due_at=unstamp(item["due_at"]),
         alone=bool(item["alone"]),
         job_seconds=int(item.get("job_seconds", 0)),
+        seconds_p90=int(item.get("seconds_p90", 0)),
         usd_p90=item.get("usd_p90"),
         is_short=bool(item.get("is_short", False)),
         priority=int(item.get("priority", 0)),

@@ -19,7 +19,7 @@ from typing import Any
 
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import month_of
-from trainyard.domain.policy import Policy, ResourceProfile
+from trainyard.domain.policy import Policy, ResourceProfile, is_ahead, is_past
 from trainyard.domain.requests import Request
 from trainyard.domain.scheduling import EXPEDITED_EVERY, Decision, Expedited, Ledger, Plan
 from trainyard.persistence.items import stamp, unstamp
@@ -137,6 +137,7 @@ def ledger_from(item: Item | None) -> Ledger:
         expedited=tuple(_expedited_from(each) for each in values.get("expedited", ())),
         since_expedited=units(_SINCE_EXPEDITED),
         starts_from=unstamp(values["starts_from"]) if "starts_from" in values else None,
+        epoch=unstamp(values["epoch"]) if "epoch" in values else None,
         unmanaged=int(values.get("unmanaged", 0)),
         throttled_to=int(values["throttled_to"]) if "throttled_to" in values else None,
         throttled_until=unstamp(values["throttled_until"]) if "throttled_until" in values else None,
@@ -202,7 +203,7 @@ def take_units(
     It holds only if no limit is exceeded, and if nobody else has admitted, paused or changed the policy since
     `ledger` was read. Raises Conflict when the admissions exceed a limit by themselves: a count that does not
     exist yet passes any bound."""
-    counts = usage_of((decision.queue.tier, decision.entry.profile) for decision in admissions)
+    counts = usage_of((decision.queue.tier, decision.entry.profile, decision.ahead) for decision in admissions)
     limits = policy.limits
     if any(count > limits.get(resource, count) for resource, count in counts.items()):
         raise Conflict("more slots than the limits allow")
@@ -212,11 +213,13 @@ def take_units(
     sets |= _expedited_after(ledger, admissions)
     if plan.starts_from is not None:
         sets["starts_from"] = stamp(plan.starts_from)
+    if policy.epoch is not None:
+        sets["epoch"] = stamp(max(policy.epoch, ledger.epoch or policy.epoch))
     reserved: dict[str, Decimal] = {}
     for decision in admissions:
         account = f"{_RESERVED}{plan.month} {decision.queue.tier}"
         reserved[account] = reserved.get(account, Decimal(0)) + decision.reserved_usd
-    forgotten = _money_before(ledger, month_of(now - MONEY_KEPT))
+    forgotten = (*_money_before(ledger, month_of(now - MONEY_KEPT)), *_changes_past(ledger, policy))
     return _change(
         BY_PASS,
         set=sets,
@@ -233,12 +236,16 @@ def take_units(
     )
 
 
-def give_units_back(ended: Sequence[tuple[Request, Decimal]], policy: Policy, *, something_waits: bool) -> Update:
+def give_units_back(
+    ended: Sequence[tuple[Request, Decimal]], policy: Policy, now: datetime, *, something_waits: bool
+) -> Update:
     """Return what gives the units and reservations of ended attempts back, and books what each has spent (USD).
 
     `something_waits` tells whether anything waits in the queues of their tenants.
     """
-    counts = usage_of((request.tier, request.profile) for request, _ in ended)
+    counts = usage_of((request.tier, request.profile, request.ahead) for request, _ in ended)
+    # What was counted for a change that has come is forgotten by the next commit, or already.
+    counts = {resource: n for resource, n in counts.items() if not is_past(resource, now)}
     money: dict[str, Decimal] = {}
     taken: dict[str, Decimal] = {}
     for request, spent in ended:
@@ -253,7 +260,8 @@ def give_units_back(ended: Sequence[tuple[Request, Decimal]], policy: Policy, *,
     return change(
         add={**{name: -n for name, n in held.items()}, **_nonzero(money), **_versions_for(policy, taken)},
         # A count below zero would hide a leaked slot for ever; better that the transaction fails, loudly.
-        when=tuple(AtLeast(name, n) for name, n in held.items()),
+        # What is counted for changes may be forgotten at any time.
+        when=tuple(AtLeast(f"{_USED}{name}", n) for name, n in counts.items() if not is_ahead(name)),
     )
 
 
@@ -312,11 +320,13 @@ def _expedited_from(item: Mapping[str, Any]) -> Expedited:
     return Expedited(**{**item, "at": unstamp(item["at"])})
 
 
-def usage_of(runs: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """Return resource → units that runs take, each given by its tier and its resource profile's text."""
+def usage_of(runs: Iterable[tuple[str, str, Iterable[str]]]) -> dict[str, int]:
+    """Return resource → units that runs take, each given by its tier, its resource profile's text, and what it
+    takes after changes of the limits.
+    """
     usage: dict[str, int] = {}
-    for tier, profile in runs:
-        for resource, units in ResourceProfile.parse(profile).demand(tier).items():
+    for tier, profile, ahead in runs:
+        for resource, units in ResourceProfile.parse(profile).demand(tier, ahead).items():
             usage[resource] = usage.get(resource, 0) + units
     return usage
 
@@ -334,6 +344,13 @@ class LedgerTable:
     def note_capacity_holds(self, plan: Plan, ledger: Ledger) -> None:
         """Note for which requests instances are held, when a pass admits nobody. Raises Conflict."""
         self._write(_change(BY_PASS, set={"capacity_holds": dict(plan.capacity_holds)}, when=_unmoved(ledger)))
+
+    def note_epoch(self, epoch: datetime, ledger: Ledger) -> None:
+        """Note that the limits have changed, when a pass admits nobody: from now on no pass decides by the earlier
+        ones, whatever its clock says. Raises Conflict.
+        """
+        change: Item = {"epoch": stamp(epoch)}
+        self._write(_change(BY_PASS, set=change, add={"admission_version": 1}, when=_unmoved(ledger)))
 
     def note_waiting(self, before: Item) -> None:
         """Note that something waits, or may, so that the next end wakes a pass; `before` is the ledger as it was
@@ -448,6 +465,12 @@ def _money_before(ledger: Ledger, month: str) -> tuple[str, ...]:
     """Return the attributes about the money of months before one."""
     spent = [f"{_SPENT}{name}" for name in ledger.spent_in if name[:7] < month]
     return tuple(spent + [f"{_RESERVED}{name}" for name in ledger.reserved_in if name[:7] < month])
+
+
+def _changes_past(ledger: Ledger, policy: Policy) -> tuple[str, ...]:
+    """Return the attributes that count what is taken after changes of the limits that have come."""
+    epoch = policy.epoch or ledger.epoch
+    return tuple(f"{_USED}{resource}" for resource in ledger.usage if epoch and is_past(resource, epoch))
 
 
 def _attributes(units: Mapping[str, int]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Policy, tier_slots
+from trainyard.domain.windows import Window
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.ledger import LEDGER, name_policy
 from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store, listed
@@ -166,7 +167,13 @@ class Policies:
                     )
 
     def _capped(self, policy: Policy) -> Policy:
-        return replace(policy, running_max=min(policy.running_max, self.running_max))
+        windows = tuple(self._capped_window(window) for window in policy.windows)
+        return replace(policy, running_max=min(policy.running_max, self.running_max), windows=windows)
+
+    def _capped_window(self, window: Window) -> Window:
+        own = window.limits.get("running_max")
+        capped = {} if own is None else {"running_max": min(own, self.running_max)}
+        return replace(window, limits={**window.limits, **capped})
 
     def _shipped(self) -> PolicyVersion:
         return PolicyVersion(version=0, applied_at=None, note="as deployed", text=self.deployed)

@@ -71,6 +71,7 @@ class Tables:
                 tier=request.tier,
                 profile=request.profile,
                 ends_by=request.ends_by or request.arrived_at,
+                ahead=request.ahead,
                 admitted_at=request.admitted_at,
             )
             for request in self.held()

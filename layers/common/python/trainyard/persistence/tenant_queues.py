@@ -8,11 +8,13 @@
 The index "ready" lists each profile of a queue under one key, so that a pass finds the first queues of a profile
 regardless of the others:
 
-    needs-budget|<policy version>|<prices>|<month>|<usd>|<tenant>   parked until its tier's budget has so much left
-    parked|<policy version>|<prices>|<month>|<turn>|<tenant>        no request can go until something changes
-    paused|<tenant>                                                 the tenant is paused
-    postponed|<due>|<profile>|<tenant>                              its first request is not due yet
-    ready|<profile>|<start tag>|<arrival>|<tenant>                  its first request is due
+    needs-budget|<limits>|<usd>|<tenant>             parked until its tier's budget has so much left
+    parked|<limits>|<turn>|<tenant>                  no request can go until something changes
+    paused|<tenant>                                  the tenant is paused
+    postponed|<due>|<profile>|<tenant>               its first request is not due yet
+    ready|<profile>|<start tag>|<arrival>|<tenant>   its first request is due
+
+where <limits> is <policy version>|<prices>|<month>|<epoch of its windows>.
 
 The index "holding" lists the queues whose tenants hold slots, with the requests that do. Like the table itself it
 is read consistently: the holders of slots never come from an index that lags.
@@ -281,8 +283,9 @@ class TenantQueues:
 
     def to_unpark(self, policy: Policy, ledger: Ledger, month: str, now: datetime) -> list[TenantQueue]:
         """Return parked queues that may go again, a bounded number of each tier: those that were parked under
-        another policy, other prices or in another month, those for which their tier's budget has enough again, and
-        some of all in turn, because a deployment may have changed the policy it ships with.
+        another policy, other prices, in another month or before the limits changed, those for which their tier's
+        budget has enough again, and some of all in turn, because a deployment may have changed the policy it ships
+        with.
         """
         queues: dict[tuple[str, str], TenantQueue] = {}
         for tier in policy.tiers:
@@ -367,7 +370,8 @@ def _ranges_to_unpark(
 
 
 def _present(policy: Policy, month: str) -> str:
-    return f"{policy.version:010d}|{policy.prices.version}|{month}"
+    epoch = "" if policy.epoch is None else stamp(policy.epoch)
+    return f"{policy.version:010d}|{policy.prices.version}|{month}|{epoch}"
 
 
 def _turn_of(tenant_id: str) -> str:

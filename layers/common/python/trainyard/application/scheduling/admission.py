@@ -62,6 +62,8 @@ class ReadSet:
     """What a pass has read, and what it needs beside the snapshot to commit and to start."""
 
     snapshot: Snapshot
+    policy: Policy
+    """The limits that are in force, by the clock or by the ledger."""
     ledger: Item
     rings: int | None
     """How often the bell had been rung before all waiting queues were read; None if not all were read."""
@@ -110,6 +112,7 @@ class Admitter:
         # Functions cache the policy: a decision under an old one would be refused at its commit anyway.
         if ledger.policy_version != policy.version:
             raise Conflict(f"policy {ledger.policy_version} is in force, not {policy.version}")
+        policy = policy.at(now, ledger.epoch)
         from_hints = rings is not None and rings_name_all(ledger, rung, rings)
         if from_hints:
             queues, partial, whole = _hinted_queues(hints, items), frozenset[str](), True
@@ -130,6 +133,7 @@ class Admitter:
         tenants = {hint.tenant_id: items[tenant_key(hint.tenant_id)] for hint in hints}
         return ReadSet(
             snapshot=snapshot,
+            policy=policy,
             ledger=items[LEDGER] or {},
             rings=rung if whole and not partial else None,
             requests={request_id: item for request_id, item in requests.items() if item},
@@ -339,6 +343,7 @@ class Admitter:
                 "admitted_at": stamp(now),
                 "ends_by": stamp(now + run_time(runtime_max)),
                 "charge": decision.charge,
+                **({"ahead": list(decision.ahead)} if decision.ahead else {}),
                 "reserved_usd": decision.reserved_usd,
                 "runtime_max_seconds": int(runtime_max.total_seconds()),
                 "month": month,
@@ -393,6 +398,7 @@ class Admitter:
     def unpark(self, policy: Policy, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> int:
         """Unpark queues that may start something again (`TenantQueues.to_unpark`); return how many."""
         ledger = self.tables.ledger.read()
+        policy = policy.at(now, ledger.epoch)
         month = max(ledger.month, month_of(now))
         count = 0
         for queue in self.tables.queues.to_unpark(policy, ledger, month, now):

@@ -179,7 +179,7 @@ class Completer:
             queues += [*refile(before, after, unit.now), *warnings]
             something_waits = something_waits or bool(after.profiles)
         ended = [(request, spent[request.request_id]) for request in requests]
-        unit.write(give_units_back(ended, unit.policy, something_waits=something_waits))
+        unit.write(give_units_back(ended, unit.policy, unit.now, something_waits=something_waits))
         unit.write(*queues, *self._bookings(unit, list(executions.values())))
 
     def _bookings(self, unit: UnitOfWork, executions: Sequence[ExecutionRecord]) -> list[Write]:
@@ -247,7 +247,7 @@ class Completer:
         # 3. Give back its slot and its money; the request waits again itself, so this wakes a pass.
         spent = spent_usd(execution)
         after, warnings = _with_warning(before, _released(before, current, spent, unit), unit)
-        unit.write(give_units_back([(current, spent)], unit.policy, something_waits=True))
+        unit.write(give_units_back([(current, spent)], unit.policy, unit.now, something_waits=True))
         # 4. Its place is free, or the newer of two uploads gets it.
         still = (
             Is("state", current.state.value),

@@ -54,6 +54,7 @@ class DeadlineWatch:
         if not self.scheduler.tables.queues.any_urgent(policy.tiers, now):
             return []
         snapshot = self.scheduler.admitter.overview(policy, now)
+        policy = policy.at(now, snapshot.ledger.epoch)
         entries = {entry.request_id: entry for entry in _with_deadlines(snapshot)}
         requests = self.scheduler.tables.requests.get_all(list(entries))
         waiting = [request for request in requests if request.state is State.QUEUED and request.deadline]

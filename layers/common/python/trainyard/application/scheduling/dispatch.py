@@ -159,7 +159,7 @@ class Dispatch:
             try:
                 # 1. Read the ledger and the heads of the tenant queues; after a commit they are known already.
                 read_set = read_set or self.scheduler.admitter.read(report.policy, now, rings)
-                report.snapshot = read_set.snapshot
+                report.snapshot, report.policy = read_set.snapshot, read_set.policy
                 report.hinted |= read_set.from_hints
                 # 2. Decide, purely.
                 report.plan = self.engine(read_set.snapshot, report.policy, now, admissions_max=ADMISSIONS_MAX)
@@ -217,6 +217,10 @@ class Dispatch:
             ):
                 self.scheduler.tables.ledger.note_capacity_holds(plan, snapshot.ledger)
         with suppress(Conflict):
+            epoch, noted = report.policy.epoch, snapshot.ledger.epoch
+            if report.complete and epoch is not None and (noted is None or noted < epoch):
+                self.scheduler.tables.ledger.note_epoch(epoch, snapshot.ledger)
+        with suppress(Conflict):
             self.scheduler.admitter.park(
                 plan.parked.values(), report.policy, now, plan.month, out_of_time=out_of_time
             )
@@ -234,7 +238,8 @@ class Dispatch:
         record = PassRecord(
             at=now,
             engine_version=ENGINE_VERSION,
-            policy=report.policy,
+            # All that `decide` needs; what is in force at other times may be large.
+            policy=replace(report.policy, base=None, windows=()),
             snapshot=_slim(report.snapshot),
             admissions_max=ADMISSIONS_MAX,
             plan=_slim_plan(report.plan),

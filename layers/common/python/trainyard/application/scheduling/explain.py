@@ -42,7 +42,9 @@ CURES = {
     Reason.INSTANCE_QUOTA: "the end of a run on such instances, or a higher instance quota",
     Reason.NEVER_FITS: "a higher instance quota in the policy: with the current one it can never start",
     Reason.CAPACITY_HOLD: "the start of the large request that instances are reserved for",
-    Reason.MAINTENANCE: "the end of the maintenance window",
+    Reason.TIER_CLOSED: "the next change of limits, which `trainyard policy show` names",
+    Reason.LOWER_LIMIT_AHEAD: "the next change of limits, which `trainyard policy show` names, or the end of a "
+    "run that lasts beyond it too",
     Reason.START_RATE: "time: starts are limited by starts_per_second",
     Reason.UNKNOWN_TIER: "a policy with that tier",
 }
@@ -95,6 +97,7 @@ class Explain:
             return _not_waiting(request)
         policy = self.policies.current()
         snapshot = self._snapshot(request, policy, now)
+        policy = policy.at(now, snapshot.ledger.epoch)
         reason, needs_usd = self._reason(request, snapshot, policy, now)
         expected = expected_runtimes(self.scheduler, snapshot)
         first = look_ahead(snapshot, policy, now, request_id, _durations(expected, policy, soon=True))
@@ -114,6 +117,7 @@ class Explain:
     def accounts(self, tenant_id: str, tier_name: str, policy: Policy, now: datetime) -> Iterator[BudgetAccount]:
         """Yield the budgets that a tenant's requests in a tier fall under, and how they stand."""
         ledger, queue = self.scheduler.tables.ledger.read(), self.scheduler.tables.queues.get(tier_name, tenant_id)
+        policy = policy.at(now, ledger.epoch)
         month = max(ledger.month, month_of(now))
         own, tier = policy.tenant(tenant_id).budget, policy.tier(tier_name)
         if own is not None and tier is not None:

@@ -64,6 +64,7 @@ def admissions_ahead(
         for holder in snapshot.holders
     }
     for _ in range(LOOKED_AHEAD):
+        policy = policy.at(now, snapshot.ledger.epoch)
         plan = decide(snapshot, policy, now)
         for decision in plan.admissions:
             yield now, decision
@@ -167,7 +168,7 @@ def _released(snapshot: Snapshot, holder: Holder, policy: Policy) -> Snapshot:
 
 def _counted(ledger: Ledger, holder: Holder, by: int) -> Ledger:
     usage = Counter(ledger.usage)
-    for resource, units in ResourceProfile.parse(holder.profile).demand(holder.tier).items():
+    for resource, units in ResourceProfile.parse(holder.profile).demand(holder.tier, holder.ahead).items():
         usage[resource] += by * units
     return replace(ledger, usage=usage)
 
@@ -180,6 +181,7 @@ def _holder(decision: Decision, policy: Policy, now: datetime) -> Holder:
         tenant_id=decision.queue.tenant_id,
         tier=decision.queue.tier,
         profile=decision.entry.profile,
+        ahead=decision.ahead,
         ends_by=now + tier.run_time_max,
         admitted_at=now,
     )

@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from trainyard.domain.executions import month_of
+from trainyard.domain.policy import is_past
 from trainyard.domain.queues import in_month, rebuilt
 from trainyard.persistence.ledger import correct_usage, usage_of
 from trainyard.persistence.store import Write
@@ -95,8 +96,10 @@ class Operations:
                 break
         else:
             return {}
-        counted = usage_of((request.tier, request.profile) for request in requests)
-        wrong = _difference(counted, after.usage)
+        counted = usage_of((request.tier, request.profile, request.ahead) for request in requests)
+        # What is counted for a change of the limits that has come, the next commit forgets.
+        come = max(now, after.epoch or now)
+        wrong = {r: n for r, n in _difference(counted, after.usage).items() if not is_past(r, come)}
         holders = {request.request_id for request in requests}
         stale = [queue for queue in holding if not holders.issuperset(queue.holders)]
         if not wrong and not stale:
