@@ -31,7 +31,8 @@ from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling.record import StatusEvent
 from trainyard.domain.names import display_name
 from trainyard.domain.requests import Submission
-from trainyard.persistence.ledger import BELL, LEDGER, BellRing, bell_ring_from, wakes_dispatcher
+from trainyard.persistence.bell import BELL, BellRing, bell_ring_from, parse_delayed_ring, wakes_dispatcher
+from trainyard.persistence.ledger import LEDGER
 
 SLOTS, TENANTS, REQUESTS, ALONE = 100, 30, 1000, 40
 QUIET = timedelta(seconds=10)
@@ -119,7 +120,7 @@ class CountedService:
         self._count(lambda: self.enlist.enlist_batch(submissions, datetime.now(UTC) - 2 * self.quiet))
         if self.quiet:
             (message,) = self.sqs.receive_message(QueueUrl=self.bells, WaitTimeSeconds=5)["Messages"]
-            self._count(self.bell.ring)
+            self._count(lambda: self.bell.ring(parse_delayed_ring(message["Body"]) or ()))
             self.sqs.delete_message(QueueUrl=self.bells, ReceiptHandle=message["ReceiptHandle"])
         (bell,) = self.store.get(BELL)
         if bell is not None and int(bell["rings"]) > self.heard:

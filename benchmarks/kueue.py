@@ -34,7 +34,7 @@ from trainyard.application.scheduling.completion import End
 from trainyard.domain.errors import Conflict
 from trainyard.domain.policy import Policy, TenantPolicy, TierPolicy
 from trainyard.domain.requests import State, Submission
-from trainyard.persistence.ledger import BELL, BellRing, bell_ring_from, ring, wakes_dispatcher
+from trainyard.persistence.bell import BELL, BellRing, Hint, bell_ring_from, ring, wakes_dispatcher
 from trainyard.persistence.store import Item, Key, Page, Write
 
 COHORTS, QUEUES, QUOTA, BORROWING = 5, 6, 20, 100
@@ -184,16 +184,16 @@ class CohortService:
     # --- ports ----------------------------------------------------------------------------------------------
 
     def streamed(self, key: Key, item: Item) -> None:
-        if key == BELL:
-            self.rings.append(bell_ring_from(item))
         if wakes_dispatcher(key, item):
+            if key == BELL:
+                self.rings.append(bell_ring_from(item))
             self.woken.set()
 
-    def ring(self) -> None:
-        self.store.transact([ring()])
+    def ring(self, hints: Sequence[Hint] = ()) -> None:
+        self.store.transact([ring(hints)])
 
-    def ring_at(self, when: datetime, now: datetime) -> None:
-        threading.Timer(max((when - now).total_seconds(), 0), self.ring).start()
+    def ring_at(self, when: datetime, now: datetime, hints: Sequence[Hint] = ()) -> None:
+        threading.Timer(max((when - now).total_seconds(), 0), lambda: self.ring(hints)).start()
 
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         request_id = parameters["RequestId"]

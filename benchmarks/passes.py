@@ -22,7 +22,7 @@ from trainyard.application.scheduling.completion import End
 from trainyard.application.scheduling.enlistment import EnlistCommand
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import State
-from trainyard.persistence.ledger import BELL
+from trainyard.persistence.bell import BELL
 from trainyard.persistence.store import Item, Key, Page, Write
 
 SIZES = ((100, 10), (10_000, 10), (10_000, 1_000), (1_000_000, 1_000), (1_000_000, 100_000))

@@ -113,6 +113,7 @@ REACHED = (
     "policy changed",
     "dispatchers side by side: 4",
     "passes looked at for idle slots",
+    "passes looked at for what they were not told of",
     "run twice",
     "calm days",
 )

@@ -299,7 +299,7 @@ class Checks:
 
     def _counted_ahead(self, decision: Decision, tier: TierPolicy, policy: Policy, now: datetime) -> None:
         """I15: a run that is likely to last until its tier has fewer slots counts among those that it has then."""
-        base, ends = policy.base or policy, now + timedelta(seconds=decision.entry.seconds_p90)
+        base, ends = policy.base or policy, now + _likely_time(decision.entry, tier)
         for change in (c.at for c in policy.ahead if c.at < ends):
             later = next(t for t in base.at(change).tiers if t.name == tier.name)
             fewer = later.quota < tier.quota or later.slots_max < tier.slots_max
@@ -383,6 +383,17 @@ class Checks:
             if free - _kept_free(tier, ledger, policy) >= 1:
                 return f"{could[tier.name][:2]} of tier {tier.name}, which could borrow"
         return None
+
+    def all_due_read(self, snapshot: Snapshot, now: datetime) -> None:
+        """I9: a pass that reads only what it is told of reads every queue in which a request is due."""
+        read = {(waiting.queue.tier, waiting.queue.tenant_id) for waiting in snapshot.queues}
+        for (tier, tenant_id), queue in self.queues.items():
+            if (tier, tenant_id) not in read and not queue.paused and not queue.parked_for:
+                due = [entry.request_id for entry in self._entries(tier, tenant_id) if entry.due_at <= now]
+                if due:
+                    raise Violation(
+                        "I9", f"a pass that was told of {sorted(read)} does not know that {due} are due"
+                    )
 
     def nobody_left_out(self, now: datetime, *, partial: bool) -> None:
         """I9: no slot is free while a request waits that all limits allow; with `partial`, not all were read."""
@@ -609,7 +620,7 @@ def _fits(
         if quota is not None and ledger.usage.get(resource, 0) + need > quota:
             return False
     demand = profile.demand(tier.name)
-    ahead = policy.ahead_of(demand, now + timedelta(seconds=entry.seconds_p90))
+    ahead = policy.ahead_of(demand, now + _likely_time(entry, tier))
     for resource, need in profile.demand(tier.name, ahead).items():
         if resource not in demand and ledger.usage.get(resource, 0) + need > policy.limits[resource]:
             return False
@@ -622,6 +633,11 @@ def _fits(
         profile, tier, policy.prices, known, job_seconds=entry.job_seconds, usd_p90=entry.usd_p90
     )
     return reserved is not None
+
+
+def _likely_time(entry: QueueEntry, tier: TierPolicy) -> timedelta:
+    """Return what nine of ten such runs take at most; the longest time where nobody knows."""
+    return timedelta(seconds=entry.seconds_p90) if entry.seconds_p90 else tier.run_time_max
 
 
 def _job_cost(job: SimulatedJob, seconds: int) -> Decimal:

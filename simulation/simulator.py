@@ -38,7 +38,8 @@ from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import TERMINAL, Content, Outcome, Request, State, Submission
 from trainyard.domain.scheduling import Plan, Snapshot
 from trainyard.domain.tenants import Tenant, TrainOn
-from trainyard.persistence.ledger import BELL, LEDGER, BellRing, bell_ring_from, ring, wakes_dispatcher
+from trainyard.persistence.bell import BELL, BellRing, Hint, bell_ring_from, ring, wakes_dispatcher
+from trainyard.persistence.ledger import LEDGER
 from trainyard.persistence.policies import Policies
 from trainyard.persistence.run_history import past_key
 from trainyard.persistence.store import Item, Key, Put, Update, Write
@@ -407,9 +408,14 @@ class Simulator:
         if older:
             return
         clean = sum(self.counts[name] for name in self._disturbing()) == before
-        if clean and sweep and report.complete and self.passes_under_way == 1:
+        if not clean or not report.complete or self.passes_under_way > 1:
+            return
+        if sweep:
             self.counts["passes looked at for idle slots"] += 1
             self.checks.nobody_left_out(now, partial=bool(report.snapshot.partial))
+        elif report.hinted:
+            self.counts["passes looked at for what they were not told of"] += 1
+            self.checks.all_due_read(report.snapshot, now)
 
     def _decide(self, snapshot: Snapshot, policy: Policy, now: datetime, **named: Any) -> Plan:
         """Decide as the service does, and check what was decided."""
@@ -502,9 +508,9 @@ class Simulator:
             self.accepted.add(submission.request_id)
             self.tiers[submission.tier].send(submission)
 
-    def ring(self) -> None:
+    def ring(self, hints: Sequence[Hint] = ()) -> None:
         """Implements Bell."""
-        self.store.transact([ring()])
+        self.store.transact([ring(hints)])
 
     def streamed(self, key: Key, item: Item) -> None:
         """Wake the dispatcher for items of the table's stream, as the template filters them."""
@@ -515,12 +521,12 @@ class Simulator:
                 self.ring_planned = True
                 self.agenda.after(0.2, lambda: self.dispatcher(sweep=False))
 
-    def ring_at(self, when: datetime, now: datetime) -> None:
+    def ring_at(self, when: datetime, now: datetime, hints: Sequence[Hint] = ()) -> None:
         delay = min(max((when - now).total_seconds(), 0) + 1, 900)
         if not self.trouble.strikes("delayed ring lost", 0.02):
-            self.agenda.after(delay, self.ring)
+            self.agenda.after(delay, lambda: self.ring(hints))
         if self.trouble.strikes("delayed ring doubled", 0.02):
-            self.agenda.after(delay + 30, self.ring)
+            self.agenda.after(delay + 30, lambda: self.ring(hints))
 
     def rest(self, number: int) -> None:
         self.agenda.pass_time(0.01 * 2**number)

@@ -13,6 +13,7 @@ from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.receipts import progress_of, receipt_of
 from trainyard.domain.requests import Content, Outcome, Request, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TrainOn
+from trainyard.persistence.bell import Hint
 from trainyard.persistence.tenants import tenant_item, tenant_key
 
 
@@ -104,12 +105,16 @@ class MemoryBell:
     def __init__(self) -> None:
         self.rings: list[datetime | None] = []
         """None for an immediate ring, otherwise its time."""
+        self.hints: list[tuple[Hint, ...]] = []
+        """What each of them names."""
 
-    def ring(self) -> None:
+    def ring(self, hints: Sequence[Hint] = ()) -> None:
         self.rings.append(None)
+        self.hints.append(tuple(hints))
 
-    def ring_at(self, when: datetime, now: datetime) -> None:
+    def ring_at(self, when: datetime, now: datetime, hints: Sequence[Hint] = ()) -> None:
         self.rings.append(when)
+        self.hints.append(tuple(hints))
 
 
 class MemoryRoles:

@@ -28,7 +28,7 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import Submission
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
-from trainyard.persistence.ledger import BELL, BellRing, bell_ring_from, ring, wakes_dispatcher
+from trainyard.persistence.bell import BELL, BellRing, Hint, bell_ring_from, ring, wakes_dispatcher
 from trainyard.persistence.store import Item, Key, Page, Write
 
 LOCAL = ("ready",)
@@ -231,9 +231,11 @@ class Ours:
         return {number for number, result in enumerate(results) if isinstance(result, Exception)}
 
     def streamed(self, key: Key, item: Item) -> None:
+        if not wakes_dispatcher(key, item):
+            return
         if key == BELL:
             self.rings.append(bell_ring_from(item))
-        if wakes_dispatcher(key, item) and not self.woken:
+        if not self.woken:
             self.woken = True
             self.harness.agenda.at(self.harness.now + timedelta(seconds=STREAM_SECONDS), self._woken)
 
@@ -264,20 +266,20 @@ class Ours:
 
     # --- ports ----------------------------------------------------------------------------------------------
 
-    def ring(self) -> None:
+    def ring(self, hints: Sequence[Hint] = ()) -> None:
         self.harness.call(
             "dynamodb:UpdateItem",
-            lambda: self.memory.transact([ring()]),
+            lambda: self.memory.transact([ring(hints)]),
         )
         self.store.write_units += 1
         self.store.written(BELL, 1)
 
-    def ring_at(self, when: datetime, now: datetime) -> None:
+    def ring_at(self, when: datetime, now: datetime, hints: Sequence[Hint] = ()) -> None:
         self.harness.call("sqs:SendMessage")
-        self.harness.agenda.at(max(when, self.harness.now), self._ring_now)
+        self.harness.agenda.at(max(when, self.harness.now), lambda: self._ring_now(hints))
 
-    def _ring_now(self) -> None:
-        self.harness.invoke(self.ring)
+    def _ring_now(self, hints: Sequence[Hint]) -> None:
+        self.harness.invoke(lambda: self.ring(hints))
 
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         return self.harness.start(name, token, self.jobs[parameters["RequestId"]], description).arn

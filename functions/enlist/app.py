@@ -8,12 +8,12 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard.application.ports import DELAYED_RING
 from trainyard.application.scheduling.enlistment import Enlisted
 from trainyard.contracts.messages import parse_training_request
 from trainyard.domain.requests import Submission
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.batches import batch_item_failures
+from trainyard.entrypoints.platform import parse_delayed_ring
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("enlist")
@@ -26,8 +26,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     submissions: dict[str, Submission] = {}
     for record in event["Records"]:
         try:
-            if record["body"] == DELAYED_RING:
-                bootstrap.bell().ring()
+            hints = parse_delayed_ring(record["body"])
+            if hints is not None:
+                bootstrap.bell().ring(hints)
             else:
                 submissions[record["messageId"]] = parse_training_request(record["body"])
         except Exception as error:  # one failing message must not affect the others

@@ -20,7 +20,20 @@ from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.queues import HEAD_ENTRIES_MAX, milliseconds
 from trainyard.domain.requests import Outcome, Request, State
 from trainyard.domain.scheduling import Plan, Reason
-from trainyard.persistence.ledger import BELL, BY_END, BY_PASS, LEDGER, NOBODY, SOMEBODY, BellRing, bell_ring_from
+from trainyard.persistence.bell import (
+    BELL,
+    BY_NOTE,
+    HINTS_MAX,
+    LATER_MAX,
+    BellRing,
+    Hint,
+    Later,
+    bell_ring_from,
+    later_from,
+    ring,
+    wakes_dispatcher,
+)
+from trainyard.persistence.ledger import BY_END, BY_PASS, LEDGER, NOBODY, SOMEBODY
 from trainyard.persistence.requests import request_key
 from trainyard.persistence.store import Page, Store, Update
 from trainyard.persistence.tables import Tables
@@ -574,7 +587,7 @@ def wishes(*submissions: Any) -> list[EnlistCommand]:
     return [EnlistCommand(submission=one, not_before=NOW) for one in submissions]
 
 
-def enlist_all(harness: Harness, *submissions: Any) -> tuple[list[Any], bool]:
+def enlist_all(harness: Harness, *submissions: Any) -> list[Any]:
     found = harness.scheduler.enlister.read_for(submissions)
     return harness.scheduler.enlister.enlist_all(wishes(*submissions), found, LIMITS, NOW)
 
@@ -623,8 +636,12 @@ def test_what_a_pass_knows_after_its_commit_is_what_it_would_read(harness: Harne
 def test_a_batch_is_enlisted_in_one_read_and_one_transaction_that_rings(harness: Harness, store: Store) -> None:
     many = [submission(n, tenant_id=f"t{n % 3}") for n in range(10)]
     counting = Counting(store)
-    enlisted, rung = enlist_all(Harness(counting), *many)
-    assert ([one.kind for one in enlisted], rung, counting.calls) == ([Enlistment.QUEUED] * 10, True, 2)
+    enlisted = enlist_all(Harness(counting), *many)
+    assert ([one.kind for one in enlisted], counting.calls) == ([Enlistment.QUEUED] * 10, 2)
+    (bell,) = store.get(BELL)
+    assert bell is not None
+    named = bell_ring_from(bell).hints or ()
+    assert {hint.request_id for hint in named} == {one.request_id for one in many}
     assert [harness.state(n).state for n in range(10)] == [State.QUEUED] * 10
     assert [harness.tables.queues.get("basic", f"t{n}").waiting for n in range(3)] == [4, 3, 3]
 
@@ -632,10 +649,9 @@ def test_a_batch_is_enlisted_in_one_read_and_one_transaction_that_rings(harness:
 def test_of_a_batch_what_is_known_or_of_one_data_set_is_merged_as_ever(harness: Harness) -> None:
     harness.enlist(1)
     newer = submission(3, data_set="churn", content=content(event_time=after(9)))
-    enlisted, rung = enlist_all(harness, submission(1), submission(2, data_set="churn"), newer, submission(4))
+    enlisted = enlist_all(harness, submission(1), submission(2, data_set="churn"), newer, submission(4))
     kinds = [one.kind for one in enlisted]
     assert kinds == [Enlistment.DUPLICATE, Enlistment.QUEUED, Enlistment.REPLACED, Enlistment.QUEUED]
-    assert not rung
     assert [harness.state(n).state for n in (1, 2, 3, 4)] == [
         State.QUEUED,
         State.SUPERSEDED,
@@ -645,7 +661,7 @@ def test_of_a_batch_what_is_known_or_of_one_data_set_is_merged_as_ever(harness: 
 
 
 def test_many_of_one_tenant_are_enlisted_in_several_transactions(harness: Harness) -> None:
-    enlisted, _ = enlist_all(harness, *(submission(n) for n in range(90)))
+    enlisted = enlist_all(harness, *(submission(n) for n in range(90)))
     assert {one.kind for one in enlisted} == {Enlistment.QUEUED}
     queue = harness.tables.queues.get("basic", "acme")
     assert (queue.waiting, queue.revision) == (90, 2)
@@ -677,7 +693,7 @@ def test_rings_that_do_not_name_all_that_waits_are_not_relied_on(harness: Harnes
     assert told(ring) == ["acme", "other"]  # the second ring is missing
     harness.admit()
     harness.finish(harness.state(1), State.SUCCEEDED)
-    harness.enlist(3, tenant_id="third")  # without a ring yet
+    harness.enlist(3, tenant_id="third")
     store.transact([Update(BELL, add={"rings": 1}, remove=("hints",))])
     (bell,) = store.get(BELL)
     assert bell is not None
@@ -767,16 +783,133 @@ def test_a_batch_of_many_lanes_fits_its_transactions(harness: Harness) -> None:
     sizes = [1_000, 41_000_000, 81_000_000] + [1_000] * 97
     many = [submission(n, content=content(size_bytes=size)) for n, size in enumerate(sizes)]
     found = harness.scheduler.enlister.read_for(many)
-    enlisted, rung = harness.scheduler.enlister.enlist_all(wishes(*many), found, wide, NOW)
-    assert ({one.kind for one in enlisted}, rung) == ({Enlistment.QUEUED}, True)  # type: ignore[union-attr]
+    enlisted = harness.scheduler.enlister.enlist_all(wishes(*many), found, wide, NOW)
+    assert {one.kind for one in enlisted} == {Enlistment.QUEUED}  # type: ignore[union-attr]
     assert harness.tables.queues.get("basic", "acme").waiting == 100
 
 
-def test_a_ring_names_all_that_a_batch_enlisted_or_nothing(harness: Harness, store: Store) -> None:
-    enlist_all(harness, *(submission(n, tenant_id=f"t{n}") for n in range(50)))
+QUIET = replace(LIMITS, quiet_period=timedelta(seconds=30))
+"""Under which nothing that is enlisted is due at once."""
+
+
+def later(store: Store) -> Later:
+    (bell,) = store.get(BELL)
+    return later_from(bell)
+
+
+def test_what_is_due_later_is_noted_and_rings_nothing(harness: Harness, store: Store) -> None:
+    harness.enlist(1, limits=QUIET)
+    harness.enlist(2, limits=QUIET, seconds=5)
+    harness.enlist(3, limits=QUIET, tenant_id="other", tier="premium")
     (bell,) = store.get(BELL)
     assert bell is not None
-    assert bell_ring_from(bell).hints is None  # in two transactions, and too many to name
+    assert (bell["by"], bell.get("rings", 0), wakes_dispatcher(BELL, bell)) == (BY_NOTE, 0, False)
+    assert later(store).due_at == {("basic", "acme"): after(30), ("premium", "other"): after(30)}
+
+
+def test_a_pass_that_is_told_of_every_ring_reads_what_is_noted_and_due_too(harness: Harness, store: Store) -> None:
+    harness.enlist(1)
+    assert harness.admit() == [submission(1).request_id]  # nothing is left
+    harness.enlist(2, limits=QUIET, tier="premium", tenant_id="other")
+    harness.enlist(3, tenant_id="third", seconds=20)
+    (bell,) = store.get(BELL)
+    assert bell is not None
+
+    def read(seconds: float) -> tuple[bool, list[str]]:
+        read_set = harness.scheduler.admitter.read(LIMITS, after(seconds), [bell_ring_from(bell)])
+        return read_set.from_hints, [waiting.queue.tenant_id for waiting in read_set.snapshot.queues]
+
+    assert read(29) == (True, ["third"])
+    # Its own ring is late, or lost.
+    assert read(30) == (True, ["third", "other"])
+
+
+def test_a_queue_that_is_noted_leaves_nothing_to_hear_of(harness: Harness, store: Store) -> None:
+    harness.enlist(1, limits=QUIET, tier="premium", tenant_id="other")
+    harness.enlist(2)
+    assert harness.admit() == [submission(2).request_id]
+    ledger = harness.tables.ledger.read()
+    assert ledger.drained_through == 1
+    # Without its note, it is something that nobody would be told of.
+    store.transact([Update(BELL, remove=("later/premium other",))])
+    harness.enlist(3)
+    harness.admit()
+    assert harness.tables.ledger.read().drained_through is None
+
+
+@pytest.mark.parametrize(("due", "settled"), [(31, True), (30, True), (29, False)])
+def test_a_note_settles_a_queue_only_if_it_is_not_later_than_its_first_request(
+    harness: Harness, due: float, settled: bool
+) -> None:
+    harness.enlist(1, limits=QUIET)
+    queue = harness.tables.queues.get("basic", "acme")
+    noted = Later(due_at={("basic", "acme"): after(60 - due)}, complete=True, version=1)
+    assert noted.settles(queue, after(0)) == settled
+    assert not noted.settles(queue, after(30))
+    assert not replace(noted, complete=False).settles(queue, after(0))
+    assert not replace(noted, due_at={}).settles(queue, after(0))
+
+
+def test_a_ring_that_names_a_request_takes_its_queues_note_away(harness: Harness, store: Store) -> None:
+    harness.enlist(1, limits=QUIET)
+    harness.enlist(2, limits=QUIET, tenant_id="other", tier="premium")
+    store.transact([ring([Hint("basic", "acme", submission(1).request_id)])])
+    assert list(later(store).due_at) == [("premium", "other")]
+    (bell,) = store.get(BELL)
+    assert bell is not None
+    assert bell_ring_from(bell) == BellRing(1, (Hint("basic", "acme", submission(1).request_id),))
+    assert wakes_dispatcher(BELL, bell)
+
+
+def test_too_many_notes_are_given_up_until_all_queues_were_read(harness: Harness, store: Store) -> None:
+    wide = replace(QUIET, quiet_period=timedelta(seconds=600))
+    for number in range(LATER_MAX + 2):
+        harness.enlist(number + 1, limits=wide, tenant_id=f"t{number}")
+    assert (later(store).complete, dict(later(store).due_at)) == (False, {})
+    read_set = harness.scheduler.admitter.read(LIMITS, after(1))
+    harness.scheduler.admitter.put_bell_right(read_set, after(1))
+    assert not later(store).complete, "they are still too many"
+    for number in (1, 2):
+        assert harness.completer.cancel(harness.state(number), after(2)), "nothing waits in its queue any more"
+    read_set = harness.scheduler.admitter.read(LIMITS, after(3))
+    harness.enlist(90, limits=wide, tenant_id="t5", seconds=3)
+    with pytest.raises(Conflict):  # what was enlisted since might be left out
+        harness.scheduler.admitter.put_bell_right(read_set, after(3))
+    read_set = harness.scheduler.admitter.read(LIMITS, after(4))
+    harness.scheduler.admitter.put_bell_right(read_set, after(4))
+    assert (later(store).complete, len(later(store).due_at)) == (True, LATER_MAX)
+    read_set = harness.scheduler.admitter.read(LIMITS, after(4))
+    version = later(store).version
+    harness.scheduler.admitter.put_bell_right(read_set, after(4))
+    assert later(store).version == version, "nothing is to be put right"
+
+
+def test_notes_of_queues_in_which_nothing_waits_are_taken_away(harness: Harness, store: Store) -> None:
+    harness.enlist(1, limits=QUIET)
+    assert harness.admit(seconds=30) == [submission(1).request_id]
+    assert list(later(store).due_at) == [("basic", "acme")]
+    harness.scheduler.admitter.put_bell_right(harness.scheduler.admitter.read(LIMITS, after(31)), after(31))
+    assert dict(later(store).due_at) == {}
+
+
+def test_a_pass_that_did_not_read_all_puts_nothing_right(harness: Harness, store: Store) -> None:
+    harness.enlist(1, limits=QUIET)
+    read_set = harness.scheduler.admitter.read(LIMITS, after(1))
+    for partly in (replace(read_set, rings=None), replace(read_set, from_hints=True)):
+        nothing = replace(partly, snapshot=replace(partly.snapshot, queues=()))
+        harness.scheduler.admitter.put_bell_right(nothing, after(1))
+    assert list(later(store).due_at) == [("basic", "acme")]
+
+
+def test_a_ring_names_all_that_a_batch_enlisted_or_nothing(harness: Harness, store: Store) -> None:
+    enlist_all(harness, *(submission(n, tenant_id=f"t{n}") for n in range(HINTS_MAX + 1)))
+    (bell,) = store.get(BELL)
+    assert bell is not None
+    assert bell_ring_from(bell).hints is None
+    enlist_all(harness, submission(90))
+    (bell,) = store.get(BELL)
+    assert bell is not None
+    assert bell_ring_from(bell) == BellRing(2, (Hint("basic", "acme", submission(90).request_id),))
     enlist_all(harness, *(submission(100 + n, tenant_id=f"t{n}") for n in range(3)))
     (bell,) = store.get(BELL)
     assert bell is not None

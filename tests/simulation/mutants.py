@@ -25,8 +25,9 @@ from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import TenantQueue, milliseconds, released
 from trainyard.domain.requests import HOLDING, Request, State
 from trainyard.domain.scheduling import Decision, Ledger
-from trainyard.persistence import ledger
-from trainyard.persistence.store import Write
+from trainyard.persistence import bell, ledger
+from trainyard.persistence.bell import Later
+from trainyard.persistence.store import Update, Write
 from trainyard.persistence.transactions import UnitOfWork
 
 Patch = tuple[Any, str, Any]
@@ -84,6 +85,18 @@ def _to_exceed_only(allocator: Any, tier: TierPolicy) -> bool:
     return _may_borrow(allocator, tier) and not below
 
 
+_named_queues = Admitter._named_queues
+
+
+def _without_the_due(admitter: Admitter, hints: Any, later: Later, *given: Any) -> list[TenantQueue]:
+    return _named_queues(admitter, hints, replace(later, due_at={}), *given)
+
+
+def _rung_only(requests: Any, before: Any, now: datetime) -> Any:
+    due = any(request.due_at <= now for request in requests)
+    return bell.ring(list(map(bell.Hint.of, requests))) if due else Update(bell.BELL)
+
+
 _at = Policy.at
 
 
@@ -123,6 +136,8 @@ MUTANTS: dict[str, list[Patch]] = {
     "go above a cap and leave no slot free": [
         (admission._Allocator, "_leaves_one_free", lambda allocator, tier: True)
     ],
+    "read only what rings name": [(Admitter, "_named_queues", _without_the_due)],
+    "note nothing that is due later": [(enlistment, "enlisted", _rung_only)],
     "decide by the clock alone": [(Policy, "at", _by_the_clock_alone)],
     "count nothing for lower limits ahead": [(Policy, "ahead_of", lambda policy, demand, ends_at: ())],
     "keep what was counted for lower limits ahead": [

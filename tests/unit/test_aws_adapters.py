@@ -39,6 +39,7 @@ from trainyard.domain.executions import JobFacts
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import State
 from trainyard.domain.tenants import TrainingSettings, TrainOn
+from trainyard.persistence.bell import Hint
 from trainyard.persistence.store import Key
 
 BUCKET = "trainyard-t-acme"
@@ -327,12 +328,14 @@ def test_the_bell_is_one_item_and_a_later_ring_one_delayed_message(aws: Any) -> 
     queue = boto3.client("sqs").create_queue(QueueName="bell")["QueueUrl"]
     bell = DynamoBell(scheduler_table="scheduler", bell_queue_url=queue)
     bell.ring()
-    bell.ring()
-    bell.ring_at(after(5000), NOW)
+    bell.ring([Hint("basic", "acme", "1" * 32)])
+    bell.ring_at(after(5000), NOW, [Hint("basic", "acme", "1" * 32)])
     item = boto3.client("dynamodb").get_item(
         TableName="scheduler", Key={"pk": {"S": "ledger"}, "sk": {"S": "bell"}}
     )
     assert item["Item"]["rings"] == {"N": "2"}
+    assert item["Item"]["hints"] == {"L": [{"S": f"basic acme {'1' * 32}"}]}
+    assert item["Item"]["by"] == {"S": "ring"}
     delayed = boto3.client("sqs").get_queue_attributes(
         QueueUrl=queue, AttributeNames=["ApproximateNumberOfMessagesDelayed"]
     )

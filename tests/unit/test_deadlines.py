@@ -228,6 +228,18 @@ def test_a_queue_is_not_parked_while_an_urgent_request_that_is_not_due_could_go(
     }
 
 
+def test_a_queue_is_not_parked_until_more_is_left_than_its_next_request_needs() -> None:
+    dear, cheap = (
+        hurried(2, 600, usd_p90=Decimal("0.05")),
+        hurried(1, 500, due_at=after(900), usd_p90=Decimal("0.03")),
+    )
+    limits = policy(tier(quota=1, running_max_per_tenant=9, budget=soft("0.02")), running_max=1)
+    assert reasons(lanes(dear, cheap), limits=limits) == {"a-2": Reason.TIER_BUDGET}
+    assert plan(lanes(dear, cheap), limits=limits).parked == {}
+    (parked,) = plan(lanes(dear), limits=limits).parked.values()
+    assert parked.needs_usd == Decimal("0.05")
+
+
 def test_between_tenants_a_deadline_moves_nobody() -> None:
     waiting = [lanes(hurried(9, 500)), queue("b", 1)]
     assert admitted(*waiting, limits=ONE) == ["b-1"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -24,8 +24,8 @@ from trainyard.domain.errors import Conflict, Malformed, Refused
 from trainyard.domain.requests import State
 from trainyard.domain.scheduling import Ledger, Plan, Snapshot
 from trainyard.entrypoints import bootstrap
+from trainyard.persistence.bell import Hint
 from trainyard.persistence.book import OutboxEntry
-from trainyard.persistence.ledger import Hint
 from trainyard.persistence.tenant_queues import Backlog
 
 ROOT = Path(__file__).parents[2]
@@ -175,10 +175,10 @@ class EnlistStub:
 
 
 class BellStub:
-    rings = 0
+    rung: ClassVar[list[list[Hint]]] = []
 
-    def ring(self) -> None:
-        BellStub.rings += 1
+    def ring(self, hints: list[Hint]) -> None:
+        BellStub.rung.append(hints)
 
 
 def test_enlist_takes_a_batch_together_and_passes_a_delayed_ring_on(
@@ -187,9 +187,10 @@ def test_enlist_takes_a_batch_together_and_passes_a_delayed_ring_on(
     replace_part("enlist", EnlistStub())
     replace_part("bell", BellStub())
     bodies = [training_request_body(submission(number)) for number in (1, 2, 3)]
-    response = load("enlist").handler(batch(*bodies, "ring", "nonsense"), Context())
-    assert sorted(failures(response)) == come_soon == ["1", "4"]
-    assert BellStub.rings == 1
+    rings = ["ring", f"ring\nbasic acme {'1' * 32}", "ring\nbasic acme 1", "ring" + "\nbasic a " * 21]
+    response = load("enlist").handler(batch(*bodies, *rings, "nonsense"), Context())
+    assert sorted(failures(response)) == come_soon == ["1", "5", "6", "7"]
+    assert BellStub.rung == [[], [Hint("basic", "acme", "1" * 32)]]
 
 
 def test_the_dispatcher_reads_the_rings_among_the_records_of_the_stream() -> None:

@@ -290,7 +290,7 @@ class Sending(MemoryStore):
 def enlisted_together(store: Sending, numbers: Sequence[int]) -> list[Enlistment]:
     harness = SchedulerHarness(store)
     store.transactions = 0
-    results, _ = enlist_all(harness, *(submission(number) for number in numbers))
+    results = enlist_all(harness, *(submission(number) for number in numbers))
     return [one.kind for one in results]
 
 
@@ -323,7 +323,7 @@ def test_a_batch_whose_queue_changed_since_it_was_read_is_enlisted_one_by_one() 
     scheduler = scheduler_over(Interrupted(store, lambda: other.enlist(9)))
     commands = [EnlistCommand(submission=submission(number), not_before=NOW) for number in (1, 2)]
     items = scheduler.enlister.read_for([command.submission for command in commands])
-    results, _ = scheduler.enlister.enlist_all(commands, items, LIMITS, NOW)
+    results = scheduler.enlister.enlist_all(commands, items, LIMITS, NOW)
     assert [one.kind for one in results if isinstance(one, Enlisted)] == [Enlistment.QUEUED] * 2
 
 

@@ -10,7 +10,8 @@ import pytest
 from local.cloud import REPOSITORY
 from local.deploy import load_template
 from tests.transformed import transformed
-from trainyard.persistence.ledger import BELL, BY_END, BY_PASS, LEDGER, NOBODY, SOMEBODY, wakes_dispatcher
+from trainyard.persistence.bell import BELL, BY_NOTE, BY_RING, wakes_dispatcher
+from trainyard.persistence.ledger import BY_END, BY_PASS, LEDGER, NOBODY, SOMEBODY
 
 TEMPLATE = load_template(REPOSITORY / "template.yaml")
 SOURCE = (REPOSITORY / "template.yaml").read_text(encoding="utf-8")
@@ -259,10 +260,10 @@ def test_the_bell_and_ends_while_somebody_waits_wake_the_dispatcher_and_nothing_
         json.loads(one["Pattern"]) for one in events["Bell"]["Properties"]["FilterCriteria"]["Filters"]
     ]
     keys = [{name: {"S": [value]} for name, value in key.values} for key in (BELL, LEDGER)]
-    assert bell == {"dynamodb": {"Keys": keys[0]}}
+    assert bell == {"dynamodb": {"Keys": keys[0], "NewImage": {"by": {"S": [BY_RING]}}}}
     ended = {"by": {"S": [BY_END]}, "waiting": {"S": [SOMEBODY]}}
     assert ledger == {"dynamodb": {"Keys": keys[1], "NewImage": ended}}
-    assert wakes_dispatcher(BELL, {})
+    assert [wakes_dispatcher(BELL, {"by": by}) for by in (BY_RING, BY_NOTE)] == [True, False]
     for by, waiting in ((BY_END, SOMEBODY), (BY_END, NOBODY), (BY_PASS, SOMEBODY)):
         assert wakes_dispatcher(LEDGER, {"by": by, "waiting": waiting}) == ((by, waiting) == (BY_END, SOMEBODY))
     assert BELL.values[0] == LEDGER.values[0], "one shard of the stream shows both"

@@ -38,7 +38,8 @@ from trainyard.domain.requests import Cause, Outcome, Request, State
 from trainyard.domain.scheduling import Reason
 from trainyard.domain.tenants import RoleState, Tenant, TenantState, TrainingSettings, TrainOn
 from trainyard.persistence.arrival_limits import ArrivalLimits
-from trainyard.persistence.ledger import BELL, BY_END, LEDGER, Hint, bell_ring_from
+from trainyard.persistence.bell import BELL, Hint, bell_ring_from
+from trainyard.persistence.ledger import BY_END, LEDGER
 from trainyard.persistence.policies import Policies
 from trainyard.persistence.store import Write
 
@@ -336,6 +337,7 @@ def test_a_batch_rings_the_bell_once_now_and_once_when_the_last_quiet_period_end
     harness = Harness(limits=quiet)
     harness.enlist.enlist_batch([submission(number) for number in (1, 2, 3)], after(3))
     assert harness.bell.rings == [after(33)]
+    assert harness.bell.hints == [tuple(Hint("basic", "acme", submission(n).request_id) for n in (1, 2, 3))]
     due_now = Harness()
     due_now.enlist.enlist_batch([submission(n) for n in (1, 2)], NOW)
     assert due_now.bell.rings == []
@@ -344,13 +346,13 @@ def test_a_batch_rings_the_bell_once_now_and_once_when_the_last_quiet_period_end
     assert ring.hints == tuple(Hint("basic", "acme", submission(n).request_id) for n in (1, 2))
 
 
-def test_a_duplicate_rings_and_tells_again_what_may_have_been_cut_off() -> None:
+def test_a_duplicate_tells_again_what_may_have_been_cut_off() -> None:
     harness = Harness()
     harness.enlist.enlist(submission(), NOW)
     harness.receipts.written.clear()
     harness.receipts._progress.clear()
     again = harness.enlist.enlist(submission(), NOW)
-    assert (again.kind, harness.bell.rings) == (Enlistment.DUPLICATE, [None])
+    assert (again.kind, harness.bell.rings) == (Enlistment.DUPLICATE, [])
     assert list(harness.receipts.written) == [submission().request_id]
     assert [request.state for request in harness.announcements.announced] == [State.QUEUED] * 2
 

@@ -10,6 +10,7 @@ from trainyard.domain.executions import StepFacts
 from trainyard.domain.failures import FailureCause
 from trainyard.domain.requests import Content, Outcome, Request, Submission
 from trainyard.domain.tenants import Tenant
+from trainyard.persistence.bell import Hint
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -62,17 +63,15 @@ class TenantRoles(Protocol):
         ...
 
 
-DELAYED_RING = "ring"
-"""The message that rings the bell when its delay is over."""
-
-
 class Bell(Protocol):
     """Wakes the dispatcher early; correctness does not depend on it."""
 
-    def ring(self) -> None: ...
+    def ring(self, hints: Sequence[Hint] = ()) -> None:
+        """Ring, and name the requests that can go now; without any, anything may have changed."""
+        ...
 
-    def ring_at(self, when: datetime, now: datetime) -> None:
-        """Ring again at a time no more than 15 minutes off, give or take a second."""
+    def ring_at(self, when: datetime, now: datetime, hints: Sequence[Hint] = ()) -> None:
+        """Ring so at a time no more than 15 minutes off, give or take a second."""
         ...
 
 

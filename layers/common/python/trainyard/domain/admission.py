@@ -399,7 +399,7 @@ class _Allocator:
                         reason=reason,
                         reserved_usd=needs,
                         may_change=any(
-                            other != entry and self.affordability.obstacle(candidate, other) is None
+                            self.affordability.is_cheaper(candidate, other, entry)
                             for other in candidate.entries[lane]
                             if other.is_urgent
                         ),

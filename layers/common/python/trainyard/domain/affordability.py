@@ -54,6 +54,15 @@ class Affordability:
         assert needed is not None, "prices are known where a budget is in the way"
         return needed
 
+    def is_cheaper(self, candidate: Candidate, entry: QueueEntry, than: QueueEntry) -> bool:
+        """Tell whether budgets allow another entry of a lane, or will allow it with less left."""
+        reason = self.obstacle(candidate, entry)
+        if entry == than or reason is None:
+            return entry != than
+        return reason is not Reason.PRICE_UNKNOWN and (
+            self.needs_usd(candidate, entry) < self.needs_usd(candidate, than)
+        )
+
     def accounts(self, candidate: Candidate) -> list[Account]:
         """Return the budgets that an admission of a tenant must fit."""
         return candidate.account() + self._of_tier(candidate.tier)

@@ -182,8 +182,8 @@ class Decision:
     expedited: bool = False
     """An operator has put it first in its tier."""
     may_change: bool = False
-    """It waits, and time alone may put another request of its lane first that budgets allow: one that becomes due,
-    or that follows it when it becomes hopeless."""
+    """It waits, and time alone may put another request of its lane first that budgets allow, or will sooner: one
+    that becomes due, or that follows it when it becomes hopeless."""
     urgent: bool = False
     """It goes before older requests of its tenant because of its deadline or its priority."""
     backfilled: bool = False

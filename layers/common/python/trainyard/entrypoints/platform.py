@@ -5,7 +5,9 @@ from typing import Any
 
 from trainyard.adapters.aws.clients import take_calls
 from trainyard.adapters.aws.items import deserialized
-from trainyard.persistence.ledger import BellRing, bell_ring_from
+from trainyard.persistence.bell import BellRing, bell_ring_from, parse_delayed_ring
+
+__all__ = ["calls_made", "parse_delayed_ring", "rings_in"]
 
 
 def calls_made() -> int:

@@ -1,14 +1,13 @@
-"""The ledger: how much of each limit is taken; the bell beside it, and the executions that hold no slot.
+"""The ledger: how much of each limit is taken; and the executions that hold no slot.
 
     pk          sk          what
     ledger      ledger      units taken of each resource; versions; money by month and tier; pauses
-    ledger      bell        how often it was rung, and for which requests
     unmanaged   unmanaged   executions in the account that hold no slot of ours
 
 No other file writes these items. Every write of the ledger says by whom it was made (`by`), because the stream of
-the table wakes the dispatcher for two changes alone (`wakes_dispatcher`): a ring of the bell, and an end while
-something waits. The last pass that left nothing waiting notes how often the bell had been rung (`drained_through`,
-a watermark): a pass that knows of every ring since needs no look at the queues."""
+the table wakes the dispatcher for two changes alone (`wakes_dispatcher`, in bell.py): a ring of the bell, and an
+end while something waits. The last pass that left nothing to start notes how often the bell had been rung
+(`drained_through`, a watermark): a pass that knows of every ring since needs no look at the queues."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -38,8 +37,6 @@ from trainyard.persistence.store import (
 from trainyard.persistence.transactions import Transactions
 
 LEDGER = Key("scheduler", (("pk", "ledger"), ("sk", "ledger")))
-BELL = Key("scheduler", (("pk", "ledger"), ("sk", "bell")))
-"""In the ledger's partition, so that one shard of the stream has both, and passes run one after the other."""
 UNMANAGED = Key("scheduler", (("pk", "unmanaged"), ("sk", "unmanaged")))
 UNMANAGED_MAX = 1000
 """Most ARNs of executions that the item lists."""
@@ -53,29 +50,8 @@ SOMEBODY, NOBODY = "somebody", "nobody"
 BY_PASS, BY_END = "pass", "end"
 """Who changed the ledger last."""
 
-HINTS_MAX = 20
-"""Requests that one ring of the bell names; a ring for more names none."""
-
 MONEY_KEPT = timedelta(days=70)
 """How long the ledger keeps what a month has spent: longer than any run of it can last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """A request that a ring of the bell says was enlisted."""
-
-    tier: str
-    tenant_id: str
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class BellRing:
-    """A ring of the bell, as the table's stream shows it."""
-
-    number: int
-    hints: tuple[Hint, ...] | None
-    """All that was enlisted; None where anything may have changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,45 +125,7 @@ def policy_version(item: Item | None) -> int:
     return int((item or {}).get("policy_version", 0))
 
 
-def bell_ring_from(item: Mapping[str, Any]) -> BellRing:
-    """Return what the bell's item says of its last ring."""
-    hints = item.get("hints")
-    return BellRing(
-        number=int(item["rings"]),
-        hints=None if hints is None else tuple(Hint(*text.split(" ")) for text in hints),
-    )
-
-
-def wakes_dispatcher(key: Key, item: Mapping[str, Any]) -> bool:
-    """Tell whether the stream wakes the dispatcher for an item written so; template.yaml has the same as
-    filters."""
-    # Passes write the ledger too. Woken by their own writes, they would follow each other without end.
-    ended = (item.get("by"), item.get("waiting")) == (BY_END, SOMEBODY)
-    return key == BELL or (key == LEDGER and ended)
-
-
-def rings_name_all(ledger: Ledger, rung: int, rings: Sequence[BellRing]) -> bool:
-    """Tell whether rings name all that can wait: nothing waited once, and every ring since is among them.
-
-    `rung` is how often the bell had been rung when the ledger was read.
-    """
-    named = {ring.number for ring in rings if ring.hints is not None}
-    drained = ledger.drained_through
-    # A ring without names (the operator's, or one for too many requests) leaves a gap: then the queues are read.
-    return drained is not None and drained < rung and all(n in named for n in range(drained + 1, rung + 1))
-
-
 # --- writing ----------------------------------------------------------------------------------------------------
-
-
-def ring(requests: Sequence[Request] = ()) -> Update:
-    """Return what rings the bell and names the requests that were enlisted; without any, or with too many,
-    none."""
-    hints = [f"{request.tier} {request.tenant_id} {request.request_id}" for request in requests]
-    # Bounded, since every pass that is woken by the ring reads three items for each name.
-    if not hints or len(hints) > HINTS_MAX:
-        return Update(BELL, add={"rings": 1}, remove=("hints",))
-    return Update(BELL, set={"hints": hints}, add={"rings": 1})
 
 
 def take_units(

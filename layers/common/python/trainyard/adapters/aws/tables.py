@@ -8,11 +8,10 @@ from typing import Any
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.items import Item, deserialized, serialized
-from trainyard.adapters.aws.store import DynamoStore, backoff
-from trainyard.application.ports import DELAYED_RING
+from trainyard.adapters.aws.store import DynamoStore, backoff, update_item
 from trainyard.domain.errors import Conflict
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
-from trainyard.persistence.ledger import BELL
+from trainyard.persistence.bell import Hint, delayed_ring, ring
 from trainyard.persistence.store import READ_AT_ONCE, Key
 from trainyard.persistence.tenants import tenant_from, tenant_item
 
@@ -196,10 +195,10 @@ class DynamoBell:
     RINGS_TRIED = 5
     """Attempts while other transactions ring it."""
 
-    def ring(self) -> None:
+    def ring(self, hints: Sequence[Hint] = ()) -> None:
         for number in range(1, self.RINGS_TRIED + 1):
             try:
-                self._ring()
+                update_item(self._table, ring(hints))
             except Conflict:
                 if number == self.RINGS_TRIED:
                     raise
@@ -207,20 +206,11 @@ class DynamoBell:
             else:
                 break
 
-    def _ring(self) -> None:
-        with translated():
-            client("dynamodb").update_item(
-                TableName=self._table,
-                Key=serialized(dict(BELL.values)),
-                UpdateExpression="ADD rings :one REMOVE hints",
-                ExpressionAttributeValues=serialized({":one": 1}),
-            )
-
-    def ring_at(self, when: datetime, now: datetime) -> None:
+    def ring_at(self, when: datetime, now: datetime, hints: Sequence[Hint] = ()) -> None:
         delay = min(int((when - now).total_seconds()) + 1, self.DELAY_SECONDS_MAX)
         with translated():
             client("sqs").send_message(
-                QueueUrl=self._queue_url, MessageBody=DELAYED_RING, DelaySeconds=max(delay, 0)
+                QueueUrl=self._queue_url, MessageBody=delayed_ring(hints), DelaySeconds=max(delay, 0)
             )
 
 

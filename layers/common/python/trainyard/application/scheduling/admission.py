@@ -16,18 +16,19 @@ from trainyard.domain.queues import TenantQueue, holding
 from trainyard.domain.requests import Request, State
 from trainyard.domain.scheduling import Decision, Ledger, Parked, Plan, Snapshot, WaitingQueue
 from trainyard.domain.tenants import Tenant
-from trainyard.persistence.items import entry_from, queue_from, request_from, stamp
-from trainyard.persistence.ledger import (
+from trainyard.persistence.bell import (
     BELL,
     HINTS_MAX,
-    LEDGER,
     BellRing,
-    Drained,
     Hint,
-    ledger_from,
+    Later,
+    later_from,
+    put_right,
     rings_name_all,
-    take_units,
+    rings_of,
 )
+from trainyard.persistence.items import entry_from, queue_from, request_from, stamp
+from trainyard.persistence.ledger import LEDGER, Drained, ledger_from, take_units
 from trainyard.persistence.requests import request_key
 from trainyard.persistence.store import (
     Is,
@@ -65,6 +66,8 @@ class ReadSet:
     policy: Policy
     """The limits that are in force, by the clock or by the ledger."""
     ledger: Item
+    bell: Item
+    """Read before the queues."""
     rings: int | None
     """How often the bell had been rung before all waiting queues were read; None if not all were read."""
     requests: Mapping[str, Item]
@@ -102,20 +105,20 @@ class Admitter:
         ledger is read first: an end in between only frees slots and money; what takes any moves the admission
         version. Raises Conflict when the policy has just changed.
         """
-        hints = [hint for ring in rings or () for hint in ring.hints or ()]
+        hints = list(dict.fromkeys(hint for ring in rings or () for hint in ring.hints or ()))
         # More names than this need more calls than the pages of the queues.
         if len(hints) > 2 * HINTS_MAX:
             hints, rings = [], None
         items = read_items(self.tables.store, (LEDGER, BELL, *(key for hint in hints for key in _hint_keys(hint))))
         ledger = ledger_from(items[LEDGER])
-        rung = int((items[BELL] or {}).get("rings", 0))
+        rung, later = rings_of(items[BELL]), later_from(items[BELL])
         # Functions cache the policy: a decision under an old one would be refused at its commit anyway.
         if ledger.policy_version != policy.version:
             raise Conflict(f"policy {ledger.policy_version} is in force, not {policy.version}")
         policy = policy.at(now, ledger.epoch)
-        from_hints = rings is not None and rings_name_all(ledger, rung, rings)
+        from_hints = rings is not None and later.complete and rings_name_all(ledger, rung, rings)
         if from_hints:
-            queues, partial, whole = _hinted_queues(hints, items), frozenset[str](), True
+            queues, partial, whole = self._named_queues(hints, later, items, now), frozenset[str](), True
         else:
             queues, partial, whole = self._first_queues(ledger, policy, now)
         waiting = self._with_entries(queues, policy, ledger, now)
@@ -135,11 +138,23 @@ class Admitter:
             snapshot=snapshot,
             policy=policy,
             ledger=items[LEDGER] or {},
+            bell=items[BELL] or {},
             rings=rung if whole and not partial else None,
             requests={request_id: item for request_id, item in requests.items() if item},
             tenants={tenant_id: tenant_from(item) for tenant_id, item in tenants.items() if item},
             from_hints=from_hints,
         )
+
+    def _named_queues(self, hints: Sequence[Hint], later: Later, items: Items, now: datetime) -> list[TenantQueue]:
+        """Return the queues that rings name, and those noted for later that have become due; without those that
+        passes do not look at.
+        """
+        keys = dict.fromkeys(queue_key(hint.tier, hint.tenant_id) for hint in hints)
+        due = [queue_key(*owner) for owner, due_at in later.due_at.items() if due_at <= now]
+        items = dict(items) | read_items(self.tables.store, [key for key in due if key not in items])
+        queues = [queue_from(item) for key in dict.fromkeys([*keys, *due]) if (item := items[key])]
+        queues = [queue for queue in queues if queue.profiles and not queue.paused and not queue.parked_for]
+        return sorted(queues, key=lambda queue: (queue.tier, queue.tenant_id))
 
     def _first_queues(
         self, ledger: Ledger, policy: Policy, now: datetime
@@ -286,8 +301,9 @@ class Admitter:
             admitted += group
             after[queue.tier, queue.tenant_id] = queue
         still_waiting = (after.get((w.queue.tier, w.queue.tenant_id), w.queue) for w in snapshot.queues)
-        # Only a pass that has read all queues may say that nobody waits.
-        nobody_waits = read_set.rings is not None and not any(queue.profiles for queue in still_waiting)
+        # Only a pass that has read all queues may say that nothing is left.
+        later = later_from(read_set.bell)
+        nobody_waits = read_set.rings is not None and all(later.settles(queue, now) for queue in still_waiting)
         drained = Drained(through=read_set.rings if nobody_waits else None, before=read_set.ledger)
         ledger = take_units(admitted, plan, snapshot.ledger, policy, now, drained)
         self.tables.store.transact([ledger, *writes, *records])
@@ -375,6 +391,15 @@ class Admitter:
             return None
         return replace(read_set, snapshot=snapshot, ledger=item, requests={})
 
+    def put_bell_right(self, read_set: ReadSet, now: datetime) -> None:
+        """Note the queues of which a request is due later, and no others, after a pass that has read all. Raises
+        Conflict when something was noted since.
+        """
+        if read_set.rings is not None and not read_set.from_hints:
+            update = put_right((waiting.queue for waiting in read_set.snapshot.queues), read_set.bell, now)
+            if update is not None:
+                self.tables.store.transact([update])
+
     # --- parking --------------------------------------------------------------------------------------------
 
     def park(
@@ -442,14 +467,6 @@ def _changed_requests(writes: Sequence[Write], read_set: ReadSet) -> dict[str, R
 
 def _hint_keys(hint: Hint) -> tuple[Key, ...]:
     return (queue_key(hint.tier, hint.tenant_id), request_key(hint.request_id), tenant_key(hint.tenant_id))
-
-
-def _hinted_queues(hints: Sequence[Hint], items: Items) -> list[TenantQueue]:
-    """Return the queues that are named and in which something waits that passes look at."""
-    keys = dict.fromkeys(queue_key(hint.tier, hint.tenant_id) for hint in hints)
-    queues = [queue_from(item) for key in keys if (item := items[key])]
-    queues = [queue for queue in queues if queue.profiles and not queue.paused and not queue.parked_for]
-    return sorted(queues, key=lambda queue: (queue.tier, queue.tenant_id))
 
 
 def _is_full(ledger: Ledger, policy: Policy) -> bool:

@@ -18,7 +18,7 @@ from trainyard.domain.errors import (
 from trainyard.domain.policy import Policy
 from trainyard.domain.queues import TenantQueue
 from trainyard.domain.scheduling import Decision, Ledger, Plan, Reason, Snapshot
-from trainyard.persistence.ledger import BellRing
+from trainyard.persistence.bell import BellRing, later_from
 from trainyard.persistence.policies import Policies
 from trainyard.persistence.tenant_queues import Backlog
 
@@ -167,8 +167,10 @@ class Dispatch:
                     if self._made_room(report, now, out_of_time):
                         read_set = rings = None
                         continue
-                    self._note_waiting(report, read_set)
+                    self._note_waiting(read_set, now)
                     report.complete = True
+                    with suppress(Conflict):
+                        self.scheduler.admitter.put_bell_right(read_set, now)
                     break
                 # 3. Commit: all of them are admitted and their slots taken, or nothing changes.
                 record = self._record_of(report, now)
@@ -193,9 +195,10 @@ class Dispatch:
                 self.scheduler.tables.transactions.backoff(min(report.conflicts, RESTS_GROW))
                 report.policy = self.policies.current()
 
-    def _note_waiting(self, report: PassReport, read_set: ReadSet) -> None:
+    def _note_waiting(self, read_set: ReadSet, now: datetime) -> None:
         """Let the next end wake a pass, if something waits or may. Raises Conflict when one came in between."""
-        if read_set.rings is None or read_set.snapshot.queues:
+        later = later_from(read_set.bell)
+        if read_set.rings is None or not all(later.settles(w.queue, now) for w in read_set.snapshot.queues):
             self.scheduler.tables.ledger.note_waiting(read_set.ledger)
 
     def _made_room(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> bool:

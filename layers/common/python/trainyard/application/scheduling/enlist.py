@@ -1,7 +1,6 @@
 """Enlist: from the tier queue into the tenant's queue; the newest upload wins."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -10,10 +9,11 @@ from trainyard.application.scheduling.enlistment import EnlistCommand, Enlisted,
 from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.arrivals import INCOMING, is_data, is_incoming
-from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Throttled
+from trainyard.domain.errors import Malformed
 from trainyard.domain.names import is_data_set
 from trainyard.domain.requests import State, Submission, rejected
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
+from trainyard.persistence.bell import Hint
 from trainyard.persistence.ledger import LEDGER, policy_version
 from trainyard.persistence.policies import Policies
 from trainyard.persistence.store import Items
@@ -65,11 +65,11 @@ class Enlist:
                 done[number] = error
         # 2. Into the tenant queues, in as few transactions as they fit.
         policy = self.policies.at(policy_version(items[LEDGER]))
-        enlisted, rung = self.scheduler.enlister.enlist_all(list(commands.values()), items, policy, now)
+        enlisted = self.scheduler.enlister.enlist_all(list(commands.values()), items, policy, now)
         done |= dict(zip(commands, enlisted, strict=True))
-        # 3. Wake the dispatcher.
+        # 3. Wake the dispatcher once what waits for a quiet period or a role is due.
         results = [done[number] for number in range(len(submissions))]
-        self._ring([result for result in results if isinstance(result, Enlisted)], now, rung=rung)
+        self._ring_later([result for result in results if isinstance(result, Enlisted)], now)
         # 4. Notify tenants and bus; again on a redelivery, since the first one may have been interrupted.
         pairs = zip(results, (tenants[sent.tenant_id] for sent in submissions), strict=True)
         return list(self.parallel_map(lambda pair: self._told(*pair, now), pairs))
@@ -137,16 +137,13 @@ class Enlist:
             self.notifier.announcements.announce(request)  # no receipt: the place is not its tenant's any more
         return Enlisted(kind=Enlistment.REFUSED, request=request)
 
-    def _ring(self, enlisted: Iterable[Enlisted], now: datetime, *, rung: bool) -> None:
-        """Ring once for a whole batch: now if anything is due, and when the last of the rest will be."""
+    def _ring_later(self, enlisted: Iterable[Enlisted], now: datetime) -> None:
+        """Ring once for all of a batch that is due later, when the last of it is."""
         waiting = [e.waiting or e.request for e in enlisted]
-        due_times = [request.due_at for request in waiting if request.state is State.QUEUED]
-        if not rung and any(due <= now for due in due_times):
-            with suppress(Conflict, Throttled, OutcomeUnknown):  # the timer triggers a pass anyway
-                self.bell.ring()
-        later = [due for due in due_times if due > now]
+        later = [request for request in waiting if request.state is State.QUEUED and request.due_at > now]
         if later:
-            self.bell.ring_at(max(later), now)
+            when = max(request.due_at for request in later)
+            self.bell.ring_at(when, now, list(dict.fromkeys(map(Hint.of, later))))
 
 
 def _tenant(items: Items, tenant_id: str) -> Tenant | None:

@@ -13,8 +13,9 @@ from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import URGENT, TenantQueue, entry_of, joined, lifted
 from trainyard.domain.requests import Request, State, StateChange, Submission
 from trainyard.domain.scheduling import Ledger
+from trainyard.persistence.bell import BELL, enlisted
 from trainyard.persistence.items import request_from
-from trainyard.persistence.ledger import LEDGER, ledger_from, ring
+from trainyard.persistence.ledger import LEDGER, ledger_from
 from trainyard.persistence.requests import request_key
 from trainyard.persistence.run_history import past_from, past_key, ratios_from, ratios_key
 from trainyard.persistence.store import (
@@ -96,33 +97,27 @@ class Enlister:
 
     def enlist_all(
         self, commands: Sequence[EnlistCommand], items: Items, policy: Policy, now: datetime
-    ) -> tuple[list[Enlisted | TrainyardError], bool]:
+    ) -> list[Enlisted | TrainyardError]:
         """Enlist submissions, in as few transactions as they fit; `items` is what `read_for` read.
 
         All are assumed to be new, and the only ones of their data sets, until a transaction finds otherwise.
-        Returns what became of each, an error where it must be delivered again, and whether the bell was rung.
+        Returns what became of each, an error where it must be delivered again.
         """
         done: dict[int, Enlisted | TrainyardError] = {}
-        parts = list(_packed(commands, _only_ones(commands, items, policy), items, policy))
-        rung = False
-        for part in parts:
-            # The bell rings in the last transaction, when all that it names is stored. If requests are left that
-            # have to go one by one, it rings after those.
-            last = part is parts[-1] and sum(map(len, parts)) == len(commands)
-            rung = self._enlist_part(part, commands, done, items, policy, now, ring_after=last)
+        for part in _packed(commands, _only_ones(commands, items, policy), items, policy):
+            self._enlist_part(part, commands, done, items, policy, now)
         for number, command in enumerate(commands):
             if number not in done:
                 try:
                     submission = command.submission
                     done[number] = self.enlist(submission, policy, now, not_before=command.not_before)
-                    rung = False  # a ring before it does not name it
                 except TrainyardError as error:
                     done[number] = error
-        return [done[number] for number in range(len(commands))], rung
+        return [done[number] for number in range(len(commands))]
 
     def read_for(self, submissions: Sequence[Submission]) -> Items:
         """Read what enlisting needs: ledger, tenants, their queues, and the past runs of the data sets."""
-        keys = [LEDGER]
+        keys = [LEDGER, BELL]
         for submission in submissions:
             keys += [
                 tenant_key(submission.tenant_id),
@@ -142,25 +137,21 @@ class Enlister:
         items: Items,
         policy: Policy,
         now: datetime,
-        *,
-        ring_after: bool,
-    ) -> bool:
+    ) -> None:
         """Enlist some of the commands in one transaction, without those that it says are not new; add to `done`
-        what became of them. Returns whether the bell was rung, which is done in the last transaction of all."""
+        what became of them."""
         remaining, tries = list(part), 0
         while remaining:
             some = [commands[number] for number in remaining]
-            before = [enlisted.request for enlisted in done.values() if isinstance(enlisted, Enlisted)]
-            ring_for = before if ring_after and len(remaining) == len(part) else None
             try:
-                together, rung = self.tables.transactions.once(
-                    lambda unit, some=some, ring_for=ring_for: self._enlist_new(unit, some, ring_for),  # type: ignore[misc]
+                together = self.tables.transactions.once(
+                    lambda unit, some=some: self._enlist_new(unit, some),  # type: ignore[misc]
                     now,
                     policy=policy,
                     items=items,
                 )
                 done |= dict(zip(remaining, together, strict=True))
-                return rung
+                return
             except Conflict as conflict:
                 if not conflict.failed and tries < TRIES_TOGETHER:  # another transaction is under way
                     tries += 1
@@ -168,18 +159,14 @@ class Enlister:
                     continue
                 not_new = _failed_commands(conflict, len(remaining))
                 if not_new is None:
-                    return False  # somebody else's change: each goes by itself, as it is now
+                    return  # somebody else's change: each goes by itself, as it is now
                 remaining = [number for at, number in enumerate(remaining) if at not in not_new]
             except TrainyardError as error:
                 done |= dict.fromkeys(remaining, error)
-                return False
-        return False
+                return
 
-    def _enlist_new(
-        self, unit: UnitOfWork, commands: Sequence[EnlistCommand], ring_for: Sequence[Request] | None
-    ) -> tuple[list[Enlisted], bool]:
-        """Enlist new requests. With `ring_for`, which may be empty, the bell is rung if any of them is due, or any
-        of those in `ring_for`, which were enlisted before.
+    def _enlist_new(self, unit: UnitOfWork, commands: Sequence[EnlistCommand]) -> list[Enlisted]:
+        """Enlist new requests.
 
         The first writes are two for each command, in their order: `_failed_commands` relies on it.
         """
@@ -199,13 +186,10 @@ class Enlister:
             unit.write(self.tables.requests.put(request, Absent("request_id")), put_entry(request, replaces=None))
         for key, queue in after.items():
             unit.write(*refile(before[key], queue, unit.now))
-        ring_all = [*(ring_for or ()), *requests]
-        rings = ring_for is not None and any(request.due_at <= unit.now for request in ring_all)
-        if rings:
-            unit.write(ring(ring_all))
+        unit.write(enlisted(requests, unit.items[BELL], unit.now))
         if not fits_one_transaction(unit.writes):
             raise Conflict("more than a transaction takes")
-        return [Enlisted(kind=Enlistment.QUEUED, request=request) for request in requests], rings
+        return [Enlisted(kind=Enlistment.QUEUED, request=request) for request in requests]
 
     # --- one by itself --------------------------------------------------------------------------------------
 
@@ -220,6 +204,7 @@ class Enlister:
             entry_key(submission),
             command.queue_key,
             LEDGER,
+            BELL,
             past,
             ratios_key(submission.tier),
         )
@@ -235,6 +220,7 @@ class Enlister:
             self.tables.requests.put(request, Absent("request_id")),
             put_entry(request, replaces=None),
             *refile(queue, joined(queue, entry_of(request)), unit.now),
+            enlisted([request], unit.items[BELL], unit.now),
         )
         return Enlisted(kind=Enlistment.QUEUED, request=request)
 
@@ -271,6 +257,7 @@ class Enlister:
             put(loser if takes_over else winner, Is("state", State.QUEUED.value)),
             put_entry(winner, replaces=waiting.request_id),
             *refile(queue, queue_after, unit.now),
+            enlisted([winner], unit.items[BELL], unit.now),
         )
         return Enlisted(
             kind=Enlistment.REPLACED if takes_over else Enlistment.OUTDATED,
