@@ -10,7 +10,7 @@ from trainyard.domain.tenants import TenantState
 
 TIER = """  {name}:
     storage: {storage}
-    quota: 2
+    quota: {quota}
     running_max_per_tenant: 2
     runtime_max_minutes: 15
     quality_min: {quality}
@@ -23,8 +23,12 @@ delay_max_seconds: 0
 retries: {attempts_max: 1}
 tiers:
 """ + "".join(
-    TIER.format(name=name, storage=storage, quality=quality)
-    for name, storage, quality in (("basic", "silo", 0.5), ("standard", "silo", 0.99), ("premium", "pool", 0.5))
+    TIER.format(name=name, storage=storage, quality=quality, quota=quota)
+    for name, storage, quality, quota in (
+        ("basic", "silo", 0.5, 2),
+        ("standard", "silo", 0.99, 1),
+        ("premium", "pool", 0.5, 1),
+    )
 )
 SILO, POOLED, STRICT = "smoke-silo", "smoke-pool", "smoke-strict"
 OURS = (SILO, POOLED, STRICT, "smoke-key")

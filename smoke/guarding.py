@@ -5,13 +5,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import boto3
 from botocore.exceptions import ClientError
 
-from smoke.deployed import POOLED, SILO
+from smoke.deployed import POLICY, POOLED, SILO, apply
 from smoke.place import Suite
 from smoke.steps import Step, StepFailed, eventually
 from smoke.training import JOBS_OF_A_RUN, RUN_SECONDS_MAX, await_end, jobs_of, request_of, upload
@@ -23,6 +24,8 @@ from trainyard.persistence.store import Update
 
 ENDED = ("Succeeded", "Failed", "Stopped", "CompletedWithFailures")
 HELD = (State.ADMITTED, State.RUNNING)
+PASS_SECONDS = 75
+"""After which the timer has started a pass."""
 
 
 def _last_success(suite: Suite) -> Request:
@@ -257,6 +260,27 @@ def limits(suite: Suite) -> list[str]:
     return [f"{count} uploads at once: at most {most} ran at once, all ended after {seconds:g} s"]
 
 
+def windows(suite: Suite) -> list[str]:
+    zone = ZoneInfo("Europe/Zurich")
+    begins, ends = (f"{datetime.now(zone) + timedelta(hours=hours):%Y-%m-%dT%H:%M}" for hours in (-1, 1))
+    when = f"from: {begins}, to: {ends}, zone: {zone.key}"
+    window = f"windows:\n  - {{name: closed, {when}, tiers: {{basic: {{closed: true}}}}}}\n"
+    apply(suite, POLICY + window, "smoke suite: a closed tier")
+    uploaded = upload(suite, SILO, "closed")
+    eventually(lambda: request_of(suite, SILO, uploaded), 60, "the request")
+    time.sleep(PASS_SECONDS)
+    request = request_of(suite, SILO, uploaded)
+    if request is None or request.state is not State.QUEUED:
+        raise StepFailed(f"a request of a closed tier is {request.state if request else 'not recorded'}")
+    apply(suite, POLICY, "smoke suite")
+    ended = await_end(suite, SILO, uploaded)
+    if ended.state is not State.SUCCEEDED:
+        raise StepFailed(f"{ended.state}: {ended.reason}")
+    return [
+        f"not started in {PASS_SECONDS} s while its tier was closed by a clock in {zone.key}, and after that it was"
+    ]
+
+
 STEPS: tuple[Step[Suite], ...] = (
     Step(
         name="guard",
@@ -304,5 +328,13 @@ STEPS: tuple[Step[Suite], ...] = (
         run=limits,
         minutes=40,
         jobs=5 * JOBS_OF_A_RUN,
+    ),
+    Step(
+        name="windows",
+        does="close a tier for two hours of another time zone, upload, and open it again",
+        means="the dispatcher does not read the policy's windows: see its log; --from restores the policy.",
+        run=windows,
+        minutes=10,
+        jobs=JOBS_OF_A_RUN,
     ),
 )
