@@ -8,6 +8,9 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.windows import Weekly, zone_of
 
+CHANGES_MAX = 50
+"""Openings and closings of windows among which the next change of a limit is looked for."""
+
 _OF_ACCOUNT = ("running_max", "starts_per_second")
 _OF_TIER = (
     "quota",
@@ -49,10 +52,15 @@ def lines_about(policy: Policy, now: datetime) -> list[str]:
 
 def next_change(policy: Policy) -> tuple[datetime, list[str]] | None:
     """Return when a limit changes next, and how; None when none is known to."""
-    for change in policy.ahead:
-        differences = list(_differences(policy, policy.at(change.at)))
+    later = policy
+    for _ in range(CHANGES_MAX):
+        at = later.changes_at
+        if at is None:
+            return None
+        later = later.at(at)
+        differences = list(_differences(policy, later))
         if differences:
-            return change.at, differences
+            return at, differences
     return None
 
 

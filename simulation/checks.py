@@ -299,12 +299,16 @@ class Checks:
 
     def _counted_ahead(self, decision: Decision, tier: TierPolicy, policy: Policy, now: datetime) -> None:
         """I15: a run that is likely to last until its tier has fewer slots counts among those that it has then."""
-        base, ends = policy.base or policy, now + _likely_time(decision.entry, tier)
-        for change in (c.at for c in policy.ahead if c.at < ends):
-            later = next(t for t in base.at(change).tiers if t.name == tier.name)
-            fewer = later.quota < tier.quota or later.slots_max < tier.slots_max
+        ends, most, limits = now + _likely_time(decision.entry, tier), (tier.quota, tier.slots_max), policy
+        while limits.changes_at is not None and limits.changes_at < ends:
+            change = limits.changes_at
+            limits = limits.at(change)
+            later = next(t for t in limits.tiers if t.name == tier.name)
+            fewer = later.quota < most[0] or later.slots_max < most[1]
             if fewer != (after(change, tier_slots(tier.name)) in decision.ahead):
                 raise Violation("I15", f"{decision.entry.request_id} lasts beyond {change}: {decision.ahead}")
+            least = (later.quota, later.slots_max)
+            most = least if fewer else (max(most[0], least[0]), max(most[1], least[1]))
 
     def _in_turn(
         self, decision: Decision, waiting: WaitingQueue, snapshot: Snapshot, policy: Policy, now: datetime

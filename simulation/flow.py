@@ -147,7 +147,8 @@ class Flow:
             read_set = self.scheduler.admitter.read(self.policy, self._time(now))
             snapshot = read_set.snapshot
             plan = self.engine(snapshot, read_set.policy, self._time(now))
-            self.again = None if plan.again_at is None else (plan.again_at - self.begin).total_seconds()
+            times = [when for when in (plan.again_at, read_set.policy.changes_at) if when is not None]
+            self.again = (min(times) - self.begin).total_seconds() if times else None
             if not plan.admissions:
                 if dict(plan.capacity_holds) != dict(snapshot.ledger.capacity_holds):
                     self.scheduler.tables.ledger.note_capacity_holds(plan, snapshot.ledger)

@@ -73,6 +73,7 @@ class Outcome:
     """Jain index of the tenants, by the share of the time from arrival to end in which their requests ran."""
     cost_usd: Decimal | None
     makespan: float
+    begin: datetime = BEGIN
 
 
 def history_of(requests: Sequence[Request]) -> list[Job]:
@@ -181,6 +182,7 @@ def outcome(jobs: Sequence[Job], policy: Policy, begin: datetime = BEGIN) -> Out
         jain=_jain([_slowdown(name, runs) for name in names]),
         cost_usd=_cost(runs, policy),
         makespan=end,
+        begin=begin,
     )
 
 
@@ -189,7 +191,8 @@ def _stretches(policy: Policy, begin: datetime, end: float) -> Iterator[tuple[Po
     at = 0.0
     while at < end:
         policy = policy.at(begin + timedelta(seconds=at))
-        until = min(end, (policy.ahead[0].at - begin).total_seconds()) if policy.ahead else end
+        changes_at = policy.changes_at
+        until = end if changes_at is None else min(end, (changes_at - begin).total_seconds())
         yield policy, at, until
         at = until
 
@@ -293,7 +296,9 @@ WIDTH, HEIGHT, LEFT, GAP = 900, 200, 60, 70
 def picture(outcomes: Mapping[str, Outcome], policies: Mapping[str, Policy]) -> str:
     """Return an SVG: slots in use over time by tier, a panel for each policy."""
     end = max(outcome.makespan for outcome in outcomes.values()) or 1.0
-    tallest = max(policy.running_max for policy in policies.values())
+    slots = [policy.running_max for policy in policies.values()]
+    slots += [int(w.limits.get("running_max", 0)) for policy in policies.values() for w in policy.windows]
+    tallest = max(slots)
     height = len(outcomes) * (HEIGHT + GAP) + 40
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 20} {height}" '
@@ -324,11 +329,13 @@ def _panel(name: str, found: Outcome, policy: Policy, top: int, end: float, tall
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (*line, *reversed(base)))
         parts.append(f'<polygon points="{points}" fill="{_COLOURS[number % len(_COLOURS)]}"/>')
         below = above
+    for limits, since, until in _stretches(policy, found.begin, end):
+        limit = _y(limits.running_max, top, tallest)
+        parts.append(
+            f'<line x1="{LEFT + since / end * WIDTH:.1f}" x2="{LEFT + until / end * WIDTH:.1f}" y1="{limit:.1f}" '
+            f'y2="{limit:.1f}" stroke="black" stroke-dasharray="5 4"/>'
+        )
     limit = _y(policy.running_max, top, tallest)
-    parts.append(
-        f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{limit:.1f}" y2="{limit:.1f}" stroke="black" '
-        'stroke-dasharray="5 4"/>'
-    )
     parts.append(f'<text x="{LEFT - 8}" y="{limit + 4:.1f}" text-anchor="end">{policy.running_max}</text>')
     bottom = top + HEIGHT
     parts.append(f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{bottom}" y2="{bottom}" stroke="black"/>')

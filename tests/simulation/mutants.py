@@ -92,7 +92,7 @@ def _without_the_due(admitter: Admitter, hints: Any, later: Later, *given: Any) 
     return _named_queues(admitter, hints, replace(later, due_at={}), *given)
 
 
-def _rung_only(requests: Any, before: Any, now: datetime) -> Any:
+def _rung_only(requests: Any, queues: Any, before: Any, now: datetime) -> Any:
     due = any(request.due_at <= now for request in requests)
     return bell.ring(list(map(bell.Hint.of, requests))) if due else Update(bell.BELL)
 

@@ -1,7 +1,7 @@
 """Limits that change with the hour: whoever decides, by whatever clock, decides by those that are in force."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Any
 
 import pytest
@@ -11,19 +11,21 @@ from simulation.flow import Job
 from simulation.what_if import outcome
 from testing.memory_store import MemoryStore
 from testing.service import scheduler_over
-from tests.build import after, choice, content, policy, submission, tier
+from tests.build import after, choice, content, policy, request, submission, tier
 from tests.conformance.test_scheduler import Harness as SchedulerHarness
 from tests.unit.test_explain import Harness as ExplainHarness
 from tests.unit.test_use_cases import Harness
+from trainyard.adapters.aws.store import _action
 from trainyard.application.scheduling.completion import End
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict, Refused
-from trainyard.domain.policy import Policy
+from trainyard.domain.policy import AHEAD_MAX, Policy, ResourceProfile
 from trainyard.domain.policy import after as later
+from trainyard.domain.queues import TenantQueue, entry_of
 from trainyard.domain.requests import State
-from trainyard.domain.scheduling import Reason
-from trainyard.domain.windows import Once, Window
-from trainyard.persistence.ledger import LEDGER
+from trainyard.domain.scheduling import Decision, Ledger, Plan, Reason, Verdict
+from trainyard.domain.windows import Once, Weekly, Window
+from trainyard.persistence.ledger import LEDGER, Drained, take_units
 from trainyard.persistence.store import Update
 
 CHANGE = 600
@@ -109,6 +111,12 @@ def test_a_boundary_wakes_the_dispatcher() -> None:
     assert len(harness.dispatch.run_pass(after(CHANGE), sweep=False).admissions) == 2
 
 
+def test_only_the_timers_pass_rings_for_a_boundary() -> None:
+    harness = service(by_night(1, day=4, tiers=(tier(quota=4, **ANY, **SHORT),)), 3)
+    harness.dispatch.run_pass(after(CHANGE - 30), sweep=False)
+    assert harness.bell.rings == []
+
+
 def test_a_boundary_wakes_it_for_tiers_that_it_did_not_read() -> None:
     harness = service(by_night(1, day=4, tiers=(tier(quota=4, **ANY, **SHORT),)), 3)
     harness.dispatch.run_pass(after(0))
@@ -138,6 +146,54 @@ def test_runs_that_last_beyond_a_change_count_against_the_quota_after_it() -> No
     harness.scheduler.completer.finish([End(request=second, state=State.SUCCEEDED)], harness.limits, after(CHANGE))
     assert len(harness.dispatch.run_pass(after(CHANGE)).admissions) == 1
     assert resource not in harness.scheduler.tables.ledger.read().usage
+
+
+def test_what_lasts_through_the_night_counts_among_those_of_the_morning() -> None:
+    """A run that is admitted while the quota is low, and outlasts hours in which it is high."""
+    night = Window(name="night", when=Once(after(CHANGE), after(2 * CHANGE)), tiers={"basic": {"quota": 8}})
+    harness = service(policy(tier(quota=2, **ANY), running_max=9, windows=(night,)), 8)
+    assert len(harness.dispatch.run_pass(after(0)).admissions) == 2
+    assert harness.scheduler.tables.ledger.read().usage[later(after(2 * CHANGE), "tier/basic")] == 2
+    assert harness.dispatch.run_pass(after(CHANGE)).admissions == []
+
+
+def test_a_commit_fits_the_expressions_of_dynamodb_whatever_changes() -> None:
+    pools = [f"ml.m5.{n}xlarge" for n in range(1, 9)]
+    choices = tuple(choice(n + 1, training=pool) for n, pool in enumerate(pools))
+    closing = {f"training/{pool}": 40 for pool in pools}
+    window = Window(
+        name="day",
+        when=Weekly(tuple(range(7)), time(6), time(20), 0, "UTC"),
+        limits={"running_max": 50},
+        instance_quotas=closing,
+        tiers={name: {"quota": 16} for name in ("basic", "standard", "premium")},
+    )
+    limits = policy(
+        *(tier(name, quota=30, **ANY, instances=choices, runtime_max=timedelta(days=9)) for name in window.tiers),
+        running_max=90,
+        instance_quotas=dict.fromkeys(closing, 60),
+        windows=(window,),
+    ).at(after(8.5 * 3600))
+    ledger = Ledger(admission_version=1)
+    decisions = [
+        Decision(
+            entry=entry_of(request(n, tier=name, profile=str(ResourceProfile.of(choices[n % 8])))),
+            queue=TenantQueue(tenant_id="t", tier=name),
+            verdict=Verdict.ADMIT,
+            reason=Reason.SLOT_FREE,
+            ahead=limits.ahead_of(ResourceProfile.of(choices[n % 8]).demand(name), after(30 * 86_400)),
+        )
+        for n, name in enumerate([*window.tiers] * 16)
+    ]
+    plan = Plan(
+        admissions=tuple(decisions), waits=(), virtual_time_by_tier={}, capacity_holds={}, starts_from=None
+    )
+    update = take_units(decisions, plan, ledger, limits, after(0), Drained(through=None, before={}))
+    action = _action(update, {"scheduler": "table"})["Update"]
+    assert len(decisions[0].ahead) >= 3 * AHEAD_MAX
+    assert len(action["UpdateExpression"]) < 4096
+    assert len(action["ConditionExpression"]) < 4096
+    assert len(action["ExpressionAttributeNames"]) < 300
 
 
 def test_what_is_over_before_the_change_is_not_counted() -> None:
@@ -211,11 +267,18 @@ def test_a_queue_parked_under_other_limits_is_looked_at_when_they_change() -> No
     large = content("incoming/9/a.csv", size_bytes=500 * 1024 * 1024)
     harness.enlist.enlist(submission(9, content=large), after(0))
     report = harness.dispatch.run_pass(after(1))
-    assert [wait.reason for wait in report.plan.waits] == [Reason.NEVER_FITS]
+    # It will fit, without anybody's help: it is not parked.
+    assert [wait.reason for wait in report.plan.waits] == [Reason.NOT_AT_THIS_HOUR]
+    assert harness.scheduler.tables.queues.get("basic", "acme").parked_for is None
+    assert len(harness.dispatch.run_pass(after(CHANGE), sweep=False).admissions) == 1
+    never = content("incoming/8/a.csv", size_bytes=500 * 1024 * 1024)
+    small = replace(limits, instance_quotas={pool: 1}, windows=(replace(night, instance_quotas={pool: 1}),))
+    harness = Harness(limits=small)
+    harness.enlist.enlist(submission(8, content=never), after(0))
+    assert [w.reason for w in harness.dispatch.run_pass(after(1)).plan.waits] == [Reason.NEVER_FITS]
     assert harness.scheduler.tables.queues.get("basic", "acme").parked_for
-    assert harness.dispatch.run_pass(after(120)).admissions == []
-    report = harness.dispatch.run_pass(after(CHANGE))
-    assert (report.unparked, len(report.admissions)) == (1, 1)
+    # Under other limits it is looked at again.
+    assert harness.dispatch.run_pass(after(CHANGE)).unparked == 1
 
 
 # --- what people see --------------------------------------------------------------------------------------------

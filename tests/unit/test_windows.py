@@ -9,7 +9,7 @@ from tests.build import policy, tier
 from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.errors import Refused
-from trainyard.domain.policy import EVER, Policy
+from trainyard.domain.policy import AHEAD_MAX, EVER, Policy
 from trainyard.domain.windows import DAYS, Once, Weekly, Window, timeline, when_of
 
 SHIPPED = DEPLOYED.read_text(encoding="utf-8")
@@ -122,7 +122,7 @@ def test_the_epoch_is_the_last_change_and_never_goes_back() -> None:
     for now in times:
         inherited = inherited.at(now)
         fresh = limits.at(now)
-        assert (inherited.epoch, inherited.tiers, inherited.ahead[0]) == (fresh.epoch, fresh.tiers, fresh.ahead[0])
+        assert (inherited.epoch, inherited.tiers, inherited.ahead) == (fresh.epoch, fresh.tiers, fresh.ahead)
 
 
 def test_a_clock_that_is_late_gets_the_limits_of_the_time_that_has_come() -> None:
@@ -148,7 +148,10 @@ def test_only_lower_limits_are_counted_ahead_and_a_tier_has_its_quota_then() -> 
         "tier/premium": 7,
         "training/ml.m5.large": 3,
     }
-    assert night.at(utc("2026-11-27 09:00")).ahead[0].lower == {}
+    # By day the evening lowers nothing, and the next morning does: by then the night has had more.
+    by_day = night.at(utc("2026-11-27 09:00"))
+    assert by_day.changes_at == utc("2026-11-27 18:00")
+    assert by_day.ahead[0] == replace(change, at=utc("2026-11-28 08:00"))
     demand = {"slots": 1, "tier/basic": 1, "training/ml.m5.large": 4, "processing/ml.t3.medium": 1}
     assert night.ahead_of(demand, utc("2026-11-27 08:00")) == ()
     # Four instances could never start, if they had to fit what the day allows.
@@ -157,6 +160,31 @@ def test_only_lower_limits_are_counted_ahead_and_a_tier_has_its_quota_then() -> 
         "after/2026-11-27T08:00:00Z/tier/basic",
     )
     assert "after/2026-11-28T08:00:00Z/slots" in night.ahead_of(demand, utc("2026-11-28 08:01"))
+
+
+def test_openings_that_lower_nothing_do_not_hide_those_that_do() -> None:
+    rates = [f'name: r{n}, from: "{n:02d}:00", to: "{n:02d}:30", starts_per_second: {n + 1}' for n in range(7, 24)]
+    limits = with_windows(NIGHT.replace("quota: 1", "quota: 2, borrowing_limit: 2"), *rates)
+    ahead = limits.at(utc("2026-11-27 06:30")).ahead
+    assert [change.at for change in ahead] == [utc("2026-11-27 22:00")]
+    assert ahead[0].lower == {"tier/basic": 2}
+
+
+def test_of_each_limit_only_so_many_changes_are_counted() -> None:
+    long = SHIPPED.replace("runtime_max_minutes: 60 ", "runtime_max_minutes: 12960 ")
+    ahead = with_windows(NIGHT, text=long).at(utc("2026-11-27 12:00")).ahead
+    assert [change.at.day for change in ahead] == [27, 28, 29, 30, 1, 2, 3, 4]
+    assert len(ahead) == AHEAD_MAX
+
+
+def test_to_is_midnight_at_24_and_a_window_may_last_for_years() -> None:
+    limits = with_windows(
+        "name: evening, from: 20:00, to: 24:00, closed: true",
+        "name: later, from: 2027-01-01 00:00, to: 2199-12-31 00:00, starts_per_second: 1",
+    )
+    assert limits.at(utc("2026-11-27 23:59")).open == ("evening",)
+    assert limits.at(utc("2026-11-28 00:00")).open == ()
+    assert limits.at(utc("2100-11-28 20:00")).open == ("evening", "later")
 
 
 def test_a_policy_without_windows_is_always_itself() -> None:
@@ -168,7 +196,7 @@ def test_a_policy_without_windows_is_always_itself() -> None:
 def test_what_is_in_force_is_calculated_from_the_policy_and_not_from_an_hour() -> None:
     limits = with_windows(NIGHT)
     night = limits.at(utc("2026-11-27 23:00"))
-    assert replace(night.at(utc("2026-11-28 12:00")), base=None, epoch=None, ahead=()) == limits
+    assert replace(night.at(utc("2026-11-28 12:00")), base=None, epoch=None, ahead=(), changes_at=None) == limits
     assert (night.open, limits.open) == (("night",), ())
 
 
@@ -176,7 +204,20 @@ def test_what_is_in_force_is_calculated_from_the_policy_and_not_from_an_hour() -
     ("windows", "reason"),
     [
         (["name: a, from: 22:00, to: 06:00"], r"windows\.0: a sets nothing"),
-        (["name: a, from: 25:00, to: 06:00, closed: true"], r"'25:00'|1500"),
+        (["name: a, from: 25:00, to: 06:00, closed: true"], r"windows\.0: '25:00' is not a time such as 22:00"),
+        (["name: a, from: 8, to: 18, closed: true"], r"windows\.0\.from: 8 is not a time such as 22:00"),
+        (["name: a, from: 20.00, to: 06:00, closed: true"], r"windows\.0\.from: 20\.0 is not a time"),
+        (["name: a, from: 20:00:00, to: 06:00, closed: true"], "'20:00:00' is not a time"),
+        (["name: a, from: , to: 06:00, closed: true"], r"windows\.0\.from: must be a time such as"),
+        (
+            ["name: a, from: 2026-12-24, to: 2026-12-25, closed: true"],
+            r"2026-12-24 is not a time .* 2026-12-24 18:00",
+        ),
+        (["name: a, from: fri 24:00, to: mon 06:00, closed: true"], "'fri 24:00' is not a time"),
+        (
+            ["name: a, from: 2026-12-24 18:00, to: 9999-12-31 23:59, closed: true"],
+            "not between the years 2000 and 2199",
+        ),
         (
             ["name: a, from: 2026-12-24 18:00, to: 2026-12-24 18:00, closed: true"],
             r"windows\.0: .*never opens",

@@ -1,6 +1,7 @@
 """The policy file: YAML, validated before use; errors are reported with their line."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -228,12 +229,31 @@ def _check_algorithm(name: str, entry: AlgorithmEntry) -> None:
             raise Misplaced((*path, "hyperparameters", key, "default"), objection)
 
 
+_DECIMAL = {
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(0b[0-1_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"([-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)"
+        r"|\.(nan|NaN|NAN))$"
+    ),
+}
+"""Numbers of YAML 1.1, without those of base 60."""
+
 _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """In C where there is libyaml: the shipped policy is read at each cold start."""
 
 
 class _Loader(_Base):  # type: ignore[misc, valid-type]
-    """Rejects duplicate keys; plain YAML silently keeps the last one."""
+    """Rejects duplicate keys; plain YAML silently keeps the last one. Leaves 22:00 as it is, which YAML 1.1 reads as
+    a number of base 60.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as in the class that it derives from
+        first: [
+            (tag, _DECIMAL[tag] if tag in _DECIMAL and ":" in pattern.pattern else pattern)
+            for tag, pattern in resolvers
+        ]
+        for first, resolvers in _Base.yaml_implicit_resolvers.items()
+    }
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from trainyard.contracts.policy_parts import Misplaced, Slots, SomeSlots, StartRate, Strict, TierName
 from trainyard.domain.errors import Refused
-from trainyard.domain.windows import Once, Period, Weekly, when_of
+from trainyard.domain.windows import FORMS, Once, Period, Weekly, when_of
 
 CHECKED_FROM, CHECKED_FOR = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=400)
 """In which time the combinations of windows are checked. It is fixed, so that a policy that was accepted stays
@@ -28,11 +28,13 @@ class TierWindowEntry(Strict):
     closed: bool | None = Field(default=None, strict=True)
 
 
-def _as_text(value: Any) -> Any:
-    """Return a time as text: YAML reads 22:00 as a number of minutes, and a date and time as such."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
-        return f"{value // 60:02d}:{value % 60:02d}"
-    return value.isoformat() if isinstance(value, datetime) else value
+def _as_text(value: Any) -> str:
+    """Return a time as text: YAML reads a date and time as such."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if not isinstance(value, str):
+        raise ValueError(f"{value} is not {FORMS}" if value is not None else f"must be {FORMS}")
+    return value
 
 
 _Moment = Annotated[str, BeforeValidator(_as_text), Field(min_length=1, max_length=40)]
@@ -122,7 +124,9 @@ def _when(number: int, window: WindowEntry) -> Once | Weekly:
 def _combinations(whens: Sequence[Once | Weekly]) -> Iterator[tuple[datetime, tuple[int, ...]]]:
     """Yield each combination of windows that are open together, with the first time at which they are."""
     spans = [Period(CHECKED_FROM, CHECKED_FROM + CHECKED_FOR)]
-    spans += [Period(*_utc(when)) for when in whens if isinstance(when, Once)]
+    for begins, ends in (_utc(when) for when in whens if isinstance(when, Once)):
+        # Of a long one, the time around both ends: in between, all that can happen happens in so many days.
+        spans += [Period(begins, min(ends, begins + CHECKED_FOR)), Period(max(begins, ends - CHECKED_FOR), ends)]
     seen: set[tuple[int, ...]] = set()
     for span in spans:
         periods = [

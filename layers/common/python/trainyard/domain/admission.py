@@ -247,8 +247,9 @@ class _Allocator:
             return Reason.TENANT_PAUSED
         if entry.due_at > self.now:
             return Reason.NOT_DUE
-        if self.policy.lacking(candidate.profiles[entry.lane]) is not None:
-            return Reason.NEVER_FITS
+        profile = candidate.profiles[entry.lane]
+        if self.policy.lacking(profile) is not None:
+            return Reason.NEVER_FITS if self.policy.lacking(profile, ever=True) else Reason.NOT_AT_THIS_HOUR
         if candidate.running >= (candidate.ceiling if above_cap else candidate.cap):
             return Reason.TENANT_CAP
         return self.affordability.obstacle(candidate, entry)
@@ -454,8 +455,6 @@ class _Allocator:
         times = [due for lane in lanes if (due := min(entry.due_at for entry in lane)) > self.now]
         if self._closed() is Reason.START_RATE and lanes:
             times.append(self.starts.again_at)
-        # What waits for other limits may be in a queue that was not read.
-        times += [change.at for change in self.policy.ahead[:1]]
         return min(times, default=None)
 
     # --- parts ----------------------------------------------------------------------------------------------

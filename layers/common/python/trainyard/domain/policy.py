@@ -1,5 +1,6 @@
 """The policy: how much may run at once, on what, and for how long."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -196,8 +197,12 @@ class Retries:
     """Before the second attempt; doubled before each further one."""
 
 
-CHANGES_MAX = 16
-"""Changes of the limits that are looked ahead."""
+MANY = 1_000_000
+"""The quota of a pool without one."""
+
+AHEAD_MAX = 8
+"""Of each limit, the times at which it is lowered that are looked ahead: a run is counted for each that it passes,
+and DynamoDB bounds an expression."""
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
 """The epoch before any window has opened."""
@@ -209,8 +214,8 @@ class Change:
 
     at: datetime
     lower: Mapping[str, int]
-    """Resource → units that may be taken after it, of those limits that are lower than now. A tier has its quota:
-    what it may borrow is not its own."""
+    """Resource → units that may be taken after it, of those limits that are higher at some time before. A tier has
+    its quota: what it may borrow is not its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,8 +248,12 @@ class Policy:
     """Since when the limits are these, where there are windows; None without windows, and before `at`."""
     open: tuple[str, ...] = ()
     """The windows that are open."""
+    changes_at: datetime | None = None
+    """When the limits change next; None if they never do."""
     ahead: tuple[Change, ...] = ()
-    """The next changes of the limits, in order."""
+    """The changes that lower a limit, in order, as far ahead as the longest run may last."""
+    instances_most: Mapping[str, int] = field(default_factory=dict)
+    """Instance pool → its quota at the hours at which that is greatest, of those whose quota changes."""
     base: "Policy | None" = None
     """The policy of which this one is what is in force at a time."""
     retries: Retries = Retries()
@@ -325,17 +334,34 @@ class Policy:
         if not base.windows:
             return self
         now = max(now, not_before or now)
-        if self.epoch is not None and self.epoch <= now and (not self.ahead or now < self.ahead[0].at):
+        if self.epoch is not None and self.epoch <= now and (self.changes_at is None or now < self.changes_at):
             return self
         longest = max(tier.run_time_max for tier in base.tiers)
         times = timeline(base.windows, now - LOOK_BACK, now + LOOK_BACK + longest)
         open_now = times.open_at(now)
         limits = base._in(open_now)
         come = [when for when in times.changes if when <= now]
-        ahead = [when for when in times.changes if when > now][:CHANGES_MAX]
-        changes = tuple(Change(when, _lower(limits, base._in(times.open_at(when)))) for when in ahead)
-        names = tuple(window.name for window in open_now)
-        return replace(limits, base=base, epoch=max(come, default=EVER), open=names, ahead=changes)
+        to_come = [when for when in times.changes if when > now]
+        later = [(when, base._in(times.open_at(when))) for when in to_come if when <= to_come[0] + longest]
+        return replace(
+            limits,
+            base=base,
+            epoch=max(come, default=EVER),
+            open=tuple(window.name for window in open_now),
+            changes_at=next(iter(to_come), None),
+            ahead=_lowered(limits, later),
+            instances_most=base._instances_most(),
+        )
+
+    def _instances_most(self) -> dict[str, int]:
+        """Return pool → the greatest of its quotas, of those that change with the hour."""
+        pools = {pool for window in self.windows for pool in window.instance_quotas}
+        return {
+            pool: max(
+                self.instance_quotas.get(pool, MANY), *(w.instance_quotas.get(pool, 0) for w in self.windows)
+            )
+            for pool in pools
+        }
 
     def _in(self, windows: Iterable[Window]) -> "Policy":
         """Return the policy while windows are open."""
@@ -367,9 +393,11 @@ class Policy:
         """Return the units at which a run's time is charged: its instances where they are scarce, else 1."""
         return profile.instances if f"training/{profile.training}" in self.instance_quotas else 1
 
-    def lacking(self, profile: ResourceProfile) -> str | None:
-        """Return the instance pool whose whole quota is too small for the lane, or None."""
+    def lacking(self, profile: ResourceProfile, *, ever: bool = False) -> str | None:
+        """Return the instance pool whose whole quota is too small for the lane, now or at all hours, or None."""
         quotas = self.instance_quotas
+        if ever:
+            quotas = {**quotas, **self.instances_most}
         return next(
             (
                 resource
@@ -383,17 +411,40 @@ class Policy:
 _COMMON = TenantPolicy()
 
 
-def _lower(now: Policy, later: Policy) -> dict[str, int]:
-    """Return resource → units of the limits that are lower later."""
-    lower = {
-        r: units for r, units in later.instance_quotas.items() if units < now.instance_quotas.get(r, units + 1)
-    }
-    if later.running_max < now.running_max:
-        lower[SLOTS] = later.running_max
-    for before, tier in zip(now.tiers, later.tiers, strict=True):
-        if tier.quota < before.quota or tier.slots_max < before.slots_max:
-            lower[tier_slots(tier.name)] = tier.quota
-    return lower
+def _lowered(now: Policy, later: Iterable[tuple[datetime, Policy]]) -> tuple[Change, ...]:
+    """Return the changes at which limits are lower than what may run until then, and those limits.
+
+    What runs on at such a change is at most the lower limit; so for the next one, what may be admitted in between
+    matters.
+    """
+    most = dict(_bounds(now))
+    counted: dict[str, int] = {}
+    changes: list[Change] = []
+    for when, policy in later:
+        lower: dict[str, int] = {}
+        bounds = _bounds(policy)
+        for resource in most.keys() | bounds.keys():
+            own, reach = bounds.get(resource, _UNLIMITED)
+            most_own, most_reach = most.get(resource, _UNLIMITED)
+            if (own < most_own or reach < most_reach) and counted.get(resource, 0) < AHEAD_MAX:
+                lower[resource] = int(own)
+                counted[resource] = counted.get(resource, 0) + 1
+                most[resource] = (own, reach)
+            else:
+                most[resource] = (max(own, most_own), max(reach, most_reach))
+        if lower:
+            changes.append(Change(when, dict(sorted(lower.items()))))
+    return tuple(changes)
+
+
+_UNLIMITED = (math.inf, math.inf)
+
+
+def _bounds(policy: Policy) -> dict[str, tuple[float, float]]:
+    """Return resource → what of it may be taken for certain, and at most: a tier's quota, and with borrowing."""
+    tiers = {tier_slots(tier.name): (tier.quota, tier.slots_max) for tier in policy.tiers}
+    account = {SLOTS: (policy.running_max, policy.running_max)}
+    return {**account, **tiers, **{pool: (n, n) for pool, n in policy.instance_quotas.items()}}
 
 
 def run_time(runtime_max: timedelta) -> timedelta:

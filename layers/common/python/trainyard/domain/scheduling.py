@@ -40,6 +40,7 @@ class Reason(StrEnum):
     NEVER_FITS = "it needs more instances than the quota of their type allows"
     CAPACITY_HOLD = "instances are held for a large request"
     TIER_CLOSED = "the tier is closed at this time"
+    NOT_AT_THIS_HOUR = "it needs more instances than the quota of their type allows at this time"
     LOWER_LIMIT_AHEAD = "it would run on when a limit is lowered, and what may run then is taken"
     START_RATE = "the start rate is limited"
     UNKNOWN_TIER = "the policy does not contain its tier"
@@ -214,7 +215,7 @@ class Plan:
     month: str = ""
     """To whose budgets the admissions belong."""
     again_at: datetime | None = None
-    """When time alone allows more admissions: starts are allowed again, an entry becomes due, or limits change."""
+    """When time alone allows more admissions under these limits: starts are allowed again, or an entry is due."""
 
     @property
     def parked(self) -> dict[tuple[str, str], Parked]:

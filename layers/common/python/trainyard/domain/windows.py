@@ -16,6 +16,10 @@ from trainyard.domain.errors import Refused
 LOOK_BACK = timedelta(days=15)
 """A window that repeats opens or closes at least once in so long: each week, but for one that the clock skips."""
 
+FORMS = "a time such as 22:00, a day and a time such as fri 18:00, or a date and a time such as 2026-12-24 18:00"
+
+YEARS = range(2000, 2200)
+
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -85,7 +89,7 @@ def when_of(begins: str, ends: str, days: Sequence[str], zone: str) -> Once | We
     Raises Refused, naming what is wrong.
     """
     named = zone_of(zone)
-    first, last = _moment(begins), _moment(ends)
+    first, last = _moment(begins), _moment("00:00" if ends == "24:00" else ends)
     unknown = [day for day in days if day not in DAYS]
     if unknown:
         raise Refused(f"days has {unknown[0]!r}, which is not one of {', '.join(DAYS)}")
@@ -110,12 +114,14 @@ def _moment(text: str) -> time | tuple[int, time] | datetime:
     try:
         if first in DAYS:
             return DAYS.index(first), _clock(rest)
-        return _clock(text) if len(text) <= 5 else datetime.fromisoformat(text)
+        if len(text) <= 5:
+            return _clock(text)
+        at = datetime.fromisoformat(text)
     except ValueError:
-        raise Refused(
-            f"{text!r} is not a time such as 22:00, a day and a time such as fri 18:00, or a date and a time such "
-            "as 2026-12-24 18:00"
-        ) from None
+        raise Refused(f"{text!r} is not {FORMS}") from None
+    if at.year not in YEARS:
+        raise Refused(f"{text!r} is not between the years {YEARS[0]} and {YEARS[-1]}")
+    return at
 
 
 def _clock(text: str) -> time:

@@ -5,9 +5,10 @@ time to come.
     ledger   bell   rings; the requests that the last one names; queues of which a request is due later
 
 A pass that has been told of every ring since nothing was left to start need not look at the queues: it reads what
-the rings name, and what is noted here and has become due. So whatever lets a request wait until later is noted in
-the same transaction. A ring that names the request takes the note away. Notes are bounded: if there are too many,
-they are given up until a pass of the timer, which reads all queues, has put them right.
+the rings name, and what is noted here and has become due. So a request that is enlisted and due later is noted in
+the same transaction. (What lets a request wait again tells passes to look at the queues.) A ring that names the
+request takes the note away. Notes are bounded: if there are too many, they are given up until a pass of the timer,
+which reads all queues, has put them right.
 
 The item stands in the ledger's partition, so that one shard of the stream shows both, and passes run one after the
 other."""
@@ -15,7 +16,7 @@ other."""
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from trainyard.domain.errors import Malformed
@@ -38,6 +39,8 @@ BY_RING, BY_NOTE = "ring", "note"
 """What the bell was written for last. Only a ring wakes the dispatcher."""
 
 DELAYED_RING = "ring"
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 _LATER = "later/"
 
@@ -174,16 +177,20 @@ def ring(hints: Sequence[Hint] = ()) -> Update:
     return Update(BELL, set={"by": BY_RING, "hints": list(map(str, hints))}, add={"rings": 1}, remove=tuple(names))
 
 
-def enlisted(requests: Sequence[Request], before: Item | None, now: datetime) -> Update:
+def enlisted(
+    requests: Sequence[Request], queues: Iterable[TenantQueue], before: Item | None, now: datetime
+) -> Update:
     """Return what the transaction that enlists requests writes: a ring that names them if one is due, and notes of
-    those that are due later. `before` is the bell as it was read, with the queues.
+    those that are due later. `queues` are theirs, with them; `before` is the bell as it was read.
     """
-    first_due: dict[tuple[str, str], datetime] = {}
-    for request in requests:
-        if request.due_at > now:
-            owner = (request.tier, request.tenant_id)
-            first_due[owner] = min(request.due_at, first_due.get(owner, request.due_at))
-    bell = _noting(first_due, later_from(before)) if first_due else Update(BELL)
+    dues = [((r.tier, r.tenant_id), r.due_at) for r in requests if r.due_at > now]
+    owners = {owner for owner, _ in dues}
+    # The bell may be older than the queues, and what was noted there by others not be in it yet.
+    for queue in (queue for queue in queues if (queue.tier, queue.tenant_id) in owners):
+        entries = (entry for profile in queue.profiles.values() for entry in profile.head_entries)
+        dues += [((queue.tier, queue.tenant_id), entry.due_at) for entry in entries if entry.due_at > now]
+    first = {owner: min(due for of, due in dues if of == owner) for owner in sorted(owners)}
+    bell = _noting(first, later_from(before)) if first else Update(BELL)
     if all(request.due_at > now for request in requests):
         return replace(bell, set={**bell.set, "by": BY_NOTE})
     rung = ring(list(map(Hint.of, requests)))
@@ -208,7 +215,7 @@ def put_right(queues: Iterable[TenantQueue], before: Item | None, now: datetime)
     later = {owner: due for owner, due in waiting.items() if due is not None and due > now}
     noted = later_from(before)
     stale = [_name(*owner) for owner in noted.due_at if owner not in waiting]
-    missing = {owner: due for owner, due in later.items() if owner not in noted.due_at}
+    missing = {owner: due for owner, due in later.items() if noted.due_at.get(owner, _NEVER) > due}
     fits = len(later) <= LATER_MAX
     if not fits or not (stale or missing or not noted.complete):
         return None

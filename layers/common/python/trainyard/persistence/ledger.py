@@ -157,7 +157,7 @@ def take_units(
     for decision in admissions:
         account = f"{_RESERVED}{plan.month} {decision.queue.tier}"
         reserved[account] = reserved.get(account, Decimal(0)) + decision.reserved_usd
-    forgotten = (*_money_before(ledger, month_of(now - MONEY_KEPT)), *_changes_past(ledger, policy))
+    forgotten = (*_money_before(ledger, month_of(now - MONEY_KEPT)), *_changes_past(ledger, policy, now))
     return _change(
         BY_PASS,
         set=sets,
@@ -168,8 +168,13 @@ def take_units(
             *_unmoved(ledger),
             *drained.conditions,
             # Checked against the counts at the moment of the commit. Ends may have lowered them since they were
-            # read; nobody can have raised them, because that changes the admission version.
-            *(AtMost(f"{_USED}{name}", limits[name] - n) for name, n in counts.items() if name in limits),
+            # read; nobody can have raised them, because that changes the admission version. What is counted for
+            # changes to come is left out: an expression takes 4 KB.
+            *(
+                AtMost(f"{_USED}{name}", limits[name] - n)
+                for name, n in counts.items()
+                if name in limits and not is_ahead(name)
+            ),
         ),
     )
 
@@ -405,10 +410,10 @@ def _money_before(ledger: Ledger, month: str) -> tuple[str, ...]:
     return tuple(spent + [f"{_RESERVED}{name}" for name in ledger.reserved_in if name[:7] < month])
 
 
-def _changes_past(ledger: Ledger, policy: Policy) -> tuple[str, ...]:
+def _changes_past(ledger: Ledger, policy: Policy, now: datetime) -> tuple[str, ...]:
     """Return the attributes that count what is taken after changes of the limits that have come."""
-    epoch = policy.epoch or ledger.epoch
-    return tuple(f"{_USED}{resource}" for resource in ledger.usage if epoch and is_past(resource, epoch))
+    come = policy.epoch or now  # a policy without windows has no epochs
+    return tuple(f"{_USED}{resource}" for resource in ledger.usage if is_past(resource, come))
 
 
 def _attributes(units: Mapping[str, int]) -> dict[str, int]:

@@ -128,7 +128,7 @@ class Dispatch:
             self._rounds(report, None if sweep else rings, now, out_of_time)
         finally:
             self._record(report, now)
-        self._after(report, now, out_of_time)
+        self._after(report, now, out_of_time, sweep=sweep)
         return report
 
     def measure(self, report: PassReport) -> tuple[Ledger, dict[str, Backlog]]:
@@ -209,7 +209,7 @@ class Dispatch:
             self.scheduler.admitter.park(parked, report.policy, now, plan.month, out_of_time=out_of_time)
         return bool(parked)
 
-    def _after(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool]) -> None:
+    def _after(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool], *, sweep: bool) -> None:
         """Record why requests wait, park what cannot start, and schedule the next pass."""
         plan, snapshot = report.plan, report.snapshot
         with suppress(Conflict):
@@ -227,8 +227,11 @@ class Dispatch:
             self.scheduler.admitter.park(
                 plan.parked.values(), report.policy, now, plan.month, out_of_time=out_of_time
             )
-        if plan.again_at is not None and plan.again_at < now + TIMER:
-            self.bell.ring_at(plan.again_at, now)
+        # What waits for other limits may not have been read. One ring is enough, by the last timer's pass.
+        times = (plan.again_at, report.policy.changes_at if sweep else None)
+        again_at = min((when for when in times if when is not None), default=None)
+        if again_at is not None and again_at < now + TIMER:
+            self.bell.ring_at(again_at, now)
         record = self._record_of(report, now) if report.complete and plan.waits and not report.admissions else None
         if record is not None:
             with suppress(Conflict):

@@ -186,7 +186,7 @@ class Enlister:
             unit.write(self.tables.requests.put(request, Absent("request_id")), put_entry(request, replaces=None))
         for key, queue in after.items():
             unit.write(*refile(before[key], queue, unit.now))
-        unit.write(enlisted(requests, unit.items[BELL], unit.now))
+        unit.write(enlisted(requests, after.values(), unit.items[BELL], unit.now))
         if not fits_one_transaction(unit.writes):
             raise Conflict("more than a transaction takes")
         return [Enlisted(kind=Enlistment.QUEUED, request=request) for request in requests]
@@ -216,11 +216,12 @@ class Enlister:
         request = _request_of(command, waiting, unit)
         if waiting is not None:
             return self._merge(unit, request, waiting, queue)
+        queue_after = joined(queue, entry_of(request))
         unit.write(
             self.tables.requests.put(request, Absent("request_id")),
             put_entry(request, replaces=None),
-            *refile(queue, joined(queue, entry_of(request)), unit.now),
-            enlisted([request], unit.items[BELL], unit.now),
+            *refile(queue, queue_after, unit.now),
+            enlisted([request], [queue_after], unit.items[BELL], unit.now),
         )
         return Enlisted(kind=Enlistment.QUEUED, request=request)
 
@@ -257,7 +258,7 @@ class Enlister:
             put(loser if takes_over else winner, Is("state", State.QUEUED.value)),
             put_entry(winner, replaces=waiting.request_id),
             *refile(queue, queue_after, unit.now),
-            enlisted([winner], unit.items[BELL], unit.now),
+            enlisted([winner], [queue_after], unit.items[BELL], unit.now),
         )
         return Enlisted(
             kind=Enlistment.REPLACED if takes_over else Enlistment.OUTDATED,

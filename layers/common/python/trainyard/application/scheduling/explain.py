@@ -43,6 +43,7 @@ CURES = {
     Reason.NEVER_FITS: "a higher instance quota in the policy: with the current one it can never start",
     Reason.CAPACITY_HOLD: "the start of the large request that instances are reserved for",
     Reason.TIER_CLOSED: "the next change of limits, which `trainyard policy show` names",
+    Reason.NOT_AT_THIS_HOUR: "a change of limits, which `trainyard policy show` names, or a higher instance quota",
     Reason.LOWER_LIMIT_AHEAD: "the next change of limits, which `trainyard policy show` names, or the end of a "
     "run that lasts beyond it too",
     Reason.START_RATE: "time: starts are limited by starts_per_second",

@@ -76,7 +76,10 @@ def admissions_ahead(
         snapshot = _after(
             replace(snapshot, ledger=ledger), plan.admissions, plan.capacity_holds, policy, now, plan.month
         )
-        times = [end for end, _ in running.values()] + ([plan.again_at] if plan.again_at else [])
+        if not any(entries for waiting in snapshot.queues for entries in waiting.entries.values()):
+            return
+        times = [end for end, _ in running.values()]
+        times += [when for when in (plan.again_at, policy.changes_at) if when is not None]
         if not times:
             return
         now = max(now + timedelta(milliseconds=1), min(times))
