@@ -48,8 +48,8 @@ ACCOUNT = "123456789012"
 DEPTH_MAX = 4
 """The number of nested callers, each of which interrupts the one before in the middle of a call."""
 DRAIN = timedelta(days=3)
-PASS_TIME = timedelta(minutes=1)
-"""How long a pass may take, which decides by the time at which it began."""
+PASS_TIME = timedelta(minutes=3)
+"""How long a pass may take here, whose calls stall; it decides by the time at which it began."""
 PAGES_CUT, READS_TORN = 0.05, 0.003
 """The shares of pages that end early, and of items of a batch before which other callers write."""
 

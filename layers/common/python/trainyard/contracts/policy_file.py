@@ -243,8 +243,8 @@ _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):  # type: ignore[misc, valid-type]
-    """Rejects duplicate keys; plain YAML silently keeps the last one. Leaves 22:00 as it is, which YAML 1.1 reads as
-    a number of base 60.
+    """Rejects duplicate keys; plain YAML silently keeps the last one. Leaves 22:00 as it is, which YAML 1.1 reads
+    as a number of base 60.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as in the class that it derives from
