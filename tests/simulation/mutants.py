@@ -19,9 +19,10 @@ from trainyard.application.scheduling.reconcile import Reconcile, Repairs
 from trainyard.application.scheduling.record import Record
 from trainyard.application.scheduling.starts import Begun, Starts
 from trainyard.domain import admission, affordability, fair_share, queues
+from trainyard.domain import policy as domain_policy
 from trainyard.domain.budgets import Reservation, reservation
 from trainyard.domain.names import start_token
-from trainyard.domain.policy import Policy, TierPolicy
+from trainyard.domain.policy import Change, Policy, TierPolicy
 from trainyard.domain.queues import TenantQueue, milliseconds, released
 from trainyard.domain.requests import HOLDING, Request, State
 from trainyard.domain.scheduling import Decision, Ledger
@@ -97,6 +98,11 @@ def _rung_only(requests: Any, queues: Any, before: Any, now: datetime) -> Any:
     return bell.ring(list(map(bell.Hint.of, requests))) if due else Update(bell.BELL)
 
 
+def _lower_than_now(now: Policy, later: Any) -> tuple[Change, ...]:
+    return tuple(change for each in later for change in _lowered(now, [each]))
+
+
+_lowered = domain_policy._lowered
 _at = Policy.at
 
 
@@ -139,6 +145,7 @@ MUTANTS: dict[str, list[Patch]] = {
     "read only what rings name": [(Admitter, "_named_queues", _without_the_due)],
     "note nothing that is due later": [(enlistment, "enlisted", _rung_only)],
     "decide by the clock alone": [(Policy, "at", _by_the_clock_alone)],
+    "compare lower limits ahead with those of now alone": [(domain_policy, "_lowered", _lower_than_now)],
     "count nothing for lower limits ahead": [(Policy, "ahead_of", lambda policy, demand, ends_at: ())],
     "keep what was counted for lower limits ahead": [
         (ledger, "is_past", lambda resource, now: resource.startswith("after/"))

@@ -11,7 +11,10 @@ MUTANT_SEEDS = 600
 """At most; the rarest mistake is noticed in one of some 300."""
 
 NEAR = {
+    "decide by the clock alone": 40,
     "finish without its attempt condition": 20,
+    "note nothing that is due later": 100,
+    "read only what rings name": 50,
     "reserve nothing": 190,
     "start without look-up after a forgotten token": 15,
 }
