@@ -341,23 +341,23 @@ def test_a_queue_that_cannot_go_is_set_aside_until_the_policy_changes(harness: H
     poor = policy(tier(), tenants={"acme": TenantPolicy(budget=hard("0.01"))})
     harness.enlist(1, limits=poor)
     plan, _ = harness.plan(poor)
-    harness.scheduler.admitter.park(plan.parked.values(), poor, NOW, plan.month)
+    harness.scheduler.parking.park(plan.parked.values(), poor, NOW, plan.month)
     assert harness.plan(poor)[1].snapshot.queues == ()
     backlog = harness.tables.queues.backlog(poor)["basic"]
     assert (backlog.waiting, dict(backlog.parked)) == (1, {Reason.BUDGET.value: 1})
-    assert harness.scheduler.admitter.unpark(poor, after(60)) == 0
-    assert harness.scheduler.admitter.unpark(replace(poor, version=1), after(60)) == 1
+    assert harness.scheduler.parking.unpark(poor, after(60)) == 0
+    assert harness.scheduler.parking.unpark(replace(poor, version=1), after(60)) == 1
     found = harness.plan(poor)[1].snapshot.queues
     assert [waiting.queue.tenant_id for waiting in found] == ["acme"]
-    harness.scheduler.admitter.park(harness.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
+    harness.scheduler.parking.park(harness.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
     newer = replace(poor, prices=replace(poor.prices, version="2026-12-24"))
-    assert harness.scheduler.admitter.unpark(newer, after(60)) == 1, "prices have changed with the code"
-    harness.scheduler.admitter.park(harness.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
-    turns = [harness.scheduler.admitter.unpark(poor, after(60 * turn)) for turn in range(256)]
+    assert harness.scheduler.parking.unpark(newer, after(60)) == 1, "prices have changed with the code"
+    harness.scheduler.parking.park(harness.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
+    turns = [harness.scheduler.parking.unpark(poor, after(60 * turn)) for turn in range(256)]
     assert sum(turns) == 1, "some of all are looked at in turn"
-    harness.scheduler.admitter.park(harness.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
+    harness.scheduler.parking.park(harness.plan(poor)[0].parked.values(), poor, NOW, "2026-11")
     december = datetime(2026, 12, 1, 0, 1, tzinfo=UTC)
-    assert harness.scheduler.admitter.unpark(poor, december) == 1, "the month has turned"
+    assert harness.scheduler.parking.unpark(poor, december) == 1, "the month has turned"
 
 
 def test_what_a_run_really_cost_replaces_what_it_reserved(harness: Harness) -> None:
@@ -555,14 +555,14 @@ def test_a_queue_set_aside_for_its_tiers_budget_comes_back_when_there_is_enough(
     harness.enlist(2, seconds=1, tenant_id="other", limits=shared)
     assert harness.admit(shared, seconds=2) == [submission(1).request_id]
     plan, _ = harness.plan(shared, seconds=3)
-    harness.scheduler.admitter.park(plan.parked.values(), shared, after(3), plan.month)
+    harness.scheduler.parking.park(plan.parked.values(), shared, after(3), plan.month)
     assert harness.plan(shared, seconds=4)[1].snapshot.queues == ()
-    assert harness.scheduler.admitter.unpark(shared, after(60)) == 0
+    assert harness.scheduler.parking.unpark(shared, after(60)) == 0
     ended = harness.state(1)
     harness.completer.finish(
         [End(request=ended, state=State.SUCCEEDED, execution=execution(ended, "0.01"))], shared, after(90)
     )
-    assert harness.scheduler.admitter.unpark(shared, after(120)) == 1
+    assert harness.scheduler.parking.unpark(shared, after(120)) == 1
     assert harness.admit(shared, seconds=121) == [submission(2).request_id]
 
 
@@ -890,6 +890,33 @@ def test_notes_of_queues_in_which_nothing_waits_are_taken_away(harness: Harness,
     assert list(later(store).due_at) == [("basic", "acme")]
     harness.scheduler.admitter.put_bell_right(harness.scheduler.admitter.read(LIMITS, after(31)), after(31))
     assert dict(later(store).due_at) == {}
+
+
+def test_what_passes_can_read_again_is_not_left_to_what_rings_name(harness: Harness, store: Store) -> None:
+    """A tenant that is resumed, or a queue that is no longer parked: no ring names them."""
+    dear = replace(LIMITS, tenants={"acme": TenantPolicy(budget=hard("0.000001"))})
+
+    def drained() -> int | None:
+        return harness.tables.ledger.read().drained_through
+
+    harness.enlist(1, limits=dear)
+    plan, _ = harness.plan(dear)
+    harness.scheduler.parking.park(plan.parked.values(), dear, NOW, plan.month)
+    harness.enlist(2, tenant_id="other")
+    harness.admit()
+    assert drained() == 2
+    assert harness.scheduler.parking.unpark(LIMITS, after(86_400 * 40)) == 1
+    assert drained() is None
+    harness.admit(seconds=86_400 * 40)
+    for number in (1, 2):
+        harness.finish(harness.state(number), State.SUCCEEDED, now=after(86_400 * 40))
+    harness.scheduler.operations.set_tenant_paused("basic", "third", True, NOW)
+    harness.enlist(3, tenant_id="third")
+    harness.enlist(4, tier="premium", tenant_id="fourth")
+    assert harness.admit(seconds=86_400 * 40) == [submission(4).request_id]
+    assert drained() == 4
+    harness.scheduler.operations.set_tenant_paused("basic", "third", False, NOW)
+    assert drained() is None
 
 
 def test_a_pass_that_did_not_read_all_puts_nothing_right(harness: Harness, store: Store) -> None:

@@ -228,6 +228,11 @@ def name_policy(version: int) -> Update:
     return _change(BY_PASS, set={"policy_version": version}, add={"admission_version": 1})
 
 
+def something_waits() -> Update:
+    """Return what is written with a queue that passes can read again: what rings name is not all that waits."""
+    return _change(BY_PASS, set={"waiting": SOMEBODY}, add={"backlog_version": 1}, remove=("drained_through",))
+
+
 def expedite(expedited: Sequence[Expedited], ledger: Ledger) -> Update:
     """Return the write that puts requests first in their tiers; what a pass decided before is void."""
     return _change(

@@ -3,18 +3,16 @@
 The rules are in domain/admission.py: `decide` chooses the requests. Here its decision takes effect, as a whole or
 not at all."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
 from trainyard.domain.errors import Conflict
-from trainyard.domain.executions import month_of
 from trainyard.domain.policy import Policy, ResourceProfile, TierPolicy, run_time
 from trainyard.domain.queues import TenantQueue, holding
 from trainyard.domain.requests import Request, State
-from trainyard.domain.scheduling import Decision, Ledger, Parked, Plan, Snapshot, WaitingQueue
+from trainyard.domain.scheduling import Decision, Ledger, Plan, Snapshot, WaitingQueue
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.bell import (
     BELL,
@@ -46,7 +44,6 @@ from trainyard.persistence.tables import Tables
 from trainyard.persistence.tenant_queues import (
     PAGE_MIN,
     delete_entry,
-    parked_under,
     place_key,
     queue_key,
     refile,
@@ -399,40 +396,6 @@ class Admitter:
             update = put_right((waiting.queue for waiting in read_set.snapshot.queues), read_set.bell, now)
             if update is not None:
                 self.tables.store.transact([update])
-
-    # --- parking --------------------------------------------------------------------------------------------
-
-    def park(
-        self,
-        queues: Iterable[Parked],
-        policy: Policy,
-        now: datetime,
-        month: str,
-        *,
-        out_of_time: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Park queues that cannot start anything until something changes, so that passes skip them."""
-        for parked in queues:
-            if out_of_time():
-                return
-            queue = replace(parked.queue, parked_for=parked.reason.value)
-            under = parked_under(policy, month, parked)
-            with suppress(Conflict):  # it has changed meanwhile, and will be checked again
-                self.tables.store.transact(refile(parked.queue, queue, now, parked_under=under))
-
-    def unpark(self, policy: Policy, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> int:
-        """Unpark queues that may start something again (`TenantQueues.to_unpark`); return how many."""
-        ledger = self.tables.ledger.read()
-        policy = policy.at(now, ledger.epoch)
-        month = max(ledger.month, month_of(now))
-        count = 0
-        for queue in self.tables.queues.to_unpark(policy, ledger, month, now):
-            if out_of_time():
-                break
-            with suppress(Conflict):  # another pass, or an end, was faster
-                self.tables.store.transact(refile(queue, replace(queue, parked_for=None), now))
-                count += 1
-        return count
 
     # --- records of passes ----------------------------------------------------------------------------------
 

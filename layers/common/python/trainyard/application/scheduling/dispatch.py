@@ -116,7 +116,7 @@ class Dispatch:
             # 0. Recover admitted requests not known to have started: find their execution, or start it again.
             starts = self.starts.recover_all(policy, now, out_of_time)
             with suppress(Conflict, Throttled, OutcomeUnknown):
-                unparked = self.scheduler.admitter.unpark(policy, now, out_of_time=out_of_time)
+                unparked = self.scheduler.parking.unpark(policy, now, out_of_time=out_of_time)
         report = PassReport(
             policy=policy,
             snapshot=Snapshot(ledger=Ledger(admission_version=0), queues=()),
@@ -206,7 +206,7 @@ class Dispatch:
         plan, snapshot = report.plan, report.snapshot
         parked = [parking for parking in plan.parked.values() if parking.queue.tier in snapshot.partial]
         if parked:
-            self.scheduler.admitter.park(parked, report.policy, now, plan.month, out_of_time=out_of_time)
+            self.scheduler.parking.park(parked, report.policy, now, plan.month, out_of_time=out_of_time)
         return bool(parked)
 
     def _after(self, report: PassReport, now: datetime, out_of_time: Callable[[], bool], *, sweep: bool) -> None:
@@ -224,7 +224,7 @@ class Dispatch:
             if report.complete and epoch is not None and (noted is None or noted < epoch):
                 self.scheduler.tables.ledger.note_epoch(epoch, snapshot.ledger)
         with suppress(Conflict):
-            self.scheduler.admitter.park(
+            self.scheduler.parking.park(
                 plan.parked.values(), report.policy, now, plan.month, out_of_time=out_of_time
             )
         # What waits for other limits may not have been read. One ring is enough, by the last timer's pass.

@@ -8,7 +8,7 @@ from decimal import Decimal
 from trainyard.domain.executions import month_of
 from trainyard.domain.policy import is_past
 from trainyard.domain.queues import in_month, rebuilt
-from trainyard.persistence.ledger import correct_usage, usage_of
+from trainyard.persistence.ledger import correct_usage, something_waits, usage_of
 from trainyard.persistence.store import Write
 from trainyard.persistence.tables import Tables
 from trainyard.persistence.tenant_queues import forget_queue, queue_in, queue_key, refile
@@ -34,7 +34,7 @@ class Operations:
             (item,) = unit.read(queue_key(tier, tenant_id))
             queue = queue_in(item, tier, tenant_id)
             if queue.paused != paused:
-                unit.write(*refile(queue, replace(queue, paused=paused), now))
+                unit.write(*refile(queue, replace(queue, paused=paused), now), something_waits())
 
         self.tables.transactions.run(script, now)
 
