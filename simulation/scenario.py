@@ -122,7 +122,7 @@ def draw(seed: int) -> Scenario:
         tenants=tenants,
         uploads=_uploads(random, tenants, hours),
         steps=_steps(random, tenants, len(policies), hours),
-        sagemaker_quota=max(p.running_max for p in policies) + random.choice([0, 0, 3]) + 2 * bool(first.windows),
+        sagemaker_quota=max(map(_slots_most, policies)) + random.choice([0, 0, 3]),
         skew_seconds=random.choice([0, 0, 60, 180]),
         index_lag=random.choice([0, 2, 8]),
         index_lag_seconds=Random(f"{seed} index").choice([5.0, 60.0, 900.0]),
@@ -143,6 +143,11 @@ def draw(seed: int) -> Scenario:
         begin = BEGIN + timedelta(minutes=random.uniform(5, 60))
         scenario.outages.append((begin, begin + timedelta(minutes=random.uniform(3, 40))))
     return scenario
+
+
+def _slots_most(policy: Policy) -> int:
+    """Return the account's slots at the hours at which they are most."""
+    return int(max([policy.running_max, *(window.limits.get("running_max", 0) for window in policy.windows)]))
 
 
 def _policy(random: Random, names: tuple[str, ...], tenants: list[Tenant]) -> Policy:

@@ -13,6 +13,8 @@ MUTANT_SEEDS = 600
 NEAR = {
     "decide by the clock alone": 40,
     "finish without its attempt condition": 20,
+    "let urgent requests always go first": 70,
+    "no condition on the ledger version": 45,
     "note nothing that is due later": 100,
     "read only what rings name": 50,
     "reserve nothing": 190,
