@@ -1,4 +1,4 @@
-"""Enlist: moves batches of requests from the tier queues into the tenant queues, in transactions that ring the bell.
+"""Enlist: moves batches of requests from the tier queues into the tenant queues; those transactions ring the bell.
 
 It also consumes the queue of delayed rings: its messages ring the bell when a quiet period has ended.
 """
