@@ -129,7 +129,8 @@ def _facts(algorithm: Algorithm) -> dict[str, str]:
         "network": "none" if algorithm.network_isolation else "same as the deployment's jobs",
         "traffic between containers": "encrypted" if algorithm.traffic_encryption else "not encrypted",
         "judged by": algorithm.quality_metric,
-        "instances": ", ".join(c.training_instance_type for c in algorithm.instances) or "the tier's",
+        "instances": ", ".join(" or ".join(c.training_instance_types) for c in algorithm.instances)
+        or "the tier's",
     }
 
 

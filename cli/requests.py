@@ -126,7 +126,11 @@ def _told(execution: ExecutionRecord) -> Iterator[str]:
     yield f"{execution.state.value.lower()}, {execution.cost_usd} USD in {execution.month}{unknown}{again}"
     for record in execution.steps:
         job = record.step.job
-        used = f", {job.instance_count} x {job.instance_type}, {record.seconds} s" if job else ""
+        used = (
+            f", {job.instance_count} x {job.instance_type}, {record.seconds} s"
+            if job and job.instance_type
+            else ""
+        )
         cost = "unknown" if record.cost_usd is None else f"{record.cost_usd} USD"
         flags = f" ({'; '.join(record.flags)})" if record.flags else ""
         yield f"{record.step.name}: {record.step.status.lower()}{used}, {cost}{flags}"

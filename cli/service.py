@@ -160,12 +160,21 @@ def refuse_what_jobs_may_not(deployment: Deployment, wanted: Policy) -> None:
     longest = int(deployment.outputs["JobRuntimeMaxSeconds"])
     by_algorithm = [algorithm.instances for algorithm in wanted.algorithms.values()]
     choices = [c for instances in (*(tier.instances for tier in wanted.tiers), *by_algorithm) for c in instances]
-    types = {name for c in choices for name in (c.processing_instance_type, c.training_instance_type)}
+    types = {name for c in choices for name in (c.processing_instance_type, *c.training_instance_types)}
     denied = sorted(name for name in types if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed))
     if denied:
         raise Refused(
             f"jobs may not run on {', '.join(denied)}: this deployment allows {', '.join(allowed)} "
             "(stack parameter JobInstanceTypes)"
+        )
+    most, types_max = (
+        max(len(c.training_instance_types) for c in choices),
+        int(deployment.outputs["TrainingTypesMax"]),
+    )
+    if most > types_max:
+        raise Refused(
+            f"{most} training instance types are named for one choice, and this deployment has no pipeline for "
+            "that: deploy with the stack parameter InstancePreferences=true, or name one type"
         )
     for tier in wanted.tiers:
         if tier.runtime_max.total_seconds() > longest:

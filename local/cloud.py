@@ -117,6 +117,10 @@ class Cloud:
         """Stop SageMaker for some seconds: it does not respond, and sends no events for what ends meanwhile."""
         self._tell_sagemaker("outage", {"seconds": seconds})
 
+    def exhaust(self, *instance_types: str) -> None:
+        """Leave no capacity of these instance types, and of no others."""
+        self._tell_sagemaker("capacity", {"exhausted": instance_types})
+
     def lose_uploads(self, share: float) -> None:
         """Drop a share of S3's events from now on."""
         self._tell_sagemaker("uploads", {"lost": share})

@@ -18,7 +18,11 @@ def millionths(usd: Decimal | Fraction | int) -> int:
 
 
 def executions_of(sagemaker: Any, pipeline: str) -> list[dict[str, Any]]:
-    pages = sagemaker.get_paginator("list_pipeline_executions").paginate(PipelineName=pipeline)
+    """Return the executions of a deployment's pipelines: there is one for each number of training types."""
+    pipelines = sagemaker.get_paginator("list_pipelines").paginate(PipelineNamePrefix=pipeline)
+    names = [summary["PipelineName"] for page in pipelines for summary in page["PipelineSummaries"]]
+    listing = sagemaker.get_paginator("list_pipeline_executions")
+    pages = (page for name in names for page in listing.paginate(PipelineName=name))
     return [summary for page in pages for summary in page["PipelineExecutionSummaries"]]
 
 
@@ -55,8 +59,16 @@ def _cost(sagemaker: Any, job: dict[str, Any], region: dict[str, Any]) -> tuple[
         seconds = ceil((job["ProcessingEndTime"] - job["ProcessingStartTime"]).total_seconds())
     else:
         seconds = 0
-    hourly = Fraction(region[kind][cluster["InstanceType"]])
-    volume = Fraction(region[f"{kind}_volume_gb_month"]) * cluster["VolumeSizeInGB"] / 730
-    usd = (hourly + volume) * cluster["InstanceCount"] * seconds / 3600
+    if "InstancePreferences" in cluster and "SelectedInstanceType" not in cluster:
+        usd = Fraction(0)  # it never got an instance
+    else:
+        instance_type = cluster.get("SelectedInstanceType") or cluster["InstanceType"]
+        hourly = Fraction(region[kind][instance_type])
+        usd = (hourly + _volume(region, kind, cluster)) * cluster["InstanceCount"] * seconds / 3600
     tags = {t["Key"]: t["Value"] for t in sagemaker.list_tags(ResourceArn=job[f"{prefix}JobArn"])["Tags"]}
     return tags["trainyard:tenant"], Fraction(millionths(usd), 10**6)
+
+
+def _volume(region: dict[str, Any], kind: str, cluster: dict[str, Any]) -> Fraction:
+    """Return USD per hour of the volume of an instance."""
+    return Fraction(region[f"{kind}_volume_gb_month"]) * Fraction(cluster["VolumeSizeInGB"], 730)

@@ -6,6 +6,7 @@ hash of its content, so that running executions keep the scripts they started wi
     code/<hash>/steps/*.py        what processing jobs read
     code/<hash>/sourcedir.tar.gz  the same, as training jobs in script mode take it
     code/<hash>/definition.json   the pipeline, with the deployment's names filled in
+    code/<hash>/definition-2.json the same for runs that name two training instance types; and so on, up to five
 
 It also sets the retention of the job log groups, if the account does not have them yet.
 """
@@ -23,6 +24,10 @@ from typing import Any
 import boto3
 
 HERE = Path(__file__).parent
+TYPE = "TrainingInstanceType"
+"""The pipeline's parameter of the preferred instance type; the next one is TrainingInstanceType2, and so on."""
+TYPES_MAX = 5
+"""As many types as a training job may name (SageMaker API reference, ResourceConfig)."""
 Vpc = dict[str, list[str]]
 """As SageMaker has it: Subnets and SecurityGroupIds."""
 logger = logging.getLogger()
@@ -47,18 +52,23 @@ def handler(event: dict[str, Any], context: Any) -> None:
 
 
 def publish(bucket: str, *, names: dict[str, str], vpc: Vpc | None = None) -> dict[str, str]:
-    """Upload scripts and definition; return CodeUri and DefinitionKey. Idempotent."""
+    """Upload scripts and definition; return CodeUri and a DefinitionKey for each number of types. Idempotent."""
     scripts = {path.name: path.read_bytes() for path in sorted((HERE / "steps").glob("*.py"))}
     template = in_vpc((HERE / "definition.json").read_text(encoding="utf-8"), vpc)
     digest = hashlib.sha256(repr((scripts, template, sorted(names.items()))).encode()).hexdigest()[:16]
     prefix = f"code/{digest}"
     objects = {f"{prefix}/steps/{name}": body for name, body in scripts.items()}
     objects[f"{prefix}/sourcedir.tar.gz"] = packed(scripts)
-    objects[f"{prefix}/definition.json"] = filled(template, names)
+    definitions = {"DefinitionKey": f"{prefix}/definition.json"}
+    definitions |= {
+        f"DefinitionKey{types}": f"{prefix}/definition-{types}.json" for types in range(2, TYPES_MAX + 1)
+    }
+    for types, key in enumerate(definitions.values(), start=1):
+        objects[key] = filled(preferring(template, types), names)
     s3 = boto3.client("s3")
     for key, body in objects.items():
         s3.put_object(Bucket=bucket, Key=key, Body=body)
-    return {"CodeUri": f"s3://{bucket}/{prefix}", "DefinitionKey": f"{prefix}/definition.json"}
+    return {"CodeUri": f"s3://{bucket}/{prefix}", **definitions}
 
 
 JOB_LOGS = ("/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs")
@@ -95,6 +105,25 @@ def in_vpc(template: str, vpc: Vpc | None) -> str:
             step["Arguments"]["VpcConfig"] = vpc
         elif step["Type"] == "Processing":
             step["Arguments"]["NetworkConfig"]["VpcConfig"] = vpc
+    return json.dumps(definition)
+
+
+def preferring(template: str, types: int) -> str:
+    """Return the definition for runs that name so many training instance types, in order of preference.
+
+    Parameters hold no lists, so each type is one. SageMaker takes either a type or a list of preferences
+    (API reference, ResourceConfig).
+    """
+    if types == 1:
+        return template
+    definition = json.loads(template)
+    names = [TYPE, *(f"{TYPE}{number}" for number in range(2, types + 1))]
+    definition["Parameters"] += [{"Name": name, "Type": "String"} for name in names[1:]]
+    for step in definition["Steps"]:
+        if step["Type"] == "Training":
+            resources = step["Arguments"]["ResourceConfig"]
+            del resources["InstanceType"]
+            resources["InstancePreferences"] = [{"InstanceType": {"Get": f"Parameters.{name}"}} for name in names]
     return json.dumps(definition)
 
 

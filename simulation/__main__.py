@@ -61,6 +61,7 @@ FAULTS = (
     "end forged",
     "retried by hand",
     "odd number in a result",
+    "selection reported late",
 )
 """The faults that are injected."""
 
@@ -100,6 +101,7 @@ REACHED = (
     "waits: LOWER_LIMIT_AHEAD",
     "limits changed",
     "counted ahead",
+    "instances given back",
     "waits: START_RATE",
     "waits: TENANT_CAP",
     "waits: ABOVE_CAP",

@@ -15,19 +15,10 @@ from trainyard.domain.admission import decide
 from trainyard.domain.budgets import Account, reservation
 from trainyard.domain.executions import month_of
 from trainyard.domain.names import parse_display_name
-from trainyard.domain.policy import (
-    SLOTS,
-    Budget,
-    BudgetMode,
-    Policy,
-    ResourceProfile,
-    TierPolicy,
-    after,
-    is_past,
-    tier_slots,
-)
+from trainyard.domain.policy import Budget, BudgetMode, Policy, TierPolicy
 from trainyard.domain.queues import QueueEntry, TenantQueue, holding
 from trainyard.domain.requests import HOLDING, TERMINAL, Content, Request, State
+from trainyard.domain.resources import SLOTS, ResourceProfile, after, is_past, tier_slots
 from trainyard.domain.scheduling import Decision, Ledger, Plan, Snapshot, WaitingQueue
 from trainyard.persistence.book import execution_from
 from trainyard.persistence.items import entry_from, queue_from, request_from
@@ -210,7 +201,9 @@ class Checks:
             if item["state"] in ("ADMITTED", "RUNNING"):
                 key = (item["tier"], item["tenant_id"])
                 by_queue[key] = by_queue.get(key, 0) + 1
-                demand = ResourceProfile.parse(item["profile"]).demand(item["tier"], item.get("ahead", ()))
+                profile = ResourceProfile.parse(item["profile"])
+                self._may_get(item)
+                demand = profile.on(item.get("selected")).demand(item["tier"], item.get("ahead", ()))
                 for resource, units in demand.items():
                     counted[resource] = counted.get(resource, 0) + units
         kept = dict(ledger.usage)
@@ -226,6 +219,18 @@ class Checks:
         for key, queue in self.queues.items():
             if queue.running != by_queue.get(key, 0):
                 raise Violation("I2", f"queue {key}: {queue.running}, holders {by_queue.get(key, 0)}")
+
+    def _may_get(self, item: Mapping[str, Any]) -> None:
+        """I16: a run counts in the pool of each instance type that SageMaker may still select for it, or has."""
+        selected, profile = item.get("selected"), ResourceProfile.parse(item["profile"])
+        if selected is not None:
+            execution = self.sagemaker.executions[item["execution_arn"]]
+            if execution.selected(self.clock()) != selected:
+                raise Violation("I16", f"{item['request_id']} is said to train on {selected}, and does not")
+        _, types, instances, _ = item["profile"].split(" ")
+        pools = {f"training/{name}": int(instances) for name in ([selected] if selected else types.split(","))}
+        if pools.items() - profile.on(selected).demand(item["tier"]).items():
+            raise Violation("I16", f"{item['request_id']} does not count in each of {sorted(pools)}")
 
     # --- executions ---------------------------------------------------------------------------------------
 
@@ -424,14 +429,18 @@ class Checks:
             raise Violation("I9", f"there waits, above its cap, {idle}")
 
     def _saved_goes(self, ledger: Ledger, policy: Policy, now: datetime) -> None:
-        """I9: no request with a capacity hold waits if the held instances suffice and its tier has slots."""
+        """I9: the oldest request with a capacity hold does not wait if the held instances suffice and its tier has
+        slots; the others must not delay it.
+        """
         if ledger.paused or policy.running_max - ledger.unmanaged - ledger.used < 1:
             return
         if not _starts_allowed(ledger, policy, now) or (ledger.throttled_until and now < ledger.throttled_until):
             return
+        held = set(ledger.capacity_holds.values()) & self.requests.keys()
+        first = sorted(held, key=lambda name: (self.requests[name]["arrived_at"], name))[:1]
         for tier in policy.tiers:
             if ledger.used_of_tier(tier.name) < tier.quota:
-                going = set(self._could_go(tier, ledger, policy, now)) & set(ledger.capacity_holds.values())
+                going = set(self._could_go(tier, ledger, policy, now)).intersection(first)
                 if going:
                     raise Violation("I9", f"{sorted(going)[:2]} wait, although the held instances suffice")
 
@@ -644,9 +653,17 @@ def _likely_time(entry: QueueEntry, tier: TierPolicy) -> timedelta:
     return timedelta(seconds=entry.seconds_p90) if entry.seconds_p90 else tier.run_time_max
 
 
+_HOURLY = {"ml.m5.large": Fraction("0.115"), "ml.m5.xlarge": Fraction("0.23"), "ml.t3.medium": Fraction("0.05")}
+"""Instance type → USD per hour, by hand from `testing.service.PRICES`."""
+
+
 def _job_cost(job: SimulatedJob, seconds: int) -> Decimal:
     """Return what a job costs, by list price and volume, to a millionth of a dollar."""
-    hourly = {"ml.m5.large": Fraction("0.115"), "ml.t3.medium": Fraction("0.05")}[job.instance_type]
+    hourly = {
+        "ml.m5.large": Fraction("0.115"),
+        "ml.m5.xlarge": Fraction("0.23"),
+        "ml.t3.medium": Fraction("0.05"),
+    }[job.instance_type]
     volume = Fraction("0.14") * job.volume_gb / 730
     millionths = (hourly + volume) * job.instance_count * seconds / 3600 * 10**6
     return Decimal(floor(millionths + Fraction(1, 2))).scaleb(-6)

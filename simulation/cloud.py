@@ -117,7 +117,6 @@ class Execution:
     token: str
     tenant_id: str
     tier: str
-    resources: dict[str, int]
     started_at: datetime
     ends_at: datetime
     description: str
@@ -126,6 +125,12 @@ class Execution:
     status: str = "Executing"
     failure: str | None = None
     jobs: tuple["SimulatedJob", ...] = ()
+
+    def selected(self, now: datetime) -> str | None:
+        """Return the instance type on which it trains; None until its training begins."""
+        return next(
+            (job.instance_type for job, begin, _ in used(self) if job.step == "train" and begin <= now), None
+        )
 
     @property
     def alive(self) -> bool:
@@ -175,10 +180,6 @@ class SageMaker:
             token=token,
             tenant_id=parameters["TenantId"],
             tier=parameters["TierName"],
-            resources={
-                f"training/{parameters['TrainingInstanceType']}": int(parameters["TrainingInstanceCount"]),
-                f"processing/{parameters['ProcessingInstanceType']}": 1,
-            },
             started_at=self.agenda.now,
             ends_at=self.agenda.now,
             description=description,
@@ -248,6 +249,12 @@ class SageMaker:
             failure=execution.failure,
             status=execution.status,
         )
+
+    def selected(self, execution_arn: str) -> str | None:
+        """Report the instance type that was selected; sometimes nothing yet, though it was."""
+        if self.trouble.strikes("selection reported late", 0.3):
+            return None
+        return self.executions[execution_arn].selected(self.agenda.now)
 
     def alive(self) -> list[Execution]:
         return [e for e in self.executions.values() if e.alive and parse_display_name(e.name)]

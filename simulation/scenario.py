@@ -8,14 +8,7 @@ from random import Random
 from simulation.clock import BEGIN
 from testing.service import PRICES
 from trainyard.domain.algorithms import InstanceChoice
-from trainyard.domain.policy import (
-    Budget,
-    BudgetMode,
-    Policy,
-    Retries,
-    TenantPolicy,
-    TierPolicy,
-)
+from trainyard.domain.policy import Budget, BudgetMode, Policy, Retries, TenantPolicy, TierPolicy
 from trainyard.domain.requests import Content
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings, TrainOn
 from trainyard.domain.windows import Once, Weekly, Window
@@ -24,6 +17,7 @@ TIERS = ("basic", "standard", "premium")
 SMALL_MB, LARGE_MB = 10, 1000
 MB = 1024 * 1024
 POOL = "training/ml.m5.large"
+FALLBACK_POOL = "training/ml.m5.xlarge"
 
 
 @dataclass(frozen=True)
@@ -68,13 +62,13 @@ class Scenario:
     """Tenant, data set, and the seconds that each of its runs took before the scenario."""
 
 
-def choices(large: int) -> tuple[InstanceChoice, ...]:
-    """Return one small choice, and one of `large` instances of the same type."""
+def choices(large: int, training: tuple[str, ...] = ("ml.m5.large",)) -> tuple[InstanceChoice, ...]:
+    """Return one small choice, and one of `large` instances of the same types."""
     return tuple(
         InstanceChoice(
             data_mb_max=size,
             processing_instance_type="ml.t3.medium",
-            training_instance_type="ml.m5.large",
+            training_instance_types=training,
             training_instance_count=count,
             training_volume_gb=30,
         )
@@ -115,6 +109,7 @@ def draw(seed: int) -> Scenario:
     tenants = [tenant(f"t{number}", random.choice(names), random, hurry) for number in range(count)]
     first = _with_ceilings(_policy(random, names, tenants), Random(f"{seed} ceilings"))
     first = _with_windows(first, Random(f"{seed} windows"))
+    first = _with_fallbacks(first, Random(f"{seed} fallbacks"))
     policies = [first, *(_changed(first, random) for _ in range(random.choice([0, 1, 2])))]
     scenario = Scenario(
         seed=seed,
@@ -230,6 +225,21 @@ def _with_windows(policy: Policy, random: Random) -> Policy:
             Window(name=f"window {number}", when=when, limits=limits, instance_quotas=quotas, tiers=tiers)
         )
     return replace(policy, windows=tuple(windows))
+
+
+def _with_fallbacks(policy: Policy, random: Random) -> Policy:
+    """Return a policy under which the runs of some tiers may get one of two instance types."""
+    if random.random() < 0.6:
+        return policy
+    types = random.choice([("ml.m5.large", "ml.m5.xlarge"), ("ml.m5.xlarge", "ml.m5.large")])
+    tiers = tuple(
+        replace(tier, instances=choices(tier.instances[-1].training_instance_count, types))
+        if random.random() < 0.7
+        else tier
+        for tier in policy.tiers
+    )
+    quotas = {**policy.instance_quotas, FALLBACK_POOL: random.choice([3, 5])} if policy.instance_quotas else {}
+    return replace(policy, tiers=tiers, instance_quotas=quotas)
 
 
 def _tenant_policy(random: Random) -> TenantPolicy:

@@ -33,9 +33,11 @@ from trainyard.contracts import decisions
 from trainyard.domain import admission
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed, Refused, TrainyardError
-from trainyard.domain.policy import SLOTS, Policy, ResourceProfile, tier_slots
+from trainyard.domain.parameters import TRAINING_TYPES
+from trainyard.domain.policy import Policy
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import TERMINAL, Content, Outcome, Request, State, Submission
+from trainyard.domain.resources import SLOTS, ResourceProfile, tier_slots
 from trainyard.domain.scheduling import Plan, Snapshot
 from trainyard.domain.tenants import Tenant, TrainOn
 from trainyard.persistence.bell import BELL, BellRing, Hint, bell_ring_from, ring, wakes_dispatcher
@@ -473,7 +475,9 @@ class Simulator:
         for alarm in self.service.deadline_watch.watch(now):
             self.counts[alarm.what] += 1
             self.checks.alarmed(alarm.request.request_id, alarm.what)
-        self.counts["missed end found once overdue"] += len(self.service.reconcile.find_ends(now).ended)
+        repairs = self.service.reconcile.find_ends(now)
+        self.counts["missed end found once overdue"] += len(repairs.ended)
+        self.counts["instances given back"] += len(repairs.selected)
 
     def _reconcile(self, now: datetime) -> None:
         repairs = self.service.reconcile.run(now)
@@ -598,12 +602,14 @@ class Simulator:
         wanted = random.choice([40, 200, 600, 1500, 6000]) * random.uniform(0.5, 1.5)
         profile = ResourceProfile(
             parameters["ProcessingInstanceType"],
-            parameters["TrainingInstanceType"],
+            tuple(parameters[name] for name in TRAINING_TYPES if name in parameters),
             int(parameters["TrainingInstanceCount"]),
             int(parameters["TrainingVolumeSizeGB"]),
         )
         processing = (JobKind.PROCESSING, profile.processing, 1, profile.volume_gb)
-        training = (JobKind.TRAINING, profile.training, profile.instances, profile.volume_gb)
+        # Which type has capacity is drawn by itself, so that the executions of other policies stay as they are.
+        selected = Random(f"{self.scenario.seed} {execution.name} capacity").choice(profile.training)
+        training = (JobKind.TRAINING, selected, profile.instances, profile.volume_gb)
         jobs: list[SimulatedJob] = []
         for step, job, share in (
             ("preprocess", processing, 0.15),

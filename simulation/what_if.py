@@ -270,13 +270,13 @@ def _jain(values: Sequence[float]) -> float:
 
 
 def _cost(runs: Sequence[Run], policy: Policy) -> Decimal | None:
-    """Return what the training instances cost, on demand; None when a price is unknown."""
+    """Return what the preferred training instances cost, on demand; None when a price is unknown."""
     total = Decimal(0)
     for run in runs:
         tier = policy.tier(run.job.tier)
         assert tier is not None, "checked before"
         profile = policy.profile_for(tier, "", int(run.job.size_mb * 1024 * 1024))
-        price = policy.prices.hourly.get(JobKind.TRAINING, {}).get(profile.training)
+        price = policy.prices.hourly.get(JobKind.TRAINING, {}).get(profile.training[0])
         if price is None:
             return None
         total += price * profile.instances * Decimal(str(round(run.ends - run.starts, 1))) / 3600

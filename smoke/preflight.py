@@ -30,7 +30,10 @@ def _needed_instances(suite: Suite) -> dict[str, int]:
         concurrent = min(tier.quota + tier.borrowing_limit, policy.running_max)
         for choice in tier.instances:
             for name, count in (
-                (f"{choice.training_instance_type} for training job usage", choice.training_instance_count),
+                *(
+                    (f"{name} for training job usage", choice.training_instance_count)
+                    for name in choice.training_instance_types
+                ),
                 (f"{choice.processing_instance_type} for processing job usage", 1),
             ):
                 needed[name] = max(needed.get(name, 0), concurrent * count)

@@ -201,9 +201,13 @@ def _arn(token: str) -> str:
 class MemoryReports:
     def __init__(self) -> None:
         self.report = ExecutionReport()
+        self.selections: dict[str, str] = {}
 
     def read(self, execution_arn: str) -> ExecutionReport:
         return self.report
+
+    def selected(self, execution_arn: str) -> str | None:
+        return self.selections.get(execution_arn)
 
 
 class MemoryResults:

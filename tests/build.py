@@ -108,7 +108,7 @@ def choice(data_mb_max: int = 100, *, instances: int = 1, training: str = "ml.m5
     return InstanceChoice(
         data_mb_max=data_mb_max,
         processing_instance_type="ml.t3.medium",
-        training_instance_type=training,
+        training_instance_types=tuple(training.split(",")),
         training_instance_count=instances,
         training_volume_gb=30,
     )

@@ -38,7 +38,7 @@ STREAM_SECONDS = 0.25
 CHOICE = InstanceChoice(
     data_mb_max=1000,
     processing_instance_type="ml.t3.medium",
-    training_instance_type="ml.m5.large",
+    training_instance_types=("ml.m5.large",),
     training_instance_count=1,
     training_volume_gb=30,
 )
@@ -295,6 +295,9 @@ class Ours:
 
     def stop(self, execution_arn: str) -> None:
         raise AssertionError("nothing is stopped here")
+
+    def selected(self, execution_arn: str) -> str | None:
+        return None
 
     def read(self, execution_arn: str) -> ExecutionReport:
         """Report an execution, for its cost; the comparison leaves this call out."""

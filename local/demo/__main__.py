@@ -69,7 +69,9 @@ class Demo:
 
     def run(self) -> bool:
         self.say("the local cloud is running")
-        deploy(self.cloud, STACK, {"Stage": "dev"})
+        deploy(self.cloud, STACK, {"Stage": "dev", "InstancePreferences": "true"})
+        # Premium's runs prefer them, and get the next type instead.
+        self.cloud.exhaust("ml.c5.xlarge")
         self.say("template.yaml is deployed; all calls except those to SageMaker are authorised by its policies")
         scenario = build()
         self.trainyard("policy", "apply", str(POLICY))

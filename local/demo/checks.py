@@ -18,7 +18,7 @@ from rich.table import Table
 
 from local.cloud import REPOSITORY, Cloud
 from local.demo.scenario import Drop
-from local.recomputed import millionths, recomputed
+from local.recomputed import executions_of, millionths, recomputed
 from local.sagemaker.interpreter import interpreter
 from local.sagemaker.jobs import unpack
 from trainyard.domain.executions import month_of
@@ -299,22 +299,19 @@ def _peak(runs: Iterable[Run]) -> int:
 
 
 def _runs(sagemaker: Any, pipeline: str) -> Iterable[Run]:
-    for page in sagemaker.get_paginator("list_pipeline_executions").paginate(PipelineName=pipeline):
-        for summary in page["PipelineExecutionSummaries"]:
-            arn = summary["PipelineExecutionArn"]
-            execution = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
-            listed = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)[
-                "PipelineParameters"
-            ]
-            parameters = {p["Name"]: p["Value"] for p in listed}
-            yield Run(
-                request_id=parameters["RequestId"],
-                tenant=parameters["TenantId"],
-                tier=parameters["TierName"],
-                status=execution["PipelineExecutionStatus"],
-                began=execution["CreationTime"],
-                ended=execution["LastModifiedTime"],
-            )
+    for summary in executions_of(sagemaker, pipeline):
+        arn = summary["PipelineExecutionArn"]
+        execution = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
+        listed = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)["PipelineParameters"]
+        parameters = {p["Name"]: p["Value"] for p in listed}
+        yield Run(
+            request_id=parameters["RequestId"],
+            tenant=parameters["TenantId"],
+            tier=parameters["TierName"],
+            status=execution["PipelineExecutionStatus"],
+            began=execution["CreationTime"],
+            ended=execution["LastModifiedTime"],
+        )
 
 
 def _receipt(s3: Any, request: Any) -> dict[str, Any]:

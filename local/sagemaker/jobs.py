@@ -41,6 +41,8 @@ class Job:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     failure: str | None = None
+    selected: str | None = None
+    """The instance type that was selected from its preferences."""
     exit_message: str | None = None
     artifacts: str | None = None
     told_from: float = 0.0
@@ -53,6 +55,35 @@ class Job:
         if self.started_at is None or self.ended_at is None:
             return 0
         return max(1, math.ceil((self.ended_at - self.started_at).total_seconds()))
+
+
+PREFERENCES_MAX = 5
+
+
+def instance_types(cluster: Mapping[str, Any]) -> list[str]:
+    """Return the types that a job names, in order of preference; raises JobFailed where SageMaker refuses them.
+
+    Source: developer guide, "Instance preference lists for training jobs"; API reference, ResourceConfig.
+    """
+    if "InstancePreferences" not in cluster:
+        return [cluster["InstanceType"]]
+    preferences = cluster["InstancePreferences"]
+    types = [preference["InstanceType"] for preference in preferences]
+    counts = [preference for preference in preferences if "InstanceCount" in preference]
+    objection = (
+        "InstanceType and InstancePreferences are mutually exclusive"
+        if "InstanceType" in cluster
+        else f"InstancePreferences has {len(types)} members; 1 to {PREFERENCES_MAX} are allowed"
+        if not 1 <= len(types) <= PREFERENCES_MAX
+        else "an instance type can appear only once in InstancePreferences"
+        if len(set(types)) < len(types)
+        else "InstanceCount must be in ResourceConfig, or in every preference"
+        if len(counts) != (0 if "InstanceCount" in cluster else len(types))
+        else None
+    )
+    if objection:
+        raise JobFailed(f"ClientError: Failed to invoke sagemaker:CreateTrainingJob. Error Details: {objection}")
+    return types
 
 
 @dataclass(frozen=True)

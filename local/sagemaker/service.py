@@ -22,7 +22,7 @@ from moto.sagemaker.models import sagemaker_backends
 
 from local.sagemaker.definition import Context, InvalidParameter, Unresolved, parameter_values
 from local.sagemaker.generated import GeneratedJobs
-from local.sagemaker.jobs import Job, JobFailed, JobRunner, JobStopped
+from local.sagemaker.jobs import Job, JobFailed, JobRunner, JobStopped, instance_types
 
 Environ = dict[str, Any]
 Answer = dict[str, Any]
@@ -153,6 +153,7 @@ class SageMakerService:
     POST /_local/credentials with {"role_arn"} returns the result of `assume`: credentials of a role for a service.
     POST /_local/uploads with {"lost"} drops that share of S3's events.
     POST /_local/schedules with {"seconds"} advances the clock of EventBridge Scheduler, and no other.
+    POST /_local/capacity with {"exhausted"} leaves no capacity of these instance types.
     POST /_local/outage with {"seconds"} stops it for that time: it responds with 503 (except for moto's part), and
     events are lost; stored data and running jobs are not affected."""
 
@@ -184,6 +185,7 @@ class SageMakerService:
         self._jobs: dict[str, Job] = {}
         self._faults: list[Fault] = []
         self._down_until = 0.0
+        self._exhausted: frozenset[str] = frozenset()
         self._operations: dict[str, Callable[[Answer], Answer]] = {
             "CreatePipeline": self.create_pipeline,
             "UpdatePipeline": self.update_pipeline,
@@ -220,6 +222,9 @@ class SageMakerService:
             return _respond(start_response, 200, {})
         if environ["PATH_INFO"] == "/_local/schedules":
             self._pass_schedule_time(json.loads(_body(environ))["seconds"])
+            return _respond(start_response, 200, {})
+        if environ["PATH_INFO"] == "/_local/capacity":
+            self._exhausted = frozenset(json.loads(_body(environ))["exhausted"])
             return _respond(start_response, 200, {})
         if environ["PATH_INFO"] == "/_local/outage":
             self._down_until = time.monotonic() + json.loads(_body(environ))["seconds"]
@@ -400,6 +405,12 @@ class SageMakerService:
 
     def _training(self, job: Job) -> Answer:
         artifacts = {"ModelArtifacts": {"S3ModelArtifacts": job.artifacts}} if job.artifacts else {}
+        resources = dict(job.request["ResourceConfig"])
+        if job.selected is not None and job.started_at is not None:
+            resources |= {
+                "SelectedInstanceType": job.selected,
+                "SelectedInstanceCount": resources["InstanceCount"],
+            }
         return (
             _timed(job, "Training")
             | artifacts
@@ -411,6 +422,7 @@ class SageMakerService:
                 **({"BillableTimeInSeconds": job.seconds} if job.ended_at else {}),
                 **({"TrainingTimeInSeconds": job.seconds} if job.ended_at else {}),
                 **_of_request(job, TRAINING_TOLD),
+                "ResourceConfig": resources,
             }
         )
 
@@ -565,9 +577,21 @@ class SageMakerService:
         self._check_job(execution.role_arn, member, job)
         step.metadata = {member: {"Arn": job.arn}}
         self._announce_job(job, member)
+        self._select(job)
         run(job)
         step.started_at = job.started_at or step.started_at
         return job
+
+    def _select(self, job: Job) -> None:
+        """Select the first instance type that has capacity; raises JobFailed when none has."""
+        cluster = job.request.get("ResourceConfig") or job.request["ProcessingResources"]["ClusterConfig"]
+        types = instance_types(cluster)
+        available = [name for name in types if name not in self._exhausted]
+        if not available:
+            job.status, job.failure = "Failed", f"CapacityError: Unable to provision {', '.join(types)}"
+            raise JobFailed(job.failure)
+        if "InstancePreferences" in cluster:
+            job.selected = available[0]
 
     def _check_job(self, role_arn: str, member: str, job: Job) -> None:
         """Create a job only if the pipeline's role allows it, with the condition keys that SageMaker provides.
@@ -582,7 +606,7 @@ class SageMakerService:
         keys: Answer = {
             **tags,
             "aws:TagKeys": [tag["Key"] for tag in request["Tags"]],
-            "sagemaker:InstanceTypes": [cluster["InstanceType"]],
+            "sagemaker:InstanceTypes": instance_types(cluster),
             "sagemaker:MaxRuntimeInSeconds": str(request["StoppingCondition"]["MaxRuntimeInSeconds"]),
             "sagemaker:OutputKmsKey": output.get("KmsKeyId"),
             "sagemaker:VpcSubnets": vpc.get("Subnets"),

@@ -15,6 +15,7 @@ from cli.__main__ import main
 from cli.deployment import Deployment
 from local.cloud import Cloud
 from local.deploy import deploy
+from local.recomputed import executions_of
 from trainyard.adapters.aws import clients
 from trainyard.domain.requests import TERMINAL, Request
 from trainyard.domain.tenants import RoleState
@@ -163,12 +164,7 @@ class Harness:
         return eventually(found)
 
     def executions(self) -> list[dict[str, Any]]:
-        pages = self.cloud.client("sagemaker").get_paginator("list_pipeline_executions")
-        return [
-            summary
-            for page in pages.paginate(PipelineName=self.outputs["PipelineName"])
-            for summary in page["PipelineExecutionSummaries"]
-        ]
+        return executions_of(self.cloud.client("sagemaker"), self.outputs["PipelineName"])
 
     def executions_of(self, request: Request) -> list[dict[str, Any]]:
         return [e for e in self.executions() if e["PipelineExecutionDisplayName"].startswith(request.request_id)]
@@ -221,7 +217,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     with Cloud() as cloud:
         os.environ |= cloud.environment()
         clients.forget()
-        outputs = deploy(cloud)
+        outputs = deploy(cloud, parameters={"InstancePreferences": "true"})
         policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
         policy.write_text(POLICY, encoding="utf-8")
         made = Harness(cloud, outputs, Deployment("trainyard"))

@@ -25,6 +25,7 @@ from trainyard.domain.names import start_token
 from trainyard.domain.policy import Change, Policy, TierPolicy
 from trainyard.domain.queues import TenantQueue, milliseconds, released
 from trainyard.domain.requests import HOLDING, Request, State
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import Decision, Ledger
 from trainyard.persistence import bell, ledger
 from trainyard.persistence.bell import Later
@@ -123,6 +124,12 @@ def _book_afterwards(unit: UnitOfWork) -> None:
     _commit_apart(unit, {"requests", "scheduler"})
 
 
+def _preferred(reconcile: Reconcile, request: Request) -> str:
+    return ResourceProfile.parse(request.profile).training[0]
+
+
+_preferred_pool = property(lambda profile: (f"training/{profile.training[0]}",))
+
 MUTANTS: dict[str, list[Patch]] = {
     "no condition on the ledger version": [(ledger, "_unmoved", lambda ledger: ())],
     "a fresh token per retry": [(Starts, "_token", _fresh_token)],
@@ -144,6 +151,8 @@ MUTANTS: dict[str, list[Patch]] = {
     ],
     "read only what rings name": [(Admitter, "_named_queues", _without_the_due)],
     "note nothing that is due later": [(enlistment, "enlisted", _rung_only)],
+    "give instances back before one is selected": [(Reconcile, "_selected", _preferred)],
+    "count the preferred instances alone": [(ResourceProfile, "training_pools", _preferred_pool)],
     "decide by the clock alone": [(Policy, "at", _by_the_clock_alone)],
     "compare lower limits ahead with those of now alone": [(domain_policy, "_lowered", _lower_than_now)],
     "count nothing for lower limits ahead": [(Policy, "ahead_of", lambda policy, demand, ends_at: ())],

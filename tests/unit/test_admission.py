@@ -8,8 +8,9 @@ import pytest
 from tests.build import NOW, after, choice, hard, policy, tier
 from trainyard.domain.admission import decide
 from trainyard.domain.fair_share import entitlements
-from trainyard.domain.policy import Policy, ResourceProfile, TenantPolicy
+from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.queues import ProfileQueue, QueueEntry, TenantQueue, milliseconds
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import Decision, Holder, Ledger, Plan, Reason, Snapshot, WaitingQueue
 from trainyard.domain.windows import Once, Window
 

@@ -56,7 +56,7 @@ def test_an_algorithms_own_instances_come_before_the_tiers_and_its_formats_are_a
     large = InstanceChoice(
         data_mb_max=1,
         processing_instance_type="ml.t3.medium",
-        training_instance_type="ml.g5.xlarge",
+        training_instance_types=("ml.g5.xlarge",),
         training_instance_count=2,
         training_volume_gb=50,
     )
@@ -65,8 +65,8 @@ def test_an_algorithms_own_instances_come_before_the_tiers_and_its_formats_are_a
             "deep": Algorithm(name="deep", instances=(large,), suffixes=(".csv",), training_image_uri="own:1")
         }
     )
-    assert limits.profile_for(tier(), "deep", 10).training == "ml.g5.xlarge"
-    assert limits.profile_for(tier(), "linear", 10).training == "ml.m5.large"
+    assert limits.profile_for(tier(), "deep", 10).training == ("ml.g5.xlarge",)
+    assert limits.profile_for(tier(), "linear", 10).training == ("ml.m5.large",)
     settings = TrainingSettings(algorithm="deep", target="y")
     owner = tenant(settings=settings)
     check_welcome(owner, content(), limits)

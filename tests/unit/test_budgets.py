@@ -20,9 +20,10 @@ from trainyard.domain.budgets import (
     reservation,
 )
 from trainyard.domain.executions import priced
-from trainyard.domain.policy import STOP_GRACE, Budget, ResourceProfile, TenantPolicy
+from trainyard.domain.policy import STOP_GRACE, Budget, TenantPolicy
 from trainyard.domain.prices import NO_PRICES, JobKind
 from trainyard.domain.queues import holding, in_month
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import Reason
 
 LANE = ResourceProfile.parse(SMALL)
@@ -72,7 +73,7 @@ def test_a_run_can_never_cost_more_than_it_reserved() -> None:
     for _ in range(2000):
         count = random.randint(1, 4)
         profile = ResourceProfile(
-            "ml.t3.medium", random.choice(["ml.m5.large", "ml.m5.xlarge"]), count, random.randint(1, 500)
+            "ml.t3.medium", (random.choice(["ml.m5.large", "ml.m5.xlarge"]),), count, random.randint(1, 500)
         )
         own = tier(runtime_max=timedelta(minutes=random.randint(1, 720)))
         left = Decimal(random.randint(1, 5_000_000)).scaleb(-6)
@@ -82,7 +83,7 @@ def test_a_run_can_never_cost_more_than_it_reserved() -> None:
             continue
         fitted += 1
         seconds = int((found.runtime_max + STOP_GRACE).total_seconds())
-        jobs = [("ml.t3.medium", JobKind.PROCESSING, 1)] * 2 + [(profile.training, JobKind.TRAINING, count)]
+        jobs = [("ml.t3.medium", JobKind.PROCESSING, 1)] * 2 + [(profile.training[0], JobKind.TRAINING, count)]
         cost = sum(
             PRICES.cost(kind, name, instances, profile.volume_gb, seconds) or 0 for name, kind, instances in jobs
         )

@@ -148,7 +148,7 @@ def test_rounded_amounts_add_up_to_the_rounded_sum_and_none_is_a_cent_off() -> N
 def test_the_shipped_table_is_whole_and_prices_what_the_shipped_policy_names() -> None:
     from trainyard.contracts.compiled_policy import DEPLOYED
     from trainyard.contracts.policy_file import parse_policy
-    from trainyard.domain.policy import ResourceProfile
+    from trainyard.domain.resources import ResourceProfile
 
     policy = parse_policy(DEPLOYED.read_text(encoding="utf-8"), 0, "us-east-1")
     profiles = [ResourceProfile.of(choice) for tier in policy.tiers for choice in tier.instances]

@@ -25,9 +25,9 @@ from trainyard.domain.estimates import (
 )
 from trainyard.domain.executions import ExecutionRecord
 from trainyard.domain.hourly_spend import HOURS_NEEDED, HourlySpend, booked, is_unusual
-from trainyard.domain.policy import ResourceProfile
 from trainyard.domain.prices import NO_PRICES
 from trainyard.domain.requests import Basis, State
+from trainyard.domain.resources import ResourceProfile
 
 MB = 1024 * 1024
 LANE = ResourceProfile.parse(SMALL)

@@ -19,10 +19,11 @@ from trainyard.adapters.aws.store import _action
 from trainyard.application.scheduling.completion import End
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Conflict, Refused
-from trainyard.domain.policy import AHEAD_MAX, Policy, ResourceProfile
-from trainyard.domain.policy import after as later
+from trainyard.domain.policy import AHEAD_MAX, Policy
 from trainyard.domain.queues import TenantQueue, entry_of
 from trainyard.domain.requests import State
+from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.resources import after as later
 from trainyard.domain.scheduling import Decision, Ledger, Plan, Reason, Verdict
 from trainyard.domain.windows import Once, Weekly, Window
 from trainyard.persistence.ledger import LEDGER, Drained, take_units

@@ -80,6 +80,7 @@ EVERYTHING = Request(
     history=(StateChange(after(16), State.QUEUED, "upload"), StateChange(after(17), State.RUNNING)),
     claimed_at=after(18),
     ends_by=after(19),
+    selected="ml.m5.xlarge",
     ahead=("after/2026-11-28T06:00:00Z/tier/basic",),
     reason="why",
     superseded_by="2" * 32,

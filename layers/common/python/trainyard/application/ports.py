@@ -102,7 +102,8 @@ class Executions(Protocol):
     """SageMaker's pipeline executions."""
 
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
-        """Start the shared pipeline, and return the execution's ARN. Idempotent by `token`.
+        """Start the shared pipeline for the parameters' number of training types, and return the execution's ARN.
+        Idempotent by `token`.
 
         Its status events carry the description.
 
@@ -115,7 +116,7 @@ class Executions(Protocol):
         ...
 
     def running(self, *, since: datetime) -> dict[str, str]:
-        """Return ARN → display name of the pipeline's running executions that were started since a time."""
+        """Return ARN → display name of the pipelines' running executions that were started since a time."""
         ...
 
     def started(self, *, since: datetime) -> dict[str, str]:
@@ -151,6 +152,13 @@ class ExecutionReports(Protocol):
         """Return what is known of an execution; what is missing is None, and never guessed.
 
         Raises ExecutionGone when SageMaker does not know it.
+        """
+        ...
+
+    def selected(self, execution_arn: str) -> str | None:
+        """Return the instance type that SageMaker has selected for an execution's training; None if not yet.
+
+        Raises ExecutionGone when SageMaker does not know the execution.
         """
         ...
 

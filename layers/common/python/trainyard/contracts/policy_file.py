@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from trainyard.contracts.policy_instances import InstanceEntry, InstanceQuotas, check_instances, check_quota_names
 from trainyard.contracts.policy_parts import Misplaced, Slots, SomeSlots, StartRate, Strict, TierName
 from trainyard.contracts.policy_values import hyperparameter_of, policy_of
 from trainyard.contracts.policy_windows import WINDOWS_MAX, WindowEntry, check_windows
@@ -27,7 +28,6 @@ from trainyard.domain.policy import BudgetMode, Policy, Storage
 LENDING_SHARE_MAX = 0.8
 """Largest share of a quota to lend: a tier that lent everything would wait for the longest borrowed run."""
 
-_InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 _ImageUri = Annotated[
     str, Field(pattern=r"^[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.[a-z.]+/[a-z0-9._/-]+([:@][A-Za-z0-9._:-]+)?$")
 ]
@@ -53,14 +53,6 @@ BudgetUsd = Annotated[
     Decimal, BeforeValidator(_in_dollars), Field(ge=Decimal("0.000001"), le=100_000_000, allow_inf_nan=False)
 ]
 """Of a month."""
-
-
-class InstanceEntry(Strict):
-    data_mb_max: int = Field(ge=1, le=5_000_000)
-    processing: _InstanceType
-    training: _InstanceType
-    count: int = Field(default=1, ge=1, le=20, strict=True)
-    volume_gb: int = Field(default=30, ge=1, le=16384)
 
 
 class HyperparameterEntry(Strict):
@@ -127,7 +119,7 @@ class PolicyFile(Strict):
     retries: RetriesEntry = RetriesEntry()
     tiers: dict[TierName, TierEntry] = Field(min_length=1)
     uploads_per_hour: _Uploads = 10_000
-    instance_quotas: dict[str, Slots] = Field(default_factory=dict)
+    instance_quotas: InstanceQuotas = Field(default_factory=dict)
     tenants: dict[str, TenantEntry] = Field(default_factory=dict)
     algorithms: dict[_AlgorithmName, AlgorithmEntry] = Field(default_factory=dict)
     windows: list[WindowEntry] = Field(default_factory=list, max_length=WINDOWS_MAX)
@@ -138,15 +130,19 @@ class PolicyFile(Strict):
     @model_validator(mode="after")
     def _agrees(self) -> "PolicyFile":
         self._check_limits({})
-        _check_instance_quotas((), self.instance_quotas)
+        check_quota_names((), self.instance_quotas)
         for number, window in enumerate(self.windows):
-            _check_instance_quotas(("windows", number), window.instance_quotas)
+            check_quota_names(("windows", number), window.instance_quotas)
         check_windows(self.windows, list(self.tiers), self._check_limits)
         for tenant_id in self.tenants:
             if not is_tenant_id(tenant_id):
                 raise Misplaced(("tenants", tenant_id), "is not a valid tenant id")
         for name, algorithm in self.algorithms.items():
             _check_algorithm(name, algorithm)
+        chosen = {("tiers", name): tier.instances for name, tier in self.tiers.items()}
+        chosen |= {("algorithms", name): algorithm.instances for name, algorithm in self.algorithms.items()}
+        for path, instances in chosen.items():
+            check_instances(path, instances, self.instance_quotas)
         if self.budget_thresholds != sorted(set(self.budget_thresholds)):
             raise Misplaced(("budget_thresholds",), f"must be in ascending order, got {self.budget_thresholds}")
         for tenant_id, tenant in self.tenants.items():
@@ -179,16 +175,6 @@ class PolicyFile(Strict):
             )
 
 
-def _check_instance_quotas(path: tuple[str | int, ...], quotas: Iterable[str]) -> None:
-    for resource in quotas:
-        usage, slash, kind = resource.partition("/")
-        if usage not in ("training", "processing") or not slash or not kind.startswith("ml."):
-            raise Misplaced(
-                (*path, "instance_quotas", resource),
-                "must be training/ml.… or processing/ml.…, as in SageMaker's quotas",
-            )
-
-
 def _check_tier(name: str, tier: TierEntry, running_max: int) -> None:
     path = ("tiers", name)
     if tier.quota > running_max:
@@ -210,18 +196,10 @@ def _check_tier(name: str, tier: TierEntry, running_max: int) -> None:
             (*path, "running_ceiling_per_tenant"),
             f"is {ceiling}, which is below running_max_per_tenant ({tier.running_max_per_tenant})",
         )
-    _check_instances(path, tier.instances)
-
-
-def _check_instances(path: tuple[str | int, ...], instances: Sequence[InstanceEntry]) -> None:
-    sizes = [entry.data_mb_max for entry in instances]
-    if sizes != sorted(set(sizes)):
-        raise Misplaced((*path, "instances"), f"must be in ascending order of data_mb_max, got {sizes}")
 
 
 def _check_algorithm(name: str, entry: AlgorithmEntry) -> None:
     path = ("algorithms", name)
-    _check_instances(path, entry.instances)
     for key, hyperparameter in entry.hyperparameters.items():
         default = hyperparameter.default
         objection = None if default is None else hyperparameter.to_hyperparameter().objection(default)

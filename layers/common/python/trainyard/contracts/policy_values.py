@@ -8,15 +8,7 @@ from typing import Any
 
 from trainyard.contracts.shipped_prices import prices_of
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind
-from trainyard.domain.policy import (
-    Budget,
-    BudgetMode,
-    Policy,
-    Retries,
-    Storage,
-    TenantPolicy,
-    TierPolicy,
-)
+from trainyard.domain.policy import Budget, BudgetMode, Policy, Retries, Storage, TenantPolicy, TierPolicy
 from trainyard.domain.prices import NO_PRICES, Prices
 from trainyard.domain.windows import Window, when_of
 
@@ -64,7 +56,7 @@ def policy_of(values: Values, version: int, region: str = "") -> Policy:
 def _of(choices: Sequence[InstanceChoice], prices: Prices) -> Prices:
     """Return the prices of some instances only, since a policy is kept with each pass."""
     names = {choice.processing_instance_type for choice in choices}
-    names |= {choice.training_instance_type for choice in choices}
+    names |= {name for choice in choices for name in choice.training_instance_types}
     hourly = {
         kind: {name: price for name, price in table.items() if name in names}
         for kind, table in prices.hourly.items()
@@ -127,7 +119,7 @@ def _instances(entries: Sequence[Values]) -> tuple[InstanceChoice, ...]:
         InstanceChoice(
             data_mb_max=entry["data_mb_max"],
             processing_instance_type=entry["processing"],
-            training_instance_type=entry["training"],
+            training_instance_types=tuple(entry["training"]),
             training_instance_count=entry["count"],
             training_volume_gb=entry["volume_gb"],
         )

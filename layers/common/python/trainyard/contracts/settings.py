@@ -27,6 +27,7 @@ class Settings:
     bell_queue_url: str = ""
     event_bus_name: str = ""
     pipeline_name: str = ""
+    training_types_max: str = "1"
     data_key_arn: str = ""
     training_image_uri: str = ""
     processing_image_uri: str = ""
@@ -51,6 +52,12 @@ class Settings:
     schedule_role_arn: str = ""
     request_retention_days: str = "400"
     running_max: str = "20"
+
+    @property
+    def pipeline_names(self) -> tuple[str, ...]:
+        """The pipelines of runs with one training instance type, with two, and so on."""
+        further = (f"{self.pipeline_name}-{types}" for types in range(2, int(self.training_types_max) + 1))
+        return (self.pipeline_name, *further)
 
     @classmethod
     def from_env(cls, *required: str, env: Mapping[str, str] = os.environ) -> "Settings":

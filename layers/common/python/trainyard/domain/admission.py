@@ -20,8 +20,9 @@ from trainyard.domain.affordability import Affordability
 from trainyard.domain.capacity_hold import CapacityHold, first_large
 from trainyard.domain.executions import month_of
 from trainyard.domain.fair_share import Candidate, entitlements
-from trainyard.domain.policy import SLOTS, Policy, TierPolicy, is_ahead, tier_slots
+from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import URGENT_MAX, QueueEntry
+from trainyard.domain.resources import SLOTS, is_ahead, tier_slots
 from trainyard.domain.scheduling import (
     EXPEDITED_EVERY,
     Decision,
@@ -34,7 +35,7 @@ from trainyard.domain.scheduling import (
 )
 from trainyard.domain.start_rate import StartAllowance
 
-ENGINE_VERSION = 4
+ENGINE_VERSION = 5
 """Incremented whenever the same snapshot could be decided differently; a test replays recorded passes."""
 
 
@@ -294,16 +295,16 @@ class _Allocator:
         large: dict[str, list[tuple[Candidate, QueueEntry]]] = {}
         for candidate in self.candidates:
             for name in candidate.entries:
-                profile = candidate.profiles[name]
-                resource = f"training/{profile.training}"
-                if profile.instances > 1 and resource in self.policy.instance_quotas:
+                pools = self.policy.pools_of_large(candidate.profiles[name])
+                if pools:
                     entry = candidate.head(name, self.now)
                     assert entry is not None, "nothing has been admitted yet"
                     waited = self.now - entry.arrived_at > candidate.tier.hold_age
                     ahead = is_ahead(self._exceeded(candidate, entry) or "")
                     may = not ahead and self._own_obstacle(candidate, entry) is None
                     if waited and may and not self._shut(candidate.tier):
-                        large.setdefault(resource, []).append((candidate, entry))
+                        for pool in pools:
+                            large.setdefault(pool, []).append((candidate, entry))
         return large
 
     # --- taking ---------------------------------------------------------------------------------------------

@@ -63,7 +63,8 @@ class InstanceChoice:
 
     data_mb_max: int
     processing_instance_type: str
-    training_instance_type: str
+    training_instance_types: tuple[str, ...]
+    """In order of preference: SageMaker trains on the first one that has capacity."""
     training_instance_count: int
     training_volume_gb: int
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from trainyard.domain.policy import STOP_GRACE, Budget, BudgetMode, ResourceProfile, TierPolicy
+from trainyard.domain.policy import STOP_GRACE, Budget, BudgetMode, TierPolicy
 from trainyard.domain.prices import Prices, rounded_up
+from trainyard.domain.resources import ResourceProfile
 
 RUNTIME_MIN = timedelta(minutes=1)
 """A shorter job is not worth starting."""
@@ -79,6 +80,16 @@ def reservation(
     if wanted >= worst:
         return Reservation(worst, tier.runtime_max)
     return _shortened(profile, wanted, prices)
+
+
+def shortening(profile: ResourceProfile, runtime_max: timedelta, tier: TierPolicy, prices: Prices) -> str:
+    """Return why the jobs of a run are stopped sooner than its tier's; "" when they are not."""
+    if runtime_max >= tier.runtime_max:
+        return ""
+    minutes, of_tier = (round(length.total_seconds() / 60, 1) for length in (runtime_max, tier.runtime_max))
+    dearest = profile.dearest(prices)
+    price = f", at the price of {dearest}, the dearest of its types" if dearest else ""
+    return f"what is left of its budget allows each job {minutes:g} of {of_tier:g} minutes{price}"
 
 
 def least_usd(

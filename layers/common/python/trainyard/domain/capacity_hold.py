@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from trainyard.domain.fair_share import Candidate
-from trainyard.domain.policy import Policy, ResourceProfile
+from trainyard.domain.policy import Policy
 from trainyard.domain.queues import QueueEntry
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import Holder
 
 

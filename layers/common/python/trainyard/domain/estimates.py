@@ -11,9 +11,10 @@ from itertools import combinations
 from statistics import median
 
 from trainyard.domain.budgets import cost_max_usd
-from trainyard.domain.policy import JOBS_OF_PROCESSING, JOBS_OF_TRAINING, MB, ResourceProfile, TierPolicy
+from trainyard.domain.policy import MB, TierPolicy
 from trainyard.domain.prices import Prices, rounded_up
 from trainyard.domain.requests import Basis, Estimate
+from trainyard.domain.resources import JOBS_OF_PROCESSING, JOBS_OF_TRAINING, ResourceProfile
 
 RUNS_KEPT = 16
 """The last runs of a data set that are kept, so that estimates follow changes quickly."""

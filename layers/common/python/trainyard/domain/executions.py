@@ -29,8 +29,9 @@ class JobFacts:
     kind: JobKind
     arn: str
     status: str
-    instance_type: str
-    instance_count: int
+    instance_type: str | None
+    """What it ran on; None for a job that named several types and got none of them."""
+    instance_count: int | None
     volume_gb: int
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -185,14 +186,25 @@ def priced(step: StepFacts, prices: Prices) -> StepRecord:
     if job.status not in JOB_ENDED:
         flags += (f"its job is still {job.status}",)
     used = seconds or 0
-    usd = prices.cost(job.kind, job.instance_type, job.instance_count, job.volume_gb, used)
-    if usd is None:
+    usd = _usd(job, prices, used)
+    if usd is None and job.instance_type is None:
+        flags += ("SageMaker does not say on which instances it ran",)
+    elif usd is None:
         flags += (f"the price of {job.instance_type} for {job.kind.value} is unknown",)
     cost = None if usd is None or seconds is None else rounded(usd)
     saved = Decimal(0)
     if job.spot and usd and job.training_seconds is not None:
         saved = max(rounded(usd * job.training_seconds / used) - rounded(usd), Decimal(0))
     return StepRecord(step=step, seconds=seconds, cost_usd=cost, saved_usd=saved, flags=flags, is_final=is_final)
+
+
+def _usd(job: JobFacts, prices: Prices, seconds: int) -> Decimal | None:
+    """Return what a job's billable seconds cost, not rounded, or None where instances or price are unknown."""
+    if not seconds and job.instance_type is None:
+        return Decimal(0)  # it never got an instance
+    if job.instance_type is None or job.instance_count is None:
+        return None
+    return prices.cost(job.kind, job.instance_type, job.instance_count, job.volume_gb, seconds)
 
 
 def _without_job(step: StepFacts) -> StepRecord:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from trainyard.domain.budgets import Account
-from trainyard.domain.policy import Policy, ResourceProfile, TierPolicy
+from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import URGENT, URGENT_MAX, QueueEntry
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import WaitingQueue
 
 

@@ -5,9 +5,14 @@ from dataclasses import dataclass
 
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.errors import Refused
-from trainyard.domain.policy import Policy, ResourceProfile, TierPolicy
+from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import Request
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.tenants import Tenant
+
+TRAINING_TYPES = ("TrainingInstanceType", *(f"TrainingInstanceType{number}" for number in range(2, 6)))
+"""The parameters of the training instance types, in order of preference. Parameters hold no lists, so there is a
+pipeline for each number of types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +85,7 @@ def pipeline_parameters(
     defaults: Defaults,
     data_bytes: int | None = None,
 ) -> dict[str, str]:
-    """Return name → value of every parameter of the shared pipeline; no value is empty.
+    """Return name → value of every parameter of the run's pipeline; no value is empty.
 
     `data_bytes` is the size of the objects in its manifest; the run fails if it reads any other amount.
 
@@ -105,7 +110,7 @@ def pipeline_parameters(
         "ModelOutputUri": where.models,
         "ReportOutputUri": where.reports,
         "ProcessingInstanceType": profile.processing,
-        "TrainingInstanceType": profile.training,
+        **dict(zip(TRAINING_TYPES, profile.training, strict=False)),
         "TrainingInstanceCount": str(profile.instances),
         "TrainingVolumeSizeGB": str(profile.volume_gb),
         "MaxRuntimeSeconds": str(request.runtime_max_seconds or int(tier.runtime_max.total_seconds())),

@@ -6,100 +6,25 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from trainyard.domain.algorithms import BUILT_IN, Algorithm, InstanceChoice
 from trainyard.domain.errors import Refused
-from trainyard.domain.prices import NO_PRICES, JobKind, Prices
+from trainyard.domain.prices import NO_PRICES, Prices
+from trainyard.domain.resources import (
+    JOBS_OF_PROCESSING,
+    JOBS_OF_TRAINING,
+    SLOTS,
+    ResourceProfile,
+    after,
+    tier_slots,
+)
 from trainyard.domain.windows import LOOK_BACK, Window, timeline
 
 STOP_GRACE = timedelta(seconds=120)
 """The time that SageMaker gives a job to finish after its maximum runtime (API reference, StoppingCondition)."""
 
 MB = 1024 * 1024
-
-JOBS_OF_PROCESSING = 2
-JOBS_OF_TRAINING = 1
-"""Jobs of a run, one after the other: preprocess and evaluate process, train trains (pipeline/author.py)."""
-
-
-SLOTS = "slots"
-"""The resource of which every run takes one unit, whatever its tier and instances."""
-
-
-def tier_slots(tier: str) -> str:
-    """Return the resource of which every run of a tier takes one unit."""
-    return f"tier/{tier}"
-
-
-def after(change: datetime, resource: str) -> str:
-    """Return the resource of which a run takes as much as of another one, but after a change of the limits."""
-    return f"after/{change:%Y-%m-%dT%H:%M:%SZ}/{resource}"
-
-
-def is_ahead(resource: str) -> bool:
-    """Tell whether a resource is counted for a change of the limits (`after`)."""
-    return resource.startswith("after/")
-
-
-def is_past(resource: str, now: datetime) -> bool:
-    """Tell whether a resource is counted for a change of the limits that has come."""
-    return is_ahead(resource) and resource.split("/")[1] <= f"{now:%Y-%m-%dT%H:%M:%SZ}"
-
-
-class ResourceProfile(NamedTuple):
-    """The instances that a run needs.
-
-    Requests of a tenant with the same profile wait in one line, so that the first of them stands for all.
-    """
-
-    processing: str
-    """Instance type."""
-    training: str
-    """Instance type."""
-    instances: int
-    """Training instances."""
-    volume_gb: int
-
-    def __str__(self) -> str:
-        return f"{self.processing} {self.training} {self.instances} {self.volume_gb}"
-
-    @classmethod
-    def parse(cls, text: str) -> "ResourceProfile":
-        """Return the profile that `str` wrote."""
-        processing, training, instances, volume_gb = text.split(" ")
-        return cls(processing, training, int(instances), int(volume_gb))
-
-    @classmethod
-    def of(cls, choice: InstanceChoice) -> "ResourceProfile":
-        return cls(
-            choice.processing_instance_type,
-            choice.training_instance_type,
-            choice.training_instance_count,
-            choice.training_volume_gb,
-        )
-
-    @property
-    def instances_by_type(self) -> dict[str, int]:
-        """Return resource ("training/ml.m5.large") → instances that a run holds from its admission to its end."""
-        return {f"training/{self.training}": self.instances, f"processing/{self.processing}": 1}
-
-    def demand(self, tier: str, ahead: Iterable[str] = ()) -> dict[str, int]:
-        """Return resource → units that a run of a tier takes of each counted limit, from its admission to its end;
-        `ahead` are the resources that it takes after changes of the limits (`Policy.ahead_of`).
-
-        A new counted limit is one more entry here, and one in `Policy.limits`.
-        """
-        now = {SLOTS: 1, tier_slots(tier): 1} | self.instances_by_type
-        return now | {resource: now[resource.split("/", 2)[2]] for resource in ahead}
-
-    def rates(self, prices: Prices) -> tuple[Decimal, ...] | None:
-        """Return USD per second of each job of a run, or None when a price is unknown."""
-        processing = prices.cost(JobKind.PROCESSING, self.processing, 1, self.volume_gb, seconds=1)
-        training = prices.cost(JobKind.TRAINING, self.training, self.instances, self.volume_gb, seconds=1)
-        if processing is None or training is None:
-            return None
-        return (processing,) * JOBS_OF_PROCESSING + (training,) * JOBS_OF_TRAINING
 
 
 class BudgetMode(StrEnum):
@@ -391,7 +316,16 @@ class Policy:
 
     def charge(self, profile: ResourceProfile) -> int:
         """Return the units at which a run's time is charged: its instances where they are scarce, else 1."""
-        return profile.instances if f"training/{profile.training}" in self.instance_quotas else 1
+        scarce = any(pool in self.instance_quotas for pool in profile.training_pools)
+        return profile.instances if scarce else 1
+
+    def pools_of_large(self, profile: ResourceProfile) -> tuple[str, ...]:
+        """Return the scarce training pools of a profile that takes several units of them at once; of others, none.
+
+        Requests that take a single unit could pass it for ever.
+        """
+        scarce = tuple(pool for pool in profile.training_pools if pool in self.instance_quotas)
+        return scarce if profile.instances * len(scarce) > 1 else ()
 
     def lacking(self, profile: ResourceProfile, *, ever: bool = False) -> str | None:
         """Return the instance pool whose whole quota is too small for the lane, now or at all hours, or None."""

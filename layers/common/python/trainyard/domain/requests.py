@@ -177,7 +177,7 @@ class Request:
     """The size by which its lane was chosen."""
     algorithm: str = ""
     profile: str = ""
-    """What it runs on (policy.ResourceProfile); kept through policy changes, since its slot is counted by it."""
+    """What it runs on (`ResourceProfile`); kept through policy changes, since its slot is counted by it."""
     attempt: int = 0
     """How often it was admitted."""
     failures: int = 0
@@ -210,6 +210,9 @@ class Request:
     count. None while the pass that admitted it has the start."""
     ahead: tuple[str, ...] = ()
     """While it holds a slot: the resources that it takes after changes of the limits."""
+    selected: str | None = None
+    """While it holds a slot: the instance type that SageMaker has selected for its training, where it could select
+    among several; None until that is known."""
     ends_by: datetime | None = None
     """While it holds a slot: the latest end that its maximum runtimes allow."""
     reason: str | None = None
@@ -258,6 +261,7 @@ ATTEMPT_FIELDS = (
     "started_at",
     "ends_by",
     "ahead",
+    "selected",
     "claimed_at",
     "heard_at",
     "execution_arn",

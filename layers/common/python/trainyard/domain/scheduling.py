@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from trainyard.domain.policy import SLOTS, tier_slots
 from trainyard.domain.queues import QueueEntry, TenantQueue
+from trainyard.domain.resources import SLOTS, tier_slots
 
 
 class Verdict(StrEnum):

@@ -181,14 +181,15 @@ def enlisted(
     requests: Sequence[Request], queues: Iterable[TenantQueue], before: Item | None, now: datetime
 ) -> Update:
     """Return what the transaction that enlists requests writes: a ring that names them if one is due, and notes of
-    those that are due later. `queues` are theirs, with them; `before` is the bell as it was read.
+    the queues of those that are due later. `queues` are theirs, with them; `before` is the bell as it was read.
     """
     dues = [((r.tier, r.tenant_id), r.due_at) for r in requests if r.due_at > now]
     owners = {owner for owner, _ in dues}
-    # The bell may be older than the queues, and what was noted there by others not be in it yet.
+    # The bell may be older than the queues, and what was noted there by others not be in it yet. What is due
+    # already may have been parked until now.
     for queue in (queue for queue in queues if (queue.tier, queue.tenant_id) in owners):
         entries = (entry for profile in queue.profiles.values() for entry in profile.head_entries)
-        dues += [((queue.tier, queue.tenant_id), entry.due_at) for entry in entries if entry.due_at > now]
+        dues += [((queue.tier, queue.tenant_id), entry.due_at) for entry in entries]
     first = {owner: min(due for of, due in dues if of == owner) for owner in sorted(owners)}
     bell = _noting(first, later_from(before)) if first else Update(BELL)
     if all(request.due_at > now for request in requests):

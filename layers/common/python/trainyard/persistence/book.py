@@ -178,7 +178,7 @@ def _add_totals(key: Key, executions: Sequence[ExecutionRecord]) -> Update:
 
 def _amounts(execution: ExecutionRecord) -> dict[str, int | Decimal]:
     steps = execution.steps
-    instances = [step.step.job.instance_count if step.step.job else 1 for step in steps]
+    instances = [(step.step.job and step.step.job.instance_count) or 1 for step in steps]
     return {
         "executions": 1,
         _ENDS[execution.state]: 1,

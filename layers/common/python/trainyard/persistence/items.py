@@ -54,6 +54,7 @@ _PLAIN = (
     "supersedes",
     "execution_arn",
     "profile",
+    "selected",
     "algorithm",
     "reserved_usd",
     "month",

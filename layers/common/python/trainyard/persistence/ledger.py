@@ -10,7 +10,7 @@ end while something waits. The last pass that left nothing to start notes how of
 (`drained_through`, a watermark): a pass that knows of every ring since needs no look at the queues."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -18,8 +18,9 @@ from typing import Any
 
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import month_of
-from trainyard.domain.policy import Policy, ResourceProfile, is_ahead, is_past
+from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request
+from trainyard.domain.resources import ResourceProfile, is_ahead, is_past
 from trainyard.domain.scheduling import EXPEDITED_EVERY, Decision, Expedited, Ledger, Plan
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.store import (
@@ -141,7 +142,7 @@ def take_units(
     It holds only if no limit is exceeded, and if nobody else has admitted, paused or changed the policy since
     `ledger` was read. Raises Conflict when the admissions exceed a limit by themselves: a count that does not
     exist yet passes any bound."""
-    counts = usage_of((decision.queue.tier, decision.entry.profile, decision.ahead) for decision in admissions)
+    counts = _units_of(admissions)
     limits = policy.limits
     if any(count > limits.get(resource, count) for resource, count in counts.items()):
         raise Conflict("more slots than the limits allow")
@@ -186,7 +187,7 @@ def give_units_back(
 
     `something_waits` tells whether anything waits in the queues of their tenants.
     """
-    counts = usage_of((request.tier, request.profile, request.ahead) for request, _ in ended)
+    counts = units_held(request for request, _ in ended)
     # What was counted for a change that has come is forgotten by the next commit, or already.
     counts = {resource: n for resource, n in counts.items() if not is_past(resource, now)}
     money: dict[str, Decimal] = {}
@@ -204,6 +205,18 @@ def give_units_back(
         add={**{name: -n for name, n in held.items()}, **_nonzero(money), **_versions_for(policy, taken)},
         # A count below zero would hide a leaked slot for ever; better that the transaction fails, loudly.
         # What is counted for changes may be forgotten at any time.
+        when=tuple(AtLeast(f"{_USED}{name}", n) for name, n in counts.items() if not is_ahead(name)),
+    )
+
+
+def give_pools_back(request: Request, selected: str, now: datetime) -> Update:
+    """Return what gives back the instances that SageMaker might have selected for a request, and did not."""
+    before, after = units_held([request]), units_held([replace(request, selected=selected)])
+    counts = {
+        resource: n for resource, n in before.items() if resource not in after and not is_past(resource, now)
+    }
+    return _end_while_waiting(
+        add={**{name: -n for name, n in _attributes(counts).items()}, "usage_version": 1},
         when=tuple(AtLeast(f"{_USED}{name}", n) for name, n in counts.items() if not is_ahead(name)),
     )
 
@@ -268,13 +281,23 @@ def _expedited_from(item: Mapping[str, Any]) -> Expedited:
     return Expedited(**{**item, "at": unstamp(item["at"])})
 
 
-def usage_of(runs: Iterable[tuple[str, str, Iterable[str]]]) -> dict[str, int]:
-    """Return resource → units that runs take, each given by its tier, its resource profile's text, and what it
-    takes after changes of the limits.
+def _units_of(admissions: Iterable[Decision]) -> dict[str, int]:
+    """Return resource → units that admissions take."""
+    return usage_of((d.queue.tier, ResourceProfile.parse(d.entry.profile), d.ahead) for d in admissions)
+
+
+def units_held(requests: Iterable[Request]) -> dict[str, int]:
+    """Return resource → units that requests take which hold slots."""
+    return usage_of((request.tier, ResourceProfile.held_by(request), request.ahead) for request in requests)
+
+
+def usage_of(runs: Iterable[tuple[str, ResourceProfile, Iterable[str]]]) -> dict[str, int]:
+    """Return resource → units that runs take, each given by its tier, its resource profile, and what it takes
+    after changes of the limits.
     """
     usage: dict[str, int] = {}
     for tier, profile, ahead in runs:
-        for resource, units in ResourceProfile.parse(profile).demand(tier, ahead).items():
+        for resource, units in profile.demand(tier, ahead).items():
             usage[resource] = usage.get(resource, 0) + units
     return usage
 

@@ -8,7 +8,8 @@ from itertools import islice
 from typing import Protocol
 
 from trainyard.domain.errors import Conflict, Refused
-from trainyard.domain.policy import Policy, tier_slots
+from trainyard.domain.policy import Policy
+from trainyard.domain.resources import ResourceProfile, tier_slots
 from trainyard.domain.windows import Window
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.ledger import LEDGER, name_policy
@@ -111,6 +112,7 @@ class Policies:
             raise Refused(f"the policy has {len(text.encode()):,} bytes, at most {TEXT_BYTES_MAX:,} fit")
         policy = self._capped(self.parse(text, self.in_force().version + 1))
         self._check_tiers(policy)
+        _check_prices(policy)
         return policy
 
     def apply(self, text: str, now: datetime, *, note: str = "") -> Policy:
@@ -190,3 +192,24 @@ def _version(item: Item) -> PolicyVersion:
         note=item["note"],
         text=item["text"],
     )
+
+
+def _check_prices(policy: Policy) -> None:
+    """Raise Refused when the price of one of several types is unknown that SageMaker may select.
+
+    Only when a policy is applied: one that is in force must not become invalid with a new price table.
+    """
+    if not policy.prices.hourly:
+        return  # nothing is known of this Region
+    for where, instances in (
+        *((f"tiers.{tier.name}", tier.instances) for tier in policy.tiers),
+        *((f"algorithms.{name}", algorithm.instances) for name, algorithm in policy.algorithms.items()),
+    ):
+        for number, choice in enumerate(instances):
+            unknown = ResourceProfile.of(choice).unpriced(policy.prices)
+            if unknown and len(choice.training_instance_types) > 1:
+                raise Refused(
+                    f"{where}.instances.{number}.training: no price of {', '.join(unknown)} is known in "
+                    f"{policy.prices.region}, so what a run may cost cannot be reserved; leave it out "
+                    "(`trainyard prices` lists what is known)"
+                )

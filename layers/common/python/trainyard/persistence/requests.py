@@ -283,6 +283,12 @@ def unclaimed_since(request: Request) -> Condition:
     return Is("claimed_at", stamp(request.claimed_at))
 
 
+def held_since(request: Request) -> tuple[Condition, Condition]:
+    """Return the conditions that a request holds what it held when it was read, and its start is whose it was."""
+    selected = Absent("selected") if request.selected is None else Is("selected", request.selected)
+    return unclaimed_since(request), selected
+
+
 def _between(since: datetime | None, until: datetime | None) -> tuple[str, str]:
     """Return the ends of a range of an index that is sorted by time."""
     return stamp(since) if since else "", stamp(until) if until else "~"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from trainyard.domain.requests import HOLDING, Request
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import Holder
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.book import Book
@@ -69,7 +70,7 @@ class Tables:
                 request_id=request.request_id,
                 tenant_id=request.tenant_id,
                 tier=request.tier,
-                profile=request.profile,
+                profile=str(ResourceProfile.held_by(request)),
                 ends_by=request.ends_by or request.arrived_at,
                 ahead=request.ahead,
                 admitted_at=request.admitted_at,

@@ -16,6 +16,7 @@ from trainyard.domain.errors import ExecutionGone, QuotaReached, StartDelayed, S
 from trainyard.domain.executions import JobFacts, StepFacts
 from trainyard.domain.failures import cause_of, without_trailer
 from trainyard.domain.lifecycle import TELLING_STEP
+from trainyard.domain.parameters import TRAINING_TYPES
 from trainyard.domain.prices import JobKind
 
 _INVALID = frozenset({"ValidationException", "ValidationError"})
@@ -29,14 +30,21 @@ _SKEW = timedelta(minutes=5)
 class SageMakerExecutions:
     """Implements Executions."""
 
-    def __init__(self, *, pipeline_name: str) -> None:
-        self._pipeline = pipeline_name
+    def __init__(self, *, pipeline_names: Sequence[str]) -> None:
+        """`pipeline_names`: the pipelines of runs with one training instance type, with two, and so on."""
+        self._pipelines = pipeline_names
 
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
+        types = sum(name in parameters for name in TRAINING_TYPES)
+        if types > len(self._pipelines):
+            raise StartInvalid(
+                f"the policy names {types} training instance types, and this deployment has pipelines for "
+                f"{len(self._pipelines)}: deploy with InstancePreferences=true, or name one type"
+            )
         try:
             with translated():
                 answer = client("sagemaker").start_pipeline_execution(
-                    PipelineName=self._pipeline,
+                    PipelineName=self._pipelines[types - 1],
                     PipelineExecutionDisplayName=name,
                     PipelineExecutionDescription=description,
                     ClientRequestToken=token,
@@ -55,7 +63,7 @@ class SageMakerExecutions:
         return _status(execution_arn)
 
     def running(self, *, since: datetime) -> dict[str, str]:
-        """Return this pipeline's running executions; those of all pipelines cannot be listed in one call."""
+        """Return the pipelines' running executions; those of the account cannot be listed in one call."""
         return {
             str(summary["PipelineExecutionArn"]): str(summary.get("PipelineExecutionDisplayName", ""))
             for summary in self._summaries(since)
@@ -69,11 +77,12 @@ class SageMakerExecutions:
         }
 
     def _summaries(self, since: datetime) -> Iterator[dict[str, Any]]:
-        """Yield the pipeline's executions started since a time."""
+        """Yield the pipelines' executions started since a time."""
         pages = client("sagemaker").get_paginator("list_pipeline_executions")
-        with translated():
-            for page in pages.paginate(PipelineName=self._pipeline, CreatedAfter=since - _SKEW):
-                yield from page["PipelineExecutionSummaries"]
+        for pipeline in self._pipelines:
+            with translated():
+                for page in pages.paginate(PipelineName=pipeline, CreatedAfter=since - _SKEW):
+                    yield from page["PipelineExecutionSummaries"]
 
     def stop(self, execution_arn: str) -> None:
         """Ask an execution to stop; its end comes as a status event. Idempotent."""
@@ -143,6 +152,13 @@ class SageMakerExecutionReports:
             model_package_arn=next((arn for step, *_ in read_steps if (arn := _registered(step))), None),
             status=None if _shows_an_end(steps) else _status(execution_arn),
         )
+
+    def selected(self, execution_arn: str) -> str | None:
+        with _gone():
+            steps = list(_steps(execution_arn))
+        training = [step for step in steps if "TrainingJob" in step.get("Metadata", {})]
+        job = _job_facts(_job_of(training[-1])[0]) if training else None
+        return job.instance_type if job else None
 
 
 def _registered(step: dict[str, Any]) -> str | None:
@@ -242,9 +258,11 @@ def _job_facts(job: dict[str, Any]) -> JobFacts | None:
         kind=kind,
         arn=job[f"{prefix}JobArn"],
         status=job[f"{prefix}JobStatus"],
-        instance_type=cluster["InstanceType"],
-        instance_count=cluster["InstanceCount"],
-        volume_gb=cluster["VolumeSizeInGB"],
+        # Of a job with instance preferences, what it runs on and is billed for; there is none until SageMaker has
+        # selected a type, and never if the job ended before.
+        instance_type=cluster.get("SelectedInstanceType") or cluster.get("InstanceType"),
+        instance_count=cluster.get("SelectedInstanceCount") or cluster.get("InstanceCount"),
+        volume_gb=cluster.get("VolumeSizeInGB", 0),
         started_at=job.get(f"{prefix}StartTime"),
         ended_at=job.get(f"{prefix}EndTime"),
         billable_seconds=job.get("BillableTimeInSeconds"),

@@ -175,7 +175,7 @@ class Usage:
             "ResourceType": f"{kind.capitalize()} job",
             "ServiceCategory": "AI and Machine Learning",
             "ServiceName": "Amazon SageMaker AI",
-            "SkuId": f"{kind}/{job.instance_type}" if job else "",
+            "SkuId": f"{kind}/{job.instance_type}" if job and job.instance_type else "",
             "SubAccountId": execution.tenant_id,
             "SubAccountName": execution.tenant_id,
             "Tags": json.dumps(execution.tags | {"trainyard:stage": self.stage}, separators=(",", ":")),
@@ -214,7 +214,9 @@ class _Lines:
 def _hours(record: StepRecord) -> Decimal | None:
     """Return the hours of instances that a step used; None while that is unknown."""
     job = record.step.job
-    return None if job is None or record.seconds is None else Decimal(record.seconds * job.instance_count) / 3600
+    if job is None or record.seconds is None or job.instance_count is None:
+        return None
+    return Decimal(record.seconds * job.instance_count) / 3600
 
 
 def _time(when: datetime) -> str:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
+from trainyard.domain.budgets import shortening
 from trainyard.domain.errors import Conflict
-from trainyard.domain.policy import Policy, ResourceProfile, TierPolicy, run_time
+from trainyard.domain.policy import Policy, TierPolicy, run_time
 from trainyard.domain.queues import TenantQueue, holding
 from trainyard.domain.requests import Request, State
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import Decision, Ledger, Plan, Snapshot, WaitingQueue
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.bell import (
@@ -331,20 +333,21 @@ class Admitter:
                 month=month,
                 urgent=decision.urgent,
             )
-        tier = policy.tier(before.tier)
-        assert tier is not None, "decide admits only tiers of the policy"
         writes = refile(before, after, now)
         for decision in group:
             read_along = read_set.requests.get(decision.entry.request_id)
-            writes.append(self._admit_request(decision, tier, now, month, read_along))
+            writes.append(self._admit_request(decision, policy, now, month, read_along))
             writes.append(delete_entry(before, decision.entry))
         return replace(after, revision=before.revision + 1, parked_for=None), writes
 
     def _admit_request(
-        self, decision: Decision, tier: TierPolicy, now: datetime, month: str, read_along: Item | None
+        self, decision: Decision, policy: Policy, now: datetime, month: str, read_along: Item | None
     ) -> Write:
         """Return the write that admits a request; if it was read before, its content must not have changed."""
+        tier = policy.tier(decision.queue.tier)
+        assert tier is not None, "decide admits only tiers of the policy"
         runtime_max = decision.runtime_max or tier.runtime_max
+        profile = ResourceProfile.parse(decision.entry.profile)
         same = tuple(Is(name, read_along[name]) for name in ("content", "attempt")) if read_along else ()
         return self.tables.requests.move(
             decision.entry.request_id,
@@ -352,6 +355,7 @@ class Admitter:
             State.ADMITTED,
             now,
             tier=tier.name,
+            cause=shortening(profile, runtime_max, tier, policy.prices),
             set={
                 "admitted_at": stamp(now),
                 "ends_by": stamp(now + run_time(runtime_max)),
@@ -362,7 +366,15 @@ class Admitter:
                 "month": month,
             },
             add={"attempt": 1},
-            remove=("reason", "execution_arn", "started_at", "claimed_at", "heard_at", "stop_asked_at"),
+            remove=(
+                "reason",
+                "execution_arn",
+                "started_at",
+                "claimed_at",
+                "heard_at",
+                "stop_asked_at",
+                "selected",
+            ),
             when=(*same,),
         )
 
@@ -441,7 +453,7 @@ def _has_large(tier: TierPolicy, policy: Policy) -> bool:
     """Tell whether instances may have to be held for a request of the tier, even while its slots are taken."""
     of_algorithms = [choice for algorithm in policy.algorithms.values() for choice in algorithm.instances]
     profiles = [ResourceProfile.of(choice) for choice in (*tier.instances, *of_algorithms)]
-    return any(p.instances > 1 and f"training/{p.training}" in policy.instance_quotas for p in profiles)
+    return any(policy.pools_of_large(profile) for profile in profiles)
 
 
 def _needs_holders(waiting: Iterable[WaitingQueue], policy: Policy, now: datetime) -> bool:

@@ -22,7 +22,7 @@ from trainyard.persistence.book import (
 )
 from trainyard.persistence.items import entry_from, outcome_values, queue_from, request_from
 from trainyard.persistence.ledger import book_correction, give_units_back
-from trainyard.persistence.requests import request_key, unclaimed_since
+from trainyard.persistence.requests import held_since, request_key
 from trainyard.persistence.run_history import past_from, past_key, ratios_key
 from trainyard.persistence.store import ACTIONS_MAX, Absent, Is, Items, Key, Write, fits_one_transaction
 from trainyard.persistence.tables import Tables
@@ -157,7 +157,7 @@ class Completer:
             tier=request.tier,
             cause=end.reason or "",
             set=attributes,
-            when=(Is("attempt", request.attempt), unclaimed_since(request)),
+            when=(Is("attempt", request.attempt), *held_since(request)),
         )
 
     def _release(
@@ -252,7 +252,7 @@ class Completer:
         still = (
             Is("state", current.state.value),
             Is("attempt", current.attempt),
-            unclaimed_since(current),
+            *held_since(current),
             Absent("stop_asked_at"),
         )
         put = self.tables.requests.put

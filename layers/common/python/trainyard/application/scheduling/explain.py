@@ -15,9 +15,10 @@ from trainyard.domain.admission import decide
 from trainyard.domain.budgets import cost_max_usd, overshoot_usd
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_of
-from trainyard.domain.policy import Budget, Policy, ResourceProfile, TierPolicy
+from trainyard.domain.policy import Budget, Policy, TierPolicy
 from trainyard.domain.queues import TenantQueue, entry_of
 from trainyard.domain.requests import Estimate, Request, State
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import Reason, Snapshot
 from trainyard.persistence.policies import Policies
 

@@ -11,9 +11,10 @@ from decimal import Decimal
 
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.admission import decide
-from trainyard.domain.policy import Policy, ResourceProfile
+from trainyard.domain.policy import Policy
 from trainyard.domain.queues import holding, left
 from trainyard.domain.requests import Estimate
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import Decision, Holder, Ledger, Snapshot, WaitingQueue
 
 LOOKED_AHEAD = 400

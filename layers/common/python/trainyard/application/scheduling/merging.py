@@ -6,8 +6,9 @@ from datetime import datetime
 from trainyard.domain.deadlines import earliest
 from trainyard.domain.estimates import PastRun, estimate
 from trainyard.domain.newest import merged, newest
-from trainyard.domain.policy import Policy, ResourceProfile
+from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request, State, moved
+from trainyard.domain.resources import ResourceProfile
 
 
 def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -> tuple[Request, Request]:

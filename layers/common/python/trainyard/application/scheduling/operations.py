@@ -6,10 +6,12 @@ from datetime import datetime
 from decimal import Decimal
 
 from trainyard.domain.executions import month_of
-from trainyard.domain.policy import is_past
 from trainyard.domain.queues import in_month, rebuilt
-from trainyard.persistence.ledger import correct_usage, something_waits, usage_of
-from trainyard.persistence.store import Write
+from trainyard.domain.requests import Request, State
+from trainyard.domain.resources import ResourceProfile, is_past
+from trainyard.persistence.ledger import correct_usage, give_pools_back, something_waits, units_held
+from trainyard.persistence.requests import request_key
+from trainyard.persistence.store import Absent, Is, Update, Write
 from trainyard.persistence.tables import Tables
 from trainyard.persistence.tenant_queues import forget_queue, queue_in, queue_key, refile
 from trainyard.persistence.transactions import UnitOfWork
@@ -80,6 +82,19 @@ class Operations:
 
         self.tables.transactions.run(script, now)
 
+    def note_selected(self, request: Request, selected: str, now: datetime) -> bool:
+        """Note which instances SageMaker has selected for a running request, and give the others back; False when
+        the attempt is over, or that is known. Raises Conflict while another transaction is in progress.
+        """
+        if request.selected is not None or selected not in ResourceProfile.parse(request.profile).training:
+            return False
+        note = Update(
+            request_key(request.request_id),
+            set={"selected": selected},
+            when=(Is("state", State.RUNNING.value), Is("attempt", request.attempt), Absent("selected")),
+        )
+        return self.tables.transactions.write_unless_past(note, give_pools_back(request, selected, now))
+
     def recount(self, now: datetime) -> dict[str, int]:
         """Correct the ledger by the requests that hold a slot; return resource → by how much it was wrong.
 
@@ -96,7 +111,7 @@ class Operations:
                 break
         else:
             return {}
-        counted = usage_of((request.tier, request.profile, request.ahead) for request in requests)
+        counted = units_held(requests)
         # What is counted for a change of the limits that has come, the next commit forgets.
         come = max(now, after.epoch or now)
         wrong = {r: n for r, n in _difference(counted, after.usage).items() if not is_past(r, come)}

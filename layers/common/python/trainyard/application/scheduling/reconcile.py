@@ -17,6 +17,7 @@ from trainyard.domain.errors import Conflict, ExecutionGone, OutcomeUnknown, Thr
 from trainyard.domain.lifecycle import state_for_status
 from trainyard.domain.names import display_name
 from trainyard.domain.requests import TERMINAL, Basis, Request, State
+from trainyard.domain.resources import ResourceProfile
 from trainyard.persistence.policies import Policies
 
 UNHEARD_OF = timedelta(minutes=5)
@@ -68,6 +69,8 @@ class Repairs:
     """Requests whose end will never be reported: their slots were released."""
     overdue: list[Request] = field(default_factory=list)
     """Requests whose executions should have ended long ago; they were stopped."""
+    selected: dict[str, str] = field(default_factory=dict)
+    """Request → the instance type that SageMaker selected for its training; the others were given back."""
     recounted: dict[str, int] = field(default_factory=dict)
     """Count of the ledger → by how much it was wrong."""
     unmanaged: int | None = None
@@ -86,8 +89,9 @@ class Reconcile:
         """Check the executions that should have ended by now, the most overdue first. Safe at any time."""
         repairs = Repairs()
         # The index lags, which is harmless here: what has ended meanwhile is read again before it is settled.
-        running = self.scheduler.tables.requests.active(State.RUNNING)
+        running = list(self.scheduler.tables.requests.active(State.RUNNING))
         self._ask_while_time(self._due(running, now), now, repairs, out_of_time)
+        self._note_selected(running, now, repairs, out_of_time)
         return repairs
 
     def run(self, now: datetime, *, out_of_time: Callable[[], bool] = lambda: False) -> Repairs:
@@ -205,6 +209,36 @@ class Reconcile:
         settled = self.record.release(request, reason, now)
         if settled.recorded is Recorded.FINISHED and settled.request:
             repairs.released.append(settled.request)
+
+    def _note_selected(
+        self, running: Iterable[Request], now: datetime, repairs: Repairs, out_of_time: Callable[[], bool]
+    ) -> None:
+        """Ask which instances runs got that may get one of several types, and give the others back.
+
+        A bounded number each minute, others in the next one: a run that waits for capacity must not keep the
+        answers for those behind it.
+        """
+        several = sorted(
+            (r for r in running if r.selected is None and len(ResourceProfile.parse(r.profile).training) > 1),
+            key=lambda request: request.request_id,
+        )
+        if not several:
+            return
+        some = max(CHECKED_MIN, self.policies.current().running_max // CHECKED_SHARE)
+        begin = int(now.timestamp()) // 60 * some % len(several)
+        asked = (several[begin:] + several[:begin])[:some]
+        for part in _parts(asked, ASKED_TOGETHER):
+            if out_of_time():
+                break
+            for request, answer in zip(part, self.parallel_map(self._selected, part), strict=True):
+                with suppress(TrainyardError):  # it is asked about again
+                    if answer is not None and self.scheduler.operations.note_selected(request, answer, now):
+                        repairs.selected[request.request_id] = answer
+
+    def _selected(self, request: Request) -> str | None:
+        with suppress(Exception):  # whatever it is, its pools stay counted until it ends
+            return self.record.reports.selected(request.execution_arn or "")
+        return None
 
     def _stop_again(self, held: Iterable[Request], now: datetime, repairs: Repairs) -> None:
         """Stop executions for which a stop was requested, and those that exceed their maximum runtime."""

@@ -151,7 +151,7 @@ def dispatch() -> Dispatch:
             scheduler=scheduler_of(settings),
             tenants=DynamoTenants(tenants_table=settings.tenants_table),
             data_sets=S3DataSets(),
-            executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
+            executions=SageMakerExecutions(pipeline_names=settings.pipeline_names),
             notifier=notifier_of(settings),
             defaults=defaults_of(settings),
             parallel_map=parallel_map,
@@ -195,7 +195,7 @@ def reconcile() -> Reconcile:
     return Reconcile(
         policies=policies_of(settings),
         scheduler=scheduler_of(settings),
-        executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
+        executions=SageMakerExecutions(pipeline_names=settings.pipeline_names),
         record=record(),
         parallel_map=parallel_map,
     )

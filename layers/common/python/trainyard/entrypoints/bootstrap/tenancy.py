@@ -135,7 +135,7 @@ def leaving() -> Leaving:
     return Leaving(
         tenant_changes=tenant_changes(),
         removal=AwsRemoval(deployment=_names()),
-        executions=SageMakerExecutions(pipeline_name=settings.pipeline_name),
+        executions=SageMakerExecutions(pipeline_names=settings.pipeline_names),
         book=Book(store=store_of(settings)),
     )
 

@@ -1,0 +1,78 @@
+"""The instances of a policy file: which a run gets, and how many of each may run at once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from trainyard.contracts.policy_parts import Misplaced, Slots, Strict
+
+TYPES_MAX = 5
+"""Training instance types of one choice: as many as a training job may name (SageMaker API reference,
+ResourceConfig, InstancePreferences)."""
+
+_InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+
+InstanceQuotas = dict[str, Slots]
+"""Instance pool ("training/ml.m5.large") → instances."""
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class InstanceEntry(Strict):
+    data_mb_max: int = Field(ge=1, le=5_000_000)
+    processing: _InstanceType
+    training: Annotated[list[_InstanceType], BeforeValidator(_as_list), Field(min_length=1, max_length=TYPES_MAX)]
+    """One type, or several in order of preference."""
+    count: int = Field(default=1, ge=1, le=20, strict=True)
+    volume_gb: int = Field(default=30, ge=1, le=16384)
+
+
+def check_quota_names(path: tuple[str | int, ...], quotas: Iterable[str]) -> None:
+    """Raise Misplaced for a quota of what is no instance pool."""
+    for resource in quotas:
+        usage, slash, kind = resource.partition("/")
+        if usage not in ("training", "processing") or not slash or not kind.startswith("ml."):
+            raise Misplaced(
+                (*path, "instance_quotas", resource),
+                "must be training/ml.… or processing/ml.…, as in SageMaker's quotas",
+            )
+
+
+def check_instances(
+    path: tuple[str | int, ...],
+    instances: Sequence[InstanceEntry],
+    quotas: Mapping[str, int],
+) -> None:
+    """Raise Misplaced for choices that are out of order, or whose types cannot stand for one another."""
+    sizes = [entry.data_mb_max for entry in instances]
+    if sizes != sorted(set(sizes)):
+        raise Misplaced((*path, "instances"), f"must be in ascending order of data_mb_max, got {sizes}")
+    for number, entry in enumerate(instances):
+        if len(entry.training) > 1:
+            _check_types((*path, "instances", number, "training"), entry, quotas)
+
+
+def _check_types(path: tuple[str | int, ...], entry: InstanceEntry, quotas: Mapping[str, int]) -> None:
+    repeated = sorted({name for name in entry.training if entry.training.count(name) > 1})
+    if repeated:
+        raise Misplaced(path, f"names {', '.join(repeated)} more than once")
+    # SageMaker checks the quota of each, and refuses the job when one is too small for it.
+    limited = [name for name in entry.training if f"training/{name}" in quotas]
+    unlimited = [name for name in entry.training if name not in limited]
+    if limited and unlimited:
+        raise Misplaced(
+            path,
+            f"instance_quotas has training/{limited[0]}, and no training/{unlimited[0]}: SageMaker refuses a job "
+            "when the quota of any type that it names is too small, so give the quota of each",
+        )
+    for name in limited:
+        quota = quotas[f"training/{name}"]
+        if quota < entry.count:
+            raise Misplaced(
+                path,
+                f"a run needs {entry.count} {name}, and the quota training/{name} is {quota}: SageMaker would "
+                "refuse the job whichever type had capacity; raise the quota, or leave the type out",
+            )

@@ -1,0 +1,138 @@
+"""Resources: what a run takes of each counted limit, and what it costs by the second."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from trainyard.domain.algorithms import InstanceChoice
+from trainyard.domain.prices import JobKind, Prices
+from trainyard.domain.requests import Request
+
+JOBS_OF_PROCESSING = 2
+JOBS_OF_TRAINING = 1
+"""Jobs of a run, one after the other: preprocess and evaluate process, train trains (pipeline/author.py)."""
+
+
+SLOTS = "slots"
+"""The resource of which every run takes one unit, whatever its tier and instances."""
+
+
+def tier_slots(tier: str) -> str:
+    """Return the resource of which every run of a tier takes one unit."""
+    return f"tier/{tier}"
+
+
+def after(change: datetime, resource: str) -> str:
+    """Return the resource of which a run takes as much as of another one, but after a change of the limits."""
+    return f"after/{change:%Y-%m-%dT%H:%M:%SZ}/{resource}"
+
+
+def is_ahead(resource: str) -> bool:
+    """Tell whether a resource is counted for a change of the limits (`after`)."""
+    return resource.startswith("after/")
+
+
+def is_past(resource: str, now: datetime) -> bool:
+    """Tell whether a resource is counted for a change of the limits that has come."""
+    return is_ahead(resource) and resource.split("/")[1] <= f"{now:%Y-%m-%dT%H:%M:%SZ}"
+
+
+class ResourceProfile(NamedTuple):
+    """The instances that a run needs.
+
+    Requests of a tenant with the same profile wait in one line, so that the first of them stands for all.
+    """
+
+    processing: str
+    """Instance type."""
+    training: tuple[str, ...]
+    """Instance types in order of preference; training runs on one of them."""
+    instances: int
+    """Training instances."""
+    volume_gb: int
+
+    def __str__(self) -> str:
+        return f"{self.processing} {','.join(self.training)} {self.instances} {self.volume_gb}"
+
+    @classmethod
+    def parse(cls, text: str) -> "ResourceProfile":
+        """Return the profile that `str` wrote."""
+        processing, training, instances, volume_gb = text.split(" ")
+        return cls(processing, tuple(training.split(",")), int(instances), int(volume_gb))
+
+    @classmethod
+    def of(cls, choice: InstanceChoice) -> "ResourceProfile":
+        return cls(
+            choice.processing_instance_type,
+            choice.training_instance_types,
+            choice.training_instance_count,
+            choice.training_volume_gb,
+        )
+
+    def on(self, selected: str | None) -> "ResourceProfile":
+        """Return the profile of a run of which SageMaker has selected the training instances; None if not yet."""
+        return self if selected is None else self._replace(training=(selected,))
+
+    @classmethod
+    def held_by(cls, request: Request) -> "ResourceProfile":
+        """Return what a request that holds a slot takes."""
+        return cls.parse(request.profile).on(request.selected)
+
+    @property
+    def training_pools(self) -> tuple[str, ...]:
+        """Return the instance pools of its training instances."""
+        return tuple(f"training/{instance_type}" for instance_type in self.training)
+
+    @property
+    def instances_by_type(self) -> dict[str, int]:
+        """Return resource ("training/ml.m5.large") → instances that a run holds from its admission to its end.
+
+        While SageMaker may still select among several types, the run takes as many of each: the quota of every
+        type must cover the job, or SageMaker refuses it (developer guide, "Instance preference lists for training
+        jobs").
+        """
+        return dict.fromkeys(self.training_pools, self.instances) | {f"processing/{self.processing}": 1}
+
+    def demand(self, tier: str, ahead: Iterable[str] = ()) -> dict[str, int]:
+        """Return resource → units that a run of a tier takes of each counted limit, from its admission to its end;
+        `ahead` are the resources that it takes after changes of the limits (`Policy.ahead_of`).
+
+        A new counted limit is one more entry here, and one in `Policy.limits`.
+        """
+        now = {SLOTS: 1, tier_slots(tier): 1} | self.instances_by_type
+        later = {resource: resource.split("/", 2)[2] for resource in ahead}
+        # What it was to take of instances that SageMaker has not selected, it does not take later either.
+        return now | {resource: now[name] for resource, name in later.items() if name in now}
+
+    def rates(self, prices: Prices) -> tuple[Decimal, ...] | None:
+        """Return USD per second of each job of a run, or None when a price is unknown.
+
+        Of several training types it is the dearest: SageMaker may select any of them.
+        """
+        processing = prices.cost(JobKind.PROCESSING, self.processing, 1, self.volume_gb, seconds=1)
+        rates = self._training_rates(prices)
+        training = [rate for rate in rates if rate is not None]
+        if processing is None or len(training) < len(rates):
+            return None
+        return (processing,) * JOBS_OF_PROCESSING + (max(training),) * JOBS_OF_TRAINING
+
+    def dearest(self, prices: Prices) -> str | None:
+        """Return the training type that costs most, if it costs more than the preferred one."""
+        rates = self._training_rates(prices)
+        priced = [rate for rate in rates if rate is not None]
+        if len(priced) < len(rates) or max(priced) == priced[0]:
+            return None
+        return self.training[priced.index(max(priced))]
+
+    def unpriced(self, prices: Prices) -> list[str]:
+        """Return the training types whose prices are unknown."""
+        rates = zip(self.training, self._training_rates(prices), strict=True)
+        return [instance_type for instance_type, rate in rates if rate is None]
+
+    def _training_rates(self, prices: Prices) -> list[Decimal | None]:
+        """Return USD per second of each training type; None where its price is unknown."""
+        return [
+            prices.cost(JobKind.TRAINING, instance_type, self.instances, self.volume_gb, seconds=1)
+            for instance_type in self.training
+        ]
