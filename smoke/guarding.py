@@ -279,6 +279,24 @@ def windows(suite: Suite) -> list[str]:
     return [f"not started while its tier was closed by a clock in {zone.key}; started once it was open"]
 
 
+TRAINING, FALLBACK = "ml.m5.large", "ml.m5.xlarge"
+
+
+def preferences(suite: Suite) -> list[str]:
+    suite.place.deploy(suite.stack, suite.stage, InstancePreferences="true")
+    either = POLICY.replace(f"training: {TRAINING}", f"training: [{TRAINING}, {FALLBACK}]")
+    apply(suite, either, "smoke suite: two training types")
+    ended = await_end(suite, SILO, upload(suite, SILO, "either"))
+    if ended.state is not State.SUCCEEDED:
+        raise StepFailed(f"{ended.state}: {ended.reason}")
+    jobs = jobs_of(suite, ended.execution_arn or "")
+    (cluster,) = (job["ResourceConfig"] for job in jobs if "ResourceConfig" in job)
+    selected = cluster.get("SelectedInstanceType")
+    if selected not in (TRAINING, FALLBACK):
+        raise StepFailed(f"the selected type is {selected}, of {TRAINING} and {FALLBACK}")
+    return [f"trained on {selected}, of {TRAINING} and {FALLBACK}"]
+
+
 STEPS: tuple[Step[Suite], ...] = (
     Step(
         name="guard",
@@ -333,6 +351,15 @@ STEPS: tuple[Step[Suite], ...] = (
         means="the dispatcher does not read the policy's windows: see its log; --from restores the policy.",
         run=windows,
         minutes=10,
+        jobs=JOBS_OF_A_RUN,
+    ),
+    Step(
+        name="preferences",
+        does="deploy the pipelines for several training types, and train on one of two",
+        means="Pipelines does not accept instance preferences: deploy with InstancePreferences=false, and name "
+        "one training type in each choice.",
+        run=preferences,
+        minutes=15,
         jobs=JOBS_OF_A_RUN,
     ),
 )

@@ -5,7 +5,9 @@ import io
 import json
 import os
 import subprocess
+import tomllib
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,8 +32,10 @@ SAM = REPOSITORY / ".venv-sam/bin/sam"
 class Place(Protocol):
     local: bool
 
-    def deploy(self, stack: str, stage: str) -> None:
-        """Create or update the stack; raises StepFailed with CloudFormation's reasons."""
+    def deploy(self, stack: str, stage: str, **parameters: str) -> None:
+        """Create or update the stack, with parameters that differ from the stage's; raises StepFailed with
+        CloudFormation's reasons.
+        """
         ...
 
     def changes(self, stack: str, stage: str) -> list[str]:
@@ -44,9 +48,9 @@ class AnAccount:
 
     local = False
 
-    def deploy(self, stack: str, stage: str) -> None:
+    def deploy(self, stack: str, stage: str, **parameters: str) -> None:
         try:
-            _sam(stack, stage)
+            _sam(stack, stage, *_overrides(stage, parameters))
         except StepFailed as failure:
             causes = failed_resources(stack)
             raise StepFailed("\n".join(causes or str(failure).splitlines())) from failure
@@ -92,6 +96,15 @@ def _sam(stack: str, stage: str, *options: str) -> None:
     _printed(command)
 
 
+def _overrides(stage: str, parameters: Mapping[str, str]) -> list[str]:
+    """Return the option that adds parameters to those of a stage: on its own, it would replace them."""
+    if not parameters:
+        return []
+    config = tomllib.loads((REPOSITORY / "samconfig.toml").read_text(encoding="utf-8"))
+    own = config[stage]["deploy"]["parameters"]["parameter_overrides"].split()
+    return ["--parameter-overrides", *own, *(f"{name}={value}" for name, value in parameters.items())]
+
+
 def _printed(command: list[str]) -> None:
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
@@ -110,9 +123,9 @@ class ALocalCloud:
     cloud: Cloud
     local = True
 
-    def deploy(self, stack: str, stage: str) -> None:
+    def deploy(self, stack: str, stage: str, **parameters: str) -> None:
         try:
-            deploy_locally(self.cloud, stack, {"Stage": stage})
+            deploy_locally(self.cloud, stack, {"Stage": stage, **parameters})
         except RuntimeError as error:
             raise StepFailed(str(error)) from error
 

@@ -807,6 +807,13 @@ def test_what_is_due_later_is_noted_and_rings_nothing(harness: Harness, store: S
     assert later(store).due_at == {("basic", "acme"): after(30), ("premium", "other"): after(30)}
 
 
+def test_what_was_due_before_is_noted_with_what_is_due_later(harness: Harness, store: Store) -> None:
+    """It may have been parked, and passes that read only what they are told of must read its queue now."""
+    harness.enlist(1, data_set="first")
+    harness.enlist(2, limits=QUIET, seconds=5, data_set="second")
+    assert later(store).due_at == {("basic", "acme"): after(0)}
+
+
 def test_a_pass_that_is_told_of_every_ring_reads_what_is_noted_and_due_too(harness: Harness, store: Store) -> None:
     harness.enlist(1)
     assert harness.admit() == [submission(1).request_id]  # nothing is left

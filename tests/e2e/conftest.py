@@ -42,7 +42,7 @@ tiers:
     running_max_per_tenant: 2
     runtime_max_minutes: 5
     quality_min: 0.5
-    instances: [{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}]
+    instances: [{data_mb_max: 1, processing: ml.t3.medium, training: [ml.c5.xlarge, ml.m5.large]}]
 """
 
 

@@ -106,6 +106,7 @@ def test_an_execution_is_written_and_read_back_as_it_was() -> None:
         priced(step(job=job(metrics=(("loss", 0.25),), artifact_uri="s3://m", spot=True)), PRICES),
         priced(step("Strange", kind="Transform", job=None), PRICES),
         StepRecord(step=step(job=WAITING), seconds=None, cost_usd=None, is_final=False, flags=("it runs",)),
+        priced(step(job=job(instance_type=None, instance_count=None, volume_gb=0)), PRICES),
     )
     made = execution(
         Harness().admit(), steps=steps, unknown=2, is_final=False, reason="x", expected_seconds=5, revision=3

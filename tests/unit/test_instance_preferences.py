@@ -7,12 +7,17 @@ from decimal import Decimal
 from typing import Any
 from unittest.mock import patch
 
+import botocore.session
 import pytest
+from botocore.validate import ParamValidator
 
+from local.sagemaker.definition import Context, parameter_values
+from local.sagemaker.jobs import JobFailed, instance_types
 from pipeline.publish import TYPES_MAX, preferring
 from testing.memory_store import MemoryStore
-from testing.service import PRICES, policies_in_force
-from tests.build import after, choice, policy, request, submission, tier
+from testing.service import DEFAULTS, PRICES, policies_in_force
+from tests.build import after, choice, policy, request, submission, tenant, tier
+from tests.unit.test_pipeline_definition import TEXT
 from tests.unit.test_use_cases import Harness
 from trainyard.adapters.aws import sagemaker
 from trainyard.application.scheduling.completion import End
@@ -20,7 +25,7 @@ from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.budgets import cost_max_usd, shortening
 from trainyard.domain.errors import Refused, StartInvalid
 from trainyard.domain.executions import StepFacts, priced
-from trainyard.domain.parameters import TRAINING_TYPES
+from trainyard.domain.parameters import TRAINING_TYPES, pipeline_parameters
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request, State
 from trainyard.domain.resources import ResourceProfile
@@ -219,32 +224,41 @@ def _described(selected: dict[str, Any], **changes: Any) -> Any:
 # --- the pipelines ----------------------------------------------------------------------------------------------
 
 
-DEFINITION = json.dumps(
-    {
-        "Parameters": [{"Name": "TrainingInstanceType", "Type": "String"}],
-        "Steps": [
-            {
-                "Type": "Training",
-                "Arguments": {
-                    "ResourceConfig": {
-                        "InstanceType": {"Get": "Parameters.TrainingInstanceType"},
-                        "InstanceCount": 1,
-                    }
-                },
-            }
-        ],
-    }
-)
-
-
 @pytest.mark.parametrize("types", range(1, TYPES_MAX + 1))
-def test_there_is_a_definition_for_each_number_of_types(types: int) -> None:
-    definition = json.loads(preferring(DEFINITION, types))
-    assert [p["Name"] for p in definition["Parameters"]] == list(TRAINING_TYPES[:types])
-    resources = definition["Steps"][0]["Arguments"]["ResourceConfig"]
+def test_there_is_a_pipeline_for_each_number_of_types(types: int) -> None:
+    definition = json.loads(preferring(TEXT, types))
+    names = [f"ml.m5.{size}xlarge" for size in ("", 2, 4, 12, 24)][:types]
+    profile = ResourceProfile.of(choice(training=",".join(names)))
+    parameters = pipeline_parameters(
+        request(1, attempt=1, profile=str(profile)),
+        tenant(),
+        tier(),
+        policy().algorithm("linear"),
+        defaults=DEFAULTS,
+    )
+    # Every parameter that the dispatcher gives, and no other.
+    values = parameter_values(definition, parameters)
+    (train,) = (step for step in definition["Steps"] if step["Type"] == "Training")
+    resources = Context(values, {}, json.loads).resolve(train["Arguments"]["ResourceConfig"])
+    assert instance_types(resources) == names
     assert ("InstanceType" in resources) == (types == 1)
-    assert len(resources.get("InstancePreferences", [])) == (0 if types == 1 else types)
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    assert not ParamValidator().validate(resources, model.shape_for("ResourceConfig")).has_errors()
     assert len(TRAINING_TYPES) == TYPES_MAX
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"InstanceType": "ml.m5.large"}, "mutually exclusive"),
+        ({"InstancePreferences": []}, "1 to 5"),
+        ({"InstancePreferences": [{"InstanceType": "ml.m5.large"}] * 2}, "only once"),
+        ({"InstancePreferences": [{"InstanceType": "ml.m5.large", "InstanceCount": 1}]}, "InstanceCount"),
+    ],
+)
+def test_the_local_sagemaker_refuses_lists_as_sagemaker_does(wrong: dict[str, Any], reason: str) -> None:
+    with pytest.raises(JobFailed, match=reason):
+        instance_types({"InstancePreferences": [{"InstanceType": "ml.m5.large"}], "InstanceCount": 1} | wrong)
 
 
 def test_a_start_that_no_pipeline_is_for_is_refused_with_the_way_out() -> None:

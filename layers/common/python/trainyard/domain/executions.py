@@ -29,10 +29,10 @@ class JobFacts:
     kind: JobKind
     arn: str
     status: str
-    instance_type: str | None
+    instance_type: str | None = None
     """What it ran on; None for a job that named several types and got none of them."""
-    instance_count: int | None
-    volume_gb: int
+    instance_count: int | None = None
+    volume_gb: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
     billable_seconds: int | None = None
