@@ -30,6 +30,7 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request, State
 from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.windows import Once, Window
+from trainyard.persistence.ledger import correct_usage
 
 LARGE, XLARGE = "training/ml.m5.large", "training/ml.m5.xlarge"
 EITHER = choice(training="ml.m5.large,ml.m5.xlarge")
@@ -74,12 +75,39 @@ def test_what_was_given_back_lets_the_next_one_start() -> None:
 
 def test_what_is_selected_is_noted_once() -> None:
     harness = Harness(limits=limits())
-    (first,) = running(harness, 1)
+    first, _ = running(harness, 2)
     operations = harness.scheduler.operations
     assert not operations.note_selected(first, "ml.p5.48xlarge", after(60))
     assert operations.note_selected(first, "ml.m5.large", after(60))
     # Another reader of the same request comes later, with an older copy of it.
     assert not operations.note_selected(first, "ml.m5.large", after(61))
+    assert usage(harness) == {LARGE: 2, XLARGE: 1}
+
+
+def test_a_selection_that_is_reported_after_the_end_gives_nothing_back() -> None:
+    harness = Harness(limits=limits())
+    first, _ = running(harness, 2)
+    harness.scheduler.completer.finish([End(request=first, state=State.FAILED)], harness.limits, after(50))
+    assert not harness.scheduler.operations.note_selected(first, "ml.m5.large", after(60))
+    assert usage(harness) == {LARGE: 1, XLARGE: 1}
+
+
+def test_a_selection_of_an_earlier_attempt_gives_nothing_back() -> None:
+    harness = Harness(limits=limits())
+    (first,) = running(harness, 1)
+    harness.scheduler.completer.requeue(first, harness.limits, after(50), due_at=after(50), reason="capacity")
+    harness.dispatch.run_pass(after(51))
+    assert not harness.scheduler.operations.note_selected(first, "ml.m5.large", after(60))
+    assert usage(harness) == {LARGE: 1, XLARGE: 1}
+
+
+def test_a_count_that_is_too_low_is_not_made_negative() -> None:
+    """The recount corrects it; a negative count would hide that instances are taken."""
+    harness = Harness(limits=limits())
+    (first,) = running(harness, 1)
+    tables = harness.scheduler.tables
+    tables.store.transact([correct_usage({XLARGE: 0}, tables.ledger.read())])
+    assert not harness.scheduler.operations.note_selected(first, "ml.m5.large", after(60))
     assert usage(harness) == {LARGE: 1, XLARGE: 0}
 
 
