@@ -15,6 +15,7 @@ from trainyard.domain.executions import ExecutionRecord
 from trainyard.domain.prices import shown
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import TERMINAL, Basis, Estimate, Outcome, Request, State
+from trainyard.domain.resources import ResourceProfile
 
 
 def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -244,9 +245,18 @@ def view(request: Request) -> dict[str, Any]:
         "started_at": request.started_at,
         "finished_at": request.finished_at,
         "execution_arn": request.execution_arn,
+        "training_instances": _instances(request),
         "cost_usd": outcome.cost_usd if outcome else None,
         "failed_step": outcome.failed_step if outcome else None,
     }
+
+
+def _instances(request: Request) -> str | None:
+    """Return what a request trains on, or may train on: its types in order of preference."""
+    if not request.profile:
+        return None
+    profile = ResourceProfile.held_by(request)
+    return f"{profile.instances} x {' or '.join(profile.training)}"
 
 
 def _result(request: Request) -> tuple[Any, ...]:

@@ -68,6 +68,8 @@ def report(repairs: Repairs) -> dict[str, Any]:
         logger.error("execution exceeds its maximum runtime", extra=described(request))
     for request_id, detail in repairs.failed.items():
         logger.warning("execution status could not be read", extra={"request_id": request_id, "detail": detail})
+    for request_id, selected in repairs.selected.items():
+        logger.info("instances were selected", extra={"request_id": request_id, "selected": selected})
     if repairs.recounted:
         logger.error("ledger was wrong and has been corrected", extra={"by": repairs.recounted})
     logger.info("reconciled", extra={"asked": repairs.asked, "unmanaged": repairs.unmanaged})

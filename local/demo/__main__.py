@@ -71,7 +71,7 @@ class Demo:
         self.say("the local cloud is running")
         deploy(self.cloud, STACK, {"Stage": "dev", "InstancePreferences": "true"})
         # Premium's runs prefer them, and get the next type instead.
-        self.cloud.exhaust("ml.c5.xlarge")
+        self.cloud.exhaust(checks.EXHAUSTED)
         self.say("template.yaml is deployed; all calls except those to SageMaker are authorised by its policies")
         scenario = build()
         self.trainyard("policy", "apply", str(POLICY))

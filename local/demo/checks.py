@@ -23,6 +23,9 @@ from local.sagemaker.interpreter import interpreter
 from local.sagemaker.jobs import unpack
 from trainyard.domain.executions import month_of
 
+EXHAUSTED = "ml.c5.xlarge"
+"""The instance type that the local cloud has no capacity of."""
+
 
 @dataclass(frozen=True)
 class Upload:
@@ -61,6 +64,8 @@ class Facts:
     """Tenant → USD, as recorded."""
     recomputed: dict[str, Fraction]
     """Tenant → USD, recomputed from SageMaker's jobs and their tags."""
+    trained_on: dict[str, str | None]
+    """Request that could train on several instance types → the one that is recorded."""
     resumed_at: datetime
 
 
@@ -92,6 +97,7 @@ def gather(cloud: Cloud, deployment: Any, uploads: list[Upload], resumed_at: dat
         dead_letters=_dead_letters(cloud.client("sqs")),
         booked=_booked(deployment),
         recomputed=recomputed(cloud.client("sagemaker"), deployment.outputs["PipelineName"]),
+        trained_on=_trained_on(deployment, requests),
         resumed_at=resumed_at,
     )
 
@@ -108,6 +114,7 @@ def run_all(facts: Facts) -> list[Result]:
         receipts_agree(facts),
         nothing_leaked(facts),
         books_agree(facts),
+        fell_back(facts),
     ]
 
 
@@ -234,6 +241,16 @@ def books_agree(facts: Facts) -> Result:
     )
 
 
+def fell_back(facts: Facts) -> Result:
+    """Where the preferred instance type has no capacity, runs train on the next one, and are charged for that."""
+    counts = Counter(facts.trained_on.values())
+    return Result(
+        "runs whose preferred instances had no capacity trained on the next type",
+        bool(counts) and EXHAUSTED not in counts and None not in counts,
+        ", ".join(f"{count} on {name}" for name, count in counts.items()) + f", none on {EXHAUSTED}",
+    )
+
+
 def request_table(facts: Facts, *, each: int | None = None) -> Table:
     """Return a table of all requests by tier and tenant, or of the first `each` ones of each tenant."""
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -286,6 +303,18 @@ def _booked(deployment: Any) -> dict[str, Decimal]:
     for totals in deployment.book.totals(month_of(datetime.now(UTC))):
         found[totals.tenant_id] = found.get(totals.tenant_id, Decimal(0)) + totals.usd
     return found
+
+
+def _trained_on(deployment: Any, requests: Iterable[Any]) -> dict[str, str | None]:
+    several = [r for r in requests if r.state == "SUCCEEDED" and "," in r.profile]
+    jobs = {r.request_id: _training_jobs(deployment.book.executions(r.request_id)) for r in several}
+    return {request_id: of_request[-1] if of_request else None for request_id, of_request in jobs.items()}
+
+
+def _training_jobs(executions: Iterable[Any]) -> list[str | None]:
+    """Return the instance types of the training jobs of executions."""
+    steps = (record.step for execution in executions for record in execution.steps)
+    return [step.job.instance_type for step in steps if step.job is not None and step.kind == "Training"]
 
 
 def _peak(runs: Iterable[Run]) -> int:
