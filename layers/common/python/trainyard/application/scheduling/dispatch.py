@@ -160,7 +160,7 @@ class Dispatch:
                 # 1. Read the ledger and the heads of the tenant queues; after a commit they are known already.
                 read_set = read_set or self.scheduler.admitter.read(report.policy, now, rings)
                 report.snapshot, report.policy = read_set.snapshot, read_set.policy
-                report.hinted |= read_set.from_hints
+                report.hinted = read_set.from_hints
                 # 2. Decide, purely.
                 report.plan = self.engine(read_set.snapshot, report.policy, now, admissions_max=ADMISSIONS_MAX)
                 if not report.plan.admissions:
