@@ -7,14 +7,14 @@ import pytest
 
 from cli.deployment import Deployment
 from local.deploy import deploy
-from tests.e2e.conftest import POLICY, Harness
+from tests.e2e.conftest import POLICY, PREFERENCES, Harness
 from tests.e2e.test_tenants import WINE
 from trainyard.domain.requests import State
 
 
 @pytest.fixture
 def prod(harness: Harness, tmp_path: Path) -> Iterator[Harness]:
-    outputs = deploy(harness.cloud, "trainyard-prod", {"Stage": "prod"})
+    outputs = deploy(harness.cloud, "trainyard-prod", {"Stage": "prod", **PREFERENCES})
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY, encoding="utf-8")
     stage = Harness(harness.cloud, outputs, Deployment("trainyard-prod"), "trainyard-prod")
@@ -48,7 +48,7 @@ def test_two_stages_share_no_name_and_what_is_removed_from_one_stays_in_the_othe
     assert prod.run("tenant", "delete", "acme", "--yes", "--purge") == 0
 
 
-def test_there_is_one_pipeline_however_many_tenants_there_are(harness: Harness) -> None:
+def test_there_are_as_many_pipelines_however_many_tenants_there_are(harness: Harness) -> None:
     """SageMaker's quota of pipelines bounds designs that make one for each tenant."""
     for number in range(5):
         harness.create(f"one-of-many-{number}", tier="basic" if number % 2 else "premium")
@@ -58,7 +58,8 @@ def test_there_is_one_pipeline_however_many_tenants_there_are(harness: Harness) 
         harness.cloud.client("sagemaker").get_paginator("list_pipelines").paginate(PipelineNamePrefix="trainyard")
     )
     names = [summary["PipelineName"] for page in pages for summary in page["PipelineSummaries"]]
-    assert names == ["trainyard-training"]
+    of_types = [f"trainyard-training-{types}" for types in range(2, 6)]
+    assert sorted(names) == ["trainyard-training", *of_types]
 
 
 def test_what_bears_a_tenants_name_and_another_stacks_tags_is_neither_taken_over_nor_removed(
