@@ -294,6 +294,7 @@ def preferences(suite: Suite) -> list[str]:
     selected = cluster.get("SelectedInstanceType")
     if selected not in (TRAINING, FALLBACK):
         raise StepFailed(f"the selected type is {selected}, of {TRAINING} and {FALLBACK}")
+    apply(suite, POLICY, "smoke suite")
     return [f"trained on {selected}, of {TRAINING} and {FALLBACK}"]
 
 

@@ -1,5 +1,7 @@
 """Runs whose training may get one of two instance types, through the pipeline for two types."""
 
+import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from local.demo import data
 from tests.e2e.conftest import Harness, eventually
 from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports
-from trainyard.domain.requests import State
+from trainyard.domain.requests import TERMINAL, Request, State
 
 WINE = data.bundled("wine")
 PREFERRED, NEXT = "ml.c5.xlarge", "ml.m5.large"
@@ -34,6 +36,30 @@ def test_a_run_trains_on_the_next_type_when_the_first_has_no_capacity_and_pays_f
     capsys.readouterr()
     assert harness.run("request", request.request_id) == 0
     assert f"1 x {NEXT}" in capsys.readouterr().out
+
+
+def test_the_reconciler_gives_back_what_was_not_selected_while_the_run_goes_on(harness: Harness) -> None:
+    harness.cloud.exhaust(PREFERRED)
+    harness.create_pooled("selected")
+    function, reconcile = harness.outputs["ReconcilerFunction"], json.dumps({"work": "find ends"}).encode()
+
+    def noted() -> Request | None:
+        harness.drop("selected", "incoming/wine/data.csv", WINE)
+        limit = time.monotonic() + 10
+        while time.monotonic() < limit:
+            answer = harness.cloud.client("lambda").invoke(FunctionName=function, Payload=reconcile)
+            assert "FunctionError" not in answer, answer["Payload"].read()
+            requests = harness.requests("selected")
+            if any(request.selected for request in requests):
+                return next(request for request in requests if request.selected)
+            if requests and all(request.state in TERMINAL for request in requests):
+                return None  # it was over too soon; once more
+        return None
+
+    assert eventually(noted, seconds=60).selected == NEXT
+    harness.ended("selected", len(harness.requests("selected")))
+    used = harness.deployment.scheduler.tables.ledger.read().usage
+    assert {name: n for name, n in used.items() if name.startswith("training/") and n} == {}
 
 
 def test_a_run_without_capacity_of_any_type_goes_back_and_costs_only_what_ran(harness: Harness) -> None:

@@ -211,5 +211,5 @@ def _check_prices(policy: Policy) -> None:
                 raise Refused(
                     f"{where}.instances.{number}.training: no price of {', '.join(unknown)} is known in "
                     f"{policy.prices.region}, so what a run may cost cannot be reserved; leave it out "
-                    "(`trainyard prices` lists what is known)"
+                    "(`trainyard prices show` lists what is known)"
                 )
