@@ -128,7 +128,7 @@ class Deployment:
     def stop(self) -> Stop:
         return Stop(
             scheduler=self.scheduler,
-            executions=SageMakerExecutions(pipeline_names=[self.outputs["PipelineName"]]),
+            executions=SageMakerExecutions(pipeline_names={"": self.outputs["PipelineName"]}),
             notifier=Notifier(
                 tenants=self.tenants,
                 receipts=S3Receipts(),

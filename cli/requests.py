@@ -256,7 +256,8 @@ def _instances(request: Request) -> str | None:
     if not request.profile:
         return None
     profile = ResourceProfile.held_by(request)
-    return f"{profile.instances} x {' or '.join(profile.training)}"
+    on_spot = " on spot capacity" if profile.is_on_spot else ""
+    return f"{profile.instances} x {' or '.join(profile.training)}{on_spot}"
 
 
 def _result(request: Request) -> tuple[Any, ...]:

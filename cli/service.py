@@ -176,6 +176,11 @@ def refuse_what_jobs_may_not(deployment: Deployment, wanted: Policy) -> None:
             f"{most} training instance types are named for one choice, and this deployment has no pipeline for "
             "that: deploy with the stack parameter InstancePreferences=true, or name one type"
         )
+    if any(tier.spot_wait for tier in wanted.tiers) and deployment.outputs["SpotTraining"] != "true":
+        raise Refused(
+            "spot: true: this deployment has no pipelines for training on spot capacity: deploy with the stack "
+            "parameter SpotTraining=true, or leave it out"
+        )
     for tier in wanted.tiers:
         if tier.runtime_max.total_seconds() > longest:
             raise Refused(
@@ -243,6 +248,12 @@ def _policy_answer(policy: Policy, at: datetime | None = None, now: datetime | N
             f"maximum delay {policy.delay_max}",
             *([f"limits at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"] if at != now else []),
             *(f"tier {tier.name} is closed" for tier in policy.tiers if tier.closed),
+            *(
+                f"tier {tier.name}: first attempts train on spot capacity, for which they wait at most "
+                f"{tier.spot_wait}"
+                for tier in policy.tiers
+                if tier.spot
+            ),
             *windows.lines_about(policy, at),
         ],
     )

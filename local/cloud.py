@@ -118,8 +118,14 @@ class Cloud:
         self._tell_sagemaker("outage", {"seconds": seconds})
 
     def exhaust(self, *instance_types: str) -> None:
-        """Leave no capacity of these instance types, and of no others."""
+        """Leave no capacity of these instance types, and of no others; "spot/ml.…" for spot capacity."""
         self._tell_sagemaker("capacity", {"exhausted": instance_types})
+
+    def interrupt_spot(self, interruptions: int, *, returns: bool = True, step: str = "Failed") -> None:
+        """Interrupt each training on spot capacity so often; without `returns`, capacity is not there again, and
+        the job's step gets the status `step`.
+        """
+        self._tell_sagemaker("spot", {"interruptions": interruptions, "returns": returns, "step": step})
 
     def lose_uploads(self, share: float) -> None:
         """Drop a share of S3's events from now on."""

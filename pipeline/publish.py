@@ -6,7 +6,9 @@ hash of its content, so that running executions keep the scripts they started wi
     code/<hash>/steps/*.py        what processing jobs read
     code/<hash>/sourcedir.tar.gz  the same, as training jobs in script mode take it
     code/<hash>/definition.json   the pipeline, with the deployment's names filled in
-    code/<hash>/definition-2.json the same for runs that name two training instance types; and so on, up to five
+    code/<hash>/definition2.json  the same for runs that name two training instance types; and so on, up to five
+    code/<hash>/definitionSpot.json, definitionSpotCheckpoints.json, definitionCheckpoints.json
+                                  the same for runs that train on spot capacity, and that save their progress
 
 It also sets the retention of the job log groups, if the account does not have them yet.
 """
@@ -52,19 +54,22 @@ def handler(event: dict[str, Any], context: Any) -> None:
 
 
 def publish(bucket: str, *, names: dict[str, str], vpc: Vpc | None = None) -> dict[str, str]:
-    """Upload scripts and definition; return CodeUri and a DefinitionKey for each number of types. Idempotent."""
+    """Upload scripts and definitions; return CodeUri and the DefinitionKey of each pipeline. Idempotent."""
     scripts = {path.name: path.read_bytes() for path in sorted((HERE / "steps").glob("*.py"))}
     template = in_vpc((HERE / "definition.json").read_text(encoding="utf-8"), vpc)
     digest = hashlib.sha256(repr((scripts, template, sorted(names.items()))).encode()).hexdigest()[:16]
     prefix = f"code/{digest}"
     objects = {f"{prefix}/steps/{name}": body for name, body in scripts.items()}
     objects[f"{prefix}/sourcedir.tar.gz"] = packed(scripts)
-    definitions = {"DefinitionKey": f"{prefix}/definition.json"}
-    definitions |= {
-        f"DefinitionKey{types}": f"{prefix}/definition-{types}.json" for types in range(2, TYPES_MAX + 1)
+    variants = {"": template} | {str(types): preferring(template, types) for types in range(2, TYPES_MAX + 1)}
+    variants |= {
+        "Spot": on_spot(template),
+        "SpotCheckpoints": saving_progress(on_spot(template)),
+        "Checkpoints": saving_progress(template),
     }
-    for types, key in enumerate(definitions.values(), start=1):
-        objects[key] = filled(preferring(template, types), names)
+    definitions = {f"DefinitionKey{variant}": f"{prefix}/definition{variant}.json" for variant in variants}
+    for variant, definition in variants.items():
+        objects[definitions[f"DefinitionKey{variant}"]] = filled(definition, names)
     s3 = boto3.client("s3")
     for key, body in objects.items():
         s3.put_object(Bucket=bucket, Key=key, Body=body)
@@ -124,6 +129,38 @@ def preferring(template: str, types: int) -> str:
             resources = step["Arguments"]["ResourceConfig"]
             del resources["InstanceType"]
             resources["InstancePreferences"] = [{"InstanceType": {"Get": f"Parameters.{name}"}} for name in names]
+    return json.dumps(definition)
+
+
+def on_spot(template: str) -> str:
+    """Return the definition for runs that train on spot capacity.
+
+    SageMaker takes a maximum wait only together with it (API reference, StoppingCondition), and a parameter cannot
+    leave it out.
+    """
+    definition = json.loads(template)
+    definition["Parameters"].append({"Name": "MaxWaitSeconds", "Type": "Integer"})
+    for step in definition["Steps"]:
+        if step["Type"] == "Training":
+            step["Arguments"]["EnableManagedSpotTraining"] = True
+            step["Arguments"]["StoppingCondition"]["MaxWaitTimeInSeconds"] = {"Get": "Parameters.MaxWaitSeconds"}
+    return json.dumps(definition)
+
+
+def saving_progress(template: str) -> str:
+    """Return the definition for runs whose training saves its progress, and goes on from what was saved.
+
+    SageMaker copies /opt/ml/checkpoints to S3 while a job trains, and back before it does (developer guide, "Use
+    checkpoints in SageMaker AI").
+    """
+    definition = json.loads(template)
+    definition["Parameters"].append({"Name": "CheckpointUri", "Type": "String"})
+    for step in definition["Steps"]:
+        if step["Type"] == "Training":
+            step["Arguments"]["CheckpointConfig"] = {
+                "S3Uri": {"Get": "Parameters.CheckpointUri"},
+                "LocalPath": "/opt/ml/checkpoints",
+            }
     return json.dumps(definition)
 
 

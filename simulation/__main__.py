@@ -62,6 +62,7 @@ FAULTS = (
     "retried by hand",
     "odd number in a result",
     "selection reported late",
+    "spot capacity taken away",
 )
 """The faults that are injected."""
 
@@ -78,6 +79,7 @@ REACHED = (
     "duplicate finish",
     "upload delivered again",
     "failed and queued again",
+    "went on on demand",
     "borrowed",
     "urgent first",
     "expedited",

@@ -11,6 +11,7 @@ from typing import Any
 
 from simulation.cloud import SageMaker, SimulatedJob, used
 from testing.memory_store import MemoryStore
+from trainyard.application.scheduling.record import NO_REPORT
 from trainyard.domain.admission import decide
 from trainyard.domain.budgets import Account, reservation
 from trainyard.domain.executions import month_of
@@ -21,7 +22,7 @@ from trainyard.domain.requests import HOLDING, TERMINAL, Content, Request, State
 from trainyard.domain.resources import SLOTS, ResourceProfile, after, is_past, tier_slots
 from trainyard.domain.scheduling import Decision, Ledger, Plan, Snapshot, WaitingQueue
 from trainyard.persistence.book import execution_from
-from trainyard.persistence.items import entry_from, queue_from, request_from
+from trainyard.persistence.items import entry_from, queue_from, request_from, unstamp
 from trainyard.persistence.ledger import LEDGER, ledger_from
 from trainyard.persistence.store import Item, Write
 
@@ -104,6 +105,7 @@ class Checks:
         if before is None:
             self._enlisted(request_id, after)
         self.requests[request_id] = after
+        self._on_spot(after)
         held = before is not None and State(before["state"]) in HOLDING
         holds = State(after["state"]) in HOLDING
         return [request_id] if held and not holds else []
@@ -227,15 +229,25 @@ class Checks:
             execution = self.sagemaker.executions[item["execution_arn"]]
             if execution.selected(self.clock()) != selected:
                 raise Violation("I16", f"{item['request_id']} is said to train on {selected}, and does not")
-        _, types, instances, _ = item["profile"].split(" ")
-        pools = {f"training/{name}": int(instances) for name in ([selected] if selected else types.split(","))}
+        _, types, instances, _, *spot = item["profile"].split(" ")
+        usage = "spot" if spot else "training"
+        pools = {f"{usage}/{name}": int(instances) for name in ([selected] if selected else types.split(","))}
         if pools.items() - profile.on(selected).demand(item["tier"]).items():
             raise Violation("I16", f"{item['request_id']} does not count in each of {sorted(pools)}")
+
+    def _on_spot(self, item: Mapping[str, Any]) -> None:
+        """I17: only first attempts train on spot capacity, and none fails for lack of it."""
+        if ResourceProfile.parse(item["profile"]).is_on_spot and item.get("failures", 0):
+            raise Violation("I17", f"{item['request_id']} is on spot capacity after {item['failures']} failures")
+        execution = self.sagemaker.executions.get(item.get("execution_arn", ""))
+        lacked = execution is not None and execution.interrupted and item["state"] == State.FAILED.value
+        if lacked and item.get("reason") != NO_REPORT:
+            raise Violation("I17", f"{item['request_id']} failed because its spot capacity was taken away")
 
     # --- executions ---------------------------------------------------------------------------------------
 
     def executed(self, name: str) -> None:
-        """I3 and I1, after an execution has started."""
+        """I3, I1 and I17, after an execution has started."""
         if len(self.sagemaker.by_name[name]) > 1:
             raise Violation("I3", f"execution {name} was started twice")
         parsed = parse_display_name(name)
@@ -243,6 +255,10 @@ class Checks:
         item = self.requests[parsed.request_id]
         if State(item["state"]) not in HOLDING or item["attempt"] != parsed.attempt:
             raise Violation("I1", f"execution {name} runs without a slot: {item['state']} {item['attempt']}")
+        (execution,) = self.sagemaker.by_name[name]
+        longest = unstamp(item["ends_by"]) - unstamp(item["admitted_at"])
+        if execution.ends_at - execution.started_at > longest:
+            raise Violation("I17", f"execution {name} may last longer than {longest}, for which it has its slot")
 
     def _no_execution_without_slot(self, request_id: str) -> None:
         for execution in self.sagemaker.alive():
@@ -551,7 +567,7 @@ class Checks:
             record = records.pop((parsed.request_id, parsed.attempt), None)
             if record is None:
                 raise Violation("I5", f"execution {execution.name} was never recorded")
-            cost = sum((_job_cost(job, seconds) for job, _, seconds in used(execution)), Decimal(0))
+            cost = sum((_job_cost(job, job.billable(n)) for job, _, n in used(execution)), Decimal(0))
             if record.cost_usd != cost or record.unknown or not record.is_final:
                 raise Violation("I5", f"execution {execution.name} cost {cost}, recorded {record.cost_usd}")
             if (

@@ -10,6 +10,7 @@ from simulation.trouble import Crash, Trouble
 from trainyard.application.ports import ExecutionReport
 from trainyard.domain.errors import QuotaReached, StartDelayed, StartInvalid
 from trainyard.domain.executions import JobFacts, StepFacts
+from trainyard.domain.failures import FailureCause
 from trainyard.domain.names import parse_display_name
 from trainyard.domain.prices import JobKind
 
@@ -107,7 +108,13 @@ class SimulatedJob:
     instance_count: int
     volume_gb: int
     seconds: int
-    """How long it runs unless it is stopped."""
+    """How long it runs unless it is stopped, and waits before that."""
+    waits: int | None = None
+    """Seconds that it waits for spot capacity; None for a job on demand."""
+
+    def billable(self, seconds: int) -> int:
+        """Return the billable seconds of so many: on spot capacity fewer than it trained, and none for waiting."""
+        return seconds if self.waits is None else max(seconds - self.waits, 0) * 3 // 10
 
 
 @dataclass
@@ -124,6 +131,8 @@ class Execution:
     """The status in which it will end."""
     status: str = "Executing"
     failure: str | None = None
+    interrupted: bool = False
+    """Whether it ends because spot capacity was taken away."""
     jobs: tuple["SimulatedJob", ...] = ()
 
     def selected(self, now: datetime) -> str | None:
@@ -247,6 +256,7 @@ class SageMaker:
             ended_at=execution.ends_at,
             failed_step="train" if execution.failure else None,
             failure=execution.failure,
+            cause=FailureCause.INTERRUPTION if execution.interrupted else None,
             status=execution.status,
         )
 
@@ -280,12 +290,13 @@ def _facts(execution: Execution, job: SimulatedJob, begin: datetime, seconds: in
         job=JobFacts(
             kind=job.kind,
             arn=f"{execution.arn}/{job.step}",
-            status="Completed",
+            status="Stopped" if training and execution.interrupted else "Completed",
             instance_type=job.instance_type,
             instance_count=job.instance_count,
             volume_gb=job.volume_gb,
             started_at=begin,
             ended_at=begin + timedelta(seconds=seconds),
-            billable_seconds=seconds if training else None,
+            billable_seconds=job.billable(seconds) if training else None,
+            spot=job.waits is not None,
         ),
     )

@@ -18,6 +18,7 @@ SMALL_MB, LARGE_MB = 10, 1000
 MB = 1024 * 1024
 POOL = "training/ml.m5.large"
 FALLBACK_POOL = "training/ml.m5.xlarge"
+SPOT_POOL = "spot/ml.m5.large"
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def draw(seed: int) -> Scenario:
     first = _with_ceilings(_policy(random, names, tenants), Random(f"{seed} ceilings"))
     first = _with_windows(first, Random(f"{seed} windows"))
     first = _with_fallbacks(first, Random(f"{seed} fallbacks"))
+    first = _with_spot(first, Random(f"{seed} spot"))
     policies = [first, *(_changed(first, random) for _ in range(random.choice([0, 1, 2])))]
     scenario = Scenario(
         seed=seed,
@@ -239,6 +241,20 @@ def _with_fallbacks(policy: Policy, random: Random) -> Policy:
         for tier in policy.tiers
     )
     quotas = {**policy.instance_quotas, FALLBACK_POOL: random.choice([3, 5])} if policy.instance_quotas else {}
+    return replace(policy, tiers=tiers, instance_quotas=quotas)
+
+
+def _with_spot(policy: Policy, random: Random) -> Policy:
+    """Return a policy under which the first attempts of some tiers train on spot capacity."""
+    if random.random() < 0.6:
+        return policy
+    tiers = tuple(
+        replace(tier, spot=True, spot_wait=timedelta(minutes=random.choice([2, 15])))
+        if random.random() < 0.7 and all(len(choice.training_instance_types) == 1 for choice in tier.instances)
+        else tier
+        for tier in policy.tiers
+    )
+    quotas = {**policy.instance_quotas, SPOT_POOL: random.choice([3, 5])} if policy.instance_quotas else {}
     return replace(policy, tiers=tiers, instance_quotas=quotas)
 
 

@@ -33,7 +33,7 @@ from trainyard.contracts import decisions
 from trainyard.domain import admission
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import Malformed, Refused, TrainyardError
-from trainyard.domain.parameters import TRAINING_TYPES
+from trainyard.domain.pipelines import TRAINING_TYPES
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import TERMINAL, Content, Outcome, Request, State, Submission
@@ -365,6 +365,7 @@ class Simulator:
             self.counts["retry by hand noted"] += settled.recorded is Recorded.UNMANAGED
             if settled.recorded is Recorded.REQUEUED:
                 self.counts["failed and queued again"] += 1
+                self.counts["went on on demand"] += self.sagemaker.executions[event.execution_arn].interrupted
         return failed
 
     def _each(self, batch: list[Any], handle: Callable[[Any], None]) -> set[int]:
@@ -606,6 +607,9 @@ class Simulator:
             int(parameters["TrainingInstanceCount"]),
             int(parameters["TrainingVolumeSizeGB"]),
         )
+        # What becomes of spot capacity is drawn by itself, as is which type has capacity.
+        market = Random(f"{self.scenario.seed} {execution.name} spot")
+        wait_max = int(parameters.get("MaxWaitSeconds", 0)) - limit
         processing = (JobKind.PROCESSING, profile.processing, 1, profile.volume_gb)
         # Which type has capacity is drawn by itself, so that the executions of other policies stay as they are.
         selected = Random(f"{self.scenario.seed} {execution.name} capacity").choice(profile.training)
@@ -617,8 +621,15 @@ class Simulator:
             ("evaluate", processing, 0.15),
         ):
             seconds = max(int(wanted * share), 1)
+            on_spot = step == "train" and wait_max > 0
+            if on_spot and market.random() < 0.4:
+                jobs.append(SimulatedJob(step, *job, seconds=limit + wait_max, waits=wait_max))
+                self._take_away(execution, market)
+                break
             overdue = seconds > limit
-            jobs.append(SimulatedJob(step, *job, seconds=limit + random.randint(0, 119) if overdue else seconds))
+            waits = market.randint(0, wait_max) if on_spot else None
+            runs = limit + random.randint(0, 119) if overdue else seconds
+            jobs.append(SimulatedJob(step, *job, seconds=runs + (waits or 0), waits=waits))
             if overdue:
                 execution.end, execution.failure = "Failed", "MaxRuntimeExceeded: simulated"
                 self.counts["stopped at its maximum runtime"] += 1
@@ -634,6 +645,12 @@ class Simulator:
             execution.end, execution.failure = "Failed", "AlgorithmError: bad data"
         elif draw < 0.18:
             execution.end, execution.failure = "CompletedWithFailures", "AlgorithmError: bad data"
+
+    def _take_away(self, execution: Execution, market: Random) -> None:
+        """End an execution as if SageMaker had no spot capacity for it any more."""
+        execution.end, execution.failure = market.choice(["Failed", "Stopped"]), "simulated"
+        execution.interrupted = True
+        self.counts["spot capacity taken away"] += 1
 
     # --- what people do -------------------------------------------------------------------------------------
 

@@ -298,6 +298,25 @@ def preferences(suite: Suite) -> list[str]:
     return [f"trained on {selected}, of {TRAINING} and {FALLBACK}"]
 
 
+def spot(suite: Suite) -> list[str]:
+    suite.place.deploy(suite.stack, suite.stage, InstancePreferences="true", SpotTraining="true")
+    on_spot = POLICY.replace("quality_min: 0.5", "quality_min: 0.5\n    spot: true")
+    apply(suite, on_spot, "smoke suite: training on spot capacity")
+    ended = await_end(suite, SILO, upload(suite, SILO, "spot"))
+    apply(suite, POLICY, "smoke suite")
+    if ended.state is not State.SUCCEEDED:
+        raise StepFailed(f"{ended.state}: {ended.reason}")
+    jobs = jobs_of(suite, ended.execution_arn or "")
+    (training,) = (job for job in jobs if "ResourceConfig" in job)
+    if ended.attempt > 1:
+        causes = "; ".join(change.cause for change in ended.history if change.cause)
+        return [f"spot capacity was missing, attempt {ended.attempt} trained on demand: {causes}"]
+    if not training.get("EnableManagedSpotTraining"):
+        raise StepFailed("its first attempt has trained on demand")
+    billed, trained = training.get("BillableTimeInSeconds"), training.get("TrainingTimeInSeconds")
+    return [f"trained on spot capacity for {trained} s, billed {billed} s"]
+
+
 STEPS: tuple[Step[Suite], ...] = (
     Step(
         name="guard",
@@ -362,5 +381,14 @@ STEPS: tuple[Step[Suite], ...] = (
         run=preferences,
         minutes=15,
         jobs=JOBS_OF_A_RUN,
+    ),
+    Step(
+        name="spot",
+        does="deploy the pipelines for spot capacity, and train on it, or on demand where there is none",
+        means="Pipelines does not accept managed spot training as the definitions have it: deploy with "
+        "SpotTraining=false, and leave spot out of the policy.",
+        run=spot,
+        minutes=60,
+        jobs=2 * JOBS_OF_A_RUN,
     ),
 )

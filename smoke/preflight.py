@@ -34,6 +34,11 @@ def _needed_instances(suite: Suite) -> dict[str, int]:
                     (f"{name} for training job usage", choice.training_instance_count)
                     for name in choice.training_instance_types
                 ),
+                *(
+                    (f"{name} for spot training job usage", choice.training_instance_count)
+                    for name in choice.training_instance_types
+                    if tier.spot
+                ),
                 (f"{choice.processing_instance_type} for processing job usage", 1),
             ):
                 needed[name] = max(needed.get(name, 0), concurrent * count)

@@ -15,6 +15,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,27 @@ class JobStopped(Exception):
     """The job was stopped."""
 
 
+class StoppedEarly(Exception):
+    """SageMaker stopped a training job by itself; the message is the job's secondary status."""
+
+
+class Interrupted(Exception):
+    """The job's spot instances were taken away."""
+
+
+@dataclass(frozen=True)
+class SpotMarket:
+    """What becomes of jobs on spot capacity."""
+
+    interruptions: int = 0
+    """How often each job is interrupted, once it trains and, if it saves its progress, has saved some."""
+    returns: bool = True
+    """Whether there is capacity again after the last interruption; if not, the job waits for it in vain. The time
+    of waiting passes at once."""
+    step: str = "Failed"
+    """The status of the step of a job that has waited in vain: no documentation says which one Pipelines gives."""
+
+
 @dataclass
 class Job:
     """A processing or training job, as Describe reports it."""
@@ -41,6 +63,9 @@ class Job:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     failure: str | None = None
+    secondary: str | None = None
+    """Its secondary status, where that is not its status."""
+    market: SpotMarket = SpotMarket()
     selected: str | None = None
     """The instance type that was selected from its preferences."""
     exit_message: str | None = None
@@ -48,6 +73,16 @@ class Job:
     told_from: float = 0.0
     """Until this time (time.monotonic), Describe reports the job as running, even if it has ended."""
     stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def is_on_spot(self) -> bool:
+        return bool(self.request.get("EnableManagedSpotTraining"))
+
+    @property
+    def checkpoints(self) -> dict[str, str] | None:
+        """Where it saves its progress: S3Uri and LocalPath."""
+        config: dict[str, str] | None = self.request.get("CheckpointConfig")
+        return config
 
     @property
     def seconds(self) -> int:
@@ -86,6 +121,28 @@ def instance_types(cluster: Mapping[str, Any]) -> list[str]:
     return types
 
 
+def check_spot(request: Mapping[str, Any]) -> None:
+    """Raise JobFailed where SageMaker refuses a training job on spot capacity, or one that asks for its settings.
+
+    Sources: API reference, StoppingCondition and ResourceConfig; the first message was seen on accounts.
+    """
+    stopping, on_spot = request["StoppingCondition"], request.get("EnableManagedSpotTraining", False)
+    wait = stopping.get("MaxWaitTimeInSeconds")
+    objection = (
+        "Invalid MaxWaitTimeInSeconds. It is only supported when EnableManagedSpotTraining is set to true"
+        if wait is not None and not on_spot
+        else "Invalid MaxWaitTimeInSeconds. It must be present when EnableManagedSpotTraining is set to true"
+        if wait is None and on_spot
+        else "Invalid MaxWaitTimeInSeconds. It must be equal to or greater than MaxRuntimeInSeconds"
+        if wait is not None and int(wait) < int(stopping["MaxRuntimeInSeconds"])
+        else "InstancePreferences is not supported when EnableManagedSpotTraining is set to true"
+        if on_spot and "InstancePreferences" in request["ResourceConfig"]
+        else None
+    )
+    if objection:
+        raise JobFailed(f"ClientError: Failed to invoke sagemaker:CreateTrainingJob. Error Details: {objection}")
+
+
 @dataclass(frozen=True)
 class JobRunner:
     """Runs jobs on an image, reading and writing S3 as the job's role."""
@@ -100,7 +157,7 @@ class JobRunner:
         self._run(job, self._process)
 
     def train(self, job: Job) -> None:
-        """Run a training job; raises JobFailed or JobStopped."""
+        """Run a training job; raises JobFailed, JobStopped or StoppedEarly."""
         self._run(job, self._train)
 
     def _run(self, job: Job, work: Callable[[Job, Path, Any], None]) -> None:
@@ -112,6 +169,9 @@ class JobRunner:
             job.status = "Completed"
         except JobStopped:
             job.status = "Stopped"
+            raise
+        except StoppedEarly as error:
+            job.status, job.secondary = "Stopped", str(error)
             raise
         except JobFailed as error:
             job.status, job.failure = "Failed", str(error)
@@ -152,6 +212,21 @@ class JobRunner:
             )
 
     def _train(self, job: Job, root: Path, s3: Any) -> None:
+        """Train, and begin anew after each interruption, as managed spot training does."""
+        check_spot(job.request)
+        for number in range(job.market.interruptions + 1):
+            is_last = number == job.market.interruptions
+            try:
+                self._train_once(job, root / str(number), s3, interrupted=job.is_on_spot and not is_last)
+            except Interrupted:
+                job.secondary = "Interrupted"
+                if number + 1 == job.market.interruptions and not job.market.returns:
+                    raise StoppedEarly("MaxWaitTimeExceeded") from None
+            else:
+                job.secondary = None
+                return
+
+    def _train_once(self, job: Job, root: Path, s3: Any, *, interrupted: bool) -> None:
         request = job.request
         hyperparameters = {name: str(value) for name, value in request["HyperParameters"].items()}
         environment = {
@@ -177,12 +252,26 @@ class JobRunner:
             for name, value in sorted(own_hyperparameters(hyperparameters).items())
             for text in (f"--{name}", str(value))
         ]
-        code = self._execute(job, root, program, arguments, environment)
+        saved = self._checkpoints_in(job, root, s3)
+        try:
+            code = self._execute(job, root, program, arguments, environment, saved if interrupted else None)
+        finally:
+            if job.checkpoints:  # SageMaker copies them while the job trains
+                upload(s3, saved, job.checkpoints["S3Uri"], None)
         failure = root / "opt/ml/output/failure"
         if code != 0:
             words = failure.read_text(encoding="utf-8")[:1024] if failure.exists() else f"ExitCode {code}"
             raise JobFailed(f"AlgorithmError: {words}, exit code: {code}")
         self._pack_model(job, root, s3)
+
+    def _checkpoints_in(self, job: Job, root: Path, s3: Any) -> Path:
+        """Return where a job saves its progress, with what was saved before."""
+        saved = mapped(root, job.checkpoints["LocalPath"] if job.checkpoints else "/opt/ml/checkpoints")
+        saved.mkdir(parents=True, exist_ok=True)
+        if job.checkpoints:
+            with suppress(JobFailed):  # nothing was saved yet
+                download(s3, job.checkpoints["S3Uri"] + "/", "S3Prefix", saved)
+        return saved
 
     def _bundle(self, request: Mapping[str, Any], directory: str, root: Path, s3: Any) -> Path:
         """Return the folder of the scripts: a channel, or a download by the container, which needs a network.
@@ -208,8 +297,19 @@ class JobRunner:
         upload(s3, packed, uri, output.get("KmsKeyId"))
         job.artifacts = f"{uri}/model.tar.gz"
 
-    def _execute(self, job: Job, root: Path, script: str, arguments: list[str], extra: Mapping[str, str]) -> int:
-        """Run a script as a process of the image, and return its exit code."""
+    def _execute(
+        self,
+        job: Job,
+        root: Path,
+        script: str,
+        arguments: list[str],
+        extra: Mapping[str, str],
+        interrupted: Path | None = None,
+    ) -> int:
+        """Run a script as a process of the image, and return its exit code.
+
+        With `interrupted`, the folder of its checkpoints, raises Interrupted once it has begun.
+        """
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(root),
@@ -232,17 +332,22 @@ class JobRunner:
             connection.connect(str(self.image_socket))
             connection.settimeout(0.1)
             connection.sendall(json.dumps(order).encode() + b"\n")
-            return self._await_exit(job, connection, limit)
+            return self._await_exit(job, connection, limit, interrupted)
 
-    def _await_exit(self, job: Job, connection: socket.socket, limit: float) -> int:
+    def _await_exit(
+        self, job: Job, connection: socket.socket, limit: float, interrupted: Path | None = None
+    ) -> int:
         received, pid, killed_for = b"", 0, ""
+        before = set(interrupted.iterdir()) if interrupted else set()
         while True:
             try:
                 part = connection.recv(4096)
             except TimeoutError:
                 overdue = time.monotonic() > limit
-                if pid and not killed_for and (job.stop.is_set() or overdue):
-                    killed_for = "stop" if job.stop.is_set() else "time"
+                taken = interrupted and (not job.checkpoints or set(interrupted.iterdir()) - before)
+                reason = "stop" if job.stop.is_set() else "time" if overdue else "spot" if taken else ""
+                if pid and not killed_for and reason:
+                    killed_for = reason
                     os.killpg(pid, signal.SIGKILL)
                 continue
             received += part
@@ -254,6 +359,10 @@ class JobRunner:
             if not part:
                 if killed_for == "stop":
                     raise JobStopped("the job was stopped")
+                if killed_for == "spot":
+                    raise Interrupted
+                if killed_for == "time" and "ResourceConfig" in job.request:
+                    raise StoppedEarly("MaxRuntimeExceeded")
                 if killed_for == "time":
                     raise JobFailed("MaxRuntimeExceeded: the job ran longer than its maximum runtime")
                 return 137

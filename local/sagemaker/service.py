@@ -8,6 +8,7 @@ step of that name, and "Task:<change>:<step>" the task of a tenant's state machi
 """
 
 import json
+import math
 import random
 import string
 import threading
@@ -22,7 +23,16 @@ from moto.sagemaker.models import sagemaker_backends
 
 from local.sagemaker.definition import Context, InvalidParameter, Unresolved, parameter_values
 from local.sagemaker.generated import GeneratedJobs
-from local.sagemaker.jobs import Job, JobFailed, JobRunner, JobStopped, instance_types
+from local.sagemaker.jobs import (
+    Job,
+    JobFailed,
+    JobRunner,
+    JobStopped,
+    SpotMarket,
+    StoppedEarly,
+    check_spot,
+    instance_types,
+)
 
 Environ = dict[str, Any]
 Answer = dict[str, Any]
@@ -126,6 +136,8 @@ PROCESSING_TOLD = (
 )
 TRAINING_TOLD = (
     "AlgorithmSpecification",
+    "CheckpointConfig",
+    "EnableManagedSpotTraining",
     "EnableInterContainerTrafficEncryption",
     "EnableNetworkIsolation",
     "HyperParameters",
@@ -154,6 +166,7 @@ class SageMakerService:
     POST /_local/uploads with {"lost"} drops that share of S3's events.
     POST /_local/schedules with {"seconds"} advances the clock of EventBridge Scheduler, and no other.
     POST /_local/capacity with {"exhausted"} leaves no capacity of these instance types.
+    POST /_local/spot with {"interruptions", "returns", "step"} sets what becomes of jobs on spot capacity.
     POST /_local/outage with {"seconds"} stops it for that time: it responds with 503 (except for moto's part), and
     events are lost; stored data and running jobs are not affected."""
 
@@ -186,6 +199,7 @@ class SageMakerService:
         self._faults: list[Fault] = []
         self._down_until = 0.0
         self._exhausted: frozenset[str] = frozenset()
+        self._market = SpotMarket()
         self._operations: dict[str, Callable[[Answer], Answer]] = {
             "CreatePipeline": self.create_pipeline,
             "UpdatePipeline": self.update_pipeline,
@@ -225,6 +239,9 @@ class SageMakerService:
             return _respond(start_response, 200, {})
         if environ["PATH_INFO"] == "/_local/capacity":
             self._exhausted = frozenset(json.loads(_body(environ))["exhausted"])
+            return _respond(start_response, 200, {})
+        if environ["PATH_INFO"] == "/_local/spot":
+            self._market = SpotMarket(**json.loads(_body(environ)))
             return _respond(start_response, 200, {})
         if environ["PATH_INFO"] == "/_local/outage":
             self._down_until = time.monotonic() + json.loads(_body(environ))["seconds"]
@@ -418,9 +435,8 @@ class SageMakerService:
                 "TrainingJobName": job.name,
                 "TrainingJobArn": job.arn,
                 "TrainingJobStatus": job.status,
-                "SecondaryStatus": job.status,
-                **({"BillableTimeInSeconds": job.seconds} if job.ended_at else {}),
-                **({"TrainingTimeInSeconds": job.seconds} if job.ended_at else {}),
+                "SecondaryStatus": job.secondary or job.status,
+                **_used(job),
                 **_of_request(job, TRAINING_TOLD),
                 "ResourceConfig": resources,
             }
@@ -522,6 +538,11 @@ class SageMakerService:
             except JobStopped:
                 step.status = "Stopped"
                 raise
+            except StoppedEarly as error:
+                step.status = self._market.step  # SageMaker gives no reason here: it is the job's secondary status
+                if step.status == "Stopped":
+                    raise JobStopped(str(error)) from error
+                raise JobFailed("") from error
             except Exception as error:
                 step.status = "Failed"
                 step.failure = str(error) if isinstance(error, JobFailed) else f"ClientError: {error}"
@@ -575,6 +596,9 @@ class SageMakerService:
         step.job = self._jobs[name] = job
         member = "ProcessingJob" if kind == "processing-job" else "TrainingJob"
         self._check_job(execution.role_arn, member, job)
+        if member == "TrainingJob":
+            check_spot(request)
+        job.market = self._market
         step.metadata = {member: {"Arn": job.arn}}
         self._announce_job(job, member)
         self._select(job)
@@ -586,6 +610,11 @@ class SageMakerService:
         """Select the first instance type that has capacity; raises JobFailed when none has."""
         cluster = job.request.get("ResourceConfig") or job.request["ProcessingResources"]["ClusterConfig"]
         types = instance_types(cluster)
+        if job.is_on_spot:
+            if f"spot/{types[0]}" in self._exhausted:
+                job.status, job.secondary, job.ended_at = "Stopped", "MaxWaitTimeExceeded", datetime.now(UTC)
+                raise StoppedEarly(job.secondary)
+            return
         available = [name for name in types if name not in self._exhausted]
         if not available:
             job.status, job.failure = "Failed", f"CapacityError: Unable to provision {', '.join(types)}"
@@ -761,6 +790,19 @@ def _timed(job: Job, prefix: str) -> Answer:
     }
     answer: Answer = {name: when.timestamp() for name, when in times.items() if when is not None}
     return answer | ({"FailureReason": job.failure} if job.failure else {})
+
+
+SPOT_PRICE = 0.3
+"""Of the price on demand. SageMaker bills a job on spot capacity for fewer seconds than it trained, at that price
+(developer guide, "Managed Spot Training")."""
+
+
+def _used(job: Job) -> Answer:
+    """Return the seconds that a job trained and is billed for; nothing for one that never began."""
+    if job.ended_at is None or job.started_at is None:
+        return {}
+    billable = max(1, math.ceil(job.seconds * SPOT_PRICE)) if job.is_on_spot else job.seconds
+    return {"BillableTimeInSeconds": billable, "TrainingTimeInSeconds": job.seconds}
 
 
 def _iso(when: datetime) -> str:

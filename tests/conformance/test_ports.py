@@ -269,7 +269,7 @@ def executions(
             RoleArn="arn:aws:iam::123456789012:role/pipeline",
             ClientRequestToken="t" * 32,
         )
-        yield SageMakerExecutions(pipeline_names=[name]), lambda: datetime.now(UTC)
+        yield SageMakerExecutions(pipeline_names={"": name}), lambda: datetime.now(UTC)
         clients.forget()
 
 

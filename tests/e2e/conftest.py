@@ -23,8 +23,8 @@ from trainyard.persistence.items import stamp
 from trainyard.persistence.requests import request_key
 from trainyard.persistence.store import Update
 
-PREFERENCES = {"InstancePreferences": "true"}
-"""The policy below needs it."""
+PIPELINES = {"InstancePreferences": "true", "SpotTraining": "true"}
+"""All pipelines that there may be; the policy below needs some of them."""
 POLICY = """
 running_max: 6
 quiet_period_seconds: 0
@@ -219,7 +219,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     with Cloud() as cloud:
         os.environ |= cloud.environment()
         clients.forget()
-        outputs = deploy(cloud, parameters=PREFERENCES)
+        outputs = deploy(cloud, parameters=PIPELINES)
         policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
         policy.write_text(POLICY, encoding="utf-8")
         made = Harness(cloud, outputs, Deployment("trainyard"))

@@ -17,7 +17,7 @@ from local.cloud import Cloud
 from local.demo import data
 from local.deploy import deploy
 from tests.build import s3_event
-from tests.e2e.conftest import PREFERENCES, Harness, eventually
+from tests.e2e.conftest import PIPELINES, Harness, eventually
 from trainyard.adapters.aws.storage import REFUSED_TAG
 from trainyard.domain.requests import State
 
@@ -638,7 +638,7 @@ def test_dead_letters_are_listed_and_sent_back_once_their_cause_is_mended(
 
 
 def test_deploying_again_updates_the_stack_in_place(harness: Harness) -> None:
-    again = deploy(harness.cloud, parameters={"LogRetentionDays": "7", **PREFERENCES})
+    again = deploy(harness.cloud, parameters={"LogRetentionDays": "7", **PIPELINES})
     assert {name: again[name] for name in ("SchedulerTable", "TenantsTable", "PipelineName")} == {
         name: harness.outputs[name] for name in ("SchedulerTable", "TenantsTable", "PipelineName")
     }

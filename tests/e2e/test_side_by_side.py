@@ -7,14 +7,14 @@ import pytest
 
 from cli.deployment import Deployment
 from local.deploy import deploy
-from tests.e2e.conftest import POLICY, PREFERENCES, Harness
+from tests.e2e.conftest import PIPELINES, POLICY, Harness
 from tests.e2e.test_tenants import WINE
 from trainyard.domain.requests import State
 
 
 @pytest.fixture
 def prod(harness: Harness, tmp_path: Path) -> Iterator[Harness]:
-    outputs = deploy(harness.cloud, "trainyard-prod", {"Stage": "prod", **PREFERENCES})
+    outputs = deploy(harness.cloud, "trainyard-prod", {"Stage": "prod", **PIPELINES})
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY, encoding="utf-8")
     stage = Harness(harness.cloud, outputs, Deployment("trainyard-prod"), "trainyard-prod")

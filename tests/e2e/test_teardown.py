@@ -10,7 +10,7 @@ import pytest
 from cli.deployment import Deployment
 from local.cloud import Cloud
 from local.deploy import ARTIFACTS, deploy
-from tests.e2e.conftest import POLICY, PREFERENCES, Harness
+from tests.e2e.conftest import PIPELINES, POLICY, Harness
 from trainyard.adapters.aws import clients
 
 VPC = {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"}
@@ -23,7 +23,7 @@ def doomed(tmp_path: Path) -> Iterator[Harness]:
     with Cloud() as cloud:
         os.environ |= cloud.environment()
         clients.forget()
-        made = Harness(cloud, deploy(cloud, parameters=VPC | PREFERENCES), Deployment("trainyard"))
+        made = Harness(cloud, deploy(cloud, parameters=VPC | PIPELINES), Deployment("trainyard"))
         (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
         assert made.run("policy", "apply", str(tmp_path / "policy.yaml")) == 0
         yield made

@@ -21,11 +21,12 @@ from trainyard.application.scheduling.starts import Begun, Starts
 from trainyard.domain import admission, affordability, fair_share, queues
 from trainyard.domain import policy as domain_policy
 from trainyard.domain.budgets import Reservation, reservation
+from trainyard.domain.failures import FailureCause
 from trainyard.domain.names import start_token
 from trainyard.domain.policy import Change, Policy, TierPolicy
 from trainyard.domain.queues import TenantQueue, milliseconds, released
 from trainyard.domain.requests import HOLDING, Request, State
-from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.resources import ResourceProfile, run_time
 from trainyard.domain.scheduling import Decision, Ledger
 from trainyard.persistence import bell, ledger
 from trainyard.persistence.bell import Later
@@ -129,6 +130,8 @@ def _preferred(reconcile: Reconcile, request: Request) -> str:
 
 
 _preferred_pool = property(lambda profile: (f"training/{profile.training[0]}",))
+_pools_on_demand = property(lambda profile: tuple(f"training/{name}" for name in profile.training))
+_passes_on_demand = property(lambda cause: cause not in (FailureCause.RUN, FailureCause.INTERRUPTION))
 
 MUTANTS: dict[str, list[Patch]] = {
     "no condition on the ledger version": [(ledger, "_unmoved", lambda ledger: ())],
@@ -153,6 +156,12 @@ MUTANTS: dict[str, list[Patch]] = {
     "note nothing that is due later": [(enlistment, "enlisted", _rung_only)],
     "give instances back before one is selected": [(Reconcile, "_selected", _preferred)],
     "count the preferred instances alone": [(ResourceProfile, "training_pools", _preferred_pool)],
+    "stay on spot capacity after an interruption": [(ResourceProfile, "on_demand", lambda profile: profile)],
+    "count spot capacity as capacity on demand": [(ResourceProfile, "training_pools", _pools_on_demand)],
+    "fail for lack of spot capacity": [(FailureCause, "passes", _passes_on_demand)],
+    "hold no slot while waiting for spot capacity": [
+        (ResourceProfile, "run_time", lambda profile, runtime_max: run_time(runtime_max))
+    ],
     "decide by the clock alone": [(Policy, "at", _by_the_clock_alone)],
     "compare lower limits ahead with those of now alone": [(domain_policy, "_lowered", _lower_than_now)],
     "count nothing for lower limits ahead": [(Policy, "ahead_of", lambda policy, demand, ends_at: ())],

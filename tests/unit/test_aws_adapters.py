@@ -134,7 +134,7 @@ def test_only_what_no_later_try_can_mend_ends_a_request(stub: Stubber, code: str
     for _ in range(4):
         stub.add_client_error("start_pipeline_execution", code, "words", 400)
     with pytest.raises(expected):
-        sagemaker.SageMakerExecutions(pipeline_names=["p"]).start(
+        sagemaker.SageMakerExecutions(pipeline_names={"": "p"}).start(
             name="n", token="t" * 32, description="d", parameters={"A": "1"}
         )
 
@@ -153,7 +153,7 @@ def test_an_execution_is_found_by_its_name_on_a_later_page(stub: Stubber) -> Non
     for number, page in enumerate(pages):
         expected = {"PipelineName": "p", "CreatedAfter": since} | ({"NextToken": "2"} if number else {})
         stub.add_response("list_pipeline_executions", page, expected)
-    found = sagemaker.SageMakerExecutions(pipeline_names=["p"]).started(since=NOW)
+    found = sagemaker.SageMakerExecutions(pipeline_names={"": "p"}).started(since=NOW)
     assert found["n"] == "arn"
 
 

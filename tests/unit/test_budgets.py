@@ -20,10 +20,10 @@ from trainyard.domain.budgets import (
     reservation,
 )
 from trainyard.domain.executions import priced
-from trainyard.domain.policy import STOP_GRACE, Budget, TenantPolicy
+from trainyard.domain.policy import Budget, TenantPolicy
 from trainyard.domain.prices import NO_PRICES, JobKind
 from trainyard.domain.queues import holding, in_month
-from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.resources import STOP_GRACE, ResourceProfile
 from trainyard.domain.scheduling import Reason
 
 LANE = ResourceProfile.parse(SMALL)

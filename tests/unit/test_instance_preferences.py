@@ -25,7 +25,8 @@ from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.budgets import cost_max_usd, shortening
 from trainyard.domain.errors import Refused, StartInvalid
 from trainyard.domain.executions import StepFacts, priced
-from trainyard.domain.parameters import TRAINING_TYPES, pipeline_parameters
+from trainyard.domain.parameters import pipeline_parameters
+from trainyard.domain.pipelines import TRAINING_TYPES
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request, State
 from trainyard.domain.resources import ResourceProfile
@@ -292,7 +293,7 @@ def test_the_local_sagemaker_refuses_lists_as_sagemaker_does(wrong: dict[str, An
 def test_a_start_that_no_pipeline_is_for_is_refused_with_the_way_out() -> None:
     parameters = dict.fromkeys(TRAINING_TYPES[:2], "ml.m5.large")
     with pytest.raises(StartInvalid, match="InstancePreferences=true"):
-        sagemaker.SageMakerExecutions(pipeline_names=["p"]).start(
+        sagemaker.SageMakerExecutions(pipeline_names={"": "p"}).start(
             name="n", token="t" * 32, description="d", parameters=parameters
         )
 

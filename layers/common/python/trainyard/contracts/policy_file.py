@@ -15,7 +15,13 @@ from pydantic import (
     model_validator,
 )
 
-from trainyard.contracts.policy_instances import InstanceEntry, InstanceQuotas, check_instances, check_quota_names
+from trainyard.contracts.policy_instances import (
+    InstanceEntry,
+    InstanceQuotas,
+    check_instances,
+    check_quota_names,
+    check_spot,
+)
 from trainyard.contracts.policy_parts import Misplaced, Slots, SomeSlots, StartRate, Strict, TierName
 from trainyard.contracts.policy_values import hyperparameter_of, policy_of
 from trainyard.contracts.policy_windows import WINDOWS_MAX, WindowEntry, check_windows
@@ -76,6 +82,8 @@ class AlgorithmEntry(Strict):
     suffixes: list[Annotated[str, Field(pattern=r"^\.[a-z0-9.]{1,15}$")]] = Field(default_factory=list)
     input_format: str = Field(default="csv", pattern=r"^[a-z0-9-]{1,32}$")
     quality_metric: str = Field(default="auto", pattern=r"^[a-z0-9_]{1,64}$")
+    spot: bool | None = Field(default=None, strict=True)
+    checkpoints: bool = Field(default=False, strict=True)
     network_isolation: bool | None = Field(default=None, strict=True)
     traffic_encryption: bool | None = Field(default=None, strict=True)
 
@@ -92,6 +100,8 @@ class TierEntry(Strict):
     quality_min: float = Field(default=0.0, ge=0.0, le=1.0)
     budget_usd: BudgetUsd | None = None
     budget_mode: BudgetMode = BudgetMode.HARD
+    spot: bool = Field(default=False, strict=True)
+    spot_wait_minutes: int = Field(default=30, ge=1, le=1440, strict=True)
     instances: list[InstanceEntry] = Field(min_length=1)
 
 
@@ -143,6 +153,7 @@ class PolicyFile(Strict):
         chosen |= {("algorithms", name): algorithm.instances for name, algorithm in self.algorithms.items()}
         for path, instances in chosen.items():
             check_instances(path, instances, self.instance_quotas)
+        check_spot(self.tiers, self.algorithms, self.instance_quotas)
         if self.budget_thresholds != sorted(set(self.budget_thresholds)):
             raise Misplaced(("budget_thresholds",), f"must be in ascending order, got {self.budget_thresholds}")
         for tenant_id, tenant in self.tenants.items():

@@ -1,11 +1,12 @@
 """The instances of a policy file: which a run gets, and how many of each may run at once."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import BeforeValidator, Field
 
 from trainyard.contracts.policy_parts import Misplaced, Slots, Strict
+from trainyard.domain.resources import INSTANCE_USAGES
 
 TYPES_MAX = 5
 """Training instance types of one choice: as many as a training job may name (SageMaker API reference,
@@ -34,10 +35,11 @@ def check_quota_names(path: tuple[str | int, ...], quotas: Iterable[str]) -> Non
     """Raise Misplaced for a quota of what is no instance pool."""
     for resource in quotas:
         usage, slash, kind = resource.partition("/")
-        if usage not in ("training", "processing") or not slash or not kind.startswith("ml."):
+        if usage not in INSTANCE_USAGES or not slash or not kind.startswith("ml."):
             raise Misplaced(
                 (*path, "instance_quotas", resource),
-                "must be training/ml.… or processing/ml.…, as in SageMaker's quotas",
+                "must be training/ml.…, spot/ml.… (training on spot capacity) or processing/ml.…, as in "
+                "SageMaker's quotas",
             )
 
 
@@ -53,6 +55,60 @@ def check_instances(
     for number, entry in enumerate(instances):
         if len(entry.training) > 1:
             _check_types((*path, "instances", number, "training"), entry, quotas)
+
+
+class OnTier(Protocol):
+    """What a tier says of spot capacity."""
+
+    spot: bool
+    instances: list[InstanceEntry]
+
+    @property
+    def model_fields_set(self) -> set[str]: ...
+
+
+class OnAlgorithm(Protocol):
+    """What an algorithm says of spot capacity."""
+
+    spot: bool | None
+    instances: list[InstanceEntry]
+
+
+def check_spot(
+    tiers: Mapping[str, OnTier], algorithms: Mapping[str, OnAlgorithm], quotas: Mapping[str, int]
+) -> None:
+    """Raise Misplaced for runs on spot capacity that SageMaker refuses, or that could not go on without it."""
+    for name, tier in tiers.items():
+        if tier.spot:
+            _check_spot_instances(("tiers", name), tier.instances, quotas)
+        used = tier.spot or any(algorithm.spot for algorithm in algorithms.values())
+        if "spot_wait_minutes" in tier.model_fields_set and not used:
+            raise Misplaced(("tiers", name, "spot_wait_minutes"), "has no effect without spot: true")
+    for name, algorithm in algorithms.items():
+        if algorithm.spot or (algorithm.spot is None and any(tier.spot for tier in tiers.values())):
+            _check_spot_instances(("algorithms", name), algorithm.instances, quotas)
+        if algorithm.spot and not algorithm.instances:
+            for of_tier, tier in tiers.items():
+                _check_spot_instances(("tiers", of_tier), tier.instances, quotas)
+
+
+def _check_spot_instances(
+    path: tuple[str | int, ...], instances: Sequence[InstanceEntry], quotas: Mapping[str, int]
+) -> None:
+    for number, entry in enumerate(instances):
+        if len(entry.training) > 1:
+            raise Misplaced(
+                (*path, "instances", number, "training"),
+                f"names {len(entry.training)} types: SageMaker combines no list with spot capacity; name one, "
+                "or set spot: false",
+            )
+        quota = quotas.get(f"training/{entry.training[0]}", entry.count)
+        if quota < entry.count:
+            raise Misplaced(
+                (*path, "instances", number, "training"),
+                f"a run needs {entry.count} {entry.training[0]} on demand once it was interrupted on spot "
+                f"capacity, and the quota training/{entry.training[0]} is {quota}: raise the quota",
+            )
 
 
 def _check_types(path: tuple[str | int, ...], entry: InstanceEntry, quotas: Mapping[str, int]) -> None:

@@ -18,7 +18,8 @@ Values = Mapping[str, Any]
 def policy_of(values: Values, version: int, region: str = "") -> Policy:
     """Return the policy that checked values stand for, with a region's prices of the instances that it names."""
     algorithms = {name: _algorithm(name, entry) for name, entry in values["algorithms"].items()}
-    tiers = tuple(_tier(name, entry) for name, entry in values["tiers"].items())
+    some_on_spot = any(algorithm.spot for algorithm in algorithms.values())
+    tiers = tuple(_tier(name, entry, some_on_spot) for name, entry in values["tiers"].items())
     choices = [choice for tier in tiers for choice in tier.instances]
     choices += [choice for algorithm in algorithms.values() for choice in algorithm.instances]
     return Policy(
@@ -64,7 +65,7 @@ def _of(choices: Sequence[InstanceChoice], prices: Prices) -> Prices:
     return replace(prices, hourly=hourly)
 
 
-def _tier(name: str, entry: Values) -> TierPolicy:
+def _tier(name: str, entry: Values, some_on_spot: bool) -> TierPolicy:
     return TierPolicy(
         name=name,
         quota=entry["quota"],
@@ -78,6 +79,8 @@ def _tier(name: str, entry: Values) -> TierPolicy:
         storage=Storage(entry["storage"]),
         budget=_budget(entry),
         instances=_instances(entry["instances"]),
+        spot=entry["spot"],
+        spot_wait=timedelta(minutes=entry["spot_wait_minutes"] if entry["spot"] or some_on_spot else 0),
     )
 
 
@@ -94,6 +97,8 @@ def _algorithm(name: str, entry: Values) -> Algorithm:
         suffixes=tuple(entry["suffixes"]),
         input_format=entry["input_format"],
         quality_metric=entry["quality_metric"],
+        spot=entry["spot"],
+        checkpoints=entry["checkpoints"],
         # Code in a third-party image gets a tenant's data, but no network access to send it anywhere.
         network_isolation=_given(entry["network_isolation"], unmanaged),
         traffic_encryption=_given(entry["traffic_encryption"], unmanaged),

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from trainyard.domain.pipelines import SPOT_VARIANTS
+
 
 class MissingSetting(Exception):
     """An environment variable that the function needs is not set."""
@@ -28,6 +30,7 @@ class Settings:
     event_bus_name: str = ""
     pipeline_name: str = ""
     training_types_max: str = "1"
+    spot_training: str = "false"
     data_key_arn: str = ""
     training_image_uri: str = ""
     processing_image_uri: str = ""
@@ -54,10 +57,12 @@ class Settings:
     running_max: str = "20"
 
     @property
-    def pipeline_names(self) -> tuple[str, ...]:
-        """The pipelines of runs with one training instance type, with two, and so on."""
-        further = (f"{self.pipeline_name}-{types}" for types in range(2, int(self.training_types_max) + 1))
-        return (self.pipeline_name, *further)
+    def pipeline_names(self) -> dict[str, str]:
+        """The deployment's pipelines: variant (`pipeline_variant`) → name."""
+        lists = [str(types) for types in range(2, int(self.training_types_max) + 1)]
+        spot = SPOT_VARIANTS if self.spot_training == "true" else ()
+        further = {variant: f"{self.pipeline_name}-{variant}" for variant in (*lists, *spot)}
+        return {"": self.pipeline_name, **further}
 
     @classmethod
     def from_env(cls, *required: str, env: Mapping[str, str] = os.environ) -> "Settings":

@@ -22,7 +22,7 @@ from trainyard.domain.executions import month_of
 from trainyard.domain.fair_share import Candidate, entitlements
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import URGENT_MAX, QueueEntry
-from trainyard.domain.resources import SLOTS, is_ahead, tier_slots
+from trainyard.domain.resources import INSTANCE_USAGES, SLOTS, is_ahead, tier_slots
 from trainyard.domain.scheduling import (
     EXPEDITED_EVERY,
     Decision,
@@ -64,8 +64,7 @@ def decide(snapshot: Snapshot, policy: Policy, now: datetime, *, admissions_max:
 
 
 REASON_OF_LIMIT = {
-    "training": Reason.INSTANCE_QUOTA,
-    "processing": Reason.INSTANCE_QUOTA,
+    **dict.fromkeys(INSTANCE_USAGES, Reason.INSTANCE_QUOTA),
     "after": Reason.LOWER_LIMIT_AHEAD,
 }
 """Kind of a counted resource → why a request waits when all of it is taken."""

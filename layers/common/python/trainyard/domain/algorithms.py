@@ -90,6 +90,11 @@ class Algorithm:
     """Whether its containers have no network access; data goes in and out through channels."""
     traffic_encryption: bool = False
     """Whether traffic between the containers of one job is encrypted."""
+    spot: bool | None = None
+    """Whether its first attempts train on spot capacity; None for what the tier says."""
+    checkpoints: bool = False
+    """Whether its script saves its progress in /opt/ml/checkpoints and goes on from what it finds there, so that
+    an interrupted training need not begin anew."""
     quality_metric: str = "auto"
     """The metric that must reach the tier's `quality_min`; "auto" leaves the choice to the evaluation."""
 

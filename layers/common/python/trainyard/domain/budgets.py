@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from trainyard.domain.policy import STOP_GRACE, Budget, BudgetMode, TierPolicy
+from trainyard.domain.policy import Budget, BudgetMode, TierPolicy
 from trainyard.domain.prices import Prices, rounded_up
-from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.resources import STOP_GRACE, ResourceProfile
 
 RUNTIME_MIN = timedelta(minutes=1)
 """A shorter job is not worth starting."""

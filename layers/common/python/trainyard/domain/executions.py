@@ -181,7 +181,8 @@ def priced(step: StepFacts, prices: Prices) -> StepRecord:
     if job is None:
         return _without_job(step)
     seconds, flags = billable_seconds(job)
-    complete = seconds is not None or (job.started_at is not None and job.ended_at is not None)
+    has_times = job.started_at is not None and job.ended_at is not None
+    complete = seconds is not None or (has_times and not job.spot)
     is_final = job.status in JOB_ENDED and complete
     if job.status not in JOB_ENDED:
         flags += (f"its job is still {job.status}",)
@@ -234,6 +235,8 @@ def billable_seconds(job: JobFacts) -> tuple[int | None, tuple[str, ...]]:
         return job.billable_seconds, flags
     if begin is None and job.status in ("Failed", "Stopped"):
         return 0, flags  # it never got an instance
+    if job.spot:  # it is billed less than from its start to its end, between which it may have waited
+        return None, (*flags, "SageMaker does not say how long its spot instances are billed")
     if begin is None or end is None:
         return None, (*flags, "its start or end time is missing")
     if backwards:

@@ -26,6 +26,8 @@ class FailureCause(StrEnum):
     """SageMaker's own fault."""
     THROTTLING = "throttling"
     """SageMaker was asked too often."""
+    INTERRUPTION = "interruption"
+    """It trained on spot capacity, which was taken away or never there; the words are a status of the job."""
 
     @property
     def passes(self) -> bool:
@@ -46,6 +48,17 @@ _PHRASES = {
     FailureCause.THROTTLING: r"Step\.THROTTLING|ThrottlingException|TooManyRequests|Rate exceeded",
 }
 _CAUSES = {cause: re.compile(phrases, re.IGNORECASE) for cause, phrases in _PHRASES.items()}
+STOPPED_EARLY = {
+    "MaxWaitTimeExceeded": (
+        FailureCause.INTERRUPTION,
+        "spot capacity was missing, or was taken away, for longer than the run may wait (MaxWaitTimeExceeded)",
+    ),
+    "Interrupted": (FailureCause.INTERRUPTION, "its spot capacity was taken away (Interrupted)"),
+    "MaxRuntimeExceeded": (FailureCause.RUN, "it did not end within its maximum runtime (MaxRuntimeExceeded)"),
+}
+"""Secondary status of a training job that SageMaker has stopped by itself → cause, and what it means (API
+reference, DescribeTrainingJob). Such a job is Stopped, as one that somebody has stopped, and gives no reason."""
+
 _SCRIPTS_OWN = re.compile(r"AlgorithmError\b")
 """After this class comes the message of the job's own script, which may contain anything."""
 _TRAILER = re.compile(

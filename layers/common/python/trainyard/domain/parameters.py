@@ -2,17 +2,15 @@
 
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.errors import Refused
+from trainyard.domain.pipelines import TRAINING_TYPES
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import Request
 from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.tenants import Tenant
-
-TRAINING_TYPES = ("TrainingInstanceType", *(f"TrainingInstanceType{number}" for number in range(2, 6)))
-"""The parameters of the training instance types, in order of preference. Parameters hold no lists, so there is a
-pipeline for each number of types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +52,11 @@ class Locations:
     @property
     def reports(self) -> str:
         return f"{self.root_uri}reports/{self.data_set}/{self.request_id}"
+
+    @property
+    def checkpoints(self) -> str:
+        """What a training saves to go on from; the same for all attempts of a request."""
+        return f"{self.reports}/checkpoints"
 
     @property
     def manifest(self) -> str:
@@ -98,6 +101,10 @@ def pipeline_parameters(
     settings = tenant.settings_for(request.data_set)
     profile = ResourceProfile.parse(request.profile)
     where = Locations.of(tenant, request)
+    runtime_max = request.runtime_max_seconds or int(tier.runtime_max.total_seconds())
+    # Attempts on demand go on from what one on spot capacity has saved.
+    on_spot_first = profile.is_on_spot or tier.spot_wait_of(algorithm) > timedelta(0)
+    saves_progress = algorithm.checkpoints and on_spot_first and len(profile.training) == 1
     # long: a line for each parameter
     return {
         "RequestId": request.request_id,
@@ -113,7 +120,9 @@ def pipeline_parameters(
         **dict(zip(TRAINING_TYPES, profile.training, strict=False)),
         "TrainingInstanceCount": str(profile.instances),
         "TrainingVolumeSizeGB": str(profile.volume_gb),
-        "MaxRuntimeSeconds": str(request.runtime_max_seconds or int(tier.runtime_max.total_seconds())),
+        "MaxRuntimeSeconds": str(runtime_max),
+        **({"MaxWaitSeconds": str(runtime_max + profile.spot_wait_seconds)} if profile.is_on_spot else {}),
+        **({"CheckpointUri": where.checkpoints} if saves_progress else {}),
         "JobRoleArn": tenant.role_arn,
         "ModelPackageGroupName": tenant.model_group,
         "TrainingImageUri": algorithm.training_image_uri or defaults.training_image_uri,

@@ -12,17 +12,13 @@ from trainyard.domain.algorithms import BUILT_IN, Algorithm, InstanceChoice
 from trainyard.domain.errors import Refused
 from trainyard.domain.prices import NO_PRICES, Prices
 from trainyard.domain.resources import (
-    JOBS_OF_PROCESSING,
-    JOBS_OF_TRAINING,
     SLOTS,
     ResourceProfile,
     after,
+    run_time,
     tier_slots,
 )
 from trainyard.domain.windows import LOOK_BACK, Window, timeline
-
-STOP_GRACE = timedelta(seconds=120)
-"""The time that SageMaker gives a job to finish after its maximum runtime (API reference, StoppingCondition)."""
 
 MB = 1024 * 1024
 
@@ -80,6 +76,11 @@ class TierPolicy:
     """Of all its tenants together, beside their own; None for no bound."""
     closed: bool = False
     """Nothing of it is admitted; running executions continue."""
+    spot: bool = False
+    """Whether first attempts train on spot capacity, where their algorithm does not say otherwise."""
+    spot_wait: timedelta = timedelta(0)
+    """The longest that training waits for spot capacity, before it runs and between interruptions; 0 where no
+    algorithm trains on it."""
 
     @property
     def slots_max(self) -> int:
@@ -87,8 +88,15 @@ class TierPolicy:
 
     @property
     def run_time_max(self) -> timedelta:
-        """The longest time from admission to the end of a run: all its jobs, each stopped at its maximum."""
-        return run_time(self.runtime_max)
+        """The longest time from admission to the end of a run: all its jobs, each stopped at its maximum, and what
+        it waits for spot capacity.
+        """
+        return run_time(self.runtime_max) + self.spot_wait
+
+    def spot_wait_of(self, algorithm: Algorithm | None) -> timedelta:
+        """Return how long first attempts of an algorithm wait for spot capacity; 0 if they train on demand."""
+        on_spot = self.spot if algorithm is None or algorithm.spot is None else algorithm.spot
+        return self.spot_wait if on_spot else timedelta(0)
 
     @property
     def credit(self) -> timedelta:
@@ -212,11 +220,17 @@ class Policy:
         choices_known = self.catalogue.get(algorithm)
         return choices_known.instances if choices_known is not None and choices_known.instances else tier.instances
 
-    def profile_for(self, tier: TierPolicy, algorithm: str, size_bytes: int) -> ResourceProfile:
-        """Return the lane of the smallest choice that holds `size_bytes`; of the largest when none does."""
+    def profile_for(
+        self, tier: TierPolicy, algorithm: str, size_bytes: int, *, failures: int = 0
+    ) -> ResourceProfile:
+        """Return the lane of the smallest choice that holds `size_bytes`; of the largest when none does.
+
+        Spot capacity is for the first attempt: a run is interrupted once at most.
+        """
         choices = self.choices(tier, algorithm)
         fitting = (choice for choice in choices if size_bytes <= choice.data_mb_max * MB)
-        return ResourceProfile.of(next(fitting, choices[-1]))
+        wait = timedelta(0) if failures else tier.spot_wait_of(self.catalogue.get(algorithm))
+        return ResourceProfile.of(next(fitting, choices[-1]), spot_wait=wait)
 
     def data_bytes_max(self, tier: TierPolicy, algorithm: str) -> int:
         """Return the largest upload that is taken."""
@@ -379,8 +393,3 @@ def _bounds(policy: Policy) -> dict[str, tuple[float, float]]:
     tiers = {tier_slots(tier.name): (tier.quota, tier.slots_max) for tier in policy.tiers}
     account = {SLOTS: (policy.running_max, policy.running_max)}
     return {**account, **tiers, **{pool: (n, n) for pool, n in policy.instance_quotas.items()}}
-
-
-def run_time(runtime_max: timedelta) -> timedelta:
-    """Return the longest time of a run whose jobs are each stopped at so much."""
-    return (JOBS_OF_PROCESSING + JOBS_OF_TRAINING) * (runtime_max + STOP_GRACE)

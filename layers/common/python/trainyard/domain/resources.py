@@ -1,7 +1,7 @@
 """Resources: what a run takes of each counted limit, and what it costs by the second."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -9,13 +9,25 @@ from trainyard.domain.algorithms import InstanceChoice
 from trainyard.domain.prices import JobKind, Prices
 from trainyard.domain.requests import Request
 
+STOP_GRACE = timedelta(seconds=120)
+"""The time that SageMaker gives a job to finish after its maximum runtime (API reference, StoppingCondition)."""
+
 JOBS_OF_PROCESSING = 2
 JOBS_OF_TRAINING = 1
 """Jobs of a run, one after the other: preprocess and evaluate process, train trains (pipeline/author.py)."""
 
 
+def run_time(runtime_max: timedelta) -> timedelta:
+    """Return the longest time of a run on demand whose jobs are each stopped at so much."""
+    return (JOBS_OF_PROCESSING + JOBS_OF_TRAINING) * (runtime_max + STOP_GRACE)
+
+
 SLOTS = "slots"
 """The resource of which every run takes one unit, whatever its tier and instances."""
+
+INSTANCE_USAGES = ("training", "spot", "processing")
+"""What instances are used for, each with quotas of its own at SageMaker; the first part of a pool's name. "spot"
+is training on spot capacity."""
 
 
 def tier_slots(tier: str) -> str:
@@ -51,24 +63,42 @@ class ResourceProfile(NamedTuple):
     instances: int
     """Training instances."""
     volume_gb: int
+    spot_wait_seconds: int = 0
+    """How long training may wait for spot capacity in all, before it runs and between interruptions; 0 for a run
+    on demand."""
 
     def __str__(self) -> str:
-        return f"{self.processing} {','.join(self.training)} {self.instances} {self.volume_gb}"
+        spot = f" spot/{self.spot_wait_seconds}" if self.is_on_spot else ""
+        return f"{self.processing} {','.join(self.training)} {self.instances} {self.volume_gb}{spot}"
 
     @classmethod
     def parse(cls, text: str) -> "ResourceProfile":
         """Return the profile that `str` wrote."""
-        processing, training, instances, volume_gb = text.split(" ")
-        return cls(processing, tuple(training.split(",")), int(instances), int(volume_gb))
+        processing, training, instances, volume_gb, *spot = text.split(" ")
+        wait = int(spot[0].removeprefix("spot/")) if spot else 0
+        return cls(processing, tuple(training.split(",")), int(instances), int(volume_gb), wait)
 
     @classmethod
-    def of(cls, choice: InstanceChoice) -> "ResourceProfile":
+    def of(cls, choice: InstanceChoice, *, spot_wait: timedelta = timedelta(0)) -> "ResourceProfile":
         return cls(
             choice.processing_instance_type,
             choice.training_instance_types,
             choice.training_instance_count,
             choice.training_volume_gb,
+            int(spot_wait.total_seconds()),
         )
+
+    @property
+    def is_on_spot(self) -> bool:
+        return self.spot_wait_seconds > 0
+
+    def on_demand(self) -> "ResourceProfile":
+        """Return the profile of a run that no longer trains on spot capacity."""
+        return self._replace(spot_wait_seconds=0)
+
+    def run_time(self, runtime_max: timedelta) -> timedelta:
+        """Return the longest time from admission to the end of a run whose jobs are stopped at their maximum."""
+        return run_time(runtime_max) + timedelta(seconds=self.spot_wait_seconds)
 
     def on(self, selected: str | None) -> "ResourceProfile":
         """Return the profile of a run of which SageMaker has selected the training instances; None if not yet."""
@@ -81,8 +111,9 @@ class ResourceProfile(NamedTuple):
 
     @property
     def training_pools(self) -> tuple[str, ...]:
-        """Return the instance pools of its training instances."""
-        return tuple(f"training/{instance_type}" for instance_type in self.training)
+        """Return the instance pools of its training instances; spot capacity has quotas of its own."""
+        usage = "spot" if self.is_on_spot else "training"
+        return tuple(f"{usage}/{instance_type}" for instance_type in self.training)
 
     @property
     def instances_by_type(self) -> dict[str, int]:

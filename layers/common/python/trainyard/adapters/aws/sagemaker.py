@@ -1,7 +1,7 @@
 """SageMaker: starting the shared pipeline, and reading what became of an execution."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,9 +14,9 @@ from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling.guard import JobIdentity, JobStarted
 from trainyard.domain.errors import ExecutionGone, QuotaReached, StartDelayed, StartInvalid
 from trainyard.domain.executions import JobFacts, StepFacts
-from trainyard.domain.failures import cause_of, without_trailer
+from trainyard.domain.failures import STOPPED_EARLY, FailureCause, cause_of, without_trailer
 from trainyard.domain.lifecycle import TELLING_STEP
-from trainyard.domain.parameters import TRAINING_TYPES
+from trainyard.domain.pipelines import PIPELINES, pipeline_variant
 from trainyard.domain.prices import JobKind
 
 _INVALID = frozenset({"ValidationException", "ValidationError"})
@@ -30,21 +30,18 @@ _SKEW = timedelta(minutes=5)
 class SageMakerExecutions:
     """Implements Executions."""
 
-    def __init__(self, *, pipeline_names: Sequence[str]) -> None:
-        """`pipeline_names`: the pipelines of runs with one training instance type, with two, and so on."""
+    def __init__(self, *, pipeline_names: Mapping[str, str]) -> None:
+        """`pipeline_names`: variant (`pipeline_variant`) → the pipeline that the deployment has for it."""
         self._pipelines = pipeline_names
 
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
-        types = sum(name in parameters for name in TRAINING_TYPES)
-        if types > len(self._pipelines):
-            raise StartInvalid(
-                f"the policy names {types} training instance types, and this deployment has pipelines for "
-                f"{len(self._pipelines)}: deploy with InstancePreferences=true, or name one type"
-            )
+        variant = pipeline_variant(parameters)
+        if variant not in self._pipelines:
+            raise StartInvalid(f"this deployment has no pipeline for {PIPELINES[variant]}")
         try:
             with translated():
                 answer = client("sagemaker").start_pipeline_execution(
-                    PipelineName=self._pipelines[types - 1],
+                    PipelineName=self._pipelines[variant],
                     PipelineExecutionDisplayName=name,
                     PipelineExecutionDescription=description,
                     ClientRequestToken=token,
@@ -79,7 +76,7 @@ class SageMakerExecutions:
     def _summaries(self, since: datetime) -> Iterator[dict[str, Any]]:
         """Yield the pipelines' executions started since a time."""
         pages = client("sagemaker").get_paginator("list_pipeline_executions")
-        for pipeline in self._pipelines:
+        for pipeline in self._pipelines.values():
             with translated():
                 for page in pages.paginate(PipelineName=pipeline, CreatedAfter=since - _SKEW):
                     yield from page["PipelineExecutionSummaries"]
@@ -142,14 +139,18 @@ class SageMakerExecutionReports:
             steps = list(_steps(execution_arn))
         read_steps = [(step, *_job_of(step)) for step in steps]
         failed = next(((step, job) for step, job, _ in read_steps if step.get("StepStatus") == "Failed"), None)
+        registered = next((arn for step, *_ in read_steps if (arn := _registered(step))), None)
+        # Steps that run on after it fail in consequence.
+        early = next(((step, job) for step, job, _ in read_steps if _stopped_early(job)), None)
+        failed = early if early and registered is None else failed
         return ExecutionReport(
             steps=tuple(_facts(step, job, missing) for step, job, missing in read_steps),
             started_at=min((step["StartTime"] for step, *_ in read_steps if step.get("StartTime")), default=None),
             ended_at=max((step["EndTime"] for step, *_ in read_steps if step.get("EndTime")), default=None),
             failed_step=failed[0]["StepName"] if failed else None,
             failure=_failure(*failed) if failed else None,
-            cause=cause_of(_service_words(*failed)) if failed else None,
-            model_package_arn=next((arn for step, *_ in read_steps if (arn := _registered(step))), None),
+            cause=_cause(*failed) if failed else None,
+            model_package_arn=registered,
             status=None if _shows_an_end(steps) else _status(execution_arn),
         )
 
@@ -167,13 +168,25 @@ def _registered(step: dict[str, Any]) -> str | None:
     return arn
 
 
+def _stopped_early(job: dict[str, Any]) -> tuple[FailureCause, str] | None:
+    """Return why SageMaker stopped a training job by itself, and what that means; None if it did not."""
+    has_stopped = job.get("TrainingJobStatus") in ("Stopped", "Failed")
+    return STOPPED_EARLY.get(str(job.get("SecondaryStatus"))) if has_stopped else None
+
+
+def _cause(step: dict[str, Any], job: dict[str, Any]) -> FailureCause:
+    early = _stopped_early(job)
+    return early[0] if early else cause_of(_service_words(step, job))
+
+
 def _failure(step: dict[str, Any], job: dict[str, Any]) -> str:
     """Return why a step failed, preferably as its script reported it.
 
     A processing job reports it as its exit message, a training job in its failure reason (SageMaker API reference,
     DescribeProcessingJob and DescribeTrainingJob).
     """
-    return str(job.get("ExitMessage") or last_line(_service_words(step, job)))
+    early = _stopped_early(job)
+    return early[1] if early else str(job.get("ExitMessage") or last_line(_service_words(step, job)))
 
 
 def _service_words(step: dict[str, Any], job: dict[str, Any]) -> str:
@@ -239,7 +252,7 @@ def _facts(step: dict[str, Any], job: dict[str, Any], missing: bool) -> StepFact
         status=step.get("StepStatus", ""),
         started_at=step.get("StartTime"),
         ended_at=step.get("EndTime"),
-        failure=_failure(step, job) if step.get("StepStatus") == "Failed" else None,
+        failure=_failure(step, job) if step.get("StepStatus") == "Failed" or _stopped_early(job) else None,
         job=_job_facts(job),
         job_missing=missing,
     )

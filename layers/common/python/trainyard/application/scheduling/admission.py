@@ -10,7 +10,7 @@ from itertools import islice
 
 from trainyard.domain.budgets import shortening
 from trainyard.domain.errors import Conflict
-from trainyard.domain.policy import Policy, TierPolicy, run_time
+from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import TenantQueue, holding
 from trainyard.domain.requests import Request, State
 from trainyard.domain.resources import ResourceProfile
@@ -358,7 +358,7 @@ class Admitter:
             cause=shortening(profile, runtime_max, tier, policy.prices),
             set={
                 "admitted_at": stamp(now),
-                "ends_by": stamp(now + run_time(runtime_max)),
+                "ends_by": stamp(now + profile.run_time(runtime_max)),
                 "charge": decision.charge,
                 **({"ahead": list(decision.ahead)} if decision.ahead else {}),
                 "reserved_usd": decision.reserved_usd,
@@ -452,8 +452,10 @@ def _is_full(ledger: Ledger, policy: Policy) -> bool:
 def _has_large(tier: TierPolicy, policy: Policy) -> bool:
     """Tell whether instances may have to be held for a request of the tier, even while its slots are taken."""
     of_algorithms = [choice for algorithm in policy.algorithms.values() for choice in algorithm.instances]
-    profiles = [ResourceProfile.of(choice) for choice in (*tier.instances, *of_algorithms)]
-    return any(policy.pools_of_large(profile) for profile in profiles)
+    choices = (*tier.instances, *of_algorithms)
+    on_demand = [ResourceProfile.of(choice) for choice in choices]
+    on_spot = [ResourceProfile.of(choice, spot_wait=tier.spot_wait) for choice in choices]
+    return any(policy.pools_of_large(profile) for profile in (*on_demand, *on_spot))
 
 
 def _needs_holders(waiting: Iterable[WaitingQueue], policy: Policy, now: datetime) -> bool:
@@ -461,8 +463,8 @@ def _needs_holders(waiting: Iterable[WaitingQueue], policy: Policy, now: datetim
     for queue in waiting:
         tier = policy.tier(queue.queue.tier)
         for entries in queue.entries.values():
-            several = ResourceProfile.parse(entries[0].profile).instances > 1
-            if tier and several and now - entries[0].arrived_at > tier.hold_age:
+            large = policy.pools_of_large(ResourceProfile.parse(entries[0].profile))
+            if tier and large and now - entries[0].arrived_at > tier.hold_age:
                 return True
     return False
 

@@ -13,6 +13,7 @@ from trainyard.domain.executions import ExecutionRecord
 from trainyard.domain.policy import Policy
 from trainyard.domain.queues import TenantQueue, entry_of, joined, released
 from trainyard.domain.requests import HOLDING, TERMINAL, Outcome, Request, State, moved
+from trainyard.domain.resources import ResourceProfile
 from trainyard.persistence.book import (
     booking_keys,
     bookings,
@@ -214,9 +215,12 @@ class Completer:
             queued = moved(current, State.QUEUED, now, reason)
             queued = replace(queued, due_at=due_at, reason=reason, failures=current.failures + failed)
             tier = policy.tier(current.tier)
-            if data_bytes is None:
+            if failed:  # spot capacity is for the first attempt
+                profile = str(ResourceProfile.parse(queued.profile).on_demand())
+                queued = replace(queued, profile=profile)
+            if data_bytes is None or tier is None:
                 return queued
-            profile = str(policy.profile_for(tier, current.algorithm, data_bytes)) if tier else queued.profile
+            profile = str(policy.profile_for(tier, current.algorithm, data_bytes, failures=queued.failures))
             return replace(queued, data_bytes=data_bytes, profile=profile)
 
         return self.tables.transactions.run(

@@ -24,7 +24,9 @@ def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -
     winner, loser = (comer, waiting) if comes else (waiting, comer)
     size = content.size_bytes if content != winner.content or not winner.profile else winner.data_bytes
     tier = policy.tier(winner.tier)
-    profile = str(policy.profile_for(tier, winner.algorithm, size)) if tier else winner.profile
+    profile = winner.profile
+    if tier is not None and (size != winner.data_bytes or not winner.profile):
+        profile = str(policy.profile_for(tier, winner.algorithm, size, failures=winner.failures))
     winner = replace(
         winner,
         content=content,
@@ -32,7 +34,7 @@ def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -
         arrived_at=min(comer.arrived_at, waiting.arrived_at),
         due_at=comer.due_at,
         data_bytes=size,
-        profile=winner.profile if size == winner.data_bytes and winner.profile else profile,
+        profile=profile,
         supersedes=loser.request_id if comes else winner.supersedes,
         priority=max(comer.priority, waiting.priority),
         deadline=earliest(comer.deadline, waiting.deadline, now),

@@ -25,6 +25,7 @@ from trainyard.domain.parameters import Locations
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import Prices
 from trainyard.domain.requests import TERMINAL, Outcome, Request, State
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.items import request_from
 from trainyard.persistence.ledger import LEDGER, policy_version
@@ -245,6 +246,8 @@ class Record:
         outcome = replace(outcome, model_package_arn=outcome.model_package_arn or facts.model_package_arn)
         state = end_of(status, facts.failed_step, registered=outcome.model_package_arn is not None)
         assert state is not None, "looked at before"
+        if state is State.STOPPED and facts.failed_step is not None and request.stop_asked_at is None:
+            state = State.FAILED  # nobody has stopped it: SageMaker did, for a reason that it reports
         passes = state is State.FAILED and (facts.cause or cause_of(facts.failure or "")).passes
         if passes and request.stop_asked_at is not None:
             state, passes = State.STOPPED, False
@@ -282,11 +285,15 @@ class Record:
         return self._ended(end, {}, now)
 
     def _goes_again(self, end: End, policy: Policy) -> bool:
-        """Tell whether a run failed for a transient cause (capacity, SageMaker's own fault) and may be retried."""
-        return end.passes and end.request.failures + 1 < policy.retries.attempts_max
+        """Tell whether a run failed for a transient cause (capacity, SageMaker's own fault) and may be retried.
+
+        After an attempt on spot capacity there is always one on demand.
+        """
+        return end.passes and (_is_on_spot(end.request) or end.request.failures + 1 < policy.retries.attempts_max)
 
     def _again(self, end: End, policy: Policy, now: datetime) -> StatusResult:
-        delay = policy.retries.delay * 2**end.request.failures
+        # On demand it need not wait for what spot capacity lacks.
+        delay = timedelta(0) if _is_on_spot(end.request) else policy.retries.delay * 2**end.request.failures
         changed = self.scheduler.completer.requeue(
             end.request,
             policy,
@@ -384,6 +391,10 @@ def executed(
         expected_seconds=expected.seconds if expected else None,
         expected_usd=expected.usd if expected else None,
     )
+
+
+def _is_on_spot(request: Request) -> bool:
+    return ResourceProfile.parse(request.profile).is_on_spot
 
 
 def _reason(state: State, report: ExecutionReport) -> str | None:
