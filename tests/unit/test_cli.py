@@ -1,9 +1,16 @@
 """The command line itself: options and clear refusals; what the commands do is tested end to end."""
 
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from cli.__main__ import _written_out, build_parser, main
+from cli.deployment import Deployment
+from cli.service import refuse_what_jobs_may_not
 from cli.tenants import _data_set, _hyperparameter
+from tests.build import choice, policy, tier
 from trainyard.domain.errors import Refused
 
 
@@ -65,3 +72,33 @@ def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -
 )
 def test_models_of_a_tenant_need_no_verb(given: list[str], meant: list[str]) -> None:
     assert _written_out(given) == meant
+
+
+DEPLOYED = {
+    "AllowedInstanceTypes": "ml.t3.*,ml.m5.large,ml.m5.xlarge",
+    "JobRuntimeMaxSeconds": "3600",
+    "TrainingTypesMax": "5",
+    "SpotTraining": "true",
+}
+
+
+@pytest.mark.parametrize(
+    ("deployed", "entry", "reason"),
+    [
+        ({"AllowedInstanceTypes": "ml.t3.*"}, {}, "JobInstanceTypes"),
+        ({"JobRuntimeMaxSeconds": "3599"}, {"runtime_max": timedelta(hours=1)}, "JobRuntimeMaxSeconds"),
+        (
+            {"TrainingTypesMax": "1"},
+            {"instances": (choice(training="ml.m5.large,ml.m5.xlarge"),)},
+            "InstancePreferences=true",
+        ),
+        ({"SpotTraining": "false"}, {"spot": True, "spot_wait": timedelta(minutes=1)}, "SpotTraining=true"),
+    ],
+)
+def test_a_policy_that_a_deployment_is_not_made_for_is_refused_with_the_parameter_that_would_be(
+    deployed: dict[str, str], entry: dict[str, Any], reason: str
+) -> None:
+    wanted = policy(tier(**entry))
+    refuse_what_jobs_may_not(cast(Deployment, SimpleNamespace(outputs=DEPLOYED)), wanted)
+    with pytest.raises(Refused, match=reason):
+        refuse_what_jobs_may_not(cast(Deployment, SimpleNamespace(outputs=DEPLOYED | deployed)), wanted)
