@@ -34,6 +34,7 @@ TESTS = (
     "tests/unit/test_ends.py",
     "tests/unit/test_use_cases.py",
     "tests/unit/test_instance_preferences.py",
+    "tests/unit/test_spot.py",
     "tests/unit/test_book.py",
     "tests/unit/test_tenants.py",
     "tests/unit/test_lost_uploads.py",
