@@ -65,6 +65,7 @@ class Job:
     failure: str | None = None
     secondary: str | None = None
     """Its secondary status, where that is not its status."""
+    interrupted_at: list[datetime] = field(default_factory=list)
     market: SpotMarket = SpotMarket()
     selected: str | None = None
     """The instance type that was selected from its preferences."""
@@ -220,6 +221,7 @@ class JobRunner:
                 self._train_once(job, root / str(number), s3, interrupted=job.is_on_spot and not is_last)
             except Interrupted:
                 job.secondary = "Interrupted"
+                job.interrupted_at.append(datetime.now(UTC))
                 if number + 1 == job.market.interruptions and not job.market.returns:
                     raise StoppedEarly("MaxWaitTimeExceeded") from None
             else:

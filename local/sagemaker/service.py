@@ -436,6 +436,9 @@ class SageMakerService:
                 "TrainingJobArn": job.arn,
                 "TrainingJobStatus": job.status,
                 "SecondaryStatus": job.secondary or job.status,
+                "SecondaryStatusTransitions": [
+                    {"Status": "Interrupted", "StartTime": when.timestamp()} for when in job.interrupted_at
+                ],
                 **_used(job),
                 **_of_request(job, TRAINING_TOLD),
                 "ResourceConfig": resources,

@@ -80,7 +80,7 @@ def saved_by(harness: Harness, request: Request) -> list[str]:
     """Return what a request's trainings have saved."""
     tenant = harness.deployment.tenants.get(request.tenant_id)
     assert tenant is not None
-    bucket, prefix = split(Locations.of(tenant, request).checkpoints)
+    bucket, prefix = split(f"{Locations.of(tenant, request).reports}/checkpoints")
     listed = harness.cloud.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix)
     return sorted(item["Key"].rpartition("/")[2] for item in listed.get("Contents", []))
 

@@ -33,6 +33,7 @@ from trainyard.domain.pipelines import PIPELINES, pipeline_variant
 from trainyard.domain.policy import Policy, Retries
 from trainyard.domain.requests import Request, State
 from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.tenants import Problem, TrainingSettings
 
 SPOT, ON_DEMAND = "spot/ml.m5.large", "training/ml.m5.large"
 WAIT = timedelta(minutes=30)
@@ -242,6 +243,17 @@ def test_the_jobs_secondary_status_says_why_it_was_stopped(
     assert secondary in str(report.failure)
 
 
+def test_a_training_that_an_interruption_left_no_time_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    transitions = [{"Status": "Training"}, {"Status": "Interrupted"}, {"Status": "Training"}]
+    job = {
+        "TrainingJobStatus": "Stopped",
+        "SecondaryStatus": "MaxRuntimeExceeded",
+        "SecondaryStatusTransitions": transitions,
+    }
+    monkeypatch.setattr(sagemaker, "client", lambda _: Described({"StepStatus": "Failed"}, job))
+    assert sagemaker.SageMakerExecutionReports().read("arn:execution").cause is FailureCause.INTERRUPTION
+
+
 @pytest.mark.parametrize(
     "job",
     [
@@ -315,6 +327,29 @@ def test_each_run_has_a_pipeline_that_takes_its_parameters(
     for member, shape in (("StoppingCondition", "StoppingCondition"), ("CheckpointConfig", "CheckpointConfig")):
         if member in job:
             assert not ParamValidator().validate(job[member], model.shape_for(shape)).has_errors()
+
+
+def test_a_training_goes_on_only_from_what_was_saved_of_the_same_one() -> None:
+    def checkpoints(data_bytes: int = 10, data_set: str = "a", **changes: Any) -> str:
+        settings = TrainingSettings(algorithm="linear", target="y", **changes)
+        parameters = pipeline_parameters(
+            request(1, attempt=1, profile=str(ResourceProfile.of(choice())), data_set=data_set),
+            tenant(settings=settings),
+            limits().tiers[0],
+            replace(policy().algorithm("linear"), checkpoints=True),
+            defaults=DEFAULTS,
+            data_bytes=data_bytes,
+        )
+        return parameters["CheckpointUri"]
+
+    assert checkpoints() == checkpoints()
+    changed = [
+        checkpoints(data_bytes=11),
+        checkpoints(hyperparameters={"max_iter": 7}),
+        checkpoints(problem=Problem.REGRESSION),
+        checkpoints(data_set="b"),
+    ]
+    assert len({checkpoints(), *changed}) == 5
 
 
 def test_checkpoints_need_spot_capacity_before() -> None:

@@ -1,6 +1,8 @@
 """The pipeline parameters of a run; every one derives from the tenant's record and the policy."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -54,11 +56,6 @@ class Locations:
         return f"{self.root_uri}reports/{self.data_set}/{self.request_id}"
 
     @property
-    def checkpoints(self) -> str:
-        """What a training saves to go on from; the same for all attempts of a request."""
-        return f"{self.reports}/checkpoints"
-
-    @property
     def manifest(self) -> str:
         return f"{self.reports}/input.manifest"
 
@@ -106,7 +103,7 @@ def pipeline_parameters(
     on_spot_first = profile.is_on_spot or tier.spot_wait_of(algorithm) > timedelta(0)
     saves_progress = algorithm.checkpoints and on_spot_first and len(profile.training) == 1
     # long: a line for each parameter
-    return {
+    parameters = {
         "RequestId": request.request_id,
         "Attempt": str(request.attempt),
         "TenantId": tenant.tenant_id,
@@ -122,7 +119,6 @@ def pipeline_parameters(
         "TrainingVolumeSizeGB": str(profile.volume_gb),
         "MaxRuntimeSeconds": str(runtime_max),
         **({"MaxWaitSeconds": str(runtime_max + profile.spot_wait_seconds)} if profile.is_on_spot else {}),
-        **({"CheckpointUri": where.checkpoints} if saves_progress else {}),
         "JobRoleArn": tenant.role_arn,
         "ModelPackageGroupName": tenant.model_group,
         "TrainingImageUri": algorithm.training_image_uri or defaults.training_image_uri,
@@ -138,3 +134,21 @@ def pipeline_parameters(
         "MinimumQuality": str(tier.quality_min),
         "Hyperparameters": json.dumps(algorithm.chosen(dict(settings.hyperparameters)), separators=(",", ":")),
     }
+    if saves_progress:
+        parameters["CheckpointUri"] = _checkpoints(where, request, parameters)
+    return parameters
+
+
+TRAINED_ON = ("InputBytes", "CodeUri", "Algorithm", "TargetColumn", "ProblemType", "Hyperparameters")
+"""The parameters on which a training depends; with the object that was uploaded last."""
+
+
+def _checkpoints(where: Locations, request: Request, parameters: Mapping[str, str]) -> str:
+    """Return where the attempts of a request save their progress.
+
+    It is another place once data or settings have changed: a training cannot go on from what another one saved.
+    """
+    content = request.content
+    of = [content.uri, content.version_id, content.etag, *(parameters[name] for name in TRAINED_ON)]
+    digest = hashlib.sha256(json.dumps(of).encode()).hexdigest()[:16]
+    return f"{where.reports}/checkpoints/{digest}"

@@ -170,8 +170,13 @@ def _registered(step: dict[str, Any]) -> str | None:
 
 def _stopped_early(job: dict[str, Any]) -> tuple[FailureCause, str] | None:
     """Return why SageMaker stopped a training job by itself, and what that means; None if it did not."""
-    has_stopped = job.get("TrainingJobStatus") in ("Stopped", "Failed")
-    return STOPPED_EARLY.get(str(job.get("SecondaryStatus"))) if has_stopped else None
+    if job.get("TrainingJobStatus") not in ("Stopped", "Failed"):
+        return None
+    early = STOPPED_EARLY.get(str(job.get("SecondaryStatus")))
+    interrupted = any(t.get("Status") == "Interrupted" for t in job.get("SecondaryStatusTransitions", ()))
+    if early and interrupted:  # without that, its time might have been enough
+        return FailureCause.INTERRUPTION, early[1]
+    return early
 
 
 def _cause(step: dict[str, Any], job: dict[str, Any]) -> FailureCause:
