@@ -6,6 +6,7 @@ requests of 10 to 10⁵ tenants, several times each; the slots are released in b
 """
 
 import gc
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -159,8 +160,12 @@ def _renamed(value: Any, number: int, each: int) -> Any:
     return value
 
 
+_ENTRY = re.compile(r"[0-9a-f]{32}\|")
+"""How the text of a queue entry behind the head begins: with the id of its request."""
+
+
 def _text(value: str, number: int, each: int) -> str:
-    if value.count("|") == 6:  # a queue entry behind the head
+    if _ENTRY.match(value):
         request_id, rest = value.split("|", 1)
         return f"{int(request_id, 16) + number * each:032x}|{rest}"
     if value == "t0" or value.endswith(("#t0", "|t0", "-t0")):
