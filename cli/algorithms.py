@@ -119,7 +119,7 @@ def _publish(deployment: Deployment, scripts: dict[str, bytes], uri: str) -> Non
         deployment.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
 
 
-TRAINS_ON = {None: "what its tier says", True: "spot capacity", False: "demand, whatever its tier says"}
+SPOT = {None: "as its tier says", True: "yes", False: "no"}
 
 
 def _facts(algorithm: Algorithm) -> dict[str, str]:
@@ -134,7 +134,7 @@ def _facts(algorithm: Algorithm) -> dict[str, str]:
         "judged by": algorithm.quality_metric,
         "instances": ", ".join(" or ".join(c.training_instance_types) for c in algorithm.instances)
         or "the tier's",
-        "trains first on": TRAINS_ON[algorithm.spot],
+        "spot capacity first": SPOT[algorithm.spot],
         "goes on from checkpoints": "yes" if algorithm.checkpoints else "no",
     }
 

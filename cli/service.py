@@ -249,8 +249,8 @@ def _policy_answer(policy: Policy, at: datetime | None = None, now: datetime | N
             *([f"limits at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"] if at != now else []),
             *(f"tier {tier.name} is closed" for tier in policy.tiers if tier.closed),
             *(
-                f"tier {tier.name}: first attempts train on spot capacity, for which they wait at most "
-                f"{tier.spot_wait}"
+                f"tier {tier.name}: first attempts train on spot capacity, and may take {tier.spot_wait} "
+                "longer with waiting"
                 for tier in policy.tiers
                 if tier.spot
             ),

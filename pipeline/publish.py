@@ -57,16 +57,16 @@ def publish(bucket: str, *, names: dict[str, str], vpc: Vpc | None = None) -> di
     """Upload scripts and definitions; return CodeUri and the DefinitionKey of each pipeline. Idempotent."""
     scripts = {path.name: path.read_bytes() for path in sorted((HERE / "steps").glob("*.py"))}
     template = in_vpc((HERE / "definition.json").read_text(encoding="utf-8"), vpc)
-    digest = hashlib.sha256(repr((scripts, template, sorted(names.items()))).encode()).hexdigest()[:16]
-    prefix = f"code/{digest}"
-    objects = {f"{prefix}/steps/{name}": body for name, body in scripts.items()}
-    objects[f"{prefix}/sourcedir.tar.gz"] = packed(scripts)
     variants = {"": template} | {str(types): preferring(template, types) for types in range(2, TYPES_MAX + 1)}
     variants |= {
         "Spot": on_spot(template),
         "SpotCheckpoints": saving_progress(on_spot(template)),
         "Checkpoints": saving_progress(template),
     }
+    digest = hashlib.sha256(repr((scripts, variants, sorted(names.items()))).encode()).hexdigest()[:16]
+    prefix = f"code/{digest}"
+    objects = {f"{prefix}/steps/{name}": body for name, body in scripts.items()}
+    objects[f"{prefix}/sourcedir.tar.gz"] = packed(scripts)
     definitions = {f"DefinitionKey{variant}": f"{prefix}/definition{variant}.json" for variant in variants}
     for variant, definition in variants.items():
         objects[definitions[f"DefinitionKey{variant}"]] = filled(definition, names)

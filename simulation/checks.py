@@ -229,8 +229,8 @@ class Checks:
             execution = self.sagemaker.executions[item["execution_arn"]]
             if execution.selected(self.clock()) != selected:
                 raise Violation("I16", f"{item['request_id']} is said to train on {selected}, and does not")
-        _, types, instances, _, *spot = item["profile"].split(" ")
-        usage = "spot" if spot else "training"
+        _, types, instances, _, *further = item["profile"].split(" ")
+        usage = "spot" if any(part.startswith("spot/") for part in further) else "training"
         pools = {f"{usage}/{name}": int(instances) for name in ([selected] if selected else types.split(","))}
         if pools.items() - profile.on(selected).demand(item["tier"]).items():
             raise Violation("I16", f"{item['request_id']} does not count in each of {sorted(pools)}")
@@ -666,7 +666,8 @@ def _fits(
 
 def _likely_time(entry: QueueEntry, tier: TierPolicy) -> timedelta:
     """Return what nine of ten such runs take at most; the longest time where nobody knows."""
-    return timedelta(seconds=entry.seconds_p90) if entry.seconds_p90 else tier.run_time_max
+    longest = ResourceProfile.parse(entry.profile).run_time(tier.runtime_max)
+    return timedelta(seconds=entry.seconds_p90) if entry.seconds_p90 else longest
 
 
 _HOURLY = {"ml.m5.large": Fraction("0.115"), "ml.m5.xlarge": Fraction("0.23"), "ml.t3.medium": Fraction("0.05")}

@@ -287,6 +287,7 @@ def preferences(suite: Suite) -> list[str]:
     either = POLICY.replace(f"training: {TRAINING}", f"training: [{TRAINING}, {FALLBACK}]")
     apply(suite, either, "smoke suite: two training types")
     ended = await_end(suite, SILO, upload(suite, SILO, "either"))
+    apply(suite, POLICY, "smoke suite")
     if ended.state is not State.SUCCEEDED:
         raise StepFailed(f"{ended.state}: {ended.reason}")
     jobs = jobs_of(suite, ended.execution_arn or "")
@@ -294,7 +295,6 @@ def preferences(suite: Suite) -> list[str]:
     selected = cluster.get("SelectedInstanceType")
     if selected not in (TRAINING, FALLBACK):
         raise StepFailed(f"the selected type is {selected}, of {TRAINING} and {FALLBACK}")
-    apply(suite, POLICY, "smoke suite")
     return [f"trained on {selected}, of {TRAINING} and {FALLBACK}"]
 
 

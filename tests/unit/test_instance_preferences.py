@@ -22,6 +22,7 @@ from tests.unit.test_use_cases import Harness
 from trainyard.adapters.aws import sagemaker
 from trainyard.application.scheduling.completion import End
 from trainyard.contracts.policy_file import parse_policy
+from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.budgets import cost_max_usd, shortening
 from trainyard.domain.errors import Refused, StartInvalid
 from trainyard.domain.executions import StepFacts, priced
@@ -170,6 +171,34 @@ def test_units_that_were_counted_for_a_change_are_given_back_too() -> None:
     harness.scheduler.operations.note_selected(first, "ml.m5.large", after(60))
     counts = harness.scheduler.tables.ledger.read().usage
     assert {name.split("/", 2)[2] for name, n in counts.items() if name.startswith("after/") and n} == {LARGE}
+
+
+def test_runs_of_one_type_do_not_pass_for_ever_one_that_names_several() -> None:
+    """It takes a unit of each pool at once, which a run that needs one of them could always take before it."""
+    single = [choice(training=name) for name in ("ml.m5.large", "ml.m5.xlarge")]
+    algorithms = {f"only-{n}": Algorithm(name=f"only-{n}", instances=(each,)) for n, each in enumerate(single)}
+    tenants = tuple(tenant(f"t{number}") for number in range(3))
+    harness = Harness(limits=limits(large=1, xlarge=1, algorithms=algorithms), tenants=tenants)
+
+    def enlist(number: int, algorithm: str, seconds: int) -> None:
+        of = submission(number, tenant_id=f"t{number % 3}", algorithm=algorithm)
+        harness.enlist.enlist(of, after(seconds))
+
+    enlist(1, "only-0", 0)
+    enlist(2, "only-1", 0)
+    harness.dispatch.run_pass(after(1))
+    enlist(3, "linear", 2)
+    for number in range(4, 24):
+        now = 2000 + 600 * number
+        enlist(number, f"only-{number % 2}", now)
+        first = min(harness.scheduler.tables.held(), key=lambda request: request.admitted_at or after(0))
+        harness.scheduler.completer.finish([End(request=first, state=State.FAILED)], harness.limits, after(now))
+        admitted = harness.dispatch.run_pass(after(now + 1)).admissions
+        if submission(3).request_id in {decision.entry.request_id for decision in admitted}:
+            return
+        if not harness.scheduler.tables.held():
+            break
+    raise AssertionError("it was passed by every later run of one type")
 
 
 # --- the reconciler ---------------------------------------------------------------------------------------------

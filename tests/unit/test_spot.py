@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,20 +14,24 @@ from local.sagemaker.definition import Context, parameter_values
 from local.sagemaker.jobs import JobFailed, check_spot
 from pipeline.publish import on_spot, preferring, saving_progress
 from testing.service import DEFAULTS, PRICES
-from tests.build import after, choice, policy, request, submission, tenant, tier
+from tests.build import after, choice, content, policy, request, submission, tenant, tier
 from tests.unit.test_pipeline_definition import TEXT
 from tests.unit.test_use_cases import Harness
 from trainyard.adapters.aws import sagemaker
 from trainyard.application.ports import ExecutionReport
+from trainyard.application.scheduling.merging import supersede
 from trainyard.application.scheduling.record import Recorded, StatusEvent
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.contracts.settings import Settings
+from trainyard.domain.admission import decide
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.budgets import cost_max_usd
-from trainyard.domain.errors import Refused, StartInvalid
+from trainyard.domain.errors import PipelineMissing, Refused, StartInvalid
+from trainyard.domain.estimates import PastRun, estimate, teaches
 from trainyard.domain.executions import StepFacts, priced
 from trainyard.domain.failures import FailureCause
 from trainyard.domain.names import display_name
+from trainyard.domain.newest import uploads_of
 from trainyard.domain.parameters import pipeline_parameters
 from trainyard.domain.pipelines import PIPELINES, pipeline_variant
 from trainyard.domain.policy import Policy, Retries
@@ -57,7 +61,7 @@ def usage(harness: Harness) -> dict[str, int]:
     return {name: counts.get(name, 0) for name in (SPOT, ON_DEMAND)}
 
 
-def ended(harness: Harness, run: Request, now: Any, *, status: str = "Failed", **report: Any) -> Any:
+def ended(harness: Harness, run: Request, now: datetime, *, status: str = "Failed", **report: Any) -> Any:
     """Report the end of a run's execution."""
     harness.reports.report = ExecutionReport(**report)
     name = display_name(run.request_id, run.attempt)
@@ -66,7 +70,12 @@ def ended(harness: Harness, run: Request, now: Any, *, status: str = "Failed", *
     return result
 
 
-INTERRUPTED = {"failed_step": "Train", "failure": "taken away", "cause": FailureCause.INTERRUPTION}
+INTERRUPTED: dict[str, Any] = {
+    "failed_step": "Train",
+    "failure": "taken away",
+    "cause": FailureCause.INTERRUPTION,
+    "stopped_early": True,
+}
 
 
 # --- pools and attempts -----------------------------------------------------------------------------------------
@@ -83,6 +92,7 @@ def test_an_interrupted_run_goes_on_on_demand(status: str) -> None:
     harness = Harness(limits=limits())
     (first,) = running(harness)
     result = ended(harness, first, after(600), status=status, **INTERRUPTED)
+    assert result.request.due_at == after(600), "it waits for nothing"
     assert result.recorded is Recorded.REQUEUED
     assert (result.request.state, result.request.reason) == (State.QUEUED, "Train: taken away")
     assert usage(harness) == {SPOT: 0, ON_DEMAND: 0}
@@ -117,6 +127,80 @@ def test_an_interrupted_run_that_somebody_has_stopped_stays_stopped() -> None:
     assert result.request.state is State.STOPPED
 
 
+def test_a_failure_that_has_nothing_to_do_with_spot_capacity_waits_as_any_other() -> None:
+    harness = Harness(limits=limits())
+    (first,) = running(harness)
+    lacks: dict[str, Any] = {"failed_step": "Preprocess", "failure": "quota", "cause": FailureCause.RESOURCE_LIMIT}
+    result = ended(harness, first, after(600), **lacks)
+    assert result.request.due_at == after(600) + harness.limits.retries.delay
+
+
+def test_an_execution_that_was_stopped_in_sagemaker_stays_stopped_whatever_its_steps_say() -> None:
+    harness = Harness(limits=limits())
+    (first,) = running(harness)
+    failing: dict[str, Any] = {"failed_step": "Train", "failure": "throttled", "cause": FailureCause.THROTTLING}
+    assert ended(harness, first, after(600), status="Stopped", **failing).request.state is State.STOPPED
+
+
+def test_a_request_with_a_deadline_trains_on_demand() -> None:
+    harness = Harness(limits=limits())
+    harness.enlist.enlist(submission(1, deadline=after(7200)), after(0))
+    harness.dispatch.run_pass(after(1))
+    assert usage(harness) == {SPOT: 0, ON_DEMAND: 1}
+
+
+def test_a_request_that_inherits_a_deadline_trains_on_demand() -> None:
+    (of_tier,) = limits().tiers
+    on_spot = str(limits().profile_for(of_tier, "linear", 1))
+    waiting = request(1, profile=on_spot, deadline=after(7200), uploads=uploads_of(content()))
+    newer = content(event_time=after(5), sequencer="ff", version_id="v2")
+    comer = request(2, content=newer, uploads=uploads_of(newer), profile=on_spot, data_bytes=newer.size_bytes)
+    winner, _ = supersede(comer, waiting, limits(), after(10))
+    assert (winner.request_id, winner.deadline) == (comer.request_id, after(7200))
+    assert not ResourceProfile.parse(winner.profile).is_on_spot
+
+
+def test_waiting_for_spot_capacity_does_not_make_runs_on_demand_long() -> None:
+    lane = ResourceProfile.of(choice())
+    on_spot = ResourceProfile.of(choice(), spot_wait=WAIT)
+    short = [PastRun(300, 100, Decimal("0.01"), 1, str(lane)) for _ in range(5)]
+    waited = PastRun(5400, 100, Decimal("0.01"), 1, str(on_spot))
+    assert estimate([*short, waited], 1, tier(), lane, PRICES).is_short
+    assert not estimate([*short, replace(waited, profile=str(lane))], 1, tier(), lane, PRICES).is_short
+    assert not teaches(replace(waited, succeeded=False))
+    assert teaches(replace(waited, succeeded=False, profile=str(lane)))
+
+
+def test_a_request_whose_pipeline_is_gone_gets_the_instances_of_the_policy_in_force() -> None:
+    harness = Harness(limits=limits())
+    harness.enlist.enlist(submission(1), after(0))
+    gone = PipelineMissing("this deployment has no pipeline for spot capacity")
+    harness.executions.faults = [(gone, False)]
+    (of_tier,) = limits().tiers
+    started = _started(harness, replace(limits(), tiers=(replace(of_tier, spot=False),)))
+    assert (started.state, ResourceProfile.parse(started.profile).is_on_spot) == (State.QUEUED, False)
+
+
+def test_a_request_whose_pipeline_is_gone_fails_where_the_policy_still_wants_it() -> None:
+    harness = Harness(limits=limits())
+    harness.enlist.enlist(submission(1), after(0))
+    harness.executions.faults = [(PipelineMissing("no pipeline: deploy with SpotTraining=true"), False)]
+    failed = _started(harness, harness.limits)
+    assert (failed.state, failed.reason) == (State.FAILED, "no pipeline: deploy with SpotTraining=true")
+
+
+def _started(harness: Harness, limits: Policy) -> Request:
+    """Return a request after a pass has admitted it, and tried to start it under a policy."""
+    admitter = harness.scheduler.admitter
+    read = admitter.read(harness.limits, after(1))
+    plan = decide(read.snapshot, harness.limits, after(1))
+    committed = admitter.commit(plan, read, harness.limits, after(1))
+    harness.dispatch.starts.start_all(committed, read.tenants, limits, after(2))
+    started = harness.scheduler.tables.requests.get(submission(1).request_id)
+    assert started is not None
+    return started
+
+
 def test_a_stopped_execution_without_a_failed_step_is_no_interruption() -> None:
     harness = Harness(limits=limits())
     (first,) = running(harness)
@@ -142,7 +226,7 @@ def test_an_algorithm_may_say_otherwise() -> None:
     (mixed,) = of_tier.tiers
     assert of_tier.profile_for(mixed, "linear", 1).is_on_spot
     assert not of_tier.profile_for(mixed, "stays", 1).is_on_spot
-    assert not of_tier.profile_for(mixed, "linear", 1, failures=1).is_on_spot
+    assert not of_tier.profile_for(mixed, "linear", 1, on_demand=True).is_on_spot
     on_demand = replace(mixed, spot=False)
     assert not of_tier.profile_for(on_demand, "linear", 1).is_on_spot
     assert of_tier.profile_for(on_demand, "goes", 1).is_on_spot
@@ -298,19 +382,19 @@ DEFINITIONS = {
         (True, ResourceProfile.of(choice(), spot_wait=WAIT), "spot-checkpoints"),
         (True, ResourceProfile.of(choice()), "checkpoints"),
         (False, ResourceProfile.of(choice()), ""),
-        # It was enlisted before the policy had spot capacity.
-        (True, ResourceProfile.of(choice(training="ml.m5.large,ml.m5.xlarge")), "2"),
+        (False, ResourceProfile.of(choice(training="ml.m5.large,ml.m5.xlarge")), "2"),
     ],
 )
 def test_each_run_has_a_pipeline_that_takes_its_parameters(
     checkpoints: bool, profile: ResourceProfile, variant: str
 ) -> None:
+    profile = profile._replace(checkpoints=checkpoints)
     (of_tier,) = limits().tiers
     parameters = pipeline_parameters(
         request(1, attempt=1, profile=str(profile), runtime_max_seconds=600),
         tenant(),
         of_tier,
-        Algorithm(name="deep", checkpoints=checkpoints),
+        Algorithm(name="deep"),
         defaults=DEFAULTS,
     )
     assert pipeline_variant(parameters) == variant
@@ -333,10 +417,10 @@ def test_a_training_goes_on_only_from_what_was_saved_of_the_same_one() -> None:
     def checkpoints(data_bytes: int = 10, data_set: str = "a", **changes: Any) -> str:
         settings = TrainingSettings(algorithm="linear", target="y", **changes)
         parameters = pipeline_parameters(
-            request(1, attempt=1, profile=str(ResourceProfile.of(choice())), data_set=data_set),
+            request(1, attempt=1, profile=str(ResourceProfile.of(choice(), checkpoints=True)), data_set=data_set),
             tenant(settings=settings),
             limits().tiers[0],
-            replace(policy().algorithm("linear"), checkpoints=True),
+            policy().algorithm("linear"),
             defaults=DEFAULTS,
             data_bytes=data_bytes,
         )
@@ -352,15 +436,14 @@ def test_a_training_goes_on_only_from_what_was_saved_of_the_same_one() -> None:
     assert len({checkpoints(), *changed}) == 5
 
 
-def test_checkpoints_need_spot_capacity_before() -> None:
-    parameters = pipeline_parameters(
-        request(1, attempt=1, profile=str(ResourceProfile.of(choice()))),
-        tenant(),
-        tier(),
-        Algorithm(name="deep", checkpoints=True),
-        defaults=DEFAULTS,
-    )
-    assert "CheckpointUri" not in parameters
+def test_the_attempt_on_demand_goes_on_whatever_the_policy_says_by_then() -> None:
+    saving = Algorithm(name="linear", checkpoints=True)
+    of_saving = limits(algorithms={"linear": saving})
+    (of_tier,) = of_saving.tiers
+    first = of_saving.profile_for(of_tier, "linear", 1)
+    assert str(first).endswith(" spot/1800 checkpoints")
+    assert str(first.on_demand()).endswith(" 30 checkpoints")
+    assert not of_saving.profile_for(replace(of_tier, spot=False), "linear", 1).checkpoints
 
 
 def test_a_deployment_has_the_pipelines_that_it_was_deployed_with() -> None:
@@ -397,9 +480,10 @@ def test_the_local_sagemaker_refuses_as_sagemaker_does(change: dict[str, Any], r
         check_spot(job | change)
 
 
+@pytest.mark.parametrize("checkpoints", [False, True])
 @pytest.mark.parametrize("wait", [timedelta(0), WAIT])
-def test_a_profile_is_read_back_as_it_was_written(wait: timedelta) -> None:
-    profile = ResourceProfile.of(choice(), spot_wait=wait)
+def test_a_profile_is_read_back_as_it_was_written(wait: timedelta, checkpoints: bool) -> None:
+    profile = ResourceProfile.of(choice(), spot_wait=wait, checkpoints=checkpoints)
     assert ResourceProfile.parse(str(profile)) == profile
 
 
@@ -456,6 +540,8 @@ OWN = "instances: [{data_mb_max: 5, processing: ml.t3.medium, training: [ml.m5.l
         ({"own": "spot: true\n    spot_wait_minutes: 0"}, "tiers.basic.spot_wait_minutes", "at least 1"),
         ({"own": "spot: maybe"}, "tiers.basic.spot", "maybe"),
         ({"algorithm": "checkpoints: 3"}, "algorithms.deep.checkpoints", "3"),
+        ({"quotas": "spot/ml.m5.large: 0"}, "tiers.basic.instances.0.training", "spot/ml.m5.large is 0"),
+        ({"quotas": "spot/ml.m5.large: 1"}, "tiers.basic.instances.0.training", "spot/ml.m5.large is 1"),
         ({"quotas": "training/ml.m5.large: 1"}, "tiers.basic.instances.0.training", "on demand once it was"),
         ({"quotas": "spots/ml.m5.large: 1"}, "instance_quotas.spots/ml.m5.large", "must be training/ml"),
     ],

@@ -141,6 +141,8 @@ class ExecutionReport:
     failure: str | None = None
     cause: FailureCause | None = None
     """Of the failure; None where it follows from the words of `failure` alone."""
+    stopped_early: bool = False
+    """Whether SageMaker has stopped its training by itself, which is the failure."""
     model_package_arn: str | None = None
     """Of the model that it registered."""
     status: str | None = None

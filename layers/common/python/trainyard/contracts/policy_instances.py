@@ -57,7 +57,7 @@ def check_instances(
             _check_types((*path, "instances", number, "training"), entry, quotas)
 
 
-class OnTier(Protocol):
+class TierSpot(Protocol):
     """What a tier says of spot capacity."""
 
     spot: bool
@@ -67,7 +67,7 @@ class OnTier(Protocol):
     def model_fields_set(self) -> set[str]: ...
 
 
-class OnAlgorithm(Protocol):
+class AlgorithmSpot(Protocol):
     """What an algorithm says of spot capacity."""
 
     spot: bool | None
@@ -75,7 +75,7 @@ class OnAlgorithm(Protocol):
 
 
 def check_spot(
-    tiers: Mapping[str, OnTier], algorithms: Mapping[str, OnAlgorithm], quotas: Mapping[str, int]
+    tiers: Mapping[str, TierSpot], algorithms: Mapping[str, AlgorithmSpot], quotas: Mapping[str, int]
 ) -> None:
     """Raise Misplaced for runs on spot capacity that SageMaker refuses, or that could not go on without it."""
     for name, tier in tiers.items():
@@ -101,6 +101,13 @@ def _check_spot_instances(
                 (*path, "instances", number, "training"),
                 f"names {len(entry.training)} types: SageMaker combines no list with spot capacity; name one, "
                 "or set spot: false",
+            )
+        on_spot = quotas.get(f"spot/{entry.training[0]}", entry.count)
+        if on_spot < entry.count:
+            raise Misplaced(
+                (*path, "instances", number, "training"),
+                f"a run needs {entry.count} {entry.training[0]} on spot capacity, and the quota "
+                f"spot/{entry.training[0]} is {on_spot}: raise the quota, or set spot: false",
             )
         quota = quotas.get(f"training/{entry.training[0]}", entry.count)
         if quota < entry.count:

@@ -263,8 +263,9 @@ class _Allocator:
 
     def _taking(self, candidate: Candidate, entry: QueueEntry) -> tuple[dict[str, int], datetime]:
         """Return the resources that an admission takes, and the latest time at which it releases them."""
-        demand = candidate.profiles[entry.lane].demand(candidate.tier.name, self._ahead(candidate, entry))
-        return demand, self.now + candidate.tier.run_time_max
+        profile = candidate.profiles[entry.lane]
+        demand = profile.demand(candidate.tier.name, self._ahead(candidate, entry))
+        return demand, self.now + profile.run_time(candidate.tier.runtime_max)
 
     def _ahead(self, candidate: Candidate, entry: QueueEntry) -> tuple[str, ...]:
         """Return what an admission takes after changes of the limits, if it lasts as long as nine of ten such runs
@@ -272,9 +273,10 @@ class _Allocator:
         """
         if not self.policy.ahead:
             return ()
-        tier = candidate.tier
-        late = timedelta(seconds=entry.seconds_p90) if entry.seconds_p90 else tier.run_time_max
-        return self.policy.ahead_of(candidate.profiles[entry.lane].demand(tier.name), self.now + late)
+        tier, profile = candidate.tier, candidate.profiles[entry.lane]
+        longest = profile.run_time(tier.runtime_max)
+        late = timedelta(seconds=entry.seconds_p90) if entry.seconds_p90 else longest
+        return self.policy.ahead_of(profile.demand(tier.name), self.now + late)
 
     # --- saving for large requests --------------------------------------------------------------------------
 

@@ -66,6 +66,10 @@ class StartInvalid(TrainyardError):
     """SageMaker refused a start permanently; the message is SageMaker's."""
 
 
+class PipelineMissing(StartInvalid):
+    """The deployment has no pipeline that takes the run's parameters; nothing was started."""
+
+
 class Conflict(TrainyardError):
     """A condition of a write no longer holds, or others were writing; nothing was written.
 

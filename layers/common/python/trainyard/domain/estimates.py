@@ -80,12 +80,16 @@ def estimate(
         usd_p90=min(rounded_up(Decimal(usd_p90)), most),
         basis=Basis.HISTORY,
         runs=len(alike),
-        is_short=p90 <= SHORT_SECONDS and _in_time(past),
+        is_short=p90 <= SHORT_SECONDS and _in_time(past, on_spot=profile.is_on_spot),
     )
 
 
-def _in_time(past: Sequence[PastRun]) -> bool:
-    """Tell whether the runs since the last one that took far too long are enough, and all short."""
+def _in_time(past: Sequence[PastRun], *, on_spot: bool) -> bool:
+    """Tell whether the runs since the last one that took far too long are enough, and all short.
+
+    Runs on demand are not compared with those that may have waited for spot capacity.
+    """
+    past = [run for run in past if _is_on_spot(run) == on_spot]
     overran = [number for number, run in enumerate(past) if run.seconds >= OVERRUN_SECONDS]
     if not overran:
         return True
@@ -94,8 +98,14 @@ def _in_time(past: Sequence[PastRun]) -> bool:
 
 
 def teaches(run: PastRun) -> bool:
-    """Tell whether a run is remembered: of those that failed, only one that took far too long."""
-    return run.succeeded or run.seconds >= OVERRUN_SECONDS
+    """Tell whether a run is remembered: of those that failed, only one that took far too long, which on spot
+    capacity it may have waited.
+    """
+    return run.succeeded or (run.seconds >= OVERRUN_SECONDS and not _is_on_spot(run))
+
+
+def _is_on_spot(run: PastRun) -> bool:
+    return ResourceProfile.parse(run.profile).is_on_spot
 
 
 def remembered(past: Sequence[PastRun], run: PastRun) -> tuple[PastRun, ...]:

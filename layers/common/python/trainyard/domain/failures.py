@@ -27,7 +27,7 @@ class FailureCause(StrEnum):
     THROTTLING = "throttling"
     """SageMaker was asked too often."""
     INTERRUPTION = "interruption"
-    """It trained on spot capacity, which was taken away or never there; the words are a status of the job."""
+    """It was to train on spot capacity, which was taken away or missing (see STOPPED_EARLY)."""
 
     @property
     def passes(self) -> bool:

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.errors import Refused
@@ -99,9 +98,6 @@ def pipeline_parameters(
     profile = ResourceProfile.parse(request.profile)
     where = Locations.of(tenant, request)
     runtime_max = request.runtime_max_seconds or int(tier.runtime_max.total_seconds())
-    # Attempts on demand go on from what one on spot capacity has saved.
-    on_spot_first = profile.is_on_spot or tier.spot_wait_of(algorithm) > timedelta(0)
-    saves_progress = algorithm.checkpoints and on_spot_first and len(profile.training) == 1
     # long: a line for each parameter
     parameters = {
         "RequestId": request.request_id,
@@ -134,7 +130,7 @@ def pipeline_parameters(
         "MinimumQuality": str(tier.quality_min),
         "Hyperparameters": json.dumps(algorithm.chosen(dict(settings.hyperparameters)), separators=(",", ":")),
     }
-    if saves_progress:
+    if profile.checkpoints:
         parameters["CheckpointUri"] = _checkpoints(where, request, parameters)
     return parameters
 

@@ -79,7 +79,7 @@ class TierPolicy:
     spot: bool = False
     """Whether first attempts train on spot capacity, where their algorithm does not say otherwise."""
     spot_wait: timedelta = timedelta(0)
-    """The longest that training waits for spot capacity, before it runs and between interruptions; 0 where no
+    """By how much training on spot capacity, its waiting included, may exceed its maximum runtime; 0 where no
     algorithm trains on it."""
 
     @property
@@ -94,7 +94,7 @@ class TierPolicy:
         return run_time(self.runtime_max) + self.spot_wait
 
     def spot_wait_of(self, algorithm: Algorithm | None) -> timedelta:
-        """Return how long first attempts of an algorithm wait for spot capacity; 0 if they train on demand."""
+        """Return by how much first attempts of an algorithm may exceed their maximum runtime; 0 on demand."""
         on_spot = self.spot if algorithm is None or algorithm.spot is None else algorithm.spot
         return self.spot_wait if on_spot else timedelta(0)
 
@@ -221,16 +221,18 @@ class Policy:
         return choices_known.instances if choices_known is not None and choices_known.instances else tier.instances
 
     def profile_for(
-        self, tier: TierPolicy, algorithm: str, size_bytes: int, *, failures: int = 0
+        self, tier: TierPolicy, algorithm: str, size_bytes: int, *, on_demand: bool = False
     ) -> ResourceProfile:
         """Return the lane of the smallest choice that holds `size_bytes`; of the largest when none does.
 
-        Spot capacity is for the first attempt: a run is interrupted once at most.
+        With `on_demand`, it trains on demand whatever the policy says of spot capacity.
         """
         choices = self.choices(tier, algorithm)
         fitting = (choice for choice in choices if size_bytes <= choice.data_mb_max * MB)
-        wait = timedelta(0) if failures else tier.spot_wait_of(self.catalogue.get(algorithm))
-        return ResourceProfile.of(next(fitting, choices[-1]), spot_wait=wait)
+        choice, offered = next(fitting, choices[-1]), self.catalogue.get(algorithm)
+        wait = timedelta(0) if on_demand else tier.spot_wait_of(offered)
+        saves = offered is not None and offered.checkpoints and wait > timedelta(0)
+        return ResourceProfile.of(choice, spot_wait=wait, checkpoints=saves)
 
     def data_bytes_max(self, tier: TierPolicy, algorithm: str) -> int:
         """Return the largest upload that is taken."""

@@ -64,28 +64,35 @@ class ResourceProfile(NamedTuple):
     """Training instances."""
     volume_gb: int
     spot_wait_seconds: int = 0
-    """How long training may wait for spot capacity in all, before it runs and between interruptions; 0 for a run
-    on demand."""
+    """By how much training on spot capacity, its waiting included, may take longer than its maximum runtime; 0 for
+    a run on demand."""
+    checkpoints: bool = False
+    """Whether it saves its progress, and goes on from what an earlier attempt has saved."""
 
     def __str__(self) -> str:
         spot = f" spot/{self.spot_wait_seconds}" if self.is_on_spot else ""
-        return f"{self.processing} {','.join(self.training)} {self.instances} {self.volume_gb}{spot}"
+        checkpoints = " checkpoints" if self.checkpoints else ""
+        return f"{self.processing} {','.join(self.training)} {self.instances} {self.volume_gb}{spot}{checkpoints}"
 
     @classmethod
     def parse(cls, text: str) -> "ResourceProfile":
         """Return the profile that `str` wrote."""
-        processing, training, instances, volume_gb, *spot = text.split(" ")
-        wait = int(spot[0].removeprefix("spot/")) if spot else 0
-        return cls(processing, tuple(training.split(",")), int(instances), int(volume_gb), wait)
+        processing, training, instances, volume_gb, *further = text.split(" ")
+        wait = sum(int(part.removeprefix("spot/")) for part in further if part.startswith("spot/"))
+        types = tuple(training.split(","))
+        return cls(processing, types, int(instances), int(volume_gb), wait, "checkpoints" in further)
 
     @classmethod
-    def of(cls, choice: InstanceChoice, *, spot_wait: timedelta = timedelta(0)) -> "ResourceProfile":
+    def of(
+        cls, choice: InstanceChoice, *, spot_wait: timedelta = timedelta(0), checkpoints: bool = False
+    ) -> "ResourceProfile":
         return cls(
             choice.processing_instance_type,
             choice.training_instance_types,
             choice.training_instance_count,
             choice.training_volume_gb,
             int(spot_wait.total_seconds()),
+            checkpoints,
         )
 
     @property

@@ -284,7 +284,7 @@ def unclaimed_since(request: Request) -> Condition:
 
 
 def held_since(request: Request) -> tuple[Condition, Condition]:
-    """Return the conditions that a request holds what it held when it was read, and its start is whose it was."""
+    """Return the conditions that since a request was read, it holds the same and its start was not taken over."""
     selected = Absent("selected") if request.selected is None else Is("selected", request.selected)
     return unclaimed_since(request), selected
 

@@ -12,7 +12,7 @@ from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling.guard import JobIdentity, JobStarted
-from trainyard.domain.errors import ExecutionGone, QuotaReached, StartDelayed, StartInvalid
+from trainyard.domain.errors import ExecutionGone, PipelineMissing, QuotaReached, StartDelayed, StartInvalid
 from trainyard.domain.executions import JobFacts, StepFacts
 from trainyard.domain.failures import STOPPED_EARLY, FailureCause, cause_of, without_trailer
 from trainyard.domain.lifecycle import TELLING_STEP
@@ -37,7 +37,7 @@ class SageMakerExecutions:
     def start(self, *, name: str, token: str, description: str, parameters: dict[str, str]) -> str:
         variant = pipeline_variant(parameters)
         if variant not in self._pipelines:
-            raise StartInvalid(f"this deployment has no pipeline for {PIPELINES[variant]}")
+            raise PipelineMissing(f"this deployment has no pipeline for {PIPELINES[variant]}")
         try:
             with translated():
                 answer = client("sagemaker").start_pipeline_execution(
@@ -76,10 +76,15 @@ class SageMakerExecutions:
     def _summaries(self, since: datetime) -> Iterator[dict[str, Any]]:
         """Yield the pipelines' executions started since a time."""
         pages = client("sagemaker").get_paginator("list_pipeline_executions")
-        for pipeline in self._pipelines.values():
-            with translated():
-                for page in pages.paginate(PipelineName=pipeline, CreatedAfter=since - _SKEW):
-                    yield from page["PipelineExecutionSummaries"]
+        for variant, pipeline in self._pipelines.items():
+            try:
+                with translated():
+                    for page in pages.paginate(PipelineName=pipeline, CreatedAfter=since - _SKEW):
+                        yield from page["PipelineExecutionSummaries"]
+            except ClientError as error:
+                if not variant or code_of(error) != "ResourceNotFound":
+                    raise
+                continue  # a deployment is making it, or it was deleted: nothing runs in it
 
     def stop(self, execution_arn: str) -> None:
         """Ask an execution to stop; its end comes as a status event. Idempotent."""
@@ -142,7 +147,8 @@ class SageMakerExecutionReports:
         registered = next((arn for step, *_ in read_steps if (arn := _registered(step))), None)
         # Steps that run on after it fail in consequence.
         early = next(((step, job) for step, job, _ in read_steps if _stopped_early(job)), None)
-        failed = early if early and registered is None else failed
+        is_early = early is not None and registered is None
+        failed = early if is_early else failed
         return ExecutionReport(
             steps=tuple(_facts(step, job, missing) for step, job, missing in read_steps),
             started_at=min((step["StartTime"] for step, *_ in read_steps if step.get("StartTime")), default=None),
@@ -150,6 +156,7 @@ class SageMakerExecutionReports:
             failed_step=failed[0]["StepName"] if failed else None,
             failure=_failure(*failed) if failed else None,
             cause=_cause(*failed) if failed else None,
+            stopped_early=is_early,
             model_package_arn=registered,
             status=None if _shows_an_end(steps) else _status(execution_arn),
         )

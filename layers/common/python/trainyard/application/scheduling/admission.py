@@ -459,7 +459,7 @@ def _has_large(tier: TierPolicy, policy: Policy) -> bool:
 
 
 def _needs_holders(waiting: Iterable[WaitingQueue], policy: Policy, now: datetime) -> bool:
-    """Tell whether a request that needs several instances may have waited too long."""
+    """Tell whether a request that takes several units of scarce instances may have waited too long."""
     for queue in waiting:
         tier = policy.tier(queue.queue.tier)
         for entries in queue.entries.values():

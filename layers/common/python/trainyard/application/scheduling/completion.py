@@ -75,6 +75,8 @@ class End:
     """What ran, and what it cost; None when nothing was started."""
     passes: bool = False
     """It failed for a transient cause, and may be retried."""
+    interrupted: bool = False
+    """That cause is that its spot capacity was taken away, or never there."""
     by_start: bool = False
     """It could not be started; void if it runs by now, or if its start was taken over since it was read."""
 
@@ -215,13 +217,15 @@ class Completer:
             queued = moved(current, State.QUEUED, now, reason)
             queued = replace(queued, due_at=due_at, reason=reason, failures=current.failures + failed)
             tier = policy.tier(current.tier)
-            if failed:  # spot capacity is for the first attempt
+            if failed:  # spot capacity is for the first attempt: a run is interrupted once at most
                 profile = str(ResourceProfile.parse(queued.profile).on_demand())
                 queued = replace(queued, profile=profile)
             if data_bytes is None or tier is None:
                 return queued
-            profile = str(policy.profile_for(tier, current.algorithm, data_bytes, failures=queued.failures))
-            return replace(queued, data_bytes=data_bytes, profile=profile)
+            other = policy.profile_for(
+                tier, current.algorithm, data_bytes, on_demand=queued.failures > 0 or queued.deadline is not None
+            )
+            return replace(queued, data_bytes=data_bytes, profile=str(other))
 
         return self.tables.transactions.run(
             lambda unit: self._requeue(unit, request, execution, waiting_again, by_start), now, policy=policy

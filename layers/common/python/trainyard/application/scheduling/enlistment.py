@@ -12,6 +12,7 @@ from trainyard.domain.newest import Wait, uploads_of, wait_after
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import URGENT, TenantQueue, entry_of, joined, lifted
 from trainyard.domain.requests import Request, State, StateChange, Submission
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import Ledger
 from trainyard.persistence.bell import BELL, enlisted
 from trainyard.persistence.items import request_from
@@ -303,8 +304,7 @@ def _packed(
     for number in sorted(numbers, key=lambda number: commands[number].queue_key.values):
         submission, key = commands[number].submission, commands[number].queue_key
         of_queue = profiles.setdefault(key, set((items[key] or {}).get("profiles", ())))
-        tier, size_bytes = _tier_of(submission, policy), submission.content.size_bytes
-        profile = str(policy.profile_for(tier, submission.algorithm, size_bytes))
+        profile = str(_profile(submission, policy))
         of_queue.add(f"{profile}{URGENT}" if submission.deadline or submission.priority else profile)
         more = len(of_queue) - counted.get(key, 0)
         needed, taken = 2 + more, ENLISTED_BYTES + more * base.get(key, 0)
@@ -343,7 +343,6 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
         waiting=Wait(waiting.arrived_at, waiting.due_at) if waiting else None,
     )
     size = submission.content.size_bytes
-    tier = _tier_of(submission, policy)
     request = Request(
         request_id=submission.request_id,
         tenant_id=submission.tenant_id,
@@ -358,13 +357,23 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
         uploads=uploads_of(submission.content),
         data_bytes=size,
         algorithm=submission.algorithm,
-        profile=str(policy.profile_for(tier, submission.algorithm, size)),
+        profile=str(_profile(submission, policy)),
         history=(StateChange(now, State.QUEUED, submission.cause.value),),
         priority=submission.priority,
         deadline=submission.deadline,
     )
     past = past_from(unit.items[past_key(request.tenant_id, request.data_set)])
     return with_latest_start(with_estimate(request, past, policy), _margin(request.tier, unit), now)
+
+
+def _profile(submission: Submission, policy: Policy) -> ResourceProfile:
+    """Return what a run needs; one with a deadline does not wait for spot capacity."""
+    return policy.profile_for(
+        _tier_of(submission, policy),
+        submission.algorithm,
+        submission.content.size_bytes,
+        on_demand=submission.deadline is not None,
+    )
 
 
 def _margin(tier: str, unit: UnitOfWork) -> float:

@@ -24,9 +24,12 @@ def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -
     winner, loser = (comer, waiting) if comes else (waiting, comer)
     size = content.size_bytes if content != winner.content or not winner.profile else winner.data_bytes
     tier = policy.tier(winner.tier)
-    profile = winner.profile
+    profile, deadline = winner.profile, earliest(comer.deadline, waiting.deadline, now)
     if tier is not None and (size != winner.data_bytes or not winner.profile):
-        profile = str(policy.profile_for(tier, winner.algorithm, size, failures=winner.failures))
+        on_demand = winner.failures > 0 or deadline is not None
+        profile = str(policy.profile_for(tier, winner.algorithm, size, on_demand=on_demand))
+    elif deadline is not None and profile:
+        profile = str(ResourceProfile.parse(profile).on_demand())
     winner = replace(
         winner,
         content=content,
@@ -37,7 +40,7 @@ def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -
         profile=profile,
         supersedes=loser.request_id if comes else winner.supersedes,
         priority=max(comer.priority, waiting.priority),
-        deadline=earliest(comer.deadline, waiting.deadline, now),
+        deadline=deadline,
     )
     loser = moved(loser, State.SUPERSEDED, now, f"by {winner.request_id}")
     return winner, replace(loser, superseded_by=winner.request_id)

@@ -18,7 +18,7 @@ from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.executions import ExecutionRecord, all_final, month_of, priced, total
-from trainyard.domain.failures import cause_of
+from trainyard.domain.failures import FailureCause, cause_of
 from trainyard.domain.lifecycle import end_of, state_for_status
 from trainyard.domain.names import parse_display_name
 from trainyard.domain.parameters import Locations
@@ -246,8 +246,8 @@ class Record:
         outcome = replace(outcome, model_package_arn=outcome.model_package_arn or facts.model_package_arn)
         state = end_of(status, facts.failed_step, registered=outcome.model_package_arn is not None)
         assert state is not None, "looked at before"
-        if state is State.STOPPED and facts.failed_step is not None and request.stop_asked_at is None:
-            state = State.FAILED  # nobody has stopped it: SageMaker did, for a reason that it reports
+        if state is State.STOPPED and facts.stopped_early and request.stop_asked_at is None:
+            state = State.FAILED  # nobody has stopped it: SageMaker has stopped its training
         passes = state is State.FAILED and (facts.cause or cause_of(facts.failure or "")).passes
         if passes and request.stop_asked_at is not None:
             state, passes = State.STOPPED, False
@@ -270,7 +270,13 @@ class Record:
             failed_step=failed_step,
         )
         return End(
-            request=request, state=state, reason=reason, outcome=outcome, execution=execution, passes=passes
+            request=request,
+            state=state,
+            reason=reason,
+            outcome=outcome,
+            execution=execution,
+            passes=passes,
+            interrupted=passes and facts.cause is FailureCause.INTERRUPTION,
         )
 
     def release(self, request: Request, reason: str, now: datetime) -> StatusResult:
@@ -289,11 +295,12 @@ class Record:
 
         After an attempt on spot capacity there is always one on demand.
         """
-        return end.passes and (_is_on_spot(end.request) or end.request.failures + 1 < policy.retries.attempts_max)
+        on_spot = ResourceProfile.parse(end.request.profile).is_on_spot
+        return end.passes and (on_spot or end.request.failures + 1 < policy.retries.attempts_max)
 
     def _again(self, end: End, policy: Policy, now: datetime) -> StatusResult:
         # On demand it need not wait for what spot capacity lacks.
-        delay = timedelta(0) if _is_on_spot(end.request) else policy.retries.delay * 2**end.request.failures
+        delay = timedelta(0) if end.interrupted else policy.retries.delay * 2**end.request.failures
         changed = self.scheduler.completer.requeue(
             end.request,
             policy,
@@ -391,10 +398,6 @@ def executed(
         expected_seconds=expected.seconds if expected else None,
         expected_usd=expected.usd if expected else None,
     )
-
-
-def _is_on_spot(request: Request) -> bool:
-    return ResourceProfile.parse(request.profile).is_on_spot
 
 
 def _reason(state: State, report: ExecutionReport) -> str | None:

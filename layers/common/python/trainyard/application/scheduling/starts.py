@@ -21,6 +21,7 @@ from trainyard.domain.errors import (
     Conflict,
     DataUnavailable,
     OutcomeUnknown,
+    PipelineMissing,
     QuotaReached,
     Refused,
     StartDelayed,
@@ -187,6 +188,15 @@ class Starts:
                 case _Different():
                     data_bytes = refusal.data_bytes
                     self._put_back(request, policy, now, due_at=now, reason=str(refusal), data_bytes=data_bytes)
+                case PipelineMissing() if self._would_run_otherwise(request, policy):
+                    self._put_back(
+                        request,
+                        policy,
+                        now,
+                        due_at=now,
+                        reason=str(refusal),
+                        data_bytes=request.data_bytes,
+                    )
                 case StartInvalid() | Refused():
                     self._fail(request, policy, str(refusal), now)
                     return Begun(Start(request=request, result=Started.FAILED, detail=str(refusal)))
@@ -195,6 +205,15 @@ class Starts:
         except Exception as error:  # the sweeper starts it again
             return Begun(_unknown(request, error))
         return Begun(Start(request=request, result=Started.DELAYED, detail=str(refusal)))
+
+    def _would_run_otherwise(self, request: Request, policy: Policy) -> bool:
+        """Tell whether the policy in force gives a request other instances than when it was enlisted."""
+        tier = policy.tier(request.tier)
+        if tier is None:
+            return False
+        on_demand = request.failures > 0 or request.deadline is not None
+        profile = policy.profile_for(tier, request.algorithm, request.data_bytes, on_demand=on_demand)
+        return str(profile) != request.profile
 
     def _without_data(self, request: Request, policy: Policy, reason: str, now: datetime) -> Start:
         """Requeue a request whose data cannot be read; if that persists, it fails in the end."""
