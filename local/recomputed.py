@@ -18,7 +18,7 @@ def millionths(usd: Decimal | Fraction | int) -> int:
 
 
 def executions_of(sagemaker: Any, pipeline: str) -> list[dict[str, Any]]:
-    """Return the executions of a deployment's pipelines: there is one for each number of training types."""
+    """Return the executions of a deployment's pipelines: there is one for each of its variants."""
     pipelines = sagemaker.get_paginator("list_pipelines").paginate(PipelineNamePrefix=pipeline)
     names = [summary["PipelineName"] for page in pipelines for summary in page["PipelineSummaries"]]
     listing = sagemaker.get_paginator("list_pipeline_executions")

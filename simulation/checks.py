@@ -670,13 +670,9 @@ def _likely_time(entry: QueueEntry, tier: TierPolicy) -> timedelta:
     return timedelta(seconds=entry.seconds_p90) if entry.seconds_p90 else longest
 
 
-_HOURLY = {"ml.m5.large": Fraction("0.115"), "ml.m5.xlarge": Fraction("0.23"), "ml.t3.medium": Fraction("0.05")}
-"""Instance type → USD per hour, by hand from `testing.service.PRICES`."""
-
-
 def _job_cost(job: SimulatedJob, seconds: int) -> Decimal:
     """Return what a job costs, by list price and volume, to a millionth of a dollar."""
-    hourly = {
+    hourly = {  # by hand from `testing.service.PRICES`
         "ml.m5.large": Fraction("0.115"),
         "ml.m5.xlarge": Fraction("0.23"),
         "ml.t3.medium": Fraction("0.05"),
