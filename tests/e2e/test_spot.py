@@ -8,7 +8,7 @@ import pytest
 
 from local.demo import data
 from local.sagemaker.jobs import split
-from tests.e2e.conftest import POLICY, Harness
+from tests.e2e.conftest import Harness
 from trainyard.domain.parameters import Locations
 from trainyard.domain.requests import Request, State
 
@@ -60,7 +60,6 @@ def _algorithms(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> I
     for tenant in ("resumes", "retried", "retried-too", "spotless"):
         harness.run("tenant", "update", tenant, "--algorithm", "gradient-boosting")
     assert harness.run("policy", "apply", str(file)) == 0
-    assert before.strip() == POLICY.strip()
 
 
 @pytest.fixture(autouse=True)
