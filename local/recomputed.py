@@ -54,7 +54,7 @@ def _cost(sagemaker: Any, job: dict[str, Any], region: dict[str, Any]) -> tuple[
     kind, prefix = ("training", "Training") if training else ("processing", "Processing")
     cluster = job["ResourceConfig"] if training else job["ProcessingResources"]["ClusterConfig"]
     if training:
-        seconds = job["BillableTimeInSeconds"]
+        seconds = job.get("BillableTimeInSeconds", 0)  # absent where it never began
     elif f"{prefix}StartTime" in job:
         seconds = ceil((job["ProcessingEndTime"] - job["ProcessingStartTime"]).total_seconds())
     else:
