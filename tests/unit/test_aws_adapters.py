@@ -157,6 +157,23 @@ def test_an_execution_is_found_by_its_name_on_a_later_page(stub: Stubber) -> Non
     assert found["n"] == "arn"
 
 
+def test_a_pipeline_that_a_deployment_is_still_making_hides_no_other(stub: Stubber) -> None:
+    since = NOW - timedelta(minutes=5)
+    listing = "list_pipeline_executions"
+    stub.add_client_error(
+        listing, "ResourceNotFound", expected_params={"PipelineName": "p-2", "CreatedAfter": since}
+    )
+    page = {"PipelineExecutionSummaries": [{"PipelineExecutionDisplayName": "n", "PipelineExecutionArn": "arn"}]}
+    stub.add_response(listing, page, {"PipelineName": "p", "CreatedAfter": since})
+    assert sagemaker.SageMakerExecutions(pipeline_names={"2": "p-2", "": "p"}).started(since=NOW) == {"n": "arn"}
+
+
+def test_the_shared_pipeline_must_exist(stub: Stubber) -> None:
+    stub.add_client_error("list_pipeline_executions", "ResourceNotFound")
+    with pytest.raises(ClientError):
+        sagemaker.SageMakerExecutions(pipeline_names={"": "p"}).started(since=NOW)
+
+
 def test_a_failed_processing_steps_own_words_are_its_exit_message(stub: Stubber) -> None:
     arn = "arn:aws:sagemaker:us-east-1:123456789012:processing-job/pipelines-x"
     step = {

@@ -102,20 +102,14 @@ def _check_spot_instances(
                 f"names {len(entry.training)} types: SageMaker combines no list with spot capacity; name one, "
                 "or set spot: false",
             )
-        on_spot = quotas.get(f"spot/{entry.training[0]}", entry.count)
-        if on_spot < entry.count:
-            raise Misplaced(
-                (*path, "instances", number, "training"),
-                f"a run needs {entry.count} {entry.training[0]} on spot capacity, and the quota "
-                f"spot/{entry.training[0]} is {on_spot}: raise the quota, or set spot: false",
-            )
-        quota = quotas.get(f"training/{entry.training[0]}", entry.count)
-        if quota < entry.count:
-            raise Misplaced(
-                (*path, "instances", number, "training"),
-                f"a run needs {entry.count} {entry.training[0]} on demand once it was interrupted on spot "
-                f"capacity, and the quota training/{entry.training[0]} is {quota}: raise the quota",
-            )
+        for usage, words in (("spot", "on spot capacity"), ("training", "on demand once it was interrupted")):
+            pool = f"{usage}/{entry.training[0]}"
+            if quotas.get(pool, entry.count) < entry.count:
+                raise Misplaced(
+                    (*path, "instances", number, "training"),
+                    f"a run needs {entry.count} {entry.training[0]} {words}, and the quota {pool} is "
+                    f"{quotas[pool]}: raise the quota, or set spot: false",
+                )
 
 
 def _check_types(path: tuple[str | int, ...], entry: InstanceEntry, quotas: Mapping[str, int]) -> None:

@@ -230,6 +230,14 @@ class Request:
     execution_arn: str | None = None
     outcome: "Outcome | None" = None
 
+    @property
+    def trains_on_demand(self) -> bool:
+        """Whether it may not wait for spot capacity, whatever the policy says.
+
+        That is for first attempts, so that a run is interrupted once at most, and for requests without a deadline.
+        """
+        return self.failures > 0 or self.deadline is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

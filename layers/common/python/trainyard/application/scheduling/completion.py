@@ -217,15 +217,12 @@ class Completer:
             queued = moved(current, State.QUEUED, now, reason)
             queued = replace(queued, due_at=due_at, reason=reason, failures=current.failures + failed)
             tier = policy.tier(current.tier)
-            if failed:  # spot capacity is for the first attempt: a run is interrupted once at most
-                profile = str(ResourceProfile.parse(queued.profile).on_demand())
-                queued = replace(queued, profile=profile)
+            if queued.trains_on_demand:
+                queued = replace(queued, profile=str(ResourceProfile.parse(queued.profile).on_demand()))
             if data_bytes is None or tier is None:
                 return queued
-            other = policy.profile_for(
-                tier, current.algorithm, data_bytes, on_demand=queued.failures > 0 or queued.deadline is not None
-            )
-            return replace(queued, data_bytes=data_bytes, profile=str(other))
+            profile = policy.profile_for(tier, current.algorithm, data_bytes, on_demand=queued.trains_on_demand)
+            return replace(queued, data_bytes=data_bytes, profile=str(profile))
 
         return self.tables.transactions.run(
             lambda unit: self._requeue(unit, request, execution, waiting_again, by_start), now, policy=policy

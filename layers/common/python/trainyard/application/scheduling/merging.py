@@ -24,11 +24,10 @@ def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -
     winner, loser = (comer, waiting) if comes else (waiting, comer)
     size = content.size_bytes if content != winner.content or not winner.profile else winner.data_bytes
     tier = policy.tier(winner.tier)
-    profile, deadline = winner.profile, earliest(comer.deadline, waiting.deadline, now)
-    if tier is not None and (size != winner.data_bytes or not winner.profile):
-        on_demand = winner.failures > 0 or deadline is not None
-        profile = str(policy.profile_for(tier, winner.algorithm, size, on_demand=on_demand))
-    elif deadline is not None and profile:
+    profile, winner = winner.profile, replace(winner, deadline=earliest(comer.deadline, waiting.deadline, now))
+    if tier is not None and (size != winner.data_bytes or not profile):
+        profile = str(policy.profile_for(tier, winner.algorithm, size, on_demand=winner.trains_on_demand))
+    elif profile and winner.trains_on_demand:
         profile = str(ResourceProfile.parse(profile).on_demand())
     winner = replace(
         winner,
@@ -40,7 +39,6 @@ def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -
         profile=profile,
         supersedes=loser.request_id if comes else winner.supersedes,
         priority=max(comer.priority, waiting.priority),
-        deadline=deadline,
     )
     loser = moved(loser, State.SUPERSEDED, now, f"by {winner.request_id}")
     return winner, replace(loser, superseded_by=winner.request_id)

@@ -211,8 +211,9 @@ class Starts:
         tier = policy.tier(request.tier)
         if tier is None:
             return False
-        on_demand = request.failures > 0 or request.deadline is not None
-        profile = policy.profile_for(tier, request.algorithm, request.data_bytes, on_demand=on_demand)
+        profile = policy.profile_for(
+            tier, request.algorithm, request.data_bytes, on_demand=request.trains_on_demand
+        )
         return str(profile) != request.profile
 
     def _without_data(self, request: Request, policy: Policy, reason: str, now: datetime) -> Start:
