@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from botocore.loaders import JSONFileLoader
+
 from local.sagemaker.interpreter import described, is_images
 
 os.environ |= {
@@ -26,3 +28,17 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say it at the end too, where a quiet run prints no header."""
     if not is_images():
         terminalreporter.write_line(described(), yellow=True)
+
+
+_load_file = JSONFileLoader.load_file
+_loaded: dict[str, Any] = {}
+
+
+def _load_once(loader: JSONFileLoader, file_path: str) -> Any:
+    """Read each of botocore's service models once, not once for every test that makes clients of its own."""
+    if file_path not in _loaded:
+        _loaded[file_path] = _load_file(loader, file_path)
+    return _loaded[file_path]
+
+
+JSONFileLoader.load_file = _load_once

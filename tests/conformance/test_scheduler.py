@@ -89,6 +89,10 @@ class Harness:
         return ledger.used, {tier: used for tier in ledger.tiers if (used := ledger.used_of_tier(tier))}
 
 
+of_many_items = pytest.mark.parametrize("store", ["memory", "ministack"], indirect=True)
+"""For tests with many items: moto copies every table in each transaction, so they take it a minute."""
+
+
 @pytest.fixture
 def harness(store: Store) -> Harness:
     return Harness(store)
@@ -337,6 +341,7 @@ def test_a_request_that_needs_other_instances_is_held_up_by_none_before_it(harne
     assert sorted(harness.admit(wider)) == [submission(2).request_id, submission(3).request_id]
 
 
+@of_many_items
 def test_a_queue_that_cannot_go_is_set_aside_until_the_policy_changes(harness: Harness) -> None:
     poor = policy(tier(), tenants={"acme": TenantPolicy(budget=hard("0.01"))})
     harness.enlist(1, limits=poor)
@@ -500,6 +505,7 @@ def test_passes_are_kept_newest_first(harness: Harness) -> None:
     assert harness.scheduler.admitter.pass_records(NOW) == [b"pass 2", b"pass 1", b"pass 0"]
 
 
+@of_many_items
 def test_of_very_many_queues_a_pass_reads_a_bounded_number_and_those_with_the_least_tags(harness: Harness) -> None:
     quiet = replace(LIMITS, quiet_period=timedelta(seconds=5))
     for number in range(PAGE_MIN + 30):
@@ -509,6 +515,7 @@ def test_of_very_many_queues_a_pass_reads_a_bounded_number_and_those_with_the_le
     assert harness.admit(quiet, seconds=60) == [submission(0).request_id, submission(1).request_id]
 
 
+@of_many_items
 def test_queues_that_lack_instances_use_up_no_read_limit(harness: Harness) -> None:
     taken = replace(TWO_LANES, instance_quotas={"training/ml.m5.large": 1})
     for number in range(PAGE_MIN + 10):
@@ -592,6 +599,7 @@ def enlist_all(harness: Harness, *submissions: Any) -> list[Any]:
     return harness.scheduler.enlister.enlist_all(wishes(*submissions), found, LIMITS, NOW)
 
 
+@of_many_items
 def test_the_front_of_a_lane_is_always_the_first_of_its_places(harness: Harness) -> None:
     random = Random(3)
     wide = policy(tier(quota=40, running_max_per_tenant=40), running_max=40)
@@ -727,6 +735,7 @@ def test_that_somebody_waits_is_noted_only_if_no_end_came_in_between(harness: Ha
         harness.tables.ledger.note_waiting(seen.ledger)
 
 
+@of_many_items
 def test_ends_of_many_tenants_are_settled_together_and_wake_once(harness: Harness, store: Store) -> None:
     wide = policy(tier(quota=60, running_max_per_tenant=60), running_max=60)
     for number in range(50):
@@ -763,6 +772,7 @@ def test_starts_are_recorded_together_but_for_those_that_have_ended(harness: Har
 # --- what a review found --------------------------------------------------------------------------------------
 
 
+@of_many_items
 def test_more_of_one_tenant_than_a_transaction_takes_are_admitted_in_several(harness: Harness) -> None:
     wide = policy(tier(quota=60, running_max_per_tenant=60, instances=SIZES), running_max=60)
     for number in range(60):
