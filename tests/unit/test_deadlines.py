@@ -1,6 +1,7 @@
 """Deadlines: which moment a setting means, when a run must start for it, and whose turn follows from that."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -30,8 +31,9 @@ from trainyard.domain.deadlines import (
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.queues import ProfileQueue, QueueEntry
-from trainyard.domain.requests import Basis, Estimate, Request
+from trainyard.domain.requests import Basis, Estimate, Request, State, StateChange
 from trainyard.domain.scheduling import Reason, WaitingQueue
+from trainyard.persistence.requests import Requests
 from trainyard.persistence.run_history import ratios_from, ratios_key
 
 # --- the moment that a setting means --------------------------------------------------------------------------
@@ -372,3 +374,46 @@ def test_how_a_deadline_stands_is_noted_only_if_it_stands_as_it_was_read() -> No
     assert note(again, risk_minutes=1, miss_published=True)
     assert not note(again, risk_minutes=1, miss_published=False)
     assert harness.request(request_id).miss_published
+
+
+def note_missed(harness: Harness, request: Request) -> None:
+    harness.scheduler.tables.requests.note_deadline(request, risk_minutes=3, miss_published=True)
+
+
+def note_minutes(harness: Harness, request: Request) -> None:
+    harness.scheduler.tables.requests.note_deadline(request, risk_minutes=2, miss_published=False)
+
+
+def note_published(harness: Harness, request: Request) -> None:
+    harness.scheduler.tables.requests.note_deadline(request, risk_minutes=0, miss_published=True)
+
+
+def note_expedited(harness: Harness, request: Request) -> None:
+    change = StateChange(after(5), State.QUEUED, "expedited by ops: because")
+    noted = replace(request, history=(*request.history, change))
+    harness.scheduler.tables.store.transact([harness.scheduler.tables.requests.set_history(noted)])
+
+
+@pytest.mark.parametrize("change", [note_missed, note_minutes, note_published, note_expedited])
+@pytest.mark.parametrize("newer", [True, False], ids=["a newer upload", "an older upload"])
+def test_what_is_noted_about_a_waiting_request_is_not_lost_when_an_upload_is_merged_meanwhile(
+    change: Callable[[Harness, Request], None], newer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A merge writes the whole request; it had read it before the change."""
+    harness, request_id = behind_another(2000)
+    read_before = harness.request(request_id)
+    change(harness, read_before)
+    changed = harness.request(request_id)
+    assert changed != read_before
+    get, stale = Requests.get, deque([read_before])
+
+    def first_get_is_stale(requests: Requests, wanted: str) -> Request | None:
+        return stale.popleft() if wanted == request_id and stale else get(requests, wanted)
+
+    monkeypatch.setattr(Requests, "get", first_get_is_stale)
+    other = content(bucket="trainyard-t-acme", version_id="v9", sequencer="ff" if newer else "00")
+    harness.enlist.enlist(submission(3, data_set="set-2", content=other), after(10))
+    assert not stale
+    result = harness.request(request_id)
+    assert (result.risk_minutes, result.miss_published) == (changed.risk_minutes, changed.miss_published)
+    assert result.history[: len(changed.history)] == changed.history

@@ -43,6 +43,19 @@ def request_key(request_id: str) -> Key:
     return Key("requests", (("request_id", request_id),))
 
 
+def still_waits(request: Request) -> tuple[Condition, ...]:
+    """Return the conditions that a waiting request is as it was read.
+
+    Its history has every change of its state. What is noted about it while it waits, that it was expedited and
+    whether its deadline is in danger, would be lost by a write of the whole request.
+    """
+    return (
+        Is("history", [change_text(entry) for entry in request.history]),
+        Is("risk_minutes", request.risk_minutes),
+        Is("miss_published", request.miss_published),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requests:
     """Reads and lists requests, and makes the writes that change one."""

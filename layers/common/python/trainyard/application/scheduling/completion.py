@@ -23,7 +23,7 @@ from trainyard.persistence.book import (
 )
 from trainyard.persistence.items import entry_from, outcome_values, queue_from, request_from
 from trainyard.persistence.ledger import book_correction, give_units_back
-from trainyard.persistence.requests import held_since, request_key
+from trainyard.persistence.requests import held_since, request_key, still_waits
 from trainyard.persistence.run_history import past_from, past_key, ratios_key
 from trainyard.persistence.store import ACTIONS_MAX, Absent, Is, Items, Key, Write, fits_one_transaction
 from trainyard.persistence.tables import Tables
@@ -273,7 +273,7 @@ class Completer:
             winner = with_estimate(winner, past_runs, unit.policy)
             ours, theirs = (winner, loser) if winner.request_id == current.request_id else (loser, winner)
             after = joined(self.tables.queues.without(after, entry_of(waiting)), entry_of(winner))
-            unit.write(put(ours, *still), put(theirs, Is("state", State.QUEUED.value)))
+            unit.write(put(ours, *still), put(theirs, *still_waits(waiting)))
             unit.write(put_entry(winner, replaces=waiting.request_id), *refile(before, after, unit.now))
             changed = [winner, loser] if ours is winner else [ours]
         unit.write(*warnings, *self._bookings(unit, executions))

@@ -17,13 +17,12 @@ from trainyard.domain.scheduling import Ledger
 from trainyard.persistence.bell import BELL, enlisted
 from trainyard.persistence.items import request_from
 from trainyard.persistence.ledger import LEDGER, ledger_from
-from trainyard.persistence.requests import request_key
+from trainyard.persistence.requests import request_key, still_waits
 from trainyard.persistence.run_history import past_from, past_key, ratios_from, ratios_key
 from trainyard.persistence.store import (
     ACTIONS_MAX,
     TRANSACTION_BYTES_MAX,
     Absent,
-    Is,
     Item,
     Items,
     Key,
@@ -256,7 +255,7 @@ class Enlister:
         queue_after = joined(self.tables.queues.without(queue, entry_of(waiting)), entry_of(winner))
         unit.write(
             put(winner if takes_over else loser, Absent("request_id")),
-            put(loser if takes_over else winner, Is("state", State.QUEUED.value)),
+            put(loser if takes_over else winner, *still_waits(waiting)),
             put_entry(winner, replaces=waiting.request_id),
             *refile(queue, queue_after, unit.now),
             enlisted([winner], [queue_after], unit.items[BELL], unit.now),
