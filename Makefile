@@ -74,6 +74,20 @@ simulate: .venv/ready  ## simulate the scheduler under faults: make simulate SEE
 fairness: .venv/ready  ## measure fair shares, starvation bounds and large requests
 	@$(BIN)/python -m simulation.fairness --seeds $(FAIR_SEEDS)
 
+READ_EVERY ?= 1
+READ_TABLES ?= 40
+.PHONY: reading
+reading: .venv/ready steps  ## read a table written in every way, and compare predictions of rows alone and together
+	@python=$$($(BIN)/python -c "from local.sagemaker.interpreter import interpreter; print(interpreter())") && \
+	$$python tests/steps/reading_matrix.py pipeline/steps $(READ_EVERY) && \
+	$$python tests/steps/rows_alone.py pipeline/steps $(READ_TABLES)
+
+MB ?= 50 100
+.PHONY: memory
+memory: .venv/ready steps  ## measure the steps' peak memory against the size of the file: make memory MB="50 100"
+	@python=$$($(BIN)/python -c "from local.sagemaker.interpreter import interpreter; print(interpreter())") && \
+	$$python tests/steps/memory.py pipeline/steps $(MB)
+
 .PHONY: contention
 contention: .venv/ready  ## run a hundred concurrent dispatchers against the local cloud's DynamoDB (takes a while)
 	@$(BIN)/python -m local.contention

@@ -1,18 +1,17 @@
-"""What the step scripts share: reading CSV files with clear errors, and telling SageMaker why a step failed.
+"""What the step scripts share: errors that the tenant reads, and telling SageMaker why a step failed.
 
 The scripts are plain script-mode Python: every path comes from an argument or an SM_* variable, as the
 SageMaker scikit-learn container sets them, and nothing here knows about AWS.
 """
 
-import csv
+import os
 import sys
 import tarfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 MESSAGE_LENGTH_MAX = 1024
 """Characters of a failure that SageMaker keeps (API reference, ExitMessage and FailureReason)."""
@@ -22,36 +21,17 @@ class DataError(Exception):
     """The tenant's data cannot be trained on; the message tells the tenant why, and what to do."""
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """Return the table in a CSV file: UTF-8, a header line, rows of equal length.
-
-    Raises DataError, naming the file and what is wrong with it.
-    """
-    with path.open("rb") as raw:
-        if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise DataError(f"{path.name} is UTF-16: save it as UTF-8")
-    _check_text(path)
-    try:
-        return pd.read_csv(path, encoding="utf-8-sig", low_memory=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise DataError(f"{path.name} is not a CSV table: {' '.join(str(error).split())}") from error
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural if there is not one."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
-def _check_text(path: Path) -> None:
-    """Raise DataError for text that is not UTF-8, is empty, or opens a quote that it never closes.
-
-    pandas takes what follows such a quote for one huge field. Reads line by line, however large the file.
-    """
-    csv.field_size_limit(sys.maxsize)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            filled = sum(1 for row in csv.reader(lines, strict=True) if any(field.strip() for field in row))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8 ({error.reason}): save it as UTF-8") from error
-    except csv.Error as error:
-        raise DataError(f"{path.name} has broken quotes: {error}") from error
-    if filled == 0:
-        raise DataError(f"{path.name} is empty: a header line and rows are needed")
+def memory_bytes() -> int:
+    """Return the memory of this machine: of the container's limit, if it has one, else all of it."""
+    with suppress(OSError, ValueError):
+        return int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def unpack(archive: tarfile.TarFile, folder: Path) -> None:

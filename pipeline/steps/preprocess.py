@@ -1,30 +1,38 @@
-"""Preprocess: check the tenant's table, split it, and fit the preprocessing on the training part alone."""
+"""Preprocess: read the tenant's files as one table, decide what its columns are, and split it.
+
+What was decided goes to schema.json, which later steps and the model use to read rows; what the tenant should know
+of it goes to profile.json.
+"""
 
 import argparse
 import hashlib
 import json
 import os
+from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import joblib
+import numpy as np
 import pandas as pd
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
+import pyarrow as pa
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from common import DataError, read_csv, run
+from common import DataError, run
+from reading import Places, read_all
+from schema import as_json, decide, frame
+from tables import Table
+from target import Target, check_learnable, read_target
 
 ROWS_MIN = 20
-CLASSES_MAX = 20
-"""A target with more distinct whole numbers than this is a quantity, not a class."""
-CATEGORIES_MAX = 30
-"""Of a text column; rarer values share one indicator."""
 TEST_SHARE = 0.25
 SEED = 20
+TOTALS = frozenset(
+    {"total", "totals", "total:", "grand total", "sum", "sum:", "summe", "gesamt", "totale", "somme"}
+)
+"""Texts in the last line of a table that say it sums up the lines above it."""
+
+NOTES_MAX = 50
 
 
 def main() -> None:
@@ -35,24 +43,32 @@ def main() -> None:
     profile["sha256"] = hashlib.sha256("".join(f["sha256"] for f in profile["files"]).encode()).hexdigest()
     write_json(arguments.profile / "profile.json", profile)
 
-    table = clean(read_all(files), arguments.target)
-    problem = problem_of(table[arguments.target], arguments.problem)
-    check_learnable(table, arguments.target, problem)
-    train, test = split(table, arguments.target, problem)
-    features = train.drop(columns=[arguments.target])
-    columns = columns_of(features)
-    preprocessor = build_preprocessor(columns).fit(features)
-
-    schema = {"target": arguments.target, "problem": problem, **columns}
-    arguments.train.mkdir(parents=True, exist_ok=True)
-    arguments.test.mkdir(parents=True, exist_ok=True)
-    # Pickled, not CSV: a column's type is that of the whole table, and must be the same in every step.
-    train.to_pickle(arguments.train / "train.pkl")
-    test.to_pickle(arguments.test / "test.pkl")
-    joblib.dump(preprocessor, arguments.train / "preprocessor.joblib")
+    table, places = read_all(files, arguments.target)
+    name = target_column(table, arguments.target)
+    leave_out_totals(table, places)
+    target = read_target(
+        name, table.cells[table.columns.index(name)], arguments.problem, table.delimiter, places.where
+    )
+    findings = decide(table, name, places.where)
+    check_learnable(name, target, len(findings.columns), findings.left_out, ROWS_MIN)
+    features = frame(table, findings.columns)
+    schema = {"target": name, "problem": target.problem, "columns": as_json(findings.columns)}
+    summary = {
+        "rows": len(target.rows),
+        "dropped": dict(table.dropped + target.dropped),
+        "left_out": findings.left_out,
+        "notes": [*table.notes, *target.notes, *findings.notes][:NOTES_MAX],
+    }
+    del table
+    write_split(features, name, target, arguments)
     write_json(arguments.train / "schema.json", schema)
-    write_json(arguments.profile / "profile.json", profile | {"rows": len(table), **schema})
-    print(f"{len(train)} rows to train on, {len(test)} to test on, {problem}")
+    kinds = Counter(column.kind for column in findings.columns)
+    write_json(
+        arguments.profile / "profile.json",
+        profile | summary | {"target": name, "problem": target.problem, "kinds": dict(kinds)},
+    )
+    for note in summary["notes"]:
+        print(note)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -89,82 +105,44 @@ def describe(path: Path, root: Path) -> dict[str, Any]:
     }
 
 
-def read_all(files: list[Path]) -> pd.DataFrame:
-    """Return one table of all files; raises DataError when their columns differ."""
-    if not files:
-        raise DataError("there is no data: no object was found at the location")
-    tables = [read_csv(path) for path in files]
-    for path, table in zip(files, tables, strict=True):
-        if list(table.columns) != list(tables[0].columns):
-            ours, others = set(map(str, table.columns)), set(map(str, tables[0].columns))
-            differ = f"{len(others - ours)} are missing and {len(ours - others)} are extra"
-            order = "the order differs"
-            raise DataError(
-                f"{path.name} differs in its columns from {files[0].name}: {differ if ours != others else order}"
-            )
-    return pd.concat(tables, ignore_index=True)
-
-
-def clean(table: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Return the rows that have a target; raises DataError when there is no such column or no rows."""
-    if target not in table.columns:
-        names = [str(column).strip() for column in table.columns]
-        near = get_close_matches(target, names, n=3, cutoff=0.75)
-        meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; is there a header line?"
-        raise DataError(f"there is no column {target!r} to predict among the {len(table.columns)} columns{meant}")
-    if table.empty:
+def target_column(table: Table, asked: str) -> str:
+    """Return the name of the column to predict; raises DataError when there is none, or no row."""
+    if len(table) == 0:
         raise DataError("there are no rows below the header line")
-    rows = table.dropna(subset=[target])
-    if len(rows) < ROWS_MIN:
-        raise DataError(f"{len(rows)} rows have a value for {target!r}, at least {ROWS_MIN} are needed")
-    return rows
-
-
-def problem_of(target: pd.Series, asked: str) -> str:
-    if asked != "auto":
+    if asked in table.columns:
         return asked
-    if not pd.api.types.is_numeric_dtype(target) or pd.api.types.is_bool_dtype(target):
-        return "classification"
-    whole = (target == target.round()).all()
-    return "classification" if whole and target.nunique() <= CLASSES_MAX else "regression"
+    near = get_close_matches(asked, table.columns, n=3, cutoff=0.75)
+    meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; is there a header line?"
+    raise DataError(f"there is no column {asked!r} to predict among the {len(table.columns)} columns{meant}")
 
 
-def check_learnable(table: pd.DataFrame, target: str, problem: str) -> None:
-    values = table[target]
-    if len(table.columns) < 2:
-        raise DataError(f"there is no column besides {target!r} to learn from")
-    if values.nunique() < 2:
-        raise DataError(f"column {target!r} has only one value: there is nothing to learn")
-    if problem == "regression" and not pd.api.types.is_numeric_dtype(values):
-        raise DataError(f"column {target!r} is not numeric, so it cannot be the target of a regression")
-    if problem == "classification" and values.value_counts().min() < 2:
-        rare = int((values.value_counts() < 2).sum())
-        raise DataError(f"{rare} of the classes of column {target!r} have only one row; at least two are needed")
+def leave_out_totals(table: Table, places: Places) -> None:
+    """Leave out the last line if it sums up the others."""
+    last = len(table) - 1
+    texts = [cells[last].as_py() for cells in table.cells if pa.types.is_string(cells.type)]
+    if any(text.casefold() in TOTALS for text in texts if text):
+        table.notes.append(f"the last row ({places.where(last)}) sums up the others and was left out")
+        table.dropped["a row of totals"] = 1
+        table.cells = [cells.slice(0, last) for cells in table.cells]
+        table.lines = table.lines[:last]
 
 
-def split(table: pd.DataFrame, target: str, problem: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    stratify = table[target] if problem == "classification" else None
+def write_split(features: pd.DataFrame, name: str, target: Target, arguments: argparse.Namespace) -> None:
+    """Write the rows to train on and those to test on, each with its target, in the types of the schema."""
+    stratify = target.values if target.problem == "classification" else None
+    rows = np.arange(len(target.rows))
     try:
-        train, test = train_test_split(table, test_size=TEST_SHARE, random_state=SEED, stratify=stratify)
+        parts = train_test_split(rows, test_size=TEST_SHARE, random_state=SEED, stratify=stratify)
     except ValueError:  # more classes than rows to test on
-        train, test = train_test_split(table, test_size=TEST_SHARE, random_state=SEED)
-    return train, test
-
-
-def columns_of(features: pd.DataFrame) -> dict[str, list[str]]:
-    numeric = [c for c in features.columns if pd.api.types.is_numeric_dtype(features[c])]
-    return {"numeric": numeric, "categorical": [c for c in features.columns if c not in numeric]}
-
-
-def build_preprocessor(columns: dict[str, list[str]]) -> ColumnTransformer:
-    numeric = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
-    categorical = make_pipeline(
-        SimpleImputer(strategy="most_frequent", keep_empty_features=True),
-        OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=CATEGORIES_MAX, sparse_output=False),
-    )
-    return ColumnTransformer(
-        [("numeric", numeric, columns["numeric"]), ("categorical", categorical, columns["categorical"])]
-    )
+        parts = train_test_split(rows, test_size=TEST_SHARE, random_state=SEED)
+    files = arguments.train / "train.pkl", arguments.test / "test.pkl"
+    for file, part in zip(files, parts, strict=True):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows_of_part = features.take(target.rows[part])
+        rows_of_part.index = pd.RangeIndex(len(rows_of_part))  # reset_index() would copy them once more
+        rows_of_part[name] = target.values[part]
+        rows_of_part.to_pickle(file)
+    print(f"{len(parts[0])} rows to train on, {len(parts[1])} to test on, {target.problem}")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

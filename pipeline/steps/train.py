@@ -19,8 +19,14 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 
 from common import DataError, run
+from features import encoder
 
 SEED = 20
+SERVED = ("inference.py", "common.py", "tables.py", "schema.py", "numbers_in_text.py", "dates.py")
+"""The scripts that read rows and predict, which go with the model."""
+
+VALIDATION_SHARE = 0.1
+"""Of the rows, that gradient boosting looks at to stop early."""
 
 ESTIMATORS: dict[tuple[str, str], Callable[..., Any]] = {
     ("gradient-boosting", "classification"): HistGradientBoostingClassifier,
@@ -29,7 +35,7 @@ ESTIMATORS: dict[tuple[str, str], Callable[..., Any]] = {
     ("linear", "regression"): Ridge,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "gradient-boosting": {"max_iter": 100, "early_stopping": True, "random_state": SEED},
+    "gradient-boosting": {"max_iter": 100, "categorical_features": "from_dtype", "random_state": SEED},
     "linear": {"max_iter": 1000, "random_state": SEED},
 }
 
@@ -39,21 +45,31 @@ def main() -> None:
     channel, model_dir = Path(os.environ["SM_CHANNEL_TRAIN"]), Path(os.environ["SM_MODEL_DIR"])
     schema = json.loads((channel / "schema.json").read_text(encoding="utf-8"))
     table = pd.read_pickle(channel / "train.pkl")
-    preprocessor = joblib.load(channel / "preprocessor.joblib")
-
+    features, target = table.drop(columns=[schema["target"]]), table[schema["target"]]
     estimator = build_estimator(
         hyperparameters["algorithm"], schema["problem"], hyperparameters.get("hyperparameters") or {}
     )
-    features, target = table.drop(columns=[schema["target"]]), table[schema["target"]]
-    estimator.fit(preprocessor.transform(features), target)
+    stop_early_if_possible(estimator, target, schema["problem"])
+    encode = encoder(hyperparameters["algorithm"], features, schema["problem"])
+    model = Pipeline([("encode", encode), ("estimate", estimator)]).fit(features, target)
 
     model_dir.mkdir(parents=True, exist_ok=True)
-    model = Pipeline([("preprocess", preprocessor), ("estimate", estimator)])
     joblib.dump(model, model_dir / "model.joblib")
     shutil.copy(channel / "schema.json", model_dir / "schema.json")
     (model_dir / "code").mkdir(exist_ok=True)
-    shutil.copy(Path(__file__).with_name("inference.py"), model_dir / "code" / "inference.py")
+    for name in SERVED:
+        shutil.copy(Path(__file__).with_name(name), model_dir / "code" / name)
     print(f"{type(estimator).__name__} fitted on {len(table)} rows")
+
+
+def stop_early_if_possible(estimator: Any, target: pd.Series, problem: str) -> None:
+    """Let gradient boosting hold rows back to see when to stop, if each class would have some of them."""
+    if "early_stopping" not in estimator.get_params() or estimator.early_stopping != "auto":
+        return
+    smallest = target.value_counts().min() if problem == "classification" else len(target)
+    estimator.set_params(
+        early_stopping=bool(smallest * VALIDATION_SHARE >= 2), validation_fraction=VALIDATION_SHARE
+    )
 
 
 def build_estimator(algorithm: str, problem: str, chosen: dict[str, Any]) -> Any:

@@ -100,9 +100,8 @@ import json, sys
 sys.path.insert(0, sys.argv[1] + "/code")
 import inference
 rows = inference.input_fn(sys.stdin.buffer.read(), "text/csv")
-predictions = inference.predict_fn(rows, inference.model_fn(sys.argv[1]))
-answers = [inference.output_fn(predictions, kind) for kind in ("text/csv", "application/json")]
-print(json.dumps([len(rows), *answers]))
+answer = inference.predict_fn(rows, inference.model_fn(sys.argv[1]))
+print(json.dumps([inference.output_fn(answer, kind) for kind in ("text/csv", "application/json")]))
 """
 """What the inference container does with a request, in one program."""
 
@@ -156,13 +155,17 @@ ROWS = b"".join(b"%d,%d,%s\n" % (n, n % 7, b"yes" if n % 3 else b"no") for n in 
             "there is no column 'churned' to predict among the 2 columns; is there a header line?",
         ),
         (HEAD, "there are no rows below the header line"),
-        (HEAD + b"1,2,yes\n", "1 rows have a value for 'churned', at least 20 are needed"),
+        (
+            HEAD + b"1,2,yes\n3,4,yes\n5,6,yes\n7,8,yes\n9,1,yes\n",
+            "5 rows have a 'churned' to learn; 20 are needed",
+        ),
         (HEAD + b"1,2,yes\n" * 40, "column 'churned' has only one value: there is nothing"),
         (HEAD + b'1,"2,yes\n' * 31, "has broken quotes"),
-        ((HEAD + ROWS).decode().encode("utf-16"), "is UTF-16: save it as UTF-8"),
-        ((HEAD + ROWS).replace(b"a,", b"\xe4,", 1), "is not UTF-8 (invalid continuation byte)"),
+        ((HEAD + ROWS).replace(b"a,", b"\x81,", 1), "is neither UTF-8 nor Windows-1252: save it as UTF-8"),
+        (b"\xff\xfe\x00\xd8a\x00", "begins like UTF-16 and is not"),
+        (HEAD + ROWS.replace(b"3", b"\0"), "is not a text: it has NUL bytes"),
         (b"\n \n", "is empty: a header line and rows are needed"),
-        (HEAD + ROWS + b"1,2,rare\n", "1 of the classes of column 'churned' have only one row"),
+        (HEAD + ROWS + b"1,2,a\n1,2,b\n1,2,c\n", "3 of the 5 classes of column 'churned' have fewer than 5 rows"),
         (b"churned\n" + b"yes\nno\n" * 20, "there is no column besides 'churned' to learn from"),
     ],
 )
@@ -202,8 +205,9 @@ def test_what_a_step_says_never_holds_a_value_of_a_row(container: Container, bod
     """A reason is kept for more than a year, in receipt, record, log and bus; the data may be deleted tomorrow."""
     for problem in ("auto", "classification", "regression"):
         message = container.preprocess(("data.csv", body), problem=problem)
-        assert message
-        assert CANARY not in message + container.said
+        profile = (container.root / "profile/profile.json").read_text()
+        assert message or json.loads(profile)["notes"]
+        assert CANARY not in message + container.said + profile
     parts = ("a.csv", HEAD + ROWS), ("b.csv", body)
     assert CANARY not in container.preprocess(*parts) + container.said
 
@@ -226,7 +230,10 @@ def test_data_that_changed_after_it_was_checked_is_not_trained_on(container: Con
 
 
 def test_a_text_target_cannot_be_a_regressions(container: Container) -> None:
-    assert "is not numeric" in container.preprocess(("data.csv", HEAD + ROWS), problem="regression")
+    said = container.preprocess(("data.csv", HEAD + ROWS), problem="regression")
+    assert said == (
+        "column 'churned' has values that are not numbers (line 2), so it cannot be the target of a regression"
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,9 +260,14 @@ def test_both_algorithms_solve_both_problems_and_the_packed_model_predicts_raw_r
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    rows, (lines, kind), (document, kind_of_document) = json.loads(done.stdout)
+    (lines, kind), (document, kind_of_document) = json.loads(done.stdout)
+    rows = body[:2000].count(b"\n") - 1
     assert (len(lines.splitlines()), kind) == (rows, "text/csv")
-    assert (len(json.loads(document)["predictions"]), kind_of_document) == (rows, "application/json")
+    answer = json.loads(document)
+    assert (len(answer["predictions"]), kind_of_document) == (rows, "application/json")
+    if metric != "r2":
+        likeliest = [answer["classes"][max(range(len(p)), key=p.__getitem__)] for p in answer["probabilities"]]
+        assert likeliest == answer["predictions"]
 
 
 def test_many_parts_are_one_table_and_what_was_read_is_told(container: Container) -> None:

@@ -1,0 +1,51 @@
+"""Run Preprocess on many data sets in one process: prepare_all.py STEPS FOLDER < cases.
+
+FOLDER/<case>/input holds the files of each case. A line of JSON in, {"case", "target", "problem"}, is answered by
+a line of JSON out: {"message"} of a failure, or the profile of the data set. Run with the libraries of the image.
+"""
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+
+import preprocess
+from common import run
+
+
+def main() -> None:
+    for line in sys.stdin:
+        case = json.loads(line)
+        root = Path(sys.argv[2]) / case["case"]
+        places = [
+            text for name in ("input", "train", "test", "profile") for text in (f"--{name}", str(root / name))
+        ]
+        failure = root / "failure"
+        arguments = [
+            *places,
+            "--target",
+            case["target"],
+            "--problem",
+            case["problem"],
+            "--failure-file",
+            str(failure),
+        ]
+        given, sys.argv = sys.argv, ["preprocess.py", *arguments]
+        said = io.StringIO()
+        try:
+            with redirect_stdout(said), redirect_stderr(said):
+                run(preprocess.main, failure)
+        except SystemExit:
+            answer = {"message": failure.read_text(encoding="utf-8")}
+        else:
+            answer = json.loads((root / "profile/profile.json").read_text(encoding="utf-8"))
+        finally:
+            sys.argv = given
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
