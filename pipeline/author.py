@@ -144,6 +144,8 @@ def build() -> Pipeline:
     evaluation = PropertyFile(name="Evaluation", output_name="output", path="evaluation.json")
     evaluate.property_files = [evaluation]
     quality = JsonGet(step_name=evaluate.name, property_file=evaluation, json_path="quality.value")
+    better = JsonGet(step_name=evaluate.name, property_file=evaluation, json_path="verdict.beats_baseline")
+    verdict = JsonGet(step_name=evaluate.name, property_file=evaluation, json_path="verdict.text")
     register = register_step()
     record = LambdaStep(
         name="Record",
@@ -157,12 +159,22 @@ def build() -> Pipeline:
     too_low = FailStep(
         name="QualityTooLow",
         error_message=Join(
-            on=" ", values=["the model's quality is", quality, "and at least", p["MinimumQuality"], "is required"]
+            on=" ",
+            values=[
+                "the model was not registered:",
+                verdict,
+                "- required: at least",
+                p["MinimumQuality"],
+                "and clearly better than the baseline",
+            ],
         ),
     )
     good_enough = ConditionStep(
         name="QualityIsGoodEnough",
-        conditions=[ConditionGreaterThanOrEqualTo(left=quality, right=p["MinimumQuality"])],
+        conditions=[
+            ConditionGreaterThanOrEqualTo(left=quality, right=p["MinimumQuality"]),
+            ConditionGreaterThanOrEqualTo(left=better, right=1),
+        ],
         if_steps=[register, record],
         else_steps=[too_low],
     )

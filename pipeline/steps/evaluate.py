@@ -9,10 +9,13 @@ import json
 import shutil
 import tarfile
 import tempfile
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
 from sklearn.metrics import (
     accuracy_score,
@@ -24,7 +27,22 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
+from baseline import compare
 from common import DataError, run, unpack
+
+Score = Callable[[np.ndarray, np.ndarray], float]
+"""What happened and what was predicted → a metric."""
+
+CLASSIFICATION: dict[str, Score] = {
+    "accuracy": accuracy_score,
+    "balanced_accuracy": balanced_accuracy_score,
+    "f1_macro": lambda true, predicted: f1_score(true, predicted, average="macro"),
+}
+REGRESSION: dict[str, Score] = {
+    "r2": r2_score,
+    "mae": mean_absolute_error,
+    "rmse": root_mean_squared_error,
+}
 
 
 def main() -> None:
@@ -36,16 +54,17 @@ def main() -> None:
         schema = json.loads((Path(folder) / "schema.json").read_text(encoding="utf-8"))
     table = pd.read_pickle(arguments.test / "test.pkl")
     features, target = table.drop(columns=[schema["target"]]), table[schema["target"]]
-    measure = classification if schema["problem"] == "classification" else regression
-    measured = measure(model, features, target)
-    if arguments.metric != "auto":
-        measured["quality"] = chosen(measured, arguments.metric)
-    report = {"problem": schema["problem"], "rows": len(table), **measured}
+    evaluated = classification if schema["problem"] == "classification" else regression
+    report = {
+        "problem": schema["problem"],
+        "rows": len(table),
+        **evaluated(model, features, target, arguments.metric),
+    }
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "evaluation.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
     arguments.deliver.mkdir(parents=True, exist_ok=True)
     shutil.copy(arguments.model / "model.tar.gz", arguments.deliver / "model.tar.gz")
-    print(f"{report['quality']['metric']} {report['quality']['value']:.3f}")
+    print(report["verdict"]["text"])
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -56,40 +75,60 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chosen(measured: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the metric that the algorithm is judged by; raises DataError, naming those that there are."""
-    metrics = measured.get("classification_metrics") or measured["regression_metrics"]
-    if name not in metrics:
-        raise DataError(f"the quality metric {name!r} was not measured; measured metrics: {', '.join(metrics)}")
-    return {"metric": name, **metrics[name]}
-
-
-def classification(model: Any, features: Any, target: Any) -> dict[str, Any]:
-    """Quality is the area under the ROC curve for two classes, balanced accuracy for more."""
-    predicted = model.predict(features)
-    metrics = {
-        "accuracy": {"value": rounded(accuracy_score(target, predicted))},
-        "balanced_accuracy": {"value": rounded(balanced_accuracy_score(target, predicted))},
-        "f1_macro": {"value": rounded(f1_score(target, predicted, average="macro"))},
+def classification(model: Any, features: pd.DataFrame, target: pd.Series, asked: str) -> dict[str, Any]:
+    """Return the report on a classifier: its quality is the area under the ROC curve for two classes, balanced
+    accuracy for more; the baseline always says the most frequent class.
+    """
+    classes = np.unique(np.concatenate([np.asarray(model.classes_), target.unique()]).astype(object).astype(str))
+    true, predicted = (
+        np.searchsorted(classes, np.asarray(values).astype(str)) for values in (target, model.predict(features))
+    )
+    most_frequent = np.full(len(true), np.bincount(true).argmax())
+    pairs: dict[str, tuple[Score, np.ndarray, np.ndarray]] = {
+        name: (score, predicted, most_frequent) for name, score in CLASSIFICATION.items()
     }
-    name = "balanced_accuracy"
+    default = "balanced_accuracy"
     if len(model.classes_) == 2 and target.nunique() == 2:
-        scores = model.predict_proba(features)[:, 1]
-        name = "roc_auc"
-        metrics[name] = {"value": rounded(roc_auc_score(target == model.classes_[1], scores))}
-    return {"quality": {"metric": name, **metrics[name]}, "classification_metrics": metrics}
+        positive = np.searchsorted(classes, str(model.classes_[1]))
+        default = "roc_auc"
+
+        def area(true_class: np.ndarray, scores: np.ndarray) -> float:
+            is_positive = true_class == positive
+            if is_positive.all() or not is_positive.any():
+                return np.nan
+            return float(roc_auc_score(is_positive, scores))
+
+        pairs["roc_auc"] = area, model.predict_proba(features)[:, 1], np.zeros(len(true))
+    return _report("classification_metrics", true, pairs, default if asked == "auto" else asked)
 
 
-def regression(model: Any, features: Any, target: Any) -> dict[str, Any]:
-    """Quality is R², and not less than 0: a model worse than the mean is worth nothing."""
-    predicted = model.predict(features)
-    r2 = rounded(r2_score(target, predicted))
-    metrics = {
-        "r2": {"value": r2},
-        "mae": {"value": rounded(mean_absolute_error(target, predicted))},
-        "rmse": {"value": rounded(root_mean_squared_error(target, predicted))},
-    }
-    return {"quality": {"metric": "r2", "value": max(r2, 0.0)}, "regression_metrics": metrics}
+def regression(model: Any, features: pd.DataFrame, target: pd.Series, asked: str) -> dict[str, Any]:
+    """Return the report on a regression: its quality is R², not less than 0; the baseline always says the mean."""
+    true, predicted = np.asarray(target, dtype=np.float64), np.asarray(model.predict(features), dtype=np.float64)
+    mean = np.full(len(true), true.mean())
+    pairs = {name: (score, predicted, mean) for name, score in REGRESSION.items()}
+    report = _report("regression_metrics", true, pairs, "r2" if asked == "auto" else asked)
+    if report["quality"]["metric"] == "r2":
+        report["quality"]["value"] = max(report["quality"]["value"], 0.0)
+    return report
+
+
+def _report(
+    group: str, true: np.ndarray, pairs: dict[str, tuple[Score, np.ndarray, np.ndarray]], name: str
+) -> dict[str, Any]:
+    """Return all metrics, and how the one that counts stands beside its baseline; raises DataError for another."""
+    if name not in pairs:
+        raise DataError(f"the quality metric {name!r} was not measured; measured metrics: {', '.join(pairs)}")
+    metrics = {other: {"value": rounded(score(true, said))} for other, (score, said, _) in pairs.items()}
+    score, predicted, constant = pairs[name]
+
+    def measure(rows: np.ndarray) -> tuple[float, float]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a resample lacks a class
+            return score(true[rows], predicted[rows]), score(true[rows], constant[rows])
+
+    comparison = compare(name, len(true), measure)
+    return {"quality": {"metric": name, **metrics[name]}, group: metrics, **comparison.as_report()}
 
 
 def rounded(value: Any) -> float:

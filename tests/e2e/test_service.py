@@ -217,7 +217,7 @@ def test_a_model_of_too_low_quality_is_not_registered(harness: Harness) -> None:
     harness.put(bucket, "incoming/diabetes/d.csv", data.bundled("diabetes"))
     (request,) = harness.ended("poor")
     assert request.state is State.FAILED
-    assert "the model's quality is" in str(request.reason)
+    assert "the model was not registered: " in str(request.reason)
     group = harness.deployment.tenant("poor").model_group
     packages = harness.cloud.client("sagemaker").list_model_packages(ModelPackageGroupName=group)
     assert packages["ModelPackageSummaryList"] == []

@@ -71,6 +71,14 @@ def test_every_job_runs_as_the_tenant_tagged_encrypted_and_within_its_runtime() 
         assert network["EnableInterContainerTrafficEncryption"] == {"Get": "Parameters.TrafficEncryption"}
 
 
+def test_a_model_is_registered_if_it_is_good_enough_and_better_than_the_baseline() -> None:
+    (condition,) = [step["Arguments"]["Conditions"] for step in steps() if step["Name"] == "QualityIsGoodEnough"]
+    assert [(c["LeftValue"]["Std:JsonGet"]["Path"], c["RightValue"]) for c in condition] == [
+        ("quality.value", {"Get": "Parameters.MinimumQuality"}),
+        ("verdict.beats_baseline", 1),
+    ]
+
+
 RUNS_NO_JOB = frozenset({"Condition", "Fail", "Lambda", "RegisterModel", "Model", "Callback"})
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import socket
 import subprocess
 import tarfile
@@ -253,6 +254,7 @@ def test_both_algorithms_solve_both_problems_and_the_packed_model_predicts_raw_r
     report = container.evaluate()
     assert report["quality"]["metric"] == metric
     assert report["quality"]["value"] >= at_least
+    assert report["verdict"]["beats_baseline"] == 1
     done = subprocess.run(
         [interpreter(), "-W", "error", "-c", PREDICT, str(container.root / "model")],
         input=body[:2000].rpartition(b"\n")[0],
@@ -268,6 +270,26 @@ def test_both_algorithms_solve_both_problems_and_the_packed_model_predicts_raw_r
     if metric != "r2":
         likeliest = [answer["classes"][max(range(len(p)), key=p.__getitem__)] for p in answer["probabilities"]]
         assert likeliest == answer["predictions"]
+
+
+@pytest.mark.parametrize("algorithm", ["linear", "gradient-boosting"])
+@pytest.mark.parametrize(
+    "values", [("yes", "no"), ("a", "b", "c"), tuple(range(40))], ids=["two", "three", "numbers"]
+)
+def test_a_model_of_noise_is_not_better_than_the_baseline(
+    container: Container, algorithm: str, values: tuple[object, ...]
+) -> None:
+    """Whatever quality the policy asks for: of 300 rows some metric may be above it by chance."""
+    rng = random.Random(5)
+    rows = [f"{rng.gauss(0, 1):.3f},{rng.choice('xyz')},{rng.choice(values)}" for _ in range(300)]
+    assert container.preprocess(("data.csv", "\n".join(["a,b,churned", *rows]).encode())) == ""
+    assert container.train(algorithm) == ""
+    report = container.evaluate()
+    assert report["verdict"]["beats_baseline"] == 0, report
+    assert "baseline" in report["verdict"]["text"]
+    low, high = report["interval"]
+    assert low < report["baseline"]["value"] + 0.05
+    assert high > low
 
 
 def test_many_parts_are_one_table_and_what_was_read_is_told(container: Container) -> None:
