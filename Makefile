@@ -129,7 +129,7 @@ onboarding: .venv/ready  ## measure the onboarding of a thousand pooled tenants 
 
 .PHONY: isolation
 isolation: .venv/ready steps  ## test the isolation of tenants, policy by policy and in a deployed service
-	@$(BIN)/python -m pytest -q tests/unit/test_isolation.py tests/e2e/test_isolation.py
+	@ISOLATION_EVERY_KEY=1 $(BIN)/python -m pytest -q tests/unit/test_isolation.py tests/e2e/test_isolation.py
 
 .PHONY: test
 test: .venv/ready steps  ## run the tests

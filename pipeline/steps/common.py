@@ -27,6 +27,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
+MEMORY_PER_BYTE = 6
+"""Bytes of memory that a step needs at most per byte of text that it reads (`make memory`)."""
+
+LIBRARIES_BYTES = 256_000_000
+"""What the steps' libraries take of the memory."""
+
+
+def table_bytes_max() -> int:
+    """Return the bytes of the largest table that this machine has memory for."""
+    return max(memory_bytes() - LIBRARIES_BYTES, 0) // MEMORY_PER_BYTE
+
+
 def memory_bytes() -> int:
     """Return the memory of this machine: of the container's limit, if it has one, else all of it."""
     with suppress(OSError, ValueError):

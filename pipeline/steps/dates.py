@@ -23,6 +23,7 @@ FORMATS = (
     "%d/%m/%Y %H:%M:%S",
     "%d/%m/%y",
     "%d-%m-%Y",
+    "%m-%d-%Y",
     "%d-%b-%Y",
     "%d %b %Y",
     "%b %d, %Y",
@@ -46,11 +47,13 @@ def best_format(texts: Sequence[str], counts: np.ndarray, *, day_first: bool) ->
     fits = [name for name in formats if _share(texts, counts, name) >= DATES_SHARE_MIN]
     if not fits:
         return "", False
-    swapped = {name: name.replace("%m/%d", "%d/%m") for name in fits if name.startswith("%m/%d")}
-    ambiguous = [name for name, other in swapped.items() if other in fits]
-    if ambiguous:
-        return (swapped[ambiguous[0]] if day_first else ambiguous[0]), True
-    return max(fits, key=lambda name: _share(texts, counts, name)), False
+    shares = {name: _share(texts, counts, name) for name in fits}
+    best = [name for name in fits if shares[name] == max(shares.values())]
+    day = [name for name in best if name.startswith("%d")]
+    month = [name for name in best if name.startswith("%m")]
+    if day and month:
+        return (day if day_first else month)[0], True
+    return best[0], False
 
 
 def _share(texts: Sequence[str], counts: np.ndarray, date_format: str) -> float:

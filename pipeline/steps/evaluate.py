@@ -79,9 +79,9 @@ def classification(model: Any, features: pd.DataFrame, target: pd.Series, asked:
     """Return the report on a classifier: its quality is the area under the ROC curve for two classes, balanced
     accuracy for more; the baseline always says the most frequent class.
     """
-    classes = np.unique(np.concatenate([np.asarray(model.classes_), target.unique()]).astype(object).astype(str))
+    code_of = {label: code for code, label in enumerate(dict.fromkeys([*model.classes_, *target.unique()]))}
     true, predicted = (
-        np.searchsorted(classes, np.asarray(values).astype(str)) for values in (target, model.predict(features))
+        np.array([code_of[label] for label in values]) for values in (target, model.predict(features))
     )
     most_frequent = np.full(len(true), np.bincount(true).argmax())
     pairs: dict[str, tuple[Score, np.ndarray, np.ndarray]] = {
@@ -89,7 +89,7 @@ def classification(model: Any, features: pd.DataFrame, target: pd.Series, asked:
     }
     default = "balanced_accuracy"
     if len(model.classes_) == 2 and target.nunique() == 2:
-        positive = np.searchsorted(classes, str(model.classes_[1]))
+        positive = code_of[model.classes_[1]]
         default = "roc_auc"
 
         def area(true_class: np.ndarray, scores: np.ndarray) -> float:

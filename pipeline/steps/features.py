@@ -27,7 +27,6 @@ def encoder(algorithm: str, features: pd.DataFrame, problem: str) -> ColumnTrans
         return ColumnTransformer(
             [("by target", _by_target(problem), many)],
             remainder="passthrough",
-            verbose_feature_names_out=False,
         ).set_output(transform="pandas")
     numbers = [name for name in features if name not in categories]
     few = [name for name, count in categories.items() if count <= INDICATED_CATEGORIES_MAX]

@@ -15,15 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from common import DataError, memory_bytes
+from common import DataError
 
 READ_BYTES = 1 << 20
-MEMORY_PER_BYTE = 6
-"""Bytes of memory that a step needs at most per byte of text that it reads (`make memory`)."""
-
-LIBRARIES_BYTES = 256_000_000
-"""What the steps' libraries take of the memory."""
-
 UNREADABLE = {
     b"\xd0\xcf\x11\xe0": "a workbook of an old Excel (.xls): save the sheet as CSV",
     b"%PDF": "a PDF document: export the table as CSV",
@@ -60,18 +54,16 @@ class Content(NamedTuple):
 
 
 @contextmanager
-def content(path: Path, folder: Path) -> Iterator[Content]:
+def content(path: Path, folder: Path, limit: int) -> Iterator[Content]:
     """Yield what a file holds; its unpacked bytes, if it is compressed, are in the folder until the end.
 
-    Raises DataError, naming the file, for what cannot be read, and for what unpacks to more than the instance has
-    memory for.
+    Raises DataError, naming the file, for what cannot be read, and for what unpacks to more than `limit` bytes.
     """
     notes = []
     unpacked = folder / "unpacked"
     source = path
     try:
-        # The instance was chosen by the compressed size.
-        packed_as = _unpack(path, unpacked, (memory_bytes() - LIBRARIES_BYTES) // MEMORY_PER_BYTE)
+        packed_as = _unpack(path, unpacked, limit)
         if packed_as:
             notes.append(f"unpacked from {packed_as}")
             source = unpacked
@@ -175,12 +167,30 @@ def _encoding(path: Path, name: str, first: bytes) -> str:
     try:
         _decode(path, name, "utf-8-sig")
     except UnicodeDecodeError:
+        _refuse_broken_utf8(path, name)
         try:
             _decode(path, name, "cp1252")
         except UnicodeDecodeError as error:
             raise DataError(f"{name} is neither UTF-8 nor Windows-1252: save it as UTF-8") from error
         return "cp1252"
     return "utf-8-sig"
+
+
+def _refuse_broken_utf8(path: Path, name: str) -> None:
+    """Raise DataError for a text that is UTF-8 but for a few bytes: read otherwise, all accents were wrong."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
+    valid = broken = line = 0
+    first_broken = 0
+    with path.open("rb") as raw:
+        while chunk := raw.read(READ_BYTES):
+            text = decoder.decode(chunk)
+            if not broken and "\ufffd" in text:
+                first_broken = line + text[: text.index("\ufffd")].count("\n") + 1
+            line += text.count("\n")
+            broken += text.count("\ufffd")
+            valid += len(text) - len(text.encode("ascii", "ignore")) - text.count("\ufffd")
+    if valid > broken:
+        raise DataError(f"{name} is UTF-8 with broken characters ({broken}, the first in line {first_broken})")
 
 
 def _decode(path: Path, name: str, encoding: str) -> None:

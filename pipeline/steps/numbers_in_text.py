@@ -3,10 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+
+from tables import NATIVE
 
 NUMBER_MARKS = frozenset(
     {
@@ -35,10 +38,20 @@ NUMBER = {
 DOT_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+")
 """A number whose dots may be between thousands as well."""
 
-WITH_UNIT = re.compile(
-    r"(?P<sign>[+-]?)\s*(?P<prefix>[$\u00a2-\u00a5\u20a0-\u20bf]|[A-Z]{3})?\s*"
-    r"(?P<number>[+-]?[0-9.,](?:[0-9.,'\u2019\u00a0\u202f ]*[0-9.,])?)\s*(?P<suffix>[^0-9\s.,+\-'][^\s]{0,11})?"
+CURRENCIES = (
+    "AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD HUF ILS INR JPY KRW MXN NOK NZD PLN RON RUB SEK SGD THB TRY TWD "
+    "USD ZAR"
 )
+WITH_UNIT = re.compile(
+    rf"(?P<sign>[+-]?) ?(?:(?P<prefix>[$\u00a2-\u00a5\u20a0-\u20bf]|{CURRENCIES.replace(' ', '|')}) ?)?"
+    r"(?P<number>[+-]?[0-9.,](?:[0-9.,'\u2019\u00a0\u202f ]*[0-9.,])?) ?"
+    r"(?![eE][+-]?[0-9])(?P<suffix>[^0-9\s.,+\-'][^\s]{0,11})?"
+)
+MULTIPLIERS = frozenset({"k", "m", "mn", "mio", "bn", "b", "t"})
+"""Suffixes that mean other numbers than those without: not units, unless all have them."""
+
+TEXT_MAX = 64
+"""Characters of a number, with all that stands beside it."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,7 @@ def _unit_of(texts: Sequence[str]) -> str:
     units: Counter[str] = Counter()
     plain = 0
     for text in texts:
-        match = WITH_UNIT.fullmatch(text)
+        match = WITH_UNIT.fullmatch(text) if len(text) <= TEXT_MAX else None
         if match is None:
             continue
         unit = match["prefix"] or match["suffix"]
@@ -90,12 +103,14 @@ def _unit_of(texts: Sequence[str]) -> str:
     if not units:
         return ""
     (unit, times), *others = units.most_common(2)
+    if plain and unit.casefold() in MULTIPLIERS:
+        return ""
     return unit if times >= UNIT_SHARE_MIN * (times + plain) and not others else ""
 
 
 def numbers(texts: Sequence[str], style: Style) -> np.ndarray:
     """Return each text as a number, by itself; NaN for a mark of a missing one, and for what is no number."""
-    if style.decimal == "." and not style.unit:
+    if style.decimal == "." and not style.unit and max(map(len, texts), default=0) <= TEXT_MAX:
         try:  # what Arrow reads, it reads as float() does
             values = pa.array(texts, pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False).copy()
         except pa.ArrowInvalid:
@@ -107,6 +122,10 @@ def numbers(texts: Sequence[str], style: Style) -> np.ndarray:
 
 
 def _number(text: str, style: Style) -> float:
+    if len(text) > TEXT_MAX:
+        return np.nan
+    if text.startswith(NATIVE):
+        return _native(text)
     sign = ""
     text = text.replace("\u2212", "-").strip()
     if style.unit:
@@ -114,9 +133,18 @@ def _number(text: str, style: Style) -> float:
         if match is None or {match["prefix"], match["suffix"]} - {None, style.unit}:
             return np.nan
         sign, text = match["sign"], match["number"]
+        if sign and text[0] in "+-":
+            return np.nan
     text = BLANKS.sub("", text)
     if not NUMBER[style.decimal].fullmatch(text):
         return np.nan
     thousands = "," if style.decimal == "." else "."
     value = float(sign + text.replace(thousands, "").replace(style.decimal, "."))
     return value if np.isfinite(value) else np.nan
+
+
+def _native(text: str) -> float:
+    with suppress(ValueError):
+        value = float(text.removeprefix(NATIVE))
+        return value if np.isfinite(value) else np.nan
+    return np.nan

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from common import DataError, counted
+from common import DataError, counted, table_bytes_max
 from formats import content
-from tables import COLUMNS_MAX, Table, as_text, read_text, text_of
+from schema import WHOLE_MAX
+from tables import COLUMNS_MAX, Table, as_text, read_text, text_of, trimmed
 
 MARKER_NAMES = ("_", ".")
 """How the names of files begin that tools write beside data: _SUCCESS, .part-0.csv.crc."""
@@ -44,9 +46,11 @@ def read_all(files: list[Path], target: str) -> tuple[Table, Places]:
     if not data:
         raise DataError("there is no data: no object with rows was found at the location")
     parts: list[tuple[str, Table]] = []
+    budget = table_bytes_max()  # of what is unpacked: the instance was chosen by the compressed size
     with tempfile.TemporaryDirectory() as folder:
         for path in data:
-            parts.append((path.name, read_file(path, Path(folder), (target,))))
+            parts.append((path.name, read_file(path, Path(folder), (target,), budget)))
+            budget = max(budget - sum(cells.nbytes for cells in parts[-1][1].cells), 0)
     empty = [name for name, table in parts if len(table) == 0]
     notes = []
     if skipped:
@@ -64,8 +68,10 @@ def _data_files(files: list[Path]) -> tuple[list[Path], list[str]]:
 
     def is_data(path: Path) -> bool:
         name = path.name.lower()
+        is_document = name.startswith(DOCUMENTS) and path.suffix.lower() in ("", ".md", ".txt", ".rst")
         return (
-            not name.startswith((*MARKER_NAMES, *DOCUMENTS))
+            not is_document
+            and not name.startswith(MARKER_NAMES)
             and not name.endswith(".crc")
             and path.stat().st_size > 0
         )
@@ -76,11 +82,11 @@ def _data_files(files: list[Path]) -> tuple[list[Path], list[str]]:
     return data, [path.name for path in files if path not in data]
 
 
-def read_file(path: Path, folder: Path, expected: Collection[str]) -> Table:
-    """Return the table of one file; what it is unpacked to is put into the folder meanwhile."""
-    with content(path, folder) as held:
+def read_file(path: Path, folder: Path, expected: Collection[str], budget: int) -> Table:
+    """Return the table of one file; what it is unpacked to, in the folder, may have `budget` bytes."""
+    with content(path, folder, budget) as held:
         if held.is_parquet:
-            table = _read_parquet(held.path, path.name)
+            table = _read_parquet(held.path, path.name, budget)
         else:
             with held.path.open(encoding=held.encoding, newline="") as text:
                 table = read_text(text, path.name, expected)
@@ -88,7 +94,7 @@ def read_file(path: Path, folder: Path, expected: Collection[str]) -> Table:
         return table
 
 
-def _read_parquet(path: Path, name: str) -> Table:
+def _read_parquet(path: Path, name: str, budget: int) -> Table:
     try:
         with pq.ParquetFile(path) as file:
             fields = list(file.schema_arrow)
@@ -100,20 +106,25 @@ def _read_parquet(path: Path, name: str) -> Table:
                     f"{name}: {len(nested)} columns hold lists or structures: write plain numbers, texts or dates"
                 )
             chunks: list[list[pa.Array]] = [[] for _ in fields]
-            rows = 0
+            rows = size = 0
             for batch in file.iter_batches(batch_size=1 << 16):
                 rows += len(batch)
                 for column, cells in zip(chunks, batch.columns, strict=True):
+                    cells.validate(full=True)
                     column.append(_plain(cells))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                    size += column[-1].nbytes
+                if size > budget:
+                    raise DataError(
+                        f"{name} unpacks to more than {budget:,} bytes, for which the instance has no memory"
+                    )
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(
             f"{name} is a broken Parquet file, or one that cannot be read here: write it again"
         ) from error
     names = [field.name.strip() for field in fields]
     if len(set(names)) < len(names):
         raise DataError(f"{name} has two columns of the same name")
-    types = [pa.float64() if column and pa.types.is_floating(column[0].type) else pa.string() for column in chunks]
-    cells = [pa.chunked_array(column, kind) for column, kind in zip(chunks, types, strict=True)]
+    cells = [_one_type(column) for column in chunks]
     return Table(names, cells, np.arange(1, rows + 1, dtype=np.int64))
 
 
@@ -122,13 +133,20 @@ def _plain(cells: pa.Array) -> pa.Array:
     kind = cells.type
     if pa.types.is_dictionary(kind):
         return _plain(cells.dictionary_decode())
+    if pa.types.is_integer(kind) and len(cells) and _largest(cells) > WHOLE_MAX:
+        return cells.cast(pa.string())
     if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind):
         return cells.cast(pa.float64(), safe=False)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return cells.cast(pa.string())
+        return trimmed(cells.cast(pa.string()))
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return cells.cast(pa.string())
+        return trimmed(cells.cast(pa.string()))
     return pa.array([as_text(value) for value in cells.to_pylist()], pa.string())
+
+
+def _largest(cells: pa.Array) -> int:
+    bounds = pc.min_max(cells).as_py()
+    return max(abs(bounds["min"] or 0), abs(bounds["max"] or 0))
 
 
 def _united(parts: list[tuple[str, Table]]) -> Table:

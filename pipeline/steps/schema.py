@@ -6,7 +6,7 @@ row means the same alone and among others, in CSV and in JSON lines.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from common import counted
 from dates import best_format, parts_of
-from numbers_in_text import NUMBER_MARKS, PLAIN, Style, numbers, style_of
-from tables import Table, as_text
+from numbers_in_text import NUMBER_MARKS, PLAIN, TEXT_MAX, Style, numbers, style_of
+from tables import NATIVE, Table, as_text
 
 NOT_NUMBERS_SHARE_MAX = 0.01
 """Of a column's values may be no number for the column to be one of numbers; they are then missing."""
@@ -42,12 +42,11 @@ OTHER = " other"
 MISSING_TEXTS = frozenset({"", "na", "n/a", "nan", "null", "<na>", "#n/a", "#na"})
 """Written in a text column for a missing value, in any case of letters."""
 
-LEADING_ZERO = re.compile(r"0\d+")
-LEADING_ZERO_PATTERN = "^0[0-9]+$"
+IDENTIFIER = re.compile("0[0-9]+|[+-]?[0-9]{17,}")
 MAY_BE_THOUSANDS = r"^[+-]?([0-9]+|[1-9][0-9]{0,2}([.][0-9]{3})+)$"
 """Whole numbers, or ones whose dots may be between thousands."""
 
-INDEX_NAMES = ("column 1", "unnamed: 0")
+INDEX_NAMES = ("column 1", "unnamed: 0", "__index_level_0__")
 WHOLE_MAX = 2**53
 """Whole numbers beyond this are not exact as floating-point numbers: they are identifiers."""
 
@@ -62,6 +61,9 @@ class Column:
     """Of numbers: how they are written."""
 
     date_format: str = ""
+    label: str = ""
+    """What the names of a date's parts begin with."""
+
     categories: tuple[str, ...] = ()
     """The texts that are told apart, in order."""
 
@@ -72,7 +74,7 @@ class Column:
         codes, texts = distinct(cells)
         if self.kind == "date":
             return {
-                f"{self.name} ({part})": spread(values, codes)
+                f"{self.label} ({part})": spread(values, codes)
                 for part, values in parts_of(texts, self.date_format).items()
             }
         code_of = {text: code for code, text in enumerate(self.categories)}
@@ -93,6 +95,7 @@ def _category(text: str, code_of: dict[str, int]) -> int:
 
 def _canonical(text: str) -> str:
     """Return a text without differences that only the format makes: true is written True by some."""
+    text = text.removeprefix(NATIVE)
     return text.lower() if text.lower() in {"true", "false"} else text
 
 
@@ -142,6 +145,8 @@ def numbers_of(cells: pa.ChunkedArray, style: Style) -> np.ndarray:
 
 def as_plain_numbers(cells: pa.ChunkedArray) -> np.ndarray | None:
     """Return texts as numbers if all of them are, as programs write them; without a Python object for each."""
+    if (pc.max(pc.utf8_length(cells)).as_py() or 0) > TEXT_MAX:
+        return None
     try:
         return _finite(cells.cast(pa.float64()))
     except pa.ArrowInvalid:
@@ -167,7 +172,7 @@ def decide(table: Table, target: str, where: Callable[[int], str]) -> Findings:
         if column is None:
             findings.left_out[name] = reason
         else:
-            findings.columns.append(column)
+            findings.columns.append(_labelled(column, table.columns))
     _use_one_decimal(findings, table)
     return findings
 
@@ -176,9 +181,9 @@ def _decide_column(
     name: str, cells: pa.ChunkedArray, delimiter: str, where: Callable[[int], str], notes: list[str]
 ) -> tuple[Column | None, str]:
     if pa.types.is_floating(cells.type):
-        return _unless_constant(Column(name, "number"), _finite(cells))
+        return _decide_number(Column(name, "number"), _finite(cells))
     plain = as_plain_numbers(cells)
-    if plain is not None and not _needs_a_look(cells, plain):
+    if plain is not None and not _needs_a_look(cells):
         return _decide_number(Column(name, "number"), plain)
     codes, texts = distinct(cells)
     marks = np.array([text.casefold() in NUMBER_MARKS for text in texts], dtype=bool)
@@ -191,8 +196,13 @@ def _decide_column(
     is_number = np.zeros(len(texts), dtype=bool)
     is_number[~marks] = ~np.isnan(parsed)
     bad = present & ~spread(is_number, codes, missing=0).astype(bool)
-    zeros = any(LEADING_ZERO.fullmatch(text) for text in texts)
-    exact = not zeros and not (np.abs(parsed[~np.isnan(parsed)]) > WHOLE_MAX).any()
+    is_identifier = spread(np.array([is_identifier_like(text) for text in texts], dtype=bool), codes, missing=0)
+    exact = is_identifier.sum() <= NOT_NUMBERS_SHARE_MAX * filled
+    if not exact and bad.sum() <= NOT_NUMBERS_SHARE_MAX * filled:
+        notes.append(
+            f"column {name!r} is read as text: its numbers have leading zeros, or more digits than a number holds "
+            f"({where(int(is_identifier.argmax()))})"
+        )
     if exact and bad.sum() <= NOT_NUMBERS_SHARE_MAX * filled:
         if bad.any():
             notes.append(
@@ -246,11 +256,14 @@ def _decide_text(
     return Column(name, "category", categories=tuple(sorted(frequent))), ""
 
 
-def _needs_a_look(cells: pa.ChunkedArray, values: np.ndarray) -> bool:
+def is_identifier_like(text: str) -> bool:
+    """Tell whether a number says more than its value: it has leading zeros, or more digits than a number holds."""
+    return IDENTIFIER.fullmatch(text) is not None
+
+
+def _needs_a_look(cells: pa.ChunkedArray) -> bool:
     """Tell whether numbers may be identifiers, or be written with dots between thousands."""
-    if (np.abs(values[~np.isnan(values)]) > WHOLE_MAX).any():
-        return True
-    if pc.any(pc.match_substring_regex(cells, LEADING_ZERO_PATTERN)).as_py():
+    if pc.any(pc.match_substring_regex(cells, f"^({IDENTIFIER.pattern})$")).as_py():
         return True
     return bool(pc.all(pc.match_substring_regex(cells, MAY_BE_THOUSANDS)).as_py())
 
@@ -271,7 +284,18 @@ def _unless_constant(column: Column, values: np.ndarray) -> tuple[Column | None,
 
 
 def _is_index(values: np.ndarray) -> bool:
-    return bool(np.array_equal(values - values[:1], np.arange(len(values)))) and values[0] in (0, 1)
+    """Tell whether values may number rows, in any order: from 0 or 1, each once, or once in each file."""
+    whole = not np.isnan(values).any() and (values == np.round(values)).all() and values.min() in (0, 1)
+    repeated = np.unique(values, return_counts=True)[1].max() if whole else 0
+    return bool(whole) and values.max() <= len(values) and len(np.unique(values)) * repeated >= len(values) * 0.9
+
+
+def _labelled(column: Column, names: Collection[str]) -> Column:
+    """Return a date's column with a label that makes no name of a part equal to a column's."""
+    label = column.name
+    while any(name.startswith(f"{label} (") for name in names):
+        label += " date"
+    return replace(column, label=label) if column.kind == "date" else column
 
 
 def _use_one_decimal(findings: Findings, table: Table) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from common import DataError, counted
+from common import DataError, counted, table_bytes_max
 
 DELIMITERS = ",;\t|"
 SAMPLE_CHARACTERS = 1 << 16
@@ -31,7 +31,12 @@ CELL_CHARACTERS_MAX = 1 << 20
 RAGGED_SHARE_MAX = 0.01
 """Of the rows may have another number of fields than the header; they are left out. More are refused."""
 
-ROWS_PER_CHUNK = 20_000
+CELLS_PER_CHUNK = 200_000
+"""That are Python objects at a time."""
+
+NATIVE = "\ue000"
+"""Before what the format says is a number, among texts: it has a decimal point, however the texts are written."""
+
 LINES_NAMED = 3
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')
 """What Excel writes, and reads, as the first line of a file."""
@@ -75,6 +80,7 @@ class _Builder:
     """Turns rows of text into columns, a chunk at a time."""
 
     def __init__(self, width: int) -> None:
+        self._rows_per_chunk = max(CELLS_PER_CHUNK // width, 1)
         self._rows: list[Sequence[str]] = []
         self._chunks: list[list[pa.Array]] = [[] for _ in range(width)]
         self._lines: list[int] = []
@@ -83,13 +89,12 @@ class _Builder:
     def add(self, row: Sequence[str], line: int) -> None:
         self._rows.append(row)
         self._lines.append(line)
-        if len(self._rows) >= ROWS_PER_CHUNK:
+        if len(self._rows) >= self._rows_per_chunk:
             self._flush()
 
     def _flush(self) -> None:
         for chunks, values in zip(self._chunks, zip(*self._rows, strict=True), strict=False):
-            trimmed = pc.utf8_trim_whitespace(pa.array(values, pa.string()))
-            chunks.append(pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed))
+            chunks.append(trimmed(pa.array(values, pa.string())))
         self._all_lines.append(np.array(self._lines, dtype=np.int64))
         self._rows, self._lines = [], []
 
@@ -97,6 +102,12 @@ class _Builder:
         self._flush()
         cells = [pa.chunked_array(chunks, pa.string()) for chunks in self._chunks]
         return cells, np.concatenate(self._all_lines)
+
+
+def trimmed(cells: pa.Array) -> pa.Array:
+    """Return texts without blanks around them; null for those that have nothing else."""
+    texts = pc.utf8_trim_whitespace(cells)
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 
 def read_text(text: TextIO, name: str, expected: Collection[str] = (), *, every_row: bool = False) -> Table:
@@ -167,6 +178,9 @@ def _whole_lines(sample: str) -> Iterator[str]:
 def _rows_to_table(rows: Any, name: str, delimiter: str, *, every_row: bool) -> Table:
     table = Table([], [], np.empty(0, np.int64), delimiter=delimiter)
     header, first_rows = _header(rows, table.notes, name)
+    fields_of_header = len(header)
+    while len(header) > 1 and not header[-1]:
+        header.pop()
     table.columns = _names(header, name)
     width = len(table.columns)
     ragged: list[tuple[int, int]] = []
@@ -177,9 +191,9 @@ def _rows_to_table(rows: Any, name: str, delimiter: str, *, every_row: bool) -> 
         if not row or (not row[0].strip() and not every_row and not any(map(str.strip, row))):
             continue
         count += 1
-        if len(row) == width + 1 and not row[-1].strip():
-            trailing = True
-            row.pop()
+        if len(row) > width and not any(map(str.strip, row[width:])):
+            trailing = trailing or len(row) > fields_of_header
+            del row[width:]
         if len(row) != width:
             ragged.append((line, len(row)))
         elif row[0].strip() == header[0] and [cell.strip() for cell in row] == header and not every_row:
@@ -188,7 +202,9 @@ def _rows_to_table(rows: Any, name: str, delimiter: str, *, every_row: bool) -> 
             builder.add(row, line)
     table.cells, table.lines = builder.finish()
     if trailing:
-        table.notes.append(f"{name}: rows end with a delimiter; the empty field after it was left out")
+        table.notes.append(
+            f"{name}: rows have more delimiters than the header; the empty fields after them were left out"
+        )
     if ragged:
         _check_ragged(ragged, count, width, name, 0.0 if every_row else RAGGED_SHARE_MAX)
         table.dropped["another number of fields than the header"] += len(ragged)
@@ -226,9 +242,10 @@ def _header(rows: Any, notes: list[str], name: str) -> tuple[list[str], list[tup
     filled = [sum(1 for cell in row if cell.strip()) for row, _ in ahead]
     counts = Counter(count for count in filled if count).most_common(1)
     usual = counts[0][0] if counts else 0
+    fields = Counter(len(row) for row, _ in ahead).most_common(1)[0][0] if ahead else 0
     above = 0
     for (row, _), cells in zip(ahead, filled, strict=True):
-        is_comment = bool(row) and row[0].lstrip().startswith("#") and cells != usual
+        is_comment = bool(row) and row[0].lstrip().startswith("#") and len(row) != fields
         if cells and not is_comment and not (cells == 1 and usual > 1):
             break
         above += 1
@@ -238,8 +255,6 @@ def _header(rows: Any, notes: list[str], name: str) -> tuple[list[str], list[tup
     if titles:
         notes.append(f"{name}: {counted(titles, 'line')} above the header (line {ahead[above][1]}) left out")
     header = [cell.strip() for cell in ahead[above][0]]
-    while len(header) > 1 and not header[-1]:
-        header.pop()
     return header, ahead[above + 1 :]
 
 
@@ -274,7 +289,7 @@ def _read_json_lines(text: TextIO, name: str) -> Table:
             continue
         rows.append(_json_row(line, f"{name}, line {number}"))
         lines.append(number)
-        if len(rows) >= ROWS_PER_CHUNK:
+        if len(rows) * max(len(columns), 1) >= CELLS_PER_CHUNK or len(rows) >= CELLS_PER_CHUNK // 10:
             _add_chunk(columns, rows, lengths, name)
             rows = []
     if rows:
@@ -318,6 +333,8 @@ def _add_chunk(
     for key, chunks in columns.items():
         chunks.append(column_of([row.get(key) for row in rows]))
     lengths.append(len(rows))
+    if sum(chunks[-1].nbytes for chunks in columns.values()) / len(rows) * sum(lengths) > table_bytes_max():
+        raise DataError(f"{name} has too many rows for {len(columns):,} keys: the instance has not the memory")
 
 
 def column_of(values: Iterable[Any]) -> pa.Array:
@@ -326,11 +343,14 @@ def column_of(values: Iterable[Any]) -> pa.Array:
     present = [value for value in values if value is not None]
     if present and all(_is_number(value) for value in present):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    return pa.array([as_text(value) for value in values], pa.string())
+    return pa.array([NATIVE + str(as_text(v)) if _is_number(v) else as_text(v) for v in values], pa.string())
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, float | int) and not isinstance(value, bool) and abs(value) <= 2**53
+    """Tell whether a value is a number, and not one of so many digits that it is an identifier."""
+    return isinstance(value, float) or (
+        isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53
+    )
 
 
 def as_text(value: Any) -> str | None:
@@ -357,10 +377,11 @@ def _united(chunks: list[pa.Array]) -> pa.ChunkedArray:
 
 
 def text_of(chunk: pa.Array) -> pa.Array:
-    """Return numbers as they are written in a CSV file."""
+    """Return numbers as texts that say they are numbers."""
     if pa.types.is_string(chunk.type):
         return chunk
-    return pa.array([as_text(value) for value in chunk.to_pylist()], pa.string())
+    texts = map(as_text, chunk.to_pylist())
+    return pa.array([None if text is None else NATIVE + text for text in texts], pa.string())
 
 
 def rows_of_request(body: str, columns: Collection[str]) -> Table:

@@ -14,7 +14,16 @@ import pyarrow as pa
 
 from common import DataError, counted
 from numbers_in_text import NUMBER_MARKS, PLAIN, style_of
-from schema import LEADING_ZERO, MISSING_TEXTS, NOT_NUMBERS_SHARE_MAX, SEMICOLON, distinct, numbers_of, spread
+from schema import (
+    MISSING_TEXTS,
+    NOT_NUMBERS_SHARE_MAX,
+    SEMICOLON,
+    distinct,
+    is_identifier_like,
+    numbers_of,
+    spread,
+)
+from tables import NATIVE
 
 NUMBERED_CLASSES_MAX = 10
 """More different whole numbers are quantities, not classes."""
@@ -28,6 +37,7 @@ LEFT_OUT_SHARE_MAX = 0.05
 CLASSES_MAX = 200
 """More classes need more memory and time than an instance of this size has."""
 
+CLASS_CHARACTERS_MAX = 200
 MISSING_CLASSES = MISSING_TEXTS | {"?", "-", "--"}
 
 
@@ -53,7 +63,7 @@ def read_target(
 
     `asked` is the problem that the tenant wants, or "auto"; `where` names the place of a row.
     """
-    quantities, quantity_notes, not_a_number = _as_quantities(cells, delimiter)
+    quantities, quantity_notes, not_a_number, is_plain = _as_quantities(cells, delimiter)
     if asked == "regression" and not_a_number is not None:
         raise DataError(
             f"column {name!r} has values that are not numbers ({where(not_a_number)}), so it cannot be the target "
@@ -70,7 +80,7 @@ def read_target(
                 'quantities (regression); set the problem to "classification" if they are classes'
             )
     else:
-        whole = are_numbers and len(present) > 0 and bool((present == np.round(present)).all())
+        whole = are_numbers and is_plain and len(present) > 0 and bool((present == np.round(present)).all())
         target = _whole_classes(quantities) if whole else _text_classes(name, cells)
         _leave_out_small_classes(name, target)
     missing = len(cells) - len(target.rows) - sum(target.dropped.values())
@@ -80,10 +90,12 @@ def read_target(
     return target
 
 
-def _as_quantities(cells: pa.ChunkedArray, delimiter: str) -> tuple[np.ndarray, list[str], int | None]:
-    """Return the cells as numbers, what was assumed, and the position of one that is none if too many are."""
+def _as_quantities(cells: pa.ChunkedArray, delimiter: str) -> tuple[np.ndarray, list[str], int | None, bool]:
+    """Return the cells as numbers, what was assumed, the position of one that is none if too many are, and whether
+    all are numbers without more beside them.
+    """
     if pa.types.is_floating(cells.type):
-        return numbers_of(cells, PLAIN), [], None
+        return numbers_of(cells, PLAIN), [], None, True
     codes, texts = distinct(cells)
     marks = np.array([text.casefold() in NUMBER_MARKS for text in texts], dtype=bool)
     style, parsed = style_of(
@@ -94,12 +106,13 @@ def _as_quantities(cells: pa.ChunkedArray, delimiter: str) -> tuple[np.ndarray, 
     values = spread(by_text, codes)
     bad = np.isnan(values) & spread(~marks, codes, missing=0).astype(bool)
     filled = int(spread(~marks, codes, missing=0).sum())
-    if any(LEADING_ZERO.fullmatch(text) for text in texts):
-        return values, [], int(np.flatnonzero(codes >= 0)[0])
+    is_identifier = spread(np.array([is_identifier_like(text) for text in texts], dtype=bool), codes, missing=0)
+    if is_identifier.sum() > NOT_NUMBERS_SHARE_MAX * filled:
+        return values, [], int(is_identifier.argmax()), False
     if bad.sum() > NOT_NUMBERS_SHARE_MAX * filled or filled == 0:
-        return values, [], int(bad.argmax())
+        return values, [], int(bad.argmax()), False
     notes = ["the target's numbers were read without their unit"] if style.unit else []
-    return values, notes, None
+    return values, notes, None, not (style.unit or bad.any() or is_identifier.any())
 
 
 def _are_classes(values: np.ndarray) -> bool:
@@ -117,6 +130,10 @@ def _whole_classes(values: np.ndarray) -> Target:
 def _text_classes(name: str, cells: pa.ChunkedArray) -> Target:
     """Classes by their texts; those that differ by case and blanks only are one, in its most frequent spelling."""
     codes, texts = distinct(cells)
+    texts = [text.removeprefix(NATIVE) for text in texts]
+    longest = max(map(len, texts), default=0)
+    if longest > CLASS_CHARACTERS_MAX:
+        raise DataError(f"column {name!r} has a class of {longest:,} characters: is it the column to predict?")
     counts = np.bincount(codes[codes >= 0], minlength=len(texts))
     spellings: dict[str, Counter[str]] = {}
     for text, count in zip(texts, counts, strict=True):

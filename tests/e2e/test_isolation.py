@@ -5,9 +5,10 @@ tests/unit/test_isolation.py tests each of these policies separately.
 """
 
 import json
+import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ SILO = ("corp", "corp1", "corp10", "corp-labs", "co")
 POOL = ("pond", "pond1", "pond10", "pond-labs", "po")
 IMPOSTERS = ("pond-/", "POND/", "pon/", "/", "pond1", "pond.")
 KEYS = ("incoming/x/data.csv", "models/x/1/model.tar.gz", "reports/x/1/evaluation.json", "receipts/x/1.json")
+EVERY_KEY = "ISOLATION_EVERY_KEY" in os.environ
 BODY = b"target,a\n1,2\n"
 DENIED = ("AccessDenied", "403")
 
@@ -78,12 +80,14 @@ def denied(call: Callable[..., Any], **arguments: Any) -> bool:
     return False
 
 
-def attempts(as_caller: Any, caller: Tenant, bucket: str, root: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+def attempts(
+    as_caller: Any, caller: Tenant, bucket: str, root: str, keys: Sequence[str]
+) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yield each way to reach a root that is not the caller's."""
     own = {"Bucket": caller.bucket, "Key": f"{caller.root}{KEYS[0]}"}
     loot = {"Bucket": caller.bucket, "Key": f"{caller.root}models/loot"}
     tags = {"TagSet": [{"Key": "a", "Value": "b"}]}
-    for key in KEYS:
+    for key in keys:
         at = {"Bucket": bucket, "Key": f"{root}{key}"}
         yield "read", partial(as_caller.get_object, **at)
         yield "head", partial(as_caller.head_object, **at)
@@ -122,11 +126,15 @@ def roots_beside(there: Neighbourhood, caller: Tenant) -> Iterator[tuple[str, st
 
 
 def run_matrix(there: Neighbourhood, callers: dict[str, tuple[Any, Tenant]]) -> tuple[int, list[str]]:
-    """Return how many attempts were made, and those that were not denied."""
+    """Return how many attempts were made, and those that were not denied.
+
+    `make isolation` tries each key below each root; a run of all tests tries one of each, in turn.
+    """
     count, passed = 0, []
-    for name, (as_caller, caller) in callers.items():
-        for bucket, root in roots_beside(there, caller):
-            for what, call in attempts(as_caller, caller, bucket, root):
+    for number, (name, (as_caller, caller)) in enumerate(callers.items()):
+        for turn, (bucket, root) in enumerate(roots_beside(there, caller), number):
+            keys = KEYS if EVERY_KEY else KEYS[turn % len(KEYS) :][:1]
+            for what, call in attempts(as_caller, caller, bucket, root, keys):
                 count += 1
                 if not denied(call):
                     passed.append(f"{name}: {what} {bucket}/{root}")
@@ -150,7 +158,7 @@ def test_no_tenants_role_reaches_any_other_tenants_root_in_any_way(
     with capsys.disabled():
         print(f"\nisolation, against the deployed service: {count:,} attempts by {len(callers)} roles, all denied")
     assert passed == []
-    assert count > 4000
+    assert count > (4000 if EVERY_KEY else 1500)
 
 
 def test_credentials_that_are_handed_out_reach_one_tenant_and_one_purpose(

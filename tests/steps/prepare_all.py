@@ -1,7 +1,8 @@
 """Run Preprocess on many data sets in one process: prepare_all.py STEPS FOLDER < cases.
 
 FOLDER/<case>/input holds the files of each case. A line of JSON in, {"case", "target", "problem"}, is answered by
-a line of JSON out: {"message"} of a failure, or the profile of the data set. Run with the libraries of the image.
+a line of JSON out: {"message"} of a failure, or the profile of the data set, with how many different values each
+feature has. Run with the libraries of the image.
 """
 
 import io
@@ -11,6 +12,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
+
+import pandas as pd
 
 import preprocess
 from common import run
@@ -42,6 +45,8 @@ def main() -> None:
             answer = {"message": failure.read_text(encoding="utf-8")}
         else:
             answer = json.loads((root / "profile/profile.json").read_text(encoding="utf-8"))
+            rows = pd.read_pickle(root / "train/train.pkl")
+            answer["distinct"] = {name: int(count) for name, count in rows.nunique().items()}
         finally:
             sys.argv = given
         print(json.dumps(answer), flush=True)

@@ -102,10 +102,15 @@ def as_csv(names: list[str], rows: list[dict[str, Any]], delimiter: str = ",") -
 
 
 def as_json_lines(rows: list[dict[str, Any]]) -> str:
-    def plain(value: Any) -> Any:
+    """Every other number with a decimal comma is a number of JSON, beside texts in the same column."""
+
+    def plain(name: str, value: Any, number: int) -> Any:
+        if name.startswith("decimal_comma") and number % 2:
+            return float(value.replace(",", "."))
         return None if value == "" else int(value) if value in ("1", "2", "3") else value
 
-    return "\n".join(json.dumps({name: plain(value) for name, value in row.items()}) for row in rows)
+    lines = [{name: plain(name, value, n) for name, value in row.items()} for n, row in enumerate(rows)]
+    return "\n".join(map(json.dumps, lines))
 
 
 def trained(folder: Path, body: str, algorithm: str) -> Path:

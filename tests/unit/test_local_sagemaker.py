@@ -37,7 +37,11 @@ class Clients:
     """What the pipeline calls as itself."""
 
     def get_object(self, **_: Any) -> dict[str, Any]:
-        return {"Body": io.BytesIO(json.dumps({"quality": {"value": 0.9}, "verdict": {"beats_baseline": 1, "text": ""}}).encode())}
+        return {
+            "Body": io.BytesIO(
+                json.dumps({"quality": {"value": 0.9}, "verdict": {"beats_baseline": 1, "text": ""}}).encode()
+            )
+        }
 
     def invoke(self, **_: Any) -> dict[str, Any]:
         return {"Payload": io.BytesIO(b"{}")}

@@ -156,6 +156,9 @@ def json_lines(table: pd.DataFrame) -> bytes:
         (b"".join([*LINES[:20], b"pro,3,40.1,yes,more\n", *LINES[20:]]), "1 row left out for another"),
         (b"\n,,,\n#from the shop\n" + CHURN, "1 line above the header (line 4) left out"),
         (CHURN.replace(b"\n", b"\r"), ""),
+        (CHURN.replace(b"\n", b",,,\n"), ""),
+        (CHURN.replace(b"\n", b",,\n").replace(b",,", b"", 1), "the empty fields after them were left out"),
+        ({"licences_2023.csv": CHURN}, ""),
     ],
 )  # fmt: skip
 def test_the_same_customers_in_many_files(prepare: Prepare, files: Files | bytes, note: str) -> None:
@@ -190,6 +193,8 @@ def nested_parquet() -> bytes:
         ("twice.gz", gzip.compress(gzip.compress(CHURN)), "is compressed twice"),
         ("data.zst", b"\x28\xb5\x2f\xfd...", "is compressed with zstd"),
         ("nested.parquet", nested_parquet(), "1 columns hold lists or structures"),
+        ("data.csv", ("Zürich,Genève\n" * 9).encode() + b"Z\xfcrich,x\n", "is UTF-8 with broken characters (1, "
+         "the first in line 10)"),
         ("bad.parquet", b"PAR1 not at all PAR1", "is a broken Parquet file"),
         ("data.json", b'[{"churned": "yes"}]', "is one JSON array: write one JSON object per line"),
         ("data.jsonl", b'{"churned": "yes"}\n{"churned": }\n', "line 2: is not JSON"),
@@ -207,11 +212,12 @@ def test_what_unpacks_to_more_than_the_instance_can_hold_is_refused(tmp_path: Pa
     """With the memory of a small machine; 2 GB of zeros are 2 MB of gzip."""
     (tmp_path / "input").mkdir()
     (tmp_path / "input/bomb.csv.gz").write_bytes(gzip.compress(b"a,churned\n" + b"0" * 50_000_000))
-    program = "import sys; sys.path.insert(0, sys.argv[1]); import formats, pathlib\n" + (
-        "formats.memory_bytes = lambda: 316_000_000\n"
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import common, formats, pathlib\n" + (
+        "common.memory_bytes = lambda: 316_000_000\n"
         "from common import run\n"
         "def step():\n"
-        "    with formats.content(pathlib.Path('input/bomb.csv.gz'), pathlib.Path('.')): pass\n"
+        "    limit = common.table_bytes_max()\n"
+        "    with formats.content(pathlib.Path('input/bomb.csv.gz'), pathlib.Path('.'), limit): pass\n"
         "run(step, pathlib.Path('failure'))"
     )
     done = subprocess.run(
@@ -220,6 +226,42 @@ def test_what_unpacks_to_more_than_the_instance_can_hold_is_refused(tmp_path: Pa
     assert done.returncode == 1
     assert "bomb.csv.gz unpacks to more than 10,000,000 bytes" in (tmp_path / "failure").read_text()
     assert not (tmp_path / "unpacked").exists()
+
+
+def test_parts_together_are_bounded_by_the_memory_too(tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    for number in range(3):
+        (tmp_path / f"input/{number}.csv.gz").write_bytes(
+            gzip.compress(b"a,churned\n" + b"12345678,yes\n" * 40_000)
+        )
+    (tmp_path / "sparse.json").write_text("".join(f'{{"k{n % 500}": 1}}\n' for n in range(10_000)))
+    (tmp_path / "repeated.parquet").write_bytes(repeated_parquet())
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import common, reading, pathlib\n"
+        "common.memory_bytes = lambda: 256_000_000 + 6 * 1_200_000\n"
+        "files = sorted(pathlib.Path('input').iterdir())\n"
+        "assert len(reading.read_all(files[:1], 'churned')[0]) == 40_000\n"
+        "for files in (files, [pathlib.Path('sparse.json')], [pathlib.Path('repeated.parquet')]):\n"
+        "    try: reading.read_all(files, 'churned')\n"
+        "    except common.DataError as error: print(error)\n"
+    )
+    command = [interpreter(), "-c", program, str(STEPS)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, text=True)
+    assert done.returncode == 0, done.stderr
+    parts, sparse, repeated = done.stdout.splitlines()
+    assert "csv.gz unpacks to more than" in parts
+    assert "sparse.json has too many rows for 500 keys" in sparse
+    assert "repeated.parquet unpacks to more than" in repeated
+
+
+REPEATED = """
+import sys, pyarrow as pa, pyarrow.parquet as pq
+pq.write_table(pa.table({"a": pa.array(["x" * 1000] * 300_000)}), sys.stdout.buffer)
+"""
+
+
+def repeated_parquet() -> bytes:
+    return subprocess.run([interpreter(), "-c", REPEATED], capture_output=True, check=True).stdout
 
 
 # --- what columns are ------------------------------------------------------------------------------------------
@@ -275,15 +317,72 @@ def test_identifiers_indexes_and_constants_are_left_out(prepare: Prepare) -> Non
     assert answer["kinds"] == KINDS
 
 
+@pytest.mark.parametrize("write", ["csv", "parquet"])
+def test_an_index_of_shuffled_rows_is_left_out(prepare: Prepare, write: str) -> None:
+    """Of a sorted file it gives the answer away."""
+    shuffled = (
+        customers().sort_values("churned", ignore_index=True).sample(frac=1, random_state=1).to_csv().encode()
+    )
+    answer = prepare(shuffled if write == "csv" else parquet(shuffled))
+    assert list(answer["left_out"].values()) == ["it numbers the rows and has no name"]
+    files = {f"{n}.csv": customers().iloc[n::3].reset_index(drop=True).to_csv().encode() for n in range(3)}
+    assert list(prepare(files)["left_out"]) == ["column 1"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1e18 if n == 5 else n / 7 for n in range(120)], "number"),
+        ([n * 3.21e20 for n in range(120)], "number"),
+        (["00" if n == 5 else n for n in range(120)], "number"),
+        ([12345678901234567 + n % 20 for n in range(120)], "category"),
+        ([f"{n % 40}.1k" for n in range(110)] + [950] * 10, "category"),
+        ([f"{n % 40 + 1},5E+05" for n in range(120)], "number"),
+        (["$5", "-$-5", "-$7"] * 40, "category"),
+        (["1" * 70, "2" * 70] * 60, "category"),
+        ([" " * 30 + "x" * 20 + "-" * n for n in range(60)] * 2, "category"),
+    ],
+)
+def test_odd_numbers_are_neither_lost_nor_misread(prepare: Prepare, values: list[Any], kind: str) -> None:
+    answer = prepare(csv(homes().drop(columns="age").assign(odd=values)), target="price")
+    kinds = {"number": 2} if kind == "number" else {"number": 1, kind: 1}
+    assert answer["kinds"] == kinds, answer
+
+
+def test_a_long_cell_takes_no_time_to_be_no_number(prepare: Prepare) -> None:
+    values = ["-" + " " * 200_000 + "x", "9" * 200_000, "-$" * 100_000] * 40
+    assert prepare(csv(homes().assign(odd=values)), target="price")["rows"] == 120
+
+
+@pytest.mark.parametrize(
+    ("dates", "months"),
+    [
+        ([f"{1 + n % 12:02d}-01-2024" for n in range(119)] + ["02-28-2024"], 12),
+        ([f"{1 + n % 12:02d}/{1 + n % 9:02d}/2024" for n in range(119)] + ["31/01/2024"], 9),
+        ([f"{1 + n % 12:02d}/{1 + n % 9:02d}/2024" for n in range(119)] + ["01/31/2024"], 12),
+    ],
+)
+def test_one_date_decides_what_the_others_are(prepare: Prepare, dates: list[str], months: int) -> None:
+    answer = prepare(csv(homes().assign(day=dates)), target="price")
+    assert (answer["kinds"], answer["notes"]) == ({"number": 2, "date": 1}, [])
+    assert answer["distinct"]["day (month)"] == months
+
+
+def test_parts_of_a_date_take_no_columns_name(prepare: Prepare) -> None:
+    table = homes().assign(since=["2026-01-02", "2026-02-03"] * 60, other=7)
+    answer = prepare(csv(table.rename(columns={"other": "since (month)", "age": "since (day)"})), target="price")
+    assert answer["kinds"] == {"number": 2, "date": 1}
+
+
 def test_leading_zeros_stay_text_and_dates_become_parts(prepare: Prepare) -> None:
     table = customers().assign(zip=["00501", "10001", "02134"] * 40, since=["2026-01-31", "2025-12-01"] * 60)
     assert prepare(csv(table))["kinds"] == {"category": 2, "number": 2, "date": 1}
     swiss = table.assign(since=["31.01.2026", "01.12.2025"] * 60)
     assert prepare(csv(swiss, sep=";"))["kinds"] == {"category": 2, "number": 2, "date": 1}
     unclear = prepare(csv(table.assign(since=["01/02/2026", "03/04/2026"] * 60)))
-    assert unclear["notes"] == [
-        "column 'since': its dates were read with the month first; nothing in them decides it"
-    ]
+    zeros, note = unclear["notes"]
+    assert zeros.startswith("column 'zip' is read as text: its numbers have leading zeros")
+    assert note == "column 'since': its dates were read with the month first; nothing in them decides it"
 
 
 def test_a_row_of_totals_is_left_out(prepare: Prepare) -> None:
@@ -313,6 +412,9 @@ def with_target(values: list[Any]) -> bytes:
         ([f"{n}.5" for n in range(119)] + ["inf"], "regression", 119, "1 row without a value for 'y' left out"),
         ([True, False] * 60, "classification", 120, ""),
         (["001", "002", "003"] * 40, "classification", 120, ""),
+        (["0"] * 900 + ["1"] * 95 + ["9b"] * 9, "classification", 1004, ""),
+        (["ABC1", "ABC2"] * 60, "classification", 120, ""),
+        ([12345678901234567, 12345678901234568] * 60, "classification", 120, ""),
     ],
 )  # fmt: skip
 def test_the_problem_follows_from_a_stated_rule(
@@ -333,6 +435,7 @@ def test_the_tenant_says_otherwise(prepare: Prepare) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
+        (with_target(["x" * 300, "y"] * 60), "column 'y' has a class of 300 characters"),
         (with_target([f"name {n}" for n in range(120)]), "120 of the 120 classes of column 'y' have fewer than"),
         (csv(pd.DataFrame({"file": [f"img_{n}.jpg" for n in range(60)], "y": ["cat", "dog", "cat"] * 20})),
          "there is no column besides 'y' to learn from; 'file' was left out: its texts differ in nearly every"),
