@@ -8,11 +8,12 @@ from tests.e2e.conftest import Harness
 from trainyard.domain.requests import State
 
 CANARY = "canary-4111-1111"
-ROWS = "".join(f"{n % 7},{CANARY}-{n % 3},{n % 2}\n" for n in range(60))
+ROWS = "".join(f"{n % 7},{CANARY}-{n % 3},{int(n % 7 > 3)}\n" for n in range(120))
 FILES = {
     "good": f"size,name,target\n{ROWS}",
     "headerless": ROWS,
-    "ragged": f"size,name,target\n{ROWS}1,2,{CANARY},4,5\n",
+    "ragged": f"size,name,target\n{ROWS}" + f"1,2,{CANARY},4,5\n" * 5,
+    "noted": f"size,name,target\n{ROWS}1,2,{CANARY},4,5\n",
     "unquoted": f'size,name,target\n{ROWS}1,"{CANARY}\n',
     "targets": "size,target\n" + "".join(f"{n},{CANARY}-{n}\n" for n in range(60)),
 }

@@ -46,10 +46,11 @@ def request_key(request_id: str) -> Key:
 def still_waits(request: Request) -> tuple[Condition, ...]:
     """Return the conditions that a waiting request is as it was read.
 
-    Its history has every change of its state. What is noted about it while it waits, that it was expedited and
+    The version of its queue guards its place. What is noted about it while it waits, that it was expedited and
     whether its deadline is in danger, would be lost by a write of the whole request.
     """
     return (
+        Is("state", State.QUEUED.value),
         Is("history", [change_text(entry) for entry in request.history]),
         Is("risk_minutes", request.risk_minutes),
         Is("miss_published", request.miss_published),
