@@ -7,6 +7,7 @@ import pytest
 
 from tests.build import after, content, request
 from trainyard.adapters.aws.queues import DETAIL_TYPES
+from trainyard.domain.newest import merged, newest, uploads_of
 from trainyard.domain.queues import ProfileQueue, QueueEntry, TenantQueue, entry_of
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import (
@@ -149,6 +150,21 @@ def test_every_field_of_an_estimate_is_kept() -> None:
 
 def test_a_request_of_defaults_is_kept_as_it_is() -> None:
     assert request_from(request_item(request())) == request()
+
+
+def test_the_uploads_of_a_request_are_kept_and_the_content_to_train_on_is_stored_once() -> None:
+    """A request is billed by the kilobyte, several times in its life."""
+    events = content(sequencer="0A", etag="a" * 32), content(etag="b" * 32, event_time=after(2))
+    earlier, later = content("incoming/churn/a.csv", etag="c" * 32), content("incoming/churn/b.csv", etag="d" * 32)
+    for contents in ([events[0]], [events[1]], [*events], [earlier, later], [later, *events, earlier]):
+        uploads = merged((), ())
+        for single in contents:
+            uploads = merged(uploads, uploads_of(single))
+        trained_on = newest(uploads)
+        several = request(content=trained_on, uploads=uploads)
+        item = request_item(several)
+        assert request_from(item) == several
+        assert str(item).count(trained_on.etag) == 1, item
 
 
 @pytest.mark.parametrize("state", State)

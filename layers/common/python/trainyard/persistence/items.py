@@ -72,7 +72,7 @@ def request_item(request: Request) -> Item:
         "alone": request.alone,
         "miss_published": request.miss_published,
         "content": content_item(request.content),
-        "uploads": [_uploads_item(uploads) for uploads in request.uploads],
+        "uploads": [_uploads_item(uploads, request.content) for uploads in request.uploads],
         "owner": owner(request.tenant_id, request.data_set),
         "history": [change_text(entry) for entry in request.history],
         "runtime_max_seconds": request.runtime_max_seconds,
@@ -98,7 +98,7 @@ def request_from(item: Mapping[str, Any]) -> Request:
         alone=bool(item["alone"]),
         miss_published=bool(item.get("miss_published", False)),
         content=content_from(item["content"]),
-        uploads=tuple(_uploads_from(uploads) for uploads in item["uploads"]),
+        uploads=tuple(_uploads_from(uploads, item["content"]) for uploads in item["uploads"]),
         history=tuple(map(_change_from, item.get("history", ()))),
         runtime_max_seconds=int(item["runtime_max_seconds"]) if "runtime_max_seconds" in item else None,
         ahead=tuple(item.get("ahead", ())),
@@ -312,26 +312,32 @@ def entry_from(item: Mapping[str, Any]) -> QueueEntry:
     )
 
 
-def _uploads_item(uploads: KeyUploads) -> Item:
-    """Return what is known of a key's uploads; the key, which may be long, stands in it once."""
+def _uploads_item(uploads: KeyUploads, newest: Content) -> Item:
+    """Return what is known of a key's uploads.
+
+    A request is written several times, and each kilobyte of it is billed: the key, which may be long, stands in
+    it once, and the content to train on is referred to as the request's `content`.
+    """
     item: Item = {"key": uploads.key, "event_time": stamp(uploads.event_time)}
     for name, content in (("sequenced", uploads.sequenced), ("bare", uploads.bare)):
-        if content is not None:
+        if content == newest:
+            item["content"] = name
+        elif content is not None:
             item[name] = {part: value for part, value in content_item(content).items() if part != "key"}
     return item
 
 
-def _uploads_from(item: Mapping[str, Any]) -> KeyUploads:
+def _uploads_from(item: Mapping[str, Any], newest: Item) -> KeyUploads:
+    contents = {name: {"key": item["key"], **item[name]} for name in ("sequenced", "bare") if name in item}
+    if "content" in item:
+        contents[item["content"]] = newest
+    sequenced, bare = contents.get("sequenced"), contents.get("bare")
     return KeyUploads(
         key=item["key"],
         event_time=unstamp(item["event_time"]),
-        sequenced=_content_of(item, "sequenced"),
-        bare=_content_of(item, "bare"),
+        sequenced=content_from(sequenced) if sequenced else None,
+        bare=content_from(bare) if bare else None,
     )
-
-
-def _content_of(uploads: Mapping[str, Any], name: str) -> Content | None:
-    return content_from({"key": uploads["key"], **uploads[name]}) if name in uploads else None
 
 
 def _outcome(values: Item) -> Outcome:
