@@ -20,6 +20,9 @@ from typing import Any
 
 
 def serve(path: str) -> None:
+    # Read when the libraries are loaded. Jobs share this machine's cores; threads that wait for each other would
+    # take them from all.
+    os.environ["OMP_NUM_THREADS"] = "1"
     import joblib  # noqa: F401 - loaded for the jobs
     import pandas  # noqa: F401
     import sklearn.compose
