@@ -18,7 +18,7 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, is_data_set
 from trainyard.domain.tenants import Change, TenantState
 
-_SETTINGS = ("target", "algorithm", "problem", "train_on", "every_upload", "ready_by", "priority")
+_SETTINGS = ("target", "algorithm", "problem", "split", "train_on", "every_upload", "ready_by", "priority")
 _PLAIN = (
     "tier",
     *_SETTINGS,

@@ -59,6 +59,7 @@ STRINGS = (
     "Algorithm",
     "TargetColumn",
     "ProblemType",
+    "Split",
     "Hyperparameters",
     "QualityMetric",
 )
@@ -120,7 +121,12 @@ def build() -> Pipeline:
     preprocess = processing_step(
         "Preprocess",
         # With "=", since a column may be called "--all".
-        arguments=[Join(on="=", values=["--target", p["TargetColumn"]]), "--problem", p["ProblemType"]],
+        arguments=[
+            Join(on="=", values=["--target", p["TargetColumn"]]),
+            Join(on="=", values=["--split", p["Split"]]),
+            "--problem",
+            p["ProblemType"],
+        ],
         inputs={"input": (p["InputDataUri"], "ManifestFile")},
         # The job fails unless it reads as many bytes as were checked at the start.
         environment={"INPUT_BYTES": p["InputBytes"]},
@@ -134,10 +140,17 @@ def build() -> Pipeline:
     train.add_depends_on([preprocess])
     evaluate = processing_step(
         "Evaluate",
-        arguments=["--metric", p["QualityMetric"]],
+        arguments=[
+            "--metric",
+            p["QualityMetric"],
+            Join(on="=", values=["--data-set", p["DataSet"]]),
+            "--request",
+            p["RequestId"],
+        ],
         inputs={
             "model": (train.properties.ModelArtifacts.S3ModelArtifacts, "S3Prefix"),
             "test": (joined(p["ReportOutputUri"], "prepared/test"), "S3Prefix"),
+            "profile": (joined(p["ReportOutputUri"], "profile"), "S3Prefix"),
         },
         outputs={"output": joined(p["ReportOutputUri"], "evaluation"), "deliver": p["ModelOutputUri"]},
     )
@@ -315,7 +328,17 @@ def register_step() -> RequestStep:
                     "ContentType": "application/json",
                     "S3Uri": joined(p["ReportOutputUri"], "evaluation/evaluation.json"),
                 }
-            }
+            },
+            "ModelDataQuality": {
+                "Statistics": {
+                    "ContentType": "application/json",
+                    "S3Uri": joined(p["ReportOutputUri"], "profile/profile.json"),
+                }
+            },
+            # The only kind of report that a package refers to for people who want to know how a model decides.
+            "Explainability": {
+                "Report": {"ContentType": "application/json", "S3Uri": joined(p["ModelOutputUri"], "card.json")}
+            },
         },
         "CustomerMetadataProperties": {
             "tenant": p["TenantId"],

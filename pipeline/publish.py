@@ -4,6 +4,7 @@ A CloudFormation custom resource, since `sam deploy` uploads only SAM artefacts.
 hash of its content, so that running executions keep the scripts they started with.
 
     code/<hash>/steps/*.py        what processing jobs read
+    code/<hash>/steps/libraries.zip  the libraries that SageMaker's image lacks, as Python imports them
     code/<hash>/sourcedir.tar.gz  the same, as training jobs in script mode take it
     code/<hash>/definition.json   the pipeline, with the deployment's names filled in
     code/<hash>/definition2.json  the same for runs that name two training instance types; and so on, up to five
@@ -15,11 +16,13 @@ It also sets the retention of the job log groups, if the account does not have t
 
 import gzip
 import hashlib
+import importlib.util
 import io
 import json
 import logging
 import tarfile
 import urllib.request
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ TYPE = "TrainingInstanceType"
 """The pipeline's parameter of the preferred instance type; the next one is TrainingInstanceType2, and so on."""
 TYPES_MAX = 5
 """As many types as a training job may name (SageMaker API reference, ResourceConfig)."""
+LIBRARIES = ("openpyxl", "et_xmlfile")
+"""Of requirements.txt: pure Python, for workbooks."""
 Vpc = dict[str, list[str]]
 """As SageMaker has it: Subnets and SecurityGroupIds."""
 logger = logging.getLogger()
@@ -56,6 +61,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
 def publish(bucket: str, *, names: dict[str, str], vpc: Vpc | None = None) -> dict[str, str]:
     """Upload scripts and definitions; return CodeUri and the DefinitionKey of each pipeline. Idempotent."""
     scripts = {path.name: path.read_bytes() for path in sorted((HERE / "steps").glob("*.py"))}
+    scripts["libraries.zip"] = libraries()
     template = in_vpc((HERE / "definition.json").read_text(encoding="utf-8"), vpc)
     variants = {"": template} | {str(types): preferring(template, types) for types in range(2, TYPES_MAX + 1)}
     variants |= {
@@ -171,6 +177,21 @@ def filled(template: str, names: dict[str, str]) -> bytes:
     if "${" in template:
         raise ValueError(f"no value was given for {template.split('${')[1].split('}')[0]!r}")
     return json.dumps(json.loads(template), separators=(",", ":")).encode()
+
+
+def libraries() -> bytes:
+    """Return the modules of LIBRARIES as a zip file, the same for the same modules."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in LIBRARIES:
+            spec = importlib.util.find_spec(name)
+            assert spec is not None, f"{name} is in requirements.txt"
+            assert spec.origin is not None, f"{name} has files"
+            root = Path(spec.origin).parent
+            for file in sorted(root.rglob("*.py")):
+                member = zipfile.ZipInfo(f"{name}/{file.relative_to(root).as_posix()}")
+                archive.writestr(member, file.read_bytes(), compress_type=zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
 
 
 def packed(scripts: dict[str, bytes]) -> bytes:

@@ -1,7 +1,7 @@
-"""Evaluate: let the packed model predict the test rows, and measure its quality.
+"""Evaluate: let the packed model predict the test rows, measure its quality, and write its card.
 
 The step also copies the model to its final location: SageMaker writes a training job's output under the job's
-name, and tenants find theirs at models/<data set>/<request>/model.tar.gz.
+name, and tenants find theirs at models/<data set>/<request>/model.tar.gz, beside card.html and card.json.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import (
     accuracy_score,
+    average_precision_score,
     balanced_accuracy_score,
     f1_score,
     mean_absolute_error,
@@ -27,11 +28,15 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from baseline import compare
+import diagnosis
+from baseline import LOWER_IS_BETTER, compare
+from card import write_card
 from common import DataError, run, unpack
 
 Score = Callable[[np.ndarray, np.ndarray], float]
 """What happened and what was predicted → a metric."""
+
+Predict = Callable[[pd.DataFrame], np.ndarray]
 
 CLASSIFICATION: dict[str, Score] = {
     "accuracy": accuracy_score,
@@ -51,76 +56,129 @@ def main() -> None:
         with tarfile.open(arguments.model / "model.tar.gz") as archive:
             unpack(archive, Path(folder))
         model = joblib.load(Path(folder) / "model.joblib")
-        schema = json.loads((Path(folder) / "schema.json").read_text(encoding="utf-8"))
+        schema, training = (read_json(Path(folder) / name) for name in ("schema.json", "training.json"))
     table = pd.read_pickle(arguments.test / "test.pkl")
     features, target = table.drop(columns=[schema["target"]]), table[schema["target"]]
-    evaluated = classification if schema["problem"] == "classification" else regression
-    report = {
-        "problem": schema["problem"],
-        "rows": len(table),
-        **evaluated(model, features, target, arguments.metric),
-    }
+    report = {"problem": schema["problem"], "rows": len(table)}
+    if schema["problem"] == "classification":
+        report |= classification(model, features, target, arguments.metric, training["classes"])
+    else:
+        report |= regression(model, features, target, arguments.metric, schema["last_value"])
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "evaluation.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
     arguments.deliver.mkdir(parents=True, exist_ok=True)
     shutil.copy(arguments.model / "model.tar.gz", arguments.deliver / "model.tar.gz")
+    write_card(
+        arguments.deliver,
+        title=arguments.data_set,
+        request=arguments.request,
+        report=report,
+        data=read_json(arguments.profile / "profile.json"),
+        training=training,
+    )
     print(report["verdict"]["text"])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("model", "test", "output", "deliver", "failure-file"):
+    for name in ("model", "test", "profile", "output", "deliver", "failure-file"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--metric", default="auto")
+    parser.add_argument("--data-set", default="")
+    parser.add_argument("--request", default="")
     return parser.parse_args()
 
 
-def classification(model: Any, features: pd.DataFrame, target: pd.Series, asked: str) -> dict[str, Any]:
+def classification(
+    model: Any, features: pd.DataFrame, target: pd.Series, asked: str, trained_on: dict[str, int]
+) -> dict[str, Any]:
     """Return the report on a classifier: its quality is the area under the ROC curve for two classes, balanced
     accuracy for more; the baseline always says the most frequent class.
     """
     code_of = {label: code for code, label in enumerate(dict.fromkeys([*model.classes_, *target.unique()]))}
-    true, predicted = (
-        np.array([code_of[label] for label in values]) for values in (target, model.predict(features))
-    )
+    labels = [str(label) for label in code_of]
+    true = np.array([code_of[label] for label in target])
+
+    def classes(rows: pd.DataFrame) -> np.ndarray:
+        return np.array([code_of[label] for label in model.predict(rows)])
+
+    predicted = classes(features)
     most_frequent = np.full(len(true), np.bincount(true).argmax())
-    pairs: dict[str, tuple[Score, np.ndarray, np.ndarray]] = {
-        name: (score, predicted, most_frequent) for name, score in CLASSIFICATION.items()
-    }
+    pairs = {name: (score, classes, predicted, most_frequent) for name, score in CLASSIFICATION.items()}
     default = "balanced_accuracy"
     if len(model.classes_) == 2 and target.nunique() == 2:
-        positive = code_of[model.classes_[1]]
         default = "roc_auc"
 
-        def area(true_class: np.ndarray, scores: np.ndarray) -> float:
-            is_positive = true_class == positive
-            if is_positive.all() or not is_positive.any():
-                return np.nan
-            return float(roc_auc_score(is_positive, scores))
+        def probability(rows: pd.DataFrame) -> np.ndarray:
+            return np.asarray(model.predict_proba(rows)[:, 1])
 
-        pairs["roc_auc"] = area, model.predict_proba(features)[:, 1], np.zeros(len(true))
-    return _report("classification_metrics", true, pairs, default if asked == "auto" else asked)
+        scores, none = probability(features), np.zeros(len(true))
+        positive = code_of[model.classes_[1]]
+        for name, score in (("roc_auc", roc_auc_score), ("average_precision", average_precision_score)):
+            pairs[name] = _of_two_classes(score, positive), probability, scores, none
+    metric = default if asked == "auto" else asked
+    return {
+        **_report("classification_metrics", true, pairs, metric, "always the most frequent class"),
+        "classes": diagnosis.by_class(true, predicted, labels, trained_on),
+        "confusion": diagnosis.confusion(true, predicted, labels),
+        "importance": _importance(features, true, pairs[metric], metric),
+    }
 
 
-def regression(model: Any, features: pd.DataFrame, target: pd.Series, asked: str) -> dict[str, Any]:
-    """Return the report on a regression: its quality is R², not less than 0; the baseline always says the mean."""
-    true, predicted = np.asarray(target, dtype=np.float64), np.asarray(model.predict(features), dtype=np.float64)
-    mean = np.full(len(true), true.mean())
-    pairs = {name: (score, predicted, mean) for name, score in REGRESSION.items()}
-    report = _report("regression_metrics", true, pairs, "r2" if asked == "auto" else asked)
+def _of_two_classes(score: Score, positive: int) -> Score:
+    """Return a metric of scores, that is NaN where one of the classes is not there."""
+
+    def measure(true: np.ndarray, scores: np.ndarray) -> float:
+        is_positive = true == positive
+        if is_positive.all() or not is_positive.any():
+            return np.nan
+        return float(score(is_positive, scores))
+
+    return measure
+
+
+def regression(
+    model: Any, features: pd.DataFrame, target: pd.Series, asked: str, last_value: float | None
+) -> dict[str, Any]:
+    """Return the report on a regression: its quality is R², not less than 0.
+
+    The baseline always says the mean; or the last value before the test, if the split is by time and it is better.
+    """
+
+    def quantities(rows: pd.DataFrame) -> np.ndarray:
+        return np.asarray(model.predict(rows), dtype=np.float64)
+
+    true, predicted = np.asarray(target, dtype=np.float64), quantities(features)
+    constant, rule = np.full(len(true), true.mean()), "always the mean"
+    metric = "r2" if asked == "auto" else asked
+    if last_value is not None and np.abs(true - last_value).mean() < np.abs(true - constant).mean():
+        constant, rule = np.full(len(true), last_value), "always the last value before the test"
+    pairs = {name: (score, quantities, predicted, constant) for name, score in REGRESSION.items()}
+    report = _report("regression_metrics", true, pairs, metric, rule)
     if report["quality"]["metric"] == "r2":
         report["quality"]["value"] = max(report["quality"]["value"], 0.0)
-    return report
+    return {
+        **report,
+        "residuals": diagnosis.residuals(true, predicted),
+        "importance": _importance(features, true, pairs[metric], metric),
+    }
 
 
-def _report(
-    group: str, true: np.ndarray, pairs: dict[str, tuple[Score, np.ndarray, np.ndarray]], name: str
-) -> dict[str, Any]:
+Measured = tuple[Score, Predict, np.ndarray, np.ndarray]
+"""A metric, what it is computed from, that of all test rows, and that of the baseline."""
+
+
+def _report(group: str, true: np.ndarray, pairs: dict[str, Measured], name: str, rule: str) -> dict[str, Any]:
     """Return all metrics, and how the one that counts stands beside its baseline; raises DataError for another."""
     if name not in pairs:
         raise DataError(f"the quality metric {name!r} was not measured; measured metrics: {', '.join(pairs)}")
-    metrics = {other: {"value": rounded(score(true, said))} for other, (score, said, _) in pairs.items()}
-    score, predicted, constant = pairs[name]
+    metrics = {other: {"value": rounded(score(true, said))} for other, (score, _, said, _) in pairs.items()}
+    score, _, predicted, constant = pairs[name]
 
     def measure(rows: np.ndarray) -> tuple[float, float]:
         with warnings.catch_warnings():
@@ -128,7 +186,21 @@ def _report(
             return score(true[rows], predicted[rows]), score(true[rows], constant[rows])
 
     comparison = compare(name, len(true), measure)
-    return {"quality": {"metric": name, **metrics[name]}, group: metrics, **comparison.as_report()}
+    report = {"quality": {"metric": name, **metrics[name]}, group: metrics, **comparison.as_report()}
+    report["baseline"]["rule"] = rule
+    return report
+
+
+def _importance(features: pd.DataFrame, true: np.ndarray, measured: Measured, name: str) -> list[dict[str, Any]]:
+    score, predict, _, _ = measured
+    sign = -1 if name in LOWER_IS_BETTER else 1
+
+    def metric(rows: pd.DataFrame, positions: np.ndarray) -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a sample lacks a class
+            return sign * float(score(true[positions], predict(rows)))
+
+    return diagnosis.importance(features, metric)
 
 
 def rounded(value: Any) -> float:

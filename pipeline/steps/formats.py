@@ -1,7 +1,7 @@
 """What a file is, by its content and not by its name, and its bytes without compression.
 
 Recognised: text (CSV and its kin, JSON lines), Parquet, and each of them in gzip, bz2, or a zip archive of one
-file. Everything else that has a signature is refused by name.
+file; and Excel workbooks, which become CSV. Everything else that has a signature is refused by name.
 """
 
 import bz2
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from common import DataError
+from workbook import is_workbook, sheet_to_csv
 
 READ_BYTES = 1 << 20
 UNREADABLE = {
-    b"\xd0\xcf\x11\xe0": "a workbook of an old Excel (.xls): save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "a workbook of an old Excel (.xls), or one with a password: save the sheet as CSV",
     b"%PDF": "a PDF document: export the table as CSV",
     b"\xfd7zXZ": "compressed with xz: compress it with gzip, or upload it unpacked",
     b"\x28\xb5\x2f\xfd": "compressed with zstd: compress it with gzip, or upload it unpacked",
@@ -37,6 +38,13 @@ UNREADABLE = {
     b"\x80\x05\x95": "a Python pickle: save the table as CSV or Parquet",
 }
 """The first bytes of files that are no table, or none that the steps' image can read."""
+
+PACKED_IN_ZIP = {
+    "xl/workbook.bin": "a binary Excel workbook (.xlsb)",
+    "word/document.xml": "a Word document",
+    "content.xml": "an OpenDocument file",
+}
+"""Members that only files of these kinds have."""
 
 UNPACKERS: dict[bytes, tuple[str, Any]] = {b"\x1f\x8b": ("gzip", gzip.open), b"BZh": ("bz2", bz2.open)}
 
@@ -63,9 +71,9 @@ def content(path: Path, folder: Path, limit: int) -> Iterator[Content]:
     unpacked = folder / "unpacked"
     source = path
     try:
-        packed_as = _unpack(path, unpacked, limit)
-        if packed_as:
-            notes.append(f"unpacked from {packed_as}")
+        unpacked_from = _unpack(path, unpacked, limit)
+        if unpacked_from:
+            notes += unpacked_from
             source = unpacked
         first = _first_bytes(source)
         is_parquet = first.startswith(b"PAR1")
@@ -84,13 +92,12 @@ def _first_bytes(path: Path) -> bytes:
         return raw.read(512)
 
 
-def _unpack(path: Path, target: Path, limit: int) -> str:
-    """Write the bytes that a compressed file holds; return the name of the compression, or "" if it has none."""
+def _unpack(path: Path, target: Path, limit: int) -> list[str]:
+    """Write the bytes that a compressed file holds; return what to say about it, nothing if it is none."""
     first = _first_bytes(path)
     _refuse_unreadable(path.name, first)
     if first.startswith(b"PK\x03\x04"):
-        _unpack_zip(path, target, limit)
-        return "a zip archive"
+        return _unpack_zip(path, target, limit)
     for signature, (name, opened) in UNPACKERS.items():
         if first.startswith(signature):
             try:
@@ -101,16 +108,19 @@ def _unpack(path: Path, target: Path, limit: int) -> str:
                     f"{path.name} is broken {name}: compress it again, or upload it unpacked"
                 ) from error
             _refuse_nested(path.name, target)
-            return name
-    return ""
+            return [f"unpacked from {name}"]
+    return []
 
 
-def _unpack_zip(path: Path, target: Path, limit: int) -> None:
+def _unpack_zip(path: Path, target: Path, limit: int) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            if "xl/workbook.xml" in names:
-                raise DataError(f"{path.name} is an Excel workbook: save its sheet as CSV (UTF-8)")
+            if is_workbook(names):
+                return sheet_to_csv(path, target, limit)
+            for member, meaning in PACKED_IN_ZIP.items():
+                if member in names:
+                    raise DataError(f"{path.name} is {meaning}: save the table as CSV")
             files = [
                 member
                 for member in archive.infolist()
@@ -125,6 +135,7 @@ def _unpack_zip(path: Path, target: Path, limit: int) -> None:
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, OSError) as error:
         raise DataError(f"{path.name} is a broken zip archive: pack it again, or upload it unpacked") from error
     _refuse_nested(path.name, target)
+    return ["unpacked from a zip archive"]
 
 
 def _copy(source: IO[bytes], target: Path, name: str, limit: int) -> None:

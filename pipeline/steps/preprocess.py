@@ -9,30 +9,40 @@ import hashlib
 import json
 import os
 from collections import Counter
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-from sklearn.model_selection import train_test_split
 
 from common import DataError, run
+from leaks import copies_of_target, predicting_alone
 from reading import Places, read_all
-from schema import as_json, decide, frame
+from schema import Findings, as_json, decide, frame
+from split import Split, plan, split
 from tables import Table
 from target import Target, check_learnable, read_target
 
 ROWS_MIN = 20
-TEST_SHARE = 0.25
-SEED = 20
 TOTALS = frozenset(
     {"total", "totals", "total:", "grand total", "sum", "sum:", "summe", "gesamt", "totale", "somme"}
 )
 """Texts in the last line of a table that say it sums up the lines above it."""
 
 NOTES_MAX = 50
+
+
+@dataclass
+class Prepared:
+    """A data set that can be trained on, and what the tenant should know of it."""
+
+    features: pd.DataFrame
+    target: Target
+    parts: Split
+    schema: dict[str, Any]
+    summary: dict[str, Any]
 
 
 def main() -> None:
@@ -42,33 +52,46 @@ def main() -> None:
     profile = {"files": [describe(path, arguments.input) for path in files]}
     profile["sha256"] = hashlib.sha256("".join(f["sha256"] for f in profile["files"]).encode()).hexdigest()
     write_json(arguments.profile / "profile.json", profile)
+    prepared = prepare(files, arguments.target, arguments.problem, arguments.split)
+    write_split(prepared, arguments.train, arguments.test)
+    write_json(arguments.train / "schema.json", prepared.schema)
+    write_json(arguments.profile / "profile.json", profile | prepared.summary)
+    for note in prepared.summary["notes"]:
+        print(note)
 
-    table, places = read_all(files, arguments.target)
-    name = target_column(table, arguments.target)
+
+def prepare(files: list[Path], asked_target: str, asked_problem: str, asked_split: str) -> Prepared:
+    """Return the files' rows as features and target; raises DataError when they cannot be trained on."""
+    table, places = read_all(files, asked_target)
+    name = target_column(table, asked_target)
     leave_out_totals(table, places)
-    target = read_target(
-        name, table.cells[table.columns.index(name)], arguments.problem, table.delimiter, places.where
-    )
+    cells = table.cells[table.columns.index(name)]
+    target = read_target(name, cells, asked_problem, table.delimiter, places.where)
     findings = decide(table, name, places.where)
     check_learnable(name, target, len(findings.columns), findings.left_out, ROWS_MIN)
+    how = plan(asked_split, table, findings)
     features = frame(table, findings.columns)
-    schema = {"target": name, "problem": target.problem, "columns": as_json(findings.columns)}
+    look_for_leaks(features, name, target, findings)
+    check_learnable(name, target, len(findings.columns), findings.left_out, ROWS_MIN)
+    parts = split(how, features, target)
+    last = target.values[parts.train[-1]] if parts.kind == "time" and target.problem == "regression" else None
+    schema = {
+        "target": name,
+        "problem": target.problem,
+        "columns": as_json(findings.columns),
+        "last_value": None if last is None else float(last),
+    }
     summary = {
+        "target": name,
+        "problem": target.problem,
         "rows": len(target.rows),
         "dropped": dict(table.dropped + target.dropped),
         "left_out": findings.left_out,
-        "notes": [*table.notes, *target.notes, *findings.notes][:NOTES_MAX],
+        "notes": [*table.notes, *target.notes, *findings.notes, *parts.notes][:NOTES_MAX],
+        "split": parts.as_json(),
+        "kinds": dict(Counter(column.kind for column in findings.columns)),
     }
-    del table
-    write_split(features, name, target, arguments)
-    write_json(arguments.train / "schema.json", schema)
-    kinds = Counter(column.kind for column in findings.columns)
-    write_json(
-        arguments.profile / "profile.json",
-        profile | summary | {"target": name, "problem": target.problem, "kinds": dict(kinds)},
-    )
-    for note in summary["notes"]:
-        print(note)
+    return Prepared(features, target, parts, schema, summary)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -77,6 +100,7 @@ def parse_arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--target", required=True)
     parser.add_argument("--problem", choices=("auto", "classification", "regression"), default="auto")
+    parser.add_argument("--split", default="auto", help="auto, random, group:COLUMN or time:COLUMN")
     return parser.parse_args()
 
 
@@ -127,22 +151,36 @@ def leave_out_totals(table: Table, places: Places) -> None:
         table.lines = table.lines[:last]
 
 
-def write_split(features: pd.DataFrame, name: str, target: Target, arguments: argparse.Namespace) -> None:
-    """Write the rows to train on and those to test on, each with its target, in the types of the schema."""
-    stratify = target.values if target.problem == "classification" else None
-    rows = np.arange(len(target.rows))
-    try:
-        parts = train_test_split(rows, test_size=TEST_SHARE, random_state=SEED, stratify=stratify)
-    except ValueError:  # more classes than rows to test on
-        parts = train_test_split(rows, test_size=TEST_SHARE, random_state=SEED)
-    files = arguments.train / "train.pkl", arguments.test / "test.pkl"
-    for file, part in zip(files, parts, strict=True):
+def look_for_leaks(features: pd.DataFrame, name: str, target: Target, findings: Findings) -> None:
+    """Leave out columns that equal the target, and note those that predict it by themselves."""
+    columns = {column.name for column in findings.columns}
+    for copy in copies_of_target(features, target):
+        if copy in columns:
+            findings.left_out[copy] = f"it equals {name!r}, which is to be predicted"
+            findings.notes.append(f"column {copy!r} equals {name!r} in every row, so nothing is learnt from it")
+            findings.columns = [column for column in findings.columns if column.name != copy]
+            del features[copy]
+    for column, reached in predicting_alone(features, target):
+        findings.notes.append(
+            f"column {column!r} predicts {name!r} nearly perfectly by itself ({reached:.3f}): if it is not known "
+            "when a prediction is made, remove it from the data"
+        )
+
+
+def write_split(prepared: Prepared, train: Path, test: Path) -> None:
+    """Write the rows to train on and those to test on, each with its target, in the types of the schema.
+
+    Their index is the position of each row in the table that was read.
+    """
+    target, parts = prepared.target, prepared.parts
+    for file, part in ((train / "train.pkl", parts.train), (test / "test.pkl", parts.test)):
         file.parent.mkdir(parents=True, exist_ok=True)
-        rows_of_part = features.take(target.rows[part])
-        rows_of_part.index = pd.RangeIndex(len(rows_of_part))  # reset_index() would copy them once more
-        rows_of_part[name] = target.values[part]
+        rows = target.rows[part]
+        rows_of_part = prepared.features.take(rows)
+        rows_of_part.index = pd.Index(rows)
+        rows_of_part[prepared.schema["target"]] = target.values[part]
         rows_of_part.to_pickle(file)
-    print(f"{len(parts[0])} rows to train on, {len(parts[1])} to test on, {target.problem}")
+    print(f"{len(parts.train)} rows to train on, {len(parts.test)} to test on, {target.problem}")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -46,7 +46,12 @@ IDENTIFIER = re.compile("0[0-9]+|[+-]?[0-9]{17,}")
 MAY_BE_THOUSANDS = r"^[+-]?([0-9]+|[1-9][0-9]{0,2}([.][0-9]{3})+)$"
 """Whole numbers, or ones whose dots may be between thousands."""
 
-INDEX_NAMES = ("column 1", "unnamed: 0", "__index_level_0__")
+INDEX_NAMES = frozenset(
+    {"column 1", "unnamed: 0", "__index_level_0__", "id", "index", "row", "row_id", "rowid", "rownames"}
+    | {"row_number", "rownumber", "nr", "nr.", "no", "no.", "#"}
+)
+"""Names, in lower case, of columns that number the rows, if their values can be the numbers of rows."""
+
 WHOLE_MAX = 2**53
 """Whole numbers beyond this are not exact as floating-point numbers: they are identifiers."""
 
@@ -270,7 +275,7 @@ def _needs_a_look(cells: pa.ChunkedArray) -> bool:
 
 def _decide_number(column: Column, values: np.ndarray) -> tuple[Column | None, str]:
     if column.name.lower() in INDEX_NAMES and _is_index(values):
-        return None, "it numbers the rows and has no name"
+        return None, "it numbers the rows"
     return _unless_constant(column, values)
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
+import sklearn
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
@@ -24,6 +26,19 @@ from features import encoder
 SEED = 20
 SERVED = ("inference.py", "common.py", "tables.py", "schema.py", "numbers_in_text.py", "dates.py")
 """The scripts that read rows and predict, which go with the model."""
+
+WEIGHTED_BELOW = 0.1
+"""Classes have weights, as if all had as many rows, where the rarest has less than this share of the most frequent
+one's rows: without them, the rare class is hardly learnt."""
+
+LEAF_ROWS, LEAF_ROWS_MIN = 20, 3
+"""Rows in a leaf of gradient boosting: scikit-learn's default, and the fewest in a small data set."""
+
+LEAVES_MIN = 4
+"""Leaves for which a data set has rows enough; of fewer than two, there is no split at all."""
+
+EARLY_STOPPING_ROWS = 10_000
+"""From so many rows on, gradient boosting holds some back; of fewer it needs all (scikit-learn's own rule)."""
 
 VALIDATION_SHARE = 0.1
 """Of the rows, that gradient boosting looks at to stop early."""
@@ -49,27 +64,57 @@ def main() -> None:
     estimator = build_estimator(
         hyperparameters["algorithm"], schema["problem"], hyperparameters.get("hyperparameters") or {}
     )
-    stop_early_if_possible(estimator, target, schema["problem"])
+    counts = target.value_counts() if schema["problem"] == "classification" else None
+    let_few_rows_part(estimator, len(target))
+    weigh_rare_classes(estimator, counts)
+    stop_early_if_possible(estimator, counts, len(target))
     encode = encoder(hyperparameters["algorithm"], features, schema["problem"])
     model = Pipeline([("encode", encode), ("estimate", estimator)]).fit(features, target)
 
     model_dir.mkdir(parents=True, exist_ok=True)
     joblib.dump(model, model_dir / "model.joblib")
     shutil.copy(channel / "schema.json", model_dir / "schema.json")
+    defaults = inspect.signature(type(estimator)).parameters
+    training = {
+        "algorithm": hyperparameters["algorithm"],
+        "estimator": type(estimator).__name__,
+        "hyperparameters": {
+            name: repr(value)
+            for name, value in sorted(estimator.get_params().items())
+            if value != defaults[name].default
+        },
+        "classes": {} if counts is None else {str(label): int(counts[label]) for label in model.classes_},
+        "versions": {module.__name__: module.__version__ for module in (sklearn, pd, np)},
+    }
+    (model_dir / "training.json").write_text(json.dumps(training, indent=2), encoding="utf-8")
     (model_dir / "code").mkdir(exist_ok=True)
     for name in SERVED:
         shutil.copy(Path(__file__).with_name(name), model_dir / "code" / name)
     print(f"{type(estimator).__name__} fitted on {len(table)} rows")
 
 
-def stop_early_if_possible(estimator: Any, target: pd.Series, problem: str) -> None:
+def let_few_rows_part(estimator: Any, rows: int) -> None:
+    """Let gradient boosting's leaves have fewer rows in small data sets, of which 20 would be all there is."""
+    if "min_samples_leaf" in estimator.get_params() and estimator.min_samples_leaf == LEAF_ROWS:
+        estimator.set_params(min_samples_leaf=min(LEAF_ROWS, max(rows // LEAVES_MIN, LEAF_ROWS_MIN)))
+
+
+def weigh_rare_classes(estimator: Any, counts: pd.Series | None) -> None:
+    """Let each class weigh the same if one is rare, unless the tenant has chosen weights."""
+    if counts is None or "class_weight" not in estimator.get_params() or estimator.class_weight is not None:
+        return
+    if counts.min() < WEIGHTED_BELOW * counts.max():
+        estimator.set_params(class_weight="balanced")
+        print("the rarest class has few rows, so each class has the same weight")
+
+
+def stop_early_if_possible(estimator: Any, counts: pd.Series | None, rows: int) -> None:
     """Let gradient boosting hold rows back to see when to stop, if each class would have some of them."""
     if "early_stopping" not in estimator.get_params() or estimator.early_stopping != "auto":
         return
-    smallest = target.value_counts().min() if problem == "classification" else len(target)
-    estimator.set_params(
-        early_stopping=bool(smallest * VALIDATION_SHARE >= 2), validation_fraction=VALIDATION_SHARE
-    )
+    smallest = rows if counts is None else counts.min()
+    enough = rows > EARLY_STOPPING_ROWS and smallest * VALIDATION_SHARE >= 2
+    estimator.set_params(early_stopping=bool(enough), validation_fraction=VALIDATION_SHARE)
 
 
 def build_estimator(algorithm: str, problem: str, chosen: dict[str, Any]) -> Any:

@@ -1,8 +1,8 @@
 """Run Preprocess on many data sets in one process: prepare_all.py STEPS FOLDER < cases.
 
-FOLDER/<case>/input holds the files of each case. A line of JSON in, {"case", "target", "problem"}, is answered by
-a line of JSON out: {"message"} of a failure, or the profile of the data set, with how many different values each
-feature has. Run with the libraries of the image.
+FOLDER/<case>/input holds the files of each case. A line of JSON in, {"case", "target", "problem", "split"}, is
+answered by a line of JSON out: {"message"} of a failure, or the profile of the data set, with how many different
+values each feature has, and the rows that are tested on. Run with the libraries of the image.
 """
 
 import io
@@ -33,6 +33,8 @@ def main() -> None:
             case["target"],
             "--problem",
             case["problem"],
+            "--split",
+            case["split"],
             "--failure-file",
             str(failure),
         ]
@@ -46,6 +48,7 @@ def main() -> None:
         else:
             answer = json.loads((root / "profile/profile.json").read_text(encoding="utf-8"))
             rows = pd.read_pickle(root / "train/train.pkl")
+            answer["tested_on"] = pd.read_pickle(root / "test/test.pkl").index.tolist()
             answer["distinct"] = {name: int(count) for name, count in rows.nunique().items()}
         finally:
             sys.argv = given

@@ -6,7 +6,10 @@ import pytest
 from moto import mock_aws
 
 from tests.build import tenant
+from tests.running_steps import container, image, prepare
 from tests.tables import without_cloud
+
+__all__ = ["container", "image", "prepare"]
 
 
 @pytest.fixture(autouse=True)

@@ -14,44 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from local.cloud import REPOSITORY
 from local.sagemaker.interpreter import interpreter
-
-STEPS = REPOSITORY / "pipeline/steps"
-PROGRAMS = REPOSITORY / "tests/steps"
-
-Files = dict[str, bytes]
-Prepare = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def prepare(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Yield what runs the first step on files, all in one process: importing libraries takes longer than most."""
-    folder = tmp_path_factory.mktemp("cases")
-    command = [interpreter(), str(PROGRAMS / "prepare_all.py"), str(STEPS), str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
-        assert program.stdin is not None
-        answers = program.stdout
-        assert answers is not None
-        count = 0
-
-        def prepared(files: Files | bytes, target: str = "churned", problem: str = "auto") -> dict[str, Any]:
-            nonlocal count
-            count += 1
-            for name, body in ({"data.csv": files} if isinstance(files, bytes) else files).items():
-                path = folder / str(count) / "input" / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(body)
-            print(
-                json.dumps({"case": str(count), "target": target, "problem": problem}),
-                file=program.stdin,
-                flush=True,
-            )
-            answer: dict[str, Any] = json.loads(answers.readline())
-            return answer
-
-        yield prepared
-        program.stdin.close()
+from tests.running_steps import PROGRAMS, STEPS, Files, Prepare
 
 
 def customers(rows: int = 120) -> pd.DataFrame:
@@ -184,7 +148,7 @@ def nested_parquet() -> bytes:
     [
         ("data.csv", b"".join([LINES[0], *(line.rstrip() + b",1\n" for line in LINES[1:])]),
          "120 of 120 rows do not have the 4 fields of the header (line 2 has 5)"),
-        ("data.xlsx", zipped({"xl/workbook.xml": b"<x/>", "xl/vbaProject.bin": b""}), "is an Excel workbook"),
+        ("data.xlsx", zipped({"xl/workbook.xml": b"<x/>", "xl/vbaProject.bin": b""}), "is a broken workbook"),
         ("data.xls", b"\xd0\xcf\x11\xe0" + b"x" * 600, "is a workbook of an old Excel"),
         ("data.pdf", b"%PDF-1.7 ...", "is a PDF document"),
         ("two.zip", zipped({"a.csv": CHURN, "b.csv": CHURN}), "is a zip archive of 2 files"),
@@ -309,7 +273,7 @@ def test_identifiers_indexes_and_constants_are_left_out(prepare: Prepare) -> Non
     table = customers().assign(id=[f"C{n:05d}" for n in range(120)], country="CH", empty="")
     answer = prepare(table.to_csv().encode())
     assert answer["left_out"] == {
-        "column 1": "it numbers the rows and has no name",
+        "column 1": "it numbers the rows",
         "id": "its texts differ in nearly every row: an identifier, or free text",
         "country": "it has the same value in every row",
         "empty": "it has no values",
@@ -324,7 +288,7 @@ def test_an_index_of_shuffled_rows_is_left_out(prepare: Prepare, write: str) -> 
         customers().sort_values("churned", ignore_index=True).sample(frac=1, random_state=1).to_csv().encode()
     )
     answer = prepare(shuffled if write == "csv" else parquet(shuffled))
-    assert list(answer["left_out"].values()) == ["it numbers the rows and has no name"]
+    assert list(answer["left_out"].values()) == ["it numbers the rows"]
     files = {f"{n}.csv": customers().iloc[n::3].reset_index(drop=True).to_csv().encode() for n in range(3)}
     assert list(prepare(files)["left_out"]) == ["column 1"]
 

@@ -1,148 +1,14 @@
 """The step scripts, run as SageMaker runs them: as programs, with arguments and SM_* variables."""
 
 import json
-import os
 import random
-import socket
 import subprocess
-import tarfile
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from local.cloud import REPOSITORY
 from local.demo import data
 from local.sagemaker.interpreter import interpreter
-
-STEPS = REPOSITORY / "pipeline/steps"
-
-
-@dataclass
-class Container:
-    """The directories of one run's containers."""
-
-    root: Path
-    image: Path
-    """The socket of the image that runs the steps."""
-
-    said: str = ""
-    """What the last step printed, which is its job's log."""
-
-    def preprocess(
-        self,
-        *files: tuple[str, bytes],
-        target: str = "churned",
-        problem: str = "auto",
-        checked: int | None = None,
-    ) -> str:
-        """Run the first step; returns its failure message, "" when it succeeded."""
-        for name, body in files:
-            path = self.root / "input" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(body)
-        paths = [
-            text for name in ("input", "train", "test", "profile") for text in (f"--{name}", str(self.root / name))
-        ]
-        environment = {} if checked is None else {"INPUT_BYTES": str(checked)}
-        return self._run("preprocess", *paths, "--target", target, "--problem", problem, **environment)
-
-    def train(self, algorithm: str = "linear", **chosen: object) -> str:
-        environment = {
-            "SM_HPS": json.dumps({"algorithm": algorithm, "hyperparameters": chosen}),
-            "SM_CHANNEL_TRAIN": str(self.root / "train"),
-            "SM_MODEL_DIR": str(self.root / "model"),
-            "SM_OUTPUT_DIR": str(self.root),
-        }
-        return self._run("train", **environment)
-
-    def evaluate(self) -> dict[str, Any]:
-        with tarfile.open(self.root / "model.tar.gz", "w:gz") as archive:
-            for path in (self.root / "model").iterdir():
-                archive.add(path, arcname=path.name)
-        folders = {
-            "model": self.root,
-            "test": self.root / "test",
-            "output": self.root / "out",
-            "deliver": self.root / "done",
-        }
-        assert self._run("evaluate", *(text for n, p in folders.items() for text in (f"--{n}", str(p)))) == ""
-        assert (self.root / "done/model.tar.gz").exists()
-        report: dict[str, Any] = json.loads((self.root / "out/evaluation.json").read_text())
-        return report
-
-    def _run(self, step: str, *arguments: str, **environment: str) -> str:
-        failure = self.root / "failure"
-        failure.unlink(missing_ok=True)
-        given = [] if step == "train" else ["--failure-file", str(failure)]
-        log = self.root / "log"
-        log.unlink(missing_ok=True)
-        job = {
-            "script": str(STEPS / f"{step}.py"),
-            "arguments": [*arguments, *given],
-            "environment": {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **environment},
-            "directory": str(self.root),
-            "log": str(log),
-        }
-        code = run_in(self.image, job)
-        message = failure.read_text() if failure.exists() else ""
-        self.said = log.read_text()
-        assert (code == 0) == (message == ""), self.said
-        return message
-
-
-PREDICT = """
-import json, sys
-sys.path.insert(0, sys.argv[1] + "/code")
-import inference
-rows = inference.input_fn(sys.stdin.buffer.read(), "text/csv")
-answer = inference.predict_fn(rows, inference.model_fn(sys.argv[1]))
-print(json.dumps([inference.output_fn(answer, kind) for kind in ("text/csv", "application/json")]))
-"""
-"""What the inference container does with a request, in one program."""
-
-
-@pytest.fixture(scope="session")
-def image() -> Iterator[Path]:
-    """The local cloud's image: importing scikit-learn anew takes longer than most steps."""
-    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
-        socket_path = Path(folder) / "image"
-        process = subprocess.Popen([interpreter(), str(REPOSITORY / "local/sagemaker/image.py"), str(socket_path)])
-        try:
-            limit = time.monotonic() + 60
-            while not socket_path.exists():
-                assert process.poll() is None, "the image ended"
-                assert time.monotonic() < limit, "the image does not start"
-                time.sleep(0.05)
-            yield socket_path
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def run_in(image: Path, job: dict[str, Any]) -> int:
-    """Run a program in a process of the image; return its exit code."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        for _ in range(100):
-            with suppress(ConnectionRefusedError):  # bound, and not listening yet
-                connection.connect(str(image))
-                break
-            time.sleep(0.05)
-        with connection.makefile("rw") as stream:
-            print(json.dumps(job), file=stream, flush=True)
-            stream.readline()
-            return int(json.loads(stream.readline())["exit"])
-
-
-@pytest.fixture
-def container(tmp_path: Path, image: Path) -> Container:
-    return Container(tmp_path, image)
-
+from tests.running_steps import PREDICT, Container
 
 HEAD = b"a,b,churned\n"
 ROWS = b"".join(b"%d,%d,%s\n" % (n, n % 7, b"yes" if n % 3 else b"no") for n in range(40))

@@ -18,6 +18,7 @@ from trainyard.domain.policy import BudgetMode
 from trainyard.domain.requests import PRIORITY_MAX
 from trainyard.domain.tenants import Change, Operation, Problem, Tenant, TrainingSettings, TrainOn
 
+_Split = Annotated[str, Field(max_length=140, pattern=r"^(auto|random|(group|time):[^\x00-\x1f]+)$")]
 _Column = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
 _KEY = r"^(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$"
 _LICENSE = r"^(arn:aws[a-z-]*:license-manager:[a-z0-9-]*:[0-9]{0,12}:license:[A-Za-z0-9-]+)?$"
@@ -45,6 +46,7 @@ class DataSetEntry(_Strict):
     target: _Column | None = None
     algorithm: _AlgorithmName | None = None
     problem: Problem | None = None
+    split: _Split | None = None
     train_on: TrainOn | None = None
     every_upload: bool | None = None
     ready_by: str | None = Field(default=None, max_length=64)
@@ -207,6 +209,7 @@ def _settings_view(settings: TrainingSettings) -> dict[str, Any]:
         "algorithm": settings.algorithm,
         "target": settings.target,
         "problem": settings.problem.value,
+        "split": settings.split,
         "train_on": settings.train_on.value,
         "every_upload": settings.every_upload,
         "hyperparameters": dict(settings.hyperparameters),

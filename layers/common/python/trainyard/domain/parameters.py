@@ -127,6 +127,7 @@ def pipeline_parameters(
         "TrafficEncryption": str(algorithm.traffic_encryption),
         "TargetColumn": settings.target,
         "ProblemType": settings.problem.value,
+        "Split": settings.split,
         "MinimumQuality": str(tier.quality_min),
         "Hyperparameters": json.dumps(algorithm.chosen(dict(settings.hyperparameters)), separators=(",", ":")),
     }
@@ -135,7 +136,7 @@ def pipeline_parameters(
     return parameters
 
 
-TRAINED_ON = ("InputBytes", "CodeUri", "Algorithm", "TargetColumn", "ProblemType", "Hyperparameters")
+TRAINED_ON = ("InputBytes", "CodeUri", "Algorithm", "TargetColumn", "ProblemType", "Split", "Hyperparameters")
 """The parameters on which a training depends; with the object that was uploaded last."""
 
 

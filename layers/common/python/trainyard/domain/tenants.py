@@ -74,6 +74,8 @@ class TrainingSettings:
     target: str
     """The column to predict."""
     problem: Problem = Problem.AUTO
+    split: str = "auto"
+    """Which rows are held out to test on: "auto", "random", "group:COLUMN" or "time:COLUMN"."""
     train_on: TrainOn = TrainOn.NEWEST_OBJECT
     every_upload: bool = False
     """Whether every upload is trained on, with its own object version, instead of only the newest."""

@@ -104,6 +104,7 @@ def _settings_item(settings: TrainingSettings) -> Item:
         "algorithm": settings.algorithm,
         "target": settings.target,
         "problem": settings.problem.value,
+        "split": settings.split,
         "train_on": settings.train_on.value,
         "every_upload": settings.every_upload,
         "hyperparameters": json.dumps(dict(settings.hyperparameters)),  # DynamoDB knows no 1.0 beside 1
@@ -117,6 +118,7 @@ def _settings_from(values: Mapping[str, Any]) -> TrainingSettings:
         algorithm=values["algorithm"],
         target=values["target"],
         problem=Problem(values["problem"]),
+        split=str(values.get("split", "auto")),
         train_on=TrainOn(values["train_on"]),
         every_upload=bool(values.get("every_upload", False)),
         hyperparameters=tuple(json.loads(values["hyperparameters"]).items()),

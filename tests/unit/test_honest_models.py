@@ -1,0 +1,300 @@
+"""Splits, leaks, weights and reports: a model is as good as it says, on rows like those it will see."""
+
+import io
+import json
+import tarfile
+from datetime import datetime
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import openpyxl
+import pandas as pd
+import pytest
+
+from tests.running_steps import Container, Prepare
+from tests.unit.test_reading import csv, customers, homes
+
+# --- splits ----------------------------------------------------------------------------------------------------
+
+
+def test_all_rows_of_a_group_are_in_one_part_and_nothing_is_learnt_from_its_name(prepare: Prepare) -> None:
+    table = customers(200).assign(customer=[f"c{n % 23}" for n in range(200)])
+    answer = prepare(csv(table), split="group:customer")
+    tested = set(answer["tested_on"])
+    groups = table["customer"].groupby(table.index.isin(tested)).unique()
+    assert set(groups[True]) & set(groups[False]) == set()
+    assert 0.1 < len(tested) / 200 < 0.4
+    assert "the rows are split by it" in answer["left_out"]["customer"]
+    assert answer["split"] == {
+        "kind": "group",
+        "column": "customer",
+        "train": 200 - len(tested),
+        "test": len(tested),
+    }
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_the_latest_rows_are_tested_on_and_equal_times_stay_together(prepare: Prepare, falling: bool) -> None:
+    table = homes(120).assign(sold=np.arange(120) // 7)
+    table = table.iloc[::-1] if falling else table.sample(frac=1, random_state=1)
+    answer = prepare(csv(table), target="price", split="time:sold")
+    sold = table["sold"].reset_index(drop=True)
+    is_tested = sold.index.isin(answer["tested_on"])
+    assert sold[is_tested].min() > sold[~is_tested].max()
+    assert 0.2 < is_tested.mean() < 0.35
+
+
+@pytest.mark.parametrize(
+    ("days", "kind"),
+    [
+        (pd.date_range("2026-01-01", periods=120), "time"),
+        (pd.date_range("2026-01-01", periods=120)[::-1], "time"),
+        (pd.date_range("2026-01-01", periods=120).to_series().sample(frac=1, random_state=2), "random"),
+        (np.repeat(pd.date_range("2026-01-01", periods=12), 10), "random"),
+    ],
+    ids=["rising", "falling", "mixed", "repeated"],
+)
+def test_a_split_by_time_is_guessed_from_the_order_of_the_only_dates_and_told(
+    prepare: Prepare, days: Any, kind: str
+) -> None:
+    table = homes(120).assign(day=pd.Index(days).strftime("%Y-%m-%d"))
+    answer = prepare(csv(table), target="price")
+    assert answer["split"]["kind"] == kind
+    assert any('set the split to "random"' in note for note in answer["notes"]) == (kind == "time")
+    assert prepare(csv(table), target="price", split="random")["split"]["kind"] == "random"
+
+
+def test_equal_rows_are_trained_on_or_tested_on_unless_few_values_are_combined_again_and_again(
+    prepare: Prepare,
+) -> None:
+    table = pd.concat([homes(100)] * 2 + [homes(130).tail(30)], ignore_index=True)
+    answer = prepare(csv(table), target="price")
+    tested = set(answer["tested_on"])
+    assert all((n in tested) == (n + 100 in tested) for n in range(100))
+    assert any(
+        "100 rows of 230 have the same features as an earlier one: they are all" in n for n in answer["notes"]
+    )
+    plans = pd.DataFrame({"plan": ["a", "b", "c", "d"] * 30, "churned": ["yes", "no", "yes", "no"] * 30})
+    answer = prepare(csv(plans))
+    assert any("combined again and again" in note for note in answer["notes"])
+    assert {n % 4 for n in answer["tested_on"]} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("split", "why"),
+    [
+        ("group:colour", "there is no column 'colour' to split by among the 4 columns"),
+        ("time:plan", "column 'plan' holds neither dates nor numbers"),
+        ("group:plan", "column 'plan' has only 3 values: too few groups"),
+        ("by plan", "the split 'by plan' is none of auto, random, group:COLUMN and time:COLUMN"),
+        ("group:", "is none of auto"),
+        ("random:plan", "is none of auto"),
+    ],
+)
+def test_a_split_that_cannot_be_made_says_why(prepare: Prepare, split: str, why: str) -> None:
+    assert why in prepare(csv(customers()), split=split)["message"]
+
+
+def test_a_split_that_leaves_nothing_to_learn_or_to_test_says_why(prepare: Prepare) -> None:
+    table = homes(40).assign(batch=[0] * 39 + [1])
+    assert "too few" in prepare(csv(table), target="price", split="time:batch")["message"]
+    table = customers(40).sort_values("churned").assign(step=range(40))
+    table["churned"] = ["no"] * 34 + ["yes"] * 6
+    assert "only one value of the target" in prepare(csv(table), split="time:step")["message"]
+
+
+# --- leaks -----------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_of_the_target_is_left_out_and_what_predicts_alone_is_told(prepare: Prepare) -> None:
+    table = customers(300)
+    table = table.assign(left=table["churned"].str.upper(), code=np.where(table["churned"] == "yes", 7.5, 1.25))
+    answer = prepare(csv(table))
+    assert "equals 'churned'" in answer["left_out"]["left"]
+    assert any("'code' predicts 'churned' nearly perfectly by itself (1.000)" in note for note in answer["notes"])
+    assert not any("'months' predicts" in note for note in answer["notes"])
+    sold = homes(300).assign(paid=lambda t: t["price"], cents=lambda t: t["price"] * 100)
+    answer = prepare(csv(sold), target="price")
+    assert "paid" in answer["left_out"]
+    assert any("'cents' predicts 'price'" in note for note in answer["notes"])
+
+
+def test_a_column_that_numbers_the_rows_is_left_out_in_a_sorted_file(prepare: Prepare) -> None:
+    table = customers(300).sort_values("churned").assign(id=range(1, 301))
+    assert "numbers the rows" in prepare(csv(table))["left_out"]["id"]
+
+
+# --- workbooks -------------------------------------------------------------------------------------------------
+
+
+def workbook(table: pd.DataFrame, **sheets: str) -> openpyxl.Workbook:
+    book = openpyxl.Workbook()
+    book.active.append(list(table.columns))
+    for row in table.itertuples(index=False):
+        book.active.append([value.item() if hasattr(value, "item") else value for value in row])
+    return book
+
+
+def saved(book: openpyxl.Workbook) -> bytes:
+    buffer = io.BytesIO()
+    book.save(buffer)
+    return buffer.getvalue()
+
+
+def test_the_first_visible_sheet_of_a_workbook_is_read_as_the_same_table(prepare: Prepare) -> None:
+    table = homes(120).assign(
+        sold=[
+            datetime(2026, 1, 1 + n % 28)  # noqa: DTZ001 - Excel has no zones
+            for n in range(120)
+        ],
+        old=[n % 2 == 0 for n in range(120)],
+    )
+    book = workbook(table)
+    book.create_sheet("a note").append(["not", "this"])
+    hidden = book.create_sheet("hidden", 0)
+    hidden.sheet_state = "hidden"
+    read, plain = prepare({"homes.xlsx": saved(book)}, target="price"), prepare(csv(table), target="price")
+    for part in ("kinds", "rows", "problem", "tested_on", "distinct", "left_out"):
+        assert read[part] == plain[part], part
+    assert any("values only, formulas as Excel calculated them last" in note for note in read["notes"])
+    assert any("the workbook has 2 more" in note for note in read["notes"])
+
+
+def test_titles_gaps_and_formulas_of_a_workbook_are_taken(prepare: Prepare) -> None:
+    book = workbook(homes(120))
+    sheet = book.active
+    sheet.insert_rows(1, 2)
+    sheet["A1"] = "Homes sold in 2026"
+    sheet["H500"] = None
+    sheet["E3"], sheet["E4"] = "total", "=A4*2"  # never calculated: no value
+    sheet["B10"] = None
+    answer = prepare({"homes.xlsx": saved(book)}, target="price")
+    assert (answer["rows"], answer["kinds"]) == (120, {"number": 2})
+    assert answer["left_out"]["total"] == "it has no values"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda body: body[: len(body) // 2], "is a broken zip archive"),
+        (
+            lambda body: body.replace(b"xl/worksheets/sheet1.xml", b"xl/worksheets/sheetX.xml"),
+            "without a visible sheet",
+        ),
+        (lambda _: saved(openpyxl.Workbook()), "is empty: its first visible sheet has no values"),
+        (lambda _: b"\xd0\xcf\x11\xe0" + b"x" * 600, "an old Excel (.xls), or one with a password"),
+    ],
+)
+def test_a_workbook_that_cannot_be_read_says_why(prepare: Prepare, change: Any, why: str) -> None:
+    assert why in prepare({"homes.xlsx": change(saved(workbook(homes(40))))}, target="price")["message"]
+
+
+# --- weights, reports and cards ----------------------------------------------------------------------------------
+
+
+def through(
+    container: Container, body: bytes, target: str, algorithm: str = "gradient-boosting"
+) -> dict[str, Any]:
+    assert container.preprocess(("data.csv", body), target=target) == ""
+    assert container.train(algorithm) == ""
+    return container.evaluate()
+
+
+@pytest.mark.parametrize("algorithm", ["gradient-boosting", "linear"])
+def test_a_class_of_one_row_in_a_thousand_is_learnt(container: Container, algorithm: str) -> None:
+    g = np.random.default_rng(60)
+    x = g.normal(size=(60_000, 6))
+    y = np.zeros(60_000, int)
+    y[np.argsort(x[:, 0] + x[:, 1] + g.normal(0, 0.4, 60_000))[-60:]] = 1
+    table = pd.DataFrame(x, columns=list("abcdef")).round(4).assign(y=y)
+    report = through(container, csv(table), "y", algorithm)
+    assert report["quality"]["value"] > 0.95, report["quality"]
+    assert report["verdict"]["beats_baseline"] == 1
+    assert "average_precision" in report["classification_metrics"]
+
+
+def test_a_report_tells_what_is_confused_how_many_rows_there_were_and_what_was_used(container: Container) -> None:
+    g = np.random.default_rng(5)
+    size = g.integers(0, 3, 600)
+    table = pd.DataFrame({"size": size + g.normal(0, 0.4, 600), "noise": g.normal(size=600)})
+    table["kind"] = np.array(["small", "medium", "large"])[size]
+    report = through(container, csv(table), "kind")
+    assert [fall["feature"] for fall in report["importance"]] == ["size", "noise"]
+    assert report["importance"][0]["fall"] > 0.3
+    assert abs(report["importance"][1]["fall"]) < 0.1
+    assert sum(map(sum, report["confusion"]["counts"])) == report["rows"] == 150
+    assert sum(row["tested_on"] for row in report["classes"]) == 150
+    assert sum(row["trained_on"] for row in report["classes"]) == 450
+    right = sum(report["confusion"]["counts"][n][n] for n in range(3))
+    assert right / 150 == pytest.approx(report["classification_metrics"]["accuracy"]["value"], abs=1e-4)
+
+
+def test_residuals_are_told_for_quantities_and_the_last_value_is_a_baseline_in_time(container: Container) -> None:
+    table = homes(400)
+    report = through(container, csv(table), "price")
+    assert sum(report["residuals"]["histogram"]["counts"]) == report["rows"] == 100
+    assert report["baseline"]["rule"] == "always the mean"
+    steps = np.random.default_rng(6).normal(size=400).cumsum() + np.arange(400)
+    series = pd.DataFrame({"day": pd.date_range("2025-01-01", periods=400), "level": steps})
+    report = through(container, csv(series), "level", "linear")
+    assert report["baseline"]["rule"] in ("always the mean", "always the last value before the test")
+
+
+class Page(HTMLParser):
+    """The tags of a page, and the texts in them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_card_lies_beside_the_model_and_shows_hostile_names_as_text(container: Container) -> None:
+    hostile = '<script>alert("x")</script>'
+    table = customers(300).rename(columns={"months": hostile})
+    table["churned"] = table["churned"].replace({"yes": '"><img src=x onerror=alert(1)>'})
+    report = through(container, csv(table), "churned")
+    page = (container.root / "done/card.html").read_text("utf-8")
+    parsed = Page(page)
+    assert not {"script", "img", "link", "a", "iframe"} & set(parsed.tags)
+    assert not [name for name in parsed.attributes if name.startswith("on") or name in ("src", "href")]
+    assert hostile[:20] in parsed.text
+    assert parsed.tags.count("svg") >= 3
+    card = json.loads((container.root / "done/card.json").read_text("utf-8"))
+    assert card["evaluation"] == report
+    assert card["data"]["rows"] == 300
+    assert card["training"]["algorithm"] == "gradient-boosting"
+
+
+@pytest.mark.parametrize("algorithm", ["gradient-boosting", "linear"])
+def test_two_runs_have_the_same_bytes(container: Container, algorithm: str) -> None:
+    body, runs = csv(customers(300)), []
+    for _ in range(2):
+        through(container, body, "churned", algorithm)
+        files = sorted(
+            path
+            for folder in ("model", "out", "profile", "train", "test")
+            for path in (container.root / folder).rglob("*")
+        )
+        runs.append({path.name: path.read_bytes() for path in files if path.is_file()})
+        runs[-1]["card"] = (container.root / "done/card.html").read_bytes()
+        with tarfile.open(container.root / "model.tar.gz") as archive:
+            assert {"model.joblib", "schema.json", "training.json", "code/inference.py"} <= set(archive.getnames())
+    assert runs[0] == runs[1]
+
+
+def test_twenty_rows_are_enough_for_gradient_boosting(container: Container) -> None:
+    """scikit-learn's leaves have 20 rows at least: of a table of 24 rows, they would make one leaf."""
+    table = pd.DataFrame({"x": [n % 24 for n in range(24)], "y": ["low"] * 12 + ["high"] * 12})
+    report = through(container, csv(table), "y")
+    assert report["classification_metrics"]["accuracy"]["value"] > 0.8
