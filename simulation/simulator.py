@@ -24,6 +24,7 @@ from testing.memory_ports import (
 )
 from testing.memory_store import MemoryStore
 from testing.service import Service, scheduler_over
+from trainyard.application.ports import InputData
 from trainyard.application.scheduling.dispatch import PassRecord, PassReport
 from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
 from trainyard.application.scheduling.intake import Arrival, Verdict
@@ -82,11 +83,11 @@ class _DataSets:
     def names(self, tenant: Tenant) -> list[str]:
         return sorted(data_set for owner, data_set in self.contents if owner == tenant.tenant_id)
 
-    def write_manifest(self, tenant: Tenant, request: Request) -> int:
+    def write_manifest(self, tenant: Tenant, request: Request) -> InputData:
         if tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
-            return request.content.size_bytes
+            return InputData(request.content.size_bytes)
         newest = {c.key: c.size_bytes for c in self.contents[tenant.tenant_id, request.data_set]}
-        return min(sum(newest.values()), 1000 * 1024 * 1024)
+        return InputData(min(sum(newest.values()), 1000 * 1024 * 1024))
 
 
 class OddResults(MemoryResults):

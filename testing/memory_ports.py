@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from testing.memory_store import MemoryStore
-from trainyard.application.ports import ExecutionReport
+from trainyard.application.ports import ExecutionReport, InputData
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.receipts import progress_of, receipt_of
@@ -138,13 +138,13 @@ class MemoryDataSets:
     def names(self, tenant: Tenant) -> list[str]:
         return sorted(data_set for owner, data_set in self.objects if owner == tenant.tenant_id)
 
-    def write_manifest(self, tenant: Tenant, request: Request) -> int:
+    def write_manifest(self, tenant: Tenant, request: Request) -> InputData:
         if tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
-            return request.content.size_bytes
+            return InputData(request.content.size_bytes)
         objects = self.objects.get((tenant.tenant_id, request.data_set), [])
         if not objects:
             raise Refused(f"there is no data left under incoming/{request.data_set}/")
-        return sum(content.size_bytes for content in objects)
+        return InputData(sum(content.size_bytes for content in objects))
 
 
 RUNS = ("Executing", "Stopping")

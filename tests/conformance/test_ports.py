@@ -162,8 +162,8 @@ def test_a_data_set_is_its_newest_object_or_everything_below_it(place: Place) ->
     assert data_sets.names(newest) == ["churn"]
     assert data_sets.content_of(newest, "none") is None
     one = request(1, data_set="churn", content=found)
-    assert data_sets.write_manifest(newest, one) == 5
-    assert data_sets.write_manifest(whole, one) == 10
+    assert data_sets.write_manifest(newest, one).size_bytes == 5
+    assert data_sets.write_manifest(whole, one).size_bytes == 10
     whole.data_sets["empty"] = _whole(whole)
     with pytest.raises(Refused):
         data_sets.write_manifest(whole, request(2, data_set="empty"))

@@ -16,7 +16,7 @@ from moto import mock_aws
 from tests.build import NOW, after, request, tenant
 from tests.evaluator import DEPLOYMENT
 from tests.tables import create_tables
-from trainyard.adapters.aws import clients, sagemaker
+from trainyard.adapters.aws import clients, sagemaker, storage
 from trainyard.adapters.aws import migration as migration_module
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.migration import S3Migration
@@ -270,9 +270,32 @@ def test_a_manifest_names_the_one_object_and_not_its_neighbour(aws: Any) -> None
     for name in ("data.csv", "data.csv.bak"):
         aws.put_object(Bucket=BUCKET, Key=f"incoming/churn/{name}", Body=b"x" * 10)
     asked = request(1, data_set="churn")
-    assert S3DataSets().write_manifest(tenant(), asked) == 10, "what lies there now"
+    assert S3DataSets().write_manifest(tenant(), asked) == (10, b"x" * 10), "what lies there now"
     body = aws.get_object(Bucket=BUCKET, Key=f"reports/churn/{asked.request_id}/input.manifest")["Body"].read()
     assert json.loads(body) == [{"prefix": f"s3://{BUCKET}/incoming/churn/"}, "data.csv"]
+
+
+def test_the_first_bytes_of_one_object_come_with_its_size_unless_only_the_run_may_read_it(
+    aws: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(1, data_set="churn")
+    aws.put_object(Bucket=BUCKET, Key="incoming/churn/data.csv", Body=b"%PDF-1.7 " * 10)
+    assert S3DataSets().write_manifest(tenant(), asked) == (90, b"%PDF-1.7 %PDF-1.")
+    aws.put_object(Bucket=BUCKET, Key="incoming/churn/data.csv", Body=b"")
+    assert S3DataSets().write_manifest(tenant(), asked) == (0, b"")
+
+    class Encrypted:
+        """S3 whose objects are encrypted with a key that the scheduler may not use."""
+
+        def __getattr__(self, name: str) -> Any:
+            def denied(**_: Any) -> Any:
+                raise ClientError({"Error": {"Code": "AccessDenied", "Message": "kms:Decrypt"}}, "GetObject")
+
+            return denied if name == "get_object" else getattr(aws, name)
+
+    aws.put_object(Bucket=BUCKET, Key="incoming/churn/data.csv", Body=b"12345")
+    monkeypatch.setattr(storage, "client", lambda *_, **__: Encrypted())
+    assert S3DataSets().write_manifest(tenant(), asked) == (5, b"")
 
 
 def test_a_whole_prefix_is_everything_below_it_but_empty_objects(aws: Any) -> None:
@@ -282,7 +305,7 @@ def test_a_whole_prefix_is_everything_below_it_but_empty_objects(aws: Any) -> No
     aws.put_object(Bucket=BUCKET, Key="incoming/churn2/other.csv", Body=b"x")
     settings = TrainingSettings(algorithm="linear", target="y", train_on=TrainOn.WHOLE_PREFIX)
     whole, asked = tenant(settings=settings), request(1, data_set="churn")
-    assert S3DataSets().write_manifest(whole, asked) == 15
+    assert S3DataSets().write_manifest(whole, asked) == (15, b"")
     body = aws.get_object(Bucket=BUCKET, Key=f"reports/churn/{asked.request_id}/input.manifest")["Body"].read()
     assert json.loads(body)[1:] == ["p/0.csv", "p/1.csv", "p/2.csv"]
     with pytest.raises(Refused, match="no data left"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.domain.failures import FailureCause, cause_of, without_trailer
+from trainyard.domain.failures import FailureCause, cause_of, is_out_of_memory, without_trailer
 
 TRAILER = (
     "Retry not appropriate on execution of step with PipelineExecutionArn "
@@ -58,3 +58,23 @@ def test_words_that_were_kept_of_real_accounts_are_taken_for_what_they_were(path
     words = json.loads(path.read_text(encoding="utf-8"))
     assert words["steps"], "what is kept has a failed step"
     assert {cause_of(reason) for reason in words["steps"].values()} == {FailureCause(words["cause"])}
+
+
+@pytest.mark.parametrize(
+    ("words", "is_memory"),
+    [
+        (
+            "AlgorithmError: Please use an instance type with more memory, or reduce the size of job data "
+            "processed on an instance., exit code: 137",
+            True,
+        ),
+        ("AlgorithmError: , exit code: 137", True),
+        ('AlgorithmError: ExecuteUserScriptError:\nExitCode -9\nErrorMessage ""', True),
+        ("unexpected MemoryError in schema.py, line 7: see the traceback in the job's log", True),
+        ("AlgorithmError: unexpected ValueError, exit code: 1", False),
+        ("AlgorithmError: column 'x137' has exit code 1370", False),
+        ("", False),
+    ],
+)
+def test_a_job_killed_for_its_memory_is_recognised(words: str, is_memory: bool) -> None:
+    assert is_out_of_memory(words) is is_memory

@@ -12,6 +12,7 @@ from tests.build import NOW, after, content, policy, request, submission, tenant
 from tests.unit.test_use_cases import Harness
 from trainyard.adapters.aws import storage
 from trainyard.adapters.aws.storage import S3DataSets
+from trainyard.application.ports import InputData
 from trainyard.application.scheduling.intake import Verdict
 from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
 from trainyard.domain.errors import DataUnavailable, Malformed, Refused
@@ -66,8 +67,8 @@ def test_data_that_cannot_be_looked_at_gives_its_slot_back_at_once_and_fails_in_
     broken = S3DataSets()
 
     class DataSets:
-        def write_manifest(self, whose: Tenant, one: Request) -> int:
-            return broken.write_manifest(whose, one) if whose.tenant_id == "acme" else one.data_bytes
+        def write_manifest(self, whose: Tenant, one: Request) -> InputData:
+            return broken.write_manifest(whose, one) if whose.tenant_id == "acme" else InputData(one.data_bytes)
 
     harness.start_from(DataSets())
     harness.enlist.enlist(submission(1), NOW)
@@ -130,7 +131,7 @@ def test_more_data_sets_than_can_be_asked_for_at_once_are_a_dead_letter(
 def test_markers_are_in_no_manifest_and_are_never_the_newest(s3: Any) -> None:
     for name in ("a.csv", "_SUCCESS", "_committed_1", ".a.csv.crc", "b/.DS_Store", "../c.csv", "d//e.csv"):
         s3.put_object(Bucket=BUCKET, Key=f"incoming/set-1/{name}", Body=b"12345")
-    assert S3DataSets().write_manifest(WHOLE, request(1)) == 5
+    assert S3DataSets().write_manifest(WHOLE, request(1)).size_bytes == 5
     key = f"reports/set-1/{request(1).request_id}/input.manifest"
     assert b'"a.csv"]' in s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
     found = S3DataSets().content_of(tenant(), "set-1")

@@ -12,7 +12,7 @@ from testing import memory_ports as memory
 from testing.memory_store import MemoryStore
 from testing.service import ACCOUNT, DEFAULTS, Service, policies_in_force
 from tests.build import NOW, after, choice, content, hard, policy, step, submission, tenant, tier
-from trainyard.application.ports import ExecutionReport
+from trainyard.application.ports import ExecutionReport, InputData
 from trainyard.application.scheduling import reconcile
 from trainyard.application.scheduling.dispatch import PassRecord
 from trainyard.application.scheduling.enlistment import Enlisted, Enlistment
@@ -32,6 +32,7 @@ from trainyard.domain.errors import (
     StartInvalid,
     Throttled,
 )
+from trainyard.domain.failures import OUT_OF_MEMORY
 from trainyard.domain.names import display_name
 from trainyard.domain.policy import Policy, TenantPolicy
 from trainyard.domain.requests import Cause, Outcome, Request, State
@@ -407,6 +408,7 @@ def test_every_parameter_of_a_start_derives_from_the_tenants_record_and_the_poli
         "TrafficEncryption": "False",
         "TargetColumn": "y",
         "ProblemType": "auto",
+        "Split": "auto",
         "MinimumQuality": "0.5",
         "Hyperparameters": '{"regularization":1.0,"max_iter":1000}',
     }
@@ -580,6 +582,44 @@ def test_a_failure_keeps_the_step_and_its_own_last_line() -> None:
     harness.end(request_id, "Failed")
     kept = harness.request(request_id)
     assert (kept.state, kept.reason) == (State.FAILED, "Preprocess: no column 'y'")
+
+
+def test_a_run_without_memory_enough_says_how_large_its_data_and_its_instances_were() -> None:
+    harness = Harness()
+    harness.reports.report = ExecutionReport(failed_step="Preprocess", failure=OUT_OF_MEMORY)
+    request_id = harness.run_one()
+    harness.end(request_id, "Failed")
+    reason = harness.request(request_id).reason or ""
+    types = {name for name in harness.request(request_id).profile.split() if name.startswith("ml.")}
+    assert reason.startswith("Preprocess: out of memory: the data has ")
+    assert all(name in reason for name in types)
+    assert "upload less, or ask for larger instances" in reason
+
+
+@pytest.mark.parametrize(
+    ("code_uri", "state"),
+    [(None, State.FAILED), ("s3://own/scripts", State.RUNNING)],
+    ids=["shipped", "own scripts"],
+)
+def test_a_file_that_is_no_table_is_refused_before_its_run_starts_unless_other_scripts_read_it(
+    code_uri: str | None, state: State
+) -> None:
+    limits = policy(tier())
+    name = tenant().settings.algorithm
+    own = replace(limits.algorithm(name), code_uri=code_uri)
+    harness = Harness(limits=replace(limits, algorithms={name: own}))
+
+    class DataSets:
+        def write_manifest(self, _: Tenant, one: Request) -> InputData:
+            return InputData(one.data_bytes, b"%PDF-1.7 and more")
+
+    harness.start_from(DataSets())
+    harness.enlist.enlist(submission(1), NOW)
+    harness.dispatch.run_pass(NOW)
+    stored = harness.request(submission(1).request_id)
+    assert stored.state is state
+    if state is State.FAILED:
+        assert "is a PDF document: export the table as CSV" in (stored.reason or "")
 
 
 def test_a_run_whose_last_step_could_not_tell_of_it_has_succeeded() -> None:

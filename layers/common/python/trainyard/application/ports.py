@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.executions import StepFacts
@@ -75,6 +75,14 @@ class Bell(Protocol):
         ...
 
 
+class InputData(NamedTuple):
+    """What a run trains on."""
+
+    size_bytes: int
+    first_bytes: bytes = b""
+    """Of the only object, if they could be read (domain/file_types.py)."""
+
+
 class DataSets(Protocol):
     """The tenants' data."""
 
@@ -89,8 +97,8 @@ class DataSets(Protocol):
         """Return the data sets that hold any object; raises Malformed when there are more than can be listed."""
         ...
 
-    def write_manifest(self, tenant: Tenant, request: Request) -> int:
-        """Write the manifest of the objects that the run trains on, and return their size in bytes.
+    def write_manifest(self, tenant: Tenant, request: Request) -> InputData:
+        """Write the manifest of the objects that the run trains on.
 
         Raises Refused when there is no data, or more than can be listed; DataUnavailable when the storage does not
         answer in time, or denies access.

@@ -14,6 +14,13 @@ from trainyard.domain.errors import Malformed
 QUALITY_MAX = 1e30
 """The largest size of a quality that is kept: a number that DynamoDB and its SDK can store and return."""
 
+ROWS_MAX = 10**12
+NOTES_MAX = 1000
+NOTES_SHOWN_MAX = 5
+NOTE_LENGTH_MAX = 200
+"""Of the notes, so much is kept with the request and shown in its receipt."""
+
+Reason = Annotated[str, StringConstraints(max_length=200)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._²-]{0,63}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{1,128}$")]
 
@@ -36,6 +43,7 @@ class Evaluation(_Report):
     """How good the model is."""
 
     quality: Quality
+    baseline: Quality | None = None
 
 
 class TrainedFile(_Report):
@@ -47,6 +55,28 @@ class Profile(_Report):
 
     sha256: Digest
     files: list[TrainedFile] = Field(min_length=1)
+    problem: Annotated[str, StringConstraints(pattern=r"^[a-z-]{1,40}$")] | None = None
+    rows: int | None = Field(default=None, ge=0, le=ROWS_MAX)
+    dropped: dict[Reason, Annotated[int, Field(ge=0, le=ROWS_MAX)]] = Field(default_factory=dict, max_length=20)
+    """Reason → rows."""
+
+    notes: list[str] = Field(default_factory=list, max_length=NOTES_MAX)
+
+    @property
+    def rows_dropped(self) -> int:
+        return sum(self.dropped.values())
+
+    def notes_shown(self) -> str | None:
+        """Return the first notes, a line each, in characters that can be shown; None where there are none."""
+        notes = [_shown(note) for note in self.notes[:NOTES_SHOWN_MAX]]
+        if len(self.notes) > NOTES_SHOWN_MAX:
+            notes.append(f"{len(self.notes) - NOTES_SHOWN_MAX} more notes are in profile.json")
+        return "\n".join(notes) or None
+
+
+def _shown(note: str) -> str:
+    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in note)
+    return text if len(text) <= NOTE_LENGTH_MAX else text[: NOTE_LENGTH_MAX - 1] + "…"
 
 
 R = TypeVar("R", bound=_Report)

@@ -67,6 +67,19 @@ _TRAILER = re.compile(
 )
 
 
+OUT_OF_MEMORY = "out of memory"
+_KILLED = re.compile(
+    r"exit ?code:? *\(?(?:137|-9)\b|Signals\.SIGKILL|\bMemoryError\b|instance type with more memory", re.I
+)
+"""What SageMaker and its training toolkit say of a container that the kernel has killed for its memory (137 is 128
+and SIGKILL), and what our scripts say when Python could allocate no more."""
+
+
+def is_out_of_memory(words: str) -> bool:
+    """Tell whether a message about a failed job says that it had not enough memory."""
+    return _KILLED.search(words) is not None
+
+
 def cause_of(words: str) -> FailureCause:
     """Return the cause of a failure, from SageMaker's message anywhere in the text.
 

@@ -61,6 +61,11 @@ def receipt_of(request: Request) -> dict[str, object]:
         receipt["result"] = {
             "quality": outcome.quality,
             "quality_metric": outcome.quality_metric,
+            "baseline": outcome.baseline,
+            "problem": outcome.problem,
+            "rows": outcome.rows,
+            "rows_dropped": outcome.rows_dropped,
+            "notes": outcome.notes.splitlines() if outcome.notes else [],
             "model_uri": outcome.model_uri,
             "report_uri": outcome.report_uri,
             "model_package_arn": outcome.model_package_arn,

@@ -246,6 +246,15 @@ class Outcome:
     quality: float | None = None
     """Between 0 and 1: area under the ROC curve or balanced accuracy, or R²."""
     quality_metric: str | None = None
+    baseline: float | None = None
+    """The same metric of knowing nothing of a row."""
+    problem: str | None = None
+    """ "classification" or "regression"."""
+    rows: int | None = None
+    """That were trained on and tested on."""
+    rows_dropped: int | None = None
+    notes: str | None = None
+    """What was assumed about the data, or is doubtful in it; a line each."""
     model_package_arn: str | None = None
     model_uri: str | None = None
     report_uri: str | None = None

@@ -14,7 +14,14 @@ from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling.guard import JobIdentity, JobStarted
 from trainyard.domain.errors import ExecutionGone, PipelineMissing, QuotaReached, StartDelayed, StartInvalid
 from trainyard.domain.executions import JobFacts, StepFacts
-from trainyard.domain.failures import STOPPED_EARLY, FailureCause, cause_of, without_trailer
+from trainyard.domain.failures import (
+    OUT_OF_MEMORY,
+    STOPPED_EARLY,
+    FailureCause,
+    cause_of,
+    is_out_of_memory,
+    without_trailer,
+)
 from trainyard.domain.lifecycle import TELLING_STEP
 from trainyard.domain.pipelines import PIPELINES, pipeline_variant
 from trainyard.domain.prices import JobKind
@@ -198,7 +205,12 @@ def _failure(step: dict[str, Any], job: dict[str, Any]) -> str:
     DescribeProcessingJob and DescribeTrainingJob).
     """
     early = _stopped_early(job)
-    return early[1] if early else str(job.get("ExitMessage") or last_line(_service_words(step, job)))
+    if early:
+        return early[1]
+    said = str(job.get("ExitMessage") or "")
+    if is_out_of_memory(said or _service_words(step, job)):
+        return OUT_OF_MEMORY
+    return said or last_line(_service_words(step, job))
 
 
 def _service_words(step: dict[str, Any], job: dict[str, Any]) -> str:

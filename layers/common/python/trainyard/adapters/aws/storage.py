@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.application.ports import InputData
 from trainyard.domain.arrivals import INCOMING, is_data, is_marker
 from trainyard.domain.errors import (
     Conflict,
@@ -21,6 +22,7 @@ from trainyard.domain.errors import (
     Throttled,
     TrainyardError,
 )
+from trainyard.domain.file_types import FIRST_BYTES
 from trainyard.domain.names import is_data_set
 from trainyard.domain.parameters import Locations
 from trainyard.domain.receipts import progress_of, receipt_of
@@ -111,7 +113,7 @@ class S3DataSets:
             event_time=head["LastModified"].astimezone(UTC),
         )
 
-    def write_manifest(self, tenant: Tenant, request: Request) -> int:
+    def write_manifest(self, tenant: Tenant, request: Request) -> InputData:
         """A manifest names each object exactly; a prefix would also match `data.csv.bak`.
 
         It cannot name a version: the job reads whatever is stored under the keys at that time, so the size is
@@ -127,12 +129,13 @@ class S3DataSets:
                 raise DataUnavailable(f"the data cannot be read: {code}") from error
             raise
 
-    def _write_manifest(self, tenant: Tenant, request: Request) -> int:
+    def _write_manifest(self, tenant: Tenant, request: Request) -> InputData:
+        first_bytes = b""
         pinned = self._pin(tenant, request) if request.alone else None
         if pinned and tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
             sizes = {request.content.key: request.content.size_bytes}
         elif tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
-            sizes = self._newest(tenant, request)
+            sizes, first_bytes = self._newest(tenant, request)
         else:
             sizes = {
                 content["Key"]: content["Size"]
@@ -151,21 +154,25 @@ class S3DataSets:
         bucket, key = _split(Locations.of(tenant, request).manifest)
         with translated():
             client("s3", hurried=True).put_object(Bucket=bucket, Key=key, Body=json.dumps(manifest).encode())
-        return sum(sizes.values())
+        return InputData(sum(sizes.values()), first_bytes)
 
-    def _newest(self, tenant: Tenant, request: Request) -> dict[str, int]:
-        """Return the key that a run reads and the current size of its object; empty when there is none."""
+    def _newest(self, tenant: Tenant, request: Request) -> tuple[dict[str, int], bytes]:
+        """Return the key that a run reads with the current size of its object, and its first bytes; nothing when
+        there is none. One call says both, unless the object is empty or only the run may decrypt it.
+        """
         key = request.content.key
         if not is_data(key, f"{tenant.root}{INCOMING}{request.data_set}/"):
             raise Refused("the key cannot be read by a job: rename the object, and upload it again")
+        s3, at = client("s3", hurried=True), {"Bucket": tenant.bucket, "Key": key}
         try:
             with translated():
-                head = client("s3", hurried=True).head_object(Bucket=tenant.bucket, Key=key)
+                answer = s3.get_object(**at, Range=f"bytes=0-{FIRST_BYTES - 1}")
+                return {key: int(answer["ContentRange"].rpartition("/")[2])}, answer["Body"].read()
         except ClientError as error:
             if code_of(error) in _ABSENT:
-                return {}
-            raise
-        return {key: int(head["ContentLength"])}
+                return {}, b""
+        with translated():
+            return {key: int(s3.head_object(**at)["ContentLength"])}, b""
 
     def _pin(self, tenant: Tenant, request: Request) -> str | None:
         """Copy the object version that a request is about, since a manifest cannot name one; return its key.
@@ -270,6 +277,11 @@ class S3Results:
         return Outcome(
             quality=evaluation.quality.value if evaluation else None,
             quality_metric=evaluation.quality.metric if evaluation else None,
+            baseline=evaluation.baseline.value if evaluation and evaluation.baseline else None,
+            problem=profile.problem if profile else None,
+            rows=profile.rows if profile else None,
+            rows_dropped=profile.rows_dropped if profile else None,
+            notes=profile.notes_shown() if profile else None,
             model_uri=where.model if evaluation else None,
             report_uri=where.reports,
             trained_version_id=self._version_read(request.content, digests),

@@ -18,7 +18,7 @@ from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.executions import ExecutionRecord, all_final, month_of, priced, total
-from trainyard.domain.failures import FailureCause, cause_of
+from trainyard.domain.failures import OUT_OF_MEMORY, FailureCause, cause_of
 from trainyard.domain.lifecycle import end_of, state_for_status
 from trainyard.domain.names import parse_display_name
 from trainyard.domain.parameters import Locations
@@ -252,7 +252,7 @@ class Record:
         if passes and request.stop_asked_at is not None:
             state, passes = State.STOPPED, False
         failed_step = facts.failed_step if state is State.FAILED else None
-        reason = _reason(state, facts) if report or state is not State.FAILED else NO_REPORT
+        reason = _reason(state, facts, request) if report or state is not State.FAILED else NO_REPORT
         execution = replace(
             executed(request, facts, self.prices, now, state),
             reason=reason,
@@ -400,9 +400,17 @@ def executed(
     )
 
 
-def _reason(state: State, report: ExecutionReport) -> str | None:
+def _reason(state: State, report: ExecutionReport, request: Request) -> str | None:
     if state is State.FAILED:
-        return f"{report.failed_step or 'pipeline'}: {report.failure or 'no reason was given'}"
+        failure = report.failure or "no reason was given"
+        if failure == OUT_OF_MEMORY:
+            profile = ResourceProfile.held_by(request)
+            types = " and ".join(dict.fromkeys((profile.processing, *profile.training)))
+            failure = (
+                f"{OUT_OF_MEMORY}: the data has {request.data_bytes / 1e6:,.0f} MB, and needs more than "
+                f"{types} have; upload less, or ask for larger instances (in the policy, the tier's instances)"
+            )
+        return f"{report.failed_step or 'pipeline'}: {failure}"
     if state is State.STOPPED:
         return "the execution was stopped"
     return None

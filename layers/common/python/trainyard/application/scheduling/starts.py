@@ -28,6 +28,7 @@ from trainyard.domain.errors import (
     StartInvalid,
     Throttled,
 )
+from trainyard.domain.file_types import objection
 from trainyard.domain.parameters import Defaults, pipeline_parameters
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request, State
@@ -229,7 +230,12 @@ class Starts:
         tier = policy.tier(request.tier)
         if tenant is None or tier is None:
             raise StartInvalid(f"tenant {request.tenant_id} or tier {request.tier} no longer exists")
-        data_bytes = self.data_sets.write_manifest(tenant, request)
+        settings = tenant.settings_for(request.data_set)
+        algorithm = policy.algorithm(settings.algorithm)
+        data_bytes, first_bytes = self.data_sets.write_manifest(tenant, request)
+        what_it_is = objection(first_bytes) if algorithm.code_uri is None else None  # other scripts may read it
+        if what_it_is:
+            raise Refused(f"{request.content.key.rpartition('/')[2]} is {what_it_is}")
         largest = policy.data_bytes_max(tier, request.algorithm)
         if data_bytes > largest:
             raise Refused(
@@ -238,7 +244,6 @@ class Starts:
         sizes = (data_bytes, request.data_bytes)
         if len({policy.profile_for(tier, request.algorithm, size) for size in sizes}) > 1:
             raise _Different(data_bytes)
-        algorithm = tenant.settings_for(request.data_set).algorithm
         return self.executions.start(
             name=names.display_name(request.request_id, request.attempt),
             token=self._token(request),
@@ -247,7 +252,7 @@ class Starts:
                 request,
                 tenant,
                 tier,
-                policy.algorithm(algorithm),
+                algorithm,
                 defaults=self.defaults,
                 data_bytes=data_bytes,
             ),

@@ -1,0 +1,80 @@
+"""What is kept of the reports that a run's scripts write, and what the scripts and the service agree on."""
+
+import json
+
+import pytest
+import yaml
+
+import formats
+from common import LIBRARIES_BYTES, MEMORY_PER_BYTE
+from tests.build import request
+from trainyard.contracts.compiled_policy import DEPLOYED
+from trainyard.contracts.results import NOTE_LENGTH_MAX, NOTES_SHOWN_MAX, parse_evaluation, parse_profile
+from trainyard.domain import file_types
+from trainyard.domain.errors import Malformed
+from trainyard.domain.receipts import receipt_of
+from trainyard.domain.requests import Outcome, State
+
+PROFILE = {"sha256": "0" * 64, "files": [{"md5": "0" * 32}]}
+
+GIB = 1024**3
+MEMORY_GIB = {"ml.t3.medium": 4, "ml.m5.large": 8, "ml.m5.xlarge": 16, "ml.m5.2xlarge": 32, "ml.m5.4xlarge": 64}
+"""Of the instance types in the shipped policy (AWS, "Amazon EC2 instance types")."""
+
+
+def test_rows_and_the_first_notes_of_a_profile_are_kept_bounded_and_printable() -> None:
+    notes = ["plain", "\x1b[31mred\u202e", "x" * 999, *["more"] * 7]
+    profile = parse_profile(
+        json.dumps(
+            PROFILE | {"problem": "regression", "rows": 90, "dropped": {"a": 2, "b": 3}, "notes": notes}
+        ).encode()
+    )
+    assert (profile.problem, profile.rows, profile.rows_dropped) == ("regression", 90, 5)
+    shown = (profile.notes_shown() or "").splitlines()
+    assert len(shown) == NOTES_SHOWN_MAX + 1
+    assert shown[0] == "plain"
+    assert shown[1].isprintable()
+    assert len(shown[2]) == NOTE_LENGTH_MAX
+    assert shown[-1] == "5 more notes are in profile.json"
+
+
+def test_a_profile_of_other_scripts_needs_no_more_than_its_files() -> None:
+    profile = parse_profile(json.dumps(PROFILE).encode())
+    assert (profile.problem, profile.rows, profile.rows_dropped, profile.notes_shown()) == (None, None, 0, None)
+    assert parse_evaluation(b'{"quality": {"metric": "r2", "value": 0.5}}').baseline is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rows": -1}, {"rows": "many"}, {"dropped": {"x": -1}}, {"notes": ["x"] * 1001}, {"problem": "x\ny"}]
+)
+def test_a_profile_that_is_wrong_is_not_believed(wrong: dict[str, object]) -> None:
+    with pytest.raises(Malformed):
+        parse_profile(json.dumps(PROFILE | wrong).encode())
+
+
+def test_a_receipt_tells_what_was_learnt_from_how_many_rows_and_beside_what() -> None:
+    outcome = Outcome(
+        quality=0.8, quality_metric="r2", baseline=0.1, problem="regression", rows=90, rows_dropped=5, notes="a\nb"
+    )
+    result = receipt_of(request(state=State.SUCCEEDED, outcome=outcome))["result"]
+    assert isinstance(result, dict)
+    names = ("quality", "quality_metric", "baseline", "problem", "rows", "rows_dropped", "notes")
+    assert [result[name] for name in names] == [0.8, "r2", 0.1, "regression", 90, 5, ["a", "b"]]
+
+
+def test_scripts_and_service_refuse_the_same_files() -> None:
+    assert file_types.UNREADABLE == formats.UNREADABLE
+    assert max(map(len, file_types.UNREADABLE)) <= file_types.FIRST_BYTES
+    assert file_types.objection(b"%PDF-1.7") == "a PDF document: export the table as CSV"
+    for table in (b"a,b\n1,2\n", b"PK\x03\x04", b"PAR1", b"\x1f\x8b", b'{"a": 1}', b""):
+        assert file_types.objection(table) is None
+
+
+def test_the_policys_instances_have_memory_for_the_largest_file_that_they_are_given() -> None:
+    """By the line that `make memory` measures."""
+    policy = yaml.safe_load(DEPLOYED.with_name("policy.yaml").read_text(encoding="utf-8"))
+    for name, tier in policy["tiers"].items():
+        for choice in tier["instances"]:
+            needed = LIBRARIES_BYTES + MEMORY_PER_BYTE * choice["data_mb_max"] * 1024**2
+            for kind in ("processing", "training"):
+                assert needed <= MEMORY_GIB[choice[kind]] * GIB, (name, choice)
