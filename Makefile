@@ -82,6 +82,14 @@ reading: .venv/ready steps  ## read a table written in every way, and compare pr
 	$$python tests/steps/reading_matrix.py pipeline/steps $(READ_EVERY) && \
 	$$python tests/steps/rows_alone.py pipeline/steps $(READ_TABLES)
 
+.PHONY: tables
+tables: .venv-tables/ready  ## compare the steps with scikit-learn used by hand, on tables that come with libraries
+	@.venv-tables/bin/python tests/steps/library_tables.py pipeline/steps
+
+.venv-tables/ready: requirements/tables.txt
+	@test -n "$(PYTHON_OF_IMAGE)" || { echo "requirements/tables.txt needs Python 3.12, which was not found"; exit 1; }
+	$(call environment,.venv-tables,requirements/tables.txt,$(PYTHON_OF_IMAGE))
+
 MB ?= 50 100
 .PHONY: memory
 memory: .venv/ready steps  ## measure the steps' peak memory against the size of the file: make memory MB="50 100"
@@ -197,18 +205,18 @@ teardown: .venv/ready  ## show what would be deleted; with YES=1, delete it: mak
 
 .PHONY: lock
 lock: .venv-lock/ready  ## update the pinned requirements
-	for name in layers/common/python/requirements requirements/dev requirements/sam requirements/pipeline; do \
+	for name in layers/common/python/requirements pipeline/requirements requirements/dev requirements/sam requirements/pipeline; do \
 	  .venv-lock/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --no-emit-trusted-host --no-header --no-annotate --allow-unsafe --no-strip-extras $$name.in -o $$name.txt; done
 	test -n "$(PYTHON_OF_IMAGE)" || { echo "requirements/steps.txt needs Python 3.12, which was not found"; exit 1; }
 	@$(PYTHON_OF_IMAGE) -m venv .venv-lock/steps && .venv-lock/steps/bin/python -m pip install --quiet pip-tools
-	.venv-lock/steps/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-emit-trusted-host --no-header --no-annotate --allow-unsafe --no-strip-extras requirements/steps.in \
-	  -o requirements/steps.txt
+	for name in steps tables; do .venv-lock/steps/bin/pip-compile --quiet --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate --allow-unsafe --no-strip-extras \
+	  requirements/$$name.in -o requirements/$$name.txt; done
 
 .venv-lock/ready:
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet pip-tools && touch $@
 
 .PHONY: clean
 clean:  ## delete the environments and the build output
-	rm -rf .venv .venv-sam .venv-pipeline .venv-steps .venv-lock .aws-sam .local
+	rm -rf .venv .venv-sam .venv-pipeline .venv-steps .venv-tables .venv-lock .aws-sam .local

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli import algorithms, costs, dlq, halt, models, prices, requests, service, simulate, teardown, tenants
+from cli import algorithms, costs, data, dlq, halt, models, prices, requests, service, simulate, teardown, tenants
 from cli.deployment import Deployment
 from cli.show import Answer, show
 from cli.text import say
@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   trainyard tenant move globex --tier premium
   trainyard tenant delete globex
   trainyard algorithm list
+  trainyard check churn.csv --target churned
   trainyard upload acme churn.csv --data-set churn
   trainyard requests acme
   trainyard why 0f3c…
@@ -144,6 +145,12 @@ def _tenant_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--algorithm", help="an algorithm of the catalogue (trainyard algorithm list)")
     parser.add_argument("--problem", choices=["auto", "classification", "regression"])
     parser.add_argument(
+        "--split",
+        metavar="HOW",
+        help="which rows to test on: random, group:COLUMN (all rows of a customer in one part), time:COLUMN (the "
+        "latest); auto (default) splits by time if the rows are in the order of their only column of dates",
+    )
+    parser.add_argument(
         "--train-on",
         choices=["newest-object", "whole-prefix"],
         help="only the newest upload (default), or everything under the data set's prefix",
@@ -163,7 +170,7 @@ def _tenant_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME:KEY=VALUE,…",
-        help="settings that differ for one data set (target, algorithm, problem, train_on, every_upload, "
+        help="settings that differ for one data set (target, algorithm, problem, split, train_on, every_upload, "
         "ready_by, priority)",
     )
     parser.add_argument(
@@ -228,6 +235,20 @@ def _algorithm_commands(commands: "argparse._SubParsersAction[argparse.ArgumentP
 
 
 def _data_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    check = commands.add_parser(
+        "check",
+        help="show how files would be read, and what is doubtful about them, without a run",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  trainyard check churn.csv --target churned\n"
+        "  trainyard check sales/ --tenant acme --data-set sales --split time:day",
+    )
+    check.add_argument("files", type=Path, nargs="+", metavar="FILE", help="files of one data set, or its folder")
+    check.add_argument("--target", help="the column to predict (default: the tenant's setting)")
+    check.add_argument("--problem", choices=["auto", "classification", "regression"])
+    check.add_argument("--split", metavar="HOW", help="auto, random, group:COLUMN or time:COLUMN")
+    check.add_argument("--tenant", metavar="ID", help="take its settings, and estimate time and cost")
+    check.add_argument("--data-set", help="of the tenant (default: the file's name without its extension)")
+    check.set_defaults(run=data.check)
     upload = commands.add_parser("upload", help="put a file into a tenant's incoming/ folder")
     upload.add_argument("tenant_id", metavar="TENANT")
     upload.add_argument("file", type=Path)

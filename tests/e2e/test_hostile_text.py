@@ -96,6 +96,12 @@ def test_every_command_shows_hostile_text_as_text(
         "algorithm list": [()],
         "algorithm show": [("odd",), (HOSTILE,)],
         "algorithm remove": [("odd",), (HOSTILE,)],
+        "check": [
+            (str(data), "--tenant", "hostile"),
+            (str(data), "--target", HOSTILE),
+            (str(data), "--target", "target", "--split", f"group:{HOSTILE}"),
+            (HOSTILE, "--target", "target"),
+        ],
         "upload": [("hostile", str(data)), ("hostile", str(data), "--data-set", HOSTILE)],
         "presign": [("hostile", "--data-set", "x", "--name", HOSTILE)],
         "retrain": [("hostile", "--data-set", HOSTILE), ("hostile", "--ready-by", HOSTILE)],
