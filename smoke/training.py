@@ -100,7 +100,10 @@ def _checked(suite: Suite, tenant: Tenant, request: Request) -> list[str]:
     outcome = request.outcome
     if outcome is None or outcome.model_package_arn is None or len(names) != JOBS_OF_A_RUN:
         raise StepFailed(f"expected {JOBS_OF_A_RUN} jobs and a model, found {len(names)} jobs and {outcome}")
-    sagemaker.describe_model_package(ModelPackageName=outcome.model_package_arn)
+    package = sagemaker.describe_model_package(ModelPackageName=outcome.model_package_arn)
+    card = package.get("ModelMetrics", {}).get("Explainability", {}).get("Report", {}).get("S3Uri", "")
+    bucket, _, card_key = card.removeprefix("s3://").partition("/")
+    suite.client("s3").head_object(Bucket=bucket, Key=card_key)
     key = f"{tenant.root}receipts/{request.data_set}/{request.request_id}.json"
     receipt = suite.client("s3").get_object(Bucket=tenant.bucket, Key=key)["Body"].read()
     if b"SUCCEEDED" not in receipt:

@@ -1,13 +1,15 @@
 """Measure the peak memory of the steps against the size of the file: memory.py STEPS MB...
 
 Run with the libraries of the steps' image. Prints a line for each shape of file, size and step: the peak in MB,
-its ratio to the file's size without what the libraries take, and the seconds.
+its ratio to the file's size without what the libraries take, and the seconds; then the largest file for which
+instances have the memory. Fails if a step takes more than the steps count on (common.MEMORY_PER_BYTE).
 """
 
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +18,11 @@ import numpy as np
 import pandas as pd
 
 STEPS = Path(sys.argv[1]).resolve()
+sys.path.insert(0, str(STEPS))
+
+from common import LIBRARIES_BYTES, MEMORY_PER_BYTE  # noqa: E402 - from the folder that is given
+
+GIB = 1024**3
 NAMES = ("input", "train", "test", "profile")
 
 
@@ -63,22 +70,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder) / "imports.py"
         empty.write_text(
-            f"import sys; sys.path.insert(0, {str(STEPS)!r}); import preprocess, train\n", encoding="utf-8"
+            f"import sys; sys.path.insert(0, {str(STEPS)!r}); import preprocess, train, evaluate\n",
+            encoding="utf-8",
         )
         libraries, _ = peak_of(str(empty))
     print(f"libraries alone: {libraries / 1e6:.0f} MB")
+    largest = 0.0
     for size in map(int, sys.argv[2:]):
         for shape, per_row in BYTES_PER_ROW.items():
             with tempfile.TemporaryDirectory() as folder:
-                measure(
-                    Path(folder),
-                    shape.__name__,
-                    shape(np.random.default_rng(1), size * 10**6 // per_row),
-                    libraries,
-                )
+                table = shape(np.random.default_rng(1), size * 10**6 // per_row)
+                largest = max(largest, measure(Path(folder), shape.__name__, table, libraries))
+    print(f"\nat most {largest:.1f} bytes of memory for a byte of the file; counted on: {MEMORY_PER_BYTE}")
+    for memory in (4, 8, 16, 32, 64):
+        megabytes = (memory * GIB - LIBRARIES_BYTES) / MEMORY_PER_BYTE / 1e6
+        print(f"an instance of {memory:2} GiB: files of {megabytes:6,.0f} MB")
+    sys.exit(1 if largest > MEMORY_PER_BYTE or libraries > LIBRARIES_BYTES else 0)
 
 
-def measure(root: Path, shape: str, table: pd.DataFrame, libraries: int) -> None:
+def measure(root: Path, shape: str, table: pd.DataFrame, libraries: int) -> float:
+    """Print what each step takes; return the largest ratio of its memory, without the libraries, to the file."""
     (root / "input").mkdir()
     file = root / "input/data.csv"
     noise = np.random.default_rng(2).normal(size=len(table))
@@ -99,9 +110,24 @@ def measure(root: Path, shape: str, table: pd.DataFrame, libraries: int) -> None
             "SM_OUTPUT_DIR": str(root),
         }
         runs[f"train, {algorithm}"] = peak_of(str(STEPS / "train.py"), **job)
+        with tarfile.open(root / "model.tar.gz", "w:gz") as archive:
+            for path in (root / "model").iterdir():
+                archive.add(path, arcname=path.name)
+        read = {
+            "model": root,
+            "test": root / "test",
+            "profile": root / "profile",
+            "output": root,
+            "deliver": root / "d",
+        }
+        places = [text for name, path in read.items() for text in (f"--{name}", str(path))]
+        runs[f"evaluate, {algorithm}"] = peak_of(
+            str(STEPS / "evaluate.py"), *places, "--failure-file", str(root / "f")
+        )
     for step, (peak, seconds) in runs.items():
-        ratio, name = (peak - libraries) / size, f"{shape:12} {size / 1e6:6.0f} MB  {step:26}"
+        ratio, name = (peak - libraries) / size, f"{shape:12} {size / 1e6:6.0f} MB  {step:28}"
         print(f"{name} {peak / 1e6:6.0f} MB  {ratio:5.1f} × the file  {seconds:5.0f} s", flush=True)
+    return max((peak - libraries) / size for peak, _ in runs.values())
 
 
 if __name__ == "__main__":
