@@ -31,7 +31,7 @@ MEMORY_PER_BYTE = 6
 """Bytes of memory that a step needs at most per byte of text that it reads (`make memory`)."""
 
 LIBRARIES_BYTES = 256_000_000
-"""What the steps' libraries take of the memory."""
+"""What the steps' libraries, and what is of the same size for each file, take of the memory."""
 
 
 def table_bytes_max() -> int:

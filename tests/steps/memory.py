@@ -81,7 +81,10 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 table = shape(np.random.default_rng(1), size * 10**6 // per_row)
                 largest = max(largest, measure(Path(folder), shape.__name__, table, libraries))
-    print(f"\nat most {largest:.1f} bytes of memory for a byte of the file; counted on: {MEMORY_PER_BYTE}")
+    print(
+        f"\nat most {LIBRARIES_BYTES / 1e6:.0f} MB and {largest:.1f} bytes for each byte of the file; "
+        f"the steps count on {MEMORY_PER_BYTE}"
+    )
     for memory in (4, 8, 16, 32, 64):
         megabytes = (memory * GIB - LIBRARIES_BYTES) / MEMORY_PER_BYTE / 1e6
         print(f"an instance of {memory:2} GiB: files of {megabytes:6,.0f} MB")
@@ -89,7 +92,7 @@ def main() -> None:
 
 
 def measure(root: Path, shape: str, table: pd.DataFrame, libraries: int) -> float:
-    """Print what each step takes; return the largest ratio of its memory, without the libraries, to the file."""
+    """Print what each step takes; return the largest ratio of its memory beyond LIBRARIES_BYTES to the file."""
     (root / "input").mkdir()
     file = root / "input/data.csv"
     noise = np.random.default_rng(2).normal(size=len(table))
@@ -127,7 +130,7 @@ def measure(root: Path, shape: str, table: pd.DataFrame, libraries: int) -> floa
     for step, (peak, seconds) in runs.items():
         ratio, name = (peak - libraries) / size, f"{shape:12} {size / 1e6:6.0f} MB  {step:28}"
         print(f"{name} {peak / 1e6:6.0f} MB  {ratio:5.1f} × the file  {seconds:5.0f} s", flush=True)
-    return max((peak - libraries) / size for peak, _ in runs.values())
+    return max((peak - LIBRARIES_BYTES) / size for peak, _ in runs.values())
 
 
 if __name__ == "__main__":
