@@ -45,8 +45,10 @@ CURRENCIES = (
 WITH_UNIT = re.compile(
     rf"(?P<sign>[+-]?) ?(?:(?P<prefix>[$\u00a2-\u00a5\u20a0-\u20bf]|{CURRENCIES.replace(' ', '|')}) ?)?"
     r"(?P<number>[+-]?[0-9.,](?:[0-9.,'\u2019\u00a0\u202f ]*[0-9.,])?) ?"
-    r"(?![eE][+-]?[0-9])(?P<suffix>[^0-9\s.,+\-'][^\s]{0,11})?"
+    r"(?![eE][+-]?[0-9])(?P<suffix>(?<=[0-9 ])[^0-9\s.,+\-'][^\s]{0,11})?"
 )
+"""A number with what stands beside it; 12.png is none, since a unit does not follow a dot."""
+
 MULTIPLIERS = frozenset({"k", "m", "mn", "mio", "bn", "b", "t"})
 """Suffixes that mean other numbers than those without: not units, unless all have them."""
 
