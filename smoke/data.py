@@ -2,7 +2,7 @@
 
 import random
 
-WORKS, BAD_TARGET, NO_HEADER, NO_PATTERN = "works", "missing-column", "headerless", "low-quality"
+WORKS, BAD_TARGET, ONE_CLASS, NO_PATTERN = "works", "missing-column", "one-class", "low-quality"
 
 
 def table(kind: str, rows: int = 200) -> bytes:
@@ -11,7 +11,7 @@ def table(kind: str, rows: int = 200) -> bytes:
     lines = []
     for _ in range(rows):
         size, weight = draw.uniform(0, 10), draw.uniform(0, 10)
-        target = draw.choice("ab") if kind == NO_PATTERN else ("a" if size > weight else "b")
+        target = draw.choice("ab") if kind == NO_PATTERN else ("a" if size > weight or kind == ONE_CLASS else "b")
         lines.append(f"{size:.3f},{weight:.3f},{target}")
-    head = {BAD_TARGET: ["size,weight,label"], NO_HEADER: []}.get(kind, ["size,weight,target"])
-    return ("\n".join([*head, *lines]) + "\n").encode()
+    head = "size,weight,label" if kind == BAD_TARGET else "size,weight,target"
+    return ("\n".join([head, *lines]) + "\n").encode()

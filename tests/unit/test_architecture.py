@@ -20,10 +20,12 @@ MAY_IMPORT = {
 }
 PURE_NEEDS = {
     "__future__",
+    "codecs",
     "collections",
     "dataclasses",
     "datetime",
     "decimal",
+    "difflib",
     "enum",
     "itertools",
     "statistics",

@@ -64,10 +64,44 @@ def test_a_receipt_tells_what_was_learnt_from_how_many_rows_and_beside_what() ->
 
 def test_scripts_and_service_refuse_the_same_files() -> None:
     assert file_types.UNREADABLE == formats.UNREADABLE
-    assert max(map(len, file_types.UNREADABLE)) <= file_types.FIRST_BYTES
-    assert file_types.objection(b"%PDF-1.7") == "a PDF document: export the table as CSV"
-    for table in (b"a,b\n1,2\n", b"PK\x03\x04", b"PAR1", b"\x1f\x8b", b'{"a": 1}', b""):
-        assert file_types.objection(table) is None
+    assert file_types.objection(b"%PDF-1.7", "y") == "is a PDF document: export the table as CSV"
+
+
+HEAD = "plan,Größe,churned\n"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        *(
+            (HEAD + "a,1,yes\nb,2,no\n").encode(encoding)
+            for encoding in ("utf-8", "utf-8-sig", "utf-16", "cp1252")
+        ),
+        ("Customers of 2026\n\n# by hand\n" + HEAD + "a,1,yes\n").encode(),
+        HEAD.encode(),  # no more than a header: the scripts say what is wrong with it
+        b"x" * file_types.FIRST_BYTES,  # one long line: its end is not seen
+        b"PK\x03\x04 and more\n1\n2\n",
+        b"PAR1 and more\n1\n2\n",
+        b"\x1f\x8b and more\n1\n2\n",
+        b'{"plan": 1}\n{"plan": 2}\n{"plan": 3}\n',
+        b"",
+    ],
+)
+def test_what_may_be_a_table_with_the_column_is_left_to_the_scripts(table: bytes) -> None:
+    assert file_types.objection(table, "churned") is None
+    assert file_types.objection(table, 'with a "quote"') is None
+
+
+def test_a_text_without_the_column_is_refused_and_near_names_are_given() -> None:
+    body = (HEAD + "a,1,yes\nb,2,no\n").encode()
+    assert file_types.objection(body, "price") == "has no column 'price' to predict"
+    assert file_types.objection(body.replace(b",", b";"), "chrned") == (
+        "has no column 'chrned' to predict; did you mean 'churned'?"
+    )
+    assert file_types.objection("x,größe\n1,2\n3,4\n".encode("cp1252"), "größe") is None
+    assert (
+        file_types.objection("x,größe\n1,2\n3,4\n".encode("utf-16"), "price") == "has no column 'price' to predict"
+    )
 
 
 def test_the_policys_instances_have_memory_for_the_largest_file_that_they_are_given() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from smoke.__main__ import SUITE, chosen, cost_max, main, plan
-from smoke.data import BAD_TARGET, NO_HEADER, NO_PATTERN, WORKS, table
+from smoke.data import BAD_TARGET, NO_PATTERN, ONE_CLASS, WORKS, table
 from smoke.preflight import CHECKS
 from smoke.steps import NotShown, Step, StepFailed, eventually, run_steps
 from trainyard.domain.errors import Refused
@@ -106,12 +106,12 @@ def test_every_doubt_names_the_step_that_settles_it_and_every_such_step_is_there
 
 
 def test_the_tables_that_are_uploaded_are_what_they_are_called() -> None:
-    good, no_target, headless, noise = (
-        table(kind).decode().splitlines() for kind in (WORKS, BAD_TARGET, NO_HEADER, NO_PATTERN)
+    good, no_target, one_class, noise = (
+        table(kind).decode().splitlines() for kind in (WORKS, BAD_TARGET, ONE_CLASS, NO_PATTERN)
     )
     assert good[0] == noise[0] == "size,weight,target"
     assert "target" not in no_target[0]
-    assert len(headless) == len(good) - 1
+    assert {line.split(",")[2] for line in one_class[1:]} == {"a"}
     assert len({line.split(",")[2] for line in noise[1:]}) == 2
     right = sum(
         (float(a) > float(b)) == (target == "a") for a, b, target in (line.split(",") for line in good[1:])

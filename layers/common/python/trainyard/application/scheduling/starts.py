@@ -233,9 +233,10 @@ class Starts:
         settings = tenant.settings_for(request.data_set)
         algorithm = policy.algorithm(settings.algorithm)
         data_bytes, first_bytes = self.data_sets.write_manifest(tenant, request)
-        what_it_is = objection(first_bytes) if algorithm.code_uri is None else None  # other scripts may read it
-        if what_it_is:
-            raise Refused(f"{request.content.key.rpartition('/')[2]} is {what_it_is}")
+        if algorithm.code_uri is None and first_bytes:  # other scripts may read what ours do not
+            why_not = objection(first_bytes, settings.target)
+            if why_not:
+                raise Refused(f"{request.content.key.rpartition('/')[2]} {why_not}")
         largest = policy.data_bytes_max(tier, request.algorithm)
         if data_bytes > largest:
             raise Refused(
