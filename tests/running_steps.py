@@ -40,6 +40,7 @@ class Container:
         *files: tuple[str, bytes],
         target: str = "churned",
         problem: str = "auto",
+        split: str = "auto",
         checked: int | None = None,
     ) -> str:
         """Run the first step; returns its failure message, "" when it succeeded."""
@@ -51,7 +52,9 @@ class Container:
             text for name in ("input", "train", "test", "profile") for text in (f"--{name}", str(self.root / name))
         ]
         environment = {} if checked is None else {"INPUT_BYTES": str(checked)}
-        return self._run("preprocess", *paths, "--target", target, "--problem", problem, **environment)
+        return self._run(
+            "preprocess", *paths, "--target", target, "--problem", problem, "--split", split, **environment
+        )
 
     def train(self, algorithm: str = "linear", **chosen: object) -> str:
         environment = {

@@ -12,16 +12,26 @@ import numpy as np
 
 RESAMPLES = 200
 ROWS_MAX = 20_000
-"""Rows that a resample is drawn from at most: more hardly change the interval."""
+"""Rows that a resample is drawn from at most: more hardly change the interval, unless a class is rare."""
+
+RARE_ROWS = 100
+"""A class of fewer of these rows is rare: then resamples are drawn from all rows."""
 
 MARGIN = 0.01
 """By this much a model must be better, for the metrics that lie between 0 and 1."""
 
+SMALL = 0.01
 SEED = 20
 LOWER_IS_BETTER = frozenset({"mae", "rmse"})
 
 Measure = Callable[[np.ndarray], tuple[float, float]]
 """The positions of rows → the metric of the model and that of the baseline on these rows."""
+
+
+def rounded(value: Any) -> float:
+    """Return a metric to four places, as people read it; a small one to three figures."""
+    number = float(value)
+    return round(number, 4) if abs(number) >= SMALL else float(f"{number:.3g}")
 
 
 @dataclass(frozen=True)
@@ -44,17 +54,18 @@ class Comparison:
 
     def as_report(self) -> dict[str, Any]:
         return {
-            "baseline": {"metric": self.metric, "value": round(self.baseline, 4)},
-            "interval": [round(bound, 4) for bound in self.interval] if self.interval else None,
+            "baseline": {"metric": self.metric, "value": rounded(self.baseline)},
+            "interval": [rounded(bound) for bound in self.interval] if self.interval else None,
             "verdict": {"beats_baseline": int(self.is_better), "text": self.as_text()},
         }
 
 
-def compare(metric: str, rows: int, measure: Measure) -> Comparison:
-    """Return how a model stands beside the baseline on so many test rows."""
+def compare(metric: str, rows: int, measure: Measure, rarest: int | None = None) -> Comparison:
+    """Return how a model stands beside the baseline on test rows, of which `rarest` are of the rarest class."""
     value, baseline = measure(np.arange(rows))
     g = np.random.default_rng(SEED)
-    pool = np.arange(rows) if rows <= ROWS_MAX else g.choice(rows, ROWS_MAX, replace=False)
+    is_rare = rarest is not None and rarest * ROWS_MAX < RARE_ROWS * rows
+    pool = np.arange(rows) if rows <= ROWS_MAX or is_rare else g.choice(rows, ROWS_MAX, replace=False)
     drawn = np.array([measure(g.choice(pool, len(pool))) for _ in range(RESAMPLES)])
     drawn = drawn[~np.isnan(drawn).any(axis=1)]  # a resample may have one class only
     if len(drawn) < RESAMPLES / 2:

@@ -4,13 +4,13 @@ Everything in it that comes from the data (names of columns and classes) is esca
 file without scripts and without links to elsewhere.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import pictures
+from common import json_text
 
 LISTED_MAX = 50
 STYLE = """
@@ -56,7 +56,7 @@ def write_card(
         "training": training,
         "evaluation": report,
     }
-    (folder / "card.json").write_text(json.dumps(card, indent=2), encoding="utf-8")
+    (folder / "card.json").write_text(json_text(card), encoding="utf-8")
     (folder / "card.html").write_text(page(card), encoding="utf-8")
 
 
@@ -112,13 +112,14 @@ def _quality(report: dict[str, Any]) -> list[str]:
         if better
         else '<p class="bad">Not clearly better than the baseline: the model is not registered.</p>'
     )
+    bar = "The bar spans the metric in 95 % of resamples of these rows. " if report["interval"] else ""
     group = report.get("classification_metrics") or report.get("regression_metrics") or {}
     return [
         "<h2>Quality</h2>",
         verdict,
         pictures.interval(name, quality["value"], baseline["value"], report["interval"]),
-        f'<p class="small">Measured on {report["rows"]:,} rows that the model has not seen. The bar is what the '
-        f"metric lies in for 95 % of resamples of them. The baseline predicts {escape(baseline['rule'])}.</p>",
+        f'<p class="small">Measured on {report["rows"]:,} rows that the model has not seen. {bar}The baseline '
+        f"always predicts {escape(baseline['rule'])}.</p>",
         table(
             ("metric", "value"), [(NAMES.get(metric, metric), values["value"]) for metric, values in group.items()]
         ),
@@ -157,8 +158,8 @@ def _importance(report: dict[str, Any]) -> list[str]:
     name = NAMES.get(report["quality"]["metric"], report["quality"]["metric"])
     return [
         "<h2>What the model uses</h2>",
-        f"<p>By how much the {escape(name)} falls when a column's values are shuffled. Columns that say "
-        "the same share it.</p>",
+        f"<p>By how much worse the {escape(name)} gets when a column's values are shuffled among rows. Columns "
+        "that say the same share it.</p>",
         pictures.bars(falls, "importance by permutation"),
     ]
 

@@ -23,6 +23,8 @@ def main() -> None:
         answer = check(arguments.files, arguments.target, arguments.problem, arguments.split)
     except DataError as error:
         answer = {"refused": str(error)}
+    except Exception as error:
+        answer = {"refused": f"unexpected {type(error).__name__}: please report it"}
     print(json.dumps(answer))
 
 

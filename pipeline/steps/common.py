@@ -4,10 +4,13 @@ The scripts are plain script-mode Python: every path comes from an argument or a
 SageMaker scikit-learn container sets them, and nothing here knows about AWS.
 """
 
+import json
+import math
 import os
 import sys
 import tarfile
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +28,19 @@ def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural if there is not one."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def json_text(content: Any) -> str:
+    """Return content as JSON, with null for numbers that JSON does not have."""
+    return json.dumps(_finite(content), indent=2, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 MEMORY_PER_BYTE = 6
@@ -59,6 +75,7 @@ def run(step: Callable[[], None], failure_file: Path) -> None:
     and counts, never values of rows. So for an unexpected error, neither message nor traceback has the error's
     own text, in which libraries quote what they could not read.
     """
+    warnings.showwarning = _warn
     try:
         step()
     except DataError as error:
@@ -73,6 +90,11 @@ def run(step: Callable[[], None], failure_file: Path) -> None:
             f"unexpected {type(error).__name__} in {where}: see the traceback in the job's log",
             failure_file,
         )
+
+
+def _warn(_message: object, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    """Print a warning without its text, in which libraries quote values."""
+    print(f"{category.__name__} in {Path(filename).name}, line {lineno}", file=sys.stderr)
 
 
 def _fail(message: str, failure_file: Path) -> None:

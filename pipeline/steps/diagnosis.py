@@ -6,19 +6,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pictures import OTHERS
+
 CLASSES_SHOWN_MAX = 20
 """Most frequent classes in a confusion matrix; the others are one."""
 
-OTHERS = "(others)"
 BINS = 20
 POINTS_MAX = 500
 FEATURES_SHOWN_MAX = 30
-PERMUTED_ROWS = 1_000
-PERMUTED_ROWS_OF_WIDE = 200
+PERMUTED_ROWS_MIN, PERMUTED_ROWS_MAX = 50, 1_000
+PREDICTIONS_MAX = 6_000_000
+"""Rows times classes that are predicted for all features together, some tens of seconds of gradient boosting: with
+many features and classes, fewer rows are permuted."""
+
 WIDE = 100
-"""More features are permuted on fewer rows, once: each needs a prediction of all of them."""
+"""More features are permuted once each."""
 
 REPETITIONS = 5
+CONSOLIDATED_EACH = 50
+"""After so many features, a table's columns are put together again: a table in pieces is slow to predict."""
+
 SEED = 20
 
 Metric = Callable[[pd.DataFrame, np.ndarray], float]
@@ -63,7 +70,9 @@ def _share(part: int, whole: int) -> float | None:
 def residuals(true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     """Return how far predictions are off (predicted minus true), and some pairs of both to draw."""
     off = predicted - true
-    counts, edges = np.histogram(off, bins=BINS)
+    edges = np.linspace(off.min(), off.max(), BINS + 1)
+    bins = np.clip(np.searchsorted(edges, off, side="right") - 1, 0, BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
     g = np.random.default_rng(SEED)
     drawn = np.sort(g.permutation(len(true))[:POINTS_MAX])
     return {
@@ -79,24 +88,29 @@ def _figures(value: Any) -> float:
     return float(f"{float(value):.5g}")
 
 
-def importance(features: pd.DataFrame, measure: Metric) -> list[dict[str, Any]]:
+def importance(features: pd.DataFrame, measure: Metric, outputs: int) -> list[dict[str, Any]]:
     """Return by how much the metric falls when the values of a feature are permuted among rows; greatest first.
 
-    Features that say the same share their importance: without one, the model still has the other.
+    Features that say the same share their importance: without one, the model still has the other. `outputs` is the
+    number of classes, or 1.
     """
     g = np.random.default_rng(SEED)
-    is_wide = features.shape[1] > WIDE
-    rows = np.sort(g.permutation(len(features))[: PERMUTED_ROWS_OF_WIDE if is_wide else PERMUTED_ROWS])
-    sample = features.iloc[rows].reset_index(drop=True)
+    repetitions = 1 if features.shape[1] > WIDE else REPETITIONS
+    affordable = PREDICTIONS_MAX // (features.shape[1] * repetitions * outputs)
+    count = min(max(affordable, PERMUTED_ROWS_MIN), PERMUTED_ROWS_MAX)
+    rows = np.sort(g.permutation(len(features))[:count])
+    sample = features.iloc[rows].reset_index(drop=True).copy()
     before = measure(sample, rows)
     falls = []
-    for name in sample:
+    for number, name in enumerate(sample.columns, 1):
+        if number % CONSOLIDATED_EACH == 0:
+            sample = sample.copy()
         original = sample[name]
         lost = []
-        for _ in range(1 if is_wide else REPETITIONS):
+        for _ in range(repetitions):
             sample[name] = original.take(g.permutation(len(sample))).reset_index(drop=True)
             lost.append(before - measure(sample, rows))
         sample[name] = original
-        falls.append({"feature": str(name), "fall": round(float(np.mean(lost)), 5)})
+        falls.append({"feature": str(name), "fall": _figures(np.mean(lost))})
     falls = [fall for fall in falls if np.isfinite(fall["fall"])]
     return sorted(falls, key=lambda fall: (-fall["fall"], fall["feature"]))[:FEATURES_SHOWN_MAX]

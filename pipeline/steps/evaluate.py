@@ -29,9 +29,9 @@ from sklearn.metrics import (
 )
 
 import diagnosis
-from baseline import LOWER_IS_BETTER, compare
+from baseline import LOWER_IS_BETTER, compare, rounded
 from card import write_card
-from common import DataError, run, unpack
+from common import DataError, counted, json_text, run, unpack
 
 Score = Callable[[np.ndarray, np.ndarray], float]
 """What happened and what was predicted → a metric."""
@@ -65,7 +65,7 @@ def main() -> None:
     else:
         report |= regression(model, features, target, arguments.metric, schema["last_value"])
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "evaluation.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+    (arguments.output / "evaluation.json").write_text(json_text(report), encoding="utf-8")
     arguments.deliver.mkdir(parents=True, exist_ok=True)
     shutil.copy(arguments.model / "model.tar.gz", arguments.deliver / "model.tar.gz")
     write_card(
@@ -111,7 +111,7 @@ def classification(
     most_frequent = np.full(len(true), np.bincount(true).argmax())
     pairs = {name: (score, classes, predicted, most_frequent) for name, score in CLASSIFICATION.items()}
     default = "balanced_accuracy"
-    if len(model.classes_) == 2 and target.nunique() == 2:
+    if len(model.classes_) == 2 and set(target.unique()) == set(model.classes_):
         default = "roc_auc"
 
         def probability(rows: pd.DataFrame) -> np.ndarray:
@@ -123,10 +123,10 @@ def classification(
             pairs[name] = _of_two_classes(score, positive), probability, scores, none
     metric = default if asked == "auto" else asked
     return {
-        **_report("classification_metrics", true, pairs, metric, "always the most frequent class"),
+        **_report("classification_metrics", true, pairs, metric, "the most frequent class"),
         "classes": diagnosis.by_class(true, predicted, labels, trained_on),
         "confusion": diagnosis.confusion(true, predicted, labels),
-        "importance": _importance(features, true, pairs[metric], metric),
+        "importance": _importance(features, true, pairs[metric], metric, len(code_of)),
     }
 
 
@@ -145,27 +145,28 @@ def _of_two_classes(score: Score, positive: int) -> Score:
 def regression(
     model: Any, features: pd.DataFrame, target: pd.Series, asked: str, last_value: float | None
 ) -> dict[str, Any]:
-    """Return the report on a regression: its quality is R², not less than 0.
+    """Return the report on a regression: its quality is R².
 
-    The baseline always says the mean; or the last value before the test, if the split is by time and it is better.
+    The baseline always predicts the mean; or the last value before the test, if the split is by time and that is
+    better by the metric that counts.
     """
 
     def quantities(rows: pd.DataFrame) -> np.ndarray:
         return np.asarray(model.predict(rows), dtype=np.float64)
 
     true, predicted = np.asarray(target, dtype=np.float64), quantities(features)
-    constant, rule = np.full(len(true), true.mean()), "always the mean"
+    constant, rule = np.full(len(true), true.mean()), "the mean"
     metric = "r2" if asked == "auto" else asked
-    if last_value is not None and np.abs(true - last_value).mean() < np.abs(true - constant).mean():
-        constant, rule = np.full(len(true), last_value), "always the last value before the test"
+    if last_value is not None and metric in REGRESSION:
+        last, sign = np.full(len(true), last_value), -1 if metric in LOWER_IS_BETTER else 1
+        if sign * REGRESSION[metric](true, last) > sign * REGRESSION[metric](true, constant):
+            constant, rule = last, "the last value before the test"
     pairs = {name: (score, quantities, predicted, constant) for name, score in REGRESSION.items()}
     report = _report("regression_metrics", true, pairs, metric, rule)
-    if report["quality"]["metric"] == "r2":
-        report["quality"]["value"] = max(report["quality"]["value"], 0.0)
     return {
         **report,
         "residuals": diagnosis.residuals(true, predicted),
-        "importance": _importance(features, true, pairs[metric], metric),
+        "importance": _importance(features, true, pairs[metric], metric, 1),
     }
 
 
@@ -185,13 +186,20 @@ def _report(group: str, true: np.ndarray, pairs: dict[str, Measured], name: str,
             warnings.simplefilter("ignore")  # that a resample lacks a class
             return score(true[rows], predicted[rows]), score(true[rows], constant[rows])
 
-    comparison = compare(name, len(true), measure)
+    if not np.isfinite(metrics[name]["value"]):
+        raise DataError(
+            f"the quality metric {name} cannot be computed on the {counted(len(true), 'row')} to test on"
+        )
+    rarest = int(np.unique(true, return_counts=True)[1].min()) if group == "classification_metrics" else None
+    comparison = compare(name, len(true), measure, rarest)
     report = {"quality": {"metric": name, **metrics[name]}, group: metrics, **comparison.as_report()}
     report["baseline"]["rule"] = rule
     return report
 
 
-def _importance(features: pd.DataFrame, true: np.ndarray, measured: Measured, name: str) -> list[dict[str, Any]]:
+def _importance(
+    features: pd.DataFrame, true: np.ndarray, measured: Measured, name: str, outputs: int
+) -> list[dict[str, Any]]:
     score, predict, _, _ = measured
     sign = -1 if name in LOWER_IS_BETTER else 1
 
@@ -200,12 +208,7 @@ def _importance(features: pd.DataFrame, true: np.ndarray, measured: Measured, na
             warnings.simplefilter("ignore")  # that a sample lacks a class
             return sign * float(score(true[positions], predict(rows)))
 
-    return diagnosis.importance(features, metric)
-
-
-def rounded(value: Any) -> float:
-    """Return a metric to four places, as people read it."""
-    return round(float(value), 4)
+    return diagnosis.importance(features, metric, outputs)
 
 
 if __name__ == "__main__":

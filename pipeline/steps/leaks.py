@@ -20,6 +20,9 @@ ROWS_MAX = 5_000
 PREDICTS_ALONE = 0.99
 """Balanced accuracy or R² of a tree on one column, from which on the column is named."""
 
+FEW_ROWS = 10
+"""Of a class, with which a leaf of two rows may be too large."""
+
 SEED = 20
 NAMED_MAX = 5
 
@@ -49,23 +52,43 @@ def _folded(text: Any) -> str:
 
 def predicting_alone(features: pd.DataFrame, target: Target) -> list[tuple[str, float]]:
     """Return the features that predict the target nearly perfectly by themselves, and how well; the best first."""
-    g = np.random.default_rng(SEED)
-    rows = np.arange(len(target.rows))
-    rows = g.permutation(rows)[:ROWS_MAX]
-    learnt, tested = rows[: len(rows) // 2], rows[len(rows) // 2 :]
     is_class = target.problem == "classification"
     values = np.unique(target.values, return_inverse=True)[1] if is_class else target.values
+    learnt, tested = _halves(values, is_class)
     if len(np.unique(values[learnt])) < 2 or len(np.unique(values[tested])) < 2:
         return []
-    score = balanced_accuracy_score if is_class else r2_score
+    rows = np.concatenate([learnt, tested])
+    score, build = (
+        (balanced_accuracy_score, DecisionTreeClassifier) if is_class else (r2_score, DecisionTreeRegressor)
+    )
+    leaf = 1 if is_class and np.bincount(values[learnt]).min() < FEW_ROWS else 2
     alone = []
     for name in features:
-        column = features[name]
-        cells = column.cat.codes if is_category(column) else column
-        cells = cells.to_numpy(dtype=np.float64)[target.rows[rows]].reshape(-1, 1)
-        build = DecisionTreeClassifier if is_class else DecisionTreeRegressor
-        tree = build(min_samples_leaf=2, random_state=SEED).fit(cells[: len(learnt)], values[learnt])
+        cells = _ranks(features[name].iloc[target.rows[rows]])
+        tree = build(min_samples_leaf=leaf, random_state=SEED).fit(cells[: len(learnt)], values[learnt])
         reached = float(score(values[tested], tree.predict(cells[len(learnt) :])))
         if reached >= PREDICTS_ALONE:
             alone.append((str(name), reached))
     return sorted(alone, key=lambda column: (-column[1], column[0]))[:NAMED_MAX]
+
+
+def _halves(values: np.ndarray, is_class: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of rows to learn from and to test on: of classes as many rows of each as possible."""
+    g = np.random.default_rng(SEED)
+    rows = g.permutation(len(values))
+    parts = [rows[:ROWS_MAX]]
+    if is_class:
+        each = max(ROWS_MAX // (values.max() + 1), 2)
+        order = rows[np.argsort(values[rows], kind="stable")]
+        parts = [part[:each] for part in np.split(order, np.cumsum(np.bincount(values))[:-1])]
+    return (
+        np.concatenate([part[: len(part) // 2] for part in parts]),
+        np.concatenate([part[len(part) // 2 :] for part in parts]),
+    )
+
+
+def _ranks(column: pd.Series) -> np.ndarray:
+    """Return the order of a feature's values, which is all that a tree sees of them; NaN where there is none."""
+    cells = (column.cat.codes if is_category(column) else column).to_numpy(dtype=np.float64)
+    ranks = np.unique(cells, return_inverse=True)[1].astype(np.float64)
+    return np.where(np.isnan(cells), np.nan, ranks).reshape(-1, 1)

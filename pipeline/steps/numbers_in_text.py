@@ -14,7 +14,8 @@ from tables import NATIVE
 NUMBER_MARKS = frozenset(
     {
         "", "?", "-", "--", ".", "na", "n/a", "n.a.", "nan", "null", "none", "nil", "missing", "<na>", "#n/a",
-        "#na", "#div/0!", "#value!", "#ref!", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity", "-nan",
+        "#na", "#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!", "#spill!", "#calc!",
+        "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity", "-nan",
     }
 )  # fmt: skip
 """Written in a column of numbers where there is none, in any case of letters. Infinity is not a measurement."""

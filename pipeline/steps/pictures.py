@@ -7,6 +7,8 @@ from typing import Any
 BLUE, GREY, RED, INK = "#3366aa", "#bbbbbb", "#cc4455", "#222222"
 WIDTH, LEFT, ROW = 720, 240, 22
 LABEL_MAX = 32
+OTHERS = "(others)"
+"""The classes that have no row of their own in a matrix."""
 
 
 def label(text: Any) -> str:
@@ -28,7 +30,7 @@ def _svg(height: float, parts: Sequence[str], title: str, width: int = WIDTH) ->
 
 def bars(rows: Sequence[tuple[str, float, str]], title: str) -> str:
     """Draw a horizontal bar per row: its label, its value (negative ones have none) and its colour."""
-    largest = max((value for _, value, _ in rows), default=0.0) or 1.0
+    largest = max([value for _, value, _ in rows] + [0.0]) or 1.0
     parts = []
     for number, (name, value, colour) in enumerate(rows):
         y = number * ROW
@@ -81,7 +83,7 @@ def matrix(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
         total = sum(cells) or 1
         for column, count in enumerate(cells):
             x, y, share = side + column * cell, top + row * cell, count / total
-            colour = BLUE if row == column else RED
+            colour = GREY if classes[row] == classes[column] == OTHERS else BLUE if row == column else RED
             parts.append(
                 f'<rect x="{x}" y="{y}" width="{cell - 1}" height="{cell - 1}" fill="{colour}" '
                 f'fill-opacity="{0.06 + 0.84 * share:.3f}"/>'

@@ -6,7 +6,6 @@ of it goes to profile.json.
 
 import argparse
 import hashlib
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from common import DataError, run
+from common import DataError, json_text, run
 from leaks import copies_of_target, predicting_alone
 from reading import Places, read_all
 from schema import Findings, as_json, decide, frame
@@ -69,9 +68,9 @@ def prepare(files: list[Path], asked_target: str, asked_problem: str, asked_spli
     target = read_target(name, cells, asked_problem, table.delimiter, places.where)
     findings = decide(table, name, places.where)
     check_learnable(name, target, len(findings.columns), findings.left_out, ROWS_MIN)
-    how = plan(asked_split, table, findings)
+    how = plan(asked_split, table, name, findings)
     features = frame(table, findings.columns)
-    look_for_leaks(features, name, target, findings)
+    leaks = look_for_leaks(features, name, target, findings)
     check_learnable(name, target, len(findings.columns), findings.left_out, ROWS_MIN)
     parts = split(how, features, target)
     last = target.values[parts.train[-1]] if parts.kind == "time" and target.problem == "regression" else None
@@ -87,7 +86,7 @@ def prepare(files: list[Path], asked_target: str, asked_problem: str, asked_spli
         "rows": len(target.rows),
         "dropped": dict(table.dropped + target.dropped),
         "left_out": findings.left_out,
-        "notes": [*table.notes, *target.notes, *findings.notes, *parts.notes][:NOTES_MAX],
+        "notes": [*parts.notes, *leaks, *target.notes, *table.notes, *findings.notes][:NOTES_MAX],
         "split": parts.as_json(),
         "kinds": dict(Counter(column.kind for column in findings.columns)),
     }
@@ -151,20 +150,22 @@ def leave_out_totals(table: Table, places: Places) -> None:
         table.lines = table.lines[:last]
 
 
-def look_for_leaks(features: pd.DataFrame, name: str, target: Target, findings: Findings) -> None:
-    """Leave out columns that equal the target, and note those that predict it by themselves."""
+def look_for_leaks(features: pd.DataFrame, name: str, target: Target, findings: Findings) -> list[str]:
+    """Leave out columns that equal the target; return what to tell of them, and of those that predict it alone."""
+    notes = []
     columns = {column.name for column in findings.columns}
     for copy in copies_of_target(features, target):
         if copy in columns:
             findings.left_out[copy] = f"it equals {name!r}, which is to be predicted"
-            findings.notes.append(f"column {copy!r} equals {name!r} in every row, so nothing is learnt from it")
+            notes.append(f"column {copy!r} equals {name!r} in every row, so nothing is learnt from it")
             findings.columns = [column for column in findings.columns if column.name != copy]
             del features[copy]
     for column, reached in predicting_alone(features, target):
-        findings.notes.append(
+        notes.append(
             f"column {column!r} predicts {name!r} nearly perfectly by itself ({reached:.3f}): if it is not known "
             "when a prediction is made, remove it from the data"
         )
+    return notes
 
 
 def write_split(prepared: Prepared, train: Path, test: Path) -> None:
@@ -178,14 +179,14 @@ def write_split(prepared: Prepared, train: Path, test: Path) -> None:
         rows = target.rows[part]
         rows_of_part = prepared.features.take(rows)
         rows_of_part.index = pd.Index(rows)
-        rows_of_part[prepared.schema["target"]] = target.values[part]
-        rows_of_part.to_pickle(file)
+        values = pd.Series(target.values[part], index=rows_of_part.index, name=prepared.schema["target"])
+        pd.concat([rows_of_part, values], axis=1, copy=False).to_pickle(file)
     print(f"{len(parts.train)} rows to train on, {len(parts.test)} to test on, {target.problem}")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    path.write_text(json_text(content), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ MARKER_NAMES = ("_", ".")
 DOCUMENTS = ("readme", "license", "licence", "changelog")
 """How the names of documents begin that lie beside data."""
 
+NAME_MAX = 500
+"""Characters of a column's name: names stand in notes, reports and answers."""
+
 NOTES_MAX = 20
 """Of one kind of trouble in many files a few examples are enough."""
 
@@ -59,6 +62,9 @@ def read_all(files: list[Path], target: str) -> tuple[Table, Places]:
         notes.append(f"{counted(len(empty), 'file')} with a header and no rows left out ({', '.join(empty[:3])})")
         parts = [(name, table) for name, table in parts if len(table)]
     table = _united(parts)
+    longest = max(map(len, table.columns), default=0)
+    if longest > NAME_MAX:
+        raise DataError(f"the name of a column has {longest:,} characters, and may have {NAME_MAX}")
     table.notes = [*notes, *table.notes]
     return table, Places([name for name, _ in parts], [len(part) for _, part in parts], table.lines)
 

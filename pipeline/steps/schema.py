@@ -39,7 +39,9 @@ IDENTIFIER_ROWS_MIN = 20
 OTHER = " other"
 """The category of texts that are not among a column's. No cell begins with a blank, so none is equal to it."""
 
-MISSING_TEXTS = frozenset({"", "na", "n/a", "nan", "null", "<na>", "#n/a", "#na"})
+MISSING_TEXTS = frozenset(
+    {"", "na", "n/a", "nan", "null", "<na>", "#n/a", "#na", "#name?", "#null!", "#ref!", "#value!"}
+)
 """Written in a text column for a missing value, in any case of letters."""
 
 IDENTIFIER = re.compile("0[0-9]+|[+-]?[0-9]{17,}")

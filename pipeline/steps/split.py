@@ -8,6 +8,7 @@ auto            time, if the rows of a file are in the order of its only column 
 Rows with equal features stay in one part: a row that was trained on says nothing about unseen ones.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,14 +24,20 @@ from target import Target
 TEST_SHARE = 0.25
 SEED = 20
 DISTINCT_SHARE_MIN = 0.5
-"""Where fewer of the rows are distinct, a few values are combined again and again, as they will be in production:
-equal rows are then split like others."""
+"""Where fewer of the rows are distinct, and values cannot be combined in more ways than there are rows, a few
+values are combined again and again, as they will be in production: equal rows are then split like others."""
 
 TIMES_SHARE_MIN = 0.9
 """A column of dates in whose order the rows are is a time only if so many of its dates are distinct."""
 
 TEST_SHARE_MAX = 0.5
 TEST_ROWS_MIN = 5
+DRAWS = 20
+"""Of groups, of which the one is taken whose rows are nearest to a quarter."""
+
+TOLERANCE = 0.02
+UNEVEN = 0.1
+"""By this much the share of rows to test on may differ from a quarter without being told."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def plan(asked: str, table: Table, findings: Findings) -> Plan:
+def plan(asked: str, table: Table, target: str, findings: Findings) -> Plan:
     """Return how to split; a column of groups is no feature any more. Raises DataError for a column that cannot be
     split by.
     """
@@ -73,22 +80,41 @@ def plan(asked: str, table: Table, findings: Findings) -> Plan:
         raise DataError(f"the split {asked!r} is none of auto, random, group:COLUMN and time:COLUMN")
     if name not in table.columns:
         raise DataError(f"there is no column {name!r} to split by among the {len(table.columns)} columns")
-    if kind == "group":
-        return _by_group(name, table, findings)
+    if name == target:
+        raise DataError(f"rows cannot be split by {name!r}, which is to be predicted: choose another column")
     column = next((column for column in findings.columns if column.name == name), None)
-    if column is None or column.kind == "category":
-        raise DataError(f"column {name!r} holds neither dates nor numbers, so rows cannot be split by it in time")
-    return Plan("time", name, _times(column, table))
+    return _by_group_of(name, column, table, findings) if kind == "group" else _by_time_of(name, column, table)
 
 
-def _by_group(name: str, table: Table, findings: Findings) -> Plan:
-    codes, texts = distinct(table.cells[table.columns.index(name)])
-    if len(texts) < 1 / TEST_SHARE:
-        raise DataError(f"column {name!r} has only {counted(len(texts), 'value')}: too few groups to split by")
-    findings.columns = [column for column in findings.columns if column.name != name]
+def _by_group_of(name: str, column: Column | None, table: Table, findings: Findings) -> Plan:
+    """Rows are of one group if their numbers are equal, or their texts but for case and blanks."""
+    cells = table.cells[table.columns.index(name)]
+    if column is not None and column.kind == "number":
+        values = column.values(cells)[name]
+        codes = np.where(np.isnan(values), -1, np.unique(values, return_inverse=True)[1])
+    else:
+        codes, texts = distinct(cells)
+        folded = np.array([" ".join(text.casefold().split()) for text in texts], dtype=object)
+        codes = np.append(np.unique(folded, return_inverse=True)[1], -1)[codes] if texts else codes
+    groups = len(np.unique(codes[codes >= 0]))
+    if groups < 1 / TEST_SHARE:
+        raise DataError(f"column {name!r} has only {counted(groups, 'value')}: too few groups to split by")
+    findings.columns = [other for other in findings.columns if other.name != name]
     findings.left_out[name] = "the rows are split by it: what is unseen has other values"
-    alone = np.arange(len(codes)) + len(texts)  # a row without a group is one by itself
+    alone = np.arange(len(codes)) + len(codes)  # a row without a group is one by itself
     return Plan("group", name, np.where(codes < 0, alone, codes))
+
+
+def _by_time_of(name: str, column: Column | None, table: Table) -> Plan:
+    """Also a column that nothing is learnt from, such as one that numbers the rows, may be the order of time."""
+    times = np.full(len(table), np.nan)
+    if column is None or column.kind != "category":
+        times = _times(column or Column(name, "number"), table)
+    missing = int(np.isnan(times).sum())
+    if missing == len(times):
+        raise DataError(f"column {name!r} holds neither dates nor numbers, so rows cannot be split by it in time")
+    notes = [f"{counted(missing, 'row')} without a value for {name!r} are trained on"] if missing else []
+    return Plan("time", name, times, notes)
 
 
 def _guess(table: Table, findings: Findings) -> Plan:
@@ -135,25 +161,46 @@ def _equal_rows(features: pd.DataFrame, target: Target, notes: list[str]) -> np.
     if repeated == 0:
         return groups
     share = f"{counted(int(repeated), 'row')} of {len(groups):,} have the same features as an earlier one"
-    if groups.max() + 1 < DISTINCT_SHARE_MIN * len(groups):
+    if groups.max() + 1 < DISTINCT_SHARE_MIN * len(groups) and _combinations(features) <= len(groups):
         notes.append(f"{share}: few values are combined again and again, so equal rows are in both parts")
         return np.arange(len(groups))
     notes.append(f"{share}: they are all trained on, or all tested on")
     return groups
 
 
+def _combinations(features: pd.DataFrame) -> float:
+    """Return how many rows there could be with other combinations of the columns' values."""
+    return float(np.prod([max(features[name].nunique(), 1) for name in features], dtype=np.float64))
+
+
 def _by_groups(groups: np.ndarray, target: Target) -> tuple[np.ndarray, np.ndarray]:
-    """Split so that a group is in one part, and each class in both if possible."""
+    """Split so that a group is in one part, about a quarter of the rows is tested on, and each class in both."""
     numbers, first = np.unique(groups, return_index=True)
-    classes = target.values[first] if target.problem == "classification" else None
-    try:
-        _, held_out = train_test_split(numbers, test_size=TEST_SHARE, random_state=SEED, stratify=classes)
-    except ValueError:  # more classes than groups to test on, or a class with one group
-        _, held_out = train_test_split(numbers, test_size=TEST_SHARE, random_state=SEED)
-    is_test = np.zeros(int(numbers.max()) + 1, dtype=bool)
-    is_test[held_out] = True
-    is_test = is_test[groups]
-    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+    is_class = target.problem == "classification"
+    classes = np.unique(target.values[first], return_inverse=True)[1] if is_class else None
+    best, best_share = np.zeros(len(groups), dtype=bool), np.inf
+    for seed in range(SEED, SEED + DRAWS):
+        is_held_out = np.zeros(int(numbers.max()) + 1, dtype=bool)
+        is_held_out[_drawn(numbers, classes, seed)] = True
+        is_test = is_held_out[groups]
+        if abs(is_test.mean() - TEST_SHARE) < abs(best_share - TEST_SHARE):
+            best, best_share = is_test, is_test.mean()
+        if abs(best_share - TEST_SHARE) <= TOLERANCE or len(numbers) == len(groups):
+            break
+    return np.flatnonzero(~best), np.flatnonzero(best)
+
+
+def _drawn(numbers: np.ndarray, classes: np.ndarray | None, seed: int) -> np.ndarray:
+    """Return a quarter of the groups; a class of one group is trained on."""
+    if classes is not None:
+        several = np.bincount(classes)[classes] > 1
+        with suppress(ValueError):  # more classes than groups to test on
+            return np.asarray(
+                train_test_split(
+                    numbers[several], test_size=TEST_SHARE, random_state=seed, stratify=classes[several]
+                )[1]
+            )
+    return np.asarray(train_test_split(numbers, test_size=TEST_SHARE, random_state=seed)[1])
 
 
 def _by_time(times: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -174,11 +221,30 @@ def _by_time(times: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check(done: Split, target: Target) -> None:
+    """Raise DataError if a part is of no use, and note what is odd about the parts."""
     by = f" by column {done.column!r}" if done.column else ""
     if len(done.test) < TEST_ROWS_MIN or len(done.train) < TEST_ROWS_MIN:
+        why = "most rows have the latest time" if done.kind == "time" else "too few"
         raise DataError(
             f"split{by}, {counted(len(done.train), 'row')} would be trained on and {len(done.test)} tested on: "
-            "too few; split by another column, or at random"
+            f"{why}; split by another column, or at random"
         )
     if len(np.unique(target.values[done.train])) < 2:
         raise DataError(f"split{by}, the rows to train on have only one value of the target")
+    share = len(done.test) / (len(done.test) + len(done.train))
+    if abs(share - TEST_SHARE) > UNEVEN:
+        done.notes.append(f"{share:.0%} of the rows are tested on, since groups or times are of different size")
+    if target.problem != "classification":
+        return
+    trained, tested = (set(target.values[part].tolist()) for part in (done.train, done.test))
+    if len(tested) < 2:
+        raise DataError(
+            f"split{by}, the rows to test on have one class only: split by another column, or at random"
+        )
+    if trained - tested:
+        done.notes.append(f"{counted(len(trained - tested), 'class')} of the target not among the rows to test on")
+    if tested - trained:
+        unseen = counted(len(tested - trained), "class")
+        done.notes.append(
+            f"{unseen} of the target not among the rows to train on: these rows are predicted wrongly"
+        )

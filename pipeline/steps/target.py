@@ -38,6 +38,9 @@ CLASSES_MAX = 200
 """More classes need more memory and time than an instance of this size has."""
 
 CLASS_CHARACTERS_MAX = 200
+QUANTITY_MAX, QUANTITY_SPREAD_MIN = 1e100, 1e-100
+"""Of quantities: beyond these, squares of them are zero or infinite."""
+
 MISSING_CLASSES = MISSING_TEXTS | {"?", "-", "--"}
 
 
@@ -73,6 +76,7 @@ def read_target(
     present = quantities[~np.isnan(quantities)] if are_numbers else np.empty(0)
     has_few = are_numbers and _are_classes(present)
     if asked == "regression" or (asked == "auto" and are_numbers and not has_few):
+        _check_size(name, quantities, where)
         target = Target("regression", present, np.flatnonzero(~np.isnan(quantities)), quantity_notes)
         if asked == "auto" and len(present) and (present == np.round(present)).all():
             target.notes.append(
@@ -113,6 +117,19 @@ def _as_quantities(cells: pa.ChunkedArray, delimiter: str) -> tuple[np.ndarray, 
         return values, [], int(bad.argmax()), False
     notes = ["the target's numbers were read without their unit"] if style.unit else []
     return values, notes, None, not (style.unit or bad.any() or is_identifier.any())
+
+
+def _check_size(name: str, quantities: np.ndarray, where: Callable[[int], str]) -> None:
+    """Raise DataError for quantities whose squares are no numbers."""
+    too_large = np.abs(quantities) > QUANTITY_MAX
+    if too_large.any():
+        place = where(int(too_large.argmax()))
+        raise DataError(f"column {name!r} has values above {QUANTITY_MAX:g} ({place}), which cannot be learnt")
+    present = quantities[~np.isnan(quantities)]
+    if len(present) and 0 < present.max() - present.min() < QUANTITY_SPREAD_MIN:
+        raise DataError(
+            f"the values of column {name!r} differ by less than {QUANTITY_SPREAD_MIN:g}: use larger units"
+        )
 
 
 def _are_classes(values: np.ndarray) -> bool:

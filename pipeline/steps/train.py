@@ -19,8 +19,9 @@ import sklearn
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import InvalidParameterError
 
-from common import DataError, run
+from common import DataError, counted, json_text, run
 from features import encoder
 
 SEED = 20
@@ -61,15 +62,23 @@ def main() -> None:
     schema = json.loads((channel / "schema.json").read_text(encoding="utf-8"))
     table = pd.read_pickle(channel / "train.pkl")
     features, target = table.drop(columns=[schema["target"]]), table[schema["target"]]
-    estimator = build_estimator(
-        hyperparameters["algorithm"], schema["problem"], hyperparameters.get("hyperparameters") or {}
-    )
+    chosen = hyperparameters.get("hyperparameters") or {}
+    estimator = build_estimator(hyperparameters["algorithm"], schema["problem"], chosen)
     counts = target.value_counts() if schema["problem"] == "classification" else None
-    let_few_rows_part(estimator, len(target))
-    weigh_rare_classes(estimator, counts)
+    if "min_samples_leaf" not in chosen:
+        let_few_rows_part(estimator, len(target))
+    if "class_weight" not in chosen:
+        weigh_rare_classes(estimator, counts)
+    elif isinstance(chosen["class_weight"], dict):
+        weigh_as_chosen(estimator, chosen["class_weight"], target)
     stop_early_if_possible(estimator, counts, len(target))
     encode = encoder(hyperparameters["algorithm"], features, schema["problem"])
-    model = Pipeline([("encode", encode), ("estimate", estimator)]).fit(features, target)
+    try:
+        model = Pipeline([("encode", encode), ("estimate", estimator)]).fit(features, target)
+    except InvalidParameterError as error:
+        refused = next((name for name in chosen if f"'{name}'" in str(error)), "")
+        what = f"{refused}={chosen[refused]!r}" if refused else "one of its hyperparameters"
+        raise DataError(f"{hyperparameters['algorithm']} cannot take {what}") from error
 
     model_dir.mkdir(parents=True, exist_ok=True)
     joblib.dump(model, model_dir / "model.joblib")
@@ -86,7 +95,7 @@ def main() -> None:
         "classes": {} if counts is None else {str(label): int(counts[label]) for label in model.classes_},
         "versions": {module.__name__: module.__version__ for module in (sklearn, pd, np)},
     }
-    (model_dir / "training.json").write_text(json.dumps(training, indent=2), encoding="utf-8")
+    (model_dir / "training.json").write_text(json_text(training), encoding="utf-8")
     (model_dir / "code").mkdir(exist_ok=True)
     for name in SERVED:
         shutil.copy(Path(__file__).with_name(name), model_dir / "code" / name)
@@ -95,17 +104,26 @@ def main() -> None:
 
 def let_few_rows_part(estimator: Any, rows: int) -> None:
     """Let gradient boosting's leaves have fewer rows in small data sets, of which 20 would be all there is."""
-    if "min_samples_leaf" in estimator.get_params() and estimator.min_samples_leaf == LEAF_ROWS:
+    if "min_samples_leaf" in estimator.get_params():
         estimator.set_params(min_samples_leaf=min(LEAF_ROWS, max(rows // LEAVES_MIN, LEAF_ROWS_MIN)))
 
 
 def weigh_rare_classes(estimator: Any, counts: pd.Series | None) -> None:
-    """Let each class weigh the same if one is rare, unless the tenant has chosen weights."""
-    if counts is None or "class_weight" not in estimator.get_params() or estimator.class_weight is not None:
+    """Let each class weigh the same if one is rare."""
+    if counts is None or "class_weight" not in estimator.get_params():
         return
     if counts.min() < WEIGHTED_BELOW * counts.max():
         estimator.set_params(class_weight="balanced")
         print("the rarest class has few rows, so each class has the same weight")
+
+
+def weigh_as_chosen(estimator: Any, weights: dict[str, float], target: pd.Series) -> None:
+    """Weigh classes as the tenant has chosen: JSON has the names of classes as texts, whatever they are."""
+    classes = {str(label): label for label in target.unique().tolist()}
+    unknown = sorted(set(weights) - set(classes))
+    if unknown:
+        raise DataError(f"class_weight names {counted(len(unknown), 'class')} that the data does not have")
+    estimator.set_params(class_weight={classes[name]: weight for name, weight in weights.items()})
 
 
 def stop_early_if_possible(estimator: Any, counts: pd.Series | None, rows: int) -> None:
@@ -122,6 +140,8 @@ def build_estimator(algorithm: str, problem: str, chosen: dict[str, Any]) -> Any
     build = ESTIMATORS[(algorithm, problem)]
     if "regularization" in chosen and algorithm == "linear":
         strength = chosen["regularization"]
+        if not isinstance(strength, int | float) or not strength > 0:
+            raise DataError(f"regularization must be a number above 0, not {strength!r}")
         named = {"C": 1 / strength} if build is LogisticRegression else {"alpha": strength}
         chosen = {name: value for name, value in chosen.items() if name != "regularization"} | named
     accepted = inspect.signature(build).parameters

@@ -5,18 +5,39 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
 from common import DataError
-from tables import COLUMNS_MAX, as_text
+from tables import CELL_CHARACTERS_MAX, COLUMNS_MAX, as_text
 
 LIBRARIES = Path(__file__).with_name("libraries.zip")
 """What SageMaker's image lacks, published beside the scripts."""
 
 MEMBERS_MAX = 2_000
-BROKEN = (KeyError, ValueError, TypeError, AttributeError, IndexError, OSError, EOFError, SyntaxError)
+ROWS_MAX = 1_048_576
+"""Of a sheet, as Excel has them."""
+
+WHOLE_MAX = 2**53
+DOCTYPE_WITHIN = 1024
+"""Bytes of an XML file in which a document type stands if it has one. Excel writes none, and its entities can be
+bombs."""
+
+BROKEN = (
+    *(
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        OSError,
+        EOFError,
+        SyntaxError,
+        ArithmeticError,
+    ),
+    *(RuntimeError, csv.Error),
+)
 """What openpyxl raises for a file that is not as Excel writes it, beside the errors of zip."""
 
 
@@ -34,6 +55,13 @@ def sheet_to_csv(path: Path, target: Path, limit: int) -> list[str]:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         unpacked = sum(member.file_size for member in members)
+        if any(member.flag_bits & 1 for member in members):
+            raise DataError(f"{path.name} is a workbook with a password: save it without one")
+        for member in members:
+            if member.filename.endswith((".xml", ".rels")):
+                with archive.open(member) as file:
+                    if b"<!DOCTYPE" in file.read(DOCTYPE_WITHIN):
+                        raise DataError(f"{path.name} is a broken workbook: save it again, or its sheet as CSV")
     if unpacked > limit or len(members) > MEMBERS_MAX:
         raise DataError(
             f"{path.name} is a workbook that unpacks to {unpacked:,} bytes, for which the instance has no memory: "
@@ -47,8 +75,11 @@ def sheet_to_csv(path: Path, target: Path, limit: int) -> list[str]:
         book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
         sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
         if not sheets:
-            raise DataError(f"{path.name} is a workbook without a visible sheet")
-        _write(sheets[0], target, path.name)
+            raise DataError(
+                f"{path.name} is a workbook without a visible sheet that can be read: save it as Excel Workbook "
+                "(.xlsx), or its sheet as CSV"
+            )
+        _write(sheets[0], target, path.name, limit)
         book.close()
     except (zipfile.BadZipFile, zlib.error, *BROKEN) as error:
         raise DataError(f"{path.name} is a broken workbook: save it again, or its sheet as CSV") from error
@@ -59,18 +90,25 @@ def sheet_to_csv(path: Path, target: Path, limit: int) -> list[str]:
     return notes
 
 
-def _write(sheet: Any, target: Path, name: str) -> None:
+def _write(sheet: Any, target: Path, name: str, limit: int) -> None:
     """Write the rows of a sheet, each with as many fields as the longest has up to its last filled cell."""
     raw = target.with_suffix(".raw")
-    width = 0
+    width = written = 0
+    csv.field_size_limit(CELL_CHARACTERS_MAX)
     try:
         with raw.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            for row in _rows(sheet):
+            for row, cells_there in _rows(sheet):
                 width = max(width, len(row))
                 if width > COLUMNS_MAX:
                     raise DataError(
                         f"{name} has more than {COLUMNS_MAX:,} columns, the most that can be trained on"
+                    )
+                written += sum(map(len, row)) + cells_there + 1  # also those without a value, which take time
+                if written > limit:
+                    raise DataError(
+                        f"{name} is a workbook with more than {limit:,} characters, for which the instance "
+                        "has no memory: save it as CSV"
                     )
                 writer.writerow(row)
         if width == 0:
@@ -86,19 +124,26 @@ def _write(sheet: Any, target: Path, name: str) -> None:
         raw.unlink(missing_ok=True)
 
 
-def _rows(sheet: Any) -> Iterator[list[str]]:
+def _rows(sheet: Any) -> Iterator[tuple[list[str], int]]:
+    """Yield the texts of each row up to its last one, and how many cells the row has in the file."""
     sheet.reset_dimensions()  # which programs other than Excel state wrongly
-    for row in sheet.iter_rows(values_only=True):
+    for row in sheet.iter_rows(values_only=True, max_row=ROWS_MAX):
         cells = [_text(value) for value in row]
         while cells and not cells[-1]:
             cells.pop()
-        yield cells
+        yield cells, len(row)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, datetime):
         is_day = value.time() == time()
         return value.date().isoformat() if is_day else value.isoformat(sep=" ", timespec="seconds")
-    if isinstance(value, date | time):
+    if isinstance(value, date):
         return value.isoformat()
-    return as_text(value if not isinstance(value, int) or isinstance(value, bool) else float(value)) or ""
+    if isinstance(value, time):
+        return str(value.hour + value.minute / 60 + value.second / 3600)
+    if isinstance(value, timedelta):
+        return str(value.total_seconds() / 3600)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= WHOLE_MAX:
+        value = float(value)
+    return " ".join((as_text(value) or "").split("\n"))

@@ -220,7 +220,9 @@ def reference(given: Given, algorithm: str, root: Path) -> tuple[str, float]:
         )
         model = make_pipeline(prepared, LogisticRegression(max_iter=1000) if is_class else Ridge())
     else:
-        model = (HistGradientBoostingClassifier if is_class else HistGradientBoostingRegressor)(random_state=0)
+        model = (HistGradientBoostingClassifier if is_class else HistGradientBoostingRegressor)(
+            random_state=train.SEED
+        )
     model.fit(features.loc[learnt], target[learnt])
     true, unseen = target[tested], features.loc[tested]
     if not is_class:
