@@ -237,6 +237,7 @@ def view(request: Request) -> dict[str, Any]:
     """Return what the operator reads about a request."""
     outcome = request.outcome
     return receipt_of(request) | {
+        "reason": request.reason,  # in SageMaker's words, which a receipt may not have
         "tenant_id": request.tenant_id,
         "tier": request.tier,
         "arrived_at": request.arrived_at,

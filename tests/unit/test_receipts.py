@@ -42,3 +42,27 @@ def test_a_receipt_names_no_role_of_the_service() -> None:
     receipt = receipt_of(request(state=State.FAILED, reason=DENIED))
     assert "assumed-role" not in str(receipt)
     assert "not authorized" in str(receipt["message"])
+
+
+LIMIT = (
+    "ResourceLimitExceeded: The account-level service limit 'ml.m5.large for training job usage' is 2 Instances, "
+    "with current utilization of 2 Instances"
+)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (LIMIT, "the service is at a limit of its own now"),
+        ("CapacityError: Unable to provision requested ML compute capacity.", "AWS has no free instance"),
+        ("InternalServerError: We encountered an internal error", "AWS had an error of its own"),
+        ("ThrottlingException: Rate exceeded", "AWS takes no further requests now"),
+        ("the data could not be read: AccessDenied", "the data could not be read: AccessDenied"),
+    ],
+)
+def test_a_tenant_reads_why_its_request_waits_again_and_not_the_accounts_limits(reason: str, words: str) -> None:
+    receipt = receipt_of(request(state=State.QUEUED, reason=reason))
+    assert words in str(receipt["reason"])
+    assert str(receipt["message"]).startswith("accepted, waiting for its turn: ")
+    assert "account-level" not in str(receipt)
+    assert receipt_of(request(state=State.QUEUED))["message"] == "accepted, waiting for its turn"

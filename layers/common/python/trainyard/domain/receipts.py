@@ -3,6 +3,7 @@
 import re
 
 from trainyard.domain.deadlines import deadline_met
+from trainyard.domain.failures import FailureCause, cause_of
 from trainyard.domain.requests import PROGRESS, Request, State
 
 _SENTENCES = {
@@ -16,6 +17,15 @@ _SENTENCES = {
     State.CANCELLED: "cancelled before it started",
     State.REJECTED: "refused: {reason}",
 }
+
+
+_TRIED_AGAIN = {
+    FailureCause.RESOURCE_LIMIT: "the service is at a limit of its own now; it is tried again",
+    FailureCause.CAPACITY: "AWS has no free instance of the kind that it needs now; it is tried again",
+    FailureCause.INTERNAL: "AWS had an error of its own; it is tried again",
+    FailureCause.THROTTLING: "AWS takes no further requests now; it is tried again",
+}
+"""Why a request waits again, in words for its tenant: the account's limits and use are not its business."""
 
 
 def progress_of(request: Request) -> tuple[int, int]:
@@ -35,9 +45,17 @@ def without_account(text: str | None) -> str | None:
     return text and _REGISTRY.sub("…", _OF_THE_ACCOUNT.sub("arn:…", text))
 
 
+def _reason_of(request: Request) -> str | None:
+    """Return the reason of a request's state, as its tenant may read it."""
+    if request.state is State.QUEUED and request.reason:
+        return _TRIED_AGAIN.get(cause_of(request.reason), without_account(request.reason))
+    return without_account(request.reason)
+
+
 def receipt_of(request: Request) -> dict[str, object]:
     """Return what the tenant may see; nothing in it names another tenant or internals of the service."""
-    outcome, reason = request.outcome, without_account(request.reason)
+    outcome, reason = request.outcome, _reason_of(request)
+    waits_again = request.state is State.QUEUED and reason
     receipt: dict[str, object] = {
         "schema_version": 1,
         "request_id": request.request_id,
@@ -50,7 +68,7 @@ def receipt_of(request: Request) -> dict[str, object]:
         },
         "cause": request.cause.value,
         "state": request.state.value,
-        "message": _SENTENCES[request.state].format(reason=reason),
+        "message": _SENTENCES[request.state].format(reason=reason) + (f": {reason}" if waits_again else ""),
         "reason": reason,
         "superseded_by": request.superseded_by,
         "attempt": request.attempt,
