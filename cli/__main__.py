@@ -43,6 +43,7 @@ region come from the AWS SDK's environment."""
 
 
 MODEL_ACTIONS = ("list", "approve", "reject", "fetch")
+HELP = ("-h", "--help")
 COST_ACTIONS = ("report", "budgets", "estimates", "statement", "export", "tags", "reconcile")
 
 
@@ -477,16 +478,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _written_out(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with `models TENANT` written out as `models list TENANT`, `costs` as `costs report`."""
-    written = list(arguments)
-    if "costs" in written:
-        behind = written.index("costs") + 1
-        if behind == len(written) or written[behind] not in (*COST_ACTIONS, "-h", "--help"):
-            written.insert(behind, "report")
-    if "models" in written:
-        behind = written.index("models") + 1
-        if behind < len(written) and written[behind] not in (*MODEL_ACTIONS, "-h", "--help"):
-            written.insert(behind, "list")
+    written, at = list(arguments), _command_at(arguments)
+    if at is None:
+        return written
+    behind = at + 1
+    if written[at] == "costs" and written[behind : behind + 1] not in [[name] for name in (*COST_ACTIONS, *HELP)]:
+        written.insert(behind, "report")
+    if written[at] == "models" and len(written) > behind and written[behind] not in (*MODEL_ACTIONS, *HELP):
+        written.insert(behind, "list")
     return written
+
+
+def _command_at(arguments: Sequence[str]) -> int | None:
+    """Return the position of the command: the first word that is neither an option nor an option's value."""
+    position = 0
+    while position < len(arguments) and arguments[position].startswith("-"):
+        position += 2 if arguments[position] == "--stack" else 1
+    return position if position < len(arguments) else None
 
 
 def _complain(message: str) -> int:

@@ -68,6 +68,14 @@ def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -
         (["models", "fetch", "acme", "1"], ["models", "fetch", "acme", "1"]),
         (["models", "list", "list"], ["models", "list", "list"]),
         (["status"], ["status"]),
+        (["costs"], ["costs", "report"]),
+        (["costs", "--by", "tenant"], ["costs", "report", "--by", "tenant"]),
+        (["--stack", "s", "costs", "budgets"], ["--stack", "s", "costs", "budgets"]),
+        (["retrain", "acme", "--data-set", "costs"], ["retrain", "acme", "--data-set", "costs"]),
+        (["upload", "models", "costs"], ["upload", "models", "costs"]),
+        (["--stack", "costs", "status"], ["--stack", "costs", "status"]),
+        ([], []),
+        (["--json"], ["--json"]),
     ],
 )
 def test_models_of_a_tenant_need_no_verb(given: list[str], meant: list[str]) -> None:
