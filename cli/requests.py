@@ -164,9 +164,10 @@ def why(deployment: Deployment, arguments: Namespace) -> Answer:
         "last_passes": passes,
     }
     if explanation.reason is None:
-        return Answer(data=data, lines=[f"the request is not waiting: its state is {request.state.value}"])
+        return Answer(data=data, lines=list(_not_waiting(request)))
     rows = [
         ("waiting since", _clock(request.arrived_at)),
+        *(("sent back", f"after attempt {request.attempt}: {reason}") for reason in (request.reason,) if reason),
         ("reason", explanation.reason.value),
         ("would unblock it", explanation.cure),
         ("position in its tier", explanation.position if explanation.position else "unknown"),
@@ -179,6 +180,39 @@ def why(deployment: Deployment, arguments: Namespace) -> Answer:
         *((f"pass at {record['at']}", record["reason"]) for record in passes),
     ]
     return Answer(data=data, columns=("", "ANSWER"), rows=rows)
+
+
+def _not_waiting(request: Request) -> Iterator[str]:
+    """Yield what became of a request that does not wait, and where to read more."""
+    command = f"trainyard request {request.request_id}"
+    if request.state is State.ADMITTED and request.admitted_at:
+        yield f"the request is about to start: a slot is taken since {_clock(request.admitted_at)}"
+        yield "its start was not answered yet; it is repeated every minute, and cannot start twice"
+    elif request.state is State.RUNNING and request.started_at and request.ends_by:
+        yield f"the request is running since {_clock(request.started_at)}; it ends by {_clock(request.ends_by)}"
+    elif request.state is State.SUPERSEDED:
+        yield f"the request was superseded: trainyard request {request.superseded_by} trains on a newer upload"
+    else:
+        reason = f": {request.reason}" if request.reason else ""
+        yield f"the request is not waiting: it {_ENDED[request.state]}{reason}"
+    if request.state is State.REJECTED:
+        yield "once that is right, upload the file again"
+    if request.state is State.FAILED:
+        yield "once the data or the settings are right, upload the file again, or ask for another run:"
+        yield f"  trainyard retrain {request.tenant_id} --data-set {request.data_set}"
+    yield f"what each attempt did and cost: {command}"
+
+
+_ENDED = {
+    State.QUEUED: "is in its queue",
+    State.ADMITTED: "is about to start",
+    State.RUNNING: "is running",
+    State.SUCCEEDED: "succeeded",
+    State.FAILED: "failed",
+    State.STOPPED: "was stopped",
+    State.CANCELLED: "was cancelled",
+    State.REJECTED: "was refused",
+}
 
 
 def _standing(account: BudgetAccount) -> str:

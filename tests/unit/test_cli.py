@@ -8,10 +8,12 @@ import pytest
 
 from cli.__main__ import _written_out, build_parser, main
 from cli.deployment import Deployment
+from cli.requests import _not_waiting
 from cli.service import refuse_what_jobs_may_not
 from cli.tenants import _data_set, _hyperparameter
-from tests.build import choice, policy, tier
+from tests.build import NOW, after, choice, policy, request, tier
 from trainyard.domain.errors import Refused
+from trainyard.domain.requests import State
 
 
 @pytest.mark.parametrize(
@@ -110,3 +112,24 @@ def test_a_policy_that_a_deployment_is_not_made_for_is_refused_with_the_paramete
     refuse_what_jobs_may_not(cast(Deployment, SimpleNamespace(outputs=DEPLOYED)), wanted)
     with pytest.raises(Refused, match=reason):
         refuse_what_jobs_may_not(cast(Deployment, SimpleNamespace(outputs=DEPLOYED | deployed)), wanted)
+
+
+@pytest.mark.parametrize("state", State)
+def test_why_explains_every_state_with_commands_that_can_be_pasted(state: State) -> None:
+    ended = request(
+        state=state,
+        reason="Preprocess: there is no column 'y'" if state in (State.FAILED, State.REJECTED) else None,
+        admitted_at=NOW,
+        started_at=NOW,
+        ends_by=after(3600),
+        superseded_by="2" * 32,
+    )
+    lines = list(_not_waiting(ended))
+    assert lines[-1].endswith(f"trainyard request {ended.request_id}")
+    commands = [line.partition("trainyard ")[2].split() for line in lines if "trainyard " in line]
+    for command in commands:
+        words = command[:2] if command[0] == "request" else command
+        build_parser().parse_args(words)
+    if state in (State.FAILED, State.REJECTED):
+        assert "there is no column 'y'" in lines[0]
+        assert any(command[0] == "retrain" for command in commands) is (state is State.FAILED)
