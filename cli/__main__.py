@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cli import algorithms, costs, data, dlq, halt, models, prices, requests, service, simulate, teardown, tenants
 from cli.deployment import Deployment
+from cli.shorthand import written_out
 from cli.show import Answer, show
 from cli.text import say
 from trainyard.application.billing.reports import By
@@ -40,11 +41,6 @@ EXAMPLES = """examples:
 
 The deployment is selected by its stack: --stack NAME, else TRAINYARD_STACK, else trainyard-dev. Credentials and
 region come from the AWS SDK's environment."""
-
-
-MODEL_ACTIONS = ("list", "approve", "reject", "fetch")
-HELP = ("-h", "--help")
-COST_ACTIONS = ("report", "budgets", "estimates", "statement", "export", "tags", "reconcile")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -457,7 +453,7 @@ def _price(text: str) -> Decimal:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parsed = build_parser().parse_args(_written_out(sys.argv[1:] if arguments is None else arguments))
+    parsed = build_parser().parse_args(written_out(sys.argv[1:] if arguments is None else arguments))
     try:
         answer: Answer = parsed.run(Deployment(parsed.stack), parsed)
     except (TrainyardError, OSError) as error:
@@ -474,27 +470,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         show(answer)
     return 0
-
-
-def _written_out(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with `models TENANT` written out as `models list TENANT`, `costs` as `costs report`."""
-    written, at = list(arguments), _command_at(arguments)
-    if at is None:
-        return written
-    behind = at + 1
-    if written[at] == "costs" and written[behind : behind + 1] not in [[name] for name in (*COST_ACTIONS, *HELP)]:
-        written.insert(behind, "report")
-    if written[at] == "models" and len(written) > behind and written[behind] not in (*MODEL_ACTIONS, *HELP):
-        written.insert(behind, "list")
-    return written
-
-
-def _command_at(arguments: Sequence[str]) -> int | None:
-    """Return the position of the command: the first word that is neither an option nor an option's value."""
-    position = 0
-    while position < len(arguments) and arguments[position].startswith("-"):
-        position += 2 if arguments[position] == "--stack" else 1
-    return position if position < len(arguments) else None
 
 
 def _complain(message: str) -> int:

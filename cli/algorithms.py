@@ -13,7 +13,7 @@ import yaml
 from cli.deployment import Deployment
 from cli.service import refuse_what_jobs_may_not
 from cli.show import Answer
-from pipeline.publish import packed
+from pipeline.publish import libraries, packed
 from trainyard.contracts.policy_file import parse_policy, with_entry
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.errors import Refused
@@ -102,7 +102,8 @@ def _scripts(folder: Path) -> dict[str, bytes]:
     own = {path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))} if folder.is_dir() else {}
     if not own:
         raise Refused(f"--scripts {folder}: the folder contains no *.py files")
-    return {path.name: path.read_bytes() for path in sorted(SHIPPED_STEPS.glob("*.py"))} | own
+    shipped = {path.name: path.read_bytes() for path in sorted(SHIPPED_STEPS.glob("*.py"))}
+    return shipped | {"libraries.zip": libraries()} | own
 
 
 def _code_uri(deployment: Deployment, scripts: dict[str, bytes]) -> str:

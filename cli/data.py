@@ -11,6 +11,7 @@ from cli.show import Answer
 from local.cloud import REPOSITORY
 from local.sagemaker.interpreter import interpreter
 from trainyard.contracts.shipped_prices import prices_of
+from trainyard.domain.arrivals import is_data
 from trainyard.domain.errors import Refused
 from trainyard.domain.estimates import estimate
 from trainyard.domain.tenants import Tenant
@@ -52,7 +53,7 @@ def check(deployment: Deployment, arguments: Namespace) -> Answer:
 
 def _files(given: Path) -> list[Path]:
     if given.is_dir():
-        return sorted(path for path in given.rglob("*") if path.is_file())
+        return sorted(path for path in given.rglob("*") if path.is_file() and is_data(path.name, ""))
     if not given.is_file():
         raise Refused(f"{given} is not a file")
     return [given]
@@ -87,7 +88,14 @@ def _expected(deployment: Deployment, tenant: Tenant, data_set: str, size: int) 
     profile = policy.profile_for(tier, algorithm, size)
     expected = estimate([], size, tier, profile, prices_of(deployment.region))
     usd = None if expected.usd is None else str(expected.usd)
-    return {"tier": tier.name, "profile": str(profile), "seconds": expected.seconds, "usd": usd}
+    own_scripts = policy.algorithm(algorithm).code_uri is not None
+    return {
+        "own_scripts": own_scripts,
+        "tier": tier.name,
+        "profile": str(profile),
+        "seconds": expected.seconds,
+        "usd": usd,
+    }
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
@@ -105,6 +113,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
             f"a first run would take about {expected['seconds'] / 60:.0f} minutes{usd} once it is admitted "
             f"(tier {expected['tier']})"
         )
+        if expected["own_scripts"]:
+            lines.append("note: the tenant's algorithm has scripts of its own, which may read the files otherwise")
     else:
         lines.append("with --tenant ID, also what a run would take and cost")
     return lines

@@ -12,6 +12,7 @@ from cli.show import Answer
 from trainyard.application.scheduling.explain import BudgetAccount
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord
+from trainyard.domain.failures import cause_of
 from trainyard.domain.prices import shown
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import TERMINAL, Basis, Estimate, Outcome, Request, State
@@ -186,10 +187,10 @@ def _not_waiting(request: Request) -> Iterator[str]:
     """Yield what became of a request that does not wait, and where to read more."""
     command = f"trainyard request {request.request_id}"
     if request.state is State.ADMITTED and request.admitted_at:
-        yield f"the request is about to start: a slot is taken since {_clock(request.admitted_at)}"
-        yield "its start was not answered yet; it is repeated every minute, and cannot start twice"
+        yield f"the request is about to start: a slot has been taken since {_clock(request.admitted_at)}"
+        yield "SageMaker has not confirmed its start; it is repeated every minute, and starts nothing twice"
     elif request.state is State.RUNNING and request.started_at and request.ends_by:
-        yield f"the request is running since {_clock(request.started_at)}; it ends by {_clock(request.ends_by)}"
+        yield f"the request has been running since {_clock(request.started_at)}; it ends by {request.ends_by:%H:%M} UTC"
     elif request.state is State.SUPERSEDED:
         yield f"the request was superseded: trainyard request {request.superseded_by} trains on a newer upload"
     else:
@@ -197,8 +198,11 @@ def _not_waiting(request: Request) -> Iterator[str]:
         yield f"the request is not waiting: it {_ENDED[request.state]}{reason}"
     if request.state is State.REJECTED:
         yield "once that is right, upload the file again"
-    if request.state is State.FAILED:
+    if request.state is State.FAILED and cause_of(request.reason or "").passes:
+        yield "the cause was not in the data; ask for another run:"
+    elif request.state is State.FAILED:
         yield "once the data or the settings are right, upload the file again, or ask for another run:"
+    if request.state is State.FAILED:
         yield f"  trainyard retrain {request.tenant_id} --data-set {request.data_set}"
     yield f"what each attempt did and cost: {command}"
 

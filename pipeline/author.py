@@ -63,12 +63,15 @@ STRINGS = (
     "Hyperparameters",
     "QualityMetric",
 )
+DEFAULTS = {"Split": "auto"}
+"""Of parameters that a dispatcher of an earlier version does not give, while a deployment is under way."""
+
 INTEGERS = ("Attempt", "TrainingInstanceCount", "TrainingVolumeSizeGB", "MaxRuntimeSeconds")
 FLOATS = ("MinimumQuality",)
 BOOLEANS = ("NetworkIsolation", "TrafficEncryption")
 
 PARAMETERS: dict[str, Any] = (
-    {name: ParameterString(name=name) for name in STRINGS}
+    {name: ParameterString(name=name, default_value=DEFAULTS.get(name)) for name in STRINGS}
     | {name: ParameterInteger(name=name) for name in INTEGERS}
     | {name: ParameterFloat(name=name) for name in FLOATS}
     | {name: ParameterBoolean(name=name) for name in BOOLEANS}

@@ -47,6 +47,8 @@ PACKED_IN_ZIP = {
 """Members that only files of these kinds have."""
 
 UNPACKERS: dict[bytes, tuple[str, Any]] = {b"\x1f\x8b": ("gzip", gzip.open), b"BZh": ("bz2", bz2.open)}
+WORDS = (b"ORC", b"ARROW1", b"PAR1", b"BZh")
+"""Signatures that a text may begin with as well: they count if control characters follow."""
 
 
 class Content(NamedTuple):
@@ -76,7 +78,7 @@ def content(path: Path, folder: Path, limit: int) -> Iterator[Content]:
             notes += unpacked_from
             source = unpacked
         first = _first_bytes(source)
-        is_parquet = first.startswith(b"PAR1")
+        is_parquet = _has(first, b"PAR1")
         encoding = "" if is_parquet else _encoding(source, path.name, first)
         if encoding == "cp1252":
             notes.append("is not UTF-8: read as Windows-1252 (cp1252)")
@@ -85,6 +87,10 @@ def content(path: Path, folder: Path, limit: int) -> Iterator[Content]:
         yield Content(source, is_parquet, encoding, tuple(f"{path.name}: {note}" for note in notes))
     finally:
         unpacked.unlink(missing_ok=True)
+
+
+def _has(first: bytes, signature: bytes) -> bool:
+    return first.startswith(signature) and (signature not in WORDS or min(first) < ord("\t"))
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -99,7 +105,7 @@ def _unpack(path: Path, target: Path, limit: int) -> list[str]:
     if first.startswith(b"PK\x03\x04"):
         return _unpack_zip(path, target, limit)
     for signature, (name, opened) in UNPACKERS.items():
-        if first.startswith(signature):
+        if _has(first, signature):
             try:
                 with opened(path, "rb") as source:
                     _copy(source, target, path.name, limit)
@@ -153,7 +159,7 @@ def _copy(source: IO[bytes], target: Path, name: str, limit: int) -> None:
 
 def _refuse_unreadable(name: str, first: bytes) -> None:
     for signature, meaning in UNREADABLE.items():
-        if first.startswith(signature):
+        if _has(first, signature):
             raise DataError(f"{name} is {meaning}")
 
 

@@ -7,6 +7,7 @@ of it goes to profile.json.
 import argparse
 import hashlib
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -29,6 +30,9 @@ TOTALS = frozenset(
     {"total", "totals", "total:", "grand total", "sum", "sum:", "summe", "gesamt", "totale", "somme"}
 )
 """Texts in the last line of a table that say it sums up the lines above it."""
+
+NUMBER = re.compile("[-+]?[0-9][0-9.,eE+-]*")
+"""What stands in the first line of a file without a header, and in no header."""
 
 NOTES_MAX = 50
 
@@ -134,7 +138,8 @@ def target_column(table: Table, asked: str) -> str:
         raise DataError("there are no rows below the header line")
     if asked in table.columns:
         return asked
-    near = get_close_matches(asked, table.columns, n=3, cutoff=0.75)
+    is_row = any(NUMBER.fullmatch(column) for column in table.columns)  # then its values are not quoted
+    near = [] if is_row else get_close_matches(asked, table.columns, n=3, cutoff=0.75)
     meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; is there a header line?"
     raise DataError(f"there is no column {asked!r} to predict among the {len(table.columns)} columns{meant}")
 

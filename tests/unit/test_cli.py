@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from cli.__main__ import _written_out, build_parser, main
+from cli.__main__ import build_parser, main
 from cli.deployment import Deployment
 from cli.requests import _not_waiting
 from cli.service import refuse_what_jobs_may_not
+from cli.shorthand import written_out
 from cli.tenants import _data_set, _hyperparameter
 from tests.build import NOW, after, choice, policy, request, tier
 from trainyard.domain.errors import Refused
@@ -81,7 +82,7 @@ def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -
     ],
 )
 def test_models_of_a_tenant_need_no_verb(given: list[str], meant: list[str]) -> None:
-    assert _written_out(given) == meant
+    assert written_out(given) == meant
 
 
 DEPLOYED = {

@@ -70,7 +70,8 @@ def test_words_that_were_kept_of_real_accounts_are_taken_for_what_they_were(path
         ),
         ("AlgorithmError: , exit code: 137", True),
         ('AlgorithmError: ExecuteUserScriptError:\nExitCode -9\nErrorMessage ""', True),
-        ("unexpected MemoryError in schema.py, line 7: see the traceback in the job's log", True),
+        ("AlgorithmError: unexpected MemoryError in schema.py, line 7: see the job's log", True),
+        ("there is no column 'MemoryError' to predict", False),
         ("AlgorithmError: unexpected ValueError, exit code: 1", False),
         ("AlgorithmError: column 'x137' has exit code 1370", False),
         ("", False),
@@ -78,3 +79,10 @@ def test_words_that_were_kept_of_real_accounts_are_taken_for_what_they_were(path
 )
 def test_a_job_killed_for_its_memory_is_recognised(words: str, is_memory: bool) -> None:
     assert is_out_of_memory(words) is is_memory
+
+
+def test_what_a_script_said_itself_counts_before_its_exit_code() -> None:
+    assert is_out_of_memory(
+        "AlgorithmError: exit code: 137", "unexpected MemoryError in tables.py, line 3: see the log"
+    )
+    assert not is_out_of_memory("AlgorithmError: exit code: 137", "there is no column 'MemoryError' to predict")

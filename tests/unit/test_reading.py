@@ -159,7 +159,7 @@ def nested_parquet() -> bytes:
         ("nested.parquet", nested_parquet(), "1 columns hold lists or structures"),
         ("data.csv", ("Zürich,Genève\n" * 9).encode() + b"Z\xfcrich,x\n", "is UTF-8 with broken characters (1, "
          "the first in line 10)"),
-        ("bad.parquet", b"PAR1 not at all PAR1", "is a broken Parquet file"),
+        ("bad.parquet", b"PAR1 \0 not at all PAR1", "is a broken Parquet file"),
         ("data.json", b'[{"churned": "yes"}]', "is one JSON array: write one JSON object per line"),
         ("data.jsonl", b'{"churned": "yes"}\n{"churned": }\n', "line 2: is not JSON"),
         ("data.jsonl", b'{"churned": "yes", "x": {"y": 1}}\n', "line 1: value 2 is nested"),

@@ -53,11 +53,12 @@ LIMIT = (
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        (LIMIT, "the service is at a limit of its own now"),
+        (LIMIT, "the service is at a limit of its own; it is tried again"),
         ("CapacityError: Unable to provision requested ML compute capacity.", "AWS has no free instance"),
         ("InternalServerError: We encountered an internal error", "AWS had an error of its own"),
-        ("ThrottlingException: Rate exceeded", "AWS takes no further requests now"),
+        ("ThrottlingException: Rate exceeded", "AWS takes no further requests"),
         ("the data could not be read: AccessDenied", "the data could not be read: AccessDenied"),
+        ("SageMaker did not confirm its start; see the log", "it could not be started; it is tried again"),
     ],
 )
 def test_a_tenant_reads_why_its_request_waits_again_and_not_the_accounts_limits(reason: str, words: str) -> None:
@@ -66,3 +67,9 @@ def test_a_tenant_reads_why_its_request_waits_again_and_not_the_accounts_limits(
     assert str(receipt["message"]).startswith("accepted, waiting for its turn: ")
     assert "account-level" not in str(receipt)
     assert receipt_of(request(state=State.QUEUED))["message"] == "accepted, waiting for its turn"
+
+
+def test_a_request_that_failed_for_the_accounts_limits_does_not_tell_them() -> None:
+    receipt = receipt_of(request(state=State.FAILED, reason=f"Train: {LIMIT}"))
+    assert receipt["message"] == "failed: the service is at a limit of its own"
+    assert "account-level" not in str(receipt)

@@ -23,7 +23,7 @@ MEMORY_GIB = {"ml.t3.medium": 4, "ml.m5.large": 8, "ml.m5.xlarge": 16, "ml.m5.2x
 
 
 def test_rows_and_the_first_notes_of_a_profile_are_kept_bounded_and_printable() -> None:
-    notes = ["plain", "\x1b[31mred\u202e", "x" * 999, *["more"] * 7]
+    notes = ["plain\u00a0text", "\x1b[31mred\u202e", "x" * 999, *["more"] * 7]
     profile = parse_profile(
         json.dumps(
             PROFILE | {"problem": "regression", "rows": 90, "dropped": {"a": 2, "b": 3}, "notes": notes}
@@ -32,10 +32,10 @@ def test_rows_and_the_first_notes_of_a_profile_are_kept_bounded_and_printable() 
     assert (profile.problem, profile.rows, profile.rows_dropped) == ("regression", 90, 5)
     shown = (profile.notes_shown() or "").splitlines()
     assert len(shown) == NOTES_SHOWN_MAX + 1
-    assert shown[0] == "plain"
+    assert shown[0] == "plain text"
     assert shown[1].isprintable()
     assert len(shown[2]) == NOTE_LENGTH_MAX
-    assert shown[-1] == "5 more notes are in profile.json"
+    assert shown[-1] == "more notes are in profile.json"
 
 
 def test_a_profile_of_other_scripts_needs_no_more_than_its_files() -> None:
@@ -47,9 +47,16 @@ def test_a_profile_of_other_scripts_needs_no_more_than_its_files() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"rows": -1}, {"rows": "many"}, {"dropped": {"x": -1}}, {"notes": ["x"] * 1001}, {"problem": "x\ny"}]
 )
-def test_a_profile_that_is_wrong_is_not_believed(wrong: dict[str, object]) -> None:
+def test_what_other_scripts_write_under_these_names_is_not_believed_and_costs_nothing_else(
+    wrong: dict[str, object],
+) -> None:
+    profile = parse_profile(json.dumps(PROFILE | wrong).encode())
+    assert (profile.sha256, profile.problem, profile.rows, profile.rows_dropped) == ("0" * 64, None, None, 0)
+    assert profile.notes_shown() is None
+    evaluation = parse_evaluation(b'{"quality": {"metric": "r2", "value": 0.5}, "baseline": 0.5}')
+    assert (evaluation.quality.value, evaluation.baseline) == (0.5, None)
     with pytest.raises(Malformed):
-        parse_profile(json.dumps(PROFILE | wrong).encode())
+        parse_profile(json.dumps(PROFILE | {"sha256": "no digest"}).encode())
 
 
 def test_a_receipt_tells_what_was_learnt_from_how_many_rows_and_beside_what() -> None:
@@ -80,6 +87,12 @@ HEAD = "plan,Größe,churned\n"
         ("Customers of 2026\n\n# by hand\n" + HEAD + "a,1,yes\n").encode(),
         HEAD.encode(),  # no more than a header: the scripts say what is wrong with it
         b"x" * file_types.FIRST_BYTES,  # one long line: its end is not seen
+        (b"Title\n\n" + b",".join(b"a%05d" % n for n in range(3000)))[: file_types.FIRST_BYTES],
+        (b'"a\n1","b\n2",' * 3000)[: file_types.FIRST_BYTES],
+        (b"# a comment\n" * 95 + b",".join(b"a%05d" % n for n in range(3000)))[: file_types.FIRST_BYTES],
+        b"ORCID,name,churned\n1,a,yes\n2,b,no\n",
+        b"PAR1,name,churned\n1,a,yes\n2,b,no\n",
+        '{"plan": 1}\n{"plan": 2}\n{"plan": 3}\n'.encode("utf-16"),
         b"PK\x03\x04 and more\n1\n2\n",
         b"PAR1 and more\n1\n2\n",
         b"\x1f\x8b and more\n1\n2\n",
@@ -90,6 +103,18 @@ HEAD = "plan,Größe,churned\n"
 def test_what_may_be_a_table_with_the_column_is_left_to_the_scripts(table: bytes) -> None:
     assert file_types.objection(table, "churned") is None
     assert file_types.objection(table, 'with a "quote"') is None
+    assert file_types.objection(table, "column 1") is None
+
+
+def test_values_of_a_first_row_are_not_quoted() -> None:
+    rows = b"".join(b"%d,Anna Miller,churner\n" % n for n in range(9))
+    assert file_types.objection(rows, "churned") == "has no column 'churned' to predict; is there a header line?"
+
+
+def test_a_large_text_without_the_column_is_refused_once_its_header_has_ended() -> None:
+    large = (HEAD.encode() + b"a,1,yes\n" * 5000)[: file_types.FIRST_BYTES]
+    assert file_types.objection(large, "price") == "has no column 'price' to predict"
+    assert file_types.objection(b"ORC\0\1", "price") == "is an ORC file: convert it to Parquet or CSV"
 
 
 def test_a_text_without_the_column_is_refused_and_near_names_are_given() -> None:

@@ -591,9 +591,9 @@ def test_a_run_without_memory_enough_says_how_large_its_data_and_its_instances_w
     harness.end(request_id, "Failed")
     reason = harness.request(request_id).reason or ""
     types = {name for name in harness.request(request_id).profile.split() if name.startswith("ml.")}
-    assert reason.startswith("Preprocess: out of memory: the data has ")
+    assert reason.startswith("Preprocess: out of memory: the data needs more memory than ")
     assert all(name in reason for name in types)
-    assert "upload less, or ask for larger instances" in reason
+    assert "train on less, or ask for larger instances" in reason
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,19 @@
 """
 
 import math
+import unicodedata
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from trainyard.contracts.events import explain
 from trainyard.domain.errors import Malformed
@@ -21,6 +31,10 @@ NOTE_LENGTH_MAX = 200
 """Of the notes, so much is kept with the request and shown in its receipt."""
 
 Reason = Annotated[str, StringConstraints(max_length=200)]
+Problem = Annotated[str, StringConstraints(pattern=r"^[a-z-]{1,40}$")]
+Rows = Annotated[int, Field(ge=0, le=ROWS_MAX)]
+Dropped = Annotated[dict[Reason, Rows], Field(max_length=20)]
+Notes = Annotated[list[str], Field(max_length=NOTES_MAX)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._²-]{0,63}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{1,128}$")]
 
@@ -34,6 +48,17 @@ def _known(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _if_valid(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Return a value, or None if it is another one: scripts that are not ours may use its name otherwise."""
+    try:
+        return check(value)
+    except ValidationError:
+        return None
+
+
+Optionally = WrapValidator(_if_valid)
+
+
 class Quality(_Report):
     metric: Name
     value: Annotated[float | None, BeforeValidator(_known)] = Field(default=None, ge=-QUALITY_MAX, le=QUALITY_MAX)
@@ -43,7 +68,7 @@ class Evaluation(_Report):
     """How good the model is."""
 
     quality: Quality
-    baseline: Quality | None = None
+    baseline: Annotated[Quality | None, Optionally] = None
 
 
 class TrainedFile(_Report):
@@ -55,28 +80,34 @@ class Profile(_Report):
 
     sha256: Digest
     files: list[TrainedFile] = Field(min_length=1)
-    problem: Annotated[str, StringConstraints(pattern=r"^[a-z-]{1,40}$")] | None = None
-    rows: int | None = Field(default=None, ge=0, le=ROWS_MAX)
-    dropped: dict[Reason, Annotated[int, Field(ge=0, le=ROWS_MAX)]] = Field(default_factory=dict, max_length=20)
+    problem: Annotated[Problem | None, Optionally] = None
+    rows: Annotated[Rows | None, Optionally] = None
+    dropped: Annotated[Dropped | None, Optionally] = None
     """Reason → rows."""
 
-    notes: list[str] = Field(default_factory=list, max_length=NOTES_MAX)
+    notes: Annotated[Notes | None, Optionally] = None
 
     @property
     def rows_dropped(self) -> int:
-        return sum(self.dropped.values())
+        return sum((self.dropped or {}).values())
 
     def notes_shown(self) -> str | None:
         """Return the first notes, a line each, in characters that can be shown; None where there are none."""
-        notes = [_shown(note) for note in self.notes[:NOTES_SHOWN_MAX]]
-        if len(self.notes) > NOTES_SHOWN_MAX:
-            notes.append(f"{len(self.notes) - NOTES_SHOWN_MAX} more notes are in profile.json")
+        notes = [_shown(note) for note in (self.notes or [])[:NOTES_SHOWN_MAX]]
+        if len(self.notes or []) > NOTES_SHOWN_MAX:
+            notes.append("more notes are in profile.json")
         return "\n".join(notes) or None
 
 
 def _shown(note: str) -> str:
-    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in note)
+    text = "".join(map(_shown_character, note))
     return text if len(text) <= NOTE_LENGTH_MAX else text[: NOTE_LENGTH_MAX - 1] + "…"
+
+
+def _shown_character(character: str) -> str:
+    if unicodedata.category(character) == "Zs":
+        return " "
+    return character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
 
 
 R = TypeVar("R", bound=_Report)

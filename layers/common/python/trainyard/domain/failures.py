@@ -68,16 +68,19 @@ _TRAILER = re.compile(
 
 
 OUT_OF_MEMORY = "out of memory"
-_KILLED = re.compile(
-    r"exit ?code:? *\(?(?:137|-9)\b|Signals\.SIGKILL|\bMemoryError\b|instance type with more memory", re.I
-)
-"""What SageMaker and its training toolkit say of a container that the kernel has killed for its memory (137 is 128
-and SIGKILL), and what our scripts say when Python could allocate no more."""
+_KILLED = re.compile(r"exit ?code:? *\(?(137|-9)\b|Signals\.SIGKILL|instance type with more memory", re.I)
+"""What SageMaker and its training toolkit say of a container that the kernel has killed for its memory: 137 is 128
+and SIGKILL."""
+
+_NO_MEMORY = re.compile(r"(?:^|: )unexpected MemoryError in ")
+"""What our scripts say when Python could allocate no more."""
 
 
-def is_out_of_memory(words: str) -> bool:
-    """Tell whether a message about a failed job says that it had not enough memory."""
-    return _KILLED.search(words) is not None
+def is_out_of_memory(words: str, said: str = "") -> bool:
+    """Tell whether a job lacked memory, from SageMaker's words and from what its script said, if it did."""
+    return (_NO_MEMORY if said else _KILLED).search(said or words) is not None or _NO_MEMORY.search(
+        words
+    ) is not None
 
 
 def cause_of(words: str) -> FailureCause:

@@ -6,13 +6,21 @@ the column has no header with it.
 """
 
 import codecs
+import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 FIRST_BYTES = 16 * 1024
 """Read of an object: more than the longest signature, and more than nearly all header lines."""
 
-TABLES = (b"PK\x03\x04", b"PAR1", b"\x1f\x8b", b"BZh", b"{", b"[")
-"""How files begin whose columns do not stand in their first bytes as a header."""
+HEADER_ROWS = 100
+"""Among so many rows, the step scripts look for the header (pipeline/steps/tables.py)."""
+
+PACKED = (b"PK\x03\x04", b"PAR1", b"\x1f\x8b", b"BZh")
+"""How files begin whose columns do not stand in their first bytes as text."""
+
+WORDS = (b"ORC", b"ARROW1")
+"""Signatures that a text may begin with as well: they count if control characters follow."""
 
 UNREADABLE = {
     b"\xd0\xcf\x11\xe0": "a workbook of an old Excel (.xls), or one with a password: save the sheet as CSV",
@@ -37,21 +45,36 @@ UNREADABLE = {
 def objection(first: bytes, target: str) -> str | None:
     """Return why an object with these first bytes cannot be trained on ("is …", "has …"); None if it may be."""
     for signature, meaning in UNREADABLE.items():
-        if first.startswith(signature):
+        if first.startswith(signature) and (signature not in WORDS or min(first) < ord("\t")):
             return f"is {meaning}"
-    if first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(TABLES):
-        return None
-    return _without_target(first, target)
+    return None if first.startswith(PACKED) or _UNNAMED.fullmatch(target) else _without_target(first, target)
+
+
+_UNNAMED = re.compile("column [0-9]+")
+"""How a column without a name is called, by its position."""
 
 
 def _without_target(first: bytes, target: str) -> str | None:
     is_wide = first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     texts = [first.decode(name, "replace") for name in (["utf-16"] if is_wide else ["utf-8-sig", "cp1252"])]
     lines = texts[0].splitlines()
-    if len(lines) < 3 or '"' in target or any(target in text for text in texts):
-        return None  # the header may not end here; in a quoted name, quotes are written twice
-    header = max(([cell.strip('" ') for cell in lines[0].split(mark)] for mark in ",;\t|"), key=len)
+    is_whole = len(first) < FIRST_BYTES
+    # Of an object that goes on, the header must have ended. Each row is a line only where nothing is quoted.
+    has_header = len(lines) > 2 if is_whole else len(lines) > HEADER_ROWS + 1 and '"' not in texts[0]
+    is_json = texts[0].lstrip().startswith(("{", "["))
+    if is_json or not has_header or '"' in target or any(target in text for text in texts):
+        return None  # in a quoted name, quotes are written twice
+    return f"has no column {target!r} to predict{_meant(lines, target)}"
+
+
+def _meant(lines: Sequence[str], target: str) -> str:
+    """Return a question with the names that are nearly the target, if a line looks like a header."""
+    split = [[cell.strip('" ') for cell in line.split(mark)] for line in lines[:10] for mark in ",;\t|"]
+    header = max(split, key=len)
+    if len(set(header)) < len(header) or not all(header) or any(_NUMBER.fullmatch(cell) for cell in header):
+        return "; is there a header line?"
     near = get_close_matches(target, header, n=3, cutoff=0.75)
-    return f"has no column {target!r} to predict" + (
-        f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    )
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+_NUMBER = re.compile("[-+]?[0-9][0-9.,eE+-]*")

@@ -19,13 +19,16 @@ _SENTENCES = {
 }
 
 
-_TRIED_AGAIN = {
-    FailureCause.RESOURCE_LIMIT: "the service is at a limit of its own now; it is tried again",
-    FailureCause.CAPACITY: "AWS has no free instance of the kind that it needs now; it is tried again",
-    FailureCause.INTERNAL: "AWS had an error of its own; it is tried again",
-    FailureCause.THROTTLING: "AWS takes no further requests now; it is tried again",
+_OF_AWS = {
+    FailureCause.RESOURCE_LIMIT: "the service is at a limit of its own",
+    FailureCause.CAPACITY: "AWS has no free instance of the kind that it needs",
+    FailureCause.INTERNAL: "AWS had an error of its own",
+    FailureCause.THROTTLING: "AWS takes no further requests",
 }
-"""Why a request waits again, in words for its tenant: the account's limits and use are not its business."""
+"""Causes that are not the tenant's, in words for it: the account's limits and use are not its business."""
+
+_OF_THE_DATA = "the data "
+"""How the reasons begin that a tenant can mend while its request waits."""
 
 
 def progress_of(request: Request) -> tuple[int, int]:
@@ -47,9 +50,11 @@ def without_account(text: str | None) -> str | None:
 
 def _reason_of(request: Request) -> str | None:
     """Return the reason of a request's state, as its tenant may read it."""
-    if request.state is State.QUEUED and request.reason:
-        return _TRIED_AGAIN.get(cause_of(request.reason), without_account(request.reason))
-    return without_account(request.reason)
+    reason = without_account(request.reason)
+    of_aws = _OF_AWS.get(cause_of(request.reason or ""))
+    if request.state is State.QUEUED and reason and not reason.startswith(_OF_THE_DATA):
+        return f"{of_aws or 'it could not be started'}; it is tried again"
+    return of_aws if request.state is State.FAILED and of_aws else reason
 
 
 def receipt_of(request: Request) -> dict[str, object]:

@@ -207,10 +207,10 @@ def _failure(step: dict[str, Any], job: dict[str, Any]) -> str:
     early = _stopped_early(job)
     if early:
         return early[1]
-    said = str(job.get("ExitMessage") or "")
-    if is_out_of_memory(said or _service_words(step, job)):
+    said, words = str(job.get("ExitMessage") or ""), _service_words(step, job)
+    if is_out_of_memory(words, said) and not cause_of(words).passes:
         return OUT_OF_MEMORY
-    return said or last_line(_service_words(step, job))
+    return said or last_line(words)
 
 
 def _service_words(step: dict[str, Any], job: dict[str, Any]) -> str:

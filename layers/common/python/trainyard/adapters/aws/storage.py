@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
@@ -134,6 +134,7 @@ class S3DataSets:
         pinned = self._pin(tenant, request) if request.alone else None
         if pinned and tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
             sizes = {request.content.key: request.content.size_bytes}
+            first_bytes = self._first_of(request.content)
         elif tenant.settings_for(request.data_set).train_on is TrainOn.NEWEST_OBJECT:
             sizes, first_bytes = self._newest(tenant, request)
         else:
@@ -163,16 +164,25 @@ class S3DataSets:
         key = request.content.key
         if not is_data(key, f"{tenant.root}{INCOMING}{request.data_set}/"):
             raise Refused("the key cannot be read by a job: rename the object, and upload it again")
-        s3, at = client("s3", hurried=True), {"Bucket": tenant.bucket, "Key": key}
+        at = {"Bucket": tenant.bucket, "Key": key}
         try:
-            with translated():
-                answer = s3.get_object(**at, Range=f"bytes=0-{FIRST_BYTES - 1}")
-                return {key: int(answer["ContentRange"].rpartition("/")[2])}, answer["Body"].read()
+            answer = _beginning_of(at)
+            return {key: int(answer["ContentRange"].rpartition("/")[2])}, _body_of(answer)
         except ClientError as error:
             if code_of(error) in _ABSENT:
                 return {}, b""
+            if code_of(error) == "InvalidObjectState":  # archived, which a HEAD does not say
+                raise
         with translated():
-            return {key: int(s3.head_object(**at)["ContentLength"])}, b""
+            return {key: int(client("s3", hurried=True).head_object(**at)["ContentLength"])}, b""
+
+    def _first_of(self, content: Content) -> bytes:
+        """Return the first bytes of an object version; nothing if it is empty, or only the run may decrypt it."""
+        at = {"Bucket": content.bucket, "Key": content.key, "VersionId": str(content.version_id)}
+        try:
+            return _body_of(_beginning_of(at))
+        except ClientError:
+            return b""
 
     def _pin(self, tenant: Tenant, request: Request) -> str | None:
         """Copy the object version that a request is about, since a manifest cannot name one; return its key.
@@ -257,6 +267,20 @@ class S3Uploads:
         wanted = version["IsLatest"] or tenant.settings_for(data_set).every_upload
         lies_there = version["VersionId"] != "null" and version["LastModified"] >= since.replace(microsecond=0)
         return wanted and lies_there and not is_marker(version["Key"].removeprefix(folder))
+
+
+def _beginning_of(at: dict[str, str]) -> dict[str, Any]:
+    """Return S3's answer with the first bytes of an object."""
+    with translated():
+        return dict(client("s3", hurried=True).get_object(**at, Range=f"bytes=0-{FIRST_BYTES - 1}"))
+
+
+def _body_of(answer: dict[str, Any]) -> bytes:
+    """Return the body of an answer; nothing if it breaks off, since a run can do without being looked at."""
+    try:
+        return bytes(answer["Body"].read())
+    except (BotoCoreError, OSError):
+        return b""
 
 
 RESULT_BYTES_MAX = 1024 * 1024

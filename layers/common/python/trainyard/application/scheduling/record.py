@@ -405,10 +405,10 @@ def _reason(state: State, report: ExecutionReport, request: Request) -> str | No
         failure = report.failure or "no reason was given"
         if failure == OUT_OF_MEMORY:
             profile = ResourceProfile.held_by(request)
-            types = " and ".join(dict.fromkeys((profile.processing, *profile.training)))
+            types = " or ".join(dict.fromkeys((profile.processing, *profile.training)))
             failure = (
-                f"{OUT_OF_MEMORY}: the data has {request.data_bytes / 1e6:,.0f} MB, and needs more than "
-                f"{types} have; upload less, or ask for larger instances (in the policy, the tier's instances)"
+                f"{OUT_OF_MEMORY}: the data needs more memory than {types} has (the last object uploaded has "
+                f"{request.content.size_bytes / 1e6:,.1f} MB); train on less, or ask for larger instances"
             )
         return f"{report.failed_step or 'pipeline'}: {failure}"
     if state is State.STOPPED:

@@ -88,7 +88,7 @@ class _Different(Exception):
     """The data needs other instances than the request was admitted for."""
 
     def __init__(self, data_bytes: int) -> None:
-        super().__init__(f"it has {data_bytes:,} bytes")
+        super().__init__(f"it has {data_bytes:,} bytes, and needs other instances than were held for it")
         self.data_bytes = data_bytes
 
 
