@@ -190,7 +190,8 @@ def _not_waiting(request: Request) -> Iterator[str]:
         yield f"the request is about to start: a slot has been taken since {_clock(request.admitted_at)}"
         yield "SageMaker has not confirmed its start; it is repeated every minute, and starts nothing twice"
     elif request.state is State.RUNNING and request.started_at and request.ends_by:
-        yield f"the request has been running since {_clock(request.started_at)}; it ends by {request.ends_by:%H:%M} UTC"
+        yield f"the request has been running since {_clock(request.started_at)}"
+        yield f"it ends by {_clock(request.ends_by)}"
     elif request.state is State.SUPERSEDED:
         yield f"the request was superseded: trainyard request {request.superseded_by} trains on a newer upload"
     else:

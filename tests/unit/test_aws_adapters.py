@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutErr
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from tests.build import NOW, after, request, tenant
+from tests.build import NOW, after, content, request, tenant
 from tests.evaluator import DEPLOYMENT
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients, sagemaker, storage
@@ -29,6 +29,7 @@ from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
 from trainyard.adapters.aws.threads import parallel_map
 from trainyard.domain.errors import (
     Conflict,
+    DataUnavailable,
     OutcomeUnknown,
     Refused,
     StartDelayed,
@@ -296,6 +297,34 @@ def test_the_first_bytes_of_one_object_come_with_its_size_unless_only_the_run_ma
     aws.put_object(Bucket=BUCKET, Key="incoming/churn/data.csv", Body=b"12345")
     monkeypatch.setattr(storage, "client", lambda *_, **__: Encrypted())
     assert S3DataSets().write_manifest(tenant(), asked) == (5, b"")
+
+
+def test_an_archived_object_is_no_data_that_a_run_could_read(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A HEAD of it answers as if it could be read."""
+    aws.put_object(Bucket=BUCKET, Key="incoming/churn/data.csv", Body=b"12345")
+
+    class Archived:
+        def __getattr__(self, name: str) -> Any:
+            def refused(**_: Any) -> Any:
+                raise ClientError({"Error": {"Code": "InvalidObjectState", "Message": "archived"}}, "GetObject")
+
+            return refused if name == "get_object" else getattr(aws, name)
+
+    monkeypatch.setattr(storage, "client", lambda *_, **__: Archived())
+    with pytest.raises(DataUnavailable, match="InvalidObjectState"):
+        S3DataSets().write_manifest(tenant(), request(1, data_set="churn"))
+
+
+def test_each_upload_that_is_trained_on_is_looked_at_by_its_version(aws: Any) -> None:
+    aws.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    put = [
+        aws.put_object(Bucket=BUCKET, Key="incoming/churn/data.csv", Body=body)["VersionId"]
+        for body in (b"%PDF-1.7", b"a,b\n1,2\n")
+    ]
+    for version, first in zip(put, (b"%PDF-1.7", b"a,b\n1,2\n"), strict=True):
+        one = content(version_id=version, size_bytes=len(first), bucket=BUCKET)
+        asked = request(1, data_set="churn", content=one, alone=True)
+        assert S3DataSets().write_manifest(tenant(), asked) == (len(first), first)
 
 
 def test_a_whole_prefix_is_everything_below_it_but_empty_objects(aws: Any) -> None:
