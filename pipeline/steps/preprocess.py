@@ -184,8 +184,9 @@ def write_split(prepared: Prepared, train: Path, test: Path) -> None:
         rows = target.rows[part]
         rows_of_part = prepared.features.take(rows)
         rows_of_part.index = pd.Index(rows)
-        values = pd.Series(target.values[part], index=rows_of_part.index, name=prepared.schema["target"])
-        pd.concat([rows_of_part, values], axis=1, copy=False).to_pickle(file)
+        values = pd.Series(target.values[part], index=rows_of_part.index)
+        columns = {name: rows_of_part[name] for name in rows_of_part} | {prepared.schema["target"]: values}
+        pd.DataFrame(columns, copy=False).to_pickle(file)
     print(f"{len(parts.train)} rows to train on, {len(parts.test)} to test on, {target.problem}")
 
 
