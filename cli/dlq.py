@@ -23,6 +23,11 @@ def list_letters(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(data=data, columns=("QUEUE", "DEAD LETTERS", "REASON", "BODY"), rows=rows)
 
 
+def counts(deployment: Deployment) -> dict[str, int]:
+    """Return dead-letter queue → its number of dead letters, about."""
+    return {_name(url): _count(deployment, url) for url in _queues(deployment)}
+
+
 def redrive(deployment: Deployment, arguments: Namespace) -> Answer:
     urls = {_name(url): url for url in _queues(deployment)}
     if arguments.queue not in urls:

@@ -25,13 +25,16 @@ def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
         raise Refused("--data-set needs a tenant: `trainyard requests TENANT --data-set NAME`")
     if arguments.tier and deployment.policies.current().tier(arguments.tier) is None:
         raise Refused(f"there is no tier {arguments.tier!r}; `trainyard policy show` shows them")
-    since, until = _day(arguments.since), _day(arguments.until)
+    since, until, lines = _day(arguments.since), _day(arguments.until), []
     if since and until and since > until:
         raise Refused(f"--since {arguments.since} is after --until {arguments.until}")
     if arguments.tenant_id:
         requests = _of_tenant(deployment, arguments, since, until)
     else:
         requests = list(_of_all(deployment, arguments, since, until))
+        if not requests and not (arguments.state or arguments.tier or since or until):
+            requests = _ended_lately(deployment)
+            lines = ["no request is active; these ended last"] if requests else []
     wanted = [
         request
         for request in requests
@@ -39,7 +42,7 @@ def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
         and (arguments.tier is None or request.tier == arguments.tier)
     ]
     shown = wanted[-arguments.limit :]
-    lines = [f"the last {len(shown)} of {len(wanted)}; --limit N shows more"] if len(shown) < len(wanted) else []
+    lines += [f"the last {len(shown)} of {len(wanted)}; --limit N shows more"] if len(shown) < len(wanted) else []
     return Answer(
         data=[view(request) for request in shown],
         columns=COLUMNS if arguments.tenant_id else ("TENANT", "TIER", *COLUMNS),
@@ -49,6 +52,9 @@ def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
 
 
 COLUMNS = ("REQUEST", "DATA SET", "STATE", "ARRIVED", "WAITED", "RAN", "QUALITY", "COST USD", "REASON")
+LATELY_MAX = 20
+"""Requests that are shown where none is active."""
+
 DAYS_MAX = 92
 """The longest period for which ended requests of all tenants are listed."""
 
@@ -87,6 +93,21 @@ def _of_all(
         for tier in tiers:
             for state in states:
                 yield from scheduler.tables.requests.ended(tier, state, day)
+
+
+def _ended_lately(deployment: Deployment) -> list[Request]:
+    """Return the requests that ended last, today or yesterday, oldest first."""
+    requests, now = deployment.scheduler.tables.requests, datetime.now(UTC)
+    for day in (now, now - timedelta(days=1)):
+        ended = [
+            request
+            for tier in deployment.policies.current().tiers
+            for state in sorted(TERMINAL)
+            for request in requests.ended(tier.name, state, day.strftime("%Y-%m-%d"), limit=LATELY_MAX)
+        ]
+        if ended:
+            return sorted(ended, key=lambda request: request.finished_at or request.arrived_at)[-LATELY_MAX:]
+    return []
 
 
 def _day(text: str | None) -> datetime | None:

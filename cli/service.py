@@ -6,7 +6,7 @@ from argparse import Namespace
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
-from cli import windows
+from cli import dlq, windows
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.contracts.policy_file import parse_policy
@@ -14,6 +14,9 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.policy import MB, Policy
 from trainyard.domain.requests import State
 from trainyard.domain.tenants import TenantState
+
+NAMED_MAX = 5
+"""Paused tenants that are named."""
 
 
 def status(deployment: Deployment, arguments: Namespace) -> Answer:
@@ -36,6 +39,13 @@ def status(deployment: Deployment, arguments: Namespace) -> Answer:
     data = {"paused": ledger.paused, "slots_used": ledger.used, "slots": policy.running_max, "tiers": rows}
     data["expedited"] = [asdict(each) for each in ledger.expedited]
     data |= windows.as_data(policy)
+    paused_tenants = [tenant_id for tier in policy.tiers for tenant_id in backlog[tier.name].paused]
+    letters = dlq.counts(deployment)
+    data |= {
+        "paused_tiers": sorted(ledger.paused_tiers),
+        "paused_tenants": paused_tenants,
+        "dead_letters": letters,
+    }
     closed = [
         f"tier {tier.name} is closed at this time: nothing of it starts" for tier in policy.tiers if tier.closed
     ]
@@ -47,6 +57,18 @@ def status(deployment: Deployment, arguments: Namespace) -> Answer:
         lines=[
             f"{ledger.used} of {policy.running_max} slots used{paused}; policy version {policy.version}",
             *closed,
+            *(["resume the service with: trainyard resume all"] if ledger.paused else []),
+            *(f"tier {name} is paused; trainyard resume tier {name}" for name in sorted(ledger.paused_tiers)),
+            *(
+                f"tenant {name} is paused, and has requests waiting; trainyard resume tenant {name}"
+                for name in paused_tenants[:NAMED_MAX]
+            ),
+            *(
+                [f"{len(paused_tenants) - NAMED_MAX} more tenants are paused"]
+                if len(paused_tenants) > NAMED_MAX
+                else []
+            ),
+            *(f"{count} dead letters in {name}; trainyard dlq list" for name, count in letters.items() if count),
             *windows.lines_about(policy, now),
             *(
                 f"first in {each.tier}: {each.request_id} of {each.tenant_id}, expedited by {each.by}: {each.why}"

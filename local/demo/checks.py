@@ -139,10 +139,21 @@ def pause_held(facts: Facts) -> Result:
     )
 
 
+UNPAID = "has no column"
+"""Of the demo's reasons, the one for which no run was started."""
+
+
 def one_execution_each(facts: Facts) -> Result:
-    """One execution for each request that was not refused or superseded, and none for the others."""
+    """One execution for each request that was not refused or superseded, and none for the others.
+
+    A file without the column to predict is accepted, and refused when its run is about to start.
+    """
     counts = Counter(run.request_id for run in facts.runs)
-    accepted = {r.request_id for r in facts.requests if r.state not in ("REJECTED", "SUPERSEDED", "CANCELLED")}
+    accepted = {
+        r.request_id
+        for r in facts.requests
+        if r.state not in ("REJECTED", "SUPERSEDED", "CANCELLED") and UNPAID not in (r.reason or "")
+    }
     wrong = {r: counts[r] for r in accepted | set(counts) if counts[r] != (1 if r in accepted else 0)}
     return Result(
         "one execution per accepted request",

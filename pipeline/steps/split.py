@@ -161,16 +161,17 @@ def _equal_rows(features: pd.DataFrame, target: Target, notes: list[str]) -> np.
     if repeated == 0:
         return groups
     share = f"{counted(int(repeated), 'row')} of {len(groups):,} have the same features as an earlier one"
-    if groups.max() + 1 < DISTINCT_SHARE_MIN * len(groups) and _combinations(features) <= len(groups):
+    if groups.max() + 1 < DISTINCT_SHARE_MIN * len(groups) and _may_coincide(features, len(groups)):
         notes.append(f"{share}: few values are combined again and again, so equal rows are in both parts")
         return np.arange(len(groups))
     notes.append(f"{share}: they are all trained on, or all tested on")
     return groups
 
 
-def _combinations(features: pd.DataFrame) -> float:
-    """Return how many rows there could be with other combinations of the columns' values."""
-    return float(np.prod([max(features[name].nunique(), 1) for name in features], dtype=np.float64))
+def _may_coincide(features: pd.DataFrame, rows: int) -> bool:
+    """Tell whether the columns' values can be combined in no more ways than there are rows."""
+    ways = [max(features[name].nunique(), 1) for name in features]
+    return bool(np.log(ways).sum() <= np.log(rows))  # the product may be no number any more
 
 
 def _by_groups(groups: np.ndarray, target: Target) -> tuple[np.ndarray, np.ndarray]:

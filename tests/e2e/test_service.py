@@ -482,6 +482,48 @@ def test_limits_by_the_hour_are_shown_for_any_time(
     capsys.readouterr()
 
 
+def test_status_tells_what_is_paused_and_which_letters_are_dead_and_requests_what_ended_last(
+    harness: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = harness.create("quiet")
+    harness.put(bucket, "incoming/wine/wine.csv", WINE)
+    harness.ended("quiet", 1)
+    harness.run("pause", "tier", "premium")
+    harness.run("pause", "tenant", "quiet")
+    harness.put(bucket, "incoming/wine/more.csv", WINE)
+    harness.post("uploads", {"detail": "no event"})
+
+    def told() -> bool:
+        capsys.readouterr()
+        assert harness.run("status") == 0
+        said = capsys.readouterr().out
+        return all(
+            line in said
+            for line in (
+                "tier premium is paused; trainyard resume tier premium",
+                "tenant quiet is paused, and has requests waiting; trainyard resume tenant quiet",
+                "dead letters in trainyard-uploads-dlq; trainyard dlq list",
+            )
+        )
+
+    eventually(told)
+    assert harness.run("--json", "status") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["paused_tiers"], data["paused_tenants"]) == (["premium"], ["quiet"])
+    assert data["dead_letters"]["trainyard-uploads-dlq"] >= 1
+    for arguments in (("tier", "premium"), ("tenant", "quiet")):
+        assert harness.run("resume", *arguments) == 0
+    harness.ended("quiet", 2)
+
+    def ended_last() -> bool:
+        capsys.readouterr()
+        assert harness.run("requests") == 0
+        said = capsys.readouterr().out
+        return "no request is active; these ended last" in said and said.count("quiet") >= 2
+
+    eventually(ended_last)
+
+
 def test_a_policy_that_asks_for_what_jobs_may_not_have_is_refused(
     harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

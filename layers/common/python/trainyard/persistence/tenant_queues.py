@@ -78,6 +78,8 @@ class Backlog:
     """The weight of the tenants with waiting requests."""
     parked: Mapping[str, int] = field(default_factory=dict)
     """Reason → tenant queues parked for it."""
+    paused: tuple[str, ...] = ()
+    """The paused tenants among them."""
 
 
 class HoldingQueue(NamedTuple):
@@ -218,6 +220,7 @@ class TenantQueues:
             oldest_arrived_at=min(heads, default=None),
             weight=sum(policy.tenant(queue.tenant_id).weight for queue in queues),
             parked={reason: reasons.count(reason) for reason in sorted(set(reasons))},
+            paused=tuple(sorted(queue.tenant_id for queue in queues if queue.paused)),
         )
 
     # --- the queues that a pass reads -----------------------------------------------------------------------
