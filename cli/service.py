@@ -3,6 +3,7 @@
 import difflib
 import fnmatch
 from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import MB, Policy
 from trainyard.domain.requests import State
+from trainyard.domain.scheduling import Ledger
 from trainyard.domain.tenants import TenantState
 
 NAMED_MAX = 5
@@ -57,17 +59,7 @@ def status(deployment: Deployment, arguments: Namespace) -> Answer:
         lines=[
             f"{ledger.used} of {policy.running_max} slots used{paused}; policy version {policy.version}",
             *closed,
-            *(["resume the service with: trainyard resume all"] if ledger.paused else []),
-            *(f"tier {name} is paused; trainyard resume tier {name}" for name in sorted(ledger.paused_tiers)),
-            *(
-                f"tenant {name} is paused, and has requests waiting; trainyard resume tenant {name}"
-                for name in paused_tenants[:NAMED_MAX]
-            ),
-            *(
-                [f"{len(paused_tenants) - NAMED_MAX} more tenants are paused"]
-                if len(paused_tenants) > NAMED_MAX
-                else []
-            ),
+            *_paused_lines(ledger, paused_tenants),
             *(f"{count} dead letters in {name}; trainyard dlq list" for name, count in letters.items() if count),
             *windows.lines_about(policy, now),
             *(
@@ -76,6 +68,18 @@ def status(deployment: Deployment, arguments: Namespace) -> Answer:
             ),
         ],
     )
+
+
+def _paused_lines(ledger: Ledger, tenants: Sequence[str]) -> Iterator[str]:
+    """Yield what is paused, with the command that resumes it."""
+    if ledger.paused:
+        yield "the service is paused; trainyard resume all"
+    for name in sorted(ledger.paused_tiers):
+        yield f"tier {name} is paused; trainyard resume tier {name}"
+    for name in tenants[:NAMED_MAX]:
+        yield f"tenant {name} is paused, and has requests waiting; trainyard resume tenant {name}"
+    if len(tenants) > NAMED_MAX:
+        yield f"{len(tenants) - NAMED_MAX} more tenants are paused"
 
 
 def pause(deployment: Deployment, arguments: Namespace) -> Answer:
