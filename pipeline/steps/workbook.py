@@ -60,7 +60,7 @@ def sheet_to_csv(path: Path, target: Path, limit: int) -> list[str]:
         for member in members:
             if member.filename.endswith((".xml", ".rels")):
                 with archive.open(member) as file:
-                    if b"<!DOCTYPE" in file.read(DOCTYPE_WITHIN):
+                    if b"<!DOCTYPE" in file.read(DOCTYPE_WITHIN).replace(b"\0", b""):  # in UTF-16 too
                         raise DataError(f"{path.name} is a broken workbook: save it again, or its sheet as CSV")
     if unpacked > limit or len(members) > MEMBERS_MAX:
         raise DataError(
