@@ -19,14 +19,17 @@ help:  ## show the available targets
 
 define environment
 	@test -n "$(3)" || { echo "Python 3.11 or newer (with venv) was not found: install it, or run make PYTHON=/path/to/python"; exit 1; }
-	@echo "setting up $(1) (once; a few minutes)"
+	@echo "setting up $(1) (once; $(or $(4),a few minutes))"
 	@rm -rf $(1) && $(3) -m venv $(1)
-	@$(1)/bin/python -m pip install --quiet --require-hashes -r $(2)
+	@$(1)/bin/python -m pip install --quiet $(5) --require-hashes -r $(2)
 	@touch $(1)/ready
 endef
 
 .venv/ready: requirements/dev.txt
 	$(call environment,.venv,requirements/dev.txt,$(PYTHON))
+
+.venv-cli/ready: requirements/cli.txt
+	$(call environment,.venv-cli,requirements/cli.txt,$(PYTHON),some seconds,--no-compile)
 
 .venv-sam/ready: requirements/sam.txt
 	$(call environment,.venv-sam,requirements/sam.txt,$(PYTHON))
@@ -147,8 +150,14 @@ test: .venv/ready steps  ## run the tests
 mutants: .venv/ready  ## remove each condition of a write in turn, and check that a test fails (takes a while)
 	@$(BIN)/python -m tests.mutants
 
+.PHONY: check-install
+check-install:  ## install the command line as a package of its own, and run it
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" && \
+	  "$$folder/bin/python" -m pip install --quiet . && cd / && env -u PYTHONPATH "$$folder/bin/trainyard" --version && \
+	  AWS_REGION=us-east-1 env -u PYTHONPATH "$$folder/bin/trainyard" prices show > /dev/null
+
 .PHONY: check
-check: .venv/ready .venv-sam/ready check-pipeline  ## lint, types, template, security, pipeline drift
+check: .venv/ready .venv-sam/ready check-pipeline check-install  ## lint, types, template, security, pipeline drift
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -205,7 +214,7 @@ teardown: .venv/ready  ## show what would be deleted; with YES=1, delete it: mak
 
 .PHONY: lock
 lock: .venv-lock/ready  ## update the pinned requirements
-	for name in layers/common/python/requirements pipeline/requirements requirements/dev requirements/sam requirements/pipeline; do \
+	for name in layers/common/python/requirements pipeline/requirements requirements/dev requirements/cli requirements/sam requirements/pipeline; do \
 	  .venv-lock/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --no-emit-trusted-host --no-header --no-annotate --allow-unsafe --no-strip-extras $$name.in -o $$name.txt; done
 	test -n "$(PYTHON_OF_IMAGE)" || { echo "requirements/steps.txt needs Python 3.12, which was not found"; exit 1; }
@@ -219,4 +228,4 @@ lock: .venv-lock/ready  ## update the pinned requirements
 
 .PHONY: clean
 clean:  ## delete the environments and the build output
-	rm -rf .venv .venv-sam .venv-pipeline .venv-steps .venv-tables .venv-lock .aws-sam .local
+	rm -rf .venv .venv-cli .venv-sam .venv-pipeline .venv-steps .venv-tables .venv-lock .aws-sam .local

@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 
-from cli.__main__ import build_parser
+from cli.app import answer
 from cli.deployment import Deployment
 from local.cloud import Cloud
 from trainyard.adapters.aws import clients
@@ -16,7 +16,6 @@ def trainyard(cloud: Cloud, stack: str, *arguments: str) -> Deployment:
     clients.forget()
     deployment = Deployment(stack)
     if arguments:
-        parsed = build_parser().parse_args(["--stack", stack, *arguments])
         with contextlib.redirect_stdout(io.StringIO()):
-            parsed.run(deployment, parsed)
+            answer(deployment, *arguments)
     return deployment

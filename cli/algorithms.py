@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from argparse import Namespace
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.service import refuse_what_jobs_may_not
 from cli.show import Answer
@@ -22,16 +22,17 @@ from trainyard.domain.tenants import Tenant
 SHIPPED_STEPS = Path(__file__).parent.parent / "pipeline" / "steps"
 
 
-def list_all(deployment: Deployment, arguments: Namespace) -> Answer:
+def list_all(deployment: Deployment, arguments: Arguments) -> Answer:
     catalogue = deployment.policies.current().catalogue
     return Answer(
         data=[asdict(algorithm) for algorithm in catalogue.values()],
         columns=("ALGORITHM", "READS", "QUALITY METRIC", "SCRIPTS", "HYPERPARAMETERS", "DESCRIPTION"),
         rows=[_row(algorithm) for algorithm in catalogue.values()],
+        below="DESCRIPTION",
     )
 
 
-def show_one(deployment: Deployment, arguments: Namespace) -> Answer:
+def show_one(deployment: Deployment, arguments: Arguments) -> Answer:
     algorithm = deployment.policies.current().algorithm(arguments.name)
     return Answer(
         data=asdict(algorithm),
@@ -41,7 +42,7 @@ def show_one(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def register(deployment: Deployment, arguments: Namespace) -> Answer:
+def register(deployment: Deployment, arguments: Arguments) -> Answer:
     """Add an algorithm to the catalogue, and publish its own scripts if it has any."""
     entry = _read(arguments.file)
     name = str(entry.pop("name", ""))
@@ -62,7 +63,7 @@ def register(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(data=asdict(algorithm), lines=[f"{name} {done}", *advice])
 
 
-def remove(deployment: Deployment, arguments: Namespace) -> Answer:
+def remove(deployment: Deployment, arguments: Arguments) -> Answer:
     """Remove an algorithm from the catalogue, unless a tenant uses it."""
     policy = deployment.policies.current()
     if arguments.name not in policy.algorithms:

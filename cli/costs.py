@@ -1,13 +1,13 @@
 """Training costs: reports, budgets, estimates, statements, exports, and comparison with the bill."""
 
 import json
-from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.adapters.aws.billing import billed_by_tenant
@@ -22,7 +22,7 @@ from trainyard.domain.prices import shown
 from trainyard.persistence.book import BOOKS_BEGIN
 
 
-def report(deployment: Deployment, arguments: Namespace) -> Answer:
+def report(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show what trainings cost."""
     first, last = _months(arguments)
     totals = [t for month in _between(first, last) for t in deployment.book.totals(month, arguments.tenant)]
@@ -72,7 +72,7 @@ def _cells(row: CostRow) -> tuple[Any, ...]:
     )
 
 
-def budgets(deployment: Deployment, arguments: Namespace) -> Answer:
+def budgets(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show the budgets of tenants and tiers, and how much of each is used."""
     policy, now = deployment.policies.current(), datetime.now(UTC)
     if arguments.tenant:
@@ -116,7 +116,7 @@ def _all_accounts(deployment: Deployment, policy: Policy, now: datetime) -> Iter
         yield from deployment.explain.accounts("", tier.name, policy, now)
 
 
-def estimates(deployment: Deployment, arguments: Namespace) -> Answer:
+def estimates(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show how accurate the estimates were."""
     month = _month(arguments.month)
     executions = list(_executions(deployment, arguments.tenant, month))
@@ -144,7 +144,7 @@ def _executions(deployment: Deployment, tenant_id: str | None, month: str) -> It
         yield from deployment.book.executions_of_day((begin + timedelta(days=number)).strftime("%Y-%m-%d"))
 
 
-def statement(deployment: Deployment, arguments: Namespace) -> Answer:
+def statement(deployment: Deployment, arguments: Arguments) -> Answer:
     """Write a tenant's statement into its storage."""
     deployment.tenant(arguments.tenant)
     month = _month(arguments.month)
@@ -152,7 +152,7 @@ def statement(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(data=answer, lines=[answer["statement"]])
 
 
-def export(deployment: Deployment, arguments: Namespace) -> Answer:
+def export(deployment: Deployment, arguments: Arguments) -> Answer:
     """Export a day again."""
     try:
         day = date.fromisoformat(arguments.day)
@@ -165,7 +165,7 @@ def export(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(data=answer, lines=[answer["export"]] + ([] if over else ["incomplete: the day is not over"]))
 
 
-def tags(deployment: Deployment, arguments: Namespace) -> Answer:
+def tags(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show the state of the cost allocation tags."""
     note = deployment.book.noted("cost tags")
     if note is None:
@@ -194,7 +194,7 @@ def tags(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def reconcile(deployment: Deployment, arguments: Namespace) -> Answer:
+def reconcile(deployment: Deployment, arguments: Arguments) -> Answer:
     """Compare booked costs with what Cost Explorer says was billed."""
     month = _month(arguments.month)
     billed = billed_by_tenant(month, deployment.outputs["Stage"])
@@ -237,7 +237,7 @@ def _ask(deployment: Deployment, command: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _months(arguments: Namespace) -> tuple[str, str]:
+def _months(arguments: Arguments) -> tuple[str, str]:
     last = _month(arguments.month)
     first = _month(arguments.since) if arguments.since else last
     if first > last:

@@ -2,13 +2,12 @@
 
 import json
 import subprocess
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
-from local.cloud import REPOSITORY
 from local.sagemaker.interpreter import interpreter
 from trainyard.contracts.shipped_prices import prices_of
 from trainyard.domain.arrivals import is_data
@@ -16,12 +15,12 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.estimates import estimate
 from trainyard.domain.tenants import Tenant
 
-CHECK = REPOSITORY / "pipeline/steps/check.py"
+CHECK = Path(__file__).parents[1] / "pipeline/steps/check.py"
 MB = 1_000_000
 SPLITS = {"random": "a random quarter", "group": "by {column}", "time": "the latest by {column}"}
 
 
-def check(deployment: Deployment, arguments: Namespace) -> Answer:
+def check(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show how files would be read, and what a run on them would take, without a run."""
     files = [path for given in arguments.files for path in _files(given)]
     tenant = deployment.tenant(arguments.tenant) if arguments.tenant else None

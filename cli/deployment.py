@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+import boto3
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from cli.region import settle_region
@@ -21,11 +23,21 @@ from trainyard.application.scheduling.stop import Stop
 from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.decisions import decode_pass
 from trainyard.contracts.policy_file import parse_policy
-from trainyard.domain.errors import Refused
+from trainyard.domain.errors import Refused, TrainyardError
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.book import Book
 from trainyard.persistence.policies import Policies
+
+
+class Unreachable(TrainyardError):
+    """There is no deployment to talk to."""
+
+
+def _first_call(service: str) -> Any:
+    """Return a client for a command's first call, which fails within seconds where nobody answers."""
+    impatient = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2, "mode": "standard"})
+    return boto3.client(service, config=impatient)
 
 
 class Deployment:
@@ -43,11 +55,15 @@ class Deployment:
     def outputs(self) -> dict[str, str]:
         region = self.region
         try:
-            (stack,) = client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"]
+            (stack,) = _first_call("cloudformation").describe_stacks(StackName=self.stack)["Stacks"]
         except ClientError as error:
-            raise Refused(
-                f"there is no stack {self.stack!r} in {region}: set --stack or TRAINYARD_STACK, and check "
-                f"AWS_REGION and credentials ({error.response['Error']['Message']})"
+            if error.response["Error"]["Code"] != "ValidationError":
+                raise
+            account = _first_call("sts").get_caller_identity()["Account"]
+            raise Unreachable(
+                f"there is no stack {self.stack!r} in account {account}, Region {region}: name another with "
+                "--stack or TRAINYARD_STACK, or set AWS_REGION and AWS_PROFILE (`make deploy` makes one; "
+                "`make demo KEEP=1` makes one on this machine)"
             ) from error
         return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 

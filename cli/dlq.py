@@ -1,10 +1,10 @@
 """Dead letters: list them, and redrive them once their cause is fixed."""
 
 import re
-from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.domain.errors import Refused
@@ -13,14 +13,14 @@ SUFFIX = "-dlq"
 SHOWN_MAX = 10
 
 
-def list_letters(deployment: Deployment, arguments: Namespace) -> Answer:
+def list_letters(deployment: Deployment, arguments: Arguments) -> Answer:
     data = [_view(deployment, url) for url in _queues(deployment)]
     rows = [
         (queue["queue"], queue["letters"], letter["reason"], letter["body"][:80])
         for queue in data
         for letter in queue["newest"] or [{"reason": None, "body": ""}]
     ]
-    return Answer(data=data, columns=("QUEUE", "DEAD LETTERS", "REASON", "BODY"), rows=rows)
+    return Answer(data=data, columns=("QUEUE", "DEAD LETTERS", "REASON", "BODY"), rows=rows, below="BODY")
 
 
 def counts(deployment: Deployment) -> dict[str, int]:
@@ -28,7 +28,7 @@ def counts(deployment: Deployment) -> dict[str, int]:
     return {_name(url): _count(deployment, url) for url in _queues(deployment)}
 
 
-def redrive(deployment: Deployment, arguments: Namespace) -> Answer:
+def redrive(deployment: Deployment, arguments: Arguments) -> Answer:
     urls = {_name(url): url for url in _queues(deployment)}
     if arguments.queue not in urls:
         raise Refused(f"there is no dead-letter queue {arguments.queue!r}; there are {', '.join(urls)}")

@@ -1,9 +1,9 @@
 """The kill switch: start nothing new, and stop what is running."""
 
-from argparse import Namespace
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import say
@@ -11,7 +11,7 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request
 
 
-def halt(deployment: Deployment, arguments: Namespace) -> Answer:
+def halt(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show which executions would be stopped; with --yes, pause the tenant (or all) and stop them."""
     if (arguments.what == "all") != (arguments.name is None):
         raise Refused("give either `all` or `tenant NAME`")

@@ -27,21 +27,31 @@ def run(deployment: Deployment, change: Change, payload: dict[str, Any], *, quie
         name=f"{_plain(name)}-{uuid.uuid4().hex[:12]}",
         input=json.dumps(payload),
     )["executionArn"]
-    seen, line_shown = 0, ""
-    while True:
-        execution = machines.describe_execution(executionArn=started)
-        for number, line in _news(machines, started, after=seen):
-            seen = number
-            if line != line_shown and not quiet:
-                say(f"{change} {name}: {line}")
-            line_shown = line
-        if execution["status"] != "RUNNING":
-            break
-        time.sleep(1 / LOOKS_PER_SECOND)
+    try:
+        execution = _followed(deployment, started, f"{change} {name}", quiet=quiet)
+    except KeyboardInterrupt:
+        say(f"the change goes on without this command; trainyard tenant show {_plain(name)} shows its progress")
+        raise
     if execution["status"] != "SUCCEEDED":
         raise Refused(_words(execution.get("cause")) or f"the run ended as {execution['status']}: {started}")
     output: dict[str, Any] = json.loads(execution["output"])
     return output
+
+
+def _followed(deployment: Deployment, started: str, what: str, *, quiet: bool) -> dict[str, Any]:
+    """Print the progress of a run until it ends; return how it ended."""
+    machines = deployment.client("stepfunctions")
+    seen, line_shown = 0, ""
+    while True:
+        execution: dict[str, Any] = machines.describe_execution(executionArn=started)
+        for number, line in _news(machines, started, after=seen):
+            seen = number
+            if line != line_shown and not quiet:
+                say(f"{what}: {line}")
+            line_shown = line
+        if execution["status"] != "RUNNING":
+            return execution
+        time.sleep(1 / LOOKS_PER_SECOND)
 
 
 def _news(machines: Any, run_arn: str, *, after: int) -> Iterator[tuple[int, str]]:

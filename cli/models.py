@@ -1,16 +1,16 @@
 """The models of a tenant's group."""
 
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Tenant
 
 
-def list_models(deployment: Deployment, arguments: Namespace) -> Answer:
+def list_models(deployment: Deployment, arguments: Arguments) -> Answer:
     tenant = deployment.tenant(arguments.tenant_id)
     models = [_view(deployment, arn) for arn in _package_arns(deployment, tenant)]
     return Answer(
@@ -23,15 +23,15 @@ def list_models(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def approve(deployment: Deployment, arguments: Namespace) -> Answer:
+def approve(deployment: Deployment, arguments: Arguments) -> Answer:
     return _decide(deployment, arguments, "Approved")
 
 
-def reject(deployment: Deployment, arguments: Namespace) -> Answer:
+def reject(deployment: Deployment, arguments: Arguments) -> Answer:
     return _decide(deployment, arguments, "Rejected")
 
 
-def fetch(deployment: Deployment, arguments: Namespace) -> Answer:
+def fetch(deployment: Deployment, arguments: Arguments) -> Answer:
     package = _find(deployment, arguments)
     target: Path = arguments.to or Path(f"{arguments.tenant_id}-{arguments.version}.tar.gz")
     bucket, _, key = package["model_uri"].removeprefix("s3://").partition("/")
@@ -39,7 +39,7 @@ def fetch(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(data={"file": str(target)}, lines=[f"wrote {target}"])
 
 
-def _decide(deployment: Deployment, arguments: Namespace, status: str) -> Answer:
+def _decide(deployment: Deployment, arguments: Arguments, status: str) -> Answer:
     package = _find(deployment, arguments)
     deployment.client("sagemaker").update_model_package(
         ModelPackageArn=package["arn"],
@@ -51,7 +51,7 @@ def _decide(deployment: Deployment, arguments: Namespace, status: str) -> Answer
     )
 
 
-def _find(deployment: Deployment, arguments: Namespace) -> dict[str, Any]:
+def _find(deployment: Deployment, arguments: Arguments) -> dict[str, Any]:
     tenant = deployment.tenant(arguments.tenant_id)
     for arn in _package_arns(deployment, tenant):
         if arn.rpartition("/")[2] == str(arguments.version):

@@ -1,10 +1,10 @@
 """The price table: show it, and update it."""
 
 import json
-from argparse import Namespace
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.adapters.aws.billing import list_prices
@@ -16,7 +16,7 @@ from trainyard.domain.prices import JobKind
 SOURCE = "AWS Price List API, AmazonSageMaker, on demand; volumes, storage and scheduler written down by hand"
 
 
-def show(deployment: Deployment, arguments: Namespace) -> Answer:
+def show(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show the prices of a region, and which instances of the policy lack one."""
     table = _table(arguments)
     region = arguments.region or deployment.region
@@ -39,9 +39,9 @@ def show(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def update(deployment: Deployment, arguments: Namespace) -> Answer:
+def update(deployment: Deployment, arguments: Arguments) -> Answer:
     """Read the list prices of a region, and write them into the table; a deployment puts them in force."""
-    table = _table(arguments)
+    table, file = _table(arguments), arguments.file or SHIPPED
     region = arguments.region or deployment.region
     before = table.regions.get(region)
     if before is None and arguments.volume_gb_month is None:
@@ -69,8 +69,8 @@ def update(deployment: Deployment, arguments: Namespace) -> Answer:
     after = parse_prices(json.dumps(made, default=str))
     rows = _changes(table, after, region)
     if not arguments.dry_run:
-        arguments.file.write_text(write_prices(after), encoding="utf-8")
-    said = "nothing was written" if arguments.dry_run else f"wrote {arguments.file}: deploy to put it in force"
+        file.write_text(write_prices(after), encoding="utf-8")
+    said = "nothing was written" if arguments.dry_run else f"wrote {file}: deploy to put it in force"
     return Answer(
         data={"version": after.version, "region": region, "changes": [list(row) for row in rows]},
         columns=("INSTANCE", "JOB", "OLD PRICE", "NEW PRICE"),
@@ -92,8 +92,5 @@ def _changes(before: PriceFile, after: PriceFile, region: str) -> list[tuple[str
     return rows
 
 
-def _table(arguments: Namespace) -> PriceFile:
-    return parse_prices(arguments.file.read_text(encoding="utf-8"))
-
-
-DEFAULT_FILE = SHIPPED
+def _table(arguments: Arguments) -> PriceFile:
+    return parse_prices((arguments.file or SHIPPED).read_text(encoding="utf-8"))

@@ -1,12 +1,12 @@
 """Training requests."""
 
 import json
-from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.application.scheduling.explain import BudgetAccount
@@ -19,7 +19,7 @@ from trainyard.domain.requests import TERMINAL, Basis, Estimate, Outcome, Reques
 from trainyard.domain.resources import ResourceProfile
 
 
-def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
+def list_requests(deployment: Deployment, arguments: Arguments) -> Answer:
     """List one tenant's requests, or those of all tenants: the active ones, or those that match a filter."""
     if arguments.data_set and not arguments.tenant_id:
         raise Refused("--data-set needs a tenant: `trainyard requests TENANT --data-set NAME`")
@@ -48,6 +48,7 @@ def list_requests(deployment: Deployment, arguments: Namespace) -> Answer:
         columns=COLUMNS if arguments.tenant_id else ("TENANT", "TIER", *COLUMNS),
         rows=[_result(r) if arguments.tenant_id else (r.tenant_id, r.tier, *_result(r)) for r in shown],
         lines=lines,
+        below="REASON",
     )
 
 
@@ -60,7 +61,7 @@ DAYS_MAX = 92
 
 
 def _of_tenant(
-    deployment: Deployment, arguments: Namespace, since: datetime | None, until: datetime | None
+    deployment: Deployment, arguments: Arguments, since: datetime | None, until: datetime | None
 ) -> list[Request]:
     scheduler, tenant_id = deployment.scheduler, deployment.tenant(arguments.tenant_id).tenant_id
     end = until + timedelta(days=1) if until else None
@@ -70,7 +71,7 @@ def _of_tenant(
 
 
 def _of_all(
-    deployment: Deployment, arguments: Namespace, since: datetime | None, until: datetime | None
+    deployment: Deployment, arguments: Arguments, since: datetime | None, until: datetime | None
 ) -> Iterator[Request]:
     """Yield active requests; ended ones only when a state, a tier or a day is given."""
     scheduler, policy = deployment.scheduler, deployment.policies.current()
@@ -122,7 +123,7 @@ def _day(text: str | None) -> datetime | None:
     return day
 
 
-def show_request(deployment: Deployment, arguments: Namespace) -> Answer:
+def show_request(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show a request, its full history, and what each of its executions did and cost."""
     request = deployment.request(arguments.request_id)
     executions = deployment.book.executions(request.request_id)
@@ -165,7 +166,7 @@ def _expectation(expected: Estimate) -> str:
     return f"{expected.seconds} s (90 %: below {expected.seconds_p90}){cost}; based on {runs}"
 
 
-def why(deployment: Deployment, arguments: Namespace) -> Answer:
+def why(deployment: Deployment, arguments: Arguments) -> Answer:
     explanation = deployment.explain.why(arguments.request_id, datetime.now(UTC))
     request = explanation.request
     passes = deployment.last_passes(request)
@@ -268,7 +269,7 @@ def _range(earliest: datetime | None, latest: datetime | None) -> str:
     return f"{_clock(earliest)} to {_clock(latest) if latest else 'unknown'}"
 
 
-def stop(deployment: Deployment, arguments: Namespace) -> Answer:
+def stop(deployment: Deployment, arguments: Arguments) -> Answer:
     stopped = deployment.stop.stop(arguments.request_id, datetime.now(UTC))
     said = {
         State.CANCELLED: "was cancelled before it started",
@@ -280,7 +281,7 @@ def stop(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def expedite(deployment: Deployment, arguments: Namespace) -> Answer:
+def expedite(deployment: Deployment, arguments: Arguments) -> Answer:
     caller = str(deployment.client("sts").get_caller_identity()["Arn"]).rpartition(":")[2]
     expedited = deployment.expedite.expedite(arguments.request_id, datetime.now(UTC), by=caller, why=arguments.why)
     return Answer(

@@ -2,12 +2,12 @@
 
 import difflib
 import fnmatch
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from cli import dlq, windows
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.contracts.policy_file import parse_policy
@@ -21,7 +21,7 @@ NAMED_MAX = 5
 """Paused tenants that are named."""
 
 
-def status(deployment: Deployment, arguments: Namespace) -> Answer:
+def status(deployment: Deployment, arguments: Arguments) -> Answer:
     scheduler, now = deployment.scheduler, datetime.now(UTC)
     ledger = scheduler.tables.ledger.read()
     policy = deployment.policies.current().at(now, ledger.epoch)
@@ -82,7 +82,7 @@ def _paused_lines(ledger: Ledger, tenants: Sequence[str]) -> Iterator[str]:
         yield f"{len(tenants) - NAMED_MAX} more tenants are paused"
 
 
-def pause(deployment: Deployment, arguments: Namespace) -> Answer:
+def pause(deployment: Deployment, arguments: Arguments) -> Answer:
     _set_paused(deployment, arguments, paused=True)
     what = " ".join(filter(None, (arguments.what, arguments.name)))
     return Answer(
@@ -91,14 +91,14 @@ def pause(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def resume(deployment: Deployment, arguments: Namespace) -> Answer:
+def resume(deployment: Deployment, arguments: Arguments) -> Answer:
     _set_paused(deployment, arguments, paused=False)
     deployment.bell.ring()
     what = " ".join(filter(None, (arguments.what, arguments.name)))
     return Answer(data={"resumed": what}, lines=[f"resumed {what}"])
 
 
-def _set_paused(deployment: Deployment, arguments: Namespace, *, paused: bool) -> None:
+def _set_paused(deployment: Deployment, arguments: Arguments, *, paused: bool) -> None:
     scheduler, what, name = deployment.scheduler, arguments.what, arguments.name
     if (what == "all") != (name is None):
         raise Refused("give `all`, `tier NAME` or `tenant NAME`")
@@ -114,7 +114,7 @@ def _set_paused(deployment: Deployment, arguments: Namespace, *, paused: bool) -
         scheduler.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, datetime.now(UTC))
 
 
-def policy_show(deployment: Deployment, arguments: Namespace) -> Answer:
+def policy_show(deployment: Deployment, arguments: Arguments) -> Answer:
     if arguments.at is not None and (arguments.version is not None or arguments.text):
         raise Refused("--at shows the limits of the policy in force: it goes with neither --version nor --text")
     if arguments.version is None and not arguments.text:
@@ -128,7 +128,7 @@ def policy_show(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def policy_diff(deployment: Deployment, arguments: Namespace) -> Answer:
+def policy_diff(deployment: Deployment, arguments: Arguments) -> Answer:
     text = arguments.file.read_text(encoding="utf-8")
     deployment.policies.check(text)
     before = deployment.policies.in_force()
@@ -145,18 +145,19 @@ def policy_diff(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(data={"from_version": before.version, "diff": lines}, lines=lines or ["no difference"])
 
 
-def policy_history(deployment: Deployment, arguments: Namespace) -> Answer:
+def policy_history(deployment: Deployment, arguments: Arguments) -> Answer:
     versions = deployment.policies.history()
     rows = [(f.version, f.applied_at and f.applied_at.strftime("%Y-%m-%d %H:%M:%S"), f.note) for f in versions]
     return Answer(
         data=[{"version": f.version, "applied_at": f.applied_at, "note": f.note} for f in versions],
         columns=("VERSION", "APPLIED", "NOTE"),
         rows=rows,
+        below="NOTE",
         lines=["the first one is in force; `trainyard policy show --version N` prints a version"],
     )
 
 
-def policy_rollback(deployment: Deployment, arguments: Namespace) -> Answer:
+def policy_rollback(deployment: Deployment, arguments: Arguments) -> Answer:
     text = deployment.policies.version(arguments.version).text
     _refuse_tiers_without_queue(deployment, parse_policy(text, 0))
     _refuse_tiers_in_use(deployment, parse_policy(text, 0))
@@ -168,7 +169,7 @@ def policy_rollback(deployment: Deployment, arguments: Namespace) -> Answer:
     return _policy_answer(applied)
 
 
-def policy_apply(deployment: Deployment, arguments: Namespace) -> Answer:
+def policy_apply(deployment: Deployment, arguments: Arguments) -> Answer:
     text = arguments.file.read_text(encoding="utf-8")
     _refuse_tiers_without_queue(deployment, parse_policy(text, 0))
     _refuse_tiers_in_use(deployment, parse_policy(text, 0))

@@ -1,42 +1,141 @@
-"""Print an answer as a table, or as lines."""
+"""Print an answer: a table where it fits, one value below the other where it does not."""
 
+import os
+import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.cells import cell_len
 
-from cli.text import printable, show_line
+from cli.text import printable
 
-UNBROKEN = frozenset(
-    {"REQUEST", "STATUS", "STATE", "TIER", "ARRIVED", "WAITED", "RAN", "QUALITY", "COST USD", "USD", "MONTH"}
-)
-"""Columns whose cells are never wrapped, so that they can be copied whole."""
+BOLD, RED, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[0m"
+GAP = 2
+"""Spaces between two columns."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of a command: `data` for machines; a table (`columns`, `rows`) and `lines` for people."""
+    """The result of a command: `data` for machines; a table (`columns`, `rows`) and `lines` for people.
+
+    `below` names a column of long texts: where the table does not fit, its cell stands on a line below its row.
+    `alarms` are lines that ask for attention. `code` is the exit code.
+    """
 
     data: Any
     columns: tuple[str, ...] = ()
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    below: str = ""
+    alarms: list[str] = field(default_factory=list)
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of printable text, and the terminal's code for how it looks."""
+
+    text: str
+    style: str = ""
 
 
 def show(answer: Answer) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    """Print an answer; to a pipe or a file, each row is one line, whatever its length."""
+    colour = is_coloured()
+    for line in lines_of(answer, terminal_width()):
+        print(f"{line.style}{line.text}{PLAIN}" if colour and line.style else line.text)
+
+
+def is_coloured() -> bool:
+    """Tell whether colours may be used: on a terminal that has them, unless NO_COLOR (no-color.org) is set."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def terminal_width() -> int | None:
+    """Return the terminal's width in characters; None for a pipe or a file, whose lines may have any length."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def lines_of(answer: Answer, width: int | None) -> Iterator[Line]:
+    """Yield the lines that show an answer in a width of so many characters; None: in any width."""
     if answer.columns and answer.rows:
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in answer.columns:
-            table.add_column(column, overflow="fold", no_wrap=column in UNBROKEN)
-        for row in answer.rows:
-            # As Text, since rich reads "[/x]" in a str as its own markup.
-            table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
-        console.print(table)
+        rows = [tuple("" if cell is None else printable(str(cell)) for cell in row) for row in answer.rows]
+        yield from _table(answer.columns, rows, width, answer.below)
     elif answer.columns:
-        console.print("none")
+        yield Line("none")
+    for line in answer.alarms:
+        yield from _wrapped(printable(line), width, style=RED)
     for line in answer.lines:
-        show_line(line)
+        yield from _wrapped(printable(line), width)
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]], width: int | None, below: str) -> Iterator[Line]:
+    if width is None or _natural(columns, rows) <= width:
+        yield from _aligned(columns, rows)
+        return
+    if below in columns:
+        at = columns.index(below)
+        others = (*columns[:at], *columns[at + 1 :])
+        shorter = [(*row[:at], *row[at + 1 :]) for row in rows]
+        if _natural(others, shorter) <= width:
+            header, *aligned = _aligned(others, shorter)
+            yield header
+            for line, row in zip(aligned, rows, strict=True):
+                yield line
+                if row[at]:
+                    yield from _wrapped(row[at], width, indent=4)
+            return
+    yield from _stacked(columns, rows, width)
+
+
+def _natural(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> int:
+    return sum(_widths(columns, rows)) + GAP * (len(columns) - 1)
+
+
+def _widths(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[int]:
+    return [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+
+
+def _aligned(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[Line]:
+    widths = _widths(columns, rows)
+    for number, row in enumerate((columns, *rows)):
+        cells = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        yield Line((" " * GAP).join(cells).rstrip(), "" if number else BOLD)
+
+
+def _stacked(columns: tuple[str, ...], rows: list[tuple[str, ...]], width: int) -> Iterator[Line]:
+    """Yield each row as lines of its own: the first cell, then name and value of each other that has one."""
+    if len(columns) == 2:  # a name and a value: the name is the heading
+        for name, value in rows:
+            if not value or cell_len(name) + cell_len(value) + GAP <= width:
+                yield Line(f"{name}{' ' * GAP}{value}".rstrip())
+            else:
+                yield Line(name)
+                yield from _wrapped(value, width, indent=GAP)
+        return
+    margin = max(map(cell_len, columns[1:])) + GAP
+    for row in rows:
+        yield Line(f"{columns[0]} {row[0]}".strip(), BOLD)
+        for column, cell in zip(columns[1:], row[1:], strict=True):
+            if cell:
+                head, *rest = _wrapped(cell, width, indent=GAP + margin)
+                yield Line(" " * GAP + column.ljust(margin) + head.text.strip())
+                yield from rest
+
+
+def _wrapped(text: str, width: int | None, indent: int = 0, style: str = "") -> Iterator[Line]:
+    """Yield text in lines of at most a width, broken between words; a longer word is never cut."""
+    if width is None:
+        yield Line(" " * indent + text, style)
+        return
+    line = ""
+    for word in text.split(" "):
+        longer = f"{line} {word}" if line else word
+        if line.strip() and cell_len(longer) + indent > width:
+            yield Line(" " * indent + line, style)
+            line = word
+        else:
+            line = longer
+    yield Line(" " * indent + line, style)

@@ -1,12 +1,9 @@
 """Simulate another policy on recorded or generated arrivals."""
 
-import argparse
-from argparse import Namespace
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from cli.windows import parse_time
@@ -27,42 +24,7 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command's options to the command line."""
-    what_if = commands.add_parser(
-        "simulate",
-        help="simulate another policy: waiting times, slot utilization, fairness, cost",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n  trainyard simulate --policy candidate.yaml --picture what-if.svg\n"
-        "  trainyard simulate --policy candidate.yaml --history arrivals.jsonl\n"
-        "  trainyard simulate --policy candidate.yaml --generate 24 --today policy.yaml\n"
-        "  trainyard simulate --policy candidate.yaml --generate 168 --begins '2026-11-30T00:00 Europe/Zurich'\n\n"
-        "A history has one JSON object per line: arrives_seconds, tenant, tier, run_seconds, size_mb.",
-    )
-    what_if.add_argument("--policy", type=Path, required=True, help="the candidate policy file")
-    what_if.add_argument("--history", type=Path, help="file of arrivals (default: this deployment's history)")
-    what_if.add_argument("--generate", type=float, metavar="HOURS", help="generate arrivals for this many hours")
-    what_if.add_argument("--load", type=float, default=0.8, help="generated load per quota (default: 0.8)")
-    what_if.add_argument(
-        "--per-hour",
-        type=float,
-        metavar="N",
-        help="generate this many requests per hour for each tier, whatever its quota",
-    )
-    what_if.add_argument("--seed", type=int, default=1, help="seed of the generated arrivals (default: 1)")
-    what_if.add_argument(
-        "--begins",
-        metavar="TIME",
-        help="when the arrivals begin, where windows change the limits (default: the coming Monday, 00:00 UTC, or "
-        "when this deployment's history did)",
-    )
-    what_if.add_argument("--today", type=Path, help="compare with this policy (default: the one in force)")
-    what_if.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the slots in use over time")
-    what_if.add_argument("--save-history", type=Path, metavar="FILE", help="write the arrivals to this file")
-    what_if.set_defaults(run=simulate)
-
-
-def simulate(deployment: Deployment, arguments: Namespace) -> Answer:
+def simulate(deployment: Deployment, arguments: Arguments) -> Answer:
     candidate = parse_policy(arguments.policy.read_text(encoding="utf-8"), 1, deployment.region)
     today = _today(deployment, arguments)
     jobs = _jobs(deployment, arguments, today)
@@ -107,7 +69,7 @@ def simulate(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def _today(deployment: Deployment, arguments: Namespace) -> Policy:
+def _today(deployment: Deployment, arguments: Arguments) -> Policy:
     """Return the policy to compare with: the given file, the one in force, or the shipped one."""
     if arguments.today:
         return parse_policy(arguments.today.read_text(encoding="utf-8"), 0, deployment.region)
@@ -119,7 +81,7 @@ def _today(deployment: Deployment, arguments: Namespace) -> Policy:
     return deployment.policies.current()
 
 
-def _jobs(deployment: Deployment, arguments: Namespace, today: Policy) -> list:  # type: ignore[type-arg]
+def _jobs(deployment: Deployment, arguments: Arguments, today: Policy) -> list:  # type: ignore[type-arg]
     if arguments.history:
         return read_history(arguments.history)
     if arguments.generate:
@@ -133,7 +95,7 @@ def _jobs(deployment: Deployment, arguments: Namespace, today: Policy) -> list: 
     return history_of(_past(deployment))
 
 
-def _begin(deployment: Deployment, arguments: Namespace) -> datetime:
+def _begin(deployment: Deployment, arguments: Arguments) -> datetime:
     """Return the time at which the arrivals begin."""
     if arguments.begins:
         return parse_time(arguments.begins)

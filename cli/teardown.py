@@ -1,12 +1,12 @@
 """Teardown: delete what was created outside the stack, the stack itself, and the resources that it retains."""
 
-from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.machines import run
 from cli.show import Answer
@@ -25,7 +25,7 @@ ABSENT = frozenset(
 )
 
 
-def teardown(deployment: Deployment, arguments: Namespace) -> Answer:
+def teardown(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show what would be deleted; with --yes delete it, and with --delete-data also the tenants' data and records.
 
     Can be run again after any failure, until the stack itself is gone.

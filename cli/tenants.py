@@ -1,11 +1,11 @@
 """Tenants and their data."""
 
 import json
-from argparse import Namespace
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.machines import run
 from cli.show import Answer
@@ -35,32 +35,32 @@ _PLAIN = (
 )
 
 
-def create(deployment: Deployment, arguments: Namespace) -> Answer:
+def create(deployment: Deployment, arguments: Arguments) -> Answer:
     return _changed(deployment, Change.CREATE, arguments)
 
 
-def update(deployment: Deployment, arguments: Namespace) -> Answer:
+def update(deployment: Deployment, arguments: Arguments) -> Answer:
     return _changed(deployment, Change.UPDATE, arguments)
 
 
-def repair(deployment: Deployment, arguments: Namespace) -> Answer:
+def repair(deployment: Deployment, arguments: Arguments) -> Answer:
     """Restore what was removed or changed."""
     return _changed(deployment, Change.CREATE, arguments, repair=True)
 
 
-def move(deployment: Deployment, arguments: Namespace) -> Answer:
+def move(deployment: Deployment, arguments: Arguments) -> Answer:
     return _changed(deployment, Change.MOVE, arguments)
 
 
-def suspend(deployment: Deployment, arguments: Namespace) -> Answer:
+def suspend(deployment: Deployment, arguments: Arguments) -> Answer:
     return _changed(deployment, Change.SUSPEND, arguments)
 
 
-def resume(deployment: Deployment, arguments: Namespace) -> Answer:
+def resume(deployment: Deployment, arguments: Arguments) -> Answer:
     return _changed(deployment, Change.RESUME, arguments)
 
 
-def delete(deployment: Deployment, arguments: Namespace) -> Answer:
+def delete(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show what would be deleted; with --yes, delete it."""
     tenant = {"name": arguments.tenant_id}
     if not arguments.yes:
@@ -79,7 +79,7 @@ def delete(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(data=answer, lines=[answer["progress"]])
 
 
-def check(deployment: Deployment, arguments: Namespace) -> Answer:
+def check(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show what was changed or removed outside the service."""
     names = [arguments.tenant_id] if arguments.tenant_id else [t.tenant_id for t in deployment.tenants.all()]
     live = [name for name in names if arguments.tenant_id or _is_live(deployment, name)]
@@ -88,11 +88,12 @@ def check(deployment: Deployment, arguments: Namespace) -> Answer:
         data=[{"tenant": name, "drift": finding} for name, finding in findings],
         columns=("TENANT", "DRIFT"),
         rows=list(findings),
+        below="DRIFT",
         lines=[f"trainyard tenant repair {name}" for name in dict.fromkeys(name for name, _ in findings)],
     )
 
 
-def credentials(deployment: Deployment, arguments: Namespace) -> Answer:
+def credentials(deployment: Deployment, arguments: Arguments) -> Answer:
     """Print credentials for one tenant's data only, as shell exports."""
     credentials = scoped_credentials(
         deployment.tenant(arguments.tenant_id),
@@ -113,13 +114,13 @@ def credentials(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def _changed(deployment: Deployment, change: Change, arguments: Namespace, *, repair: bool = False) -> Answer:
+def _changed(deployment: Deployment, change: Change, arguments: Arguments, *, repair: bool = False) -> Answer:
     outcome = run(deployment, change, {"tenant": _entry(arguments) | ({"repair": True} if repair else {})})
     answer = _tenant_answer(tenant_view(deployment.tenant(arguments.tenant_id)))
     return replace(answer, data=answer.data | {"told": outcome})
 
 
-def _entry(arguments: Namespace) -> dict[str, Any]:
+def _entry(arguments: Arguments) -> dict[str, Any]:
     """Return the requested settings; what is not given keeps its value, or gets its default."""
     given = vars(arguments)
     entry: dict[str, Any] = {"name": arguments.tenant_id}
@@ -148,7 +149,7 @@ def _drift(deployment: Deployment, tenant_id: str) -> list[str]:
     return [str(line) for line in body["drift"]]
 
 
-def list_all(deployment: Deployment, arguments: Namespace) -> Answer:
+def list_all(deployment: Deployment, arguments: Arguments) -> Answer:
     tenants = deployment.tenants.all()
     views = [tenant_view(t) for t in tenants if arguments.all or t.state is not TenantState.DELETED]
     return Answer(
@@ -170,11 +171,11 @@ def list_all(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def show_one(deployment: Deployment, arguments: Namespace) -> Answer:
+def show_one(deployment: Deployment, arguments: Arguments) -> Answer:
     return _tenant_answer(tenant_view(deployment.tenant(arguments.tenant_id)))
 
 
-def upload(deployment: Deployment, arguments: Namespace) -> Answer:
+def upload(deployment: Deployment, arguments: Arguments) -> Answer:
     tenant = deployment.tenant(arguments.tenant_id)
     if not arguments.file.is_file():
         raise Refused(f"{arguments.file} is not a file")
@@ -189,7 +190,7 @@ def upload(deployment: Deployment, arguments: Namespace) -> Answer:
     )
 
 
-def presign(deployment: Deployment, arguments: Namespace) -> Answer:
+def presign(deployment: Deployment, arguments: Arguments) -> Answer:
     tenant = deployment.tenant(arguments.tenant_id)
     _check_data_set(arguments.data_set)
     if not 1 <= arguments.minutes <= 720:
@@ -202,7 +203,7 @@ def presign(deployment: Deployment, arguments: Namespace) -> Answer:
     return Answer(data={"url": url}, lines=[url])
 
 
-def retrain(deployment: Deployment, arguments: Namespace) -> Answer:
+def retrain(deployment: Deployment, arguments: Arguments) -> Answer:
     tenant = deployment.tenant(arguments.tenant_id)
     detail: dict[str, Any] = {"tenant_id": tenant.tenant_id, "reason": "requested on the command line"}
     if arguments.data_set:

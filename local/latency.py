@@ -43,21 +43,28 @@ def main() -> int:
     uploads = parser.parse_args().uploads
     with Cloud() as cloud:
         os.environ.update(cloud.environment())
-        from cli.__main__ import build_parser
+        from cli.app import answer
         from cli.deployment import Deployment
 
         outputs = deploy(cloud)
         deployment = Deployment("trainyard")
 
-        def run(*arguments: str) -> None:
-            parsed = build_parser().parse_args(["--stack", "trainyard", *arguments])
-            parsed.run(deployment, parsed)
-
         with tempfile.TemporaryDirectory() as folder:
             policy = Path(folder) / "policy.yaml"
             policy.write_text(POLICY, encoding="utf-8")
-            run("policy", "apply", str(policy))
-        run("tenant", "create", "acme", "--tier", "premium", "--target", "target", "--algorithm", "linear")
+            answer(deployment, "policy", "apply", str(policy))
+        answer(
+            deployment,
+            "tenant",
+            "create",
+            "acme",
+            "--tier",
+            "premium",
+            "--target",
+            "target",
+            "--algorithm",
+            "linear",
+        )
         bucket, body = deployment.tenant("acme").bucket, data.bundled("iris")
         seconds = []
         for number in track(range(WARM_UP + uploads), description="uploads", transient=True):

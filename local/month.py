@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cli.__main__ import main as trainyard
+from cli.app import main as trainyard
 from cli.deployment import Deployment
 from local.cloud import Cloud
 from local.deploy import deploy

@@ -103,7 +103,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with Cloud() as cloud:
         os.environ.update(cloud.environment())
-        from cli.__main__ import build_parser
+        from cli.app import answer
         from cli.deployment import Deployment
 
         harness = Harness(cloud, deploy(cloud))
@@ -111,8 +111,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             policy = Path(folder) / "policy.yaml"
             policy.write_text(POLICY, encoding="utf-8")
-            parsed = build_parser().parse_args(["--stack", "trainyard", "policy", "apply", str(policy)])
-            parsed.run(deployment, parsed)
+            answer(deployment, "policy", "apply", str(policy))
         one_tenant(harness)
         many_tenants(harness, deployment, arguments.tenants, arguments.at_once)
         many_objects(harness, deployment, arguments.objects)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from botocore.exceptions import ClientError
 
-from cli.__main__ import main as command_line
+from cli.app import main as command_line
 from cli.deployment import Deployment
 from local.cloud import Cloud
 from local.deploy import deploy as deploy_locally

@@ -210,11 +210,10 @@ class Demo:
 
     def trainyard(self, *arguments: str) -> None:
         """Run an operator's command in this process, without showing its output or progress."""
-        from cli.__main__ import build_parser
+        from cli.app import answer
 
-        parsed = build_parser().parse_args(["--stack", STACK, *arguments])
         with contextlib.redirect_stderr(io.StringIO()):
-            parsed.run(self.deployment, parsed)
+            answer(self.deployment, *arguments)
 
     def say(self, text: str) -> None:
         self.console.print(f"[dim]{time.monotonic() - self.began:5.1f} s[/]  {text}")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cli.__main__ import main
+from cli.app import main
 from cli.deployment import Deployment
 from local.cloud import Cloud
 from local.deploy import deploy

@@ -1,47 +1,134 @@
 """The command line itself: options and clear refusals; what the commands do is tested end to end."""
 
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
+import click
 import pytest
 
-from cli.__main__ import build_parser, main
+from cli.app import TRAINYARD, main
+from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.requests import _not_waiting
 from cli.service import refuse_what_jobs_may_not
-from cli.shorthand import written_out
+from cli.syntax.command import Command, Performer
+from cli.syntax.costs import BY
+from cli.syntax.requests import STATES
 from cli.tenants import _data_set, _hyperparameter
 from tests.build import NOW, after, choice, policy, request, tier
+from trainyard.application.billing.reports import By
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import State
 
 
+class Typed(Performer):
+    """Remembers what was typed instead of carrying it out."""
+
+    def perform(self, run: str, stack: str, arguments: Arguments, as_json: bool) -> int:
+        self.run, self.stack, self.arguments, self.as_json = run, stack, arguments, as_json
+        return 0
+
+
+def typed(*words: str) -> Typed:
+    typed = Typed()
+    with TRAINYARD.make_context("trainyard", list(words), obj=typed) as context:
+        TRAINYARD.invoke(context)
+    return typed
+
+
+def leaves(command: click.Command = TRAINYARD, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the words of each command that does something."""
+    if not isinstance(command, click.Group):
+        yield words
+        return
+    for name, child in command.commands.items():
+        yield from leaves(child, (*words, name))
+
+
+def command_of(words: tuple[str, ...]) -> click.Command:
+    command: click.Command = TRAINYARD
+    for word in words:
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    return command
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    "words",
     [
         ["--json", "--stack", "s", "status"],
         ["status", "--json", "--stack", "s"],
         ["--stack", "s", "status", "--json"],
+        ["--stack", "s", "costs", "--json", "budgets"],
+        ["costs", "--stack", "s", "--json"],
     ],
 )
-def test_common_options_stand_before_or_behind_the_command(arguments: list[str]) -> None:
-    parsed = build_parser().parse_args(arguments)
-    assert (parsed.stack, parsed.json) == ("s", True)
+def test_common_options_stand_before_or_behind_the_command(words: list[str]) -> None:
+    given = typed(*words)
+    assert (given.stack, given.as_json) == ("s", True)
 
 
 def test_the_stack_comes_from_the_environment_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert typed("status").stack == "trainyard-dev"
     monkeypatch.setenv("TRAINYARD_STACK", "trainyard-prod")
-    assert build_parser().parse_args(["status"]).stack == "trainyard-prod"
-    assert build_parser().parse_args(["tenant", "list", "--stack", "s"]).json is False
+    assert typed("status").stack == "trainyard-prod"
+    assert typed("tenant", "list", "--stack", "s").stack == "s"
+    assert typed("tenant", "list").as_json is False
 
 
-def test_every_command_has_help_and_the_top_one_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (["--help"], ["tenant", "create", "--help"], ["dlq", "redrive", "--help"]):
-        with pytest.raises(SystemExit) as caught:
-            main(command)
-        assert caught.value.code == 0
-    assert "trainyard upload acme churn.csv --data-set churn" in capsys.readouterr().out
+@pytest.mark.parametrize("words", list(leaves()), ids=" ".join)
+def test_every_command_has_help_and_examples_that_can_be_typed(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"Usage: trainyard {' '.join(words)} ")
+    command = command_of(words)
+    assert command.help
+    assert command.help.partition("\n")[0].endswith((".", ":"))
+    if not isinstance(command, Command):
+        return
+    module, _, function = command.run.partition(":")
+    assert callable(getattr(importlib.import_module(f"cli.{module}"), function))
+    examples = re.split(r"(?<![\w-])trainyard ", " ".join(command.examples))[1:]
+    assert examples, "each command has an example"
+    for example in examples:
+        words_of_it = shlex.split(example.partition(" | ")[0].removesuffix(')"').replace("\\ ", " "))
+        assert typed(*words_of_it).run == command.run
+        assert " ".join(example.split()) in " ".join(said.split())
+
+
+def test_choices_are_the_values_that_the_service_knows() -> None:
+    assert set(STATES) == {state.value for state in State}
+    assert set(BY) == {by.value for by in By}
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["tenannt", "list"], "Did you mean 'tenant'?"),
+        (["costs", "report", "--mnth", "2026-11"], "Did you mean '--month'?"),
+        (["tenant", "creat"], "Did you mean 'create'?"),
+        (["policy"], "Usage: trainyard policy"),
+        (["request"], "Missing argument 'REQUEST'"),
+        (["requests", "--limit", "0"], "0 is not in the range"),
+        (["prices", "update", "--volume-gb-month", "\x1b[31m"], r"\x1b[31m"),
+        (["\x1b]0;title\x07"], r"\x1b]0;title\x07"),
+        ([], "Usage: trainyard"),
+    ],
+)
+def test_what_is_mistyped_is_answered_with_what_was_meant(
+    words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    said = "".join(capsys.readouterr())
+    assert hint in said
+    assert "\x1b" not in said
 
 
 def test_a_hyperparameter_keeps_its_type() -> None:
@@ -64,25 +151,25 @@ def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("given", "run"),
     [
-        (["models", "acme"], ["models", "list", "acme"]),
-        (["--json", "models", "acme"], ["--json", "models", "list", "acme"]),
-        (["models", "fetch", "acme", "1"], ["models", "fetch", "acme", "1"]),
-        (["models", "list", "list"], ["models", "list", "list"]),
-        (["status"], ["status"]),
-        (["costs"], ["costs", "report"]),
-        (["costs", "--by", "tenant"], ["costs", "report", "--by", "tenant"]),
-        (["--stack", "s", "costs", "budgets"], ["--stack", "s", "costs", "budgets"]),
-        (["retrain", "acme", "--data-set", "costs"], ["retrain", "acme", "--data-set", "costs"]),
-        (["upload", "models", "costs"], ["upload", "models", "costs"]),
-        (["--stack", "costs", "status"], ["--stack", "costs", "status"]),
-        ([], []),
-        (["--json"], ["--json"]),
+        (["models", "acme"], "models:list_models"),
+        (["--json", "models", "acme"], "models:list_models"),
+        (["models", "--json", "acme"], "models:list_models"),
+        (["models", "fetch", "acme", "1"], "models:fetch"),
+        (["models", "--json", "approve", "acme", "1"], "models:approve"),
+        (["models", "list", "list"], "models:list_models"),
+        (["costs"], "costs:report"),
+        (["costs", "--by", "tenant"], "costs:report"),
+        (["--stack", "s", "costs", "budgets"], "costs:budgets"),
+        (["costs", "--stack", "budgets", "budgets"], "costs:budgets"),
+        (["retrain", "acme", "--data-set", "costs"], "tenants:retrain"),
+        (["upload", "models", "costs"], "tenants:upload"),
+        (["--stack", "costs", "status"], "service:status"),
     ],
 )
-def test_models_of_a_tenant_need_no_verb(given: list[str], meant: list[str]) -> None:
-    assert written_out(given) == meant
+def test_models_of_a_tenant_and_costs_need_no_verb(given: list[str], run: str) -> None:
+    assert typed(*given).run == run
 
 
 DEPLOYED = {
@@ -130,7 +217,7 @@ def test_why_explains_every_state_with_commands_that_can_be_pasted(state: State)
     commands = [line.partition("trainyard ")[2].split() for line in lines if "trainyard " in line]
     for command in commands:
         words = command[:2] if command[0] == "request" else command
-        build_parser().parse_args(words)
+        assert typed(*words).run
     if state in (State.FAILED, State.REJECTED):
         assert "there is no column 'y'" in lines[0]
         assert any(command[0] == "retrain" for command in commands) is (state is State.FAILED)

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cli.__main__ import main
+from cli.app import main
 from simulation.flow import Job
 from simulation.what_if import generated, outcome, picture, read_history, write_history
 from tests.build import policy, tier

@@ -1,0 +1,157 @@
+"""trainyard check, upload, presign, retrain; requests, request, why, expedite, stop; models …"""
+
+import click
+
+from cli.syntax.command import Command, Group, argument, choice, option, path
+from cli.syntax.tenants import PROBLEMS
+
+STATES = ("QUEUED", "ADMITTED", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED", "CANCELLED", "SUPERSEDED", "REJECTED")
+TENANT = argument("tenant_id", "TENANT")
+REQUEST = argument("request_id", "REQUEST")
+NAME_DEFAULT = "(default: the file's name without its extension)"
+BY_PREFIX = "REQUEST is the request's id, or its beginning (at least 4 characters) where no other request has it."
+
+CHECK = Command(
+    "check",
+    "data:check",
+    argument("files", "FILE…", nargs=-1, type=path()),
+    option("--target", metavar="COLUMN", help="The column to predict (default: the tenant's setting)."),
+    option("--problem", type=PROBLEMS),
+    option("--split", metavar="HOW", help="auto, random, group:COLUMN or time:COLUMN."),
+    option("--tenant", metavar="ID", help="Take its settings, and estimate time and cost."),
+    option("--data-set", metavar="NAME", help=f"Of the tenant {NAME_DEFAULT}."),
+    help="Show how files would be read, and what is doubtful about them, without a run.\n\n"
+    "FILE: files of one data set, or its folder.",
+    examples=[
+        "trainyard check churn.csv --target churned",
+        "trainyard check sales/ --tenant acme --data-set sales --split time:day",
+    ],
+)
+UPLOAD = Command(
+    "upload",
+    "tenants:upload",
+    TENANT,
+    argument("file", type=path()),
+    option("--data-set", metavar="NAME", help=f"The data set {NAME_DEFAULT}."),
+    help="Put a file into a tenant's incoming/ folder.",
+    examples=["trainyard upload acme churn.csv --data-set churn"],
+)
+PRESIGN = Command(
+    "presign",
+    "tenants:presign",
+    TENANT,
+    argument("data_set"),
+    argument("name"),
+    option("--minutes", type=int, default=60, help="How long it is valid (default: 60, at most 720)."),
+    help="Print a URL to which the tenant can PUT one object.\n\nNAME: of the object, for example data.csv.",
+    examples=["trainyard presign acme churn data.csv"],
+)
+RETRAIN = Command(
+    "retrain",
+    "tenants:retrain",
+    TENANT,
+    option("--data-set", metavar="NAME", help="Default: all of them."),
+    option(
+        "--ready-by",
+        metavar="TIME",
+        help="When the model is to be ready: 2026-11-28T06:00+01:00, or 06:00 UTC.",
+    ),
+    option("--priority", type=click.IntRange(0, 9), help="Among the tenant's requests; 9 is first."),
+    help="Request a new training on the data already uploaded.",
+    examples=[
+        "trainyard retrain acme --data-set churn",
+        'trainyard retrain acme --ready-by "06:00 Europe/Zurich"',
+    ],
+)
+REQUESTS = Command(
+    "requests",
+    "requests:list_requests",
+    argument("tenant_id", "TENANT", required=False),
+    option("--state", type=choice(*STATES), help="Only requests in this state."),
+    option("--tier", metavar="TIER", help="Only requests of this tier."),
+    option("--data-set", metavar="NAME", help="Only requests for this data set of the tenant."),
+    option(
+        "--since",
+        metavar="DAY",
+        help="2026-11-20: the first day of arrival (of end, when no tenant is given).",
+    ),
+    option("--until", metavar="DAY", help="The last day, inclusive."),
+    option(
+        "--limit", type=click.IntRange(min=1), default=200, metavar="N", help="Only the last N (default: 200)."
+    ),
+    help="List training requests: one tenant's, or all active ones.",
+    examples=["trainyard requests", "trainyard requests acme --state FAILED --since 2026-11-20"],
+)
+SHOW_REQUEST = Command(
+    "request",
+    "requests:show_request",
+    REQUEST,
+    help="Show one request: its history, and what each attempt did and cost.",
+    examples=["trainyard request 0124550c"],
+    notes=[BY_PREFIX],
+)
+WHY = Command(
+    "why",
+    "requests:why",
+    REQUEST,
+    help="Show why a request is waiting, who is ahead, and when it may start; or why it ended as it did.",
+    examples=["trainyard why 0124550c"],
+    notes=[BY_PREFIX],
+)
+EXPEDITE = Command(
+    "expedite",
+    "requests:expedite",
+    REQUEST,
+    option("--why", required=True, metavar="TEXT", help="The reason; it is recorded with your name."),
+    help="Put a waiting request first in its tier; its limits still apply.",
+    examples=['trainyard expedite 0124550c --why "audit due at noon"'],
+    notes=[BY_PREFIX],
+)
+STOP = Command(
+    "stop",
+    "requests:stop",
+    REQUEST,
+    help="Cancel a waiting request, or stop a running one.",
+    examples=["trainyard stop 0124550c"],
+    notes=[BY_PREFIX],
+)
+
+VERSION = argument("version", type=int)
+MODELS = Group(
+    "models",
+    Command(
+        "list",
+        "models:list_models",
+        TENANT,
+        help="List the versions in the tenant's model group.",
+        examples=["trainyard models acme"],
+    ),
+    Command(
+        "approve",
+        "models:approve",
+        TENANT,
+        VERSION,
+        help="Approve a version for deployment.",
+        examples=["trainyard models approve acme 3"],
+    ),
+    Command(
+        "reject",
+        "models:reject",
+        TENANT,
+        VERSION,
+        help="Reject a version.",
+        examples=["trainyard models reject acme 3"],
+    ),
+    Command(
+        "fetch",
+        "models:fetch",
+        TENANT,
+        VERSION,
+        option("--to", type=path(), metavar="FILE", help="Default: <tenant>-<version>.tar.gz."),
+        help="Download a version's model.tar.gz.",
+        examples=["trainyard models fetch acme 3 --to model.tar.gz"],
+    ),
+    default="list",
+    help="List (models TENANT), approve and fetch a tenant's models.",
+)
+COMMANDS = (CHECK, UPLOAD, PRESIGN, RETRAIN, REQUESTS, SHOW_REQUEST, WHY, EXPEDITE, STOP, MODELS)

@@ -1,0 +1,144 @@
+"""trainyard status, pause, resume, halt, policy …, simulate, dlq …, teardown"""
+
+import click
+
+from cli.syntax.command import Command, Group, argument, choice, flag, option, path
+
+STATUS = Command(
+    "status",
+    "service:status",
+    help="Show slots and requests by tier, and what needs attention.",
+    examples=["trainyard status"],
+)
+WHAT = argument("what", "all|tier|tenant", type=choice("all", "tier", "tenant"))
+NAME = argument("name", required=False)
+PAUSE = Command(
+    "pause",
+    "service:pause",
+    WHAT,
+    NAME,
+    help="Start nothing new; running executions continue.",
+    examples=["trainyard pause all", "trainyard pause tier basic", "trainyard pause tenant acme"],
+)
+RESUME = Command(
+    "resume", "service:resume", WHAT, NAME, help="Start requests again.", examples=["trainyard resume tier basic"]
+)
+HALT = Command(
+    "halt",
+    "halt:halt",
+    argument("what", "all|tenant", type=choice("all", "tenant")),
+    NAME,
+    flag("--yes", help="Do it; without --yes, only show what would be stopped."),
+    help="The kill switch: show running executions; with --yes, start nothing new and stop them.",
+    examples=["trainyard halt tenant acme", "trainyard halt all --yes"],
+)
+DRY_RUN = flag("--dry-run", help="Validate only, change nothing.")
+POLICY = Group(
+    "policy",
+    Command(
+        "show",
+        "service:policy_show",
+        option("--version", type=int, metavar="N", help="An earlier policy version."),
+        flag("--text", help="Print the text as it was applied."),
+        option(
+            "--at",
+            metavar="TIME",
+            help="The limits at a time, where windows change them: 2026-11-28T23:00 (UTC), "
+            "2026-11-28T23:00+01:00 or '2026-11-28T23:00 Europe/Zurich'.",
+        ),
+        help="Show the policy in force, or an earlier one as text.",
+        examples=["trainyard policy show", "trainyard policy show --version 3", "trainyard policy show --text"],
+    ),
+    Command(
+        "diff",
+        "service:policy_diff",
+        argument("file", type=path()),
+        help="Compare a policy file with the policy in force.",
+        examples=["trainyard policy diff policy.yaml"],
+    ),
+    Command(
+        "history",
+        "service:policy_history",
+        help="List all versions, newest first.",
+        examples=["trainyard policy history"],
+    ),
+    Command(
+        "rollback",
+        "service:policy_rollback",
+        argument("version", type=int),
+        DRY_RUN,
+        help="Put an earlier version in force again, as a new version.",
+        examples=["trainyard policy rollback 3 --dry-run"],
+    ),
+    Command(
+        "apply",
+        "service:policy_apply",
+        argument("file", type=path()),
+        DRY_RUN,
+        option("--note", default="", metavar="TEXT", help="The reason, shown in the policy history."),
+        help="Check a policy file and put it in force.",
+        examples=['trainyard policy apply policy.yaml --note "two more slots for premium"'],
+    ),
+    help="Show, compare, apply and roll back the policy.",
+)
+SIMULATE = Command(
+    "simulate",
+    "simulate:simulate",
+    option("--policy", type=path(), required=True, metavar="FILE", help="The candidate policy file."),
+    option(
+        "--history", type=path(), metavar="FILE", help="File of arrivals (default: this deployment's history)."
+    ),
+    option("--generate", type=float, metavar="HOURS", help="Generate arrivals for this many hours."),
+    option("--load", type=float, default=0.8, help="Generated load per quota (default: 0.8)."),
+    option(
+        "--per-hour",
+        type=float,
+        metavar="N",
+        help="Generate this many requests per hour for each tier, whatever its quota.",
+    ),
+    option("--seed", type=int, default=1, help="Seed of the generated arrivals (default: 1)."),
+    option(
+        "--begins",
+        metavar="TIME",
+        help="When the arrivals begin, where windows change the limits (default: the coming Monday, 00:00 UTC, or "
+        "when this deployment's history did).",
+    ),
+    option("--today", type=path(), metavar="FILE", help="Compare with this policy (default: the one in force)."),
+    option("--picture", type=path(), metavar="FILE.svg", help="Draw the slots in use over time."),
+    option("--save-history", type=path(), metavar="FILE", help="Write the arrivals to this file."),
+    help="Simulate another policy: waiting times, slot utilization, fairness, cost.",
+    examples=[
+        "trainyard simulate --policy candidate.yaml --picture what-if.svg",
+        "trainyard simulate --policy candidate.yaml --history arrivals.jsonl",
+        "trainyard simulate --policy candidate.yaml --generate 24 --today policy.yaml",
+        "trainyard simulate --policy candidate.yaml --generate 168 --begins '2026-11-30T00:00 Europe/Zurich'",
+    ],
+    notes=["A history has one JSON object per line: arrives_seconds, tenant, tier, run_seconds, size_mb."],
+)
+DLQ = Group(
+    "dlq",
+    Command(
+        "list",
+        "dlq:list_letters",
+        help="List the dead-letter queues and dead letters of each.",
+        examples=["trainyard dlq list"],
+    ),
+    Command(
+        "redrive",
+        "dlq:redrive",
+        argument("queue"),
+        flag("--yes", help="Do it; without --yes, only show what would be done."),
+        help="Send a queue's dead letters back to where they came from.\n\nQUEUE: as shown by dlq list.",
+        examples=["trainyard dlq redrive trainyard-dev-uploads-dlq --yes"],
+    ),
+    help="List and redrive dead letters.",
+)
+TEARDOWN = Command(
+    "teardown",
+    "teardown:teardown",
+    flag("--yes", help="Delete it; without --yes, only show what would be deleted."),
+    flag("--delete-data", help="Delete the tenants with their data, models and records too."),
+    help="Show everything this deployment has created; with --yes, delete it and the stack.",
+    examples=["trainyard --stack trainyard-dev teardown"],
+)
+COMMANDS: tuple[click.Command, ...] = (STATUS, PAUSE, RESUME, HALT, POLICY, SIMULATE, DLQ, TEARDOWN)

@@ -1,0 +1,204 @@
+"""trainyard tenant …, algorithm …"""
+
+from cli.syntax.command import Command, Group, argument, choice, flag, option, path
+
+TENANT_ID = argument("tenant_id", "ID")
+TIER_HELP = "A tier of the policy (trainyard policy show)."
+PROBLEMS = choice("auto", "classification", "regression")
+
+
+SETTINGS = (
+    option("--algorithm", metavar="NAME", help="An algorithm of the catalogue (trainyard algorithm list)."),
+    option("--problem", type=PROBLEMS),
+    option(
+        "--split",
+        metavar="HOW",
+        help="Which rows to test on: random, group:COLUMN (all rows of a customer in one part), time:COLUMN "
+        "(the latest); auto (default) splits by time if the rows are in the order of their only dates.",
+    ),
+    option(
+        "--train-on",
+        type=choice("newest-object", "whole-prefix"),
+        help="Only the newest upload (default), or everything under the data set's prefix.",
+    ),
+    option(
+        "--every-upload/--no-every-upload",
+        default=None,
+        help="Train on every upload separately, instead of only on the newest.",
+    ),
+    option(
+        "--ready-by",
+        metavar="TIME",
+        help='When models are to be ready: "06:00 Europe/Zurich"; "" for no deadline.',
+    ),
+    option(
+        "--priority", type=int, help="Of its requests among those of its other data sets, 0 to 9 (9 is first)."
+    ),
+    option("--hyperparameter", multiple=True, metavar="NAME=VALUE"),
+    option(
+        "--data-set",
+        multiple=True,
+        metavar="NAME:KEY=VALUE,…",
+        help="Settings that differ for one data set (target, algorithm, problem, split, train_on, "
+        "every_upload, ready_by, priority).",
+    ),
+    option("--retrain", metavar="SCHEDULE", help='"rate(1 day)" or "cron(0 3 * * ? *)"; "" removes the schedule.'),
+    option(
+        "--kms-key",
+        metavar="ARN",
+        help="The tenant's own KMS key for its results; a key in this account needs the tag trainyard:lend=STACK.",
+    ),
+    option(
+        "--account",
+        metavar="ACCOUNT",
+        help="The tenant's own AWS account, which may upload data and read results.",
+    ),
+    option(
+        "--buyer-account",
+        metavar="ACCOUNT",
+        help="The AWS account that bought the product on AWS Marketplace.",
+    ),
+    option("--license", metavar="ARN", help="Its AWS Marketplace licence."),
+    flag("--clear-limits", help="Remove the tenant's own weight, cap and budget, except those given here."),
+    option("--weight", type=int, help="Its weight among the tenants of its tier (policy: tenants)."),
+    option("--running-max", type=int, help="Its own cap on concurrent trainings."),
+    option(
+        "--running-ceiling",
+        type=int,
+        help="Its concurrent trainings while nobody below a cap wants the slots.",
+    ),
+    option("--budget-usd", metavar="USD", help="Its monthly budget for trainings."),
+    option(
+        "--budget-mode",
+        type=choice("hard", "soft"),
+        help="hard: never overspent (default); soft: reserves the 90th-percentile cost of a training.",
+    ),
+)
+"""Options of a tenant that is made or changed."""
+
+TENANT = Group(
+    "tenant",
+    Command(
+        "create",
+        "tenants:create",
+        argument("tenant_id", "ID"),
+        option("--tier", required=True, metavar="TIER", help=TIER_HELP),
+        option("--target", required=True, metavar="COLUMN", help="The column to predict."),
+        *SETTINGS,
+        help="Create a tenant. After a failure, run it again to continue where it stopped.\n\n"
+        "ID: lower-case letters, digits, single hyphens; at most 24.",
+        examples=[
+            "trainyard tenant create acme --tier premium --target churned",
+            'trainyard tenant create globex --tier basic --target price --retrain "rate(1 day)"',
+            "trainyard tenant create initech --tier basic --target churned \\",
+            "  --data-set sales:target=revenue,problem=regression,train_on=whole-prefix",
+        ],
+    ),
+    Command(
+        "update",
+        "tenants:update",
+        TENANT_ID,
+        option("--target", metavar="COLUMN", help="The column to predict."),
+        *SETTINGS,
+        help="Change a tenant's training settings, schedule, limits, key or account; the rest is unchanged.",
+        examples=['trainyard tenant update acme --algorithm linear --retrain "" --budget-usd 500'],
+    ),
+    Command(
+        "move",
+        "tenants:move",
+        TENANT_ID,
+        option("--tier", required=True, metavar="TIER", help=TIER_HELP),
+        help="Move a tenant to another tier; out of the pool too, if that tier has per-tenant buckets.",
+        examples=["trainyard tenant move globex --tier premium"],
+    ),
+    Command(
+        "delete",
+        "tenants:delete",
+        TENANT_ID,
+        flag("--yes", help="Delete it; without --yes, only show what would be deleted."),
+        flag("--purge", help="Also delete its record, requests and costs."),
+        help="Show everything a tenant has; with --yes, delete it.",
+        examples=["trainyard tenant delete globex", "trainyard tenant delete globex --yes"],
+    ),
+    Command(
+        "check",
+        "tenants:check",
+        argument("tenant_id", "ID", required=False),
+        help="Show what was changed or removed outside the service, of one tenant or of all.",
+        examples=["trainyard tenant check", "trainyard tenant check acme"],
+    ),
+    Command(
+        "credentials",
+        "tenants:credentials",
+        TENANT_ID,
+        option("--purpose", type=choice("upload", "read"), default="upload", help="Upload data, or read results."),
+        option("--minutes", type=int, default=15, help="How long they are valid (15 to 60; default: 15)."),
+        help="Issue short-lived credentials for one tenant's data only.",
+        examples=['eval "$(trainyard tenant credentials acme --purpose read)"'],
+    ),
+    Command(
+        "list",
+        "tenants:list_all",
+        flag("--all", help="Include deleted tenants."),
+        help="List all tenants.",
+        examples=["trainyard tenant list", "trainyard tenant list --json | jq -r '.[].tenant_id'"],
+    ),
+    Command(
+        "show", "tenants:show_one", TENANT_ID, help="Show one tenant.", examples=["trainyard tenant show acme"]
+    ),
+    Command(
+        "suspend",
+        "tenants:suspend",
+        TENANT_ID,
+        help="Refuse the tenant's uploads, and hold its requests.",
+        examples=["trainyard tenant suspend acme"],
+    ),
+    Command(
+        "resume",
+        "tenants:resume",
+        TENANT_ID,
+        help="Accept the tenant's uploads and admit its requests again.",
+        examples=["trainyard tenant resume acme"],
+    ),
+    Command(
+        "repair",
+        "tenants:repair",
+        TENANT_ID,
+        help="Restore what was removed or changed.",
+        examples=["trainyard tenant repair acme"],
+    ),
+    help="Create, change, move, check and delete tenants.",
+)
+
+ALGORITHM = Group(
+    "algorithm",
+    Command("list", "algorithms:list_all", help="List the catalogue.", examples=["trainyard algorithm list"]),
+    Command(
+        "show",
+        "algorithms:show_one",
+        argument("name"),
+        help="Show one algorithm and the allowed values of its hyperparameters.",
+        examples=["trainyard algorithm show linear"],
+    ),
+    Command(
+        "register",
+        "algorithms:register",
+        argument("file", type=path()),
+        option("--scripts", type=path(), metavar="FOLDER", help="A folder with its own step scripts."),
+        flag("--dry-run", help="Validate only, change nothing."),
+        help="Add an algorithm to the catalogue, or change it.",
+        examples=["trainyard algorithm register neighbours.yaml --scripts neighbours/"],
+        notes=[
+            "The file describes the algorithm and its hyperparameters (docs/tenants.md); the folder holds "
+            "train.py and any other step script that differs from the shipped ones."
+        ],
+    ),
+    Command(
+        "remove",
+        "algorithms:remove",
+        argument("name"),
+        help="Remove an algorithm from the catalogue, unless a tenant uses it.",
+        examples=["trainyard algorithm remove neighbours"],
+    ),
+    help="The algorithms that tenants may choose.",
+)
