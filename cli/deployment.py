@@ -1,5 +1,6 @@
 """Find a deployment's parts by its stack, and build the ports over them."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -28,6 +29,11 @@ from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.book import Book
 from trainyard.persistence.policies import Policies
+
+ID_CHARACTERS = 32
+BEGINNING = re.compile(r"[0-9a-f]{4,32}")
+SHOWN_MAX = 5
+"""Of the ids that begin alike."""
 
 
 class Unreachable(TrainyardError):
@@ -159,12 +165,34 @@ class Deployment:
             raise Refused(f"there is no tenant {tenant_id!r}; `trainyard tenant list` shows them")
         return tenant
 
-    def request(self, request_id: str) -> Request:
-        """Return a request; raises Refused when there is none of that id."""
-        request = self.scheduler.tables.requests.get(request_id)
+    def request(self, name: str) -> Request:
+        """Return a request by its id, or by a beginning of it that no other has; raises Refused."""
+        requests, name = self.scheduler.tables.requests, name.lower()
+        request = requests.get(name) if len(name) >= ID_CHARACTERS else None
         if request is None:
-            raise Refused(f"there is no request {request_id!r}; `trainyard requests TENANT` shows them")
+            request = requests.get(self._id_beginning(name))
+        if request is None:
+            raise Refused(f"there is no request {name!r}; `trainyard requests TENANT` shows them")
         return request
+
+    def _id_beginning(self, name: str) -> str:
+        if not BEGINNING.fullmatch(name):
+            raise Refused(
+                f"{name!r} is not the id of a request, nor its beginning: at least 4 of the characters 0 to 9 and a "
+                "to f; `trainyard requests TENANT` shows them"
+            )
+        ids = self.scheduler.tables.requests.ids_beginning(name, limit=SHOWN_MAX + 1)
+        if not ids:
+            raise Refused(
+                f"there is no request {name!r}, and none that begins with it; `trainyard requests TENANT` shows "
+                "them (one of the last seconds is found by its whole id)"
+            )
+        if len(ids) > 1:
+            more = ", …" if len(ids) > SHOWN_MAX else ""
+            raise Refused(
+                f"several requests begin with {name!r}: {', '.join(ids[:SHOWN_MAX])}{more}; write more of it"
+            )
+        return ids[0]
 
     def client(self, service: str) -> Any:
         settle_region()

@@ -167,7 +167,7 @@ def _expectation(expected: Estimate) -> str:
 
 
 def why(deployment: Deployment, arguments: Arguments) -> Answer:
-    explanation = deployment.explain.why(arguments.request_id, datetime.now(UTC))
+    explanation = deployment.explain.why(deployment.request(arguments.request_id).request_id, datetime.now(UTC))
     request = explanation.request
     passes = deployment.last_passes(request)
     data = {
@@ -270,7 +270,8 @@ def _range(earliest: datetime | None, latest: datetime | None) -> str:
 
 
 def stop(deployment: Deployment, arguments: Arguments) -> Answer:
-    stopped = deployment.stop.stop(arguments.request_id, datetime.now(UTC))
+    request_id = deployment.request(arguments.request_id).request_id
+    stopped = deployment.stop.stop(request_id, datetime.now(UTC))
     said = {
         State.CANCELLED: "was cancelled before it started",
         State.ADMITTED: "is just being started and will be stopped within a few minutes",
@@ -283,7 +284,8 @@ def stop(deployment: Deployment, arguments: Arguments) -> Answer:
 
 def expedite(deployment: Deployment, arguments: Arguments) -> Answer:
     caller = str(deployment.client("sts").get_caller_identity()["Arn"]).rpartition(":")[2]
-    expedited = deployment.expedite.expedite(arguments.request_id, datetime.now(UTC), by=caller, why=arguments.why)
+    request_id = deployment.request(arguments.request_id).request_id
+    expedited = deployment.expedite.expedite(request_id, datetime.now(UTC), by=caller, why=arguments.why)
     return Answer(
         data=asdict(expedited),
         lines=[

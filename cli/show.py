@@ -12,6 +12,9 @@ from rich.cells import cell_len
 from cli.text import printable
 
 BOLD, RED, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[0m"
+REQUEST, ID_CHARACTERS_MIN = "REQUEST", 8
+"""The column of requests' ids, and how many of their characters a terminal shows: commands take the beginning."""
+
 GAP = 2
 """Spaces between two columns."""
 
@@ -62,6 +65,8 @@ def lines_of(answer: Answer, width: int | None) -> Iterator[Line]:
     """Yield the lines that show an answer in a width of so many characters; None: in any width."""
     if answer.columns and answer.rows:
         rows = [tuple("" if cell is None else printable(str(cell)) for cell in row) for row in answer.rows]
+        if width is not None and REQUEST in answer.columns:
+            rows = _with_short_ids(rows, answer.columns.index(REQUEST))
         yield from _table(answer.columns, rows, width, answer.below)
     elif answer.columns:
         yield Line("none")
@@ -69,6 +74,13 @@ def lines_of(answer: Answer, width: int | None) -> Iterator[Line]:
         yield from _wrapped(printable(line), width, style=RED)
     for line in answer.lines:
         yield from _wrapped(printable(line), width)
+
+
+def _with_short_ids(rows: list[tuple[str, ...]], at: int) -> list[tuple[str, ...]]:
+    """Return the rows with ids as short as they can be told apart in this list."""
+    ids = {row[at] for row in rows}
+    size = next(n for n in range(ID_CHARACTERS_MIN, 99) if len({i[:n] for i in ids}) == len(ids))
+    return [(*row[:at], row[at][:size], *row[at + 1 :]) for row in rows]
 
 
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]], width: int | None, below: str) -> Iterator[Line]:

@@ -49,6 +49,7 @@ INDEXES = {
     "by-tenant": ("requests", "tenant_id", "arrived_at"),
     "by-activity": ("requests", "activity", "since"),
     "by-data-set": ("requests", "owner", "arrived_at"),
+    "by-prefix": ("requests", "prefix", "request_id"),
     "record": ("record", "pk", "sk"),
     "executions-of-tenant": ("record", "tenant_id", "admitted"),
     "executions-of-day": ("record", "recorded_on", "recorded"),
@@ -56,7 +57,7 @@ INDEXES = {
 """Index → table, partition attribute, sort attribute."""
 
 _CONSISTENT = ("scheduler", "ready", "holding", "record")
-KEYS_ONLY = ("by-data-set", "executions-of-tenant", "executions-of-day")
+KEYS_ONLY = ("by-data-set", "by-prefix", "executions-of-tenant", "executions-of-day")
 """Indexes that contain only keys; the others contain whole items."""
 
 

@@ -57,6 +57,7 @@ def test_an_index_of_keys_gives_keys_alone(store: Store) -> None:
         [End(request=request, state=State.SUCCEEDED, execution=record)], LIMITS, after(60)
     )
     listed = {
+        "by-prefix": (request.request_id[:3], {"prefix", "request_id"}),
         "by-data-set": ("acme/set-1", {"owner", "arrived_at", "request_id"}),
         "executions-of-tenant": ("acme", {"tenant_id", "admitted", "pk", "sk"}),
         "executions-of-day": ("2026-11-21", {"recorded_on", "recorded", "pk", "sk"}),
@@ -64,6 +65,15 @@ def test_an_index_of_keys_gives_keys_alone(store: Store) -> None:
     for index, (partition, names) in listed.items():
         (item,) = store.query(index, partition, limit=9).items
         assert set(item) == names, index
+
+
+def test_a_request_is_found_by_any_beginning_of_its_id(store: Store) -> None:
+    request = admitted(store, 1)
+    requests = scheduler_over(store).tables.requests
+    for length in (3, 4, 8, 31, 32):
+        assert requests.ids_beginning(request.request_id[:length], limit=9) == [request.request_id]
+    other = request.request_id[:5] + ("0" if request.request_id[5] != "0" else "1")
+    assert requests.ids_beginning(other, limit=9) == []
 
 
 def test_an_end_is_booked_found_and_put_right(store: Store) -> None:

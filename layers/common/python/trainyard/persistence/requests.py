@@ -38,6 +38,9 @@ from trainyard.persistence.transactions import Transactions, read_items
 LISTED_AT_ONCE = 100
 """Keys of an index; BatchGetItem takes 100."""
 
+PREFIX_CHARACTERS = 3
+"""Of an id, by which the index "by-prefix" is divided: 4,096 partitions, as an id is hexadecimal."""
+
 
 def request_key(request_id: str) -> Key:
     return Key("requests", (("request_id", request_id),))
@@ -70,6 +73,14 @@ class Requests:
     def get(self, request_id: str) -> Request | None:
         (item,) = self.transactions.store.get(request_key(request_id))
         return request_from(item) if item else None
+
+    def ids_beginning(self, beginning: str, *, limit: int) -> list[str]:
+        """Return ids that begin with a text of at least PREFIX_CHARACTERS characters, in their order; may lag."""
+        partition = beginning[:PREFIX_CHARACTERS]
+        assert len(partition) == PREFIX_CHARACTERS, beginning
+        store, below = self.transactions.store, beginning + "~"
+        items = listed(store, "by-prefix", partition, above=beginning, below=below, page=limit)
+        return [str(item["request_id"]) for item in islice(items, limit)]
 
     def get_all(self, request_ids: Iterable[str]) -> list[Request]:
         """Return the requests that exist, in the order asked for."""
@@ -220,6 +231,7 @@ class Requests:
     def put(self, request: Request, *when: Condition) -> Put:
         """Return the write of a whole request, listed under its state."""
         item = {name: value for name, value in request_item(request).items() if name != "request_id"}
+        item["prefix"] = request.request_id[:PREFIX_CHARACTERS]
         since = request.arrived_at if request.state is State.QUEUED else request.finished_at or request.arrived_at
         item |= self._listed_under(request.state, request.tier, since)
         return Put(request_key(request.request_id), item, when)

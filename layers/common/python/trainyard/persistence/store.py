@@ -239,8 +239,8 @@ class Store(Protocol):
 
         A page may end early, whatever the limit (`listed` goes on). Indexes: "scheduler" and "record" (the tables
         themselves), "ready" and "holding" are consistent; "by-tenant" and "by-activity" may lag behind the table;
-        so may "by-data-set", "executions-of-tenant" and "executions-of-day", which give the keys of their items
-        and no more.
+        so may "by-data-set", "by-prefix", "executions-of-tenant" and "executions-of-day", which give the keys of
+        their items and no more.
         """
         ...
 

@@ -39,6 +39,7 @@ _INDEXES = {
     "by-tenant": ("requests", "by-tenant", "tenant_id", "arrived_at"),
     "by-activity": ("requests", "by-activity", "activity", "since"),
     "by-data-set": ("requests", "by-data-set", "owner", "arrived_at"),
+    "by-prefix": ("requests", "by-prefix", "prefix", "request_id"),
     "record": ("record", None, "pk", "sk"),
     "executions-of-tenant": ("record", "of-tenant", "tenant_id", "admitted"),
     "executions-of-day": ("record", "of-day", "recorded_on", "recorded"),
