@@ -178,8 +178,8 @@ class Deployment:
     def _id_beginning(self, name: str) -> str:
         if not BEGINNING.fullmatch(name):
             raise Refused(
-                f"{name!r} is not the id of a request, nor its beginning: at least 4 of the characters 0 to 9 and a "
-                "to f; `trainyard requests TENANT` shows them"
+                f"{name!r} is not the id of a request, nor its beginning: at least 4 of the characters 0 to 9 and "
+                "a to f; `trainyard requests TENANT` shows them"
             )
         ids = self.scheduler.tables.requests.ids_beginning(name, limit=SHOWN_MAX + 1)
         if not ids:

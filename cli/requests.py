@@ -1,13 +1,14 @@
 """Training requests."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
+from cli.logs import tail_of_failure
 from cli.show import Answer
 from trainyard.application.scheduling.explain import BudgetAccount
 from trainyard.domain.errors import Refused
@@ -187,7 +188,8 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
         "last_passes": passes,
     }
     if explanation.reason is None:
-        return Answer(data=data, lines=list(_not_waiting(request)))
+        tail = tail_of_failure(deployment, request) if request.state is State.FAILED else []
+        return Answer(data=data | {"log_tail": tail}, lines=list(_not_waiting(request, tail)))
     rows = [
         ("waiting since", _clock(request.arrived_at)),
         *(("sent back", f"after attempt {request.attempt}: {reason}") for reason in (request.reason,) if reason),
@@ -205,8 +207,8 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
     return Answer(data=data, columns=("", "ANSWER"), rows=rows)
 
 
-def _not_waiting(request: Request) -> Iterator[str]:
-    """Yield what became of a request that does not wait, and where to read more."""
+def _not_waiting(request: Request, tail: Sequence[str] = ()) -> Iterator[str]:
+    """Yield what became of a request that does not wait, and where to read more; with the end of its log."""
     command = f"trainyard request {request.request_id}"
     if request.state is State.ADMITTED and request.admitted_at:
         yield f"the request is about to start: a slot has been taken since {_clock(request.admitted_at)}"
@@ -219,6 +221,10 @@ def _not_waiting(request: Request) -> Iterator[str]:
     else:
         reason = f": {request.reason}" if request.reason else ""
         yield f"the request is not waiting: it {_ENDED[request.state]}{reason}"
+    if tail and request.outcome:
+        yield f"the last lines that {request.outcome.failed_step} printed:"
+        yield from (f"  {line}" for line in tail)
+        yield f"all of them: trainyard logs {request.request_id} {request.outcome.failed_step}"
     if request.state is State.REJECTED:
         yield "once that is right, upload the file again"
     if request.state is State.FAILED and cause_of(request.reason or "").passes:

@@ -186,6 +186,8 @@ def authorise_as_aws() -> None:
         if service == "logs" and arn == "*" and _operation(headers) == "DescribeLogGroups":
             region, account_id = rest
             return f"arn:aws:logs:{region}:{account_id}:log-group::log-stream:*"  # as AWS's denials name it
+        if service == "logs" and ":log-group:" in str(arn) and ":log-stream:" not in arn:
+            return f"{arn}:log-stream:{json.loads(body or '{}').get('logStreamName', '')}"  # the same
         if service == "kms":
             asked = json.loads(body) if body else {}
             told = {

@@ -75,7 +75,8 @@ class Command(_Documented):
         """Carry the command out, by the function that the context was made with."""
         carry_out = ctx.find_object(Performer)
         assert carry_out is not None, "the context was made without a way to perform commands"
-        return carry_out.perform(self.run, stack_of(ctx), Arguments(**ctx.params), bool(ctx.meta.get("json")))
+        as_json = bool(ctx.meta.get("json"))
+        return carry_out.perform(self.run, stack_of(ctx), Arguments(**ctx.params, as_json=as_json), as_json)
 
 
 class Group(_Documented, click.Group):

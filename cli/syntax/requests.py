@@ -2,7 +2,7 @@
 
 import click
 
-from cli.syntax.command import Command, Group, argument, choice, option, path
+from cli.syntax.command import Command, Group, argument, choice, flag, option, path
 from cli.syntax.tenants import PROBLEMS
 
 STATES = ("QUEUED", "ADMITTED", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED", "CANCELLED", "SUPERSEDED", "REJECTED")
@@ -90,6 +90,19 @@ SHOW_REQUEST = Command(
     examples=["trainyard request 0124550c"],
     notes=[BY_PREFIX],
 )
+LOGS = Command(
+    "logs",
+    "logs:logs",
+    REQUEST,
+    argument("step", required=False),
+    flag("--follow", "-f", help="Print lines as they come, until the request has ended."),
+    option("--attempt", type=click.IntRange(min=1), metavar="N", help="Of this attempt (default: the last one)."),
+    option("--tail", type=click.IntRange(min=1), metavar="N", help="Only the last N lines of each step."),
+    help="Print what the steps of a request printed, on AWS as in the local cloud.\n\n"
+    "STEP: Preprocess, Train, Evaluate or another step with a job (default: all).",
+    examples=["trainyard logs 0124550c", "trainyard logs 0124550c Train --tail 20", "trainyard logs 0124550c -f"],
+    notes=[BY_PREFIX],
+)
 WHY = Command(
     "why",
     "requests:why",
@@ -154,4 +167,4 @@ MODELS = Group(
     default="list",
     help="List (models TENANT), approve and fetch a tenant's models.",
 )
-COMMANDS = (CHECK, UPLOAD, PRESIGN, RETRAIN, REQUESTS, SHOW_REQUEST, WHY, EXPEDITE, STOP, MODELS)
+COMMANDS = (CHECK, UPLOAD, PRESIGN, RETRAIN, REQUESTS, SHOW_REQUEST, LOGS, WHY, EXPEDITE, STOP, MODELS)

@@ -16,6 +16,7 @@ import socket
 import sys
 import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 
@@ -59,6 +60,14 @@ def serve_job(connection: socket.socket) -> int:
     return code
 
 
+def _of_script(error: BaseException, script: Path) -> TracebackType | None:
+    """Return an error's traceback from the script on, as `python train.py` prints it."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename != str(script):
+        frames = frames.tb_next
+    return frames
+
+
 def run(job: dict[str, Any]) -> int:
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
@@ -74,8 +83,8 @@ def run(job: dict[str, Any]) -> int:
         runpy.run_path(str(script), run_name="__main__")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except BaseException:  # a job may fail with any error; its exit code and its log show it
-        traceback.print_exc()
+    except BaseException as error:  # a job may fail with any error; its exit code and its log show it
+        traceback.print_exception(type(error), error, _of_script(error, script))
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()

@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from local.sagemaker.logs import JobLog
+
 
 class JobFailed(Exception):
     """The job failed; the message is SageMaker's failure reason."""
@@ -322,6 +324,9 @@ class JobRunner:
         }
         log = self.home / "logs" / f"{job.name}.log"
         log.parent.mkdir(exist_ok=True)
+        kind = "Processing" if "ProcessingResources" in job.request else "Training"
+        logs = self.client_as("logs", job.request["RoleArn"])
+        printed = JobLog(logs, f"/aws/sagemaker/{kind}Jobs", job.name, log)
         order = {
             "script": str(mapped(root, script)),
             "arguments": [str(mapped(root, a)) if a.startswith("/opt/ml/") else a for a in arguments],
@@ -334,10 +339,13 @@ class JobRunner:
             connection.connect(str(self.image_socket))
             connection.settimeout(0.1)
             connection.sendall(json.dumps(order).encode() + b"\n")
-            return self._await_exit(job, connection, limit, interrupted)
+            try:
+                return self._await_exit(job, connection, limit, interrupted, printed)
+            finally:
+                printed.send(last=True)
 
     def _await_exit(
-        self, job: Job, connection: socket.socket, limit: float, interrupted: Path | None = None
+        self, job: Job, connection: socket.socket, limit: float, interrupted: Path | None, printed: JobLog
     ) -> int:
         received, pid, killed_for = b"", 0, ""
         before = set(interrupted.iterdir()) if interrupted else set()
@@ -345,6 +353,7 @@ class JobRunner:
             try:
                 part = connection.recv(4096)
             except TimeoutError:
+                printed.send()
                 overdue = time.monotonic() > limit
                 taken = interrupted and (not job.checkpoints or set(interrupted.iterdir()) - before)
                 reason = "stop" if job.stop.is_set() else "time" if overdue else "spot" if taken else ""

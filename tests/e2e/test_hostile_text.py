@@ -89,6 +89,7 @@ def test_every_command_shows_hostile_text_as_text(
         "retrain": [("hostile", "--data-set", HOSTILE), ("hostile", "--ready-by", HOSTILE)],
         "requests": [("hostile",), (HOSTILE,), ("hostile", "--data-set", HOSTILE)],
         "request": [(one,), (another,), (HOSTILE,)],
+        "logs": [(one,), (another, "Train"), (HOSTILE,), (one, HOSTILE)],
         "why": [(one,), (another,), (HOSTILE,)],
         "expedite": [(one, "--why", HOSTILE), (HOSTILE, "--why", "x")],
         "stop": [(one,), (HOSTILE,)],

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.domain.failures import FailureCause, cause_of, is_out_of_memory, without_trailer
+from trainyard.domain.failures import (
+    FailureCause,
+    cause_of,
+    error_line,
+    is_out_of_memory,
+    says_nothing,
+    without_trailer,
+)
 
 TRAILER = (
     "Retry not appropriate on execution of step with PipelineExecutionArn "
@@ -86,3 +93,59 @@ def test_what_a_script_said_itself_counts_before_its_exit_code() -> None:
         "AlgorithmError: exit code: 137", "unexpected MemoryError in tables.py, line 3: see the log"
     )
     assert not is_out_of_memory("AlgorithmError: exit code: 137", "there is no column 'MemoryError' to predict")
+
+
+@pytest.mark.parametrize(
+    ("reason", "nothing"),
+    [
+        ("AlgorithmError: , exit code: 1", True),
+        ("AlgorithmError: ExitCode 1, exit code: 1", True),
+        ("AlgorithmError: ExecuteUserScriptError:\nExitCode 1", True),
+        ("AlgorithmError: See job logs for more information", True),
+        ("Please refer to the job logs in CloudWatch", True),
+        ("", True),
+        ("AlgorithmError: there is no column 'y', exit code: 1", False),
+        ("AlgorithmError: see the manual, exit code: 1", False),
+        ("ClientError: Data download failed", False),
+        ('AlgorithmError: ExecuteUserScriptError:\nExitCode 1\nErrorMessage "NameError: x"', False),
+    ],
+)
+def test_an_exit_code_alone_is_no_reason(reason: str, nothing: bool) -> None:
+    assert says_nothing(reason) is nothing
+
+
+TRACEBACK = [
+    "epoch 1",
+    "Traceback (most recent call last):",
+    '  File "/opt/ml/code/train.py", line 9, in <module>',
+    "    frame = pandas.read(path)",
+]
+TOOLKIT = [
+    "2026-11-28 02:15:30,100 sagemaker-training-toolkit ERROR    Reporting training FAILURE",
+    "2026-11-28 02:15:30,100 sagemaker-training-toolkit ERROR    ExecuteUserScriptError:",
+    "ExitCode 1",
+    'Command "/miniconda3/bin/python train.py --depth 3"',
+]
+
+
+@pytest.mark.parametrize(
+    ("printed", "line"),
+    [
+        ([*TRACEBACK, "NameError: name 'pandas' is not defined"], "NameError: name 'pandas' is not defined"),
+        (
+            [*TRACEBACK, "NameError: name 'pandas' is not defined", *TOOLKIT],
+            "NameError: name 'pandas' is not defined",
+        ),
+        (["ModuleNotFoundError: No module named 'xgboost'"], "ModuleNotFoundError: No module named 'xgboost'"),
+        ([*TRACEBACK, "numpy.exceptions.AxisError: axis 3"], "numpy.exceptions.AxisError: axis 3"),
+        (["KeyError: 'a'", "", "During handling, another:", "ValueError: b", "cleaning up"], "ValueError: b"),
+        ([*TOOLKIT[:3], 'ErrorMessage "ImportError: no such file"', TOOLKIT[3]], "ImportError: no such file"),
+        (["bash: train.sh: command not found", ""], "bash: train.sh: command not found"),
+        (["  SyntaxError: invalid syntax\n"], "SyntaxError: invalid syntax"),
+        (["x" * 5000], "x" * 300),
+        (TOOLKIT, None),
+        ([], None),
+    ],
+)
+def test_the_line_of_a_log_that_says_why_is_found(printed: list[str], line: str | None) -> None:
+    assert error_line(printed) == line

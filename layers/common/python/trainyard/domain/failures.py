@@ -10,6 +10,7 @@ message, followed by a trailer that names the exception type; both were recorded
 """
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -81,6 +82,42 @@ def is_out_of_memory(words: str, said: str = "") -> bool:
     return (_NO_MEMORY if said else _KILLED).search(said or words) is not None or _NO_MEMORY.search(
         words
     ) is not None
+
+
+_NOTHING = re.compile(
+    r"(?:(?:AlgorithmError|ClientError|ExecuteUserScriptError|ExitCode|exit code)\b|[\W\d_])*"
+    r"(?:(?:Please )?(?:See|Check|refer to) (?:the )?(?:job )?logs?\b.*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A failure reason that names no reason: SageMaker's class of the error and an exit code."""
+
+_EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*\w*(?:Error|Exception|Interrupt|Exit)(?::.*)?")
+"""The last line of a Python traceback."""
+
+_TOOLKITS_OWN = re.compile(
+    r"\d{4}-\d\d-\d\d \S+ sagemaker|ExecuteUserScriptError|ExitCode \d+|Command \"|Traceback \("
+)
+LINE_MAX = 300
+"""Characters of a reason that is taken from a log."""
+
+
+def says_nothing(reason: str) -> bool:
+    """Tell whether SageMaker's words about a failed job are no more than an exit code."""
+    return _NOTHING.fullmatch(reason) is not None
+
+
+def error_line(printed: Sequence[str]) -> str | None:
+    """Return the line that says why a script failed: the last exception that it printed, else its last line.
+
+    `printed` is the end of its log, oldest first; None when there is no such line.
+    """
+    lines = [
+        re.sub(r'^ErrorMessage "', "", line.strip()).rstrip('"') for text in printed for line in text.split("\n")
+    ]
+    own = [line for line in lines if line and not _TOOLKITS_OWN.match(line)]
+    exceptions = [line for line in own if _EXCEPTION.fullmatch(line)]
+    last = next(reversed(exceptions or own), None)
+    return last and last[:LINE_MAX]
 
 
 def cause_of(words: str) -> FailureCause:

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.adapters.aws.job_logs import last_lines
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling.guard import JobIdentity, JobStarted
 from trainyard.domain.errors import ExecutionGone, PipelineMissing, QuotaReached, StartDelayed, StartInvalid
@@ -19,7 +20,9 @@ from trainyard.domain.failures import (
     STOPPED_EARLY,
     FailureCause,
     cause_of,
+    error_line,
     is_out_of_memory,
+    says_nothing,
     without_trailer,
 )
 from trainyard.domain.lifecycle import TELLING_STEP
@@ -156,12 +159,13 @@ class SageMakerExecutionReports:
         early = next(((step, job) for step, job, _ in read_steps if _stopped_early(job)), None)
         is_early = early is not None and registered is None
         failed = early if is_early else failed
+        facts = {step["StepName"]: _facts(step, job, missing) for step, job, missing in read_steps}
         return ExecutionReport(
-            steps=tuple(_facts(step, job, missing) for step, job, missing in read_steps),
+            steps=tuple(facts.values()),
             started_at=min((step["StartTime"] for step, *_ in read_steps if step.get("StartTime")), default=None),
             ended_at=max((step["EndTime"] for step, *_ in read_steps if step.get("EndTime")), default=None),
             failed_step=failed[0]["StepName"] if failed else None,
-            failure=_failure(*failed) if failed else None,
+            failure=facts[failed[0]["StepName"]].failure if failed else None,
             cause=_cause(*failed) if failed else None,
             stopped_early=is_early,
             model_package_arn=registered,
@@ -210,7 +214,13 @@ def _failure(step: dict[str, Any], job: dict[str, Any]) -> str:
     said, words = str(job.get("ExitMessage") or ""), _service_words(step, job)
     if is_out_of_memory(words, said) and not cause_of(words).passes:
         return OUT_OF_MEMORY
-    return said or last_line(words)
+    return said or _logged(job, words) or last_line(words)
+
+
+def _logged(job: dict[str, Any], words: str) -> str | None:
+    """Return what a job that failed without a word to SageMaker has printed about it; None if unknown."""
+    facts = _job_facts(job) if says_nothing(without_trailer(words)) else None
+    return error_line(last_lines(facts)) if facts else None
 
 
 def _service_words(step: dict[str, Any], job: dict[str, Any]) -> str:

@@ -1,0 +1,75 @@
+"""What jobs printed: CloudWatch Logs, where SageMaker has a group for each kind of job, and a stream for each
+container whose name begins with the job's (developer guide, "CloudWatch Logs for Amazon SageMaker AI").
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.errors import code_of
+from trainyard.domain.executions import JobFacts
+from trainyard.domain.prices import JobKind
+
+GROUPS = {JobKind.TRAINING: "/aws/sagemaker/TrainingJobs", JobKind.PROCESSING: "/aws/sagemaker/ProcessingJobs"}
+TAIL_EVENTS = 40
+LINE_CHARACTERS_MAX = 1_000
+"""Of a line whose error is to be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A line that a job printed."""
+
+    event_id: str
+    at: datetime
+    text: str
+
+
+def printed(job: JobFacts, *, since: datetime | None = None) -> Iterator[Printed]:
+    """Yield what a job printed, oldest first, all of it or since a time; nothing for a job without a log.
+
+    A page may be empty and not the last one (API reference, FilterLogEvents).
+    """
+    request: dict[str, Any] = {"logGroupName": GROUPS[job.kind], "logStreamNamePrefix": f"{_name(job)}/"}
+    if since is not None:
+        request["startTime"] = int(since.timestamp() * 1000)
+    while True:
+        try:
+            page = client("logs").filter_log_events(**request)
+        except ClientError as error:
+            if code_of(error) == "ResourceNotFoundException":
+                return
+            raise
+        for event in page["events"]:
+            at = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
+            yield Printed(event["eventId"], at, event["message"].rstrip("\r\n"))
+        if "nextToken" not in page:
+            return
+        request["nextToken"] = page["nextToken"]
+
+
+def last_lines(job: JobFacts) -> list[str]:
+    """Return the last lines that a job printed, oldest first and each cut to a bounded length; [] if unknown.
+
+    Two short calls that are not repeated: the end of a run does not wait for its log.
+    """
+    logs, group = client("logs", hurried=True), GROUPS[job.kind]
+    try:
+        streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{_name(job)}/")["logStreams"]
+        if not streams:
+            return []
+        stream = max(str(stream["logStreamName"]) for stream in streams)
+        page = logs.get_log_events(
+            logGroupName=group, logStreamName=stream, limit=TAIL_EVENTS, startFromHead=False
+        )
+    except (ClientError, BotoCoreError):
+        return []
+    return [str(event["message"])[:LINE_CHARACTERS_MAX] for event in page["events"]]
+
+
+def _name(job: JobFacts) -> str:
+    return job.arn.rpartition("/")[2]

@@ -1,0 +1,91 @@
+"""Job logs as CloudWatch gives them: in pages that may be empty, and from groups that may not exist."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from trainyard.adapters.aws import job_logs
+from trainyard.domain.executions import JobFacts
+from trainyard.domain.prices import JobKind
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/pipelines-abc-Train-1"
+JOB = JobFacts(kind=JobKind.TRAINING, arn=ARN, status="Failed")
+NO_GROUP = ClientError(
+    {"Error": {"Code": "ResourceNotFoundException", "Message": "no such group"}}, "FilterLogEvents"
+)
+DENIED = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "FilterLogEvents")
+
+
+class Logs:
+    """Answers with pages or errors, in order, and remembers what it was asked."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked: list[dict[str, Any]] = []
+
+    def _answer(self, **request: Any) -> Any:
+        self.asked.append(dict(request))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    filter_log_events = describe_log_streams = get_log_events = _answer
+
+
+def event(number: int, text: str = "") -> dict[str, Any]:
+    return {"eventId": str(number), "timestamp": 1_795_832_922_000 + number, "message": text or f"line {number}\n"}
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def given(*pages: Any) -> Logs:
+        logs = Logs(*pages)
+        monkeypatch.setattr(job_logs, "client", lambda *_, **__: logs)
+        return logs
+
+    return given
+
+
+def test_an_empty_page_is_not_the_end(answers: Any) -> None:
+    logs = answers(
+        {"events": [], "nextToken": "1"},
+        {"events": [event(1)], "nextToken": "2"},
+        {"events": [event(2)]},
+    )
+    assert [line.text for line in job_logs.printed(JOB)] == ["line 1", "line 2"]
+    assert logs.asked[0]["logGroupName"] == "/aws/sagemaker/TrainingJobs"
+    assert logs.asked[0]["logStreamNamePrefix"] == "pipelines-abc-Train-1/", "not of Train-10 too"
+    assert [request.get("nextToken") for request in logs.asked] == [None, "1", "2"]
+
+
+def test_only_lines_since_a_time_are_asked_for(answers: Any) -> None:
+    logs = answers({"events": []})
+    assert list(job_logs.printed(JOB, since=datetime(2026, 11, 28, tzinfo=UTC))) == []
+    assert logs.asked[0]["startTime"] == 1_795_824_000_000
+
+
+def test_a_group_that_does_not_exist_is_an_empty_log_and_other_errors_are_told(answers: Any) -> None:
+    answers(NO_GROUP)
+    assert list(job_logs.printed(JOB)) == []
+    answers(DENIED)
+    with pytest.raises(ClientError):
+        list(job_logs.printed(JOB))
+
+
+def test_the_end_of_a_run_does_not_wait_for_its_log(answers: Any) -> None:
+    for error in (NO_GROUP, DENIED, ReadTimeoutError(endpoint_url="logs")):
+        answers(error)
+        assert job_logs.last_lines(JOB) == []
+    answers({"logStreams": []})
+    assert job_logs.last_lines(JOB) == []
+
+
+def test_the_last_stream_is_read_from_its_end_and_long_lines_are_cut(answers: Any) -> None:
+    streams = [{"logStreamName": f"pipelines-abc-Train-1/algo-1-{n}"} for n in (17, 18)]
+    logs = answers({"logStreams": streams}, {"events": [event(1, "x" * 5000)]})
+    assert job_logs.last_lines(JOB) == ["x" * 1000]
+    assert logs.asked[1]["logStreamName"].endswith("-18")
+    assert logs.asked[1]["startFromHead"] is False
