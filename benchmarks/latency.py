@@ -90,7 +90,7 @@ def _prepare(cloud: Cloud, stack: str) -> None:
     with TemporaryDirectory() as folder:
         policy = Path(folder) / "policy.yaml"
         policy.write_text(POLICY, encoding="utf-8")
-        trainyard(cloud, stack, "policy", "apply", str(policy))
+        trainyard(cloud, stack, "policy", "apply", "--yes", str(policy))
     for number in range(TENANTS):
         trainyard(cloud, stack, "tenant", "create", f"t{number}", "--tier", "premium", "--target", "y")
     for data_set in range(DATA_SETS):

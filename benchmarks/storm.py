@@ -121,7 +121,7 @@ class _Yard:
         with tempfile.TemporaryDirectory() as folder:
             policy = Path(folder) / "policy.yaml"
             policy.write_text(POLICY, encoding="utf-8")
-            trainyard(self.cloud, STACK, "policy", "apply", str(policy))
+            trainyard(self.cloud, STACK, "policy", "apply", "--yes", str(policy))
         trainyard(self.cloud, STACK, "pause", "all")
         self._make_tenants()
         self.began = time.monotonic()

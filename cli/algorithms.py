@@ -11,7 +11,7 @@ import yaml
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
-from cli.service import refuse_what_jobs_may_not
+from cli.policy import refuse_what_jobs_may_not
 from cli.show import Answer
 from pipeline.publish import libraries, packed
 from trainyard.contracts.policy_file import parse_policy, with_entry
@@ -56,7 +56,7 @@ def register(deployment: Deployment, arguments: Arguments) -> Answer:
     if not arguments.dry_run:
         if arguments.scripts is not None:
             _publish(deployment, _scripts(arguments.scripts), str(entry["code"]))
-        deployment.policies.apply(text, datetime.now(UTC), note=f"algorithm {name}")
+        deployment.policies.apply(text, datetime.now(UTC), note=f"algorithm {name}", by=deployment.caller())
     users = [tenant.tenant_id for tenant in deployment.tenants.all() if name in _chosen(tenant)]
     advice = [f"to update the images in its role, run: trainyard tenant repair {u}" for u in users[:5]]
     done = "would be registered" if arguments.dry_run else "registered"
@@ -78,7 +78,9 @@ def remove(deployment: Deployment, arguments: Arguments) -> Answer:
             f"{arguments.name} is still used by {len(users)} tenant(s), including {', '.join(users[:3])}: switch "
             "them to another algorithm first (`trainyard tenant update`)"
         )
-    deployment.policies.apply(text, datetime.now(UTC), note=f"algorithm {arguments.name} removed")
+    deployment.policies.apply(
+        text, datetime.now(UTC), note=f"algorithm {arguments.name} removed", by=deployment.caller()
+    )
     return Answer(data={"removed": arguments.name}, lines=[f"{arguments.name} removed"])
 
 

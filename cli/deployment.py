@@ -194,6 +194,10 @@ class Deployment:
             )
         return ids[0]
 
+    def caller(self) -> str:
+        """Return who runs this command, as AWS knows them: "user/ada", "assumed-role/Operator/ada"."""
+        return str(self.client("sts").get_caller_identity()["Arn"]).rpartition(":")[2]
+
     def client(self, service: str) -> Any:
         settle_region()
         return client(service)

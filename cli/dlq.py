@@ -1,26 +1,140 @@
-"""Dead letters: list them, and redrive them once their cause is fixed."""
+"""Dead letters: list them by reason, read them, send them back once their cause is mended, or drop them."""
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
+from cli.text import say
 from trainyard.domain.errors import Refused
 
 SUFFIX = "-dlq"
-SHOWN_MAX = 10
+READ_MAX = 1000
+"""Dead letters of a queue that are read to group them."""
+
+HIDDEN_SECONDS = 30
+"""While letters are read, others do not see them; they are shown again at once afterwards."""
+
+_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f]{8,}\b|\d+")
+"""What differs between the reasons of letters that failed alike."""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A dead letter, as it is read; its receipt says which reading."""
+
+    message_id: str
+    receipt: str
+    body: str
+    reason: str
+    sent_at: datetime
+
+    @property
+    def kind(self) -> str:
+        """Its reason, without what varies from letter to letter."""
+        return _VARYING.sub("…", self.reason) or "no reason (the function failed, or timed out)"
 
 
 def list_letters(deployment: Deployment, arguments: Arguments) -> Answer:
-    data = [_view(deployment, url) for url in _queues(deployment)]
-    rows = [
-        (queue["queue"], queue["letters"], letter["reason"], letter["body"][:80])
-        for queue in data
-        for letter in queue["newest"] or [{"reason": None, "body": ""}]
-    ]
-    return Answer(data=data, columns=("QUEUE", "DEAD LETTERS", "REASON", "BODY"), rows=rows, below="BODY")
+    """List the dead-letter queues, and how many letters of each have which reason."""
+    data: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
+    for url in _queues(deployment):
+        letters = list(_read(deployment, url))
+        count = max(_count(deployment, url), len(letters))
+        kinds = Counter(letter.kind for letter in letters)
+        groups = []
+        for kind, number in kinds.most_common():
+            oldest = min(letter.sent_at for letter in letters if letter.kind == kind)
+            groups.append({"reason": kind, "letters": number, "oldest": oldest})
+            rows.append((_name(url), number, oldest.strftime("%Y-%m-%d %H:%M:%S"), kind))
+        if count > len(letters):
+            rows.append((_name(url), count - len(letters), None, "not read: there are more"))
+        if not count:
+            rows.append((_name(url), 0, None, None))
+        data.append({"queue": _name(url), "letters": count, "groups": groups})
+    lines = ["trainyard dlq show QUEUE prints letters; redrive sends them back, drop deletes them"]
+    return Answer(
+        data=data,
+        columns=("QUEUE", "DEAD LETTERS", "OLDEST", "REASON"),
+        rows=rows,
+        lines=lines if any(queue["letters"] for queue in data) else [],
+        below="REASON",
+    )
+
+
+def show(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Print dead letters of a queue, the oldest first."""
+    letters = _selected(deployment, arguments)
+    _release(deployment, _url(deployment, arguments.queue), letters)
+    shown = letters[: arguments.limit]
+    lines: list[str] = []
+    for letter in shown:
+        lines += [
+            f"{letter.message_id}  {letter.sent_at:%Y-%m-%d %H:%M:%S}",
+            f"  reason: {letter.reason or 'none'}",
+        ]
+        lines += [f"  {letter.body}", ""]
+    more = len(letters) - len(shown)
+    return Answer(
+        data=[
+            {"id": each.message_id, "sent_at": each.sent_at, "reason": each.reason, "body": _parsed(each.body)}
+            for each in shown
+        ],
+        lines=[*lines, f"{len(shown)} of {len(letters)}; --limit N shows more"] if more else lines or ["none"],
+    )
+
+
+def redrive(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Send dead letters back to the queue that they came from; only with --yes."""
+    if arguments.queue == f"{deployment.stack}-undelivered{SUFFIX}":
+        raise Refused(
+            "undelivered events have no source queue to go back to: `trainyard dlq show` prints them, and "
+            "`trainyard dlq drop` deletes them"
+        )
+    target = arguments.queue.removesuffix(SUFFIX)
+    letters = _selected(deployment, arguments)
+    if not arguments.yes:
+        _release(deployment, _url(deployment, arguments.queue), letters)
+        return Answer(
+            data={"would_move": len(letters)},
+            lines=[f"would move {len(letters)} dead letters to {target}; add --yes to do it"],
+        )
+    sqs = deployment.client("sqs")
+    target_url = sqs.get_queue_url(QueueName=target)["QueueUrl"]
+    url = _url(deployment, arguments.queue)
+    for number, letter in enumerate(letters, start=1):
+        # Sent before it is deleted, so that it is never lost; messages may come twice anyway.
+        sqs.send_message(QueueUrl=target_url, MessageBody=letter.body)
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=letter.receipt)
+        if number % 100 == 0:
+            say(f"moved {number} of {len(letters)}")
+    return Answer(data={"moved": len(letters)}, lines=[f"moved {len(letters)} dead letters to {target}"])
+
+
+def drop(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Delete dead letters for good, those of a reason or all; only with --yes."""
+    if not arguments.reason and not arguments.all:
+        raise Refused("say which: --reason TEXT (part of the reason, see `trainyard dlq list`), or --all")
+    letters, url = _selected(deployment, arguments), _url(deployment, arguments.queue)
+    if not arguments.yes:
+        _release(deployment, url, letters)
+        return Answer(
+            data={"would_drop": len(letters)},
+            lines=[
+                f"would delete {len(letters)} dead letters for good; `trainyard dlq show` prints them",
+                "nothing was deleted; add --yes to do it",
+            ],
+        )
+    for letter in letters:
+        deployment.client("sqs").delete_message(QueueUrl=url, ReceiptHandle=letter.receipt)
+    return Answer(data={"dropped": len(letters)}, lines=[f"deleted {len(letters)} dead letters"])
 
 
 def counts(deployment: Deployment) -> dict[str, int]:
@@ -28,34 +142,22 @@ def counts(deployment: Deployment) -> dict[str, int]:
     return {_name(url): _count(deployment, url) for url in _queues(deployment)}
 
 
-def redrive(deployment: Deployment, arguments: Arguments) -> Answer:
+def _selected(deployment: Deployment, arguments: Arguments) -> list[Letter]:
+    """Return the letters of a queue whose reason contains a text, the oldest first, hidden from others for now."""
+    url = _url(deployment, arguments.queue)
+    letters = list(_read(deployment, url, hidden=True))
+    wanted = [
+        letter for letter in letters if (arguments.reason or "").lower() in letter.kind.lower() + letter.reason
+    ]
+    _release(deployment, url, [letter for letter in letters if letter not in wanted])
+    return sorted(wanted, key=lambda letter: letter.sent_at)
+
+
+def _url(deployment: Deployment, name: str) -> str:
     urls = {_name(url): url for url in _queues(deployment)}
-    if arguments.queue not in urls:
-        raise Refused(f"there is no dead-letter queue {arguments.queue!r}; there are {', '.join(urls)}")
-    if arguments.queue == f"{deployment.stack}-undelivered{SUFFIX}":
-        raise Refused("undelivered events have no source queue to go back to: see `trainyard dlq list`")
-    url = urls[arguments.queue]
-    target = arguments.queue.removesuffix(SUFFIX)
-    if not arguments.yes:
-        count = _count(deployment, url)
-        return Answer(
-            data={"would_move": count}, lines=[f"would move {count} dead letters to {target}; add --yes to do it"]
-        )
-    moved = sum(1 for _ in _move(deployment, url, target))
-    return Answer(data={"moved": moved}, lines=[f"moved {moved} dead letters to {target}"])
-
-
-def _move(deployment: Deployment, url: str, target: str) -> Iterator[str]:
-    """Move dead letters one by one, sending before deleting, so that none is lost. Stops at the initial count."""
-    sqs = deployment.client("sqs")
-    target_url = sqs.get_queue_url(QueueName=target)["QueueUrl"]
-    for _ in range(_count(deployment, url)):
-        answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1, VisibilityTimeout=60, WaitTimeSeconds=2)
-        messages = answer.get("Messages", [])
-        for message in messages:
-            sqs.send_message(QueueUrl=target_url, MessageBody=message["Body"])
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-            yield message["MessageId"]
+    if name not in urls:
+        raise Refused(f"there is no dead-letter queue {name!r}; there are {', '.join(urls)}")
+    return urls[name]
 
 
 def _queues(deployment: Deployment) -> list[str]:
@@ -67,19 +169,49 @@ def _queues(deployment: Deployment) -> list[str]:
     return sorted(url for url in urls if ours.fullmatch(_name(url)))
 
 
-def _view(deployment: Deployment, url: str) -> dict[str, Any]:
-    """Return a queue's dead letters; reading does not hide them from other consumers."""
-    answer = deployment.client("sqs").receive_message(
-        QueueUrl=url, MaxNumberOfMessages=SHOWN_MAX, VisibilityTimeout=0, MessageAttributeNames=["reason"]
+def _read(deployment: Deployment, url: str, *, hidden: bool = False) -> Iterator[Letter]:
+    """Yield the letters of a queue, each once; they stay hidden from others for a time, or are released at once.
+
+    A receive may return fewer letters than there are, and none although there are some (SQS developer guide,
+    "Short and long polling"): two in a row that bring nothing new end the reading.
+    """
+    sqs, seen, empty = deployment.client("sqs"), dict[str, Letter](), 0
+    while empty < 2 and len(seen) < READ_MAX:
+        answer = sqs.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=10,
+            VisibilityTimeout=HIDDEN_SECONDS,
+            WaitTimeSeconds=1 if seen or _count(deployment, url) else 0,
+            MessageAttributeNames=["reason"],
+            MessageSystemAttributeNames=["SentTimestamp"],
+        )
+        letters = [_letter(message) for message in answer.get("Messages", [])]
+        new = [letter for letter in letters if letter.message_id not in seen]
+        seen |= {letter.message_id: letter for letter in letters}
+        empty = 0 if new else empty + 1
+    if not hidden:
+        _release(deployment, url, list(seen.values()))
+    yield from seen.values()
+
+
+def _release(deployment: Deployment, url: str, letters: list[Letter]) -> None:
+    """Let others see letters again that were read."""
+    for begin in range(0, len(letters), 10):
+        entries = [
+            {"Id": str(number), "ReceiptHandle": letter.receipt, "VisibilityTimeout": 0}
+            for number, letter in enumerate(letters[begin : begin + 10])
+        ]
+        deployment.client("sqs").change_message_visibility_batch(QueueUrl=url, Entries=entries)
+
+
+def _letter(message: dict[str, Any]) -> Letter:
+    return Letter(
+        message_id=message["MessageId"],
+        receipt=message["ReceiptHandle"],
+        body=message["Body"],
+        reason=message.get("MessageAttributes", {}).get("reason", {}).get("StringValue") or "",
+        sent_at=datetime.fromtimestamp(int(message["Attributes"]["SentTimestamp"]) / 1000, UTC),
     )
-    letters = [
-        {
-            "reason": message.get("MessageAttributes", {}).get("reason", {}).get("StringValue"),
-            "body": message["Body"],
-        }
-        for message in answer.get("Messages", [])
-    ]
-    return {"queue": _name(url), "letters": max(_count(deployment, url), len(letters)), "newest": letters}
 
 
 def _count(deployment: Deployment, url: str) -> int:
@@ -87,6 +219,13 @@ def _count(deployment: Deployment, url: str) -> int:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     attributes = deployment.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return sum(int(attributes[name]) for name in names)
+
+
+def _parsed(body: str) -> Any:
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError:
+        return body
 
 
 def _name(url: str) -> str:

@@ -22,28 +22,13 @@ from trainyard.domain.resources import ResourceProfile
 
 def list_requests(deployment: Deployment, arguments: Arguments) -> Answer:
     """List one tenant's requests, or those of all tenants: the active ones, or those that match a filter."""
-    if arguments.data_set and not arguments.tenant_id:
-        raise Refused("--data-set needs a tenant: `trainyard requests TENANT --data-set NAME`")
-    if arguments.tier and deployment.policies.current().tier(arguments.tier) is None:
-        raise Refused(f"there is no tier {arguments.tier!r}; `trainyard policy show` shows them")
-    since, until, lines = _day(arguments.since), _day(arguments.until), []
-    if since and until and since > until:
-        raise Refused(f"--since {arguments.since} is after --until {arguments.until}")
-    if arguments.tenant_id:
-        requests = _of_tenant(deployment, arguments, since, until)
-    else:
-        requests = list(_of_all(deployment, arguments, since, until))
-        if not requests and not (arguments.state or arguments.tier or since or until):
-            requests = _ended_lately(deployment)
-            lines = ["no request is active; these ended last"] if requests else []
-    wanted = [
-        request
-        for request in requests
-        if (arguments.state is None or request.state.value == arguments.state)
-        and (arguments.tier is None or request.tier == arguments.tier)
-    ]
-    shown = wanted[-arguments.limit :]
-    lines += [f"the last {len(shown)} of {len(wanted)}; --limit N shows more"] if len(shown) < len(wanted) else []
+    requests, lines = matching(deployment, arguments), []
+    if not requests and not (arguments.tenant_id or arguments.state or arguments.tier or arguments.since):
+        requests = _ended_lately(deployment)
+        lines = ["no request is active; these ended last"] if requests else []
+    shown = requests[-arguments.limit :]
+    if len(shown) < len(requests):
+        lines += [f"the last {len(shown)} of {len(requests)}; --limit N shows more"]
     return Answer(
         data=[view(request) for request in shown],
         columns=COLUMNS if arguments.tenant_id else ("TENANT", "TIER", *COLUMNS),
@@ -51,6 +36,28 @@ def list_requests(deployment: Deployment, arguments: Arguments) -> Answer:
         lines=lines,
         below="REASON",
     )
+
+
+def matching(deployment: Deployment, arguments: Arguments) -> list[Request]:
+    """Return the requests that the options select: tenant, tier, state, data set, and days; raises Refused."""
+    if arguments.data_set and not arguments.tenant_id:
+        raise Refused("--data-set needs a tenant: `trainyard requests TENANT --data-set NAME`")
+    if arguments.tier and deployment.policies.current().tier(arguments.tier) is None:
+        raise Refused(f"there is no tier {arguments.tier!r}; `trainyard policy show` shows them")
+    since, until = _day(arguments.since), _day(arguments.until)
+    if since and until and since > until:
+        raise Refused(f"--since {arguments.since} is after --until {arguments.until}")
+    requests = (
+        _of_tenant(deployment, arguments, since, until)
+        if arguments.tenant_id
+        else list(_of_all(deployment, arguments, since, until))
+    )
+    return [
+        request
+        for request in requests
+        if (arguments.state is None or request.state.value == arguments.state)
+        and (arguments.tier is None or request.tier == arguments.tier)
+    ]
 
 
 COLUMNS = ("REQUEST", "DATA SET", "STATE", "ARRIVED", "WAITED", "RAN", "QUALITY", "COST USD", "REASON")
@@ -182,6 +189,8 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
         "must_start_by": request.latest_start,
         "earliest_start": explanation.earliest,
         "latest_start": explanation.latest,
+        "throttled_to": explanation.throttled[0] if explanation.throttled else None,
+        "throttled_until": explanation.throttled[1] if explanation.throttled else None,
         "expected": asdict(request.expected) if request.expected else None,
         "needs_usd": explanation.needs_usd,
         "budgets": [asdict(account) for account in explanation.accounts],
@@ -193,9 +202,13 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
     rows = [
         ("waiting since", _clock(request.arrived_at)),
         *(("sent back", f"after attempt {request.attempt}: {reason}") for reason in (request.reason,) if reason),
+        *(("SageMaker's limit", _throttled(*limit)) for limit in (explanation.throttled,) if limit),
         ("reason", explanation.reason.value),
         ("would unblock it", explanation.cure),
-        ("position in its tier", explanation.position if explanation.position else "unknown"),
+        (
+            "position in its tier",
+            explanation.position if explanation.latest else f"{explanation.position} or later",
+        ),
         ("ahead of it", ", ".join(explanation.ahead) or "nobody"),
         ("expected start", _range(explanation.earliest, explanation.latest)),
         *(("deadline", line) for line in _deadline(request)),
@@ -248,6 +261,10 @@ _ENDED = {
 }
 
 
+def _throttled(slots: int, until: datetime) -> str:
+    return f"it last took no more than {slots} executions of this account; more are tried from {_clock(until)}"
+
+
 def _standing(account: BudgetAccount) -> str:
     left_usd = account.budget.limit_usd - account.spent_usd - account.reserved_usd
     return (
@@ -275,23 +292,11 @@ def _range(earliest: datetime | None, latest: datetime | None) -> str:
     return f"{_clock(earliest)} to {_clock(latest) if latest else 'unknown'}"
 
 
-def stop(deployment: Deployment, arguments: Arguments) -> Answer:
-    request_id = deployment.request(arguments.request_id).request_id
-    stopped = deployment.stop.stop(request_id, datetime.now(UTC))
-    said = {
-        State.CANCELLED: "was cancelled before it started",
-        State.ADMITTED: "is just being started and will be stopped within a few minutes",
-    }.get(stopped.state, "is being stopped")
-    return Answer(
-        data={"request_id": stopped.request_id, "state": stopped.state.value},
-        lines=[f"{stopped.request_id} {said}"],
-    )
-
-
 def expedite(deployment: Deployment, arguments: Arguments) -> Answer:
-    caller = str(deployment.client("sts").get_caller_identity()["Arn"]).rpartition(":")[2]
     request_id = deployment.request(arguments.request_id).request_id
-    expedited = deployment.expedite.expedite(request_id, datetime.now(UTC), by=caller, why=arguments.why)
+    expedited = deployment.expedite.expedite(
+        request_id, datetime.now(UTC), by=deployment.caller(), why=arguments.why
+    )
     return Answer(
         data=asdict(expedited),
         lines=[

@@ -1,22 +1,24 @@
 """The service as a whole: status, pause, policy."""
 
-import difflib
-import fnmatch
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from cli import dlq, windows
 from cli.arguments import Arguments
+from cli.codes import UNSUCCESSFUL
 from cli.deployment import Deployment
 from cli.show import Answer
-from trainyard.contracts.policy_file import parse_policy
+from cli.text import say
 from trainyard.domain.errors import Refused
-from trainyard.domain.policy import MB, Policy
-from trainyard.domain.requests import State
+from trainyard.domain.requests import Request, State
 from trainyard.domain.scheduling import Ledger
-from trainyard.domain.tenants import TenantState
 
+PAUSE_NOTED = "pause of {}"
+"""Under which it is noted who paused something, when and why."""
+
+SECONDS_BETWEEN_LOOKS = 2.0
 NAMED_MAX = 5
 """Paused tenants that are named."""
 
@@ -59,7 +61,7 @@ def status(deployment: Deployment, arguments: Arguments) -> Answer:
         lines=[
             f"{ledger.used} of {policy.running_max} slots used{paused}; policy version {policy.version}",
             *closed,
-            *_paused_lines(ledger, paused_tenants),
+            *_paused_lines(deployment, ledger, paused_tenants),
             *(f"{count} dead letters in {name}; trainyard dlq list" for name, count in letters.items() if count),
             *windows.lines_about(policy, now),
             *(
@@ -70,21 +72,32 @@ def status(deployment: Deployment, arguments: Arguments) -> Answer:
     )
 
 
-def _paused_lines(ledger: Ledger, tenants: Sequence[str]) -> Iterator[str]:
-    """Yield what is paused, with the command that resumes it."""
+def _paused_lines(deployment: Deployment, ledger: Ledger, tenants: Sequence[str]) -> Iterator[str]:
+    """Yield what is paused, since when, by whom and why, with the command that resumes it."""
     if ledger.paused:
-        yield "the service is paused; trainyard resume all"
+        yield f"the service is paused{_noted(deployment, 'all')}; trainyard resume all"
     for name in sorted(ledger.paused_tiers):
-        yield f"tier {name} is paused; trainyard resume tier {name}"
+        yield f"tier {name} is paused{_noted(deployment, f'tier {name}')}; trainyard resume tier {name}"
     for name in tenants[:NAMED_MAX]:
-        yield f"tenant {name} is paused, and has requests waiting; trainyard resume tenant {name}"
+        noted = _noted(deployment, f"tenant {name}")
+        yield f"tenant {name} is paused{noted}, and has requests waiting; trainyard resume tenant {name}"
     if len(tenants) > NAMED_MAX:
         yield f"{len(tenants) - NAMED_MAX} more tenants are paused"
 
 
+def _noted(deployment: Deployment, what: str) -> str:
+    """Return since when something is paused, by whom and why; "" where that was not noted."""
+    note = deployment.book.noted(PAUSE_NOTED.format(what))
+    if note is None:
+        return ""
+    why = f": {note['why']}" if note["why"] else ""
+    return f" since {str(note['at'])[:16].replace('T', ' ')} UTC by {note['by']}{why}"
+
+
 def pause(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Pause all, a tier or a tenant."""
     _set_paused(deployment, arguments, paused=True)
-    what = " ".join(filter(None, (arguments.what, arguments.name)))
+    what = _what(arguments)
     return Answer(
         data={"paused": what},
         lines=[f"paused {what}: nothing new starts; running executions continue, uploads are still queued"],
@@ -92,10 +105,46 @@ def pause(deployment: Deployment, arguments: Arguments) -> Answer:
 
 
 def resume(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Resume all, a tier or a tenant."""
     _set_paused(deployment, arguments, paused=False)
     deployment.bell.ring()
-    what = " ".join(filter(None, (arguments.what, arguments.name)))
+    what = _what(arguments)
     return Answer(data={"resumed": what}, lines=[f"resumed {what}"])
+
+
+def drain(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Pause, and wait until nothing of it runs any more."""
+    _set_paused(deployment, arguments, paused=True)
+    what, back = _what(arguments), f"trainyard resume {_what(arguments)}"
+    deadline = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
+    before: int | None = None
+    try:
+        while held := _held(deployment, arguments):
+            if len(held) != before:
+                before = len(held)
+                say(f"paused {what}; {before} executions have not ended")
+            if deadline is not None and time.monotonic() > deadline:
+                return Answer(
+                    data={"drained": what, "running": [request.request_id for request in held]},
+                    lines=[f"{len(held)} executions run on, and nothing new starts; {back}"],
+                    code=UNSUCCESSFUL,
+                )
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    except KeyboardInterrupt:
+        say(f"nothing new starts; {back}")
+        raise
+    return Answer(data={"drained": what, "running": []}, lines=[f"nothing of {what} runs; {back}"])
+
+
+def _held(deployment: Deployment, arguments: Arguments) -> list[Request]:
+    if arguments.what == "tenant":
+        return deployment.scheduler.tables.held_by(arguments.name)
+    held = deployment.scheduler.tables.held()
+    return [request for request in held if arguments.what == "all" or request.tier == arguments.name]
+
+
+def _what(arguments: Arguments) -> str:
+    return " ".join(filter(None, (arguments.what, arguments.name)))
 
 
 def _set_paused(deployment: Deployment, arguments: Arguments, *, paused: bool) -> None:
@@ -112,175 +161,6 @@ def _set_paused(deployment: Deployment, arguments: Arguments, *, paused: bool) -
     else:
         tenant = deployment.tenant(name)
         scheduler.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, datetime.now(UTC))
-
-
-def policy_show(deployment: Deployment, arguments: Arguments) -> Answer:
-    if arguments.at is not None and (arguments.version is not None or arguments.text):
-        raise Refused("--at shows the limits of the policy in force: it goes with neither --version nor --text")
-    if arguments.version is None and not arguments.text:
-        now = datetime.now(UTC)
-        at = now if arguments.at is None else windows.parse_time(arguments.at)
-        return _policy_answer(deployment.policies.current(), at, now)
-    book = deployment.policies
-    policy_text = book.in_force() if arguments.version is None else book.version(arguments.version)
-    return Answer(
-        data={"version": policy_text.version, "text": policy_text.text}, lines=policy_text.text.splitlines()
-    )
-
-
-def policy_diff(deployment: Deployment, arguments: Arguments) -> Answer:
-    text = arguments.file.read_text(encoding="utf-8")
-    deployment.policies.check(text)
-    before = deployment.policies.in_force()
-    lines = list(
-        difflib.unified_diff(
-            before.text.splitlines(),
-            text.splitlines(),
-            f"version {before.version}, in force",
-            str(arguments.file),
-            lineterm="",
-            n=2,
-        )
-    )
-    return Answer(data={"from_version": before.version, "diff": lines}, lines=lines or ["no difference"])
-
-
-def policy_history(deployment: Deployment, arguments: Arguments) -> Answer:
-    versions = deployment.policies.history()
-    rows = [(f.version, f.applied_at and f.applied_at.strftime("%Y-%m-%d %H:%M:%S"), f.note) for f in versions]
-    return Answer(
-        data=[{"version": f.version, "applied_at": f.applied_at, "note": f.note} for f in versions],
-        columns=("VERSION", "APPLIED", "NOTE"),
-        rows=rows,
-        below="NOTE",
-        lines=["the first one is in force; `trainyard policy show --version N` prints a version"],
-    )
-
-
-def policy_rollback(deployment: Deployment, arguments: Arguments) -> Answer:
-    text = deployment.policies.version(arguments.version).text
-    _refuse_tiers_without_queue(deployment, parse_policy(text, 0))
-    _refuse_tiers_in_use(deployment, parse_policy(text, 0))
-    refuse_what_jobs_may_not(deployment, parse_policy(text, 0))
-    if arguments.dry_run:
-        return _policy_answer(deployment.policies.check(text))
-    applied = deployment.policies.rollback(arguments.version, datetime.now(UTC))
-    deployment.bell.ring()
-    return _policy_answer(applied)
-
-
-def policy_apply(deployment: Deployment, arguments: Arguments) -> Answer:
-    text = arguments.file.read_text(encoding="utf-8")
-    _refuse_tiers_without_queue(deployment, parse_policy(text, 0))
-    _refuse_tiers_in_use(deployment, parse_policy(text, 0))
-    refuse_what_jobs_may_not(deployment, parse_policy(text, 0))
-    if arguments.dry_run:
-        return _policy_answer(deployment.policies.check(text))
-    applied = deployment.policies.apply(text, datetime.now(UTC), note=arguments.note)
-    deployment.bell.ring()
-    return _policy_answer(applied)
-
-
-def refuse_what_jobs_may_not(deployment: Deployment, wanted: Policy) -> None:
-    """Raise Refused for instance types or runtimes that the pipeline's role would deny."""
-    allowed = deployment.outputs["AllowedInstanceTypes"].split(",")
-    longest = int(deployment.outputs["JobRuntimeMaxSeconds"])
-    by_algorithm = [algorithm.instances for algorithm in wanted.algorithms.values()]
-    choices = [c for instances in (*(tier.instances for tier in wanted.tiers), *by_algorithm) for c in instances]
-    types = {name for c in choices for name in (c.processing_instance_type, *c.training_instance_types)}
-    denied = sorted(name for name in types if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed))
-    if denied:
-        raise Refused(
-            f"jobs may not run on {', '.join(denied)}: this deployment allows {', '.join(allowed)} "
-            "(stack parameter JobInstanceTypes)"
-        )
-    most, types_max = (
-        max(len(c.training_instance_types) for c in choices),
-        int(deployment.outputs["TrainingTypesMax"]),
-    )
-    if most > types_max:
-        raise Refused(
-            f"{most} training instance types are named for one choice, and this deployment has no pipeline for "
-            "that: deploy with the stack parameter InstancePreferences=true, or name one type"
-        )
-    if any(tier.spot_wait for tier in wanted.tiers) and deployment.outputs["SpotTraining"] != "true":
-        raise Refused(
-            "spot: true: this deployment has no pipelines for training on spot capacity: deploy with the stack "
-            "parameter SpotTraining=true, or leave it out"
-        )
-    for tier in wanted.tiers:
-        if tier.runtime_max.total_seconds() > longest:
-            raise Refused(
-                f"tiers.{tier.name}.runtime_max_minutes: this deployment allows jobs to run at most "
-                f"{longest // 60} minutes (stack parameter JobRuntimeMaxSeconds)"
-            )
-
-
-def _refuse_tiers_without_queue(deployment: Deployment, wanted: Policy) -> None:
-    """Raise Refused when a tier has no queue in this deployment: uploads of its tenants would be lost."""
-    missing = [tier.name for tier in wanted.tiers if not deployment.has_tier_queue(tier.name)]
-    if missing:
-        raise Refused(
-            f"there is no queue for tier {', '.join(missing)}: add it to TierQueues in template.yaml and "
-            "deploy, then apply the policy"
-        )
-
-
-def _refuse_tiers_in_use(deployment: Deployment, wanted: Policy) -> None:
-    """Raise Refused, naming the tenants, when the policy removes a tier that still has tenants."""
-    gone = TenantState.DELETED
-    tenants = deployment.tenants.all()
-    holders = [t.tenant_id for t in tenants if t.state is not gone and wanted.tier(t.tier) is None]
-    if holders:
-        shown = ", ".join(holders[:5]) + (f" and {len(holders) - 5} more" if len(holders) > 5 else "")
-        raise Refused(
-            f"the policy removes the tier of {shown}: keep it, or move the tenants first (`trainyard tenant move`)"
-        )
-
-
-def _policy_answer(policy: Policy, at: datetime | None = None, now: datetime | None = None) -> Answer:
-    """Return the limits of a policy at a time, by default now."""
-    now = now or datetime.now(UTC)
-    at = at or now
-    policy = policy.at(at)
-    return Answer(
-        data=asdict(replace(policy, base=None)) | windows.as_data(policy),
-        columns=(
-            "TIER",
-            "SLOTS",
-            "BORROWS",
-            "LENDS",
-            "PER TENANT",
-            "CEILING",
-            "MAX RUNTIME",
-            "MIN QUALITY",
-            "LARGEST UPLOAD MB",
-        ),
-        rows=[
-            (
-                t.name,
-                t.quota,
-                t.borrowing_limit,
-                t.lending_limit,
-                t.running_max_per_tenant,
-                t.slots_max if t.running_ceiling_per_tenant is None else t.running_ceiling_per_tenant,
-                t.runtime_max,
-                t.quality_min,
-                policy.data_bytes_max(t, "") // MB,
-            )
-            for t in policy.tiers
-        ],
-        lines=[
-            f"version {policy.version}; {policy.running_max} slots in all; quiet period {policy.quiet_period}, "
-            f"maximum delay {policy.delay_max}",
-            *([f"limits at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"] if at != now else []),
-            *(f"tier {tier.name} is closed" for tier in policy.tiers if tier.closed),
-            *(
-                f"tier {tier.name}: first attempts train on spot capacity, and may take {tier.spot_wait} "
-                "longer with waiting"
-                for tier in policy.tiers
-                if tier.spot
-            ),
-            *windows.lines_about(policy, at),
-        ],
-    )
+    if paused:
+        note = {"at": datetime.now(UTC).isoformat(), "by": deployment.caller(), "why": arguments.note}
+        deployment.book.note(PAUSE_NOTED.format(_what(arguments)), note)

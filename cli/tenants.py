@@ -2,20 +2,21 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.machines import run
+from cli.requests import view
+from cli.retraining import check_data_set
 from cli.show import Answer
+from cli.text import say
+from cli.waiting import awaited
 from trainyard.adapters.aws.credentials import scoped_credentials
 from trainyard.contracts.tenants import LIMITS, tenant_view
-from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.arrivals import is_data
-from trainyard.domain.deadlines import next_ready_by
 from trainyard.domain.errors import Refused
-from trainyard.domain.names import FOLDERS, is_data_set
+from trainyard.domain.names import request_id
 from trainyard.domain.tenants import Change, TenantState
 
 _SETTINGS = ("target", "algorithm", "problem", "split", "train_on", "every_upload", "ready_by", "priority")
@@ -176,23 +177,33 @@ def show_one(deployment: Deployment, arguments: Arguments) -> Answer:
 
 
 def upload(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Upload a file; with --wait, wait for the training that it starts."""
     tenant = deployment.tenant(arguments.tenant_id)
     if not arguments.file.is_file():
         raise Refused(f"{arguments.file} is not a file")
     data_set = arguments.data_set or arguments.file.stem
-    _check_data_set(data_set)
+    check_data_set(data_set)
     key = f"{tenant.root}incoming/{data_set}/{arguments.file.name}"
     _check_name(arguments.file.name)
-    deployment.client("s3").upload_file(str(arguments.file), tenant.bucket, key)
+    s3 = deployment.client("s3")
+    s3.upload_file(str(arguments.file), tenant.bucket, key)
+    # Another upload of that key in between would be the newer one, which is what is trained on then too.
+    version = str(s3.head_object(Bucket=tenant.bucket, Key=key)["VersionId"])
     uri = f"s3://{tenant.bucket}/{key}"
+    name = request_id(tenant_id=tenant.tenant_id, bucket=tenant.bucket, key=key, revision=version)
+    if arguments.wait:
+        say(f"uploaded {uri}; request {name[:8]}")
+        requests = deployment.scheduler.tables.requests
+        return awaited(deployment, lambda: [r for r in (requests.get(name),) if r is not None], view)
     return Answer(
-        data={"uri": uri}, lines=[f"uploaded {uri}", f"follow it with: trainyard requests {tenant.tenant_id}"]
+        data={"uri": uri, "request_id": name},
+        lines=[f"uploaded {uri}", f"follow its request with: trainyard why {name[:8]}"],
     )
 
 
 def presign(deployment: Deployment, arguments: Arguments) -> Answer:
     tenant = deployment.tenant(arguments.tenant_id)
-    _check_data_set(arguments.data_set)
+    check_data_set(arguments.data_set)
     if not 1 <= arguments.minutes <= 720:
         raise Refused(f"--minutes is {arguments.minutes}: choose between 1 and 720")
     _check_name(arguments.name)
@@ -201,46 +212,6 @@ def presign(deployment: Deployment, arguments: Arguments) -> Answer:
         "put_object", Params={"Bucket": tenant.bucket, "Key": key}, ExpiresIn=arguments.minutes * 60
     )
     return Answer(data={"url": url}, lines=[url])
-
-
-def retrain(deployment: Deployment, arguments: Arguments) -> Answer:
-    tenant = deployment.tenant(arguments.tenant_id)
-    detail: dict[str, Any] = {"tenant_id": tenant.tenant_id, "reason": "requested on the command line"}
-    if arguments.data_set:
-        _check_data_set(arguments.data_set)
-        detail["data_set"] = arguments.data_set
-    if arguments.ready_by:
-        detail["ready_by"] = _moment(arguments.ready_by, datetime.now(UTC)).isoformat()
-    if arguments.priority is not None:
-        detail["priority"] = arguments.priority
-    answer = deployment.client("events").put_events(
-        Entries=[
-            {
-                "EventBusName": deployment.outputs["EventBus"],
-                "Source": APPLICATION_SOURCE,
-                "DetailType": "Retraining Requested",
-                "Detail": json.dumps(detail),
-            }
-        ]
-    )
-    if answer["FailedEntryCount"]:
-        raise Refused(f"the event bus rejected the event: {answer['Entries'][0].get('ErrorMessage')}")
-    return Answer(
-        data=answer["Entries"][0], lines=[f"requested; follow it with: trainyard requests {tenant.tenant_id}"]
-    )
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    """Return the time that a text names, such as 2026-11-28T06:00+01:00, or the next 06:00 Europe/Zurich."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return next_ready_by(text, now)
-    if moment.tzinfo is None:
-        raise Refused(f"--ready-by {text!r} has no offset from UTC: write it as {text}+01:00, or {text}Z")
-    if moment <= now:
-        raise Refused(f"--ready-by {text!r} is in the past")
-    return moment
 
 
 def _tenant_answer(view: dict[str, Any]) -> Answer:
@@ -276,12 +247,4 @@ def _check_name(name: str) -> None:
         raise Refused(
             f"{name!r} would not start a training: names that begin with _ or ., or end in .crc, are treated as "
             "markers of the tool that wrote the data; and no part of a name may be empty, . or .."
-        )
-
-
-def _check_data_set(name: str) -> None:
-    if not is_data_set(name):
-        raise Refused(
-            f"{name!r} is not a valid data set name: 1 to 63 letters, digits, dots, hyphens or underscores, not "
-            f"{', '.join(FOLDERS)}"
         )

@@ -52,7 +52,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             policy = Path(folder) / "policy.yaml"
             policy.write_text(POLICY, encoding="utf-8")
-            answer(deployment, "policy", "apply", str(policy))
+            answer(deployment, "policy", "apply", "--yes", str(policy))
         answer(
             deployment,
             "tenant",

@@ -127,7 +127,7 @@ def run(runs: int, seed: int, progress: Progress | None = None) -> Month:
         outputs = deploy(cloud)
         policy = Path(folder) / "policy.yaml"
         policy.write_text(POLICY, encoding="utf-8")
-        _trainyard("policy", "apply", str(policy))
+        _trainyard("policy", "apply", "--yes", str(policy))
         harness = Deployment("trainyard")
         tenants = [f"tenant{number}" for number in range(TENANTS)]
         for number, tenant in enumerate(tenants):

@@ -111,7 +111,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             policy = Path(folder) / "policy.yaml"
             policy.write_text(POLICY, encoding="utf-8")
-            answer(deployment, "policy", "apply", str(policy))
+            answer(deployment, "policy", "apply", "--yes", str(policy))
         one_tenant(harness)
         many_tenants(harness, deployment, arguments.tenants, arguments.at_once)
         many_objects(harness, deployment, arguments.objects)

@@ -94,7 +94,7 @@ class Soak:
         with TemporaryDirectory() as folder:
             policy = Path(folder) / "policy.yaml"
             policy.write_text(POLICY, encoding="utf-8")
-            trainyard(self.cloud, STACK, "policy", "apply", str(policy))
+            trainyard(self.cloud, STACK, "policy", "apply", "--yes", str(policy))
         for number in range(TENANTS):
             tier = ("basic", "premium")[number % 2]
             trainyard(self.cloud, STACK, "tenant", "create", f"t{number}", "--tier", tier, "--target", "y")

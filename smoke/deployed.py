@@ -61,7 +61,7 @@ def apply(suite: Suite, text: str, note: str) -> None:
     suite.evidence.mkdir(parents=True, exist_ok=True)
     policy = suite.evidence / "policy.yaml"
     policy.write_text(text, encoding="utf-8")
-    suite.operator("policy", "apply", str(policy), "--note", note)
+    suite.operator("policy", "apply", "--yes", str(policy), "--note", note)
 
 
 def published(suite: Suite) -> list[str]:

@@ -15,6 +15,9 @@ from cli.arguments import Arguments
 from cli.text import printable
 
 STACK = "trainyard-dev"
+ALIASES = {"cancel": "stop"}
+"""What people type of other schedulers → our command."""
+
 HELP_NAMES = ["-h", "--help"]
 SETTINGS = {"help_option_names": HELP_NAMES, "max_content_width": 110}
 
@@ -98,6 +101,9 @@ class Group(_Documented, click.Group):
         self.context_settings = SETTINGS
         self.default, self.examples, self.notes = default, examples, notes
         self.no_args_is_help = not default
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which they are needed, not in the alphabet's."""

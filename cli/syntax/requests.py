@@ -11,6 +11,18 @@ REQUEST = argument("request_id", "REQUEST")
 NAME_DEFAULT = "(default: the file's name without its extension)"
 BY_PREFIX = "REQUEST is the request's id, or its beginning (at least 4 characters) where no other request has it."
 
+WAIT = flag("--wait", help="Wait for the training to end; exit code 4 unless it succeeds.")
+SELECTED = (
+    option("--tenant", "tenant_id", metavar="ID", help="All of this tenant."),
+    option("--tier", metavar="TIER", help="All of this tier."),
+    option("--data-set", metavar="NAME", help="Only of this data set of the tenant."),
+    option("--state", type=choice(*STATES), help="All in this state."),
+    option("--since", metavar="DAY", help="2026-11-20: all that arrived (of a tenant) or ended since this day."),
+    option("--until", metavar="DAY", help="The last day, inclusive."),
+    flag("--yes", help="Do it; requests selected by options are only shown without it."),
+)
+"""Options that select requests instead of their ids."""
+
 CHECK = Command(
     "check",
     "data:check",
@@ -33,8 +45,9 @@ UPLOAD = Command(
     TENANT,
     argument("file", type=path()),
     option("--data-set", metavar="NAME", help=f"The data set {NAME_DEFAULT}."),
+    WAIT,
     help="Put a file into a tenant's incoming/ folder.",
-    examples=["trainyard upload acme churn.csv --data-set churn"],
+    examples=["trainyard upload acme churn.csv --data-set churn", "trainyard upload acme churn.csv --wait"],
 )
 PRESIGN = Command(
     "presign",
@@ -48,7 +61,7 @@ PRESIGN = Command(
 )
 RETRAIN = Command(
     "retrain",
-    "tenants:retrain",
+    "retraining:retrain",
     TENANT,
     option("--data-set", metavar="NAME", help="Default: all of them."),
     option(
@@ -57,6 +70,7 @@ RETRAIN = Command(
         help="When the model is to be ready: 2026-11-28T06:00+01:00, or 06:00 UTC.",
     ),
     option("--priority", type=click.IntRange(0, 9), help="Among the tenant's requests; 9 is first."),
+    WAIT,
     help="Request a new training on the data already uploaded.",
     examples=[
         "trainyard retrain acme --data-set churn",
@@ -122,10 +136,31 @@ EXPEDITE = Command(
 )
 STOP = Command(
     "stop",
-    "requests:stop",
-    REQUEST,
-    help="Cancel a waiting request, or stop a running one.",
-    examples=["trainyard stop 0124550c"],
+    "stopping:stop",
+    argument("request_ids", "[REQUEST]…", required=False, nargs=-1),
+    *SELECTED,
+    help="Cancel waiting requests, and stop running ones: those named, or all that options select.",
+    examples=[
+        "trainyard stop 0124550c",
+        "trainyard stop --tenant acme --state QUEUED",
+        "trainyard stop --tier basic --yes",
+    ],
+    notes=[BY_PREFIX],
+)
+RETRY = Command(
+    "retry",
+    "retraining:retry",
+    argument("request_ids", "[REQUEST]…", required=False, nargs=-1),
+    *SELECTED,
+    option("--reason", metavar="TEXT", help="Only those whose reason contains this text."),
+    WAIT,
+    help="Ask for another training for requests that ended without a model: those named, or all that options "
+    "select.\n\nEach data set is trained on its newest data, once, however many of its requests failed.",
+    examples=[
+        "trainyard retry 0124550c --wait",
+        'trainyard retry --state FAILED --since 2026-11-27 --reason "no capacity"',
+        "trainyard retry --tenant acme --state FAILED --yes",
+    ],
     notes=[BY_PREFIX],
 )
 
@@ -167,4 +202,4 @@ MODELS = Group(
     default="list",
     help="List (models TENANT), approve and fetch a tenant's models.",
 )
-COMMANDS = (CHECK, UPLOAD, PRESIGN, RETRAIN, REQUESTS, SHOW_REQUEST, LOGS, WHY, EXPEDITE, STOP, MODELS)
+COMMANDS = (CHECK, UPLOAD, PRESIGN, RETRAIN, REQUESTS, SHOW_REQUEST, LOGS, WHY, EXPEDITE, STOP, RETRY, MODELS)

@@ -12,13 +12,27 @@ STATUS = Command(
 )
 WHAT = argument("what", "all|tier|tenant", type=choice("all", "tier", "tenant"))
 NAME = argument("name", required=False)
+NOTE = option("--note", default="", metavar="TEXT", help="The reason, which `trainyard status` shows.")
 PAUSE = Command(
     "pause",
     "service:pause",
     WHAT,
     NAME,
+    NOTE,
     help="Start nothing new; running executions continue.",
     examples=["trainyard pause all", "trainyard pause tier basic", "trainyard pause tenant acme"],
+)
+DRAIN = Command(
+    "drain",
+    "service:drain",
+    WHAT,
+    NAME,
+    NOTE,
+    option(
+        "--minutes", type=click.IntRange(min=1), metavar="N", help="Wait at most so long (default: until it ends)."
+    ),
+    help="Start nothing new, and wait until what runs has ended.",
+    examples=["trainyard drain all", "trainyard drain tier basic --minutes 30"],
 )
 RESUME = Command(
     "resume", "service:resume", WHAT, NAME, help="Start requests again.", examples=["trainyard resume tier basic"]
@@ -32,12 +46,14 @@ HALT = Command(
     help="The kill switch: show running executions; with --yes, start nothing new and stop them.",
     examples=["trainyard halt tenant acme", "trainyard halt all --yes"],
 )
-DRY_RUN = flag("--dry-run", help="Validate only, change nothing.")
+YES = flag("--yes", help="Do not ask; without a terminal to ask on, nothing is done without it.")
+FORCE = flag("--force", help="Also where it hurts tenants, whose next uploads would be refused.")
+DRY_RUN = flag("--dry-run", help="Show what would change, and change nothing.")
 POLICY = Group(
     "policy",
     Command(
         "show",
-        "service:policy_show",
+        "policy:show",
         option("--version", type=int, metavar="N", help="An earlier policy version."),
         flag("--text", help="Print the text as it was applied."),
         option(
@@ -51,32 +67,36 @@ POLICY = Group(
     ),
     Command(
         "diff",
-        "service:policy_diff",
+        "policy:diff",
         argument("file", type=path()),
         help="Compare a policy file with the policy in force.",
         examples=["trainyard policy diff policy.yaml"],
     ),
     Command(
         "history",
-        "service:policy_history",
+        "policy:history",
         help="List all versions, newest first.",
         examples=["trainyard policy history"],
     ),
     Command(
         "rollback",
-        "service:policy_rollback",
+        "policy:rollback",
         argument("version", type=int),
         DRY_RUN,
+        YES,
+        FORCE,
         help="Put an earlier version in force again, as a new version.",
         examples=["trainyard policy rollback 3 --dry-run"],
     ),
     Command(
         "apply",
-        "service:policy_apply",
+        "policy:apply",
         argument("file", type=path()),
         DRY_RUN,
+        YES,
+        FORCE,
         option("--note", default="", metavar="TEXT", help="The reason, shown in the policy history."),
-        help="Check a policy file and put it in force.",
+        help="Check a policy file, show what it changes, ask, and put it in force.",
         examples=['trainyard policy apply policy.yaml --note "two more slots for premium"'],
     ),
     help="Show, compare, apply and roll back the policy.",
@@ -115,23 +135,45 @@ SIMULATE = Command(
     ],
     notes=["A history has one JSON object per line: arrives_seconds, tenant, tier, run_seconds, size_mb."],
 )
+QUEUE = argument("queue")
+REASON = option("--reason", metavar="TEXT", help="Only those whose reason contains this text.")
 DLQ = Group(
     "dlq",
     Command(
         "list",
         "dlq:list_letters",
-        help="List the dead-letter queues and dead letters of each.",
+        help="List the dead-letter queues, and how many letters of each have which reason.",
         examples=["trainyard dlq list"],
+    ),
+    Command(
+        "show",
+        "dlq:show",
+        QUEUE,
+        REASON,
+        option("--limit", type=click.IntRange(min=1), default=10, metavar="N", help="At most N (default: 10)."),
+        help="Print dead letters, the oldest first.\n\nQUEUE: as shown by dlq list.",
+        examples=["trainyard dlq show trainyard-dev-uploads-dlq --limit 3"],
     ),
     Command(
         "redrive",
         "dlq:redrive",
-        argument("queue"),
+        QUEUE,
+        REASON,
         flag("--yes", help="Do it; without --yes, only show what would be done."),
-        help="Send a queue's dead letters back to where they came from.\n\nQUEUE: as shown by dlq list.",
+        help="Send dead letters back to where they came from.\n\nQUEUE: as shown by dlq list.",
         examples=["trainyard dlq redrive trainyard-dev-uploads-dlq --yes"],
     ),
-    help="List and redrive dead letters.",
+    Command(
+        "drop",
+        "dlq:drop",
+        QUEUE,
+        REASON,
+        flag("--all", help="All letters of the queue."),
+        flag("--yes", help="Do it; without --yes, only show what would be done."),
+        help="Delete dead letters for good: those of a reason, or all.\n\nQUEUE: as shown by dlq list.",
+        examples=['trainyard dlq drop trainyard-dev-uploads-dlq --reason "not JSON" --yes'],
+    ),
+    help="List, show, redrive and drop dead letters.",
 )
 TEARDOWN = Command(
     "teardown",
@@ -141,4 +183,4 @@ TEARDOWN = Command(
     help="Show everything this deployment has created; with --yes, delete it and the stack.",
     examples=["trainyard --stack trainyard-dev teardown"],
 )
-COMMANDS: tuple[click.Command, ...] = (STATUS, PAUSE, RESUME, HALT, POLICY, SIMULATE, DLQ, TEARDOWN)
+COMMANDS: tuple[click.Command, ...] = (STATUS, PAUSE, RESUME, DRAIN, HALT, POLICY, SIMULATE, DLQ, TEARDOWN)

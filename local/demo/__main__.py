@@ -74,7 +74,7 @@ class Demo:
         self.cloud.exhaust(checks.EXHAUSTED)
         self.say("template.yaml is deployed; all calls except those to SageMaker are authorised by its policies")
         scenario = build()
-        self.trainyard("policy", "apply", str(POLICY))
+        self.trainyard("policy", "apply", "--yes", str(POLICY))
         for tenant in scenario.tenants:
             self.trainyard("tenant", "create", tenant.name, "--tier", tenant.tier, *tenant.options)
         self.say(f"{len(scenario.tenants)} tenants created")

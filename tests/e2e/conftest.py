@@ -223,7 +223,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
         policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
         policy.write_text(POLICY, encoding="utf-8")
         made = Harness(cloud, outputs, Deployment("trainyard"))
-        assert made.run("policy", "apply", str(policy)) == 0
+        assert made.run("policy", "apply", "--yes", str(policy)) == 0
         yield made
     os.environ.clear()
     os.environ |= before

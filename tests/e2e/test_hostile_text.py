@@ -107,6 +107,10 @@ def test_every_command_shows_hostile_text_as_text(
         "simulate": [(str(policy), "--generate", "1h")],
         "teardown": [()],
         "dlq list": [()],
+        "dlq show": [("trainyard-uploads-dlq",), ("trainyard-uploads-dlq", "--json"), (HOSTILE,)],
+        "dlq drop": [("trainyard-uploads-dlq", "--reason", HOSTILE), ("trainyard-uploads-dlq", "--all")],
+        "drain": [("tenant", "hostile", "--note", HOSTILE), ("tier", HOSTILE)],
+        "retry": [(one,), (HOSTILE,), ("--tenant", "hostile"), ("--tenant", HOSTILE), ("--reason", HOSTILE)],
         "dlq redrive": [("trainyard-uploads-dlq",), (HOSTILE,)],
         "costs report": [("--tenant", "hostile"), ("--by", "data-set")],
         "costs budgets": [()],
@@ -132,4 +136,4 @@ def test_every_command_shows_hostile_text_as_text(
             shown += said
     assert "[/x][bold]" in shown, "shown as it is"
     assert r"\u202e" in shown
-    assert harness.run("policy", "rollback", "1") == 0
+    assert harness.run("policy", "rollback", "--yes", "1") == 0

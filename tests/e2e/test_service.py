@@ -449,9 +449,9 @@ def test_a_policy_can_be_compared_and_rolled_back(
     other.write_text(before.text.replace("running_max: 6", "running_max: 7"), encoding="utf-8")
     assert harness.run("policy", "diff", str(other)) == 0
     assert "+running_max: 7" in capsys.readouterr().out
-    assert harness.run("policy", "apply", str(other), "--note", "one more") == 0
+    assert harness.run("policy", "apply", "--yes", str(other), "--note", "one more") == 0
     assert harness.deployment.policies.current().running_max == 7
-    assert harness.run("policy", "rollback", str(before.version)) == 0
+    assert harness.run("policy", "rollback", "--yes", str(before.version)) == 0
     assert harness.deployment.policies.current().running_max == 6
     capsys.readouterr()
     assert harness.run("policy", "history") == 0
@@ -465,7 +465,7 @@ def test_limits_by_the_hour_are_shown_for_any_time(
     other = tmp_path / "windows.yaml"
     window = "{name: night, from: 22:00, to: 06:00, zone: Europe/Zurich, tiers: {basic: {quota: 1}}}"
     other.write_text(f"{before.text}\nwindows:\n  - {window}\n", encoding="utf-8")
-    assert harness.run("policy", "apply", str(other)) == 0
+    assert harness.run("policy", "apply", "--yes", str(other)) == 0
     assert harness.run("policy", "show", "--at", "2026-12-01T23:00 Europe/Zurich") == 0
     shown = capsys.readouterr().out
     assert "windows open: night" in shown
@@ -478,7 +478,7 @@ def test_limits_by_the_hour_are_shown_for_any_time(
     assert harness.run("policy", "show", "--at", "yesterday") == 1
     assert "2026-11-28T23:00 Europe/Zurich" in capsys.readouterr().err
     assert harness.run("policy", "show", "--at", "2026-12-01T12:00Z", "--text") == 1
-    assert harness.run("policy", "rollback", str(before.version)) == 0
+    assert harness.run("policy", "rollback", "--yes", str(before.version)) == 0
     capsys.readouterr()
 
 
@@ -534,7 +534,7 @@ def test_a_policy_that_asks_for_what_jobs_may_not_have_is_refused(
     ):
         other = tmp_path / "other.yaml"
         other.write_text(text.replace(before, after), encoding="utf-8")
-        assert harness.run("policy", "apply", str(other)) == 1
+        assert harness.run("policy", "apply", "--yes", str(other)) == 1
         assert reason in capsys.readouterr().err
 
 

@@ -19,7 +19,7 @@ def prod(harness: Harness, tmp_path: Path) -> Iterator[Harness]:
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY, encoding="utf-8")
     stage = Harness(harness.cloud, outputs, Deployment("trainyard-prod"), "trainyard-prod")
-    assert stage.run("policy", "apply", str(policy)) == 0
+    assert stage.run("policy", "apply", "--yes", str(policy)) == 0
     yield stage
     harness.cloud.client("cloudformation").delete_stack(StackName="trainyard-prod")
 

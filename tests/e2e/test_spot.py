@@ -59,7 +59,7 @@ def _algorithms(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> I
     file.write_text(before, encoding="utf-8")
     for tenant in ("resumes", "retried", "retried-too", "spotless"):
         harness.run("tenant", "update", tenant, "--algorithm", "gradient-boosting")
-    assert harness.run("policy", "apply", str(file)) == 0
+    assert harness.run("policy", "apply", "--yes", str(file)) == 0
 
 
 @pytest.fixture(autouse=True)

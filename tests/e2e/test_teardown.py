@@ -25,7 +25,7 @@ def doomed(tmp_path: Path) -> Iterator[Harness]:
         clients.forget()
         made = Harness(cloud, deploy(cloud, parameters=VPC | PIPELINES), Deployment("trainyard"))
         (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
-        assert made.run("policy", "apply", str(tmp_path / "policy.yaml")) == 0
+        assert made.run("policy", "apply", "--yes", str(tmp_path / "policy.yaml")) == 0
         yield made
     os.environ.clear()
     os.environ |= before

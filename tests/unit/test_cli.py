@@ -14,8 +14,8 @@ import pytest
 from cli.app import TRAINYARD, main
 from cli.arguments import Arguments
 from cli.deployment import Deployment
+from cli.policy import refuse_what_jobs_may_not
 from cli.requests import _not_waiting
-from cli.service import refuse_what_jobs_may_not
 from cli.syntax.command import Command, Performer
 from cli.syntax.costs import BY
 from cli.syntax.requests import STATES
@@ -146,7 +146,7 @@ def test_a_data_sets_settings_name_only_what_differs() -> None:
 
 
 def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["policy", "apply", "/no/such/policy.yaml", "--dry-run"]) == 1
+    assert main(["policy", "apply", "--yes", "/no/such/policy.yaml", "--dry-run"]) == 1
     assert "/no/such/policy.yaml" in capsys.readouterr().err
 
 
@@ -163,9 +163,10 @@ def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -
         (["costs", "--by", "tenant"], "costs:report"),
         (["--stack", "s", "costs", "budgets"], "costs:budgets"),
         (["costs", "--stack", "budgets", "budgets"], "costs:budgets"),
-        (["retrain", "acme", "--data-set", "costs"], "tenants:retrain"),
+        (["retrain", "acme", "--data-set", "costs"], "retraining:retrain"),
         (["upload", "models", "costs"], "tenants:upload"),
         (["--stack", "costs", "status"], "service:status"),
+        (["cancel", "0124550c"], "stopping:stop"),
     ],
 )
 def test_models_of_a_tenant_and_costs_need_no_verb(given: list[str], run: str) -> None:

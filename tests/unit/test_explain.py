@@ -9,12 +9,15 @@ from testing.memory_store import MemoryStore
 from testing.service import policies_in_force, scheduler_over
 from tests.build import after, execution, policy, submission, tier
 from trainyard.application.scheduling.completion import End
-from trainyard.application.scheduling.explain import CURES, Explain, Explanation
+from trainyard.application.scheduling.explain import CURES, Explain, Explanation, cure_of
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import State
 from trainyard.domain.scheduling import Reason
+from trainyard.persistence.items import stamp
+from trainyard.persistence.ledger import LEDGER
+from trainyard.persistence.store import Update
 
 LIMITS = policy(tier(quota=1), quiet_period=timedelta(0))
 
@@ -90,7 +93,8 @@ def test_each_reason_comes_with_what_would_let_it_go(limits: Policy, halt: str, 
     elif halt:
         harness.scheduler.tables.ledger.set_paused(True, "basic" if halt == "tier" else None)
     found = harness.why(waits)
-    assert (found.reason, found.cure) == (reason, CURES[reason])
+    assert (found.reason, found.cure) == (reason, cure_of(reason, "basic", "acme"))
+    assert found.position == 1, "a number, also where nothing lets it start"
     assert (found.earliest is None) == (halt != "")
 
 
@@ -108,6 +112,26 @@ def test_what_does_not_wait_has_no_reason_and_what_is_unknown_is_refused() -> No
     assert harness.why(running).reason is None
     with pytest.raises(Refused, match="there is no request"):
         harness.why("0" * 32)
+
+
+def test_a_limit_of_sagemaker_that_was_met_is_told_with_the_next_try() -> None:
+    harness = Harness()
+    ledger = harness.scheduler.tables.ledger
+    waits = harness.enlist(1)
+    assert harness.why(waits).throttled is None
+    harness.scheduler.tables.store.transact(
+        [Update(LEDGER, set={"throttled_to": 0, "throttled_until": stamp(after(100))})]
+    )
+    assert ledger.read().throttled_to == 0
+    explanation = harness.why(waits)
+    assert explanation.throttled == (0, after(100))
+    assert (explanation.reason, explanation.position) == (Reason.ACCOUNT_LIMIT, 1)
+
+
+def test_commands_in_cures_name_the_tier_and_the_tenant() -> None:
+    commands = [cure_of(reason, "basic", "acme") for reason in Reason if "trainyard resume" in CURES[reason]]
+    assert commands == ["trainyard resume tenant acme", "trainyard resume tier basic", "trainyard resume all"]
+    assert not any("{" in cure_of(reason, "basic", "acme") for reason in Reason)
 
 
 def test_every_reason_has_a_cure() -> None:

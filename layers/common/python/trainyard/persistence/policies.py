@@ -33,6 +33,8 @@ class PolicyVersion:
     """None for the policy that the code ships with."""
     note: str
     text: str
+    by: str = ""
+    """Who applied it; empty where it was not a person."""
 
 
 class CompiledPolicy(Protocol):
@@ -115,10 +117,10 @@ class Policies:
         _check_prices(policy)
         return policy
 
-    def apply(self, text: str, now: datetime, *, note: str = "") -> Policy:
+    def apply(self, text: str, now: datetime, *, note: str = "", by: str = "") -> Policy:
         """Put a policy in force as a whole; raises Refused when it is invalid, Conflict when overtaken."""
         policy = self.check(text)
-        item: Item = {"text": text, "version": policy.version, "applied_at": stamp(now), "note": note}
+        item: Item = {"text": text, "version": policy.version, "applied_at": stamp(now), "note": note, "by": by}
         before = policy.version - 1
         overtaken = (Is("version", before),) if before else (Absent("version"),)
         try:
@@ -133,10 +135,10 @@ class Policies:
             raise Conflict("another policy was applied meanwhile: review it, then apply yours again") from conflict
         return policy
 
-    def rollback(self, version: int, now: datetime) -> Policy:
+    def rollback(self, version: int, now: datetime, *, by: str = "") -> Policy:
         """Put an earlier version in force again, as a new version; raises Refused when there is none."""
         earlier = self.version(version)
-        return self.apply(earlier.text, now, note=f"rolled back to version {version}")
+        return self.apply(earlier.text, now, note=f"rolled back to version {version}", by=by)
 
     def version(self, version: int) -> PolicyVersion:
         """Return one version; raises Refused when there is none."""
@@ -191,6 +193,7 @@ def _version(item: Item) -> PolicyVersion:
         applied_at=unstamp(item["applied_at"]),
         note=item["note"],
         text=item["text"],
+        by=item.get("by", ""),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from trainyard.application.scheduling.explain import CURES
+from trainyard.application.scheduling.explain import cure_of
 from trainyard.application.scheduling.look_ahead import admissions_ahead, expected_runtimes
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.admission import decide
@@ -138,5 +138,5 @@ def _values(request: Request, start: datetime | None, reason: Reason) -> dict[st
         "deadline": request.deadline.isoformat(),
         **({"expected_start": start.isoformat()} if start else {}),
         "reason": reason.value,
-        "would_help": CURES[reason],
+        "would_help": cure_of(reason, request.tier, request.tenant_id),
     }

@@ -34,8 +34,8 @@ CURES = {
     Reason.ABOVE_CAP: "the end of a run of the tenant, a higher running_max for it, or one more free slot: above "
     "caps one slot of the tier and of the account is kept free, unless nine of ten runs of the data set take at "
     "most 15 minutes",
-    Reason.TENANT_PAUSED: "trainyard resume tenant",
-    Reason.TIER_PAUSED: "trainyard resume tier",
+    Reason.TENANT_PAUSED: "trainyard resume tenant {tenant_id}",
+    Reason.TIER_PAUSED: "trainyard resume tier {tier}",
     Reason.ALL_PAUSED: "trainyard resume all",
     Reason.BUDGET: "a higher budget_usd, the next month, or a run of the tenant that costs less than it reserved",
     Reason.TIER_BUDGET: "a higher budget_usd of the tier, the next month, or a run that costs less than reserved",
@@ -50,7 +50,12 @@ CURES = {
     Reason.START_RATE: "time: starts are limited by starts_per_second",
     Reason.UNKNOWN_TIER: "a policy with that tier",
 }
-"""Reason → what would let the request go."""
+"""Reason → what would let the request go; `cure_of` puts the names in."""
+
+
+def cure_of(reason: Reason, tier: str, tenant_id: str) -> str:
+    """Return what would let a request of a tier's tenant go; a command in it can be pasted."""
+    return CURES[reason].format(tier=tier, tenant_id=tenant_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,8 @@ class Explanation:
     """None when it does not wait."""
     cure: str
     position: int | None
-    """How many requests of its tier are expected to start before it, plus one; None when that is not known."""
+    """How many requests of its tier are expected to start before it, plus one; at least that, when `latest` is
+    None; None when it does not wait."""
     ahead: tuple[str, ...]
     """The tenants of the first of them."""
     earliest: datetime | None
@@ -70,6 +76,8 @@ class Explanation:
     """The budgets that apply to it."""
     needs_usd: Decimal | None = None
     """What must be left of them for it to go, where that is the reason."""
+    throttled: tuple[int, datetime] | None = None
+    """How many executions SageMaker last took of the account, and until when no more are tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,16 +110,19 @@ class Explain:
         policy = policy.at(now, snapshot.ledger.epoch)
         reason, needs_usd = self._reason(request, snapshot, policy, now)
         expected = expected_runtimes(self.scheduler, snapshot)
-        first = look_ahead(snapshot, policy, now, request_id, _durations(expected, policy, soon=True))
-        last = look_ahead(snapshot, policy, now, request_id, _durations(expected, policy, soon=False))
+        soonest, longest = (_durations(expected, policy, soon=soon) for soon in (True, False))
+        first = look_ahead(snapshot, policy, now, request_id, request.tier, soonest)
+        last = look_ahead(snapshot, policy, now, request_id, request.tier, longest)
+        throttled_to, until = snapshot.ledger.throttled_to, snapshot.ledger.throttled_until
         return Explanation(
             request=request,
             reason=reason,
-            cure=CURES[reason],
-            position=None if last is None else len(last.before) + 1,
-            ahead=() if last is None else tuple(last.before[:5]),
-            earliest=first.at if first else None,
-            latest=last.at if last else None,
+            cure=cure_of(reason, request.tier, request.tenant_id),
+            position=len(last.before) + 1,
+            ahead=tuple(last.before[:5]),
+            earliest=first.at,
+            latest=last.at,
+            throttled=(throttled_to, until) if throttled_to is not None and until and until > now else None,
             accounts=tuple(self.accounts(request.tenant_id, request.tier, policy, now)),
             needs_usd=needs_usd,
         )

@@ -31,24 +31,23 @@ Durations = Callable[[str, str], timedelta]
 class Ahead:
     """What looking ahead found."""
 
-    at: datetime
+    at: datetime | None
+    """When it starts; None when nothing that is expected to happen lets it start."""
     before: list[str]
-    """The tenants of the tier's requests that start before it."""
+    """The tenants of the tier's requests that start before it, as far as was looked ahead."""
 
 
 def look_ahead(
-    snapshot: Snapshot, policy: Policy, now: datetime, request_id: str, duration: Durations
-) -> Ahead | None:
-    """Return when a request starts if all runs take the given durations, or None when it does not start."""
-    entries = ((w.queue.tier, e) for w in snapshot.queues for lane in w.entries.values() for e in lane)
-    tier = next((tier for tier, entry in entries if entry.request_id == request_id), None)
+    snapshot: Snapshot, policy: Policy, now: datetime, request_id: str, tier: str, duration: Durations
+) -> Ahead:
+    """Return when a request of a tier starts if all runs take the given durations, and who starts before it."""
     before: list[str] = []
     for at, decision in admissions_ahead(snapshot, policy, now, duration):
         if decision.entry.request_id == request_id:
             return Ahead(at, before)
         if decision.queue.tier == tier:
             before.append(decision.queue.tenant_id)
-    return None
+    return Ahead(None, before)
 
 
 def admissions_ahead(

@@ -1,0 +1,165 @@
+"""Ask for trainings on data already uploaded: of a tenant, or again for requests that failed."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cli.arguments import Arguments
+from cli.deployment import Deployment
+from cli.requests import matching, view
+from cli.show import Answer
+from cli.text import say
+from cli.waiting import awaited
+from trainyard.domain.announcements import APPLICATION_SOURCE
+from trainyard.domain.deadlines import next_ready_by
+from trainyard.domain.errors import Refused
+from trainyard.domain.names import FOLDERS, is_data_set, request_id
+from trainyard.domain.requests import TERMINAL, Cause, Request, State
+from trainyard.domain.tenants import Tenant
+
+CLOCKS_DIFFER = timedelta(minutes=5)
+RETRIED = (State.FAILED, State.STOPPED, State.CANCELLED, State.REJECTED)
+
+
+def retrain(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Ask for a training of one data set of a tenant, or of all."""
+    tenant, now = deployment.tenant(arguments.tenant_id), datetime.now(UTC)
+    detail: dict[str, Any] = {"reason": "requested on the command line"}
+    if arguments.data_set:
+        check_data_set(arguments.data_set)
+        _check_has_data(deployment, tenant, arguments.data_set)
+        detail["data_set"] = arguments.data_set
+    if arguments.ready_by:
+        detail["ready_by"] = _moment(arguments.ready_by, now).isoformat()
+    if arguments.priority is not None:
+        detail["priority"] = arguments.priority
+    event_id = _ask(deployment, tenant.tenant_id, detail)
+    if arguments.wait:
+        return awaited(deployment, _asked_for(deployment, {event_id: tenant.tenant_id}, now), view)
+    return Answer(
+        data={"EventId": event_id},
+        lines=[f"requested; follow it with: trainyard requests {tenant.tenant_id} -w"],
+    )
+
+
+def retry(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Ask for another training for requests that ended without a model; in bulk only with --yes."""
+    if bool(arguments.request_ids) == _has_filter(arguments):
+        raise Refused("name requests, or select them by --tenant, --tier, --state or --since")
+    requests = (
+        [deployment.request(name) for name in arguments.request_ids]
+        if arguments.request_ids
+        else [r for r in matching(deployment, arguments) if r.state in RETRIED]
+    )
+    if arguments.reason:
+        requests = [request for request in requests if arguments.reason.lower() in (request.reason or "").lower()]
+    for request in requests:
+        if request.state not in TERMINAL:
+            raise Refused(f"request {request.request_id[:8]} is {request.state.value}: it has not ended")
+    targets = list(dict.fromkeys((request.tenant_id, request.data_set) for request in requests))
+    if not arguments.request_ids and not arguments.yes:
+        return _would_retry(requests, targets)
+    now, events = datetime.now(UTC), {}
+    for number, (tenant_id, data_set) in enumerate(targets, start=1):
+        detail = {"reason": "retried on the command line", "data_set": data_set}
+        events[_ask(deployment, tenant_id, detail)] = tenant_id
+        if number % 25 == 0:
+            say(f"asked for {number} of {len(targets)}")
+    if arguments.wait and events:
+        return awaited(deployment, _asked_for(deployment, events, now), view)
+    return Answer(
+        data={"retried": [{"tenant_id": tenant_id, "data_set": data_set} for tenant_id, data_set in targets]},
+        lines=[
+            f"asked for {len(targets)} trainings, on the newest data of each data set",
+            *(f"  trainyard requests {tenant_id} -w" for tenant_id in list(dict.fromkeys(events.values()))[:5]),
+        ],
+    )
+
+
+def _would_retry(requests: Sequence[Request], targets: Sequence[tuple[str, str]]) -> Answer:
+    return Answer(
+        data={"would_retry": [{"tenant_id": tenant_id, "data_set": data_set} for tenant_id, data_set in targets]},
+        columns=("REQUEST", "TENANT", "DATA SET", "STATE", "REASON"),
+        rows=[(r.request_id, r.tenant_id, r.data_set, r.state.value, r.reason) for r in requests],
+        below="REASON",
+        lines=[f"nothing was asked for; add --yes to ask for {len(targets)} trainings ({len(requests)} requests)"],
+    )
+
+
+def _has_filter(arguments: Arguments) -> bool:
+    return any((arguments.tenant_id, arguments.tier, arguments.state, arguments.since, arguments.reason))
+
+
+def _ask(deployment: Deployment, tenant_id: str, detail: dict[str, Any]) -> str:
+    """Put the event that asks for a training on the bus; return its id."""
+    entry = {
+        "EventBusName": deployment.outputs["EventBus"],
+        "Source": APPLICATION_SOURCE,
+        "DetailType": "Retraining Requested",
+        "Detail": json.dumps({"tenant_id": tenant_id} | detail),
+    }
+    answer = deployment.client("events").put_events(Entries=[entry])
+    if answer["FailedEntryCount"]:
+        raise Refused(f"the event bus rejected the event: {answer['Entries'][0].get('ErrorMessage')}")
+    return str(answer["Entries"][0]["EventId"])
+
+
+def _asked_for(deployment: Deployment, events: dict[str, str], now: datetime) -> Callable[[], Sequence[Request]]:
+    """Return a search for the requests that events have made; none until each event has made one."""
+
+    def find() -> Sequence[Request]:
+        made: dict[str, list[Request]] = {event_id: [] for event_id in events}
+        for tenant_id in dict.fromkeys(events.values()):
+            recent = deployment.scheduler.tables.requests.of_tenant(tenant_id, since=now - CLOCKS_DIFFER)
+            for request in recent:
+                for event_id, owner in events.items():
+                    if owner == tenant_id and _is_made_by(event_id, request):
+                        made[event_id].append(request)
+        return [request for requests in made.values() for request in requests] if all(made.values()) else []
+
+    return find
+
+
+def _is_made_by(event_id: str, request: Request) -> bool:
+    return request.cause is Cause.RETRAINING and request.request_id == request_id(
+        tenant_id=request.tenant_id,
+        bucket=request.content.bucket,
+        key=request.content.key,
+        revision=event_id,
+    )
+
+
+def check_data_set(name: str) -> None:
+    """Raise Refused for a text that cannot name a data set."""
+    if not is_data_set(name):
+        raise Refused(
+            f"{name!r} is not a valid data set name: 1 to 63 letters, digits, dots, hyphens or underscores, not "
+            f"{', '.join(FOLDERS)}"
+        )
+
+
+def _check_has_data(deployment: Deployment, tenant: Tenant, data_set: str) -> None:
+    """Raise Refused, naming those that there are, for a data set without an upload."""
+    s3, prefix = deployment.client("s3"), f"{tenant.root}incoming/"
+    if s3.list_objects_v2(Bucket=tenant.bucket, Prefix=f"{prefix}{data_set}/", MaxKeys=1).get("KeyCount"):
+        return
+    page = s3.list_objects_v2(Bucket=tenant.bucket, Prefix=prefix, Delimiter="/", MaxKeys=100)
+    names = [common["Prefix"].removeprefix(prefix).rstrip("/") for common in page.get("CommonPrefixes", [])]
+    raise Refused(
+        f"tenant {tenant.tenant_id} has uploaded nothing for data set {data_set!r}; its data sets are "
+        f"{', '.join(names) or 'none yet'}"
+    )
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    """Return the time that a text names, such as 2026-11-28T06:00+01:00, or the next 06:00 Europe/Zurich."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return next_ready_by(text, now)
+    if moment.tzinfo is None:
+        raise Refused(f"--ready-by {text!r} has no offset from UTC: write it as {text}+01:00, or {text}Z")
+    if moment <= now:
+        raise Refused(f"--ready-by {text!r} is in the past")
+    return moment
