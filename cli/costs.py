@@ -84,7 +84,7 @@ def budgets(deployment: Deployment, arguments: Arguments) -> Answer:
                 "`trainyard tenant update … --budget-usd` sets one"
             )
     else:
-        accounts = list(_all_accounts(deployment, policy, now))
+        accounts = list(all_accounts(deployment, policy, now))
     return Answer(
         data=[asdict(account) for account in accounts],
         columns=("BUDGET OF", "MONTH", "MODE", "LIMIT", "SPENT", "RESERVED", "LEFT", "USED", "MAX OVERSHOOT"),
@@ -105,7 +105,7 @@ def budgets(deployment: Deployment, arguments: Arguments) -> Answer:
     )
 
 
-def _all_accounts(deployment: Deployment, policy: Policy, now: datetime) -> Iterator[BudgetAccount]:
+def all_accounts(deployment: Deployment, policy: Policy, now: datetime) -> Iterator[BudgetAccount]:
     """Yield the budgets of all tenants that have one, then those of tiers."""
     for tenant_id in sorted(name for name, limits in policy.tenants.items() if limits.budget):
         tenant = deployment.tenants.get(tenant_id)

@@ -13,6 +13,7 @@ from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import say
 from trainyard.domain.errors import Refused
+from trainyard.domain.failures import kind_of_reason
 
 SUFFIX = "-dlq"
 READ_MAX = 1000
@@ -20,9 +21,6 @@ READ_MAX = 1000
 
 HIDDEN_SECONDS = 30
 """While letters are read, others do not see them; they are shown again at once afterwards."""
-
-_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f]{8,}\b|\d+")
-"""What differs between the reasons of letters that failed alike."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Letter:
     @property
     def kind(self) -> str:
         """Its reason, without what varies from letter to letter."""
-        return _VARYING.sub("…", self.reason) or "no reason (the function failed, or timed out)"
+        return kind_of_reason(self.reason) or "no reason (the function failed, or timed out)"
 
 
 def list_letters(deployment: Deployment, arguments: Arguments) -> Answer:

@@ -20,6 +20,7 @@ from cli.codes import DONE, REFUSED, UNREACHABLE
 from cli.deployment import Deployment, Unreachable
 from cli.show import Answer, show
 from cli.text import say
+from cli.watching import watch
 from trainyard.domain.errors import TrainyardError
 
 BAD_CREDENTIALS = frozenset(
@@ -45,8 +46,11 @@ def call(run: str, deployment: Deployment, arguments: Arguments) -> Answer | Non
 
 def perform(run: str, stack: str, arguments: Arguments, *, as_json: bool) -> int:
     """Run "module:function", and print its answer; return the exit code."""
+    deployment = Deployment(stack)
     try:
-        answer = call(run, Deployment(stack), arguments)
+        if getattr(arguments, "watch", False) and not as_json:
+            watch(lambda: call(run, deployment, arguments) or Answer(data=None))
+        answer = call(run, deployment, arguments)
     except Unreachable as error:
         return _complain(str(error), UNREACHABLE)
     except TrainyardError as error:

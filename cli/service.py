@@ -1,97 +1,20 @@
-"""The service as a whole: status, pause, policy."""
+"""Pause, resume and drain the service, a tier or a tenant."""
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 
-from cli import dlq, windows
 from cli.arguments import Arguments
 from cli.codes import UNSUCCESSFUL
 from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import say
 from trainyard.domain.errors import Refused
-from trainyard.domain.requests import Request, State
-from trainyard.domain.scheduling import Ledger
+from trainyard.domain.requests import Request
 
 PAUSE_NOTED = "pause of {}"
 """Under which it is noted who paused something, when and why."""
 
 SECONDS_BETWEEN_LOOKS = 2.0
-NAMED_MAX = 5
-"""Paused tenants that are named."""
-
-
-def status(deployment: Deployment, arguments: Arguments) -> Answer:
-    scheduler, now = deployment.scheduler, datetime.now(UTC)
-    ledger = scheduler.tables.ledger.read()
-    policy = deployment.policies.current().at(now, ledger.epoch)
-    backlog = scheduler.tables.queues.backlog(policy)
-    running = [request for request in deployment.scheduler.tables.held() if request.state is State.RUNNING]
-    rows = [
-        {
-            "tier": tier.name,
-            "slots_used": ledger.used_of_tier(tier.name),
-            "slots": tier.quota,
-            "running": sum(request.tier == tier.name for request in running),
-            "waiting": backlog[tier.name].waiting,
-            "oldest_arrived_at": backlog[tier.name].oldest_arrived_at,
-        }
-        for tier in policy.tiers
-    ]
-    data = {"paused": ledger.paused, "slots_used": ledger.used, "slots": policy.running_max, "tiers": rows}
-    data["expedited"] = [asdict(each) for each in ledger.expedited]
-    data |= windows.as_data(policy)
-    paused_tenants = [tenant_id for tier in policy.tiers for tenant_id in backlog[tier.name].paused]
-    letters = dlq.counts(deployment)
-    data |= {
-        "paused_tiers": sorted(ledger.paused_tiers),
-        "paused_tenants": paused_tenants,
-        "dead_letters": letters,
-    }
-    closed = [
-        f"tier {tier.name} is closed at this time: nothing of it starts" for tier in policy.tiers if tier.closed
-    ]
-    paused = " (paused)" if ledger.paused else ""
-    return Answer(
-        data=data,
-        columns=("TIER", "SLOTS USED", "SLOTS", "RUNNING", "WAITING", "OLDEST ARRIVAL"),
-        rows=[tuple(row.values()) for row in rows],
-        lines=[
-            f"{ledger.used} of {policy.running_max} slots used{paused}; policy version {policy.version}",
-            *closed,
-            *_paused_lines(deployment, ledger, paused_tenants),
-            *(f"{count} dead letters in {name}; trainyard dlq list" for name, count in letters.items() if count),
-            *windows.lines_about(policy, now),
-            *(
-                f"first in {each.tier}: {each.request_id} of {each.tenant_id}, expedited by {each.by}: {each.why}"
-                for each in ledger.expedited
-            ),
-        ],
-    )
-
-
-def _paused_lines(deployment: Deployment, ledger: Ledger, tenants: Sequence[str]) -> Iterator[str]:
-    """Yield what is paused, since when, by whom and why, with the command that resumes it."""
-    if ledger.paused:
-        yield f"the service is paused{_noted(deployment, 'all')}; trainyard resume all"
-    for name in sorted(ledger.paused_tiers):
-        yield f"tier {name} is paused{_noted(deployment, f'tier {name}')}; trainyard resume tier {name}"
-    for name in tenants[:NAMED_MAX]:
-        noted = _noted(deployment, f"tenant {name}")
-        yield f"tenant {name} is paused{noted}, and has requests waiting; trainyard resume tenant {name}"
-    if len(tenants) > NAMED_MAX:
-        yield f"{len(tenants) - NAMED_MAX} more tenants are paused"
-
-
-def _noted(deployment: Deployment, what: str) -> str:
-    """Return since when something is paused, by whom and why; "" where that was not noted."""
-    note = deployment.book.noted(PAUSE_NOTED.format(what))
-    if note is None:
-        return ""
-    why = f": {note['why']}" if note["why"] else ""
-    return f" since {str(note['at'])[:16].replace('T', ' ')} UTC by {note['by']}{why}"
 
 
 def pause(deployment: Deployment, arguments: Arguments) -> Answer:

@@ -93,8 +93,13 @@ REQUESTS = Command(
     option(
         "--limit", type=click.IntRange(min=1), default=200, metavar="N", help="Only the last N (default: 200)."
     ),
+    flag("--watch", "-w", help="Show it again every two seconds, until Ctrl-C."),
     help="List training requests: one tenant's, or all active ones.",
-    examples=["trainyard requests", "trainyard requests acme --state FAILED --since 2026-11-20"],
+    examples=[
+        "trainyard requests",
+        "trainyard requests -w",
+        "trainyard requests acme --state FAILED --since 2026-11-20",
+    ],
 )
 SHOW_REQUEST = Command(
     "request",

@@ -4,11 +4,22 @@ import click
 
 from cli.syntax.command import Command, Group, argument, choice, flag, option, path
 
+WATCH = flag("--watch", "-w", help="Show it again every two seconds, until Ctrl-C.")
 STATUS = Command(
     "status",
-    "service:status",
+    "status:status",
+    WATCH,
     help="Show slots and requests by tier, and what needs attention.",
-    examples=["trainyard status"],
+    examples=["trainyard status", "trainyard status -w"],
+)
+QUEUE_OF_TIER = Command(
+    "queue",
+    "queue:queue",
+    argument("tier", required=False),
+    option("--limit", type=click.IntRange(min=1), default=10, metavar="N", help="Of each tier (default: 10)."),
+    WATCH,
+    help="Show which requests are next in each tier, when they may start, and why the others wait.",
+    examples=["trainyard queue", "trainyard queue basic --limit 30", "trainyard queue -w"],
 )
 WHAT = argument("what", "all|tier|tenant", type=choice("all", "tier", "tenant"))
 NAME = argument("name", required=False)
@@ -183,4 +194,15 @@ TEARDOWN = Command(
     help="Show everything this deployment has created; with --yes, delete it and the stack.",
     examples=["trainyard --stack trainyard-dev teardown"],
 )
-COMMANDS: tuple[click.Command, ...] = (STATUS, PAUSE, RESUME, DRAIN, HALT, POLICY, SIMULATE, DLQ, TEARDOWN)
+COMMANDS: tuple[click.Command, ...] = (
+    STATUS,
+    QUEUE_OF_TIER,
+    PAUSE,
+    RESUME,
+    DRAIN,
+    HALT,
+    POLICY,
+    SIMULATE,
+    DLQ,
+    TEARDOWN,
+)

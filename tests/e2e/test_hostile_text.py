@@ -98,6 +98,7 @@ def test_every_command_shows_hostile_text_as_text(
         "models reject": [("hostile", "7")],
         "models fetch": [("hostile", "7", "--to", str(tmp_path))],
         "status": [()],
+        "queue": [(), ("basic",), (HOSTILE,)],
         "pause": [("tenant", HOSTILE), ("tier", HOSTILE)],
         "resume": [("tenant", HOSTILE)],
         "policy show": [(), ("--text",)],

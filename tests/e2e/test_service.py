@@ -395,7 +395,7 @@ def test_why_a_request_waits_is_explained_and_a_paused_tenant_comes_back(
     capsys.readouterr()
     assert harness.run("why", waiting.request_id, "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["reason"], told["would_let_it_go"]) == ("the tenant is paused", "trainyard resume tenant")
+    assert (told["reason"], told["would_let_it_go"]) == ("the tenant is paused", "trainyard resume tenant asks")
     assert harness.run("resume", "tenant", "asks") == 0
     (request,) = harness.ended("asks")
     assert request.state is State.SUCCEEDED
@@ -500,8 +500,9 @@ def test_status_tells_what_is_paused_and_which_letters_are_dead_and_requests_wha
         return all(
             line in said
             for line in (
-                "tier premium is paused; trainyard resume tier premium",
-                "tenant quiet is paused, and has requests waiting; trainyard resume tenant quiet",
+                "tier premium is paused since 20",
+                "; trainyard resume tier premium",
+                "UTC by root, and has requests waiting; trainyard resume tenant quiet",
                 "dead letters in trainyard-uploads-dlq; trainyard dlq list",
             )
         )

@@ -165,7 +165,7 @@ def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -
         (["costs", "--stack", "budgets", "budgets"], "costs:budgets"),
         (["retrain", "acme", "--data-set", "costs"], "retraining:retrain"),
         (["upload", "models", "costs"], "tenants:upload"),
-        (["--stack", "costs", "status"], "service:status"),
+        (["--stack", "costs", "status"], "status:status"),
         (["cancel", "0124550c"], "stopping:stop"),
     ],
 )

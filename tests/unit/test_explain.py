@@ -136,3 +136,25 @@ def test_commands_in_cures_name_the_tier_and_the_tenant() -> None:
 
 def test_every_reason_has_a_cure() -> None:
     assert set(CURES) == set(Reason)
+
+
+def test_who_is_next_in_each_tier_is_listed_in_the_order_of_starts() -> None:
+    harness = Harness(policy(tier(quota=1, running_max_per_tenant=1)))
+    running = harness.enlist(1)
+    harness.admit()
+    later, last = harness.enlist(2, seconds=1, data_set="later"), harness.enlist(3, seconds=2, data_set="last")
+    upcoming = harness.explain.upcoming(after(5), limit=10)
+    assert [(each.position, each.entry.request_id) for each in upcoming] == [(1, later), (2, last)]
+    assert running not in {each.entry.request_id for each in upcoming}
+    assert [each.position for each in upcoming] == [
+        harness.why(name, seconds=5).position for name in (later, last)
+    ]
+    assert upcoming[0].latest is not None
+    assert upcoming[1].latest is not None
+    assert after(5) < upcoming[0].latest <= upcoming[1].latest
+    assert [each.reason for each in upcoming] == [harness.why(n, seconds=5).reason for n in (later, last)]
+    assert len(harness.explain.upcoming(after(5), limit=1)) == 1
+    harness.scheduler.tables.ledger.set_paused(True)
+    assert [(each.reason, each.latest) for each in harness.explain.upcoming(after(6), limit=10)] == [
+        (Reason.ALL_PAUSED, None)
+    ] * 2

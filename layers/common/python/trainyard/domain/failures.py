@@ -129,6 +129,14 @@ def cause_of(words: str) -> FailureCause:
     return next((cause for cause, phrases in _CAUSES.items() if phrases.search(service)), FailureCause.RUN)
 
 
+_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f]{8,}\b|\b\d+(?:[.,]\d+)*\b")
+
+
+def kind_of_reason(reason: str) -> str:
+    """Return a reason without what varies among those who share it: quoted names, ids and numbers."""
+    return _VARYING.sub("…", reason)
+
+
 def without_trailer(words: str) -> str:
     """Return a failure reason without the trailer about retries, which names the account's pipeline."""
     return _TRAILER.sub("", words).strip()

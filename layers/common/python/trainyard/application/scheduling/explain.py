@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from trainyard.application.scheduling.look_ahead import Durations, expected_runtimes, look_ahead
+from trainyard.application.scheduling.look_ahead import Durations, admissions_ahead, expected_runtimes, look_ahead
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.admission import decide
 from trainyard.domain.budgets import cost_max_usd, overshoot_usd
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_of
 from trainyard.domain.policy import Budget, Policy, TierPolicy
-from trainyard.domain.queues import TenantQueue, entry_of
+from trainyard.domain.queues import QueueEntry, TenantQueue, entry_of
 from trainyard.domain.requests import Estimate, Request, State
 from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import Reason, Snapshot
@@ -52,6 +52,9 @@ CURES = {
 }
 """Reason → what would let the request go; `cure_of` puts the names in."""
 
+_PASSING = (Reason.BATCH_FULL, Reason.SLOT_FREE)
+"""Reasons that hold for the first of a lane only: those behind it wait for their turn."""
+
 
 def cure_of(reason: Reason, tier: str, tenant_id: str) -> str:
     """Return what would let a request of a tier's tenant go; a command in it can be pasted."""
@@ -78,6 +81,20 @@ class Explanation:
     """What must be left of them for it to go, where that is the reason."""
     throttled: tuple[int, datetime] | None = None
     """How many executions SageMaker last took of the account, and until when no more are tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upcoming:
+    """A waiting request among those that are next in its tier."""
+
+    tier: str
+    position: int
+    tenant_id: str
+    entry: QueueEntry
+    reason: Reason
+    earliest: datetime | None
+    latest: datetime | None
+    """The latest expected start; None when nothing that is expected to happen lets it start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +144,54 @@ class Explain:
             needs_usd=needs_usd,
         )
 
+    def upcoming(self, now: datetime, *, limit: int) -> list[Upcoming]:
+        """Return the requests that are next in each tier, at most `limit` of each, in the order of their starts;
+        those that nothing expected lets start come last, in the order of their arrival.
+        """
+        policy = self.policies.current()
+        snapshot = self.scheduler.admitter.overview(policy, now)
+        policy = policy.at(now, snapshot.ledger.epoch)
+        plan = decide(snapshot, policy, now)
+        blocking = {(d.queue.tier, d.queue.tenant_id, d.entry.lane): d for d in plan.waits}
+        goes = {decision.entry.request_id for decision in plan.admissions}
+        expected = expected_runtimes(self.scheduler, snapshot)
+        soonest, longest = (
+            {d.entry.request_id: at for at, d in admissions_ahead(snapshot, policy, now, durations)}
+            for durations in (_durations(expected, policy, soon=soon) for soon in (True, False))
+        )
+        order = {request_id: number for number, request_id in enumerate(longest)}
+        upcoming: list[Upcoming] = []
+        for tier in policy.tiers:
+            waiting = [
+                (queue.queue.tenant_id, entry)
+                for queue in snapshot.queues
+                if queue.queue.tier == tier.name
+                for entries in queue.entries.values()
+                for entry in entries
+            ]
+            waiting.sort(key=lambda each: (order.get(each[1].request_id, len(order)), each[1].arrived_at))
+            for position, (tenant_id, entry) in enumerate(waiting[:limit], start=1):
+                decision = blocking.get((tier.name, tenant_id, entry.lane))
+                is_first = decision is not None and decision.entry.request_id == entry.request_id
+                upcoming.append(
+                    Upcoming(
+                        tier=tier.name,
+                        position=position,
+                        tenant_id=tenant_id,
+                        entry=entry,
+                        reason=Reason.SLOT_FREE
+                        if entry.request_id in goes
+                        else Reason.NOT_DUE
+                        if entry.due_at > now
+                        else decision.reason
+                        if decision is not None and (is_first or decision.reason not in _PASSING)
+                        else Reason.TURN,
+                        earliest=soonest.get(entry.request_id),
+                        latest=longest.get(entry.request_id),
+                    )
+                )
+        return upcoming
+
     def accounts(self, tenant_id: str, tier_name: str, policy: Policy, now: datetime) -> Iterator[BudgetAccount]:
         """Yield the budgets that a tenant's requests in a tier fall under, and how they stand."""
         ledger, queue = self.scheduler.tables.ledger.read(), self.scheduler.tables.queues.get(tier_name, tenant_id)
@@ -175,7 +240,7 @@ class Explain:
         blocking = next((d.reason for d in own), Reason.TURN)
         needs = next((d.reserved_usd for d in own if d.reserved_usd), None)
         first = any(d.entry.request_id == request.request_id for d in own)
-        lasting = blocking not in (Reason.BATCH_FULL, Reason.SLOT_FREE)
+        lasting = blocking not in _PASSING
         return (blocking, needs) if first or lasting else (Reason.TURN, None)
 
 

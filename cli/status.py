@@ -1,0 +1,258 @@
+"""The service's health: slots and requests by tier, and a line for each thing that needs attention."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cli import dlq, windows
+from cli.arguments import Arguments
+from cli.costs import all_accounts
+from cli.deployment import Deployment
+from cli.service import PAUSE_NOTED
+from cli.show import Answer
+from trainyard.domain.failures import kind_of_reason
+from trainyard.domain.policy import Policy
+from trainyard.domain.prices import shown
+from trainyard.domain.requests import Request, State
+from trainyard.domain.scheduling import Ledger
+
+NAMED_MAX = 5
+"""Tenants, reasons and alarms that are named."""
+
+UNANSWERED = timedelta(minutes=2)
+"""A start that SageMaker has not confirmed after so long is worth a line; it usually takes seconds."""
+
+NEAR_ITS_END = Decimal("0.9")
+"""Of a budget that is spent or reserved, from which on it is told."""
+
+FAILURES_READ_MAX = 200
+"""Failed requests of a tier and a day that are read to group them."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """What was read of a deployment at a time."""
+
+    now: datetime
+    ledger: Ledger
+    policy: Policy
+    """The limits in force at that time."""
+    tiers: list[dict[str, Any]]
+    paused_tenants: list[str]
+    letters: dict[str, int]
+    alarms: list[tuple[str, str]]
+    failures: Counter[str]
+    unanswered: list[Request]
+    unknown: list[str]
+    """What could not be read, and why."""
+
+
+def read_health(deployment: Deployment) -> Health:
+    """Read slots, requests and what may need attention."""
+    scheduler, now = deployment.scheduler, datetime.now(UTC)
+    ledger = scheduler.tables.ledger.read()
+    policy = deployment.policies.current().at(now, ledger.epoch)
+    backlog, held = scheduler.tables.queues.backlog(policy), scheduler.tables.held()
+    running = [request for request in held if request.state is State.RUNNING]
+    letters, unknown = _known(lambda: dlq.counts(deployment), "dead letters")
+    alarms, unknown_too = _known(lambda: alarms_in_force(deployment), "alarms")
+    return Health(
+        now=now,
+        ledger=ledger,
+        policy=policy,
+        tiers=[
+            {
+                "tier": tier.name,
+                "slots_used": ledger.used_of_tier(tier.name),
+                "slots": tier.quota,
+                "running": sum(request.tier == tier.name for request in running),
+                "waiting": backlog[tier.name].waiting,
+                "oldest_arrived_at": backlog[tier.name].oldest_arrived_at,
+            }
+            for tier in policy.tiers
+        ],
+        paused_tenants=[tenant_id for tier in policy.tiers for tenant_id in backlog[tier.name].paused],
+        letters=letters or {},
+        alarms=alarms or [],
+        failures=_failures(deployment, policy, now),
+        unanswered=[
+            request
+            for request in held
+            if request.state is State.ADMITTED and request.admitted_at and request.admitted_at < now - UNANSWERED
+        ],
+        unknown=[words for words in (unknown, unknown_too) if words],
+    )
+
+
+def status(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Show slots and requests by tier, and what needs attention."""
+    health = read_health(deployment)
+    return Answer(
+        data=_data(health),
+        columns=("TIER", "SLOTS USED", "SLOTS", "RUNNING", "WAITING", "OLDEST ARRIVAL"),
+        rows=[(*list(row.values())[:-1], _age(row["oldest_arrived_at"], health.now)) for row in health.tiers],
+        alarms=attention(deployment, health),
+        lines=_state_lines(health),
+    )
+
+
+def attention(deployment: Deployment, health: Health) -> list[str]:
+    """Return a line for each thing that needs attention."""
+    return [
+        *_paused_lines(deployment, health.ledger, health.paused_tenants),
+        *_sagemaker_lines(health.ledger, health.unanswered, health.now),
+        *_failure_lines(health.failures),
+        *(
+            f"{count} dead letters in {name}; trainyard dlq list"
+            for name, count in health.letters.items()
+            if count
+        ),
+        *(f"alarm {name} is in force since {since}" for name, since in health.alarms[:NAMED_MAX]),
+        *_budget_lines(deployment, health.policy, health.now),
+    ]
+
+
+def _state_lines(health: Health) -> list[str]:
+    ledger, policy = health.ledger, health.policy
+    closed = [tier.name for tier in policy.tiers if tier.closed]
+    return [
+        f"{ledger.used} of {policy.running_max} slots used{' (paused)' if ledger.paused else ''}; policy version "
+        f"{policy.version}",
+        *(f"tier {name} is closed at this time: nothing of it starts" for name in closed),
+        *windows.lines_about(policy, health.now),
+        *(
+            f"first in {each.tier}: {each.request_id[:8]} of {each.tenant_id}, expedited by {each.by}: {each.why}"
+            for each in ledger.expedited
+        ),
+        *(f"not known: {words}" for words in health.unknown),
+    ]
+
+
+def _data(health: Health) -> dict[str, Any]:
+    ledger, throttled = health.ledger, _is_throttled(health.ledger, health.now)
+    return {
+        "paused": ledger.paused,
+        "slots_used": ledger.used,
+        "slots": health.policy.running_max,
+        "tiers": health.tiers,
+        "expedited": [asdict(each) for each in ledger.expedited],
+        "paused_tiers": sorted(ledger.paused_tiers),
+        "paused_tenants": health.paused_tenants,
+        "dead_letters": health.letters,
+        "alarms": [{"name": name, "since": since} for name, since in health.alarms],
+        "failed_today": [{"reason": reason, "requests": n} for reason, n in health.failures.most_common()],
+        "starts_unanswered": [request.request_id for request in health.unanswered],
+        "throttled_to": ledger.throttled_to if throttled else None,
+        "throttled_until": ledger.throttled_until if throttled else None,
+    } | windows.as_data(health.policy)
+
+
+def alarms_in_force(deployment: Deployment) -> list[tuple[str, str]]:
+    """Return the deployment's CloudWatch alarms in state ALARM: name, and since when."""
+    pages = deployment.client("cloudwatch").get_paginator("describe_alarms")
+    alarms = [
+        alarm
+        for page in pages.paginate(AlarmNamePrefix=f"{deployment.stack}-", StateValue="ALARM")
+        for alarm in page["MetricAlarms"]
+    ]
+    return [
+        (str(alarm["AlarmName"]).removeprefix(f"{deployment.stack}-"), _minute(alarm["StateUpdatedTimestamp"]))
+        for alarm in alarms
+    ]
+
+
+def _known(read: Callable[[], Any], what: str) -> tuple[Any, str]:
+    """Return what was read and "", or None and why it could not be: the rest of the status is shown anyway."""
+    try:
+        return read(), ""
+    except (ClientError, BotoCoreError) as error:
+        return None, f"{what} ({error})"
+
+
+def _paused_lines(deployment: Deployment, ledger: Ledger, tenants: Sequence[str]) -> Iterator[str]:
+    """Yield what is paused, since when, by whom and why, with the command that resumes it."""
+    if ledger.paused:
+        yield f"the service is paused{_noted(deployment, 'all')}; trainyard resume all"
+    for name in sorted(ledger.paused_tiers):
+        yield f"tier {name} is paused{_noted(deployment, f'tier {name}')}; trainyard resume tier {name}"
+    for name in tenants[:NAMED_MAX]:
+        noted = _noted(deployment, f"tenant {name}")
+        yield f"tenant {name} is paused{noted}, and has requests waiting; trainyard resume tenant {name}"
+    if len(tenants) > NAMED_MAX:
+        yield f"{len(tenants) - NAMED_MAX} more tenants are paused"
+
+
+def _noted(deployment: Deployment, what: str) -> str:
+    """Return since when something is paused, by whom and why; "" where that was not noted."""
+    note = deployment.book.noted(PAUSE_NOTED.format(what))
+    if note is None:
+        return ""
+    why = f": {note['why']}" if note["why"] else ""
+    return f" since {str(note['at'])[:16].replace('T', ' ')} UTC by {note['by']}{why}"
+
+
+def _is_throttled(ledger: Ledger, now: datetime) -> bool:
+    return ledger.throttled_to is not None and ledger.throttled_until is not None and ledger.throttled_until > now
+
+
+def _sagemaker_lines(ledger: Ledger, unanswered: Sequence[Request], now: datetime) -> Iterator[str]:
+    """Yield what SageMaker refuses, and what it does not answer."""
+    if _is_throttled(ledger, now) and ledger.throttled_until:
+        yield (
+            f"SageMaker refused more than {ledger.throttled_to} executions at once; more are tried from "
+            f"{ledger.throttled_until:%H:%M:%S} UTC (its quota for concurrent executions, or its capacity)"
+        )
+    if unanswered:
+        oldest = min(request.admitted_at for request in unanswered if request.admitted_at)
+        yield (
+            f"{len(unanswered)} starts have had no answer of SageMaker since {_minute(oldest)}; each is repeated "
+            "every minute, and starts nothing twice"
+        )
+
+
+def _failures(deployment: Deployment, policy: Policy, now: datetime) -> Counter[str]:
+    """Return reason → requests that failed for it today (UTC)."""
+    requests, day = deployment.scheduler.tables.requests, now.strftime("%Y-%m-%d")
+    failed = [
+        request
+        for tier in policy.tiers
+        for request in requests.ended(tier.name, State.FAILED, day, limit=FAILURES_READ_MAX)
+    ]
+    return Counter(kind_of_reason(request.reason or "no reason was given") for request in failed)
+
+
+def _failure_lines(failures: Counter[str]) -> Iterator[str]:
+    total = sum(failures.values())
+    if total:
+        yield f"{total} requests failed today (UTC); trainyard requests --state FAILED"
+    for reason, count in failures.most_common(NAMED_MAX):
+        yield f"  {count} x {reason}"
+
+
+def _budget_lines(deployment: Deployment, policy: Policy, now: datetime) -> Iterator[str]:
+    """Yield the budgets that are nearly used up."""
+    for account in all_accounts(deployment, policy, now):
+        used = account.spent_usd + account.reserved_usd
+        if used >= account.budget.limit_usd * NEAR_ITS_END:
+            yield (
+                f"the budget of {account.whose} is {used / account.budget.limit_usd:.0%} used: {shown(used)} "
+                f"of {shown(account.budget.limit_usd)} USD in {account.month}; trainyard costs budgets"
+            )
+
+
+def _age(since: Any, now: datetime) -> str | None:
+    """Return a time, and how long ago it was."""
+    if since is None:
+        return None
+    minutes = int((now - since).total_seconds() // 60)
+    ago = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} d"
+    return f"{since:%m-%d %H:%M:%S} ({ago} ago)"
+
+
+def _minute(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
