@@ -1,7 +1,6 @@
 """Training requests."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.logs import tail_of_failure
-from cli.show import Answer
+from cli.show import ID_CHARACTERS_MIN, Answer
 from trainyard.application.scheduling.explain import BudgetAccount
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord
@@ -140,7 +139,7 @@ def show_request(deployment: Deployment, arguments: Arguments) -> Answer:
         "history": [asdict(entry) for entry in request.history],
         "executions": [asdict(execution) | {"tags": execution.tags} for execution in executions],
     }
-    rows = [(name, _plain(value)) for name, value in view(request).items() if value is not None]
+    rows = list(_named(view(request)))
     if request.expected is not None:
         rows.append(("expected", _expectation(request.expected)))
     rows += [
@@ -222,22 +221,23 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
 
 def _not_waiting(request: Request, tail: Sequence[str] = ()) -> Iterator[str]:
     """Yield what became of a request that does not wait, and where to read more; with the end of its log."""
-    command = f"trainyard request {request.request_id}"
+    short = request.request_id[:ID_CHARACTERS_MIN]
     if request.state is State.ADMITTED and request.admitted_at:
         yield f"the request is about to start: a slot has been taken since {_clock(request.admitted_at)}"
         yield "SageMaker has not confirmed its start; it is repeated every minute, and starts nothing twice"
     elif request.state is State.RUNNING and request.started_at and request.ends_by:
         yield f"the request has been running since {_clock(request.started_at)}"
         yield f"it ends by {_clock(request.ends_by)}"
-    elif request.state is State.SUPERSEDED:
-        yield f"the request was superseded: trainyard request {request.superseded_by} trains on a newer upload"
+    elif request.state is State.SUPERSEDED and request.superseded_by:
+        following = request.superseded_by[:ID_CHARACTERS_MIN]
+        yield f"the request was superseded: trainyard request {following} trains on a newer upload"
     else:
         reason = f": {request.reason}" if request.reason else ""
         yield f"the request is not waiting: it {_ENDED[request.state]}{reason}"
     if tail and request.outcome:
         yield f"the last lines that {request.outcome.failed_step} printed:"
         yield from (f"  {line}" for line in tail)
-        yield f"all of them: trainyard logs {request.request_id} {request.outcome.failed_step}"
+        yield f"all of them: trainyard logs {short} {request.outcome.failed_step}"
     if request.state is State.REJECTED:
         yield "once that is right, upload the file again"
     if request.state is State.FAILED and cause_of(request.reason or "").passes:
@@ -246,7 +246,7 @@ def _not_waiting(request: Request, tail: Sequence[str] = ()) -> Iterator[str]:
         yield "once the data or the settings are right, upload the file again, or ask for another run:"
     if request.state is State.FAILED:
         yield f"  trainyard retrain {request.tenant_id} --data-set {request.data_set}"
-    yield f"what each attempt did and cost: {command}"
+    yield f"what each attempt did and cost: trainyard request {short}"
 
 
 _ENDED = {
@@ -346,8 +346,13 @@ def _result(request: Request) -> tuple[Any, ...]:
         _between(request.started_at, request.finished_at),
         f"{outcome.quality:.3f}" if outcome and outcome.quality is not None else None,
         _cost(outcome),
-        request.reason or (f"superseded by {request.superseded_by}" if request.superseded_by else None),
+        request.reason or _superseded(request),
     )
+
+
+def _superseded(request: Request) -> str | None:
+    following = request.superseded_by
+    return f"superseded by {following[:ID_CHARACTERS_MIN]}" if following else None
 
 
 def _cost(outcome: Outcome | None) -> str | None:
@@ -356,8 +361,15 @@ def _cost(outcome: Outcome | None) -> str | None:
     return f"{outcome.cost_usd} + {outcome.cost_unknown} unknown" if outcome.cost_unknown else outcome.cost_usd
 
 
-def _plain(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, dict) else value
+def _named(values: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield name and value of what is known about a request, with what belongs to an object below its name."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _named(value, f"{name} ")
+        elif isinstance(value, datetime):
+            yield f"{of}{name}", _clock(value)
+        elif value not in (None, [], "") and name not in ("schema_version", "message"):
+            yield f"{of}{name}", "; ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _between(begin: datetime | None, end: datetime | None) -> str | None:

@@ -15,8 +15,8 @@ BOLD, RED, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[0m"
 REQUEST, ID_CHARACTERS_MIN = "REQUEST", 8
 """The column of requests' ids, and how many of their characters a terminal shows: commands take the beginning."""
 
-GAP = 2
-"""Spaces between two columns."""
+GAP, INDENT = 2, 4
+"""Spaces between two columns, and before what stands below a row."""
 
 
 @dataclass(frozen=True)
@@ -84,22 +84,50 @@ def _with_short_ids(rows: list[tuple[str, ...]], at: int) -> list[tuple[str, ...
 
 
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]], width: int | None, below: str) -> Iterator[Line]:
+    """Yield the lines of a table.
+
+    Where it does not fit, the long texts go below their rows; then as many columns from the right as must.
+    """
     if width is None or _natural(columns, rows) <= width:
         yield from _aligned(columns, rows)
         return
-    if below in columns:
-        at = columns.index(below)
-        others = (*columns[:at], *columns[at + 1 :])
-        shorter = [(*row[:at], *row[at + 1 :]) for row in rows]
-        if _natural(others, shorter) <= width:
-            header, *aligned = _aligned(others, shorter)
-            yield header
-            for line, row in zip(aligned, rows, strict=True):
-                yield line
-                if row[at]:
-                    yield from _wrapped(row[at], width, indent=4)
-            return
-    yield from _stacked(columns, rows, width)
+    if len(columns) == 2:
+        yield from _named_values(rows, width)
+        return
+    order = [name for name in columns if name != below]
+    fitting = len(order)
+    while fitting > 1 and _natural(*_picked(columns, rows, order[:fitting])) > width:
+        fitting -= 1
+    header, *aligned = _aligned(*_picked(columns, rows, order[:fitting]))
+    yield header
+    places = {name: number for number, name in enumerate(columns)}
+    for line, row in zip(aligned, rows, strict=True):
+        yield line
+        pairs = [f"{name.lower()} {row[places[name]]}" for name in order[fitting:] if row[places[name]]]
+        yield from _packed(pairs, width)
+        if below in places and row[places[below]]:
+            yield from _wrapped(row[places[below]], width, indent=INDENT)
+
+
+def _picked(
+    columns: tuple[str, ...], rows: list[tuple[str, ...]], names: list[str]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return some columns of a table."""
+    places = [columns.index(name) for name in names]
+    return tuple(names), [tuple(row[place] for place in places) for row in rows]
+
+
+def _packed(pairs: list[str], width: int) -> Iterator[Line]:
+    """Yield texts, as many on a line as fit; only one that is longer than a line is broken."""
+    line = ""
+    for pair in pairs:
+        longer = f"{line} · {pair}" if line else pair
+        if line and cell_len(longer) + INDENT > width:
+            yield from _wrapped(line, width, indent=INDENT)
+            longer = pair
+        line = longer
+    if line:
+        yield from _wrapped(line, width, indent=INDENT)
 
 
 def _natural(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> int:
@@ -117,37 +145,33 @@ def _aligned(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[
         yield Line((" " * GAP).join(cells).rstrip(), "" if number else BOLD)
 
 
-def _stacked(columns: tuple[str, ...], rows: list[tuple[str, ...]], width: int) -> Iterator[Line]:
-    """Yield each row as lines of its own: the first cell, then name and value of each other that has one."""
-    if len(columns) == 2:  # a name and a value: the name is the heading
-        for name, value in rows:
-            if not value or cell_len(name) + cell_len(value) + GAP <= width:
-                yield Line(f"{name}{' ' * GAP}{value}".rstrip())
-            else:
-                yield Line(name)
-                yield from _wrapped(value, width, indent=GAP)
-        return
-    margin = max(map(cell_len, columns[1:])) + GAP
-    for row in rows:
-        yield Line(f"{columns[0]} {row[0]}".strip(), BOLD)
-        for column, cell in zip(columns[1:], row[1:], strict=True):
-            if cell:
-                head, *rest = _wrapped(cell, width, indent=GAP + margin)
-                yield Line(" " * GAP + column.ljust(margin) + head.text.strip())
-                yield from rest
+def _named_values(rows: list[tuple[str, ...]], width: int) -> Iterator[Line]:
+    """Yield names and values in two columns, a long value wrapped in its own."""
+    margin = min(max(cell_len(name) for name, _ in rows) + GAP, width // 3)
+    for name, value in rows:
+        head, *rest = _wrapped(value, width, indent=margin)
+        if cell_len(name) + GAP > margin:
+            yield Line(name)
+            yield from (head, *rest)
+        else:
+            yield Line((name + " " * (margin - cell_len(name)) + head.text[margin:]).rstrip())
+            yield from rest
 
 
 def _wrapped(text: str, width: int | None, indent: int = 0, style: str = "") -> Iterator[Line]:
-    """Yield text in lines of at most a width, broken between words; a longer word is never cut."""
+    """Yield text in lines of at most a width, broken between words; a longer word is never cut.
+
+    A text that begins with spaces keeps them on each line.
+    """
     if width is None:
         yield Line(" " * indent + text, style)
         return
+    indent += len(text) - len(text.lstrip(" "))
     line = ""
-    for word in text.split(" "):
+    for word in text.strip(" ").split(" "):
         longer = f"{line} {word}" if line else word
-        if line.strip() and cell_len(longer) + indent > width:
+        if line and cell_len(longer) + indent > width:
             yield Line(" " * indent + line, style)
-            line = word
-        else:
-            line = longer
+            longer = word
+        line = longer
     yield Line(" " * indent + line, style)

@@ -1,6 +1,5 @@
 """The service's health: slots and requests by tier, and a line for each thing that needs attention."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from cli.arguments import Arguments
 from cli.costs import all_accounts
 from cli.deployment import Deployment
 from cli.service import PAUSE_NOTED
-from cli.show import Answer
+from cli.show import ID_CHARACTERS_MIN, Answer
 from trainyard.domain.failures import kind_of_reason
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import shown
@@ -29,6 +28,9 @@ UNANSWERED = timedelta(minutes=2)
 
 NEAR_ITS_END = Decimal("0.9")
 """Of a budget that is spent or reserved, from which on it is told."""
+
+REASON_MAX = 160
+"""Characters of a reason that are shown."""
 
 FAILURES_READ_MAX = 200
 """Failed requests of a tier and a day that are read to group them."""
@@ -46,7 +48,8 @@ class Health:
     paused_tenants: list[str]
     letters: dict[str, int]
     alarms: list[tuple[str, str]]
-    failures: Counter[str]
+    failures: dict[str, list[Request]]
+    """Kind of the reason → the requests that failed for it today (UTC)."""
     unanswered: list[Request]
     unknown: list[str]
     """What could not be read, and why."""
@@ -145,7 +148,10 @@ def _data(health: Health) -> dict[str, Any]:
         "paused_tenants": health.paused_tenants,
         "dead_letters": health.letters,
         "alarms": [{"name": name, "since": since} for name, since in health.alarms],
-        "failed_today": [{"reason": reason, "requests": n} for reason, n in health.failures.most_common()],
+        "failed_today": [
+            {"reason": _reason(alike), "requests": len(alike), "latest": alike[-1].request_id}
+            for alike in health.failures.values()
+        ],
         "starts_unanswered": [request.request_id for request in health.unanswered],
         "throttled_to": ledger.throttled_to if throttled else None,
         "throttled_until": ledger.throttled_until if throttled else None,
@@ -215,23 +221,28 @@ def _sagemaker_lines(ledger: Ledger, unanswered: Sequence[Request], now: datetim
         )
 
 
-def _failures(deployment: Deployment, policy: Policy, now: datetime) -> Counter[str]:
-    """Return reason → requests that failed for it today (UTC)."""
+def _failures(deployment: Deployment, policy: Policy, now: datetime) -> dict[str, list[Request]]:
+    """Return the requests that failed today (UTC), by kind of reason, the most frequent first."""
     requests, day = deployment.scheduler.tables.requests, now.strftime("%Y-%m-%d")
-    failed = [
-        request
-        for tier in policy.tiers
-        for request in requests.ended(tier.name, State.FAILED, day, limit=FAILURES_READ_MAX)
-    ]
-    return Counter(kind_of_reason(request.reason or "no reason was given") for request in failed)
+    kinds: dict[str, list[Request]] = {}
+    for tier in policy.tiers:
+        for request in requests.ended(tier.name, State.FAILED, day, limit=FAILURES_READ_MAX):
+            kinds.setdefault(kind_of_reason(request.reason or ""), []).append(request)
+    return dict(sorted(kinds.items(), key=lambda kind: -len(kind[1])))
 
 
-def _failure_lines(failures: Counter[str]) -> Iterator[str]:
-    total = sum(failures.values())
+def _failure_lines(failures: dict[str, list[Request]]) -> Iterator[str]:
+    total = sum(map(len, failures.values()))
     if total:
         yield f"{total} requests failed today (UTC); trainyard requests --state FAILED"
-    for reason, count in failures.most_common(NAMED_MAX):
-        yield f"  {count} x {reason}"
+    for alike in list(failures.values())[:NAMED_MAX]:
+        yield f"  {len(alike)} like {alike[-1].request_id[:ID_CHARACTERS_MIN]}: {_reason(alike)}"
+
+
+def _reason(alike: Sequence[Request]) -> str:
+    """Return the reason of the last of several requests that failed alike, shortened."""
+    reason = alike[-1].reason or "no reason was given"
+    return reason if len(reason) <= REASON_MAX else f"{reason[:REASON_MAX]}…"
 
 
 def _budget_lines(deployment: Deployment, policy: Policy, now: datetime) -> Iterator[str]:

@@ -17,7 +17,7 @@ from trainyard.contracts.tenants import LIMITS, tenant_view
 from trainyard.domain.arrivals import is_data
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import request_id
-from trainyard.domain.tenants import Change, TenantState
+from trainyard.domain.tenants import Change, Tenant, TenantState
 
 _SETTINGS = ("target", "algorithm", "problem", "split", "train_on", "every_upload", "ready_by", "priority")
 _PLAIN = (
@@ -37,7 +37,23 @@ _PLAIN = (
 
 
 def create(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Create a tenant; raises Refused, with what differs, when there is one of that name with other settings."""
+    existing = deployment.tenants.get(arguments.tenant_id)
+    if existing is not None and existing.state in (TenantState.ACTIVE, TenantState.SUSPENDED):
+        _refuse_differing(existing, _entry(arguments))
     return _changed(deployment, Change.CREATE, arguments)
+
+
+def _refuse_differing(tenant: Tenant, wanted: dict[str, Any]) -> None:
+    """Raise Refused with the commands that would change a tenant's tier and target to those wanted."""
+    name, target = tenant.tenant_id, tenant.settings.target
+    commands = []
+    if wanted["tier"] != tenant.tier:
+        commands.append(f"its tier is {tenant.tier} (trainyard tenant move {name} --tier {wanted['tier']})")
+    if wanted["target"] != target:
+        commands.append(f"its target is {target!r} (trainyard tenant update {name} --target {wanted['target']})")
+    if commands:
+        raise Refused(f"tenant {name} exists, and {', and '.join(commands)}; nothing was changed")
 
 
 def update(deployment: Deployment, arguments: Arguments) -> Answer:

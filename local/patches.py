@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from local.log_patches import filter_as_aws
+
 Answer = dict[str, Any]
 
 
@@ -26,6 +28,7 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     let_rules_send_by_queue_policy()
     refuse_queue_policies_of_several_queues()
     swallow_uploads()
+    filter_as_aws()
 
 
 def provision_pipelines(sagemaker: Callable[[], Any]) -> None:

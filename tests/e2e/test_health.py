@@ -58,7 +58,7 @@ def test_failures_of_the_day_are_grouped_by_reason(harness: Harness, capsys: pyt
     assert harness.run("status") == 0
     said = capsys.readouterr().out
     assert re.search(r"\d+ requests failed today \(UTC\); trainyard requests --state FAILED", said)
-    assert re.search(r"  \d+ x Preprocess: ", said)
+    assert re.search(r"  \d+ like [0-9a-f]{8}: Preprocess: ", said)
 
 
 def test_who_is_next_is_listed_for_each_tier(harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:

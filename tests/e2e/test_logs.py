@@ -50,11 +50,12 @@ def test_a_script_that_fails_without_a_word_to_sagemaker_has_its_last_line_as_th
     assert harness.run("logs", short, "train") == 0
     said = capsys.readouterr().out
     assert said.splitlines()[-1] == reason
+    assert sum("Error" in line for line in said.splitlines()) <= 1, "no lines of other runs"
     assert "\x1b" not in said
     assert harness.run("why", short) == 0
     said = capsys.readouterr().out
     assert f"  {reason}\n" in said
-    assert f"trainyard logs {request.request_id} Train" in said
+    assert f"trainyard logs {short} Train" in said
     assert harness.run("logs", short, "nonsense") == 1
     assert "there is no step 'nonsense' with a job; there are Preprocess, Train" in capsys.readouterr().err
 

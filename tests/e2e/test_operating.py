@@ -145,3 +145,13 @@ def test_a_policy_is_shown_and_asked_about_and_going_back_refuses_to_hurt(
     assert "the policy has no algorithm ours, which user use" in capsys.readouterr().err
     assert harness.run("policy", "rollback", str(before.version), "--yes", "--force") == 0
     assert harness.deployment.policies.in_force().text == before.text
+
+
+def test_creating_a_tenant_that_exists_compares_and_offers_no_deletion(harness: Harness, capsys: Capture) -> None:
+    harness.create("elm")
+    capsys.readouterr()
+    assert harness.run("tenant", "create", "elm", "--tier", "premium", "--target", "other") == 1
+    said = capsys.readouterr().err
+    assert "its tier is basic (trainyard tenant move elm --tier premium)" in said
+    assert "its target is 'target' (trainyard tenant update elm --target other); nothing was changed" in said
+    assert "delete" not in said

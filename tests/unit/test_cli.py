@@ -214,7 +214,7 @@ def test_why_explains_every_state_with_commands_that_can_be_pasted(state: State)
         superseded_by="2" * 32,
     )
     lines = list(_not_waiting(ended))
-    assert lines[-1].endswith(f"trainyard request {ended.request_id}")
+    assert lines[-1].endswith(f"trainyard request {ended.request_id[:8]}")
     commands = [line.partition("trainyard ")[2].split() for line in lines if "trainyard " in line]
     for command in commands:
         words = command[:2] if command[0] == "request" else command

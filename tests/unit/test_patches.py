@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import eventbridge, lambda_svc, s3, scheduler
+from ministack.services import cloudwatch_logs, eventbridge, lambda_svc, s3, scheduler
 from ministack.services.cloudformation import provisioners
 
 LOOK = "look whether local/patches.py can do without it"
@@ -96,3 +96,22 @@ def test_rules_reach_queues_whatever_the_queues_policies_say() -> None:
 
 def test_queue_policies_of_several_queues_are_taken() -> None:
     assert "Invalid value for the parameter Policy" not in inspect.getsource(provisioners), LOOK
+
+
+def test_log_events_are_not_filtered_by_the_prefix_of_their_stream() -> None:
+    assert "logStreamNamePrefix" not in inspect.getsource(cloudwatch_logs._filter_log_events), LOOK
+    assert "nextToken" not in inspect.getsource(cloudwatch_logs._filter_log_events), LOOK
+
+
+def test_authorisation_names_log_groups_without_their_streams() -> None:
+    arn = iam_actions.extract_resource_arn(
+        "logs",
+        "POST",
+        "/",
+        {"x-amz-target": "Logs_20140328.GetLogEvents"},
+        b'{"logGroupName": "g", "logStreamName": "s"}',
+        {},
+        "us-east-1",
+        "123456789012",
+    )
+    assert arn == "arn:aws:logs:us-east-1:123456789012:log-group:g", LOOK

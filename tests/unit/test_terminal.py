@@ -216,11 +216,30 @@ def test_ids_are_as_long_as_it_takes_to_tell_them_apart() -> None:
     assert plain(answer, None)[1:] == alike
 
 
-def test_a_name_and_its_value_stand_together_unless_the_value_is_long() -> None:
+def test_a_long_value_is_wrapped_beside_its_name() -> None:
     answer = Answer(data=None, columns=("FIELD", "VALUE"), rows=[("state", "FAILED"), ("reason", REASON)])
     first, second, *rest = plain(answer, 40)
-    assert (first, second) == ("state  FAILED", "reason")
-    assert " ".join(line.strip() for line in rest) == REASON
+    assert (first, second[:8]) == ("state   FAILED", "reason  ")
+    assert all(line.startswith(" " * 8) for line in rest)
+    assert " ".join(line[8:] for line in (second, *rest)) == REASON
+    long_names = Answer(
+        data=None, columns=("FIELD", "VALUE"), rows=[("training_instances", "1 x ml.m5.large or more")]
+    )
+    assert plain(long_names, 30) == ["training_instances", " " * 10 + "1 x ml.m5.large or", " " * 10 + "more"]
+
+
+def test_columns_that_do_not_fit_stand_by_name_below_their_row() -> None:
+    assert plain(REQUESTS, 60)[:4] == [
+        "REQUEST   DATA SET                STATE   ARRIVED",
+        "01245508  customers-of-the-north  FAILED  11-28 02:15:30".replace("01245508", IDS[0][:8]),
+        "    cost usd 0.0012",
+        "    Preprocess: there is no column 'churned'; the columns",
+    ]
+
+
+def test_lines_of_a_list_keep_their_indentation() -> None:
+    answer = Answer(data=None, lines=["two failed", "  2 as 0124550c: there is no column"])
+    assert plain(answer, 24) == ["two failed", "  2 as 0124550c: there", "  is no column"]
 
 
 def test_wide_characters_are_counted_as_the_terminal_does() -> None:
