@@ -19,12 +19,15 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord, days_in, month_begins, month_of, next_month
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import shown
+from trainyard.domain.requests import State
 from trainyard.persistence.book import BOOKS_BEGIN
 
 
 def report(deployment: Deployment, arguments: Arguments) -> Answer:
     """Show what trainings cost."""
     first, last = _months(arguments)
+    if arguments.by == BY_DAY:
+        return _by_day(deployment, arguments.tenant, first, last)
     totals = [t for month in _between(first, last) for t in deployment.book.totals(month, arguments.tenant)]
     if arguments.tenant and not totals:
         deployment.tenant(arguments.tenant)  # a deleted tenant may still have costs
@@ -47,6 +50,44 @@ def report(deployment: Deployment, arguments: Arguments) -> Answer:
         columns=(arguments.by.upper(), *COLUMNS) if made.rows else (),
         rows=[_cells(row) for row in (*made.rows, made.total)] if made.rows else [],
         lines=lines if made.rows else [_nothing(first, last)],
+    )
+
+
+BY_DAY = "day"
+"""Not among the totals that are stored: it is added up from the executions."""
+
+
+def _by_day(deployment: Deployment, tenant_id: str | None, first: str, last: str) -> Answer:
+    """Show what was booked on each day (UTC) on which executions ended."""
+    days: dict[str, list[ExecutionRecord]] = {}
+    for month in _between(first, last):
+        for execution in _executions(deployment, tenant_id, month):
+            days.setdefault(execution.ended_at.strftime("%Y-%m-%d"), []).append(execution)
+    rows = [(day, *_added_up(days[day])) for day in sorted(days)]
+    names = ("day", "runs", "succeeded", "failed", "stopped", "usd", "unknown")
+    total = ("total", *_added_up([execution for executions in days.values() for execution in executions]))
+    return Answer(
+        data={
+            "from": first,
+            "to": last,
+            "by": BY_DAY,
+            "rows": [dict(zip(names, row, strict=True)) for row in rows],
+        },
+        columns=tuple(name.upper() for name in names) if rows else (),
+        rows=[(*row[:5], shown(row[5]), row[6] or None) for row in (*rows, total)] if rows else [],
+        lines=[] if rows else [_nothing(first, last)],
+    )
+
+
+def _added_up(executions: list[ExecutionRecord]) -> tuple[int, int, int, int, Decimal, int]:
+    states = [execution.state for execution in executions]
+    return (
+        len(executions),
+        states.count(State.SUCCEEDED),
+        states.count(State.FAILED),
+        states.count(State.STOPPED),
+        sum((execution.cost_usd for execution in executions), Decimal(0)),
+        sum(execution.unknown for execution in executions),
     )
 
 

@@ -1,5 +1,6 @@
 """The models of a tenant's group."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,20 +8,90 @@ from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.domain.errors import Refused
+from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
+
+BARS = "▁▂▃▄▅▆▇█"
+"""For a line of qualities, the lowest to the highest."""
+
+LINE_VERSIONS_MAX = 20
+SHORT = {"PendingManualApproval": "pending", "Approved": "approved", "Rejected": "rejected"}
+"""SageMaker's status of a model package → how a table shows it."""
 
 
 def list_models(deployment: Deployment, arguments: Arguments) -> Answer:
+    """List the versions of a tenant's models, with their quality, and how it compares with the approved one."""
     tenant = deployment.tenant(arguments.tenant_id)
-    models = [_view(deployment, arn) for arn in _package_arns(deployment, tenant)]
+    views = [_view(deployment, arn) for arn in _package_arns(deployment, tenant)]
+    ids = [view["request"] for view in views if view["request"]]
+    requests = {request.request_id: request for request in deployment.scheduler.tables.requests.get_all(ids)}
+    approved: dict[str, float] = {}
+    for view in views:
+        view.update(_judged(requests.get(view["request"])))
+        if view["status"] == "Approved" and view["quality"] is not None:
+            approved[view["data_set"]] = view["quality"]
+    for view in views:
+        of_approved = approved.get(view["data_set"])
+        known = of_approved is not None and view["quality"] is not None and view["status"] != "Approved"
+        view["change"] = view["quality"] - of_approved if known else None
     return Answer(
-        data=models,
-        columns=("VERSION", "STATUS", "DATA SET", "REQUEST", "CREATED"),
+        data=views,
+        columns=(
+            "VERSION",
+            "DATA SET",
+            "QUALITY",
+            "METRIC",
+            "CHANGE",
+            "STATUS",
+            "ALGORITHM",
+            "REQUEST",
+            "CREATED",
+        ),
         rows=[
-            (v["version"], v["status"], v["data_set"], v["request"], v["created_at"].strftime("%Y-%m-%d %H:%M:%S"))
-            for v in models
+            (
+                view["version"],
+                view["data_set"],
+                None if view["quality"] is None else f"{view['quality']:.3f}",
+                view["metric"],
+                None if view["change"] is None else f"{view['change']:+.3f}",
+                SHORT.get(view["status"], view["status"]),
+                view["algorithm"],
+                view["request"],
+                view["created_at"].strftime("%m-%d %H:%M"),
+            )
+            for view in views
         ],
+        lines=[*_quality_lines(views), *(["CHANGE is against the approved version"] if approved else [])],
     )
+
+
+def _judged(request: Request | None) -> dict[str, Any]:
+    """Return what is known of the training that made a model; nothing once its request is deleted."""
+    outcome = request.outcome if request else None
+    return {
+        "quality": outcome.quality if outcome else None,
+        "metric": outcome.quality_metric if outcome else None,
+        "baseline": outcome.baseline if outcome else None,
+        "algorithm": request.algorithm if request else None,
+    }
+
+
+def _quality_lines(views: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line for each data set with several versions: how the quality went."""
+    by_data_set: dict[str, list[float]] = {}
+    for view in views:
+        if view["quality"] is not None:
+            by_data_set.setdefault(str(view["data_set"]), []).append(view["quality"])
+    for name, qualities in by_data_set.items():
+        last = qualities[-LINE_VERSIONS_MAX:]
+        if len(last) > 1:
+            yield f"{name}: {_bars(last)}  {last[0]:.3f} to {last[-1]:.3f} over {len(last)} versions"
+
+
+def _bars(values: list[float]) -> str:
+    """Return a character for each value, the higher the greater it is among them."""
+    low, high = min(values), max(values)
+    return "".join(BARS[round((value - low) / ((high - low) or 1) * (len(BARS) - 1))] for value in values)
 
 
 def approve(deployment: Deployment, arguments: Arguments) -> Answer:

@@ -103,6 +103,7 @@ class Cloud:
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ENDPOINT_URL_SAGEMAKER": self.sagemaker_url,
+            "AWS_ENDPOINT_URL_SERVICE_QUOTAS": self.sagemaker_url,
             "AWS_ACCESS_KEY_ID": ACCOUNT_ID,
             "AWS_SECRET_ACCESS_KEY": "local",
             "AWS_DEFAULT_REGION": REGION,

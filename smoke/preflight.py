@@ -1,11 +1,13 @@
 """The preflight: what can be checked in an account before anything is created."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import yaml
 from botocore.exceptions import ClientError
 
+from cli.quotas import executions_quota, needed_instances
+from cli.quotas import sagemaker_quotas as read_quotas
 from local.deploy import load_template
 from smoke.place import HEALTHY, REPOSITORY, Suite, status_of, way_out
 from smoke.steps import NotShown, Step, StepFailed
@@ -22,42 +24,10 @@ def account(suite: Suite) -> list[str]:
     return [f"account {identity['Account']}, Region {suite.region}, as {identity['Arn']}"]
 
 
-def _needed_instances(suite: Suite) -> dict[str, int]:
-    """Return quota name → instances that the shipped policy may run at once, at most."""
-    policy = suite.shipped_policy
-    needed: dict[str, int] = {}
-    for tier in policy.tiers:
-        concurrent = min(tier.quota + tier.borrowing_limit, policy.running_max)
-        for choice in tier.instances:
-            for name, count in (
-                *(
-                    (f"{name} for training job usage", choice.training_instance_count)
-                    for name in choice.training_instance_types
-                ),
-                *(
-                    (f"{name} for spot training job usage", choice.training_instance_count)
-                    for name in choice.training_instance_types
-                    if tier.spot
-                ),
-                (f"{choice.processing_instance_type} for processing job usage", 1),
-            ):
-                needed[name] = max(needed.get(name, 0), concurrent * count)
-    return needed
-
-
-def _quotas(suite: Suite) -> Iterator[tuple[str, float]]:
-    quotas = suite.client("service-quotas")
-    for operation in ("list_service_quotas", "list_aws_default_service_quotas"):
-        for page in quotas.get_paginator(operation).paginate(ServiceCode="sagemaker"):
-            yield from ((quota["QuotaName"], quota["Value"]) for quota in page["Quotas"])
-
-
 def sagemaker_quotas(suite: Suite) -> list[str]:
-    allowed: dict[str, float] = {}
-    for name, value in _quotas(suite):
-        allowed.setdefault(name, value)  # applied values are listed before defaults
+    allowed = read_quotas(suite.client("service-quotas"))
     lines, none = [], []
-    for name, most in sorted(_needed_instances(suite).items()):
+    for name, most in sorted(needed_instances(suite.shipped_policy).items()):
         applied = allowed.get(name)
         if applied is None:
             lines.append(f"{name}: this quota is not listed, check it in the console")
@@ -67,7 +37,7 @@ def sagemaker_quotas(suite: Suite) -> list[str]:
             lines.append(f"{name}: {applied:g}, the policy may use {most}: executions above it are requeued")
         else:
             lines.append(f"{name}: {applied:g}, at most {most} are needed")
-    running = next((v for n, v in allowed.items() if "concurrent pipeline executions" in n.lower()), None)
+    running = executions_quota(allowed)
     if running is not None and running < suite.shipped_policy.running_max:
         lines.append(f"concurrent pipeline executions: {running:g}, deploy with RunningMax={running:g}")
     if none:

@@ -16,7 +16,13 @@ os.environ |= {
     "AWS_ACCESS_KEY_ID": "123456789012",
     "AWS_SECRET_ACCESS_KEY": "testing",
 }
-for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SAGEMAKER", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+for name in (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_SAGEMAKER",
+    "AWS_ENDPOINT_URL_SERVICE_QUOTAS",
+    "AWS_PROFILE",
+    "AWS_SESSION_TOKEN",
+):
     os.environ.pop(name, None)
 
 

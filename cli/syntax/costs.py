@@ -2,7 +2,7 @@
 
 from cli.syntax.command import Command, Group, Price, argument, choice, flag, option, path
 
-BY = ("tenant", "tier", "data-set", "algorithm", "month")
+BY = ("tenant", "tier", "data-set", "algorithm", "month", "day")
 MONTH = option("--month", metavar="MONTH", help="2026-11 (default: this month).")
 TENANT = argument("tenant", required=False)
 
@@ -15,8 +15,12 @@ COSTS = Group(
         option("--tenant", metavar="ID", help="Only this tenant."),
         MONTH,
         option("--since", metavar="MONTH", help="The first month of a range."),
-        help="Show costs by tenant, tier, data set, algorithm or month (the default of `costs`).",
-        examples=["trainyard costs --by tier --month 2026-11", "trainyard costs --by month --since 2026-01"],
+        help="Show costs by tenant, tier, data set, algorithm, month or day (the default of `costs`).",
+        examples=[
+            "trainyard costs --by tier --month 2026-11",
+            "trainyard costs --by month --since 2026-01",
+            "trainyard costs --by day",
+        ],
     ),
     Command(
         "budgets",

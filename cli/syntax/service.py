@@ -21,6 +21,13 @@ QUEUE_OF_TIER = Command(
     help="Show which requests are next in each tier, when they may start, and why the others wait.",
     examples=["trainyard queue", "trainyard queue basic --limit 30", "trainyard queue -w"],
 )
+DOCTOR = Command(
+    "doctor",
+    "doctor:doctor",
+    help="Look for what is wrong, or will be, in account and deployment, each with its remedy.\n\n"
+    "Exit code 4 when something is bad. Works before the first deployment too.",
+    examples=["trainyard doctor", "trainyard doctor --json"],
+)
 WHAT = argument("what", "all|tier|tenant", type=choice("all", "tier", "tenant"))
 NAME = argument("name", required=False)
 NOTE = option("--note", default="", metavar="TEXT", help="The reason, which `trainyard status` shows.")
@@ -197,6 +204,7 @@ TEARDOWN = Command(
 COMMANDS: tuple[click.Command, ...] = (
     STATUS,
     QUEUE_OF_TIER,
+    DOCTOR,
     PAUSE,
     RESUME,
     DRAIN,

@@ -21,6 +21,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sagemaker.models import sagemaker_backends
 
+from local.sagemaker import quotas
 from local.sagemaker.definition import Context, InvalidParameter, Unresolved, parameter_values
 from local.sagemaker.generated import GeneratedJobs
 from local.sagemaker.jobs import (
@@ -221,6 +222,8 @@ class SageMakerService:
             "DeleteModelPackage": self.delete_model_package,
             "CreateModelPackageGroup": self.create_model_package_group,
             "DeleteModelPackageGroup": self.delete_model_package_group,
+            "ListServiceQuotas": quotas.list_service_quotas,
+            "ListAWSDefaultServiceQuotas": quotas.list_aws_default_service_quotas,
         }
 
     # --- HTTP ---------------------------------------------------------------------------------------------

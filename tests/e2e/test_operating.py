@@ -155,3 +155,25 @@ def test_creating_a_tenant_that_exists_compares_and_offers_no_deletion(harness: 
     assert "its tier is basic (trainyard tenant move elm --tier premium)" in said
     assert "its target is 'target' (trainyard tenant update elm --target other); nothing was changed" in said
     assert "delete" not in said
+
+
+def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(harness: Harness, capsys: Capture) -> None:
+    def findings() -> dict[str, list[dict[str, str]]]:
+        capsys.readouterr()
+        harness.run("doctor", "--json")
+        found: dict[str, list[dict[str, str]]] = {}
+        for each in json.loads(capsys.readouterr().out):
+            found.setdefault(each["check"], []).append(each)
+        return found
+
+    well = findings()
+    assert {each["result"] for name in ("account", "stack", "requests", "prices") for each in well[name]} <= {
+        "ok",
+        "unknown",
+    }
+    assert all(each["remedy"] for checks in well.values() for each in checks if each["result"] != "ok")
+    harness.post("uploads", {"detail": "no event"})
+    eventually(lambda: any(each["result"] == "BAD" for each in findings()["dead letters"]), 60)
+    assert harness.run("doctor") == 4
+    assert "trainyard dlq show trainyard-uploads-dlq" in capsys.readouterr().out
+    assert harness.run("dlq", "drop", "trainyard-uploads-dlq", "--all", "--yes") == 0

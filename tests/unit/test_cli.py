@@ -13,6 +13,7 @@ import pytest
 
 from cli.app import TRAINYARD, main
 from cli.arguments import Arguments
+from cli.costs import BY_DAY
 from cli.deployment import Deployment
 from cli.policy import refuse_what_jobs_may_not
 from cli.requests import _not_waiting
@@ -105,7 +106,7 @@ def test_every_command_has_help_and_examples_that_can_be_typed(
 
 def test_choices_are_the_values_that_the_service_knows() -> None:
     assert set(STATES) == {state.value for state in State}
-    assert set(BY) == {by.value for by in By}
+    assert set(BY) == {by.value for by in By} | {BY_DAY}
 
 
 @pytest.mark.parametrize(

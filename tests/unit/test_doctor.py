@@ -1,0 +1,97 @@
+"""The doctor: what it finds has a remedy, and what AWS does not tell does not hide the rest."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cli import doctor
+from cli.deployment import Deployment, Unreachable
+from cli.quotas import needed_instances
+from cli.show import lines_of
+from local.sagemaker import quotas
+from tests.build import choice, policy, tier
+
+DENIED = ClientError({"Error": {"Code": "AccessDenied", "Message": "not yours"}}, "GetAccountSummary")
+
+
+class Quotas:
+    """A client of Service Quotas that gives the local cloud's pages, with some values changed."""
+
+    def __init__(self, **values: float) -> None:
+        self.values = values
+
+    def get_paginator(self, operation: str) -> Any:
+        listed = getattr(quotas, operation)
+
+        def pages(ServiceCode: str) -> Iterator[dict[str, Any]]:
+            token: dict[str, str] = {}
+            while True:
+                page = listed({"ServiceCode": ServiceCode, **token})
+                changed = [q | {"Value": self.values.get(q["QuotaName"], q["Value"])} for q in page["Quotas"]]
+                yield {"Quotas": changed}
+                if "NextToken" not in page:
+                    return
+                token = {"NextToken": page["NextToken"]}
+
+        return SimpleNamespace(paginate=pages)
+
+
+def findings(monkeypatch: pytest.MonkeyPatch, limits: Any, **values: float) -> list[doctor.Finding]:
+    monkeypatch.setattr(doctor, "_policy", lambda _: limits)
+    deployment = cast(Deployment, SimpleNamespace(client=lambda _: Quotas(**values)))
+    return list(doctor._quotas(deployment))
+
+
+def test_quotas_that_the_policy_may_exceed_are_named_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = policy(tier(quota=4, instances=(choice(training="ml.m5.large"),)))
+    assert [each.result for each in findings(monkeypatch, limits)] == [doctor.GOOD]
+    short = findings(monkeypatch, limits, **{"ml.m5.large for training job usage": 3.0})
+    assert [(each.result, each.text) for each in short[:1]] == [
+        (doctor.WARNING, "ml.m5.large for training job usage: 3, the policy may use 4")
+    ]
+    none = findings(monkeypatch, limits, **{"ml.t3.medium for processing job usage": 0.0})
+    assert (none[0].result, none[0].text) == (doctor.BAD, "ml.t3.medium for processing job usage: 0")
+    few = findings(monkeypatch, limits, **{"Maximum number of concurrent pipeline executions": 1.0})
+    assert few[0].result == doctor.BAD
+    assert "concurrent pipeline executions: 1" in few[0].text
+
+
+def test_each_tier_needs_instances_for_as_many_runs_as_it_may_have_at_once() -> None:
+    limits = policy(
+        tier(quota=2, borrowing_limit=1, instances=(choice(training="ml.m5.large,ml.m5.xlarge"),)), running_max=9
+    )
+    needed = needed_instances(limits)
+    assert {name: count for name, count in needed.items() if "training job" in name} == {
+        "ml.m5.large for training job usage": 3,
+        "ml.m5.xlarge for training job usage": 3,
+    }
+
+
+def test_a_check_that_aws_denies_is_unknown_and_the_others_go_on() -> None:
+    def denied(_: Any) -> Iterator[doctor.Finding]:
+        raise DENIED
+        yield
+
+    def well(_: Any) -> Iterator[doctor.Finding]:
+        yield doctor.Finding("b", doctor.GOOD, "all well")
+
+    found = list(doctor._examined(cast(Deployment, None), [("a", denied), ("b", well)]))
+    assert [(each.check, each.result) for each in found] == [("a", doctor.UNKNOWN), ("b", doctor.GOOD)]
+    assert "not yours" in found[0].text
+
+
+def test_before_the_first_deployment_only_the_account_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "OF_THE_ACCOUNT", ())
+
+    class Nowhere:
+        @property
+        def outputs(self) -> dict[str, str]:
+            raise Unreachable("there is no stack 's'")
+
+    answer = doctor.doctor(cast(Deployment, Nowhere()), SimpleNamespace())  # type: ignore[arg-type]
+    assert answer.code == 0
+    assert [row[:2] for row in answer.rows] == [("warning", "deployment")]
+    assert any("make deploy STAGE=dev" in line.text for line in lines_of(answer, 80))
