@@ -48,6 +48,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 150)
     try:
         console.print(interpreter.described())
+        console.print("starting the local cloud: AWS's services on this machine, without an account")
         with Cloud() as cloud:
             passed = Demo(cloud, console, began, arguments.picture).run()
             if arguments.keep:
@@ -55,7 +56,16 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("\nstopped; nothing is left behind")
         return 130
+    if passed:
+        console.print(NEXT, highlight=False)
     return 0 if passed else 1
+
+
+NEXT = """
+Next:
+  make demo KEEP=1        the same, and the cloud runs on for your own commands
+  ./trainyard --help      what an operator can do
+  docs/tour.md            the life of one upload, step by step"""
 
 
 class Demo:
@@ -68,12 +78,13 @@ class Demo:
         self.deployment = Deployment(STACK)
 
     def run(self) -> bool:
-        self.say("the local cloud is running")
+        self.say("the local cloud runs; deploying template.yaml to it")
         deploy(self.cloud, STACK, {"Stage": "dev", "InstancePreferences": "true"})
         # Premium's runs prefer them, and get the next type instead.
         self.cloud.exhaust(checks.EXHAUSTED)
-        self.say("template.yaml is deployed; all calls except those to SageMaker are authorised by its policies")
+        self.say("deployed; its policies authorise all calls except those to SageMaker")
         scenario = build()
+        self.say(f"creating {len(scenario.tenants)} tenants, each by a state machine")
         self.trainyard("policy", "apply", "--yes", str(POLICY))
         for tenant in scenario.tenants:
             self.trainyard("tenant", "create", tenant.name, "--tier", tenant.tier, *tenant.options)
@@ -89,7 +100,8 @@ class Demo:
             self.await_rest(update)
         self.say("all requests have ended; checking the results")
         facts = checks.gather(self.cloud, self.deployment, uploads, resumed_at)
-        self.console.print(checks.request_table(facts))
+        for line in checks.request_lines(facts, self.console.width):
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         results = checks.run_all(facts)
         claims = [
             f" {'[green]✓[/]' if result.passed else '[red]✗[/]'} {result.claim}: {result.found}"
@@ -124,7 +136,8 @@ class Demo:
             sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(_event(uploads[0])))
         sqs.send_message(QueueUrl=queue, MessageBody='{"detail-type": "Object Created", "detail": {')
         self.trainyard("retrain", "fern", "--data-set", "cancer")
-        self.say("one upload event delivered five more times, one malformed event sent, one retraining requested")
+        self.say("an event repeated five times, a malformed one, a retraining requested")
+        self.say("the service is paused: requests gather in the queues (some ten seconds)")
 
     def await_enlisted(self) -> None:
         """Wait until all requests are enlisted while paused; keep the dispatcher busy meanwhile."""
@@ -261,15 +274,22 @@ def _status_table(status: dict[str, Any], seconds: float) -> Group:
     return Group(head, table)
 
 
+TRY = """
+Then try:
+  ./trainyard status
+  ./trainyard requests fern
+  ./trainyard why REQUEST          # with the first characters of a failed one
+  ./trainyard logs REQUEST
+  ./trainyard models elm
+  ./trainyard costs
+  aws s3 ls                        # if the AWS CLI is installed"""
+
+
 def _keep(cloud: Cloud, console: Console) -> None:
     console.print("\nThe local cloud runs until Ctrl-C. To use it, paste this into another terminal:\n")
     for name, value in {**cloud.environment(), "TRAINYARD_STACK": STACK}.items():
         console.print(f"  export {name}={value}", highlight=False)
-    console.print(
-        "  ./trainyard status\n  ./trainyard requests elm\n  ./trainyard costs\n"
-        "  aws s3 ls   # if the AWS CLI is installed",
-        highlight=False,
-    )
+    console.print(TRY, highlight=False)
     while True:
         time.sleep(3600)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.table import Table
 
+from cli.show import Answer, lines_of
 from local.cloud import REPOSITORY, Cloud
 from local.demo.scenario import Drop
 from local.recomputed import executions_of, millionths, recomputed
@@ -260,6 +261,32 @@ def fell_back(facts: Facts) -> Result:
         bool(counts) and EXHAUSTED not in counts and None not in counts,
         ", ".join(f"{count} on {name}" for name, count in counts.items()) + f", none on {EXHAUSTED}",
     )
+
+
+def request_lines(facts: Facts, width: int) -> list[str]:
+    """Return the lines of a table of all requests, by tenant, for a terminal of a width."""
+    shown = [r for r in facts.requests if not (r.state == "SUPERSEDED" and r.data_set == "sales")]
+    answer = Answer(
+        data=None,
+        columns=("REQUEST", "TENANT", "DATA SET", "STATE", "WAITED", "QUALITY", "MODEL", "COST USD", "REASON"),
+        rows=[
+            (
+                r.request_id,
+                r.tenant_id,
+                r.data_set,
+                r.state.value,
+                _seconds(r.arrived_at, r.started_at),
+                f"{r.outcome.quality:.3f}" if r.outcome and r.outcome.quality is not None else None,
+                f"v{facts.versions[r.request_id]}" if r.request_id in facts.versions else None,
+                r.outcome.cost_usd if r.outcome else None,
+                r.reason,
+            )
+            for r in sorted(shown, key=lambda r: (r.tenant_id, r.arrived_at))
+        ],
+        lines=[f"{len(facts.requests) - len(shown)} more of the twelve sales parts were merged into one training"],
+        below="REASON",
+    )
+    return [line.text for line in lines_of(answer, width)]
 
 
 def request_table(facts: Facts, *, each: int | None = None) -> Table:
