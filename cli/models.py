@@ -32,8 +32,8 @@ def list_models(deployment: Deployment, arguments: Arguments) -> Answer:
             approved[view["data_set"]] = view["quality"]
     for view in views:
         of_approved = approved.get(view["data_set"])
-        known = of_approved is not None and view["quality"] is not None and view["status"] != "Approved"
-        view["change"] = view["quality"] - of_approved if known else None
+        is_comparable = of_approved is not None and view["quality"] is not None and view["status"] != "Approved"
+        view["change"] = view["quality"] - of_approved if is_comparable else None
     return Answer(
         data=views,
         columns=(
