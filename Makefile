@@ -134,6 +134,10 @@ ONLY ?=
 bench: .venv/ready  ## compare speed and cost with other designs, and write docs/performance.md (takes a while)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
+.PHONY: command-line
+command-line: .venv/ready steps  ## measure how long each command takes, from help to reads on the local cloud
+	@$(BIN)/python -m benchmarks.command_line
+
 .PHONY: onboarding
 onboarding: .venv/ready  ## measure the onboarding of a thousand pooled tenants and a large deletion (takes a while)
 	@$(BIN)/python -m local.onboarding --tenants $(TENANTS)

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -11,24 +11,21 @@ from botocore.exceptions import ClientError
 
 from cli.region import settle_region
 from trainyard.adapters.aws.clients import client
-from trainyard.adapters.aws.queues import EventBridgeAnnouncements
-from trainyard.adapters.aws.sagemaker import SageMakerExecutions
-from trainyard.adapters.aws.storage import S3Receipts
 from trainyard.adapters.aws.store import DynamoStore, backoff
 from trainyard.adapters.aws.tables import DynamoBell, DynamoTenants
-from trainyard.application.scheduling.expedite import Expedite
 from trainyard.application.scheduling.explain import Explain
-from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.application.scheduling.stop import Stop
 from trainyard.contracts.compiled_policy import DEPLOYED
-from trainyard.contracts.decisions import decode_pass
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.errors import Refused, TrainyardError
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.book import Book
 from trainyard.persistence.policies import Policies
+
+if TYPE_CHECKING:
+    from trainyard.application.scheduling.expedite import Expedite
+    from trainyard.application.scheduling.stop import Stop
 
 ID_CHARACTERS = 32
 BEGINNING = re.compile(r"[0-9a-f]{4,32}")
@@ -54,8 +51,11 @@ class Deployment:
 
     @cached_property
     def region(self) -> str:
-        """Return the stack's Region, whose prices apply; raises Refused when no Region is set."""
-        return settle_region()
+        """Return the stack's Region, whose prices apply; raises Unreachable when none is set, or two are."""
+        try:
+            return settle_region()
+        except Refused as error:
+            raise Unreachable(str(error)) from error
 
     @cached_property
     def outputs(self) -> dict[str, str]:
@@ -125,6 +125,8 @@ class Deployment:
 
     def last_passes(self, request: Request, *, limit: int = 3) -> list[dict[str, Any]]:
         """Return what the last recorded passes decided about a waiting request's lane, newest first."""
+        from trainyard.contracts.decisions import decode_pass
+
         now = datetime.now(UTC)
         passes: list[dict[str, Any]] = []
         for hour in (now, now - timedelta(hours=1)):
@@ -143,11 +145,19 @@ class Deployment:
         return passes
 
     @property
-    def expedite(self) -> Expedite:
+    def expedite(self) -> "Expedite":
+        from trainyard.application.scheduling.expedite import Expedite
+
         return Expedite(scheduler=self.scheduler, explain=self.explain, bell=self.bell)
 
     @property
-    def stop(self) -> Stop:
+    def stop(self) -> "Stop":
+        from trainyard.adapters.aws.queues import EventBridgeAnnouncements
+        from trainyard.adapters.aws.sagemaker import SageMakerExecutions
+        from trainyard.adapters.aws.storage import S3Receipts
+        from trainyard.application.scheduling.notifications import Notifier
+        from trainyard.application.scheduling.stop import Stop
+
         return Stop(
             scheduler=self.scheduler,
             executions=SageMakerExecutions(pipeline_names={"": self.outputs["PipelineName"]}),
@@ -199,5 +209,5 @@ class Deployment:
         return str(self.client("sts").get_caller_identity()["Arn"]).rpartition(":")[2]
 
     def client(self, service: str) -> Any:
-        settle_region()
+        self.region  # noqa: B018 - settled before the first client is built
         return client(service)
