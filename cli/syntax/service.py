@@ -21,6 +21,13 @@ QUEUE_OF_TIER = Command(
     help="Show which requests are next in each tier, when they may start, and why the others wait.",
     examples=["trainyard queue", "trainyard queue basic --limit 30", "trainyard queue -w"],
 )
+TOP = Command(
+    "top",
+    "top:top",
+    help="Open a full-screen view of tiers, queue and requests, refreshed every two seconds.\n\n"
+    "Keys: 1, 2, 3 choose a table, w explains the request under the cursor, p pauses the view, q leaves.",
+    examples=["trainyard top"],
+)
 DOCTOR = Command(
     "doctor",
     "doctor:doctor",
@@ -204,6 +211,7 @@ TEARDOWN = Command(
 COMMANDS: tuple[click.Command, ...] = (
     STATUS,
     QUEUE_OF_TIER,
+    TOP,
     DOCTOR,
     PAUSE,
     RESUME,

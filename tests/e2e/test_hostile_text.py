@@ -99,6 +99,7 @@ def test_every_command_shows_hostile_text_as_text(
         "models fetch": [("hostile", "7", "--to", str(tmp_path))],
         "status": [()],
         "doctor": [()],
+        "top": [()],
         "queue": [(), ("basic",), (HOSTILE,)],
         "pause": [("tenant", HOSTILE), ("tier", HOSTILE)],
         "resume": [("tenant", HOSTILE)],

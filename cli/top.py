@@ -1,0 +1,190 @@
+"""A full-screen view of the service: tiers, queue, requests and what needs attention, refreshed while it is open."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import DataTable, Footer, Static, TabbedContent, TabPane
+
+from cli.arguments import Arguments
+from cli.deployment import Deployment
+from cli.queue import queue
+from cli.requests import list_requests, why
+from cli.show import REQUEST, Answer
+from cli.status import status
+from cli.text import printable
+from trainyard.domain.errors import Refused, TrainyardError
+
+SECONDS_BETWEEN = 2.0
+REQUESTS_SHOWN = 50
+ID_CHARACTERS = 8
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What is shown, as it was read at a time."""
+
+    at: datetime
+    health: Answer
+    queue: Answer
+    requests: Answer
+
+
+def read(deployment: Deployment) -> Screen:
+    """Read everything that the view shows."""
+    every = dict.fromkeys(("tenant_id", "tier", "data_set", "state", "since", "until"))
+    return Screen(
+        at=datetime.now(UTC),
+        health=status(deployment, Arguments()),
+        queue=queue(deployment, Arguments(tier=None, limit=20)),
+        requests=list_requests(deployment, Arguments(**every, limit=REQUESTS_SHOWN)),
+    )
+
+
+def top(deployment: Deployment, arguments: Arguments) -> None:
+    """Open the view; raises Refused without a terminal."""
+    if not is_terminal():
+        raise Refused("the full-screen view needs a terminal; `trainyard status --json` is for scripts")
+    deployment.outputs  # noqa: B018 - a wrong stack is told before the screen is taken
+    Top(deployment).run()
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty() and sys.stdin.isatty()
+
+
+class Top(App[None]):
+    """Reads in a thread of its own, so that keys are answered while AWS is slow; an error stays on its line."""
+
+    TITLE = "trainyard"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    Screen { overflow: hidden; }
+    TabbedContent, ContentSwitcher, TabPane { height: 1fr; }
+    #attention { height: auto; max-height: 10; color: $text-error; padding: 0 1; }
+    #line { height: auto; padding: 0 1; text-style: bold; }
+    #answer { height: auto; max-height: 14; padding: 0 1; border-top: solid $primary; display: none; }
+    DataTable { height: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "quit"),
+        Binding("r", "reload", "refresh"),
+        Binding("p", "pause", "pause"),
+        Binding("1", "tab('tiers')", "tiers"),
+        Binding("2", "tab('queue')", "queue"),
+        Binding("3", "tab('requests')", "requests"),
+        Binding("w", "why", "why"),
+        Binding("escape", "close", "close", show=False),
+    ]
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__()
+        self.deployment, self.is_paused = deployment, False
+
+    def compose(self) -> ComposeResult:
+        yield Static("reading …", id="line", markup=False)
+        yield Static("", id="attention", markup=False)
+        with TabbedContent(initial="tiers"):
+            for name in ("tiers", "queue", "requests"):
+                with TabPane(name, id=name), Vertical():
+                    yield DataTable(id=f"{name}-table", cursor_type="row")
+        yield Static("", id="answer", markup=False)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self.set_interval(SECONDS_BETWEEN, self.reload_unless_paused)
+        self.action_reload()
+
+    def reload_unless_paused(self) -> None:
+        if not self.is_paused:
+            self.action_reload()
+
+    def action_reload(self) -> None:
+        """Read again, unless a reading is under way."""
+        self.run_worker(self._read, thread=True, exclusive=True, group="reading")
+
+    def _read(self) -> None:
+        try:
+            screen = read(self.deployment)
+        except Exception as error:  # whatever AWS answers: the last state stays on the screen
+            self.call_from_thread(self.tell, f"not refreshed: {error}")
+        else:
+            self.call_from_thread(self.show_screen, screen)
+
+    def tell(self, line: str) -> None:
+        self.query_one("#line", Static).update(Text(printable(line)))
+
+    def show_screen(self, screen: Screen) -> None:
+        state = " · ".join(screen.health.lines[:1])
+        paused = " · view paused (p)" if self.is_paused else ""
+        self.tell(f"{self.deployment.stack} · {screen.at:%H:%M:%S} UTC · {state}{paused}")
+        self.query_one("#attention", Static).update(Text("\n".join(map(printable, screen.health.alarms))))
+        self._fill("tiers", screen.health)
+        self._fill("queue", screen.queue)
+        self._fill("requests", screen.requests)
+
+    def _fill(self, name: str, answer: Answer) -> None:
+        """Put rows into a table, and leave its cursor and its scrolling where they were."""
+        table = self.query_one(f"#{name}-table", DataTable)
+        place, scroll = table.cursor_coordinate.row, table.scroll_offset
+        if not table.columns:
+            table.add_columns(*answer.columns)
+        table.clear()
+        for row in answer.rows:
+            table.add_row(*_cells(answer.columns, row))
+        if answer.rows:
+            table.move_cursor(row=min(place, len(answer.rows) - 1), animate=False, scroll=False)
+            table.scroll_to(scroll.x, scroll.y, animate=False)
+
+    def action_pause(self) -> None:
+        self.is_paused = not self.is_paused
+        if not self.is_paused:
+            self.action_reload()
+        else:
+            self.tell("the view is paused; p goes on")
+
+    def action_tab(self, name: str) -> None:
+        self.query_one(TabbedContent).active = name
+        self.query_one(f"#{name}-table", DataTable).focus()
+
+    def action_why(self) -> None:
+        """Explain the request under the cursor."""
+        name = self.query_one(TabbedContent).active
+        table = self.query_one(f"#{name}-table", DataTable)
+        labels = [str(column.label) for column in table.ordered_columns]
+        if REQUEST not in labels or not table.row_count:
+            self.show_answer("choose a request first: 2 (queue) or 3 (requests), then the arrow keys")
+            return
+        cell = table.get_row_at(table.cursor_coordinate.row)[labels.index(REQUEST)]
+        self.run_worker(lambda: self._why(str(cell)), thread=True, exclusive=True, group="why")
+
+    def _why(self, request_id: str) -> None:
+        try:
+            explained = why(self.deployment, Arguments(request_id=request_id))
+        except TrainyardError as error:
+            lines: Sequence[str] = [str(error)]
+        else:
+            lines = [*(f"{name}: {value}" for name, value in explained.rows), *explained.lines]
+        self.call_from_thread(self.show_answer, "\n".join(map(printable, lines)))
+
+    def show_answer(self, text: str) -> None:
+        panel = self.query_one("#answer", Static)
+        panel.update(Text(text))
+        panel.display = True
+
+    def action_close(self) -> None:
+        self.query_one("#answer", Static).display = False
+
+
+def _cells(columns: Sequence[str], row: Sequence[Any]) -> list[Text]:
+    """Return cells as text that is shown as it is; ids short, as commands take them."""
+    return [
+        Text("" if cell is None else printable(str(cell))[: ID_CHARACTERS if name == REQUEST else None])
+        for name, cell in zip(columns, row, strict=True)
+    ]

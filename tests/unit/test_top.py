@@ -1,0 +1,115 @@
+"""The full-screen view: its keys, and that it stays up when AWS does not answer."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from textual.widgets import DataTable, Static, TabbedContent
+
+from cli import top
+from cli.deployment import Deployment
+from cli.show import Answer
+from trainyard.domain.errors import Refused
+
+IDS = ["0124550c" + "0" * 24, "fedcba98" + "1" * 24]
+HOSTILE = "[red]bad[/red]\x1b[31m\u202e"
+
+
+class Deployed:
+    stack = "trainyard-dev"
+
+
+def screen(**changes: Any) -> top.Screen:
+    parts: dict[str, Any] = {
+        "at": datetime(2026, 11, 28, tzinfo=UTC),
+        "health": Answer(
+            data=None,
+            columns=("TIER", "SLOTS USED"),
+            rows=[("basic", 1)],
+            lines=["1 of 4 slots used; policy version 7"],
+            alarms=[f"tier basic is paused: {HOSTILE}"],
+        ),
+        "queue": Answer(data=None, columns=("TIER", "REQUEST", "REASON"), rows=[("basic", IDS[0], HOSTILE)]),
+        "requests": Answer(data=None, columns=("REQUEST", "STATE"), rows=[(i, "RUNNING") for i in IDS]),
+    }
+    return top.Screen(**parts | changes)
+
+
+def drive(monkeypatch: pytest.MonkeyPatch, keys: list[str], read: Any = screen) -> dict[str, Any]:
+    """Press keys in the view; return what is on the screen afterwards."""
+    monkeypatch.setattr(top, "read", lambda _: read())
+    monkeypatch.setattr(
+        top, "why", lambda _, given: Answer(data=None, lines=[f"why {given.request_id}: {HOSTILE}"])
+    )
+
+    async def run() -> dict[str, Any]:
+        app = top.Top(cast(Deployment, Deployed()))
+        async with app.run_test(size=(100, 30)) as pilot:
+            await app.workers.wait_for_complete()
+            await pilot.pause()
+            for key in keys:
+                await pilot.press(key)
+                await app.workers.wait_for_complete()
+                await pilot.pause()
+            panel = app.query_one("#answer", Static)
+            return {
+                "line": str(app.query_one("#line", Static).render()),
+                "attention": str(app.query_one("#attention", Static).render()),
+                "answer": str(panel.render()) if panel.display else "",
+                "tab": app.query_one(TabbedContent).active,
+                "paused": app.is_paused,
+                "cursor": app.query_one("#requests-table", DataTable).cursor_coordinate.row,
+                "ids": [str(app.query_one("#requests-table", DataTable).get_row_at(n)[0]) for n in range(2)]
+                if app.query_one("#requests-table", DataTable).row_count == 2
+                else [],
+                "running": app.is_running,
+            }
+
+    return asyncio.run(run())
+
+
+def test_the_view_shows_slots_attention_queue_and_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = drive(monkeypatch, [])
+    assert shown["line"].startswith("trainyard-dev · 00:00:00 UTC · 1 of 4 slots used")
+    assert shown["attention"] == r"tier basic is paused: [red]bad[/red]\x1b[31m\u202e", "hostile text is text"
+    assert (shown["tab"], shown["ids"]) == ("tiers", ["0124550c", "fedcba98"])
+
+
+@pytest.mark.parametrize(("key", "tab"), [("1", "tiers"), ("2", "queue"), ("3", "requests")])
+def test_digits_choose_the_table(monkeypatch: pytest.MonkeyPatch, key: str, tab: str) -> None:
+    assert drive(monkeypatch, ["3", key])["tab"] == tab
+
+
+def test_w_explains_the_request_under_the_cursor_and_escape_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = drive(monkeypatch, ["3", "down", "w"])
+    assert shown["answer"].startswith("why fedcba98: [red]bad[/red]\\x1b")
+    assert drive(monkeypatch, ["3", "down", "w", "escape"])["answer"] == ""
+    assert "choose a request first" in drive(monkeypatch, ["w"])["answer"]
+
+
+def test_refreshing_leaves_the_cursor_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drive(monkeypatch, ["3", "down", "r", "r"])["cursor"] == 1
+
+
+def test_p_pauses_the_view_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drive(monkeypatch, ["p"])["paused"] is True
+    assert drive(monkeypatch, ["p", "p"])["paused"] is False
+
+
+def test_an_error_is_told_and_the_view_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [screen()]
+
+    def read() -> top.Screen:
+        if answers:
+            return answers.pop()
+        raise OSError("no route to host")
+
+    shown = drive(monkeypatch, ["r"], read)
+    assert shown["line"] == "not refreshed: no route to host"
+    assert (shown["ids"], shown["running"]) == (["0124550c", "fedcba98"], True)
+
+
+def test_without_a_terminal_it_is_refused_with_what_to_use() -> None:
+    with pytest.raises(Refused, match="trainyard status --json"):
+        top.top(cast(Deployment, Deployed()), cast(Any, None))
