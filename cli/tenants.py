@@ -1,6 +1,7 @@
 """Tenants and their data."""
 
 import json
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -227,7 +228,8 @@ def presign(deployment: Deployment, arguments: Arguments) -> Answer:
     url = deployment.client("s3").generate_presigned_url(
         "put_object", Params={"Bucket": tenant.bucket, "Key": key}, ExpiresIn=arguments.minutes * 60
     )
-    return Answer(data={"url": url}, lines=[url])
+    command = f"curl --fail --upload-file {shlex.quote(arguments.name)} {shlex.quote(url)}"
+    return Answer(data={"url": url, "curl": command}, lines=[command])
 
 
 def _tenant_answer(view: dict[str, Any]) -> Answer:

@@ -1,4 +1,4 @@
-"""A full-screen view of the service: tiers, queue, requests and what needs attention, refreshed while it is open."""
+"""A full-screen view of the service: tiers, queue, requests and what needs attention."""
 
 import sys
 from collections.abc import Sequence

@@ -56,7 +56,8 @@ PRESIGN = Command(
     argument("data_set"),
     argument("name"),
     option("--minutes", type=int, default=60, help="How long it is valid (default: 60, at most 720)."),
-    help="Print a URL to which the tenant can PUT one object.\n\nNAME: of the object, for example data.csv.",
+    help="Print a command with which the tenant can upload one object, without credentials.\n\n"
+    "NAME: of the object, for example data.csv; --json prints the URL too.",
     examples=["trainyard presign acme churn data.csv"],
 )
 RETRAIN = Command(

@@ -85,7 +85,11 @@ def test_every_command_shows_hostile_text_as_text(
             (HOSTILE, "--target", "target"),
         ],
         "upload": [("hostile", str(data)), ("hostile", str(data), "--data-set", HOSTILE)],
-        "presign": [("hostile", "--data-set", "x", "--name", HOSTILE)],
+        "presign": [
+            ("hostile", "x", HOSTILE),
+            ("hostile", HOSTILE, "a.csv"),
+            ("hostile", "x", "[bold]'$(id)'.csv"),
+        ],
         "retrain": [("hostile", "--data-set", HOSTILE), ("hostile", "--ready-by", HOSTILE)],
         "requests": [("hostile",), (HOSTILE,), ("hostile", "--data-set", HOSTILE)],
         "request": [(one,), (another,), (HOSTILE,)],

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import urllib.request
@@ -646,7 +647,8 @@ def test_a_presigned_url_takes_one_upload(harness: Harness, capsys: pytest.Captu
     harness.create("handed")
     capsys.readouterr()
     assert harness.run("presign", "handed", "wine", "wine.csv") == 0
-    url = capsys.readouterr().out.strip()
+    *curl, name, url = shlex.split(capsys.readouterr().out)
+    assert (curl, name) == (["curl", "--fail", "--upload-file"], "wine.csv")
     put = urllib.request.Request(url, data=WINE, method="PUT")
     with urllib.request.urlopen(put, timeout=10) as answer:
         assert answer.status == 200
