@@ -171,15 +171,16 @@ def _read(deployment: Deployment, url: str, *, hidden: bool = False) -> Iterator
     """Yield the letters of a queue, each once; they stay hidden from others for a time, or are released at once.
 
     A receive may return fewer letters than there are, and none although there are some (SQS developer guide,
-    "Short and long polling"): two in a row that bring nothing new end the reading.
+    "Short and long polling"): the reading ends when as many were found as the queue says it has, or when two
+    waits in a row bring nothing new.
     """
-    sqs, seen, empty = deployment.client("sqs"), dict[str, Letter](), 0
-    while empty < 2 and len(seen) < READ_MAX:
+    sqs, seen, empty, count = deployment.client("sqs"), dict[str, Letter](), 0, _count(deployment, url)
+    while count and empty < (1 if len(seen) >= count else 2) and len(seen) < READ_MAX:
         answer = sqs.receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=10,
             VisibilityTimeout=HIDDEN_SECONDS,
-            WaitTimeSeconds=1 if seen or _count(deployment, url) else 0,
+            WaitTimeSeconds=0 if len(seen) >= count else 1,
             MessageAttributeNames=["reason"],
             MessageSystemAttributeNames=["SentTimestamp"],
         )

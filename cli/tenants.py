@@ -38,23 +38,26 @@ _PLAIN = (
 
 
 def create(deployment: Deployment, arguments: Arguments) -> Answer:
-    """Create a tenant; raises Refused, with what differs, when there is one of that name with other settings."""
+    """Create a tenant; raises Refused, with what differs, when there is one of that name already."""
     existing = deployment.tenants.get(arguments.tenant_id)
     if existing is not None and existing.state in (TenantState.ACTIVE, TenantState.SUSPENDED):
-        _refuse_differing(existing, _entry(arguments))
+        _refuse_existing(existing, _entry(arguments))
     return _changed(deployment, Change.CREATE, arguments)
 
 
-def _refuse_differing(tenant: Tenant, wanted: dict[str, Any]) -> None:
-    """Raise Refused with the commands that would change a tenant's tier and target to those wanted."""
+def _refuse_existing(tenant: Tenant, wanted: dict[str, Any]) -> None:
+    """Raise Refused, with the commands that would change an existing tenant to the tier and target wanted."""
     name, target = tenant.tenant_id, tenant.settings.target
     commands = []
     if wanted["tier"] != tenant.tier:
         commands.append(f"its tier is {tenant.tier} (trainyard tenant move {name} --tier {wanted['tier']})")
     if wanted["target"] != target:
         commands.append(f"its target is {target!r} (trainyard tenant update {name} --target {wanted['target']})")
-    if commands:
-        raise Refused(f"tenant {name} exists, and {', and '.join(commands)}; nothing was changed")
+    differences = f", and {', and '.join(commands)}" if commands else ""
+    raise Refused(
+        f"tenant {name} exists{differences}; nothing was changed (trainyard tenant show {name}; `tenant update` "
+        "changes its settings)"
+    )
 
 
 def update(deployment: Deployment, arguments: Arguments) -> Answer:

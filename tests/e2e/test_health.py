@@ -11,17 +11,6 @@ from trainyard.persistence.ledger import LEDGER
 from trainyard.persistence.store import Update
 
 
-def test_a_good_day_has_no_line_that_asks_for_attention(
-    harness: Harness, capsys: pytest.CaptureFixture[str]
-) -> None:
-    capsys.readouterr()
-    assert harness.run("status") == 0
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in said[:4]] == ["TIER", "basic", "standard", "premium"]
-    assert re.fullmatch(r"0 of 6 slots used; policy version \d+", said[4])
-    assert len(said) == 5
-
-
 def test_each_thing_that_needs_attention_has_a_line(harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:
     alarms = harness.cloud.client("cloudwatch")
     (name,) = (a["AlarmName"] for a in alarms.describe_alarms()["MetricAlarms"] if "NoPasses" in a["AlarmName"])

@@ -25,6 +25,12 @@ def register(harness: Harness, folder: Path, name: str, script: str) -> None:
     assert harness.run("algorithm", "register", str(file), "--scripts", str(scripts)) == 0
 
 
+def unregister(harness: Harness, name: str, tenant_id: str) -> None:
+    """Leave the shared deployment without an algorithm that policies of other tests lack."""
+    assert harness.run("tenant", "update", tenant_id, "--algorithm", "linear") == 0
+    assert harness.run("algorithm", "remove", name) == 0
+
+
 @pytest.mark.parametrize(
     ("name", "script", "reason"),
     [
@@ -58,6 +64,7 @@ def test_a_script_that_fails_without_a_word_to_sagemaker_has_its_last_line_as_th
     assert f"trainyard logs {short} Train" in said
     assert harness.run("logs", short, "nonsense") == 1
     assert "there is no step 'nonsense' with a job; there are Preprocess, Train" in capsys.readouterr().err
+    unregister(harness, name, name)
 
 
 def test_a_run_is_followed_to_its_end_and_its_lines_stay(
@@ -88,6 +95,7 @@ raise KeyError('n')
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 3
     assert {line["step"] for line in lines} == {"Train"}
+    unregister(harness, "slow", "followed")
 
 
 def test_a_request_without_a_log_says_why(harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,25 +45,25 @@ def test_an_upload_can_be_waited_for_and_tells_its_outcome(
 def test_a_failed_request_is_tried_again_alone_or_in_bulk(
     harness: Harness, tmp_path: Path, capsys: Capture
 ) -> None:
-    harness.create("again")
-    harness.drop("again", "incoming/one/a.csv", NO_TARGET)
-    harness.drop("again", "incoming/two/a.csv", NO_TARGET)
-    first, _ = sorted(harness.ended("again", 2), key=lambda request: request.data_set)
-    harness.drop("again", "incoming/one/b.csv", WINE)
-    harness.ended("again", 3)
+    harness.create("retried")
+    harness.drop("retried", "incoming/one/a.csv", NO_TARGET)
+    harness.drop("retried", "incoming/two/a.csv", NO_TARGET)
+    first, _ = sorted(harness.ended("retried", 2), key=lambda request: request.data_set)
+    harness.drop("retried", "incoming/one/b.csv", WINE)
+    harness.ended("retried", 3)
     capsys.readouterr()
     assert harness.run("retry", first.request_id[:10], "--wait") == 0
     assert "SUCCEEDED" in capsys.readouterr().out
-    assert harness.run("retry", "--tenant", "again", "--state", first.state.value) == 0
+    assert harness.run("retry", "--tenant", "retried", "--state", first.state.value) == 0
     said = capsys.readouterr().out
     assert "add --yes to ask for 2 trainings (2 requests)" in said
-    assert len(harness.requests("again")) == 4, "nothing was asked for"
-    assert harness.run("retry", "--tenant", "again", "--data-set", "two", "--yes", "--wait") == 4
-    assert harness.run("retry", "--tenant", "again", "--reason", "a reason that none has", "--yes") == 0
-    assert len(harness.ended("again", 5)) == 5
+    assert len(harness.requests("retried")) == 4, "nothing was asked for"
+    assert harness.run("retry", "--tenant", "retried", "--data-set", "two", "--yes", "--wait") == 4
+    assert harness.run("retry", "--tenant", "retried", "--reason", "a reason that none has", "--yes") == 0
+    assert len(harness.ended("retried", 5)) == 5
     assert harness.run("retry") == 1
     assert "name requests, or select them" in capsys.readouterr().err
-    assert harness.run("retrain", "again", "--data-set", "nosuch") == 1
+    assert harness.run("retrain", "retried", "--data-set", "nosuch") == 1
     assert "has uploaded nothing for data set 'nosuch'; its data sets are one, two" in capsys.readouterr().err
 
 
@@ -95,6 +95,7 @@ def test_what_waits_is_stopped_in_bulk_after_a_look_and_a_pause_says_who_and_why
 
 def test_dead_letters_are_grouped_by_reason_shown_and_dropped(harness: Harness, capsys: Capture) -> None:
     queue = "trainyard-uploads-dlq"
+    assert harness.run("dlq", "drop", queue, "--all", "--yes") == 0
     harness.post("uploads", *({"no": number} for number in range(12)), "not json at all")
 
     def listed() -> list[dict[str, Any]]:
@@ -103,9 +104,10 @@ def test_dead_letters_are_grouped_by_reason_shown_and_dropped(harness: Harness, 
         (found,) = (each for each in json.loads(capsys.readouterr().out) if each["queue"] == queue)
         return list(found["groups"])
 
-    eventually(lambda: sum(each["letters"] for each in listed()) == 13, 60)
+    eventually(lambda: sum(each["letters"] for each in listed()) >= 13, 60)
     groups = listed()
-    assert [each["letters"] for each in groups] == [12, 1]
+    assert groups[0]["letters"] == 12
+    (groups[1],) = (each for each in groups if "not valid JSON" in each["reason"])
     assert harness.run("dlq", "show", queue, "--limit", "2", "--json") == 0
     assert len(json.loads(capsys.readouterr().out)) == 2
     reason = groups[1]["reason"].partition("…")[0]
@@ -114,7 +116,7 @@ def test_dead_letters_are_grouped_by_reason_shown_and_dropped(harness: Harness, 
     assert harness.run("dlq", "drop", queue, "--reason", reason) == 0
     assert "would delete 1 dead letters" in capsys.readouterr().out
     assert harness.run("dlq", "drop", queue, "--reason", reason, "--yes") == 0
-    assert [each["letters"] for each in listed()] == [12]
+    assert not any("not valid JSON" in each["reason"] for each in listed())
     assert harness.run("dlq", "drop", queue, "--all", "--yes") == 0
     assert listed() == []
 
@@ -145,6 +147,7 @@ def test_a_policy_is_shown_and_asked_about_and_going_back_refuses_to_hurt(
     assert "the policy has no algorithm ours, which user use" in capsys.readouterr().err
     assert harness.run("policy", "rollback", str(before.version), "--yes", "--force") == 0
     assert harness.deployment.policies.in_force().text == before.text
+    assert harness.run("tenant", "update", "user", "--algorithm", "linear") == 0
 
 
 def test_creating_a_tenant_that_exists_compares_and_offers_no_deletion(harness: Harness, capsys: Capture) -> None:
