@@ -19,7 +19,7 @@ SUFFIX = "-dlq"
 READ_MAX = 1000
 """Dead letters of a queue that are read to group them."""
 
-HIDDEN_SECONDS = 30
+HIDDEN_SECONDS = 60
 """While letters are read, others do not see them; they are shown again at once afterwards."""
 
 

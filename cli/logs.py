@@ -40,7 +40,7 @@ def tail_of_failure(deployment: Deployment, request: Request) -> list[str]:
     """Return the last lines that the failed step of a request printed; [] where none are known."""
     name = request.outcome.failed_step if request.outcome else None
     return [
-        line.rstrip()
+        line.rstrip().expandtabs()
         for step in _steps(deployment, request, None)
         if step.name == name and step.job
         for text in last_lines(step.job)[-TAIL_LINES:]
@@ -87,7 +87,8 @@ class _Printer:
         if self.as_json:
             show_line(json.dumps({"step": step.name, "at": line.at.isoformat(), "message": line.text}))
         else:
-            show_line(line.text if self.step else f"{step.name} | {line.text}")
+            text = line.text.expandtabs()
+            show_line(text if self.step else f"{step.name} | {text}")
 
 
 def _follow(deployment: Deployment, request: Request, printer: _Printer) -> None:

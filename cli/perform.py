@@ -1,6 +1,7 @@
 """Carry a command out: run its function, print its answer, and say in one line what went wrong."""
 
 import json
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -22,6 +23,9 @@ from cli.show import Answer, show
 from cli.text import say
 from cli.watching import watch
 from trainyard.domain.errors import TrainyardError
+
+DEBUG = "TRAINYARD_DEBUG"
+"""Set to see the traceback of an error that nobody expected."""
 
 BAD_CREDENTIALS = frozenset(
     {
@@ -70,6 +74,10 @@ def perform(run: str, stack: str, arguments: Arguments, *, as_json: bool) -> int
         raise
     except OSError as error:
         return _complain(str(error), REFUSED)
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        return _complain(f"unexpected {type(error).__name__}: {error} ({DEBUG}=1 shows where)", REFUSED)
     if answer is None:
         return DONE
     _print(answer, as_json=as_json)

@@ -46,12 +46,12 @@ def retrain(deployment: Deployment, arguments: Arguments) -> Answer:
 def retry(deployment: Deployment, arguments: Arguments) -> Answer:
     """Ask for another training for requests that ended without a model; in bulk only with --yes."""
     if bool(arguments.request_ids) == _has_filter(arguments):
-        raise Refused("name requests, or select them by --tenant, --tier, --state or --since")
-    requests = (
-        [deployment.request(name) for name in arguments.request_ids]
-        if arguments.request_ids
-        else [r for r in matching(deployment, arguments) if r.state in RETRIED]
-    )
+        raise Refused("name requests, or select them by --tenant, --tier, --state, --since or --reason")
+    if arguments.request_ids:
+        requests = [deployment.request(name) for name in arguments.request_ids]
+    else:
+        arguments.state = arguments.state or State.FAILED.value
+        requests = [request for request in matching(deployment, arguments) if request.state in RETRIED]
     if arguments.reason:
         requests = [request for request in requests if arguments.reason.lower() in (request.reason or "").lower()]
     for request in requests:

@@ -208,7 +208,9 @@ def upload(deployment: Deployment, arguments: Arguments) -> Answer:
     s3 = deployment.client("s3")
     s3.upload_file(str(arguments.file), tenant.bucket, key)
     # Another upload of that key in between would be the newer one, which is what is trained on then too.
-    version = str(s3.head_object(Bucket=tenant.bucket, Key=key)["VersionId"])
+    version = s3.head_object(Bucket=tenant.bucket, Key=key).get("VersionId")
+    if version is None:
+        raise Refused(f"uploaded, but {tenant.bucket} has no versions: trainyard tenant repair {tenant.tenant_id}")
     uri = f"s3://{tenant.bucket}/{key}"
     name = request_id(tenant_id=tenant.tenant_id, bucket=tenant.bucket, key=key, revision=version)
     if arguments.wait:

@@ -15,6 +15,7 @@ os.environ |= {
     "AWS_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "123456789012",
     "AWS_SECRET_ACCESS_KEY": "testing",
+    "TRAINYARD_DEBUG": "1",
 }
 for name in (
     "AWS_ENDPOINT_URL",

@@ -151,7 +151,7 @@ STOP = Command(
         "trainyard stop --tenant acme --state QUEUED",
         "trainyard stop --tier basic --yes",
     ],
-    notes=[BY_PREFIX],
+    notes=[BY_PREFIX, "`trainyard cancel` does the same."],
 )
 RETRY = Command(
     "retry",
@@ -161,7 +161,8 @@ RETRY = Command(
     option("--reason", metavar="TEXT", help="Only those whose reason contains this text."),
     WAIT,
     help="Ask for another training for requests that ended without a model: those named, or all that options "
-    "select.\n\nEach data set is trained on its newest data, once, however many of its requests failed.",
+    "select.\n\nOptions select FAILED requests, unless --state names another. Each data set is trained on its "
+    "newest data, once, however many of its requests failed.",
     examples=[
         "trainyard retry 0124550c --wait",
         'trainyard retry --state FAILED --since 2026-11-27 --reason "no capacity"',

@@ -72,6 +72,7 @@ def run(job: dict[str, Any]) -> int:
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # as PYTHONUNBUFFERED does in the image
     os.chdir(job["directory"])
     os.environ.clear()
     os.environ.update(job["environment"])

@@ -64,11 +64,7 @@ def test_every_command_shows_hostile_text_as_text(
             ("hostile-2", "--tier", HOSTILE, "--target", "y"),
             (HOSTILE, "--tier", "basic", "--target", "y"),
         ],
-        "tenant update": [
-            ("hostile", "--algorithm", HOSTILE),
-            ("hostile", "--retrain", HOSTILE),
-            ("hostile", "--ready-by", HOSTILE),
-        ],
+        "tenant update": [("hostile", "--algorithm", HOSTILE, "--retrain", HOSTILE, "--ready-by", HOSTILE)],
         "tenant move": [("hostile", "--tier", HOSTILE)],
         "tenant credentials": [("hostile",), (HOSTILE,)],
         "tenant suspend": [("hostile",)],

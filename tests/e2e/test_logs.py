@@ -71,7 +71,7 @@ def test_a_run_is_followed_to_its_end_and_its_lines_stay(
     harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     slow = """import time
-for n in range(8):
+for n in range(5):
     print('line', n, flush=True)
     time.sleep(0.3)
 raise KeyError('n')
@@ -89,7 +89,7 @@ raise KeyError('n')
     said = capsys.readouterr()
     (done,) = harness.ended("followed")
     assert (done.state, done.reason) == (State.FAILED, "Train: KeyError: 'n'")
-    assert [line for line in said.out.splitlines() if "| line " in line] == [f"Train | line {n}" for n in range(8)]
+    assert [line for line in said.out.splitlines() if "| line " in line] == [f"Train | line {n}" for n in range(5)]
     assert f"{request.request_id[:8]} is FAILED: Train: KeyError" in said.err
     assert harness.run("logs", request.request_id, "Train", "--tail", "3", "--json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

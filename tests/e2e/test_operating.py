@@ -39,7 +39,6 @@ def test_an_upload_can_be_waited_for_and_tells_its_outcome(
     assert "no column" in outcome["reason"]
     assert harness.run("upload", "waiter", str(good), "--data-set", "again") == 0
     assert re.search(r"trainyard why [0-9a-f]{8}\n", capsys.readouterr().out)
-    harness.ended("waiter", 3)
 
 
 def test_a_failed_request_is_tried_again_alone_or_in_bulk(

@@ -76,9 +76,9 @@ def test_the_view_shows_slots_attention_queue_and_requests(monkeypatch: pytest.M
     assert (shown["tab"], shown["ids"]) == ("tiers", ["0124550c", "fedcba98"])
 
 
-@pytest.mark.parametrize(("key", "tab"), [("1", "tiers"), ("2", "queue"), ("3", "requests")])
-def test_digits_choose_the_table(monkeypatch: pytest.MonkeyPatch, key: str, tab: str) -> None:
-    assert drive(monkeypatch, ["3", key])["tab"] == tab
+def test_digits_choose_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    for keys, tab in ((["2"], "queue"), (["3"], "requests"), (["3", "1"], "tiers")):
+        assert drive(monkeypatch, keys)["tab"] == tab
 
 
 def test_w_explains_the_request_under_the_cursor_and_escape_closes(monkeypatch: pytest.MonkeyPatch) -> None:
