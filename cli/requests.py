@@ -59,6 +59,14 @@ def matching(deployment: Deployment, arguments: Arguments) -> list[Request]:
     ]
 
 
+def arrived_within(request: Request, arguments: Arguments) -> bool:
+    """Tell whether a request arrived on the days that --since and --until name, where they are given."""
+    since, until = _day(arguments.since), _day(arguments.until)
+    return (since is None or request.arrived_at >= since) and (
+        until is None or request.arrived_at < until + timedelta(days=1)
+    )
+
+
 COLUMNS = ("REQUEST", "DATA SET", "STATE", "ARRIVED", "WAITED", "RAN", "QUALITY", "COST USD", "REASON")
 LATELY_MAX = 20
 """Requests that are shown where none is active."""

@@ -15,7 +15,7 @@ from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.deadlines import next_ready_by
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, is_data_set, request_id
-from trainyard.domain.requests import TERMINAL, Cause, Request, State
+from trainyard.domain.requests import Cause, Request, State
 from trainyard.domain.tenants import Tenant
 
 CLOCKS_DIFFER = timedelta(minutes=5)
@@ -55,8 +55,11 @@ def retry(deployment: Deployment, arguments: Arguments) -> Answer:
     if arguments.reason:
         requests = [request for request in requests if arguments.reason.lower() in (request.reason or "").lower()]
     for request in requests:
-        if request.state not in TERMINAL:
-            raise Refused(f"request {request.request_id[:8]} is {request.state.value}: it has not ended")
+        if request.state not in RETRIED:
+            raise Refused(
+                f"request {request.request_id[:8]} is {request.state.value}: only one that ended without a "
+                "model can be tried again"
+            )
     targets = list(dict.fromkeys((request.tenant_id, request.data_set) for request in requests))
     if not arguments.request_ids and not arguments.yes:
         return _would_retry(requests, targets)

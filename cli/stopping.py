@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
-from cli.requests import matching
+from cli.requests import arrived_within, matching
 from cli.show import Answer
 from cli.text import say
 from trainyard.domain.errors import Refused
@@ -26,7 +26,11 @@ def stop(deployment: Deployment, arguments: Arguments) -> Answer:
     if arguments.request_ids:
         requests = [deployment.request(name) for name in arguments.request_ids]
     else:
-        requests = [request for request in matching(deployment, arguments) if request.state not in TERMINAL]
+        requests = [
+            request
+            for request in matching(deployment, arguments)
+            if request.state not in TERMINAL and arrived_within(request, arguments)
+        ]
         if not arguments.yes:
             return _would_stop(requests)
     stopped: list[Request] = []
