@@ -53,16 +53,19 @@ def report(deployment: Deployment, arguments: Arguments) -> Answer:
     )
 
 
+RECORDED_WITHIN_DAYS = 31
+"""After the end of a month, its last executions were recorded and corrected."""
+
 BY_DAY = "day"
 """Not among the totals that are stored: it is added up from the executions."""
 
 
 def _by_day(deployment: Deployment, tenant_id: str | None, first: str, last: str) -> Answer:
-    """Show what was booked on each day (UTC) on which executions ended."""
+    """Show what the executions admitted on each day (UTC) cost; they are booked in the month of that day."""
     days: dict[str, list[ExecutionRecord]] = {}
     for month in _between(first, last):
         for execution in _executions(deployment, tenant_id, month):
-            days.setdefault(execution.ended_at.strftime("%Y-%m-%d"), []).append(execution)
+            days.setdefault(execution.admitted_at.strftime("%Y-%m-%d"), []).append(execution)
     rows = [(day, *_added_up(days[day])) for day in sorted(days)]
     names = ("day", "runs", "succeeded", "failed", "stopped", "usd", "unknown")
     total = ("total", *_added_up([execution for executions in days.values() for execution in executions]))
@@ -72,6 +75,7 @@ def _by_day(deployment: Deployment, tenant_id: str | None, first: str, last: str
             "to": last,
             "by": BY_DAY,
             "rows": [dict(zip(names, row, strict=True)) for row in rows],
+            "total": dict(zip(names, total, strict=True)),
         },
         columns=tuple(name.upper() for name in names) if rows else (),
         rows=[(*row[:5], shown(row[5]), row[6] or None) for row in (*rows, total)] if rows else [],
@@ -153,6 +157,11 @@ def all_accounts(deployment: Deployment, policy: Policy, now: datetime) -> Itera
         if tenant is not None:
             own = deployment.explain.accounts(tenant_id, tenant.tier, policy, now)
             yield from (account for account in own if account.whose.startswith("tenant "))
+    yield from tier_accounts(deployment, policy, now)
+
+
+def tier_accounts(deployment: Deployment, policy: Policy, now: datetime) -> Iterator[BudgetAccount]:
+    """Yield the budgets of tiers."""
     for tier in policy.tiers:
         yield from deployment.explain.accounts("", tier.name, policy, now)
 
@@ -176,13 +185,16 @@ def estimates(deployment: Deployment, arguments: Arguments) -> Answer:
 
 
 def _executions(deployment: Deployment, tenant_id: str | None, month: str) -> Iterator[ExecutionRecord]:
-    """Yield a month's executions: a tenant's, or all by the days on which they were booked."""
+    """Yield the executions that are booked in a month, a tenant's or all; all are listed by the days on which they
+    were recorded, the last of them after the month.
+    """
     begin, end = month_begins(month), month_begins(next_month(month))
     if tenant_id is not None:
         yield from deployment.book.executions_of_month(tenant_id, month, begin, end)
         return
-    for number in range(days_in(month)):
-        yield from deployment.book.executions_of_day((begin + timedelta(days=number)).strftime("%Y-%m-%d"))
+    for number in range(days_in(month) + RECORDED_WITHIN_DAYS):
+        day = (begin + timedelta(days=number)).strftime("%Y-%m-%d")
+        yield from (each for each in deployment.book.executions_of_day(day) if each.month == month)
 
 
 def statement(deployment: Deployment, arguments: Arguments) -> Answer:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
-from cli.text import say
+from cli.text import counted, say
 from trainyard.domain.errors import Refused
 from trainyard.domain.failures import kind_of_reason
 
@@ -38,13 +38,17 @@ class Letter:
         """Its reason, without what varies from letter to letter."""
         return kind_of_reason(self.reason) or "no reason (the function failed, or timed out)"
 
+    def tells(self, text: str | None) -> bool:
+        """Tell whether its reason contains a text, as it is or as `dlq list` shows it."""
+        return not text or text.lower() in f"{self.kind}\n{self.reason}".lower()
+
 
 def list_letters(deployment: Deployment, arguments: Arguments) -> Answer:
     """List the dead-letter queues, and how many letters of each have which reason."""
     data: list[dict[str, Any]] = []
     rows: list[tuple[Any, ...]] = []
     for url in _queues(deployment):
-        letters = list(_read(deployment, url))
+        letters = _read(deployment, url)
         count = max(_count(deployment, url), len(letters))
         kinds = Counter(letter.kind for letter in letters)
         groups = []
@@ -70,7 +74,6 @@ def list_letters(deployment: Deployment, arguments: Arguments) -> Answer:
 def show(deployment: Deployment, arguments: Arguments) -> Answer:
     """Print dead letters of a queue, the oldest first."""
     letters = _selected(deployment, arguments)
-    _release(deployment, _url(deployment, arguments.queue), letters)
     shown = letters[: arguments.limit]
     lines: list[str] = []
     for letter in shown:
@@ -96,43 +99,46 @@ def redrive(deployment: Deployment, arguments: Arguments) -> Answer:
             "undelivered events have no source queue to go back to: `trainyard dlq show` prints them, and "
             "`trainyard dlq drop` deletes them"
         )
-    target = arguments.queue.removesuffix(SUFFIX)
-    letters = _selected(deployment, arguments)
+    target, url = arguments.queue.removesuffix(SUFFIX), _url(deployment, arguments.queue)
     if not arguments.yes:
-        _release(deployment, _url(deployment, arguments.queue), letters)
+        letters = _selected(deployment, arguments)
         return Answer(
             data={"would_move": len(letters)},
-            lines=[f"would move {len(letters)} dead letters to {target}; add --yes to do it"],
+            lines=[f"would move {_at_least(letters)} to {target}; add --yes to do it"],
         )
     sqs = deployment.client("sqs")
     target_url = sqs.get_queue_url(QueueName=target)["QueueUrl"]
-    url = _url(deployment, arguments.queue)
-    for number, letter in enumerate(letters, start=1):
+
+    def move(letter: Letter) -> None:
         # Sent before it is deleted, so that it is never lost; messages may come twice anyway.
         sqs.send_message(QueueUrl=target_url, MessageBody=letter.body)
         sqs.delete_message(QueueUrl=url, ReceiptHandle=letter.receipt)
-        if number % 100 == 0:
-            say(f"moved {number} of {len(letters)}")
-    return Answer(data={"moved": len(letters)}, lines=[f"moved {len(letters)} dead letters to {target}"])
+
+    moved = _act(deployment, url, arguments.reason, move, "moved")
+    return Answer(data={"moved": moved}, lines=[f"moved {counted(moved, 'dead letter')} to {target}"])
 
 
 def drop(deployment: Deployment, arguments: Arguments) -> Answer:
     """Delete dead letters for good, those of a reason or all; only with --yes."""
     if not arguments.reason and not arguments.all:
         raise Refused("say which: --reason TEXT (part of the reason, see `trainyard dlq list`), or --all")
-    letters, url = _selected(deployment, arguments), _url(deployment, arguments.queue)
+    url = _url(deployment, arguments.queue)
     if not arguments.yes:
-        _release(deployment, url, letters)
+        letters = _selected(deployment, arguments)
         return Answer(
             data={"would_drop": len(letters)},
             lines=[
-                f"would delete {len(letters)} dead letters for good; `trainyard dlq show` prints them",
+                f"would delete {_at_least(letters)} for good; `trainyard dlq show` prints them",
                 "nothing was deleted; add --yes to do it",
             ],
         )
-    for letter in letters:
-        deployment.client("sqs").delete_message(QueueUrl=url, ReceiptHandle=letter.receipt)
-    return Answer(data={"dropped": len(letters)}, lines=[f"deleted {len(letters)} dead letters"])
+    sqs = deployment.client("sqs")
+
+    def delete(letter: Letter) -> None:
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=letter.receipt)
+
+    dropped = _act(deployment, url, arguments.reason, delete, "deleted")
+    return Answer(data={"dropped": dropped}, lines=[f"deleted {counted(dropped, 'dead letter')}"])
 
 
 def counts(deployment: Deployment) -> dict[str, int]:
@@ -141,14 +147,35 @@ def counts(deployment: Deployment) -> dict[str, int]:
 
 
 def _selected(deployment: Deployment, arguments: Arguments) -> list[Letter]:
-    """Return the letters of a queue whose reason contains a text, the oldest first, hidden from others for now."""
-    url = _url(deployment, arguments.queue)
-    letters = list(_read(deployment, url, hidden=True))
-    wanted = [
-        letter for letter in letters if (arguments.reason or "").lower() in letter.kind.lower() + letter.reason
-    ]
-    _release(deployment, url, [letter for letter in letters if letter not in wanted])
-    return sorted(wanted, key=lambda letter: letter.sent_at)
+    """Return the letters of a queue whose reason contains a text, the oldest first; at most READ_MAX are read."""
+    letters = _read(deployment, _url(deployment, arguments.queue))
+    return sorted(
+        (letter for letter in letters if letter.tells(arguments.reason)), key=lambda letter: letter.sent_at
+    )
+
+
+def _at_least(letters: list[Letter]) -> str:
+    return f"{'at least ' if len(letters) >= READ_MAX else ''}{counted(len(letters), 'dead letter')}"
+
+
+def _act(deployment: Deployment, url: str, reason: str | None, do: Callable[[Letter], None], done: str) -> int:
+    """Do something with each letter whose reason contains a text, soon after it was received; return their number.
+
+    Ends after as many letters as there were at first: one that was sent back may die again meanwhile.
+    """
+    acted, spared = 0, list[Letter]()
+    try:
+        for letter in _received(deployment, url, limit=_count(deployment, url)):
+            if letter.tells(reason):
+                do(letter)
+                acted += 1
+                if acted % 100 == 0:
+                    say(f"{done} {acted:,}")
+            else:
+                spared.append(letter)
+    finally:
+        _release(deployment, url, spared)
+    return acted
 
 
 def _url(deployment: Deployment, name: str) -> str:
@@ -167,15 +194,26 @@ def _queues(deployment: Deployment) -> list[str]:
     return sorted(url for url in urls if ours.fullmatch(_name(url)))
 
 
-def _read(deployment: Deployment, url: str, *, hidden: bool = False) -> Iterator[Letter]:
-    """Yield the letters of a queue, each once; they stay hidden from others for a time, or are released at once.
+def _read(deployment: Deployment, url: str) -> list[Letter]:
+    """Return letters of a queue, which others see again afterwards."""
+    letters: list[Letter] = []
+    try:
+        for letter in _received(deployment, url, limit=READ_MAX):
+            letters.append(letter)
+    finally:
+        _release(deployment, url, letters)
+    return letters
+
+
+def _received(deployment: Deployment, url: str, *, limit: int) -> Iterator[Letter]:
+    """Yield letters of a queue, each once, as they are received; others do not see them for HIDDEN_SECONDS.
 
     A receive may return fewer letters than there are, and none although there are some (SQS developer guide,
     "Short and long polling"): the reading ends when as many were found as the queue says it has, or when two
     waits in a row bring nothing new.
     """
-    sqs, seen, empty, count = deployment.client("sqs"), dict[str, Letter](), 0, _count(deployment, url)
-    while count and empty < (1 if len(seen) >= count else 2) and len(seen) < READ_MAX:
+    sqs, seen, empty, count = deployment.client("sqs"), set[str](), 0, _count(deployment, url)
+    while count and empty < (1 if len(seen) >= count else 2) and len(seen) < limit:
         answer = sqs.receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=10,
@@ -186,11 +224,9 @@ def _read(deployment: Deployment, url: str, *, hidden: bool = False) -> Iterator
         )
         letters = [_letter(message) for message in answer.get("Messages", [])]
         new = [letter for letter in letters if letter.message_id not in seen]
-        seen |= {letter.message_id: letter for letter in letters}
+        seen |= {letter.message_id for letter in new}
         empty = 0 if new else empty + 1
-    if not hidden:
-        _release(deployment, url, list(seen.values()))
-    yield from seen.values()
+        yield from new
 
 
 def _release(deployment: Deployment, url: str, letters: list[Letter]) -> None:

@@ -19,6 +19,7 @@ from cli.deployment import Deployment, Unreachable
 from cli.quotas import EXECUTIONS, executions_quota, needed_instances, sagemaker_quotas
 from cli.show import Answer
 from cli.status import alarms_in_force
+from cli.text import counted
 from trainyard.application.billing.cost_tags import COST_TAGS, TagState
 from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy
@@ -70,7 +71,7 @@ def doctor(deployment: Deployment, arguments: Arguments) -> Answer:
             (each.result, each.check, f"{each.text}{f' - {each.remedy}' if each.remedy else ''}")
             for each in findings
         ],
-        lines=[f"{bad} bad, {warnings} warnings, {len(findings) - bad - warnings} others"],
+        lines=[f"{bad} bad, {counted(warnings, 'warning')}, {len(findings) - bad - warnings} others"],
         below="FINDING",
         code=UNSUCCESSFUL if bad else DONE,
     )
@@ -82,7 +83,7 @@ def _examined(deployment: Deployment, checks: Sequence[tuple[str, Check]]) -> It
         try:
             yield from check(deployment)
         except (ClientError, BotoCoreError) as error:
-            yield Finding(name, UNKNOWN, f"AWS did not tell: {error}", "grant the permission, or look by hand")
+            yield Finding(name, UNKNOWN, f"AWS did not answer: {error}", "grant the permission, or look by hand")
 
 
 def _policy(deployment: Deployment) -> Policy:
@@ -154,11 +155,14 @@ CONCURRENCY_BESIDE_QUEUES = 18
 
 
 def _concurrency(value: Any) -> Iterator[int]:
-    """Yield each MaximumConcurrency in a template; that of the tier queues stands once and applies to three."""
+    """Yield each MaximumConcurrency in a template; those that Fn::ForEach repeats, as often as it does."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if name == "MaximumConcurrency" and isinstance(inner, int):
                 yield inner
+            elif name.startswith("Fn::ForEach") and isinstance(inner, list):
+                _, values, body = inner
+                yield from (each for _ in values or () for each in _concurrency(body))
             else:
                 yield from _concurrency(inner)
     elif isinstance(value, list):
@@ -241,7 +245,7 @@ def _alarm_recipient(deployment: Deployment) -> Iterator[Finding]:
     subscriptions = sns.list_subscriptions_by_topic(TopicArn=arn)["Subscriptions"]
     confirmed = [each for each in subscriptions if each["SubscriptionArn"].startswith("arn:")]
     if confirmed:
-        yield Finding("alarms", GOOD, f"{len(confirmed)} recipients")
+        yield Finding("alarms", GOOD, counted(len(confirmed), "recipient"))
     else:
         waiting = (
             "is not confirmed: open the link in the mail" if subscriptions else "is missing: nobody hears them"
@@ -272,7 +276,7 @@ def _requests(deployment: Deployment) -> Iterator[Finding]:
     ]
     overdue = [request.request_id[:8] for request in held if request.ends_by and request.ends_by < now - STUCK]
     for ids, text in (
-        (silent, "starts without an answer of SageMaker"),
+        (silent, "starts without an answer from SageMaker"),
         (overdue, "runs beyond their latest end"),
     ):
         if ids:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
+from cli.service import note_pause
 from cli.show import Answer
 from cli.text import say
 from trainyard.domain.errors import Refused
@@ -48,6 +49,7 @@ def _pause(deployment: Deployment, name: str | None) -> None:
     else:
         tenant = deployment.tenant(name)
         deployment.scheduler.operations.set_tenant_paused(tenant.tier, name, True, datetime.now(UTC))
+    note_pause(deployment, "all" if name is None else f"tenant {name}", paused=True, why="halted")
 
 
 def _holding(deployment: Deployment, name: str | None) -> list[Request]:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +18,9 @@ from trainyard.domain.executions import JobFacts, StepFacts
 from trainyard.domain.requests import TERMINAL, Request, State
 
 SECONDS_BETWEEN_LOOKS = 2.0
+LAST_LINES_SECONDS = 10.0
+"""How long a follower waits for lines of a request that has ended: SageMaker sends the last ones after the end."""
+
 LATE = timedelta(seconds=30)
 """How far back a look reaches: CloudWatch shows lines some seconds late, and not in their order."""
 
@@ -26,9 +30,12 @@ def logs(deployment: Deployment, arguments: Arguments) -> Answer | None:
     request = deployment.request(arguments.request_id)
     printer = _Printer(arguments.step, as_json=arguments.as_json, tail=arguments.tail)
     if arguments.follow:
+        if arguments.attempt is not None:
+            raise Refused("--follow follows the last attempt: it does not go with --attempt")
         _follow(deployment, request, printer)
         return None
     steps = _steps(deployment, request, arguments.attempt)
+    printer.check(steps)
     for step, job in printer.wanted(steps):
         printer.show(step, job)
     if not printer.lines:
@@ -63,11 +70,14 @@ class _Printer:
     """Lines that were printed, by their event's id."""
     _latest: dict[str, datetime] = field(default_factory=dict)
 
-    def wanted(self, steps: list[StepFacts]) -> Iterator[tuple[StepFacts, JobFacts]]:
-        """Yield the steps that have a job, or the one that was asked for; raises Refused where none is that."""
+    def check(self, steps: list[StepFacts]) -> None:
+        """Raise Refused where the step that was asked for is none of those that had a job."""
         names = [step.name for step in steps if step.job]
         if self.step and steps and self.step.lower() not in {name.lower() for name in names}:
             raise Refused(f"there is no step {self.step!r} with a job; there are {', '.join(names) or 'none yet'}")
+
+    def wanted(self, steps: list[StepFacts]) -> Iterator[tuple[StepFacts, JobFacts]]:
+        """Yield the steps that have a job, or the one that was asked for."""
         for step in steps:
             if step.job and (not self.step or self.step.lower() == step.name.lower()):
                 yield step, step.job
@@ -75,12 +85,18 @@ class _Printer:
     def show(self, step: StepFacts, job: JobFacts) -> None:
         """Print what a job has printed since the last call."""
         latest = self._latest.get(job.arn)
-        new = [line for line in printed(job, since=latest and latest - LATE) if line.event_id not in self._seen]
-        for line in new[-self.tail :] if self.tail else new:
+        lines: Iterator[Printed] = (
+            line for line in printed(job, since=latest and latest - LATE) if line.event_id not in self._seen
+        )
+        if self.tail and latest is None:  # of what was printed before; what follows is shown whole
+            lines = iter(deque(lines, maxlen=self.tail))
+        for line in lines:
             self._print(step, line)
-        self._seen |= {line.event_id: line.at for line in new}
-        if new:
-            self._latest[job.arn] = max(line.at for line in new)
+            self._seen[line.event_id] = line.at
+            self._latest[job.arn] = max(line.at, self._latest.get(job.arn, line.at))
+        oldest = min(self._latest.values(), default=None)
+        if oldest is not None:  # earlier ones are not read again
+            self._seen = {name: at for name, at in self._seen.items() if at >= oldest - LATE}
 
     def _print(self, step: StepFacts, line: Printed) -> None:
         self.lines += 1
@@ -92,17 +108,23 @@ class _Printer:
 
 
 def _follow(deployment: Deployment, request: Request, printer: _Printer) -> None:
-    """Print lines as they come, until the request has ended."""
+    """Print lines as they come, until the request has ended and CloudWatch had time to show the last ones."""
     state: State | None = None
+    ended_at: float | None = None
     while True:
         if request.state is not state:
             state = request.state
             reason = f": {request.reason}" if request.reason else ""
             say(f"{request.request_id[:8]} is {state.value}{reason}")
-        for step, job in printer.wanted(_steps(deployment, request, None)):
+        steps = _steps(deployment, request, None)
+        before = printer.lines
+        for step, job in printer.wanted(steps):
             printer.show(step, job)
         if request.state in TERMINAL:
-            return
+            printer.check(steps)
+            ended_at = ended_at or time.monotonic()
+            if printer.lines == before and time.monotonic() - ended_at >= LAST_LINES_SECONDS:
+                return
         time.sleep(SECONDS_BETWEEN_LOOKS)
         request = deployment.request(request.request_id)
 

@@ -1,6 +1,7 @@
 """The models of a tenant's group."""
 
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ def list_models(deployment: Deployment, arguments: Arguments) -> Answer:
     views = [_view(deployment, arn) for arn in _package_arns(deployment, tenant)]
     ids = [view["request"] for view in views if view["request"]]
     requests = {request.request_id: request for request in deployment.scheduler.tables.requests.get_all(ids)}
-    approved: dict[str, float] = {}
+    approved: dict[tuple[str, str], float] = {}
+    """Data set and metric → the quality of its last approved version: other metrics cannot be compared."""
     for view in views:
         view.update(_judged(requests.get(view["request"])))
         if view["status"] == "Approved" and view["quality"] is not None:
-            approved[view["data_set"]] = view["quality"]
+            approved[view["data_set"], view["metric"]] = view["quality"]
     for view in views:
-        of_approved = approved.get(view["data_set"])
+        of_approved = approved.get((view["data_set"], view["metric"]))
         is_comparable = of_approved is not None and view["quality"] is not None and view["status"] != "Approved"
         view["change"] = view["quality"] - of_approved if is_comparable else None
     return Answer(
@@ -57,7 +59,7 @@ def list_models(deployment: Deployment, arguments: Arguments) -> Answer:
                 SHORT.get(view["status"], view["status"]),
                 view["algorithm"],
                 view["request"],
-                view["created_at"].strftime("%m-%d %H:%M"),
+                view["created_at"].astimezone(UTC).strftime("%m-%d %H:%M"),
             )
             for view in views
         ],
@@ -78,14 +80,14 @@ def _judged(request: Request | None) -> dict[str, Any]:
 
 def _quality_lines(views: list[dict[str, Any]]) -> Iterator[str]:
     """Yield a line for each data set with several versions: how the quality went."""
-    by_data_set: dict[str, list[float]] = {}
+    judged: dict[tuple[str, str], list[float]] = {}
     for view in views:
         if view["quality"] is not None:
-            by_data_set.setdefault(str(view["data_set"]), []).append(view["quality"])
-    for name, qualities in by_data_set.items():
+            judged.setdefault((str(view["data_set"]), str(view["metric"])), []).append(view["quality"])
+    for (name, metric), qualities in judged.items():
         last = qualities[-LINE_VERSIONS_MAX:]
         if len(last) > 1:
-            yield f"{name}: {_bars(last)}  {last[0]:.3f} to {last[-1]:.3f} over {len(last)} versions"
+            yield f"{name}: {metric} {_bars(last)}  {last[0]:.3f} to {last[-1]:.3f} over {len(last)} versions"
 
 
 def _bars(values: list[float]) -> str:

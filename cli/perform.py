@@ -6,12 +6,14 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectionError,
     CredentialRetrievalError,
     NoCredentialsError,
+    ParamValidationError,
     PartialCredentialsError,
     TokenRetrievalError,
 )
@@ -49,39 +51,46 @@ def call(run: str, deployment: Deployment, arguments: Arguments) -> Answer | Non
 
 
 def perform(run: str, stack: str, arguments: Arguments, *, as_json: bool) -> int:
-    """Run "module:function", and print its answer; return the exit code."""
+    """Run "module:function", and print its answer, or in a line why it failed; return the exit code."""
     deployment = Deployment(stack)
     try:
         if getattr(arguments, "watch", False) and not as_json:
             watch(lambda: call(run, deployment, arguments) or Answer(data=None))
         answer = call(run, deployment, arguments)
-    except Unreachable as error:
-        return _complain(str(error), UNREACHABLE)
-    except TrainyardError as error:
-        return _complain(str(error), REFUSED)
-    except ClientError as error:
-        bad = error.response.get("Error", {}).get("Code") in BAD_CREDENTIALS
-        return _complain(*((_credentials(error), UNREACHABLE) if bad else (f"AWS refused: {error}", REFUSED)))
-    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError) as error:
-        return _complain(_credentials(error), UNREACHABLE)
-    except ConnectionError as error:
-        return _complain(
-            f"AWS does not answer: {error} (check the network, the Region and AWS_ENDPOINT_URL)", UNREACHABLE
-        )
-    except BotoCoreError as error:
-        return _complain(f"the call to AWS failed: {error}", UNREACHABLE)
     except BrokenPipeError:
         raise
-    except OSError as error:
-        return _complain(str(error), REFUSED)
     except Exception as error:
-        if os.environ.get(DEBUG):
-            raise
-        return _complain(f"unexpected {type(error).__name__}: {error} ({DEBUG}=1 shows where)", REFUSED)
+        message, code = _explained(error)
+        say(f"trainyard: {message}")
+        return code
     if answer is None:
         return DONE
     _print(answer, as_json=as_json)
     return answer.code
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """Return what to say about an error, and the exit code; raises it again where nobody expected it."""
+    if isinstance(error, Unreachable):
+        return str(error), UNREACHABLE
+    if isinstance(error, TrainyardError | OSError):
+        return str(error), REFUSED
+    if isinstance(error, ClientError):
+        bad = error.response.get("Error", {}).get("Code") in BAD_CREDENTIALS
+        return (_credentials(error), UNREACHABLE) if bad else (f"AWS refused: {error}", REFUSED)
+    if isinstance(error, ParamValidationError | Boto3Error):
+        return f"AWS refused: {error}", REFUSED
+    if isinstance(
+        error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError | TokenRetrievalError
+    ):
+        return _credentials(error), UNREACHABLE
+    if isinstance(error, ConnectionError):
+        return f"AWS does not answer: {error} (check the network, the Region and AWS_ENDPOINT_URL)", UNREACHABLE
+    if isinstance(error, BotoCoreError):
+        return f"the call to AWS failed: {error}", UNREACHABLE
+    if os.environ.get(DEBUG):
+        raise error
+    return f"unexpected {type(error).__name__}: {error} ({DEBUG}=1 shows where)", REFUSED
 
 
 def _credentials(error: Any) -> str:
@@ -96,8 +105,3 @@ def _print(answer: Answer, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(answer.data, indent=2, default=str) + "\n")
     else:
         show(answer)
-
-
-def _complain(message: str, code: int) -> int:
-    say(f"trainyard: {message}")
-    return code

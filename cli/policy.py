@@ -31,7 +31,7 @@ def show(deployment: Deployment, arguments: Arguments) -> Answer:
     book = deployment.policies
     policy_text = book.in_force() if arguments.version is None else book.version(arguments.version)
     return Answer(
-        data={"version": policy_text.version, "text": policy_text.text}, lines=policy_text.text.splitlines()
+        data={"version": policy_text.version, "text": policy_text.text}, verbatim=policy_text.text.splitlines()
     )
 
 
@@ -40,7 +40,7 @@ def diff(deployment: Deployment, arguments: Arguments) -> Answer:
     deployment.policies.check(text)
     version = deployment.policies.in_force().version
     lines = _differences(deployment, text, str(arguments.file))
-    return Answer(data={"from_version": version, "diff": lines}, lines=lines or ["no difference"])
+    return Answer(data={"from_version": version, "diff": lines}, verbatim=lines or ["no difference"])
 
 
 def _differences(deployment: Deployment, text: str, name: str) -> list[str]:
@@ -96,19 +96,19 @@ def _put_in_force(
     hurt = [] if arguments.force else list(_hurt(tenants, wanted))
     if hurt:
         raise Refused(f"{'; '.join(hurt)}. Change these tenants first, or add --force")
-    checked = policies.check(text)
+    checked, before = policies.check(text), policies.in_force().version
     changes = _differences(deployment, text, name)
     if not changes:
         return replace(_policy_answer(policies.current()), lines=["no difference: it is in force already"])
     if arguments.dry_run:
-        return replace(_policy_answer(checked), lines=[*changes, "nothing was changed"])
+        return replace(_policy_answer(checked), verbatim=changes, lines=["nothing was changed"])
     if not arguments.yes:
         _ask(changes)
     by, now = deployment.caller(), datetime.now(UTC)
     if rolled_back is None:
-        applied = policies.apply(text, now, note=arguments.note, by=by)
+        applied = policies.apply(text, now, note=arguments.note, by=by, after=before)
     else:
-        applied = policies.rollback(rolled_back, now, by=by)
+        applied = policies.rollback(rolled_back, now, by=by, after=before)
     deployment.bell.ring()
     return _policy_answer(applied)
 
@@ -132,7 +132,7 @@ def _hurt(tenants: list[Tenant], wanted: Policy) -> Iterator[str]:
             if settings.algorithm not in wanted.catalogue:
                 users.setdefault(settings.algorithm, []).append(tenant.tenant_id)
     for algorithm, ids in users.items():
-        yield f"the policy has no algorithm {algorithm}, which {_names(ids)} use"
+        yield f"the policy has no algorithm {algorithm}, used by {_names(ids)}"
 
 
 def _names(ids: list[str]) -> str:

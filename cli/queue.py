@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
+from cli.text import counted
 from trainyard.application.scheduling.explain import Upcoming
 from trainyard.domain.errors import Refused
+from trainyard.persistence.tenant_queues import Backlog
 
 
 def queue(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -21,9 +23,8 @@ def queue(deployment: Deployment, arguments: Arguments) -> Answer:
         for each in deployment.explain.upcoming(now, limit=arguments.limit)
         if arguments.tier in (None, each.tier)
     ]
-    waiting = {
-        name: backlog.waiting for name, backlog in deployment.scheduler.tables.queues.backlog(policy).items()
-    }
+    backlogs = deployment.scheduler.tables.queues.backlog(policy)
+    waiting = {name: backlog.waiting for name, backlog in backlogs.items() if arguments.tier in (None, name)}
     shown = {name: sum(each.tier == name for each in upcoming) for name in waiting}
     return Answer(
         data=[
@@ -43,12 +44,20 @@ def queue(deployment: Deployment, arguments: Arguments) -> Answer:
         columns=("TIER", "NO", "REQUEST", "TENANT", "DATA SET", "ARRIVED", "EXPECTED START", "REASON"),
         rows=[_row(each, now) for each in upcoming],
         lines=[
-            f"tier {name}: the first {shown[name]} of {waiting[name]} waiting requests; --limit N shows more"
+            f"tier {name}: {shown[name]} of {counted(waiting[name], 'waiting request')} shown"
+            f"{_set_aside(backlogs[name])}; trainyard requests --state QUEUED lists all"
             for name in waiting
-            if 0 < shown[name] < waiting[name]
+            if shown[name] < waiting[name]
         ],
         below="REASON",
     )
+
+
+def _set_aside(backlog: Backlog) -> str:
+    """Return whose requests the list lacks, as passes do not read what cannot go."""
+    parts = [f"{counted(number, 'tenant')}: {reason}" for reason, number in backlog.parked.items()]
+    parts += [f"{counted(len(backlog.paused), 'tenant')} paused"] if backlog.paused else []
+    return f" (cannot start now: {'; '.join(parts)})" if parts else ""
 
 
 def _row(each: Upcoming, now: datetime) -> tuple[object, ...]:

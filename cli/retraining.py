@@ -18,6 +18,10 @@ from trainyard.domain.names import FOLDERS, is_data_set, request_id
 from trainyard.domain.requests import Cause, Request, State
 from trainyard.domain.tenants import Tenant
 
+NAMED_MAX = 20
+EVENTS_WITHIN = timedelta(minutes=10)
+"""After which an event has made its requests, or become a dead letter."""
+
 CLOCKS_DIFFER = timedelta(minutes=5)
 RETRIED = (State.FAILED, State.STOPPED, State.CANCELLED, State.REJECTED)
 
@@ -36,7 +40,9 @@ def retrain(deployment: Deployment, arguments: Arguments) -> Answer:
         detail["priority"] = arguments.priority
     event_id = _ask(deployment, tenant.tenant_id, detail)
     if arguments.wait:
-        return awaited(deployment, _asked_for(deployment, {event_id: tenant.tenant_id}, now), view)
+        find = _asked_for(deployment, {event_id: tenant.tenant_id}, now)
+        expected = 1 if arguments.data_set else len(_data_sets(deployment, tenant))
+        return awaited(deployment, find, view, expected=expected, appear_within=EVENTS_WITHIN)
     return Answer(
         data={"EventId": event_id},
         lines=[f"requested; follow it with: trainyard requests {tenant.tenant_id} -w"],
@@ -70,7 +76,8 @@ def retry(deployment: Deployment, arguments: Arguments) -> Answer:
         if number % 25 == 0:
             say(f"asked for {number} of {len(targets)}")
     if arguments.wait and events:
-        return awaited(deployment, _asked_for(deployment, events, now), view)
+        find = _asked_for(deployment, events, now)
+        return awaited(deployment, find, view, expected=len(events), appear_within=EVENTS_WITHIN)
     return Answer(
         data={"retried": [{"tenant_id": tenant_id, "data_set": data_set} for tenant_id, data_set in targets]},
         lines=[
@@ -109,7 +116,7 @@ def _ask(deployment: Deployment, tenant_id: str, detail: dict[str, Any]) -> str:
 
 
 def _asked_for(deployment: Deployment, events: dict[str, str], now: datetime) -> Callable[[], Sequence[Request]]:
-    """Return a search for the requests that events have made; none until each event has made one."""
+    """Return a search for the requests that events have made so far."""
 
     def find() -> Sequence[Request]:
         made: dict[str, list[Request]] = {event_id: [] for event_id in events}
@@ -119,7 +126,7 @@ def _asked_for(deployment: Deployment, events: dict[str, str], now: datetime) ->
                 for event_id, owner in events.items():
                     if owner == tenant_id and _is_made_by(event_id, request):
                         made[event_id].append(request)
-        return [request for requests in made.values() for request in requests] if all(made.values()) else []
+        return [request for requests in made.values() for request in requests]
 
     return find
 
@@ -147,12 +154,24 @@ def _check_has_data(deployment: Deployment, tenant: Tenant, data_set: str) -> No
     s3, prefix = deployment.client("s3"), f"{tenant.root}incoming/"
     if s3.list_objects_v2(Bucket=tenant.bucket, Prefix=f"{prefix}{data_set}/", MaxKeys=1).get("KeyCount"):
         return
-    page = s3.list_objects_v2(Bucket=tenant.bucket, Prefix=prefix, Delimiter="/", MaxKeys=100)
-    names = [common["Prefix"].removeprefix(prefix).rstrip("/") for common in page.get("CommonPrefixes", [])]
+    names = _data_sets(deployment, tenant)
+    more = ", …" if len(names) > NAMED_MAX else ""
     raise Refused(
         f"tenant {tenant.tenant_id} has uploaded nothing for data set {data_set!r}; its data sets are "
-        f"{', '.join(names) or 'none yet'}"
+        f"{', '.join(names[:NAMED_MAX]) or 'none yet'}{more}"
     )
+
+
+def _data_sets(deployment: Deployment, tenant: Tenant) -> list[str]:
+    """Return the names of the data sets for which a tenant has uploaded something."""
+    prefix = f"{tenant.root}incoming/"
+    pages = deployment.client("s3").get_paginator("list_objects_v2")
+    names = [
+        common["Prefix"].removeprefix(prefix).rstrip("/")
+        for page in pages.paginate(Bucket=tenant.bucket, Prefix=prefix, Delimiter="/")
+        for common in page.get("CommonPrefixes", [])
+    ]
+    return [name for name in names if is_data_set(name)]
 
 
 def _moment(text: str, now: datetime) -> datetime:

@@ -84,6 +84,10 @@ def _set_paused(deployment: Deployment, arguments: Arguments, *, paused: bool) -
     else:
         tenant = deployment.tenant(name)
         scheduler.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, datetime.now(UTC))
-    if paused:
-        note = {"at": datetime.now(UTC).isoformat(), "by": deployment.caller(), "why": arguments.note}
-        deployment.book.note(PAUSE_NOTED.format(_what(arguments)), note)
+    note_pause(deployment, _what(arguments), paused=paused, why=arguments.note if paused else "")
+
+
+def note_pause(deployment: Deployment, what: str, *, paused: bool, why: str) -> None:
+    """Note who has paused or resumed something, when and why; `trainyard status` tells it of what is paused."""
+    note = {"paused": paused, "at": datetime.now(UTC).isoformat(), "by": deployment.caller(), "why": why}
+    deployment.book.note(PAUSE_NOTED.format(what), note)

@@ -24,7 +24,8 @@ class Answer:
     """The result of a command: `data` for machines; a table (`columns`, `rows`) and `lines` for people.
 
     `below` names a column of long texts: where the table does not fit, its cell stands on a line below its row.
-    `alarms` are lines that ask for attention. `code` is the exit code.
+    `alarms` are lines that ask for attention. `verbatim` are lines that may be pasted or saved: they are never
+    wrapped. `code` is the exit code.
     """
 
     data: Any
@@ -33,6 +34,7 @@ class Answer:
     lines: list[str] = field(default_factory=list)
     below: str = ""
     alarms: list[str] = field(default_factory=list)
+    verbatim: list[str] = field(default_factory=list)
     code: int = 0
 
 
@@ -72,6 +74,8 @@ def lines_of(answer: Answer, width: int | None) -> Iterator[Line]:
         yield Line("none")
     for line in answer.alarms:
         yield from _wrapped(printable(line), width, style=RED)
+    for line in answer.verbatim:
+        yield Line(printable(line))
     for line in answer.lines:
         yield from _wrapped(printable(line), width)
 

@@ -1,5 +1,6 @@
 """The service's health: slots and requests by tier, and a line for each thing that needs attention."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,21 +11,30 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cli import dlq, windows
 from cli.arguments import Arguments
-from cli.costs import all_accounts
+from cli.costs import all_accounts, tier_accounts
 from cli.deployment import Deployment
 from cli.service import PAUSE_NOTED
 from cli.show import ID_CHARACTERS_MIN, Answer
+from cli.text import counted
 from trainyard.domain.failures import kind_of_reason
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import shown
 from trainyard.domain.requests import Request, State
 from trainyard.domain.scheduling import Ledger
 
+OF_A_STACK = re.compile(r"[A-Z][A-Za-z0-9]*(-[A-Z0-9]+)?")
+"""What CloudFormation puts behind a stack's name: a logical ID and a suffix. The name of another stack may begin
+with this one's, as trainyard-dev-2 with trainyard-dev, but does not go on so.
+"""
+
 NAMED_MAX = 5
 """Tenants, reasons and alarms that are named."""
 
 UNANSWERED = timedelta(minutes=2)
 """A start that SageMaker has not confirmed after so long is worth a line; it usually takes seconds."""
+
+BUDGETS_READ_MAX = 50
+"""Tenants' budgets that are looked at: each takes several reads, and the status is repeated by -w and top."""
 
 NEAR_ITS_END = Decimal("0.9")
 """Of a budget that is spent or reserved, from which on it is told."""
@@ -109,9 +119,9 @@ def attention(deployment: Deployment, health: Health) -> list[str]:
     return [
         *_paused_lines(deployment, health.ledger, health.paused_tenants),
         *_sagemaker_lines(health.ledger, health.unanswered, health.now),
-        *_failure_lines(health.failures),
+        *_failure_lines(health.failures, health.now),
         *(
-            f"{count} dead letters in {name}; trainyard dlq list"
+            f"{counted(count, 'dead letter')} in {name}; trainyard dlq list"
             for name, count in health.letters.items()
             if count
         ),
@@ -149,7 +159,7 @@ def _data(health: Health) -> dict[str, Any]:
         "dead_letters": health.letters,
         "alarms": [{"name": name, "since": since} for name, since in health.alarms],
         "failed_today": [
-            {"reason": _reason(alike), "requests": len(alike), "latest": alike[-1].request_id}
+            {"reason": _reason(alike), "requests": len(alike), "latest": alike[0].request_id}
             for alike in health.failures.values()
         ],
         "starts_unanswered": [request.request_id for request in health.unanswered],
@@ -166,10 +176,8 @@ def alarms_in_force(deployment: Deployment) -> list[tuple[str, str]]:
         for page in pages.paginate(AlarmNamePrefix=f"{deployment.stack}-", StateValue="ALARM")
         for alarm in page["MetricAlarms"]
     ]
-    return [
-        (str(alarm["AlarmName"]).removeprefix(f"{deployment.stack}-"), _minute(alarm["StateUpdatedTimestamp"]))
-        for alarm in alarms
-    ]
+    named = [(str(alarm["AlarmName"]).removeprefix(f"{deployment.stack}-"), alarm) for alarm in alarms]
+    return [(name, _minute(alarm["StateUpdatedTimestamp"])) for name, alarm in named if OF_A_STACK.fullmatch(name)]
 
 
 def _known(read: Callable[[], Any], what: str) -> tuple[Any, str]:
@@ -196,7 +204,7 @@ def _paused_lines(deployment: Deployment, ledger: Ledger, tenants: Sequence[str]
 def _noted(deployment: Deployment, what: str) -> str:
     """Return since when something is paused, by whom and why; "" where that was not noted."""
     note = deployment.book.noted(PAUSE_NOTED.format(what))
-    if note is None:
+    if note is None or not note["paused"]:
         return ""
     why = f": {note['why']}" if note["why"] else ""
     return f" since {str(note['at'])[:16].replace('T', ' ')} UTC by {note['by']}{why}"
@@ -210,49 +218,59 @@ def _sagemaker_lines(ledger: Ledger, unanswered: Sequence[Request], now: datetim
     """Yield what SageMaker refuses, and what it does not answer."""
     if _is_throttled(ledger, now) and ledger.throttled_until:
         yield (
-            f"SageMaker refused more than {ledger.throttled_to} executions at once; more are tried from "
+            f"SageMaker takes at most {counted(ledger.throttled_to or 0, 'execution')} now; more are tried at "
             f"{ledger.throttled_until:%H:%M:%S} UTC (its quota for concurrent executions, or its capacity)"
         )
     if unanswered:
         oldest = min(request.admitted_at for request in unanswered if request.admitted_at)
         yield (
-            f"{len(unanswered)} starts have had no answer of SageMaker since {_minute(oldest)}; each is repeated "
-            "every minute, and starts nothing twice"
+            f"{counted(len(unanswered), 'start')} unanswered by SageMaker, the oldest since {_minute(oldest)}; "
+            "each is repeated every minute, and starts nothing twice"
         )
 
 
 def _failures(deployment: Deployment, policy: Policy, now: datetime) -> dict[str, list[Request]]:
     """Return the requests that failed today (UTC), by kind of reason, the most frequent first."""
     requests, day = deployment.scheduler.tables.requests, now.strftime("%Y-%m-%d")
+    failed = [
+        request
+        for tier in policy.tiers
+        for request in requests.ended(tier.name, State.FAILED, day, limit=FAILURES_READ_MAX)
+    ]
     kinds: dict[str, list[Request]] = {}
-    for tier in policy.tiers:
-        for request in requests.ended(tier.name, State.FAILED, day, limit=FAILURES_READ_MAX):
-            kinds.setdefault(kind_of_reason(request.reason or ""), []).append(request)
+    for request in sorted(failed, key=lambda request: request.finished_at or request.arrived_at, reverse=True):
+        kinds.setdefault(kind_of_reason(request.reason or ""), []).append(request)
     return dict(sorted(kinds.items(), key=lambda kind: -len(kind[1])))
 
 
-def _failure_lines(failures: dict[str, list[Request]]) -> Iterator[str]:
+def _failure_lines(failures: dict[str, list[Request]], now: datetime) -> Iterator[str]:
+    """Yield how many requests failed, and the most frequent reasons."""
     total = sum(map(len, failures.values()))
     if total:
-        yield f"{total} requests failed today (UTC); trainyard requests --state FAILED"
+        least = "at least " if total >= FAILURES_READ_MAX else ""
+        command = f"trainyard requests --state FAILED --since {now:%Y-%m-%d}"
+        yield f"{least}{counted(total, 'request')} failed today (UTC); {command}"
     for alike in list(failures.values())[:NAMED_MAX]:
-        yield f"  {len(alike)} like {alike[-1].request_id[:ID_CHARACTERS_MIN]}: {_reason(alike)}"
+        yield f"  {len(alike)} like {alike[0].request_id[:ID_CHARACTERS_MIN]}: {_reason(alike)}"
 
 
 def _reason(alike: Sequence[Request]) -> str:
     """Return the reason of the last of several requests that failed alike, shortened."""
-    reason = alike[-1].reason or "no reason was given"
+    reason = alike[0].reason or "no reason was given"
     return reason if len(reason) <= REASON_MAX else f"{reason[:REASON_MAX]}…"
 
 
 def _budget_lines(deployment: Deployment, policy: Policy, now: datetime) -> Iterator[str]:
-    """Yield the budgets that are nearly used up."""
-    for account in all_accounts(deployment, policy, now):
+    """Yield the budgets that are nearly used up; of tenants only where those with a budget are few."""
+    several = sum(limits.budget is not None for limits in policy.tenants.values()) > BUDGETS_READ_MAX
+    accounts = tier_accounts(deployment, policy, now) if several else all_accounts(deployment, policy, now)
+    for account in accounts:
         used = account.spent_usd + account.reserved_usd
         if used >= account.budget.limit_usd * NEAR_ITS_END:
             yield (
-                f"the budget of {account.whose} is {used / account.budget.limit_usd:.0%} used: {shown(used)} "
-                f"of {shown(account.budget.limit_usd)} USD in {account.month}; trainyard costs budgets"
+                f"the budget of {account.whose} is {used / account.budget.limit_usd:.0%} spent or reserved: "
+                f"{shown(used)} of {shown(account.budget.limit_usd)} USD in {account.month}; trainyard costs "
+                "budgets"
             )
 
 

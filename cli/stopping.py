@@ -1,14 +1,16 @@
 """Stop requests: one, several, or all that options select."""
 
-from contextlib import suppress
 from datetime import UTC, datetime
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from cli.arguments import Arguments
+from cli.codes import DONE, REFUSED
 from cli.deployment import Deployment
 from cli.requests import arrived_within, matching
 from cli.show import Answer
 from cli.text import say
-from trainyard.domain.errors import Refused
+from trainyard.domain.errors import Refused, TrainyardError
 from trainyard.domain.requests import TERMINAL, Request, State
 
 _SAID = {
@@ -33,20 +35,27 @@ def stop(deployment: Deployment, arguments: Arguments) -> Answer:
         ]
         if not arguments.yes:
             return _would_stop(requests)
-    stopped: list[Request] = []
+    data: list[dict[str, str | None]] = []
+    lines: list[str] = []
+    failures = 0
     for number, request in enumerate(requests, start=1):
-        if arguments.request_ids:
-            stopped.append(deployment.stop.stop(request.request_id, datetime.now(UTC)))
+        name = request.request_id
+        try:
+            stopped = deployment.stop.stop(name, datetime.now(UTC))
+        except (TrainyardError, ClientError, BotoCoreError) as error:
+            if len(requests) == 1 and arguments.request_ids:
+                raise
+            # The others are stopped all the same.
+            # One that options selected may have ended since.
+            failures += not (isinstance(error, Refused) and not arguments.request_ids)
+            data.append({"request_id": name, "state": None, "error": str(error)})
+            lines.append(f"{name} was not stopped: {error}")
         else:
-            with suppress(Refused):  # it has ended since it was listed
-                stopped.append(deployment.stop.stop(request.request_id, datetime.now(UTC)))
+            data.append({"request_id": name, "state": stopped.state.value, "error": None})
+            lines.append(f"{name} {_SAID.get(stopped.state, 'is being stopped')}")
         if number % 25 == 0:
-            say(f"stopped {number} of {len(requests)}")
-    return Answer(
-        data=[{"request_id": request.request_id, "state": request.state.value} for request in stopped],
-        lines=[f"{request.request_id} {_SAID.get(request.state, 'is being stopped')}" for request in stopped]
-        or ["nothing to stop"],
-    )
+            say(f"{number} of {len(requests)}")
+    return Answer(data=data, lines=lines or ["nothing to stop"], code=REFUSED if failures else DONE)
 
 
 def _would_stop(requests: list[Request]) -> Answer:

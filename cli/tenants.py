@@ -130,7 +130,7 @@ def credentials(deployment: Deployment, arguments: Arguments) -> Answer:
     }
     return Answer(
         data=names | {"expires_at": credentials.expires_at.isoformat()},
-        lines=[f"export {name}={value}" for name, value in names.items()]
+        verbatim=[f"export {name}={value}" for name, value in names.items()]
         + [f"# valid until {credentials.expires_at:%H:%M:%S}Z"],
     )
 
@@ -234,7 +234,7 @@ def presign(deployment: Deployment, arguments: Arguments) -> Answer:
         "put_object", Params={"Bucket": tenant.bucket, "Key": key}, ExpiresIn=arguments.minutes * 60
     )
     command = f"curl --fail --upload-file {shlex.quote(arguments.name)} {shlex.quote(url)}"
-    return Answer(data={"url": url, "curl": command}, lines=[command])
+    return Answer(data={"url": url, "curl": command}, verbatim=[command])
 
 
 def _tenant_answer(view: dict[str, Any]) -> Answer:

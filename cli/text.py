@@ -20,6 +20,11 @@ def printable(text: str) -> str:
     return "".join(_written_out(c) if unicodedata.category(c) in _HARMFUL else c for c in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 request", "2 requests"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def say(text: str) -> None:
     """Print a line on standard error: progress, or an error."""
     print(_encodable(printable(text), sys.stderr.encoding), file=sys.stderr)

@@ -19,7 +19,7 @@ from cli.requests import list_requests, why
 from cli.show import REQUEST, Answer
 from cli.status import status
 from cli.text import printable
-from trainyard.domain.errors import Refused, TrainyardError
+from trainyard.domain.errors import Refused
 
 SECONDS_BETWEEN = 2.0
 REQUESTS_SHOWN = 50
@@ -85,7 +85,7 @@ class Top(App[None]):
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__()
-        self.deployment, self.is_paused = deployment, False
+        self.deployment, self.is_paused, self.is_reading = deployment, False, False
 
     def compose(self) -> ComposeResult:
         yield Static("reading …", id="line", markup=False)
@@ -106,8 +106,10 @@ class Top(App[None]):
             self.action_reload()
 
     def action_reload(self) -> None:
-        """Read again, unless a reading is under way."""
-        self.run_worker(self._read, thread=True, exclusive=True, group="reading")
+        """Read again, unless a reading is under way: a slow one must not gather others behind it."""
+        if not self.is_reading:
+            self.is_reading = True
+            self.run_worker(self._read, thread=True, group="reading")
 
     def _read(self) -> None:
         try:
@@ -116,6 +118,8 @@ class Top(App[None]):
             self.call_from_thread(self.tell, f"not refreshed: {error}")
         else:
             self.call_from_thread(self.show_screen, screen)
+        finally:
+            self.is_reading = False
 
     def tell(self, line: str) -> None:
         self.query_one("#line", Static).update(Text(printable(line)))
@@ -130,17 +134,22 @@ class Top(App[None]):
         self._fill("requests", screen.requests)
 
     def _fill(self, name: str, answer: Answer) -> None:
-        """Put rows into a table, and leave its cursor and its scrolling where they were."""
+        """Put rows into a table, and leave its cursor on its row, or at its place where that row is gone."""
         table = self.query_one(f"#{name}-table", DataTable)
-        place, scroll = table.cursor_coordinate.row, table.scroll_offset
+        place, scroll, key = table.cursor_coordinate.row, table.scroll_offset, self._row_key(table)
         if not table.columns:
             table.add_columns(*answer.columns)
         table.clear()
-        for row in answer.rows:
-            table.add_row(*_cells(answer.columns, row))
+        for number, row in enumerate(answer.rows):
+            table.add_row(*_cells(answer.columns, row), key=_key(answer.columns, row, number))
         if answer.rows:
-            table.move_cursor(row=min(place, len(answer.rows) - 1), animate=False, scroll=False)
+            place = table.get_row_index(key) if key in table.rows else min(place, len(answer.rows) - 1)
+            table.move_cursor(row=place, animate=False, scroll=False)
             table.scroll_to(scroll.x, scroll.y, animate=False)
+
+    def _row_key(self, table: DataTable[Text]) -> str:
+        """Return the key of the row under the cursor; "" in an empty table."""
+        return str(table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value) if table.row_count else ""
 
     def action_pause(self) -> None:
         self.is_paused = not self.is_paused
@@ -161,14 +170,14 @@ class Top(App[None]):
         if REQUEST not in labels or not table.row_count:
             self.show_answer("choose a request first: 2 (queue) or 3 (requests), then the arrow keys")
             return
-        cell = table.get_row_at(table.cursor_coordinate.row)[labels.index(REQUEST)]
-        self.run_worker(lambda: self._why(str(cell)), thread=True, exclusive=True, group="why")
+        request_id = self._row_key(table)
+        self.run_worker(lambda: self._why(request_id), thread=True, exclusive=True, group="why")
 
     def _why(self, request_id: str) -> None:
         try:
             explained = why(self.deployment, Arguments(request_id=request_id))
-        except TrainyardError as error:
-            lines: Sequence[str] = [str(error)]
+        except Exception as error:  # whatever AWS answers: the view stays
+            lines: Sequence[str] = [f"not explained: {error}"]
         else:
             lines = [*(f"{name}: {value}" for name, value in explained.rows), *explained.lines]
         self.call_from_thread(self.show_answer, "\n".join(map(printable, lines)))
@@ -180,6 +189,11 @@ class Top(App[None]):
 
     def action_close(self) -> None:
         self.query_one("#answer", Static).display = False
+
+
+def _key(columns: Sequence[str], row: Sequence[Any], number: int) -> str:
+    """Return what a row is known by: the whole id of its request, else its first cell and its number."""
+    return str(row[columns.index(REQUEST)]) if REQUEST in columns else f"{number} {row[0]}"
 
 
 def _cells(columns: Sequence[str], row: Sequence[Any]) -> list[Text]:

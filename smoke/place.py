@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from botocore.exceptions import ClientError
 
 from cli.app import main as command_line
+from cli.codes import DONE
 from cli.deployment import Deployment
 from local.cloud import Cloud
 from local.deploy import deploy as deploy_locally
@@ -224,12 +225,12 @@ class Suite:
     def client(self, service: str) -> Any:
         return client(service)
 
-    def operator(self, *arguments: str) -> str:
-        """Run a `trainyard` command and return its output; raises StepFailed with its errors if it fails."""
+    def operator(self, *arguments: str, codes: tuple[int, ...] = (DONE,)) -> str:
+        """Run a `trainyard` command and return its output; raises StepFailed with its errors for another code."""
         printed, complained = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complained):
             code = command_line(["--stack", self.stack, *arguments])
-        if code:
+        if code not in codes:
             raise StepFailed(f"trainyard {' '.join(arguments)}: {complained.getvalue().strip()}")
         return printed.getvalue()
 

@@ -111,24 +111,38 @@ class Group(_Documented, click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if self.default:
-            word = next(iter(words_of(args)), None)
+            default = self.commands[self.default]
+            words = words_of(args, default)
             helped = any(argument in HELP_NAMES for argument in args)
-            if word not in self.commands and not (word is None and helped):
+            if words and words[0] not in self.commands and len(words) > _takes(default):
+                raise click.NoSuchCommand(words[0], possibilities=self.commands, ctx=ctx)
+            if words[:1] not in [[name] for name in self.commands] and not (helped and not words):
                 args = [self.default, *args]
         return super().parse_args(ctx, args)
 
 
-def words_of(args: Sequence[str]) -> list[str]:
-    """Return the arguments that are neither options nor the value of --stack."""
+def words_of(args: Sequence[str], command: click.Command) -> list[str]:
+    """Return the arguments that are neither options of a command nor the values of options."""
+    valued = {
+        name
+        for param in command.params
+        if isinstance(param, click.Option) and not param.is_flag
+        for name in param.opts
+    }
     words, skip = [], False
     for argument in args:
         if skip:
             skip = False
-        elif argument == "--stack":
+        elif argument in valued:
             skip = True
         elif not argument.startswith("-"):
             words.append(argument)
     return words
+
+
+def _takes(command: click.Command) -> int:
+    """Return how many words a command takes at most."""
+    return sum(isinstance(param, click.Argument) for param in command.params)
 
 
 def stack_of(ctx: click.Context) -> str:

@@ -17,7 +17,11 @@ SELECTED = (
     option("--tier", metavar="TIER", help="All of this tier."),
     option("--data-set", metavar="NAME", help="Only of this data set of the tenant."),
     option("--state", type=choice(*STATES), help="All in this state."),
-    option("--since", metavar="DAY", help="2026-11-20: all that arrived (of a tenant) or ended since this day."),
+    option(
+        "--since",
+        metavar="DAY",
+        help="2026-11-20: the first day. Of a tenant's requests, and to stop: of arrival; else of end.",
+    ),
     option("--until", metavar="DAY", help="The last day, inclusive."),
     flag("--yes", help="Do it; requests selected by options are only shown without it."),
 )

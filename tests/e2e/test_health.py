@@ -26,7 +26,7 @@ def test_each_thing_that_needs_attention_has_a_line(harness: Harness, capsys: py
 
     shown = said()
     assert "alarm NoPasses" in shown
-    assert "SageMaker refused more than 4 executions at once; more are tried from 00:00:00 UTC" in shown
+    assert "SageMaker takes at most 4 executions now; more are tried at 00:00:00 UTC" in shown
     alarms.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="rehearsed")
     harness.deployment.store.transact([Update(LEDGER, remove=("throttled_to", "throttled_until"))])
 
@@ -46,7 +46,7 @@ def test_failures_of_the_day_are_grouped_by_reason(harness: Harness, capsys: pyt
     eventually(grouped)
     assert harness.run("status") == 0
     said = capsys.readouterr().out
-    assert re.search(r"\d+ requests failed today \(UTC\); trainyard requests --state FAILED", said)
+    assert re.search(r"\d+ requests failed today \(UTC\); trainyard requests --state FAILED --since 20", said)
     assert re.search(r"  \d+ like [0-9a-f]{8}: Preprocess: ", said)
 
 
@@ -60,7 +60,7 @@ def test_who_is_next_is_listed_for_each_tier(harness: Harness, capsys: pytest.Ca
     assert harness.run("queue", "basic", "--limit", "2") == 0
     said = capsys.readouterr().out
     assert said.count("the tier is paused") == 2
-    assert "tier basic: the first 2 of 3 waiting requests; --limit N shows more" in said
+    assert "tier basic: 2 of 3 waiting requests shown; trainyard requests --state QUEUED lists all" in said
     assert harness.run("queue", "--json") == 0
     assert [each["position"] for each in json.loads(capsys.readouterr().out)] == [1, 2, 3]
     assert harness.run("queue", "gold") == 1

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from cli import logs
 from tests.e2e.conftest import Harness, eventually
 from tests.e2e.test_tenants import WINE
 from trainyard.domain.requests import State
 
+LAST_LINE = "the last line that it printed: "
 ALGORITHM = """
 name: {name}
 description: "An estimator of our own"
@@ -40,7 +42,7 @@ def unregister(harness: Harness, name: str, tenant_id: str) -> None:
             "NameError: name 'estimater' is not defined",
         ),
         ("missing", "import xgboost_of_ours\n", "ModuleNotFoundError: No module named 'xgboost_of_ours'"),
-        ("leaving", "import sys\nprint('the table is empty')\nsys.exit(3)\n", "the table is empty"),
+        ("leaving", "import sys\nprint('the table is empty')\nsys.exit(3)\n", f"{LAST_LINE}the table is empty"),
     ],
 )
 def test_a_script_that_fails_without_a_word_to_sagemaker_has_its_last_line_as_the_reason(
@@ -55,12 +57,12 @@ def test_a_script_that_fails_without_a_word_to_sagemaker_has_its_last_line_as_th
     capsys.readouterr()
     assert harness.run("logs", short, "train") == 0
     said = capsys.readouterr().out
-    assert said.splitlines()[-1] == reason
+    assert said.splitlines()[-1] == reason.removeprefix(LAST_LINE)
     assert sum("Error" in line for line in said.splitlines()) <= 1, "no lines of other runs"
     assert "\x1b" not in said
     assert harness.run("why", short) == 0
     said = capsys.readouterr().out
-    assert f"  {reason}\n" in said
+    assert f"  {reason.removeprefix(LAST_LINE)}\n" in said
     assert f"trainyard logs {short} Train" in said
     assert harness.run("logs", short, "nonsense") == 1
     assert "there is no step 'nonsense' with a job; there are Preprocess, Train" in capsys.readouterr().err
@@ -68,8 +70,9 @@ def test_a_script_that_fails_without_a_word_to_sagemaker_has_its_last_line_as_th
 
 
 def test_a_run_is_followed_to_its_end_and_its_lines_stay(
-    harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logs, "LAST_LINES_SECONDS", 2)
     slow = """import time
 for n in range(5):
     print('line', n, flush=True)

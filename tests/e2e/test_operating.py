@@ -113,7 +113,7 @@ def test_dead_letters_are_grouped_by_reason_shown_and_dropped(harness: Harness, 
     assert harness.run("dlq", "drop", queue) == 1
     assert "say which: --reason TEXT" in capsys.readouterr().err
     assert harness.run("dlq", "drop", queue, "--reason", reason) == 0
-    assert "would delete 1 dead letters" in capsys.readouterr().out
+    assert "would delete 1 dead letter for good" in capsys.readouterr().out
     assert harness.run("dlq", "drop", queue, "--reason", reason, "--yes") == 0
     assert not any("not valid JSON" in each["reason"] for each in listed())
     assert harness.run("dlq", "drop", queue, "--all", "--yes") == 0
@@ -143,7 +143,7 @@ def test_a_policy_is_shown_and_asked_about_and_going_back_refuses_to_hurt(
     assert "VERSION  APPLIED              BY" in said
     assert f"{harness.deployment.caller()}  algorithm ours" in said
     assert harness.run("policy", "rollback", str(before.version), "--yes") == 1
-    assert "the policy has no algorithm ours, which user use" in capsys.readouterr().err
+    assert "the policy has no algorithm ours, used by user" in capsys.readouterr().err
     assert harness.run("policy", "rollback", str(before.version), "--yes", "--force") == 0
     assert harness.deployment.policies.in_force().text == before.text
     assert harness.run("tenant", "update", "user", "--algorithm", "linear") == 0

@@ -504,7 +504,7 @@ def test_status_tells_what_is_paused_and_which_letters_are_dead_and_requests_wha
                 "tier premium is paused since 20",
                 "; trainyard resume tier premium",
                 "UTC by root, and has requests waiting; trainyard resume tenant quiet",
-                "dead letters in trainyard-uploads-dlq; trainyard dlq list",
+                " in trainyard-uploads-dlq; trainyard dlq list",
             )
         )
 

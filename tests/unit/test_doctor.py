@@ -11,6 +11,7 @@ from cli import doctor
 from cli.deployment import Deployment, Unreachable
 from cli.quotas import needed_instances
 from cli.show import lines_of
+from cli.status import OF_A_STACK
 from local.sagemaker import quotas
 from tests.build import choice, policy, tier
 
@@ -68,6 +69,20 @@ def test_each_tier_needs_instances_for_as_many_runs_as_it_may_have_at_once() -> 
         "ml.m5.large for training job usage": 3,
         "ml.m5.xlarge for training job usage": 3,
     }
+
+
+def test_what_a_template_repeats_counts_as_often() -> None:
+    scaling = {"ScalingConfig": {"MaximumConcurrency": 2}}
+    template = {"A": scaling, "Fn::ForEach::Tiers": ["Tier", ["a", "b", "c"], {"${Tier}Queue": scaling}]}
+    assert sum(doctor._concurrency(template)) == 8
+    assert sum(doctor._concurrency(doctor._template())) == 20 + 2 + 4 + 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"), [("NoPassesAlarm-1ABC", True), ("NoPassesAlarm", True), ("2-NoPassesAlarm-1ABC", False)]
+)
+def test_alarms_of_a_stack_whose_name_begins_alike_are_not_its_own(name: str, ours: bool) -> None:
+    assert bool(OF_A_STACK.fullmatch(name)) is ours
 
 
 def test_a_check_that_aws_denies_is_unknown_and_the_others_go_on() -> None:

@@ -10,6 +10,7 @@ from trainyard.domain.failures import (
     cause_of,
     error_line,
     is_out_of_memory,
+    kind_of_reason,
     says_nothing,
     without_trailer,
 )
@@ -140,12 +141,20 @@ TOOLKIT = [
         ([*TRACEBACK, "numpy.exceptions.AxisError: axis 3"], "numpy.exceptions.AxisError: axis 3"),
         (["KeyError: 'a'", "", "During handling, another:", "ValueError: b", "cleaning up"], "ValueError: b"),
         ([*TOOLKIT[:3], 'ErrorMessage "ImportError: no such file"', TOOLKIT[3]], "ImportError: no such file"),
-        (["bash: train.sh: command not found", ""], "bash: train.sh: command not found"),
+        (["bash: train.sh: not found", ""], "the last line that it printed: bash: train.sh: not found"),
+        (["epoch 3 loss 0.2"], "the last line that it printed: epoch 3 loss 0.2"),
         (["  SyntaxError: invalid syntax\n"], "SyntaxError: invalid syntax"),
-        (["x" * 5000], "x" * 300),
+        (["x" * 5000], "the last line that it printed: " + "x" * 300),
         (TOOLKIT, None),
         ([], None),
     ],
 )
 def test_the_line_of_a_log_that_says_why_is_found(printed: list[str], line: str | None) -> None:
     assert error_line(printed) == line
+
+
+def test_reasons_that_differ_in_names_and_numbers_are_of_one_kind_and_apostrophes_quote_nothing() -> None:
+    alike = ["there is no column 'a' in 3 rows", "there is no column 'b' in 47 rows"]
+    assert len({kind_of_reason(reason) for reason in alike}) == 1
+    plain = "the file isn't readable and it doesn't help"
+    assert kind_of_reason(plain) == plain

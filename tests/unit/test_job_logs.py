@@ -83,9 +83,20 @@ def test_the_end_of_a_run_does_not_wait_for_its_log(answers: Any) -> None:
     assert job_logs.last_lines(JOB) == []
 
 
-def test_the_last_stream_is_read_from_its_end_and_long_lines_are_cut(answers: Any) -> None:
-    streams = [{"logStreamName": f"pipelines-abc-Train-1/algo-1-{n}"} for n in (17, 18)]
-    logs = answers({"logStreams": streams}, {"events": [event(1, "x" * 5000)]})
-    assert job_logs.last_lines(JOB) == ["x" * 1000]
-    assert logs.asked[1]["logStreamName"].endswith("-18")
-    assert logs.asked[1]["startFromHead"] is False
+def test_the_end_of_each_container_is_read_and_long_lines_are_cut(answers: Any) -> None:
+    streams = [{"logStreamName": f"pipelines-abc-Train-1/algo-{n}-17"} for n in (1, 2)]
+    logs = answers({"logStreams": streams}, {"events": [event(2, "x" * 5000)]}, {"events": [event(1)]})
+    assert job_logs.last_lines(JOB) == ["line 1\n", "x" * 1000], "by their time"
+    assert [request["logStreamName"][-9:] for request in logs.asked[1:]] == ["/algo-1-17"[1:], "/algo-2-17"[1:]]
+    assert all(request["startFromHead"] is False for request in logs.asked[1:])
+
+
+def test_an_empty_page_at_the_end_of_a_log_is_followed_back(answers: Any) -> None:
+    streams = {"logStreams": [{"logStreamName": "pipelines-abc-Train-1/algo-1-17"}]}
+    answers(
+        streams, {"events": [], "nextBackwardToken": "b/1"}, {"events": [event(1)], "nextBackwardToken": "b/2"}
+    )
+    assert job_logs.last_lines(JOB) == ["line 1\n"]
+    empty = {"events": [], "nextBackwardToken": "b/1"}
+    answers(streams, empty, empty)
+    assert job_logs.last_lines(JOB) == [], "the same token again is the beginning"

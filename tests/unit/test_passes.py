@@ -398,6 +398,31 @@ def test_a_policy_version_is_found_or_its_absence_is_said() -> None:
         policies.version(7)
 
 
+def test_of_many_that_ended_on_a_day_the_last_ones_are_listed_first() -> None:
+    harness = SchedulerHarness(MemoryStore())
+    for number in range(1, 6):
+        harness.enlist(number, data_set="churn", seconds=number, content=content(event_time=after(number)))
+    ended = harness.tables.requests.ended
+    superseded = [submission(number).request_id for number in range(1, 5)]
+    assert [one.request_id for one in ended("basic", State.SUPERSEDED, "2026-11-21")] == superseded
+    assert [one.request_id for one in ended("basic", State.SUPERSEDED, "2026-11-21", limit=2)] == [
+        superseded[3],
+        superseded[2],
+    ]
+
+
+def test_a_policy_is_not_put_in_force_over_another_than_it_was_compared_with() -> None:
+    policies = policies_in_force(MemoryStore(), policy())
+    compared = policies.in_force().version
+    policies.apply("running_max: 4", NOW)
+    with pytest.raises(Conflict, match="another policy was applied meanwhile"):
+        policies.apply("running_max: 5", NOW, after=compared)
+    with pytest.raises(Conflict, match="another policy was applied meanwhile"):
+        policies.rollback(compared, NOW, after=compared)
+    assert policies.in_force().text == "running_max: 4"
+    policies.apply("running_max: 5", NOW, after=compared + 1)
+
+
 def test_what_an_outbox_entry_says_comes_back_as_it_was() -> None:
     store = MemoryStore()
     values = {"percent": 80, "spent_usd": Decimal("0.5"), "budget_usd": Decimal("2.25")}

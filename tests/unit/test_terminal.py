@@ -237,6 +237,14 @@ def test_columns_that_do_not_fit_stand_by_name_below_their_row() -> None:
     ]
 
 
+def test_what_may_be_pasted_is_never_wrapped() -> None:
+    command = "curl --fail --upload-file data.csv 'https://bucket.s3.amazonaws.com/key?" + "x" * 300 + "'"
+    assert plain(Answer(data=None, verbatim=[command, "  indented:  twice"]), 40) == [
+        command,
+        "  indented:  twice",
+    ]
+
+
 def test_lines_of_a_list_keep_their_indentation() -> None:
     answer = Answer(data=None, lines=["two failed", "  2 as 0124550c: there is no column"])
     assert plain(answer, 24) == ["two failed", "  2 as 0124550c: there", "  is no column"]

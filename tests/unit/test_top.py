@@ -1,6 +1,7 @@
 """The full-screen view: its keys, and that it stays up when AWS does not answer."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -83,13 +84,66 @@ def test_digits_choose_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_w_explains_the_request_under_the_cursor_and_escape_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = drive(monkeypatch, ["3", "down", "w"])
-    assert shown["answer"].startswith("why fedcba98: [red]bad[/red]\\x1b")
+    assert shown["answer"].startswith(f"why {IDS[1]}: [red]bad[/red]\\x1b"), "by its whole id"
     assert drive(monkeypatch, ["3", "down", "w", "escape"])["answer"] == ""
     assert "choose a request first" in drive(monkeypatch, ["w"])["answer"]
 
 
 def test_refreshing_leaves_the_cursor_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     assert drive(monkeypatch, ["3", "down", "r", "r"])["cursor"] == 1
+
+
+def test_the_cursor_stays_on_its_request_when_rows_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = Answer(
+        data=None, columns=("REQUEST", "STATE"), rows=[("00000000" + "2" * 24, "RUNNING"), (IDS[1], "QUEUED")]
+    )
+    answers = [screen(requests=moved), screen()]
+    shown = drive(monkeypatch, ["3", "down", "r", "w"], lambda: answers.pop() if len(answers) > 1 else answers[0])
+    assert shown["answer"].startswith(f"why {IDS[1]}")
+    first = [screen(requests=Answer(data=None, columns=moved.columns, rows=moved.rows[::-1])), screen()]
+    shown = drive(monkeypatch, ["3", "down", "r", "w"], lambda: first.pop() if len(first) > 1 else first[0])
+    assert (shown["cursor"], shown["answer"][:12]) == (0, "why fedcba98")
+
+
+def test_an_error_of_a_question_is_told_and_the_view_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def throttled(*_: Any) -> Answer:
+        raise OSError("ThrottlingException")
+
+    monkeypatch.setattr(top, "read", lambda _: screen())
+
+    async def run() -> tuple[str, bool]:
+        app = top.Top(cast(Deployment, Deployed()))
+        async with app.run_test(size=(100, 30)) as pilot:
+            await app.workers.wait_for_complete()
+            monkeypatch.setattr(top, "why", throttled)
+            for key in ("3", "w"):
+                await pilot.press(key)
+                await app.workers.wait_for_complete()
+                await pilot.pause()
+            return str(app.query_one("#answer", Static).render()), app.is_running
+
+    assert asyncio.run(run()) == ("not explained: ThrottlingException", True)
+
+
+def test_slow_reads_do_not_gather(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+
+    def slow() -> top.Screen:
+        reads.append(1)
+        time.sleep(0.3)
+        return screen()
+
+    monkeypatch.setattr(top, "read", lambda _: slow())
+
+    async def run() -> None:
+        app = top.Top(cast(Deployment, Deployed()))
+        async with app.run_test(size=(100, 30)) as pilot:
+            for _ in range(5):
+                await pilot.press("r")
+            assert len(reads) == 1
+            await app.workers.wait_for_complete()
+
+    asyncio.run(run())
 
 
 def test_p_pauses_the_view_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

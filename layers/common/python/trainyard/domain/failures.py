@@ -107,7 +107,7 @@ def says_nothing(reason: str) -> bool:
 
 
 def error_line(printed: Sequence[str]) -> str | None:
-    """Return the line that says why a script failed: the last exception that it printed, else its last line.
+    """Return the line that says why a script failed: the last exception in its log, else its last line as such.
 
     `printed` is the end of its log, oldest first; None when there is no such line.
     """
@@ -116,8 +116,9 @@ def error_line(printed: Sequence[str]) -> str | None:
     ]
     own = [line for line in lines if line and not _TOOLKITS_OWN.match(line)]
     exceptions = [line for line in own if _EXCEPTION.fullmatch(line)]
-    last = next(reversed(exceptions or own), None)
-    return last and last[:LINE_MAX]
+    if exceptions:
+        return exceptions[-1][:LINE_MAX]
+    return f"the last line that it printed: {own[-1][:LINE_MAX]}" if own else None
 
 
 def cause_of(words: str) -> FailureCause:
@@ -129,7 +130,7 @@ def cause_of(words: str) -> FailureCause:
     return next((cause for cause, phrases in _CAUSES.items() if phrases.search(service)), FailureCause.RUN)
 
 
-_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f]{8,}\b|\b\d+(?:[.,]\d+)*\b")
+_VARYING = re.compile(r"(?<!\w)'[^']*'(?!\w)|\"[^\"]*\"|\b[0-9a-f]{8,}\b|\b\d+(?:[.,]\d+)*\b")
 
 
 def kind_of_reason(reason: str) -> str:

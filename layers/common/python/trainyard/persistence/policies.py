@@ -19,6 +19,7 @@ IN_FORCE = Key("scheduler", (("pk", "policy"), ("sk", "policy")))
 KEPT = Key("scheduler", (("pk", "policy-values"), ("sk", "values")))
 """The compiled policy in force: {of: digest of the text, values: see `CompiledPolicy`}. Under a key of its own, so
 that whoever may write it need not have permission to write the policy (template.yaml)."""
+_OVERTAKEN = "another policy was applied meanwhile: review it, then apply yours again"
 KEPT_BYTES_MAX = 350_000
 TEXT_BYTES_MAX = 300_000
 """An item takes 400 KB (DynamoDB developer guide, "Service quotas")."""
@@ -117,9 +118,14 @@ class Policies:
         _check_prices(policy)
         return policy
 
-    def apply(self, text: str, now: datetime, *, note: str = "", by: str = "") -> Policy:
-        """Put a policy in force as a whole; raises Refused when it is invalid, Conflict when overtaken."""
+    def apply(self, text: str, now: datetime, *, note: str = "", by: str = "", after: int | None = None) -> Policy:
+        """Put a policy in force as a whole; raises Refused when it is invalid, Conflict when overtaken.
+
+        `after` is the version that somebody compared it with: with another one in force, it is overtaken too.
+        """
         policy = self.check(text)
+        if after is not None and policy.version != after + 1:
+            raise Conflict(_OVERTAKEN)
         item: Item = {"text": text, "version": policy.version, "applied_at": stamp(now), "note": note, "by": by}
         before = policy.version - 1
         overtaken = (Is("version", before),) if before else (Absent("version"),)
@@ -132,13 +138,13 @@ class Policies:
                 ]
             )
         except Conflict as conflict:
-            raise Conflict("another policy was applied meanwhile: review it, then apply yours again") from conflict
+            raise Conflict(_OVERTAKEN) from conflict
         return policy
 
-    def rollback(self, version: int, now: datetime, *, by: str = "") -> Policy:
+    def rollback(self, version: int, now: datetime, *, by: str = "", after: int | None = None) -> Policy:
         """Put an earlier version in force again, as a new version; raises Refused when there is none."""
         earlier = self.version(version)
-        return self.apply(earlier.text, now, note=f"rolled back to version {version}", by=by)
+        return self.apply(earlier.text, now, note=f"rolled back to version {version}", by=by, after=after)
 
     def version(self, version: int) -> PolicyVersion:
         """Return one version; raises Refused when there is none."""

@@ -194,9 +194,12 @@ class Requests:
         return self._listed("by-activity", state.value, limit)
 
     def ended(self, tier: str, state: State, day: str, *, limit: int | None = None) -> list[Request]:
-        """Return the requests of a tier that came to an end in a state on a day, "2026-11-21"; may lag."""
+        """Return the requests of a tier that came to an end in a state on a day, "2026-11-21": all, oldest first,
+        or with a limit the last ones, newest first; may lag.
+        """
         assert state in TERMINAL
-        return self._listed("by-activity", f"{tier} {state.value} {day}", limit)
+        partition = f"{tier} {state.value} {day}"
+        return self._listed("by-activity", partition, limit, newest_first=limit is not None)
 
     def of_tenant(
         self, tenant_id: str, *, since: datetime | None = None, until: datetime | None = None
@@ -221,9 +224,17 @@ class Requests:
         return self.get_all(item["request_id"] for item in items)
 
     def _listed(
-        self, index: str, partition: str, limit: int | None, *, above: str = "", below: str = "~"
+        self,
+        index: str,
+        partition: str,
+        limit: int | None,
+        *,
+        above: str = "",
+        below: str = "~",
+        newest_first: bool = False,
     ) -> list[Request]:
-        items = listed(self.transactions.store, index, partition, above=above, below=below, page=limit or 1000)
+        store, page = self.transactions.store, limit or 1000
+        items = listed(store, index, partition, above=above, below=below, page=page, newest_first=newest_first)
         return [request_from(item) for item in islice(items, limit)]
 
     # --- what a change writes -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from trainyard.domain.executions import JobFacts
 from trainyard.domain.prices import JobKind
 
 GROUPS = {JobKind.TRAINING: "/aws/sagemaker/TrainingJobs", JobKind.PROCESSING: "/aws/sagemaker/ProcessingJobs"}
-TAIL_EVENTS = 40
+TAIL_EVENTS, STREAMS_MAX, PAGES_MAX = 40, 5, 3
 LINE_CHARACTERS_MAX = 1_000
 """Of a line whose error is to be told."""
 
@@ -53,22 +53,34 @@ def printed(job: JobFacts, *, since: datetime | None = None) -> Iterator[Printed
 
 
 def last_lines(job: JobFacts) -> list[str]:
-    """Return the last lines that a job printed, oldest first and each cut to a bounded length; [] if unknown.
+    """Return the last lines of each container of a job, oldest first and each cut to a bounded length; [] if
+    unknown.
 
-    Two short calls that are not repeated: the end of a run does not wait for its log.
+    A few short calls that are not repeated: the end of a run does not wait for its log.
     """
     logs, group = client("logs", hurried=True), GROUPS[job.kind]
     try:
-        streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{_name(job)}/")["logStreams"]
-        if not streams:
-            return []
-        stream = max(str(stream["logStreamName"]) for stream in streams)
-        page = logs.get_log_events(
-            logGroupName=group, logStreamName=stream, limit=TAIL_EVENTS, startFromHead=False
-        )
+        streams = logs.describe_log_streams(
+            logGroupName=group, logStreamNamePrefix=f"{_name(job)}/", limit=STREAMS_MAX
+        )["logStreams"]
+        events = [event for stream in streams for event in _last_events(logs, group, stream["logStreamName"])]
     except (ClientError, BotoCoreError):
         return []
-    return [str(event["message"])[:LINE_CHARACTERS_MAX] for event in page["events"]]
+    events.sort(key=lambda event: int(event["timestamp"]))
+    return [str(event["message"])[:LINE_CHARACTERS_MAX] for event in events]
+
+
+def _last_events(logs: Any, group: str, stream: str) -> list[dict[str, Any]]:
+    """Return the last events of a stream; an empty page need not be the last (API reference, GetLogEvents)."""
+    token: dict[str, str] = {}
+    for _ in range(PAGES_MAX):
+        page = logs.get_log_events(
+            logGroupName=group, logStreamName=stream, limit=TAIL_EVENTS, startFromHead=False, **token
+        )
+        if page["events"] or page.get("nextBackwardToken") in (None, token.get("nextToken")):
+            return list(page["events"])
+        token = {"nextToken": page["nextBackwardToken"]}
+    return []
 
 
 def _name(job: JobFacts) -> str:
