@@ -1,7 +1,7 @@
 """The full-screen view: its keys, and that it stays up when AWS does not answer."""
 
 import asyncio
-import time
+import threading
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -127,10 +127,11 @@ def test_an_error_of_a_question_is_told_and_the_view_stays(monkeypatch: pytest.M
 
 def test_slow_reads_do_not_gather(monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[int] = []
+    answered = threading.Event()
 
     def slow() -> top.Screen:
         reads.append(1)
-        time.sleep(0.3)
+        answered.wait(30)
         return screen()
 
     monkeypatch.setattr(top, "read", lambda _: slow())
@@ -141,6 +142,7 @@ def test_slow_reads_do_not_gather(monkeypatch: pytest.MonkeyPatch) -> None:
             for _ in range(5):
                 await pilot.press("r")
             assert len(reads) == 1
+            answered.set()
             await app.workers.wait_for_complete()
 
     asyncio.run(run())
