@@ -129,6 +129,18 @@ TENANTS ?= 1000
 sweep-cost: .venv/ready  ## calculate what the search for uploads without an event costs: make sweep-cost TENANTS=10000
 	@$(BIN)/python -m benchmarks.sweep --tenants $(TENANTS)
 
+.PHONY: idle-cost
+idle-cost: .venv/ready  ## print what a deployment costs in a month without a training
+	@$(BIN)/python -m benchmarks.idle
+
+.PHONY: pictures
+pictures: .venv/ready steps  ## save pictures of what commands print in a terminal (docs/terminal)
+	@$(BIN)/python -m local.pictures
+
+.PHONY: runbooks
+runbooks: .venv/ready steps  ## plant faults in the local cloud, and write docs/runbooks.md from what the commands print
+	@$(BIN)/python -m local.runbooks
+
 ONLY ?=
 .PHONY: bench
 bench: .venv/ready  ## compare speed and cost with other designs, and write docs/performance.md (takes a while)
@@ -148,7 +160,11 @@ isolation: .venv/ready steps  ## test the isolation of tenants, policy by policy
 
 .PHONY: test
 test: .venv/ready steps  ## run the tests
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -q --durations=10 tests
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -q --durations=10 -m "not thorough" tests
+
+.PHONY: test-thorough
+test-thorough: .venv/ready steps  ## run the tests that make test leaves out: long ones, and those on a second fake
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -q --durations=5 -m thorough tests
 
 .PHONY: mutants
 mutants: .venv/ready  ## remove each condition of a write in turn, and check that a test fails (takes a while)
@@ -188,10 +204,17 @@ format: .venv/ready  ## format the code
 build: .venv-sam/ready  ## build the application for AWS (arm64); needs python3.13 on PATH
 	.venv-sam/bin/sam build
 
+PARAMETERS ?=
+export PARAMETERS
+# Of samconfig.toml: the option replaces them, it does not add to them.
+OVERRIDES := "import sys, tomllib; config = tomllib.load(open('samconfig.toml', 'rb')); \
+  print(config[sys.argv[1]]['deploy']['parameters']['parameter_overrides'])"
+
 .PHONY: deploy
-deploy: .venv/ready .venv-sam/ready  ## print account and Region, then deploy: make deploy STAGE=dev|staging|prod
+deploy: .venv/ready .venv-sam/ready  ## deploy: make deploy STAGE=dev|staging|prod PARAMETERS="AlarmEmail=you@example.com"
 	@region=$$($(BIN)/python -m cli.region trainyard-$(STAGE)) && \
-	  .venv-sam/bin/sam deploy --config-env $(STAGE) --region "$$region"
+	  .venv-sam/bin/sam deploy --config-env $(STAGE) --region "$$region" \
+	  $(if $(PARAMETERS),--parameter-overrides "$$($(BIN)/python -c $(OVERRIDES) $(STAGE)) $$PARAMETERS")
 
 DATA ?=
 YES ?=

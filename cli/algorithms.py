@@ -4,22 +4,17 @@ import hashlib
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-import yaml
-
+from cli.algorithm_files import check_is_trainable, doubts, own_scripts, read_entry, with_shipped
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.policy import refuse_what_jobs_may_not
 from cli.show import Answer
-from pipeline.publish import libraries, packed
+from pipeline.publish import packed
 from trainyard.contracts.policy_file import parse_policy, with_entry
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Tenant
-
-SHIPPED_STEPS = Path(__file__).parent.parent / "pipeline" / "steps"
 
 
 def list_all(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -44,23 +39,25 @@ def show_one(deployment: Deployment, arguments: Arguments) -> Answer:
 
 def register(deployment: Deployment, arguments: Arguments) -> Answer:
     """Add an algorithm to the catalogue, and publish its own scripts if it has any."""
-    entry = _read(arguments.file)
+    entry = read_entry(arguments.file)
     name = str(entry.pop("name", ""))
-    if arguments.scripts is not None:
-        entry["code"] = _code_uri(deployment, _scripts(arguments.scripts))
+    own = own_scripts(arguments.scripts) if arguments.scripts is not None else {}
+    if own:
+        entry["code"] = _code_uri(deployment, with_shipped(own))
     text = with_entry(deployment.policies.in_force().text, "algorithms", name, entry)
     algorithm = deployment.policies.check(text).algorithms.get(name)
     if algorithm is None:
         raise Refused(f"{arguments.file} has no algorithm name: add `name: my-algorithm`")
+    check_is_trainable(algorithm, own)
     refuse_what_jobs_may_not(deployment, parse_policy(text, 0))
     if not arguments.dry_run:
-        if arguments.scripts is not None:
-            _publish(deployment, _scripts(arguments.scripts), str(entry["code"]))
+        if own:
+            _publish(deployment, with_shipped(own), str(entry["code"]))
         deployment.policies.apply(text, datetime.now(UTC), note=f"algorithm {name}", by=deployment.caller())
     users = [tenant.tenant_id for tenant in deployment.tenants.all() if name in _chosen(tenant)]
     advice = [f"to update the images in its role, run: trainyard tenant repair {u}" for u in users[:5]]
     done = "would be registered" if arguments.dry_run else "registered"
-    return Answer(data=asdict(algorithm), lines=[f"{name} {done}", *advice])
+    return Answer(data=asdict(algorithm), lines=[f"{name} {done}", *doubts(algorithm, own), *advice])
 
 
 def remove(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -86,27 +83,6 @@ def remove(deployment: Deployment, arguments: Arguments) -> Answer:
 
 def _chosen(tenant: Tenant) -> set[str]:
     return {settings.algorithm for settings in (tenant.settings, *tenant.data_sets.values())}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        entry = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise Refused(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(entry, dict):
-        raise Refused(
-            f"{file} is not an algorithm: it needs name, description, hyperparameters, … (docs/tenants.md)"
-        )
-    return entry
-
-
-def _scripts(folder: Path) -> dict[str, bytes]:
-    """Return the step scripts of an algorithm: its own, and the shipped ones where it has none."""
-    own = {path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))} if folder.is_dir() else {}
-    if not own:
-        raise Refused(f"--scripts {folder}: the folder contains no *.py files")
-    shipped = {path.name: path.read_bytes() for path in sorted(SHIPPED_STEPS.glob("*.py"))}
-    return shipped | {"libraries.zip": libraries()} | own
 
 
 def _code_uri(deployment: Deployment, scripts: dict[str, bytes]) -> str:

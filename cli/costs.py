@@ -1,10 +1,13 @@
 """Training costs: reports, budgets, estimates, statements, exports, and comparison with the bill."""
 
 import json
+import tempfile
+import webbrowser
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from cli.arguments import Arguments
@@ -172,7 +175,9 @@ def estimates(deployment: Deployment, arguments: Arguments) -> Answer:
     executions = list(_executions(deployment, arguments.tenant, month))
     errors = estimate_errors(executions)
     if errors.seconds_median is None:
-        return Answer(data=asdict(errors), lines=[f"no successful run in {month} had an estimate"])
+        return Answer(
+            data=asdict(errors) | {"month": month}, lines=[f"no successful run in {month} had an estimate"]
+        )
     return Answer(
         data=asdict(errors) | {"month": month},
         columns=("ESTIMATE OF", "RUNS", "MEDIAN ERROR", "P90 ERROR"),
@@ -202,7 +207,17 @@ def statement(deployment: Deployment, arguments: Arguments) -> Answer:
     deployment.tenant(arguments.tenant)
     month = _month(arguments.month)
     answer = _ask(deployment, {"statement": {"tenant": arguments.tenant, "month": month}})
-    return Answer(data=answer, lines=[answer["statement"]])
+    where = str(answer["statement"])
+    return Answer(data=answer, lines=[where, *(_opened(deployment, where) if arguments.open else [])])
+
+
+def _opened(deployment: Deployment, uri: str) -> list[str]:
+    """Show a copy of a page in the browser; return where the copy is, and that no browser was there if so."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    copy = Path(tempfile.mkdtemp(prefix="trainyard-")) / key.rpartition("/")[2]
+    deployment.client("s3").download_file(bucket, key, str(copy))
+    shown_it = webbrowser.open(copy.as_uri())
+    return [f"copied to {copy}" + ("" if shown_it else "; there is no browser here to open it")]
 
 
 def export(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -223,7 +238,7 @@ def tags(deployment: Deployment, arguments: Arguments) -> Answer:
     note = deployment.book.noted("cost tags")
     if note is None:
         return Answer(
-            data={"states": {}},
+            data={"at": None, "states": {}, "why": None, "payers_command": payers_command()},
             lines=[
                 "activation has not been tried yet: the billing function tries once a day",
                 f"the paying account can run: {payers_command()}",

@@ -7,6 +7,7 @@ from typing import Any
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
+from cli.libraries import MISSING
 from cli.show import Answer
 from local.sagemaker.interpreter import interpreter
 from trainyard.contracts.shipped_prices import prices_of
@@ -69,6 +70,8 @@ def _checked(files: list[Path], asked: dict[str, str]) -> dict[str, Any]:
     options = [f"--{name}={value}" for name, value in asked.items()]
     command = [interpreter(), str(CHECK), *options, "--", *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own script
+    if "ModuleNotFoundError" in done.stderr:
+        raise Refused(MISSING)
     if done.returncode:
         raise Refused(f"the check failed: {(done.stderr.strip() or 'it was killed').splitlines()[-1]}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

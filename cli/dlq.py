@@ -191,6 +191,8 @@ def _queues(deployment: Deployment) -> list[str]:
         url for page in pages.paginate(QueueNamePrefix=f"{deployment.stack}-") for url in page.get("QueueUrls", [])
     ]
     ours = re.compile(rf"{re.escape(deployment.stack)}-(uploads|status|undelivered|tier-[a-z0-9]+){SUFFIX}")
+    if not urls:
+        _ = deployment.outputs  # raises Unreachable where there is no deployment
     return sorted(url for url in urls if ours.fullmatch(_name(url)))
 
 
@@ -219,7 +221,7 @@ def _received(deployment: Deployment, url: str, *, limit: int) -> Iterator[Lette
             MaxNumberOfMessages=10,
             VisibilityTimeout=HIDDEN_SECONDS,
             WaitTimeSeconds=0 if len(seen) >= count else 1,
-            MessageAttributeNames=["reason"],
+            MessageAttributeNames=["reason", "ERROR_CODE", "ERROR_MESSAGE"],
             MessageSystemAttributeNames=["SentTimestamp"],
         )
         letters = [_letter(message) for message in answer.get("Messages", [])]
@@ -240,11 +242,13 @@ def _release(deployment: Deployment, url: str, letters: list[Letter]) -> None:
 
 
 def _letter(message: dict[str, Any]) -> Letter:
+    texts = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
+    undelivered = ": ".join(filter(None, (texts.get("ERROR_CODE"), texts.get("ERROR_MESSAGE"))))  # by EventBridge
     return Letter(
         message_id=message["MessageId"],
         receipt=message["ReceiptHandle"],
         body=message["Body"],
-        reason=message.get("MessageAttributes", {}).get("reason", {}).get("StringValue") or "",
+        reason=texts.get("reason") or undelivered,
         sent_at=datetime.fromtimestamp(int(message["Attributes"]["SentTimestamp"]) / 1000, UTC),
     )
 

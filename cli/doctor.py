@@ -29,6 +29,8 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import State
 from trainyard.domain.tenants import TenantState
+from trainyard.persistence.items import unstamp
+from trainyard.persistence.young_buckets import young_buckets
 
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 GOOD, WARNING, BAD, UNKNOWN = "ok", "warning", "BAD", "unknown"
@@ -37,6 +39,9 @@ STUCK = timedelta(minutes=10)
 
 ROLES_SPARE_MIN = 50
 """IAM roles that should be free: each tenant with a bucket of its own takes one."""
+
+SCANNED_WITHIN = timedelta(minutes=20)
+"""Four times the interval in which intake scans new buckets (template.yaml)."""
 
 NAMED_MAX = 5
 
@@ -235,24 +240,42 @@ def _stack(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _alarm_recipient(deployment: Deployment) -> Iterator[Finding]:
-    sns = deployment.client("sns")
-    pages = sns.get_paginator("list_topics").paginate()
-    arns = [topic["TopicArn"] for page in pages for topic in page["Topics"]]
-    arn = next((arn for arn in arns if arn.endswith(f":{deployment.stack}-alarms")), None)
-    if arn is None:
+    arns = _topics(deployment)
+    if arns.get("alarms") is None:
         yield Finding("alarms", BAD, f"there is no topic {deployment.stack}-alarms", "make deploy")
         return
-    subscriptions = sns.list_subscriptions_by_topic(TopicArn=arn)["Subscriptions"]
-    confirmed = [each for each in subscriptions if each["SubscriptionArn"].startswith("arn:")]
+    confirmed, pending = _recipients(deployment, arns["alarms"])
     if confirmed:
-        yield Finding("alarms", GOOD, counted(len(confirmed), "recipient"))
+        yield Finding("alarms", GOOD, counted(confirmed, "recipient"))
     else:
-        waiting = (
-            "is not confirmed: open the link in the mail" if subscriptions else "is missing: nobody hears them"
+        waiting = "is not confirmed: open the link in the mail" if pending else "is missing: nobody hears them"
+        yield Finding(
+            "alarms",
+            WARNING,
+            f"a recipient of the alarms {waiting}",
+            "make deploy STAGE=… PARAMETERS=AlarmEmail=you@…",
         )
-        yield Finding("alarms", WARNING, f"a recipient of the alarms {waiting}", "deploy with AlarmEmail=you@…")
+    if "notifications" in arns and not _recipients(deployment, arns["notifications"])[0]:
+        yield Finding(
+            "notifications", WARNING, "NotificationEmail is not confirmed", "open the link in the mail from SNS"
+        )
     for name, since in alarms_in_force(deployment):
         yield Finding("alarms", BAD, f"{name} is in force since {since}", "docs/operations.md says what to do")
+
+
+def _topics(deployment: Deployment) -> dict[str, str]:
+    """Return the deployment's topics: alarms, and notifications if e-mails are wanted → ARN."""
+    pages = deployment.client("sns").get_paginator("list_topics").paginate()
+    arns = [topic["TopicArn"] for page in pages for topic in page["Topics"]]
+    names = ("alarms", "notifications")
+    return {name: arn for name in names for arn in arns if arn.endswith(f":{deployment.stack}-{name}")}
+
+
+def _recipients(deployment: Deployment, topic: str) -> tuple[int, int]:
+    """Return how many of a topic's subscriptions are confirmed, and how many wait for that."""
+    subscriptions = deployment.client("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    confirmed = sum(each["SubscriptionArn"].startswith("arn:") for each in subscriptions)
+    return confirmed, len(subscriptions) - confirmed
 
 
 def _tags(deployment: Deployment) -> Iterator[Finding]:
@@ -299,6 +322,24 @@ def _tenants(deployment: Deployment) -> Iterator[Finding]:
         yield Finding("tenants", GOOD, "no change of a tenant is unfinished")
 
 
+def _young(deployment: Deployment) -> Iterator[Finding]:
+    """Yield whether new buckets are scanned, whose first uploads may have caused no event."""
+    now = datetime.now(UTC)
+    buckets = young_buckets(deployment.store, now)
+    late = [b.tenant_id for b in buckets if b.looked and unstamp(b.looked) < now - SCANNED_WITHIN]
+    if late:
+        yield Finding(
+            "new buckets",
+            WARNING,
+            f"{counted(len(late), 'bucket')} not scanned for {SCANNED_WITHIN.seconds // 60} minutes: "
+            f"{', '.join(late[:NAMED_MAX])}",
+            "UploadSweepsFailed in docs/operations.md; the log of the intake function has the error",
+        )
+    else:
+        many = counted(len(buckets), "new bucket")
+        yield Finding("new buckets", GOOD, f"{many}, scanned every 5 minutes for uploads without an event")
+
+
 def _letters(deployment: Deployment) -> Iterator[Finding]:
     letters = {name: count for name, count in dlq.counts(deployment).items() if count}
     for name, count in letters.items():
@@ -313,6 +354,7 @@ OF_THE_DEPLOYMENT: Sequence[tuple[str, Check]] = (
     ("cost tags", _tags),
     ("requests", _requests),
     ("tenants", _tenants),
+    ("new buckets", _young),
     ("dead letters", _letters),
 )
 

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import say, show_line
 from trainyard.adapters.aws.job_logs import Printed, last_lines, printed
 from trainyard.adapters.aws.sagemaker import SageMakerExecutionReports
-from trainyard.domain.errors import ExecutionGone, Refused
+from trainyard.domain.errors import ExecutionGone, Refused, TrainyardError
 from trainyard.domain.executions import JobFacts, StepFacts
 from trainyard.domain.requests import TERMINAL, Request, State
 
@@ -41,6 +43,15 @@ def logs(deployment: Deployment, arguments: Arguments) -> Answer | None:
     if not printer.lines:
         raise Refused(_nothing(request, arguments, steps))
     return None
+
+
+def step_now(deployment: Deployment, request: Request) -> StepFacts | None:
+    """Return the step that a running request is at; None when SageMaker does not tell, or is between two steps."""
+    try:
+        steps = _steps(deployment, request, None)
+    except (TrainyardError, ClientError, BotoCoreError):
+        return None
+    return next((step for step in reversed(steps) if step.started_at and not step.ended_at), None)
 
 
 def tail_of_failure(deployment: Deployment, request: Request) -> list[str]:

@@ -73,6 +73,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     """Return what to say about an error, and the exit code; raises it again where nobody expected it."""
     if isinstance(error, Unreachable):
         return str(error), UNREACHABLE
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}", REFUSED
     if isinstance(error, TrainyardError | OSError):
         return str(error), REFUSED
     if isinstance(error, ClientError):

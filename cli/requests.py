@@ -7,11 +7,11 @@ from typing import Any
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
-from cli.logs import tail_of_failure
+from cli.logs import step_now, tail_of_failure
 from cli.show import ID_CHARACTERS_MIN, Answer
 from trainyard.application.scheduling.explain import BudgetAccount
 from trainyard.domain.errors import Refused
-from trainyard.domain.executions import ExecutionRecord
+from trainyard.domain.executions import ExecutionRecord, StepFacts
 from trainyard.domain.failures import cause_of
 from trainyard.domain.prices import shown
 from trainyard.domain.receipts import receipt_of
@@ -23,7 +23,7 @@ def list_requests(deployment: Deployment, arguments: Arguments) -> Answer:
     """List one tenant's requests, or those of all tenants: the active ones, or those that match a filter."""
     requests, lines = matching(deployment, arguments), []
     if not requests and not (arguments.tenant_id or arguments.state or arguments.tier or arguments.since):
-        requests = _ended_lately(deployment)
+        requests = ended_lately(deployment)
         lines = ["no request is active; these ended last"] if requests else []
     shown = requests[-arguments.limit :]
     if len(shown) < len(requests):
@@ -111,7 +111,7 @@ def _of_all(
                 yield from scheduler.tables.requests.ended(tier, state, day)
 
 
-def _ended_lately(deployment: Deployment) -> list[Request]:
+def ended_lately(deployment: Deployment) -> list[Request]:
     """Return the requests that ended last, today or yesterday, oldest first."""
     requests, now = deployment.scheduler.tables.requests, datetime.now(UTC)
     for day in (now, now - timedelta(days=1)):
@@ -205,7 +205,11 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
     }
     if explanation.reason is None:
         tail = tail_of_failure(deployment, request) if request.state is State.FAILED else []
-        return Answer(data=data | {"log_tail": tail}, lines=list(_not_waiting(request, tail)))
+        step = step_now(deployment, request) if request.state is State.RUNNING else None
+        return Answer(
+            data=data | {"log_tail": tail, "step": step.name if step else None},
+            lines=list(_not_waiting(request, tail, step)),
+        )
     rows = [
         ("waiting since", _clock(request.arrived_at)),
         *(("sent back", f"after attempt {request.attempt}: {reason}") for reason in (request.reason,) if reason),
@@ -227,14 +231,16 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
     return Answer(data=data, columns=("", "ANSWER"), rows=rows)
 
 
-def _not_waiting(request: Request, tail: Sequence[str] = ()) -> Iterator[str]:
-    """Yield what became of a request that does not wait, and where to read more; with the end of its log."""
+def _not_waiting(request: Request, tail: Sequence[str] = (), step: StepFacts | None = None) -> Iterator[str]:
+    """Yield what became of a request that does not wait, with its step or the end of its log."""
     short = request.request_id[:ID_CHARACTERS_MIN]
     if request.state is State.ADMITTED and request.admitted_at:
         yield f"the request is about to start: a slot has been taken since {_clock(request.admitted_at)}"
         yield "SageMaker has not confirmed its start; it is repeated every minute, and starts nothing twice"
     elif request.state is State.RUNNING and request.started_at and request.ends_by:
         yield f"the request has been running since {_clock(request.started_at)}"
+        if step and step.started_at:
+            yield f"its step {step.name} since {_clock(step.started_at)}; trainyard logs {short} {step.name} -f"
         yield f"it ends by {_clock(request.ends_by)}"
     elif request.state is State.SUPERSEDED and request.superseded_by:
         following = request.superseded_by[:ID_CHARACTERS_MIN]

@@ -9,7 +9,7 @@ from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.requests import matching, view
 from cli.show import Answer
-from cli.text import say
+from cli.text import counted, say
 from cli.waiting import awaited
 from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.deadlines import next_ready_by
@@ -81,7 +81,7 @@ def retry(deployment: Deployment, arguments: Arguments) -> Answer:
     return Answer(
         data={"retried": [{"tenant_id": tenant_id, "data_set": data_set} for tenant_id, data_set in targets]},
         lines=[
-            f"asked for {len(targets)} trainings, on the newest data of each data set",
+            f"asked for {counted(len(targets), 'training')}, on the newest data of each data set",
             *(f"  trainyard requests {tenant_id} -w" for tenant_id in list(dict.fromkeys(events.values()))[:5]),
         ],
     )

@@ -13,10 +13,10 @@ from simulation.what_if import (
     generated,
     history_of,
     outcome,
-    picture,
     read_history,
     write_history,
 )
+from simulation.what_if_picture import picture
 from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.errors import Refused

@@ -1,7 +1,7 @@
 """The service's health: slots and requests by tier, and a line for each thing that needs attention."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -45,6 +45,9 @@ REASON_MAX = 160
 FAILURES_READ_MAX = 200
 """Failed requests of a tier and a day that are read to group them."""
 
+WAITING_READ_MAX = 200
+"""Waiting requests that are read: those that went back to the queue last are among the first."""
+
 
 @dataclass(frozen=True)
 class Health:
@@ -60,6 +63,8 @@ class Health:
     alarms: list[tuple[str, str]]
     failures: dict[str, list[Request]]
     """Kind of the reason → the requests that failed for it today (UTC)."""
+    sent_back: dict[str, list[Request]]
+    """Kind of the reason → waiting requests that could not be started or went back to the queue for it."""
     unanswered: list[Request]
     unknown: list[str]
     """What could not be read, and why."""
@@ -93,6 +98,13 @@ def read_health(deployment: Deployment) -> Health:
         letters=letters or {},
         alarms=alarms or [],
         failures=_failures(deployment, policy, now),
+        sent_back=_by_reason(
+            request
+            for request in scheduler.tables.requests.active(
+                State.QUEUED, limit=WAITING_READ_MAX, newest_first=True
+            )
+            if request.reason
+        ),
         unanswered=[
             request
             for request in held
@@ -119,6 +131,7 @@ def attention(deployment: Deployment, health: Health) -> list[str]:
     return [
         *_paused_lines(deployment, health.ledger, health.paused_tenants),
         *_sagemaker_lines(health.ledger, health.unanswered, health.now),
+        *_sent_back_lines(health.sent_back),
         *_failure_lines(health.failures, health.now),
         *(
             f"{counted(count, 'dead letter')} in {name}; trainyard dlq list"
@@ -161,6 +174,10 @@ def _data(health: Health) -> dict[str, Any]:
         "failed_today": [
             {"reason": _reason(alike), "requests": len(alike), "latest": alike[0].request_id}
             for alike in health.failures.values()
+        ],
+        "sent_back": [
+            {"reason": _reason(alike), "requests": len(alike), "latest": alike[0].request_id}
+            for alike in health.sent_back.values()
         ],
         "starts_unanswered": [request.request_id for request in health.unanswered],
         "throttled_to": ledger.throttled_to if throttled else None,
@@ -237,10 +254,24 @@ def _failures(deployment: Deployment, policy: Policy, now: datetime) -> dict[str
         for tier in policy.tiers
         for request in requests.ended(tier.name, State.FAILED, day, limit=FAILURES_READ_MAX)
     ]
+    return _by_reason(sorted(failed, key=lambda request: request.finished_at or request.arrived_at, reverse=True))
+
+
+def _by_reason(requests: Iterable[Request]) -> dict[str, list[Request]]:
+    """Return requests by kind of reason, the most frequent kind first."""
     kinds: dict[str, list[Request]] = {}
-    for request in sorted(failed, key=lambda request: request.finished_at or request.arrived_at, reverse=True):
+    for request in requests:
         kinds.setdefault(kind_of_reason(request.reason or ""), []).append(request)
     return dict(sorted(kinds.items(), key=lambda kind: -len(kind[1])))
+
+
+def _sent_back_lines(sent_back: dict[str, list[Request]]) -> Iterator[str]:
+    """Yield why requests wait that were tried before: a quota, an outage, data that could not be read."""
+    for alike in list(sent_back.values())[:NAMED_MAX]:
+        yield (
+            f"{counted(len(alike), 'request')} went back to the queue, {alike[0].request_id[:ID_CHARACTERS_MIN]} "
+            f"last: {_reason(alike)}"
+        )
 
 
 def _failure_lines(failures: dict[str, list[Request]], now: datetime) -> Iterator[str]:

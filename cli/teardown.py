@@ -1,6 +1,6 @@
 """Teardown: delete what was created outside the stack, the stack itself, and the resources that it retains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,13 @@ KEY_WINDOW_DAYS = 7
 
 STACK_MINUTES_MAX = 60
 TABLES = ("SchedulerTable", "RequestsTable", "RecordTable", "TenantsTable")
-BUCKETS = ("PoolBucket", "CodeBucket", "BillingBucket")
+BUCKETS = ("PoolBucket", "CodeBucket", "BillingBucket", "ServingBucket")
+SHARED = (
+    ("list_endpoints", "Endpoints", "Endpoint"),
+    ("list_endpoint_configs", "EndpointConfigs", "EndpointConfig"),
+    ("list_models", "Models", "Model"),
+)
+"""What shared endpoints consist of, in the order in which they depend on each other: list call, key, and kind."""
 ABSENT = frozenset(
     {"404", "NoSuchBucket", "ResourceNotFoundException", "NotFoundException", "KMSInvalidStateException"}
 )
@@ -47,13 +53,18 @@ def teardown(deployment: Deployment, arguments: Arguments) -> Answer:
     for number, tenant in enumerate(tenants, start=1):
         _say(f"tenant {tenant.tenant_id} ({number} of {len(tenants)})")
         run(deployment, Change.DELETE, {"tenant": {"name": tenant.tenant_id}, "purge": True}, quiet=True)
-    # 3. The objects in the stack's buckets: CloudFormation deletes only empty buckets.
-    for name in BUCKETS if arguments.delete_data or outputs["Stage"] != "prod" else ("PoolBucket", "CodeBucket"):
+    # 3. The shared endpoints, which the service has created itself.
+    _remove_shared(deployment)
+    # 4. The objects in the stack's buckets: CloudFormation deletes only empty buckets.
+    emptied = (
+        BUCKETS if arguments.delete_data or outputs["Stage"] != "prod" else tuple(set(BUCKETS) - {"BillingBucket"})
+    )
+    for name in emptied:
         _say(f"objects of {outputs[name]}: {_empty(deployment, outputs[name]):,} versions")
-    # 4. The stack.
+    # 5. The stack.
     _say(f"stack {deployment.stack}")
     _delete_stack(deployment)
-    # 5. What the stack keeps when it is deleted: tables and pool in prod, the key always.
+    # 6. What the stack keeps when it is deleted: tables and pool in prod, the key always.
     remaining = _remove_kept(deployment, outputs) if arguments.delete_data else _kept(outputs)
     return Answer(
         data={"removed": plan, "kept": remaining},
@@ -72,12 +83,41 @@ def _plan(deployment: Deployment, outputs: dict[str, str], tenants: list[Tenant]
         "buckets of their own": len([tenant for tenant in tenants if tenant.bucket and not tenant.pooled]),
         "roles": len([tenant for tenant in tenants if tenant.role != "NONE"]),
         "schedules": len(schedules),
+        "parts of shared endpoints": len(list(_shared(deployment))),
         "object versions in the pool": _objects(deployment, outputs["PoolBucket"]),
         "published scripts": _objects(deployment, outputs["CodeBucket"]),
         "usage exports": _objects(deployment, outputs["BillingBucket"]),
         "stack": deployment.stack,
         "with --delete-data": "tables, pool, exports and key, where the stack keeps them",
     }
+
+
+def _remove_shared(deployment: Deployment) -> None:
+    """Delete the shared endpoints, and wait until they are gone: SageMaker needs their role for that."""
+    sagemaker = deployment.client("sagemaker")
+    for kind, name in list(_shared(deployment)):
+        _say(f"shared endpoint, its {kind}: {name}")
+        if kind == "Endpoint":
+            if sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] != "Deleting":
+                sagemaker.delete_endpoint(EndpointName=name)
+            waiter = sagemaker.get_waiter("endpoint_deleted")
+            waiter.wait(EndpointName=name, WaiterConfig={"Delay": 5, "MaxAttempts": 240})
+        elif kind == "EndpointConfig":
+            sagemaker.delete_endpoint_config(EndpointConfigName=name)
+        else:
+            sagemaker.delete_model(ModelName=name)
+
+
+def _shared(deployment: Deployment) -> Iterator[tuple[str, str]]:
+    """Yield kind and name of each part of the shared endpoints; found by name and by tag."""
+    sagemaker, prefix = deployment.client("sagemaker"), f"{deployment.stack}-shared-"
+    for lister, key, kind in SHARED:
+        pages = sagemaker.get_paginator(lister).paginate(NameContains=prefix)
+        for item in [item for page in pages for item in page[key]]:
+            name = item[f"{kind}Name"]
+            tags = sagemaker.list_tags(ResourceArn=item[f"{kind}Arn"])["Tags"]
+            if name.startswith(prefix) and {"Key": "trainyard:stack", "Value": deployment.stack} in tags:
+                yield kind, name
 
 
 def _objects(deployment: Deployment, bucket: str) -> int:

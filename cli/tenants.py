@@ -12,6 +12,7 @@ from cli.requests import view
 from cli.retraining import check_data_set
 from cli.show import Answer
 from cli.text import say
+from cli.values import hyperparameter
 from cli.waiting import awaited
 from trainyard.adapters.aws.credentials import scoped_credentials
 from trainyard.contracts.tenants import LIMITS, tenant_view
@@ -138,7 +139,7 @@ def credentials(deployment: Deployment, arguments: Arguments) -> Answer:
 def _changed(deployment: Deployment, change: Change, arguments: Arguments, *, repair: bool = False) -> Answer:
     outcome = run(deployment, change, {"tenant": _entry(arguments) | ({"repair": True} if repair else {})})
     answer = _tenant_answer(tenant_view(deployment.tenant(arguments.tenant_id)))
-    return replace(answer, data=answer.data | {"told": outcome})
+    return replace(answer, data=answer.data | {"outcome": outcome})
 
 
 def _entry(arguments: Arguments) -> dict[str, Any]:
@@ -148,8 +149,10 @@ def _entry(arguments: Arguments) -> dict[str, Any]:
     if given.get("clear_limits"):
         entry |= dict.fromkeys(LIMITS)
     entry |= {name: given[name] for name in _PLAIN if given.get(name) is not None}
+    if given.get("clear_hyperparameters"):
+        entry["hyperparameters"] = {}
     if given.get("hyperparameter"):
-        entry["hyperparameters"] = dict(_hyperparameter(text) for text in arguments.hyperparameter)
+        entry["hyperparameters"] = dict(map(hyperparameter, arguments.hyperparameter))
     if given.get("data_set"):
         entry["data_sets"] = dict(_data_set(text) for text in arguments.data_set)
     return entry
@@ -240,16 +243,6 @@ def presign(deployment: Deployment, arguments: Arguments) -> Answer:
 def _tenant_answer(view: dict[str, Any]) -> Answer:
     shown = [(name, json.dumps(value) if isinstance(value, dict) else value) for name, value in view.items()]
     return Answer(data=view, columns=("FIELD", "VALUE"), rows=list(shown))
-
-
-def _hyperparameter(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise Refused(f"--hyperparameter {text!r}: write NAME=VALUE, for example max_iter=200")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
 
 
 def _data_set(text: str) -> tuple[str, dict[str, Any]]:

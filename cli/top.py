@@ -1,7 +1,7 @@
-"""A full-screen view of the service: tiers, queue, requests and what needs attention."""
+"""A full-screen view of the service: tiers, queue, requests, their changes, and what needs attention."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -15,14 +15,17 @@ from textual.widgets import DataTable, Footer, Static, TabbedContent, TabPane
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.queue import queue
-from cli.requests import list_requests, why
+from cli.requests import ended_lately, list_requests, why
 from cli.show import REQUEST, Answer
 from cli.status import status
 from cli.text import printable
 from trainyard.domain.errors import Refused
+from trainyard.domain.requests import Request
 
 SECONDS_BETWEEN = 2.0
+TABLES = ("tiers", "queue", "requests", "events")
 REQUESTS_SHOWN = 50
+EVENTS_SHOWN = 100
 ID_CHARACTERS = 8
 
 
@@ -34,16 +37,55 @@ class Screen:
     health: Answer
     queue: Answer
     requests: Answer
+    events: Answer
 
 
 def read(deployment: Deployment) -> Screen:
     """Read everything that the view shows."""
     every = dict.fromkeys(("tenant_id", "tier", "data_set", "state", "since", "until"))
+    requests = list_requests(deployment, Arguments(**every, limit=REQUESTS_SHOWN))
     return Screen(
         at=datetime.now(UTC),
         health=status(deployment, Arguments()),
         queue=queue(deployment, Arguments(tier=None, limit=20)),
-        requests=list_requests(deployment, Arguments(**every, limit=REQUESTS_SHOWN)),
+        requests=requests,
+        events=_events(
+            [*_ids(requests), *(request.request_id for request in ended_lately(deployment))], deployment
+        ),
+    )
+
+
+def _ids(requests: Answer) -> list[str]:
+    return [str(row[requests.columns.index(REQUEST)]) for row in requests.rows]
+
+
+def _events(request_ids: Sequence[str], deployment: Deployment) -> Answer:
+    """Return the last changes of requests, newest first."""
+    requests = deployment.scheduler.tables.requests.get_all(dict.fromkeys(request_ids))
+    return events_of(requests)
+
+
+def events_of(requests: Iterable[Request]) -> Answer:
+    """Return the last changes of state of requests, newest first."""
+    changes = sorted(
+        ((change.at, request, change) for request in requests for change in request.history),
+        key=lambda entry: entry[0],
+        reverse=True,
+    )[:EVENTS_SHOWN]
+    return Answer(
+        data=None,
+        columns=("AT", REQUEST, "TENANT", "DATA SET", "STATE", "REASON"),
+        rows=[
+            (
+                f"{at:%H:%M:%S}",
+                request.request_id,
+                request.tenant_id,
+                request.data_set,
+                change.state.value,
+                change.cause,
+            )
+            for at, request, change in changes
+        ],
     )
 
 
@@ -79,6 +121,7 @@ class Top(App[None]):
         Binding("1", "tab('tiers')", "tiers"),
         Binding("2", "tab('queue')", "queue"),
         Binding("3", "tab('requests')", "requests"),
+        Binding("4", "tab('events')", "events"),
         Binding("w", "why", "why"),
         Binding("escape", "close", "close", show=False),
     ]
@@ -91,7 +134,7 @@ class Top(App[None]):
         yield Static("reading …", id="line", markup=False)
         yield Static("", id="attention", markup=False)
         with TabbedContent(initial="tiers"):
-            for name in ("tiers", "queue", "requests"):
+            for name in TABLES:
                 with TabPane(name, id=name), Vertical():
                     yield DataTable(id=f"{name}-table", cursor_type="row")
         yield Static("", id="answer", markup=False)
@@ -129,9 +172,10 @@ class Top(App[None]):
         paused = " · view paused (p)" if self.is_paused else ""
         self.tell(f"{self.deployment.stack} · {screen.at:%H:%M:%S} UTC · {state}{paused}")
         self.query_one("#attention", Static).update(Text("\n".join(map(printable, screen.health.alarms))))
-        self._fill("tiers", screen.health)
-        self._fill("queue", screen.queue)
-        self._fill("requests", screen.requests)
+        for name, answer in zip(
+            TABLES, (screen.health, screen.queue, screen.requests, screen.events), strict=True
+        ):
+            self._fill(name, answer)
 
     def _fill(self, name: str, answer: Answer) -> None:
         """Put rows into a table, and leave its cursor on its row, or at its place where that row is gone."""
@@ -141,7 +185,10 @@ class Top(App[None]):
             table.add_columns(*answer.columns)
         table.clear()
         for number, row in enumerate(answer.rows):
-            table.add_row(*_cells(answer.columns, row), key=_key(answer.columns, row, number))
+            row_key = _key(answer.columns, row, number)
+            while row_key in table.rows:  # two changes of a request to the same state in a second
+                row_key += " again"
+            table.add_row(*_cells(answer.columns, row), key=row_key)
         if answer.rows:
             place = table.get_row_index(key) if key in table.rows else min(place, len(answer.rows) - 1)
             table.move_cursor(row=place, animate=False, scroll=False)
@@ -168,9 +215,9 @@ class Top(App[None]):
         table = self.query_one(f"#{name}-table", DataTable)
         labels = [str(column.label) for column in table.ordered_columns]
         if REQUEST not in labels or not table.row_count:
-            self.show_answer("choose a request first: 2 (queue) or 3 (requests), then the arrow keys")
+            self.show_answer("choose a request first: 2 (queue), 3 (requests) or 4 (events), then the arrow keys")
             return
-        request_id = self._row_key(table)
+        request_id = self._row_key(table).partition(" ")[0]
         self.run_worker(lambda: self._why(request_id), thread=True, exclusive=True, group="why")
 
     def _why(self, request_id: str) -> None:
@@ -192,8 +239,14 @@ class Top(App[None]):
 
 
 def _key(columns: Sequence[str], row: Sequence[Any], number: int) -> str:
-    """Return what a row is known by: the whole id of its request, else its first cell and its number."""
-    return str(row[columns.index(REQUEST)]) if REQUEST in columns else f"{number} {row[0]}"
+    """Return what a row is known by, beginning with the id of its request if it has one.
+
+    A request has one row, but several changes: an event is told from the others by time and state.
+    """
+    if REQUEST not in columns:
+        return f"{number} {row[0]}"
+    request_id = str(row[columns.index(REQUEST)])
+    return f"{request_id} {row[0]} {row[columns.index('STATE')]}" if columns[0] == "AT" else request_id
 
 
 def _cells(columns: Sequence[str], row: Sequence[Any]) -> list[Text]:

@@ -82,7 +82,7 @@ class Cloud:
         if service not in self._clients:
             self._clients[service] = boto3.client(
                 service,
-                endpoint_url=self.sagemaker_url if service == "sagemaker" else self.url,
+                endpoint_url=self.sagemaker_url if service.startswith("sagemaker") else self.url,
                 region_name=REGION,
                 aws_access_key_id=ACCOUNT_ID,
                 aws_secret_access_key="local",  # noqa: S106 - no secret
@@ -103,6 +103,7 @@ class Cloud:
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ENDPOINT_URL_SAGEMAKER": self.sagemaker_url,
+            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": self.sagemaker_url,
             "AWS_ENDPOINT_URL_SERVICE_QUOTAS": self.sagemaker_url,
             "AWS_ACCESS_KEY_ID": ACCOUNT_ID,
             "AWS_SECRET_ACCESS_KEY": "local",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from local.log_patches import filter_as_aws
+from local.notification_patches import leave_mail_unconfirmed, provision_destinations, send_as_aws
 
 Answer = dict[str, Any]
 
@@ -29,6 +30,9 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     refuse_queue_policies_of_several_queues()
     swallow_uploads()
     filter_as_aws()
+    provision_destinations()
+    send_as_aws(_objection_to_send)
+    leave_mail_unconfirmed()
 
 
 def provision_pipelines(sagemaker: Callable[[], Any]) -> None:
@@ -465,8 +469,43 @@ def denial(role_arn: str, action: str, resource: str, keys: Answer, *, region: s
     )
 
 
-def trusts(role_arn: str, source_arn: str, *, region: str) -> bool:
-    """Tell whether a role's trust lets SageMaker assume it on behalf of a job or a pipeline.
+def objection(
+    access_key: str, action: str, resource: str, keys: Answer, *, account_id: str, region: str
+) -> str | None:
+    """Return AWS's message if the owner of an access key may not do something; None without authorisation.
+
+    `keys` are condition keys with AWS's names. It is used for calls to services that MiniStack does not have.
+    """
+    from ministack import app
+    from ministack.core import iam_evaluator
+    from ministack.core.responses import request_scope
+
+    if not app.AUTH:
+        return None
+    with request_scope(account_id, region):
+        refused = iam_evaluator.enforce(
+            access_key, action, action.partition(":")[0], region, resource_arn=resource, service_context=keys
+        )
+    if refused is None:
+        return None
+    if isinstance(refused, iam_evaluator.AuthError):
+        return f"{refused}"
+    return (
+        f"User: {refused.principal_arn} is not authorized to perform: {action} on resource: {resource} because no "
+        f"identity-based policy allows the {action} action"
+    )
+
+
+def _objection_to_send(role_arn: str, rule_arn: str, action: str, resource: str) -> str | None:
+    """Return why EventBridge may not do something to a target with a role on behalf of a rule; None if it may."""
+    region = rule_arn.split(":")[3]
+    if not role_arn or not trusts(role_arn, rule_arn, region=region, service="events"):
+        return f"EventBridge cannot assume {role_arn or 'no role'} for {rule_arn}"
+    return denial(role_arn, action, resource, {}, region=region)
+
+
+def trusts(role_arn: str, source_arn: str, *, region: str, service: str = "sagemaker") -> bool:
+    """Tell whether a role's trust lets a service assume it on behalf of a job, a pipeline or a rule.
 
     Always True without authorisation.
     """
@@ -481,16 +520,16 @@ def trusts(role_arn: str, source_arn: str, *, region: str) -> bool:
     if role is None:
         return False
     trust = role["AssumeRolePolicyDocument"]
-    return trust_lets(json.loads(trust) if isinstance(trust, str) else trust, role_arn, source_arn)
+    return trust_lets(json.loads(trust) if isinstance(trust, str) else trust, role_arn, source_arn, service)
 
 
-def trust_lets(trust: Answer, role_arn: str, source_arn: str) -> bool:
-    """Tell whether a trust policy lets SageMaker assume its role for the job or pipeline of that ARN."""
+def trust_lets(trust: Answer, role_arn: str, source_arn: str, service: str = "sagemaker") -> bool:
+    """Tell whether a trust policy lets a service assume its role for the job, pipeline or rule of that ARN."""
     from ministack.core import iam_evaluator
 
     account_id = role_arn.split(":")[4]
     context = iam_evaluator.EvalContext(
-        principal_arn=f"arn:aws:iam::{account_id}:sagemaker.amazonaws.com",
+        principal_arn=f"arn:aws:iam::{account_id}:{service}.amazonaws.com",
         principal_type="Service",
         principal_account=account_id,
         action="sts:AssumeRole",
@@ -500,7 +539,7 @@ def trust_lets(trust: Answer, role_arn: str, source_arn: str) -> bool:
         service_context={"aws:sourceaccount": source_arn.split(":")[4], "aws:sourcearn": source_arn},
     )
     document = {"Statement": [{"Resource": "*"} | statement for statement in trust["Statement"]]}
-    judged = iam_evaluator.evaluate_resource_policy(document, context, service="sagemaker.amazonaws.com")
+    judged = iam_evaluator.evaluate_resource_policy(document, context, service=f"{service}.amazonaws.com")
     return bool(judged.decision == "Allow")
 
 

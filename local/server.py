@@ -24,6 +24,7 @@ import boto3
 from botocore.config import Config
 
 from local import faults, patches
+from local.sagemaker.containers import Image
 from local.sagemaker.generated import GeneratedJobs, LossyEvents, SteadyJobs
 from local.sagemaker.interpreter import interpreter
 from local.sagemaker.jobs import JobRunner
@@ -78,9 +79,11 @@ def main() -> None:
         client_as=client_as,
         emit=emit,
         client=client,
+        image=Image(home, image_socket),
         assume=lambda role_arn: patches.assume_as_service(role_arn, "Test"),
         denial=lambda *call: patches.denial(*call, region=region),
         trusts=lambda *call: patches.trusts(*call, region=region),
+        objection=lambda *call: patches.objection(*call, account_id=account_id, region=region),
         lose_uploads=patches.lose_uploads,
         pass_schedule_time=patches.pass_schedule_time,
     )

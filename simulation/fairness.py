@@ -348,8 +348,11 @@ POOL = "training/ml.m5.large"
 LARGE_HOURS = 2.0
 
 
-def large_waits(seed: int) -> list[float]:
-    """Return the wait times of requests for 4 and 8 of 8 instances among many small ones in two tiers."""
+def large_waits(seed: int, *, hours: int = 150) -> list[float]:
+    """Return the wait times of requests for 4 and 8 of 8 instances among many small ones in two tiers.
+
+    `hours` is how long requests arrive.
+    """
     random = Random(f"large {seed}")
     limits = policy(
         tier("basic", 8, cap=8, hours=LARGE_HOURS, large=4, borrowing=8),
@@ -358,7 +361,7 @@ def large_waits(seed: int) -> list[float]:
         instance_quotas={POOL: 8},
     )
     jobs: list[Job] = []
-    horizon = 150 * HOUR
+    horizon = hours * HOUR
     at = 0.0
     while at < horizon:
         at += random.expovariate(8 / (0.6 * HOUR))  # more than the pool can serve

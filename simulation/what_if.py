@@ -1,7 +1,7 @@
 """What-if questions: the same arrivals under today's policy and under a candidate."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -186,7 +186,7 @@ def outcome(jobs: Sequence[Job], policy: Policy, begin: datetime = BEGIN) -> Out
     )
 
 
-def _stretches(policy: Policy, begin: datetime, end: float) -> Iterator[tuple[Policy, float, float]]:
+def stretches(policy: Policy, begin: datetime, end: float) -> Iterator[tuple[Policy, float, float]]:
     """Yield the limits in force from second 0 to `end`, each with its beginning and its end."""
     at = 0.0
     while at < end:
@@ -198,7 +198,7 @@ def _stretches(policy: Policy, begin: datetime, end: float) -> Iterator[tuple[Po
 
 
 def _slots(policy: Policy, begin: datetime, end: float) -> Iterator[tuple[int, float]]:
-    for limits, since, until in _stretches(policy, begin, end):
+    for limits, since, until in stretches(policy, begin, end):
         yield limits.running_max, until - since
 
 
@@ -206,11 +206,11 @@ def _by_windows(runs: Sequence[Run], policy: Policy, begin: datetime, end: float
     """Return the results by the windows that were open, those that were open for longest first."""
     if not policy.windows:
         return []
-    stretches: dict[str, list[tuple[Policy, float, float]]] = {}
-    for stretch in _stretches(policy, begin, end):
-        stretches.setdefault(", ".join(stretch[0].open), []).append(stretch)
+    by_names: dict[str, list[tuple[Policy, float, float]]] = {}
+    for stretch in stretches(policy, begin, end):
+        by_names.setdefault(", ".join(stretch[0].open), []).append(stretch)
     results: list[HoursResult] = []
-    for names, parts in stretches.items():
+    for names, parts in by_names.items():
         length = sum(until - since for _, since, until in parts)
         busy = sum(
             max(min(run.ends, until) - max(run.starts, since), 0.0) for run in runs for _, since, until in parts
@@ -285,80 +285,3 @@ def _cost(runs: Sequence[Run], policy: Policy) -> Decimal | None:
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[int(share * (len(ordered) - 1))] if ordered else 0.0
-
-
-# --- the picture --------------------------------------------------------------------------------------------
-
-_COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377")
-WIDTH, HEIGHT, LEFT, GAP = 900, 200, 60, 70
-
-
-def picture(outcomes: Mapping[str, Outcome], policies: Mapping[str, Policy]) -> str:
-    """Return an SVG: slots in use over time by tier, a panel for each policy."""
-    end = max(outcome.makespan for outcome in outcomes.values()) or 1.0
-    slots = [policy.running_max for policy in policies.values()]
-    slots += [int(w.limits.get("running_max", 0)) for policy in policies.values() for w in policy.windows]
-    tallest = max(slots)
-    height = len(outcomes) * (HEIGHT + GAP) + 40
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 20} {height}" '
-        'font-family="sans-serif" font-size="13">',
-        f'<rect width="{LEFT + WIDTH + 20}" height="{height}" fill="white"/>',
-    ]
-    for number, (name, found) in enumerate(outcomes.items()):
-        top = 40 + number * (HEIGHT + GAP)
-        parts.append(_panel(name, found, policies[name], top, end, tallest))
-    names = [tier.name for tier in next(iter(policies.values())).tiers]
-    for number, name in enumerate(names):
-        x = LEFT + number * 120
-        colour = _COLOURS[number % len(_COLOURS)]
-        parts.append(f'<rect x="{x}" y="8" width="12" height="12" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 18}" y="19">{name}</text>')
-    return "\n".join([*parts, "</svg>"])
-
-
-def _panel(name: str, found: Outcome, policy: Policy, top: int, end: float, tallest: int) -> str:
-    steps = 300
-    parts = [f'<text x="{LEFT}" y="{top - 6}" font-weight="bold">{name}: slots in use</text>']
-    below = [0.0] * (steps + 1)
-    for number, tier in enumerate(policy.tiers):
-        used = _in_use([run for run in found.runs if run.job.tier == tier.name], end, steps)
-        above = [low + more for low, more in zip(below, used, strict=True)]
-        line = [(_x(n, steps), _y(value, top, tallest)) for n, value in enumerate(above)]
-        base = [(_x(n, steps), _y(value, top, tallest)) for n, value in enumerate(below)]
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (*line, *reversed(base)))
-        parts.append(f'<polygon points="{points}" fill="{_COLOURS[number % len(_COLOURS)]}"/>')
-        below = above
-    for limits, since, until in _stretches(policy, found.begin, end):
-        limit = _y(limits.running_max, top, tallest)
-        parts.append(
-            f'<line x1="{LEFT + since / end * WIDTH:.1f}" x2="{LEFT + until / end * WIDTH:.1f}" y1="{limit:.1f}" '
-            f'y2="{limit:.1f}" stroke="black" stroke-dasharray="5 4"/>'
-        )
-    limit = _y(policy.running_max, top, tallest)
-    parts.append(f'<text x="{LEFT - 8}" y="{limit + 4:.1f}" text-anchor="end">{policy.running_max}</text>')
-    bottom = top + HEIGHT
-    parts.append(f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{bottom}" y2="{bottom}" stroke="black"/>')
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x = LEFT + share * WIDTH
-        parts.append(f'<text x="{x:.0f}" y="{bottom + 18}" text-anchor="middle">{share * end / 3600:.1f} h</text>')
-    return "\n".join(parts)
-
-
-def _in_use(runs: Sequence[Run], end: float, steps: int) -> list[float]:
-    """Return the mean slots in use in each step of time."""
-    width = end / steps
-    used = [0.0] * (steps + 1)
-    for run in runs:
-        for number in range(int(run.starts / width), min(int(run.ends / width), steps) + 1):
-            overlap = min(run.ends, (number + 1) * width) - max(run.starts, number * width)
-            used[number] += max(overlap, 0.0) / width
-    return used
-
-
-def _x(number: int, steps: int) -> float:
-    return LEFT + number / steps * WIDTH
-
-
-def _y(value: float, top: int, tallest: int) -> float:
-    return top + HEIGHT - min(value / tallest, 1.05) * HEIGHT

@@ -10,7 +10,7 @@ from testing.memory_store import MemoryStore
 from trainyard.application.ports import ExecutionReport, InputData
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Conflict, Refused
-from trainyard.domain.receipts import progress_of, receipt_of
+from trainyard.domain.receipts import Prospect, progress_of, receipt_of
 from trainyard.domain.requests import Content, Outcome, Request, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TrainOn
 from trainyard.persistence.bell import Hint
@@ -235,10 +235,15 @@ class MemoryReceipts:
         self.written: dict[str, dict[str, object]] = {}
         self._progress: dict[str, tuple[int, int]] = {}
 
-    def write(self, tenant: Tenant, request: Request, now: datetime) -> None:
-        if self._progress.get(request.request_id, (-1, -1)) < progress_of(request):
-            self._progress[request.request_id] = progress_of(request)
-            self.written[request.request_id] = receipt_of(request)
+    def write(self, tenant: Tenant, request: Request, now: datetime, prospect: Prospect | None = None) -> bool:
+        stored, given = self._progress.get(request.request_id, (-1, -1)), progress_of(request)
+        receipt, last = receipt_of(request, prospect), self.written.get(request.request_id, {})
+        is_news = "waiting" in receipt and receipt["waiting"] != last.get("waiting")
+        if stored > given or (stored == given and not is_news):
+            return False
+        self._progress[request.request_id] = given
+        self.written[request.request_id] = receipt
+        return True
 
 
 class MemoryAnnouncements:

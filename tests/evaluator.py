@@ -159,6 +159,7 @@ class Written:
         known = {
             "DataKey": DATA_KEY,
             "PoolBucket": f"arn:aws:s3:::{POOL}",
+            "ServingBucket": f"arn:aws:s3:::{STACK}-{ACCOUNT}-serving",
             "CodeBucket": f"arn:aws:s3:::{CODE}",
             "TenantAccessRole": ACCESS_ROLE,
         }

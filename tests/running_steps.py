@@ -105,7 +105,7 @@ PREDICT = """
 import json, sys
 sys.path.insert(0, sys.argv[1] + "/code")
 import inference
-rows = inference.input_fn(sys.stdin.buffer.read(), "text/csv")
+rows = inference.input_fn(sys.stdin.buffer.read(), sys.argv[2])
 answer = inference.predict_fn(rows, inference.model_fn(sys.argv[1]))
 print(json.dumps([inference.output_fn(answer, kind) for kind in ("text/csv", "application/json")]))
 """

@@ -37,7 +37,12 @@ def create_tables(dynamodb: Any, *, prefix: str = "") -> None:
 
 def without_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep a local cloud that end-to-end tests of the same process use out of a test's way."""
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SAGEMAKER", "AWS_ENDPOINT_URL_SERVICE_QUOTAS"):
+    for name in (
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_SAGEMAKER",
+        "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
+        "AWS_ENDPOINT_URL_SERVICE_QUOTAS",
+    ):
         monkeypatch.delenv(name, raising=False)
     clients.forget()
     yield

@@ -42,8 +42,9 @@ COSTS = Group(
         "costs:statement",
         argument("tenant"),
         MONTH,
+        flag("--open", help="Show it in the browser, from a copy in the temporary folder."),
         help="Write a tenant's statement into its storage, as HTML.",
-        examples=["trainyard costs statement acme --month 2026-11"],
+        examples=["trainyard costs statement acme --month 2026-11 --open"],
     ),
     Command(
         "export",
@@ -78,7 +79,7 @@ PRICES = Group(
         REGION,
         FILE,
         help="Show the prices of a region.",
-        examples=["trainyard prices show --region eu-west-1"],
+        examples=["trainyard prices show", "trainyard prices show --region eu-west-1 --json"],
     ),
     Command(
         "update",

@@ -1,4 +1,4 @@
-"""trainyard check, upload, presign, retrain; requests, request, why, expedite, stop; models …"""
+"""trainyard check, upload, presign, retrain; requests, request, why, expedite, stop; models, predict, serving"""
 
 import click
 
@@ -213,4 +213,60 @@ MODELS = Group(
     default="list",
     help="List (models TENANT), approve and fetch a tenant's models.",
 )
-COMMANDS = (CHECK, UPLOAD, PRESIGN, RETRAIN, REQUESTS, SHOW_REQUEST, LOGS, WHY, EXPEDITE, STOP, RETRY, MODELS)
+DATA_SET = argument("data_set")
+PREDICT = Command(
+    "predict",
+    "serving:predict",
+    TENANT,
+    DATA_SET,
+    argument("file", type=path()),
+    option("--key", help="Calls with the same key get the same version while there is a canary."),
+    help="Predict the rows of a file (CSV with a header line, or JSON lines) with the model that is served.",
+    examples=["trainyard predict acme churn churn.csv"],
+)
+SERVING = Group(
+    "serving",
+    Command(
+        "show",
+        "serving:show",
+        TENANT,
+        help="Show which versions of a tenant's models answer calls, and what became of the others.",
+        examples=["trainyard serving acme"],
+    ),
+    Command(
+        "promote",
+        "serving:promote",
+        TENANT,
+        DATA_SET,
+        VERSION,
+        help="Let a canary answer all calls.",
+        examples=["trainyard serving promote acme churn 3"],
+    ),
+    Command(
+        "roll-back",
+        "serving:roll_back",
+        TENANT,
+        DATA_SET,
+        VERSION,
+        help="Take a version out of service: the one before it answers from the next call on.",
+        examples=["trainyard serving roll-back acme churn 3"],
+    ),
+    default="show",
+    help="Show (serving TENANT) and change what answers calls for a tenant's data sets.",
+)
+COMMANDS = (
+    CHECK,
+    UPLOAD,
+    PRESIGN,
+    RETRAIN,
+    REQUESTS,
+    SHOW_REQUEST,
+    LOGS,
+    WHY,
+    EXPEDITE,
+    STOP,
+    RETRY,
+    MODELS,
+    PREDICT,
+    SERVING,
+)

@@ -149,7 +149,12 @@ SIMULATE = Command(
         "when this deployment's history did).",
     ),
     option("--today", type=path(), metavar="FILE", help="Compare with this policy (default: the one in force)."),
-    option("--picture", type=path(), metavar="FILE.svg", help="Draw the slots in use over time."),
+    option(
+        "--picture",
+        type=path(),
+        metavar="FILE.svg",
+        help="Draw slots in use and waits over time, under both policies.",
+    ),
     option("--save-history", type=path(), metavar="FILE", help="Write the arrivals to this file."),
     help="Simulate another policy: waiting times, slot utilization, fairness, cost.",
     examples=[

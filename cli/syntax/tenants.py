@@ -1,5 +1,7 @@
 """trainyard tenant …, algorithm …"""
 
+import click
+
 from cli.syntax.command import Command, Group, argument, choice, flag, option, path
 
 TENANT_ID = argument("tenant_id", "ID")
@@ -34,7 +36,7 @@ SETTINGS = (
     option(
         "--priority", type=int, help="Of its requests among those of its other data sets, 0 to 9 (9 is first)."
     ),
-    option("--hyperparameter", multiple=True, metavar="NAME=VALUE"),
+    option("--hyperparameter", multiple=True, metavar="NAME=VALUE", help="They replace all that the tenant has."),
     option(
         "--data-set",
         multiple=True,
@@ -100,6 +102,7 @@ TENANT = Group(
         TENANT_ID,
         option("--target", metavar="COLUMN", help="The column to predict."),
         *SETTINGS,
+        flag("--clear-hyperparameters", help="Remove the tenant's hyperparameters, except those given here."),
         help="Change a tenant's training settings, schedule, limits, key or account; the rest is unchanged.",
         examples=['trainyard tenant update acme --algorithm linear --retrain "" --budget-usd 500'],
     ),
@@ -191,6 +194,82 @@ ALGORITHM = Group(
         notes=[
             "The file describes the algorithm and its hyperparameters (docs/tenants.md); the folder holds "
             "train.py and any other step script that differs from the shipped ones."
+        ],
+    ),
+    Command(
+        "test",
+        "rehearsal:test",
+        argument("name", "NAME|FILE"),
+        option("--data", type=path(), required=True, metavar="FILE", help="The file to train on."),
+        option("--target", required=True, metavar="COLUMN", help="The column to predict."),
+        option("--scripts", type=path(), metavar="FOLDER", help="A folder with its own step scripts."),
+        option("--problem", type=PROBLEMS, default="auto", help="Default: auto, from the target's values."),
+        option("--split", default="auto", metavar="HOW", help="As of `trainyard tenant create`; default: auto."),
+        option("--hyperparameter", multiple=True, metavar="NAME=VALUE", help="Its value, as a tenant may set it."),
+        option(
+            "--quality-min",
+            type=click.FloatRange(0, 1),
+            default=0.0,
+            metavar="0…1",
+            help="What the tier asks for; default: 0.",
+        ),
+        option("--minutes", type=click.IntRange(1, 1440), default=60, help="For each step at most; default: 60."),
+        option("--output", type=path(), metavar="FOLDER", help="Keep what the steps wrote: model, card, logs."),
+        help="Run an algorithm's steps on this machine, as the pipeline runs them; nothing is registered.\n\n"
+        "NAME is an algorithm of the catalogue; FILE describes one that is not registered yet.",
+        examples=[
+            "trainyard algorithm test neighbours.yaml --scripts neighbours/ --data churn.csv --target churned",
+            "trainyard algorithm test linear --data churn.csv --target churned --hyperparameter max_iter=50",
+        ],
+        notes=[
+            "A file needs neither a deployment nor credentials. The exit code is 4 if a step failed, or the "
+            "model would not be registered; the end of the failed step's log is printed."
+        ],
+    ),
+    Command(
+        "rollout",
+        "rollout:rollout",
+        argument("name", "NAME@VERSION"),
+        option(
+            "--share",
+            type=click.FloatRange(0, 100),
+            default=10.0,
+            metavar="PERCENT",
+            help="Of the tenants of this algorithm, how many are to have the version; default: 10.",
+        ),
+        option(
+            "--from",
+            "from_version",
+            metavar="NAME@VERSION",
+            help="Move only tenants that have this version; default: any other one.",
+        ),
+        option(
+            "--margin",
+            type=click.FloatRange(0, 1),
+            default=0.02,
+            help="By how much a quality may fall without counting as worse (of errors: the share); default: 0.02.",
+        ),
+        option(
+            "--worse-max",
+            type=click.FloatRange(0, 100),
+            default=10.0,
+            metavar="PERCENT",
+            help="Of the data sets compared, how many may be worse or failed; default: 10.",
+        ),
+        flag("--yes", help="Move them; without --yes, only show who would be moved, and how the version does."),
+        flag("--unjudged", help="Move more tenants although none has a training to compare yet."),
+        flag("--force", help="Move more tenants although the version does worse, or has not been judged yet."),
+        help="Move a share of the tenants to another version of their algorithm, unless it does worse.",
+        examples=[
+            "trainyard algorithm rollout neighbours@2",
+            "trainyard algorithm rollout neighbours@2 --share 10 --yes",
+            "trainyard algorithm rollout neighbours@2 --share 50 --yes",
+            "trainyard algorithm rollout neighbours --from neighbours@2 --share 100 --yes --force",
+        ],
+        notes=[
+            "Each tenant that has the version is compared with its last model of another version of the same "
+            "algorithm; the comparison is repeated each time before more tenants are moved. The last example goes "
+            "back to the version before."
         ],
     ),
     Command(

@@ -1,4 +1,5 @@
-"""Reconciler: finds missed ends every minute; every few minutes, it also recounts and works off the outbox.
+"""Reconciler: finds missed ends every minute; every few minutes, it also recounts, works off the outbox, and
+writes what waiting requests can expect into their receipts.
 
 Two schedules invoke it (template.yaml); what follows from an end that nobody reported is in docs/architecture.md.
 """
@@ -23,6 +24,9 @@ MONEY = {"pace": "CostAnomalies", "budget": "BudgetThresholdsCrossed"}
 NEEDED_MILLIS = 80_000
 """Time needed for a hanging call with its retries, and for the recount and the outbox after it."""
 
+RECEIPTS_MILLIS = 60_000
+"""Time needed to work out who is next where hundreds run, and for receipts that are written together."""
+
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -36,7 +40,23 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         logger.exception("reconciliation failed")
         raise
     finally:
-        relay()
+        try:
+            relay()
+        finally:
+            write_waiting_receipts(now, context)
+
+
+def write_waiting_receipts(now: datetime, context: LambdaContext) -> None:
+    """Write the receipts of waiting requests; a failure must not fail the reconciliation."""
+    try:
+        run = bootstrap.waiting_receipts().write(now, out_of_time=out_of_time(context, RECEIPTS_MILLIS))
+    except Exception:
+        logger.exception("receipts of waiting requests could not be written")
+        count("WaitingReceiptsFailed")
+        return
+    for request_id, detail in run.failed.items():
+        logger.warning("receipt could not be written", extra={"request_id": request_id, "detail": detail})
+    count("WaitingReceiptsFailed", len(run.failed))
 
 
 def watch_deadlines(now: datetime) -> None:
@@ -54,8 +74,8 @@ def watch_deadlines(now: datetime) -> None:
         relay()
 
 
-def out_of_time(context: LambdaContext) -> Callable[[], bool]:
-    return lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
+def out_of_time(context: LambdaContext, needed_millis: int = NEEDED_MILLIS) -> Callable[[], bool]:
+    return lambda: context.get_remaining_time_in_millis() < needed_millis
 
 
 def report(repairs: Repairs) -> dict[str, Any]:

@@ -113,3 +113,21 @@ def _walk(found: Any, path: str) -> Any:
     for part in re.findall(r"[^.\[\]'\"]+", path):
         found = found[int(part)] if isinstance(found, list) else found[part]
     return found
+
+
+def ordered(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the steps in an order in which each follows those that it depends on, explicitly or by reference."""
+    names = {step["Name"] for step in steps}
+    done: list[dict[str, Any]] = []
+    rest = list(steps)
+    while rest:
+        ready = next(s for s in rest if not _needs(s, names) - {d["Name"] for d in done})
+        done.append(ready)
+        rest.remove(ready)
+    return done
+
+
+def _needs(step: Mapping[str, Any], names: set[str]) -> set[str]:
+    text = json.dumps(step["Arguments"])
+    referenced = {name for name in names if f'"Steps.{name}.' in text and name != step["Name"]}
+    return referenced | set(step.get("DependsOn", []))

@@ -13,6 +13,7 @@ import random
 import string
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,8 +23,12 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from moto.sagemaker.models import sagemaker_backends
 
 from local.sagemaker import quotas
-from local.sagemaker.definition import Context, InvalidParameter, Unresolved, parameter_values
+from local.sagemaker.asynchronous import ANSWER_SECONDS_DEFAULT, AsyncInvocation
+from local.sagemaker.containers import Image
+from local.sagemaker.definition import Context, InvalidParameter, Unresolved, ordered, parameter_values
+from local.sagemaker.errors import ApiError
 from local.sagemaker.generated import GeneratedJobs
+from local.sagemaker.hosting import Hosting, Invocation
 from local.sagemaker.jobs import (
     Job,
     JobFailed,
@@ -34,18 +39,11 @@ from local.sagemaker.jobs import (
     check_spot,
     instance_types,
 )
+from local.sagemaker.rights import access_key_of, rights_for
 
 Environ = dict[str, Any]
 Answer = dict[str, Any]
 TERMINAL = ("Succeeded", "Failed", "Stopped")
-
-
-class ApiError(Exception):
-    """An error response of the API."""
-
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.code, self.status = code, status
 
 
 @dataclass
@@ -168,6 +166,7 @@ class SageMakerService:
     POST /_local/schedules with {"seconds"} advances the clock of EventBridge Scheduler, and no other.
     POST /_local/capacity with {"exhausted"} leaves no capacity of these instance types.
     POST /_local/spot with {"interruptions", "returns", "step"} sets what becomes of jobs on spot capacity.
+    POST /_local/loaded with {"endpoint"} returns the models that it has loaded, and how often it loaded one.
     POST /_local/outage with {"seconds"} stops it for that time: it responds with 503 (except for moto's part), and
     events are lost; stored data and running jobs are not affected."""
 
@@ -181,7 +180,9 @@ class SageMakerService:
         emit: Callable[[Answer], None],
         client: Callable[[str], Any],
         assume: Callable[[str], Answer],
+        image: Image,
         denial: Callable[[str, str, str, Answer], str | None] = lambda *_: None,
+        objection: Callable[[str, str, str, Answer], str | None] = lambda *_: None,
         trusts: Callable[[str, str], bool] = lambda *_: True,
         lose_uploads: Callable[[float], None] = lambda _: None,
         pass_schedule_time: Callable[[float], None] = lambda _: None,
@@ -191,6 +192,7 @@ class SageMakerService:
         self._emit_now = emit
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._assume, self._denial, self._trusts = assume, denial, trusts
+        self._objection = objection
         self._lose_uploads, self._pass_schedule_time = lose_uploads, pass_schedule_time
         self._lock = threading.Lock()
         self._pipelines: dict[str, Pipeline] = {}
@@ -201,6 +203,16 @@ class SageMakerService:
         self._down_until = 0.0
         self._exhausted: frozenset[str] = frozenset()
         self._market = SpotMarket()
+        self._hosting = Hosting(
+            image=image,
+            arn=self._arn,
+            client_as=client_as,
+            region=region,
+            trusts=trusts,
+            ringing=self._ringing,
+            fault=self.next_fault,
+            emit=self._emit,
+        )
         self._operations: dict[str, Callable[[Answer], Answer]] = {
             "CreatePipeline": self.create_pipeline,
             "UpdatePipeline": self.update_pipeline,
@@ -218,12 +230,14 @@ class SageMakerService:
             "StopProcessingJob": lambda request: self.stop_job(request["ProcessingJobName"]),
             "StopTrainingJob": lambda request: self.stop_job(request["TrainingJobName"]),
             "ListTags": self.list_tags,
+            "AddTags": self.add_tags,
             "UpdateModelPackage": self.update_model_package,
             "DeleteModelPackage": self.delete_model_package,
             "CreateModelPackageGroup": self.create_model_package_group,
             "DeleteModelPackageGroup": self.delete_model_package_group,
             "ListServiceQuotas": quotas.list_service_quotas,
             "ListAWSDefaultServiceQuotas": quotas.list_aws_default_service_quotas,
+            **self._hosting.operations,
         }
 
     # --- HTTP ---------------------------------------------------------------------------------------------
@@ -249,6 +263,11 @@ class SageMakerService:
         if environ["PATH_INFO"] == "/_local/outage":
             self._down_until = time.monotonic() + json.loads(_body(environ))["seconds"]
             return _respond(start_response, 200, {})
+        if environ["PATH_INFO"] == "/_local/loaded":
+            models, loads = self._hosting.loaded(json.loads(_body(environ))["endpoint"])
+            return _respond(start_response, 200, {"models": models, "loads": loads})
+        if environ["PATH_INFO"].startswith("/endpoints/"):
+            return self._invoked(environ, start_response)
         name = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
         if self._down and name in self._operations:
             _body(environ)
@@ -258,9 +277,61 @@ class SageMakerService:
             return answer
         request = json.loads(_body(environ) or b"{}")
         try:
+            self._authorise(environ, name, request)
             return _respond(start_response, 200, self._call(name, request))
         except ApiError as error:
             return _respond(start_response, error.status, {"__type": error.code, "message": str(error)})
+
+    def _invoked(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer SageMaker Runtime's operations, whose errors come by header."""
+        _, _, endpoint, operation = environ["PATH_INFO"].split("/", 3)
+        parse = _async_invocation if operation == "async-invocations" else _invocation
+        called = parse(endpoint, environ)
+        try:
+            if self._down:
+                raise ApiError("ServiceUnavailable", "an outage", 503)
+            if operation not in ("invocations", "async-invocations"):
+                raise ApiError("ValidationError", f"{operation} is not supported here")
+            resource = self._arn(f"endpoint/{endpoint.lower()}")
+            if isinstance(called, AsyncInvocation):
+                self._check(environ, "InvokeEndpointAsync", resource, {})
+                where = self._hosting.invoke_async(called)
+                headers = [(f"X-Amzn-SageMaker-{name}", uri) for name, uri in where.items()]
+                start_response("202 Accepted", [("Content-Type", "application/json"), *headers])
+                return [json.dumps({"InferenceId": called.inference_id}).encode()]
+            self._check(environ, "InvokeEndpoint", resource, _targets(called))
+            response, variant = self._hosting.invoke(called)
+        except ApiError as error:
+            headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", error.code)]
+            start_response(f"{error.status} Error", headers)
+            return [json.dumps({"message": str(error), "Message": str(error), **error.more}).encode()]
+        start_response(
+            "200 OK", [("Content-Type", response.content_type), ("x-Amzn-Invoked-Production-Variant", variant)]
+        )
+        return [response.body]
+
+    def _authorise(self, environ: Environ, name: str, request: Answer) -> None:
+        """Refuse calls about endpoints that the caller's policies do not allow; all others are allowed here.
+
+        Source: service authorization reference, Amazon SageMaker.
+        """
+        for action, resource, keys in rights_for(name, request):
+            is_whole = resource == "*" or ":" in resource
+            self._check(environ, action, resource if is_whole else self._arn(resource), keys)
+
+    def _check(self, environ: Environ, action: str, resource: str, keys: Answer) -> None:
+        key = access_key_of(environ.get("HTTP_AUTHORIZATION", ""))
+        full = action if ":" in action else f"sagemaker:{action}"
+        tags = self._hosting.tags_of(resource) or []
+        words = self._objection(
+            key, full, resource, keys | {f"aws:ResourceTag/{t['Key']}": t["Value"] for t in tags}
+        )
+        if words:
+            raise ApiError("AccessDeniedException", words)
+
+    def _ringing(self, alarms: list[str]) -> list[str]:
+        found = self._client("cloudwatch").describe_alarms(AlarmNames=alarms)["MetricAlarms"]
+        return [alarm["AlarmName"] for alarm in found if alarm["StateValue"] == "ALARM"]
 
     def _call(self, name: str, request: Answer) -> Answer:
         fault = self.next_fault(name)
@@ -453,12 +524,21 @@ class SageMakerService:
         return {}
 
     def list_tags(self, request: Answer) -> Answer:
-        """Return the tags of jobs; moto has all others."""
+        """Return the tags of jobs and of what endpoints consist of; moto has all others."""
         arn = request["ResourceArn"]
+        hosted = self._hosting.tags_of(arn)
+        if hosted is not None:
+            return {"Tags": hosted}
         job = next((job for job in list(self._jobs.values()) if job.arn == arn), None)
         if job is not None:
             return {"Tags": job.request.get("Tags", [])}
         return {"Tags": self._backend().list_tags(arn)[0]}
+
+    def add_tags(self, request: Answer) -> Answer:
+        arn, tags = request["ResourceArn"], request["Tags"]
+        if not self._hosting.add_tags(arn, tags):
+            tags = self._backend().add_tags(arn, tags)
+        return {"Tags": tags}
 
     # --- model packages: moto cannot delete them or update their inference specification -----------------
 
@@ -475,6 +555,7 @@ class SageMakerService:
                 customer_metadata_properties_to_remove=[],
                 additional_inference_specifications_to_add=None,
             )
+            self._announce_package(request["ModelPackageArn"])
         return {"ModelPackageArn": request["ModelPackageArn"]}
 
     def delete_model_package(self, request: Answer) -> Answer:
@@ -533,7 +614,7 @@ class SageMakerService:
         self._move(execution, status)
 
     def _run_steps(self, execution: Execution, steps: list[Answer], context: Context) -> None:
-        for definition in _ordered(steps):
+        for definition in ordered(steps):
             if execution.stop.is_set():
                 raise JobStopped("the execution was stopped")
             step = Step(definition["Name"])
@@ -674,7 +755,35 @@ class SageMakerService:
             ("AddTags", package_arn),
         ):
             self._allow(execution.role_arn, action, resource, {})
-        return str(self._client("sagemaker").create_model_package(**request)["ModelPackageArn"])
+        arn = str(self._client("sagemaker").create_model_package(**request)["ModelPackageArn"])
+        self._announce_package(arn)
+        return arn
+
+    def _announce_package(self, arn: str) -> None:
+        """Send the event of a package that was created, or whose approval has changed.
+
+        Source: developer guide, "Events that Amazon SageMaker AI sends to Amazon EventBridge".
+        """
+        package = self._backend().model_packages.get(arn)
+        if package is None:
+            return
+        detail = {
+            "ModelPackageGroupName": package.model_package_group_name,
+            "ModelPackageVersion": package.model_package_version,
+            "ModelPackageArn": arn,
+            "ModelPackageStatus": "Completed",
+            "ModelApprovalStatus": package.model_approval_status,
+            "ApprovalDescription": package.approval_description,
+            "CustomerMetadataProperties": package.customer_metadata_properties,
+        }
+        self._emit(
+            {
+                "Source": "aws.sagemaker",
+                "DetailType": "SageMaker Model Package State Change",
+                "Detail": json.dumps({name: value for name, value in detail.items() if value is not None}),
+                "Resources": [arn],
+            }
+        )
 
     def _allow(self, role_arn: str, action: str, resource: str, keys: Answer) -> None:
         words = self._denial(role_arn, f"sagemaker:{action}", resource, keys)
@@ -754,24 +863,6 @@ def _read(s3: Any, uri: str) -> str:
     return str(s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode())
 
 
-def _ordered(steps: list[Answer]) -> list[Answer]:
-    """Return the steps in an order in which each follows those that it depends on, explicitly or by reference."""
-    names = {step["Name"] for step in steps}
-    done: list[Answer] = []
-    rest = list(steps)
-    while rest:
-        ready = next(s for s in rest if not _needs(s, names) - {d["Name"] for d in done})
-        done.append(ready)
-        rest.remove(ready)
-    return done
-
-
-def _needs(step: Answer, names: set[str]) -> set[str]:
-    text = json.dumps(step["Arguments"])
-    referenced = {name for name in names if f'"Steps.{name}.' in text and name != step["Name"]}
-    return referenced | set(step.get("DependsOn", []))
-
-
 def _page(found: list[Answer], request: Answer, member: str) -> Answer:
     """Return a page of at most MaxResults (100 if not given), as the List operations do."""
     begin, size = int(request.get("NextToken") or 0), int(request.get("MaxResults") or 100)
@@ -813,6 +904,41 @@ def _used(job: Job) -> Answer:
 
 def _iso(when: datetime) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_HEADER = "HTTP_X_AMZN_SAGEMAKER_"
+
+
+def _invocation(endpoint: str, environ: Environ) -> Invocation:
+    return Invocation(
+        endpoint=endpoint,
+        body=_body(environ),
+        content_type=environ.get("CONTENT_TYPE") or "application/octet-stream",
+        accept=environ.get("HTTP_ACCEPT") or "*/*",
+        target_model=environ.get(f"{_HEADER}TARGET_MODEL", ""),
+        target_variant=environ.get(f"{_HEADER}TARGET_VARIANT", ""),
+        target_container=environ.get(f"{_HEADER}TARGET_CONTAINER_HOSTNAME", ""),
+    )
+
+
+def _async_invocation(endpoint: str, environ: Environ) -> AsyncInvocation:
+    return AsyncInvocation(
+        endpoint=endpoint,
+        body=_body(environ),
+        input_location=environ.get(f"{_HEADER}INPUTLOCATION", ""),
+        content_type=environ.get(f"{_HEADER}CONTENT_TYPE") or "application/octet-stream",
+        accept=environ.get(f"{_HEADER}ACCEPT") or "*/*",
+        inference_id=environ.get(f"{_HEADER}INFERENCE_ID") or uuid.uuid4().hex,
+        seconds=int(environ.get(f"{_HEADER}INVOCATIONTIMEOUTSECONDS") or ANSWER_SECONDS_DEFAULT),
+    )
+
+
+def _targets(asked: Invocation) -> Answer:
+    keys = {
+        "sagemaker:TargetModel": asked.target_model,
+        "sagemaker:TargetContainerHostname": asked.target_container,
+    }
+    return {name: value for name, value in keys.items() if value}
 
 
 def _body(environ: Environ) -> bytes:

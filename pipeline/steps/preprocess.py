@@ -1,7 +1,7 @@
 """Preprocess: read the tenant's files as one table, decide what its columns are, and split it.
 
 What was decided goes to schema.json, which later steps and the model use to read rows; what the tenant should know
-of it goes to profile.json.
+of it goes to profile.json, and a few rows by which the model is tried before it serves to sample.json.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import pyarrow as pa
 from common import DataError, json_text, run
 from leaks import copies_of_target, predicting_alone
 from reading import Places, read_all
+from sample import sample_of
 from schema import Findings, as_json, decide, frame
 from split import Split, plan, split
 from tables import Table
@@ -46,6 +47,7 @@ class Prepared:
     parts: Split
     schema: dict[str, Any]
     summary: dict[str, Any]
+    sample: dict[str, Any]
 
 
 def main() -> None:
@@ -59,6 +61,7 @@ def main() -> None:
     write_split(prepared, arguments.train, arguments.test)
     write_json(arguments.train / "schema.json", prepared.schema)
     write_json(arguments.profile / "profile.json", profile | prepared.summary)
+    write_json(arguments.profile / "sample.json", prepared.sample)
     for note in prepared.summary["notes"]:
         print(note)
 
@@ -73,6 +76,7 @@ def prepare(files: list[Path], asked_target: str, asked_problem: str, asked_spli
     findings = decide(table, name, places.where)
     check_learnable(name, target, len(findings.columns), findings.left_out, ROWS_MIN)
     how = plan(asked_split, table, name, findings)
+    sample = sample_of(table, [column.name for column in findings.columns], target)
     features = frame(table, findings.columns)
     leaks = look_for_leaks(features, name, target, findings)
     check_learnable(name, target, len(findings.columns), findings.left_out, ROWS_MIN)
@@ -94,7 +98,7 @@ def prepare(files: list[Path], asked_target: str, asked_problem: str, asked_spli
         "split": parts.as_json(),
         "kinds": dict(Counter(column.kind for column in findings.columns)),
     }
-    return Prepared(features, target, parts, schema, summary)
+    return Prepared(features, target, parts, schema, summary, sample)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -39,7 +39,7 @@ def ministack_store(
     clients.forget()
 
 
-@pytest.fixture(params=["memory", "moto", "ministack"])
+@pytest.fixture(params=["memory", "moto", pytest.param("ministack", marks=pytest.mark.thorough)])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Yield an empty store of each kind; its tables are those of the template."""
     if request.param == "memory":

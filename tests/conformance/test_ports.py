@@ -18,7 +18,7 @@ from simulation.cloud import RECEIVES_MAX, Queue, SageMaker
 from simulation.trouble import Trouble
 from testing import memory_ports
 from testing.service import DEFAULTS
-from tests.build import NOW, content, policy, request, submission, tenant, tier
+from tests.build import NOW, after, content, policy, request, submission, tenant, tier
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients
 from trainyard.adapters.aws.queues import SqsTierQueues
@@ -28,7 +28,9 @@ from trainyard.adapters.aws.tables import DynamoTenants
 from trainyard.contracts.messages import parse_training_request
 from trainyard.domain.errors import Conflict, Refused, StartInvalid
 from trainyard.domain.parameters import pipeline_parameters
-from trainyard.domain.requests import State
+from trainyard.domain.receipts import Prospect
+from trainyard.domain.requests import TERMINAL, State
+from trainyard.domain.scheduling import Reason
 from trainyard.domain.tenants import RoleState, TrainOn
 
 DEFINITION = Path(__file__).parents[2] / "pipeline/definition.json"
@@ -137,13 +139,80 @@ def test_a_receipt_never_goes_back(place: Place) -> None:
         (State.QUEUED, 0, "QUEUED"),
         (State.RUNNING, 1, "RUNNING"),
         (State.QUEUED, 0, "RUNNING"),
-        (State.QUEUED, 1, "RUNNING"),
+        (State.QUEUED, 1, "QUEUED"),
+        (State.RUNNING, 1, "QUEUED"),
+        (State.ADMITTED, 2, "ADMITTED"),
         (State.RUNNING, 2, "RUNNING"),
         (State.SUCCEEDED, 2, "SUCCEEDED"),
         (State.RUNNING, 2, "SUCCEEDED"),
     ):
         receipts.write(owner, request(1, state=state, attempt=attempt), NOW)
         assert told() == expected
+
+
+def test_what_a_waiting_request_can_expect_is_written_where_it_has_changed(place: Place) -> None:
+    owner = tenant(bucket=place.bucket)
+    receipts: Any = memory_ports.MemoryReceipts() if place.in_memory else S3Receipts()
+    if not place.in_memory:
+        place.client("s3").create_bucket(Bucket=place.bucket)
+
+    def stored() -> dict[str, Any]:
+        if place.in_memory:
+            return dict(receipts.written[request(1).request_id])
+        key = f"receipts/set-1/{request(1).request_id}.json"
+        return dict(json.loads(place.client("s3").get_object(Bucket=place.bucket, Key=key)["Body"].read()))
+
+    first = Prospect(reason=Reason.TURN, position=2, earliest=after(90), latest=after(601))
+    second = replace(first, position=1)
+    waits = request(1, state=State.QUEUED)
+    for state, prospect, is_new, position in (
+        (State.QUEUED, None, True, None),
+        (State.QUEUED, first, True, 2),
+        (State.QUEUED, first, False, 2),
+        (State.QUEUED, replace(first, latest=after(700)), False, 2),  # within the same ten minutes
+        (State.QUEUED, None, False, 2),
+        (State.QUEUED, second, True, 1),
+    ):
+        assert receipts.write(owner, replace(waits, state=state), NOW, prospect) is is_new
+        assert stored().get("waiting", {}).get("position") == position
+    assert stored()["waiting"]["expected_start"] == {
+        "earliest": after(0).isoformat(),
+        "latest": after(1200).isoformat(),
+    }
+    assert receipts.write(owner, replace(waits, state=State.ADMITTED, attempt=1), NOW, None)
+    assert not receipts.write(owner, waits, NOW, first), "a late writer"
+    assert "waiting" not in stored()
+
+
+@pytest.mark.parametrize("place", ["moto", "ministack"], indirect=True)
+def test_the_latest_receipt_of_a_data_set_is_that_of_its_last_request_that_ended(place: Place) -> None:
+    owner, receipts, s3 = tenant(bucket=place.bucket), S3Receipts(), place.client("s3")
+    s3.create_bucket(Bucket=place.bucket)
+
+    def latest() -> tuple[str, str] | None:
+        try:
+            body = s3.get_object(Bucket=place.bucket, Key="receipts/churn/latest.json")["Body"].read()
+        except s3.exceptions.NoSuchKey:
+            return None
+        receipt = json.loads(body)
+        return receipt["request_id"][-1], receipt["state"]
+
+    for number, minute, state, attempt, expected in (
+        (8, 1, State.RUNNING, 1, None),
+        (8, 1, State.FAILED, 1, ("8", "FAILED")),
+        (3, 3, State.SUCCEEDED, 1, ("3", "SUCCEEDED")),
+        (9, 2, State.SUCCEEDED, 9, ("3", "SUCCEEDED")),
+        (4, 4, State.SUPERSEDED, 1, ("3", "SUCCEEDED")),
+        (2, 5, State.QUEUED, 1, ("3", "SUCCEEDED")),
+        (2, 5, State.STOPPED, 1, ("2", "STOPPED")),
+    ):
+        given = request(number, data_set="churn", state=state, attempt=attempt, arrived_at=after(60 * minute))
+        given = replace(given, finished_at=given.arrived_at if state in TERMINAL else None, arrived_at=NOW)
+        receipts.write(owner, given, NOW)
+        assert latest() == expected
+    s3.put_object(Bucket=place.bucket, Key="receipts/churn/latest.json", Body=b"somebody else's")
+    receipts.write(owner, request(2, data_set="churn", state=State.FAILED), NOW)
+    assert latest() == ("2", "FAILED")
 
 
 def test_a_data_set_is_its_newest_object_or_everything_below_it(place: Place) -> None:

@@ -7,15 +7,32 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
+import jsonschema
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from rich.cells import cell_len
 
+from cli import perform
 from cli.app import main
+from cli.arguments import Arguments
 from cli.deployment import Deployment
-from local.cloud import Cloud
+from cli.perform import call
+from cli.show import Answer, lines_of, show
+from cli.syntax.command import Command
+from cli.text import printable
+from local.cloud import REPOSITORY, Cloud
 from local.deploy import deploy
 from local.recomputed import executions_of
+from tests.e2e.streams import check_streams
+from tests.unit.test_cli import command_of, leaves
 from trainyard.adapters.aws import clients
 from trainyard.domain.requests import TERMINAL, Request
 from trainyard.domain.tenants import RoleState
@@ -23,8 +40,8 @@ from trainyard.persistence.items import stamp
 from trainyard.persistence.requests import request_key
 from trainyard.persistence.store import Update
 
-PIPELINES = {"InstancePreferences": "true", "SpotTraining": "true"}
-"""All pipelines that there may be; the policy below needs some of them."""
+OPTIONS = {"InstancePreferences": "true", "SpotTraining": "true", "SharedServing": "true"}
+"""All pipelines that there may be, some of which the policy below needs; and approved models are deployed."""
 POLICY = """
 running_max: 6
 quiet_period_seconds: 0
@@ -56,6 +73,8 @@ class Harness:
     outputs: dict[str, str]
     deployment: Deployment
     stack: str = "trainyard"
+    certificate: str = ""
+    """A PEM file with the key and the certificate of localhost, which the local cloud trusts."""
 
     def run(self, *arguments: str) -> int:
         return main(["--stack", self.stack, *arguments])
@@ -109,21 +128,40 @@ class Harness:
 
     def listen(self, name: str, pattern: dict[str, Any]) -> str:
         """Let a rule on the service's bus send what matches to a queue of its own; return the queue's URL."""
-        sqs, events, bus = self.cloud.client("sqs"), self.cloud.client("events"), self.outputs["EventBus"]
+        events, bus = self.cloud.client("events"), self.outputs["EventBus"]
+        rule = events.put_rule(Name=name, EventBusName=bus, EventPattern=json.dumps(pattern))["RuleArn"]
+        url, arn = self._queue_for(name, "events", rule)
+        events.put_targets(Rule=name, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
+        return url
+
+    def _queue_for(self, name: str, service: str, source: str) -> tuple[str, str]:
+        """Create a queue to which a service may send for one rule or topic; return its URL and ARN."""
+        sqs = self.cloud.client("sqs")
         url = str(sqs.create_queue(QueueName=name)["QueueUrl"])
         arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        rule = events.put_rule(Name=name, EventBusName=bus, EventPattern=json.dumps(pattern))["RuleArn"]
         allowed = {
             "Effect": "Allow",
-            "Principal": {"Service": "events.amazonaws.com"},
+            "Principal": {"Service": f"{service}.amazonaws.com"},
             "Action": "sqs:SendMessage",
             "Resource": arn,
-            "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
+            "Condition": {"ArnEquals": {"aws:SourceArn": source}},
         }
         policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
         sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
-        events.put_targets(Rule=name, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
-        return url
+        return url, arn
+
+    def inbox(self, topic: str) -> Callable[[], list[str]]:
+        """Subscribe a queue to a topic; return a function that returns all messages since then."""
+        sns, sqs, texts = self.cloud.client("sns"), self.cloud.client("sqs"), list[str]()
+        url, arn = self._queue_for(f"inbox-{uuid.uuid4().hex[:8]}", "sns", topic)
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+
+        def messages() -> list[str]:
+            answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=600)
+            texts.extend(message["Body"] for message in answer.get("Messages", []))
+            return texts
+
+        return messages
 
     def letters(self, queue: str) -> list[tuple[str, str]]:
         """Take the letters out of a dead-letter queue: (body, reason)."""
@@ -213,18 +251,75 @@ def eventually(find: Callable[[], T | None], seconds: float = 30) -> T:
     raise AssertionError(f"not within {seconds} s")
 
 
+NAMES_WIDTH = 32
+"""At most, of the column of names before the values."""
+
+
+SCHEMA = json.loads((REPOSITORY / "docs/cli.schema.json").read_text(encoding="utf-8"))
+WORDS = {
+    command.run: " ".join(words)
+    for words in reversed([*leaves()])
+    if isinstance(command := command_of(words), Command)
+}
+"""What carries a command out → the command."""
+
+
+def call_and_check(run: str, deployment: Deployment, arguments: Arguments) -> Answer | None:
+    """Carry a command out, and check that what --json would print follows docs/cli.schema.json."""
+    answer = call(run, deployment, arguments)
+    if answer is not None:
+        data = json.loads(json.dumps(answer.data, default=str, allow_nan=False))
+        of_command = {**SCHEMA, "$ref": f"#/$defs/{quote(WORDS[run])}"}
+        jsonschema.Draft202012Validator(of_command).validate(data)
+    return answer
+
+
+def show_and_check(answer: Answer) -> None:
+    """Print an answer, and check that it fits terminals, and goes to streams of each kind.
+
+    What may be pasted is not wrapped, and neither are the URIs, ARNs and names that are as long as the line.
+    """
+    pasted = {printable(line) for line in answer.verbatim}
+    for width in (60, 80, 120):
+        for line in lines_of(answer, width):
+            longest = max(map(cell_len, line.text.split()), default=0)
+            fits = cell_len(line.text) <= max(width, NAMES_WIDTH + longest) or line.text in pasted
+            assert fits, (width, line.text)
+    check_streams(answer)
+    show(answer)
+
+
+def certificate_of_localhost(path: Path) -> str:
+    """Write a new key and its self-signed certificate for localhost; return the file's name."""
+    key, name = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]),
+    )
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    written = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(written + builder.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    return str(path)
+
+
 @pytest.fixture(scope="session")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     before = dict(os.environ)
+    certificate = certificate_of_localhost(tmp_path_factory.mktemp("tls") / "localhost.pem")
+    os.environ["SSL_CERT_FILE"] = certificate
     with Cloud() as cloud:
         os.environ |= cloud.environment()
         clients.forget()
-        outputs = deploy(cloud, parameters=PIPELINES)
+        outputs = deploy(cloud, parameters=OPTIONS)
         policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
         policy.write_text(POLICY, encoding="utf-8")
-        made = Harness(cloud, outputs, Deployment("trainyard"))
+        vars(perform).update(call=call_and_check, show=show_and_check)  # whatever a test lets a command print
+        made = Harness(cloud, outputs, Deployment("trainyard"), certificate=certificate)
         assert made.run("policy", "apply", "--yes", str(policy)) == 0
         yield made
+        vars(perform).update(call=call, show=show)
     os.environ.clear()
     os.environ |= before
     clients.forget()

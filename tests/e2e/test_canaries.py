@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import Harness
 from trainyard.domain.requests import State
 
@@ -61,6 +63,7 @@ def of_sagemaker(harness: Harness, arn: str) -> Iterator[tuple[str, str]]:
                 yield job, str(call(**{f"{kind}Name": job.rpartition("/")[2]}))
 
 
+@pytest.mark.thorough
 def test_no_value_of_a_row_leaves_the_tenants_root(harness: Harness) -> None:
     bus = harness.listen("canaries", {"source": ["trainyard"]})
     bucket = harness.create("canaries")

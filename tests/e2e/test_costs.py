@@ -6,6 +6,7 @@ import io
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ def invoked(harness: Harness, function: str, payload: dict[str, Any]) -> Any:
 
 
 def test_what_a_training_did_and_cost_is_recorded_reported_stated_and_exported(
-    harness: Harness, capsys: pytest.CaptureFixture[str]
+    harness: Harness, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = harness.create("payer")
     harness.put(bucket, "incoming/wine/wine.csv", WINE)
@@ -77,6 +78,11 @@ def test_what_a_training_did_and_cost_is_recorded_reported_stated_and_exported(
         harness.cloud.client("s3").get_object(Bucket=bucket, Key=f"{FOLDER}/{month}.html")["Body"].read().decode()
     )
     assert "Trainings of payer" in page
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)  # returns nothing, as where there is no browser
+    assert harness.run("costs", "statement", "payer", "--open") == 0
+    assert "there is no browser here to open it" in capsys.readouterr().out
+    assert "Trainings of payer" in Path(opened[0].removeprefix("file://")).read_text(encoding="utf-8")
     # The export.
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     where = told(harness, capsys, "costs", "export", day)["export"]
@@ -109,6 +115,10 @@ def test_a_budget_that_is_spent_holds_the_next_training_back_until_it_is_raised(
 
     why = eventually(held)
     assert Decimal(why["budgets"][0]["budget"]["limit_usd"]) == Decimal("0.00001")
+    invoked(harness, "ReconcilerFunction", {})
+    waiting = harness.receipt(harness.requests("thrifty")[0])["waiting"]
+    assert "your budget for this month" in waiting["reason"], "its tenant reads it too"
+    assert waiting["position"] is None
     (budget,) = told(harness, capsys, "costs", "budgets", "thrifty")
     assert (budget["whose"], budget["budget"]["mode"]) == ("tenant thrifty", "hard")
     assert harness.run("tenant", "update", "thrifty", "--budget-usd", "5", "--budget-mode", "soft") == 0

@@ -29,6 +29,7 @@ def harmful(text: str) -> set[str]:
     return {c for c in text if c != "\n" and unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}}
 
 
+@pytest.mark.thorough
 def test_every_command_shows_hostile_text_as_text(
     harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -51,12 +52,14 @@ def test_every_command_shows_hostile_text_as_text(
     eventually(letter)
     (policy := tmp_path / "policy.yaml").write_text(POLICY + "# [/x]\u202e[bold]\n", encoding="utf-8")
     (file := tmp_path / "odd.yaml").write_text(ALGORITHM, encoding="utf-8")
+    (scripts := tmp_path / "scripts").mkdir()
+    (scripts / "train.py").write_text("# [/x]\u202e[bold]\n", encoding="utf-8")
     (data := tmp_path / f"{STORABLE.replace('/', '')}.csv").write_bytes(WINE)
     (one, another) = (request.request_id for request in requests)
     month = "2026-11"
     given: dict[str, list[tuple[str, ...]]] = {
         "policy apply": [(str(policy), "--note", HOSTILE), (HOSTILE,)],
-        "algorithm register": [(str(file),)],
+        "algorithm register": [(str(file), "--scripts", str(scripts))],
         "tenant list": [("--all",)],
         "tenant show": [("hostile",), (HOSTILE,)],
         "tenant check": [("hostile",)],
@@ -71,8 +74,13 @@ def test_every_command_shows_hostile_text_as_text(
         "tenant resume": [("hostile",)],
         "tenant repair": [("hostile",)],
         "tenant delete": [("hostile",), (HOSTILE,)],
+        "algorithm test": [
+            (str(file), "--data", str(data), "--target", "y"),
+            (HOSTILE, "--data", str(data), "--target", HOSTILE),
+        ],
         "algorithm list": [()],
         "algorithm show": [("odd",), (HOSTILE,)],
+        "algorithm rollout": [("linear", "--share", "100", "--margin", "0"), (HOSTILE,)],
         "algorithm remove": [("odd",), (HOSTILE,)],
         "check": [
             (str(data), "--tenant", "hostile"),
@@ -97,6 +105,10 @@ def test_every_command_shows_hostile_text_as_text(
         "models approve": [("hostile", "7")],
         "models reject": [("hostile", "7")],
         "models fetch": [("hostile", "7", "--to", str(tmp_path))],
+        "predict": [("hostile", HOSTILE, str(policy)), ("hostile", "churn", HOSTILE)],
+        "serving show": [("hostile",), (HOSTILE,)],
+        "serving promote": [("hostile", HOSTILE, "1")],
+        "serving roll-back": [("hostile", HOSTILE, "1")],
         "status": [()],
         "doctor": [()],
         "top": [()],

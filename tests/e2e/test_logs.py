@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli import logs
+from cli.app import answer
 from tests.e2e.conftest import Harness, eventually
 from tests.e2e.test_tenants import WINE
 from trainyard.domain.requests import State
@@ -87,6 +88,12 @@ raise KeyError('n')
     codes: list[int] = []
     follower = threading.Thread(target=lambda: codes.append(harness.run("logs", request.request_id, "-f")))
     follower.start()
+
+    def step() -> str | None:
+        explained = answer(harness.deployment, "why", request.request_id)
+        return next((line for line in explained.lines if "its step Train" in line), None) if explained else None
+
+    assert f"trainyard logs {request.request_id[:8]} Train -f" in eventually(step)
     follower.join(60)
     assert codes == [0]
     said = capsys.readouterr()

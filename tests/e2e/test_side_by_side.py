@@ -7,7 +7,7 @@ import pytest
 
 from cli.deployment import Deployment
 from local.deploy import deploy
-from tests.e2e.conftest import PIPELINES, POLICY, Harness
+from tests.e2e.conftest import OPTIONS, POLICY, Harness
 from tests.e2e.test_tenants import WINE
 from trainyard.domain.pipelines import PIPELINES as PIPELINE_VARIANTS
 from trainyard.domain.requests import State
@@ -15,7 +15,7 @@ from trainyard.domain.requests import State
 
 @pytest.fixture
 def prod(harness: Harness, tmp_path: Path) -> Iterator[Harness]:
-    outputs = deploy(harness.cloud, "trainyard-prod", {"Stage": "prod", **PIPELINES})
+    outputs = deploy(harness.cloud, "trainyard-prod", {"Stage": "prod", **OPTIONS})
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY, encoding="utf-8")
     stage = Harness(harness.cloud, outputs, Deployment("trainyard-prod"), "trainyard-prod")
@@ -24,6 +24,7 @@ def prod(harness: Harness, tmp_path: Path) -> Iterator[Harness]:
     harness.cloud.client("cloudformation").delete_stack(StackName="trainyard-prod")
 
 
+@pytest.mark.thorough
 def test_two_stages_share_no_name_and_what_is_removed_from_one_stays_in_the_other(
     harness: Harness, prod: Harness
 ) -> None:
@@ -62,6 +63,7 @@ def test_there_are_as_many_pipelines_however_many_tenants_there_are(harness: Har
     assert sorted(names) == sorted(f"trainyard-training-{variant}".rstrip("-") for variant in PIPELINE_VARIANTS)
 
 
+@pytest.mark.thorough
 def test_what_bears_a_tenants_name_and_another_stacks_tags_is_neither_taken_over_nor_removed(
     harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:

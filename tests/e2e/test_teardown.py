@@ -10,7 +10,7 @@ import pytest
 from cli.deployment import Deployment
 from local.cloud import Cloud
 from local.deploy import ARTIFACTS, deploy
-from tests.e2e.conftest import PIPELINES, POLICY, Harness
+from tests.e2e.conftest import OPTIONS, POLICY, Harness
 from trainyard.adapters.aws import clients
 
 VPC = {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"}
@@ -23,7 +23,7 @@ def doomed(tmp_path: Path) -> Iterator[Harness]:
     with Cloud() as cloud:
         os.environ |= cloud.environment()
         clients.forget()
-        made = Harness(cloud, deploy(cloud, parameters=VPC | PIPELINES), Deployment("trainyard"))
+        made = Harness(cloud, deploy(cloud, parameters=VPC | OPTIONS), Deployment("trainyard"))
         (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
         assert made.run("policy", "apply", "--yes", str(tmp_path / "policy.yaml")) == 0
         yield made
@@ -60,6 +60,7 @@ def left(cloud: Cloud) -> dict[str, list[str]]:
     return {what: found for what, found in names.items() if found}
 
 
+@pytest.mark.thorough
 def test_a_deployment_in_a_vpc_asks_for_data_explicitly_and_leaves_nothing(
     doomed: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -249,12 +249,18 @@ def test_what_was_removed_behind_our_back_is_told_and_made_again(harness: Harnes
 def test_a_bucket_that_was_removed_by_hand_is_told_and_made_again(harness: Harness, capsys: Capture) -> None:
     bucket = harness.create("razed")
     whole = account(harness, "razed")
-    harness.cloud.client("s3").delete_bucket(Bucket=bucket)
+    s3 = harness.cloud.client("s3")
+    for version in s3.list_object_versions(Bucket=bucket)["Versions"]:
+        s3.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
+    s3.delete_bucket(Bucket=bucket)
     capsys.readouterr()
     assert harness.run("tenant", "check", "razed") == 0
     assert f"the bucket {bucket} is missing" in " ".join(capsys.readouterr().out.split())
     assert harness.run("tenant", "repair", "razed") == 0
     assert account(harness, "razed") == whole
+    assert b"incoming/<data set>/" in s3.get_object(Bucket=bucket, Key="receipts/README.txt")["Body"].read()
+    assert harness.run("tenant", "repair", "razed") == 0
+    assert len(s3.list_object_versions(Bucket=bucket)["Versions"]) == 1, "a repetition makes no other version"
 
 
 def test_a_role_that_somebody_widened_is_told(harness: Harness, capsys: Capture) -> None:
@@ -270,6 +276,7 @@ def test_a_role_that_somebody_widened_is_told(harness: Harness, capsys: Capture)
 # --- pool --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_pooled_tenant_has_the_same_contract_and_a_role_from_its_first_request_on(harness: Harness) -> None:
     harness.create("swimmer", tier="premium")
     tenant, iam = harness.deployment.tenant("swimmer"), harness.cloud.client("iam")
@@ -286,6 +293,7 @@ def test_a_pooled_tenant_has_the_same_contract_and_a_role_from_its_first_request
     assert iam.get_role(RoleName="trainyard.pool--swimmer")
 
 
+@pytest.mark.thorough
 def test_a_move_out_of_the_pool_takes_data_models_and_waiting_requests_along(harness: Harness) -> None:
     for name in ("mover", "mover-2"):
         harness.create_pooled(name)
@@ -432,6 +440,7 @@ def test_roles_of_idle_pooled_tenants_are_removed_and_others_kept(harness: Harne
     removed = json.loads(answer["Payload"].read())["removed"]
     assert "idle" in removed
     assert "busy" not in removed
+    assert harness.run("resume", "tenant", "busy") == 0
     roles = [r["RoleName"] for r in harness.cloud.client("iam").list_roles()["Roles"]]
     assert ("trainyard.pool--idle" in roles, "trainyard.pool--busy" in roles) == (False, True)
 
@@ -494,10 +503,34 @@ def test_a_registered_algorithm_trains_with_its_own_script_in_the_one_pipeline(
         PipelineExecutionArn=done.execution_arn
     )["PipelineParameters"]
     assert {"Name": "NetworkIsolation", "Value": "True"} in parameters
-    assert harness.run("algorithm", "remove", "neighbours") == 1
+    _rolls_out_another_version(harness, tmp_path, capsys)
+    assert harness.run("algorithm", "remove", "neighbours@2") == 1
     assert "knn" in capsys.readouterr().err
     assert harness.run("tenant", "update", "knn", "--algorithm", "linear") == 0
-    assert harness.run("algorithm", "remove", "neighbours") == 0
+    for name in ("neighbours", "neighbours@2"):
+        assert harness.run("algorithm", "remove", name) == 0
+
+
+def _rolls_out_another_version(harness: Harness, tmp_path: Path, capsys: Capture) -> None:
+    """Roll out a version whose scripts are the same: it trains, keeps the tenant's settings, and is as good."""
+    file, scripts = tmp_path / "neighbours-2.yaml", tmp_path / "scripts"
+    file.write_text(NEIGHBOURS.replace("name: neighbours", "name: neighbours@2"), encoding="utf-8")
+    assert harness.run("algorithm", "register", str(file), "--scripts", str(scripts)) == 0
+    assert harness.run("algorithm", "rollout", "neighbours@2", "--share", "100", "--yes") == 0
+    assert "1 tenant moved: knn" in capsys.readouterr().out
+    settings = harness.deployment.tenant("knn").settings
+    assert (settings.algorithm, dict(settings.hyperparameters)) == ("neighbours@2", {"neighbours": 3})
+    harness.drop("knn", "incoming/wine/wine.csv", WINE + b"\n")
+    (after,) = (request for request in harness.ended("knn", 3) if request.algorithm == "neighbours@2")
+    assert after.state is State.SUCCEEDED, after.reason
+    parameters = harness.cloud.client("sagemaker").list_pipeline_parameters_for_execution(
+        PipelineExecutionArn=after.execution_arn
+    )["PipelineParameters"]
+    assert {"Name": "Algorithm", "Value": "neighbours"} in parameters
+    capsys.readouterr()
+    assert harness.run("--json", "algorithm", "rollout", "neighbours@2") == 0
+    (comparison,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert (comparison["verdict"], comparison["instead_of"]) == ("as good", "neighbours")
 
 
 # --- delete ------------------------------------------------------------------------------------------------------
@@ -537,6 +570,7 @@ def test_a_deletion_disturbed_at_any_task_leaves_nothing_when_run_again(
     assert set(left.values()) == {None}
 
 
+@pytest.mark.thorough
 def test_a_deletion_takes_models_endpoints_runs_and_all_versions_and_no_neighbours(harness: Harness) -> None:
     sagemaker, s3 = harness.cloud.client("sagemaker"), harness.cloud.client("s3")
     bucket = harness.create("acme-x", "--running-max", "1")
@@ -575,9 +609,12 @@ def test_a_deletion_takes_models_endpoints_runs_and_all_versions_and_no_neighbou
     assert harness.run("tenant", "delete", "acme-x", "--yes") == 0
     states = {r.data_set: r.state for r in harness.requests("acme-x")}
     assert states == {"wine": State.SUCCEEDED, "fraud": State.STOPPED, "more": State.CANCELLED}
-    assert [e["EndpointName"] for e in sagemaker.list_endpoints()["Endpoints"]] == ["e-acme-x1"]
-    assert [c["EndpointConfigName"] for c in sagemaker.list_endpoint_configs()["EndpointConfigs"]] == ["e-acme-x1"]
-    assert [m["ModelName"] for m in sagemaker.list_models()["Models"]] == ["model-acme-x1"]
+    endpoints = sagemaker.list_endpoints(NameContains="acme-x")["Endpoints"]
+    configs = sagemaker.list_endpoint_configs(NameContains="acme-x")["EndpointConfigs"]
+    models = sagemaker.list_models(NameContains="acme-x")["Models"]
+    assert [endpoint["EndpointName"] for endpoint in endpoints] == ["e-acme-x1"]
+    assert [config["EndpointConfigName"] for config in configs] == ["e-acme-x1"]
+    assert [model["ModelName"] for model in models] == ["model-acme-x1"]
     with pytest.raises(s3.exceptions.ClientError):
         s3.head_bucket(Bucket=bucket)
     record = harness.deployment.tenants.get("acme-x")

@@ -16,7 +16,7 @@ NEAR = {
     "compare lower limits ahead with those of now alone": 7,
     "count spot capacity as capacity on demand": 3,
     "decide by the clock alone": 304,
-    "expedite without a limit": 6,
+    "expedite without a limit": 27,
     "fail for lack of spot capacity": 7,
     "finish without its attempt condition": 72,
     "give instances back before one is selected": 4,
@@ -52,7 +52,7 @@ def test_a_protocol_without_one_of_its_safeguards_is_caught(name: str) -> None:
 
 def test_a_calm_day_is_calm() -> None:
     """Without trouble nothing is swept, missed or repaired."""
-    for seed in range(10):
+    for seed in range(5):
         result = run_seed(seed, share=0.0)
         assert result.violation is None
         coped = ("sweep adopted", "dead letter", "pass failed")

@@ -1,5 +1,6 @@
 """The catalogue: what a tenant may choose, and how entries are added to the policy's text."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,12 +8,13 @@ import yaml
 
 from testing.service import DEFAULTS
 from tests.build import content, policy, request, tenant, tier
+from trainyard.application.tenancy.tenants import changed
 from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy, with_entry
-from trainyard.domain.algorithms import Algorithm, Hyperparameter, InstanceChoice, Kind
+from trainyard.domain.algorithms import ALGORITHM_NAME, Algorithm, Hyperparameter, InstanceChoice, Kind, family_of
 from trainyard.domain.arrivals import check_welcome
 from trainyard.domain.errors import Refused
-from trainyard.domain.parameters import images_of, pipeline_parameters
+from trainyard.domain.parameters import algorithm_of, images_of, pipeline_parameters
 from trainyard.domain.tenants import TrainingSettings
 
 SHIPPED = DEPLOYED.read_text(encoding="utf-8")
@@ -154,3 +156,54 @@ def test_an_algorithm_that_contradicts_itself_is_told_by_its_line() -> None:
         parse_policy(with_entry(SHIPPED, "algorithms", "mine", entry), 1)
     with pytest.raises(Refused, match="training_image"):
         parse_policy(with_entry(SHIPPED, "algorithms", "mine", {"training_image": "docker.io/x"}), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_name"),
+    [
+        ("near", True),
+        ("near@2", True),
+        ("near@2000", True),
+        ("near@", False),
+        ("near@0", False),
+        ("near@x", False),
+    ],
+)
+def test_a_version_is_part_of_an_algorithms_name(name: str, is_name: bool) -> None:
+    assert bool(re.match(ALGORITHM_NAME, name)) is is_name
+    assert family_of(name) == "near"
+
+
+def test_another_version_keeps_the_hyperparameters_and_another_algorithm_does_not() -> None:
+    settings = TrainingSettings(algorithm="near", target="y", hyperparameters=(("k", 3),))
+    assert changed(settings, {"algorithm": "near@2"}).hyperparameters == (("k", 3),)
+    assert changed(settings, {"algorithm": "linear"}).hyperparameters == ()
+
+
+@pytest.mark.parametrize(
+    ("recorded", "present", "trains"),
+    [
+        (Algorithm(name="near"), Algorithm(name="near@2"), "near"),
+        (Algorithm(name="near@2"), Algorithm(name="near@2"), "near@2"),
+        (Algorithm(name="near", training_image_uri="old"), Algorithm(name="near@2"), "near@2"),
+        (Algorithm(name="near", processing_image_uri="old"), Algorithm(name="near@2"), "near@2"),
+        (Algorithm(name="linear"), Algorithm(name="near@2"), "near@2"),
+        (None, Algorithm(name="near@2"), "near@2"),
+    ],
+)
+def test_a_request_trains_with_the_version_that_its_record_names(
+    recorded: Algorithm | None, present: Algorithm, trains: str
+) -> None:
+    offered = policy(algorithms={a.name: a for a in (recorded, present) if a})
+    arrived = request(algorithm=recorded.name if recorded else "near")
+    settings = TrainingSettings(algorithm=present.name, target="y")
+    assert algorithm_of(arrived, settings, offered).name == trains
+
+
+def test_a_version_that_lacks_the_tenants_hyperparameter_does_not_train_it() -> None:
+    k = {"k": Hyperparameter(kind=Kind.INTEGER)}
+    offered = policy(
+        algorithms={"near": Algorithm(name="near"), "near@2": Algorithm(name="near@2", hyperparameters=k)}
+    )
+    settings = TrainingSettings(algorithm="near@2", target="y", hyperparameters=(("k", 3),))
+    assert algorithm_of(request(algorithm="near"), settings, offered).name == "near@2"

@@ -1,14 +1,18 @@
 """The command line itself: options and clear refusals; what the commands do is tested end to end."""
 
 import importlib
+import json
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 
 import click
+import jsonschema
 import pytest
 
 from cli.app import TRAINYARD, main
@@ -20,11 +24,14 @@ from cli.requests import _not_waiting
 from cli.syntax.command import Command, Performer
 from cli.syntax.costs import BY
 from cli.syntax.requests import STATES
-from cli.tenants import _data_set, _hyperparameter
-from tests.build import NOW, after, choice, policy, request, tier
+from cli.tenants import _data_set, _entry
+from cli.values import hyperparameter
+from tests.build import NOW, after, choice, policy, request, step, tier
 from trainyard.application.billing.reports import By
+from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.errors import Refused
-from trainyard.domain.requests import State
+from trainyard.domain.requests import Outcome, Request, State
+from trainyard.domain.scheduling import Expedited
 
 
 class Typed(Performer):
@@ -134,11 +141,24 @@ def test_what_is_mistyped_is_answered_with_what_was_meant(
     assert "\x1b" not in said
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ([], None),
+        (["--clear-hyperparameters"], {}),
+        (["--hyperparameter", "max_iter=9"], {"max_iter": 9}),
+        (["--clear-hyperparameters", "--hyperparameter", "max_iter=9"], {"max_iter": 9}),
+    ],
+)
+def test_hyperparameters_are_kept_cleared_or_replaced(words: list[str], asked: dict[str, Any] | None) -> None:
+    assert _entry(typed("tenant", "update", "acme", *words).arguments).get("hyperparameters") == asked
+
+
 def test_a_hyperparameter_keeps_its_type() -> None:
-    pairs = [_hyperparameter(text) for text in ("max_iter=200", "alpha=0.5", "solver=lbfgs", "warm_start=true")]
+    pairs = [hyperparameter(text) for text in ("max_iter=200", "alpha=0.5", "solver=lbfgs", "warm_start=true")]
     assert dict(pairs) == {"max_iter": 200, "alpha": 0.5, "solver": "lbfgs", "warm_start": True}
     with pytest.raises(Refused, match="write NAME=VALUE"):
-        _hyperparameter("max_iter")
+        hyperparameter("max_iter")
 
 
 def test_a_data_sets_settings_name_only_what_differs() -> None:
@@ -218,12 +238,45 @@ def test_why_explains_every_state_with_commands_that_can_be_pasted(state: State)
         ends_by=after(3600),
         superseded_by="2" * 32,
     )
-    lines = list(_not_waiting(ended))
+    lines = list(_not_waiting(ended, step=step(started_at=NOW)))
     assert lines[-1].endswith(f"trainyard request {ended.request_id[:8]}")
     commands = [line.partition("trainyard ")[2].split() for line in lines if "trainyard " in line]
     for command in commands:
         words = command[:2] if command[0] == "request" else command
         assert typed(*words).run
+    assert any(command[:1] == ["logs"] for command in commands) is (state is State.RUNNING)
     if state in (State.FAILED, State.REJECTED):
         assert "there is no column 'y'" in lines[0]
         assert any(command[0] == "retrain" for command in commands) is (state is State.FAILED)
+
+
+def test_every_command_has_a_schema_of_what_it_prints_as_json() -> None:
+    schema = json.loads((Path(__file__).parents[2] / "docs/cli.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    commands = {" ".join(words) for words in leaves() if isinstance(command_of(words), Command)}
+    shared = {name for name in schema["$defs"] if name.startswith(("a ", "an "))}
+    assert set(schema["$defs"]) - shared == commands - {"logs", "top"}
+    expedited = {field.name for field in fields(Expedited)}
+    assert set(schema["$defs"]["expedite"]["required"]) == expedited, "which no end-to-end test prints"
+
+
+@pytest.mark.parametrize(
+    ("path", "described"),
+    [
+        (("a request",), Request),
+        (("a request", "result"), Outcome),
+        (("an algorithm",), Algorithm),
+    ],
+)
+def test_what_may_be_unknown_may_be_null_in_the_schema(path: tuple[str, ...], described: type[Any]) -> None:
+    schema = json.loads((Path(__file__).parents[2] / "docs/cli.schema.json").read_text(encoding="utf-8"))
+    part = schema["$defs"][path[0]]
+    for name in path[1:]:
+        part = part["properties"][name]
+    optional = {name for name, hint in get_type_hints(described).items() if type(None) in get_args(hint)}
+    checked = optional & set(part["properties"]) - {"notes"}  # printed as a list of lines, which may be empty
+    assert checked
+    never_null = {
+        name for name in checked if not jsonschema.Draft202012Validator(part["properties"][name]).is_valid(None)
+    }
+    assert never_null == set()

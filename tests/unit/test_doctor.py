@@ -1,6 +1,7 @@
 """The doctor: what it finds has a remedy, and what AWS does not tell does not hide the rest."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +14,9 @@ from cli.quotas import needed_instances
 from cli.show import lines_of
 from cli.status import OF_A_STACK
 from local.sagemaker import quotas
+from testing.memory_store import MemoryStore
 from tests.build import choice, policy, tier
+from trainyard.persistence.young_buckets import note_looked, note_young, young_buckets
 
 DENIED = ClientError({"Error": {"Code": "AccessDenied", "Message": "not yours"}}, "GetAccountSummary")
 
@@ -110,3 +113,17 @@ def test_before_the_first_deployment_only_the_account_is_looked_at(monkeypatch: 
     assert answer.code == 0
     assert [row[:2] for row in answer.rows] == [("warning", "deployment")]
     assert any("make deploy STAGE=dev" in line.text for line in lines_of(answer, 80))
+
+
+def test_new_buckets_that_are_not_scanned_are_told() -> None:
+    now, store = datetime.now(UTC), MemoryStore()
+    deployment = cast(Deployment, SimpleNamespace(store=store))
+    note_young(store, "acme", now)
+    (fresh,) = doctor._young(deployment)
+    assert (fresh.result, fresh.text[:12]) == (doctor.GOOD, "1 new bucket")
+    for minutes, result in ((5, doctor.GOOD), (25, doctor.WARNING)):
+        (bucket,) = young_buckets(store, now)
+        note_looked(store, bucket, None, now - timedelta(minutes=minutes))
+        (told,) = doctor._young(deployment)
+        assert told.result == result
+    assert "1 bucket not scanned for 20 minutes: acme" in told.text

@@ -20,6 +20,7 @@ from trainyard.persistence.ledger import LEDGER
 from trainyard.persistence.store import Update
 
 LIMITS = policy(tier(quota=1), quiet_period=timedelta(0))
+QUIET = policy(tier(), quiet_period=timedelta(minutes=1))
 
 
 class Harness:
@@ -81,7 +82,10 @@ def test_the_range_follows_what_runs_really_took() -> None:
         (LIMITS, "all", Reason.ALL_PAUSED),
         (LIMITS, "tier", Reason.TIER_PAUSED),
         (LIMITS, "tenant", Reason.TENANT_PAUSED),
-        (policy(tier(), quiet_period=timedelta(minutes=1)), "", Reason.NOT_DUE),
+        (QUIET, "", Reason.NOT_DUE),
+        (QUIET, "all", Reason.ALL_PAUSED),
+        (QUIET, "tier", Reason.TIER_PAUSED),
+        (QUIET, "tenant", Reason.TENANT_PAUSED),
         (LIMITS, "", Reason.SLOT_FREE),
     ],
 )
@@ -96,6 +100,8 @@ def test_each_reason_comes_with_what_would_let_it_go(limits: Policy, halt: str, 
     assert (found.reason, found.cure) == (reason, cure_of(reason, "basic", "acme"))
     assert found.position == 1, "a number, also where nothing lets it start"
     assert (found.earliest is None) == (halt != "")
+    upcoming = harness.explain.upcoming(after(10), limit=5)
+    assert [each.reason for each in upcoming] == ([] if halt == "tenant" else [reason]), "as passes read them"
 
 
 def test_one_behind_another_of_its_tenant_waits_for_its_turn() -> None:

@@ -19,6 +19,7 @@ from trainyard.application.scheduling.intake import Judgement, Verdict
 from trainyard.application.scheduling.reconcile import Repairs
 from trainyard.application.scheduling.record import Recorded, StatusResult
 from trainyard.application.scheduling.starts import Start, Started
+from trainyard.application.scheduling.waiting_receipts import WaitingReceiptsRun
 from trainyard.contracts.messages import training_request_body
 from trainyard.domain.errors import Conflict, Malformed, Refused
 from trainyard.domain.requests import State
@@ -313,9 +314,12 @@ def test_what_the_reconciler_pays_is_told_and_counted(
     )
     replace_part("reconcile", Standing(run=Repairs()))
     replace_part("outbox_relay", Standing(relay=relayed))
+    replace_part("waiting_receipts", Standing(write=WaitingReceiptsRun(written=2, failed={"1": "denied"})))
     load("reconciler").handler({}, Context())
     found = values(capsys.readouterr().out)
-    assert {name: found[name] for name in ("BudgetThresholdsCrossed", "CostAnomalies", "OutboxFailed")} == {
+    names = ("BudgetThresholdsCrossed", "CostAnomalies", "OutboxFailed", "WaitingReceiptsFailed")
+    assert {name: found[name] for name in names} == {
+        "WaitingReceiptsFailed": 1,
         "BudgetThresholdsCrossed": 1,
         "CostAnomalies": 1,
         "OutboxFailed": 1,
@@ -330,12 +334,13 @@ def test_the_reconciler_asks_while_it_has_time_and_pays_even_if_it_cannot_look(r
         out_of_time.append(named["out_of_time"]())
         raise Conflict("SageMaker is away")
 
-    outbox = Standing(relay=Relayed())
+    outbox, receipts = Standing(relay=Relayed()), Standing(write=Conflict("the table is away"))
     replace_part("reconcile", Standing(run=run))
     replace_part("outbox_relay", outbox)
+    replace_part("waiting_receipts", receipts)
     with pytest.raises(Conflict, match="away"):
         load("reconciler").handler({}, Context())  # with half a minute left
-    assert (out_of_time, outbox.asked) == ([True], ["relay"])
+    assert (out_of_time, outbox.asked, receipts.asked) == ([True], ["relay"], ["write"])
 
 
 def test_each_minute_the_reconciler_watches_deadlines_and_looks_for_ends(

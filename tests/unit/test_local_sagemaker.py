@@ -5,12 +5,14 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.cloud import REPOSITORY
 from local.patches import trust_lets
+from local.sagemaker.containers import Image
 from local.sagemaker.jobs import Job
 from local.sagemaker.service import SageMakerService
 from testing.service import ACCOUNT, DEFAULTS
@@ -65,6 +67,7 @@ def run(denial: Denial, trusts: Trusts = lambda *_: True) -> tuple[str, dict[str
         emit=lambda _: None,
         client=lambda _: clients,
         assume=lambda _: {},
+        image=Image(Path(), Path()),
         denial=denial,
         trusts=trusts,
     )

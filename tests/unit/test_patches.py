@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import cloudwatch_logs, eventbridge, lambda_svc, s3, scheduler
+from ministack.services import cloudwatch_logs, eventbridge, lambda_svc, s3, scheduler, sns
 from ministack.services.cloudformation import provisioners
 
 LOOK = "look whether local/patches.py can do without it"
@@ -18,6 +18,17 @@ def test_cloudformation_does_not_know_sagemaker_pipelines() -> None:
 
 def test_cloudformation_does_not_know_athenas_named_queries() -> None:
     assert "AWS::Athena::NamedQuery" not in provisioners._RESOURCE_HANDLERS, LOOK
+
+
+def test_cloudformation_does_not_know_api_destinations_and_a_failed_post_is_lost() -> None:
+    assert not {"AWS::Events::Connection", "AWS::Events::ApiDestination"} & set(provisioners._RESOURCE_HANDLERS), (
+        LOOK
+    )
+    assert "_dispatch_to_sqs" not in inspect.getsource(eventbridge._deliver_to_api_destination), LOOK
+
+
+def test_a_subscription_by_mail_is_confirmed_at_once() -> None:
+    assert 'needs_confirmation = protocol in ("http", "https")' in inspect.getsource(sns._subscribe), LOOK
 
 
 def test_schedules_do_not_carry_source_and_type_to_a_bus() -> None:

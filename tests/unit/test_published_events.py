@@ -1,11 +1,13 @@
 """Every event that the service publishes has an example under events/, and a line in docs/events.md."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local.deploy import load_template
 from tests.build import NOW, after, request, tenant
 from trainyard.adapters.aws import queues
 from trainyard.domain.announcements import APPLICATION_SOURCE, TENANT_EVENTS
@@ -71,5 +73,13 @@ def test_an_event_of_a_tenant_has_what_its_example_has(detail_type: str, bus: Bu
 
 def test_the_page_names_no_event_that_is_not_published() -> None:
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    named = {line.split("`")[1] for line in lines if line.startswith("| `")}
+    named = {line.split("`")[1] for line in lines if line.startswith("| `") and "[example]" in line}
     assert named == set(PUBLISHED)
+
+
+def test_every_event_that_is_published_can_be_notified_of() -> None:
+    parameter = load_template(ROOT / "template.yaml")["Parameters"]["NotificationEvents"]
+    allowed = re.compile(parameter["AllowedPattern"])  # of each item of the list
+    assert all(allowed.fullmatch(name) for name in PUBLISHED)
+    assert not any(allowed.fullmatch(name) for name in ("", "Training Request", "Tenant Created "))
+    assert set(parameter["Default"].split(",")) <= set(PUBLISHED)

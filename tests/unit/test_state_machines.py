@@ -9,13 +9,19 @@ import pytest
 import yaml
 
 from tests.build import NOW
+from tests.unit.test_functions import load
+from trainyard.contracts.serving import parse_serving_step
 from trainyard.contracts.tenants import StepCommand
+from trainyard.domain.aliases import ABANDONED_AFTER
 from trainyard.domain.tenants import Change
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.tenant_steps import task_of
 
 FOLDER = Path(__file__).parents[2] / "statemachines"
 MACHINES = {path.name.partition(".")[0]: yaml.safe_load(path.read_text("utf-8")) for path in FOLDER.iterdir()}
+DEPLOY = "deploy-model"
+FAILURES = {DEPLOY: "Fail"}
+"""Machine → the task after one that failed, where that is not Failed."""
 HISTORY_MAX = 25_000
 """Events of one execution (Step Functions developer guide, "Quotas")."""
 EVENTS_PER_ROUND = 9
@@ -29,23 +35,25 @@ def tasks() -> Iterator[Any]:
 
 
 def test_there_is_a_machine_for_every_change() -> None:
-    assert set(MACHINES) == {change.value for change in Change}
+    assert set(MACHINES) - {DEPLOY} == {change.value for change in Change}
 
 
 @pytest.mark.parametrize(("machine", "name", "state"), list(tasks()))
 def test_every_task_is_bounded_retried_with_jitter_and_caught(
     machine: str, name: str, state: dict[str, Any]
 ) -> None:
-    assert state["Parameters"]["change"] == machine
+    assert state["Parameters"].get("change", DEPLOY) == machine
     assert state["Parameters"]["step"] == name
     assert 120 < state["TimeoutSeconds"] <= 180, "longer than the function may run"
     last = state["Retry"][-1]
     assert last["ErrorEquals"] == ["States.ALL"]
     assert (last["JitterStrategy"], last["BackoffRate"]) == ("FULL", 2)
     assert last["MaxAttempts"] <= 5
-    if name != "Failed":
+    failure = FAILURES.get(machine, "Failed")
+    if name != failure:
+        following = "NotDeployed" if (machine, name) == (DEPLOY, "Begin") else failure
         assert state["Retry"][0] == {"ErrorEquals": ["Refused"], "MaxAttempts": 0}
-        assert state["Catch"] == [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Failed"}]
+        assert state["Catch"] == [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": following}]
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -65,7 +73,19 @@ def test_every_state_is_reached_and_leads_somewhere(machine: str) -> None:
     assert all({"Next", "End", "Choices"} & set(s) or s["Type"] in ("Succeed", "Fail") for s in states.values())
 
 
-@pytest.mark.parametrize(("machine", "name", "state"), list(tasks()))
+@pytest.mark.parametrize("name", [p.values[1] for p in tasks() if p.values[0] == DEPLOY])
+def test_the_serving_function_knows_every_step(name: str) -> None:
+    assert parse_serving_step({"step": name, "run": "any"}).step == name
+    assert name in load("serving").STEPS
+
+
+def test_an_endpoint_is_waited_for_less_long_than_a_deployment_is_taken_for_dead() -> None:
+    retries = MACHINES[DEPLOY]["States"]["BringUp"]["Retry"]
+    (waits,) = [retry for retry in retries if "InProgress" in retry["ErrorEquals"]]
+    assert waits["IntervalSeconds"] * waits["MaxAttempts"] < ABANDONED_AFTER.total_seconds() / 2
+
+
+@pytest.mark.parametrize(("machine", "name", "state"), [task for task in tasks() if task.values[0] != DEPLOY])
 def test_the_tenants_function_knows_every_step(
     machine: str, name: str, state: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,65 @@ def test_a_text_target_cannot_be_a_regressions(container: Container) -> None:
     )
 
 
+def predicted(container: Container, body: bytes, content_type: str) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [interpreter(), "-W", "error", "-c", PREDICT, str(container.root / "model"), content_type],
+        input=body,
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "target", "answers"),
+    [
+        (data.churn(600, seed=1), "churned", ["no", "yes"]),
+        (b"".join(b'{"a": %d, "b": "x%d", "t": %d}\n' % (n, n % 3, n * 2) for n in range(60)), "t", None),
+    ],
+)
+def test_some_rows_are_kept_by_which_the_model_can_be_tried(
+    container: Container, body: bytes, target: str, answers: list[str] | None
+) -> None:
+    assert container.preprocess(("data.jsonl" if answers is None else "data.csv", body), target=target) == ""
+    assert container.train("linear") == ""
+    sample = json.loads((container.root / "profile/sample.json").read_text())
+    rows = [json.loads(line) for line in sample["rows"].splitlines()]
+    assert len(rows) == 5
+    assert all(target not in row for row in rows)
+    done = predicted(container, sample["rows"].encode(), sample["content_type"])
+    assert done.returncode == 0, done.stderr
+    (_, answer) = json.loads(done.stdout)
+    predictions = json.loads(answer[0])["predictions"]
+    assert len(predictions) == 5
+    if answers is None:
+        assert sample["range"] == [0, 118]
+        assert isinstance(rows[0]["a"], int | float)
+    else:
+        assert sample["classes"] == answers
+        assert {str(label) for label in predictions} <= set(answers)
+
+
+@pytest.mark.parametrize("cell", ["1e999", "Infinity", "NaN", '"\ue000abc"', '"\ue0001e999"', '"a\u2028b"'])
+def test_a_sample_takes_every_cell_that_the_table_takes(container: Container, cell: str) -> None:
+    lines = [
+        f'{{"a": {cell if n == 1 else chr(34) + "x" * (n % 3) + chr(34)}, "b": {n}, "t": {n % 7}}}'
+        for n in range(80)
+    ]
+    body = "\n".join(lines).encode()
+    assert container.preprocess(("data.jsonl", body), target="t") == ""
+    sample = json.loads((container.root / "profile/sample.json").read_text())
+    assert len([json.loads(line) for line in sample["rows"].split("\n") if line]) == 5
+
+
+def test_a_sample_of_long_rows_is_bounded(container: Container) -> None:
+    long = HEAD.replace(b"\n", b",note\n") + b"".join(
+        b"%d,%d,%s,%s\n" % (n, n % 7, b"yes" if n % 2 else b"no", b"x" * 50_000) for n in range(40)
+    )
+    container.preprocess(("data.csv", long))
+    sample = json.loads((container.root / "profile/sample.json").read_text())
+    assert len(sample["rows"].encode()) <= 65_536
+
+
 @pytest.mark.parametrize(
     ("algorithm", "body", "target", "metric", "at_least"),
     [
@@ -121,12 +180,7 @@ def test_both_algorithms_solve_both_problems_and_the_packed_model_predicts_raw_r
     assert report["quality"]["metric"] == metric
     assert report["quality"]["value"] >= at_least
     assert report["verdict"]["beats_baseline"] == 1
-    done = subprocess.run(
-        [interpreter(), "-W", "error", "-c", PREDICT, str(container.root / "model")],
-        input=body[:2000].rpartition(b"\n")[0],
-        capture_output=True,
-        check=False,
-    )
+    done = predicted(container, body[:2000].rpartition(b"\n")[0], "text/csv")
     assert done.returncode == 0, done.stderr
     (lines, kind), (document, kind_of_document) = json.loads(done.stdout)
     rows = body[:2000].count(b"\n") - 1

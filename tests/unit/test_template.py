@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,11 @@ def resources(kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, resource in TEMPLATE["Resources"].items():
         found = resource[2] if name.startswith("Fn::ForEach::") else {name: resource}
         yield from ((inner, r) for inner, r in found.items() if r["Type"] == kind)
+
+
+def targets_of(rule: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a rule's targets, those under a condition too."""
+    return [target.get("Fn::If", ["", target])[1] for target in rule["Properties"]["Targets"]]
 
 
 def statements() -> Iterator[dict[str, Any]]:
@@ -45,6 +51,9 @@ def test_no_policy_is_wide_but_those_that_say_why() -> None:
         "ListWhatIsDeployed",
         "NoResourceKnown",
         "JobsInTheVpc",
+        "DeliverLogsAndTraces",
+        "LogInToRegistry",
+        "ModelsInTheVpc",
         "DeliverLogsAndTraces",
         "ActivateCostTags",
         "MeterUsage",
@@ -129,9 +138,9 @@ def test_only_the_rules_that_feed_a_queue_may_send_to_it() -> None:
     feeding: dict[str, set[str]] = {}
     for name, resource in written.items():
         if resource["Type"] == "AWS::Events::Rule":
-            for target in resource["Properties"]["Targets"]:
+            for target in targets_of(resource):
                 for arn in (target["Arn"], target["DeadLetterConfig"]["Arn"]):
-                    if arn["Fn::GetAtt"][0].endswith("Queue"):
+                    if arn.get("Fn::GetAtt", [""])[0].endswith("Queue"):
                         feeding.setdefault(arn["Fn::GetAtt"][0], set()).add(name)
     allowed: dict[str, set[str]] = {}
     for resource in written.values():
@@ -140,6 +149,7 @@ def test_only_the_rules_that_feed_a_queue_may_send_to_it() -> None:
                 if statement["Effect"] == "Allow":
                     sources = statement["Condition"]["ArnEquals"]["aws:SourceArn"]
                     queue = statement["Resource"]["Fn::GetAtt"][0]
+                    sources = [source.get("Fn::If", ["", source])[1] for source in sources]
                     allowed[queue] = {source["Fn::GetAtt"][0] for source in sources}
     assert allowed == feeding
     assert set(allowed) == {"UploadsQueue", "StatusQueue", "UndeliveredQueue"}
@@ -182,6 +192,24 @@ def test_metrics_alarms_and_dashboard_speak_of_one_stack() -> None:
     assert "{Trainyard" not in text, "SEARCH takes a namespace with other signs than letters in quotes alone"
 
 
+def test_the_dashboard_shows_every_alarm_dead_letter_queue_and_function_and_its_widgets_do_not_overlap() -> None:
+    resource = transformed()["Resources"]
+    body = resource["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    shown = set(re.findall(r"\$\{(\w+)(?:\.\w+)?\}", body))
+    kinds = ("AWS::CloudWatch::Alarm", "AWS::StepFunctions::StateMachine", "AWS::Lambda::Function")
+    watched = {name for name, each in resource.items() if each["Type"] in kinds}
+    watched |= {name for name in resource if name.endswith("DeadLetterQueue")} | {"UndeliveredQueue"}
+    assert watched - shown == {"PublisherFunction"}, "which runs at deployments only"
+    cells = [
+        (x, y)
+        for widget in json.loads(re.sub(r"\$\{[^}]*\}", "x", body))["widgets"]
+        for x in range(widget["x"], widget["x"] + widget["width"])
+        for y in range(widget["y"], widget["y"] + widget["height"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+
+
 def test_what_bears_a_name_of_its_own_and_is_kept_does_not_outlive_a_failed_first_deployment() -> None:
     """What a failed creation has left behind blocks the next creation of the same name."""
     for name, resource in transformed()["Resources"].items():
@@ -208,7 +236,7 @@ def test_every_table_is_encrypted_recoverable_and_kept_in_prod(name: str, table:
 
 @pytest.mark.parametrize(("name", "rule"), list(resources("AWS::Events::Rule")))
 def test_every_rule_has_a_dead_letter_queue(name: str, rule: dict[str, Any]) -> None:
-    assert all("DeadLetterConfig" in target for target in rule["Properties"]["Targets"])
+    assert all("DeadLetterConfig" in target for target in targets_of(rule))
 
 
 def test_no_flood_of_messages_takes_the_concurrency_that_dispatcher_and_recorder_need() -> None:
@@ -278,7 +306,7 @@ def test_logs_are_kept_for_a_time_that_is_set() -> None:
     assert group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
     loop = TEMPLATE["Resources"]["Fn::ForEach::LogGroups"][1]
     functions = {name.removesuffix("Function") for name, _ in resources("AWS::Serverless::Function")}
-    assert set(loop) == functions | {"TenantMachines"}
+    assert set(loop) == functions | {"TenantMachines", "DeployModelMachine"}
 
 
 def test_no_metric_has_a_tenant_dimension() -> None:
@@ -290,3 +318,28 @@ def test_no_output_bears_the_name_of_a_list_parameter_which_sam_build_cannot_tak
     lists = {name for name, parameter in TEMPLATE["Parameters"].items() if "List" in parameter["Type"]}
     assert lists
     assert lists & set(TEMPLATE["Outputs"]) == set()
+
+
+def test_a_notification_that_is_composed_has_only_text_that_the_service_has_checked() -> None:
+    """EventBridge puts values into a template as they are: a tenant's quote or link would be in the message."""
+    targets = [
+        target
+        for name, rule in resources("AWS::Events::Rule")
+        if name.endswith("Notifications")
+        for target in targets_of(rule)
+    ]
+    assert len(targets) == 6
+    composed = [target for target in targets if "InputTransformer" in target]
+    paths = {path for target in composed for path in target["InputTransformer"]["InputPathsMap"].values()}
+    assert paths == {"$.detail-type", "$.detail.tenant_id", "$.detail.request_id"}
+    for target in composed:
+        names = set(re.findall(r"<([a-z]+)>", target["InputTransformer"]["InputTemplate"]))
+        assert names == set(target["InputTransformer"]["InputPathsMap"]), "an unknown name stays as it is written"
+        json.loads(target["InputTransformer"]["InputTemplate"])
+    assert all("DeadLetterConfig" in target for target in targets)
+    assert all("RoleArn" in target for target in targets)
+
+
+def test_parameters_that_hold_secrets_have_no_echo() -> None:
+    hidden = {name for name, parameter in TEMPLATE["Parameters"].items() if parameter.get("NoEcho")}
+    assert hidden == {"NotificationWebhookKey", "NotificationWebhookUrl", "NotificationSlackUrl"}

@@ -20,6 +20,7 @@ from testing.memory_store import MemoryStore
 from testing.service import policies_in_force, scheduler_over
 from tests.build import NOW, after, content, policy, request, submission, tier
 from trainyard.application.scheduling.operations import Operations
+from trainyard.application.serving.removal import ServedModels
 from trainyard.application.tenancy.leaving import Leaving
 from trainyard.application.tenancy.moving import Moving
 from trainyard.application.tenancy.onboarding import Onboarding
@@ -27,11 +28,14 @@ from trainyard.application.tenancy.roles import PooledRoles
 from trainyard.application.tenancy.tenants import Names, Step, TenantChanges, TenantSpec
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, Kind
 from trainyard.domain.errors import InProgress, Refused
+from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
 from trainyard.domain.requests import Cause, State
 from trainyard.domain.tenants import Change, RoleState, Tenant, TenantState
+from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.book import Book
+from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.tenant_queues import refile
 from trainyard.persistence.young_buckets import note_young
 
@@ -68,6 +72,9 @@ class Account:
         if not tenant.pooled:
             self.things.add(f"bucket {tenant.bucket}")
         self.opened |= {tenant.bucket} if opened else set()
+
+    def write_readme(self, tenant: Tenant) -> None:
+        """Nothing depends on it."""
 
     def ensure_role(self, tenant: Tenant) -> None:
         self.things.add(f"role {tenant.tenant_id} of {tenant.bucket}/{tenant.root}")
@@ -228,11 +235,17 @@ class Harness:
         self.onboarding = Onboarding(
             tenant_changes=tenant_changes, provisioning=self.account, removal=self.account, bell=self.bell
         )
+        self.removed_models: list[ModelVersion] = []
         self.leaving = Leaving(
             tenant_changes=tenant_changes,
             removal=self.account,
             executions=self.executions,
             book=Book(store=self.store),
+            served_models=ServedModels(
+                aliases=Aliases(self.store, lambda _: None),
+                versions=ModelVersions(self.store),
+                remove=self.removed_models.append,
+            ),
         )
         self.moving = Moving(
             tenant_changes=tenant_changes,

@@ -11,7 +11,9 @@ from textual.widgets import DataTable, Static, TabbedContent
 from cli import top
 from cli.deployment import Deployment
 from cli.show import Answer
+from tests.build import after, request
 from trainyard.domain.errors import Refused
+from trainyard.domain.requests import Request, State, StateChange
 
 IDS = ["0124550c" + "0" * 24, "fedcba98" + "1" * 24]
 HOSTILE = "[red]bad[/red]\x1b[31m\u202e"
@@ -33,13 +35,20 @@ def screen(**changes: Any) -> top.Screen:
         ),
         "queue": Answer(data=None, columns=("TIER", "REQUEST", "REASON"), rows=[("basic", IDS[0], HOSTILE)]),
         "requests": Answer(data=None, columns=("REQUEST", "STATE"), rows=[(i, "RUNNING") for i in IDS]),
+        "events": top.events_of([changed(IDS[1], State.QUEUED, State.RUNNING), changed(IDS[0], State.FAILED)]),
     }
     return top.Screen(**parts | changes)
+
+
+def changed(request_id: str, *states: State) -> Request:
+    history = tuple(StateChange(after(number), state, HOSTILE) for number, state in enumerate(states))
+    return request(request_id=request_id, history=history)
 
 
 def drive(monkeypatch: pytest.MonkeyPatch, keys: list[str], read: Any = screen) -> dict[str, Any]:
     """Press keys in the view; return what is on the screen afterwards."""
     monkeypatch.setattr(top, "read", lambda _: read())
+    monkeypatch.setattr(top, "SECONDS_BETWEEN", 3600)  # only keys read again, however slow the machine is
     monkeypatch.setattr(
         top, "why", lambda _, given: Answer(data=None, lines=[f"why {given.request_id}: {HOSTILE}"])
     )
@@ -87,6 +96,26 @@ def test_w_explains_the_request_under_the_cursor_and_escape_closes(monkeypatch: 
     assert shown["answer"].startswith(f"why {IDS[1]}: [red]bad[/red]\\x1b"), "by its whole id"
     assert drive(monkeypatch, ["3", "down", "w", "escape"])["answer"] == ""
     assert "choose a request first" in drive(monkeypatch, ["w"])["answer"]
+
+
+def test_events_are_the_changes_of_all_requests_newest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = top.events_of([changed(IDS[1], State.QUEUED, State.RUNNING), changed(IDS[0], State.FAILED)])
+    assert [(row[0], row[1], row[4]) for row in events.rows] == [
+        ("12:00:01", IDS[1], "RUNNING"),
+        ("12:00:00", IDS[1], "QUEUED"),
+        ("12:00:00", IDS[0], "FAILED"),
+    ]
+    shown = drive(monkeypatch, ["4", "down", "r", "w"])
+    assert (shown["tab"], shown["answer"][: 4 + len(IDS[1])]) == ("events", f"why {IDS[1]}")
+
+
+def test_two_changes_to_a_state_in_a_second_are_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = (StateChange(after(0), State.QUEUED), StateChange(after(0.5), State.QUEUED))
+    events = top.events_of([request(request_id=IDS[0], history=history)])
+    assert len(events.rows) == 2
+    assert drive(monkeypatch, ["4", "down", "w"], lambda: screen(events=events))["answer"].startswith(
+        f"why {IDS[0]}"
+    )
 
 
 def test_refreshing_leaves_the_cursor_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

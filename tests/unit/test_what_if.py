@@ -7,7 +7,8 @@ import pytest
 
 from cli.app import main
 from simulation.flow import Job
-from simulation.what_if import generated, outcome, picture, read_history, write_history
+from simulation.what_if import generated, outcome, read_history, write_history
+from simulation.what_if_picture import _duration, _waits, picture
 from tests.build import policy, tier
 from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy
@@ -67,13 +68,27 @@ def test_the_picture_stays_inside_its_frame() -> None:
     outcomes = {"today": outcome(JOBS, ONE), "candidate": outcome(JOBS, TWO)}
     root = ElementTree.fromstring(picture(outcomes, {"today": ONE, "candidate": TWO}))
     width, height = (float(part) for part in root.attrib["viewBox"].split()[2:])
-    polygons = [element for element in root if element.tag.endswith("polygon")]
-    assert len(polygons) == 2
-    for polygon in polygons:
-        for point in polygon.attrib["points"].split():
+    shapes = [element for element in root if "points" in element.attrib]
+    assert len(shapes) == 2 * (1 + 1 + 1), "for each policy slots, their limit and waits of the one tier"
+    for shape in shapes:
+        for point in shape.attrib["points"].split():
             x, y = map(float, point.split(","))
             assert 0 <= x <= width
             assert 0 <= y <= height
+    assert width <= 480, "its text can be read on 375 pixels"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (40 * 86400, "40 d")]
+)
+def test_short_and_long_times_are_told_in_their_unit(seconds: float, said: str) -> None:
+    assert _duration(seconds) == said
+
+
+def test_waits_are_averaged_over_those_that_arrived_together() -> None:
+    runs = outcome(JOBS, ONE).runs
+    drawn = _waits(runs, 1e9)
+    assert [round(wait, 6) for _, wait in drawn] == [round(sum(run.waited for run in runs) / len(runs), 6)]
 
 
 def test_drawn_arrivals_are_the_same_for_the_same_seed() -> None:

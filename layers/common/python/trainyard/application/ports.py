@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.executions import StepFacts
 from trainyard.domain.failures import FailureCause
+from trainyard.domain.receipts import Prospect
 from trainyard.domain.requests import Content, Outcome, Request, Submission
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.bell import Hint
@@ -184,8 +185,10 @@ class Results(Protocol):
 class Receipts(Protocol):
     """The status object beside the tenant's data."""
 
-    def write(self, tenant: Tenant, request: Request, now: datetime) -> None:
-        """Write the state of a request for its tenant; never replaces a later state with an earlier one."""
+    def write(self, tenant: Tenant, request: Request, now: datetime, prospect: Prospect | None = None) -> bool:
+        """Write the state of a request for its tenant, and what it can expect while it waits; tell whether that
+        was new. Never replaces a later state with an earlier one.
+        """
         ...
 
 

@@ -26,7 +26,7 @@ from trainyard.contracts.policy_parts import Misplaced, Slots, SomeSlots, StartR
 from trainyard.contracts.policy_values import hyperparameter_of, policy_of
 from trainyard.contracts.policy_windows import WINDOWS_MAX, WindowEntry, check_windows
 from trainyard.contracts.violations import reason_of
-from trainyard.domain.algorithms import Hyperparameter, Kind
+from trainyard.domain.algorithms import ALGORITHM_NAME, Hyperparameter, Kind
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_tenant_id
 from trainyard.domain.policy import BudgetMode, Policy, Storage
@@ -38,7 +38,7 @@ _ImageUri = Annotated[
     str, Field(pattern=r"^[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.[a-z.]+/[a-z0-9._/-]+([:@][A-Za-z0-9._:-]+)?$")
 ]
 _Uploads = Annotated[int, Field(ge=1, le=10_000_000, strict=True)]
-_AlgorithmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+_AlgorithmName = Annotated[str, Field(pattern=ALGORITHM_NAME)]
 _HyperparameterName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
 

@@ -8,6 +8,14 @@ from trainyard.domain.errors import Refused
 
 Value = str | int | float | bool
 
+ALGORITHM_NAME = r"^[a-z][a-z0-9-]{0,31}(@[1-9][0-9]{0,3})?$"
+"""Of the catalogue: "neighbours", and "neighbours@2" for a version of it that some tenants use first."""
+
+
+def family_of(name: str) -> str:
+    """Return the name of an algorithm without its version."""
+    return name.partition("@")[0]
+
 
 class Kind(StrEnum):
     """Of a hyperparameter's values."""
@@ -97,6 +105,16 @@ class Algorithm:
     an interrupted training need not begin anew."""
     quality_metric: str = "auto"
     """The metric that must reach the tier's `quality_min`; "auto" leaves the choice to the evaluation."""
+
+    @property
+    def brings_code(self) -> bool:
+        """Tell whether its jobs run scripts or an image that are not the deployment's."""
+        return any((self.code_uri, self.training_image_uri, self.processing_image_uri))
+
+    @property
+    def family(self) -> str:
+        """Its name without the version; scripts are given it, so that all versions can share them."""
+        return family_of(self.name)
 
     def chosen(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Return every hyperparameter of a run: the defaults, and what the tenant has chosen.

@@ -11,7 +11,7 @@ from trainyard.domain.pipelines import TRAINING_TYPES
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import Request
 from trainyard.domain.resources import ResourceProfile
-from trainyard.domain.tenants import Tenant
+from trainyard.domain.tenants import Tenant, TrainingSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,23 @@ def images_of(tenant: Tenant, policy: Policy, defaults: Defaults) -> tuple[str, 
     return tuple(sorted(own | {defaults.training_image_uri, defaults.processing_image_uri}))
 
 
+def algorithm_of(request: Request, settings: TrainingSettings, policy: Policy) -> Algorithm:
+    """Return the algorithm that a request is trained with: of several versions the one under which it arrived.
+
+    So its record says what trained it, after its tenant was given another version. Where the versions differ in
+    their images, which the tenant's role may pull, or in the hyperparameters that the tenant has set, the tenant's
+    present version trains it. Raises Refused when the catalogue has neither.
+    """
+    present, recorded = policy.algorithm(settings.algorithm), policy.catalogue.get(request.algorithm)
+    if recorded is None or recorded.family != present.family or _images(recorded) != _images(present):
+        return present
+    return recorded if set(dict(settings.hyperparameters)) <= set(recorded.hyperparameters) else present
+
+
+def _images(algorithm: Algorithm) -> tuple[str | None, str | None]:
+    return algorithm.training_image_uri, algorithm.processing_image_uri
+
+
 def pipeline_parameters(
     request: Request,
     tenant: Tenant,
@@ -121,7 +138,7 @@ def pipeline_parameters(
         "ProcessingImageUri": algorithm.processing_image_uri or defaults.processing_image_uri,
         "CodeUri": algorithm.code_uri or defaults.code_uri,
         "OutputKmsKeyId": tenant.key_arn or defaults.key_arn,
-        "Algorithm": algorithm.name,
+        "Algorithm": algorithm.family,
         "QualityMetric": algorithm.quality_metric,
         "NetworkIsolation": str(algorithm.network_isolation),  # "True", as the SDK gives truth values
         "TrafficEncryption": str(algorithm.traffic_encryption),

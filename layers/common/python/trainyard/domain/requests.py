@@ -51,8 +51,11 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 its execution can be over by then, or can be refused. A new one begins as QUEUED, as SUPERSEDED where a newer
 upload waits already, or as REJECTED."""
 
-PROGRESS = {State.QUEUED: 0, State.ADMITTED: 1, State.RUNNING: 2} | dict.fromkeys(TERMINAL, 3)
-"""How far along a state is; within one attempt a report of less never replaces a report of more."""
+PROGRESS = {State.ADMITTED: 0, State.RUNNING: 1, State.QUEUED: 2} | dict.fromkeys(TERMINAL, 3)
+"""How far along a state is; within one attempt a report of less never replaces a report of more.
+
+An admission begins an attempt, so a request that is queued after its first one waits again.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -189,9 +189,9 @@ class Requests:
 
     # --- lists ----------------------------------------------------------------------------------------------
 
-    def active(self, state: State, *, limit: int | None = None) -> list[Request]:
-        """Return the requests that wait, start or run, longest in that state first; may lag."""
-        return self._listed("by-activity", state.value, limit)
+    def active(self, state: State, *, limit: int | None = None, newest_first: bool = False) -> list[Request]:
+        """Return the requests that wait, start or run, longest in that state first or last; may lag."""
+        return self._listed("by-activity", state.value, limit, newest_first=newest_first)
 
     def ended(self, tier: str, state: State, day: str, *, limit: int | None = None) -> list[Request]:
         """Return the requests of a tier that came to an end in a state on a day, "2026-11-21": all, oldest first,

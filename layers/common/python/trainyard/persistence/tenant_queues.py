@@ -223,6 +223,14 @@ class TenantQueues:
             paused=tuple(sorted(queue.tenant_id for queue in queues if queue.paused)),
         )
 
+    def set_aside(self, tier: str, *, limit: int) -> list[TenantQueue]:
+        """Return queues of a tier that passes skip, at most `limit`: those parked or paused."""
+        items = listed(
+            self.store, "ready", f"tier#{tier}", above="needs-budget|", below="postponed|", page=limit + 1
+        )
+        queues = {queue.tenant_id: queue for queue in map(queue_from, islice(items, limit))}
+        return list(queues.values())
+
     # --- the queues that a pass reads -----------------------------------------------------------------------
 
     def first(self, tier: TierPolicy, now: datetime) -> tuple[list[TenantQueue], bool]:

@@ -1,5 +1,6 @@
 """Creates a tenant's resources, in steps that can be repeated."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from trainyard.adapters.aws.deployment_names import DeploymentNames, Document
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.errors import Refused
+from trainyard.domain.receipts import README
 from trainyard.domain.tenants import RoleState, Tenant
 
 ABSENT = frozenset(
@@ -93,6 +95,19 @@ class AwsProvisioning:
             s3.put_bucket_lifecycle_configuration(
                 Bucket=bucket, LifecycleConfiguration={"Rules": self._deployment.lifecycle()}
             )
+
+    def write_readme(self, tenant: Tenant) -> None:
+        """Write what a tenant needs to know beside its receipts; a repetition makes no new version of it."""
+        place = {"Bucket": tenant.bucket, "Key": f"{tenant.root}receipts/README.txt"}
+        body = README.encode()
+        digest = hashlib.sha256(body).hexdigest()
+        s3 = client("s3")
+        with translated():
+            head = looked_up(lambda: s3.head_object(**place))
+            if head is None or head["Metadata"].get("sha256") != digest:
+                s3.put_object(
+                    **place, Body=body, ContentType="text/plain; charset=utf-8", Metadata={"sha256": digest}
+                )
 
     # --- role -------------------------------------------------------------------------------------------------
 

@@ -1,10 +1,13 @@
 """The tenants' buckets: data sets, results and receipts."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -25,7 +28,7 @@ from trainyard.domain.errors import (
 from trainyard.domain.file_types import FIRST_BYTES
 from trainyard.domain.names import is_data_set
 from trainyard.domain.parameters import Locations
-from trainyard.domain.receipts import progress_of, receipt_of
+from trainyard.domain.receipts import Prospect, is_latest, order_of, progress_of, receipt_of
 from trainyard.domain.requests import Content, Outcome, Request
 from trainyard.domain.tenants import Tenant, TrainOn
 from trainyard.persistence.items import stamp
@@ -364,51 +367,85 @@ def _report(uri: str, parse: Callable[[bytes], R], unread: list[str]) -> R | Non
     return None
 
 
+RECEIPT_TRIES_MAX = 5
+
+EXPECTS = "expects"
+"""Metadata of a receipt: a digest of what it says that a waiting request can expect."""
+
+
+@dataclass(frozen=True, slots=True)
 class S3Receipts:
     """Implements Receipts; a conditional write keeps a late writer from overwriting a newer state."""
 
-    TRIES_MAX = 5
+    hurried: bool = False
+    """Whether calls are given up within seconds: for receipts that are written again."""
 
-    def write(self, tenant: Tenant, request: Request, now: datetime) -> None:
-        key = f"{tenant.root}receipts/{request.data_set}/{request.request_id}.json"
-        for _ in range(self.TRIES_MAX):
+    def write(self, tenant: Tenant, request: Request, now: datetime, prospect: Prospect | None = None) -> bool:
+        """Write a request's receipt, and that of its data set, latest.json, if it is the last one that ended;
+        tell whether the request's own was new.
+
+        The request's own is the record: many that end at once may leave an older one of them in latest.json.
+        """
+        folder = f"{tenant.root}receipts/{request.data_set}"
+        receipt = receipt_of(request, prospect)
+        body = json.dumps(receipt | {"written_at": stamp(now)}, indent=2, ensure_ascii=False)
+        progress = ".".join(map(str, progress_of(request)))
+        waiting = json.dumps(receipt["waiting"]) if "waiting" in receipt else ""
+        expects = sha256(waiting.encode()).hexdigest()[:16] if waiting else ""
+        is_new = self._write(
+            tenant.bucket, f"{folder}/{request.request_id}.json", body, "progress", progress, expects
+        )
+        if is_latest(request):
+            order = " ".join(map(str, order_of(request)))
             with suppress(Conflict):
-                return self._write_once(tenant.bucket, key, request, now)
+                self._write(tenant.bucket, f"{folder}/latest.json", body, "order", order)
+        return is_new
+
+    def _write(self, bucket: str, key: str, body: str, name: str, place: str, expects: str = "") -> bool:
+        """Write a receipt unless the stored one has a later place in its order, or says the same; tell whether it
+        was written; raises Conflict.
+        """
+        for _ in range(RECEIPT_TRIES_MAX):
+            with suppress(Conflict):
+                return self._write_once(bucket, key, body, {name: place, EXPECTS: expects}, name)
         raise Conflict(f"receipt {key} keeps changing")
 
-    def _write_once(self, bucket: str, key: str, request: Request, now: datetime) -> None:
-        progress = progress_of(request)
-        head = _head(bucket, key)
-        if head is not None and _progress_told(head) >= progress:
-            return
+    def _write_once(self, bucket: str, key: str, body: str, metadata: dict[str, str], name: str) -> bool:
+        s3 = client("s3", hurried=self.hurried)
+        head = _head(s3, bucket, key)
+        if head is not None:
+            stored, given = _place_of(head["Metadata"].get(name, "")), _place_of(metadata[name])
+            is_news = metadata[EXPECTS] not in ("", head["Metadata"].get(EXPECTS, ""))
+            if stored > given or (stored == given and not is_news):
+                return False
         condition = {"IfNoneMatch": "*"} if head is None else {"IfMatch": head["ETag"]}
-        body = receipt_of(request) | {"written_at": stamp(now)}
         try:
             with translated():
-                client("s3").put_object(
+                s3.put_object(
                     Bucket=bucket,
                     Key=key,
-                    Body=json.dumps(body, indent=2, ensure_ascii=False).encode(),
+                    Body=body.encode(),
                     ContentType="application/json",
-                    Metadata={"progress": ".".join(map(str, progress))},
+                    Metadata={key: value for key, value in metadata.items() if value},
                     **condition,
                 )
         except ClientError as error:
             if code_of(error) in _OVERTAKEN:
                 raise Conflict(f"receipt {key} changed") from error
             raise
+        return True
 
 
-def _progress_told(receipt: dict[str, Any]) -> tuple[int, ...]:
-    """Return the progress in a receipt; () when somebody else wrote the object, which is then replaced."""
-    progress = receipt["Metadata"].get("progress", "")
-    return tuple(int(part) for part in progress.split(".") if part.isdecimal())
+def _place_of(text: str) -> tuple[tuple[int, str], ...]:
+    """Return a receipt's place in its order, numbers as such; () when somebody else wrote it: it is replaced."""
+    parts = re.split(r"[. ]", text) if text.isascii() else []
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts if part)
 
 
-def _head(bucket: str, key: str) -> dict[str, Any] | None:
+def _head(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
     try:
         with translated():
-            head: dict[str, Any] = client("s3").head_object(Bucket=bucket, Key=key)
+            head: dict[str, Any] = s3.head_object(Bucket=bucket, Key=key)
             return head
     except ClientError as error:
         if code_of(error) in _ABSENT:

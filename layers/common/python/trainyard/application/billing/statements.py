@@ -135,7 +135,8 @@ table {{ border-collapse: collapse; width: 100% }} th, td {{ text-align: left; p
   border-bottom: 1px solid #dde; vertical-align: top }} .n, .k {{ white-space: nowrap }}
 .n {{ text-align: right }}
 .t {{ font-size: 2rem; margin: .5rem 0 }} .w {{ background: #fff3d6; padding: .5rem .75rem }} .s {{ color: #667 }}
-svg {{ width: 100%; height: auto }} svg text {{ font: 11px system-ui, sans-serif; fill: #556 }}
+svg {{ width: 100%; max-width: 36rem; height: auto }} svg text {{ font: 15px system-ui, sans-serif; fill: #556 }}
+@media (max-width: 40rem) {{ table {{ display: block; overflow-x: auto }} }}
 </style>
 <h1>Trainings of {escape(tenant_id)}</h1>
 <p class=s>{month}, {"the whole month" if over else "so far"}; as of {now:%Y-%m-%d %H:%M} UTC</p>
@@ -156,24 +157,27 @@ instances and their volumes cost, each training rounded so that all add up to th
 
 
 def picture(month: str, executions: Sequence[ExecutionRecord]) -> str:
-    """Return bars of what each day's trainings cost, as SVG; the day is that of their end."""
+    """Return bars of what each day's trainings cost, as SVG; the day is that of their end.
+
+    Its text can be read on a telephone, whose pages are 375 pixels wide.
+    """
     days = [f"{month}-{number:02d}" for number in range(1, days_in(month) + 1)]
     usd = [float(_sum(e for e in executions if e.day == day)) for day in days]
     top = _rounded_up(max(usd, default=0.0))
-    width, height, left_edge, base = 900, 220, 56, 190
-    step = (width - left_edge) / len(days)
+    width, height, left_edge, base = 480, 220, 56, 190
+    step = (width - 10 - left_edge) / len(days)
     centers = [left_edge + (number + 0.5) * step for number in range(len(days))]
     bars = "".join(
-        f'<rect x="{left_edge + number * step + 2:.1f}" y="{base - value / top * 160:.1f}" width="{step - 4:.1f}" '
+        f'<rect x="{left_edge + number * step + 1:.1f}" y="{base - value / top * 160:.1f}" width="{step - 2:.1f}" '
         f'height="{value / top * 160:.1f}" fill="#4477aa">'
         f"<title>{day}: {shown(Decimal(str(value)))} USD</title></rect>"
         for number, (day, value) in enumerate(zip(days, usd, strict=True))
         if value
     )
     labels = "".join(
-        f'<text x="{center:.1f}" y="{base + 16}" text-anchor="middle">{number + 1}</text>'
+        f'<text x="{center:.1f}" y="{base + 20}" text-anchor="middle">{number + 1}</text>'
         for number, center in enumerate(centers)
-        if number % 2 == 0
+        if number == 0 or number % 5 == 4
     )
     lines = "".join(
         f'<path d="M{left_edge} {base - 160 * share:.0f}H{width}" stroke="#dde"/>'

@@ -52,6 +52,9 @@ CURES = {
 }
 """Reason → what would let the request go; `cure_of` puts the names in."""
 
+AFTER_BACK_OFF = "time only: it is tried again at the expected start"
+"""Of a request that went back to the queue, which is not due for that."""
+
 _PASSING = (Reason.BATCH_FULL, Reason.SLOT_FREE)
 """Reasons that hold for the first of a lane only: those behind it wait for their turn."""
 
@@ -134,7 +137,9 @@ class Explain:
         return Explanation(
             request=request,
             reason=reason,
-            cure=cure_of(reason, request.tier, request.tenant_id),
+            cure=AFTER_BACK_OFF
+            if reason is Reason.NOT_DUE and request.reason
+            else cure_of(reason, request.tier, request.tenant_id),
             position=len(last.before) + 1,
             ahead=tuple(last.before[:5]),
             earliest=first.at,
@@ -163,25 +168,25 @@ class Explain:
         upcoming: list[Upcoming] = []
         for tier in policy.tiers:
             waiting = [
-                (queue.queue.tenant_id, entry)
+                (queue.queue, entry)
                 for queue in snapshot.queues
                 if queue.queue.tier == tier.name
                 for entries in queue.entries.values()
                 for entry in entries
             ]
             waiting.sort(key=lambda each: (order.get(each[1].request_id, len(order)), each[1].arrived_at))
-            for position, (tenant_id, entry) in enumerate(waiting[:limit], start=1):
-                decision = blocking.get((tier.name, tenant_id, entry.lane))
+            for position, (queue, entry) in enumerate(waiting[:limit], start=1):
+                decision = blocking.get((tier.name, queue.tenant_id, entry.lane))
                 is_first = decision is not None and decision.entry.request_id == entry.request_id
                 upcoming.append(
                     Upcoming(
                         tier=tier.name,
                         position=position,
-                        tenant_id=tenant_id,
+                        tenant_id=queue.tenant_id,
                         entry=entry,
                         reason=Reason.SLOT_FREE
                         if entry.request_id in goes
-                        else Reason.NOT_DUE
+                        else _pause_of(queue, snapshot) or Reason.NOT_DUE
                         if entry.due_at > now
                         else decision.reason
                         if decision is not None and (is_first or decision.reason not in _PASSING)
@@ -234,14 +239,24 @@ class Explain:
         plan = decide(snapshot, policy, now)
         if any(decision.entry.request_id == request.request_id for decision in plan.admissions):
             return Reason.SLOT_FREE, None
-        if request.due_at > now:
-            return Reason.NOT_DUE, None
         own = [d for d in plan.waits if _is_of(d.queue, request) and d.entry.lane == entry_of(request).lane]
+        if request.due_at > now:
+            queue = next(waiting.queue for waiting in snapshot.queues if _is_of(waiting.queue, request))
+            return _pause_of(queue, snapshot) or Reason.NOT_DUE, None
         blocking = next((d.reason for d in own), Reason.TURN)
         needs = next((d.reserved_usd for d in own if d.reserved_usd), None)
         first = any(d.entry.request_id == request.request_id for d in own)
         lasting = blocking not in _PASSING
         return (blocking, needs) if first or lasting else (Reason.TURN, None)
+
+
+def _pause_of(queue: TenantQueue, snapshot: Snapshot) -> Reason | None:
+    """Return the pause that holds a queue, or None; it is named before a quiet period, which ends by itself."""
+    if snapshot.ledger.paused:
+        return Reason.ALL_PAUSED
+    if queue.tier in snapshot.ledger.paused_tiers:
+        return Reason.TIER_PAUSED
+    return Reason.TENANT_PAUSED if queue.paused else None
 
 
 def _durations(expected: Mapping[str, Estimate], policy: Policy, *, soon: bool) -> Durations:

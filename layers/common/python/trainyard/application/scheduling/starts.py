@@ -29,7 +29,7 @@ from trainyard.domain.errors import (
     Throttled,
 )
 from trainyard.domain.file_types import objection
-from trainyard.domain.parameters import Defaults, pipeline_parameters
+from trainyard.domain.parameters import Defaults, algorithm_of, pipeline_parameters
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Request, State
 from trainyard.domain.tenants import Tenant
@@ -231,7 +231,7 @@ class Starts:
         if tenant is None or tier is None:
             raise StartInvalid(f"tenant {request.tenant_id} or tier {request.tier} no longer exists")
         settings = tenant.settings_for(request.data_set)
-        algorithm = policy.algorithm(settings.algorithm)
+        algorithm = algorithm_of(request, settings, policy)
         data_bytes, first_bytes = self.data_sets.write_manifest(tenant, request)
         if algorithm.code_uri is None and first_bytes:  # other scripts may read what ours do not
             why_not = objection(first_bytes, settings.target)

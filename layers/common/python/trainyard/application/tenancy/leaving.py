@@ -1,6 +1,6 @@
 """Leaving: the steps that delete everything a tenant has, wherever it is.
 
-    begin (DELETING) → cancel waiting requests → stop executions, and wait → endpoints, models → model packages,
+    begin (DELETING) → cancel waiting requests → stop executions, and wait → served models, endpoints → packages,
     group → schedule → objects, all versions → storage → role → record (DELETED, with its costs) or nothing
 
 A step that does a bounded part of a long task answers `left`: the state machine calls it again. A move that
@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from trainyard.application.ports import Executions
+from trainyard.application.serving.removal import ServedModels
 from trainyard.application.tenancy.tenants import Answer, Removal, Step, TenantChanges
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.policy import Storage
@@ -31,6 +32,7 @@ class Leaving:
     removal: Removal
     executions: Executions
     book: Book
+    served_models: ServedModels
 
     def inventory(self, step: Step) -> Answer:
         """Return what a deletion would delete; changes nothing."""
@@ -72,7 +74,9 @@ class Leaving:
         return _part(sum(queue.running for queue in queues), "requests still running", remaining=running)
 
     def endpoints(self, step: Step) -> Answer:
-        remaining = self.removal.remove_endpoints(self.tenant_changes.held(step))
+        tenant = self.tenant_changes.held(step)
+        self.served_models.forget(tenant.tenant_id)
+        remaining = self.removal.remove_endpoints(tenant)
         return {
             "progress": "endpoints are being deleted" if remaining else "endpoints and models removed",
             "left": remaining,

@@ -89,6 +89,7 @@ class Onboarding:
         if tenant.pooled and tenant.state is TenantState.CREATING and self.removal.remove_objects(tenant)[1]:
             raise Throttled("objects of an earlier tenant of that id are being deleted: try again in a moment")
         self.provisioning.ensure_storage(tenant)
+        self.provisioning.write_readme(tenant)
         return {}
 
     def role(self, step: Step) -> Answer:
@@ -221,6 +222,7 @@ def _told(tenant: Tenant) -> Answer:
             "models": f"{root}models/<data set>/<request>/model.tar.gz",
             "reports": f"{root}reports/<data set>/<request>/",
             "receipts": f"{root}receipts/<data set>/<request>.json",
+            "last_receipt": f"{root}receipts/<data set>/latest.json",
         },
         "model_group": tenant.model_group,
     }

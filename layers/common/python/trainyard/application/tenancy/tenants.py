@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from trainyard.application.scheduling.scheduler import Scheduler
+from trainyard.domain.algorithms import family_of
 from trainyard.domain.errors import InProgress, Refused
 from trainyard.domain.names import tenant_id_objection
 from trainyard.domain.policy import Policy, Storage, TierPolicy
@@ -52,6 +53,10 @@ class Provisioning(Protocol):
 
     def ensure_storage(self, tenant: Tenant, *, opened: bool = True) -> None:
         """With its own bucket: make it; its uploads are announced only once it is `opened`."""
+        ...
+
+    def write_readme(self, tenant: Tenant) -> None:
+        """Tell the tenant, beside its receipts, where to put data and where to find what."""
         ...
 
     def ensure_role(self, tenant: Tenant) -> None: ...
@@ -385,8 +390,11 @@ class TenantChanges:
 
 
 def changed(settings: TrainingSettings, given: Mapping[str, Any]) -> TrainingSettings:
-    """Return the settings with the given changes; a new algorithm discards the old one's hyperparameters."""
-    if given.get("algorithm", settings.algorithm) != settings.algorithm:
+    """Return the settings with the given changes.
+
+    Another algorithm discards the old one's hyperparameters; another version of the same one does not.
+    """
+    if family_of(given.get("algorithm", settings.algorithm)) != family_of(settings.algorithm):
         given = {"hyperparameters": (), **given}
     return replace(settings, **given)
 

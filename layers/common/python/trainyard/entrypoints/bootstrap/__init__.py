@@ -19,7 +19,9 @@ from trainyard.entrypoints.bootstrap.scheduling import (
     reconcile,
     record,
     redelivery,
+    waiting_receipts,
 )
+from trainyard.entrypoints.bootstrap.serving import model_deployment
 from trainyard.entrypoints.bootstrap.shared import bell, book, tenants
 from trainyard.entrypoints.bootstrap.tenancy import (
     leaving,
@@ -42,6 +44,7 @@ __all__ = [
     "leaving",
     "lost_uploads",
     "metering",
+    "model_deployment",
     "monthly_statements",
     "moving",
     "onboarding",
@@ -56,4 +59,5 @@ __all__ = [
     "tenant_changes",
     "tenants",
     "usage",
+    "waiting_receipts",
 ]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trainyard.application.scheduling.lost_uploads import LostUploads
     from trainyard.application.scheduling.reconcile import Reconcile
     from trainyard.application.scheduling.record import Record
+    from trainyard.application.scheduling.waiting_receipts import WaitingReceipts
 
 
 @cache
@@ -207,6 +208,22 @@ def deadline_watch() -> DeadlineWatch:
 
     settings = Settings.from_env("scheduler_table", "requests_table", "record_table")
     return DeadlineWatch(policies=policies_of(settings), scheduler=scheduler_of(settings))
+
+
+@cache
+def waiting_receipts() -> WaitingReceipts:
+    from trainyard.adapters.aws.storage import S3Receipts
+    from trainyard.adapters.aws.threads import parallel_map
+    from trainyard.application.scheduling.explain import Explain
+    from trainyard.application.scheduling.waiting_receipts import WaitingReceipts
+
+    settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "tenants_table")
+    return WaitingReceipts(
+        explain=Explain(policies=policies_of(settings), scheduler=scheduler_of(settings)),
+        tenants=tenants(),
+        receipts=S3Receipts(hurried=True),
+        parallel_map=parallel_map,
+    )
 
 
 @cache

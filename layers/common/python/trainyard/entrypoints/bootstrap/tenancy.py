@@ -6,7 +6,7 @@ start.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from trainyard.contracts.settings import Settings
@@ -128,15 +128,26 @@ def moving() -> Moving:
 def leaving() -> Leaving:
     from trainyard.adapters.aws.removal import AwsRemoval
     from trainyard.adapters.aws.sagemaker import SageMakerExecutions
+    from trainyard.adapters.aws.serving import remove_model
+    from trainyard.adapters.aws.store import backoff
+    from trainyard.application.serving.removal import ServedModels
     from trainyard.application.tenancy.leaving import Leaving
+    from trainyard.persistence.aliases import Aliases
     from trainyard.persistence.book import Book
+    from trainyard.persistence.model_versions import ModelVersions
 
-    settings = Settings.from_env(*TENANT_SETTINGS)
+    settings = Settings.from_env(*TENANT_SETTINGS, "serving_bucket")
+    store = store_of(settings)
     return Leaving(
         tenant_changes=tenant_changes(),
         removal=AwsRemoval(deployment=_names()),
         executions=SageMakerExecutions(pipeline_names=settings.pipeline_names),
-        book=Book(store=store_of(settings)),
+        book=Book(store=store),
+        served_models=ServedModels(
+            aliases=Aliases(store, backoff),
+            versions=ModelVersions(store),
+            remove=partial(remove_model, settings.serving_bucket),
+        ),
     )
 
 

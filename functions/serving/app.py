@@ -1,0 +1,84 @@
+"""Serving: the tasks of the state machine that deploys approved models, each repeatable.
+
+A task that cannot be done raises Refused, which the state machine does not retry; anything else it does.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from trainyard.application.serving.model_deployment import VersionId
+from trainyard.contracts.serving import ServingStep, parse_serving_step
+from trainyard.domain.aliases import Begun
+from trainyard.domain.errors import InProgress, Refused
+from trainyard.entrypoints import bootstrap
+from trainyard.telemetry import build_logger, count
+
+logger = build_logger("serving")
+
+Answer = dict[str, Any]
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> Answer:
+    """Carry out one step, and return its result to the state machine."""
+    step = parse_serving_step(event)
+    logger.append_keys(step=step.step, run=step.run)
+    try:
+        answer = STEPS[step.step](step, datetime.now(UTC))
+    except (Refused, InProgress) as error:
+        logger.info("step not done", extra={"reason": str(error)})
+        raise
+    logger.info("step done", extra={"answer": answer})
+    return answer
+
+
+def begin(step: ServingStep, now: datetime) -> Answer:
+    started = bootstrap.model_deployment().begin(step.package_arn, step.run, now)
+    deploys = started.begun is Begun.DEPLOY
+    reason = started.reason or (str(started.begun) if started.begun else "")
+    return {"deploys": deploys, "version": started.id._asdict() if started.id else None, "reason": reason}
+
+
+def place(step: ServingStep, now: datetime) -> Answer:
+    bootstrap.model_deployment().place(_version(step))
+    return {}
+
+
+def bring_up(step: ServingStep, now: datetime) -> Answer:
+    if not bootstrap.model_deployment().bring_up(_version(step)):
+        raise InProgress("the endpoint is being created")
+    return {}
+
+
+def test(step: ServingStep, now: datetime) -> Answer:
+    return {"latency_ms": bootstrap.model_deployment().test(_version(step), now)}
+
+
+def switch(step: ServingStep, now: datetime) -> Answer:
+    following = bootstrap.model_deployment().switch(_version(step), step.run)
+    count("ModelsDeployed")
+    return _next(following)
+
+
+def fail(step: ServingStep, now: datetime) -> Answer:
+    following = bootstrap.model_deployment().fail(_version(step), step.run, step.failure, now)
+    logger.warning("version given up", extra={"reason": step.failure})
+    count("ModelsNotDeployed")
+    return _next(following)
+
+
+STEPS = {"Begin": begin, "Place": place, "BringUp": bring_up, "Test": test, "Switch": switch, "Fail": fail}
+
+
+def _version(step: ServingStep) -> VersionId:
+    if step.version is None:
+        raise Refused(f"step {step.step} needs a version")
+    return VersionId(step.version.tenant_id, step.version.data_set, step.version.version)
+
+
+def _next(following: VersionId | None) -> Answer:
+    """Return the package of the version to deploy next; "" where there is none."""
+    package = bootstrap.model_deployment().package_of(following) if following is not None else ""
+    return {"package_arn": package}

@@ -1,0 +1,1 @@
+"""Serving: models that were approved answer calls."""

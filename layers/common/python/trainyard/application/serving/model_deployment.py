@@ -1,0 +1,236 @@
+"""Deploying an approved version of a model on its algorithm's shared endpoint.
+
+    begin → place → bring up (again, until the endpoint is ready) → test → switch
+      └─ whatever fails → fail: the version is removed, and its alias stays with what it had
+
+Each step can be repeated, and is a task of a state machine. What a caller gets changes in `switch` alone.
+
+An event can be lost, and a run can die: then the version waits until its approval is told once more, which a sweep
+over the approved packages must do. After two hours a run that died is in nobody's way.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from trainyard.application.ports import Tenants
+from trainyard.application.scheduling.scheduler import Scheduler
+from trainyard.application.serving.ports import EndpointState, ModelPackage, ModelPackages, Samples, SharedModels
+from trainyard.domain import smoke_test
+from trainyard.domain.aliases import Alias, Begun, begin, deployed, failed, in_use, next_to_deploy, not_waiting
+from trainyard.domain.errors import Refused
+from trainyard.domain.model_versions import ModelVersion, VersionState, target_of
+from trainyard.domain.serving import ServingSettings, objection_to
+from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.model_versions import ModelVersions
+from trainyard.persistence.policies import Policies
+
+NOT_APPROVED = "it is not approved, or its approval was taken back"
+
+REASON_MAX = 500
+"""Characters that are kept of why a version failed."""
+
+
+UNDERWAY = (VersionState.WAITING, VersionState.DEPLOYING, VersionState.READY)
+"""States of versions that may have a model on an endpoint, or get one."""
+
+
+class VersionId(NamedTuple):
+    tenant_id: str
+    data_set: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What became of an approval."""
+
+    id: VersionId | None
+    """None where nothing is known of the package."""
+    begun: Begun | None
+    """None where it is not deployed, for the reason."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDeployment:
+    aliases: Aliases
+    versions: ModelVersions
+    tenants: Tenants
+    policies: Policies
+    scheduler: Scheduler
+    packages: ModelPackages
+    samples: Samples
+    models: SharedModels
+
+    def begin(self, package_arn: str, run: str, now: datetime) -> Started:
+        """Take up an approved version, or say why not.
+
+        What the registry says now counts, not what an event said. `run` is who deploys it: the same for each
+        repetition of a step, and another one for each event.
+        """
+        package = self.packages.get(package_arn)
+        if package is None:
+            return Started(id=None, begun=None, reason=f"there is no model package {package_arn}")
+        version_id = VersionId(package.tenant_id, package.data_set, package.version)
+        if not package.is_approved:
+            self._give_up_waiting(version_id)
+            return Started(id=version_id, begun=None, reason=NOT_APPROVED)
+        tenant = self.tenants.get(package.tenant_id)
+        if tenant is None or tenant.state is not TenantState.ACTIVE:
+            return Started(id=version_id, begun=None, reason=f"tenant {package.tenant_id} is not active")
+        if package.group != tenant.model_group:
+            return Started(id=version_id, begun=None, reason=f"{package_arn} is not in the tenant's model group")
+        version = self._version(package, now)
+        if package.version not in in_use(self.aliases.get(package.tenant_id, package.data_set)):
+            objection = self._objection(tenant, version)
+            if objection is not None:
+                self.versions.put(replace(version, state=VersionState.REFUSED, reason=objection))
+                return Started(id=version_id, begun=None, reason=objection)
+        begun = Begun.DEPLOY
+
+        def take_up(alias: Alias) -> Alias:
+            nonlocal begun
+            alias, begun = begin(alias, package.version, package.changed_at, now, run)
+            return alias
+
+        self.aliases.change(package.tenant_id, package.data_set, take_up)
+        if begun in (Begun.DEPLOY, Begun.WAIT):
+            state = VersionState.DEPLOYING if begun is Begun.DEPLOY else VersionState.WAITING
+            self.versions.put(replace(version, state=state))
+        return Started(id=version_id, begun=begun)
+
+    def place(self, version_id: VersionId) -> None:
+        """Copy the model to its endpoint; raises Refused where its archive is gone."""
+        self.models.put(self._known(version_id))
+
+    def bring_up(self, version_id: VersionId) -> bool:
+        """Create the endpoint if need be; tell whether it is ready. Raises Refused when it cannot be created."""
+        state, reason = self.models.ensure(self._known(version_id).endpoint)
+        if state is EndpointState.FAILED:
+            raise Refused(f"the endpoint could not be created: {reason}")
+        return state is EndpointState.READY
+
+    def test(self, version_id: VersionId, now: datetime) -> int:
+        """Let the version answer rows of its own data set; return in how many milliseconds it did.
+
+        Raises Refused where it does not, or not as it must.
+        """
+        version = self._known(version_id)
+        tenant = self.tenants.get(version.tenant_id)
+        sample = tenant and self.samples.read(tenant, version.data_set, version.request_id)
+        if not sample or not sample.count:
+            raise Refused("its training kept no rows to test it with: train again, and approve the new version")
+        response = self.models.ask(version, sample.rows, sample.content_type)
+        objection = smoke_test.objection_to(sample, response.body)
+        if objection is not None:
+            raise Refused(f"smoke test: {objection}")
+        self.versions.put(
+            replace(version, state=VersionState.READY, since=now, latency_ms=response.milliseconds, reason=None)
+        )
+        return response.milliseconds
+
+    def switch(self, version_id: VersionId, run: str, *, percent: int = 100) -> VersionId | None:
+        """Let calls get the version, or a share of them; return the version to deploy next.
+
+        Raises Refused where another version has taken its place meanwhile, or its approval was taken back.
+        """
+        version = self._known(version_id)
+        if version.state is not VersionState.READY:
+            raise Refused(f"version {version.version} of {version.data_set} has not passed its smoke test")
+        package = self.packages.get(version.package_arn)
+        if package is None or not package.is_approved:
+            raise Refused(NOT_APPROVED)
+        alias = self.aliases.change(
+            version.tenant_id,
+            version.data_set,
+            lambda alias: deployed(alias, version.version, run, percent=percent),
+        )
+        self._tidy(alias)
+        return self._next(alias)
+
+    def package_of(self, version_id: VersionId) -> str:
+        """Return the ARN of a version's model package."""
+        return self._known(version_id).package_arn
+
+    def fail(self, version_id: VersionId, run: str, reason: str, now: datetime) -> VersionId | None:
+        """Give a version up, and say why; return the version to deploy next. Its alias stays as it was."""
+        version = self.versions.get(*version_id)
+        alias = self.aliases.get(version_id.tenant_id, version_id.data_set)
+        # Its model is removed while nobody else can deploy the version.
+        if version is not None and (alias.deploying, alias.deploying_run) == (version.version, run):
+            self.models.remove(version)
+            self.versions.put(replace(version, state=VersionState.FAILED, since=now, reason=reason[:REASON_MAX]))
+        alias = self.aliases.change(
+            version_id.tenant_id, version_id.data_set, lambda alias: failed(alias, version_id.version, run, now)
+        )
+        return self._next(alias)
+
+    def _give_up_waiting(self, version_id: VersionId) -> None:
+        """Let a version that waits, and is not approved any more, hold up no other."""
+        self.aliases.change(
+            version_id.tenant_id, version_id.data_set, lambda alias: not_waiting(alias, version_id.version)
+        )
+        version = self.versions.get(*version_id)
+        if version is not None and version.state is VersionState.WAITING:
+            self.versions.put(replace(version, state=VersionState.REFUSED, reason=NOT_APPROVED))
+
+    def _tidy(self, alias: Alias) -> None:
+        """Remove the models of versions that cannot answer any more: those below all that the alias names.
+
+        A newer one may have been begun since the alias was read.
+        """
+        lowest = min(in_use(alias), default=0)
+        for version in self.versions.of_data_set(alias.tenant_id, alias.data_set):
+            if version.state in UNDERWAY and version.version < lowest:
+                self.models.remove(version)
+                self.versions.put(replace(version, state=VersionState.REMOVED))
+
+    def _next(self, alias: Alias) -> VersionId | None:
+        """Return the version to deploy next: the one that waits, or one that it had taken the place of."""
+        waiting = next_to_deploy(alias)
+        if waiting is None and alias.deploying is None:
+            newest = max(alias.live or 0, alias.canary or 0)
+            versions = self.versions.of_data_set(alias.tenant_id, alias.data_set)
+            waiting = next(
+                (v.version for v in versions if v.state is VersionState.WAITING and v.version > newest), None
+            )
+        return None if waiting is None else VersionId(alias.tenant_id, alias.data_set, waiting)
+
+    def _version(self, package: ModelPackage, now: datetime) -> ModelVersion:
+        return ModelVersion(
+            tenant_id=package.tenant_id,
+            data_set=package.data_set,
+            version=package.version,
+            package_arn=package.arn,
+            request_id=package.request_id,
+            model_uri=package.model_uri,
+            state=VersionState.WAITING,
+            since=now,
+            approved_at=package.changed_at,
+            endpoint=self.models.endpoint_of(self._algorithm(package.request_id)),
+            target=target_of(package.tenant_id, package.data_set, package.version, package.request_id),
+        )
+
+    def _algorithm(self, request_id: str) -> str:
+        """Return what the request was trained with; "" where it is not known any more."""
+        request = self.scheduler.tables.requests.get(request_id)
+        return (request.algorithm or "") if request is not None else ""
+
+    def _objection(self, tenant: Tenant, version: ModelVersion) -> str | None:
+        """Return why a version cannot be served on a shared endpoint; None if it can."""
+        catalogue = self.policies.current().catalogue
+        algorithm = catalogue.get(self._algorithm(version.request_id))
+        if algorithm is None:
+            return "the algorithm that it was trained with is not known any more: train again"
+        # Jobs of one tenant can overwrite each other's models, so code of its own could get into any of them.
+        used = {settings.algorithm for settings in (tenant.settings, *tenant.data_sets.values())}
+        own_code = any(catalogue[name].brings_code for name in {*used, algorithm.name} if name in catalogue)
+        return objection_to(ServingSettings(), own_code=own_code, own_key=tenant.key_arn is not None)
+
+    def _known(self, version_id: VersionId) -> ModelVersion:
+        version = self.versions.get(*version_id)
+        if version is None:
+            raise Refused(f"version {version_id.version} of {version_id.data_set} was never taken up")
+        return version

@@ -1,0 +1,49 @@
+"""Model versions: what became of a version of a data set's model after its approval."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class VersionState(StrEnum):
+    DEPLOYING = "DEPLOYING"
+    WAITING = "WAITING"
+    """Another version is being deployed."""
+    READY = "READY"
+    """It has passed its smoke test; whether it answers calls, its alias says."""
+    FAILED = "FAILED"
+    REFUSED = "REFUSED"
+    """It cannot be served in the mode that its data set has."""
+    REMOVED = "REMOVED"
+    """No alias names it any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """A version of a model, and where it is served."""
+
+    tenant_id: str
+    data_set: str
+    version: int
+    """Its number in the model registry."""
+    package_arn: str
+    request_id: str
+    model_uri: str
+    state: VersionState
+    since: datetime
+    approved_at: datetime
+    endpoint: str = ""
+    target: str = ""
+    """Its key below the endpoint's prefix (TargetModel)."""
+    reason: str | None = None
+    latency_ms: int | None = None
+    """Of the smoke test's call, with the loading of the model."""
+
+
+def target_of(tenant_id: str, data_set: str, version: int, request_id: str) -> str:
+    """Return the key of a model on a shared endpoint: the tenant's id before a separator that ids cannot have.
+
+    No key is used twice, also where a tenant of the same name is created anew: an endpoint keeps what it loaded.
+    Source: SageMaker developer guide, "Add or Remove Models".
+    """
+    return f"{tenant_id}/{data_set}/{version}-{request_id}/model.tar.gz"

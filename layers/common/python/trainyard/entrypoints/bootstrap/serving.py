@@ -1,0 +1,54 @@
+"""The use case that deploys approved models; built once, when it is first needed."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from trainyard.contracts.settings import Settings
+from trainyard.entrypoints.bootstrap.shared import policies_of, scheduler_of, store_of, tenants
+
+if TYPE_CHECKING:
+    from trainyard.application.serving.model_deployment import ModelDeployment
+
+
+@cache
+def model_deployment() -> ModelDeployment:
+    from trainyard.adapters.aws.serving import S3Samples, SageMakerPackages, SageMakerSharedModels
+    from trainyard.adapters.aws.store import backoff
+    from trainyard.application.serving.model_deployment import ModelDeployment
+    from trainyard.persistence.aliases import Aliases
+    from trainyard.persistence.model_versions import ModelVersions
+
+    settings = Settings.from_env(
+        "stack",
+        "stage",
+        "scheduler_table",
+        "requests_table",
+        "record_table",
+        "tenants_table",
+        "training_image_uri",
+        "serving_bucket",
+        "serving_role_arn",
+        "serving_instance_type",
+    )
+    store = store_of(settings)
+    return ModelDeployment(
+        aliases=Aliases(store, backoff),
+        versions=ModelVersions(store),
+        tenants=tenants(),
+        policies=policies_of(settings),
+        scheduler=scheduler_of(settings),
+        packages=SageMakerPackages(),
+        samples=S3Samples(),
+        models=SageMakerSharedModels(
+            stack=settings.stack,
+            stage=settings.stage,
+            bucket=settings.serving_bucket,
+            role_arn=settings.serving_role_arn,
+            image_uri=settings.training_image_uri,
+            instance_type=settings.serving_instance_type,
+            subnet_ids=tuple(filter(None, settings.subnet_ids.split(","))),
+            security_group_ids=tuple(filter(None, settings.security_group_ids.split(","))),
+        ),
+    )

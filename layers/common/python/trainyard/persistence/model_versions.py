@@ -1,0 +1,74 @@
+"""Model versions, one item each, under `serving#<tenant>` / `version#<data set>#<number>`."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from trainyard.domain.model_versions import ModelVersion, VersionState
+from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.store import Delete, Item, Key, Put, Store, listed
+
+
+def version_key(tenant_id: str, data_set: str, version: int) -> Key:
+    return Key("scheduler", (("pk", f"serving#{tenant_id}"), ("sk", f"version#{data_set}#{version:08d}")))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersions:
+    store: Store
+
+    def get(self, tenant_id: str, data_set: str, version: int) -> ModelVersion | None:
+        (item,) = self.store.get(version_key(tenant_id, data_set, version))
+        return _version_from(item) if item else None
+
+    def of_data_set(self, tenant_id: str, data_set: str) -> Iterator[ModelVersion]:
+        """Yield a data set's versions, the newest first."""
+        prefix = f"version#{data_set}#"
+        items = listed(
+            self.store,
+            "scheduler",
+            f"serving#{tenant_id}",
+            above=prefix,
+            below=f"{prefix}~",
+            newest_first=True,
+        )
+        yield from map(_version_from, items)
+
+    def of_tenant(self, tenant_id: str) -> Iterator[ModelVersion]:
+        """Yield a tenant's versions, by data set and number."""
+        items = listed(self.store, "scheduler", f"serving#{tenant_id}", above="version#", below="version#~")
+        yield from map(_version_from, items)
+
+    def put(self, version: ModelVersion) -> None:
+        """Store a version; of two writers the last one counts, since its alias decides what answers."""
+        self.store.transact(
+            [Put(version_key(version.tenant_id, version.data_set, version.version), _item(version))]
+        )
+
+    def forget(self, version: ModelVersion) -> None:
+        self.store.transact([Delete(version_key(version.tenant_id, version.data_set, version.version))])
+
+
+def _item(version: ModelVersion) -> Item:
+    values = {name: value for name, value in asdict(version).items() if value is not None}
+    return {name: stamp(value) if isinstance(value, datetime) else value for name, value in values.items()} | {
+        "state": version.state.value
+    }
+
+
+def _version_from(item: Item) -> ModelVersion:
+    return ModelVersion(
+        tenant_id=item["tenant_id"],
+        data_set=item["data_set"],
+        version=int(item["version"]),
+        package_arn=item["package_arn"],
+        request_id=item["request_id"],
+        model_uri=item["model_uri"],
+        state=VersionState(item["state"]),
+        since=unstamp(item["since"]),
+        approved_at=unstamp(item["approved_at"]),
+        endpoint=item["endpoint"],
+        target=item["target"],
+        reason=item.get("reason"),
+        latency_ms=int(item["latency_ms"]) if "latency_ms" in item else None,
+    )

@@ -1,0 +1,86 @@
+"""Which permissions a call about endpoints needs, with the condition keys of tags, instance types and isolation.
+
+SageMaker provides more keys: those of VPCs, KMS keys, models and serverless sizes are missing here.
+
+Source: service authorization reference, Amazon SageMaker.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+Request = dict[str, Any]
+
+_MODEL, _CONFIG, _ENDPOINT, _TRANSFORM = "model", "endpoint-config", "endpoint", "transform-job"
+
+_HOSTED = re.compile(":(model|endpoint-config|endpoint|transform-job)/")
+
+_NAMED = {
+    "DescribeModel": (_MODEL, "ModelName"),
+    "DeleteModel": (_MODEL, "ModelName"),
+    "DescribeEndpointConfig": (_CONFIG, "EndpointConfigName"),
+    "DeleteEndpointConfig": (_CONFIG, "EndpointConfigName"),
+    "DescribeEndpoint": (_ENDPOINT, "EndpointName"),
+    "DeleteEndpoint": (_ENDPOINT, "EndpointName"),
+    "UpdateEndpointWeightsAndCapacities": (_ENDPOINT, "EndpointName"),
+    "DescribeTransformJob": (_TRANSFORM, "TransformJobName"),
+    "StopTransformJob": (_TRANSFORM, "TransformJobName"),
+}
+"""Operation → the kind of the resource that it is about, and the field with its name."""
+
+
+def rights_for(operation: str, request: Request) -> Iterator[tuple[str, str, Request]]:
+    """Yield action, resource ("model/…", a whole ARN, or "*") and condition keys of what is needed."""
+    if operation in ("ListModels", "ListEndpointConfigs", "ListEndpoints", "ListTransformJobs"):
+        yield operation, "*", {}
+    elif operation in ("AddTags", "ListTags") and _HOSTED.search(request["ResourceArn"]):
+        yield operation, request["ResourceArn"], _tags(request)
+    elif operation in _NAMED:
+        kind, field = _NAMED[operation]
+        yield operation, _resource(kind, request[field]), {}
+    elif operation == "CreateModel":
+        resource = _resource(_MODEL, request["ModelName"])
+        isolation = str(request.get("EnableNetworkIsolation", False)).lower()
+        yield operation, resource, _tags(request) | {"sagemaker:NetworkIsolation": isolation}
+        yield from _tagging(resource, request)
+        passed = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+        yield "iam:PassRole", request["ExecutionRoleArn"], passed
+    elif operation == "CreateEndpointConfig":
+        resource = _resource(_CONFIG, request["EndpointConfigName"])
+        types = [v["InstanceType"] for v in request["ProductionVariants"] if "InstanceType" in v]
+        yield operation, resource, _tags(request) | ({"sagemaker:InstanceTypes": types} if types else {})
+        yield from _tagging(resource, request)
+    elif operation == "CreateTransformJob":
+        resource = _resource(_TRANSFORM, request["TransformJobName"])
+        used = {"sagemaker:InstanceTypes": [request["TransformResources"]["InstanceType"]]}
+        yield operation, resource, _tags(request) | used
+        yield from _tagging(resource, request)
+    elif operation in ("CreateEndpoint", "UpdateEndpoint"):
+        resource = _resource(_ENDPOINT, request["EndpointName"])
+        yield operation, resource, _tags(request)
+        yield operation, _resource(_CONFIG, request["EndpointConfigName"]), _tags(request)
+        yield from _tagging(resource, request)
+
+
+def access_key_of(authorization: str) -> str:
+    """Return the access key of a signed request; "" for an unsigned one."""
+    found = re.search(r"Credential=([^/,\s]+)/", authorization)
+    return found[1] if found else ""
+
+
+def _resource(kind: str, name: str) -> str:
+    return f"{kind}/{name.lower()}"
+
+
+def _tags(request: Request) -> Request:
+    tags = request.get("Tags", [])
+    if not tags:
+        return {}
+    return {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in tags} | {
+        "aws:TagKeys": [tag["Key"] for tag in tags]
+    }
+
+
+def _tagging(resource: str, request: Request) -> Iterator[tuple[str, str, Request]]:
+    if request.get("Tags"):
+        yield "AddTags", resource, _tags(request)

@@ -1,0 +1,77 @@
+"""Memory adapters of what serving needs of the platform."""
+
+import json
+from collections.abc import Callable
+
+from trainyard.application.serving.ports import EndpointState, ModelPackage, Response
+from trainyard.domain.errors import Refused
+from trainyard.domain.model_versions import ModelVersion
+from trainyard.domain.smoke_test import Sample
+from trainyard.domain.tenants import Tenant
+
+
+class MemoryModelPackages:
+    def __init__(self) -> None:
+        self.packages: dict[str, ModelPackage] = {}
+
+    def get(self, arn: str) -> ModelPackage | None:
+        return self.packages.get(arn)
+
+
+class MemorySamples:
+    def __init__(self) -> None:
+        self.sample: Sample | None = Sample(
+            content_type="application/jsonlines",
+            rows='{"a": 1}\n{"a": 2}\n',
+            is_regression=False,
+            classes=("no", "yes"),
+        )
+
+    def read(self, tenant: Tenant, data_set: str, request_id: str) -> Sample | None:
+        return self.sample
+
+
+class MemorySharedModels:
+    """Endpoints that are ready when they are looked at the second time."""
+
+    def __init__(self) -> None:
+        self.placed: dict[tuple[str, str], str] = {}
+        """Endpoint and target → the archive that was copied there."""
+        self.gone: set[str] = set()
+        """Archives that do not exist any more."""
+        self.answers: dict[int, object] = {}
+        """Version → what it answers instead of a right answer."""
+        self.failure = ""
+        """Why no endpoint can be created."""
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Called within each operation, for what others do at the same time."""
+        self._looked_at: set[str] = set()
+
+    def endpoint_of(self, algorithm: str) -> str:
+        return f"shared-{algorithm}"
+
+    def ensure(self, endpoint: str) -> tuple[EndpointState, str]:
+        if self.failure:
+            return EndpointState.FAILED, self.failure
+        if endpoint in self._looked_at:
+            return EndpointState.READY, ""
+        self._looked_at.add(endpoint)
+        return EndpointState.COMING, ""
+
+    def put(self, version: ModelVersion) -> None:
+        self.meanwhile()
+        if version.model_uri in self.gone:
+            raise Refused(f"there is no model at {version.model_uri}")
+        self.placed[version.endpoint, version.target] = version.model_uri
+
+    def remove(self, version: ModelVersion) -> None:
+        self.meanwhile()
+        self.placed.pop((version.endpoint, version.target), None)
+
+    def ask(self, version: ModelVersion, rows: str, content_type: str) -> Response:
+        self.meanwhile()
+        if (version.endpoint, version.target) not in self.placed:
+            raise Refused("Failed to download model data")
+        count = rows.count("\n")
+        answer = self.answers.get(version.version, {"predictions": ["yes"] * count})
+        return Response(json.dumps(answer).encode(), 12)
