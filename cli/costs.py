@@ -13,6 +13,7 @@ from typing import Any
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
+from cli.text import counted
 from trainyard.adapters.aws.billing import billed_by_tenant
 from trainyard.application.billing.cost_tags import COST_TAGS, TagState, payers_command
 from trainyard.application.billing.reports import By, CostRow, cost_report, differences, estimate_errors
@@ -41,7 +42,9 @@ def report(deployment: Deployment, arguments: Arguments) -> Answer:
             f"steps of unknown cost, not included in the amounts: {made.total.unknown} (`trainyard prices show` "
             "lists the known prices)"
         )
-    lines.append("STORAGE and SCHEDULER are in USD too, but not part of the USD column (docs/costs.md)")
+    lines.append("INFERENCE, STORAGE and SCHEDULER are in USD too, but not part of the USD column (docs/costs.md)")
+    if arguments.tenant is None and (endpoints := _endpoints(deployment, first, last)):
+        lines.append(endpoints)
     return Answer(
         data={
             "from": first,
@@ -54,6 +57,28 @@ def report(deployment: Deployment, arguments: Arguments) -> Answer:
         rows=[_cells(row) for row in (*made.rows, made.total)] if made.rows else [],
         lines=lines if made.rows else [_nothing(first, last)],
     )
+
+
+def _endpoints(deployment: Deployment, first: str, last: str) -> str | None:
+    """Return what the shared endpoints cost in some months, and how much of that nobody used; None without any."""
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    days = [
+        day
+        for month in _between(first, last)
+        for number in range(1, days_in(month) + 1)
+        if (day := f"{month}-{number:02d}") <= today
+    ]
+    hours = [hour for day in days for hour in deployment.inference_book.hours(day)]
+    if not hours:
+        return None
+    usd = sum((hour.usd or Decimal(0) for hour in hours), Decimal(0))
+    idle = sum((hour.idle_usd for hour in hours), Decimal(0))
+    unknown = sum(hour.usd is None for hour in hours)
+    text = (
+        f"shared endpoints: {counted(len(hours), 'hour')}, {shown(usd)} USD, of which {shown(idle)} were idle "
+        "(the provider's)"
+    )
+    return text + (f"; the price of {unknown} hours is unknown" if unknown else "")
 
 
 RECORDED_WITHIN_DAYS = 31
@@ -98,7 +123,19 @@ def _added_up(executions: list[ExecutionRecord]) -> tuple[int, int, int, int, De
     )
 
 
-COLUMNS = ("RUNS", "SUCCEEDED", "FAILED", "STOPPED", "INSTANCE HOURS", "USD", "UNKNOWN", "STORAGE", "SCHEDULER")
+COLUMNS = (
+    "RUNS",
+    "SUCCEEDED",
+    "FAILED",
+    "STOPPED",
+    "INSTANCE HOURS",
+    "USD",
+    "UNKNOWN",
+    "CALLS",
+    "INFERENCE",
+    "STORAGE",
+    "SCHEDULER",
+)
 
 
 def _nothing(first: str, last: str) -> str:
@@ -115,6 +152,8 @@ def _cells(row: CostRow) -> tuple[Any, ...]:
         f"{row.instance_hours:.2f}",
         f"{row.shown_usd:,}",
         row.unknown or None,
+        row.calls or None,
+        _amount(row.inference_usd) if row.calls else None,
         _amount(row.storage_usd),
         _amount(row.scheduler_usd),
     )

@@ -21,6 +21,7 @@ from trainyard.domain.errors import Refused, TrainyardError
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.book import Book
+from trainyard.persistence.inference import InferenceBook
 from trainyard.persistence.policies import Policies
 
 if TYPE_CHECKING:
@@ -92,6 +93,11 @@ class Deployment:
     @property
     def book(self) -> Book:
         return Book(store=self.store)
+
+    @property
+    def inference_book(self) -> InferenceBook:
+        retention = timedelta(days=int(self.outputs["RequestRetentionDays"]))
+        return InferenceBook(store=self.store, retention=retention)
 
     @property
     def policies(self) -> Policies:

@@ -26,11 +26,14 @@ def show(deployment: Deployment, arguments: Arguments) -> Answer:
             f"the price table has no prices for {region}, so all costs there are unknown; it covers "
             f"{', '.join(sorted(table.regions))}. Add it with `trainyard prices update --region {region}`"
         )
-    names = sorted({*prices.training, *prices.processing})
+    names = sorted({*prices.training, *prices.processing, *prices.hosting})
     return Answer(
         data={"version": table.version, "region": region} | prices.model_dump(mode="json"),
-        columns=("INSTANCE", "TRAINING USD/H", "PROCESSING USD/H"),
-        rows=[(name, prices.training.get(name), prices.processing.get(name)) for name in names],
+        columns=("INSTANCE", "TRAINING USD/H", "PROCESSING USD/H", "ENDPOINT USD/H"),
+        rows=[
+            (name, prices.training.get(name), prices.processing.get(name), prices.hosting.get(name))
+            for name in names
+        ],
         lines=[
             f"version {table.version}, {table.source}",
             f"volumes per GB and month: {prices.training_volume_gb_month} USD for training, "
@@ -49,7 +52,7 @@ def update(deployment: Deployment, arguments: Arguments) -> Answer:
             f"the price table does not have {region} yet: give the monthly price per GB of a job's volume there "
             "with --volume-gb-month (see the SageMaker AI pricing page)"
         )
-    hourly = {kind.value: prices for kind, prices in list_prices(region).items()}
+    hourly = list_prices(region)
     volume = arguments.volume_gb_month
     others = {
         "training_volume_gb_month": volume or (before and before.training_volume_gb_month),
@@ -81,11 +84,11 @@ def update(deployment: Deployment, arguments: Arguments) -> Answer:
 
 def _changes(before: PriceFile, after: PriceFile, region: str) -> list[tuple[str, str, str, str]]:
     rows: list[tuple[str, str, str, str]] = []
-    for kind in JobKind:
-        old: dict[str, Decimal] = getattr(before.regions.get(region), kind.value, {})
-        new: dict[str, Decimal] = getattr(after.regions[region], kind.value)
+    for kind in (*map(str, JobKind), "hosting"):
+        old: dict[str, Decimal] = getattr(before.regions.get(region), kind, {})
+        new: dict[str, Decimal] = getattr(after.regions[region], kind)
         rows += [
-            (name, kind.value, str(old.get(name, "unknown")), str(new.get(name, "removed")))
+            (name, kind, str(old.get(name, "unknown")), str(new.get(name, "removed")))
             for name in sorted({*old, *new})
             if old.get(name) != new.get(name)
         ]

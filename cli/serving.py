@@ -1,6 +1,8 @@
 """What serves a tenant's models: predictions, aliases and versions."""
 
+import json
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,9 @@ from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import counted
-from trainyard.adapters.aws.serving import ask_model
 from trainyard.adapters.aws.store import backoff
-from trainyard.contracts.serving import Prediction, parse_prediction
-from trainyard.domain.aliases import Alias, answering, promoted, rolled_back
-from trainyard.domain.errors import Malformed, Refused
+from trainyard.domain.aliases import Alias, promoted, rolled_back
+from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.serving import LIMITS, Mode
 from trainyard.persistence.aliases import Aliases
@@ -24,45 +24,94 @@ JSON_LINES = (".jsonl", ".json", ".ndjson")
 
 ROWS_SHOWN = 20
 
+PART_BYTES, PART_ROWS = 1024 * 1024, 2000
+"""Of one call, so that the answer fits into one as well."""
+
 
 def predict(deployment: Deployment, arguments: Arguments) -> Answer:
-    """Let the live version of a data set's model, or its canary, answer the rows of a file."""
+    """Let the live version of a data set's model, or its canary, answer the rows of a file.
+
+    A file that is too large for one call is sent in parts, which the same version answers.
+    """
     tenant, path = deployment.tenant(arguments.tenant_id), Path(arguments.file)
-    most = LIMITS[Mode.MULTI_MODEL].request_bytes_max
-    if path.stat().st_size > most:
-        raise Refused(f"{path.name} has {path.stat().st_size:,} bytes: send it in parts of at most {most:,}")
-    rows = path.read_bytes()
-    alias = _aliases(deployment).get(tenant.tenant_id, arguments.data_set)
-    number = answering(alias, arguments.key or uuid.uuid4().hex)
-    version = number and _versions(deployment).get(tenant.tenant_id, arguments.data_set, number)
-    if not version:
+    lines = path.suffix.lower() in JSON_LINES
+    key = arguments.key or uuid.uuid4().hex
+    answers = [
+        _ask(deployment, tenant.tenant_id, arguments.data_set, part, key, lines=lines)
+        for part in parts_of(_text(path), has_header=not lines)
+    ]
+    whole = {**answers[0], "milliseconds": sum(answer["milliseconds"] for answer in answers)}
+    for name in ("predictions", "probabilities"):
+        if name in whole:
+            whole[name] = [value for answer in answers for value in answer[name]]
+    versions = sorted({answer["version"] for answer in answers})
+    if len(versions) > 1:
         raise Refused(
-            f"no model of {arguments.data_set!r} is served: `trainyard serving show {tenant.tenant_id}` says why"
+            f"versions {versions[0]} and {versions[-1]} answered parts of {path.name}: the model was changed "
+            "meanwhile; run it again"
         )
-    content_type = "application/jsonlines" if path.suffix.lower() in JSON_LINES else "text/csv"
-    response = ask_model(version, rows, content_type)
-    try:
-        prediction = parse_prediction(response.body)
-    except Malformed as error:
-        raise Refused(
-            f"version {number} answered no predictions: {error} (trainyard serving roll-back)"
-        ) from error
-    predictions, answer = prediction.predictions, prediction.model_dump(exclude_none=True)
+    predictions = whole["predictions"]
     shown = predictions[:ROWS_SHOWN]
     more = f", {len(predictions) - len(shown):,} more with --json" if len(shown) < len(predictions) else ""
     return Answer(
-        data={**answer, "version": version.version, "milliseconds": response.milliseconds},
+        data=whole,
         columns=("ROW", "PREDICTION", "PROBABILITY"),
-        rows=[(n, value, _probability(prediction, n - 1)) for n, value in enumerate(shown, start=1)],
-        lines=[
-            f"{counted(len(predictions), 'row')} by version {version.version} in {response.milliseconds} ms{more}"
-        ],
+        rows=[(n, value, _probability(whole, n - 1)) for n, value in enumerate(shown, start=1)],
+        lines=[f"{counted(len(predictions), 'row')} by version {versions[0]} in {whole['milliseconds']} ms{more}"],
     )
 
 
-def _probability(prediction: Prediction, row: int) -> str | None:
+def parts_of(text: str, *, has_header: bool) -> Iterator[str]:
+    """Yield a file's rows in parts that one call takes each, every one with the header line if there is one.
+
+    Rows of CSV that contain line breaks must not be split, so a part ends only where all quotes are closed.
+    """
+    rows = text.splitlines(keepends=True)
+    header = rows.pop(0) if has_header and rows else ""
+    part: list[str] = []
+    size, quotes = 0, 0
+    for row in rows:
+        part.append(row)
+        size, quotes = size + len(row.encode()), quotes + row.count('"')
+        if (size >= PART_BYTES or len(part) >= PART_ROWS) and not (has_header and quotes % 2):
+            yield header + "".join(part)
+            part, size, quotes = [], 0, 0
+    if part or not rows:
+        yield header + "".join(part)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Refused(f"{path.name} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+
+
+def _ask(
+    deployment: Deployment, tenant_id: str, data_set: str, rows: str, key: str, *, lines: bool
+) -> dict[str, Any]:
+    """Invoke the function that answers and counts calls; raises Refused with its error message."""
+    command = {
+        "tenant_id": tenant_id,
+        "data_set": data_set,
+        "rows": rows,
+        "content_type": "application/jsonlines" if lines else "text/csv",
+        "key": key,
+    }
+    payload = json.dumps(command, ensure_ascii=False).encode()
+    if len(payload) > LIMITS[Mode.MULTI_MODEL].request_bytes_max:
+        raise Refused(f"a row of {len(rows):,} characters is too long for a call")
+    function = deployment.outputs["PredictFunction"]
+    answer = deployment.client("lambda").invoke(FunctionName=function, Payload=payload)
+    body: dict[str, Any] = json.loads(answer["Payload"].read())
+    if answer.get("FunctionError"):
+        raise Refused(str(body.get("errorMessage", body)))
+    return body
+
+
+def _probability(answer: dict[str, Any], row: int) -> str | None:
     """Return how probable the predicted class is, of a classification."""
-    return None if prediction.probabilities is None else f"{max(prediction.probabilities[row]):.3f}"
+    return f"{max(answer['probabilities'][row]):.3f}" if "probabilities" in answer else None
 
 
 def show(deployment: Deployment, arguments: Arguments) -> Answer:

@@ -58,11 +58,12 @@ class MemorySharedModels:
         self._looked_at.add(endpoint)
         return EndpointState.COMING, ""
 
-    def put(self, version: ModelVersion) -> None:
+    def put(self, version: ModelVersion) -> int:
         self.meanwhile()
         if version.model_uri in self.gone:
             raise Refused(f"there is no model at {version.model_uri}")
         self.placed[version.endpoint, version.target] = version.model_uri
+        return 1000
 
     def remove(self, version: ModelVersion) -> None:
         self.meanwhile()

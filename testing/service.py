@@ -61,6 +61,7 @@ PRICES = Prices(
         JobKind.PROCESSING: {"ml.t3.medium": Decimal("0.05"), "ml.m5.large": Decimal("0.115")},
     },
     volume_gb_month={JobKind.TRAINING: Decimal("0.14"), JobKind.PROCESSING: Decimal("0.14")},
+    hosting={"ml.m5.large": Decimal("0.115")},
     storage_gb_month=Decimal("0.023"),
     scheduler_per_execution=Decimal("0.0001"),
 )

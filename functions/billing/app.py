@@ -1,4 +1,4 @@
-"""Billing: runs the hourly tasks that are due: exports, cost tags, statements and Marketplace metering.
+"""Billing: runs the hourly tasks that are due: inference, metering, exports, cost tags and statements.
 
 Invoked with {"statement": {"tenant": …, "month": …}} or {"export": "2026-11-20"}, it writes only that one.
 """
@@ -40,12 +40,16 @@ def hourly(now: datetime, out_of_time: Callable[[], bool]) -> dict[str, Any]:
     done: dict[str, Any] = {}
     failed: list[str] = []
     tasks: dict[str, Callable[[], Any]] = {
+        "inference": lambda: book_inference(now, out_of_time),
         "metering": lambda: meter(now),
         "exports": lambda: export(now),
         "cost tags": lambda: activate_tags(now),
         "statements": lambda: write_statements(now, out_of_time),
     }
     for name, task in tasks.items():
+        if name == "exports" and "inference" in failed:
+            failed.append(name)  # a day is exported once, with all its hours
+            continue
         try:
             done[name] = task()
         except Exception:
@@ -55,6 +59,16 @@ def hourly(now: datetime, out_of_time: Callable[[], bool]) -> dict[str, Any]:
     if failed:
         raise RuntimeError(f"billing tasks failed: {', '.join(failed)}; see the log")
     return done
+
+
+def book_inference(now: datetime, out_of_time: Callable[[], bool]) -> int:
+    """Book the hours of shared endpoints that are over; return how many."""
+    hours = bootstrap.inference_booking().book_due(now, out_of_time)
+    logger.info("inference booked", extra={"hours": len(hours), "usd": str(sum(hour.usd or 0 for hour in hours))})
+    if hours:
+        count("EndpointUsd", float(sum(hour.usd or 0 for hour in hours)))
+        count("EndpointIdleUsd", float(sum(hour.idle_usd for hour in hours)))
+    return len(hours)
 
 
 def export(now: datetime) -> list[str]:

@@ -38,7 +38,8 @@ def begin(step: ServingStep, now: datetime) -> Answer:
     started = bootstrap.model_deployment().begin(step.package_arn, step.run, now)
     deploys = started.begun is Begun.DEPLOY
     reason = started.reason or (str(started.begun) if started.begun else "")
-    return {"deploys": deploys, "version": started.id._asdict() if started.id else None, "reason": reason}
+    version = started.id._asdict() if started.id else None
+    return {"deploys": deploys, "version": version, "reason": reason, **_next(started.following)}
 
 
 def place(step: ServingStep, now: datetime) -> Answer:

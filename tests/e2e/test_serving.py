@@ -60,9 +60,12 @@ def test_an_approved_model_predicts_and_its_successor_can_be_rolled_back(
     rows.write_bytes(b"alcohol\n13\n")
     assert harness.run("predict", "vintner", "wine", str(rows)) == 1
     assert "the request has no column" in capsys.readouterr().err
-    rows.write_bytes(b"x" * 6_291_457)
+    many = b"\n".join([ROWS.splitlines()[0], *ROWS.splitlines()[1:] * 700])
+    rows.write_bytes(many)  # 2,100 rows: two calls
+    assert len(predicted()["predictions"]) == 2_100
+    rows.write_bytes(b"alcohol\n" + b"1" * 6_291_457)
     assert harness.run("predict", "vintner", "wine", str(rows)) == 1
-    assert "in parts of at most 6,291,456" in capsys.readouterr().err
+    assert "too long for a call" in capsys.readouterr().err
 
 
 def test_a_model_whose_rows_are_gone_is_given_up_and_a_deleted_tenant_leaves_nothing(

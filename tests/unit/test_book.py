@@ -48,6 +48,7 @@ from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import Request, State
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.book import Book, Totals, execution_from, execution_item, pace_key
+from trainyard.persistence.inference import InferenceBook
 from trainyard.persistence.items import request_from, request_item
 from trainyard.persistence.tenant_queues import refile
 
@@ -58,8 +59,8 @@ WAITING = replace(job(), status="Stopping", ended_at=None, billable_seconds=None
 class Harness:
     """A scheduler with its book, in which runs end as a test says."""
 
-    def __init__(self, limits: Policy = LIMITS) -> None:
-        self.limits, self.store = limits, MemoryStore()
+    def __init__(self, limits: Policy = LIMITS, store: MemoryStore | None = None) -> None:
+        self.limits, self.store = limits, store or MemoryStore()
         self.book = Book(store=self.store)
         self.reports, self.announcements = MemoryReports(), MemoryAnnouncements()
         service = Service(
@@ -87,7 +88,9 @@ class Harness:
     def run(self, usd: str = "0.05", seconds: float = 60, **changes: Any) -> ExecutionRecord:
         """Let one more request run to its end."""
         begun = changes.pop("begun", 0.0)
-        request = self.admit(begun, **{k: changes.pop(k) for k in ("tenant_id", "data_set") if k in changes})
+        request = self.admit(
+            begun, **{k: changes.pop(k) for k in ("tenant_id", "data_set", "tier") if k in changes}
+        )
         when = after(begun + seconds)
         record = execution(request, usd, **{"ended_at": when, "recorded_at": when} | changes)
         assert self.end(request, record, begun + seconds)
@@ -461,6 +464,7 @@ def usage_of(harness: Harness) -> tuple[Usage, Files]:
     files = Files()
     usage = Usage(
         book=harness.book,
+        inference=InferenceBook(store=harness.store, retention=timedelta(days=400)),
         files=files,
         account_id="1" * 12,
         region="us-east-1",

@@ -22,6 +22,7 @@ class RegionPrices(_Strict):
 
     training: dict[_InstanceType, _Price] = Field(min_length=1)
     processing: dict[_InstanceType, _Price] = Field(min_length=1)
+    hosting: dict[_InstanceType, _Price] = Field(min_length=1)
     training_volume_gb_month: _Price
     processing_volume_gb_month: _Price
     storage_gb_month: _Price

@@ -71,6 +71,26 @@ def parse_prediction(body: bytes) -> Prediction:
         raise Malformed(explain(error)) from error
 
 
+class PredictCommand(BaseModel):
+    """Rows to predict: CSV with a header line, or JSON lines."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tenant_id: Annotated[str, StringConstraints(max_length=64)]
+    data_set: Annotated[str, StringConstraints(max_length=64)]
+    rows: str
+    content_type: Literal["text/csv", "application/jsonlines"] = "text/csv"
+    key: Annotated[str, StringConstraints(max_length=256)] | None = None
+
+
+def parse_predict_command(event: Any) -> PredictCommand:
+    """Return the rows to predict; raises Malformed, naming what is wrong."""
+    try:
+        return PredictCommand.model_validate(event)
+    except ValidationError as error:
+        raise Malformed(explain(error)) from error
+
+
 class _Version(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -22,6 +22,7 @@ def prices_of(region: str) -> Prices:
         version=table["version"],
         region=region,
         hourly={kind: {name: Decimal(usd) for name, usd in prices[kind].items()} for kind in JobKind},
+        hosting={name: Decimal(usd) for name, usd in prices["hosting"].items()},
         volume_gb_month={kind: Decimal(prices[f"{kind}_volume_gb_month"]) for kind in JobKind},
         storage_gb_month=Decimal(prices["storage_gb_month"]),
         scheduler_per_execution=Decimal(prices["scheduler_per_execution"]),

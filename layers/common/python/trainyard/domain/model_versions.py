@@ -35,6 +35,10 @@ class ModelVersion:
     endpoint: str = ""
     target: str = ""
     """Its key below the endpoint's prefix (TargetModel)."""
+    algorithm: str = ""
+    """That it was trained with; "" where that is not known any more."""
+    model_bytes: int = 0
+    """The size of its archive, once it is on the endpoint."""
     reason: str | None = None
     latency_ms: int | None = None
     """Of the smoke test's call, with the loading of the model."""

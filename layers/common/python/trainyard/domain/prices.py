@@ -29,6 +29,8 @@ class Prices:
     region: str = ""
     hourly: Mapping[JobKind, Mapping[str, Decimal]] = field(default_factory=dict)
     """Kind of job → instance type → USD per instance and hour; what is not listed is unknown."""
+    hosting: Mapping[str, Decimal] = field(default_factory=dict)
+    """Instance type → USD per instance and hour of an endpoint."""
     volume_gb_month: Mapping[JobKind, Decimal] = field(default_factory=dict)
     """Kind of job → USD per GB and month of the volumes of its instances."""
     storage_gb_month: Decimal | None = None

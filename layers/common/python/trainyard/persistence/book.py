@@ -81,6 +81,15 @@ class Totals:
     """Billable, summed over steps and instances."""
     data_bytes: int = 0
     """The size of the data set when it was trained on last."""
+    calls: int = 0
+    """Predictions asked for, of hours that are booked."""
+    inference_usd: Decimal = Decimal(0)
+    """What they cost; not in `usd`, which is what trainings cost."""
+
+    @property
+    def whole_usd(self) -> Decimal:
+        """Return what trainings and predictions cost together."""
+        return self.usd + self.inference_usd
 
 
 _COUNTS = ("executions", "succeeded", "failed", "stopped", "unknown", "seconds")
@@ -93,7 +102,8 @@ class OutboxEntry:
 
     name: str
     what: str
-    """"settle": read an execution again; "budget", "pace", "deadline at risk", "deadline missed": publish."""
+    """"settle": read an execution again; "charge": charge budgets; "budget", "pace", "deadline at risk", "deadline
+    missed": publish."""
     values: Mapping[str, Any]
 
 
@@ -157,6 +167,16 @@ def _entry(what: str, name: str, values: Mapping[str, Any], now: datetime) -> Pu
     return Put(
         Key("record", (("pk", "outbox"), ("sk", f"{what}#{name}"))), {"what": what, "since": stamp(now), **values}
     )
+
+
+def charge_entry(name: str, month: str, charges: Mapping[str, Decimal], now: datetime) -> Put:
+    """Return the outbox entry for what budgets are to be charged: tier and tenant, joined by "#" → USD."""
+    return _entry("charge", name, {"month": month, "charges": dict(charges)}, now)
+
+
+def done_once(entry: OutboxEntry) -> Delete:
+    """Return what removes an outbox entry, unless it was removed before."""
+    return Delete(_todo_key(entry.name), (Is("what", entry.what),))
 
 
 def _about(execution: ExecutionRecord) -> Item:
@@ -349,8 +369,11 @@ def execution_key(request_id: str, attempt: int) -> Key:
 
 
 def totals_key(of: ExecutionRecord | Totals) -> Key:
-    parts = (of.tenant_id, of.tier, of.data_set, of.algorithm)
-    return Key("record", (("pk", f"month#{of.month}"), ("sk", "#".join(parts))))
+    return totals_key_of(of.month, of.tenant_id, of.tier, of.data_set, of.algorithm)
+
+
+def totals_key_of(month: str, tenant_id: str, tier: str, data_set: str, algorithm: str) -> Key:
+    return Key("record", (("pk", f"month#{month}"), ("sk", "#".join((tenant_id, tier, data_set, algorithm)))))
 
 
 def pace_key(tenant_id: str) -> Key:
@@ -451,6 +474,8 @@ def totals_from(item: Mapping[str, Any]) -> Totals:
         charged_usd=Decimal(item.get("charged_usd", 0)),
         saved_usd=Decimal(item.get("saved_usd", 0)),
         data_bytes=int(item.get("data_bytes", 0)),
+        calls=int(item.get("calls", 0)),
+        inference_usd=Decimal(item.get("inference_usd", 0)),
         **{name: int(item.get(name, 0)) for name in _COUNTS},
     )
 

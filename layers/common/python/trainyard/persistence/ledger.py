@@ -223,7 +223,13 @@ def give_pools_back(request: Request, selected: str, now: datetime) -> Update:
 
 def book_correction(month: str, tier: str, usd: Decimal, policy: Policy) -> Update:
     """Return what books a change of what a run of a tier has cost in a month."""
-    return _end_while_waiting(add={f"{_SPENT}{month} {tier}": usd, **_versions_for(policy, {tier: usd})})
+    return book_spending(month, {tier: usd}, policy)
+
+
+def book_spending(month: str, spent: Mapping[str, Decimal], policy: Policy) -> Update:
+    """Return what books that tiers have spent so much (USD) in a month."""
+    money = {f"{_SPENT}{month} {tier}": usd for tier, usd in spent.items()}
+    return _end_while_waiting(add={**money, **_versions_for(policy, spent)})
 
 
 def correct_usage(exact: Mapping[str, int], ledger: Ledger) -> Update:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from trainyard.domain.errors import Conflict, Refused
 from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.persistence.items import stamp, unstamp
-from trainyard.persistence.store import Delete, Item, Key, Put, Store, listed
+from trainyard.persistence.store import Delete, Is, Item, Key, Put, Store, listed
 
 
 def version_key(tenant_id: str, data_set: str, version: int) -> Key:
@@ -45,6 +46,18 @@ class ModelVersions:
             [Put(version_key(version.tenant_id, version.data_set, version.version), _item(version))]
         )
 
+    def replace(self, version: ModelVersion) -> None:
+        """Store a version that is there already; raises Refused where it was removed with its tenant."""
+        key = version_key(version.tenant_id, version.data_set, version.version)
+        try:
+            self.store.transact([Put(key, _item(version), (Is("package_arn", version.package_arn),))])
+        except Conflict as conflict:
+            if not conflict.failed:
+                raise
+            raise Refused(
+                f"version {version.version} of {version.data_set} was removed with its tenant"
+            ) from conflict
+
     def forget(self, version: ModelVersion) -> None:
         self.store.transact([Delete(version_key(version.tenant_id, version.data_set, version.version))])
 
@@ -69,6 +82,8 @@ def _version_from(item: Item) -> ModelVersion:
         approved_at=unstamp(item["approved_at"]),
         endpoint=item["endpoint"],
         target=item["target"],
+        algorithm=item.get("algorithm", ""),
+        model_bytes=int(item.get("model_bytes", 0)),
         reason=item.get("reason"),
         latency_ms=int(item["latency_ms"]) if "latency_ms" in item else None,
     )

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.billing.cost_tags import TagsRefused
+from trainyard.application.billing.inference import SharedEndpoint
 from trainyard.application.billing.metering import Answer, MeterRecord
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_begins, next_month
@@ -37,6 +38,46 @@ class S3UsageFiles:
         with translated():
             client("s3").upload_fileobj(rows, self._bucket, key, ExtraArgs={"ContentType": "application/gzip"})
         return f"s3://{self._bucket}/{key}"
+
+
+class SageMakerSharedEndpoints:
+    """Implements SharedEndpoints: those that have the stack's name and its tag."""
+
+    def __init__(self, *, stack: str) -> None:
+        self._stack = stack
+
+    def existing(self) -> list[SharedEndpoint]:
+        with translated():
+            pages = (
+                client("sagemaker").get_paginator("list_endpoints").paginate(NameContains=f"{self._stack}-shared-")
+            )
+            names = [
+                (endpoint["EndpointName"], endpoint["EndpointArn"])
+                for page in pages
+                for endpoint in page["Endpoints"]
+                if endpoint["EndpointName"].startswith(f"{self._stack}-shared-")
+            ]
+            return [endpoint for name, arn in names if (endpoint := self._described(name, arn)) is not None]
+
+    def _described(self, name: str, arn: str) -> SharedEndpoint | None:
+        sagemaker = client("sagemaker")
+        tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]}
+        endpoint = sagemaker.describe_endpoint(EndpointName=name)
+        if tags.get("trainyard:stack") != self._stack or endpoint["EndpointStatus"] in _NOT_BILLED:
+            return None
+        configuration = sagemaker.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
+        (variant,) = configuration["ProductionVariants"]
+        return SharedEndpoint(
+            name=name,
+            arn=arn,
+            created_at=endpoint["CreationTime"],
+            instance_type=variant["InstanceType"],
+            instance_count=variant["InitialInstanceCount"],
+        )
+
+
+_NOT_BILLED = frozenset({"Creating", "Failed", "Deleting"})
+"""Statuses of endpoints without instances in service (API reference, DescribeEndpoint)."""
 
 
 class S3StatementFiles:
@@ -179,26 +220,26 @@ def billed_by_tenant(month: str, stage: str) -> dict[str, Decimal]:
         token = {"NextPageToken": answer["NextPageToken"]}
 
 
-def list_prices(region: str) -> dict[JobKind, dict[str, Decimal]]:
-    """Return kind of job → instance type → USD per hour, on demand, as the Price List API has them.
+def list_prices(region: str) -> dict[str, dict[str, Decimal]]:
+    """Return kind of job, or "hosting" → instance type → USD per hour, on demand, as the Price List API has them.
 
     Raises Refused when one type has two prices, or none is found at all.
     """
-    return {kind: _prices_of(kind, region) for kind in JobKind}
+    return {kind: _prices_of(kind, region) for kind in (*JobKind, "hosting")}
 
 
-def _prices_of(kind: JobKind, region: str) -> dict[str, Decimal]:
+def _prices_of(kind: str, region: str) -> dict[str, Decimal]:
     prices: dict[str, Decimal] = {}
-    for product in _products(region, kind.value.capitalize()):
+    for product in _products(region, kind.capitalize()):
         attributes = product["product"]["attributes"]
         name = attributes.get("instanceName") or attributes.get("instanceType", "").rpartition("-")[0]
         price = _hourly(product)
         if not name.startswith("ml.") or price is None or price <= 0:
             continue
         if prices.setdefault(name, price) != price:
-            raise Refused(f"the Price List has two prices of {name} for {kind.value}: {prices[name]} and {price}")
+            raise Refused(f"the Price List has two prices of {name} for {kind}: {prices[name]} and {price}")
     if not prices:
-        raise Refused(f"the Price List has no {kind.value} instances in region {region!r}")
+        raise Refused(f"the Price List has no {kind} instances in region {region!r}")
     return prices
 
 

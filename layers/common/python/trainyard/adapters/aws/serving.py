@@ -23,6 +23,9 @@ _ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
 _MISSING = "Could not find"
 """How SageMaker says in a ValidationException that there is no such model, configuration or endpoint."""
 
+COPY_BYTES_MAX = 5 * 1024**3
+"""Of one CopyObject (S3 API reference)."""
+
 NAME_MAX = 63
 MESSAGE_MAX = 300
 
@@ -110,17 +113,22 @@ class SageMakerSharedModels:
         is_ready = described["EndpointStatus"] in ("InService", "Updating", "SystemUpdating")
         return EndpointState.READY if is_ready else EndpointState.COMING, ""
 
-    def put(self, version: ModelVersion) -> None:
+    def put(self, version: ModelVersion) -> int:
         bucket, _, key = version.model_uri.removeprefix("s3://").partition("/")
+        s3 = client("s3")
         try:
             with translated():
-                client("s3").copy_object(
-                    Bucket=self.bucket, Key=_key(version), CopySource={"Bucket": bucket, "Key": key}
-                )
+                size = int(s3.head_object(Bucket=bucket, Key=key)["ContentLength"])
+                if size > COPY_BYTES_MAX:
+                    raise Refused(
+                        f"the model at {version.model_uri} has {size:,} bytes: {COPY_BYTES_MAX:,} are allowed"
+                    )
+                s3.copy_object(Bucket=self.bucket, Key=_key(version), CopySource={"Bucket": bucket, "Key": key})
         except ClientError as error:
             if code_of(error) in _ABSENT:
                 raise Refused(f"there is no model at {version.model_uri} any more") from error
             raise
+        return size
 
     def remove(self, version: ModelVersion) -> None:
         remove_model(self.bucket, version)

@@ -107,7 +107,7 @@ class Metering:
                 if licence is not None:
                     name = f"{month} {totals.tenant_id}"
                     of_licence = usd.setdefault(licence, {})
-                    of_licence[name] = of_licence.get(name, Decimal(0)) + totals.usd
+                    of_licence[name] = of_licence.get(name, Decimal(0)) + totals.whole_usd
         return {
             licence: {name: int(amount // CENT) for name, amount in amounts.items()}
             for licence, amounts in usd.items()
@@ -172,7 +172,8 @@ def licence_given(book: Book, tenant_id: str, license_arn: str, now: datetime) -
         return
     last = month_of(month_begins(month_of(now)) - timedelta(days=1))
     booked = {
-        month: sum((t.usd for t in book.totals(month, tenant_id)), Decimal(0)) for month in (last, month_of(now))
+        month: sum((totals.whole_usd for totals in book.totals(month, tenant_id)), Decimal(0))
+        for month in (last, month_of(now))
     }
     cents = {month: int(usd // CENT) for month, usd in booked.items()}
     book.note(licence_note(tenant_id), {"license": license_arn, "booked": cents})

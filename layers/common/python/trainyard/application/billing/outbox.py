@@ -1,7 +1,8 @@
 """Outbox: work that transactions left to be done after them, done at least once even if a function is interrupted.
 
 Budget thresholds, unusual hours and endangered deadlines are published on the bus. An execution whose jobs were
-not all known when it ended is read again, and its record is corrected.
+not all known when it ended is read again, and its record is corrected. What predictions cost is charged to
+budgets.
 """
 
 from contextlib import suppress
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from trainyard.application.billing.charges import charge
 from trainyard.application.ports import Announcements, ExecutionReport, ExecutionReports
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.budgets import level
@@ -85,6 +87,10 @@ class OutboxRelay:
     def _relay(self, entry: OutboxEntry, now: datetime, relayed: Relayed) -> None:
         if entry.what == "settle":
             self._read_again(entry, now, relayed)
+            return
+        if entry.what == "charge":
+            with suppress(Conflict):  # another run was faster, or a queue has changed: the next run sees
+                charge(self.scheduler, entry, self.policies.current(), now)
             return
         self.announcements.tell(entry.what, entry.values)
         self.book.done(entry)

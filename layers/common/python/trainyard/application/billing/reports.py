@@ -1,6 +1,7 @@
 """Reports: months' totals by tenant, tier, data set, algorithm or month, in amounts that add up to the cent.
 
-What trainings cost is counted. Two things beside it are attributed by rule, and stand apart:
+What trainings cost is counted. Three things beside it are attributed by rule, and stand apart:
+    inference   a share of each hour of a shared endpoint, by the calls and the models in it (domain/inference.py)
     storage     each data set as large as when it was trained on last, for the whole month, at S3's list price
     scheduler   each execution alike, by the price table's figure for the scheduler's own calls
 """
@@ -55,6 +56,10 @@ class CostRow:
     unknown: int = 0
     """Steps of which the cost is unknown, and not in the amounts."""
     saved_usd: Decimal = Decimal(0)
+    calls: int = 0
+    """Predictions asked for."""
+    inference_usd: Decimal = Decimal(0)
+    """What they cost; not in `usd`."""
     storage_usd: Decimal | None = None
     scheduler_usd: Decimal | None = None
     """None where the price table does not say."""
@@ -100,6 +105,8 @@ def _row(name: str, members: Sequence[Totals], stored: Mapping[int, int], prices
         usd=sum((total.usd for total in members), Decimal(0)),
         unknown=sum(total.unknown for total in members),
         saved_usd=sum((total.saved_usd for total in members), Decimal(0)),
+        calls=sum(total.calls for total in members),
+        inference_usd=sum((total.inference_usd for total in members), Decimal(0)),
         storage_usd=None if per_gb is None else rounded(Decimal(size) / GB * per_gb),
         scheduler_usd=None if per_execution is None else executions * per_execution,
     )

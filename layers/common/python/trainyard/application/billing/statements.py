@@ -12,7 +12,7 @@ from trainyard.application.ports import Tenants
 from trainyard.domain.executions import ExecutionRecord, apportioned, days_in, month_begins, month_of, next_month
 from trainyard.domain.prices import places_for, shown
 from trainyard.domain.tenants import Tenant, TenantState
-from trainyard.persistence.book import Book
+from trainyard.persistence.book import Book, Totals
 
 FOLDER = "reports/_statements"
 """A folder below the tenant's root; no data set's name begins like this."""
@@ -42,7 +42,9 @@ class Statements:
     def write(self, tenant: Tenant, month: str, now: datetime) -> str:
         """Write a tenant's current statement of a month; return its location. Idempotent."""
         key = f"{tenant.root}{FOLDER}/{month}.html"
-        return self.files.put(tenant, key, statement(tenant.tenant_id, month, self.executions(tenant, month), now))
+        totals = list(self.book.totals(month, tenant.tenant_id))
+        page = statement(tenant.tenant_id, month, self.executions(tenant, month), now, totals)
+        return self.files.put(tenant, key, page)
 
     def executions(self, tenant: Tenant, month: str) -> list[ExecutionRecord]:
         begin, end = month_begins(month), month_begins(next_month(month))
@@ -105,8 +107,15 @@ class MonthlyStatements:
         return True
 
 
-def statement(tenant_id: str, month: str, executions: Sequence[ExecutionRecord], now: datetime) -> str:
-    """Return the page: the total, a picture of cost by day, cost by data set, and every training."""
+def statement(
+    tenant_id: str,
+    month: str,
+    executions: Sequence[ExecutionRecord],
+    now: datetime,
+    totals: Sequence[Totals] = (),
+) -> str:
+    """Return the page: the total, a picture of cost by day, cost by data set, predictions, and every training."""
+    # long: most of it is the page
     total = sum((execution.cost_usd for execution in executions), Decimal(0))
     places = places_for(total)
     unknown = sum(execution.unknown for execution in executions)
@@ -146,13 +155,37 @@ svg {{ width: 100%; max-width: 36rem; height: auto }} svg text {{ font: 15px sys
 <h2>Cost by data set</h2>
 <table><tr><th>Data set<th class=n>Trainings<th class=n>USD{rows}
 <tr><th>Total<th class=n>{len(executions)}<th class=n>{shown(total)}</table>
-<h2>Trainings</h2>
+{_predictions(totals)}<h2>Trainings</h2>
 <table><tr><th>Admitted (UTC)<th>Data set<th>Algorithm<th>Ended<th class=n>Minutes<th class=n>USD<th>Model
 {trainings}
 </table>
 <p class=s>A training counts in the month in which it was admitted. Amounts are estimates at list prices: what
 instances and their volumes cost, each training rounded so that all add up to the total.</p>
 </html>
+"""
+
+
+def _predictions(totals: Sequence[Totals]) -> str:
+    """Return the section about predictions; "" where nobody asked for any."""
+    calls: dict[str, int] = {}
+    usd: dict[str, Decimal] = {}
+    for part in totals:
+        if part.calls:
+            calls[part.data_set] = calls.get(part.data_set, 0) + part.calls
+            usd[part.data_set] = usd.get(part.data_set, Decimal(0)) + part.inference_usd
+    if not calls:
+        return ""
+    total, names = sum(usd.values(), Decimal(0)), sorted(calls)
+    amounts = apportioned([usd[name] for name in names], places_for(total))
+    rows = "".join(
+        f"<tr><td>{escape(name)}<td class=n>{calls[name]:,}<td class=n>{amount}"
+        for name, amount in zip(names, amounts, strict=True)
+    )
+    return f"""<h2>Predictions</h2>
+<table><tr><th>Data set<th class=n>Calls<th class=n>USD{rows}
+<tr><th>Total<th class=n>{sum(calls.values()):,}<th class=n>{shown(total)}</table>
+<p class=s>Of each hour of the endpoint that answered, a share by the time that the calls took and by the memory of
+the model. Not in the total above.</p>
 """
 
 

@@ -1,7 +1,8 @@
 """Usage: what was booked on a day, as rows of the FinOps Open Cost and Usage Specification (FOCUS 1.0).
 
-A row is what one job used. The columns that begin with "x_" are ours, as the specification has it. An exported
-row never changes, so that each job is in exactly one file, however often a day is exported.
+A row is what one job used, or what predictions for one data set used of a shared endpoint in an hour; what nobody
+used of that hour is a row without a tenant. The columns that begin with "x_" are ours, as the specification has
+it. An exported row never changes, so that each job is in exactly one file, however often a day is exported.
 """
 
 import csv
@@ -11,13 +12,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import chain
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, Protocol
 
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord, StepRecord, month_begins, next_month
+from trainyard.domain.inference import EndpointHour, EndpointUse, begins
 from trainyard.domain.prices import rounded
 from trainyard.persistence.book import Book
+from trainyard.persistence.inference import InferenceBook
 
 COLUMNS = (
     "BillingAccountId",
@@ -86,6 +90,7 @@ class UsageFiles(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     book: Book
+    inference: InferenceBook
     files: UsageFiles
     account_id: str
     region: str
@@ -113,7 +118,7 @@ class Usage:
         with SpooledTemporaryFile(max_size=MEMORY_MAX) as file:
             # One that is corrected while the day is read belongs to the day of its correction.
             booked = (e for e in self.book.executions_of_day(day) if e.recorded_at.strftime("%Y-%m-%d") == day)
-            write_rows(file, self.rows(booked))
+            write_rows(file, chain(self.rows(booked), self.inference_rows(day)))
             file.seek(0)
             return self.files.put(day, file)
 
@@ -136,6 +141,57 @@ class Usage:
                 for record in execution.steps:
                     if record.step.job is not None or record.cost_usd is None:
                         yield self._row(execution, record)
+
+    def inference_rows(self, day: str) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the booked hours of a day: each use, and what was idle."""
+        for hour in self.inference.hours(day):
+            if hour.usd is None:
+                yield self._hour_row(hour, None, None)
+                continue
+            for use in self.inference.uses(hour.endpoint, hour.hour):
+                yield self._hour_row(hour, use, use.usd)
+            yield self._hour_row(hour, None, hour.idle_usd)
+
+    def _hour_row(self, hour: EndpointHour, use: EndpointUse | None, usd: Decimal | None) -> dict[str, Any]:
+        # long: a line for each column
+        month, begin = hour.hour[:7], begins(hour.hour)
+        cost = "" if usd is None else str(usd)
+        what = f"{use.calls} calls for {use.data_set}" if use else "idle" if usd is not None else "unknown price"
+        return dict.fromkeys(COLUMNS, "") | {
+            "BillingAccountId": self.account_id,
+            "BillingCurrency": "USD",
+            "BillingPeriodStart": _time(month_begins(month)),
+            "BillingPeriodEnd": _time(month_begins(next_month(month))),
+            "ChargePeriodStart": _time(begin),
+            "ChargePeriodEnd": _time(begin + timedelta(hours=1)),
+            "ChargeCategory": "Usage",
+            "ChargeDescription": f"{hour.endpoint}: {what}",
+            "ChargeFrequency": "Usage-Based",
+            "BilledCost": cost,
+            "EffectiveCost": cost,
+            "ListCost": cost,
+            "ContractedCost": cost,
+            "PricingCategory": "Standard",
+            "ConsumedQuantity": str(use.calls) if use else "",
+            "ConsumedUnit": "Calls" if use else "",
+            "InvoiceIssuerName": "AWS",
+            "ProviderName": "AWS",
+            "PublisherName": "AWS",
+            "RegionId": self.region,
+            "ResourceId": hour.arn,
+            "ResourceName": hour.endpoint,
+            "ResourceType": "Endpoint",
+            "ServiceCategory": "AI and Machine Learning",
+            "ServiceName": "Amazon SageMaker AI",
+            "SkuId": f"hosting/{hour.instance_type}",
+            "SubAccountId": use.tenant_id if use else "",
+            "SubAccountName": use.tenant_id if use else "",
+            "Tags": json.dumps({"trainyard:stage": self.stage}, separators=(",", ":")),
+            "x_Tier": use.tier if use else "",
+            "x_DataSet": use.data_set if use else "",
+            "x_Algorithm": use.algorithm if use else "",
+            "x_CostUnknown": str(usd is None).lower(),
+        }
 
     def _row(self, execution: ExecutionRecord, record: StepRecord) -> dict[str, Any]:
         # long: a line for each column

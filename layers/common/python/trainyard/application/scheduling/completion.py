@@ -178,7 +178,7 @@ class Completer:
             for request in requests:
                 if (request.tier, request.tenant_id) == owner:
                     after = _released(after, request, spent[request.request_id], unit)
-            after, warnings = _with_warning(before, after, unit)
+            after, warnings = with_warning(before, after, unit)
             queues += [*refile(before, after, unit.now), *warnings]
             something_waits = something_waits or bool(after.profiles)
         ended = [(request, spent[request.request_id]) for request in requests]
@@ -251,7 +251,7 @@ class Completer:
         before = queue_in(queue, current.tier, current.tenant_id)
         # 3. Give back its slot and its money; the request waits again itself, so this wakes a pass.
         spent = spent_usd(execution)
-        after, warnings = _with_warning(before, _released(before, current, spent, unit), unit)
+        after, warnings = with_warning(before, _released(before, current, spent, unit), unit)
         unit.write(give_units_back([(current, spent)], unit.policy, unit.now, something_waits=True))
         # 4. Its place is free, or the newer of two uploads gets it.
         still = (
@@ -339,7 +339,7 @@ class Completer:
             queue = next((queue for queue in of_tenant if queue.month == before.month), None)
             if queue is not None:
                 spent = replace(queue, spent_usd=queue.spent_usd + change)
-                changed, warnings = _with_warning(queue, spent, unit)
+                changed, warnings = with_warning(queue, spent, unit)
                 unit.write(*refile(queue, changed, unit.now), *warnings)
 
 
@@ -382,7 +382,7 @@ def _released(queue: TenantQueue, request: Request, cost: Decimal, unit: UnitOfW
     return released(queue, request, unit.now, weight=weight, cost=cost)
 
 
-def _with_warning(before: TenantQueue, after: TenantQueue, unit: UnitOfWork) -> tuple[TenantQueue, list[Write]]:
+def with_warning(before: TenantQueue, after: TenantQueue, unit: UnitOfWork) -> tuple[TenantQueue, list[Write]]:
     """Return the queue, and an outbox entry if its spending has reached a threshold that was not published yet.
 
     Only for callers that book spending: others may not write the outbox. A threshold is published again when

@@ -51,6 +51,8 @@ class Started:
     begun: Begun | None
     """None where it is not deployed, for the reason."""
     reason: str = ""
+    following: VersionId | None = None
+    """The version to deploy instead; None where none waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +77,18 @@ class ModelDeployment:
             return Started(id=None, begun=None, reason=f"there is no model package {package_arn}")
         version_id = VersionId(package.tenant_id, package.data_set, package.version)
         if not package.is_approved:
-            self._give_up_waiting(version_id)
-            return Started(id=version_id, begun=None, reason=NOT_APPROVED)
+            return self._not_begun(version_id, NOT_APPROVED)
         tenant = self.tenants.get(package.tenant_id)
         if tenant is None or tenant.state is not TenantState.ACTIVE:
-            return Started(id=version_id, begun=None, reason=f"tenant {package.tenant_id} is not active")
+            return self._not_begun(version_id, f"tenant {package.tenant_id} is not active")
         if package.group != tenant.model_group:
-            return Started(id=version_id, begun=None, reason=f"{package_arn} is not in the tenant's model group")
+            return self._not_begun(version_id, f"{package_arn} is not in the tenant's model group")
         version = self._version(package, now)
         if package.version not in in_use(self.aliases.get(package.tenant_id, package.data_set)):
             objection = self._objection(tenant, version)
             if objection is not None:
                 self.versions.put(replace(version, state=VersionState.REFUSED, reason=objection))
-                return Started(id=version_id, begun=None, reason=objection)
+                return self._not_begun(version_id, objection)
         begun = Begun.DEPLOY
 
         def take_up(alias: Alias) -> Alias:
@@ -99,11 +100,19 @@ class ModelDeployment:
         if begun in (Begun.DEPLOY, Begun.WAIT):
             state = VersionState.DEPLOYING if begun is Begun.DEPLOY else VersionState.WAITING
             self.versions.put(replace(version, state=state))
+            if not self._is_active(package.tenant_id):
+                self._forget_if_deleted(version)
         return Started(id=version_id, begun=begun)
 
     def place(self, version_id: VersionId) -> None:
-        """Copy the model to its endpoint; raises Refused where its archive is gone."""
-        self.models.put(self._known(version_id))
+        """Copy the model to its endpoint; raises Refused where its archive is gone, or its tenant."""
+        version = self._known(version_id)
+        size = self.models.put(version)
+        # A tenant that is deleted meanwhile has its models removed, but not one that is copied after that.
+        if not self._is_active(version.tenant_id):
+            self.models.remove(version)
+            raise Refused(f"tenant {version.tenant_id} is not active")
+        self.versions.replace(replace(version, model_bytes=size))
 
     def bring_up(self, version_id: VersionId) -> bool:
         """Create the endpoint if need be; tell whether it is ready. Raises Refused when it cannot be created."""
@@ -126,9 +135,10 @@ class ModelDeployment:
         objection = smoke_test.objection_to(sample, response.body)
         if objection is not None:
             raise Refused(f"smoke test: {objection}")
-        self.versions.put(
-            replace(version, state=VersionState.READY, since=now, latency_ms=response.milliseconds, reason=None)
+        ready = replace(
+            version, state=VersionState.READY, since=now, latency_ms=response.milliseconds, reason=None
         )
+        self.versions.replace(ready)
         return response.milliseconds
 
     def switch(self, version_id: VersionId, run: str, *, percent: int = 100) -> VersionId | None:
@@ -167,14 +177,22 @@ class ModelDeployment:
         )
         return self._next(alias)
 
-    def _give_up_waiting(self, version_id: VersionId) -> None:
-        """Let a version that waits, and is not approved any more, hold up no other."""
-        self.aliases.change(
+    def _not_begun(self, version_id: VersionId, reason: str) -> Started:
+        """Let a version that cannot be deployed hold up no other, and say which one waits behind it."""
+        alias = self.aliases.change(
             version_id.tenant_id, version_id.data_set, lambda alias: not_waiting(alias, version_id.version)
         )
         version = self.versions.get(*version_id)
         if version is not None and version.state is VersionState.WAITING:
-            self.versions.put(replace(version, state=VersionState.REFUSED, reason=NOT_APPROVED))
+            self.versions.put(replace(version, state=VersionState.REFUSED, reason=reason))
+        return Started(id=version_id, begun=None, reason=reason, following=self._next(alias))
+
+    def _forget_if_deleted(self, version: ModelVersion) -> None:
+        """Leave nothing of a version that was taken up while its tenant was being deleted."""
+        tenant = self.tenants.get(version.tenant_id)
+        if tenant is None or tenant.state in (TenantState.DELETING, TenantState.DELETED):
+            self.aliases.forget(version.tenant_id, version.data_set)
+            self.versions.forget(version)
 
     def _tidy(self, alias: Alias) -> None:
         """Remove the models of versions that cannot answer any more: those below all that the alias names.
@@ -211,6 +229,7 @@ class ModelDeployment:
             approved_at=package.changed_at,
             endpoint=self.models.endpoint_of(self._algorithm(package.request_id)),
             target=target_of(package.tenant_id, package.data_set, package.version, package.request_id),
+            algorithm=self._algorithm(package.request_id),
         )
 
     def _algorithm(self, request_id: str) -> str:
@@ -228,6 +247,10 @@ class ModelDeployment:
         used = {settings.algorithm for settings in (tenant.settings, *tenant.data_sets.values())}
         own_code = any(catalogue[name].brings_code for name in {*used, algorithm.name} if name in catalogue)
         return objection_to(ServingSettings(), own_code=own_code, own_key=tenant.key_arn is not None)
+
+    def _is_active(self, tenant_id: str) -> bool:
+        tenant = self.tenants.get(tenant_id)
+        return tenant is not None and tenant.state is TenantState.ACTIVE
 
     def _known(self, version_id: VersionId) -> ModelVersion:
         version = self.versions.get(*version_id)

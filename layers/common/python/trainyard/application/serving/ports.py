@@ -62,8 +62,11 @@ class SharedModels(Protocol):
         """Create the endpoint if there is none; return how it is, and why it failed. Idempotent."""
         ...
 
-    def put(self, version: ModelVersion) -> None:
-        """Copy the version's archive to its place on the endpoint. Idempotent; raises Refused if there is none."""
+    def put(self, version: ModelVersion) -> int:
+        """Copy the version's archive to its place on the endpoint, and return its size in bytes.
+
+        Idempotent; raises Refused where there is no archive.
+        """
         ...
 
     def remove(self, version: ModelVersion) -> None:

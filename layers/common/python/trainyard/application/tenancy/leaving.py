@@ -120,6 +120,7 @@ class Leaving:
         busy = [queue for queue in queues if not queue.at_rest]
         if busy:
             raise Refused(f"requests of {tenant.tenant_id} are waiting or running again on tier {busy[0].tier}")
+        self.served_models.forget(tenant.tenant_id)  # again: a deployment may have been under way
         if step.purge:
             ended = room.tables.requests.recent_of_tenant(tenant.tenant_id, limit=FORGOTTEN_AT_ONCE)
             for request in ended:

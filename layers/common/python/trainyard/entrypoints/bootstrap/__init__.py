@@ -1,6 +1,7 @@
 """The use cases of the functions, by name: `bootstrap.intake()`."""
 
 from trainyard.entrypoints.bootstrap.billing import (
+    inference_booking,
     metering,
     monthly_statements,
     outbox_relay,
@@ -21,7 +22,7 @@ from trainyard.entrypoints.bootstrap.scheduling import (
     redelivery,
     waiting_receipts,
 )
-from trainyard.entrypoints.bootstrap.serving import model_deployment
+from trainyard.entrypoints.bootstrap.serving import model_deployment, predictor
 from trainyard.entrypoints.bootstrap.shared import bell, book, tenants
 from trainyard.entrypoints.bootstrap.tenancy import (
     leaving,
@@ -40,6 +41,7 @@ __all__ = [
     "dispatch",
     "enlist",
     "guard",
+    "inference_booking",
     "intake",
     "leaving",
     "lost_uploads",
@@ -51,6 +53,7 @@ __all__ = [
     "outbox_relay",
     "pooled_role_idle_days",
     "pooled_roles",
+    "predictor",
     "reconcile",
     "record",
     "redelivery",

@@ -21,6 +21,7 @@ from trainyard.entrypoints.bootstrap.shared import (
 
 if TYPE_CHECKING:
     from trainyard.application.billing.cost_tags import TagActivation
+    from trainyard.application.billing.inference import InferenceBooking
     from trainyard.application.billing.metering import Metering
     from trainyard.application.billing.outbox import OutboxRelay
     from trainyard.application.billing.statements import MonthlyStatements, Statements
@@ -50,15 +51,32 @@ def outbox_relay() -> OutboxRelay:
 def usage() -> Usage:
     from trainyard.adapters.aws.billing import S3UsageFiles
     from trainyard.application.billing.usage import Usage
+    from trainyard.persistence.inference import InferenceBook
 
-    settings = Settings.from_env("account_id", "region", "stage", "billing_bucket")
+    settings = Settings.from_env("account_id", "region", "stage", "record_table", "billing_bucket")
     return Usage(
         book=book(),
+        inference=InferenceBook(store=store_of(settings), retention=retention_of(settings)),
         files=S3UsageFiles(bucket=settings.billing_bucket),
         account_id=settings.account_id,
         region=settings.region,
         stage=settings.stage,
         retention=retention_of(settings),
+    )
+
+
+@cache
+def inference_booking() -> InferenceBooking:
+    from trainyard.adapters.aws.billing import SageMakerSharedEndpoints
+    from trainyard.application.billing.inference import InferenceBooking
+    from trainyard.contracts.shipped_prices import prices_of
+    from trainyard.persistence.inference import InferenceBook
+
+    settings = Settings.from_env("stack", "region", "record_table")
+    return InferenceBooking(
+        book=InferenceBook(store=store_of(settings), retention=retention_of(settings)),
+        endpoints=SageMakerSharedEndpoints(stack=settings.stack),
+        prices=prices_of(settings.region),
     )
 
 

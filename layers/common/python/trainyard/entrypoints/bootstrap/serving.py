@@ -1,4 +1,4 @@
-"""The use case that deploys approved models; built once, when it is first needed."""
+"""The use cases of serving: deploying approved models, and predictions. Each is built once, when first needed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from trainyard.contracts.settings import Settings
-from trainyard.entrypoints.bootstrap.shared import policies_of, scheduler_of, store_of, tenants
+from trainyard.entrypoints.bootstrap.shared import policies_of, retention_of, scheduler_of, store_of, tenants
 
 if TYPE_CHECKING:
     from trainyard.application.serving.model_deployment import ModelDeployment
+    from trainyard.application.serving.prediction import Predictor
 
 
 @cache
@@ -51,4 +52,24 @@ def model_deployment() -> ModelDeployment:
             subnet_ids=tuple(filter(None, settings.subnet_ids.split(","))),
             security_group_ids=tuple(filter(None, settings.security_group_ids.split(","))),
         ),
+    )
+
+
+@cache
+def predictor() -> Predictor:
+    from trainyard.adapters.aws.serving import ask_model
+    from trainyard.adapters.aws.store import backoff
+    from trainyard.application.serving.prediction import Predictor
+    from trainyard.persistence.aliases import Aliases
+    from trainyard.persistence.inference import InferenceBook
+    from trainyard.persistence.model_versions import ModelVersions
+
+    settings = Settings.from_env("scheduler_table", "record_table", "tenants_table")
+    store = store_of(settings)
+    return Predictor(
+        tenants=tenants(),
+        aliases=Aliases(store, backoff),
+        versions=ModelVersions(store),
+        counts=InferenceBook(store=store, retention=retention_of(settings)),
+        ask=ask_model,
     )

@@ -1,0 +1,45 @@
+"""Charges: what predictions cost is charged to the budgets of tenants and tiers, each entry of the outbox once."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+
+from trainyard.application.scheduling.completion import with_warning
+from trainyard.application.scheduling.scheduler import Scheduler
+from trainyard.domain.policy import Policy
+from trainyard.domain.queues import in_month
+from trainyard.persistence.book import OutboxEntry, done_once
+from trainyard.persistence.items import queue_from
+from trainyard.persistence.ledger import book_spending
+from trainyard.persistence.tenant_queues import queue_key, refile
+from trainyard.persistence.transactions import UnitOfWork
+
+
+def charge(scheduler: Scheduler, entry: OutboxEntry, policy: Policy, now: datetime) -> None:
+    """Charge an entry's amounts, and remove it. Raises Conflict when another run was faster."""
+    month = str(entry.values["month"])
+    amounts = {
+        (account.partition("#")[0], account.partition("#")[2]): Decimal(usd)
+        for account, usd in entry.values["charges"].items()
+    }
+    scheduler.tables.transactions.once(lambda unit: _charge(unit, month, amounts, entry), now, policy=policy)
+
+
+def _charge(unit: UnitOfWork, month: str, amounts: Mapping[tuple[str, str], Decimal], entry: OutboxEntry) -> None:
+    unit.write(done_once(entry))
+    spent: dict[str, Decimal] = {}
+    for (tier, _), usd in amounts.items():
+        spent[tier] = spent.get(tier, Decimal(0)) + usd
+    if any(spent.values()):
+        unit.write(book_spending(month, spent, unit.policy))
+    charged = {account: usd for account, usd in amounts.items() if usd}
+    queues = unit.read(*(queue_key(*account) for account in charged))
+    for usd, item in zip(charged.values(), queues, strict=True):
+        if item is None:  # its tenant was deleted, or has moved
+            continue
+        before = queue_from(item)
+        turned = in_month(before, month)
+        if turned.month == month:
+            after, warnings = with_warning(before, replace(turned, spent_usd=turned.spent_usd + usd), unit)
+            unit.write(*refile(before, after, unit.now), *warnings)

@@ -1,0 +1,101 @@
+"""Predictions: a call for a data set is answered by the version that its alias names, and counted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from trainyard.application.ports import Tenants
+from trainyard.application.serving.ports import Response
+from trainyard.domain.aliases import answering
+from trainyard.domain.errors import Conflict, OutcomeUnknown, Refused, Throttled
+from trainyard.domain.inference import EndpointUse
+from trainyard.domain.model_versions import ModelVersion
+from trainyard.domain.serving import LIMITS, Mode
+from trainyard.domain.tenants import TenantState
+from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.model_versions import ModelVersions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Rows to predict for a data set of a tenant."""
+
+    tenant_id: str
+    data_set: str
+    rows: bytes
+    content_type: str
+    key: str
+    """Calls with the same key are answered by the same version while there is a canary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    version: int
+    response: Response
+    is_counted: bool
+    """False where the call could not be written to the books: what it used counts as idle."""
+
+
+class CallCounts(Protocol):
+    def count(self, endpoint: str, use: EndpointUse, now: datetime) -> None:
+        """Add the calls of a use to the current hour's."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictor:
+    tenants: Tenants
+    aliases: Aliases
+    versions: ModelVersions
+    counts: CallCounts
+    ask: Callable[[ModelVersion, bytes, str], Response]
+    """Return what a version answers to rows of a content type, as JSON; raises Refused and Throttled."""
+
+    def predict(self, call: Call, now: datetime) -> Answered:
+        """Answer a call.
+
+        Raises Refused with a reason for the caller, Throttled when the same call may be answered later.
+        """
+        most = LIMITS[Mode.MULTI_MODEL].request_bytes_max
+        if len(call.rows) > most:
+            raise Refused(f"{len(call.rows):,} bytes of rows: send them in parts of at most {most:,}")
+        tenant = self.tenants.get(call.tenant_id)
+        if tenant is None:
+            raise Refused(f"there is no tenant {call.tenant_id!r}")
+        if tenant.state is not TenantState.ACTIVE:
+            raise Refused(f"tenant {call.tenant_id} is {tenant.state.value}: its models answer no calls")
+        number = answering(self.aliases.get(call.tenant_id, call.data_set), call.key)
+        version = self.versions.get(call.tenant_id, call.data_set, number) if number is not None else None
+        if version is None:
+            raise Refused(
+                f"no model of {call.data_set!r} is served: `trainyard serving show {call.tenant_id}` says why"
+            )
+        try:
+            response = self.ask(version, call.rows, call.content_type)
+        except Refused:
+            self._count(version, tenant.tier, call, None, now)
+            raise
+        is_counted = self._count(version, tenant.tier, call, response, now)
+        return Answered(version=version.version, response=response, is_counted=is_counted)
+
+    def _count(
+        self, version: ModelVersion, tier: str, call: Call, response: Response | None, now: datetime
+    ) -> bool:
+        use = EndpointUse(
+            tenant_id=call.tenant_id,
+            data_set=call.data_set,
+            tier=tier,
+            algorithm=version.algorithm,
+            calls=1,
+            failed=0 if response is not None else 1,
+            milliseconds=response.milliseconds if response is not None else 0,
+            bytes_in=len(call.rows),
+            bytes_out=len(response.body) if response is not None else 0,
+            model_bytes=version.model_bytes,
+        )
+        try:
+            self.counts.count(version.endpoint, use, now)
+        except (Conflict, Throttled, OutcomeUnknown):  # nobody waits for the books
+            return False
+        return True

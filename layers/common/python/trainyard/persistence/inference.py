@@ -1,0 +1,115 @@
+"""The books of inference: what calls used in each hour of a shared endpoint, and what they paid.
+
+    pk                             sk                          what
+    inference#<endpoint>#<hour>    <tenant>#<data set>         counts of calls; once the hour is booked, their cost
+    endpoint-hours#<day>           <hour>#<endpoint>           what an hour of an endpoint cost, and its idle part
+    note                           endpoint#<endpoint>         up to which hour it is booked
+
+A count is one write and no read. An hour is booked once all its calls have been counted, each use in the
+transaction that adds it to the month's totals, on condition that it was not booked before.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from trainyard.domain.hourly_spend import hour_of
+from trainyard.domain.inference import EndpointHour, EndpointUse
+from trainyard.persistence.book import charge_entry, note_key, totals_key_of
+from trainyard.persistence.store import Absent, Item, Key, Put, Store, Update, Write, listed
+
+CHARGES_MAX = 8
+"""Data sets of one transaction: whoever charges their budgets writes as many queues, each with all its copies."""
+
+_SUMS = ("calls", "failed", "milliseconds", "bytes_in", "bytes_out")
+_HOUR = tuple(f.name for f in fields(EndpointHour) if f.name not in ("usd", "idle_usd"))
+
+
+def use_key(endpoint: str, hour: str, tenant_id: str, data_set: str) -> Key:
+    return Key("record", (("pk", f"inference#{endpoint}#{hour}"), ("sk", f"{tenant_id}#{data_set}")))
+
+
+def hour_key(hour: str, endpoint: str) -> Key:
+    return Key("record", (("pk", f"endpoint-hours#{hour[:10]}"), ("sk", f"{hour}#{endpoint}")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceBook:
+    store: Store
+    retention: timedelta
+    """How long counts and hours are kept."""
+
+    def count(self, endpoint: str, use: EndpointUse, now: datetime) -> None:
+        """Add the calls of a use to the current hour's."""
+        add = {name: value for name in _SUMS if (value := getattr(use, name))}
+        set_now: Item = {"tier": use.tier, "algorithm": use.algorithm, "model_bytes": use.model_bytes}
+        set_now["expires_at"] = int((now + self.retention).timestamp())
+        key = use_key(endpoint, hour_of(now), use.tenant_id, use.data_set)
+        self.store.transact([Update(key, set=set_now, add=add)])
+
+    def uses(self, endpoint: str, hour: str) -> list[EndpointUse]:
+        """Return what was used of an endpoint in an hour, by tenant and data set."""
+        return [_use_from(item) for item in listed(self.store, "record", f"inference#{endpoint}#{hour}")]
+
+    def book(self, endpoint: str, hour: str, shares: Sequence[tuple[EndpointUse, Decimal]], now: datetime) -> None:
+        """Book what uses of an hour pay, those that are not booked yet. Idempotent."""
+        due = [(use, usd) for use, usd in shares if use.usd is None]
+        for begin in range(0, len(due), CHARGES_MAX):
+            part = due[begin : begin + CHARGES_MAX]
+            writes: list[Write] = []
+            charges: dict[str, Decimal] = {}
+            for use, usd in part:
+                key = use_key(endpoint, hour, use.tenant_id, use.data_set)
+                writes.append(Update(key, set={"usd": usd}, when=(Absent("usd"),)))
+                totals = totals_key_of(hour[:7], use.tenant_id, use.tier, use.data_set, use.algorithm)
+                writes.append(Update(totals, add={"inference_usd": usd, "calls": use.calls}))
+                account = f"{use.tier}#{use.tenant_id}"
+                charges[account] = charges.get(account, Decimal(0)) + usd
+            name = f"{hour}#{endpoint}#{part[0][0].tenant_id}#{part[0][0].data_set}"
+            writes.append(charge_entry(name, hour[:7], charges, now))
+            self.store.transact(writes)
+
+    def close(self, hour: EndpointHour, now: datetime) -> None:
+        """Store what an hour cost, after all its uses were booked. Idempotent."""
+        item: Item = {name: getattr(hour, name) for name in _HOUR} | {"idle_usd": hour.idle_usd}
+        item |= {"usd": hour.usd} if hour.usd is not None else {}
+        item["expires_at"] = int((now + self.retention).timestamp())
+        self.store.transact(
+            [
+                Put(hour_key(hour.hour, hour.endpoint), item),
+                Put(note_key(f"endpoint#{hour.endpoint}"), {"until": hour.hour}),
+            ]
+        )
+
+    def booked_until(self, endpoint: str) -> str:
+        """Return the last hour of an endpoint that was booked; "" before the first."""
+        (item,) = self.store.get(note_key(f"endpoint#{endpoint}"))
+        return str(item["until"]) if item else ""
+
+    def hours(self, day: str) -> Iterator[EndpointHour]:
+        """Yield the booked hours of a day, "2026-11-21"."""
+        for item in listed(self.store, "record", f"endpoint-hours#{day}"):
+            yield EndpointHour(
+                endpoint=item["endpoint"],
+                arn=item["arn"],
+                hour=item["hour"],
+                instance_type=item["instance_type"],
+                instance_count=int(item["instance_count"]),
+                seconds=int(item["seconds"]),
+                usd=item.get("usd"),
+                idle_usd=Decimal(item["idle_usd"]),
+            )
+
+
+def _use_from(item: Item) -> EndpointUse:
+    tenant_id, data_set = item["sk"].split("#")
+    return EndpointUse(
+        tenant_id=tenant_id,
+        data_set=data_set,
+        tier=item["tier"],
+        algorithm=item["algorithm"],
+        model_bytes=int(item["model_bytes"]),
+        usd=item.get("usd"),
+        **{name: int(item.get(name, 0)) for name in _SUMS},
+    )

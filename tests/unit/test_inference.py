@@ -1,0 +1,529 @@
+"""Inference: calls are answered by what the alias names and counted; each hour is divided to a millionth."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import IO, Any
+
+import pytest
+
+from testing.memory_ports import MemoryTenants
+from testing.memory_store import MemoryStore
+from testing.service import PRICES
+from tests.build import NOW, hard, policy, tenant, tier
+from tests.unit.test_book import Harness as Books
+from tests.unit.test_functions import Context, load
+from trainyard.application.billing.charges import charge
+from trainyard.application.billing.inference import InferenceBooking, SharedEndpoint
+from trainyard.application.billing.usage import Usage
+from trainyard.application.serving.ports import Response
+from trainyard.application.serving.prediction import Call, Predictor
+from trainyard.contracts.serving import parse_predict_command
+from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Refused, Throttled
+from trainyard.domain.hourly_spend import hour_of
+from trainyard.domain.inference import Capacity, EndpointHour, EndpointUse, capacity_of, divided, seconds_in
+from trainyard.domain.model_versions import ModelVersion, VersionState
+from trainyard.domain.policy import Policy, TenantPolicy
+from trainyard.domain.tenants import TenantState
+from trainyard.entrypoints import bootstrap
+from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.book import OutboxEntry, charge_entry
+from trainyard.persistence.inference import InferenceBook
+from trainyard.persistence.model_versions import ModelVersions
+from trainyard.persistence.store import Write
+
+GIB = 1024**3
+LARGE = Capacity(cpus=2, memory_bytes=8 * GIB)
+HOUR = EndpointHour(
+    endpoint="trainyard-shared-linear",
+    arn="arn:e",
+    hour="2026-11-21T10",
+    instance_type="ml.m5.large",
+    instance_count=1,
+    seconds=3600,
+    usd=Decimal("0.115"),
+)
+
+
+def use(tenant_id: str = "acme", **changes: Any) -> EndpointUse:
+    values: dict[str, Any] = {"data_set": "churn", "tier": "basic", "algorithm": "linear", "calls": 1}
+    return EndpointUse(tenant_id=tenant_id, **values | changes)
+
+
+# --- how an hour is divided -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "cpus", "gib"),
+    [
+        ("ml.m5.large", 2, 8),
+        ("ml.m5.24xlarge", 96, 384),
+        ("ml.c5.9xlarge", 36, 72),
+        ("ml.c5.18xlarge", 72, 144),
+        ("ml.r5.2xlarge", 8, 64),
+        ("ml.g4dn.xlarge", 4, 16),
+        ("ml.t2.medium", 2, 4),
+        ("ml.t2.2xlarge", 8, 32),
+    ],
+)
+def test_the_capacity_of_instances_is_that_of_the_price_list(instance_type: str, cpus: int, gib: int) -> None:
+    assert capacity_of(instance_type) == Capacity(cpus=cpus, memory_bytes=gib * GIB)
+
+
+def test_of_other_instances_it_is_not_known() -> None:
+    assert [capacity_of(name) for name in ("ml.inf1.xlarge", "ml.t2.xxlarge", "ml.m5.metal")] == [None] * 3
+
+
+def test_a_share_is_half_by_time_and_half_by_memory() -> None:
+    busy = use(milliseconds=3_600_000)  # one of two CPUs, all the time
+    (usd,), idle = divided(Decimal("0.115"), HOUR, [busy], LARGE)
+    of_memory = Fraction(160 * 1024**2, 8 * GIB)
+    assert (
+        Fraction(usd) <= Fraction("0.115") / 2 * (Fraction(1, 2) + of_memory) < Fraction(usd) + Fraction(1, 10**6)
+    )
+    assert usd + idle == Decimal("0.115")
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_the_parts_of_an_hour_add_up_and_nobody_pays_less_than_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+    uses = [
+        use(f"t{n}", milliseconds=rng.choice([0, 5, 10**6, 10**8]), model_bytes=rng.choice([0, 10**6, 10**10]))
+        for n in range(rng.randint(0, 30))
+    ]
+    usd = Decimal(rng.randint(0, 10**6)).scaleb(-6)
+    shares, idle = divided(usd, replace(HOUR, seconds=rng.choice([1, 100, 3600])), uses, LARGE)
+    assert sum(shares, idle) == usd
+    assert min([idle, *shares]) >= 0
+    order = sorted(zip(uses, shares, strict=True), key=lambda pair: (pair[0].milliseconds, pair[0].model_bytes))
+    same = [(u, s) for u, s in order if u.model_bytes == 0]
+    assert [s for _, s in same] == sorted(s for _, s in same), "who used more pays no less"
+
+
+def test_an_endpoint_that_was_created_within_the_hour_has_a_part_of_it() -> None:
+    created = datetime(2026, 11, 21, 10, 45, tzinfo=UTC)
+    assert [seconds_in(f"2026-11-21T{hour:02d}", created) for hour in (9, 10, 11)] == [0, 900, 3600]
+    assert divided(Decimal(0), replace(HOUR, seconds=0), [use()], LARGE) == ([Decimal(0)], Decimal(0))
+
+
+# --- calls ------------------------------------------------------------------------------------------------
+
+
+class Calls:
+    """A predictor over memory, whose models answer as a test says."""
+
+    def __init__(self, **alias: Any) -> None:
+        self.store = MemoryStore()
+        aliases = Aliases(self.store, lambda number: None)
+        versions = ModelVersions(self.store)
+        for number in {value for name, value in alias.items() if name in ("live", "canary")}:
+            versions.put(version(number))
+        if alias:
+            aliases.change("acme", "churn", lambda before: replace(before, **alias))
+        self.asked: list[int] = []
+        self.answer: Exception | None = None
+        self.book = InferenceBook(store=self.store, retention=timedelta(days=45))
+        self.tenants = MemoryTenants(tenant())
+        self.predictor = Predictor(
+            tenants=self.tenants, aliases=aliases, versions=versions, counts=self.book, ask=self._ask
+        )
+
+    def _ask(self, version: ModelVersion, rows: bytes, content_type: str) -> Response:
+        self.asked.append(version.version)
+        if self.answer is not None:
+            raise self.answer
+        return Response(b'{"predictions": [1]}', 40)
+
+    def call(self, key: str = "k", **changes: Any) -> Any:
+        values: dict[str, Any] = {"tenant_id": "acme", "data_set": "churn", "rows": b"a\n1\n"}
+        made = Call(**values | {"content_type": "text/csv", "key": key} | changes)
+        return self.predictor.predict(made, NOW)
+
+    @property
+    def uses(self) -> list[EndpointUse]:
+        return self.book.uses("e", hour_of(NOW))
+
+
+def version(number: int) -> ModelVersion:
+    return ModelVersion(
+        tenant_id="acme",
+        data_set="churn",
+        version=number,
+        package_arn=f"arn:{number}",
+        request_id="0" * 32,
+        model_uri="s3://b/models/m.tar.gz",
+        state=VersionState.READY,
+        since=NOW,
+        approved_at=NOW,
+        endpoint="e",
+        target=f"acme/churn/{number}",
+        algorithm="linear",
+        model_bytes=500,
+    )
+
+
+def test_a_call_is_answered_by_the_live_version_and_counted_with_what_it_used() -> None:
+    calls = Calls(live=3)
+    answered = calls.call()
+    assert (answered.version, answered.is_counted) == (3, True)
+    calls.call()
+    assert calls.uses == [
+        use(calls=2, milliseconds=80, bytes_in=8, bytes_out=40, model_bytes=500),
+    ]
+
+
+def test_a_canary_answers_its_share_of_the_keys_and_each_key_alike() -> None:
+    calls = Calls(live=3, canary=4, canary_percent=20)
+    versions = [calls.call(f"key {number}").version for number in range(500)]
+    assert 60 <= versions.count(4) <= 140
+    assert [calls.call(f"key {number}").version for number in range(500)] == versions
+
+
+def test_what_is_not_served_is_refused_and_not_counted() -> None:
+    assert_refused(Calls(), "no model of 'churn' is served")
+    assert_refused(Calls(live=3), "no tenant 'globex'", tenant_id="globex")
+    assert_refused(Calls(live=3), "no model of 'other' is served", data_set="other")
+    assert_refused(Calls(live=3), "at most 6,291,456", rows=b"x" * 6_291_457)
+    for state in set(TenantState) - {TenantState.ACTIVE}:
+        calls = Calls(live=3)
+        calls.predictor = replace(calls.predictor, tenants=MemoryTenants(replace(tenant(), state=state)))
+        assert_refused(calls, f"is {state.value}")
+
+
+def assert_refused(calls: Calls, reason: str, **changes: Any) -> None:
+    with pytest.raises(Refused, match=reason):
+        calls.call(**changes)
+    assert (calls.uses, calls.asked) == ([], [])
+
+
+def test_a_call_that_the_model_refuses_is_counted_as_failed_and_one_to_repeat_is_not() -> None:
+    calls = Calls(live=3)
+    calls.answer = Refused("the request has no column 'age'")
+    with pytest.raises(Refused, match="no column"):
+        calls.call()
+    calls.answer = Throttled("it loads")
+    with pytest.raises(Throttled):
+        calls.call()
+    assert calls.uses == [use(failed=1, bytes_in=4, model_bytes=500)]
+
+
+@pytest.mark.parametrize("error", [Conflict("others write"), Throttled("slow"), OutcomeUnknown("lost")])
+def test_a_call_that_cannot_be_counted_is_answered(error: Exception) -> None:
+    class Counts:
+        def count(self, endpoint: str, use: EndpointUse, now: datetime) -> None:
+            raise error
+
+    calls = Calls(live=3)
+    calls.predictor = replace(calls.predictor, counts=Counts())
+    assert not calls.call().is_counted
+
+
+# --- the function -----------------------------------------------------------------------------------------
+
+
+def test_the_function_answers_predictions_with_their_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Calls(live=3)
+    monkeypatch.setattr(bootstrap, "predictor", lambda: replace(calls.predictor))
+    event = {"tenant_id": "acme", "data_set": "churn", "rows": "a\n1\n"}
+    answer = load("predict").handler(event, Context())
+    assert answer == {"predictions": [1], "version": 3, "milliseconds": 40}
+    with pytest.raises(Refused, match="no model"):
+        load("predict").handler(event | {"data_set": "other"}, Context())
+
+
+def test_an_answer_that_is_no_prediction_or_too_large_is_refused() -> None:
+    answer_of = load("predict").answer_of
+    with pytest.raises(Refused, match="version 3 answered no predictions"):
+        answer_of(3, b'{"predictions": "yes"}', 1)
+    many = b'{"predictions": [' + b",".join([b'"' + b"x" * 1000 + b'"'] * 7000) + b"]}"
+    with pytest.raises(Refused, match="7,000 rows is too large"):
+        answer_of(3, many, 1)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"tenant_id": "acme", "data_set": "churn"},
+        {"tenant_id": "a" * 65, "data_set": "churn", "rows": ""},
+        {"tenant_id": "acme", "data_set": "churn", "rows": "", "content_type": "text/html"},
+        {"tenant_id": "acme", "data_set": "churn", "rows": "", "version": 3},
+        {"tenant_id": "acme", "data_set": "churn", "rows": 1},
+    ],
+)
+def test_a_command_that_is_none_is_malformed(event: dict[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        parse_predict_command(event)
+
+
+# --- a month ----------------------------------------------------------------------------------------------
+
+
+class Unreliable(MemoryStore):
+    """A store whose writes fail now and then: before they happen, or after."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        self.rng, self.trouble = rng, 0.0
+
+    def transact(self, writes: Sequence[Write]) -> None:
+        if self.rng.random() < self.trouble:
+            raise Throttled("before")
+        super().transact(writes)
+        if self.rng.random() < self.trouble:
+            raise OutcomeUnknown("after")
+
+
+@dataclass
+class Existing:
+    endpoints: list[SharedEndpoint]
+
+    def existing(self) -> list[SharedEndpoint]:
+        return self.endpoints
+
+
+@dataclass
+class Files:
+    rows: list[dict[str, str]] = field(default_factory=list)
+
+    def put(self, day: str, rows: IO[bytes]) -> str:
+        self.rows += csv.DictReader(io.StringIO(gzip.decompress(rows.read()).decode()))
+        return day
+
+
+BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
+LIMITS: Policy = replace(
+    policy(tier("basic", budget=hard("900")), tier("premium"), running_max=9),
+    tenants={"t0": TenantPolicy(budget=hard("100"))},
+)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_books_of_a_month_equal_a_recomputation(seed: int) -> None:
+    """Calls, failing writes, bookings that die and are repeated; then everything from the calls, in fractions."""
+    rng = random.Random(seed)
+    store = Unreliable(rng)
+    books = Books(LIMITS, store)
+    book = InferenceBook(store=store, retention=timedelta(days=60))
+    existing = Existing(
+        [
+            SharedEndpoint(
+                name=f"trainyard-shared-{algorithm}",
+                arn=f"arn:{algorithm}",
+                created_at=BEGIN + timedelta(minutes=rng.randint(0, 3000)),
+                instance_type="ml.m5.large",
+                instance_count=count,
+            )
+            for algorithm, count in (("linear", 1), ("trees", 2))
+        ]
+    )
+    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES)
+    tiers = {f"t{n}": ("basic", "premium")[n % 2] for n in range(30)}
+    for number, tenant_id in enumerate(tiers):
+        books.run("0.05", begun=100.0 * number, tenant_id=tenant_id, tier=tiers[tenant_id])
+    counted: dict[tuple[str, str], dict[tuple[str, str], list[int]]] = {}
+    days, now = 30, BEGIN
+    while now < BEGIN + timedelta(days=days):
+        for endpoint in existing.endpoints:
+            for tenant_id in rng.sample(sorted(tiers), rng.choice([0, 1, 3, 25])):
+                if now >= endpoint.created_at:
+                    milliseconds = rng.choice([3, 4000, 900_000])
+                    made = use(
+                        tenant_id,
+                        data_set=f"set{rng.randint(0, 1)}",
+                        tier=tiers[tenant_id],
+                        algorithm=endpoint.name.rpartition("-")[2],
+                        milliseconds=milliseconds,
+                        model_bytes=10**7,
+                    )
+                    book.count(endpoint.name, made, now)
+                    hour = counted.setdefault((endpoint.name, hour_of(now)), {})
+                    calls = hour.setdefault((tenant_id, made.data_set), [0, 0])
+                    calls[0] += 1
+                    calls[1] += milliseconds
+        if rng.random() < 0.3:  # a billing run, which may die
+            store.trouble = rng.choice([0.0, 0.1])
+            with suppress(Throttled, OutcomeUnknown, TimeoutError, Conflict):
+                booking.book_due(now, lambda: rng.random() < 0.05)
+            with suppress(Throttled, OutcomeUnknown):
+                books.outbox.relay(now)
+            store.trouble = 0.0
+        now += timedelta(minutes=40)
+    end = BEGIN + timedelta(days=days, minutes=20)
+    booking.book_due(end, lambda: False)
+    assert booking.book_due(end, lambda: False) == [], "idempotent"
+
+    expected: dict[str, Fraction] = {}
+    idle = Fraction(0)
+    for endpoint in existing.endpoints:
+        begin = endpoint.created_at.replace(minute=0)
+        while begin < BEGIN + timedelta(days=days):
+            seconds = min((begin + timedelta(hours=1) - endpoint.created_at).total_seconds(), 3600)
+            count = endpoint.instance_count
+            usd = Fraction(
+                round(Fraction("0.115") * count * int(seconds) / 3600 * 10**6 + Fraction(1, 10**9)), 10**6
+            )
+            uses = counted.get((endpoint.name, hour_of(begin)), {})
+            cpus = max(Fraction(int(seconds) * count * 2), sum(Fraction(ms, 1000) for _, ms in uses.values()))
+            each = 10**7 + 160 * 1024**2
+            memory = max(Fraction(count * 8 * GIB), Fraction(each * len(uses)))
+            rest = usd
+            for (tenant_id, _), (_, milliseconds) in uses.items():
+                exact = usd / 2 * (Fraction(milliseconds, 1000) / cpus + Fraction(each) / memory)
+                share = Fraction(exact * 10**6 // 1, 10**6)
+                expected[tenant_id] = expected.get(tenant_id, Fraction(0)) + share
+                rest -= share
+            idle += rest
+            begin += timedelta(hours=1)
+    totals = list(books.book.totals("2026-11"))
+    booked: dict[str, Fraction] = {}
+    for part in totals:
+        booked[part.tenant_id] = booked.get(part.tenant_id, Fraction(0)) + Fraction(part.inference_usd)
+    assert booked == expected
+    assert sum(part.calls for part in totals) == sum(
+        calls for hour in counted.values() for calls, _ in hour.values()
+    )
+    hours = [hour for day in range(1, days + 1) for hour in book.hours(f"2026-11-{day:02d}")]
+    assert sum(Fraction(hour.idle_usd) for hour in hours) == idle
+    assert sum(Fraction(hour.usd or 0) for hour in hours) == idle + sum(expected.values())
+
+    books.outbox.relay(end)
+    assert [entry for entry in books.book.outbox_entries() if entry.what == "charge"] == []
+    spent = dict.fromkeys(("basic", "premium"), Fraction(0))
+    for tenant_id, name in tiers.items():
+        charged = Fraction(books.scheduler.tables.queues.get(name, tenant_id).spent_usd)
+        assert charged == Fraction("0.05") + expected.get(tenant_id, Fraction(0))
+        spent[name] += charged
+    in_ledger = books.scheduler.tables.ledger.read().spent_in
+    assert {name: Fraction(usd) for name, usd in in_ledger.items()} == {
+        f"2026-11 {name}": usd for name, usd in spent.items()
+    }
+
+    files = Files()
+    usage = Usage(
+        book=books.book,
+        inference=book,
+        files=files,
+        account_id="1" * 12,
+        region="us-east-1",
+        stage="dev",
+        retention=timedelta(days=60),
+    )
+    for day in range(1, days + 1):
+        usage.export(f"2026-11-{day:02d}")
+    exported: dict[str, Fraction] = {}
+    for row in files.rows:
+        tenant_id = row["SubAccountId"]
+        if row["ResourceType"] == "Endpoint":
+            exported[tenant_id] = exported.get(tenant_id, Fraction(0)) + Fraction(row["BilledCost"])
+    assert exported == expected | {"": idle}
+
+
+def booked_once(books: Books) -> InferenceBook:
+    """Return books in which a call of acme paid 0.01 USD in the hour of NOW."""
+    books.run("0.05", tenant_id="acme", data_set="churn")
+    book = InferenceBook(store=books.store, retention=timedelta(days=60))
+    book.count("e", use(), NOW)
+    book.book("e", hour_of(NOW), [(use, Decimal("0.01")) for use in book.uses("e", hour_of(NOW))], NOW)
+    return book
+
+
+def test_of_two_bookings_at_once_the_second_changes_nothing() -> None:
+    books = Books()
+    book = booked_once(books)
+    stale = [(use(), Decimal("0.01"))]
+    with pytest.raises(Conflict):
+        book.book("e", hour_of(NOW), stale, NOW)
+    (totals,) = books.totals()
+    assert (totals.calls, totals.inference_usd, totals.usd) == (1, Decimal("0.01"), Decimal("0.05"))
+
+
+def test_of_two_relays_at_once_the_second_charges_nothing() -> None:
+    books = Books()
+    booked_once(books)
+    (entry,) = books.book.outbox_entries()
+    charge(books.scheduler, entry, books.limits, NOW)
+    with pytest.raises(Conflict):
+        charge(books.scheduler, entry, books.limits, NOW)
+    assert books.scheduler.tables.queues.get("basic", "acme").spent_usd == Decimal("0.06")
+    assert books.scheduler.tables.ledger.read().spent_in == {"2026-11 basic": Decimal("0.06")}
+
+
+def test_an_hour_of_the_last_month_is_charged_to_that_month_and_one_of_the_next_begins_it() -> None:
+    books = Books()
+    books.run("0.05", tenant_id="acme")
+    for number, (month, spent) in enumerate([("2026-10", "0.05"), ("2026-12", "0.01"), ("2026-11", "0.01")]):
+        entry = OutboxEntry(
+            name=f"charge#{number}",
+            what="charge",
+            values={"month": month, "charges": {"basic#acme": Decimal("0.01"), "basic#nobody": Decimal("0.01")}},
+        )
+        books.store.transact([charge_entry(str(number), month, entry.values["charges"], NOW)])
+        charge(books.scheduler, entry, books.limits, NOW)
+        assert books.scheduler.tables.queues.get("basic", "acme").spent_usd == Decimal(spent), month
+    assert books.scheduler.tables.ledger.read().spent_in == {
+        "2026-10 basic": Decimal("0.02"),
+        "2026-11 basic": Decimal("0.07"),
+        "2026-12 basic": Decimal("0.02"),
+    }
+
+
+def test_predictions_can_reach_a_threshold_of_a_budget() -> None:
+    books = Books(replace(LIMITS, tenants={"acme": TenantPolicy(budget=hard("0.06"))}))
+    booked_once(books)
+    books.outbox.relay(NOW)  # charges
+    books.outbox.relay(NOW)  # publishes
+    assert [values["percent"] for what, values in books.announcements.told if what == "budget"] == [80, 100]
+
+
+def test_an_hour_without_a_price_is_closed_and_what_it_cost_stays_unknown() -> None:
+    books = Books()
+    book = InferenceBook(store=books.store, retention=timedelta(days=60))
+    endpoint = SharedEndpoint(
+        name="e", arn="arn:e", created_at=NOW, instance_type="ml.inf1.xlarge", instance_count=1
+    )
+    book.count("e", use(), NOW)
+    booking = InferenceBooking(book=book, endpoints=Existing([endpoint]), prices=PRICES)
+    hours = booking.book_due(NOW + timedelta(hours=2), lambda: False)
+    assert [hour.usd for hour in hours] == [None]
+    assert [row["BilledCost"] for row in usage_rows(books, book)] == [""]
+    priced = replace(PRICES, hosting={"ml.inf1.xlarge": Decimal(1)})
+    again = Existing([replace(endpoint, name="f")])
+    (hour,) = InferenceBooking(book=book, endpoints=again, prices=priced).book_due(
+        NOW + timedelta(hours=2), lambda: False
+    )
+    assert hour.idle_usd == hour.usd, "nobody can say who used how much of it"
+
+
+def test_a_run_without_time_says_so_and_the_next_one_goes_on() -> None:
+    book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
+    endpoint = SharedEndpoint(name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1)
+    booking = InferenceBooking(book=book, endpoints=Existing([endpoint]), prices=PRICES)
+    later = NOW + timedelta(hours=5)
+    time = iter([False, True])
+    with pytest.raises(TimeoutError, match="hours booked: 1; next: e from"):
+        booking.book_due(later, lambda: next(time))
+    assert len(booking.book_due(later, lambda: False)) == 3
+
+
+def usage_rows(books: Books, book: InferenceBook) -> list[dict[str, str]]:
+    files = Files()
+    Usage(
+        book=books.book,
+        inference=book,
+        files=files,
+        account_id="1" * 12,
+        region="us-east-1",
+        stage="dev",
+        retention=timedelta(days=60),
+    ).export(NOW.strftime("%Y-%m-%d"))
+    return [row for row in files.rows if row["ResourceType"] == "Endpoint"]
