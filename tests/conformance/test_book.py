@@ -14,7 +14,8 @@ from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import StepRecord, corrected
 from trainyard.domain.policy import TenantPolicy
 from trainyard.domain.requests import Request, State
-from trainyard.persistence.book import Book, OutboxEntry, booking_keys, bookings, pace_key
+from trainyard.persistence.book import Book, booking_keys, bookings, pace_key
+from trainyard.persistence.outbox import OutboxEntry
 from trainyard.persistence.run_history import past_key
 from trainyard.persistence.store import Is, Key, Put, Store, Update
 

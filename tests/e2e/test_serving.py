@@ -1,6 +1,8 @@
 """From an approved model to its predictions, through the template's own rule, state machine and functions."""
 
 import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,9 @@ import pytest
 
 from local.demo import data
 from tests.e2e.conftest import Harness, eventually
+from trainyard.adapters.aws.billing import SageMakerSharedEndpoints
+from trainyard.application.billing.inference import InferenceBooking
+from trainyard.contracts.shipped_prices import prices_of
 
 WINE = data.bundled("wine")
 ROWS = b"\n".join(line.rpartition(b",")[0] for line in WINE.splitlines()[:4])
@@ -17,6 +22,22 @@ def served(harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str)
     capsys.readouterr()
     assert harness.run("serving", "show", tenant_id, "--json") == 0
     return {view["version"]: view for view in json.loads(capsys.readouterr().out)}
+
+
+def booked(harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str) -> dict[str, Any]:
+    """Return a tenant's costs after the hour is booked, as the billing function does once it is over."""
+    answer = harness.cloud.client("lambda").invoke(FunctionName=harness.outputs["BillingFunction"], Payload=b"{}")
+    assert "FunctionError" not in answer, answer["Payload"].read()
+    booking = InferenceBooking(
+        book=harness.deployment.inference_book,
+        endpoints=SageMakerSharedEndpoints(stack="trainyard"),
+        prices=prices_of(harness.deployment.region),
+    )
+    booking.book_due(datetime.now(UTC) + timedelta(hours=2), lambda: False)
+    capsys.readouterr()
+    assert harness.run("costs", "--tenant", tenant_id, "--json") == 0
+    costs: dict[str, Any] = json.loads(capsys.readouterr().out)["total"]
+    return costs
 
 
 def trained(harness: Harness, bucket: str, tenant_id: str, count: int) -> None:
@@ -51,6 +72,9 @@ def test_an_approved_model_predicts_and_its_successor_can_be_rolled_back(
     assert len(answer["predictions"]) == len(answer["probabilities"]) == 3
     assert harness.run("serving", "roll-back", "vintner", "wine", "2") == 0
     assert predicted()["version"] == 1
+    costs = booked(harness, capsys, "vintner")
+    assert costs["calls"] == 2
+    assert 0 < Decimal(costs["inference_usd"]) < Decimal("0.115")
     assert harness.run("serving", "roll-back", "vintner", "wine", "2") == 0, "repeated"
     assert harness.run("serving", "roll-back", "vintner", "wine", "1") == 1
     assert "no earlier version" in capsys.readouterr().err

@@ -145,7 +145,9 @@ def test_list_prices_are_read_by_component_over_all_pages(stubbed: Callable[[str
     stub.add_response("get_products", first, asked("Training"))
     stub.add_response("get_products", {"PriceList": [older]}, asked("Training", NextToken="t"))
     stub.add_response("get_products", {"PriceList": [product("ml.t3.medium", "0.055")]}, asked("Processing"))
+    stub.add_response("get_products", {"PriceList": [product("ml.m5.large", "0.13")]}, asked("Hosting"))
     assert billing.list_prices("eu-west-1") == {
+        "hosting": {"ml.m5.large": Decimal("0.13")},
         JobKind.TRAINING: {"ml.m5.large": Decimal("0.128"), "ml.c5.xlarge": Decimal("0.2")},
         JobKind.PROCESSING: {"ml.t3.medium": Decimal("0.055")},
     }

@@ -26,7 +26,7 @@ from trainyard.domain.requests import State
 from trainyard.domain.scheduling import Ledger, Plan, Snapshot
 from trainyard.entrypoints import bootstrap
 from trainyard.persistence.bell import Hint
-from trainyard.persistence.book import OutboxEntry
+from trainyard.persistence.outbox import OutboxEntry
 from trainyard.persistence.tenant_queues import Backlog
 
 ROOT = Path(__file__).parents[2]
@@ -372,6 +372,7 @@ def test_of_what_is_due_hourly_one_failure_holds_up_no_other_and_is_counted(
     replace_part: Replace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     replace_part("metering", None)
+    replace_part("inference_booking", Standing(book_due=[]))
     replace_part("usage", Standing(export_until=ConnectionError("S3 is away")))
     replace_part("tag_activation", Standing(run_daily={}))
     monthly = Standing(write_due=3)
@@ -380,6 +381,18 @@ def test_of_what_is_due_hourly_one_failure_holds_up_no_other_and_is_counted(
         load("billing").handler({}, Context())
     assert monthly.asked == ["write_due"], "the task after the failed one"
     assert values(capsys.readouterr().out)["BillingTasksFailed"] == 1
+
+
+def test_a_day_is_not_exported_while_its_hours_cannot_be_booked(replace_part: Replace) -> None:
+    replace_part("metering", None)
+    replace_part("inference_booking", Standing(book_due=TimeoutError("hours booked: 3")))
+    usage = Standing(export_until=[])
+    replace_part("usage", usage)
+    replace_part("tag_activation", Standing(run_daily={}))
+    replace_part("monthly_statements", Standing(write_due=0))
+    with pytest.raises(RuntimeError, match="billing tasks failed: inference, exports"):
+        load("billing").handler({}, Context())
+    assert usage.asked == []
 
 
 def test_the_billing_function_writes_what_it_is_asked_for_and_refuses_what_makes_no_sense(

@@ -622,6 +622,7 @@ REACH: dict[str, tuple[set[str], set[str]]] = {
     "RolesFunction": (set(), {POOL_READ, "decrypt with the data key outside S3"}),
     "GuardFunction": (set(), set()),
     "ServingFunction": (set(), set()),
+    "PredictFunction": (set(), set()),
     "BillingFunction": (set(), set()),
     "PublisherFunction": (set(), set()),
 }

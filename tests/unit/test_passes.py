@@ -30,8 +30,9 @@ from trainyard.domain.queues import HEAD_ENTRIES_MAX
 from trainyard.domain.requests import State
 from trainyard.domain.scheduling import Plan
 from trainyard.domain.tenants import RoleState
-from trainyard.persistence.book import Book, budget_entry
+from trainyard.persistence.book import Book
 from trainyard.persistence.ledger import LEDGER, NOBODY, SOMEBODY
+from trainyard.persistence.outbox import budget_entry
 from trainyard.persistence.store import Key, Page, Write
 
 POOL = "training/ml.m5.large"

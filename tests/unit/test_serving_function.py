@@ -41,10 +41,15 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Call:
         (Started(id=ID, begun=Begun.DEPLOY), {"deploys": True, "version": VERSION, "reason": Begun.DEPLOY.value}),
         (Started(id=ID, begun=Begun.WAIT), {"deploys": False, "version": VERSION, "reason": Begun.WAIT.value}),
         (Started(id=None, begun=None, reason="none"), {"deploys": False, "version": None, "reason": "none"}),
+        (
+            Started(id=ID, begun=None, reason="none", following=VersionId("acme", "churn", 4)),
+            {"deploys": False, "version": VERSION, "reason": "none", "package_arn": "arn:4"},
+        ),
     ],
 )
 def test_an_approval_is_begun_or_the_reason_is_given(call: Call, started: Started, answer: dict[str, Any]) -> None:
-    assert call("Begin", {"begin": started}, package_arn=ARN) == answer
+    began = call("Begin", {"begin": started, "package_of": "arn:4"}, package_arn=ARN)
+    assert began == {"package_arn": ""} | answer
 
 
 def test_an_endpoint_that_is_not_ready_is_asked_for_again(call: Call) -> None:

@@ -55,6 +55,7 @@ def test_no_policy_is_wide_but_those_that_say_why() -> None:
         "LogInToRegistry",
         "ModelsInTheVpc",
         "DeliverLogsAndTraces",
+        "FindEndpoints",
         "ActivateCostTags",
         "MeterUsage",
     ]

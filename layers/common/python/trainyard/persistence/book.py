@@ -31,6 +31,7 @@ from trainyard.domain.hourly_spend import HourlySpend, booked, is_unusual
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import State
 from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.outbox import OutboxEntry, entry, entry_key, outbox_entries
 from trainyard.persistence.run_history import (
     keep_ratios,
     past_from,
@@ -48,9 +49,6 @@ BOOKS_BEGIN = "2026-01"
 
 FORGOTTEN_AT_ONCE = 90
 """Items: a transaction takes 100."""
-
-OUTBOX_MAX = 1000
-"""Read at once."""
 
 PAGE = 100
 """Items read at once (BatchGetItem takes 100)."""
@@ -96,17 +94,6 @@ _COUNTS = ("executions", "succeeded", "failed", "stopped", "unknown", "seconds")
 _ENDS = {State.SUCCEEDED: "succeeded", State.FAILED: "failed", State.STOPPED: "stopped"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxEntry:
-    """Work that was decided in a transaction and is done after it, at least once."""
-
-    name: str
-    what: str
-    """"settle": read an execution again; "charge": charge budgets; "budget", "pace", "deadline at risk", "deadline
-    missed": publish."""
-    values: Mapping[str, Any]
-
-
 # --- booking: what a transaction that ends attempts writes ------------------------------------------------------
 
 
@@ -142,41 +129,12 @@ def bookings(
         if _is_known(execution) and teaches(run):
             pasts.setdefault(past_key(execution.tenant_id, execution.data_set), []).append(run)
         if not execution.is_final:
-            writes.append(_entry("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
+            writes.append(entry("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
     writes += [_add_totals(key, booked_now) for key, booked_now in totals.items()]
     writes += [remember(key, runs, items.get(key)) for key, runs in pasts.items()]
     for key, usd in spent.items():
         writes += _keep_pace(key, usd, items.get(key), now)
     return [*writes, *keep_ratios(executions, items)]
-
-
-def budget_entry(
-    tenant_id: str, tier: str, month: str, percent: int, values: Mapping[str, Any], now: datetime
-) -> Put:
-    """Return the outbox entry for spending that reaches a threshold."""
-    about = {"tenant_id": tenant_id, "tier": tier, "month": month, "percent": percent, **values}
-    return _entry("budget", f"{tenant_id}#{tier}#{month}#{percent}", about, now)
-
-
-def deadline_entry(what: str, request_id: str, values: Mapping[str, Any], now: datetime) -> Put:
-    """Return the outbox entry for a deadline that is at risk, or will be missed."""
-    return _entry(what, request_id, values, now)
-
-
-def _entry(what: str, name: str, values: Mapping[str, Any], now: datetime) -> Put:
-    return Put(
-        Key("record", (("pk", "outbox"), ("sk", f"{what}#{name}"))), {"what": what, "since": stamp(now), **values}
-    )
-
-
-def charge_entry(name: str, month: str, charges: Mapping[str, Decimal], now: datetime) -> Put:
-    """Return the outbox entry for what budgets are to be charged: tier and tenant, joined by "#" → USD."""
-    return _entry("charge", name, {"month": month, "charges": dict(charges)}, now)
-
-
-def done_once(entry: OutboxEntry) -> Delete:
-    """Return what removes an outbox entry, unless it was removed before."""
-    return Delete(_todo_key(entry.name), (Is("what", entry.what),))
 
 
 def _about(execution: ExecutionRecord) -> Item:
@@ -235,7 +193,7 @@ def _keep_pace(key: Key, usd: Decimal, item: Item | None, now: datetime) -> list
     if unusual:
         tenant_id = key.values[0][1].removeprefix("pace#")
         about = {"tenant_id": tenant_id, "hour": pace.hour, "usd": pace.usd, "usual_usd": pace.usual_max_usd}
-        writes.append(_entry("pace", f"{tenant_id}#{pace.hour}", about, now))
+        writes.append(entry("pace", f"{tenant_id}#{pace.hour}", about, now))
     return writes
 
 
@@ -269,7 +227,7 @@ def correction(
     if after.cost_usd != before.cost_usd:
         key = pace_key(after.tenant_id)
         writes += _keep_pace(key, after.cost_usd - before.cost_usd, items.get(key), now)
-    return [*writes, Delete(_todo_key(f"settle#{after.request_id}#{after.attempt}"))]
+    return [*writes, Delete(entry_key(f"settle#{after.request_id}#{after.attempt}"))]
 
 
 # --- the book ---------------------------------------------------------------------------------------------------
@@ -322,13 +280,11 @@ class Book:
 
     def outbox_entries(self) -> list[OutboxEntry]:
         """Return the outbox entries, oldest first."""
-        items = islice(listed(self.store, "record", "outbox", page=OUTBOX_MAX), OUTBOX_MAX)
-        entries = [OutboxEntry(name=item["sk"], what=item["what"], values=_values(item)) for item in items]
-        return sorted(entries, key=lambda entry: str(entry.values["since"]))
+        return outbox_entries(self.store)
 
     def done(self, entry: OutboxEntry) -> None:
         """Delete an outbox entry. Idempotent."""
-        self.store.transact([Delete(_todo_key(entry.name))])
+        self.store.transact([Delete(entry_key(entry.name))])
 
     def forget(self, tenant_id: str, now: datetime) -> bool:
         """Remove all records of a tenant, some at a time; True while some are left."""
@@ -382,10 +338,6 @@ def pace_key(tenant_id: str) -> Key:
 
 def note_key(name: str) -> Key:
     return Key("record", (("pk", "note"), ("sk", name)))
-
-
-def _todo_key(name: str) -> Key:
-    return Key("record", (("pk", "outbox"), ("sk", name)))
 
 
 # --- items ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from decimal import Decimal
 
 from trainyard.domain.hourly_spend import hour_of
 from trainyard.domain.inference import EndpointHour, EndpointUse
-from trainyard.persistence.book import charge_entry, note_key, totals_key_of
+from trainyard.persistence.book import note_key, totals_key_of
+from trainyard.persistence.outbox import spending_entry
 from trainyard.persistence.store import Absent, Item, Key, Put, Store, Update, Write, listed
 
 CHARGES_MAX = 8
@@ -67,7 +68,7 @@ class InferenceBook:
                 account = f"{use.tier}#{use.tenant_id}"
                 charges[account] = charges.get(account, Decimal(0)) + usd
             name = f"{hour}#{endpoint}#{part[0][0].tenant_id}#{part[0][0].data_set}"
-            writes.append(charge_entry(name, hour[:7], charges, now))
+            writes.append(spending_entry(name, hour[:7], charges, now))
             self.store.transact(writes)
 
     def close(self, hour: EndpointHour, now: datetime) -> None:

@@ -9,9 +9,9 @@ from trainyard.application.scheduling.completion import with_warning
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.policy import Policy
 from trainyard.domain.queues import in_month
-from trainyard.persistence.book import OutboxEntry, done_once
 from trainyard.persistence.items import queue_from
 from trainyard.persistence.ledger import book_spending
+from trainyard.persistence.outbox import OutboxEntry, done_once
 from trainyard.persistence.tenant_queues import queue_key, refile
 from trainyard.persistence.transactions import UnitOfWork
 

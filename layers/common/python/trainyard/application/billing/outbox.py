@@ -17,8 +17,9 @@ from trainyard.domain.budgets import level
 from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import ExecutionRecord, corrected
 from trainyard.domain.prices import Prices
-from trainyard.persistence.book import Book, OutboxEntry
+from trainyard.persistence.book import Book
 from trainyard.persistence.items import unstamp
+from trainyard.persistence.outbox import OutboxEntry
 from trainyard.persistence.policies import Policies
 
 GIVEN_UP = timedelta(days=3)
@@ -88,7 +89,7 @@ class OutboxRelay:
         if entry.what == "settle":
             self._read_again(entry, now, relayed)
             return
-        if entry.what == "charge":
+        if entry.what == "spending":
             with suppress(Conflict):  # another run was faster, or a queue has changed: the next run sees
                 charge(self.scheduler, entry, self.policies.current(), now)
             return

@@ -17,12 +17,12 @@ from trainyard.domain.resources import ResourceProfile
 from trainyard.persistence.book import (
     booking_keys,
     bookings,
-    budget_entry,
     correction,
     pace_key,
 )
 from trainyard.persistence.items import entry_from, outcome_values, queue_from, request_from
 from trainyard.persistence.ledger import book_correction, give_units_back
+from trainyard.persistence.outbox import budget_entry
 from trainyard.persistence.requests import held_since, request_key, still_waits
 from trainyard.persistence.run_history import past_from, past_key, ratios_key
 from trainyard.persistence.store import ACTIONS_MAX, Absent, Is, Items, Key, Write, fits_one_transaction

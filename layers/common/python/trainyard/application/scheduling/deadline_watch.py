@@ -18,7 +18,7 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.queues import QueueEntry
 from trainyard.domain.requests import Estimate, Request, State
 from trainyard.domain.scheduling import Reason, Snapshot
-from trainyard.persistence.book import deadline_entry
+from trainyard.persistence.outbox import deadline_entry
 from trainyard.persistence.policies import Policies
 
 RISK_MINUTES = 3
