@@ -17,6 +17,12 @@ class MemoryModelPackages:
     def get(self, arn: str) -> ModelPackage | None:
         return self.packages.get(arn)
 
+    def approved(self, group: str) -> list[str]:
+        packages = [
+            package for package in self.packages.values() if package.group == group and package.is_approved
+        ]
+        return [package.arn for package in sorted(packages, key=lambda package: -package.version)]
+
 
 class MemorySamples:
     def __init__(self) -> None:

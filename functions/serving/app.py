@@ -1,4 +1,4 @@
-"""Serving: the tasks of the state machine that deploys approved models, each repeatable.
+"""Serving: the tasks of the state machine that deploys approved models, each repeatable; and a search by timer.
 
 A task that cannot be done raises Refused, which the state machine does not retry; anything else it does.
 """
@@ -19,11 +19,16 @@ logger = build_logger("serving")
 
 Answer = dict[str, Any]
 
+NEEDED_MILLIS = 20_000
+"""Time needed to search one more tenant and to finish cleanly."""
+
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> Answer:
     """Carry out one step, and return its result to the state machine."""
     step = parse_serving_step(event)
+    if step.step == "Search":
+        return search(context)
     logger.append_keys(step=step.step, run=step.run)
     try:
         answer = STEPS[step.step](step, datetime.now(UTC))
@@ -68,6 +73,19 @@ def fail(step: ServingStep, now: datetime) -> Answer:
     logger.warning("version given up", extra={"reason": step.failure})
     count("ModelsNotDeployed")
     return _next(following)
+
+
+def search(context: LambdaContext) -> Answer:
+    """Deploy versions whose approval reached nobody; of those tenants whose turn it is."""
+    searched = bootstrap.lost_approvals().run(
+        datetime.now(UTC), lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
+    )
+    for tenant_id, error in searched.failed.items():
+        logger.error("a tenant was not searched", extra={"tenant_id": tenant_id, "error": error})
+    if searched.started:
+        logger.warning("approvals without an event", extra={"packages": searched.started})
+        count("ApprovalsRecovered", len(searched.started))
+    return {"tenants": searched.tenants, "started": len(searched.started), "failed": len(searched.failed)}
 
 
 STEPS = {"Begin": begin, "Place": place, "BringUp": bring_up, "Test": test, "Switch": switch, "Fail": fail}

@@ -124,3 +124,28 @@ def test_a_model_whose_rows_are_gone_is_given_up_and_a_deleted_tenant_leaves_not
 
 def given_up(version: dict[str, Any] | None) -> dict[str, Any] | None:
     return version if version is not None and version["state"] == "FAILED" else None
+
+
+def test_an_approval_whose_event_is_lost_is_found_by_the_search(
+    harness: Harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events, rule = harness.cloud.client("events"), harness.outputs["ModelApprovedRule"]
+    bucket = harness.create("unheard")
+    trained(harness, bucket, "unheard", 1)
+    events.disable_rule(Name=rule)
+    try:
+        assert harness.run("models", "approve", "unheard", "1") == 0
+    finally:
+        events.enable_rule(Name=rule)
+    function = harness.outputs["ServingFunction"]
+
+    def searched() -> dict[str, Any]:
+        payload = json.dumps({"step": "Search", "run": "timer"}).encode()
+        answer = harness.cloud.client("lambda").invoke(FunctionName=function, Payload=payload)
+        assert "FunctionError" not in answer, answer["Payload"].read()
+        found: dict[str, Any] = json.loads(answer["Payload"].read())
+        return found
+
+    assert searched()["failed"] == 0
+    eventually(lambda: served(harness, capsys, "unheard").get(1, {}).get("percent") == 100, 60)
+    assert searched()["started"] == 0

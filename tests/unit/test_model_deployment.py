@@ -17,6 +17,7 @@ from testing.service import policies_in_force, scheduler_over
 from tests.build import NOW, after, policy, submission, tenant, tier
 from trainyard.application.serving.model_deployment import ModelDeployment, VersionId
 from trainyard.application.serving.ports import ModelPackage
+from trainyard.application.serving.removal import ServedModels
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.aliases import ABANDONED_AFTER, Alias, Begun, answering, promoted, rolled_back
 from trainyard.domain.errors import Refused
@@ -48,10 +49,11 @@ class Harness:
         self.store = store = MemoryStore()
         self.packages, self.samples, self.models = MemoryModelPackages(), MemorySamples(), MemorySharedModels()
         self.scheduler = scheduler_over(store)
+        self.tenants = MemoryTenants(self.owner)
         self.deployment = ModelDeployment(
             aliases=Aliases(store, lambda _: None),
             versions=ModelVersions(store),
-            tenants=MemoryTenants(self.owner),
+            tenants=self.tenants,
             policies=policies_in_force(store, self.limits),
             scheduler=self.scheduler,
             packages=self.packages,
@@ -101,6 +103,77 @@ class Harness:
     @property
     def placed(self) -> set[str]:
         return {target for _, target in self.models.placed}
+
+
+def deleted(harness: Harness) -> None:
+    """Delete the tenant, and what is served of it."""
+    harness.tenants.put(replace(harness.owner, state=TenantState.DELETED))
+    served = ServedModels(
+        aliases=harness.deployment.aliases, versions=harness.deployment.versions, remove=harness.models.remove
+    )
+    served.forget("acme")
+
+
+@pytest.mark.parametrize("step", ["begin", "place", "bring up", "test", "switch"])
+def test_a_tenant_that_is_deleted_at_any_step_leaves_nothing(step: str) -> None:
+    harness = Harness()
+    package, wanted = harness.approve(7), VersionId("acme", "churn", 7)
+    steps: dict[str, Callable[[], object]] = {
+        "begin": lambda: harness.deployment.begin(package, RUN, NOW),
+        "place": lambda: harness.deployment.place(wanted),
+        "bring up": lambda: harness.deployment.bring_up(wanted),
+        "test": lambda: harness.deployment.test(wanted, NOW),
+        "switch": lambda: harness.deployment.switch(wanted, RUN),
+    }
+    for name, carry_out in steps.items():
+        if name == step:
+            # While the step is being carried out, or before it where it has no inside.
+            inside = name in ("place", "test")
+            harness.models.meanwhile = once(lambda: deleted(harness)) if inside else lambda: None
+            if not inside:
+                deleted(harness)
+        with suppress(Refused):
+            carry_out()
+    with suppress(Refused):
+        harness.deployment.fail(wanted, RUN, "it failed", NOW)
+    assert harness.placed == set()
+    assert list(harness.deployment.versions.of_tenant("acme")) == []
+    assert list(harness.deployment.aliases.of_tenant("acme")) == []
+
+
+def once(act: Callable[[], None]) -> Callable[[], None]:
+    """Return what acts the first time that it is called."""
+    left = [act]
+    return lambda: left.pop()() if left else None
+
+
+def test_a_version_that_is_taken_up_while_its_tenant_is_deleted_is_forgotten() -> None:
+    harness = Harness()
+    states = iter([TenantState.ACTIVE, TenantState.DELETING, TenantState.DELETING])
+
+    class Deleting(MemoryTenants):
+        def get(self, tenant_id: str) -> Tenant | None:
+            return replace(harness.owner, state=next(states))
+
+    harness.deployment = replace(harness.deployment, tenants=Deleting(harness.owner))
+    harness.deployment.begin(harness.approve(7), RUN, NOW)
+    assert list(harness.deployment.versions.of_tenant("acme")) == []
+    assert list(harness.deployment.aliases.of_tenant("acme")) == []
+
+
+def test_a_version_that_waits_and_cannot_be_deployed_names_the_next_one() -> None:
+    harness = Harness()
+    harness.deployment.begin(harness.approve(1), RUN, NOW)
+    for version in (2, 3):
+        harness.deployment.begin(harness.approve(version), f"run-{version}", NOW)
+    assert harness.alias.waiting == 3
+    following = harness.deployment.fail(VersionId("acme", "churn", 1), RUN, "it failed", NOW)
+    assert following == VersionId("acme", "churn", 3)
+    del harness.packages.packages[arn(3)]
+    harness.approve(3, approved=False)
+    started = harness.deployment.begin(arn(3), RUN, NOW)
+    assert (started.begun, started.following) == (None, VersionId("acme", "churn", 2))
+    assert harness.version(3).state is VersionState.REFUSED
 
 
 def test_an_approved_version_answers_once_it_is_placed_tested_and_switched_to() -> None:

@@ -100,11 +100,11 @@ class _Version(BaseModel):
 
 
 class ServingStep(BaseModel):
-    """One task of the state machine deploy-model: see statemachines/."""
+    """One task of the state machine deploy-model (see statemachines/), or the timer's search for lost approvals."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    step: Literal["Begin", "Place", "BringUp", "Test", "Switch", "Fail"]
+    step: Literal["Begin", "Place", "BringUp", "Test", "Switch", "Fail", "Search"]
     run: str
     package_arn: PackageArn | Literal[""] = ""
     version: _Version | None = None

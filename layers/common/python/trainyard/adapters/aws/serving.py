@@ -57,6 +57,43 @@ class SageMakerPackages:
             model_uri=containers[0]["ModelDataUrl"],
         )
 
+    def approved(self, group: str) -> list[str]:
+        try:
+            with translated():
+                page = client("sagemaker").list_model_packages(
+                    ModelPackageGroupName=group,
+                    ModelApprovalStatus="Approved",
+                    SortBy="CreationTime",
+                    SortOrder="Descending",
+                    MaxResults=100,
+                )
+        except ClientError as error:
+            if code_of(error) in ("ValidationException", "ResourceNotFound"):  # the tenant has no group any more
+                return []
+            raise
+        return [summary["ModelPackageArn"] for summary in page["ModelPackageSummaryList"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateMachineDeployments:
+    """Implements Deployments: runs of the state machine deploy-model, at most one a day for each version."""
+
+    machine_arn: str
+
+    def start(self, package_arn: str, day: str) -> bool:
+        name = f"search-{day}-{sha256(package_arn.encode()).hexdigest()[:32]}"
+        event = {"detail": {"ModelPackageArn": package_arn}}
+        try:
+            with translated():
+                client("stepfunctions").start_execution(
+                    stateMachineArn=self.machine_arn, name=name, input=json.dumps(event)
+                )
+        except ClientError as error:
+            if code_of(error) != "ExecutionAlreadyExists":
+                raise
+            return False
+        return True
+
 
 class S3Samples:
     """Implements Samples: reports/<data set>/<request>/profile/sample.json in the tenant's root."""

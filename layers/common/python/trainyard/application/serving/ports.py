@@ -31,6 +31,10 @@ class ModelPackages(Protocol):
         """Return a model package of this deployment; None where there is none, or it is not ours."""
         ...
 
+    def approved(self, group: str) -> list[str]:
+        """Return the ARNs of a group's approved packages, the newest first, no more than one page of them."""
+        ...
+
 
 class Samples(Protocol):
     def read(self, tenant: Tenant, data_set: str, request_id: str) -> Sample | None:

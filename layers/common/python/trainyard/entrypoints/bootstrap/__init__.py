@@ -22,7 +22,7 @@ from trainyard.entrypoints.bootstrap.scheduling import (
     redelivery,
     waiting_receipts,
 )
-from trainyard.entrypoints.bootstrap.serving import model_deployment, predictor
+from trainyard.entrypoints.bootstrap.serving import lost_approvals, model_deployment, predictor
 from trainyard.entrypoints.bootstrap.shared import bell, book, tenants
 from trainyard.entrypoints.bootstrap.tenancy import (
     leaving,
@@ -44,6 +44,7 @@ __all__ = [
     "inference_booking",
     "intake",
     "leaving",
+    "lost_approvals",
     "lost_uploads",
     "metering",
     "model_deployment",

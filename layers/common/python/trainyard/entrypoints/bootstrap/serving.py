@@ -9,6 +9,7 @@ from trainyard.contracts.settings import Settings
 from trainyard.entrypoints.bootstrap.shared import policies_of, retention_of, scheduler_of, store_of, tenants
 
 if TYPE_CHECKING:
+    from trainyard.application.serving.lost_approvals import LostApprovals
     from trainyard.application.serving.model_deployment import ModelDeployment
     from trainyard.application.serving.prediction import Predictor
 
@@ -52,6 +53,26 @@ def model_deployment() -> ModelDeployment:
             subnet_ids=tuple(filter(None, settings.subnet_ids.split(","))),
             security_group_ids=tuple(filter(None, settings.security_group_ids.split(","))),
         ),
+    )
+
+
+@cache
+def lost_approvals() -> LostApprovals:
+    from trainyard.adapters.aws.serving import SageMakerPackages, StateMachineDeployments
+    from trainyard.adapters.aws.store import backoff
+    from trainyard.application.serving.lost_approvals import LostApprovals
+    from trainyard.persistence.aliases import Aliases
+    from trainyard.persistence.model_versions import ModelVersions
+
+    settings = Settings.from_env("scheduler_table", "tenants_table", "deploy_model_machine_arn")
+    store = store_of(settings)
+    return LostApprovals(
+        store=store,
+        tenants=tenants(),
+        packages=SageMakerPackages(),
+        aliases=Aliases(store, backoff),
+        versions=ModelVersions(store),
+        deployments=StateMachineDeployments(machine_arn=settings.deploy_model_machine_arn),
     )
 
 

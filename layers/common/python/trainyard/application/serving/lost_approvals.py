@@ -1,0 +1,116 @@
+"""Lost approvals: a version whose approval reached nobody is deployed after all.
+
+The event of an approval can be lost; it can come while the tenant is suspended, or before serving was switched on;
+and the run that deploys a version can die, with another one waiting behind it. So the registry itself is searched:
+some tenants in each run, continuing from the last one. What is found is deployed as if its event had come.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from trainyard.application.serving.ports import ModelPackages
+from trainyard.domain.aliases import Alias, in_use, is_abandoned, next_to_deploy
+from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.model_versions import ModelVersions
+from trainyard.persistence.store import Key, Put, Store
+
+TENANTS_A_RUN = 200
+PACKAGES_MAX = 10
+"""Of one tenant in one run: the newest approved versions that nothing is known of."""
+
+_CURSOR = Key("scheduler", (("pk", "serving#"), ("sk", "cursor")))
+
+
+class TenantPages(Protocol):
+    def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]: ...
+
+
+class Deployments(Protocol):
+    def start(self, package_arn: str, day: str) -> bool:
+        """Deploy a version; False where that was tried on the day before. Raises Throttled."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Search:
+    """What one run has searched."""
+
+    tenants: int = 0
+    started: list[str] = field(default_factory=list)
+    """Model packages."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Tenant → error; it is searched again in the next cycle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostApprovals:
+    store: Store
+    tenants: TenantPages
+    packages: ModelPackages
+    aliases: Aliases
+    versions: ModelVersions
+    deployments: Deployments
+
+    def run(self, now: datetime, out_of_time: Callable[[], bool]) -> Search:
+        """Search some tenants, from where the last run ended. Safe at any time; one failing tenant affects no
+        other.
+        """
+        search = Search()
+        (item,) = self.store.get(_CURSOR)
+        after, done = (item or {}).get("after"), int((item or {}).get("done", 0))
+        tenants, following = self.tenants.page(after=after, limit=TENANTS_A_RUN)
+        for number, tenant in enumerate(tenants):
+            if number < done:
+                continue
+            if out_of_time():
+                self._keep(after, number)
+                return search
+            if tenant.state is TenantState.ACTIVE:
+                search.tenants += 1
+                try:
+                    self._search(tenant, now, search)
+                except Exception as error:  # one failing tenant must not affect the others
+                    search.failed[tenant.tenant_id] = f"{type(error).__name__}: {error}"
+        self._keep(following, 0)
+        return search
+
+    def _search(self, tenant: Tenant, now: datetime, search: Search) -> None:
+        aliases = {alias.data_set: alias for alias in self.aliases.of_tenant(tenant.tenant_id)}
+        versions = {version.version: version for version in self.versions.of_tenant(tenant.tenant_id)}
+        due = [
+            versions[number].package_arn
+            for alias in aliases.values()
+            if (number := _stuck(alias, now)) is not None and number in versions
+        ]
+        unknown = [arn for arn in self.packages.approved(tenant.model_group) if _number(arn) not in versions]
+        newest: dict[str, tuple[int, str]] = {}
+        for arn in unknown[:PACKAGES_MAX]:
+            package = self.packages.get(arn)
+            if package is None or package.tenant_id != tenant.tenant_id:
+                continue
+            alias = aliases.get(package.data_set)
+            if alias is None or package.version > max(in_use(alias), default=0):
+                newest[package.data_set] = max(newest.get(package.data_set, (0, "")), (package.version, arn))
+        due += [arn for _, arn in newest.values()]
+        for arn in due:
+            if self.deployments.start(arn, now.strftime("%Y-%m-%d")):
+                search.started.append(arn)
+
+    def _keep(self, after: str | None, done: int) -> None:
+        self.store.transact([Put(_CURSOR, {"done": done} | ({"after": after} if after else {}))])
+
+
+def _stuck(alias: Alias, now: datetime) -> int | None:
+    """Return the version whose deployment has died, or that waits although none is being deployed."""
+    if alias.deploying is not None and is_abandoned(alias, now):
+        return max(alias.deploying, alias.waiting or 0)
+    return next_to_deploy(alias)
+
+
+def _number(arn: str) -> int:
+    """Return the version in the ARN of a model package: …:model-package/<group>/<version>."""
+    number = arn.rpartition("/")[2]
+    return int(number) if number.isdecimal() else 0
