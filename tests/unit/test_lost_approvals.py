@@ -98,7 +98,8 @@ def test_a_version_that_waits_for_nobody_is_deployed() -> None:
 
 def test_packages_of_others_are_no_approvals() -> None:
     harness = Harness()
-    harness.packages.packages[harness.approve(1)] = replace(harness.packages.packages[arn(1)], tenant_id="globex")
+    package = harness.packages.packages[harness.approve(1)]
+    harness.packages.packages[package.arn] = replace(package, tenant_id="globex")
     assert search(search_over(harness)[0]).started == []
 
 
