@@ -51,6 +51,8 @@ class MemorySharedModels:
         """Why no endpoint can be created."""
         self.meanwhile: Callable[[], None] = lambda: None
         """Called within each operation, for what others do at the same time."""
+        self.afterwards: Callable[[], None] = lambda: None
+        """Called when a model has answered, before its answer is returned."""
         self._looked_at: set[str] = set()
 
     def endpoint_of(self, algorithm: str) -> str:
@@ -80,5 +82,6 @@ class MemorySharedModels:
         if (version.endpoint, version.target) not in self.placed:
             raise Refused("Failed to download model data")
         count = rows.count("\n")
+        self.afterwards()
         answer = self.answers.get(version.version, {"predictions": ["yes"] * count})
         return Response(json.dumps(answer).encode(), 12)

@@ -7,6 +7,7 @@ from testing.memory_ports import MemoryTenants
 from tests.build import NOW, tenant
 from tests.unit.test_model_deployment import RUN, Harness, arn
 from trainyard.application.serving.lost_approvals import LostApprovals, Search
+from trainyard.application.serving.model_deployment import VersionId
 from trainyard.domain.aliases import ABANDONED_AFTER
 from trainyard.domain.errors import Throttled
 from trainyard.domain.tenants import Tenant, TenantState
@@ -73,6 +74,13 @@ def test_what_is_known_is_left_alone_and_so_is_what_is_older_than_the_live_versi
     assert search(lost).started == []
     harness.approve(3)
     assert search(lost).started == [arn(3)]
+
+
+def test_a_version_that_failed_is_not_deployed_again() -> None:
+    harness = Harness()
+    harness.deployment.begin(harness.approve(1), RUN, NOW)
+    harness.deployment.fail(VersionId("acme", "churn", 1), RUN, "it answers nonsense", NOW)
+    assert search(search_over(harness)[0]).started == []
 
 
 def test_a_deployment_that_died_is_begun_again_with_the_version_that_waits_behind_it() -> None:

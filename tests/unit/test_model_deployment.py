@@ -147,6 +147,14 @@ def once(act: Callable[[], None]) -> Callable[[], None]:
     return lambda: left.pop()() if left else None
 
 
+def test_a_tenant_that_is_deleted_after_its_model_has_answered_the_test_leaves_nothing() -> None:
+    harness = Harness()
+    harness.models.afterwards = once(lambda: deleted(harness))
+    with pytest.raises(Refused, match="was removed with its tenant"):
+        harness.deploy(7)
+    assert list(harness.deployment.versions.of_tenant("acme")) == []
+
+
 def test_a_version_that_is_taken_up_while_its_tenant_is_deleted_is_forgotten() -> None:
     harness = Harness()
     states = iter([TenantState.ACTIVE, TenantState.DELETING, TenantState.DELETING])

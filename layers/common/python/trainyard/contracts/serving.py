@@ -100,7 +100,7 @@ class _Version(BaseModel):
 
 
 class ServingStep(BaseModel):
-    """One task of the state machine deploy-model (see statemachines/), or the timer's search for lost approvals."""
+    """One task of the state machine deploy-model (see statemachines/), or the search for lost approvals."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
