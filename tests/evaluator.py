@@ -135,8 +135,12 @@ class Written:
         return {name: self._value(value) for name, value in node.items()}
 
     def _holds(self, condition: str) -> bool:
-        parameter = {"HasVpc": "SubnetIds", "HasMetering": "MarketplaceDimension"}[condition]
-        return bool(self._parameters[parameter])
+        parameter = {
+            "HasVpc": "SubnetIds",
+            "HasMetering": "MarketplaceDimension",
+            "HasDirectInvocation": "DirectInvocation",
+        }[condition]
+        return self._parameters[parameter] not in ("", "false")
 
     def _ref(self, name: str) -> Any:
         pseudo = {

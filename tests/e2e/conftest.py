@@ -40,7 +40,12 @@ from trainyard.persistence.items import stamp
 from trainyard.persistence.requests import request_key
 from trainyard.persistence.store import Update
 
-OPTIONS = {"InstancePreferences": "true", "SpotTraining": "true", "SharedServing": "true"}
+OPTIONS = {
+    "InstancePreferences": "true",
+    "SpotTraining": "true",
+    "SharedServing": "true",
+    "DirectInvocation": "true",
+}
 """All pipelines that there may be, some of which the policy below needs; and approved models are deployed."""
 POLICY = """
 running_max: 6

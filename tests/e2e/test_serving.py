@@ -6,7 +6,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from local.demo import data
 from tests.e2e.conftest import Harness, eventually
@@ -38,6 +40,34 @@ def booked(harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str)
     assert harness.run("costs", "--tenant", tenant_id, "--json") == 0
     costs: dict[str, Any] = json.loads(capsys.readouterr().out)["total"]
     return costs
+
+
+def asked_directly(harness: Harness, tenant_id: str, version: dict[str, Any]) -> int | str:
+    """Ask a model on its endpoint with a tenant's credentials; return how many predictions it makes, or the error."""
+    keys = harness.cloud.client("sts").assume_role(
+        RoleArn=harness.outputs["TenantAccessRoleArn"],
+        RoleSessionName=tenant_id,
+        Tags=[{"Key": "trainyard:tenant", "Value": tenant_id}],
+    )["Credentials"]
+    runtime = boto3.client(
+        "sagemaker-runtime",
+        endpoint_url=harness.cloud.sagemaker_url,
+        region_name=harness.deployment.region,
+        aws_access_key_id=keys["AccessKeyId"],
+        aws_secret_access_key=keys["SecretAccessKey"],
+        aws_session_token=keys["SessionToken"],
+    )
+    try:
+        answer = runtime.invoke_endpoint(
+            EndpointName=version["endpoint"],
+            TargetModel=version["target"],
+            ContentType="text/csv",
+            Accept="application/json",
+            Body=ROWS,
+        )
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return len(json.loads(answer["Body"].read())["predictions"])
 
 
 def trained(harness: Harness, bucket: str, tenant_id: str, count: int) -> None:
@@ -75,6 +105,10 @@ def test_an_approved_model_predicts_and_its_successor_can_be_rolled_back(
     costs = booked(harness, capsys, "vintner")
     assert costs["calls"] == 2
     assert 0 < Decimal(costs["inference_usd"]) < Decimal("0.115")
+    own, neighbours = served(harness, capsys, "vintner")[1], "vint"
+    assert asked_directly(harness, "vintner", own) == 3
+    for caller in (neighbours, "vintner1"):
+        assert asked_directly(harness, caller, own) == "AccessDeniedException"
     assert harness.run("serving", "roll-back", "vintner", "wine", "2") == 0, "repeated"
     assert harness.run("serving", "roll-back", "vintner", "wine", "1") == 1
     assert "no earlier version" in capsys.readouterr().err

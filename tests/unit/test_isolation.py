@@ -446,6 +446,55 @@ def test_no_function_can_do_more_than_its_duty(function: str) -> None:
                 assert function in may, f"{function} may {action} on {resource}"
 
 
+def test_a_tenants_credentials_ask_for_its_own_models_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every tenant asks for every key of every other one, and for keys that only look like its own."""
+    document = template(DirectInvocation="true").policy("TenantAccessRole")
+    names = [f"tenant{number}" for number in range(40)] + ["acme", "acme-labs", "a", "acm", "acme1"]
+    endpoint = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/{STACK}-shared-linear"
+
+    def may(name: str, target: str | None, action: str = "sagemaker:InvokeEndpoint") -> bool:
+        return asks(document, name, endpoint, target, action)
+
+    key = "churn/3-0123/model.tar.gz"
+    tried = 0
+    for name in names:
+        assert may(name, f"{name}/{key}")
+        targets = [f"{other}/{key}" for other in names if other != name]
+        targets += [
+            name,
+            f"{name}{key}",
+            f"*/{key}",
+            f"{name}/../acme/{key}",
+            f"{name}/..%2f{key}",
+            f"/{name}/{key}",
+        ]
+        for target in (*targets, None):
+            assert not may(name, target), (name, target)
+            tried += 1
+        for action in ("sagemaker:InvokeEndpointAsync", "sagemaker:DescribeEndpoint", "sagemaker:UpdateEndpoint"):
+            assert not may(name, f"{name}/{key}", action)
+    assert not may("*", "acme/" + key), "a tag that is a pattern"
+    assert not asks(document, "acme", endpoint.replace("shared", "own"), f"acme/{key}")
+    off = template().policy("TenantAccessRole")
+    assert not any(asks(off, name, endpoint, f"{name}/{key}") for name in names)
+    with capsys.disabled():
+        print(f"\nisolation, models of others on a shared endpoint: {tried:,} calls, all denied")
+
+
+def asks(
+    document: Document, name: str, endpoint: str, target: str | None, action: str = "sagemaker:InvokeEndpoint"
+) -> bool:
+    """Tell whether a tenant's credentials may ask for a model on an endpoint."""
+    call = Call(
+        principal=ACCESS_ROLE,
+        action=action,
+        resource=endpoint,
+        keys={"sagemaker:TargetModel": target} if target is not None else {},
+        tags={"trainyard:tenant": name},
+    )
+    return decision(call, document) == "Allow"
+
+
 def test_serving_reads_models_and_kept_rows_and_writes_where_models_are_served_alone() -> None:
     document, served = YARD.policy("ServingFunction"), "models/yard-shared-linear/acme/churn/1/model.tar.gz"
     own, pool, serving = f"{STACK}-{ACCOUNT}-t-acme", POOL, f"{STACK}-{ACCOUNT}-serving"
