@@ -43,7 +43,7 @@ def booked(harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str)
 
 
 def asked_directly(harness: Harness, tenant_id: str, version: dict[str, Any]) -> int | str:
-    """Ask a model on its endpoint with a tenant's credentials; return how many predictions it makes, or the error."""
+    """Ask a model with a tenant's credentials; return how many predictions it makes, or the error."""
     keys = harness.cloud.client("sts").assume_role(
         RoleArn=harness.outputs["TenantAccessRoleArn"],
         RoleSessionName=tenant_id,
