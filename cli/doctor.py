@@ -16,6 +16,7 @@ from cli import dlq
 from cli.arguments import Arguments
 from cli.codes import DONE, UNSUCCESSFUL
 from cli.deployment import Deployment, Unreachable
+from cli.endpoints import shared_endpoints, summary_of, troubles
 from cli.quotas import EXECUTIONS, executions_quota, needed_instances, sagemaker_quotas
 from cli.show import Answer
 from cli.status import alarms_in_force
@@ -340,6 +341,33 @@ def _young(deployment: Deployment) -> Iterator[Finding]:
         yield Finding("new buckets", GOOD, f"{many}, scanned every 5 minutes for uploads without an event")
 
 
+def _endpoints(deployment: Deployment) -> Iterator[Finding]:
+    """Yield what is wrong with the shared endpoints, and whether the account allows another one."""
+    endpoints, is_on = shared_endpoints(deployment), deployment.outputs["SharedServing"] == "true"
+    wrong = [Finding("endpoints", WARNING, text, remedy) for text, remedy in troubles(deployment, endpoints)]
+    yield from wrong
+    if is_on:
+        name = f"{deployment.outputs['ServingInstanceType']} for endpoint usage"
+        value = sagemaker_quotas(deployment.client("service-quotas")).get(name)
+        used = sum(endpoint.instance_count for endpoint in endpoints)
+        if value is None:
+            yield Finding("endpoints", UNKNOWN, f"{name}: not listed", "look it up in the console")
+        elif value <= used and not endpoints:
+            yield Finding(
+                "endpoints", BAD, f"{name}: {value:g}", "raise it (Service Quotas), or name another type"
+            )
+        elif value <= used:
+            yield Finding(
+                "endpoints",
+                WARNING,
+                f"{name}: {value:g}, all in use: the models of another algorithm cannot be served",
+                "raise it (Service Quotas)",
+            )
+    if not wrong:
+        texts = [summary_of(endpoint) for endpoint in endpoints]
+        yield Finding("endpoints", GOOD, "; ".join(texts) or "there are no shared endpoints")
+
+
 def _letters(deployment: Deployment) -> Iterator[Finding]:
     letters = {name: count for name, count in dlq.counts(deployment).items() if count}
     for name, count in letters.items():
@@ -355,6 +383,7 @@ OF_THE_DEPLOYMENT: Sequence[tuple[str, Check]] = (
     ("requests", _requests),
     ("tenants", _tenants),
     ("new buckets", _young),
+    ("endpoints", _endpoints),
     ("dead letters", _letters),
 )
 

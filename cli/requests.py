@@ -9,14 +9,18 @@ from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.logs import step_now, tail_of_failure
 from cli.show import ID_CHARACTERS_MIN, Answer
+from trainyard.adapters.aws.store import backoff
 from trainyard.application.scheduling.explain import BudgetAccount
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord, StepFacts
 from trainyard.domain.failures import cause_of
+from trainyard.domain.model_versions import VersionState
 from trainyard.domain.prices import shown
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import TERMINAL, Basis, Estimate, Outcome, Request, State
 from trainyard.domain.resources import ResourceProfile
+from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.model_versions import ModelVersions
 
 
 def list_requests(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -204,11 +208,12 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
         "last_passes": passes,
     }
     if explanation.reason is None:
+        served = _served(deployment, request)
         tail = tail_of_failure(deployment, request) if request.state is State.FAILED else []
         step = step_now(deployment, request) if request.state is State.RUNNING else None
         return Answer(
-            data=data | {"log_tail": tail, "step": step.name if step else None},
-            lines=list(_not_waiting(request, tail, step)),
+            data=data | {"log_tail": tail, "step": step.name if step else None, "served": served},
+            lines=[*_not_waiting(request, tail, step), *([served] if served else [])],
         )
     rows = [
         ("waiting since", _clock(request.arrived_at)),
@@ -229,6 +234,25 @@ def why(deployment: Deployment, arguments: Arguments) -> Answer:
         *((f"pass at {record['at']}", record["reason"]) for record in passes),
     ]
     return Answer(data=data, columns=("", "ANSWER"), rows=rows)
+
+
+def _served(deployment: Deployment, request: Request) -> str | None:
+    """Return what became of a request's model after its approval; None where that was never asked for."""
+    if request.state is not State.SUCCEEDED:
+        return None
+    versions = ModelVersions(deployment.store).of_data_set(request.tenant_id, request.data_set)
+    version = next((each for each in versions if each.request_id == request.request_id), None)
+    if version is None:
+        return None
+    alias = Aliases(deployment.store, backoff).get(request.tenant_id, request.data_set)
+    role = {
+        alias.live: "answers calls",
+        alias.canary: f"answers {alias.canary_percent} % of the calls, as a canary",
+        alias.previous: "answered before, and can be rolled back to",
+    }.get(version.version)
+    state = role if role and version.state is VersionState.READY else f"is {version.state.value}"
+    reason = f": {version.reason}" if version.reason else ""
+    return f"its model, version {version.version}, {state}{reason}; trainyard serving show {request.tenant_id}"
 
 
 def _not_waiting(request: Request, tail: Sequence[str] = (), step: StepFacts | None = None) -> Iterator[str]:

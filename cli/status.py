@@ -13,6 +13,7 @@ from cli import dlq, windows
 from cli.arguments import Arguments
 from cli.costs import all_accounts, tier_accounts
 from cli.deployment import Deployment
+from cli.endpoints import Endpoint, shared_endpoints, summary_of, troubles
 from cli.service import PAUSE_NOTED
 from cli.show import ID_CHARACTERS_MIN, Answer
 from cli.text import counted
@@ -66,6 +67,8 @@ class Health:
     sent_back: dict[str, list[Request]]
     """Kind of the reason → waiting requests that could not be started or went back to the queue for it."""
     unanswered: list[Request]
+    endpoints: list[Endpoint]
+    """Shared ones, where models are served."""
     unknown: list[str]
     """What could not be read, and why."""
 
@@ -79,6 +82,7 @@ def read_health(deployment: Deployment) -> Health:
     running = [request for request in held if request.state is State.RUNNING]
     letters, unknown = _known(lambda: dlq.counts(deployment), "dead letters")
     alarms, unknown_too = _known(lambda: alarms_in_force(deployment), "alarms")
+    endpoints, also_unknown = _known(lambda: _endpoints(deployment), "endpoints")
     return Health(
         now=now,
         ledger=ledger,
@@ -110,7 +114,8 @@ def read_health(deployment: Deployment) -> Health:
             for request in held
             if request.state is State.ADMITTED and request.admitted_at and request.admitted_at < now - UNANSWERED
         ],
-        unknown=[words for words in (unknown, unknown_too) if words],
+        endpoints=endpoints or [],
+        unknown=[words for words in (unknown, unknown_too, also_unknown) if words],
     )
 
 
@@ -140,6 +145,7 @@ def attention(deployment: Deployment, health: Health) -> list[str]:
         ),
         *(f"alarm {name} is in force since {since}" for name, since in health.alarms[:NAMED_MAX]),
         *_budget_lines(deployment, health.policy, health.now),
+        *(f"{text} - {remedy}" for text, remedy in troubles(deployment, health.endpoints)),
     ]
 
 
@@ -155,6 +161,7 @@ def _state_lines(health: Health) -> list[str]:
             f"first in {each.tier}: {each.request_id[:8]} of {each.tenant_id}, expedited by {each.by}: {each.why}"
             for each in ledger.expedited
         ),
+        *(summary_of(endpoint) for endpoint in health.endpoints),
         *(f"not known: {words}" for words in health.unknown),
     ]
 
@@ -179,10 +186,15 @@ def _data(health: Health) -> dict[str, Any]:
             {"reason": _reason(alike), "requests": len(alike), "latest": alike[0].request_id}
             for alike in health.sent_back.values()
         ],
+        "endpoints": [asdict(endpoint) for endpoint in health.endpoints],
         "starts_unanswered": [request.request_id for request in health.unanswered],
         "throttled_to": ledger.throttled_to if throttled else None,
         "throttled_until": ledger.throttled_until if throttled else None,
     } | windows.as_data(health.policy)
+
+
+def _endpoints(deployment: Deployment) -> list[Endpoint]:
+    return shared_endpoints(deployment) if deployment.outputs["SharedServing"] == "true" else []
 
 
 def alarms_in_force(deployment: Deployment) -> list[tuple[str, str]]:

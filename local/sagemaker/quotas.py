@@ -19,7 +19,7 @@ TYPES = tuple(
     for family in ("c5", "m5", "m6i", "r5", "t3")
     for size in ("medium", "large", "xlarge", "2xlarge", "4xlarge", "9xlarge", "12xlarge")
 )
-USES = ("training job usage", "spot training job usage", "processing job usage")
+USES = ("training job usage", "spot training job usage", "processing job usage", "endpoint usage")
 DEFAULTS = {f"{name} for {use}": 20.0 for name in TYPES for use in USES} | APPLIED
 
 

@@ -110,6 +110,16 @@ def test_an_approved_model_predicts_and_its_successor_can_be_rolled_back(
     for caller in (neighbours, "vintner1"):
         assert asked_directly(harness, caller, own) == "AccessDeniedException"
     assert harness.run("serving", "roll-back", "vintner", "wine", "2") == 0, "repeated"
+    capsys.readouterr()
+    views = served(harness, capsys, "vintner")
+    for number in (1, 2):
+        assert harness.run("why", views[number]["request_id"]) == 0
+    assert "its model, version 1, answers calls" in (said := capsys.readouterr().out)
+    assert "its model, version 2, is READY" in said
+    assert harness.run("status") == 0
+    assert "trainyard-shared-gradient-boosting is InService: 1 x ml.m5.large, 0.115 USD an hour" in capsys.readouterr().out
+    assert harness.run("doctor") in (0, 4)
+    assert "trainyard-shared-gradient-boosting is InService" in capsys.readouterr().out
     assert harness.run("serving", "roll-back", "vintner", "wine", "1") == 1
     assert "no earlier version" in capsys.readouterr().err
     # What is approved again after that is deployed again; here as a canary by hand would be.

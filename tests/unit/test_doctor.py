@@ -127,3 +127,73 @@ def test_new_buckets_that_are_not_scanned_are_told() -> None:
         (told,) = doctor._young(deployment)
         assert told.result == result
     assert "1 bucket not scanned for 20 minutes: acme" in told.text
+
+
+class SageMaker:
+    """A client that describes one shared endpoint."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.endpoint = {"EndpointStatus": "InService", "EndpointConfigName": "s-shared-linear"} | changes
+        self.variant = {"InstanceType": changes.pop("InstanceType", "ml.m5.large"), "InitialInstanceCount": 1}
+        self.tags = [{"Key": "trainyard:stack", "Value": changes.pop("stack", "s")}]
+
+    def get_paginator(self, operation: str) -> Any:
+        summary = {"EndpointName": "s-shared-linear", "EndpointArn": "arn:e"}
+        return SimpleNamespace(paginate=lambda NameContains: [{"Endpoints": [summary]}])
+
+    def list_tags(self, ResourceArn: str) -> Any:
+        return {"Tags": self.tags}
+
+    def describe_endpoint(self, EndpointName: str) -> Any:
+        return self.endpoint
+
+    def describe_endpoint_config(self, EndpointConfigName: str) -> Any:
+        return {"ProductionVariants": [self.variant]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_on", "quota", "expected"),
+    [
+        ({}, True, 2.0, [(doctor.GOOD, "1 x ml.m5.large, 0.115 USD an hour")]),
+        ({}, True, 1.0, [(doctor.WARNING, "1, all in use"), (doctor.GOOD, "InService")]),
+        ({}, False, 0.0, [(doctor.WARNING, "though SharedServing is off")]),
+        (
+            {"EndpointStatus": "Failed", "FailureReason": "no capacity"},
+            True,
+            2.0,
+            [(doctor.WARNING, "is Failed: no capacity")],
+        ),
+        ({"EndpointConfigName": "mine"}, True, 2.0, [(doctor.WARNING, "changed by hand")]),
+        ({"InstanceType": "ml.c5.large"}, True, 2.0, [(doctor.WARNING, "the deployment says ml.m5.large")]),
+        (
+            {"InstanceType": "ml.inf1.xlarge"},
+            True,
+            2.0,
+            [(doctor.WARNING, "the deployment says"), (doctor.WARNING, "no price of ml.inf1.xlarge")],
+        ),
+        (
+            {"stack": "another"},
+            True,
+            0.0,
+            [(doctor.BAD, "ml.m5.large for endpoint usage: 0"), (doctor.GOOD, "no")],
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_shared_endpoint_is_named_with_a_remedy(
+    changes: dict[str, Any], is_on: bool, quota: float, expected: list[tuple[str, str]]
+) -> None:
+    clients = {
+        "sagemaker": SageMaker(**changes),
+        "service-quotas": Quotas(**{"ml.m5.large for endpoint usage": quota}),
+    }
+    deployment = SimpleNamespace(
+        client=clients.__getitem__,
+        stack="s",
+        region="us-east-1",
+        outputs={"SharedServing": str(is_on).lower(), "ServingInstanceType": "ml.m5.large"},
+    )
+    found = list(doctor._endpoints(cast(Deployment, deployment)))
+    assert [each.result for each in found] == [result for result, _ in expected]
+    for finding, (_, text) in zip(found, expected, strict=True):
+        assert text in finding.text
+        assert finding.result == doctor.GOOD or finding.remedy
