@@ -119,6 +119,10 @@ UPLOADS ?= 100000
 storm: .venv/ready  ## make 100,000 uploads for 1,000 tenants, and check each of them (takes a while)
 	@$(BIN)/python -m benchmarks.storm --uploads $(UPLOADS)
 
+.PHONY: serving
+serving: .venv/ready steps  ## deploy a thousand tenants' models on one endpoint, and call them (takes a while)
+	@$(BIN)/python -m benchmarks.serving --tenants $(TENANTS)
+
 REQUESTS ?= 1000000
 .PHONY: day
 day: .venv/ready  ## simulate a day of 100,000 tenants, a million requests and 2,000 slots (takes a while)

@@ -14,6 +14,7 @@ import runpy
 import signal
 import socket
 import sys
+import threading
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -55,9 +56,16 @@ def serve_job(connection: socket.socket) -> int:
     with connection.makefile("rw") as stream:
         job = json.loads(stream.readline())
         print(json.dumps({"pid": os.getpid()}), file=stream, flush=True)
+        threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
         code = run(job)
         print(json.dumps({"exit": code}), file=stream, flush=True)
     return code
+
+
+def _end_with(connection: socket.socket) -> None:
+    """End this process when nobody waits for it any more: whoever asked for it is gone."""
+    if not connection.recv(1):
+        os.killpg(0, signal.SIGKILL)
 
 
 def _of_script(error: BaseException, script: Path) -> TracebackType | None:

@@ -547,11 +547,16 @@ class SageMakerService:
         if specification is not None:
             self._backend().model_packages[request["ModelPackageArn"]].inference_specification = specification
         if "ModelApprovalStatus" in request:
+            package = self._backend().model_packages[request["ModelPackageArn"]]
             self._backend().update_model_package(
                 model_package_arn=request["ModelPackageArn"],
                 model_approval_status=request["ModelApprovalStatus"],
                 approval_description=request.get("ApprovalDescription"),
-                customer_metadata_properties=request.get("CustomerMetadataProperties"),
+                # moto would remove those that the request does not name
+                customer_metadata_properties={
+                    **(package.customer_metadata_properties or {}),
+                    **request.get("CustomerMetadataProperties", {}),
+                },
                 customer_metadata_properties_to_remove=[],
                 additional_inference_specifications_to_add=None,
             )

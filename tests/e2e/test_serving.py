@@ -117,7 +117,10 @@ def test_an_approved_model_predicts_and_its_successor_can_be_rolled_back(
     assert "its model, version 1, answers calls" in (said := capsys.readouterr().out)
     assert "its model, version 2, is READY" in said
     assert harness.run("status") == 0
-    assert "trainyard-shared-gradient-boosting is InService: 1 x ml.m5.large, 0.115 USD an hour" in capsys.readouterr().out
+    assert (
+        "trainyard-shared-gradient-boosting is InService: 1 x ml.m5.large, 0.115 USD an hour"
+        in capsys.readouterr().out
+    )
     assert harness.run("doctor") in (0, 4)
     assert "trainyard-shared-gradient-boosting is InService" in capsys.readouterr().out
     assert harness.run("serving", "roll-back", "vintner", "wine", "1") == 1
