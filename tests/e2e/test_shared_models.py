@@ -122,3 +122,9 @@ def test_what_a_training_registers_can_be_read_with_the_rows_that_it_kept(harnes
     for wrong in (b"no json", b'{"rows": 1}', b"x" * 200_000):
         harness.cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=wrong)
         assert S3Samples().read(owner, "wine", request.request_id) is None
+    sagemaker = harness.cloud.client("sagemaker")
+    for status in ("Rejected", "Approved"):  # as the console does, which names no metadata
+        sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus=status)
+        decided = SageMakerPackages().get(arn)
+        assert decided is not None
+        assert (decided.is_approved, decided.request_id) == (status == "Approved", request.request_id)
