@@ -61,14 +61,10 @@ def report(deployment: Deployment, arguments: Arguments) -> Answer:
 
 def _endpoints(deployment: Deployment, first: str, last: str) -> str | None:
     """Return what the shared endpoints cost in some months, and how much of that nobody used; None without any."""
-    today = datetime.now(UTC).strftime("%Y-%m-%d")
-    days = [
-        day
-        for month in _between(first, last)
-        for number in range(1, days_in(month) + 1)
-        if (day := f"{month}-{number:02d}") <= today
-    ]
-    hours = [hour for day in days for hour in deployment.inference_book.hours(day)]
+    begin, end = month_begins(first), min(month_begins(next_month(last)) + LATEST_BOOKING, datetime.now(UTC))
+    days = [(begin + timedelta(days=number)).strftime("%Y-%m-%d") for number in range((end - begin).days + 1)]
+    booked = (hour for day in days for hour in deployment.inference_book.hours(day))
+    hours = [hour for hour in booked if first <= hour.hour[:7] <= last]
     if not hours:
         return None
     usd = sum((hour.usd or Decimal(0) for hour in hours), Decimal(0))
@@ -80,6 +76,9 @@ def _endpoints(deployment: Deployment, first: str, last: str) -> str | None:
     )
     return text + (f"; the price of {unknown} hours is unknown" if unknown else "")
 
+
+LATEST_BOOKING = timedelta(days=3)
+"""After the end of a month, its last hours of endpoints were booked."""
 
 RECORDED_WITHIN_DAYS = 31
 """After the end of a month, its last executions were recorded and corrected."""

@@ -347,12 +347,13 @@ def _endpoints(deployment: Deployment) -> Iterator[Finding]:
     wrong = [Finding("endpoints", WARNING, text, remedy) for text, remedy in troubles(deployment, endpoints)]
     yield from wrong
     if is_on:
-        name = f"{deployment.outputs['ServingInstanceType']} for endpoint usage"
+        wanted = deployment.outputs["ServingInstanceType"]
+        name = f"{wanted} for endpoint usage"
         value = sagemaker_quotas(deployment.client("service-quotas")).get(name)
-        used = sum(endpoint.instance_count for endpoint in endpoints)
+        used = sum(endpoint.instance_count for endpoint in endpoints if endpoint.instance_type == wanted)
         if value is None:
             yield Finding("endpoints", UNKNOWN, f"{name}: not listed", "look it up in the console")
-        elif value <= used and not endpoints:
+        elif value <= used and not used:
             yield Finding(
                 "endpoints", BAD, f"{name}: {value:g}", "raise it (Service Quotas), or name another type"
             )

@@ -8,7 +8,7 @@ from typing import Any
 from cli.deployment import Deployment
 from trainyard.contracts.shipped_prices import prices_of
 
-IN_SERVICE = frozenset({"InService", "Updating", "SystemUpdating", "Creating"})
+IN_SERVICE = frozenset({"InService", "Updating", "SystemUpdating", "Creating", "RollingBack"})
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def troubles(deployment: Deployment, endpoints: list[Endpoint]) -> Iterator[tupl
             reason = f": {endpoint.failure}" if endpoint.failure else ""
             yield (
                 f"{endpoint.name} is {endpoint.status}{reason}",
-                "approve a model of it again: a failed endpoint is created anew",
+                f"aws sagemaker delete-endpoint --endpoint-name {endpoint.name}; then approve a model of it again",
             )
         if endpoint.configuration != endpoint.name:
             yield (

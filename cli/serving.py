@@ -1,11 +1,12 @@
 """What serves a tenant's models: predictions, aliases and versions."""
 
+import io
 import json
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
@@ -36,20 +37,26 @@ def predict(deployment: Deployment, arguments: Arguments) -> Answer:
     tenant, path = deployment.tenant(arguments.tenant_id), Path(arguments.file)
     lines = path.suffix.lower() in JSON_LINES
     key = arguments.key or uuid.uuid4().hex
+    parts = list(parts_of(_text(path), has_header=not lines))
     answers = [
-        _ask(deployment, tenant.tenant_id, arguments.data_set, part, key, lines=lines)
-        for part in parts_of(_text(path), has_header=not lines)
+        _ask(deployment, tenant.tenant_id, arguments.data_set, part.text, key, lines=lines) for part in parts
     ]
-    whole = {**answers[0], "milliseconds": sum(answer["milliseconds"] for answer in answers)}
-    for name in ("predictions", "probabilities"):
-        if name in whole:
-            whole[name] = [value for answer in answers for value in answer[name]]
     versions = sorted({answer["version"] for answer in answers})
     if len(versions) > 1:
         raise Refused(
             f"versions {versions[0]} and {versions[-1]} answered parts of {path.name}: the model was changed "
             "meanwhile; run it again"
         )
+    for part, answer in zip(parts, answers, strict=True):
+        if len(parts) > 1 and len(answer["predictions"]) != part.rows:
+            raise Refused(
+                f"{len(answer['predictions'])} predictions were made for {part.rows} rows of {path.name}, so they "
+                "cannot be told apart: send fewer rows at once"
+            )
+    whole = {**answers[0], "milliseconds": sum(answer["milliseconds"] for answer in answers)}
+    for name in ("predictions", "probabilities"):
+        if name in whole:
+            whole[name] = [value for answer in answers for value in answer[name]]
     predictions = whole["predictions"]
     shown = predictions[:ROWS_SHOWN]
     more = f", {len(predictions) - len(shown):,} more with --json" if len(shown) < len(predictions) else ""
@@ -61,23 +68,46 @@ def predict(deployment: Deployment, arguments: Arguments) -> Answer:
     )
 
 
-def parts_of(text: str, *, has_header: bool) -> Iterator[str]:
-    """Yield a file's rows in parts that one call takes each, every one with the header line if there is one.
+class Part(NamedTuple):
+    """Some of a file's rows, with the header line if it has one."""
 
-    Rows of CSV that contain line breaks must not be split, so a part ends only where all quotes are closed.
+    text: str
+    rows: int
+
+
+def parts_of(text: str, *, has_header: bool) -> Iterator[Part]:
+    """Yield a file's rows in parts that one call takes each.
+
+    In CSV, values in quotes may contain line breaks, so a row ends only where all quotes are closed.
     """
-    rows = text.splitlines(keepends=True)
-    header = rows.pop(0) if has_header and rows else ""
+    rows = _rows(text, may_be_quoted=has_header)
+    header = next(rows, "") if has_header else ""
     part: list[str] = []
-    size, quotes = 0, 0
+    size = 0
+    number = 0
     for row in rows:
         part.append(row)
-        size, quotes = size + len(row.encode()), quotes + row.count('"')
-        if (size >= PART_BYTES or len(part) >= PART_ROWS) and not (has_header and quotes % 2):
-            yield header + "".join(part)
-            part, size, quotes = [], 0, 0
-    if part or not rows:
-        yield header + "".join(part)
+        size += len(row.encode())
+        if size >= PART_BYTES or len(part) >= PART_ROWS:
+            yield _part(header, part)
+            part, size, number = [], 0, number + 1
+    if part or not number:
+        yield _part(header, part)
+
+
+def _part(header: str, rows: list[str]) -> Part:
+    return Part(header + "".join(rows), sum(bool(row.strip()) for row in rows))
+
+
+def _rows(text: str, *, may_be_quoted: bool) -> Iterator[str]:
+    row, quotes = "", 0
+    for line in io.StringIO(text, newline=""):
+        row, quotes = row + line, quotes + line.count('"')
+        if not (may_be_quoted and quotes % 2):
+            yield row
+            row, quotes = "", 0
+    if row:
+        yield row
 
 
 def _text(path: Path) -> str:

@@ -19,6 +19,8 @@ logger = build_logger("billing")
 
 NEEDED_MILLIS = 30_000
 """Time needed to write one more statement and to finish cleanly."""
+NEEDED_BY_OTHERS_MILLIS = 300_000
+"""Time that the booking of inference leaves to the other tasks."""
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -29,10 +31,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         return {"statement": write_statement(command.statement.tenant, command.statement.month, now)}
     if command.export is not None:
         return {"export": bootstrap.usage().export_again(command.export, now)}
-    return hourly(now, lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS)
+    return hourly(now, context.get_remaining_time_in_millis)
 
 
-def hourly(now: datetime, out_of_time: Callable[[], bool]) -> dict[str, Any]:
+def hourly(now: datetime, remaining_millis: Callable[[], int]) -> dict[str, Any]:
     """Run the tasks that are due; a failed one is retried in an hour and does not stop the others.
 
     Raises RuntimeError, naming what failed.
@@ -40,16 +42,13 @@ def hourly(now: datetime, out_of_time: Callable[[], bool]) -> dict[str, Any]:
     done: dict[str, Any] = {}
     failed: list[str] = []
     tasks: dict[str, Callable[[], Any]] = {
-        "inference": lambda: book_inference(now, out_of_time),
+        "inference": lambda: book_inference(now, lambda: remaining_millis() < NEEDED_BY_OTHERS_MILLIS),
         "metering": lambda: meter(now),
         "exports": lambda: export(now),
         "cost tags": lambda: activate_tags(now),
-        "statements": lambda: write_statements(now, out_of_time),
+        "statements": lambda: write_statements(now, lambda: remaining_millis() < NEEDED_MILLIS),
     }
     for name, task in tasks.items():
-        if name == "exports" and "inference" in failed:
-            failed.append(name)  # a day is exported once, with all its hours
-            continue
         try:
             done[name] = task()
         except Exception:

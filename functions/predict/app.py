@@ -38,8 +38,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     except Refused as error:
         logger.info("not answered", extra={"reason": str(error)})
         raise
-    if not answered.is_counted:
-        logger.warning("the call could not be counted")
+    if answered.not_counted:
+        logger.error("the call could not be counted", extra={"reason": answered.not_counted})
         count("CallsNotCounted")
     return answer_of(answered.version, answered.response.body, answered.response.milliseconds)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import count
 from typing import IO, Any
 
 import pytest
@@ -23,7 +24,7 @@ from tests.build import NOW, hard, policy, tenant, tier
 from tests.unit.test_book import Harness as Books
 from tests.unit.test_functions import Context, load
 from trainyard.application.billing.charges import charge
-from trainyard.application.billing.inference import InferenceBooking, SharedEndpoint
+from trainyard.application.billing.inference import InferenceBooking, SharedEndpoint, Unreadable
 from trainyard.application.billing.usage import Usage
 from trainyard.application.serving.ports import Response
 from trainyard.application.serving.prediction import Call, Predictor
@@ -39,7 +40,7 @@ from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.inference import InferenceBook
 from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.outbox import OutboxEntry, spending_entry
-from trainyard.persistence.store import Write
+from trainyard.persistence.store import Update, Write
 
 GIB = 1024**3
 LARGE = Capacity(cpus=2, memory_bytes=8 * GIB)
@@ -130,11 +131,17 @@ class Calls:
         if alias:
             aliases.change("acme", "churn", lambda before: replace(before, **alias))
         self.asked: list[int] = []
+        self.seconds = count()
         self.answer: Exception | None = None
         self.book = InferenceBook(store=self.store, retention=timedelta(days=45))
         self.tenants = MemoryTenants(tenant())
         self.predictor = Predictor(
-            tenants=self.tenants, aliases=aliases, versions=versions, counts=self.book, ask=self._ask
+            tenants=self.tenants,
+            aliases=aliases,
+            versions=versions,
+            counts=self.book,
+            ask=self._ask,
+            clock=lambda: next(self.seconds),
         )
 
     def _ask(self, version: ModelVersion, rows: bytes, content_type: str) -> Response:
@@ -174,7 +181,7 @@ def version(number: int) -> ModelVersion:
 def test_a_call_is_answered_by_the_live_version_and_counted_with_what_it_used() -> None:
     calls = Calls(live=3)
     answered = calls.call()
-    assert (answered.version, answered.is_counted) == (3, True)
+    assert (answered.version, answered.not_counted) == (3, "")
     calls.call()
     assert calls.uses == [
         use(calls=2, milliseconds=80, bytes_in=8, bytes_out=40, model_bytes=500),
@@ -205,7 +212,7 @@ def assert_refused(calls: Calls, reason: str, **changes: Any) -> None:
     assert (calls.uses, calls.asked) == ([], [])
 
 
-def test_a_call_that_the_model_refuses_is_counted_as_failed_and_one_to_repeat_is_not() -> None:
+def test_calls_that_the_model_refuses_or_that_are_to_be_repeated_are_counted_with_their_time() -> None:
     calls = Calls(live=3)
     calls.answer = Refused("the request has no column 'age'")
     with pytest.raises(Refused, match="no column"):
@@ -213,10 +220,10 @@ def test_a_call_that_the_model_refuses_is_counted_as_failed_and_one_to_repeat_is
     calls.answer = Throttled("it loads")
     with pytest.raises(Throttled):
         calls.call()
-    assert calls.uses == [use(failed=1, bytes_in=4, model_bytes=500)]
+    assert calls.uses == [use(calls=2, failed=2, milliseconds=2000, bytes_in=8, model_bytes=500)]
 
 
-@pytest.mark.parametrize("error", [Conflict("others write"), Throttled("slow"), OutcomeUnknown("lost")])
+@pytest.mark.parametrize("error", [Conflict("others write"), OutcomeUnknown("lost"), KeyError("pk")])
 def test_a_call_that_cannot_be_counted_is_answered(error: Exception) -> None:
     class Counts:
         def count(self, endpoint: str, use: EndpointUse, now: datetime) -> None:
@@ -224,7 +231,14 @@ def test_a_call_that_cannot_be_counted_is_answered(error: Exception) -> None:
 
     calls = Calls(live=3)
     calls.predictor = replace(calls.predictor, counts=Counts())
-    assert not calls.call().is_counted
+    assert type(error).__name__ in calls.call().not_counted
+
+
+def test_a_count_is_one_change_by_itself_which_no_other_call_refuses() -> None:
+    changes: list[Update] = []
+    book = InferenceBook(store=MemoryStore(), retention=timedelta(days=1), update=changes.append)
+    book.count("e", use(), NOW)
+    assert [(change.add, change.when) for change in changes] == [({"calls": 1}, ())]
 
 
 # --- the function -----------------------------------------------------------------------------------------
@@ -286,9 +300,10 @@ class Unreliable(MemoryStore):
 @dataclass
 class Existing:
     endpoints: list[SharedEndpoint]
+    unreadable: tuple[Unreadable, ...] = ()
 
-    def existing(self) -> list[SharedEndpoint]:
-        return self.endpoints
+    def existing(self) -> list[SharedEndpoint | Unreadable]:
+        return [*self.unreadable, *self.endpoints]
 
 
 @dataclass
@@ -333,6 +348,18 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
     tiers = {f"t{n}": ("basic", "premium")[n % 2] for n in range(30)}
     for number, tenant_id in enumerate(tiers):
         books.run("0.05", begun=100.0 * number, tenant_id=tenant_id, tier=tiers[tenant_id])
+    files = Files()
+    usage = Usage(
+        book=books.book,
+        inference=book,
+        files=files,
+        account_id="1" * 12,
+        region="us-east-1",
+        stage="dev",
+        retention=timedelta(days=60),
+    )
+    all_days = [(BEGIN + timedelta(days=number)).strftime("%Y-%m-%d") for number in range(days + 1)]
+    exported_until = ""
     counted: dict[tuple[str, str], dict[tuple[str, str], list[int]]] = {}
     now = BEGIN
     while now < BEGIN + timedelta(days=days):
@@ -360,6 +387,10 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
             with suppress(Throttled, OutcomeUnknown):
                 books.outbox.relay(now)
             store.trouble = 0.0
+        yesterday = (now - timedelta(minutes=30)).date() - timedelta(days=1)
+        if yesterday.isoformat() in all_days and yesterday.isoformat() > exported_until:
+            exported_until = yesterday.isoformat()
+            usage.export(exported_until)
         now += timedelta(minutes=40)
     end = BEGIN + timedelta(days=days, minutes=20)
     booking.book_due(end, lambda: False)
@@ -395,11 +426,12 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
     assert sum(part.calls for part in totals) == sum(
         calls for hour in counted.values() for calls, _ in hour.values()
     )
-    hours = [hour for day in range(1, days + 1) for hour in book.hours(f"2026-11-{day:02d}")]
+    hours = [hour for day in all_days for hour in book.hours(day)]
     assert sum(Fraction(hour.idle_usd) for hour in hours) == idle
     assert sum(Fraction(hour.usd or 0) for hour in hours) == idle + sum(expected.values())
 
-    books.outbox.relay(end)
+    for _ in range(100):
+        books.outbox.relay(end)
     assert [entry for entry in books.book.outbox_entries() if entry.what == "spending"] == []
     spent = dict.fromkeys(("basic", "premium"), Fraction(0))
     for tenant_id, name in tiers.items():
@@ -411,18 +443,8 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
         f"2026-11 {name}": usd for name, usd in spent.items()
     }
 
-    files = Files()
-    usage = Usage(
-        book=books.book,
-        inference=book,
-        files=files,
-        account_id="1" * 12,
-        region="us-east-1",
-        stage="dev",
-        retention=timedelta(days=60),
-    )
-    for day in range(1, days + 1):
-        usage.export(f"2026-11-{day:02d}")
+    for day in all_days[all_days.index(exported_until) + 1 if exported_until else 0 :]:
+        usage.export(day)
     exported: dict[str, Fraction] = {}
     for row in files.rows:
         tenant_id = row["SubAccountId"]
@@ -505,6 +527,43 @@ def test_an_hour_without_a_price_is_closed_and_what_it_cost_stays_unknown() -> N
         NOW + timedelta(hours=2), lambda: False
     )
     assert hour.idle_usd == hour.usd, "nobody can say who used how much of it"
+
+
+def test_an_endpoint_that_was_changed_by_hand_holds_up_no_other() -> None:
+    book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
+    endpoint = SharedEndpoint(name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1)
+    existing = Existing([endpoint], (Unreadable("d", "AccessDenied"),))
+    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES)
+    with pytest.raises(RuntimeError, match=r"d \(AccessDenied\)"):
+        booking.book_due(NOW + timedelta(hours=2), lambda: False)
+    assert book.booked_until("e") == hour_of(NOW)
+
+
+def test_parts_that_were_booked_at_another_price_add_up_with_the_idle_part() -> None:
+    books = Books()
+    book = InferenceBook(store=books.store, retention=timedelta(days=60))
+    for name in ("a", "b", "c", "d", "e", "f"):
+        book.count("e", use(name, milliseconds=100_000), NOW)
+    endpoint = SharedEndpoint(name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1)
+    time = iter([False, False, True])
+    later = NOW + timedelta(hours=2)
+    booking = InferenceBooking(book=book, endpoints=Existing([endpoint]), prices=PRICES)
+    with pytest.raises(TimeoutError, match="4 of 6 uses"):
+        booking.book_due(later, lambda: next(time))
+    dearer = replace(booking, prices=replace(PRICES, hosting={"ml.m5.large": Decimal("0.2")}))
+    (hour,) = dearer.book_due(later, lambda: False)
+    paid = [each.usd or Decimal(0) for each in book.uses("e", hour_of(NOW))]
+    assert len(set(paid)) == 2
+    assert sum(paid, hour.idle_usd) == hour.usd == Decimal("0.2")
+
+
+def test_a_tenant_that_has_moved_since_is_charged_where_its_spending_is() -> None:
+    books = Books(LIMITS)
+    books.run("0.05", tenant_id="acme", tier="premium")
+    books.store.transact([spending_entry("1", "2026-11", {"basic#acme": Decimal("0.01")}, NOW)])
+    (entry,) = books.book.outbox_entries()
+    charge(books.scheduler, entry, books.limits, NOW)
+    assert books.scheduler.tables.queues.get("premium", "acme").spent_usd == Decimal("0.06")
 
 
 def test_a_run_without_time_says_so_and_the_next_one_goes_on() -> None:

@@ -131,3 +131,45 @@ def test_a_run_without_time_goes_on_where_it_stopped() -> None:
     time = iter([False, True])
     assert lost.run(NOW, lambda: next(time)).tenants == 1
     assert search(lost).tenants == 1
+
+
+def test_old_approvals_of_one_data_set_do_not_hide_those_of_another() -> None:
+    harness = Harness()
+    harness.approve(1)
+    other = harness.packages.packages[arn(1)]
+    harness.packages.packages[arn(1)] = replace(other, data_set="rare")
+    for version in range(2, 20):
+        harness.approve(version)
+    harness.deploy(20)
+    lost, _ = search_over(harness)
+    started = [
+        package for number in range(4) for package in search(lost, NOW + timedelta(minutes=15 * number)).started
+    ]
+    assert started == [arn(1)]
+
+
+def test_a_version_that_waits_and_whose_package_is_gone_holds_up_no_other() -> None:
+    harness = Harness()
+    harness.deployment.begin(harness.approve(1), RUN, NOW)
+    harness.deployment.begin(harness.approve(2), "run-2", NOW)
+    for version in (1, 2):
+        del harness.packages.packages[arn(version)]
+    lost, _ = search_over(harness)
+    dead = NOW + ABANDONED_AFTER + timedelta(seconds=1)
+    assert [search(lost, dead).started for _ in range(3)] == [[], [], []]
+    assert (harness.alias.deploying, harness.alias.waiting) == (None, None)
+    harness.approve(3)
+    assert search(lost, dead).started == [arn(3)]
+
+
+def test_a_version_that_waited_while_its_tenant_was_suspended_is_deployed_after_that() -> None:
+    harness = Harness()
+    harness.deployment.begin(harness.approve(1), RUN, NOW)
+    harness.deployment.begin(harness.approve(2), "run-2", NOW)
+    owner = harness.tenants.get("acme")
+    assert owner is not None
+    suspended = harness.tenants.put(replace(owner, state=TenantState.SUSPENDED))
+    harness.deployment.fail(VersionId("acme", "churn", 1), RUN, "it failed", NOW)
+    assert harness.deployment.begin(arn(2), RUN, NOW).begun is None
+    harness.tenants.put(replace(suspended, state=TenantState.ACTIVE))
+    assert search(search_over(harness)[0]).started == [arn(2)]

@@ -6,6 +6,7 @@ from typing import Any
 import boto3
 import pytest
 
+from cli.serving import parts_of
 from trainyard.domain.serving import (
     ALLOWED,
     LIMITS,
@@ -89,3 +90,20 @@ def test_the_limits_are_those_of_awss_service_models() -> None:
     memory = sagemaker.shape_for("ServerlessMemorySizeInMB").metadata
     assert (SERVERLESS_MEMORY_MB[0], SERVERLESS_MEMORY_MB[-1]) == (memory["min"], memory["max"])
     assert all(b - a == 1024 for a, b in itertools.pairwise(SERVERLESS_MEMORY_MB))
+
+
+def test_a_file_is_sent_in_parts_that_split_no_row() -> None:
+    text = 'a,"b\nc"\n' + "".join(f'{n},"x\n{n}\u2028"\n' for n in range(4500))
+    parts = list(parts_of(text, has_header=True))
+    assert [part.rows for part in parts] == [2000, 2000, 500]
+    assert all(part.text.startswith('a,"b\nc"\n') for part in parts)
+    assert "".join(part.text.removeprefix('a,"b\nc"\n') for part in parts) == text.removeprefix('a,"b\nc"\n')
+    lines = '{"a":"x\u2028y\\""}\n' * 2001
+    assert [part.text.count("\n") for part in parts_of(lines, has_header=False)] == [2000, 1]
+    assert list(parts_of("", has_header=True)) == [("", 0)]
+    assert [part.rows for part in parts_of("a\n" + "1\n\n" * 3, has_header=True)] == [3]
+
+
+def test_rows_that_are_large_are_sent_in_more_parts() -> None:
+    parts = list(parts_of("a\n" + f"{'x' * 400_000}\n" * 7, has_header=True))
+    assert [part.rows for part in parts] == [3, 3, 1]

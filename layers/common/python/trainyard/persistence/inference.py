@@ -5,11 +5,13 @@
     endpoint-hours#<day>           <hour>#<endpoint>           what an hour of an endpoint cost, and its idle part
     note                           endpoint#<endpoint>         up to which hour it is booked
 
-A count is one write and no read. An hour is booked once all its calls have been counted, each use in the
-transaction that adds it to the month's totals, on condition that it was not booked before.
+A count is one write by itself and no read: transactions on one item would refuse each other. An hour is booked
+once all its calls have been counted, each use in the transaction that adds it to the month's totals, on condition
+that it was not booked before. Hours are listed by the day on which they were booked, so that the list of a day
+does not change once the day is over.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,9 +20,9 @@ from trainyard.domain.hourly_spend import hour_of
 from trainyard.domain.inference import EndpointHour, EndpointUse
 from trainyard.persistence.book import note_key, totals_key_of
 from trainyard.persistence.outbox import spending_entry
-from trainyard.persistence.store import Absent, Item, Key, Put, Store, Update, Write, listed
+from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store, Update, Write, listed
 
-CHARGES_MAX = 8
+CHARGES_MAX = 4
 """Data sets of one transaction: whoever charges their budgets writes as many queues, each with all its copies."""
 
 _SUMS = ("calls", "failed", "milliseconds", "bytes_in", "bytes_out")
@@ -31,8 +33,8 @@ def use_key(endpoint: str, hour: str, tenant_id: str, data_set: str) -> Key:
     return Key("record", (("pk", f"inference#{endpoint}#{hour}"), ("sk", f"{tenant_id}#{data_set}")))
 
 
-def hour_key(hour: str, endpoint: str) -> Key:
-    return Key("record", (("pk", f"endpoint-hours#{hour[:10]}"), ("sk", f"{hour}#{endpoint}")))
+def hour_key(day: str, hour: str, endpoint: str) -> Key:
+    return Key("record", (("pk", f"endpoint-hours#{day}"), ("sk", f"{hour}#{endpoint}")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class InferenceBook:
     store: Store
     retention: timedelta
     """How long counts and hours are kept."""
+    update: Callable[[Update], None] | None = None
+    """Makes one change by itself; without it, the store does."""
 
     def count(self, endpoint: str, use: EndpointUse, now: datetime) -> None:
         """Add the calls of a use to the current hour's."""
@@ -47,22 +51,35 @@ class InferenceBook:
         set_now: Item = {"tier": use.tier, "algorithm": use.algorithm, "model_bytes": use.model_bytes}
         set_now["expires_at"] = int((now + self.retention).timestamp())
         key = use_key(endpoint, hour_of(now), use.tenant_id, use.data_set)
-        self.store.transact([Update(key, set=set_now, add=add)])
+        update = Update(key, set=set_now, add=add)
+        if self.update is None:
+            self.store.transact([update])
+        else:
+            self.update(update)
 
     def uses(self, endpoint: str, hour: str) -> list[EndpointUse]:
         """Return what was used of an endpoint in an hour, by tenant and data set."""
         return [_use_from(item) for item in listed(self.store, "record", f"inference#{endpoint}#{hour}")]
 
-    def book(self, endpoint: str, hour: str, shares: Sequence[tuple[EndpointUse, Decimal]], now: datetime) -> None:
-        """Book what uses of an hour pay, those that are not booked yet. Idempotent."""
+    def book(
+        self,
+        endpoint: str,
+        hour: str,
+        shares: Sequence[tuple[EndpointUse, Decimal]],
+        now: datetime,
+        out_of_time: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Book what uses of an hour pay, those that are not booked yet. Idempotent; raises TimeoutError."""
         due = [(use, usd) for use, usd in shares if use.usd is None]
         for begin in range(0, len(due), CHARGES_MAX):
+            if out_of_time():
+                raise TimeoutError(f"{begin} of {len(due)} uses of {endpoint} in {hour} are booked")
             part = due[begin : begin + CHARGES_MAX]
             writes: list[Write] = []
             charges: dict[str, Decimal] = {}
             for use, usd in part:
                 key = use_key(endpoint, hour, use.tenant_id, use.data_set)
-                writes.append(Update(key, set={"usd": usd}, when=(Absent("usd"),)))
+                writes.append(Update(key, set={"usd": usd}, when=(Absent("usd"), Is("tier", use.tier))))
                 totals = totals_key_of(hour[:7], use.tenant_id, use.tier, use.data_set, use.algorithm)
                 writes.append(Update(totals, add={"inference_usd": usd, "calls": use.calls}))
                 account = f"{use.tier}#{use.tenant_id}"
@@ -78,7 +95,7 @@ class InferenceBook:
         item["expires_at"] = int((now + self.retention).timestamp())
         self.store.transact(
             [
-                Put(hour_key(hour.hour, hour.endpoint), item),
+                Put(hour_key(now.strftime("%Y-%m-%d"), hour.hour, hour.endpoint), item),
                 Put(note_key(f"endpoint#{hour.endpoint}"), {"until": hour.hour}),
             ]
         )
@@ -89,7 +106,7 @@ class InferenceBook:
         return str(item["until"]) if item else ""
 
     def hours(self, day: str) -> Iterator[EndpointHour]:
-        """Yield the booked hours of a day, "2026-11-21"."""
+        """Yield the hours that were booked on a day, "2026-11-21"."""
         for item in listed(self.store, "record", f"endpoint-hours#{day}"):
             yield EndpointHour(
                 endpoint=item["endpoint"],

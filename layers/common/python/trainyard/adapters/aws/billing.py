@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.billing.cost_tags import TagsRefused
-from trainyard.application.billing.inference import SharedEndpoint
+from trainyard.application.billing.inference import SharedEndpoint, Unreadable
 from trainyard.application.billing.metering import Answer, MeterRecord
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_begins, next_month
@@ -46,18 +46,25 @@ class SageMakerSharedEndpoints:
     def __init__(self, *, stack: str) -> None:
         self._stack = stack
 
-    def existing(self) -> list[SharedEndpoint]:
+    def existing(self) -> list[SharedEndpoint | Unreadable]:
         with translated():
-            pages = (
-                client("sagemaker").get_paginator("list_endpoints").paginate(NameContains=f"{self._stack}-shared-")
-            )
+            listing = client("sagemaker").get_paginator("list_endpoints")
+            pages = listing.paginate(NameContains=f"{self._stack}-shared-")
             names = [
                 (endpoint["EndpointName"], endpoint["EndpointArn"])
                 for page in pages
                 for endpoint in page["Endpoints"]
                 if endpoint["EndpointName"].startswith(f"{self._stack}-shared-")
             ]
-            return [endpoint for name, arn in names if (endpoint := self._described(name, arn)) is not None]
+        described: list[SharedEndpoint | Unreadable] = []
+        for name, arn in names:
+            try:
+                endpoint = self._described(name, arn)
+            except (ClientError, KeyError, IndexError) as error:  # changed by hand, or just deleted
+                described.append(Unreadable(name, f"{type(error).__name__}: {error}"))
+            else:
+                described += [endpoint] if endpoint is not None else []
+        return described
 
     def _described(self, name: str, arn: str) -> SharedEndpoint | None:
         sagemaker = client("sagemaker")
@@ -66,13 +73,12 @@ class SageMakerSharedEndpoints:
         if tags.get("trainyard:stack") != self._stack or endpoint["EndpointStatus"] in _NOT_BILLED:
             return None
         configuration = sagemaker.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
-        (variant,) = configuration["ProductionVariants"]
         return SharedEndpoint(
             name=name,
             arn=arn,
             created_at=endpoint["CreationTime"],
-            instance_type=variant["InstanceType"],
-            instance_count=variant["InitialInstanceCount"],
+            instance_type=configuration["ProductionVariants"][0]["InstanceType"],
+            instance_count=endpoint["ProductionVariants"][0]["CurrentInstanceCount"],
         )
 
 

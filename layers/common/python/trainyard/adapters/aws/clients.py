@@ -15,8 +15,9 @@ _CONFIG = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeou
 _OWN_CONFIG = {
     # Presigned URLs of other signature versions are refused by new buckets, and name the global host.
     "s3": Config(signature_version="s3v4"),
-    # A model may take a minute to answer, and is loaded by the first call (API reference, InvokeEndpoint).
-    "sagemaker-runtime": Config(read_timeout=70, retries={"total_max_attempts": 2}),
+    # A model may take a minute to answer, and is loaded by the first call (API reference, InvokeEndpoint). Another
+    # attempt would make it do the same work twice, and last longer than the functions that call.
+    "sagemaker-runtime": Config(read_timeout=70, retries={"total_max_attempts": 1}),
     # Wait for a function as long as it may run, and never invoke it a second time.
     "lambda": Config(read_timeout=130, retries={"total_max_attempts": 1}),
 }

@@ -33,12 +33,14 @@ def _charge(unit: UnitOfWork, month: str, amounts: Mapping[tuple[str, str], Deci
         spent[tier] = spent.get(tier, Decimal(0)) + usd
     if any(spent.values()):
         unit.write(book_spending(month, spent, unit.policy))
-    charged = {account: usd for account, usd in amounts.items() if usd}
-    queues = unit.read(*(queue_key(*account) for account in charged))
-    for usd, item in zip(charged.values(), queues, strict=True):
-        if item is None:  # its tenant was deleted, or has moved
+    tiers = [tier.name for tier in unit.policy.tiers]
+    for (tier, tenant_id), usd in amounts.items():
+        # A tenant that has moved has a queue in each tier; the one of that month has its spending.
+        keys = [queue_key(name, tenant_id) for name in dict.fromkeys((tier, *tiers))]
+        queues = [queue_from(item) for item in unit.read(*keys) if item is not None]
+        if not usd or not queues:  # nothing to charge, or its tenant was deleted
             continue
-        before = queue_from(item)
+        before = next((queue for queue in queues if queue.month == month), queues[0])
         turned = in_month(before, month)
         if turned.month == month:
             after, warnings = with_warning(before, replace(turned, spent_usd=turned.spent_usd + usd), unit)

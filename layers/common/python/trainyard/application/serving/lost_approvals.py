@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from trainyard.application.serving.ports import ModelPackages
-from trainyard.domain.aliases import Alias, in_use, is_abandoned, next_to_deploy
+from trainyard.domain.aliases import Alias, failed, in_use, is_abandoned, next_to_deploy, not_waiting
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
@@ -19,7 +19,9 @@ from trainyard.persistence.store import Key, Put, Store
 
 TENANTS_A_RUN = 200
 PACKAGES_MAX = 10
-"""Of one tenant in one run: the newest approved versions that nothing is known of."""
+"""Of one tenant in one run: approved versions that nothing is known of."""
+TURN_SECONDS = 900
+"""The interval of the timer (template.yaml)."""
 
 _CURSOR = Key("scheduler", (("pk", "serving#"), ("sk", "cursor")))
 
@@ -30,7 +32,7 @@ class TenantPages(Protocol):
 
 class Deployments(Protocol):
     def start(self, package_arn: str, day: str) -> bool:
-        """Deploy a version; False where that was tried on the day before. Raises Throttled."""
+        """Deploy a version; False where that was tried on the same day before. Raises Throttled."""
         ...
 
 
@@ -84,10 +86,13 @@ class LostApprovals:
             versions[number].package_arn
             for alias in aliases.values()
             if (number := _stuck(alias, now)) is not None and number in versions
+            if self._is_alive(alias, number, versions[number].package_arn, now)
         ]
         unknown = [arn for arn in self.packages.approved(tenant.model_group) if _number(arn) not in versions]
         newest: dict[str, tuple[int, str]] = {}
-        for arn in unknown[:PACKAGES_MAX]:
+        # Others in each run: those that are older than the live version stay unknown.
+        begin = int(now.timestamp() // TURN_SECONDS) * PACKAGES_MAX % max(len(unknown), 1)
+        for arn in (unknown[begin:] + unknown[:begin])[:PACKAGES_MAX]:
             package = self.packages.get(arn)
             if package is None or package.tenant_id != tenant.tenant_id:
                 continue
@@ -98,6 +103,18 @@ class LostApprovals:
         for arn in due:
             if self.deployments.start(arn, now.strftime("%Y-%m-%d")):
                 search.started.append(arn)
+
+    def _is_alive(self, alias: Alias, version: int, package_arn: str, now: datetime) -> bool:
+        """Tell whether a version that waits can still be deployed; one that cannot holds up no other then."""
+        package = self.packages.get(package_arn)
+        if package is not None and package.is_approved:
+            return True
+
+        def without(alias: Alias) -> Alias:
+            return not_waiting(failed(alias, version, alias.deploying_run or "", now), version)
+
+        self.aliases.change(alias.tenant_id, alias.data_set, without)
+        return False
 
     def _keep(self, after: str | None, done: int) -> None:
         self.store.transact([Put(_CURSOR, {"done": done} | ({"after": after} if after else {}))])

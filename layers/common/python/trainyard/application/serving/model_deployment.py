@@ -5,8 +5,8 @@
 
 Each step can be repeated, and is a task of a state machine. What a caller gets changes in `switch` alone.
 
-An event can be lost, and a run can die: then the version waits until its approval is told once more, which a sweep
-over the approved packages must do. After two hours a run that died is in nobody's way.
+An event can be lost, and a run can die: `lost_approvals` finds such versions, and begins again. After two hours
+another run may take the place of one that died.
 """
 
 from dataclasses import dataclass, replace
@@ -80,7 +80,8 @@ class ModelDeployment:
             return self._not_begun(version_id, NOT_APPROVED)
         tenant = self.tenants.get(package.tenant_id)
         if tenant is None or tenant.state is not TenantState.ACTIVE:
-            return self._not_begun(version_id, f"tenant {package.tenant_id} is not active")
+            # What waits goes on waiting: the search for lost approvals deploys it once the tenant is active again.
+            return Started(id=version_id, begun=None, reason=f"tenant {package.tenant_id} is not active")
         if package.group != tenant.model_group:
             return self._not_begun(version_id, f"{package_arn} is not in the tenant's model group")
         version = self._version(package, now)

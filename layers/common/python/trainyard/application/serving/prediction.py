@@ -8,7 +8,7 @@ from typing import Protocol
 from trainyard.application.ports import Tenants
 from trainyard.application.serving.ports import Response
 from trainyard.domain.aliases import answering
-from trainyard.domain.errors import Conflict, OutcomeUnknown, Refused, Throttled
+from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.inference import EndpointUse
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.serving import LIMITS, Mode
@@ -33,8 +33,8 @@ class Call:
 class Answered:
     version: int
     response: Response
-    is_counted: bool
-    """False where the call could not be written to the books: what it used counts as idle."""
+    not_counted: str = ""
+    """Why the call could not be written to the books: what it used counts as idle."""
 
 
 class CallCounts(Protocol):
@@ -51,6 +51,8 @@ class Predictor:
     counts: CallCounts
     ask: Callable[[ModelVersion, bytes, str], Response]
     """Return what a version answers to rows of a content type, as JSON; raises Refused and Throttled."""
+    clock: Callable[[], float]
+    """Seconds, from any time on."""
 
     def predict(self, call: Call, now: datetime) -> Answered:
         """Answer a call.
@@ -71,17 +73,26 @@ class Predictor:
             raise Refused(
                 f"no model of {call.data_set!r} is served: `trainyard serving show {call.tenant_id}` says why"
             )
+        began = self.clock()
         try:
             response = self.ask(version, call.rows, call.content_type)
-        except Refused:
-            self._count(version, tenant.tier, call, None, now)
+        except (Refused, Throttled):  # it may have kept the endpoint busy all the same
+            taken = round((self.clock() - began) * 1000)
+            self._count(version, tenant.tier, call, None, taken, now)
             raise
-        is_counted = self._count(version, tenant.tier, call, response, now)
-        return Answered(version=version.version, response=response, is_counted=is_counted)
+        error = self._count(version, tenant.tier, call, response, response.milliseconds, now)
+        return Answered(version=version.version, response=response, not_counted=error)
 
     def _count(
-        self, version: ModelVersion, tier: str, call: Call, response: Response | None, now: datetime
-    ) -> bool:
+        self,
+        version: ModelVersion,
+        tier: str,
+        call: Call,
+        response: Response | None,
+        milliseconds: int,
+        now: datetime,
+    ) -> str:
+        """Count a call; return why that failed, "" where it did not."""
         use = EndpointUse(
             tenant_id=call.tenant_id,
             data_set=call.data_set,
@@ -89,13 +100,13 @@ class Predictor:
             algorithm=version.algorithm,
             calls=1,
             failed=0 if response is not None else 1,
-            milliseconds=response.milliseconds if response is not None else 0,
+            milliseconds=milliseconds,
             bytes_in=len(call.rows),
             bytes_out=len(response.body) if response is not None else 0,
             model_bytes=version.model_bytes,
         )
         try:
             self.counts.count(version.endpoint, use, now)
-        except (Conflict, Throttled, OutcomeUnknown):  # nobody waits for the books
-            return False
-        return True
+        except Exception as error:  # the model has answered, and the caller gets it
+            return f"{type(error).__name__}: {error}"
+        return ""

@@ -78,8 +78,10 @@ def lost_approvals() -> LostApprovals:
 
 @cache
 def predictor() -> Predictor:
+    from time import monotonic
+
     from trainyard.adapters.aws.serving import ask_model
-    from trainyard.adapters.aws.store import backoff
+    from trainyard.adapters.aws.store import backoff, update_item
     from trainyard.application.serving.prediction import Predictor
     from trainyard.persistence.aliases import Aliases
     from trainyard.persistence.inference import InferenceBook
@@ -91,6 +93,11 @@ def predictor() -> Predictor:
         tenants=tenants(),
         aliases=Aliases(store, backoff),
         versions=ModelVersions(store),
-        counts=InferenceBook(store=store, retention=retention_of(settings)),
+        counts=InferenceBook(
+            store=store,
+            retention=retention_of(settings),
+            update=lambda update: update_item(settings.record_table, update),
+        ),
         ask=ask_model,
+        clock=monotonic,
     )
