@@ -15,6 +15,7 @@ from cli.text import say
 from cli.values import hyperparameter
 from cli.waiting import awaited
 from trainyard.adapters.aws.credentials import scoped_credentials
+from trainyard.adapters.aws.deployment_names import Purpose
 from trainyard.contracts.tenants import LIMITS, tenant_view
 from trainyard.domain.arrivals import is_data
 from trainyard.domain.errors import Refused
@@ -116,12 +117,18 @@ def check(deployment: Deployment, arguments: Arguments) -> Answer:
 
 
 def credentials(deployment: Deployment, arguments: Arguments) -> Answer:
-    """Print credentials for one tenant's data only, as shell exports."""
+    """Print credentials for what is one tenant's only, as shell exports."""
+    purpose = Purpose(arguments.purpose)
+    if purpose is Purpose.PREDICT and deployment.outputs["DirectInvocation"] != "true":
+        raise Refused(
+            "this deployment does not let tenants call models themselves: deploy it with DirectInvocation=true, "
+            "or use `trainyard predict`"
+        )
     credentials = scoped_credentials(
         deployment.tenant(arguments.tenant_id),
         access_role_arn=deployment.outputs["TenantAccessRoleArn"],
         data_key_arn=deployment.outputs["DataKeyArn"],
-        upload=arguments.purpose == "upload",
+        purpose=purpose,
         minutes=arguments.minutes,
     )
     names = {

@@ -17,6 +17,7 @@ from smoke.place import Suite
 from smoke.steps import Step, StepFailed, eventually
 from smoke.training import JOBS_OF_A_RUN, RUN_SECONDS_MAX, await_end, jobs_of, request_of, upload
 from trainyard.adapters.aws.credentials import Credentials, scoped_credentials
+from trainyard.adapters.aws.deployment_names import Purpose
 from trainyard.domain.requests import TERMINAL, Request, State
 from trainyard.persistence.items import stamp
 from trainyard.persistence.requests import request_key
@@ -178,7 +179,7 @@ def _as(suite: Suite, tenant_id: str, *, upload_data: bool) -> Any:
         suite.deployment.tenant(tenant_id),
         access_role_arn=outputs["TenantAccessRoleArn"],
         data_key_arn=outputs["DataKeyArn"],
-        upload=upload_data,
+        purpose=Purpose.UPLOAD if upload_data else Purpose.READ,
         minutes=15,
     )
     return boto3.client(

@@ -77,6 +77,8 @@ def _left(suite: Suite) -> list[str]:
         for group in groups["ModelPackageGroupSummaryList"]
         if group["ModelPackageGroupName"].startswith(f"{suite.stack}--")
     ]
+    endpoints = suite.client("sagemaker").list_endpoints(NameContains=f"{suite.stack}-shared-")["Endpoints"]
+    found += [f"endpoint {endpoint['EndpointName']}" for endpoint in endpoints]
     logs = suite.client("logs").describe_log_groups(logGroupNamePrefix=f"/trainyard/{suite.stack}/")["logGroups"]
     found += [f"log group {group['logGroupName']}" for group in logs]
     schedules = suite.client("scheduler").list_schedules(NamePrefix=f"{suite.stack}-")["Schedules"]

@@ -134,9 +134,14 @@ TENANT = Group(
         "credentials",
         "tenants:credentials",
         TENANT_ID,
-        option("--purpose", type=choice("upload", "read"), default="upload", help="Upload data, or read results."),
+        option(
+            "--purpose",
+            type=choice("upload", "read", "predict"),
+            default="upload",
+            help="Upload data, read results, or call models on shared endpoints.",
+        ),
         option("--minutes", type=int, default=15, help="How long they are valid (15 to 60; default: 15)."),
-        help="Issue short-lived credentials for one tenant's data only.",
+        help="Issue short-lived credentials for what is one tenant's only.",
         examples=['eval "$(trainyard tenant credentials acme --purpose read)"'],
     ),
     Command(

@@ -29,7 +29,7 @@ from tests.evaluator import (
     decision,
     template,
 )
-from trainyard.adapters.aws.deployment_names import session_policy
+from trainyard.adapters.aws.deployment_names import Purpose, session_policy
 from trainyard.domain.names import is_tenant_id
 from trainyard.domain.tenants import Tenant
 
@@ -322,12 +322,16 @@ def test_the_tenants_own_account_puts_data_and_reads_results_and_no_other_accoun
 
 
 @pytest.mark.parametrize("build", [silo, pooled])
-@pytest.mark.parametrize("upload", [True, False])
+@pytest.mark.parametrize("purpose", Purpose)
 def test_handed_out_credentials_reach_one_tenant_by_the_role_and_by_the_session_alone(
-    build: Any, upload: bool
+    build: Any, purpose: Purpose
 ) -> None:
-    owner = build("acme")
-    session = session_policy(owner, partition="aws", data_key_arn=DATA_KEY, upload=upload)
+    owner, upload = build("acme"), purpose is Purpose.UPLOAD
+    session = session_policy(owner, partition="aws", data_key_arn=DATA_KEY, purpose=purpose)
+    endpoint = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/{STACK}-shared-linear"
+    for target in ("acme/x/1/model.tar.gz", "acme1/x/1/model.tar.gz", "acme", None):
+        may = asks(session, "acme", endpoint, target)
+        assert may == (purpose is Purpose.PREDICT and target is not None and target.startswith("acme/"))
     assert len(str(session).replace(" ", "")) < 2048, "the limit of a session policy"
     for name in (*NEIGHBOURS, *(IMPOSTERS if build is pooled else ())):
         there = build(name) if is_tenant_id(name) else pooled(name)
@@ -339,6 +343,7 @@ def test_handed_out_credentials_reach_one_tenant_by_the_role_and_by_the_session_
             if name != "acme":
                 assert (by_role, by_session) == ("ImplicitDeny", "ImplicitDeny"), call
             elif by_role == by_session == "Allow" and not call.action.startswith("s3:List"):
+                assert purpose is not Purpose.PREDICT, call
                 folder = call.resource.removeprefix(root).partition("/")[0]
                 writes = call.action in ("s3:PutObject", "s3:AbortMultipartUpload")
                 assert (folder == "incoming") == upload, call

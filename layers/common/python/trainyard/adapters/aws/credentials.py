@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from trainyard.adapters.aws.clients import client
-from trainyard.adapters.aws.deployment_names import TENANT_TAG, session_policy
+from trainyard.adapters.aws.deployment_names import TENANT_TAG, Purpose, session_policy
 from trainyard.adapters.aws.errors import translated
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Tenant, TenantState
@@ -23,11 +23,11 @@ class Credentials:
 
 
 def scoped_credentials(
-    tenant: Tenant, *, access_role_arn: str, data_key_arn: str, upload: bool, minutes: int
+    tenant: Tenant, *, access_role_arn: str, data_key_arn: str, purpose: Purpose, minutes: int
 ) -> Credentials:
-    """Return credentials to upload data, or to read results.
+    """Return credentials for one purpose.
 
-    Restricted twice: the access role checks the session's tag, and the session policy names the tenant's root.
+    Restricted twice: the access role checks the session's tag, and the session policy names what is the tenant's.
     Raises Refused for a tenant that is not active, or for too short or long a time.
     """
     if tenant.state is not TenantState.ACTIVE:
@@ -35,11 +35,11 @@ def scoped_credentials(
     if not MINUTES_MIN <= minutes <= MINUTES_MAX:
         raise Refused(f"--minutes is {minutes}: choose between {MINUTES_MIN} and {MINUTES_MAX}")
     partition = access_role_arn.split(":")[1]
-    policy = session_policy(tenant, partition=partition, data_key_arn=data_key_arn, upload=upload)
+    policy = session_policy(tenant, partition=partition, data_key_arn=data_key_arn, purpose=purpose)
     with translated():
         answer = client("sts").assume_role(
             RoleArn=access_role_arn,
-            RoleSessionName=f"{tenant.tenant_id}-{'upload' if upload else 'read'}",
+            RoleSessionName=f"{tenant.tenant_id}-{purpose.value}",
             DurationSeconds=minutes * 60,
             Policy=json.dumps(policy, separators=(",", ":")),
             Tags=[{"Key": TENANT_TAG, "Value": tenant.tenant_id}],

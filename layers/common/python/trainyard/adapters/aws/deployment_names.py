@@ -7,6 +7,7 @@ every tenant role but one. Prefixes end in "/", so that acme does not match acme
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from trainyard.adapters.aws.storage import REFUSED_TAG
@@ -174,8 +175,24 @@ class DeploymentNames:
         ]
 
 
-def session_policy(tenant: Tenant, *, partition: str, data_key_arn: str, upload: bool) -> Document:
-    """Return the session policy of issued credentials: to upload data, or to read results."""
+class Purpose(StrEnum):
+    """What issued credentials are for."""
+
+    UPLOAD = "upload"
+    """Data."""
+    READ = "read"
+    """Results."""
+    PREDICT = "predict"
+    """Calls of the tenant's models on shared endpoints."""
+
+
+def session_policy(tenant: Tenant, *, partition: str, data_key_arn: str, purpose: Purpose) -> Document:
+    """Return the session policy of issued credentials."""
+    if purpose is Purpose.PREDICT:  # of which endpoints, the role says
+        own = {"StringLike": {"sagemaker:TargetModel": f"{tenant.tenant_id}/*"}}
+        anywhere = [f"arn:{partition}:sagemaker:*:*:endpoint/*"]
+        return _document(_allow("sagemaker:InvokeEndpoint", on=anywhere, when=own))
+    upload = purpose is Purpose.UPLOAD
     bucket = f"arn:{partition}:s3:::{tenant.bucket}"
     root = f"{bucket}/{tenant.root}"
     folders = ("incoming",) if upload else RESULTS

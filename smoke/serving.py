@@ -1,0 +1,126 @@
+"""A model is approved, served on a shared endpoint, called in each way, and rolled back."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from cli.codes import DONE, UNSUCCESSFUL
+from smoke.data import WORKS, table
+from smoke.deployed import POOLED, SILO
+from smoke.place import Suite
+from smoke.steps import Step, StepFailed, eventually
+from smoke.training import JOBS_OF_A_RUN, await_end, upload
+from trainyard.domain.requests import Request, State
+
+DATA_SET = "served"
+ROWS = 5
+DEPLOYED_SECONDS_MAX = 3000
+"""The endpoint is created with the first model, which takes minutes."""
+
+
+def serving(suite: Suite) -> list[str]:
+    """Serve two versions of a model, and call them."""
+    suite.place.deploy(suite.stack, suite.stage, SharedServing="true", DirectInvocation="true")
+    suite.__dict__.pop("deployment", None)  # its outputs have changed
+    rows = suite.evidence / "rows.csv"
+    suite.evidence.mkdir(parents=True, exist_ok=True)
+    lines = table(WORKS).decode().splitlines()[: ROWS + 1]
+    rows.write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n", encoding="utf-8")
+    results = []
+    for ordinal in ("first", "second"):
+        version, seconds = _served(suite)
+        results.append(
+            f"{ordinal} version: served {seconds:g} s after its approval; its test took {version['latency_ms']} ms"
+        )
+    results += _called(suite, rows)
+    results.append(_directly(suite, version, rows))
+    suite.operator("serving", "roll-back", SILO, DATA_SET, str(version["version"]))
+    answer = json.loads(suite.operator("predict", SILO, DATA_SET, str(rows), "--json"))
+    if answer["version"] == version["version"]:
+        raise StepFailed(f"version {answer['version']} answers after it was rolled back")
+    doctor = json.loads(suite.operator("doctor", "--json", codes=(DONE, UNSUCCESSFUL)))
+    return [*results, "rolled back", *(each["text"] for each in doctor if each["check"] == "endpoints")]
+
+
+def _served(suite: Suite) -> tuple[dict[str, Any], float]:
+    """Train a version, approve it, and wait until it answers; return it, and how long that took."""
+    request = await_end(suite, SILO, upload(suite, SILO, DATA_SET))
+    if request.state is not State.SUCCEEDED or request.outcome is None:
+        raise StepFailed(f"{request.state}, {request.reason}")
+    number = str(request.outcome.model_package_arn).rpartition("/")[2]
+    suite.operator("models", "approve", SILO, number)
+
+    def answers() -> dict[str, Any] | None:
+        version = _version_of(suite, request)
+        if version is not None and version["state"] in ("FAILED", "REFUSED"):
+            raise StepFailed(f"version {number} is {version['state']}: {version['reason']}")
+        return version if version is not None and version["percent"] == 100 else None
+
+    version, seconds = eventually(answers, DEPLOYED_SECONDS_MAX, f"version {number} to be served", every=2)
+    return dict(version), seconds
+
+
+def _version_of(suite: Suite, request: Request) -> dict[str, Any] | None:
+    versions = json.loads(suite.operator("serving", "show", SILO, "--json"))
+    return next((version for version in versions if version["request_id"] == request.request_id), None)
+
+
+def _called(suite: Suite, rows: Path) -> list[str]:
+    """Call the model by the predict function, and look for the calls in the books."""
+    milliseconds = []
+    for _ in range(5):
+        answer = json.loads(suite.operator("predict", SILO, DATA_SET, str(rows), "--json"))
+        milliseconds.append(answer["milliseconds"])
+        if len(answer["predictions"]) != ROWS or len(answer["probabilities"]) != ROWS:
+            raise StepFailed(f"{ROWS} rows were answered by {answer}")
+    book, hour = suite.deployment.inference_book, time.strftime("%Y-%m-%dT%H", time.gmtime())
+    endpoint = json.loads(suite.operator("serving", "show", SILO, "--json"))[0]["endpoint"]
+    calls = sum(use.calls for use in book.uses(endpoint, hour) if use.tenant_id == SILO)
+    return [f"predictions came after {', '.join(map(str, milliseconds))} ms; {calls} calls were counted this hour"]
+
+
+def _directly(suite: Suite, version: dict[str, Any], rows: Path) -> str:
+    """Call the model with the tenant's credentials, and with those of another tenant."""
+    answers = {}
+    for tenant_id in (SILO, POOLED):
+        keys = json.loads(suite.operator("tenant", "credentials", tenant_id, "--purpose", "predict", "--json"))
+        runtime = boto3.client(
+            "sagemaker-runtime",
+            region_name=suite.region,
+            aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+            aws_session_token=keys["AWS_SESSION_TOKEN"],
+        )
+        try:
+            answer = runtime.invoke_endpoint(
+                EndpointName=version["endpoint"],
+                TargetModel=version["target"],
+                ContentType="text/csv",
+                Accept="application/json",
+                Body=rows.read_bytes(),
+            )
+            answers[tenant_id] = str(len(json.loads(answer["Body"].read())["predictions"]))
+        except ClientError as error:
+            answers[tenant_id] = str(error.response["Error"]["Code"])
+    if answers != {SILO: str(ROWS), POOLED: "AccessDeniedException"}:
+        raise StepFailed(f"calls with tenants' own credentials were answered by {answers}")
+    return "the tenant's own credentials reach its model, and another tenant's do not"
+
+
+STEPS: Sequence[Step[Suite]] = (
+    Step(
+        name="serving",
+        does="serve two versions of a model on a shared endpoint (an ml.m5.large until the teardown), call it in "
+        "each way, roll back",
+        means="the image does not load the model in multi-model mode, the account has no instance for endpoints, or "
+        "a role lacks a right: `trainyard serving show`, the log of the serving function, the endpoint's log.",
+        run=serving,
+        minutes=60,
+        jobs=2 * JOBS_OF_A_RUN,
+    ),
+)
