@@ -117,8 +117,8 @@ STEPS: Sequence[Step[Suite]] = (
         name="serving",
         does="serve two versions of a model on a shared endpoint (an ml.m5.large until the teardown), call it in "
         "each way, roll back",
-        means="the image does not load the model in multi-model mode, the account has no instance for endpoints, or "
-        "a role lacks a right: `trainyard serving show`, the log of the serving function, the endpoint's log.",
+        means="the image does not load the model in multi-model mode, the account has no instance for endpoints, "
+        "or a role lacks a right: `trainyard serving show`, the log of the serving function, the endpoint's log.",
         run=serving,
         minutes=60,
         jobs=2 * JOBS_OF_A_RUN,

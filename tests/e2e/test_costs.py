@@ -165,7 +165,7 @@ def test_the_hourly_task_does_what_is_due_and_tells_how_the_cost_tags_stand(
 ) -> None:
     """There is no Cost Explorer here: the tags' state says that it could not be asked."""
     done = invoked(harness, "BillingFunction", {})
-    assert set(done) == {"metering", "exports", "cost tags", "statements"}
+    assert set(done) == {"inference", "metering", "exports", "cost tags", "statements"}
     assert done["metering"] is None, "nothing is metered unless a dimension is named"
     tags = told(harness, capsys, "costs", "tags")
     assert set(tags["states"].values()) <= {

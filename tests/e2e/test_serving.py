@@ -36,6 +36,14 @@ def booked(harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str)
         prices=prices_of(harness.deployment.region),
     )
     booking.book_due(datetime.now(UTC) + timedelta(hours=2), lambda: False)
+
+    def charged() -> bool:
+        reconciler = harness.outputs["ReconcilerFunction"]
+        answer = harness.cloud.client("lambda").invoke(FunctionName=reconciler, Payload=b"{}")
+        assert "FunctionError" not in answer, answer["Payload"].read()
+        return not any(entry.what == "spending" for entry in harness.deployment.book.outbox_entries())
+
+    assert eventually(charged)
     capsys.readouterr()
     assert harness.run("costs", "--tenant", tenant_id, "--json") == 0
     costs: dict[str, Any] = json.loads(capsys.readouterr().out)["total"]
