@@ -16,7 +16,7 @@ from cli import dlq
 from cli.arguments import Arguments
 from cli.codes import DONE, UNSUCCESSFUL
 from cli.deployment import Deployment, Unreachable
-from cli.endpoints import shared_endpoints, summary_of, troubles
+from cli.endpoints import endpoints_of, summary_of, troubles
 from cli.quotas import EXECUTIONS, executions_quota, needed_instances, sagemaker_quotas
 from cli.show import Answer
 from cli.status import alarms_in_force
@@ -343,7 +343,7 @@ def _young(deployment: Deployment) -> Iterator[Finding]:
 
 def _endpoints(deployment: Deployment) -> Iterator[Finding]:
     """Yield what is wrong with the shared endpoints, and whether the account allows another one."""
-    endpoints, is_on = shared_endpoints(deployment), deployment.outputs["SharedServing"] == "true"
+    endpoints, is_on = endpoints_of(deployment), deployment.outputs["SharedServing"] == "true"
     wrong = [Finding("endpoints", WARNING, text, remedy) for text, remedy in troubles(deployment, endpoints)]
     yield from wrong
     if is_on:

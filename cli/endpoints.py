@@ -3,17 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from cli.deployment import Deployment
+from trainyard.adapters.aws.endpoints import UnreadableEndpoint, shared_endpoints
 from trainyard.contracts.shipped_prices import prices_of
 
 IN_SERVICE = frozenset({"InService", "Updating", "SystemUpdating", "Creating", "RollingBack"})
+UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A shared endpoint, with one model configuration."""
+    """A shared endpoint."""
 
     name: str
     status: str
@@ -25,34 +26,27 @@ class Endpoint:
     failure: str | None
 
 
-def shared_endpoints(deployment: Deployment) -> list[Endpoint]:
-    """Return the shared endpoints of a deployment; they have its name and its tag."""
-    sagemaker, prefix = deployment.client("sagemaker"), f"{deployment.stack}-shared-"
+def endpoints_of(deployment: Deployment) -> list[Endpoint]:
+    """Return the shared endpoints of a deployment; what cannot be read of one is ""."""
+    prices = prices_of(deployment.region)
     endpoints: list[Endpoint] = []
-    for page in sagemaker.get_paginator("list_endpoints").paginate(NameContains=prefix):
-        for summary in page["Endpoints"]:
-            tags = sagemaker.list_tags(ResourceArn=summary["EndpointArn"])["Tags"]
-            is_ours = {"Key": "trainyard:stack", "Value": deployment.stack} in tags
-            if summary["EndpointName"].startswith(prefix) and is_ours:
-                endpoints.append(_described(deployment, sagemaker, summary["EndpointName"]))
+    for each in shared_endpoints(deployment.client("sagemaker"), deployment.stack):
+        if isinstance(each, UnreadableEndpoint):
+            endpoints.append(Endpoint(each.name, UNREADABLE, "", 0, "", None, each.error))
+            continue
+        hourly = prices.hosting.get(each.instance_type)
+        endpoints.append(
+            Endpoint(
+                name=each.name,
+                status=each.status,
+                instance_type=each.instance_type,
+                instance_count=each.instance_count,
+                configuration=each.configuration,
+                usd_per_hour=None if hourly is None else hourly * each.instance_count,
+                failure=each.failure,
+            )
+        )
     return endpoints
-
-
-def _described(deployment: Deployment, sagemaker: Any, name: str) -> Endpoint:
-    endpoint = sagemaker.describe_endpoint(EndpointName=name)
-    configuration = sagemaker.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
-    variants = configuration["ProductionVariants"]
-    instance_type, count = variants[0]["InstanceType"], sum(v["InitialInstanceCount"] for v in variants)
-    hourly = prices_of(deployment.region).hosting.get(instance_type)
-    return Endpoint(
-        name=name,
-        status=endpoint["EndpointStatus"],
-        instance_type=instance_type,
-        instance_count=count,
-        configuration=endpoint["EndpointConfigName"],
-        usd_per_hour=None if hourly is None else hourly * count,
-        failure=endpoint.get("FailureReason"),
-    )
 
 
 def summary_of(endpoint: Endpoint) -> str:
@@ -65,6 +59,12 @@ def troubles(deployment: Deployment, endpoints: list[Endpoint]) -> Iterator[tupl
     """Yield what is wrong with endpoints, each with its remedy."""
     wanted, is_on = deployment.outputs["ServingInstanceType"], deployment.outputs["SharedServing"] == "true"
     for endpoint in endpoints:
+        if endpoint.status == UNREADABLE:
+            yield (
+                f"{endpoint.name} cannot be read, and its hours are not booked: {endpoint.failure}",
+                "if it was changed by hand, change it back (docs/serving.md)",
+            )
+            continue
         if endpoint.status not in IN_SERVICE:
             reason = f": {endpoint.failure}" if endpoint.failure else ""
             yield (

@@ -13,7 +13,7 @@ from cli import dlq, windows
 from cli.arguments import Arguments
 from cli.costs import all_accounts, tier_accounts
 from cli.deployment import Deployment
-from cli.endpoints import Endpoint, shared_endpoints, summary_of, troubles
+from cli.endpoints import Endpoint, endpoints_of, summary_of, troubles
 from cli.service import PAUSE_NOTED
 from cli.show import ID_CHARACTERS_MIN, Answer
 from cli.text import counted
@@ -194,7 +194,7 @@ def _data(health: Health) -> dict[str, Any]:
 
 
 def _endpoints(deployment: Deployment) -> list[Endpoint]:
-    return shared_endpoints(deployment) if deployment.outputs["SharedServing"] == "true" else []
+    return endpoints_of(deployment) if deployment.outputs["SharedServing"] == "true" else []
 
 
 def alarms_in_force(deployment: Deployment) -> list[tuple[str, str]]:

@@ -133,7 +133,11 @@ class SageMaker:
     """A client that describes one shared endpoint."""
 
     def __init__(self, **changes: Any) -> None:
-        self.endpoint = {"EndpointStatus": "InService", "EndpointConfigName": "s-shared-linear"} | changes
+        self.endpoint: dict[str, Any] = {
+            "EndpointStatus": "InService",
+            "EndpointConfigName": "s-shared-linear",
+            "CreationTime": datetime(2026, 11, 21, tzinfo=UTC),
+        } | changes
         self.variant = {"InstanceType": changes.pop("InstanceType", "ml.m5.large"), "InitialInstanceCount": 1}
         self.tags = [{"Key": "trainyard:stack", "Value": changes.pop("stack", "s")}]
 
@@ -145,6 +149,8 @@ class SageMaker:
         return {"Tags": self.tags}
 
     def describe_endpoint(self, EndpointName: str) -> Any:
+        if isinstance(self.endpoint["EndpointStatus"], Exception):
+            raise self.endpoint["EndpointStatus"]
         return self.endpoint
 
     def describe_endpoint_config(self, EndpointConfigName: str) -> Any:
@@ -163,6 +169,7 @@ class SageMaker:
             2.0,
             [(doctor.WARNING, "is Failed: no capacity")],
         ),
+        ({"EndpointStatus": KeyError("EndpointStatus")}, True, 2.0, [(doctor.WARNING, "cannot be read")]),
         ({"EndpointConfigName": "mine"}, True, 2.0, [(doctor.WARNING, "changed by hand")]),
         ({"InstanceType": "ml.c5.large"}, True, 2.0, [(doctor.WARNING, "the deployment says ml.m5.large")]),
         (

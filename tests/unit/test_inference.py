@@ -539,6 +539,51 @@ def test_an_endpoint_that_was_changed_by_hand_holds_up_no_other() -> None:
     assert book.booked_until("e") == hour_of(NOW)
 
 
+def test_an_endpoint_that_was_deleted_is_booked_until_it_was_seen_last_and_one_of_its_name_after_it() -> None:
+    book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
+    begin = NOW.replace(minute=0, second=0, microsecond=0)
+    first = SharedEndpoint(name="e", arn="arn:e", created_at=begin, instance_type="ml.m5.large", instance_count=1)
+    existing = Existing([first])
+    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES)
+
+    def seconds(minutes: int) -> list[tuple[str, int]]:
+        hours = booking.book_due(begin + timedelta(minutes=minutes), lambda: False)
+        return [(hour.hour[-2:], hour.seconds) for hour in hours]
+
+    def hour(number: int) -> str:
+        return hour_of(begin + timedelta(hours=number))[-2:]
+
+    assert seconds(80) == [(hour(0), 3600)]
+    assert seconds(150) == [(hour(1), 3600)]
+    existing.endpoints = []
+    assert seconds(170) == [], "the hour is not over"
+    assert seconds(200) == [(hour(2), 1800)], "it was seen last at half past"
+    assert seconds(260) == []
+    created = begin + timedelta(minutes=330)
+    existing.endpoints = [replace(first, created_at=created, instance_type="ml.m5.large")]
+    assert seconds(380) == [(hour(5), 1800)]
+    again = begin + timedelta(minutes=470)
+    existing.endpoints = [replace(first, created_at=again)]
+    assert seconds(500) == [(hour(6), 1200), (hour(7), 600)], "seen last at 380, created again at 470"
+
+
+def test_an_endpoint_that_cannot_be_read_for_a_while_is_not_taken_for_deleted() -> None:
+    book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
+    begin = NOW.replace(minute=0, second=0, microsecond=0)
+    endpoint = SharedEndpoint(
+        name="e", arn="arn:e", created_at=begin, instance_type="ml.m5.large", instance_count=1
+    )
+    existing = Existing([endpoint])
+    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES)
+    booking.book_due(begin + timedelta(minutes=80), lambda: False)
+    existing.endpoints, existing.unreadable = [], (Unreadable("e", "AccessDenied"),)
+    with pytest.raises(RuntimeError):
+        booking.book_due(begin + timedelta(minutes=140), lambda: False)
+    existing.endpoints, existing.unreadable = [endpoint], ()
+    hours = booking.book_due(begin + timedelta(minutes=260), lambda: False)
+    assert [hour.seconds for hour in hours] == [3600, 3600, 3600]
+
+
 def test_parts_that_were_booked_at_another_price_add_up_with_the_idle_part() -> None:
     books = Books()
     book = InferenceBook(store=books.store, retention=timedelta(days=60))

@@ -117,7 +117,8 @@ def divided(
     return shares, rounded(usd) - sum(shares, Decimal(0))
 
 
-def seconds_in(hour: str, since: datetime) -> int:
-    """Return for how many seconds of an hour there was an endpoint that was created at a time."""
-    end = begins(hour) + timedelta(seconds=SECONDS_PER_HOUR)
-    return min(max(int((end - since).total_seconds()), 0), SECONDS_PER_HOUR)
+def seconds_in(hour: str, since: datetime, until: datetime | None = None) -> int:
+    """Return for how many seconds of an hour there was an endpoint, from its creation to its end, if any."""
+    begin, end = begins(hour), begins(hour) + timedelta(seconds=SECONDS_PER_HOUR)
+    begin, end = max(begin, since), min(end, until) if until is not None else end
+    return max(int((end - begin).total_seconds()), 0)

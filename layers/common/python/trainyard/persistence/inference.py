@@ -4,6 +4,7 @@
     inference#<endpoint>#<hour>    <tenant>#<data set>         counts of calls; once the hour is booked, their cost
     endpoint-hours#<day>           <hour>#<endpoint>           what an hour of an endpoint cost, and its idle part
     note                           endpoint#<endpoint>         up to which hour it is booked
+    note                           endpoints                   the endpoints as they were seen last
 
 A count is one write by itself and no read: transactions on one item would refuse each other. An hour is booked
 once all its calls have been counted, each use in the transaction that adds it to the month's totals, on condition
@@ -104,6 +105,15 @@ class InferenceBook:
         """Return the last hour of an endpoint that was booked; "" before the first."""
         (item,) = self.store.get(note_key(f"endpoint#{endpoint}"))
         return str(item["until"]) if item else ""
+
+    def remembered(self) -> Item:
+        """Return the name of each endpoint that earlier runs have seen → what `remember` was given."""
+        (item,) = self.store.get(note_key("endpoints"))
+        return {} if item is None else dict(item["endpoints"])
+
+    def remember(self, endpoints: Item) -> None:
+        """Store what endpoints are like, for when they do not exist any more."""
+        self.store.transact([Put(note_key("endpoints"), {"endpoints": endpoints})])
 
     def hours(self, day: str) -> Iterator[EndpointHour]:
         """Yield the hours that were booked on a day, "2026-11-21"."""

@@ -9,6 +9,7 @@ import botocore
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.endpoints import UnreadableEndpoint, shared_endpoints
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.billing.cost_tags import TagsRefused
 from trainyard.application.billing.inference import SharedEndpoint, Unreadable
@@ -47,39 +48,22 @@ class SageMakerSharedEndpoints:
         self._stack = stack
 
     def existing(self) -> list[SharedEndpoint | Unreadable]:
+        endpoints: list[SharedEndpoint | Unreadable] = []
         with translated():
-            listing = client("sagemaker").get_paginator("list_endpoints")
-            pages = listing.paginate(NameContains=f"{self._stack}-shared-")
-            names = [
-                (endpoint["EndpointName"], endpoint["EndpointArn"])
-                for page in pages
-                for endpoint in page["Endpoints"]
-                if endpoint["EndpointName"].startswith(f"{self._stack}-shared-")
-            ]
-        described: list[SharedEndpoint | Unreadable] = []
-        for name, arn in names:
-            try:
-                endpoint = self._described(name, arn)
-            except (ClientError, KeyError, IndexError) as error:  # changed by hand, or just deleted
-                described.append(Unreadable(name, f"{type(error).__name__}: {error}"))
-            else:
-                described += [endpoint] if endpoint is not None else []
-        return described
-
-    def _described(self, name: str, arn: str) -> SharedEndpoint | None:
-        sagemaker = client("sagemaker")
-        tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]}
-        endpoint = sagemaker.describe_endpoint(EndpointName=name)
-        if tags.get("trainyard:stack") != self._stack or endpoint["EndpointStatus"] in _NOT_BILLED:
-            return None
-        configuration = sagemaker.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
-        return SharedEndpoint(
-            name=name,
-            arn=arn,
-            created_at=endpoint["CreationTime"],
-            instance_type=configuration["ProductionVariants"][0]["InstanceType"],
-            instance_count=endpoint["ProductionVariants"][0]["CurrentInstanceCount"],
-        )
+            for endpoint in shared_endpoints(client("sagemaker"), self._stack):
+                if isinstance(endpoint, UnreadableEndpoint):
+                    endpoints.append(Unreadable(endpoint.name, endpoint.error))
+                elif endpoint.status not in _NOT_BILLED:
+                    endpoints.append(
+                        SharedEndpoint(
+                            name=endpoint.name,
+                            arn=endpoint.arn,
+                            created_at=endpoint.created_at,
+                            instance_type=endpoint.instance_type,
+                            instance_count=endpoint.instance_count,
+                        )
+                    )
+        return endpoints
 
 
 _NOT_BILLED = frozenset({"Creating", "Failed", "Deleting"})
