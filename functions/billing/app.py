@@ -9,6 +9,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from trainyard.application.billing.statements import TRIED_UNTIL_DAY
 from trainyard.contracts.money import parse_billing_command
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_of
@@ -49,6 +50,10 @@ def hourly(now: datetime, remaining_millis: Callable[[], int]) -> dict[str, Any]
         "statements": lambda: write_statements(now, lambda: remaining_millis() < NEEDED_MILLIS),
     }
     for name, task in tasks.items():
+        if name == "statements" and "inference" in failed and now.day < TRIED_UNTIL_DAY:
+            logger.warning("statements wait until inference is booked")
+            done[name] = 0
+            continue
         try:
             done[name] = task()
         except Exception:

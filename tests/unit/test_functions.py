@@ -4,6 +4,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -393,6 +394,21 @@ def test_trainings_are_exported_although_hours_cannot_be_booked(replace_part: Re
     with pytest.raises(RuntimeError, match="billing tasks failed: inference;"):
         load("billing").handler({}, Context())
     assert usage.asked == ["export_until"]
+
+
+@pytest.mark.parametrize(("day", "asked"), [(4, []), (10, []), (11, ["write_due"])])
+def test_statements_wait_until_inference_is_booked_but_not_for_ever(
+    replace_part: Replace, day: int, asked: list[str]
+) -> None:
+    replace_part("metering", None)
+    replace_part("inference_booking", Standing(book_due=RuntimeError("an endpoint cannot be read")))
+    replace_part("usage", Standing(export_until=[]))
+    replace_part("tag_activation", Standing(run_daily={}))
+    monthly = Standing(write_due=0)
+    replace_part("monthly_statements", monthly)
+    with pytest.raises(RuntimeError, match="billing tasks failed: inference;"):
+        load("billing").hourly(datetime(2026, 12, day, tzinfo=UTC), lambda: 900_000)
+    assert monthly.asked == asked
 
 
 def test_the_billing_function_writes_what_it_is_asked_for_and_refuses_what_makes_no_sense(
