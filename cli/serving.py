@@ -13,7 +13,7 @@ from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import counted
 from trainyard.adapters.aws.store import backoff
-from trainyard.domain.aliases import Alias, promoted, rolled_back
+from trainyard.domain.aliases import Alias, promoted, rolled_back, stopped
 from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.serving import LIMITS, Mode
@@ -179,6 +179,27 @@ def roll_back(deployment: Deployment, arguments: Arguments) -> Answer:
 def promote(deployment: Deployment, arguments: Arguments) -> Answer:
     """Let a canary answer all calls."""
     return _changed(deployment, arguments, lambda alias: promoted(alias, arguments.version))
+
+
+def stop(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Refuse all calls for a data set; only with --yes, else say what would be stopped."""
+    tenant, now = deployment.tenant(arguments.tenant_id), datetime.now(UTC)
+    alias = _aliases(deployment).get(tenant.tenant_id, arguments.data_set)
+    of_alias = (alias.live, alias.canary, alias.deploying, alias.waiting)
+    versions = [version for version in of_alias if version is not None]
+    if arguments.yes and versions:
+        _aliases(deployment).change(tenant.tenant_id, arguments.data_set, lambda before: stopped(before, now))
+    named = f"{counted(len(versions), 'version')} of {arguments.data_set} ({', '.join(map(str, versions))})"
+    if not versions:
+        line = f"no version of {arguments.data_set} answers calls"
+    elif arguments.yes:
+        line = f"{named} out of service: approve a version again to serve it"
+    else:
+        line = f"would be taken out of service: {named}; add --yes to do it"
+    return Answer(
+        data={"data_set": arguments.data_set, "versions": versions, "stopped": bool(arguments.yes and versions)},
+        lines=[line],
+    )
 
 
 def _changed(deployment: Deployment, arguments: Arguments, make: Any) -> Answer:

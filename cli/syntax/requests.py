@@ -251,6 +251,15 @@ SERVING = Group(
         help="Take a version out of service: the one before it answers from the next call on.",
         examples=["trainyard serving roll-back acme churn 3"],
     ),
+    Command(
+        "stop",
+        "serving:stop",
+        TENANT,
+        DATA_SET,
+        flag("--yes", help="Do it; without, only show what would be stopped."),
+        help="Take all versions of a data set out of service: calls are refused until one is approved again.",
+        examples=["trainyard serving stop acme churn --yes"],
+    ),
     default="show",
     help="Show (serving TENANT) and change what answers calls for a tenant's data sets.",
 )

@@ -109,6 +109,7 @@ def test_every_command_shows_hostile_text_as_text(
         "serving show": [("hostile",), (HOSTILE,)],
         "serving promote": [("hostile", HOSTILE, "1")],
         "serving roll-back": [("hostile", HOSTILE, "1")],
+        "serving stop": [("hostile", HOSTILE), ("hostile", HOSTILE, "--yes")],
         "status": [()],
         "doctor": [()],
         "top": [()],

@@ -136,6 +136,13 @@ def test_an_approved_model_predicts_and_its_successor_can_be_rolled_back(
     # What is approved again after that is deployed again; here as a canary by hand would be.
     assert harness.run("models", "approve", "vintner", "2") == 0
     eventually(lambda: served(harness, capsys, "vintner")[2]["percent"] == 100, 60)
+    assert harness.run("serving", "stop", "vintner", "wine") == 0
+    assert predicted()["version"] == 2, "it was only shown"
+    assert harness.run("serving", "stop", "vintner", "wine", "--yes") == 0
+    assert harness.run("predict", "vintner", "wine", str(rows)) == 1
+    assert "no model of 'wine' is served" in capsys.readouterr().err
+    assert harness.run("models", "approve", "vintner", "2") == 0
+    eventually(lambda: served(harness, capsys, "vintner")[2]["percent"] == 100, 60)
     rows.write_bytes(b"alcohol\n13\n")
     assert harness.run("predict", "vintner", "wine", str(rows)) == 1
     assert "the request has no column" in capsys.readouterr().err

@@ -25,6 +25,7 @@ from trainyard.domain.aliases import (
     next_to_deploy,
     promoted,
     rolled_back,
+    stopped,
 )
 from trainyard.domain.errors import Conflict, Refused
 from trainyard.persistence.aliases import Aliases
@@ -318,3 +319,21 @@ def test_nothing_untested_and_nothing_withdrawn_answers_whatever_dies_or_comes_t
         assert alias.live in good
         assert (alias.canary, alias.deploying, alias.waiting) == (None, None, None)
     assert not {3, 5} & {alias.live, alias.canary} or not good
+
+
+def test_a_stopped_alias_answers_nothing_until_a_version_is_approved_again() -> None:
+    alias = replace(live(1, 2), canary=3, canary_percent=10)
+    alias, begun = begin(alias, 4, after(1), after(2), "under way")
+    assert begun is Begun.DEPLOY
+    alias, begun = begin(alias, 5, after(1), after(2), "next")
+    assert begun is Begun.WAIT
+    alias = stopped(alias, after(5))
+    with pytest.raises(Refused, match="not being deployed by under way"):
+        deployed(alias, 4, "under way")
+    assert answering(alias, "any") is None
+    assert stopped(alias, after(6)) == alias
+    for version in (2, 3, 4, 5):
+        assert begin(alias, version, after(4), after(7), "late")[1] is Begun.WITHDRAWN
+    alias, begun = begin(alias, 3, after(6), after(7), "run")
+    assert begun is Begun.DEPLOY
+    assert answering(deployed(alias, 3, "run"), "any") == 3

@@ -142,11 +142,21 @@ def rolled_back(alias: Alias, version: int, now: datetime) -> Alias:
         return _withdrawing(replace(alias, canary=None, canary_percent=0), version, now)
     if version == alias.live:
         if alias.previous is None:
-            raise Refused(f"{alias.data_set} has no earlier version to go back to")
+            raise Refused(
+                f"{alias.data_set} has no earlier version to go back to; `trainyard serving stop` ends all calls"
+            )
         return _withdrawing(replace(alias, live=alias.previous, previous=None), version, now)
     if version in alias.withdrawn:
         return alias
     raise Refused(f"version {version} of {alias.data_set} answers no calls")
+
+
+def stopped(alias: Alias, now: datetime) -> Alias:
+    """Return the alias without a version that answers calls, or will, until one is approved again. Idempotent."""
+    for version in (alias.live, alias.canary, alias.deploying, alias.waiting):
+        if version is not None:
+            alias = _withdrawing(alias, version, now)
+    return replace(_at_rest(alias), live=None, previous=None, canary=None, canary_percent=0, waiting=None)
 
 
 def not_waiting(alias: Alias, version: int) -> Alias:
