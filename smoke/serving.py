@@ -1,8 +1,8 @@
 """A model is approved, served on a shared endpoint, called in each way, and rolled back."""
 
 import json
-import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from smoke.deployed import POOLED, SILO
 from smoke.place import Suite
 from smoke.steps import Step, StepFailed, eventually
 from smoke.training import JOBS_OF_A_RUN, await_end, upload
+from trainyard.domain.hourly_spend import hour_of
 from trainyard.domain.requests import Request, State
 
 DATA_SET = "served"
-ROWS = 5
+ROWS, CALLS = 5, 5
 DEPLOYED_SECONDS_MAX = 3000
 """The endpoint is created with the first model, which takes minutes."""
 
@@ -72,16 +73,20 @@ def _version_of(suite: Suite, request: Request) -> dict[str, Any] | None:
 
 def _called(suite: Suite, rows: Path) -> list[str]:
     """Call the model by the predict function, and look for the calls in the books."""
-    milliseconds = []
-    for _ in range(5):
+    milliseconds, began = [], datetime.now(UTC)
+    for _ in range(CALLS):
         answer = json.loads(suite.operator("predict", SILO, DATA_SET, str(rows), "--json"))
         milliseconds.append(answer["milliseconds"])
         if len(answer["predictions"]) != ROWS or len(answer["probabilities"]) != ROWS:
             raise StepFailed(f"{ROWS} rows were answered by {answer}")
-    book, hour = suite.deployment.inference_book, time.strftime("%Y-%m-%dT%H", time.gmtime())
+    book, hours = suite.deployment.inference_book, {hour_of(began), hour_of(datetime.now(UTC))}
     endpoint = json.loads(suite.operator("serving", "show", SILO, "--json"))[0]["endpoint"]
-    calls = sum(use.calls for use in book.uses(endpoint, hour) if use.tenant_id == SILO)
-    return [f"predictions came after {', '.join(map(str, milliseconds))} ms; {calls} calls were counted this hour"]
+    calls = sum(use.calls for hour in hours for use in book.uses(endpoint, hour) if use.tenant_id == SILO)
+    if calls < CALLS:
+        raise StepFailed(
+            f"{calls} of {CALLS} calls were counted: see CallsNotCounted in the predict function's log"
+        )
+    return [f"predictions came after {', '.join(map(str, milliseconds))} ms; {calls} calls were counted"]
 
 
 def _directly(suite: Suite, version: dict[str, Any], rows: Path) -> str:

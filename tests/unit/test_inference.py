@@ -565,6 +565,8 @@ def test_an_endpoint_that_was_deleted_is_booked_until_it_was_seen_last_and_one_o
     again = begin + timedelta(minutes=470)
     existing.endpoints = [replace(first, created_at=again)]
     assert seconds(500) == [(hour(6), 1200), (hour(7), 600)], "seen last at 380, created again at 470"
+    existing.endpoints = [replace(first, created_at=begin + timedelta(minutes=530))]
+    assert seconds(560) == [(hour(8), 600)], "seen in that hour too, which is its successor's"
 
 
 def test_an_endpoint_that_cannot_be_read_for_a_while_is_not_taken_for_deleted() -> None:
@@ -582,6 +584,12 @@ def test_an_endpoint_that_cannot_be_read_for_a_while_is_not_taken_for_deleted() 
     existing.endpoints, existing.unreadable = [endpoint], ()
     hours = booking.book_due(begin + timedelta(minutes=260), lambda: False)
     assert [hour.seconds for hour in hours] == [3600, 3600, 3600]
+    existing.endpoints, existing.unreadable = [], (Unreadable("e", "AccessDenied"),)
+    with pytest.raises(RuntimeError):
+        booking.book_due(begin + timedelta(minutes=270), lambda: False)
+    existing.unreadable = ()
+    hours = booking.book_due(begin + timedelta(minutes=380), lambda: False)
+    assert [hour.seconds for hour in hours] == [1200], "it was deleted then, and seen last at 260"
 
 
 def test_parts_that_were_booked_at_another_price_add_up_with_the_idle_part() -> None:
