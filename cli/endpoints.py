@@ -1,11 +1,11 @@
-"""The shared endpoints as SageMaker has them, and what is wrong with them."""
+"""The endpoints of a deployment as SageMaker has them, and what is wrong with them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
 from cli.deployment import Deployment
-from trainyard.adapters.aws.endpoints import UnreadableEndpoint, shared_endpoints
+from trainyard.adapters.aws.endpoints import UnreadableEndpoint, endpoints_of_stack
 from trainyard.contracts.shipped_prices import prices_of
 
 IN_SERVICE = frozenset({"InService", "Updating", "SystemUpdating", "Creating", "RollingBack"})
@@ -14,7 +14,7 @@ UNREADABLE = "unreadable"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A shared endpoint."""
+    """An endpoint with what it costs."""
 
     name: str
     status: str
@@ -24,13 +24,17 @@ class Endpoint:
     usd_per_hour: Decimal | None
     """None where the price is unknown."""
     failure: str | None
+    memory_mb: int = 0
+    """Of a serverless one, which costs nothing at rest."""
+    tenant_id: str = ""
+    """Whose it is; "" where tenants share it."""
 
 
 def endpoints_of(deployment: Deployment) -> list[Endpoint]:
-    """Return the shared endpoints of a deployment; what cannot be read of one is ""."""
+    """Return the endpoints of a deployment; what cannot be read of one is ""."""
     prices = prices_of(deployment.region)
     endpoints: list[Endpoint] = []
-    for each in shared_endpoints(deployment.client("sagemaker"), deployment.stack):
+    for each in endpoints_of_stack(deployment.client("sagemaker"), deployment.stack):
         if isinstance(each, UnreadableEndpoint):
             endpoints.append(Endpoint(each.name, UNREADABLE, "", 0, "", None, each.error))
             continue
@@ -42,8 +46,14 @@ def endpoints_of(deployment: Deployment) -> list[Endpoint]:
                 instance_type=each.instance_type,
                 instance_count=each.instance_count,
                 configuration=each.configuration,
-                usd_per_hour=None if hourly is None else hourly * each.instance_count,
+                usd_per_hour=Decimal(0)
+                if each.memory_mb
+                else None
+                if hourly is None
+                else hourly * each.instance_count,
                 failure=each.failure,
+                memory_mb=each.memory_mb,
+                tenant_id=each.owner.tenant_id if each.owner is not None else "",
             )
         )
     return endpoints
@@ -51,6 +61,8 @@ def endpoints_of(deployment: Deployment) -> list[Endpoint]:
 
 def summary_of(endpoint: Endpoint) -> str:
     """Return one line about an endpoint."""
+    if endpoint.memory_mb:
+        return f"{endpoint.name} is {endpoint.status}: serverless, {endpoint.memory_mb} MB"
     usd = "at an unknown price" if endpoint.usd_per_hour is None else f"{endpoint.usd_per_hour} USD an hour"
     return f"{endpoint.name} is {endpoint.status}: {endpoint.instance_count} x {endpoint.instance_type}, {usd}"
 
@@ -77,12 +89,12 @@ def troubles(deployment: Deployment, endpoints: list[Endpoint]) -> Iterator[tupl
                 f"aws sagemaker update-endpoint --endpoint-name {endpoint.name} "
                 f"--endpoint-config-name {endpoint.name}",
             )
-        elif is_on and endpoint.instance_type != wanted:
+        elif is_on and not endpoint.tenant_id and endpoint.instance_type != wanted:
             yield (
                 f"{endpoint.name} has {endpoint.instance_type}, and the deployment says {wanted}",
                 'docs/serving.md, "Change the instance type"',
             )
-        if not is_on:
+        if not is_on and not endpoint.memory_mb:
             yield (
                 f"{summary_of(endpoint)}, though SharedServing is off",
                 f"aws sagemaker delete-endpoint --endpoint-name {endpoint.name}",

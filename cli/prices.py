@@ -13,7 +13,10 @@ from trainyard.contracts.shipped_prices import SHIPPED
 from trainyard.domain.errors import Refused
 from trainyard.domain.prices import JobKind
 
-SOURCE = "AWS Price List API, AmazonSageMaker, on demand; volumes, storage and scheduler written down by hand"
+SOURCE = (
+    "AWS Price List API, AmazonSageMaker, on demand; serverless endpoints, volumes, storage and scheduler written "
+    "down by hand"
+)
 
 
 def show(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -38,6 +41,8 @@ def show(deployment: Deployment, arguments: Arguments) -> Answer:
             f"version {table.version}, {table.source}",
             f"volumes per GB and month: {prices.training_volume_gb_month} USD for training, "
             f"{prices.processing_volume_gb_month} USD for processing",
+            f"serverless endpoints: {prices.serverless_gb_second} USD per GB of memory and second, "
+            f"{prices.serverless_gb} USD per GB of requests and answers",
         ],
     )
 
@@ -57,6 +62,8 @@ def update(deployment: Deployment, arguments: Arguments) -> Answer:
     others = {
         "training_volume_gb_month": volume or (before and before.training_volume_gb_month),
         "processing_volume_gb_month": volume or (before and before.processing_volume_gb_month),
+        "serverless_gb_second": before.serverless_gb_second if before else Decimal("0.00002"),
+        "serverless_gb": before.serverless_gb if before else Decimal("0.016"),
         "storage_gb_month": before.storage_gb_month if before else Decimal("0.023"),
         "scheduler_per_execution": before.scheduler_per_execution if before else Decimal("0.0001"),
     }

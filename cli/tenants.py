@@ -23,6 +23,16 @@ from trainyard.domain.names import request_id
 from trainyard.domain.tenants import Change, Tenant, TenantState
 
 _SETTINGS = ("target", "algorithm", "problem", "split", "train_on", "every_upload", "ready_by", "priority")
+_SERVING = (
+    "isolation",
+    "approval",
+    "canary_percent",
+    "bake_minutes",
+    "instance_type",
+    "instances",
+    "memory_mb",
+    "concurrency",
+)
 _PLAIN = (
     "tier",
     *_SETTINGS,
@@ -160,6 +170,8 @@ def _entry(arguments: Arguments) -> dict[str, Any]:
         entry["hyperparameters"] = {}
     if given.get("hyperparameter"):
         entry["hyperparameters"] = dict(map(hyperparameter, arguments.hyperparameter))
+    if given.get("serving"):
+        entry["serving"] = _serving(arguments.serving)
     if given.get("data_set"):
         entry["data_sets"] = dict(_data_set(text) for text in arguments.data_set)
     return entry
@@ -255,13 +267,26 @@ def _tenant_answer(view: dict[str, Any]) -> Answer:
 def _data_set(text: str) -> tuple[str, dict[str, Any]]:
     name, colon, rest = text.partition(":")
     pairs = [part.partition("=") for part in rest.split(",")] if colon else []
-    wrong = [part[0] for part in pairs if part[0] not in _SETTINGS or not part[2]]
+    keys = (*_SETTINGS, "serving")
+    wrong = [part[0] for part in pairs if part[0] not in keys or not part[2]]
     if not pairs or wrong:
         raise Refused(
-            f"--data-set {text!r}: write NAME:KEY=VALUE,… with keys {', '.join(_SETTINGS)}, for example "
+            f"--data-set {text!r}: write NAME:KEY=VALUE,… with keys {', '.join(keys)}, for example "
             "sales:target=revenue,train_on=whole-prefix"
         )
-    return name, {key: value for key, _, value in pairs}
+    return name, {key: _serving(value) if key == "serving" else value for key, _, value in pairs}
+
+
+def _serving(text: str) -> dict[str, Any]:
+    mode, *rest = text.split(":")
+    pairs = [part.partition("=") for part in rest]
+    wrong = [part[0] for part in pairs if part[0] not in _SERVING or not part[2]]
+    if wrong:
+        raise Refused(
+            f"serving {text!r}: write MODE:KEY=VALUE:… with keys {', '.join(_SERVING)}, for example "
+            "serverless:memory_mb=4096:canary_percent=10"
+        )
+    return {"mode": mode} | {key: value for key, _, value in pairs}
 
 
 def _check_name(name: str) -> None:

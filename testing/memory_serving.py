@@ -1,11 +1,12 @@
 """Memory adapters of what serving needs of the platform."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from trainyard.application.serving.ports import EndpointState, ModelPackage, Response
+from trainyard.application.serving.ports import EndpointState, ModelPackage, OwnEndpoint, Response
 from trainyard.domain.errors import Refused
-from trainyard.domain.model_versions import ModelVersion
+from trainyard.domain.model_versions import ModelVersion, target_of
 from trainyard.domain.smoke_test import Sample
 from trainyard.domain.tenants import Tenant
 
@@ -16,6 +17,9 @@ class MemoryModelPackages:
 
     def get(self, arn: str) -> ModelPackage | None:
         return self.packages.get(arn)
+
+    def approve(self, arn: str, comment: str) -> None:
+        self.packages[arn] = replace(self.packages[arn], is_approved=True, is_pending=False)
 
     def approved(self, group: str) -> list[str]:
         packages = [
@@ -37,8 +41,8 @@ class MemorySamples:
         return self.sample
 
 
-class MemorySharedModels:
-    """Endpoints that are ready when they are looked at the second time."""
+class MemoryHost:
+    """Endpoints that are ready when they are looked at the second time: shared ones, or one for each version."""
 
     def __init__(self) -> None:
         self.placed: dict[tuple[str, str], str] = {}
@@ -55,10 +59,15 @@ class MemorySharedModels:
         """Called when a model has answered, before its answer is returned."""
         self._looked_at: set[str] = set()
 
-    def endpoint_of(self, algorithm: str) -> str:
-        return f"shared-{algorithm}"
+    def located(self, version: ModelVersion) -> ModelVersion:
+        if version.serving.is_own:
+            name = f"own-{version.tenant_id}-{version.data_set}-{version.version}"
+            return replace(version, endpoint=name, target="")
+        target = target_of(version.tenant_id, version.data_set, version.version, version.request_id)
+        return replace(version, endpoint=f"shared-{version.algorithm}", target=target)
 
-    def ensure(self, endpoint: str) -> tuple[EndpointState, str]:
+    def ensure(self, version: ModelVersion, tenant: Tenant) -> tuple[EndpointState, str]:
+        endpoint = version.endpoint
         if self.failure:
             return EndpointState.FAILED, self.failure
         if endpoint in self._looked_at:
@@ -77,7 +86,7 @@ class MemorySharedModels:
         self.meanwhile()
         self.placed.pop((version.endpoint, version.target), None)
 
-    def ask(self, version: ModelVersion, rows: str, content_type: str) -> Response:
+    def ask(self, version: ModelVersion, tenant: Tenant, rows: str, content_type: str) -> Response:
         self.meanwhile()
         if (version.endpoint, version.target) not in self.placed:
             raise Refused("Failed to download model data")
@@ -85,3 +94,24 @@ class MemorySharedModels:
         self.afterwards()
         answer = self.answers.get(version.version, {"predictions": ["yes"] * count})
         return Response(json.dumps(answer).encode(), 12)
+
+
+class MemoryOwnModels:
+    """What there is of own endpoints on a host."""
+
+    def __init__(self, host: MemoryHost) -> None:
+        self._host = host
+        self.creating: set[str] = set()
+        """Endpoints that cannot be removed yet."""
+
+    def existing(self) -> Iterator[OwnEndpoint]:
+        for name, _ in list(self._host.placed):
+            if name.startswith("own-"):
+                _, tenant_id, data_set, version = name.split("-")
+                yield OwnEndpoint(name=name, tenant_id=tenant_id, data_set=data_set, version=int(version))
+
+    def remove(self, name: str) -> bool:
+        if name in self.creating:
+            return False
+        self._host.placed.pop((name, ""), None)
+        return True

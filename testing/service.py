@@ -62,6 +62,8 @@ PRICES = Prices(
     },
     volume_gb_month={JobKind.TRAINING: Decimal("0.14"), JobKind.PROCESSING: Decimal("0.14")},
     hosting={"ml.m5.large": Decimal("0.115")},
+    serverless_gb_second=Decimal("0.00002"),
+    serverless_gb=Decimal("0.016"),
     storage_gb_month=Decimal("0.023"),
     scheduler_per_execution=Decimal("0.0001"),
 )

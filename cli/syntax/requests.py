@@ -216,11 +216,14 @@ MODELS = Group(
 DATA_SET = argument("data_set")
 PREDICT = Command(
     "predict",
-    "serving:predict",
+    "predictions:predict",
     TENANT,
     DATA_SET,
     argument("file", type=path()),
     option("--key", help="Calls with the same key get the same version while there is a canary."),
+    option(
+        "--timeout", type=int, default=900, metavar="SECONDS", help="Of an asynchronous endpoint; default: 900."
+    ),
     help="Predict the rows of a file (CSV with a header line, or JSON lines) with the model that is served.",
     examples=["trainyard predict acme churn churn.csv"],
 )

@@ -38,11 +38,18 @@ SETTINGS = (
     ),
     option("--hyperparameter", multiple=True, metavar="NAME=VALUE", help="They replace all that the tenant has."),
     option(
+        "--serving",
+        metavar="MODE[:KEY=VALUE…]",
+        help="How approved models are served: multi-model (default: on an endpoint that tenants share), or on "
+        "one of their own: real-time, serverless or asynchronous. Keys: approval (manual, automatic), "
+        "canary_percent, bake_minutes, instance_type, instances, memory_mb, concurrency (docs/serving.md).",
+    ),
+    option(
         "--data-set",
         multiple=True,
         metavar="NAME:KEY=VALUE,…",
         help="Settings that differ for one data set (target, algorithm, problem, split, train_on, "
-        "every_upload, ready_by, priority).",
+        "every_upload, ready_by, priority, serving).",
     ),
     option("--retrain", metavar="SCHEDULE", help='"rate(1 day)" or "cron(0 3 * * ? *)"; "" removes the schedule.'),
     option(

@@ -1,7 +1,9 @@
 """Predict: answers rows with the version of a model that its data set's alias names, and counts the call.
 
 Invoked with {"tenant_id": …, "data_set": …, "rows": …, "content_type": …}; the answer has the model's predictions,
-its version, and how many milliseconds it took. A call that cannot be answered raises Refused with the reason.
+its version, and how many milliseconds it took. Rows for an asynchronous endpoint may be in S3 ({…, "input": "s3://…"});
+its answer has where the predictions will be ("output"), or why there are none ("failure"). A call that cannot be
+answered raises Refused with the reason.
 """
 
 import json
@@ -30,6 +32,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         tenant_id=command.tenant_id,
         data_set=command.data_set,
         rows=command.rows.encode(),
+        location=command.input,
         content_type=command.content_type,
         key=command.key or context.aws_request_id,
     )
@@ -41,6 +44,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if answered.not_counted:
         logger.error("the call could not be counted", extra={"reason": answered.not_counted})
         count("CallsNotCounted")
+    if answered.response is None:
+        return {"version": answered.version, "output": answered.output, "failure": answered.failure}
     return answer_of(answered.version, answered.response.body, answered.response.milliseconds)
 
 

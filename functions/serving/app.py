@@ -1,4 +1,6 @@
-"""Serving: the tasks of the state machine that deploys approved models, each repeatable; and a search by timer.
+"""Serving: the tasks of the state machine that deploys approved models, each repeatable.
+
+By timer, it searches for lost approvals and removes unused endpoints.
 
 A task that cannot be done raises Refused, which the state machine does not retry; anything else it does.
 """
@@ -8,7 +10,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard.application.serving.model_deployment import VersionId
+from trainyard.application.serving.model_deployment import Judgement, VersionId
 from trainyard.contracts.serving import ServingStep, parse_serving_step
 from trainyard.domain.aliases import Begun
 from trainyard.domain.errors import InProgress, Refused
@@ -63,9 +65,16 @@ def test(step: ServingStep, now: datetime) -> Answer:
 
 
 def switch(step: ServingStep, now: datetime) -> Answer:
-    following = bootstrap.model_deployment().switch(_version(step), step.run)
+    switched = bootstrap.model_deployment().switch(_version(step), step.run)
     count("ModelsDeployed")
-    return _next(following)
+    return {"is_canary": switched.is_canary, **_next(switched.following)}
+
+
+def judge(step: ServingStep, now: datetime) -> Answer:
+    judgement = bootstrap.model_deployment().judge(_version(step), now)
+    if judgement is Judgement.ROLLED_BACK:
+        count("CanariesRolledBack")
+    return {"bakes": judgement is Judgement.BAKING, "judgement": str(judgement)}
 
 
 def fail(step: ServingStep, now: datetime) -> Answer:
@@ -76,19 +85,39 @@ def fail(step: ServingStep, now: datetime) -> Answer:
 
 
 def search(context: LambdaContext) -> Answer:
-    """Deploy versions whose approval reached nobody; of those tenants whose turn it is."""
+    """Deploy versions whose approval reached nobody, of the tenants whose turn it is; remove unused endpoints."""
     searched = bootstrap.lost_approvals().run(
         datetime.now(UTC), lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
     )
     for tenant_id, error in searched.failed.items():
         logger.error("a tenant was not searched", extra={"tenant_id": tenant_id, "error": error})
+    removed = bootstrap.unused_endpoints().remove(
+        datetime.now(UTC), lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
+    )
+    for endpoint, error in removed.failed.items():
+        logger.error("an unused endpoint was not removed", extra={"endpoint": endpoint, "error": error})
+    if removed.endpoints:
+        logger.info("unused endpoints removed", extra={"endpoints": removed.endpoints})
     if searched.started:
         logger.warning("approvals without an event", extra={"packages": searched.started})
         count("ApprovalsRecovered", len(searched.started))
-    return {"tenants": searched.tenants, "started": len(searched.started), "failed": len(searched.failed)}
+    return {
+        "tenants": searched.tenants,
+        "started": len(searched.started),
+        "removed": len(removed.endpoints),
+        "failed": len(searched.failed) + len(removed.failed),
+    }
 
 
-STEPS = {"Begin": begin, "Place": place, "BringUp": bring_up, "Test": test, "Switch": switch, "Fail": fail}
+STEPS = {
+    "Begin": begin,
+    "Place": place,
+    "BringUp": bring_up,
+    "Test": test,
+    "Switch": switch,
+    "Judge": judge,
+    "Fail": fail,
+}
 
 
 def _version(step: ServingStep) -> VersionId:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from local.demo import data
 from tests.e2e.conftest import Harness, eventually
-from trainyard.adapters.aws.billing import SageMakerSharedEndpoints
+from trainyard.adapters.aws.billing import SageMakerEndpoints
 from trainyard.application.billing.inference import InferenceBooking
 from trainyard.contracts.shipped_prices import prices_of
 
@@ -32,7 +32,7 @@ def booked(harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str)
     assert "FunctionError" not in answer, answer["Payload"].read()
     booking = InferenceBooking(
         book=harness.deployment.inference_book,
-        endpoints=SageMakerSharedEndpoints(stack="trainyard"),
+        endpoints=SageMakerEndpoints(stack="trainyard"),
         prices=prices_of(harness.deployment.region),
     )
     booking.book_due(datetime.now(UTC) + timedelta(hours=2), lambda: False)

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from local.demo import data
-from tests.build import NOW
+from tests.build import NOW, tenant
 from tests.e2e.conftest import Harness, eventually
 from tests.e2e.test_local_endpoints import CODE, SAGEMAKER, archive, role
-from trainyard.adapters.aws.serving import S3Samples, SageMakerPackages, SageMakerSharedModels
+from trainyard.adapters.aws.serving import Network, S3Samples, SageMakerPackages, SageMakerSharedModels
 from trainyard.application.serving.ports import EndpointState
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.model_versions import ModelVersion, VersionState, target_of
@@ -32,8 +32,7 @@ def models(harness: Harness) -> SageMakerSharedModels:
         role_arn=role(harness.cloud, name, SAGEMAKER, reads),
         image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/any:1",
         instance_type="ml.m5.large",
-        subnet_ids=("subnet-1", "subnet-2"),
-        security_group_ids=("sg-1",),
+        network=Network(("subnet-1", "subnet-2"), ("sg-1",)),
     )
 
 
@@ -63,26 +62,26 @@ def test_a_version_is_placed_asked_and_removed_on_a_shared_endpoint(
         s3.put_object(Bucket=models.bucket, Key=key, Body=archive(each.tenant_id, AS_JSON))
         for _ in range(2):  # a step may be repeated
             models.put(each)
-    assert models.ensure(first.endpoint) == (EndpointState.COMING, "")
-    eventually(lambda: models.ensure(first.endpoint)[0] is EndpointState.READY)
+    assert models.ensure(first, tenant()) == (EndpointState.COMING, "")
+    eventually(lambda: models.ensure(first, tenant())[0] is EndpointState.READY)
     arn = sagemaker.describe_endpoint(EndpointName=first.endpoint)["EndpointArn"]
     vpc = sagemaker.describe_model(ModelName=first.endpoint)["VpcConfig"]
     assert vpc == {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
     tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]}
     assert tags == {"trainyard:stack": "another", "trainyard:stage": "dev"}
-    response = models.ask(tenth, "row", "text/csv")
+    response = models.ask(tenth, tenant(), "row", "text/csv")
     assert json.loads(response.body) == ["tenant10 row"]
     assert response.milliseconds > 0
     with pytest.raises(Refused, match="unsupported image/png"):
-        models.ask(first, "row", "image/png")
+        models.ask(first, tenant(), "row", "image/png")
     harness.cloud.plant_faults(
         {"operation": f"Container:{first.endpoint}", "code": "Fails", "message": "line one\nline two", "times": 1}
     )
     with pytest.raises(Refused, match=r"^line one line two$"):
-        models.ask(first, "row", "text/csv")
+        models.ask(first, tenant(), "row", "text/csv")
     harness.cloud.kill_sagemaker(5)
     with pytest.raises(Throttled):
-        models.ask(first, "row", "text/csv")
+        models.ask(first, tenant(), "row", "text/csv")
     harness.cloud.kill_sagemaker(0)
     models.remove(tenth)
     models.remove(tenth)
@@ -90,7 +89,7 @@ def test_a_version_is_placed_asked_and_removed_on_a_shared_endpoint(
     with pytest.raises(Refused, match="there is no model at s3://"):
         models.put(absent)
     with pytest.raises(Refused, match="Failed to download"):
-        models.ask(absent, "row", "text/csv")
+        models.ask(absent, tenant(), "row", "text/csv")
     sagemaker.delete_endpoint(EndpointName=first.endpoint)
     sagemaker.delete_endpoint_config(EndpointConfigName=first.endpoint)
     sagemaker.delete_model(ModelName=first.endpoint)

@@ -24,7 +24,7 @@ from tests.build import NOW, hard, policy, tenant, tier
 from tests.unit.test_book import Harness as Books
 from tests.unit.test_functions import Context, load
 from trainyard.application.billing.charges import charge
-from trainyard.application.billing.inference import InferenceBooking, SharedEndpoint, Unreadable
+from trainyard.application.billing.inference import BilledEndpoint, InferenceBooking, Owner, Unreadable
 from trainyard.application.billing.usage import Usage
 from trainyard.application.serving.ports import Response
 from trainyard.application.serving.prediction import Call, Predictor
@@ -34,6 +34,7 @@ from trainyard.domain.hourly_spend import hour_of
 from trainyard.domain.inference import Capacity, EndpointHour, EndpointUse, capacity_of, divided, seconds_in
 from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.policy import Policy, TenantPolicy
+from trainyard.domain.serving import Isolation, Mode, ServingSettings
 from trainyard.domain.tenants import TenantState
 from trainyard.entrypoints import bootstrap
 from trainyard.persistence.aliases import Aliases
@@ -126,8 +127,9 @@ class Calls:
         self.store = MemoryStore()
         aliases = Aliases(self.store, lambda number: None)
         versions = ModelVersions(self.store)
+        serving = alias.pop("serving", ServingSettings())
         for number in {value for name, value in alias.items() if name in ("live", "canary")}:
-            versions.put(version(number))
+            versions.put(replace(version(number), serving=serving))
         if alias:
             aliases.change("acme", "churn", lambda before: replace(before, **alias))
         self.asked: list[int] = []
@@ -141,8 +143,15 @@ class Calls:
             versions=versions,
             counts=self.book,
             ask=self._ask,
+            ask_later=self._ask_later,
             clock=lambda: next(self.seconds),
         )
+
+    def _ask_later(
+        self, version: ModelVersion, content_type: str, *, body: bytes, location: str
+    ) -> tuple[str, str]:
+        self.asked.append(version.version)
+        return "s3://bucket/answers/1", "s3://bucket/failures/1"
 
     def _ask(self, version: ModelVersion, rows: bytes, content_type: str) -> Response:
         self.asked.append(version.version)
@@ -152,7 +161,7 @@ class Calls:
 
     def call(self, key: str = "k", **changes: Any) -> Any:
         values: dict[str, Any] = {"tenant_id": "acme", "data_set": "churn", "rows": b"a\n1\n"}
-        made = Call(**values | {"content_type": "text/csv", "key": key} | changes)
+        made = Call(**values | {"content_type": "text/csv", "key": key, "location": ""} | changes)
         return self.predictor.predict(made, NOW)
 
     @property
@@ -206,6 +215,30 @@ def test_what_is_not_served_is_refused_and_not_counted() -> None:
         assert_refused(calls, f"is {state.value}")
 
 
+ASYNCHRONOUS = ServingSettings(mode=Mode.ASYNCHRONOUS, isolation=Isolation.SILO)
+
+
+@pytest.mark.parametrize(
+    "rows", [{"rows": b"x" * 128_000}, {"rows": b"", "location": "s3://trainyard-acme/reports/churn/rows.csv"}]
+)
+def test_an_asynchronous_endpoint_answers_later_and_the_call_is_counted(rows: dict[str, Any]) -> None:
+    calls = Calls(live=3, serving=ASYNCHRONOUS)
+    calls.predictor = replace(calls.predictor, tenants=MemoryTenants(replace(tenant(), bucket="trainyard-acme")))
+    answered = calls.call(**rows)
+    assert (answered.response, answered.version) == (None, 3)
+    assert (answered.output, answered.failure) == ("s3://bucket/answers/1", "s3://bucket/failures/1")
+    assert calls.uses == [use(calls=1, bytes_in=len(rows["rows"]), model_bytes=500)]
+
+
+def test_what_a_mode_does_not_take_is_refused_with_what_it_takes() -> None:
+    serverless = ServingSettings(mode=Mode.SERVERLESS, isolation=Isolation.SILO)
+    assert_refused(Calls(live=3, serving=ASYNCHRONOUS), "128,000 at once: put them into S3", rows=b"x" * 128_001)
+    assert_refused(Calls(live=3, serving=serverless), "at most 4,194,304", rows=b"x" * 4_194_305)
+    assert_refused(Calls(live=3, serving=serverless), "takes no rows from S3", rows=b"", location="s3://b/k")
+    foreign = {"rows": b"", "location": "s3://trainyard-globex/rows.csv"}
+    assert_refused(Calls(live=3, serving=ASYNCHRONOUS), "is not the tenant's", **foreign)
+
+
 def assert_refused(calls: Calls, reason: str, **changes: Any) -> None:
     with pytest.raises(Refused, match=reason):
         calls.call(**changes)
@@ -226,7 +259,7 @@ def test_calls_that_the_model_refuses_or_that_are_to_be_repeated_are_counted_wit
 @pytest.mark.parametrize("error", [Conflict("others write"), OutcomeUnknown("lost"), KeyError("pk")])
 def test_a_call_that_cannot_be_counted_is_answered(error: Exception) -> None:
     class Counts:
-        def count(self, endpoint: str, use: EndpointUse, now: datetime) -> None:
+        def count(self, endpoint: str, use: EndpointUse, now: datetime, version: int | None = None) -> None:
             raise error
 
     calls = Calls(live=3)
@@ -268,6 +301,8 @@ def test_an_answer_that_is_no_prediction_or_too_large_is_refused() -> None:
     [
         {},
         {"tenant_id": "acme", "data_set": "churn"},
+        {"tenant_id": "acme", "data_set": "churn", "rows": "a\n1\n", "input": "s3://bucket/rows.csv"},
+        {"tenant_id": "acme", "data_set": "churn", "input": "https://bucket/rows.csv"},
         {"tenant_id": "a" * 65, "data_set": "churn", "rows": ""},
         {"tenant_id": "acme", "data_set": "churn", "rows": "", "content_type": "text/html"},
         {"tenant_id": "acme", "data_set": "churn", "rows": "", "version": 3},
@@ -299,10 +334,10 @@ class Unreliable(MemoryStore):
 
 @dataclass
 class Existing:
-    endpoints: list[SharedEndpoint]
+    endpoints: list[BilledEndpoint]
     unreadable: tuple[Unreadable, ...] = ()
 
-    def existing(self) -> list[SharedEndpoint | Unreadable]:
+    def existing(self) -> list[BilledEndpoint | Unreadable]:
         return [*self.unreadable, *self.endpoints]
 
 
@@ -315,6 +350,8 @@ class Files:
         return day
 
 
+MANY = [0, 1, 3, 25]
+"""Tenants that call a shared endpoint in a while."""
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 LIMITS: Policy = replace(
     policy(tier("basic", budget=hard("900")), tier("premium"), running_max=9),
@@ -334,7 +371,7 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
     book = InferenceBook(store=store, retention=timedelta(days=60))
     existing = Existing(
         [
-            SharedEndpoint(
+            BilledEndpoint(
                 name=f"trainyard-shared-{algorithm}",
                 arn=f"arn:{algorithm}",
                 created_at=BEGIN + timedelta(minutes=rng.randint(0, 1500)),
@@ -342,6 +379,18 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
                 instance_count=count,
             )
             for algorithm, count in (("linear", 1), ("trees", 2))
+        ]
+        + [
+            BilledEndpoint(
+                name=f"trainyard-own-{tenant_id}",
+                arn=f"arn:{tenant_id}",
+                created_at=BEGIN + timedelta(minutes=rng.randint(0, 1500)),
+                instance_type="" if memory_mb else "ml.m5.large",
+                instance_count=0 if memory_mb else 2,
+                memory_mb=memory_mb,
+                owner=Owner(tenant_id=tenant_id, data_set="own", tier=tier_name, algorithm="linear"),
+            )
+            for tenant_id, tier_name, memory_mb in (("t2", "basic", 0), ("t3", "premium", 3072))
         ]
     )
     booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES)
@@ -364,14 +413,18 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
     now = BEGIN
     while now < BEGIN + timedelta(days=days):
         for endpoint in existing.endpoints:
-            for tenant_id in rng.sample(sorted(tiers), rng.choice([0, 1, 3, 25])):
+            owner = endpoint.owner
+            callers = (
+                [owner.tenant_id] * rng.choice([0, 1]) if owner else rng.sample(sorted(tiers), rng.choice(MANY))
+            )
+            for tenant_id in callers:
                 if now >= endpoint.created_at:
                     milliseconds = rng.choice([3, 4000, 900_000])
                     made = use(
                         tenant_id,
-                        data_set=f"set{rng.randint(0, 1)}",
+                        data_set=owner.data_set if owner else f"set{rng.randint(0, 1)}",
                         tier=tiers[tenant_id],
-                        algorithm=endpoint.name.rpartition("-")[2],
+                        algorithm="linear" if owner else endpoint.name.rpartition("-")[2],
                         milliseconds=milliseconds,
                         model_bytes=10**7,
                     )
@@ -402,11 +455,18 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
         begin = endpoint.created_at.replace(minute=0)
         while begin < BEGIN + timedelta(days=days):
             seconds = min((begin + timedelta(hours=1) - endpoint.created_at).total_seconds(), 3600)
-            count = endpoint.instance_count
+            count, own, hour_name = endpoint.instance_count, endpoint.owner, hour_of(begin)
             usd = Fraction(
                 round(Fraction("0.115") * count * int(seconds) / 3600 * 10**6 + Fraction(1, 10**9)), 10**6
             )
-            uses = counted.get((endpoint.name, hour_of(begin)), {})
+            uses = counted.get((endpoint.name, hour_name), {})
+            if own is not None:
+                if endpoint.memory_mb:
+                    busy = Fraction(sum(ms for _, ms in uses.values()), 1000)
+                    usd = Fraction(round(busy * 3 * Fraction("0.00002") * 10**6 + Fraction(1, 10**9)), 10**6)
+                expected[own.tenant_id] = expected.get(own.tenant_id, Fraction(0)) + usd
+                begin += timedelta(hours=1)
+                continue
             cpus = max(Fraction(int(seconds) * count * 2), sum(Fraction(ms, 1000) for _, ms in uses.values()))
             each = 10**7 + 160 * 1024**2
             memory = max(Fraction(count * 8 * GIB), Fraction(each * len(uses)))
@@ -513,7 +573,7 @@ def test_predictions_can_reach_a_threshold_of_a_budget() -> None:
 def test_an_hour_without_a_price_is_closed_and_what_it_cost_stays_unknown() -> None:
     books = Books()
     book = InferenceBook(store=books.store, retention=timedelta(days=60))
-    endpoint = SharedEndpoint(
+    endpoint = BilledEndpoint(
         name="e", arn="arn:e", created_at=NOW, instance_type="ml.inf1.xlarge", instance_count=1
     )
     book.count("e", use(), NOW)
@@ -531,7 +591,7 @@ def test_an_hour_without_a_price_is_closed_and_what_it_cost_stays_unknown() -> N
 
 def test_an_endpoint_that_was_changed_by_hand_holds_up_no_other() -> None:
     book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
-    endpoint = SharedEndpoint(name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1)
+    endpoint = BilledEndpoint(name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1)
     existing = Existing([endpoint], (Unreadable("d", "AccessDenied"),))
     booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES)
     with pytest.raises(RuntimeError, match=r"d \(AccessDenied\)"):
@@ -542,7 +602,7 @@ def test_an_endpoint_that_was_changed_by_hand_holds_up_no_other() -> None:
 def test_an_endpoint_that_was_deleted_is_booked_until_it_was_seen_last_and_one_of_its_name_after_it() -> None:
     book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
     begin = NOW.replace(minute=0, second=0, microsecond=0)
-    first = SharedEndpoint(name="e", arn="arn:e", created_at=begin, instance_type="ml.m5.large", instance_count=1)
+    first = BilledEndpoint(name="e", arn="arn:e", created_at=begin, instance_type="ml.m5.large", instance_count=1)
     existing = Existing([first])
     booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES)
 
@@ -572,7 +632,7 @@ def test_an_endpoint_that_was_deleted_is_booked_until_it_was_seen_last_and_one_o
 def test_an_endpoint_that_cannot_be_read_for_a_while_is_not_taken_for_deleted() -> None:
     book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
     begin = NOW.replace(minute=0, second=0, microsecond=0)
-    endpoint = SharedEndpoint(
+    endpoint = BilledEndpoint(
         name="e", arn="arn:e", created_at=begin, instance_type="ml.m5.large", instance_count=1
     )
     existing = Existing([endpoint])
@@ -597,7 +657,7 @@ def test_parts_that_were_booked_at_another_price_add_up_with_the_idle_part() -> 
     book = InferenceBook(store=books.store, retention=timedelta(days=60))
     for name in ("a", "b", "c", "d", "e", "f"):
         book.count("e", use(name, milliseconds=100_000), NOW)
-    endpoint = SharedEndpoint(name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1)
+    endpoint = BilledEndpoint(name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1)
     time = iter([False, False, True])
     later = NOW + timedelta(hours=2)
     booking = InferenceBooking(book=book, endpoints=Existing([endpoint]), prices=PRICES)
@@ -621,7 +681,7 @@ def test_a_tenant_that_has_moved_since_is_charged_where_its_spending_is() -> Non
 
 def test_a_run_without_time_says_so_and_the_next_one_goes_on() -> None:
     book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
-    endpoint = SharedEndpoint(name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1)
+    endpoint = BilledEndpoint(name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1)
     booking = InferenceBooking(book=book, endpoints=Existing([endpoint]), prices=PRICES)
     later = NOW + timedelta(hours=5)
     time = iter([False, True])

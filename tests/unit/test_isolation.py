@@ -414,7 +414,7 @@ def test_the_pipeline_lends_tenants_roles_to_sagemaker_and_no_other_role_to_anyb
 # --- the functions' roles ----------------------------------------------------------------------------------------
 
 PASSES = {
-    "iam:PassRole": {"TenantsFunction": "ScheduleRole"},
+    "iam:PassRole": {"TenantsFunction": "ScheduleRole", "ServingFunction": "tenants' roles, to their endpoints"},
     "sagemaker:StartPipelineExecution": {"DispatcherFunction": ""},
     "sagemaker:CreateTrainingJob": {},
     "iam:CreateRole": {"TenantsFunction": "", "RolesFunction": ""},
@@ -479,6 +479,30 @@ def test_a_tenants_credentials_ask_for_its_own_models_alone(capsys: pytest.Captu
         print(f"\nisolation, models of others on a shared endpoint: {tried:,} calls, all denied")
 
 
+def test_a_tenants_credentials_ask_its_own_endpoints_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every tenant asks the endpoints of every other one, and one without a tag."""
+    role = template(DirectInvocation="true").policy("TenantAccessRole")
+    names = [f"tenant{number}" for number in range(40)] + ["acme", "acme-labs", "a", "acm", "acme1"]
+    tried = 0
+    for name in names:
+        tenant = silo(name)
+        session = session_policy(tenant, partition="aws", data_key_arn=DATA_KEY, purpose=Purpose.PREDICT)
+        for action in ("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointAsync"):
+            for owner in (*names, None):
+                call = Call(
+                    principal=ACCESS_ROLE,
+                    action=action,
+                    resource=f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/{STACK}-own-{name}-churn-3",
+                    keys={"aws:ResourceTag/trainyard:tenant": owner} if owner else {},
+                    tags={"trainyard:tenant": name},
+                )
+                is_allowed = all(decision(call, document) == "Allow" for document in (role, session))
+                assert is_allowed is (owner == name), (name, owner)
+                tried += owner != name
+    with capsys.disabled():
+        print(f"\nisolation, own endpoints of others: {tried:,} calls, all denied")
+
+
 def asks(
     document: Document, name: str, endpoint: str, target: str | None, action: str = "sagemaker:InvokeEndpoint"
 ) -> bool:
@@ -508,6 +532,7 @@ def test_serving_reads_models_and_kept_rows_and_writes_where_models_are_served_a
             "models/churn/1/model.tar.gz": True,
             "reports/churn/1/profile/sample.json": True,
             "reports/churn/1/profile/profile.json": False,
+            "reports/churn/predictions/answers/1.out": True,
             "incoming/churn/data.csv": False,
             "receipts/churn/1.json": False,
         }.items():
@@ -515,11 +540,37 @@ def test_serving_reads_models_and_kept_rows_and_writes_where_models_are_served_a
             assert not may("s3:PutObject", root + key)
     assert may("s3:PutObject", f"arn:aws:s3:::{serving}/{served}")
     assert may("sagemaker:InvokeEndpoint", endpoint)
-    assert not may("sagemaker:InvokeEndpoint", endpoint.replace("shared", "own"))
+    assert not may("sagemaker:InvokeEndpoint", endpoint.replace("shared", "others"))
     for stack in (STACK, "another"):
         tagged = {"aws:RequestTag/trainyard:stack": stack}
         call = Call(principal=AS_FUNCTION, action="sagemaker:CreateEndpoint", resource=endpoint, keys=tagged)
         assert (decision(call, document) == "Allow") is (stack == STACK)
+
+
+@pytest.mark.parametrize("action", ["CreateModel", "CreateEndpointConfig", "CreateEndpoint", "DeleteEndpoint"])
+@pytest.mark.parametrize(
+    ("name", "stack", "tenant_id", "allowed"),
+    [
+        (f"{STACK}-own-acme-churn-3", STACK, "acme", True),
+        (f"{STACK}-own-acme-churn-3", STACK, None, False),
+        (f"{STACK}-own-acme-churn-3", "another", "acme", False),
+        ("another-own-acme-churn-3", STACK, "acme", False),
+        (f"{STACK}-other", STACK, "acme", False),
+    ],
+)
+def test_endpoints_of_a_version_are_created_and_removed_by_name_and_tags(
+    action: str, name: str, stack: str, tenant_id: str | None, allowed: bool
+) -> None:
+    kind = {"CreateModel": "model", "CreateEndpointConfig": "endpoint-config"}.get(action, "endpoint")
+    where = "aws:ResourceTag" if action.startswith("Delete") else "aws:RequestTag"
+    tags = {f"{where}/trainyard:stack": stack} | ({f"{where}/trainyard:tenant": tenant_id} if tenant_id else {})
+    call = Call(
+        principal=AS_FUNCTION,
+        action=f"sagemaker:{action}",
+        resource=f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:{kind}/{name}",
+        keys=tags,
+    )
+    assert (decision(call, YARD.policy("ServingFunction")) == "Allow") is allowed
 
 
 @pytest.mark.parametrize("function", ["TenantsFunction", "RolesFunction"])

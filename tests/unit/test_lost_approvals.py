@@ -47,6 +47,7 @@ def search_over(harness: Harness, *tenants: Tenant) -> tuple[LostApprovals, Depl
         aliases=harness.deployment.aliases,
         versions=harness.deployment.versions,
         deployments=deployments,
+        judge=harness.deployment.judge,
     )
     return lost, deployments
 

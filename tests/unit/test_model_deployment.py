@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 from random import Random
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from testing.memory_ports import MemoryTenants
-from testing.memory_serving import MemoryModelPackages, MemorySamples, MemorySharedModels
+from testing.memory_serving import MemoryHost, MemoryModelPackages, MemorySamples
 from testing.memory_store import MemoryStore
 from testing.service import policies_in_force, scheduler_over
 from tests.build import NOW, after, policy, submission, tenant, tier
@@ -23,8 +23,10 @@ from trainyard.domain.aliases import ABANDONED_AFTER, Alias, Begun, answering, p
 from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import ModelVersion, VersionState, target_of
 from trainyard.domain.policy import Policy
+from trainyard.domain.serving import Mode, ServingSettings
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
 from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.inference import InferenceBook
 from trainyard.persistence.model_versions import ModelVersions
 
 RUN = "run-1"
@@ -47,9 +49,10 @@ class Harness:
 
     def __post_init__(self) -> None:
         self.store = store = MemoryStore()
-        self.packages, self.samples, self.models = MemoryModelPackages(), MemorySamples(), MemorySharedModels()
+        self.packages, self.samples, self.models = MemoryModelPackages(), MemorySamples(), MemoryHost()
         self.scheduler = scheduler_over(store)
         self.tenants = MemoryTenants(self.owner)
+        self.book = InferenceBook(store=store, retention=timedelta(days=45))
         self.deployment = ModelDeployment(
             aliases=Aliases(store, lambda _: None),
             versions=ModelVersions(store),
@@ -58,7 +61,8 @@ class Harness:
             scheduler=self.scheduler,
             packages=self.packages,
             samples=self.samples,
-            models=self.models,
+            hosts=dict.fromkeys(Mode, self.models),
+            calls=self.book,
         )
 
     def approve(
@@ -77,10 +81,16 @@ class Harness:
             data_set="churn",
             request_id=request.request_id,
             model_uri=f"s3://bucket/models/churn/{version}/model.tar.gz",
+            image_uri="registry/image:1",
         )
         return arn(version)
 
-    def deploy(self, version: int, *, percent: int = 100) -> VersionId | None:
+    def serve(self, **settings: Any) -> None:
+        """Change how the tenant's models are served."""
+        serving = ServingSettings(**settings)
+        self.owner = self.tenants.put(replace(self.owner, settings=replace(self.owner.settings, serving=serving)))
+
+    def deploy(self, version: int) -> VersionId | None:
         """Deploy a version, and return the one to deploy next."""
         started = self.deployment.begin(self.approve(version), RUN, NOW)
         assert started.begun is Begun.DEPLOY, started
@@ -89,7 +99,7 @@ class Harness:
         while not self.deployment.bring_up(started.id):
             pass
         self.deployment.test(started.id, NOW)
-        return self.deployment.switch(started.id, RUN, percent=percent)
+        return self.deployment.switch(started.id, RUN).following
 
     @property
     def alias(self) -> Alias:
@@ -406,11 +416,12 @@ class World:
 
     def run(self, package_arn: str) -> Iterator[None]:
         run = f"run-{next(self.runs)}"
+        self.harness.serve(canary_percent=self.draw.choice([10, 0]))
         started = self.deployment.begin(package_arn, run, self.now)
         yield
         if started.begun is not Begun.DEPLOY or started.id is None:
             return
-        number, percent = started.id, self.draw.choice([10, 100])
+        number = started.id
         try:
             self.deployment.place(number)
             yield
@@ -418,7 +429,7 @@ class World:
                 yield
             self.deployment.test(number, self.now)
             yield
-            following = self.deployment.switch(number, run, percent=percent)
+            following = self.deployment.switch(number, run).following
         except Refused as refusal:
             yield
             following = self.deployment.fail(number, run, str(refusal), self.now)

@@ -6,7 +6,7 @@ from typing import Any
 import boto3
 import pytest
 
-from cli.serving import parts_of
+from cli.predictions import parts_of
 from trainyard.domain.serving import (
     ALLOWED,
     LIMITS,

@@ -9,7 +9,7 @@ from testing.memory_store import MemoryStore
 from tests.build import NOW
 from tests.unit.test_functions import Context, Standing, load, values
 from tests.unit.test_model_deployment import Harness
-from trainyard.application.serving.model_deployment import Started, VersionId
+from trainyard.application.serving.model_deployment import Judgement, Started, Switched, VersionId
 from trainyard.application.serving.removal import ServedModels
 from trainyard.contracts.serving import parse_serving_step
 from trainyard.domain.aliases import Alias, Begun
@@ -63,7 +63,8 @@ def test_what_is_deployed_or_given_up_is_counted_and_the_next_one_named(
 ) -> None:
     assert call("Place", {"place": None}, version=VERSION) == {}
     assert call("Test", {"test": 12}, version=VERSION) == {"latency_ms": 12}
-    assert call("Switch", {"switch": None}, version=VERSION) == {"package_arn": ""}
+    switched = Switched(is_canary=True, following=None)
+    assert call("Switch", {"switch": switched}, version=VERSION) == {"is_canary": True, "package_arn": ""}
     assert values(capsys.readouterr().out)["ModelsDeployed"] == 1
     given: list[Any] = []
     error = {"Error": "Refused", "Cause": '{"errorMessage": "smoke test: wrong", "errorType": "Refused"}'}
@@ -89,6 +90,14 @@ def test_what_is_deployed_or_given_up_is_counted_and_the_next_one_named(
 )
 def test_a_failure_is_what_the_task_said(error: Any, failure: str) -> None:
     assert parse_serving_step({"step": "Fail", "run": "r", "version": VERSION, "error": error}).failure == failure
+
+
+def test_a_canary_is_judged_until_it_has_baked(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    for judgement in Judgement:
+        answer = call("Judge", {"judge": judgement}, version=VERSION)
+        assert answer == {"bakes": judgement is Judgement.BAKING, "judgement": str(judgement)}
+        rolled_back = "CanariesRolledBack" in capsys.readouterr().out
+        assert rolled_back is (judgement is Judgement.ROLLED_BACK)
 
 
 def test_a_step_that_there_is_not_or_that_lacks_its_version_is_refused(call: Call) -> None:

@@ -54,6 +54,7 @@ def test_no_policy_is_wide_but_those_that_say_why() -> None:
         "DeliverLogsAndTraces",
         "LogInToRegistry",
         "ModelsInTheVpc",
+        "FindOwnModels",
         "DeliverLogsAndTraces",
         "FindEndpoints",
         "ActivateCostTags",

@@ -230,7 +230,11 @@ class Harness:
         )
         self.tenant_changes = tenant_changes
         self.roles = PooledRoles(
-            records=self.records, scheduler=self.scheduler, provisioning=self.account, removal=self.account
+            records=self.records,
+            scheduler=self.scheduler,
+            provisioning=self.account,
+            removal=self.account,
+            is_served=ModelVersions(self.store).has_own_endpoint,
         )
         self.onboarding = Onboarding(
             tenant_changes=tenant_changes, provisioning=self.account, removal=self.account, bell=self.bell

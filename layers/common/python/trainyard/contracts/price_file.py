@@ -18,11 +18,13 @@ class _Strict(BaseModel):
 
 
 class RegionPrices(_Strict):
-    """USD: per instance and hour, per GB and month, per execution."""
+    """USD: per instance and hour, per GB and second or month, per GB, per execution."""
 
     training: dict[_InstanceType, _Price] = Field(min_length=1)
     processing: dict[_InstanceType, _Price] = Field(min_length=1)
     hosting: dict[_InstanceType, _Price] = Field(min_length=1)
+    serverless_gb_second: _Price
+    serverless_gb: _Price
     training_volume_gb_month: _Price
     processing_volume_gb_month: _Price
     storage_gb_month: _Price

@@ -78,9 +78,17 @@ class PredictCommand(BaseModel):
 
     tenant_id: Annotated[str, StringConstraints(max_length=64)]
     data_set: Annotated[str, StringConstraints(max_length=64)]
-    rows: str
+    rows: str = ""
+    input: Annotated[str, StringConstraints(max_length=1100, pattern=r"^(s3://[^\x00-\x1f]+)?$")] = ""
+    """Where rows for an asynchronous endpoint are in S3."""
     content_type: Literal["text/csv", "application/jsonlines"] = "text/csv"
     key: Annotated[str, StringConstraints(max_length=256)] | None = None
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> Self:
+        if bool(self.rows) == bool(self.input):
+            raise ValueError("give either rows, or input: where they are in S3")
+        return self
 
 
 def parse_predict_command(event: Any) -> PredictCommand:
@@ -104,7 +112,7 @@ class ServingStep(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    step: Literal["Begin", "Place", "BringUp", "Test", "Switch", "Fail", "Search"]
+    step: Literal["Begin", "Place", "BringUp", "Test", "Switch", "Judge", "Fail", "Search"]
     run: str
     package_arn: PackageArn | Literal[""] = ""
     version: _Version | None = None

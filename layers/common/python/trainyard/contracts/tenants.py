@@ -3,10 +3,11 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trainyard.application.tenancy.tenants import Step, TenantSpec
 from trainyard.contracts.events import explain
@@ -17,6 +18,7 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_data_set
 from trainyard.domain.policy import BudgetMode
 from trainyard.domain.requests import PRIORITY_MAX
+from trainyard.domain.serving import ALLOWED, Approval, Isolation, Mode, ServingSettings, objection_to, unsupported
 from trainyard.domain.tenants import Change, Operation, Problem, Tenant, TrainingSettings, TrainOn
 
 _Split = Annotated[str, Field(max_length=140, pattern=r"^(auto|random|(group|time):[^\x00-\x1f]+)$")]
@@ -41,6 +43,33 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ServingEntry(_Strict):
+    """How models are served: {"mode": "serverless", "memory_mb": 4096}; what is not given has its default."""
+
+    mode: Mode
+    isolation: Isolation | None = None
+    """Without it, the one that shares least of those that the mode allows."""
+    approval: Approval = Approval.MANUAL
+    canary_percent: int = 0
+    bake_minutes: int = 30
+    instance_type: Annotated[str, Field(pattern=r"^(ml\.[a-z0-9-]{1,30}\.[a-z0-9]{1,20})?$")] = ""
+    instances: int = 1
+    memory_mb: int = 2048
+    concurrency: int = 5
+
+    @model_validator(mode="after")
+    def _is_allowed(self) -> Self:
+        settings = self.to_settings()
+        objection = objection_to(settings) or unsupported(settings)
+        if objection is not None:
+            raise ValueError(objection)
+        return self
+
+    def to_settings(self) -> ServingSettings:
+        values = self.model_dump() | {"isolation": self.isolation or ALLOWED[self.mode][0]}
+        return ServingSettings(**values)
+
+
 class DataSetEntry(_Strict):
     """Settings of one data set; what is not given is as the tenant's."""
 
@@ -54,6 +83,7 @@ class DataSetEntry(_Strict):
     """"" for no deadline."""
     priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
     hyperparameters: dict[str, str | int | float | bool] | None = Field(default=None, max_length=50)
+    serving: ServingEntry | None = None
 
     @field_validator("hyperparameters")
     @classmethod
@@ -74,10 +104,12 @@ class DataSetEntry(_Strict):
         given = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not None}
         if self.hyperparameters is not None:
             given["hyperparameters"] = tuple(sorted(self.hyperparameters.items()))
+        if self.serving is not None:
+            given["serving"] = self.serving.to_settings()
         return given
 
 
-SETTINGS = tuple(name for name in DataSetEntry.model_fields if name != "hyperparameters")
+SETTINGS = tuple(name for name in DataSetEntry.model_fields if name not in ("hyperparameters", "serving"))
 LIMITS = ("weight", "running_max", "running_ceiling", "budget_usd", "budget_mode")
 
 
@@ -216,4 +248,5 @@ def _settings_view(settings: TrainingSettings) -> dict[str, Any]:
         "hyperparameters": dict(settings.hyperparameters),
         "ready_by": settings.ready_by,
         "priority": settings.priority,
+        "serving": asdict(settings.serving),
     }

@@ -159,6 +159,11 @@ def stopped(alias: Alias, now: datetime) -> Alias:
     return replace(_at_rest(alias), live=None, previous=None, canary=None, canary_percent=0, waiting=None)
 
 
+def without_previous(alias: Alias, version: int) -> Alias:
+    """Return the alias without its previous version, whose endpoint is not kept any longer. Idempotent."""
+    return replace(alias, previous=None) if alias.previous == version else alias
+
+
 def not_waiting(alias: Alias, version: int) -> Alias:
     """Return the alias without a version that waits, and cannot be deployed any more. Idempotent."""
     return replace(alias, waiting=None) if alias.waiting == version else alias

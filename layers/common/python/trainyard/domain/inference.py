@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 
-from trainyard.domain.prices import MILLIONTH, SECONDS_PER_HOUR, rounded
+from trainyard.domain.prices import MILLIONTH, SECONDS_PER_HOUR, Prices, rounded
 
 HALF = Decimal("0.5")
 
@@ -115,6 +115,20 @@ def divided(
         for seconds, size in zip(busy, resident, strict=True)
     ]
     return shares, rounded(usd) - sum(shares, Decimal(0))
+
+
+def serverless_usd(use: EndpointUse, memory_mb: int, prices: Prices) -> Decimal:
+    """Return what calls of a serverless endpoint cost: their time by its memory, and the bytes in and out.
+
+    The time is what our calls took, which is a little more than AWS bills. Source: Amazon SageMaker AI pricing,
+    "Serverless Inference".
+    """
+    seconds, gb = Decimal(use.milliseconds) / 1000, Decimal(memory_mb) / 1024
+    processed = Decimal(use.bytes_in + use.bytes_out) / _GIB
+    return rounded(
+        seconds * gb * (prices.serverless_gb_second or Decimal(0))
+        + processed * (prices.serverless_gb or Decimal(0))
+    )
 
 
 def seconds_in(hour: str, since: datetime, until: datetime | None = None) -> int:

@@ -1,8 +1,10 @@
 """Model versions: what became of a version of a data set's model after its approval."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+from trainyard.domain.serving import ServingSettings
 
 
 class VersionState(StrEnum):
@@ -16,6 +18,10 @@ class VersionState(StrEnum):
     """It cannot be served in the mode that its data set has."""
     REMOVED = "REMOVED"
     """No alias names it any more."""
+
+
+UNDERWAY = (VersionState.WAITING, VersionState.DEPLOYING, VersionState.READY)
+"""States of versions that may have a model on an endpoint, or get one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,10 @@ class ModelVersion:
     """That it was trained with; "" where that is not known any more."""
     model_bytes: int = 0
     """The size of its archive, once it is on the endpoint."""
+    image_uri: str = ""
+    """The container image that its algorithm is served with."""
+    serving: ServingSettings = field(default_factory=ServingSettings)
+    """How it is served, as its data set's settings were when it was approved."""
     reason: str | None = None
     latency_ms: int | None = None
     """Of the smoke test's call, with the loading of the model."""

@@ -31,6 +31,10 @@ class Prices:
     """Kind of job → instance type → USD per instance and hour; what is not listed is unknown."""
     hosting: Mapping[str, Decimal] = field(default_factory=dict)
     """Instance type → USD per instance and hour of an endpoint."""
+    serverless_gb_second: Decimal | None = None
+    """USD per second and GB of memory of a serverless endpoint that answers."""
+    serverless_gb: Decimal | None = None
+    """USD per GB that goes into a serverless endpoint, or comes out of it."""
     volume_gb_month: Mapping[JobKind, Decimal] = field(default_factory=dict)
     """Kind of job → USD per GB and month of the volumes of its instances."""
     storage_gb_month: Decimal | None = None

@@ -96,10 +96,34 @@ LIMITS: Mapping[Mode, ModeLimits] = {
     ),
 }
 
+SUPPORTED = frozenset(
+    {
+        (Mode.MULTI_MODEL, Isolation.BRIDGE),
+        (Mode.REAL_TIME, Isolation.SILO),
+        (Mode.SERVERLESS, Isolation.SILO),
+        (Mode.ASYNCHRONOUS, Isolation.SILO),
+    }
+)
+"""What this version can deploy of what is allowed."""
+
 SERVERLESS_MEMORY_MB = range(1024, 6145, 1024)
 """ServerlessConfig.MemorySizeInMB: whole gigabytes."""
 CONCURRENCY_MAX = 200
 """ServerlessConfig.MaxConcurrency, of one endpoint."""
+ASYNC_INLINE_BYTES_MAX = 128_000
+"""InvokeEndpointAsyncInput.Body: more rows must be in S3."""
+INSTANCES_MAX = 10
+CANARY_PERCENT_MAX = 50
+"""As CanarySize of a deployment guardrail (developer guide, "Use canary traffic shifting")."""
+BAKE_MINUTES_MAX = 24 * 60
+
+
+class Approval(StrEnum):
+    """Who approves a new version."""
+
+    MANUAL = "manual"
+    AUTOMATIC = "automatic"
+    """Nobody: it is approved when it is registered, and answers calls if it passes its smoke test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +132,24 @@ class ServingSettings:
 
     mode: Mode = Mode.MULTI_MODEL
     isolation: Isolation = Isolation.BRIDGE
+    approval: Approval = Approval.MANUAL
+    canary_percent: int = 0
+    """Share of the calls that a new version answers at first; 0 for all calls at once."""
+    bake_minutes: int = 30
+    """After which a canary that does well answers all calls."""
+    instance_type: str = ""
+    """Of an endpoint of its own with instances; "" for the deployment's ServingInstanceType."""
+    instances: int = 1
+    """Of an endpoint of its own with instances."""
     memory_mb: int = 2048
     """Of a serverless endpoint."""
     concurrency: int = 5
     """Requests that a serverless endpoint answers at once."""
+
+    @property
+    def is_own(self) -> bool:
+        """Tell whether each version has an endpoint of its own."""
+        return self.isolation is Isolation.SILO
 
 
 def objection_to(settings: ServingSettings, *, own_code: bool = False, own_key: bool = False) -> str | None:
@@ -126,7 +164,7 @@ def objection_to(settings: ServingSettings, *, own_code: bool = False, own_key: 
             f"{mode} does not allow {isolation}: it allows {_either(ALLOWED[mode])}; {isolation} is allowed with "
             f"{_either(_modes_with(isolation))}"
         )
-    silo = f"choose {Isolation.SILO} with {_either(_modes_with(Isolation.SILO))}"
+    silo = f"choose {Isolation.SILO} with {_either(_supported(Isolation.SILO))}"
     if own_code and isolation is not Isolation.SILO:
         return f"the tenant trains with code of its own, which must not run beside other tenants' models: {silo}"
     if own_key and isolation is not Isolation.SILO:
@@ -134,6 +172,12 @@ def objection_to(settings: ServingSettings, *, own_code: bool = False, own_key: 
             f"the tenant's data is encrypted with its own key, and {isolation} puts copies of its models beside "
             f"those of others: {silo}"
         )
+    if not 0 <= settings.canary_percent <= CANARY_PERCENT_MAX:
+        return f"a canary of {settings.canary_percent} percent: 0 to {CANARY_PERCENT_MAX} are allowed"
+    if not 1 <= settings.bake_minutes <= BAKE_MINUTES_MAX:
+        return f"{settings.bake_minutes} minutes of baking: 1 to {BAKE_MINUTES_MAX} are allowed"
+    if not 1 <= settings.instances <= INSTANCES_MAX:
+        return f"{settings.instances} instances: 1 to {INSTANCES_MAX} are allowed"
     if mode is Mode.SERVERLESS:
         if settings.memory_mb not in SERVERLESS_MEMORY_MB:
             return (
@@ -144,8 +188,21 @@ def objection_to(settings: ServingSettings, *, own_code: bool = False, own_key: 
     return None
 
 
+def unsupported(settings: ServingSettings) -> str | None:
+    """Return what this version cannot deploy of what is allowed, naming what it can; None if it can."""
+    if (settings.mode, settings.isolation) in SUPPORTED:
+        return None
+    return f"{settings.mode} with {settings.isolation} is not supported yet: choose {_either(_supported())}"
+
+
 def _modes_with(isolation: Isolation) -> list[Mode]:
     return [mode for mode in Mode if isolation in ALLOWED[mode]]
+
+
+def _supported(isolation: Isolation | None = None) -> list[str]:
+    """Return the supported modes, with the isolation of each unless it is given."""
+    modes = [(mode, of) for mode in Mode for of in Isolation if (mode, of) in SUPPORTED]
+    return [f"{mode}" if isolation else f"{mode} with {of}" for mode, of in modes if isolation in (None, of)]
 
 
 def _either(choices: Iterable[object]) -> str:

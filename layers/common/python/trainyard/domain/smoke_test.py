@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 ANSWERS_BEYOND = 10
@@ -32,6 +32,13 @@ class Sample:
     @property
     def count(self) -> int:
         return self.rows.count("\n")  # splitlines() also splits at characters that may stand in a row
+
+    def shortened(self, bytes_max: int) -> "Sample":
+        """Return the sample with as many of its first rows as have so many bytes."""
+        rows = self.rows.encode()
+        if len(rows) <= bytes_max:
+            return self
+        return replace(self, rows=rows[: rows.rfind(b"\n", 0, bytes_max) + 1].decode())
 
 
 def objection_to(sample: Sample, body: bytes) -> str | None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from trainyard.domain.serving import ServingSettings
+
 
 class TenantState(StrEnum):
     CREATING = "CREATING"
@@ -85,6 +87,8 @@ class TrainingSettings:
     no deadline."""
     priority: int = 0
     """Of its requests among those of its tenant, from 0 to PRIORITY_MAX."""
+    serving: ServingSettings = field(default_factory=ServingSettings)
+    """How the models that are trained are served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

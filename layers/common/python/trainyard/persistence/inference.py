@@ -17,8 +17,10 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from trainyard.domain.canaries import Calls
 from trainyard.domain.hourly_spend import hour_of
-from trainyard.domain.inference import EndpointHour, EndpointUse
+from trainyard.domain.inference import EndpointHour, EndpointUse, begins
+from trainyard.domain.model_versions import ModelVersion
 from trainyard.persistence.book import note_key, totals_key_of
 from trainyard.persistence.outbox import spending_entry
 from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store, Update, Write, listed
@@ -46,9 +48,11 @@ class InferenceBook:
     update: Callable[[Update], None] | None = None
     """Makes one change by itself; without it, the store does."""
 
-    def count(self, endpoint: str, use: EndpointUse, now: datetime) -> None:
-        """Add the calls of a use to the current hour's."""
+    def count(self, endpoint: str, use: EndpointUse, now: datetime, version: int | None = None) -> None:
+        """Add the calls of a use to the current hour's, and to those of a version, if it is given."""
         add = {name: value for name in _SUMS if (value := getattr(use, name))}
+        if version is not None:
+            add |= {f"calls_{version}": use.calls} | ({f"failed_{version}": use.failed} if use.failed else {})
         set_now: Item = {"tier": use.tier, "algorithm": use.algorithm, "model_bytes": use.model_bytes}
         set_now["expires_at"] = int((now + self.retention).timestamp())
         key = use_key(endpoint, hour_of(now), use.tenant_id, use.data_set)
@@ -57,6 +61,19 @@ class InferenceBook:
             self.store.transact([update])
         else:
             self.update(update)
+
+    def calls_of(self, version: ModelVersion, since: datetime, now: datetime) -> Calls:
+        """Return the calls that a version was asked to answer, from the hour of a time on."""
+        hours = [hour_of(since)]
+        while hours[-1] < hour_of(now):
+            hours.append(hour_of(begins(hours[-1]) + timedelta(hours=1)))
+        keys = [use_key(version.endpoint, hour, version.tenant_id, version.data_set) for hour in hours]
+        items = [item for item in self.store.get(*keys) if item is not None]
+        number = version.version
+        return Calls(
+            total=sum(int(item.get(f"calls_{number}", 0)) for item in items),
+            failed=sum(int(item.get(f"failed_{number}", 0)) for item in items),
+        )
 
     def uses(self, endpoint: str, hour: str) -> list[EndpointUse]:
         """Return what was used of an endpoint in an hour, by tenant and data set."""

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from trainyard.domain.errors import Conflict, Refused
-from trainyard.domain.model_versions import ModelVersion, VersionState
+from trainyard.domain.model_versions import UNDERWAY, ModelVersion, VersionState
 from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.serving_settings import serving_from, serving_item
 from trainyard.persistence.store import Delete, Is, Item, Key, Put, Store, listed
 
 
@@ -40,6 +41,10 @@ class ModelVersions:
         items = listed(self.store, "scheduler", f"serving#{tenant_id}", above="version#", below="version#~")
         yield from map(_version_from, items)
 
+    def has_own_endpoint(self, tenant_id: str) -> bool:
+        """Tell whether a tenant's models are on endpoints of its own, or will be."""
+        return any(v.serving.is_own and v.state in UNDERWAY for v in self.of_tenant(tenant_id))
+
     def put(self, version: ModelVersion) -> None:
         """Store a version; of two writers the last one counts, since its alias decides what answers."""
         self.store.transact(
@@ -65,7 +70,8 @@ class ModelVersions:
 def _item(version: ModelVersion) -> Item:
     values = {name: value for name, value in asdict(version).items() if value is not None}
     return {name: stamp(value) if isinstance(value, datetime) else value for name, value in values.items()} | {
-        "state": version.state.value
+        "state": version.state.value,
+        "serving": serving_item(version.serving),
     }
 
 
@@ -84,6 +90,8 @@ def _version_from(item: Item) -> ModelVersion:
         target=item["target"],
         algorithm=item.get("algorithm", ""),
         model_bytes=int(item.get("model_bytes", 0)),
+        image_uri=item.get("image_uri", ""),
+        serving=serving_from(item.get("serving")),
         reason=item.get("reason"),
         latency_ms=int(item["latency_ms"]) if "latency_ms" in item else None,
     )

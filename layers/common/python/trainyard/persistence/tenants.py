@@ -15,6 +15,7 @@ from trainyard.domain.tenants import (
     TrainOn,
 )
 from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.serving_settings import serving_from, serving_item
 from trainyard.persistence.store import Item, Key
 
 
@@ -110,6 +111,7 @@ def _settings_item(settings: TrainingSettings) -> Item:
         "hyperparameters": json.dumps(dict(settings.hyperparameters)),  # DynamoDB knows no 1.0 beside 1
         "ready_by": settings.ready_by,
         "priority": settings.priority,
+        "serving": serving_item(settings.serving),
     }
 
 
@@ -124,4 +126,5 @@ def _settings_from(values: Mapping[str, Any]) -> TrainingSettings:
         hyperparameters=tuple(json.loads(values["hyperparameters"]).items()),
         ready_by=str(values.get("ready_by", "")),
         priority=int(values.get("priority", 0)),
+        serving=serving_from(values.get("serving")),
     )

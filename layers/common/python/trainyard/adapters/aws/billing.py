@@ -9,10 +9,10 @@ import botocore
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
-from trainyard.adapters.aws.endpoints import UnreadableEndpoint, shared_endpoints
+from trainyard.adapters.aws.endpoints import UnreadableEndpoint, endpoints_of_stack
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.billing.cost_tags import TagsRefused
-from trainyard.application.billing.inference import SharedEndpoint, Unreadable
+from trainyard.application.billing.inference import BilledEndpoint, Unreadable
 from trainyard.application.billing.metering import Answer, MeterRecord
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_begins, next_month
@@ -41,26 +41,28 @@ class S3UsageFiles:
         return f"s3://{self._bucket}/{key}"
 
 
-class SageMakerSharedEndpoints:
-    """Implements SharedEndpoints: those that have the stack's name and its tag."""
+class SageMakerEndpoints:
+    """Implements BilledEndpoints: those that have the stack's name and its tag."""
 
     def __init__(self, *, stack: str) -> None:
         self._stack = stack
 
-    def existing(self) -> list[SharedEndpoint | Unreadable]:
-        endpoints: list[SharedEndpoint | Unreadable] = []
+    def existing(self) -> list[BilledEndpoint | Unreadable]:
+        endpoints: list[BilledEndpoint | Unreadable] = []
         with translated():
-            for endpoint in shared_endpoints(client("sagemaker"), self._stack):
+            for endpoint in endpoints_of_stack(client("sagemaker"), self._stack):
                 if isinstance(endpoint, UnreadableEndpoint):
                     endpoints.append(Unreadable(endpoint.name, endpoint.error))
                 elif endpoint.status not in _NOT_BILLED:
                     endpoints.append(
-                        SharedEndpoint(
+                        BilledEndpoint(
                             name=endpoint.name,
                             arn=endpoint.arn,
                             created_at=endpoint.created_at,
                             instance_type=endpoint.instance_type,
                             instance_count=endpoint.instance_count,
+                            memory_mb=endpoint.memory_mb,
+                            owner=endpoint.owner,
                         )
                     )
         return endpoints

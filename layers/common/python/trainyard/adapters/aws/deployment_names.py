@@ -183,7 +183,7 @@ class Purpose(StrEnum):
     READ = "read"
     """Results."""
     PREDICT = "predict"
-    """Calls of the tenant's models on shared endpoints."""
+    """Calls of the tenant's models, on shared endpoints and on its own."""
 
 
 def session_policy(tenant: Tenant, *, partition: str, data_key_arn: str, purpose: Purpose) -> Document:
@@ -191,7 +191,11 @@ def session_policy(tenant: Tenant, *, partition: str, data_key_arn: str, purpose
     if purpose is Purpose.PREDICT:  # of which endpoints, the role says
         own = {"StringLike": {"sagemaker:TargetModel": f"{tenant.tenant_id}/*"}}
         anywhere = [f"arn:{partition}:sagemaker:*:*:endpoint/*"]
-        return _document(_allow("sagemaker:InvokeEndpoint", on=anywhere, when=own))
+        tagged = {"StringEquals": {f"aws:ResourceTag/{TENANT_TAG}": tenant.tenant_id}}
+        return _document(
+            _allow("sagemaker:InvokeEndpoint", on=anywhere, when=own),
+            _allow("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointAsync", on=anywhere, when=tagged),
+        )
     upload = purpose is Purpose.UPLOAD
     bucket = f"arn:{partition}:s3:::{tenant.bucket}"
     root = f"{bucket}/{tenant.root}"

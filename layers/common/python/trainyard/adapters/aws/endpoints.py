@@ -1,4 +1,4 @@
-"""The shared endpoints of a deployment, as SageMaker describes them: found by name, and by tag."""
+"""The endpoints of a deployment, as SageMaker describes them: found by name, and by tag."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
+
+from trainyard.application.billing.inference import Owner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +18,13 @@ class DescribedEndpoint:
     created_at: datetime
     configuration: str
     instance_type: str
+    """ "" where it is serverless."""
     instance_count: int
+    memory_mb: int
+    """Where it is serverless, else 0."""
     failure: str | None
+    owner: Owner | None
+    """Of an endpoint of one version alone; None where tenants share it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +35,47 @@ class UnreadableEndpoint:
     error: str
 
 
-def shared_endpoints(sagemaker: Any, stack: str) -> Iterator[DescribedEndpoint | UnreadableEndpoint]:
-    """Yield the shared endpoints of a stack; `sagemaker` is a client."""
-    prefix = f"{stack}-shared-"
-    for page in sagemaker.get_paginator("list_endpoints").paginate(NameContains=prefix):
-        for summary in page["Endpoints"]:
-            if not summary["EndpointName"].startswith(prefix):
-                continue
-            try:
-                tags = sagemaker.list_tags(ResourceArn=summary["EndpointArn"])["Tags"]
-                if {"Key": "trainyard:stack", "Value": stack} in tags:
-                    yield _described(sagemaker, summary)
-            except (ClientError, KeyError, IndexError) as error:
-                yield UnreadableEndpoint(summary["EndpointName"], f"{type(error).__name__}: {error}")
+def endpoints_of_stack(sagemaker: Any, stack: str) -> Iterator[DescribedEndpoint | UnreadableEndpoint]:
+    """Yield the endpoints of a stack, those that tenants share first; `sagemaker` is a client."""
+    for prefix in (f"{stack}-shared-", f"{stack}-own-"):
+        for page in sagemaker.get_paginator("list_endpoints").paginate(NameContains=prefix):
+            for summary in page["Endpoints"]:
+                if not summary["EndpointName"].startswith(prefix):
+                    continue
+                try:
+                    listed = sagemaker.list_tags(ResourceArn=summary["EndpointArn"])["Tags"]
+                    tags = {tag["Key"]: tag["Value"] for tag in listed}
+                    if tags.get("trainyard:stack") == stack:
+                        yield _described(sagemaker, summary, tags, is_own=prefix.endswith("-own-"))
+                except (ClientError, KeyError, IndexError) as error:
+                    yield UnreadableEndpoint(summary["EndpointName"], f"{type(error).__name__}: {error}")
 
 
-def _described(sagemaker: Any, summary: dict[str, Any]) -> DescribedEndpoint:
+def _described(
+    sagemaker: Any, summary: dict[str, Any], tags: dict[str, str], *, is_own: bool
+) -> DescribedEndpoint:
     endpoint = sagemaker.describe_endpoint(EndpointName=summary["EndpointName"])
     configuration = sagemaker.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
     variant = configuration["ProductionVariants"][0]
     running = endpoint.get("ProductionVariants") or [{}]  # a failed one has none
+    size = variant.get("ServerlessConfig", {})
+    count = 0 if size else running[0].get("CurrentInstanceCount", variant["InitialInstanceCount"])
     return DescribedEndpoint(
         name=summary["EndpointName"],
         arn=summary["EndpointArn"],
         status=endpoint["EndpointStatus"],
         created_at=endpoint["CreationTime"],
         configuration=endpoint["EndpointConfigName"],
-        instance_type=variant["InstanceType"],
-        instance_count=running[0].get("CurrentInstanceCount", variant["InitialInstanceCount"]),
+        instance_type="" if size else variant["InstanceType"],
+        instance_count=count,
+        memory_mb=size.get("MemorySizeInMB", 0),
         failure=endpoint.get("FailureReason"),
+        owner=Owner(
+            tenant_id=tags["trainyard:tenant"],
+            data_set=tags["trainyard:data-set"],
+            tier=tags["trainyard:tier"],
+            algorithm=tags["trainyard:algorithm"],
+        )
+        if is_own
+        else None,
     )

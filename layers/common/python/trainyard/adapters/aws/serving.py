@@ -3,8 +3,9 @@
 import json
 import re
 import time
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -15,12 +16,12 @@ from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.serving.ports import EndpointState, ModelPackage, Response
 from trainyard.contracts.serving import SAMPLE_BYTES_MAX, parse_sample
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled
-from trainyard.domain.model_versions import ModelVersion
+from trainyard.domain.model_versions import ModelVersion, target_of
 from trainyard.domain.smoke_test import Sample
 from trainyard.domain.tenants import Tenant
 
-_ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
-_MISSING = "Could not find"
+ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+MISSING = "Could not find"
 """How SageMaker says in a ValidationException that there is no such model, configuration or endpoint."""
 
 COPY_BYTES_MAX = 5 * 1024**3
@@ -55,7 +56,15 @@ class SageMakerPackages:
             data_set=metadata["data_set"],
             request_id=metadata["request"],
             model_uri=containers[0]["ModelDataUrl"],
+            image_uri=containers[0].get("Image", ""),
+            is_pending=package["ModelApprovalStatus"] == "PendingManualApproval",
         )
+
+    def approve(self, arn: str, comment: str) -> None:
+        with translated():
+            client("sagemaker").update_model_package(
+                ModelPackageArn=arn, ModelApprovalStatus="Approved", ApprovalDescription=comment
+            )
 
     def approved(self, group: str) -> list[str]:
         try:
@@ -104,7 +113,7 @@ class S3Samples:
             with translated():
                 body = client("s3").get_object(Bucket=tenant.bucket, Key=key)["Body"].read(SAMPLE_BYTES_MAX + 1)
         except ClientError as error:
-            if code_of(error) in _ABSENT:
+            if code_of(error) in ABSENT:
                 return None
             raise
         try:
@@ -115,7 +124,7 @@ class S3Samples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SageMakerSharedModels:
-    """Implements SharedModels: a multi-model endpoint per algorithm, its models below a prefix of a bucket."""
+    """Implements ModelHost: a multi-model endpoint per algorithm, its models below a prefix of a bucket."""
 
     stack: str
     stage: str
@@ -123,90 +132,50 @@ class SageMakerSharedModels:
     role_arn: str
     image_uri: str
     instance_type: str
-    subnet_ids: tuple[str, ...] = ()
-    security_group_ids: tuple[str, ...] = ()
-    """Where the containers are connected; without them, to no VPC."""
+    network: "Network"
+
+    def located(self, version: ModelVersion) -> ModelVersion:
+        target = target_of(version.tenant_id, version.data_set, version.version, version.request_id)
+        return replace(version, endpoint=self.endpoint_of(version.algorithm), target=target)
 
     def endpoint_of(self, algorithm: str) -> str:
+        """Return the name of an algorithm's endpoint."""
         name = f"{self.stack}-shared-{re.sub('[^a-zA-Z0-9]+', '-', algorithm).strip('-')}"
         if len(name) <= NAME_MAX:
             return name
         return f"{name[: NAME_MAX - 9]}-{sha256(name.encode()).hexdigest()[:8]}"
 
-    def ensure(self, endpoint: str) -> tuple[EndpointState, str]:
-        sagemaker = client("sagemaker")
-        try:
-            with translated():
-                described = sagemaker.describe_endpoint(EndpointName=endpoint)
-        except ClientError as error:
-            if _MISSING not in str(error):
-                raise
-            return self._create(endpoint)
-        if described["EndpointStatus"] == "Failed":
-            # The next deployment creates it anew.
-            with translated():
-                sagemaker.delete_endpoint(EndpointName=endpoint)
-            return EndpointState.FAILED, str(described.get("FailureReason", "no reason was given"))[:MESSAGE_MAX]
-        is_ready = described["EndpointStatus"] in ("InService", "Updating", "SystemUpdating")
-        return EndpointState.READY if is_ready else EndpointState.COMING, ""
+    def ensure(self, version: ModelVersion, tenant: Tenant) -> tuple[EndpointState, str]:
+        return brought_up(version.endpoint, lambda: self._create(version.endpoint))
 
     def put(self, version: ModelVersion) -> int:
+        size = size_of(version)
+        if size > COPY_BYTES_MAX:
+            raise Refused(f"the model at {version.model_uri} has {size:,} bytes: {COPY_BYTES_MAX:,} are allowed")
         bucket, _, key = version.model_uri.removeprefix("s3://").partition("/")
-        s3 = client("s3")
-        try:
-            with translated():
-                size = int(s3.head_object(Bucket=bucket, Key=key)["ContentLength"])
-                if size > COPY_BYTES_MAX:
-                    raise Refused(
-                        f"the model at {version.model_uri} has {size:,} bytes: {COPY_BYTES_MAX:,} are allowed"
-                    )
-                s3.copy_object(Bucket=self.bucket, Key=_key(version), CopySource={"Bucket": bucket, "Key": key})
-        except ClientError as error:
-            if code_of(error) in _ABSENT:
-                raise Refused(f"there is no model at {version.model_uri} any more") from error
-            raise
+        with translated():
+            client("s3").copy_object(
+                Bucket=self.bucket, Key=_key(version), CopySource={"Bucket": bucket, "Key": key}
+            )
         return size
 
     def remove(self, version: ModelVersion) -> None:
         remove_model(self.bucket, version)
 
-    def ask(self, version: ModelVersion, rows: str, content_type: str) -> Response:
+    def ask(self, version: ModelVersion, tenant: Tenant, rows: str, content_type: str) -> Response:
         return ask_model(version, rows.encode(), content_type)
 
     def _create(self, endpoint: str) -> tuple[EndpointState, str]:
         """Create model, configuration and endpoint, those that there are not; all have the endpoint's name."""
-        sagemaker, tags = client("sagemaker"), self._tags()
         container = {
             "Image": self.image_uri,
             "Mode": "MultiModel",
             "ModelDataUrl": f"s3://{self.bucket}/models/{endpoint}/",
             "Environment": {"SAGEMAKER_PROGRAM": "inference.py"},
         }
-        variant = {
-            "VariantName": "all",
-            "ModelName": endpoint,
-            "InitialInstanceCount": 1,
-            "InstanceType": self.instance_type,
-        }
-        model = {"ModelName": endpoint, "PrimaryContainer": container, "ExecutionRoleArn": self.role_arn}
-        if self.subnet_ids:
-            vpc = {"Subnets": list(self.subnet_ids), "SecurityGroupIds": list(self.security_group_ids)}
-            model |= {"VpcConfig": vpc}
-        calls: list[tuple[Any, dict[str, Any]]] = [
-            (sagemaker.create_model, model),
-            (sagemaker.create_endpoint_config, {"EndpointConfigName": endpoint, "ProductionVariants": [variant]}),
-            (sagemaker.create_endpoint, {"EndpointName": endpoint, "EndpointConfigName": endpoint}),
-        ]
-        for create, arguments in calls:
-            try:
-                with translated():
-                    create(**arguments, Tags=tags)
-            except ClientError as error:
-                if code_of(error) == "ResourceLimitExceeded":
-                    return EndpointState.FAILED, str(error)[:MESSAGE_MAX]
-                if "already existing" not in str(error):
-                    raise
-        return EndpointState.COMING, ""
+        model = {"PrimaryContainer": container, "ExecutionRoleArn": self.role_arn} | self.network.of_model
+        variant = {"InitialInstanceCount": 1, "InstanceType": self.instance_type}
+        return created(endpoint, model, variant, tags=self._tags())
 
     def _tags(self) -> list[dict[str, str]]:
         return [
@@ -215,29 +184,116 @@ class SageMakerSharedModels:
         ]
 
 
-def ask_model(version: ModelVersion, rows: bytes, content_type: str) -> Response:
-    """Return what a version answers to rows, as JSON; raises Refused and Throttled as SharedModels.ask does."""
-    began = time.monotonic()
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Where containers are connected; without subnets, to no VPC."""
+
+    subnet_ids: tuple[str, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
+
+    @property
+    def of_model(self) -> dict[str, Any]:
+        """Return the field of CreateModel."""
+        if not self.subnet_ids:
+            return {}
+        return {"VpcConfig": {"Subnets": list(self.subnet_ids), "SecurityGroupIds": list(self.security_group_ids)}}
+
+
+def brought_up(endpoint: str, create: Callable[[], tuple[EndpointState, str]]) -> tuple[EndpointState, str]:
+    """Create an endpoint if there is none; return how it is, and why it failed. One that has failed is deleted."""
+    sagemaker = client("sagemaker")
     try:
         with translated():
-            answer = client("sagemaker-runtime").invoke_endpoint(
-                EndpointName=version.endpoint,
-                TargetModel=version.target,
-                ContentType=content_type,
-                Accept="application/json",
-                Body=rows,
-            )
+            described = sagemaker.describe_endpoint(EndpointName=endpoint)
+    except ClientError as error:
+        if MISSING not in str(error):
+            raise
+        return create()
+    if described["EndpointStatus"] == "Failed":
+        # The next deployment creates it anew.
+        with translated():
+            sagemaker.delete_endpoint(EndpointName=endpoint)
+        return EndpointState.FAILED, str(described.get("FailureReason", "no reason was given"))[:MESSAGE_MAX]
+    is_ready = described["EndpointStatus"] in ("InService", "Updating", "SystemUpdating")
+    return EndpointState.READY if is_ready else EndpointState.COMING, ""
+
+
+def created(
+    name: str,
+    model: Mapping[str, Any],
+    variant: Mapping[str, Any],
+    *,
+    tags: list[dict[str, str]],
+    config: Mapping[str, Any] | None = None,
+) -> tuple[EndpointState, str]:
+    """Create a model, a configuration and an endpoint of the same name, those that there are not."""
+    sagemaker = client("sagemaker")
+    variants = [{"VariantName": "all", "ModelName": name, **variant}]
+    calls: list[tuple[Any, dict[str, Any]]] = [
+        (sagemaker.create_model, {"ModelName": name, **model}),
+        (
+            sagemaker.create_endpoint_config,
+            {"EndpointConfigName": name, "ProductionVariants": variants, **(config or {})},
+        ),
+        (sagemaker.create_endpoint, {"EndpointName": name, "EndpointConfigName": name}),
+    ]
+    for create, arguments in calls:
+        try:
+            with translated():
+                create(**arguments, Tags=tags)
+        except ClientError as error:
+            if code_of(error) == "ResourceLimitExceeded":
+                return EndpointState.FAILED, str(error)[:MESSAGE_MAX]
+            if "already existing" not in str(error):
+                raise
+    return EndpointState.COMING, ""
+
+
+def size_of(version: ModelVersion) -> int:
+    """Return the size of a version's archive in bytes; raises Refused where there is none."""
+    bucket, _, key = version.model_uri.removeprefix("s3://").partition("/")
+    try:
+        with translated():
+            return int(client("s3").head_object(Bucket=bucket, Key=key)["ContentLength"])
+    except ClientError as error:
+        if code_of(error) in ABSENT:
+            raise Refused(f"there is no model at {version.model_uri} any more") from error
+        raise
+
+
+def ask_model(version: ModelVersion, rows: bytes, content_type: str) -> Response:
+    """Return what a version answers at once to rows, as JSON; raises what ModelHost.ask raises."""
+    began = time.monotonic()
+    target = {"TargetModel": version.target} if version.target else {}
+    with refusals():
+        answer = client("sagemaker-runtime").invoke_endpoint(
+            EndpointName=version.endpoint,
+            ContentType=content_type,
+            Accept="application/json",
+            Body=rows,
+            **target,
+        )
+    return Response(answer["Body"].read(), round((time.monotonic() - began) * 1000))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Raise what a model or an endpoint refuses as Refused, and what can be asked again as Throttled."""
+    try:
+        with translated():
+            yield
     except OutcomeUnknown as error:  # a question changes nothing, so it can be asked again
         raise Throttled(str(error)) from error
     except ClientError as error:
         if code_of(error) == "ModelNotReadyException":
             raise Throttled(str(error)) from error
         raise Refused(_message_of(error)) from error
-    return Response(answer["Body"].read(), round((time.monotonic() - began) * 1000))
 
 
 def remove_model(bucket: str, version: ModelVersion) -> None:
-    """Remove a version's archive from the bucket of the shared endpoints. Idempotent."""
+    """Remove a version's archive from the bucket of the shared endpoints, if it has one there. Idempotent."""
+    if not version.target:
+        return
     with translated():
         client("s3").delete_object(Bucket=bucket, Key=_key(version))
 

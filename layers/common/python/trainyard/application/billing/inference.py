@@ -1,11 +1,14 @@
-"""Inference: books what each hour of the shared endpoints cost, divided among those who used it.
+"""Inference: books what each hour of the endpoints cost.
+
+The hour of a shared endpoint is divided among those who used it. One that is a tenant's own costs its tenant the
+whole hour, or, where it is serverless, what its calls took of it.
 
 Budgets are charged after that, by an entry of the outbox: what predictions cost is spent, so that fewer trainings
 are admitted, but no prediction is refused for want of money.
 """
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
@@ -19,6 +22,7 @@ from trainyard.domain.inference import (
     capacity_of,
     divided,
     seconds_in,
+    serverless_usd,
 )
 from trainyard.domain.prices import SECONDS_PER_HOUR, Prices, rounded
 from trainyard.persistence.inference import InferenceBook
@@ -30,8 +34,18 @@ KNOWN_AFTER_END = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SharedEndpoint:
-    """A shared endpoint, as SageMaker describes it."""
+class Owner:
+    """Whose an endpoint is that serves one version alone."""
+
+    tenant_id: str
+    data_set: str
+    tier: str
+    algorithm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BilledEndpoint:
+    """An endpoint, as SageMaker describes it."""
 
     name: str
     arn: str
@@ -40,26 +54,30 @@ class SharedEndpoint:
     instance_count: int
     ended_at: datetime | None = None
     """When it was seen last, of one that does not exist any more."""
+    memory_mb: int = 0
+    """Of a serverless one; it has no instances."""
+    owner: Owner | None = None
+    """None where tenants share it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A shared endpoint that could not be read."""
+    """An endpoint that could not be read."""
 
     name: str
     error: str
 
 
-class SharedEndpoints(Protocol):
-    def existing(self) -> list[SharedEndpoint | Unreadable]:
-        """Return the shared endpoints of this deployment."""
+class BilledEndpoints(Protocol):
+    def existing(self) -> list[BilledEndpoint | Unreadable]:
+        """Return the endpoints of this deployment."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceBooking:
     book: InferenceBook
-    endpoints: SharedEndpoints
+    endpoints: BilledEndpoints
     prices: Prices
 
     def book_due(self, now: datetime, out_of_time: Callable[[], bool]) -> list[EndpointHour]:
@@ -70,7 +88,7 @@ class InferenceBooking:
         """
         booked: list[EndpointHour] = []
         described = self.endpoints.existing()
-        existing = [endpoint for endpoint in described if isinstance(endpoint, SharedEndpoint)]
+        existing = [endpoint for endpoint in described if isinstance(endpoint, BilledEndpoint)]
         unreadable = {endpoint.name: endpoint.error for endpoint in described if isinstance(endpoint, Unreadable)}
         remembered = self.book.remembered()
         gone = list(_gone(remembered, existing, unreadable))
@@ -87,7 +105,7 @@ class InferenceBooking:
         return booked
 
     def _book_hours(
-        self, endpoint: SharedEndpoint, now: datetime, out_of_time: Callable[[], bool], booked: list[EndpointHour]
+        self, endpoint: BilledEndpoint, now: datetime, out_of_time: Callable[[], bool], booked: list[EndpointHour]
     ) -> None:
         """Book the hours of one endpoint that are due, and add them to the list."""
         until = self.book.booked_until(endpoint.name)
@@ -100,9 +118,13 @@ class InferenceBooking:
             hour = _next(hour)
 
     def _book(
-        self, endpoint: SharedEndpoint, hour: str, now: datetime, out_of_time: Callable[[], bool]
+        self, endpoint: BilledEndpoint, hour: str, now: datetime, out_of_time: Callable[[], bool]
     ) -> EndpointHour:
         uses = self.book.uses(endpoint.name, hour)
+        if endpoint.owner is not None and not endpoint.memory_mb and not uses:
+            # Its tenant pays the hour, though it has not called.
+            self.book.count(endpoint.name, _no_calls(endpoint.owner), begins(hour))
+            uses = self.book.uses(endpoint.name, hour)
         cost, shares = self._divided(endpoint, hour, uses)
         if cost.usd is not None:
             self.book.book(endpoint.name, hour, list(zip(uses, shares, strict=True)), now, out_of_time)
@@ -114,26 +136,50 @@ class InferenceBooking:
         return cost
 
     def _divided(
-        self, endpoint: SharedEndpoint, hour: str, uses: list[EndpointUse]
+        self, endpoint: BilledEndpoint, hour: str, uses: list[EndpointUse]
     ) -> tuple[EndpointHour, list[Decimal]]:
-        hourly, capacity = self.prices.hosting.get(endpoint.instance_type), capacity_of(endpoint.instance_type)
         seconds = seconds_in(hour, endpoint.created_at, endpoint.ended_at)
-        usd = None if hourly is None else rounded(hourly * endpoint.instance_count * seconds / SECONDS_PER_HOUR)
+        usd, shares = self._costs(endpoint, seconds, uses)
         cost = EndpointHour(
             endpoint=endpoint.name,
             arn=endpoint.arn,
             hour=hour,
-            instance_type=endpoint.instance_type,
+            instance_type=endpoint.instance_type or f"serverless-{endpoint.memory_mb}",
             instance_count=endpoint.instance_count,
             seconds=seconds,
             usd=usd,
         )
-        if usd is None:
-            return cost, []
+        if usd is None or shares is not None:
+            return cost, shares or []
+        capacity = capacity_of(endpoint.instance_type)
         if capacity is None:  # it cannot be said who used how much of it
             return cost, [Decimal(0)] * len(uses)
-        shares, _ = divided(usd, cost, uses, capacity)
-        return cost, shares
+        return cost, divided(usd, cost, uses, capacity)[0]
+
+    def _costs(
+        self, endpoint: BilledEndpoint, seconds: int, uses: list[EndpointUse]
+    ) -> tuple[Decimal | None, list[Decimal] | None]:
+        """Return what so many seconds cost, None where the price is unknown; and what each use pays.
+
+        The second is None where it has to be divided.
+        """
+        if endpoint.memory_mb:
+            if self.prices.serverless_gb_second is None or self.prices.serverless_gb is None:
+                return None, None
+            shares = [serverless_usd(use, endpoint.memory_mb, self.prices) for use in uses]
+            return sum(shares, Decimal(0)), shares
+        hourly = self.prices.hosting.get(endpoint.instance_type)
+        if hourly is None:
+            return None, None
+        usd = rounded(hourly * endpoint.instance_count * seconds / SECONDS_PER_HOUR)
+        # An endpoint of its own answers for one data set of its tenant alone.
+        return usd, [usd] if endpoint.owner is not None and len(uses) == 1 else None
+
+
+def _no_calls(owner: Owner) -> EndpointUse:
+    return EndpointUse(
+        tenant_id=owner.tenant_id, data_set=owner.data_set, tier=owner.tier, algorithm=owner.algorithm
+    )
 
 
 def _next(hour: str) -> str:
@@ -141,8 +187,8 @@ def _next(hour: str) -> str:
 
 
 def _gone(
-    remembered: Mapping[str, Any], existing: Sequence[SharedEndpoint], unreadable: Container[str]
-) -> Iterator[SharedEndpoint]:
+    remembered: Mapping[str, Any], existing: Sequence[BilledEndpoint], unreadable: Container[str]
+) -> Iterator[BilledEndpoint]:
     """Yield the endpoints of earlier runs that do not exist any more, with the time when each was seen last."""
     now_there = {endpoint.name: endpoint for endpoint in existing}
     for name, item in remembered.items():
@@ -156,22 +202,26 @@ def _gone(
             yield replace(endpoint, ended_at=min(endpoint.ended_at, before))
 
 
-def _item(endpoint: SharedEndpoint, now: datetime) -> dict[str, Any]:
+def _item(endpoint: BilledEndpoint, now: datetime) -> dict[str, Any]:
     return {
         "arn": endpoint.arn,
         "created_at": stamp(endpoint.created_at),
         "instance_type": endpoint.instance_type,
         "instance_count": endpoint.instance_count,
+        "memory_mb": endpoint.memory_mb,
+        "owner": asdict(endpoint.owner) if endpoint.owner is not None else {},
         "seen": stamp(now),
     }
 
 
-def _seen(name: str, item: Mapping[str, Any]) -> SharedEndpoint:
-    return SharedEndpoint(
+def _seen(name: str, item: Mapping[str, Any]) -> BilledEndpoint:
+    return BilledEndpoint(
         name=name,
         arn=item["arn"],
         created_at=unstamp(item["created_at"]),
         instance_type=item["instance_type"],
         instance_count=int(item["instance_count"]),
         ended_at=unstamp(item["seen"]),
+        memory_mb=int(item.get("memory_mb", 0)),
+        owner=Owner(**item["owner"]) if item.get("owner") else None,
     )

@@ -3,13 +3,15 @@
 The event of an approval can be lost; it can come while the tenant is suspended, or before serving was switched on;
 and the run that deploys a version can die, with another one waiting behind it. So the registry itself is searched:
 some tenants in each run, continuing from the last one. What is found is deployed as if its event had come.
+A canary whose run has died is judged here.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
+from trainyard.application.serving.model_deployment import VersionId
 from trainyard.application.serving.ports import ModelPackages
 from trainyard.domain.aliases import Alias, failed, in_use, is_abandoned, next_to_deploy, not_waiting
 from trainyard.domain.tenants import Tenant, TenantState
@@ -20,6 +22,8 @@ from trainyard.persistence.store import Key, Put, Store
 TENANTS_A_RUN = 200
 PACKAGES_MAX = 10
 """Of one tenant in one run: approved versions that nothing is known of."""
+OVERDUE = timedelta(minutes=30)
+"""After the end of its baking, a canary that is none the less one was forgotten: its run has died."""
 TURN_SECONDS = 900
 """The interval of the timer (template.yaml)."""
 
@@ -55,6 +59,8 @@ class LostApprovals:
     aliases: Aliases
     versions: ModelVersions
     deployments: Deployments
+    judge: Callable[[VersionId, datetime], object]
+    """Promotes a canary, or rolls it back."""
 
     def run(self, now: datetime, out_of_time: Callable[[], bool]) -> Search:
         """Search some tenants, from where the last run ended. Safe at any time; one failing tenant affects no
@@ -82,6 +88,13 @@ class LostApprovals:
     def _search(self, tenant: Tenant, now: datetime, search: Search) -> None:
         aliases = {alias.data_set: alias for alias in self.aliases.of_tenant(tenant.tenant_id)}
         versions = {version.version: version for version in self.versions.of_tenant(tenant.tenant_id)}
+        for named in aliases.values():
+            canary = versions.get(named.canary) if named.canary is not None else None
+            if canary is None:
+                continue
+            baked_at = canary.since + timedelta(minutes=canary.serving.bake_minutes)
+            if now > baked_at + OVERDUE:
+                self.judge(VersionId(canary.tenant_id, canary.data_set, canary.version), now)
         due = [
             versions[number].package_arn
             for alias in aliases.values()

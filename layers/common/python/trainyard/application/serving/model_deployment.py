@@ -1,6 +1,8 @@
-"""Deploying an approved version of a model on its algorithm's shared endpoint.
+"""Deploying an approved version of a model: on its algorithm's shared endpoint, or on one of its own.
 
     begin → place → bring up (again, until the endpoint is ready) → test → switch
+      │                                                                    └─ as a canary → judge (again, until
+      │                                                                       it answers all calls, or none)
       └─ whatever fails → fail: the version is removed, and its alias stays with what it had
 
 Each step can be repeated, and is a task of a state machine. What a caller gets changes in `switch` alone.
@@ -9,18 +11,31 @@ An event can be lost, and a run can die: `lost_approvals` finds such versions, a
 another run may take the place of one that died.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple, Protocol
 
 from trainyard.application.ports import Tenants
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.application.serving.ports import EndpointState, ModelPackage, ModelPackages, Samples, SharedModels
-from trainyard.domain import smoke_test
-from trainyard.domain.aliases import Alias, Begun, begin, deployed, failed, in_use, next_to_deploy, not_waiting
+from trainyard.application.serving.ports import EndpointState, ModelHost, ModelPackage, ModelPackages, Samples
+from trainyard.domain import canaries, smoke_test
+from trainyard.domain.aliases import (
+    Alias,
+    Begun,
+    begin,
+    deployed,
+    failed,
+    in_use,
+    next_to_deploy,
+    not_waiting,
+    promoted,
+    rolled_back,
+)
 from trainyard.domain.errors import Refused
-from trainyard.domain.model_versions import ModelVersion, VersionState, target_of
-from trainyard.domain.serving import ServingSettings, objection_to
+from trainyard.domain.model_versions import UNDERWAY, ModelVersion, VersionState
+from trainyard.domain.serving import ASYNC_INLINE_BYTES_MAX, Approval, Mode, objection_to
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
@@ -30,10 +45,6 @@ NOT_APPROVED = "it is not approved, or its approval was taken back"
 
 REASON_MAX = 500
 """Characters that are kept of why a version failed."""
-
-
-UNDERWAY = (VersionState.WAITING, VersionState.DEPLOYING, VersionState.READY)
-"""States of versions that may have a model on an endpoint, or get one."""
 
 
 class VersionId(NamedTuple):
@@ -55,6 +66,30 @@ class Started:
     """The version to deploy instead; None where none waits."""
 
 
+class Switched(NamedTuple):
+    """What became of a version that has passed its smoke test."""
+
+    is_canary: bool
+    """Whether it answers a share of the calls, and is to be judged."""
+    following: VersionId | None
+    """The version to deploy next."""
+
+
+class Judgement(StrEnum):
+    """What became of a canary."""
+
+    BAKING = "it goes on answering its share"
+    PROMOTED = "it answers all calls"
+    ROLLED_BACK = "it failed too many calls, and answers none"
+    NO_CANARY = "it is no canary any more"
+
+
+class CallsOfVersions(Protocol):
+    def calls_of(self, version: ModelVersion, since: datetime, now: datetime) -> canaries.Calls:
+        """Return the calls that a version has answered, from the hour of a time on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDeployment:
     aliases: Aliases
@@ -64,7 +99,8 @@ class ModelDeployment:
     scheduler: Scheduler
     packages: ModelPackages
     samples: Samples
-    models: SharedModels
+    hosts: Mapping[Mode, ModelHost]
+    calls: CallsOfVersions
 
     def begin(self, package_arn: str, run: str, now: datetime) -> Started:
         """Take up an approved version, or say why not.
@@ -76,15 +112,18 @@ class ModelDeployment:
         if package is None:
             return Started(id=None, begun=None, reason=f"there is no model package {package_arn}")
         version_id = VersionId(package.tenant_id, package.data_set, package.version)
-        if not package.is_approved:
-            return self._not_begun(version_id, NOT_APPROVED)
         tenant = self.tenants.get(package.tenant_id)
+        if not package.is_approved and not self._approves_itself(package, tenant):
+            return self._not_begun(version_id, NOT_APPROVED)
         if tenant is None or tenant.state is not TenantState.ACTIVE:
             # What waits goes on waiting: the search for lost approvals deploys it once the tenant is active again.
             return Started(id=version_id, begun=None, reason=f"tenant {package.tenant_id} is not active")
         if package.group != tenant.model_group:
             return self._not_begun(version_id, f"{package_arn} is not in the tenant's model group")
-        version = self._version(package, now)
+        if not package.is_approved:
+            self.packages.approve(package.arn, "approved by the data set's rule")
+            package = replace(package, is_approved=True, changed_at=now)
+        version = self._version(package, tenant, now)
         if package.version not in in_use(self.aliases.get(package.tenant_id, package.data_set)):
             objection = self._objection(tenant, version)
             if objection is not None:
@@ -108,16 +147,17 @@ class ModelDeployment:
     def place(self, version_id: VersionId) -> None:
         """Copy the model to its endpoint; raises Refused where its archive is gone, or its tenant."""
         version = self._known(version_id)
-        size = self.models.put(version)
+        size = self._host(version).put(version)
         # A tenant that is deleted meanwhile has its models removed, but not one that is copied after that.
         if not self._is_active(version.tenant_id):
-            self.models.remove(version)
+            self._host(version).remove(version)
             raise Refused(f"tenant {version.tenant_id} is not active")
         self.versions.replace(replace(version, model_bytes=size))
 
     def bring_up(self, version_id: VersionId) -> bool:
         """Create the endpoint if need be; tell whether it is ready. Raises Refused when it cannot be created."""
-        state, reason = self.models.ensure(self._known(version_id).endpoint)
+        version = self._known(version_id)
+        state, reason = self._host(version).ensure(version, self._active(version))
         if state is EndpointState.FAILED:
             raise Refused(f"the endpoint could not be created: {reason}")
         return state is EndpointState.READY
@@ -128,11 +168,12 @@ class ModelDeployment:
         Raises Refused where it does not, or not as it must.
         """
         version = self._known(version_id)
-        tenant = self.tenants.get(version.tenant_id)
-        sample = tenant and self.samples.read(tenant, version.data_set, version.request_id)
+        tenant = self._active(version)
+        sample = self.samples.read(tenant, version.data_set, version.request_id)
         if not sample or not sample.count:
             raise Refused("its training kept no rows to test it with: train again, and approve the new version")
-        response = self.models.ask(version, sample.rows, sample.content_type)
+        sample = sample.shortened(ASYNC_INLINE_BYTES_MAX)
+        response = self._host(version).ask(version, tenant, sample.rows, sample.content_type)
         objection = smoke_test.objection_to(sample, response.body)
         if objection is not None:
             raise Refused(f"smoke test: {objection}")
@@ -142,8 +183,8 @@ class ModelDeployment:
         self.versions.replace(ready)
         return response.milliseconds
 
-    def switch(self, version_id: VersionId, run: str, *, percent: int = 100) -> VersionId | None:
-        """Let calls get the version, or a share of them; return the version to deploy next.
+    def switch(self, version_id: VersionId, run: str) -> Switched:
+        """Let calls get the version, or the share of them that its settings say.
 
         Raises Refused where another version has taken its place meanwhile, or its approval was taken back.
         """
@@ -153,13 +194,42 @@ class ModelDeployment:
         package = self.packages.get(version.package_arn)
         if package is None or not package.is_approved:
             raise Refused(NOT_APPROVED)
+        percent = version.serving.canary_percent or 100
         alias = self.aliases.change(
             version.tenant_id,
             version.data_set,
             lambda alias: deployed(alias, version.version, run, percent=percent),
         )
         self._tidy(alias)
-        return self._next(alias)
+        return Switched(alias.canary == version.version, self._next(alias))
+
+    def judge(self, version_id: VersionId, now: datetime) -> Judgement:
+        """Take a canary out of service that fails calls; let it answer all calls once it has baked."""
+        version = self._known(version_id)
+        alias = self.aliases.get(version.tenant_id, version.data_set)
+        if alias.canary != version.version:
+            return Judgement.NO_CANARY
+        live = self.versions.get(version.tenant_id, version.data_set, alias.live) if alias.live else None
+        objection = canaries.objection_to(
+            self.calls.calls_of(version, version.since, now),
+            self.calls.calls_of(live, version.since, now) if live else canaries.Calls(),
+        )
+        if objection is not None:
+            self._change_canary(version, lambda alias: rolled_back(alias, version.version, now))
+            self.versions.replace(replace(version, state=VersionState.FAILED, since=now, reason=objection))
+            return Judgement.ROLLED_BACK
+        if now < version.since + timedelta(minutes=version.serving.bake_minutes):
+            return Judgement.BAKING
+        self._tidy(self._change_canary(version, lambda alias: promoted(alias, version.version)))
+        return Judgement.PROMOTED
+
+    def _change_canary(self, version: ModelVersion, make: Callable[[Alias], Alias]) -> Alias:
+        """Change the alias of a canary, unless an operator has promoted it or rolled it back meanwhile."""
+        return self.aliases.change(
+            version.tenant_id,
+            version.data_set,
+            lambda alias: make(alias) if alias.canary == version.version else alias,
+        )
 
     def package_of(self, version_id: VersionId) -> str:
         """Return the ARN of a version's model package."""
@@ -171,7 +241,7 @@ class ModelDeployment:
         alias = self.aliases.get(version_id.tenant_id, version_id.data_set)
         # Its model is removed while nobody else can deploy the version.
         if version is not None and (alias.deploying, alias.deploying_run) == (version.version, run):
-            self.models.remove(version)
+            self._host(version).remove(version)
             self.versions.put(replace(version, state=VersionState.FAILED, since=now, reason=reason[:REASON_MAX]))
         alias = self.aliases.change(
             version_id.tenant_id, version_id.data_set, lambda alias: failed(alias, version_id.version, run, now)
@@ -203,7 +273,7 @@ class ModelDeployment:
         lowest = min(in_use(alias), default=0)
         for version in self.versions.of_data_set(alias.tenant_id, alias.data_set):
             if version.state in UNDERWAY and version.version < lowest:
-                self.models.remove(version)
+                self._host(version).remove(version)
                 self.versions.put(replace(version, state=VersionState.REMOVED))
 
     def _next(self, alias: Alias) -> VersionId | None:
@@ -217,8 +287,8 @@ class ModelDeployment:
             )
         return None if waiting is None else VersionId(alias.tenant_id, alias.data_set, waiting)
 
-    def _version(self, package: ModelPackage, now: datetime) -> ModelVersion:
-        return ModelVersion(
+    def _version(self, package: ModelPackage, tenant: Tenant, now: datetime) -> ModelVersion:
+        version = ModelVersion(
             tenant_id=package.tenant_id,
             data_set=package.data_set,
             version=package.version,
@@ -228,10 +298,20 @@ class ModelDeployment:
             state=VersionState.WAITING,
             since=now,
             approved_at=package.changed_at,
-            endpoint=self.models.endpoint_of(self._algorithm(package.request_id)),
-            target=target_of(package.tenant_id, package.data_set, package.version, package.request_id),
             algorithm=self._algorithm(package.request_id),
+            image_uri=package.image_uri,
+            serving=tenant.settings_for(package.data_set).serving,
         )
+        return self._host(version).located(version)
+
+    def _host(self, version: ModelVersion) -> ModelHost:
+        return self.hosts[version.serving.mode]
+
+    @staticmethod
+    def _approves_itself(package: ModelPackage, tenant: Tenant | None) -> bool:
+        if tenant is None or not package.is_pending:
+            return False
+        return tenant.settings_for(package.data_set).serving.approval is Approval.AUTOMATIC
 
     def _algorithm(self, request_id: str) -> str:
         """Return what the request was trained with; "" where it is not known any more."""
@@ -239,7 +319,7 @@ class ModelDeployment:
         return (request.algorithm or "") if request is not None else ""
 
     def _objection(self, tenant: Tenant, version: ModelVersion) -> str | None:
-        """Return why a version cannot be served on a shared endpoint; None if it can."""
+        """Return why a version cannot be served as its settings say; None if it can."""
         catalogue = self.policies.current().catalogue
         algorithm = catalogue.get(self._algorithm(version.request_id))
         if algorithm is None:
@@ -247,11 +327,17 @@ class ModelDeployment:
         # Jobs of one tenant can overwrite each other's models, so code of its own could get into any of them.
         used = {settings.algorithm for settings in (tenant.settings, *tenant.data_sets.values())}
         own_code = any(catalogue[name].brings_code for name in {*used, algorithm.name} if name in catalogue)
-        return objection_to(ServingSettings(), own_code=own_code, own_key=tenant.key_arn is not None)
+        return objection_to(version.serving, own_code=own_code, own_key=tenant.key_arn is not None)
 
     def _is_active(self, tenant_id: str) -> bool:
         tenant = self.tenants.get(tenant_id)
         return tenant is not None and tenant.state is TenantState.ACTIVE
+
+    def _active(self, version: ModelVersion) -> Tenant:
+        tenant = self.tenants.get(version.tenant_id)
+        if tenant is None or tenant.state is not TenantState.ACTIVE:
+            raise Refused(f"tenant {version.tenant_id} is not active")
+        return tenant
 
     def _known(self, version_id: VersionId) -> ModelVersion:
         version = self.versions.get(*version_id)

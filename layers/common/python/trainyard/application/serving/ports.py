@@ -1,5 +1,6 @@
 """What serving needs of the platform."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -24,11 +25,18 @@ class ModelPackage:
     data_set: str
     request_id: str
     model_uri: str
+    image_uri: str
+    is_pending: bool = False
+    """Whether nobody has approved or rejected it yet."""
 
 
 class ModelPackages(Protocol):
     def get(self, arn: str) -> ModelPackage | None:
         """Return a model package of this deployment; None where there is none, or it is not ours."""
+        ...
+
+    def approve(self, arn: str, comment: str) -> None:
+        """Approve a model package. Idempotent."""
         ...
 
     def approved(self, group: str) -> list[str]:
@@ -55,31 +63,54 @@ class Response(NamedTuple):
     milliseconds: int
 
 
-class SharedModels(Protocol):
-    """The endpoints that serve the models of many tenants, one for each algorithm."""
+class ModelHost(Protocol):
+    """Where models are served in one mode: on endpoints that tenants share, or one for each version."""
 
-    def endpoint_of(self, algorithm: str) -> str:
-        """Return the name of an algorithm's endpoint."""
-        ...
-
-    def ensure(self, endpoint: str) -> tuple[EndpointState, str]:
-        """Create the endpoint if there is none; return how it is, and why it failed. Idempotent."""
+    def located(self, version: ModelVersion) -> ModelVersion:
+        """Return the version with the endpoint, and its place on it."""
         ...
 
     def put(self, version: ModelVersion) -> int:
-        """Copy the version's archive to its place on the endpoint, and return its size in bytes.
+        """See to it that the endpoint can read the version's archive, and return its size in bytes.
 
         Idempotent; raises Refused where there is no archive.
         """
         ...
 
-    def remove(self, version: ModelVersion) -> None:
-        """Remove the version's archive from the endpoint. Idempotent."""
+    def ensure(self, version: ModelVersion, tenant: Tenant) -> tuple[EndpointState, str]:
+        """Create the endpoint if there is none; return how it is, and why it failed. Idempotent."""
         ...
 
-    def ask(self, version: ModelVersion, rows: str, content_type: str) -> Response:
+    def remove(self, version: ModelVersion) -> None:
+        """Remove the version from service. Idempotent.
+
+        An endpoint that is being created cannot be removed yet: it is left for `unused_endpoints`.
+        """
+        ...
+
+    def ask(self, version: ModelVersion, tenant: Tenant, rows: str, content_type: str) -> Response:
         """Return what the version answers to rows, as JSON.
 
         Raises Refused with the words of the model or the endpoint, Throttled when it has to be asked again later.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnEndpoint:
+    """An endpoint of one version alone, or what is left of it."""
+
+    name: str
+    tenant_id: str
+    data_set: str
+    version: int
+
+
+class OwnModels(Protocol):
+    def existing(self) -> Iterator[OwnEndpoint]:
+        """Yield the own endpoints of this deployment, those too that are only partly there."""
+        ...
+
+    def remove(self, name: str) -> bool:
+        """Remove an endpoint with its model; False while it is being created. Idempotent."""
         ...

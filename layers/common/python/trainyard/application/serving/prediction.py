@@ -11,8 +11,8 @@ from trainyard.domain.aliases import answering
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.inference import EndpointUse
 from trainyard.domain.model_versions import ModelVersion
-from trainyard.domain.serving import LIMITS, Mode
-from trainyard.domain.tenants import TenantState
+from trainyard.domain.serving import ASYNC_INLINE_BYTES_MAX, LIMITS, Mode
+from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
 
@@ -24,6 +24,8 @@ class Call:
     tenant_id: str
     data_set: str
     rows: bytes
+    location: str
+    """Of the rows in S3, for an asynchronous endpoint; "" where they are in the call."""
     content_type: str
     key: str
     """Calls with the same key are answered by the same version while there is a canary."""
@@ -32,14 +34,19 @@ class Call:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     version: int
-    response: Response
+    response: Response | None
+    """None where the answer comes later."""
+    output: str = ""
+    """Where an asynchronous endpoint will write its answer …"""
+    failure: str = ""
+    """… or why there is none."""
     not_counted: str = ""
     """Why the call could not be written to the books: what it used counts as idle."""
 
 
 class CallCounts(Protocol):
-    def count(self, endpoint: str, use: EndpointUse, now: datetime) -> None:
-        """Add the calls of a use to the current hour's."""
+    def count(self, endpoint: str, use: EndpointUse, now: datetime, version: int | None = None) -> None:
+        """Add the calls of a use to the current hour's, and to those of a version."""
         ...
 
 
@@ -51,6 +58,8 @@ class Predictor:
     counts: CallCounts
     ask: Callable[[ModelVersion, bytes, str], Response]
     """Return what a version answers to rows of a content type, as JSON; raises Refused and Throttled."""
+    ask_later: Callable[..., tuple[str, str]]
+    """Ask an asynchronous endpoint (version, content type, body, location); return where the answer will be."""
     clock: Callable[[], float]
     """Seconds, from any time on."""
 
@@ -59,9 +68,6 @@ class Predictor:
 
         Raises Refused with a reason for the caller, Throttled when the same call may be answered later.
         """
-        most = LIMITS[Mode.MULTI_MODEL].request_bytes_max
-        if len(call.rows) > most:
-            raise Refused(f"{len(call.rows):,} bytes of rows: send them in parts of at most {most:,}")
         tenant = self.tenants.get(call.tenant_id)
         if tenant is None:
             raise Refused(f"there is no tenant {call.tenant_id!r}")
@@ -73,8 +79,17 @@ class Predictor:
             raise Refused(
                 f"no model of {call.data_set!r} is served: `trainyard serving show {call.tenant_id}` says why"
             )
+        self._check(call, version, tenant)
         began = self.clock()
         try:
+            if version.serving.mode is Mode.ASYNCHRONOUS:
+                output, failure = self.ask_later(
+                    version, call.content_type, body=call.rows, location=call.location
+                )
+                error = self._count(version, tenant.tier, call, Response(b"", 0), 0, now)
+                return Answered(
+                    version=number or 0, response=None, output=output, failure=failure, not_counted=error
+                )
             response = self.ask(version, call.rows, call.content_type)
         except (Refused, Throttled):  # it may have kept the endpoint busy all the same
             taken = round((self.clock() - began) * 1000)
@@ -82,6 +97,20 @@ class Predictor:
             raise
         error = self._count(version, tenant.tier, call, response, response.milliseconds, now)
         return Answered(version=version.version, response=response, not_counted=error)
+
+    @staticmethod
+    def _check(call: Call, version: ModelVersion, tenant: Tenant) -> None:
+        """Raise Refused where the version cannot take the call, with what it takes."""
+        mode = version.serving.mode
+        is_later = mode is Mode.ASYNCHRONOUS
+        if call.location and not is_later:
+            raise Refused(f"{call.data_set} is served in mode {mode}, which takes no rows from S3: send them")
+        if call.location and not tenant.owns(call.location):
+            raise Refused(f"{call.location} is not the tenant's")
+        most = ASYNC_INLINE_BYTES_MAX if is_later else LIMITS[mode].request_bytes_max
+        if len(call.rows) > most:
+            way_out = "put them into S3" if is_later else f"send them in parts of at most {most:,}"
+            raise Refused(f"{len(call.rows):,} bytes of rows, and {mode} takes {most:,} at once: {way_out}")
 
     def _count(
         self,
@@ -106,7 +135,7 @@ class Predictor:
             model_bytes=version.model_bytes,
         )
         try:
-            self.counts.count(version.endpoint, use, now)
+            self.counts.count(version.endpoint, use, now, version.version)
         except Exception as error:  # the model has answered, and the caller gets it
             return f"{type(error).__name__}: {error}"
         return ""

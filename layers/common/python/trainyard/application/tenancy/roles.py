@@ -22,6 +22,8 @@ class PooledRoles:
     scheduler: Scheduler
     provisioning: Provisioning
     removal: Removal
+    is_served: Callable[[str], bool]
+    """Tells whether a tenant has endpoints of its own, which act with its role."""
 
     def make(self, tenant_id: str, now: datetime) -> None:
         """Create a pooled tenant's role. Idempotent, and safe with concurrent calls.
@@ -68,6 +70,8 @@ class PooledRoles:
         if not tenant.pooled or tenant.role is RoleState.NONE or tenant.operation is not None:
             return False
         if not self._at_rest(tenant):
+            return False
+        if self.is_served(tenant.tenant_id):
             return False
         last = self.scheduler.tables.requests.recent_of_tenant(tenant.tenant_id, limit=1)
         return not last or last[0].arrived_at < now - idle_for

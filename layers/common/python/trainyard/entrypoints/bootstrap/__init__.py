@@ -22,7 +22,7 @@ from trainyard.entrypoints.bootstrap.scheduling import (
     redelivery,
     waiting_receipts,
 )
-from trainyard.entrypoints.bootstrap.serving import lost_approvals, model_deployment, predictor
+from trainyard.entrypoints.bootstrap.serving import lost_approvals, model_deployment, predictor, unused_endpoints
 from trainyard.entrypoints.bootstrap.shared import bell, book, tenants
 from trainyard.entrypoints.bootstrap.tenancy import (
     leaving,
@@ -62,6 +62,7 @@ __all__ = [
     "tag_activation",
     "tenant_changes",
     "tenants",
+    "unused_endpoints",
     "usage",
     "waiting_receipts",
 ]

@@ -67,7 +67,7 @@ def usage() -> Usage:
 
 @cache
 def inference_booking() -> InferenceBooking:
-    from trainyard.adapters.aws.billing import SageMakerSharedEndpoints
+    from trainyard.adapters.aws.billing import SageMakerEndpoints
     from trainyard.application.billing.inference import InferenceBooking
     from trainyard.contracts.shipped_prices import prices_of
     from trainyard.persistence.inference import InferenceBook
@@ -75,7 +75,7 @@ def inference_booking() -> InferenceBooking:
     settings = Settings.from_env("stack", "region", "record_table")
     return InferenceBooking(
         book=InferenceBook(store=store_of(settings), retention=retention_of(settings)),
-        endpoints=SageMakerSharedEndpoints(stack=settings.stack),
+        endpoints=SageMakerEndpoints(stack=settings.stack),
         prices=prices_of(settings.region),
     )
 

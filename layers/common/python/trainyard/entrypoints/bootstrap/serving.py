@@ -11,29 +11,22 @@ from trainyard.entrypoints.bootstrap.shared import policies_of, retention_of, sc
 if TYPE_CHECKING:
     from trainyard.application.serving.lost_approvals import LostApprovals
     from trainyard.application.serving.model_deployment import ModelDeployment
+    from trainyard.application.serving.ports import ModelHost
     from trainyard.application.serving.prediction import Predictor
+    from trainyard.application.serving.unused_endpoints import UnusedEndpoints
+    from trainyard.domain.serving import Mode
 
 
 @cache
 def model_deployment() -> ModelDeployment:
-    from trainyard.adapters.aws.serving import S3Samples, SageMakerPackages, SageMakerSharedModels
+    from trainyard.adapters.aws.serving import S3Samples, SageMakerPackages
     from trainyard.adapters.aws.store import backoff
     from trainyard.application.serving.model_deployment import ModelDeployment
     from trainyard.persistence.aliases import Aliases
+    from trainyard.persistence.inference import InferenceBook
     from trainyard.persistence.model_versions import ModelVersions
 
-    settings = Settings.from_env(
-        "stack",
-        "stage",
-        "scheduler_table",
-        "requests_table",
-        "record_table",
-        "tenants_table",
-        "training_image_uri",
-        "serving_bucket",
-        "serving_role_arn",
-        "serving_instance_type",
-    )
+    settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "tenants_table")
     store = store_of(settings)
     return ModelDeployment(
         aliases=Aliases(store, backoff),
@@ -43,16 +36,65 @@ def model_deployment() -> ModelDeployment:
         scheduler=scheduler_of(settings),
         packages=SageMakerPackages(),
         samples=S3Samples(),
-        models=SageMakerSharedModels(
-            stack=settings.stack,
-            stage=settings.stage,
-            bucket=settings.serving_bucket,
-            role_arn=settings.serving_role_arn,
-            image_uri=settings.training_image_uri,
-            instance_type=settings.serving_instance_type,
-            subnet_ids=tuple(filter(None, settings.subnet_ids.split(","))),
-            security_group_ids=tuple(filter(None, settings.security_group_ids.split(","))),
-        ),
+        hosts=_hosts(),
+        calls=InferenceBook(store=store, retention=retention_of(settings)),
+    )
+
+
+def _hosts() -> dict[Mode, ModelHost]:
+    from trainyard.adapters.aws.machines import LambdaTenantRoles
+    from trainyard.adapters.aws.own_endpoints import SageMakerOwnEndpoints
+    from trainyard.adapters.aws.serving import Network, SageMakerSharedModels
+    from trainyard.domain.serving import Mode
+
+    settings = Settings.from_env(
+        "stack",
+        "stage",
+        "training_image_uri",
+        "serving_bucket",
+        "serving_role_arn",
+        "serving_instance_type",
+        "data_key_arn",
+        "roles_function",
+    )
+    network = Network(
+        subnet_ids=tuple(filter(None, settings.subnet_ids.split(","))),
+        security_group_ids=tuple(filter(None, settings.security_group_ids.split(","))),
+    )
+    shared = SageMakerSharedModels(
+        stack=settings.stack,
+        stage=settings.stage,
+        bucket=settings.serving_bucket,
+        role_arn=settings.serving_role_arn,
+        image_uri=settings.training_image_uri,
+        instance_type=settings.serving_instance_type,
+        network=network,
+    )
+    own = SageMakerOwnEndpoints(
+        stack=settings.stack,
+        stage=settings.stage,
+        instance_type=settings.serving_instance_type,
+        network=network,
+        data_key_arn=settings.data_key_arn,
+        make_role=LambdaTenantRoles(function_name=settings.roles_function).make,
+    )
+    return {Mode.MULTI_MODEL: shared, Mode.REAL_TIME: own, Mode.SERVERLESS: own, Mode.ASYNCHRONOUS: own}
+
+
+@cache
+def unused_endpoints() -> UnusedEndpoints:
+    from trainyard.adapters.aws.own_endpoints import SageMakerOwnModels
+    from trainyard.adapters.aws.store import backoff
+    from trainyard.application.serving.unused_endpoints import UnusedEndpoints
+    from trainyard.persistence.aliases import Aliases
+    from trainyard.persistence.model_versions import ModelVersions
+
+    settings = Settings.from_env("stack", "scheduler_table")
+    store = store_of(settings)
+    return UnusedEndpoints(
+        models=SageMakerOwnModels(settings.stack),
+        aliases=Aliases(store, backoff),
+        versions=ModelVersions(store),
     )
 
 
@@ -73,6 +115,7 @@ def lost_approvals() -> LostApprovals:
         aliases=Aliases(store, backoff),
         versions=ModelVersions(store),
         deployments=StateMachineDeployments(machine_arn=settings.deploy_model_machine_arn),
+        judge=lambda version, now: model_deployment().judge(version, now),
     )
 
 
@@ -80,6 +123,7 @@ def lost_approvals() -> LostApprovals:
 def predictor() -> Predictor:
     from time import monotonic
 
+    from trainyard.adapters.aws.own_endpoints import ask_later
     from trainyard.adapters.aws.serving import ask_model
     from trainyard.adapters.aws.store import backoff, update_item
     from trainyard.application.serving.prediction import Predictor
@@ -99,5 +143,6 @@ def predictor() -> Predictor:
             update=lambda update: update_item(settings.record_table, update),
         ),
         ask=ask_model,
+        ask_later=ask_later,
         clock=monotonic,
     )

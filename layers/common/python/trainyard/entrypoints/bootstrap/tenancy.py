@@ -94,6 +94,7 @@ def pooled_roles() -> PooledRoles:
     from trainyard.adapters.aws.removal import AwsRemoval
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.application.tenancy.roles import PooledRoles
+    from trainyard.persistence.model_versions import ModelVersions
 
     settings = Settings.from_env(*TENANT_SETTINGS)
     return PooledRoles(
@@ -101,6 +102,7 @@ def pooled_roles() -> PooledRoles:
         scheduler=scheduler_of(settings),
         provisioning=_provisioning(),
         removal=AwsRemoval(deployment=_names()),
+        is_served=ModelVersions(store_of(settings)).has_own_endpoint,
     )
 
 

@@ -1,0 +1,75 @@
+"""Unused endpoints: own endpoints that no alias names are removed, whatever was interrupted or lost.
+
+The endpoint of the previous version costs as much as that of the live one: it is kept for KEPT_FOR, so that a
+roll-back takes effect with the next call, and then removed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from trainyard.application.serving.ports import OwnEndpoint, OwnModels
+from trainyard.domain.aliases import in_use, without_previous
+from trainyard.domain.model_versions import ModelVersion, VersionState
+from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.model_versions import ModelVersions
+
+KEPT_FOR = timedelta(days=1)
+"""After a version began to answer all calls, for so long its predecessor's endpoint is kept."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Removed:
+    """What one run has removed."""
+
+    endpoints: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Endpoint → error; the next run tries again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnusedEndpoints:
+    models: OwnModels
+    aliases: Aliases
+    versions: ModelVersions
+
+    def remove(self, now: datetime, out_of_time: Callable[[], bool]) -> Removed:
+        """Remove what no alias names. Safe at any time; one failing endpoint affects no other."""
+        removed = Removed()
+        for endpoint in self.models.existing():
+            if out_of_time():
+                break
+            try:
+                if not self._is_used(endpoint, now) and self._remove(endpoint):
+                    removed.endpoints.append(endpoint.name)
+            except Exception as error:  # one failing endpoint must not affect the others
+                removed.failed[endpoint.name] = f"{type(error).__name__}: {error}"
+        return removed
+
+    def _is_used(self, endpoint: OwnEndpoint, now: datetime) -> bool:
+        version = self.versions.get(endpoint.tenant_id, endpoint.data_set, endpoint.version)
+        if version is None or version.endpoint != endpoint.name:
+            return False  # its tenant was deleted, or the version belongs to another one of the same name
+        alias = self.aliases.get(endpoint.tenant_id, endpoint.data_set)
+        if alias.previous == endpoint.version and alias.live is not None:
+            live = self.versions.get(endpoint.tenant_id, endpoint.data_set, alias.live)
+            if live is not None and self._answered_long(live, now):
+                alias = self.aliases.change(
+                    endpoint.tenant_id,
+                    endpoint.data_set,
+                    lambda alias: without_previous(alias, endpoint.version),
+                )
+        return endpoint.version in in_use(alias)
+
+    @staticmethod
+    def _answered_long(live: ModelVersion, now: datetime) -> bool:
+        baked = timedelta(minutes=live.serving.bake_minutes if live.serving.canary_percent else 0)
+        return now >= live.since + baked + KEPT_FOR
+
+    def _remove(self, endpoint: OwnEndpoint) -> bool:
+        if not self.models.remove(endpoint.name):
+            return False
+        version = self.versions.get(endpoint.tenant_id, endpoint.data_set, endpoint.version)
+        if version is not None and version.endpoint == endpoint.name and version.state is VersionState.READY:
+            self.versions.replace(replace(version, state=VersionState.REMOVED))
+        return True

@@ -1,0 +1,34 @@
+"""Canaries: whether a new version, which answers a share of the calls, fails more of them than the live one."""
+
+from dataclasses import dataclass
+
+FAILED_MIN = 5
+"""Fewer failed calls say nothing."""
+WORSE_BY = 0.1
+"""By so much, the share of calls that a canary fails may exceed the live version's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Calls that a version was asked to answer."""
+
+    total: int = 0
+    failed: int = 0
+    """Those of them that it, or its endpoint, did not answer."""
+
+    @property
+    def share_failed(self) -> float:
+        return self.failed / self.total if self.total else 0.0
+
+
+def objection_to(canary: Calls, live: Calls) -> str | None:
+    """Return why a canary must not answer calls any more; None while nothing is wrong with it.
+
+    The live version answers the other calls of the same time: what fails with both is not the canary's fault.
+    """
+    if canary.failed < FAILED_MIN or canary.share_failed <= live.share_failed + WORSE_BY:
+        return None
+    return (
+        f"it failed {canary.failed} of {canary.total} calls, and the live version {live.failed} of {live.total} "
+        "in that time"
+    )

@@ -1,0 +1,31 @@
+"""Conversion of serving settings to and from items of the store."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Any
+
+from trainyard.domain.serving import Approval, Isolation, Mode, ServingSettings
+from trainyard.persistence.store import Item
+
+
+def serving_item(settings: ServingSettings) -> Item:
+    values = asdict(settings)
+    return {name: value.value if isinstance(value, StrEnum) else value for name, value in values.items()}
+
+
+def serving_from(values: Mapping[str, Any] | None) -> ServingSettings:
+    """Return stored settings; the defaults for what was stored before there were any."""
+    if values is None:
+        return ServingSettings()
+    return ServingSettings(
+        mode=Mode(values["mode"]),
+        isolation=Isolation(values["isolation"]),
+        approval=Approval(values["approval"]),
+        canary_percent=int(values["canary_percent"]),
+        bake_minutes=int(values["bake_minutes"]),
+        instance_type=str(values["instance_type"]),
+        instances=int(values["instances"]),
+        memory_mb=int(values["memory_mb"]),
+        concurrency=int(values["concurrency"]),
+    )

@@ -1,0 +1,160 @@
+"""Models on endpoints of their own: deployed, called, replaced, rolled back and removed, in each mode."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Harness, eventually
+from tests.e2e.test_serving import ROWS, WINE, given_up, served, trained
+from trainyard.adapters.aws.own_endpoints import SageMakerOwnModels
+from trainyard.adapters.aws.store import backoff
+from trainyard.application.serving.unused_endpoints import KEPT_FOR, UnusedEndpoints
+from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.model_versions import ModelVersions
+
+MODES = {
+    "real-time": "real-time:approval=automatic:instance_type=ml.m5.large",
+    "serverless": "serverless:approval=automatic:memory_mb=3072:concurrency=2",
+    "asynchronous": "asynchronous:approval=automatic",
+}
+
+
+def endpoints(harness: Harness, tenant_id: str) -> dict[str, str]:
+    """Return the endpoints that are tagged as a tenant's, with their status."""
+    sagemaker = harness.cloud.client("sagemaker")
+    listed = sagemaker.list_endpoints(NameContains="trainyard-own-", MaxResults=100)["Endpoints"]
+    return {
+        each["EndpointName"]: each["EndpointStatus"]
+        for each in listed
+        if {"Key": "trainyard:tenant", "Value": tenant_id}
+        in sagemaker.list_tags(ResourceArn=each["EndpointArn"])["Tags"]
+    }
+
+
+def removed_at(harness: Harness, now: datetime) -> list[str]:
+    """Remove unused endpoints as the timer does, at a time."""
+    unused = UnusedEndpoints(
+        models=SageMakerOwnModels("trainyard"),
+        aliases=Aliases(harness.deployment.store, backoff),
+        versions=ModelVersions(harness.deployment.store),
+    )
+    removed = unused.remove(now, lambda: False)
+    assert removed.failed == {}
+    return removed.endpoints
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_version_is_served_on_its_own_endpoint_and_the_next_one_beside_it(
+    harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path, mode: str
+) -> None:
+    tenant_id, rows = f"own-{mode}", tmp_path / "rows.csv"
+    rows.write_bytes(ROWS)
+    bucket = harness.create(tenant_id, "--serving", MODES[mode])
+
+    def predicted() -> dict[str, Any]:
+        capsys.readouterr()
+        assert harness.run("predict", tenant_id, "wine", str(rows), "--json") == 0, capsys.readouterr().err
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    for number in (1, 2):  # nobody approves them
+        trained(harness, bucket, tenant_id, number)
+        eventually(lambda: served(harness, capsys, tenant_id).get(number, {}).get("percent") == 100, 60)  # noqa: B023
+        answer = predicted()
+        assert (answer["version"], len(answer["predictions"])) == (number, 3)
+    first, second = (served(harness, capsys, tenant_id)[number]["endpoint"] for number in (1, 2))
+    assert endpoints(harness, tenant_id) == {first: "InService", second: "InService"}
+    model = harness.cloud.client("sagemaker").describe_model(ModelName=second)
+    assert model["ExecutionRoleArn"] == harness.deployment.tenant(tenant_id).role_arn
+    assert harness.run("serving", "roll-back", tenant_id, "wine", "2") == 0
+    assert predicted()["version"] == 1
+    assert second in removed_at(harness, datetime.now(UTC))
+    eventually(lambda: endpoints(harness, tenant_id) == {first: "InService"})
+    assert predicted()["version"] == 1
+    rows.write_bytes(b"alcohol\n13\n")
+    assert harness.run("predict", tenant_id, "wine", str(rows)) == 1
+    assert "the request has no column" in capsys.readouterr().err
+    assert harness.run("tenant", "delete", tenant_id, "--yes") == 0
+    removed_at(harness, datetime.now(UTC))
+    eventually(lambda: endpoints(harness, tenant_id) == {})
+    left = harness.cloud.client("sagemaker").list_models(NameContains=tenant_id)["Models"]
+    assert left == []
+
+
+def test_an_own_endpoint_that_fails_leaves_the_live_one_and_the_previous_one_ends_after_a_day(
+    harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_bytes(ROWS)
+    harness.create_pooled("ownpool")
+    tenant = harness.deployment.tenant("ownpool")
+
+    def trained_as(number: int, serving: str) -> None:
+        assert harness.run("tenant", "update", "ownpool", "--serving", serving) == 0
+        harness.drop("ownpool", "incoming/wine/wine.csv", WINE + b"\n" * number)
+        harness.ended("ownpool", count=number)
+
+    def answers(number: int) -> None:
+        eventually(lambda: served(harness, capsys, "ownpool").get(number, {}).get("percent") == 100, 60)
+
+    trained_as(1, "real-time:approval=automatic")
+    answers(1)
+    first = served(harness, capsys, "ownpool")[1]["endpoint"]
+    trained_as(2, "real-time")
+    s3, key = harness.cloud.client("s3"), archive_of(harness, "ownpool")
+    body = s3.get_object(Bucket=tenant.bucket, Key=key)["Body"].read()
+    harness.put(tenant.bucket, key, b"no archive")
+    assert harness.run("models", "approve", "ownpool", "2") == 0
+    version = eventually(lambda: given_up(served(harness, capsys, "ownpool").get(2)), 60)
+    assert "did not pass the ping health check" in version["reason"]
+    assert harness.run("predict", "ownpool", "wine", str(rows)) == 0
+    harness.put(tenant.bucket, key, body)
+    assert harness.run("models", "approve", "ownpool", "2") == 0
+    answers(2)
+    assert removed_at(harness, datetime.now(UTC)) == []
+    assert removed_at(harness, datetime.now(UTC) + KEPT_FOR + timedelta(minutes=5)) == [first]
+    assert harness.run("serving", "roll-back", "ownpool", "wine", "2") == 1
+    assert "no earlier version" in capsys.readouterr().err
+    assert harness.run("serving", "stop", "ownpool", "wine", "--yes") == 0
+    eventually(lambda: removed_at(harness, datetime.now(UTC)) or not endpoints(harness, "ownpool"))
+
+
+def archive_of(harness: Harness, tenant_id: str) -> str:
+    """Return the key of the archive of a tenant's newest model."""
+    tenant, sagemaker = harness.deployment.tenant(tenant_id), harness.cloud.client("sagemaker")
+    newest, *_ = sagemaker.list_model_packages(
+        ModelPackageGroupName=tenant.model_group, SortBy="CreationTime", SortOrder="Descending"
+    )["ModelPackageSummaryList"]
+    package = sagemaker.describe_model_package(ModelPackageName=newest["ModelPackageArn"])
+    uri = str(package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"])
+    return uri.removeprefix(f"s3://{tenant.bucket}/")
+
+
+def test_a_canary_that_fails_its_calls_is_rolled_back_by_itself(
+    harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_bytes(ROWS)
+    bucket = harness.create("miner", "--serving", "real-time:approval=automatic:canary_percent=50:bake_minutes=60")
+    trained(harness, bucket, "miner", 1)
+    eventually(lambda: served(harness, capsys, "miner").get(1, {}).get("percent") == 100, 60)
+    trained(harness, bucket, "miner", 2)
+    canary = eventually(lambda: at(50, served(harness, capsys, "miner").get(2)), 60)
+    fault = {"operation": f"Container:{canary['endpoint']}", "code": "Fails", "message": "broken", "times": 1000}
+    harness.cloud.plant_faults(fault)
+    codes = [harness.run("predict", "miner", "wine", str(rows), "--key", f"customer {n}") for n in range(16)]
+    assert 5 <= codes.count(1) < 16, "it answers its share alone"
+    version = eventually(lambda: given_up(served(harness, capsys, "miner").get(2)), 60)
+    assert "the live version 0 of" in version["reason"]
+    codes = [harness.run("predict", "miner", "wine", str(rows), "--key", f"customer {n}") for n in range(8)]
+    assert codes == [0] * 8
+    harness.cloud.plant_faults()
+    assert harness.run("tenant", "delete", "miner", "--yes") == 0
+    removed_at(harness, datetime.now(UTC))
+
+
+def at(percent: int, version: dict[str, Any] | None) -> dict[str, Any] | None:
+    return version if version is not None and version["percent"] == percent else None
