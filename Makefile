@@ -137,6 +137,10 @@ sweep-cost: .venv/ready  ## calculate what the search for uploads without an eve
 idle-cost: .venv/ready  ## print what a deployment costs in a month without a training
 	@$(BIN)/python -m benchmarks.idle
 
+.PHONY: serving-costs
+serving-costs: .venv/ready  ## print what serving costs by mode and calls a day, and draw it (docs/serving-costs.svg)
+	@$(BIN)/python -m benchmarks.serving_costs --picture docs/serving-costs.svg
+
 .PHONY: pictures
 pictures: .venv/ready steps  ## save pictures of what commands print in a terminal (docs/terminal)
 	@$(BIN)/python -m local.pictures

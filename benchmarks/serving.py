@@ -3,9 +3,9 @@
     python -m benchmarks.serving [--tenants 1000] [--calls 400] [--json]
 
 The real template with all its functions. One model is trained; the others are copies of it, each with its tenant's
-record, its request and its own model package. They are all approved at once, and each is deployed by a run of the
-state machine: Begin, Place, BringUp, Test, Switch. Then calls are made, to models that are loaded and to all in
-turn, so that the endpoint has to evict one for each call.
+record, its request and its own model package. They are approved, twelve at a time, and each is deployed by a run
+of the state machine: Begin, Place, BringUp, Test, Switch. Then calls are made, to models that are loaded and to all
+in turn, so that the endpoint has to evict one for each call.
 
 Deployments a minute and calls a second depend on this machine, which runs everything. What counts is that every
 tenant gets an answer of its own version, how calls by the function compare with calls of the endpoint itself, side
@@ -47,6 +47,8 @@ from trainyard.persistence.store import Put
 
 STACK, DATA_SET = "trainyard", "wine"
 WAIT_SECONDS = 1800
+AT_ONCE = 12
+"""Deployments that are under way: more would only wait for this machine's processors."""
 BLOCK = 20
 """Calls of one kind, before those of the next kind."""
 POLICY = """
@@ -181,25 +183,26 @@ class Bench:
     # --- deployments ------------------------------------------------------------------------------------------
 
     def _deploy(self, tenants: list[Tenant]) -> None:
-        sagemaker, began = self.cloud.client("sagemaker"), time.monotonic()
-        for tenant in tenants:
-            (summary,) = sagemaker.list_model_packages(ModelPackageGroupName=tenant.model_group)[
-                "ModelPackageSummaryList"
-            ]
-            sagemaker.update_model_package(
-                ModelPackageArn=summary["ModelPackageArn"], ModelApprovalStatus="Approved"
-            )
-        waiting = {tenant.tenant_id for tenant in tenants}
+        began, left, waiting = time.monotonic(), list(tenants), set[str]()
 
         def all_answer() -> bool:
-            for tenant_id in list(waiting):
-                if self.aliases.get(tenant_id, DATA_SET).live == 1:
-                    waiting.discard(tenant_id)
-                    self.result.seconds = time.monotonic() - began
-            self.show("deployments", 1 - len(waiting) / len(tenants))
-            return not waiting
+            waiting.difference_update([t for t in waiting if self.aliases.get(t, DATA_SET).live == 1])
+            while left and len(waiting) < AT_ONCE:
+                tenant = left.pop()
+                self._approve(tenant)
+                waiting.add(tenant.tenant_id)
+            self.result.seconds = time.monotonic() - began
+            self.show("deployments", 1 - (len(left) + len(waiting)) / len(tenants))
+            return not left and not waiting
 
-        _awaited(all_answer, pause=1)
+        _awaited(all_answer, pause=0.5)
+
+    def _approve(self, tenant: Tenant) -> None:
+        sagemaker = self.cloud.client("sagemaker")
+        (summary,) = sagemaker.list_model_packages(ModelPackageGroupName=tenant.model_group)[
+            "ModelPackageSummaryList"
+        ]
+        sagemaker.update_model_package(ModelPackageArn=summary["ModelPackageArn"], ModelApprovalStatus="Approved")
 
     # --- calls ------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from local.cloud import Cloud
-from local.demo import checks, picture
+from local.demo import checks, picture, serving
 from local.demo.scenario import Scenario, build
 from local.deploy import deploy
 from local.sagemaker import interpreter
@@ -79,7 +79,7 @@ class Demo:
 
     def run(self) -> bool:
         self.say("the local cloud runs; deploying template.yaml to it")
-        deploy(self.cloud, STACK, {"Stage": "dev", "InstancePreferences": "true"})
+        deploy(self.cloud, STACK, {"Stage": "dev", "InstancePreferences": "true", "SharedServing": "true"})
         # Premium's runs prefer them, and get the next type instead.
         self.cloud.exhaust(checks.EXHAUSTED)
         self.say("deployed; its policies authorise all calls except those to SageMaker")
@@ -98,8 +98,10 @@ class Demo:
         self.storm()
         with self.live() as update:
             self.await_rest(update)
-        self.say("all requests have ended; checking the results")
-        facts = checks.gather(self.cloud, self.deployment, uploads, resumed_at)
+        self.say(f"all requests have ended; approving {len(serving.ASKS)} models, one for each mode of serving")
+        answers = serving.serve(self.deployment, self.trainyard, Path(self.cloud.home))
+        self.say("they are served, and have answered; checking the results")
+        facts = checks.gather(self.cloud, self.deployment, uploads, resumed_at, answers)
         for line in checks.request_lines(facts, self.console.width):
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         results = checks.run_all(facts)
@@ -221,12 +223,13 @@ class Demo:
         with Live(console=self.console, refresh_per_second=4, transient=True) as live:
             yield lambda status: live.update(_status_table(status, time.monotonic() - self.began))
 
-    def trainyard(self, *arguments: str) -> None:
-        """Run an operator's command in this process, without showing its output or progress."""
+    def trainyard(self, *arguments: str) -> Any:
+        """Run an operator's command in this process, without showing its output or progress; return its data."""
         from cli.app import answer
 
         with contextlib.redirect_stderr(io.StringIO()):
-            answer(self.deployment, *arguments)
+            answered = answer(self.deployment, *arguments)
+        return answered.data if answered is not None else None
 
     def say(self, text: str) -> None:
         self.console.print(f"[dim]{time.monotonic() - self.began:5.1f} s[/]  {text}")

@@ -19,6 +19,7 @@ from rich.table import Table
 from cli.show import Answer, lines_of
 from local.cloud import REPOSITORY, Cloud
 from local.demo.scenario import Drop
+from local.demo.serving import Served
 from local.recomputed import executions_of, millionths, recomputed
 from local.sagemaker.interpreter import interpreter
 from local.sagemaker.jobs import unpack
@@ -68,6 +69,7 @@ class Facts:
     trained_on: dict[str, str | None]
     """Request that could train on several instance types → the one that is recorded."""
     resumed_at: datetime
+    served: list[Served]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ class Result:
     found: str = field(default="")
 
 
-def gather(cloud: Cloud, deployment: Any, uploads: list[Upload], resumed_at: datetime) -> Facts:
+def gather(
+    cloud: Cloud, deployment: Any, uploads: list[Upload], resumed_at: datetime, served: list[Served]
+) -> Facts:
     requests = [
         r for t in deployment.tenants.all() for r in deployment.scheduler.tables.requests.of_tenant(t.tenant_id)
     ]
@@ -100,6 +104,7 @@ def gather(cloud: Cloud, deployment: Any, uploads: list[Upload], resumed_at: dat
         recomputed=recomputed(cloud.client("sagemaker"), deployment.outputs["PipelineName"]),
         trained_on=_trained_on(deployment, requests),
         resumed_at=resumed_at,
+        served=served,
     )
 
 
@@ -116,7 +121,20 @@ def run_all(facts: Facts) -> list[Result]:
         nothing_leaked(facts),
         books_agree(facts),
         fell_back(facts),
+        models_answer(facts),
     ]
+
+
+def models_answer(facts: Facts) -> Result:
+    answers = [
+        f"{each.ask.tenant} {each.right}/{each.rows} {each.mode}" + ("" if each.is_good else " (!)")
+        for each in facts.served
+    ]
+    return Result(
+        "approved models answer calls by HTTP, right in at least 80 % of the rows",
+        bool(answers) and all(each.is_good for each in facts.served),
+        ", ".join(answers),
+    )
 
 
 def limits_held(facts: Facts) -> Result:

@@ -36,14 +36,18 @@ class Scenario:
 def build() -> Scenario:
     tenants = (
         DemoTenant("aster", "basic", ("--target", "target", "--algorithm", "linear")),
-        DemoTenant("birch", "basic", ("--target", "target")),
+        DemoTenant("birch", "basic", ("--target", "target", "--serving", "serverless:memory_mb=1024")),
         DemoTenant(
             "cedar",
             "standard",
             ("--target", "revenue", "--problem", "regression", "--train-on", "whole-prefix"),
         ),
-        DemoTenant("dogwood", "standard", ("--target", "churned")),
-        DemoTenant("elm", "premium", ("--target", "is_fraud", "--hyperparameter", "max_iter=150")),
+        DemoTenant("dogwood", "standard", ("--target", "churned", "--serving", "real-time")),
+        DemoTenant(
+            "elm",
+            "premium",
+            ("--target", "is_fraud", "--hyperparameter", "max_iter=150", "--serving", "asynchronous"),
+        ),
         DemoTenant(
             "fern",
             "premium",

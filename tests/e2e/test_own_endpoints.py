@@ -16,7 +16,6 @@ from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
 
 MODES = {
-    "real-time": "real-time:approval=automatic:instance_type=ml.m5.large",
     "serverless": "serverless:approval=automatic:memory_mb=3072:concurrency=2",
     "asynchronous": "asynchronous:approval=automatic",
 }
@@ -119,7 +118,9 @@ def test_an_own_endpoint_that_fails_leaves_the_live_one_and_the_previous_one_end
     assert harness.run("serving", "roll-back", "ownpool", "wine", "2") == 1
     assert "no earlier version" in capsys.readouterr().err
     assert harness.run("serving", "stop", "ownpool", "wine", "--yes") == 0
-    eventually(lambda: removed_at(harness, datetime.now(UTC)) or not endpoints(harness, "ownpool"))
+    assert harness.run("tenant", "delete", "ownpool", "--yes") == 0
+    removed_at(harness, datetime.now(UTC))
+    eventually(lambda: endpoints(harness, "ownpool") == {})
 
 
 def archive_of(harness: Harness, tenant_id: str) -> str:
