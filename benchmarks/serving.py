@@ -4,8 +4,8 @@
 
 The real template with all its functions. One model is trained; the others are copies of it, each with its tenant's
 record, its request and its own model package. They are approved, twelve at a time, and each is deployed by a run
-of the state machine: Begin, Place, BringUp, Test, Switch. Then calls are made, to models that are loaded and to all
-in turn, so that the endpoint has to evict one for each call.
+of the state machine: Begin, Place, BringUp, Test, Switch. Then calls are made, to models that are loaded and to
+all in turn, so that the endpoint has to evict one for each call.
 
 Deployments a minute and calls a second depend on this machine, which runs everything. What counts is that every
 tenant gets an answer of its own version, how calls by the function compare with calls of the endpoint itself, side

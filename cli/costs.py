@@ -60,7 +60,7 @@ def report(deployment: Deployment, arguments: Arguments) -> Answer:
 
 
 def _endpoints(deployment: Deployment, first: str, last: str) -> str | None:
-    """Return what the shared endpoints cost in some months, and how much of that nobody used; None without any."""
+    """Return what the endpoints cost in some months, and how much of that nobody used; None without any."""
     begin, end = month_begins(first), min(month_begins(next_month(last)) + LATEST_BOOKING, datetime.now(UTC))
     days = [(begin + timedelta(days=number)).strftime("%Y-%m-%d") for number in range((end - begin).days + 1)]
     booked = (hour for day in days for hour in deployment.inference_book.hours(day))
@@ -71,7 +71,7 @@ def _endpoints(deployment: Deployment, first: str, last: str) -> str | None:
     idle = sum((hour.idle_usd for hour in hours), Decimal(0))
     unknown = sum(hour.usd is None for hour in hours)
     text = (
-        f"shared endpoints: {counted(len(hours), 'hour')}, {shown(usd)} USD, of which {shown(idle)} were idle "
+        f"endpoints: {counted(len(hours), 'hour')}, {shown(usd)} USD, of which {shown(idle)} were idle "
         "(the provider's)"
     )
     return text + (f"; the price of {unknown} hours is unknown" if unknown else "")

@@ -16,7 +16,7 @@ from cli import dlq
 from cli.arguments import Arguments
 from cli.codes import DONE, UNSUCCESSFUL
 from cli.deployment import Deployment, Unreachable
-from cli.endpoints import endpoints_of, summary_of, troubles
+from cli.endpoints import endpoints_of, summaries_of, troubles
 from cli.quotas import EXECUTIONS, executions_quota, needed_instances, sagemaker_quotas
 from cli.show import Answer
 from cli.status import alarms_in_force
@@ -342,7 +342,7 @@ def _young(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _endpoints(deployment: Deployment) -> Iterator[Finding]:
-    """Yield what is wrong with the shared endpoints, and whether the account allows another one."""
+    """Yield what is wrong with the endpoints, and whether the account allows another one."""
     endpoints, is_on = endpoints_of(deployment), deployment.outputs["SharedServing"] == "true"
     wrong = [Finding("endpoints", WARNING, text, remedy) for text, remedy in troubles(deployment, endpoints)]
     yield from wrong
@@ -365,8 +365,7 @@ def _endpoints(deployment: Deployment) -> Iterator[Finding]:
                 "raise it (Service Quotas)",
             )
     if not wrong:
-        texts = [summary_of(endpoint) for endpoint in endpoints]
-        yield Finding("endpoints", GOOD, "; ".join(texts) or "there are no shared endpoints")
+        yield Finding("endpoints", GOOD, "; ".join(summaries_of(endpoints)) or "there are no endpoints")
 
 
 def _letters(deployment: Deployment) -> Iterator[Finding]:

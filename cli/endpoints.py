@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from cli.deployment import Deployment
+from cli.text import counted
 from trainyard.adapters.aws.endpoints import UnreadableEndpoint, endpoints_of_stack
 from trainyard.contracts.shipped_prices import prices_of
 
@@ -65,6 +66,21 @@ def summary_of(endpoint: Endpoint) -> str:
         return f"{endpoint.name} is {endpoint.status}: serverless, {endpoint.memory_mb} MB"
     usd = "at an unknown price" if endpoint.usd_per_hour is None else f"{endpoint.usd_per_hour} USD an hour"
     return f"{endpoint.name} is {endpoint.status}: {endpoint.instance_count} x {endpoint.instance_type}, {usd}"
+
+
+def summaries_of(endpoints: list[Endpoint]) -> list[str]:
+    """Return a line about each shared endpoint, and one about those that are tenants' own."""
+    own = [endpoint for endpoint in endpoints if endpoint.tenant_id]
+    lines = [summary_of(endpoint) for endpoint in endpoints if not endpoint.tenant_id]
+    if own:
+        tenants = len({endpoint.tenant_id for endpoint in own})
+        hourly = sum((endpoint.usd_per_hour or Decimal(0) for endpoint in own), Decimal(0))
+        unknown = sum(endpoint.usd_per_hour is None for endpoint in own)
+        lines.append(
+            f"{counted(len(own), 'own endpoint')} of {counted(tenants, 'tenant')}, {hourly} USD an hour"
+            + (f" without {unknown} at an unknown price" if unknown else "")
+        )
+    return lines
 
 
 def troubles(deployment: Deployment, endpoints: list[Endpoint]) -> Iterator[tuple[str, str]]:

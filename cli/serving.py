@@ -22,11 +22,12 @@ def show(deployment: Deployment, arguments: Arguments) -> Answer:
     off = deployment.outputs["SharedServing"] != "true"
     return Answer(
         data=[_view(version, aliases.get(version.data_set)) for version in versions],
-        columns=("DATA SET", "VERSION", "STATE", "ANSWERS", "SINCE", "LATENCY MS", "REASON"),
+        columns=("DATA SET", "VERSION", "MODE", "STATE", "ANSWERS", "SINCE", "LATENCY MS", "REASON"),
         rows=[
             (
                 version.data_set,
                 version.version,
+                version.serving.mode.value,
                 version.state.value,
                 _share(version, aliases.get(version.data_set)),
                 f"{version.since:%m-%d %H:%M:%S}",
@@ -85,6 +86,7 @@ def _view(version: ModelVersion, alias: Alias | None) -> dict[str, Any]:
     return {
         "data_set": version.data_set,
         "version": version.version,
+        "mode": version.serving.mode.value,
         "state": version.state.value,
         "percent": _percent(version, alias),
         "since": version.since,

@@ -13,7 +13,7 @@ from cli import dlq, windows
 from cli.arguments import Arguments
 from cli.costs import all_accounts, tier_accounts
 from cli.deployment import Deployment
-from cli.endpoints import Endpoint, endpoints_of, summary_of, troubles
+from cli.endpoints import Endpoint, endpoints_of, summaries_of, troubles
 from cli.service import PAUSE_NOTED
 from cli.show import ID_CHARACTERS_MIN, Answer
 from cli.text import counted
@@ -68,7 +68,7 @@ class Health:
     """Kind of the reason → waiting requests that could not be started or went back to the queue for it."""
     unanswered: list[Request]
     endpoints: list[Endpoint]
-    """Shared ones, where models are served."""
+    """Where models are served."""
     unknown: list[str]
     """What could not be read, and why."""
 
@@ -161,7 +161,7 @@ def _state_lines(health: Health) -> list[str]:
             f"first in {each.tier}: {each.request_id[:8]} of {each.tenant_id}, expedited by {each.by}: {each.why}"
             for each in ledger.expedited
         ),
-        *(summary_of(endpoint) for endpoint in health.endpoints),
+        *summaries_of(health.endpoints),
         *(f"not known: {words}" for words in health.unknown),
     ]
 

@@ -20,6 +20,7 @@ from trainyard.domain.requests import Request, State
 
 DATA_SET = "served"
 ROWS, CALLS = 5, 5
+MEMORY_MB = 2048
 DEPLOYED_SECONDS_MAX = 3000
 """The endpoint is created with the first model, which takes minutes."""
 
@@ -44,8 +45,26 @@ def serving(suite: Suite) -> list[str]:
     answer = json.loads(suite.operator("predict", SILO, DATA_SET, str(rows), "--json"))
     if answer["version"] == version["version"]:
         raise StepFailed(f"version {answer['version']} answers after it was rolled back")
+    results.append(_on_its_own(suite, rows))
     doctor = json.loads(suite.operator("doctor", "--json", codes=(DONE, UNSUCCESSFUL)))
     return [*results, "rolled back", *(each["text"] for each in doctor if each["check"] == "endpoints")]
+
+
+def _on_its_own(suite: Suite, rows: Path) -> str:
+    """Serve a version on a serverless endpoint of its own, call it, and take it out of service."""
+    suite.operator("tenant", "update", SILO, "--serving", f"serverless:memory_mb={MEMORY_MB}:concurrency=1")
+    try:
+        version, seconds = _served(suite)
+        answer = json.loads(suite.operator("predict", SILO, DATA_SET, str(rows), "--json"))
+    finally:
+        suite.operator("tenant", "update", SILO, "--serving", "multi-model")
+    if (version["mode"], answer["version"]) != ("serverless", version["version"]):
+        raise StepFailed(f"version {version['version']} is served as {version['mode']}, and answered {answer}")
+    suite.operator("serving", "stop", SILO, DATA_SET, "--yes")
+    return (
+        f"serverless endpoint of its own: served {seconds:g} s after its approval; "
+        f"its test took {version['latency_ms']} ms, and a call {answer['milliseconds']} ms"
+    )
 
 
 def _served(suite: Suite) -> tuple[dict[str, Any], float]:
@@ -121,11 +140,11 @@ STEPS: Sequence[Step[Suite]] = (
     Step(
         name="serving",
         does="serve two versions of a model on a shared endpoint (an ml.m5.large until the teardown), call it in "
-        "each way, roll back",
+        "each way, roll back, and serve one on a serverless endpoint",
         means="the image does not load the model in multi-model mode, the account has no instance for endpoints, "
         "or a role lacks a right: `trainyard serving show`, the log of the serving function, the endpoint's log.",
         run=serving,
         minutes=60,
-        jobs=2 * JOBS_OF_A_RUN,
+        jobs=3 * JOBS_OF_A_RUN,
     ),
 )

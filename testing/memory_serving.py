@@ -22,9 +22,13 @@ class MemoryModelPackages:
         self.packages[arn] = replace(self.packages[arn], is_approved=True, is_pending=False)
 
     def approved(self, group: str) -> list[str]:
-        packages = [
-            package for package in self.packages.values() if package.group == group and package.is_approved
-        ]
+        return self._listed(group, lambda package: package.is_approved)
+
+    def pending(self, group: str) -> list[str]:
+        return self._listed(group, lambda package: package.is_pending)
+
+    def _listed(self, group: str, fits: Callable[[ModelPackage], bool]) -> list[str]:
+        packages = [package for package in self.packages.values() if package.group == group and fits(package)]
         return [package.arn for package in sorted(packages, key=lambda package: -package.version)]
 
 

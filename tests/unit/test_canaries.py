@@ -181,6 +181,20 @@ def test_a_version_that_was_rejected_is_not_approved_by_a_rule() -> None:
     assert not harness.packages.packages[package_arn].is_approved
 
 
+def test_a_version_whose_registration_reached_nobody_is_approved_by_the_search() -> None:
+    harness = Harness()
+    for number in (1, 2):
+        package_arn = harness.approve(number, approved=False)
+        package = harness.packages.packages[package_arn]
+        harness.packages.packages[package_arn] = replace(package, is_pending=number == 1)
+    harness.serve(approval=Approval.AUTOMATIC)
+    lost, _ = search_over(harness)
+    assert search(lost).started == [arn(1)], "the other one was rejected"
+    harness.serve()
+    lost, _ = search_over(harness)
+    assert search(lost).started == []
+
+
 def test_a_version_keeps_the_settings_of_its_approval() -> None:
     harness = Harness()
     harness.serve(**OWN)

@@ -28,10 +28,11 @@ from trainyard.application.tenancy.roles import PooledRoles
 from trainyard.application.tenancy.tenants import Names, Step, TenantChanges, TenantSpec
 from trainyard.domain.algorithms import Algorithm, Hyperparameter, Kind
 from trainyard.domain.errors import InProgress, Refused
-from trainyard.domain.model_versions import ModelVersion
+from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
 from trainyard.domain.requests import Cause, State
+from trainyard.domain.serving import Isolation, Mode, ServingSettings
 from trainyard.domain.tenants import Change, RoleState, Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.book import Book
@@ -259,6 +260,7 @@ class Harness:
             data_sets=self.data,
             tier_queues=self.queues,
             bell=self.bell,
+            is_served=ModelVersions(self.store).has_own_endpoint,
         )
 
     def with_limits(self, text: str, tenant_id: str, limits: Any) -> str:
@@ -905,6 +907,34 @@ def test_objects_that_were_not_copied_as_they_are_stop_a_move_before_anything_is
     with pytest.raises(Refused, match="1 objects differ from their copies"):
         harness.run(Change.MOVE, ("begin", "await_runs", "storage", "verify", "switch"), wish_to_move("basic"))
     assert harness.tenant_changes.known("acme").bucket == "pool"
+
+
+def own_version(state: VersionState) -> ModelVersion:
+    return ModelVersion(
+        tenant_id="acme",
+        data_set="churn",
+        version=1,
+        package_arn="arn:1",
+        request_id="0" * 32,
+        model_uri="s3://pool/acme/models/m.tar.gz",
+        state=state,
+        since=NOW,
+        approved_at=NOW,
+        serving=ServingSettings(mode=Mode.SERVERLESS, isolation=Isolation.SILO),
+    )
+
+
+def test_a_role_that_own_endpoints_act_with_is_kept_and_its_tenant_is_not_moved() -> None:
+    harness = Harness()
+    harness.create(tier_name="shared")
+    harness.roles.make("acme", NOW)
+    versions = ModelVersions(harness.store)
+    versions.put(own_version(VersionState.READY))
+    assert idle_after(harness, 31) == []
+    with pytest.raises(Refused, match="trainyard serving stop acme DATA_SET --yes"):
+        harness.run(Change.MOVE, ("begin",), wish_to_move("basic"))
+    versions.put(own_version(VersionState.REMOVED))
+    harness.run(Change.MOVE, ("begin",), wish_to_move("basic"))
 
 
 def test_uploads_that_are_each_trained_on_wait_through_no_move() -> None:

@@ -67,11 +67,18 @@ class SageMakerPackages:
             )
 
     def approved(self, group: str) -> list[str]:
+        return self._listed(group, "Approved")
+
+    def pending(self, group: str) -> list[str]:
+        return self._listed(group, "PendingManualApproval")
+
+    @staticmethod
+    def _listed(group: str, status: str) -> list[str]:
         try:
             with translated():
                 page = client("sagemaker").list_model_packages(
                     ModelPackageGroupName=group,
-                    ModelApprovalStatus="Approved",
+                    ModelApprovalStatus=status,
                     SortBy="CreationTime",
                     SortOrder="Descending",
                     MaxResults=100,

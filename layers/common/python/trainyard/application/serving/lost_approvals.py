@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from trainyard.application.serving.model_deployment import VersionId
+from trainyard.application.serving.model_deployment import VersionId, approves_itself
 from trainyard.application.serving.ports import ModelPackages
 from trainyard.domain.aliases import Alias, failed, in_use, is_abandoned, next_to_deploy, not_waiting
+from trainyard.domain.serving import Approval
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
@@ -101,13 +102,18 @@ class LostApprovals:
             if (number := _stuck(alias, now)) is not None and number in versions
             if self._is_alive(alias, number, versions[number].package_arn, now)
         ]
-        unknown = [arn for arn in self.packages.approved(tenant.model_group) if _number(arn) not in versions]
+        listed = self.packages.approved(tenant.model_group)
+        if any(s.serving.approval is Approval.AUTOMATIC for s in (tenant.settings, *tenant.data_sets.values())):
+            listed += self.packages.pending(tenant.model_group)
+        unknown = [arn for arn in listed if _number(arn) not in versions]
         newest: dict[str, tuple[int, str]] = {}
         # Others in each run: those that are older than the live version stay unknown.
         begin = int(now.timestamp() // TURN_SECONDS) * PACKAGES_MAX % max(len(unknown), 1)
         for arn in (unknown[begin:] + unknown[:begin])[:PACKAGES_MAX]:
             package = self.packages.get(arn)
             if package is None or package.tenant_id != tenant.tenant_id:
+                continue
+            if not package.is_approved and not approves_itself(package, tenant):
                 continue
             alias = aliases.get(package.data_set)
             if alias is None or package.version > max(in_use(alias), default=0):

@@ -113,7 +113,7 @@ class ModelDeployment:
             return Started(id=None, begun=None, reason=f"there is no model package {package_arn}")
         version_id = VersionId(package.tenant_id, package.data_set, package.version)
         tenant = self.tenants.get(package.tenant_id)
-        if not package.is_approved and not self._approves_itself(package, tenant):
+        if not package.is_approved and not approves_itself(package, tenant):
             return self._not_begun(version_id, NOT_APPROVED)
         if tenant is None or tenant.state is not TenantState.ACTIVE:
             # What waits goes on waiting: the search for lost approvals deploys it once the tenant is active again.
@@ -307,12 +307,6 @@ class ModelDeployment:
     def _host(self, version: ModelVersion) -> ModelHost:
         return self.hosts[version.serving.mode]
 
-    @staticmethod
-    def _approves_itself(package: ModelPackage, tenant: Tenant | None) -> bool:
-        if tenant is None or not package.is_pending:
-            return False
-        return tenant.settings_for(package.data_set).serving.approval is Approval.AUTOMATIC
-
     def _algorithm(self, request_id: str) -> str:
         """Return what the request was trained with; "" where it is not known any more."""
         request = self.scheduler.tables.requests.get(request_id)
@@ -344,3 +338,10 @@ class ModelDeployment:
         if version is None:
             raise Refused(f"version {version_id.version} of {version_id.data_set} was never taken up")
         return version
+
+
+def approves_itself(package: ModelPackage, tenant: Tenant | None) -> bool:
+    """Tell whether the rule of a package's data set approves it, nobody having approved or rejected it."""
+    if tenant is None or not package.is_pending:
+        return False
+    return tenant.settings_for(package.data_set).serving.approval is Approval.AUTOMATIC

@@ -43,6 +43,10 @@ class ModelPackages(Protocol):
         """Return the ARNs of a group's approved packages, the newest first, no more than one page of them."""
         ...
 
+    def pending(self, group: str) -> list[str]:
+        """Return the ARNs of a group's packages that are neither approved nor rejected, as `approved` does."""
+        ...
+
 
 class Samples(Protocol):
     def read(self, tenant: Tenant, data_set: str, request_id: str) -> Sample | None:

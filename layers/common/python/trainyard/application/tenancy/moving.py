@@ -8,6 +8,7 @@ that is copied to the new one; and an upload whose event met the switch is asked
 held until the end, so that all this merges into one request per data set.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -38,6 +39,8 @@ class Moving:
     data_sets: DataSets
     tier_queues: TierQueues
     bell: Bell
+    is_served: Callable[[str], bool]
+    """Tells whether a tenant has endpoints of its own, which act with the role of its place."""
 
     def begin(self, step: Step) -> Answer:
         """Hold the tenant's queue, so that nothing more starts in the old tier."""
@@ -46,6 +49,12 @@ class Moving:
             raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.lower()}: finish that first")
         target = self._target(step, tenant)
         relocates = self._relocates(tenant, target)
+        if target.bucket != tenant.bucket and self.is_served(tenant.tenant_id):
+            raise Refused(
+                f"tenant {tenant.tenant_id} has endpoints of its own, whose role does not reach {target.bucket}: "
+                f"take them out of service (`trainyard serving stop {tenant.tenant_id} DATA_SET --yes`), move it "
+                "once they are removed (within 15 minutes), and approve its models again"
+            )
         same = (target.tier, target.bucket) == (tenant.tier, tenant.bucket)
         if same and not relocates and tenant.operation is None and not self._old_tiers(tenant):
             return {"needed": False, "progress": f"{tenant.tenant_id} is already on tier {tenant.tier}"}

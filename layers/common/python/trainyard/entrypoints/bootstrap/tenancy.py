@@ -113,6 +113,7 @@ def moving() -> Moving:
     from trainyard.adapters.aws.removal import AwsRemoval
     from trainyard.adapters.aws.storage import S3DataSets
     from trainyard.application.tenancy.moving import Moving
+    from trainyard.persistence.model_versions import ModelVersions
 
     settings = Settings.from_env(*TENANT_SETTINGS)
     return Moving(
@@ -123,6 +124,7 @@ def moving() -> Moving:
         data_sets=S3DataSets(),
         tier_queues=SqsTierQueues(prefix=settings.tier_queue_prefix),
         bell=bell(),
+        is_served=ModelVersions(store_of(settings)).has_own_endpoint,
     )
 
 
