@@ -22,7 +22,9 @@ logger = build_logger("serving")
 Answer = dict[str, Any]
 
 NEEDED_MILLIS = 20_000
-"""Time needed to search one more tenant and to finish cleanly."""
+"""Time needed to remove one more endpoint and to finish cleanly."""
+REMOVAL_MILLIS = 50_000
+"""Time that the search leaves, in any case, for removing unused endpoints."""
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -87,7 +89,7 @@ def fail(step: ServingStep, now: datetime) -> Answer:
 def search(context: LambdaContext) -> Answer:
     """Deploy versions whose approval reached nobody, of the tenants whose turn it is; remove unused endpoints."""
     searched = bootstrap.lost_approvals().run(
-        datetime.now(UTC), lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
+        datetime.now(UTC), lambda: context.get_remaining_time_in_millis() < REMOVAL_MILLIS
     )
     for tenant_id, error in searched.failed.items():
         logger.error("a tenant was not searched", extra={"tenant_id": tenant_id, "error": error})
