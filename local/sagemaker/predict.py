@@ -1,9 +1,9 @@
 """Predict rows with the models' own inference code, in an interpreter with the image's libraries.
 
-    python predict.py < [{"model": FOLDER, "data": FILE}]
+    python predict.py < [{"model": FOLDER, "data": FILE, "rows": COUNT}]
 
-Each folder contains an extracted model.tar.gz, each file is a table as CSV. Prints how many of the first five
-rows each model predicted, as a JSON list.
+Each folder contains an extracted model.tar.gz, each file is a table as CSV. Prints what each model predicted of
+the first rows, as a JSON list of lists.
 """
 
 import importlib.util
@@ -12,23 +12,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROWS = 5
-
 
 def main() -> None:
-    print(json.dumps([predicted(Path(job["model"]), Path(job["data"])) for job in json.load(sys.stdin)]))
+    jobs = json.load(sys.stdin)
+    print(json.dumps([predicted(Path(job["model"]), Path(job["data"]), job["rows"]) for job in jobs]))
 
 
-def predicted(model: Path, data: Path) -> int:
-    """Return how many rows the functions that the container calls have read, predicted and returned."""
+def predicted(model: Path, data: Path, count: int) -> list[Any]:
+    """Return what the functions that the container calls have read, predicted and returned."""
     inference = _load(model / "code/inference.py")
-    head = b"".join(data.read_bytes().splitlines(keepends=True)[: ROWS + 1])
+    head = b"".join(data.read_bytes().splitlines(keepends=True)[: count + 1])
     rows = inference.input_fn(head, "text/csv")
     body, content_type = inference.output_fn(
         inference.predict_fn(rows, inference.model_fn(str(model))), "application/json"
     )
     assert content_type == "application/json"
-    return len(json.loads(body)["predictions"])
+    predictions: list[Any] = json.loads(body)["predictions"]
+    return predictions
 
 
 def _load(path: Path) -> Any:
