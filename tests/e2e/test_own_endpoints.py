@@ -45,7 +45,7 @@ def removed_at(harness: Harness, now: datetime) -> list[str]:
     return removed.endpoints
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [pytest.param("serverless", marks=pytest.mark.thorough), "asynchronous"])
 def test_a_version_is_served_on_its_own_endpoint_and_the_next_one_beside_it(
     harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path, mode: str
 ) -> None:
@@ -83,6 +83,7 @@ def test_a_version_is_served_on_its_own_endpoint_and_the_next_one_beside_it(
     assert left == []
 
 
+@pytest.mark.thorough
 def test_an_own_endpoint_that_fails_leaves_the_live_one_and_the_previous_one_ends_after_a_day(
     harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def archive_of(harness: Harness, tenant_id: str) -> str:
     return uri.removeprefix(f"s3://{tenant.bucket}/")
 
 
+@pytest.mark.thorough
 def test_a_canary_that_fails_its_calls_is_rolled_back_by_itself(
     harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
