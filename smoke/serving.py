@@ -20,7 +20,8 @@ from trainyard.domain.requests import Request, State
 
 DATA_SET = "served"
 ROWS, CALLS = 5, 5
-MEMORY_MB = 2048
+OWN_MODES = {"serverless": ":memory_mb=2048:concurrency=1", "asynchronous": "", "real-time": ""}
+"""Mode → its settings. With instances, the containers have no network."""
 DEPLOYED_SECONDS_MAX = 3000
 """The endpoint is created with the first model, which takes minutes."""
 
@@ -45,25 +46,25 @@ def serving(suite: Suite) -> list[str]:
     answer = json.loads(suite.operator("predict", SILO, DATA_SET, str(rows), "--json"))
     if answer["version"] == version["version"]:
         raise StepFailed(f"version {answer['version']} answers after it was rolled back")
-    results.append(_on_its_own(suite, rows))
+    results += [_on_its_own(suite, rows, mode, settings) for mode, settings in OWN_MODES.items()]
     doctor = json.loads(suite.operator("doctor", "--json", codes=(DONE, UNSUCCESSFUL)))
     return [*results, "rolled back", *(each["text"] for each in doctor if each["check"] == "endpoints")]
 
 
-def _on_its_own(suite: Suite, rows: Path) -> str:
-    """Serve a version on a serverless endpoint of its own, call it, and take it out of service."""
-    suite.operator("tenant", "update", SILO, "--serving", f"serverless:memory_mb={MEMORY_MB}:concurrency=1")
+def _on_its_own(suite: Suite, rows: Path, mode: str, settings: str) -> str:
+    """Serve a version on an endpoint of its own, call it, and take it out of service."""
+    suite.operator("tenant", "update", SILO, "--serving", f"{mode}{settings}")
     try:
         version, seconds = _served(suite)
         answer = json.loads(suite.operator("predict", SILO, DATA_SET, str(rows), "--json"))
     finally:
         suite.operator("tenant", "update", SILO, "--serving", "multi-model")
-    if (version["mode"], answer["version"]) != ("serverless", version["version"]):
+    if (version["mode"], answer["version"]) != (mode, version["version"]):
         raise StepFailed(f"version {version['version']} is served as {version['mode']}, and answered {answer}")
     suite.operator("serving", "stop", SILO, DATA_SET, "--yes")
     return (
-        f"serverless endpoint of its own: served {seconds:g} s after its approval; "
-        f"its test took {version['latency_ms']} ms, and a call {answer['milliseconds']} ms"
+        f"{mode} endpoint of its own: served {seconds:g} s after its approval; its test took "
+        f"{version['latency_ms']} ms, and a call {answer['milliseconds']} ms"
     )
 
 
@@ -140,11 +141,12 @@ STEPS: Sequence[Step[Suite]] = (
     Step(
         name="serving",
         does="serve two versions of a model on a shared endpoint (an ml.m5.large until the teardown), call it in "
-        "each way, roll back, and serve one on a serverless endpoint",
+        "each way, roll back, and serve one in each mode on an endpoint of its own (two "
+        "instances until a quarter of an hour later)",
         means="the image does not load the model in multi-model mode, the account has no instance for endpoints, "
         "or a role lacks a right: `trainyard serving show`, the log of the serving function, the endpoint's log.",
         run=serving,
-        minutes=60,
-        jobs=3 * JOBS_OF_A_RUN,
+        minutes=90,
+        jobs=5 * JOBS_OF_A_RUN,
     ),
 )
