@@ -22,6 +22,8 @@ from trainyard.domain.tenants import Tenant
 
 SECONDS_BETWEEN_LOOKS = 0.5
 MESSAGE_MAX = 300
+ANSWER_BYTES_MAX = 100 * 1024 * 1024
+"""Of an answer that is shown."""
 JSON_LINES = (".jsonl", ".json", ".ndjson")
 """Suffixes of files with JSON lines; any other file is CSV with a header line."""
 
@@ -112,9 +114,12 @@ def _object(s3: Any, uri: str) -> bytes | None:
     """Return an object's bytes; None while there is none."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     try:
-        body: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        answer = s3.get_object(Bucket=bucket, Key=key)
     except s3.exceptions.NoSuchKey:
         return None
+    if answer["ContentLength"] > ANSWER_BYTES_MAX:
+        raise Refused(f"the answer has {answer['ContentLength']:,} bytes: fetch it with aws s3 cp {uri} .")
+    body: bytes = answer["Body"].read()
     return body
 
 

@@ -281,7 +281,7 @@ def _serving(text: str) -> dict[str, Any]:
     mode, *rest = text.split(":")
     pairs = [part.partition("=") for part in rest]
     wrong = [part[0] for part in pairs if part[0] not in _SERVING or not part[2]]
-    if wrong:
+    if wrong or "=" in mode:
         raise Refused(
             f"serving {text!r}: write MODE:KEY=VALUE:… with keys {', '.join(_SERVING)}, for example "
             "serverless:memory_mb=4096:canary_percent=10"

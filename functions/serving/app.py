@@ -67,16 +67,16 @@ def test(step: ServingStep, now: datetime) -> Answer:
 
 
 def switch(step: ServingStep, now: datetime) -> Answer:
-    switched = bootstrap.model_deployment().switch(_version(step), step.run)
+    switched = bootstrap.model_deployment().switch(_version(step), step.run, now)
     count("ModelsDeployed")
     return {"is_canary": switched.is_canary, **_next(switched.following)}
 
 
 def judge(step: ServingStep, now: datetime) -> Answer:
-    judgement = bootstrap.model_deployment().judge(_version(step), now)
+    judgement, following = bootstrap.model_deployment().judge(_version(step), now)
     if judgement is Judgement.ROLLED_BACK:
         count("CanariesRolledBack")
-    return {"bakes": judgement is Judgement.BAKING, "judgement": str(judgement)}
+    return {"bakes": judgement is Judgement.BAKING, "judgement": str(judgement), **_next(following)}
 
 
 def fail(step: ServingStep, now: datetime) -> Answer:

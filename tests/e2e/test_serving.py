@@ -34,6 +34,7 @@ def booked(harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str)
         book=harness.deployment.inference_book,
         endpoints=SageMakerEndpoints(stack="trainyard"),
         prices=prices_of(harness.deployment.region),
+        tier_of=lambda name: harness.deployment.tenant(name).tier,
     )
     booking.book_due(datetime.now(UTC) + timedelta(hours=2), lambda: False)
 

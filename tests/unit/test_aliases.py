@@ -146,7 +146,8 @@ def test_a_withdrawn_version_that_is_not_remembered_by_itself_stays_withdrawn() 
 
 def test_what_may_answer_again_is_kept() -> None:
     alias = deployed(at(live(1, 2), 3)[0], 3, RUN, percent=10)
-    assert in_use(at(alias, 4)[0]) == {1, 2, 3, 4}
+    assert in_use(alias) == {1, 2, 3}
+    assert in_use(at(live(1, 2), 4)[0]) == {1, 2, 4}
     assert in_use(promoted(alias, 3)) == {2, 3}
     assert in_use(EMPTY) == frozenset()
 
@@ -322,8 +323,7 @@ def test_nothing_untested_and_nothing_withdrawn_answers_whatever_dies_or_comes_t
 
 
 def test_a_stopped_alias_answers_nothing_until_a_version_is_approved_again() -> None:
-    alias = replace(live(1, 2), canary=3, canary_percent=10)
-    alias, begun = begin(alias, 4, after(1), after(2), "under way")
+    alias, begun = begin(live(1, 2), 4, after(1), after(2), "under way")
     assert begun is Begun.DEPLOY
     alias, begun = begin(alias, 5, after(1), after(2), "next")
     assert begun is Begun.WAIT
@@ -332,8 +332,22 @@ def test_a_stopped_alias_answers_nothing_until_a_version_is_approved_again() -> 
         deployed(alias, 4, "under way")
     assert answering(alias, "any") is None
     assert stopped(alias, after(6)) == alias
-    for version in (2, 3, 4, 5):
+    for version in (1, 2, 3, 4, 5):  # the third was approved, and never deployed
         assert begin(alias, version, after(4), after(7), "late")[1] is Begun.WITHDRAWN
     alias, begun = begin(alias, 3, after(6), after(7), "run")
     assert begun is Begun.DEPLOY
     assert answering(deployed(alias, 3, "run"), "any") == 3
+
+
+def test_what_is_approved_while_a_canary_bakes_is_deployed_after_that() -> None:
+    alias = deployed(at(live(1, 2), 3)[0], 3, RUN, percent=10)
+    alias, begun = begin(alias, 4, after(1), after(2), "next")
+    assert begun is Begun.WAIT
+    assert next_to_deploy(alias) is None
+    for after_baking in (promoted(alias, 3), rolled_back(alias, 3, after(5))):
+        assert next_to_deploy(after_baking) == 4
+        assert begin(after_baking, 4, after(1), after(6), "next")[1] is Begun.DEPLOY
+
+
+def test_stopping_what_answers_nothing_changes_nothing() -> None:
+    assert stopped(EMPTY, after(5)) == EMPTY

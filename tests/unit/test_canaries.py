@@ -11,7 +11,8 @@ from testing.memory_serving import MemoryOwnModels
 from tests.build import NOW
 from tests.unit.test_lost_approvals import search, search_over
 from tests.unit.test_model_deployment import RUN, Harness, arn
-from trainyard.application.serving.model_deployment import Judgement, VersionId
+from trainyard.application.serving.model_deployment import APPROVES_WITHIN, Judgement, VersionId
+from trainyard.application.serving.removal import ServedModels
 from trainyard.application.serving.unused_endpoints import KEPT_FOR, UnusedEndpoints
 from trainyard.domain import canaries
 from trainyard.domain.aliases import Begun, answering, promoted, rolled_back, stopped
@@ -51,10 +52,10 @@ def with_canary(**settings: Any) -> Harness:
     ("canary", "live", "is_bad"),
     [
         (Calls(), Calls(), False),
-        (Calls(4, 4), Calls(100, 0), False),
-        (Calls(5, 5), Calls(), True),
-        (Calls(50, 5), Calls(100, 0), False),
-        (Calls(50, 6), Calls(100, 0), True),
+        (Calls(9, 9), Calls(100, 0), False),
+        (Calls(10, 10), Calls(), True),
+        (Calls(100, 10), Calls(100, 0), False),
+        (Calls(100, 11), Calls(100, 0), True),
         (Calls(50, 30), Calls(100, 60), False),
         (Calls(50, 36), Calls(100, 60), True),
     ],
@@ -70,7 +71,10 @@ def test_a_canary_is_bad_when_it_fails_a_larger_share_of_its_calls(
 @pytest.mark.parametrize("settings", [{}, OWN])
 def test_a_canary_answers_all_calls_once_it_has_baked(settings: dict[str, Any]) -> None:
     harness = with_canary(**settings)
-    judge = harness.deployment.judge
+
+    def judge(number: VersionId, now: datetime) -> Judgement:
+        return harness.deployment.judge(number, now)[0]
+
     assert judge(version_id(2), NOW + timedelta(minutes=29)) is Judgement.BAKING
     counted(harness, 2, 100, 9)
     assert judge(version_id(2), NOW + timedelta(minutes=30)) is Judgement.PROMOTED
@@ -84,15 +88,15 @@ def test_a_canary_that_fails_calls_is_rolled_back_and_only_a_later_approval_brin
 ) -> None:
     harness = with_canary(**settings)
     counted(harness, 1, 100, 1)
-    counted(harness, 2, 20, 5, NOW + timedelta(hours=1, minutes=1))
+    counted(harness, 2, 20, 10, NOW + timedelta(hours=1, minutes=1))
     now = NOW + timedelta(hours=1, minutes=2)
-    assert harness.deployment.judge(version_id(2), now) is Judgement.ROLLED_BACK
+    assert harness.deployment.judge(version_id(2), now)[0] is Judgement.ROLLED_BACK
     assert (harness.alias.live, harness.alias.canary) == (1, None)
     version = harness.version(2)
     assert version.state is VersionState.FAILED
-    assert "failed 5 of 20 calls, and the live version 1 of 100" in (version.reason or "")
+    assert "failed 10 of 20 calls, and the live version 1 of 100" in (version.reason or "")
     assert harness.deployment.begin(arn(2), "run-2", now).begun is Begun.WITHDRAWN
-    assert harness.deployment.judge(version_id(2), now) is Judgement.NO_CANARY
+    assert harness.deployment.judge(version_id(2), now)[0] is Judgement.NO_CANARY
 
 
 def test_what_an_operator_decides_while_a_canary_is_judged_stays() -> None:
@@ -120,6 +124,7 @@ def test_what_an_operator_decides_while_a_canary_is_judged_stays() -> None:
         replace(harness.deployment, aliases=racing).judge(version_id(2), NOW)
         alias = aliases.get("acme", "churn")
         assert (alias.live, alias.canary) == (live, None)
+        assert harness.version(2).state is (VersionState.READY if live == 2 else VersionState.FAILED)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -141,7 +146,7 @@ def test_a_bad_version_answers_no_more_than_its_share_and_nothing_after_its_roll
         answered[number] += 1
         counted(harness, number, 1, int(number == 2 and now > breaks_at and draw.random() < 0.7), now)
         if draw.random() < 0.1:  # else it has not come yet, or has died
-            judged = harness.deployment.judge(version_id(2), now)
+            judged, _ = harness.deployment.judge(version_id(2), now)
             rolled_back_at = now if judged is Judgement.ROLLED_BACK else None
             assert judged is not Judgement.PROMOTED or now >= NOW + timedelta(minutes=30)
     assert rolled_back_at is not None
@@ -152,11 +157,36 @@ def test_a_bad_version_answers_no_more_than_its_share_and_nothing_after_its_roll
 def test_a_canary_whose_run_has_died_is_judged_by_the_search() -> None:
     harness = with_canary()
     lost, _ = search_over(harness)
-    search(lost, NOW + timedelta(minutes=60))
+    search(lost, NOW + timedelta(minutes=29))
     assert harness.alias.live == 1
-    search(lost, NOW + timedelta(minutes=61))
+    search(lost, NOW + timedelta(minutes=30))
     after = harness.alias
     assert (after.live, after.canary) == (2, None)
+
+
+def test_a_canary_that_is_approved_again_is_judged_by_its_new_calls_alone() -> None:
+    harness = with_canary()
+    counted(harness, 2, 20, 20)
+    counted(harness, 1, 100, 100)
+    harness.deployment.aliases.change("acme", "churn", lambda alias: rolled_back(alias, 2, NOW))
+    later = NOW + timedelta(minutes=5)
+    package_arn = harness.approve(2, at=later)
+    started = harness.deployment.begin(package_arn, "again", later)
+    assert (started.begun, started.id) == (Begun.DEPLOY, version_id(2))
+    harness.deployment.place(version_id(2))
+    harness.deployment.test(version_id(2), later)
+    assert harness.deployment.switch(version_id(2), "again", later).is_canary
+    assert harness.deployment.judge(version_id(2), later)[0] is Judgement.BAKING
+    counted(harness, 2, 20, 10)
+    assert harness.deployment.judge(version_id(2), later)[0] is Judgement.ROLLED_BACK, "the live one fails no more"
+
+
+def test_the_version_that_waited_for_a_canary_is_deployed_after_it() -> None:
+    harness = with_canary()
+    assert harness.deployment.begin(harness.approve(3), "run-3", NOW).begun is Begun.WAIT
+    assert harness.deployment.judge(version_id(2), NOW)[1] is None
+    judged = harness.deployment.judge(version_id(2), NOW + timedelta(minutes=30))
+    assert judged == (Judgement.PROMOTED, version_id(3))
 
 
 # --- approval -----------------------------------------------------------------------------------------------
@@ -171,6 +201,18 @@ def test_a_version_is_approved_by_its_data_sets_rule_alone() -> None:
     harness.serve(approval=Approval.AUTOMATIC)
     assert harness.deployment.begin(package_arn, RUN, NOW).begun is Begun.DEPLOY
     assert harness.packages.packages[package_arn].is_approved
+
+
+def test_a_rule_approves_no_version_that_was_left_waiting_for_long() -> None:
+    harness = Harness()
+    package_arn = harness.approve(1, approved=False)
+    harness.packages.packages[package_arn] = replace(harness.packages.packages[package_arn], is_pending=True)
+    harness.serve(approval=Approval.AUTOMATIC)
+    late = NOW + APPROVES_WITHIN + timedelta(seconds=1)
+    assert harness.deployment.begin(package_arn, RUN, late).begun is None
+    lost, _ = search_over(harness)
+    assert search(lost, late).started == []
+    assert search(lost, late - timedelta(seconds=1)).started == [package_arn]
 
 
 def test_a_version_that_was_rejected_is_not_approved_by_a_rule() -> None:
@@ -242,6 +284,34 @@ def test_an_endpoint_that_is_being_created_is_used_and_one_of_a_deleted_tenant_i
     assert unused.remove(NOW, lambda: False).endpoints == []
     harness.deployment.versions.forget(harness.version(1))
     assert unused.remove(NOW, lambda: False).endpoints == ["own-acme-churn-1"]
+
+
+def test_what_was_stopped_while_it_was_deployed_or_waited_keeps_no_role_and_no_place() -> None:
+    harness = Harness()
+    harness.serve(**OWN)
+    deployment = harness.deployment
+    served = ServedModels(aliases=deployment.aliases, versions=deployment.versions, remove=lambda _: None)
+    deployment.begin(harness.approve(1), RUN, NOW)
+    for number in (2, 3):
+        deployment.begin(harness.approve(number), f"run-{number}", NOW)
+    deployment.place(version_id(1))
+    assert served.has_own_endpoint("acme")
+    deployment.aliases.change("acme", "churn", lambda alias: stopped(alias, NOW))
+    deployment.fail(version_id(1), RUN, "it was stopped", NOW)
+    assert harness.version(1).state is VersionState.FAILED
+    assert not served.has_own_endpoint("acme")
+    assert not [name for name, _ in harness.models.placed]
+
+
+def test_a_live_version_has_an_endpoint_whatever_its_record_says() -> None:
+    harness = Harness()
+    harness.serve(**OWN)
+    harness.deploy(1)
+    deployment = harness.deployment
+    deployment.versions.put(replace(harness.version(1), state=VersionState.FAILED))
+    served = ServedModels(aliases=deployment.aliases, versions=deployment.versions, remove=lambda _: None)
+    assert served.has_own_endpoint("acme")
+    assert not served.has_own_endpoint("globex")
 
 
 def test_one_endpoint_that_fails_does_not_keep_the_others() -> None:

@@ -393,7 +393,7 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
             for tenant_id, tier_name, memory_mb in (("t2", "basic", 0), ("t3", "premium", 3072))
         ]
     )
-    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES)
+    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES, tier_of=lambda _: None)
     tiers = {f"t{n}": ("basic", "premium")[n % 2] for n in range(30)}
     for number, tenant_id in enumerate(tiers):
         books.run("0.05", begun=100.0 * number, tenant_id=tenant_id, tier=tiers[tenant_id])
@@ -577,13 +577,13 @@ def test_an_hour_without_a_price_is_closed_and_what_it_cost_stays_unknown() -> N
         name="e", arn="arn:e", created_at=NOW, instance_type="ml.inf1.xlarge", instance_count=1
     )
     book.count("e", use(), NOW)
-    booking = InferenceBooking(book=book, endpoints=Existing([endpoint]), prices=PRICES)
+    booking = InferenceBooking(book=book, endpoints=Existing([endpoint]), prices=PRICES, tier_of=lambda _: None)
     hours = booking.book_due(NOW + timedelta(hours=2), lambda: False)
     assert [hour.usd for hour in hours] == [None]
     assert [row["BilledCost"] for row in usage_rows(books, book)] == [""]
     priced = replace(PRICES, hosting={"ml.inf1.xlarge": Decimal(1)})
     again = Existing([replace(endpoint, name="f")])
-    (hour,) = InferenceBooking(book=book, endpoints=again, prices=priced).book_due(
+    (hour,) = InferenceBooking(book=book, endpoints=again, prices=priced, tier_of=lambda _: None).book_due(
         NOW + timedelta(hours=2), lambda: False
     )
     assert hour.idle_usd == hour.usd, "nobody can say who used how much of it"
@@ -593,7 +593,7 @@ def test_an_endpoint_that_was_changed_by_hand_holds_up_no_other() -> None:
     book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
     endpoint = BilledEndpoint(name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1)
     existing = Existing([endpoint], (Unreadable("d", "AccessDenied"),))
-    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES)
+    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES, tier_of=lambda _: None)
     with pytest.raises(RuntimeError, match=r"d \(AccessDenied\)"):
         booking.book_due(NOW + timedelta(hours=2), lambda: False)
     assert book.booked_until("e") == hour_of(NOW)
@@ -604,7 +604,7 @@ def test_an_endpoint_that_was_deleted_is_booked_until_it_was_seen_last_and_one_o
     begin = NOW.replace(minute=0, second=0, microsecond=0)
     first = BilledEndpoint(name="e", arn="arn:e", created_at=begin, instance_type="ml.m5.large", instance_count=1)
     existing = Existing([first])
-    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES)
+    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES, tier_of=lambda _: None)
 
     def seconds(minutes: int) -> list[tuple[str, int]]:
         hours = booking.book_due(begin + timedelta(minutes=minutes), lambda: False)
@@ -636,7 +636,7 @@ def test_an_endpoint_that_cannot_be_read_for_a_while_is_not_taken_for_deleted() 
         name="e", arn="arn:e", created_at=begin, instance_type="ml.m5.large", instance_count=1
     )
     existing = Existing([endpoint])
-    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES)
+    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES, tier_of=lambda _: None)
     booking.book_due(begin + timedelta(minutes=80), lambda: False)
     existing.endpoints, existing.unreadable = [], (Unreadable("e", "AccessDenied"),)
     with pytest.raises(RuntimeError):
@@ -660,7 +660,7 @@ def test_parts_that_were_booked_at_another_price_add_up_with_the_idle_part() -> 
     endpoint = BilledEndpoint(name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1)
     time = iter([False, False, True])
     later = NOW + timedelta(hours=2)
-    booking = InferenceBooking(book=book, endpoints=Existing([endpoint]), prices=PRICES)
+    booking = InferenceBooking(book=book, endpoints=Existing([endpoint]), prices=PRICES, tier_of=lambda _: None)
     with pytest.raises(TimeoutError, match="4 of 6 uses"):
         booking.book_due(later, lambda: next(time))
     dearer = replace(booking, prices=replace(PRICES, hosting={"ml.m5.large": Decimal("0.2")}))
@@ -682,7 +682,7 @@ def test_a_tenant_that_has_moved_since_is_charged_where_its_spending_is() -> Non
 def test_a_run_without_time_says_so_and_the_next_one_goes_on() -> None:
     book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
     endpoint = BilledEndpoint(name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1)
-    booking = InferenceBooking(book=book, endpoints=Existing([endpoint]), prices=PRICES)
+    booking = InferenceBooking(book=book, endpoints=Existing([endpoint]), prices=PRICES, tier_of=lambda _: None)
     later = NOW + timedelta(hours=5)
     time = iter([False, True])
     with pytest.raises(TimeoutError, match="hours booked: 1; next: e from"):

@@ -82,6 +82,8 @@ class Harness:
             request_id=request.request_id,
             model_uri=f"s3://bucket/models/churn/{version}/model.tar.gz",
             image_uri="registry/image:1",
+            is_pending=False,
+            created_at=at,
         )
         return arn(version)
 
@@ -99,7 +101,7 @@ class Harness:
         while not self.deployment.bring_up(started.id):
             pass
         self.deployment.test(started.id, NOW)
-        return self.deployment.switch(started.id, RUN).following
+        return self.deployment.switch(started.id, RUN, NOW).following
 
     @property
     def alias(self) -> Alias:
@@ -133,7 +135,7 @@ def test_a_tenant_that_is_deleted_at_any_step_leaves_nothing(step: str) -> None:
         "place": lambda: harness.deployment.place(wanted),
         "bring up": lambda: harness.deployment.bring_up(wanted),
         "test": lambda: harness.deployment.test(wanted, NOW),
-        "switch": lambda: harness.deployment.switch(wanted, RUN),
+        "switch": lambda: harness.deployment.switch(wanted, RUN, NOW),
     }
     for name, carry_out in steps.items():
         if name == step:
@@ -222,7 +224,7 @@ def test_a_version_that_answers_wrongly_is_given_up_and_nothing_changes() -> Non
         harness.deploy(2)
     number = VersionId("acme", "churn", 2)
     with pytest.raises(Refused, match="has not passed its smoke test"):
-        harness.deployment.switch(number, RUN)
+        harness.deployment.switch(number, RUN, NOW)
     assert harness.deployment.fail(number, RUN, "smoke test: " + "x" * 900, after(9)) is None
     assert (harness.alias.live, harness.alias.withdrawn) == (before.live, {2: after(9)})
     version = harness.version(2)
@@ -253,7 +255,7 @@ def test_a_version_whose_approval_is_taken_back_meanwhile_does_not_answer() -> N
     for number in (1, 2):
         harness.approve(number, approved=False)
     with pytest.raises(Refused, match="taken back"):
-        harness.deployment.switch(started.id, RUN)
+        harness.deployment.switch(started.id, RUN, NOW)
     assert harness.deployment.fail(started.id, RUN, "any", NOW) == ("acme", "churn", 2)
     assert harness.deployment.begin(arn(2), "run-3", NOW).begun is None
     assert harness.version(2).state is VersionState.REFUSED
@@ -360,7 +362,7 @@ def test_a_run_gives_up_its_own_version_alone() -> None:
     harness.deployment.fail(first, "another run", "any", NOW)
     assert (harness.placed, harness.version(1).state) == ({target(1)}, VersionState.DEPLOYING)
     harness.deployment.test(first, NOW)
-    harness.deployment.switch(first, RUN)
+    harness.deployment.switch(first, RUN, NOW)
     harness.approve(1, approved=False)
     assert harness.deployment.begin(arn(1), "run-9", NOW).begun is None
     assert harness.version(1).state is VersionState.READY, "it answers until it is rolled back"
@@ -429,7 +431,7 @@ class World:
                 yield
             self.deployment.test(number, self.now)
             yield
-            following = self.deployment.switch(number, run).following
+            following = self.deployment.switch(number, run, self.now).following
         except Refused as refusal:
             yield
             following = self.deployment.fail(number, run, str(refusal), self.now)

@@ -94,8 +94,9 @@ def test_a_failure_is_what_the_task_said(error: Any, failure: str) -> None:
 
 def test_a_canary_is_judged_until_it_has_baked(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     for judgement in Judgement:
-        answer = call("Judge", {"judge": judgement}, version=VERSION)
-        assert answer == {"bakes": judgement is Judgement.BAKING, "judgement": str(judgement)}
+        answer = call("Judge", {"judge": (judgement, ID), "package_of": "arn:next"}, version=VERSION)
+        bakes = judgement is Judgement.BAKING
+        assert answer == {"bakes": bakes, "judgement": str(judgement), "package_arn": "arn:next"}
         rolled_back = "CanariesRolledBack" in capsys.readouterr().out
         assert rolled_back is (judgement is Judgement.ROLLED_BACK)
 

@@ -64,6 +64,7 @@ def test_what_is_asked_for_is_stored_and_shown(text: str, settings: ServingSetti
         ("serverless:memory_mb=5000", "5000 MB of memory: serverless endpoints have 1024, 2048"),
         ("serverless:concurrency=201", "allows 1 to 200"),
         ("real-time:canary_percent=51", "0 to 50 are allowed"),
+        ("asynchronous:canary_percent=5", "leave canary_percent at 0"),
         ("real-time:bake_minutes=0", "1 to 1440 are allowed"),
         ("real-time:instances=11", "1 to 10 are allowed"),
         ("real-time:instance_type=t3.large", "instance_type"),
@@ -75,7 +76,9 @@ def test_what_cannot_be_served_so_is_refused_with_what_can(text: str, reason: st
         settings_of(_serving(text))
 
 
-@pytest.mark.parametrize("text", ["serverless:memory=1", "serverless:memory_mb", "serverless:memory_mb="])
+@pytest.mark.parametrize(
+    "text", ["canary_percent=10", "serverless:memory=1", "serverless:memory_mb", "serverless:memory_mb="]
+)
 def test_an_option_that_is_none_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(Refused, match="for example serverless:memory_mb=4096"):
         _serving(text)
@@ -130,6 +133,19 @@ def test_no_two_versions_have_endpoints_of_one_name() -> None:
         assert len(name) <= NAME_MAX
         assert name.startswith(f"trainyard-own-{each.tenant_id}-"), "a deletion looks for the tenant's id in names"
         assert name.replace("-", "").isalnum()
+
+
+def test_a_version_that_is_served_in_another_way_gets_another_endpoint() -> None:
+    one = version("acme", "churn", 1)
+    others = [
+        replace(one, serving=replace(one.serving, memory_mb=4096)),
+        replace(one, serving=replace(one.serving, mode=Mode.REAL_TIME)),
+        replace(one, model_uri="s3://another/m.tar.gz"),
+        replace(one, image_uri="registry/another:1"),
+    ]
+    names = {own().located(each).endpoint for each in (one, *others)}
+    assert len(names) == len(others) + 1
+    assert own().located(replace(one, state=VersionState.READY)).endpoint in names
 
 
 def test_a_serverless_endpoint_is_refused_where_everything_is_in_a_vpc() -> None:

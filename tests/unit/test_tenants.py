@@ -230,27 +230,28 @@ class Harness:
             limits_in=lambda text, tenant_id: self.limits.get(tenant_id, {}),
         )
         self.tenant_changes = tenant_changes
+        self.removed_models: list[ModelVersion] = []
+        served_models = ServedModels(
+            aliases=Aliases(self.store, lambda _: None),
+            versions=ModelVersions(self.store),
+            remove=self.removed_models.append,
+        )
         self.roles = PooledRoles(
             records=self.records,
             scheduler=self.scheduler,
             provisioning=self.account,
             removal=self.account,
-            is_served=ModelVersions(self.store).has_own_endpoint,
+            is_served=served_models.has_own_endpoint,
         )
         self.onboarding = Onboarding(
             tenant_changes=tenant_changes, provisioning=self.account, removal=self.account, bell=self.bell
         )
-        self.removed_models: list[ModelVersion] = []
         self.leaving = Leaving(
             tenant_changes=tenant_changes,
             removal=self.account,
             executions=self.executions,
             book=Book(store=self.store),
-            served_models=ServedModels(
-                aliases=Aliases(self.store, lambda _: None),
-                versions=ModelVersions(self.store),
-                remove=self.removed_models.append,
-            ),
+            served_models=served_models,
         )
         self.moving = Moving(
             tenant_changes=tenant_changes,
@@ -260,7 +261,7 @@ class Harness:
             data_sets=self.data,
             tier_queues=self.queues,
             bell=self.bell,
-            is_served=ModelVersions(self.store).has_own_endpoint,
+            is_served=served_models.has_own_endpoint,
         )
 
     def with_limits(self, text: str, tenant_id: str, limits: Any) -> str:

@@ -3,9 +3,9 @@
 What a tenant calls is an alias, not a version. A roll-out, a canary and a roll-back change the alias alone: they
 take effect with the next call, and nothing is deployed for them.
 
-A version is deployed and tested before an alias names it. Only one version of a data set is deployed at a time; of
-those that are approved meanwhile, the newest is deployed next. Versions are numbered as the model registry does: a
-higher number is newer.
+A version is deployed and tested before an alias names it. Only one version of a data set is deployed at a time,
+and none while another one is a canary; of those that are approved meanwhile, the newest is deployed next. Versions
+are numbered as the model registry does: a higher number is newer.
 """
 
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ class Begun(StrEnum):
 
     DEPLOY = "it is deployed now"
     IN_PROGRESS = "it is being deployed already"
-    WAIT = "another version is being deployed; it is deployed after that"
+    WAIT = "another version is being deployed, or is a canary; it is deployed after that"
     OVERTAKEN = "a newer version is live, or is being deployed"
     SERVED = "it is served already"
     WITHDRAWN = "it was withdrawn after that approval"
@@ -86,7 +86,8 @@ def begin(alias: Alias, version: int, approved_at: datetime, now: datetime, run:
         return alias, verdict
     if (version, run) == (alias.deploying, alias.deploying_run):
         return alias, Begun.DEPLOY
-    if alias.deploying is not None and not is_abandoned(alias, now):
+    bakes = alias.canary is not None
+    if bakes or (alias.deploying is not None and not is_abandoned(alias, now)):
         if version == alias.deploying:
             return alias, Begun.IN_PROGRESS
         return replace(alias, waiting=version), Begun.WAIT
@@ -152,11 +153,25 @@ def rolled_back(alias: Alias, version: int, now: datetime) -> Alias:
 
 
 def stopped(alias: Alias, now: datetime) -> Alias:
-    """Return the alias without a version that answers calls, or will, until one is approved again. Idempotent."""
-    for version in (alias.live, alias.canary, alias.deploying, alias.waiting):
-        if version is not None:
-            alias = _withdrawing(alias, version, now)
-    return replace(_at_rest(alias), live=None, previous=None, canary=None, canary_percent=0, waiting=None)
+    """Return the alias without a version that answers calls, or will, until one is approved again. Idempotent.
+
+    Older versions are withdrawn too, those as well that were never deployed.
+    """
+    versions = [v for v in (alias.live, alias.canary, alias.deploying, alias.waiting) if v is not None]
+    if not versions:
+        return alias
+    for version in versions:
+        alias = _withdrawing(alias, version, now)
+    return replace(
+        _at_rest(alias),
+        live=None,
+        previous=None,
+        canary=None,
+        canary_percent=0,
+        waiting=None,
+        withdrawn_up_to=max(alias.withdrawn_up_to, *versions),
+        withdrawn_until=now,
+    )
 
 
 def without_previous(alias: Alias, version: int) -> Alias:
@@ -170,8 +185,8 @@ def not_waiting(alias: Alias, version: int) -> Alias:
 
 
 def next_to_deploy(alias: Alias) -> int | None:
-    """Return the version to deploy next, once none is being deployed."""
-    return alias.waiting if alias.deploying is None else None
+    """Return the version to deploy next, once none is being deployed, and none is a canary."""
+    return alias.waiting if alias.deploying is None and alias.canary is None else None
 
 
 def answering(alias: Alias, call_key: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-FAILED_MIN = 5
+FAILED_MIN = 10
 """Fewer failed calls say nothing."""
 WORSE_BY = 0.1
 """By so much, the share of calls that a canary fails may exceed the live version's."""
@@ -15,6 +15,9 @@ class Calls:
     total: int = 0
     failed: int = 0
     """Those of them that it, or its endpoint, did not answer."""
+
+    def __sub__(self, before: "Calls") -> "Calls":
+        return Calls(self.total - before.total, self.failed - before.failed)
 
     @property
     def share_failed(self) -> float:

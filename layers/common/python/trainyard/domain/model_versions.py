@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from trainyard.domain.canaries import Calls
 from trainyard.domain.serving import ServingSettings
 
 
@@ -49,6 +50,10 @@ class ModelVersion:
     """The container image that its algorithm is served with."""
     serving: ServingSettings = field(default_factory=ServingSettings)
     """How it is served, as its data set's settings were when it was approved."""
+    calls_before: Calls = field(default_factory=Calls)
+    """What it was asked, in the hour in which it became a canary, before that …"""
+    live_calls_before: Calls = field(default_factory=Calls)
+    """… and what the version was asked that was live then."""
     reason: str | None = None
     latency_ms: int | None = None
     """Of the smoke test's call, with the loading of the model."""

@@ -56,7 +56,7 @@ class ModeLimits:
     answer_seconds_max: int
     """In which the model must answer them."""
     scales_to_zero: bool
-    """Whether it costs nothing while nobody asks."""
+    """Whether it costs nothing while nobody asks, as it is deployed here."""
     source: str
 
 
@@ -77,7 +77,7 @@ LIMITS: Mapping[Mode, ModeLimits] = {
     Mode.ASYNCHRONOUS: ModeLimits(
         request_bytes_max=1024 * MB,
         answer_seconds_max=3600,
-        scales_to_zero=True,
+        scales_to_zero=False,
         source="InvokeEndpointAsyncInput.InvocationTimeoutSeconds; developer guide, Asynchronous inference",
     ),
     Mode.BATCH_TRANSFORM: ModeLimits(
@@ -174,6 +174,8 @@ def objection_to(settings: ServingSettings, *, own_code: bool = False, own_key: 
         )
     if not 0 <= settings.canary_percent <= CANARY_PERCENT_MAX:
         return f"a canary of {settings.canary_percent} percent: 0 to {CANARY_PERCENT_MAX} are allowed"
+    if settings.canary_percent and mode is Mode.ASYNCHRONOUS:
+        return f"{mode} with a canary: whether it answers is not known at its calls; leave canary_percent at 0"
     if not 1 <= settings.bake_minutes <= BAKE_MINUTES_MAX:
         return f"{settings.bake_minutes} minutes of baking: 1 to {BAKE_MINUTES_MAX} are allowed"
     if not 1 <= settings.instances <= INSTANCES_MAX:

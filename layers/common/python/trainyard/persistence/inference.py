@@ -4,7 +4,7 @@
     inference#<endpoint>#<hour>    <tenant>#<data set>         counts of calls; once the hour is booked, their cost
     endpoint-hours#<day>           <hour>#<endpoint>           what an hour of an endpoint cost, and its idle part
     note                           endpoint#<endpoint>         up to which hour it is booked
-    note                           endpoints                   the endpoints as they were seen last
+    note                           seen#<endpoint>             the endpoint as it was seen last
 
 A count is one write by itself and no read: transactions on one item would refuse each other. An hour is booked
 once all its calls have been counted, each use in the transaction that adds it to the month's totals, on condition
@@ -22,6 +22,7 @@ from trainyard.domain.hourly_spend import hour_of
 from trainyard.domain.inference import EndpointHour, EndpointUse, begins
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.persistence.book import note_key, totals_key_of
+from trainyard.persistence.items import unstamp
 from trainyard.persistence.outbox import spending_entry
 from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store, Update, Write, listed
 
@@ -123,14 +124,15 @@ class InferenceBook:
         (item,) = self.store.get(note_key(f"endpoint#{endpoint}"))
         return str(item["until"]) if item else ""
 
-    def remembered(self) -> Item:
-        """Return the name of each endpoint that earlier runs have seen → what `remember` was given."""
-        (item,) = self.store.get(note_key("endpoints"))
-        return {} if item is None else dict(item["endpoints"])
+    def remembered(self, since: datetime) -> Item:
+        """Return the name of each endpoint that was seen since then → what `remember` was given."""
+        items = listed(self.store, "record", "note", above="seen#", below="seen#~")
+        return {item["sk"].removeprefix("seen#"): item for item in items if unstamp(item["seen"]) >= since}
 
-    def remember(self, endpoints: Item) -> None:
-        """Store what endpoints are like, for when they do not exist any more."""
-        self.store.transact([Put(note_key("endpoints"), {"endpoints": endpoints})])
+    def remember(self, endpoint: str, item: Item, now: datetime) -> None:
+        """Store what an endpoint is like, for when it does not exist any more; `item` has a stamp "seen"."""
+        expires = {"expires_at": int((now + self.retention).timestamp())}
+        self.store.transact([Put(note_key(f"seen#{endpoint}"), item | expires)])
 
     def hours(self, day: str) -> Iterator[EndpointHour]:
         """Yield the hours that were booked on a day, "2026-11-21"."""

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from trainyard.domain.canaries import Calls
 from trainyard.domain.errors import Conflict, Refused
-from trainyard.domain.model_versions import UNDERWAY, ModelVersion, VersionState
+from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.serving_settings import serving_from, serving_item
 from trainyard.persistence.store import Delete, Is, Item, Key, Put, Store, listed
@@ -40,10 +41,6 @@ class ModelVersions:
         """Yield a tenant's versions, by data set and number."""
         items = listed(self.store, "scheduler", f"serving#{tenant_id}", above="version#", below="version#~")
         yield from map(_version_from, items)
-
-    def has_own_endpoint(self, tenant_id: str) -> bool:
-        """Tell whether a tenant's models are on endpoints of its own, or will be."""
-        return any(v.serving.is_own and v.state in UNDERWAY for v in self.of_tenant(tenant_id))
 
     def put(self, version: ModelVersion) -> None:
         """Store a version; of two writers the last one counts, since its alias decides what answers."""
@@ -92,6 +89,12 @@ def _version_from(item: Item) -> ModelVersion:
         model_bytes=int(item.get("model_bytes", 0)),
         image_uri=item.get("image_uri", ""),
         serving=serving_from(item.get("serving")),
+        calls_before=_calls_from(item.get("calls_before")),
+        live_calls_before=_calls_from(item.get("live_calls_before")),
         reason=item.get("reason"),
         latency_ms=int(item["latency_ms"]) if "latency_ms" in item else None,
     )
+
+
+def _calls_from(values: Item | None) -> Calls:
+    return Calls() if values is None else Calls(int(values["total"]), int(values["failed"]))

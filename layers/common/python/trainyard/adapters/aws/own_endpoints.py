@@ -33,6 +33,7 @@ from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.serving import LIMITS, Mode
 from trainyard.domain.tenants import RoleState, Tenant
+from trainyard.persistence.serving_settings import serving_item
 
 ANSWERED_WITHIN_SECONDS = 90
 """In which an asynchronous endpoint must answer its smoke test; less than a step may take."""
@@ -57,7 +58,18 @@ class SageMakerOwnEndpoints:
     pause: Callable[[float], None] = time.sleep
 
     def located(self, version: ModelVersion) -> ModelVersion:
-        whole = f"{version.tenant_id}/{version.data_set}/{version.version}/{version.request_id}"
+        # What an endpoint is created from cannot be changed: with anything else, the version gets another one.
+        whole = repr(
+            (
+                *(version.tenant_id, version.data_set, version.version, version.request_id),
+                *(
+                    version.model_uri,
+                    version.image_uri,
+                    self.instance_type,
+                    sorted(serving_item(version.serving).items()),
+                ),
+            )
+        )
         readable = f"{self.stack}-own-{version.tenant_id}-{version.data_set}-{version.version}"
         readable = re.sub("[^a-zA-Z0-9]+", "-", readable)[: NAME_MAX - 11].strip("-")
         return replace(version, endpoint=f"{readable}-{sha256(whole.encode()).hexdigest()[:10]}", target="")
@@ -191,21 +203,16 @@ class SageMakerOwnModels:
     def existing(self) -> Iterator[OwnEndpoint]:
         sagemaker, prefix = client("sagemaker"), f"{self.stack}-own-"
         with translated():
-            for page in sagemaker.get_paginator("list_models").paginate(NameContains=prefix):
+            pages = sagemaker.get_paginator("list_models").paginate(
+                NameContains=prefix, SortBy="CreationTime", SortOrder="Ascending"
+            )
+            for page in pages:
                 for summary in page["Models"]:
                     if not summary["ModelName"].startswith(prefix):
                         continue
-                    tags = {
-                        tag["Key"]: tag["Value"]
-                        for tag in sagemaker.list_tags(ResourceArn=summary["ModelArn"])["Tags"]
-                    }
-                    if tags.get("trainyard:stack") == self.stack and "trainyard:version" in tags:
-                        yield OwnEndpoint(
-                            name=summary["ModelName"],
-                            tenant_id=tags["trainyard:tenant"],
-                            data_set=tags["trainyard:data-set"],
-                            version=int(tags["trainyard:version"]),
-                        )
+                    endpoint = _own_endpoint(sagemaker, summary, self.stack)
+                    if endpoint is not None:
+                        yield endpoint
 
     def remove(self, name: str) -> bool:
         return remove_own(name)
@@ -222,3 +229,20 @@ def _object(uri: str) -> bytes | None:
             return None
         raise
     return body
+
+
+def _own_endpoint(sagemaker: Any, summary: dict[str, Any], stack: str) -> OwnEndpoint | None:
+    """Return what a model is the model of; None where it is not ours, or was just deleted."""
+    try:
+        listed = sagemaker.list_tags(ResourceArn=summary["ModelArn"])["Tags"]
+        tags = {tag["Key"]: tag["Value"] for tag in listed}
+        if tags.get("trainyard:stack") != stack:
+            return None
+        return OwnEndpoint(
+            name=summary["ModelName"],
+            tenant_id=tags["trainyard:tenant"],
+            data_set=tags["trainyard:data-set"],
+            version=int(tags["trainyard:version"]),
+        )
+    except (ClientError, KeyError, ValueError):  # one that cannot be read must not affect the others
+        return None

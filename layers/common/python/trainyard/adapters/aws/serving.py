@@ -58,6 +58,7 @@ class SageMakerPackages:
             model_uri=containers[0]["ModelDataUrl"],
             image_uri=containers[0].get("Image", ""),
             is_pending=package["ModelApprovalStatus"] == "PendingManualApproval",
+            created_at=package["CreationTime"],
         )
 
     def approve(self, arn: str, comment: str) -> None:

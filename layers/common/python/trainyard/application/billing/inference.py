@@ -79,6 +79,8 @@ class InferenceBooking:
     book: InferenceBook
     endpoints: BilledEndpoints
     prices: Prices
+    tier_of: Callable[[str], str | None]
+    """Return a tenant's tier; None where there is no such tenant any more."""
 
     def book_due(self, now: datetime, out_of_time: Callable[[], bool]) -> list[EndpointHour]:
         """Book all hours that are over and not booked yet; return them. Idempotent.
@@ -90,13 +92,11 @@ class InferenceBooking:
         described = self.endpoints.existing()
         existing = [endpoint for endpoint in described if isinstance(endpoint, BilledEndpoint)]
         unreadable = {endpoint.name: endpoint.error for endpoint in described if isinstance(endpoint, Unreadable)}
-        remembered = self.book.remembered()
-        gone = list(_gone(remembered, existing, unreadable))
-        for endpoint in gone:
+        remembered = self.book.remembered(now - KNOWN_AFTER_END)
+        for endpoint in _gone(remembered, existing, unreadable):
             self._book_hours(endpoint, now, out_of_time, booked)
-        lately_gone = [e.name for e in gone if e.ended_at is not None and now - e.ended_at < KNOWN_AFTER_END]
-        still_due = {name: remembered[name] for name in (*unreadable, *lately_gone) if name in remembered}
-        self.book.remember(still_due | {endpoint.name: _item(endpoint, now) for endpoint in existing})
+        for endpoint in existing:
+            self.book.remember(endpoint.name, _item(endpoint, now), now)
         for endpoint in existing:
             self._book_hours(endpoint, now, out_of_time, booked)
         if unreadable:
@@ -123,7 +123,7 @@ class InferenceBooking:
         uses = self.book.uses(endpoint.name, hour)
         if endpoint.owner is not None and not endpoint.memory_mb and not uses:
             # Its tenant pays the hour, though it has not called.
-            self.book.count(endpoint.name, _no_calls(endpoint.owner), begins(hour))
+            self.book.count(endpoint.name, self._no_calls(endpoint.owner), begins(hour))
             uses = self.book.uses(endpoint.name, hour)
         cost, shares = self._divided(endpoint, hour, uses)
         if cost.usd is not None:
@@ -175,11 +175,13 @@ class InferenceBooking:
         # An endpoint of its own answers for one data set of its tenant alone.
         return usd, [usd] if endpoint.owner is not None and len(uses) == 1 else None
 
-
-def _no_calls(owner: Owner) -> EndpointUse:
-    return EndpointUse(
-        tenant_id=owner.tenant_id, data_set=owner.data_set, tier=owner.tier, algorithm=owner.algorithm
-    )
+    def _no_calls(self, owner: Owner) -> EndpointUse:
+        return EndpointUse(
+            tenant_id=owner.tenant_id,
+            data_set=owner.data_set,
+            tier=self.tier_of(owner.tenant_id) or owner.tier,
+            algorithm=owner.algorithm,
+        )
 
 
 def _next(hour: str) -> str:

@@ -3,12 +3,12 @@
 The event of an approval can be lost; it can come while the tenant is suspended, or before serving was switched on;
 and the run that deploys a version can die, with another one waiting behind it. So the registry itself is searched:
 some tenants in each run, continuing from the last one. What is found is deployed as if its event had come.
-A canary whose run has died is judged here.
+Canaries are judged too, since the run of one can have died.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from trainyard.application.serving.model_deployment import VersionId, approves_itself
@@ -23,8 +23,6 @@ from trainyard.persistence.store import Key, Put, Store
 TENANTS_A_RUN = 200
 PACKAGES_MAX = 10
 """Of one tenant in one run: approved versions that nothing is known of."""
-OVERDUE = timedelta(minutes=30)
-"""After the end of its baking, a canary that is none the less one was forgotten: its run has died."""
 TURN_SECONDS = 900
 """The interval of the timer (template.yaml)."""
 
@@ -90,12 +88,8 @@ class LostApprovals:
         aliases = {alias.data_set: alias for alias in self.aliases.of_tenant(tenant.tenant_id)}
         versions = {version.version: version for version in self.versions.of_tenant(tenant.tenant_id)}
         for named in aliases.values():
-            canary = versions.get(named.canary) if named.canary is not None else None
-            if canary is None:
-                continue
-            baked_at = canary.since + timedelta(minutes=canary.serving.bake_minutes)
-            if now > baked_at + OVERDUE:
-                self.judge(VersionId(canary.tenant_id, canary.data_set, canary.version), now)
+            if named.canary is not None and named.canary in versions:
+                self.judge(VersionId(named.tenant_id, named.data_set, named.canary), now)
         due = [
             versions[number].package_arn
             for alias in aliases.values()
@@ -113,7 +107,7 @@ class LostApprovals:
             package = self.packages.get(arn)
             if package is None or package.tenant_id != tenant.tenant_id:
                 continue
-            if not package.is_approved and not approves_itself(package, tenant):
+            if not package.is_approved and not approves_itself(package, tenant, now):
                 continue
             alias = aliases.get(package.data_set)
             if alias is None or package.version > max(in_use(alias), default=0):

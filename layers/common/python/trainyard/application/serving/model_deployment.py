@@ -33,6 +33,7 @@ from trainyard.domain.aliases import (
     promoted,
     rolled_back,
 )
+from trainyard.domain.canaries import Calls
 from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import UNDERWAY, ModelVersion, VersionState
 from trainyard.domain.serving import ASYNC_INLINE_BYTES_MAX, Approval, Mode, objection_to
@@ -42,6 +43,9 @@ from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.policies import Policies
 
 NOT_APPROVED = "it is not approved, or its approval was taken back"
+
+APPROVES_WITHIN = timedelta(days=1)
+"""Of the registration of a version; time enough for the search to find it where its event was lost."""
 
 REASON_MAX = 500
 """Characters that are kept of why a version failed."""
@@ -85,7 +89,7 @@ class Judgement(StrEnum):
 
 
 class CallsOfVersions(Protocol):
-    def calls_of(self, version: ModelVersion, since: datetime, now: datetime) -> canaries.Calls:
+    def calls_of(self, version: ModelVersion, since: datetime, now: datetime) -> Calls:
         """Return the calls that a version has answered, from the hour of a time on."""
         ...
 
@@ -113,7 +117,7 @@ class ModelDeployment:
             return Started(id=None, begun=None, reason=f"there is no model package {package_arn}")
         version_id = VersionId(package.tenant_id, package.data_set, package.version)
         tenant = self.tenants.get(package.tenant_id)
-        if not package.is_approved and not approves_itself(package, tenant):
+        if not package.is_approved and not approves_itself(package, tenant, now):
             return self._not_begun(version_id, NOT_APPROVED)
         if tenant is None or tenant.state is not TenantState.ACTIVE:
             # What waits goes on waiting: the search for lost approvals deploys it once the tenant is active again.
@@ -178,12 +182,18 @@ class ModelDeployment:
         if objection is not None:
             raise Refused(f"smoke test: {objection}")
         ready = replace(
-            version, state=VersionState.READY, since=now, latency_ms=response.milliseconds, reason=None
+            version,
+            calls_before=Calls(),
+            live_calls_before=Calls(),
+            state=VersionState.READY,
+            since=now,
+            latency_ms=response.milliseconds,
+            reason=None,
         )
         self.versions.replace(ready)
         return response.milliseconds
 
-    def switch(self, version_id: VersionId, run: str) -> Switched:
+    def switch(self, version_id: VersionId, run: str, now: datetime) -> Switched:
         """Let calls get the version, or the share of them that its settings say.
 
         Raises Refused where another version has taken its place meanwhile, or its approval was taken back.
@@ -195,6 +205,10 @@ class ModelDeployment:
         if package is None or not package.is_approved:
             raise Refused(NOT_APPROVED)
         percent = version.serving.canary_percent or 100
+        if percent < 100:
+            own, live = self._calls_beside(version, self.aliases.get(version.tenant_id, version.data_set), now)
+            version = replace(version, calls_before=own, live_calls_before=live)
+            self.versions.replace(version)
         alias = self.aliases.change(
             version.tenant_id,
             version.data_set,
@@ -203,25 +217,35 @@ class ModelDeployment:
         self._tidy(alias)
         return Switched(alias.canary == version.version, self._next(alias))
 
-    def judge(self, version_id: VersionId, now: datetime) -> Judgement:
-        """Take a canary out of service that fails calls; let it answer all calls once it has baked."""
+    def judge(self, version_id: VersionId, now: datetime) -> tuple[Judgement, VersionId | None]:
+        """Take a canary out of service that fails calls; let it answer all calls once it has baked.
+
+        Also return the version to deploy next.
+        """
         version = self._known(version_id)
         alias = self.aliases.get(version.tenant_id, version.data_set)
         if alias.canary != version.version:
-            return Judgement.NO_CANARY
-        live = self.versions.get(version.tenant_id, version.data_set, alias.live) if alias.live else None
-        objection = canaries.objection_to(
-            self.calls.calls_of(version, version.since, now),
-            self.calls.calls_of(live, version.since, now) if live else canaries.Calls(),
-        )
+            return Judgement.NO_CANARY, self._next(alias)
+        objection = canaries.objection_to(*self._calls_beside(version, alias, now))
         if objection is not None:
-            self._change_canary(version, lambda alias: rolled_back(alias, version.version, now))
+            alias = self._change_canary(version, lambda alias: rolled_back(alias, version.version, now))
+            if version.version not in alias.withdrawn:  # an operator was faster
+                return Judgement.NO_CANARY, self._next(alias)
             self.versions.replace(replace(version, state=VersionState.FAILED, since=now, reason=objection))
-            return Judgement.ROLLED_BACK
+            return Judgement.ROLLED_BACK, self._next(alias)
         if now < version.since + timedelta(minutes=version.serving.bake_minutes):
-            return Judgement.BAKING
-        self._tidy(self._change_canary(version, lambda alias: promoted(alias, version.version)))
-        return Judgement.PROMOTED
+            return Judgement.BAKING, None
+        alias = self._change_canary(version, lambda alias: promoted(alias, version.version))
+        self._tidy(alias)
+        return Judgement.PROMOTED, self._next(alias)
+
+    def _calls_beside(self, version: ModelVersion, alias: Alias, now: datetime) -> tuple[Calls, Calls]:
+        """Return the calls of a canary and of the live version, without those from before it became one."""
+        live = self.versions.get(version.tenant_id, version.data_set, alias.live) if alias.live else None
+        return (
+            self.calls.calls_of(version, version.since, now) - version.calls_before,
+            (self.calls.calls_of(live, version.since, now) if live else Calls()) - version.live_calls_before,
+        )
 
     def _change_canary(self, version: ModelVersion, make: Callable[[Alias], Alias]) -> Alias:
         """Change the alias of a canary, unless an operator has promoted it or rolled it back meanwhile."""
@@ -239,8 +263,10 @@ class ModelDeployment:
         """Give a version up, and say why; return the version to deploy next. Its alias stays as it was."""
         version = self.versions.get(*version_id)
         alias = self.aliases.get(version_id.tenant_id, version_id.data_set)
+        holds = (alias.deploying, alias.deploying_run) == (version_id.version, run)
+        is_named = version_id.version in in_use(alias) or version_id.version == alias.waiting
         # Its model is removed while nobody else can deploy the version.
-        if version is not None and (alias.deploying, alias.deploying_run) == (version.version, run):
+        if version is not None and (holds or (version.state in UNDERWAY and not is_named)):
             self._host(version).remove(version)
             self.versions.put(replace(version, state=VersionState.FAILED, since=now, reason=reason[:REASON_MAX]))
         alias = self.aliases.change(
@@ -340,8 +366,11 @@ class ModelDeployment:
         return version
 
 
-def approves_itself(package: ModelPackage, tenant: Tenant | None) -> bool:
-    """Tell whether the rule of a package's data set approves it, nobody having approved or rejected it."""
-    if tenant is None or not package.is_pending:
+def approves_itself(package: ModelPackage, tenant: Tenant | None, now: datetime) -> bool:
+    """Tell whether the rule of a package's data set approves it, nobody having approved or rejected it.
+
+    A rule approves no versions that were registered long before: somebody has left them waiting.
+    """
+    if tenant is None or not package.is_pending or now - package.created_at > APPROVES_WITHIN:
         return False
     return tenant.settings_for(package.data_set).serving.approval is Approval.AUTOMATIC

@@ -26,8 +26,10 @@ class ModelPackage:
     request_id: str
     model_uri: str
     image_uri: str
-    is_pending: bool = False
+    is_pending: bool
     """Whether nobody has approved or rejected it yet."""
+    created_at: datetime
+    """When it was registered."""
 
 
 class ModelPackages(Protocol):

@@ -91,9 +91,9 @@ class Predictor:
                     version=number or 0, response=None, output=output, failure=failure, not_counted=error
                 )
             response = self.ask(version, call.rows, call.content_type)
-        except (Refused, Throttled):  # it may have kept the endpoint busy all the same
+        except (Refused, Throttled) as refusal:  # it may have kept the endpoint busy all the same
             taken = round((self.clock() - began) * 1000)
-            self._count(version, tenant.tier, call, None, taken, now)
+            self._count(version, tenant.tier, call, None, taken, now, is_judged=isinstance(refusal, Refused))
             raise
         error = self._count(version, tenant.tier, call, response, response.milliseconds, now)
         return Answered(version=version.version, response=response, not_counted=error)
@@ -120,8 +120,13 @@ class Predictor:
         response: Response | None,
         milliseconds: int,
         now: datetime,
+        *,
+        is_judged: bool = True,
     ) -> str:
-        """Count a call; return why that failed, "" where it did not."""
+        """Count a call; return why that failed, "" where it did not.
+
+        `is_judged` tells whether a canary is judged by it: not where its endpoint only had no time for it.
+        """
         use = EndpointUse(
             tenant_id=call.tenant_id,
             data_set=call.data_set,
@@ -135,7 +140,7 @@ class Predictor:
             model_bytes=version.model_bytes,
         )
         try:
-            self.counts.count(version.endpoint, use, now, version.version)
+            self.counts.count(version.endpoint, use, now, version.version if is_judged else None)
         except Exception as error:  # the model has answered, and the caller gets it
             return f"{type(error).__name__}: {error}"
         return ""

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from trainyard.application.serving.ports import OwnEndpoint, OwnModels
 from trainyard.domain.aliases import in_use, without_previous
-from trainyard.domain.model_versions import ModelVersion, VersionState
+from trainyard.domain.model_versions import UNDERWAY, ModelVersion, VersionState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
 
@@ -59,7 +59,7 @@ class UnusedEndpoints:
                     endpoint.data_set,
                     lambda alias: without_previous(alias, endpoint.version),
                 )
-        return endpoint.version in in_use(alias)
+        return endpoint.version in (*in_use(alias), alias.waiting)
 
     @staticmethod
     def _answered_long(live: ModelVersion, now: datetime) -> bool:
@@ -70,6 +70,6 @@ class UnusedEndpoints:
         if not self.models.remove(endpoint.name):
             return False
         version = self.versions.get(endpoint.tenant_id, endpoint.data_set, endpoint.version)
-        if version is not None and version.endpoint == endpoint.name and version.state is VersionState.READY:
+        if version is not None and version.endpoint == endpoint.name and version.state in UNDERWAY:
             self.versions.replace(replace(version, state=VersionState.REMOVED))
         return True

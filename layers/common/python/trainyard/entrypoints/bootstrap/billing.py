@@ -73,10 +73,16 @@ def inference_booking() -> InferenceBooking:
     from trainyard.persistence.inference import InferenceBook
 
     settings = Settings.from_env("stack", "region", "record_table")
+
+    def tier_of(tenant_id: str) -> str | None:
+        tenant = tenants().get(tenant_id)
+        return tenant.tier if tenant is not None else None
+
     return InferenceBooking(
         book=InferenceBook(store=store_of(settings), retention=retention_of(settings)),
         endpoints=SageMakerEndpoints(stack=settings.stack),
         prices=prices_of(settings.region),
+        tier_of=tier_of,
     )
 
 

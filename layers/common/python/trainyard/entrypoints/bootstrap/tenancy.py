@@ -15,6 +15,7 @@ from trainyard.entrypoints.bootstrap.shared import bell, defaults_of, policies_o
 if TYPE_CHECKING:
     from trainyard.adapters.aws.deployment_names import DeploymentNames
     from trainyard.adapters.aws.provisioning import AwsProvisioning
+    from trainyard.application.serving.removal import ServedModels
     from trainyard.application.tenancy.leaving import Leaving
     from trainyard.application.tenancy.moving import Moving
     from trainyard.application.tenancy.onboarding import Onboarding
@@ -94,7 +95,6 @@ def pooled_roles() -> PooledRoles:
     from trainyard.adapters.aws.removal import AwsRemoval
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.application.tenancy.roles import PooledRoles
-    from trainyard.persistence.model_versions import ModelVersions
 
     settings = Settings.from_env(*TENANT_SETTINGS)
     return PooledRoles(
@@ -102,7 +102,7 @@ def pooled_roles() -> PooledRoles:
         scheduler=scheduler_of(settings),
         provisioning=_provisioning(),
         removal=AwsRemoval(deployment=_names()),
-        is_served=ModelVersions(store_of(settings)).has_own_endpoint,
+        is_served=_served_models(settings).has_own_endpoint,
     )
 
 
@@ -113,7 +113,6 @@ def moving() -> Moving:
     from trainyard.adapters.aws.removal import AwsRemoval
     from trainyard.adapters.aws.storage import S3DataSets
     from trainyard.application.tenancy.moving import Moving
-    from trainyard.persistence.model_versions import ModelVersions
 
     settings = Settings.from_env(*TENANT_SETTINGS)
     return Moving(
@@ -124,7 +123,7 @@ def moving() -> Moving:
         data_sets=S3DataSets(),
         tier_queues=SqsTierQueues(prefix=settings.tier_queue_prefix),
         bell=bell(),
-        is_served=ModelVersions(store_of(settings)).has_own_endpoint,
+        is_served=_served_models(settings).has_own_endpoint,
     )
 
 
@@ -132,13 +131,8 @@ def moving() -> Moving:
 def leaving() -> Leaving:
     from trainyard.adapters.aws.removal import AwsRemoval
     from trainyard.adapters.aws.sagemaker import SageMakerExecutions
-    from trainyard.adapters.aws.serving import remove_model
-    from trainyard.adapters.aws.store import backoff
-    from trainyard.application.serving.removal import ServedModels
     from trainyard.application.tenancy.leaving import Leaving
-    from trainyard.persistence.aliases import Aliases
     from trainyard.persistence.book import Book
-    from trainyard.persistence.model_versions import ModelVersions
 
     settings = Settings.from_env(*TENANT_SETTINGS, "serving_bucket")
     store = store_of(settings)
@@ -147,11 +141,7 @@ def leaving() -> Leaving:
         removal=AwsRemoval(deployment=_names()),
         executions=SageMakerExecutions(pipeline_names=settings.pipeline_names),
         book=Book(store=store),
-        served_models=ServedModels(
-            aliases=Aliases(store, backoff),
-            versions=ModelVersions(store),
-            remove=partial(remove_model, settings.serving_bucket),
-        ),
+        served_models=_served_models(settings),
     )
 
 
@@ -194,4 +184,19 @@ def _names() -> DeploymentNames:
         schedule_group=settings.schedule_group,
         schedule_role_arn=settings.schedule_role_arn,
         retain_data=settings.stage == "prod",
+    )
+
+
+def _served_models(settings: Settings) -> ServedModels:
+    from trainyard.adapters.aws.serving import remove_model
+    from trainyard.adapters.aws.store import backoff
+    from trainyard.application.serving.removal import ServedModels
+    from trainyard.persistence.aliases import Aliases
+    from trainyard.persistence.model_versions import ModelVersions
+
+    store = store_of(settings)
+    return ServedModels(
+        aliases=Aliases(store, backoff),
+        versions=ModelVersions(store),
+        remove=partial(remove_model, settings.serving_bucket),
     )
