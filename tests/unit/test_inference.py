@@ -702,3 +702,30 @@ def usage_rows(books: Books, book: InferenceBook) -> list[dict[str, str]]:
         retention=timedelta(days=60),
     ).export(NOW.strftime("%Y-%m-%d"))
     return [row for row in files.rows if row["ResourceType"] == "Endpoint"]
+
+
+def test_an_hour_of_an_own_endpoint_is_its_tenants_in_its_present_tier_whether_it_called_or_not() -> None:
+    books = Books()
+    book = InferenceBook(store=books.store, retention=timedelta(days=60))
+    owner = Owner(tenant_id="acme", data_set="churn", tier="left-long-ago", algorithm="linear")
+    endpoint = BilledEndpoint(
+        name="e", arn="arn:e", created_at=NOW, instance_type="ml.m5.large", instance_count=1, owner=owner
+    )
+    called = use(tier="basic", model_bytes=500)
+    book.count("e", called, NOW + timedelta(hours=1))
+    booking = InferenceBooking(
+        book=book,
+        endpoints=Existing([endpoint]),
+        prices=PRICES,
+        tier_of={"acme": "premium"}.get,
+    )
+    first, second = booking.book_due(NOW.replace(minute=0) + timedelta(hours=2, minutes=20), lambda: False)
+    assert not first.idle_usd + second.idle_usd
+    (without,) = book.uses("e", first.hour)
+    assert (without.tier, without.calls, without.usd) == ("premium", 0, first.usd)
+    (with_call,) = book.uses("e", second.hour)
+    assert with_call == replace(called, usd=second.usd)
+    gone = replace(booking, tier_of=lambda name: None)
+    later = NOW.replace(minute=0) + timedelta(hours=3, minutes=20)
+    (third,) = gone.book_due(later, lambda: False)
+    assert [each.tier for each in book.uses("e", third.hour)] == ["left-long-ago"]
