@@ -175,7 +175,8 @@ def test_a_canary_that_is_approved_again_is_judged_by_its_new_calls_alone() -> N
     assert (started.begun, started.id) == (Begun.DEPLOY, version_id(2))
     harness.deployment.place(version_id(2))
     harness.deployment.test(version_id(2), later)
-    assert harness.deployment.switch(version_id(2), "again", later).is_canary
+    for _ in range(2):  # a step may be repeated
+        assert harness.deployment.switch(version_id(2), "again", later).is_canary
     assert harness.deployment.judge(version_id(2), later)[0] is Judgement.BAKING
     counted(harness, 2, 20, 10)
     assert harness.deployment.judge(version_id(2), later)[0] is Judgement.ROLLED_BACK, "the live one fails no more"

@@ -183,8 +183,6 @@ class ModelDeployment:
             raise Refused(f"smoke test: {objection}")
         ready = replace(
             version,
-            calls_before=Calls(),
-            live_calls_before=Calls(),
             state=VersionState.READY,
             since=now,
             latency_ms=response.milliseconds,
@@ -226,7 +224,8 @@ class ModelDeployment:
         alias = self.aliases.get(version.tenant_id, version.data_set)
         if alias.canary != version.version:
             return Judgement.NO_CANARY, self._next(alias)
-        objection = canaries.objection_to(*self._calls_beside(version, alias, now))
+        own, live = self._calls_beside(version, alias, now)
+        objection = canaries.objection_to(own - version.calls_before, live - version.live_calls_before)
         if objection is not None:
             alias = self._change_canary(version, lambda alias: rolled_back(alias, version.version, now))
             if version.version not in alias.withdrawn:  # an operator was faster
@@ -240,11 +239,11 @@ class ModelDeployment:
         return Judgement.PROMOTED, self._next(alias)
 
     def _calls_beside(self, version: ModelVersion, alias: Alias, now: datetime) -> tuple[Calls, Calls]:
-        """Return the calls of a canary and of the live version, without those from before it became one."""
+        """Return the calls of a canary and of the live version, from the hour in which it passed its test on."""
         live = self.versions.get(version.tenant_id, version.data_set, alias.live) if alias.live else None
         return (
-            self.calls.calls_of(version, version.since, now) - version.calls_before,
-            (self.calls.calls_of(live, version.since, now) if live else Calls()) - version.live_calls_before,
+            self.calls.calls_of(version, version.since, now),
+            self.calls.calls_of(live, version.since, now) if live else Calls(),
         )
 
     def _change_canary(self, version: ModelVersion, make: Callable[[Alias], Alias]) -> Alias:
