@@ -14,7 +14,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard.application.serving.prediction import Call
 from trainyard.contracts.serving import parse_predict_command, parse_prediction
-from trainyard.domain.errors import Malformed, Refused
+from trainyard.domain.errors import Refused
 from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import build_logger, count
 
@@ -50,13 +50,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def answer_of(version: int, body: bytes, milliseconds: int) -> dict[str, Any]:
-    """Return what the caller gets; raises Refused where the model answered no predictions, or too much."""
-    try:
-        prediction = parse_prediction(body)
-    except Malformed as error:
-        raise Refused(
-            f"version {version} answered no predictions: {error} (trainyard serving roll-back)"
-        ) from error
+    """Return what the caller gets; raises Refused where the model answered too much."""
+    prediction = parse_prediction(body)
     answer = prediction.model_dump(exclude_none=True)
     if len(json.dumps(answer)) > ANSWER_BYTES_MAX:
         raise Refused(

@@ -17,9 +17,11 @@ from trainyard.application.serving.unused_endpoints import KEPT_FOR, UnusedEndpo
 from trainyard.domain import canaries
 from trainyard.domain.aliases import Begun, answering, promoted, rolled_back, stopped
 from trainyard.domain.canaries import Calls
+from trainyard.domain.errors import Refused
 from trainyard.domain.inference import EndpointUse
 from trainyard.domain.model_versions import VersionState
 from trainyard.domain.serving import Approval, Isolation, Mode
+from trainyard.domain.tenants import TenantState
 
 OWN: dict[str, Any] = {"mode": Mode.REAL_TIME, "isolation": Isolation.SILO}
 
@@ -180,6 +182,35 @@ def test_a_canary_that_is_approved_again_is_judged_by_its_new_calls_alone() -> N
     assert harness.deployment.judge(version_id(2), later)[0] is Judgement.BAKING
     counted(harness, 2, 20, 10)
     assert harness.deployment.judge(version_id(2), later)[0] is Judgement.ROLLED_BACK, "the live one fails no more"
+
+
+def test_a_canary_is_compared_with_the_version_that_is_live_now() -> None:
+    harness = Harness()
+    harness.deploy(1)
+    harness.deploy(2)
+    counted(harness, 2, 1000)
+    harness.serve(canary_percent=20)
+    harness.deploy(3)
+    harness.deployment.aliases.change("acme", "churn", lambda alias: rolled_back(alias, 2, NOW))
+    counted(harness, 1, 100, 50)
+    counted(harness, 3, 100, 50)
+    assert harness.deployment.judge(version_id(3), NOW)[0] is Judgement.BAKING, "it fails no more than version 1"
+
+
+def test_a_deployment_during_which_its_tenant_is_suspended_goes_on_after_that() -> None:
+    harness = Harness()
+    started = harness.deployment.begin(harness.approve(1), RUN, NOW)
+    assert started.begun is Begun.DEPLOY
+    harness.owner = harness.tenants.put(replace(harness.owner, state=TenantState.SUSPENDED))
+    with pytest.raises(Refused, match="is not active"):
+        harness.deployment.bring_up(version_id(1))
+    assert harness.deployment.fail(version_id(1), RUN, "is not active", NOW) is None
+    assert (harness.version(1).state, harness.alias.waiting) == (VersionState.WAITING, 1)
+    assert harness.deployment.fail(version_id(1), RUN, "repeated", NOW) is None
+    harness.owner = harness.tenants.put(replace(harness.owner, state=TenantState.ACTIVE))
+    lost, _ = search_over(harness)
+    assert search(lost).started == [arn(1)]
+    assert harness.deployment.begin(arn(1), "later", NOW).begun is Begun.DEPLOY
 
 
 def test_the_version_that_waited_for_a_canary_is_deployed_after_it() -> None:

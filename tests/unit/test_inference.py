@@ -28,7 +28,8 @@ from trainyard.application.billing.inference import BilledEndpoint, InferenceBoo
 from trainyard.application.billing.usage import Usage
 from trainyard.application.serving.ports import Response
 from trainyard.application.serving.prediction import Call, Predictor
-from trainyard.contracts.serving import parse_predict_command
+from trainyard.contracts.serving import parse_predict_command, parse_prediction
+from trainyard.domain.canaries import Calls as CallsOfVersion
 from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Refused, Throttled
 from trainyard.domain.hourly_spend import hour_of
 from trainyard.domain.inference import Capacity, EndpointHour, EndpointUse, capacity_of, divided, seconds_in
@@ -135,6 +136,7 @@ class Calls:
         self.asked: list[int] = []
         self.seconds = count()
         self.answer: Exception | None = None
+        self.body = b'{"predictions": [1]}'
         self.book = InferenceBook(store=self.store, retention=timedelta(days=45))
         self.tenants = MemoryTenants(tenant())
         self.predictor = Predictor(
@@ -144,6 +146,7 @@ class Calls:
             counts=self.book,
             ask=self._ask,
             ask_later=self._ask_later,
+            check=parse_prediction,
             clock=lambda: next(self.seconds),
         )
 
@@ -157,7 +160,7 @@ class Calls:
         self.asked.append(version.version)
         if self.answer is not None:
             raise self.answer
-        return Response(b'{"predictions": [1]}', 40)
+        return Response(self.body, 40)
 
     def call(self, key: str = "k", **changes: Any) -> Any:
         values: dict[str, Any] = {"tenant_id": "acme", "data_set": "churn", "rows": b"a\n1\n"}
@@ -256,6 +259,16 @@ def test_calls_that_the_model_refuses_or_that_are_to_be_repeated_are_counted_wit
     assert calls.uses == [use(calls=2, failed=2, milliseconds=2000, bytes_in=8, model_bytes=500)]
 
 
+@pytest.mark.parametrize("body", [b"no JSON", b"{}", b'{"predictions": "yes"}'])
+def test_an_answer_that_is_no_prediction_is_a_failed_call(body: bytes) -> None:
+    calls = Calls(live=3)
+    calls.body = body
+    with pytest.raises(Refused, match="version 3 answered no predictions"):
+        calls.call()
+    assert calls.uses == [use(calls=1, failed=1, milliseconds=40, bytes_in=4, model_bytes=500)]
+    assert calls.book.calls_of(version(3), NOW, NOW) == CallsOfVersion(1, 1)
+
+
 @pytest.mark.parametrize("error", [Conflict("others write"), OutcomeUnknown("lost"), KeyError("pk")])
 def test_a_call_that_cannot_be_counted_is_answered(error: Exception) -> None:
     class Counts:
@@ -287,10 +300,8 @@ def test_the_function_answers_predictions_with_their_version(monkeypatch: pytest
         load("predict").handler(event | {"data_set": "other"}, Context())
 
 
-def test_an_answer_that_is_no_prediction_or_too_large_is_refused() -> None:
+def test_an_answer_that_is_too_large_is_refused() -> None:
     answer_of = load("predict").answer_of
-    with pytest.raises(Refused, match="version 3 answered no predictions"):
-        answer_of(3, b'{"predictions": "yes"}', 1)
     many = b'{"predictions": [' + b",".join([b'"' + b"x" * 1000 + b'"'] * 7000) + b"]}"
     with pytest.raises(Refused, match="7,000 rows is too large"):
         answer_of(3, many, 1)

@@ -65,7 +65,7 @@ def test_what_is_asked_for_is_stored_and_shown(text: str, settings: ServingSetti
         ("serverless:concurrency=201", "allows 1 to 200"),
         ("real-time:canary_percent=51", "0 to 50 are allowed"),
         ("asynchronous:canary_percent=5", "leave canary_percent at 0"),
-        ("real-time:bake_minutes=0", "1 to 1440 are allowed"),
+        ("real-time:bake_minutes=0", "1 to 720 are allowed"),
         ("real-time:instances=11", "1 to 10 are allowed"),
         ("real-time:instance_type=t3.large", "instance_type"),
         ("real-time:approval=maybe", "must be manual or automatic"),

@@ -122,6 +122,13 @@ def failed(alias: Alias, version: int, run: str, now: datetime) -> Alias:
     return _withdrawing(_at_rest(alias), version, now)
 
 
+def postponed(alias: Alias, version: int, run: str) -> Alias:
+    """Return the alias with a version waiting that a run was deploying, or a newer one. Idempotent."""
+    if (version, run) != (alias.deploying, alias.deploying_run):
+        return alias
+    return replace(_at_rest(alias), waiting=max(version, alias.waiting or 0))
+
+
 def promoted(alias: Alias, version: int) -> Alias:
     """Return the alias with a version, which is its canary, as the live one.
 

@@ -53,7 +53,9 @@ class ModelVersion:
     calls_before: Calls = field(default_factory=Calls)
     """What it was asked, in the hour in which it became a canary, before that …"""
     live_calls_before: Calls = field(default_factory=Calls)
-    """… and what the version was asked that was live then."""
+    """… and what the version was asked that was live then, …"""
+    beside: int | None = None
+    """… which was this one."""
     reason: str | None = None
     latency_ms: int | None = None
     """Of the smoke test's call, with the loading of the model."""

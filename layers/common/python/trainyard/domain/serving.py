@@ -115,7 +115,8 @@ ASYNC_INLINE_BYTES_MAX = 128_000
 INSTANCES_MAX = 10
 CANARY_PERCENT_MAX = 50
 """As CanarySize of a deployment guardrail (developer guide, "Use canary traffic shifting")."""
-BAKE_MINUTES_MAX = 24 * 60
+BAKE_MINUTES_MAX = 12 * 60
+"""A judgement each minute stays far below the 25,000 events of an execution (Step Functions quotas)."""
 
 
 class Approval(StrEnum):

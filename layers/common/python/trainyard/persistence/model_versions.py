@@ -91,6 +91,7 @@ def _version_from(item: Item) -> ModelVersion:
         serving=serving_from(item.get("serving")),
         calls_before=_calls_from(item.get("calls_before")),
         live_calls_before=_calls_from(item.get("live_calls_before")),
+        beside=int(item["beside"]) if "beside" in item else None,
         reason=item.get("reason"),
         latency_ms=int(item["latency_ms"]) if "latency_ms" in item else None,
     )

@@ -9,6 +9,9 @@ from botocore.exceptions import ClientError
 
 from trainyard.application.billing.inference import Owner
 
+_GONE = "Could not find endpoint "
+"""How SageMaker says in a ValidationException that there is no such endpoint."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribedEndpoint:
@@ -40,7 +43,7 @@ def endpoints_of_stack(sagemaker: Any, stack: str) -> Iterator[DescribedEndpoint
     for prefix in (f"{stack}-shared-", f"{stack}-own-"):
         for page in sagemaker.get_paginator("list_endpoints").paginate(NameContains=prefix):
             for summary in page["Endpoints"]:
-                if not summary["EndpointName"].startswith(prefix):
+                if not summary["EndpointName"].startswith(prefix) or summary["EndpointStatus"] == "Deleting":
                     continue
                 try:
                     listed = sagemaker.list_tags(ResourceArn=summary["EndpointArn"])["Tags"]
@@ -48,6 +51,8 @@ def endpoints_of_stack(sagemaker: Any, stack: str) -> Iterator[DescribedEndpoint
                     if tags.get("trainyard:stack") == stack:
                         yield _described(sagemaker, summary, tags, is_own=prefix.endswith("-own-"))
                 except (ClientError, KeyError, IndexError) as error:
+                    if _GONE in str(error):  # since it was listed
+                        continue
                     yield UnreadableEndpoint(summary["EndpointName"], f"{type(error).__name__}: {error}")
 
 

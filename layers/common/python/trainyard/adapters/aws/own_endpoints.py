@@ -9,6 +9,7 @@ The containers act with the role of the tenant's jobs, which reaches its own dat
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -29,7 +30,7 @@ from trainyard.adapters.aws.serving import (
     size_of,
 )
 from trainyard.application.serving.ports import EndpointState, OwnEndpoint, Response
-from trainyard.domain.errors import Refused, Throttled
+from trainyard.domain.errors import OutcomeUnknown, Refused, Throttled
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.serving import LIMITS, Mode
 from trainyard.domain.tenants import RoleState, Tenant
@@ -88,7 +89,8 @@ class SageMakerOwnEndpoints:
         return brought_up(version.endpoint, lambda: self._create(version, tenant))
 
     def remove(self, version: ModelVersion) -> None:
-        remove_own(version.endpoint)
+        with suppress(ClientError, Throttled, OutcomeUnknown):  # the timer removes what is left
+            remove_own(version.endpoint)
 
     def ask(self, version: ModelVersion, tenant: Tenant, rows: str, content_type: str) -> Response:
         if version.serving.mode is not Mode.ASYNCHRONOUS:
@@ -105,7 +107,7 @@ class SageMakerOwnEndpoints:
 
     def _create(self, version: ModelVersion, tenant: Tenant) -> tuple[EndpointState, str]:
         settings = version.serving
-        container = {
+        container: dict[str, Any] = {
             "Image": version.image_uri,
             "ModelDataUrl": version.model_uri,
             "Environment": {
@@ -125,6 +127,8 @@ class SageMakerOwnEndpoints:
             instance_type = settings.instance_type or self.instance_type
             variant = {"InitialInstanceCount": settings.instances, "InstanceType": instance_type}
         if settings.mode is Mode.ASYNCHRONOUS:
+            seconds = LIMITS[Mode.ASYNCHRONOUS].answer_seconds_max
+            container["Environment"]["SAGEMAKER_MODEL_SERVER_TIMEOUT"] = str(seconds)
             folder = f"s3://{tenant.bucket}/{predictions_folder(tenant, version.data_set)}"
             output = {
                 "S3OutputPath": f"{folder}answers",

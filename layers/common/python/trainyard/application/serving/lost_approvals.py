@@ -110,7 +110,7 @@ class LostApprovals:
             if not package.is_approved and not approves_itself(package, tenant, now):
                 continue
             alias = aliases.get(package.data_set)
-            if alias is None or package.version > max(in_use(alias), default=0):
+            if alias is None or package.version > max(_alive(alias, now), default=0):
                 newest[package.data_set] = max(newest.get(package.data_set, (0, "")), (package.version, arn))
         due += [arn for _, arn in newest.values()]
         for arn in due:
@@ -131,6 +131,11 @@ class LostApprovals:
 
     def _keep(self, after: str | None, done: int) -> None:
         self.store.transact([Put(_CURSOR, {"done": done} | ({"after": after} if after else {}))])
+
+
+def _alive(alias: Alias, now: datetime) -> frozenset[int]:
+    """Return the versions that are in use, without one whose deployment has died."""
+    return in_use(alias) - ({alias.deploying} if is_abandoned(alias, now) else set())
 
 
 def _stuck(alias: Alias, now: datetime) -> int | None:

@@ -30,6 +30,7 @@ from trainyard.domain.aliases import (
     in_use,
     next_to_deploy,
     not_waiting,
+    postponed,
     promoted,
     rolled_back,
 )
@@ -204,8 +205,9 @@ class ModelDeployment:
             raise Refused(NOT_APPROVED)
         percent = version.serving.canary_percent or 100
         if percent < 100:
-            own, live = self._calls_beside(version, self.aliases.get(version.tenant_id, version.data_set), now)
-            version = replace(version, calls_before=own, live_calls_before=live)
+            alias = self.aliases.get(version.tenant_id, version.data_set)
+            own, live = self._calls_beside(version, alias, now)
+            version = replace(version, calls_before=own, live_calls_before=live, beside=alias.live)
             self.versions.replace(version)
         alias = self.aliases.change(
             version.tenant_id,
@@ -225,7 +227,8 @@ class ModelDeployment:
         if alias.canary != version.version:
             return Judgement.NO_CANARY, self._next(alias)
         own, live = self._calls_beside(version, alias, now)
-        objection = canaries.objection_to(own - version.calls_before, live - version.live_calls_before)
+        live_before = version.live_calls_before if alias.live == version.beside else Calls()
+        objection = canaries.objection_to(own - version.calls_before, live - live_before)
         if objection is not None:
             alias = self._change_canary(version, lambda alias: rolled_back(alias, version.version, now))
             if version.version not in alias.withdrawn:  # an operator was faster
@@ -255,12 +258,17 @@ class ModelDeployment:
         )
 
     def package_of(self, version_id: VersionId) -> str:
-        """Return the ARN of a version's model package."""
-        return self._known(version_id).package_arn
+        """Return the ARN of a version's model package; "" where another run has not stored it yet."""
+        version = self.versions.get(*version_id)
+        return version.package_arn if version is not None else ""
 
     def fail(self, version_id: VersionId, run: str, reason: str, now: datetime) -> VersionId | None:
         """Give a version up, and say why; return the version to deploy next. Its alias stays as it was."""
         version = self.versions.get(*version_id)
+        tenant = self.tenants.get(version_id.tenant_id)
+        if version is not None and tenant is not None and tenant.state is TenantState.SUSPENDED:
+            self._postpone(version, run)
+            return None
         alias = self.aliases.get(version_id.tenant_id, version_id.data_set)
         holds = (alias.deploying, alias.deploying_run) == (version_id.version, run)
         is_named = version_id.version in in_use(alias) or version_id.version == alias.waiting
@@ -272,6 +280,14 @@ class ModelDeployment:
             version_id.tenant_id, version_id.data_set, lambda alias: failed(alias, version_id.version, run, now)
         )
         return self._next(alias)
+
+    def _postpone(self, version: ModelVersion, run: str) -> None:
+        """Let a version wait until its tenant is active again: the search for lost approvals deploys it then."""
+        alias = self.aliases.change(
+            version.tenant_id, version.data_set, lambda alias: postponed(alias, version.version, run)
+        )
+        if alias.waiting == version.version:
+            self.versions.put(replace(version, state=VersionState.WAITING))
 
     def _not_begun(self, version_id: VersionId, reason: str) -> Started:
         """Let a version that cannot be deployed hold up no other, and say which one waits behind it."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from trainyard.application.ports import Tenants
 from trainyard.application.serving.ports import Response
 from trainyard.domain.aliases import answering
-from trainyard.domain.errors import Refused, Throttled
+from trainyard.domain.errors import Malformed, Refused, Throttled
 from trainyard.domain.inference import EndpointUse
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.serving import ASYNC_INLINE_BYTES_MAX, LIMITS, Mode
@@ -60,6 +60,8 @@ class Predictor:
     """Return what a version answers to rows of a content type, as JSON; raises Refused and Throttled."""
     ask_later: Callable[..., tuple[str, str]]
     """Ask an asynchronous endpoint (version, content type, body, location); return where the answer will be."""
+    check: Callable[[bytes], object]
+    """Raises Malformed for an answer that is no prediction, naming what is wrong."""
     clock: Callable[[], float]
     """Seconds, from any time on."""
 
@@ -95,6 +97,13 @@ class Predictor:
             taken = round((self.clock() - began) * 1000)
             self._count(version, tenant.tier, call, None, taken, now, is_judged=isinstance(refusal, Refused))
             raise
+        try:
+            self.check(response.body)
+        except Malformed as malformed:
+            self._count(version, tenant.tier, call, None, response.milliseconds, now)
+            raise Refused(
+                f"version {version.version} answered no predictions: {malformed} (trainyard serving roll-back)"
+            ) from malformed
         error = self._count(version, tenant.tier, call, response, response.milliseconds, now)
         return Answered(version=version.version, response=response, not_counted=error)
 

@@ -127,6 +127,7 @@ def predictor() -> Predictor:
     from trainyard.adapters.aws.serving import ask_model
     from trainyard.adapters.aws.store import backoff, update_item
     from trainyard.application.serving.prediction import Predictor
+    from trainyard.contracts.serving import parse_prediction
     from trainyard.persistence.aliases import Aliases
     from trainyard.persistence.inference import InferenceBook
     from trainyard.persistence.model_versions import ModelVersions
@@ -144,5 +145,6 @@ def predictor() -> Predictor:
         ),
         ask=ask_model,
         ask_later=ask_later,
+        check=parse_prediction,
         clock=monotonic,
     )
