@@ -108,7 +108,7 @@ def troubles(deployment: Deployment, endpoints: list[Endpoint]) -> Iterator[tupl
         elif is_on and not endpoint.tenant_id and endpoint.instance_type != wanted:
             yield (
                 f"{endpoint.name} has {endpoint.instance_type}, and the deployment says {wanted}",
-                'docs/serving.md, "Change the instance type"',
+                'docs/serving.md, "Change the instance type of a shared endpoint"',
             )
         if not is_on and not endpoint.memory_mb:
             yield (
