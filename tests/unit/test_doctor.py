@@ -142,7 +142,7 @@ class SageMaker:
         self.tags = [{"Key": "trainyard:stack", "Value": changes.pop("stack", "s")}]
 
     def get_paginator(self, operation: str) -> Any:
-        summary = {"EndpointName": "s-shared-linear", "EndpointArn": "arn:e"}
+        summary = {"EndpointName": "s-shared-linear", "EndpointArn": "arn:e", "EndpointStatus": "InService"}
         return SimpleNamespace(paginate=lambda NameContains: [{"Endpoints": [summary]}])
 
     def list_tags(self, ResourceArn: str) -> Any:
