@@ -50,6 +50,9 @@ TESTS = (
     "tests/unit/test_reports.py",
     "tests/unit/test_template.py",
     "tests/unit/test_cold_start.py",
+    "tests/unit/test_aliases.py",
+    "tests/unit/test_model_deployment.py",
+    "tests/unit/test_inference.py",
 )
 WORKERS = 2
 SECONDS_MAX = 300

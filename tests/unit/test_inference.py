@@ -740,3 +740,14 @@ def test_an_hour_of_an_own_endpoint_is_its_tenants_in_its_present_tier_whether_i
     later = NOW.replace(minute=0) + timedelta(hours=3, minutes=20)
     (third,) = gone.book_due(later, lambda: False)
     assert [each.tier for each in book.uses("e", third.hour)] == ["left-long-ago"]
+
+
+def test_a_use_whose_tier_changed_since_it_was_read_is_not_booked_to_the_old_one() -> None:
+    books = Books()
+    book = InferenceBook(store=books.store, retention=timedelta(days=60))
+    book.count("e", use(tier="basic"), NOW)
+    stale = [(each, Decimal("0.01")) for each in book.uses("e", hour_of(NOW))]
+    book.count("e", use(tier="premium"), NOW)
+    with pytest.raises(Conflict):
+        book.book("e", hour_of(NOW), stale, NOW)
+    assert [each.usd for each in book.uses("e", hour_of(NOW))] == [None]
