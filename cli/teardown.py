@@ -1,6 +1,7 @@
 """Teardown: delete what was created outside the stack, the stack itself, and the resources that it retains."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,12 +21,12 @@ KEY_WINDOW_DAYS = 7
 STACK_MINUTES_MAX = 60
 TABLES = ("SchedulerTable", "RequestsTable", "RecordTable", "TenantsTable")
 BUCKETS = ("PoolBucket", "CodeBucket", "BillingBucket", "ServingBucket")
-SHARED = (
+SERVED = (
     ("list_endpoints", "Endpoints", "Endpoint"),
     ("list_endpoint_configs", "EndpointConfigs", "EndpointConfig"),
     ("list_models", "Models", "Model"),
 )
-"""What shared endpoints consist of, in the order in which they depend on each other: list call, key, and kind."""
+"""What endpoints consist of, in the order in which they depend on each other: list call, key, and kind."""
 ABSENT = frozenset(
     {"404", "NoSuchBucket", "ResourceNotFoundException", "NotFoundException", "KMSInvalidStateException"}
 )
@@ -53,8 +54,8 @@ def teardown(deployment: Deployment, arguments: Arguments) -> Answer:
     for number, tenant in enumerate(tenants, start=1):
         _say(f"tenant {tenant.tenant_id} ({number} of {len(tenants)})")
         run(deployment, Change.DELETE, {"tenant": {"name": tenant.tenant_id}, "purge": True}, quiet=True)
-    # 3. The shared endpoints, which the service has created itself.
-    _remove_shared(deployment)
+    # 3. The endpoints, which the service has created itself: shared ones, and what deletions of tenants left.
+    _remove_served(deployment)
     # 4. The objects in the stack's buckets: CloudFormation deletes only empty buckets.
     emptied = (
         BUCKETS if arguments.delete_data or outputs["Stage"] != "prod" else tuple(set(BUCKETS) - {"BillingBucket"})
@@ -83,7 +84,7 @@ def _plan(deployment: Deployment, outputs: dict[str, str], tenants: list[Tenant]
         "buckets of their own": len([tenant for tenant in tenants if tenant.bucket and not tenant.pooled]),
         "roles": len([tenant for tenant in tenants if tenant.role != "NONE"]),
         "schedules": len(schedules),
-        "parts of shared endpoints": len(list(_shared(deployment))),
+        "parts of endpoints": len(list(_served(deployment))),
         "object versions in the pool": _objects(deployment, outputs["PoolBucket"]),
         "published scripts": _objects(deployment, outputs["CodeBucket"]),
         "usage exports": _objects(deployment, outputs["BillingBucket"]),
@@ -92,14 +93,15 @@ def _plan(deployment: Deployment, outputs: dict[str, str], tenants: list[Tenant]
     }
 
 
-def _remove_shared(deployment: Deployment) -> None:
-    """Delete the shared endpoints, and wait until they are gone: SageMaker needs their role for that."""
+def _remove_served(deployment: Deployment) -> None:
+    """Delete the endpoints, and wait until they are gone: SageMaker needs their role for that."""
     sagemaker = deployment.client("sagemaker")
-    for kind, name in list(_shared(deployment)):
-        _say(f"shared endpoint, its {kind}: {name}")
+    for kind, name in list(_served(deployment)):
+        _say(f"endpoint, its {kind}: {name}")
         if kind == "Endpoint":
-            if sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] != "Deleting":
-                sagemaker.delete_endpoint(EndpointName=name)
+            with _unless_gone():
+                if sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] != "Deleting":
+                    sagemaker.delete_endpoint(EndpointName=name)
             waiter = sagemaker.get_waiter("endpoint_deleted")
             waiter.wait(EndpointName=name, WaiterConfig={"Delay": 5, "MaxAttempts": 240})
         elif kind == "EndpointConfig":
@@ -108,16 +110,29 @@ def _remove_shared(deployment: Deployment) -> None:
             sagemaker.delete_model(ModelName=name)
 
 
-def _shared(deployment: Deployment) -> Iterator[tuple[str, str]]:
-    """Yield kind and name of each part of the shared endpoints; found by name and by tag."""
-    sagemaker, prefix = deployment.client("sagemaker"), f"{deployment.stack}-shared-"
-    for lister, key, kind in SHARED:
-        pages = sagemaker.get_paginator(lister).paginate(NameContains=prefix)
-        for item in [item for page in pages for item in page[key]]:
-            name = item[f"{kind}Name"]
-            tags = sagemaker.list_tags(ResourceArn=item[f"{kind}Arn"])["Tags"]
-            if name.startswith(prefix) and {"Key": "trainyard:stack", "Value": deployment.stack} in tags:
-                yield kind, name
+def _served(deployment: Deployment) -> Iterator[tuple[str, str]]:
+    """Yield kind and name of each part of the endpoints; found by name and by tag."""
+    sagemaker = deployment.client("sagemaker")
+    for lister, key, kind in SERVED:
+        for prefix in (f"{deployment.stack}-shared-", f"{deployment.stack}-own-"):
+            pages = sagemaker.get_paginator(lister).paginate(NameContains=prefix)
+            for item in [item for page in pages for item in page[key]]:
+                name = item[f"{kind}Name"]
+                tags: list[dict[str, str]] = []
+                with _unless_gone():
+                    tags = sagemaker.list_tags(ResourceArn=item[f"{kind}Arn"])["Tags"]
+                if name.startswith(prefix) and {"Key": "trainyard:stack", "Value": deployment.stack} in tags:
+                    yield kind, name
+
+
+@contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Pass over what was deleted since it was listed."""
+    try:
+        yield
+    except ClientError as error:
+        if "Could not find" not in str(error):
+            raise
 
 
 def _objects(deployment: Deployment, bucket: str) -> int:

@@ -77,8 +77,12 @@ def _left(suite: Suite) -> list[str]:
         for group in groups["ModelPackageGroupSummaryList"]
         if group["ModelPackageGroupName"].startswith(f"{suite.stack}--")
     ]
-    endpoints = suite.client("sagemaker").list_endpoints(NameContains=f"{suite.stack}-shared-")["Endpoints"]
-    found += [f"endpoint {endpoint['EndpointName']}" for endpoint in endpoints]
+    sagemaker = suite.client("sagemaker")
+    for kind in ("shared", "own"):
+        prefix = f"{suite.stack}-{kind}-"
+        endpoints = sagemaker.list_endpoints(NameContains=prefix)["Endpoints"]
+        found += [f"endpoint {each['EndpointName']}" for each in endpoints if each["EndpointStatus"] != "Deleting"]
+        found += [f"model {each['ModelName']}" for each in sagemaker.list_models(NameContains=prefix)["Models"]]
     logs = suite.client("logs").describe_log_groups(logGroupNamePrefix=f"/trainyard/{suite.stack}/")["logGroups"]
     found += [f"log group {group['logGroupName']}" for group in logs]
     schedules = suite.client("scheduler").list_schedules(NamePrefix=f"{suite.stack}-")["Schedules"]

@@ -6,6 +6,7 @@ that what an interrupted run has left is found by the models.
 The containers act with the role of the tenant's jobs, which reaches its own data alone.
 """
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +35,6 @@ from trainyard.domain.errors import OutcomeUnknown, Refused, Throttled
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.serving import LIMITS, Mode
 from trainyard.domain.tenants import RoleState, Tenant
-from trainyard.persistence.serving_settings import serving_item
 
 ANSWERED_WITHIN_SECONDS = 90
 """In which an asynchronous endpoint must answer its smoke test; less than a step may take."""
@@ -60,16 +60,14 @@ class SageMakerOwnEndpoints:
 
     def located(self, version: ModelVersion) -> ModelVersion:
         # What an endpoint is created from cannot be changed: with anything else, the version gets another one.
-        whole = repr(
-            (
-                *(version.tenant_id, version.data_set, version.version, version.request_id),
-                *(
-                    version.model_uri,
-                    version.image_uri,
-                    self.instance_type,
-                    sorted(serving_item(version.serving).items()),
-                ),
-            )
+        settings = version.serving
+        whole = json.dumps(
+            [
+                [version.tenant_id, version.data_set, version.version, version.request_id],
+                [version.model_uri, version.image_uri, settings.mode],
+                [settings.instance_type or self.instance_type, settings.instances],
+                [settings.memory_mb, settings.concurrency],
+            ]
         )
         readable = f"{self.stack}-own-{version.tenant_id}-{version.data_set}-{version.version}"
         readable = re.sub("[^a-zA-Z0-9]+", "-", readable)[: NAME_MAX - 11].strip("-")
