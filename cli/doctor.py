@@ -192,6 +192,7 @@ def _prices(deployment: Deployment) -> Iterator[Finding]:
         for choice in choices
         for name, kind in (
             (choice.processing_instance_type, JobKind.PROCESSING),
+            (choice.transform_instance_type, JobKind.TRANSFORM),
             *((name, JobKind.TRAINING) for name in choice.training_instance_types),
         )
         if name not in prices.hourly.get(kind, {})

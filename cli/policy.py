@@ -147,7 +147,11 @@ def refuse_what_jobs_may_not(deployment: Deployment, wanted: Policy) -> None:
     longest = int(deployment.outputs["JobRuntimeMaxSeconds"])
     by_algorithm = [algorithm.instances for algorithm in wanted.algorithms.values()]
     choices = [c for instances in (*(tier.instances for tier in wanted.tiers), *by_algorithm) for c in instances]
-    types = {name for c in choices for name in (c.processing_instance_type, *c.training_instance_types)}
+    types = {
+        name
+        for c in choices
+        for name in (c.processing_instance_type, c.transform_instance_type, *c.training_instance_types)
+    }
     denied = sorted(name for name in types if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed))
     if denied:
         raise Refused(

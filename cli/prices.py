@@ -29,12 +29,18 @@ def show(deployment: Deployment, arguments: Arguments) -> Answer:
             f"the price table has no prices for {region}, so all costs there are unknown; it covers "
             f"{', '.join(sorted(table.regions))}. Add it with `trainyard prices update --region {region}`"
         )
-    names = sorted({*prices.training, *prices.processing, *prices.hosting})
+    names = sorted({*prices.training, *prices.processing, *prices.transform, *prices.hosting})
     return Answer(
         data={"version": table.version, "region": region} | prices.model_dump(mode="json"),
-        columns=("INSTANCE", "TRAINING USD/H", "PROCESSING USD/H", "ENDPOINT USD/H"),
+        columns=("INSTANCE", "TRAINING USD/H", "PROCESSING USD/H", "TRANSFORM USD/H", "ENDPOINT USD/H"),
         rows=[
-            (name, prices.training.get(name), prices.processing.get(name), prices.hosting.get(name))
+            (
+                name,
+                prices.training.get(name),
+                prices.processing.get(name),
+                prices.transform.get(name),
+                prices.hosting.get(name),
+            )
             for name in names
         ],
         lines=[

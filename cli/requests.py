@@ -17,7 +17,7 @@ from trainyard.domain.failures import cause_of
 from trainyard.domain.model_versions import VersionState
 from trainyard.domain.prices import shown
 from trainyard.domain.receipts import receipt_of
-from trainyard.domain.requests import TERMINAL, Basis, Estimate, Outcome, Request, State
+from trainyard.domain.requests import TERMINAL, Basis, Estimate, Outcome, Request, RequestKind, State
 from trainyard.domain.resources import ResourceProfile
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
@@ -373,11 +373,16 @@ def _instances(request: Request) -> str | None:
     return f"{profile.instances} x {' or '.join(profile.training)}{on_spot}"
 
 
+def named(request: Request) -> str:
+    """Return the data set of a request, and that it is a batch transform if it is one."""
+    return request.data_set + (" (transform)" if request.kind is RequestKind.TRANSFORM else "")
+
+
 def _result(request: Request) -> tuple[Any, ...]:
     outcome = request.outcome
     return (
         request.request_id,
-        request.data_set,
+        named(request),
         request.state.value,
         request.arrived_at.strftime("%m-%d %H:%M:%S"),
         _between(request.arrived_at, request.started_at),

@@ -15,7 +15,7 @@ from trainyard.domain.announcements import APPLICATION_SOURCE
 from trainyard.domain.deadlines import next_ready_by
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, is_data_set, request_id
-from trainyard.domain.requests import Cause, Request, State
+from trainyard.domain.requests import Cause, Request, RequestKind, State
 from trainyard.domain.tenants import Tenant
 
 NAMED_MAX = 20
@@ -57,10 +57,15 @@ def retry(deployment: Deployment, arguments: Arguments) -> Answer:
         requests = [deployment.request(name) for name in arguments.request_ids]
     else:
         arguments.state = arguments.state or State.FAILED.value
-        requests = [request for request in matching(deployment, arguments) if request.state in RETRIED]
+        requests = [request for request in matching(deployment, arguments) if _is_retried(request)]
     if arguments.reason:
         requests = [request for request in requests if arguments.reason.lower() in (request.reason or "").lower()]
     for request in requests:
+        if request.kind is not RequestKind.TRAINING:
+            raise Refused(
+                f"request {request.request_id[:8]} is a batch transform: use "
+                f"`trainyard transform {request.tenant_id} {request.data_set}`"
+            )
         if request.state not in RETRIED:
             raise Refused(
                 f"request {request.request_id[:8]} is {request.state.value}: only one that ended without a "
@@ -97,16 +102,25 @@ def _would_retry(requests: Sequence[Request], targets: Sequence[tuple[str, str]]
     )
 
 
+def _is_retried(request: Request) -> bool:
+    return request.state in RETRIED and request.kind is RequestKind.TRAINING
+
+
 def _has_filter(arguments: Arguments) -> bool:
     return any((arguments.tenant_id, arguments.tier, arguments.state, arguments.since, arguments.reason))
 
 
 def _ask(deployment: Deployment, tenant_id: str, detail: dict[str, Any]) -> str:
     """Put the event that asks for a training on the bus; return its id."""
+    return put_event(deployment, "Retraining Requested", tenant_id, detail)
+
+
+def put_event(deployment: Deployment, detail_type: str, tenant_id: str, detail: dict[str, Any]) -> str:
+    """Put an event about a tenant on the bus; return its id."""
     entry = {
         "EventBusName": deployment.outputs["EventBus"],
         "Source": APPLICATION_SOURCE,
-        "DetailType": "Retraining Requested",
+        "DetailType": detail_type,
         "Detail": json.dumps({"tenant_id": tenant_id} | detail),
     }
     answer = deployment.client("events").put_events(Entries=[entry])

@@ -1,6 +1,7 @@
 """Tenants and their data."""
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from typing import Any
@@ -266,8 +267,9 @@ def _tenant_answer(view: dict[str, Any]) -> Answer:
 
 def _data_set(text: str) -> tuple[str, dict[str, Any]]:
     name, colon, rest = text.partition(":")
-    pairs = [part.partition("=") for part in rest.split(",")] if colon else []
-    keys = (*_SETTINGS, "serving")
+    # A cron expression, in parentheses, may contain commas.
+    pairs = [part.partition("=") for part in re.split(r",(?![^()]*\))", rest)] if colon else []
+    keys = (*_SETTINGS, "serving", "transform")
     wrong = [part[0] for part in pairs if part[0] not in keys or not part[2]]
     if not pairs or wrong:
         raise Refused(

@@ -1,7 +1,8 @@
-"""Author the shared pipeline with the SageMaker SDK, and write it to definition.json.
+"""Author the shared pipelines with the SageMaker SDK, and write them to definition.json and transform.json.
 
     Preprocess ─► Train ─► Evaluate ─► QualityIsGoodEnough ─┬─► Register ─► Record
                                                             └─► QualityTooLow (fails)
+    Transform
 
 Run by `make pipeline`, in an environment of its own: the SDK takes a gigabyte and is needed nowhere else.
 `${RecorderArn}` and `${Stage}` are filled in when a deployment publishes the definition.
@@ -35,7 +36,9 @@ from sagemaker.mlops.workflow.retry import (
 from sagemaker.mlops.workflow.steps import ConfigurableRetryStep, StepTypeEnum
 
 DEFINITION = Path(__file__).with_name("definition.json")
+TRANSFORM_DEFINITION = Path(__file__).with_name("transform.json")
 NAME = "trainyard-training"
+TRANSFORM_NAME = "trainyard-transform"
 INPUT = "/opt/ml/processing/input"
 OUTPUT = "/opt/ml/processing/output"
 
@@ -77,6 +80,25 @@ PARAMETERS: dict[str, Any] = (
     | {name: ParameterBoolean(name=name) for name in BOOLEANS}
 )
 
+TRANSFORM_STRINGS = (
+    "RequestId",
+    "TenantId",
+    "TierName",
+    "DataSet",
+    "ModelName",
+    "InputDataUri",
+    "ContentType",
+    "PredictionsUri",
+    "OutputKmsKeyId",
+    "TransformInstanceType",
+)
+TRANSFORM_PARAMETERS: dict[str, Any] = {name: ParameterString(name=name) for name in TRANSFORM_STRINGS} | {
+    name: ParameterInteger(name=name) for name in ("Attempt", "TransformInstanceCount")
+}
+PAYLOAD_MB_MAX = 100
+"""An object is sent to the model as a whole, since only its first part would have the header line."""
+ANSWER_SECONDS_MAX = 3600
+
 # A step is retried for a few minutes only, after an internal error of SageMaker or throttling, which cost nothing.
 # An exhausted job quota or a lack of capacity ends the execution: the request goes back to the queue, its slot is
 # released, and no job is paid for twice (docs/decisions/0017).
@@ -97,7 +119,7 @@ class RequestStep(ConfigurableRetryStep):  # type: ignore[misc]  # the SDK has n
     """
 
     def __init__(self, name: str, step_type: StepTypeEnum, request: dict[str, Any], answer: str = "") -> None:
-        retried = step_type in (StepTypeEnum.PROCESSING, StepTypeEnum.TRAINING)
+        retried = step_type in (StepTypeEnum.PROCESSING, StepTypeEnum.TRAINING, StepTypeEnum.TRANSFORM)
         super().__init__(name, step_type, retry_policies=RETRY_POLICIES if retried else None)
         self._request = request
         self.property_files: list[PropertyFile] = []
@@ -352,9 +374,51 @@ def register_step() -> RequestStep:
     return RequestStep("Register", StepTypeEnum.REGISTER_MODEL, request, answer="DescribeModelPackageOutput")
 
 
-def tags() -> list[dict[str, Any]]:
+def build_transform() -> Pipeline:
+    """Return the pipeline of batch transforms: one job, which answers each object of a manifest as a whole.
+
+    Sources: SageMaker API reference, CreateTransformJob and ModelClientConfig (limits).
+    """
+    p = TRANSFORM_PARAMETERS
+    source = {"S3DataType": "ManifestFile", "S3Uri": p["InputDataUri"]}
+    request = {
+        "ModelName": p["ModelName"],
+        "MaxConcurrentTransforms": 1,
+        "MaxPayloadInMB": PAYLOAD_MB_MAX,
+        "BatchStrategy": "SingleRecord",
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": ANSWER_SECONDS_MAX, "InvocationsMaxRetries": 1},
+        # The server in the image gives up after a minute otherwise.
+        "Environment": {"SAGEMAKER_MODEL_SERVER_TIMEOUT": str(ANSWER_SECONDS_MAX)},
+        "TransformInput": {
+            "DataSource": {"S3DataSource": source},
+            "ContentType": p["ContentType"],
+            "SplitType": "None",
+            "CompressionType": "None",
+        },
+        "TransformOutput": {
+            "S3OutputPath": p["PredictionsUri"],
+            "Accept": "application/json",
+            "AssembleWith": "None",
+            "KmsKeyId": p["OutputKmsKeyId"],
+        },
+        "TransformResources": {
+            "InstanceType": p["TransformInstanceType"],
+            "InstanceCount": p["TransformInstanceCount"],
+        },
+        "Tags": tags(p),
+    }
+    return Pipeline(
+        name=TRANSFORM_NAME,
+        parameters=list(p.values()),
+        steps=[RequestStep("Transform", StepTypeEnum.TRANSFORM, request)],
+        pipeline_experiment_config=None,
+        sagemaker_session=_OfflineSession(),
+    )
+
+
+def tags(parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """Return the cost tags; it is not documented that SageMaker copies an execution's tags to its jobs."""
-    p = PARAMETERS
+    p = parameters or PARAMETERS
     return [
         {"Key": "trainyard:tenant", "Value": p["TenantId"]},
         {"Key": "trainyard:tier", "Value": p["TierName"]},
@@ -382,17 +446,20 @@ class _OfflineSession(Session):  # type: ignore[misc]  # the SDK has no types
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="check whether definition.json is up to date")
+    parser.add_argument("--check", action="store_true", help="check whether the definitions are up to date")
     arguments = parser.parse_args()
-    text = json.dumps(json.loads(build().definition()), indent=2, sort_keys=True) + "\n"
-    if not arguments.check:
-        DEFINITION.write_text(text, encoding="utf-8")
-        print(f"wrote {DEFINITION.name}")
-        return 0
-    committed = DEFINITION.read_text(encoding="utf-8").splitlines()
-    drift = list(difflib.unified_diff(committed, text.splitlines(), "committed", "authored", lineterm=""))
-    print("\n".join(drift) or f"{DEFINITION.name} is up to date")
-    return 1 if drift else 0
+    drifted = False
+    for file, pipeline in ((DEFINITION, build()), (TRANSFORM_DEFINITION, build_transform())):
+        text = json.dumps(json.loads(pipeline.definition()), indent=2, sort_keys=True) + "\n"
+        if not arguments.check:
+            file.write_text(text, encoding="utf-8")
+            print(f"wrote {file.name}")
+            continue
+        committed = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        drift = list(difflib.unified_diff(committed, text.splitlines(), "committed", "authored", lineterm=""))
+        print("\n".join(drift) or f"{file.name} is up to date")
+        drifted = drifted or bool(drift)
+    return 1 if drifted else 0
 
 
 if __name__ == "__main__":

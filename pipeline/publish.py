@@ -7,6 +7,8 @@ hash of its content, so that running executions keep the scripts they started wi
     code/<hash>/steps/libraries.zip  the libraries that SageMaker's image lacks, as Python imports them
     code/<hash>/sourcedir.tar.gz  the same, as training jobs in script mode take it
     code/<hash>/definition.json   the pipeline, with the deployment's names filled in
+    code/<hash>/definitionTransform.json
+                                  the pipeline of batch transforms
     code/<hash>/definition2.json  the same for runs that name two training instance types; and so on, up to five
     code/<hash>/definitionSpot.json, definitionSpotCheckpoints.json, definitionCheckpoints.json
                                   the same for runs that train on spot capacity, and that save their progress
@@ -68,6 +70,7 @@ def publish(bucket: str, *, names: dict[str, str], vpc: Vpc | None = None) -> di
         "Spot": on_spot(template),
         "SpotCheckpoints": saving_progress(on_spot(template)),
         "Checkpoints": saving_progress(template),
+        "Transform": (HERE / "transform.json").read_text(encoding="utf-8"),
     }
     digest = hashlib.sha256(repr((scripts, variants, sorted(names.items()))).encode()).hexdigest()[:16]
     prefix = f"code/{digest}"
@@ -82,7 +85,7 @@ def publish(bucket: str, *, names: dict[str, str], vpc: Vpc | None = None) -> di
     return {"CodeUri": f"s3://{bucket}/{prefix}", **definitions}
 
 
-JOB_LOGS = ("/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs")
+JOB_LOGS = tuple(f"/aws/sagemaker/{kind}Jobs" for kind in ("Processing", "Training", "Transform"))
 
 
 def bound_job_logs(days: int, *, before: int | None) -> None:

@@ -10,9 +10,11 @@ from testing.memory_store import MemoryStore
 from trainyard.application.ports import ExecutionReport, InputData
 from trainyard.domain.arrivals import RetrainingAsked
 from trainyard.domain.errors import Conflict, Refused
+from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.receipts import Prospect, progress_of, receipt_of
 from trainyard.domain.requests import Content, Outcome, Request, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TrainOn
+from trainyard.domain.transforms import StoredRows
 from trainyard.persistence.bell import Hint
 from trainyard.persistence.tenants import tenant_item, tenant_key
 
@@ -145,6 +147,31 @@ class MemoryDataSets:
         if not objects:
             raise Refused(f"there is no data left under incoming/{request.data_set}/")
         return InputData(sum(content.size_bytes for content in objects))
+
+
+class MemoryRows:
+    """Implements RowsToPredict: what is stored by tenant and data set, and the manifests that were written."""
+
+    def __init__(self) -> None:
+        self.stored: dict[tuple[str, str], StoredRows] = {}
+        self.manifests: dict[str, ModelVersion] = {}
+        """Request → the version that is to predict."""
+
+    def find(self, tenant: Tenant, data_set: str, *, hurried: bool = False) -> StoredRows | None:
+        return self.stored.get((tenant.tenant_id, data_set))
+
+    def write_manifest(self, tenant: Tenant, request: Request, rows: StoredRows, version: ModelVersion) -> None:
+        self.manifests[request.request_id] = version
+
+
+class MemoryLiveModels:
+    """Implements LiveModels."""
+
+    def __init__(self) -> None:
+        self.versions: dict[tuple[str, str], ModelVersion] = {}
+
+    def get(self, tenant_id: str, data_set: str) -> ModelVersion | None:
+        return self.versions.get((tenant_id, data_set))
 
 
 RUNS = ("Executing", "Stopping")

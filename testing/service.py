@@ -38,6 +38,7 @@ from trainyard.application.scheduling.record import Record
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.scheduling.starts import Starts
 from trainyard.application.scheduling.stop import Stop
+from trainyard.application.scheduling.transforms import LiveModels, RowsToPredict, Transforms
 from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import JobKind, Prices
@@ -59,8 +60,13 @@ PRICES = Prices(
     hourly={
         JobKind.TRAINING: {"ml.m5.large": Decimal("0.115"), "ml.m5.xlarge": Decimal("0.23")},
         JobKind.PROCESSING: {"ml.t3.medium": Decimal("0.05"), "ml.m5.large": Decimal("0.115")},
+        JobKind.TRANSFORM: {"ml.m5.large": Decimal("0.115")},
     },
-    volume_gb_month={JobKind.TRAINING: Decimal("0.14"), JobKind.PROCESSING: Decimal("0.14")},
+    volume_gb_month={
+        JobKind.TRAINING: Decimal("0.14"),
+        JobKind.PROCESSING: Decimal("0.14"),
+        JobKind.TRANSFORM: Decimal(0),
+    },
     hosting={"ml.m5.large": Decimal("0.115")},
     serverless_gb_second=Decimal("0.00002"),
     serverless_gb=Decimal("0.016"),
@@ -102,6 +108,8 @@ class Service:
     results: Results = field(default_factory=memory.MemoryResults)
     tier_queues: TierQueues = field(default_factory=memory.MemoryTierQueues)
     retrainings: Retrainings = field(default_factory=memory.MemoryRetrainings)
+    rows: RowsToPredict = field(default_factory=memory.MemoryRows)
+    live_models: LiveModels = field(default_factory=memory.MemoryLiveModels)
     refused_uploads: RefusedUploads = field(default_factory=memory.MemoryRefusedUploads)
     backoff: Callable[[int], None] = lambda _: None
     parallel_map: ParallelMap = map
@@ -125,6 +133,8 @@ class Service:
             data_sets=self.data_sets,
             tier_queues=self.tier_queues,
             retrainings=self.retrainings,
+            rows=self.rows,
+            live_models=self.live_models,
             scheduler=self.scheduler,
             notifier=self.notifier,
             arrival_limits=ArrivalLimits(self.store, self.backoff),
@@ -152,6 +162,7 @@ class Service:
             executions=self.executions,
             notifier=self.notifier,
             defaults=DEFAULTS,
+            transforms=Transforms(live_models=self.live_models, rows=self.rows, defaults=DEFAULTS),
             parallel_map=self.parallel_map,
         )
 

@@ -1,4 +1,4 @@
-"""trainyard check, upload, presign, retrain; requests, request, why, expedite, stop; models, predict, serving"""
+"""trainyard check, upload, presign, retrain; requests, request, why, expedite, stop; models, predict, …"""
 
 import click
 
@@ -227,6 +227,24 @@ PREDICT = Command(
     help="Predict the rows of a file (CSV with a header line, or JSON lines) with the model that is served.",
     examples=["trainyard predict acme churn churn.csv"],
 )
+TRANSFORM = Command(
+    "transform",
+    "transforms:transform",
+    TENANT,
+    DATA_SET,
+    argument("files", "[FILE]…", nargs=-1, required=False, type=path()),
+    flag("--force", help="Also if the same version has predicted the same rows before."),
+    option("--priority", type=click.IntRange(0, 9), help="Among the tenant's requests; 9 is first."),
+    flag("--wait", help="Wait for its end; exit code 4 unless it succeeds."),
+    help="Let the live model predict all rows that are stored for a data set, in a batch transform job.\n\n"
+    "FILE: rows to store first (.csv with a header line, or .jsonl). The job waits in the tenant's queue, as "
+    "trainings do; the predictions are in reports/<data set>/<request>/predictions/.",
+    examples=[
+        "trainyard transform acme churn rows.csv --wait",
+        "trainyard transform acme churn --force",
+    ],
+    notes=["On a schedule: trainyard tenant update acme --data-set 'churn:transform=rate(1 day)'."],
+)
 SERVING = Group(
     "serving",
     Command(
@@ -280,5 +298,6 @@ COMMANDS = (
     RETRY,
     MODELS,
     PREDICT,
+    TRANSFORM,
     SERVING,
 )

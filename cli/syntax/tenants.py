@@ -41,15 +41,17 @@ SETTINGS = (
         "--serving",
         metavar="MODE[:KEY=VALUE…]",
         help="How approved models are served: multi-model (default: on an endpoint that tenants share), or on "
-        "one of their own: real-time, serverless or asynchronous. Keys: approval (manual, automatic), "
-        "canary_percent, bake_minutes, instance_type, instances, memory_mb, concurrency (docs/serving.md).",
+        "one of their own: real-time, serverless or asynchronous; or by jobs alone: batch-transform. Keys: "
+        "approval (manual, automatic), canary_percent, bake_minutes, instance_type, instances, memory_mb, "
+        "concurrency (docs/serving.md).",
     ),
     option(
         "--data-set",
         multiple=True,
         metavar="NAME:KEY=VALUE,…",
         help="Settings that differ for one data set (target, algorithm, problem, split, train_on, "
-        "every_upload, ready_by, priority, serving).",
+        "every_upload, ready_by, priority, serving; transform: when stored rows are predicted, such as "
+        "rate(1 day)).",
     ),
     option("--retrain", metavar="SCHEDULE", help='"rate(1 day)" or "cron(0 3 * * ? *)"; "" removes the schedule.'),
     option(

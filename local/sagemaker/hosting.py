@@ -21,7 +21,7 @@ from local.sagemaker.asynchronous import Asynchronous, AsyncInvocation
 from local.sagemaker.containers import Container, DataMissing, Died, Image, LoadFailed, Response, TimedOut
 from local.sagemaker.errors import ApiError
 from local.sagemaker.hosting_rules import SERVERLESS_VARIANTS_MAX, objection_to
-from local.sagemaker.transform import TransformJobs
+from local.sagemaker.transform import TransformJob, TransformJobs
 
 Answer = dict[str, Any]
 
@@ -131,8 +131,14 @@ class Hosting:
             model=self._model_request,
             start=self._start_transform,
             s3_as=lambda role: self.client_as("s3", role),
+            logs_as=lambda role: self.client_as("logs", role),
             emit=self.emit,
         )
+
+    def transform(self, request: Answer) -> TransformJob:
+        """Create a transform job, as CreateTransformJob does, and return it."""
+        self._transforms.create(request)
+        return self._transforms.job(request["TransformJobName"])
 
     @property
     def operations(self) -> dict[str, Callable[[Answer], Answer]]:

@@ -52,7 +52,10 @@ def rights_for(operation: str, request: Request) -> Iterator[tuple[str, str, Req
         yield from _tagging(resource, request)
     elif operation == "CreateTransformJob":
         resource = _resource(_TRANSFORM, request["TransformJobName"])
-        used = {"sagemaker:InstanceTypes": [request["TransformResources"]["InstanceType"]]}
+        used: Request = {"sagemaker:InstanceTypes": [request["TransformResources"]["InstanceType"]]}
+        used["sagemaker:ModelArn"] = _resource(_MODEL, request["ModelName"])
+        if "KmsKeyId" in request["TransformOutput"]:
+            used["sagemaker:OutputKmsKey"] = request["TransformOutput"]["KmsKeyId"]
         yield operation, resource, _tags(request) | used
         yield from _tagging(resource, request)
     elif operation in ("CreateEndpoint", "UpdateEndpoint"):

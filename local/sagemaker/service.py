@@ -40,6 +40,7 @@ from local.sagemaker.jobs import (
     instance_types,
 )
 from local.sagemaker.rights import access_key_of, rights_for
+from local.sagemaker.transform import TransformJob
 
 Environ = dict[str, Any]
 Answer = dict[str, Any]
@@ -56,7 +57,7 @@ class Step:
     ended_at: datetime | None = None
     failure: str | None = None
     metadata: Answer = field(default_factory=dict)
-    job: Job | None = None
+    job: Job | TransformJob | None = None
 
     def summary(self) -> Answer:
         answer = {
@@ -317,7 +318,7 @@ class SageMakerService:
         """
         for action, resource, keys in rights_for(name, request):
             is_whole = resource == "*" or ":" in resource
-            self._check(environ, action, resource if is_whole else self._arn(resource), keys)
+            self._check(environ, action, resource if is_whole else self._arn(resource), self._with_model(keys))
 
     def _check(self, environ: Environ, action: str, resource: str, keys: Answer) -> None:
         key = access_key_of(environ.get("HTTP_AUTHORIZATION", ""))
@@ -666,6 +667,8 @@ class SageMakerService:
         elif kind == "Training":
             job = self._run_job(execution, step, "training-job", request, self._runner.train)
             context.steps[step.name] = self._training(job)
+        elif kind == "Transform":
+            self._transform(execution, step, request)
         elif kind == "RegisterModel":
             arn = self._register(execution, request)
             step.metadata = {"RegisterModel": {"Arn": arn}}
@@ -697,6 +700,33 @@ class SageMakerService:
         run(job)
         step.started_at = job.started_at or step.started_at
         return job
+
+    def _transform(self, execution: Execution, step: Step, request: Answer) -> None:
+        name = f"pipelines-{execution.arn.rpartition('/')[2]}-{step.name}-{len(self._jobs):06d}"[:63]
+        request = request | {"TransformJobName": name}
+        for action, resource, keys in rights_for("CreateTransformJob", request):
+            self._allow(execution.role_arn, action, self._arn(resource), self._with_model(keys))
+        instance_type = request["TransformResources"]["InstanceType"]
+        if f"transform/{instance_type}" in self._exhausted:
+            raise JobFailed(f"CapacityError: Unable to provision {instance_type}")
+        try:
+            job = step.job = self._hosting.transform(request)
+        except ApiError as error:
+            raise JobFailed(
+                f"ClientError: Failed to invoke sagemaker:CreateTransformJob. Error Details: {error}"
+            ) from error
+        step.metadata = {"TransformJob": {"Arn": job.arn}}
+        job.ended.wait()
+        if job.status == "Stopped":
+            raise JobStopped("the transform job was stopped")
+        if job.status == "Failed":
+            raise JobFailed(job.failure or "")
+
+    def _with_model(self, keys: Answer) -> Answer:
+        """Return condition keys with the whole ARN of the model that they name."""
+        if "sagemaker:ModelArn" not in keys:
+            return keys
+        return keys | {"sagemaker:ModelArn": self._arn(keys["sagemaker:ModelArn"])}
 
     def _select(self, job: Job) -> None:
         """Select the first instance type that has capacity; raises JobFailed when none has."""

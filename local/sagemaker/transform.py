@@ -1,4 +1,5 @@
-"""Transform jobs: a model answers each object below a prefix, and the answers stand beside their names in S3.
+"""Transform jobs: a model answers each object below a prefix, or of a manifest, and the answers stand in S3 under
+their names. What a container says of a request that it refuses is only in the job's log.
 
 Sources: API reference, CreateTransformJob; developer guide, "Batch transform".
 """
@@ -6,13 +7,14 @@ Sources: API reference, CreateTransformJob; developer guide, "Batch transform".
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from local.sagemaker.containers import Container, DataMissing, Died, LoadFailed, Response, TimedOut
 from local.sagemaker.errors import ApiError
-from local.sagemaker.jobs import split
+from local.sagemaker.jobs import manifest_entries, split
 
 Answer = dict[str, Any]
 
@@ -35,10 +37,12 @@ class TransformJob:
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     ended_at: datetime | None = None
     stop: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    started_at: datetime | None = None
 
     @property
     def description(self) -> Answer:
-        times = {"TransformStartTime": self.created_at, "TransformEndTime": self.ended_at}
+        times = {"TransformStartTime": self.started_at, "TransformEndTime": self.ended_at}
         return (
             {name: value for name, value in self.request.items() if name != "Tags"}
             | {name: at.timestamp() for name, at in times.items() if at is not None}
@@ -57,13 +61,14 @@ class TransformJobs:
     """Runs transform jobs.
 
     `model` returns a model's request by name, or raises ApiError; `start` makes the container of one, given its
-    request and further environment variables; `s3_as` returns a client of S3 with the rights of a role.
+    request and further environment variables; `s3_as` and `logs_as` return clients with the rights of a role.
     """
 
     arn: Callable[[str], str]
     model: Callable[[str], Answer]
     start: Callable[[Answer, Mapping[str, str]], Container]
     s3_as: Callable[[str], Any]
+    logs_as: Callable[[str], Any]
     emit: Callable[[Answer], None]
     _jobs: dict[str, TransformJob] = field(default_factory=dict)
 
@@ -71,7 +76,7 @@ class TransformJobs:
     def operations(self) -> dict[str, Callable[[Answer], Answer]]:
         return {
             "CreateTransformJob": self.create,
-            "DescribeTransformJob": lambda request: self._job(request["TransformJobName"]).description,
+            "DescribeTransformJob": lambda request: self.job(request["TransformJobName"]).description,
             "StopTransformJob": self.stop,
             "ListTransformJobs": self.list,
         }
@@ -90,7 +95,7 @@ class TransformJobs:
         return {"TransformJobArn": job.arn}
 
     def stop(self, request: Answer) -> Answer:
-        job = self._job(request["TransformJobName"])
+        job = self.job(request["TransformJobName"])
         if job.ended_at is not None:
             raise ApiError("ValidationException", f"The request was rejected because {job.name} is {job.status}.")
         job.stop.set()
@@ -116,9 +121,12 @@ class TransformJobs:
     def _run(self, job: TransformJob, model: Answer) -> None:
         container: Container | None = None
         try:
+            job.started_at = datetime.now(UTC)
             container = self.start(model, job.request.get("Environment", {}))
             container.start()
-            self._transform(job, container, self.s3_as(model["ExecutionRoleArn"]))
+            threading.Thread(target=_stop_when_asked, args=(job, container), daemon=True).start()
+            role = model["ExecutionRoleArn"]
+            self._transform(job, container, self.s3_as(role), self.logs_as(role))
             job.status = "Stopped" if job.stop.is_set() else "Completed"
         except (Failed, DataMissing) as error:
             job.status, job.failure = "Failed", str(error)
@@ -128,39 +136,32 @@ class TransformJobs:
         except Exception as error:
             job.status, job.failure = "Failed", f"ClientError: {error}"
         finally:
+            if job.stop.is_set():
+                job.status, job.failure = "Stopped", None
             if container is not None:
                 container.stop()
             job.ended_at = datetime.now(UTC)
             self._announce(job)
+            job.ended.set()
 
-    def _transform(self, job: TransformJob, container: Container, s3: Any) -> None:
+    def _transform(self, job: TransformJob, container: Container, s3: Any, logs: Any) -> None:
         """Answer each object; one that cannot be answered fails the job, after the others were written."""
         request, failed = job.request, []
-        source = request["TransformInput"]["DataSource"]["S3DataSource"]
-        bucket, prefix = split(source["S3Uri"])
+        objects = named_objects(request["TransformInput"]["DataSource"]["S3DataSource"], s3)
         output, encryption = request["TransformOutput"], {}
         if "KmsKeyId" in output:
             encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": output["KmsKeyId"]}
-        keys = [
-            item["Key"]
-            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-            for item in page.get("Contents", [])
-            if not item["Key"].endswith("/")
-        ]
-        if not keys:
-            raise Failed(f"ClientError: No S3 objects found under {source['S3Uri']}")
         to_bucket, to_prefix = split(output["S3OutputPath"])
-        for key in keys:
+        for bucket, key, name in objects:
             if job.stop.is_set():
                 return
             body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
             try:
                 answers = [self._answer(job, container, payload) for payload in payloads(body, request)]
             except Failed as error:
-                failed.append(f"{key}: {error}")
+                failed += [f"{bucket}/{key}: {line}" for line in str(error).splitlines()]
                 continue
             joint = b"\n" if output.get("AssembleWith") == "Line" else b""
-            name = key.removeprefix(prefix).lstrip("/") or key.rpartition("/")[2]
             s3.put_object(
                 Bucket=to_bucket,
                 Key=f"{to_prefix.rstrip('/')}/{name}.out",
@@ -168,6 +169,7 @@ class TransformJobs:
                 **encryption,
             )
         if failed:
+            write_log(logs, job.name, failed)
             raise Failed("ClientError: See job logs for more information")
 
     def _answer(self, job: TransformJob, container: Container, payload: bytes) -> Response:
@@ -183,9 +185,11 @@ class TransformJobs:
                 continue
             if response.status == 200:
                 return response
-        raise Failed("the container did not answer")
+            said = response.body.decode("utf-8", "replace")
+            raise Failed(f"ClientError: {response.status}\n\nMessage:\n{said}")
+        raise Failed("Bad HTTP status received from algorithm: 500")
 
-    def _job(self, name: str) -> TransformJob:
+    def job(self, name: str) -> TransformJob:
         if name not in self._jobs:
             raise ApiError("ResourceNotFound", f"Could not find transform job {name}.")
         return self._jobs[name]
@@ -202,6 +206,53 @@ class TransformJobs:
                 "Resources": [job.arn],
             }
         )
+
+
+def _stop_when_asked(job: TransformJob, container: Container) -> None:
+    """End the container of a job that is stopped, whatever it answers just then."""
+    while not job.ended.wait(0.2):
+        if job.stop.is_set():
+            container.stop()
+            return
+
+
+LOG_GROUP = "/aws/sagemaker/TransformJobs"
+
+
+def write_log(logs: Any, job_name: str, lines: list[str]) -> None:
+    """Write what became of objects into the job's data log; without the right to, it leaves none."""
+    stamp = datetime.now(UTC)
+    events = [
+        {
+            "timestamp": int(stamp.timestamp() * 1000),
+            "message": f"{stamp:%Y-%m-%dT%H:%M:%S}.000:[sagemaker logs]: {line}",
+        }
+        for line in lines
+    ]
+    stream = f"{job_name}/i-0123456789abcdef0/data-log"
+    with suppress(Exception):
+        with suppress(Exception):  # it may exist
+            logs.create_log_group(logGroupName=LOG_GROUP)
+        logs.create_log_stream(logGroupName=LOG_GROUP, logStreamName=stream)
+        logs.put_log_events(logGroupName=LOG_GROUP, logStreamName=stream, logEvents=events)
+
+
+def named_objects(source: Mapping[str, Any], s3: Any) -> list[tuple[str, str, str]]:
+    """Return bucket, key, and name below the output of each object; raises Failed where there are none."""
+    uri = source["S3Uri"]
+    if source.get("S3DataType") == "ManifestFile":
+        entries = [(*split(object_uri), name) for object_uri, name in manifest_entries(s3, uri)]
+    else:
+        bucket, prefix = split(uri)
+        entries = [
+            (bucket, item["Key"], item["Key"].removeprefix(prefix).lstrip("/") or item["Key"].rpartition("/")[2])
+            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            for item in page.get("Contents", [])
+            if not item["Key"].endswith("/")
+        ]
+    if not entries:
+        raise Failed(f"ClientError: No S3 objects found under {uri}")
+    return entries
 
 
 def payloads(body: bytes, request: Mapping[str, Any]) -> Iterator[bytes]:

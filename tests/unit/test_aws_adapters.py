@@ -18,9 +18,9 @@ from tests.evaluator import DEPLOYMENT
 from tests.tables import create_tables
 from trainyard.adapters.aws import clients, sagemaker, storage
 from trainyard.adapters.aws import migration as migration_module
+from trainyard.adapters.aws.absence import is_absent
 from trainyard.adapters.aws.errors import translated
 from trainyard.adapters.aws.migration import S3Migration
-from trainyard.adapters.aws.provisioning import is_absent
 from trainyard.adapters.aws.queues import SqsRedelivery
 from trainyard.adapters.aws.removal import AwsRemoval, _check
 from trainyard.adapters.aws.storage import S3DataSets, S3Receipts

@@ -136,7 +136,8 @@ def test_list_prices_are_read_by_component_over_all_pages(stubbed: Callable[[str
     stub = stubbed("pricing")
 
     def asked(component: str, **more: str) -> dict[str, Any]:
-        filters = {"productFamily": "ML Instance", "regionCode": "eu-west-1", "component": component}
+        filters = {"productFamily": "ML Instance", "regionCode": "eu-west-1"}
+        filters |= {"component": component} if component else {}
         listed = [{"Type": "TERM_MATCH", "Field": n, "Value": v} for n, v in filters.items()]
         return {"ServiceCode": "AmazonSageMaker", "Filters": listed, **more}
 
@@ -145,11 +146,17 @@ def test_list_prices_are_read_by_component_over_all_pages(stubbed: Callable[[str
     stub.add_response("get_products", first, asked("Training"))
     stub.add_response("get_products", {"PriceList": [older]}, asked("Training", NextToken="t"))
     stub.add_response("get_products", {"PriceList": [product("ml.t3.medium", "0.055")]}, asked("Processing"))
+    transforms = [
+        product("ml.m5.large", "0.128", usagetype="EU-Tsform:ml.m5.large"),
+        product("ml.m5.large", "9", usagetype="EU-Host:ml.m5.large"),
+    ]
+    stub.add_response("get_products", {"PriceList": transforms}, asked(""))
     stub.add_response("get_products", {"PriceList": [product("ml.m5.large", "0.13")]}, asked("Hosting"))
     assert billing.list_prices("eu-west-1") == {
         "hosting": {"ml.m5.large": Decimal("0.13")},
         JobKind.TRAINING: {"ml.m5.large": Decimal("0.128"), "ml.c5.xlarge": Decimal("0.2")},
         JobKind.PROCESSING: {"ml.t3.medium": Decimal("0.055")},
+        JobKind.TRANSFORM: {"ml.m5.large": Decimal("0.128")},
     }
 
 

@@ -21,7 +21,7 @@ from testing.service import Service, policies_in_force, scheduler_over
 from tests.build import NOW, after, policy, step, submission, tenant, tier
 from tests.tables import create_tables
 from tests.unit.test_use_cases import TRIES, Harness
-from trainyard.adapters.aws import storage
+from trainyard.adapters.aws import tenant_objects
 from trainyard.adapters.aws.storage import S3Results
 from trainyard.adapters.aws.store import DynamoStore, deserialized
 from trainyard.application.ports import ExecutionReport
@@ -161,7 +161,7 @@ def mangled(text: str, random: Random) -> bytes | None:
 
 def test_of_a_report_of_any_size_no_more_than_a_megabyte_is_read(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    real = storage.client  # type: ignore[attr-defined]
+    real = tenant_objects.client  # type: ignore[attr-defined]
 
     class Stream:
         def __init__(self, stream: Any) -> None:
@@ -182,11 +182,11 @@ def test_of_a_report_of_any_size_no_more_than_a_megabyte_is_read(s3: Any, monkey
             answer = real("s3").get_object(**named)
             return {**answer, "Body": Stream(answer["Body"])}
 
-    monkeypatch.setattr(storage, "client", lambda *_, **__: Client())
+    monkeypatch.setattr(tenant_objects, "client", lambda *_, **__: Client())
     _, request, _ = ended_with(s3, EVALUATION.encode(), b"[" + b" " * 3_000_000 + b"]")
     assert request.outcome is not None
     assert request.outcome.unread == "profile.json was not read: it has more than 1,048,576 bytes"
-    assert max(read) == storage.RESULT_BYTES_MAX + 1
+    assert max(read) == tenant_objects.RESULT_BYTES_MAX + 1
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_report_that_s3_does_not_give_ends_its_run_all_the_same(
         def get_object(self, **_: Any) -> Any:
             raise ClientError(words, "GetObject")
 
-    monkeypatch.setattr(storage, "client", lambda *_, **__: Client())
+    monkeypatch.setattr(tenant_objects, "client", lambda *_, **__: Client())
     harness = Harness()
     request_id = harness.run_one()
     harness.record = replace(harness.record, results=S3Results())

@@ -170,7 +170,7 @@ def test_references_and_functions_resolve() -> None:
 def test_logs_of_jobs_are_kept_for_a_time_and_those_of_others_are_left_alone() -> None:
     with mock_aws():
         logs = boto3.client("logs", region_name="us-east-1")
-        theirs, ours = publish.JOB_LOGS
+        theirs, ours, new = publish.JOB_LOGS
 
         def kept() -> dict[str, int | None]:
             return {g["logGroupName"]: g.get("retentionInDays") for g in logs.describe_log_groups()["logGroups"]}
@@ -178,7 +178,7 @@ def test_logs_of_jobs_are_kept_for_a_time_and_those_of_others_are_left_alone() -
         logs.create_log_group(logGroupName=theirs)
         logs.create_log_group(logGroupName=f"{ours}Elsewhere")
         publish.bound_job_logs(30, before=None)
-        assert kept() == {theirs: None, ours: 30, f"{ours}Elsewhere": None}
+        assert kept() == {theirs: None, ours: 30, new: 30, f"{ours}Elsewhere": None}
         publish.bound_job_logs(7, before=30)
         assert kept()[ours] == 7
         logs.put_retention_policy(logGroupName=ours, retentionInDays=365)

@@ -21,6 +21,7 @@ from trainyard.domain.requests import (
     KeyUploads,
     Outcome,
     Request,
+    RequestKind,
     State,
     StateChange,
     moved,
@@ -43,6 +44,7 @@ EVERYTHING = Request(
     data_set="churn",
     content=content(sequencer="0A"),
     cause=Cause.RETRAINING,
+    kind=RequestKind.TRANSFORM,
     state=State.SUCCEEDED,
     arrived_at=after(1),
     due_at=after(2),
@@ -106,6 +108,9 @@ EVERYTHING = Request(
         trained_version_id="v1",
         trained_sha256="a" * 64,
         trained_files=2,
+        predictions_uri="s3://predictions",
+        model_version=3,
+        input_files=4,
         cost_usd="0.05",
         cost_unknown=1,
         failed_step="Train",
@@ -202,7 +207,7 @@ LASTING = {
         "stop_asked_at",
         "outcome",
     ),
-    *("risk_minutes", "miss_published"),
+    *("risk_minutes", "miss_published", "kind"),
 }
 """Fields that stay when a request goes back to its queue, or are set anew then."""
 

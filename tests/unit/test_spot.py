@@ -10,6 +10,7 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
+from local.cloud import REPOSITORY
 from local.sagemaker.definition import Context, parameter_values
 from local.sagemaker.jobs import JobFailed, check_spot
 from pipeline.publish import on_spot, preferring, saving_progress
@@ -367,6 +368,7 @@ def test_a_model_that_was_registered_all_the_same_counts(monkeypatch: pytest.Mon
 # --- the pipelines ----------------------------------------------------------------------------------------------
 
 DEFINITIONS = {
+    "transform": (REPOSITORY / "pipeline/transform.json").read_text(encoding="utf-8"),
     "": TEXT,
     **{str(types): preferring(TEXT, types) for types in range(2, 6)},
     "spot": on_spot(TEXT),
@@ -447,9 +449,10 @@ def test_the_attempt_on_demand_goes_on_whatever_the_policy_says_by_then() -> Non
 
 
 def test_a_deployment_has_the_pipelines_that_it_was_deployed_with() -> None:
-    assert Settings(pipeline_name="p").pipeline_names == {"": "p"}
+    assert Settings(pipeline_name="p").pipeline_names == {"": "p", "transform": "p-transform"}
     everything = Settings(pipeline_name="p", training_types_max="5", spot_training="true").pipeline_names
     assert set(everything) == set(PIPELINES) == set(DEFINITIONS)
+    assert Settings(pipeline_name="stack-training").pipeline_names["transform"] == "stack-transform"
     assert everything["spot-checkpoints"] == "p-spot-checkpoints"
 
 

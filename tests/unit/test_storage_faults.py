@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from testing.service import ACCOUNT
 from tests.build import NOW, after, content, policy, request, submission, tenant, tier
 from tests.unit.test_use_cases import Harness
-from trainyard.adapters.aws import storage
+from trainyard.adapters.aws import storage, tenant_objects
 from trainyard.adapters.aws.storage import S3DataSets
 from trainyard.application.ports import InputData
 from trainyard.application.scheduling.intake import Verdict
@@ -63,7 +63,8 @@ def test_data_that_cannot_be_looked_at_gives_its_slot_back_at_once_and_fails_in_
     monkeypatch: pytest.MonkeyPatch, error: Exception, owner: Tenant
 ) -> None:
     harness = Harness(limits=TWO, tenants=(owner, tenant("other")))
-    monkeypatch.setattr(storage, "client", Broken(error))
+    for module in (storage, tenant_objects):
+        monkeypatch.setattr(module, "client", Broken(error))
     broken = S3DataSets()
 
     class DataSets:
@@ -102,14 +103,14 @@ def test_a_listing_without_end_is_given_up_in_seconds(monkeypatch: pytest.Monkey
                 clock[0] += 0.9
                 yield {"Contents": [{"Key": "incoming/set-1/a.csv", "Size": 1}], "IsTruncated": True}
 
-    monkeypatch.setattr(storage, "client", Endless())
+    monkeypatch.setattr(tenant_objects, "client", Endless())
     with pytest.raises(DataUnavailable, match="took more than 4 s"):
         S3DataSets(monotonic=lambda: clock[0]).write_manifest(WHOLE, request(1))
     assert clock[0] < 10
 
 
 def test_a_data_set_of_more_objects_than_a_run_takes_is_refused(monkeypatch: pytest.MonkeyPatch, s3: Any) -> None:
-    monkeypatch.setattr(storage, "OBJECTS_MAX", 5)
+    monkeypatch.setattr(tenant_objects, "OBJECTS_MAX", 5)
     for number in range(6):
         s3.put_object(Bucket=BUCKET, Key=f"incoming/set-1/{number}.csv", Body=b"x")
     with pytest.raises(Refused, match="more than 5 objects under incoming/set-1/"):

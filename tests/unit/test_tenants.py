@@ -85,7 +85,7 @@ class Account:
     def ensure_model_group(self, tenant: Tenant) -> None:
         self.things.add(f"group {tenant.tenant_id}")
 
-    def ensure_schedule(self, tenant: Tenant) -> None:
+    def ensure_schedules(self, tenant: Tenant, before: Tenant) -> None:
         self.things = {thing for thing in self.things if not thing.startswith(f"schedule {tenant.tenant_id} ")}
         if tenant.retrain_schedule:
             self.things.add(f"schedule {tenant.tenant_id} {tenant.retrain_schedule}")
@@ -103,7 +103,7 @@ class Account:
         self.things.discard(f"group {tenant.tenant_id}")
         return 0, False
 
-    def remove_schedule(self, tenant: Tenant) -> None:
+    def remove_schedules(self, tenant: Tenant) -> None:
         self.things = {thing for thing in self.things if not thing.startswith(f"schedule {tenant.tenant_id} ")}
 
     def remove_objects(self, tenant: Tenant, *, before: datetime | None = None) -> tuple[int, bool]:

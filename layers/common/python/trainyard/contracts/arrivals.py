@@ -1,4 +1,4 @@
-"""Events that request training: uploads, and requests for retraining.
+"""Events that ask for something: uploads, and requests for retraining and for batch transforms.
 
 Source: Amazon S3 user guide, "EventBridge event message structure". Keys arrive raw and are never decoded.
 """
@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, AwareDatetime, Field, TypeAdapter, ValidationError
 
 from trainyard.contracts.events import Envelope, Event, explain
-from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
+from trainyard.domain.arrivals import RetrainingAsked, TransformAsked, UploadArrived
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import PRIORITY_MAX, Content
 
@@ -81,6 +81,33 @@ class RetrainingRequested(Envelope):
         )
 
 
+class TransformDetail(Event):
+    tenant_id: str = Field(min_length=1, max_length=63)
+    data_set: str = Field(min_length=1, max_length=63)
+    reason: str = Field(default="", max_length=256)
+    priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
+    force: bool = False
+    """Whether to predict also rows that the same version has predicted before."""
+
+
+class TransformRequested(Envelope):
+    """A schedule or an operator requests predictions of the stored rows of a data set."""
+
+    detail_type: Literal["Batch Transform Requested"] = Field(alias="detail-type")
+    source: str
+    detail: TransformDetail
+
+    def arrived(self) -> TransformAsked:
+        return TransformAsked(
+            account_id=self.account,
+            event_id=self.id,
+            tenant_id=self.detail.tenant_id,
+            data_set=self.detail.data_set,
+            priority=self.detail.priority,
+            is_forced=self.detail.force,
+        )
+
+
 def retraining_body(asked: RetrainingAsked, now: datetime) -> str:
     """Return the SQS body of a retraining of one data set, in the form of an event that requests it."""
     return json.dumps(
@@ -100,11 +127,11 @@ def retraining_body(asked: RetrainingAsked, now: datetime) -> str:
     )
 
 
-Arrival = Annotated[ObjectCreated | RetrainingRequested, Field(discriminator="detail_type")]
-_ARRIVAL: TypeAdapter[ObjectCreated | RetrainingRequested] = TypeAdapter(Arrival)
+Arrival = Annotated[ObjectCreated | RetrainingRequested | TransformRequested, Field(discriminator="detail_type")]
+_ARRIVAL: TypeAdapter[ObjectCreated | RetrainingRequested | TransformRequested] = TypeAdapter(Arrival)
 
 
-def parse_arrival(body: str) -> UploadArrived | RetrainingAsked:
+def parse_arrival(body: str) -> UploadArrived | RetrainingAsked | TransformAsked:
     """Return the arrival in an SQS message's body; raises Malformed, naming what is wrong."""
     try:
         return _ARRIVAL.validate_json(body).arrived()

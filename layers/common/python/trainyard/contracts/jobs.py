@@ -44,6 +44,14 @@ class ProcessingJobDetail(Event):
     tags: Tags = Field(default=None, alias="Tags")
 
 
+class TransformJobDetail(Event):
+    name: str = Field(alias="TransformJobName")
+    arn: str = Field(alias="TransformJobArn")
+    role_arn: None = None
+    """It has the role of its model, which the event does not carry."""
+    tags: Tags = Field(default=None, alias="Tags")
+
+
 class TrainingJobChanged(Envelope):
     """A training job changed its status; the event carries its role and its tags."""
 
@@ -60,8 +68,23 @@ class ProcessingJobChanged(Envelope):
     detail: ProcessingJobDetail
 
 
-JobChanged = Annotated[TrainingJobChanged | ProcessingJobChanged, Field(discriminator="detail_type")]
-_JOB: TypeAdapter[TrainingJobChanged | ProcessingJobChanged] = TypeAdapter(JobChanged)
+class TransformJobChanged(Envelope):
+    """A transform job changed its status."""
+
+    detail_type: Literal["SageMaker Transform Job State Change"] = Field(alias="detail-type")
+    source: Literal["aws.sagemaker"]
+    detail: TransformJobDetail
+
+
+JobChanged = Annotated[
+    TrainingJobChanged | ProcessingJobChanged | TransformJobChanged, Field(discriminator="detail_type")
+]
+_JOB: TypeAdapter[TrainingJobChanged | ProcessingJobChanged | TransformJobChanged] = TypeAdapter(JobChanged)
+KINDS = {
+    TrainingJobChanged: JobKind.TRAINING,
+    ProcessingJobChanged: JobKind.PROCESSING,
+    TransformJobChanged: JobKind.TRANSFORM,
+}
 
 
 def parse_job_status(event: Any) -> JobStarted:
@@ -70,5 +93,4 @@ def parse_job_status(event: Any) -> JobStarted:
         changed = _JOB.validate_python(event)
     except ValidationError as error:
         raise Malformed(explain(error)) from error
-    kind = JobKind.TRAINING if isinstance(changed, TrainingJobChanged) else JobKind.PROCESSING
-    return JobStarted(kind=kind, **changed.detail.model_dump())
+    return JobStarted(kind=KINDS[type(changed)], **changed.detail.model_dump())

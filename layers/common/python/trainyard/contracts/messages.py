@@ -1,4 +1,4 @@
-"""The training request as it travels through a tier queue."""
+"""The request as it travels through a tier queue."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from trainyard.contracts.events import explain
 from trainyard.domain.errors import Malformed
-from trainyard.domain.requests import PRIORITY_MAX, Cause, Content, Submission
+from trainyard.domain.requests import PRIORITY_MAX, Cause, Content, RequestKind, Submission
 
 
 class ContentMessage(BaseModel):
@@ -32,6 +32,7 @@ class TrainingRequestMessage(BaseModel):
     tier: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     data_set: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     cause: Cause
+    kind: RequestKind = RequestKind.TRAINING
     algorithm: str = Field(default="", max_length=64)
     alone: bool = False
     priority: int = Field(default=0, ge=0, le=PRIORITY_MAX)

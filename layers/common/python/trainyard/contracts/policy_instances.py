@@ -14,6 +14,10 @@ ResourceConfig, InstancePreferences)."""
 
 _InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 
+_FAMILIES = "m4|m5|m6i|m7i|c4|c5|c6i|c7i|r6i|r7i|p2|p3|g4dn|g5|g6|g6e|trn1|inf2"
+"""Instance families of batch transforms (SageMaker API reference, TransformResources)."""
+_TransformType = Annotated[str, Field(pattern=rf"^ml\.({_FAMILIES})\.[a-z0-9]+$")]
+
 InstanceQuotas = dict[str, Slots]
 """Instance pool ("training/ml.m5.large") → instances."""
 
@@ -29,6 +33,8 @@ class InstanceEntry(Strict):
     """One type, or several in order of preference."""
     count: int = Field(default=1, ge=1, le=20, strict=True)
     volume_gb: int = Field(default=30, ge=1, le=16384)
+    transform: _TransformType = "ml.m5.large"
+    """Of a batch transform of so much data."""
 
 
 def check_quota_names(path: tuple[str | int, ...], quotas: Iterable[str]) -> None:
@@ -38,8 +44,8 @@ def check_quota_names(path: tuple[str | int, ...], quotas: Iterable[str]) -> Non
         if usage not in INSTANCE_USAGES or not slash or not kind.startswith("ml."):
             raise Misplaced(
                 (*path, "instance_quotas", resource),
-                "must be training/ml.…, spot/ml.… (training on spot capacity) or processing/ml.…, as in "
-                "SageMaker's quotas",
+                "must be training/ml.…, spot/ml.… (training on spot capacity), processing/ml.… or "
+                "transform/ml.…, as in SageMaker's quotas",
             )
 
 

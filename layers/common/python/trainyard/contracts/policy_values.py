@@ -57,6 +57,7 @@ def policy_of(values: Values, version: int, region: str = "") -> Policy:
 def _of(choices: Sequence[InstanceChoice], prices: Prices) -> Prices:
     """Return the prices of some instances only, since a policy is kept with each pass."""
     names = {choice.processing_instance_type for choice in choices}
+    names |= {choice.transform_instance_type for choice in choices}
     names |= {name for choice in choices for name in choice.training_instance_types}
     hourly = {
         kind: {name: price for name, price in table.items() if name in names}
@@ -127,6 +128,7 @@ def _instances(entries: Sequence[Values]) -> tuple[InstanceChoice, ...]:
             training_instance_types=tuple(entry["training"]),
             training_instance_count=entry["count"],
             training_volume_gb=entry["volume_gb"],
+            transform_instance_type=entry["transform"],
         )
         for entry in entries
     )

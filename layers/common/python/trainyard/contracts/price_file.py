@@ -22,6 +22,7 @@ class RegionPrices(_Strict):
 
     training: dict[_InstanceType, _Price] = Field(min_length=1)
     processing: dict[_InstanceType, _Price] = Field(min_length=1)
+    transform: dict[_InstanceType, _Price] = Field(min_length=1)
     hosting: dict[_InstanceType, _Price] = Field(min_length=1)
     serverless_gb_second: _Price
     serverless_gb: _Price

@@ -113,6 +113,18 @@ def _shown_character(character: str) -> str:
 R = TypeVar("R", bound=_Report)
 
 
+class Transform(_Report):
+    """What a batch transform was to predict."""
+
+    version: int = Field(ge=1, le=10**9)
+    files: int = Field(ge=1, le=10**6)
+
+
+def parse_transform(body: bytes) -> Transform:
+    """Return what a transform's report says; raises Malformed, naming what is wrong."""
+    return _parsed(Transform, body)
+
+
 def parse_evaluation(body: bytes) -> Evaluation:
     """Return what an evaluation says; raises Malformed, naming what is wrong."""
     return _parsed(Evaluation, body)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from trainyard.domain.pipelines import SPOT_VARIANTS
+from trainyard.domain.pipelines import SPOT_VARIANTS, TRANSFORM
 
 
 class MissingSetting(Exception):
@@ -67,7 +67,8 @@ class Settings:
         lists = [str(types) for types in range(2, int(self.training_types_max) + 1)]
         spot = SPOT_VARIANTS if self.spot_training == "true" else ()
         further = {variant: f"{self.pipeline_name}-{variant}" for variant in (*lists, *spot)}
-        return {"": self.pipeline_name, **further}
+        transform = self.pipeline_name.removesuffix("-training") + f"-{TRANSFORM}"
+        return {"": self.pipeline_name, TRANSFORM: transform, **further}
 
     @classmethod
     def from_env(cls, *required: str, env: Mapping[str, str] = os.environ) -> "Settings":

@@ -25,7 +25,7 @@ def prices_of(region: str) -> Prices:
         hosting={name: Decimal(usd) for name, usd in prices["hosting"].items()},
         serverless_gb_second=Decimal(prices["serverless_gb_second"]),
         serverless_gb=Decimal(prices["serverless_gb"]),
-        volume_gb_month={kind: Decimal(prices[f"{kind}_volume_gb_month"]) for kind in JobKind},
+        volume_gb_month={kind: Decimal(prices.get(f"{kind}_volume_gb_month", 0)) for kind in JobKind},
         storage_gb_month=Decimal(prices["storage_gb_month"]),
         scheduler_per_execution=Decimal(prices["scheduler_per_execution"]),
     )

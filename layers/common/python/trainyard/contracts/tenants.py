@@ -39,6 +39,12 @@ def _is_schedule(text: str) -> bool:
     return text.startswith("rate(") or (len(fields) == 6 and (fields[2] == "?") != (fields[4] == "?"))
 
 
+def _schedule_or_none(text: str | None) -> str | None:
+    if text and not _is_schedule(text):
+        raise ValueError(f"{text!r} is not a valid schedule: use rate(1 day) or cron(0 3 * * ? *)")
+    return text
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,6 +90,13 @@ class DataSetEntry(_Strict):
     priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
     hyperparameters: dict[str, str | int | float | bool] | None = Field(default=None, max_length=50)
     serving: ServingEntry | None = None
+    transform: str | None = None
+    """When its stored rows are predicted; "" for no schedule."""
+
+    @field_validator("transform")
+    @classmethod
+    def _transform_fits(cls, schedule: str | None) -> str | None:
+        return _schedule_or_none(schedule)
 
     @field_validator("hyperparameters")
     @classmethod
@@ -144,8 +157,13 @@ class TenantEntry(DataSetEntry):
     @field_validator("retrain")
     @classmethod
     def _schedule_fits(cls, schedule: str | None) -> str | None:
-        if schedule and not _is_schedule(schedule):
-            raise ValueError(f"{schedule!r} is not a valid schedule: use rate(1 day) or cron(0 3 * * ? *)")
+        return _schedule_or_none(schedule)
+
+    @field_validator("transform")
+    @classmethod
+    def _is_of_a_data_set(cls, schedule: str | None) -> str | None:
+        if schedule is not None:
+            raise ValueError("a schedule of batch transforms belongs to a data set: data_sets.<name>.transform")
         return schedule
 
     def to_spec(self) -> TenantSpec:
@@ -249,4 +267,5 @@ def _settings_view(settings: TrainingSettings) -> dict[str, Any]:
         "ready_by": settings.ready_by,
         "priority": settings.priority,
         "serving": asdict(settings.serving),
+        "transform": settings.transform,
     }

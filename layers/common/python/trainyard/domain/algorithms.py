@@ -75,6 +75,8 @@ class InstanceChoice:
     """In order of preference: SageMaker trains on the first one that has capacity."""
     training_instance_count: int
     training_volume_gb: int
+    transform_instance_type: str = "ml.m5.large"
+    """Of a batch transform of so much data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,9 @@ from datetime import datetime
 
 from trainyard.domain.errors import Refused
 from trainyard.domain.names import FOLDERS, URI_LENGTH_MAX, is_data_set
-from trainyard.domain.policy import Policy
-from trainyard.domain.requests import Content
+from trainyard.domain.policy import Policy, TierPolicy
+from trainyard.domain.requests import Content, RequestKind
+from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.tenants import Tenant, TenantState
 
 INCOMING = "incoming/"
@@ -39,6 +40,20 @@ class RetrainingAsked:
     """When the models are to be ready; None for what the data sets' settings say."""
     priority: int | None = None
     """None for what the data sets' settings say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformAsked:
+    """Somebody asked to predict the stored rows of a data set."""
+
+    account_id: str
+    event_id: str
+    tenant_id: str
+    data_set: str
+    priority: int | None = None
+    """None for what the data set's settings say."""
+    is_forced: bool = False
+    """Whether to predict also rows that the same version has predicted before."""
 
 
 def is_incoming(tenant: Tenant, key: str) -> bool:
@@ -109,15 +124,7 @@ def data_set_of(tenant: Tenant, key: str) -> str:
 
 def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
     """Raise Refused, with the reason its sender reads, unless this upload may become a request."""
-    if tenant.state is not TenantState.ACTIVE:
-        raise Refused(
-            f"tenant {tenant.tenant_id} is {tenant.state.lower()}: uploads are refused", kind="tenant not active"
-        )
-    tier = policy.tier(tenant.tier)
-    if tier is None:
-        raise Refused(
-            f"the policy has no tier {tenant.tier!r}: the operator must add it or move the tenant", kind="tier"
-        )
+    tier = _tier_of(tenant, policy)
     if not has_plain_key(content.key):
         raise Refused("the key contains control characters: rename the object", kind="key characters")
     if not names_a_path(content.key):
@@ -137,18 +144,49 @@ def check_welcome(tenant: Tenant, content: Content, policy: Policy) -> None:
             f"{' or '.join(algorithm.suffixes)}: rename or convert it",
             kind="format",
         )
-    profile = policy.profile_for(tier, algorithm.name, content.size_bytes)
-    resource = policy.lacking(profile)
-    if resource is not None:
-        raise Refused(
-            f"it needs {profile.instances_by_type[resource]} instances of {resource}, and the policy's quota "
-            f"is {policy.instance_quotas[resource]}: the operator must raise it",
-            kind="instance quota",
-        )
+    _check_quota(policy.profile_for(tier, algorithm.name, content.size_bytes), policy)
     largest = policy.data_bytes_max(tier, algorithm.name)
     if content.size_bytes > largest:
         raise Refused(
             f"the object has {content.size_bytes:,} bytes; tier {tier.name} allows at most "
             f"{largest:,}: split it, or move to a larger tier",
             kind="too large",
+        )
+
+
+def check_transform(tenant: Tenant, data_set: str, size_bytes: int, policy: Policy) -> None:
+    """Raise Refused, with the reason its sender reads, unless so many bytes of rows may be predicted."""
+    tier = _tier_of(tenant, policy)
+    algorithm = policy.algorithm(tenant.settings_for(data_set).algorithm)
+    _check_quota(policy.profile_for(tier, algorithm.name, size_bytes, kind=RequestKind.TRANSFORM), policy)
+    largest = policy.data_bytes_max(tier, algorithm.name)
+    if size_bytes > largest:
+        raise Refused(
+            f"the rows have {size_bytes:,} bytes in all; tier {tier.name} allows at most {largest:,}: remove "
+            "those that are predicted already, or move to a larger tier",
+            kind="too large",
+        )
+
+
+def _tier_of(tenant: Tenant, policy: Policy) -> TierPolicy:
+    """Return the tier of an active tenant; raises Refused."""
+    if tenant.state is not TenantState.ACTIVE:
+        raise Refused(
+            f"tenant {tenant.tenant_id} is {tenant.state.lower()}: uploads are refused", kind="tenant not active"
+        )
+    tier = policy.tier(tenant.tier)
+    if tier is None:
+        raise Refused(
+            f"the policy has no tier {tenant.tier!r}: the operator must add it or move the tenant", kind="tier"
+        )
+    return tier
+
+
+def _check_quota(profile: ResourceProfile, policy: Policy) -> None:
+    resource = policy.lacking(profile)
+    if resource is not None:
+        raise Refused(
+            f"it needs {profile.instances_by_type[resource]} instances of {resource}, and the policy's quota "
+            f"is {policy.instance_quotas[resource]}: the operator must raise it",
+            kind="instance quota",
         )

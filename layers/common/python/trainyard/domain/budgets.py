@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from trainyard.domain.policy import Budget, BudgetMode, TierPolicy
 from trainyard.domain.prices import Prices, rounded_up
-from trainyard.domain.resources import STOP_GRACE, ResourceProfile
+from trainyard.domain.resources import ResourceProfile
 
 RUNTIME_MIN = timedelta(minutes=1)
 """A shorter job is not worth starting."""
@@ -47,7 +47,7 @@ def cost_max_usd(profile: ResourceProfile, runtime_max: timedelta, prices: Price
     A lack of capacity is not retried within a run (pipeline/author.py), so no job is paid for twice.
     """
     rates = profile.rates(prices)
-    seconds = int((runtime_max + STOP_GRACE).total_seconds())
+    seconds = int((runtime_max + profile.grace).total_seconds())
     return None if rates is None else sum((rounded_up(rate * seconds) for rate in rates), Decimal(0))
 
 
@@ -109,8 +109,8 @@ def least_usd(
         return worst if usd_p90 is None else min(usd_p90, worst)
     if not job_seconds:
         return worst
-    jobs = max(timedelta(seconds=MARGIN * job_seconds), RUNTIME_MIN + STOP_GRACE)
-    least = cost_max_usd(profile, jobs - STOP_GRACE, prices)
+    jobs = max(timedelta(seconds=MARGIN * job_seconds), RUNTIME_MIN + profile.grace)
+    least = cost_max_usd(profile, jobs - profile.grace, prices)
     assert least is not None, "prices are known"
     return min(worst, least)
 
@@ -119,7 +119,7 @@ def _shortened(profile: ResourceProfile, usd: Decimal, prices: Prices) -> Reserv
     """Return the longest runs' reservation that costs no more than an amount."""
     rates = profile.rates(prices)
     assert rates is not None, "prices are known"
-    runtime_max = timedelta(seconds=int(usd / sum(rates, Decimal(0)))) - STOP_GRACE
+    runtime_max = timedelta(seconds=int(usd / sum(rates, Decimal(0)))) - profile.grace
     while (cost := cost_max_usd(profile, runtime_max, prices)) is not None and cost > usd:
         runtime_max -= timedelta(seconds=1)  # each job's cost is rounded up
     assert cost is not None, "prices are known"

@@ -14,7 +14,7 @@ from trainyard.domain.budgets import cost_max_usd
 from trainyard.domain.policy import MB, TierPolicy
 from trainyard.domain.prices import Prices, rounded_up
 from trainyard.domain.requests import Basis, Estimate
-from trainyard.domain.resources import JOBS_OF_PROCESSING, JOBS_OF_TRAINING, ResourceProfile
+from trainyard.domain.resources import ResourceProfile
 
 RUNS_KEPT = 16
 """The last runs of a data set that are kept, so that estimates follow changes quickly."""
@@ -149,12 +149,11 @@ def _cold(data_bytes: int, tier: TierPolicy, profile: ResourceProfile, prices: P
     limit = int(tier.runtime_max.total_seconds())
     job = min(round(COLD_SECONDS + COLD_SECONDS_PER_MB * data_bytes / MB), limit)
     late = min(round(job * SPREAD), limit)
-    jobs = JOBS_OF_PROCESSING + JOBS_OF_TRAINING
     rates = profile.rates(prices)
     rate = None if rates is None else sum(rates, Decimal(0))
     return Estimate(
-        seconds=jobs * job,
-        seconds_p90=jobs * late,
+        seconds=profile.jobs * job,
+        seconds_p90=profile.jobs * late,
         job_seconds=job,
         usd=None if rate is None else rounded_up(rate * job),
         usd_p90=None if rate is None else rounded_up(rate * late),

@@ -7,16 +7,19 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 
 from trainyard.domain.prices import JobKind, Prices, rounded
-from trainyard.domain.requests import State
+from trainyard.domain.requests import RequestKind, State
+from trainyard.domain.resources import ResourceProfile
 
-FREE_STEPS = frozenset({"", "Training", "Processing", "Condition", "Fail", "Lambda", "RegisterModel", "Model"})
+FREE_STEPS = frozenset(
+    {"", "Training", "Processing", "Transform", "Condition", "Fail", "Lambda", "RegisterModel", "Model"}
+)
 """Types of steps that cost nothing by themselves: they run no job, or never got one ("" and the jobs' own)."""
 
 STEP_MOVES = frozenset({"Starting", "Executing", "Stopping"})
 """Statuses of a step that has not ended (SageMaker API reference, PipelineExecutionStep)."""
 
 JOB_ENDED = frozenset({"Completed", "Failed", "Stopped"})
-"""Statuses of training and processing jobs that do not change again (SageMaker API reference)."""
+"""Statuses of training, processing and transform jobs that do not change again (SageMaker API reference)."""
 
 SKEW_SECONDS = 1.0
 """How far a job's end may precede its start, because of clock skew, without being flagged."""
@@ -115,6 +118,12 @@ class ExecutionRecord:
     expected_usd: Decimal | None = None
     revision: int = 0
     """Incremented when it is corrected."""
+
+    @property
+    def kind(self) -> RequestKind:
+        """Return what was run."""
+        transforms = bool(self.profile) and ResourceProfile.parse(self.profile).is_transform
+        return RequestKind.TRANSFORM if transforms else RequestKind.TRAINING
 
     @property
     def charged_usd(self) -> Decimal:
@@ -220,7 +229,7 @@ def _without_job(step: StepFacts) -> StepRecord:
 def billable_seconds(job: JobFacts) -> tuple[int | None, tuple[str, ...]]:
     """Return the billable seconds of a job, and what is odd about them.
 
-    Training: as SageMaker says. Processing: from its start to its end, rounded up. If times are missing or run
+    Training: as SageMaker says. Others: from start to end, rounded up. If times are missing or run
     backwards, None; only a job that failed or was stopped before it began used nothing (SageMaker API
     reference, DescribeTrainingJob and DescribeProcessingJob).
     """

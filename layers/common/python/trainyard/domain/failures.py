@@ -97,6 +97,8 @@ _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*\w*(?:Error|Exception|Interrupt|Exi
 _TOOLKITS_OWN = re.compile(
     r"\d{4}-\d\d-\d\d \S+ sagemaker|ExecuteUserScriptError|ExitCode \d+|Command \"|Traceback \("
 )
+_OF_SAGEMAKER = re.compile(r"\S+:\[sagemaker logs\]: (?:[^/\s]+/)?")
+"""What begins each line of a transform job's data log; the name of the object follows."""
 LINE_MAX = 300
 """Characters of a reason that is taken from a log."""
 
@@ -114,6 +116,9 @@ def error_line(printed: Sequence[str]) -> str | None:
     lines = [
         re.sub(r'^ErrorMessage "', "", line.strip()).rstrip('"') for text in printed for line in text.split("\n")
     ]
+    data_log = [_OF_SAGEMAKER.sub("", line, count=1) for line in lines if _OF_SAGEMAKER.match(line)]
+    if data_log:
+        return data_log[-1][:LINE_MAX]
     own = [line for line in lines if line and not _TOOLKITS_OWN.match(line)]
     exceptions = [line for line in own if _EXCEPTION.fullmatch(line)]
     if exceptions:

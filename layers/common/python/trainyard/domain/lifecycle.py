@@ -22,7 +22,9 @@ def state_for_status(status: str) -> State | None:
 
 
 TELLING_STEP = "Record"
-"""The pipeline's last step, which reports what can also be derived from the other steps."""
+"""A training's last step, which reports what can also be derived from the other steps."""
+TRANSFORM_STEP = "Transform"
+"""The only step of a batch transform."""
 
 
 def end_of(status: str, failed_step: str | None, *, registered: bool) -> State | None:

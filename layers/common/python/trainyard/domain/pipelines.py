@@ -1,4 +1,4 @@
-"""The variants of the shared pipeline: which one a run needs, and how a deployment gets it."""
+"""The shared pipelines: which one a run needs, and how a deployment gets it."""
 
 from collections.abc import Collection
 
@@ -6,9 +6,13 @@ TRAINING_TYPES = ("TrainingInstanceType", *(f"TrainingInstanceType{number}" for 
 """The parameters of the training instance types, in order of preference. Parameters hold no lists, so there is a
 pipeline for each number of types."""
 
+TRANSFORM = "transform"
+"""The pipeline of batch transforms."""
+
 SPOT_VARIANTS = ("spot", "spot-checkpoints", "checkpoints")
 PIPELINES = {
     "": "one training instance type, on demand",
+    TRANSFORM: "batch transforms: deploy again",
     **{
         str(number): f"{number} training instance types: deploy with InstancePreferences=true, or name one type"
         for number in range(2, len(TRAINING_TYPES) + 1)
@@ -23,6 +27,8 @@ pipeline for each set of settings that SageMaker takes only together."""
 
 def pipeline_variant(parameters: Collection[str]) -> str:
     """Return which pipeline takes these parameters; a key of PIPELINES."""
+    if "ModelName" in parameters:
+        return TRANSFORM
     types = sum(name in parameters for name in TRAINING_TYPES)
     if types > 1:
         return str(types)

@@ -11,6 +11,7 @@ from typing import Any
 from trainyard.domain.algorithms import BUILT_IN, Algorithm, InstanceChoice
 from trainyard.domain.errors import Refused
 from trainyard.domain.prices import NO_PRICES, Prices
+from trainyard.domain.requests import RequestKind
 from trainyard.domain.resources import (
     SLOTS,
     ResourceProfile,
@@ -221,7 +222,13 @@ class Policy:
         return choices_known.instances if choices_known is not None and choices_known.instances else tier.instances
 
     def profile_for(
-        self, tier: TierPolicy, algorithm: str, size_bytes: int, *, on_demand: bool = False
+        self,
+        tier: TierPolicy,
+        algorithm: str,
+        size_bytes: int,
+        *,
+        on_demand: bool = False,
+        kind: RequestKind = RequestKind.TRAINING,
     ) -> ResourceProfile:
         """Return the lane of the smallest choice that holds `size_bytes`; of the largest when none does.
 
@@ -230,6 +237,8 @@ class Policy:
         choices = self.choices(tier, algorithm)
         fitting = (choice for choice in choices if size_bytes <= choice.data_mb_max * MB)
         choice, offered = next(fitting, choices[-1]), self.catalogue.get(algorithm)
+        if kind is RequestKind.TRANSFORM:
+            return ResourceProfile.of_transform(choice)
         wait = timedelta(0) if on_demand else tier.spot_wait_of(offered)
         saves = offered is not None and offered.checkpoints and wait > timedelta(0)
         return ResourceProfile.of(choice, spot_wait=wait, checkpoints=saves)

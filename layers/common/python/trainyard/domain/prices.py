@@ -18,6 +18,7 @@ class JobKind(StrEnum):
 
     TRAINING = "training"
     PROCESSING = "processing"
+    TRANSFORM = "transform"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

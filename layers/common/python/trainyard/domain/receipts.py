@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from trainyard.domain.deadlines import deadline_met
 from trainyard.domain.failures import STOPPED_EARLY, FailureCause, cause_of
-from trainyard.domain.requests import PROGRESS, TERMINAL, Request, State
+from trainyard.domain.requests import PROGRESS, TERMINAL, Outcome, Request, RequestKind, State
 from trainyard.domain.scheduling import Reason
 
 _SENTENCES = {
@@ -21,6 +21,11 @@ _SENTENCES = {
     State.REJECTED: "refused: {reason}",
 }
 
+
+_SENTENCES_OF_TRANSFORMS = _SENTENCES | {
+    State.RUNNING: "predicting",
+    State.SUCCEEDED: "done: all rows have predictions",
+}
 
 _OF_AWS = {
     FailureCause.RESOURCE_LIMIT: "the service is at a limit of its own",
@@ -40,6 +45,8 @@ _ADVICE = {
     State.REJECTED: _IF_DATA,
 }
 """What a tenant can do about an end without a model."""
+
+_ADVICE_OF_TRANSFORMS = "correct the rows if the reason names something in them; otherwise ask the provider"
 
 _ADVICE_OF_AWS = "nothing is wrong with the data: upload it again later, or ask the provider"
 
@@ -115,13 +122,16 @@ receipts/<data set>/latest.json
                           the same for the last request of the data set that ended
 models/<data set>/        <request>/model.tar.gz is a model, card.html says how good it is.
 reports/<data set>/       which files were read, and how the model was measured
+transform/<data set>/     Put rows here that a batch transform is to predict: CSV with headers, or JSON lines.
+                          The predictions are in reports/<data set>/<request>/predictions/.
 """
 """For the tenant, beside its receipts."""
 
 
 def is_latest(request: Request) -> bool:
     """Tell whether a receipt is also that of its data set: requests that a newer one has superseded leave it."""
-    return request.state in TERMINAL and request.state is not State.SUPERSEDED
+    ended = request.state in TERMINAL and request.state is not State.SUPERSEDED
+    return ended and request.kind is RequestKind.TRAINING
 
 
 def order_of(request: Request) -> tuple[str, str, int, int]:
@@ -157,6 +167,8 @@ def _reason_of(request: Request) -> str | None:
 
 
 def _advice_of(request: Request) -> str | None:
+    if request.kind is RequestKind.TRANSFORM:
+        return _ADVICE_OF_TRANSFORMS if request.state in _ADVICE else None
     advice = _ADVICE.get(request.state)
     return "ask the provider" if advice == _IF_DATA and not request.reason else advice
 
@@ -193,6 +205,8 @@ def receipt_of(request: Request, prospect: Prospect | None = None) -> dict[str, 
     `prospect` is what it can expect while it waits, where that is known.
     """
     outcome, reason = request.outcome, _reason_of(request)
+    transforms = request.kind is RequestKind.TRANSFORM
+    sentences = _SENTENCES_OF_TRANSFORMS if transforms else _SENTENCES
     waits_again = request.state is State.QUEUED and reason
     is_of_aws = request.state is State.FAILED and reason is not None and _is_of_aws(reason)
     receipt: dict[str, object] = {
@@ -205,12 +219,13 @@ def receipt_of(request: Request, prospect: Prospect | None = None) -> dict[str, 
             "etag": request.content.etag,
             "size_bytes": request.content.size_bytes,
         },
+        "kind": request.kind.value,
         "cause": request.cause.value,
         "state": request.state.value,
-        "message": _SENTENCES[request.state].format(reason=reason or _UNKNOWN)
+        "message": sentences[request.state].format(reason=reason or _UNKNOWN)
         + (f": {reason}" if waits_again else ""),
         "reason": reason,
-        "what_to_do": _ADVICE_OF_AWS if is_of_aws else _advice_of(request),
+        "what_to_do": _ADVICE_OF_AWS if is_of_aws and not transforms else _advice_of(request),
         "superseded_by": request.superseded_by,
         "attempt": request.attempt,
     }
@@ -219,20 +234,27 @@ def receipt_of(request: Request, prospect: Prospect | None = None) -> dict[str, 
     if request.deadline is not None:
         receipt["deadline"] = {"at": request.deadline.isoformat(), "met": deadline_met(request)}
     if outcome is not None:
-        receipt["result"] = {
-            "quality": outcome.quality,
-            "quality_metric": outcome.quality_metric,
-            "baseline": outcome.baseline,
-            "problem": outcome.problem,
-            "rows": outcome.rows,
-            "rows_dropped": outcome.rows_dropped,
-            "notes": outcome.notes.splitlines() if outcome.notes else [],
-            "model_uri": outcome.model_uri,
-            "report_uri": outcome.report_uri,
-            "model_package_arn": outcome.model_package_arn,
-            "trained_version_id": outcome.trained_version_id,
-            "trained_sha256": outcome.trained_sha256,
-            "cost_usd": outcome.cost_usd,
-            "unread": without_account(outcome.unread),
-        }
+        receipt["result"] = _result_of(outcome)
     return receipt
+
+
+def _result_of(outcome: Outcome) -> dict[str, object]:
+    return {
+        "quality": outcome.quality,
+        "quality_metric": outcome.quality_metric,
+        "baseline": outcome.baseline,
+        "problem": outcome.problem,
+        "rows": outcome.rows,
+        "rows_dropped": outcome.rows_dropped,
+        "notes": outcome.notes.splitlines() if outcome.notes else [],
+        "model_uri": outcome.model_uri,
+        "report_uri": outcome.report_uri,
+        "model_package_arn": outcome.model_package_arn,
+        "trained_version_id": outcome.trained_version_id,
+        "trained_sha256": outcome.trained_sha256,
+        "cost_usd": outcome.cost_usd,
+        "predictions_uri": outcome.predictions_uri,
+        "model_version": outcome.model_version,
+        "input_files": outcome.input_files,
+        "unread": without_account(outcome.unread),
+    }

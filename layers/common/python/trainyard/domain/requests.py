@@ -1,4 +1,4 @@
-"""Training requests and their life.
+"""Requests for trainings and for batch transforms, and their life.
 
 QUEUED ──► ADMITTED ──► RUNNING ──► SUCCEEDED | FAILED | STOPPED
   ├──► SUPERSEDED | CANCELLED
@@ -23,9 +23,9 @@ class State(StrEnum):
     RUNNING = "RUNNING"
     """Holds a slot; its execution runs."""
     SUCCEEDED = "SUCCEEDED"
-    """A model was registered."""
+    """A model was registered, or all rows have their predictions."""
     FAILED = "FAILED"
-    """No model; the reason is kept."""
+    """The reason is kept."""
     STOPPED = "STOPPED"
     """Somebody stopped the execution."""
     SUPERSEDED = "SUPERSEDED"
@@ -135,6 +135,17 @@ class Cause(StrEnum):
     """Data was dropped."""
     RETRAINING = "retraining"
     """A schedule, an alarm or a person asked for it."""
+    TRANSFORM = "transform"
+    """A schedule or a person asked for predictions of stored rows."""
+
+
+class RequestKind(StrEnum):
+    """What a request asks for."""
+
+    TRAINING = "training"
+    """A model of a data set."""
+    TRANSFORM = "transform"
+    """Predictions of stored rows by a data set's live model: a batch transform."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +158,7 @@ class Submission:
     data_set: str
     content: Content
     cause: Cause
+    kind: RequestKind = RequestKind.TRAINING
     algorithm: str = ""
     """By which its instances are chosen."""
     alone: bool = False
@@ -159,20 +171,21 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A training of one model on one data set of one tenant, from its arrival to its end."""
+    """A training, or a batch transform, for one data set of one tenant, from its arrival to its end."""
 
     request_id: str
     tenant_id: str
     tier: str
     data_set: str
     content: Content
-    """What it trains on: the newest of the uploads merged into it."""
+    """What it trains on: the newest of the uploads merged into it. Of a transform, the newest object with rows."""
     cause: Cause
     state: State
     arrived_at: datetime
     """When the request arrived, or the first of the requests that it replaced."""
     due_at: datetime
     """The earliest time of admission: the end of its quiet period, or of a back-off."""
+    kind: RequestKind = RequestKind.TRAINING
     alone: bool = False
     uploads: tuple[KeyUploads, ...] = ()
     """What was merged into it."""
@@ -271,6 +284,12 @@ class Outcome:
     cost_unknown: int | None = None
     """Steps of which the cost is unknown."""
     failed_step: str | None = None
+    predictions_uri: str | None = None
+    """Of a transform: where the predictions are."""
+    model_version: int | None = None
+    """Of a transform: the version that made them."""
+    input_files: int | None = None
+    """Of a transform: the number of its objects with rows."""
     unread: str | None = None
     """Which results could not be read, and why; an end does not wait for results that the tenant's scripts write.
     """
@@ -310,6 +329,7 @@ def moved(request: Request, to: State, at: datetime, cause: str = "") -> Request
 def rejected(
     request_id: str,
     *,
+    kind: RequestKind = RequestKind.TRAINING,
     tenant_id: str,
     tier: str,
     data_set: str,
@@ -321,6 +341,7 @@ def rejected(
     """Return the request of an upload or a retraining that is refused, with the reason."""
     return Request(
         request_id=request_id,
+        kind=kind,
         tenant_id=tenant_id,
         tier=tier,
         data_set=data_set,

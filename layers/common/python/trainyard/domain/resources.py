@@ -14,18 +14,23 @@ STOP_GRACE = timedelta(seconds=120)
 
 JOBS_OF_PROCESSING = 2
 JOBS_OF_TRAINING = 1
-"""Jobs of a run, one after the other: preprocess and evaluate process, train trains (pipeline/author.py)."""
+"""Jobs of a training, one after the other: preprocess and evaluate process, train trains (pipeline/author.py)."""
+JOBS_OF_TRANSFORM = 1
+
+TRANSFORM_GRACE = timedelta(minutes=15)
+"""The same for a batch transform, which has no maximum runtime at SageMaker: the reconciler stops it, and looks
+every five minutes."""
 
 
 def run_time(runtime_max: timedelta) -> timedelta:
-    """Return the longest time of a run on demand whose jobs are each stopped at so much."""
+    """Return the longest time of a training on demand whose jobs are each stopped at so much."""
     return (JOBS_OF_PROCESSING + JOBS_OF_TRAINING) * (runtime_max + STOP_GRACE)
 
 
 SLOTS = "slots"
 """The resource of which every run takes one unit, whatever its tier and instances."""
 
-INSTANCE_USAGES = ("training", "spot", "processing")
+INSTANCE_USAGES = ("training", "spot", "processing", "transform")
 """What instances are used for, each with quotas of its own at SageMaker; the first part of a pool's name. "spot"
 is training on spot capacity."""
 
@@ -57,22 +62,26 @@ class ResourceProfile(NamedTuple):
     """
 
     processing: str
-    """Instance type."""
+    """Instance type; "-" for a batch transform, which processes nothing."""
     training: tuple[str, ...]
-    """Instance types in order of preference; training runs on one of them."""
+    """Instance types in order of preference; training runs on one of them. Of a batch transform, its one type."""
     instances: int
-    """Training instances."""
+    """Training instances, or those of a batch transform."""
     volume_gb: int
     spot_wait_seconds: int = 0
     """By how much training on spot capacity, its waiting included, may take longer than its maximum runtime; 0 for
     a run on demand."""
     checkpoints: bool = False
     """Whether it saves its progress, and goes on from what an earlier attempt has saved."""
+    is_transform: bool = False
+    """Whether it is a batch transform."""
 
     def __str__(self) -> str:
         spot = f" spot/{self.spot_wait_seconds}" if self.is_on_spot else ""
         checkpoints = " checkpoints" if self.checkpoints else ""
-        return f"{self.processing} {','.join(self.training)} {self.instances} {self.volume_gb}{spot}{checkpoints}"
+        transform = " transform" if self.is_transform else ""
+        instances = f"{self.processing} {','.join(self.training)} {self.instances} {self.volume_gb}"
+        return f"{instances}{spot}{checkpoints}{transform}"
 
     @classmethod
     def parse(cls, text: str) -> "ResourceProfile":
@@ -80,7 +89,19 @@ class ResourceProfile(NamedTuple):
         processing, training, instances, volume_gb, *further = text.split(" ")
         wait = sum(int(part.removeprefix("spot/")) for part in further if part.startswith("spot/"))
         types = tuple(training.split(","))
-        return cls(processing, types, int(instances), int(volume_gb), wait, "checkpoints" in further)
+        return cls(
+            processing,
+            types,
+            int(instances),
+            int(volume_gb),
+            wait,
+            "checkpoints" in further,
+            "transform" in further,
+        )
+
+    @classmethod
+    def of_transform(cls, choice: InstanceChoice) -> "ResourceProfile":
+        return cls("-", (choice.transform_instance_type,), 1, 0, is_transform=True)
 
     @classmethod
     def of(
@@ -96,6 +117,16 @@ class ResourceProfile(NamedTuple):
         )
 
     @property
+    def jobs(self) -> int:
+        """Return how many jobs run one after the other."""
+        return JOBS_OF_TRANSFORM if self.is_transform else JOBS_OF_PROCESSING + JOBS_OF_TRAINING
+
+    @property
+    def grace(self) -> timedelta:
+        """Return how long a job of it may still take after its maximum runtime."""
+        return TRANSFORM_GRACE if self.is_transform else STOP_GRACE
+
+    @property
     def is_on_spot(self) -> bool:
         return self.spot_wait_seconds > 0
 
@@ -105,7 +136,7 @@ class ResourceProfile(NamedTuple):
 
     def run_time(self, runtime_max: timedelta) -> timedelta:
         """Return the longest time from admission to the end of a run whose jobs are stopped at their maximum."""
-        return run_time(runtime_max) + timedelta(seconds=self.spot_wait_seconds)
+        return self.jobs * (runtime_max + self.grace) + timedelta(seconds=self.spot_wait_seconds)
 
     def on(self, selected: str | None) -> "ResourceProfile":
         """Return the profile of a run of which SageMaker has selected the training instances; None if not yet."""
@@ -119,7 +150,7 @@ class ResourceProfile(NamedTuple):
     @property
     def training_pools(self) -> tuple[str, ...]:
         """Return the instance pools of its training instances; spot capacity has quotas of its own."""
-        usage = "spot" if self.is_on_spot else "training"
+        usage = "transform" if self.is_transform else "spot" if self.is_on_spot else "training"
         return tuple(f"{usage}/{instance_type}" for instance_type in self.training)
 
     @property
@@ -130,7 +161,8 @@ class ResourceProfile(NamedTuple):
         type must cover the job, or SageMaker refuses it (developer guide, "Instance preference lists for training
         jobs").
         """
-        return dict.fromkeys(self.training_pools, self.instances) | {f"processing/{self.processing}": 1}
+        processing = {} if self.is_transform else {f"processing/{self.processing}": 1}
+        return dict.fromkeys(self.training_pools, self.instances) | processing
 
     def demand(self, tier: str, ahead: Iterable[str] = ()) -> dict[str, int]:
         """Return resource → units that a run of a tier takes of each counted limit, from its admission to its end;
@@ -148,6 +180,9 @@ class ResourceProfile(NamedTuple):
 
         Of several training types it is the dearest: SageMaker may select any of them.
         """
+        if self.is_transform:
+            rate = prices.cost(JobKind.TRANSFORM, self.training[0], self.instances, self.volume_gb, seconds=1)
+            return None if rate is None else (rate,) * JOBS_OF_TRANSFORM
         processing = prices.cost(JobKind.PROCESSING, self.processing, 1, self.volume_gb, seconds=1)
         rates = self._training_rates(prices)
         training = [rate for rate in rates if rate is not None]

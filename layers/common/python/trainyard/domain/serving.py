@@ -102,6 +102,7 @@ SUPPORTED = frozenset(
         (Mode.REAL_TIME, Isolation.SILO),
         (Mode.SERVERLESS, Isolation.SILO),
         (Mode.ASYNCHRONOUS, Isolation.SILO),
+        (Mode.BATCH_TRANSFORM, Isolation.SILO),
     }
 )
 """What this version can deploy of what is allowed."""
@@ -175,7 +176,7 @@ def objection_to(settings: ServingSettings, *, own_code: bool = False, own_key: 
         )
     if not 0 <= settings.canary_percent <= CANARY_PERCENT_MAX:
         return f"a canary of {settings.canary_percent} percent: 0 to {CANARY_PERCENT_MAX} are allowed"
-    if settings.canary_percent and mode is Mode.ASYNCHRONOUS:
+    if settings.canary_percent and mode in (Mode.ASYNCHRONOUS, Mode.BATCH_TRANSFORM):
         return f"{mode} with a canary: whether it answers is not known at its calls; leave canary_percent at 0"
     if not 1 <= settings.bake_minutes <= BAKE_MINUTES_MAX:
         return f"{settings.bake_minutes} minutes of baking: 1 to {BAKE_MINUTES_MAX} are allowed"

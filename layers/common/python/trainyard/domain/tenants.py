@@ -89,6 +89,8 @@ class TrainingSettings:
     """Of its requests among those of its tenant, from 0 to PRIORITY_MAX."""
     serving: ServingSettings = field(default_factory=ServingSettings)
     """How the models that are trained are served."""
+    transform: str = ""
+    """When stored rows are predicted: an EventBridge Scheduler expression; "" for on demand alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,11 @@ class Tenant:
     def pooled(self) -> bool:
         """Tell whether the tenant's data lies below a prefix of the shared bucket."""
         return self.root != ""
+
+    @property
+    def transform_schedules(self) -> dict[str, str]:
+        """Return data set → expression of those whose stored rows are predicted on a schedule."""
+        return {name: settings.transform for name, settings in self.data_sets.items() if settings.transform}
 
     def settings_for(self, data_set: str) -> TrainingSettings:
         return self.data_sets.get(data_set, self.settings)

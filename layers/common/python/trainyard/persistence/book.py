@@ -33,6 +33,7 @@ from trainyard.domain.requests import State
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.outbox import OutboxEntry, entry, entry_key, outbox_entries
 from trainyard.persistence.run_history import (
+    PastOwner,
     keep_ratios,
     past_from,
     past_key,
@@ -101,7 +102,10 @@ def booking_keys(executions: Iterable[ExecutionRecord]) -> list[Key]:
     """Return the keys that must be read to book executions."""
     keys: dict[Key, None] = {}
     for execution in executions:
-        keys |= {past_key(execution.tenant_id, execution.data_set): None, pace_key(execution.tenant_id): None}
+        keys |= {
+            past_key(execution.tenant_id, execution.data_set, execution.kind): None,
+            pace_key(execution.tenant_id): None,
+        }
         keys |= {ratios_key(execution.tier): None}
     return list(keys)
 
@@ -127,7 +131,7 @@ def bookings(
         spent[pace] = spent.get(pace, Decimal(0)) + execution.cost_usd
         run = past_run(execution)
         if _is_known(execution) and teaches(run):
-            pasts.setdefault(past_key(execution.tenant_id, execution.data_set), []).append(run)
+            pasts.setdefault(past_key(execution.tenant_id, execution.data_set, execution.kind), []).append(run)
         if not execution.is_final:
             writes.append(entry("settle", f"{execution.request_id}#{execution.attempt}", _about(execution), now))
     writes += [_add_totals(key, booked_now) for key, booked_now in totals.items()]
@@ -222,7 +226,7 @@ def correction(
     if change:
         writes.append(Update(totals_key(after), add=change))
     if after.state is State.SUCCEEDED and _is_known(after):  # one that failed is remembered when it is booked
-        key = past_key(after.tenant_id, after.data_set)
+        key = past_key(after.tenant_id, after.data_set, after.kind)
         writes.append(remember(key, [past_run(after)], items.get(key)))
     if after.cost_usd != before.cost_usd:
         key = pace_key(after.tenant_id)
@@ -268,8 +272,8 @@ class Book:
         (item,) = self.store.get(past_key(tenant_id, data_set))
         return past_from(item)
 
-    def pasts(self, owners: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[PastRun, ...]]:
-        """Return tenant and data set → past runs, of each of them; read a hundred at a time."""
+    def pasts(self, owners: Iterable[PastOwner]) -> dict[PastOwner, tuple[PastRun, ...]]:
+        """Return tenant, data set and kind → past runs, of each of them; read a hundred at a time."""
         keys = {past_key(*owner): owner for owner in owners}
         items = read_items(self.store, keys)
         return {owner: past_from(items[key]) for key, owner in keys.items()}

@@ -15,6 +15,7 @@ from trainyard.domain.requests import (
     KeyUploads,
     Outcome,
     Request,
+    RequestKind,
     State,
     StateChange,
 )
@@ -69,6 +70,7 @@ def request_item(request: Request) -> Item:
     item |= {
         "state": request.state.value,
         "cause": request.cause.value,
+        "kind": None if request.kind is RequestKind.TRAINING else request.kind.value,
         "alone": request.alone,
         "miss_published": request.miss_published,
         "content": content_item(request.content),
@@ -95,6 +97,7 @@ def request_from(item: Mapping[str, Any]) -> Request:
         **values,
         state=State(item["state"]),
         cause=Cause(item["cause"]),
+        kind=RequestKind(item.get("kind", RequestKind.TRAINING)),
         alone=bool(item["alone"]),
         miss_published=bool(item.get("miss_published", False)),
         content=content_from(item["content"]),

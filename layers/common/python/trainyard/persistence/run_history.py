@@ -1,7 +1,7 @@
 """Run history: what past runs teach about the next ones, in the record's table.
 
 pk               sk            what
-past#<tenant>    <data set>    its last runs, from which the next is estimated
+past#<tenant>    <data set>    its last trainings, from which the next is estimated (…/transform: transforms)
 ratios           <tier>        by how much its last runs exceeded what was expected of them
 """
 
@@ -11,12 +11,17 @@ from decimal import Decimal
 from trainyard.domain.deadlines import RATIOS_KEPT
 from trainyard.domain.estimates import PastRun, remembered
 from trainyard.domain.executions import ExecutionRecord
-from trainyard.domain.requests import State
+from trainyard.domain.requests import RequestKind, State
 from trainyard.persistence.store import Absent, Is, Item, Key, Put
 
+PastOwner = tuple[str, str, RequestKind]
+"""Tenant, data set and kind, which have past runs of their own."""
 
-def past_key(tenant_id: str, data_set: str) -> Key:
-    return Key("record", (("pk", f"past#{tenant_id}"), ("sk", data_set)))
+
+def past_key(tenant_id: str, data_set: str, kind: RequestKind = RequestKind.TRAINING) -> Key:
+    """Return the key of the past runs of one kind; data set names contain no slash."""
+    name = data_set if kind is RequestKind.TRAINING else f"{data_set}/{kind}"
+    return Key("record", (("pk", f"past#{tenant_id}"), ("sk", name)))
 
 
 def ratios_key(tier: str) -> Key:

@@ -112,6 +112,7 @@ def _settings_item(settings: TrainingSettings) -> Item:
         "ready_by": settings.ready_by,
         "priority": settings.priority,
         "serving": serving_item(settings.serving),
+        "transform": settings.transform,
     }
 
 
@@ -127,4 +128,5 @@ def _settings_from(values: Mapping[str, Any]) -> TrainingSettings:
         ready_by=str(values.get("ready_by", "")),
         priority=int(values.get("priority", 0)),
         serving=serving_from(values.get("serving")),
+        transform=str(values.get("transform", "")),
     )

@@ -222,7 +222,7 @@ def list_prices(region: str) -> dict[str, dict[str, Decimal]]:
 
 def _prices_of(kind: str, region: str) -> dict[str, Decimal]:
     prices: dict[str, Decimal] = {}
-    for product in _products(region, kind.capitalize()):
+    for product in _products(region, kind):
         attributes = product["product"]["attributes"]
         name = attributes.get("instanceName") or attributes.get("instanceType", "").rpartition("-")[0]
         price = _hourly(product)
@@ -235,12 +235,18 @@ def _prices_of(kind: str, region: str) -> dict[str, Decimal]:
     return prices
 
 
-def _products(region: str, component: str) -> Iterator[dict[str, Any]]:
-    """Yield the products of one component of SageMaker.
+TRANSFORM_USAGE = "Tsform:"
+"""In the usage types of batch transforms, "USE1-Tsform:ml.m5.large", by which bills name them."""
+
+
+def _products(region: str, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield SageMaker's products for a kind of job, or for "hosting".
 
     The API answers in us-east-1 and two other regions (Billing user guide, "Price List Query API").
     """
-    filters = {"productFamily": "ML Instance", "regionCode": region, "component": component}
+    filters = {"productFamily": "ML Instance", "regionCode": region}
+    if kind != JobKind.TRANSFORM:
+        filters["component"] = kind.capitalize()
     token: dict[str, str] = {}
     while True:
         try:
@@ -251,7 +257,10 @@ def _products(region: str, component: str) -> Iterator[dict[str, Any]]:
             )
         except ClientError as error:
             raise Refused(_unanswered("The Price List", "pricing:GetProducts", error)) from error
-        yield from (json.loads(text) for text in page["PriceList"])
+        for product in map(json.loads, page["PriceList"]):
+            usage_type = product["product"]["attributes"].get("usagetype", "")
+            if kind != JobKind.TRANSFORM or TRANSFORM_USAGE in usage_type:
+                yield product
         if not page.get("NextToken"):
             return
         token = {"NextToken": page["NextToken"]}

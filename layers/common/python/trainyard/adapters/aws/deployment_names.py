@@ -14,7 +14,8 @@ from trainyard.adapters.aws.storage import REFUSED_TAG
 from trainyard.domain.tenants import Tenant
 
 TENANT_TAG = "trainyard:tenant"
-OWN_FOLDERS = ("incoming", "models", "reports")
+OWN_FOLDERS = ("incoming", "transform", "models", "reports")
+UPLOADED = ("incoming", "transform")
 RESULTS = ("models", "reports", "receipts")
 Document = dict[str, Any]
 
@@ -92,7 +93,7 @@ class DeploymentNames:
         own = [f"{tenant.root}{folder}/*" for folder in OWN_FOLDERS]
         logs = f"arn:{self.partition}:logs:{self.region}:{self.account_id}:log-group:/aws/sagemaker/*"
         return _document(
-            _allow("s3:GetObject", "s3:GetObjectVersion", on=[f"{root}incoming/*"]),
+            _allow("s3:GetObject", "s3:GetObjectVersion", on=[f"{root}{folder}/*" for folder in UPLOADED]),
             _allow("s3:GetObject", "s3:PutObject", on=[f"{root}models/*", f"{root}reports/*"]),
             _allow("s3:ListBucket", on=[bucket], when={"StringLike": {"s3:prefix": own}}),
             _allow("s3:GetObject", on=[f"{code}/code/*"]),
@@ -147,9 +148,10 @@ class DeploymentNames:
         """Return what lets the tenant's own account put data and read results."""
         account = {"AWS": f"arn:{self.partition}:iam::{tenant.account_id}:root"}
         results = [f"{arn}/{folder}/*" for folder in RESULTS]
-        listed = [f"{folder}/*" for folder in ("incoming", *RESULTS)]
+        listed = [f"{folder}/*" for folder in (*UPLOADED, *RESULTS)]
         return [
-            _allow("s3:PutObject", on=[f"{arn}/incoming/*"]) | {"Sid": "OwnAccountPuts", "Principal": account},
+            _allow("s3:PutObject", on=[f"{arn}/{folder}/*" for folder in UPLOADED])
+            | {"Sid": "OwnAccountPuts", "Principal": account},
             _allow("s3:GetObject", on=results) | {"Sid": "OwnAccountReads", "Principal": account},
             _allow("s3:ListBucket", on=[arn], when={"StringLike": {"s3:prefix": listed}})
             | {"Sid": "OwnAccountLists", "Principal": account},
@@ -199,7 +201,7 @@ def session_policy(tenant: Tenant, *, partition: str, data_key_arn: str, purpose
     upload = purpose is Purpose.UPLOAD
     bucket = f"arn:{partition}:s3:::{tenant.bucket}"
     root = f"{bucket}/{tenant.root}"
-    folders = ("incoming",) if upload else RESULTS
+    folders = UPLOADED if upload else RESULTS
     on = [f"{root}{folder}/*" for folder in folders]
     listed = [f"{tenant.root}{folder}/*" for folder in folders]
     actions = ("s3:PutObject", "s3:AbortMultipartUpload") if upload else ("s3:GetObject",)

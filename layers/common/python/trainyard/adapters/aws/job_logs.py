@@ -14,7 +14,11 @@ from trainyard.adapters.aws.errors import code_of
 from trainyard.domain.executions import JobFacts
 from trainyard.domain.prices import JobKind
 
-GROUPS = {JobKind.TRAINING: "/aws/sagemaker/TrainingJobs", JobKind.PROCESSING: "/aws/sagemaker/ProcessingJobs"}
+GROUPS = {
+    JobKind.TRAINING: "/aws/sagemaker/TrainingJobs",
+    JobKind.PROCESSING: "/aws/sagemaker/ProcessingJobs",
+    JobKind.TRANSFORM: "/aws/sagemaker/TransformJobs",
+}
 TAIL_EVENTS, STREAMS_MAX, PAGES_MAX = 40, 5, 3
 LINE_CHARACTERS_MAX = 1_000
 """Of a line whose error is to be told."""

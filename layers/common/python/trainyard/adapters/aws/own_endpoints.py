@@ -1,4 +1,5 @@
-"""Implements what serving needs of endpoints that are one version's own: real-time, serverless or asynchronous.
+"""Implements what serving needs of endpoints that are one version's own: real-time, serverless or asynchronous;
+and of models that batch transforms alone use.
 
 Model, configuration and endpoint of a version have the same name. The model is created first and deleted last, so
 that what an interrupted run has left is found by the models.
@@ -84,6 +85,8 @@ class SageMakerOwnEndpoints:
             )
         if tenant.role is not RoleState.MADE:
             self.make_role(tenant.tenant_id)
+        if version.serving.mode is Mode.BATCH_TRANSFORM:
+            return self._create(version, tenant)
         return brought_up(version.endpoint, lambda: self._create(version, tenant))
 
     def remove(self, version: ModelVersion) -> None:
@@ -91,6 +94,8 @@ class SageMakerOwnEndpoints:
             remove_own(version.endpoint)
 
     def ask(self, version: ModelVersion, tenant: Tenant, rows: str, content_type: str) -> Response:
+        if version.serving.mode is Mode.BATCH_TRANSFORM:
+            raise Refused("a batch transform has no endpoint to ask")
         if version.serving.mode is not Mode.ASYNCHRONOUS:
             return ask_model(version, rows.encode(), content_type)
         began = time.monotonic()
@@ -114,7 +119,7 @@ class SageMakerOwnEndpoints:
             },
         }
         model: dict[str, Any] = {"PrimaryContainer": container, "ExecutionRoleArn": tenant.role_arn}
-        variant: dict[str, Any]
+        variant: dict[str, Any] | None
         config: dict[str, Any] = {}
         if settings.mode is Mode.SERVERLESS:
             size = {"MemorySizeInMB": settings.memory_mb, "MaxConcurrency": settings.concurrency}
@@ -124,6 +129,8 @@ class SageMakerOwnEndpoints:
             model |= {"EnableNetworkIsolation": True, **self.network.of_model}
             instance_type = settings.instance_type or self.instance_type
             variant = {"InitialInstanceCount": settings.instances, "InstanceType": instance_type}
+        if settings.mode is Mode.BATCH_TRANSFORM:
+            variant = None  # its jobs need a model alone
         if settings.mode is Mode.ASYNCHRONOUS:
             seconds = LIMITS[Mode.ASYNCHRONOUS].answer_seconds_max
             container["Environment"]["SAGEMAKER_MODEL_SERVER_TIMEOUT"] = str(seconds)

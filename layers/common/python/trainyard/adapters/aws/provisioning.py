@@ -2,35 +2,19 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from trainyard.adapters.aws.absence import is_absent, looked_up
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.deployment_names import DeploymentNames, Document
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.domain.announcements import APPLICATION_SOURCE
+from trainyard.adapters.aws.schedules import names_of_schedules, remove_schedules, schedules_of
 from trainyard.domain.errors import Refused
 from trainyard.domain.receipts import README
 from trainyard.domain.tenants import RoleState, Tenant
-
-ABSENT = frozenset(
-    {
-        "404",
-        "NoSuchBucket",
-        "NoSuchBucketPolicy",
-        "NoSuchEntity",
-        "NoSuchTagSet",
-        "NotFound",
-        "NotFoundException",
-        "ResourceNotFound",
-        "ResourceNotFoundException",
-    }
-)
-_ABSENT_IN_WORDS = re.compile(r"does not exist|could not find|not found", re.IGNORECASE)
-"""SageMaker answers ValidationException for a missing resource, as for many other errors."""
 
 BLOCKED = {
     "BlockPublicAcls": True,
@@ -188,41 +172,16 @@ class AwsProvisioning:
         if not made and not self._deployment.is_ours(tenant, group_tags(tenant)):
             raise Refused(_not_ours(f"model group {tenant.model_group}"))
 
-    def ensure_schedule(self, tenant: Tenant) -> None:
-        """Create, update or delete the schedule that requests retraining."""
-        scheduler = client("scheduler")
-        schedule = self._schedule(tenant)
-        if schedule is None:
-            remove(
-                lambda: scheduler.delete_schedule(
-                    Name=schedule_name(tenant), GroupName=self._deployment.schedule_group
-                )
-            )
-            return
-        made = _create(lambda: scheduler.create_schedule(**schedule), exists={"ConflictException"})
-        if not made:
-            with translated():
-                scheduler.update_schedule(**schedule)
-
-    def _schedule(self, tenant: Tenant) -> dict[str, Any] | None:
-        if tenant.retrain_schedule is None:
-            return None
-        deployment = self._deployment
-        place = f"{deployment.partition}:events:{deployment.region}:{deployment.account_id}"
-        bus = f"arn:{place}:event-bus/{deployment.event_bus_name}"
-        return {
-            "Name": schedule_name(tenant),
-            "GroupName": deployment.schedule_group,
-            "ScheduleExpression": tenant.retrain_schedule,
-            # Schedules with a rate align: spread ten thousand tenants over a quarter of an hour.
-            "FlexibleTimeWindow": {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 15},
-            "Target": {
-                "Arn": bus,
-                "RoleArn": deployment.schedule_role_arn,
-                "Input": json.dumps({"tenant_id": tenant.tenant_id, "reason": "schedule"}),
-                "EventBridgeParameters": {"DetailType": "Retraining Requested", "Source": APPLICATION_SOURCE},
-            },
-        }
+    def ensure_schedules(self, tenant: Tenant, before: Tenant) -> None:
+        scheduler, wanted = client("scheduler"), schedules_of(tenant, self._deployment)
+        for schedule in wanted:
+            made = _create(lambda s=schedule: scheduler.create_schedule(**s), exists={"ConflictException"})  # type: ignore[misc]
+            if not made:
+                with translated():
+                    scheduler.update_schedule(**schedule)
+        names = {schedule["Name"] for schedule in wanted}
+        absent = [name for name in names_of_schedules(tenant) + names_of_schedules(before) if name not in names]
+        remove_schedules(dict.fromkeys(absent), self._deployment.schedule_group)
 
     # --- drift ------------------------------------------------------------------------------------------------
 
@@ -234,7 +193,7 @@ class AwsProvisioning:
             lambda: client("sagemaker").describe_model_package_group(ModelPackageGroupName=tenant.model_group)
         )
         drifts += [] if group else [f"the model group {tenant.model_group} is missing"]
-        return drifts + self._schedule_drift(tenant)
+        return drifts + self._schedule_drifts(tenant)
 
     def _bucket_drift(self, tenant: Tenant) -> list[str]:
         s3, bucket = client("s3"), tenant.bucket
@@ -277,24 +236,24 @@ class AwsProvisioning:
         }
         return [finding for finding, holds in checks.items() if not holds]
 
-    def _schedule_drift(self, tenant: Tenant) -> list[str]:
-        name = schedule_name(tenant)
-        schedule = looked_up(
-            lambda: client("scheduler").get_schedule(Name=name, GroupName=self._deployment.schedule_group)
-        )
-        expression = schedule["ScheduleExpression"] if schedule else None
-        if expression == tenant.retrain_schedule:
-            return []
-        return [f"the schedule {name} is {expression}, not {tenant.retrain_schedule}"]
+    def _schedule_drifts(self, tenant: Tenant) -> list[str]:
+        wanted = {s["Name"]: s["ScheduleExpression"] for s in schedules_of(tenant, self._deployment)}
+        drifts: list[str] = []
+        for name in names_of_schedules(tenant):
+            schedule = looked_up(
+                lambda name=name: client("scheduler").get_schedule(  # type: ignore[misc]
+                    Name=name, GroupName=self._deployment.schedule_group
+                )
+            )
+            expression = schedule["ScheduleExpression"] if schedule else None
+            if expression != wanted.get(name):
+                drifts.append(f"the schedule {name} is {expression}, not {wanted.get(name)}")
+        return drifts
 
 
 def role_path_and_name(tenant: Tenant) -> tuple[str, str]:
     path, _, name = tenant.role_arn.partition(":role")[2].rpartition("/")
     return f"{path}/", name
-
-
-def schedule_name(tenant: Tenant) -> str:
-    return f"retrain-{tenant.tenant_id}"
 
 
 def owns_bucket(deployment: DeploymentNames, tenant: Tenant) -> bool:
@@ -325,29 +284,6 @@ def _not_ours(what: str) -> str:
         f"the {what} exists already, and by its tags it does not belong to this tenant of this deployment: choose "
         "another tenant id, or delete it if it is a leftover"
     )
-
-
-def remove(call: Callable[[], Any]) -> bool:
-    """Remove something; False when it was not there."""
-    return looked_up(call) is not None
-
-
-def is_absent(error: ClientError) -> bool:
-    """Tell whether an error means that the resource does not exist."""
-    if code_of(error) == "ValidationException":
-        return _ABSENT_IN_WORDS.search(str(error.response["Error"].get("Message", ""))) is not None
-    return code_of(error) in ABSENT
-
-
-def looked_up(call: Callable[[], Any]) -> Any:
-    """Return the answer of a call, or None when the resource does not exist."""
-    try:
-        with translated():
-            return call() or {}
-    except ClientError as error:
-        if is_absent(error):
-            return None
-        raise
 
 
 def _decoded(document: Any) -> Document:

@@ -160,6 +160,7 @@ class EventBridgeAnnouncements:
             "tenant_id": request.tenant_id,
             "tier": request.tier,
             "data_set": request.data_set,
+            "kind": request.kind.value,
             "attempt": request.attempt,
             "state": request.state.value,
             "reason": without_account(request.reason),

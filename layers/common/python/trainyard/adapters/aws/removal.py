@@ -8,19 +8,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from trainyard.adapters.aws.absence import is_absent, looked_up, remove
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.deployment_names import DeploymentNames
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.adapters.aws.provisioning import (
-    LEND_TAG,
-    group_tags,
-    is_absent,
-    looked_up,
-    owns_bucket,
-    remove,
-    role_path_and_name,
-    schedule_name,
-)
+from trainyard.adapters.aws.provisioning import LEND_TAG, group_tags, owns_bucket, role_path_and_name
+from trainyard.adapters.aws.schedules import names_of_schedules, remove_schedules
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.tenants import Tenant
 
@@ -130,12 +123,8 @@ class AwsRemoval:
 
     # --- the rest ---------------------------------------------------------------------------------------------
 
-    def remove_schedule(self, tenant: Tenant) -> None:
-        remove(
-            lambda: client("scheduler").delete_schedule(
-                Name=schedule_name(tenant), GroupName=self._deployment.schedule_group
-            )
-        )
+    def remove_schedules(self, tenant: Tenant) -> None:
+        remove_schedules(names_of_schedules(tenant), self._deployment.schedule_group)
 
     def remove_objects(self, tenant: Tenant, *, before: datetime | None = None) -> tuple[int, bool]:
         """Delete versions first: deleting a delete marker before them would restore an old version."""

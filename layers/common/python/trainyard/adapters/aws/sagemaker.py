@@ -25,7 +25,7 @@ from trainyard.domain.failures import (
     says_nothing,
     without_trailer,
 )
-from trainyard.domain.lifecycle import TELLING_STEP
+from trainyard.domain.lifecycle import TELLING_STEP, TRANSFORM_STEP
 from trainyard.domain.pipelines import PIPELINES, pipeline_variant
 from trainyard.domain.prices import JobKind
 
@@ -142,7 +142,8 @@ def _shows_an_end(steps: Sequence[dict[str, Any]]) -> bool:
     statuses = [step.get("StepStatus") for step in steps]
     if not statuses or _MOVING.intersection(map(str, statuses)):
         return False
-    last_is_done = any(s["StepName"] == TELLING_STEP and s.get("StepStatus") == "Succeeded" for s in steps)
+    last = (TELLING_STEP, TRANSFORM_STEP)
+    last_is_done = any(s["StepName"] in last and s.get("StepStatus") == "Succeeded" for s in steps)
     return last_is_done or "Failed" in statuses or "Stopped" in statuses
 
 
@@ -267,6 +268,9 @@ def _job_of(step: dict[str, Any]) -> tuple[dict[str, Any], bool]:
             if "ProcessingJob" in metadata:
                 name = metadata["ProcessingJob"]["Arn"].rpartition("/")[2]
                 return dict(sagemaker.describe_processing_job(ProcessingJobName=name)), False
+            if "TransformJob" in metadata:
+                name = metadata["TransformJob"]["Arn"].rpartition("/")[2]
+                return dict(sagemaker.describe_transform_job(TransformJobName=name)), False
     except ClientError as error:
         if code_of(error) not in _NO_JOB:
             raise
@@ -298,6 +302,8 @@ def _job_facts(job: dict[str, Any]) -> JobFacts | None:
         kind, cluster, prefix = JobKind.TRAINING, job["ResourceConfig"], "Training"
     elif "ProcessingResources" in job:
         kind, cluster, prefix = JobKind.PROCESSING, job["ProcessingResources"]["ClusterConfig"], "Processing"
+    elif "TransformResources" in job:
+        kind, cluster, prefix = JobKind.TRANSFORM, job["TransformResources"], "Transform"
     else:
         return None
     artifacts = job.get("ModelArtifacts", {})
@@ -326,10 +332,14 @@ class SageMakerJobs:
     def facts(self, job: JobStarted) -> JobIdentity:
         sagemaker = client("sagemaker")
         with translated():
-            if job.kind is JobKind.TRAINING:
-                role_arn = sagemaker.describe_training_job(TrainingJobName=job.name)["RoleArn"]
-            else:
-                role_arn = sagemaker.describe_processing_job(ProcessingJobName=job.name)["RoleArn"]
+            match job.kind:
+                case JobKind.TRAINING:
+                    role_arn = sagemaker.describe_training_job(TrainingJobName=job.name)["RoleArn"]
+                case JobKind.PROCESSING:
+                    role_arn = sagemaker.describe_processing_job(ProcessingJobName=job.name)["RoleArn"]
+                case JobKind.TRANSFORM:
+                    model = sagemaker.describe_transform_job(TransformJobName=job.name)["ModelName"]
+                    role_arn = sagemaker.describe_model(ModelName=model)["ExecutionRoleArn"]
             tags = sagemaker.list_tags(ResourceArn=job.arn)["Tags"]
         return JobIdentity(role_arn=role_arn, tags={tag["Key"]: tag["Value"] for tag in tags})
 
@@ -337,10 +347,13 @@ class SageMakerJobs:
         sagemaker = client("sagemaker")
         try:
             with translated():
-                if job.kind is JobKind.TRAINING:
-                    sagemaker.stop_training_job(TrainingJobName=job.name)
-                else:
-                    sagemaker.stop_processing_job(ProcessingJobName=job.name)
+                match job.kind:
+                    case JobKind.TRAINING:
+                        sagemaker.stop_training_job(TrainingJobName=job.name)
+                    case JobKind.PROCESSING:
+                        sagemaker.stop_processing_job(ProcessingJobName=job.name)
+                    case JobKind.TRANSFORM:
+                        sagemaker.stop_transform_job(TransformJobName=job.name)
         except ClientError as error:
             if code_of(error) != "ValidationException":  # it has ended already
                 raise

@@ -229,14 +229,17 @@ def brought_up(endpoint: str, create: Callable[[], tuple[EndpointState, str]]) -
 def created(
     name: str,
     model: Mapping[str, Any],
-    variant: Mapping[str, Any],
+    variant: Mapping[str, Any] | None,
     *,
     tags: list[dict[str, str]],
     config: Mapping[str, Any] | None = None,
 ) -> tuple[EndpointState, str]:
-    """Create a model, a configuration and an endpoint of the same name, those that there are not."""
+    """Create a model, a configuration and an endpoint of the same name, those that there are not.
+
+    Without a variant, only the model.
+    """
     sagemaker = client("sagemaker")
-    variants = [{"VariantName": "all", "ModelName": name, **variant}]
+    variants = [{"VariantName": "all", "ModelName": name, **(variant or {})}]
     calls: list[tuple[Any, dict[str, Any]]] = [
         (sagemaker.create_model, {"ModelName": name, **model}),
         (
@@ -245,7 +248,7 @@ def created(
         ),
         (sagemaker.create_endpoint, {"EndpointName": name, "EndpointConfigName": name}),
     ]
-    for create, arguments in calls:
+    for create, arguments in calls if variant else calls[:1]:
         try:
             with translated():
                 create(**arguments, Tags=tags)
@@ -254,7 +257,7 @@ def created(
                 return EndpointState.FAILED, str(error)[:MESSAGE_MAX]
             if "already existing" not in str(error):
                 raise
-    return EndpointState.COMING, ""
+    return EndpointState.COMING if variant else EndpointState.READY, ""
 
 
 def size_of(version: ModelVersion) -> int:

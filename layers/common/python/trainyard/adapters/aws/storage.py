@@ -8,12 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.adapters.aws.stored_rows import transformed
+from trainyard.adapters.aws.tenant_objects import ABSENT, DENIED, objects_below, report_at, split_uri
 from trainyard.application.ports import InputData
 from trainyard.domain.arrivals import INCOMING, is_data, is_marker
 from trainyard.domain.errors import (
@@ -29,30 +31,18 @@ from trainyard.domain.file_types import FIRST_BYTES
 from trainyard.domain.names import is_data_set
 from trainyard.domain.parameters import Locations
 from trainyard.domain.receipts import Prospect, is_latest, order_of, progress_of, receipt_of
-from trainyard.domain.requests import Content, Outcome, Request
+from trainyard.domain.requests import Content, Outcome, Request, RequestKind
 from trainyard.domain.tenants import Tenant, TrainOn
 from trainyard.persistence.items import stamp
 
-_ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
 COPY_BYTES_MAX = 5 * 1024**3
 """The largest object that one call can copy (S3 API reference, CopyObject)."""
 
 _OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 
-OBJECTS_MAX = 10_000
-"""Most objects of a data set that is trained on as a whole: what a manifest holds and a pass can list in time."""
-
 DATA_SETS_MAX = 5_000
 """Most data sets of a tenant for a retraining of all of them."""
-
-LISTED_SECONDS_MAX = 4.0
-"""Time for all calls that find out what a run trains on: a pass starts many, and must not wait for one tenant's
-storage."""
-
-_DENIED = frozenset({"AccessDenied", "InvalidObjectState", "AllAccessDisabled", "NoSuchBucket", "403"})
-"""S3's error codes for data that cannot be read as it is now; all codes of KMS (`KMS.…`) count too."""
-
 
 REFUSED_TAG = {"Key": "trainyard:refused", "Value": "true"}
 """What the buckets' lifecycle rules remove after a week (adapters/aws/deployment_names.py, template.yaml)."""
@@ -128,7 +118,7 @@ class S3DataSets:
             raise DataUnavailable(f"the data could not be read: {error}") from error
         except ClientError as error:
             code = code_of(error)
-            if code in _DENIED or code.startswith("KMS."):
+            if code in DENIED or code.startswith("KMS."):
                 raise DataUnavailable(f"the data cannot be read: {code}") from error
             raise
 
@@ -155,10 +145,14 @@ class S3DataSets:
             {"prefix": f"s3://{tenant.bucket}/{folder}"},
             *(keys[key].removeprefix(folder) for key in sorted(sizes)),
         ]
-        bucket, key = _split(Locations.of(tenant, request).manifest)
+        bucket, key = split_uri(Locations.of(tenant, request).manifest)
         with translated():
             client("s3", hurried=True).put_object(Bucket=bucket, Key=key, Body=json.dumps(manifest).encode())
         return InputData(sum(sizes.values()), first_bytes)
+
+    def _objects(self, tenant: Tenant, data_set: str, *, hurried: bool) -> list[dict[str, Any]]:
+        folder = f"{INCOMING}{data_set}/"
+        return objects_below(tenant, folder, hurried=hurried, monotonic=self._monotonic)
 
     def _newest(self, tenant: Tenant, request: Request) -> tuple[dict[str, int], bytes]:
         """Return the key that a run reads with the current size of its object, and its first bytes; nothing when
@@ -172,7 +166,7 @@ class S3DataSets:
             answer = _beginning_of(at)
             return {key: int(answer["ContentRange"].rpartition("/")[2])}, _body_of(answer)
         except ClientError as error:
-            if code_of(error) in _ABSENT:
+            if code_of(error) in ABSENT:
                 return {}, b""
             if code_of(error) == "InvalidObjectState":  # archived, which a HEAD does not say
                 raise
@@ -201,43 +195,17 @@ class S3DataSets:
                 f"the object has {content.size_bytes:,} bytes; with every_upload, at most {COPY_BYTES_MAX:,} "
                 "are allowed: train only on the newest upload, or split the object"
             )
-        bucket, key = _split(f"{Locations.of(tenant, request).reports}/input/{content.key.rpartition('/')[2]}")
+        bucket, key = split_uri(f"{Locations.of(tenant, request).reports}/input/{content.key.rpartition('/')[2]}")
         source = {"Bucket": content.bucket, "Key": content.key, "VersionId": content.version_id}
         encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": tenant.key_arn} if tenant.key_arn else {}
         try:
             with translated():
                 client("s3").copy_object(CopySource=source, Bucket=bucket, Key=key, **encrypted)
         except ClientError as error:
-            if code_of(error) in _ABSENT | {"NoSuchVersion"}:
+            if code_of(error) in ABSENT | {"NoSuchVersion"}:
                 raise Refused(f"version {content.version_id} of {content.key} no longer exists") from error
             raise
         return key
-
-    def _objects(self, tenant: Tenant, data_set: str, *, hurried: bool) -> list[dict[str, Any]]:
-        """Return the objects of a data set that are data and not empty.
-
-        Raises Refused for more than a run takes, Throttled when they are not listed in time.
-        """
-        folder = f"{tenant.root}{INCOMING}{data_set}/"
-        pages = client("s3", hurried=hurried).get_paginator("list_objects_v2")
-        begin, listed = self._monotonic(), 0
-        data: list[dict[str, Any]] = []
-        with translated():
-            for page in pages.paginate(Bucket=tenant.bucket, Prefix=folder):
-                objects = page.get("Contents", [])
-                listed += len(objects)
-                data += [content for content in objects if content["Size"] > 0 and is_data(content["Key"], folder)]
-                if listed > OBJECTS_MAX:
-                    raise Refused(
-                        f"there are more than {OBJECTS_MAX:,} objects under {INCOMING}{data_set}/: "
-                        "combine them into fewer, or split the data set",
-                        kind="too many objects",
-                    )
-                if hurried and page.get("IsTruncated") and self._monotonic() - begin > LISTED_SECONDS_MAX:
-                    raise Throttled(
-                        f"listing its first {listed:,} objects took more than {LISTED_SECONDS_MAX:g} s"
-                    )
-        return data
 
 
 class S3Uploads:
@@ -286,20 +254,18 @@ def _body_of(answer: dict[str, Any]) -> bytes:
         return b""
 
 
-RESULT_BYTES_MAX = 1024 * 1024
-"""The largest report that is read; ours have a few kilobytes."""
-
-
 class S3Results:
     """Implements Results. Tries once, for seconds: an end must not wait for what a tenant's own job wrote."""
 
     def read(self, tenant: Tenant, request: Request) -> Outcome:
         from trainyard.contracts.results import parse_evaluation, parse_profile
 
+        if request.kind is RequestKind.TRANSFORM:
+            return transformed(tenant, request)
         where = Locations.of(tenant, request)
         unread: list[str] = []
-        evaluation = _report(where.evaluation, parse_evaluation, unread)
-        profile = _report(where.profile, parse_profile, unread)
+        evaluation = report_at(where.evaluation, parse_evaluation, unread)
+        profile = report_at(where.profile, parse_profile, unread)
         digests = [file.md5 for file in profile.files] if profile else []
         return Outcome(
             quality=evaluation.quality.value if evaluation else None,
@@ -341,30 +307,6 @@ class S3Results:
             ),
             None,
         )
-
-
-R = TypeVar("R")
-
-
-def _report(uri: str, parse: Callable[[bytes], R], unread: list[str]) -> R | None:
-    """Return the content of a report; None when it is missing, or cannot be read: then notes why."""
-    bucket, key = _split(uri)
-    name = key.rpartition("/")[2]
-    try:
-        with translated():
-            stream = client("s3", hurried=True).get_object(Bucket=bucket, Key=key)["Body"]
-            body = stream.read(RESULT_BYTES_MAX + 1)
-            stream.close()
-        if len(body) > RESULT_BYTES_MAX:
-            raise Malformed(f"it has more than {RESULT_BYTES_MAX:,} bytes")
-        return parse(body)
-    except ClientError as error:
-        if code_of(error) in _ABSENT:
-            return None
-        unread.append(f"{name} was not read: {code_of(error)}")
-    except TrainyardError as error:
-        unread.append(f"{name} was not read: {str(error)[:200]}")
-    return None
 
 
 RECEIPT_TRIES_MAX = 5
@@ -448,12 +390,6 @@ def _head(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
             head: dict[str, Any] = s3.head_object(Bucket=bucket, Key=key)
             return head
     except ClientError as error:
-        if code_of(error) in _ABSENT:
+        if code_of(error) in ABSENT:
             return None
         raise
-
-
-def _split(uri: str) -> tuple[str, str]:
-    """Return bucket and key of an S3 URI; the key raw, whatever characters it holds."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key

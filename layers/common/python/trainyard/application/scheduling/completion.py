@@ -12,7 +12,7 @@ from trainyard.domain.errors import Conflict
 from trainyard.domain.executions import ExecutionRecord
 from trainyard.domain.policy import Policy
 from trainyard.domain.queues import TenantQueue, entry_of, joined, released
-from trainyard.domain.requests import HOLDING, TERMINAL, Outcome, Request, State, moved
+from trainyard.domain.requests import HOLDING, TERMINAL, Outcome, Request, RequestKind, State, moved
 from trainyard.domain.resources import ResourceProfile
 from trainyard.persistence.book import (
     booking_keys,
@@ -51,15 +51,19 @@ class Subject:
     tier: str
     tenant_id: str
     data_set: str
+    kind: RequestKind = RequestKind.TRAINING
 
     @property
     def text(self) -> str:
-        return f"{self.tier} {self.tenant_id} {self.data_set}"
+        words = (self.tier, self.tenant_id, self.data_set)
+        return " ".join(words if self.kind is RequestKind.TRAINING else (*words, self.kind))
 
     @classmethod
     def parse(cls, text: str) -> "Subject | None":
-        parts = text.split(" ")
-        return cls(*parts) if len(parts) == 3 else None
+        tier, tenant_id, data_set, *kind = [*text.split(" "), "", ""][: max(3, text.count(" ") + 1)]
+        if not data_set or kind not in ([], [RequestKind.TRANSFORM]):
+            return None
+        return cls(tier, tenant_id, data_set, RequestKind(kind[0]) if kind else RequestKind.TRAINING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +90,7 @@ def end_keys(about: Request | Subject) -> tuple[Key, ...]:
     tenant_id = about.tenant_id
     return (
         queue_key(about.tier, tenant_id),
-        past_key(tenant_id, about.data_set),
+        past_key(tenant_id, about.data_set, about.kind),
         pace_key(tenant_id),
         ratios_key(about.tier),
     )
@@ -221,7 +225,9 @@ class Completer:
                 queued = replace(queued, profile=str(ResourceProfile.parse(queued.profile).on_demand()))
             if data_bytes is None or tier is None:
                 return queued
-            profile = policy.profile_for(tier, current.algorithm, data_bytes, on_demand=queued.trains_on_demand)
+            profile = policy.profile_for(
+                tier, current.algorithm, data_bytes, on_demand=queued.trains_on_demand, kind=current.kind
+            )
             return replace(queued, data_bytes=data_bytes, profile=str(profile))
 
         return self.tables.transactions.run(
@@ -244,7 +250,7 @@ class Completer:
             return self._stop(unit, current, execution)
         # 2. Read its queue, its place there, and what an execution is booked on.
         executions = [] if execution is None else [execution]
-        slot, past = queue_key(current.tier, current.tenant_id), past_key(current.tenant_id, current.data_set)
+        slot, past, *_ = end_keys(current)
         entry, queue, *_ = unit.read(entry_key(current), slot, past, *booking_keys(executions))
         past_runs = past_from(unit.items[past])
         queued = with_estimate(waiting_again(current), past_runs, unit.policy)

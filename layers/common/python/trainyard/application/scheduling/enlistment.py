@@ -122,7 +122,7 @@ class Enlister:
             keys += [
                 tenant_key(submission.tenant_id),
                 queue_key(submission.tier, submission.tenant_id),
-                past_key(submission.tenant_id, submission.data_set),
+                past_key(submission.tenant_id, submission.data_set, submission.kind),
                 ratios_key(submission.tier),
             ]
         return read_items(self.tables.store, keys)
@@ -198,7 +198,7 @@ class Enlister:
         tier = unit.policy.tier(submission.tier)
         if tier is None:
             raise Conflict(f"the policy has no tier {submission.tier!r} now")
-        past = past_key(submission.tenant_id, submission.data_set)
+        past = past_key(submission.tenant_id, submission.data_set, submission.kind)
         request_item, entry, queue_read, ledger, *_ = unit.read(
             request_key(submission.request_id),
             entry_key(submission),
@@ -246,7 +246,7 @@ class Enlister:
 
     def _merge(self, unit: UnitOfWork, request: Request, waiting: Request, queue: TenantQueue) -> Enlisted:
         """Let the newer of two uploads of a data set take the place; the other is superseded."""
-        past = past_from(unit.items[past_key(request.tenant_id, request.data_set)])
+        past = past_from(unit.items[past_key(request.tenant_id, request.data_set, request.kind)])
         winner, loser = supersede(request, waiting, unit.policy, unit.now)
         winner = with_estimate(winner, past, unit.policy)
         winner = with_latest_start(winner, _margin(winner.tier, unit), unit.now)
@@ -349,6 +349,7 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
         data_set=submission.data_set,
         content=submission.content,
         cause=submission.cause,
+        kind=submission.kind,
         state=State.QUEUED,
         arrived_at=wait.arrived_at,
         due_at=max(wait.due_at, command.not_before),
@@ -361,7 +362,7 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
         priority=submission.priority,
         deadline=submission.deadline,
     )
-    past = past_from(unit.items[past_key(request.tenant_id, request.data_set)])
+    past = past_from(unit.items[past_key(request.tenant_id, request.data_set, request.kind)])
     return with_latest_start(with_estimate(request, past, policy), _margin(request.tier, unit), now)
 
 
@@ -372,6 +373,7 @@ def _profile(submission: Submission, policy: Policy) -> ResourceProfile:
         submission.algorithm,
         submission.content.size_bytes,
         on_demand=submission.deadline is not None,
+        kind=submission.kind,
     )
 
 

@@ -9,11 +9,14 @@ from typing import Protocol
 from trainyard.application.ports import DataSets, Retrainings, Tenants, TierQueues
 from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
+from trainyard.application.scheduling.transforms import LiveModels, RowsToPredict
 from trainyard.domain.arrivals import (
     INCOMING,
     NO_DATA_SET,
     RetrainingAsked,
+    TransformAsked,
     UploadArrived,
+    check_transform,
     check_welcome,
     data_set_of,
     is_incoming,
@@ -23,8 +26,9 @@ from trainyard.domain.deadlines import next_ready_by
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled, TrainyardError
 from trainyard.domain.names import is_data_set, request_id
 from trainyard.domain.policy import Policy
-from trainyard.domain.requests import Cause, Content, Submission, rejected
+from trainyard.domain.requests import Cause, Content, RequestKind, Submission, rejected
 from trainyard.domain.tenants import Tenant, TrainOn
+from trainyard.domain.transforms import FOLDER, check_model, transform_revision
 from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.policies import Policies
 
@@ -53,7 +57,7 @@ class RefusedUploads(Protocol):
         ...
 
 
-Arrival = UploadArrived | RetrainingAsked
+Arrival = UploadArrived | RetrainingAsked | TransformAsked
 Owners = Mapping[int, Tenant | Exception | None]
 
 
@@ -97,7 +101,12 @@ class _Candidate:
     cause: Cause
     revision: str
     data_set: str | None = None
-    refusal: str | None = None
+    refusal: Refused | None = None
+    kind: RequestKind = RequestKind.TRAINING
+    size_bytes: int = 0
+    """Of a transform: of all its objects."""
+    event_id: str = ""
+    """Of a transform: names its request if it is refused, since the same rows may be accepted later."""
     ready_by: datetime | None = None
     priority: int | None = None
 
@@ -119,6 +128,8 @@ class Intake:
     data_sets: DataSets
     tier_queues: TierQueues
     retrainings: Retrainings
+    rows: RowsToPredict
+    live_models: LiveModels
     scheduler: Scheduler
     notifier: Notifier
     arrival_limits: ArrivalLimits
@@ -260,6 +271,8 @@ class Intake:
     def _candidates(self, arrival: Arrival, owner: Tenant | None, now: datetime) -> Iterator[_Candidate]:
         if isinstance(arrival, UploadArrived):
             return self._of_upload(arrival, owner)
+        if isinstance(arrival, TransformAsked):
+            return self._of_transform(arrival, now)
         return self._of_retraining(arrival, now)
 
     def _of_upload(self, upload: UploadArrived, tenant: Tenant | None) -> Iterator[_Candidate]:
@@ -280,19 +293,48 @@ class Intake:
         content = self.data_sets.content_of(tenant, asked.data_set) if asked.data_set else None
         yield _Candidate(
             tenant=tenant,
-            content=content or _nothing(tenant, asked.data_set, now),
+            content=content or _nothing(tenant, INCOMING, asked.data_set, now),
             cause=Cause.RETRAINING,
             revision=asked.event_id,
             data_set=asked.data_set,
-            refusal=None if content else "retraining was requested, but there is no data to train on",
+            refusal=None if content else Refused("retraining was requested, but there is no data", kind="no data"),
             ready_by=asked.ready_by,
             priority=asked.priority,
         )
 
+    def _of_transform(self, asked: TransformAsked, now: datetime) -> Iterator[_Candidate]:
+        """Yield the request for predictions: the same one for the same rows and version, unless it is forced."""
+        tenant = self._tenant(asked.tenant_id)
+        if not is_data_set(asked.data_set):
+            raise Malformed(f"{asked.data_set!r} is not a valid data set name")
+        candidate = _Candidate(
+            tenant=tenant,
+            content=_nothing(tenant, FOLDER, asked.data_set, now),
+            cause=Cause.TRANSFORM,
+            kind=RequestKind.TRANSFORM,
+            revision=asked.event_id,
+            event_id=asked.event_id,
+            data_set=asked.data_set,
+            priority=asked.priority,
+        )
+        try:
+            version = check_model(self.live_models.get(tenant.tenant_id, asked.data_set), asked.data_set)
+            rows = self.rows.find(tenant, asked.data_set)
+            if rows is None:
+                raise Refused(f"there are no rows under {FOLDER}{asked.data_set}/", kind="no data")
+            rows.content_type()
+        except Refused as refusal:
+            yield replace(candidate, refusal=refusal)
+            return
+        revision = asked.event_id if asked.is_forced else transform_revision(rows, version)
+        yield replace(candidate, content=rows.newest, size_bytes=rows.size_bytes, revision=revision)
+
     def _accept(self, candidate: _Candidate, policy: Policy, now: datetime) -> Submission:
         """Return the request to submit; raises Refused."""
         if candidate.refusal:
-            raise Refused(candidate.refusal, kind="no data")
+            raise candidate.refusal
+        if candidate.kind is RequestKind.TRANSFORM:
+            return self._accept_transform(candidate, policy)
         data_set = data_set_of(candidate.tenant, candidate.content.key)
         check_welcome(candidate.tenant, candidate.content, policy)
         settings = candidate.tenant.settings_for(data_set)
@@ -310,11 +352,31 @@ class Intake:
             deadline=candidate.ready_by or daily,
         )
 
+    def _accept_transform(self, candidate: _Candidate, policy: Policy) -> Submission:
+        tenant, data_set = candidate.tenant, candidate.data_set or ""
+        check_transform(tenant, data_set, candidate.size_bytes, policy)
+        settings = tenant.settings_for(data_set)
+        return Submission(
+            request_id=candidate.request_id,
+            tenant_id=tenant.tenant_id,
+            tier=tenant.tier,
+            data_set=data_set,
+            # It is chosen instances for by the size of all its objects.
+            content=replace(candidate.content, size_bytes=candidate.size_bytes),
+            cause=candidate.cause,
+            kind=candidate.kind,
+            algorithm=settings.algorithm,
+            alone=True,
+            priority=settings.priority if candidate.priority is None else candidate.priority,
+        )
+
     def _reject(self, candidate: _Candidate, refusal: Refused, now: datetime) -> Judgement:
+        candidate = replace(candidate, revision=candidate.event_id or candidate.revision)
         tenant, expires = candidate.tenant, _expires(candidate, refusal)
         reason = f"{refusal}; the object is removed after {REFUSED_DAYS} days" if expires else str(refusal)
         request = rejected(
             candidate.request_id,
+            kind=candidate.kind,
             tenant_id=tenant.tenant_id,
             tier=tenant.tier,
             data_set=candidate.data_set or _data_set_or_none(tenant, candidate.content.key),
@@ -381,11 +443,11 @@ def _data_set_or_none(tenant: Tenant, key: str) -> str:
         return NO_DATA_SET
 
 
-def _nothing(tenant: Tenant, data_set: str | None, now: datetime) -> Content:
+def _nothing(tenant: Tenant, folder: str, data_set: str | None, now: datetime) -> Content:
     """Return a placeholder for the content of an empty data set."""
     return Content(
         bucket=tenant.bucket,
-        key=f"{tenant.root}incoming/{data_set or ''}",
+        key=f"{tenant.root}{folder}{data_set or ''}",
         version_id=None,
         etag="",
         sequencer="",

@@ -26,7 +26,9 @@ def supersede(comer: Request, waiting: Request, policy: Policy, now: datetime) -
     tier = policy.tier(winner.tier)
     profile, winner = winner.profile, replace(winner, deadline=earliest(comer.deadline, waiting.deadline, now))
     if tier is not None and (size != winner.data_bytes or not profile):
-        profile = str(policy.profile_for(tier, winner.algorithm, size, on_demand=winner.trains_on_demand))
+        profile = str(
+            policy.profile_for(tier, winner.algorithm, size, on_demand=winner.trains_on_demand, kind=winner.kind)
+        )
     elif profile and winner.trains_on_demand:
         profile = str(ResourceProfile.parse(profile).on_demand())
     winner = replace(

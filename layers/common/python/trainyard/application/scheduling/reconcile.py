@@ -16,8 +16,8 @@ from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Conflict, ExecutionGone, OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.lifecycle import state_for_status
 from trainyard.domain.names import display_name
-from trainyard.domain.requests import TERMINAL, Basis, Request, State
-from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.requests import TERMINAL, Basis, Request, RequestKind, State
+from trainyard.domain.resources import STOP_GRACE, TRANSFORM_GRACE, ResourceProfile
 from trainyard.persistence.policies import Policies
 
 UNHEARD_OF = timedelta(minutes=5)
@@ -141,11 +141,11 @@ class Reconcile:
         """Return the executions to check now, the most overdue first."""
         policy, requests = self.policies.current(), list(held)
         # A request may have waited long, and what was expected when it was enlisted be outdated.
-        unheard = sorted({(r.tenant_id, r.data_set) for r in requests if r.heard_at is None})
+        unheard = sorted({(r.tenant_id, r.data_set, r.kind) for r in requests if r.heard_at is None})
         pasts = self.scheduler.tables.book.pasts(unheard)
         overdue: list[tuple[timedelta, Request]] = []
         for request in requests:
-            past = pasts.get((request.tenant_id, request.data_set), ())
+            past = pasts.get((request.tenant_id, request.data_set, request.kind), ())
             late = now - next_check(with_estimate(request, past, policy) if past else request)
             if late >= timedelta(0):
                 overdue.append((late, request))
@@ -243,7 +243,7 @@ class Reconcile:
     def _stop_again(self, held: Iterable[Request], now: datetime, repairs: Repairs) -> None:
         """Stop executions for which a stop was requested, and those that exceed their maximum runtime."""
         for request in held:
-            late = _is_late(request, OVERDUE, now)
+            late = _is_late(request, _overdue_by(request), now)
             if (late or request.stop_asked_at is not None) and request.execution_arn is not None:
                 repairs.overdue += [request] if late else []
                 with suppress(Exception):  # it has ended, or is asked again next time
@@ -282,6 +282,11 @@ def _missing(held: Iterable[Request], running: Mapping[str, str], now: datetime)
 def _begun(request: Request) -> datetime:
     assert request.started_at is not None, "what runs has begun"
     return request.started_at
+
+
+def _overdue_by(request: Request) -> timedelta:
+    """Return how long after its latest end a run is asked to stop: of trainings, SageMaker stops the jobs."""
+    return STOP_GRACE - TRANSFORM_GRACE if request.kind is RequestKind.TRANSFORM else OVERDUE
 
 
 def _is_late(request: Request, by: timedelta, now: datetime) -> bool:

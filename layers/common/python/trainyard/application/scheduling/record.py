@@ -405,7 +405,9 @@ def _reason(state: State, report: ExecutionReport, request: Request) -> str | No
         failure = report.failure or "no reason was given"
         if failure == OUT_OF_MEMORY:
             profile = ResourceProfile.held_by(request)
-            types = " or ".join(dict.fromkeys((profile.processing, *profile.training)))
+            types = " or ".join(
+                dict.fromkeys(name for name in (profile.processing, *profile.training) if name != "-")
+            )
             failure = (
                 f"{OUT_OF_MEMORY}: the data needs more memory than {types} has (the last object uploaded has "
                 f"{request.content.size_bytes / 1e6:,.1f} MB); train on less, or ask for larger instances"

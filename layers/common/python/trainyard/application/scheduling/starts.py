@@ -16,6 +16,7 @@ from trainyard.application.scheduling.admission import Committed
 from trainyard.application.scheduling.completion import End, Subject
 from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
+from trainyard.application.scheduling.transforms import Transforms
 from trainyard.domain import names
 from trainyard.domain.errors import (
     Conflict,
@@ -30,8 +31,8 @@ from trainyard.domain.errors import (
 )
 from trainyard.domain.file_types import objection
 from trainyard.domain.parameters import Defaults, algorithm_of, pipeline_parameters
-from trainyard.domain.policy import Policy
-from trainyard.domain.requests import Request, State
+from trainyard.domain.policy import Policy, TierPolicy
+from trainyard.domain.requests import Request, RequestKind, State
 from trainyard.domain.tenants import Tenant
 
 START_OVERDUE = timedelta(seconds=30)
@@ -102,6 +103,7 @@ class Starts:
     executions: Executions
     notifier: Notifier
     defaults: Defaults
+    transforms: Transforms
     parallel_map: ParallelMap = map
 
     def start_all(
@@ -213,7 +215,7 @@ class Starts:
         if tier is None:
             return False
         profile = policy.profile_for(
-            tier, request.algorithm, request.data_bytes, on_demand=request.trains_on_demand
+            tier, request.algorithm, request.data_bytes, on_demand=request.trains_on_demand, kind=request.kind
         )
         return str(profile) != request.profile
 
@@ -230,6 +232,8 @@ class Starts:
         tier = policy.tier(request.tier)
         if tenant is None or tier is None:
             raise StartInvalid(f"tenant {request.tenant_id} or tier {request.tier} no longer exists")
+        if request.kind is RequestKind.TRANSFORM:
+            return self._start_transform(request, tenant, tier, policy)
         settings = tenant.settings_for(request.data_set)
         algorithm = algorithm_of(request, settings, policy)
         data_bytes, first_bytes = self.data_sets.write_manifest(tenant, request)
@@ -237,26 +241,23 @@ class Starts:
             why_not = objection(first_bytes, settings.target)
             if why_not:
                 raise Refused(f"{request.content.key.rpartition('/')[2]} {why_not}")
-        largest = policy.data_bytes_max(tier, request.algorithm)
-        if data_bytes > largest:
-            raise Refused(
-                f"the data set has {data_bytes:,} bytes in all; tier {tier.name} allows at most {largest:,}"
-            )
-        sizes = (data_bytes, request.data_bytes)
-        if len({policy.profile_for(tier, request.algorithm, size) for size in sizes}) > 1:
-            raise _Different(data_bytes)
+        _check_size(data_bytes, request, tier, policy)
+        parameters = pipeline_parameters(
+            request, tenant, tier, algorithm, defaults=self.defaults, data_bytes=data_bytes
+        )
+        return self._start(request, parameters)
+
+    def _start_transform(self, request: Request, tenant: Tenant, tier: TierPolicy, policy: Policy) -> str:
+        data_bytes, parameters = self.transforms.prepare(request, tenant)
+        _check_size(data_bytes, request, tier, policy)
+        return self._start(request, parameters)
+
+    def _start(self, request: Request, parameters: dict[str, str]) -> str:
         return self.executions.start(
             name=names.display_name(request.request_id, request.attempt),
             token=self._token(request),
-            description=Subject(request.tier, request.tenant_id, request.data_set).text,
-            parameters=pipeline_parameters(
-                request,
-                tenant,
-                tier,
-                algorithm,
-                defaults=self.defaults,
-                data_bytes=data_bytes,
-            ),
+            description=Subject(request.tier, request.tenant_id, request.data_set, request.kind).text,
+            parameters=parameters,
         )
 
     def _token(self, request: Request) -> str:
@@ -408,3 +409,13 @@ def _unknown(request: Request, error: Exception) -> Start:
     expected = isinstance(error, Throttled | OutcomeUnknown)
     detail = str(error) if expected else f"{type(error).__name__}: {error}"
     return Start(request=request, result=Started.UNKNOWN, detail=detail)
+
+
+def _check_size(data_bytes: int, request: Request, tier: TierPolicy, policy: Policy) -> None:
+    """Raise Refused for more data than the tier allows, and _Different for what needs other instances."""
+    largest = policy.data_bytes_max(tier, request.algorithm)
+    if data_bytes > largest:
+        raise Refused(f"the data set has {data_bytes:,} bytes in all; tier {tier.name} allows at most {largest:,}")
+    sizes = (data_bytes, request.data_bytes)
+    if len({policy.profile_for(tier, request.algorithm, size, kind=request.kind) for size in sizes}) > 1:
+        raise _Different(data_bytes)

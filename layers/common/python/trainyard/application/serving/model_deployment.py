@@ -167,13 +167,17 @@ class ModelDeployment:
             raise Refused(f"the endpoint could not be created: {reason}")
         return state is EndpointState.READY
 
-    def test(self, version_id: VersionId, now: datetime) -> int:
+    def test(self, version_id: VersionId, now: datetime) -> int | None:
         """Let the version answer rows of its own data set; return in how many milliseconds it did.
 
-        Raises Refused where it does not, or not as it must.
+        None for a version that only predicts in batch transforms: it has no endpoint to ask, and each transform is
+        judged by itself. Raises Refused where it does not answer, or not as it must.
         """
         version = self._known(version_id)
         tenant = self._active(version)
+        if version.serving.mode is Mode.BATCH_TRANSFORM:
+            self.versions.replace(replace(version, state=VersionState.READY, since=now, reason=None))
+            return None
         sample = self.samples.read(tenant, version.data_set, version.request_id)
         if not sample or not sample.count:
             raise Refused("its training kept no rows to test it with: train again, and approve the new version")

@@ -111,6 +111,11 @@ class Predictor:
     def _check(call: Call, version: ModelVersion, tenant: Tenant) -> None:
         """Raise Refused where the version cannot take the call, with what it takes."""
         mode = version.serving.mode
+        if mode is Mode.BATCH_TRANSFORM:
+            raise Refused(
+                f"{call.data_set} is served in mode {mode}, which answers no calls: store the rows below "
+                f"transform/{call.data_set}/, and run trainyard transform {call.tenant_id} {call.data_set}"
+            )
         is_later = mode is Mode.ASYNCHRONOUS
         if call.location and not is_later:
             raise Refused(f"{call.data_set} is served in mode {mode}, which takes no rows from S3: send them")

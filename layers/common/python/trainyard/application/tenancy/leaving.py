@@ -87,8 +87,8 @@ class Leaving:
         return _part(removed, "model packages removed", remaining=remaining)
 
     def schedule(self, step: Step) -> Answer:
-        self.removal.remove_schedule(self.tenant_changes.held(step))
-        return {"progress": "schedule removed"}
+        self.removal.remove_schedules(self.tenant_changes.held(step))
+        return {"progress": "schedules removed"}
 
     def objects(self, step: Step) -> Answer:
         count = 0

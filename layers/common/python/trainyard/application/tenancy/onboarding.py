@@ -106,7 +106,7 @@ class Onboarding:
         return {}
 
     def schedule(self, step: Step) -> Answer:
-        self.provisioning.ensure_schedule(self._tenant(step))
+        self.provisioning.ensure_schedules(self._tenant(step), self.tenant_changes.held(step))
         return {}
 
     def limits(self, step: Step) -> Answer:

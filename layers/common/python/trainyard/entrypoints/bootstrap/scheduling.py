@@ -13,6 +13,7 @@ from trainyard.contracts.settings import Settings
 from trainyard.entrypoints.bootstrap.shared import (
     bell_of,
     defaults_of,
+    live_models_of,
     notifier_of,
     policies_of,
     scheduler_of,
@@ -38,6 +39,7 @@ def intake() -> Intake:
     from trainyard.adapters.aws.queues import SqsRetrainings, SqsTierQueues
     from trainyard.adapters.aws.storage import S3DataSets, S3RefusedUploads
     from trainyard.adapters.aws.store import backoff
+    from trainyard.adapters.aws.stored_rows import S3RowsToPredict
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.application.scheduling.intake import Intake
     from trainyard.persistence.arrival_limits import ArrivalLimits
@@ -59,6 +61,8 @@ def intake() -> Intake:
         data_sets=S3DataSets(),
         tier_queues=SqsTierQueues(prefix=settings.tier_queue_prefix),
         retrainings=SqsRetrainings(queue_url=settings.uploads_queue_url),
+        rows=S3RowsToPredict(),
+        live_models=live_models_of(settings),
         scheduler=scheduler_of(settings),
         notifier=notifier_of(settings),
         arrival_limits=ArrivalLimits(store_of(settings), backoff),
@@ -127,10 +131,12 @@ def enlist() -> Enlist:
 def dispatch() -> Dispatch:
     from trainyard.adapters.aws.sagemaker import SageMakerExecutions
     from trainyard.adapters.aws.storage import S3DataSets
+    from trainyard.adapters.aws.stored_rows import S3RowsToPredict
     from trainyard.adapters.aws.tables import DynamoTenants
     from trainyard.adapters.aws.threads import parallel_map
     from trainyard.application.scheduling.dispatch import Dispatch
     from trainyard.application.scheduling.starts import Starts
+    from trainyard.application.scheduling.transforms import Transforms
 
     settings = Settings.from_env(
         "scheduler_table",
@@ -155,6 +161,9 @@ def dispatch() -> Dispatch:
             executions=SageMakerExecutions(pipeline_names=settings.pipeline_names),
             notifier=notifier_of(settings),
             defaults=defaults_of(settings),
+            transforms=Transforms(
+                live_models=live_models_of(settings), rows=S3RowsToPredict(), defaults=defaults_of(settings)
+            ),
             parallel_map=parallel_map,
         ),
         bell=bell_of(settings),

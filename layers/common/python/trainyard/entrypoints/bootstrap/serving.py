@@ -78,7 +78,8 @@ def _hosts() -> dict[Mode, ModelHost]:
         data_key_arn=settings.data_key_arn,
         make_role=LambdaTenantRoles(function_name=settings.roles_function).make,
     )
-    return {Mode.MULTI_MODEL: shared, Mode.REAL_TIME: own, Mode.SERVERLESS: own, Mode.ASYNCHRONOUS: own}
+    by_version = (Mode.REAL_TIME, Mode.SERVERLESS, Mode.ASYNCHRONOUS, Mode.BATCH_TRANSFORM)
+    return {Mode.MULTI_MODEL: shared, **dict.fromkeys(by_version, own)}
 
 
 @cache

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainyard.application.scheduling.scheduler import Scheduler
     from trainyard.domain.parameters import Defaults
     from trainyard.persistence.book import Book
+    from trainyard.persistence.live_models import StoredLiveModels
     from trainyard.persistence.policies import Policies
 
 
@@ -81,6 +82,16 @@ def defaults_of(settings: Settings) -> Defaults:
         code_uri=settings.code_uri,
         key_arn=settings.data_key_arn,
     )
+
+
+def live_models_of(settings: Settings) -> StoredLiveModels:
+    from trainyard.adapters.aws.store import backoff
+    from trainyard.persistence.aliases import Aliases
+    from trainyard.persistence.live_models import StoredLiveModels
+    from trainyard.persistence.model_versions import ModelVersions
+
+    store = store_of(settings)
+    return StoredLiveModels(Aliases(store, backoff), ModelVersions(store))
 
 
 def bell_of(settings: Settings) -> DynamoBell:
