@@ -190,9 +190,11 @@ class TransformJobs:
         raise Failed("Bad HTTP status received from algorithm: 500")
 
     def job(self, name: str) -> TransformJob:
-        if name not in self._jobs:
-            raise ApiError("ResourceNotFound", f"Could not find transform job {name}.")
-        return self._jobs[name]
+        """Return a job by its name, in whatever case: in ARNs, SageMaker may have it in small letters."""
+        for job in list(self._jobs.values()):
+            if job.name.lower() == name.lower():
+                return job
+        raise ApiError("ResourceNotFound", f"Could not find transform job {name}.")
 
     def _announce(self, job: TransformJob) -> None:
         names = ("TransformJobName", "TransformJobArn", "TransformJobStatus", "ModelName", "FailureReason")

@@ -118,7 +118,8 @@ def error_line(printed: Sequence[str]) -> str | None:
     ]
     data_log = [_OF_SAGEMAKER.sub("", line, count=1) for line in lines if _OF_SAGEMAKER.match(line)]
     if data_log:
-        return data_log[-1][:LINE_MAX]
+        # The model server has put the words of the script into JSON, which may be cut.
+        return data_log[-1].replace(': {"error": "', ": ", 1).removesuffix('"}')[:LINE_MAX]
     own = [line for line in lines if line and not _TOOLKITS_OWN.match(line)]
     exceptions = [line for line in own if _EXCEPTION.fullmatch(line)]
     if exceptions:

@@ -309,7 +309,8 @@ def _job_facts(job: dict[str, Any]) -> JobFacts | None:
     artifacts = job.get("ModelArtifacts", {})
     return JobFacts(
         kind=kind,
-        arn=job[f"{prefix}JobArn"],
+        # Log streams have the name as it was given, which the ARN may have in small letters.
+        arn=f"{job[f'{prefix}JobArn'].rpartition('/')[0]}/{job[f'{prefix}JobName']}",
         status=job[f"{prefix}JobStatus"],
         # Of a job with instance preferences, what it runs on and is billed for; there is none until SageMaker has
         # selected a type, and never if the job ended before.

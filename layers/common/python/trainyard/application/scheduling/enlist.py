@@ -8,11 +8,12 @@ from trainyard.application.ports import Bell, ParallelMap, TenantRoles, Tenants
 from trainyard.application.scheduling.enlistment import EnlistCommand, Enlisted, Enlistment
 from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.domain.arrivals import INCOMING, is_data, is_incoming
+from trainyard.domain.arrivals import INCOMING, is_data
 from trainyard.domain.errors import Malformed
 from trainyard.domain.names import is_data_set
-from trainyard.domain.requests import State, Submission, rejected
+from trainyard.domain.requests import RequestKind, State, Submission, rejected
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
+from trainyard.domain.transforms import FOLDER
 from trainyard.persistence.bell import Hint
 from trainyard.persistence.ledger import LEDGER, policy_version
 from trainyard.persistence.policies import Policies
@@ -128,6 +129,7 @@ class Enlist:
             tenant_id=submission.tenant_id,
             tier=submission.tier,
             data_set=submission.data_set,
+            kind=submission.kind,
             content=submission.content,
             cause=submission.cause,
             at=now,
@@ -156,9 +158,13 @@ def check_submission(tenant: Tenant | None, submission: Submission) -> None:
     if not is_data_set(submission.data_set):
         raise Malformed(f"{submission.data_set!r} is not a valid data set name")
     if tenant is not None and tenant.owns(submission.content.uri):
+        transforms = submission.kind is RequestKind.TRANSFORM
+        folder = f"{FOLDER}{submission.data_set}/" if transforms else INCOMING
         key = submission.content.key
-        if not is_incoming(tenant, key) or not is_data(key, tenant.root + INCOMING):
-            raise Malformed("its key is not one that a job can read under incoming/")
+        if not key.startswith(tenant.root + folder) or not is_data(key, tenant.root + folder):
+            raise Malformed(f"its key is not one that a job can read under {folder}")
+        if transforms and not submission.alone:
+            raise Malformed("a batch transform is never merged with another request")
 
 
 def _refusal(tenant: Tenant | None, submission: Submission) -> str | None:
@@ -166,5 +172,7 @@ def _refusal(tenant: Tenant | None, submission: Submission) -> str | None:
     if tenant is None or tenant.state in (TenantState.DELETING, TenantState.DELETED):
         return f"tenant {submission.tenant_id} has been deleted since"
     if not tenant.owns(submission.content.uri):
+        if submission.kind is RequestKind.TRANSFORM:
+            return f"tenant {submission.tenant_id} has moved since: ask for the batch transform again"
         return f"tenant {submission.tenant_id} has moved since: the upload is trained on at its new location"
     return None

@@ -11,7 +11,7 @@ from trainyard.domain.errors import Conflict, TrainyardError
 from trainyard.domain.newest import Wait, uploads_of, wait_after
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.queues import URGENT, TenantQueue, entry_of, joined, lifted
-from trainyard.domain.requests import Request, State, StateChange, Submission
+from trainyard.domain.requests import Request, RequestKind, State, StateChange, Submission
 from trainyard.domain.resources import ResourceProfile
 from trainyard.domain.scheduling import Ledger
 from trainyard.persistence.bell import BELL, enlisted
@@ -341,7 +341,7 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
         delay_max=policy.delay_max,
         waiting=Wait(waiting.arrived_at, waiting.due_at) if waiting else None,
     )
-    size = submission.content.size_bytes
+    size, transforms = submission.content.size_bytes, submission.kind is RequestKind.TRANSFORM
     request = Request(
         request_id=submission.request_id,
         tenant_id=submission.tenant_id,
@@ -352,7 +352,8 @@ def _request_of(command: EnlistCommand, waiting: Request | None, unit: UnitOfWor
         kind=submission.kind,
         state=State.QUEUED,
         arrived_at=wait.arrived_at,
-        due_at=max(wait.due_at, command.not_before),
+        # A transform is asked for when its rows are there: it does not wait for further uploads.
+        due_at=command.not_before if transforms else max(wait.due_at, command.not_before),
         alone=submission.alone,
         uploads=uploads_of(submission.content),
         data_bytes=size,
