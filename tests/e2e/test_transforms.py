@@ -69,7 +69,23 @@ def test_stored_rows_are_predicted_by_the_live_model_in_a_job_of_the_queue(
     assert "predicted before" in capsys.readouterr().out
     assert harness.run("transform", "baker", "wine", "--force", "--wait") == 0
     assert len(transforms(harness, "baker")) == 2
-    # 4. Rows that the model cannot read fail with what it says, and what could be answered is there.
+    # 4. On a schedule, what is new is predicted, and nothing twice.
+    assert harness.run("tenant", "update", "baker", "--data-set", "wine:transform=rate(1 minute)") == 0
+    harness.cloud.pass_schedule_time(60)
+    harness.drop("baker", "transform/wine/new.csv", ROWS)
+    harness.cloud.pass_schedule_time(60)
+    eventually(lambda: len(transforms(harness, "baker")) == 3)
+    harness.ended("baker")
+    scheduled = transforms(harness, "baker")[-1]
+    assert (scheduled.state, len(predictions(harness, scheduled, "new.csv")["predictions"])) == (
+        State.SUCCEEDED,
+        3,
+    )
+    assert harness.run("tenant", "check", "baker") == 0
+    assert harness.run("tenant", "update", "baker", "--data-set", "wine:priority=1") == 0
+    schedules = harness.cloud.client("scheduler").list_schedules(GroupName="trainyard-retraining")["Schedules"]
+    assert not [schedule for schedule in schedules if "baker" in schedule["Name"]]
+    # 5. Rows that the model cannot read fail with what it says, and what could be answered is there.
     harness.drop("baker", "transform/wine/bad.csv", b"alcohol\n13\n")
     assert harness.run("transform", "baker", "wine", "--wait") == 4
     failed = transforms(harness, "baker")[-1]
@@ -80,13 +96,13 @@ def test_stored_rows_are_predicted_by_the_live_model_in_a_job_of_the_queue(
     capsys.readouterr()
     assert harness.run("logs", failed.request_id[:8]) == 0
     assert "the request has no column" in capsys.readouterr().out
-    # 5. What no job can read is refused at once, and calls are told what to do.
+    # 6. What no job can read is refused at once, and calls are told what to do.
     harness.drop("baker", "transform/wine/table.parquet", b"PAR1")
     assert harness.run("transform", "baker", "wine") == 1
     assert "table.parquet cannot be read by a batch transform" in capsys.readouterr().err
     assert harness.run("predict", "baker", "wine", str(rows)) == 1
     assert "trainyard transform baker wine" in capsys.readouterr().err
-    # 6. Nothing is left of it.
+    # 7. Nothing is left of it.
     assert harness.run("tenant", "delete", "baker", "--yes") == 0
     removed_at(harness, datetime.now(UTC))
     assert harness.cloud.client("sagemaker").list_models(NameContains="baker")["Models"] == []
