@@ -306,11 +306,12 @@ def _job_facts(job: dict[str, Any]) -> JobFacts | None:
         kind, cluster, prefix = JobKind.TRANSFORM, job["TransformResources"], "Transform"
     else:
         return None
+    within, _, name = job[f"{prefix}JobArn"].rpartition("/")
     artifacts = job.get("ModelArtifacts", {})
     return JobFacts(
         kind=kind,
-        # Log streams have the name as it was given, which the ARN may have in small letters.
-        arn=f"{job[f'{prefix}JobArn'].rpartition('/')[0]}/{job[f'{prefix}JobName']}",
+        # Log streams have the job's name, which the ARN may have in small letters.
+        arn=f"{within}/{job.get(f'{prefix}JobName', name)}",
         status=job[f"{prefix}JobStatus"],
         # Of a job with instance preferences, what it runs on and is billed for; there is none until SageMaker has
         # selected a type, and never if the job ended before.
