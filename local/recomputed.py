@@ -1,4 +1,4 @@
-"""The cost of trainings, recomputed from SageMaker's jobs without any code of the service."""
+"""The cost of trainings and batch transforms, recomputed from SageMaker's jobs without any code of the service."""
 
 import json
 from collections.abc import Iterator
@@ -18,9 +18,13 @@ def millionths(usd: Decimal | Fraction | int) -> int:
 
 
 def executions_of(sagemaker: Any, pipeline: str) -> list[dict[str, Any]]:
-    """Return the executions of a deployment's pipelines: there is one for each of its variants."""
-    pipelines = sagemaker.get_paginator("list_pipelines").paginate(PipelineNamePrefix=pipeline)
-    names = [summary["PipelineName"] for page in pipelines for summary in page["PipelineSummaries"]]
+    """Return the executions of a deployment's pipelines: each variant of training, and batch transforms."""
+    names = [
+        summary["PipelineName"]
+        for prefix in (pipeline, f"{pipeline.removesuffix('-training')}-transform")
+        for page in sagemaker.get_paginator("list_pipelines").paginate(PipelineNamePrefix=prefix)
+        for summary in page["PipelineSummaries"]
+    ]
     listing = sagemaker.get_paginator("list_pipeline_executions")
     pages = (page for name in names for page in listing.paginate(PipelineName=name))
     return [summary for page in pages for summary in page["PipelineExecutionSummaries"]]
@@ -41,7 +45,7 @@ def _jobs(sagemaker: Any, execution_arn: str) -> Iterator[dict[str, Any]]:
     pages = sagemaker.get_paginator("list_pipeline_execution_steps").paginate(PipelineExecutionArn=execution_arn)
     for step in (step for page in pages for step in page["PipelineExecutionSteps"]):
         metadata = step.get("Metadata", {})
-        for member in ("TrainingJob", "ProcessingJob"):
+        for member in ("TrainingJob", "ProcessingJob", "TransformJob"):
             if member in metadata:
                 name = metadata[member]["Arn"].rpartition("/")[2]
                 describe = getattr(sagemaker, f"describe_{member.removesuffix('Job').lower()}_job")
@@ -50,13 +54,17 @@ def _jobs(sagemaker: Any, execution_arn: str) -> Iterator[dict[str, Any]]:
 
 def _cost(sagemaker: Any, job: dict[str, Any], region: dict[str, Any]) -> tuple[str, Fraction]:
     """Return the tenant of a job, from its tags, and its cost."""
-    training = "TrainingJobArn" in job
-    kind, prefix = ("training", "Training") if training else ("processing", "Processing")
-    cluster = job["ResourceConfig"] if training else job["ProcessingResources"]["ClusterConfig"]
-    if training:
+    prefix = next(name for name in ("Training", "Processing", "Transform") if f"{name}JobArn" in job)
+    kind = prefix.lower()
+    cluster = {
+        "Training": lambda: job["ResourceConfig"],
+        "Processing": lambda: job["ProcessingResources"]["ClusterConfig"],
+        "Transform": lambda: job["TransformResources"],
+    }[prefix]()
+    if prefix == "Training":
         seconds = job.get("BillableTimeInSeconds", 0)  # absent where it never began
     elif f"{prefix}StartTime" in job:
-        seconds = ceil((job["ProcessingEndTime"] - job["ProcessingStartTime"]).total_seconds())
+        seconds = ceil((job[f"{prefix}EndTime"] - job[f"{prefix}StartTime"]).total_seconds())
     else:
         seconds = 0
     if "InstancePreferences" in cluster and "SelectedInstanceType" not in cluster:
@@ -71,4 +79,6 @@ def _cost(sagemaker: Any, job: dict[str, Any], region: dict[str, Any]) -> tuple[
 
 def _volume(region: dict[str, Any], kind: str, cluster: dict[str, Any]) -> Fraction:
     """Return USD per hour of the volume of an instance."""
+    if "VolumeSizeInGB" not in cluster:  # a transform names none, and is billed none
+        return Fraction(0)
     return Fraction(region[f"{kind}_volume_gb_month"]) * Fraction(cluster["VolumeSizeInGB"], 730)

@@ -1,6 +1,7 @@
 """The demo's checks, which rely on the records of others: SageMaker's times, S3's versions, the models."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ def gather(
     requests = [
         r for t in deployment.tenants.all() for r in deployment.scheduler.tables.requests.of_tenant(t.tenant_id)
     ]
-    succeeded = [r for r in requests if r.state == "SUCCEEDED"]
+    succeeded = _trained(requests)
     return Facts(
         uploads=uploads,
         requests=requests,
@@ -126,7 +127,7 @@ def models_answer(facts: Facts) -> Result:
         for each in facts.served
     ]
     return Result(
-        "approved models answer calls by HTTP as their archives predict",
+        "approved models answer calls, and a batch transform, as their archives predict",
         bool(answers) and all(each.is_good for each in facts.served),
         ", ".join(answers),
     )
@@ -192,7 +193,7 @@ def every_upload_answered(facts: Facts) -> Result:
 
 def trained_on_claimed_content(facts: Facts) -> Result:
     """The version that was read is the one that the request names; for a whole prefix, all files were read."""
-    ran = [r for r in facts.requests if r.state == "SUCCEEDED"]
+    ran = _trained(facts.requests)
     single = [r for r in ran if r.outcome.trained_files == 1]
     wrong = [r.request_id for r in single if r.outcome.trained_version_id != r.content.version_id]
     parts = [r.outcome.trained_files for r in ran if r.outcome.trained_files != 1]
@@ -206,7 +207,7 @@ def trained_on_claimed_content(facts: Facts) -> Result:
 
 
 def models_predict(facts: Facts) -> Result:
-    succeeded = [r for r in facts.requests if r.state == "SUCCEEDED"]
+    succeeded = _trained(facts.requests)
     good = [r for r in succeeded if facts.predictions.get(r.request_id, 0) > 0 and r.request_id in facts.versions]
     return Result(
         "each model is registered, can be downloaded and predicts",
@@ -394,8 +395,12 @@ def _runs(sagemaker: Any, pipeline: str) -> Iterable[Run]:
         )
 
 
+def _trained(requests: Iterable[Any]) -> list[Any]:
+    return [r for r in requests if r.state == "SUCCEEDED" and r.kind == "training"]
+
+
 def _receipt(s3: Any, request: Any) -> dict[str, Any]:
-    root = request.content.key.partition("incoming/")[0]
+    root = re.split("incoming/|transform/", request.content.key, maxsplit=1)[0]
     key = f"{root}receipts/{request.data_set}/{request.request_id}.json"
     try:
         body = s3.get_object(Bucket=request.content.bucket, Key=key)["Body"].read()

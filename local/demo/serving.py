@@ -1,5 +1,6 @@
-"""Approved models of the demo answer calls: one in each mode."""
+"""Approved models of the demo answer calls, one in each mode, and one of them a batch transform."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 from local.demo import archives
 from trainyard.domain.requests import Request, State
+from trainyard.domain.serving import Mode
 
 PATIENCE_SECONDS = 90
 ROWS = 200
@@ -31,6 +33,10 @@ ASKS = (
 )
 
 
+TRANSFORMED = Ask("dogwood", "churn")
+"""Whose rows are also predicted by a batch transform."""
+
+
 @dataclass(frozen=True)
 class Served:
     """What a model answered."""
@@ -52,7 +58,8 @@ def serve(deployment: Any, data_of: Callable[..., Any], folder: Path) -> list[Se
     newest = {ask: _newest(deployment, ask) for ask in ASKS}
     for ask, request in newest.items():
         data_of("models", "approve", ask.tenant, str(_version(request)))
-    return [_called(deployment, data_of, ask, request, folder) for ask, request in newest.items()]
+    served = [_called(deployment, data_of, ask, request, folder) for ask, request in newest.items()]
+    return [*served, _transformed(deployment, data_of, TRANSFORMED, newest[TRANSFORMED], folder)]
 
 
 def _newest(deployment: Any, ask: Ask) -> Request:
@@ -87,6 +94,20 @@ def _called(deployment: Any, data_of: Callable[..., Any], ask: Ask, request: Req
         rows=len(expected),
         difference=difference[:DIFFERENCE_MAX],
     )
+
+
+def _transformed(deployment: Any, data_of: Callable[..., Any], ask: Ask, request: Request, folder: Path) -> Served:
+    """Let a batch transform predict the rows that were sent as a call before."""
+    rows = _rows(deployment, ask)
+    file = folder / "stored.csv"
+    file.write_bytes(rows)
+    (ended,) = data_of("transform", ask.tenant, ask.data_set, str(file), "--wait")
+    bucket, _, prefix = str(ended["result"]["predictions_uri"]).removeprefix("s3://").partition("/")
+    body = deployment.client("s3").get_object(Bucket=bucket, Key=f"{prefix}/{file.name}.out")["Body"].read()
+    predictions = json.loads(body)["predictions"]
+    (expected,) = archives.predicted(deployment.client("s3"), {request: rows}, ROWS).values()
+    difference = f"{predictions} instead of {expected}" if predictions != expected else ""
+    return Served(ask=ask, mode=Mode.BATCH_TRANSFORM, rows=len(expected), difference=difference[:DIFFERENCE_MAX])
 
 
 def _is_live(data_of: Callable[..., Any], ask: Ask) -> bool:

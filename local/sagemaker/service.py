@@ -384,7 +384,8 @@ class SageMakerService:
 
     def list_pipelines(self, request: Answer) -> Answer:
         """Return the pipelines by name, a page at a time."""
-        names = sorted(name for name in self._pipelines if name > request.get("NextToken", ""))
+        prefix, after = request.get("PipelineNamePrefix", ""), request.get("NextToken", "")
+        names = sorted(name for name in self._pipelines if name.startswith(prefix) and name > after)
         page = names[: request.get("MaxResults", 10)]
         answer: Answer = {
             "PipelineSummaries": [
