@@ -22,6 +22,8 @@ DATA_SET = "served"
 ROWS, CALLS = 5, 5
 OWN_MODES = {"serverless": ":memory_mb=2048:concurrency=1", "asynchronous": "", "real-time": ""}
 """Mode → its settings. With instances, the containers have no network."""
+TRANSFORMED_BY = "real-time"
+"""The mode whose model also predicts in a batch transform."""
 DEPLOYED_SECONDS_MAX = 3000
 """The endpoint is created with the first model, which takes minutes."""
 
@@ -57,6 +59,7 @@ def _on_its_own(suite: Suite, rows: Path, mode: str, settings: str) -> str:
     try:
         version, seconds = _served(suite)
         answer = json.loads(suite.operator("predict", SILO, DATA_SET, str(rows), "--json"))
+        transformed = _transformed(suite, rows) if mode == TRANSFORMED_BY else ""
     finally:
         suite.operator("tenant", "update", SILO, "--serving", "multi-model")
     if (version["mode"], answer["version"]) != (mode, version["version"]):
@@ -64,8 +67,22 @@ def _on_its_own(suite: Suite, rows: Path, mode: str, settings: str) -> str:
     suite.operator("serving", "stop", SILO, DATA_SET, "--yes")
     return (
         f"{mode} endpoint of its own: served {seconds:g} s after its approval; its test took "
-        f"{version['latency_ms']} ms, and a call {answer['milliseconds']} ms"
+        f"{version['latency_ms']} ms, and a call {answer['milliseconds']} ms{transformed}"
     )
+
+
+def _transformed(suite: Suite, rows: Path) -> str:
+    """Let a batch transform predict the rows, and look for the answer where it should be."""
+    (request,) = json.loads(suite.operator("transform", SILO, DATA_SET, str(rows), "--wait", "--json"))
+    bucket, _, prefix = str(request["result"]["predictions_uri"]).removeprefix("s3://").partition("/")
+    s3 = suite.deployment.client("s3")
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/").get("Contents", [])]
+    if keys != [f"{prefix}/{rows.name}.out"]:
+        raise StepFailed(f"the batch transform has written {keys}, not {rows.name}.out below {prefix}/")
+    answer = json.loads(s3.get_object(Bucket=bucket, Key=keys[0])["Body"].read())
+    if len(answer["predictions"]) != ROWS:
+        raise StepFailed(f"{ROWS} rows were answered by {answer}")
+    return f"; a batch transform of the same rows cost {request['result']['cost_usd']} USD"
 
 
 def _served(suite: Suite) -> tuple[dict[str, Any], float]:
