@@ -36,7 +36,7 @@ def awaited(
         requests = _followed(deployment, find, expected, appear_within)
         return _outcome(requests, view, missing=max(0, expected - len(requests)))
     except KeyboardInterrupt:
-        say("the training goes on without this command; trainyard requests shows it")
+        say("the request goes on without this command; trainyard requests shows it")
         raise
 
 

@@ -31,7 +31,7 @@ from trainyard.domain.errors import InProgress, Refused
 from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
-from trainyard.domain.requests import Cause, State
+from trainyard.domain.requests import Cause, RequestKind, State
 from trainyard.domain.serving import Isolation, Mode, ServingSettings
 from trainyard.domain.tenants import Change, RoleState, Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
@@ -661,17 +661,20 @@ def wish_to_move(tier_name: str) -> TenantSpec:
 # --- move --------------------------------------------------------------------------------------------------------
 
 
-def test_what_waits_is_asked_for_again_in_the_new_tier_and_taken_back_in_the_old() -> None:
+@pytest.mark.parametrize("kind", RequestKind)
+def test_what_waits_is_asked_for_again_in_the_new_tier_and_taken_back_in_the_old(kind: RequestKind) -> None:
     harness = Harness()
     harness.create()
     tenant = harness.tenant_changes.known("acme")
     harness.scheduler.operations.set_tenant_paused("basic", "acme", True, NOW)
     content = submission(1).content
-    one = submission(1, content=replace(content, bucket=tenant.bucket))
+    alone = kind is RequestKind.TRANSFORM
+    one = submission(1, content=replace(content, bucket=tenant.bucket), kind=kind, alone=alone)
     harness.scheduler.enlister.enlist(one, harness.policy, NOW)
     harness.run(Change.MOVE, MOVE_ALONE, wish_to_move("premium"))
     (sent,) = harness.queues.sent
     assert (sent.tier, sent.content, sent.data_set) == ("premium", one.content, one.data_set)
+    assert (sent.kind, sent.alone) == (kind, alone)
     assert [r.state for r in harness.scheduler.tables.requests.of_tenant("acme")] == [State.CANCELLED]
     assert harness.scheduler.tables.queues.get("basic", "acme").revision == 0, "the old queue is forgotten"
     assert harness.scheduler.tables.queues.get("premium", "acme").paused, "the operator's own pause stays"

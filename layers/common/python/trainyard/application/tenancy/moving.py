@@ -17,7 +17,7 @@ from trainyard.application.tenancy.tenants import Answer, Migration, Provisionin
 from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.names import request_id
 from trainyard.domain.policy import Storage
-from trainyard.domain.requests import Cause, Content, Request, State, Submission
+from trainyard.domain.requests import Cause, Content, Request, RequestKind, State, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.young_buckets import is_young, note_young
@@ -267,11 +267,21 @@ class Moving:
         """Submit a waiting request again in the new tier and location; False when its data no longer exists."""
         content: Content | None = request.content
         if not tenant.owns(request.content.uri):
+            if request.kind is RequestKind.TRANSFORM:
+                return False
             content = self.data_sets.content_of(tenant, request.data_set)
         if content is None:
             return False
         revision = f"{request.request_id} on {tenant.tier}"
-        self._submit(tenant, request.data_set, content, revision, cause=request.cause, alone=request.alone)
+        self._submit(
+            tenant,
+            request.data_set,
+            content,
+            revision,
+            cause=request.cause,
+            kind=request.kind,
+            alone=request.alone,
+        )
         return True
 
     def _ask_again(self, tenant: Tenant, old: Tenant, step: Step) -> None:
@@ -293,7 +303,15 @@ class Moving:
         return request.state is not State.QUEUED or tenant.owns(request.content.uri)
 
     def _submit(
-        self, tenant: Tenant, data_set: str, content: Content, revision: str, *, cause: Cause, alone: bool = False
+        self,
+        tenant: Tenant,
+        data_set: str,
+        content: Content,
+        revision: str,
+        *,
+        cause: Cause,
+        kind: RequestKind = RequestKind.TRAINING,
+        alone: bool = False,
     ) -> None:
         """Raises Throttled when the tier's queue does not take it."""
         submission = Submission(
@@ -305,6 +323,7 @@ class Moving:
             data_set=data_set,
             content=content,
             cause=cause,
+            kind=kind,
             algorithm=tenant.settings_for(data_set).algorithm,
             alone=alone,
         )
@@ -318,4 +337,4 @@ def _removal(progress: str, *, late: bool = False, cursor: str | None = None) ->
 
 def _is_late(key: str) -> bool:
     """Uploads go on while objects are copied; they are copied once more after the switch."""
-    return key.startswith("incoming/") or key.startswith("receipts/")
+    return key.startswith(("incoming/", "transform/", "receipts/"))
