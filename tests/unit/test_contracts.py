@@ -15,7 +15,7 @@ from trainyard.contracts.policy_file import parse_policy
 from trainyard.contracts.settings import MissingSetting, Settings
 from trainyard.contracts.statuses import RecordStep, parse_execution_status
 from trainyard.contracts.tenants import StepCommand
-from trainyard.domain.arrivals import RetrainingAsked, UploadArrived
+from trainyard.domain.arrivals import RetrainingAsked, TransformAsked, UploadArrived
 from trainyard.domain.errors import Malformed, Refused
 from trainyard.domain.requests import Cause
 
@@ -85,6 +85,8 @@ def test_each_example_event_is_what_its_name_says(path: Path) -> None:
         assert RecordStep.model_validate_json(body).attempt == 1
     elif path.stem.startswith("retraining-requested"):
         assert isinstance(parse_arrival(body), RetrainingAsked)
+    elif path.stem.startswith("batch-transform-requested"):
+        assert isinstance(parse_arrival(body), TransformAsked)
     elif path.stem.startswith("object-created"):
         assert isinstance(parse_arrival(body), UploadArrived)
     else:
