@@ -47,7 +47,13 @@ WRITES = (
     "s3:AbortMultipartUpload",
     "s3:RestoreObject",
 )
-KEYS = ("incoming/x/data.csv", "models/x/1/model.tar.gz", "reports/x/1/evaluation.json", "receipts/x/1.json")
+KEYS = (
+    "incoming/x/data.csv",
+    "transform/x/rows.csv",
+    "models/x/1/model.tar.gz",
+    "reports/x/1/evaluation.json",
+    "receipts/x/1.json",
+)
 IMAGES = (f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/sklearn:1",)
 YARD = template()
 BOUNDARY = YARD.policy("TenantBoundary")
@@ -205,6 +211,8 @@ def test_a_tenant_reads_what_it_drops_and_writes_its_results_and_nothing_else(bu
     assert may == {
         "s3:GetObject incoming",
         "s3:GetObjectVersion incoming",
+        "s3:GetObject transform",
+        "s3:GetObjectVersion transform",
         "s3:GetObject models",
         "s3:PutObject models",
         "s3:GetObject reports",
@@ -303,17 +311,19 @@ def test_the_tenants_own_account_puts_data_and_reads_results_and_no_other_accoun
         call = Call(principal=f"arn:aws:iam::{account}:root", action=action, resource=resource, keys=keys)
         return decision(call, document, resource_policy=True)
 
-    assert says("222222222222", "s3:PutObject", "incoming/x/d.csv") == "Allow"
-    assert {says("222222222222", "s3:GetObject", key) for key in KEYS[1:]} == {"Allow"}
+    for folder in ("incoming", "transform"):
+        assert says("222222222222", "s3:PutObject", f"{folder}/x/d.csv") == "Allow"
+    assert {says("222222222222", "s3:GetObject", key) for key in KEYS[2:]} == {"Allow"}
     assert says("222222222222", "s3:ListBucket", "", **{"s3:prefix": "models/x/"}) == "Allow"
     for action, key in (
         ("s3:GetObject", KEYS[0]),
-        ("s3:PutObject", KEYS[1]),
+        ("s3:GetObject", KEYS[1]),
+        ("s3:PutObject", KEYS[2]),
         ("s3:DeleteObject", KEYS[0]),
         ("s3:PutBucketPolicy", ""),
     ):
         assert says("222222222222", action, key) == "ImplicitDeny"
-    for action, key in (("s3:PutObject", KEYS[0]), ("s3:GetObject", KEYS[1])):
+    for action, key in (("s3:PutObject", KEYS[0]), ("s3:GetObject", KEYS[2])):
         assert says("333333333333", action, key) == "ImplicitDeny"
     assert len(str(document)) < 4000, "20 KB is the limit, and no list of tenants grows it"
 
@@ -346,7 +356,7 @@ def test_handed_out_credentials_reach_one_tenant_by_the_role_and_by_the_session_
                 assert purpose is not Purpose.PREDICT, call
                 folder = call.resource.removeprefix(root).partition("/")[0]
                 writes = call.action in ("s3:PutObject", "s3:AbortMultipartUpload")
-                assert (folder == "incoming") == upload, call
+                assert (folder in ("incoming", "transform")) == upload, call
                 assert writes == upload, call
 
 
@@ -383,6 +393,26 @@ def test_jobs_are_made_only_tagged_bounded_encrypted_and_on_allowed_instances(ac
     assert says(**{"sagemaker:InstanceTypes": ["ml.p4d.24xlarge"]}) == "ImplicitDeny"
     assert says(**{"sagemaker:InstanceTypes": ["ml.m5.large", "ml.p4d.24xlarge"]}) == "ImplicitDeny"
     assert says(**{"sagemaker:MaxRuntimeInSeconds": "43201"}) == "ImplicitDeny"
+
+
+def test_a_transform_is_made_only_tagged_encrypted_on_allowed_instances_and_with_a_tenants_own_model() -> None:
+    resource = JOB.replace("training-job", "transform-job")
+    model = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model/"
+    good = {name: value for name, value in GOOD.items() if name != "sagemaker:MaxRuntimeInSeconds"}
+    good["sagemaker:ModelArn"] = f"{model}{STACK}-own-acme-churn-1"
+
+    def says(resource: str = resource, **changes: Any) -> str:
+        keys = {name: value for name, value in (good | changes).items() if value is not None}
+        call = Call(principal=AS_FUNCTION, action="sagemaker:CreateTransformJob", resource=resource, keys=keys)
+        return decision(call, PIPELINE)
+
+    assert says() == "Allow"
+    for name in good:
+        assert says(**{name: None}) == "ImplicitDeny", name
+    assert says(**{"sagemaker:InstanceTypes": ["ml.p4d.24xlarge"]}) == "ImplicitDeny"
+    for other in (f"{STACK}-shared-linear", f"{STACK}-2-own-acme", "mine"):
+        assert says(**{"sagemaker:ModelArn": f"{model}{other}"}) == "ImplicitDeny", other
+    assert says(resource.replace("pipelines-", "mine-")) == "ImplicitDeny"
 
 
 def test_with_a_vpc_a_job_without_subnets_or_without_security_groups_is_denied() -> None:
