@@ -106,6 +106,7 @@ def test_every_command_shows_hostile_text_as_text(
         "models reject": [("hostile", "7")],
         "models fetch": [("hostile", "7", "--to", str(tmp_path))],
         "predict": [("hostile", HOSTILE, str(policy)), ("hostile", "churn", HOSTILE)],
+        "transform": [("hostile", HOSTILE), ("hostile", "churn", HOSTILE), (HOSTILE, "churn")],
         "serving show": [("hostile",), (HOSTILE,)],
         "serving promote": [("hostile", HOSTILE, "1")],
         "serving roll-back": [("hostile", HOSTILE, "1")],
