@@ -396,14 +396,16 @@ def test_jobs_are_made_only_tagged_bounded_encrypted_and_on_allowed_instances(ac
 
 
 def test_a_transform_is_made_only_tagged_encrypted_on_allowed_instances_and_with_a_tenants_own_model() -> None:
-    resource = JOB.replace("training-job", "transform-job")
+    jobs = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:transform-job/"
     model = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model/"
     good = {name: value for name, value in GOOD.items() if name != "sagemaker:MaxRuntimeInSeconds"}
     good["sagemaker:ModelArn"] = f"{model}{STACK}-own-acme-churn-1"
 
-    def says(resource: str = resource, **changes: Any) -> str:
+    def says(name: str = "pipelines-abc-Transform-1", /, **changes: Any) -> str:
         keys = {name: value for name, value in (good | changes).items() if value is not None}
-        call = Call(principal=AS_FUNCTION, action="sagemaker:CreateTransformJob", resource=resource, keys=keys)
+        call = Call(
+            principal=AS_FUNCTION, action="sagemaker:CreateTransformJob", resource=f"{jobs}{name}", keys=keys
+        )
         return decision(call, PIPELINE)
 
     assert says() == "Allow"
@@ -412,7 +414,7 @@ def test_a_transform_is_made_only_tagged_encrypted_on_allowed_instances_and_with
     assert says(**{"sagemaker:InstanceTypes": ["ml.p4d.24xlarge"]}) == "ImplicitDeny"
     for other in (f"{STACK}-shared-linear", f"{STACK}-2-own-acme", "mine"):
         assert says(**{"sagemaker:ModelArn": f"{model}{other}"}) == "ImplicitDeny", other
-    assert says(resource.replace("pipelines-", "mine-")) == "ImplicitDeny"
+    assert says("mine-1") == "ImplicitDeny"
 
 
 def test_with_a_vpc_a_job_without_subnets_or_without_security_groups_is_denied() -> None:
