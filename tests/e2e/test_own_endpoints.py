@@ -45,7 +45,8 @@ def removed_at(harness: Harness, now: datetime) -> list[str]:
     return removed.endpoints
 
 
-@pytest.mark.parametrize("mode", [pytest.param("serverless", marks=pytest.mark.thorough), "asynchronous"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("mode", MODES)
 def test_a_version_is_served_on_its_own_endpoint_and_the_next_one_beside_it(
     harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path, mode: str
 ) -> None:

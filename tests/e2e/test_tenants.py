@@ -334,6 +334,7 @@ def test_a_move_out_of_the_pool_takes_data_models_and_waiting_requests_along(har
     assert harness.ended("mover", 3)[-1].state is State.SUCCEEDED
 
 
+@pytest.mark.thorough
 def test_a_move_between_tiers_asks_for_what_waits_once_more(harness: Harness) -> None:
     harness.create("climber")
     assert harness.run("pause", "tenant", "climber") == 0
