@@ -20,9 +20,10 @@ from trainyard.application.scheduling.record import Recorded, StatusEvent, Statu
 from trainyard.contracts.arrivals import parse_arrival
 from trainyard.contracts.jobs import parse_job_status
 from trainyard.contracts.messages import parse_training_request, training_request_body
+from trainyard.contracts.tenants import parse_step_command
 from trainyard.domain.arrivals import TransformAsked
 from trainyard.domain.budgets import cost_max_usd
-from trainyard.domain.errors import Malformed, Refused
+from trainyard.domain.errors import Malformed, PipelineMissing, Refused
 from trainyard.domain.executions import JobFacts, StepFacts
 from trainyard.domain.failures import error_line
 from trainyard.domain.model_versions import ModelVersion, VersionState
@@ -415,3 +416,24 @@ def test_a_policy_says_on_what_transforms_run() -> None:
     assert [choice.transform_instance_type for choice in of_tier.instances] == ["ml.c5.xlarge", "ml.m5.large"]
     with pytest.raises(Refused, match="transform"):
         parse_policy(changed.replace("ml.c5.xlarge", "ml.t3.medium"), 1, "us-east-1")
+
+
+def test_a_transform_without_a_pipeline_fails_and_does_not_wait_for_ever() -> None:
+    service = yard()
+    service.executions.faults.append((PipelineMissing("no pipeline for batch transforms"), False))
+    request = service.started()
+    assert (request.state, request.reason) == (State.FAILED, "no pipeline for batch transforms")
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ({"transform": "rate(1 day)"}, "belongs to a data set"),
+        ({"data_sets": {"churn": {"transform": "daily"}}}, "'daily' is not a valid schedule"),
+    ],
+)
+def test_a_schedule_belongs_to_a_data_set_and_is_one_that_scheduler_takes(
+    entry: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(Refused, match=reason):
+        parse_step_command({"step": "Record", "tenant": {"name": "acme"} | entry})
