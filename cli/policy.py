@@ -13,6 +13,7 @@ from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import say
 from trainyard.contracts.policy_file import parse_policy
+from trainyard.domain.algorithms import TRANSFORM_INSTANCE_TYPE
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import MB, Policy
 from trainyard.domain.tenants import Tenant, TenantState
@@ -147,11 +148,9 @@ def refuse_what_jobs_may_not(deployment: Deployment, wanted: Policy) -> None:
     longest = int(deployment.outputs["JobRuntimeMaxSeconds"])
     by_algorithm = [algorithm.instances for algorithm in wanted.algorithms.values()]
     choices = [c for instances in (*(tier.instances for tier in wanted.tiers), *by_algorithm) for c in instances]
-    types = {
-        name
-        for c in choices
-        for name in (c.processing_instance_type, c.transform_instance_type, *c.training_instance_types)
-    }
+    types = {name for c in choices for name in (c.processing_instance_type, *c.training_instance_types)}
+    # Without batch transforms, their default type need not be allowed.
+    types |= {c.transform_instance_type for c in choices} - {TRANSFORM_INSTANCE_TYPE}
     denied = sorted(name for name in types if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed))
     if denied:
         raise Refused(

@@ -23,7 +23,7 @@ from trainyard.contracts.tenants import tenant_view
 from trainyard.domain.algorithms import family_of
 from trainyard.domain.errors import Refused, TrainyardError
 from trainyard.domain.failures import cause_of
-from trainyard.domain.requests import Request, State
+from trainyard.domain.requests import Request, RequestKind, State
 from trainyard.domain.tenants import Change, Tenant, TenantState
 
 NAMED_MAX = 20
@@ -152,7 +152,8 @@ def compare(requests: Sequence[Request], version: str, margin: float) -> Compari
     It is compared with the last model of another version before. `margin` is by how much a quality may fall. What
     failed for AWS's sake or before the training does not count.
     """
-    judged = [request for request in requests if request.state is State.SUCCEEDED or _failed_by_itself(request)]
+    trainings = [request for request in requests if request.kind is RequestKind.TRAINING]
+    judged = [request for request in trainings if request.state is State.SUCCEEDED or _failed_by_itself(request)]
     place = next((number for number, request in enumerate(judged) if request.algorithm == version), None)
     if place is None:
         return None

@@ -21,7 +21,7 @@ from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.domain.errors import Refused
 from trainyard.domain.policy import Policy
-from trainyard.domain.requests import Request
+from trainyard.domain.requests import Request, RequestKind
 
 
 def simulate(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -109,7 +109,9 @@ def _begin(deployment: Deployment, arguments: Arguments) -> datetime:
 
 def _past(deployment: Deployment) -> list[Request]:
     scheduler = deployment.scheduler
-    return [r for t in deployment.tenants.all() for r in scheduler.tables.requests.of_tenant(t.tenant_id)]
+    requests = [r for t in deployment.tenants.all() for r in scheduler.tables.requests.of_tenant(t.tenant_id)]
+    # The simulator prices and sizes runs as trainings.
+    return [request for request in requests if request.kind is RequestKind.TRAINING]
 
 
 def _hours_lines(name: str, results: list[HoursResult]) -> list[str]:

@@ -14,28 +14,28 @@ from cli.show import Answer
 from cli.text import counted, say
 from cli.waiting import awaited
 from trainyard.adapters.aws.stored_rows import S3RowsToPredict
-from trainyard.domain.arrivals import is_data
+from trainyard.application.tenancy.moving import resubmitted_id
+from trainyard.domain.arrivals import check_transform, is_data
 from trainyard.domain.errors import Refused
-from trainyard.domain.names import request_id
 from trainyard.domain.requests import HOLDING, Request, State
 from trainyard.domain.tenants import Tenant
 from trainyard.domain.transforms import (
     CONTENT_TYPES,
     FOLDER,
-    StoredRows,
     check_model,
     ending_of,
+    transform_id,
     transform_revision,
 )
-from trainyard.persistence.live_models import StoredLiveModels
+from trainyard.persistence.models import StoredModels
 
 
 def transform(deployment: Deployment, arguments: Arguments) -> Answer:
     """Ask for predictions of the rows that are stored for a data set, after storing those of files."""
     tenant, data_set = deployment.tenant(arguments.tenant_id), arguments.data_set
     check_data_set(data_set)
-    live = StoredLiveModels(aliases_of(deployment), versions_of(deployment))
-    version = check_model(live.get(tenant.tenant_id, data_set), data_set)
+    models = StoredModels(aliases_of(deployment), versions_of(deployment))
+    version = check_model(models.live(tenant.tenant_id, data_set), data_set)
     _store(deployment, tenant, data_set, arguments.files)
     rows = S3RowsToPredict().find(tenant, data_set)
     if rows is None:
@@ -44,25 +44,34 @@ def transform(deployment: Deployment, arguments: Arguments) -> Answer:
             "name them"
         )
     rows.content_type()
-    name = _name(tenant, rows, transform_revision(rows, version))
-    before = deployment.scheduler.tables.requests.get(name)
+    check_transform(tenant, data_set, rows.size_bytes, deployment.policies.current())
+    name = transform_id(tenant, data_set, transform_revision(rows, version))
+    before = _asked_before(deployment, tenant, name)
     what = f"{counted(len(rows.objects), 'file')}, {rows.size_bytes:,} bytes, by version {version.version}"
     if before is not None and not arguments.force:
         if before.state in (State.QUEUED, *HOLDING):
-            return _followed(deployment, arguments, [name], f"{what}: asked for before")
+            return _followed(deployment, arguments, before.request_id, f"{what}: asked for before")
         if before.state is State.SUCCEEDED:
             return Answer(
                 data=view(before),
                 lines=[
-                    f"{what}: predicted before, by request {name[:8]}; --force predicts them again",
+                    f"{what}: predicted before, by request {before.request_id[:8]}; --force predicts them again",
                     f"the predictions are in {before.outcome.predictions_uri if before.outcome else '?'}",
                 ],
             )
-        say(f"request {name[:8]} for the same rows ended as {before.state.value}: they are predicted again")
+        say(f"request {before.request_id[:8]} ended as {before.state.value}: its rows are predicted again")
     forced = arguments.force or before is not None
     event_id = ask_transform(deployment, tenant.tenant_id, data_set, force=forced, priority=arguments.priority)
-    names = [_name(tenant, rows, event_id)] if forced else [name, _name(tenant, rows, event_id)]
-    return _followed(deployment, arguments, names, what)
+    return _followed(deployment, arguments, transform_id(tenant, data_set, event_id) if forced else name, what)
+
+
+def _asked_before(deployment: Deployment, tenant: Tenant, name: str) -> Request | None:
+    """Return the request of a name, or the one by which it was replaced when its tenant moved to its tier."""
+    requests = deployment.scheduler.tables.requests
+    before = requests.get(name)
+    if before is None or before.state is not State.CANCELLED:
+        return before
+    return requests.get(resubmitted_id(before, tenant)) or before
 
 
 def ask_transform(
@@ -87,21 +96,16 @@ def _store(deployment: Deployment, tenant: Tenant, data_set: str, files: Sequenc
         say(f"stored {number} of {len(files)}: s3://{tenant.bucket}/{key}")
 
 
-def _followed(deployment: Deployment, arguments: Arguments, names: Sequence[str], what: str) -> Answer:
+def _followed(deployment: Deployment, arguments: Arguments, name: str, what: str) -> Answer:
     if not arguments.wait:
         return Answer(
-            data={"request_id": names[0], "asked_at": datetime.now(UTC)},
-            lines=[what, f"follow it with: trainyard why {names[0][:8]}"],
+            data={"request_id": name, "asked_at": datetime.now(UTC)},
+            lines=[what, f"follow it with: trainyard why {name[:8]}"],
         )
-    say(f"{what}; request {names[0][:8]}")
+    say(f"{what}; request {name[:8]}")
 
     def find() -> Sequence[Request]:
-        requests = [deployment.scheduler.tables.requests.get(name) for name in names]
-        return [request for request in requests if request is not None]
+        request = deployment.scheduler.tables.requests.get(name)
+        return [] if request is None else [request]
 
     return awaited(deployment, find, view, appear_within=EVENTS_WITHIN)
-
-
-def _name(tenant: Tenant, rows: StoredRows, revision: str) -> str:
-    content = rows.newest
-    return request_id(tenant_id=tenant.tenant_id, bucket=content.bucket, key=content.key, revision=revision)

@@ -14,7 +14,7 @@ from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.receipts import Prospect, progress_of, receipt_of
 from trainyard.domain.requests import Content, Outcome, Request, Submission
 from trainyard.domain.tenants import RoleState, Tenant, TrainOn
-from trainyard.domain.transforms import StoredRows
+from trainyard.domain.transforms import Plan, StoredRows, plan_folder
 from trainyard.persistence.bell import Hint
 from trainyard.persistence.tenants import tenant_item, tenant_key
 
@@ -150,28 +150,53 @@ class MemoryDataSets:
 
 
 class MemoryRows:
-    """Implements RowsToPredict: what is stored by tenant and data set, and the manifests that were written."""
+    """Implements RowsToPredict: what is stored by tenant and data set, and what was planned."""
 
     def __init__(self) -> None:
         self.stored: dict[tuple[str, str], StoredRows] = {}
-        self.manifests: dict[str, ModelVersion] = {}
-        """Request → the version that is to predict."""
+        self.plans: dict[str, Plan] = {}
+        """Folder → what is predicted."""
+        self.fault: Exception | None = None
+        """Of the next reads of a plan."""
 
-    def find(self, tenant: Tenant, data_set: str, *, hurried: bool = False) -> StoredRows | None:
+    def find(self, tenant: Tenant, data_set: str) -> StoredRows | None:
         return self.stored.get((tenant.tenant_id, data_set))
 
-    def write_manifest(self, tenant: Tenant, request: Request, rows: StoredRows, version: ModelVersion) -> None:
-        self.manifests[request.request_id] = version
+    def plan(
+        self, tenant: Tenant, data_set: str, content: Content, rows: StoredRows, version: ModelVersion
+    ) -> None:
+        plan = Plan(
+            version=version.version,
+            content_type=rows.content_type(),
+            files=len(rows.objects),
+            size_bytes=rows.size_bytes,
+        )
+        self.plans.setdefault(plan_folder(tenant, content, data_set), plan)
+
+    def planned(self, tenant: Tenant, request: Request) -> Plan | None:
+        if self.fault is not None:
+            raise self.fault
+        return self.plans.get(plan_folder(tenant, request.content, request.data_set))
 
 
-class MemoryLiveModels:
-    """Implements LiveModels."""
+class MemoryModels:
+    """Implements Models."""
 
     def __init__(self) -> None:
-        self.versions: dict[tuple[str, str], ModelVersion] = {}
+        self.alias: dict[tuple[str, str], ModelVersion] = {}
+        """Tenant and data set → the live version."""
+        self.versions: dict[tuple[str, str, int], ModelVersion] = {}
 
-    def get(self, tenant_id: str, data_set: str) -> ModelVersion | None:
-        return self.versions.get((tenant_id, data_set))
+    def put(self, version: ModelVersion) -> None:
+        """Add a version, and let it be the live one."""
+        self.alias[version.tenant_id, version.data_set] = version
+        self.versions[version.tenant_id, version.data_set, version.version] = version
+
+    def live(self, tenant_id: str, data_set: str) -> ModelVersion | None:
+        return self.alias.get((tenant_id, data_set))
+
+    def version(self, tenant_id: str, data_set: str, number: int) -> ModelVersion | None:
+        return self.versions.get((tenant_id, data_set, number))
 
 
 RUNS = ("Executing", "Stopping")

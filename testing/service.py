@@ -38,7 +38,7 @@ from trainyard.application.scheduling.record import Record
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.scheduling.starts import Starts
 from trainyard.application.scheduling.stop import Stop
-from trainyard.application.scheduling.transforms import LiveModels, RowsToPredict, Transforms
+from trainyard.application.scheduling.transforms import Models, RowsToPredict, Transforms
 from trainyard.domain.parameters import Defaults
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import JobKind, Prices
@@ -109,7 +109,7 @@ class Service:
     tier_queues: TierQueues = field(default_factory=memory.MemoryTierQueues)
     retrainings: Retrainings = field(default_factory=memory.MemoryRetrainings)
     rows: RowsToPredict = field(default_factory=memory.MemoryRows)
-    live_models: LiveModels = field(default_factory=memory.MemoryLiveModels)
+    models: Models = field(default_factory=memory.MemoryModels)
     refused_uploads: RefusedUploads = field(default_factory=memory.MemoryRefusedUploads)
     backoff: Callable[[int], None] = lambda _: None
     parallel_map: ParallelMap = map
@@ -134,7 +134,7 @@ class Service:
             tier_queues=self.tier_queues,
             retrainings=self.retrainings,
             rows=self.rows,
-            live_models=self.live_models,
+            models=self.models,
             scheduler=self.scheduler,
             notifier=self.notifier,
             arrival_limits=ArrivalLimits(self.store, self.backoff),
@@ -162,7 +162,7 @@ class Service:
             executions=self.executions,
             notifier=self.notifier,
             defaults=DEFAULTS,
-            transforms=Transforms(live_models=self.live_models, rows=self.rows, defaults=DEFAULTS),
+            transforms=Transforms(models=self.models, rows=self.rows, defaults=DEFAULTS),
             parallel_map=self.parallel_map,
         )
 

@@ -98,3 +98,12 @@ def test_events_of_both_kinds_are_read_and_others_refused() -> None:
     assert (other.kind, other.role_arn, other.tags) == (JobKind.PROCESSING, None, None)
     with pytest.raises(Malformed):
         parse_job_status(training | {"detail-type": "SageMaker Transform Job State Change"})
+
+
+def test_a_transform_whose_model_was_deleted_is_stopped_if_it_is_tagged_as_a_tenants() -> None:
+    for tags, stopped in (({"trainyard:tenant": "acme"}, True), ({}, False)):
+        jobs = Jobs(JobIdentity(role_arn="", tags=tags))
+        job = JobStarted(kind=JobKind.TRANSFORM, name="j", arn="a", role_arn=None, tags=tags)
+        reason = Guard(jobs=jobs, role_prefixes=(PREFIX, POOLED)).check(job)
+        assert ("its model was deleted" in str(reason)) is stopped
+        assert jobs.stopped == (["j"] if stopped else [])

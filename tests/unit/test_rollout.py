@@ -13,7 +13,7 @@ from cli.rollout import Verdict, compare
 from tests.build import after, policy, request, tenant
 from trainyard.domain.algorithms import Algorithm
 from trainyard.domain.errors import Refused
-from trainyard.domain.requests import Outcome, Request, State
+from trainyard.domain.requests import Outcome, Request, RequestKind, State
 from trainyard.domain.tenants import TenantState, TrainingSettings
 
 BEFORE, VERSION = "neighbours", "neighbours@2"
@@ -55,6 +55,15 @@ def test_a_version_is_compared_with_the_model_before_it(
     comparison = compare(requests, VERSION, 0.02)
     assert comparison is not None
     assert (comparison.verdict, comparison.instead_of) == (verdict, BEFORE if then is not None else "")
+
+
+def test_batch_transforms_judge_no_algorithm() -> None:
+    worse = [trained("acme", VERSION, 0.70, 2), trained("acme", BEFORE, 0.90, 1)]
+    for quality in (None, 0.5):
+        later = replace(trained("acme", VERSION, quality, 3), kind=RequestKind.TRANSFORM)
+        comparison = compare([later, *worse], VERSION, 0.02)
+        assert comparison is not None
+        assert comparison.verdict is Verdict.WORSE
 
 
 def test_other_algorithms_other_metrics_and_running_requests_are_not_compared() -> None:

@@ -20,10 +20,11 @@ from trainyard.application.scheduling.record import Recorded, StatusEvent, Statu
 from trainyard.contracts.arrivals import parse_arrival
 from trainyard.contracts.jobs import parse_job_status
 from trainyard.contracts.messages import parse_training_request, training_request_body
+from trainyard.contracts.results import parse_plan
 from trainyard.contracts.tenants import parse_step_command
 from trainyard.domain.arrivals import TransformAsked
 from trainyard.domain.budgets import cost_max_usd
-from trainyard.domain.errors import Malformed, PipelineMissing, Refused
+from trainyard.domain.errors import DataUnavailable, Malformed, OutcomeUnknown, PipelineMissing, Refused
 from trainyard.domain.executions import JobFacts, StepFacts
 from trainyard.domain.failures import error_line
 from trainyard.domain.model_versions import ModelVersion, VersionState
@@ -36,6 +37,7 @@ from trainyard.domain.resources import TRANSFORM_GRACE, ResourceProfile
 from trainyard.domain.serving import ALLOWED, Mode, ServingSettings
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.domain.transforms import StoredObject, StoredRows, transform_parameters
+from trainyard.persistence.run_history import ratios_from, ratios_key
 
 DEFINITION = json.loads((REPOSITORY / "pipeline/transform.json").read_text(encoding="utf-8"))
 MB = 1024 * 1024
@@ -77,11 +79,11 @@ class Yard:
     def __post_init__(self) -> None:
         store = MemoryStore()
         self.queues, self.executions = memory.MemoryTierQueues(), memory.MemoryExecutions()
-        self.rows, self.live = memory.MemoryRows(), memory.MemoryLiveModels()
+        self.rows, self.models = memory.MemoryRows(), memory.MemoryModels()
         self.reports, self.results = memory.MemoryReports(), memory.MemoryResults()
         self.receipts = memory.MemoryReceipts()
         self.rows.stored["acme", "churn"] = stored(("a.csv", 100), ("b.csv", 200))
-        self.live.versions["acme", "churn"] = live()
+        self.models.put(live())
         self.service = Service(
             store=store,
             policies=policies_in_force(store, self.limits),
@@ -89,7 +91,7 @@ class Yard:
             tier_queues=self.queues,
             executions=self.executions,
             rows=self.rows,
-            live_models=self.live,
+            models=self.models,
             reports=self.reports,
             results=self.results,
             receipts=self.receipts,
@@ -155,7 +157,7 @@ def test_the_same_rows_and_version_are_one_request_and_others_or_a_forced_one_ar
     others = [service.ask("e3", force=True).request_id, service.ask("e4", force=True).request_id]
     service.rows.stored["acme", "churn"] = stored(("a.csv", 100), ("b.csv", 201))
     others.append(service.ask("e5").request_id)
-    service.live.versions["acme", "churn"] = live(number=2)
+    service.models.put(live(number=2))
     others.append(service.ask("e6").request_id)
     assert len({first, *others}) == 5
     (sent, *_) = service.queues.sent
@@ -172,7 +174,12 @@ def test_the_same_rows_and_version_are_one_request_and_others_or_a_forced_one_ar
     ("rows", "model", "reason"),
     [
         (stored(("a.csv", 1)), None, "no model of 'churn' is live"),
-        (stored(("a.csv", 1)), live(Mode.MULTI_MODEL), "choose --serving batch-transform, real-time"),
+        (
+            stored(("a.csv", 1)),
+            live(Mode.MULTI_MODEL),
+            "--serving batch-transform, real-time or asynchronous",
+        ),
+        (stored(("a.csv", 1)), live(Mode.SERVERLESS), "made for instances"),
         (None, live(), "there are no rows under transform/churn/"),
         (stored(("a.csv", 1), ("b.jsonl", 1)), live(), "objects of different types, such as a.csv and b.jsonl"),
         (stored(("a.parquet", 1)), live(), "a.parquet cannot be read by a batch transform"),
@@ -187,18 +194,19 @@ def test_what_cannot_be_predicted_is_refused_with_the_way_out_and_holds_nothing_
     service = yard()
     rightful_rows, rightful_model = (
         service.rows.stored.pop(("acme", "churn")),
-        service.live.versions.pop(("acme", "churn")),
+        service.models.alias.pop(("acme", "churn")),
     )
     if rows is not None:
         service.rows.stored["acme", "churn"] = rows
     if model is not None:
-        service.live.versions["acme", "churn"] = model
+        service.models.put(model)
     judgement = service.ask()
     assert (judgement.verdict, reason in str(judgement.reason)) == (Verdict.REJECTED, True), judgement.reason
     kept = service.request(str(judgement.request_id))
     assert (kept.kind, kept.state, kept.data_set) == (RequestKind.TRANSFORM, State.REJECTED, "churn")
     assert "the reason names something" in str(service.receipts.written[kept.request_id]["what_to_do"])
-    service.rows.stored["acme", "churn"], service.live.versions["acme", "churn"] = rightful_rows, rightful_model
+    service.rows.stored["acme", "churn"] = rightful_rows
+    service.models.put(rightful_model)
     assert service.ask("later").verdict is Verdict.SUBMITTED
 
 
@@ -225,6 +233,7 @@ def test_an_event_of_an_unknown_tenant_or_a_name_that_is_none_is_malformed() -> 
         ({"content": content(key="transform/other/a.csv")}, "under transform/churn/"),
         ({"content": content(key="transform/churn/../x.csv")}, "under transform/churn/"),
         ({"alone": False}, "never merged"),
+        ({"content": content(key="transform/churn/a.csv", etag="../other")}, "not named by a request"),
     ],
 )
 def test_a_message_that_intake_cannot_have_sent_is_malformed(changes: dict[str, Any], reason: str) -> None:
@@ -257,7 +266,8 @@ def test_a_transform_takes_a_slot_and_instances_of_its_own_and_runs_in_its_own_p
     ((name, parameters),) = service.executions.by_token.values()
     assert name == display_name(request.request_id, 1)
     assert (parameters["ModelName"], parameters["ContentType"]) == ("yard-own-acme-churn-1", "text/csv")
-    assert service.rows.manifests == {request.request_id: live()}
+    (plan,) = service.rows.plans.values()
+    assert (plan.version, plan.files, plan.size_bytes) == (1, 2, 300)
     service.ask("another", force=True)
     service.service.enlist.enlist(service.queues.sent[-1], NOW)
     service.service.dispatch.run_pass(NOW)
@@ -279,34 +289,64 @@ def test_the_pipeline_takes_the_parameters_that_a_transform_has_and_no_others() 
     assert {tag["Key"]: tag["Value"] for tag in job["Tags"]}["trainyard:tenant"] == "acme"
 
 
-def test_the_version_that_is_live_at_the_start_predicts_and_without_one_the_request_fails() -> None:
+def test_what_was_accepted_is_predicted_by_the_version_of_then_whatever_has_changed_since() -> None:
     service = yard()
-    service.ask()
+    accepted = service.ask()
     service.service.enlist.enlist(service.queues.sent[0], NOW)
-    service.live.versions["acme", "churn"] = live(number=2)
+    service.models.put(live(number=2))
+    service.rows.stored["acme", "churn"] = stored(("later.jsonl", 10**6))
+    service.executions.faults.append((OutcomeUnknown("no answer"), True))
     service.service.dispatch.run_pass(NOW)
-    (version,) = service.rows.manifests.values()
-    assert version.version == 2
+    ((_, parameters),) = service.executions.by_token.values()
+    assert (parameters["ModelName"], parameters["ContentType"]) == ("yard-own-acme-churn-1", "text/csv")
+    assert service.executions.calls == 2, "the start was repeated, with the same parameters"
+    service.rows.stored["acme", "churn"] = stored(("a.csv", 100), ("b.csv", 200))
+    assert service.ask("by version 2").request_id != accepted.request_id
+    service.models.put(live(number=1))
+    assert service.ask("after a roll-back").request_id == accepted.request_id
+
+
+@pytest.mark.parametrize("what", ["the plan", "the version"])
+def test_without_its_plan_or_its_version_a_request_fails_with_the_way_out(what: str) -> None:
     service = yard()
     service.ask()
     service.service.enlist.enlist(service.queues.sent[0], NOW)
-    del service.live.versions["acme", "churn"]
+    if what == "the plan":
+        service.rows.plans.clear()
+    else:
+        service.models.versions["acme", "churn", 1] = replace(live(), state=VersionState.REMOVED)
     service.service.dispatch.run_pass(NOW)
     ended = service.request(service.queues.sent[0].request_id)
-    assert (ended.state, "no model of 'churn' is live" in str(ended.reason)) == (State.FAILED, True)
+    assert ended.state is State.FAILED
+    assert "ask for the batch transform again" in str(ended.reason)
 
 
-def test_rows_that_have_grown_since_get_the_instances_that_they_need() -> None:
-    large = replace(tier().instances[0], data_mb_max=1000, transform_instance_type="ml.m5.xlarge")
-    service = Yard(policy(tier(instances=(tier().instances[0], large))), tenant())
-    service.ask()
-    service.service.enlist.enlist(service.queues.sent[0], NOW)
-    service.rows.stored["acme", "churn"] = stored(*((f"{n}.csv", 90 * MB) for n in range(3)))
-    service.service.dispatch.run_pass(NOW)
-    request = service.request(service.queues.sent[0].request_id)
-    assert (request.state, request.attempt, request.data_bytes) == (State.RUNNING, 2, 270 * MB)
-    ((_, parameters),) = service.executions.by_token.values()
-    assert parameters["TransformInstanceType"] == "ml.m5.xlarge"
+def test_a_storage_that_denies_holds_no_slot() -> None:
+    service = yard()
+    service.rows.fault = DataUnavailable("the rows cannot be read: KMS.DisabledException")
+    request = service.started()
+    assert (request.state, request.failures) == (State.QUEUED, 1)
+    assert service.service.scheduler.tables.ledger.read().used == 0
+
+
+def test_a_plan_is_written_once_and_read_by_a_schema() -> None:
+    service = yard()
+    service.ask("e1", force=True)
+    service.rows.stored["acme", "churn"] = stored(("a.csv", 1))
+    service.ask("e1", force=True)
+    (plan,) = service.rows.plans.values()
+    assert (plan.files, len({sent.request_id for sent in service.queues.sent})) == (2, 1)
+    good = {"version": 1, "content_type": "text/csv", "files": 1, "size_bytes": 1}
+    assert parse_plan(json.dumps(good).encode()).version == 1
+    for wrong in (
+        {"version": 0},
+        {"version": "1"},
+        {"content_type": "text/html"},
+        {"files": 0},
+        {"size_bytes": -1},
+    ):
+        with pytest.raises(Malformed):
+            parse_plan(json.dumps(good | wrong).encode())
 
 
 def test_a_transform_does_not_wait_for_further_uploads() -> None:
@@ -354,10 +394,30 @@ def test_an_end_is_booked_and_teaches_estimates_of_transforms_alone() -> None:
     assert book.past("acme", "churn") == ()
     (runs,) = book.pasts([("acme", "churn", RequestKind.TRANSFORM)]).values()
     assert len(runs) == 1
+    (ratios,) = service.service.scheduler.tables.store.get(ratios_key("basic"))
+    assert ratios_from(ratios) == [], "deadlines are those of trainings"
     assert service.service.scheduler.tables.ledger.read().used == 0
     receipt = service.receipts.written[request.request_id]
     assert (receipt["kind"], receipt["message"]) == ("transform", "done: all rows have predictions")
     assert not is_latest(ended), "the last training's receipt stays the data set's last one"
+
+
+@pytest.mark.parametrize("stopped_by", ["the reconciler", "an operator"])
+def test_what_was_stopped_because_its_time_was_up_has_failed_and_says_so(stopped_by: str) -> None:
+    service = Yard(policy(tier(runtime_max=timedelta(minutes=5))), tenant())
+    request = service.started()
+    if stopped_by == "an operator":
+        service.service.stop.stop(request.request_id, NOW)
+    service.reports.report = ExecutionReport(steps=(replace(step("Stopped"), status="Stopped"),), status="Stopped")
+    assert service.end(request, "Stopped") is Recorded.FINISHED
+    ended = service.request(request.request_id)
+    if stopped_by == "an operator":
+        assert ended.state is State.STOPPED
+    else:
+        assert (ended.state, ended.reason) == (
+            State.FAILED,
+            "Transform: it did not end within its maximum runtime",
+        )
 
 
 def test_a_failure_keeps_its_reason_and_a_package_of_an_earlier_training_makes_it_no_success() -> None:

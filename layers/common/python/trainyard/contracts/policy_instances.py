@@ -6,6 +6,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import BeforeValidator, Field
 
 from trainyard.contracts.policy_parts import Misplaced, Slots, Strict
+from trainyard.domain.algorithms import TRANSFORM_INSTANCE_TYPE
 from trainyard.domain.resources import INSTANCE_USAGES
 
 TYPES_MAX = 5
@@ -33,7 +34,7 @@ class InstanceEntry(Strict):
     """One type, or several in order of preference."""
     count: int = Field(default=1, ge=1, le=20, strict=True)
     volume_gb: int = Field(default=30, ge=1, le=16384)
-    transform: _TransformType = "ml.m5.large"
+    transform: _TransformType = TRANSFORM_INSTANCE_TYPE
     """Of a batch transform of so much data."""
 
 

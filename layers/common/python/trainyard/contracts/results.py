@@ -5,7 +5,7 @@
 
 import math
 import unicodedata
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,7 @@ from pydantic import (
 
 from trainyard.contracts.events import explain
 from trainyard.domain.errors import Malformed
+from trainyard.domain.transforms import Plan
 
 QUALITY_MAX = 1e30
 """The largest size of a quality that is kept: a number that DynamoDB and its SDK can store and return."""
@@ -113,16 +114,16 @@ def _shown_character(character: str) -> str:
 R = TypeVar("R", bound=_Report)
 
 
-class Transform(_Report):
-    """What a batch transform was to predict."""
-
+class _Plan(_Report):
     version: int = Field(ge=1, le=10**9)
+    content_type: Literal["text/csv", "application/jsonlines"]
     files: int = Field(ge=1, le=10**6)
+    size_bytes: int = Field(ge=1, le=10**15)
 
 
-def parse_transform(body: bytes) -> Transform:
-    """Return what a transform's report says; raises Malformed, naming what is wrong."""
-    return _parsed(Transform, body)
+def parse_plan(body: bytes) -> Plan:
+    """Return what a batch transform predicts; raises Malformed, naming what is wrong."""
+    return Plan(**_parsed(_Plan, body).model_dump())
 
 
 def parse_evaluation(body: bytes) -> Evaluation:

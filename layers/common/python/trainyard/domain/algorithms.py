@@ -65,6 +65,10 @@ class Hyperparameter:
         return noun + (bounds or (f" of at most {high}" if high else ""))
 
 
+TRANSFORM_INSTANCE_TYPE = "ml.m5.large"
+"""Of batch transforms, where a policy names none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceChoice:
     """What a run gets when its data is no larger than `data_mb_max`."""
@@ -75,7 +79,7 @@ class InstanceChoice:
     """In order of preference: SageMaker trains on the first one that has capacity."""
     training_instance_count: int
     training_volume_gb: int
-    transform_instance_type: str = "ml.m5.large"
+    transform_instance_type: str = TRANSFORM_INSTANCE_TYPE
     """Of a batch transform of so much data."""
 
 

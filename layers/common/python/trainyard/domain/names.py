@@ -21,6 +21,7 @@ FOLDERS = ("incoming", "transform", "models", "reports", "receipts")
 URI_LENGTH_MAX = 1024
 """Characters in an S3 URI that a pipeline parameter can carry (SageMaker API, PipelineParameter)."""
 
+REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 _DISPLAY_NAME = re.compile(r"(?P<request_id>[0-9a-f]{32})-(?P<attempt>[1-9][0-9]{0,5})")
 
 

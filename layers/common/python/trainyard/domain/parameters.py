@@ -66,10 +66,6 @@ class Locations:
     def profile(self) -> str:
         return f"{self.reports}/profile/profile.json"
 
-    @property
-    def transform(self) -> str:
-        return f"{self.reports}/transform.json"
-
 
 def images_of(tenant: Tenant, policy: Policy, defaults: Defaults) -> tuple[str, ...]:
     """Return the container images that the tenant's jobs pull."""

@@ -7,10 +7,11 @@ from hashlib import sha256
 
 from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import ModelVersion
+from trainyard.domain.names import request_id
 from trainyard.domain.parameters import Defaults, Locations
 from trainyard.domain.requests import Content, Request
 from trainyard.domain.resources import ResourceProfile
-from trainyard.domain.serving import LIMITS, Isolation, Mode
+from trainyard.domain.serving import LIMITS, Mode
 from trainyard.domain.tenants import Tenant
 
 FOLDER = "transform/"
@@ -83,23 +84,57 @@ def _name(key: str) -> str:
     return key.rpartition("/")[2]
 
 
+MODES = (Mode.BATCH_TRANSFORM, Mode.REAL_TIME, Mode.ASYNCHRONOUS)
+"""Whose models batch transforms can use: those of one version alone, and made for instances, where they have no
+network. Models of serverless endpoints cannot be cut off from it."""
+
+
 def check_model(version: ModelVersion | None, data_set: str) -> ModelVersion:
     """Return the live version of a data set; raises Refused where it has none that can predict stored rows."""
     if version is None:
         raise Refused(f"no model of {data_set!r} is live: approve a version of it first", kind="no model")
-    if version.serving.isolation is not Isolation.SILO:
+    if version.serving.mode not in MODES:
         raise Refused(
-            f"the models of {data_set!r} are served in mode {version.serving.mode}, where tenants share the model "
-            f"server, and a batch transform needs a model of its own: choose --serving {Mode.BATCH_TRANSFORM}, "
-            f"{Mode.REAL_TIME}, {Mode.SERVERLESS} or {Mode.ASYNCHRONOUS}, and approve a version",
+            f"the models of {data_set!r} are served in mode {version.serving.mode}, and a batch transform needs a "
+            f"model of its own that is made for instances: choose --serving {', '.join(MODES[:-1])} or "
+            f"{MODES[-1]}, and approve a version",
             kind="no model",
         )
     return version
 
 
+def transform_id(tenant: Tenant, data_set: str, revision: str) -> str:
+    """Return what names a batch transform of a data set.
+
+    `revision` is that of rows and version (`transform_revision`), so that the same are predicted once; or the id
+    of the event that asked.
+    """
+    key = f"{tenant.root}{FOLDER}{data_set}"
+    return request_id(tenant_id=tenant.tenant_id, bucket=tenant.bucket, key=key, revision=revision)
+
+
 def transform_revision(rows: StoredRows, version: ModelVersion) -> str:
     """Return what names a request by its rows and the version that predicts them: the same for the same."""
     return f"{rows.digest} {version.package_arn}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a batch transform predicts, as it was when it was accepted; kept beside its predictions."""
+
+    version: int
+    content_type: str
+    files: int
+    size_bytes: int
+
+
+def plan_folder(tenant: Tenant, content: Content, data_set: str) -> str:
+    """Return where plan and manifest of a transform are, below the tenant's root.
+
+    Its content's `etag` is the id of the request that was accepted; one that is submitted again, because its
+    tenant has moved to another tier, has the same plan.
+    """
+    return f"{tenant.root}reports/{data_set}/{content.etag}"
 
 
 def predictions_of(tenant: Tenant, request: Request) -> str:
@@ -113,6 +148,7 @@ def transform_parameters(
     """Return name → value of every parameter of the pipeline of batch transforms; no value is empty."""
     assert request.tenant_id == tenant.tenant_id == version.tenant_id, "a run belongs to one tenant"
     profile = ResourceProfile.parse(request.profile)
+    folder = plan_folder(tenant, request.content, request.data_set)
     return {
         "RequestId": request.request_id,
         "Attempt": str(request.attempt),
@@ -120,7 +156,7 @@ def transform_parameters(
         "TierName": request.tier,
         "DataSet": request.data_set,
         "ModelName": version.endpoint,
-        "InputDataUri": Locations.of(tenant, request).manifest,
+        "InputDataUri": f"s3://{tenant.bucket}/{folder}/input.manifest",
         "ContentType": content_type,
         "PredictionsUri": predictions_of(tenant, request),
         "OutputKmsKeyId": tenant.key_arn or defaults.key_arn,

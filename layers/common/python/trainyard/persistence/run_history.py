@@ -69,7 +69,9 @@ def keep_ratios(executions: Sequence[ExecutionRecord], items: Mapping[Key, Item 
     Without a condition: of two transactions at once, one may drop a few of many samples.
     """
     for tier in sorted({execution.tier for execution in executions}):
-        ended = [e for e in executions if e.tier == tier and e.state is State.SUCCEEDED]
+        # Deadlines are those of trainings.
+        trained = [e for e in executions if e.tier == tier and e.kind is RequestKind.TRAINING]
+        ended = [e for e in trained if e.state is State.SUCCEEDED]
         ratios = [Decimal(e.seconds) / e.expected_seconds for e in ended if e.expected_seconds]
         if ratios:
             yield _with_ratios(tier, ratios, items.get(ratios_key(tier)))

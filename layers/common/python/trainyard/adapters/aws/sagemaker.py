@@ -328,6 +328,17 @@ def _job_facts(job: dict[str, Any]) -> JobFacts | None:
     )
 
 
+def _role_of_model(name: str) -> str:
+    """Return the role of a model; "" where there is none, or the model was deleted."""
+    try:
+        with translated():
+            return str(client("sagemaker").describe_model(ModelName=name).get("ExecutionRoleArn", ""))
+    except ClientError as error:
+        if code_of(error) not in _NO_JOB:
+            raise
+        return ""
+
+
 class SageMakerJobs:
     """Implements Jobs."""
 
@@ -340,8 +351,8 @@ class SageMakerJobs:
                 case JobKind.PROCESSING:
                     role_arn = sagemaker.describe_processing_job(ProcessingJobName=job.name)["RoleArn"]
                 case JobKind.TRANSFORM:
-                    model = sagemaker.describe_transform_job(TransformJobName=job.name)["ModelName"]
-                    role_arn = sagemaker.describe_model(ModelName=model)["ExecutionRoleArn"]
+                    described = sagemaker.describe_transform_job(TransformJobName=job.name)
+                    role_arn = _role_of_model(described["ModelName"])
             tags = sagemaker.list_tags(ResourceArn=job.arn)["Tags"]
         return JobIdentity(role_arn=role_arn, tags={tag["Key"]: tag["Value"] for tag in tags})
 

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.adapters.aws.stored_rows import transformed
-from trainyard.adapters.aws.tenant_objects import ABSENT, DENIED, objects_below, report_at, split_uri
+from trainyard.adapters.aws.tenant_objects import ABSENT, DENIED, OVERTAKEN, objects_below, report_at, split_uri
 from trainyard.application.ports import InputData
 from trainyard.domain.arrivals import INCOMING, is_data, is_marker
 from trainyard.domain.errors import (
@@ -37,8 +37,6 @@ from trainyard.persistence.items import stamp
 
 COPY_BYTES_MAX = 5 * 1024**3
 """The largest object that one call can copy (S3 API reference, CopyObject)."""
-
-_OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 
 DATA_SETS_MAX = 5_000
@@ -372,7 +370,7 @@ class S3Receipts:
                     **condition,
                 )
         except ClientError as error:
-            if code_of(error) in _OVERTAKEN:
+            if code_of(error) in OVERTAKEN:
                 raise Conflict(f"receipt {key} changed") from error
             raise
         return True

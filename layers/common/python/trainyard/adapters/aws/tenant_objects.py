@@ -13,6 +13,8 @@ from trainyard.domain.errors import Malformed, Refused, Throttled, TrainyardErro
 from trainyard.domain.tenants import Tenant
 
 ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+"""S3's error codes for a conditional write that another one was ahead of."""
 
 OBJECTS_MAX = 10_000
 """Most objects of a data set that is trained on as a whole: what a manifest holds and a pass can list in time."""

@@ -10,7 +10,7 @@ from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.arrivals import INCOMING, is_data
 from trainyard.domain.errors import Malformed
-from trainyard.domain.names import is_data_set
+from trainyard.domain.names import REQUEST_ID, is_data_set
 from trainyard.domain.requests import RequestKind, State, Submission, rejected
 from trainyard.domain.tenants import RoleState, Tenant, TenantState
 from trainyard.domain.transforms import FOLDER
@@ -165,6 +165,8 @@ def check_submission(tenant: Tenant | None, submission: Submission) -> None:
             raise Malformed(f"its key is not one that a job can read under {folder}")
         if transforms and not submission.alone:
             raise Malformed("a batch transform is never merged with another request")
+        if transforms and REQUEST_ID.fullmatch(submission.content.etag) is None:
+            raise Malformed("its plan is not named by a request")
 
 
 def _refusal(tenant: Tenant | None, submission: Submission) -> str | None:

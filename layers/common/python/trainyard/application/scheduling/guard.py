@@ -59,8 +59,13 @@ class Guard:
 
 
 def disagreement(facts: JobIdentity, role_prefixes: tuple[str, ...]) -> str | None:
-    """Return how role and tag disagree; None when they agree, or the job belongs to no tenant."""
+    """Return how role and tag disagree; None when they agree, or the job belongs to no tenant.
+
+    A transform job has the role of its model, which may be deleted while it runs.
+    """
     arn = facts.role_arn
+    if not arn and TENANT_TAG in facts.tags:
+        return f"it is tagged as {facts.tags[TENANT_TAG]}, and as whom it runs is not known: its model was deleted"
     of_role = next((arn.removeprefix(prefix) for prefix in role_prefixes if arn.startswith(prefix)), None)
     of_tag = facts.tags.get(TENANT_TAG)
     if of_role is None or of_role == of_tag:

@@ -9,7 +9,7 @@ from typing import Protocol
 from trainyard.application.ports import DataSets, Retrainings, Tenants, TierQueues
 from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
-from trainyard.application.scheduling.transforms import LiveModels, RowsToPredict
+from trainyard.application.scheduling.transforms import Models, RowsToPredict
 from trainyard.domain.arrivals import (
     INCOMING,
     NO_DATA_SET,
@@ -24,11 +24,12 @@ from trainyard.domain.arrivals import (
 )
 from trainyard.domain.deadlines import next_ready_by
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled, TrainyardError
+from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.names import is_data_set, request_id
 from trainyard.domain.policy import Policy
 from trainyard.domain.requests import Cause, Content, RequestKind, Submission, rejected
 from trainyard.domain.tenants import Tenant, TrainOn
-from trainyard.domain.transforms import FOLDER, check_model, transform_revision
+from trainyard.domain.transforms import FOLDER, StoredRows, check_model, transform_id, transform_revision
 from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.policies import Policies
 
@@ -103,15 +104,17 @@ class _Candidate:
     data_set: str | None = None
     refusal: Refused | None = None
     kind: RequestKind = RequestKind.TRAINING
-    size_bytes: int = 0
-    """Of a transform: of all its objects."""
-    event_id: str = ""
-    """Of a transform: names its request if it is refused, since the same rows may be accepted later."""
+    rows: StoredRows | None = None
+    """Of a transform."""
+    version: ModelVersion | None = None
+    """Of a transform: the one that is to predict."""
     ready_by: datetime | None = None
     priority: int | None = None
 
     @property
     def request_id(self) -> str:
+        if self.kind is RequestKind.TRANSFORM:
+            return transform_id(self.tenant, self.data_set or "", self.revision)
         return request_id(
             tenant_id=self.tenant.tenant_id,
             bucket=self.content.bucket,
@@ -129,7 +132,7 @@ class Intake:
     tier_queues: TierQueues
     retrainings: Retrainings
     rows: RowsToPredict
-    live_models: LiveModels
+    models: Models
     scheduler: Scheduler
     notifier: Notifier
     arrival_limits: ArrivalLimits
@@ -313,12 +316,11 @@ class Intake:
             cause=Cause.TRANSFORM,
             kind=RequestKind.TRANSFORM,
             revision=asked.event_id,
-            event_id=asked.event_id,
             data_set=asked.data_set,
             priority=asked.priority,
         )
         try:
-            version = check_model(self.live_models.get(tenant.tenant_id, asked.data_set), asked.data_set)
+            version = check_model(self.models.live(tenant.tenant_id, asked.data_set), asked.data_set)
             rows = self.rows.find(tenant, asked.data_set)
             if rows is None:
                 raise Refused(f"there are no rows under {FOLDER}{asked.data_set}/", kind="no data")
@@ -327,7 +329,7 @@ class Intake:
             yield replace(candidate, refusal=refusal)
             return
         revision = asked.event_id if asked.is_forced else transform_revision(rows, version)
-        yield replace(candidate, content=rows.newest, size_bytes=rows.size_bytes, revision=revision)
+        yield replace(candidate, content=rows.newest, rows=rows, version=version, revision=revision)
 
     def _accept(self, candidate: _Candidate, policy: Policy, now: datetime) -> Submission:
         """Return the request to submit; raises Refused."""
@@ -353,16 +355,21 @@ class Intake:
         )
 
     def _accept_transform(self, candidate: _Candidate, policy: Policy) -> Submission:
-        tenant, data_set = candidate.tenant, candidate.data_set or ""
-        check_transform(tenant, data_set, candidate.size_bytes, policy)
-        settings = tenant.settings_for(data_set)
+        tenant, data_set, rows, version = candidate.tenant, candidate.data_set, candidate.rows, candidate.version
+        assert data_set is not None, "its event names it"
+        assert rows is not None, "otherwise it was refused"
+        assert version is not None, "otherwise it was refused"
+        check_transform(tenant, data_set, rows.size_bytes, policy)
+        name, settings = candidate.request_id, tenant.settings_for(data_set)
+        # Its instances are chosen by the size of all its objects.
+        content = replace(candidate.content, size_bytes=rows.size_bytes, etag=name)
+        self.rows.plan(tenant, data_set, content, rows, version)
         return Submission(
-            request_id=candidate.request_id,
+            request_id=name,
             tenant_id=tenant.tenant_id,
             tier=tenant.tier,
             data_set=data_set,
-            # It is chosen instances for by the size of all its objects.
-            content=replace(candidate.content, size_bytes=candidate.size_bytes),
+            content=content,
             cause=candidate.cause,
             kind=candidate.kind,
             algorithm=settings.algorithm,
@@ -371,7 +378,9 @@ class Intake:
         )
 
     def _reject(self, candidate: _Candidate, refusal: Refused, now: datetime) -> Judgement:
-        candidate = replace(candidate, revision=candidate.event_id or candidate.revision)
+        if candidate.kind is RequestKind.TRANSFORM:
+            # The same rows may be accepted later; and a schedule is refused once a day for the same reason.
+            candidate = replace(candidate, revision=f"refused on {now:%Y-%m-%d}: {refusal}")
         tenant, expires = candidate.tenant, _expires(candidate, refusal)
         reason = f"{refusal}; the object is removed after {REFUSED_DAYS} days" if expires else str(refusal)
         request = rejected(

@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 
 from trainyard.application.ports import Executions, ParallelMap
 from trainyard.application.scheduling.merging import with_estimate
-from trainyard.application.scheduling.record import Record, Recorded, StatusEvent, StatusResult
+from trainyard.application.scheduling.record import Record, Recorded, StatusEvent, StatusResult, is_overdue
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Conflict, ExecutionGone, OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.lifecycle import state_for_status
 from trainyard.domain.names import display_name
-from trainyard.domain.requests import TERMINAL, Basis, Request, RequestKind, State
-from trainyard.domain.resources import STOP_GRACE, TRANSFORM_GRACE, ResourceProfile
+from trainyard.domain.requests import TERMINAL, Basis, Request, State
+from trainyard.domain.resources import ResourceProfile
 from trainyard.persistence.policies import Policies
 
 UNHEARD_OF = timedelta(minutes=5)
@@ -243,9 +243,10 @@ class Reconcile:
     def _stop_again(self, held: Iterable[Request], now: datetime, repairs: Repairs) -> None:
         """Stop executions for which a stop was requested, and those that exceed their maximum runtime."""
         for request in held:
-            late = _is_late(request, _overdue_by(request), now)
-            if (late or request.stop_asked_at is not None) and request.execution_arn is not None:
-                repairs.overdue += [request] if late else []
+            is_late = _is_late(request, OVERDUE, now)
+            stops = is_late or is_overdue(request, now) or request.stop_asked_at is not None
+            if stops and request.execution_arn is not None:
+                repairs.overdue += [request] if is_late else []
                 with suppress(Exception):  # it has ended, or is asked again next time
                     self.executions.stop(request.execution_arn)
 
@@ -282,11 +283,6 @@ def _missing(held: Iterable[Request], running: Mapping[str, str], now: datetime)
 def _begun(request: Request) -> datetime:
     assert request.started_at is not None, "what runs has begun"
     return request.started_at
-
-
-def _overdue_by(request: Request) -> timedelta:
-    """Return how long after its latest end a run is asked to stop: of trainings, SageMaker stops the jobs."""
-    return STOP_GRACE - TRANSFORM_GRACE if request.kind is RequestKind.TRANSFORM else OVERDUE
 
 
 def _is_late(request: Request, by: timedelta, now: datetime) -> bool:

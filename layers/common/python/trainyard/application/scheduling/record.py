@@ -19,13 +19,13 @@ from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import OutcomeUnknown, Throttled, TrainyardError
 from trainyard.domain.executions import ExecutionRecord, all_final, month_of, priced, total
 from trainyard.domain.failures import OUT_OF_MEMORY, FailureCause, cause_of
-from trainyard.domain.lifecycle import end_of, state_for_status
+from trainyard.domain.lifecycle import TRANSFORM_STEP, end_of, state_for_status
 from trainyard.domain.names import parse_display_name
 from trainyard.domain.parameters import Locations
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import Prices
-from trainyard.domain.requests import TERMINAL, Outcome, Request, State
-from trainyard.domain.resources import ResourceProfile
+from trainyard.domain.requests import TERMINAL, Outcome, Request, RequestKind, State
+from trainyard.domain.resources import STOP_GRACE, TRANSFORM_GRACE, ResourceProfile
 from trainyard.domain.tenants import Tenant
 from trainyard.persistence.items import request_from
 from trainyard.persistence.ledger import LEDGER, policy_version
@@ -41,6 +41,15 @@ B = TypeVar("B")
 REPORT_AWAITED = timedelta(hours=1)
 """How long after its latest possible end (by its maximum runtimes) SageMaker's report on an execution is waited
 for."""
+
+TIME_IS_UP = "it did not end within its maximum runtime"
+
+
+def is_overdue(request: Request, now: datetime) -> bool:
+    """Tell whether a batch transform should have ended by now: SageMaker has no maximum runtime for its job."""
+    grace = TRANSFORM_GRACE - STOP_GRACE
+    return request.kind is RequestKind.TRANSFORM and request.ends_by is not None and now > request.ends_by - grace
+
 
 NO_REPORT = "SageMaker no longer has any record of the execution"
 
@@ -242,6 +251,9 @@ class Record:
         reserved amount is charged.
         """
         facts = report or ExecutionReport()
+        if state_for_status(status) is State.STOPPED and is_overdue(request, now):
+            # The reconciler has stopped it; of trainings, SageMaker says itself that their time was up.
+            facts = replace(facts, stopped_early=True, failed_step=TRANSFORM_STEP, failure=TIME_IS_UP)
         outcome = self._outcome(request, tenant)
         outcome = replace(outcome, model_package_arn=outcome.model_package_arn or facts.model_package_arn)
         state = end_of(status, facts.failed_step, registered=outcome.model_package_arn is not None)
@@ -405,13 +417,13 @@ def _reason(state: State, report: ExecutionReport, request: Request) -> str | No
         failure = report.failure or "no reason was given"
         if failure == OUT_OF_MEMORY:
             profile = ResourceProfile.held_by(request)
-            types = " or ".join(
-                dict.fromkeys(name for name in (profile.processing, *profile.training) if name != "-")
-            )
-            failure = (
-                f"{OUT_OF_MEMORY}: the data needs more memory than {types} has (the last object uploaded has "
-                f"{request.content.size_bytes / 1e6:,.1f} MB); train on less, or ask for larger instances"
-            )
+            size = f"{request.content.size_bytes / 1e6:,.1f} MB"
+            if profile.is_transform:
+                what = f"than {profile.training[0]} has (all rows have {size}); split the largest objects"
+            else:
+                types = " or ".join(dict.fromkeys((profile.processing, *profile.training)))
+                what = f"than {types} has (the last object uploaded has {size}); train on less"
+            failure = f"{OUT_OF_MEMORY}: the data needs more memory {what}, or ask for larger instances"
         return f"{report.failed_step or 'pipeline'}: {failure}"
     if state is State.STOPPED:
         return "the execution was stopped"

@@ -248,9 +248,8 @@ class Starts:
         return self._start(request, parameters)
 
     def _start_transform(self, request: Request, tenant: Tenant, tier: TierPolicy, policy: Policy) -> str:
-        data_bytes, parameters = self.transforms.prepare(request, tenant)
-        _check_size(data_bytes, request, tier, policy)
-        return self._start(request, parameters)
+        _check_size(request.data_bytes, request, tier, policy)
+        return self._start(request, self.transforms.parameters(request, tenant))
 
     def _start(self, request: Request, parameters: dict[str, str]) -> str:
         return self.executions.start(

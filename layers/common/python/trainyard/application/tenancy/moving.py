@@ -230,7 +230,7 @@ class Moving:
     def _refuse_alone(self, tenant: Tenant, step: Step) -> None:
         """An upload that is to be trained on by its version cannot wait through a move: a copy has another."""
         waiting = self.tenant_changes.scheduler.tables.waiting_of(tenant.tier, tenant.tenant_id, limit=100)
-        alone = [request for request in waiting if request.alone]
+        alone = [r for r in waiting if r.alone and r.kind is RequestKind.TRAINING]
         each = any(s.every_upload for s in (tenant.settings, *tenant.data_sets.values()))
         if each and is_young(self.tenant_changes.scheduler.tables.store, tenant.tenant_id, step.at):
             raise Refused(
@@ -258,7 +258,12 @@ class Moving:
         for tier in self._old_tiers(tenant):
             for request in room.tables.waiting_of(tier, tenant.tenant_id, limit=RESUBMITTED_AT_ONCE):
                 again = self._resubmit(request, tenant)
-                reason = f"submitted again on tier {tenant.tier}" if again else "its data no longer exists"
+                gone = (
+                    "its rows have moved: ask again"
+                    if request.kind is RequestKind.TRANSFORM
+                    else "its data no longer exists"
+                )
+                reason = f"submitted again on tier {tenant.tier}" if again else gone
                 room.completer.cancel(request, step.at, reason=reason)
                 count += 1
         return count
@@ -272,12 +277,11 @@ class Moving:
             content = self.data_sets.content_of(tenant, request.data_set)
         if content is None:
             return False
-        revision = f"{request.request_id} on {tenant.tier}"
         self._submit(
             tenant,
             request.data_set,
             content,
-            revision,
+            _revision(request, tenant),
             cause=request.cause,
             kind=request.kind,
             alone=request.alone,
@@ -338,3 +342,15 @@ def _removal(progress: str, *, late: bool = False, cursor: str | None = None) ->
 def _is_late(key: str) -> bool:
     """Uploads go on while objects are copied; they are copied once more after the switch."""
     return key.startswith(("incoming/", "transform/", "receipts/"))
+
+
+def _revision(request: Request, tenant: Tenant) -> str:
+    return f"{request.request_id} on {tenant.tier}"
+
+
+def resubmitted_id(request: Request, tenant: Tenant) -> str:
+    """Return what a request is called that was submitted again, with the same content, in its tenant's tier."""
+    content = request.content
+    return request_id(
+        tenant_id=tenant.tenant_id, bucket=content.bucket, key=content.key, revision=_revision(request, tenant)
+    )

@@ -13,7 +13,7 @@ from trainyard.contracts.settings import Settings
 from trainyard.entrypoints.bootstrap.shared import (
     bell_of,
     defaults_of,
-    live_models_of,
+    models_of,
     notifier_of,
     policies_of,
     scheduler_of,
@@ -62,7 +62,7 @@ def intake() -> Intake:
         tier_queues=SqsTierQueues(prefix=settings.tier_queue_prefix),
         retrainings=SqsRetrainings(queue_url=settings.uploads_queue_url),
         rows=S3RowsToPredict(),
-        live_models=live_models_of(settings),
+        models=models_of(settings),
         scheduler=scheduler_of(settings),
         notifier=notifier_of(settings),
         arrival_limits=ArrivalLimits(store_of(settings), backoff),
@@ -162,7 +162,7 @@ def dispatch() -> Dispatch:
             notifier=notifier_of(settings),
             defaults=defaults_of(settings),
             transforms=Transforms(
-                live_models=live_models_of(settings), rows=S3RowsToPredict(), defaults=defaults_of(settings)
+                models=models_of(settings), rows=S3RowsToPredict(), defaults=defaults_of(settings)
             ),
             parallel_map=parallel_map,
         ),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainyard.application.scheduling.scheduler import Scheduler
     from trainyard.domain.parameters import Defaults
     from trainyard.persistence.book import Book
-    from trainyard.persistence.live_models import StoredLiveModels
+    from trainyard.persistence.models import StoredModels
     from trainyard.persistence.policies import Policies
 
 
@@ -84,14 +84,14 @@ def defaults_of(settings: Settings) -> Defaults:
     )
 
 
-def live_models_of(settings: Settings) -> StoredLiveModels:
+def models_of(settings: Settings) -> StoredModels:
     from trainyard.adapters.aws.store import backoff
     from trainyard.persistence.aliases import Aliases
-    from trainyard.persistence.live_models import StoredLiveModels
     from trainyard.persistence.model_versions import ModelVersions
+    from trainyard.persistence.models import StoredModels
 
     store = store_of(settings)
-    return StoredLiveModels(Aliases(store, backoff), ModelVersions(store))
+    return StoredModels(Aliases(store, backoff), ModelVersions(store))
 
 
 def bell_of(settings: Settings) -> DynamoBell:
