@@ -949,6 +949,15 @@ def test_uploads_that_are_each_trained_on_wait_through_no_move() -> None:
         harness.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
 
 
+def test_a_batch_transform_that_waits_holds_up_no_move() -> None:
+    harness = Harness()
+    harness.create(tier_name="shared")
+    waits = submission(1, tier="shared", alone=True, kind=RequestKind.TRANSFORM)
+    harness.scheduler.enlister.enlist(waits, harness.policy, NOW)
+    harness.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
+    assert harness.tenant_changes.known("acme").tier == "basic"
+
+
 def test_a_tenant_whose_uploads_are_each_trained_on_moves_once_all_of_them_are_known() -> None:
     harness = Harness()
     harness.create(tier_name="shared")

@@ -16,7 +16,7 @@ from testing.service import ACCOUNT, DEFAULTS, PRICES, Service, policies_in_forc
 from tests.build import NOW, after, content, policy, tenant, tier
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling.intake import Judgement, Verdict
-from trainyard.application.scheduling.record import Recorded, StatusEvent, StatusResult
+from trainyard.application.scheduling.record import Recorded, StatusEvent, StatusResult, is_overdue
 from trainyard.contracts.arrivals import parse_arrival
 from trainyard.contracts.jobs import parse_job_status
 from trainyard.contracts.messages import parse_training_request, training_request_body
@@ -266,7 +266,8 @@ def test_a_transform_takes_a_slot_and_instances_of_its_own_and_runs_in_its_own_p
     ((name, parameters),) = service.executions.by_token.values()
     assert name == display_name(request.request_id, 1)
     assert (parameters["ModelName"], parameters["ContentType"]) == ("yard-own-acme-churn-1", "text/csv")
-    (plan,) = service.rows.plans.values()
+    ((folder, plan),) = service.rows.plans.items()
+    assert folder == f"reports/churn/{request.request_id}"
     assert (plan.version, plan.files, plan.size_bytes) == (1, 2, 300)
     service.ask("another", force=True)
     service.service.enlist.enlist(service.queues.sent[-1], NOW)
@@ -400,6 +401,13 @@ def test_an_end_is_booked_and_teaches_estimates_of_transforms_alone() -> None:
     receipt = service.receipts.written[request.request_id]
     assert (receipt["kind"], receipt["message"]) == ("transform", "done: all rows have predictions")
     assert not is_latest(ended), "the last training's receipt stays the data set's last one"
+
+
+def test_only_a_transform_is_overdue_before_the_latest_end_of_its_jobs() -> None:
+    running = replace(yard().started(), ends_by=NOW)
+    assert is_overdue(running, NOW)
+    assert not is_overdue(running, NOW - TRANSFORM_GRACE)
+    assert not is_overdue(replace(running, kind=RequestKind.TRAINING), NOW)
 
 
 @pytest.mark.parametrize("stopped_by", ["the reconciler", "an operator"])
