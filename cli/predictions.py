@@ -15,7 +15,7 @@ from cli.serving import aliases_of, versions_of
 from cli.show import Answer
 from cli.text import counted, say
 from trainyard.contracts.serving import parse_prediction
-from trainyard.domain.aliases import answering
+from trainyard.domain.aliases import Environment, answering
 from trainyard.domain.errors import Refused
 from trainyard.domain.serving import LIMITS, Mode
 from trainyard.domain.tenants import Tenant
@@ -46,6 +46,7 @@ def predict(deployment: Deployment, arguments: Arguments) -> Answer:
         tenant,
         arguments.data_set,
         key=arguments.key or uuid.uuid4().hex,
+        environment=Environment(arguments.environment),
         content_type="application/jsonlines" if lines else "text/csv",
     )
     if call.is_answered_later():
@@ -181,10 +182,12 @@ class _Call:
     data_set: str
     key: str
     content_type: str
+    environment: Environment
 
     def is_answered_later(self) -> bool:
         """Tell whether an asynchronous endpoint answers."""
-        number = answering(aliases_of(self.deployment).get(self.tenant.tenant_id, self.data_set), self.key)
+        alias = aliases_of(self.deployment).get(self.tenant.tenant_id, self.data_set)
+        number = answering(alias, self.key, self.environment)
         if number is None:
             return False
         version = versions_of(self.deployment).get(self.tenant.tenant_id, self.data_set, number)
@@ -197,6 +200,7 @@ class _Call:
             "data_set": self.data_set,
             "content_type": self.content_type,
             "key": self.key,
+            "environment": self.environment.value,
             **rows,
         }
         payload = json.dumps(command, ensure_ascii=False).encode()

@@ -11,6 +11,7 @@ from cli.logs import step_now, tail_of_failure
 from cli.show import ID_CHARACTERS_MIN, Answer
 from trainyard.adapters.aws.store import backoff
 from trainyard.application.scheduling.explain import BudgetAccount
+from trainyard.domain.aliases import Alias
 from trainyard.domain.errors import Refused
 from trainyard.domain.executions import ExecutionRecord, StepFacts
 from trainyard.domain.failures import cause_of
@@ -248,11 +249,18 @@ def _served(deployment: Deployment, request: Request) -> str | None:
     role = {
         alias.live: "answers calls",
         alias.canary: f"answers {alias.canary_percent} % of the calls, as a canary",
+        alias.testing: f"answers calls in test; {_promotion(alias)}",
         alias.previous: "answered before, and can be rolled back to",
     }.get(version.version)
     state = role if role and version.state is VersionState.READY else f"is {version.state.value}"
     reason = f": {version.reason}" if version.reason else ""
     return f"its model, version {version.version}, {state}{reason}; trainyard serving show {request.tenant_id}"
+
+
+def _promotion(alias: Alias) -> str:
+    if alias.test_ends_at is not None:
+        return f"it is promoted at {_clock(alias.test_ends_at)} unless it fails calls"
+    return f"trainyard serving promote {alias.tenant_id} {alias.data_set} {alias.testing} puts it into production"
 
 
 def _not_waiting(request: Request, tail: Sequence[str] = (), step: StepFacts | None = None) -> Iterator[str]:

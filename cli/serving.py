@@ -1,5 +1,6 @@
 """What serves a tenant's models: aliases and versions."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +9,9 @@ from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import counted
 from trainyard.adapters.aws.store import backoff
-from trainyard.domain.aliases import Alias, promoted, rolled_back, stopped
+from trainyard.application.serving.promotion import Promoter
+from trainyard.domain.aliases import Alias, rolled_back, stopped
+from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
@@ -44,22 +47,49 @@ def show(deployment: Deployment, arguments: Arguments) -> Answer:
 def roll_back(deployment: Deployment, arguments: Arguments) -> Answer:
     """Take a version out of service at once: a canary, or the live one, after which the previous one answers."""
     now = datetime.now(UTC)
-    return _changed(deployment, arguments, lambda alias: rolled_back(alias, arguments.version, now))
+    tenant = deployment.tenant(arguments.tenant_id)
+    return _answer(
+        aliases_of(deployment).change(
+            tenant.tenant_id, arguments.data_set, lambda alias: rolled_back(alias, arguments.version, now), now
+        )
+    )
 
 
 def promote(deployment: Deployment, arguments: Arguments) -> Answer:
-    """Let a canary answer all calls."""
-    return _changed(deployment, arguments, lambda alias: promoted(alias, arguments.version))
+    """Let a canary answer all calls, or let a version in test answer calls in production."""
+    tenant, now = deployment.tenant(arguments.tenant_id), datetime.now(UTC)
+    aliases, versions = aliases_of(deployment), versions_of(deployment)
+    version = versions.get(tenant.tenant_id, arguments.data_set, arguments.version)
+    if version is None:
+        raise Refused(
+            f"there is no version {arguments.version} of {arguments.data_set}: trainyard serving show "
+            f"{tenant.tenant_id}"
+        )
+    alias = Promoter(aliases=aliases, versions=versions, calls=deployment.inference_book).promote(version, now)
+    if alias.canary == version.version:
+        _judge(deployment, version, alias)
+    return _answer(alias)
+
+
+def _judge(deployment: Deployment, version: ModelVersion, alias: Alias) -> None:
+    """See to it that a canary is judged from now on; the timer's search would do so too, but only now and then."""
+    deployment.client("stepfunctions").start_execution(
+        stateMachineArn=deployment.outputs["DeployModelMachine"],
+        name=f"promoted-{alias.revision}",
+        input=json.dumps({"detail": {"ModelPackageArn": version.package_arn}}),
+    )
 
 
 def stop(deployment: Deployment, arguments: Arguments) -> Answer:
     """Refuse all calls for a data set; only with --yes, else say what would be stopped."""
     tenant, now = deployment.tenant(arguments.tenant_id), datetime.now(UTC)
     alias = aliases_of(deployment).get(tenant.tenant_id, arguments.data_set)
-    of_alias = (alias.live, alias.canary, alias.deploying, alias.waiting)
+    of_alias = (alias.live, alias.canary, alias.testing, alias.deploying, alias.waiting)
     versions = [version for version in of_alias if version is not None]
     if arguments.yes and versions:
-        aliases_of(deployment).change(tenant.tenant_id, arguments.data_set, lambda before: stopped(before, now))
+        aliases_of(deployment).change(
+            tenant.tenant_id, arguments.data_set, lambda before: stopped(before, now), now
+        )
     named = f"{counted(len(versions), 'version')} of {arguments.data_set} ({', '.join(map(str, versions))})"
     if not versions:
         line = f"no version of {arguments.data_set} answers calls"
@@ -73,13 +103,18 @@ def stop(deployment: Deployment, arguments: Arguments) -> Answer:
     )
 
 
-def _changed(deployment: Deployment, arguments: Arguments, make: Any) -> Answer:
-    tenant = deployment.tenant(arguments.tenant_id)
-    alias = aliases_of(deployment).change(tenant.tenant_id, arguments.data_set, make)
-    return Answer(
-        data={"data_set": alias.data_set, "live": alias.live, "canary": alias.canary},
-        lines=[f"version {alias.live} of {alias.data_set} answers calls"],
-    )
+def _answer(alias: Alias) -> Answer:
+    lines = [
+        "no version answers calls in production"
+        if alias.live is None
+        else f"version {alias.live} of {alias.data_set} answers calls"
+    ]
+    if alias.canary is not None:
+        lines.append(f"version {alias.canary} answers {alias.canary_percent} % of them, as a canary")
+    if alias.testing is not None:
+        lines.append(f"version {alias.testing} answers calls in test")
+    names = ("data_set", "live", "canary", "testing")
+    return Answer(data={name: getattr(alias, name) for name in names}, lines=lines)
 
 
 def _view(version: ModelVersion, alias: Alias | None) -> dict[str, Any]:
@@ -89,6 +124,7 @@ def _view(version: ModelVersion, alias: Alias | None) -> dict[str, Any]:
         "mode": version.serving.mode.value,
         "state": version.state.value,
         "percent": _percent(version, alias),
+        "in_test": alias is not None and version.version == alias.testing,
         "since": version.since,
         "latency_ms": version.latency_ms,
         "reason": version.reason,
@@ -102,7 +138,9 @@ def _share(version: ModelVersion, alias: Alias | None) -> str | None:
     percent = _percent(version, alias)
     if percent:
         return f"{percent} %"
-    return "on roll-back" if alias is not None and version.version == alias.previous else None
+    if alias is None:
+        return None
+    return {alias.previous: "on roll-back", alias.testing: "in test"}.get(version.version)
 
 
 def _percent(version: ModelVersion, alias: Alias | None) -> int:

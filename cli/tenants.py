@@ -27,6 +27,8 @@ _SETTINGS = ("target", "algorithm", "problem", "split", "train_on", "every_uploa
 _SERVING = (
     "isolation",
     "approval",
+    "promotion",
+    "test_minutes",
     "canary_percent",
     "bake_minutes",
     "instance_type",

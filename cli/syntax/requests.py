@@ -222,10 +222,19 @@ PREDICT = Command(
     argument("file", type=path()),
     option("--key", help="Calls with the same key get the same version while there is a canary."),
     option(
+        "--environment",
+        type=choice("production", "test"),
+        default="production",
+        help="test: the version that is in test answers (default: production).",
+    ),
+    option(
         "--timeout", type=int, default=900, metavar="SECONDS", help="Of an asynchronous endpoint; default: 900."
     ),
     help="Predict the rows of a file (CSV with a header line, or JSON lines) with the model that is served.",
-    examples=["trainyard predict acme churn churn.csv"],
+    examples=[
+        "trainyard predict acme churn churn.csv",
+        "trainyard predict acme churn churn.csv --environment test",
+    ],
 )
 TRANSFORM = Command(
     "transform",
@@ -260,7 +269,7 @@ SERVING = Group(
         TENANT,
         DATA_SET,
         VERSION,
-        help="Let a canary answer all calls.",
+        help="Let a canary answer all calls, or let a version in test answer calls in production.",
         examples=["trainyard serving promote acme churn 3"],
     ),
     Command(

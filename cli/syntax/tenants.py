@@ -42,8 +42,8 @@ SETTINGS = (
         metavar="MODE[:KEY=VALUE…]",
         help="How approved models are served: multi-model (default: on an endpoint that tenants share), or on "
         "one of their own: real-time, serverless or asynchronous; or by jobs alone: batch-transform. Keys: "
-        "approval (manual, automatic), canary_percent, bake_minutes, instance_type, instances, memory_mb, "
-        "concurrency (docs/serving.md).",
+        "approval (manual, automatic), promotion (direct, manual, automatic), test_minutes, canary_percent, "
+        "bake_minutes, instance_type, instances, memory_mb, concurrency (docs/serving.md).",
     ),
     option(
         "--data-set",

@@ -2,7 +2,8 @@
 
 Invoked with {"tenant_id": …, "data_set": …, "rows": …, "content_type": …}; the answer has the model's predictions,
 its version, and how many milliseconds it took. Rows for an asynchronous endpoint may be in S3 ({…, "input": "s3://…"});
-its answer has where the predictions will be ("output"), or why there are none ("failure"). A call that cannot be
+its answer has where the predictions will be ("output"), or why there are none ("failure"). With {…, "environment":
+"test"} the version in test answers. A call that cannot be
 answered raises Refused with the reason.
 """
 
@@ -35,6 +36,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         location=command.input,
         content_type=command.content_type,
         key=command.key or context.aws_request_id,
+        environment=command.environment,
     )
     try:
         answered = bootstrap.predictor().predict(call, datetime.now(UTC))

@@ -48,7 +48,13 @@ def begin(step: ServingStep, now: datetime) -> Answer:
     deploys = started.begun is Begun.DEPLOY
     reason = started.reason or (str(started.begun) if started.begun else "")
     version = started.id._asdict() if started.id else None
-    return {"deploys": deploys, "version": version, "reason": reason, **_next(started.following)}
+    return {
+        "deploys": deploys,
+        "is_judged": started.is_judged,
+        "version": version,
+        "reason": reason,
+        **_next(started.following),
+    }
 
 
 def place(step: ServingStep, now: datetime) -> Answer:
@@ -69,14 +75,15 @@ def test(step: ServingStep, now: datetime) -> Answer:
 def switch(step: ServingStep, now: datetime) -> Answer:
     switched = bootstrap.model_deployment().switch(_version(step), step.run, now)
     count("ModelsDeployed")
-    return {"is_canary": switched.is_canary, **_next(switched.following)}
+    return {"is_judged": switched.is_judged, **_next(switched.following)}
 
 
 def judge(step: ServingStep, now: datetime) -> Answer:
     judgement, following = bootstrap.model_deployment().judge(_version(step), now)
     if judgement is Judgement.ROLLED_BACK:
         count("CanariesRolledBack")
-    return {"bakes": judgement is Judgement.BAKING, "judgement": str(judgement), **_next(following)}
+    goes_on = judgement in (Judgement.TESTING, Judgement.BAKING)
+    return {"goes_on": goes_on, "judgement": str(judgement), **_next(following)}
 
 
 def fail(step: ServingStep, now: datetime) -> Answer:

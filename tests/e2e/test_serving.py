@@ -87,6 +87,8 @@ def trained(harness: Harness, bucket: str, tenant_id: str, count: int) -> None:
 def test_an_approved_model_predicts_and_its_successor_can_be_rolled_back(
     harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    of_models = {"detail-type": [{"prefix": "Model "}], "detail": {"tenant_id": ["vintner"]}}
+    bus, seen = harness.listen("vintner-models", of_models), set[tuple[str, str, int]]()
     bucket, rows = harness.create("vintner"), tmp_path / "rows.csv"
     rows.write_bytes(ROWS)
     assert harness.run("predict", "vintner", "wine", str(rows)) == 1
@@ -144,6 +146,18 @@ def test_an_approved_model_predicts_and_its_successor_can_be_rolled_back(
     assert "no model of 'wine' is served" in capsys.readouterr().err
     assert harness.run("models", "approve", "vintner", "2") == 0
     eventually(lambda: served(harness, capsys, "vintner")[2]["percent"] == 100, 60)
+    reconciler = harness.outputs["ReconcilerFunction"]
+    answer = harness.cloud.client("lambda").invoke(FunctionName=reconciler, Payload=b"{}")
+    assert "FunctionError" not in answer, answer["Payload"].read()
+    assert eventually(lambda: published(harness, bus, seen) >= 6)
+    assert [(event, number) for _, event, number in sorted(seen)] == [
+        ("Model Deployed", 1),
+        ("Model Deployed", 2),
+        ("Model Rolled Back", 2),
+        ("Model Deployed", 2),
+        ("Model Stopped", 2),
+        ("Model Deployed", 2),
+    ]
     rows.write_bytes(b"alcohol\n13\n")
     assert harness.run("predict", "vintner", "wine", str(rows)) == 1
     assert "the request has no column" in capsys.readouterr().err
@@ -153,6 +167,57 @@ def test_an_approved_model_predicts_and_its_successor_can_be_rolled_back(
     rows.write_bytes(b"alcohol\n" + b"1" * 6_291_457)
     assert harness.run("predict", "vintner", "wine", str(rows)) == 1
     assert "too long for a call" in capsys.readouterr().err
+
+
+def published(harness: Harness, bus: str, seen: set[tuple[str, str, int]]) -> int:
+    """Add the events that have come into a queue: when, what, and to which version; return how many there are."""
+    sqs = harness.cloud.client("sqs")
+    while messages := sqs.receive_message(QueueUrl=bus, MaxNumberOfMessages=10).get("Messages"):
+        for message in messages:
+            event = json.loads(message["Body"])
+            seen.add((event["detail"]["at"], event["detail-type"], event["detail"]["version"]))
+            sqs.delete_message(QueueUrl=bus, ReceiptHandle=message["ReceiptHandle"])
+    return len(seen)
+
+
+@pytest.mark.thorough
+def test_a_version_is_called_in_test_until_it_is_promoted(
+    harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_bytes(ROWS)
+    settings = "multi-model:approval=automatic:promotion=manual:canary_percent=50"
+    bucket = harness.create("taster", "--serving", settings)
+    command = ("predict", "taster", "wine", str(rows))
+
+    def version(number: int) -> dict[str, Any]:
+        shown: dict[str, Any] = served(harness, capsys, "taster").get(number, {})
+        return shown
+
+    trained(harness, bucket, "taster", 1)
+    assert eventually(lambda: version(1).get("in_test"), 60)
+    assert harness.run(*command) == 1
+    assert "no model of 'wine' is served" in capsys.readouterr().err
+    assert harness.run(*command, "--environment", "test") == 0
+    assert harness.run("why", version(1)["request_id"]) == 0
+    assert "answers calls in test; trainyard serving promote taster wine 1" in capsys.readouterr().out
+    assert harness.run("serving", "promote", "taster", "wine", "1") == 0
+    assert harness.run(*command) == 0
+    trained(harness, bucket, "taster", 2)
+    assert eventually(lambda: version(2).get("in_test"), 60)
+    assert harness.run("serving", "promote", "taster", "wine", "3") == 1
+    assert "there is no version 3" in capsys.readouterr().err
+    assert harness.run("serving", "promote", "taster", "wine", "2") == 0
+    assert "version 2 answers 50 % of them, as a canary" in capsys.readouterr().out
+    machine = harness.outputs["DeployModelMachine"]
+    runs = harness.cloud.client("stepfunctions").list_executions(stateMachineArn=machine)["executions"]
+    (judging,) = [run for run in runs if run["name"].startswith("promoted-")]
+    assert judging["status"] == "RUNNING", "it is judged each minute"
+    assert harness.run("serving", "promote", "taster", "wine", "2") == 0
+    assert version(2)["percent"] == 100
+    assert harness.run(*command, "--environment", "test") == 1
+    assert "no model of 'wine' is in test" in capsys.readouterr().err
+    assert harness.run("tenant", "delete", "taster", "--yes") == 0
 
 
 def test_a_model_whose_rows_are_gone_is_given_up_and_a_deleted_tenant_leaves_nothing(

@@ -100,7 +100,10 @@ def test_a_canary_answers_its_share_and_keeps_its_callers_as_the_share_grows() -
     done = promoted(alias, 2)
     assert {answering(done, key) for key in keys} == {2}
     assert (done.previous, promoted(done, 2)) == (1, done), "repeated"
-    for other, reason in ((live(1), "it has none"), (replace(alias, canary=3), "that is version 3")):
+    for other, reason in (
+        (live(1), "no version is a canary"),
+        (replace(alias, canary=3), "version 3 is a canary"),
+    ):
         with pytest.raises(Refused, match=reason):
             promoted(other, 2)
 
@@ -156,13 +159,13 @@ def test_aliases_are_stored_by_data_set_and_removed() -> None:
     aliases = Aliases(MemoryStore(), lambda _: None)
     assert aliases.get("acme", "churn") == EMPTY
     stored = aliases.change(
-        "acme", "churn", lambda a: rolled_back(replace(live(1, 2), revision=a.revision), 2, NOW)
+        "acme", "churn", lambda a: rolled_back(replace(live(1, 2), revision=a.revision), 2, NOW), NOW
     )
     assert aliases.get("acme", "churn") == stored
     assert stored.revision
-    assert aliases.change("acme", "churn", lambda a: a) == stored, "nothing is written"
-    aliases.change("acme", "other", lambda a: at(a, 7)[0])
-    aliases.change("acme1", "churn", lambda a: at(a, 7)[0])
+    assert aliases.change("acme", "churn", lambda a: a, NOW) == stored, "nothing is written"
+    aliases.change("acme", "other", lambda a: at(a, 7)[0], NOW)
+    aliases.change("acme1", "churn", lambda a: at(a, 7)[0], NOW)
     assert [alias.data_set for alias in aliases.of_tenant("acme")] == ["churn", "other"]
     aliases.forget("acme", "churn")
     assert aliases.get("acme", "churn") == EMPTY
@@ -170,18 +173,18 @@ def test_aliases_are_stored_by_data_set_and_removed() -> None:
 
 def test_what_was_read_before_an_alias_was_made_anew_is_not_written() -> None:
     aliases = Aliases(MemoryStore(), lambda _: None)
-    aliases.change("acme", "churn", lambda a: at(a, 5)[0])
+    aliases.change("acme", "churn", lambda a: at(a, 5)[0], NOW)
     seen: list[int | None] = []
 
     def meanwhile(alias: Alias) -> Alias:
         if not seen:
             aliases.forget("acme", "churn")
-            aliases.change("acme", "churn", lambda a: at(a, 6, run="run-2")[0])
+            aliases.change("acme", "churn", lambda a: at(a, 6, run="run-2")[0], NOW)
         seen.append(alias.deploying)
         return deployed(alias, 5, RUN)
 
     with pytest.raises(Refused, match="version 6 is, by run-2"):
-        aliases.change("acme", "churn", meanwhile)
+        aliases.change("acme", "churn", meanwhile, NOW)
     assert seen == [5, 6]
 
 
@@ -193,18 +196,20 @@ def test_a_change_that_others_overtake_is_made_again_and_given_up_in_the_end() -
     def while_others_change(alias: Alias) -> Alias:
         number = next(others, None)
         if number is not None:
-            Aliases(store, lambda _: None).change("acme", "churn", lambda a: replace(a, waiting=number))
+            Aliases(store, lambda _: None).change("acme", "churn", lambda a: replace(a, waiting=number), NOW)
         return replace(alias, live=9)
 
-    changed = aliases.change("acme", "churn", while_others_change)
+    changed = aliases.change("acme", "churn", while_others_change, NOW)
     assert (changed.live, changed.waiting, rests) == (9, 2, [1, 2])
 
     def always(alias: Alias) -> Alias:
-        Aliases(store, lambda _: None).change("acme", "churn", lambda a: replace(a, waiting=(a.waiting or 0) + 1))
+        Aliases(store, lambda _: None).change(
+            "acme", "churn", lambda a: replace(a, waiting=(a.waiting or 0) + 1), NOW
+        )
         return replace(alias, live=10)
 
     with pytest.raises(Conflict, match="keeps changing"):
-        aliases.change("acme", "churn", always)
+        aliases.change("acme", "churn", always, NOW)
 
 
 # --- the protocol, with everything that goes wrong ------------------------------------------------------------
@@ -230,7 +235,7 @@ class World:
         self.runs = count()
 
     def change(self, make: object) -> Alias:
-        return self.aliases.change("acme", "churn", make)  # type: ignore[arg-type]
+        return self.aliases.change("acme", "churn", make, NOW)  # type: ignore[arg-type]
 
     def deployer(self, version: int) -> Iterator[None]:
         """Deploy a version as told by an event; each yield is a moment in which it may die."""

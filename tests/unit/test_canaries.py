@@ -81,7 +81,7 @@ def test_a_canary_answers_all_calls_once_it_has_baked(settings: dict[str, Any]) 
     counted(harness, 2, 100, 9)
     assert judge(version_id(2), NOW + timedelta(minutes=30)) is Judgement.PROMOTED
     assert (harness.alias.live, harness.alias.previous, harness.alias.canary) == (2, 1, None)
-    assert judge(version_id(2), NOW + timedelta(minutes=31)) is Judgement.NO_CANARY
+    assert judge(version_id(2), NOW + timedelta(minutes=31)) is Judgement.NOT_JUDGED
 
 
 @pytest.mark.parametrize("settings", [{}, OWN])
@@ -98,7 +98,7 @@ def test_a_canary_that_fails_calls_is_rolled_back_and_only_a_later_approval_brin
     assert version.state is VersionState.FAILED
     assert "failed 10 of 20 calls, and the live version 1 of 100" in (version.reason or "")
     assert harness.deployment.begin(arn(2), "run-2", now).begun is Begun.WITHDRAWN
-    assert harness.deployment.judge(version_id(2), now)[0] is Judgement.NO_CANARY
+    assert harness.deployment.judge(version_id(2), now)[0] is Judgement.NOT_JUDGED
 
 
 def test_what_an_operator_decides_while_a_canary_is_judged_stays() -> None:
@@ -116,7 +116,7 @@ def test_what_an_operator_decides_while_a_canary_is_judged_stays() -> None:
 
             def get(self, tenant_id: str, data_set: str) -> Any:
                 alias = self.inner.get(tenant_id, data_set)
-                self.inner.change(tenant_id, data_set, lambda before: self.make(before, 2))
+                self.inner.change(tenant_id, data_set, lambda before: self.make(before, 2), NOW)
                 return alias
 
             def change(self, *arguments: Any) -> Any:
@@ -170,7 +170,7 @@ def test_a_canary_that_is_approved_again_is_judged_by_its_new_calls_alone() -> N
     harness = with_canary()
     counted(harness, 2, 20, 20)
     counted(harness, 1, 100, 100)
-    harness.deployment.aliases.change("acme", "churn", lambda alias: rolled_back(alias, 2, NOW))
+    harness.deployment.aliases.change("acme", "churn", lambda alias: rolled_back(alias, 2, NOW), NOW)
     later = NOW + timedelta(minutes=5)
     package_arn = harness.approve(2, at=later)
     started = harness.deployment.begin(package_arn, "again", later)
@@ -178,7 +178,7 @@ def test_a_canary_that_is_approved_again_is_judged_by_its_new_calls_alone() -> N
     harness.deployment.place(version_id(2))
     harness.deployment.test(version_id(2), later)
     for _ in range(2):  # a step may be repeated
-        assert harness.deployment.switch(version_id(2), "again", later).is_canary
+        assert harness.deployment.switch(version_id(2), "again", later).is_judged
     assert harness.deployment.judge(version_id(2), later)[0] is Judgement.BAKING
     counted(harness, 2, 20, 10)
     assert harness.deployment.judge(version_id(2), later)[0] is Judgement.ROLLED_BACK, "the live one fails no more"
@@ -191,7 +191,7 @@ def test_a_canary_is_compared_with_the_version_that_is_live_now() -> None:
     counted(harness, 2, 1000)
     harness.serve(canary_percent=20)
     harness.deploy(3)
-    harness.deployment.aliases.change("acme", "churn", lambda alias: rolled_back(alias, 2, NOW))
+    harness.deployment.aliases.change("acme", "churn", lambda alias: rolled_back(alias, 2, NOW), NOW)
     counted(harness, 1, 100, 50)
     counted(harness, 3, 100, 50)
     assert harness.deployment.judge(version_id(3), NOW)[0] is Judgement.BAKING, "it fails no more than version 1"
@@ -302,7 +302,7 @@ def test_own_endpoints_that_no_alias_names_are_removed_the_previous_one_after_a_
     assert harness.alias.previous is None
     assert harness.version(1).state is VersionState.REMOVED
     assert {name for name, _ in harness.models.placed} == {"own-acme-churn-2"}
-    harness.deployment.aliases.change("acme", "churn", lambda alias: stopped(alias, NOW))
+    harness.deployment.aliases.change("acme", "churn", lambda alias: stopped(alias, NOW), NOW)
     assert unused.remove(NOW, lambda: False).endpoints == ["own-acme-churn-2"]
 
 
@@ -328,7 +328,7 @@ def test_what_was_stopped_while_it_was_deployed_or_waited_keeps_no_role_and_no_p
         deployment.begin(harness.approve(number), f"run-{number}", NOW)
     deployment.place(version_id(1))
     assert served.has_own_endpoint("acme")
-    deployment.aliases.change("acme", "churn", lambda alias: stopped(alias, NOW))
+    deployment.aliases.change("acme", "churn", lambda alias: stopped(alias, NOW), NOW)
     deployment.fail(version_id(1), RUN, "it was stopped", NOW)
     assert harness.version(1).state is VersionState.FAILED
     assert not served.has_own_endpoint("acme")
@@ -352,7 +352,7 @@ def test_one_endpoint_that_fails_does_not_keep_the_others() -> None:
     for number in (1, 2):
         harness.deploy(number)
     unused, models = unused_of(harness)
-    harness.deployment.aliases.change("acme", "churn", lambda alias: stopped(alias, NOW))
+    harness.deployment.aliases.change("acme", "churn", lambda alias: stopped(alias, NOW), NOW)
     remove = models.remove
 
     def failing(name: str) -> bool:
@@ -378,6 +378,6 @@ def test_an_endpoint_of_a_former_tenant_of_that_name_is_removed_and_a_failed_ver
     assert unused.remove(NOW, lambda: False).endpoints == ["own-acme-churn-1"]
     harness.models.placed["own-acme-churn-1", ""] = version.model_uri
     versions.put(replace(version, state=VersionState.FAILED, reason="smoke test"))
-    harness.deployment.aliases.change("acme", "churn", lambda alias: stopped(alias, NOW))
+    harness.deployment.aliases.change("acme", "churn", lambda alias: stopped(alias, NOW), NOW)
     assert unused.remove(NOW, lambda: False).endpoints == ["own-acme-churn-1"]
     assert (harness.version(1).state, harness.version(1).reason) == (VersionState.FAILED, "smoke test")

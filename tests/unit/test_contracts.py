@@ -10,6 +10,7 @@ from trainyard.contracts.arrivals import parse_arrival
 from trainyard.contracts.compiled_policy import DEPLOYED
 from trainyard.contracts.deadlines import DeadlineEvent
 from trainyard.contracts.messages import parse_training_request, training_request_body
+from trainyard.contracts.model_events import ModelEvent
 from trainyard.contracts.money import BudgetThresholdCrossed, CostAnomalyDetected
 from trainyard.contracts.policy_file import parse_policy
 from trainyard.contracts.settings import MissingSetting, Settings
@@ -227,6 +228,7 @@ def test_a_status_event_is_read_whatever_its_times_say(name: str) -> None:
         ("budget-threshold-crossed", BudgetThresholdCrossed),
         ("cost-anomaly-detected", CostAnomalyDetected),
         ("deadline-at-risk", DeadlineEvent),
+        ("model-rolled-back", ModelEvent),
     ],
 )
 def test_what_the_outbox_publishes_follows_its_schema(name: str, schema: type[BaseModel]) -> None:

@@ -29,7 +29,9 @@ from trainyard.application.billing.usage import Usage
 from trainyard.application.serving.ports import Response
 from trainyard.application.serving.prediction import Call, Predictor
 from trainyard.contracts.serving import parse_predict_command, parse_prediction
+from trainyard.domain.aliases import Environment
 from trainyard.domain.canaries import Calls as CallsOfVersion
+from trainyard.domain.canaries import Calls as VersionCalls
 from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Refused, Throttled
 from trainyard.domain.hourly_spend import hour_of
 from trainyard.domain.inference import Capacity, EndpointHour, EndpointUse, capacity_of, divided, seconds_in
@@ -129,10 +131,10 @@ class Calls:
         aliases = Aliases(self.store, lambda number: None)
         versions = ModelVersions(self.store)
         serving = alias.pop("serving", ServingSettings())
-        for number in {value for name, value in alias.items() if name in ("live", "canary")}:
+        for number in {value for name, value in alias.items() if name in ("live", "canary", "testing")}:
             versions.put(replace(version(number), serving=serving))
         if alias:
-            aliases.change("acme", "churn", lambda before: replace(before, **alias))
+            aliases.change("acme", "churn", lambda before: replace(before, **alias), NOW)
         self.asked: list[int] = []
         self.seconds = count()
         self.answer: Exception | None = None
@@ -207,7 +209,15 @@ def test_a_canary_answers_its_share_of_the_keys_and_each_key_alike() -> None:
     assert [calls.call(f"key {number}").version for number in range(500)] == versions
 
 
+def test_a_call_in_the_test_environment_is_answered_there_and_counted() -> None:
+    calls = Calls(live=3, testing=4)
+    assert [calls.call(environment=each).version for each in Environment] == [3, 4]
+    assert [use.calls for use in calls.uses] == [2]
+    assert calls.book.calls_of(version(4), NOW, NOW) == VersionCalls(1, 0)
+
+
 def test_what_is_not_served_is_refused_and_not_counted() -> None:
+    assert_refused(Calls(live=3), "no model of 'churn' is in test", environment=Environment.TEST)
     assert_refused(Calls(), "no model of 'churn' is served")
     assert_refused(Calls(live=3), "no tenant 'globex'", tenant_id="globex")
     assert_refused(Calls(live=3), "no model of 'other' is served", data_set="other")

@@ -100,7 +100,10 @@ def test_a_version_that_waits_for_nobody_is_deployed() -> None:
     harness.deployment.begin(harness.approve(1), RUN, NOW)
     harness.deployment.begin(harness.approve(2), "run-2", NOW)
     harness.deployment.aliases.change(
-        "acme", "churn", lambda alias: replace(alias, deploying=None, deploying_since=None, deploying_run=None)
+        "acme",
+        "churn",
+        lambda alias: replace(alias, deploying=None, deploying_since=None, deploying_run=None),
+        NOW,
     )
     assert search(search_over(harness)[0]).started == [arn(2)]
 

@@ -15,15 +15,16 @@ from testing.memory_serving import MemoryHost, MemoryModelPackages, MemorySample
 from testing.memory_store import MemoryStore
 from testing.service import policies_in_force, scheduler_over
 from tests.build import NOW, after, policy, submission, tenant, tier
-from trainyard.application.serving.model_deployment import ModelDeployment, VersionId
+from trainyard.application.serving.model_deployment import Judgement, ModelDeployment, VersionId
 from trainyard.application.serving.ports import ModelPackage
+from trainyard.application.serving.promotion import Promoter
 from trainyard.application.serving.removal import ServedModels
 from trainyard.domain.algorithms import Algorithm
-from trainyard.domain.aliases import ABANDONED_AFTER, Alias, Begun, answering, promoted, rolled_back
+from trainyard.domain.aliases import ABANDONED_AFTER, Alias, Begun, Environment, answering, rolled_back
 from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import ModelVersion, VersionState, target_of
 from trainyard.domain.policy import Policy
-from trainyard.domain.serving import Mode, ServingSettings
+from trainyard.domain.serving import Mode, Promotion, ServingSettings
 from trainyard.domain.tenants import Tenant, TenantState, TrainingSettings
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.inference import InferenceBook
@@ -53,16 +54,17 @@ class Harness:
         self.scheduler = scheduler_over(store)
         self.tenants = MemoryTenants(self.owner)
         self.book = InferenceBook(store=store, retention=timedelta(days=45))
+        aliases, versions = Aliases(store, lambda _: None), ModelVersions(store)
         self.deployment = ModelDeployment(
-            aliases=Aliases(store, lambda _: None),
-            versions=ModelVersions(store),
+            aliases=aliases,
+            versions=versions,
             tenants=self.tenants,
             policies=policies_in_force(store, self.limits),
             scheduler=self.scheduler,
             packages=self.packages,
             samples=self.samples,
             hosts=dict.fromkeys(Mode, self.models),
-            calls=self.book,
+            promoter=Promoter(aliases=aliases, versions=versions, calls=self.book),
         )
 
     def approve(
@@ -387,8 +389,10 @@ class InterruptedAliases(Aliases):
 
     meanwhile: Callable[[], None]
 
-    def change(self, tenant_id: str, data_set: str, make: Callable[[Alias], Alias]) -> Alias:
-        alias = Aliases.change(self, tenant_id, data_set, make)
+    def change(
+        self, tenant_id: str, data_set: str, make: Callable[[Alias], Alias], now: datetime, reason: str = ""
+    ) -> Alias:
+        alias = Aliases.change(self, tenant_id, data_set, make, now, reason)
         self.meanwhile()
         return alias
 
@@ -402,7 +406,8 @@ class World:
         self.draw, self.runs, self.seconds = Random(seed), count(), 0.0
         self.harness = Harness()
         aliases = InterruptedAliases(self.harness.store, lambda _: None, self.meanwhile)
-        self.deployment = replace(self.harness.deployment, aliases=aliases)
+        promoter = replace(self.harness.deployment.promoter, aliases=aliases)
+        self.deployment = replace(self.harness.deployment, aliases=aliases, promoter=promoter)
         self.active: list[Iterator[Any]] = []
         self.approved = 0
         self.harness.models.meanwhile = self.meanwhile
@@ -418,12 +423,19 @@ class World:
 
     def run(self, package_arn: str) -> Iterator[None]:
         run = f"run-{next(self.runs)}"
-        self.harness.serve(canary_percent=self.draw.choice([10, 0]))
+        promotion = self.draw.choice([Promotion.DIRECT, *Promotion])
+        self.harness.serve(canary_percent=self.draw.choice([10, 0]), promotion=promotion, test_minutes=5)
         started = self.deployment.begin(package_arn, run, self.now)
         yield
-        if started.begun is not Begun.DEPLOY or started.id is None:
+        if started.id is None:
             return
-        number = started.id
+        if started.begun is Begun.DEPLOY:
+            yield from self.deploy(started.id, run)
+        elif started.is_judged:
+            yield from self.judge(started.id)
+
+    def deploy(self, number: VersionId, run: str) -> Iterator[None]:
+        is_judged = False
         try:
             self.deployment.place(number)
             yield
@@ -431,11 +443,24 @@ class World:
                 yield
             self.deployment.test(number, self.now)
             yield
-            following = self.deployment.switch(number, run, self.now).following
+            is_judged, following = self.deployment.switch(number, run, self.now)
         except Refused as refusal:
             yield
             following = self.deployment.fail(number, run, str(refusal), self.now)
         yield
+        if is_judged:
+            yield from self.judge(number)
+        else:
+            self.follow(following)
+
+    def judge(self, number: VersionId) -> Iterator[None]:
+        judgement, following = Judgement.TESTING, None
+        while judgement in (Judgement.TESTING, Judgement.BAKING):
+            yield
+            judgement, following = self.deployment.judge(number, self.now)
+        self.follow(following)
+
+    def follow(self, following: VersionId | None) -> None:
         if following is not None:
             self.active.append(self.run(arn(following.version)))
 
@@ -451,17 +476,24 @@ class World:
 
     def operate(self) -> None:
         alias = self.harness.alias
-        judged, change = alias.canary or alias.live, self.deployment.aliases.change
+        judged = [number for number in (alias.testing, alias.canary) if number is not None]
         with suppress(Refused):
-            if judged in self.BAD and (alias.canary or alias.previous):
-                change("acme", "churn", lambda a: rolled_back(a, judged or 0, self.now))
-            elif alias.canary is not None:
-                change("acme", "churn", lambda a: promoted(a, alias.canary or 0))
+            for number in [*judged, *([alias.live] if alias.live and alias.previous else [])]:
+                if number in self.BAD:
+                    self.roll_back(number)
+                elif number in judged:
+                    self.deployment.promoter.promote(self.harness.version(number), self.now)
+
+    def roll_back(self, number: int) -> None:
+        change = self.deployment.aliases.change
+        change("acme", "churn", lambda alias: rolled_back(alias, number, self.now), self.now)
 
     def call(self) -> None:
         alias = self.harness.alias
-        version = answering(alias, f"{self.draw.random()}")
-        if version is not None:
+        for environment in Environment:
+            version = answering(alias, f"{self.draw.random()}", environment)
+            if version is None:
+                continue
             assert version not in self.UNTESTABLE | self.GONE
             assert version not in alias.withdrawn
             assert target(version) in self.harness.placed, f"the model of {version} is gone"
@@ -508,6 +540,6 @@ def test_what_answers_is_there_was_tested_and_is_the_newest_good_version_at_rest
     good = set(range(1, world.approved + 1)) - world.BAD - world.UNTESTABLE - world.GONE
     if good:
         assert alias.live in good
-        assert (alias.canary, alias.deploying, alias.waiting) == (None, None, None)
+        assert (alias.testing, alias.canary, alias.deploying, alias.waiting) == (None,) * 4
     kept = {target(v) for v in (alias.live, alias.previous) if v is not None}
     assert kept <= world.harness.placed

@@ -10,12 +10,21 @@ import pytest
 from local.deploy import load_template
 from tests.build import NOW, after, request, tenant
 from trainyard.adapters.aws import queues
+from trainyard.contracts import model_events
+from trainyard.domain.alias_events import AliasChange, AliasEvent
+from trainyard.domain.aliases import Alias
 from trainyard.domain.announcements import APPLICATION_SOURCE, TENANT_EVENTS
 from trainyard.domain.requests import Outcome, State
+from trainyard.persistence.outbox import model_entry
 
 ROOT = Path(__file__).parents[2]
 EVENTS, PAGE = ROOT / "events", ROOT / "docs/events.md"
-PUBLISHED = [*queues.DETAIL_TYPES.values(), *queues.OUTBOX_EVENTS.values(), *TENANT_EVENTS]
+PUBLISHED = [
+    *queues.DETAIL_TYPES.values(),
+    *queues.OUTBOX_EVENTS.values(),
+    *model_events.DETAIL_TYPES.values(),
+    *TENANT_EVENTS,
+]
 
 
 def example(detail_type: str) -> dict[str, Any]:
@@ -69,6 +78,24 @@ def test_an_event_of_a_tenant_has_what_its_example_has(detail_type: str, bus: Bu
     (entry,) = bus.entries
     assert entry["DetailType"] == detail_type
     assert list(example(detail_type)["detail"]) == list(json.loads(entry["Detail"]))
+
+
+@pytest.mark.parametrize("change", AliasChange)
+def test_an_event_of_a_model_has_what_its_example_has(change: AliasChange, bus: Bus) -> None:
+    shown = example(model_events.DETAIL_TYPES[change.value])["detail"]
+    alias = Alias(tenant_id="acme", data_set="churn", live=shown.get("live"), revision="r")
+    entry = model_entry(alias, AliasEvent(change, shown["version"]), shown.get("reason", ""), NOW)
+    queues.EventBridgeAnnouncements(event_bus_name="b").tell(change.value, entry.item)
+    (published,) = bus.entries
+    assert published["DetailType"] == model_events.DETAIL_TYPES[change.value]
+    assert json.loads(published["Detail"]) == shown
+
+
+def test_an_event_of_a_model_names_no_account(bus: Bus) -> None:
+    arn = "arn:aws:iam::123456789012:role/any"
+    values = {"tenant_id": "acme", "data_set": "churn", "version": 1, "reason": f"no {arn}", "at": NOW}
+    queues.EventBridgeAnnouncements(event_bus_name="b").tell(AliasChange.NOT_DEPLOYED.value, values)
+    assert "123456789012" not in bus.entries[0]["Detail"]
 
 
 def test_the_page_names_no_event_that_is_not_published() -> None:

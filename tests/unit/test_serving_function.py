@@ -40,6 +40,10 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Call:
     [
         (Started(id=ID, begun=Begun.DEPLOY), {"deploys": True, "version": VERSION, "reason": Begun.DEPLOY.value}),
         (Started(id=ID, begun=Begun.WAIT), {"deploys": False, "version": VERSION, "reason": Begun.WAIT.value}),
+        (
+            Started(id=ID, begun=Begun.SERVED, is_judged=True),
+            {"deploys": False, "is_judged": True, "version": VERSION, "reason": Begun.SERVED.value},
+        ),
         (Started(id=None, begun=None, reason="none"), {"deploys": False, "version": None, "reason": "none"}),
         (
             Started(id=ID, begun=None, reason="none", following=VersionId("acme", "churn", 4)),
@@ -49,7 +53,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Call:
 )
 def test_an_approval_is_begun_or_the_reason_is_given(call: Call, started: Started, answer: dict[str, Any]) -> None:
     began = call("Begin", {"begin": started, "package_of": "arn:4"}, package_arn=ARN)
-    assert began == {"package_arn": ""} | answer
+    assert began == {"package_arn": "", "is_judged": False} | answer
 
 
 def test_an_endpoint_that_is_not_ready_is_asked_for_again(call: Call) -> None:
@@ -63,8 +67,8 @@ def test_what_is_deployed_or_given_up_is_counted_and_the_next_one_named(
 ) -> None:
     assert call("Place", {"place": None}, version=VERSION) == {}
     assert call("Test", {"test": 12}, version=VERSION) == {"latency_ms": 12}
-    switched = Switched(is_canary=True, following=None)
-    assert call("Switch", {"switch": switched}, version=VERSION) == {"is_canary": True, "package_arn": ""}
+    switched = Switched(is_judged=True, following=None)
+    assert call("Switch", {"switch": switched}, version=VERSION) == {"is_judged": True, "package_arn": ""}
     assert values(capsys.readouterr().out)["ModelsDeployed"] == 1
     given: list[Any] = []
     error = {"Error": "Refused", "Cause": '{"errorMessage": "smoke test: wrong", "errorType": "Refused"}'}
@@ -92,11 +96,13 @@ def test_a_failure_is_what_the_task_said(error: Any, failure: str) -> None:
     assert parse_serving_step({"step": "Fail", "run": "r", "version": VERSION, "error": error}).failure == failure
 
 
-def test_a_canary_is_judged_until_it_has_baked(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_version_is_judged_until_its_test_and_its_baking_have_ended(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     for judgement in Judgement:
         answer = call("Judge", {"judge": (judgement, ID), "package_of": "arn:next"}, version=VERSION)
-        bakes = judgement is Judgement.BAKING
-        assert answer == {"bakes": bakes, "judgement": str(judgement), "package_arn": "arn:next"}
+        goes_on = judgement in (Judgement.TESTING, Judgement.BAKING)
+        assert answer == {"goes_on": goes_on, "judgement": str(judgement), "package_arn": "arn:next"}
         rolled_back = "CanariesRolledBack" in capsys.readouterr().out
         assert rolled_back is (judgement is Judgement.ROLLED_BACK)
 

@@ -57,7 +57,7 @@ def test_every_task_is_bounded_retried_with_jitter_and_caught(
         if name == "Judge":  # a canary is judged again, whatever has failed
             caught = [
                 {"ErrorEquals": ["Refused"], "ResultPath": "$.error", "Next": "Fail"},
-                {"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Bake"},
+                {"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Watch"},
             ]
         assert state["Catch"] == caught
 

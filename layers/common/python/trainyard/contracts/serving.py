@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from trainyard.contracts.events import explain
+from trainyard.domain.aliases import Environment
 from trainyard.domain.errors import Malformed
 from trainyard.domain.smoke_test import Sample
 
@@ -83,6 +84,7 @@ class PredictCommand(BaseModel):
     """Where rows for an asynchronous endpoint are in S3."""
     content_type: Literal["text/csv", "application/jsonlines"] = "text/csv"
     key: Annotated[str, StringConstraints(max_length=256)] | None = None
+    environment: Environment = Environment.PRODUCTION
 
     @model_validator(mode="after")
     def _has_rows(self) -> Self:

@@ -18,7 +18,16 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.names import is_data_set
 from trainyard.domain.policy import BudgetMode
 from trainyard.domain.requests import PRIORITY_MAX
-from trainyard.domain.serving import ALLOWED, Approval, Isolation, Mode, ServingSettings, objection_to, unsupported
+from trainyard.domain.serving import (
+    ALLOWED,
+    Approval,
+    Isolation,
+    Mode,
+    Promotion,
+    ServingSettings,
+    objection_to,
+    unsupported,
+)
 from trainyard.domain.tenants import Change, Operation, Problem, Tenant, TrainingSettings, TrainOn
 
 _Split = Annotated[str, Field(max_length=140, pattern=r"^(auto|random|(group|time):[^\x00-\x1f]+)$")]
@@ -56,6 +65,8 @@ class ServingEntry(_Strict):
     isolation: Isolation | None = None
     """Without it, the one that shares least of those that the mode allows."""
     approval: Approval = Approval.MANUAL
+    promotion: Promotion = Promotion.DIRECT
+    test_minutes: int = 60
     canary_percent: int = 0
     bake_minutes: int = 30
     instance_type: Annotated[str, Field(pattern=r"^(ml\.[a-z0-9-]{1,30}\.[a-z0-9]{1,20})?$")] = ""

@@ -3,9 +3,11 @@
 What a tenant calls is an alias, not a version. A roll-out, a canary and a roll-back change the alias alone: they
 take effect with the next call, and nothing is deployed for them.
 
-A version is deployed and tested before an alias names it. Only one version of a data set is deployed at a time,
-and none while another one is a canary; of those that are approved meanwhile, the newest is deployed next. Versions
-are numbered as the model registry does: a higher number is newer.
+A version is deployed and tested before an alias names it. A data set whose versions are promoted has two
+environments: a version answers calls in test first, and in production once it is promoted. Only one version of a
+data set is deployed at a time, and none while another one is a canary, or is in test for a limited time; of those
+that are approved meanwhile, the newest is deployed next. Versions are numbered as the model registry does: a
+higher number is newer.
 """
 
 from collections.abc import Mapping
@@ -39,6 +41,10 @@ class Alias:
     canary: int | None = None
     """A newer version that answers a share of the calls."""
     canary_percent: int = 0
+    testing: int | None = None
+    """A version that answers the calls in the test environment."""
+    test_ends_at: datetime | None = None
+    """When it is promoted, unless it fails; None where somebody has to promote it."""
     deploying: int | None = None
     """The version that is being deployed."""
     deploying_since: datetime | None = None
@@ -56,13 +62,21 @@ class Alias:
     """What it was written as, for conditions of writes; "" before that."""
 
 
+class Environment(StrEnum):
+    """For whom a call is answered."""
+
+    PRODUCTION = "production"
+    TEST = "test"
+    """By a version that has not been promoted yet."""
+
+
 class Begun(StrEnum):
     """What became of an approved version."""
 
     DEPLOY = "it is deployed now"
     IN_PROGRESS = "it is being deployed already"
-    WAIT = "another version is being deployed, or is a canary; it is deployed after that"
-    OVERTAKEN = "a newer version is live, or is being deployed"
+    WAIT = "another version is being deployed, is a canary, or is in test; it is deployed after that"
+    OVERTAKEN = "a newer version is live, is in test, or is being deployed"
     SERVED = "it is served already"
     WITHDRAWN = "it was withdrawn after that approval"
 
@@ -72,10 +86,11 @@ def begin(alias: Alias, version: int, approved_at: datetime, now: datetime, run:
 
     Idempotent: the same run gets the same answer, and another run does not deploy the version beside it.
     """
-    newest = max(v for v in (alias.live, alias.canary, alias.deploying, alias.waiting, 0) if v is not None)
+    of_alias = (alias.live, alias.canary, alias.testing, alias.deploying, alias.waiting)
+    newest = max((v for v in of_alias if v is not None), default=0)
     verdict = (
         Begun.SERVED
-        if version in (alias.live, alias.canary)
+        if version in (alias.live, alias.canary, alias.testing)
         else Begun.WITHDRAWN
         if _is_withdrawn(alias, version, approved_at)
         else Begun.OVERTAKEN
@@ -86,8 +101,7 @@ def begin(alias: Alias, version: int, approved_at: datetime, now: datetime, run:
         return alias, verdict
     if (version, run) == (alias.deploying, alias.deploying_run):
         return alias, Begun.DEPLOY
-    bakes = alias.canary is not None
-    if bakes or (alias.deploying is not None and not is_abandoned(alias, now)):
+    if is_judged(alias) or (alias.deploying is not None and not is_abandoned(alias, now)):
         if version == alias.deploying:
             return alias, Begun.IN_PROGRESS
         return replace(alias, waiting=version), Begun.WAIT
@@ -100,19 +114,30 @@ def is_abandoned(alias: Alias, now: datetime) -> bool:
     return alias.deploying_since is not None and now - alias.deploying_since > ABANDONED_AFTER
 
 
+def is_judged(alias: Alias) -> bool:
+    """Tell whether a version of an alias is a canary, or in test, until it has been judged."""
+    return alias.canary is not None or alias.test_ends_at is not None
+
+
 def deployed(alias: Alias, version: int, run: str, *, percent: int = 100) -> Alias:
-    """Return the alias with a version that was deployed and tested: as its canary, or with 100 percent as live.
+    """Return the alias with a version that passed its smoke test: as its canary, or with 100 percent as live.
 
     Idempotent; raises Refused for a run that is not deploying it any more: another one took its place.
     """
     if version in (alias.live, alias.canary):
         return alias
-    if (version, run) != (alias.deploying, alias.deploying_run):
-        raise Refused(f"version {version} of {alias.data_set} is not being deployed by {run}: {_deploying(alias)}")
-    alias = _at_rest(alias)
-    if percent >= 100 or alias.live is None:
-        return _with_live(alias, version)
-    return replace(alias, canary=version, canary_percent=percent, withdrawn=_without(alias.withdrawn, version))
+    return _in_production(_at_rest(_deployed_by(alias, version, run)), version, percent)
+
+
+def deployed_for_test(alias: Alias, version: int, run: str, ends_at: datetime | None) -> Alias:
+    """Return the alias with a version that passed its smoke test in the test environment.
+
+    It takes the place of another one there. Idempotent; raises Refused as `deployed` does.
+    """
+    if version in (alias.live, alias.canary, alias.testing):
+        return alias
+    alias = _at_rest(_deployed_by(alias, version, run))
+    return replace(alias, testing=version, test_ends_at=ends_at, withdrawn=_without(alias.withdrawn, version))
 
 
 def failed(alias: Alias, version: int, run: str, now: datetime) -> Alias:
@@ -129,25 +154,34 @@ def postponed(alias: Alias, version: int, run: str) -> Alias:
     return replace(_at_rest(alias), waiting=max(version, alias.waiting or 0))
 
 
-def promoted(alias: Alias, version: int) -> Alias:
-    """Return the alias with a version, which is its canary, as the live one.
+def promoted(alias: Alias, version: int, *, percent: int = 100) -> Alias:
+    """Return the alias with its canary as the live version, or with the version in test in production.
 
-    Idempotent; raises Refused for any other version.
+    The latter is a canary there with less than 100 percent. Idempotent; raises Refused for any other version, and
+    for one in test while another one is a canary.
     """
     if version == alias.live:
         return alias
+    if version == alias.testing:
+        if alias.canary is not None:
+            raise Refused(
+                f"version {alias.canary} of {alias.data_set} is a canary: promote it or roll it back first"
+            )
+        return _in_production(replace(alias, testing=None, test_ends_at=None), version, percent)
     if version != alias.canary:
-        raise Refused(f"version {version} of {alias.data_set} is not its canary: {_canary(alias)}")
+        raise Refused(f"version {version} of {alias.data_set} is neither a canary nor in test: {_judged(alias)}")
     return _with_live(alias, version)
 
 
 def rolled_back(alias: Alias, version: int, now: datetime) -> Alias:
-    """Return the alias without a version: a canary, or the live one, instead of which the previous one is live.
+    """Return the alias without a version: one in test, a canary, or the live one, which the previous one replaces.
 
     Idempotent; raises Refused where there is no previous version, and for a version that answers no calls.
     """
     if version == alias.canary:
         return _withdrawing(replace(alias, canary=None, canary_percent=0), version, now)
+    if version == alias.testing:
+        return _withdrawing(replace(alias, testing=None, test_ends_at=None), version, now)
     if version == alias.live:
         if alias.previous is None:
             raise Refused(
@@ -164,7 +198,8 @@ def stopped(alias: Alias, now: datetime) -> Alias:
 
     Older versions are withdrawn too, those as well that were never deployed.
     """
-    versions = [v for v in (alias.live, alias.canary, alias.deploying, alias.waiting) if v is not None]
+    of_alias = (alias.live, alias.canary, alias.testing, alias.deploying, alias.waiting)
+    versions = [v for v in of_alias if v is not None]
     if not versions:
         return alias
     for version in versions:
@@ -175,6 +210,8 @@ def stopped(alias: Alias, now: datetime) -> Alias:
         previous=None,
         canary=None,
         canary_percent=0,
+        testing=None,
+        test_ends_at=None,
         waiting=None,
         withdrawn_up_to=max(alias.withdrawn_up_to, *versions),
         withdrawn_until=now,
@@ -192,16 +229,18 @@ def not_waiting(alias: Alias, version: int) -> Alias:
 
 
 def next_to_deploy(alias: Alias) -> int | None:
-    """Return the version to deploy next, once none is being deployed, and none is a canary."""
-    return alias.waiting if alias.deploying is None and alias.canary is None else None
+    """Return the version to deploy next, once none is being deployed, and none is being judged."""
+    return alias.waiting if alias.deploying is None and not is_judged(alias) else None
 
 
-def answering(alias: Alias, call_key: str) -> int | None:
+def answering(alias: Alias, call_key: str, environment: Environment = Environment.PRODUCTION) -> int | None:
     """Return the version that answers a call: the same one for each call with the same key.
 
     The canary answers its share of the keys; as the share grows, those that it answered before stay with it. Each
     canary has other keys.
     """
+    if environment is Environment.TEST:
+        return alias.testing
     if alias.canary is None:
         return alias.live
     digest = sha256(f"{alias.tenant_id}/{alias.data_set}/{alias.canary}/{call_key}".encode()).digest()
@@ -211,8 +250,20 @@ def answering(alias: Alias, call_key: str) -> int | None:
 
 def in_use(alias: Alias) -> frozenset[int]:
     """Return the versions whose models must be kept."""
-    versions = (alias.live, alias.previous, alias.canary, alias.deploying)
+    versions = (alias.live, alias.previous, alias.canary, alias.testing, alias.deploying)
     return frozenset(version for version in versions if version is not None)
+
+
+def _deployed_by(alias: Alias, version: int, run: str) -> Alias:
+    if (version, run) != (alias.deploying, alias.deploying_run):
+        raise Refused(f"version {version} of {alias.data_set} is not being deployed by {run}: {_deploying(alias)}")
+    return alias
+
+
+def _in_production(alias: Alias, version: int, percent: int) -> Alias:
+    if percent >= 100 or alias.live is None:
+        return _with_live(alias, version)
+    return replace(alias, canary=version, canary_percent=percent, withdrawn=_without(alias.withdrawn, version))
 
 
 def _at_rest(alias: Alias) -> Alias:
@@ -253,8 +304,12 @@ def _without(withdrawn: Mapping[int, datetime], version: int) -> Mapping[int, da
     return {other: at for other, at in withdrawn.items() if other != version}
 
 
-def _canary(alias: Alias) -> str:
-    return "it has none" if alias.canary is None else f"that is version {alias.canary}"
+def _judged(alias: Alias) -> str:
+    versions = {"a canary": alias.canary, "in test": alias.testing}
+    return ", ".join(
+        f"{'no version' if version is None else f'version {version}'} is {role}"
+        for role, version in versions.items()
+    )
 
 
 def _deploying(alias: Alias) -> str:

@@ -1,4 +1,4 @@
-"""Canaries: whether a new version, which answers a share of the calls, fails more of them than the live one."""
+"""Canaries: whether a new version fails too many calls, of its share or in test, to get more of them."""
 
 from dataclasses import dataclass
 
@@ -35,3 +35,10 @@ def objection_to(canary: Calls, live: Calls) -> str | None:
         f"it failed {canary.failed} of {canary.total} calls, and the live version {live.failed} of {live.total} "
         "in that time"
     )
+
+
+def objection_in_test(calls: Calls) -> str | None:
+    """Return why a version in the test environment must not be promoted; None while nothing is wrong with it."""
+    if calls.failed < FAILED_MIN or calls.share_failed <= WORSE_BY:
+        return None
+    return f"it failed {calls.failed} of {calls.total} calls in test"

@@ -120,6 +120,21 @@ BAKE_MINUTES_MAX = 12 * 60
 """A judgement each minute stays far below the 25,000 events of an execution (Step Functions quotas)."""
 
 
+TEST_MINUTES_MAX = 12 * 60
+"""As of baking."""
+
+
+class Promotion(StrEnum):
+    """How a version gets from the test environment to production."""
+
+    DIRECT = "direct"
+    """There is no test environment: it answers in production once it has passed its smoke test."""
+    MANUAL = "manual"
+    """Somebody promotes it."""
+    AUTOMATIC = "automatic"
+    """It is promoted after `test_minutes`, unless it fails calls in test."""
+
+
 class Approval(StrEnum):
     """Who approves a new version."""
 
@@ -135,6 +150,9 @@ class ServingSettings:
     mode: Mode = Mode.MULTI_MODEL
     isolation: Isolation = Isolation.BRIDGE
     approval: Approval = Approval.MANUAL
+    promotion: Promotion = Promotion.DIRECT
+    test_minutes: int = 60
+    """In the test environment, with automatic promotion."""
     canary_percent: int = 0
     """Share of the calls that a new version answers at first; 0 for all calls at once."""
     bake_minutes: int = 30
@@ -174,12 +192,9 @@ def objection_to(settings: ServingSettings, *, own_code: bool = False, own_key: 
             f"the tenant's data is encrypted with its own key, and {isolation} puts copies of its models beside "
             f"those of others: {silo}"
         )
-    if not 0 <= settings.canary_percent <= CANARY_PERCENT_MAX:
-        return f"a canary of {settings.canary_percent} percent: 0 to {CANARY_PERCENT_MAX} are allowed"
-    if settings.canary_percent and mode in (Mode.ASYNCHRONOUS, Mode.BATCH_TRANSFORM):
-        return f"{mode} with a canary: whether it answers is not known at its calls; leave canary_percent at 0"
-    if not 1 <= settings.bake_minutes <= BAKE_MINUTES_MAX:
-        return f"{settings.bake_minutes} minutes of baking: 1 to {BAKE_MINUTES_MAX} are allowed"
+    objection = _objection_to_rollout(settings)
+    if objection is not None:
+        return objection
     if not 1 <= settings.instances <= INSTANCES_MAX:
         return f"{settings.instances} instances: 1 to {INSTANCES_MAX} are allowed"
     if mode is Mode.SERVERLESS:
@@ -189,6 +204,27 @@ def objection_to(settings: ServingSettings, *, own_code: bool = False, own_key: 
             )
         if not 1 <= settings.concurrency <= CONCURRENCY_MAX:
             return f"a concurrency of {settings.concurrency}: a serverless endpoint allows 1 to {CONCURRENCY_MAX}"
+    return None
+
+
+def _objection_to_rollout(settings: ServingSettings) -> str | None:
+    """Return why versions cannot come into production so; None if they can."""
+    mode = settings.mode
+    if not 0 <= settings.canary_percent <= CANARY_PERCENT_MAX:
+        return f"a canary of {settings.canary_percent} percent: 0 to {CANARY_PERCENT_MAX} are allowed"
+    if settings.canary_percent and mode in (Mode.ASYNCHRONOUS, Mode.BATCH_TRANSFORM):
+        return f"{mode} with a canary: whether it answers is not known at its calls; leave canary_percent at 0"
+    if settings.promotion is not Promotion.DIRECT and mode is Mode.BATCH_TRANSFORM:
+        return f"{mode} with promotion={settings.promotion}: it answers no calls that could test a version"
+    if settings.promotion is Promotion.AUTOMATIC and mode is Mode.ASYNCHRONOUS:
+        return (
+            f"{mode} with promotion={settings.promotion}: whether it answers is not known at its calls; choose "
+            f"{Promotion.MANUAL} or {Promotion.DIRECT}"
+        )
+    if not 1 <= settings.test_minutes <= TEST_MINUTES_MAX:
+        return f"{settings.test_minutes} minutes of test: 1 to {TEST_MINUTES_MAX} are allowed"
+    if not 1 <= settings.bake_minutes <= BAKE_MINUTES_MAX:
+        return f"{settings.bake_minutes} minutes of baking: 1 to {BAKE_MINUTES_MAX} are allowed"
     return None
 
 

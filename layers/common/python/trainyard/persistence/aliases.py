@@ -1,5 +1,7 @@
 """Aliases of data sets' models, one item each, under `serving#<tenant>` / `alias#<data set>`.
 
+What a change does to versions is left in the outbox with it, and is announced from there.
+
 Every change is made on what was read, and written on condition that nothing was written since: of two changes made
 at once one is made again on the result of the other. Each write has a random revision, so that what was read of an
 alias that was removed and made anew is never taken for the new one.
@@ -7,12 +9,15 @@ alias that was removed and made anew is never taken for the new one.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from trainyard.domain.alias_events import events_between
 from trainyard.domain.aliases import Alias
 from trainyard.domain.errors import Conflict
 from trainyard.persistence.items import stamp, unstamp
+from trainyard.persistence.outbox import model_entry
 from trainyard.persistence.store import Absent, Delete, Is, Item, Key, Put, Store, listed
 
 TRIES_MAX = 8
@@ -38,10 +43,13 @@ class Aliases:
         partition = f"serving#{tenant_id}"
         yield from map(_alias_from, listed(self.store, "scheduler", partition, above="alias#", below="alias#~"))
 
-    def change(self, tenant_id: str, data_set: str, make: Callable[[Alias], Alias]) -> Alias:
+    def change(
+        self, tenant_id: str, data_set: str, make: Callable[[Alias], Alias], now: datetime, reason: str = ""
+    ) -> Alias:
         """Change an alias by a pure function, and return what is stored then.
 
-        Raises what the function raises, and Conflict while others keep changing it.
+        `reason` says why a version is given up; it is announced with it. Raises what the function raises, and
+        Conflict while others keep changing it.
         """
         for number in range(1, TRIES_MAX + 1):
             before = self.get(tenant_id, data_set)
@@ -50,8 +58,11 @@ class Aliases:
                 return before
             after = replace(after, revision=uuid4().hex)
             unchanged = Is("revision", before.revision) if before.revision else Absent("pk")
+            entries = [model_entry(after, event, reason, now) for event in events_between(before, after)]
             try:
-                self.store.transact([Put(alias_key(tenant_id, data_set), _alias_item(after), (unchanged,))])
+                self.store.transact(
+                    [Put(alias_key(tenant_id, data_set), _alias_item(after), (unchanged,)), *entries]
+                )
             except Conflict:
                 self.rest(number)
             else:
@@ -71,6 +82,8 @@ def _alias_item(alias: Alias) -> Item:
         "previous": alias.previous,
         "canary": alias.canary,
         "canary_percent": alias.canary_percent,
+        "testing": alias.testing,
+        "test_ends_at": stamp(alias.test_ends_at) if alias.test_ends_at else None,
         "deploying": alias.deploying,
         "deploying_since": stamp(alias.deploying_since) if alias.deploying_since else None,
         "deploying_run": alias.deploying_run,
@@ -94,6 +107,8 @@ def _alias_from(item: Item) -> Alias:
         previous=number("previous"),
         canary=number("canary"),
         canary_percent=int(item["canary_percent"]),
+        testing=number("testing"),
+        test_ends_at=unstamp(item["test_ends_at"]) if "test_ends_at" in item else None,
         deploying=number("deploying"),
         deploying_since=unstamp(item["deploying_since"]) if "deploying_since" in item else None,
         deploying_run=item.get("deploying_run"),

@@ -7,6 +7,8 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+from trainyard.domain.alias_events import AliasEvent
+from trainyard.domain.aliases import Alias
 from trainyard.persistence.items import stamp
 from trainyard.persistence.store import Delete, Is, Key, Put, Store, listed
 
@@ -20,8 +22,7 @@ class OutboxEntry:
 
     name: str
     what: str
-    """"settle": read an execution again; "spending": charge budgets; "budget", "pace", "deadline at risk" and
-    "deadline missed": publish."""
+    """"settle": read an execution again; "spending": charge budgets; anything else: publish."""
     values: Mapping[str, Any]
 
 
@@ -50,6 +51,22 @@ def budget_entry(
 def deadline_entry(what: str, request_id: str, values: Mapping[str, Any], now: datetime) -> Put:
     """Return the outbox entry for a deadline that is at risk, or will be missed."""
     return entry(what, request_id, values, now)
+
+
+def model_entry(alias: Alias, event: AliasEvent, reason: str, now: datetime) -> Put:
+    """Return the outbox entry for what a change of an alias did to a version; `alias` is as it was written."""
+    values = {
+        "tenant_id": alias.tenant_id,
+        "data_set": alias.data_set,
+        "version": event.version,
+        "live": alias.live,
+        "reason": reason or None,
+        "at": stamp(now),
+    }
+    about = {name: value for name, value in values.items() if value is not None}
+    return entry(
+        event.change.value, f"{alias.tenant_id}#{alias.data_set}#{event.version}#{alias.revision}", about, now
+    )
 
 
 def entry(what: str, name: str, values: Mapping[str, Any], now: datetime) -> Put:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
-from trainyard.domain.serving import Approval, Isolation, Mode, ServingSettings
+from trainyard.domain.serving import Approval, Isolation, Mode, Promotion, ServingSettings
 from trainyard.persistence.store import Item
 
 
@@ -22,6 +22,8 @@ def serving_from(values: Mapping[str, Any] | None) -> ServingSettings:
         mode=Mode(values["mode"]),
         isolation=Isolation(values["isolation"]),
         approval=Approval(values["approval"]),
+        promotion=Promotion(values.get("promotion", Promotion.DIRECT.value)),
+        test_minutes=int(values.get("test_minutes", 60)),
         canary_percent=int(values["canary_percent"]),
         bake_minutes=int(values["bake_minutes"]),
         instance_type=str(values["instance_type"]),

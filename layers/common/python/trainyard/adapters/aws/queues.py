@@ -208,16 +208,21 @@ class EventBridgeAnnouncements:
     def tell(self, what: str, values: Mapping[str, Any]) -> None:
         """Publish what a transaction left in the outbox."""
         from trainyard.contracts.deadlines import deadline_event
+        from trainyard.contracts.model_events import DETAIL_TYPES as MODEL_EVENTS
+        from trainyard.contracts.model_events import model_event
         from trainyard.contracts.money import money_event
 
-        detail = deadline_event(values) if what.startswith("deadline") else money_event(what, values)
+        if what in MODEL_EVENTS:
+            detail = model_event({**values, "reason": without_account(values.get("reason"))})
+        else:
+            detail = deadline_event(values) if what.startswith("deadline") else money_event(what, values)
         with translated():
             answer = client("events").put_events(
                 Entries=[
                     {
                         "EventBusName": self._bus,
                         "Source": APPLICATION_SOURCE,
-                        "DetailType": OUTBOX_EVENTS[what],
+                        "DetailType": MODEL_EVENTS.get(what) or OUTBOX_EVENTS[what],
                         "Detail": detail,
                     }
                 ]

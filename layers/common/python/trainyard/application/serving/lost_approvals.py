@@ -59,7 +59,7 @@ class LostApprovals:
     versions: ModelVersions
     deployments: Deployments
     judge: Callable[[VersionId, datetime], object]
-    """Promotes a canary, or rolls it back."""
+    """Promotes a canary, or a version whose test has ended, or rolls it back."""
 
     def run(self, now: datetime, out_of_time: Callable[[], bool]) -> Search:
         """Search some tenants, from where the last run ended. Safe at any time; one failing tenant affects no
@@ -88,8 +88,9 @@ class LostApprovals:
         aliases = {alias.data_set: alias for alias in self.aliases.of_tenant(tenant.tenant_id)}
         versions = {version.version: version for version in self.versions.of_tenant(tenant.tenant_id)}
         for named in aliases.values():
-            if named.canary is not None and named.canary in versions:
-                self.judge(VersionId(named.tenant_id, named.data_set, named.canary), now)
+            for number in (named.canary, named.testing):
+                if number is not None and number in versions:
+                    self.judge(VersionId(named.tenant_id, named.data_set, number), now)
         due = [
             versions[number].package_arn
             for alias in aliases.values()
@@ -126,7 +127,7 @@ class LostApprovals:
         def without(alias: Alias) -> Alias:
             return not_waiting(failed(alias, version, alias.deploying_run or "", now), version)
 
-        self.aliases.change(alias.tenant_id, alias.data_set, without)
+        self.aliases.change(alias.tenant_id, alias.data_set, without, now)
         return False
 
     def _keep(self, after: str | None, done: int) -> None:

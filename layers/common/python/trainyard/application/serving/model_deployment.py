@@ -1,8 +1,8 @@
 """Deploying an approved version of a model: on its algorithm's shared endpoint, or on one of its own.
 
     begin → place → bring up (again, until the endpoint is ready) → test → switch
-      │                                                                    └─ as a canary → judge (again, until
-      │                                                                       it answers all calls, or none)
+      │                        └─ into the test environment, or as a canary → judge (again, until it answers
+      │                                                                       all calls, or none)
       └─ whatever fails → fail: the version is removed, and its alias stays with what it had
 
 Each step can be repeated, and is a task of a state machine. What a caller gets changes in `switch` alone.
@@ -15,29 +15,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from trainyard.application.ports import Tenants
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.serving.ports import EndpointState, ModelHost, ModelPackage, ModelPackages, Samples
-from trainyard.domain import canaries, smoke_test
+from trainyard.application.serving.promotion import Promoter
+from trainyard.domain import smoke_test
 from trainyard.domain.aliases import (
     Alias,
     Begun,
     begin,
     deployed,
+    deployed_for_test,
     failed,
     in_use,
     next_to_deploy,
     not_waiting,
     postponed,
-    promoted,
     rolled_back,
 )
-from trainyard.domain.canaries import Calls
 from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import UNDERWAY, ModelVersion, VersionState
-from trainyard.domain.serving import ASYNC_INLINE_BYTES_MAX, Approval, Mode, objection_to
+from trainyard.domain.serving import ASYNC_INLINE_BYTES_MAX, Approval, Mode, Promotion, objection_to
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
@@ -69,30 +69,27 @@ class Started:
     reason: str = ""
     following: VersionId | None = None
     """The version to deploy instead; None where none waits."""
+    is_judged: bool = False
+    """Whether it is a canary, or in test for a limited time: its judgement goes on."""
 
 
 class Switched(NamedTuple):
     """What became of a version that has passed its smoke test."""
 
-    is_canary: bool
-    """Whether it answers a share of the calls, and is to be judged."""
+    is_judged: bool
+    """Whether it is a canary, or in test for a limited time, and is to be judged."""
     following: VersionId | None
     """The version to deploy next."""
 
 
 class Judgement(StrEnum):
-    """What became of a canary."""
+    """What became of a version that is judged: a canary, or one in test for a limited time."""
 
+    TESTING = "it goes on answering calls in test"
     BAKING = "it goes on answering its share"
     PROMOTED = "it answers all calls"
     ROLLED_BACK = "it failed too many calls, and answers none"
-    NO_CANARY = "it is no canary any more"
-
-
-class CallsOfVersions(Protocol):
-    def calls_of(self, version: ModelVersion, since: datetime, now: datetime) -> Calls:
-        """Return the calls that a version has answered, from the hour of a time on."""
-        ...
+    NOT_JUDGED = "it is neither a canary nor in test for a limited time any more"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +102,7 @@ class ModelDeployment:
     packages: ModelPackages
     samples: Samples
     hosts: Mapping[Mode, ModelHost]
-    calls: CallsOfVersions
+    promoter: Promoter
 
     def begin(self, package_arn: str, run: str, now: datetime) -> Started:
         """Take up an approved version, or say why not.
@@ -119,12 +116,12 @@ class ModelDeployment:
         version_id = VersionId(package.tenant_id, package.data_set, package.version)
         tenant = self.tenants.get(package.tenant_id)
         if not package.is_approved and not approves_itself(package, tenant, now):
-            return self._not_begun(version_id, NOT_APPROVED)
+            return self._not_begun(version_id, NOT_APPROVED, now)
         if tenant is None or tenant.state is not TenantState.ACTIVE:
             # What waits goes on waiting: the search for lost approvals deploys it once the tenant is active again.
             return Started(id=version_id, begun=None, reason=f"tenant {package.tenant_id} is not active")
         if package.group != tenant.model_group:
-            return self._not_begun(version_id, f"{package_arn} is not in the tenant's model group")
+            return self._not_begun(version_id, f"{package_arn} is not in the tenant's model group", now)
         if not package.is_approved:
             self.packages.approve(package.arn, "approved by the data set's rule")
             package = replace(package, is_approved=True, changed_at=now)
@@ -133,7 +130,7 @@ class ModelDeployment:
             objection = self._objection(tenant, version)
             if objection is not None:
                 self.versions.put(replace(version, state=VersionState.REFUSED, reason=objection))
-                return self._not_begun(version_id, objection)
+                return self._not_begun(version_id, objection, now)
         begun = Begun.DEPLOY
 
         def take_up(alias: Alias) -> Alias:
@@ -141,13 +138,13 @@ class ModelDeployment:
             alias, begun = begin(alias, package.version, package.changed_at, now, run)
             return alias
 
-        self.aliases.change(package.tenant_id, package.data_set, take_up)
+        alias = self.aliases.change(package.tenant_id, package.data_set, take_up, now)
         if begun in (Begun.DEPLOY, Begun.WAIT):
             state = VersionState.DEPLOYING if begun is Begun.DEPLOY else VersionState.WAITING
             self.versions.put(replace(version, state=state))
             if not self._is_active(package.tenant_id):
                 self._forget_if_deleted(version)
-        return Started(id=version_id, begun=begun)
+        return Started(id=version_id, begun=begun, is_judged=_is_judged(alias, package.version))
 
     def place(self, version_id: VersionId) -> None:
         """Copy the model to its endpoint; raises Refused where its archive is gone, or its tenant."""
@@ -207,58 +204,66 @@ class ModelDeployment:
         package = self.packages.get(version.package_arn)
         if package is None or not package.is_approved:
             raise Refused(NOT_APPROVED)
-        percent = version.serving.canary_percent or 100
-        if percent < 100:
-            alias = self.aliases.get(version.tenant_id, version.data_set)
-            own, live = self._calls_beside(version, alias, now)
-            version = replace(version, calls_before=own, live_calls_before=live, beside=alias.live)
-            self.versions.replace(version)
-        alias = self.aliases.change(
-            version.tenant_id,
-            version.data_set,
-            lambda alias: deployed(alias, version.version, run, percent=percent),
-        )
+        alias = self.aliases.get(version.tenant_id, version.data_set)
+        settings = version.serving
+        percent = settings.canary_percent or 100
+        if percent < 100 or settings.promotion is not Promotion.DIRECT:
+            self.promoter.watch(version, alias, now)
+        ends_at = now + timedelta(minutes=settings.test_minutes)
+
+        def take_over(alias: Alias) -> Alias:
+            if settings.promotion is Promotion.DIRECT:
+                return deployed(alias, version.version, run, percent=percent)
+            is_timed = settings.promotion is Promotion.AUTOMATIC
+            return deployed_for_test(alias, version.version, run, ends_at if is_timed else None)
+
+        alias = self.aliases.change(version.tenant_id, version.data_set, take_over, now)
         self._tidy(alias)
-        return Switched(alias.canary == version.version, self._next(alias))
+        return Switched(_is_judged(alias, version.version), self._next(alias))
 
     def judge(self, version_id: VersionId, now: datetime) -> tuple[Judgement, VersionId | None]:
-        """Take a canary out of service that fails calls; let it answer all calls once it has baked.
+        """Take a version out of service that fails calls, as a canary or in test; else promote it in time.
 
         Also return the version to deploy next.
         """
         version = self._known(version_id)
         alias = self.aliases.get(version.tenant_id, version.data_set)
-        if alias.canary != version.version:
-            return Judgement.NO_CANARY, self._next(alias)
-        own, live = self._calls_beside(version, alias, now)
-        live_before = version.live_calls_before if alias.live == version.beside else Calls()
-        objection = canaries.objection_to(own - version.calls_before, live - live_before)
+        if not _is_judged(alias, version.version):
+            return Judgement.NOT_JUDGED, self._next(alias)
+        objection = self.promoter.objection_to(version, alias, now)
         if objection is not None:
-            alias = self._change_canary(version, lambda alias: rolled_back(alias, version.version, now))
+            alias = self._change_judged(
+                version, lambda alias: rolled_back(alias, version.version, now), now, objection
+            )
             if version.version not in alias.withdrawn:  # an operator was faster
-                return Judgement.NO_CANARY, self._next(alias)
+                return Judgement.NOT_JUDGED, self._next(alias)
             self.versions.replace(replace(version, state=VersionState.FAILED, since=now, reason=objection))
             return Judgement.ROLLED_BACK, self._next(alias)
-        if now < version.since + timedelta(minutes=version.serving.bake_minutes):
-            return Judgement.BAKING, None
-        alias = self._change_canary(version, lambda alias: promoted(alias, version.version))
-        self._tidy(alias)
-        return Judgement.PROMOTED, self._next(alias)
-
-    def _calls_beside(self, version: ModelVersion, alias: Alias, now: datetime) -> tuple[Calls, Calls]:
-        """Return the calls of a canary and of the live version, from the hour in which it passed its test on."""
-        live = self.versions.get(version.tenant_id, version.data_set, alias.live) if alias.live else None
-        return (
-            self.calls.calls_of(version, version.since, now),
-            self.calls.calls_of(live, version.since, now) if live else Calls(),
+        is_test = alias.testing == version.version
+        baked_at = version.since + timedelta(minutes=version.serving.bake_minutes)
+        ends_at = alias.test_ends_at if is_test and alias.test_ends_at else baked_at
+        if now < ends_at or (is_test and alias.canary is not None):
+            return Judgement.TESTING if is_test else Judgement.BAKING, None
+        alias = self.promoter.promote(
+            version,
+            now,
+            also_if=lambda alias: _is_judged(alias, version.version) and alias.canary in (None, version.version),
         )
+        if alias.canary == version.version:
+            return Judgement.BAKING, None
+        self._tidy(alias)
+        return Judgement.PROMOTED if alias.live == version.version else Judgement.NOT_JUDGED, self._next(alias)
 
-    def _change_canary(self, version: ModelVersion, make: Callable[[Alias], Alias]) -> Alias:
-        """Change the alias of a canary, unless an operator has promoted it or rolled it back meanwhile."""
+    def _change_judged(
+        self, version: ModelVersion, make: Callable[[Alias], Alias], now: datetime, reason: str
+    ) -> Alias:
+        """Change the alias of a version that is judged, unless an operator has decided meanwhile."""
         return self.aliases.change(
             version.tenant_id,
             version.data_set,
-            lambda alias: make(alias) if alias.canary == version.version else alias,
+            lambda alias: make(alias) if _is_judged(alias, version.version) else alias,
+            now,
+            reason,
         )
 
     def package_of(self, version_id: VersionId) -> str:
@@ -271,7 +276,7 @@ class ModelDeployment:
         version = self.versions.get(*version_id)
         tenant = self.tenants.get(version_id.tenant_id)
         if version is not None and tenant is not None and tenant.state is TenantState.SUSPENDED:
-            self._postpone(version, run)
+            self._postpone(version, run, now)
             return None
         alias = self.aliases.get(version_id.tenant_id, version_id.data_set)
         holds = (alias.deploying, alias.deploying_run) == (version_id.version, run)
@@ -281,22 +286,26 @@ class ModelDeployment:
             self._host(version).remove(version)
             self.versions.put(replace(version, state=VersionState.FAILED, since=now, reason=reason[:REASON_MAX]))
         alias = self.aliases.change(
-            version_id.tenant_id, version_id.data_set, lambda alias: failed(alias, version_id.version, run, now)
+            version_id.tenant_id,
+            version_id.data_set,
+            lambda alias: failed(alias, version_id.version, run, now),
+            now,
+            reason[:REASON_MAX],
         )
         return self._next(alias)
 
-    def _postpone(self, version: ModelVersion, run: str) -> None:
+    def _postpone(self, version: ModelVersion, run: str, now: datetime) -> None:
         """Let a version wait until its tenant is active again: the search for lost approvals deploys it then."""
         alias = self.aliases.change(
-            version.tenant_id, version.data_set, lambda alias: postponed(alias, version.version, run)
+            version.tenant_id, version.data_set, lambda alias: postponed(alias, version.version, run), now
         )
         if alias.waiting == version.version:
             self.versions.put(replace(version, state=VersionState.WAITING))
 
-    def _not_begun(self, version_id: VersionId, reason: str) -> Started:
+    def _not_begun(self, version_id: VersionId, reason: str, now: datetime) -> Started:
         """Let a version that cannot be deployed hold up no other, and say which one waits behind it."""
         alias = self.aliases.change(
-            version_id.tenant_id, version_id.data_set, lambda alias: not_waiting(alias, version_id.version)
+            version_id.tenant_id, version_id.data_set, lambda alias: not_waiting(alias, version_id.version), now
         )
         version = self.versions.get(*version_id)
         if version is not None and version.state is VersionState.WAITING:
@@ -311,13 +320,15 @@ class ModelDeployment:
             self.versions.forget(version)
 
     def _tidy(self, alias: Alias) -> None:
-        """Remove the models of versions that cannot answer any more: those below all that the alias names.
+        """Remove the models of versions that cannot answer any more, because a newer one was taken up.
 
-        A newer one may have been begun since the alias was read.
+        An even newer one may have been begun since the alias was read.
         """
-        lowest = min(in_use(alias), default=0)
+        named = in_use(alias)
+        newest = max((v for v in (alias.live, alias.canary, alias.testing) if v is not None), default=0)
         for version in self.versions.of_data_set(alias.tenant_id, alias.data_set):
-            if version.state in UNDERWAY and version.version < lowest:
+            is_over = version.version < min(named, default=0) or version.state is VersionState.READY
+            if version.state in UNDERWAY and is_over and version.version < newest and version.version not in named:
                 self._host(version).remove(version)
                 self.versions.put(replace(version, state=VersionState.REMOVED))
 
@@ -325,7 +336,7 @@ class ModelDeployment:
         """Return the version to deploy next: the one that waits, or one that it had taken the place of."""
         waiting = next_to_deploy(alias)
         if waiting is None and alias.deploying is None:
-            newest = max(alias.live or 0, alias.canary or 0)
+            newest = max(alias.live or 0, alias.canary or 0, alias.testing or 0)
             versions = self.versions.of_data_set(alias.tenant_id, alias.data_set)
             waiting = next(
                 (v.version for v in versions if v.state is VersionState.WAITING and v.version > newest), None
@@ -383,6 +394,11 @@ class ModelDeployment:
         if version is None:
             raise Refused(f"version {version_id.version} of {version_id.data_set} was never taken up")
         return version
+
+
+def _is_judged(alias: Alias, version: int) -> bool:
+    """Tell whether a version is judged: it is a canary, or in test for a limited time."""
+    return version == alias.canary or (version == alias.testing and alias.test_ends_at is not None)
 
 
 def approves_itself(package: ModelPackage, tenant: Tenant | None, now: datetime) -> bool:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from trainyard.application.ports import Tenants
 from trainyard.application.serving.ports import Response
-from trainyard.domain.aliases import answering
+from trainyard.domain.aliases import Environment, answering
 from trainyard.domain.errors import Malformed, Refused, Throttled
 from trainyard.domain.inference import EndpointUse
 from trainyard.domain.model_versions import ModelVersion
@@ -29,6 +29,7 @@ class Call:
     content_type: str
     key: str
     """Calls with the same key are answered by the same version while there is a canary."""
+    environment: Environment = Environment.PRODUCTION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +76,12 @@ class Predictor:
             raise Refused(f"there is no tenant {call.tenant_id!r}")
         if tenant.state is not TenantState.ACTIVE:
             raise Refused(f"tenant {call.tenant_id} is {tenant.state.value}: its models answer no calls")
-        number = answering(self.aliases.get(call.tenant_id, call.data_set), call.key)
+        number = answering(self.aliases.get(call.tenant_id, call.data_set), call.key, call.environment)
         version = self.versions.get(call.tenant_id, call.data_set, number) if number is not None else None
         if version is None:
+            where = "in test" if call.environment is Environment.TEST else "served"
             raise Refused(
-                f"no model of {call.data_set!r} is served: `trainyard serving show {call.tenant_id}` says why"
+                f"no model of {call.data_set!r} is {where}: `trainyard serving show {call.tenant_id}` says why"
             )
         self._check(call, version, tenant)
         began = self.clock()

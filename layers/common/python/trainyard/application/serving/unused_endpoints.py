@@ -58,6 +58,7 @@ class UnusedEndpoints:
                     endpoint.tenant_id,
                     endpoint.data_set,
                     lambda alias: without_previous(alias, endpoint.version),
+                    now,
                 )
         return endpoint.version in (*in_use(alias), alias.waiting)
 

@@ -22,22 +22,25 @@ def model_deployment() -> ModelDeployment:
     from trainyard.adapters.aws.serving import S3Samples, SageMakerPackages
     from trainyard.adapters.aws.store import backoff
     from trainyard.application.serving.model_deployment import ModelDeployment
+    from trainyard.application.serving.promotion import Promoter
     from trainyard.persistence.aliases import Aliases
     from trainyard.persistence.inference import InferenceBook
     from trainyard.persistence.model_versions import ModelVersions
 
     settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "tenants_table")
     store = store_of(settings)
+    aliases, versions = Aliases(store, backoff), ModelVersions(store)
+    calls = InferenceBook(store=store, retention=retention_of(settings))
     return ModelDeployment(
-        aliases=Aliases(store, backoff),
-        versions=ModelVersions(store),
+        aliases=aliases,
+        versions=versions,
         tenants=tenants(),
         policies=policies_of(settings),
         scheduler=scheduler_of(settings),
         packages=SageMakerPackages(),
         samples=S3Samples(),
         hosts=_hosts(),
-        calls=InferenceBook(store=store, retention=retention_of(settings)),
+        promoter=Promoter(aliases=aliases, versions=versions, calls=calls),
     )
 
 
