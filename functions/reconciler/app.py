@@ -12,6 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard.application.scheduling.deadline_watch import AT_RISK
 from trainyard.application.scheduling.reconcile import Repairs
+from trainyard.domain.alias_events import AliasChange
 from trainyard.domain.requests import Request
 from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import build_logger, count
@@ -114,13 +115,11 @@ def described(request: Request) -> dict[str, Any]:
 
 
 def relay() -> None:
-    """Process the outbox: publish budget and cost anomaly events, and complete incomplete records."""
+    """Process the outbox: publish events about money, deadlines and models, and complete incomplete records."""
     relayed = bootstrap.outbox_relay().relay(datetime.now(UTC))
     for entry in relayed.published:
-        logger.warning(
-            "event published",
-            extra={"what": entry.what, **{n: str(v) for n, v in entry.values.items()}},
-        )
+        log = logger.info if entry.what in set(AliasChange) else logger.warning
+        log("event published", extra={"what": entry.what, **{n: str(v) for n, v in entry.values.items()}})
         if entry.what in MONEY:
             count(MONEY[entry.what])
     for execution in relayed.corrected:

@@ -81,7 +81,7 @@ def switch(step: ServingStep, now: datetime) -> Answer:
 def judge(step: ServingStep, now: datetime) -> Answer:
     judgement, following = bootstrap.model_deployment().judge(_version(step), now)
     if judgement is Judgement.ROLLED_BACK:
-        count("CanariesRolledBack")
+        count("ModelsRolledBack")
     goes_on = judgement in (Judgement.TESTING, Judgement.BAKING)
     return {"goes_on": goes_on, "judgement": str(judgement), **_next(following)}
 

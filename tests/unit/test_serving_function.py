@@ -103,7 +103,7 @@ def test_a_version_is_judged_until_its_test_and_its_baking_have_ended(
         answer = call("Judge", {"judge": (judgement, ID), "package_of": "arn:next"}, version=VERSION)
         goes_on = judgement in (Judgement.TESTING, Judgement.BAKING)
         assert answer == {"goes_on": goes_on, "judgement": str(judgement), "package_arn": "arn:next"}
-        rolled_back = "CanariesRolledBack" in capsys.readouterr().out
+        rolled_back = "ModelsRolledBack" in capsys.readouterr().out
         assert rolled_back is (judgement is Judgement.ROLLED_BACK)
 
 
