@@ -12,6 +12,7 @@ from cli.deployment import Deployment
 from cli.machines import run
 from cli.show import Answer
 from cli.text import say
+from trainyard.adapters.aws.endpoint_scaling import unscale
 from trainyard.domain.errors import Refused
 from trainyard.domain.tenants import Change, Tenant, TenantState
 
@@ -101,6 +102,7 @@ def _remove_served(deployment: Deployment) -> None:
         if kind == "Endpoint":
             with _unless_gone():
                 if sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] != "Deleting":
+                    unscale(name)
                     sagemaker.delete_endpoint(EndpointName=name)
             waiter = sagemaker.get_waiter("endpoint_deleted")
             waiter.wait(EndpointName=name, WaiterConfig={"Delay": 5, "MaxAttempts": 240})

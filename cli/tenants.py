@@ -33,6 +33,8 @@ _SERVING = (
     "bake_minutes",
     "instance_type",
     "instances",
+    "instances_max",
+    "scale_at",
     "memory_mb",
     "concurrency",
 )

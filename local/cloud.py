@@ -21,6 +21,8 @@ from botocore.config import Config
 REPOSITORY = Path(__file__).parent.parent
 ACCOUNT_ID = "123456789012"
 REGION = "us-east-1"
+OWN_SERVICES = ("sagemaker", "application-autoscaling")
+"""Beginnings of the names of services that the SageMaker server answers for."""
 
 
 class CloudDied(Exception):
@@ -82,7 +84,7 @@ class Cloud:
         if service not in self._clients:
             self._clients[service] = boto3.client(
                 service,
-                endpoint_url=self.sagemaker_url if service.startswith("sagemaker") else self.url,
+                endpoint_url=self.sagemaker_url if service.startswith(OWN_SERVICES) else self.url,
                 region_name=REGION,
                 aws_access_key_id=ACCOUNT_ID,
                 aws_secret_access_key="local",  # noqa: S106 - no secret
@@ -105,6 +107,7 @@ class Cloud:
             "AWS_ENDPOINT_URL_SAGEMAKER": self.sagemaker_url,
             "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": self.sagemaker_url,
             "AWS_ENDPOINT_URL_SERVICE_QUOTAS": self.sagemaker_url,
+            "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING": self.sagemaker_url,
             "AWS_ACCESS_KEY_ID": ACCOUNT_ID,
             "AWS_SECRET_ACCESS_KEY": "local",
             "AWS_DEFAULT_REGION": REGION,

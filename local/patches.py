@@ -195,6 +195,10 @@ def authorise_as_aws() -> None:
             return f"arn:aws:logs:{region}:{account_id}:log-group::log-stream:*"  # as AWS's denials name it
         if service == "logs" and ":log-group:" in str(arn) and ":log-stream:" not in arn:
             return f"{arn}:log-stream:{json.loads(body or '{}').get('logStreamName', '')}"  # the same
+        if service == "monitoring" and _operation(headers) == "DeleteAlarms":
+            (name,) = json.loads(body)["AlarmNames"]  # our code deletes one at a time
+            region, account_id = rest
+            return f"arn:aws:cloudwatch:{region}:{account_id}:alarm:{name}"
         if service == "kms":
             asked = json.loads(body) if body else {}
             told = {

@@ -42,6 +42,7 @@ def without_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "AWS_ENDPOINT_URL_SAGEMAKER",
         "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
         "AWS_ENDPOINT_URL_SERVICE_QUOTAS",
+        "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING",
     ):
         monkeypatch.delenv(name, raising=False)
     clients.forget()

@@ -7,6 +7,7 @@ Sources: API reference, InvokeEndpointAsync and AsyncInferenceConfig; developer 
 import json
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,6 +49,13 @@ class Asynchronous:
     answer: Callable[[AsyncInvocation, bytes], Response]
     region: str
 
+    def __post_init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    def backlog(self, endpoint: str) -> int:
+        """Return how many requests to an endpoint wait or are being answered."""
+        return self._open[endpoint]
+
     def accept(self, invocation: AsyncInvocation, config: Mapping[str, Any], role: str) -> dict[str, str]:
         """Accept a request; return where its answer, or its failure, will be."""
         if bool(invocation.input_location) == bool(invocation.body):
@@ -58,6 +66,7 @@ class Asynchronous:
         where = {"OutputLocation": f"{output['S3OutputPath'].rstrip('/')}/{name}.out"}
         if "S3FailurePath" in output:
             where["FailureLocation"] = f"{output['S3FailurePath'].rstrip('/')}/{name}-error.out"
+        self._open[invocation.endpoint] += 1
         threading.Thread(target=self._run, args=(invocation, output, role, where), daemon=True).start()
         return where
 
@@ -86,6 +95,8 @@ class Asynchronous:
                     s3.put_object(Bucket=bucket, Key=key, Body=str(error).encode(), **encryption)
             location = {"failureLocation": failure} if failure else {}
             self._tell(role, topics.get("ErrorTopic"), invocation, received, location, failure=str(error))
+        finally:
+            self._open[invocation.endpoint] -= 1
 
     def _input(self, s3: Any, location: str) -> bytes:
         bucket, key = split(location)

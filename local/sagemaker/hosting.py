@@ -21,6 +21,7 @@ from local.sagemaker.asynchronous import Asynchronous, AsyncInvocation
 from local.sagemaker.containers import Container, DataMissing, Died, Image, LoadFailed, Response, TimedOut
 from local.sagemaker.errors import ApiError
 from local.sagemaker.hosting_rules import SERVERLESS_VARIANTS_MAX, objection_to
+from local.sagemaker.scaling import Scaling
 from local.sagemaker.transform import TransformJob, TransformJobs
 
 Answer = dict[str, Any]
@@ -107,7 +108,8 @@ class Hosting:
     """Models, endpoint configurations and endpoints, and what they answer.
 
     `client_as` returns a client of a service with the rights of a role; `ringing` those of some alarms that ring;
-    `fault` the next planted fault of an operation, or None; `emit` sends an event.
+    `alarms_for` those whose actions name an ARN; `fault` the next planted fault of an operation, or None; `emit`
+    sends an event.
     """
 
     image: Image
@@ -117,6 +119,7 @@ class Hosting:
     ringing: Callable[[list[str]], list[str]]
     fault: Callable[[str], Any]
     emit: Callable[[Answer], None]
+    alarms_for: Callable[[str], list[Answer]] = lambda _: []
     loaded_max: int = MODELS_LOADED_MAX
     region: str = "us-east-1"
     _models: dict[str, Resource] = field(default_factory=dict)
@@ -125,6 +128,8 @@ class Hosting:
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
+        self._calls: dict[str, list[float]] = {}
+        self._scaling = Scaling(self, self.arn, self.alarms_for)
         self._asynchronous = Asynchronous(self.client_as, self._answer_later, self.region)
         self._transforms = TransformJobs(
             arn=self.arn,
@@ -172,6 +177,7 @@ class Hosting:
             "DeleteEndpoint": self.delete_endpoint,
             "ListEndpoints": self.list_endpoints,
             **self._transforms.operations,
+            **self._scaling.operations,
         }
 
     # --- models and configurations --------------------------------------------------------------------------
@@ -281,6 +287,8 @@ class Hosting:
         endpoint = _existing("endpoint", self._endpoints, request["EndpointName"])
         if endpoint.status in ("Creating", "Updating", "RollingBack", "Deleting"):
             raise ApiError("ValidationException", f'Cannot update in-progress endpoint "{endpoint.arn}".')
+        if self._scaling.is_target(endpoint.name):
+            raise ApiError("ValidationException", f"{endpoint.name} is a scalable target: deregister it first")
         self._move(endpoint, "Deleting")
 
         def gone() -> None:
@@ -305,7 +313,7 @@ class Hosting:
         resource = self._by_arn(arn)
         if resource is None:
             tags: list[Answer] | None = self._transforms.tags_of(arn)
-            return tags
+            return tags if tags is not None else self._scaling.tags_of(arn)
         return list(resource.request.get("Tags", []))
 
     def add_tags(self, arn: str, tags: list[Answer]) -> bool:
@@ -316,6 +324,35 @@ class Hosting:
         merged = {tag["Key"]: tag["Value"] for tag in [*resource.request.get("Tags", []), *tags]}
         resource.request["Tags"] = [{"Key": key, "Value": value} for key, value in merged.items()]
         return True
+
+    # --- scaling --------------------------------------------------------------------------------------------
+
+    def count(self, endpoint: str, variant: str) -> int | None:
+        """Return the instances of a variant; None where it is not in service."""
+        chosen = self._scalable(endpoint, variant)
+        return None if chosen is None else int(chosen.request["InitialInstanceCount"])
+
+    def set_count(self, endpoint: str, variant: str, count: int) -> None:
+        desired = {"VariantName": variant, "DesiredInstanceCount": count}
+        with self._lock:
+            self.update_weights({"EndpointName": endpoint, "DesiredWeightsAndCapacities": [desired]})
+
+    def is_asynchronous(self, endpoint: str) -> bool:
+        return self._endpoints[endpoint].asynchronous is not None
+
+    def load(self, endpoint: str, seconds: float) -> tuple[int, int]:
+        """Return how many calls there were in the last seconds, and how many requests wait or are answered now."""
+        since = time.monotonic() - seconds
+        recent = [at for at in self._calls.get(endpoint, []) if at >= since]
+        self._calls[endpoint] = recent
+        return len(recent), self._asynchronous.backlog(endpoint)
+
+    def _scalable(self, name: str, variant: str) -> Variant | None:
+        endpoint = self._endpoints.get(name)
+        if endpoint is None or endpoint.status != "InService":
+            return None
+        variants = [each for fleet, share in endpoint.traffic if share for each in fleet if each.slots is None]
+        return next((each for each in variants if each.name == variant), None)
 
     # --- bringing up and replacing --------------------------------------------------------------------------
 
@@ -450,6 +487,7 @@ class Hosting:
                 "ValidationError", f"Endpoint {invocation.endpoint} is asynchronous: use InvokeEndpointAsync"
             )
         variant = _chosen(endpoint, invocation.target_variant)
+        self._calls.setdefault(endpoint.name, []).append(time.monotonic())
         if len(invocation.body) > (BODY_BYTES_MAX if variant.slots is None else SERVERLESS_BODY_BYTES_MAX):
             raise ApiError("ValidationError", "The request body is larger than the endpoint takes.", 413)
         if variant.slots is None:
@@ -473,6 +511,9 @@ class Hosting:
 
     def _answer_later(self, invocation: AsyncInvocation, body: bytes) -> Response:
         variant = _chosen(self._serving(invocation.endpoint), "")
+        while not variant.request.get("InitialInstanceCount"):  # it waits in the queue
+            time.sleep(CHANGE_SECONDS)
+            self._serving(invocation.endpoint)
         at_once = Invocation(invocation.endpoint, body, invocation.content_type, invocation.accept)
         return self._through(variant, at_once, invocation.seconds, bytes_max=ASYNC_ANSWER_BYTES_MAX)
 

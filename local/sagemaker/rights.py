@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from local.cloud import ACCOUNT_ID, REGION
+from local.sagemaker.scaling import target_arn
+
 Request = dict[str, Any]
 
 _MODEL, _CONFIG, _ENDPOINT, _TRANSFORM = "model", "endpoint-config", "endpoint", "transform-job"
@@ -29,12 +32,22 @@ _NAMED = {
 """Operation → the kind of the resource that it is about, and the field with its name."""
 
 
+_SCALING = ("RegisterScalableTarget", "DeregisterScalableTarget", "PutScalingPolicy")
+_SCALING_ROLE = (
+    "sagemaker.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
+)
+
+
 def rights_for(operation: str, request: Request) -> Iterator[tuple[str, str, Request]]:
     """Yield action, resource ("model/…", a whole ARN, or "*") and condition keys of what is needed."""
     if operation in ("ListModels", "ListEndpointConfigs", "ListEndpoints", "ListTransformJobs"):
         yield operation, "*", {}
     elif operation in ("AddTags", "ListTags") and _HOSTED.search(request["ResourceArn"]):
         yield operation, request["ResourceArn"], _tags(request)
+    elif operation in ("DescribeScalableTargets", "DescribeScalingActivities"):
+        yield f"application-autoscaling:{operation}", "*", {}
+    elif operation in _SCALING:
+        yield from _to_scale(operation, request)
     elif operation in _NAMED:
         kind, field = _NAMED[operation]
         yield operation, _resource(kind, request[field]), {}
@@ -63,6 +76,31 @@ def rights_for(operation: str, request: Request) -> Iterator[tuple[str, str, Req
         yield operation, resource, _tags(request)
         yield operation, _resource(_CONFIG, request["EndpointConfigName"]), _tags(request)
         yield from _tagging(resource, request)
+
+
+def _to_scale(operation: str, request: Request) -> Iterator[tuple[str, str, Request]]:
+    """Source: service authorization reference, AWS Application Auto Scaling; SageMaker developer guide, "Auto
+    scaling prerequisites".
+    """
+    tags = {f"aws:RequestTag/{key}": value for key, value in request.get("Tags", {}).items()}
+    keys = {
+        "application-autoscaling:service-namespace": request["ServiceNamespace"],
+        "application-autoscaling:scalable-dimension": request["ScalableDimension"],
+    }
+    resource = target_arn(lambda name: f"arn:aws:sagemaker:{REGION}:{ACCOUNT_ID}:{name}", request)
+    yield f"application-autoscaling:{operation}", resource, keys | tags
+    if operation == "RegisterScalableTarget":
+        if tags:
+            yield "application-autoscaling:TagResource", resource, tags
+        service = {"iam:AWSServiceName": "sagemaker.application-autoscaling.amazonaws.com"}
+        yield (
+            "iam:CreateServiceLinkedRole",
+            f"arn:aws:iam::{ACCOUNT_ID}:role/aws-service-role/{_SCALING_ROLE}",
+            service,
+        )
+    if request.get("PolicyType") == "TargetTrackingScaling":
+        alarm = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT_ID}:alarm:TargetTracking-{request['ResourceId']}-AlarmHigh"
+        yield "cloudwatch:PutMetricAlarm", alarm, {}
 
 
 def access_key_of(authorization: str) -> str:

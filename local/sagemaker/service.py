@@ -211,6 +211,7 @@ class SageMakerService:
             region=region,
             trusts=trusts,
             ringing=self._ringing,
+            alarms_for=self._alarms_for,
             fault=self.next_fault,
             emit=self._emit,
         )
@@ -333,6 +334,10 @@ class SageMakerService:
     def _ringing(self, alarms: list[str]) -> list[str]:
         found = self._client("cloudwatch").describe_alarms(AlarmNames=alarms)["MetricAlarms"]
         return [alarm["AlarmName"] for alarm in found if alarm["StateValue"] == "ALARM"]
+
+    def _alarms_for(self, arn: str) -> list[Answer]:
+        pages = self._client("cloudwatch").get_paginator("describe_alarms").paginate()
+        return [alarm for page in pages for alarm in page["MetricAlarms"] if arn in alarm.get("AlarmActions", [])]
 
     def _call(self, name: str, request: Answer) -> Answer:
         fault = self.next_fault(name)

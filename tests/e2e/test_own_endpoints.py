@@ -9,8 +9,11 @@ import pytest
 
 from tests.e2e.conftest import Harness, eventually
 from tests.e2e.test_serving import ROWS, WINE, given_up, served, trained
+from trainyard.adapters.aws.billing import SageMakerEndpoints
+from trainyard.adapters.aws.endpoint_scaling import alarm_of, count_changes
 from trainyard.adapters.aws.own_endpoints import SageMakerOwnModels
 from trainyard.adapters.aws.store import backoff
+from trainyard.application.billing.inference import BilledEndpoint
 from trainyard.application.serving.unused_endpoints import KEPT_FOR, UnusedEndpoints
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
@@ -134,6 +137,42 @@ def archive_of(harness: Harness, tenant_id: str) -> str:
     package = sagemaker.describe_model_package(ModelPackageName=newest["ModelPackageArn"])
     uri = str(package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"])
     return uri.removeprefix(f"s3://{tenant.bucket}/")
+
+
+@pytest.mark.thorough
+def test_an_asynchronous_endpoint_without_requests_has_no_instances_and_wakes_up(
+    harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_bytes(ROWS)
+    sagemaker, scaling, watch = map(harness.cloud.client, ("sagemaker", "application-autoscaling", "cloudwatch"))
+    bucket = harness.create("sleeper", "--serving", "asynchronous:approval=automatic:instances=0:instances_max=2")
+    trained(harness, bucket, "sleeper", 1)
+    eventually(lambda: served(harness, capsys, "sleeper").get(1, {}).get("percent") == 100, 60)
+    endpoint = served(harness, capsys, "sleeper")[1]["endpoint"]
+
+    def instances() -> int:
+        variant = sagemaker.describe_endpoint(EndpointName=endpoint)["ProductionVariants"][0]
+        return int(variant["CurrentInstanceCount"])
+
+    eventually(lambda: instances() == 0)
+    assert harness.run("predict", "sleeper", "wine", str(rows), "--timeout", "30") == 0
+    assert [change.count for change in count_changes(endpoint)][:2] == [0, 1]
+    (target,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (0, 2)
+    assert [alarm["AlarmName"] for alarm in alarms_of(watch, endpoint)] == [alarm_of(endpoint)]
+    (billed,) = [e for e in SageMakerEndpoints(stack="trainyard").existing() if e.name == endpoint]
+    assert isinstance(billed, BilledEndpoint)
+    assert [change.count for change in billed.changes][:2] == [0, 1]
+    assert harness.run("tenant", "delete", "sleeper", "--yes") == 0
+    removed_at(harness, datetime.now(UTC))
+    eventually(lambda: endpoints(harness, "sleeper") == {})
+    assert scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"] == []
+    assert alarms_of(watch, endpoint) == []
+
+
+def alarms_of(watch: Any, endpoint: str) -> list[dict[str, Any]]:
+    return list(watch.describe_alarms(AlarmNamePrefix=endpoint)["MetricAlarms"])
 
 
 @pytest.mark.thorough

@@ -4,6 +4,7 @@ import inspect
 import json
 import subprocess
 import sys
+from typing import Any
 
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import cloudwatch_logs, eventbridge, lambda_svc, s3, scheduler, sns
@@ -112,6 +113,12 @@ def test_queue_policies_of_several_queues_are_taken() -> None:
 def test_log_events_are_not_filtered_by_the_prefix_of_their_stream() -> None:
     assert "logStreamNamePrefix" not in inspect.getsource(cloudwatch_logs._filter_log_events), LOOK
     assert "nextToken" not in inspect.getsource(cloudwatch_logs._filter_log_events), LOOK
+
+
+def test_authorisation_does_not_name_the_alarms_that_are_deleted() -> None:
+    headers = {"x-amz-target": "GraniteServiceVersion20100801.DeleteAlarms"}
+    request: Any = ("monitoring", "POST", "/", headers, b'{"AlarmNames": ["a"]}', {}, "us-east-1", "123456789012")
+    assert iam_actions.extract_resource_arn(*request) == "*", LOOK
 
 
 def test_authorisation_names_log_groups_without_their_streams() -> None:

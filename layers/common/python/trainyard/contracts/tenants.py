@@ -71,6 +71,8 @@ class ServingEntry(_Strict):
     bake_minutes: int = 30
     instance_type: Annotated[str, Field(pattern=r"^(ml\.[a-z0-9-]{1,30}\.[a-z0-9]{1,20})?$")] = ""
     instances: int = 1
+    instances_max: int = 0
+    scale_at: int = 0
     memory_mb: int = 2048
     concurrency: int = 5
 

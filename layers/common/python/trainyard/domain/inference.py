@@ -68,12 +68,21 @@ class EndpointHour:
     """UTC, "2026-11-21T10"."""
     instance_type: str
     instance_count: int
+    """Where it scales, the most of that hour."""
     seconds: int
     """For how much of the hour there was the endpoint."""
     usd: Decimal | None
     """What it cost; None where the price is unknown."""
     idle_usd: Decimal = Decimal(0)
     """What of that nobody used."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountChange:
+    """A change of an endpoint's number of instances."""
+
+    at: datetime
+    count: int
 
 
 def begins(hour: str) -> datetime:
@@ -136,3 +145,22 @@ def seconds_in(hour: str, since: datetime, until: datetime | None = None) -> int
     begin, end = begins(hour), begins(hour) + timedelta(seconds=SECONDS_PER_HOUR)
     begin, end = max(begin, since), min(end, until) if until is not None else end
     return max(int((end - begin).total_seconds()), 0)
+
+
+def instances_in(
+    hour: str, since: datetime, until: datetime | None, count: int, changes: Sequence[CountChange]
+) -> tuple[int, int]:
+    """Return the seconds that an endpoint's instances ran in an hour, summed, and how many there were at most.
+
+    It had `count` instances from its creation on, until the first change; the changes are the oldest first.
+    """
+    starts = [since, *(change.at for change in changes)]
+    counts = [count, *(change.count for change in changes)]
+    ends = [min(end, until) if until is not None else end for end in starts[1:]]
+    spans = [
+        (seconds_in(hour, begin, end), instances)
+        for begin, end, instances in zip(starts, [*ends, until], counts, strict=True)
+    ]
+    running = [(seconds, instances) for seconds, instances in spans if seconds]
+    most = max((instances for _, instances in running), default=counts[-1])
+    return sum(seconds * instances for seconds, instances in running), most

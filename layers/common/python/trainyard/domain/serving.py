@@ -114,6 +114,10 @@ CONCURRENCY_MAX = 200
 ASYNC_INLINE_BYTES_MAX = 128_000
 """InvokeEndpointAsyncInput.Body: more rows must be in S3."""
 INSTANCES_MAX = 10
+SCALE_AT_MAX = 100_000
+SCALE_AT: Mapping[Mode, int] = {Mode.REAL_TIME: 500, Mode.ASYNCHRONOUS: 5}
+"""Modes whose endpoints can scale → their load for each instance, if the settings name none: calls a minute, and
+requests that wait."""
 CANARY_PERCENT_MAX = 50
 """As CanarySize of a deployment guardrail (developer guide, "Use canary traffic shifting")."""
 BAKE_MINUTES_MAX = 12 * 60
@@ -160,11 +164,21 @@ class ServingSettings:
     instance_type: str = ""
     """Of an endpoint of its own with instances; "" for the deployment's ServingInstanceType."""
     instances: int = 1
-    """Of an endpoint of its own with instances."""
+    """Of an endpoint of its own with instances; where it scales, the fewest."""
+    instances_max: int = 0
+    """The most instances of an endpoint that scales; 0 for one that does not."""
+    scale_at: int = 0
+    """Load for each instance above which there are more: calls a minute (real-time), or requests that wait
+    (asynchronous); 0 for the mode's default."""
     memory_mb: int = 2048
     """Of a serverless endpoint."""
     concurrency: int = 5
     """Requests that a serverless endpoint answers at once."""
+
+    @property
+    def scales(self) -> bool:
+        """Tell whether the endpoint's number of instances follows its load."""
+        return self.instances_max > 0
 
     @property
     def is_own(self) -> bool:
@@ -195,8 +209,9 @@ def objection_to(settings: ServingSettings, *, own_code: bool = False, own_key: 
     objection = _objection_to_rollout(settings)
     if objection is not None:
         return objection
-    if not 1 <= settings.instances <= INSTANCES_MAX:
-        return f"{settings.instances} instances: 1 to {INSTANCES_MAX} are allowed"
+    objection = _objection_to_instances(settings)
+    if objection is not None:
+        return objection
     if mode is Mode.SERVERLESS:
         if settings.memory_mb not in SERVERLESS_MEMORY_MB:
             return (
@@ -204,6 +219,26 @@ def objection_to(settings: ServingSettings, *, own_code: bool = False, own_key: 
             )
         if not 1 <= settings.concurrency <= CONCURRENCY_MAX:
             return f"a concurrency of {settings.concurrency}: a serverless endpoint allows 1 to {CONCURRENCY_MAX}"
+    return None
+
+
+def _objection_to_instances(settings: ServingSettings) -> str | None:
+    """Return why an endpoint cannot have such numbers of instances; None if it can."""
+    mode, fewest, most = settings.mode, settings.instances, settings.instances_max
+    if not settings.scales:
+        if settings.scale_at:
+            return f"scale_at={settings.scale_at} without instances_max, the most instances that there may be"
+        if not 1 <= fewest <= INSTANCES_MAX:
+            return f"{fewest} instances: 1 to {INSTANCES_MAX} are allowed, and 0 where instances_max is given"
+        return None
+    if mode not in SCALE_AT:
+        return f"{mode} with instances_max: only {_either(SCALE_AT)} can scale"
+    if not max(fewest, 1) <= most <= INSTANCES_MAX:
+        return f"instances_max={most}: {max(fewest, 1)} to {INSTANCES_MAX} are allowed with instances={fewest}"
+    if fewest < (0 if mode is Mode.ASYNCHRONOUS else 1):
+        return f"{fewest} instances: {mode} needs one at least; {Mode.ASYNCHRONOUS} alone can do without"
+    if not 0 <= settings.scale_at <= SCALE_AT_MAX:
+        return f"scale_at={settings.scale_at}: 1 to {SCALE_AT_MAX:,} are allowed"
     return None
 
 

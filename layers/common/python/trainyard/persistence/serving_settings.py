@@ -28,6 +28,8 @@ def serving_from(values: Mapping[str, Any] | None) -> ServingSettings:
         bake_minutes=int(values["bake_minutes"]),
         instance_type=str(values["instance_type"]),
         instances=int(values["instances"]),
+        instances_max=int(values.get("instances_max", 0)),
+        scale_at=int(values.get("scale_at", 0)),
         memory_mb=int(values["memory_mb"]),
         concurrency=int(values["concurrency"]),
     )

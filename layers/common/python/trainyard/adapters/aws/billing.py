@@ -9,7 +9,8 @@ import botocore
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
-from trainyard.adapters.aws.endpoints import UnreadableEndpoint, endpoints_of_stack
+from trainyard.adapters.aws.endpoint_scaling import count_changes
+from trainyard.adapters.aws.endpoints import DescribedEndpoint, UnreadableEndpoint, endpoints_of_stack
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.billing.cost_tags import TagsRefused
 from trainyard.application.billing.inference import BilledEndpoint, Unreadable
@@ -54,18 +55,25 @@ class SageMakerEndpoints:
                 if isinstance(endpoint, UnreadableEndpoint):
                     endpoints.append(Unreadable(endpoint.name, endpoint.error))
                 elif endpoint.status not in _NOT_BILLED:
-                    endpoints.append(
-                        BilledEndpoint(
-                            name=endpoint.name,
-                            arn=endpoint.arn,
-                            created_at=endpoint.created_at,
-                            instance_type=endpoint.instance_type,
-                            instance_count=endpoint.instance_count,
-                            memory_mb=endpoint.memory_mb,
-                            owner=endpoint.owner,
-                        )
-                    )
+                    endpoints.append(_billed(endpoint))
         return endpoints
+
+
+def _billed(endpoint: DescribedEndpoint) -> BilledEndpoint | Unreadable:
+    try:
+        changes = tuple(count_changes(endpoint.name)) if endpoint.scales else ()
+    except KeyError as error:
+        return Unreadable(endpoint.name, str(error))
+    return BilledEndpoint(
+        name=endpoint.name,
+        arn=endpoint.arn,
+        created_at=endpoint.created_at,
+        instance_type=endpoint.instance_type,
+        instance_count=endpoint.first_count if endpoint.scales else endpoint.instance_count,
+        changes=changes,
+        memory_mb=endpoint.memory_mb,
+        owner=endpoint.owner,
+    )
 
 
 _NOT_BILLED = frozenset({"Creating", "Failed", "Deleting"})

@@ -23,6 +23,10 @@ class DescribedEndpoint:
     instance_type: str
     """ "" where it is serverless."""
     instance_count: int
+    first_count: int
+    """The instances that it was created with."""
+    scales: bool
+    """Whether its number of instances follows its load."""
     memory_mb: int
     """Where it is serverless, else 0."""
     failure: str | None
@@ -73,6 +77,8 @@ def _described(
         configuration=endpoint["EndpointConfigName"],
         instance_type="" if size else variant["InstanceType"],
         instance_count=count,
+        first_count=0 if size else variant["InitialInstanceCount"],
+        scales=tags.get("trainyard:scales") == "true",
         memory_mb=size.get("MemorySizeInMB", 0),
         failure=endpoint.get("FailureReason"),
         owner=Owner(

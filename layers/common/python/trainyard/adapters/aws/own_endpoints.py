@@ -19,6 +19,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.endpoint_scaling import scale, unscale
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.adapters.aws.serving import (
     ABSENT,
@@ -68,6 +69,7 @@ class SageMakerOwnEndpoints:
                 [version.model_uri, version.image_uri, settings.mode],
                 [settings.instance_type or self.instance_type, settings.instances],
                 [settings.memory_mb, settings.concurrency],
+                *([[settings.instances_max, settings.scale_at]] if settings.scales else []),
             ]
         )
         readable = f"{self.stack}-own-{version.tenant_id}-{version.data_set}-{version.version}"
@@ -87,7 +89,10 @@ class SageMakerOwnEndpoints:
             self.make_role(tenant.tenant_id)
         if version.serving.mode is Mode.BATCH_TRANSFORM:
             return self._create(version, tenant)
-        return brought_up(version.endpoint, lambda: self._create(version, tenant))
+        state, reason = brought_up(version.endpoint, lambda: self._create(version, tenant))
+        if state is EndpointState.READY and version.serving.scales:
+            scale(version.endpoint, version.serving, self._tags(version, tenant))
+        return state, reason
 
     def remove(self, version: ModelVersion) -> None:
         with suppress(ClientError, Throttled, OutcomeUnknown):  # the timer removes what is left
@@ -128,7 +133,8 @@ class SageMakerOwnEndpoints:
             # The container reaches nothing: a tenant's own code gets no credentials there.
             model |= {"EnableNetworkIsolation": True, **self.network.of_model}
             instance_type = settings.instance_type or self.instance_type
-            variant = {"InitialInstanceCount": settings.instances, "InstanceType": instance_type}
+            # Without any, it could not answer its smoke test.
+            variant = {"InitialInstanceCount": max(settings.instances, 1), "InstanceType": instance_type}
         if settings.mode is Mode.BATCH_TRANSFORM:
             variant = None  # its jobs need a model alone
         if settings.mode is Mode.ASYNCHRONOUS:
@@ -141,10 +147,11 @@ class SageMakerOwnEndpoints:
                 "KmsKeyId": tenant.key_arn or self.data_key_arn,
             }
             config = {"AsyncInferenceConfig": {"OutputConfig": output}}
-        return created(version.endpoint, model, variant, tags=self._tags(version, tenant), config=config)
+        tags = [{"Key": key, "Value": value} for key, value in self._tags(version, tenant).items()]
+        return created(version.endpoint, model, variant, tags=tags, config=config)
 
-    def _tags(self, version: ModelVersion, tenant: Tenant) -> list[dict[str, str]]:
-        values = {
+    def _tags(self, version: ModelVersion, tenant: Tenant) -> dict[str, str]:
+        return {
             "trainyard:stack": self.stack,
             "trainyard:stage": self.stage,
             "trainyard:tenant": tenant.tenant_id,
@@ -152,8 +159,8 @@ class SageMakerOwnEndpoints:
             "trainyard:data-set": version.data_set,
             "trainyard:version": str(version.version),
             "trainyard:algorithm": version.algorithm,
+            "trainyard:scales": str(version.serving.scales).lower(),
         }
-        return [{"Key": key, "Value": value} for key, value in values.items()]
 
 
 def predictions_folder(tenant: Tenant, data_set: str) -> str:
@@ -181,8 +188,9 @@ def ask_later(
 
 
 def remove_own(name: str) -> bool:
-    """Delete an endpoint, its configuration and its model; False while it is being created. Idempotent."""
+    """Delete an endpoint, its configuration and its model; False while it is being changed. Idempotent."""
     sagemaker = client("sagemaker")
+    unscale(name)
     resources: list[tuple[Callable[..., Any], Callable[..., Any], str]] = [
         (sagemaker.describe_endpoint, sagemaker.delete_endpoint, "EndpointName"),
         (sagemaker.describe_endpoint_config, sagemaker.delete_endpoint_config, "EndpointConfigName"),

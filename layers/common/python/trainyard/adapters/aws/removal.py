@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from trainyard.adapters.aws.absence import is_absent, looked_up, remove
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.deployment_names import DeploymentNames
+from trainyard.adapters.aws.endpoint_scaling import unscale
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.adapters.aws.provisioning import LEND_TAG, group_tags, owns_bucket, role_path_and_name
 from trainyard.adapters.aws.schedules import names_of_schedules, remove_schedules
@@ -64,6 +65,8 @@ class AwsRemoval:
         for _, lister, key, kind in DEPLOYED:
             waiting = False
             for name in self._deployed(tenant, lister, key, kind):
+                if kind == "Endpoint":
+                    unscale(name)
                 delete = partial(getattr(sagemaker, f"delete_{_snake(kind)}"), **{f"{kind}Name": name})
                 try:
                     remove(delete)

@@ -12,6 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.endpoint_scaling import VARIANT
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.serving.ports import EndpointState, ModelPackage, Response
 from trainyard.contracts.serving import SAMPLE_BYTES_MAX, parse_sample
@@ -239,7 +240,7 @@ def created(
     Without a variant, only the model.
     """
     sagemaker = client("sagemaker")
-    variants = [{"VariantName": "all", "ModelName": name, **(variant or {})}]
+    variants = [{"VariantName": VARIANT, "ModelName": name, **(variant or {})}]
     calls: list[tuple[Any, dict[str, Any]]] = [
         (sagemaker.create_model, {"ModelName": name, **model}),
         (

@@ -16,11 +16,13 @@ from typing import Any, Protocol
 from trainyard.domain.hourly_spend import hour_of
 from trainyard.domain.inference import (
     COUNTED_WITHIN,
+    CountChange,
     EndpointHour,
     EndpointUse,
     begins,
     capacity_of,
     divided,
+    instances_in,
     seconds_in,
     serverless_usd,
 )
@@ -52,6 +54,9 @@ class BilledEndpoint:
     created_at: datetime
     instance_type: str
     instance_count: int
+    """Where it scales, when it was created."""
+    changes: tuple[CountChange, ...] = ()
+    """How its number of instances has changed since then, the oldest change first."""
     ended_at: datetime | None = None
     """When it was seen last, of one that does not exist any more."""
     memory_mb: int = 0
@@ -139,13 +144,16 @@ class InferenceBooking:
         self, endpoint: BilledEndpoint, hour: str, uses: list[EndpointUse]
     ) -> tuple[EndpointHour, list[Decimal]]:
         seconds = seconds_in(hour, endpoint.created_at, endpoint.ended_at)
-        usd, shares = self._costs(endpoint, seconds, uses)
+        instance_seconds, most = instances_in(
+            hour, endpoint.created_at, endpoint.ended_at, endpoint.instance_count, endpoint.changes
+        )
+        usd, shares = self._costs(endpoint, instance_seconds, uses)
         cost = EndpointHour(
             endpoint=endpoint.name,
             arn=endpoint.arn,
             hour=hour,
             instance_type=endpoint.instance_type or f"serverless-{endpoint.memory_mb}",
-            instance_count=endpoint.instance_count,
+            instance_count=most,
             seconds=seconds,
             usd=usd,
         )
@@ -157,9 +165,9 @@ class InferenceBooking:
         return cost, divided(usd, cost, uses, capacity)[0]
 
     def _costs(
-        self, endpoint: BilledEndpoint, seconds: int, uses: list[EndpointUse]
+        self, endpoint: BilledEndpoint, instance_seconds: int, uses: list[EndpointUse]
     ) -> tuple[Decimal | None, list[Decimal] | None]:
-        """Return what so many seconds cost, None where the price is unknown; and what each use pays.
+        """Return what so many seconds of instances cost, None where the price is unknown; and what each use pays.
 
         The second is None where it has to be divided.
         """
@@ -171,7 +179,7 @@ class InferenceBooking:
         hourly = self.prices.hosting.get(endpoint.instance_type)
         if hourly is None:
             return None, None
-        usd = rounded(hourly * endpoint.instance_count * seconds / SECONDS_PER_HOUR)
+        usd = rounded(hourly * instance_seconds / SECONDS_PER_HOUR)
         # An endpoint of its own answers for one data set of its tenant alone.
         return usd, [usd] if endpoint.owner is not None and len(uses) == 1 else None
 
@@ -210,6 +218,7 @@ def _item(endpoint: BilledEndpoint, now: datetime) -> dict[str, Any]:
         "created_at": stamp(endpoint.created_at),
         "instance_type": endpoint.instance_type,
         "instance_count": endpoint.instance_count,
+        "changes": [[stamp(change.at), change.count] for change in endpoint.changes],
         "memory_mb": endpoint.memory_mb,
         "owner": asdict(endpoint.owner) if endpoint.owner is not None else {},
         "seen": stamp(now),
@@ -223,6 +232,7 @@ def _seen(name: str, item: Mapping[str, Any]) -> BilledEndpoint:
         created_at=unstamp(item["created_at"]),
         instance_type=item["instance_type"],
         instance_count=int(item["instance_count"]),
+        changes=tuple(CountChange(unstamp(at), int(count)) for at, count in item.get("changes", [])),
         ended_at=unstamp(item["seen"]),
         memory_mb=int(item.get("memory_mb", 0)),
         owner=Owner(**item["owner"]) if item.get("owner") else None,

@@ -1,0 +1,144 @@
+"""Instances of an endpoint that follow its load, by Application Auto Scaling.
+
+The policy of target tracking adds and removes instances. An asynchronous endpoint without instances has no load
+that could be tracked, so an alarm on its backlog adds the first one. Source: SageMaker developer guide, "Autoscale
+an asynchronous endpoint".
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.domain.inference import CountChange
+from trainyard.domain.serving import SCALE_AT, Mode, ServingSettings
+
+VARIANT = "all"
+"""The name of the only variant of an endpoint."""
+COUNTED = re.compile(r"desired instance count to ([0-9]{1,4})\b")
+"""What an activity says that it has set."""
+_DIMENSION = {"ServiceNamespace": "sagemaker", "ScalableDimension": "sagemaker:variant:DesiredInstanceCount"}
+
+
+def scale(endpoint: str, settings: ServingSettings, tags: dict[str, str]) -> None:
+    """Let the instances of an endpoint in service follow its load. Idempotent."""
+    scaling, on = client("application-autoscaling"), _DIMENSION | {"ResourceId": _resource(endpoint)}
+    is_asynchronous = settings.mode is Mode.ASYNCHRONOUS
+    tracking: dict[str, Any] = {"TargetValue": float(settings.scale_at or SCALE_AT[settings.mode])}
+    if is_asynchronous:
+        tracking["CustomizedMetricSpecification"] = {
+            "Namespace": "AWS/SageMaker",
+            "MetricName": "ApproximateBacklogSizePerInstance",
+            "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
+            "Statistic": "Average",
+        }
+    else:
+        metric = "SageMakerVariantInvocationsPerInstance"
+        tracking["PredefinedMetricSpecification"] = {"PredefinedMetricType": metric}
+    cooldowns = {"ScaleInCooldown": 600, "ScaleOutCooldown": 300}
+    with translated():
+        scaling.register_scalable_target(
+            **on, MinCapacity=settings.instances, MaxCapacity=settings.instances_max, Tags=tags
+        )
+        scaling.put_scaling_policy(
+            **on,
+            PolicyName="load",
+            PolicyType="TargetTrackingScaling",
+            TargetTrackingScalingPolicyConfiguration=tracking | cooldowns,
+        )
+        if is_asynchronous and not settings.instances:
+            _wake_up(scaling, on, endpoint)
+
+
+def _wake_up(scaling: Any, on: dict[str, str], endpoint: str) -> None:
+    """Add the first instance once requests wait while there is none."""
+    policy = scaling.put_scaling_policy(
+        **on,
+        PolicyName="wake-up",
+        PolicyType="StepScaling",
+        StepScalingPolicyConfiguration={
+            "AdjustmentType": "ChangeInCapacity",
+            "MetricAggregationType": "Average",
+            "Cooldown": 150,
+            "StepAdjustments": [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
+        },
+    )
+    client("cloudwatch").put_metric_alarm(
+        AlarmName=alarm_of(endpoint),
+        AlarmDescription="Requests wait for an endpoint without instances, which gets one then",
+        AlarmActions=[policy["PolicyARN"]],
+        Namespace="AWS/SageMaker",
+        MetricName="HasBacklogWithoutCapacity",
+        Dimensions=[{"Name": "EndpointName", "Value": endpoint}],
+        Statistic="Average",
+        Period=60,
+        EvaluationPeriods=2,
+        DatapointsToAlarm=2,
+        Threshold=1,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+        TreatMissingData="missing",
+    )
+
+
+def unscale(endpoint: str) -> None:
+    """Let an endpoint keep its instances, before it is deleted. Idempotent.
+
+    The target goes last: what an interrupted run has left is found by it.
+    """
+    on = _DIMENSION | {"ResourceId": _resource(endpoint)}
+    scaling = client("application-autoscaling")
+    with translated():
+        listed = scaling.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[on["ResourceId"]])
+        if not listed["ScalableTargets"]:
+            return
+        with _unless_absent("ResourceNotFound"):
+            client("cloudwatch").delete_alarms(AlarmNames=[alarm_of(endpoint)])
+        with _unless_absent("ObjectNotFoundException"):
+            scaling.deregister_scalable_target(**on)
+
+
+@contextmanager
+def _unless_absent(code: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if code_of(error) != code:
+            raise
+
+
+def count_changes(endpoint: str) -> list[CountChange]:
+    """Return how an endpoint was scaled, the oldest change first; AWS keeps activities for six weeks.
+
+    Raises KeyError for an activity that does not say what it has set.
+    """
+    return sorted(_changes(endpoint), key=lambda change: change.at)
+
+
+def _changes(endpoint: str) -> Iterator[CountChange]:
+    with translated():
+        pages = (
+            client("application-autoscaling")
+            .get_paginator("describe_scaling_activities")
+            .paginate(**_DIMENSION, ResourceId=_resource(endpoint))
+        )
+        for page in pages:
+            for activity in page["ScalingActivities"]:
+                if activity["StatusCode"] != "Successful":
+                    continue
+                said = COUNTED.search(activity["Description"])
+                if said is None:
+                    raise KeyError(f"scaling activity {activity['ActivityId']} names no number of instances")
+                yield CountChange(activity["StartTime"], int(said[1]))
+
+
+def alarm_of(endpoint: str) -> str:
+    """Return the name of the alarm that wakes an endpoint up."""
+    return f"{endpoint}-wake-up"
+
+
+def _resource(endpoint: str) -> str:
+    return f"endpoint/{endpoint}/variant/{VARIANT}"
