@@ -34,7 +34,7 @@ PART_BYTES, PART_ROWS = 1024 * 1024, 2000
 
 
 def predict(deployment: Deployment, arguments: Arguments) -> Answer:
-    """Let the live version of a data set's model, or its canary, answer the rows of a file.
+    """Let the live version of a data set's model, its canary, or the one in test, answer the rows of a file.
 
     A file that is too large for one call is sent in parts, which the same version answers; an asynchronous
     endpoint gets it whole, by S3.

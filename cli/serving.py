@@ -1,13 +1,17 @@
 """What serves a tenant's models: aliases and versions."""
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from cli.text import counted
+from trainyard.adapters.aws.serving import SageMakerPackages
 from trainyard.adapters.aws.store import backoff
 from trainyard.application.serving.promotion import Promoter
 from trainyard.domain.aliases import Alias, rolled_back, stopped
@@ -45,7 +49,7 @@ def show(deployment: Deployment, arguments: Arguments) -> Answer:
 
 
 def roll_back(deployment: Deployment, arguments: Arguments) -> Answer:
-    """Take a version out of service at once: a canary, or the live one, after which the previous one answers."""
+    """Take a version out of service at once: one in test, a canary, or the live one, as `rolled_back` says."""
     now = datetime.now(UTC)
     tenant = deployment.tenant(arguments.tenant_id)
     return _answer(
@@ -65,19 +69,36 @@ def promote(deployment: Deployment, arguments: Arguments) -> Answer:
             f"there is no version {arguments.version} of {arguments.data_set}: trainyard serving show "
             f"{tenant.tenant_id}"
         )
-    alias = Promoter(aliases=aliases, versions=versions, calls=deployment.inference_book).promote(version, now)
-    if alias.canary == version.version:
-        _judge(deployment, version, alias)
-    return _answer(alias)
+    promoter = Promoter(aliases=aliases, versions=versions, calls=deployment.inference_book)
+    if aliases.get(tenant.tenant_id, version.data_set).testing == version.version:
+        package = SageMakerPackages().get(version.package_arn)
+        if package is None or not package.is_approved:
+            raise Refused(
+                f"version {version.version} is not approved any more: trainyard models approve "
+                f"{tenant.tenant_id} {version.version}"
+            )
+        alias = promoter.release(version, now)
+    else:
+        alias = promoter.promote(version, now)
+    return _answer(alias, *_followed_up(deployment, version, alias))
 
 
-def _judge(deployment: Deployment, version: ModelVersion, alias: Alias) -> None:
-    """See to it that a canary is judged from now on; the timer's search would do so too, but only now and then."""
-    deployment.client("stepfunctions").start_execution(
-        stateMachineArn=deployment.outputs["DeployModelMachine"],
-        name=f"promoted-{alias.revision}",
-        input=json.dumps({"detail": {"ModelPackageArn": version.package_arn}}),
-    )
+def _followed_up(deployment: Deployment, version: ModelVersion, alias: Alias) -> Iterator[str]:
+    """Have a canary judged each minute, and older models removed; yield why that cannot be.
+
+    The timer's search judges too, but only now and then.
+    """
+    try:
+        deployment.client("stepfunctions").start_execution(
+            stateMachineArn=deployment.outputs["DeployModelMachine"],
+            name=f"promoted-{alias.revision}",
+            input=json.dumps({"detail": {"ModelPackageArn": version.package_arn}}),
+        )
+    except deployment.client("stepfunctions").exceptions.ExecutionAlreadyExists:
+        return
+    except ClientError as error:  # the promotion has been made
+        code = error.response["Error"]["Code"]
+        yield f"it is judged every few hours, and not each minute: the run that judges it was refused ({code})"
 
 
 def stop(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -103,7 +124,7 @@ def stop(deployment: Deployment, arguments: Arguments) -> Answer:
     )
 
 
-def _answer(alias: Alias) -> Answer:
+def _answer(alias: Alias, *remarks: str) -> Answer:
     lines = [
         "no version answers calls in production"
         if alias.live is None
@@ -113,6 +134,7 @@ def _answer(alias: Alias) -> Answer:
         lines.append(f"version {alias.canary} answers {alias.canary_percent} % of them, as a canary")
     if alias.testing is not None:
         lines.append(f"version {alias.testing} answers calls in test")
+    lines += remarks
     names = ("data_set", "live", "canary", "testing")
     return Answer(data={name: getattr(alias, name) for name in names}, lines=lines)
 

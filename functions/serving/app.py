@@ -100,6 +100,10 @@ def search(context: LambdaContext) -> Answer:
     )
     for tenant_id, error in searched.failed.items():
         logger.error("a tenant was not searched", extra={"tenant_id": tenant_id, "error": error})
+    for version in searched.rolled_back:
+        logger.warning("a version was rolled back", extra={"version": version._asdict()})
+    if searched.rolled_back:
+        count("ModelsRolledBack", len(searched.rolled_back))
     removed = bootstrap.unused_endpoints().remove(
         datetime.now(UTC), lambda: context.get_remaining_time_in_millis() < NEEDED_MILLIS
     )

@@ -126,7 +126,7 @@ def test_what_an_operator_decides_while_a_canary_is_judged_stays() -> None:
         replace(harness.deployment, aliases=racing).judge(version_id(2), NOW)
         alias = aliases.get("acme", "churn")
         assert (alias.live, alias.canary) == (live, None)
-        assert harness.version(2).state is (VersionState.READY if live == 2 else VersionState.FAILED)
+        assert harness.version(2).state is VersionState.READY, "the judge did not give it up"
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -15,6 +15,7 @@ from trainyard.contracts.model_events import DETAIL_TYPES
 from trainyard.domain import canaries
 from trainyard.domain.alias_events import AliasChange, AliasEvent, events_between
 from trainyard.domain.aliases import (
+    ABANDONED_AFTER,
     Alias,
     Begun,
     Environment,
@@ -26,6 +27,7 @@ from trainyard.domain.aliases import (
     in_use,
     next_to_deploy,
     promoted,
+    released,
     rolled_back,
     stopped,
 )
@@ -33,6 +35,7 @@ from trainyard.domain.canaries import Calls
 from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import VersionState
 from trainyard.domain.serving import Approval, Isolation, Mode, Promotion, ServingSettings, objection_to
+from trainyard.domain.tenants import TenantState
 from trainyard.persistence.outbox import outbox_entries
 
 LATER = NOW + timedelta(minutes=60)
@@ -114,7 +117,7 @@ def test_a_version_that_fails_calls_in_test_is_given_up() -> None:
     assert (harness.alias.live, harness.alias.testing) == (1, None)
     assert harness.version(2).state is VersionState.FAILED
     assert harness.version(2).reason == "it failed 10 of 11 calls in test"
-    assert published(harness)[-1] == ("model rolled back", 2, "it failed 10 of 11 calls in test")
+    assert published(harness)[-1] == ("version rolled back", 2, "it failed 10 of 11 calls in test")
     assert harness.deployment.begin(arn(2), "again", NOW).begun is Begun.WITHDRAWN
 
 
@@ -145,7 +148,7 @@ def test_with_manual_promotion_nobody_is_waited_for() -> None:
     assert harness.alias.testing == 3
     assert harness.version(2).state is VersionState.REMOVED
     assert harness.placed == {target(1), target(3)}
-    harness.deployment.promoter.promote(harness.version(3), LATER)
+    harness.deployment.promoter.release(harness.version(3), LATER)
     alias = harness.alias
     assert alias.live == 3
     assert alias.testing is None
@@ -174,22 +177,15 @@ def test_an_approval_that_comes_twice_goes_on_with_the_judgement() -> None:
 
 
 def test_a_version_in_test_waits_while_another_one_is_a_canary() -> None:
-    harness = in_test(Promotion.MANUAL, canary_percent=20)
-    harness.deployment.begin(harness.approve(3), "run-3", NOW)
-    harness.deployment.promoter.promote(harness.version(2), NOW)
-    assert harness.alias.canary == 2
-    harness.deployment.place(version_id(3))
-    harness.deployment.test(version_id(3), NOW)
-    version = harness.version(3)
-    timed = replace(version, serving=replace(version.serving, promotion=Promotion.AUTOMATIC))
-    harness.deployment.versions.put(timed)
-    assert harness.deployment.switch(version_id(3), "run-3", NOW).is_judged
-    with pytest.raises(Refused, match="version 2 of churn is a canary: promote it or roll it back first"):
-        harness.deployment.promoter.promote(timed, NOW)
-    assert judge(harness, 3, LATER) is Judgement.TESTING
-    assert judge(harness, 2, LATER) is Judgement.PROMOTED
-    assert judge(harness, 3, LATER) is Judgement.BAKING
-    assert (harness.alias.live, harness.alias.canary, harness.alias.testing) == (2, 3, None)
+    harness = in_test(canary_percent=20)
+    harness.deployment.aliases.change("acme", "churn", lambda alias: replace(alias, canary=9), NOW)
+    before = harness.version(2)
+    with pytest.raises(Refused, match="version 9 of churn is a canary: promote it or roll it back first"):
+        harness.deployment.promoter.release(before, NOW)
+    assert harness.version(2) == before, "it is judged by the same calls as before"
+    assert judge(harness, 2, LATER) is Judgement.TESTING
+    harness.deployment.aliases.change("acme", "churn", lambda alias: replace(alias, canary=None), NOW)
+    assert judge(harness, 2, LATER) is Judgement.BAKING
 
 
 def test_what_an_operator_decides_at_the_end_of_a_test_stays() -> None:
@@ -227,8 +223,9 @@ def test_a_version_whose_test_has_ended_badly_or_by_command_answers_nothing() ->
     assert (alias.testing, alias.live) == (None, None)
     alias = rolled_back(harness.alias, 2, NOW)
     assert (alias.testing, alias.live, 2 in alias.withdrawn) == (None, 1, True)
-    with pytest.raises(Refused, match="no version is a canary, version 2 is in test"):
-        promoted(harness.alias, 7)
+    for change in (promoted, released):
+        with pytest.raises(Refused, match="no version is a canary, version 2 is in test"):
+            change(harness.alias, 7)
 
 
 def test_only_the_run_that_deploys_a_version_puts_it_into_test() -> None:
@@ -237,7 +234,7 @@ def test_only_the_run_that_deploys_a_version_puts_it_into_test() -> None:
         deployed_for_test(alias, 1, "another", None)
     tested = deployed_for_test(alias, 1, RUN, None)
     assert deployed_for_test(tested, 1, "another", LATER) == tested, "the test is not prolonged"
-    assert deployed_for_test(promoted(tested, 1), 1, RUN, None) == promoted(tested, 1)
+    assert deployed_for_test(released(tested, 1), 1, RUN, None) == released(tested, 1)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +260,92 @@ def test_a_test_is_bounded(minutes: int) -> None:
     assert f"{minutes} minutes of test" in (objection_to(ServingSettings(test_minutes=minutes)) or "")
 
 
+def test_what_an_operator_has_promoted_meanwhile_is_promoted_once() -> None:
+    harness = in_test(canary_percent=20)
+    version, promoter = harness.version(2), harness.deployment.promoter
+    aliases = harness.deployment.aliases
+
+    class Racing:
+        """Aliases in which an operator promotes between a reading and a change."""
+
+        get = staticmethod(aliases.get)
+
+        @staticmethod
+        def change(*arguments: Any) -> Any:
+            promoter.release(version, LATER)
+            return aliases.change(*arguments)
+
+    racing: Any = Racing()
+    deployment = replace(harness.deployment, promoter=replace(promoter, aliases=racing))
+    assert deployment.judge(version_id(2), LATER)[0] is Judgement.BAKING
+    assert (harness.alias.live, harness.alias.canary) == (1, 2)
+
+
+def test_a_step_that_is_repeated_forgets_no_failures() -> None:
+    harness = in_test(canary_percent=20)
+    judge(harness, 2, LATER)
+    counted(harness, 2, 20, 12, LATER)
+    harness.deployment.switch(version_id(2), RUN, LATER)
+    assert judge(harness, 2, LATER) is Judgement.ROLLED_BACK
+
+
+def test_what_is_not_approved_any_more_gets_no_further_than_the_test() -> None:
+    harness = in_test()
+    harness.approve(2, approved=False)
+    assert judge(harness, 2, LATER) is Judgement.ROLLED_BACK
+    assert (harness.alias.live, harness.alias.testing) == (1, None)
+    assert "not approved" in (published(harness)[-1][2] or "")
+
+
+def test_a_test_goes_on_while_its_tenant_is_suspended() -> None:
+    harness = in_test()
+    harness.tenants.put(replace(harness.owner, state=TenantState.SUSPENDED))
+    assert judge(harness, 2, LATER) is Judgement.TESTING
+
+
+def test_what_is_older_than_the_live_version_leaves_the_test() -> None:
+    harness = in_test(Promotion.MANUAL)
+    harness.serve()
+    harness.deploy(3)
+    alias = harness.alias
+    assert alias.live == 3
+    assert alias.testing is None
+    with pytest.raises(Refused, match="version 3 of churn is live, and newer"):
+        released(replace(alias, testing=2), 2)
+    newer = deployed(replace(alias, testing=9, deploying=4, deploying_run=RUN), 4, RUN)
+    assert newer.testing == 9, "what is newer stays"
+
+
+def test_a_version_that_is_ready_while_another_one_became_a_canary_waits() -> None:
+    harness = in_test(Promotion.MANUAL, canary_percent=20)
+    harness.serve(canary_percent=10)
+    harness.deployment.begin(harness.approve(3), "run-3", NOW)
+    harness.deployment.place(version_id(3))
+    harness.deployment.test(version_id(3), NOW)
+    harness.deployment.promoter.release(harness.version(2), NOW)
+    assert harness.deployment.switch(version_id(3), "run-3", NOW) == (False, None)
+    assert (harness.alias.canary, harness.alias.waiting, harness.alias.deploying) == (2, 3, None)
+    assert harness.version(3).state is VersionState.WAITING
+    assert harness.deployment.judge(version_id(2), NOW + timedelta(minutes=30))[1] == ("acme", "churn", 3)
+
+
+def test_a_version_that_is_refused_is_announced() -> None:
+    harness = Harness()
+    harness.serve(mode=Mode.REAL_TIME, isolation=Isolation.BRIDGE)
+    assert harness.deployment.begin(harness.approve(1), RUN, NOW).begun is None
+    ((what, version, reason),) = published(harness)
+    assert (what, version) == ("version not deployed", 1)
+    assert "real-time does not allow bridge" in (reason or "")
+
+
+def test_a_deployment_that_died_is_announced_when_another_one_takes_its_place() -> None:
+    harness = Harness()
+    harness.deployment.begin(harness.approve(1), RUN, NOW)
+    later = NOW + ABANDONED_AFTER + timedelta(seconds=1)
+    harness.deployment.begin(harness.approve(2), "run-2", later)
+    assert published(harness) == [("version not deployed", 1, "another deployment took its place")]
+
+
 # --- events -----------------------------------------------------------------------------------------------------
 
 EMPTY = Alias(tenant_id="acme", data_set="churn")
@@ -270,6 +353,9 @@ LIVE = replace(EMPTY, live=2, previous=1)
 DEPLOYING = replace(LIVE, deploying=3, deploying_run=RUN, deploying_since=NOW)
 CANARY = deployed(DEPLOYING, 3, RUN, percent=10)
 TESTED = deployed_for_test(DEPLOYING, 3, RUN, None)
+FIRST = replace(TESTED, live=None, previous=None)
+AGAIN = replace(stopped(DEPLOYING, NOW), deploying=3, deploying_run=RUN, deploying_since=LATER)
+FULL = replace(LIVE, withdrawn=dict.fromkeys(range(4, 54), NOW))
 C = AliasChange
 
 
@@ -284,12 +370,19 @@ C = AliasChange
         (DEPLOYING, failed(DEPLOYING, 3, RUN, NOW), [(C.NOT_DEPLOYED, 3)]),
         (CANARY, promoted(CANARY, 3), [(C.DEPLOYED, 3)]),
         (CANARY, rolled_back(CANARY, 3, NOW), [(C.ROLLED_BACK, 3)]),
-        (TESTED, promoted(TESTED, 3), [(C.DEPLOYED, 3)]),
-        (TESTED, promoted(TESTED, 3, percent=10), [(C.CANARY_STARTED, 3)]),
+        (TESTED, released(TESTED, 3), [(C.DEPLOYED, 3)]),
+        (TESTED, released(TESTED, 3, percent=10), [(C.CANARY_STARTED, 3)]),
+        (TESTED, replace(TESTED, testing=4), [(C.IN_TEST, 4)]),
+        (TESTED, replace(TESTED, testing=None, live=4, previous=2), [(C.DEPLOYED, 4)]),
+        (TESTED, stopped(TESTED, NOW), [(C.STOPPED, 2), (C.STOPPED, 3)]),
+        (FIRST, rolled_back(FIRST, 3, NOW), [(C.ROLLED_BACK, 3)]),
+        (FIRST, stopped(FIRST, NOW), [(C.STOPPED, 3)]),
+        (AGAIN, failed(AGAIN, 3, RUN, LATER), [(C.NOT_DEPLOYED, 3)]),
+        (FULL, rolled_back(FULL, 2, LATER), [(C.ROLLED_BACK, 2)]),
         (TESTED, rolled_back(TESTED, 3, NOW), [(C.ROLLED_BACK, 3)]),
         (LIVE, rolled_back(LIVE, 2, NOW), [(C.ROLLED_BACK, 2)]),
         (DEPLOYING, stopped(DEPLOYING, NOW), [(C.STOPPED, 2)]),
-        (CANARY, stopped(CANARY, NOW), [(C.STOPPED, 2)]),
+        (CANARY, stopped(CANARY, NOW), [(C.STOPPED, 2), (C.STOPPED, 3)]),
         (replace(DEPLOYING, live=None), stopped(replace(DEPLOYING, live=None), NOW), []),
         (replace(DEPLOYING, live=None), failed(replace(DEPLOYING, live=None), 3, RUN, NOW), [(C.NOT_DEPLOYED, 3)]),
         (replace(LIVE, waiting=3), replace(LIVE, waiting=None), []),
@@ -309,12 +402,12 @@ def test_events_are_left_with_the_change_that_causes_them() -> None:
     harness.deployment.begin(arn(3), "run-3", LATER)
     harness.deployment.fail(version_id(3), "run-3", "smoke test: " + "x" * 999, LATER + timedelta(minutes=40))
     events = published(harness)
-    assert [(what, version) for what, version, _ in events] == [
-        ("model deployed", 1),
-        ("model in test", 2),
-        ("model canary started", 2),
-        ("model deployed", 2),
-        ("model not deployed", 3),
+    assert [(what.removeprefix("version "), version) for what, version, _ in events] == [
+        ("deployed", 1),
+        ("in test", 2),
+        ("canary started", 2),
+        ("deployed", 2),
+        ("not deployed", 3),
     ]
     assert [reason for *_, reason in events][:4] == [None] * 4
     assert len(events[-1][2] or "") == 500

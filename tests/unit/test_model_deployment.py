@@ -481,7 +481,9 @@ class World:
             for number in [*judged, *([alias.live] if alias.live and alias.previous else [])]:
                 if number in self.BAD:
                     self.roll_back(number)
-                elif number in judged:
+                elif number == alias.testing:
+                    self.deployment.promoter.release(self.harness.version(number), self.now)
+                elif number == alias.canary:
                     self.deployment.promoter.promote(self.harness.version(number), self.now)
 
     def roll_back(self, number: int) -> None:

@@ -48,6 +48,7 @@ def test_no_policy_is_wide_but_those_that_say_why() -> None:
     wide = [s.get("Sid") for s in statements() if s["Effect"] == "Allow" and s.get("Resource") == "*"]
     assert wide == [
         "AccountDecidesByIam",
+        "LookForScaling",
         "ListWhatIsDeployed",
         "NoResourceKnown",
         "JobsInTheVpc",
@@ -57,6 +58,7 @@ def test_no_policy_is_wide_but_those_that_say_why() -> None:
         "FindOwnModels",
         "DeliverLogsAndTraces",
         "FindEndpoints",
+        "ReadScaling",
         "ActivateCostTags",
         "MeterUsage",
     ]

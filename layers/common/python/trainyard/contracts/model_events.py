@@ -19,7 +19,10 @@ DETAIL_TYPES: Mapping[str, str] = {
 
 
 class ModelEvent(Event):
-    """Published once for each change of what answers calls for a data set."""
+    """Published at least once for each change of what answers calls for a data set.
+
+    Two events with the same type, tenant, data set, version and time are one.
+    """
 
     schema_version: Literal[1] = 1
     tenant_id: str

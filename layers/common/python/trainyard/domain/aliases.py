@@ -154,23 +154,33 @@ def postponed(alias: Alias, version: int, run: str) -> Alias:
     return replace(_at_rest(alias), waiting=max(version, alias.waiting or 0))
 
 
-def promoted(alias: Alias, version: int, *, percent: int = 100) -> Alias:
-    """Return the alias with its canary as the live version, or with the version in test in production.
+def promoted(alias: Alias, version: int) -> Alias:
+    """Return the alias with a version, which is its canary, as the live one.
 
-    The latter is a canary there with less than 100 percent. Idempotent; raises Refused for any other version, and
-    for one in test while another one is a canary.
+    Idempotent; raises Refused for any other version.
     """
     if version == alias.live:
         return alias
-    if version == alias.testing:
-        if alias.canary is not None:
-            raise Refused(
-                f"version {alias.canary} of {alias.data_set} is a canary: promote it or roll it back first"
-            )
-        return _in_production(replace(alias, testing=None, test_ends_at=None), version, percent)
     if version != alias.canary:
-        raise Refused(f"version {version} of {alias.data_set} is neither a canary nor in test: {_judged(alias)}")
+        raise Refused(f"version {version} of {alias.data_set} is not its canary: {_roles(alias)}")
     return _with_live(alias, version)
+
+
+def released(alias: Alias, version: int, *, percent: int = 100) -> Alias:
+    """Return the alias with the version in test in production: as its canary, or with 100 percent as live.
+
+    Idempotent; raises Refused for any other version, for one that is older than the live one, and while another
+    one is a canary.
+    """
+    if version in (alias.live, alias.canary):
+        return alias
+    if version != alias.testing:
+        raise Refused(f"version {version} of {alias.data_set} is not in test: {_roles(alias)}")
+    if alias.canary is not None:
+        raise Refused(f"version {alias.canary} of {alias.data_set} is a canary: promote it or roll it back first")
+    if alias.live is not None and version < alias.live:
+        raise Refused(f"version {alias.live} of {alias.data_set} is live, and newer than version {version}")
+    return _in_production(alias, version, percent)
 
 
 def rolled_back(alias: Alias, version: int, now: datetime) -> Alias:
@@ -261,6 +271,8 @@ def _deployed_by(alias: Alias, version: int, run: str) -> Alias:
 
 
 def _in_production(alias: Alias, version: int, percent: int) -> Alias:
+    if alias.testing is not None and alias.testing <= version:  # nobody needs to try what is older
+        alias = replace(alias, testing=None, test_ends_at=None)
     if percent >= 100 or alias.live is None:
         return _with_live(alias, version)
     return replace(alias, canary=version, canary_percent=percent, withdrawn=_without(alias.withdrawn, version))
@@ -304,7 +316,7 @@ def _without(withdrawn: Mapping[int, datetime], version: int) -> Mapping[int, da
     return {other: at for other, at in withdrawn.items() if other != version}
 
 
-def _judged(alias: Alias) -> str:
+def _roles(alias: Alias) -> str:
     versions = {"a canary": alias.canary, "in test": alias.testing}
     return ", ".join(
         f"{'no version' if version is None else f'version {version}'} is {role}"

@@ -120,12 +120,9 @@ SCALE_AT: Mapping[Mode, int] = {Mode.REAL_TIME: 500, Mode.ASYNCHRONOUS: 5}
 requests that wait."""
 CANARY_PERCENT_MAX = 50
 """As CanarySize of a deployment guardrail (developer guide, "Use canary traffic shifting")."""
-BAKE_MINUTES_MAX = 12 * 60
-"""A judgement each minute stays far below the 25,000 events of an execution (Step Functions quotas)."""
-
-
-TEST_MINUTES_MAX = 12 * 60
-"""As of baking."""
+JUDGED_MINUTES_MAX = 12 * 60
+"""Of a test, and of baking. The execution that judges each minute has time for both, and stays below the 25,000
+events of an execution (Step Functions quotas); what it has no time for, the search goes on with."""
 
 
 class Promotion(StrEnum):
@@ -256,10 +253,9 @@ def _objection_to_rollout(settings: ServingSettings) -> str | None:
             f"{mode} with promotion={settings.promotion}: whether it answers is not known at its calls; choose "
             f"{Promotion.MANUAL} or {Promotion.DIRECT}"
         )
-    if not 1 <= settings.test_minutes <= TEST_MINUTES_MAX:
-        return f"{settings.test_minutes} minutes of test: 1 to {TEST_MINUTES_MAX} are allowed"
-    if not 1 <= settings.bake_minutes <= BAKE_MINUTES_MAX:
-        return f"{settings.bake_minutes} minutes of baking: 1 to {BAKE_MINUTES_MAX} are allowed"
+    for minutes, of in ((settings.test_minutes, "test"), (settings.bake_minutes, "baking")):
+        if not 1 <= minutes <= JUDGED_MINUTES_MAX:
+            return f"{minutes} minutes of {of}: 1 to {JUDGED_MINUTES_MAX} are allowed"
     return None
 
 

@@ -42,11 +42,13 @@ class ModelVersions:
         items = listed(self.store, "scheduler", f"serving#{tenant_id}", above="version#", below="version#~")
         yield from map(_version_from, items)
 
-    def put(self, version: ModelVersion) -> None:
-        """Store a version; of two writers the last one counts, since its alias decides what answers."""
-        self.store.transact(
-            [Put(version_key(version.tenant_id, version.data_set, version.version), _item(version))]
-        )
+    def put(self, version: ModelVersion, *entries: Put) -> None:
+        """Store a version, with entries of the outbox.
+
+        Of two writers the last one counts, since its alias decides what answers.
+        """
+        key = version_key(version.tenant_id, version.data_set, version.version)
+        self.store.transact([Put(key, _item(version)), *entries])
 
     def replace(self, version: ModelVersion) -> None:
         """Store a version that is there already; raises Refused where it was removed with its tenant."""

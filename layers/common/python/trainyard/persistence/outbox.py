@@ -54,13 +54,13 @@ def deadline_entry(what: str, request_id: str, values: Mapping[str, Any], now: d
 
 
 def model_entry(alias: Alias, event: AliasEvent, reason: str, now: datetime) -> Put:
-    """Return the outbox entry for what a change of an alias did to a version; `alias` is as it was written."""
+    """Return the outbox entry for what became of a version; `alias` is as it is after that."""
     values = {
         "tenant_id": alias.tenant_id,
         "data_set": alias.data_set,
         "version": event.version,
         "live": alias.live,
-        "reason": reason or None,
+        "reason": event.reason or reason or None,
         "at": stamp(now),
     }
     about = {name: value for name, value in values.items() if value is not None}

@@ -5,6 +5,7 @@ not all known when it ended is read again, and its record is corrected. What pre
 budgets.
 """
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -19,11 +20,15 @@ from trainyard.domain.executions import ExecutionRecord, corrected
 from trainyard.domain.prices import Prices
 from trainyard.persistence.book import Book
 from trainyard.persistence.items import unstamp
-from trainyard.persistence.outbox import OutboxEntry
+from trainyard.persistence.outbox import OUTBOX_MAX, OutboxEntry
 from trainyard.persistence.policies import Policies
 
-SPENDINGS_A_RUN = 300
-"""Entries that one run charges: there are as many as every hour a quarter of the data sets that were called."""
+A_RUN = {"spending": 300, "version": 200}
+"""Beginning of an entry → how many of these one run processes, so that it ends in time.
+
+Of spendings, there are every hour a quarter as many as data sets that were called; of versions, up to three for
+each that is deployed.
+"""
 
 GIVEN_UP = timedelta(days=3)
 """After this time SageMaker will not report more about a job: the record keeps its flags."""
@@ -52,11 +57,12 @@ class OutboxRelay:
     def relay(self, now: datetime) -> Relayed:
         """Process the outbox. Safe at any time, also concurrently."""
         relayed = Relayed()
-        spendings = 0
+        processed: Counter[str] = Counter()
         for entry in self.book.outbox_entries():
-            spendings += entry.what == "spending"
-            if entry.what == "spending" and spendings > SPENDINGS_A_RUN:
-                continue  # the next run charges them
+            kind = entry.what.partition(" ")[0]
+            processed[kind] += 1
+            if processed[kind] > A_RUN.get(kind, OUTBOX_MAX):
+                continue  # the next run processes them
             try:
                 self._relay(entry, now, relayed)
             except Exception as error:  # one failing entry must not affect the others

@@ -3,7 +3,7 @@
 The event of an approval can be lost; it can come while the tenant is suspended, or before serving was switched on;
 and the run that deploys a version can die, with another one waiting behind it. So the registry itself is searched:
 some tenants in each run, continuing from the last one. What is found is deployed as if its event had come.
-Canaries are judged too, since the run of one can have died.
+Canaries, and versions in test for a limited time, are judged too, since the run of one can have died.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from trainyard.application.serving.model_deployment import VersionId, approves_itself
+from trainyard.application.serving.model_deployment import NOT_APPROVED, Judgement, VersionId, approves_itself
 from trainyard.application.serving.ports import ModelPackages
 from trainyard.domain.aliases import Alias, failed, in_use, is_abandoned, next_to_deploy, not_waiting
 from trainyard.domain.serving import Approval
@@ -46,6 +46,8 @@ class Search:
     tenants: int = 0
     started: list[str] = field(default_factory=list)
     """Model packages."""
+    rolled_back: list[VersionId] = field(default_factory=list)
+    """Versions that were judged, and failed too many calls."""
     failed: dict[str, str] = field(default_factory=dict)
     """Tenant → error; it is searched again in the next cycle."""
 
@@ -58,7 +60,7 @@ class LostApprovals:
     aliases: Aliases
     versions: ModelVersions
     deployments: Deployments
-    judge: Callable[[VersionId, datetime], object]
+    judge: Callable[[VersionId, datetime], tuple[Judgement, VersionId | None]]
     """Promotes a canary, or a version whose test has ended, or rolls it back."""
 
     def run(self, now: datetime, out_of_time: Callable[[], bool]) -> Search:
@@ -85,12 +87,14 @@ class LostApprovals:
         return search
 
     def _search(self, tenant: Tenant, now: datetime, search: Search) -> None:
-        aliases = {alias.data_set: alias for alias in self.aliases.of_tenant(tenant.tenant_id)}
         versions = {version.version: version for version in self.versions.of_tenant(tenant.tenant_id)}
-        for named in aliases.values():
+        for named in list(self.aliases.of_tenant(tenant.tenant_id)):
             for number in (named.canary, named.testing):
                 if number is not None and number in versions:
-                    self.judge(VersionId(named.tenant_id, named.data_set, number), now)
+                    judged = VersionId(named.tenant_id, named.data_set, number)
+                    if self.judge(judged, now)[0] is Judgement.ROLLED_BACK:
+                        search.rolled_back.append(judged)
+        aliases = {alias.data_set: alias for alias in self.aliases.of_tenant(tenant.tenant_id)}
         due = [
             versions[number].package_arn
             for alias in aliases.values()
@@ -127,7 +131,7 @@ class LostApprovals:
         def without(alias: Alias) -> Alias:
             return not_waiting(failed(alias, version, alias.deploying_run or "", now), version)
 
-        self.aliases.change(alias.tenant_id, alias.data_set, without, now)
+        self.aliases.change(alias.tenant_id, alias.data_set, without, now, NOT_APPROVED)
         return False
 
     def _keep(self, after: str | None, done: int) -> None:

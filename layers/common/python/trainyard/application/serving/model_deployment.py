@@ -11,7 +11,7 @@ An event can be lost, and a run can die: `lost_approvals` finds such versions, a
 another run may take the place of one that died.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,6 +22,7 @@ from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.application.serving.ports import EndpointState, ModelHost, ModelPackage, ModelPackages, Samples
 from trainyard.application.serving.promotion import Promoter
 from trainyard.domain import smoke_test
+from trainyard.domain.alias_events import AliasChange, AliasEvent
 from trainyard.domain.aliases import (
     Alias,
     Begun,
@@ -30,6 +31,7 @@ from trainyard.domain.aliases import (
     deployed_for_test,
     failed,
     in_use,
+    is_judged,
     next_to_deploy,
     not_waiting,
     postponed,
@@ -41,6 +43,7 @@ from trainyard.domain.serving import ASYNC_INLINE_BYTES_MAX, Approval, Mode, Pro
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
+from trainyard.persistence.outbox import model_entry
 from trainyard.persistence.policies import Policies
 
 NOT_APPROVED = "it is not approved, or its approval was taken back"
@@ -129,7 +132,7 @@ class ModelDeployment:
         if package.version not in in_use(self.aliases.get(package.tenant_id, package.data_set)):
             objection = self._objection(tenant, version)
             if objection is not None:
-                self.versions.put(replace(version, state=VersionState.REFUSED, reason=objection))
+                self._refuse(version, objection, now)
                 return self._not_begun(version_id, objection, now)
         begun = Begun.DEPLOY
 
@@ -139,6 +142,8 @@ class ModelDeployment:
             return alias
 
         alias = self.aliases.change(package.tenant_id, package.data_set, take_up, now)
+        if begun is Begun.SERVED:
+            self._tidy(alias)  # an operator may have promoted it
         if begun in (Begun.DEPLOY, Begun.WAIT):
             state = VersionState.DEPLOYING if begun is Begun.DEPLOY else VersionState.WAITING
             self.versions.put(replace(version, state=state))
@@ -207,17 +212,23 @@ class ModelDeployment:
         alias = self.aliases.get(version.tenant_id, version.data_set)
         settings = version.serving
         percent = settings.canary_percent or 100
-        if percent < 100 or settings.promotion is not Promotion.DIRECT:
-            self.promoter.watch(version, alias, now)
+        is_new = version.version not in (alias.live, alias.canary, alias.testing)
+        if is_new and (percent < 100 or settings.promotion is not Promotion.DIRECT):
+            self.promoter.note_calls_before(version, alias, now)
         ends_at = now + timedelta(minutes=settings.test_minutes)
 
         def take_over(alias: Alias) -> Alias:
+            if is_judged(alias) and version.version not in (alias.canary, alias.testing):
+                # An operator has made another one a canary meanwhile.
+                return postponed(alias, version.version, run)
             if settings.promotion is Promotion.DIRECT:
                 return deployed(alias, version.version, run, percent=percent)
             is_timed = settings.promotion is Promotion.AUTOMATIC
             return deployed_for_test(alias, version.version, run, ends_at if is_timed else None)
 
         alias = self.aliases.change(version.tenant_id, version.data_set, take_over, now)
+        if alias.waiting == version.version:
+            self.versions.replace(replace(version, state=VersionState.WAITING))
         self._tidy(alias)
         return Switched(_is_judged(alias, version.version), self._next(alias))
 
@@ -232,39 +243,42 @@ class ModelDeployment:
             return Judgement.NOT_JUDGED, self._next(alias)
         objection = self.promoter.objection_to(version, alias, now)
         if objection is not None:
-            alias = self._change_judged(
-                version, lambda alias: rolled_back(alias, version.version, now), now, objection
-            )
-            if version.version not in alias.withdrawn:  # an operator was faster
-                return Judgement.NOT_JUDGED, self._next(alias)
-            self.versions.replace(replace(version, state=VersionState.FAILED, since=now, reason=objection))
-            return Judgement.ROLLED_BACK, self._next(alias)
+            return self._roll_back_judged(version, objection, now)
         is_test = alias.testing == version.version
         baked_at = version.since + timedelta(minutes=version.serving.bake_minutes)
         ends_at = alias.test_ends_at if is_test and alias.test_ends_at else baked_at
         if now < ends_at or (is_test and alias.canary is not None):
             return Judgement.TESTING if is_test else Judgement.BAKING, None
-        alias = self.promoter.promote(
-            version,
-            now,
-            also_if=lambda alias: _is_judged(alias, version.version) and alias.canary in (None, version.version),
-        )
+        if is_test and not self._is_active(version.tenant_id):
+            return Judgement.TESTING, None  # nobody could call it
+        package = self.packages.get(version.package_arn) if is_test else None
+        if is_test and (package is None or not package.is_approved):
+            return self._roll_back_judged(version, NOT_APPROVED, now)
+        try:
+            alias = (self.promoter.release if is_test else self.promoter.promote)(version, now)
+        except Refused:  # an operator has decided otherwise meanwhile
+            return Judgement.NOT_JUDGED, self._next(self.aliases.get(version.tenant_id, version.data_set))
         if alias.canary == version.version:
             return Judgement.BAKING, None
         self._tidy(alias)
-        return Judgement.PROMOTED if alias.live == version.version else Judgement.NOT_JUDGED, self._next(alias)
+        return Judgement.PROMOTED, self._next(alias)
 
-    def _change_judged(
-        self, version: ModelVersion, make: Callable[[Alias], Alias], now: datetime, reason: str
-    ) -> Alias:
-        """Change the alias of a version that is judged, unless an operator has decided meanwhile."""
-        return self.aliases.change(
-            version.tenant_id,
-            version.data_set,
-            lambda alias: make(alias) if _is_judged(alias, version.version) else alias,
-            now,
-            reason,
-        )
+    def _roll_back_judged(
+        self, version: ModelVersion, reason: str, now: datetime
+    ) -> tuple[Judgement, VersionId | None]:
+        """Give a version up that is judged, unless somebody else has decided about it meanwhile."""
+        is_ours = False
+
+        def give_up(alias: Alias) -> Alias:
+            nonlocal is_ours
+            is_ours = _is_judged(alias, version.version)
+            return rolled_back(alias, version.version, now) if is_ours else alias
+
+        alias = self.aliases.change(version.tenant_id, version.data_set, give_up, now, reason)
+        if not is_ours:
+            return Judgement.NOT_JUDGED, self._next(alias)
+        self.versions.replace(replace(version, state=VersionState.FAILED, since=now, reason=reason))
+        return Judgement.ROLLED_BACK, self._next(alias)
 
     def package_of(self, version_id: VersionId) -> str:
         """Return the ARN of a version's model package; "" where another run has not stored it yet."""
@@ -309,8 +323,15 @@ class ModelDeployment:
         )
         version = self.versions.get(*version_id)
         if version is not None and version.state is VersionState.WAITING:
-            self.versions.put(replace(version, state=VersionState.REFUSED, reason=reason))
+            self._refuse(version, reason, now)
         return Started(id=version_id, begun=None, reason=reason, following=self._next(alias))
+
+    def _refuse(self, version: ModelVersion, reason: str, now: datetime) -> None:
+        """Store why a version cannot be deployed, and announce it."""
+        alias = self.aliases.get(version.tenant_id, version.data_set)
+        event = AliasEvent(AliasChange.NOT_DEPLOYED, version.version, reason)
+        refused = replace(version, state=VersionState.REFUSED, reason=reason)
+        self.versions.put(refused, model_entry(alias, event, reason, now))
 
     def _forget_if_deleted(self, version: ModelVersion) -> None:
         """Leave nothing of a version that was taken up while its tenant was being deleted."""
@@ -335,7 +356,7 @@ class ModelDeployment:
     def _next(self, alias: Alias) -> VersionId | None:
         """Return the version to deploy next: the one that waits, or one that it had taken the place of."""
         waiting = next_to_deploy(alias)
-        if waiting is None and alias.deploying is None:
+        if waiting is None and alias.deploying is None and not is_judged(alias):
             newest = max(alias.live or 0, alias.canary or 0, alias.testing or 0)
             versions = self.versions.of_data_set(alias.tenant_id, alias.data_set)
             waiting = next(

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from trainyard.domain import canaries
-from trainyard.domain.aliases import Alias, promoted
+from trainyard.domain.aliases import Alias, promoted, released
 from trainyard.domain.canaries import Calls
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.persistence.aliases import Aliases
@@ -31,15 +31,13 @@ class Promoter:
     versions: ModelVersions
     calls: CallsOfVersions
 
-    def watch(self, version: ModelVersion, alias: Alias, now: datetime) -> ModelVersion:
-        """Remember what a version, and the live one beside it, were asked before: it is judged by later calls.
+    def note_calls_before(self, version: ModelVersion, alias: Alias, now: datetime) -> None:
+        """Store what a version, and the live one beside it, were asked before: it is judged by later calls.
 
         Raises Refused where the version was removed with its tenant.
         """
         own, live = self._calls_beside(version, alias, now)
-        version = replace(version, calls_before=own, live_calls_before=live, beside=alias.live)
-        self.versions.replace(version)
-        return version
+        self.versions.replace(replace(version, calls_before=own, live_calls_before=live, beside=alias.live))
 
     def objection_to(self, version: ModelVersion, alias: Alias, now: datetime) -> str | None:
         """Return why a version that is a canary, or in test, must be given up; None while it does well."""
@@ -50,24 +48,24 @@ class Promoter:
         live_before = version.live_calls_before if alias.live == version.beside else Calls()
         return canaries.objection_to(own, live - live_before)
 
-    def promote(
-        self, version: ModelVersion, now: datetime, also_if: Callable[[Alias], bool] = lambda _: True
-    ) -> Alias:
-        """Let a canary answer all calls, and a version in test its share of those in production.
+    def release(self, version: ModelVersion, now: datetime) -> Alias:
+        """Let the version in test answer its share of the calls in production.
 
-        Idempotent; raises Refused for any other version. Nothing changes unless `also_if` holds.
+        Idempotent; raises Refused for any other version, and while another one is a canary.
         """
-        number, percent = version.version, 100
+        number, percent = version.version, version.serving.canary_percent or 100
         alias = self.aliases.get(version.tenant_id, version.data_set)
         if alias.testing == number:
-            percent = version.serving.canary_percent or 100
-            version = self.watch(replace(version, since=now), alias, now)
-        return self.aliases.change(
-            version.tenant_id,
-            version.data_set,
-            lambda alias: promoted(alias, number, percent=percent) if also_if(alias) else alias,
-            now,
-        )
+            released(alias, number, percent=percent)  # nothing is stored of a version that cannot be
+            self.note_calls_before(replace(version, since=now), alias, now)
+        return self._change(version, lambda alias: released(alias, number, percent=percent), now)
+
+    def promote(self, version: ModelVersion, now: datetime) -> Alias:
+        """Let a canary answer all calls. Idempotent; raises Refused for any other version."""
+        return self._change(version, lambda alias: promoted(alias, version.version), now)
+
+    def _change(self, version: ModelVersion, make: Callable[[Alias], Alias], now: datetime) -> Alias:
+        return self.aliases.change(version.tenant_id, version.data_set, make, now)
 
     def _calls_beside(self, version: ModelVersion, alias: Alias, now: datetime) -> tuple[Calls, Calls]:
         """Return the calls of a version and of the live one, from the hour in which it came to where it is on."""
