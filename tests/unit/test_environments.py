@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from testing.memory_store import MemoryStore
 from tests.build import NOW
 from tests.unit.test_canaries import OWN, counted, version_id
 from tests.unit.test_lost_approvals import search, search_over
@@ -36,7 +37,7 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import VersionState
 from trainyard.domain.serving import Approval, Isolation, Mode, Promotion, ServingSettings, objection_to
 from trainyard.domain.tenants import TenantState
-from trainyard.persistence.outbox import outbox_entries
+from trainyard.persistence.outbox import OUTBOX_MAX, entry, model_entry, outbox_entries, spending_entry
 
 LATER = NOW + timedelta(minutes=60)
 TEST = Environment.TEST
@@ -392,6 +393,18 @@ def test_a_change_of_an_alias_means_events(
     before: Alias, after: Alias, events: list[tuple[AliasChange, int]]
 ) -> None:
     assert events_between(before, after) == [AliasEvent(change, version) for change, version in events]
+
+
+def test_many_events_of_versions_hold_up_nothing_else() -> None:
+    store = MemoryStore()
+    entries = [
+        model_entry(replace(LIVE, revision=str(n)), AliasEvent(C.DEPLOYED, n), "", NOW) for n in range(OUTBOX_MAX)
+    ]
+    for number in range(0, len(entries), 50):
+        store.transact(entries[number : number + 50])
+    late = NOW + timedelta(hours=1)
+    store.transact([spending_entry("late", "2026-11", {}, late), entry("settle", "late", {}, late)])
+    assert {"settle", "spending"} < {each.what for each in outbox_entries(store)}
 
 
 def test_events_are_left_with_the_change_that_causes_them() -> None:

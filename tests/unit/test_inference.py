@@ -34,9 +34,19 @@ from trainyard.domain.canaries import Calls as CallsOfVersion
 from trainyard.domain.canaries import Calls as VersionCalls
 from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Refused, Throttled
 from trainyard.domain.hourly_spend import hour_of
-from trainyard.domain.inference import Capacity, EndpointHour, EndpointUse, capacity_of, divided, seconds_in
+from trainyard.domain.inference import (
+    Capacity,
+    CountChange,
+    EndpointHour,
+    EndpointUse,
+    capacity_of,
+    divided,
+    instances_in,
+    seconds_in,
+)
 from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.policy import Policy, TenantPolicy
+from trainyard.domain.prices import rounded
 from trainyard.domain.serving import Isolation, Mode, ServingSettings
 from trainyard.domain.tenants import TenantState
 from trainyard.entrypoints import bootstrap
@@ -380,6 +390,12 @@ LIMITS: Policy = replace(
 )
 
 
+def instances_at(endpoint: BilledEndpoint, now: datetime) -> int:
+    if now < endpoint.created_at:
+        return 0
+    return [endpoint.instance_count, *(change.count for change in endpoint.changes if change.at <= now)][-1]
+
+
 @pytest.mark.parametrize(
     ("seed", "days"),
     [(0, 6), (1, 6), *(pytest.param(seed, 30, marks=pytest.mark.thorough) for seed in range(2, 8))],
@@ -410,8 +426,16 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
                 instance_count=0 if memory_mb else 2,
                 memory_mb=memory_mb,
                 owner=Owner(tenant_id=tenant_id, data_set="own", tier=tier_name, algorithm="linear"),
+                changes=tuple(
+                    CountChange(BEGIN + timedelta(minutes=minutes), rng.randint(0, 4))
+                    for minutes in (sorted(rng.sample(range(1600, days * 1440), 40)) if scales else [])
+                ),
             )
-            for tenant_id, tier_name, memory_mb in (("t2", "basic", 0), ("t3", "premium", 3072))
+            for tenant_id, tier_name, memory_mb, scales in (
+                ("t2", "basic", 0, False),
+                ("t3", "premium", 3072, False),
+                ("t4", "basic", 0, True),
+            )
         ]
     )
     booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES, tier_of=lambda _: None)
@@ -477,9 +501,8 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
         while begin < BEGIN + timedelta(days=days):
             seconds = min((begin + timedelta(hours=1) - endpoint.created_at).total_seconds(), 3600)
             count, own, hour_name = endpoint.instance_count, endpoint.owner, hour_of(begin)
-            usd = Fraction(
-                round(Fraction("0.115") * count * int(seconds) / 3600 * 10**6 + Fraction(1, 10**9)), 10**6
-            )
+            ran = sum(60 * instances_at(endpoint, begin + timedelta(minutes=minute)) for minute in range(60))
+            usd = Fraction(round(Fraction("0.115") * ran / 3600 * 10**6 + Fraction(1, 10**9)), 10**6)
             uses = counted.get((endpoint.name, hour_name), {})
             if own is not None:
                 if endpoint.memory_mb:
@@ -608,6 +631,55 @@ def test_an_hour_without_a_price_is_closed_and_what_it_cost_stays_unknown() -> N
         NOW + timedelta(hours=2), lambda: False
     )
     assert hour.idle_usd == hour.usd, "nobody can say who used how much of it"
+
+
+TEN = datetime(2026, 11, 21, 10, tzinfo=UTC)
+
+
+def changes_at(*changes: tuple[int, int]) -> tuple[CountChange, ...]:
+    return tuple(CountChange(TEN + timedelta(minutes=minutes), count) for minutes, count in changes)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "changes", "expected"),
+    [
+        (-60, None, [], (3600, 1)),
+        (-60, None, [(30, 2)], (1800 + 2 * 1800, 2)),
+        (-60, None, [(-30, 3), (20, 0), (50, 1)], (3 * 1200 + 600, 3)),
+        (-60, None, [(-30, 0)], (0, 0)),
+        (-60, 30, [(15, 2), (45, 9)], (900 + 2 * 900, 2)),
+        (30, None, [(45, 4)], (900 + 4 * 900, 4)),
+        (-60, None, [(70, 9)], (3600, 1)),
+        (70, None, [(80, 2)], (0, 2)),
+    ],
+)
+def test_the_instances_of_an_hour_are_counted_by_their_seconds(
+    since: int, until: int | None, changes: list[tuple[int, int]], expected: tuple[int, int]
+) -> None:
+    created = TEN + timedelta(minutes=since)
+    ended = TEN + timedelta(minutes=until) if until is not None else None
+    assert instances_in("2026-11-21T10", created, ended, 1, changes_at(*changes)) == expected
+
+
+def test_an_endpoint_that_scales_costs_the_instances_that_it_had_also_after_it_was_deleted() -> None:
+    book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
+    endpoint = BilledEndpoint(
+        name="e",
+        arn="arn:e",
+        created_at=TEN,
+        instance_type="ml.m5.large",
+        instance_count=1,
+        changes=changes_at((30, 0), (80, 2)),
+        owner=Owner(tenant_id="acme", data_set="churn", tier="basic", algorithm="linear"),
+    )
+    existing = Existing([endpoint])
+    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES, tier_of=lambda _: "basic")
+    (first,) = booking.book_due(TEN + timedelta(minutes=100), lambda: False)
+    hourly = PRICES.hosting["ml.m5.large"]
+    assert (first.usd, first.instance_count) == (rounded(hourly / 2), 1)
+    existing.endpoints = []
+    (last,) = booking.book_due(TEN + timedelta(hours=4), lambda: False)
+    assert (last.usd, last.instance_count) == (rounded(hourly * 2 * 20 / 60), 2), "seen last after 100 minutes"
 
 
 def test_an_endpoint_that_was_changed_by_hand_holds_up_no_other() -> None:

@@ -13,7 +13,7 @@ from trainyard.application.serving.ports import EndpointState
 from trainyard.contracts.tenants import parse_step_command, tenant_view
 from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import ModelVersion, VersionState
-from trainyard.domain.serving import Approval, Isolation, Mode, ServingSettings
+from trainyard.domain.serving import Approval, Isolation, Mode, Promotion, ServingSettings
 from trainyard.persistence.tenants import tenant_from, tenant_item
 
 
@@ -44,6 +44,18 @@ def settings_of(serving: dict[str, Any]) -> ServingSettings:
                 instances=2,
             ),
         ),
+        (
+            "asynchronous:instances=0:instances_max=3:scale_at=9:promotion=manual:test_minutes=5",
+            ServingSettings(
+                mode=Mode.ASYNCHRONOUS,
+                isolation=Isolation.SILO,
+                promotion=Promotion.MANUAL,
+                test_minutes=5,
+                instances=0,
+                instances_max=3,
+                scale_at=9,
+            ),
+        ),
         ("asynchronous:isolation=silo", ServingSettings(mode=Mode.ASYNCHRONOUS, isolation=Isolation.SILO)),
     ],
 )
@@ -68,6 +80,18 @@ def test_what_is_asked_for_is_stored_and_shown(text: str, settings: ServingSetti
         ("batch-transform:canary_percent=5", "leave canary_percent at 0"),
         ("real-time:bake_minutes=0", "1 to 720 are allowed"),
         ("real-time:instances=11", "1 to 10 are allowed"),
+        ("asynchronous:instances=0", "and 0 where instances_max is given"),
+        ("serverless:instances_max=2", "only real-time or asynchronous can scale"),
+        ("real-time:instances=0:instances_max=2", "asynchronous alone can do without"),
+        ("real-time:instances=3:instances_max=2", "instances_max=2: 3 to 10 are allowed with instances=3"),
+        ("real-time:instances_max=11", "instances_max=11: 1 to 10 are allowed"),
+        ("asynchronous:instances=-1:instances_max=1", "-1 instances"),
+        ("real-time:instances_max=-1", "instances_max=-1: 1 to 10"),
+        ("real-time:scale_at=5", "scale_at=5 without instances_max"),
+        ("real-time:instances_max=2:scale_at=100001", "1 to 100,000 are allowed"),
+        ("real-time:instances_max=2:scale_at=-1", "1 to 100,000 are allowed"),
+        ("real-time:promotion=maybe", "must be direct, manual or automatic"),
+        ("real-time:test_minutes=721", "721 minutes of test: 1 to 720"),
         ("real-time:instance_type=t3.large", "instance_type"),
         ("real-time:approval=maybe", "must be manual or automatic"),
     ],
@@ -115,6 +139,15 @@ def version(tenant_id: str, data_set: str, number: int, request_id: str = "0" * 
         approved_at=NOW,
         serving=ServingSettings(mode=Mode.SERVERLESS, isolation=Isolation.SILO),
     )
+
+
+def test_a_version_that_scales_otherwise_has_another_endpoint() -> None:
+    settings = [
+        ServingSettings(mode=Mode.REAL_TIME, isolation=Isolation.SILO, instances_max=most, scale_at=at)
+        for most, at in ((0, 0), (2, 0), (3, 0), (3, 9))
+    ]
+    versions = [replace(version("acme", "churn", 1), serving=each) for each in settings]
+    assert len({own().located(each).endpoint for each in versions}) == 4
 
 
 def test_no_two_versions_have_endpoints_of_one_name() -> None:

@@ -175,7 +175,7 @@ class ServingSettings:
     @property
     def scales(self) -> bool:
         """Tell whether the endpoint's number of instances follows its load."""
-        return self.instances_max > 0
+        return self.instances_max != 0
 
     @property
     def is_own(self) -> bool:
