@@ -20,8 +20,12 @@ from trainyard.domain.requests import Request, State
 
 DATA_SET = "served"
 ROWS, CALLS = 5, 5
-OWN_MODES = {"serverless": ":memory_mb=2048:concurrency=1", "asynchronous": "", "real-time": ""}
-"""Mode → its settings. With instances, the containers have no network."""
+OWN_MODES = {
+    "serverless": ":memory_mb=2048:concurrency=1",
+    "asynchronous": ":instances=0:instances_max=1",
+    "real-time": "",
+}
+"""Mode → its settings. With instances, the containers have no network; an asynchronous endpoint may fall asleep."""
 TRANSFORMED_BY = "real-time"
 """The mode whose model also predicts in a batch transform."""
 DEPLOYED_SECONDS_MAX = 3000

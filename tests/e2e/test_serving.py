@@ -258,11 +258,11 @@ def test_an_approval_whose_event_is_lost_is_found_by_the_search(
     harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     events, rule = harness.cloud.client("events"), harness.outputs["ModelApprovedRule"]
-    bucket = harness.create("unheard")
-    trained(harness, bucket, "unheard", 1)
+    bucket = harness.create("overlooked")
+    trained(harness, bucket, "overlooked", 1)
     events.disable_rule(Name=rule)
     try:
-        assert harness.run("models", "approve", "unheard", "1") == 0
+        assert harness.run("models", "approve", "overlooked", "1") == 0
     finally:
         events.enable_rule(Name=rule)
     function = harness.outputs["ServingFunction"]
@@ -275,5 +275,5 @@ def test_an_approval_whose_event_is_lost_is_found_by_the_search(
         return found
 
     assert searched()["failed"] == 0
-    eventually(lambda: served(harness, capsys, "unheard").get(1, {}).get("percent") == 100, 60)
+    eventually(lambda: served(harness, capsys, "overlooked").get(1, {}).get("percent") == 100, 60)
     assert searched()["started"] == 0

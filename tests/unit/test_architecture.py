@@ -1,6 +1,7 @@
 """Imports go one way: functions → bootstrap → adapters → contracts → application → persistence → domain."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,3 +173,12 @@ def test_names_say_what_they_hold() -> None:
     ]
     assert len(bindings) > 7000
     assert [place for *place, name in bindings if name in SAY_NOTHING] == []
+
+
+def test_no_two_files_of_tests_create_a_tenant_of_the_same_name() -> None:
+    """Files of end-to-end tests share a deployment, in an order that depends on how they are spread."""
+    created: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "tests/e2e").glob("test_*.py")):
+        for name in re.findall(r'\bcreate(?:_pooled)?\(\s*"([a-z0-9-]+)"', path.read_text(encoding="utf-8")):
+            created.setdefault(name, set()).add(path.name)
+    assert {name: files for name, files in created.items() if len(files) > 1} == {}

@@ -147,12 +147,14 @@ def test_with_manual_promotion_nobody_is_waited_for() -> None:
     assert judge(harness, 2, LATER + timedelta(days=9)) is Judgement.NOT_JUDGED
     assert harness.deploy(3) is None
     assert harness.alias.testing == 3
-    assert harness.version(2).state is VersionState.REMOVED
-    assert harness.placed == {target(1), target(3)}
     harness.deployment.promoter.release(harness.version(3), LATER)
     alias = harness.alias
     assert alias.live == 3
     assert alias.testing is None
+    harness.serve()
+    harness.deploy(4)
+    assert harness.version(2).state is VersionState.REMOVED, "it is below all that are named"
+    assert harness.placed == {target(3), target(4)}
 
 
 def test_a_newer_version_waits_for_a_timed_test() -> None:

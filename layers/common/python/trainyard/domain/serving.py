@@ -56,7 +56,7 @@ class ModeLimits:
     answer_seconds_max: int
     """In which the model must answer them."""
     scales_to_zero: bool
-    """Whether it costs nothing while nobody asks, as it is deployed here."""
+    """Whether it can cost nothing while nobody asks, as it is deployed here."""
     source: str
 
 
@@ -77,7 +77,7 @@ LIMITS: Mapping[Mode, ModeLimits] = {
     Mode.ASYNCHRONOUS: ModeLimits(
         request_bytes_max=1024 * MB,
         answer_seconds_max=3600,
-        scales_to_zero=False,
+        scales_to_zero=True,
         source="InvokeEndpointAsyncInput.InvocationTimeoutSeconds; developer guide, Asynchronous inference",
     ),
     Mode.BATCH_TRANSFORM: ModeLimits(

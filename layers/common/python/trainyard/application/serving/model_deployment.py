@@ -341,15 +341,13 @@ class ModelDeployment:
             self.versions.forget(version)
 
     def _tidy(self, alias: Alias) -> None:
-        """Remove the models of versions that cannot answer any more, because a newer one was taken up.
+        """Remove the models of versions that cannot answer any more: those below all that the alias names.
 
-        An even newer one may have been begun since the alias was read.
+        Others may have been begun since the alias was read, also older ones than it names.
         """
-        named = in_use(alias)
-        newest = max((v for v in (alias.live, alias.canary, alias.testing) if v is not None), default=0)
+        lowest = min(in_use(alias), default=0)
         for version in self.versions.of_data_set(alias.tenant_id, alias.data_set):
-            is_over = version.version < min(named, default=0) or version.state is VersionState.READY
-            if version.state in UNDERWAY and is_over and version.version < newest and version.version not in named:
+            if version.state in UNDERWAY and version.version < lowest:
                 self._host(version).remove(version)
                 self.versions.put(replace(version, state=VersionState.REMOVED))
 
