@@ -25,7 +25,7 @@ OWN_MODES = {
     "asynchronous": ":instances=0:instances_max=1",
     "real-time": "",
 }
-"""Mode → its settings. With instances, the containers have no network; an asynchronous endpoint may fall asleep."""
+"""Mode → its settings. With instances, the containers have no network; asynchronous endpoints may fall asleep."""
 TRANSFORMED_BY = "real-time"
 """The mode whose model also predicts in a batch transform."""
 DEPLOYED_SECONDS_MAX = 3000
