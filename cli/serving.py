@@ -98,7 +98,8 @@ def _followed_up(deployment: Deployment, version: ModelVersion, alias: Alias) ->
         return
     except ClientError as error:  # the promotion has been made
         code = error.response["Error"]["Code"]
-        yield f"it is judged every few hours, and not each minute: the run that judges it was refused ({code})"
+        todo = "older models are not removed" if alias.canary is None else "it is judged now and then only"
+        yield f"{todo}: the run of deploy-model was refused ({code})"
 
 
 def stop(deployment: Deployment, arguments: Arguments) -> Answer:

@@ -103,6 +103,8 @@ def _remove_served(deployment: Deployment) -> None:
             with _unless_gone():
                 if sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] != "Deleting":
                     unscale(name)
+                    if sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Updating":
+                        sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name)
                     sagemaker.delete_endpoint(EndpointName=name)
             waiter = sagemaker.get_waiter("endpoint_deleted")
             waiter.wait(EndpointName=name, WaiterConfig={"Delay": 5, "MaxAttempts": 240})

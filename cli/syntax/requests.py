@@ -278,8 +278,8 @@ SERVING = Group(
         TENANT,
         DATA_SET,
         VERSION,
-        help="Take a version out of service: one in test, a canary, or the live one, instead of which the one "
-        "before it answers from the next call on.",
+        help="Take a version out of service: one in test, a canary, or the live one. After the live one, the "
+        "previous version answers from the next call on.",
         examples=["trainyard serving roll-back acme churn 3"],
     ),
     Command(

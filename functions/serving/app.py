@@ -74,7 +74,8 @@ def test(step: ServingStep, now: datetime) -> Answer:
 
 def switch(step: ServingStep, now: datetime) -> Answer:
     switched = bootstrap.model_deployment().switch(_version(step), step.run, now)
-    count("ModelsDeployed")
+    if switched.serves:
+        count("ModelsDeployed")
     return {"is_judged": switched.is_judged, **_next(switched.following)}
 
 

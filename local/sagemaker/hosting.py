@@ -340,6 +340,10 @@ class Hosting:
     def is_asynchronous(self, endpoint: str) -> bool:
         return self._endpoints[endpoint].asynchronous is not None
 
+    def instance_type(self, endpoint: str, variant: str) -> str:
+        chosen = self._scalable(endpoint, variant)
+        return "" if chosen is None else str(chosen.request["InstanceType"])
+
     def load(self, endpoint: str, seconds: float) -> tuple[int, int]:
         """Return how many calls there were in the last seconds, and how many requests wait or are answered now."""
         since = time.monotonic() - seconds

@@ -98,9 +98,17 @@ def _to_scale(operation: str, request: Request) -> Iterator[tuple[str, str, Requ
             f"arn:aws:iam::{ACCOUNT_ID}:role/aws-service-role/{_SCALING_ROLE}",
             service,
         )
-    if request.get("PolicyType") == "TargetTrackingScaling":
-        alarm = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT_ID}:alarm:TargetTracking-{request['ResourceId']}-AlarmHigh"
-        yield "cloudwatch:PutMetricAlarm", alarm, {}
+    if operation == "DeregisterScalableTarget":
+        return
+    # What the service will do is also asked of whoever lets it.
+    endpoint = _resource(_ENDPOINT, request["ResourceId"].split("/")[1])
+    for action in ("DescribeEndpoint", "DescribeEndpointConfig", "UpdateEndpointWeightsAndCapacities"):
+        kind = endpoint.replace("endpoint/", "endpoint-config/") if action.endswith("Config") else endpoint
+        yield action, kind, {}
+    alarms = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT_ID}:alarm:"
+    yield "cloudwatch:DescribeAlarms", f"{alarms}*", {}
+    for action in ("PutMetricAlarm", "DeleteAlarms"):
+        yield f"cloudwatch:{action}", f"{alarms}TargetTracking-{request['ResourceId']}-AlarmHigh", {}
 
 
 def access_key_of(authorization: str) -> str:

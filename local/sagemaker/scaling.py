@@ -44,6 +44,8 @@ class Fleets(Protocol):
 
     def is_asynchronous(self, endpoint: str) -> bool: ...
 
+    def instance_type(self, endpoint: str, variant: str) -> str: ...
+
     def load(self, endpoint: str, seconds: float) -> tuple[int, int]:
         """Return how many calls there were in the last seconds, and how many requests wait or are answered now."""
         ...
@@ -115,6 +117,10 @@ class Scaling:
             raise ApiError("ValidationException", "Maximum capacity cannot be less than minimum capacity")
         if least < (0 if self.fleets.is_asynchronous(endpoint) else 1):
             raise ApiError("ValidationException", "Minimum capacity cannot be less than 1")
+        if self.fleets.instance_type(endpoint, variant).startswith("ml.t"):
+            raise ApiError("ValidationException", "Burstable instance types cannot be scaled")
+        if before is not None and request.get("Tags"):
+            raise ApiError("ValidationException", "Tags are only for a new scalable target: use TagResource")
         tags = request.get("Tags", {})
         target = before or Target(target_arn(self.arn, request), endpoint, variant, least, most, tags)
         target.least, target.most = least, most

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.conftest import Harness, eventually
 from tests.e2e.test_serving import ROWS, WINE, given_up, served, trained
 from trainyard.adapters.aws.billing import SageMakerEndpoints
-from trainyard.adapters.aws.endpoint_scaling import alarm_of, count_changes
+from trainyard.adapters.aws.endpoint_scaling import alarm_of, count_history
 from trainyard.adapters.aws.own_endpoints import SageMakerOwnModels
 from trainyard.adapters.aws.store import backoff
 from trainyard.application.billing.inference import BilledEndpoint
@@ -157,7 +157,8 @@ def test_an_asynchronous_endpoint_without_requests_has_no_instances_and_wakes_up
 
     eventually(lambda: instances() == 0)
     assert harness.run("predict", "sleeper", "wine", str(rows), "--timeout", "30") == 0
-    assert [change.count for change in count_changes(endpoint)][:2] == [0, 1]
+    history = count_history(endpoint, datetime.now(UTC) - timedelta(hours=1))
+    assert [change.count for change in history.changes][:2] == [0, 1]
     (target,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
     assert (target["MinCapacity"], target["MaxCapacity"]) == (0, 2)
     assert [alarm["AlarmName"] for alarm in alarms_of(watch, endpoint)] == [alarm_of(endpoint)]

@@ -211,8 +211,8 @@ def test_a_version_is_called_in_test_until_it_is_promoted(
     assert "version 2 answers 50 % of them, as a canary" in capsys.readouterr().out
     machine = harness.outputs["DeployModelMachine"]
     runs = harness.cloud.client("stepfunctions").list_executions(stateMachineArn=machine)["executions"]
-    (judging,) = [run for run in runs if run["name"].startswith("promoted-")]
-    assert judging["status"] == "RUNNING", "it is judged each minute"
+    promoted = [run["status"] for run in runs if run["name"].startswith("promoted-")]
+    assert "RUNNING" in promoted, "it is judged each minute"
     assert harness.run("serving", "promote", "taster", "wine", "2") == 0
     assert version(2)["percent"] == 100
     assert harness.run(*command, "--environment", "test") == 1

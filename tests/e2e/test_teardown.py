@@ -65,9 +65,9 @@ def test_a_deployment_in_a_vpc_asks_for_data_explicitly_and_leaves_nothing(
     doomed: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     doomed.create("apart", "--retrain", "rate(1 day)")
-    doomed.create_pooled("swimmer")
-    doomed.drop("swimmer", "incoming/x/d.csv", b"target,a\n1,2\n")
-    doomed.ended("swimmer")
+    doomed.create_pooled("diver")
+    doomed.drop("diver", "incoming/x/d.csv", b"target,a\n1,2\n")
+    doomed.ended("diver")
     pipeline = doomed.cloud.client("sagemaker").describe_pipeline(PipelineName=doomed.outputs["PipelineName"])
     placed = {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
     assert (

@@ -278,18 +278,18 @@ def test_a_role_that_somebody_widened_is_told(harness: Harness, capsys: Capture)
 
 @pytest.mark.thorough
 def test_a_pooled_tenant_has_the_same_contract_and_a_role_from_its_first_request_on(harness: Harness) -> None:
-    harness.create("bather", tier="premium")
-    tenant, iam = harness.deployment.tenant("bather"), harness.cloud.client("iam")
+    harness.create("swimmer", tier="premium")
+    tenant, iam = harness.deployment.tenant("swimmer"), harness.cloud.client("iam")
     assert (tenant.root, tenant.role) == ("swimmer/", RoleState.NONE)
     with pytest.raises(iam.exceptions.NoSuchEntityException):
         iam.get_role(RoleName="trainyard.pool--swimmer")
-    harness.drop("bather", "incoming/wine/wine.csv", WINE)
-    (request,) = harness.ended("bather")
+    harness.drop("swimmer", "incoming/wine/wine.csv", WINE)
+    (request,) = harness.ended("swimmer")
     assert request.state is State.SUCCEEDED
     assert request.outcome is not None
     assert str(request.outcome.model_uri).startswith("s3://trainyard-123456789012-pool/swimmer/models/wine/")
     assert harness.receipt(request)["state"] == "SUCCEEDED"
-    assert harness.deployment.tenant("bather").role is RoleState.MADE
+    assert harness.deployment.tenant("swimmer").role is RoleState.MADE
     assert iam.get_role(RoleName="trainyard.pool--swimmer")
 
 

@@ -11,7 +11,7 @@ from tests.build import NOW
 from tests.unit.test_canaries import OWN, counted, version_id
 from tests.unit.test_lost_approvals import search, search_over
 from tests.unit.test_model_deployment import RUN, Harness, arn, target
-from trainyard.application.serving.model_deployment import Judgement
+from trainyard.application.serving.model_deployment import NOT_APPROVED, Judgement
 from trainyard.contracts.model_events import DETAIL_TYPES
 from trainyard.domain import canaries
 from trainyard.domain.alias_events import AliasChange, AliasEvent, events_between
@@ -326,16 +326,63 @@ def test_a_version_that_is_ready_while_another_one_became_a_canary_waits() -> No
     harness.deployment.place(version_id(3))
     harness.deployment.test(version_id(3), NOW)
     harness.deployment.promoter.release(harness.version(2), NOW)
-    assert harness.deployment.switch(version_id(3), "run-3", NOW) == (False, None)
+    assert harness.deployment.switch(version_id(3), "run-3", NOW) == (False, False, None)
+    assert harness.deployment.switch(version_id(3), "run-3", NOW) == (False, False, None), "repeated"
+    harness.deployment.aliases.change("acme", "churn", lambda alias: replace(alias, waiting=None), NOW)
+    with pytest.raises(Refused, match="has not passed"):
+        harness.deployment.switch(version_id(3), "run-3", NOW)
+    harness.deployment.aliases.change("acme", "churn", lambda alias: replace(alias, waiting=3), NOW)
     assert (harness.alias.canary, harness.alias.waiting, harness.alias.deploying) == (2, 3, None)
     assert harness.version(3).state is VersionState.WAITING
     assert harness.deployment.judge(version_id(2), NOW + timedelta(minutes=30))[1] == ("acme", "churn", 3)
 
 
+def test_a_run_that_has_lost_its_version_switches_nothing_while_another_one_is_judged() -> None:
+    harness = in_test()
+    harness.deployment.versions.put(replace(harness.version(2), version=3, package_arn=harness.approve(3)))
+    with pytest.raises(Refused, match="not being deployed by run-3"):
+        harness.deployment.switch(version_id(3), "run-3", NOW)
+
+
+def test_a_failure_says_why_although_a_newer_version_waits() -> None:
+    harness = Harness()
+    harness.deployment.begin(harness.approve(1), RUN, NOW)
+    harness.deployment.begin(harness.approve(2), "run-2", NOW)
+    harness.deployment.fail(version_id(1), RUN, "smoke test: wrong", NOW)
+    assert published(harness) == [("version not deployed", 1, "smoke test: wrong")]
+
+
+def test_a_waiting_version_that_is_not_approved_any_more_is_announced_by_the_search() -> None:
+    harness = Harness()
+    harness.deployment.begin(harness.approve(1), RUN, NOW)
+    harness.deployment.begin(harness.approve(2), "run-2", NOW)
+    harness.approve(2, approved=False)
+    harness.deployment.aliases.change(
+        "acme", "churn", lambda a: replace(a, deploying=None, deploying_run=None), NOW
+    )
+    search(search_over(harness)[0], NOW)
+    assert harness.version(2).state is VersionState.REFUSED
+    assert ("version not deployed", 2, NOT_APPROVED) in published(harness)
+
+
+def test_a_judgement_that_fails_hides_no_lost_approval() -> None:
+    harness = in_test()
+    lost, _ = search_over(harness)
+    harness.approve(3)
+    harness.deployment.aliases.change("acme", "churn", lambda a: replace(a, test_ends_at=None), NOW)
+
+    def broken(*_: Any) -> Any:
+        raise ValueError("broken")
+
+    found = search(replace(lost, judge=broken), NOW)
+    assert (found.started, found.failed) == ([arn(3)], {"acme": "ValueError: broken"})
+
+
 def test_a_version_that_is_refused_is_announced() -> None:
     harness = Harness()
     harness.serve(mode=Mode.REAL_TIME, isolation=Isolation.BRIDGE)
-    assert harness.deployment.begin(harness.approve(1), RUN, NOW).begun is None
+    for later in (NOW, LATER):
+        assert harness.deployment.begin(harness.approve(1), RUN, later).begun is None
     ((what, version, reason),) = published(harness)
     assert (what, version) == ("version not deployed", 1)
     assert "real-time does not allow bridge" in (reason or "")
@@ -384,9 +431,9 @@ C = AliasChange
         (FULL, rolled_back(FULL, 2, LATER), [(C.ROLLED_BACK, 2)]),
         (TESTED, rolled_back(TESTED, 3, NOW), [(C.ROLLED_BACK, 3)]),
         (LIVE, rolled_back(LIVE, 2, NOW), [(C.ROLLED_BACK, 2)]),
-        (DEPLOYING, stopped(DEPLOYING, NOW), [(C.STOPPED, 2)]),
+        (DEPLOYING, stopped(DEPLOYING, NOW), [(C.STOPPED, 2), (C.NOT_DEPLOYED, 3)]),
         (CANARY, stopped(CANARY, NOW), [(C.STOPPED, 2), (C.STOPPED, 3)]),
-        (replace(DEPLOYING, live=None), stopped(replace(DEPLOYING, live=None), NOW), []),
+        (replace(DEPLOYING, live=None), stopped(replace(DEPLOYING, live=None), NOW), [(C.NOT_DEPLOYED, 3)]),
         (replace(DEPLOYING, live=None), failed(replace(DEPLOYING, live=None), 3, RUN, NOW), [(C.NOT_DEPLOYED, 3)]),
         (replace(LIVE, waiting=3), replace(LIVE, waiting=None), []),
     ],

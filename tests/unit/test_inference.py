@@ -426,6 +426,7 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
                 instance_count=0 if memory_mb else 2,
                 memory_mb=memory_mb,
                 owner=Owner(tenant_id=tenant_id, data_set="own", tier=tier_name, algorithm="linear"),
+                scales=scales,
                 changes=tuple(
                     CountChange(BEGIN + timedelta(minutes=minutes), rng.randint(0, 4))
                     for minutes in (sorted(rng.sample(range(1600, days * 1440), 40)) if scales else [])
@@ -643,22 +644,22 @@ def changes_at(*changes: tuple[int, int]) -> tuple[CountChange, ...]:
 @pytest.mark.parametrize(
     ("since", "until", "changes", "expected"),
     [
-        (-60, None, [], (3600, 1)),
-        (-60, None, [(30, 2)], (1800 + 2 * 1800, 2)),
-        (-60, None, [(-30, 3), (20, 0), (50, 1)], (3 * 1200 + 600, 3)),
-        (-60, None, [(-30, 0)], (0, 0)),
-        (-60, 30, [(15, 2), (45, 9)], (900 + 2 * 900, 2)),
-        (30, None, [(45, 4)], (900 + 4 * 900, 4)),
-        (-60, None, [(70, 9)], (3600, 1)),
-        (70, None, [(80, 2)], (0, 2)),
+        (-60, None, [], (3600, 1, 1)),
+        (-60, None, [(30, 2)], (1800 + 2 * 1800, 2, 2)),
+        (-60, None, [(0, 3), (20, 0), (50, 1)], (3 * 1200 + 600, 3, 1)),
+        (-60, None, [(-30, 0)], (3600, 1, 1)),
+        (-60, 30, [(15, 2), (45, 9)], (900 + 2 * 900, 2, 9)),
+        (30, None, [(20, 9), (45, 4)], (900 + 4 * 900, 4, 4)),
+        (-60, None, [(60, 9)], (3600, 1, 1)),
     ],
 )
 def test_the_instances_of_an_hour_are_counted_by_their_seconds(
-    since: int, until: int | None, changes: list[tuple[int, int]], expected: tuple[int, int]
+    since: int, until: int | None, changes: list[tuple[int, int]], expected: tuple[int, int, int]
 ) -> None:
     created = TEN + timedelta(minutes=since)
     ended = TEN + timedelta(minutes=until) if until is not None else None
-    assert instances_in("2026-11-21T10", created, ended, 1, changes_at(*changes)) == expected
+    instances = instances_in("2026-11-21T10", created, ended, 1, changes_at(*changes))
+    assert (instances.seconds, instances.most, instances.at_end) == expected
 
 
 def test_an_endpoint_that_scales_costs_the_instances_that_it_had_also_after_it_was_deleted() -> None:
@@ -669,7 +670,8 @@ def test_an_endpoint_that_scales_costs_the_instances_that_it_had_also_after_it_w
         created_at=TEN,
         instance_type="ml.m5.large",
         instance_count=1,
-        changes=changes_at((30, 0), (80, 2)),
+        scales=True,
+        changes=changes_at((-600, 9), (30, 0), (80, 2)),
         owner=Owner(tenant_id="acme", data_set="churn", tier="basic", algorithm="linear"),
     )
     existing = Existing([endpoint])
@@ -680,6 +682,48 @@ def test_an_endpoint_that_scales_costs_the_instances_that_it_had_also_after_it_w
     existing.endpoints = []
     (last,) = booking.book_due(TEN + timedelta(hours=4), lambda: False)
     assert (last.usd, last.instance_count) == (rounded(hourly * 2 * 20 / 60), 2), "seen last after 100 minutes"
+
+
+def test_how_many_instances_there_were_is_known_also_when_nothing_tells_of_it_any_more() -> None:
+    book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
+    endpoint = BilledEndpoint(
+        name="e",
+        arn="arn:e",
+        created_at=TEN,
+        instance_type="ml.m5.large",
+        instance_count=1,
+        scales=True,
+        changes=changes_at((15, 0)),
+        owner=Owner(tenant_id="acme", data_set="churn", tier="basic", algorithm="linear"),
+    )
+    existing = Existing([endpoint])
+    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES, tier_of=lambda _: "basic")
+    assert len(booking.book_due(TEN + timedelta(minutes=80), lambda: False)) == 1
+    existing.endpoints = [replace(endpoint, changes=())]
+    (later,) = booking.book_due(TEN + timedelta(minutes=140), lambda: False)
+    assert later.usd == 0, "it sleeps"
+    existing.endpoints = [replace(endpoint, created_at=TEN + timedelta(minutes=150), changes=())]
+    hours = booking.book_due(TEN + timedelta(minutes=260), lambda: False)
+    assert [hour.usd for hour in hours][-1] == PRICES.hosting["ml.m5.large"], "another one of its name"
+
+
+def test_an_hour_is_booked_once_it_is_known_what_became_of_its_changes() -> None:
+    book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
+    endpoint = BilledEndpoint(
+        name="e",
+        arn="arn:e",
+        created_at=TEN,
+        instance_type="ml.m5.large",
+        instance_count=1,
+        scales=True,
+        unsettled_from=TEN + timedelta(minutes=70),
+    )
+    existing = Existing([endpoint])
+    booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES, tier_of=lambda _: None)
+    now = TEN + timedelta(minutes=140)
+    assert [hour.hour for hour in booking.book_due(now, lambda: False)] == [hour_of(TEN)]
+    existing.endpoints = [replace(endpoint, unsettled_from=None)]
+    assert [hour.hour for hour in booking.book_due(now, lambda: False)] == [hour_of(TEN + timedelta(hours=1))]
 
 
 def test_an_endpoint_that_was_changed_by_hand_holds_up_no_other() -> None:

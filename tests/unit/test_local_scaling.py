@@ -30,9 +30,13 @@ class Fleets:
     def __init__(self, *, instances: int = 1, asynchronous: bool = True) -> None:
         self.instances, self.asynchronous = instances, asynchronous
         self.calls = self.backlog = 0
+        self.type = "ml.m5.large"
 
     def count(self, endpoint: str, variant: str) -> int | None:
         return self.instances if (endpoint, variant) == ("e", "all") else None
+
+    def instance_type(self, endpoint: str, variant: str) -> str:
+        return self.type
 
     def set_count(self, endpoint: str, variant: str, count: int) -> None:
         self.instances = count
@@ -157,7 +161,13 @@ def test_what_application_auto_scaling_refuses_is_refused(monkeypatch: pytest.Mo
     for operation in (world.scaling.deregister, world.scaling.put_policy):
         with pytest.raises(ApiError, match="No scalable target"):
             operation(ON | {"PolicyName": "load"})
+    world.fleets.type = "ml.t2.medium"
+    with pytest.raises(ApiError, match="Burstable"):
+        world.register(1)
+    world.fleets.type = "ml.m5.large"
     world.register(1)
+    with pytest.raises(ApiError, match="use TagResource"):
+        world.scaling.register(ON | {"Tags": {"a": "b"}})
     with pytest.raises(ApiError, match="without its configuration"):
         world.scaling.put_policy(ON | {"PolicyName": "load", "PolicyType": "TargetTrackingScaling"})
     assert world.scaling.is_target("e")

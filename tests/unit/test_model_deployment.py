@@ -443,7 +443,7 @@ class World:
                 yield
             self.deployment.test(number, self.now)
             yield
-            is_judged, following = self.deployment.switch(number, run, self.now)
+            is_judged, _, following = self.deployment.switch(number, run, self.now)
         except Refused as refusal:
             yield
             following = self.deployment.fail(number, run, str(refusal), self.now)

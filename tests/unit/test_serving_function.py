@@ -67,7 +67,10 @@ def test_what_is_deployed_or_given_up_is_counted_and_the_next_one_named(
 ) -> None:
     assert call("Place", {"place": None}, version=VERSION) == {}
     assert call("Test", {"test": 12}, version=VERSION) == {"latency_ms": 12}
-    switched = Switched(is_judged=True, following=None)
+    waits = Switched(is_judged=False, serves=False, following=None)
+    assert call("Switch", {"switch": waits}, version=VERSION) == {"is_judged": False, "package_arn": ""}
+    assert "ModelsDeployed" not in capsys.readouterr().out
+    switched = Switched(is_judged=True, serves=True, following=None)
     assert call("Switch", {"switch": switched}, version=VERSION) == {"is_judged": True, "package_arn": ""}
     assert values(capsys.readouterr().out)["ModelsDeployed"] == 1
     given: list[Any] = []

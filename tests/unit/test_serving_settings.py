@@ -81,6 +81,8 @@ def test_what_is_asked_for_is_stored_and_shown(text: str, settings: ServingSetti
         ("real-time:bake_minutes=0", "1 to 720 are allowed"),
         ("real-time:instances=11", "1 to 10 are allowed"),
         ("asynchronous:instances=0", "and 0 where instances_max is given"),
+        ("real-time:instances=0", "1 to 10 are allowed$"),
+        ("real-time:instances_max=2:instance_type=ml.t2.medium", "cannot scale: choose one that is not burstable"),
         ("serverless:instances_max=2", "only real-time or asynchronous can scale"),
         ("real-time:instances=0:instances_max=2", "asynchronous alone can do without"),
         ("real-time:instances=3:instances_max=2", "instances_max=2: 3 to 10 are allowed with instances=3"),
@@ -148,6 +150,13 @@ def test_a_version_that_scales_otherwise_has_another_endpoint() -> None:
     ]
     versions = [replace(version("acme", "churn", 1), serving=each) for each in settings]
     assert len({own().located(each).endpoint for each in versions}) == 4
+
+
+def test_a_burstable_default_cannot_scale() -> None:
+    host = replace(own(), instance_type="ml.t2.medium")
+    scaled = ServingSettings(mode=Mode.REAL_TIME, isolation=Isolation.SILO, instances_max=2)
+    state, reason = host.ensure(replace(version("acme", "churn", 1), serving=scaled), tenant())
+    assert (state, "ml.t2.medium, cannot scale" in reason) == (EndpointState.FAILED, True)
 
 
 def test_no_two_versions_have_endpoints_of_one_name() -> None:

@@ -39,7 +39,8 @@ def events_between(before: Alias, after: Alias) -> list[AliasEvent]:
     """Return what a change of an alias did to versions, in the order in which they are to be told of it."""
     if _is_stop(before, after):
         answered = [v for v in (before.live, before.canary, before.testing) if v is not None]
-        return [AliasEvent(AliasChange.STOPPED, version) for version in answered]
+        begun = [] if before.deploying is None else [AliasEvent(AliasChange.NOT_DEPLOYED, before.deploying)]
+        return [*(AliasEvent(AliasChange.STOPPED, version) for version in answered), *begun]
     return [*_given_up(before, after), *_taken_up(before, after)]
 
 
@@ -55,8 +56,8 @@ def _given_up(before: Alias, after: Alias) -> Iterator[AliasEvent]:
         yield AliasEvent(AliasChange.ROLLED_BACK, before.testing)
     gone = before.deploying is not None and before.deploying not in {*answering, after.deploying, after.waiting}
     if gone and before.deploying is not None:
-        replaced = after.deploying is not None or (after.waiting is not None and after.waiting > before.deploying)
-        yield AliasEvent(AliasChange.NOT_DEPLOYED, before.deploying, REPLACED if replaced else "")
+        has_failed = after.withdrawn.get(before.deploying) != before.withdrawn.get(before.deploying)
+        yield AliasEvent(AliasChange.NOT_DEPLOYED, before.deploying, "" if has_failed else REPLACED)
 
 
 def _taken_up(before: Alias, after: Alias) -> Iterator[AliasEvent]:

@@ -147,14 +147,27 @@ def seconds_in(hour: str, since: datetime, until: datetime | None = None) -> int
     return max(int((end - begin).total_seconds()), 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """The instances of an endpoint in an hour."""
+
+    seconds: int
+    """For which they ran, summed."""
+    most: int
+    at_end: int
+
+
 def instances_in(
     hour: str, since: datetime, until: datetime | None, count: int, changes: Sequence[CountChange]
-) -> tuple[int, int]:
-    """Return the seconds that an endpoint's instances ran in an hour, summed, and how many there were at most.
+) -> Instances:
+    """Return the instances of an endpoint in an hour; `since` is its creation, and `until` its end, if any.
 
-    It had `count` instances from its creation on, until the first change; the changes are the oldest first.
+    It had `count` instances when the hour, or in it the endpoint, began. Of the changes, the oldest first, only
+    those count that were made in the hour, and not to an earlier endpoint of its name.
     """
-    starts = [since, *(change.at for change in changes)]
+    begin, end = max(since, begins(hour)), begins(hour) + timedelta(seconds=SECONDS_PER_HOUR)
+    changes = [change for change in changes if begin <= change.at < end]
+    starts = [begin, *(change.at for change in changes)]
     counts = [count, *(change.count for change in changes)]
     ends = [min(end, until) if until is not None else end for end in starts[1:]]
     spans = [
@@ -163,4 +176,4 @@ def instances_in(
     ]
     running = [(seconds, instances) for seconds, instances in spans if seconds]
     most = max((instances for _, instances in running), default=counts[-1])
-    return sum(seconds * instances for seconds, instances in running), most
+    return Instances(sum(seconds * instances for seconds, instances in running), most, counts[-1])

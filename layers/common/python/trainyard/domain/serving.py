@@ -226,7 +226,8 @@ def _objection_to_instances(settings: ServingSettings) -> str | None:
         if settings.scale_at:
             return f"scale_at={settings.scale_at} without instances_max, the most instances that there may be"
         if not 1 <= fewest <= INSTANCES_MAX:
-            return f"{fewest} instances: 1 to {INSTANCES_MAX} are allowed, and 0 where instances_max is given"
+            zero = ", and 0 where instances_max is given" if mode is Mode.ASYNCHRONOUS else ""
+            return f"{fewest} instances: 1 to {INSTANCES_MAX} are allowed{zero}"
         return None
     if mode not in SCALE_AT:
         return f"{mode} with instances_max: only {_either(SCALE_AT)} can scale"
@@ -234,9 +235,19 @@ def _objection_to_instances(settings: ServingSettings) -> str | None:
         return f"instances_max={most}: {max(fewest, 1)} to {INSTANCES_MAX} are allowed with instances={fewest}"
     if fewest < (0 if mode is Mode.ASYNCHRONOUS else 1):
         return f"{fewest} instances: {mode} needs one at least; {Mode.ASYNCHRONOUS} alone can do without"
+    if is_burstable(settings.instance_type):
+        return f"instance_type={settings.instance_type} cannot scale: choose one that is not burstable"
     if not 0 <= settings.scale_at <= SCALE_AT_MAX:
         return f"scale_at={settings.scale_at}: 1 to {SCALE_AT_MAX:,} are allowed"
     return None
+
+
+def is_burstable(instance_type: str) -> bool:
+    """Tell whether an instance type is burstable: Application Auto Scaling refuses those.
+
+    Source: SageMaker developer guide, "Auto scaling prerequisites".
+    """
+    return instance_type.startswith("ml.t")
 
 
 def _objection_to_rollout(settings: ServingSettings) -> str | None:

@@ -107,15 +107,15 @@ class InferenceBook:
             writes.append(spending_entry(name, hour[:7], charges, now))
             self.store.transact(writes)
 
-    def close(self, hour: EndpointHour, now: datetime) -> None:
-        """Store what an hour cost, after all its uses were booked. Idempotent."""
+    def close(self, hour: EndpointHour, now: datetime, instances: int = 0) -> None:
+        """Store what an hour cost, after all its uses were booked, and the instances at its end. Idempotent."""
         item: Item = {name: getattr(hour, name) for name in _HOUR} | {"idle_usd": hour.idle_usd}
         item |= {"usd": hour.usd} if hour.usd is not None else {}
         item["expires_at"] = int((now + self.retention).timestamp())
         self.store.transact(
             [
                 Put(hour_key(now.strftime("%Y-%m-%d"), hour.hour, hour.endpoint), item),
-                Put(note_key(f"endpoint#{hour.endpoint}"), {"until": hour.hour}),
+                Put(note_key(f"endpoint#{hour.endpoint}"), {"until": hour.hour, "instances": instances}),
             ]
         )
 
@@ -123,6 +123,11 @@ class InferenceBook:
         """Return the last hour of an endpoint that was booked; "" before the first."""
         (item,) = self.store.get(note_key(f"endpoint#{endpoint}"))
         return str(item["until"]) if item else ""
+
+    def instances_booked(self, endpoint: str) -> int | None:
+        """Return the instances that an endpoint had at the end of the last hour that was booked, if any was."""
+        (item,) = self.store.get(note_key(f"endpoint#{endpoint}"))
+        return int(item["instances"]) if item and "instances" in item else None
 
     def remembered(self, since: datetime) -> Item:
         """Return the name of each endpoint that was seen since then → what `remember` was given."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import IO, Any
 
@@ -9,16 +10,19 @@ import botocore
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
-from trainyard.adapters.aws.endpoint_scaling import count_changes
+from trainyard.adapters.aws.endpoint_scaling import CountHistory, count_history
 from trainyard.adapters.aws.endpoints import DescribedEndpoint, UnreadableEndpoint, endpoints_of_stack
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.application.billing.cost_tags import TagsRefused
 from trainyard.application.billing.inference import BilledEndpoint, Unreadable
 from trainyard.application.billing.metering import Answer, MeterRecord
-from trainyard.domain.errors import Refused
+from trainyard.domain.errors import OutcomeUnknown, Refused, Throttled
 from trainyard.domain.executions import month_begins, next_month
 from trainyard.domain.prices import JobKind
 from trainyard.domain.tenants import Tenant
+
+READ_BACK = timedelta(days=7)
+"""For so long, hours of an endpoint that could not be booked can still be; activities are read no further back."""
 
 USAGE = "usage"
 """Prefix of the exports in the billing bucket; the table in template.yaml reads it."""
@@ -55,22 +59,24 @@ class SageMakerEndpoints:
                 if isinstance(endpoint, UnreadableEndpoint):
                     endpoints.append(Unreadable(endpoint.name, endpoint.error))
                 elif endpoint.status not in _NOT_BILLED:
-                    endpoints.append(_billed(endpoint))
+                    endpoints.append(_billed(endpoint, datetime.now(UTC)))
         return endpoints
 
 
-def _billed(endpoint: DescribedEndpoint) -> BilledEndpoint | Unreadable:
+def _billed(endpoint: DescribedEndpoint, now: datetime) -> BilledEndpoint | Unreadable:
     try:
-        changes = tuple(count_changes(endpoint.name)) if endpoint.scales else ()
-    except KeyError as error:
-        return Unreadable(endpoint.name, str(error))
+        history = count_history(endpoint.name, now - READ_BACK) if endpoint.scales else CountHistory()
+    except (KeyError, ClientError, Throttled, OutcomeUnknown) as error:  # it must not affect the others
+        return Unreadable(endpoint.name, f"{type(error).__name__}: {error}")
     return BilledEndpoint(
         name=endpoint.name,
         arn=endpoint.arn,
         created_at=endpoint.created_at,
         instance_type=endpoint.instance_type,
         instance_count=endpoint.first_count if endpoint.scales else endpoint.instance_count,
-        changes=changes,
+        scales=endpoint.scales,
+        changes=tuple(history.changes),
+        unsettled_from=history.unsettled_from,
         memory_mb=endpoint.memory_mb,
         owner=endpoint.owner,
     )

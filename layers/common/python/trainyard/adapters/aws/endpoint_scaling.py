@@ -8,6 +8,8 @@ an asynchronous endpoint".
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -21,6 +23,8 @@ VARIANT = "all"
 """The name of the only variant of an endpoint."""
 COUNTED = re.compile(r"desired instance count to ([0-9]{1,4})\b")
 """What an activity says that it has set."""
+CARRIED_OUT, UNSETTLED = ("Successful", "Overridden"), ("Pending", "InProgress")
+"""Statuses of activities; one that was overridden had been set before. Source: API reference, ScalingActivity."""
 _DIMENSION = {"ServiceNamespace": "sagemaker", "ScalableDimension": "sagemaker:variant:DesiredInstanceCount"}
 
 
@@ -41,9 +45,10 @@ def scale(endpoint: str, settings: ServingSettings, tags: dict[str, str]) -> Non
         tracking["PredefinedMetricSpecification"] = {"PredefinedMetricType": metric}
     cooldowns = {"ScaleInCooldown": 600, "ScaleOutCooldown": 300}
     with translated():
-        scaling.register_scalable_target(
-            **on, MinCapacity=settings.instances, MaxCapacity=settings.instances_max, Tags=tags
-        )
+        if not _is_target(scaling, on):  # its capacities belong to its name, and tags can only be given once
+            scaling.register_scalable_target(
+                **on, MinCapacity=settings.instances, MaxCapacity=settings.instances_max, Tags=tags
+            )
         scaling.put_scaling_policy(
             **on,
             PolicyName="load",
@@ -92,13 +97,17 @@ def unscale(endpoint: str) -> None:
     on = _DIMENSION | {"ResourceId": _resource(endpoint)}
     scaling = client("application-autoscaling")
     with translated():
-        listed = scaling.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[on["ResourceId"]])
-        if not listed["ScalableTargets"]:
+        if not _is_target(scaling, on):
             return
         with _unless_absent("ResourceNotFound"):
             client("cloudwatch").delete_alarms(AlarmNames=[alarm_of(endpoint)])
         with _unless_absent("ObjectNotFoundException"):
             scaling.deregister_scalable_target(**on)
+
+
+def _is_target(scaling: Any, on: dict[str, str]) -> bool:
+    listed = scaling.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[on["ResourceId"]])
+    return bool(listed["ScalableTargets"])
 
 
 @contextmanager
@@ -110,29 +119,48 @@ def _unless_absent(code: str) -> Iterator[None]:
             raise
 
 
-def count_changes(endpoint: str) -> list[CountChange]:
-    """Return how an endpoint was scaled, the oldest change first; AWS keeps activities for six weeks.
+@dataclass(slots=True)
+class CountHistory:
+    """How an endpoint was scaled."""
 
-    Raises KeyError for an activity that does not say what it has set.
+    changes: list[CountChange] = field(default_factory=list)
+    """The oldest first."""
+    unsettled_from: datetime | None = None
+    """When the first change began that is not finished yet."""
+
+
+def count_history(endpoint: str, since: datetime) -> CountHistory:
+    """Return how an endpoint was scaled since some time; AWS keeps activities for six weeks.
+
+    An instance counts from the moment in which it was asked for. Raises KeyError for an activity that does not say
+    what it has set.
     """
-    return sorted(_changes(endpoint), key=lambda change: change.at)
+    history = CountHistory()
+    for activity in _activities(endpoint, since):
+        status, at = activity["StatusCode"], activity["StartTime"]
+        if status in UNSETTLED:
+            history.unsettled_from = min(at, history.unsettled_from or at)
+        elif status in CARRIED_OUT:
+            said = COUNTED.search(activity["Description"])
+            if said is None:
+                raise KeyError(f"scaling activity {activity['ActivityId']} names no number of instances")
+            history.changes.append(CountChange(at, int(said[1])))
+    history.changes.sort(key=lambda change: change.at)
+    return history
 
 
-def _changes(endpoint: str) -> Iterator[CountChange]:
+def _activities(endpoint: str, since: datetime) -> Iterator[dict[str, Any]]:
+    """Yield the activities since some time; they come the newest first."""
+    pages = (
+        client("application-autoscaling")
+        .get_paginator("describe_scaling_activities")
+        .paginate(**_DIMENSION, ResourceId=_resource(endpoint), PaginationConfig={"PageSize": 50})
+    )
     with translated():
-        pages = (
-            client("application-autoscaling")
-            .get_paginator("describe_scaling_activities")
-            .paginate(**_DIMENSION, ResourceId=_resource(endpoint))
-        )
         for page in pages:
-            for activity in page["ScalingActivities"]:
-                if activity["StatusCode"] != "Successful":
-                    continue
-                said = COUNTED.search(activity["Description"])
-                if said is None:
-                    raise KeyError(f"scaling activity {activity['ActivityId']} names no number of instances")
-                yield CountChange(activity["StartTime"], int(said[1]))
+            yield from (each for each in page["ScalingActivities"] if each["StartTime"] >= since)
+            if page["ScalingActivities"] and page["ScalingActivities"][-1]["StartTime"] < since:
+                return
 
 
 def alarm_of(endpoint: str) -> str:

@@ -35,7 +35,7 @@ from trainyard.adapters.aws.serving import (
 from trainyard.application.serving.ports import EndpointState, OwnEndpoint, Response
 from trainyard.domain.errors import OutcomeUnknown, Refused, Throttled
 from trainyard.domain.model_versions import ModelVersion
-from trainyard.domain.serving import LIMITS, Mode
+from trainyard.domain.serving import LIMITS, Mode, is_burstable
 from trainyard.domain.tenants import RoleState, Tenant
 
 ANSWERED_WITHIN_SECONDS = 90
@@ -84,6 +84,11 @@ class SageMakerOwnEndpoints:
             return EndpointState.FAILED, (
                 "this deployment connects all jobs to its VPC, and serverless endpoints support none: choose "
                 f"{Mode.REAL_TIME} or {Mode.ASYNCHRONOUS}"
+            )
+        if version.serving.scales and is_burstable(version.serving.instance_type or self.instance_type):
+            return EndpointState.FAILED, (
+                f"its instances, {version.serving.instance_type or self.instance_type}, cannot scale: set an "
+                "instance_type that is not burstable"
             )
         if tenant.role is not RoleState.MADE:
             self.make_role(tenant.tenant_id)

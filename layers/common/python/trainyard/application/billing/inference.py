@@ -19,6 +19,7 @@ from trainyard.domain.inference import (
     CountChange,
     EndpointHour,
     EndpointUse,
+    Instances,
     begins,
     capacity_of,
     divided,
@@ -55,8 +56,11 @@ class BilledEndpoint:
     instance_type: str
     instance_count: int
     """Where it scales, when it was created."""
+    scales: bool = False
     changes: tuple[CountChange, ...] = ()
-    """How its number of instances has changed since then, the oldest change first."""
+    """How its number of instances has changed of late, the oldest change first."""
+    unsettled_from: datetime | None = None
+    """When a change began of which it is not known yet what becomes of it."""
     ended_at: datetime | None = None
     """When it was seen last, of one that does not exist any more."""
     memory_mb: int = 0
@@ -101,59 +105,72 @@ class InferenceBooking:
         for endpoint in _gone(remembered, existing, unreadable):
             self._book_hours(endpoint, now, out_of_time, booked)
         for endpoint in existing:
-            self.book.remember(endpoint.name, _item(endpoint, now), now)
+            self.book.remember(endpoint.name, _item(endpoint, now, self.book.booked_until(endpoint.name)), now)
         for endpoint in existing:
             self._book_hours(endpoint, now, out_of_time, booked)
         if unreadable:
             named = ", ".join(f"{name} ({error})" for name, error in unreadable.items())
-            raise RuntimeError(f"not booked, because they were changed by hand: {named}")
+            raise RuntimeError(f"not booked, because they cannot be read: {named}")
         return booked
 
     def _book_hours(
         self, endpoint: BilledEndpoint, now: datetime, out_of_time: Callable[[], bool], booked: list[EndpointHour]
     ) -> None:
         """Book the hours of one endpoint that are due, and add them to the list."""
-        until = self.book.booked_until(endpoint.name)
+        until, count = self.book.booked_until(endpoint.name), self.book.instances_booked(endpoint.name)
         hour = max(hour_of(endpoint.created_at), _next(until) if until else "")
         last = hour_of(min(endpoint.ended_at or now, now))
+        if endpoint.unsettled_from is not None:
+            last = min(last, hour_of(endpoint.unsettled_from - HOUR))
         while hour <= last and begins(hour) + HOUR + COUNTED_WITHIN <= now:
             if out_of_time():
                 raise TimeoutError(f"hours booked: {len(booked)}; next: {endpoint.name} from {hour} on")
-            booked.append(self._book(endpoint, hour, now, out_of_time))
+            is_first = count is None or begins(hour) <= endpoint.created_at
+            instances = instances_in(
+                hour,
+                endpoint.created_at,
+                endpoint.ended_at,
+                endpoint.instance_count if is_first or not endpoint.scales else count or 0,
+                endpoint.changes,
+            )
+            booked.append(self._book(endpoint, hour, instances, now, out_of_time))
+            count = instances.at_end
             hour = _next(hour)
 
     def _book(
-        self, endpoint: BilledEndpoint, hour: str, now: datetime, out_of_time: Callable[[], bool]
+        self,
+        endpoint: BilledEndpoint,
+        hour: str,
+        instances: Instances,
+        now: datetime,
+        out_of_time: Callable[[], bool],
     ) -> EndpointHour:
         uses = self.book.uses(endpoint.name, hour)
         if endpoint.owner is not None and not endpoint.memory_mb and not uses:
             # Its tenant pays the hour, though it has not called.
             self.book.count(endpoint.name, self._no_calls(endpoint.owner), begins(hour))
             uses = self.book.uses(endpoint.name, hour)
-        cost, shares = self._divided(endpoint, hour, uses)
+        cost, shares = self._divided(endpoint, hour, instances, uses)
         if cost.usd is not None:
             self.book.book(endpoint.name, hour, list(zip(uses, shares, strict=True)), now, out_of_time)
             # A part may have been booked by an earlier run, at another price.
             paid = [use.usd if use.usd is not None else usd for use, usd in zip(uses, shares, strict=True)]
             idle = max(cost.usd - sum(paid, Decimal(0)), Decimal(0))
             cost = replace(cost, usd=sum(paid, idle), idle_usd=idle)
-        self.book.close(cost, now)
+        self.book.close(cost, now, instances.at_end)
         return cost
 
     def _divided(
-        self, endpoint: BilledEndpoint, hour: str, uses: list[EndpointUse]
+        self, endpoint: BilledEndpoint, hour: str, instances: Instances, uses: list[EndpointUse]
     ) -> tuple[EndpointHour, list[Decimal]]:
         seconds = seconds_in(hour, endpoint.created_at, endpoint.ended_at)
-        instance_seconds, most = instances_in(
-            hour, endpoint.created_at, endpoint.ended_at, endpoint.instance_count, endpoint.changes
-        )
-        usd, shares = self._costs(endpoint, instance_seconds, uses)
+        usd, shares = self._costs(endpoint, instances.seconds, uses)
         cost = EndpointHour(
             endpoint=endpoint.name,
             arn=endpoint.arn,
             hour=hour,
             instance_type=endpoint.instance_type or f"serverless-{endpoint.memory_mb}",
-            instance_count=most,
+            instance_count=instances.most,
             seconds=seconds,
             usd=usd,
         )
@@ -212,13 +229,15 @@ def _gone(
             yield replace(endpoint, ended_at=min(endpoint.ended_at, before))
 
 
-def _item(endpoint: BilledEndpoint, now: datetime) -> dict[str, Any]:
+def _item(endpoint: BilledEndpoint, now: datetime, booked_until: str) -> dict[str, Any]:
+    since = begins(booked_until) if booked_until else endpoint.created_at
     return {
         "arn": endpoint.arn,
         "created_at": stamp(endpoint.created_at),
         "instance_type": endpoint.instance_type,
         "instance_count": endpoint.instance_count,
-        "changes": [[stamp(change.at), change.count] for change in endpoint.changes],
+        "changes": [[stamp(change.at), change.count] for change in endpoint.changes if change.at >= since],
+        "scales": endpoint.scales,
         "memory_mb": endpoint.memory_mb,
         "owner": asdict(endpoint.owner) if endpoint.owner is not None else {},
         "seen": stamp(now),
@@ -233,6 +252,7 @@ def _seen(name: str, item: Mapping[str, Any]) -> BilledEndpoint:
         instance_type=item["instance_type"],
         instance_count=int(item["instance_count"]),
         changes=tuple(CountChange(unstamp(at), int(count)) for at, count in item.get("changes", [])),
+        scales=bool(item.get("scales")),
         ended_at=unstamp(item["seen"]),
         memory_mb=int(item.get("memory_mb", 0)),
         owner=Owner(**item["owner"]) if item.get("owner") else None,

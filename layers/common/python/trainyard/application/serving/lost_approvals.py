@@ -7,17 +7,20 @@ Canaries, and versions in test for a limited time, are judged too, since the run
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
 from trainyard.application.serving.model_deployment import NOT_APPROVED, Judgement, VersionId, approves_itself
 from trainyard.application.serving.ports import ModelPackages
+from trainyard.domain.alias_events import AliasChange, AliasEvent
 from trainyard.domain.aliases import Alias, failed, in_use, is_abandoned, next_to_deploy, not_waiting
+from trainyard.domain.model_versions import VersionState
 from trainyard.domain.serving import Approval
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
+from trainyard.persistence.outbox import model_entry
 from trainyard.persistence.store import Key, Put, Store
 
 TENANTS_A_RUN = 200
@@ -91,9 +94,7 @@ class LostApprovals:
         for named in list(self.aliases.of_tenant(tenant.tenant_id)):
             for number in (named.canary, named.testing):
                 if number is not None and number in versions:
-                    judged = VersionId(named.tenant_id, named.data_set, number)
-                    if self.judge(judged, now)[0] is Judgement.ROLLED_BACK:
-                        search.rolled_back.append(judged)
+                    self._judge(VersionId(named.tenant_id, named.data_set, number), now, search)
         aliases = {alias.data_set: alias for alias in self.aliases.of_tenant(tenant.tenant_id)}
         due = [
             versions[number].package_arn
@@ -122,6 +123,13 @@ class LostApprovals:
             if self.deployments.start(arn, now.strftime("%Y-%m-%d")):
                 search.started.append(arn)
 
+    def _judge(self, version: VersionId, now: datetime, search: Search) -> None:
+        try:
+            if self.judge(version, now)[0] is Judgement.ROLLED_BACK:
+                search.rolled_back.append(version)
+        except Exception as error:  # the tenant's other versions are searched all the same
+            search.failed[version.tenant_id] = f"{type(error).__name__}: {error}"
+
     def _is_alive(self, alias: Alias, version: int, package_arn: str, now: datetime) -> bool:
         """Tell whether a version that waits can still be deployed; one that cannot holds up no other then."""
         package = self.packages.get(package_arn)
@@ -131,7 +139,12 @@ class LostApprovals:
         def without(alias: Alias) -> Alias:
             return not_waiting(failed(alias, version, alias.deploying_run or "", now), version)
 
-        self.aliases.change(alias.tenant_id, alias.data_set, without, now, NOT_APPROVED)
+        alias = self.aliases.change(alias.tenant_id, alias.data_set, without, now, NOT_APPROVED)
+        stored = self.versions.get(alias.tenant_id, alias.data_set, version)
+        if stored is not None and stored.state is VersionState.WAITING:
+            event = AliasEvent(AliasChange.NOT_DEPLOYED, version, NOT_APPROVED)
+            refused = replace(stored, state=VersionState.REFUSED, since=now, reason=NOT_APPROVED)
+            self.versions.put(refused, model_entry(alias, event, "", now))
         return False
 
     def _keep(self, after: str | None, done: int) -> None:

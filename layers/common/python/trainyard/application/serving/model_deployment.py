@@ -81,6 +81,8 @@ class Switched(NamedTuple):
 
     is_judged: bool
     """Whether it is a canary, or in test for a limited time, and is to be judged."""
+    serves: bool
+    """Whether it answers calls; else it waits."""
     following: VersionId | None
     """The version to deploy next."""
 
@@ -165,6 +167,9 @@ class ModelDeployment:
         """Create the endpoint if need be; tell whether it is ready. Raises Refused when it cannot be created."""
         version = self._known(version_id)
         state, reason = self._host(version).ensure(version, self._active(version))
+        if not self._is_active(version.tenant_id):  # its deletion may have been faster than the endpoint's scaling
+            self._host(version).remove(version)
+            raise Refused(f"tenant {version.tenant_id} is not active")
         if state is EndpointState.FAILED:
             raise Refused(f"the endpoint could not be created: {reason}")
         return state is EndpointState.READY
@@ -204,12 +209,14 @@ class ModelDeployment:
         Raises Refused where another version has taken its place meanwhile, or its approval was taken back.
         """
         version = self._known(version_id)
+        alias = self.aliases.get(version.tenant_id, version.data_set)
+        if version.state is VersionState.WAITING and alias.waiting == version.version:
+            return Switched(is_judged=False, serves=False, following=None)  # it was postponed before
         if version.state is not VersionState.READY:
             raise Refused(f"version {version.version} of {version.data_set} has not passed its smoke test")
         package = self.packages.get(version.package_arn)
         if package is None or not package.is_approved:
             raise Refused(NOT_APPROVED)
-        alias = self.aliases.get(version.tenant_id, version.data_set)
         settings = version.serving
         percent = settings.canary_percent or 100
         is_new = version.version not in (alias.live, alias.canary, alias.testing)
@@ -218,8 +225,8 @@ class ModelDeployment:
         ends_at = now + timedelta(minutes=settings.test_minutes)
 
         def take_over(alias: Alias) -> Alias:
-            if is_judged(alias) and version.version not in (alias.canary, alias.testing):
-                # An operator has made another one a canary meanwhile.
+            holds = (alias.deploying, alias.deploying_run) == (version.version, run)
+            if holds and is_judged(alias):  # an operator has made another one a canary meanwhile
                 return postponed(alias, version.version, run)
             if settings.promotion is Promotion.DIRECT:
                 return deployed(alias, version.version, run, percent=percent)
@@ -227,10 +234,11 @@ class ModelDeployment:
             return deployed_for_test(alias, version.version, run, ends_at if is_timed else None)
 
         alias = self.aliases.change(version.tenant_id, version.data_set, take_over, now)
-        if alias.waiting == version.version:
+        is_postponed = alias.waiting == version.version
+        if is_postponed:
             self.versions.replace(replace(version, state=VersionState.WAITING))
         self._tidy(alias)
-        return Switched(_is_judged(alias, version.version), self._next(alias))
+        return Switched(_is_judged(alias, version.version), not is_postponed, self._next(alias))
 
     def judge(self, version_id: VersionId, now: datetime) -> tuple[Judgement, VersionId | None]:
         """Take a version out of service that fails calls, as a canary or in test; else promote it in time.
@@ -313,7 +321,8 @@ class ModelDeployment:
         alias = self.aliases.change(
             version.tenant_id, version.data_set, lambda alias: postponed(alias, version.version, run), now
         )
-        if alias.waiting == version.version:
+        is_postponed = alias.waiting == version.version
+        if is_postponed:
             self.versions.put(replace(version, state=VersionState.WAITING))
 
     def _not_begun(self, version_id: VersionId, reason: str, now: datetime) -> Started:
@@ -331,6 +340,9 @@ class ModelDeployment:
         alias = self.aliases.get(version.tenant_id, version.data_set)
         event = AliasEvent(AliasChange.NOT_DEPLOYED, version.version, reason)
         refused = replace(version, state=VersionState.REFUSED, reason=reason)
+        stored = self.versions.get(version.tenant_id, version.data_set, version.version)
+        if stored is not None and replace(stored, since=refused.since) == refused:
+            return  # by an earlier try of the step
         self.versions.put(refused, model_entry(alias, event, reason, now))
 
     def _forget_if_deleted(self, version: ModelVersion) -> None:
