@@ -337,6 +337,17 @@ def test_a_version_that_is_ready_while_another_one_became_a_canary_waits() -> No
     assert harness.deployment.judge(version_id(2), NOW + timedelta(minutes=30))[1] == ("acme", "churn", 3)
 
 
+def test_a_version_that_is_postponed_behind_a_newer_one_serves_nothing() -> None:
+    harness = in_test(Promotion.MANUAL, canary_percent=20)
+    harness.deployment.begin(harness.approve(3), "run-3", NOW)
+    harness.deployment.begin(harness.approve(4), "run-4", NOW)
+    harness.deployment.place(version_id(3))
+    harness.deployment.test(version_id(3), NOW)
+    harness.deployment.promoter.release(harness.version(2), NOW)
+    assert harness.deployment.switch(version_id(3), "run-3", NOW) == (False, False, None)
+    assert (harness.alias.waiting, harness.version(3).state) == (4, VersionState.WAITING)
+
+
 def test_a_run_that_has_lost_its_version_switches_nothing_while_another_one_is_judged() -> None:
     harness = in_test()
     harness.deployment.versions.put(replace(harness.version(2), version=3, package_arn=harness.approve(3)))

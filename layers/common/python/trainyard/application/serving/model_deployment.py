@@ -234,11 +234,11 @@ class ModelDeployment:
             return deployed_for_test(alias, version.version, run, ends_at if is_timed else None)
 
         alias = self.aliases.change(version.tenant_id, version.data_set, take_over, now)
-        is_postponed = alias.waiting == version.version
-        if is_postponed:
+        serves = version.version in (alias.live, alias.canary, alias.testing)
+        if not serves:
             self.versions.replace(replace(version, state=VersionState.WAITING))
         self._tidy(alias)
-        return Switched(_is_judged(alias, version.version), not is_postponed, self._next(alias))
+        return Switched(_is_judged(alias, version.version), serves, self._next(alias))
 
     def judge(self, version_id: VersionId, now: datetime) -> tuple[Judgement, VersionId | None]:
         """Take a version out of service that fails calls, as a canary or in test; else promote it in time.
