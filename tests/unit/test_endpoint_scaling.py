@@ -128,8 +128,8 @@ def activity(minutes: int, count: int | None, status: str = "Successful") -> dic
 
 def test_activities_say_how_many_instances_there_were(aws: Aws) -> None:
     aws.activities = [
-        activity(30, 8, "InProgress"),
         activity(20, 7, "Pending"),
+        activity(30, 8, "InProgress"),
         activity(9, 12),
         activity(7, 4, "Overridden"),
         activity(5, 3, "Failed"),

@@ -27,6 +27,7 @@ from trainyard.domain.aliases import (
     failed,
     in_use,
     next_to_deploy,
+    postponed,
     promoted,
     released,
     rolled_back,
@@ -37,6 +38,7 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.model_versions import VersionState
 from trainyard.domain.serving import Approval, Isolation, Mode, Promotion, ServingSettings, objection_to
 from trainyard.domain.tenants import TenantState
+from trainyard.persistence.items import stamp
 from trainyard.persistence.outbox import OUTBOX_MAX, entry, model_entry, outbox_entries, spending_entry
 
 LATER = NOW + timedelta(minutes=60)
@@ -184,7 +186,7 @@ def test_a_version_in_test_waits_while_another_one_is_a_canary() -> None:
     harness.deployment.aliases.change("acme", "churn", lambda alias: replace(alias, canary=9), NOW)
     before = harness.version(2)
     with pytest.raises(Refused, match="version 9 of churn is a canary: promote it or roll it back first"):
-        harness.deployment.promoter.release(before, NOW)
+        harness.deployment.promoter.release(before, LATER)
     assert harness.version(2) == before, "it is judged by the same calls as before"
     assert judge(harness, 2, LATER) is Judgement.TESTING
     harness.deployment.aliases.change("acme", "churn", lambda alias: replace(alias, canary=None), NOW)
@@ -376,6 +378,15 @@ def test_a_waiting_version_that_is_not_approved_any_more_is_announced_by_the_sea
     assert ("version not deployed", 2, NOT_APPROVED) in published(harness)
 
 
+def test_a_deployment_that_died_unapproved_is_announced_once() -> None:
+    harness = Harness()
+    harness.deployment.begin(harness.approve(1), RUN, NOW)
+    harness.approve(1, approved=False)
+    search(search_over(harness)[0], NOW + ABANDONED_AFTER + timedelta(seconds=1))
+    assert harness.alias.deploying is None
+    assert published(harness) == [("version not deployed", 1, NOT_APPROVED)]
+
+
 def test_a_judgement_that_fails_hides_no_lost_approval() -> None:
     harness = in_test()
     lost, _ = search_over(harness)
@@ -389,12 +400,39 @@ def test_a_judgement_that_fails_hides_no_lost_approval() -> None:
     assert (found.started, found.failed) == ([arn(3)], {"acme": "ValueError: broken"})
 
 
+def test_what_an_operator_has_promoted_over_is_removed_when_its_approval_is_told_again() -> None:
+    harness = in_test(Promotion.MANUAL)
+    harness.deployment.promoter.release(harness.version(2), NOW)
+    harness.deploy(3)
+    harness.deployment.promoter.release(harness.version(3), NOW)
+    assert target(1) in harness.placed
+    assert harness.deployment.begin(arn(3), "promoted", NOW).begun is Begun.SERVED
+    assert harness.placed == {target(2), target(3)}
+
+
+def test_an_endpoint_of_a_tenant_that_is_deleted_while_it_comes_up_is_removed() -> None:
+    harness = Harness()
+    harness.deployment.begin(harness.approve(1), RUN, NOW)
+    harness.deployment.place(version_id(1))
+    ensure = harness.models.ensure
+
+    def meanwhile(*arguments: Any) -> Any:
+        harness.tenants.put(replace(harness.owner, state=TenantState.DELETING))
+        return ensure(*arguments)
+
+    harness.models.ensure = meanwhile  # type: ignore[method-assign, assignment]
+    with pytest.raises(Refused, match="acme is not active"):
+        harness.deployment.bring_up(version_id(1))
+    assert harness.placed == set()
+
+
 def test_a_version_that_is_refused_is_announced() -> None:
     harness = Harness()
     harness.serve(mode=Mode.REAL_TIME, isolation=Isolation.BRIDGE)
     for later in (NOW, LATER):
         assert harness.deployment.begin(harness.approve(1), RUN, later).begun is None
     ((what, version, reason),) = published(harness)
+    assert [entry.values["at"] for entry in outbox_entries(harness.store)] == [stamp(NOW)], "once"
     assert (what, version) == ("version not deployed", 1)
     assert "real-time does not allow bridge" in (reason or "")
 
@@ -416,6 +454,7 @@ CANARY = deployed(DEPLOYING, 3, RUN, percent=10)
 TESTED = deployed_for_test(DEPLOYING, 3, RUN, None)
 FIRST = replace(TESTED, live=None, previous=None)
 AGAIN = replace(stopped(DEPLOYING, NOW), deploying=3, deploying_run=RUN, deploying_since=LATER)
+ONCE_STOPPED = replace(stopped(DEPLOYING, NOW), testing=3)
 FULL = replace(LIVE, withdrawn=dict.fromkeys(range(4, 54), NOW))
 C = AliasChange
 
@@ -440,6 +479,8 @@ C = AliasChange
         (FIRST, stopped(FIRST, NOW), [(C.STOPPED, 3)]),
         (AGAIN, failed(AGAIN, 3, RUN, LATER), [(C.NOT_DEPLOYED, 3)]),
         (FULL, rolled_back(FULL, 2, LATER), [(C.ROLLED_BACK, 2)]),
+        (DEPLOYING, postponed(DEPLOYING, 3, RUN), []),
+        (ONCE_STOPPED, rolled_back(ONCE_STOPPED, 3, LATER), [(C.ROLLED_BACK, 3)]),
         (TESTED, rolled_back(TESTED, 3, NOW), [(C.ROLLED_BACK, 3)]),
         (LIVE, rolled_back(LIVE, 2, NOW), [(C.ROLLED_BACK, 2)]),
         (DEPLOYING, stopped(DEPLOYING, NOW), [(C.STOPPED, 2), (C.NOT_DEPLOYED, 3)]),

@@ -25,11 +25,13 @@ from tests.unit.test_book import Harness as Books
 from tests.unit.test_functions import Context, load
 from trainyard.application.billing.charges import charge
 from trainyard.application.billing.inference import BilledEndpoint, InferenceBooking, Owner, Unreadable
+from trainyard.application.billing.outbox import A_RUN
 from trainyard.application.billing.usage import Usage
 from trainyard.application.serving.ports import Response
 from trainyard.application.serving.prediction import Call, Predictor
 from trainyard.contracts.serving import parse_predict_command, parse_prediction
-from trainyard.domain.aliases import Environment
+from trainyard.domain.alias_events import AliasChange, AliasEvent
+from trainyard.domain.aliases import Alias, Environment
 from trainyard.domain.canaries import Calls as CallsOfVersion
 from trainyard.domain.canaries import Calls as VersionCalls
 from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Refused, Throttled
@@ -53,7 +55,7 @@ from trainyard.entrypoints import bootstrap
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.inference import InferenceBook
 from trainyard.persistence.model_versions import ModelVersions
-from trainyard.persistence.outbox import OutboxEntry, spending_entry
+from trainyard.persistence.outbox import OutboxEntry, model_entry, spending_entry
 from trainyard.persistence.store import Update, Write
 
 GIB = 1024**3
@@ -615,6 +617,15 @@ def test_predictions_can_reach_a_threshold_of_a_budget() -> None:
     assert [values["percent"] for what, values in books.announcements.told if what == "budget"] == [80, 100]
 
 
+def test_many_events_of_versions_are_published_in_several_runs() -> None:
+    books = Books()
+    alias = Alias(tenant_id="acme", data_set="churn")
+    for number in range(A_RUN["version"] + 1):
+        event = AliasEvent(AliasChange.DEPLOYED, number)
+        books.store.transact([model_entry(replace(alias, revision=str(number)), event, "", NOW)])
+    assert [len(books.outbox.relay(NOW).published) for _ in range(3)] == [A_RUN["version"], 1, 0]
+
+
 def test_an_hour_without_a_price_is_closed_and_what_it_cost_stays_unknown() -> None:
     books = Books()
     book = InferenceBook(store=books.store, retention=timedelta(days=60))
@@ -702,6 +713,10 @@ def test_how_many_instances_there_were_is_known_also_when_nothing_tells_of_it_an
     existing.endpoints = [replace(endpoint, changes=())]
     (later,) = booking.book_due(TEN + timedelta(minutes=140), lambda: False)
     assert later.usd == 0, "it sleeps"
+    existing.endpoints = [replace(endpoint, changes=changes_at((15, 0), (61, 1)))]
+    booking.book_due(TEN + timedelta(minutes=141), lambda: False)
+    (seen,) = book.remembered(TEN).values()
+    assert [count for _, count in seen["changes"]] == [1], "what is booked is not kept"
     existing.endpoints = [replace(endpoint, created_at=TEN + timedelta(minutes=150), changes=())]
     hours = booking.book_due(TEN + timedelta(minutes=260), lambda: False)
     assert [hour.usd for hour in hours][-1] == PRICES.hosting["ml.m5.large"], "another one of its name"
