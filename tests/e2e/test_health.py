@@ -50,6 +50,7 @@ def test_failures_of_the_day_are_grouped_by_reason(harness: Harness, capsys: pyt
     assert re.search(r"  \d+ like [0-9a-f]{8}: Preprocess: ", said)
 
 
+@pytest.mark.thorough
 def test_who_is_next_is_listed_for_each_tier(harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:
     harness.create("lining")
     assert harness.run("pause", "tier", "basic") == 0

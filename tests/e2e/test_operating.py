@@ -41,6 +41,7 @@ def test_an_upload_can_be_waited_for_and_tells_its_outcome(
     assert re.search(r"trainyard why [0-9a-f]{8}\n", capsys.readouterr().out)
 
 
+@pytest.mark.thorough
 def test_a_failed_request_is_tried_again_alone_or_in_bulk(
     harness: Harness, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -220,6 +220,7 @@ def test_a_version_is_called_in_test_until_it_is_promoted(
     assert harness.run("tenant", "delete", "taster", "--yes") == 0
 
 
+@pytest.mark.thorough
 def test_a_model_whose_rows_are_gone_is_given_up_and_a_deleted_tenant_leaves_nothing(
     harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:

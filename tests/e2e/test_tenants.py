@@ -400,6 +400,7 @@ def test_a_tenants_own_key_is_lent_by_grants_and_taken_back(harness: Harness, ca
     assert "cannot be used by the tenant's jobs" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_version_to_be_trained_on_is_copied_with_the_tenants_own_key(harness: Harness) -> None:
     s3 = harness.cloud.client("s3")
     key = harness.lent_key()
