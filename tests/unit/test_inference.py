@@ -646,6 +646,15 @@ def test_an_hour_without_a_price_is_closed_and_what_it_cost_stays_unknown() -> N
 
 
 TEN = datetime(2026, 11, 21, 10, tzinfo=UTC)
+SCALED = BilledEndpoint(
+    name="e",
+    arn="arn:e",
+    created_at=TEN,
+    instance_type="ml.m5.large",
+    instance_count=1,
+    scales=True,
+    owner=Owner(tenant_id="acme", data_set="churn", tier="basic", algorithm="linear"),
+)
 
 
 def changes_at(*changes: tuple[int, int]) -> tuple[CountChange, ...]:
@@ -675,16 +684,7 @@ def test_the_instances_of_an_hour_are_counted_by_their_seconds(
 
 def test_an_endpoint_that_scales_costs_the_instances_that_it_had_also_after_it_was_deleted() -> None:
     book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
-    endpoint = BilledEndpoint(
-        name="e",
-        arn="arn:e",
-        created_at=TEN,
-        instance_type="ml.m5.large",
-        instance_count=1,
-        scales=True,
-        changes=changes_at((-600, 9), (30, 0), (80, 2)),
-        owner=Owner(tenant_id="acme", data_set="churn", tier="basic", algorithm="linear"),
-    )
+    endpoint = replace(SCALED, changes=changes_at((-600, 9), (30, 0), (80, 2)))
     existing = Existing([endpoint])
     booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES, tier_of=lambda _: "basic")
     (first,) = booking.book_due(TEN + timedelta(minutes=100), lambda: False)
@@ -697,16 +697,7 @@ def test_an_endpoint_that_scales_costs_the_instances_that_it_had_also_after_it_w
 
 def test_how_many_instances_there_were_is_known_also_when_nothing_tells_of_it_any_more() -> None:
     book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
-    endpoint = BilledEndpoint(
-        name="e",
-        arn="arn:e",
-        created_at=TEN,
-        instance_type="ml.m5.large",
-        instance_count=1,
-        scales=True,
-        changes=changes_at((15, 0)),
-        owner=Owner(tenant_id="acme", data_set="churn", tier="basic", algorithm="linear"),
-    )
+    endpoint = replace(SCALED, changes=changes_at((15, 0)))
     existing = Existing([endpoint])
     booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES, tier_of=lambda _: "basic")
     assert len(booking.book_due(TEN + timedelta(minutes=80), lambda: False)) == 1
@@ -724,15 +715,7 @@ def test_how_many_instances_there_were_is_known_also_when_nothing_tells_of_it_an
 
 def test_an_hour_is_booked_once_it_is_known_what_became_of_its_changes() -> None:
     book = InferenceBook(store=MemoryStore(), retention=timedelta(days=60))
-    endpoint = BilledEndpoint(
-        name="e",
-        arn="arn:e",
-        created_at=TEN,
-        instance_type="ml.m5.large",
-        instance_count=1,
-        scales=True,
-        unsettled_from=TEN + timedelta(minutes=70),
-    )
+    endpoint = replace(SCALED, unsettled_from=TEN + timedelta(minutes=70))
     existing = Existing([endpoint])
     booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES, tier_of=lambda _: None)
     now = TEN + timedelta(minutes=140)
