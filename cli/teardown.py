@@ -1,5 +1,6 @@
 """Teardown: delete what was created outside the stack, the stack itself, and the resources that it retains."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,9 +21,12 @@ KEY_WINDOW_DAYS = 7
 """The shortest waiting period that KMS allows before a key is deleted; the key costs nothing meanwhile."""
 
 STACK_MINUTES_MAX = 60
+COMPONENT_TRIES_MAX = 120
+"""Every five seconds."""
 TABLES = ("SchedulerTable", "RequestsTable", "RecordTable", "TenantsTable")
 BUCKETS = ("PoolBucket", "CodeBucket", "BillingBucket", "ServingBucket")
 SERVED = (
+    ("list_inference_components", "InferenceComponents", "InferenceComponent"),
     ("list_endpoints", "Endpoints", "Endpoint"),
     ("list_endpoint_configs", "EndpointConfigs", "EndpointConfig"),
     ("list_models", "Models", "Model"),
@@ -108,10 +112,27 @@ def _remove_served(deployment: Deployment) -> None:
                     sagemaker.delete_endpoint(EndpointName=name)
             waiter = sagemaker.get_waiter("endpoint_deleted")
             waiter.wait(EndpointName=name, WaiterConfig={"Delay": 5, "MaxAttempts": 240})
+        elif kind == "InferenceComponent":
+            _remove_component(sagemaker, name)
         elif kind == "EndpointConfig":
             sagemaker.delete_endpoint_config(EndpointConfigName=name)
         else:
             sagemaker.delete_model(ModelName=name)
+
+
+def _remove_component(sagemaker: Any, name: str) -> None:
+    """Delete an inference component, and wait until it is gone: an endpoint that has any cannot be deleted."""
+    for _ in range(COMPONENT_TRIES_MAX):
+        gone = True
+        with _unless_gone():
+            described = sagemaker.describe_inference_component(InferenceComponentName=name)
+            gone = False
+            if described["InferenceComponentStatus"] in ("InService", "Failed"):
+                sagemaker.delete_inference_component(InferenceComponentName=name)
+        if gone:
+            return
+        time.sleep(5)
+    raise Refused(f"inference component {name} is still there: run teardown again")
 
 
 def _served(deployment: Deployment) -> Iterator[tuple[str, str]]:

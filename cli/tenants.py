@@ -36,6 +36,7 @@ _SERVING = (
     "instances_max",
     "scale_at",
     "memory_mb",
+    "cpu_percent",
     "concurrency",
 )
 _PLAIN = (

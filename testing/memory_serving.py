@@ -114,8 +114,8 @@ class MemoryOwnModels:
                 _, tenant_id, data_set, version = name.split("-")
                 yield OwnEndpoint(name=name, tenant_id=tenant_id, data_set=data_set, version=int(version))
 
-    def remove(self, name: str) -> bool:
-        if name in self.creating:
+    def remove(self, endpoint: OwnEndpoint) -> bool:
+        if endpoint.name in self.creating:
             return False
-        self._host.placed.pop((name, ""), None)
+        self._host.placed.pop((endpoint.name, ""), None)
         return True

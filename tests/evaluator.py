@@ -99,10 +99,19 @@ class Written:
         properties = self._source["Resources"][name]["Properties"]
         if "PolicyDocument" in properties:
             return dict(self._value(properties["PolicyDocument"]))
+        documents = [self.policy(shared) for shared in self.managed(name)] + [self.inline(name)]
+        return {"Version": "2012-10-17", "Statement": [s for document in documents for s in document["Statement"]]}
+
+    def managed(self, name: str) -> list[str]:
+        """Return the logical names of the managed policies of a role or a function."""
+        properties = self._source["Resources"][name]["Properties"]
         shared = [p["Ref"] for p in properties["Policies"] if isinstance(p, dict) and "Ref" in p]
-        shared += [arn["Ref"] for arn in properties.get("ManagedPolicyArns", [])]
-        documents = [self._source["Resources"][name]["Properties"]["PolicyDocument"] for name in shared]
-        documents += [p.get("PolicyDocument", p) for p in properties["Policies"] if "Ref" not in p]
+        return shared + [arn["Ref"] for arn in properties.get("ManagedPolicyArns", [])]
+
+    def inline(self, name: str) -> Document:
+        """Return the inline policies of a role or a function, as one."""
+        policies = self._source["Resources"][name]["Properties"]["Policies"]
+        documents = [p.get("PolicyDocument", p) for p in policies if "Ref" not in p]
         statements = [s for document in documents for s in self._value(document)["Statement"]]
         return {"Version": "2012-10-17", "Statement": statements}
 

@@ -43,7 +43,7 @@ SETTINGS = (
         help="How approved models are served: multi-model (default: on an endpoint that tenants share), or on "
         "one of their own: real-time, serverless or asynchronous; or by jobs alone: batch-transform. Keys: "
         "approval (manual, automatic), promotion (direct, manual, automatic), test_minutes, canary_percent, "
-        "bake_minutes, instance_type, instances, instances_max, scale_at, memory_mb, concurrency "
+        "bake_minutes, instance_type, instances, instances_max, scale_at, memory_mb, cpu_percent, concurrency "
         "(docs/serving.md).",
     ),
     option(

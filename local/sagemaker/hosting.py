@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
 from local.sagemaker.asynchronous import Asynchronous, AsyncInvocation
+from local.sagemaker.components import Components
 from local.sagemaker.containers import Container, DataMissing, Died, Image, LoadFailed, Response, TimedOut
 from local.sagemaker.errors import ApiError
 from local.sagemaker.hosting_rules import SERVERLESS_VARIANTS_MAX, objection_to
@@ -101,6 +102,7 @@ class Invocation(NamedTuple):
     target_model: str = ""
     target_variant: str = ""
     target_container: str = ""
+    component: str = ""
 
 
 @dataclass
@@ -130,6 +132,7 @@ class Hosting:
         self._lock = threading.RLock()
         self._calls: dict[str, list[float]] = {}
         self._scaling = Scaling(self, self.arn, self.alarms_for)
+        self._components = Components(self, self.arn, self._container, self._model_request)
         self._asynchronous = Asynchronous(self.client_as, self._answer_later, self.region)
         self._transforms = TransformJobs(
             arn=self.arn,
@@ -178,6 +181,7 @@ class Hosting:
             "ListEndpoints": self.list_endpoints,
             **self._transforms.operations,
             **self._scaling.operations,
+            **self._components.operations,
         }
 
     # --- models and configurations --------------------------------------------------------------------------
@@ -204,10 +208,14 @@ class Hosting:
         models = {
             variant["ModelName"]: _existing("model", self._models, variant["ModelName"]).request
             for variant in request["ProductionVariants"]
+            if "ModelName" in variant
         }
         objection = objection_to(request, models)
         if objection:
             raise ApiError("ValidationException", objection)
+        role = request.get("ExecutionRoleArn")
+        if role is not None and not self.trusts(role, config.arn):
+            raise ApiError("ValidationException", f"Could not assume role {role}.")
         self._configs[name] = config
         return {"EndpointConfigArn": config.arn}
 
@@ -289,6 +297,12 @@ class Hosting:
             raise ApiError("ValidationException", f'Cannot update in-progress endpoint "{endpoint.arn}".')
         if self._scaling.is_target(endpoint.name):
             raise ApiError("ValidationException", f"{endpoint.name} is a scalable target: deregister it first")
+        if self._components.of_endpoint(endpoint.name):
+            raise ApiError(
+                "ValidationException",
+                "Cannot delete endpoint with inference component associated. Please delete inference component "
+                "and try it again.",
+            )
         self._move(endpoint, "Deleting")
 
         def gone() -> None:
@@ -313,7 +327,8 @@ class Hosting:
         resource = self._by_arn(arn)
         if resource is None:
             tags: list[Answer] | None = self._transforms.tags_of(arn)
-            return tags if tags is not None else self._scaling.tags_of(arn)
+            tags = tags if tags is not None else self._scaling.tags_of(arn)
+            return tags if tags is not None else self._components.tags_of(arn)
         return list(resource.request.get("Tags", []))
 
     def add_tags(self, arn: str, tags: list[Answer]) -> bool:
@@ -357,6 +372,21 @@ class Hosting:
             return None
         variants = [each for fleet, share in endpoint.traffic if share for each in fleet if each.slots is None]
         return next((each for each in variants if each.name == variant), None)
+
+    # --- inference components -------------------------------------------------------------------------------
+
+    def holder(self, endpoint: str, variant: str) -> Variant:
+        """Return the variant that holds components, of an endpoint in service; raises ApiError."""
+        described: Endpoint = _existing("endpoint", self._endpoints, endpoint)
+        if described.status not in ("InService", "Updating") or not described.traffic:
+            raise ApiError("ValidationException", f"Endpoint {endpoint} is not InService")
+        chosen = next((each for each in described.traffic[0][0] if each.name == variant), None)
+        if chosen is None or chosen.containers:
+            raise ApiError("ValidationException", f"Variant {variant!r} of {endpoint} holds no components")
+        return chosen
+
+    def endpoint_arn(self, endpoint: str) -> str:
+        return self.arn(f"endpoint/{endpoint.lower()}")
 
     # --- bringing up and replacing --------------------------------------------------------------------------
 
@@ -418,7 +448,7 @@ class Hosting:
         fleet: Fleet = []
         try:
             for variant in config.request["ProductionVariants"]:
-                fleet.append(self._variant(variant))
+                fleet.append(self._variant(variant, config.request))
                 for container in fleet[-1].containers.values():
                     container.start()
         except LoadFailed as error:
@@ -435,7 +465,10 @@ class Hosting:
             raise
         return fleet
 
-    def _variant(self, request: Answer) -> Variant:
+    def _variant(self, request: Answer, config: Answer) -> Variant:
+        if "ModelName" not in request:  # it holds inference components
+            role = config["ExecutionRoleArn"]
+            return Variant(request["VariantName"], 1.0, dict(request), {}, is_direct=False, role=role)
         model = self._models.get(request["ModelName"])
         if model is None:
             raise _Failed(f'Could not find model "{request["ModelName"]}".')
@@ -532,7 +565,16 @@ class Hosting:
     ) -> Response:
         """Return what a variant's containers answer."""
         response = Response(200, invocation.content_type, invocation.body)
-        for name, container in _path(variant, invocation.target_container):
+        path = _path(variant, invocation.target_container)
+        if not variant.containers:
+            path = [("", self._components.chosen(invocation.endpoint, invocation.component))]
+        elif invocation.component:
+            raise ApiError(
+                "ValidationError",
+                "Inference Component Name header is not allowed for endpoints to which you dont plan to deploy "
+                "inference components.",
+            )
+        for name, container in path:
             response = self._answer(invocation, name, container, response, seconds)
         if len(response.body) > bytes_max:
             raise _model_error("primary", 500, "the answer is larger than an endpoint can give")

@@ -32,6 +32,8 @@ def objection_to(config: Request, models: Mapping[str, Request]) -> str | None:
     ]
     if without:
         return f"Variant {without[0]} has neither an InstanceType nor a ServerlessConfig"
+    if any("ModelName" not in variant for variant in variants):
+        return _to_components(config)
     if not any("ServerlessConfig" in variant for variant in variants):
         return None
     if len(variants) > 1:
@@ -39,6 +41,27 @@ def objection_to(config: Request, models: Mapping[str, Request]) -> str | None:
     if "AsyncInferenceConfig" in config or "DataCaptureConfig" in config:
         return "Serverless inference supports neither asynchronous inference nor data capture"
     return _to_serverless(variants[0], models[variants[0]["ModelName"]])
+
+
+def _to_components(config: Request) -> str | None:
+    """Return what is wrong with variants that have no model, and so hold inference components."""
+    variants = config["ProductionVariants"]
+    if any("ModelName" in variant for variant in variants):
+        return "Either all production variants have a ModelName, or none has one"
+    if "ExecutionRoleArn" not in config:
+        return "ExecutionRoleArn is required on the endpoint configuration"
+    if any("ServerlessConfig" in variant for variant in variants) or "AsyncInferenceConfig" in config:
+        return "Inference components support neither serverless nor asynchronous inference"
+    for variant in variants:
+        if variant.get("InitialInstanceCount", 0) < 1:
+            return "InitialInstanceCount must be 1 at least"
+        scaling = variant.get("ManagedInstanceScaling", {})
+        least, most = scaling.get("MinInstanceCount", 1), scaling.get("MaxInstanceCount", 1)
+        if scaling and least < 1:  # as some Regions refuse it
+            return "Min instance count needs to be greater than 0 for enabled managed instance scaling"
+        if scaling and not least <= variant["InitialInstanceCount"] <= most:
+            return f"InitialInstanceCount must be from MinInstanceCount {least} to MaxInstanceCount {most}"
+    return None
 
 
 def _to_serverless(variant: Request, model: Request) -> str | None:

@@ -16,7 +16,9 @@ Request = dict[str, Any]
 
 _MODEL, _CONFIG, _ENDPOINT, _TRANSFORM = "model", "endpoint-config", "endpoint", "transform-job"
 
-_HOSTED = re.compile(":(model|endpoint-config|endpoint|transform-job)/")
+_COMPONENT = "inference-component"
+
+_HOSTED = re.compile(":(model|endpoint-config|endpoint|transform-job|inference-component)/")
 
 _NAMED = {
     "DescribeModel": (_MODEL, "ModelName"),
@@ -28,10 +30,13 @@ _NAMED = {
     "UpdateEndpointWeightsAndCapacities": (_ENDPOINT, "EndpointName"),
     "DescribeTransformJob": (_TRANSFORM, "TransformJobName"),
     "StopTransformJob": (_TRANSFORM, "TransformJobName"),
+    "DescribeInferenceComponent": (_COMPONENT, "InferenceComponentName"),
+    "DeleteInferenceComponent": (_COMPONENT, "InferenceComponentName"),
 }
 """Operation → the kind of the resource that it is about, and the field with its name."""
 
 
+_LISTS = ("ListModels", "ListEndpointConfigs", "ListEndpoints", "ListTransformJobs", "ListInferenceComponents")
 _SCALING = ("RegisterScalableTarget", "DeregisterScalableTarget", "PutScalingPolicy")
 _SCALING_ROLE = (
     "sagemaker.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
@@ -40,7 +45,7 @@ _SCALING_ROLE = (
 
 def rights_for(operation: str, request: Request) -> Iterator[tuple[str, str, Request]]:
     """Yield action, resource ("model/…", a whole ARN, or "*") and condition keys of what is needed."""
-    if operation in ("ListModels", "ListEndpointConfigs", "ListEndpoints", "ListTransformJobs"):
+    if operation in _LISTS:
         yield operation, "*", {}
     elif operation in ("AddTags", "ListTags") and _HOSTED.search(request["ResourceArn"]):
         yield operation, request["ResourceArn"], _tags(request)
@@ -62,6 +67,14 @@ def rights_for(operation: str, request: Request) -> Iterator[tuple[str, str, Req
         resource = _resource(_CONFIG, request["EndpointConfigName"])
         types = [v["InstanceType"] for v in request["ProductionVariants"] if "InstanceType" in v]
         yield operation, resource, _tags(request) | ({"sagemaker:InstanceTypes": types} if types else {})
+        yield from _tagging(resource, request)
+        if "ExecutionRoleArn" in request:
+            passed = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+            yield "iam:PassRole", request["ExecutionRoleArn"], passed
+    elif operation == "CreateInferenceComponent":
+        resource = _resource(_COMPONENT, request["InferenceComponentName"])
+        yield operation, resource, _tags(request)
+        yield operation, _resource(_ENDPOINT, request["EndpointName"]), _tags(request)
         yield from _tagging(resource, request)
     elif operation == "CreateTransformJob":
         resource = _resource(_TRANSFORM, request["TransformJobName"])

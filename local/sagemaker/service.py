@@ -302,6 +302,9 @@ class SageMakerService:
                 start_response("202 Accepted", [("Content-Type", "application/json"), *headers])
                 return [json.dumps({"InferenceId": called.inference_id}).encode()]
             self._check(environ, "InvokeEndpoint", resource, _targets(called))
+            if called.component:
+                component = self._arn(f"inference-component/{called.component.lower()}")
+                self._check(environ, "InvokeEndpoint", component, _targets(called))
             response, variant = self._hosting.invoke(called)
         except ApiError as error:
             headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", error.code)]
@@ -959,6 +962,7 @@ def _invocation(endpoint: str, environ: Environ) -> Invocation:
         target_model=environ.get(f"{_HEADER}TARGET_MODEL", ""),
         target_variant=environ.get(f"{_HEADER}TARGET_VARIANT", ""),
         target_container=environ.get(f"{_HEADER}TARGET_CONTAINER_HOSTNAME", ""),
+        component=environ.get(f"{_HEADER}INFERENCE_COMPONENT", ""),
     )
 
 

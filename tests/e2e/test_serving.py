@@ -52,7 +52,11 @@ def booked(harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str)
 
 
 def asked_directly(
-    harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str, version: dict[str, Any]
+    harness: Harness,
+    capsys: pytest.CaptureFixture[str],
+    tenant_id: str,
+    version: dict[str, Any],
+    target: str = "TargetModel",
 ) -> int | str:
     """Ask a model with a tenant's credentials; return how many predictions it makes, or the error."""
     capsys.readouterr()
@@ -69,7 +73,7 @@ def asked_directly(
     try:
         answer = runtime.invoke_endpoint(
             EndpointName=version["endpoint"],
-            TargetModel=version["target"],
+            **{target: version["target"]},
             ContentType="text/csv",
             Accept="application/json",
             Body=ROWS,

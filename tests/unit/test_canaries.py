@@ -12,6 +12,7 @@ from tests.build import NOW
 from tests.unit.test_lost_approvals import search, search_over
 from tests.unit.test_model_deployment import RUN, Harness, arn
 from trainyard.application.serving.model_deployment import APPROVES_WITHIN, Judgement, VersionId
+from trainyard.application.serving.ports import OwnEndpoint
 from trainyard.application.serving.removal import ServedModels
 from trainyard.application.serving.unused_endpoints import KEPT_FOR, UnusedEndpoints
 from trainyard.domain import canaries
@@ -355,10 +356,10 @@ def test_one_endpoint_that_fails_does_not_keep_the_others() -> None:
     harness.deployment.aliases.change("acme", "churn", lambda alias: stopped(alias, NOW), NOW)
     remove = models.remove
 
-    def failing(name: str) -> bool:
-        if name.endswith("1"):
+    def failing(endpoint: OwnEndpoint) -> bool:
+        if endpoint.name.endswith("1"):
             raise RuntimeError("denied")
-        return remove(name)
+        return remove(endpoint)
 
     models.remove = failing  # type: ignore[method-assign]
     removed = unused.remove(NOW, lambda: False)

@@ -154,7 +154,7 @@ class SageMaker:
         return self.endpoint
 
     def describe_endpoint_config(self, EndpointConfigName: str) -> Any:
-        return {"ProductionVariants": [self.variant]}
+        return {"ProductionVariants": [{"ModelName": "m", **self.variant}]}
 
 
 @pytest.mark.parametrize(

@@ -180,4 +180,5 @@ def described(*, scales: bool) -> DescribedEndpoint:
         memory_mb=0,
         failure=None,
         owner=None,
+        reservations=None,
     )

@@ -54,6 +54,7 @@ class Settings:
     serving_bucket: str = ""
     serving_role_arn: str = ""
     serving_instance_type: str = ""
+    component_instances_max: str = "1"
     deploy_model_machine_arn: str = ""
     partition: str = "aws"
     schedule_group: str = ""

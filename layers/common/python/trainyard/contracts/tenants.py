@@ -19,12 +19,12 @@ from trainyard.domain.names import is_data_set
 from trainyard.domain.policy import BudgetMode
 from trainyard.domain.requests import PRIORITY_MAX
 from trainyard.domain.serving import (
-    ALLOWED,
     Approval,
     Isolation,
     Mode,
     Promotion,
     ServingSettings,
+    default_isolation,
     objection_to,
     unsupported,
 )
@@ -63,7 +63,7 @@ class ServingEntry(_Strict):
 
     mode: Mode
     isolation: Isolation | None = None
-    """Without it, the one that shares least of those that the mode allows."""
+    """Without it, the one that shares least of those that can be deployed in the mode."""
     approval: Approval = Approval.MANUAL
     promotion: Promotion = Promotion.DIRECT
     test_minutes: int = 60
@@ -74,6 +74,7 @@ class ServingEntry(_Strict):
     instances_max: int = 0
     scale_at: int = 0
     memory_mb: int = 2048
+    cpu_percent: int = 50
     concurrency: int = 5
 
     @model_validator(mode="after")
@@ -85,7 +86,7 @@ class ServingEntry(_Strict):
         return self
 
     def to_settings(self) -> ServingSettings:
-        values = self.model_dump() | {"isolation": self.isolation or ALLOWED[self.mode][0]}
+        values = self.model_dump() | {"isolation": self.isolation or default_isolation(self.mode)}
         return ServingSettings(**values)
 
 

@@ -77,6 +77,24 @@ class EndpointHour:
     """What of that nobody used."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """A part of an instance that is reserved for one data set, whether it is called or not."""
+
+    name: str
+    """Of the inference component that reserves it."""
+    tenant_id: str
+    data_set: str
+    tier: str
+    algorithm: str
+    cpu_percent: int
+    """Of one virtual CPU."""
+    memory_mb: int
+    created_at: datetime
+    ended_at: datetime | None = None
+    """When it was seen last, of one that does not exist any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class CountChange:
     """A change of an endpoint's number of instances."""
@@ -124,6 +142,20 @@ def divided(
         for seconds, size in zip(busy, resident, strict=True)
     ]
     return shares, rounded(usd) - sum(shares, Decimal(0))
+
+
+def reserved_usd(
+    hourly: Decimal, reservation: Reservation, hour: str, capacity: Capacity, until: datetime | None = None
+) -> Decimal:
+    """Return what a reservation costs in an hour, at an instance's price; `until` is the end of its endpoint.
+
+    As for all shared endpoints, half of the price pays for processors, and half for memory.
+    """
+    ends = [end for end in (reservation.ended_at, until) if end is not None]
+    seconds = seconds_in(hour, reservation.created_at, min(ends, default=None))
+    processors = Decimal(reservation.cpu_percent) / 100 / capacity.cpus
+    memory = Decimal(reservation.memory_mb * 1024 * 1024) / capacity.memory_bytes
+    return rounded(hourly * HALF * (processors + memory) * seconds / SECONDS_PER_HOUR)
 
 
 def serverless_usd(use: EndpointUse, memory_mb: int, prices: Prices) -> Decimal:

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from trainyard.domain.canaries import Calls
-from trainyard.domain.serving import ServingSettings
+from trainyard.domain.serving import Mode, ServingSettings
 
 
 class VersionState(StrEnum):
@@ -41,7 +41,7 @@ class ModelVersion:
     approved_at: datetime
     endpoint: str = ""
     target: str = ""
-    """Its key below the endpoint's prefix (TargetModel)."""
+    """How calls of a shared endpoint name it: its key below the endpoint's prefix, or its inference component."""
     algorithm: str = ""
     """That it was trained with; "" where that is not known any more."""
     model_bytes: int = 0
@@ -59,6 +59,13 @@ class ModelVersion:
     reason: str | None = None
     latency_ms: int | None = None
     """Of the smoke test's call, with the loading of the model."""
+
+    @property
+    def own_resource(self) -> str:
+        """The name of the endpoint, or the inference component, that serves this version alone; "" without one."""
+        if self.serving.mode is Mode.INFERENCE_COMPONENT:
+            return self.target
+        return self.endpoint if self.serving.is_own else ""
 
 
 def target_of(tenant_id: str, data_set: str, version: int, request_id: str) -> str:

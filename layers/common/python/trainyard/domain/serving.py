@@ -88,12 +88,7 @@ LIMITS: Mapping[Mode, ModeLimits] = {
     ),
     Mode.MULTI_MODEL: _AT_ONCE,
     Mode.MULTI_CONTAINER: _AT_ONCE,
-    Mode.INFERENCE_COMPONENT: ModeLimits(
-        request_bytes_max=6_291_456,
-        answer_seconds_max=60,
-        scales_to_zero=True,
-        source="InvokeEndpointInput.Body; developer guide, Scale an endpoint to zero instances",
-    ),
+    Mode.INFERENCE_COMPONENT: _AT_ONCE,
 }
 
 SUPPORTED = frozenset(
@@ -103,6 +98,7 @@ SUPPORTED = frozenset(
         (Mode.SERVERLESS, Isolation.SILO),
         (Mode.ASYNCHRONOUS, Isolation.SILO),
         (Mode.BATCH_TRANSFORM, Isolation.SILO),
+        (Mode.INFERENCE_COMPONENT, Isolation.BRIDGE),
     }
 )
 """What this version can deploy of what is allowed."""
@@ -113,6 +109,10 @@ CONCURRENCY_MAX = 200
 """ServerlessConfig.MaxConcurrency, of one endpoint."""
 ASYNC_INLINE_BYTES_MAX = 128_000
 """InvokeEndpointAsyncInput.Body: more rows must be in S3."""
+COMPONENT_MEMORY_MB = range(128, 262_145)
+"""ComputeResourceRequirements.MinMemoryRequiredInMb, up to what a large instance has."""
+COMPONENT_CPU_PERCENT = range(25, 6_401)
+"""ComputeResourceRequirements.NumberOfCpuCoresRequired, in hundredths."""
 INSTANCES_MAX = 10
 SCALE_AT_MAX = 100_000
 SCALE_AT: Mapping[Mode, int] = {Mode.REAL_TIME: 500, Mode.ASYNCHRONOUS: 5}
@@ -168,7 +168,9 @@ class ServingSettings:
     """Load for each instance above which there are more: calls a minute (real-time), or requests that wait
     (asynchronous); 0 for the mode's default."""
     memory_mb: int = 2048
-    """Of a serverless endpoint."""
+    """Of a serverless endpoint, or reserved for an inference component."""
+    cpu_percent: int = 50
+    """Of one virtual CPU, reserved for an inference component."""
     concurrency: int = 5
     """Requests that a serverless endpoint answers at once."""
 
@@ -209,13 +211,24 @@ def objection_to(settings: ServingSettings, *, own_code: bool = False, own_key: 
     objection = _objection_to_instances(settings)
     if objection is not None:
         return objection
+    return _objection_to_size(settings)
+
+
+def _objection_to_size(settings: ServingSettings) -> str | None:
+    """Return why a model cannot have so much memory, processors or concurrency; None if it can."""
+    mode, memory, percent = settings.mode, settings.memory_mb, settings.cpu_percent
     if mode is Mode.SERVERLESS:
-        if settings.memory_mb not in SERVERLESS_MEMORY_MB:
-            return (
-                f"{settings.memory_mb} MB of memory: serverless endpoints have {_either(SERVERLESS_MEMORY_MB)} MB"
-            )
+        if memory not in SERVERLESS_MEMORY_MB:
+            return f"{memory} MB of memory: serverless endpoints have {_either(SERVERLESS_MEMORY_MB)} MB"
         if not 1 <= settings.concurrency <= CONCURRENCY_MAX:
             return f"a concurrency of {settings.concurrency}: a serverless endpoint allows 1 to {CONCURRENCY_MAX}"
+    if mode is Mode.INFERENCE_COMPONENT:
+        if memory not in COMPONENT_MEMORY_MB:
+            return f"{memory} MB of memory: {_span(COMPONENT_MEMORY_MB)} can be reserved"
+        if percent not in COMPONENT_CPU_PERCENT:
+            return (
+                f"cpu_percent={percent}: {_span(COMPONENT_CPU_PERCENT)} percent of a virtual CPU can be reserved"
+            )
     return None
 
 
@@ -275,6 +288,16 @@ def unsupported(settings: ServingSettings) -> str | None:
     if (settings.mode, settings.isolation) in SUPPORTED:
         return None
     return f"{settings.mode} with {settings.isolation} is not supported yet: choose {_either(_supported())}"
+
+
+def default_isolation(mode: Mode) -> Isolation:
+    """Return the isolation that shares least, of those that can be deployed in a mode, or are allowed in it."""
+    deployable = [isolation for isolation in ALLOWED[mode] if (mode, isolation) in SUPPORTED]
+    return (deployable or ALLOWED[mode])[0]
+
+
+def _span(numbers: range) -> str:
+    return f"{numbers[0]:,} to {numbers[-1]:,}"
 
 
 def _modes_with(isolation: Isolation) -> list[Mode]:

@@ -31,5 +31,6 @@ def serving_from(values: Mapping[str, Any] | None) -> ServingSettings:
         instances_max=int(values.get("instances_max", 0)),
         scale_at=int(values.get("scale_at", 0)),
         memory_mb=int(values["memory_mb"]),
+        cpu_percent=int(values.get("cpu_percent", 50)),
         concurrency=int(values["concurrency"]),
     )

@@ -79,6 +79,7 @@ def _billed(endpoint: DescribedEndpoint, now: datetime) -> BilledEndpoint | Unre
         unsettled_from=history.unsettled_from,
         memory_mb=endpoint.memory_mb,
         owner=endpoint.owner,
+        reservations=endpoint.reservations,
     )
 
 

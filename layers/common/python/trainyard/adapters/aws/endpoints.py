@@ -8,9 +8,13 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from trainyard.application.billing.inference import Owner
+from trainyard.domain.inference import Reservation
 
 _GONE = "Could not find endpoint "
 """How SageMaker says in a ValidationException that there is no such endpoint."""
+_COMPONENT_GONE = "Could not find inference component "
+_RESERVING = frozenset({"InService", "Updating", "Deleting"})
+"""Statuses of components that take up room on an instance (API reference, DescribeInferenceComponent)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,8 @@ class DescribedEndpoint:
     failure: str | None
     owner: Owner | None
     """Of an endpoint of one version alone; None where tenants share it."""
+    reservations: tuple[Reservation, ...] | None
+    """Those of its inference components; None where it can have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +95,34 @@ def _described(
         )
         if is_own
         else None,
+        reservations=None if "ModelName" in variant else tuple(_reservations(sagemaker, summary["EndpointName"])),
     )
+
+
+def _reservations(sagemaker: Any, endpoint: str) -> Iterator[Reservation]:
+    """Yield what the components of an endpoint reserve, from their creation on."""
+    pages = sagemaker.get_paginator("list_inference_components").paginate(EndpointNameEquals=endpoint)
+    for summary in [each for page in pages for each in page["InferenceComponents"]]:
+        if summary["InferenceComponentStatus"] not in _RESERVING:
+            continue
+        try:
+            listed = sagemaker.list_tags(ResourceArn=summary["InferenceComponentArn"])["Tags"]
+            described = sagemaker.describe_inference_component(
+                InferenceComponentName=summary["InferenceComponentName"]
+            )
+        except ClientError as error:
+            if _COMPONENT_GONE not in str(error):
+                raise
+            continue
+        tags = {tag["Key"]: tag["Value"] for tag in listed}
+        required = described["Specification"]["ComputeResourceRequirements"]
+        yield Reservation(
+            name=summary["InferenceComponentName"],
+            tenant_id=tags["trainyard:tenant"],
+            data_set=tags["trainyard:data-set"],
+            tier=tags["trainyard:tier"],
+            algorithm=tags["trainyard:algorithm"],
+            cpu_percent=round(100 * required.get("NumberOfCpuCoresRequired", 0)),
+            memory_mb=int(required["MinMemoryRequiredInMb"]),
+            created_at=summary["CreationTime"],
+        )

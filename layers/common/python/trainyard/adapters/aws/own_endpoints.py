@@ -8,23 +8,22 @@ The containers act with the role of the tenant's jobs, which reaches its own dat
 """
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
+from trainyard.adapters.aws.components import existing_components, remove_component
 from trainyard.adapters.aws.endpoint_scaling import scale, unscale
 from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.adapters.aws.own_names import own_endpoint, own_name, own_tags
 from trainyard.adapters.aws.serving import (
     ABSENT,
     MISSING,
-    NAME_MAX,
     Network,
     ask_model,
     brought_up,
@@ -72,9 +71,7 @@ class SageMakerOwnEndpoints:
                 *([[settings.instances_max, settings.scale_at]] if settings.scales else []),
             ]
         )
-        readable = f"{self.stack}-own-{version.tenant_id}-{version.data_set}-{version.version}"
-        readable = re.sub("[^a-zA-Z0-9]+", "-", readable)[: NAME_MAX - 11].strip("-")
-        return replace(version, endpoint=f"{readable}-{sha256(whole.encode()).hexdigest()[:10]}", target="")
+        return replace(version, endpoint=own_name(self.stack, version, whole), target="")
 
     def put(self, version: ModelVersion) -> int:
         return size_of(version)
@@ -156,16 +153,8 @@ class SageMakerOwnEndpoints:
         return created(version.endpoint, model, variant, tags=tags, config=config)
 
     def _tags(self, version: ModelVersion, tenant: Tenant) -> dict[str, str]:
-        return {
-            "trainyard:stack": self.stack,
-            "trainyard:stage": self.stage,
-            "trainyard:tenant": tenant.tenant_id,
-            "trainyard:tier": tenant.tier,
-            "trainyard:data-set": version.data_set,
-            "trainyard:version": str(version.version),
-            "trainyard:algorithm": version.algorithm,
-            "trainyard:scales": str(version.serving.scales).lower(),
-        }
+        scales = {"trainyard:scales": str(version.serving.scales).lower()}
+        return own_tags(self.stack, self.stage, version, tenant) | scales
 
 
 def predictions_folder(tenant: Tenant, data_set: str) -> str:
@@ -218,7 +207,7 @@ def remove_own(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SageMakerOwnModels:
-    """Implements OwnModels: what there is of own endpoints, by their models."""
+    """Implements OwnModels: what there is of own endpoints, by their models; and the inference components."""
 
     stack: str
 
@@ -232,12 +221,13 @@ class SageMakerOwnModels:
                 for summary in page["Models"]:
                     if not summary["ModelName"].startswith(prefix):
                         continue
-                    endpoint = _own_endpoint(sagemaker, summary, self.stack)
+                    endpoint = own_endpoint(sagemaker, summary["ModelName"], summary["ModelArn"], self.stack)
                     if endpoint is not None:
                         yield endpoint
+        yield from existing_components(self.stack)
 
-    def remove(self, name: str) -> bool:
-        return remove_own(name)
+    def remove(self, endpoint: OwnEndpoint) -> bool:
+        return remove_component(endpoint.name) if endpoint.is_component else remove_own(endpoint.name)
 
 
 def _object(uri: str) -> bytes | None:
@@ -251,20 +241,3 @@ def _object(uri: str) -> bytes | None:
             return None
         raise
     return body
-
-
-def _own_endpoint(sagemaker: Any, summary: dict[str, Any], stack: str) -> OwnEndpoint | None:
-    """Return what a model is the model of; None where it is not ours, or was just deleted."""
-    try:
-        listed = sagemaker.list_tags(ResourceArn=summary["ModelArn"])["Tags"]
-        tags = {tag["Key"]: tag["Value"] for tag in listed}
-        if tags.get("trainyard:stack") != stack:
-            return None
-        return OwnEndpoint(
-            name=summary["ModelName"],
-            tenant_id=tags["trainyard:tenant"],
-            data_set=tags["trainyard:data-set"],
-            version=int(tags["trainyard:version"]),
-        )
-    except (ClientError, KeyError, ValueError):  # one that cannot be read must not affect the others
-        return None

@@ -1,5 +1,6 @@
 """Removes a tenant's resources; each step may be repeated, and does a bounded part of a long task."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
@@ -31,6 +32,7 @@ PASSING = frozenset({"InternalError", "SlowDown", "ServiceUnavailable", "Operati
 
 DEPLOYED = (
     # Label, list call, name key, ARN key and delete call; in the order in which they depend on each other.
+    ("inference components", "list_inference_components", "InferenceComponents", "InferenceComponent"),
     ("endpoints", "list_endpoints", "Endpoints", "Endpoint"),
     ("endpoint configurations", "list_endpoint_configs", "EndpointConfigs", "EndpointConfig"),
     ("models", "list_models", "Models", "Model"),
@@ -237,4 +239,4 @@ def _check(errors: list[dict[str, str]]) -> None:
 
 
 def _snake(kind: str) -> str:
-    return {"Endpoint": "endpoint", "EndpointConfig": "endpoint_config", "Model": "model"}[kind]
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind).lower()

@@ -18,6 +18,7 @@ from trainyard.application.serving.ports import EndpointState, ModelPackage, Res
 from trainyard.contracts.serving import SAMPLE_BYTES_MAX, parse_sample
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled
 from trainyard.domain.model_versions import ModelVersion, target_of
+from trainyard.domain.serving import Mode
 from trainyard.domain.smoke_test import Sample
 from trainyard.domain.tenants import Tenant
 
@@ -27,6 +28,12 @@ MISSING = "Could not find"
 
 COPY_BYTES_MAX = 5 * 1024**3
 """Of one CopyObject (S3 API reference)."""
+
+TARGETS: Mapping[Mode, str] = {
+    Mode.MULTI_MODEL: "TargetModel",
+    Mode.INFERENCE_COMPONENT: "InferenceComponentName",
+}
+"""Modes of shared endpoints → how a call names the model that is to answer it."""
 
 NAME_MAX = 63
 MESSAGE_MAX = 300
@@ -158,15 +165,7 @@ class SageMakerSharedModels:
         return brought_up(version.endpoint, lambda: self._create(version.endpoint))
 
     def put(self, version: ModelVersion) -> int:
-        size = size_of(version)
-        if size > COPY_BYTES_MAX:
-            raise Refused(f"the model at {version.model_uri} has {size:,} bytes: {COPY_BYTES_MAX:,} are allowed")
-        bucket, _, key = version.model_uri.removeprefix("s3://").partition("/")
-        with translated():
-            client("s3").copy_object(
-                Bucket=self.bucket, Key=_key(version), CopySource={"Bucket": bucket, "Key": key}
-            )
-        return size
+        return copy_model(self.bucket, version)
 
     def remove(self, version: ModelVersion) -> None:
         remove_model(self.bucket, version)
@@ -229,7 +228,7 @@ def brought_up(endpoint: str, create: Callable[[], tuple[EndpointState, str]]) -
 
 def created(
     name: str,
-    model: Mapping[str, Any],
+    model: Mapping[str, Any] | None,
     variant: Mapping[str, Any] | None,
     *,
     tags: list[dict[str, str]],
@@ -237,19 +236,18 @@ def created(
 ) -> tuple[EndpointState, str]:
     """Create a model, a configuration and an endpoint of the same name, those that there are not.
 
-    Without a variant, only the model.
+    Without a variant, only the model; without a model, an endpoint for inference components.
     """
     sagemaker = client("sagemaker")
-    variants = [{"VariantName": VARIANT, "ModelName": name, **(variant or {})}]
-    calls: list[tuple[Any, dict[str, Any]]] = [
-        (sagemaker.create_model, {"ModelName": name, **model}),
-        (
-            sagemaker.create_endpoint_config,
-            {"EndpointConfigName": name, "ProductionVariants": variants, **(config or {})},
-        ),
-        (sagemaker.create_endpoint, {"EndpointName": name, "EndpointConfigName": name}),
-    ]
-    for create, arguments in calls if variant else calls[:1]:
+    calls: list[tuple[Any, dict[str, Any]]] = []
+    if model is not None:
+        calls.append((sagemaker.create_model, {"ModelName": name, **model}))
+    if variant is not None:
+        variants = [{"VariantName": VARIANT, **({"ModelName": name} if model is not None else {}), **variant}]
+        whole = {"EndpointConfigName": name, "ProductionVariants": variants, **(config or {})}
+        calls.append((sagemaker.create_endpoint_config, whole))
+        calls.append((sagemaker.create_endpoint, {"EndpointName": name, "EndpointConfigName": name}))
+    for create, arguments in calls:
         try:
             with translated():
                 create(**arguments, Tags=tags)
@@ -259,6 +257,19 @@ def created(
             if "already existing" not in str(error):
                 raise
     return EndpointState.COMING if variant else EndpointState.READY, ""
+
+
+def copy_model(bucket: str, version: ModelVersion) -> int:
+    """Copy a version's archive into the bucket of the shared endpoints; return its size. Raises Refused."""
+    size = size_of(version)
+    if size > COPY_BYTES_MAX:
+        raise Refused(f"the model at {version.model_uri} has {size:,} bytes: {COPY_BYTES_MAX:,} are allowed")
+    source, _, key = version.model_uri.removeprefix("s3://").partition("/")
+    with translated():
+        client("s3").copy_object(
+            Bucket=bucket, Key=archive_key(version), CopySource={"Bucket": source, "Key": key}
+        )
+    return size
 
 
 def size_of(version: ModelVersion) -> int:
@@ -276,7 +287,7 @@ def size_of(version: ModelVersion) -> int:
 def ask_model(version: ModelVersion, rows: bytes, content_type: str) -> Response:
     """Return what a version answers at once to rows, as JSON; raises what ModelHost.ask raises."""
     began = time.monotonic()
-    target = {"TargetModel": version.target} if version.target else {}
+    target = {TARGETS[version.serving.mode]: version.target} if version.target else {}
     with refusals():
         answer = client("sagemaker-runtime").invoke_endpoint(
             EndpointName=version.endpoint,
@@ -307,11 +318,13 @@ def remove_model(bucket: str, version: ModelVersion) -> None:
     if not version.target:
         return
     with translated():
-        client("s3").delete_object(Bucket=bucket, Key=_key(version))
+        client("s3").delete_object(Bucket=bucket, Key=archive_key(version))
 
 
-def _key(version: ModelVersion) -> str:
-    return f"models/{version.endpoint}/{version.target}"
+def archive_key(version: ModelVersion) -> str:
+    """Return the key of a version's archive in the bucket of the shared endpoints."""
+    target = target_of(version.tenant_id, version.data_set, version.version, version.request_id)
+    return f"models/{version.endpoint}/{target}"
 
 
 def _message_of(error: ClientError) -> str:

@@ -1,7 +1,8 @@
 """Inference: books what each hour of the endpoints cost.
 
-The hour of a shared endpoint is divided among those who used it. One that is a tenant's own costs its tenant the
-whole hour, or, where it is serverless, what its calls took of it.
+The hour of a shared endpoint is divided among those who used it, or, where its models have reserved parts of its
+instances, by these. One that is a tenant's own costs its tenant the whole hour, or, where it is serverless, what
+its calls took of it.
 
 Budgets are charged after that, by an entry of the outbox: what predictions cost is spent, so that fewer trainings
 are admitted, but no prediction is refused for want of money.
@@ -16,14 +17,17 @@ from typing import Any, Protocol
 from trainyard.domain.hourly_spend import hour_of
 from trainyard.domain.inference import (
     COUNTED_WITHIN,
+    Capacity,
     CountChange,
     EndpointHour,
     EndpointUse,
     Instances,
+    Reservation,
     begins,
     capacity_of,
     divided,
     instances_in,
+    reserved_usd,
     seconds_in,
     serverless_usd,
 )
@@ -36,9 +40,9 @@ KNOWN_AFTER_END = timedelta(days=7)
 """For so long, the hours of an endpoint that was deleted are still booked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose an endpoint is that serves one version alone."""
+    """Who pays for an endpoint that serves one version alone, or for a reservation."""
 
     tenant_id: str
     data_set: str
@@ -67,6 +71,8 @@ class BilledEndpoint:
     """Of a serverless one; it has no instances."""
     owner: Owner | None = None
     """None where tenants share it."""
+    reservations: tuple[Reservation, ...] | None = None
+    """What is reserved of its instances; None where nothing can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,7 @@ class InferenceBooking:
         remembered = self.book.remembered(now - KNOWN_AFTER_END)
         for endpoint in _gone(remembered, existing, unreadable):
             self._book_hours(endpoint, now, out_of_time, booked)
+        existing = [_with_ended(endpoint, remembered.get(endpoint.name)) for endpoint in existing]
         for endpoint in existing:
             self.book.remember(endpoint.name, _item(endpoint, now, self.book.booked_until(endpoint.name)), now)
         for endpoint in existing:
@@ -146,9 +153,10 @@ class InferenceBooking:
         out_of_time: Callable[[], bool],
     ) -> EndpointHour:
         uses = self.book.uses(endpoint.name, hour)
-        if endpoint.owner is not None and not endpoint.memory_mb and not uses:
-            # Its tenant pays the hour, though it has not called.
-            self.book.count(endpoint.name, self._no_calls(endpoint.owner), begins(hour))
+        silent = self._silent(endpoint, hour, uses)
+        for owner in silent:
+            self.book.count(endpoint.name, self._no_calls(owner), begins(hour))
+        if silent:
             uses = self.book.uses(endpoint.name, hour)
         cost, shares = self._divided(endpoint, hour, instances, uses)
         if cost.usd is not None:
@@ -159,6 +167,19 @@ class InferenceBooking:
             cost = replace(cost, usd=sum(paid, idle), idle_usd=idle)
         self.book.close(cost, now, instances.at_end)
         return cost
+
+    @staticmethod
+    def _silent(endpoint: BilledEndpoint, hour: str, uses: list[EndpointUse]) -> list[Owner]:
+        """Return those who pay for an hour though they have not called."""
+        if endpoint.owner is not None:
+            return [] if endpoint.memory_mb or uses else [endpoint.owner]
+        used = {(use.tenant_id, use.data_set) for use in uses}
+        reserved = {
+            (each.tenant_id, each.data_set): Owner(each.tenant_id, each.data_set, each.tier, each.algorithm)
+            for each in endpoint.reservations or ()
+            if seconds_in(hour, each.created_at, each.ended_at or endpoint.ended_at)
+        }
+        return [owner for whose, owner in reserved.items() if whose not in used]
 
     def _divided(
         self, endpoint: BilledEndpoint, hour: str, instances: Instances, uses: list[EndpointUse]
@@ -179,7 +200,21 @@ class InferenceBooking:
         capacity = capacity_of(endpoint.instance_type)
         if capacity is None:  # it cannot be said who used how much of it
             return cost, [Decimal(0)] * len(uses)
-        return cost, divided(usd, cost, uses, capacity)[0]
+        if endpoint.reservations is None:
+            return cost, divided(usd, cost, uses, capacity)[0]
+        shares = self._reserved(endpoint, hour, uses, capacity)
+        # The number of instances is known from time to time only: what was reserved has been there.
+        return replace(cost, usd=max(usd, sum(shares, Decimal(0)))), shares
+
+    def _reserved(
+        self, endpoint: BilledEndpoint, hour: str, uses: list[EndpointUse], capacity: Capacity
+    ) -> list[Decimal]:
+        """Return what each use pays for what its data set has reserved in an hour."""
+        hourly, shares = self.prices.hosting[endpoint.instance_type], dict.fromkeys(map(_whose, uses), Decimal(0))
+        for each in endpoint.reservations or ():
+            usd = reserved_usd(hourly, each, hour, capacity, endpoint.ended_at)
+            shares[_whose(each)] = shares.get(_whose(each), Decimal(0)) + usd
+        return [shares[_whose(use)] for use in uses]
 
     def _costs(
         self, endpoint: BilledEndpoint, instance_seconds: int, uses: list[EndpointUse]
@@ -209,6 +244,10 @@ class InferenceBooking:
         )
 
 
+def _whose(use: EndpointUse | Reservation) -> tuple[str, str]:
+    return use.tenant_id, use.data_set
+
+
 def _next(hour: str) -> str:
     return hour_of(begins(hour) + HOUR)
 
@@ -229,6 +268,20 @@ def _gone(
             yield replace(endpoint, ended_at=min(endpoint.ended_at, before))
 
 
+def _with_ended(endpoint: BilledEndpoint, item: Mapping[str, Any] | None) -> BilledEndpoint:
+    """Return an endpoint with the reservations too that an earlier run has seen, and that have ended."""
+    if endpoint.reservations is None or item is None or unstamp(item["created_at"]) != endpoint.created_at:
+        return endpoint
+    earlier = _seen(endpoint.name, item)
+    there = {each.name for each in endpoint.reservations}
+    ended = [
+        replace(each, ended_at=each.ended_at or earlier.ended_at)
+        for each in earlier.reservations or ()
+        if each.name not in there
+    ]
+    return replace(endpoint, reservations=(*ended, *endpoint.reservations))
+
+
 def _item(endpoint: BilledEndpoint, now: datetime, booked_until: str) -> dict[str, Any]:
     since = begins(booked_until) if booked_until else endpoint.created_at
     return {
@@ -241,7 +294,36 @@ def _item(endpoint: BilledEndpoint, now: datetime, booked_until: str) -> dict[st
         "memory_mb": endpoint.memory_mb,
         "owner": asdict(endpoint.owner) if endpoint.owner is not None else {},
         "seen": stamp(now),
+        **({} if endpoint.reservations is None else {"reservations": _reservation_items(endpoint, since)}),
     }
+
+
+def _reservation_items(endpoint: BilledEndpoint, since: datetime) -> list[dict[str, Any]]:
+    """Return the reservations of an endpoint that have not ended before a time, for its item."""
+    reservations = endpoint.reservations or ()
+    return [_reservation_item(each) for each in reservations if each.ended_at is None or each.ended_at >= since]
+
+
+def _reservation_item(reservation: Reservation) -> dict[str, Any]:
+    ended_at = reservation.ended_at
+    return asdict(reservation) | {
+        "created_at": stamp(reservation.created_at),
+        "ended_at": stamp(ended_at) if ended_at is not None else "",
+    }
+
+
+def _reservation(item: Mapping[str, Any]) -> Reservation:
+    return Reservation(
+        name=item["name"],
+        tenant_id=item["tenant_id"],
+        data_set=item["data_set"],
+        tier=item["tier"],
+        algorithm=item["algorithm"],
+        cpu_percent=int(item["cpu_percent"]),
+        memory_mb=int(item["memory_mb"]),
+        created_at=unstamp(item["created_at"]),
+        ended_at=unstamp(item["ended_at"]) if item["ended_at"] else None,
+    )
 
 
 def _seen(name: str, item: Mapping[str, Any]) -> BilledEndpoint:
@@ -256,4 +338,7 @@ def _seen(name: str, item: Mapping[str, Any]) -> BilledEndpoint:
         ended_at=unstamp(item["seen"]),
         memory_mb=int(item.get("memory_mb", 0)),
         owner=Owner(**item["owner"]) if item.get("owner") else None,
+        reservations=None
+        if item.get("reservations") is None
+        else tuple(_reservation(each) for each in item["reservations"]),
     )

@@ -104,9 +104,10 @@ class ModelHost(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnEndpoint:
-    """An endpoint of one version alone, or what is left of it."""
+    """An endpoint or an inference component of one version alone, or what is left of it."""
 
     name: str
+    is_component: bool = False
     tenant_id: str
     data_set: str
     version: int
@@ -114,9 +115,9 @@ class OwnEndpoint:
 
 class OwnModels(Protocol):
     def existing(self) -> Iterator[OwnEndpoint]:
-        """Yield the own endpoints of this deployment, those too that are only partly there."""
+        """Yield the own endpoints and components of this deployment, those too that are only partly there."""
         ...
 
-    def remove(self, name: str) -> bool:
-        """Remove an endpoint with its model; False while it is being created. Idempotent."""
+    def remove(self, endpoint: OwnEndpoint) -> bool:
+        """Remove an endpoint with its model, or a component; False while it is being created. Idempotent."""
         ...

@@ -1,4 +1,4 @@
-"""Unused endpoints: own endpoints that no alias names are removed, whatever was interrupted or lost.
+"""Unused endpoints: own endpoints and components that no alias names are removed, whatever was interrupted.
 
 The endpoint of the previous version costs as much as that of the live one: it is kept for KEPT_FOR, so that a
 roll-back takes effect with the next call, and then removed.
@@ -48,7 +48,7 @@ class UnusedEndpoints:
 
     def _is_used(self, endpoint: OwnEndpoint, now: datetime) -> bool:
         version = self.versions.get(endpoint.tenant_id, endpoint.data_set, endpoint.version)
-        if version is None or version.endpoint != endpoint.name:
+        if version is None or version.own_resource != endpoint.name:
             return False  # its tenant was deleted, or the version belongs to another one of the same name
         alias = self.aliases.get(endpoint.tenant_id, endpoint.data_set)
         if alias.previous == endpoint.version and alias.live is not None:
@@ -68,9 +68,9 @@ class UnusedEndpoints:
         return now >= live.since + baked + KEPT_FOR
 
     def _remove(self, endpoint: OwnEndpoint) -> bool:
-        if not self.models.remove(endpoint.name):
+        if not self.models.remove(endpoint):
             return False
         version = self.versions.get(endpoint.tenant_id, endpoint.data_set, endpoint.version)
-        if version is not None and version.endpoint == endpoint.name and version.state in UNDERWAY:
+        if version is not None and version.own_resource == endpoint.name and version.state in UNDERWAY:
             self.versions.replace(replace(version, state=VersionState.REMOVED))
         return True

@@ -45,6 +45,7 @@ def model_deployment() -> ModelDeployment:
 
 
 def _hosts() -> dict[Mode, ModelHost]:
+    from trainyard.adapters.aws.components import SageMakerComponents
     from trainyard.adapters.aws.machines import LambdaTenantRoles
     from trainyard.adapters.aws.own_endpoints import SageMakerOwnEndpoints
     from trainyard.adapters.aws.serving import Network, SageMakerSharedModels
@@ -81,8 +82,17 @@ def _hosts() -> dict[Mode, ModelHost]:
         data_key_arn=settings.data_key_arn,
         make_role=LambdaTenantRoles(function_name=settings.roles_function).make,
     )
+    components = SageMakerComponents(
+        stack=settings.stack,
+        stage=settings.stage,
+        bucket=settings.serving_bucket,
+        role_arn=settings.serving_role_arn,
+        instance_type=settings.serving_instance_type,
+        instances_max=int(settings.component_instances_max),
+        network=network,
+    )
     by_version = (Mode.REAL_TIME, Mode.SERVERLESS, Mode.ASYNCHRONOUS, Mode.BATCH_TRANSFORM)
-    return {Mode.MULTI_MODEL: shared, **dict.fromkeys(by_version, own)}
+    return {Mode.MULTI_MODEL: shared, Mode.INFERENCE_COMPONENT: components, **dict.fromkeys(by_version, own)}
 
 
 @cache
