@@ -41,6 +41,7 @@ from trainyard.domain.inference import (
     CountChange,
     EndpointHour,
     EndpointUse,
+    Reservation,
     capacity_of,
     divided,
     instances_in,
@@ -392,6 +393,38 @@ LIMITS: Policy = replace(
 )
 
 
+def reserving(rng: random.Random) -> BilledEndpoint:
+    """Return the endpoint of components: two of one data set, as with a canary, and two that are never called."""
+    created_at = BEGIN + timedelta(minutes=rng.randint(0, 1500))
+    return BilledEndpoint(
+        name="trainyard-shared--components",
+        arn="arn:components",
+        created_at=created_at,
+        instance_type="ml.m5.large",
+        instance_count=2,
+        reservations=tuple(
+            Reservation(
+                name=f"own-{number}",
+                tenant_id=tenant_id,
+                data_set=data_set,
+                tier=("basic", "premium")[int(tenant_id[1:]) % 2],
+                algorithm="components",
+                cpu_percent=cpu_percent,
+                memory_mb=memory_mb,
+                created_at=created_at + timedelta(minutes=rng.randint(0, 4000), seconds=rng.randint(0, 59)),
+            )
+            for number, (tenant_id, data_set, cpu_percent, memory_mb) in enumerate(
+                [
+                    ("t5", "set0", 50, 1024),
+                    ("t5", "set0", 50, 1024),
+                    ("t6", "mute", 25, 300),
+                    ("t7", "mute", 75, 2048),
+                ]
+            )
+        ),
+    )
+
+
 def instances_at(endpoint: BilledEndpoint, now: datetime) -> int:
     if now < endpoint.created_at:
         return 0
@@ -440,6 +473,7 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
                 ("t4", "basic", 0, True),
             )
         ]
+        + [reserving(rng)]
     )
     booking = InferenceBooking(book=book, endpoints=existing, prices=PRICES, tier_of=lambda _: None)
     tiers = {f"t{n}": ("basic", "premium")[n % 2] for n in range(30)}
@@ -514,12 +548,24 @@ def test_the_books_of_a_month_equal_a_recomputation(seed: int, days: int) -> Non
                 expected[own.tenant_id] = expected.get(own.tenant_id, Fraction(0)) + usd
                 begin += timedelta(hours=1)
                 continue
+            if endpoint.reservations is not None:
+                paid = {reserved.tenant_id: Fraction(0) for reserved in endpoint.reservations}
+                for reserved in endpoint.reservations:
+                    there = min((begin + timedelta(hours=1) - reserved.created_at).total_seconds(), 3600)
+                    reserves = Fraction(reserved.cpu_percent, 200) + Fraction(reserved.memory_mb, 8192)
+                    exact = Fraction("0.115") / 2 * reserves * max(int(there), 0) / 3600
+                    paid[reserved.tenant_id] += Fraction(round(exact * 10**6 + Fraction(1, 10**9)), 10**6)
+                for whose, share in paid.items():
+                    expected[whose] = expected.get(whose, Fraction(0)) + share
+                idle += usd - sum(paid.values())
+                begin += timedelta(hours=1)
+                continue
             cpus = max(Fraction(int(seconds) * count * 2), sum(Fraction(ms, 1000) for _, ms in uses.values()))
-            each = 10**7 + 160 * 1024**2
-            memory = max(Fraction(count * 8 * GIB), Fraction(each * len(uses)))
+            size = 10**7 + 160 * 1024**2
+            memory = max(Fraction(count * 8 * GIB), Fraction(size * len(uses)))
             rest = usd
             for (tenant_id, _), (_, milliseconds) in uses.items():
-                exact = usd / 2 * (Fraction(milliseconds, 1000) / cpus + Fraction(each) / memory)
+                exact = usd / 2 * (Fraction(milliseconds, 1000) / cpus + Fraction(size) / memory)
                 share = Fraction(exact * 10**6 // 1, 10**6)
                 expected[tenant_id] = expected.get(tenant_id, Fraction(0)) + share
                 rest -= share

@@ -33,6 +33,12 @@ def settings_of(serving: dict[str, Any]) -> ServingSettings:
             ServingSettings(mode=Mode.SERVERLESS, isolation=Isolation.SILO, memory_mb=4096, concurrency=10),
         ),
         (
+            "inference-component:memory_mb=3000:cpu_percent=125",
+            ServingSettings(
+                mode=Mode.INFERENCE_COMPONENT, isolation=Isolation.BRIDGE, memory_mb=3000, cpu_percent=125
+            ),
+        ),
+        (
             "real-time:approval=automatic:canary_percent=5:bake_minutes=60:instance_type=ml.c5.large:instances=2",
             ServingSettings(
                 mode=Mode.REAL_TIME,
@@ -75,6 +81,12 @@ def test_what_is_asked_for_is_stored_and_shown(text: str, settings: ServingSetti
         ("multi-model:isolation=pool", "is not supported yet"),
         ("serverless:memory_mb=5000", "5000 MB of memory: serverless endpoints have 1024, 2048"),
         ("serverless:concurrency=201", "allows 1 to 200"),
+        ("inference-component:memory_mb=127", "127 MB of memory: 128 to 262,144 can be reserved"),
+        (
+            "inference-component:cpu_percent=24",
+            "cpu_percent=24: 25 to 6,400 percent of a virtual CPU",
+        ),
+        ("inference-component:isolation=silo", "is not supported yet"),
         ("real-time:canary_percent=51", "0 to 50 are allowed"),
         ("asynchronous:canary_percent=5", "leave canary_percent at 0"),
         ("batch-transform:canary_percent=5", "leave canary_percent at 0"),
