@@ -8,6 +8,8 @@ from cli.deployment import Deployment
 from cli.text import counted
 from trainyard.adapters.aws.endpoints import UnreadableEndpoint, endpoints_of_stack
 from trainyard.contracts.shipped_prices import prices_of
+from trainyard.domain.inference import Reservation, capacity_of
+from trainyard.domain.serving import MB
 
 IN_SERVICE = frozenset({"InService", "Updating", "SystemUpdating", "Creating", "RollingBack"})
 UNREADABLE = "unreadable"
@@ -29,6 +31,10 @@ class Endpoint:
     """Of a serverless one, which costs nothing at rest."""
     tenant_id: str = ""
     """Whose it is; "" where tenants share it."""
+    instances_max: int = 0
+    """The most instances, where it has inference components; else 0."""
+    reserved: tuple[Reservation, ...] = ()
+    """What its inference components reserve."""
 
 
 def endpoints_of(deployment: Deployment) -> list[Endpoint]:
@@ -55,6 +61,8 @@ def endpoints_of(deployment: Deployment) -> list[Endpoint]:
                 failure=each.failure,
                 memory_mb=each.memory_mb,
                 tenant_id=each.owner.tenant_id if each.owner is not None else "",
+                instances_max=each.instances_max,
+                reserved=each.reservations or (),
             )
         )
     return endpoints
@@ -65,7 +73,22 @@ def summary_of(endpoint: Endpoint) -> str:
     if endpoint.memory_mb:
         return f"{endpoint.name} is {endpoint.status}: serverless, {endpoint.memory_mb} MB"
     usd = "at an unknown price" if endpoint.usd_per_hour is None else f"{endpoint.usd_per_hour} USD an hour"
-    return f"{endpoint.name} is {endpoint.status}: {endpoint.instance_count} x {endpoint.instance_type}, {usd}"
+    line = f"{endpoint.name} is {endpoint.status}: {endpoint.instance_count} x {endpoint.instance_type}, {usd}"
+    return line + (f", {_reserved(endpoint)}" if endpoint.instances_max else "")
+
+
+def _reserved(endpoint: Endpoint) -> str:
+    """Return what the inference components of an endpoint reserve of the instances that it may have."""
+    percent = sum(each.cpu_percent for each in endpoint.reserved)
+    memory_mb = sum(each.memory_mb for each in endpoint.reserved)
+    capacity, most = capacity_of(endpoint.instance_type), endpoint.instances_max
+    of = (
+        f" of {most * capacity.cpus * 100} percent of a CPU and {most * capacity.memory_bytes // MB:,} MB"
+        if capacity is not None
+        else ""
+    )
+    components = counted(len(endpoint.reserved), "inference component")
+    return f"{components} reserving {percent} percent and {memory_mb:,} MB{of} on {most} instances"
 
 
 def summaries_of(endpoints: list[Endpoint]) -> list[str]:
@@ -97,9 +120,15 @@ def troubles(deployment: Deployment, endpoints: list[Endpoint]) -> Iterator[tupl
             reason = f": {endpoint.failure}" if endpoint.failure else ""
             yield (
                 f"{endpoint.name} is {endpoint.status}{reason}",
-                f"aws sagemaker delete-endpoint --endpoint-name {endpoint.name}; then approve a model of it again",
+                f"{_deletion(endpoint)}; then approve a model of it again",
             )
-        if endpoint.configuration != endpoint.name:
+        if endpoint.instances_max and endpoint.instances_max != int(deployment.outputs["ComponentInstancesMax"]):
+            yield (
+                f"{endpoint.name} has {endpoint.instances_max} instances at most, and the deployment says "
+                f"{deployment.outputs['ComponentInstancesMax']}",
+                'docs/serving.md, "Change the endpoint of the inference components"',
+            )
+        if endpoint.configuration != endpoint.name and not _is_of_containers(deployment, endpoint):
             yield (
                 f"{endpoint.name} was changed by hand: it uses the configuration {endpoint.configuration}",
                 f"aws sagemaker update-endpoint --endpoint-name {endpoint.name} "
@@ -113,10 +142,25 @@ def troubles(deployment: Deployment, endpoints: list[Endpoint]) -> Iterator[tupl
         if not is_on and not endpoint.memory_mb:
             yield (
                 f"{summary_of(endpoint)}, though SharedServing is off",
-                f"aws sagemaker delete-endpoint --endpoint-name {endpoint.name}",
+                _deletion(endpoint),
             )
         if endpoint.usd_per_hour is None:
             yield (
                 f"no price of {endpoint.instance_type} for endpoints: what {endpoint.name} costs is unknown",
                 f"trainyard prices update --region {deployment.region}, then deploy",
             )
+
+
+def _is_of_containers(deployment: Deployment, endpoint: Endpoint) -> bool:
+    """Tell whether an endpoint has containers of several versions: each set of them is a configuration."""
+    name = f"{deployment.stack}-shared--containers"
+    return endpoint.name == name and endpoint.configuration.startswith(f"{name}-")
+
+
+def _deletion(endpoint: Endpoint) -> str:
+    """Return how an endpoint is deleted."""
+    components = "".join(
+        f"aws sagemaker delete-inference-component --inference-component-name {each.name}; "
+        for each in endpoint.reserved
+    )
+    return f"{components}aws sagemaker delete-endpoint --endpoint-name {endpoint.name}"

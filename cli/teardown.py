@@ -101,7 +101,11 @@ def _plan(deployment: Deployment, outputs: dict[str, str], tenants: list[Tenant]
 def _remove_served(deployment: Deployment) -> None:
     """Delete the endpoints, and wait until they are gone: SageMaker needs their role for that."""
     sagemaker = deployment.client("sagemaker")
-    for kind, name in list(_served(deployment)):
+    parts = list(_served(deployment))
+    _remove_components(sagemaker, [name for kind, name in parts if kind == "InferenceComponent"])
+    for kind, name in parts:
+        if kind == "InferenceComponent":
+            continue
         _say(f"endpoint, its {kind}: {name}")
         if kind == "Endpoint":
             with _unless_gone():
@@ -112,27 +116,33 @@ def _remove_served(deployment: Deployment) -> None:
                     sagemaker.delete_endpoint(EndpointName=name)
             waiter = sagemaker.get_waiter("endpoint_deleted")
             waiter.wait(EndpointName=name, WaiterConfig={"Delay": 5, "MaxAttempts": 240})
-        elif kind == "InferenceComponent":
-            _remove_component(sagemaker, name)
         elif kind == "EndpointConfig":
             sagemaker.delete_endpoint_config(EndpointConfigName=name)
         else:
             sagemaker.delete_model(ModelName=name)
 
 
-def _remove_component(sagemaker: Any, name: str) -> None:
-    """Delete an inference component, and wait until it is gone: an endpoint that has any cannot be deleted."""
+def _remove_components(sagemaker: Any, names: list[str]) -> None:
+    """Delete inference components, and wait until they are gone: an endpoint that has any cannot be deleted."""
     for _ in range(COMPONENT_TRIES_MAX):
-        gone = True
-        with _unless_gone():
-            described = sagemaker.describe_inference_component(InferenceComponentName=name)
-            gone = False
-            if described["InferenceComponentStatus"] in ("InService", "Failed"):
-                sagemaker.delete_inference_component(InferenceComponentName=name)
-        if gone:
+        names = [name for name in names if not _is_gone(sagemaker, name)]
+        if not names:
             return
         time.sleep(5)
-    raise Refused(f"inference component {name} is still there: run teardown again")
+    raise Refused(f"inference components are still there, run teardown again: {', '.join(names)}")
+
+
+def _is_gone(sagemaker: Any, name: str) -> bool:
+    """Tell whether an inference component is gone; begin to delete it where that is possible."""
+    try:
+        described = sagemaker.describe_inference_component(InferenceComponentName=name)
+        if described["InferenceComponentStatus"] in ("InService", "Failed"):
+            sagemaker.delete_inference_component(InferenceComponentName=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationException":
+            raise
+        return "Could not find" in str(error)  # else somebody else deletes it
+    return False
 
 
 def _served(deployment: Deployment) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ from local.sagemaker.asynchronous import Asynchronous, AsyncInvocation
 from local.sagemaker.components import Components
 from local.sagemaker.containers import Container, DataMissing, Died, Image, LoadFailed, Response, TimedOut
 from local.sagemaker.errors import ApiError
-from local.sagemaker.hosting_rules import SERVERLESS_VARIANTS_MAX, objection_to
+from local.sagemaker.hosting_rules import SERVERLESS_VARIANTS_MAX, containers_objection, objection_to
 from local.sagemaker.scaling import Scaling
 from local.sagemaker.transform import TransformJob, TransformJobs
 
@@ -189,6 +189,9 @@ class Hosting:
     def create_model(self, request: Answer) -> Answer:
         name, role = request["ModelName"], request["ExecutionRoleArn"]
         model = self._new("model", self._models, name, request)
+        objection = containers_objection(request)
+        if objection:
+            raise ApiError("ValidationException", objection)
         if not self.trusts(role, model.arn):
             raise ApiError(
                 "ValidationException",
@@ -263,7 +266,8 @@ class Hosting:
         _existing("endpoint configuration", self._configs, config)
         if config == endpoint.config_name:
             raise ApiError(
-                "ValidationException", f"Cannot update endpoint {endpoint.arn} with its own configuration"
+                "ValidationException",
+                f'Cannot update endpoint with the currently in use endpoint configuration "{config}"',
             )
         self._move(endpoint, "Updating")
         endpoint.deployment = request.get("DeploymentConfig")

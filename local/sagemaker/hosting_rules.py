@@ -14,6 +14,29 @@ SERVERLESS_VARIANTS_MAX = 50
 """In a Region."""
 CONCURRENCY_MAX = 200
 VARIANTS_MAX = 10
+CONTAINERS_MAX = 15
+"""CreateModelInput.Containers."""
+
+
+def containers_objection(model: Request) -> str | None:
+    """Return why a model of several containers is refused; None if it is not.
+
+    Source: developer guide, "Create a multi-container endpoint".
+    """
+    containers = model.get("Containers", [])
+    if len(containers) > CONTAINERS_MAX:
+        return f"{len(containers)} containers; at most {CONTAINERS_MAX} are allowed"
+    hosts = [container.get("ContainerHostname") for container in containers]
+    if len(set(hosts) - {None}) < len(hosts) - hosts.count(None):
+        return f"Duplicate ContainerHostname in {hosts}"
+    if model.get("InferenceExecutionConfig", {}).get("Mode") == "Direct":
+        if len(containers) < 2:
+            return "Direct invocation is for models with more than one container"
+        if None in hosts:
+            return "ContainerHostname is required for each container"
+        if any(container.get("Mode") == "MultiModel" for container in containers):
+            return "A container of several cannot serve several models"
+    return None
 
 
 def objection_to(config: Request, models: Mapping[str, Request]) -> str | None:

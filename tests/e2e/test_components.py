@@ -51,7 +51,7 @@ def test_a_version_has_its_own_component_and_one_that_fails_leaves_the_live_one(
     harness.put(bucket, key, b"no archive")
     assert harness.run("models", "approve", "reserver", "2") == 0
     version = eventually(lambda: given_up(served(harness, capsys, "reserver").get(2)), 60)
-    assert "the endpoint could not be created" in version["reason"]
+    assert "it could not be brought up" in version["reason"]
     assert answers(1) == first
     harness.put(bucket, key, body)
     assert harness.run("models", "approve", "reserver", "2") == 0
@@ -77,6 +77,8 @@ def test_a_version_has_its_own_component_and_one_that_fails_leaves_the_live_one(
     assert answers(1) == first
     assert second in removed_at(harness, datetime.now(UTC))
     eventually(lambda: components(harness) == {first: "InService"})
+    stored = s3.list_objects_v2(Bucket=harness.outputs["ServingBucket"], Prefix=f"models/{ENDPOINT}/")
+    assert [item["Key"].split("/")[4] for item in stored["Contents"]] == [first]
     assert removed_at(harness, datetime.now(UTC) + KEPT_FOR + timedelta(minutes=5)) == []
     assert harness.run("tenant", "delete", "reserver", "--yes", "--purge") == 0
     eventually(lambda: components(harness) == {})

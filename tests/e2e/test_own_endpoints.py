@@ -10,12 +10,16 @@ import pytest
 from tests.e2e.conftest import Harness, eventually
 from tests.e2e.test_serving import ROWS, WINE, given_up, served, trained
 from trainyard.adapters.aws.billing import SageMakerEndpoints
+from trainyard.adapters.aws.container_endpoint import SageMakerContainerEndpoint
 from trainyard.adapters.aws.endpoint_scaling import alarm_of, count_history
 from trainyard.adapters.aws.own_endpoints import SageMakerOwnModels
+from trainyard.adapters.aws.serving import Network
 from trainyard.adapters.aws.store import backoff
 from trainyard.application.billing.inference import BilledEndpoint
+from trainyard.application.serving.shared_containers import MultiContainerHost
 from trainyard.application.serving.unused_endpoints import KEPT_FOR, UnusedEndpoints
 from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.container_sets import ContainerSets
 from trainyard.persistence.model_versions import ModelVersions
 
 MODES = {
@@ -36,10 +40,24 @@ def endpoints(harness: Harness, tenant_id: str) -> dict[str, str]:
     }
 
 
+def containers_of(harness: Harness) -> MultiContainerHost:
+    endpoint = SageMakerContainerEndpoint(
+        stack="trainyard",
+        stage=harness.outputs["Stage"],
+        bucket=harness.outputs["ServingBucket"],
+        role_arn="",
+        instance_type="ml.m5.large",
+        network=Network(),
+    )
+    sets = ContainerSets(harness.deployment.store, backoff)
+    return MultiContainerHost(endpoint=endpoint, sets=sets, clock=lambda: datetime.now(UTC))
+
+
 def removed_at(harness: Harness, now: datetime) -> list[str]:
     """Remove unused endpoints as the timer does, at a time."""
     unused = UnusedEndpoints(
         models=SageMakerOwnModels("trainyard"),
+        containers=containers_of(harness),
         aliases=Aliases(harness.deployment.store, backoff),
         versions=ModelVersions(harness.deployment.store),
     )

@@ -1,5 +1,6 @@
 """Canaries that are judged by their calls, versions that approve themselves, and own endpoints that end."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
@@ -282,10 +283,27 @@ def test_a_version_keeps_the_settings_of_its_approval() -> None:
 # --- own endpoints ------------------------------------------------------------------------------------------
 
 
+class NoContainers:
+    def existing(self) -> Iterator[OwnEndpoint]:
+        return iter(())
+
+    def take_out(self, host: str) -> None:
+        raise AssertionError(host)
+
+    def tend(self) -> str:
+        return ""
+
+
 def unused_of(harness: Harness) -> tuple[UnusedEndpoints, MemoryOwnModels]:
     models = MemoryOwnModels(harness.models)
     deployment = harness.deployment
-    return UnusedEndpoints(models=models, aliases=deployment.aliases, versions=deployment.versions), models
+    unused = UnusedEndpoints(
+        models=models,
+        containers=NoContainers(),
+        aliases=deployment.aliases,
+        versions=deployment.versions,
+    )
+    return unused, models
 
 
 def test_own_endpoints_that_no_alias_names_are_removed_the_previous_one_after_a_day() -> None:

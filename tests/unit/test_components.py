@@ -11,13 +11,14 @@ from local.sagemaker.components import SYSTEM_MB, Component, Components
 from local.sagemaker.hosting_rules import objection_to
 from testing.memory_store import MemoryStore
 from testing.service import PRICES
-from tests.build import NOW
+from tests.build import NOW, tenant
 from tests.unit.test_inference import Existing, use
 from tests.unit.test_serving_settings import version
 from trainyard.adapters.aws.components import SageMakerComponents
 from trainyard.adapters.aws.own_names import NAME_MAX
 from trainyard.adapters.aws.serving import Network, archive_key
 from trainyard.application.billing.inference import BilledEndpoint, InferenceBooking
+from trainyard.application.serving.ports import EndpointState
 from trainyard.domain.inference import EndpointHour, Reservation, capacity_of, reserved_usd
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.serving import Isolation, Mode, ServingSettings
@@ -41,7 +42,11 @@ def host() -> SageMakerComponents:
 
 
 def component(number: int = 1, **changes: Any) -> ModelVersion:
-    return host().located(replace(version("acme", "churn", number), serving=replace(SETTINGS, **changes)))
+    return component_of(version("acme", "churn", number), **changes)
+
+
+def component_of(version: ModelVersion, **changes: Any) -> ModelVersion:
+    return host().located(replace(version, serving=replace(SETTINGS, **changes)))
 
 
 # --- names --------------------------------------------------------------------------------------------------
@@ -55,7 +60,10 @@ def test_a_version_with_other_reservations_gets_another_component_on_the_same_en
     assert all(len(each.target) <= NAME_MAX for each in versions)
     assert all(each.target.startswith(f"trainyard-own-{each.tenant_id}-") for each in versions)
     assert component(canary_percent=5).target == component().target, "it can stay where it is"
-    assert archive_key(component()).startswith("models/trainyard-shared--components/acme/churn/1-")
+    again = replace(version("acme", "churn", 1), approved_at=NOW + timedelta(hours=1))
+    assert component_of(again).target != component().target, "the former one may be on its way out"
+    key = f"models/trainyard-shared--components/acme/churn/{component().target}/model.tar.gz"
+    assert archive_key(component()) == key
 
 
 def test_what_is_a_versions_own_depends_on_the_mode() -> None:
@@ -63,6 +71,13 @@ def test_what_is_a_versions_own_depends_on_the_mode() -> None:
     assert replace(component(), serving=ServingSettings()).own_resource == ""
     own = ServingSettings(mode=Mode.REAL_TIME, isolation=Isolation.SILO)
     assert replace(component(), serving=own).own_resource == component().endpoint
+
+
+@pytest.mark.parametrize(("memory_mb", "cpu_percent"), [(8192, 50), (1024, 201)])
+def test_what_no_instance_can_hold_is_refused_before_anything_is_created(memory_mb: int, cpu_percent: int) -> None:
+    state, reason = host().ensure(component(memory_mb=memory_mb, cpu_percent=cpu_percent), tenant())
+    assert state is EndpointState.FAILED
+    assert "do not fit on ml.m5.large, which has 200 percent and 8192 MB" in reason
 
 
 # --- money --------------------------------------------------------------------------------------------------
@@ -140,6 +155,25 @@ def test_an_endpoint_that_is_deleted_ends_its_components_and_another_one_has_non
     books.existing.endpoints = [endpoint(created_at=created)]
     (hour,) = books.booked(320)
     assert books.paid(hour) == {}
+
+
+def test_instances_are_counted_from_the_run_on_that_sees_them() -> None:
+    books = Books(count_now=1)
+    assert [hour.usd for hour in books.booked(80)] == [HOURLY]
+    books.existing.endpoints = [endpoint(instance_count=3, count_now=3)]
+    assert [hour.usd for hour in books.booked(150)] == [HOURLY], "they came after that hour"
+    assert [hour.usd for hour in books.booked(210)] == [HOURLY * 2], "three from half past on"
+    books.existing.endpoints = [endpoint(instance_count=1, count_now=1)]
+    assert [hour.usd for hour in books.booked(270)] == [HOURLY * 3]
+    assert [hour.usd for hour in books.booked(390)] == [HOURLY * 2, HOURLY], "one from half past on"
+
+
+def test_a_component_that_is_made_again_costs_for_both_times() -> None:
+    books = Books(reservation())
+    books.booked(20)
+    books.existing.endpoints = [endpoint(reservation(created_at=BEGIN + timedelta(minutes=40)))]
+    (hour,) = books.booked(80)
+    assert books.paid(hour) == {"acme": HOURLY / 4 * 40 / 60}
 
 
 def test_more_than_the_known_instances_is_paid_and_what_cannot_be_divided_is_the_providers() -> None:

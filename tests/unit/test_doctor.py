@@ -197,7 +197,11 @@ def test_what_is_wrong_with_a_shared_endpoint_is_named_with_a_remedy(
         client=clients.__getitem__,
         stack="s",
         region="us-east-1",
-        outputs={"SharedServing": str(is_on).lower(), "ServingInstanceType": "ml.m5.large"},
+        outputs={
+            "SharedServing": str(is_on).lower(),
+            "ServingInstanceType": "ml.m5.large",
+            "ComponentInstancesMax": "4",
+        },
     )
     found = list(doctor._endpoints(cast(Deployment, deployment)))
     assert [each.result for each in found] == [result for result, _ in expected]

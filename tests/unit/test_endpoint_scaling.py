@@ -177,6 +177,7 @@ def described(*, scales: bool) -> DescribedEndpoint:
         instance_count=5,
         first_count=2,
         scales=scales,
+        instances_max=0,
         memory_mb=0,
         failure=None,
         owner=None,

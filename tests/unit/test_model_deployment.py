@@ -299,7 +299,7 @@ def break_samples(harness: Harness) -> None:
     ("break_it", "reason"),
     [
         (break_archive, "there is no model at s3://bucket/models/churn/1/model.tar.gz"),
-        (break_endpoint, "could not be created: ResourceLimitExceeded"),
+        (break_endpoint, "could not be brought up: ResourceLimitExceeded"),
         (break_samples, "kept no rows"),
     ],
 )

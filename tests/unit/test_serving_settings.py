@@ -87,6 +87,13 @@ def test_what_is_asked_for_is_stored_and_shown(text: str, settings: ServingSetti
             "cpu_percent=24: 25 to 6,400 percent of a virtual CPU",
         ),
         ("inference-component:isolation=silo", "is not supported yet"),
+        (
+            "inference-component:instance_type=ml.m5.4xlarge",
+            "instance_type has no effect with inference-component",
+        ),
+        ("serverless:cpu_percent=75", "it is for inference-component; leave it out"),
+        ("multi-model:memory_mb=4096", "it is for serverless and inference-component; leave it out"),
+        ("real-time:concurrency=3", "concurrency has no effect with real-time"),
         ("real-time:canary_percent=51", "0 to 50 are allowed"),
         ("asynchronous:canary_percent=5", "leave canary_percent at 0"),
         ("batch-transform:canary_percent=5", "leave canary_percent at 0"),

@@ -58,6 +58,19 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_WITH_INSTANCES = (Mode.REAL_TIME, Mode.ASYNCHRONOUS)
+USED_BY = {
+    "instance_type": _WITH_INSTANCES,
+    "instances": _WITH_INSTANCES,
+    "instances_max": _WITH_INSTANCES,
+    "scale_at": _WITH_INSTANCES,
+    "memory_mb": (Mode.SERVERLESS, Mode.INFERENCE_COMPONENT),
+    "cpu_percent": (Mode.INFERENCE_COMPONENT,),
+    "concurrency": (Mode.SERVERLESS,),
+}
+"""Keys of serving settings → modes in which they have an effect."""
+
+
 class ServingEntry(_Strict):
     """How models are served: {"mode": "serverless", "memory_mb": 4096}; what is not given has its default."""
 
@@ -80,10 +93,18 @@ class ServingEntry(_Strict):
     @model_validator(mode="after")
     def _is_allowed(self) -> Self:
         settings = self.to_settings()
-        objection = objection_to(settings) or unsupported(settings)
+        objection = objection_to(settings) or unsupported(settings) or self._unused()
         if objection is not None:
             raise ValueError(objection)
         return self
+
+    def _unused(self) -> str | None:
+        """Return which key has no effect in the mode, and where it has one; None if there is none."""
+        for name, modes in USED_BY.items():
+            default = type(self).model_fields[name].default
+            if getattr(self, name) != default and self.mode not in modes:
+                return f"{name} has no effect with {self.mode}: it is for {' and '.join(modes)}; leave it out"
+        return None
 
     def to_settings(self) -> ServingSettings:
         values = self.model_dump() | {"isolation": self.isolation or default_isolation(self.mode)}

@@ -41,7 +41,8 @@ class ModelVersion:
     approved_at: datetime
     endpoint: str = ""
     target: str = ""
-    """How calls of a shared endpoint name it: its key below the endpoint's prefix, or its inference component."""
+    """How calls of a shared endpoint name it: by its key below the endpoint's prefix, its inference component, or
+    the host name of its container."""
     algorithm: str = ""
     """That it was trained with; "" where that is not known any more."""
     model_bytes: int = 0
@@ -62,8 +63,8 @@ class ModelVersion:
 
     @property
     def own_resource(self) -> str:
-        """The name of the endpoint, or the inference component, that serves this version alone; "" without one."""
-        if self.serving.mode is Mode.INFERENCE_COMPONENT:
+        """The name of the endpoint, inference component or container of this version alone; "" without one."""
+        if self.serving.mode in (Mode.INFERENCE_COMPONENT, Mode.MULTI_CONTAINER):
             return self.target
         return self.endpoint if self.serving.is_own else ""
 

@@ -98,6 +98,7 @@ SUPPORTED = frozenset(
         (Mode.SERVERLESS, Isolation.SILO),
         (Mode.ASYNCHRONOUS, Isolation.SILO),
         (Mode.BATCH_TRANSFORM, Isolation.SILO),
+        (Mode.MULTI_CONTAINER, Isolation.BRIDGE),
         (Mode.INFERENCE_COMPONENT, Isolation.BRIDGE),
     }
 )

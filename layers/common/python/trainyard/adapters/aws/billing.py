@@ -80,6 +80,7 @@ def _billed(endpoint: DescribedEndpoint, now: datetime) -> BilledEndpoint | Unre
         memory_mb=endpoint.memory_mb,
         owner=endpoint.owner,
         reservations=endpoint.reservations,
+        count_now=endpoint.instance_count if endpoint.reservations is not None else None,
     )
 
 

@@ -26,11 +26,14 @@ from trainyard.adapters.aws.serving import (
     brought_up,
     copy_model,
     created,
+    model_environment,
     remove_model,
 )
-from trainyard.application.serving.ports import EndpointState, OwnEndpoint, Response
+from trainyard.application.serving.ports import EndpointState, OwnEndpoint, Response, ServedAs
 from trainyard.domain.errors import OutcomeUnknown, Throttled
+from trainyard.domain.inference import capacity_of
 from trainyard.domain.model_versions import ModelVersion
+from trainyard.domain.serving import MB
 from trainyard.domain.tenants import Tenant
 
 _IN_PROGRESS = "_IN_PROGRESS"
@@ -56,11 +59,12 @@ class SageMakerComponents:
         return f"{self.stack}-shared--components"
 
     def located(self, version: ModelVersion) -> ModelVersion:
-        # What a component is created from cannot be changed: with anything else, the version gets another one.
+        # What a component is created from cannot be changed: with anything else, the version gets another one;
+        # and with another approval, so that the former one can be removed meanwhile.
         whole = json.dumps(
             [
                 [version.tenant_id, version.data_set, version.version, version.request_id],
-                [version.model_uri, version.image_uri],
+                [version.model_uri, version.image_uri, version.approved_at.isoformat()],
                 [version.serving.memory_mb, version.serving.cpu_percent],
             ]
         )
@@ -70,6 +74,9 @@ class SageMakerComponents:
         return copy_model(self.bucket, version)
 
     def ensure(self, version: ModelVersion, tenant: Tenant) -> tuple[EndpointState, str]:
+        objection = self._objection(version)
+        if objection is not None:
+            return EndpointState.FAILED, objection
         state, reason = brought_up(version.endpoint, self._create_endpoint)
         if state is not EndpointState.READY:
             return state, reason
@@ -89,6 +96,20 @@ class SageMakerComponents:
     def ask(self, version: ModelVersion, tenant: Tenant, rows: str, content_type: str) -> Response:
         return ask_model(version, rows.encode(), content_type)
 
+    def _objection(self, version: ModelVersion) -> str | None:
+        """Return why no instance can hold a version's component; None where one can, or that is not known."""
+        capacity, settings = capacity_of(self.instance_type), version.serving
+        if capacity is None:
+            return None
+        memory_mb = capacity.memory_bytes // MB
+        if settings.cpu_percent <= 100 * capacity.cpus and settings.memory_mb < memory_mb:
+            return None
+        return (
+            f"cpu_percent={settings.cpu_percent} and memory_mb={settings.memory_mb} do not fit on "
+            f"{self.instance_type}, which has {100 * capacity.cpus} percent and {memory_mb} MB, less what the "
+            "system needs"
+        )
+
     def _create_endpoint(self) -> tuple[EndpointState, str]:
         # Not every Region takes a minimum of 0, against the developer guide.
         scaling = {"Status": "ENABLED", "MinInstanceCount": 1, "MaxInstanceCount": self.instances_max}
@@ -106,10 +127,7 @@ class SageMakerComponents:
         container = {
             "Image": version.image_uri,
             "ArtifactUrl": f"s3://{self.bucket}/{archive_key(version)}",
-            "Environment": {
-                "SAGEMAKER_PROGRAM": "inference.py",
-                "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
-            },
+            "Environment": model_environment(),
         }
         reserved = {
             "NumberOfCpuCoresRequired": version.serving.cpu_percent / 100,
@@ -147,23 +165,30 @@ def existing_components(stack: str) -> Iterator[OwnEndpoint]:
                     continue
                 component = own_endpoint(sagemaker, name, arn, stack)
                 if component is not None:
-                    yield replace(component, is_component=True)
+                    yield replace(component, served_as=ServedAs.COMPONENT)
 
 
 def remove_component(name: str) -> bool:
-    """Delete a component; False while it is being changed. Idempotent."""
+    """Delete a component and its archive; False while it is being changed. Idempotent."""
     # The right to delete depends on tags: what is not there has none, and deleting it would be denied.
     described = _described(name)
-    if described is None or described["InferenceComponentStatus"] == "Deleting":
+    if described is None:
         return True
-    try:
-        with translated():
-            client("sagemaker").delete_inference_component(InferenceComponentName=name)
-    except ClientError as error:
-        if _IN_PROGRESS in str(error):
-            return False
-        if MISSING not in str(error):
-            raise
+    status = described["InferenceComponentStatus"]
+    if status in ("Creating", "Updating"):
+        return False
+    if status != "Deleting":
+        try:
+            with translated():
+                client("sagemaker").delete_inference_component(InferenceComponentName=name)
+        except ClientError as error:
+            if _IN_PROGRESS in str(error):
+                return False
+            if MISSING not in str(error):
+                raise
+    bucket, _, key = described["Specification"]["Container"]["ArtifactUrl"].removeprefix("s3://").partition("/")
+    with translated():
+        client("s3").delete_object(Bucket=bucket, Key=key)
     return True
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from trainyard.adapters.aws.absence import is_absent
 from trainyard.application.billing.inference import Owner
 from trainyard.domain.inference import Reservation
 
 _GONE = "Could not find endpoint "
 """How SageMaker says in a ValidationException that there is no such endpoint."""
-_COMPONENT_GONE = "Could not find inference component "
-_RESERVING = frozenset({"InService", "Updating", "Deleting"})
-"""Statuses of components that take up room on an instance (API reference, DescribeInferenceComponent)."""
+_RESERVING = frozenset({"InService", "Updating"})
+"""Statuses of components that answer calls (API reference, DescribeInferenceComponent)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,8 @@ class DescribedEndpoint:
     """The instances that it was created with."""
     scales: bool
     """Whether its number of instances follows its load."""
+    instances_max: int
+    """The most instances, where it has inference components; else 0."""
     memory_mb: int
     """Where it is serverless, else 0."""
     failure: str | None
@@ -85,6 +87,7 @@ def _described(
         instance_count=count,
         first_count=0 if size else variant["InitialInstanceCount"],
         scales=tags.get("trainyard:scales") == "true",
+        instances_max=variant.get("ManagedInstanceScaling", {}).get("MaxInstanceCount", 0),
         memory_mb=size.get("MemorySizeInMB", 0),
         failure=endpoint.get("FailureReason"),
         owner=Owner(
@@ -95,26 +98,30 @@ def _described(
         )
         if is_own
         else None,
-        reservations=None if "ModelName" in variant else tuple(_reservations(sagemaker, summary["EndpointName"])),
+        reservations=None
+        if "ModelName" in variant
+        else tuple(_reservations(sagemaker, summary["EndpointName"], tags["trainyard:stack"])),
     )
 
 
-def _reservations(sagemaker: Any, endpoint: str) -> Iterator[Reservation]:
+def _reservations(sagemaker: Any, endpoint: str, stack: str) -> Iterator[Reservation]:
     """Yield what the components of an endpoint reserve, from their creation on."""
     pages = sagemaker.get_paginator("list_inference_components").paginate(EndpointNameEquals=endpoint)
     for summary in [each for page in pages for each in page["InferenceComponents"]]:
         if summary["InferenceComponentStatus"] not in _RESERVING:
             continue
         try:
-            listed = sagemaker.list_tags(ResourceArn=summary["InferenceComponentArn"])["Tags"]
             described = sagemaker.describe_inference_component(
                 InferenceComponentName=summary["InferenceComponentName"]
             )
+            listed = sagemaker.list_tags(ResourceArn=summary["InferenceComponentArn"])["Tags"]
         except ClientError as error:
-            if _COMPONENT_GONE not in str(error):
+            if not is_absent(error):
                 raise
-            continue
+            continue  # it was deleted since it was listed
         tags = {tag["Key"]: tag["Value"] for tag in listed}
+        if tags.get("trainyard:stack") != stack:  # somebody has created it by hand, and nobody pays for it
+            continue
         required = described["Specification"]["ComputeResourceRequirements"]
         yield Reservation(
             name=summary["InferenceComponentName"],

@@ -28,10 +28,11 @@ from trainyard.adapters.aws.serving import (
     ask_model,
     brought_up,
     created,
+    model_environment,
     refusals,
     size_of,
 )
-from trainyard.application.serving.ports import EndpointState, OwnEndpoint, Response
+from trainyard.application.serving.ports import EndpointState, OwnEndpoint, Response, ServedAs
 from trainyard.domain.errors import OutcomeUnknown, Refused, Throttled
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.serving import LIMITS, Mode, is_burstable
@@ -120,10 +121,7 @@ class SageMakerOwnEndpoints:
         container: dict[str, Any] = {
             "Image": version.image_uri,
             "ModelDataUrl": version.model_uri,
-            "Environment": {
-                "SAGEMAKER_PROGRAM": "inference.py",
-                "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
-            },
+            "Environment": model_environment(),
         }
         model: dict[str, Any] = {"PrimaryContainer": container, "ExecutionRoleArn": tenant.role_arn}
         variant: dict[str, Any] | None
@@ -212,6 +210,7 @@ class SageMakerOwnModels:
     stack: str
 
     def existing(self) -> Iterator[OwnEndpoint]:
+        yield from existing_components(self.stack)  # first, because they are few
         sagemaker, prefix = client("sagemaker"), f"{self.stack}-own-"
         with translated():
             pages = sagemaker.get_paginator("list_models").paginate(
@@ -224,10 +223,10 @@ class SageMakerOwnModels:
                     endpoint = own_endpoint(sagemaker, summary["ModelName"], summary["ModelArn"], self.stack)
                     if endpoint is not None:
                         yield endpoint
-        yield from existing_components(self.stack)
 
     def remove(self, endpoint: OwnEndpoint) -> bool:
-        return remove_component(endpoint.name) if endpoint.is_component else remove_own(endpoint.name)
+        is_component = endpoint.served_as is ServedAs.COMPONENT
+        return (remove_component if is_component else remove_own)(endpoint.name)
 
 
 def _object(uri: str) -> bytes | None:

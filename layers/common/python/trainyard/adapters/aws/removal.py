@@ -75,7 +75,8 @@ class AwsRemoval:
                 except ClientError as error:
                     if code_of(error) != "ValidationException":
                         raise
-                    waiting = True
+                    # Nothing of the tenant's needs a component that cannot be deleted yet: the timer removes it.
+                    waiting = kind != "InferenceComponent" or waiting
             if waiting:
                 return True
         return False

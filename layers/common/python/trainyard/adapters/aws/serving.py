@@ -26,11 +26,15 @@ ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
 MISSING = "Could not find"
 """How SageMaker says in a ValidationException that there is no such model, configuration or endpoint."""
 
+NO_CAPACITY = "has no capacity to process"
+"""How an inference component says in a ValidationError that its instance is being replaced."""
+
 COPY_BYTES_MAX = 5 * 1024**3
 """Of one CopyObject (S3 API reference)."""
 
 TARGETS: Mapping[Mode, str] = {
     Mode.MULTI_MODEL: "TargetModel",
+    Mode.MULTI_CONTAINER: "TargetContainerHostname",
     Mode.INFERENCE_COMPONENT: "InferenceComponentName",
 }
 """Modes of shared endpoints → how a call names the model that is to answer it."""
@@ -243,9 +247,8 @@ def created(
     if model is not None:
         calls.append((sagemaker.create_model, {"ModelName": name, **model}))
     if variant is not None:
-        variants = [{"VariantName": VARIANT, **({"ModelName": name} if model is not None else {}), **variant}]
-        whole = {"EndpointConfigName": name, "ProductionVariants": variants, **(config or {})}
-        calls.append((sagemaker.create_endpoint_config, whole))
+        whole = endpoint_config(name, name if model is not None else None, variant)
+        calls.append((sagemaker.create_endpoint_config, {**whole, **(config or {})}))
         calls.append((sagemaker.create_endpoint, {"EndpointName": name, "EndpointConfigName": name}))
     for create, arguments in calls:
         try:
@@ -257,6 +260,12 @@ def created(
             if "already existing" not in str(error):
                 raise
     return EndpointState.COMING if variant else EndpointState.READY, ""
+
+
+def endpoint_config(name: str, model: str | None, variant: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request that creates an endpoint configuration with one variant."""
+    named = {"ModelName": model} if model is not None else {}
+    return {"EndpointConfigName": name, "ProductionVariants": [{"VariantName": VARIANT, **named, **variant}]}
 
 
 def copy_model(bucket: str, version: ModelVersion) -> int:
@@ -308,23 +317,36 @@ def refusals() -> Iterator[None]:
     except OutcomeUnknown as error:  # a question changes nothing, so it can be asked again
         raise Throttled(str(error)) from error
     except ClientError as error:
-        if code_of(error) == "ModelNotReadyException":
+        if code_of(error) == "ModelNotReadyException" or NO_CAPACITY in str(error):
             raise Throttled(str(error)) from error
         raise Refused(_message_of(error)) from error
 
 
 def remove_model(bucket: str, version: ModelVersion) -> None:
-    """Remove a version's archive from the bucket of the shared endpoints, if it has one there. Idempotent."""
-    if not version.target:
+    """Remove a version's archive from the bucket of the shared endpoints, if it has one there. Idempotent.
+
+    The archive of a container is left to the timer: the endpoint needs it until it has been updated.
+    """
+    if not version.target or version.serving.mode is Mode.MULTI_CONTAINER:
         return
     with translated():
         client("s3").delete_object(Bucket=bucket, Key=archive_key(version))
 
 
 def archive_key(version: ModelVersion) -> str:
-    """Return the key of a version's archive in the bucket of the shared endpoints."""
-    target = target_of(version.tenant_id, version.data_set, version.version, version.request_id)
+    """Return the key of a version's archive in the bucket of the shared endpoints.
+
+    What is the version's own has an archive of its own, so that both can be removed while another one comes.
+    """
+    target = version.target
+    if version.own_resource:
+        target = f"{version.tenant_id}/{version.data_set}/{target}/model.tar.gz"
     return f"models/{version.endpoint}/{target}"
+
+
+def model_environment() -> dict[str, str]:
+    """Return the environment of a container that serves one model with the inference code of its archive."""
+    return {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
 
 
 def _message_of(error: ClientError) -> str:

@@ -73,6 +73,8 @@ class BilledEndpoint:
     """None where tenants share it."""
     reservations: tuple[Reservation, ...] | None = None
     """What is reserved of its instances; None where nothing can be."""
+    count_now: int | None = None
+    """The instances that it has now, where nothing else tells of changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class InferenceBooking:
         remembered = self.book.remembered(now - KNOWN_AFTER_END)
         for endpoint in _gone(remembered, existing, unreadable):
             self._book_hours(endpoint, now, out_of_time, booked)
-        existing = [_with_ended(endpoint, remembered.get(endpoint.name)) for endpoint in existing]
+        existing = [_with_history(endpoint, remembered.get(endpoint.name), now) for endpoint in existing]
         for endpoint in existing:
             self.book.remember(endpoint.name, _item(endpoint, now, self.book.booked_until(endpoint.name)), now)
         for endpoint in existing:
@@ -268,18 +270,26 @@ def _gone(
             yield replace(endpoint, ended_at=min(endpoint.ended_at, before))
 
 
-def _with_ended(endpoint: BilledEndpoint, item: Mapping[str, Any] | None) -> BilledEndpoint:
-    """Return an endpoint with the reservations too that an earlier run has seen, and that have ended."""
-    if endpoint.reservations is None or item is None or unstamp(item["created_at"]) != endpoint.created_at:
+def _with_history(endpoint: BilledEndpoint, item: Mapping[str, Any] | None, now: datetime) -> BilledEndpoint:
+    """Return an endpoint that has reservations with what only earlier runs have seen of it.
+
+    These are the reservations that have ended, and how its number of instances has changed from run to run.
+    """
+    reservations = endpoint.reservations
+    if reservations is None or item is None or unstamp(item["created_at"]) != endpoint.created_at:
         return endpoint
     earlier = _seen(endpoint.name, item)
-    there = {each.name for each in endpoint.reservations}
+    if endpoint.count_now is not None:
+        is_new = endpoint.count_now != int(item["count_now"])
+        changes = (*earlier.changes, *([CountChange(now, endpoint.count_now)] if is_new else []))
+        endpoint = replace(endpoint, instance_count=earlier.instance_count, scales=True, changes=changes)
+    there = {(each.name, each.created_at) for each in reservations}
     ended = [
         replace(each, ended_at=each.ended_at or earlier.ended_at)
         for each in earlier.reservations or ()
-        if each.name not in there
+        if (each.name, each.created_at) not in there
     ]
-    return replace(endpoint, reservations=(*ended, *endpoint.reservations))
+    return replace(endpoint, reservations=(*ended, *reservations))
 
 
 def _item(endpoint: BilledEndpoint, now: datetime, booked_until: str) -> dict[str, Any]:
@@ -295,6 +305,7 @@ def _item(endpoint: BilledEndpoint, now: datetime, booked_until: str) -> dict[st
         "owner": asdict(endpoint.owner) if endpoint.owner is not None else {},
         "seen": stamp(now),
         **({} if endpoint.reservations is None else {"reservations": _reservation_items(endpoint, since)}),
+        **({} if endpoint.count_now is None else {"count_now": endpoint.count_now}),
     }
 
 

@@ -171,7 +171,7 @@ class ModelDeployment:
             self._host(version).remove(version)
             raise Refused(f"tenant {version.tenant_id} is not active")
         if state is EndpointState.FAILED:
-            raise Refused(f"the endpoint could not be created: {reason}")
+            raise Refused(f"it could not be brought up: {reason}")
         return state is EndpointState.READY
 
     def test(self, version_id: VersionId, now: datetime) -> int | None:

@@ -102,20 +102,45 @@ class ModelHost(Protocol):
         ...
 
 
+class ServedAs(StrEnum):
+    """What serves one version alone."""
+
+    ENDPOINT = "endpoint"
+    COMPONENT = "inference component"
+    CONTAINER = "container"
+    """Of an endpoint that tenants share."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnEndpoint:
-    """An endpoint or an inference component of one version alone, or what is left of it."""
+    """What serves one version alone, or what is left of it."""
 
     name: str
-    is_component: bool = False
+    served_as: ServedAs = ServedAs.ENDPOINT
     tenant_id: str
     data_set: str
     version: int
 
 
+class SharedContainers(Protocol):
+    """The containers of an endpoint that tenants share."""
+
+    def existing(self) -> Iterator[OwnEndpoint]:
+        """Yield the versions that have a container, or are to get one."""
+        ...
+
+    def take_out(self, host: str) -> None:
+        """Let the endpoint go on without a container. Idempotent."""
+        ...
+
+    def tend(self) -> str:
+        """Carry on what was begun, and delete what is needed no more; return why that cannot be, "" if it can."""
+        ...
+
+
 class OwnModels(Protocol):
     def existing(self) -> Iterator[OwnEndpoint]:
-        """Yield the own endpoints and components of this deployment, those too that are only partly there."""
+        """Yield what there is in this deployment, also what is only partly there."""
         ...
 
     def remove(self, endpoint: OwnEndpoint) -> bool:

@@ -7,8 +7,9 @@ roll-back takes effect with the next call, and then removed.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import chain
 
-from trainyard.application.serving.ports import OwnEndpoint, OwnModels
+from trainyard.application.serving.ports import OwnEndpoint, OwnModels, ServedAs, SharedContainers
 from trainyard.domain.aliases import in_use, without_previous
 from trainyard.domain.model_versions import UNDERWAY, ModelVersion, VersionState
 from trainyard.persistence.aliases import Aliases
@@ -30,13 +31,14 @@ class Removed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnusedEndpoints:
     models: OwnModels
+    containers: SharedContainers
     aliases: Aliases
     versions: ModelVersions
 
     def remove(self, now: datetime, out_of_time: Callable[[], bool]) -> Removed:
         """Remove what no alias names. Safe at any time; one failing endpoint affects no other."""
         removed = Removed()
-        for endpoint in self.models.existing():
+        for endpoint in chain(self.containers.existing(), self.models.existing()):
             if out_of_time():
                 break
             try:
@@ -44,7 +46,16 @@ class UnusedEndpoints:
                     removed.endpoints.append(endpoint.name)
             except Exception as error:  # one failing endpoint must not affect the others
                 removed.failed[endpoint.name] = f"{type(error).__name__}: {error}"
+        self._tend_containers(removed)
         return removed
+
+    def _tend_containers(self, removed: Removed) -> None:
+        try:
+            objection = self.containers.tend()
+        except Exception as error:  # what was removed before is told all the same
+            objection = f"{type(error).__name__}: {error}"
+        if objection:
+            removed.failed["the endpoint of containers"] = objection
 
     def _is_used(self, endpoint: OwnEndpoint, now: datetime) -> bool:
         version = self.versions.get(endpoint.tenant_id, endpoint.data_set, endpoint.version)
@@ -68,7 +79,9 @@ class UnusedEndpoints:
         return now >= live.since + baked + KEPT_FOR
 
     def _remove(self, endpoint: OwnEndpoint) -> bool:
-        if not self.models.remove(endpoint):
+        if endpoint.served_as is ServedAs.CONTAINER:
+            self.containers.take_out(endpoint.name)
+        elif not self.models.remove(endpoint):
             return False
         version = self.versions.get(endpoint.tenant_id, endpoint.data_set, endpoint.version)
         if version is not None and version.own_resource == endpoint.name and version.state in UNDERWAY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,12 @@ from trainyard.contracts.settings import Settings
 from trainyard.entrypoints.bootstrap.shared import policies_of, retention_of, scheduler_of, store_of, tenants
 
 if TYPE_CHECKING:
+    from trainyard.adapters.aws.serving import Network
     from trainyard.application.serving.lost_approvals import LostApprovals
     from trainyard.application.serving.model_deployment import ModelDeployment
     from trainyard.application.serving.ports import ModelHost
     from trainyard.application.serving.prediction import Predictor
+    from trainyard.application.serving.shared_containers import MultiContainerHost
     from trainyard.application.serving.unused_endpoints import UnusedEndpoints
     from trainyard.domain.serving import Mode
 
@@ -45,10 +48,9 @@ def model_deployment() -> ModelDeployment:
 
 
 def _hosts() -> dict[Mode, ModelHost]:
-    from trainyard.adapters.aws.components import SageMakerComponents
     from trainyard.adapters.aws.machines import LambdaTenantRoles
     from trainyard.adapters.aws.own_endpoints import SageMakerOwnEndpoints
-    from trainyard.adapters.aws.serving import Network, SageMakerSharedModels
+    from trainyard.adapters.aws.serving import SageMakerSharedModels
     from trainyard.domain.serving import Mode
 
     settings = Settings.from_env(
@@ -61,10 +63,7 @@ def _hosts() -> dict[Mode, ModelHost]:
         "data_key_arn",
         "roles_function",
     )
-    network = Network(
-        subnet_ids=tuple(filter(None, settings.subnet_ids.split(","))),
-        security_group_ids=tuple(filter(None, settings.security_group_ids.split(","))),
-    )
+    network = _network(settings)
     shared = SageMakerSharedModels(
         stack=settings.stack,
         stage=settings.stage,
@@ -82,17 +81,58 @@ def _hosts() -> dict[Mode, ModelHost]:
         data_key_arn=settings.data_key_arn,
         make_role=LambdaTenantRoles(function_name=settings.roles_function).make,
     )
-    components = SageMakerComponents(
+    by_version = (Mode.REAL_TIME, Mode.SERVERLESS, Mode.ASYNCHRONOUS, Mode.BATCH_TRANSFORM)
+    several: dict[Mode, ModelHost] = {
+        Mode.MULTI_MODEL: shared,
+        Mode.MULTI_CONTAINER: multi_container_host(),
+        Mode.INFERENCE_COMPONENT: _components(settings),
+    }
+    return {**several, **dict.fromkeys(by_version, own)}
+
+
+def _components(settings: Settings) -> ModelHost:
+    from trainyard.adapters.aws.components import SageMakerComponents
+
+    return SageMakerComponents(
         stack=settings.stack,
         stage=settings.stage,
         bucket=settings.serving_bucket,
         role_arn=settings.serving_role_arn,
         instance_type=settings.serving_instance_type,
         instances_max=int(settings.component_instances_max),
-        network=network,
+        network=_network(settings),
     )
-    by_version = (Mode.REAL_TIME, Mode.SERVERLESS, Mode.ASYNCHRONOUS, Mode.BATCH_TRANSFORM)
-    return {Mode.MULTI_MODEL: shared, Mode.INFERENCE_COMPONENT: components, **dict.fromkeys(by_version, own)}
+
+
+@cache
+def multi_container_host() -> MultiContainerHost:
+    from trainyard.adapters.aws.container_endpoint import SageMakerContainerEndpoint
+    from trainyard.adapters.aws.store import backoff
+    from trainyard.application.serving.shared_containers import MultiContainerHost
+    from trainyard.persistence.container_sets import ContainerSets
+
+    settings = Settings.from_env(
+        "stack", "stage", "scheduler_table", "serving_bucket", "serving_role_arn", "serving_instance_type"
+    )
+    endpoint = SageMakerContainerEndpoint(
+        stack=settings.stack,
+        stage=settings.stage,
+        bucket=settings.serving_bucket,
+        role_arn=settings.serving_role_arn,
+        instance_type=settings.serving_instance_type,
+        network=_network(settings),
+    )
+    sets = ContainerSets(store_of(settings), backoff)
+    return MultiContainerHost(endpoint=endpoint, sets=sets, clock=lambda: datetime.now(UTC))
+
+
+def _network(settings: Settings) -> Network:
+    from trainyard.adapters.aws.serving import Network
+
+    return Network(
+        subnet_ids=tuple(filter(None, settings.subnet_ids.split(","))),
+        security_group_ids=tuple(filter(None, settings.security_group_ids.split(","))),
+    )
 
 
 @cache
@@ -107,6 +147,7 @@ def unused_endpoints() -> UnusedEndpoints:
     store = store_of(settings)
     return UnusedEndpoints(
         models=SageMakerOwnModels(settings.stack),
+        containers=multi_container_host(),
         aliases=Aliases(store, backoff),
         versions=ModelVersions(store),
     )
