@@ -93,7 +93,7 @@ def test_a_component_without_room_is_refused_and_neighbours_answer(
 ) -> None:
     sagemaker, rows = harness.cloud.client("sagemaker"), tmp_path / "rows.csv"
     rows.write_bytes(ROWS)
-    for tenant_id, serving in (("roomy", SERVING), ("cramped", "inference-component:memory_mb=6500")):
+    for tenant_id, serving in (("roomy", SERVING), ("cramped", "inference-component:memory_mb=7500")):
         bucket = harness.create(tenant_id, "--serving", f"{serving}:approval=automatic")
         trained(harness, bucket, tenant_id, 1)
         if tenant_id == "roomy":

@@ -41,11 +41,13 @@ def endpoints(harness: Harness, tenant_id: str) -> dict[str, str]:
 
 
 def containers_of(harness: Harness) -> MultiContainerHost:
+    function = harness.outputs["ServingFunction"]
+    configured = harness.cloud.client("lambda").get_function_configuration(FunctionName=function)
     endpoint = SageMakerContainerEndpoint(
         stack="trainyard",
         stage=harness.outputs["Stage"],
         bucket=harness.outputs["ServingBucket"],
-        role_arn="",
+        role_arn=configured["Environment"]["Variables"]["TRAINYARD_SERVING_ROLE_ARN"],
         instance_type="ml.m5.large",
         network=Network(),
     )

@@ -173,7 +173,7 @@ def test_a_component_that_is_made_again_costs_for_both_times() -> None:
     books.booked(20)
     books.existing.endpoints = [endpoint(reservation(created_at=BEGIN + timedelta(minutes=40)))]
     (hour,) = books.booked(80)
-    assert books.paid(hour) == {"acme": HOURLY / 4 * 40 / 60}
+    assert books.paid(hour) == {"acme": Decimal("0.019166")}, "of 0.028750 for 20 of 60 minutes, and 20 more"
 
 
 def test_more_than_the_known_instances_is_paid_and_what_cannot_be_divided_is_the_providers() -> None:

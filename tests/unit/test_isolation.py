@@ -535,6 +535,47 @@ def test_a_tenants_credentials_ask_its_own_endpoints_alone(capsys: pytest.Captur
         print(f"\nisolation, own endpoints of others: {tried:,} calls, all denied")
 
 
+def test_a_tenants_credentials_ask_its_own_containers_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every tenant asks for the containers of all others, also with a model that it may name, and for components."""
+    role = template(DirectInvocation="true").policy("TenantAccessRole")
+    off = template().policy("TenantAccessRole")
+    names = [f"tenant{number}" for number in range(40)] + ["acme", "acme-labs", "a", "acm", "acme1"]
+    arn = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}"
+    containers, components = (f"{arn}:endpoint/{STACK}-shared--{kind}" for kind in ("containers", "components"))
+    tried = 0
+    for name in names:
+        session = session_policy(silo(name), partition="aws", data_key_arn=DATA_KEY, purpose=Purpose.PREDICT)
+
+        def may(resource: str, keys: dict[str, str], *documents: Document) -> bool:
+            call = Call(
+                principal=ACCESS_ROLE,
+                action="sagemaker:InvokeEndpoint",
+                resource=resource,
+                keys=keys,
+                tags={"trainyard:tenant": name},  # noqa: B023
+            )
+            return all(decision(call, document) == "Allow" for document in documents)
+
+        own = {"sagemaker:TargetContainerHostname": f"{name}--3-0123456789ab"}
+        assert may(containers, own, role, session)
+        assert not may(containers, own, off)
+        model = {"sagemaker:TargetModel": f"{name}/churn/3-0123/model.tar.gz"}
+        hosts = [f"{other}--3-0123456789ab" for other in names if other != name]
+        hosts += [name, f"{name}-3", f"-{name}--3", "spare", f"x--{name}--3"]
+        keys = [{"sagemaker:TargetContainerHostname": host} for host in hosts] + [{}]
+        tagged = {"aws:ResourceTag/trainyard:tenant": name}
+        for more in ({}, model):
+            for tries in keys:
+                assert not may(containers, tries | more, role, session), (name, tries, more)
+                tried += 1
+            for resource in (components, f"{arn}:inference-component/{STACK}-own-{name}-churn-3"):
+                assert not may(resource, more | own, role, session)
+                tried += 1
+        assert not may(components, model | own | tagged, role, session)
+    with capsys.disabled():
+        print(f"\nisolation, containers of others and components: {tried:,} calls, all denied")
+
+
 def asks(
     document: Document, name: str, endpoint: str, target: str | None, action: str = "sagemaker:InvokeEndpoint"
 ) -> bool:

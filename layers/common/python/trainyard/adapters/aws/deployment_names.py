@@ -192,10 +192,12 @@ def session_policy(tenant: Tenant, *, partition: str, data_key_arn: str, purpose
     """Return the session policy of issued credentials."""
     if purpose is Purpose.PREDICT:  # of which endpoints, the role says
         own = {"StringLike": {"sagemaker:TargetModel": f"{tenant.tenant_id}/*"}}
+        container = {"StringLike": {"sagemaker:TargetContainerHostname": f"{tenant.tenant_id}--*"}}
         anywhere = [f"arn:{partition}:sagemaker:*:*:endpoint/*"]
         tagged = {"StringEquals": {f"aws:ResourceTag/{TENANT_TAG}": tenant.tenant_id}}
         return _document(
             _allow("sagemaker:InvokeEndpoint", on=anywhere, when=own),
+            _allow("sagemaker:InvokeEndpoint", on=anywhere, when=container),
             _allow("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointAsync", on=anywhere, when=tagged),
         )
     upload = purpose is Purpose.UPLOAD
