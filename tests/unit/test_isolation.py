@@ -536,7 +536,7 @@ def test_a_tenants_credentials_ask_its_own_endpoints_alone(capsys: pytest.Captur
 
 
 def test_a_tenants_credentials_ask_its_own_containers_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every tenant asks for the containers of all others, also with a model that it may name, and for components."""
+    """Every tenant asks for the containers of all others, also with a model that it may name; and components."""
     role = template(DirectInvocation="true").policy("TenantAccessRole")
     off = template().policy("TenantAccessRole")
     names = [f"tenant{number}" for number in range(40)] + ["acme", "acme-labs", "a", "acm", "acme1"]
