@@ -59,8 +59,10 @@ class Endpoint:
     quota: bool = True
     meanwhile: Callable[[], None] = lambda: None
     stale: bool = False
-    """Whether the next look shows the endpoint as it was before its last change began."""
+    """Whether the next look shows the endpoint as it was before its last change began, which is not long ago."""
+    clock: Callable[[], datetime] = lambda: NOW
     _target: str = ""
+    _began: datetime = NOW
     _before: Seen = field(default_factory=lambda: Seen(status=Status.ABSENT))
 
     @property
@@ -71,7 +73,7 @@ class Endpoint:
 
     def look(self) -> Seen:
         self.meanwhile()
-        if self.stale and self.status is Status.CHANGING:
+        if self.stale and self.status is Status.CHANGING and self.clock() - self._began < NOTICED_WITHIN:
             self.stale = False
             return self._before
         if self.status is Status.ABSENT:
@@ -145,7 +147,7 @@ class Endpoint:
             self._target = ""
 
     def _begin(self, target: str) -> None:
-        self._before = replace(self.look_now(), status=self.status)
+        self._before, self._began = self.look_now(), self.clock()
         self.status, self._target = Status.CHANGING, target
         if not target:
             self.configuration = ""
@@ -162,7 +164,7 @@ class World:
 
     def __init__(self) -> None:
         self.now = NOW
-        self.endpoint = Endpoint()
+        self.endpoint = Endpoint(clock=lambda: self.now)
         self.sets = ContainerSets(MemoryStore(), lambda _: None)
         self.host = MultiContainerHost(endpoint=self.endpoint, sets=self.sets, clock=lambda: self.now)
 
@@ -255,6 +257,39 @@ def test_a_first_version_that_fails_leaves_nothing_and_can_come_again() -> None:
     world.endpoint.bad.clear()
     assert world.deploy(world.version(1, approved_at=NOW + timedelta(hours=1)))[0] is EndpointState.READY
     assert world.deploy(first)[0] is EndpointState.READY, "its rejection is forgotten once it was given up"
+
+
+def test_what_was_rejected_stays_so_until_it_is_given_up() -> None:
+    world = World()
+    world.deploy(world.version(9))
+    bad = world.version(1)
+    world.endpoint.bad.add(bad.target)
+    for _ in range(3):  # a step of the deployment is repeated
+        assert world.deploy(bad)[0] is EndpointState.FAILED
+    assert world.endpoint.calls == [Call.CREATE, Call.UPDATE]
+
+
+def test_an_endpoint_that_somebody_has_deleted_comes_back_with_all_its_containers() -> None:
+    world = World()
+    first, second = world.version(1), world.version(2)
+    world.deploy(first)
+    world.deploy(second)
+    world.endpoint.status, world.endpoint.configuration = Status.ABSENT, ""
+    assert world.ensure(first) == (EndpointState.COMING, "")
+    world.endpoint.settle()
+    assert world.ensure(first) == (EndpointState.READY, "")
+    assert world.endpoint.hosts == {first.target, second.target}
+
+
+def test_a_version_that_comes_back_keeps_its_archive() -> None:
+    world = World()
+    first, second = world.version(1), world.version(2)
+    world.deploy(first)
+    world.deploy(second)
+    world.host.remove(first)
+    assert world.deploy(first) == (EndpointState.READY, "")
+    world.host.tend()
+    assert world.endpoint.archives == {f"archive-{first.target}", f"archive-{second.target}"}
 
 
 def test_the_sixteenth_container_is_refused_with_a_way_out() -> None:
@@ -389,7 +424,7 @@ def test_good_versions_get_ready_and_bad_ones_do_not_whoever_dies(seed: int) -> 
             elif action == "remove" and ready and rng.random() < 0.5:
                 one = ready.pop(rng.choice(sorted(ready)))
                 world.host.remove(one)
-            elif action == "wait":
+            elif action == "wait" and not depth:  # a run that waits so long between two calls has timed out
                 world.now += timedelta(minutes=rng.choice([1, 6]))
                 endpoint.stale = rng.random() < 0.3
         except (Throttled, Dies):

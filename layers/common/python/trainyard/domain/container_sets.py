@@ -50,7 +50,8 @@ class ContainerSet:
     tried: tuple[str, ...] = ()
     """Hosts that the last call was to add …"""
     configuration: str = ""
-    """… by this configuration; "" where it is known what became of it."""
+    """… by this configuration, which has no members where it was to delete the endpoint; "" where it is known what
+    became of the call."""
     called_at: str = ""
     changed_before: str = ""
     """When the endpoint had changed last, as it was seen before that call."""
@@ -111,7 +112,6 @@ def with_version(containers: ContainerSet, member: Member) -> ContainerSet | Non
         containers,
         adding=(*containers.adding, member),
         removed=_without(containers.removed, member.host),
-        rejected={host: why for host, why in containers.rejected.items() if host != member.host},
     )
 
 
@@ -148,8 +148,8 @@ def seen(containers: ContainerSet, endpoint: str, what: Seen) -> ContainerSet:
         is_there = what.status is Status.IN_SERVICE and what.configuration == containers.configuration
         if is_there:
             containers = _joined(containers, containers.tried)
-        elif _looks_as_before(containers, what):
-            pass  # who was going to make the call has died
+        elif _looks_as_before(containers, what) or what.status is Status.ABSENT:
+            pass  # who was going to make the call has died, or the endpoint was deleted
         elif len(containers.tried) > 1:
             containers = replace(containers, one_by_one=True)
         else:
@@ -180,16 +180,20 @@ def next_call(containers: ContainerSet, endpoint: str, what: Seen) -> tuple[Call
 def called(
     containers: ContainerSet, endpoint: str, members: Iterable[Member], what: Seen, now: datetime
 ) -> ContainerSet:
-    """Return the set with a call that is going to give the endpoint these members; `what` is how it is before."""
+    """Return the set with a call that is going to give the endpoint these members, or without any to delete it.
+
+    `what` is how it is before.
+    """
     members, new = tuple(members), {member.host for member in containers.adding}
     name = configuration_of(endpoint, members)
+    others = tuple(other for other in containers.configurations if other != name)
     return replace(
         containers,
         tried=tuple(member.host for member in members if member.host in new),
         configuration=name,
         called_at=now.isoformat(),
         changed_before=what.changed_at,
-        configurations=(*(other for other in containers.configurations if other != name), name),
+        configurations=(*others, name) if members else others,
     )
 
 
@@ -215,7 +219,7 @@ def without_configurations(containers: ContainerSet, names: Iterable[str]) -> Co
 def leftover(containers: ContainerSet, endpoint: str, what: Seen) -> tuple[Member, ...]:
     """Return the members whose archives the endpoint does not need any more."""
     call, _ = next_call(containers, endpoint, what)
-    is_at_rest = what.status is not Status.CHANGING and call is Call.NONE and not containers.configuration
+    is_at_rest = what.status is not Status.CHANGING and call is Call.NONE
     return containers.removed if is_at_rest else ()
 
 
@@ -226,8 +230,7 @@ def without_leftover(containers: ContainerSet, members: Iterable[Member]) -> Con
 
 
 def _looks_as_before(containers: ContainerSet, what: Seen) -> bool:
-    is_as_before = what.changed_at == containers.changed_before and what.configuration != containers.configuration
-    return containers.configuration != "" and is_as_before
+    return containers.configuration != "" and what.changed_at == containers.changed_before
 
 
 def _called_at(containers: ContainerSet) -> datetime:

@@ -156,32 +156,32 @@ class MultiContainerHost:
         Return how it was, and why the call cannot be made.
         """
         name, now = self.endpoint.name, self.clock()
+        before = self.sets.get(name).revision
         looked, call, members = self.endpoint.look(), Call.NONE, tuple[Member, ...]()
         what = looked
 
         def note(containers: ContainerSet) -> ContainerSet:
             nonlocal what, call, members
+            if containers.revision != before:  # what was seen may be older than what others have done meanwhile
+                call = Call.NONE
+                return containers
             containers = seen(containers, name, believed(containers, looked, now))
             what = believed(containers, looked, now)
             call, members = next_call(containers, name, what)
-            is_noted = call in (Call.CREATE, Call.UPDATE)
-            return called(containers, name, members, what, now) if is_noted else containers
+            return called(containers, name, members, what, now) if call is not Call.NONE else containers
 
         self.sets.change(name, note)
         if call is Call.DELETE:
             self.endpoint.delete()
         if call not in (Call.CREATE, Call.UPDATE):
             return what, ""
-        try:
+        try:  # what else is raised leaves open whether the call was made: the note of it stays
             self.endpoint.give(configuration_of(name, members), members, is_new=call is Call.CREATE)
         except InProgress:  # another change is under way
             self.sets.change(name, without_call)
         except Refused as refusal:
             self.sets.change(name, without_call)
             return what, str(refusal)
-        except BaseException:
-            self.sets.change(name, without_call)
-            raise
         return what, ""
 
     def _member(self, version: ModelVersion) -> Member:
