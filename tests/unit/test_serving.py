@@ -1,6 +1,7 @@
 """Which modes allow what: the checked matrix, and the limits against AWS's own service models."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -10,7 +11,9 @@ from cli.predictions import parts_of
 from trainyard.domain.serving import (
     ALLOWED,
     LIMITS,
+    MB,
     SERVERLESS_MEMORY_MB,
+    SUPPORTED,
     Isolation,
     Mode,
     ServingSettings,
@@ -107,3 +110,24 @@ def test_a_file_is_sent_in_parts_that_split_no_row() -> None:
 def test_rows_that_are_large_are_sent_in_more_parts() -> None:
     parts = list(parts_of("a\n" + f"{'x' * 400_000}\n" * 7, has_header=True))
     assert [part.rows for part in parts] == [3, 3, 1]
+
+
+def test_the_table_in_the_documentation_is_the_one_that_is_checked() -> None:
+    page = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
+    table = page.partition("| mode | silo: nothing is shared |")[2].partition("\n\n")[0]
+    rows = {cells[1]: cells[2:8] for line in table.splitlines()[2:] if (cells := line.replace(" ", "").split("|"))}
+    assert set(rows) == {str(mode) for mode in Mode}
+    for mode in Mode:
+        limits, (silo, bridge, pool, size, seconds, at_rest) = LIMITS[mode], rows[mode.value]
+        assert tuple(cell == "yes" for cell in (silo, bridge, pool)) == MATRIX[mode], mode
+        assert size == (f"{limits.request_bytes_max // MB}MB" if limits.request_bytes_max < 1024 * MB else "1GB")
+        assert seconds == ("60s" if limits.answer_seconds_max == 60 else "1h")
+        assert (at_rest != "–") is limits.scales_to_zero, mode
+    served = " ".join(page.partition("**Served today are ")[2].partition("**")[0].split())
+    assert served == (
+        "multi-model, multi-container and inference-component with bridge, and real-time, serverless, asynchronous "
+        "and batch-transform with silo"
+    )
+    assert {(Mode(name), BRIDGE) for name in ("multi-model", "multi-container", "inference-component")} | {
+        (Mode(name), SILO) for name in ("real-time", "serverless", "asynchronous", "batch-transform")
+    } == SUPPORTED
