@@ -125,8 +125,8 @@ def test_the_table_in_the_documentation_is_the_one_that_is_checked() -> None:
         assert (at_rest != "–") is limits.scales_to_zero, mode
     served = " ".join(page.partition("**Served today are ")[2].partition("**")[0].split())
     assert served == (
-        "multi-model, multi-container and inference-component with bridge, and real-time, serverless, asynchronous "
-        "and batch-transform with silo"
+        "multi-model, multi-container and inference-component with bridge, and real-time, serverless, "
+        "asynchronous and batch-transform with silo"
     )
     assert {(Mode(name), BRIDGE) for name in ("multi-model", "multi-container", "inference-component")} | {
         (Mode(name), SILO) for name in ("real-time", "serverless", "asynchronous", "batch-transform")
