@@ -3,10 +3,14 @@
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ClientError
 
+from cli.deployment import Deployment
+from cli.endpoints import Endpoint, summary_of, troubles
 from local.sagemaker.components import SYSTEM_MB, Component, Components
 from local.sagemaker.hosting_rules import objection_to
 from testing.memory_store import MemoryStore
@@ -16,9 +20,10 @@ from tests.unit.test_inference import Existing, use
 from tests.unit.test_serving_settings import version
 from trainyard.adapters.aws.components import SageMakerComponents
 from trainyard.adapters.aws.own_names import NAME_MAX
-from trainyard.adapters.aws.serving import Network, archive_key
+from trainyard.adapters.aws.serving import Network, archive_key, refusals, remove_model
 from trainyard.application.billing.inference import BilledEndpoint, InferenceBooking
 from trainyard.application.serving.ports import EndpointState
+from trainyard.domain.errors import Refused, Throttled
 from trainyard.domain.inference import EndpointHour, Reservation, capacity_of, reserved_usd
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.serving import Isolation, Mode, ServingSettings
@@ -69,6 +74,8 @@ def test_a_version_with_other_reservations_gets_another_component_on_the_same_en
 def test_what_is_a_versions_own_depends_on_the_mode() -> None:
     assert component().own_resource == component().target
     assert replace(component(), serving=ServingSettings()).own_resource == ""
+    container = ServingSettings(mode=Mode.MULTI_CONTAINER, isolation=Isolation.BRIDGE)
+    assert replace(component(), serving=container).own_resource == component().target
     own = ServingSettings(mode=Mode.REAL_TIME, isolation=Isolation.SILO)
     assert replace(component(), serving=own).own_resource == component().endpoint
 
@@ -78,6 +85,45 @@ def test_what_no_instance_can_hold_is_refused_before_anything_is_created(memory_
     state, reason = host().ensure(component(memory_mb=memory_mb, cpu_percent=cpu_percent), tenant())
     assert state is EndpointState.FAILED
     assert "do not fit on ml.m5.large, which has 200 percent and 8192 MB" in reason
+
+
+class S3:
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+
+    def delete_object(self, Bucket: str, Key: str) -> None:
+        self.deleted.append(f"{Bucket}/{Key}")
+
+
+@pytest.mark.parametrize(
+    ("mode", "isolation", "is_deleted"),
+    [
+        (Mode.MULTI_MODEL, Isolation.BRIDGE, True),
+        (Mode.INFERENCE_COMPONENT, Isolation.BRIDGE, True),
+        (Mode.MULTI_CONTAINER, Isolation.BRIDGE, False),
+    ],
+)
+def test_the_archive_of_a_container_is_left_until_its_endpoint_has_been_updated(
+    monkeypatch: pytest.MonkeyPatch, mode: Mode, isolation: Isolation, is_deleted: bool
+) -> None:
+    s3 = S3()
+    monkeypatch.setattr("trainyard.adapters.aws.serving.client", lambda _: s3)
+    served = replace(component(), serving=ServingSettings(mode=mode, isolation=isolation))
+    remove_model("serving", served)
+    assert s3.deleted == ([f"serving/{archive_key(served)}"] if is_deleted else [])
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "expected"),
+    [
+        ("ValidationError", "Inference Component has no capacity to process this request.", Throttled),
+        ("ValidationError", "TargetModel is missing", Refused),
+        ("ModelNotReadyException", "it loads", Throttled),
+    ],
+)
+def test_a_component_whose_instance_is_replaced_is_asked_again(code: str, words: str, expected: type) -> None:
+    with pytest.raises(expected), refusals():
+        raise ClientError({"Error": {"Code": code, "Message": words}}, "InvokeEndpoint")
 
 
 # --- money --------------------------------------------------------------------------------------------------
@@ -114,10 +160,11 @@ class Books:
 
 def test_a_quarter_of_an_instance_costs_a_quarter_of_it_whether_it_is_called_or_not() -> None:
     books = Books(reservation(), reservation("c2", "globex", memory_mb=1024, cpu_percent=25))
-    books.book.count("e", use("acme", data_set="churn", milliseconds=9_000), BEGIN)
+    books.book.count("e", use("acme", data_set="churn", milliseconds=9_000, model_bytes=7), BEGIN)
     (hour,) = books.booked(80)
     quarter, eighth = (HOURLY / share for share in (4, 8))
     assert books.paid(hour) == {"acme": quarter, "globex": eighth}
+    assert [each.model_bytes for each in books.book.uses("e", hour.hour)] == [7, 0]
     assert (hour.usd, hour.idle_usd) == (HOURLY, HOURLY - quarter - eighth)
 
 
@@ -166,6 +213,23 @@ def test_instances_are_counted_from_the_run_on_that_sees_them() -> None:
     books.existing.endpoints = [endpoint(instance_count=1, count_now=1)]
     assert [hour.usd for hour in books.booked(270)] == [HOURLY * 3]
     assert [hour.usd for hour in books.booked(390)] == [HOURLY * 2, HOURLY], "one from half past on"
+
+
+def test_the_instances_before_the_first_booking_are_counted_too() -> None:
+    books = Books(count_now=1)
+    books.booked(20)
+    books.existing.endpoints = [endpoint(instance_count=3, count_now=3)]
+    books.booked(40)
+    (hour,) = books.booked(80)
+    assert hour.usd == (HOURLY * 5 / 3).quantize(Decimal("0.000001")), "one for 40 minutes, three for 20"
+
+
+def test_an_endpoint_that_is_made_again_within_the_hour_has_none_of_the_former_components() -> None:
+    books = Books(reservation())
+    books.booked(80)
+    books.existing.endpoints = [endpoint(created_at=BEGIN + timedelta(minutes=90))]
+    (hour,) = books.booked(140)
+    assert books.paid(hour) == {}
 
 
 def test_a_component_that_is_made_again_costs_for_both_times() -> None:
@@ -252,3 +316,73 @@ def test_what_an_endpoint_of_components_cannot_be(
     whole = {"ProductionVariants": [variant], "ExecutionRoleArn": "arn:role"} | config
     refused = objection_to({name: value for name, value in whole.items() if value is not None}, {})
     assert refused is None if objection is None else objection in str(refused)
+
+
+# --- what an operator sees ----------------------------------------------------------------------------------
+
+
+def shown(**changes: Any) -> Endpoint:
+    values: dict[str, Any] = {
+        "name": "s-shared--components",
+        "status": "InService",
+        "instance_type": "ml.m5.large",
+        "instance_count": 1,
+        "configuration": "s-shared--components",
+        "usd_per_hour": HOURLY,
+        "failure": None,
+        "instances_max": 4,
+        "reserved": (reservation(), reservation("c2", "globex")),
+    }
+    return Endpoint(**(values | changes))
+
+
+def test_what_the_components_reserve_is_shown_beside_what_there_can_be() -> None:
+    assert summary_of(shown()).endswith(
+        "0.115 USD an hour, 2 inference components reserving 100 percent and 4,096 MB of 800 percent of a CPU and "
+        "32,768 MB on 4 instances"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_on", "words", "remedy"),
+    [
+        ({}, True, "", ""),
+        ({"instances_max": 2}, True, "2 instances at most, and the deployment says 4", "docs/serving.md"),
+        (
+            {"status": "Failed"},
+            True,
+            "is Failed",
+            "aws sagemaker delete-inference-component --inference-component-name c1; aws sagemaker "
+            "delete-inference-component --inference-component-name c2; aws sagemaker delete-endpoint",
+        ),
+        ({}, False, "though SharedServing is off", "delete-inference-component"),
+        ({"configuration": "mine"}, True, "changed by hand", "update-endpoint"),
+        (
+            {"name": "s-shared--containers", "configuration": "s-shared--containers-01", "instances_max": 0},
+            True,
+            "",
+            "",
+        ),
+        (
+            {"name": "s-shared--containers", "configuration": "mine", "instances_max": 0},
+            True,
+            "changed by hand",
+            "",
+        ),
+        ({"name": "s-shared-trees", "configuration": "s-shared--containers-01"}, True, "changed by hand", ""),
+    ],
+)
+def test_what_is_wrong_with_such_an_endpoint_has_a_remedy_that_works(
+    changes: dict[str, Any], is_on: bool, words: str, remedy: str
+) -> None:
+    outputs = {
+        "ServingInstanceType": "ml.m5.large",
+        "ComponentInstancesMax": "4",
+        "SharedServing": str(is_on).lower(),
+    }
+    deployment = cast(Deployment, SimpleNamespace(stack="s", region="us-east-1", outputs=outputs))
+    wrong = list(troubles(deployment, [shown(**changes)]))
+    assert len(wrong) == (1 if words else 0), wrong
+    for text, way_out in wrong:
+        assert words in text
+        assert remedy in way_out

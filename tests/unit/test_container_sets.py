@@ -1,6 +1,7 @@
 """Containers of a shared endpoint: random runs that die, bad containers, stale looks and an impatient timer."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
@@ -8,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from testing.memory_serving import MemoryHost, MemoryOwnModels
 from testing.memory_store import MemoryStore
 from tests.build import NOW, tenant
 from tests.unit.test_serving_settings import version
 from trainyard.application.serving.ports import EndpointState, Response
 from trainyard.application.serving.shared_containers import MultiContainerHost, host_of
+from trainyard.application.serving.unused_endpoints import UnusedEndpoints
 from trainyard.domain.container_sets import (
     CONTAINERS_MAX,
     NOTICED_WITHIN,
@@ -32,7 +35,9 @@ from trainyard.domain.container_sets import (
 from trainyard.domain.errors import InProgress, Refused, Throttled
 from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.serving import Isolation, Mode, ServingSettings
+from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.container_sets import ContainerSets
+from trainyard.persistence.model_versions import ModelVersions
 
 SETTINGS = ServingSettings(mode=Mode.MULTI_CONTAINER, isolation=Isolation.BRIDGE)
 NAME = "e"
@@ -256,6 +261,7 @@ def test_a_first_version_that_fails_leaves_nothing_and_can_come_again() -> None:
     )
     world.endpoint.bad.clear()
     assert world.deploy(world.version(1, approved_at=NOW + timedelta(hours=1)))[0] is EndpointState.READY
+    assert world.set.configurations == (world.endpoint.configuration,)
     assert world.deploy(first)[0] is EndpointState.READY, "its rejection is forgotten once it was given up"
 
 
@@ -279,6 +285,68 @@ def test_an_endpoint_that_somebody_has_deleted_comes_back_with_all_its_container
     world.endpoint.settle()
     assert world.ensure(first) == (EndpointState.READY, "")
     assert world.endpoint.hosts == {first.target, second.target}
+
+
+def test_a_version_whose_endpoint_somebody_deletes_meanwhile_is_not_rejected() -> None:
+    world = World()
+    world.deploy(world.version(1))
+    second = world.version(2)
+    world.host.put(second)
+    world.ensure(second)
+    world.endpoint.status, world.endpoint.configuration = Status.ABSENT, ""
+    assert world.deploy(second) == (EndpointState.READY, "")
+
+
+def test_what_others_did_since_a_run_has_looked_is_not_overwritten() -> None:
+    """Else a version would be judged by what was seen before it was added."""
+    world = World()
+    world.deploy(world.version(1))
+    second, third = world.version(2), world.version(3)
+    world.host.put(second)
+
+    def others() -> None:
+        world.endpoint.meanwhile = lambda: None
+        world.deploy(third)
+        world.endpoint.meanwhile = dies_at_its_call
+
+    def dies_at_its_call() -> None:
+        raise Dies
+
+    looked = world.endpoint.look
+
+    def look() -> Seen:
+        what = looked()
+        if world.endpoint.meanwhile is not dies_at_its_call:
+            world.endpoint.look = looked  # type: ignore[method-assign]
+            others()
+        return what
+
+    world.endpoint.look = look  # type: ignore[method-assign]
+    with suppress(Dies):
+        world.ensure(second)
+    world.endpoint.meanwhile = lambda: None
+    assert world.deploy(second) == (EndpointState.READY, "")
+
+
+def test_the_timer_takes_out_what_no_alias_names_and_says_what_cannot_be_done() -> None:
+    world, store = World(), MemoryStore()
+    first = world.version(1)
+    world.deploy(first)
+    unused = UnusedEndpoints(
+        models=MemoryOwnModels(MemoryHost()),
+        containers=world.host,
+        aliases=Aliases(store, lambda _: None),
+        versions=ModelVersions(store),
+    )
+    assert unused.remove(NOW, lambda: False).endpoints == [first.target]
+    world.endpoint.settle()
+    assert world.endpoint.hosts == set()
+
+    def denied() -> Seen:
+        raise RuntimeError("denied")
+
+    world.endpoint.look = denied  # type: ignore[method-assign]
+    assert unused.remove(NOW, lambda: False).failed == {"the endpoint of containers": "RuntimeError: denied"}
 
 
 def test_a_version_that_comes_back_keeps_its_archive() -> None:

@@ -163,7 +163,8 @@ class InferenceBooking:
         cost, shares = self._divided(endpoint, hour, instances, uses)
         if cost.usd is not None:
             self.book.book(endpoint.name, hour, list(zip(uses, shares, strict=True)), now, out_of_time)
-            # A part may have been booked by an earlier run, at another price.
+            # A part may have been booked by an earlier run, at another price; and what is reserved is there, also
+            # where the instances that hold it have not been seen yet.
             paid = [use.usd if use.usd is not None else usd for use, usd in zip(uses, shares, strict=True)]
             idle = max(cost.usd - sum(paid, Decimal(0)), Decimal(0))
             cost = replace(cost, usd=sum(paid, idle), idle_usd=idle)
@@ -204,9 +205,7 @@ class InferenceBooking:
             return cost, [Decimal(0)] * len(uses)
         if endpoint.reservations is None:
             return cost, divided(usd, cost, uses, capacity)[0]
-        shares = self._reserved(endpoint, hour, uses, capacity)
-        # The number of instances is known from time to time only: what was reserved has been there.
-        return replace(cost, usd=max(usd, sum(shares, Decimal(0)))), shares
+        return cost, self._reserved(endpoint, hour, uses, capacity)
 
     def _reserved(
         self, endpoint: BilledEndpoint, hour: str, uses: list[EndpointUse], capacity: Capacity
