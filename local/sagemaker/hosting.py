@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
+from botocore.exceptions import ClientError
+
 from local.sagemaker.asynchronous import Asynchronous, AsyncInvocation
 from local.sagemaker.components import Components
 from local.sagemaker.containers import Container, DataMissing, Died, Image, LoadFailed, Response, TimedOut
@@ -198,8 +200,19 @@ class Hosting:
                 f"Could not assume role {role}. Please ensure that the role exists and allows principal "
                 "'sagemaker.amazonaws.com' to assume the role.",
             )
+        for container in request.get("Containers") or [request.get("PrimaryContainer", {})]:
+            if container.get("Mode") != "MultiModel" and "ModelDataUrl" in container:
+                self._check_data(container["ModelDataUrl"], role)
         self._models[name] = model
         return {"ModelArn": model.arn}
+
+    def _check_data(self, uri: str, role: str) -> None:
+        """Refuse a model without data, as CreateModel does."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        try:
+            self.client_as("s3", role).head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            raise ApiError("ValidationException", f"Could not find model data at {uri}.") from error
 
     def describe_model(self, request: Answer) -> Answer:
         model = _existing("model", self._models, request["ModelName"])

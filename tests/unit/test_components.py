@@ -321,6 +321,9 @@ def test_what_an_endpoint_of_components_cannot_be(
 # --- what an operator sees ----------------------------------------------------------------------------------
 
 
+CONTAINERS = {"name": "s-shared--containers", "instances_max": 0}
+
+
 def shown(**changes: Any) -> Endpoint:
     values: dict[str, Any] = {
         "name": "s-shared--components",

@@ -14,11 +14,12 @@ from testing.memory_store import MemoryStore
 from tests.build import NOW, tenant
 from tests.unit.test_serving_settings import version
 from trainyard.application.serving.ports import EndpointState, Response
-from trainyard.application.serving.shared_containers import MultiContainerHost, host_of
+from trainyard.application.serving.shared_containers import MultiContainerHost, NotStarted, host_of
 from trainyard.application.serving.unused_endpoints import UnusedEndpoints
 from trainyard.domain.container_sets import (
     CONTAINERS_MAX,
     NOTICED_WITHIN,
+    TRIED_AGAIN_AFTER,
     Call,
     ContainerSet,
     Member,
@@ -27,6 +28,7 @@ from trainyard.domain.container_sets import (
     believed,
     called,
     configuration_of,
+    failed,
     next_call,
     seen,
     with_version,
@@ -81,14 +83,7 @@ class Endpoint:
         if self.stale and self.status is Status.CHANGING and self.clock() - self._began < NOTICED_WITHIN:
             self.stale = False
             return self._before
-        if self.status is Status.ABSENT:
-            return Seen(status=Status.ABSENT)
-        return Seen(
-            status=self.status,
-            configuration=self.configuration or self._target,
-            changed_at=str(self.changes),
-            reason=self.reason,
-        )
+        return self.look_now()
 
     def archive_of(self, version: ModelVersion) -> str:
         return f"archive-{version.target}"
@@ -99,14 +94,19 @@ class Endpoint:
 
     def give(self, configuration: str, members: Iterable[Member], *, is_new: bool) -> None:
         self.meanwhile()
+        members = tuple(members)
+        assert 0 < len(members) <= CONTAINERS_MAX
+        assert configuration not in self.configurations, "no name is used twice"
+        missing = [member.host for member in members if member.archive not in self.archives]
+        if missing:
+            raise NotStarted(f"could not find model data of {missing}")
+        self.configurations[configuration] = members
+        self.meanwhile()
         if not self.quota:
             raise Refused("ResourceLimitExceeded")
         if self.status is Status.CHANGING or is_new != (self.status is Status.ABSENT):
             raise InProgress
-        if configuration == self.configuration:
-            raise InProgress("currently in use")
-        self.configurations.setdefault(configuration, tuple(members))
-        assert len(self.configurations[configuration]) <= CONTAINERS_MAX
+        assert configuration in self.configurations, "somebody has deleted it"
         self.calls.append(Call.CREATE if is_new else Call.UPDATE)
         self._begin(configuration)
         self.meanwhile()
@@ -140,8 +140,7 @@ class Endpoint:
             self.status, self.configuration = Status.ABSENT, ""
             return
         members = self.configurations[self._target]
-        missing = [member.host for member in members if member.archive not in self.archives]
-        failing = [member.host for member in members if member.host in self.bad] + missing
+        failing = [member.host for member in members if member.host in self.bad]
         if not failing:
             self.status, self.configuration, self.reason = Status.IN_SERVICE, self._target, ""
         elif self.configuration:
@@ -161,7 +160,13 @@ class Endpoint:
     def look_now(self) -> Seen:
         if self.status is Status.ABSENT:
             return Seen(status=Status.ABSENT)
-        return Seen(status=self.status, configuration=self.configuration, changed_at=str(self.changes))
+        return Seen(
+            status=self.status,
+            serves=self.configuration != "",
+            configuration=self.configuration or self._target,
+            changed_at=NOW + timedelta(seconds=self.changes),
+            reason=self.reason,
+        )
 
 
 class World:
@@ -171,7 +176,12 @@ class World:
         self.now = NOW
         self.endpoint = Endpoint(clock=lambda: self.now)
         self.sets = ContainerSets(MemoryStore(), lambda _: None)
-        self.host = MultiContainerHost(endpoint=self.endpoint, sets=self.sets, clock=lambda: self.now)
+        self.host = MultiContainerHost(endpoint=self.endpoint, sets=self.sets, clock=self.tick)
+
+    def tick(self) -> datetime:
+        """Return the time, of which no two runs have the same."""
+        self.now += timedelta(microseconds=1)
+        return self.now
 
     @property
     def set(self) -> ContainerSet:
@@ -220,11 +230,11 @@ def test_versions_that_come_meanwhile_are_added_together() -> None:
     assert world.endpoint.calls == [Call.CREATE, Call.UPDATE]
 
 
-@pytest.mark.parametrize("bad", [0, 1, 2])
-def test_of_versions_that_fail_together_only_the_bad_one_is_rejected(bad: int) -> None:
+@pytest.mark.parametrize(("count", "bad", "updates"), [(3, 0, 3), (3, 1, 4), (3, 2, 4), (8, 0, 5), (8, 7, 7)])
+def test_of_versions_that_fail_together_only_the_bad_one_is_rejected(count: int, bad: int, updates: int) -> None:
     world = World()
     world.deploy(world.version(9))
-    versions = [world.version(number) for number in range(1, 4)]
+    versions = [world.version(number) for number in range(1, count + 1)]
     world.endpoint.bad.add(versions[bad].target)
     for each in versions:
         world.host.put(each)
@@ -235,7 +245,8 @@ def test_of_versions_that_fail_together_only_the_bad_one_is_rejected(bad: int) -
         assert state is expected, reason
         assert ("ping health check" in reason) is (number == bad)
     assert versions[bad].target not in world.endpoint.hosts
-    assert not world.set.one_by_one
+    assert len(world.endpoint.calls) == 1 + updates
+    assert (world.set.suspects, world.set.suspects_at_once) == ((), 0)
 
 
 def add_all(containers: ContainerSet, world: World, versions: Iterable[ModelVersion]) -> ContainerSet:
@@ -261,7 +272,7 @@ def test_a_first_version_that_fails_leaves_nothing_and_can_come_again() -> None:
     )
     world.endpoint.bad.clear()
     assert world.deploy(world.version(1, approved_at=NOW + timedelta(hours=1)))[0] is EndpointState.READY
-    assert world.set.configurations == (world.endpoint.configuration,)
+    assert list(world.set.configurations) == [world.endpoint.configuration]
     assert world.deploy(first)[0] is EndpointState.READY, "its rejection is forgotten once it was given up"
 
 
@@ -360,6 +371,88 @@ def test_a_version_that_comes_back_keeps_its_archive() -> None:
     assert world.endpoint.archives == {f"archive-{first.target}", f"archive-{second.target}"}
 
 
+def test_what_answers_is_not_failed_by_a_quota_that_another_one_needs() -> None:
+    world = World()
+    first, second = world.version(1), world.version(2)
+    world.host.put(first)
+    world.host.put(second)
+    world.ensure(first)
+    world.sets.change(NAME, lambda before: add_all(before, world, [second]))
+    world.endpoint.settle()
+    world.endpoint.quota = False
+    assert world.ensure(first) == (EndpointState.READY, "")
+    assert world.ensure(second) == (EndpointState.FAILED, "ResourceLimitExceeded")
+
+
+def test_an_endpoint_that_is_made_again_has_what_answered_before_at_first() -> None:
+    world = World()
+    first, second = world.version(1), world.version(2)
+    world.deploy(first)
+    world.endpoint.bad.add(second.target)
+    world.host.put(second)
+    world.endpoint.status, world.endpoint.configuration = Status.ABSENT, ""
+    world.ensure(second)
+    assert world.ensure(first) == (EndpointState.COMING, ""), "it does not answer while it is created"
+    world.endpoint.settle()
+    assert world.ensure(first) == (EndpointState.READY, "")
+
+
+def test_a_version_without_an_archive_is_rejected_and_nobody_else() -> None:
+    world = World()
+    world.deploy(world.version(1))
+    gone, good = world.version(2), world.version(3)
+    for each in (gone, good):
+        world.host.put(each)
+    world.endpoint.archives.remove(f"archive-{gone.target}")
+    state, reason = world.deploy(good)
+    assert (state, reason) == (EndpointState.READY, "")
+    state, reason = world.ensure(gone)
+    assert state is EndpointState.FAILED
+    assert "could not find model data" in reason
+
+
+def test_an_update_that_fails_by_nobodys_fault_waits_and_is_told() -> None:
+    world = World()
+    first, second = world.version(1), world.version(2)
+    world.deploy(first)
+    world.deploy(second)
+    world.endpoint.bad.add(first.target)
+    world.host.remove(second)
+    world.host.tend()
+    world.endpoint.settle()
+    for _ in range(3):
+        assert "ping health check" in world.host.tend()
+    assert world.endpoint.calls.count(Call.UPDATE) == 2
+    assert f"archive-{second.target}" in world.endpoint.archives, "it answers still"
+    world.endpoint.bad.clear()
+    world.now += TRIED_AGAIN_AFTER
+    assert world.host.tend() == ""
+    world.endpoint.settle()
+    assert world.host.tend() == ""
+    assert (world.endpoint.hosts, world.endpoint.archives) == ({first.target}, {f"archive-{first.target}"})
+
+
+def test_want_of_capacity_rejects_nobody() -> None:
+    containers = with_version(ContainerSet(), member("a--1"))
+    assert containers is not None
+    containers = called(containers, NAME, containers.adding, Seen(status=Status.ABSENT), NOW)
+    containers = failed(containers, "Unable to provision requested ML compute capacity.", NOW)
+    assert (hosts_of(containers.adding), containers.rejected) == (["a--1"], {})
+    absent = Seen(status=Status.ABSENT)
+    assert next_call(containers, absent, NOW)[0] is Call.NONE
+    assert next_call(containers, absent, NOW + TRIED_AGAIN_AFTER)[0] is Call.CREATE
+
+
+def test_an_archive_of_a_version_that_was_never_added_goes_too() -> None:
+    world = World()
+    world.host.put(world.version(1))
+    (existing,) = world.host.existing()
+    assert existing.name == world.version(1).target
+    world.host.take_out(existing.name)
+    world.host.tend()
+    assert world.endpoint.archives == set()
+
+
 def test_the_sixteenth_container_is_refused_with_a_way_out() -> None:
     world = World()
     for number in range(CONTAINERS_MAX):
@@ -403,26 +496,30 @@ def test_the_container_of_a_removed_version_goes_with_the_next_update_and_its_ar
 def test_an_endpoint_that_looks_as_before_its_update_is_looked_at_again() -> None:
     containers = with_version(ContainerSet(), member("a--1"))
     assert containers is not None
-    before = Seen(status=Status.IN_SERVICE, configuration="e-other", changed_at="1")
+    before = Seen(status=Status.IN_SERVICE, configuration="e-other", changed_at=NOW)
     containers = called(containers, NAME, containers.adding, before, NOW)
     assert believed(containers, before, NOW + NOTICED_WITHIN / 2).status is Status.CHANGING
     later = believed(containers, before, NOW + NOTICED_WITHIN)
     assert later == before
-    given_up = seen(containers, NAME, later)
+    given_up = seen(containers, later, NOW)
     assert (given_up.configuration, hosts_of(given_up.adding), given_up.rejected) == ("", ["a--1"], {})
-    assert next_call(given_up, NAME, later)[0] is Call.UPDATE
-    rolled_back = seen(containers, NAME, believed(containers, replace(before, changed_at="2", reason="no"), NOW))
-    assert (dict(rolled_back.rejected), rolled_back.adding) == ({"a--1": "no"}, ())
+    assert next_call(given_up, later, NOW)[0] is Call.UPDATE
+    changed = replace(before, changed_at=NOW + timedelta(seconds=1), reason="no")
+    rolled_back = seen(containers, believed(containers, changed, NOW), NOW)
+    assert (list(rolled_back.rejected), rolled_back.adding) == (["a--1"], ())
+    older = replace(changed, changed_at=NOW - timedelta(seconds=1))
+    assert believed(containers, older, NOW).status is Status.CHANGING, "a look at what was before"
 
 
 def test_a_member_that_is_removed_while_it_is_added_does_not_stay() -> None:
     containers = with_version(ContainerSet(), member("a--1"))
     assert containers is not None
     containers = called(containers, NAME, containers.adding, Seen(status=Status.ABSENT), NOW)
+    name = configuration_of(NAME, [member("a--1")], NOW)
     containers = without_version(containers, "a--1")
-    there = Seen(status=Status.IN_SERVICE, configuration=configuration_of(NAME, [member("a--1")]), changed_at="2")
-    containers = seen(containers, NAME, there)
-    assert (containers.members, next_call(containers, NAME, there)[0]) == ((), Call.DELETE)
+    there = Seen(status=Status.IN_SERVICE, configuration=name, changed_at=NOW)
+    containers = seen(containers, there, NOW)
+    assert (containers.members, next_call(containers, there, NOW)[0]) == ((), Call.DELETE)
 
 
 def test_host_names_fit_and_belong_to_one_tenant() -> None:
@@ -449,7 +546,6 @@ def test_good_versions_get_ready_and_bad_ones_do_not_whoever_dies(seed: int) -> 
     endpoint = world.endpoint
     deploying: dict[str, ModelVersion] = {}
     ready: dict[str, ModelVersion] = {}
-    rejected: set[str] = set()
     depth, number = 0, 0
 
     def meanwhile() -> None:
@@ -459,7 +555,8 @@ def test_good_versions_get_ready_and_bad_ones_do_not_whoever_dies(seed: int) -> 
         if depth < 2 and rng.random() < 0.3:
             depth += 1
             try:
-                step()
+                for _ in range(rng.choice([1, 1, 10])):
+                    step()
             finally:
                 depth -= 1
 
@@ -483,7 +580,6 @@ def test_good_versions_get_ready_and_bad_ones_do_not_whoever_dies(seed: int) -> 
                         ready[one.target] = one
                 elif state is EndpointState.FAILED and deploying.pop(one.target, None) is not None:
                     assert one.target in endpoint.bad, reason
-                    rejected.add(one.target)
                     world.host.remove(one)
             elif action == "tend":
                 world.host.tend()
@@ -503,7 +599,7 @@ def test_good_versions_get_ready_and_bad_ones_do_not_whoever_dies(seed: int) -> 
         step()
         assert set(ready) <= endpoint.hosts, "what is ready answers"
     endpoint.meanwhile = lambda: None
-    for _ in range(60):  # the timer and the deployments go on, and nobody dies any more
+    for _ in range(80):  # the timer and the deployments go on, and nobody dies any more
         for one in list(deploying.values()):
             state, reason = world.ensure(one)
             if state is EndpointState.READY:
@@ -529,13 +625,17 @@ def test_nothing_of_a_set_is_lost_when_it_is_stored() -> None:
     whole: dict[str, Any] = {
         "members": (member("a--1"),),
         "adding": (member("a--2"),),
-        "one_by_one": True,
+        "placed": (member("a--3"),),
+        "suspects": ("a--2",),
+        "suspects_at_once": 1,
         "tried": ("a--2",),
         "configuration": "e-1",
-        "called_at": NOW.isoformat(),
-        "changed_before": "yesterday",
-        "configurations": ("e-0", "e-1"),
-        "removed": (member("a--0"),),
+        "called_at": NOW,
+        "changed_before": NOW - timedelta(days=1),
+        "configurations": {"e-0": ("a--1",), "e-1": ("a--1", "a--2")},
+        "leaving": (member("a--0"),),
+        "failed_at": NOW + timedelta(days=1),
+        "failure": "no capacity",
         "rejected": {"a--9": "no"},
     }
     sets = ContainerSets(MemoryStore(), lambda _: None)

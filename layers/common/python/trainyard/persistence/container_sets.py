@@ -5,11 +5,13 @@ Every change is made on what was read, and written on condition that nothing was
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 from trainyard.domain.container_sets import ContainerSet, Member
 from trainyard.domain.errors import Conflict
+from trainyard.persistence.items import stamp, unstamp
 from trainyard.persistence.store import Absent, Is, Item, Key, Put, Store
 
 TRIES_MAX = 8
@@ -54,20 +56,33 @@ class ContainerSets:
 
 def _item(containers: ContainerSet) -> Item:
     item: dict[str, Any] = asdict(containers)
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in item.items()}
+    for name, value in item.items():
+        if isinstance(value, tuple):
+            item[name] = list(value)
+        elif isinstance(value, datetime):
+            item[name] = stamp(value)
+    item["configurations"] = {name: list(hosts) for name, hosts in containers.configurations.items()}
+    return {name: value for name, value in item.items() if value is not None}
 
 
 def _from(item: Item) -> ContainerSet:
+    def when(name: str) -> datetime | None:
+        return unstamp(item[name]) if name in item else None
+
     return ContainerSet(
         members=_members(item["members"]),
         adding=_members(item["adding"]),
-        one_by_one=bool(item["one_by_one"]),
+        placed=_members(item["placed"]),
+        leaving=_members(item["leaving"]),
+        suspects=tuple(item["suspects"]),
+        suspects_at_once=int(item["suspects_at_once"]),
         tried=tuple(item["tried"]),
         configuration=item["configuration"],
-        called_at=item["called_at"],
-        changed_before=item["changed_before"],
-        configurations=tuple(item["configurations"]),
-        removed=_members(item["removed"]),
+        called_at=when("called_at"),
+        changed_before=when("changed_before"),
+        configurations={name: tuple(hosts) for name, hosts in item["configurations"].items()},
+        failed_at=when("failed_at"),
+        failure=item["failure"],
         rejected=dict(item["rejected"]),
         revision=item["revision"],
     )

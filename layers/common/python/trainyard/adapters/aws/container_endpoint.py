@@ -5,7 +5,6 @@ guide, "Multi-container endpoints".
 """
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from trainyard.adapters.aws.serving import (
     model_environment,
 )
 from trainyard.application.serving.ports import Response
+from trainyard.application.serving.shared_containers import NotStarted
 from trainyard.domain.container_sets import Member, Seen, Status
 from trainyard.domain.errors import InProgress, Refused
 from trainyard.domain.model_versions import ModelVersion
@@ -42,8 +42,10 @@ _STATUS = {
     "Failed": Status.FAILED,
 }
 """All others are in service, UpdateRollbackFailed with a mix of two configurations."""
+_ANSWERS_NOTHING = ("Creating", "Deleting", "Failed", "OutOfService")
 _MIXED = "UpdateRollbackFailed"
-_BUSY = ("in-progress", "currently in use", "already existing", MISSING)
+_EXISTS = "already existing"
+_BUSY = ("in-progress", "currently in use", _EXISTS, f'{MISSING} endpoint "')
 """What SageMaker says where somebody else has made the same change, or another one."""
 
 
@@ -74,8 +76,9 @@ class SageMakerContainerEndpoint:
         status = described["EndpointStatus"]
         return Seen(
             status=_STATUS.get(status, Status.IN_SERVICE),
+            serves=status not in _ANSWERS_NOTHING,
             configuration="" if status == _MIXED else described["EndpointConfigName"],
-            changed_at=described["LastModifiedTime"].isoformat(),
+            changed_at=described["LastModifiedTime"],
             reason=str(described.get("FailureReason", ""))[:MESSAGE_MAX],
         )
 
@@ -92,16 +95,28 @@ class SageMakerContainerEndpoint:
         whole = endpoint_config(configuration, configuration, variant)
         named = {"EndpointName": self.name, "EndpointConfigName": configuration}
         for create, arguments in ((sagemaker.create_model, model), (sagemaker.create_endpoint_config, whole)):
-            with suppress(InProgress):  # it was created for the same containers before
+            try:
                 _call(create, **arguments, **tags)
-        if is_new:
-            _call(sagemaker.create_endpoint, **named, **tags)
-        else:
-            _call(sagemaker.update_endpoint, **named)
+            except ClientError as error:
+                if code_of(error) != "ValidationException":
+                    raise
+                if _EXISTS not in str(error):  # else by an earlier try
+                    raise NotStarted(str(error)[:MESSAGE_MAX]) from error
+        try:
+            _call(sagemaker.create_endpoint, **named, **tags) if is_new else _call(
+                sagemaker.update_endpoint, **named
+            )
+        except ClientError as error:
+            if any(word in str(error) for word in _BUSY):
+                raise InProgress(str(error)) from error
+            raise
 
     def delete(self) -> None:
-        with suppress(InProgress):
+        try:
             _call(client("sagemaker").delete_endpoint, EndpointName=self.name)
+        except ClientError as error:
+            if not any(word in str(error) for word in _BUSY):
+                raise
 
     def delete_configurations(self, names: Iterable[str]) -> None:
         sagemaker = client("sagemaker")
@@ -150,13 +165,11 @@ class SageMakerContainerEndpoint:
 
 
 def _call(operation: Callable[..., Any], **arguments: Any) -> None:
-    """Make a call; raises InProgress where somebody else has made it, or another one, and Refused by quotas."""
+    """Make a call; raises Refused where a quota forbids it."""
     try:
         with translated():
             operation(**arguments)
     except ClientError as error:
         if code_of(error) == "ResourceLimitExceeded":
             raise Refused(str(error)[:MESSAGE_MAX]) from error
-        if any(word in str(error) for word in _BUSY):
-            raise InProgress(str(error)) from error
         raise

@@ -19,18 +19,18 @@ from trainyard.domain.container_sets import (
     ContainerSet,
     Member,
     Seen,
-    Status,
     believed,
     called,
-    configuration_of,
-    leftover,
+    failed,
     next_call,
     seen,
+    unneeded,
     unused_configurations,
+    with_archive,
     with_version,
     without_call,
     without_configurations,
-    without_leftover,
+    without_leaving,
     without_version,
 )
 from trainyard.domain.errors import InProgress, Refused
@@ -61,7 +61,8 @@ class ContainerEndpoint(Protocol):
     def give(self, configuration: str, members: Iterable[Member], *, is_new: bool) -> None:
         """Create or update the endpoint with a configuration that has these members.
 
-        Raises InProgress while another change is under way, Refused where the account does not allow it.
+        Raises InProgress while another change is under way, Refused where the account does not allow it, and
+        NotStarted where there is no archive or image of one of them.
         """
         ...
 
@@ -78,6 +79,10 @@ class ContainerEndpoint(Protocol):
         ...
 
 
+class NotStarted(Exception):
+    """SageMaker cannot create a model of these containers, for the reason: an image or an archive is missing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MultiContainerHost:
     """Implements ModelHost, and SharedContainers."""
@@ -90,6 +95,8 @@ class MultiContainerHost:
         return replace(version, endpoint=self.endpoint.name, target=host_of(version))
 
     def put(self, version: ModelVersion) -> int:
+        # Noted before it is copied, so that the timer finds it if nothing comes of it.
+        self.sets.change(self.endpoint.name, partial(with_archive, member=self._member(version)))
         return self.endpoint.put(version)
 
     def ensure(self, version: ModelVersion, tenant: Tenant) -> tuple[EndpointState, str]:
@@ -101,15 +108,13 @@ class MultiContainerHost:
         except Refused as full:
             return EndpointState.FAILED, str(full)
         what, objection = self._tend()
-        if objection:
-            return EndpointState.FAILED, objection
         containers = self.sets.get(name)
         if host in containers.rejected:
             return EndpointState.FAILED, containers.rejected[host]
         # While it is updated, it answers as before.
-        serves = any(member.host == host for member in containers.members)
-        is_there = what.status in (Status.IN_SERVICE, Status.CHANGING)
-        return EndpointState.READY if serves and is_there else EndpointState.COMING, ""
+        if what.serves and any(member.host == host for member in containers.members):
+            return EndpointState.READY, ""
+        return (EndpointState.FAILED, objection) if objection else (EndpointState.COMING, "")
 
     def remove(self, version: ModelVersion) -> None:
         """The endpoint has the container until it is updated, by the next version or by the timer."""
@@ -121,9 +126,9 @@ class MultiContainerHost:
     # --- by timer -------------------------------------------------------------------------------------------
 
     def existing(self) -> Iterator[OwnEndpoint]:
-        """Yield the versions that the endpoint has, or is to get."""
+        """Yield the versions that the endpoint has, or may get."""
         containers = self.sets.get(self.endpoint.name)
-        for member in (*containers.members, *containers.adding):
+        for member in (*containers.members, *containers.adding, *containers.placed):
             yield OwnEndpoint(
                 name=member.host,
                 tenant_id=member.tenant_id,
@@ -140,49 +145,50 @@ class MultiContainerHost:
         _, objection = self._tend()
         containers = self.sets.get(name)
         what = believed(containers, self.endpoint.look(), self.clock())
-        unneeded = leftover(containers, name, what)
-        if unneeded:
-            self.endpoint.delete_archives(member.archive for member in unneeded)
-            self.sets.change(name, partial(without_leftover, members=unneeded))
+        members = unneeded(containers, what)
+        if members:
+            self.endpoint.delete_archives(member.archive for member in members)
+            self.sets.change(name, partial(without_leaving, members=members))
         unused = unused_configurations(containers, what)
         if unused:
             self.endpoint.delete_configurations(unused)
             self.sets.change(name, partial(without_configurations, names=unused))
-        return objection
+        return objection or containers.failure
 
     def _tend(self) -> tuple[Seen, str]:
         """Look at the endpoint, note what became of the last call, and make the next one.
 
-        Return how it was, and why the call cannot be made.
+        Return how it was, and why the account does not allow the call.
         """
         name, now = self.endpoint.name, self.clock()
         before = self.sets.get(name).revision
         looked, call, members = self.endpoint.look(), Call.NONE, tuple[Member, ...]()
-        what = looked
 
         def note(containers: ContainerSet) -> ContainerSet:
-            nonlocal what, call, members
+            nonlocal call, members
+            call = Call.NONE
             if containers.revision != before:  # what was seen may be older than what others have done meanwhile
-                call = Call.NONE
                 return containers
-            containers = seen(containers, name, believed(containers, looked, now))
-            what = believed(containers, looked, now)
-            call, members = next_call(containers, name, what)
-            return called(containers, name, members, what, now) if call is not Call.NONE else containers
+            containers = seen(containers, believed(containers, looked, now), now)
+            call, members = next_call(containers, believed(containers, looked, now), now)
+            return called(containers, name, members, looked, now) if call is not Call.NONE else containers
 
-        self.sets.change(name, note)
+        containers = self.sets.change(name, note)
         if call is Call.DELETE:
             self.endpoint.delete()
         if call not in (Call.CREATE, Call.UPDATE):
-            return what, ""
+            return looked, ""
+        made = containers.configuration
         try:  # what else is raised leaves open whether the call was made: the note of it stays
-            self.endpoint.give(configuration_of(name, members), members, is_new=call is Call.CREATE)
+            self.endpoint.give(made, members, is_new=call is Call.CREATE)
         except InProgress:  # another change is under way
-            self.sets.change(name, without_call)
+            self.sets.change(name, partial(without_call, name=made))
         except Refused as refusal:
-            self.sets.change(name, without_call)
-            return what, str(refusal)
-        return what, ""
+            self.sets.change(name, partial(without_call, name=made))
+            return looked, str(refusal)
+        except NotStarted as error:
+            self.sets.change(name, partial(_failed, name=made, reason=str(error), now=now))
+        return looked, ""
 
     def _member(self, version: ModelVersion) -> Member:
         return Member(
@@ -204,6 +210,10 @@ def host_of(version: ModelVersion) -> str:
     whole = [version.data_set, version.request_id, version.model_uri, version.image_uri]
     digest = sha256("\n".join([*whole, version.approved_at.isoformat()]).encode()).hexdigest()
     return f"{version.tenant_id}{SEPARATOR}{version.version}-{digest[:12]}"
+
+
+def _failed(containers: ContainerSet, name: str, reason: str, now: datetime) -> ContainerSet:
+    return failed(containers, reason, now) if containers.configuration == name else containers
 
 
 def _added(containers: ContainerSet, member: Member) -> ContainerSet:

@@ -7,7 +7,6 @@ roll-back takes effect with the next call, and then removed.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import chain
 
 from trainyard.application.serving.ports import OwnEndpoint, OwnModels, ServedAs, SharedContainers
 from trainyard.domain.aliases import in_use, without_previous
@@ -38,16 +37,23 @@ class UnusedEndpoints:
     def remove(self, now: datetime, out_of_time: Callable[[], bool]) -> Removed:
         """Remove what no alias names. Safe at any time; one failing endpoint affects no other."""
         removed = Removed()
-        for endpoint in chain(self.containers.existing(), self.models.existing()):
-            if out_of_time():
-                break
+        for kind, existing in (("containers", self.containers.existing), ("endpoints", self.models.existing)):
             try:
-                if not self._is_used(endpoint, now) and self._remove(endpoint):
-                    removed.endpoints.append(endpoint.name)
-            except Exception as error:  # one failing endpoint must not affect the others
-                removed.failed[endpoint.name] = f"{type(error).__name__}: {error}"
+                for endpoint in existing():
+                    if out_of_time():
+                        break
+                    self._look_at(endpoint, now, removed)
+            except Exception as error:  # what cannot be listed must not keep the others
+                removed.failed[f"the list of {kind}"] = f"{type(error).__name__}: {error}"
         self._tend_containers(removed)
         return removed
+
+    def _look_at(self, endpoint: OwnEndpoint, now: datetime, removed: Removed) -> None:
+        try:
+            if not self._is_used(endpoint, now) and self._remove(endpoint):
+                removed.endpoints.append(endpoint.name)
+        except Exception as error:  # one failing endpoint must not affect the others
+            removed.failed[endpoint.name] = f"{type(error).__name__}: {error}"
 
     def _tend_containers(self, removed: Removed) -> None:
         try:
