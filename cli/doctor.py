@@ -30,6 +30,7 @@ from trainyard.domain.policy import Policy
 from trainyard.domain.prices import JobKind
 from trainyard.domain.requests import State
 from trainyard.domain.tenants import TenantState
+from trainyard.persistence.container_sets import ContainerSets
 from trainyard.persistence.items import unstamp
 from trainyard.persistence.young_buckets import young_buckets
 
@@ -347,6 +348,11 @@ def _endpoints(deployment: Deployment) -> Iterator[Finding]:
     endpoints, is_on = endpoints_of(deployment), deployment.outputs["SharedServing"] == "true"
     wrong = [Finding("endpoints", WARNING, text, remedy) for text, remedy in troubles(deployment, endpoints)]
     yield from wrong
+    name = f"{deployment.stack}-shared--containers"
+    failure = ContainerSets(deployment.store, lambda _: None).get(name).failure
+    if failure:
+        remedy = "it is tried again by itself; the endpoint's log says why a container does not start"
+        yield Finding("endpoints", WARNING, f"{name} could not be updated: {failure}", remedy)
     if is_on:
         wanted = deployment.outputs["ServingInstanceType"]
         name = f"{wanted} for endpoint usage"

@@ -1,6 +1,7 @@
 """The doctor: what it finds has a remedy, and what AWS does not tell does not hide the rest."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,6 +17,7 @@ from cli.status import OF_A_STACK
 from local.sagemaker import quotas
 from testing.memory_store import MemoryStore
 from tests.build import choice, policy, tier
+from trainyard.persistence.container_sets import ContainerSets
 from trainyard.persistence.young_buckets import note_looked, note_young, young_buckets
 
 DENIED = ClientError({"Error": {"Code": "AccessDenied", "Message": "not yours"}}, "GetAccountSummary")
@@ -129,6 +131,20 @@ def test_new_buckets_that_are_not_scanned_are_told() -> None:
     assert "1 bucket not scanned for 20 minutes: acme" in told.text
 
 
+def test_an_update_of_the_containers_that_fails_is_told() -> None:
+    clients = {"sagemaker": SageMaker(), "service-quotas": Quotas(**{"ml.m5.large for endpoint usage": 2.0})}
+    outputs = {"SharedServing": "true", "ServingInstanceType": "ml.m5.large", "ComponentInstancesMax": "4"}
+    store = MemoryStore()
+    deployment = cast(
+        Deployment,
+        SimpleNamespace(client=clients.__getitem__, store=store, stack="s", region="us-east-1", outputs=outputs),
+    )
+    sets = ContainerSets(store, lambda _: None)
+    sets.change("s-shared--containers", lambda containers: replace(containers, failure="no capacity"))
+    first, *_ = doctor._endpoints(deployment)
+    assert (first.result, first.text) == (doctor.WARNING, "s-shared--containers could not be updated: no capacity")
+
+
 class SageMaker:
     """A client that describes one shared endpoint."""
 
@@ -195,6 +211,7 @@ def test_what_is_wrong_with_a_shared_endpoint_is_named_with_a_remedy(
     }
     deployment = SimpleNamespace(
         client=clients.__getitem__,
+        store=MemoryStore(),
         stack="s",
         region="us-east-1",
         outputs={
