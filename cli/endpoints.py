@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from cli.deployment import Deployment
@@ -35,6 +36,8 @@ class Endpoint:
     """The most instances, where it has inference components; else 0."""
     reserved: tuple[Reservation, ...] = ()
     """What its inference components reserve."""
+    stuck: tuple[str, ...] = ()
+    """Inference components that have been created for more than an hour, and are not ready."""
 
 
 def endpoints_of(deployment: Deployment) -> list[Endpoint]:
@@ -63,9 +66,22 @@ def endpoints_of(deployment: Deployment) -> list[Endpoint]:
                 tenant_id=each.owner.tenant_id if each.owner is not None else "",
                 instances_max=each.instances_max,
                 reserved=each.reservations or (),
+                stuck=_stuck(deployment, each.name) if each.instances_max else (),
             )
         )
     return endpoints
+
+
+def _stuck(deployment: Deployment, endpoint: str) -> tuple[str, ...]:
+    pages = deployment.client("sagemaker").get_paginator("list_inference_components")
+    before = datetime.now(UTC) - timedelta(hours=1)
+    listed = pages.paginate(EndpointNameEquals=endpoint, StatusEquals="Creating")
+    return tuple(
+        component["InferenceComponentName"]
+        for page in listed
+        for component in page["InferenceComponents"]
+        if component["CreationTime"] < before
+    )
 
 
 def summary_of(endpoint: Endpoint) -> str:
@@ -127,6 +143,12 @@ def troubles(deployment: Deployment, endpoints: list[Endpoint]) -> Iterator[tupl
                 f"{endpoint.name} has {endpoint.instances_max} instances at most, and the deployment says "
                 f"{deployment.outputs['ComponentInstancesMax']}",
                 'docs/serving.md, "Change the endpoint of the inference components"',
+            )
+        for component in endpoint.stuck:
+            yield (
+                f"inference component {component} has been Creating for more than an hour, and holds room",
+                f"aws sagemaker delete-inference-component --inference-component-name {component}; if that is "
+                "refused, ask AWS support",
             )
         if endpoint.configuration != endpoint.name and not _is_of_containers(deployment, endpoint):
             yield (

@@ -20,14 +20,18 @@ from trainyard.domain.requests import Request, State
 
 DATA_SET = "served"
 ROWS, CALLS = 5, 5
-OWN_MODES = {
+OTHER_MODES = {
     "serverless": ":memory_mb=2048:concurrency=1",
     "asynchronous": ":instances=0:instances_max=1",
     "real-time": "",
+    "inference-component": ":memory_mb=1024:cpu_percent=50",
+    "multi-container": "",
 }
 """Mode → its settings. With instances, the containers have no network; asynchronous endpoints may fall asleep."""
 TRANSFORMED_BY = "real-time"
 """The mode whose model also predicts in a batch transform."""
+CONTAINERS = "multi-container"
+"""The mode in which host names are compared with a tenant's id."""
 DEPLOYED_SECONDS_MAX = 3000
 """The endpoint is created with the first model, which takes minutes."""
 
@@ -52,26 +56,28 @@ def serving(suite: Suite) -> list[str]:
     answer = json.loads(suite.operator("predict", SILO, DATA_SET, str(rows), "--json"))
     if answer["version"] == version["version"]:
         raise StepFailed(f"version {answer['version']} answers after it was rolled back")
-    results += [_on_its_own(suite, rows, mode, settings) for mode, settings in OWN_MODES.items()]
+    results += [_in_mode(suite, rows, mode, settings) for mode, settings in OTHER_MODES.items()]
     doctor = json.loads(suite.operator("doctor", "--json", codes=(DONE, UNSUCCESSFUL)))
     return [*results, "rolled back", *(each["text"] for each in doctor if each["check"] == "endpoints")]
 
 
-def _on_its_own(suite: Suite, rows: Path, mode: str, settings: str) -> str:
-    """Serve a version on an endpoint of its own, call it, and take it out of service."""
+def _in_mode(suite: Suite, rows: Path, mode: str, settings: str) -> str:
+    """Serve a version in a mode, call it, and take it out of service."""
     suite.operator("tenant", "update", SILO, "--serving", f"{mode}{settings}")
     try:
         version, seconds = _served(suite)
         answer = json.loads(suite.operator("predict", SILO, DATA_SET, str(rows), "--json"))
-        transformed = _transformed(suite, rows) if mode == TRANSFORMED_BY else ""
+        more = _transformed(suite, rows) if mode == TRANSFORMED_BY else ""
+        if mode == CONTAINERS:
+            more = f"; {_directly(suite, version, rows, 'TargetContainerHostname')}"
     finally:
         suite.operator("tenant", "update", SILO, "--serving", "multi-model")
     if (version["mode"], answer["version"]) != (mode, version["version"]):
         raise StepFailed(f"version {version['version']} is served as {version['mode']}, and answered {answer}")
     suite.operator("serving", "stop", SILO, DATA_SET, "--yes")
     return (
-        f"{mode} endpoint of its own: served {seconds:g} s after its approval; its test took "
-        f"{version['latency_ms']} ms, and a call {answer['milliseconds']} ms{transformed}"
+        f"{mode}: served {seconds:g} s after its approval; its test took {version['latency_ms']} ms, and a call "
+        f"{answer['milliseconds']} ms{more}"
     )
 
 
@@ -130,7 +136,7 @@ def _called(suite: Suite, rows: Path) -> list[str]:
     return [f"predictions came after {', '.join(map(str, milliseconds))} ms; {calls} calls were counted"]
 
 
-def _directly(suite: Suite, version: dict[str, Any], rows: Path) -> str:
+def _directly(suite: Suite, version: dict[str, Any], rows: Path, target: str = "TargetModel") -> str:
     """Call the model with the tenant's credentials, and with those of another tenant."""
     answers = {}
     for tenant_id in (SILO, POOLED):
@@ -145,7 +151,7 @@ def _directly(suite: Suite, version: dict[str, Any], rows: Path) -> str:
         try:
             answer = runtime.invoke_endpoint(
                 EndpointName=version["endpoint"],
-                TargetModel=version["target"],
+                **{target: version["target"]},
                 ContentType="text/csv",
                 Accept="application/json",
                 Body=rows.read_bytes(),
@@ -161,13 +167,12 @@ def _directly(suite: Suite, version: dict[str, Any], rows: Path) -> str:
 STEPS: Sequence[Step[Suite]] = (
     Step(
         name="serving",
-        does="serve two versions of a model on a shared endpoint (an ml.m5.large until the teardown), call it in "
-        "each way, roll back, and serve one in each mode on an endpoint of its own (two "
-        "instances until a quarter of an hour later)",
+        does="serve two versions of a model on a shared endpoint, call it in each way, roll back, and serve one "
+        "in each other mode (two instances until the teardown, three more until half an hour later)",
         means="the image does not load the model in multi-model mode, the account has no instance for endpoints, "
         "or a role lacks a right: `trainyard serving show`, the log of the serving function, the endpoint's log.",
         run=serving,
-        minutes=90,
-        jobs=5 * JOBS_OF_A_RUN,
+        minutes=150,
+        jobs=7 * JOBS_OF_A_RUN,
     ),
 )

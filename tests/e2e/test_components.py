@@ -72,7 +72,8 @@ def test_a_version_has_its_own_component_and_one_that_fails_leaves_the_live_one(
         (first, "reserver", 50, 1024),
         (second, "reserver", 50, 1024),
     }
-    assert [e.configuration for e in endpoints_of(harness.deployment) if e.name == ENDPOINT] == [ENDPOINT]
+    (shown,) = [e for e in endpoints_of(harness.deployment) if e.name == ENDPOINT]
+    assert (shown.configuration, shown.stuck, len(shown.reserved)) == (ENDPOINT, (), 2)
     assert harness.run("serving", "roll-back", "reserver", "wine", "2") == 0
     assert answers(1) == first
     assert second in removed_at(harness, datetime.now(UTC))

@@ -360,6 +360,7 @@ def test_what_the_components_reserve_is_shown_beside_what_there_can_be() -> None
         ),
         ({}, False, "though SharedServing is off", "delete-inference-component"),
         ({"configuration": "mine"}, True, "changed by hand", "update-endpoint"),
+        ({"stuck": ("c9",)}, True, "c9 has been Creating for more than an hour", "ask AWS support"),
         (
             {"name": "s-shared--containers", "configuration": "s-shared--containers-01", "instances_max": 0},
             True,
