@@ -493,6 +493,7 @@ def test_limits_by_the_hour_are_shown_for_any_time(
     capsys.readouterr()
 
 
+@pytest.mark.thorough
 def test_status_tells_what_is_paused_and_which_letters_are_dead_and_requests_what_ended_last(
     harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:
