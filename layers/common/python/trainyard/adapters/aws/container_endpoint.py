@@ -103,9 +103,10 @@ class SageMakerContainerEndpoint:
                 if _EXISTS not in str(error):  # else by an earlier try
                     raise NotStarted(str(error)[:MESSAGE_MAX]) from error
         try:
-            _call(sagemaker.create_endpoint, **named, **tags) if is_new else _call(
-                sagemaker.update_endpoint, **named
-            )
+            if is_new:
+                _call(sagemaker.create_endpoint, **named, **tags)
+            else:
+                _call(sagemaker.update_endpoint, **named)
         except ClientError as error:
             if any(word in str(error) for word in _BUSY):
                 raise InProgress(str(error)) from error
@@ -138,6 +139,9 @@ class SageMakerContainerEndpoint:
         return ask_model(version, rows.encode(), content_type)
 
     def _model(self, members: list[Member]) -> dict[str, Any]:
+        hosts = [(member.host, member) for member in members]
+        if len(hosts) < 2:
+            hosts.append((SPARE, members[0]))
         containers = [
             {
                 "ContainerHostname": host,
@@ -145,9 +149,7 @@ class SageMakerContainerEndpoint:
                 "ModelDataUrl": f"s3://{self.bucket}/{member.archive}",
                 "Environment": model_environment(),
             }
-            for host, member in [*((each.host, each) for each in members), (SPARE, members[0])][
-                : max(len(members), 2)
-            ]
+            for host, member in hosts
         ]
         return {
             "Containers": containers,
