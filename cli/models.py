@@ -1,14 +1,16 @@
 """The models of a tenant's group."""
 
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
-from trainyard.domain.errors import Refused
+from trainyard.adapters.aws.approval_links import KmsLinks
+from trainyard.domain.approval_links import ApprovalLink
+from trainyard.domain.errors import Malformed, Refused
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
 
@@ -16,7 +18,11 @@ BARS = "▁▂▃▄▅▆▇█"
 """For a line of qualities, the lowest to the highest."""
 
 LINE_VERSIONS_MAX = 20
-SHORT = {"PendingManualApproval": "pending", "Approved": "approved", "Rejected": "rejected"}
+COMMENTS_MAX = 5
+"""Of the newest versions, why they were approved or rejected."""
+
+PENDING = "PendingManualApproval"
+SHORT = {PENDING: "pending", "Approved": "approved", "Rejected": "rejected"}
 """SageMaker's status of a model package → how a table shows it."""
 
 
@@ -36,6 +42,10 @@ def list_models(deployment: Deployment, arguments: Arguments) -> Answer:
         of_approved = approved.get((view["data_set"], view["metric"]))
         is_comparable = of_approved is not None and view["quality"] is not None and view["status"] != "Approved"
         view["change"] = view["quality"] - of_approved if is_comparable else None
+    return _table(views, has_approved=bool(approved))
+
+
+def _table(views: list[dict[str, Any]], *, has_approved: bool) -> Answer:
     return Answer(
         data=views,
         columns=(
@@ -63,7 +73,15 @@ def list_models(deployment: Deployment, arguments: Arguments) -> Answer:
             )
             for view in views
         ],
-        lines=[*_quality_lines(views), *(["CHANGE is against the approved version"] if approved else [])],
+        lines=[
+            *_quality_lines(views),
+            *(["CHANGE is against the approved version"] if has_approved else []),
+            *(
+                f"version {view['version']}: {view['comment']}"
+                for view in views[-COMMENTS_MAX:]
+                if view["comment"]
+            ),
+        ],
     )
 
 
@@ -102,6 +120,42 @@ def approve(deployment: Deployment, arguments: Arguments) -> Answer:
 
 def reject(deployment: Deployment, arguments: Arguments) -> Answer:
     return _decide(deployment, arguments, "Rejected")
+
+
+def link(deployment: Deployment, arguments: Arguments) -> Answer:
+    """Make a link by which somebody else decides about a version."""
+    key_id = deployment.outputs.get("ApprovalKeyArn")
+    if not key_id:
+        raise Refused("there are no approval links: deploy with ApprovalLinks=true (docs/serving.md)")
+    package = _find(deployment, arguments)
+    if package["status"] != PENDING:
+        raise Refused(
+            f"version {arguments.version} is {package['status']}: a link only decides what nobody has decided; "
+            f"`trainyard models approve` and `reject` change it"
+        )
+    if not package["request"]:
+        raise Refused(f"version {arguments.version} was not registered by a training of this deployment")
+    expires_at = (datetime.now(UTC) + timedelta(days=arguments.days)).replace(microsecond=0)
+    approval = ApprovalLink(
+        tenant_id=arguments.tenant_id,
+        version=arguments.version,
+        request_id=package["request"],
+        expires_at=expires_at,
+        reviewer=arguments.reviewer,
+    )
+    try:
+        text = KmsLinks(key_id).write(approval)
+    except Malformed as error:
+        raise Refused(f"no link can be made for {arguments.reviewer!r}: {error}") from error
+    address = f"{deployment.outputs['ApiAddress']}/approvals/{text}"
+    return Answer(
+        data={"link": address, "expires_at": expires_at, "arn": package["arn"], "reviewer": arguments.reviewer},
+        lines=[
+            address,
+            f"valid until {expires_at:%Y-%m-%d %H:%M} UTC, or until version {arguments.version} is decided about; "
+            "whoever has the link can decide: send it in confidence",
+        ],
+    )
 
 
 def fetch(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -153,6 +207,7 @@ def _view(deployment: Deployment, arn: str) -> dict[str, Any]:
         "arn": arn,
         "version": int(arn.rpartition("/")[2]),
         "status": package.get("ModelApprovalStatus"),
+        "comment": package.get("ApprovalDescription") or None,
         "metadata": metadata,
         "data_set": metadata.get("data_set"),
         "request": metadata.get("request"),

@@ -3,12 +3,14 @@
 import contextvars
 import hashlib
 import json
+import os
 import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from local.api_patches import answer_as_api_gateway, provision_reachable_apis
 from local.log_patches import filter_as_aws
 from local.notification_patches import leave_mail_unconfirmed, provision_destinations, send_as_aws
 
@@ -33,6 +35,8 @@ def mend_all(sagemaker: Callable[[], Any]) -> None:
     provision_destinations()
     send_as_aws(_objection_to_send)
     leave_mail_unconfirmed()
+    answer_as_api_gateway()
+    provision_reachable_apis(f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}")
 
 
 def provision_pipelines(sagemaker: Callable[[], Any]) -> None:

@@ -19,13 +19,20 @@ class MemoryModelPackages:
         return self.packages.get(arn)
 
     def approve(self, arn: str, comment: str) -> None:
-        self.packages[arn] = replace(self.packages[arn], is_approved=True, is_pending=False)
+        self._decide(arn, comment, is_approved=True)
+
+    def reject(self, arn: str, comment: str) -> None:
+        self._decide(arn, comment, is_approved=False)
 
     def approved(self, group: str) -> list[str]:
         return self._listed(group, lambda package: package.is_approved)
 
     def pending(self, group: str) -> list[str]:
         return self._listed(group, lambda package: package.is_pending)
+
+    def _decide(self, arn: str, comment: str, *, is_approved: bool) -> None:
+        package = self.packages[arn]
+        self.packages[arn] = replace(package, is_approved=is_approved, is_pending=False, comment=comment)
 
     def _listed(self, group: str, fits: Callable[[ModelPackage], bool]) -> list[str]:
         packages = [package for package in self.packages.values() if package.group == group and fits(package)]

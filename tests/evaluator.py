@@ -148,6 +148,7 @@ class Written:
             "HasVpc": "SubnetIds",
             "HasMetering": "MarketplaceDimension",
             "HasDirectInvocation": "DirectInvocation",
+            "HasApprovalLinks": "ApprovalLinks",
         }[condition]
         return self._parameters[parameter] not in ("", "false")
 

@@ -202,6 +202,29 @@ MODELS = Group(
         examples=["trainyard models reject acme 3"],
     ),
     Command(
+        "link",
+        "models:link",
+        TENANT,
+        VERSION,
+        option(
+            "--for",
+            "reviewer",
+            metavar="NAME",
+            required=True,
+            help="Who is to decide; recorded with the decision.",
+        ),
+        option(
+            "--days", type=click.IntRange(1, 30), default=7, help="How long it is valid (default: 7, at most 30)."
+        ),
+        help="Print a link with which somebody without credentials approves or rejects a version.\n\n"
+        "Whoever has the link can decide, once. A decision by `models approve` or `reject` makes it ineffective. "
+        "Requires ApprovalLinks=true.",
+        examples=[
+            "trainyard models link acme 3 --for ada@example.com",
+            "trainyard models link acme 3 --for Ada --days 1",
+        ],
+    ),
+    Command(
         "fetch",
         "models:fetch",
         TENANT,
@@ -211,7 +234,7 @@ MODELS = Group(
         examples=["trainyard models fetch acme 3 --to model.tar.gz"],
     ),
     default="list",
-    help="List (models TENANT), approve and fetch a tenant's models.",
+    help="List (models TENANT), approve and fetch a tenant's models, or let others approve them.",
 )
 DATA_SET = argument("data_set")
 PREDICT = Command(

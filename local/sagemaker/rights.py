@@ -36,7 +36,16 @@ _NAMED = {
 """Operation → the kind of the resource that it is about, and the field with its name."""
 
 
-_LISTS = ("ListModels", "ListEndpointConfigs", "ListEndpoints", "ListTransformJobs", "ListInferenceComponents")
+_PACKAGES = {"DescribeModelPackage": "ModelPackageName", "UpdateModelPackage": "ModelPackageArn"}
+"""Operation → the field with the ARN of the model package."""
+
+_LISTS = {
+    **{f"List{kind}": f"List{kind}" for kind in ("Models", "EndpointConfigs", "Endpoints", "TransformJobs")},
+    "ListInferenceComponents": "ListInferenceComponents",
+    "DescribeScalableTargets": "application-autoscaling:DescribeScalableTargets",
+    "DescribeScalingActivities": "application-autoscaling:DescribeScalingActivities",
+}
+"""Operation → its action, for which there are no resources."""
 _SCALING = ("RegisterScalableTarget", "DeregisterScalableTarget", "PutScalingPolicy")
 _SCALING_ROLE = (
     "sagemaker.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
@@ -46,11 +55,11 @@ _SCALING_ROLE = (
 def rights_for(operation: str, request: Request) -> Iterator[tuple[str, str, Request]]:
     """Yield action, resource ("model/…", a whole ARN, or "*") and condition keys of what is needed."""
     if operation in _LISTS:
-        yield operation, "*", {}
+        yield _LISTS[operation], "*", {}
     elif operation in ("AddTags", "ListTags") and _HOSTED.search(request["ResourceArn"]):
         yield operation, request["ResourceArn"], _tags(request)
-    elif operation in ("DescribeScalableTargets", "DescribeScalingActivities"):
-        yield f"application-autoscaling:{operation}", "*", {}
+    elif operation in _PACKAGES:
+        yield operation, request[_PACKAGES[operation]], _changes(request)
     elif operation in _SCALING:
         yield from _to_scale(operation, request)
     elif operation in _NAMED:
@@ -89,6 +98,15 @@ def rights_for(operation: str, request: Request) -> Iterator[tuple[str, str, Req
         yield operation, resource, _tags(request)
         yield operation, _resource(_CONFIG, request["EndpointConfigName"]), _tags(request)
         yield from _tagging(resource, request)
+
+
+def _changes(request: Request) -> Request:
+    """Return the condition keys of what an update changes of a model package."""
+    status = request.get("ModelApprovalStatus")
+    metadata = request.get("CustomerMetadataProperties", {})
+    return ({"sagemaker:ModelApprovalStatus": status} if status else {}) | {
+        f"sagemaker:CustomerMetadataProperties/{key}": value for key, value in metadata.items()
+    }
 
 
 def _to_scale(operation: str, request: Request) -> Iterator[tuple[str, str, Request]]:

@@ -45,8 +45,9 @@ OPTIONS = {
     "SpotTraining": "true",
     "SharedServing": "true",
     "DirectInvocation": "true",
+    "ApprovalLinks": "true",
 }
-"""All pipelines that there may be, some of which the policy below needs; and approved models are deployed."""
+"""All pipelines that there may be, some of which the policy below needs; and all that serving can do."""
 POLICY = """
 running_max: 6
 quiet_period_seconds: 0

@@ -104,6 +104,7 @@ def test_every_command_shows_hostile_text_as_text(
         "models list": [("hostile",), (HOSTILE,)],
         "models approve": [("hostile", "7")],
         "models reject": [("hostile", "7")],
+        "models link": [("hostile", "7", "--for", HOSTILE), ("hostile", "1", "--for", HOSTILE)],
         "models fetch": [("hostile", "7", "--to", str(tmp_path))],
         "predict": [("hostile", HOSTILE, str(policy)), ("hostile", "churn", HOSTILE)],
         "transform": [("hostile", HOSTILE), ("hostile", "churn", HOSTILE), (HOSTILE, "churn")],

@@ -445,6 +445,7 @@ def test_the_pipeline_lends_tenants_roles_to_sagemaker_and_no_other_role_to_anyb
 
 # --- the functions' roles ----------------------------------------------------------------------------------------
 
+APPROVAL_KEY = f"arn:aws:any:us-east-1:{ACCOUNT}:ApprovalKey"
 PASSES = {
     "iam:PassRole": {"TenantsFunction": "ScheduleRole", "ServingFunction": "tenants' roles, to their endpoints"},
     "sagemaker:StartPipelineExecution": {"DispatcherFunction": ""},
@@ -457,6 +458,7 @@ PASSES = {
     "s3:DeleteObject": {"TenantsFunction": "", "PublisherFunction": "code"},
     "kms:ScheduleKeyDeletion": {},
     "kms:PutKeyPolicy": {},
+    "kms:GenerateMac": {},
     "dynamodb:DeleteTable": {},
     "sqs:DeleteQueue": {},
     "sts:AssumeRole": {},
@@ -465,7 +467,7 @@ RESOURCES = {
     "iam": (f"{ROLES}{STACK}--acme", f"arn:aws:iam::{ACCOUNT}:role/admin"),
     "s3": (f"arn:aws:s3:::{STACK}-{ACCOUNT}-t-acme", f"arn:aws:s3:::{STACK}-{ACCOUNT}-t-acme/incoming/x/d.csv"),
     "sagemaker": (f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{STACK}-training", JOB),
-    "kms": (DATA_KEY,),
+    "kms": (DATA_KEY, APPROVAL_KEY),
     "dynamodb": (f"arn:aws:any:us-east-1:{ACCOUNT}:TenantsTable",),
     "sqs": (f"arn:aws:sqs:us-east-1:{ACCOUNT}:{STACK}-tier-basic",),
     "sts": (f"{ROLES}{STACK}--acme", ACCESS_ROLE),
@@ -481,6 +483,42 @@ def test_no_function_can_do_more_than_its_duty(function: str) -> None:
             says = decision(Call(principal=AS_FUNCTION, action=action, resource=resource, keys=keys), document)
             if says == "Allow":
                 assert function in may, f"{function} may {action} on {resource}"
+
+
+def test_whoever_verifies_approval_links_cannot_sign_them() -> None:
+    for is_on in ("true", "false"):
+        document = template(ApprovalLinks=is_on).policy("ApprovalsFunction")
+
+        def says(action: str, key: str, document: dict[str, Any] = document) -> str:
+            return decision(Call(principal=AS_FUNCTION, action=action, resource=key), document)
+
+        assert says("kms:VerifyMac", APPROVAL_KEY) == ("Allow" if is_on == "true" else "ImplicitDeny")
+        for action in ("GenerateMac", "VerifyMac", "Decrypt", "Sign", "CreateGrant", "PutKeyPolicy"):
+            assert says(f"kms:{action}", DATA_KEY) == "ImplicitDeny"
+            assert action == "VerifyMac" or says(f"kms:{action}", APPROVAL_KEY) == "ImplicitDeny"
+
+
+@pytest.mark.parametrize(
+    ("group", "status", "allowed"),
+    [
+        (f"{STACK}--acme", "Approved", True),
+        (f"{STACK}--acme", "Rejected", True),
+        (f"{STACK}--acme", "PendingManualApproval", False),
+        (f"{STACK}--acme", None, False),
+        (f"{STACK}2--acme", "Approved", False),
+        ("other", "Approved", False),
+    ],
+)
+def test_approvals_decide_about_packages_of_this_stack_and_change_nothing_else_of_them(
+    group: str, status: str | None, allowed: bool
+) -> None:
+    call = Call(
+        principal=AS_FUNCTION,
+        action="sagemaker:UpdateModelPackage",
+        resource=f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model-package/{group}/3",
+        keys={"sagemaker:ModelApprovalStatus": status} if status else {},
+    )
+    assert (decision(call, YARD.policy("ApprovalsFunction")) == "Allow") is allowed
 
 
 def test_a_tenants_credentials_ask_for_its_own_models_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -794,6 +832,7 @@ REACH: dict[str, tuple[set[str], set[str]]] = {
     "GuardFunction": (set(), set()),
     "ServingFunction": (set(), set()),
     "PredictFunction": (set(), set()),
+    "ApprovalsFunction": (set(), set()),
     "BillingFunction": (set(), set()),
     "PublisherFunction": (set(), set()),
 }

@@ -57,6 +57,7 @@ def test_no_policy_is_wide_but_those_that_say_why() -> None:
         "ModelsInTheVpc",
         "FindOwnModels",
         "DeliverLogsAndTraces",
+        "AccountDecidesByIam",
         "FindEndpoints",
         "ReadScaling",
         "ActivateCostTags",
@@ -159,8 +160,13 @@ def test_only_the_rules_that_feed_a_queue_may_send_to_it() -> None:
     assert set(allowed) == {"UploadsQueue", "StatusQueue", "UndeliveredQueue"}
 
 
-NAMED_WITHIN_THE_STACK = ("Custom::PublishedCode", "AWS::Athena::NamedQuery", "AWS::Lambda::Alias")
-"""A query of the stack's work group, an alias of one of its functions."""
+NAMED_WITHIN_THE_STACK = (
+    "Custom::PublishedCode",
+    "AWS::Athena::NamedQuery",
+    "AWS::Lambda::Alias",
+    "AWS::ApiGatewayV2::Stage",
+)
+"""A query of the stack's work group, an alias of one of its functions, a stage of its API."""
 VERSIONED = ("AWS::Lambda::Version", "AWS::Lambda::LayerVersion")
 """Another creation is another version."""
 
@@ -310,7 +316,7 @@ def test_logs_are_kept_for_a_time_that_is_set() -> None:
     assert group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
     loop = TEMPLATE["Resources"]["Fn::ForEach::LogGroups"][1]
     functions = {name.removesuffix("Function") for name, _ in resources("AWS::Serverless::Function")}
-    assert set(loop) == functions | {"TenantMachines", "DeployModelMachine"}
+    assert set(loop) == functions | {"TenantMachines", "DeployModelMachine", "Api"}
 
 
 def test_no_metric_has_a_tenant_dimension() -> None:

@@ -32,6 +32,7 @@ class Settings:
     training_types_max: str = "1"
     spot_training: str = "false"
     data_key_arn: str = ""
+    approval_key_arn: str = ""
     training_image_uri: str = ""
     processing_image_uri: str = ""
     tenant_bucket_prefix: str = ""

@@ -71,19 +71,27 @@ class SageMakerPackages:
             image_uri=containers[0].get("Image", ""),
             is_pending=package["ModelApprovalStatus"] == "PendingManualApproval",
             created_at=package["CreationTime"],
+            comment=package.get("ApprovalDescription", ""),
         )
 
     def approve(self, arn: str, comment: str) -> None:
-        with translated():
-            client("sagemaker").update_model_package(
-                ModelPackageArn=arn, ModelApprovalStatus="Approved", ApprovalDescription=comment
-            )
+        self._decide(arn, "Approved", comment)
+
+    def reject(self, arn: str, comment: str) -> None:
+        self._decide(arn, "Rejected", comment)
 
     def approved(self, group: str) -> list[str]:
         return self._listed(group, "Approved")
 
     def pending(self, group: str) -> list[str]:
         return self._listed(group, "PendingManualApproval")
+
+    @staticmethod
+    def _decide(arn: str, status: str, comment: str) -> None:
+        with translated():
+            client("sagemaker").update_model_package(
+                ModelPackageArn=arn, ModelApprovalStatus=status, ApprovalDescription=comment
+            )
 
     @staticmethod
     def _listed(group: str, status: str) -> list[str]:

@@ -30,6 +30,8 @@ class ModelPackage:
     """Whether nobody has approved or rejected it yet."""
     created_at: datetime
     """When it was registered."""
+    comment: str = ""
+    """Why it was approved or rejected, in the words of whoever did."""
 
 
 class ModelPackages(Protocol):
@@ -39,6 +41,10 @@ class ModelPackages(Protocol):
 
     def approve(self, arn: str, comment: str) -> None:
         """Approve a model package. Idempotent."""
+        ...
+
+    def reject(self, arn: str, comment: str) -> None:
+        """Reject a model package. Idempotent."""
         ...
 
     def approved(self, group: str) -> list[str]:

@@ -22,7 +22,13 @@ from trainyard.entrypoints.bootstrap.scheduling import (
     redelivery,
     waiting_receipts,
 )
-from trainyard.entrypoints.bootstrap.serving import lost_approvals, model_deployment, predictor, unused_endpoints
+from trainyard.entrypoints.bootstrap.serving import (
+    approvals,
+    lost_approvals,
+    model_deployment,
+    predictor,
+    unused_endpoints,
+)
 from trainyard.entrypoints.bootstrap.shared import bell, book, tenants
 from trainyard.entrypoints.bootstrap.tenancy import (
     leaving,
@@ -34,6 +40,7 @@ from trainyard.entrypoints.bootstrap.tenancy import (
 )
 
 __all__ = [
+    "approvals",
     "bell",
     "book",
     "dead_letters",

@@ -11,6 +11,7 @@ from trainyard.entrypoints.bootstrap.shared import policies_of, retention_of, sc
 
 if TYPE_CHECKING:
     from trainyard.adapters.aws.serving import Network
+    from trainyard.application.serving.approval import Approvals
     from trainyard.application.serving.lost_approvals import LostApprovals
     from trainyard.application.serving.model_deployment import ModelDeployment
     from trainyard.application.serving.ports import ModelHost
@@ -171,6 +172,31 @@ def lost_approvals() -> LostApprovals:
         versions=ModelVersions(store),
         deployments=StateMachineDeployments(machine_arn=settings.deploy_model_machine_arn),
         judge=lambda version, now: model_deployment().judge(version, now),
+    )
+
+
+@cache
+def approvals() -> Approvals:
+    from trainyard.adapters.aws.approval_links import KmsLinks
+    from trainyard.adapters.aws.serving import SageMakerPackages
+    from trainyard.adapters.aws.store import backoff
+    from trainyard.application.serving.approval import Approvals
+    from trainyard.persistence.aliases import Aliases
+    from trainyard.persistence.model_versions import ModelVersions
+
+    settings = Settings.from_env(
+        "scheduler_table", "requests_table", "tenants_table", "approval_key_arn", "region", "account_id"
+    )
+    store = store_of(settings)
+    packages = f"arn:{settings.partition}:sagemaker:{settings.region}:{settings.account_id}:model-package"
+    return Approvals(
+        links=KmsLinks(settings.approval_key_arn),
+        tenants=tenants(),
+        packages=SageMakerPackages(),
+        arn_of=lambda group, version: f"{packages}/{group}/{version}",
+        requests=scheduler_of(settings).tables.requests,
+        aliases=Aliases(store, backoff),
+        versions=ModelVersions(store),
     )
 
 
