@@ -375,6 +375,21 @@ def _endpoints(deployment: Deployment) -> Iterator[Finding]:
         yield Finding("endpoints", GOOD, "; ".join(summaries_of(endpoints)) or "there are no endpoints")
 
 
+def _approval_links(deployment: Deployment) -> Iterator[Finding]:
+    key_id = deployment.outputs.get("ApprovalKeyArn")
+    if not key_id:
+        yield Finding("approval links", GOOD, "off")
+        return
+    state = deployment.client("kms").describe_key(KeyId=key_id)["KeyMetadata"]["KeyState"]
+    if state == "Enabled":
+        yield Finding("approval links", GOOD, f"at {deployment.outputs['ApiAddress']}")
+        return
+    remedy = f"aws kms enable-key --key-id {key_id}"
+    if state == "PendingDeletion":
+        remedy = f"aws kms cancel-key-deletion --key-id {key_id}, then {remedy}"
+    yield Finding("approval links", BAD, f"their key is {state}: no link can be made, and none is valid", remedy)
+
+
 def _letters(deployment: Deployment) -> Iterator[Finding]:
     letters = {name: count for name, count in dlq.counts(deployment).items() if count}
     for name, count in letters.items():
@@ -391,6 +406,7 @@ OF_THE_DEPLOYMENT: Sequence[tuple[str, Check]] = (
     ("tenants", _tenants),
     ("new buckets", _young),
     ("endpoints", _endpoints),
+    ("approval links", _approval_links),
     ("dead letters", _letters),
 )
 

@@ -1,6 +1,9 @@
 """A model is approved, served on a shared endpoint, called in each way, and rolled back."""
 
 import json
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +22,7 @@ from trainyard.domain.hourly_spend import hour_of
 from trainyard.domain.requests import Request, State
 
 DATA_SET = "served"
+SWITCHED_ON = ("SharedServing", "DirectInvocation", "ApprovalLinks")
 ROWS, CALLS = 5, 5
 OTHER_MODES = {
     "serverless": ":memory_mb=2048:concurrency=1",
@@ -38,7 +42,9 @@ DEPLOYED_SECONDS_MAX = 3000
 
 def serving(suite: Suite) -> list[str]:
     """Serve two versions of a model, and call them."""
-    suite.place.deploy(suite.stack, suite.stage, SharedServing="true", DirectInvocation="true")
+    suite.place.deploy(
+        suite.stack, suite.stage, SharedServing="true", DirectInvocation="true", ApprovalLinks="true"
+    )
     suite.__dict__.pop("deployment", None)  # its outputs have changed
     rows = suite.evidence / "rows.csv"
     suite.evidence.mkdir(parents=True, exist_ok=True)
@@ -46,9 +52,11 @@ def serving(suite: Suite) -> list[str]:
     rows.write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n", encoding="utf-8")
     results = []
     for ordinal in ("first", "second"):
-        version, seconds = _served(suite)
+        by_link = ordinal == "first"
+        version, seconds = _served(suite, by_link=by_link)
         results.append(
-            f"{ordinal} version: served {seconds:g} s after its approval; its test took {version['latency_ms']} ms"
+            f"{ordinal} version: served {seconds:g} s after its approval{' by link' if by_link else ''}; "
+            f"its test took {version['latency_ms']} ms"
         )
     results += _called(suite, rows)
     results.append(_directly(suite, version, rows))
@@ -95,13 +103,16 @@ def _transformed(suite: Suite, rows: Path) -> str:
     return f"; a batch transform of the same rows cost {request['result']['cost_usd']} USD"
 
 
-def _served(suite: Suite) -> tuple[dict[str, Any], float]:
+def _served(suite: Suite, *, by_link: bool = False) -> tuple[dict[str, Any], float]:
     """Train a version, approve it, and wait until it answers; return it, and how long that took."""
     request = await_end(suite, SILO, upload(suite, SILO, DATA_SET))
     if request.state is not State.SUCCEEDED or request.outcome is None:
         raise StepFailed(f"{request.state}, {request.reason}")
     number = str(request.outcome.model_package_arn).rpartition("/")[2]
-    suite.operator("models", "approve", SILO, number)
+    if by_link:
+        _approve_by_link(suite, number)
+    else:
+        suite.operator("models", "approve", SILO, number)
 
     def answers() -> dict[str, Any] | None:
         version = _version_of(suite, request)
@@ -111,6 +122,29 @@ def _served(suite: Suite) -> tuple[dict[str, Any], float]:
 
     version, seconds = eventually(answers, DEPLOYED_SECONDS_MAX, f"version {number} to be served", every=2)
     return dict(version), seconds
+
+
+def _approve_by_link(suite: Suite, number: str) -> None:
+    """Open a link as a reviewer does, without credentials, approve the version, and look at what is recorded."""
+    link = json.loads(suite.operator("models", "link", SILO, number, "--for", "smoke", "--json"))["link"]
+    decision = urllib.parse.urlencode({"decision": "approve", "comment": "smoke test"}).encode()
+
+    def answered(address: str) -> int | None:
+        try:
+            with urllib.request.urlopen(address, data=decision, timeout=60) as page:  # noqa: S310 - of our own API
+                return int(page.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except urllib.error.URLError:  # the name of a new API takes a moment
+            return None
+
+    forged, _ = eventually(lambda: answered(link[:-4] + "AAAA"), 120, "the API to answer", every=2)
+    if (forged, genuine := answered(link)) != (404, 200):
+        raise StepFailed(f"a forged approval link was answered by {forged}, and a genuine one by {genuine}")
+    models = json.loads(suite.operator("models", "list", SILO, "--json"))
+    (comment,) = [model["comment"] for model in models if model["version"] == int(number)]
+    if comment != "approved by link for smoke: smoke test":
+        raise StepFailed(f"the registry has kept {comment!r} of an approval by link")
 
 
 def _version_of(suite: Suite, request: Request) -> dict[str, Any] | None:

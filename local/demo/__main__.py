@@ -61,6 +61,13 @@ def main() -> int:
     return 0 if passed else 1
 
 
+PARAMETERS = {
+    "Stage": "dev",
+    "InstancePreferences": "true",
+    "SharedServing": "true",
+    "ApprovalLinks": "true",
+}
+
 NEXT = """
 Next:
   make demo KEEP=1        the same, and the cloud runs on for your own commands
@@ -79,7 +86,7 @@ class Demo:
 
     def run(self) -> bool:
         self.say("the local cloud runs; deploying template.yaml to it")
-        deploy(self.cloud, STACK, {"Stage": "dev", "InstancePreferences": "true", "SharedServing": "true"})
+        deploy(self.cloud, STACK, PARAMETERS)
         # Premium's runs prefer them, and get the next type instead.
         self.cloud.exhaust(checks.EXHAUSTED)
         self.say("deployed; its policies authorise all calls except those to SageMaker")
@@ -98,7 +105,7 @@ class Demo:
         self.storm()
         with self.live() as update:
             self.await_rest(update)
-        self.say(f"all requests have ended; approving {len(serving.ASKS)} models, one for each mode of serving")
+        self.say(f"all requests have ended; approving {len(serving.ASKS)} models, one of them by a link")
         answers = serving.serve(self.deployment, self.trainyard, Path(self.cloud.home))
         self.say("they are served, and have answered; checking the results")
         facts = checks.gather(self.cloud, self.deployment, uploads, resumed_at, answers)

@@ -97,8 +97,8 @@ def test_a_version_is_approved_by_link_and_answers_and_the_next_one_is_rejected(
     assert models(harness, capsys)[1]["status"] == "Approved"
 
     shown = fetched(second)
-    assert "version 1, quality" in shown.text
-    assert "this one differs by +0.000" in shown.text
+    assert "<dt>Live now</dt><dd>version 1: " in shown.text
+    assert "+0.000 against the live version" in shown.text
     assert sent(second, "reject", "too few rows").status == 200
     capsys.readouterr()
     assert harness.run("models", "list", "reviewed") == 0

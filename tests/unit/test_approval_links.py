@@ -337,8 +337,8 @@ def test_a_review_compares_with_the_version_that_is_live() -> None:
     assert review.live == LiveVersion(2, Quality("roc_auc", 0.95, 0.5))
     assert (review.algorithm, review.rows, review.quality) == ("linear", 1200, Quality("roc_auc", 0.9, 0.5))
     page = review_page(review)
-    assert "version 2, quality 0.950 (roc_auc; 0.500 without looking at a row)" in page
-    assert "this one differs by -0.050" in page
+    assert "version 2: 0.950 roc_auc (baseline 0.500)" in page
+    assert "0.900 roc_auc (baseline 0.500), -0.050 against the live version" in page
     harness.aliases.change("acme", "churn", lambda alias: replace(alias, live=3), NOW)
     assert harness.approvals.review(text, NOW).live is None, "itself"
 

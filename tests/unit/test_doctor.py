@@ -131,6 +131,24 @@ def test_new_buckets_that_are_not_scanned_are_told() -> None:
     assert "1 bucket not scanned for 20 minutes: acme" in told.text
 
 
+@pytest.mark.parametrize(
+    ("state", "result", "words"),
+    [
+        (None, doctor.GOOD, "off"),
+        ("Enabled", doctor.GOOD, "at https://a"),
+        ("Disabled", doctor.BAD, "is Disabled: no link can be made"),
+        ("PendingDeletion", doctor.BAD, "cancel-key-deletion --key-id k, then aws kms enable-key --key-id k"),
+    ],
+)
+def test_approval_links_need_their_key(state: str | None, result: str, words: str) -> None:
+    kms = SimpleNamespace(describe_key=lambda KeyId: {"KeyMetadata": {"KeyState": state}})
+    outputs = {"ApprovalKeyArn": "k" if state else "", "ApiAddress": "https://a"}
+    deployment = cast(Deployment, SimpleNamespace(outputs=outputs, client={"kms": kms}.__getitem__))
+    (finding,) = doctor._approval_links(deployment)
+    assert finding.result == result
+    assert words in f"{finding.text} {finding.remedy}"
+
+
 def test_an_update_of_the_containers_that_fails_is_told() -> None:
     clients = {"sagemaker": SageMaker(), "service-quotas": Quotas(**{"ml.m5.large for endpoint usage": 2.0})}
     outputs = {"SharedServing": "true", "ServingInstanceType": "ml.m5.large", "ComponentInstancesMax": "4"}

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import cloudwatch_logs, eventbridge, lambda_svc, s3, scheduler, sns
+from ministack.services import apigateway, cloudwatch_logs, eventbridge, lambda_svc, s3, scheduler, sns
 from ministack.services.cloudformation import provisioners
 
 LOOK = "look whether local/patches.py can do without it"
@@ -26,6 +26,15 @@ def test_cloudformation_does_not_know_api_destinations_and_a_failed_post_is_lost
         LOOK
     )
     assert "_dispatch_to_sqs" not in inspect.getsource(eventbridge._deliver_to_api_destination), LOOK
+
+
+def test_apis_have_an_address_that_no_client_resolves_and_forgive_what_aws_refuses() -> None:
+    create = inspect.getsource(provisioners._apigw_v2_api_create)
+    assert "{api_id}.execute-api.{_MINISTACK_HOST}" in create, LOOK
+    handle, invoke = map(inspect.getsource, (apigateway.handle_execute, apigateway._invoke_lambda_proxy))
+    assert "hrottl" not in handle, LOOK
+    assert "413" not in handle, LOOK
+    assert "policy" not in invoke, LOOK
 
 
 def test_a_subscription_by_mail_is_confirmed_at_once() -> None:

@@ -50,11 +50,10 @@ def review_page(review: Review, *, is_decided_now: bool = False) -> str:
     if package.is_pending:
         return _page(f"Approve {title[0].lower()}{title[1:]}?", _table(review) + _form(review))
     state = "approved" if package.is_approved else "rejected"
-    again = "is now" if is_decided_now else "was"
-    words = f"<p role='status'>It {again} {state} ({_time(package.changed_at)}).</p>"
-    comment = f"<p>Recorded: {escape(package.comment)}</p>" if package.comment else ""
+    comment = f": {package.comment}" if package.comment else ""
+    words = f"<p role='status'>Recorded {_time(package.changed_at)}{escape(comment)}</p>"
     more = "<p>You can close this page. An operator can change the decision.</p>"
-    return _page(f"{title} {again} {state}", words + comment + more + _table(review))
+    return _page(f"{title} {'is now' if is_decided_now else 'was'} {state}", words + more + _table(review))
 
 
 def problem_page(title: str, words: str) -> str:
@@ -85,14 +84,8 @@ def _facts(review: Review) -> Iterator[tuple[str, str]]:
         yield "Algorithm", review.algorithm
     if review.rows is not None:
         yield "Rows", f"{review.rows:,}"
-    yield "Quality", _words(review.quality)
-    if live is None:
-        yield "Live now", "no version of this data set"
-    else:
-        yield (
-            "Live now",
-            f"version {live.version}, quality {_words(live.quality)}{_change(review.quality, live.quality)}",
-        )
+    yield "Quality", _words(review.quality) + (_change(review.quality, live.quality) if live else "")
+    yield "Live now", f"version {live.version}: {_words(live.quality)}" if live else "no version of this data set"
     yield "Request", package.request_id
     yield "Link", f"for {review.link.reviewer}, valid until {_time(review.link.expires_at)}"
 
@@ -100,14 +93,14 @@ def _facts(review: Review) -> Iterator[tuple[str, str]]:
 def _words(quality: Quality | None) -> str:
     if quality is None:
         return "not known any more"
-    beside = "" if quality.baseline is None else f"; {quality.baseline:.3f} without looking at a row"
-    return f"{quality.value:.3f} ({quality.metric}{beside})"
+    baseline = "" if quality.baseline is None else f" (baseline {quality.baseline:.3f})"
+    return f"{quality.value:.3f} {quality.metric}{baseline}"
 
 
 def _change(quality: Quality | None, live: Quality | None) -> str:
     if quality is None or live is None or quality.metric != live.metric:
         return ""
-    return f": this one differs by {quality.value - live.value:+.3f}"
+    return f", {quality.value - live.value:+.3f} against the live version"
 
 
 def _form(review: Review) -> str:

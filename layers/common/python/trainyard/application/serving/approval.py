@@ -109,14 +109,14 @@ class Approvals:
         return replace(review, package=decided)
 
     def _verified(self, text: str, now: datetime) -> ApprovalLink:
-        invalid = Refused("this link is not valid: it is incomplete, or was changed", kind=LinkFault.INVALID)
+        invalid = Refused("it is incomplete, or was changed: ask for another one", kind=LinkFault.INVALID)
         try:
             link = self.links.read(text)
         except Malformed:
             raise invalid from None
         # Looked at first, because it costs no call.
         if now >= link.expires_at:
-            raise Refused("this link has expired: ask for another one", kind=LinkFault.EXPIRED)
+            raise Refused("ask for another one", kind=LinkFault.EXPIRED)
         if not self.links.is_genuine(text):
             raise invalid
         return link
