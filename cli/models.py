@@ -9,7 +9,8 @@ from cli.arguments import Arguments
 from cli.deployment import Deployment
 from cli.show import Answer
 from trainyard.adapters.aws.approval_links import KmsLinks
-from trainyard.domain.approval_links import ApprovalLink
+from trainyard.adapters.aws.serving import SageMakerPackages
+from trainyard.domain.approval_links import COMMENT_LENGTH_MAX, ApprovalLink, Decision
 from trainyard.domain.errors import Malformed, Refused
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant
@@ -115,11 +116,11 @@ def _bars(values: list[float]) -> str:
 
 
 def approve(deployment: Deployment, arguments: Arguments) -> Answer:
-    return _decide(deployment, arguments, "Approved")
+    return _decide(deployment, arguments, Decision.APPROVE)
 
 
 def reject(deployment: Deployment, arguments: Arguments) -> Answer:
-    return _decide(deployment, arguments, "Rejected")
+    return _decide(deployment, arguments, Decision.REJECT)
 
 
 def link(deployment: Deployment, arguments: Arguments) -> Answer:
@@ -133,13 +134,14 @@ def link(deployment: Deployment, arguments: Arguments) -> Answer:
             f"version {arguments.version} is {package['status']}: a link only decides what nobody has decided; "
             f"`trainyard models approve` and `reject` change it"
         )
-    if not package["request"]:
+    registered = SageMakerPackages().get(package["arn"])
+    if registered is None or registered.tenant_id != arguments.tenant_id:
         raise Refused(f"version {arguments.version} was not registered by a training of this deployment")
     expires_at = (datetime.now(UTC) + timedelta(days=arguments.days)).replace(microsecond=0)
     approval = ApprovalLink(
         tenant_id=arguments.tenant_id,
         version=arguments.version,
-        request_id=package["request"],
+        request_id=registered.request_id,
         expires_at=expires_at,
         reviewer=arguments.reviewer,
     )
@@ -152,8 +154,8 @@ def link(deployment: Deployment, arguments: Arguments) -> Answer:
         data={"link": address, "expires_at": expires_at, "arn": package["arn"], "reviewer": arguments.reviewer},
         lines=[
             address,
-            f"valid until {expires_at:%Y-%m-%d %H:%M} UTC, or until version {arguments.version} is decided about; "
-            "whoever has the link can decide: send it in confidence",
+            f"valid until {expires_at:%Y-%m-%d %H:%M} UTC, or until version {arguments.version} is approved or "
+            "rejected; whoever has the link can do that: send it in confidence",
         ],
     )
 
@@ -166,13 +168,14 @@ def fetch(deployment: Deployment, arguments: Arguments) -> Answer:
     return Answer(data={"file": str(target)}, lines=[f"wrote {target}"])
 
 
-def _decide(deployment: Deployment, arguments: Arguments, status: str) -> Answer:
-    package = _find(deployment, arguments)
-    deployment.client("sagemaker").update_model_package(
-        ModelPackageArn=package["arn"],
-        ModelApprovalStatus=status,
-        CustomerMetadataProperties=package["metadata"],  # as it is: an update must not lose it
-    )
+def _decide(deployment: Deployment, arguments: Arguments, decision: Decision) -> Answer:
+    package, packages = _find(deployment, arguments), SageMakerPackages()
+    # Always with a comment, so that that of an earlier decision does not remain.
+    comment = f"{decision.past} by an operator" + (f": {arguments.reason}" if arguments.reason else "")
+    if len(arguments.reason or "") > COMMENT_LENGTH_MAX or not comment.isprintable():
+        raise Refused(f"a reason is one line of at most {COMMENT_LENGTH_MAX} printable characters")
+    (packages.approve if decision is Decision.APPROVE else packages.reject)(package["arn"], comment)
+    status = decision.past.capitalize()
     return Answer(
         data={"arn": package["arn"], "status": status}, lines=[f"version {arguments.version} is {status}"]
     )

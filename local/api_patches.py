@@ -112,7 +112,7 @@ def _may_invoke(function: str, api_id: str, stage: str, route_key: str, account_
         resource_arn=function,
         region=region,
         secure_transport=True,
-        service_context={"aws:sourceaccount": account_id, "aws:sourcearn": source},
+        service_context={"aws:sourcearn": source},  # that there is an aws:SourceAccount is documented nowhere
     )
     judged = iam_evaluator.evaluate_resource_policy(
         record.get("policy") or {}, context, service="apigateway.amazonaws.com"

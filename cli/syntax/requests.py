@@ -4,6 +4,7 @@ import click
 
 from cli.syntax.command import Command, Group, argument, choice, flag, option, path
 from cli.syntax.tenants import PROBLEMS
+from trainyard.domain.approval_links import VALID_MAX
 
 STATES = ("QUEUED", "ADMITTED", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED", "CANCELLED", "SUPERSEDED", "REJECTED")
 TENANT = argument("tenant_id", "TENANT")
@@ -176,6 +177,7 @@ RETRY = Command(
 )
 
 VERSION = argument("version", type=int)
+REASON = option("--reason", metavar="TEXT", help="Recorded with the decision.")
 MODELS = Group(
     "models",
     Command(
@@ -190,16 +192,21 @@ MODELS = Group(
         "models:approve",
         TENANT,
         VERSION,
+        REASON,
         help="Approve a version for deployment.",
-        examples=["trainyard models approve acme 3"],
+        examples=[
+            "trainyard models approve acme 3",
+            'trainyard models approve acme 3 --reason "passed the review"',
+        ],
     ),
     Command(
         "reject",
         "models:reject",
         TENANT,
         VERSION,
+        REASON,
         help="Reject a version.",
-        examples=["trainyard models reject acme 3"],
+        examples=['trainyard models reject acme 3 --reason "too few rows"'],
     ),
     Command(
         "link",
@@ -214,11 +221,14 @@ MODELS = Group(
             help="Who is to decide; recorded with the decision.",
         ),
         option(
-            "--days", type=click.IntRange(1, 30), default=7, help="How long it is valid (default: 7, at most 30)."
+            "--days",
+            type=click.IntRange(1, VALID_MAX.days),
+            default=7,
+            help=f"How long it is valid (default: 7, at most {VALID_MAX.days}).",
         ),
         help="Print a link with which somebody without credentials approves or rejects a version.\n\n"
-        "Whoever has the link can decide, once. A decision by `models approve` or `reject` makes it ineffective. "
-        "Requires ApprovalLinks=true.",
+        "Whoever has the link can decide, until somebody has. To withdraw a link, decide with `models approve` or "
+        "`reject`. Requires ApprovalLinks=true.",
         examples=[
             "trainyard models link acme 3 --for ada@example.com",
             "trainyard models link acme 3 --for Ada --days 1",

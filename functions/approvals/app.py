@@ -4,6 +4,7 @@ Requests come from anywhere, without credentials: what gives the right to decide
 GET shows the version and changes nothing, as mail scanners follow links; POST decides.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,84 +16,94 @@ from trainyard.domain.approval_links import LinkFault
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.approval_page import HEADERS, problem_page, review_page
-from trainyard.telemetry import build_logger
+from trainyard.telemetry import build_logger, count
 
 logger = build_logger("approvals")
-app = APIGatewayHttpResolver()
+app = APIGatewayHttpResolver(
+    debug=False
+)  # which would print the event, and so the link, whatever the environment says
 
 FORM = "application/x-www-form-urlencoded"
+NOT_ACCEPTED = "The form was not accepted"
 
-FAULTS = {
+FAULTS: Mapping[str, tuple[int, str]] = {
     LinkFault.INVALID: (404, "This link is not valid"),
     LinkFault.EXPIRED: (410, "This link has expired"),
     LinkFault.GONE: (410, "There is nothing to decide"),
-    LinkFault.DECIDED: (409, "It was decided before"),
+    LinkFault.DECIDED: (409, "Somebody has already decided"),
+    LinkFault.DISABLED: (503, "Please ask whoever sent you the link"),
 }
 """Kinds of refusals → status, and title of the page."""
 
 
 class UnsuitableForm(Exception):
-    """A form that cannot be read at all: (status, words)."""
+    """A body that is no form, or too large a one."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
-@logger.inject_lambda_context(clear_state=True)
+@logger.inject_lambda_context(clear_state=True, log_event=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return app.resolve(event, context)
 
 
-@app.get("/approvals/<text>")
-def show(text: str) -> Response[str]:
-    return _answer(200, review_page(bootstrap.approvals().review(text, datetime.now(UTC))))
+@app.get("/approvals/<link>")
+def show(link: str) -> Response[str]:
+    return _answer(200, review_page(bootstrap.approvals().review(link, datetime.now(UTC))))
 
 
-@app.post("/approvals/<text>")
-def decide(text: str) -> Response[str]:
+@app.post("/approvals/<link>")
+def decide(link: str) -> Response[str]:
     form = parse_decision(_form())
-    review = bootstrap.approvals().decide(text, form.decision, form.comment, datetime.now(UTC))
-    link = review.link
+    decided = bootstrap.approvals().decide(link, form.decision, form.comment, datetime.now(UTC))
+    signed = decided.review.link
     logger.info(
-        "decided",
+        "decided" if decided.is_new else "decided before",
         extra={
-            "tenant_id": link.tenant_id,
-            "version": link.version,
+            "tenant_id": signed.tenant_id,
+            "version": signed.version,
             "decision": form.decision,
-            "reviewer": link.reviewer,
+            "reviewer": signed.reviewer,
         },
     )
-    return _answer(200, review_page(review, is_decided_now=True))
+    return _answer(200, review_page(decided.review, is_new=decided.is_new))
 
 
 def _form() -> str:
     event = app.current_event
     if event.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise UnsuitableForm(415, f"a decision is sent as {FORM}")
-    # A character in base64 stands for less than a byte.
-    if len(event.body or "") > FORM_BYTES_MAX * 4 // 3 + 4:
-        raise UnsuitableForm(413, f"a decision has at most {FORM_BYTES_MAX:,} bytes")
     try:
-        return event.decoded_body or ""
+        body = event.decoded_body or ""
     except ValueError as error:
         raise Malformed("not a form: it is not in UTF-8") from error
+    if len(body.encode()) > FORM_BYTES_MAX:
+        raise UnsuitableForm(413, f"a decision has at most {FORM_BYTES_MAX:,} bytes")
+    return body
 
 
 def refused(error: Refused) -> Response[str]:
-    status, title = FAULTS[LinkFault(error.kind)]
+    if error.kind not in FAULTS:
+        return failed(error)
+    status, title = FAULTS[error.kind]
     logger.info("refused", extra={"kind": error.kind})
     return _answer(status, problem_page(title, _sentence(str(error))))
 
 
 def unsuitable(error: UnsuitableForm) -> Response[str]:
-    status, words = error.args
-    return _answer(status, problem_page("This cannot be read", _sentence(words)))
+    return _answer(error.status, problem_page(NOT_ACCEPTED, _sentence(str(error)), has_way_back=True))
 
 
 def malformed(error: Malformed) -> Response[str]:
-    return _answer(400, problem_page("This cannot be read", _sentence(str(error))))
+    return _answer(400, problem_page(NOT_ACCEPTED, _sentence(str(error)), has_way_back=True))
 
 
-def later(error: Exception) -> Response[str]:
+def busy(error: Exception) -> Response[str]:
     logger.warning("not answered", extra={"reason": str(error)})
-    page = problem_page("Please try again", "AWS does not answer just now: try again in a minute.")
+    words = "The service is busy. Look at the version again in a minute: a decision may have been recorded."
+    page = problem_page("Please try again", words, has_way_back=True)
     return _answer(503, page, {"Retry-After": "60"})
 
 
@@ -102,15 +113,16 @@ def nothing_there(_: Exception) -> Response[str]:
 
 
 def failed(error: Exception) -> Response[str]:
-    logger.exception("the request failed")
-    page = problem_page("This did not work", "It is an error of the service, which is in its log.")
+    logger.error("the request failed", exc_info=error)
+    count("ApprovalsFailed")
+    page = problem_page("Something went wrong", "It is an error of the service, and is logged.", has_way_back=True)
     return _answer(500, page)
 
 
 app.exception_handler(Refused)(refused)
 app.exception_handler(UnsuitableForm)(unsuitable)
 app.exception_handler(Malformed)(malformed)
-app.exception_handler([Throttled, OutcomeUnknown])(later)
+app.exception_handler([Throttled, OutcomeUnknown])(busy)
 app.exception_handler(Exception)(failed)
 
 

@@ -91,8 +91,9 @@ def test_a_version_is_approved_by_link_and_answers_and_the_next_one_is_rejected(
         return any(v["version"] == 1 and v["percent"] == 100 for v in json.loads(capsys.readouterr().out))
 
     eventually(is_live, 60)
-    assert sent(first, "approve").status == 200, "once more"
-    assert "is now approved" not in fetched(first).text
+    assert "is now approved" in approved.text
+    again = sent(first, "approve", "another reason")
+    assert (again.status, "is now approved" in again.text, "another reason" in again.text) == (200, False, False)
     assert sent(first, "reject").status == 409
     assert models(harness, capsys)[1]["status"] == "Approved"
 
@@ -104,6 +105,10 @@ def test_a_version_is_approved_by_link_and_answers_and_the_next_one_is_rejected(
     assert harness.run("models", "list", "reviewed") == 0
     assert "version 2: rejected by link for ada <b>: too few rows" in capsys.readouterr().out
     assert sent(second, "approve").status == 409
+    assert harness.run("models", "reject", "reviewed", "2", "--reason", "of rows, too few\n") == 1
+    assert "one line of at most 400 printable characters" in capsys.readouterr().err
+    assert harness.run("models", "reject", "reviewed", "2") == 0
+    assert models(harness, capsys)[2]["comment"] == "rejected by an operator", "not the reviewer's words any more"
     assert harness.run("models", "link", "reviewed", "2", "--for", "ada") == 1
     assert "is Rejected" in capsys.readouterr().err
 
@@ -157,7 +162,7 @@ def test_nothing_is_decided_by_what_the_deployment_has_not_signed_or_a_form_that
         "another decision": (b"decision=PendingManualApproval", FORM, 400),
         "two decisions": (b"decision=reject&decision=approve", FORM, 400),
         "a field of no form": (b"decision=approve&percent=100", FORM, 400),
-        "a long comment": (b"decision=approve&comment=" + b"x" * 501, FORM, 400),
+        "a long comment": (b"decision=approve&comment=" + b"x" * 401, FORM, 400),
         "a large body": (b"decision=approve&comment=" + b"x" * 9000, FORM, 413),
         "no text": (b"decision=approve&comment=%ff", FORM, 400),
         "bytes": (b"\xff\xfe", FORM, 400),

@@ -598,6 +598,7 @@ def test_an_end_whose_event_was_lost_is_found_by_the_reconciler(harness: Harness
     assert harness.requests("lost")[0].state is State.SUCCEEDED
 
 
+@pytest.mark.thorough
 def test_an_end_that_could_not_be_looked_up_is_looked_up_again_soon(harness: Harness) -> None:
     """Before the queue lets its message come again, after six minutes."""
     bucket = harness.create("throttled-end")

@@ -649,6 +649,7 @@ def test_a_deletion_waits_for_a_creation_that_runs(harness: Harness) -> None:
 # --- guard -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_job_whose_role_and_tag_name_different_tenants_is_stopped(harness: Harness) -> None:
     """Somebody with the right to start the pipeline lets it run as one tenant, tagged as another."""
     harness.create("lender")

@@ -28,6 +28,7 @@ def predictions(harness: Harness, request: Request, name: str) -> dict[str, Any]
     return answer
 
 
+@pytest.mark.thorough
 def test_stored_rows_are_predicted_by_the_live_model_in_a_job_of_the_queue(
     harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -13,27 +13,35 @@ from random import Random
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
 
 from testing.memory_ports import MemoryTenants
 from testing.memory_serving import MemoryModelPackages
 from testing.memory_store import MemoryStore
 from tests.build import NOW, request, submission, tenant
 from tests.unit.test_functions import Context, load
-from trainyard.application.serving.approval import Approvals, LiveVersion, Quality, Review
+from trainyard.adapters.aws import approval_links, serving
+from trainyard.adapters.aws.approval_links import KmsLinks
+from trainyard.application.serving.approval import Approvals, Decided, LiveVersion, Quality, Review
 from trainyard.application.serving.ports import ModelPackage
 from trainyard.contracts.approval_links import (
+    FORM_BYTES_MAX,
     LENGTH_MAX,
     content_of,
     message_of,
     parse_decision,
     parse_link,
-    written,
+    text_of,
 )
 from trainyard.domain.approval_links import (
     COMMENT_LENGTH_MAX,
     REVIEWER_LENGTH_MAX,
+    VALID_MAX,
     ApprovalLink,
     Decision,
     LinkFault,
@@ -54,6 +62,7 @@ LINK = ApprovalLink(
     expires_at=NOW + timedelta(days=7),
     reviewer="ada@example.com",
 )
+FORM = "application/x-www-form-urlencoded"
 HOSTILE = "<script>alert(1)</script>'\"><img src=x onerror=y>&amp;"
 
 
@@ -65,7 +74,7 @@ class OwnLinks:
 
     def write(self, link: ApprovalLink) -> str:
         content = content_of(link)
-        return written(content, self._code(message_of(content)))
+        return text_of(content, self._code(message_of(content)))
 
     def read(self, text: str) -> ApprovalLink:
         return parse_link(text).link
@@ -124,7 +133,7 @@ class Harness:
         assert package is not None
         return package
 
-    def decide(self, decision: Decision, words: str = "", now: datetime = NOW, **fields: Any) -> Review:
+    def decide(self, decision: Decision, words: str = "", now: datetime = NOW, **fields: Any) -> Decided:
         return self.approvals.decide(self.links.write(replace(LINK, **fields)), decision, words, now)
 
 
@@ -204,7 +213,7 @@ def test_content_that_is_signed_and_yet_no_link_is_malformed(content: str) -> No
     encoded = base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
     code = hmac.new(b"key", message_of(encoded), hashlib.sha256).digest()
     with pytest.raises(Malformed):
-        parse_link(written(encoded, code))
+        parse_link(text_of(encoded, code))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +222,9 @@ def test_content_that_is_signed_and_yet_no_link_is_malformed(content: str) -> No
         ("decision=approve", (Decision.APPROVE, "")),
         ("decision=reject&comment=", (Decision.REJECT, "")),
         ("decision=reject&comment=too+few%20rows", (Decision.REJECT, "too few rows")),
-        (urlencode({"decision": "approve", "comment": "é" * COMMENT_LENGTH_MAX}), (Decision.APPROVE, "é" * 500)),
+        (urlencode({"decision": "approve", "comment": "é" * COMMENT_LENGTH_MAX}), (Decision.APPROVE, "é" * 400)),
+        ("decision=reject&comment=" + "x" * 399 + "%0D%0A", (Decision.REJECT, "x" * 399)),
+        ("decision=reject&comment=" + "x%0D%0A" * 200, (Decision.REJECT, " ".join("x" * 200))),
         ("", None),
         ("decision", None),
         ("decision=", None),
@@ -235,21 +246,29 @@ def test_a_form_is_a_decision_or_is_refused(body: str, expected: tuple[Decision,
 
 
 def test_what_a_reviewer_writes_is_one_line_of_printable_characters_in_the_registry() -> None:
-    assert comment_of(Decision.REJECT, LINK, " too\r\n few\x1b[31m\u202e rows\0 ") == (
+    form = parse_decision(urlencode({"decision": "reject", "comment": " too\r\n few\x1b[31m\u202e rows\0 "}))
+    assert comment_of(Decision.REJECT, LINK, form.comment) == (
         "rejected by link for ada@example.com: too few[31m rows"
     )
-    assert comment_of(Decision.APPROVE, LINK, " \n ") == "approved by link for ada@example.com"
-    longest = comment_of(Decision.REJECT, replace(LINK, reviewer="x" * REVIEWER_LENGTH_MAX), "y" * 500)
-    assert len(longest) <= 1024, "ApprovalDescription, UpdateModelPackage in the API reference"
+    assert comment_of(Decision.APPROVE, LINK, "") == "approved by link for ada@example.com"
+    train = "\U0001f682"
+    link = replace(LINK, reviewer=train * REVIEWER_LENGTH_MAX)
+    longest = comment_of(Decision.APPROVE, link, train * COMMENT_LENGTH_MAX)
+    units = len(longest.encode("utf-16-le")) // 2
+    assert units <= 1024, "ApprovalDescription, UpdateModelPackage in the API reference"
 
 
 def test_a_decision_changes_the_registry_once_and_a_second_one_is_told_of_the_first() -> None:
     harness = Harness()
-    review = harness.decide(Decision.APPROVE, "fine")
-    assert (review.package.is_approved, review.package.is_pending) == (True, False)
+    later = NOW + timedelta(hours=1)
+    first = harness.decide(Decision.APPROVE, "fine", later)
+    assert (first.review.package.is_approved, first.review.package.is_pending) == (True, False)
+    assert (first.is_new, first.review.package.changed_at) == (True, later)
+    assert harness.package.comment == first.review.package.comment == "approved by link for ada@example.com: fine"
+    again = harness.decide(Decision.APPROVE, "finer", reviewer="bob")
+    assert again.is_new is False
+    assert again.review.package.comment == "approved by link for ada@example.com: fine"
     assert harness.package.comment == "approved by link for ada@example.com: fine"
-    again = harness.decide(Decision.APPROVE, "finer")
-    assert again.package.comment == "approved by link for ada@example.com: fine"
     with pytest.raises(Refused) as refused:
         harness.decide(Decision.REJECT)
     assert refused.value.kind == LinkFault.DECIDED
@@ -258,7 +277,7 @@ def test_a_decision_changes_the_registry_once_and_a_second_one_is_told_of_the_fi
 
 def test_a_rejection_moves_nothing_else_and_an_approval_after_it_is_refused() -> None:
     harness = Harness()
-    assert harness.decide(Decision.REJECT).package.is_approved is False
+    assert harness.decide(Decision.REJECT).review.package.is_approved is False
     assert (harness.package.is_pending, harness.package.is_approved) == (False, False)
     harness.decide(Decision.REJECT)
     with pytest.raises(Refused, match="was rejected before"):
@@ -266,6 +285,11 @@ def test_a_rejection_moves_nothing_else_and_an_approval_after_it_is_refused() ->
 
 
 CASES: dict[str, tuple[Callable[[Harness], object], dict[str, Any], LinkFault]] = {
+    "valid for longer than any": (
+        lambda harness: None,
+        {"expires_at": NOW + VALID_MAX + timedelta(seconds=1)},
+        LinkFault.INVALID,
+    ),
     "expired just now": (lambda harness: None, {"expires_at": NOW}, LinkFault.EXPIRED),
     "another key": (lambda harness: setattr(harness.links, "key", b"x"), {}, LinkFault.INVALID),
     "no such tenant": (lambda harness: None, {"tenant_id": "other"}, LinkFault.GONE),
@@ -299,7 +323,9 @@ def test_a_link_that_does_not_hold_decides_nothing(case: str) -> None:
 
 def test_what_has_expired_or_is_no_link_costs_no_verification() -> None:
     harness = Harness()
-    for text in ("x", "x.y", "A" * 5000, harness.links.write(replace(LINK, expires_at=NOW))):
+    forever = NOW + timedelta(days=10_000)
+    expired, endless = (harness.links.write(replace(LINK, expires_at=at)) for at in (NOW, forever))
+    for text in ("x", "x.y", "A" * 5000, expired, endless):
         with pytest.raises(Refused):
             harness.approvals.review(text, NOW)
     assert harness.links.verified == 0
@@ -309,6 +335,8 @@ def test_a_link_is_valid_until_the_second_in_which_it_expires() -> None:
     harness = Harness()
     text = harness.links.write(LINK)
     assert harness.approvals.review(text, LINK.expires_at - timedelta(microseconds=1)).link == LINK
+    longest = replace(LINK, expires_at=NOW + VALID_MAX)
+    assert harness.approvals.review(harness.links.write(longest), NOW).link == longest
 
 
 def test_a_review_compares_with_the_version_that_is_live() -> None:
@@ -367,6 +395,7 @@ def hostile_review(**fields: Any) -> Review:
         quality=Quality(HOSTILE, 0.9, None),
         rows=3,
         live=LiveVersion(2, Quality(HOSTILE, 0.8, 0.5)),
+        is_suspended=False,
     )
 
 
@@ -375,20 +404,18 @@ def hostile_review(**fields: Any) -> Review:
     [
         review_page(hostile_review()),
         review_page(hostile_review(is_pending=False)),
-        review_page(hostile_review(is_pending=False, is_approved=True), is_decided_now=True),
+        review_page(hostile_review(is_pending=False, is_approved=True), is_new=True),
         problem_page(HOSTILE, HOSTILE),
+        problem_page(HOSTILE, HOSTILE, has_way_back=True),
     ],
 )
 def test_text_that_is_hostile_to_html_is_shown_as_text(page: str) -> None:
     tags = Tags(page)
     plain = {"html", "head", "meta", "title", "style", "body", "main", "h1", "p", "dl", "dt", "dd"}
-    form = {"form", "label", "small", "textarea", "div", "button"}
+    form = {"form", "label", "small", "textarea", "div", "button", "a"}
     assert set(tags.elements) <= plain | form
-    assert not {name for name in tags.attributes if name.startswith("on")} | tags.attributes & {
-        "src",
-        "href",
-        "style",
-    }
+    assert not {name for name in tags.attributes if name.startswith("on") or name in ("src", "style")}
+    assert re.findall(r"href='([^']*)'", page) in ([], [""])
     assert "&lt;script&gt;" in page
 
 
@@ -404,6 +431,16 @@ def test_the_style_of_the_page_is_the_one_that_the_security_policy_names() -> No
     assert "script-src" not in HEADERS["Content-Security-Policy"]
 
 
+SAFE = {
+    "Cache-Control": "no-store",
+    "Content-Type": "text/html; charset=utf-8",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000",
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex",
+}
+
+
 class Failing:
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -412,6 +449,49 @@ class Failing:
         raise self.error
 
     decide = review
+
+
+@pytest.mark.parametrize(
+    ("quality", "live", "shown"),
+    [
+        (Quality("r2", 0.5, 0.0), Quality("r2", 0.25, None), "0.500 r2 (baseline 0.000), +0.250 against the live"),
+        (Quality("r2", 0.5, None), Quality("roc_auc", 0.25, None), "0.500 r2</dd>"),
+        (Quality("r2", 0.5, None), None, "0.500 r2</dd>"),
+        (None, Quality("r2", 0.25, None), "not known any more</dd>"),
+    ],
+)
+def test_qualities_are_compared_where_they_have_one_metric(
+    quality: Quality | None, live: Quality | None, shown: str
+) -> None:
+    review = replace(hostile_review(), quality=quality, live=LiveVersion(2, live))
+    assert f"<dt>Quality</dt><dd>{shown}" in review_page(review)
+    assert "no version of this data set" in review_page(replace(review, live=None))
+    assert "<dt>Rows</dt>" not in review_page(replace(review, rows=None))
+
+
+def test_times_are_shown_in_utc_and_a_suspended_tenant_is_told() -> None:
+    zurich = ZoneInfo("Europe/Zurich")
+    review = hostile_review(created_at=datetime(2026, 11, 21, 1, 0, tzinfo=zurich))
+    assert "registered 2026-11-21 00:00 UTC" in review_page(review)
+    assert "is suspended" not in review_page(review)
+    assert "The tenant is suspended" in review_page(replace(review, is_suspended=True))
+
+
+def test_the_form_sends_what_its_buttons_say() -> None:
+    page = review_page(hostile_review())
+    buttons = re.findall(r"<button class='\w+' name='decision' value='(\w+)'>(\w+)</button>", page)
+    assert buttons == [("approve", "Approve"), ("reject", "Reject")]
+    assert "<form method='post'>" in page
+    assert f"name='comment' maxlength='{COMMENT_LENGTH_MAX}'" in page
+    for value, words in buttons:
+        assert parse_decision(urlencode({"comment": "x", "decision": value})).decision.name == words.upper()
+
+
+def test_what_was_decided_is_told_by_whether_it_is_new() -> None:
+    rejected = hostile_review(is_pending=False)
+    assert "is now rejected</h1>" in review_page(rejected, is_new=True)
+    assert "was rejected before</h1>" in review_page(rejected)
+    assert "was approved before</h1>" in review_page(hostile_review(is_pending=False, is_approved=True))
 
 
 def called(
@@ -442,6 +522,8 @@ def called(
         (Refused("no", kind=LinkFault.EXPIRED), 410),
         (Refused("no", kind=LinkFault.GONE), 410),
         (Refused("no", kind=LinkFault.DECIDED), 409),
+        (Refused("no", kind=LinkFault.DISABLED), 503),
+        (Refused("of the service"), 500),
     ],
 )
 def test_every_error_is_a_page_that_says_nothing_of_the_service(
@@ -450,11 +532,14 @@ def test_every_error_is_a_page_that_says_nothing_of_the_service(
     monkeypatch.setattr(bootstrap, "approvals", lambda: Failing(error))
     for answer in (called("GET", "/approvals/x.y"), called("POST", "/approvals/x.y", "decision=approve")):
         assert answer["statusCode"] == status
-        assert answer["headers"].items() >= HEADERS.items()
-        assert answer["headers"]["Content-Type"] == "text/html; charset=utf-8"
+        assert answer["headers"].items() >= SAFE.items()
+        policy = dict(part.split(" ", 1) for part in answer["headers"]["Content-Security-Policy"].split("; "))
+        assert policy.pop("style-src").startswith("'sha256-")
+        none, own = "'none'", "'self'"
+        assert policy == {"default-src": none, "form-action": own, "base-uri": none, "frame-ancestors": none}
         assert "of the service" not in re.sub("It is an error of the service", "", answer["body"])
         assert "slow down" not in answer["body"]
-    if status == 503:
+    if isinstance(error, Throttled):
         assert answer["headers"]["Retry-After"] == "60"
 
 
@@ -471,7 +556,126 @@ def test_the_log_of_a_decision_names_everything_but_the_link(monkeypatch: pytest
     monkeypatch.setattr(module.logger, "info", lambda *words, **more: lines.append((words, more)))
     tomorrow = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
     text = harness.links.write(replace(LINK, expires_at=tomorrow))
-    for decision, status in (("reject", 200), ("approve", 409)):
+    for decision, status in (("reject", 200), ("reject", 200), ("approve", 409)):
         assert called("POST", f"/approvals/{text}", f"decision={decision}", module=module)["statusCode"] == status
     decided = {"tenant_id": "acme", "version": 3, "decision": "reject", "reviewer": "ada@example.com"}
-    assert lines == [(("decided",), {"extra": decided}), (("refused",), {"extra": {"kind": LinkFault.DECIDED}})]
+    assert lines == [
+        (("decided",), {"extra": decided}),
+        (("decided before",), {"extra": decided}),
+        (("refused",), {"extra": {"kind": LinkFault.DECIDED}}),
+    ]
+
+
+FORMS: dict[str, tuple[bytes, str, int]] = {
+    "a decision": (b"decision=reject&comment=too+few", "application/x-www-form-urlencoded", 200),
+    "with a charset": (b"decision=reject", "Application/X-WWW-Form-URLencoded; charset=UTF-8", 200),
+    "JSON": (b'{"decision": "reject"}', "application/json", 415),
+    "no type": (b"decision=reject", "", 415),
+    "of the greatest size": (b"decision=reject&" + b"x" * (FORM_BYTES_MAX - 16), FORM, 400),
+    "too large": (b"decision=reject&" + b"x" * (FORM_BYTES_MAX - 15), FORM, 413),
+    "not in UTF-8": (b"decision=reject&comment=\xff", FORM, 400),
+    "empty": (b"", FORM, 400),
+}
+
+
+@pytest.mark.parametrize("case", FORMS)
+@pytest.mark.parametrize("is_encoded", [True, False])
+def test_forms_are_read_as_api_gateway_sends_them(
+    case: str, is_encoded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It encodes forms in base64, as all that it does not take for text."""
+    body, content_type, status = FORMS[case]
+    if not is_encoded and case == "not in UTF-8":
+        pytest.skip("text has no such bytes")
+    harness = Harness()
+    monkeypatch.setattr(bootstrap, "approvals", lambda: harness.approvals)
+    tomorrow = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    text = base64.b64encode(body).decode() if is_encoded else body.decode("latin-1")
+    answer = called(
+        "POST",
+        f"/approvals/{harness.links.write(replace(LINK, expires_at=tomorrow))}",
+        text,
+        isBase64Encoded=is_encoded,
+        headers={"content-type": content_type},
+    )
+    assert answer["statusCode"] == status
+    assert harness.package.is_pending is (status != 200)
+    assert ("Back to the version" in answer["body"]) is (status != 200)
+    if case == "a decision":
+        assert harness.package.comment.endswith("ada@example.com: too few")
+
+
+def test_a_body_that_is_not_base64_though_it_says_so_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "approvals", lambda: Harness().approvals)
+    assert called("POST", "/approvals/x", "é", isBase64Encoded=True)["statusCode"] == 400
+
+
+@pytest.mark.parametrize("operation", ["generate_mac", "verify_mac"])
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        ("DisabledException", 409, Refused),
+        ("KMSInvalidStateException", 409, Refused),
+        ("NotFoundException", 400, Refused),
+        ("AccessDeniedException", 400, ClientError),
+        ("InvalidKeyUsageException", 400, ClientError),
+        ("ThrottlingException", 400, Throttled),
+        ("KMSInternalException", 500, OutcomeUnknown),
+    ],
+)
+def test_an_error_of_kms_is_never_taken_for_a_genuine_signature(
+    operation: str, code: str, status: int, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kms = boto3.client("kms", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    monkeypatch.setattr(approval_links, "client", lambda service, *, hurried: {"kms": kms}[service])
+    links, text = KmsLinks("key"), OwnLinks().write(LINK)
+    calls: dict[str, Callable[[], object]] = {
+        "generate_mac": lambda: links.write(LINK),
+        "verify_mac": lambda: links.is_genuine(text),
+    }
+    with Stubber(kms) as stubber:
+        stubber.add_client_error(operation, code, http_status_code=status)
+        with pytest.raises(expected) as raised:
+            calls[operation]()
+    if expected is Refused:
+        assert raised.value.kind == LinkFault.DISABLED  # type: ignore[attr-defined]
+
+
+def test_kms_is_asked_about_the_very_text_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    kms = boto3.client("kms", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    monkeypatch.setattr(approval_links, "client", lambda service, *, hurried: {"kms": kms}[service])
+    text = OwnLinks().write(LINK)
+    content, _, _ = text.partition(".")
+    message = b"trainyard approval link 1\n" + content.encode()
+    code = hmac.new(b"key", message, hashlib.sha256).digest()
+    asked = {"KeyId": "key", "MacAlgorithm": "HMAC_SHA_256", "Message": message}
+    with Stubber(kms) as stubber:
+        stubber.add_response("generate_mac", {"Mac": code}, asked)
+        assert KmsLinks("key").write(LINK) == text
+        stubber.add_response("verify_mac", {"MacValid": True}, asked | {"Mac": code})
+        assert KmsLinks("key").is_genuine(text)
+        stubber.add_client_error("verify_mac", "KMSInvalidMacException")
+        assert not KmsLinks("key").is_genuine(text)
+
+
+@pytest.mark.parametrize("length", [0, 16, 31, 33, 64])
+def test_a_signature_of_another_length_is_malformed(length: int) -> None:
+    with pytest.raises(Malformed, match="bytes instead of 32"):
+        parse_link(text_of(content_of(LINK), b"x" * length))
+
+
+def test_a_registry_that_somebody_else_is_changing_is_asked_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = boto3.client("sagemaker", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    monkeypatch.setattr(serving, "client", lambda service: {"sagemaker": registry}[service])
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:model-package/trainyard--acme/3"
+    asked = {"ModelPackageArn": arn, "ModelApprovalStatus": "Rejected", "ApprovalDescription": "why"}
+    with Stubber(registry) as stubber:
+        stubber.add_client_error("update_model_package", "ConflictException", expected_params=asked)
+        with pytest.raises(Throttled):
+            serving.SageMakerPackages().reject(arn, "why")
+        stubber.add_client_error("update_model_package", "ValidationException")
+        with pytest.raises(ClientError):
+            serving.SageMakerPackages().approve(arn, "why")
+        approved = asked | {"ModelApprovalStatus": "Approved"}
+        stubber.add_response("update_model_package", {"ModelPackageArn": arn}, approved)
+        serving.SageMakerPackages().approve(arn, "why")

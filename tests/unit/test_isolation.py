@@ -509,16 +509,22 @@ def test_whoever_verifies_approval_links_cannot_sign_them() -> None:
         ("other", "Approved", False),
     ],
 )
-def test_approvals_decide_about_packages_of_this_stack_and_change_nothing_else_of_them(
+def test_approvals_decide_about_packages_of_this_stack_and_leave_them_to_their_tenants(
     group: str, status: str | None, allowed: bool
 ) -> None:
-    call = Call(
-        principal=AS_FUNCTION,
-        action="sagemaker:UpdateModelPackage",
-        resource=f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model-package/{group}/3",
-        keys={"sagemaker:ModelApprovalStatus": status} if status else {},
-    )
-    assert (decision(call, YARD.policy("ApprovalsFunction")) == "Allow") is allowed
+    def may(is_on: str, **metadata: str) -> bool:
+        keys = {f"sagemaker:CustomerMetadataProperties/{name}": value for name, value in metadata.items()}
+        call = Call(
+            principal=AS_FUNCTION,
+            action="sagemaker:UpdateModelPackage",
+            resource=f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model-package/{group}/3",
+            keys=keys | ({"sagemaker:ModelApprovalStatus": status} if status else {}),
+        )
+        return decision(call, template(ApprovalLinks=is_on).policy("ApprovalsFunction")) == "Allow"
+
+    assert may("true") is allowed
+    assert not may("false")
+    assert not any(may("true", **{name: "other"}) for name in ("tenant", "data_set", "request"))
 
 
 def test_a_tenants_credentials_ask_for_its_own_models_alone(capsys: pytest.CaptureFixture[str]) -> None:

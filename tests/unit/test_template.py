@@ -311,6 +311,31 @@ def test_the_bell_and_ends_while_somebody_waits_wake_the_dispatcher_and_nothing_
     assert events["Timer"]["Properties"]["ScheduleExpression"] == "rate(1 minute)"
 
 
+def test_the_access_log_of_the_api_has_nothing_that_contains_an_approval_link() -> None:
+    (stage,) = [stage["Properties"] for _, stage in resources("AWS::ApiGatewayV2::Stage")]
+    written = json.loads(stage["AccessLogSettings"]["Format"])
+    assert set(written.values()) == {
+        "$context.requestTime",
+        "$context.requestId",
+        "$context.identity.sourceIp",
+        "$context.routeKey",
+        "$context.status",
+        "$context.responseLatency",
+        "$context.integration.status",
+    }
+    assert stage["DefaultRouteSettings"]["ThrottlingRateLimit"] <= 5
+    assert stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] <= 10
+
+
+def test_api_gateway_may_invoke_the_approvals_alone_and_by_their_routes_alone() -> None:
+    permissions = [p["Properties"] for _, p in resources("AWS::Lambda::Permission")]
+    (of_api,) = [p for p in permissions if p["Principal"] == "apigateway.amazonaws.com"]
+    assert of_api["FunctionName"] == {"Ref": "ApprovalsFunction"}
+    assert of_api["SourceArn"]["Fn::Sub"].endswith(":${Api}/*/*/approvals/*")
+    routes = [route["Properties"]["RouteKey"] for _, route in resources("AWS::ApiGatewayV2::Route")]
+    assert routes == ["GET /approvals/{link}", "POST /approvals/{link}"]
+
+
 def test_logs_are_kept_for_a_time_that_is_set() -> None:
     (group,) = [group for _, group in resources("AWS::Logs::LogGroup")]
     assert group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}

@@ -10,7 +10,15 @@ from datetime import UTC, datetime
 from typing import Annotated, NamedTuple
 from urllib.parse import parse_qs
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from trainyard.contracts.events import explain
 from trainyard.domain.approval_links import COMMENT_LENGTH_MAX, REVIEWER_LENGTH_MAX, ApprovalLink, Decision
@@ -28,8 +36,8 @@ SIGNATURE_BYTES = 32
 _PURPOSE = b"trainyard approval link 1\n"
 
 
-class SignedText(NamedTuple):
-    """What a link consists of."""
+class ParsedLink(NamedTuple):
+    """What a link consists of; whether the signature is genuine is not known yet."""
 
     link: ApprovalLink
     message: bytes
@@ -54,13 +62,18 @@ class _Content(BaseModel):
     reviewer: Annotated[str, StringConstraints(max_length=REVIEWER_LENGTH_MAX), AfterValidator(_printable)]
 
 
+def _on_one_line(text: str) -> str:
+    """Return a text with single spaces: a browser sends two characters for each line break, and counts one."""
+    return " ".join(text.split())
+
+
 class DecisionForm(BaseModel):
     """What a reviewer sends: a decision, and perhaps why."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     decision: Decision
-    comment: Annotated[str, StringConstraints(max_length=COMMENT_LENGTH_MAX)] = ""
+    comment: Annotated[str, BeforeValidator(_on_one_line), StringConstraints(max_length=COMMENT_LENGTH_MAX)] = ""
 
 
 def parse_decision(body: str) -> DecisionForm:
@@ -96,12 +109,12 @@ def message_of(content: str) -> bytes:
     return _PURPOSE + content.encode()
 
 
-def written(content: str, signature: bytes) -> str:
+def text_of(content: str, signature: bytes) -> str:
     """Return the text of a link."""
     return f"{content}.{_encoded(signature)}"
 
 
-def parse_link(text: str) -> SignedText:
+def parse_link(text: str) -> ParsedLink:
     """Return what a link's text consists of, its signature not being verified; raises Malformed."""
     if len(text) > LENGTH_MAX:
         raise Malformed(f"a link has at most {LENGTH_MAX} characters")
@@ -120,7 +133,7 @@ def parse_link(text: str) -> SignedText:
     code = _decoded(signature)
     if len(code) != SIGNATURE_BYTES:
         raise Malformed(f"the signature has {len(code)} bytes instead of {SIGNATURE_BYTES}")
-    return SignedText(link=link, message=message_of(content), signature=code)
+    return ParsedLink(link=link, message=message_of(content), signature=code)
 
 
 def _encoded(content: bytes) -> str:

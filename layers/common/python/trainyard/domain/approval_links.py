@@ -5,8 +5,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 VALID_MAX = timedelta(days=30)
-REVIEWER_LENGTH_MAX = 100
-COMMENT_LENGTH_MAX = 500
+REVIEWER_LENGTH_MAX = 80
+COMMENT_LENGTH_MAX = 400
+"""Both together fit into the registry's 1,024 characters, also where a character counts twice as it does in UTF-16
+(API reference, UpdateModelPackage)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +48,11 @@ class LinkFault(StrEnum):
     """The version is not there any more."""
     DECIDED = "decided"
     """The version was approved or rejected before, differently."""
+    DISABLED = "disabled"
+    """The key that signs links is disabled, or is going to be deleted."""
 
 
 def comment_of(decision: Decision, link: ApprovalLink, words: str) -> str:
     """Return what the registry keeps as the reason of a decision: one line of printable characters."""
-    reason = "".join(character for character in " ".join(words.split()) if character.isprintable())
+    reason = "".join(character for character in words if character.isprintable())
     return f"{decision.past} by link for {link.reviewer}" + (f": {reason}" if reason else "")

@@ -21,9 +21,9 @@ dt, dd { border-top: 1px solid var(--line); margin: 0; padding: .4rem .5rem .4re
 dt, small { color: var(--quiet); }
 label { display: block; margin-bottom: .25rem; }
 textarea { box-sizing: border-box; font: inherit; min-height: 5rem; padding: .5rem; width: 100%; }
-.buttons { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1rem 0; }
-button { border: 0; border-radius: .4rem; color: #fff; cursor: pointer; font: inherit; font-weight: 600;
-  min-height: 2.75rem; min-width: 8rem; }
+.buttons { display: flex; flex-wrap: wrap; gap: 1.5rem; margin: 1rem 0; }
+button { border: 1px solid transparent; border-radius: .4rem; color: #fff; cursor: pointer; font: inherit;
+  font-weight: 600; min-height: 2.75rem; min-width: 8rem; }
 .approve { background: var(--good); }
 .reject { background: var(--bad); }
 button:focus-visible, textarea:focus-visible { outline: 3px solid Highlight; outline-offset: 2px; }
@@ -43,22 +43,24 @@ HEADERS = {
 """Of every answer: nothing is loaded, framed, cached or told to other sites."""
 
 
-def review_page(review: Review, *, is_decided_now: bool = False) -> str:
-    """Return the page of a version: with a form where it can be decided, else with what was decided."""
+def review_page(review: Review, *, is_new: bool = False) -> str:
+    """Return the page of a version: with a form while nobody has decided, else with what was decided."""
     package = review.package
     title = f"Version {package.version} of {package.data_set}"
     if package.is_pending:
         return _page(f"Approve {title[0].lower()}{title[1:]}?", _table(review) + _form(review))
     state = "approved" if package.is_approved else "rejected"
     comment = f": {package.comment}" if package.comment else ""
-    words = f"<p role='status'>Recorded {_time(package.changed_at)}{escape(comment)}</p>"
+    words = f"<p>Recorded {_time(package.changed_at)}{escape(comment)}</p>"
     more = "<p>You can close this page. An operator can change the decision.</p>"
-    return _page(f"{title} {'is now' if is_decided_now else 'was'} {state}", words + more + _table(review))
+    heading = f"{title} is now {state}" if is_new else f"{title} was {state} before"
+    return _page(heading, words + more + _table(review))
 
 
-def problem_page(title: str, words: str) -> str:
-    """Return the page that says why there is nothing to decide."""
-    return _page(title, f"<p role='alert'>{escape(words)}</p>")
+def problem_page(title: str, words: str, *, has_way_back: bool = False) -> str:
+    """Return the page that says why nothing was decided, perhaps with the way back to the version."""
+    back = "<p><a href=''>Back to the version</a></p>" if has_way_back else ""
+    return _page(title, f"<p>{escape(words)}</p>{back}")
 
 
 def _page(title: str, body: str) -> str:
@@ -104,6 +106,7 @@ def _change(quality: Quality | None, live: Quality | None) -> str:
 
 
 def _form(review: Review) -> str:
+    suspended = " The tenant is suspended: nothing is deployed until it is resumed." if review.is_suspended else ""
     return (
         "<form method='post'>"
         "<label for='comment'>Reason <small>(optional, recorded with the decision)</small></label>"
@@ -112,7 +115,8 @@ def _form(review: Review) -> str:
         f"<button class='approve' name='decision' value='{Decision.APPROVE}'>Approve</button>"
         f"<button class='reject' name='decision' value='{Decision.REJECT}'>Reject</button></div></form>"
         "<p><small>An approved version is deployed where the service deploys models, and answers calls once it "
-        "has passed its smoke test. A rejected one changes nothing. The link decides once.</small></p>"
+        "has passed its smoke test. A rejected one changes nothing. Once somebody has decided, only an operator "
+        f"can change that.{suspended}</small></p>"
     )
 
 

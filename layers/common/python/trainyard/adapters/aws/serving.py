@@ -88,10 +88,15 @@ class SageMakerPackages:
 
     @staticmethod
     def _decide(arn: str, status: str, comment: str) -> None:
-        with translated():
-            client("sagemaker").update_model_package(
-                ModelPackageArn=arn, ModelApprovalStatus=status, ApprovalDescription=comment
-            )
+        try:
+            with translated():
+                client("sagemaker").update_model_package(
+                    ModelPackageArn=arn, ModelApprovalStatus=status, ApprovalDescription=comment
+                )
+        except ClientError as error:
+            if code_of(error) == "ConflictException":  # somebody else is changing it (API reference)
+                raise Throttled(str(error)) from error
+            raise
 
     @staticmethod
     def _listed(group: str, status: str) -> list[str]:

@@ -1,7 +1,8 @@
 """Approval by link: a version is approved or rejected by somebody without credentials of AWS.
 
-A link decides once. Whoever has approved or rejected a version before, by a link or otherwise, has the last word
-until an operator decides again, so a link that is passed on or opened later changes nothing.
+A link decides about a version while nobody has: once it is approved or rejected, by a link or otherwise, only an
+operator can change that. So a link that is passed on, or opened again, changes nothing. The registry cannot set a
+condition on an update: of two people who decide in the same moment, the later one is recorded.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from typing import NamedTuple, Protocol
 
 from trainyard.application.ports import Tenants
 from trainyard.application.serving.ports import ModelPackage, ModelPackages
-from trainyard.domain.approval_links import ApprovalLink, Decision, LinkFault, comment_of
+from trainyard.domain.approval_links import VALID_MAX, ApprovalLink, Decision, LinkFault, comment_of
 from trainyard.domain.errors import Malformed, Refused
 from trainyard.domain.requests import Outcome, Request
+from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.model_versions import ModelVersions
 
@@ -60,6 +62,16 @@ class Review:
     quality: Quality | None
     rows: int | None
     live: LiveVersion | None
+    is_suspended: bool
+    """Whether the tenant is, so that an approved version is deployed only once it is resumed."""
+
+
+class Decided(NamedTuple):
+    """A version about which a decision was made."""
+
+    review: Review
+    is_new: bool
+    """Whether it was made just now, and not before by the same or another reviewer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +88,7 @@ class Approvals:
     def review(self, text: str, now: datetime) -> Review:
         """Return what a link is for; raises Refused, of a kind in LinkFault, where there is nothing to decide."""
         link = self._verified(text, now)
-        package = self._package(link)
+        tenant, package = self._tenant_and_package(link)
         request = self.requests.get(link.request_id)
         return Review(
             link=link,
@@ -85,10 +97,11 @@ class Approvals:
             quality=_quality(request),
             rows=_outcome(request).rows,
             live=self._live(package),
+            is_suspended=tenant.state is TenantState.SUSPENDED,
         )
 
-    def decide(self, text: str, decision: Decision, words: str, now: datetime) -> Review:
-        """Approve or reject the version that a link is for, and return it as it is then. Idempotent.
+    def decide(self, text: str, decision: Decision, words: str, now: datetime) -> Decided:
+        """Approve or reject the version that a link is for, unless it is so already, and return it as it is then.
 
         `words` are the reviewer's reason, or "". Raises Refused, of a kind in LinkFault, where the link is not
         valid, or somebody has decided differently before.
@@ -102,14 +115,16 @@ class Approvals:
                     f"version {package.version} was {state} before; an operator can change that",
                     kind=LinkFault.DECIDED,
                 )
-            return review
+            return Decided(review, is_new=False)
         comment = comment_of(decision, review.link, words)
         (self.packages.approve if is_approval else self.packages.reject)(package.arn, comment)
         decided = replace(package, is_pending=False, is_approved=is_approval, changed_at=now, comment=comment)
-        return replace(review, package=decided)
+        return Decided(replace(review, package=decided), is_new=True)
 
     def _verified(self, text: str, now: datetime) -> ApprovalLink:
-        invalid = Refused("it is incomplete, or was changed: ask for another one", kind=LinkFault.INVALID)
+        invalid = Refused(
+            "it is incomplete, was changed, or was withdrawn: ask for another one", kind=LinkFault.INVALID
+        )
         try:
             link = self.links.read(text)
         except Malformed:
@@ -117,11 +132,11 @@ class Approvals:
         # Looked at first, because it costs no call.
         if now >= link.expires_at:
             raise Refused("ask for another one", kind=LinkFault.EXPIRED)
-        if not self.links.is_genuine(text):
+        if link.expires_at - now > VALID_MAX or not self.links.is_genuine(text):
             raise invalid
         return link
 
-    def _package(self, link: ApprovalLink) -> ModelPackage:
+    def _tenant_and_package(self, link: ApprovalLink) -> tuple[Tenant, ModelPackage]:
         gone = Refused(f"version {link.version} does not exist any more", kind=LinkFault.GONE)
         tenant = self.tenants.get(link.tenant_id)
         if tenant is None:
@@ -129,7 +144,7 @@ class Approvals:
         package = self.packages.get(self.arn_of(tenant.model_group, link.version))
         if package is None or (package.tenant_id, package.request_id) != (link.tenant_id, link.request_id):
             raise gone
-        return package
+        return tenant, package
 
     def _live(self, package: ModelPackage) -> LiveVersion | None:
         number = self.aliases.get(package.tenant_id, package.data_set).live
