@@ -3,12 +3,15 @@
     python -m benchmarks.serving_costs [--milliseconds 100] [--picture docs/serving-costs.svg]
 
 Computed by the code that books calls, from the shipped list prices: calls of equal length, spread evenly over the
-day; ml.m5.large, and 2 GB of a serverless endpoint. Nothing is measured.
+day; ml.m5.large, 2 GB of a serverless endpoint, half a virtual CPU and 2 GB of an inference component. A batch
+transform predicts the rows of a day in one job, which is assumed to take a minute longer than they do. Nothing is
+measured.
 """
 
 import argparse
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from math import log10
 from pathlib import Path
@@ -17,10 +20,21 @@ from rich.console import Console
 from rich.table import Table
 
 from trainyard.contracts.shipped_prices import prices_of
-from trainyard.domain.inference import EndpointHour, EndpointUse, capacity_of, divided, serverless_usd
-from trainyard.domain.prices import Prices, shown
+from trainyard.domain.hourly_spend import hour_of
+from trainyard.domain.inference import (
+    EndpointHour,
+    EndpointUse,
+    Reservation,
+    capacity_of,
+    divided,
+    reserved_usd,
+    serverless_usd,
+)
+from trainyard.domain.prices import JobKind, Prices, shown
 
-REGION, INSTANCE, MEMORY_MB = "us-east-1", "ml.m5.large", 2048
+REGION, INSTANCE, MEMORY_MB, CPU_PERCENT = "us-east-1", "ml.m5.large", 2048, 50
+JOB_SECONDS = 60
+"""Assumed: for which a transform job is billed beside the time of its rows."""
 HOURS, DAYS = 730, Decimal(730) / 24
 """Of a month, as AWS counts them."""
 CALLS = (1, 10, 100, 1_000, 10_000, 100_000)
@@ -71,13 +85,41 @@ def instance(prices: Prices, calls: int, milliseconds: int) -> Decimal:
     return prices.hosting[INSTANCE] * HOURS
 
 
+def component(prices: Prices, calls: int, milliseconds: int) -> Decimal:
+    """Return what an inference component costs, whether it is called or not."""
+    hourly, capacity = prices.hosting[INSTANCE], capacity_of(INSTANCE)
+    assert capacity is not None
+    hour = datetime(2026, 11, 1, tzinfo=UTC)
+    reservation = Reservation(
+        name="c",
+        tenant_id="t",
+        data_set="d",
+        tier="t",
+        algorithm="a",
+        cpu_percent=CPU_PERCENT,
+        memory_mb=MEMORY_MB,
+        created_at=hour,
+    )
+    return reserved_usd(hourly, reservation, hour_of(hour), capacity) * HOURS
+
+
+def batch(prices: Prices, calls: int, milliseconds: int) -> Decimal:
+    """Return what a job a day costs that predicts as many rows."""
+    seconds = JOB_SECONDS + calls * milliseconds // 1000
+    usd = prices.cost(JobKind.TRANSFORM, INSTANCE, 1, 0, seconds)
+    assert usd is not None
+    return usd * DAYS
+
+
 Cost = Callable[[Prices, int, int], Decimal]
 MODES: dict[str, Cost] = {
-    "multi-model (a tenant's share)": shared,
+    "multi-model, multi-container": shared,
     "serverless": serverless,
     "real-time, asynchronous": instance,
+    "inference-component": component,
+    "batch-transform": batch,
 }
-COLOURS = ("#0072b2", "#d55e00", "#009e73")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00")
 
 
 def busy_share(calls: int, milliseconds: int) -> float:
@@ -95,7 +137,8 @@ def table(prices: Prices, milliseconds: int) -> Table:
     return result
 
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 360, 70, 60, 310
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 380, 70, 80, 330
+LEGEND_COLUMNS = 3
 LOWEST, HIGHEST = -3, 3
 """Powers of ten of the cost's axis."""
 
@@ -131,10 +174,11 @@ def picture(prices: Prices, milliseconds: int) -> str:
         points = " ".join(
             f"{_x(calls):.1f},{_y(float(cost(prices, round(calls), milliseconds))):.1f}" for calls in steps
         )
-        x, colour = LEFT + number * 235, COLOURS[number]
+        row, column = divmod(number, LEGEND_COLUMNS)
+        x, y, colour = LEFT + column * 235, 34 + 20 * row, COLOURS[number]
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
-        parts.append(f'<rect x="{x}" y="34" width="12" height="12" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 18}" y="45">{name}</text>')
+        parts.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 18}" y="{y + 11}">{name}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

@@ -68,6 +68,8 @@ class MemoryHost:
         """Called within each operation, for what others do at the same time."""
         self.afterwards: Callable[[], None] = lambda: None
         """Called when a model has answered, before its answer is returned."""
+        self.deleted: set[str] = set()
+        """Endpoints that somebody has deleted."""
         self._looked_at: set[str] = set()
 
     def located(self, version: ModelVersion) -> ModelVersion:
@@ -81,10 +83,14 @@ class MemoryHost:
         endpoint = version.endpoint
         if self.failure:
             return EndpointState.FAILED, self.failure
-        if endpoint in self._looked_at:
+        if endpoint in self._looked_at and endpoint not in self.deleted:
             return EndpointState.READY, ""
+        self.deleted.discard(endpoint)
         self._looked_at.add(endpoint)
         return EndpointState.COMING, ""
+
+    def is_missing(self, version: ModelVersion) -> bool:
+        return version.endpoint in self.deleted
 
     def put(self, version: ModelVersion) -> int:
         self.meanwhile()

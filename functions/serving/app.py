@@ -51,6 +51,7 @@ def begin(step: ServingStep, now: datetime) -> Answer:
     return {
         "deploys": deploys,
         "is_judged": started.is_judged,
+        "is_missing": started.is_missing,
         "version": version,
         "reason": reason,
         **_next(started.following),
@@ -125,6 +126,7 @@ def search(context: LambdaContext) -> Answer:
 
 STEPS = {
     "Begin": begin,
+    "Restore": bring_up,
     "Place": place,
     "BringUp": bring_up,
     "Test": test,

@@ -409,6 +409,8 @@ class Hosting:
 
     def _bring_up(self, endpoint: Endpoint, config: str) -> None:
         time.sleep(CHANGE_SECONDS)
+        while (fault := self.fault("Start")) is not None and fault.code == "Slow":
+            time.sleep(CHANGE_SECONDS)
         try:
             endpoint.traffic = [(self._fleet(config), 1.0)]
             endpoint.asynchronous = self._configs[config].request.get("AsyncInferenceConfig")

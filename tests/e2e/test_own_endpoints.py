@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.e2e.conftest import Harness, eventually
-from tests.e2e.test_serving import ROWS, WINE, given_up, served, trained
+from tests.e2e.test_serving import ROWS, WINE, given_up, runtime_of, served, trained
 from trainyard.adapters.aws.billing import SageMakerEndpoints
 from trainyard.adapters.aws.container_endpoint import SageMakerContainerEndpoint
 from trainyard.adapters.aws.endpoint_scaling import alarm_of, count_history
@@ -23,8 +24,9 @@ from trainyard.persistence.container_sets import ContainerSets
 from trainyard.persistence.model_versions import ModelVersions
 
 MODES = {
-    "serverless": "serverless:approval=automatic:memory_mb=3072:concurrency=2",
-    "asynchronous": "asynchronous:approval=automatic",
+    "serverless": "serverless:memory_mb=3072:concurrency=2",
+    "asynchronous": "asynchronous",
+    "real-time": "real-time",
 }
 
 
@@ -75,7 +77,8 @@ def test_a_version_is_served_on_its_own_endpoint_and_the_next_one_beside_it(
 ) -> None:
     tenant_id, rows = f"own-{mode}", tmp_path / "rows.csv"
     rows.write_bytes(ROWS)
-    bucket = harness.create(tenant_id, "--serving", MODES[mode])
+    automatic = f"{MODES[mode]}:approval=automatic"
+    bucket = harness.create(tenant_id, "--serving", automatic)
 
     def predicted() -> dict[str, Any]:
         capsys.readouterr()
@@ -97,6 +100,16 @@ def test_a_version_is_served_on_its_own_endpoint_and_the_next_one_beside_it(
     assert second in removed_at(harness, datetime.now(UTC))
     eventually(lambda: endpoints(harness, tenant_id) == {first: "InService"})
     assert predicted()["version"] == 1
+    _calls_its_own_endpoint_alone(harness, capsys, tenant_id, mode, first)
+    _keeps_the_live_version_when_the_next_one_fails(harness, capsys, tenant_id, MODES[mode])
+    assert predicted()["version"] == 1
+    # Somebody deletes its endpoint: approving it again brings it back.
+    harness.cloud.client("sagemaker").delete_endpoint(EndpointName=first)
+    eventually(lambda: endpoints(harness, tenant_id) == {})
+    assert harness.run("predict", tenant_id, "wine", str(rows)) == 1
+    assert harness.run("models", "approve", tenant_id, "1") == 0
+    eventually(lambda: endpoints(harness, tenant_id) == {first: "InService"}, 60)
+    assert predicted()["version"] == 1
     rows.write_bytes(b"alcohol\n13\n")
     assert harness.run("predict", tenant_id, "wine", str(rows)) == 1
     assert "the request has no column" in capsys.readouterr().err
@@ -105,6 +118,37 @@ def test_a_version_is_served_on_its_own_endpoint_and_the_next_one_beside_it(
     eventually(lambda: endpoints(harness, tenant_id) == {})
     left = harness.cloud.client("sagemaker").list_models(NameContains=tenant_id)["Models"]
     assert left == []
+
+
+def _calls_its_own_endpoint_alone(
+    harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str, mode: str, endpoint: str
+) -> None:
+    """The tenant's credentials reach the endpoint, and those of a tenant with a similar name do not."""
+    harness.create(f"{tenant_id}1")
+    call = "invoke_endpoint_async" if mode == "asynchronous" else "invoke_endpoint"
+    said = {}
+    for caller in (tenant_id, f"{tenant_id}1"):
+        arguments: dict[str, Any] = {"EndpointName": endpoint, "ContentType": "text/csv", "Body": ROWS}
+        try:
+            getattr(runtime_of(harness, capsys, caller), call)(**arguments)
+            said[caller] = "answered"
+        except ClientError as error:
+            said[caller] = str(error.response["Error"]["Code"])
+    assert said == {tenant_id: "answered", f"{tenant_id}1": "AccessDeniedException"}
+
+
+def _keeps_the_live_version_when_the_next_one_fails(
+    harness: Harness, capsys: pytest.CaptureFixture[str], tenant_id: str, serving: str
+) -> None:
+    bucket = harness.deployment.tenant(tenant_id).bucket
+    assert harness.run("tenant", "update", tenant_id, "--serving", serving) == 0
+    trained(harness, bucket, tenant_id, 3)
+    harness.put(bucket, archive_of(harness, tenant_id), b"no archive")
+    assert harness.run("models", "approve", tenant_id, "3") == 0
+    version = eventually(lambda: given_up(served(harness, capsys, tenant_id).get(3)), 60)
+    assert version["reason"]
+    removed_at(harness, datetime.now(UTC))
+    eventually(lambda: len(endpoints(harness, tenant_id)) == 1)
 
 
 @pytest.mark.thorough
@@ -146,6 +190,36 @@ def test_an_own_endpoint_that_fails_leaves_the_live_one_and_the_previous_one_end
     assert harness.run("tenant", "delete", "ownpool", "--yes") == 0
     removed_at(harness, datetime.now(UTC))
     eventually(lambda: endpoints(harness, "ownpool") == {})
+
+
+@pytest.mark.thorough
+def test_an_endpoint_for_which_there_is_no_quota_or_that_never_gets_ready_leaves_the_live_one(
+    harness: Harness, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (rows := tmp_path / "rows.csv").write_bytes(ROWS)
+    bucket = harness.create("patient", "--serving", "real-time:approval=automatic")
+    trained(harness, bucket, "patient", 1)
+    eventually(lambda: served(harness, capsys, "patient").get(1, {}).get("percent") == 100, 60)
+    (first,) = endpoints(harness, "patient")
+    limit = "The account-level service limit 'ml.m5.large for endpoint usage' is 1 Instances"
+    quota = {"operation": "CreateEndpoint", "code": "ResourceLimitExceeded", "message": limit, "times": 1}
+    slow = {"operation": "Start", "code": "Slow", "message": "", "times": 10**6}
+    for number, fault, reason in ((2, quota, "ml.m5.large for endpoint usage"), (3, slow, "is being created")):
+        harness.cloud.plant_faults(fault)
+        trained(harness, bucket, "patient", number)
+        version = eventually(lambda: given_up(served(harness, capsys, "patient").get(number)), 120)  # noqa: B023
+        assert reason in version["reason"]
+        capsys.readouterr()
+        assert harness.run("predict", "patient", "wine", str(rows), "--json") == 0
+        assert json.loads(capsys.readouterr().out)["version"] == 1
+    assert sorted(endpoints(harness, "patient").values()) == ["Creating", "InService"]
+    removed_at(harness, datetime.now(UTC))  # it cannot be removed yet
+    harness.cloud.plant_faults()
+    eventually(lambda: set(endpoints(harness, "patient").values()) == {"InService"}, 60)
+    removed_at(harness, datetime.now(UTC))
+    eventually(lambda: endpoints(harness, "patient") == {first: "InService"})
+    assert harness.run("tenant", "delete", "patient", "--yes") == 0
+    removed_at(harness, datetime.now(UTC))
 
 
 def archive_of(harness: Harness, tenant_id: str) -> str:

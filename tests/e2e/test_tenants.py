@@ -294,7 +294,9 @@ def test_a_pooled_tenant_has_the_same_contract_and_a_role_from_its_first_request
 
 
 @pytest.mark.thorough
-def test_a_move_out_of_the_pool_takes_data_models_and_waiting_requests_along(harness: Harness) -> None:
+def test_a_move_out_of_the_pool_takes_data_models_and_waiting_requests_along(
+    harness: Harness, capsys: Capture, tmp_path: Path
+) -> None:
     for name in ("mover", "mover-2"):
         harness.create_pooled(name)
     harness.drop("mover-2", "incoming/other/o.csv", WINE)
@@ -306,6 +308,9 @@ def test_a_move_out_of_the_pool_takes_data_models_and_waiting_requests_along(har
     eventually(lambda: len(harness.requests("mover")) == 2)
     assert harness.run("resume", "tenant", "mover") == 0
     harness.ended("mover", 2)
+    (rows := tmp_path / "rows.csv").write_bytes(b"".join(WINE.splitlines(keepends=True)[:4]))
+    assert harness.run("models", "approve", "mover", "1") == 0
+    eventually(lambda: harness.run("predict", "mover", "wine", str(rows)) == 0, 60)
     assert harness.run("tenant", "suspend", "mover") == 0
     assert harness.run("tenant", "move", "mover", "--tier", "basic") == 0
     moved = harness.deployment.tenant("mover")
@@ -329,9 +334,20 @@ def test_a_move_out_of_the_pool_takes_data_models_and_waiting_requests_along(har
         assert s3.head_object(Bucket=bucket, Key=key)["ContentLength"] > 0
     assert len(harness.requests("mover")) == 2, "what was copied is no upload"
     assert harness.run("tenant", "resume", "mover") == 0
+    capsys.readouterr()
+    assert harness.run("predict", "mover", "wine", str(rows), "--json") == 0, "what answered before still does"
+    assert json.loads(capsys.readouterr().out)["version"] == 1
     harness.age_role("mover")
     harness.drop("mover", "incoming/wine/wine.csv", WINE + WINE.splitlines(keepends=True)[1])
     assert harness.ended("mover", 3)[-1].state is State.SUCCEEDED
+    assert harness.run("models", "approve", "mover", "3") == 0
+
+    def third_answers() -> bool:
+        capsys.readouterr()
+        assert harness.run("predict", "mover", "wine", str(rows), "--json") == 0
+        return bool(json.loads(capsys.readouterr().out)["version"] == 3)
+
+    eventually(third_answers, 60)
 
 
 @pytest.mark.thorough

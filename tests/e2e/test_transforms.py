@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Harness, eventually
-from tests.e2e.test_own_endpoints import removed_at
+from tests.e2e.test_own_endpoints import archive_of, removed_at
 from tests.e2e.test_serving import ROWS, served, trained
 from trainyard.domain.requests import Request, RequestKind, State
 
@@ -97,13 +97,26 @@ def test_stored_rows_are_predicted_by_the_live_model_in_a_job_of_the_queue(
     capsys.readouterr()
     assert harness.run("logs", failed.request_id[:8]) == 0
     assert "the request has no column" in capsys.readouterr().out
-    # 6. What no job can read is refused at once, and calls are told what to do.
+    harness.cloud.client("s3").delete_object(Bucket=bucket, Key="transform/wine/bad.csv")
+    # 6. A version whose archive is broken fails by itself, and the one before it predicts after a roll-back.
+    trained(harness, bucket, "baker", 2)
+    eventually(lambda: served(harness, capsys, "baker").get(2, {}).get("percent") == 100, 60)
+    harness.put(bucket, archive_of(harness, "baker"), b"no archive")
+    assert harness.run("transform", "baker", "wine", "--wait") == 4
+    broken = transforms(harness, "baker")[-1]
+    assert (broken.state, bool(broken.reason)) == (State.FAILED, True)
+    assert harness.run("serving", "roll-back", "baker", "wine", "2") == 0
+    assert harness.run("transform", "baker", "wine", "--force", "--wait") == 0
+    again = transforms(harness, "baker")[-1]
+    assert again.outcome is not None
+    assert again.outcome.model_version == 1
+    # 7. What no job can read is refused at once, and calls are told what to do.
     harness.drop("baker", "transform/wine/table.parquet", b"PAR1")
     assert harness.run("transform", "baker", "wine") == 1
     assert "table.parquet cannot be read by a batch transform" in capsys.readouterr().err
     assert harness.run("predict", "baker", "wine", str(rows)) == 1
     assert "trainyard transform baker wine" in capsys.readouterr().err
-    # 7. Nothing is left of it.
+    # 8. Nothing is left of it.
     assert harness.run("tenant", "delete", "baker", "--yes") == 0
     removed_at(harness, datetime.now(UTC))
     assert harness.cloud.client("sagemaker").list_models(NameContains="baker")["Models"] == []

@@ -8,8 +8,9 @@ from tests.build import NOW, tenant
 from tests.unit.test_model_deployment import RUN, Harness, arn
 from trainyard.application.serving.lost_approvals import LostApprovals, Search
 from trainyard.application.serving.model_deployment import VersionId
-from trainyard.domain.aliases import ABANDONED_AFTER
+from trainyard.domain.aliases import ABANDONED_AFTER, Begun
 from trainyard.domain.errors import Throttled
+from trainyard.domain.serving import Isolation, Mode
 from trainyard.domain.tenants import Tenant, TenantState
 
 
@@ -48,6 +49,7 @@ def search_over(harness: Harness, *tenants: Tenant) -> tuple[LostApprovals, Depl
         versions=harness.deployment.versions,
         deployments=deployments,
         judge=harness.deployment.judge,
+        is_missing=harness.deployment.is_missing,
     )
     return lost, deployments
 
@@ -75,6 +77,37 @@ def test_what_is_known_is_left_alone_and_so_is_what_is_older_than_the_live_versi
     assert search(lost).started == []
     harness.approve(3)
     assert search(lost).started == [arn(3)]
+
+
+def test_a_version_whose_endpoint_somebody_has_deleted_is_brought_up_again() -> None:
+    harness = Harness()
+    harness.deploy(2)
+    lost, _ = search_over(harness)
+    assert search(lost).started == []
+    harness.models.deleted.add(harness.version(2).endpoint)
+    assert search(lost).started == [arn(2)]
+    before = harness.alias
+    started = harness.deployment.begin(arn(2), "run-2", NOW)
+    assert (started.begun, started.is_missing) == (Begun.SERVED, True)
+    assert started.id is not None
+    assert not harness.deployment.bring_up(started.id)
+    assert harness.deployment.bring_up(started.id)
+    assert harness.alias == before
+    assert not harness.deployment.begin(arn(2), "run-3", NOW).is_missing
+    assert search(lost, NOW + timedelta(days=1)).started == []
+
+
+def test_only_the_endpoints_of_versions_that_answer_are_missed() -> None:
+    harness = Harness()
+    for version in (1, 2, 3):
+        harness.deploy(version)
+    lost, _ = search_over(harness)
+    harness.serve(mode=Mode.SERVERLESS, isolation=Isolation.SILO)
+    harness.deploy(4)
+    harness.models.deleted.add(harness.version(3).endpoint)  # of version 4's predecessor
+    assert search(lost).started == []
+    harness.models.deleted.add(harness.version(4).endpoint)
+    assert search(lost).started == [arn(4)]
 
 
 def test_a_version_that_failed_is_not_deployed_again() -> None:

@@ -44,6 +44,10 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Call:
             Started(id=ID, begun=Begun.SERVED, is_judged=True),
             {"deploys": False, "is_judged": True, "version": VERSION, "reason": Begun.SERVED.value},
         ),
+        (
+            Started(id=ID, begun=Begun.SERVED, is_missing=True),
+            {"deploys": False, "is_missing": True, "version": VERSION, "reason": Begun.SERVED.value},
+        ),
         (Started(id=None, begun=None, reason="none"), {"deploys": False, "version": None, "reason": "none"}),
         (
             Started(id=ID, begun=None, reason="none", following=VersionId("acme", "churn", 4)),
@@ -53,13 +57,14 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Call:
 )
 def test_an_approval_is_begun_or_the_reason_is_given(call: Call, started: Started, answer: dict[str, Any]) -> None:
     began = call("Begin", {"begin": started, "package_of": "arn:4"}, package_arn=ARN)
-    assert began == {"package_arn": "", "is_judged": False} | answer
+    assert began == {"package_arn": "", "is_judged": False, "is_missing": False} | answer
 
 
-def test_an_endpoint_that_is_not_ready_is_asked_for_again(call: Call) -> None:
-    assert call("BringUp", {"bring_up": True}, version=VERSION) == {}
+@pytest.mark.parametrize("step", ["BringUp", "Restore"])
+def test_an_endpoint_that_is_not_ready_is_asked_for_again(call: Call, step: str) -> None:
+    assert call(step, {"bring_up": True}, version=VERSION) == {}
     with pytest.raises(InProgress):
-        call("BringUp", {"bring_up": False}, version=VERSION)
+        call(step, {"bring_up": False}, version=VERSION)
 
 
 def test_what_is_deployed_or_given_up_is_counted_and_the_next_one_named(

@@ -51,7 +51,8 @@ def test_every_task_is_bounded_retried_with_jitter_and_caught(
     assert last["MaxAttempts"] <= 5
     failure = FAILURES.get(machine, "Failed")
     if name != failure:
-        following = "NotDeployed" if (machine, name) == (DEPLOY, "Begin") else failure
+        others = {"Begin": "NotDeployed", "Restore": "NotRestored"}
+        following = others.get(name, failure) if machine == DEPLOY else failure
         assert state["Retry"][0] == {"ErrorEquals": ["Refused"], "MaxAttempts": 0}
         caught = [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": following}]
         if name == "Judge":  # a canary is judged again, whatever has failed
@@ -86,9 +87,10 @@ def test_the_serving_function_knows_every_step(name: str) -> None:
 
 
 def test_an_endpoint_is_waited_for_less_long_than_a_deployment_is_taken_for_dead() -> None:
-    retries = MACHINES[DEPLOY]["States"]["BringUp"]["Retry"]
-    (waits,) = [retry for retry in retries if "InProgress" in retry["ErrorEquals"]]
-    assert waits["IntervalSeconds"] * waits["MaxAttempts"] < ABANDONED_AFTER.total_seconds() / 2
+    for state in ("BringUp", "Restore"):
+        retries = MACHINES[DEPLOY]["States"][state]["Retry"]
+        (waits,) = [retry for retry in retries if "InProgress" in retry["ErrorEquals"]]
+        assert waits["IntervalSeconds"] * waits["MaxAttempts"] < ABANDONED_AFTER.total_seconds() / 2
 
 
 @pytest.mark.parametrize(("machine", "name", "state"), [task for task in tasks() if task.values[0] != DEPLOY])

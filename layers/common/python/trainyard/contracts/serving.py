@@ -114,7 +114,7 @@ class ServingStep(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    step: Literal["Begin", "Place", "BringUp", "Test", "Switch", "Judge", "Fail", "Search"]
+    step: Literal["Begin", "Restore", "Place", "BringUp", "Test", "Switch", "Judge", "Fail", "Search"]
     run: str
     package_arn: PackageArn | Literal[""] = ""
     version: _Version | None = None

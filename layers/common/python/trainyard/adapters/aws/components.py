@@ -88,6 +88,9 @@ class SageMakerComponents:
         is_ready = described["InferenceComponentStatus"] in ("InService", "Updating")
         return EndpointState.READY if is_ready else EndpointState.COMING, ""
 
+    def is_missing(self, version: ModelVersion) -> bool:
+        return _described(version.target) is None
+
     def remove(self, version: ModelVersion) -> None:
         with suppress(ClientError, Throttled, OutcomeUnknown):  # the timer removes what is left
             remove_component(version.target)

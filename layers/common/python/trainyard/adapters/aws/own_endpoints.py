@@ -28,6 +28,7 @@ from trainyard.adapters.aws.serving import (
     ask_model,
     brought_up,
     created,
+    endpoint_is_missing,
     model_environment,
     refusals,
     size_of,
@@ -96,6 +97,10 @@ class SageMakerOwnEndpoints:
         if state is EndpointState.READY and version.serving.scales:
             scale(version.endpoint, version.serving, self._tags(version, tenant))
         return state, reason
+
+    def is_missing(self, version: ModelVersion) -> bool:
+        # A batch transform finds out by itself; each has a job of its own.
+        return version.serving.mode is not Mode.BATCH_TRANSFORM and endpoint_is_missing(version.endpoint)
 
     def remove(self, version: ModelVersion) -> None:
         with suppress(ClientError, Throttled, OutcomeUnknown):  # the timer removes what is left

@@ -181,6 +181,9 @@ class SageMakerSharedModels:
     def ensure(self, version: ModelVersion, tenant: Tenant) -> tuple[EndpointState, str]:
         return brought_up(version.endpoint, lambda: self._create(version.endpoint))
 
+    def is_missing(self, version: ModelVersion) -> bool:
+        return endpoint_is_missing(version.endpoint)
+
     def put(self, version: ModelVersion) -> int:
         return copy_model(self.bucket, version)
 
@@ -241,6 +244,18 @@ def brought_up(endpoint: str, create: Callable[[], tuple[EndpointState, str]]) -
         return EndpointState.FAILED, str(described.get("FailureReason", "no reason was given"))[:MESSAGE_MAX]
     is_ready = described["EndpointStatus"] in ("InService", "Updating", "SystemUpdating")
     return EndpointState.READY if is_ready else EndpointState.COMING, ""
+
+
+def endpoint_is_missing(endpoint: str) -> bool:
+    """Tell whether there is no such endpoint."""
+    try:
+        with translated():
+            client("sagemaker").describe_endpoint(EndpointName=endpoint)
+    except ClientError as error:
+        if MISSING not in str(error):
+            raise
+        return True
+    return False
 
 
 def created(

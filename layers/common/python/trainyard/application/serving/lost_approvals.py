@@ -3,7 +3,8 @@
 The event of an approval can be lost; it can come while the tenant is suspended, or before serving was switched on;
 and the run that deploys a version can die, with another one waiting behind it. So the registry itself is searched:
 some tenants in each run, continuing from the last one. What is found is deployed as if its event had come.
-Canaries, and versions in test for a limited time, are judged too, since the run of one can have died.
+Canaries, and versions in test for a limited time, are judged too, since the run of one can have died. The endpoint
+of a version that answers calls is brought up again if somebody has deleted it.
 """
 
 from collections.abc import Callable
@@ -65,6 +66,8 @@ class LostApprovals:
     deployments: Deployments
     judge: Callable[[VersionId, datetime], tuple[Judgement, VersionId | None]]
     """Promotes a canary, or a version whose test has ended, or rolls it back."""
+    is_missing: Callable[[VersionId], bool]
+    """Tells whether the endpoint of a version does not exist any more."""
 
     def run(self, now: datetime, out_of_time: Callable[[], bool]) -> Search:
         """Search some tenants, from where the last run ended. Safe at any time; one failing tenant affects no
@@ -119,6 +122,13 @@ class LostApprovals:
             if alias is None or package.version > max(_alive(alias, now), default=0):
                 newest[package.data_set] = max(newest.get(package.data_set, (0, "")), (package.version, arn))
         due += [arn for _, arn in newest.values()]
+        due += [
+            versions[number].package_arn
+            for alias in aliases.values()
+            for number in (alias.live, alias.canary, alias.testing)
+            if number is not None and number in versions
+            if self.is_missing(VersionId(tenant.tenant_id, alias.data_set, number))
+        ]
         for arn in due:
             if self.deployments.start(arn, now.strftime("%Y-%m-%d")):
                 search.started.append(arn)

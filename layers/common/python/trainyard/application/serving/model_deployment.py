@@ -74,6 +74,8 @@ class Started:
     """The version to deploy instead; None where none waits."""
     is_judged: bool = False
     """Whether it is a canary, or in test for a limited time: its judgement goes on."""
+    is_missing: bool = False
+    """Whether it answers calls, and yet its endpoint does not exist any more: it is brought up again."""
 
 
 class Switched(NamedTuple):
@@ -136,7 +138,7 @@ class ModelDeployment:
             if objection is not None:
                 self._refuse(version, objection, now)
                 return self._not_begun(version_id, objection, now)
-        begun = Begun.DEPLOY
+        begun, is_missing = Begun.DEPLOY, False
 
         def take_up(alias: Alias) -> Alias:
             nonlocal begun
@@ -146,12 +148,14 @@ class ModelDeployment:
         alias = self.aliases.change(package.tenant_id, package.data_set, take_up, now)
         if begun is Begun.SERVED:
             self._tidy(alias)  # an operator may have promoted it
+            is_missing = self.is_missing(version_id)
         if begun in (Begun.DEPLOY, Begun.WAIT):
             state = VersionState.DEPLOYING if begun is Begun.DEPLOY else VersionState.WAITING
             self.versions.put(replace(version, state=state))
             if not self._is_active(package.tenant_id):
                 self._forget_if_deleted(version)
-        return Started(id=version_id, begun=begun, is_judged=_is_judged(alias, package.version))
+        is_judged = _is_judged(alias, package.version)
+        return Started(id=version_id, begun=begun, is_judged=is_judged, is_missing=is_missing)
 
     def place(self, version_id: VersionId) -> None:
         """Copy the model to its endpoint; raises Refused where its archive is gone, or its tenant."""
@@ -173,6 +177,13 @@ class ModelDeployment:
         if state is EndpointState.FAILED:
             raise Refused(f"it could not be brought up: {reason}")
         return state is EndpointState.READY
+
+    def is_missing(self, version_id: VersionId) -> bool:
+        """Tell whether the endpoint of a version that has passed its test does not exist any more."""
+        version = self.versions.get(*version_id)
+        return (
+            version is not None and version.state is VersionState.READY and self._host(version).is_missing(version)
+        )
 
     def test(self, version_id: VersionId, now: datetime) -> int | None:
         """Let the version answer rows of its own data set; return in how many milliseconds it did.

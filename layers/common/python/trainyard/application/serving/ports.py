@@ -93,6 +93,10 @@ class ModelHost(Protocol):
         """Create the endpoint if there is none; return how it is, and why it failed. Idempotent."""
         ...
 
+    def is_missing(self, version: ModelVersion) -> bool:
+        """Tell whether the endpoint of a version that was brought up, or its place there, exists no more."""
+        ...
+
     def remove(self, version: ModelVersion) -> None:
         """Remove the version from service. Idempotent.
 

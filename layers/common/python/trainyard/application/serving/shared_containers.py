@@ -116,6 +116,9 @@ class MultiContainerHost:
             return EndpointState.READY, ""
         return (EndpointState.FAILED, objection) if objection else (EndpointState.COMING, "")
 
+    def is_missing(self, version: ModelVersion) -> bool:
+        return False  # the timer brings the endpoint up again, with all containers that are needed
+
     def remove(self, version: ModelVersion) -> None:
         """The endpoint has the container until it is updated, by the next version or by the timer."""
         self.take_out(version.target)

@@ -172,6 +172,7 @@ def lost_approvals() -> LostApprovals:
         versions=ModelVersions(store),
         deployments=StateMachineDeployments(machine_arn=settings.deploy_model_machine_arn),
         judge=lambda version, now: model_deployment().judge(version, now),
+        is_missing=lambda version: model_deployment().is_missing(version),
     )
 
 
