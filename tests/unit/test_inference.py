@@ -234,14 +234,42 @@ def test_what_is_not_served_is_refused_and_not_counted() -> None:
     assert_refused(Calls(), "no model of 'churn' is served")
     assert_refused(Calls(live=3), "no tenant 'globex'", tenant_id="globex")
     assert_refused(Calls(live=3), "no model of 'other' is served", data_set="other")
-    assert_refused(Calls(live=3), "at most 6,291,456", rows=b"x" * 6_291_457)
     for state in set(TenantState) - {TenantState.ACTIVE}:
         calls = Calls(live=3)
         calls.predictor = replace(calls.predictor, tenants=MemoryTenants(replace(tenant(), state=state)))
         assert_refused(calls, f"is {state.value}")
 
 
-ASYNCHRONOUS = ServingSettings(mode=Mode.ASYNCHRONOUS, isolation=Isolation.SILO)
+SETTINGS = {
+    mode: ServingSettings(mode=mode, isolation=isolation)
+    for isolation, modes in (
+        (Isolation.SILO, (Mode.REAL_TIME, Mode.SERVERLESS, Mode.ASYNCHRONOUS)),
+        (Isolation.BRIDGE, (Mode.MULTI_MODEL, Mode.MULTI_CONTAINER, Mode.INFERENCE_COMPONENT)),
+    )
+    for mode in modes
+}
+"""Of the modes that answer calls."""
+
+MOST = {
+    Mode.REAL_TIME: 6_291_456,
+    Mode.MULTI_MODEL: 6_291_456,
+    Mode.MULTI_CONTAINER: 6_291_456,
+    Mode.INFERENCE_COMPONENT: 6_291_456,
+    Mode.SERVERLESS: 4_194_304,
+    Mode.ASYNCHRONOUS: 128_000,
+}
+"""Bytes that a call may send (API reference, InvokeEndpoint and InvokeEndpointAsync; serverless inference)."""
+
+
+@pytest.mark.parametrize("mode", SETTINGS)
+def test_a_call_takes_what_its_mode_takes_and_not_one_byte_more(mode: Mode) -> None:
+    serving = SETTINGS[mode]
+    assert Calls(serving=serving, live=3).call(rows=b"x" * MOST[mode]).version == 3
+    refused = f"{mode} takes {MOST[mode]:,} at once"
+    assert_refused(Calls(serving=serving, live=3), refused, rows=b"x" * (MOST[mode] + 1))
+
+
+ASYNCHRONOUS = SETTINGS[Mode.ASYNCHRONOUS]
 
 
 @pytest.mark.parametrize(

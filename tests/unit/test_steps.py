@@ -141,6 +141,20 @@ def test_some_rows_are_kept_by_which_the_model_can_be_tried(
         assert {str(label) for label in predictions} <= set(answers)
 
 
+def test_a_request_with_further_columns_is_answered_and_another_type_is_refused(container: Container) -> None:
+    assert container.preprocess(("data.csv", HEAD + ROWS)) == ""
+    assert container.train("linear") == ""
+    lines = (HEAD + ROWS).decode().splitlines()[:4]
+    plain = predicted(container, "\n".join(lines).encode(), "text/csv")
+    more = [f"{line},{'note' if n == 0 else '=1+1'}" for n, line in enumerate(lines)]
+    further = predicted(container, "\n".join(more).encode(), "text/csv; charset=utf-8")
+    assert (plain.returncode, further.returncode) == (0, 0), further.stderr
+    assert json.loads(plain.stdout) == json.loads(further.stdout), "what the model has not learnt from is ignored"
+    image = predicted(container, b"\x89PNG", "image/png")
+    assert image.returncode != 0
+    assert "unsupported image/png: send text/csv with a header line, or application/jsonlines" in str(image.stderr)
+
+
 @pytest.mark.parametrize("cell", ["1e999", "Infinity", "NaN", '"\ue000abc"', '"\ue0001e999"', '"a\u2028b"'])
 def test_a_sample_takes_every_cell_that_the_table_takes(container: Container, cell: str) -> None:
     lines = [

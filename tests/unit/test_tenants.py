@@ -913,7 +913,10 @@ def test_objects_that_were_not_copied_as_they_are_stop_a_move_before_anything_is
     assert harness.tenant_changes.known("acme").bucket == "pool"
 
 
-def own_version(state: VersionState) -> ModelVersion:
+OWN = ServingSettings(mode=Mode.SERVERLESS, isolation=Isolation.SILO)
+
+
+def own_version(state: VersionState, serving: ServingSettings = OWN) -> ModelVersion:
     return ModelVersion(
         tenant_id="acme",
         data_set="churn",
@@ -924,8 +927,25 @@ def own_version(state: VersionState) -> ModelVersion:
         state=state,
         since=NOW,
         approved_at=NOW,
-        serving=ServingSettings(mode=Mode.SERVERLESS, isolation=Isolation.SILO),
+        serving=serving,
     )
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_tenant_is_moved_with_its_models_but_not_with_endpoints_of_its_own(mode: Mode) -> None:
+    own = {Mode.REAL_TIME, Mode.SERVERLESS, Mode.ASYNCHRONOUS, Mode.BATCH_TRANSFORM}
+    harness = Harness()
+    harness.create(tier_name="shared")
+    isolation = Isolation.SILO if mode in own else Isolation.BRIDGE
+    version = own_version(VersionState.READY, ServingSettings(mode=mode, isolation=isolation))
+    ModelVersions(harness.store).put(version)
+    if mode in own:
+        with pytest.raises(Refused, match="has endpoints of its own"):
+            harness.run(Change.MOVE, ("begin",), wish_to_move("basic"))
+    else:
+        harness.run(Change.MOVE, ("begin", "storage", "copy", "switch"), wish_to_move("basic"))
+        assert harness.tenant_changes.known("acme").tier == "basic"
+        assert ModelVersions(harness.store).get("acme", "churn", 1) == version
 
 
 def test_a_role_that_own_endpoints_act_with_is_kept_and_its_tenant_is_not_moved() -> None:

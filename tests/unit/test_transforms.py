@@ -13,7 +13,7 @@ from local.sagemaker.definition import Context, parameter_values
 from testing import memory_ports as memory
 from testing.memory_store import MemoryStore
 from testing.service import ACCOUNT, DEFAULTS, PRICES, Service, policies_in_force
-from tests.build import NOW, after, content, policy, tenant, tier
+from tests.build import NOW, after, content, policy, submission, tenant, tier
 from trainyard.application.ports import ExecutionReport
 from trainyard.application.scheduling.intake import Judgement, Verdict
 from trainyard.application.scheduling.record import Recorded, StatusEvent, StatusResult, is_overdue
@@ -82,12 +82,13 @@ class Yard:
         self.rows, self.models = memory.MemoryRows(), memory.MemoryModels()
         self.reports, self.results = memory.MemoryReports(), memory.MemoryResults()
         self.receipts = memory.MemoryReceipts()
+        self.tenants = memory.MemoryTenants(self.owner, store=store)
         self.rows.stored["acme", "churn"] = stored(("a.csv", 100), ("b.csv", 200))
         self.models.put(live())
         self.service = Service(
             store=store,
             policies=policies_in_force(store, self.limits),
-            tenants=memory.MemoryTenants(self.owner, store=store),
+            tenants=self.tenants,
             tier_queues=self.queues,
             executions=self.executions,
             rows=self.rows,
@@ -120,10 +121,10 @@ class Yard:
         assert request is not None
         return request
 
-    def end(self, request: Request, status: str) -> Recorded:
+    def end(self, request: Request, status: str, at: float = 600) -> Recorded:
         name = display_name(request.request_id, request.attempt)
         (settled,) = self.service.record.settle(
-            [StatusEvent(display_name=name, status=status, execution_arn="arn")], after(600)
+            [StatusEvent(display_name=name, status=status, execution_arn="arn")], after(at)
         )
         assert isinstance(settled, StatusResult), settled
         return settled.recorded
@@ -273,6 +274,24 @@ def test_a_transform_takes_a_slot_and_instances_of_its_own_and_runs_in_its_own_p
     service.service.enlist.enlist(service.queues.sent[-1], NOW)
     service.service.dispatch.run_pass(NOW)
     assert service.request(service.queues.sent[-1].request_id).state is State.QUEUED, "its type has one instance"
+
+
+def test_transforms_and_trainings_of_other_tenants_take_turns_in_a_tier() -> None:
+    service = yard(running_max=1)
+    service.tenants.put(tenant("globex"))
+    for number in range(6):  # first all transforms of one tenant, then all trainings of another
+        service.ask(f"e{number}", force=True)
+        service.service.enlist.enlist(service.queues.sent[-1], NOW)
+    for number in range(6):
+        training = submission(100 + number, tenant_id="globex", data_set=f"set-{number}", tier="basic")
+        service.service.enlist.enlist(training, NOW)
+    order = []
+    for turn in range(1, 13):
+        service.service.dispatch.run_pass(after(600 * turn))
+        (running,) = service.service.scheduler.tables.requests.active(State.RUNNING)
+        order.append(running.tenant_id)
+        service.end(running, "Failed", 600 * turn + 300)
+    assert [order[:n].count("acme") for n in (2, 4, 6, 8, 10, 12)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_pipeline_takes_the_parameters_that_a_transform_has_and_no_others() -> None:
