@@ -7,6 +7,7 @@ from typing import Any
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
+from cli.serving import aliases_of
 from cli.show import Answer
 from trainyard.adapters.aws.approval_links import KmsLinks
 from trainyard.adapters.aws.serving import SageMakerPackages
@@ -176,8 +177,24 @@ def _decide(deployment: Deployment, arguments: Arguments, decision: Decision) ->
         raise Refused(f"a reason is one line of at most {COMMENT_LENGTH_MAX} printable characters")
     (packages.approve if decision is Decision.APPROVE else packages.reject)(package["arn"], comment)
     status = decision.past.capitalize()
+    hint = _not_deployed(deployment, arguments, package) if decision is Decision.APPROVE else None
     return Answer(
-        data={"arn": package["arn"], "status": status}, lines=[f"version {arguments.version} is {status}"]
+        data={"arn": package["arn"], "status": status},
+        lines=[f"version {arguments.version} is {status}", *([hint] if hint else [])],
+    )
+
+
+def _not_deployed(deployment: Deployment, arguments: Arguments, package: dict[str, Any]) -> str | None:
+    """Return why an approved version is not deployed, where that is known already."""
+    if deployment.outputs["SharedServing"] != "true":
+        return "approved models are not deployed: deploy with SharedServing=true"
+    alias = aliases_of(deployment).get(arguments.tenant_id, str(package["data_set"]))
+    newest = max((v for v in (alias.live, alias.canary, alias.testing) if v is not None), default=0)
+    if arguments.version >= newest:
+        return None
+    return (
+        f"it is not deployed, because version {newest} is newer: take that one out of service first "
+        f"(trainyard serving roll-back {arguments.tenant_id} {package['data_set']} {newest}, or serving stop)"
     )
 
 

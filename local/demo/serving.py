@@ -1,4 +1,4 @@
-"""Approved models of the demo answer calls, one in each mode, and one of them a batch transform."""
+"""Approved models of the demo answer calls, each in another mode, and one of them a batch transform."""
 
 import json
 import time

@@ -1,6 +1,7 @@
 """From an approved model to its predictions, through the template's own rule, state machine and functions."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -125,6 +126,9 @@ def test_an_approved_model_predicts_and_its_successor_can_be_rolled_back(
     costs = booked(harness, capsys, "vintner")
     assert costs["calls"] == 2
     assert 0 < Decimal(costs["inference_usd"]) < Decimal("0.115")
+    capsys.readouterr()
+    assert harness.run("costs") == 0
+    assert re.search(r"endpoints: \d+ hours?, [\d.]+ USD, of which [\d.]+ were idle", capsys.readouterr().out)
     own = served(harness, capsys, "vintner")[1]
     assert asked_directly(harness, capsys, "vintner", own) == 3
     harness.create("vintner1")
@@ -266,6 +270,9 @@ def test_a_model_whose_rows_are_gone_is_given_up_and_a_deleted_tenant_leaves_not
     assert json.loads(capsys.readouterr().out)["version"] == 1
     harness.put(bucket, archive, body)
     approved(2)
+    capsys.readouterr()
+    assert harness.run("models", "approve", "cellar", "1") == 0
+    assert "it is not deployed, because version 2 is newer" in capsys.readouterr().out
     assert harness.run("serving", "stop", "cellar", "wine", "--yes") == 0
     approved(2)
 
