@@ -141,6 +141,7 @@ def run_matrix(there: Neighbourhood, callers: dict[str, tuple[Any, Tenant]]) -> 
     return count, passed
 
 
+@pytest.mark.thorough
 def test_no_tenants_role_reaches_any_other_tenants_root_in_any_way(
     harness: Harness, neighbourhood: Neighbourhood, capsys: pytest.CaptureFixture[str]
 ) -> None:

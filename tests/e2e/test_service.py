@@ -169,6 +169,7 @@ def test_what_lies_outside_incoming_starts_nothing_and_leaves_nothing(harness: H
     eventually(lambda: keys() == expected)
 
 
+@pytest.mark.thorough
 def test_the_same_upload_delivered_five_more_times_trains_once(harness: Harness) -> None:
     bucket = harness.create("repeated")
     version = harness.put(bucket, "incoming/wine/wine.csv", WINE)
@@ -415,6 +416,7 @@ def test_why_a_request_waits_is_explained_and_a_paused_tenant_comes_back(
     assert "there is no tier 'gold'" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_deadline_is_shown_kept_and_what_cannot_go_is_not_expedited(
     harness: Harness, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -440,6 +442,7 @@ def test_a_deadline_is_shown_kept_and_what_cannot_go_is_not_expedited(
     assert "SUCCEEDED" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_where_every_upload_is_trained_on_each_is_on_its_own_version(harness: Harness) -> None:
     bucket = harness.create("eager", "--every-upload", "--algorithm", "linear")
     assert harness.run("pause", "tenant", "eager") == 0
@@ -576,6 +579,7 @@ def test_an_upload_of_which_s3_tells_nothing_becomes_a_request(harness: Harness)
     assert sorted(request.state for request in requests) == [State.REJECTED, State.SUCCEEDED]
 
 
+@pytest.mark.thorough
 def test_an_end_whose_event_was_lost_is_found_by_the_reconciler(harness: Harness) -> None:
     """The reconciler's clock runs ahead, so that the run counts as unheard of."""
     bucket = harness.create("lost")

@@ -97,6 +97,7 @@ def trainings(harness: Harness, request: Request) -> list[dict[str, Any]]:
     return jobs
 
 
+@pytest.mark.thorough
 def test_an_interrupted_training_goes_on_within_its_job(harness: Harness) -> None:
     harness.cloud.interrupt_spot(1)
     harness.create("resumes", "--algorithm", "resuming")
@@ -109,6 +110,7 @@ def test_an_interrupted_training_goes_on_within_its_job(harness: Harness) -> Non
     assert job["BillableTimeInSeconds"] < job["TrainingTimeInSeconds"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("step", ["Failed", "Stopped"])
 def test_a_training_whose_capacity_does_not_return_goes_on_on_demand(harness: Harness, step: str) -> None:
     harness.cloud.interrupt_spot(1, returns=False, step=step)
@@ -126,6 +128,7 @@ def test_a_training_whose_capacity_does_not_return_goes_on_on_demand(harness: Ha
     assert any("spot capacity" in str(change.cause) for change in request.history)
 
 
+@pytest.mark.thorough
 def test_a_training_that_never_gets_spot_capacity_costs_nothing_until_it_runs_on_demand(harness: Harness) -> None:
     harness.cloud.exhaust("spot/ml.m5.large")
     harness.create("spotless", "--algorithm", "linear")

@@ -116,6 +116,7 @@ def test_a_machine_creates_a_tenant_and_tells_where_to_drop_data_and_read_result
     assert account(harness, "onboarded") == before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("number", "step"), list(enumerate(CREATE)))
 def test_a_creation_disturbed_at_any_task_ends_as_an_undisturbed_one_when_run_again(
     harness: Harness, number: int, step: str
@@ -567,6 +568,7 @@ def test_a_dry_run_lists_what_would_go_and_an_unknown_tenant_is_no_error(
         assert "there is no tenant unknown" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("number", "step"), list(enumerate(DELETE)))
 def test_a_deletion_disturbed_at_any_task_leaves_nothing_when_run_again(
     harness: Harness, number: int, step: str

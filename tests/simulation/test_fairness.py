@@ -37,6 +37,7 @@ def test_the_measure_notices_an_unfair_share() -> None:
     assert least_jain(load, unfair) < JAIN_MIN < least_jain(load, runs)
 
 
+@pytest.mark.thorough
 def test_a_single_request_is_passed_by_no_more_admissions_than_its_tier_has_slots() -> None:
     for seed in range(2):
         passed, waited, residual, slots = newcomer(seed)
@@ -44,6 +45,7 @@ def test_a_single_request_is_passed_by_no_more_admissions_than_its_tier_has_slot
         assert waited <= residual + 0.001
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [saver, latecomers])
 def test_no_gap_exceeds_its_bound_whatever_others_have_saved_or_missed(
     case: Callable[[int], tuple[float, float]],
@@ -57,10 +59,12 @@ def test_nobody_above_a_cap_overtakes_a_request_below_one() -> None:
     assert {passed for _, passed in below_cap(0)} == {0}
 
 
+@pytest.mark.thorough
 def test_what_is_expedited_breaks_no_bound_of_the_others() -> None:
     assert max(expediting(0)) <= 1
 
 
+@pytest.mark.thorough
 def test_a_large_request_waits_no_longer_than_hold_age_and_maximum_runtime() -> None:
     assert max(large_waits(0, hours=50)) <= LARGE_BOUND
 

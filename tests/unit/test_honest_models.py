@@ -202,6 +202,7 @@ def through(
     return container.evaluate()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("algorithm", ["gradient-boosting", "linear"])
 def test_a_class_of_one_row_in_a_thousand_is_learnt(container: Container, algorithm: str) -> None:
     g = np.random.default_rng(60)
@@ -277,6 +278,7 @@ def test_a_card_lies_beside_the_model_and_shows_hostile_names_as_text(container:
     assert card["training"]["algorithm"] == "gradient-boosting"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("algorithm", ["gradient-boosting", "linear"])
 def test_two_runs_have_the_same_bytes(container: Container, algorithm: str) -> None:
     body, runs = csv(customers(300)), []
