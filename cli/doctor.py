@@ -382,7 +382,7 @@ def _approval_links(deployment: Deployment) -> Iterator[Finding]:
         return
     state = deployment.client("kms").describe_key(KeyId=key_id)["KeyMetadata"]["KeyState"]
     if state == "Enabled":
-        yield Finding("approval links", GOOD, f"at {deployment.outputs['ApiAddress']}")
+        yield Finding("approval links", GOOD, f"at {deployment.outputs['ApprovalsAddress']}")
         return
     remedy = f"aws kms enable-key --key-id {key_id}"
     if state == "PendingDeletion":

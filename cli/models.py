@@ -150,7 +150,7 @@ def link(deployment: Deployment, arguments: Arguments) -> Answer:
         text = KmsLinks(key_id).write(approval)
     except Malformed as error:
         raise Refused(f"no link can be made for {arguments.reviewer!r}: {error}") from error
-    address = f"{deployment.outputs['ApiAddress']}/approvals/{text}"
+    address = f"{deployment.outputs['ApprovalsAddress']}/approvals/{text}"
     return Answer(
         data={"link": address, "expires_at": expires_at, "arn": package["arn"], "reviewer": arguments.reviewer},
         lines=[

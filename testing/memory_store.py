@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from trainyard.domain.errors import Conflict
+from trainyard.domain.errors import Conflict, Malformed
 from trainyard.persistence.store import (
     ACTIONS_MAX,
     DIGITS_MAX,
@@ -140,6 +140,8 @@ class MemoryStore:
         first = bisect_left(entries, (above, "", _FIRST))
         last = bisect_right(entries, (below, "\U0010ffff", _FIRST))
         if after is not None:
+            if set(after) != {"sort", "key"}:
+                raise Malformed("the cursor is of another list")
             sort, text = after["sort"], after["key"]
             if newest_first:
                 last = bisect_left(entries, (sort, text), hi=last, key=_order)

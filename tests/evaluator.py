@@ -149,6 +149,7 @@ class Written:
             "HasMetering": "MarketplaceDimension",
             "HasDirectInvocation": "DirectInvocation",
             "HasApprovalLinks": "ApprovalLinks",
+            "HasHttpApi": "HttpApi",
         }[condition]
         return self._parameters[parameter] not in ("", "false")
 

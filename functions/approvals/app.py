@@ -19,9 +19,8 @@ from trainyard.entrypoints.approval_page import HEADERS, problem_page, review_pa
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("approvals")
-app = APIGatewayHttpResolver(
-    debug=False
-)  # which would print the event, and so the link, whatever the environment says
+# Whatever the environment says: in debug mode it would print the event, and so the link.
+app = APIGatewayHttpResolver(debug=False)
 
 FORM = "application/x-www-form-urlencoded"
 NOT_ACCEPTED = "The form was not accepted"

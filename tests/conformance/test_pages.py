@@ -6,6 +6,7 @@ import pytest
 
 from testing.memory_store import MemoryStore
 from tests.build import NOW, after
+from trainyard.domain.errors import Malformed
 from trainyard.persistence.items import stamp
 from trainyard.persistence.store import Item, Key, Put, Store, listed
 
@@ -70,6 +71,13 @@ def test_a_range_and_a_cursor_hold_together(store: Store) -> None:
     newest = [item["since"] for item in listed(store, *PARTITION, page=3, newest_first=True, **bounds)]
     assert newest == sorted(newest, reverse=True)
     assert len(newest) == 8
+
+
+@pytest.mark.parametrize("cursor", [{"x": "y"}, {"request_id": "r"}, {}])
+def test_a_cursor_of_another_list_is_malformed(store: Store, cursor: dict[str, str]) -> None:
+    put(store, 3)
+    with pytest.raises(Malformed):
+        store.query(*PARTITION, limit=2, after=cursor)
 
 
 def test_a_batch_of_large_items_is_read_whole_though_it_comes_in_parts(store: Store) -> None:

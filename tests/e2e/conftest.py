@@ -46,6 +46,7 @@ OPTIONS = {
     "SharedServing": "true",
     "DirectInvocation": "true",
     "ApprovalLinks": "true",
+    "HttpApi": "true",
 }
 """All pipelines that there may be, some of which the policy below needs; and all that serving can do."""
 POLICY = """

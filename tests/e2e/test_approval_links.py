@@ -179,7 +179,7 @@ def test_nothing_is_decided_by_what_the_deployment_has_not_signed_or_a_form_that
 
 
 def test_a_burst_of_requests_is_throttled_before_it_reaches_the_function(harness: Harness) -> None:
-    address = f"{harness.outputs['ApiAddress']}/approvals/x"
+    address = f"{harness.outputs['ApprovalsAddress']}/approvals/x"
 
     def status() -> int:
         try:

@@ -142,7 +142,7 @@ def test_new_buckets_that_are_not_scanned_are_told() -> None:
 )
 def test_approval_links_need_their_key(state: str | None, result: str, words: str) -> None:
     kms = SimpleNamespace(describe_key=lambda KeyId: {"KeyMetadata": {"KeyState": state}})
-    outputs = {"ApprovalKeyArn": "k" if state else "", "ApiAddress": "https://a"}
+    outputs = {"ApprovalKeyArn": "k" if state else "", "ApprovalsAddress": "https://a"}
     deployment = cast(Deployment, SimpleNamespace(outputs=outputs, client={"kms": kms}.__getitem__))
     (finding,) = doctor._approval_links(deployment)
     assert finding.result == result

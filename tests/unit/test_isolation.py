@@ -839,6 +839,7 @@ REACH: dict[str, tuple[set[str], set[str]]] = {
     "ServingFunction": (set(), set()),
     "PredictFunction": (set(), set()),
     "ApprovalsFunction": (set(), set()),
+    "ApiFunction": (set(), set()),
     "BillingFunction": (set(), set()),
     "PublisherFunction": (set(), set()),
 }

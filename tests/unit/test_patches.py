@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import apigateway, cloudwatch_logs, eventbridge, lambda_svc, s3, scheduler, sns
+from ministack.services import apigateway, cloudwatch_logs, cognito, eventbridge, lambda_svc, s3, scheduler, sns
 from ministack.services.cloudformation import provisioners
 
 LOOK = "look whether local/patches.py can do without it"
@@ -35,6 +35,12 @@ def test_apis_have_an_address_that_no_client_resolves_and_forgive_what_aws_refus
     assert "hrottl" not in handle, LOOK
     assert "413" not in handle, LOOK
     assert "policy" not in invoke, LOOK
+
+
+def test_a_client_of_a_user_pool_reads_and_writes_whatever_its_settings_say() -> None:
+    sources = inspect.getsource(cognito._fake_token) + inspect.getsource(cognito._update_user_attributes)
+    assert "ReadAttributes" not in sources, LOOK
+    assert "WriteAttributes" not in sources, LOOK
 
 
 def test_a_subscription_by_mail_is_confirmed_at_once() -> None:

@@ -165,8 +165,9 @@ NAMED_WITHIN_THE_STACK = (
     "AWS::Athena::NamedQuery",
     "AWS::Lambda::Alias",
     "AWS::ApiGatewayV2::Stage",
+    "AWS::Cognito::UserPoolGroup",
 )
-"""A query of the stack's work group, an alias of one of its functions, a stage of its API."""
+"""A query of the stack's work group, an alias of a function, a stage of an API, a group of a user pool."""
 VERSIONED = ("AWS::Lambda::Version", "AWS::Lambda::LayerVersion")
 """Another creation is another version."""
 
@@ -312,7 +313,7 @@ def test_the_bell_and_ends_while_somebody_waits_wake_the_dispatcher_and_nothing_
 
 
 def test_the_access_log_of_the_api_has_nothing_that_contains_an_approval_link() -> None:
-    (stage,) = [stage["Properties"] for _, stage in resources("AWS::ApiGatewayV2::Stage")]
+    stage = TEMPLATE["Resources"]["ApprovalsStage"]["Properties"]
     written = json.loads(stage["AccessLogSettings"]["Format"])
     assert set(written.values()) == {
         "$context.requestTime",
@@ -327,13 +328,30 @@ def test_the_access_log_of_the_api_has_nothing_that_contains_an_approval_link() 
     assert stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] <= 10
 
 
-def test_api_gateway_may_invoke_the_approvals_alone_and_by_their_routes_alone() -> None:
+def test_api_gateway_may_invoke_two_functions_and_by_their_routes_alone() -> None:
     permissions = [p["Properties"] for _, p in resources("AWS::Lambda::Permission")]
-    (of_api,) = [p for p in permissions if p["Principal"] == "apigateway.amazonaws.com"]
-    assert of_api["FunctionName"] == {"Ref": "ApprovalsFunction"}
-    assert of_api["SourceArn"]["Fn::Sub"].endswith(":${Api}/*/*/approvals/*")
-    routes = [route["Properties"]["RouteKey"] for _, route in resources("AWS::ApiGatewayV2::Route")]
-    assert routes == ["GET /approvals/{link}", "POST /approvals/{link}"]
+    of_api = [p for p in permissions if p["Principal"] == "apigateway.amazonaws.com"]
+    assert {p["FunctionName"]["Ref"]: p["SourceArn"]["Fn::Sub"].rpartition(":")[2] for p in of_api} == {
+        "ApprovalsFunction": "${ApprovalsApi}/*/*/approvals/*",
+        "ApiFunction": "${Api}/*/*/v1/*",
+    }
+    routes = {
+        route["Properties"]["RouteKey"]: route["Properties"]["AuthorizationType"]
+        for _, route in resources("AWS::ApiGatewayV2::Route")
+    }
+    assert routes == {
+        "GET /approvals/{link}": "NONE",
+        "POST /approvals/{link}": "NONE",
+        "ANY /v1/{path+}": "JWT",
+    }
+
+
+def test_no_user_of_the_api_can_say_of_himself_whose_he_is() -> None:
+    (client,) = [client["Properties"] for _, client in resources("AWS::Cognito::UserPoolClient")]
+    assert client["WriteAttributes"] == ["name"]
+    assert "custom:tenant" in client["ReadAttributes"], "else it is in no token"
+    (pool,) = [pool["Properties"] for _, pool in resources("AWS::Cognito::UserPool")]
+    assert pool["AdminCreateUserConfig"] == {"AllowAdminCreateUserOnly": True}
 
 
 def test_logs_are_kept_for_a_time_that_is_set() -> None:
@@ -341,7 +359,7 @@ def test_logs_are_kept_for_a_time_that_is_set() -> None:
     assert group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
     loop = TEMPLATE["Resources"]["Fn::ForEach::LogGroups"][1]
     functions = {name.removesuffix("Function") for name, _ in resources("AWS::Serverless::Function")}
-    assert set(loop) == functions | {"TenantMachines", "DeployModelMachine", "Api"}
+    assert set(loop) == functions | {"TenantMachines", "DeployModelMachine", "ApprovalsApi", "ApiAccess"}
 
 
 def test_no_metric_has_a_tenant_dimension() -> None:

@@ -23,6 +23,7 @@ from trainyard.persistence.items import change_text, outcome_values, owner, requ
 from trainyard.persistence.store import (
     Absent,
     Condition,
+    Cursor,
     Delete,
     Is,
     Item,
@@ -212,6 +213,16 @@ class Requests:
         """Return a tenant's last requests, newest first; may lag."""
         items = listed(self.transactions.store, "by-tenant", tenant_id, page=limit, newest_first=True)
         return [request_from(item) for item in islice(items, limit)]
+
+    def page_of_tenant(
+        self, tenant_id: str, *, limit: int, after: Cursor | None
+    ) -> tuple[list[Request], Cursor | None]:
+        """Return at most `limit` of a tenant's requests, newest first, and where the next ones begin; may lag.
+
+        Raises Malformed for a cursor of another list.
+        """
+        page = self.transactions.store.query("by-tenant", tenant_id, limit=limit, newest_first=True, after=after)
+        return [request_from(item) for item in page.items], page.cursor
 
     def of_data_set(
         self, tenant_id: str, data_set: str, *, since: datetime | None = None, until: datetime | None = None

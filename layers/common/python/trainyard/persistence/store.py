@@ -240,7 +240,7 @@ class Store(Protocol):
         A page may end early, whatever the limit (`listed` goes on). Indexes: "scheduler" and "record" (the tables
         themselves), "ready" and "holding" are consistent; "by-tenant" and "by-activity" may lag behind the table;
         so may "by-data-set", "by-prefix", "executions-of-tenant" and "executions-of-day", which give the keys of
-        their items and no more.
+        their items and no more. Raises Malformed for a cursor of another list.
         """
         ...
 

@@ -1,5 +1,6 @@
 """The use cases of the functions, by name: `bootstrap.intake()`."""
 
+from trainyard.entrypoints.bootstrap.api import claim_names, request_pages, tenant_exists
 from trainyard.entrypoints.bootstrap.billing import (
     inference_booking,
     metering,
@@ -43,6 +44,7 @@ __all__ = [
     "approvals",
     "bell",
     "book",
+    "claim_names",
     "dead_letters",
     "deadline_watch",
     "dispatch",
@@ -65,9 +67,11 @@ __all__ = [
     "reconcile",
     "record",
     "redelivery",
+    "request_pages",
     "statements",
     "tag_activation",
     "tenant_changes",
+    "tenant_exists",
     "tenants",
     "unused_endpoints",
     "usage",

@@ -1,0 +1,138 @@
+"""Api: the HTTP API for tenants and operators, whose requests come with a token that API Gateway has verified.
+
+Whose token it is, and what it may do, is decided here. What a caller may not see is answered as what does not
+exist.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from trainyard.contracts.api import cursor_text, parse_cursor, parse_requests_query
+from trainyard.contracts.claims import principal_of
+from trainyard.domain.errors import Malformed, OutcomeUnknown, Throttled
+from trainyard.domain.names import REQUEST_ID
+from trainyard.domain.principals import Access, Principal
+from trainyard.domain.receipts import receipt_of
+from trainyard.entrypoints import bootstrap
+from trainyard.telemetry import build_logger, count
+
+logger = build_logger("api")
+# Whatever the environment says: in debug mode it would print the event, and so the token.
+app = APIGatewayHttpResolver(debug=False)
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Strict-Transport-Security": "max-age=31536000",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Forbidden(Exception):
+    """The token is valid, and yet makes its bearer nobody."""
+
+
+class NotFound(Exception):
+    """There is no such thing, or none that the caller may know of."""
+
+
+@logger.inject_lambda_context(clear_state=True, log_event=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)
+
+
+@app.get("/v1/me")
+def me() -> Response[str]:
+    principal = _principal()
+    return _answer({"subject": principal.subject, "role": principal.role, "tenant_id": principal.tenant_id})
+
+
+@app.get("/v1/tenants/<tenant_id>/requests")
+def list_requests(tenant_id: str) -> Response[str]:
+    _allow(Access.READ_TENANT, tenant_id)
+    query = parse_requests_query(app.current_event.query_string_parameters)
+    page = bootstrap.request_pages().of_tenant(
+        tenant_id,
+        limit=query.limit,
+        after=parse_cursor(query.cursor),
+        state=query.state,
+        data_set=query.data_set,
+    )
+    return _answer({"items": [receipt_of(request) for request in page.requests], "next": cursor_text(page.cursor)})
+
+
+@app.get("/v1/tenants/<tenant_id>/requests/<request_id>")
+def show_request(tenant_id: str, request_id: str) -> Response[str]:
+    _allow(Access.READ_TENANT, tenant_id)
+    if REQUEST_ID.fullmatch(request_id) is None:
+        raise NotFound
+    request = bootstrap.request_pages().requests.get(request_id)
+    if request is None or request.tenant_id != tenant_id:
+        raise NotFound
+    return _answer(receipt_of(request))
+
+
+def _principal() -> Principal:
+    """Return who calls; raises Forbidden."""
+    authorizer = app.current_event.raw_event["requestContext"].get("authorizer") or {}
+    claims = (authorizer.get("jwt") or {}).get("claims") or {}
+    try:
+        principal = principal_of(claims, **bootstrap.claim_names())
+    except Malformed as error:
+        raise Forbidden(str(error)) from error
+    logger.append_keys(subject=principal.subject, role=principal.role, tenant_id=principal.tenant_id)
+    return principal
+
+
+def _allow(access: Access, tenant_id: str) -> None:
+    """Raise NotFound where the caller may not do something to a tenant's things, or there is no such tenant."""
+    if not _principal().may(access, tenant_id) or not bootstrap.tenant_exists(tenant_id):
+        raise NotFound
+
+
+@app.not_found
+def nothing_there(_: Exception) -> Response[str]:
+    return not_found(NotFound())
+
+
+def not_found(_: NotFound) -> Response[str]:
+    return _problem(404, "Not found", "There is nothing at this address, or nothing that you may see.")
+
+
+def forbidden(error: Forbidden) -> Response[str]:
+    return _problem(403, "Forbidden", str(error))
+
+
+def malformed(error: Malformed) -> Response[str]:
+    return _problem(400, "Bad request", str(error))
+
+
+def busy(error: Exception) -> Response[str]:
+    logger.warning("not answered", extra={"reason": str(error)})
+    return _problem(503, "Service unavailable", "Send the request again later.", {"Retry-After": "5"})
+
+
+def failed(error: Exception) -> Response[str]:
+    logger.error("the request failed", exc_info=error)
+    count("ApiRequestsFailed")
+    return _problem(500, "Internal server error", "It is an error of the service, and is in its log.")
+
+
+app.exception_handler(NotFound)(not_found)
+app.exception_handler(Forbidden)(forbidden)
+app.exception_handler(Malformed)(malformed)
+app.exception_handler([Throttled, OutcomeUnknown])(busy)
+app.exception_handler(Exception)(failed)
+
+
+def _answer(body: Mapping[str, Any]) -> Response[str]:
+    return Response(200, "application/json", json.dumps(body), headers=dict(HEADERS))
+
+
+def _problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Response[str]:
+    """Return an error as RFC 9457 describes it."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return Response(status, "application/problem+json", json.dumps(body), headers={**HEADERS, **(headers or {})})

@@ -1,0 +1,57 @@
+"""Who calls the HTTP API, and what they may do."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What the groups of a token make of its bearer."""
+
+    OPERATOR = "operator"
+    """Sees and changes everything."""
+    VIEWER = "viewer"
+    """Sees everything."""
+    TENANT_ADMIN = "tenant-admin"
+    """Sees and changes what is its tenant's."""
+    TENANT_READER = "tenant-reader"
+    """Sees what is its tenant's."""
+
+
+class Access(StrEnum):
+    """What an operation of the API does."""
+
+    READ_TENANT = "read what is a tenant's"
+    CHANGE_TENANT = "change what is a tenant's"
+    READ_SERVICE = "read what concerns several tenants"
+    CHANGE_SERVICE = "change what concerns several tenants"
+
+
+_OF_ALL = {
+    Role.OPERATOR: frozenset(Access),
+    Role.VIEWER: frozenset({Access.READ_TENANT, Access.READ_SERVICE}),
+}
+"""Role → what it may do whosever it is."""
+
+_OF_ITS_TENANT = {
+    Role.TENANT_ADMIN: frozenset({Access.READ_TENANT, Access.CHANGE_TENANT}),
+    Role.TENANT_READER: frozenset({Access.READ_TENANT}),
+}
+"""Role → what it may do to what is its own tenant's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Whoever has a valid token."""
+
+    subject: str
+    """Its identifier at the issuer."""
+    role: Role
+    tenant_id: str | None
+    """The tenant that it belongs to; None for roles of the provider."""
+
+    def may(self, access: Access, tenant_id: str | None = None) -> bool:
+        """Tell whether it may do something; `tenant_id` is the tenant's that it is done to, where there is one."""
+        if access in _OF_ALL.get(self.role, ()):
+            return True
+        is_own = tenant_id is not None and tenant_id == self.tenant_id
+        return is_own and access in _OF_ITS_TENANT.get(self.role, ())

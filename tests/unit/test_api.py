@@ -1,0 +1,249 @@
+"""The HTTP API: who gets what, and what everybody else is told."""
+
+import base64
+import json
+from dataclasses import replace
+from itertools import product
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from testing.memory_ports import MemoryTenants
+from testing.memory_store import MemoryStore
+from testing.service import scheduler_over
+from tests.build import after, request, tenant
+from tests.unit.test_functions import Context, load
+from trainyard.application.api.request_pages import RequestPages
+from trainyard.contracts.api import cursor_text, parse_cursor, parse_requests_query
+from trainyard.domain.errors import Malformed, Throttled
+from trainyard.domain.receipts import receipt_of
+from trainyard.domain.requests import Request, State
+from trainyard.domain.tenants import TenantState
+from trainyard.entrypoints import bootstrap
+
+GROUPS = ("operators", "viewers", "tenant-admins", "tenant-readers")
+NOT_FOUND = {
+    "type": "about:blank",
+    "title": "Not found",
+    "status": 404,
+    "detail": "There is nothing at this address, or nothing that you may see.",
+}
+
+
+class Api:
+    """The function over a store in memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore()
+        self.requests = scheduler_over(self.store).tables.requests
+        self.tenants = MemoryTenants(tenant(), tenant("acme1"), tenant("gone", state=TenantState.DELETED))
+        self.pages = RequestPages(requests=self.requests)
+        self.module: ModuleType = load("api")
+        monkeypatch.setattr(bootstrap, "request_pages", lambda: self.pages)
+        monkeypatch.setattr(bootstrap, "claim_names", dict)
+        monkeypatch.setattr(bootstrap, "tenant_exists", self._exists)
+
+    def _exists(self, tenant_id: str) -> bool:
+        found = self.tenants.get(tenant_id)
+        return found is not None and found.state is not TenantState.DELETED
+
+    def put(self, number: int, tenant_id: str = "acme", **fields: Any) -> Request:
+        added = replace(request(number), tenant_id=tenant_id, arrived_at=after(number // 3), **fields)
+        self.store.transact([self.requests.put(added)])
+        return added
+
+    def get(self, path: str, group: str = "tenant-readers", method: str = "GET", **event: Any) -> tuple[int, Any]:
+        path, _, query = path.partition("?")
+        claims = {"sub": "s", "cognito:groups": f"[{group}]", "custom:tenant": "acme"}
+        context = {"http": {"method": method, "path": path}, "stage": "$default", "requestId": "r"}
+        whole = {
+            "version": "2.0",
+            "routeKey": "ANY /v1/{path+}",
+            "rawPath": path,
+            "rawQueryString": query,
+            "headers": {},
+            "requestContext": context | {"authorizer": {"jwt": {"claims": claims, "scopes": []}}},
+            "isBase64Encoded": False,
+        }
+        if query:
+            whole["queryStringParameters"] = dict(part.split("=", 1) for part in query.split("&"))
+        answer = self.module.handler(whole | event, Context())
+        assert answer["headers"]["Cache-Control"] == "no-store"
+        assert answer["headers"]["X-Content-Type-Options"] == "nosniff"
+        kind = "application/json" if answer["statusCode"] == 200 else "application/problem+json"
+        assert answer["headers"]["Content-Type"] == kind
+        return answer["statusCode"], json.loads(answer["body"])
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+    return Api(monkeypatch)
+
+
+def test_a_request_is_shown_as_its_receipt_says(api: Api) -> None:
+    added = api.put(1)
+    path = f"/v1/tenants/acme/requests/{added.request_id}"
+    assert api.get(path) == (200, json.loads(json.dumps(receipt_of(added))))
+    assert api.get("/v1/tenants/acme/requests") == (200, {"items": [receipt_of(added)], "next": None})
+
+
+def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
+    api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Routes × roles × whose: what is another tenant's is answered as what is not there."""
+    own, foreign = api.put(1), api.put(2, "acme1")
+    tenants = ("acme", "acme1", "gone", "absent", "ACME", "acme/../acme1", "%61cme1", "acme1%00", "pool")
+    ids = (own.request_id, foreign.request_id, "0" * 32, "x", f"{own.request_id}%00")
+    routes = ["/v1/tenants/{tenant}/requests", "/v1/tenants/{tenant}/requests/{request}"]
+    tried = 0
+    for group, tenant_id, request_id, route in product(GROUPS, tenants, ids, routes):
+        status, body = api.get(route.format(tenant=tenant_id, request=request_id), group)
+        sees = {"operators": ("acme", "acme1"), "viewers": ("acme", "acme1")}.get(group, ("acme",))
+        exists = "{request}" not in route or (tenant_id, request_id) in (
+            ("acme", own.request_id),
+            ("acme1", foreign.request_id),
+        )
+        if tenant_id in sees and exists:
+            assert status == 200, (group, tenant_id, route)
+            assert foreign.request_id not in json.dumps(body) or tenant_id == "acme1"
+        else:
+            assert (status, body) == (404, NOT_FOUND), (group, tenant_id, request_id, route)
+        tried += 1
+    with capsys.disabled():
+        print(f"\n{tried} calls of the HTTP API by role and tenant", end="")
+
+
+@pytest.mark.parametrize(
+    "authorizer",
+    [
+        None,
+        {},
+        {"jwt": None},
+        {"jwt": {"claims": None}},
+        {"jwt": {"claims": {"sub": "s"}}},
+        {"jwt": {"claims": {"sub": "s", "cognito:groups": "[tenant-admins]"}}},
+        {"jwt": {"claims": {"sub": "s", "cognito:groups": "[strangers]", "custom:tenant": "acme"}}},
+        {"lambda": {"sub": "s", "cognito:groups": "[operators]"}},
+    ],
+)
+def test_a_token_that_makes_nobody_is_forbidden_everything(api: Api, authorizer: Any) -> None:
+    context = {"http": {"method": "GET", "path": "/"}, "stage": "$default", "requestId": "r"}
+    for path in ("/v1/me", "/v1/tenants/acme/requests"):
+        status, body = api.get(path, requestContext=context | {"authorizer": authorizer})
+        assert (status, body["title"]) == (403, "Forbidden")
+
+
+def test_who_calls_is_told_who_that_is(api: Api) -> None:
+    assert api.get("/v1/me", "operators") == (200, {"subject": "s", "role": "operator", "tenant_id": None})
+    assert api.get("/v1/me") == (200, {"subject": "s", "role": "tenant-reader", "tenant_id": "acme"})
+
+
+@pytest.mark.parametrize("unkind", [False, True])
+@pytest.mark.parametrize("limit", [1, 3, 7, 100])
+def test_pages_have_every_request_once_newest_first(
+    monkeypatch: pytest.MonkeyPatch, limit: int, unkind: bool
+) -> None:
+    random, store = Random(limit), MemoryStore()
+    api = Api(monkeypatch, store)
+    added = [api.put(number) for number in range(40)]
+    api.put(99, "acme1")
+    store.unkind = lambda what: unkind and random.random() < 0.4
+    shown: list[str] = []
+    following, pages = "", 0
+    while True:
+        status, body = api.get(f"/v1/tenants/acme/requests?limit={limit}{following}")
+        assert status == 200
+        assert len(body["items"]) <= limit
+        shown += [item["request_id"] for item in body["items"]]
+        pages += 1
+        if body["next"] is None:
+            break
+        following = f"&cursor={body['next']}"
+    assert sorted(shown) == sorted(each.request_id for each in added)
+    arrived = {each.request_id: each.arrived_at for each in added}
+    assert [arrived[each] for each in shown] == sorted(arrived.values(), reverse=True)
+    assert unkind or pages == -(-40 // limit)
+
+
+def test_a_filter_ends_a_page_early_and_loses_nothing(api: Api) -> None:
+    rare = [api.put(number, state=State.FAILED, data_set="churn") for number in (0, 90, 91)]
+    for number in range(1, 90):
+        api.put(number, state=State.SUCCEEDED, data_set="churn" if number % 2 else "sales")
+    shown: list[str] = []
+    following = ""
+    while following is not None:
+        path = f"/v1/tenants/acme/requests?limit=5&state=FAILED&data_set=churn{following}"
+        _, body = api.get(path)
+        shown += [item["request_id"] for item in body["items"]]
+        following = f"&cursor={body['next']}" if body["next"] else None  # type: ignore[assignment]
+    assert sorted(shown) == sorted(each.request_id for each in rare)
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=NaN", "limit"),
+        ("limit=1e2", "limit"),
+        ("state=failed", "state"),
+        ("state=", "state"),
+        ("data_set=../x", "data_set"),
+        ("data_set=" + "x" * 64, "data_set"),
+        ("tenant=acme1", "tenant"),
+        ("cursor=", "cursor"),
+        ("cursor=%", "cursor"),
+        ("cursor=" + "A" * 1001, "cursor"),
+        ("cursor=" + base64.urlsafe_b64encode(b"[1]").decode(), "cursor"),
+        ("cursor=" + base64.urlsafe_b64encode(b'{"sort": 1}').decode(), "cursor"),
+        ("cursor=" + base64.urlsafe_b64encode(b'{"request_id": "x"}').decode(), "cursor"),
+        ("cursor=" + base64.urlsafe_b64encode(b"{}").decode(), "cursor"),
+        ("cursor=" + base64.urlsafe_b64encode(b"\xff").decode(), "cursor"),
+    ],
+)
+def test_a_parameter_that_is_wrong_is_named(api: Api, query: str, reason: str) -> None:
+    api.put(1)
+    status, body = api.get(f"/v1/tenants/acme/requests?{query}")
+    assert (status, body["status"], body["title"]) == (400, 400, "Bad request")
+    assert reason in body["detail"]
+
+
+def test_a_cursor_of_another_tenants_list_shows_nothing_of_it(api: Api) -> None:
+    for number in range(10):
+        api.put(number, "acme1" if number % 2 else "acme")
+    _, body = api.get("/v1/tenants/acme1/requests?limit=1", "operators")
+    status, body = api.get(f"/v1/tenants/acme/requests?cursor={body['next']}")
+    assert status in (200, 400)
+    own = {each.request_id for each in api.requests.of_tenant("acme")}
+    assert {item["request_id"] for item in body.get("items", [])} <= own
+
+
+def test_cursors_are_given_back_as_they_were() -> None:
+    for cursor in ({"sort": "2026", "key": "x"}, {"request_id": "é\n", "tenant_id": "acme", "arrived_at": "2026"}):
+        assert parse_cursor(cursor_text(cursor)) == cursor
+    assert (cursor_text(None), parse_cursor(None)) == (None, None)
+    assert parse_requests_query(None).limit == 20
+    with pytest.raises(Malformed):
+        parse_cursor("A")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(Throttled("slow down"), 503), (RuntimeError("of the service"), 500)]
+)
+def test_errors_of_the_service_are_told_without_its_words(
+    api: Api, error: Exception, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> RequestPages:
+        raise error
+
+    monkeypatch.setattr(bootstrap, "request_pages", fail)
+    code, body = api.get("/v1/tenants/acme/requests")
+    assert (code, body["status"]) == (status, status)
+    assert str(error) not in body["detail"].replace("an error of the service", "")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_what_is_only_read_cannot_be_written(api: Api, method: str) -> None:
+    assert api.get("/v1/tenants/acme/requests", "operators", method)[0] == 404
