@@ -6,6 +6,7 @@ exist.
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
@@ -24,6 +25,9 @@ logger = build_logger("api")
 # Whatever the environment says: in debug mode it would print the event, and so the token.
 app = APIGatewayHttpResolver(debug=False)
 
+CALLS_MAX = 100
+"""Of a caller within ten seconds (persistence/call_limits.py)."""
+
 HEADERS = {
     "Cache-Control": "no-store",
     "Strict-Transport-Security": "max-age=31536000",
@@ -33,6 +37,14 @@ HEADERS = {
 
 class Forbidden(Exception):
     """The token is valid, and yet makes its bearer nobody."""
+
+
+class TooManyCalls(Exception):
+    """The caller has called too often."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"You have called too often: try again in {seconds} s.")
+        self.seconds = seconds
 
 
 class NotFound(Exception):
@@ -76,7 +88,7 @@ def show_request(tenant_id: str, request_id: str) -> Response[str]:
 
 
 def _principal() -> Principal:
-    """Return who calls; raises Forbidden."""
+    """Return who calls, and count the call; raises Forbidden and TooManyCalls."""
     authorizer = app.current_event.raw_event["requestContext"].get("authorizer") or {}
     claims = (authorizer.get("jwt") or {}).get("claims") or {}
     try:
@@ -84,6 +96,9 @@ def _principal() -> Principal:
     except Malformed as error:
         raise Forbidden(str(error)) from error
     logger.append_keys(subject=principal.subject, role=principal.role, tenant_id=principal.tenant_id)
+    wait = bootstrap.call_limits().admit(principal.caller, limit=CALLS_MAX, now=datetime.now(UTC))
+    if wait:
+        raise TooManyCalls(wait)
     return principal
 
 
@@ -106,6 +121,10 @@ def forbidden(error: Forbidden) -> Response[str]:
     return _problem(403, "Forbidden", str(error))
 
 
+def too_many(error: TooManyCalls) -> Response[str]:
+    return _problem(429, "Too many requests", str(error), {"Retry-After": str(error.seconds)})
+
+
 def malformed(error: Malformed) -> Response[str]:
     return _problem(400, "Bad request", str(error))
 
@@ -123,6 +142,7 @@ def failed(error: Exception) -> Response[str]:
 
 app.exception_handler(NotFound)(not_found)
 app.exception_handler(Forbidden)(forbidden)
+app.exception_handler(TooManyCalls)(too_many)
 app.exception_handler(Malformed)(malformed)
 app.exception_handler([Throttled, OutcomeUnknown])(busy)
 app.exception_handler(Exception)(failed)

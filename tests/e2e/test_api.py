@@ -4,6 +4,7 @@ import base64
 import json
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from botocore.exceptions import ClientError
 from tests.e2e.conftest import Harness, eventually
 from tests.e2e.test_tenants import WINE
 
+CALLS = 190
+"""More than a caller may make in nearly two windows, and fewer than API Gateway takes at once of all callers."""
 PASSWORD = "Correct-horse-7-battery"
 
 
@@ -102,3 +105,15 @@ def test_a_tenant_sees_its_requests_and_nobody_elses(harness: Harness) -> None:
         )
     assert harness.run("tenant", "delete", "caller", "--yes") == 0
     assert get(harness, "/v1/tenants/caller/requests", token) == absent, "of a tenant that is deleted"
+
+
+@pytest.mark.thorough
+def test_a_burst_of_one_tenant_is_held_back_and_others_are_unharmed(harness: Harness) -> None:
+    harness.create("bursting")
+    token = user(harness, "burst", "tenant-readers", "bursting")["IdToken"]
+    operator = user(harness, "calm", "operators")["IdToken"]
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: get(harness, "/v1/me", token), range(CALLS)))
+    assert "Too many requests" in [body.get("title") for _, body in answers], "as fast as the local cloud takes it"
+    assert get(harness, "/v1/me", operator)[0] == 200, "others are unharmed"
+    eventually(lambda: get(harness, "/v1/me", token)[0] == 200)

@@ -17,11 +17,13 @@ from tests.build import after, request, tenant
 from tests.unit.test_functions import Context, load
 from trainyard.application.api.request_pages import RequestPages
 from trainyard.contracts.api import cursor_text, parse_cursor, parse_requests_query
-from trainyard.domain.errors import Malformed, Throttled
+from trainyard.domain.errors import Conflict, Malformed, Throttled
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import Request, State
 from trainyard.domain.tenants import TenantState
 from trainyard.entrypoints import bootstrap
+from trainyard.persistence.call_limits import WINDOW_SECONDS, CallLimits
+from trainyard.persistence.store import Update
 
 GROUPS = ("operators", "viewers", "tenant-admins", "tenant-readers")
 NOT_FOUND = {
@@ -43,6 +45,9 @@ class Api:
         self.module: ModuleType = load("api")
         monkeypatch.setattr(bootstrap, "request_pages", lambda: self.pages)
         monkeypatch.setattr(bootstrap, "claim_names", dict)
+        self.counted: list[Update] = []
+        self.limits = CallLimits(update=self.counted.append)
+        monkeypatch.setattr(bootstrap, "call_limits", lambda: self.limits)
         monkeypatch.setattr(bootstrap, "tenant_exists", self._exists)
 
     def _exists(self, tenant_id: str) -> bool:
@@ -70,6 +75,7 @@ class Api:
         if query:
             whole["queryStringParameters"] = dict(part.split("=", 1) for part in query.split("&"))
         answer = self.module.handler(whole | event, Context())
+        self.headers = answer["headers"]
         assert answer["headers"]["Cache-Control"] == "no-store"
         assert answer["headers"]["X-Content-Type-Options"] == "nosniff"
         kind = "application/json" if answer["statusCode"] == 200 else "application/problem+json"
@@ -133,6 +139,24 @@ def test_a_token_that_makes_nobody_is_forbidden_everything(api: Api, authorizer:
     for path in ("/v1/me", "/v1/tenants/acme/requests"):
         status, body = api.get(path, requestContext=context | {"authorizer": authorizer})
         assert (status, body["title"]) == (403, "Forbidden")
+
+
+def test_a_tenants_users_are_counted_together_and_held_back_together(api: Api) -> None:
+    def full(update: Update) -> None:
+        raise Conflict("full", failed=(0,))
+
+    for group, caller in (
+        ("tenant-admins", "tenant#acme"),
+        ("tenant-readers", "tenant#acme"),
+        ("viewers", "user#s"),
+    ):
+        api.limits = CallLimits(update=api.counted.append)
+        assert api.get("/v1/me", group)[0] == 200
+        assert api.counted[-1].key.pk == f"calls#{caller}"
+        api.limits = CallLimits(update=full)
+        status, body = api.get("/v1/tenants/acme/requests", group)
+        assert (status, body["title"]) == (429, "Too many requests")
+        assert 1 <= int(api.headers["Retry-After"]) <= WINDOW_SECONDS
 
 
 def test_who_calls_is_told_who_that_is(api: Api) -> None:

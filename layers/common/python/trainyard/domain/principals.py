@@ -49,6 +49,11 @@ class Principal:
     tenant_id: str | None
     """The tenant that it belongs to; None for roles of the provider."""
 
+    @property
+    def caller(self) -> str:
+        """Whose calls are counted together: all of a tenant's, or those of one user of the provider."""
+        return f"tenant#{self.tenant_id}" if self.tenant_id is not None else f"user#{self.subject}"
+
     def may(self, access: Access, tenant_id: str | None = None) -> bool:
         """Tell whether it may do something; `tenant_id` is the tenant's that it is done to, where there is one."""
         if access in _OF_ALL.get(self.role, ()):

@@ -1,6 +1,6 @@
 """The use cases of the functions, by name: `bootstrap.intake()`."""
 
-from trainyard.entrypoints.bootstrap.api import claim_names, request_pages, tenant_exists
+from trainyard.entrypoints.bootstrap.api import call_limits, claim_names, request_pages, tenant_exists
 from trainyard.entrypoints.bootstrap.billing import (
     inference_booking,
     metering,
@@ -44,6 +44,7 @@ __all__ = [
     "approvals",
     "bell",
     "book",
+    "call_limits",
     "claim_names",
     "dead_letters",
     "deadline_watch",

@@ -11,6 +11,7 @@ from trainyard.entrypoints.bootstrap.shared import scheduler_of, tenants
 
 if TYPE_CHECKING:
     from trainyard.application.api.request_pages import RequestPages
+    from trainyard.persistence.call_limits import CallLimits
 
 
 @cache
@@ -18,6 +19,15 @@ def request_pages() -> RequestPages:
     from trainyard.application.api.request_pages import RequestPages
 
     return RequestPages(requests=scheduler_of(Settings.from_env("requests_table")).tables.requests)
+
+
+@cache
+def call_limits() -> CallLimits:
+    from trainyard.adapters.aws.store import update_item
+    from trainyard.persistence.call_limits import CallLimits
+
+    table = Settings.from_env("record_table").record_table
+    return CallLimits(update=lambda update: update_item(table, update))
 
 
 @cache
