@@ -133,6 +133,10 @@ TENANTS ?= 1000
 sweep-cost: .venv/ready  ## calculate what the search for uploads without an event costs: make sweep-cost TENANTS=10000
 	@$(BIN)/python -m benchmarks.sweep --tenants $(TENANTS)
 
+.PHONY: openapi
+openapi: .venv/ready  ## write docs/openapi.json from the routes of the HTTP API
+	@PYTHONPATH=layers/common/python $(BIN)/python -m testing.openapi
+
 .PHONY: idle-cost
 idle-cost: .venv/ready  ## print what a deployment costs in a month without a training
 	@$(BIN)/python -m benchmarks.idle

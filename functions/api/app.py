@@ -1,29 +1,43 @@
 """Api: the HTTP API for tenants and operators, whose requests come with a token that API Gateway has verified.
 
 Whose token it is, and what it may do, is decided here. What a caller may not see is answered as what does not
-exist.
+exist. The types of the routes check what they are given, and are what docs/openapi.json is made from.
 """
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.event_handler.openapi.params import Query
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from trainyard.contracts.api import cursor_text, parse_cursor, parse_requests_query
+from trainyard.contracts.api import (
+    Cursor,
+    DataSet,
+    Limit,
+    Me,
+    Receipt,
+    RequestList,
+    answers,
+    cursor_text,
+    parse_cursor,
+)
 from trainyard.contracts.claims import principal_of
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Throttled
 from trainyard.domain.names import REQUEST_ID
 from trainyard.domain.principals import Access, Principal
 from trainyard.domain.receipts import receipt_of
+from trainyard.domain.requests import State
 from trainyard.entrypoints import bootstrap
 from trainyard.telemetry import build_logger, count
 
 logger = build_logger("api")
 # Whatever the environment says: in debug mode it would print the event, and so the token.
-app = APIGatewayHttpResolver(debug=False)
+app = APIGatewayHttpResolver(debug=False, enable_validation=True)
 
 CALLS_MAX = 100
 """Of a caller within ten seconds (persistence/call_limits.py)."""
@@ -56,35 +70,43 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return app.resolve(event, context)
 
 
-@app.get("/v1/me")
-def me() -> Response[str]:
+@app.get("/v1/me", summary="Who calls", responses=answers(Me))
+def me() -> Me:
     principal = _principal()
-    return _answer({"subject": principal.subject, "role": principal.role, "tenant_id": principal.tenant_id})
+    return Me(subject=principal.subject, role=principal.role, tenant_id=principal.tenant_id)
 
 
-@app.get("/v1/tenants/<tenant_id>/requests")
-def list_requests(tenant_id: str) -> Response[str]:
+@app.get(
+    "/v1/tenants/<tenant_id>/requests", summary="A tenant's requests, newest first", responses=answers(RequestList)
+)
+def list_requests(
+    tenant_id: str,
+    limit: Annotated[Limit, Query()] = 20,
+    cursor: Annotated[Cursor | None, Query()] = None,
+    state: Annotated[State | None, Query()] = None,
+    data_set: Annotated[DataSet | None, Query()] = None,
+) -> RequestList:
     _allow(Access.READ_TENANT, tenant_id)
-    query = parse_requests_query(app.current_event.query_string_parameters)
+    _refuse_parameters_but("limit", "cursor", "state", "data_set")
     page = bootstrap.request_pages().of_tenant(
-        tenant_id,
-        limit=query.limit,
-        after=parse_cursor(query.cursor),
-        state=query.state,
-        data_set=query.data_set,
+        tenant_id, limit=limit, after=parse_cursor(cursor), state=state, data_set=data_set
     )
-    return _answer({"items": [receipt_of(request) for request in page.requests], "next": cursor_text(page.cursor)})
+    return RequestList(items=[receipt_of(request) for request in page.requests], next=cursor_text(page.cursor))
 
 
-@app.get("/v1/tenants/<tenant_id>/requests/<request_id>")
-def show_request(tenant_id: str, request_id: str) -> Response[str]:
+@app.get(
+    "/v1/tenants/<tenant_id>/requests/<request_id>",
+    summary="One of a tenant's requests",
+    responses=answers(Receipt),
+)
+def show_request(tenant_id: str, request_id: str) -> Receipt:
     _allow(Access.READ_TENANT, tenant_id)
     if REQUEST_ID.fullmatch(request_id) is None:
         raise NotFound
     request = bootstrap.request_pages().requests.get(request_id)
     if request is None or request.tenant_id != tenant_id:
         raise NotFound
-    return _answer(receipt_of(request))
+    return receipt_of(request)
 
 
 def _principal() -> Principal:
@@ -108,6 +130,22 @@ def _allow(access: Access, tenant_id: str) -> None:
         raise NotFound
 
 
+def _refuse_parameters_but(*names: str) -> None:
+    """Raise Malformed for a parameter that the route does not have: it may be a wrong name of one that it has."""
+    others = sorted(set(app.current_event.query_string_parameters or {}) - set(names))
+    if others:
+        raise Malformed(f"{', '.join(others)[:100]}: no such parameter; there are {', '.join(names)}")
+
+
+def add_headers(app: APIGatewayHttpResolver, next_middleware: NextMiddleware) -> Response[Any]:
+    answer = next_middleware(app)
+    answer.headers.update(HEADERS)
+    return answer
+
+
+app.use(middlewares=[add_headers])
+
+
 @app.not_found
 def nothing_there(_: Exception) -> Response[str]:
     return not_found(NotFound())
@@ -129,6 +167,11 @@ def malformed(error: Malformed) -> Response[str]:
     return _problem(400, "Bad request", str(error))
 
 
+def invalid(error: RequestValidationError) -> Response[str]:
+    wrong = (f"{violation['loc'][-1]}: {violation['msg']}" for violation in error.errors()[:5])
+    return _problem(400, "Bad request", "; ".join(wrong))
+
+
 def busy(error: Exception) -> Response[str]:
     logger.warning("not answered", extra={"reason": str(error)})
     return _problem(503, "Service unavailable", "Send the request again later.", {"Retry-After": "5"})
@@ -144,12 +187,9 @@ app.exception_handler(NotFound)(not_found)
 app.exception_handler(Forbidden)(forbidden)
 app.exception_handler(TooManyCalls)(too_many)
 app.exception_handler(Malformed)(malformed)
+app.exception_handler(RequestValidationError)(invalid)
 app.exception_handler([Throttled, OutcomeUnknown])(busy)
 app.exception_handler(Exception)(failed)
-
-
-def _answer(body: Mapping[str, Any]) -> Response[str]:
-    return Response(200, "application/json", json.dumps(body), headers=dict(HEADERS))
 
 
 def _problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Response[str]:

@@ -8,15 +8,17 @@ from random import Random
 from types import ModuleType
 from typing import Any
 
+import jsonschema
 import pytest
 
 from testing.memory_ports import MemoryTenants
 from testing.memory_store import MemoryStore
+from testing.openapi import FILE, described
 from testing.service import scheduler_over
 from tests.build import after, request, tenant
 from tests.unit.test_functions import Context, load
 from trainyard.application.api.request_pages import RequestPages
-from trainyard.contracts.api import cursor_text, parse_cursor, parse_requests_query
+from trainyard.contracts.api import cursor_text, parse_cursor
 from trainyard.domain.errors import Conflict, Malformed, Throttled
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import Request, State
@@ -218,6 +220,7 @@ def test_a_filter_ends_a_page_early_and_loses_nothing(api: Api) -> None:
         ("data_set=" + "x" * 64, "data_set"),
         ("tenant=acme1", "tenant"),
         ("cursor=", "cursor"),
+        ("Limit=3", "Limit: no such parameter; there are limit, cursor, state, data_set"),
         ("cursor=%", "cursor"),
         ("cursor=" + "A" * 1001, "cursor"),
         ("cursor=" + base64.urlsafe_b64encode(b"[1]").decode(), "cursor"),
@@ -248,7 +251,6 @@ def test_cursors_are_given_back_as_they_were() -> None:
     for cursor in ({"sort": "2026", "key": "x"}, {"request_id": "é\n", "tenant_id": "acme", "arrived_at": "2026"}):
         assert parse_cursor(cursor_text(cursor)) == cursor
     assert (cursor_text(None), parse_cursor(None)) == (None, None)
-    assert parse_requests_query(None).limit == 20
     with pytest.raises(Malformed):
         parse_cursor("A")
 
@@ -271,3 +273,26 @@ def test_errors_of_the_service_are_told_without_its_words(
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_what_is_only_read_cannot_be_written(api: Api, method: str) -> None:
     assert api.get("/v1/tenants/acme/requests", "operators", method)[0] == 404
+
+
+def test_the_description_of_the_api_is_the_one_that_the_routes_make() -> None:
+    assert described() == FILE.read_text(encoding="utf-8"), "make openapi"
+
+
+def test_what_is_answered_is_what_the_description_says(api: Api) -> None:
+    document = json.loads(FILE.read_text(encoding="utf-8"))
+    added = api.put(1, state=State.FAILED)
+    paths = {
+        "/v1/me": "/v1/me",
+        "/v1/tenants/{tenant_id}/requests": "/v1/tenants/acme/requests",
+        "/v1/tenants/{tenant_id}/requests/{request_id}": f"/v1/tenants/acme/requests/{added.request_id}",
+    }
+    assert set(paths) == set(document["paths"])
+    for template, path in paths.items():
+        (operation,) = document["paths"][template].values()
+        assert {"200", "400", "401", "403", "404", "429", "500", "503"} == set(operation["responses"])
+        (content,) = operation["responses"]["200"]["content"].values()
+        _, body = api.get(path)
+        validator = jsonschema.Draft202012Validator({**content["schema"], "components": document["components"]})
+        assert list(validator.iter_errors(body)) == []
+        assert list(validator.iter_errors([])), "the schema refuses something"

@@ -1,0 +1,40 @@
+"""Write docs/openapi.json from the routes of the api function (make openapi)."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "docs/openapi.json"
+
+
+def described() -> str:
+    """Return the description of the HTTP API in OpenAPI 3.1."""
+    specification = importlib.util.spec_from_file_location("api_app", ROOT / "functions/api/app.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    api: dict[str, Any] = json.loads(module.app.get_openapi_json_schema(title="Trainyard", version="1"))
+    api["servers"] = [{"url": "{address}", "variables": {"address": {"default": "https://example.com"}}}]
+    for path in api["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)  # they are 400 here
+    components = api.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    receipt = json.loads((ROOT / "docs/receipt.schema.json").read_text(encoding="utf-8"))
+    receipt["properties"].pop("written_at")
+    receipt["required"].remove("written_at")
+    schemas["Receipt"] = {name: value for name, value in receipt.items() if not name.startswith("$")}
+    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    api["security"] = [{"token": []}]
+    return json.dumps(api, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(described(), encoding="utf-8")
+    sys.exit(0)
