@@ -10,6 +10,7 @@ from trainyard.application.serving.lost_approvals import LostApprovals, Search
 from trainyard.application.serving.model_deployment import VersionId
 from trainyard.domain.aliases import ABANDONED_AFTER, Begun
 from trainyard.domain.errors import Throttled
+from trainyard.domain.model_versions import ModelVersion
 from trainyard.domain.serving import Isolation, Mode
 from trainyard.domain.tenants import Tenant, TenantState
 
@@ -95,6 +96,20 @@ def test_a_version_whose_endpoint_somebody_has_deleted_is_brought_up_again() -> 
     assert harness.alias == before
     assert not harness.deployment.begin(arn(2), "run-3", NOW).is_missing
     assert search(lost, NOW + timedelta(days=1)).started == []
+
+
+def test_an_endpoint_of_many_versions_is_looked_at_once_in_a_run() -> None:
+    harness = Harness()
+    harness.deploy(2)
+    lost, _ = search_over(harness, harness.owner, harness.owner)
+    looked: list[str] = []
+
+    def look(version: ModelVersion) -> bool:
+        looked.append(version.endpoint)
+        return False
+
+    search(replace(lost, is_missing=look))
+    assert looked == [harness.version(2).endpoint]
 
 
 def test_only_the_endpoints_of_versions_that_answer_are_missed() -> None:

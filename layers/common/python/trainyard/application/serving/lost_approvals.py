@@ -16,7 +16,7 @@ from trainyard.application.serving.model_deployment import NOT_APPROVED, Judgeme
 from trainyard.application.serving.ports import ModelPackages
 from trainyard.domain.alias_events import AliasChange, AliasEvent
 from trainyard.domain.aliases import Alias, failed, in_use, is_abandoned, next_to_deploy, not_waiting
-from trainyard.domain.model_versions import VersionState
+from trainyard.domain.model_versions import ModelVersion, VersionState
 from trainyard.domain.serving import Approval
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
@@ -54,6 +54,8 @@ class Search:
     """Versions that were judged, and failed too many calls."""
     failed: dict[str, str] = field(default_factory=dict)
     """Tenant → error; it is searched again in the next cycle."""
+    missing: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """Endpoint, and what is a version's own on it → whether it does not exist any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class LostApprovals:
     deployments: Deployments
     judge: Callable[[VersionId, datetime], tuple[Judgement, VersionId | None]]
     """Promotes a canary, or a version whose test has ended, or rolls it back."""
-    is_missing: Callable[[VersionId], bool]
+    is_missing: Callable[[ModelVersion], bool]
     """Tells whether the endpoint of a version does not exist any more."""
 
     def run(self, now: datetime, out_of_time: Callable[[], bool]) -> Search:
@@ -127,11 +129,17 @@ class LostApprovals:
             for alias in aliases.values()
             for number in (alias.live, alias.canary, alias.testing)
             if number is not None and number in versions
-            if self.is_missing(VersionId(tenant.tenant_id, alias.data_set, number))
+            if self._is_missing(versions[number], search)
         ]
         for arn in due:
             if self.deployments.start(arn, now.strftime("%Y-%m-%d")):
                 search.started.append(arn)
+
+    def _is_missing(self, version: ModelVersion, search: Search) -> bool:
+        place = (version.endpoint, version.own_resource)
+        if place not in search.missing:  # many versions are on one endpoint
+            search.missing[place] = self.is_missing(version)
+        return search.missing[place]
 
     def _judge(self, version: VersionId, now: datetime, search: Search) -> None:
         try:

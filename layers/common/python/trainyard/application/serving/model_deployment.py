@@ -148,7 +148,8 @@ class ModelDeployment:
         alias = self.aliases.change(package.tenant_id, package.data_set, take_up, now)
         if begun is Begun.SERVED:
             self._tidy(alias)  # an operator may have promoted it
-            is_missing = self.is_missing(version_id)
+            stored = self.versions.get(*version_id)
+            is_missing = stored is not None and self.is_missing(stored)
         if begun in (Begun.DEPLOY, Begun.WAIT):
             state = VersionState.DEPLOYING if begun is Begun.DEPLOY else VersionState.WAITING
             self.versions.put(replace(version, state=state))
@@ -178,12 +179,9 @@ class ModelDeployment:
             raise Refused(f"it could not be brought up: {reason}")
         return state is EndpointState.READY
 
-    def is_missing(self, version_id: VersionId) -> bool:
+    def is_missing(self, version: ModelVersion) -> bool:
         """Tell whether the endpoint of a version that has passed its test does not exist any more."""
-        version = self.versions.get(*version_id)
-        return (
-            version is not None and version.state is VersionState.READY and self._host(version).is_missing(version)
-        )
+        return version.state is VersionState.READY and self._host(version).is_missing(version)
 
     def test(self, version_id: VersionId, now: datetime) -> int | None:
         """Let the version answer rows of its own data set; return in how many milliseconds it did.
