@@ -15,20 +15,26 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from trainyard.application.billing.reports import By, cost_report
 from trainyard.contracts.api import (
+    Costs,
     Cursor,
     DataSet,
     Limit,
     Me,
+    Month,
     Receipt,
     RequestList,
     answers,
+    costs_of,
     cursor_text,
     parse_cursor,
 )
 from trainyard.contracts.claims import principal_of
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Throttled
+from trainyard.domain.executions import month_of
 from trainyard.domain.names import REQUEST_ID
+from trainyard.domain.prices import Prices
 from trainyard.domain.principals import Access, Principal
 from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import State
@@ -107,6 +113,14 @@ def show_request(tenant_id: str, request_id: str) -> Receipt:
     if request is None or request.tenant_id != tenant_id:
         raise NotFound
     return receipt_of(request)
+
+
+@app.get("/v1/tenants/<tenant_id>/costs", summary="What a tenant cost in a month", responses=answers(Costs))
+def show_costs(tenant_id: str, month: Annotated[Month | None, Query()] = None) -> Costs:
+    _allow(Access.READ_TENANT, tenant_id)
+    _refuse_parameters_but("month")
+    month = month or month_of(datetime.now(UTC))
+    return costs_of(month, cost_report(bootstrap.book().totals(month, tenant_id), By.DATA_SET, Prices()))
 
 
 def _principal() -> Principal:

@@ -5,6 +5,8 @@ import json
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.conftest import Harness, eventually
 from tests.e2e.test_tenants import WINE
+from trainyard.domain.executions import month_of
 
 CALLS = 190
 """More than a caller may make in nearly two windows, and fewer than API Gateway takes at once of all callers."""
@@ -86,12 +89,17 @@ def test_a_tenant_sees_its_requests_and_nobody_elses(harness: Harness) -> None:
     written = harness.receipt(own)
     assert (status, shown) == (200, {name: value for name, value in written.items() if name != "written_at"})
     assert get(harness, path.format("caller1", foreign.request_id), operator)[0] == 200
+    (books,) = harness.deployment.book.totals(month_of(datetime.now(UTC)), "caller")
+    _, costs = get(harness, "/v1/tenants/caller/costs", token)
+    assert (costs["total"]["runs"], Decimal(costs["total"]["usd"])) == (1, books.usd)
+    assert books.usd > 0
     absent = get(harness, path.format("caller", "0" * 32), token)
     assert absent[0] == 404
     for foreign_path in (
         path.format("caller1", foreign.request_id),
         path.format("caller", foreign.request_id),
         "/v1/tenants/caller1/requests",
+        "/v1/tenants/caller1/costs",
         "/v1/tenants/nobody/requests",
     ):
         assert get(harness, foreign_path, token) == absent, foreign_path

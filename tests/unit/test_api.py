@@ -3,9 +3,11 @@
 import base64
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import product
 from random import Random
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -24,6 +26,7 @@ from trainyard.domain.receipts import receipt_of
 from trainyard.domain.requests import Request, State
 from trainyard.domain.tenants import TenantState
 from trainyard.entrypoints import bootstrap
+from trainyard.persistence.book import Totals
 from trainyard.persistence.call_limits import WINDOW_SECONDS, CallLimits
 from trainyard.persistence.store import Update
 
@@ -48,6 +51,8 @@ class Api:
         monkeypatch.setattr(bootstrap, "request_pages", lambda: self.pages)
         monkeypatch.setattr(bootstrap, "claim_names", dict)
         self.counted: list[Update] = []
+        self.totals: list[Totals] = []
+        monkeypatch.setattr(bootstrap, "book", lambda: SimpleNamespace(totals=self.of_month))
         self.limits = CallLimits(update=self.counted.append)
         monkeypatch.setattr(bootstrap, "call_limits", lambda: self.limits)
         monkeypatch.setattr(bootstrap, "tenant_exists", self._exists)
@@ -55,6 +60,9 @@ class Api:
     def _exists(self, tenant_id: str) -> bool:
         found = self.tenants.get(tenant_id)
         return found is not None and found.state is not TenantState.DELETED
+
+    def of_month(self, month: str, tenant_id: str) -> list[Totals]:
+        return [each for each in self.totals if (each.month, each.tenant_id) == (month, tenant_id)]
 
     def put(self, number: int, tenant_id: str = "acme", **fields: Any) -> Request:
         added = replace(request(number), tenant_id=tenant_id, arrived_at=after(number // 3), **fields)
@@ -104,7 +112,11 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
     own, foreign = api.put(1), api.put(2, "acme1")
     tenants = ("acme", "acme1", "gone", "absent", "ACME", "acme/../acme1", "%61cme1", "acme1%00", "pool")
     ids = (own.request_id, foreign.request_id, "0" * 32, "x", f"{own.request_id}%00")
-    routes = ["/v1/tenants/{tenant}/requests", "/v1/tenants/{tenant}/requests/{request}"]
+    routes = [
+        "/v1/tenants/{tenant}/requests",
+        "/v1/tenants/{tenant}/requests/{request}",
+        "/v1/tenants/{tenant}/costs",
+    ]
     tried = 0
     for group, tenant_id, request_id, route in product(GROUPS, tenants, ids, routes):
         status, body = api.get(route.format(tenant=tenant_id, request=request_id), group)
@@ -247,6 +259,33 @@ def test_a_cursor_of_another_tenants_list_shows_nothing_of_it(api: Api) -> None:
     assert {item["request_id"] for item in body.get("items", [])} <= own
 
 
+def test_costs_are_those_of_the_tenant_and_the_month_by_data_set(api: Api) -> None:
+    common: dict[str, Any] = {"tier": "basic", "algorithm": "linear", "executions": 2, "succeeded": 1, "failed": 1}
+    api.totals = [
+        Totals(month="2026-11", tenant_id="acme", data_set="churn", usd=Decimal("0.100001"), calls=3, **common),
+        Totals(month="2026-11", tenant_id="acme", data_set="sales", usd=Decimal("0.2"), unknown=1, **common),
+        Totals(month="2026-10", tenant_id="acme", data_set="old", usd=Decimal(1), **common),
+        Totals(month="2026-11", tenant_id="acme1", data_set="theirs", usd=Decimal(1), **common),
+    ]
+    _, body = api.get("/v1/tenants/acme/costs?month=2026-11")
+    assert [(row["data_set"], row["runs"], row["usd"]) for row in body["items"]] == [
+        ("sales", 2, "0.2"),
+        ("churn", 2, "0.100001"),
+    ]
+    total = body["total"]
+    assert (total["data_set"], total["runs"], total["succeeded"], total["failed"]) == (None, 4, 2, 2)
+    assert (total["usd"], total["unknown_steps"], total["calls"], total["inference_usd"]) == (
+        "0.300001",
+        1,
+        3,
+        "0",
+    )
+    assert api.get("/v1/tenants/acme/costs")[1]["month"] == f"{datetime.now(UTC):%Y-%m}"
+    for wrong in ("2026-13", "2026", "26-11", "2026-11-01", "", "2026-11%0A"):
+        status, body = api.get(f"/v1/tenants/acme/costs?month={wrong}")
+        assert (status, "month" in body["detail"]) == (400, True), wrong
+
+
 def test_cursors_are_given_back_as_they_were() -> None:
     for cursor in ({"sort": "2026", "key": "x"}, {"request_id": "é\n", "tenant_id": "acme", "arrived_at": "2026"}):
         assert parse_cursor(cursor_text(cursor)) == cursor
@@ -286,6 +325,7 @@ def test_what_is_answered_is_what_the_description_says(api: Api) -> None:
         "/v1/me": "/v1/me",
         "/v1/tenants/{tenant_id}/requests": "/v1/tenants/acme/requests",
         "/v1/tenants/{tenant_id}/requests/{request_id}": f"/v1/tenants/acme/requests/{added.request_id}",
+        "/v1/tenants/{tenant_id}/costs": "/v1/tenants/acme/costs",
     }
     assert set(paths) == set(document["paths"])
     for template, path in paths.items():

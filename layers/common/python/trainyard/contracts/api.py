@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, WithJsonSchema
 
+from trainyard.application.billing.reports import CostReport, CostRow
 from trainyard.domain.errors import Malformed
 from trainyard.domain.names import DATA_SET
 from trainyard.domain.principals import Role
@@ -21,6 +22,7 @@ Cursor = Annotated[
     Field(description="`next` of the last page"),
 ]
 DataSet = Annotated[str, StringConstraints(pattern=f"^{DATA_SET.pattern}$")]
+Month = Annotated[str, StringConstraints(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$"), Field(description="2026-11")]
 Receipt = Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Receipt"})]
 """A request as its tenant may see it (docs/receipt.schema.json)."""
 
@@ -42,6 +44,53 @@ class RequestList(BaseModel):
 
     items: list[Receipt]
     next: Annotated[str | None, Field(description="The cursor of the next page; null at the end")]
+
+
+class CostsRow(BaseModel):
+    """What one data set cost in a month, or all of them together; amounts are decimal numbers, in USD."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data_set: str | None
+    """None for all of them."""
+    runs: Annotated[int, Field(description="Trainings and batch transforms that ended")]
+    succeeded: int
+    failed: int
+    stopped: int
+    usd: Annotated[str, Field(description="Of the runs, at list prices")]
+    unknown_steps: Annotated[int, Field(description="Steps of which the cost is not known, and not in `usd`")]
+    calls: Annotated[int, Field(description="Predictions that were asked for")]
+    inference_usd: Annotated[str, Field(description="Of the predictions; not in `usd`")]
+
+
+class Costs(BaseModel):
+    """What a tenant cost in a month."""
+
+    model_config = ConfigDict(frozen=True)
+
+    month: str
+    items: list[CostsRow]
+    total: CostsRow
+
+
+def costs_of(month: str, report: CostReport) -> Costs:
+    """Return a report by data set as it is answered."""
+    rows = [_costs_row(row, row.name.partition("/")[2]) for row in report.rows]
+    return Costs(month=month, items=rows, total=_costs_row(report.total, None))
+
+
+def _costs_row(row: CostRow, data_set: str | None) -> CostsRow:
+    return CostsRow(
+        data_set=data_set,
+        runs=row.executions,
+        succeeded=row.succeeded,
+        failed=row.failed,
+        stopped=row.stopped,
+        usd=f"{row.usd:f}",
+        unknown_steps=row.unknown,
+        calls=row.calls,
+        inference_usd=f"{row.inference_usd:f}",
+    )
 
 
 _PROBLEM: dict[str, Any] = {

@@ -2,15 +2,13 @@
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
-from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
-from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.adapters.aws.errors import translated
 from trainyard.domain.errors import Malformed, Throttled
 from trainyard.persistence.store import (
     ACTIONS_MAX,
@@ -123,10 +121,13 @@ class DynamoStore:
         table, name, hash_name, sort_name = _INDEXES[index]
         options: dict[str, Any] = {"IndexName": name} if name else {}
         if after is not None:
+            # DynamoDB refuses others as well, in words that differ.
+            if set(after) != {hash_name, sort_name, *_KEY_NAMES[table]} or after[hash_name] != partition:
+                raise Malformed("the cursor is of another list")
             options["ExclusiveStartKey"] = _serialized(after)
         # An empty text cannot be a key, so the least bound is a space.
         values = {":partition": partition, ":above": above or " ", ":below": below}
-        with _own_cursor(after), translated():
+        with translated():
             answer = client("dynamodb").query(
                 TableName=self._tables[table],
                 ConsistentRead=index in _CONSISTENT,
@@ -251,14 +252,3 @@ def _expression(write: Update, names: _Names) -> str:
     if write.remove:
         parts.append("REMOVE " + ", ".join(names.name(n) for n in write.remove))
     return " ".join(parts)
-
-
-@contextmanager
-def _own_cursor(cursor: Cursor | None) -> Iterator[None]:
-    """Raise Malformed where DynamoDB refuses a query because of its cursor."""
-    try:
-        yield
-    except ClientError as error:
-        if cursor is None or code_of(error) != "ValidationException":
-            raise
-        raise Malformed("the cursor is of another list") from error
