@@ -22,7 +22,7 @@ from trainyard.domain.hourly_spend import hour_of
 from trainyard.domain.requests import Request, State
 
 DATA_SET = "served"
-SWITCHED_ON = ("SharedServing", "DirectInvocation", "ApprovalLinks")
+SWITCHED_ON = ("SharedServing", "DirectInvocation", "ApprovalLinks", "HttpApi")
 ROWS, CALLS = 5, 5
 OTHER_MODES = {
     "serverless": ":memory_mb=2048:concurrency=1",

@@ -140,7 +140,7 @@ class MemoryStore:
         first = bisect_left(entries, (above, "", _FIRST))
         last = bisect_right(entries, (below, "\U0010ffff", _FIRST))
         if after is not None:
-            if set(after) != {"sort", "key"}:
+            if set(after) != {"partition", "sort", "key"} or after["partition"] != partition:
                 raise Malformed("the cursor is of another list")
             sort, text = after["sort"], after["key"]
             if newest_first:
@@ -148,11 +148,12 @@ class MemoryStore:
             else:
                 first = bisect_right(entries, (sort, text), lo=first, key=_order)
         found = entries[first:last][::-1] if newest_first else entries[first:last]
-        return self._page(index, source, found, limit, after)
+        return self._page(index, partition, source, found, limit, after)
 
     def _page(
         self,
         index: str,
+        partition: str,
         source: dict[Key, Item],
         found: Sequence[_Entry],
         limit: int,
@@ -177,7 +178,7 @@ class MemoryStore:
         if len(items) == len(found):
             return Page(items=items, cursor=None)
         sort, text, _ = found[len(items) - 1]
-        return Page(items=items, cursor={"sort": sort, "key": text})
+        return Page(items=items, cursor={"partition": partition, "sort": sort, "key": text})
 
     def transact(self, writes: Sequence[Write]) -> None:
         assert 0 < len(writes) <= ACTIONS_MAX, "a transaction takes 1 to 100 actions"

@@ -80,6 +80,15 @@ def test_a_cursor_of_another_list_is_malformed(store: Store, cursor: dict[str, s
         store.query(*PARTITION, limit=2, after=cursor)
 
 
+def test_a_cursor_of_another_partition_is_malformed(store: Store) -> None:
+    put(store, 3)
+    cursor = store.query(*PARTITION, limit=2).cursor
+    assert cursor is not None
+    assert store.query(*PARTITION, limit=2, after=cursor).items
+    with pytest.raises(Malformed):
+        store.query(PARTITION[0], "STOPPED", limit=2, after=cursor)
+
+
 def test_a_batch_of_large_items_is_read_whole_though_it_comes_in_parts(store: Store) -> None:
     """BatchGetItem answers at most 16 MB, and names the keys that are left."""
     ids = put(store, 60, size=350_000)

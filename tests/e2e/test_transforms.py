@@ -110,6 +110,12 @@ def test_stored_rows_are_predicted_by_the_live_model_in_a_job_of_the_queue(
     again = transforms(harness, "baker")[-1]
     assert again.outcome is not None
     assert again.outcome.model_version == 1
+    # Somebody deletes the model: approving its version again brings it back.
+    sagemaker = harness.cloud.client("sagemaker")
+    model = served(harness, capsys, "baker")[1]["endpoint"]
+    sagemaker.delete_model(ModelName=model)
+    assert harness.run("models", "approve", "baker", "1") == 0
+    eventually(lambda: sagemaker.list_models(NameContains=model)["Models"])
     # 7. What no job can read is refused at once, and calls are told what to do.
     harness.drop("baker", "transform/wine/table.parquet", b"PAR1")
     assert harness.run("transform", "baker", "wine") == 1

@@ -1,13 +1,12 @@
 """What the HTTP API takes and answers, and its cursors."""
 
-import base64
-import binascii
 import json
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, WithJsonSchema
 
 from trainyard.application.billing.reports import CostReport, CostRow
+from trainyard.contracts.base64url import decoded, encoded
 from trainyard.domain.errors import Malformed
 from trainyard.domain.names import DATA_SET
 from trainyard.domain.principals import Role
@@ -138,7 +137,7 @@ def cursor_text(cursor: StoredCursor | None) -> str | None:
     """Return how a cursor is given to a caller; None for the end of a list."""
     if cursor is None:
         return None
-    return base64.urlsafe_b64encode(json.dumps(dict(cursor)).encode()).decode().rstrip("=")
+    return encoded(json.dumps(dict(cursor)).encode())
 
 
 def parse_cursor(text: str | None) -> StoredCursor | None:
@@ -146,7 +145,6 @@ def parse_cursor(text: str | None) -> StoredCursor | None:
     if text is None:
         return None
     try:
-        decoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        return _CURSOR.validate_json(decoded)
-    except (ValidationError, binascii.Error, ValueError) as error:
+        return _CURSOR.validate_json(decoded(text))
+    except (ValidationError, Malformed) as error:
         raise Malformed("cursor: it is not one that this API has given") from error

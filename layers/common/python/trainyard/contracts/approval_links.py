@@ -4,8 +4,6 @@ The text of a link is `<content>.<signature>`, both base64url without padding. T
 signature is an HMAC-SHA-256 of the content as it is written, after a prefix that no other use of the key has.
 """
 
-import base64
-import binascii
 from datetime import UTC, datetime
 from typing import Annotated, NamedTuple
 from urllib.parse import parse_qs
@@ -20,6 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
+from trainyard.contracts.base64url import decoded, encoded
 from trainyard.contracts.events import explain
 from trainyard.domain.approval_links import COMMENT_LENGTH_MAX, REVIEWER_LENGTH_MAX, ApprovalLink, Decision
 from trainyard.domain.errors import Malformed
@@ -101,7 +100,7 @@ def content_of(link: ApprovalLink) -> str:
         )
     except ValidationError as error:
         raise Malformed(explain(error)) from error
-    return _encoded(content.model_dump_json().encode())
+    return encoded(content.model_dump_json().encode())
 
 
 def message_of(content: str) -> bytes:
@@ -111,7 +110,7 @@ def message_of(content: str) -> bytes:
 
 def text_of(content: str, signature: bytes) -> str:
     """Return the text of a link."""
-    return f"{content}.{_encoded(signature)}"
+    return f"{content}.{encoded(signature)}"
 
 
 def parse_link(text: str) -> ParsedLink:
@@ -120,7 +119,7 @@ def parse_link(text: str) -> ParsedLink:
         raise Malformed(f"a link has at most {LENGTH_MAX} characters")
     content, _, signature = text.partition(".")
     try:
-        fields = _Content.model_validate_json(_decoded(content))
+        fields = _Content.model_validate_json(decoded(content))
     except ValidationError as error:
         raise Malformed("the content of the link is not valid") from error
     link = ApprovalLink(
@@ -130,22 +129,7 @@ def parse_link(text: str) -> ParsedLink:
         expires_at=datetime.fromtimestamp(fields.expires, UTC),
         reviewer=fields.reviewer,
     )
-    code = _decoded(signature)
+    code = decoded(signature)
     if len(code) != SIGNATURE_BYTES:
         raise Malformed(f"the signature has {len(code)} bytes instead of {SIGNATURE_BYTES}")
     return ParsedLink(link=link, message=message_of(content), signature=code)
-
-
-def _encoded(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).decode().rstrip("=")
-
-
-def _decoded(text: str) -> bytes:
-    """Return what was encoded; raises Malformed for any text but the one that the encoder writes."""
-    try:
-        content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Malformed("the link is not base64url") from error
-    if _encoded(content) != text:
-        raise Malformed("the link is not base64url as it is written here")
-    return content

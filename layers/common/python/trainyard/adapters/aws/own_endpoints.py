@@ -29,6 +29,7 @@ from trainyard.adapters.aws.serving import (
     brought_up,
     created,
     endpoint_is_missing,
+    is_missing,
     model_environment,
     refusals,
     size_of,
@@ -99,8 +100,10 @@ class SageMakerOwnEndpoints:
         return state, reason
 
     def is_missing(self, version: ModelVersion) -> bool:
-        # A batch transform finds out by itself; each has a job of its own.
-        return version.serving.mode is not Mode.BATCH_TRANSFORM and endpoint_is_missing(version.endpoint)
+        if version.serving.mode is not Mode.BATCH_TRANSFORM:
+            return endpoint_is_missing(version.endpoint)
+        sagemaker = client("sagemaker")
+        return is_missing(lambda: sagemaker.describe_model(ModelName=version.endpoint))
 
     def remove(self, version: ModelVersion) -> None:
         with suppress(ClientError, Throttled, OutcomeUnknown):  # the timer removes what is left

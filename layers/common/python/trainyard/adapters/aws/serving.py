@@ -248,9 +248,15 @@ def brought_up(endpoint: str, create: Callable[[], tuple[EndpointState, str]]) -
 
 def endpoint_is_missing(endpoint: str) -> bool:
     """Tell whether there is no such endpoint."""
+    sagemaker = client("sagemaker")
+    return is_missing(lambda: sagemaker.describe_endpoint(EndpointName=endpoint))
+
+
+def is_missing(describe: Callable[[], object]) -> bool:
+    """Tell whether SageMaker finds nothing to describe."""
     try:
         with translated():
-            client("sagemaker").describe_endpoint(EndpointName=endpoint)
+            describe()
     except ClientError as error:
         if MISSING not in str(error):
             raise

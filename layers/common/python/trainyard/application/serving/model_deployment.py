@@ -180,8 +180,8 @@ class ModelDeployment:
         return state is EndpointState.READY
 
     def is_missing(self, version: ModelVersion) -> bool:
-        """Tell whether the endpoint of a version that has passed its test does not exist any more."""
-        return version.state is VersionState.READY and self._host(version).is_missing(version)
+        """Tell whether the endpoint of a version that answers calls does not exist any more."""
+        return self._host(version).is_missing(version)
 
     def test(self, version_id: VersionId, now: datetime) -> int | None:
         """Let the version answer rows of its own data set; return in how many milliseconds it did.

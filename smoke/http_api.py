@@ -1,0 +1,79 @@
+"""A user of the HTTP API signs in, and sees what is its tenant's."""
+
+import json
+import secrets
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from smoke.deployed import POOLED, SILO
+from smoke.place import Suite
+from smoke.steps import Step, StepFailed, eventually
+
+EMAIL = "smoke@example.com"
+GROUP = "tenant-readers"
+
+
+def http_api(suite: Suite) -> list[str]:
+    """Make a user of a tenant, sign in, and call the API for that tenant, for another one, and without a token."""
+    outputs = suite.deployment.outputs
+    users, pool = suite.deployment.client("cognito-idp"), outputs["ApiUsers"]
+    attributes = {"email": EMAIL, "custom:tenant": SILO}
+    password = f"Aa1-{secrets.token_urlsafe(24)}"
+    named = [{"Name": name, "Value": text} for name, text in attributes.items()]
+    with suppress(users.exceptions.UsernameExistsException):  # of an earlier run
+        users.admin_create_user(UserPoolId=pool, Username=EMAIL, UserAttributes=named, MessageAction="SUPPRESS")
+    users.admin_set_user_password(UserPoolId=pool, Username=EMAIL, Password=password, Permanent=True)
+    users.admin_add_user_to_group(UserPoolId=pool, Username=EMAIL, GroupName=GROUP)
+    signed_in = {"USERNAME": EMAIL, "PASSWORD": password}
+    tokens = users.initiate_auth(
+        ClientId=outputs["ApiClient"], AuthFlow="USER_PASSWORD_AUTH", AuthParameters=signed_in
+    )["AuthenticationResult"]
+    me, _ = eventually(lambda: _get(suite, "/v1/me", tokens["IdToken"]), 120, "the API to answer", every=2)
+    if me[0] != 200 or (me[1]["role"], me[1]["tenant_id"]) != ("tenant-reader", SILO):
+        raise StepFailed(f"the API takes the token of {EMAIL}, of {SILO} in {GROUP}, for {me}")
+    expected = {SILO: 200, POOLED: 404}
+    answers = {name: _get(suite, f"/v1/tenants/{name}/requests", tokens["IdToken"]) for name in expected}
+    statuses = {name: answer[0] if answer else None for name, answer in answers.items()}
+    if statuses != expected:
+        raise StepFailed(f"the API answers the requests of {SILO}, and of another tenant, by {statuses}")
+    without = _get(suite, "/v1/me", "")
+    if without is None or without[0] != 401:
+        raise StepFailed(f"the API answers a request without a token by {without}")
+    try:
+        other = [{"Name": "custom:tenant", "Value": POOLED}]
+        users.update_user_attributes(AccessToken=tokens["AccessToken"], UserAttributes=other)
+    except users.exceptions.NotAuthorizedException:
+        shown = answers[SILO]
+        assert shown is not None
+        return [f"{len(shown[1]['items'])} requests of the tenant shown; another tenant's, and no token, refused"]
+    raise StepFailed("a user can change which tenant it belongs to")
+
+
+def _get(suite: Suite, path: str, token: str) -> tuple[int, Any] | None:
+    """Return status and body of an answer; None while there is none."""
+    address = f"{suite.deployment.outputs['ApiAddress']}{path}"
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - of our own API
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - of our own API
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+    except urllib.error.URLError:  # the name of a new API takes a moment
+        return None
+
+
+STEPS: Sequence[Step[Suite]] = (
+    Step(
+        name="http-api",
+        does="sign in as a user of a tenant, and call the HTTP API for it, for another one, and without a token",
+        means="the authorizer does not take the pool's tokens, passes groups in another form, or the client may "
+        "not read the tenant: the log of the api function says what a token lacks.",
+        run=http_api,
+        minutes=5,
+        jobs=0,
+    ),
+)
