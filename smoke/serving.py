@@ -42,9 +42,7 @@ DEPLOYED_SECONDS_MAX = 3000
 
 def serving(suite: Suite) -> list[str]:
     """Serve two versions of a model, and call them."""
-    suite.place.deploy(
-        suite.stack, suite.stage, SharedServing="true", DirectInvocation="true", ApprovalLinks="true"
-    )
+    suite.place.deploy(suite.stack, suite.stage, **dict.fromkeys(SWITCHED_ON, "true"))
     suite.__dict__.pop("deployment", None)  # its outputs have changed
     rows = suite.evidence / "rows.csv"
     suite.evidence.mkdir(parents=True, exist_ok=True)
