@@ -12,9 +12,10 @@ from cli.show import Answer
 from cli.text import counted, say
 from cli.waiting import awaited
 from trainyard.domain.announcements import APPLICATION_SOURCE
+from trainyard.domain.arrivals import NO_DATA_SET, retraining_id
 from trainyard.domain.deadlines import next_ready_by
 from trainyard.domain.errors import Refused
-from trainyard.domain.names import FOLDERS, is_data_set, request_id
+from trainyard.domain.names import FOLDERS, is_data_set
 from trainyard.domain.requests import Cause, Request, RequestKind, State
 from trainyard.domain.tenants import Tenant
 
@@ -146,12 +147,10 @@ def _asked_for(deployment: Deployment, events: dict[str, str], now: datetime) ->
 
 
 def _is_made_by(event_id: str, request: Request) -> bool:
-    return request.cause is Cause.RETRAINING and request.request_id == request_id(
-        tenant_id=request.tenant_id,
-        bucket=request.content.bucket,
-        key=request.content.key,
-        revision=event_id,
-    )
+    # Where there was no data set, it was asked for none.
+    data_set = None if request.data_set == NO_DATA_SET else request.data_set
+    named = retraining_id(request.tenant_id, data_set, event_id)
+    return request.cause is Cause.RETRAINING and request.request_id == named
 
 
 def check_data_set(name: str) -> None:

@@ -27,6 +27,9 @@ class MemoryModelPackages:
     def approved(self, group: str) -> list[str]:
         return self._listed(group, lambda package: package.is_approved)
 
+    def newest(self, group: str) -> int:
+        return max((package.version for package in self.packages.values() if package.group == group), default=0)
+
     def pending(self, group: str) -> list[str]:
         return self._listed(group, lambda package: package.is_pending)
 

@@ -112,7 +112,8 @@ class Written:
         """Return the inline policies of a role or a function, as one."""
         policies = self._source["Resources"][name]["Properties"]["Policies"]
         documents = [p.get("PolicyDocument", p) for p in policies if "Ref" not in p]
-        statements = [s for document in documents for s in self._value(document)["Statement"]]
+        values = [self._value(document) for document in documents]
+        statements = [s for document in values if isinstance(document, dict) for s in document["Statement"]]
         return {"Version": "2012-10-17", "Statement": statements}
 
     def trust(self, name: str) -> Document:

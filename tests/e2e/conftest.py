@@ -55,13 +55,18 @@ quiet_period_seconds: 0
 delay_max_seconds: 0
 start_retry_delay_seconds: 1
 tiers:
-  basic: &tier
+  basic:
     quota: 2
     running_max_per_tenant: 2
     runtime_max_minutes: 5
     quality_min: 0.5
     instances: [{data_mb_max: 1, processing: ml.t3.medium, training: ml.m5.large}]
-  standard: *tier
+  standard:
+    quota: 2
+    running_max_per_tenant: 2
+    runtime_max_minutes: 5
+    quality_min: 0.5
+    instances: [{data_mb_max: 100, processing: ml.t3.medium, training: ml.m5.large}]
   premium:
     storage: pool
     quota: 2

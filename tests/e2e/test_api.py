@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from tests.e2e.conftest import Harness, eventually
 from tests.e2e.test_tenants import WINE
 from trainyard.domain.executions import month_of
+from trainyard.domain.requests import State
 
 CALLS = 190
 """More than a caller may make in nearly two windows, and fewer than API Gateway takes at once of all callers."""
@@ -40,13 +41,38 @@ def user(harness: Harness, name: str, group: str, tenant_id: str | None = None) 
 
 
 def get(harness: Harness, path: str, token: str | None) -> tuple[int, Any]:
-    headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-    request = urllib.request.Request(f"{harness.outputs['ApiAddress']}{path}", headers=headers)
+    return _answered(harness, path, token)
+
+
+def post(harness: Harness, path: str, token: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+    """Send a body as JSON; names of headers have underscores for hyphens."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    sent = json.dumps(body).encode() if body is not None else b""
+    return _answered(harness, path, token, sent, {"Content-Type": "application/json", **named})
+
+
+def _answered(
+    harness: Harness,
+    path: str,
+    token: str | None,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> tuple[int, Any]:
+    authorization = {"Authorization": f"Bearer {token}"} if token is not None else {}
+    address = f"{harness.outputs['ApiAddress']}{path}"
+    request = urllib.request.Request(address, body, {**authorization, **(headers or {})})
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return response.status, json.loads(response.read())
+        with urllib.request.urlopen(request, timeout=40) as response:
+            return response.status, json.loads(response.read() or b"null")
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
+
+
+def put(url: str, body: bytes) -> Any:
+    """Put a file at a presigned address; return the headers of the answer."""
+    request = urllib.request.Request(url, body, {"Content-Type": ""}, method="PUT")
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return response.headers
 
 
 def forged(token: str, **claims: Any) -> dict[str, str]:
@@ -113,6 +139,84 @@ def test_a_tenant_sees_its_requests_and_nobody_elses(harness: Harness) -> None:
         )
     assert harness.run("tenant", "delete", "caller", "--yes") == 0
     assert get(harness, "/v1/tenants/caller/requests", token) == absent, "of a tenant that is deleted"
+
+
+def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
+    """From a file to predictions: no credentials of AWS, no command line."""
+    harness.create("selfserve", tier="standard")
+    harness.create("bystander")
+    token = user(harness, "self", "tenant-admins", "selfserve")["IdToken"]
+    root = "/v1/tenants/selfserve"
+    file = {"data_set": "wine", "name": "wine.csv", "size_bytes": len(WINE)}
+    # 1. What it would cost, and where to put it.
+    status, quote = post(harness, f"{root}/quotes", token, file)
+    assert (status, quote["waiting"]["position"]) == (200, 1)
+    assert Decimal(quote["expected"]["usd"]) > 0
+    status, upload = post(harness, f"{root}/uploads", token, file)
+    assert (status, upload["upload_id"]) == (201, None)
+    put(upload["url"], WINE)
+    # 2. It is trained on.
+    (trained,) = harness.ended("selfserve")
+    assert trained.state is State.SUCCEEDED
+    assert get(harness, f"{root}/data-sets", token)[1]["items"][0]["name"] == "wine"
+    # 3. Its model is approved, and answers.
+    model = eventually(lambda: get(harness, f"{root}/models", token)[1]["items"])[0]
+    assert (model["request_id"], model["status"]) == (trained.request_id, "pending")
+    assert model["quality"] > model["baseline"]
+    decision = {"decision": "approve", "reason": "looks good"}
+    status, model = post(harness, f"{root}/models/{model['version']}/decision", token, decision)
+    assert (status, model["status"]) == (200, "approved")
+
+    def is_live() -> bool:
+        return get(harness, f"{root}/models/{model['version']}", token)[1]["role"] == "live"
+
+    eventually(is_live, 60)
+    header, *lines = WINE.decode().splitlines()
+    rows = {"rows": "\n".join([header, *lines[:3]]) + "\n"}
+    status, answer = post(harness, f"{root}/data-sets/wine/predictions", token, rows)
+    assert (status, len(answer["predictions"]), answer["version"]) == (200, 3, model["version"])
+    status, problem = post(harness, f"{root}/data-sets/other/predictions", token, rows)
+    assert (status, "no model of 'other'" in problem["detail"]) == (409, True)
+    # 4. It is trained again, once for one key, and what waits is cancelled.
+    asked = [
+        post(harness, f"{root}/requests", token, {"data_set": "wine"}, Idempotency_Key="again") for _ in range(2)
+    ]
+    assert asked[0] == asked[1]
+    assert asked[0][0] == 202
+    again = harness.ended("selfserve", 2)
+    assert {request.request_id for request in again} == {trained.request_id, asked[0][1]["request_id"]}
+    assert harness.run("pause", "tenant", "selfserve") == 0
+    try:
+        request_id = post(harness, f"{root}/requests", token, {"data_set": "wine"})[1]["request_id"]
+        path = f"{root}/requests/{request_id}"
+        eventually(lambda: get(harness, path, token)[0] == 200)
+        status, why = get(harness, f"{path}/why", token)
+        assert (status, why["waiting"]["reason"]) == (200, "the provider has paused trainings")
+        status, cancelled = post(harness, f"{path}/cancel", token)
+        assert (status, cancelled["state"]) == (200, "CANCELLED")
+    finally:
+        assert harness.run("resume", "tenant", "selfserve") == 0
+    (receipt,) = [harness.receipt(r) for r in harness.requests("selfserve") if r.request_id == request_id]
+    assert receipt["state"] == "CANCELLED"
+    # 5. In parts, and never into another tenant's bucket.
+    large = {**file, "size_bytes": 70 * 1024**2}
+    status, upload = post(harness, f"{root}/uploads", token, large)
+    assert (status, len(upload["parts"])) == (201, 5)
+    last = upload["parts"][4]
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        put(last["url"], b"more or less than was said")
+    tag = put(last["url"], b"x" * last["size_bytes"])["ETag"]
+    named = {"data_set": "wine", "name": "wine.csv"}
+    address = f"{root}/uploads/{upload['upload_id']}"
+    wrong = {**named, "parts": [{"number": 1, "etag": "0" * 32}]}
+    assert post(harness, f"{address}/complete", token, wrong)[0] == 409
+    for _ in range(2):
+        assert post(harness, f"{address}/abort", token, named)[0] == 204
+    parts = [{"number": 5, "etag": tag}]
+    status, problem = post(harness, f"{address}/complete", token, {**named, "parts": parts})
+    assert (status, problem["detail"]) == (409, "there is no such upload: it was completed or discarded")
+    for method, foreign in (("uploads", file), ("requests", {"data_set": "wine"})):
+        assert post(harness, f"/v1/tenants/bystander/{method}", token, foreign)[0] == 404
 
 
 @pytest.mark.thorough

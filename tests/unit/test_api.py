@@ -2,29 +2,21 @@
 
 import base64
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import product
 from random import Random
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import jsonschema
 import pytest
 
-from testing.memory_ports import MemoryTenants
 from testing.memory_store import MemoryStore
 from testing.openapi import FILE, described
-from testing.service import scheduler_over
-from tests.build import after, request, tenant
-from tests.unit.test_functions import Context, load
+from tests.http_api import Api
 from trainyard.application.api.request_pages import RequestPages
 from trainyard.contracts.api import cursor_text, parse_cursor
 from trainyard.domain.errors import Conflict, Malformed, Throttled
 from trainyard.domain.receipts import receipt_of
-from trainyard.domain.requests import Request, State
-from trainyard.domain.tenants import TenantState
+from trainyard.domain.requests import State
 from trainyard.entrypoints import bootstrap
 from trainyard.persistence.book import Totals
 from trainyard.persistence.call_limits import WINDOW_SECONDS, CallLimits
@@ -39,60 +31,6 @@ NOT_FOUND = {
 }
 
 
-class Api:
-    """The function over a store in memory."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, store: MemoryStore | None = None) -> None:
-        self.store = store or MemoryStore()
-        self.requests = scheduler_over(self.store).tables.requests
-        self.tenants = MemoryTenants(tenant(), tenant("acme1"), tenant("gone", state=TenantState.DELETED))
-        self.pages = RequestPages(requests=self.requests)
-        self.module: ModuleType = load("api")
-        monkeypatch.setattr(bootstrap, "request_pages", lambda: self.pages)
-        monkeypatch.setattr(bootstrap, "claim_names", dict)
-        self.counted: list[Update] = []
-        self.totals: list[Totals] = []
-        monkeypatch.setattr(bootstrap, "book", lambda: SimpleNamespace(totals=self.of_month))
-        self.limits = CallLimits(update=self.counted.append)
-        monkeypatch.setattr(bootstrap, "call_limits", lambda: self.limits)
-        monkeypatch.setattr(bootstrap, "tenant_exists", self._exists)
-
-    def _exists(self, tenant_id: str) -> bool:
-        found = self.tenants.get(tenant_id)
-        return found is not None and found.state is not TenantState.DELETED
-
-    def of_month(self, month: str, tenant_id: str) -> list[Totals]:
-        return [each for each in self.totals if (each.month, each.tenant_id) == (month, tenant_id)]
-
-    def put(self, number: int, tenant_id: str = "acme", **fields: Any) -> Request:
-        added = replace(request(number), tenant_id=tenant_id, arrived_at=after(number // 3), **fields)
-        self.store.transact([self.requests.put(added)])
-        return added
-
-    def get(self, path: str, group: str = "tenant-readers", method: str = "GET", **event: Any) -> tuple[int, Any]:
-        path, _, query = path.partition("?")
-        claims = {"sub": "s", "cognito:groups": f"[{group}]", "custom:tenant": "acme"}
-        context = {"http": {"method": method, "path": path}, "stage": "$default", "requestId": "r"}
-        whole = {
-            "version": "2.0",
-            "routeKey": "ANY /v1/{path+}",
-            "rawPath": path,
-            "rawQueryString": query,
-            "headers": {},
-            "requestContext": context | {"authorizer": {"jwt": {"claims": claims, "scopes": []}}},
-            "isBase64Encoded": False,
-        }
-        if query:
-            whole["queryStringParameters"] = dict(part.split("=", 1) for part in query.split("&"))
-        answer = self.module.handler(whole | event, Context())
-        self.headers = answer["headers"]
-        assert answer["headers"]["Cache-Control"] == "no-store"
-        assert answer["headers"]["X-Content-Type-Options"] == "nosniff"
-        kind = "application/json" if answer["statusCode"] == 200 else "application/problem+json"
-        assert answer["headers"]["Content-Type"] == kind
-        return answer["statusCode"], json.loads(answer["body"])
-
-
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     return Api(monkeypatch)
@@ -103,36 +41,6 @@ def test_a_request_is_shown_as_its_receipt_says(api: Api) -> None:
     path = f"/v1/tenants/acme/requests/{added.request_id}"
     assert api.get(path) == (200, json.loads(json.dumps(receipt_of(added))))
     assert api.get("/v1/tenants/acme/requests") == (200, {"items": [receipt_of(added)], "next": None})
-
-
-def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
-    api: Api, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Routes × roles × whose: what is another tenant's is answered as what is not there."""
-    own, foreign = api.put(1), api.put(2, "acme1")
-    tenants = ("acme", "acme1", "gone", "absent", "ACME", "acme/../acme1", "%61cme1", "acme1%00", "pool")
-    ids = (own.request_id, foreign.request_id, "0" * 32, "x", f"{own.request_id}%00")
-    routes = [
-        "/v1/tenants/{tenant}/requests",
-        "/v1/tenants/{tenant}/requests/{request}",
-        "/v1/tenants/{tenant}/costs",
-    ]
-    tried = 0
-    for group, tenant_id, request_id, route in product(GROUPS, tenants, ids, routes):
-        status, body = api.get(route.format(tenant=tenant_id, request=request_id), group)
-        sees = {"operators": ("acme", "acme1"), "viewers": ("acme", "acme1")}.get(group, ("acme",))
-        exists = "{request}" not in route or (tenant_id, request_id) in (
-            ("acme", own.request_id),
-            ("acme1", foreign.request_id),
-        )
-        if tenant_id in sees and exists:
-            assert status == 200, (group, tenant_id, route)
-            assert foreign.request_id not in json.dumps(body) or tenant_id == "acme1"
-        else:
-            assert (status, body) == (404, NOT_FOUND), (group, tenant_id, request_id, route)
-        tried += 1
-    with capsys.disabled():
-        print(f"\n{tried} calls of the HTTP API by role and tenant", end="")
 
 
 @pytest.mark.parametrize(
@@ -309,30 +217,5 @@ def test_errors_of_the_service_are_told_without_its_words(
     assert str(error) not in body["detail"].replace("an error of the service", "")
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-def test_what_is_only_read_cannot_be_written(api: Api, method: str) -> None:
-    assert api.get("/v1/tenants/acme/requests", "operators", method)[0] == 404
-
-
 def test_the_description_of_the_api_is_the_one_that_the_routes_make() -> None:
     assert described() == FILE.read_text(encoding="utf-8"), "make openapi"
-
-
-def test_what_is_answered_is_what_the_description_says(api: Api) -> None:
-    document = json.loads(FILE.read_text(encoding="utf-8"))
-    added = api.put(1, state=State.FAILED)
-    paths = {
-        "/v1/me": "/v1/me",
-        "/v1/tenants/{tenant_id}/requests": "/v1/tenants/acme/requests",
-        "/v1/tenants/{tenant_id}/requests/{request_id}": f"/v1/tenants/acme/requests/{added.request_id}",
-        "/v1/tenants/{tenant_id}/costs": "/v1/tenants/acme/costs",
-    }
-    assert set(paths) == set(document["paths"])
-    for template, path in paths.items():
-        (operation,) = document["paths"][template].values()
-        assert {"200", "400", "401", "403", "404", "429", "500", "503"} == set(operation["responses"])
-        (content,) = operation["responses"]["200"]["content"].values()
-        _, body = api.get(path)
-        validator = jsonschema.Draft202012Validator({**content["schema"], "components": document["components"]})
-        assert list(validator.iter_errors(body)) == []
-        assert list(validator.iter_errors([])), "the schema refuses something"

@@ -55,7 +55,7 @@ KEYS = (
     "receipts/x/1.json",
 )
 IMAGES = (f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/sklearn:1",)
-YARD = template()
+YARD = template(HttpApi="true")
 BOUNDARY = YARD.policy("TenantBoundary")
 POOL_POLICY = YARD.policy("PoolBucketPolicy")
 ACCESS = YARD.policy("TenantAccessRole")
@@ -461,7 +461,7 @@ PASSES = {
     "kms:GenerateMac": {},
     "dynamodb:DeleteTable": {},
     "sqs:DeleteQueue": {},
-    "sts:AssumeRole": {},
+    "sts:AssumeRole": {"ApiFunction": "the one that is a single tenant's by its tag"},
 }
 RESOURCES = {
     "iam": (f"{ROLES}{STACK}--acme", f"arn:aws:iam::{ACCOUNT}:role/admin"),
@@ -483,6 +483,42 @@ def test_no_function_can_do_more_than_its_duty(function: str) -> None:
             says = decision(Call(principal=AS_FUNCTION, action=action, resource=resource, keys=keys), document)
             if says == "Allow":
                 assert function in may, f"{function} may {action} on {resource}"
+
+
+def test_the_http_api_acts_for_a_tenant_by_its_tag_and_as_no_job_of_it() -> None:
+    document = YARD.policy("ApiFunction")
+
+    def says(action: str, resource: str, document: Document = document, **keys: Any) -> str:
+        return decision(Call(principal=AS_FUNCTION, action=action, resource=resource, keys=keys), document)
+
+    jobs = (f"{ROLES}{STACK}--acme", f"{POOLED_ROLES}{STACK}.pool--acme", f"arn:aws:iam::{ACCOUNT}:role/admin")
+    for action in ("sts:AssumeRole", "sts:TagSession"):
+        assert says(action, ACCESS_ROLE) == "Allow"
+        assert {says(action, role) for role in jobs} == {"ImplicitDeny"}
+    for place in (
+        "incoming/churn/a.csv",
+        "models/churn/x/model.tar.gz",
+        "reports/churn/x.json",
+        "transform/x/a.csv",
+    ):
+        for root in (f"{STACK}-{ACCOUNT}-t-acme", f"{POOL}/acme"):
+            for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"):
+                assert says(action, f"arn:aws:s3:::{root}/{place}") == "ImplicitDeny"
+
+
+def test_the_http_api_changes_nothing_while_it_is_off() -> None:
+    document = template().policy("ApiFunction")
+    actions = {
+        action
+        for statement in document["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+    reads = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "s3:*")
+    assert {action for action in actions if action not in reads} == {
+        "dynamodb:UpdateItem",  # counts calls
+        "sagemaker:DescribeModelPackage",
+        "sagemaker:ListModelPackages",
+    }
 
 
 def test_whoever_verifies_approval_links_cannot_sign_them() -> None:

@@ -110,7 +110,7 @@ def _problem(description: str) -> dict[str, Any]:
 
 
 ERRORS: dict[int, Any] = {
-    400: _problem("A parameter is wrong; `detail` names it"),
+    400: _problem("A parameter or a value in the body is wrong; `detail` names it"),
     401: {"description": "There is no valid token", "content": {"application/json": {"schema": _OF_GATEWAY}}},
     403: _problem("The token names no group or no tenant"),
     404: _problem("There is no such thing, or it is not the caller's"),
@@ -120,10 +120,33 @@ ERRORS: dict[int, Any] = {
 }
 """Status → what it means; of every route."""
 
+FURTHER: dict[int, Any] = {
+    304: {"description": "It is still what `If-None-Match` names"},
+    409: _problem("It cannot be done as things are; `detail` says why"),
+    413: _problem("The body is too large"),
+    415: _problem("The body is not JSON"),
+    422: _problem("The idempotency key has named another call"),
+}
+"""Status → what it means; of some routes."""
 
-def answers(model: Any) -> dict[int, Any]:
-    """Return what a route answers: a model, or an error."""
-    return {200: {"description": "OK", "content": {"application/json": {"model": model}}}, **ERRORS}
+
+def answers(model: Any, *also: int) -> dict[int, Any]:
+    """Return what a GET answers: a model or an error, `also` with some of the statuses in FURTHER."""
+    return {**_success(200, model), **_further(304, *also), **ERRORS}
+
+
+def results(model: Any, *also: int, status: int = 200) -> dict[int, Any]:
+    """Return what a POST answers: as `answers`, or nothing where there is no model."""
+    success = {204: {"description": "Done"}} if model is None else _success(status, model)
+    return {**success, **_further(409, 413, 415, *also), **ERRORS}
+
+
+def _success(status: int, model: Any) -> dict[int, Any]:
+    return {status: {"description": "OK", "content": {"application/json": {"model": model}}}}
+
+
+def _further(*statuses: int) -> dict[int, Any]:
+    return {status: FURTHER[status] for status in statuses}
 
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=40)]
@@ -138,6 +161,17 @@ def cursor_text(cursor: StoredCursor | None) -> str | None:
     if cursor is None:
         return None
     return encoded(json.dumps(dict(cursor)).encode())
+
+
+def parse_version_cursor(text: str | None) -> int | None:
+    """Return the version before which a page of models begins; raises Malformed for another text."""
+    cursor = parse_cursor(text)
+    if cursor is None:
+        return None
+    version = str(cursor.get("version", ""))
+    if set(cursor) != {"version"} or not (version.isascii() and version.isdigit() and len(version) < 10):
+        raise Malformed("cursor: it is not one that this list has given")
+    return int(version)
 
 
 def parse_cursor(text: str | None) -> StoredCursor | None:

@@ -33,6 +33,8 @@ class Settings:
     spot_training: str = "false"
     data_key_arn: str = ""
     approval_key_arn: str = ""
+    tenant_access_role_arn: str = ""
+    predict_function: str = ""
     tenant_claim: str = ""
     groups_claim: str = ""
     training_image_uri: str = ""

@@ -275,8 +275,8 @@ def tenant_view(tenant: Tenant) -> dict[str, Any]:
         "role_arn": tenant.role_arn,
         "role": tenant.role.value,
         "model_group": tenant.model_group,
-        "settings": _settings_view(tenant.settings),
-        "data_sets": {name: _settings_view(settings) for name, settings in tenant.data_sets.items()},
+        "settings": settings_view(tenant.settings),
+        "data_sets": {name: settings_view(settings) for name, settings in tenant.data_sets.items()},
         "retrain": tenant.retrain_schedule,
         "kms_key": tenant.key_arn,
         "account": tenant.account_id,
@@ -290,7 +290,7 @@ def _operation_view(operation: Operation | None) -> dict[str, Any] | None:
     return {"change": operation.change.value, "run": operation.run, "failure": operation.failure}
 
 
-def _settings_view(settings: TrainingSettings) -> dict[str, Any]:
+def settings_view(settings: TrainingSettings) -> dict[str, Any]:
     return {
         "algorithm": settings.algorithm,
         "target": settings.target,

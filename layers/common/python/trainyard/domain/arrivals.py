@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from trainyard.domain.errors import Refused
-from trainyard.domain.names import FOLDERS, URI_LENGTH_MAX, is_data_set
+from trainyard.domain.names import FOLDERS, URI_LENGTH_MAX, is_data_set, request_id
 from trainyard.domain.policy import Policy, TierPolicy
 from trainyard.domain.requests import Content, RequestKind
 from trainyard.domain.resources import ResourceProfile
@@ -54,6 +54,15 @@ class TransformAsked:
     """None for what the data set's settings say."""
     is_forced: bool = False
     """Whether to predict also rows that the same version has predicted before."""
+
+
+def retraining_id(tenant_id: str, data_set: str | None, event_id: str) -> str:
+    """Return what names a retraining of a data set; None stands for those of a tenant without any.
+
+    The data that it will find is not part of it: whoever asks knows it at once, and an event that is delivered
+    again after an upload, or after a move, still names the same request.
+    """
+    return request_id(tenant_id=tenant_id, bucket="", key=f"{INCOMING}{data_set or ''}", revision=event_id)
 
 
 def is_incoming(tenant: Tenant, key: str) -> bool:

@@ -61,6 +61,10 @@ class UnitOfWork:
             return
         self.store.transact(self.writes)
         # The next script of the same batch continues from here without reading again.
+        self.apply()
+
+    def apply(self) -> None:
+        """Change what was read as the writes will change it in the store."""
         for write in self.writes:
             if write.key in self.items:
                 item = applied(self.items[write.key], write)

@@ -27,12 +27,15 @@ _HURRIED = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempt
 
 
 @cache
-def client(service: str, region: str | None = None, *, hurried: bool = False) -> Any:
+def client(service: str, region: str | None = None, *, hurried: bool = False, waits: int | None = None) -> Any:
     """Return the client of a service, in the environment's region if none is named; the same for every caller.
 
-    A `hurried` client tries once and times out within seconds: for calls that may be skipped.
+    A `hurried` client tries once and times out within seconds: for calls that may be skipped. `waits` is how many
+    seconds it waits for an answer, where that is not what calls of the service usually take.
     """
     config = _CONFIG.merge(_HURRIED if hurried else _OWN_CONFIG.get(service, Config()))
+    if waits is not None:
+        config = config.merge(Config(read_timeout=waits))
     with _building:
         built = _session().client(service, region_name=region, config=config)
     built.meta.events.register("before-call", _count)

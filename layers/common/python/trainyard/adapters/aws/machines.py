@@ -1,16 +1,23 @@
-"""The state machines that change tenants, and the function that creates pooled tenants' roles."""
+"""The state machines that change tenants, and functions that do what others may not."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
-from trainyard.domain.errors import Throttled
+from trainyard.domain.errors import Refused, Throttled, TrainyardError
 
 STEP_MAX = timedelta(minutes=3)
 """A step that was under way when its run was stopped ends within the function's limit, two minutes."""
+
+
+PREDICTION_SECONDS_MAX = 25
+"""A caller of the HTTP API waits no longer than 30 s (API Gateway quotas, "Maximum integration timeout")."""
 
 
 class StepFunctionsRuns:
@@ -45,3 +52,29 @@ class LambdaTenantRoles:
         if answer.get("FunctionError"):
             body = json.loads(answer["Payload"].read())
             raise Throttled(f"the role of tenant {tenant_id} was not made: {body.get('errorMessage', body)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LambdaPredictions:
+    """The function that answers rows by a data set's model."""
+
+    function_name: str
+
+    def ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the function answers to a command (contracts/serving.py).
+
+        Raises Refused with a reason for the caller, and Throttled and OutcomeUnknown.
+        """
+        with translated():
+            answer = client("lambda", waits=PREDICTION_SECONDS_MAX).invoke(
+                FunctionName=self.function_name, Payload=json.dumps(command).encode()
+            )
+        body = json.loads(answer["Payload"].read())
+        if not answer.get("FunctionError"):
+            return dict(body)
+        kind, message = body.get("errorType"), str(body.get("errorMessage", body))
+        if kind in ("Refused", "Malformed"):
+            raise Refused(message)
+        if kind == "Throttled":
+            raise Throttled(message)
+        raise TrainyardError(f"the function that predicts failed: {message}")

@@ -86,6 +86,10 @@ class SageMakerPackages:
     def pending(self, group: str) -> list[str]:
         return self._listed(group, "PendingManualApproval")
 
+    def newest(self, group: str) -> int:
+        arns = self._listed(group, limit=1)
+        return int(arns[0].rpartition("/")[2]) if arns else 0
+
     @staticmethod
     def _decide(arn: str, status: str, comment: str) -> None:
         try:
@@ -99,15 +103,16 @@ class SageMakerPackages:
             raise
 
     @staticmethod
-    def _listed(group: str, status: str) -> list[str]:
+    def _listed(group: str, status: str | None = None, limit: int = 100) -> list[str]:
+        of_status = {"ModelApprovalStatus": status} if status else {}
         try:
             with translated():
                 page = client("sagemaker").list_model_packages(
                     ModelPackageGroupName=group,
-                    ModelApprovalStatus=status,
                     SortBy="CreationTime",
                     SortOrder="Descending",
-                    MaxResults=100,
+                    MaxResults=limit,
+                    **of_status,
                 )
         except ClientError as error:
             if code_of(error) in ("ValidationException", "ResourceNotFound"):  # the tenant has no group any more

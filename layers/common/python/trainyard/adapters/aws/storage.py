@@ -67,6 +67,22 @@ class S3RefusedUploads:
             return
 
 
+def data_sets_in(s3: Any, tenant: Tenant) -> list[str]:
+    """Return the data sets that hold any object; raises Malformed when there are more than can be listed."""
+    prefix = f"{tenant.root}{INCOMING}"
+    data_sets: list[str] = []
+    with translated():
+        for page in s3.get_paginator("list_objects_v2").paginate(
+            Bucket=tenant.bucket, Prefix=prefix, Delimiter="/"
+        ):
+            data_sets += [
+                folder["Prefix"].removeprefix(prefix).rstrip("/") for folder in page.get("CommonPrefixes", [])
+            ]
+            if len(data_sets) > DATA_SETS_MAX:
+                raise Malformed(f"more than {DATA_SETS_MAX:,} data sets: request each by name")
+    return [name for name in data_sets if is_data_set(name)]
+
+
 class S3DataSets:
     """Implements DataSets. Its calls for a run are hurried, so that slow or inaccessible storage does not delay
     other tenants."""
@@ -75,17 +91,7 @@ class S3DataSets:
         self._monotonic = monotonic
 
     def names(self, tenant: Tenant) -> list[str]:
-        prefix = f"{tenant.root}{INCOMING}"
-        pages = client("s3").get_paginator("list_objects_v2")
-        data_sets: list[str] = []
-        with translated():
-            for page in pages.paginate(Bucket=tenant.bucket, Prefix=prefix, Delimiter="/"):
-                data_sets += [
-                    folder["Prefix"].removeprefix(prefix).rstrip("/") for folder in page.get("CommonPrefixes", [])
-                ]
-                if len(data_sets) > DATA_SETS_MAX:
-                    raise Malformed(f"more than {DATA_SETS_MAX:,} data sets: request each by name")
-        return [name for name in data_sets if is_data_set(name)]
+        return data_sets_in(client("s3"), tenant)
 
     def content_of(self, tenant: Tenant, data_set: str) -> Content | None:
         objects = self._objects(tenant, data_set, hurried=False)

@@ -95,6 +95,19 @@ class Enlister:
         command = EnlistCommand(submission=submission, not_before=not_before or now)
         return self.tables.transactions.run(lambda unit: self._enlist(unit, command), now, policy=policy)
 
+    def rehearse(self, submission: Submission, policy: Policy, now: datetime) -> tuple[Request, TenantQueue]:
+        """Return the request that would wait if a submission were enlisted now, and its queue then.
+
+        Writes nothing. Where a newer upload of its data set waits, that is the one. Raises Conflict when the queue
+        is just changing.
+        """
+        unit = UnitOfWork(store=self.tables.store, now=now, for_policy=policy)
+        command = EnlistCommand(submission=submission, not_before=now)
+        enlisted = self._enlist(unit, command)
+        unit.apply()
+        queue = queue_in(unit.items[command.queue_key], submission.tier, submission.tenant_id)
+        return enlisted.waiting or enlisted.request, queue
+
     def enlist_all(
         self, commands: Sequence[EnlistCommand], items: Items, policy: Policy, now: datetime
     ) -> list[Enlisted | TrainyardError]:

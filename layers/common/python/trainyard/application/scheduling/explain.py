@@ -17,9 +17,9 @@ from trainyard.domain.errors import Refused
 from trainyard.domain.executions import month_of
 from trainyard.domain.policy import Budget, Policy, TierPolicy
 from trainyard.domain.queues import QueueEntry, TenantQueue, entry_of
-from trainyard.domain.requests import Estimate, Request, State
+from trainyard.domain.requests import Estimate, Request, State, Submission
 from trainyard.domain.resources import ResourceProfile
-from trainyard.domain.scheduling import Reason, Snapshot
+from trainyard.domain.scheduling import Reason, Snapshot, WaitingQueue
 from trainyard.persistence.policies import Policies
 
 CURES = {
@@ -126,13 +126,27 @@ class Explain:
         if request.state is not State.QUEUED:
             return _not_waiting(request)
         policy = self.policies.current()
-        snapshot = self._snapshot(request, policy, now)
+        return self._explained(request, self._snapshot(request, policy, now), policy, now)
+
+    def if_enlisted(self, submission: Submission, now: datetime) -> Explanation:
+        """Explain the request that would wait if a submission were enlisted now; writes nothing.
+
+        Raises Conflict when its queue is just changing.
+        """
+        policy = self.policies.current()
+        request, queue = self.scheduler.enlister.rehearse(submission, policy, now)
+        snapshot = with_request(self._snapshot(request, policy, now), request, queue)
+        return self._explained(request, snapshot, policy, now)
+
+    def _explained(self, request: Request, snapshot: Snapshot, policy: Policy, now: datetime) -> Explanation:
         policy = policy.at(now, snapshot.ledger.epoch)
         reason, needs_usd = self._reason(request, snapshot, policy, now)
         expected = expected_runtimes(self.scheduler, snapshot)
+        if request.expected is not None:
+            expected[request.request_id] = request.expected
         soonest, longest = (_durations(expected, policy, soon=soon) for soon in (True, False))
-        first = look_ahead(snapshot, policy, now, request_id, request.tier, soonest)
-        last = look_ahead(snapshot, policy, now, request_id, request.tier, longest)
+        first = look_ahead(snapshot, policy, now, request.request_id, request.tier, soonest)
+        last = look_ahead(snapshot, policy, now, request.request_id, request.tier, longest)
         throttled_to, until = snapshot.ledger.throttled_to, snapshot.ledger.throttled_until
         return Explanation(
             request=request,
@@ -248,6 +262,26 @@ class Explain:
         first = any(d.entry.request_id == request.request_id for d in own)
         lasting = blocking not in _PASSING
         return (blocking, needs) if first or lasting else (Reason.TURN, None)
+
+
+def with_request(snapshot: Snapshot, request: Request, queue: TenantQueue) -> Snapshot:
+    """Return a snapshot in which a request waits in its queue; `queue` is that queue with it."""
+    comer = entry_of(request)
+    gone = {request.request_id, request.supersedes}
+    changed: list[WaitingQueue] = []
+    for waiting in snapshot.queues:
+        if _is_of(waiting.queue, request):
+            entries = {
+                lane: tuple(entry for entry in entries if entry.request_id not in gone)
+                for lane, entries in waiting.entries.items()
+                if lane in queue.profiles
+            }
+            with_comer = (*entries.get(comer.lane, ()), comer)
+            entries[comer.lane] = tuple(sorted(with_comer, key=lambda entry: entry.order))
+            changed.append(WaitingQueue(queue=queue, entries=entries))
+        else:
+            changed.append(waiting)
+    return replace(snapshot, queues=tuple(changed))
 
 
 def _pause_of(queue: TenantQueue, snapshot: Snapshot) -> Reason | None:

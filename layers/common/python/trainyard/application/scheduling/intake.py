@@ -21,6 +21,7 @@ from trainyard.domain.arrivals import (
     data_set_of,
     is_incoming,
     is_marker,
+    retraining_id,
 )
 from trainyard.domain.deadlines import next_ready_by
 from trainyard.domain.errors import Malformed, OutcomeUnknown, Refused, Throttled, TrainyardError
@@ -115,6 +116,8 @@ class _Candidate:
     def request_id(self) -> str:
         if self.kind is RequestKind.TRANSFORM:
             return transform_id(self.tenant, self.data_set or "", self.revision)
+        if self.cause is Cause.RETRAINING:
+            return retraining_id(self.tenant.tenant_id, self.data_set, self.revision)
         return request_id(
             tenant_id=self.tenant.tenant_id,
             bucket=self.content.bucket,

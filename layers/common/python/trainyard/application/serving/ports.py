@@ -51,6 +51,10 @@ class ModelPackages(Protocol):
         """Return the ARNs of a group's approved packages, the newest first, no more than one page of them."""
         ...
 
+    def newest(self, group: str) -> int:
+        """Return the number of a group's newest version; 0 where it has none, or there is no such group."""
+        ...
+
     def pending(self, group: str) -> list[str]:
         """Return the ARNs of a group's packages that are neither approved nor rejected, as `approved` does."""
         ...

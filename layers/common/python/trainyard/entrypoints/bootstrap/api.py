@@ -7,10 +7,25 @@ from typing import TYPE_CHECKING
 
 from trainyard.contracts.settings import Settings
 from trainyard.domain.tenants import TenantState
-from trainyard.entrypoints.bootstrap.shared import scheduler_of, tenants
+from trainyard.entrypoints.bootstrap.shared import (
+    notifier_of,
+    package_arns_of,
+    policies_of,
+    scheduler_of,
+    store_of,
+    tenants,
+)
 
 if TYPE_CHECKING:
+    from trainyard.adapters.aws.machines import LambdaPredictions
+    from trainyard.application.api.models import Models
+    from trainyard.application.api.quotes import Quotes
     from trainyard.application.api.request_pages import RequestPages
+    from trainyard.application.api.trainings import Trainings
+    from trainyard.application.api.uploads import Uploads
+    from trainyard.application.scheduling.explain import Explain
+    from trainyard.application.scheduling.stop import Stop
+    from trainyard.domain.tenants import Tenant
     from trainyard.persistence.call_limits import CallLimits
 
 
@@ -37,7 +52,89 @@ def claim_names() -> dict[str, str]:
     return {"tenant_claim": settings.tenant_claim, "groups_claim": settings.groups_claim}
 
 
-def tenant_exists(tenant_id: str) -> bool:
-    """Tell whether there is a tenant that is not deleted."""
+def existing_tenant(tenant_id: str) -> Tenant | None:
+    """Return a tenant that is not deleted, or None."""
     tenant = tenants().get(tenant_id)
-    return tenant is not None and tenant.state is not TenantState.DELETED
+    return tenant if tenant is not None and tenant.state is not TenantState.DELETED else None
+
+
+@cache
+def explain() -> Explain:
+    from trainyard.application.scheduling.explain import Explain
+
+    settings = Settings.from_env("scheduler_table", "requests_table", "record_table")
+    return Explain(policies=policies_of(settings), scheduler=scheduler_of(settings))
+
+
+@cache
+def quotes() -> Quotes:
+    from trainyard.application.api.quotes import Quotes
+
+    return Quotes(explain=explain())
+
+
+@cache
+def trainings() -> Trainings:
+    from trainyard.adapters.aws.queues import SqsRetrainings
+    from trainyard.application.api.trainings import Trainings
+    from trainyard.persistence.idempotency_keys import IdempotencyKeys
+
+    settings = Settings.from_env("account_id", "record_table", "uploads_queue_url")
+    return Trainings(
+        account_id=settings.account_id,
+        retrainings=SqsRetrainings(queue_url=settings.uploads_queue_url),
+        keys=IdempotencyKeys(store_of(settings)),
+    )
+
+
+@cache
+def stop() -> Stop:
+    from trainyard.adapters.aws.sagemaker import SageMakerExecutions
+    from trainyard.application.scheduling.stop import Stop
+
+    settings = Settings.from_env(
+        "scheduler_table", "requests_table", "record_table", "tenants_table", "event_bus_name", "pipeline_name"
+    )
+    return Stop(
+        scheduler=scheduler_of(settings),
+        executions=SageMakerExecutions(pipeline_names=settings.pipeline_names),
+        notifier=notifier_of(settings),
+    )
+
+
+@cache
+def uploads() -> Uploads:
+    from trainyard.adapters.aws.tenant_uploads import S3TenantUploads
+    from trainyard.application.api.uploads import Uploads
+
+    settings = Settings.from_env("scheduler_table", "tenant_access_role_arn", "data_key_arn")
+    storage = S3TenantUploads(access_role_arn=settings.tenant_access_role_arn, data_key_arn=settings.data_key_arn)
+    return Uploads(policies=policies_of(settings), storage=storage)
+
+
+@cache
+def models() -> Models:
+    from trainyard.adapters.aws.serving import SageMakerPackages
+    from trainyard.adapters.aws.store import backoff
+    from trainyard.adapters.aws.threads import parallel_map
+    from trainyard.application.api.models import Models
+    from trainyard.persistence.aliases import Aliases
+    from trainyard.persistence.model_versions import ModelVersions
+
+    settings = Settings.from_env("scheduler_table", "requests_table", "region", "account_id")
+    store = store_of(settings)
+    return Models(
+        packages=SageMakerPackages(),
+        arn_of=package_arns_of(settings),
+        requests=scheduler_of(settings).tables.requests,
+        aliases=Aliases(store, backoff),
+        versions=ModelVersions(store),
+        parallel_map=parallel_map,
+    )
+
+
+@cache
+def predictions() -> LambdaPredictions:
+    from trainyard.adapters.aws.machines import LambdaPredictions
+
+    return LambdaPredictions(function_name=Settings.from_env("predict_function").predict_function)

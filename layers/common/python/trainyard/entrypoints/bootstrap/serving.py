@@ -7,7 +7,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from trainyard.contracts.settings import Settings
-from trainyard.entrypoints.bootstrap.shared import policies_of, retention_of, scheduler_of, store_of, tenants
+from trainyard.entrypoints.bootstrap.shared import (
+    package_arns_of,
+    policies_of,
+    retention_of,
+    scheduler_of,
+    store_of,
+    tenants,
+)
 
 if TYPE_CHECKING:
     from trainyard.adapters.aws.serving import Network
@@ -189,12 +196,11 @@ def approvals() -> Approvals:
         "scheduler_table", "requests_table", "tenants_table", "approval_key_arn", "region", "account_id"
     )
     store = store_of(settings)
-    packages = f"arn:{settings.partition}:sagemaker:{settings.region}:{settings.account_id}:model-package"
     return Approvals(
         links=KmsLinks(settings.approval_key_arn),
         tenants=tenants(),
         packages=SageMakerPackages(),
-        arn_of=lambda group, version: f"{packages}/{group}/{version}",
+        arn_of=package_arns_of(settings),
         requests=scheduler_of(settings).tables.requests,
         aliases=Aliases(store, backoff),
         versions=ModelVersions(store),

@@ -6,6 +6,7 @@ start.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING
@@ -92,6 +93,12 @@ def models_of(settings: Settings) -> StoredModels:
 
     store = store_of(settings)
     return StoredModels(Aliases(store, backoff), ModelVersions(store))
+
+
+def package_arns_of(settings: Settings) -> Callable[[str, int], str]:
+    """Return what makes the ARN of a model package of its group and version."""
+    packages = f"arn:{settings.partition}:sagemaker:{settings.region}:{settings.account_id}:model-package"
+    return lambda group, version: f"{packages}/{group}/{version}"
 
 
 def bell_of(settings: Settings) -> DynamoBell:

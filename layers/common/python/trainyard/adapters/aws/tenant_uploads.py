@@ -1,0 +1,117 @@
+"""Implements TenantUploads: whatever it does is done with credentials for the uploads of one tenant alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from trainyard.adapters.aws.credentials import MINUTES_MAX, scoped_credentials
+from trainyard.adapters.aws.deployment_names import Purpose
+from trainyard.adapters.aws.errors import code_of, translated
+from trainyard.adapters.aws.storage import data_sets_in
+from trainyard.application.api.uploads import Part, PartAddress, Upload
+from trainyard.domain.errors import Refused
+from trainyard.domain.tenants import Tenant
+
+VALID_SECONDS = MINUTES_MAX * 60 - 60
+"""Of an address; it cannot outlive the credentials by which it was signed."""
+
+_NOT_TAKEN = {
+    "NoSuchUpload": "there is no such upload: it was completed or discarded",
+    "InvalidPart": "a part was not put, or has another entity tag",
+    "InvalidPartOrder": "the parts are not in the order of their numbers",
+    "EntityTooSmall": "a part other than the last one is too small",
+}
+"""S3's codes → why it does not make an object of parts (API reference, CompleteMultipartUpload)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3TenantUploads:
+    access_role_arn: str
+    data_key_arn: str
+
+    def data_sets(self, tenant: Tenant) -> list[str]:
+        s3, _ = self._client(tenant)
+        return data_sets_in(s3, tenant)
+
+    def whole(self, tenant: Tenant, key: str, size_bytes: int) -> Upload:
+        s3, expires_at = self._client(tenant)
+        url = _presigned(s3, "put_object", Bucket=tenant.bucket, Key=key, ContentLength=size_bytes)
+        return Upload(key=key, expires_at=expires_at, url=url)
+
+    def in_parts(self, tenant: Tenant, key: str, sizes: list[int]) -> Upload:
+        s3, expires_at = self._client(tenant)
+        with translated():
+            upload_id = s3.create_multipart_upload(Bucket=tenant.bucket, Key=key)["UploadId"]
+        parts = tuple(
+            PartAddress(
+                number=number,
+                size_bytes=size,
+                url=_presigned(
+                    s3,
+                    "upload_part",
+                    Bucket=tenant.bucket,
+                    Key=key,
+                    UploadId=upload_id,
+                    PartNumber=number,
+                    ContentLength=size,
+                ),
+            )
+            for number, size in enumerate(sizes, start=1)
+        )
+        return Upload(key=key, expires_at=expires_at, upload_id=upload_id, parts=parts)
+
+    def complete(self, tenant: Tenant, key: str, upload_id: str, parts: list[Part]) -> None:
+        s3, _ = self._client(tenant)
+        listed = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
+        with _taken():
+            s3.complete_multipart_upload(
+                Bucket=tenant.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": listed}
+            )
+
+    def abort(self, tenant: Tenant, key: str, upload_id: str) -> None:
+        s3, _ = self._client(tenant)
+        try:
+            with translated():
+                s3.abort_multipart_upload(Bucket=tenant.bucket, Key=key, UploadId=upload_id)
+        except ClientError as error:
+            if code_of(error) != "NoSuchUpload":
+                raise
+
+    def _client(self, tenant: Tenant) -> tuple[Any, datetime]:
+        """Return a client that can put data of one tenant, and until when its addresses are valid."""
+        credentials = scoped_credentials(
+            tenant,
+            access_role_arn=self.access_role_arn,
+            data_key_arn=self.data_key_arn,
+            purpose=Purpose.UPLOAD,
+            minutes=MINUTES_MAX,
+        )
+        s3 = boto3.client(
+            "s3",
+            aws_access_key_id=credentials.access_key_id,
+            aws_secret_access_key=credentials.secret_access_key,
+            aws_session_token=credentials.session_token,
+            config=Config(signature_version="s3v4", connect_timeout=2, read_timeout=10),
+        )
+        return s3, credentials.expires_at
+
+
+def _presigned(s3: Any, operation: str, **parameters: Any) -> str:
+    return str(s3.generate_presigned_url(operation, Params=parameters, ExpiresIn=VALID_SECONDS))
+
+
+@contextmanager
+def _taken() -> Iterator[None]:
+    try:
+        with translated():
+            yield
+    except ClientError as error:
+        if code_of(error) in _NOT_TAKEN:
+            raise Refused(_NOT_TAKEN[code_of(error)]) from error
+        raise

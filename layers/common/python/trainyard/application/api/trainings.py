@@ -1,0 +1,62 @@
+"""Trainings that are asked for by name, on what has been uploaded before."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+from trainyard.application.ports import Retrainings
+from trainyard.domain.arrivals import RetrainingAsked, retraining_id
+from trainyard.domain.errors import Refused
+from trainyard.domain.requests import Request, RequestKind, State
+from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.persistence.idempotency_keys import IdempotencyKeys
+
+RETRIED = (State.FAILED, State.STOPPED, State.CANCELLED, State.REJECTED)
+"""States of requests that ended without a model, and may be tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainings:
+    account_id: str
+    retrainings: Retrainings
+    keys: IdempotencyKeys
+
+    def ask(
+        self,
+        tenant: Tenant,
+        data_set: str,
+        *,
+        now: datetime,
+        ready_by: datetime | None = None,
+        priority: int | None = None,
+        key: str | None = None,
+        call: str = "",
+    ) -> str:
+        """Ask for a training of a data set, and return the id that its request will have within seconds.
+
+        With a `key`, calls that are alike (by `call`, a digest) ask for one training. Raises Refused with a reason
+        for the caller, and Throttled and OutcomeUnknown.
+        """
+        if tenant.state is not TenantState.ACTIVE:
+            raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.value}: nothing is trained")
+        if ready_by is not None and ready_by <= now:
+            raise Refused(f"ready_by is {ready_by.isoformat()}, which has passed")
+        event_id = self.keys.event_id(tenant.tenant_id, key, call, now) if key else str(uuid4())
+        asked = RetrainingAsked(
+            account_id=self.account_id,
+            event_id=event_id,
+            tenant_id=tenant.tenant_id,
+            data_set=data_set,
+            ready_by=ready_by,
+            priority=priority,
+        )
+        self.retrainings.ask([asked])
+        return retraining_id(tenant.tenant_id, data_set, event_id)
+
+
+def check_retried(request: Request) -> None:
+    """Raise Refused unless a request ended without a model."""
+    if request.kind is not RequestKind.TRAINING:
+        raise Refused("it is a batch transform, which cannot be tried again: ask for another one")
+    if request.state not in RETRIED:
+        raise Refused(f"it is {request.state.value}: only what ended without a model can be tried again")

@@ -1,0 +1,230 @@
+"""What the HTTP API answers about trainings, uploads and models."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainyard.application.api.models import Model
+from trainyard.application.api.quotes import Quote
+from trainyard.application.api.uploads import Upload
+from trainyard.application.scheduling.explain import BudgetAccount, Explanation
+from trainyard.contracts.tenants import settings_view
+from trainyard.domain.receipts import waiting_of, without_account
+from trainyard.domain.requests import Estimate
+from trainyard.domain.tenants import Tenant
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Asked(_Answer):
+    """A training that was asked for."""
+
+    request_id: Annotated[str, Field(description="Its request, which is there within seconds")]
+
+
+class ExpectedStart(_Answer):
+    earliest: datetime | None
+    latest: Annotated[datetime | None, Field(description="Null where nothing that is expected lets it start")]
+
+
+class Waiting(_Answer):
+    """What a waiting request can expect; times are rounded to ten minutes."""
+
+    reason: Annotated[str, Field(description="Why it waits")]
+    position: Annotated[int | None, Field(description="In its tier: 1 starts next")]
+    expected_start: ExpectedStart
+    expected_end: Annotated[datetime | None, Field(description="By when nine of ten such runs have ended")]
+
+
+class Expected(_Answer):
+    """What a run is expected to take and to cost; amounts are decimal numbers, in USD, at list prices."""
+
+    seconds: int
+    seconds_p90: Annotated[int, Field(description="Nine of ten such runs take no longer")]
+    usd: Annotated[str | None, Field(description="Null where a price is not known")]
+    usd_p90: str | None
+    basis: Annotated[str, Field(description="`history`: past runs of the data set; or `size and tier`")]
+    runs: Annotated[int, Field(description="How many past runs it is based on")]
+
+
+class BudgetLeft(_Answer):
+    """The budget of the tenant's month."""
+
+    month: str
+    limit_usd: str
+    spent_usd: str
+    reserved_usd: Annotated[str, Field(description="What trainings that run may cost")]
+
+
+class Why(_Answer):
+    """Why a request waits, and what it can expect."""
+
+    waiting: Waiting
+    expected: Expected | None
+    budget: Annotated[BudgetLeft | None, Field(description="Null where the tenant has none")]
+
+
+class QuoteAnswer(_Answer):
+    """What is to be expected of an upload. Nothing is reserved: others may come first."""
+
+    tier: str
+    algorithm: str
+    instances: Annotated[str, Field(description="What it would run on")]
+    expected: Expected | None
+    waiting: Waiting
+    replaces: Annotated[str | None, Field(description="The waiting request that it would supersede")]
+
+
+class PartAnswer(_Answer):
+    number: int
+    size_bytes: int
+    url: str
+
+
+class UploadAnswer(_Answer):
+    """Where to PUT a file: at `url`, or, where that is null, in parts of the sizes given."""
+
+    key: str
+    expires_at: datetime
+    url: str | None
+    upload_id: Annotated[str | None, Field(description="Of an upload in parts")]
+    parts: list[PartAnswer]
+
+
+class ModelAnswer(_Answer):
+    """A version of a data set's model."""
+
+    version: int
+    data_set: str
+    request_id: str
+    created_at: datetime
+    status: Annotated[str, Field(description="`pending`, `approved` or `rejected`")]
+    comment: Annotated[str | None, Field(description="By whom it was approved or rejected, and why")]
+    algorithm: str | None
+    quality: float | None
+    quality_metric: str | None
+    baseline: Annotated[float | None, Field(description="The same metric of knowing nothing of a row")]
+    rows: int | None
+    role: Annotated[
+        str | None, Field(description="What answers calls: `live`, `canary`, `testing`; `previous` can come back")
+    ]
+    deployment: Annotated[str | None, Field(description="What became of it after its approval")]
+    deployment_reason: str | None
+
+
+class ModelList(_Answer):
+    """Some of a tenant's models."""
+
+    items: list[ModelAnswer]
+    next: Annotated[str | None, Field(description="The cursor of the next page; null at the end")]
+
+
+class Predictions(_Answer):
+    """What a model answers to rows, in their order."""
+
+    version: int
+    milliseconds: int | None = None
+    predictions: list[Any] | None = None
+    classes: list[Any] | None = None
+    probabilities: list[list[float]] | None = None
+    output: Annotated[str | None, Field(description="Where an asynchronous endpoint will write its answer")] = None
+    failure: Annotated[str | None, Field(description="Where it will write why there is none")] = None
+
+
+class DataSetAnswer(_Answer):
+    """A data set, and how it is trained on and served (docs/tenants.md)."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+class DataSetList(_Answer):
+    """The data sets of a tenant: those with data, and those with settings of their own."""
+
+    items: list[DataSetAnswer]
+
+
+def why_of(explanation: Explanation, waiting: dict[str, object]) -> Why:
+    """Return why a request waits, as its tenant may know it: other tenants' budgets are not in it."""
+    request = explanation.request
+    own = (a for a in explanation.accounts if a.whose == f"tenant {request.tenant_id}")
+    return Why(
+        waiting=Waiting.model_validate(waiting),
+        expected=_expected(request.expected),
+        budget=next((_budget(account) for account in own), None),
+    )
+
+
+def quote_of(quote: Quote) -> QuoteAnswer:
+    request = quote.request
+    return QuoteAnswer(
+        tier=request.tier,
+        algorithm=request.algorithm,
+        instances=request.profile,
+        expected=_expected(request.expected),
+        waiting=Waiting.model_validate(waiting_of(quote.prospect)),
+        replaces=quote.replaces,
+    )
+
+
+def data_sets_of(tenant: Tenant, names: Iterable[str]) -> DataSetList:
+    return DataSetList(
+        items=[DataSetAnswer(name=name, settings=settings_view(tenant.settings_for(name))) for name in names]
+    )
+
+
+def upload_of(upload: Upload) -> UploadAnswer:
+    return UploadAnswer(
+        key=upload.key,
+        expires_at=upload.expires_at,
+        url=upload.url,
+        upload_id=upload.upload_id,
+        parts=[PartAnswer(number=p.number, size_bytes=p.size_bytes, url=p.url) for p in upload.parts],
+    )
+
+
+def model_of(model: Model) -> ModelAnswer:
+    package, request, deployed = model.package, model.request, model.deployed
+    outcome = request.outcome if request else None
+    return ModelAnswer(
+        version=package.version,
+        data_set=package.data_set,
+        request_id=package.request_id,
+        created_at=package.created_at,
+        status="pending" if package.is_pending else "approved" if package.is_approved else "rejected",
+        comment=package.comment or None,
+        algorithm=request.algorithm if request else None,
+        quality=outcome.quality if outcome else None,
+        quality_metric=outcome.quality_metric if outcome else None,
+        baseline=outcome.baseline if outcome else None,
+        rows=outcome.rows if outcome else None,
+        role=model.role,
+        deployment=deployed.state.value if deployed else None,
+        deployment_reason=without_account(deployed.reason) if deployed else None,
+    )
+
+
+def _expected(expected: Estimate | None) -> Expected | None:
+    if expected is None:
+        return None
+    return Expected(
+        seconds=expected.seconds,
+        seconds_p90=expected.seconds_p90,
+        usd=None if expected.usd is None else f"{expected.usd:f}",
+        usd_p90=None if expected.usd_p90 is None else f"{expected.usd_p90:f}",
+        basis=expected.basis.value,
+        runs=expected.runs,
+    )
+
+
+def _budget(account: BudgetAccount) -> BudgetLeft:
+    return BudgetLeft(
+        month=account.month,
+        limit_usd=f"{account.budget.limit_usd:f}",
+        spent_usd=f"{account.spent_usd:f}",
+        reserved_usd=f"{account.reserved_usd:f}",
+    )

@@ -1,0 +1,120 @@
+"""A call of the HTTP API: who makes it, what it sends, and whether it may do what it asks for.
+
+What a caller may not see is answered as what does not exist.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, NoReturn, cast
+
+from aws_lambda_powertools.event_handler.api_gateway import BaseRouter
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+
+from trainyard.contracts.claims import principal_of
+from trainyard.domain.errors import Malformed
+from trainyard.domain.principals import Access, Principal
+from trainyard.domain.tenants import Tenant
+from trainyard.entrypoints import bootstrap
+from trainyard.telemetry import build_logger
+
+logger = build_logger("api")
+
+CALLS_MAX = 100
+"""Of a caller within ten seconds (persistence/call_limits.py)."""
+
+BODY_BYTES_MAX = 4 * 1024 * 1024
+"""Of a call: what it asks for must fit into a call of another function too, as text in JSON (Lambda quotas)."""
+
+JSON = "application/json"
+
+
+def routes() -> APIGatewayHttpRouter:
+    """Return what collects the routes of a module."""
+    return APIGatewayHttpRouter()  # type: ignore[no-untyped-call]
+
+
+class Forbidden(Exception):
+    """The token is valid, and yet makes its bearer nobody."""
+
+
+class TooManyCalls(Exception):
+    """The caller has called too often."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"You have called too often: try again in {seconds} s.")
+        self.seconds = seconds
+
+
+class NotFound(Exception):
+    """There is no such thing, or none that the caller may know of."""
+
+
+class UnsuitableBody(Exception):
+    """What was sent is too large, or not JSON."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def current_event() -> APIGatewayProxyEventV2:
+    return cast(APIGatewayProxyEventV2, BaseRouter.current_event)
+
+
+def current_principal() -> Principal:
+    """Return who calls, and count the call; raises Forbidden and TooManyCalls."""
+    authorizer = current_event().raw_event["requestContext"].get("authorizer") or {}
+    claims = (authorizer.get("jwt") or {}).get("claims") or {}
+    try:
+        principal = principal_of(claims, **bootstrap.claim_names())
+    except Malformed as error:
+        raise Forbidden(str(error)) from error
+    logger.append_keys(subject=principal.subject, role=principal.role, tenant_id=principal.tenant_id)
+    wait = bootstrap.call_limits().admit(principal.caller, limit=CALLS_MAX, now=datetime.now(UTC))
+    if wait:
+        raise TooManyCalls(wait)
+    return principal
+
+
+def allow(access: Access, tenant_id: str) -> tuple[Principal, Tenant]:
+    """Return who calls, and the tenant; raises NotFound where the caller may not do that to a tenant's things, or
+    there is no such tenant.
+    """
+    principal = current_principal()
+    tenant = bootstrap.existing_tenant(tenant_id) if principal.may(access, tenant_id) else None
+    if tenant is None:
+        raise NotFound
+    return principal, tenant
+
+
+def refuse_parameters_but(*names: str) -> None:
+    """Raise Malformed for a parameter that the route does not have: it may be a wrong name of one that it has."""
+    others = sorted(set(current_event().query_string_parameters or {}) - set(names))
+    if others:
+        choices = f"there are {', '.join(names)}" if names else "there are none"
+        raise Malformed(f"{', '.join(others)[:100]}: no such parameter; {choices}")
+
+
+def check_body(event: dict[str, Any]) -> None:
+    """Raise UnsuitableBody for a body that cannot be read in bounded time and memory, before anything reads it."""
+    body = event.get("body")
+    if not body:
+        return
+    if event.get("isBase64Encoded") or not _content_type(event).startswith(JSON):
+        raise UnsuitableBody(415, f"A body is sent as {JSON}.")
+    if len(body.encode("utf-8", "surrogatepass")) > BODY_BYTES_MAX:
+        raise UnsuitableBody(413, f"A body has at most {BODY_BYTES_MAX:,} bytes.")
+    try:
+        json.loads(body, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise UnsuitableBody(400, "The body is not JSON, or its values are nested too deeply.") from error
+
+
+def _content_type(event: dict[str, Any]) -> str:
+    return str((event.get("headers") or {}).get("content-type", "")).strip().lower()
+
+
+def _no_number(text: str) -> NoReturn:
+    """NaN and infinities are no JSON (RFC 8259), although Python reads them."""
+    raise ValueError(f"{text} is not a number")

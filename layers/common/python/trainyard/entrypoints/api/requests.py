@@ -1,0 +1,130 @@
+"""Requests: list, show, explain, ask for, try again, and cancel."""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler.openapi.params import Header, Query
+
+from trainyard.application.api.quotes import prospect_of
+from trainyard.application.api.trainings import check_retried
+from trainyard.contracts.api import (
+    Cursor,
+    DataSet,
+    Limit,
+    Receipt,
+    RequestList,
+    answers,
+    cursor_text,
+    parse_cursor,
+    results,
+)
+from trainyard.contracts.api_answers import Asked, QuoteAnswer, Why, quote_of, why_of
+from trainyard.contracts.api_bodies import IdempotencyKey, QuoteBody, TrainingBody
+from trainyard.domain.names import REQUEST_ID
+from trainyard.domain.principals import Access
+from trainyard.domain.receipts import receipt_of, waiting_of
+from trainyard.domain.requests import Request, State
+from trainyard.entrypoints import bootstrap
+from trainyard.entrypoints.api.calls import NotFound, allow, refuse_parameters_but, routes
+
+router = routes()
+
+Key = Annotated[IdempotencyKey | None, Header(alias="Idempotency-Key")]
+
+REQUESTS = "/v1/tenants/<tenant_id>/requests"
+REQUEST = f"{REQUESTS}/<request_id>"
+
+
+@router.get(REQUESTS, summary="A tenant's requests, newest first", responses=answers(RequestList))
+def list_requests(
+    tenant_id: str,
+    limit: Annotated[Limit, Query()] = 20,
+    cursor: Annotated[Cursor | None, Query()] = None,
+    state: Annotated[State | None, Query()] = None,
+    data_set: Annotated[DataSet | None, Query()] = None,
+) -> RequestList:
+    allow(Access.READ_TENANT, tenant_id)
+    refuse_parameters_but("limit", "cursor", "state", "data_set")
+    page = bootstrap.request_pages().of_tenant(
+        tenant_id, limit=limit, after=parse_cursor(cursor), state=state, data_set=data_set
+    )
+    return RequestList(items=[receipt_of(request) for request in page.requests], next=cursor_text(page.cursor))
+
+
+@router.get(REQUEST, summary="One of a tenant's requests", responses=answers(Receipt))
+def show_request(tenant_id: str, request_id: str) -> Receipt:
+    allow(Access.READ_TENANT, tenant_id)
+    return receipt_of(_request(tenant_id, request_id))
+
+
+@router.get(f"{REQUEST}/why", summary="Why a request waits", responses=answers(Why, 409))
+def explain_request(tenant_id: str, request_id: str) -> Why:
+    allow(Access.READ_TENANT, tenant_id)
+    request = _request(tenant_id, request_id)
+    explanation = bootstrap.explain().why(request.request_id, datetime.now(UTC))
+    return why_of(explanation, waiting_of(prospect_of(explanation)))
+
+
+@router.post(REQUESTS, summary="Ask for a training", responses=results(Asked, 422, status=202))
+def ask_for_training(
+    tenant_id: str,
+    body: TrainingBody,
+    key: Key = None,
+) -> tuple[Asked, int]:
+    """Of what has been uploaded to a data set before. Where that is nothing, its request says so."""
+    _, tenant = allow(Access.CHANGE_TENANT, tenant_id)
+    request_id = bootstrap.trainings().ask(
+        tenant,
+        body.data_set,
+        now=datetime.now(UTC),
+        ready_by=body.ready_by,
+        priority=body.priority,
+        key=key,
+        call=_digest(body.model_dump_json()),
+    )
+    return Asked(request_id=request_id), 202
+
+
+@router.post(f"{REQUEST}/retry", summary="Try a request again", responses=results(Asked, 422, status=202))
+def retry_request(tenant_id: str, request_id: str, key: Key = None) -> tuple[Asked, int]:
+    """Ask for another training of the data set of a request that ended without a model, on its newest data."""
+    _, tenant = allow(Access.CHANGE_TENANT, tenant_id)
+    request = _request(tenant_id, request_id)
+    check_retried(request)
+    again = bootstrap.trainings().ask(
+        tenant, request.data_set, now=datetime.now(UTC), key=key, call=_digest(f"retry {request_id}")
+    )
+    return Asked(request_id=again), 202
+
+
+@router.post(f"{REQUEST}/cancel", summary="Cancel or stop a request", responses=results(Receipt))
+def cancel_request(tenant_id: str, request_id: str) -> Receipt:
+    """What waits does not start; what runs is stopped, which takes minutes."""
+    allow(Access.CHANGE_TENANT, tenant_id)
+    request = _request(tenant_id, request_id)
+    return receipt_of(bootstrap.stop().stop(request.request_id, datetime.now(UTC)))
+
+
+@router.post(
+    "/v1/tenants/<tenant_id>/quotes",
+    summary="What an upload would cost, and when its model would be ready",
+    responses=results(QuoteAnswer),
+)
+def quote_upload(tenant_id: str, body: QuoteBody) -> QuoteAnswer:
+    _, tenant = allow(Access.READ_TENANT, tenant_id)
+    return quote_of(bootstrap.quotes().quote(tenant, body.data_set, body.name, body.size_bytes, datetime.now(UTC)))
+
+
+def _request(tenant_id: str, request_id: str) -> Request:
+    """Return one of a tenant's requests; raises NotFound."""
+    if REQUEST_ID.fullmatch(request_id) is None:
+        raise NotFound
+    request = bootstrap.request_pages().requests.get(request_id)
+    if request is None or request.tenant_id != tenant_id:
+        raise NotFound
+    return request
+
+
+def _digest(call: str) -> str:
+    return hashlib.sha256(call.encode()).hexdigest()

@@ -1,0 +1,235 @@
+"""The function of the HTTP API over a store in memory: whatever it needs of AWS is in memory too."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from functools import cache
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import jsonschema
+import pytest
+
+from testing.memory_ports import MemoryRetrainings, MemoryTenants
+from testing.memory_serving import MemoryModelPackages
+from testing.memory_store import MemoryStore
+from testing.openapi import FILE
+from testing.service import ACCOUNT, Service, policies_in_force
+from tests.build import NOW, after, policy, request, submission, tenant, tier
+from tests.unit.test_functions import Context, load
+from trainyard.application.api.models import Models
+from trainyard.application.api.quotes import Quotes
+from trainyard.application.api.request_pages import RequestPages
+from trainyard.application.api.trainings import Trainings
+from trainyard.application.api.uploads import Part, PartAddress, Upload, Uploads
+from trainyard.application.scheduling.explain import Explain
+from trainyard.application.serving.ports import ModelPackage
+from trainyard.domain.errors import Refused
+from trainyard.domain.requests import Request
+from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.entrypoints import bootstrap
+from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.book import Totals
+from trainyard.persistence.call_limits import CallLimits
+from trainyard.persistence.idempotency_keys import IdempotencyKeys
+from trainyard.persistence.model_versions import ModelVersions
+from trainyard.persistence.store import Update
+
+LIMITS = policy(tier("basic", quota=1), quiet_period=timedelta(0))
+
+
+class MemoryUploads:
+    """The buckets of tenants: each address says whose it is."""
+
+    def __init__(self) -> None:
+        self.begun: dict[str, str] = {}
+        """Upload in parts → bucket and key."""
+        self.completed: list[tuple[str, tuple[Part, ...]]] = []
+        self.names = {"acme": ["churn"], "acme1": ["theirs"]}
+
+    def data_sets(self, tenant: Tenant) -> list[str]:
+        return self.names.get(tenant.tenant_id, [])
+
+    def whole(self, tenant: Tenant, key: str, size_bytes: int) -> Upload:
+        return Upload(key=key, expires_at=NOW, url=f"https://{tenant.bucket}/{key}?{size_bytes}")
+
+    def in_parts(self, tenant: Tenant, key: str, sizes: list[int]) -> Upload:
+        upload_id = f"{tenant.tenant_id}.{len(self.begun)}"
+        self.begun[upload_id] = f"{tenant.bucket}/{key}"
+        parts = [PartAddress(number=n, size_bytes=size, url=f"https://{n}") for n, size in enumerate(sizes, 1)]
+        return Upload(key=key, expires_at=NOW, upload_id=upload_id, parts=tuple(parts))
+
+    def complete(self, tenant: Tenant, key: str, upload_id: str, parts: list[Part]) -> None:
+        if self.begun.get(upload_id) != f"{tenant.bucket}/{key}":
+            raise Refused("there is no such upload: it was completed or discarded")
+        del self.begun[upload_id]
+        self.completed.append((key, tuple(parts)))
+
+    def abort(self, tenant: Tenant, key: str, upload_id: str) -> None:
+        if self.begun.get(upload_id) == f"{tenant.bucket}/{key}":
+            del self.begun[upload_id]
+
+
+class MemoryPredictions:
+    def __init__(self) -> None:
+        self.asked: list[Mapping[str, Any]] = []
+        self.error: Exception | None = None
+
+    def ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        if self.error:
+            raise self.error
+        self.asked.append(command)
+        return {"predictions": ["yes"], "version": 3, "milliseconds": 5}
+
+
+DESCRIPTION: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+OPERATIONS = [
+    (method.upper(), path, operation)
+    for path, operations in DESCRIPTION["paths"].items()
+    for method, operation in operations.items()
+]
+"""Method, path and description of each operation."""
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\{[a-z_]+\}", "[^/]+", path))
+
+
+def check_described(method: str, path: str, status: int, body: Any) -> None:
+    """Assert that an answer is one that the description of the API allows."""
+    for described, template, operation in OPERATIONS:
+        if described == method and _pattern(template).fullmatch(path):
+            assert str(status) in operation["responses"], f"{method} {template} answers {status}: {body}"
+            for content in operation["responses"][str(status)].get("content", {}).values():
+                schema = {**content["schema"], "components": DESCRIPTION["components"]}
+                assert list(jsonschema.Draft202012Validator(schema).iter_errors(body)) == [], (path, body)
+            return
+    assert status == 404, f"{method} {path} is not described, and answers {status}"
+
+
+def arn_of(group: str, version: int) -> str:
+    return f"{group}/{version}"
+
+
+class Api:
+    """The function, what it works on, and calls of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore()
+        self.tenants = MemoryTenants(tenant(), tenant("acme1"), tenant("gone", state=TenantState.DELETED))
+        self.service = Service(
+            store=self.store, policies=policies_in_force(self.store, LIMITS), tenants=self.tenants
+        )
+        self.requests = self.service.scheduler.tables.requests
+        self.pages = RequestPages(requests=self.requests)
+        self.retrainings = MemoryRetrainings()
+        self.packages, self.predictions, self.storage = MemoryModelPackages(), MemoryPredictions(), MemoryUploads()
+        self.counted: list[Update] = []
+        self.totals: list[Totals] = []
+        self.limits = CallLimits(update=self.counted.append)
+        self.module: ModuleType = load("api")
+        self.headers: dict[str, str] = {}
+        explain = Explain(policies=self.service.policies, scheduler=self.service.scheduler)
+        keys = IdempotencyKeys(self.store)
+        models = Models(
+            packages=self.packages,
+            arn_of=arn_of,
+            requests=self.requests,
+            aliases=Aliases(self.store, lambda _: None),
+            versions=ModelVersions(self.store),
+        )
+        for name, value in {
+            "request_pages": lambda: self.pages,
+            "claim_names": dict,
+            "book": lambda: SimpleNamespace(totals=self._of_month),
+            "call_limits": lambda: self.limits,
+            "existing_tenant": self._existing,
+            "explain": lambda: explain,
+            "quotes": lambda: Quotes(explain=explain),
+            "trainings": lambda: Trainings(account_id=ACCOUNT, retrainings=self.retrainings, keys=keys),
+            "uploads": lambda: Uploads(policies=self.service.policies, storage=self.storage),
+            "stop": lambda: self.service.stop,
+            "models": lambda: models,
+            "predictions": lambda: self.predictions,
+        }.items():
+            monkeypatch.setattr(bootstrap, name, value)
+
+    def _existing(self, tenant_id: str) -> Tenant | None:
+        found = self.tenants.get(tenant_id)
+        return found if found is not None and found.state is not TenantState.DELETED else None
+
+    def _of_month(self, month: str, tenant_id: str) -> list[Totals]:
+        return [each for each in self.totals if (each.month, each.tenant_id) == (month, tenant_id)]
+
+    def put(self, number: int, tenant_id: str = "acme", **fields: Any) -> Request:
+        """Store a request as it is, outside all queues."""
+        added = replace(request(number), tenant_id=tenant_id, arrived_at=after(number // 3), **fields)
+        self.store.transact([self.requests.put(added)])
+        return added
+
+    def enlist(self, number: int, **fields: Any) -> Request:
+        """Let a request wait in its queue."""
+        return self.service.scheduler.enlister.enlist(submission(number, **fields), LIMITS, NOW).request
+
+    def register(self, version: int, tenant_id: str = "acme", request_id: str = "") -> ModelPackage:
+        """Register a model of a tenant."""
+        group = self.tenants.get(tenant_id).model_group  # type: ignore[union-attr]
+        package = ModelPackage(
+            arn=arn_of(group, version),
+            group=group,
+            version=version,
+            is_approved=False,
+            changed_at=NOW,
+            tenant_id=tenant_id,
+            data_set="churn",
+            request_id=request_id or f"{version:032x}",
+            model_uri="s3://bucket/model.tar.gz",
+            image_uri="image",
+            is_pending=True,
+            created_at=NOW,
+        )
+        self.packages.packages[package.arn] = package
+        return package
+
+    def get(self, path: str, group: str = "tenant-readers", **event: Any) -> tuple[int, Any]:
+        return self.call("GET", path, group, **event)
+
+    def post(
+        self, path: str, body: Any = None, group: str = "tenant-admins", key: str | None = None, **event: Any
+    ) -> tuple[int, Any]:
+        """Send a body: text as it is, anything else as JSON."""
+        headers = {"content-type": "application/json"} | ({"idempotency-key": key} if key is not None else {})
+        text = body if body is None or isinstance(body, str) else json.dumps(body)
+        return self.call("POST", path, group, **({"headers": headers, "body": text} | event))
+
+    def call(self, method: str, path: str, group: str, **event: Any) -> tuple[int, Any]:
+        """Return status and body of an answer; its headers are kept."""
+        path, _, query = path.partition("?")
+        claims = {"sub": "s", "cognito:groups": f"[{group}]", "custom:tenant": "acme"}
+        context = {"http": {"method": method, "path": path}, "stage": "$default", "requestId": "r"}
+        whole = {
+            "version": "2.0",
+            "routeKey": "ANY /v1/{path+}",
+            "rawPath": path,
+            "rawQueryString": query,
+            "headers": {},
+            "requestContext": context | {"authorizer": {"jwt": {"claims": claims, "scopes": []}}},
+            "isBase64Encoded": False,
+        }
+        if query:
+            whole["queryStringParameters"] = dict(part.split("=", 1) for part in query.split("&"))
+        answer = self.module.handler(whole | event, Context())
+        self.headers, status = answer["headers"], answer["statusCode"]
+        check_described(method, path, status, json.loads(answer.get("body") or "null"))
+        is_shown = status == 200 and method == "GET"
+        assert self.headers["Cache-Control"] == ("private, no-cache" if is_shown or status == 304 else "no-store")
+        if not answer.get("body"):
+            assert status in (204, 304)
+            return status, None
+        assert self.headers["X-Content-Type-Options"] == "nosniff"
+        kind = "application/json" if status < 300 else "application/problem+json"
+        assert self.headers["Content-Type"] == kind
+        return status, json.loads(answer["body"])

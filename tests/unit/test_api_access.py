@@ -1,0 +1,109 @@
+"""The HTTP API: every operation, by every role, on what is its own, another tenant's, and not there."""
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from tests.http_api import OPERATIONS, Api
+
+GROUPS = ("operators", "viewers", "tenant-admins", "tenant-readers")
+MAY_CHANGE = ("operators", "tenant-admins")
+READS_BY_POST = ("/v1/tenants/{tenant_id}/quotes",)
+NOT_FOUND = {
+    "type": "about:blank",
+    "title": "Not found",
+    "status": 404,
+    "detail": "There is nothing at this address, or nothing that you may see.",
+}
+TENANTS = ("acme", "acme1", "gone", "absent", "ACME", "acme/../acme1", "%61cme1", "acme1%00", "pool")
+FILE = {"data_set": "churn", "name": "a.csv", "size_bytes": 1}
+BODIES: dict[str, Any] = {
+    "/v1/tenants/{tenant_id}/requests": {"data_set": "churn"},
+    "/v1/tenants/{tenant_id}/quotes": FILE,
+    "/v1/tenants/{tenant_id}/uploads": FILE,
+    "/v1/tenants/{tenant_id}/uploads/{upload_id}/complete": {
+        "data_set": "churn",
+        "name": "a.csv",
+        "parts": [{"number": 1, "etag": "e"}],
+    },
+    "/v1/tenants/{tenant_id}/uploads/{upload_id}/abort": {"data_set": "churn", "name": "a.csv"},
+    "/v1/tenants/{tenant_id}/models/{version}/decision": {"decision": "approve"},
+    "/v1/tenants/{tenant_id}/data-sets/{data_set}/predictions": {"rows": "a\n1\n"},
+}
+"""Path → what is sent there."""
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+    return Api(monkeypatch)
+
+
+def things_of(api: Api, tenant_id: str, number: int) -> dict[str, str]:
+    """Make what paths name, of one tenant."""
+    request = api.enlist(number, tenant_id=tenant_id)
+    api.register(number, tenant_id)
+    upload = api.storage.in_parts(api.tenants.get(tenant_id), "incoming/churn/a.csv", [1])  # type: ignore[arg-type]
+    assert upload.upload_id is not None
+    return {
+        "request_id": request.request_id,
+        "version": str(number),
+        "upload_id": upload.upload_id,
+        "data_set": "churn",
+    }
+
+
+def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = 0
+    of_tenants = [each for each in OPERATIONS if "{tenant_id}" in each[1]]
+    assert len(of_tenants) == len(OPERATIONS) - 1, "all but /v1/me"
+    for (method, path, _), group in product(of_tenants, GROUPS):
+        api = Api(monkeypatch)
+        things = {"acme": things_of(api, "acme", 1), "acme1": things_of(api, "acme1", 2)}
+        nothing = {"request_id": "0" * 32, "version": "9", "upload_id": "x", "data_set": "churn"}
+        sees = {"operators": ("acme", "acme1"), "viewers": ("acme", "acme1")}.get(group, ("acme",))
+        changes = method == "POST" and path not in READS_BY_POST
+        for tenant_id, (owner, of_owner) in product(TENANTS, [*things.items(), ("", nothing)]):
+            before = dict(api.store.items)
+            called = path.format(tenant_id=tenant_id, **of_owner)
+            body = BODIES.get(path)
+            status, answer = api.post(called, body, group) if method == "POST" else api.get(called, group)
+            tried += 1
+            is_allowed = tenant_id in sees and (not changes or group in MAY_CHANGE)
+            is_its = owner == tenant_id or not set(of_owner) & {
+                name for name in ("request_id", "version") if f"{{{name}}}" in path
+            }
+            if not (is_allowed and is_its):
+                assert (status, answer) == (404, NOT_FOUND), (method, called, group)
+                assert api.store.items == before
+            elif is_allowed and owner == tenant_id:
+                # A waiting request cannot be tried again, and cannot be cancelled twice.
+                assert status in (200, 201, 202, 204) or (status == 409 and path.endswith(("retry", "cancel"))), (
+                    method,
+                    called,
+                    group,
+                    answer,
+                )
+    with capsys.disabled():
+        print(f"\n{tried} calls of {len(of_tenants)} operations of the HTTP API by role and tenant", end="")
+
+
+def test_a_role_that_only_reads_changes_nothing(api: Api) -> None:
+    things = things_of(api, "acme", 1)
+    for group in ("viewers", "tenant-readers"):
+        for method, path, _ in OPERATIONS:
+            if method == "POST" and path not in READS_BY_POST:
+                called = path.format(tenant_id="acme", **things)
+                assert api.post(called, BODIES.get(path), group) == (404, NOT_FOUND), (group, path)
+    assert not api.retrainings.asked
+    assert not api.predictions.asked
+    assert api.packages.get(api.register(1).arn).is_pending  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+def test_other_methods_are_not_there(api: Api, method: str) -> None:
+    for _, path, _ in OPERATIONS:
+        called = path.format(tenant_id="acme", **things_of(api, "acme", 1)) if "{" in path else path
+        assert api.call(method, called, "operators")[0] == 404

@@ -1,0 +1,435 @@
+"""The HTTP API: what tenants ask for and change, and what is refused."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+
+from testing.memory_store import MemoryStore
+from tests.build import after, request, submission
+from tests.http_api import LIMITS, Api
+from trainyard.application.api.uploads import PART_BYTES_MAX, PARTS_MAX, WHOLE_BYTES_MAX, part_sizes
+from trainyard.domain.aliases import Alias
+from trainyard.domain.arrivals import RetrainingAsked, retraining_id
+from trainyard.domain.errors import Refused, Throttled, TrainyardError
+from trainyard.domain.requests import Cause, Outcome, RequestKind, State
+from trainyard.domain.tenants import TenantState
+from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.idempotency_keys import REUSED, IdempotencyKeys
+
+REQUESTS = "/v1/tenants/acme/requests"
+QUOTES = "/v1/tenants/acme/quotes"
+UPLOADS = "/v1/tenants/acme/uploads"
+MODELS = "/v1/tenants/acme/models"
+PREDICTIONS = "/v1/tenants/acme/data-sets/churn/predictions"
+FILE = {"data_set": "churn", "name": "a.csv", "size_bytes": 1_000_000}
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+    return Api(monkeypatch)
+
+
+# --- bodies -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (None, 400, "body: Field required"),
+        ("", 400, "body: Field required"),
+        ("{", 400, "not JSON"),
+        ("[]", 400, "body"),
+        ("null", 400, "body"),
+        ('"x"', 400, "body"),
+        ('{"data_set": NaN}', 400, "not JSON"),
+        ('{"data_set": "churn", "priority": Infinity}', 400, "not JSON"),
+        ("[" * 100_000, 400, "nested too deeply"),
+        ('{"a":' * 100_000, 400, "nested too deeply"),
+        ({"data_set": "churn", "x": "y" * 4_200_000}, 413, "4,194,304 bytes"),
+        ({"data_set": "churn", "tenant_id": "acme1"}, 400, "tenant_id: Extra inputs are not permitted"),
+        ({"data_set": 3}, 400, "data_set: Input should be a valid string"),
+        ({"data_set": "../x"}, 400, "data_set"),
+        ({"data_set": "churn\n"}, 400, "data_set"),
+        ({"data_set": "churn", "priority": 10}, 400, "priority: Input should be less than or equal to 9"),
+        ({"data_set": "churn", "priority": "9"}, 400, "priority: Input should be a valid integer"),
+        ({"data_set": "churn", "priority": True}, 400, "priority"),
+        ({"data_set": "churn", "ready_by": "2026-11-28T06:00"}, 400, "ready_by: Input should have timezone info"),
+        ({"data_set": "churn", "ready_by": "2026-01-01T06:00Z"}, 409, "which has passed"),
+        ({"data_set": "churn\ud800"}, 400, "data_set"),
+    ],
+)
+def test_a_body_that_is_wrong_is_refused_with_what_is_wrong(api: Api, body: Any, status: int, reason: str) -> None:
+    answered, problem = api.post(REQUESTS, body)
+    assert (answered, problem["status"]) == (status, status)
+    assert reason in problem["detail"]
+    assert len(problem["detail"]) <= 1000
+    assert not api.retrainings.asked
+
+
+@pytest.mark.parametrize("kind", ["", "text/csv", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_a_body_that_is_not_json_by_its_type_is_not_read(api: Api, kind: str) -> None:
+    headers = {"content-type": kind} if kind else {}
+    status, problem = api.post(REQUESTS, '{"data_set": "churn"}', headers=headers)
+    assert (status, problem["title"]) == (415, "Unsupported media type")
+    assert api.post(REQUESTS, "e30=", isBase64Encoded=True)[0] == 415
+
+
+# --- what is asked twice ------------------------------------------------------------------------------------
+
+
+def test_what_has_not_changed_is_answered_by_its_tag_alone(api: Api) -> None:
+    added = api.enlist(1)
+    path = f"{REQUESTS}/{added.request_id}"
+    assert api.get(path)[0] == 200
+    tag = api.headers["ETag"]
+    assert api.get(path, headers={"if-none-match": f'W/"x", {tag}'}) == (304, None)
+    assert api.headers["ETag"] == tag
+    assert api.post(f"{path}/cancel")[0] == 200
+    assert "ETag" not in api.headers
+    assert api.get(path, headers={"if-none-match": tag})[0] == 200
+    assert api.headers["ETag"] != tag
+
+
+def test_a_key_asks_once_and_for_one_thing(api: Api) -> None:
+    body = {"data_set": "churn", "priority": 3}
+    first = api.post(REQUESTS, body, key="k-1")
+    assert first[0] == 202
+    assert api.post(REQUESTS, {"priority": 3, "data_set": "churn"}, key="k-1") == first
+    assert api.post(REQUESTS, body, key="k-2")[1] != first[1]
+    assert api.post(REQUESTS, body)[1] != first[1]
+    assert len({asked.event_id for asked in api.retrainings.asked}) == 3
+    for other in ({"data_set": "churn"}, {"data_set": "other", "priority": 3}):
+        status, problem = api.post(REQUESTS, other, key="k-1")
+        assert (status, problem["title"]) == (422, "Key used before")
+    again = api.post(f"{REQUESTS}/{api.put(1, state=State.FAILED).request_id}/retry", key="k-1")
+    assert again[0] == 422
+    of_other = api.post("/v1/tenants/acme1/requests", body, "operators", key="k-1")
+    assert of_other[0] == 202
+    assert of_other != first, "a key is its tenant's"
+    for wrong in ("", "a b", "x" * 65, "é"):
+        assert api.post(REQUESTS, body, key=wrong)[0] == 400, wrong
+
+
+def test_a_key_is_forgotten_with_its_item_and_a_call_cut_off_names_the_same_again() -> None:
+    store, now = MemoryStore(), after(0)
+    keys = IdempotencyKeys(store)
+    first = keys.event_id("acme", "k", "call", now)
+    assert keys.event_id("acme", "k", "call", after(5)) == first
+    with pytest.raises(Refused) as refusal:
+        keys.event_id("acme", "k", "other", now)
+    assert refusal.value.kind == REUSED
+    (item,) = store.items.values()
+    assert item["expires_at"] == int((now + timedelta(days=1)).timestamp())
+    store.items.clear()
+    assert keys.event_id("acme", "k", "other", now) != first
+
+
+# --- trainings ----------------------------------------------------------------------------------------------
+
+
+def test_a_training_is_asked_for_and_its_request_has_the_id_that_was_answered(api: Api) -> None:
+    ready_by = datetime.now(UTC) + timedelta(days=1)
+    body = {"data_set": "churn", "ready_by": ready_by.isoformat(), "priority": 2}
+    status, answer = api.post(REQUESTS, body)
+    (asked,) = api.retrainings.asked
+    assert (status, asked.tenant_id, asked.data_set, asked.ready_by, asked.priority) == (
+        202,
+        "acme",
+        "churn",
+        ready_by,
+        2,
+    )
+    assert answer == {"request_id": retraining_id("acme", "churn", asked.event_id)}
+    (judgements,) = api.service.intake.receive([asked], after(0))
+    assert not isinstance(judgements, Exception)
+    refused = api.requests.get(answer["request_id"])
+    assert refused is not None
+    assert refused.state is State.REJECTED, "there is no data"
+    assert api.get(f"{REQUESTS}/{answer['request_id']}")[1]["reason"] == (
+        "retraining was requested, but there is no data"
+    )
+
+
+def test_a_retraining_is_the_same_request_whatever_is_uploaded_before_it_is_delivered_again(api: Api) -> None:
+    asked = RetrainingAsked(account_id="123456789012", event_id="e", tenant_id="acme", data_set="churn")
+    ids = set()
+    for number in (1, 2):
+        content = replace(request(number).content, key=f"incoming/churn/{number}.csv")
+        api.service.data_sets.contents = {("acme", "churn"): content}  # type: ignore[attr-defined]
+        ((judgement,),) = api.service.intake.receive([asked], after(0))  # type: ignore[misc]
+        ids.add(judgement.request_id)
+    assert ids == {retraining_id("acme", "churn", "e")}
+
+
+@pytest.mark.parametrize("state", [TenantState.SUSPENDED, TenantState.CREATING, TenantState.DELETING])
+def test_a_tenant_that_is_not_active_asks_for_nothing(api: Api, state: TenantState) -> None:
+    tenant = api.tenants.get("acme")
+    assert tenant is not None
+    api.tenants.put(replace(tenant, state=state))
+    added = api.put(1, state=State.FAILED)
+    for path, body in (
+        (REQUESTS, {"data_set": "churn"}),
+        (f"{REQUESTS}/{added.request_id}/retry", None),
+        (UPLOADS, FILE),
+        (QUOTES, FILE),
+    ):
+        status, problem = api.post(path, body)
+        assert (status, state.value.lower() in problem["detail"].lower()) == (409, True), path
+    assert not api.retrainings.asked
+    assert api.get(f"{REQUESTS}/{added.request_id}")[0] == 200, "and yet sees what it has"
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("kind", RequestKind)
+def test_only_what_ended_without_a_model_is_tried_again(api: Api, state: State, kind: RequestKind) -> None:
+    added = api.put(1, state=state, kind=kind)
+    status, _ = api.post(f"{REQUESTS}/{added.request_id}/retry")
+    may = kind is RequestKind.TRAINING and state in (
+        State.FAILED,
+        State.STOPPED,
+        State.CANCELLED,
+        State.REJECTED,
+    )
+    assert status == (202 if may else 409)
+    assert [asked.data_set for asked in api.retrainings.asked] == ([added.data_set] if may else [])
+
+
+def test_what_waits_is_cancelled_and_what_has_ended_is_not(api: Api) -> None:
+    added = api.enlist(1)
+    path = f"{REQUESTS}/{added.request_id}"
+    status, receipt = api.post(f"{path}/cancel")
+    assert (status, receipt["state"]) == (200, "CANCELLED")
+    assert api.get(path)[1]["state"] == "CANCELLED"
+    status, problem = api.post(f"{path}/cancel")
+    assert (status, "CANCELLED already" in problem["detail"]) == (409, True)
+
+
+def test_what_runs_is_stopped(api: Api) -> None:
+    added = api.put(1, state=State.RUNNING, execution_arn="arn:execution/1", admitted_at=after(0), attempt=1)
+    assert api.post(f"{REQUESTS}/{added.request_id}/cancel")[1]["state"] == "RUNNING"
+    stored = api.requests.get(added.request_id)
+    assert stored is not None
+    assert stored.stop_asked_at is not None
+
+
+# --- why, and quotes ----------------------------------------------------------------------------------------
+
+
+def test_why_a_request_waits_names_place_and_times_and_nobody_else(api: Api) -> None:
+    for number in (1, 2, 3):
+        api.enlist(number, tenant_id=f"aa{number}")
+    added = api.enlist(4, data_set="sales")
+    status, why = api.get(f"{REQUESTS}/{added.request_id}/why")
+    assert status == 200
+    waiting = why["waiting"]
+    assert (waiting["position"], waiting["reason"]) == (4, "it waits until other trainings have ended")
+    assert waiting["expected_start"]["latest"] > waiting["expected_start"]["earliest"]
+    assert why["expected"]["basis"] == "size and tier"
+    assert "aa1" not in json.dumps(why)
+    ended = api.put(9, state=State.FAILED)
+    status, problem = api.get(f"{REQUESTS}/{ended.request_id}/why")
+    assert (status, problem["detail"]) == (409, "it is FAILED: it does not wait")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_quote_is_what_the_request_is_told_once_it_waits(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Whatever waits: an upload right after its quote is explained as the quote says, and the quote changed
+    nothing."""
+    random, api = Random(seed), Api(monkeypatch)
+    for number in range(1, random.randrange(2, 14)):
+        api.enlist(
+            number,
+            tenant_id=random.choice(["acme", "acme1", "other"]),
+            data_set=random.choice(["churn", "sales", "stock"]),
+            priority=random.choice([0, 0, 0, 5]),
+        )
+    data_set = random.choice(["churn", "sales", "fresh"])
+    before = dict(api.store.items)
+    status, quote = api.post(QUOTES, {**FILE, "data_set": data_set}, "tenant-readers")
+    assert (status, api.store.items) == (200, before)
+    now = datetime.now(UTC)
+    content = replace(
+        request(50).content, key=f"incoming/{data_set}/a.csv", size_bytes=1_000_000, event_time=now, sequencer=""
+    )
+    added = api.service.scheduler.enlister.enlist(
+        replace(
+            submission(50),
+            data_set=data_set,
+            content=content,
+            algorithm=quote["algorithm"],
+            cause=Cause.UPLOAD,
+        ),
+        LIMITS,
+        now,
+    )
+    why = api.get(f"{REQUESTS}/{added.request.request_id}/why")[1]
+    assert quote["waiting"] == why["waiting"]
+    assert quote["expected"] == why["expected"]
+    assert quote["replaces"] == added.request.supersedes
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"size_bytes": 0}, "empty"),
+        ({"size_bytes": 10**15}, "at most"),
+        ({"name": "_SUCCESS"}, "markers"),
+        ({"name": "b/../a.csv"}, "segment"),
+        ({"name": "x" * 250 + ".csv", "data_set": "y" * 63}, None),
+    ],
+)
+def test_a_quote_and_an_address_are_refused_as_the_upload_would_be(
+    api: Api, change: dict[str, Any], reason: str | None
+) -> None:
+    for path in (QUOTES, UPLOADS):
+        status, answer = api.post(path, {**FILE, **change})
+        if reason is None:
+            assert status in (200, 201)
+        else:
+            assert status == 409
+            assert reason in answer["detail"] or "no part of a name" in answer["detail"], path
+
+
+# --- uploads ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_put_at_one_address_and_a_large_one_in_parts(api: Api) -> None:
+    status, upload = api.post(UPLOADS, FILE)
+    assert (status, upload["url"], upload["parts"]) == (
+        201,
+        "https://trainyard-t-acme/incoming/churn/a.csv?1000000",
+        [],
+    )
+    status, upload = api.post(UPLOADS, {**FILE, "size_bytes": WHOLE_BYTES_MAX + 1})
+    assert status == 201
+    assert (upload["url"], len(upload["parts"]), upload["upload_id"]) == (None, 5, "acme.0")
+    assert sum(part["size_bytes"] for part in upload["parts"]) == WHOLE_BYTES_MAX + 1
+    path, named = f"{UPLOADS}/acme.0", {"data_set": "churn", "name": "a.csv"}
+    parts = [{"number": part["number"], "etag": f'"{part["number"]}"'} for part in upload["parts"]]
+    assert api.post(f"{path}/complete", {**named, "name": "b.csv", "parts": parts})[0] == 409
+    assert api.post(f"{path}/complete", {**named, "parts": []})[0] == 400
+    assert api.post(f"{path}/complete", {**named, "parts": parts}) == (204, None)
+    ((key, completed),) = api.storage.completed
+    assert (key, len(completed), completed[0].etag) == ("incoming/churn/a.csv", 5, '"1"')
+    assert api.post(f"{path}/complete", {**named, "parts": parts})[0] == 409
+    for _ in range(2):
+        assert api.post(f"{path}/abort", named) == (204, None)
+
+
+@pytest.mark.parametrize("size", [WHOLE_BYTES_MAX + 1, 16 * 1024**2 * 100, 16 * 1024**2 * 100 + 1, 10**12 // 3])
+def test_parts_are_as_large_as_s3_takes_them_and_few(size: int) -> None:
+    sizes = part_sizes(size)
+    assert sum(sizes) == size
+    assert len(sizes) <= PARTS_MAX
+    assert len(set(sizes[:-1])) <= 1
+    assert all(5 * 1024**2 <= part <= PART_BYTES_MAX for part in sizes[:-1])
+    with pytest.raises(Refused, match="at most"):
+        part_sizes(PART_BYTES_MAX * PARTS_MAX + 1)
+
+
+def test_data_sets_are_listed_with_their_settings(api: Api) -> None:
+    status, listed = api.get("/v1/tenants/acme/data-sets")
+    assert (status, [each["name"] for each in listed["items"]]) == (200, ["churn"])
+    assert listed["items"][0]["settings"]["algorithm"] == "linear"
+    assert api.get("/v1/tenants/acme/data-sets?x=1")[1]["detail"] == "x: no such parameter; there are none"
+
+
+# --- models -------------------------------------------------------------------------------------------------
+
+
+def test_models_are_listed_newest_first_in_pages_without_those_deleted(api: Api) -> None:
+    trained = api.put(1, state=State.SUCCEEDED, outcome=Outcome(quality=0.9, quality_metric="auc", rows=7))
+    for version in range(1, 26):
+        api.register(version, request_id=trained.request_id if version == 25 else "")
+    group = api.packages.packages.copy()
+    del api.packages.packages[next(arn for arn, package in group.items() if package.version == 13)]
+    listed: list[int] = []
+    query, models = "?limit=10", []
+    while query:
+        status, page = api.get(f"{MODELS}{query}")
+        assert status == 200
+        models += page["items"]
+        listed += [model["version"] for model in page["items"]]
+        query = f"?limit=10&cursor={page['next']}" if page["next"] else ""
+    assert listed == [version for version in range(25, 0, -1) if version != 13]
+    newest = models[0]
+    assert (newest["quality"], newest["quality_metric"], newest["rows"], newest["status"]) == (
+        0.9,
+        "auc",
+        7,
+        "pending",
+    )
+    assert (models[1]["quality"], models[1]["algorithm"]) == (None, None)
+    assert api.get(f"{MODELS}/25")[1] == newest
+    for wrong in ("0", "26", "-1", "1.0", "x", "9" * 10, "²"):
+        assert api.get(f"{MODELS}/{wrong}")[0] == 404, wrong
+    api.put(2)
+    other = api.get(f"{REQUESTS}?limit=1")[1]["next"]
+    assert other is not None
+    assert api.get(f"{MODELS}?cursor={other}")[1]["detail"] == "cursor: it is not one that this list has given"
+
+
+def test_a_tenant_without_models_has_an_empty_list(api: Api) -> None:
+    assert api.get(MODELS) == (200, {"items": [], "next": None})
+
+
+def test_a_model_says_what_it_does(api: Api) -> None:
+    for version in range(1, 6):
+        api.register(version)
+    aliases = Aliases(api.store, lambda _: None)
+
+    def change(alias: Alias) -> Alias:
+        return replace(alias, live=4, previous=3, canary=5, testing=2)
+
+    aliases.change("acme", "churn", change, after(0))
+    assert [(m["version"], m["role"]) for m in api.get(MODELS)[1]["items"]] == [
+        (5, "canary"),
+        (4, "live"),
+        (3, "previous"),
+        (2, "testing"),
+        (1, None),
+    ]
+
+
+def test_a_model_is_approved_and_rejected_with_who_did_and_why(api: Api) -> None:
+    api.register(1)
+    path = f"{MODELS}/1/decision"
+    status, model = api.post(path, {"decision": "approve", "reason": "better"})
+    assert (status, model["status"], model["comment"]) == (200, "approved", "approved by tenant-admin s: better")
+    model = api.post(path, {"decision": "reject"}, "operators")[1]
+    assert (model["status"], model["comment"]) == ("rejected", "rejected by operator s")
+    for body in ({"decision": "maybe"}, {"decision": "approve", "reason": "x" * 401}, {}):
+        assert api.post(path, body)[0] == 400, body
+    status, problem = api.post(path, {"decision": "approve", "reason": "a\nb"})
+    assert (status, problem["detail"]) == (409, "a reason is one line of at most 400 printable characters")
+
+
+def test_rows_are_predicted_by_the_function_that_may(api: Api) -> None:
+    status, answer = api.post(PREDICTIONS, {"rows": "a\n1\n", "key": "k"})
+    assert (status, answer["predictions"], answer["version"]) == (200, ["yes"], 3)
+    assert api.predictions.asked == [
+        {
+            "tenant_id": "acme",
+            "data_set": "churn",
+            "rows": "a\n1\n",
+            "content_type": "text/csv",
+            "environment": "production",
+            "key": "k",
+        }
+    ]
+    for body in ({"rows": ""}, {"rows": 1}, {"rows": "a", "content_type": "text/html"}, {"input": "s3://x/y"}):
+        assert api.post(PREDICTIONS, body)[0] == 400, body
+    assert api.post("/v1/tenants/acme/data-sets/..%2f/predictions", {"rows": "a"})[0] == 404
+    for error, expected in (
+        (Refused("no model of 'churn' is served"), 409),
+        (Throttled("slow"), 503),
+        (TrainyardError("secret"), 500),
+    ):
+        api.predictions.error = error
+        status, problem = api.post(PREDICTIONS, {"rows": "a\n1\n"})
+        assert status == expected
+        assert (str(error) in problem["detail"]) == (expected == 409)
