@@ -20,12 +20,14 @@ from testing.service import ACCOUNT, Service, policies_in_force
 from tests.build import NOW, after, policy, request, submission, tenant, tier
 from tests.unit.test_functions import Context, load
 from trainyard.application.api.models import Models
+from trainyard.application.api.overview import Overview
 from trainyard.application.api.quotes import Quotes
 from trainyard.application.api.request_pages import RequestPages
 from trainyard.application.api.trainings import Trainings
 from trainyard.application.api.uploads import Part, PartAddress, Upload, Uploads
 from trainyard.application.scheduling.explain import Explain
 from trainyard.application.serving.ports import ModelPackage
+from trainyard.domain.admission import decide
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant, TenantState
@@ -148,6 +150,8 @@ class Api:
             "call_limits": lambda: self.limits,
             "existing_tenant": self._existing,
             "explain": lambda: explain,
+            "overview": lambda: Overview(explain=explain),
+            "tenants": lambda: self.tenants,
             "quotes": lambda: Quotes(explain=explain),
             "trainings": lambda: Trainings(account_id=ACCOUNT, retrainings=self.retrainings, keys=keys),
             "uploads": lambda: Uploads(policies=self.service.policies, storage=self.storage),
@@ -173,6 +177,12 @@ class Api:
     def enlist(self, number: int, **fields: Any) -> Request:
         """Let a request wait in its queue."""
         return self.service.scheduler.enlister.enlist(submission(number, **fields), LIMITS, NOW).request
+
+    def admit(self) -> None:
+        """Let what fits have a slot."""
+        admitter = self.service.scheduler.admitter
+        read_set = admitter.read(LIMITS, NOW)
+        admitter.commit(decide(read_set.snapshot, LIMITS, NOW), read_set, LIMITS, NOW)
 
     def register(self, version: int, tenant_id: str = "acme", request_id: str = "") -> ModelPackage:
         """Register a model of a tenant."""

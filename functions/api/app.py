@@ -15,7 +15,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from trainyard.contracts.api import Me, answers
 from trainyard.domain.errors import Conflict, Malformed, OutcomeUnknown, Refused, Throttled
-from trainyard.entrypoints.api import costs, data_sets, models, requests
+from trainyard.entrypoints.api import costs, data_sets, models, requests, service
 from trainyard.entrypoints.api.calls import (
     Forbidden,
     NotFound,
@@ -65,7 +65,7 @@ def me() -> Me:
     return Me(subject=principal.subject, role=principal.role, tenant_id=principal.tenant_id)
 
 
-for part in (requests, data_sets, models, costs):
+for part in (requests, data_sets, models, costs, service):
     app.include_router(part.router)
 
 

@@ -113,7 +113,8 @@ def test_a_tenant_sees_its_requests_and_nobody_elses(harness: Harness) -> None:
     path = "/v1/tenants/{}/requests/{}"
     status, shown = get(harness, path.format("caller", own.request_id), token)
     written = harness.receipt(own)
-    assert (status, shown) == (200, {name: value for name, value in written.items() if name != "written_at"})
+    written = {name: value for name, value in written.items() if name != "written_at"}
+    assert (status, shown["receipt"], shown["state"]) == (200, written, "SUCCEEDED")
     assert get(harness, path.format("caller1", foreign.request_id), operator)[0] == 200
     (books,) = harness.deployment.book.totals(month_of(datetime.now(UTC)), "caller")
     _, costs = get(harness, "/v1/tenants/caller/costs", token)
@@ -146,6 +147,7 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     harness.create("selfserve", tier="standard")
     harness.create("bystander")
     token = user(harness, "self", "tenant-admins", "selfserve")["IdToken"]
+    operator = user(harness, "watching", "viewers")["IdToken"]
     root = "/v1/tenants/selfserve"
     file = {"data_set": "wine", "name": "wine.csv", "size_bytes": len(WINE)}
     # 1. What it would cost, and where to put it.
@@ -168,7 +170,7 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     assert (status, model["status"]) == (200, "approved")
 
     def is_live() -> bool:
-        return get(harness, f"{root}/models/{model['version']}", token)[1]["role"] == "live"
+        return bool(get(harness, f"{root}/models/{model['version']}", token)[1]["role"] == "live")
 
     eventually(is_live, 60)
     header, *lines = WINE.decode().splitlines()
@@ -190,12 +192,24 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
         request_id = post(harness, f"{root}/requests", token, {"data_set": "wine"})[1]["request_id"]
         path = f"{root}/requests/{request_id}"
         eventually(lambda: get(harness, path, token)[0] == 200)
+        tiers = {tier["name"]: tier for tier in get(harness, "/v1/service", operator)[1]["tiers"]}
+        assert tiers["standard"]["paused_tenants"] == ["selfserve"]
+        assert get(harness, "/v1/service", token)[0] == 404
         status, why = get(harness, f"{path}/why", token)
         assert (status, why["waiting"]["reason"]) == (200, "the provider has paused trainings")
         status, cancelled = post(harness, f"{path}/cancel", token)
         assert (status, cancelled["state"]) == (200, "CANCELLED")
     finally:
         assert harness.run("resume", "tenant", "selfserve") == 0
+    for path in ("/v1/queue", "/v1/running", "/v1/tenants"):
+        assert get(harness, path, operator)[0] == 200
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+
+    def has_ended() -> bool:
+        _, ended = get(harness, f"/v1/ended?tier=standard&state=CANCELLED&day={day}", operator)
+        return request_id in [item["request_id"] for item in ended["items"]]
+
+    eventually(has_ended)
     (receipt,) = [harness.receipt(r) for r in harness.requests("selfserve") if r.request_id == request_id]
     assert receipt["state"] == "CANCELLED"
     # 5. In parts, and never into another tenant's bucket.

@@ -39,8 +39,11 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
 def test_a_request_is_shown_as_its_receipt_says(api: Api) -> None:
     added = api.put(1)
     path = f"/v1/tenants/acme/requests/{added.request_id}"
-    assert api.get(path) == (200, json.loads(json.dumps(receipt_of(added))))
-    assert api.get("/v1/tenants/acme/requests") == (200, {"items": [receipt_of(added)], "next": None})
+    status, shown = api.get(path)
+    assert (status, shown["receipt"]) == (200, json.loads(json.dumps(receipt_of(added))))
+    assert (shown["tier"], shown["state"], shown["started_at"]) == ("basic", "QUEUED", None)
+    assert [change["state"] for change in shown["history"]] == [change.state.value for change in added.history]
+    assert api.get("/v1/tenants/acme/requests") == (200, {"items": [shown], "next": None})
 
 
 @pytest.mark.parametrize(

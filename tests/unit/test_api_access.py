@@ -17,6 +17,14 @@ NOT_FOUND = {
     "detail": "There is nothing at this address, or nothing that you may see.",
 }
 TENANTS = ("acme", "acme1", "gone", "absent", "ACME", "acme/../acme1", "%61cme1", "acme1%00", "pool")
+OF_SERVICE = {
+    "/v1/service": "",
+    "/v1/queue": "?limit=5",
+    "/v1/running": "",
+    "/v1/ended": "?tier=basic&state=FAILED",
+    "/v1/tenants": "",
+}
+"""Path → what is asked for there: what concerns several tenants."""
 FILE = {"data_set": "churn", "name": "a.csv", "size_bytes": 1}
 BODIES: dict[str, Any] = {
     "/v1/tenants/{tenant_id}/requests": {"data_set": "churn"},
@@ -58,7 +66,7 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
 ) -> None:
     tried = 0
     of_tenants = [each for each in OPERATIONS if "{tenant_id}" in each[1]]
-    assert len(of_tenants) == len(OPERATIONS) - 1, "all but /v1/me"
+    assert {path for _, path, _ in OPERATIONS} - {path for _, path, _ in of_tenants} == {"/v1/me", *OF_SERVICE}
     for (method, path, _), group in product(of_tenants, GROUPS):
         api = Api(monkeypatch)
         things = {"acme": things_of(api, "acme", 1), "acme1": things_of(api, "acme1", 2)}
@@ -100,6 +108,18 @@ def test_a_role_that_only_reads_changes_nothing(api: Api) -> None:
     assert not api.retrainings.asked
     assert not api.predictions.asked
     assert api.packages.get(api.register(1).arn).is_pending  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("path", OF_SERVICE)
+def test_what_concerns_several_tenants_is_the_providers(api: Api, path: str) -> None:
+    for number, tenant_id in enumerate(("acme", "acme1"), start=1):
+        things_of(api, tenant_id, number)
+    for group in GROUPS:
+        status, body = api.get(f"{path}{OF_SERVICE[path]}", group)
+        if group in ("operators", "viewers"):
+            assert status == 200
+        else:
+            assert (status, body) == (404, NOT_FOUND)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])

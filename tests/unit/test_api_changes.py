@@ -149,7 +149,7 @@ def test_a_training_is_asked_for_and_its_request_has_the_id_that_was_answered(ap
     refused = api.requests.get(answer["request_id"])
     assert refused is not None
     assert refused.state is State.REJECTED, "there is no data"
-    assert api.get(f"{REQUESTS}/{answer['request_id']}")[1]["reason"] == (
+    assert api.get(f"{REQUESTS}/{answer['request_id']}")[1]["receipt"]["reason"] == (
         "retraining was requested, but there is no data"
     )
 

@@ -22,7 +22,13 @@ Cursor = Annotated[
 ]
 DataSet = Annotated[str, StringConstraints(pattern=f"^{DATA_SET.pattern}$")]
 Month = Annotated[str, StringConstraints(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$"), Field(description="2026-11")]
-Receipt = Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Receipt"})]
+Day = Annotated[
+    str,
+    StringConstraints(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"),
+    Field(description="2026-11-29, UTC"),
+]
+Tier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")]
+Receipt = Annotated[dict[str, Any], WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/Receipt"}]})]
 """A request as its tenant may see it (docs/receipt.schema.json)."""
 
 
@@ -34,15 +40,6 @@ class Me(BaseModel):
     subject: str
     role: Role
     tenant_id: str | None
-
-
-class RequestList(BaseModel):
-    """Some of a tenant's requests."""
-
-    model_config = ConfigDict(frozen=True)
-
-    items: list[Receipt]
-    next: Annotated[str | None, Field(description="The cursor of the next page; null at the end")]
 
 
 class CostsRow(BaseModel):

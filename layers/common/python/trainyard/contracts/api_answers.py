@@ -10,14 +10,44 @@ from trainyard.application.api.models import Model
 from trainyard.application.api.quotes import Quote
 from trainyard.application.api.uploads import Upload
 from trainyard.application.scheduling.explain import BudgetAccount, Explanation
+from trainyard.contracts.api import Receipt
 from trainyard.contracts.tenants import settings_view
-from trainyard.domain.receipts import waiting_of, without_account
-from trainyard.domain.requests import Estimate
+from trainyard.domain.receipts import receipt_of, waiting_of, without_account
+from trainyard.domain.requests import Estimate, Request, State
 from trainyard.domain.tenants import Tenant
 
 
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+class Change(_Answer):
+    at: datetime
+    state: State
+
+
+class RequestAnswer(_Answer):
+    """A request for a training or a batch transform, and its life so far."""
+
+    request_id: str
+    tenant_id: str
+    tier: str
+    data_set: str
+    state: State
+    arrived_at: datetime
+    admitted_at: Annotated[datetime | None, Field(description="When its last attempt got a slot")]
+    started_at: datetime | None
+    finished_at: datetime | None
+    expected: "Expected | None"
+    history: Annotated[list[Change], Field(description="Oldest first; of a long one the middle is left out")]
+    receipt: Receipt
+
+
+class RequestList(_Answer):
+    """Some of the requests."""
+
+    items: list[RequestAnswer]
+    next: Annotated[str | None, Field(description="The cursor of the next page; null at the end")]
 
 
 class Asked(_Answer):
@@ -146,6 +176,24 @@ class DataSetList(_Answer):
     """The data sets of a tenant: those with data, and those with settings of their own."""
 
     items: list[DataSetAnswer]
+
+
+def request_of(request: Request) -> RequestAnswer:
+    """Return a request as its tenant may see it."""
+    return RequestAnswer(
+        request_id=request.request_id,
+        tenant_id=request.tenant_id,
+        tier=request.tier,
+        data_set=request.data_set,
+        state=request.state,
+        arrived_at=request.arrived_at,
+        admitted_at=request.admitted_at,
+        started_at=request.started_at,
+        finished_at=request.finished_at,
+        expected=_expected(request.expected),
+        history=[Change(at=change.at, state=change.state) for change in request.history],
+        receipt=receipt_of(request),
+    )
 
 
 def why_of(explanation: Explanation, waiting: dict[str, object]) -> Why:

@@ -224,6 +224,17 @@ class Requests:
         page = self.transactions.store.query("by-tenant", tenant_id, limit=limit, newest_first=True, after=after)
         return [request_from(item) for item in page.items], page.cursor
 
+    def page_of_ended(
+        self, tier: str, state: State, day: str, *, limit: int, after: Cursor | None
+    ) -> tuple[list[Request], Cursor | None]:
+        """Return at most `limit` of the requests of a tier that came to an end in a state on a day, newest first,
+        and where the next ones begin; may lag. Raises Malformed for a cursor of another list.
+        """
+        assert state in TERMINAL
+        partition = f"{tier} {state.value} {day}"
+        page = self.transactions.store.query("by-activity", partition, limit=limit, newest_first=True, after=after)
+        return [request_from(item) for item in page.items], page.cursor
+
     def of_data_set(
         self, tenant_id: str, data_set: str, *, since: datetime | None = None, until: datetime | None = None
     ) -> list[Request]:

@@ -88,6 +88,12 @@ def allow(access: Access, tenant_id: str) -> tuple[Principal, Tenant]:
     return principal, tenant
 
 
+def allow_service(access: Access) -> None:
+    """Raise NotFound where the caller may not do something that concerns several tenants."""
+    if not current_principal().may(access):
+        raise NotFound
+
+
 def refuse_parameters_but(*names: str) -> None:
     """Raise Malformed for a parameter that the route does not have: it may be a wrong name of one that it has."""
     others = sorted(set(current_event().query_string_parameters or {}) - set(names))

@@ -12,18 +12,25 @@ from trainyard.contracts.api import (
     Cursor,
     DataSet,
     Limit,
-    Receipt,
-    RequestList,
     answers,
     cursor_text,
     parse_cursor,
     results,
 )
-from trainyard.contracts.api_answers import Asked, QuoteAnswer, Why, quote_of, why_of
+from trainyard.contracts.api_answers import (
+    Asked,
+    QuoteAnswer,
+    RequestAnswer,
+    RequestList,
+    Why,
+    quote_of,
+    request_of,
+    why_of,
+)
 from trainyard.contracts.api_bodies import IdempotencyKey, QuoteBody, TrainingBody
 from trainyard.domain.names import REQUEST_ID
 from trainyard.domain.principals import Access
-from trainyard.domain.receipts import receipt_of, waiting_of
+from trainyard.domain.receipts import waiting_of
 from trainyard.domain.requests import Request, State
 from trainyard.entrypoints import bootstrap
 from trainyard.entrypoints.api.calls import NotFound, allow, refuse_parameters_but, routes
@@ -49,13 +56,13 @@ def list_requests(
     page = bootstrap.request_pages().of_tenant(
         tenant_id, limit=limit, after=parse_cursor(cursor), state=state, data_set=data_set
     )
-    return RequestList(items=[receipt_of(request) for request in page.requests], next=cursor_text(page.cursor))
+    return RequestList(items=[request_of(request) for request in page.requests], next=cursor_text(page.cursor))
 
 
-@router.get(REQUEST, summary="One of a tenant's requests", responses=answers(Receipt))
-def show_request(tenant_id: str, request_id: str) -> Receipt:
+@router.get(REQUEST, summary="One of a tenant's requests", responses=answers(RequestAnswer))
+def show_request(tenant_id: str, request_id: str) -> RequestAnswer:
     allow(Access.READ_TENANT, tenant_id)
-    return receipt_of(_request(tenant_id, request_id))
+    return request_of(_request(tenant_id, request_id))
 
 
 @router.get(f"{REQUEST}/why", summary="Why a request waits", responses=answers(Why, 409))
@@ -98,12 +105,12 @@ def retry_request(tenant_id: str, request_id: str, key: Key = None) -> tuple[Ask
     return Asked(request_id=again), 202
 
 
-@router.post(f"{REQUEST}/cancel", summary="Cancel or stop a request", responses=results(Receipt))
-def cancel_request(tenant_id: str, request_id: str) -> Receipt:
+@router.post(f"{REQUEST}/cancel", summary="Cancel or stop a request", responses=results(RequestAnswer))
+def cancel_request(tenant_id: str, request_id: str) -> RequestAnswer:
     """What waits does not start; what runs is stopped, which takes minutes."""
     allow(Access.CHANGE_TENANT, tenant_id)
     request = _request(tenant_id, request_id)
-    return receipt_of(bootstrap.stop().stop(request.request_id, datetime.now(UTC)))
+    return request_of(bootstrap.stop().stop(request.request_id, datetime.now(UTC)))
 
 
 @router.post(

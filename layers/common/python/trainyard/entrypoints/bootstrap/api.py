@@ -19,6 +19,7 @@ from trainyard.entrypoints.bootstrap.shared import (
 if TYPE_CHECKING:
     from trainyard.adapters.aws.machines import LambdaPredictions
     from trainyard.application.api.models import Models
+    from trainyard.application.api.overview import Overview
     from trainyard.application.api.quotes import Quotes
     from trainyard.application.api.request_pages import RequestPages
     from trainyard.application.api.trainings import Trainings
@@ -64,6 +65,13 @@ def explain() -> Explain:
 
     settings = Settings.from_env("scheduler_table", "requests_table", "record_table")
     return Explain(policies=policies_of(settings), scheduler=scheduler_of(settings))
+
+
+@cache
+def overview() -> Overview:
+    from trainyard.application.api.overview import Overview
+
+    return Overview(explain=explain())
 
 
 @cache

@@ -1,0 +1,137 @@
+"""What the HTTP API answers to operators."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainyard.application.api.overview import ServiceState
+from trainyard.application.scheduling.explain import Upcoming, cure_of
+from trainyard.contracts.tenants import tenant_view
+from trainyard.domain.tenants import Tenant
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class TierAnswer(_Answer):
+    """A tier as it is now."""
+
+    name: str
+    quota: Annotated[int, Field(description="Slots that are its own")]
+    used: Annotated[int, Field(description="Slots that it has taken; above `quota`, borrowed ones")]
+    waiting: int
+    oldest_arrived_at: Annotated[datetime | None, Field(description="Of the first requests of its queues")]
+    paused: bool
+    closed: Annotated[bool, Field(description="Whether nothing of it starts at this time of day")]
+    paused_tenants: list[str]
+    parked: Annotated[dict[str, int], Field(description="Reason → tenants whose requests cannot start for it")]
+
+
+class ServiceAnswer(_Answer):
+    """The slots of the account and of each tier."""
+
+    slots: int
+    used: int
+    paused: bool
+    policy_version: int
+    windows_open: list[str]
+    limits_change_at: Annotated[datetime | None, Field(description="When a window opens or closes next")]
+    throttled_to: Annotated[
+        int | None, Field(description="How many executions SageMaker takes at present; null where it refuses none")
+    ]
+    tiers: list[TierAnswer]
+
+
+class QueueEntryAnswer(_Answer):
+    """A request that is among the next ones of its tier."""
+
+    tier: str
+    position: int
+    request_id: str
+    tenant_id: str
+    data_set: str
+    arrived_at: datetime
+    reason: str
+    would_unblock: Annotated[str, Field(description="What would let it go")]
+    earliest_start: datetime | None
+    latest_start: Annotated[
+        datetime | None, Field(description="Null where nothing that is expected lets it start")
+    ]
+
+
+class QueueAnswer(_Answer):
+    """The requests that are next, by tier."""
+
+    items: list[QueueEntryAnswer]
+
+
+class TenantAnswer(_Answer):
+    """A tenant, and how its data sets are trained on and served (docs/tenants.md)."""
+
+    tenant_id: str
+    state: str
+    tier: str
+    storage: Annotated[str, Field(description="`pool` or `silo`")]
+    settings: dict[str, Any]
+    data_sets: dict[str, dict[str, Any]]
+    retrain: str | None
+
+
+class TenantList(_Answer):
+    """Some of the tenants, in no order."""
+
+    items: list[TenantAnswer]
+    next: Annotated[str | None, Field(description="The cursor of the next page; null at the end")]
+
+
+def service_of(state: ServiceState) -> ServiceAnswer:
+    return ServiceAnswer(
+        slots=state.policy.running_max,
+        used=state.ledger.used,
+        paused=state.ledger.paused,
+        policy_version=state.policy.version,
+        windows_open=list(state.policy.open),
+        limits_change_at=state.policy.changes_at,
+        throttled_to=state.throttled_to,
+        tiers=[
+            TierAnswer(
+                name=tier.name,
+                quota=tier.quota,
+                used=tier.used,
+                waiting=tier.backlog.waiting,
+                oldest_arrived_at=tier.backlog.oldest_arrived_at,
+                paused=tier.is_paused,
+                closed=tier.is_closed,
+                paused_tenants=list(tier.backlog.paused),
+                parked=dict(tier.backlog.parked),
+            )
+            for tier in state.tiers
+        ],
+    )
+
+
+def queue_of(upcoming: list[Upcoming]) -> QueueAnswer:
+    return QueueAnswer(
+        items=[
+            QueueEntryAnswer(
+                tier=each.tier,
+                position=each.position,
+                request_id=each.entry.request_id,
+                tenant_id=each.tenant_id,
+                data_set=each.entry.data_set,
+                arrived_at=each.entry.arrived_at,
+                reason=each.reason.value,
+                would_unblock=cure_of(each.reason, each.tier, each.tenant_id),
+                earliest_start=each.earliest,
+                latest_start=each.latest,
+            )
+            for each in upcoming
+        ]
+    )
+
+
+def tenant_of(tenant: Tenant) -> TenantAnswer:
+    """Return a tenant without the names of its resources, which are the provider's business."""
+    return TenantAnswer.model_validate(tenant_view(tenant))

@@ -1,0 +1,95 @@
+"""The service: tiers, queue, what runs, what ended, and the tenants; for operators and viewers."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler.openapi.params import Query
+from pydantic import Field
+
+from trainyard.contracts.api import Cursor, Day, Limit, Tier, answers, cursor_text, parse_cursor
+from trainyard.contracts.api_answers import RequestList, request_of
+from trainyard.contracts.api_overview import (
+    QueueAnswer,
+    ServiceAnswer,
+    TenantAnswer,
+    TenantList,
+    queue_of,
+    service_of,
+    tenant_of,
+)
+from trainyard.domain.errors import Malformed
+from trainyard.domain.principals import Access
+from trainyard.domain.requests import TERMINAL, State
+from trainyard.domain.tenants import TenantState
+from trainyard.entrypoints import bootstrap
+from trainyard.entrypoints.api.calls import allow, allow_service, refuse_parameters_but, routes
+
+router = routes()
+
+QueueLimit = Annotated[int, Field(ge=1, le=50, description="How many requests of each tier are shown at most")]
+
+
+@router.get("/v1/service", summary="Slots and backlog of all tiers", responses=answers(ServiceAnswer))
+def show_service() -> ServiceAnswer:
+    allow_service(Access.READ_SERVICE)
+    refuse_parameters_but()
+    return service_of(bootstrap.overview().state(datetime.now(UTC)))
+
+
+@router.get("/v1/queue", summary="The requests that are next", responses=answers(QueueAnswer))
+def show_queue(limit: Annotated[QueueLimit, Query()] = 20) -> QueueAnswer:
+    """Without those of tenants that are paused, or whose requests cannot start: /v1/service counts them."""
+    allow_service(Access.READ_SERVICE)
+    refuse_parameters_but("limit")
+    return queue_of(bootstrap.overview().next(datetime.now(UTC), limit=limit))
+
+
+@router.get("/v1/running", summary="The requests that hold a slot", responses=answers(RequestList))
+def list_running() -> RequestList:
+    """Those that run, and those that are about to start; the longest first."""
+    allow_service(Access.READ_SERVICE)
+    refuse_parameters_but()
+    return RequestList(items=[request_of(request) for request in bootstrap.overview().running()], next=None)
+
+
+@router.get("/v1/ended", summary="The requests that came to an end on a day", responses=answers(RequestList))
+def list_ended(
+    tier: Annotated[Tier, Query()],
+    state: Annotated[State, Query()],
+    day: Annotated[Day | None, Query()] = None,
+    limit: Annotated[Limit, Query()] = 20,
+    cursor: Annotated[Cursor | None, Query()] = None,
+) -> RequestList:
+    """Of one tier and in one state, newest first; today (UTC), unless a day is given."""
+    allow_service(Access.READ_SERVICE)
+    refuse_parameters_but("tier", "state", "day", "limit", "cursor")
+    if state not in TERMINAL:
+        raise Malformed(f"state: {state.value} is no end; there are {', '.join(sorted(TERMINAL))}")
+    day = day or datetime.now(UTC).strftime("%Y-%m-%d")
+    page = bootstrap.overview().ended(tier, state, day, limit=limit, after=parse_cursor(cursor))
+    return RequestList(items=[request_of(request) for request in page.requests], next=cursor_text(page.cursor))
+
+
+@router.get("/v1/tenants", summary="The tenants", responses=answers(TenantList))
+def list_tenants(
+    limit: Annotated[Limit, Query()] = 20, cursor: Annotated[Cursor | None, Query()] = None
+) -> TenantList:
+    """A page may have fewer tenants than `limit`, or none, and yet a next one."""
+    allow_service(Access.READ_SERVICE)
+    refuse_parameters_but("limit", "cursor")
+    after = parse_cursor(cursor)
+    if after is not None and set(after) != {"pk"}:
+        raise Malformed("cursor: it is not one that this list has given")
+    tenants, following = bootstrap.tenants().page(after=after["pk"] if after else None, limit=limit)
+    existing = [tenant for tenant in tenants if tenant.state is not TenantState.DELETED]
+    return TenantList(
+        items=[tenant_of(tenant) for tenant in existing],
+        next=cursor_text({"pk": following} if following else None),
+    )
+
+
+@router.get("/v1/tenants/<tenant_id>", summary="A tenant and its settings", responses=answers(TenantAnswer))
+def show_tenant(tenant_id: str) -> TenantAnswer:
+    _, tenant = allow(Access.READ_TENANT, tenant_id)
+    refuse_parameters_but()
+    return tenant_of(tenant)

@@ -1,0 +1,83 @@
+"""The HTTP API for operators: tiers, queue, what runs, what ended, and the tenants."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.build import NOW
+from tests.http_api import Api
+from trainyard.domain.requests import State
+from trainyard.domain.scheduling import Reason
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+    return Api(monkeypatch)
+
+
+def get(api: Api, path: str) -> tuple[int, Any]:
+    return api.get(path, "viewers")
+
+
+def test_tiers_show_slots_and_what_waits(api: Api) -> None:
+    for number, tenant_id in enumerate(("acme", "acme", "acme1"), start=1):
+        api.enlist(number, tenant_id=tenant_id, data_set=f"d{number}")
+    api.admit()
+    api.service.scheduler.operations.set_tenant_paused("basic", "acme1", True, NOW)
+    _, service = get(api, "/v1/service")
+    (tier,) = service["tiers"]
+    assert (service["used"], tier["name"], tier["quota"], tier["used"], tier["waiting"]) == (1, "basic", 1, 1, 2)
+    assert (tier["paused_tenants"], tier["paused"], tier["closed"]) == (["acme1"], False, False)
+    assert service["throttled_to"] is None
+    (running,) = get(api, "/v1/running")[1]["items"]
+    assert running["state"] in ("ADMITTED", "RUNNING")
+    assert running["admitted_at"] is not None
+    _, queue = get(api, "/v1/queue?limit=1")
+    (first,) = queue["items"]
+    assert (first["tenant_id"], first["position"], first["reason"]) == ("acme", 1, Reason.TENANT_CAP.value)
+    assert "running_max" in first["would_unblock"]
+    (only,) = get(api, "/v1/queue")[1]["items"]
+    assert only["request_id"] == first["request_id"], "those of a paused tenant are not next"
+    assert get(api, "/v1/queue?limit=51")[0] == 400
+
+
+def test_what_ended_is_listed_by_tier_state_and_day_in_pages(api: Api) -> None:
+    for number in range(25):
+        api.put(number, state=State.FAILED, finished_at=NOW + timedelta(minutes=number), reason="bad data")
+    api.put(99, state=State.FAILED, finished_at=NOW + timedelta(days=1))
+    api.put(98, state=State.SUCCEEDED, finished_at=NOW)
+    api.put(97, state=State.FAILED, finished_at=NOW, tier="other")
+    listed: list[str] = []
+    query = "tier=basic&state=FAILED&day=2026-11-21&limit=10"
+    following: str | None = ""
+    while following is not None:
+        _, page = get(api, f"/v1/ended?{query}{following}")
+        listed += [item["request_id"] for item in page["items"]]
+        following = f"&cursor={page['next']}" if page["next"] else None
+    assert [int(name, 16) for name in listed] == list(range(24, -1, -1))
+    assert get(api, "/v1/ended?tier=basic&state=FAILED")[1]["items"] == [], "today"
+    for wrong, named in (
+        ("state=FAILED", "tier"),
+        ("tier=basic", "state"),
+        ("tier=basic&state=RUNNING", "state: RUNNING is no end"),
+        ("tier=BASIC&state=FAILED", "tier"),
+        ("tier=basic&state=FAILED&day=2026-13-01", "day"),
+        ("tier=basic&state=FAILED&tenant=acme", "tenant: no such parameter"),
+    ):
+        status, problem = get(api, f"/v1/ended?{wrong}")
+        assert (status, named in problem["detail"]) == (400, True), wrong
+
+
+def test_tenants_are_listed_with_their_settings_and_a_tenant_sees_its_own(api: Api) -> None:
+    _, page = get(api, "/v1/tenants")
+    assert sorted(each["tenant_id"] for each in page["items"]) == ["acme", "acme1"], "without those deleted"
+    status, own = api.get("/v1/tenants/acme")
+    assert (status, own) == (200, next(each for each in page["items"] if each["tenant_id"] == "acme"))
+    assert own["settings"]["algorithm"] == "linear"
+    assert not {"role_arn", "bucket", "kms_key"} & set(own), "what it is made of is the provider's business"
+    api.put(1)
+    api.put(2)
+    cursor = api.get("/v1/tenants/acme/requests?limit=1")[1]["next"]
+    status, problem = get(api, f"/v1/tenants?cursor={cursor}")
+    assert (status, problem["detail"]) == (400, "cursor: it is not one that this list has given")
