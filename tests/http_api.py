@@ -2,12 +2,15 @@
 
 import json
 import re
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
+from http import HTTPStatus
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl
 
 import jsonschema
 import pytest
@@ -218,20 +221,10 @@ class Api:
     def call(self, method: str, path: str, group: str, **event: Any) -> tuple[int, Any]:
         """Return status and body of an answer; its headers are kept."""
         path, _, query = path.partition("?")
-        claims = {"sub": "s", "cognito:groups": f"[{group}]", "custom:tenant": "acme"}
-        context = {"http": {"method": method, "path": path}, "stage": "$default", "requestId": "r"}
-        whole = {
-            "version": "2.0",
-            "routeKey": "ANY /v1/{path+}",
-            "rawPath": path,
-            "rawQueryString": query,
-            "headers": {},
-            "requestContext": context | {"authorizer": {"jwt": {"claims": claims, "scopes": []}}},
-            "isBase64Encoded": False,
-        }
         if query:
-            whole["queryStringParameters"] = dict(part.split("=", 1) for part in query.split("&"))
-        answer = self.module.handler(whole | event, Context())
+            named = dict(part.split("=", 1) for part in query.split("&"))
+            event = {"rawQueryString": query, "queryStringParameters": named} | event
+        answer = self.raw(method, path, group, **event)
         self.headers, status = answer["headers"], answer["statusCode"]
         check_described(method, path, status, json.loads(answer.get("body") or "null"))
         is_shown = status == 200 and method == "GET"
@@ -243,3 +236,57 @@ class Api:
         kind = "application/json" if status < 300 else "application/problem+json"
         assert self.headers["Content-Type"] == kind
         return status, json.loads(answer["body"])
+
+    def raw(self, method: str, path: str, group: str, **event: Any) -> dict[str, Any]:
+        """Return what the function answers."""
+        claims = {"sub": "s", "cognito:groups": f"[{group}]", "custom:tenant": "acme"}
+        context = {"http": {"method": method, "path": path}, "stage": "$default", "requestId": "r"}
+        whole = {
+            "version": "2.0",
+            "routeKey": "ANY /v1/{path+}",
+            "rawPath": path,
+            "rawQueryString": "",
+            "headers": {},
+            "requestContext": context | {"authorizer": {"jwt": {"claims": claims, "scopes": []}}},
+            "isBase64Encoded": False,
+        }
+        answer: dict[str, Any] = self.module.handler(whole | event, Context())
+        return answer
+
+
+def wsgi(api: Api, group: str) -> Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]:
+    """Return the function as a WSGI application, called by a user of a group as API Gateway would pass it on."""
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        if path == "/openapi.json":
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [FILE.read_bytes()]
+        query: dict[str, str] = {}
+        for name, value in parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True):
+            query[name] = f"{query[name]},{value}" if name in query else value
+        headers = {
+            name.removeprefix("HTTP_").replace("_", "-").lower(): value
+            for name, value in environ.items()
+            if name.startswith("HTTP_") or name == "CONTENT_TYPE"
+        }
+        sent = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        is_text = headers.get("content-type", "").startswith(("application/json", "text/"))
+        event: dict[str, Any] = {
+            "headers": headers,
+            "queryStringParameters": query,
+            "rawQueryString": environ.get("QUERY_STRING", ""),
+        }
+        if sent:
+            try:
+                body = sent.decode() if is_text else None
+            except UnicodeDecodeError:
+                body = None
+            event["body"] = b64encode(sent).decode() if body is None else body
+            event["isBase64Encoded"] = body is None
+        answer = api.raw(environ["REQUEST_METHOD"], path, group, **event)
+        phrase = HTTPStatus(answer["statusCode"]).phrase
+        start_response(f"{answer['statusCode']} {phrase}", list(answer["headers"].items()))
+        return [(answer.get("body") or "").encode()]
+
+    return application

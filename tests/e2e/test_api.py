@@ -201,12 +201,12 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
         assert (status, cancelled["state"]) == (200, "CANCELLED")
     finally:
         assert harness.run("resume", "tenant", "selfserve") == 0
-    for path in ("/v1/queue", "/v1/running", "/v1/tenants"):
+    for path in ("/v1/service/queue", "/v1/service/running", "/v1/service/tenants"):
         assert get(harness, path, operator)[0] == 200
     day = f"{datetime.now(UTC):%Y-%m-%d}"
 
     def has_ended() -> bool:
-        _, ended = get(harness, f"/v1/ended?tier=standard&state=CANCELLED&day={day}", operator)
+        _, ended = get(harness, f"/v1/service/ended?tier=standard&state=CANCELLED&day={day}", operator)
         return request_id in [item["request_id"] for item in ended["items"]]
 
     eventually(has_ended)

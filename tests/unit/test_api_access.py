@@ -19,10 +19,10 @@ NOT_FOUND = {
 TENANTS = ("acme", "acme1", "gone", "absent", "ACME", "acme/../acme1", "%61cme1", "acme1%00", "pool")
 OF_SERVICE = {
     "/v1/service": "",
-    "/v1/queue": "?limit=5",
-    "/v1/running": "",
-    "/v1/ended": "?tier=basic&state=FAILED",
-    "/v1/tenants": "",
+    "/v1/service/queue": "?limit=5",
+    "/v1/service/running": "",
+    "/v1/service/ended": "?tier=basic&state=FAILED",
+    "/v1/service/tenants": "",
 }
 """Path → what is asked for there: what concerns several tenants."""
 FILE = {"data_set": "churn", "name": "a.csv", "size_bytes": 1}

@@ -30,16 +30,16 @@ def test_tiers_show_slots_and_what_waits(api: Api) -> None:
     assert (service["used"], tier["name"], tier["quota"], tier["used"], tier["waiting"]) == (1, "basic", 1, 1, 2)
     assert (tier["paused_tenants"], tier["paused"], tier["closed"]) == (["acme1"], False, False)
     assert service["throttled_to"] is None
-    (running,) = get(api, "/v1/running")[1]["items"]
+    (running,) = get(api, "/v1/service/running")[1]["items"]
     assert running["state"] in ("ADMITTED", "RUNNING")
     assert running["admitted_at"] is not None
-    _, queue = get(api, "/v1/queue?limit=1")
+    _, queue = get(api, "/v1/service/queue?limit=1")
     (first,) = queue["items"]
     assert (first["tenant_id"], first["position"], first["reason"]) == ("acme", 1, Reason.TENANT_CAP.value)
     assert "running_max" in first["would_unblock"]
-    (only,) = get(api, "/v1/queue")[1]["items"]
+    (only,) = get(api, "/v1/service/queue")[1]["items"]
     assert only["request_id"] == first["request_id"], "those of a paused tenant are not next"
-    assert get(api, "/v1/queue?limit=51")[0] == 400
+    assert get(api, "/v1/service/queue?limit=51")[0] == 400
 
 
 def test_what_ended_is_listed_by_tier_state_and_day_in_pages(api: Api) -> None:
@@ -52,11 +52,11 @@ def test_what_ended_is_listed_by_tier_state_and_day_in_pages(api: Api) -> None:
     query = "tier=basic&state=FAILED&day=2026-11-21&limit=10"
     following: str | None = ""
     while following is not None:
-        _, page = get(api, f"/v1/ended?{query}{following}")
+        _, page = get(api, f"/v1/service/ended?{query}{following}")
         listed += [item["request_id"] for item in page["items"]]
         following = f"&cursor={page['next']}" if page["next"] else None
     assert [int(name, 16) for name in listed] == list(range(24, -1, -1))
-    assert get(api, "/v1/ended?tier=basic&state=FAILED")[1]["items"] == [], "today"
+    assert get(api, "/v1/service/ended?tier=basic&state=FAILED")[1]["items"] == [], "today"
     for wrong, named in (
         ("state=FAILED", "tier"),
         ("tier=basic", "state"),
@@ -65,12 +65,12 @@ def test_what_ended_is_listed_by_tier_state_and_day_in_pages(api: Api) -> None:
         ("tier=basic&state=FAILED&day=2026-13-01", "day"),
         ("tier=basic&state=FAILED&tenant=acme", "tenant: no such parameter"),
     ):
-        status, problem = get(api, f"/v1/ended?{wrong}")
+        status, problem = get(api, f"/v1/service/ended?{wrong}")
         assert (status, named in problem["detail"]) == (400, True), wrong
 
 
 def test_tenants_are_listed_with_their_settings_and_a_tenant_sees_its_own(api: Api) -> None:
-    _, page = get(api, "/v1/tenants")
+    _, page = get(api, "/v1/service/tenants")
     assert sorted(each["tenant_id"] for each in page["items"]) == ["acme", "acme1"], "without those deleted"
     status, own = api.get("/v1/tenants/acme")
     assert (status, own) == (200, next(each for each in page["items"] if each["tenant_id"] == "acme"))
@@ -79,5 +79,5 @@ def test_tenants_are_listed_with_their_settings_and_a_tenant_sees_its_own(api: A
     api.put(1)
     api.put(2)
     cursor = api.get("/v1/tenants/acme/requests?limit=1")[1]["next"]
-    status, problem = get(api, f"/v1/tenants?cursor={cursor}")
+    status, problem = get(api, f"/v1/service/tenants?cursor={cursor}")
     assert (status, problem["detail"]) == (400, "cursor: it is not one that this list has given")

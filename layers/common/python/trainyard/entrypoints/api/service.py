@@ -36,7 +36,7 @@ def show_service() -> ServiceAnswer:
     return service_of(bootstrap.overview().state(datetime.now(UTC)))
 
 
-@router.get("/v1/queue", summary="The requests that are next", responses=answers(QueueAnswer))
+@router.get("/v1/service/queue", summary="The requests that are next", responses=answers(QueueAnswer))
 def show_queue(limit: Annotated[QueueLimit, Query()] = 20) -> QueueAnswer:
     """Without those of tenants that are paused, or whose requests cannot start: /v1/service counts them."""
     allow_service(Access.READ_SERVICE)
@@ -44,7 +44,7 @@ def show_queue(limit: Annotated[QueueLimit, Query()] = 20) -> QueueAnswer:
     return queue_of(bootstrap.overview().next(datetime.now(UTC), limit=limit))
 
 
-@router.get("/v1/running", summary="The requests that hold a slot", responses=answers(RequestList))
+@router.get("/v1/service/running", summary="The requests that hold a slot", responses=answers(RequestList))
 def list_running() -> RequestList:
     """Those that run, and those that are about to start; the longest first."""
     allow_service(Access.READ_SERVICE)
@@ -52,7 +52,9 @@ def list_running() -> RequestList:
     return RequestList(items=[request_of(request) for request in bootstrap.overview().running()], next=None)
 
 
-@router.get("/v1/ended", summary="The requests that came to an end on a day", responses=answers(RequestList))
+@router.get(
+    "/v1/service/ended", summary="The requests that came to an end on a day", responses=answers(RequestList)
+)
 def list_ended(
     tier: Annotated[Tier, Query()],
     state: Annotated[State, Query()],
@@ -70,7 +72,7 @@ def list_ended(
     return RequestList(items=[request_of(request) for request in page.requests], next=cursor_text(page.cursor))
 
 
-@router.get("/v1/tenants", summary="The tenants", responses=answers(TenantList))
+@router.get("/v1/service/tenants", summary="The tenants", responses=answers(TenantList))
 def list_tenants(
     limit: Annotated[Limit, Query()] = 20, cursor: Annotated[Cursor | None, Query()] = None
 ) -> TenantList:
