@@ -26,6 +26,7 @@ from trainyard.persistence.policies import Policies
 
 if TYPE_CHECKING:
     from trainyard.application.scheduling.expedite import Expedite
+    from trainyard.application.scheduling.pauses import Pauses
     from trainyard.application.scheduling.stop import Stop
 
 ID_CHARACTERS = 32
@@ -155,6 +156,12 @@ class Deployment:
         from trainyard.application.scheduling.expedite import Expedite
 
         return Expedite(scheduler=self.scheduler, explain=self.explain, bell=self.bell)
+
+    @property
+    def pauses(self) -> "Pauses":
+        from trainyard.application.scheduling.pauses import Pauses
+
+        return Pauses(policies=self.policies, tenants=self.tenants, scheduler=self.scheduler, bell=self.bell)
 
     @property
     def stop(self) -> "Stop":

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 from cli.arguments import Arguments
 from cli.deployment import Deployment
-from cli.service import note_pause
 from cli.show import Answer
 from cli.text import say
+from trainyard.application.scheduling.pauses import Pausable
 from trainyard.domain.errors import Refused
 from trainyard.domain.requests import Request
 
@@ -29,7 +29,9 @@ def halt(deployment: Deployment, arguments: Arguments) -> Answer:
                 else f"no executions of {whose} are running; add --yes to pause {whose}"
             ],
         )
-    _pause(deployment, arguments.name)
+    kind = Pausable.ALL if arguments.name is None else Pausable.TENANT
+    now, by = datetime.now(UTC), deployment.caller()
+    deployment.pauses.pause(kind, arguments.name, now, by=by, why="halted")
     stopped: list[str] = []
     for request in _holding(deployment, arguments.name):
         with suppress(Refused):  # it has just ended
@@ -41,15 +43,6 @@ def halt(deployment: Deployment, arguments: Arguments) -> Answer:
         data={"stopped": sorted(stopped)},
         lines=[f"{len(stopped)} trainings of {whose} are being stopped; nothing new starts until `{back}`"],
     )
-
-
-def _pause(deployment: Deployment, name: str | None) -> None:
-    if name is None:
-        deployment.scheduler.tables.ledger.set_paused(True)
-    else:
-        tenant = deployment.tenant(name)
-        deployment.scheduler.operations.set_tenant_paused(tenant.tier, name, True, datetime.now(UTC))
-    note_pause(deployment, "all" if name is None else f"tenant {name}", paused=True, why="halted")
 
 
 def _holding(deployment: Deployment, name: str | None) -> list[Request]:

@@ -14,9 +14,9 @@ from cli.arguments import Arguments
 from cli.costs import all_accounts, tier_accounts
 from cli.deployment import Deployment
 from cli.endpoints import Endpoint, endpoints_of, summaries_of, troubles
-from cli.service import PAUSE_NOTED
 from cli.show import ID_CHARACTERS_MIN, Answer
 from cli.text import counted
+from trainyard.application.scheduling import pauses
 from trainyard.domain.failures import kind_of_reason
 from trainyard.domain.policy import Policy
 from trainyard.domain.prices import shown
@@ -232,7 +232,7 @@ def _paused_lines(deployment: Deployment, ledger: Ledger, tenants: Sequence[str]
 
 def _noted(deployment: Deployment, what: str) -> str:
     """Return since when something is paused, by whom and why; "" where that was not noted."""
-    note = deployment.book.noted(PAUSE_NOTED.format(what))
+    note = deployment.book.noted(pauses.NOTED.format(what))
     if note is None or not note["paused"]:
         return ""
     why = f": {note['why']}" if note["why"] else ""

@@ -1,23 +1,38 @@
-"""Write docs/openapi.json from the routes of the api function (make openapi)."""
+"""Write docs/openapi.json from the routes of its functions (make openapi)."""
 
 import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs/openapi.json"
 
 
-def described() -> str:
-    """Return the description of the HTTP API in OpenAPI 3.1."""
-    specification = importlib.util.spec_from_file_location("api_app", ROOT / "functions/api/app.py")
+FUNCTIONS = ("api", "operations")
+
+
+def _loaded(function: str) -> ModuleType:
+    path = ROOT / f"functions/{function}/app.py"
+    specification = importlib.util.spec_from_file_location(f"{function}_app", path)
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    api: dict[str, Any] = json.loads(module.app.get_openapi_json_schema(title="Trainyard", version="1"))
+    return module
+
+
+def described() -> str:
+    """Return the description of the HTTP API in OpenAPI 3.1."""
+    api: dict[str, Any] = {}
+    for function in FUNCTIONS:
+        app = _loaded(function).app
+        part = json.loads(app.get_openapi_json_schema(title="Trainyard", version="1"))
+        api = api or part
+        api["paths"] |= part["paths"]
+        api["components"]["schemas"] |= part["components"]["schemas"]
     api["servers"] = [{"url": "{address}", "variables": {"address": {"default": "https://example.com"}}}]
     for path in api["paths"].values():
         for operation in path.values():

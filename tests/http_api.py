@@ -29,6 +29,7 @@ from trainyard.application.api.request_pages import RequestPages
 from trainyard.application.api.trainings import Trainings
 from trainyard.application.api.uploads import Part, PartAddress, Upload, Uploads
 from trainyard.application.scheduling.explain import Explain
+from trainyard.application.scheduling.pauses import Pauses
 from trainyard.application.serving.ports import ModelPackage
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Refused
@@ -135,10 +136,16 @@ class Api:
         self.counted: list[Update] = []
         self.totals: list[Totals] = []
         self.limits = CallLimits(update=self.counted.append)
-        self.module: ModuleType = load("api")
+        self.functions = {name: load(name) for name in ("api", "operations")}
         self.headers: dict[str, str] = {}
         explain = Explain(policies=self.service.policies, scheduler=self.service.scheduler)
         keys = IdempotencyKeys(self.store)
+        pauses = Pauses(
+            policies=self.service.policies,
+            tenants=self.tenants,
+            scheduler=self.service.scheduler,
+            bell=self.service.bell,
+        )
         models = Models(
             packages=self.packages,
             arn_of=arn_of,
@@ -155,6 +162,7 @@ class Api:
             "explain": lambda: explain,
             "overview": lambda: Overview(explain=explain),
             "tenants": lambda: self.tenants,
+            "pauses": lambda: pauses,
             "quotes": lambda: Quotes(explain=explain),
             "trainings": lambda: Trainings(account_id=ACCOUNT, retrainings=self.retrainings, keys=keys),
             "uploads": lambda: Uploads(policies=self.service.policies, storage=self.storage),
@@ -250,7 +258,9 @@ class Api:
             "requestContext": context | {"authorizer": {"jwt": {"claims": claims, "scopes": []}}},
             "isBase64Encoded": False,
         }
-        answer: dict[str, Any] = self.module.handler(whole | event, Context())
+        is_of_service = path == "/v1/service" or path.startswith("/v1/service/")
+        function: ModuleType = self.functions["operations" if is_of_service else "api"]
+        answer: dict[str, Any] = function.handler(whole | event, Context())
         return answer
 
 

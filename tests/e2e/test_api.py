@@ -147,7 +147,7 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     harness.create("selfserve", tier="standard")
     harness.create("bystander")
     token = user(harness, "self", "tenant-admins", "selfserve")["IdToken"]
-    operator = user(harness, "watching", "viewers")["IdToken"]
+    operator = user(harness, "watching", "operators")["IdToken"]
     root = "/v1/tenants/selfserve"
     file = {"data_set": "wine", "name": "wine.csv", "size_bytes": len(WINE)}
     # 1. What it would cost, and where to put it.
@@ -187,7 +187,9 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
     assert asked[0][0] == 202
     again = harness.ended("selfserve", 2)
     assert {request.request_id for request in again} == {trained.request_id, asked[0][1]["request_id"]}
-    assert harness.run("pause", "tenant", "selfserve") == 0
+    paused = {"what": "tenant", "name": "selfserve"}
+    assert post(harness, "/v1/service/pause", token, paused)[0] == 404
+    assert post(harness, "/v1/service/pause", operator, {**paused, "reason": "a test"}) == (204, None)
     try:
         request_id = post(harness, f"{root}/requests", token, {"data_set": "wine"})[1]["request_id"]
         path = f"{root}/requests/{request_id}"
@@ -200,7 +202,7 @@ def test_a_tenant_does_all_by_the_api(harness: Harness) -> None:
         status, cancelled = post(harness, f"{path}/cancel", token)
         assert (status, cancelled["state"]) == (200, "CANCELLED")
     finally:
-        assert harness.run("resume", "tenant", "selfserve") == 0
+        assert post(harness, "/v1/service/resume", operator, paused) == (204, None)
     for path in ("/v1/service/queue", "/v1/service/running", "/v1/service/tenants"):
         assert get(harness, path, operator)[0] == 200
     day = f"{datetime.now(UTC):%Y-%m-%d}"

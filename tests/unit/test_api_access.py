@@ -25,6 +25,7 @@ OF_SERVICE = {
     "/v1/service/tenants": "",
 }
 """Path → what is asked for there: what concerns several tenants."""
+CHANGES_OF_SERVICE = ("/v1/service/pause", "/v1/service/resume")
 FILE = {"data_set": "churn", "name": "a.csv", "size_bytes": 1}
 BODIES: dict[str, Any] = {
     "/v1/tenants/{tenant_id}/requests": {"data_set": "churn"},
@@ -38,6 +39,7 @@ BODIES: dict[str, Any] = {
     "/v1/tenants/{tenant_id}/uploads/{upload_id}/abort": {"data_set": "churn", "name": "a.csv"},
     "/v1/tenants/{tenant_id}/models/{version}/decision": {"decision": "approve"},
     "/v1/tenants/{tenant_id}/data-sets/{data_set}/predictions": {"rows": "a\n1\n"},
+    **{path: {"what": "all"} for path in CHANGES_OF_SERVICE},
 }
 """Path → what is sent there."""
 
@@ -66,7 +68,8 @@ def test_everybody_gets_what_the_role_may_see_and_others_what_does_not_exist(
 ) -> None:
     tried = 0
     of_tenants = [each for each in OPERATIONS if "{tenant_id}" in each[1]]
-    assert {path for _, path, _ in OPERATIONS} - {path for _, path, _ in of_tenants} == {"/v1/me", *OF_SERVICE}
+    others = {path for _, path, _ in OPERATIONS} - {path for _, path, _ in of_tenants}
+    assert others == {"/v1/me", *OF_SERVICE, *CHANGES_OF_SERVICE}
     for (method, path, _), group in product(of_tenants, GROUPS):
         api = Api(monkeypatch)
         things = {"acme": things_of(api, "acme", 1), "acme1": things_of(api, "acme1", 2)}
@@ -120,6 +123,17 @@ def test_what_concerns_several_tenants_is_the_providers(api: Api, path: str) -> 
             assert status == 200
         else:
             assert (status, body) == (404, NOT_FOUND)
+
+
+@pytest.mark.parametrize("path", CHANGES_OF_SERVICE)
+def test_only_operators_change_what_concerns_several_tenants(api: Api, path: str) -> None:
+    for group in GROUPS:
+        before = dict(api.store.items)
+        status, body = api.post(path, BODIES[path], group)
+        if group == "operators":
+            assert status == 204
+        else:
+            assert (status, body, api.store.items) == (404, NOT_FOUND, before)
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])

@@ -7,6 +7,7 @@ import pytest
 
 from tests.build import NOW
 from tests.http_api import Api
+from trainyard.application.scheduling.pauses import Pausable
 from trainyard.domain.requests import State
 from trainyard.domain.scheduling import Reason
 
@@ -81,3 +82,52 @@ def test_tenants_are_listed_with_their_settings_and_a_tenant_sees_its_own(api: A
     cursor = api.get("/v1/tenants/acme/requests?limit=1")[1]["next"]
     status, problem = get(api, f"/v1/service/tenants?cursor={cursor}")
     assert (status, problem["detail"]) == (400, "cursor: it is not one that this list has given")
+
+
+@pytest.mark.parametrize("what", Pausable)
+def test_what_is_paused_starts_nothing_until_it_is_resumed(api: Api, what: Pausable) -> None:
+    api.enlist(1)
+    named = {} if what is Pausable.ALL else {"name": "basic" if what is Pausable.TIER else "acme"}
+    whole = " ".join([what.value, *named.values()])
+    for _ in range(2):
+        assert api.post("/v1/service/pause", {"what": what, **named, "reason": "why"}, "operators") == (204, None)
+    note = api.service.scheduler.tables.book.noted(f"pause of {whole}")
+    assert note is not None
+    assert (note["paused"], note["by"], note["why"]) == (True, "operator s", "why")
+    service = get(api, "/v1/service")[1]
+    (tier,) = service["tiers"]
+    assert service["paused"] is (what is Pausable.ALL)
+    assert tier["paused"] is (what is not Pausable.TENANT)
+    assert tier["paused_tenants"] == (["acme"] if what is Pausable.TENANT else [])
+    api.admit()
+    assert get(api, "/v1/service/running")[1]["items"] == []
+    rung = len(api.service.bell.rings)  # type: ignore[attr-defined]
+    assert api.post("/v1/service/resume", {"what": what, **named}, "operators") == (204, None)
+    assert len(api.service.bell.rings) == rung + 1  # type: ignore[attr-defined]
+    api.admit()
+    assert len(get(api, "/v1/service/running")[1]["items"]) == 1
+    note = api.service.scheduler.tables.book.noted(f"pause of {whole}")
+    assert note is not None
+    assert note["paused"] is False
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        ({}, 400, "what: Field required"),
+        ({"what": "everything"}, 400, "what"),
+        ({"what": "all", "name": "basic"}, 409, "give `all`"),
+        ({"what": "tier"}, 409, "give `all`"),
+        ({"what": "tier", "name": "gold"}, 409, "there is no tier 'gold'; the policy has basic"),
+        ({"what": "tenant", "name": "nobody"}, 409, "there is no tenant 'nobody'"),
+        ({"what": "tenant", "name": ""}, 400, "name"),
+        ({"what": "all", "reason": "a\nb"}, 400, "reason"),
+        ({"what": "all", "reason": "x" * 201}, 400, "reason"),
+        ({"what": "all", "by": "me"}, 400, "by: Extra inputs are not permitted"),
+    ],
+)
+def test_a_pause_of_nothing_is_refused(api: Api, body: dict[str, Any], status: int, reason: str) -> None:
+    before = dict(api.store.items)
+    answered, problem = api.post("/v1/service/pause", body, "operators")
+    assert (answered, reason in problem["detail"]) == (status, True), problem
+    assert api.store.items == before

@@ -507,10 +507,11 @@ def test_the_http_api_acts_for_a_tenant_by_its_tag_and_as_no_job_of_it() -> None
 
 
 def test_the_http_api_changes_nothing_while_it_is_off() -> None:
-    document = template().policy("ApiFunction")
+    documents = [template().policy(function) for function in ("ApiFunction", "OperationsFunction")]
+    statements = [statement for document in documents for statement in document["Statement"]]
     actions = {
         action
-        for statement in document["Statement"]
+        for statement in statements
         for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
     }
     reads = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:Scan", "s3:*")
@@ -876,6 +877,7 @@ REACH: dict[str, tuple[set[str], set[str]]] = {
     "PredictFunction": (set(), set()),
     "ApprovalsFunction": (set(), set()),
     "ApiFunction": (set(), set()),
+    "OperationsFunction": ({"write the ledger"}, set()),
     "BillingFunction": (set(), set()),
     "PublisherFunction": (set(), set()),
 }

@@ -328,12 +328,13 @@ def test_the_access_log_of_the_api_has_nothing_that_contains_an_approval_link() 
     assert stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] <= 10
 
 
-def test_api_gateway_may_invoke_two_functions_and_by_their_routes_alone() -> None:
+def test_api_gateway_may_invoke_some_functions_and_by_their_routes_alone() -> None:
     permissions = [p["Properties"] for _, p in resources("AWS::Lambda::Permission")]
     of_api = [p for p in permissions if p["Principal"] == "apigateway.amazonaws.com"]
     assert {p["FunctionName"]["Ref"]: p["SourceArn"]["Fn::Sub"].rpartition(":")[2] for p in of_api} == {
         "ApprovalsFunction": "${ApprovalsApi}/*/*/approvals/*",
         "ApiFunction": "${Api}/*/*/v1/*",
+        "OperationsFunction": "${Api}/*/*/v1/service*",
     }
     routes = {
         route["Properties"]["RouteKey"]: route["Properties"]["AuthorizationType"]

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from trainyard.application.scheduling.pauses import Pausable
 from trainyard.contracts.api import DataSet
 from trainyard.domain.aliases import Environment
 from trainyard.domain.approval_links import COMMENT_LENGTH_MAX, Decision
@@ -82,6 +83,23 @@ class DecisionBody(_Body):
 
     decision: Decision
     reason: Annotated[str, StringConstraints(max_length=COMMENT_LENGTH_MAX)] = ""
+
+
+class ResumeBody(_Body):
+    """All of the service, or a tier or a tenant by its name."""
+
+    what: Pausable
+    name: Annotated[str | None, StringConstraints(min_length=1, max_length=40)] = None
+
+
+class PauseBody(ResumeBody):
+    """What is to be paused, and why."""
+
+    reason: Annotated[
+        str,
+        StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"),
+        Field(description="Shown to whoever looks at what is paused"),
+    ] = ""
 
 
 class RowsBody(_Body):

@@ -54,6 +54,11 @@ class Principal:
         """Whose calls are counted together: all of a tenant's, or those of one user of the provider."""
         return f"tenant#{self.tenant_id}" if self.tenant_id is not None else f"user#{self.subject}"
 
+    @property
+    def signature(self) -> str:
+        """Return by whom something was done, for those who look at it later."""
+        return f"{self.role.value} {self.subject}"
+
     def may(self, access: Access, tenant_id: str | None = None) -> bool:
         """Tell whether it may do something; `tenant_id` is the tenant's that it is done to, where there is one."""
         if access in _OF_ALL.get(self.role, ()):

@@ -72,7 +72,7 @@ class Models:
 
     def decide(self, model: Model, decision: Decision, reason: str, by: Principal) -> None:
         """Approve or reject a model, which is recorded with whoever did and why; raises Refused and Throttled."""
-        comment = f"{decision.past} by {by.role.value} {by.subject}" + (f": {reason}" if reason else "")
+        comment = f"{decision.past} by {by.signature}" + (f": {reason}" if reason else "")
         if len(reason) > COMMENT_LENGTH_MAX or not comment.isprintable():
             raise Refused(f"a reason is one line of at most {COMMENT_LENGTH_MAX} printable characters")
         decide = self.packages.approve if decision is Decision.APPROVE else self.packages.reject

@@ -88,10 +88,12 @@ def allow(access: Access, tenant_id: str) -> tuple[Principal, Tenant]:
     return principal, tenant
 
 
-def allow_service(access: Access) -> None:
-    """Raise NotFound where the caller may not do something that concerns several tenants."""
-    if not current_principal().may(access):
+def allow_service(access: Access) -> Principal:
+    """Return who calls; raises NotFound where it may not do something that concerns several tenants."""
+    principal = current_principal()
+    if not principal.may(access):
         raise NotFound
+    return principal
 
 
 def refuse_parameters_but(*names: str) -> None:

@@ -6,12 +6,12 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from pydantic import Field
 
-from trainyard.contracts.api import Cursor, Day, Limit, Tier, answers, cursor_text, parse_cursor
+from trainyard.contracts.api import Cursor, Day, Limit, Tier, answers, cursor_text, parse_cursor, results
 from trainyard.contracts.api_answers import RequestList, request_of
+from trainyard.contracts.api_bodies import PauseBody, ResumeBody
 from trainyard.contracts.api_overview import (
     QueueAnswer,
     ServiceAnswer,
-    TenantAnswer,
     TenantList,
     queue_of,
     service_of,
@@ -22,7 +22,7 @@ from trainyard.domain.principals import Access
 from trainyard.domain.requests import TERMINAL, State
 from trainyard.domain.tenants import TenantState
 from trainyard.entrypoints import bootstrap
-from trainyard.entrypoints.api.calls import allow, allow_service, refuse_parameters_but, routes
+from trainyard.entrypoints.api.calls import allow_service, refuse_parameters_but, routes
 
 router = routes()
 
@@ -90,8 +90,16 @@ def list_tenants(
     )
 
 
-@router.get("/v1/tenants/<tenant_id>", summary="A tenant and its settings", responses=answers(TenantAnswer))
-def show_tenant(tenant_id: str) -> TenantAnswer:
-    _, tenant = allow(Access.READ_TENANT, tenant_id)
-    refuse_parameters_but()
-    return tenant_of(tenant)
+@router.post("/v1/service/pause", summary="Pause all, a tier or a tenant", responses=results(None))
+def pause(body: PauseBody) -> tuple[None, int]:
+    """Nothing of it starts until it is resumed; what runs goes on, and uploads are still taken."""
+    principal = allow_service(Access.CHANGE_SERVICE)
+    bootstrap.pauses().pause(body.what, body.name, datetime.now(UTC), by=principal.signature, why=body.reason)
+    return None, 204
+
+
+@router.post("/v1/service/resume", summary="Resume all, a tier or a tenant", responses=results(None))
+def resume(body: ResumeBody) -> tuple[None, int]:
+    principal = allow_service(Access.CHANGE_SERVICE)
+    bootstrap.pauses().resume(body.what, body.name, datetime.now(UTC), by=principal.signature)
+    return None, 204

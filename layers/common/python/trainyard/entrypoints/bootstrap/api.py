@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from trainyard.contracts.settings import Settings
 from trainyard.domain.tenants import TenantState
 from trainyard.entrypoints.bootstrap.shared import (
+    bell_of,
     notifier_of,
     package_arns_of,
     policies_of,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from trainyard.application.api.trainings import Trainings
     from trainyard.application.api.uploads import Uploads
     from trainyard.application.scheduling.explain import Explain
+    from trainyard.application.scheduling.pauses import Pauses
     from trainyard.application.scheduling.stop import Stop
     from trainyard.domain.tenants import Tenant
     from trainyard.persistence.call_limits import CallLimits
@@ -72,6 +74,16 @@ def overview() -> Overview:
     from trainyard.application.api.overview import Overview
 
     return Overview(explain=explain())
+
+
+@cache
+def pauses() -> Pauses:
+    from trainyard.application.scheduling.pauses import Pauses
+
+    settings = Settings.from_env("scheduler_table", "requests_table", "record_table", "tenants_table")
+    return Pauses(
+        policies=policies_of(settings), tenants=tenants(), scheduler=scheduler_of(settings), bell=bell_of(settings)
+    )
 
 
 @cache

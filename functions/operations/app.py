@@ -1,0 +1,20 @@
+"""Operations: the part of the HTTP API that is about the service as a whole, for operators and viewers.
+
+API Gateway has verified the token of each request. It is a function of its own, so that the one that answers
+tenants has none of its rights.
+"""
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from trainyard.entrypoints.api import service
+from trainyard.entrypoints.api.calls import logger
+from trainyard.entrypoints.api.http import resolver_of, respond
+
+app = resolver_of(service.router)
+
+
+@logger.inject_lambda_context(clear_state=True, log_event=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return respond(app, event, context)

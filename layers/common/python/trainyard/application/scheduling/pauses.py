@@ -1,0 +1,63 @@
+"""Pauses: nothing of the service, of a tier or of a tenant starts until it is resumed; what runs goes on."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from trainyard.application.ports import Bell, Tenants
+from trainyard.application.scheduling.scheduler import Scheduler
+from trainyard.domain.errors import Refused
+from trainyard.persistence.policies import Policies
+
+NOTED = "pause of {}"
+"""Under which it is noted who paused something, when and why."""
+
+
+class Pausable(StrEnum):
+    ALL = "all"
+    TIER = "tier"
+    TENANT = "tenant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pauses:
+    policies: Policies
+    tenants: Tenants
+    scheduler: Scheduler
+    bell: Bell
+
+    def pause(self, what: Pausable, name: str | None, now: datetime, *, by: str, why: str = "") -> None:
+        """Pause all, or the tier or tenant of a name; raises Refused where there is none. Idempotent."""
+        self._set(what, name, now, paused=True)
+        self._note(what, name, now, paused=True, by=by, why=why)
+
+    def resume(self, what: Pausable, name: str | None, now: datetime, *, by: str) -> None:
+        """Resume what was paused; raises Refused where there is no such tier or tenant. Idempotent.
+
+        A tenant of a paused tier, or of a paused service, still waits for that.
+        """
+        self._set(what, name, now, paused=False)
+        self._note(what, name, now, paused=False, by=by, why="")
+        self.bell.ring()
+
+    def _set(self, what: Pausable, name: str | None, now: datetime, *, paused: bool) -> None:
+        ledger = self.scheduler.tables.ledger
+        if (what is Pausable.ALL) != (name is None):
+            raise Refused("give `all`, `tier NAME` or `tenant NAME`")
+        if name is None:
+            ledger.set_paused(paused)
+        elif what is Pausable.TIER:
+            policy = self.policies.current()
+            if policy.tier(name) is None:
+                names = ", ".join(tier.name for tier in policy.tiers)
+                raise Refused(f"there is no tier {name!r}; the policy has {names}")
+            ledger.set_paused(paused, name)
+        else:
+            tenant = self.tenants.get(name)
+            if tenant is None:
+                raise Refused(f"there is no tenant {name!r}; `trainyard tenant list` shows them")
+            self.scheduler.operations.set_tenant_paused(tenant.tier, tenant.tenant_id, paused, now)
+
+    def _note(self, what: Pausable, name: str | None, now: datetime, *, paused: bool, by: str, why: str) -> None:
+        note = {"paused": paused, "at": now.isoformat(), "by": by, "why": why}
+        self.scheduler.tables.book.note(NOTED.format(" ".join(filter(None, (what.value, name)))), note)
