@@ -20,7 +20,7 @@ from testing.memory_serving import MemoryModelPackages
 from testing.memory_store import MemoryStore
 from testing.openapi import FILE
 from testing.service import ACCOUNT, Service, policies_in_force
-from tests.build import NOW, after, policy, request, submission, tenant, tier
+from tests.build import NOW, after, policy, request, soft, submission, tenant, tier
 from tests.unit.test_functions import Context, load
 from trainyard.application.api.models import Models
 from trainyard.application.api.overview import Overview
@@ -37,13 +37,14 @@ from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.entrypoints import bootstrap
 from trainyard.persistence.aliases import Aliases
+from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.book import Totals
 from trainyard.persistence.call_limits import CallLimits
 from trainyard.persistence.idempotency_keys import IdempotencyKeys
 from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.store import Update
 
-LIMITS = policy(tier("basic", quota=1), quiet_period=timedelta(0))
+LIMITS = policy(tier("basic", quota=1, budget=soft("1000")), quiet_period=timedelta(0))
 
 
 class MemoryUploads:
@@ -125,7 +126,9 @@ class Api:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, store: MemoryStore | None = None) -> None:
         self.store = store or MemoryStore()
-        self.tenants = MemoryTenants(tenant(), tenant("acme1"), tenant("gone", state=TenantState.DELETED))
+        self.tenants = MemoryTenants(
+            tenant(), tenant("acme1"), tenant("gone", state=TenantState.DELETED), store=self.store
+        )
         self.service = Service(
             store=self.store, policies=policies_in_force(self.store, LIMITS), tenants=self.tenants
         )
@@ -140,6 +143,13 @@ class Api:
         self.headers: dict[str, str] = {}
         explain = Explain(policies=self.service.policies, scheduler=self.service.scheduler)
         keys = IdempotencyKeys(self.store)
+        trainings = Trainings(
+            account_id=ACCOUNT,
+            policies=self.service.policies,
+            arrival_limits=ArrivalLimits(self.store, lambda _: None),
+            retrainings=self.retrainings,
+            keys=keys,
+        )
         pauses = Pauses(
             policies=self.service.policies,
             tenants=self.tenants,
@@ -164,7 +174,7 @@ class Api:
             "tenants": lambda: self.tenants,
             "pauses": lambda: pauses,
             "quotes": lambda: Quotes(explain=explain),
-            "trainings": lambda: Trainings(account_id=ACCOUNT, retrainings=self.retrainings, keys=keys),
+            "trainings": lambda: trainings,
             "uploads": lambda: Uploads(policies=self.service.policies, storage=self.storage),
             "stop": lambda: self.service.stop,
             "models": lambda: models,

@@ -217,7 +217,7 @@ def test_errors_of_the_service_are_told_without_its_words(
     monkeypatch.setattr(bootstrap, "request_pages", fail)
     code, body = api.get("/v1/tenants/acme/requests")
     assert (code, body["status"]) == (status, status)
-    assert str(error) not in body["detail"].replace("an error of the service", "")
+    assert str(error) not in body["detail"].replace("fault of the service", "")
 
 
 def test_the_description_of_the_api_is_the_one_that_the_routes_make() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.build import after, request, submission
 from tests.http_api import LIMITS, Api
 from trainyard.application.api.uploads import PART_BYTES_MAX, PARTS_MAX, WHOLE_BYTES_MAX, part_sizes
 from trainyard.domain.aliases import Alias
-from trainyard.domain.arrivals import RetrainingAsked, retraining_id
+from trainyard.domain.arrivals import NO_DATA_SET, RetrainingAsked, retraining_id
 from trainyard.domain.errors import Refused, Throttled, TrainyardError
 from trainyard.domain.requests import Cause, Outcome, RequestKind, State
 from trainyard.domain.tenants import TenantState
@@ -59,6 +59,12 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
         ({"data_set": "churn", "priority": True}, 400, "priority"),
         ({"data_set": "churn", "ready_by": "2026-11-28T06:00"}, 400, "ready_by: Input should have timezone info"),
         ({"data_set": "churn", "ready_by": "2026-01-01T06:00Z"}, 409, "which has passed"),
+        ({"data_set": "churn", "ready_by": "9999-12-31T23:59:59-23:59"}, 400, "must be from 2000 to 2199"),
+        ({"data_set": "churn", "ready_by": "0001-01-01T00:00:00+23:59"}, 400, "must be from 2000 to 2199"),
+        ({"data_set": "churn", "ready_by": 1800000000}, 400, "must be a date and time"),
+        ({"data_set": "models"}, 409, "'models' is not a valid data set name"),
+        ('{"data_set":' + "[" * 17 + "]" * 17 + "}", 400, "at most 16 levels"),
+        ('{"data_set":' + "[" * 940 + "]" * 940 + "}", 400, "nested too deeply"),
         ({"data_set": "churn\ud800"}, 400, "data_set"),
     ],
 )
@@ -76,6 +82,19 @@ def test_a_body_that_is_not_json_by_its_type_is_not_read(api: Api, kind: str) ->
     status, problem = api.post(REQUESTS, '{"data_set": "churn"}', headers=headers)
     assert (status, problem["title"]) == (415, "Unsupported media type")
     assert api.post(REQUESTS, "e30=", isBase64Encoded=True)[0] == 415
+    for odd in ("application/jsonlines", "application/json+x", "text/json"):
+        assert api.post(REQUESTS, '{"data_set": "churn"}', headers={"content-type": odd})[0] == 415, odd
+    for same in ("APPLICATION/JSON", "application/json; charset=utf-8", " application/json ;x"):
+        assert api.post(REQUESTS, '{"data_set": "churn"}', headers={"content-type": same})[0] == 202, same
+    assert api.get(REQUESTS, body="[" * 100_000)[0] == 200, "a body of GET means nothing"
+
+
+def test_an_answer_that_lambda_would_not_pass_on_is_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"predictions": ["yes"] * 800_000, "version": 3, "milliseconds": 5}
+    monkeypatch.setattr(api.predictions, "ask", lambda _: answer)
+    assert len(json.dumps(answer)) < 6_000_000
+    status, problem = api.post(PREDICTIONS, {"rows": "a\n1\n"})
+    assert (status, problem["detail"]) == (409, "The answer is too large: ask for less at once.")
 
 
 # --- what is asked twice ------------------------------------------------------------------------------------
@@ -107,9 +126,11 @@ def test_a_key_asks_once_and_for_one_thing(api: Api) -> None:
         assert (status, problem["title"]) == (422, "Key used before")
     again = api.post(f"{REQUESTS}/{api.put(1, state=State.FAILED).request_id}/retry", key="k-1")
     assert again[0] == 422
-    of_other = api.post("/v1/tenants/acme1/requests", body, "operators", key="k-1")
-    assert of_other[0] == 202
-    assert of_other != first, "a key is its tenant's"
+    other_body = {"data_set": "other"}
+    assert api.post("/v1/tenants/acme1/requests", other_body, "operators", key="k-1")[0] == 202, "of its own"
+    retried = [api.put(number, state=State.FAILED) for number in (2, 3)]
+    statuses = [api.post(f"{REQUESTS}/{each.request_id}/retry", key="k-3")[0] for each in retried]
+    assert statuses == [202, 422], "a key is for one request"
     for wrong in ("", "a b", "x" * 65, "é"):
         assert api.post(REQUESTS, body, key=wrong)[0] == 400, wrong
 
@@ -124,8 +145,14 @@ def test_a_key_is_forgotten_with_its_item_and_a_call_cut_off_names_the_same_agai
     assert refusal.value.kind == REUSED
     (item,) = store.items.values()
     assert item["expires_at"] == int((now + timedelta(days=1)).timestamp())
+    day_later = now + timedelta(days=1)
+    with pytest.raises(Refused):
+        keys.event_id("acme", "k", "other", day_later - timedelta(seconds=1))
+    second = keys.event_id("acme", "k", "other", day_later)
+    assert second != first, "expired, though not removed yet"
+    assert keys.event_id("acme", "k", "other", day_later) == second
     store.items.clear()
-    assert keys.event_id("acme", "k", "other", now) != first
+    assert keys.event_id("acme", "k", "call", now) not in (first, second)
 
 
 # --- trainings ----------------------------------------------------------------------------------------------
@@ -152,6 +179,35 @@ def test_a_training_is_asked_for_and_its_request_has_the_id_that_was_answered(ap
     assert api.get(f"{REQUESTS}/{answer['request_id']}")[1]["receipt"]["reason"] == (
         "retraining was requested, but there is no data"
     )
+
+
+def test_trainings_that_are_asked_for_count_as_uploads(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = replace(LIMITS, uploads_per_hour=3)
+    monkeypatch.setattr(type(api.service.policies), "current", lambda _: limited)
+    statuses = [api.post(REQUESTS, {"data_set": "churn"})[0] for _ in range(5)]
+    assert statuses == [202, 202, 202, 409, 409]
+    assert api.post("/v1/tenants/acme1/requests", {"data_set": "x"}, "operators")[0] == 202, "of its own"
+    assert len(api.retrainings.asked) == 4
+
+
+def test_what_was_refused_for_having_no_data_set_is_not_tried_again(api: Api) -> None:
+    added = api.put(1, state=State.REJECTED, data_set=NO_DATA_SET)
+    status, problem = api.post(f"{REQUESTS}/{added.request_id}/retry")
+    assert (status, "not a valid data set name" in problem["detail"]) == (409, True)
+
+
+def test_a_request_that_cannot_be_enlisted_keeps_no_other_from_it(api: Api) -> None:
+    """Whatever is wrong with it: messages of a tier come in batches, of all its tenants."""
+    late = datetime.max.replace(tzinfo=timezone(-timedelta(hours=23)))
+    bad = replace(submission(1), deadline=late)
+    good = [submission(number, tenant_id="acme1", data_set=f"d{number}") for number in (2, 3)]
+    results = api.service.enlist.enlist_batch([good[0], bad, good[1]], after(0))
+    assert [isinstance(result, Exception) for result in results] == [False, True, False]
+    assert [api.requests.get(each.request_id) is not None for each in (good[0], bad, good[1])] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_retraining_is_the_same_request_whatever_is_uploaded_before_it_is_delivered_again(api: Api) -> None:
@@ -230,9 +286,10 @@ def test_why_a_request_waits_names_place_and_times_and_nobody_else(api: Api) -> 
     assert waiting["expected_start"]["latest"] > waiting["expected_start"]["earliest"]
     assert why["expected"]["basis"] == "size and tier"
     assert "aa1" not in json.dumps(why)
+    assert why["budget"] is None, "the tier's is the provider's business"
     ended = api.put(9, state=State.FAILED)
     status, problem = api.get(f"{REQUESTS}/{ended.request_id}/why")
-    assert (status, problem["detail"]) == (409, "it is FAILED: it does not wait")
+    assert (status, problem["detail"]) == (409, "the request is FAILED, so it is not waiting")
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -331,10 +388,10 @@ def test_parts_are_as_large_as_s3_takes_them_and_few(size: int) -> None:
         part_sizes(PART_BYTES_MAX * PARTS_MAX + 1)
 
 
-def test_data_sets_are_listed_with_their_settings(api: Api) -> None:
+def test_data_sets_are_listed(api: Api) -> None:
     status, listed = api.get("/v1/tenants/acme/data-sets")
     assert (status, [each["name"] for each in listed["items"]]) == (200, ["churn"])
-    assert listed["items"][0]["settings"]["algorithm"] == "linear"
+    assert listed["items"][0]["has_own_settings"] is False
     assert api.get("/v1/tenants/acme/data-sets?x=1")[1]["detail"] == "x: no such parameter; there are none"
 
 
@@ -371,6 +428,14 @@ def test_models_are_listed_newest_first_in_pages_without_those_deleted(api: Api)
     other = api.get(f"{REQUESTS}?limit=1")[1]["next"]
     assert other is not None
     assert api.get(f"{MODELS}?cursor={other}")[1]["detail"] == "cursor: it is not one that this list has given"
+
+
+def test_a_model_of_another_tenant_in_the_group_is_not_shown(api: Api) -> None:
+    own, foreign = api.register(1), api.register(2)
+    api.packages.packages[foreign.arn] = replace(foreign, tenant_id="acme1")
+    assert [model["version"] for model in api.get(MODELS)[1]["items"]] == [own.version]
+    assert api.get(f"{MODELS}/2")[0] == 404
+    assert api.post(f"{MODELS}/2/decision", {"decision": "approve"})[0] == 404
 
 
 def test_a_tenant_without_models_has_an_empty_list(api: Api) -> None:

@@ -61,7 +61,7 @@ def test_what_ended_is_listed_by_tier_state_and_day_in_pages(api: Api) -> None:
     for wrong, named in (
         ("state=FAILED", "tier"),
         ("tier=basic", "state"),
-        ("tier=basic&state=RUNNING", "state: RUNNING is no end"),
+        ("tier=basic&state=RUNNING", "state: RUNNING is not final"),
         ("tier=BASIC&state=FAILED", "tier"),
         ("tier=basic&state=FAILED&day=2026-13-01", "day"),
         ("tier=basic&state=FAILED&tenant=acme", "tenant: no such parameter"),

@@ -344,6 +344,8 @@ def test_api_gateway_may_invoke_some_functions_and_by_their_routes_alone() -> No
         "GET /approvals/{link}": "NONE",
         "POST /approvals/{link}": "NONE",
         "ANY /v1/{path+}": "JWT",
+        "ANY /v1/service": "JWT",
+        "ANY /v1/service/{path+}": "JWT",
     }
 
 

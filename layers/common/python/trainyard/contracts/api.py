@@ -112,7 +112,7 @@ ERRORS: dict[int, Any] = {
     403: _problem("The token names no group or no tenant"),
     404: _problem("There is no such thing, or it is not the caller's"),
     429: _problem("The caller has called too often; `Retry-After` says when to try again"),
-    500: _problem("An error of the service"),
+    500: _problem("A fault of the service"),
     503: _problem("Try again later"),
 }
 """Status → what it means; of every route."""
@@ -122,7 +122,7 @@ FURTHER: dict[int, Any] = {
     409: _problem("It cannot be done as things are; `detail` says why"),
     413: _problem("The body is too large"),
     415: _problem("The body is not JSON"),
-    422: _problem("The idempotency key has named another call"),
+    422: _problem("The idempotency key was already used for a different call"),
 }
 """Status → what it means; of some routes."""
 

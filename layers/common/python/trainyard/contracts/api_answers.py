@@ -11,7 +11,6 @@ from trainyard.application.api.quotes import Quote
 from trainyard.application.api.uploads import Upload
 from trainyard.application.scheduling.explain import BudgetAccount, Explanation
 from trainyard.contracts.api import Receipt
-from trainyard.contracts.tenants import settings_view
 from trainyard.domain.receipts import receipt_of, waiting_of, without_account
 from trainyard.domain.requests import Estimate, Request, State
 from trainyard.domain.tenants import Tenant
@@ -103,7 +102,6 @@ class QuoteAnswer(_Answer):
 
     tier: str
     algorithm: str
-    instances: Annotated[str, Field(description="What it would run on")]
     expected: Expected | None
     waiting: Waiting
     replaces: Annotated[str | None, Field(description="The waiting request that it would supersede")]
@@ -166,10 +164,10 @@ class Predictions(_Answer):
 
 
 class DataSetAnswer(_Answer):
-    """A data set, and how it is trained on and served (docs/tenants.md)."""
+    """A data set."""
 
     name: str
-    settings: dict[str, Any]
+    has_own_settings: Annotated[bool, Field(description="Whether it has other settings than the tenant's")]
 
 
 class DataSetList(_Answer):
@@ -212,7 +210,6 @@ def quote_of(quote: Quote) -> QuoteAnswer:
     return QuoteAnswer(
         tier=request.tier,
         algorithm=request.algorithm,
-        instances=request.profile,
         expected=_expected(request.expected),
         waiting=Waiting.model_validate(waiting_of(quote.prospect)),
         replaces=quote.replaces,
@@ -221,7 +218,7 @@ def quote_of(quote: Quote) -> QuoteAnswer:
 
 def data_sets_of(tenant: Tenant, names: Iterable[str]) -> DataSetList:
     return DataSetList(
-        items=[DataSetAnswer(name=name, settings=settings_view(tenant.settings_for(name))) for name in names]
+        items=[DataSetAnswer(name=name, has_own_settings=name in tenant.data_sets) for name in names]
     )
 
 

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from trainyard.application.scheduling.pauses import Pausable
 from trainyard.contracts.api import DataSet
+from trainyard.contracts.events import Moment
 from trainyard.domain.aliases import Environment
 from trainyard.domain.approval_links import COMMENT_LENGTH_MAX, Decision
 from trainyard.domain.requests import PRIORITY_MAX
@@ -32,7 +33,7 @@ class TrainingBody(_Body):
     """A training on what has been uploaded to a data set before."""
 
     data_set: DataSet
-    ready_by: Annotated[AwareDatetime | None, Field(description="When the model is to be ready")] = None
+    ready_by: Annotated[Moment | None, Field(description="When the model is to be ready")] = None
     priority: Annotated[int | None, Field(ge=0, le=PRIORITY_MAX, strict=True)] = None
 
 

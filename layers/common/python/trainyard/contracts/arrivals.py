@@ -7,9 +7,9 @@ import json
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
-from trainyard.contracts.events import Envelope, Event, explain
+from trainyard.contracts.events import Envelope, Event, Moment, explain
 from trainyard.domain.arrivals import RetrainingAsked, TransformAsked, UploadArrived
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import PRIORITY_MAX, Content
@@ -58,7 +58,7 @@ class RetrainingDetail(Event):
     data_set: str | None = Field(default=None, min_length=1, max_length=63)
     """None asks for every data set of the tenant."""
     reason: str = Field(default="", max_length=256)
-    ready_by: AwareDatetime | None = None
+    ready_by: Moment | None = None
     """When the models are to be ready; None for what the data sets' settings say."""
     priority: int | None = Field(default=None, ge=0, le=PRIORITY_MAX)
 

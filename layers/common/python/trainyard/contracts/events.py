@@ -4,11 +4,30 @@ Each source has its models in a module of its own, since building them takes tim
 `statuses`, `jobs`, `money`.
 """
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from trainyard.contracts.violations import reason_of
+
+
+def _no_number(value: Any) -> Any:
+    """A number could be seconds or milliseconds."""
+    if isinstance(value, int | float):
+        raise ValueError("must be a date and time, for example 2026-11-20T08:00:00Z")
+    return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """At the edges of what can be written, a time has no equivalent in UTC."""
+    if not 2000 <= moment.year < 2200:
+        raise ValueError("must be from 2000 to 2199")
+    return moment.astimezone(UTC)
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_in_utc)]
+"""A time that somebody else has chosen."""
 
 
 class Event(BaseModel):

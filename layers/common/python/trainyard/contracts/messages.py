@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from trainyard.contracts.events import explain
+from trainyard.contracts.events import Moment, explain
 from trainyard.domain.errors import Malformed
 from trainyard.domain.requests import PRIORITY_MAX, Cause, Content, RequestKind, Submission
 
@@ -36,7 +36,7 @@ class TrainingRequestMessage(BaseModel):
     algorithm: str = Field(default="", max_length=64)
     alone: bool = False
     priority: int = Field(default=0, ge=0, le=PRIORITY_MAX)
-    deadline: AwareDatetime | None = None
+    deadline: Moment | None = None
     content: ContentMessage
 
 

@@ -146,6 +146,10 @@ def progress_of(request: Request) -> tuple[int, int]:
 
 
 _OF_THE_ACCOUNT = re.compile(r"\barn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:[0-9]{12}:[^\s,;'\"]*")
+_ACCOUNT = re.compile(r"\b[0-9]{12}\b")
+AWS_MESSAGE_MAX = 500
+"""Characters of a message of AWS's that a tenant is shown."""
+
 _REGISTRY = re.compile(r"\b[0-9]{12}(?=\.dkr\.ecr\.)")
 
 
@@ -155,6 +159,11 @@ def without_account(text: str | None) -> str | None:
     SageMaker's messages contain them, as in "User: arn:aws:sts::<account>:assumed-role/… is not authorized to …".
     """
     return text and _REGISTRY.sub("…", _OF_THE_ACCOUNT.sub("arn:…", text))
+
+
+def without_account_number(text: str) -> str:
+    """Return what AWS says, without what names the account; shortened."""
+    return _ACCOUNT.sub("…", without_account(text) or "")[:AWS_MESSAGE_MAX]
 
 
 def _reason_of(request: Request) -> str | None:

@@ -25,7 +25,15 @@ class ArrivalLimits:
     """Waits before the given further try, in step with nobody."""
 
     def admit(self, tenant_id: str, count: int, *, limit: int, now: datetime) -> bool:
-        """Count some uploads of a tenant; False, and its bucket is looked through soon, when they are too many.
+        """Count some uploads of a tenant; False, and its bucket is looked through soon, when they are too many."""
+        if self.count(tenant_id, count, limit=limit, now=now):
+            return True
+        with suppress(Conflict):  # somebody else is writing the same note
+            note_young(self.store, tenant_id, now)
+        return False
+
+    def count(self, tenant_id: str, count: int, *, limit: int, now: datetime) -> bool:
+        """Count some uploads or trainings that a tenant asks for; False when they are too many.
 
         Counts again what is delivered again. While others count the same tenant's, some pass uncounted: the limit
         bounds a flood, and need not be exact.
@@ -44,8 +52,6 @@ class ArrivalLimits:
                 return True
             except Conflict as conflict:
                 if conflict.failed:
-                    with suppress(Conflict):  # somebody else is writing the same note
-                        note_young(self.store, tenant_id, now)
                     return False
                 self.rest(number)
         return True

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 from trainyard.domain.errors import Conflict, Refused
-from trainyard.persistence.store import Absent, Key, Put, Store
+from trainyard.persistence.store import Absent, Is, Key, Put, Store
 
 KEPT_FOR = timedelta(days=1)
 REUSED = "idempotency key"
@@ -37,11 +37,15 @@ class IdempotencyKeys:
             self.store.transact([Put(place, item, (Absent("pk"),))])
         except Conflict:
             (before,) = self.store.get(place)
-            if before is None:  # it has just expired, or another write is under way
+            if before is None:  # another write is under way
                 raise
+            # DynamoDB removes what has expired within days.
+            if int(before["expires_at"]) <= now.timestamp():
+                self.store.transact([Put(place, item, (Is("event_id", before["event_id"]),))])
+                return event_id
             if before["call"] != call:
                 raise Refused(
-                    f"the key {key!r} has named another call within the last day: use a new one for each call",
+                    f"the key {key!r} was used for a different call within the last day: use a new one for each call",
                     kind=REUSED,
                 ) from None
             return str(before["event_id"])

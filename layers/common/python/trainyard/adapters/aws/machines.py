@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from trainyard.adapters.aws.clients import client
 from trainyard.adapters.aws.errors import code_of, translated
 from trainyard.domain.errors import Refused, Throttled, TrainyardError
+from trainyard.domain.receipts import without_account_number
 
 STEP_MAX = timedelta(minutes=3)
 """A step that was under way when its run was stopped ends within the function's limit, two minutes."""
@@ -67,14 +68,14 @@ class LambdaPredictions:
         """
         with translated():
             answer = client("lambda", waits=PREDICTION_SECONDS_MAX).invoke(
-                FunctionName=self.function_name, Payload=json.dumps(command).encode()
+                FunctionName=self.function_name, Payload=json.dumps(command, ensure_ascii=False).encode()
             )
         body = json.loads(answer["Payload"].read())
         if not answer.get("FunctionError"):
             return dict(body)
         kind, message = body.get("errorType"), str(body.get("errorMessage", body))
         if kind in ("Refused", "Malformed"):
-            raise Refused(message)
+            raise Refused(without_account_number(message))
         if kind == "Throttled":
             raise Throttled(message)
         raise TrainyardError(f"the function that predicts failed: {message}")

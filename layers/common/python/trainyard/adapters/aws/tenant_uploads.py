@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import boto3
@@ -99,7 +99,7 @@ class S3TenantUploads:
             aws_session_token=credentials.session_token,
             config=Config(signature_version="s3v4", connect_timeout=2, read_timeout=10),
         )
-        return s3, credentials.expires_at
+        return s3, credentials.expires_at - timedelta(seconds=60)
 
 
 def _presigned(s3: Any, operation: str, **parameters: Any) -> str:

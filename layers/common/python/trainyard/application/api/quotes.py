@@ -59,7 +59,7 @@ class Quotes:
 def prospect_of(explanation: Explanation) -> Prospect:
     """Return what a waiting request can expect, as its tenant may know it; raises Refused if it does not wait."""
     if explanation.reason is None:
-        raise Refused(f"it is {explanation.request.state.value}: it does not wait")
+        raise Refused(f"the request is {explanation.request.state.value}, so it is not waiting")
     expected, latest = explanation.request.expected, explanation.latest
     return Prospect(
         reason=Reason(explanation.reason),

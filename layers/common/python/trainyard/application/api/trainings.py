@@ -7,9 +7,12 @@ from uuid import uuid4
 from trainyard.application.ports import Retrainings
 from trainyard.domain.arrivals import RetrainingAsked, retraining_id
 from trainyard.domain.errors import Refused
+from trainyard.domain.names import is_data_set
 from trainyard.domain.requests import Request, RequestKind, State
 from trainyard.domain.tenants import Tenant, TenantState
+from trainyard.persistence.arrival_limits import ArrivalLimits
 from trainyard.persistence.idempotency_keys import IdempotencyKeys
+from trainyard.persistence.policies import Policies
 
 RETRIED = (State.FAILED, State.STOPPED, State.CANCELLED, State.REJECTED)
 """States of requests that ended without a model, and may be tried again."""
@@ -18,6 +21,8 @@ RETRIED = (State.FAILED, State.STOPPED, State.CANCELLED, State.REJECTED)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainings:
     account_id: str
+    policies: Policies
+    arrival_limits: ArrivalLimits
     retrainings: Retrainings
     keys: IdempotencyKeys
 
@@ -41,6 +46,11 @@ class Trainings:
             raise Refused(f"tenant {tenant.tenant_id} is {tenant.state.value}: nothing is trained")
         if ready_by is not None and ready_by <= now:
             raise Refused(f"ready_by is {ready_by.isoformat()}, which has passed")
+        if not is_data_set(data_set):
+            raise Refused(f"{data_set!r} is not a valid data set name")
+        limit = self.policies.current().uploads_per_hour_of(tenant.tenant_id)
+        if not self.arrival_limits.count(tenant.tenant_id, 1, limit=limit, now=now):
+            raise Refused(f"{limit:,} uploads and trainings in an hour are the limit: try again later")
         event_id = self.keys.event_id(tenant.tenant_id, key, call, now) if key else str(uuid4())
         asked = RetrainingAsked(
             account_id=self.account_id,

@@ -99,24 +99,28 @@ class Enlister:
         """Return the request that would wait if a submission were enlisted now, and its queue then.
 
         Writes nothing. Where a newer upload of its data set waits, that is the one. Raises Conflict when the queue
-        is just changing.
+        keeps changing.
         """
-        unit = UnitOfWork(store=self.tables.store, now=now, for_policy=policy)
         command = EnlistCommand(submission=submission, not_before=now)
-        enlisted = self._enlist(unit, command)
-        unit.apply()
-        queue = queue_in(unit.items[command.queue_key], submission.tier, submission.tenant_id)
-        return enlisted.waiting or enlisted.request, queue
+
+        def attempt() -> tuple[Request, TenantQueue]:
+            unit = UnitOfWork(store=self.tables.store, now=now, for_policy=policy)
+            enlisted = self._enlist(unit, command)
+            unit.apply()
+            queue = queue_in(unit.items[command.queue_key], submission.tier, submission.tenant_id)
+            return enlisted.waiting or enlisted.request, queue
+
+        return self.tables.transactions.retried(attempt)
 
     def enlist_all(
         self, commands: Sequence[EnlistCommand], items: Items, policy: Policy, now: datetime
-    ) -> list[Enlisted | TrainyardError]:
+    ) -> list[Enlisted | Exception]:
         """Enlist submissions, in as few transactions as they fit; `items` is what `read_for` read.
 
         All are assumed to be new, and the only ones of their data sets, until a transaction finds otherwise.
         Returns what became of each, an error where it must be delivered again.
         """
-        done: dict[int, Enlisted | TrainyardError] = {}
+        done: dict[int, Enlisted | Exception] = {}
         for part in _packed(commands, _only_ones(commands, items, policy), items, policy):
             self._enlist_part(part, commands, done, items, policy, now)
         for number, command in enumerate(commands):
@@ -124,7 +128,7 @@ class Enlister:
                 try:
                     submission = command.submission
                     done[number] = self.enlist(submission, policy, now, not_before=command.not_before)
-                except TrainyardError as error:
+                except Exception as error:  # one failing request must not affect the others
                     done[number] = error
         return [done[number] for number in range(len(commands))]
 
@@ -146,7 +150,7 @@ class Enlister:
         self,
         part: Sequence[int],
         commands: Sequence[EnlistCommand],
-        done: dict[int, Enlisted | TrainyardError],
+        done: dict[int, Enlisted | Exception],
         items: Items,
         policy: Policy,
         now: datetime,
@@ -176,6 +180,8 @@ class Enlister:
                 remaining = [number for at, number in enumerate(remaining) if at not in not_new]
             except TrainyardError as error:
                 done |= dict.fromkeys(remaining, error)
+                return
+            except Exception:  # one of them is to blame: each goes by itself
                 return
 
     def _enlist_new(self, unit: UnitOfWork, commands: Sequence[EnlistCommand]) -> list[Enlisted]:

@@ -1,13 +1,16 @@
 """Stop: cancels a waiting request, or stops a running one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from trainyard.application.ports import Executions
 from trainyard.application.scheduling.notifications import Notifier
 from trainyard.application.scheduling.scheduler import Scheduler
 from trainyard.domain.errors import Refused
-from trainyard.domain.requests import Request, State
+from trainyard.domain.requests import Request, State, moved
+
+TRIES_MAX = 3
+"""Attempts while a request goes back to the queue, or is admitted, just when it is to be stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,19 +24,27 @@ class Stop:
 
         Raises Refused when there is nothing to stop.
         """
+        for _ in range(TRIES_MAX):
+            request = self._stopped(self._get(request_id), now)
+            if request is not None:
+                return request
         request = self._get(request_id)
+        raise Refused(f"request {request_id} is {request.state} already: there is nothing to stop")
+
+    def _stopped(self, request: Request, now: datetime) -> Request | None:
+        """Return the request as it is now; None when it was neither waiting nor running, or has just changed."""
         # 1. If it waits, cancel it and notify the tenant.
         if request.state is State.QUEUED and self.scheduler.completer.cancel(request, now):
-            cancelled = replace(request, state=State.CANCELLED, finished_at=now)
+            cancelled = moved(request, State.CANCELLED, now)
             self.notifier.notify(cancelled, now)
             return cancelled
         # 2. If it holds a slot, store the stop request with it, so that it is not retried however it ends.
-        request = self._get(request_id)
+        request = self._get(request.request_id)
         if not self.scheduler.tables.requests.ask_to_stop(request, now):
-            raise Refused(f"request {request_id} is {request.state} already: there is nothing to stop")
+            return None
         # 3. If it runs by now, ask SageMaker to stop it; the end arrives as an event. A request that is just being
         # started is stopped by the sweeper.
-        request = self._get(request_id)
+        request = self._get(request.request_id)
         if request.state is State.RUNNING and request.execution_arn is not None:
             self.executions.stop(request.execution_arn)
         return request

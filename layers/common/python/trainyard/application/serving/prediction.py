@@ -81,7 +81,7 @@ class Predictor:
         if version is None:
             where = "in test" if call.environment is Environment.TEST else "served"
             raise Refused(
-                f"no model of {call.data_set!r} is {where}: `trainyard serving show {call.tenant_id}` says why"
+                f"no model of {call.data_set!r} is {where}: approve a version of it, and wait until it is deployed"
             )
         self._check(call, version, tenant)
         began = self.clock()
@@ -104,7 +104,7 @@ class Predictor:
         except Malformed as malformed:
             self._count(version, tenant.tier, call, None, response.milliseconds, now)
             raise Refused(
-                f"version {version.version} answered no predictions: {malformed} (trainyard serving roll-back)"
+                f"version {version.version} answered no predictions: {malformed}; roll back to an earlier version"
             ) from malformed
         error = self._count(version, tenant.tier, call, response, response.milliseconds, now)
         return Answered(version=version.version, response=response, not_counted=error)
@@ -116,7 +116,7 @@ class Predictor:
         if mode is Mode.BATCH_TRANSFORM:
             raise Refused(
                 f"{call.data_set} is served in mode {mode}, which answers no calls: store the rows below "
-                f"transform/{call.data_set}/, and run trainyard transform {call.tenant_id} {call.data_set}"
+                f"transform/{call.data_set}/, and ask for a batch transform"
             )
         is_later = mode is Mode.ASYNCHRONOUS
         if call.location and not is_later:

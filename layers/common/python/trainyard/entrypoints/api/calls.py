@@ -13,6 +13,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from trainyard.contracts.claims import principal_of
 from trainyard.domain.errors import Malformed
+from trainyard.domain.names import is_tenant_id
 from trainyard.domain.principals import Access, Principal
 from trainyard.domain.tenants import Tenant
 from trainyard.entrypoints import bootstrap
@@ -27,6 +28,8 @@ BODY_BYTES_MAX = 4 * 1024 * 1024
 """Of a call: what it asks for must fit into a call of another function too, as text in JSON (Lambda quotas)."""
 
 JSON = "application/json"
+DEPTH_MAX = 16
+"""Levels of lists and mappings in a body."""
 
 
 def routes() -> APIGatewayHttpRouter:
@@ -35,7 +38,7 @@ def routes() -> APIGatewayHttpRouter:
 
 
 class Forbidden(Exception):
-    """The token is valid, and yet makes its bearer nobody."""
+    """The token is valid, but grants no role."""
 
 
 class TooManyCalls(Exception):
@@ -71,10 +74,15 @@ def current_principal() -> Principal:
     except Malformed as error:
         raise Forbidden(str(error)) from error
     logger.append_keys(subject=principal.subject, role=principal.role, tenant_id=principal.tenant_id)
-    wait = bootstrap.call_limits().admit(principal.caller, limit=CALLS_MAX, now=datetime.now(UTC))
+    limit_calls(principal.caller, CALLS_MAX)
+    return principal
+
+
+def limit_calls(caller: str, most: int) -> None:
+    """Count a call; raises TooManyCalls where there have been more than so many within ten seconds."""
+    wait = bootstrap.call_limits().admit(caller, limit=most, now=datetime.now(UTC))
     if wait:
         raise TooManyCalls(wait)
-    return principal
 
 
 def allow(access: Access, tenant_id: str) -> tuple[Principal, Tenant]:
@@ -82,7 +90,8 @@ def allow(access: Access, tenant_id: str) -> tuple[Principal, Tenant]:
     there is no such tenant.
     """
     principal = current_principal()
-    tenant = bootstrap.existing_tenant(tenant_id) if principal.may(access, tenant_id) else None
+    may = is_tenant_id(tenant_id) and principal.may(access, tenant_id)
+    tenant = bootstrap.existing_tenant(tenant_id) if may else None
     if tenant is None:
         raise NotFound
     return principal, tenant
@@ -107,20 +116,29 @@ def refuse_parameters_but(*names: str) -> None:
 def check_body(event: dict[str, Any]) -> None:
     """Raise UnsuitableBody for a body that cannot be read in bounded time and memory, before anything reads it."""
     body = event.get("body")
-    if not body:
+    if not body or event["requestContext"]["http"]["method"] != "POST":
         return
-    if event.get("isBase64Encoded") or not _content_type(event).startswith(JSON):
+    if event.get("isBase64Encoded") or _content_type(event) != JSON:
         raise UnsuitableBody(415, f"A body is sent as {JSON}.")
     if len(body.encode("utf-8", "surrogatepass")) > BODY_BYTES_MAX:
         raise UnsuitableBody(413, f"A body has at most {BODY_BYTES_MAX:,} bytes.")
     try:
-        json.loads(body, parse_constant=_no_number)
+        values = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise UnsuitableBody(400, "The body is not JSON, or its values are nested too deeply.") from error
+    if _is_deeper(values, DEPTH_MAX):
+        raise UnsuitableBody(400, f"The values of the body are nested too deeply: at most {DEPTH_MAX} levels.")
+    event["headers"]["content-type"] = JSON  # as the parser of the routes expects it
 
 
 def _content_type(event: dict[str, Any]) -> str:
-    return str((event.get("headers") or {}).get("content-type", "")).strip().lower()
+    return str((event.get("headers") or {}).get("content-type", "")).partition(";")[0].strip().lower()
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Tell whether lists and mappings are nested in more than so many levels."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth < 0 or any(_is_deeper(each, depth - 1) for each in inner)
 
 
 def _no_number(text: str) -> NoReturn:

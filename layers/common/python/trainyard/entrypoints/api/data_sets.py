@@ -17,7 +17,9 @@ UPLOADS = "/v1/tenants/<tenant_id>/uploads"
 UPLOAD_ID_LENGTH_MAX = 1024
 
 
-@router.get("/v1/tenants/<tenant_id>/data-sets", summary="A tenant's data sets", responses=answers(DataSetList))
+@router.get(
+    "/v1/tenants/<tenant_id>/data-sets", summary="A tenant's data sets", responses=answers(DataSetList, 409)
+)
 def list_data_sets(tenant_id: str) -> DataSetList:
     _, tenant = allow(Access.READ_TENANT, tenant_id)
     refuse_parameters_but()

@@ -16,13 +16,16 @@ from trainyard.persistence.idempotency_keys import REUSED
 from trainyard.telemetry import count
 
 HEADERS = {
-    # Kept by the caller alone, and looked up before each use.
+    # Cached by the caller only, and revalidated before each use.
     "Cache-Control": "private, no-cache",
     "Strict-Transport-Security": "max-age=31536000",
     "X-Content-Type-Options": "nosniff",
 }
-UNKEPT = "no-store"
+NOT_CACHED = "no-store"
 """Cache-Control of errors, and of whatever is changed."""
+
+ANSWER_BYTES_MAX = 6_291_556 - 4096
+"""Lambda's limit of a synchronous answer, with room for what is around it (Lambda quotas)."""
 
 
 def resolver_of(*routers: APIGatewayHttpRouter) -> APIGatewayHttpResolver:
@@ -51,6 +54,8 @@ def respond(app: APIGatewayHttpResolver, event: dict[str, Any], context: LambdaC
         answer = _unsuitable(error)
     else:
         answer = app.resolve(event, context)
+    if len(answer.get("body") or "") > ANSWER_BYTES_MAX // 2 and len(json.dumps(answer)) > ANSWER_BYTES_MAX:
+        answer = _answer_of(_problem(409, "Not possible", "The answer is too large: ask for less at once."))
     return _with_headers(event, answer)
 
 
@@ -58,7 +63,7 @@ def _with_headers(event: dict[str, Any], answer: dict[str, Any]) -> dict[str, An
     """Return an answer with what all have; one that the caller has already is answered by its tag alone."""
     headers = answer["headers"] = {**HEADERS, **answer.get("headers", {})}
     if event["requestContext"]["http"]["method"] != "GET" or answer["statusCode"] != 200:
-        headers["Cache-Control"] = UNKEPT
+        headers["Cache-Control"] = NOT_CACHED
         return answer
     tag = headers["ETag"] = f'"{sha256(answer["body"].encode()).hexdigest()[:32]}"'
     if tag in str((event.get("headers") or {}).get("if-none-match", "")):
@@ -68,9 +73,12 @@ def _with_headers(event: dict[str, Any], answer: dict[str, Any]) -> dict[str, An
 
 def _unsuitable(error: UnsuitableBody) -> dict[str, Any]:
     title = {413: "Content too large", 415: "Unsupported media type"}.get(error.status, "Bad request")
-    problem = _problem(error.status, title, str(error))
+    return _answer_of(_problem(error.status, title, str(error)))
+
+
+def _answer_of(problem: Response[str]) -> dict[str, Any]:
     headers = {**problem.headers, "Content-Type": problem.content_type}
-    return {"statusCode": error.status, "headers": headers, "body": problem.body}
+    return {"statusCode": problem.status_code, "headers": headers, "body": problem.body}
 
 
 def _not_found(_: Exception) -> Response[str]:
@@ -102,13 +110,13 @@ def _refused(error: Refused) -> Response[str]:
 
 def _busy(error: Exception) -> Response[str]:
     logger.warning("not answered", extra={"reason": str(error)})
-    return _problem(503, "Service unavailable", "Send the request again later.", {"Retry-After": "5"})
+    return _problem(503, "Service unavailable", "Try again later.", {"Retry-After": "5"})
 
 
 def _failed(error: Exception) -> Response[str]:
     logger.error("the request failed", exc_info=error)
     count("ApiRequestsFailed")
-    return _problem(500, "Internal server error", "It is an error of the service, and is in its log.")
+    return _problem(500, "Internal server error", "This is a fault of the service, and has been logged.")
 
 
 def _problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Response[str]:

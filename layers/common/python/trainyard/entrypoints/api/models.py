@@ -13,13 +13,15 @@ from trainyard.domain.names import is_data_set
 from trainyard.domain.principals import Access
 from trainyard.domain.tenants import Tenant
 from trainyard.entrypoints import bootstrap
-from trainyard.entrypoints.api.calls import NotFound, allow, refuse_parameters_but, routes
+from trainyard.entrypoints.api.calls import NotFound, allow, limit_calls, refuse_parameters_but, routes
 
 router = routes()
 
 MODELS = "/v1/tenants/<tenant_id>/models"
 MODEL = f"{MODELS}/<version>"
 VERSION_DIGITS_MAX = 9
+PREDICTIONS_MAX = 20
+"""Of a tenant within ten seconds: each may occupy two functions for as long as a model takes."""
 
 ModelLimit = Annotated[int, Field(ge=1, le=20, description="How many versions a page looks at")]
 
@@ -61,6 +63,7 @@ def predict(tenant_id: str, data_set: str, body: RowsBody) -> Predictions:
     _, tenant = allow(Access.CHANGE_TENANT, tenant_id)
     if not is_data_set(data_set):
         raise NotFound
+    limit_calls(f"predictions#{tenant_id}", PREDICTIONS_MAX)
     answer = bootstrap.predictions().ask(
         {"tenant_id": tenant.tenant_id, "data_set": data_set, **body.model_dump(mode="json", exclude_none=True)}
     )

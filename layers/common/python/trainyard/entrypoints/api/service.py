@@ -28,6 +28,8 @@ router = routes()
 
 QueueLimit = Annotated[int, Field(ge=1, le=50, description="How many requests of each tier are shown at most")]
 
+TenantLimit = Annotated[int, Field(ge=2, le=100, description="How many items a page has at most")]
+
 
 @router.get("/v1/service", summary="Slots and backlog of all tiers", responses=answers(ServiceAnswer))
 def show_service() -> ServiceAnswer:
@@ -66,7 +68,7 @@ def list_ended(
     allow_service(Access.READ_SERVICE)
     refuse_parameters_but("tier", "state", "day", "limit", "cursor")
     if state not in TERMINAL:
-        raise Malformed(f"state: {state.value} is no end; there are {', '.join(sorted(TERMINAL))}")
+        raise Malformed(f"state: {state.value} is not final; use one of {', '.join(sorted(TERMINAL))}")
     day = day or datetime.now(UTC).strftime("%Y-%m-%d")
     page = bootstrap.overview().ended(tier, state, day, limit=limit, after=parse_cursor(cursor))
     return RequestList(items=[request_of(request) for request in page.requests], next=cursor_text(page.cursor))
@@ -74,7 +76,7 @@ def list_ended(
 
 @router.get("/v1/service/tenants", summary="The tenants", responses=answers(TenantList))
 def list_tenants(
-    limit: Annotated[Limit, Query()] = 20, cursor: Annotated[Cursor | None, Query()] = None
+    limit: Annotated[TenantLimit, Query()] = 20, cursor: Annotated[Cursor | None, Query()] = None
 ) -> TenantList:
     """A page may have fewer tenants than `limit`, or none, and yet a next one."""
     allow_service(Access.READ_SERVICE)
@@ -82,7 +84,8 @@ def list_tenants(
     after = parse_cursor(cursor)
     if after is not None and set(after) != {"pk"}:
         raise Malformed("cursor: it is not one that this list has given")
-    tenants, following = bootstrap.tenants().page(after=after["pk"] if after else None, limit=limit)
+    # Of so many tenants, it looks at twice as many items, all of which may be tenants.
+    tenants, following = bootstrap.tenants().page(after=after["pk"] if after else None, limit=limit // 2)
     existing = [tenant for tenant in tenants if tenant.state is not TenantState.DELETED]
     return TenantList(
         items=[tenant_of(tenant) for tenant in existing],

@@ -96,12 +96,16 @@ def quotes() -> Quotes:
 @cache
 def trainings() -> Trainings:
     from trainyard.adapters.aws.queues import SqsRetrainings
+    from trainyard.adapters.aws.store import backoff
     from trainyard.application.api.trainings import Trainings
+    from trainyard.persistence.arrival_limits import ArrivalLimits
     from trainyard.persistence.idempotency_keys import IdempotencyKeys
 
-    settings = Settings.from_env("account_id", "record_table", "uploads_queue_url")
+    settings = Settings.from_env("account_id", "scheduler_table", "record_table", "uploads_queue_url")
     return Trainings(
         account_id=settings.account_id,
+        policies=policies_of(settings),
+        arrival_limits=ArrivalLimits(store_of(settings), backoff),
         retrainings=SqsRetrainings(queue_url=settings.uploads_queue_url),
         keys=IdempotencyKeys(store_of(settings)),
     )
