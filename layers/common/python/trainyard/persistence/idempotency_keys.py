@@ -45,7 +45,7 @@ class IdempotencyKeys:
                 return event_id
             if before["call"] != call:
                 raise Refused(
-                    f"the key {key!r} was used for a different call within the last day: use a new one for each call",
+                    f"the key {key!r} was used for a different call within a day: use a new one for each call",
                     kind=REUSED,
                 ) from None
             return str(before["event_id"])
