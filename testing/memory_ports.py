@@ -75,7 +75,10 @@ class MemoryTenants:
             self._store.items.pop(tenant_key(tenant.tenant_id), None)
 
     def page(self, *, after: str | None = None, limit: int = 100) -> tuple[list[Tenant], str | None]:
-        return list(self._tenants.values()), None
+        """Return twice as many as are asked for, as a scan of items may that could have been something else."""
+        ids = sorted(name for name in self._tenants if after is None or f"tenant#{name}" > after)
+        some = ids[: 2 * limit]
+        return [self._tenants[name] for name in some], f"tenant#{some[-1]}" if len(ids) > len(some) else None
 
 
 class MemoryTierQueues:

@@ -20,7 +20,7 @@ from testing.memory_serving import MemoryModelPackages
 from testing.memory_store import MemoryStore
 from testing.openapi import FILE
 from testing.service import ACCOUNT, Service, policies_in_force
-from tests.build import NOW, after, policy, request, soft, submission, tenant, tier
+from tests.build import NOW, after, choice, policy, request, soft, submission, tenant, tier
 from tests.unit.test_functions import Context, load
 from trainyard.application.api.models import Models
 from trainyard.application.api.overview import Overview
@@ -33,6 +33,7 @@ from trainyard.application.scheduling.pauses import Pauses
 from trainyard.application.serving.ports import ModelPackage
 from trainyard.domain.admission import decide
 from trainyard.domain.errors import Refused
+from trainyard.domain.names import is_tenant_id
 from trainyard.domain.requests import Request
 from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.entrypoints import bootstrap
@@ -44,7 +45,15 @@ from trainyard.persistence.idempotency_keys import IdempotencyKeys
 from trainyard.persistence.model_versions import ModelVersions
 from trainyard.persistence.store import Update
 
-LIMITS = policy(tier("basic", quota=1, budget=soft("1000")), quiet_period=timedelta(0))
+LIMITS = policy(
+    tier(
+        "basic",
+        quota=1,
+        budget=soft("1000"),
+        instances=(choice(10), choice(100, training="ml.m5.xlarge")),
+    ),
+    quiet_period=timedelta(0),
+)
 
 
 class MemoryUploads:
@@ -143,7 +152,7 @@ class Api:
         self.headers: dict[str, str] = {}
         explain = Explain(policies=self.service.policies, scheduler=self.service.scheduler)
         keys = IdempotencyKeys(self.store)
-        trainings = Trainings(
+        self.trainings = Trainings(
             account_id=ACCOUNT,
             policies=self.service.policies,
             arrival_limits=ArrivalLimits(self.store, lambda _: None),
@@ -174,7 +183,7 @@ class Api:
             "tenants": lambda: self.tenants,
             "pauses": lambda: pauses,
             "quotes": lambda: Quotes(explain=explain),
-            "trainings": lambda: trainings,
+            "trainings": lambda: self.trainings,
             "uploads": lambda: Uploads(policies=self.service.policies, storage=self.storage),
             "stop": lambda: self.service.stop,
             "models": lambda: models,
@@ -183,6 +192,7 @@ class Api:
             monkeypatch.setattr(bootstrap, name, value)
 
     def _existing(self, tenant_id: str) -> Tenant | None:
+        assert is_tenant_id(tenant_id), "DynamoDB refuses to look for keys that are too long"
         found = self.tenants.get(tenant_id)
         return found if found is not None and found.state is not TenantState.DELETED else None
 

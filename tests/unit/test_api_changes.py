@@ -9,16 +9,20 @@ from typing import Any
 import pytest
 
 from testing.memory_store import MemoryStore
+from testing.service import ACCOUNT
 from tests.build import after, request, submission
 from tests.http_api import LIMITS, Api
 from trainyard.application.api.uploads import PART_BYTES_MAX, PARTS_MAX, WHOLE_BYTES_MAX, part_sizes
+from trainyard.application.scheduling.enlistment import Enlisted
 from trainyard.domain.aliases import Alias
-from trainyard.domain.arrivals import NO_DATA_SET, RetrainingAsked, retraining_id
+from trainyard.domain.arrivals import NO_DATA_SET, RetrainingAsked, UploadArrived, retraining_id
 from trainyard.domain.errors import Refused, Throttled, TrainyardError
-from trainyard.domain.requests import Cause, Outcome, RequestKind, State
-from trainyard.domain.tenants import TenantState
+from trainyard.domain.model_versions import ModelVersion, VersionState
+from trainyard.domain.requests import Content, Outcome, RequestKind, State
+from trainyard.domain.tenants import Tenant, TenantState
 from trainyard.persistence.aliases import Aliases
 from trainyard.persistence.idempotency_keys import REUSED, IdempotencyKeys
+from trainyard.persistence.model_versions import ModelVersions
 
 REQUESTS = "/v1/tenants/acme/requests"
 QUOTES = "/v1/tenants/acme/quotes"
@@ -264,6 +268,28 @@ def test_what_waits_is_cancelled_and_what_has_ended_is_not(api: Api) -> None:
     assert (status, "CANCELLED already" in problem["detail"]) == (409, True)
 
 
+def test_a_request_that_goes_back_to_the_queue_just_then_is_cancelled(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = api.enlist(1)
+    cancel, answers = type(api.service.scheduler.completer).cancel, [False]
+    monkeypatch.setattr(
+        type(api.service.scheduler.completer),
+        "cancel",
+        lambda *given, **options: answers.pop() if answers else cancel(*given, **options),
+    )
+    status, cancelled = api.post(f"{REQUESTS}/{added.request_id}/cancel")
+    assert (status, cancelled["state"], cancelled["history"][-1]["state"]) == (200, "CANCELLED", "CANCELLED")
+
+
+def test_the_time_to_be_ready_by_is_still_to_come(api: Api) -> None:
+    tenant, now = api.tenants.get("acme"), after(0)
+    assert tenant is not None
+    with pytest.raises(Refused, match="which has passed"):
+        api.trainings.ask(tenant, "churn", now=now, ready_by=now)
+    assert api.trainings.ask(tenant, "churn", now=now, ready_by=after(1))
+
+
 def test_what_runs_is_stopped(api: Api) -> None:
     added = api.put(1, state=State.RUNNING, execution_arn="arn:execution/1", admitted_at=after(0), attempt=1)
     assert api.post(f"{REQUESTS}/{added.request_id}/cancel")[1]["state"] == "RUNNING"
@@ -292,41 +318,83 @@ def test_why_a_request_waits_names_place_and_times_and_nobody_else(api: Api) -> 
     assert (status, problem["detail"]) == (409, "the request is FAILED, so it is not waiting")
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(40))
 def test_a_quote_is_what_the_request_is_told_once_it_waits(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Whatever waits: an upload right after its quote is explained as the quote says, and the quote changed
     nothing."""
     random, api = Random(seed), Api(monkeypatch)
-    for number in range(1, random.randrange(2, 14)):
+    tenant = api.tenants.get("acme")
+    assert tenant is not None
+    settings = replace(
+        tenant.settings,
+        every_upload=random.random() < 0.3,
+        priority=random.choice([0, 0, 3, 9]),
+        ready_by=random.choice(["", "", "06:00 Europe/Zurich"]),
+    )
+    tenant = api.tenants.put(replace(tenant, settings=settings))
+    for number in range(1, random.randrange(2, 25)):
+        owner = random.choice(["acme", "acme", "acme1", "other"])
+        size = random.choice([1_000, 50_000_000])
+        key = f"incoming/d{number}/{number}.csv"
+        content = replace(request(1).content, key=key, bucket=f"trainyard-t-{owner}", size_bytes=size)
         api.enlist(
             number,
-            tenant_id=random.choice(["acme", "acme1", "other"]),
+            tenant_id=owner,
             data_set=random.choice(["churn", "sales", "stock"]),
             priority=random.choice([0, 0, 0, 5]),
-        )
-    data_set = random.choice(["churn", "sales", "fresh"])
-    before = dict(api.store.items)
-    status, quote = api.post(QUOTES, {**FILE, "data_set": data_set}, "tenant-readers")
-    assert (status, api.store.items) == (200, before)
-    now = datetime.now(UTC)
-    content = replace(
-        request(50).content, key=f"incoming/{data_set}/a.csv", size_bytes=1_000_000, event_time=now, sequencer=""
-    )
-    added = api.service.scheduler.enlister.enlist(
-        replace(
-            submission(50),
-            data_set=data_set,
             content=content,
-            algorithm=quote["algorithm"],
-            cause=Cause.UPLOAD,
-        ),
-        LIMITS,
-        now,
-    )
-    why = api.get(f"{REQUESTS}/{added.request.request_id}/why")[1]
+            algorithm="linear",
+        )
+    if random.random() < 0.2:
+        api.service.scheduler.tables.ledger.set_paused(True)
+    file = {"data_set": random.choice(["churn", "sales", "fresh"]), "name": "a.csv"}
+    size = random.choice([1_000, 50_000_000])
+    before = dict(api.store.items)
+    status, quote = api.post(QUOTES, {**file, "size_bytes": size}, "tenant-readers")
+    assert (status, api.store.items) == (200, before)
+    uploaded = upload_of_file(tenant, **file, size_bytes=size)
+    api.service.intake.receive([uploaded], datetime.now(UTC))
+    (sent,) = api.service.tier_queues.sent  # type: ignore[attr-defined]
+    (enlisted,) = api.service.enlist.enlist_batch([sent], datetime.now(UTC))
+    assert isinstance(enlisted, Enlisted)
+    waiting = enlisted.waiting or enlisted.request
+    why = api.get(f"{REQUESTS}/{waiting.request_id}/why")[1]
     assert quote["waiting"] == why["waiting"]
     assert quote["expected"] == why["expected"]
-    assert quote["replaces"] == added.request.supersedes
+    assert quote["replaces"] == waiting.supersedes
+
+
+def upload_of_file(tenant: Tenant, data_set: str, name: str, size_bytes: int) -> UploadArrived:
+    content = Content(
+        bucket=tenant.bucket,
+        key=f"{tenant.root}incoming/{data_set}/{name}",
+        version_id="v",
+        etag="e",
+        sequencer="",
+        size_bytes=size_bytes,
+        event_time=datetime.now(UTC),
+    )
+    return UploadArrived(account_id=ACCOUNT, content=content)
+
+
+def test_a_quote_of_what_a_newer_upload_supersedes_is_that_of_the_newer_one(api: Api) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    content = replace(request(1).content, key="incoming/churn/b.csv", event_time=later, sequencer="")
+    newer = api.enlist(1, data_set="churn", content=content, algorithm="linear")
+    api.enlist(2, tenant_id="aa1")
+    quote = api.post(QUOTES, FILE)[1]
+    why = api.get(f"{REQUESTS}/{newer.request_id}/why")[1]
+    assert (quote["waiting"], quote["replaces"]) == (why["waiting"], None)
+
+
+def test_nothing_is_promised_of_what_is_paused(api: Api) -> None:
+    api.service.scheduler.tables.ledger.set_paused(True)
+    waiting = api.post(QUOTES, FILE)[1]["waiting"]
+    assert (waiting["position"], waiting["expected_start"], waiting["expected_end"]) == (
+        None,
+        {"earliest": None, "latest": None},
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -388,6 +456,25 @@ def test_parts_are_as_large_as_s3_takes_them_and_few(size: int) -> None:
         part_sizes(PART_BYTES_MAX * PARTS_MAX + 1)
 
 
+@pytest.mark.parametrize("upload_id", ["x" * 1025, "a%01", "%C3%A9", "a%0A"])
+def test_what_cannot_be_an_upload_is_not_looked_for(api: Api, upload_id: str) -> None:
+    for what, body in (
+        ("complete", {"data_set": "churn", "name": "a.csv", "parts": [{"number": 1, "etag": "e"}]}),
+        ("abort", {"data_set": "churn", "name": "a.csv"}),
+    ):
+        assert api.post(f"{UPLOADS}/{upload_id}/{what}", body)[0] == 404
+
+
+def test_data_sets_with_settings_are_listed_before_they_have_data(api: Api) -> None:
+    tenant = api.tenants.get("acme")
+    assert tenant is not None
+    api.tenants.put(replace(tenant, data_sets={"sales": tenant.settings}))
+    assert api.get("/v1/tenants/acme/data-sets")[1]["items"] == [
+        {"name": "churn", "has_own_settings": False},
+        {"name": "sales", "has_own_settings": True},
+    ]
+
+
 def test_data_sets_are_listed(api: Api) -> None:
     status, listed = api.get("/v1/tenants/acme/data-sets")
     assert (status, [each["name"] for each in listed["items"]]) == (200, ["churn"])
@@ -442,6 +529,29 @@ def test_a_tenant_without_models_has_an_empty_list(api: Api) -> None:
     assert api.get(MODELS) == (200, {"items": [], "next": None})
 
 
+def test_why_a_model_is_not_deployed_is_said_without_the_account(api: Api) -> None:
+    package = api.register(1)
+    reason = "User: arn:aws:sts::123456789012:assumed-role/x is not authorized"
+    ModelVersions(api.store).put(
+        ModelVersion(
+            tenant_id="acme",
+            data_set="churn",
+            version=1,
+            package_arn=package.arn,
+            request_id=package.request_id,
+            model_uri=package.model_uri,
+            state=VersionState.FAILED,
+            since=after(0),
+            approved_at=after(0),
+            endpoint="",
+            target="",
+            reason=reason,
+        )
+    )
+    model = api.get(f"{MODELS}/1")[1]
+    assert (model["deployment"], "123456789012" in model["deployment_reason"]) == ("FAILED", False)
+
+
 def test_a_model_says_what_it_does(api: Api) -> None:
     for version in range(1, 6):
         api.register(version)
@@ -489,6 +599,10 @@ def test_rows_are_predicted_by_the_function_that_may(api: Api) -> None:
     for body in ({"rows": ""}, {"rows": 1}, {"rows": "a", "content_type": "text/html"}, {"input": "s3://x/y"}):
         assert api.post(PREDICTIONS, body)[0] == 400, body
     assert api.post("/v1/tenants/acme/data-sets/..%2f/predictions", {"rows": "a"})[0] == 404
+    asked = len(api.counted)
+    assert api.post(PREDICTIONS, {"rows": "a"})[0] == 200
+    assert [update.key.pk for update in api.counted[asked:]] == ["calls#tenant#acme", "calls#predictions#acme"]
+    assert [next(iter(update.when)).value for update in api.counted[asked:]] == [99, 19]  # type: ignore[union-attr]
     for error, expected in (
         (Refused("no model of 'churn' is served"), 409),
         (Throttled("slow"), 503),

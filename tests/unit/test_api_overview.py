@@ -1,11 +1,11 @@
 """The HTTP API for operators: tiers, queue, what runs, what ended, and the tenants."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.build import NOW
+from tests.build import NOW, tenant
 from tests.http_api import Api
 from trainyard.application.scheduling.pauses import Pausable
 from trainyard.domain.requests import State
@@ -70,7 +70,29 @@ def test_what_ended_is_listed_by_tier_state_and_day_in_pages(api: Api) -> None:
         assert (status, named in problem["detail"]) == (400, True), wrong
 
 
-def test_tenants_are_listed_with_their_settings_and_a_tenant_sees_its_own(api: Api) -> None:
+def test_sagemakers_limit_is_shown_while_it_holds(api: Api) -> None:
+    ledger = api.service.scheduler.tables.ledger
+    for until, expected in ((timedelta(minutes=-1), None), (timedelta(minutes=1), 1)):
+        ledger.throttle(datetime.now(UTC) + until)
+        assert get(api, "/v1/service")[1]["throttled_to"] == expected
+
+
+def test_tenants_are_listed_in_pages(api: Api) -> None:
+    for number in range(20):
+        api.tenants.put(tenant(f"t{number:02d}"))
+    for limit in (2, 5, 100):
+        listed: list[str] = []
+        following: str | None = ""
+        while following is not None:
+            page = get(api, f"/v1/service/tenants?limit={limit}{following}")[1]
+            assert len(page["items"]) <= limit
+            listed += [each["tenant_id"] for each in page["items"]]
+            following = f"&cursor={page['next']}" if page["next"] else None
+        assert len(listed) == len(set(listed)) == 22
+    assert get(api, "/v1/service/tenants?limit=1")[0] == 400
+
+
+def test_tenants_are_listed_with_with_their_settings_and_a_tenant_sees_its_own(api: Api) -> None:
     _, page = get(api, "/v1/service/tenants")
     assert sorted(each["tenant_id"] for each in page["items"]) == ["acme", "acme1"], "without those deleted"
     status, own = api.get("/v1/tenants/acme")
