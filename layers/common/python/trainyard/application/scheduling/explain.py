@@ -274,7 +274,6 @@ def with_request(snapshot: Snapshot, request: Request, queue: TenantQueue) -> Sn
             entries = {
                 lane: tuple(entry for entry in entries if entry.request_id not in gone)
                 for lane, entries in waiting.entries.items()
-                if lane in queue.profiles
             }
             with_comer = (*entries.get(comer.lane, ()), comer)
             entries[comer.lane] = tuple(sorted(with_comer, key=lambda entry: entry.order))
