@@ -39,6 +39,16 @@ def http_api(suite: Suite) -> list[str]:
     statuses = {name: answer[0] if answer else None for name, answer in answers.items()}
     if statuses != expected:
         raise StepFailed(f"the API answers the requests of {SILO}, and of another tenant, by {statuses}")
+    file = {"data_set": "churn", "name": "churn.csv", "size_bytes": 1_000_000}
+    quote = _get(suite, f"/v1/tenants/{SILO}/quotes", tokens["IdToken"], file)
+    if quote is None or quote[0] != 200 or quote[1]["waiting"]["position"] is None:
+        raise StepFailed(f"the API answers what an upload would cost by {quote}")
+    sets = _get(suite, f"/v1/tenants/{SILO}/data-sets", tokens["IdToken"])
+    if sets is None or sets[0] != 200 or not sets[1]["items"]:
+        raise StepFailed(f"the API lists the data sets of {SILO} by {sets}: its role may not act for a tenant")
+    service = _get(suite, "/v1/service", tokens["IdToken"])
+    if service is None or service[0] != 404:
+        raise StepFailed(f"the API answers what concerns several tenants by {service}")
     without = _get(suite, "/v1/me", "")
     if without is None or without[0] != 401:
         raise StepFailed(f"the API answers a request without a token by {without}")
@@ -48,15 +58,22 @@ def http_api(suite: Suite) -> list[str]:
     except users.exceptions.NotAuthorizedException:
         shown = answers[SILO]
         assert shown is not None
-        return [f"{len(shown[1]['items'])} requests of the tenant shown; another tenant's, and no token, refused"]
+        usd = (quote[1]["expected"] or {}).get("usd")
+        return [
+            f"{len(shown[1]['items'])} requests of the tenant shown; another tenant's, and no token, refused",
+            f"an upload of 1 MB would cost about {usd} USD; its data sets: {len(sets[1]['items'])}",
+        ]
     raise StepFailed("a user can change which tenant it belongs to")
 
 
-def _get(suite: Suite, path: str, token: str) -> tuple[int, Any] | None:
-    """Return status and body of an answer; None while there is none."""
+def _get(suite: Suite, path: str, token: str, body: Any = None) -> tuple[int, Any] | None:
+    """Return status and body of an answer to a GET, or to a POST of a body; None while there is none."""
     address = f"{suite.deployment.outputs['ApiAddress']}{path}"
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - of our own API
+    sent = None
+    if body is not None:
+        sent, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+    request = urllib.request.Request(address, sent, headers)  # noqa: S310 - of our own API
     try:
         with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - of our own API
             return response.status, json.loads(response.read())

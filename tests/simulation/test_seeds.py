@@ -12,7 +12,7 @@ MUTANT_SEEDS = 600
 """At most; the rarest mistake is noticed in one of some 300."""
 
 NEAR = {
-    "a fresh token per retry": 7,
+    "a fresh token per retry": 13,
     "compare lower limits ahead with those of now alone": 7,
     "count spot capacity as capacity on demand": 3,
     "decide by the clock alone": 304,
@@ -30,7 +30,7 @@ NEAR = {
     "read only what rings name": 84,
     "reserve nothing": 390,
     "reserve, but let a run last as long as its tier allows": 10,
-    "start without look-up after a forgotten token": 17,
+    "start without look-up after a forgotten token": 58,
     "stay on spot capacity after an interruption": 3,
     "take a refusal as final although the start before was not answered": 38,
 }
